@@ -1,0 +1,53 @@
+"""Frozen values: what flows from one stage to the next."""
+
+from bootmatrix.model.artefact import Artefact, Bootable
+from bootmatrix.model.cell import Cell, Plan, Skip, Timeouts
+from bootmatrix.model.image import CopyFile, ImageConfig, ImageRecipe, StoredImage
+from bootmatrix.model.kernel import Kernel, Package
+from bootmatrix.model.lock import Lock
+from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
+from bootmatrix.model.outcome import GuestMessage, Outcome, Phase, QmpEvent
+from bootmatrix.model.profile import KernelSource, Machine, Names, Profile
+from bootmatrix.model.record import PhaseTime, Record, Run
+from bootmatrix.model.spec import Container, ContainerSettings, File, Spec
+from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Verdict
+
+__all__ = [
+    "Artefact",
+    "Bootable",
+    "Cell",
+    "Container",
+    "ContainerSettings",
+    "CopyFile",
+    "Evidence",
+    "Exclude",
+    "Expect",
+    "File",
+    "GuestMessage",
+    "ImageConfig",
+    "ImageRecipe",
+    "Include",
+    "Judgement",
+    "Kernel",
+    "KernelSource",
+    "Lock",
+    "Machine",
+    "Matrix",
+    "Names",
+    "Outcome",
+    "Package",
+    "Pattern",
+    "Phase",
+    "PhaseTime",
+    "Plan",
+    "Profile",
+    "QmpEvent",
+    "Record",
+    "Run",
+    "Skip",
+    "Spec",
+    "StoredImage",
+    "SubResult",
+    "Timeouts",
+    "Verdict",
+]

@@ -1,0 +1,46 @@
+"""Files with a digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from bootmatrix.model.base import Model, Sha256
+
+ArtefactKind = Literal["kernel", "initrd", "dtb", "image"]
+
+
+class Artefact(Model):
+    """A file and what it is made of. `name` is for people: an image's reference, a kernel's release."""
+
+    kind: ArtefactKind
+    name: str
+    path: str
+    sha256: Sha256
+    size_bytes: int
+
+    @property
+    def file(self) -> Path:
+        """The file itself."""
+        return Path(self.path)
+
+
+class Bootable(Model):
+    """What a machine boots: `cmdline` is the part that the spec and its images ask for.
+
+    `network` says whether the spec asks for a network card; `onboot`, `services`, `checks` and `onshutdown` are the
+    containers' names in the order of the spec, which the guest must account for.
+    """
+
+    kernel: Artefact
+    kernel_release: str
+    initrd: Artefact
+    dtb: Artefact | None = None
+    cmdline: str = ""
+    network: bool = False
+    images: tuple[Artefact, ...] = ()
+    onboot: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    checks: dict[str, float] = {}
+    onshutdown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

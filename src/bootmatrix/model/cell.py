@@ -1,0 +1,60 @@
+"""The unit of work: one spec × machine × kernel."""
+
+from __future__ import annotations
+
+from bootmatrix.model.base import Model, Name
+
+
+class Timeouts(Model):
+    """Limits in seconds for the fastest machine; each machine multiplies them by its time factor.
+
+    `silence` is how long a guest may show nothing on any channel, in any phase.
+    """
+
+    boot: float = 60
+    onboot: float = 120
+    services: float = 60
+    shutdown: float = 30
+    silence: float = 60
+
+
+class Cell(Model):
+    """One spec × machine × kernel. `spec` is the spec's file, `spec_name` the part of the id made from it.
+
+    `machine_is_default` keeps the profile's first machine out of the id. `expect` is the reason for which this cell is
+    known not to pass.
+    """
+
+    spec: str
+    spec_name: Name
+    arch: Name
+    machine: Name
+    machine_is_default: bool
+    kernel: Name
+    expect: str = ""
+    timeouts: Timeouts = Timeouts()
+    retries: int = 1
+
+    @property
+    def id(self) -> str:
+        """`spec/arch[/machine]/kernel`."""
+        return f"{self.spec_name}/{self.target}/{self.kernel}"
+
+    @property
+    def target(self) -> str:
+        """`arch` or `arch/machine`."""
+        return self.arch if self.machine_is_default else f"{self.arch}/{self.machine}"
+
+
+class Skip(Model):
+    """A cell that is not run, and why."""
+
+    cell: Cell
+    reason: str
+
+
+class Plan(Model):
+    """What a matrix comes to."""
+
+    cells: tuple[Cell, ...]
+    skips: tuple[Skip, ...] = ()

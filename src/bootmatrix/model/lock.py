@@ -1,0 +1,14 @@
+"""What `bootmatrix lock` writes: exact kernels and packages, so that a later run uses just those."""
+
+from __future__ import annotations
+
+from bootmatrix.model.base import Model
+from bootmatrix.model.kernel import Kernel, Package
+
+
+class Lock(Model):
+    """`kernels` by `debian-architecture/flavour/kernel name`, `packages` by `debian-architecture` and then by name."""
+
+    format: int = 1
+    kernels: dict[str, Kernel]
+    packages: dict[str, dict[str, Package]]

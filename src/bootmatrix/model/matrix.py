@@ -1,0 +1,53 @@
+"""Which cells to run: what a `*.matrix.yml` says."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from bootmatrix.model.base import Model
+from bootmatrix.model.cell import Timeouts
+
+Reason = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Pattern(Model):
+    """Cells that match everything given; what is not given matches all. `arch` is `arch` or `arch/machine`."""
+
+    spec: str | None = None
+    arch: str | None = None
+    kernel: str | None = None
+
+
+class Exclude(Pattern):
+    """Cells not to run, and why."""
+
+    reason: Reason
+
+
+class Expect(Pattern):
+    """Cells known not to pass, and why."""
+
+    reason: Reason
+
+
+class Include(Model):
+    """One more cell, outside of the product."""
+
+    spec: str
+    arch: str
+    kernel: str
+
+
+class Matrix(Model):
+    """Specs × arch × kernel, with its exceptions. Paths of specs are relative to the file."""
+
+    specs: tuple[str, ...] = Field(min_length=1)
+    arch: tuple[str, ...] = Field(min_length=1)
+    kernel: tuple[str, ...] = Field(min_length=1)
+    include: tuple[Include, ...] = ()
+    exclude: tuple[Exclude, ...] = ()
+    expect: tuple[Expect, ...] = ()
+    timeouts: Timeouts = Timeouts()
+    retries: int = Field(default=1, ge=0, le=10)

@@ -1,0 +1,51 @@
+"""What happened, raw, before anyone judges it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from bootmatrix.model.base import Model
+
+Phase = Literal["boot", "onboot", "services", "checks", "shutdown"]
+"""`boot` lasts from QEMU's start to init's first message, and each other phase to the message that ends it."""
+
+
+class GuestMessage(Model):
+    """One authentic message of the guest's init: its kind, its words, and when it came, in seconds after the start."""
+
+    kind: str
+    words: tuple[str, ...]
+    at_s: float
+
+
+class QmpEvent(Model):
+    """An event of QEMU's monitor, and when it came, in seconds after the start."""
+
+    name: str
+    data: dict[str, Any] = {}
+    at_s: float
+
+
+class Outcome(Model):
+    """Everything that was seen of one boot.
+
+    `exit_status` is QEMU's (negative: killed by that signal; None: it never started); `ended_by` says who ended it:
+    `guest` (it left by itself), `host` (we stopped it: see `limit`), `user`, or `error` (see `host_error`).
+    `messages` are those of the result channel whose digest matched, in order; `rejected` counts those that did not.
+    `stderr` is QEMU's. Times are seconds of the wall clock.
+    """
+
+    exit_status: int | None
+    ended_by: Literal["guest", "host", "user", "error"]
+    limit: str = ""
+    limit_phase: Phase | None = None
+    host_error: str = ""
+    messages: tuple[GuestMessage, ...] = ()
+    rejected: int = 0
+    events: tuple[QmpEvent, ...] = ()
+    stderr: str = ""
+    started_at: str
+    wall_s: float
+    boot_s: float | None = None
+    console_bytes: int = 0
+    console_dropped_bytes: int = 0

@@ -1,0 +1,61 @@
+"""What a run leaves behind: one record a cell."""
+
+from __future__ import annotations
+
+from bootmatrix.model.artefact import Artefact
+from bootmatrix.model.base import Model
+from bootmatrix.model.cell import Cell
+from bootmatrix.model.kernel import Kernel
+from bootmatrix.model.outcome import Outcome
+from bootmatrix.model.verdict import Judgement, Verdict
+
+
+class PhaseTime(Model):
+    """How long a part of a cell took, in seconds from the start of the part before."""
+
+    name: str
+    seconds: float
+
+
+class Record(Model):
+    """One cell of a run, complete. `command` repeats the boot by hand; `console` is a file beside the record.
+
+    `expected` is false for a cell that stands in the way of exit status 0: a guest verdict other than pass that no
+    `expect` names, or a pass that one does.
+    """
+
+    cell: Cell
+    judgement: Judgement
+    expected: bool
+    outcome: Outcome | None = None
+    kernel: Kernel | None = None
+    artefacts: tuple[Artefact, ...] = ()
+    phases: tuple[PhaseTime, ...] = ()
+    command: tuple[str, ...] = ()
+    cmdline: str = ""
+    qemu_version: str = ""
+    console: str = ""
+    notes: tuple[str, ...] = ()
+    attempts: int = 1
+    started_at: str
+    wall_s: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """The judgement's verdict."""
+        return self.judgement.verdict
+
+
+class Run(Model):
+    """One execution of a matrix. Times are RFC 3339 in UTC; `format` is this layout's version."""
+
+    format: int = 1
+    name: str
+    title: str
+    tool_version: str
+    started_at: str
+    ended_at: str = ""
+    wall_s: float = 0
+    interrupted: bool = False
+    host: dict[str, str] = {}
+    records: tuple[Record, ...] = ()

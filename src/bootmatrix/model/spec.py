@@ -1,0 +1,167 @@
+"""LinuxKit's YAML: what runs in the guest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from bootmatrix.model.base import Model, Name
+
+CHECK = "bootmatrix.check"
+"""Annotation of a service that decides the cell; its value is the check's time limit, such as `60s`."""
+MODULES = "bootmatrix.modules"
+"""Annotation or image label: names of kernel modules that the container needs, apart by blanks."""
+NETWORK = "bootmatrix.network"
+"""Annotation or image label: `user` gives the guest a network card on QEMU's user-mode network."""
+
+OctalMode = Annotated[str, StringConstraints(pattern=r"^[0-7]{1,4}$")]
+IdOrName = int | str
+
+
+class KernelSection(Model):
+    """`image` is not used by a matrix, whose kernels are an axis of their own; `cmdline` is added to the machine's."""
+
+    image: str = ""
+    cmdline: str = ""
+    binary: str = ""
+    tar: str | None = None
+    ucode: str | None = None
+
+
+class Mount(Model):
+    """An OCI mount."""
+
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
+
+
+class Device(Model):
+    """An OCI device node."""
+
+    path: str
+    type: Literal["b", "c"]
+    major: int
+    minor: int
+    mode: str = ""
+
+
+class Interface(Model):
+    """A network interface that is moved into, or made for, a container."""
+
+    name: str
+    add: str = ""
+    peer: str = ""
+    create_in_root: bool = Field(default=False, alias="createInRoot")
+
+
+class BindNS(Model):
+    """Paths that a container's namespaces are kept at."""
+
+    cgroup: str = ""
+    ipc: str = ""
+    mnt: str = ""
+    net: str = ""
+    pid: str = ""
+    user: str = ""
+    uts: str = ""
+
+
+class Runtime(Model):
+    """What the init does around a container."""
+
+    cgroups: tuple[str, ...] | None = None
+    mounts: tuple[Mount, ...] | None = None
+    mkdir: tuple[str, ...] | None = None
+    interfaces: tuple[Interface, ...] | None = None
+    bind_ns: BindNS | None = Field(default=None, alias="bindNS")
+    namespace: str | None = None
+
+
+class ContainerSettings(Model):
+    """Every field of a container except its name and image; what is None was not said.
+
+    The image label `org.mobyproject.config` holds the same fields as JSON and gives the defaults.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    capabilities: tuple[str, ...] | None = None
+    capabilities_add: tuple[str, ...] | None = Field(default=None, alias="capabilities.add")
+    ambient: tuple[str, ...] | None = None
+    mounts: tuple[Mount, ...] | None = None
+    binds: tuple[str, ...] | None = None
+    binds_add: tuple[str, ...] | None = Field(default=None, alias="binds.add")
+    devices: tuple[Device, ...] | None = None
+    tmpfs: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    env: tuple[str, ...] | None = None
+    cwd: str | None = None
+    net: str | None = None
+    pid: str | None = None
+    ipc: str | None = None
+    uts: str | None = None
+    userns: str | None = None
+    hostname: str | None = None
+    readonly: bool | None = None
+    masked_paths: tuple[str, ...] | None = Field(default=None, alias="maskedPaths")
+    readonly_paths: tuple[str, ...] | None = Field(default=None, alias="readonlyPaths")
+    uid: IdOrName | None = None
+    gid: IdOrName | None = None
+    additional_gids: tuple[IdOrName, ...] | None = Field(default=None, alias="additionalGids")
+    no_new_privileges: bool | None = Field(default=None, alias="noNewPrivileges")
+    oom_score_adj: int | None = Field(default=None, alias="oomScoreAdj")
+    rootfs_propagation: str | None = Field(default=None, alias="rootfsPropagation")
+    cgroups_path: str | None = Field(default=None, alias="cgroupsPath")
+    sysctl: dict[str, str] | None = None
+    rlimits: tuple[str, ...] | None = None
+    annotations: dict[str, str] | None = None
+    runtime: Runtime | None = None
+
+
+class Container(ContainerSettings):
+    """A container of onboot, onshutdown or services."""
+
+    name: Name
+    image: str
+
+    @property
+    def check(self) -> str | None:
+        """The time limit of a check; None for what is not one."""
+        return (self.annotations or {}).get(CHECK)
+
+
+class File(Model):
+    """A file, folder or link of the guest's root. `mode` is octal; `source` is a file beside the spec."""
+
+    path: str
+    directory: bool = False
+    symlink: str = ""
+    contents: str | None = None
+    source: str = ""
+    metadata: str = ""
+    optional: bool = False
+    mode: OctalMode | None = None
+    uid: IdOrName | None = None
+    gid: IdOrName | None = None
+
+
+class Spec(Model):
+    """A LinuxKit YAML file. `name` and `path` come from the file's place; `notes` say what was accepted and not used."""
+
+    name: Name
+    path: str
+    kernel: KernelSection = KernelSection()
+    init: tuple[str, ...] = ()
+    onboot: tuple[Container, ...] = ()
+    onshutdown: tuple[Container, ...] = ()
+    services: tuple[Container, ...] = ()
+    files: tuple[File, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def checks(self) -> tuple[Container, ...]:
+        """Services that decide the cell."""
+        return tuple(service for service in self.services if service.check is not None)

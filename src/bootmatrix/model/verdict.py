@@ -1,0 +1,55 @@
+"""What is said of a cell."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from bootmatrix.model.base import Model
+
+
+class Verdict(StrEnum):
+    """`pass` to `timeout` speak of the guest, `build-error` and `infra-error` of us; `skip` was never tried."""
+
+    PASS = "pass"  # noqa: S105
+    FAIL = "fail"
+    PANIC = "panic"
+    HANG = "hang"
+    TIMEOUT = "timeout"
+    BUILD_ERROR = "build-error"
+    INFRA_ERROR = "infra-error"
+    SKIP = "skip"
+
+    @property
+    def is_guests(self) -> bool:
+        """Whether it speaks of the guest."""
+        return self in {Verdict.PASS, Verdict.FAIL, Verdict.PANIC, Verdict.HANG, Verdict.TIMEOUT}
+
+
+class Evidence(Model):
+    """One observation that a verdict rests on: where it was seen, what was seen.
+
+    `source` is the channel: `result`, `console`, `qmp`, `qemu` (its exit), `clock`, `host`. `line` is that of the
+    transcript, from 1, for the console's.
+    """
+
+    source: str
+    text: str
+    line: int | None = None
+
+
+class SubResult(Model):
+    """A named part of a cell: a container's exit, or one line of the TAP that it printed."""
+
+    name: str
+    verdict: Verdict
+    detail: str = ""
+
+
+class Judgement(Model):
+    """A verdict with what it rests on. `reason` is one line for people; `advice` says what to do next."""
+
+    verdict: Verdict
+    reason: str
+    evidence: tuple[Evidence, ...] = ()
+    subresults: tuple[SubResult, ...] = ()
+    advice: str = ""
