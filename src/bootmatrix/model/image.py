@@ -8,7 +8,7 @@ from bootmatrix.model.base import Model, Sha256
 
 
 class CopyFile(Model):
-    """A file, folder or link put into an image. `source` is relative to build.yml and may not leave its folder's tree."""
+    """A file, folder or link put into an image. `source` is relative to build.yml and stays inside its folder."""
 
     path: str
     source: str | None = None

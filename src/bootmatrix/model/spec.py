@@ -149,7 +149,7 @@ class File(Model):
 
 
 class Spec(Model):
-    """A LinuxKit YAML file. `name` and `path` come from the file's place; `notes` say what was accepted and not used."""
+    """A LinuxKit YAML file. `name` and `path` come from the file; `notes` say what was accepted and not used."""
 
     name: Name
     path: str
