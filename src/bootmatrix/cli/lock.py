@@ -1,0 +1,38 @@
+"""`bootmatrix lock`: write down the exact kernels and packages of a matrix."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bootmatrix.cli import options
+from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command's arguments."""
+    parser = commands.add_parser("lock", help="write the exact kernels and packages of a matrix to a file for --locked")
+    options.add_selection(parser)
+    options.add_sources(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MATRIX with .lock for .yml")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Resolve every cell and write the lock, whole or not at all."""
+    from bootmatrix.cli.fetch import prepare_all
+    from bootmatrix.load.lock import save_lock
+
+    plan, profiles, _ = options.load_plan(args)
+    with options.open_bench(args, plan, profiles) as bench:
+        failures = prepare_all(plan.cells, bench)
+    if failures:
+        for cell, message in failures:
+            print(f"{cell.id}: {message}", file=sys.stderr)
+        print("nothing was written", file=sys.stderr)
+        return OUR_FAULT
+    output = args.output or options.lock_file(args)
+    save_lock(bench.builder.archive.resolved(), output)
+    print(output)
+    return EXPECTED

@@ -1,0 +1,62 @@
+"""The command line. Each command is a module with `add_parser` and `run`; what it needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from bootmatrix import __version__
+from bootmatrix.cli import arch, build, doctor, fetch, judge, kernels, lock, matrix, plan, report, run, validate
+from bootmatrix.cli.exits import BAD_INPUT, INTERRUPTED, OUR_FAULT
+from bootmatrix.errors import BootmatrixError, InputError, Interrupted
+
+COMMANDS = (matrix, plan, run, build, validate, arch, kernels, fetch, lock, report, judge, doctor)
+
+EPILOG = """\
+exit status:
+  0    all as expected
+  1    a guest's verdict was not: fail, panic, hang, timeout, or a pass that was not expected
+  2    bad input or usage
+  3    only our own or infrastructure's errors: build-error, infra-error
+  130  interrupted
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="bootmatrix",
+        description="Boot every spec × architecture × kernel under emulation, and say of each whether it passed, "
+        "failed, panicked or hung, and why.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"bootmatrix {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status."""
+    args = parser().parse_args(arguments)
+    try:
+        return int(args.run(args))
+    except (KeyboardInterrupt, Interrupted):
+        print("bootmatrix: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BootmatrixError as error:
+        print(f"bootmatrix: {error}" if not isinstance(error, InputError) else str(error), file=sys.stderr)
+        return BAD_INPUT if isinstance(error, InputError) else OUR_FAULT
+    except BrokenPipeError:
+        sys.stderr.close()
+        return OUR_FAULT
+    except OSError as error:
+        print(f"bootmatrix: {error}", file=sys.stderr)
+        return OUR_FAULT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""`bootmatrix matrix`: run all cells, judge them, report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootmatrix.cli import options
+from bootmatrix.cli.exits import exit_status
+
+if TYPE_CHECKING:
+    from bootmatrix.cell import Bench
+    from bootmatrix.model import Plan
+    from bootmatrix.runs import RunWriter
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command's arguments."""
+    parser = commands.add_parser("matrix", help="boot every spec × architecture × kernel, and write a report")
+    options.add_selection(parser)
+    options.add_sources(parser)
+    parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
+    parser.add_argument("--reports", type=Path, metavar="FOLDER", help="where runs are kept (default: reports)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a matrix; the exit status."""
+    import anyio
+
+    from bootmatrix.cell import Bench
+    from bootmatrix.cli.progress import open_screen
+    from bootmatrix.report import write_reports
+    from bootmatrix.runs import RunWriter
+    from bootmatrix.schedule import host_budget
+
+    plan, profiles, title = options.load_plan(args)
+    specs = options.load_specs(plan.cells)
+    lock = options.read_lock(args)
+    writer = RunWriter.create(args.reports or options.reports_folder(), title)
+    budget = host_budget(args.jobs)
+    with open_screen(plan) as screen:
+        builder = options.open_builder(args, screen, lock)
+        bench = Bench(specs, profiles, builder, screen, budget.hold)
+        finished = anyio.run(_run, plan, bench, writer, budget.cores + 2)
+        result = writer.finish(interrupted=not finished)
+        write_reports(result, writer.path)
+        screen.finish(result, writer.path)
+    return exit_status(result)
+
+
+async def _run(plan: Plan, bench: Bench, writer: RunWriter, workers: int) -> bool:
+    """Whether the run came to its end: the first Ctrl-C or SIGTERM ends all guests and keeps what is done."""
+    import signal
+
+    import anyio
+
+    from bootmatrix.schedule import run_matrix
+
+    finished = False
+    async with anyio.create_task_group() as tasks:
+
+        async def stop_on_signal() -> None:
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+                async for _ in signals:
+                    bench.observer.note("interrupted: ending all guests")
+                    tasks.cancel_scope.cancel()
+                    return
+
+        tasks.start_soon(stop_on_signal)
+        await run_matrix(plan, bench, writer, workers)
+        finished = True
+        tasks.cancel_scope.cancel()
+    return finished

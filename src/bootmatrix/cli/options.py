@@ -1,0 +1,136 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bootmatrix.build.assemble import Builder
+    from bootmatrix.cell import Bench
+    from bootmatrix.model import Cell, Lock, Matrix, Plan, Profile, Spec
+    from bootmatrix.observe import Observer
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """MATRIX or SPEC…, --arch, --kernel."""
+    parser.add_argument("files", nargs="+", metavar="MATRIX|SPEC", help="a *.matrix.yml, or specs (path or name)")
+    parser.add_argument("--arch", type=names, default=(), metavar="A[/MACHINE],…", help="architectures, or 'all'")
+    parser.add_argument("--kernel", type=names, default=(), metavar="K,…", help="kernel names, such as 6.1,newest")
+
+
+def add_single(parser: argparse.ArgumentParser) -> None:
+    """--arch A --kernel K."""
+    parser.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="one architecture")
+    parser.add_argument("--kernel", default="6.1", metavar="K", help="one kernel name (default: 6.1)")
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """--offline, --locked, --cache, --archive."""
+    parser.add_argument("--offline", action="store_true", help="download nothing: what is not in the cache is missing")
+    parser.add_argument(
+        "--locked",
+        nargs="?",
+        const=True,
+        default=None,
+        metavar="FILE",
+        help="use just the packages of a lock file (default: the one that 'bootmatrix lock' writes beside the matrix)",
+    )
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where downloads and builds are kept")
+    parser.add_argument("--archive", metavar="URL", help="address of the Debian archive")
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def lock_file(args: argparse.Namespace) -> Path:
+    """The lock file that belongs to the files named: `influxdb.matrix.yml` has `influxdb.matrix.lock`."""
+    return Path(args.files[0]).with_suffix(".lock")
+
+
+def read_lock(args: argparse.Namespace) -> Lock | None:
+    """The lock that `--locked` asks for."""
+    from bootmatrix.load.lock import load_lock
+
+    if args.locked is None:
+        return None
+    return load_lock(lock_file(args) if args.locked is True else Path(args.locked))
+
+
+def open_builder(args: argparse.Namespace, observer: Observer, lock: Lock | None = None) -> Builder:
+    """A builder over the cache and the archive that the options name."""
+    from bootmatrix.build.assemble import Builder
+    from bootmatrix.load.recipe import find_recipe, load_recipe
+    from bootmatrix.source.archive import open_archive
+    from bootmatrix.store import Store, default_cache
+
+    store = Store(args.cache or default_cache())
+    archive = open_archive(store, offline=args.offline, lock=lock, address=args.archive, progress=observer)
+    return Builder(store=store, archive=archive, find_recipe=find_recipe, load_recipe=load_recipe)
+
+
+@contextmanager
+def open_bench(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) -> Iterator[Bench]:
+    """A bench that prepares cells and boots none, with downloads shown on the terminal."""
+    from bootmatrix.cell import Bench
+    from bootmatrix.cli.progress import open_downloads
+
+    specs, lock = load_specs(plan.cells), read_lock(args)
+    with open_downloads() as downloads:
+        yield Bench(specs, known, open_builder(args, downloads, lock), downloads, lambda _machine: nullcontext())
+
+
+def profiles() -> dict[str, Profile]:
+    """All profiles by name."""
+    from bootmatrix.load.places import arch_folders
+    from bootmatrix.load.profile import load_profiles
+
+    return load_profiles(arch_folders())
+
+
+def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:
+    """The plan of the files named, the profiles, and a title.
+
+    Raises:
+        InputError: a file, an architecture or a kernel that is not known.
+    """
+    from bootmatrix.plan import plan
+
+    known = profiles()
+    matrix, base, title = _matrix(args, known)
+    return plan(matrix, base, known), known, title
+
+
+def _matrix(args: argparse.Namespace, known: dict[str, Profile]) -> tuple[Matrix, Path, str]:
+    from bootmatrix.errors import InputError
+    from bootmatrix.load.matrix import load_matrix
+    from bootmatrix.load.spec import find_spec
+    from bootmatrix.plan import matrix_from_arguments
+
+    first = find_spec(args.files[0])
+    if not first.name.endswith((".matrix.yml", ".matrix.yaml")):
+        specs = [str(find_spec(name)) for name in args.files]
+        matrix = matrix_from_arguments(specs, args.arch, args.kernel, known)
+        return matrix, Path(), " ".join(Path(name).stem for name in specs)
+    if len(args.files) > 1:
+        raise InputError("a matrix stands alone", f"Give either {args.files[0]} or specs.")
+    matrix = load_matrix(first, known)
+    narrowed = {key: names for key, names in (("arch", args.arch), ("kernel", args.kernel)) if names}
+    return matrix.model_copy(update=narrowed), first.parent, first.name.split(".")[0]
+
+
+def load_specs(cells: tuple[Cell, ...]) -> dict[str, Spec]:
+    """The specs of cells, by path."""
+    from bootmatrix.load.spec import load_spec
+
+    return {path: load_spec(Path(path)) for path in sorted({cell.spec for cell in cells})}
+
+
+def reports_folder() -> Path:
+    """Where runs are kept: `BOOTMATRIX_REPORTS`, else `reports` in the current folder."""
+    return Path(os.environ.get("BOOTMATRIX_REPORTS", "reports"))
