@@ -1,0 +1,278 @@
+"""A guest's or an image's files in memory, before they become a tar or a cpio archive.
+
+Paths are relative to the root, with neither `.` nor `..`. Links are followed inside the tree only, as in a chroot, so
+that nothing hostile in an archive reaches the host.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from bootmatrix.errors import BuildError
+
+Kind = Literal["file", "dir", "symlink", "char", "block", "fifo"]
+
+MAX_LINKS = 40
+"""Links followed before a path counts as a loop, as in Linux (path_resolution(7))."""
+MAX_TREE_BYTES = 4 << 30
+"""A newc archive's sizes have 32 bits."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of a file of the store."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """Its bytes."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A file, folder, link or device. The same node under two paths is a hard link."""
+
+    kind: Kind
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    target: str = ""
+    data: bytes | Slice = b""
+    device: tuple[int, int] = (0, 0)
+
+    @property
+    def size(self) -> int:
+        """Length of the data in bytes."""
+        return self.data.size if isinstance(self.data, Slice) else len(self.data)
+
+    def read(self) -> bytes:
+        """The data."""
+        return self.data.read() if isinstance(self.data, Slice) else self.data
+
+
+def directory(mode: int = 0o755) -> Node:
+    """A folder of root's."""
+    return Node("dir", mode)
+
+
+def text_file(text: str, mode: int = 0o644) -> Node:
+    """A file of root's."""
+    return Node("file", mode, data=text.encode())
+
+
+def symlink(target: str) -> Node:
+    """A symbolic link."""
+    return Node("symlink", 0o777, target=target)
+
+
+def clean(path: str) -> str:
+    """A path without leading slash, `.` and doubled slashes.
+
+    Raises:
+        BuildError: it has a `..` or a NUL.
+    """
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if ".." in parts or "\0" in path:
+        raise BuildError(f"the path {path!r} leaves the image's root")
+    return "/".join(parts)
+
+
+@dataclass
+class Tree:
+    """Nodes by path. A folder that a path needs and that is not there is made."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    size_bytes: int = 0
+
+    def resolve(self, path: str) -> str:
+        """The path with the links of its folders followed inside the tree; the last part is left as it is.
+
+        Raises:
+            BuildError: links form a loop.
+        """
+        done: list[str] = []
+        todo = clean(path).split("/")
+        links = 0
+        while len(todo) > 1:
+            part = todo.pop(0)
+            if part == "..":
+                done = done[:-1]
+                continue
+            node = self.nodes.get("/".join([*done, part]))
+            if node is None or node.kind != "symlink":
+                done.append(part)
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise BuildError(f"the links of the path {path!r} form a loop")
+            if node.target.startswith("/"):
+                done = []
+            todo = [*(piece for piece in node.target.split("/") if piece not in {"", "."}), *todo]
+        return "/".join([*done, *todo])
+
+    def get(self, path: str) -> Node | None:
+        """The node of a path; links of its folders are followed, and it may be a link itself."""
+        return self.nodes.get(self.resolve(path))
+
+    def put(self, path: str, node: Node) -> None:
+        """Put a node at a path. A folder leaves what is there already in place; anything else replaces it.
+
+        Raises:
+            BuildError: the path leaves the root, or the tree is too large for an initrd.
+        """
+        where = self.resolve(path)
+        if not where:
+            return
+        self._make_parents(where)
+        there = self.nodes.get(where)
+        if node.kind == "dir" and there is not None:
+            if there.kind == "symlink" and self._is_directory(where):
+                return
+            if there.kind != "dir":
+                self.remove(where)
+        elif there is not None and there.kind == "dir":
+            self.remove(where)
+        self.nodes[where] = node
+        self.size_bytes += node.size
+        if self.size_bytes > MAX_TREE_BYTES:
+            raise BuildError(f"the files are larger than {MAX_TREE_BYTES >> 30} GiB in all")
+
+    def link(self, path: str, target: str) -> None:
+        """Make `path` a hard link to `target`.
+
+        Raises:
+            BuildError: there is no such file.
+        """
+        node = self.get(target)
+        if node is None or node.kind == "dir":
+            raise BuildError(f"{path} is a hard link to {target}, which is not there")
+        self.put(path, node)
+
+    def remove(self, path: str) -> None:
+        """Remove a node and what is below it."""
+        below = path + "/"
+        for known in [known for known in self.nodes if known == path or known.startswith(below)]:
+            del self.nodes[known]
+
+    def matching(self, patterns: Iterable[str]) -> list[str]:
+        """Paths that match a glob, in order. A `*` matches slashes too, and a folder that matches stands for all in it."""
+        wanted = tuple(pattern.strip("/") for pattern in patterns)
+        return [
+            path
+            for path in sorted(self.nodes)
+            if any(fnmatchcase(path, pattern) or fnmatchcase(path, pattern + "/*") for pattern in wanted)
+        ]
+
+    def graft(self, other: Tree, prefix: str) -> None:
+        """Put all of another tree below a folder, made if need be."""
+        if prefix:
+            self.put(prefix, directory())
+        for path, node in sorted(other.nodes.items()):
+            self.put(f"{prefix}/{path}", node)
+
+    def add_tar(self, archive: tarfile.TarFile) -> None:
+        """Put everything of a tar archive, which may be hostile.
+
+        Raises:
+            BuildError: a path leaves the root, a hard link has no target, or it is too large.
+        """
+        for member in archive:
+            if member.islnk():
+                self.link(member.name, member.linkname)
+                continue
+            node = _node_of(member)
+            if node.kind == "file":
+                if self.size_bytes + member.size > MAX_TREE_BYTES:
+                    raise BuildError(f"the files are larger than {MAX_TREE_BYTES >> 30} GiB in all")
+                file = archive.extractfile(member)
+                node = replace(node, data=file.read() if file else b"")
+            self.put(member.name, node)
+
+    def add_layer(self, layer: Path) -> None:
+        """Put everything of an uncompressed tar file of the store; its contents stay where they are."""
+        with tarfile.open(layer, mode="r:") as archive:
+            for member in archive:
+                if member.islnk():
+                    self.link(member.name, member.linkname)
+                elif member.isreg():
+                    contents = Slice(layer, member.offset_data, member.size)
+                    self.put(member.name, replace(_node_of(member), data=contents))
+                else:
+                    self.put(member.name, _node_of(member))
+
+    def items(self) -> Iterator[tuple[str, Node]]:
+        """Paths and nodes, each folder before what is in it."""
+        return iter(sorted(self.nodes.items(), key=lambda item: item[0].split("/")))
+
+    def _make_parents(self, where: str) -> None:
+        parts = where.split("/")[:-1]
+        for count in range(1, len(parts) + 1):
+            parent = "/".join(parts[:count])
+            node = self.nodes.get(parent)
+            if node is None or node.kind != "dir":
+                self.nodes[parent] = directory()
+
+    def _is_directory(self, where: str) -> bool:
+        for _ in range(MAX_LINKS):
+            node = self.nodes.get(where)
+            if node is None or node.kind != "symlink":
+                return node is not None and node.kind == "dir"
+            folder = "" if node.target.startswith("/") else where.rpartition("/")[0]
+            where = self.resolve(_joined(folder, node.target))
+        return False
+
+
+def _joined(folder: str, target: str) -> str:
+    parts: list[str] = []
+    for part in [*folder.split("/"), *target.split("/")]:
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _node_of(member: tarfile.TarInfo) -> Node:
+    kinds: dict[bytes, Kind] = {
+        tarfile.DIRTYPE: "dir",
+        tarfile.SYMTYPE: "symlink",
+        tarfile.CHRTYPE: "char",
+        tarfile.BLKTYPE: "block",
+        tarfile.FIFOTYPE: "fifo",
+    }
+    kind = "file" if member.isreg() else kinds.get(member.type)
+    if kind is None:
+        raise BuildError(f"{member.name} is of a kind that no image can hold: {member.type!r}")
+    device = (member.devmajor, member.devminor) if kind in {"char", "block"} else (0, 0)
+    return Node(kind, member.mode & 0o7777, member.uid, member.gid, member.linkname, device=device)
+
+
+def write_tar(tree: Tree, target: tarfile.TarFile, mtime_s: int) -> None:
+    """Write all of a tree, in an order and with times that do not depend on when and where."""
+    import io
+
+    first_paths: dict[int, str] = {}
+    types = {"dir": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "char": tarfile.CHRTYPE}
+    types |= {"block": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE, "file": tarfile.REGTYPE}
+    for path, node in tree.items():
+        member = tarfile.TarInfo(path)
+        member.mode, member.uid, member.gid, member.mtime = node.mode, node.uid, node.gid, mtime_s
+        member.type, member.linkname = types[node.kind], node.target
+        member.devmajor, member.devminor = node.device
+        if node.kind == "file" and id(node) in first_paths:
+            member.type, member.linkname = tarfile.LNKTYPE, first_paths[id(node)]
+            target.addfile(member)
+            continue
+        first_paths[id(node)] = path
+        member.size = node.size
+        target.addfile(member, io.BytesIO(node.read()) if node.kind == "file" else None)
