@@ -73,6 +73,7 @@ class Attempt:
 
     judgement: Judgement
     prepared: Prepared | None = None
+    machine: Machine | None = None
     outcome: Outcome | None = None
     command: tuple[str, ...] = ()
     cmdline: str = ""
@@ -122,8 +123,8 @@ async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
     attempt = Attempt(Judgement(verdict=Verdict.INFRA_ERROR, reason="not started"))
     try:
         prepared = await anyio.to_thread.run_sync(prepare, cell, bench, abandon_on_cancel=True)
-        attempt = replace(attempt, prepared=prepared)
         machine = bench.machine(cell)
+        attempt = replace(attempt, prepared=prepared, machine=machine)
         line = by_hand(machine, prepared.bootable)
         attempt = replace(attempt, command=line.arguments, cmdline=line.cmdline, qemu_version=qemu_version(machine))
         bench.observer.cell_stage(cell, "wait")
@@ -224,6 +225,8 @@ def _record(cell: Cell, attempt: Attempt, attempts: int, folder: Path, started_a
         attempts=attempts,
         started_at=started_at.isoformat(timespec="seconds"),
         wall_s=wall_s,
+        machine_profile=attempt.machine,
+        bootable=bootable,
     )
 
 

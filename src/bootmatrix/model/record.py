@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bootmatrix.model.artefact import Artefact
+from bootmatrix.model.artefact import Artefact, Bootable
 from bootmatrix.model.base import Model
 from bootmatrix.model.cell import Cell
 from bootmatrix.model.kernel import Kernel
 from bootmatrix.model.outcome import Outcome
+from bootmatrix.model.profile import Machine
 from bootmatrix.model.verdict import Judgement, Verdict
 
 
@@ -21,7 +22,8 @@ class Record(Model):
     """One cell of a run, complete. `command` repeats the boot by hand; `console` is a file beside the record.
 
     `expected` is false for a cell that stands in the way of exit status 0: a guest verdict other than pass that no
-    `expect` names, or a pass that one does.
+    `expect` names, or a pass that one does. `machine_profile` and `bootable` are what the verdict was reached with, so
+    that it can be reached again.
     """
 
     cell: Cell
@@ -39,6 +41,8 @@ class Record(Model):
     attempts: int = 1
     started_at: str
     wall_s: float
+    machine_profile: Machine | None = None
+    bootable: Bootable | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -47,7 +51,10 @@ class Record(Model):
 
 
 class Run(Model):
-    """One execution of a matrix. Times are RFC 3339 in UTC; `format` is this layout's version."""
+    """One execution of a matrix. Times are RFC 3339 in UTC; `format` is this layout's version.
+
+    `ended_at` is empty for a run that was killed; `unfinished` names the cells that had begun and have no record.
+    """
 
     format: int = 1
     name: str
@@ -59,3 +66,4 @@ class Run(Model):
     interrupted: bool = False
     host: dict[str, str] = {}
     records: tuple[Record, ...] = ()
+    unfinished: tuple[str, ...] = ()

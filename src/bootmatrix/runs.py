@@ -1,0 +1,301 @@
+"""Runs on disk: `reports/<time>-<title>/`, one record a cell, written as they come.
+
+    started.json                                 what was known at the start: a Run without records
+    cells/SPEC/ARCH/MACHINE/KERNEL/record.json   a Record, with its console.log beside it
+    run.json                                     the whole Run, at the end
+
+Every file appears whole or not at all, so that a run which was killed can be read up to its last record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from bootmatrix import __version__
+from bootmatrix.errors import InputError
+from bootmatrix.model import Cell, Judgement, Record, Run
+from bootmatrix.model.base import Model
+
+FORMAT = 1
+STARTED_FILE = "started.json"
+RUN_FILE = "run.json"
+RECORD_FILE = "record.json"
+CELLS_FOLDER = "cells"
+LATEST = "latest"
+MAX_TITLE = 60
+MAX_CONSOLE_BYTES = 64 << 20
+"""More than the console of any boot that bootmatrix records; a file larger than this is not one."""
+
+M = TypeVar("M", bound=Model)
+
+
+class RunWriter:
+    """Writes one run. Its methods may be called from any thread."""
+
+    def __init__(self, path: Path, title: str) -> None:
+        self.path = path
+        self._run = Run(
+            format=FORMAT,
+            name=path.name,
+            title=title,
+            tool_version=__version__,
+            started_at=_now(),
+            host=describe_host(),
+        )
+        self._start = time.monotonic()
+        self._records: dict[str, Record] = {}
+        self._begun: dict[str, Cell] = {}
+        self._lock = Lock()
+
+    @classmethod
+    def create(cls, reports: Path, title: str) -> RunWriter:
+        """A new folder in `reports`, which `reports/latest` points to from now on.
+
+        Raises:
+            InputError: `reports/latest` is something other than a link.
+            OSError: the folder cannot be made.
+        """
+        link = reports / LATEST
+        if link.exists() and not link.is_symlink():
+            raise InputError(f"{link} is not a link to the newest run", "Move it away; bootmatrix makes it anew.")
+        reports.mkdir(parents=True, exist_ok=True)
+        writer = cls(_new_folder(reports, title), title)
+        write_model(writer.path / STARTED_FILE, writer._run)
+        _point(link, writer.path.name)
+        return writer
+
+    def folder(self, cell: Cell) -> Path:
+        """The folder of a cell, made if it is not there."""
+        with self._lock:
+            self._begun[cell.id] = cell
+        folder = cell_folder(self.path, cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def add(self, record: Record) -> None:
+        """Write a cell's record at once.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_model(self.folder(record.cell) / RECORD_FILE, record)
+        with self._lock:
+            self._records[record.cell.id] = record
+
+    def finish(self, interrupted: bool = False) -> Run:
+        """Write run.json; the whole run."""
+        with self._lock:
+            records = tuple(self._records.values())
+            unfinished = tuple(sorted(self._begun.keys() - self._records.keys()))
+        run = self._run.model_copy(
+            update={
+                "ended_at": _now(),
+                "wall_s": time.monotonic() - self._start,
+                "interrupted": interrupted,
+                "records": records,
+                "unfinished": unfinished,
+            }
+        )
+        write_model(self.path / RUN_FILE, run)
+        return run
+
+
+def load_run(folder: Path) -> Run:
+    """The run in a folder; one that never came to its end is put together from its records.
+
+    Raises:
+        InputError: it is no run, one of a later version, or damaged.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder", _HINT)
+    finished = folder / RUN_FILE
+    if finished.is_file():
+        run = _read(finished, Run)
+        if run.ended_at:
+            return run
+    if not (folder / STARTED_FILE).is_file():
+        raise InputError(f"{folder}: not a run: it holds neither {RUN_FILE} nor {STARTED_FILE}", _HINT)
+    return _recover(folder)
+
+
+def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
+    """Judge again, from what was recorded, each cell that was booted.
+
+    Raises:
+        InputError: a console is missing.
+    """
+    from bootmatrix.judge import judge
+
+    for record in run.records:
+        if record.outcome is None or record.machine_profile is None or record.bootable is None:
+            continue
+        transcript = read_console(folder, record)
+        yield record, judge(record.outcome, record.machine_profile, record.bootable, transcript)
+
+
+def read_console(folder: Path, record: Record) -> bytes:
+    """The console of a record, empty if the cell has none.
+
+    Raises:
+        InputError: the file is missing, or not a plain file of a plausible size.
+    """
+    if not record.console:
+        return b""
+    path = console_path(folder, record)
+    if path.is_symlink() or not path.is_file():
+        raise InputError(f"{path}: the console of {record.cell.id} is missing", "Copy a run with all that is in it.")
+    if path.stat().st_size > MAX_CONSOLE_BYTES:
+        raise InputError(f"{path}: {path.stat().st_size} bytes, where {MAX_CONSOLE_BYTES} is the most for a console")
+    return path.read_bytes()
+
+
+def console_path(folder: Path, record: Record) -> Path:
+    """Where a record's console is: always beside the record, whatever path it claims."""
+    return cell_folder(folder, record.cell) / Path(record.console).name
+
+
+def cell_folder(folder: Path, cell: Cell) -> Path:
+    """The folder of a cell in a run. All four parts are names without a slash, so that it stays inside."""
+    return folder / CELLS_FOLDER / cell.spec_name / cell.arch / cell.machine / cell.kernel
+
+
+def write_model(path: Path, model: Model) -> None:
+    """Write a value as JSON, whole or not at all."""
+    # Not pydantic's own JSON: text of a guest may hold lone surrogates, which it refuses to write.
+    text = json.dumps(model.model_dump(), ensure_ascii=False, indent=1) + "\n"
+    write_whole(path, text.encode("utf-8", "replace"))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all, also when the power fails."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def describe_host() -> dict[str, str]:
+    """What of the host may bear on a result. It has no name, no address and no path."""
+    return {
+        "kernel": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cpu": _field("/proc/cpuinfo", ("model name", "Model", "cpu")) or "unknown",
+        "cpus": str(len(os.sched_getaffinity(0))),
+        "memory": _memory(),
+        "python": platform.python_version(),
+    }
+
+
+_HINT = "A run is a folder under reports/, such as reports/latest."
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _new_folder(reports: Path, title: str) -> Path:
+    words = re.sub(r"[^A-Za-z0-9_.+-]+", "-", title)[:MAX_TITLE].strip("-.") or "run"
+    name = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{words}"
+    number = 1
+    while True:
+        path = reports / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _point(link: Path, target: str) -> None:
+    temporary = link.with_name(f".{LATEST}.{os.getpid()}.{time.monotonic_ns()}")
+    # A file system without links is no reason to fail: the link is a convenience.
+    with suppress(OSError):
+        temporary.symlink_to(target)
+        try:
+            temporary.replace(link)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path, kind: type[M]) -> M:
+    try:
+        data = path.read_bytes()
+        _check_format(path, data)
+        return kind.model_validate_json(data)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: damaged: {f'{where}: ' if where else ''}{first['msg']}", _HINT) from error
+
+
+def _check_format(path: Path, data: bytes) -> None:
+    with suppress(ValueError):
+        value = json.loads(data)
+        found = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
+        if found != FORMAT:
+            raise InputError(
+                f"{path}: format {found}, and this is bootmatrix {__version__}, which reads {FORMAT}",
+                "Use the version of bootmatrix that wrote it.",
+            )
+
+
+def _recover(folder: Path) -> Run:
+    run = _read(folder / STARTED_FILE, Run)
+    files = sorted((folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}"))
+    records = tuple(_read(file, Record) for file in files)
+    ends = [datetime.fromisoformat(one.started_at).timestamp() + one.wall_s for one in records]
+    start = datetime.fromisoformat(run.started_at).timestamp()
+    return run.model_copy(
+        update={
+            "wall_s": max([end - start for end in ends] + [0.0]),
+            "interrupted": True,
+            "records": records,
+            "unfinished": tuple(_unfinished(folder)),
+        }
+    )
+
+
+def _unfinished(folder: Path) -> Iterable[str]:
+    """Cells that had begun, as `spec/arch/machine/kernel`."""
+    for cell in sorted((folder / CELLS_FOLDER).glob("*/*/*/*/")):
+        if not (cell / RECORD_FILE).exists():
+            yield cell.relative_to(folder / CELLS_FOLDER).as_posix()
+
+
+def _field(path: str, names: tuple[str, ...]) -> str:
+    """The value of the first `name : value` line of a file in /proc that has one of these names."""
+    with suppress(OSError):
+        for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in names:
+                return value.strip()
+    return ""
+
+
+def _memory() -> str:
+    """MemTotal of /proc/meminfo (proc(5)), which is in KiB."""
+    words = _field("/proc/meminfo", ("MemTotal",)).split()
+    return f"{int(words[0]) / (1 << 20):.1f} GiB" if words else "unknown"
