@@ -1,0 +1,253 @@
+"""A run as it goes: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from bootmatrix.model import Cell, Plan, Record, Run, Verdict
+from bootmatrix.report.harmless import one_line
+from bootmatrix.report.order import cell_order, duration, size
+from bootmatrix.report.text import STYLES, summary, verdict_text
+
+if TYPE_CHECKING:
+    from bootmatrix.observe import Observer
+
+PLAIN_WIDTH = 160
+"""Columns of tables where there is no terminal to ask."""
+LARGE_BYTES = 1_000_000
+"""Downloads that are worth a line of their own."""
+REFRESHES_PER_S = 4
+SHOWN_DOWNLOADS = 3
+BAR_COLUMNS = 24
+
+
+def is_live(stream: TextIO) -> bool:
+    """Whether the stream is a terminal on which lines can be drawn anew, and no CI system reads it."""
+    in_ci = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+    return stream.isatty() and not in_ci and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def plain_console(stream: TextIO) -> Console:
+    """A console that writes no escape sequence, whatever the environment says."""
+    return Console(file=stream, force_terminal=False, color_system=None, highlight=False, width=PLAIN_WIDTH)
+
+
+@contextmanager
+def open_screen(plan: Plan) -> Iterator[LiveScreen | PlainScreen]:
+    """Show a run on the standard output."""
+    if not is_live(sys.stdout):
+        yield PlainScreen(plain_console(sys.stdout), plan)
+        return
+    with LiveScreen(Console(highlight=False), plan) as screen:
+        yield screen
+
+
+@contextmanager
+def open_downloads() -> Iterator[Observer]:
+    """Show downloads, and nothing of cells, on the standard error."""
+    nothing = Plan(cells=())
+    if not is_live(sys.stderr):
+        yield PlainScreen(plain_console(sys.stderr), nothing)
+        return
+    with LiveScreen(Console(file=sys.stderr, highlight=False), nothing, transient=True) as screen:
+        yield screen
+
+
+class PlainScreen:
+    """One line for each thing that is over."""
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self._console = console
+        self._width = max((len(cell.id) for cell in plan.cells), default=0)
+        self._downloads: set[str] = set()
+        self._lock = RLock()
+
+    def cell_stage(self, cell: Cell, stage: str) -> None:
+        """Not worth a line."""
+
+    def cell_done(self, record: Record) -> None:
+        """`pass  influxdb/arch/6.1  7.2 s`, with the reason if it is no pass."""
+        aside = "" if record.expected or record.verdict is not Verdict.PASS else "unexpected"
+        words = f"{record.verdict:<11}  {record.cell.id:<{self._width}}  {duration(record.wall_s):>10}"
+        reason = one_line(record.judgement.reason) if record.verdict is not Verdict.PASS else aside
+        self._line(f"{words}  {reason}")
+
+    def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
+        """The beginning and the end of a large one."""
+        if total_bytes <= LARGE_BYTES:
+            return
+        with self._lock:
+            if done_bytes >= total_bytes:
+                self._downloads.discard(label)
+                self._line(f"downloaded   {one_line(label)}  {size(total_bytes)}")
+            elif label not in self._downloads:
+                self._downloads.add(label)
+                self._line(f"downloading  {one_line(label)}  {size(total_bytes)}")
+
+    def note(self, text: str) -> None:
+        """The line."""
+        self._line(one_line(text))
+
+    def finish(self, run: Run, path: Path) -> None:
+        """The table, the reasons, and where the report is."""
+        with self._lock:
+            show_end(self._console, run, path)
+
+    def _line(self, text: str) -> None:
+        with self._lock:
+            self._console.print(Text(text.rstrip()), soft_wrap=True)
+            self._console.file.flush()
+
+
+@dataclass
+class Under:
+    """A cell under way: its stage, and when it began, by the monotonic clock."""
+
+    stage: str
+    since: float
+
+
+class LiveScreen:
+    """A table that is drawn anew, sized to the terminal: all cells if they fit, else those that matter."""
+
+    def __init__(self, console: Console, plan: Plan, transient: bool = False) -> None:
+        self._console = console
+        self._cells = sorted(plan.cells, key=cell_order)
+        self._under: dict[str, Under] = {}
+        self._records: dict[str, Record] = {}
+        self._downloads: dict[str, tuple[int, int]] = {}
+        self._start = time.monotonic()
+        self._lock = RLock()
+        self._live = Live(self, console=console, refresh_per_second=REFRESHES_PER_S, transient=transient)
+
+    def __enter__(self) -> LiveScreen:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def cell_stage(self, cell: Cell, stage: str) -> None:
+        """Show the stage."""
+        with self._lock:
+            since = self._under[cell.id].since if cell.id in self._under else time.monotonic()
+            self._under[cell.id] = Under(stage, since)
+
+    def cell_done(self, record: Record) -> None:
+        """Show the verdict."""
+        with self._lock:
+            self._under.pop(record.cell.id, None)
+            self._records[record.cell.id] = record
+
+    def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
+        """Show how far it is; once it is done, no more."""
+        with self._lock:
+            self._downloads.pop(label, None)
+            if done_bytes < total_bytes:
+                self._downloads[label] = (done_bytes, total_bytes)
+
+    def note(self, text: str) -> None:
+        """A line above the table."""
+        self._console.print(Text(one_line(text), "bright_black"))
+
+    def finish(self, run: Run, path: Path) -> None:
+        """In place of the live table the last one, the reasons, and where the report is."""
+        with self._lock:
+            self._cells, self._downloads = [], {}
+        self._live.transient = True
+        self._live.stop()
+        show_end(self._console, run, path)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        with self._lock:
+            downloads = self._download_lines()
+            if self._cells:
+                yield self._headline()
+                yield self._table(options.max_width, console.size.height - len(downloads) - 3)
+            yield from downloads
+
+    def _headline(self) -> Text:
+        tried = (record.verdict for record in self._records.values() if record.verdict is not Verdict.SKIP)
+        found: Counter[Verdict] = Counter(tried)
+        text = Text(f"{found.total()} of {len(self._cells)} done", "bold", no_wrap=True, overflow="ellipsis")
+        for verdict in Verdict:
+            if found[verdict]:
+                text.append(" · ", "bright_black").append(f"{found[verdict]} {verdict}", STYLES[verdict])
+        return text.append(f"  {duration(time.monotonic() - self._start)}", "bright_black")
+
+    def _table(self, width: int, height: int) -> Table:
+        shown = self._shown(max(height, 1))
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for _ in range(3):
+            table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width - 60, 10))
+        for cell in shown:
+            table.add_row(*self._row(cell))
+        hidden = len(self._cells) - len(shown)
+        if hidden:
+            table.add_row("", Text(f"and {hidden} more", "bright_black"))
+        return table
+
+    def _shown(self, height: int) -> list[Cell]:
+        """The cells that fit: those under way, then those not as expected, then those done, in the plan's order."""
+        if len(self._cells) <= height:
+            return self._cells
+        chosen = sorted(self._cells, key=self._weight)[: height - 1]
+        return sorted(chosen, key=cell_order)
+
+    def _weight(self, cell: Cell) -> int:
+        record = self._records.get(cell.id)
+        if cell.id in self._under:
+            return 0
+        if record is None:
+            return 3
+        return 2 if record.expected else 1
+
+    def _row(self, cell: Cell) -> tuple[Text, Text, Text, Text]:
+        record, under = self._records.get(cell.id), self._under.get(cell.id)
+        if record:
+            reason = "" if record.verdict is Verdict.PASS else one_line(record.judgement.reason)
+            return verdict_text(record), Text(cell.id), _right(record.wall_s), Text(reason, "bright_black")
+        if under:
+            return (
+                Text(f"● {under.stage}", "cyan"),
+                Text(cell.id, "bold"),
+                _right(time.monotonic() - under.since),
+                Text(),
+            )
+        return Text("○", "bright_black"), Text(cell.id, "bright_black"), Text(), Text()
+
+    def _download_lines(self) -> list[Text]:
+        latest = list(self._downloads.items())[-SHOWN_DOWNLOADS:]
+        return [_bar(label, done, total) for label, (done, total) in latest]
+
+
+def show_end(console: Console, run: Run, path: Path) -> None:
+    """The summary of a run, and where its report is."""
+    console.print(summary(run))
+    console.print(Text(f"{path}/report.html"), soft_wrap=True)
+
+
+def _right(seconds: float) -> Text:
+    return Text(f"{duration(seconds):>8}", "bright_black")
+
+
+def _bar(label: str, done: int, total: int) -> Text:
+    filled = BAR_COLUMNS * done // total
+    text = Text("↓ ", "cyan", no_wrap=True, overflow="ellipsis")
+    text.append("━" * filled, "cyan").append("━" * (BAR_COLUMNS - filled), "bright_black")
+    return text.append(f"  {size(done):>8} of {size(total)}  ", "default").append(one_line(label), "bright_black")

@@ -1,0 +1,104 @@
+"""The report on a terminal, for rich."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bootmatrix.model import Record, Run, Verdict
+from bootmatrix.report.harmless import one_line
+from bootmatrix.report.order import SYMBOLS, cell_order, duration, headline, kernels_of, remark, urgency
+
+STYLES = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "bold red",
+    Verdict.PANIC: "bold magenta",
+    Verdict.HANG: "bold yellow",
+    Verdict.TIMEOUT: "bold yellow",
+    Verdict.BUILD_ERROR: "bold blue",
+    Verdict.INFRA_ERROR: "bold blue",
+    Verdict.SKIP: "bright_black",
+}
+
+
+def summary(run: Run) -> RenderableType:
+    """The table spec × arch × kernel, a line for each cell that did not pass, and what it all comes to."""
+    reasons = [_reason(record) for record in _noteworthy(run)]
+    return Group(_table(run), *reasons, *_unfinished(run), Text(), _total(run))
+
+
+def verdict_text(record: Record) -> Text:
+    """Symbol and word in the verdict's colour, `fail (expected)`."""
+    verdict, aside = record.verdict, remark(record)
+    style = STYLES[verdict] if not record.expected or verdict in {Verdict.PASS, Verdict.SKIP} else "yellow"
+    if aside == "unexpected":
+        style = "bold yellow"
+    return Text(f"{SYMBOLS[verdict]} {verdict}" + (f" ({aside})" if aside else ""), style)
+
+
+def counts(run: Run) -> list[tuple[Verdict, int]]:
+    """How many cells have each verdict that occurs."""
+    found = Counter(record.verdict for record in run.records)
+    return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]
+
+
+def _table(run: Run) -> Table:
+    cells = [record.cell for record in run.records]
+    kernels = kernels_of(cells)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("spec", no_wrap=True)
+    table.add_column("arch", no_wrap=True)
+    for kernel in kernels:
+        table.add_column(Text(kernel), no_wrap=True)
+    by_place = {(one.cell.spec_name, one.cell.target, one.cell.kernel): one for one in run.records}
+    before = ""
+    for spec, target in dict.fromkeys((cell.spec_name, cell.target) for cell in sorted(cells, key=cell_order)):
+        places = [_place(by_place.get((spec, target, kernel))) for kernel in kernels]
+        table.add_row(Text(spec if spec != before else ""), Text(target), *places)
+        before = spec
+    return table
+
+
+def _place(record: Record | None) -> Text:
+    if record is None:
+        return Text("·", "bright_black")
+    text = verdict_text(record)
+    if record.verdict is not Verdict.SKIP:
+        text.append(f"  {duration(record.wall_s)}", "bright_black")
+    return text
+
+
+def _noteworthy(run: Run) -> list[Record]:
+    """Records that are no plain pass: first those not as expected."""
+    rest = [record for record in run.records if record.verdict is not Verdict.PASS or not record.expected]
+    return sorted(rest, key=lambda record: (record.expected, urgency(record)))
+
+
+def _reason(record: Record) -> Text:
+    text = verdict_text(record)
+    text.append(f"  {record.cell.id}", "bold" if not record.expected else "").append("\n    ")
+    text.append(one_line(record.judgement.reason))
+    if record.cell.expect:
+        text.append(f"\n    expected: {one_line(record.cell.expect)}", "bright_black")
+    if record.judgement.advice and not record.expected:
+        text.append(f"\n    {one_line(record.judgement.advice)}", "cyan")
+    return text
+
+
+def _unfinished(run: Run) -> Iterator[Text]:
+    for name in run.unfinished:
+        yield Text(f"? no verdict  {name}: it was under way when the run ended", "bright_black")
+
+
+def _total(run: Run) -> Text:
+    good = all(record.expected for record in run.records) and not run.interrupted
+    text = Text(headline(run.records, run.interrupted), "bold green" if good else "bold red")
+    parts = [f"{count} {verdict}" for verdict, count in counts(run)]
+    return text.append(f": {', '.join(parts)}" if parts else "", "default").append(
+        f"  in {duration(run.wall_s)}", "default"
+    )
