@@ -8,10 +8,15 @@ from bootmatrix.model.base import Model, Sha256
 
 
 class CopyFile(Model):
-    """A file, folder or link put into an image. `source` is relative to build.yml and stays inside its folder."""
+    """A file, folder or link put into an image. `source` is relative to build.yml and stays inside its folder.
+
+    `concat` are globs of files that are in the image already: the file is made of all of them, in the order of their
+    paths.
+    """
 
     path: str
     source: str | None = None
+    concat: tuple[str, ...] = ()
     contents: str | None = None
     symlink: str | None = None
     directory: bool = False

@@ -1,0 +1,134 @@
+"""A spec, a machine and a kernel become what QEMU boots. What cells share is made once and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootmatrix.build.guest import Placed, check_seconds, guest_tree, needed_modules, needs_network, place
+from bootmatrix.build.image import EPOCH_S, Builder, make_image
+from bootmatrix.build.initrd import compress, write_cpio
+from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact, load_order, module_tree, unpack_kernel
+from bootmatrix.errors import BuildError
+from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, Spec, StoredImage
+
+FORMAT = "3"
+"""Changes whenever the same spec and images would give another initrd."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of an initrd, in the store."""
+
+    sha256: str
+    size_bytes: int
+
+
+def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Bootable:
+    """What a machine boots for a spec.
+
+    Raises:
+        BuildError: the spec cannot be made into something bootable here.
+        InfraError: the archive, the network or the host is at fault.
+    """
+    store = builder.store
+    images = {name: make_image(name, Path(spec.path), profile, builder) for name in _references(spec)}
+    placed = place(spec, images)
+    network = needs_network(placed)
+    files = unpack_kernel(kernel, builder.archive, store)
+    wanted = (*machine.modules, *(machine.network_modules if network else ()), *needed_modules(placed))
+    if network and not machine.network:
+        raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
+    modules, missing = load_order(files, wanted)
+    initrd = _join(
+        (_userland(spec, images, placed, builder), _modules(kernel, files, [one.path for one in modules], builder)),
+        f"{spec.name} {profile.name} {kernel.release}",
+        builder,
+    )
+    return Bootable(
+        kernel=kernel_artefact(kernel, files, store),
+        kernel_release=kernel.release,
+        initrd=initrd,
+        dtb=dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb else None,
+        cmdline=spec.kernel.cmdline,
+        network=network,
+        images=tuple(_image_artefact(image, builder) for image in images.values()),
+        onboot=_names(placed, "onboot"),
+        services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
+        checks=check_seconds(placed),
+        onshutdown=_names(placed, "onshutdown"),
+        notes=(*spec.notes, *(f"the kernel has no module {name}, built in or not" for name in missing)),
+    )
+
+
+def _references(spec: Spec) -> list[str]:
+    containers = (*spec.onboot, *spec.services, *spec.onshutdown)
+    return list(dict.fromkeys((*spec.init, *(container.image for container in containers))))
+
+
+def _names(placed: tuple[Placed, ...], section: str) -> tuple[str, ...]:
+    return tuple(one.container.name for one in placed if one.section == section)
+
+
+def _is_check(one: Placed) -> bool:
+    return one.container.name in check_seconds((one,))
+
+
+def _image_artefact(image: StoredImage, builder: Builder) -> Artefact:
+    path = str(builder.store.blob(image.digest))
+    return Artefact(kind="image", name=image.reference, path=path, sha256=image.digest, size_bytes=image.size_bytes)
+
+
+def _userland(
+    spec: Spec, images: dict[str, StoredImage], placed: tuple[Placed, ...], builder: Builder
+) -> Segment:
+    """The part of the initrd that no kernel has a say in, so that all kernels share it."""
+    sources = {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
+    contents = spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})
+    key = json.dumps(
+        ["userland", FORMAT, contents, sources, {name: image.digest for name, image in images.items()}], sort_keys=True
+    )
+    return _segment(key, builder, lambda: write_cpio(guest_tree(spec, images, placed, builder.store), EPOCH_S))
+
+
+def _source_digest(spec: Spec, source: str) -> str:
+    import hashlib
+
+    path = Path(spec.path).parent / source
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _modules(kernel: Kernel, files: KernelFiles, paths: list[str], builder: Builder) -> Segment:
+    by_path = {module.path: module for module in files.modules.values()}
+    key = json.dumps(["modules", FORMAT, kernel.release, files.pack, files.config, paths])
+    modules = [by_path[path] for path in paths]
+    return _segment(key, builder, lambda: write_cpio(module_tree(kernel, files, modules, builder.store), EPOCH_S))
+
+
+def _segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) -> Segment:
+    with builder.store.once("segment", key):
+        known = builder.store.memo("segment", key)
+        if known is not None:
+            sha256, size = json.loads(known)
+            if builder.store.has(sha256):
+                return Segment(sha256, size)
+        data = compress(make())
+        segment = Segment(builder.store.add_bytes(data), len(data))
+        builder.store.set_memo("segment", key, json.dumps([segment.sha256, segment.size_bytes]).encode())
+        return segment
+
+
+def _join(segments: Iterable[Segment], name: str, builder: Builder) -> Artefact:
+    """One initrd of several segments, which the kernel unpacks one after the other."""
+    store, parts = builder.store, tuple(segments)
+    key = json.dumps([FORMAT, *(part.sha256 for part in parts)])
+    with store.once("initrd", key):
+        known = store.memo("initrd", key)
+        digest = known.decode() if known else ""
+        if not digest or not store.has(digest):
+            digest = store.add_bytes(b"".join(store.verified(part.sha256).read_bytes() for part in parts))
+            store.set_memo("initrd", key, digest.encode())
+    size = sum(part.size_bytes for part in parts)
+    return Artefact(kind="initrd", name=name, path=str(store.verified(digest)), sha256=digest, size_bytes=size)
