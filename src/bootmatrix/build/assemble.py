@@ -81,9 +81,7 @@ def _image_artefact(image: StoredImage, builder: Builder) -> Artefact:
     return Artefact(kind="image", name=image.reference, path=path, sha256=image.digest, size_bytes=image.size_bytes)
 
 
-def _userland(
-    spec: Spec, images: dict[str, StoredImage], placed: tuple[Placed, ...], builder: Builder
-) -> Segment:
+def _userland(spec: Spec, images: dict[str, StoredImage], placed: tuple[Placed, ...], builder: Builder) -> Segment:
     """The part of the initrd that no kernel has a say in, so that all kernels share it."""
     sources = {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
     contents = spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})

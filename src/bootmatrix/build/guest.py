@@ -69,7 +69,9 @@ def seconds(text: str) -> float:
 
 def check_seconds(placed: tuple[Placed, ...]) -> dict[str, float]:
     """Time limits of checks by name."""
-    limits = {one.container.name: (one.settings.annotations or {}).get(CHECK) for one in placed if one.section == "services"}
+    limits = {
+        one.container.name: (one.settings.annotations or {}).get(CHECK) for one in placed if one.section == "services"
+    }
     return {name: seconds(limit) for name, limit in limits.items() if limit is not None}
 
 
@@ -92,16 +94,18 @@ def guest_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[Plac
         BuildError: an image, a setting or a file that the guest cannot have.
     """
     tree = Tree()
-    for path in ("dev", "proc", "sys", "run", "tmp", "var", "etc"):
-        tree.put(path, directory(0o1777 if path == "tmp" else 0o755))
+    for path in ("dev", "proc", "sys", "run", "var", "etc"):
+        tree.put(path, directory())
+    tree.put("tmp", directory(0o1777))
     tree.put("dev/console", Node("char", 0o600, device=(5, 1)))
     for reference in spec.init:
         tree.graft(image_tree(images[reference], store), "")
     if tree.get("init") is None:
         raise BuildError(f"{spec.path}: none of the images under 'init' has a file /init", "Add the image 'init'.")
     ids = {one.container.name: number for number, one in enumerate(_id_order(placed), start=FIRST_ID)}
+    roots = {one.image.digest: _container_root(one.image, store) for one in placed}
     for one in placed:
-        _add_container(one, ids, tree, store)
+        _add_container(one, roots[one.image.digest], ids, tree)
     checks = check_seconds(placed)
     limits = "".join(f"{name} {max(1, round(limit))}\n" for name, limit in checks.items())
     tree.put("etc/bootmatrix/checks", text_file(limits))
@@ -115,21 +119,21 @@ def _id_order(placed: tuple[Placed, ...]) -> list[Placed]:
     return sorted(placed, key=lambda one: order[one.section])
 
 
-def _add_container(one: Placed, ids: Mapping[str, int], tree: Tree, store: Store) -> None:
+def _add_container(one: Placed, image_root: Tree, ids: Mapping[str, int], tree: Tree) -> None:
     config = runtime_config(one.container, one.settings, one.image.config, ids)
     tree.put(f"{one.path}/config.json", text_file(json.dumps(config, indent=1)))
     tree.put(f"{one.path}/runtime.json", text_file(json.dumps(_runtime(one), indent=1)))
     tree.put(f"{SETUP_FOLDER}/{one.section}/{one.folder}", text_file(_setup(one)))
     writable = not one.settings.readonly
     root = "lower" if writable else "rootfs"
-    tree.graft(_container_root(one.image, store), f"{one.path}/{root}")
+    tree.graft(image_root, f"{one.path}/{root}")
     if writable:
-        tree.put(f"{one.path}/tmp", directory())
+        tree.put(f"{one.path}/tmp", directory())  # noqa: S108
         tree.put(f"{one.path}/rootfs", directory())
 
 
 def _container_root(image: StoredImage, store: Store) -> Tree:
-    """An image's files as a container sees them: with mount points, and the guest's name servers."""
+    """An image's files as a container sees them, with mount points. Containers of one image are hard links to it."""
     tree = image_tree(image, store)
     for path in (".dockerenv", "dev/console", "etc/hostname"):
         tree.remove(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import os
 import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ class Ingredients:
     packages: tuple[Package, ...]
     debs: tuple[Path, ...]
 
-    def key(self, store: Store, profile: Profile) -> str:
+    def key(self, profile: Profile) -> str:
         """Differs whenever the image would."""
         sources = {copy.source: _digest_of(self.folder / copy.source) for copy in self.recipe.files if copy.source}
         parts = {
@@ -97,7 +96,7 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     debs = _local_debs(recipe, path.parent, profile)
     packages = _packages(recipe, base, debs, profile, builder.archive)
     ingredients = Ingredients(recipe, path.parent, base, packages, debs)
-    key = ingredients.key(builder.store, profile)
+    key = ingredients.key(profile)
     with builder.store.once("image", key):
         known = builder.store.memo("image", key)
         if known is not None:
@@ -127,11 +126,14 @@ def _one_deb(pattern: str, folder: Path, names: dict[str, str]) -> Path:
         wanted = pattern.format_map(names)
     except (KeyError, ValueError, IndexError, AttributeError) as error:
         known = ", ".join(f"{{{name}}}" for name in names)
-        raise BuildError(f"{folder / 'build.yml'}: in {pattern!r} only these names stand for something: {known}") from error
-    found = sorted(glob.glob(str(folder / wanted)))
+        raise BuildError(
+            f"{folder / 'build.yml'}: in {pattern!r} only these names stand for something: {known}"
+        ) from error
+    found = sorted(glob.glob(str(folder / wanted)))  # noqa: PTH207  (may be absolute, or begin with ..)
     if not found:
         raise BuildError(
-            f"no file matches {folder / wanted}", "Build the package for this architecture, or exclude the architecture."
+            f"no file matches {folder / wanted}",
+            "Build the package for this architecture, or exclude the architecture.",
         )
     if len(found) > 1:
         raise BuildError(f"{len(found)} files match {folder / wanted}, and one is meant: {', '.join(found)}")
@@ -230,7 +232,7 @@ def _copy_source(source: Path, copy: CopyFile, mode: int | None, recipe_path: Pa
         for path in sorted(source.rglob("*")):
             below = f"{copy.path}/{path.relative_to(source)}"
             if path.is_symlink():
-                tree.put(below, symlink(os.readlink(path)))
+                tree.put(below, symlink(str(path.readlink())))
             elif path.is_dir():
                 tree.put(below, directory())
             elif path.is_file():
@@ -313,7 +315,9 @@ def _digest_of(path: Path) -> str:
         BuildError: there is no such file.
     """
     if path.is_dir():
-        parts = [f"{one.relative_to(path)} {one.lstat().st_mode} {_leaf_digest(one)}" for one in sorted(path.rglob("*"))]
+        parts = [
+            f"{one.relative_to(path)} {one.lstat().st_mode} {_leaf_digest(one)}" for one in sorted(path.rglob("*"))
+        ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
     if not path.is_file():
         raise BuildError(f"there is no file {path}")

@@ -37,9 +37,9 @@ class KernelFiles(Model):
     image: Sha256
     image_bytes: int
     config: Sha256
-    dtbs: dict[str, tuple[str, int]] = {}
+    dtbs: dict[str, tuple[str, int]]
     pack: Sha256
-    modules: dict[str, Module] = {}
+    modules: dict[str, Module]
     builtin: tuple[str, ...] = ()
 
 
@@ -65,7 +65,7 @@ def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles
 def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
     image = config = None
     dtbs: dict[str, tuple[str, int]] = {}
-    modules: dict[str, Module] = {}
+    modules: dict[str, Module]
     builtin: tuple[str, ...] = ()
     with store.writer() as pack:
         for path, data in _members(packages):
@@ -178,7 +178,9 @@ def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store
     with pack.open("rb") as file:
         for module in modules:
             file.seek(module.offset)
-            tree.put(module.path, Node("file", 0o644, data=zstandard.ZstdDecompressor().decompress(file.read(module.size))))
+            tree.put(
+                module.path, Node("file", 0o644, data=zstandard.ZstdDecompressor().decompress(file.read(module.size)))
+            )
     tree.put("etc/bootmatrix/modules", text_file("".join(f"/{module.path}\n" for module in modules)))
     config = store.verified(files.config).read_bytes()
     tree.put(f"boot/config-{kernel.release}", Node("file", 0o644, data=config))

@@ -53,7 +53,9 @@ def _label(container: Container, image: ImageConfig) -> Json:
     return settings.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
-def runtime_config(container: Container, settings: ContainerSettings, image: ImageConfig, ids: Mapping[str, int]) -> Json:
+def runtime_config(
+    container: Container, settings: ContainerSettings, image: ImageConfig, ids: Mapping[str, int]
+) -> Json:
     """The config.json of a container.
 
     `ids` are the numbers that stand for container names in uid and gid.
@@ -78,7 +80,7 @@ def runtime_config(container: Container, settings: ContainerSettings, image: Ima
     }
     process, linux = config["process"], config["linux"]
     if capabilities or settings.ambient:
-        sets = {name: capabilities for name in ("bounding", "effective", "inheritable", "permitted")}
+        sets = dict.fromkeys(("bounding", "effective", "inheritable", "permitted"), capabilities)
         process["capabilities"] = {**sets, "ambient": _named(container, settings.ambient or ())}
     if settings.additional_gids:
         process["user"]["additionalGids"] = [_number(container, gid, ids) for gid in settings.additional_gids]
@@ -93,7 +95,9 @@ def runtime_config(container: Container, settings: ContainerSettings, image: Ima
     _set(linux, "cgroupsPath", settings.cgroups_path)
     _set(linux, "sysctl", settings.sysctl)
     if settings.devices:
-        linux["devices"] = [device.model_dump(exclude={"mode"}) | _device_mode(device.mode) for device in settings.devices]
+        linux["devices"] = [
+            device.model_dump(exclude={"mode"}) | _device_mode(device.mode) for device in settings.devices
+        ]
     return config
 
 
@@ -127,7 +131,9 @@ def _number(container: Container, value: int | str, ids: Mapping[str, int]) -> i
         return int(value)
     if value == "root":
         return 0
-    raise BuildError(f"container {container.name}: {value!r} is neither a number nor the name of a container of the spec")
+    raise BuildError(
+        f"container {container.name}: {value!r} is neither a number nor the name of a container of the spec"
+    )
 
 
 def _capabilities(container: Container, settings: ContainerSettings) -> list[str]:
@@ -151,7 +157,9 @@ def _mounts(settings: ContainerSettings, readonly: bool) -> list[Json]:
     mounts: dict[str, Json] = {
         "/proc": _mount("/proc", "proc", "proc", ["nosuid", "nodev", "noexec", "relatime"]),
         "/dev": _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k", *ro]),
-        "/dev/pts": _mount("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
+        "/dev/pts": _mount(
+            "/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
+        ),
         "/sys": _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *ro]),
         "/sys/fs/cgroup": _mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"]),
     }
@@ -185,7 +193,12 @@ def _namespaces(settings: ContainerSettings) -> list[Json]:
     namespaces: list[Json] = [{"type": "mount"}]
     if settings.pid not in {"host", "root"}:
         namespaces.insert(0, _namespace("pid", settings.pid or "new"))
-    for kind, value in (("network", settings.net), ("ipc", settings.ipc), ("uts", settings.uts), ("user", settings.userns)):
+    for kind, value in (
+        ("network", settings.net),
+        ("ipc", settings.ipc),
+        ("uts", settings.uts),
+        ("user", settings.userns),
+    ):
         if value not in {None, "", "host", "root"}:
             namespaces.append(_namespace(kind, str(value)))
     return namespaces

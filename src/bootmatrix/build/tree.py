@@ -165,7 +165,7 @@ class Tree:
             del self.nodes[known]
 
     def matching(self, patterns: Iterable[str]) -> list[str]:
-        """Paths that match a glob, in order. A `*` matches slashes too, and a folder that matches stands for all in it."""
+        """Paths that match a glob, in order. `*` matches slashes too; a folder that matches stands for all in it."""
         wanted = tuple(pattern.strip("/") for pattern in patterns)
         return [
             path
