@@ -1,0 +1,59 @@
+"""Files to values of the model: nothing past here sees a raw dict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.matrix import SUFFIXES, load_matrix
+from bootmatrix.load.product import product
+from bootmatrix.load.profile import load_profile
+from bootmatrix.load.recipe import RECIPE, find_recipe, load_recipe
+from bootmatrix.load.spec import SECTIONS, load_spec_document
+from bootmatrix.model import Profile
+
+
+def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
+    """Check a file of any kind, and say what it is. An image that a spec names must be there.
+
+    Raises:
+        InputError: it is faulty.
+    """
+    if path.name.endswith(SUFFIXES):
+        matrix = load_matrix(path, profiles)
+        cells = product(matrix, path.parent, profiles)
+        return f"a matrix: {_count(matrix.specs, 'spec')}, {_count(cells, 'cell')} before exclusions"
+    if path.name == RECIPE:
+        recipe = load_recipe(path)
+        return f"an image: {_count(recipe.packages, 'package')}, {_count(recipe.files, 'file')}"
+    if "machines" in read_document(path).data:
+        profile = load_profile(path)
+        return f"a profile: {_count(profile.machines, 'machine')}, {_count(profile.kernels, 'kernel')}"
+    return _describe_spec(path)
+
+
+def _describe_spec(path: Path) -> str:
+    spec, document = load_spec_document(path)
+    for index, image in enumerate(spec.init):
+        _check_image(document, ("init", index), image, path)
+    for section in SECTIONS:
+        for index, container in enumerate(getattr(spec, section)):
+            _check_image(document, (section, index, "image"), container.image, path)
+    document.raise_faults()
+    services = [service for service in spec.services if service.check is None]
+    parts = [f"{len(spec.onboot)} onboot", _count(services, "service"), _count(spec.checks, "check")]
+    return "; ".join(["a spec: " + ", ".join(parts), *spec.notes])
+
+
+def _check_image(document: Document, place: Location, reference: str, path: Path) -> None:
+    try:
+        load_recipe(find_recipe(reference, path))
+    except InputError as error:
+        document.complain(place, str(error))
+
+
+def _count(things: object, word: str) -> str:
+    number = len(things)  # type: ignore[arg-type]
+    return f"{number} {word}" + ("" if number == 1 else "s")

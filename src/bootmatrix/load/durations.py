@@ -1,0 +1,25 @@
+"""Lengths of time as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from bootmatrix.errors import InputError
+
+DURATION = re.compile(r"(?:(\d{1,3})h)?(?:(\d{1,5})m(?!s))?(?:(\d{1,6}(?:\.\d{1,3})?)s)?(?:(\d{1,6})ms)?", re.ASCII)
+MAX_S = 24 * 3600.0
+
+
+def duration_s(text: str) -> float:
+    """Seconds of `60s`, `2m`, `1m30s`, `1h` or `500ms`: more than none, a day at most.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    found = DURATION.fullmatch(text)
+    parts = [float(part or 0) for part in found.groups()] if found else [0.0]
+    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1, 0.001), strict=False))
+    if not 0 < seconds <= MAX_S:
+        shown = text if len(text) <= 40 else text[:37] + "…"
+        raise InputError(f"{shown!r} is no duration such as '60s', '2m' or '1m30s', of a day at most")
+    return seconds

@@ -1,0 +1,65 @@
+"""Lock files: JSON, sorted, so that a change of them reads well in a diff."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.document import read_bytes
+from bootmatrix.model import Lock
+
+MAX_BYTES = 64 << 20
+FORMAT = 1
+HINT = "Write it anew with 'bootmatrix lock'."
+
+
+def load_lock(path: Path) -> Lock:
+    """Read a lock.
+
+    Raises:
+        InputError: it cannot be read, or is none of ours.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: there is no such lock file", "Write it with 'bootmatrix lock'.")
+    try:
+        lock = Lock.model_validate_json(read_bytes(path, MAX_BYTES))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{path}: this is no lock file: {place + ': ' if place else ''}{first['msg']}", HINT
+        ) from error
+    if lock.format != FORMAT:
+        raise InputError(f"{path}: its format is {lock.format}, and this version reads {FORMAT}", HINT)
+    return lock
+
+
+def save_lock(lock: Lock, path: Path) -> None:
+    """Write a lock, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    text = json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+    try:
+        _replace(path, text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,89 @@
+"""Matrices: `*.matrix.yml`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ParamSpec
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.durations import duration_s
+from bootmatrix.load.product import find_targets, matches, product, unknown_kernels
+from bootmatrix.load.spec import find_spec
+from bootmatrix.load.validate import validate
+from bootmatrix.model import Matrix, Profile
+
+P = ParamSpec("P")
+SUFFIXES = (".matrix.yml", ".matrix.yaml")
+
+
+def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
+    """Read a matrix; times may be written as numbers of seconds or as durations.
+
+    Raises:
+        InputError: it is faulty, names what is not known, or has an exception that fits no cell.
+    """
+    document = read_document(path)
+    _read_times(document)
+    matrix = validate(document, Matrix)
+    _check_names(document, matrix, path.parent, profiles)
+    document.raise_faults()
+    _check_cells(document, matrix, path.parent, profiles)
+    document.raise_faults()
+    return matrix
+
+
+def _read_times(document: Document) -> None:
+    timeouts = document.data.get("timeouts")
+    if not isinstance(timeouts, dict):
+        return
+    for phase, value in timeouts.items():
+        try:
+            timeouts[phase] = duration_s(value if isinstance(value, str) else f"{float(value):.3f}s")
+        except InputError as error:
+            document.complain(("timeouts", phase), f"{phase!r}: {error.message}")
+        except (TypeError, ValueError):
+            pass  # the model's own check has the words for it
+
+
+def _check_names(document: Document, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> None:
+    """Each spec and architecture by itself, so that the line can be told."""
+    for index, spec in enumerate(matrix.specs):
+        _try(document, ("specs", index), find_spec, spec, base)
+    for index, arch in enumerate(matrix.arch):
+        _try(document, ("arch", index), find_targets, [arch], profiles)
+    for index, more in enumerate(matrix.include):
+        _try(document, ("include", index, "spec"), find_spec, more.spec, base)
+        _try(document, ("include", index, "arch"), find_targets, [more.arch], profiles)
+    for key, patterns in (("exclude", matrix.exclude), ("expect", matrix.expect)):
+        for index, pattern in enumerate(patterns):
+            if pattern.arch is not None:
+                _try(document, (key, index, "arch"), find_targets, [pattern.arch], profiles)
+
+
+def _try(document: Document, place: Location, act: Callable[P, object], *args: P.args, **more: P.kwargs) -> None:
+    try:
+        act(*args, **more)
+    except InputError as error:
+        document.complain(place, str(error))
+
+
+def _check_cells(document: Document, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> None:
+    try:
+        cells = product(matrix, base, profiles)
+    except InputError as error:
+        document.complain((), str(error))
+        return
+    for kernel, message in unknown_kernels(cells, profiles):
+        document.complain(_kernel_place(matrix, kernel), message)
+    for key, patterns in (("exclude", matrix.exclude), ("expect", matrix.expect)):
+        for index, pattern in enumerate(patterns):
+            if not any(matches(pattern, cell, profiles) for cell in cells):
+                document.complain((key, index), f"this entry of {key!r} fits no cell of the matrix")
+
+
+def _kernel_place(matrix: Matrix, kernel: str) -> Location:
+    if kernel in matrix.kernel:
+        return ("kernel", matrix.kernel.index(kernel))
+    return next(("include", index, "kernel") for index, more in enumerate(matrix.include) if more.kernel == kernel)

@@ -1,0 +1,120 @@
+"""The cells that a matrix names, before anything is taken out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.profile import find_machine
+from bootmatrix.load.spec import find_spec, spec_name
+from bootmatrix.load.validate import suggest
+from bootmatrix.model import Cell, Matrix, Pattern, Profile
+
+ALL = "all"
+Target = tuple[Profile, str]
+"""A profile and the name of one of its machines."""
+
+
+def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tuple[Cell, ...]:
+    """Specs × arch × kernel, then what `include` adds, each once. A cell's kernel need not be one of its machine's.
+
+    Raises:
+        InputError: a spec or an architecture is not known, or two specs have the same name.
+    """
+    specs = [find_spec(name, base) for name in matrix.specs]
+    targets = find_targets(matrix.arch, profiles)
+    cells = [
+        _cell(spec, target, kernel, matrix)
+        for spec in specs
+        for target in targets
+        for kernel in find_kernels(matrix.kernel, target)
+    ]
+    for more in matrix.include:
+        for target in find_targets([more.arch], profiles):
+            cells += [
+                _cell(find_spec(more.spec, base), target, kernel, matrix)
+                for kernel in find_kernels([more.kernel], target)
+            ]
+    _check_names(cells)
+    return tuple({cell.id: cell for cell in reversed(cells)}[name] for name in dict.fromkeys(cell.id for cell in cells))
+
+
+def find_targets(names: Iterable[str], profiles: Mapping[str, Profile]) -> list[Target]:
+    """The machines that names mean, each once; `all` is the default machine of each architecture.
+
+    Raises:
+        InputError: an architecture or a machine is not known.
+    """
+    found: dict[tuple[str, str], Target] = {}
+    for name in names:
+        every = profiles if name == ALL else (name,)
+        for target in (find_machine(profiles, one) for one in every):
+            found.setdefault((target[0].name, target[1]), target)
+    return list(found.values())
+
+
+def find_kernels(names: Iterable[str], target: Target) -> list[str]:
+    """Kernel names, where `all` is every one that the machine has."""
+    profile, machine = target
+    return list(
+        dict.fromkeys(one for name in names for one in (profile.kernels_of(machine) if name == ALL else [name]))
+    )
+
+
+def has_kernel(cell: Cell, profiles: Mapping[str, Profile]) -> bool:
+    """Whether the cell's machine has its kernel."""
+    return cell.kernel in profiles[cell.arch].kernels_of(cell.machine)
+
+
+def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
+    """Kernel names that none of the cells' machines has, each with the message about it."""
+    cells = tuple(cells)
+    known = {name for cell in cells for name in profiles[cell.arch].kernels_of(cell.machine)}
+    for kernel in dict.fromkeys(cell.kernel for cell in cells):
+        if kernel not in known:
+            yield kernel, f"none of the architectures chosen has a kernel {kernel!r}.{suggest(kernel, known)}"
+
+
+def matches(pattern: Pattern, cell: Cell, profiles: Mapping[str, Profile]) -> bool:
+    """Whether a pattern means a cell. An architecture without a machine means all of its machines."""
+    if pattern.kernel not in {None, ALL, cell.kernel}:
+        return False
+    if pattern.spec is not None and not _same_spec(pattern.spec, cell):
+        return False
+    if pattern.arch is None or pattern.arch == ALL:
+        return True
+    profile, machine = find_machine(profiles, pattern.arch)
+    return cell.arch == profile.name and ("/" not in pattern.arch or cell.machine == machine)
+
+
+def _same_spec(name: str, cell: Cell) -> bool:
+    return name == cell.spec_name or Path(name).name == Path(cell.spec).name
+
+
+def _cell(spec: Path, target: Target, kernel: str, matrix: Matrix) -> Cell:
+    profile, machine = target
+    try:
+        return Cell(
+            spec=str(spec),
+            spec_name=spec_name(spec),
+            arch=profile.name,
+            machine=machine,
+            machine_is_default=machine == profile.default_machine(),
+            kernel=kernel,
+            timeouts=matrix.timeouts,
+            retries=matrix.retries,
+        )
+    except ValueError as error:
+        raise InputError(f"{kernel!r} cannot be the name of a kernel") from error
+
+
+def _check_names(cells: Iterable[Cell]) -> None:
+    files: dict[str, str] = {}
+    for cell in cells:
+        first = files.setdefault(cell.spec_name, cell.spec)
+        if Path(first).resolve() != Path(cell.spec).resolve():
+            raise InputError(
+                f"the specs {first} and {cell.spec} would both be called {cell.spec_name!r}",
+                "Rename one of the files: a cell is known by its spec's name.",
+            )

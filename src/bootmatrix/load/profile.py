@@ -1,0 +1,95 @@
+"""Profiles: `arch/<name>.yml`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from bootmatrix.errors import Fault, FileError, InputError
+from bootmatrix.load.document import Document, read_document
+from bootmatrix.load.validate import suggest, validate
+from bootmatrix.model import Machine, Profile
+
+ACCELERATORS = ("tcg", "kvm")
+
+
+def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
+    """All profiles of the folders by name; a later folder's replaces an earlier one's.
+
+    Raises:
+        InputError: a profile is faulty, two claim the same alias, or there are none.
+    """
+    files = {file.stem: file for folder in folders for file in sorted(folder.glob("*.yml"))}
+    profiles = {name: load_profile(file) for name, file in sorted(files.items())}
+    if not profiles:
+        raise InputError(
+            "there are no architectures: no arch/*.yml was found",
+            "Name their folder in BOOTMATRIX_ARCH.",
+        )
+    _check_aliases(profiles, files)
+    return profiles
+
+
+def load_profile(path: Path) -> Profile:
+    """One profile, named as its file is.
+
+    Raises:
+        InputError: it is faulty.
+    """
+    document = read_document(path)
+    profile = validate(document, Profile, name=path.stem)
+    for name, machine in profile.machines.items():
+        _check_machine(document, name, machine)
+    document.raise_faults()
+    return profile
+
+
+def _check_machine(document: Document, name: str, machine: Machine) -> None:
+    place = ("machines", name)
+    for key, value in (("dtb", machine.dtb), ("firmware", machine.firmware)):
+        if value is not None and ("/" in value or not value.strip()):
+            document.complain(
+                (*place, key), f"{key!r} should be the name of a file, without a folder, and is {value!r}"
+            )
+    if machine.result == "virtio-serial" and machine.bus not in {"virtio-pci", "virtio-mmio"}:
+        document.complain(
+            (*place, "result"),
+            "'result' is virtio-serial, for which 'bus' must be virtio-pci or virtio-mmio. Without one, write console",
+        )
+    for index, accelerator in enumerate(machine.accelerators):
+        kind = accelerator.split(",")[0]
+        if kind not in ACCELERATORS:
+            document.complain(
+                (*place, "accelerators", index), f"unknown accelerator {kind!r}.{suggest(kind, ACCELERATORS)}"
+            )
+
+
+def _check_aliases(profiles: Mapping[str, Profile], files: Mapping[str, Path]) -> None:
+    owners = dict.fromkeys(profiles, "the name of another architecture")
+    faults = []
+    for name, profile in profiles.items():
+        for alias in profile.aliases:
+            if alias in owners and alias != name:
+                line = read_document(files[name]).line(("aliases",))
+                faults.append(Fault(str(files[name]), line, f"the alias {alias!r} is {owners[alias]}"))
+            owners.setdefault(alias, f"already an alias of {name!r}")
+    if faults:
+        raise FileError(faults)
+
+
+def find_machine(profiles: Mapping[str, Profile], target: str) -> tuple[Profile, str]:
+    """The profile and the machine's name that `arch[/machine]` means; `arch` may be an alias.
+
+    Raises:
+        InputError: there is no such architecture or machine.
+    """
+    arch, slash, machine = target.partition("/")
+    by_name = {alias: profile for profile in profiles.values() for alias in profile.aliases} | dict(profiles)
+    profile = by_name.get(arch)
+    if profile is None:
+        raise InputError(f"unknown architecture {arch!r}.{suggest(arch, by_name)}")
+    if not slash:
+        return profile, profile.default_machine()
+    if machine not in profile.machines:
+        raise InputError(f"{profile.name} has no machine {machine!r}.{suggest(machine, profile.machines)}")
+    return profile, machine

@@ -1,0 +1,267 @@
+"""Specs: LinuxKit's YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.durations import duration_s
+from bootmatrix.load.places import specs_folder
+from bootmatrix.load.validate import suggest, validate
+from bootmatrix.model import Container, File, Spec
+from bootmatrix.model.spec import CHECK, NETWORK
+
+SECTIONS = ("onboot", "onshutdown", "services")
+SUFFIXES = ("", ".yml", ".yaml")
+
+NOT_YET = {
+    "volumes": (),
+    "resources": SECTIONS,
+    "uidMappings": SECTIONS,
+    "gidMappings": SECTIONS,
+}
+"""Keys of LinuxKit's that are not supported yet, and the sections in whose entries they stand."""
+
+CAPABILITIES = frozenset(
+    f"CAP_{name}"
+    for name in [
+        "AUDIT_CONTROL",
+        "AUDIT_READ",
+        "AUDIT_WRITE",
+        "BLOCK_SUSPEND",
+        "BPF",
+        "CHECKPOINT_RESTORE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "KILL",
+        "LEASE",
+        "LINUX_IMMUTABLE",
+        "MAC_ADMIN",
+        "MAC_OVERRIDE",
+        "MKNOD",
+        "NET_ADMIN",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_RAW",
+        "PERFMON",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYSLOG",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_CHROOT",
+        "SYS_MODULE",
+        "SYS_NICE",
+        "SYS_PACCT",
+        "SYS_PTRACE",
+        "SYS_RAWIO",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "WAKE_ALARM",
+    ]
+)
+"""capabilities(7), as of Linux 6.1."""
+
+
+def find_spec(name: str, base: Path = Path()) -> Path:
+    """The file that a name means: a path (from `base`), or a shipped file with or without `specs/` and `.yml`.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = base / name
+    try:
+        if path.is_file():
+            return path
+        shipped = _shipped(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name!r} cannot be the name of a file") from error
+    if shipped:
+        return shipped
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder, not a spec", "Name a .yml file in it.")
+    known = {file.name.removesuffix(".yml") for file in specs_folder().glob("*.yml")}
+    beside = {str(file) for suffix in ("yml", "yaml") for file in path.parent.glob(f"*.{suffix}")}
+    raise InputError(f"{path}: there is no such file, nor a shipped spec of this name.{suggest(name, known | beside)}")
+
+
+def _shipped(name: str) -> Path | None:
+    plain = name.removeprefix("specs/")
+    if not plain or "/" in plain:
+        return None
+    files = (specs_folder() / f"{plain}{suffix}" for suffix in SUFFIXES)
+    return next((file for file in files if file.is_file()), None)
+
+
+def spec_name(path: Path) -> str:
+    """The part of a cell's id that a spec's file gives: its name without `.yml`, made safe."""
+    safe = re.sub(r"[^A-Za-z0-9_.+-]", "-", path.stem).lstrip("_.+-")
+    return safe[:64] or "spec"
+
+
+def load_spec(path: Path) -> Spec:
+    """Read a spec.
+
+    Raises:
+        InputError: it cannot be read, or is faulty; all faults are named.
+    """
+    return load_spec_document(path)[0]
+
+
+def load_spec_document(path: Path) -> tuple[Spec, Document]:
+    """A spec, and the document that knows its lines.
+
+    Raises:
+        InputError: as `load_spec`.
+    """
+    document = read_document(path)
+    _refuse_unsupported(document)
+    notes = tuple(_take_unused(document))
+    spec = validate(document, Spec, name=spec_name(path), path=str(path), notes=notes)
+    _check(document, spec)
+    document.raise_faults()
+    return spec, document
+
+
+def _refuse_unsupported(document: Document) -> None:
+    for key, sections in NOT_YET.items():
+        for place, holder in _holders(document, sections):
+            if isinstance(holder, dict) and holder.pop(key, None):
+                document.complain((*place, key), f"{key!r} of LinuxKit's format is not supported yet")
+
+
+def _holders(document: Document, sections: tuple[str, ...]) -> Iterator[tuple[Location, Any]]:
+    """The top, or the entries of sections, whatever they are."""
+    if not sections:
+        yield (), document.data
+    for section in sections:
+        entries = document.data.get(section)
+        for index, entry in enumerate(entries if isinstance(entries, list) else []):
+            yield (section, index), entry
+
+
+def _take_unused(document: Document) -> Iterator[str]:
+    """Remove what is accepted and not used, and say so."""
+    for key, value in (("trust", dict), ("outputs", list)):
+        found = document.data.pop(key, None)
+        if found is not None and not isinstance(found, value):
+            document.complain((key,), f"{key!r} should be {'keys and values' if value is dict else 'a list'}")
+        elif found is not None:
+            yield f"{key!r} is not used: LinuxKit itself ignores it today"
+    kernel = document.data.get("kernel")
+    if isinstance(kernel, dict) and kernel.get("image"):
+        yield f"the kernel image {kernel['image']} is not used: each cell brings its own kernel"
+
+
+def _check(document: Document, spec: Spec) -> None:
+    seen: dict[str, int] = {}
+    for index, service in enumerate(spec.services):
+        line = document.line(("services", index, "name"))
+        if seen.setdefault(service.name, line) != line:
+            first = seen[service.name]
+            document.complain(
+                ("services", index, "name"),
+                f"two services are called {service.name!r}, the first one in line {first}",
+            )
+    for section in SECTIONS:
+        for index, container in enumerate(getattr(spec, section)):
+            _check_container(document, (section, index), container)
+    for index, image in enumerate(spec.init):
+        if not image.strip():
+            document.complain(("init", index), "an image of 'init' is empty")
+    for index, file in enumerate(spec.files):
+        _check_file(document, ("files", index), file)
+
+
+def _check_container(document: Document, place: Location, container: Container) -> None:
+    if not container.image.strip():
+        document.complain((*place, "image"), f"the container {container.name!r} has no image")
+    for key, names in (
+        ("capabilities", container.capabilities),
+        ("capabilities.add", container.capabilities_add),
+        ("ambient", container.ambient),
+    ):
+        _check_capabilities(document, (*place, key), names or ())
+    for key in ("net", "ipc", "uts", "pid", "userns"):
+        _check_namespace(document, (*place, key), getattr(container, key))
+    _check_annotations(document, place, container)
+
+
+def _check_capabilities(document: Document, place: Location, names: tuple[str, ...]) -> None:
+    for index, name in enumerate(names):
+        if name in {"all", "none"} and len(names) > 1:
+            document.complain((*place, index), f"{name!r} stands alone, and here are {len(names)} capabilities")
+        elif name not in {"all", "none", *CAPABILITIES}:
+            document.complain((*place, index), f"unknown capability {name!r}.{_nearest_capability(name)}")
+
+
+def _nearest_capability(name: str) -> str:
+    upper = "CAP_" + name.upper().removeprefix("CAP_")
+    hint = suggest(upper, CAPABILITIES)
+    return hint if hint.startswith(" Did") else " capabilities(7) lists them; 'all' and 'none' stand alone"
+
+
+def _check_namespace(document: Document, place: Location, value: str | None) -> None:
+    words = ("root", "host", "new", *(("none",) if place[-1] == "net" else ()))
+    if value and value not in words and not value.startswith("/"):
+        document.complain(
+            place, f"{str(place[-1])!r} should be one of {', '.join(words)}, or an absolute path, and is {value!r}"
+        )
+
+
+def _check_annotations(document: Document, place: Location, container: Container) -> None:
+    annotations = container.annotations or {}
+    if NETWORK in annotations and annotations[NETWORK] != "user":
+        document.complain((*place, "annotations", NETWORK), f"{NETWORK!r} should be 'user', the only network there is")
+    if CHECK not in annotations:
+        return
+    where = (*place, "annotations", CHECK)
+    if place[0] != "services":
+        document.complain(
+            where, f"a check stands under 'services'. What {place[0]!r} runs decides without being marked"
+        )
+    try:
+        duration_s(annotations[CHECK])
+    except InputError as error:
+        document.complain(where, f"a check's time limit: {error.message}")
+
+
+def _check_file(document: Document, place: Location, file: File) -> None:
+    if not file.path.strip("/"):
+        document.complain((*place, "path"), "the path is empty")
+    if ".." in PurePosixPath(file.path).parts:
+        document.complain((*place, "path"), f"the path {file.path!r} holds '..'")
+    if "\0" in file.path + file.symlink + file.source:
+        document.complain(place, "a path holds a NUL byte")
+    given = _given(file)
+    if len(given) != 1:
+        what = f"both {' and '.join(given)}" if given else "nothing that says what it is"
+        document.complain(
+            place,
+            f"the file {file.path!r} has {what}. Give one of contents, source, symlink, metadata, directory: true",
+        )
+    if file.metadata not in {"", "yaml"}:
+        document.complain((*place, "metadata"), f"'metadata' should be 'yaml', and is {file.metadata!r}")
+
+
+def _given(file: File) -> list[str]:
+    fields: dict[str, Any] = {
+        "directory": file.directory,
+        "symlink": file.symlink,
+        "contents": file.contents is not None,
+        "source": file.source,
+        "metadata": file.metadata,
+    }
+    return [name for name, value in fields.items() if value]

@@ -1,0 +1,177 @@
+"""A document as a value of the model, or all that is wrong with it, in plain words."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from bootmatrix.load.document import Document, Location, describe, read_document
+from bootmatrix.model.base import Model
+
+M = TypeVar("M", bound=Model)
+
+_KINDS = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "model_attributes_type": "keys and values",
+}
+_FORMS = {
+    r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$": "a name: letters, digits and _ . + -, 64 at most, "
+    "the first one a letter or a digit",
+    r"^[0-7]{1,4}$": 'an octal mode such as "0644"',
+    r"^\d+(\.\d+)*$": 'a version such as "7.2"',
+    r"^qemu-system-[a-z0-9_]+$": "the name of a QEMU system emulator, qemu-system-…",
+    r"^linux/[a-z0-9]+(/[a-z0-9]+)?$": "an OCI platform, linux/ARCHITECTURE or linux/ARCHITECTURE/VARIANT",
+    r"^[0-9a-f]{64}$": "a SHA-256 in lower-case hexadecimal",
+}
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the nearest known word, else which ones there are."""
+    options = sorted(set(known))
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" Known: {', '.join(options)}" if options else ""
+
+
+def read_model(path: Path, model: type[M]) -> tuple[M, Document]:
+    """Read a file that holds one value.
+
+    Raises:
+        InputError: the file cannot be read, or holds something else.
+    """
+    document = read_document(path)
+    return validate(document, model), document
+
+
+def validate(document: Document, model: type[M], **given: Any) -> M:
+    """The document's data as a value. The fields `given` are not the file's to set.
+
+    Raises:
+        FileError: all faults, those of the reading as well.
+    """
+    known = keys_at(model, ()) - set(given)
+    for key in set(given) & set(document.data):
+        document.complain((key,), f"unknown key {key!r}.{suggest(key, known)}")
+    try:
+        value = model.model_validate_json(json.dumps(document.data | given), by_alias=True, by_name=False)
+    except ValidationError as error:
+        _note(document, model, set(given), error.errors(include_url=False))
+        document.raise_faults()
+        raise
+    document.raise_faults()
+    return value
+
+
+def _note(document: Document, model: type[Model], given: set[str], errors: Iterable[ErrorDetails]) -> None:
+    grouped: dict[Location, list[ErrorDetails]] = {}
+    for error in errors:
+        location = _place(document, error)
+        if location not in document.faults:
+            grouped.setdefault(location, []).append(error)
+    for location, group in grouped.items():
+        if group[0]["type"] == "extra_forbidden":
+            key, around = str(location[-1]), location[:-1]
+            known = keys_at(model, around) - (set() if around else given)
+            document.complain(location, f"unknown key {key!r}.{suggest(key, known)}")
+        else:
+            document.complain(location, _message(document, location, group))
+
+
+def _place(document: Document, error: ErrorDetails) -> Location:
+    """The place in the file: pydantic adds the branches of a union to it."""
+    if error["type"] == "missing":
+        return error["loc"]
+    location = error["loc"]
+    while location and location not in document.lines:
+        location = location[:-1]
+    return location
+
+
+def _message(document: Document, location: Location, group: list[ErrorDetails]) -> str:
+    error = group[0]
+    text = document.texts.get(location, "")
+    found = describe(error["input"], text)
+    if error["type"] in _KINDS:
+        wanted = " or ".join(dict.fromkeys(_KINDS.get(one["type"], one["msg"]) for one in group))
+        return f"{_name(location)}should be {wanted}, and is {found}{_advice(wanted, error['input'], text)}"
+    match error["type"]:
+        case "missing":
+            return f"{_name(location[:-1])}has no {str(location[-1])!r}"
+        case "string_pattern_mismatch":
+            pattern = error["ctx"]["pattern"]
+            return f"{_name(location)}should be {_FORMS.get(pattern, f'of the form {pattern}')}, and is {found}"
+        case "literal_error":
+            return f"{_name(location)}should be {error['ctx']['expected']}, and is {found}"
+        case "string_too_short" | "too_short":
+            return f"{_name(location)}is empty"
+        case _:
+            words = error["msg"][:1].lower() + error["msg"][1:]
+            return f"{_name(location)}is {found}: {words}"
+
+
+def _name(location: Location) -> str:
+    """`'a.b' ` as the subject of a sentence: the nearest key, with a number for an entry of a list."""
+    keys = [index for index, part in enumerate(location) if isinstance(part, str)]
+    if not keys:
+        return "the file "
+    entries = "".join(f"[{part}]" for part in location[keys[-1] + 1 :])
+    return f"'{location[keys[-1]]}{entries}' "
+
+
+def _advice(wanted: str, value: Any, text: str) -> str:
+    if wanted.startswith("text") and isinstance(value, bool | int | float):
+        return f'. Put it in quotes: "{text}"'
+    if wanted == "true or false" and str(value).lower() in {"yes", "no", "on", "off", "y", "n"}:
+        return f". Write {'true' if str(value).lower() in {'yes', 'on', 'y'} else 'false'}"
+    if wanted == "a list" and isinstance(value, str):
+        return f". Write [{text}]" if "\n" not in text and len(text) < 40 else ""
+    return ""
+
+
+def keys_at(model: Any, location: Location) -> set[str]:
+    """The keys that a model knows at a place; none where any key may stand."""
+    for part in location:
+        model = _inside(model, part)
+    return set(_fields(model))
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    if isinstance(model, type) and issubclass(model, Model):
+        return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+    return {}
+
+
+def _inside(kind: Any, part: str | int) -> Any:
+    """The type of a part: of a model's field, a list's entry, a mapping's value."""
+    kind = _bare(kind)
+    if isinstance(part, str) and part in _fields(kind):
+        return _bare(_fields(kind)[part])
+    arguments = get_args(kind)
+    if get_origin(kind) is tuple:
+        return _bare(arguments[0])
+    return _bare(arguments[1]) if get_origin(kind) in {dict, Mapping} else None
+
+
+def _bare(kind: Any) -> Any:
+    """A type without Annotated and None."""
+    if get_origin(kind) is Annotated:
+        return _bare(get_args(kind)[0])
+    if get_origin(kind) in {Union, types.UnionType}:
+        return _bare(next(one for one in get_args(kind) if one is not types.NoneType))
+    return kind
