@@ -1,0 +1,197 @@
+#!/bin/sh
+# Sets up a checkout: the system's packages that are missing, and .venv with the locked Python dependencies.
+# `.ci/setup.sh` sets up what a run needs, `.ci/setup.sh tests` also what the tests need. Done twice, it does nothing.
+# Exit status 2 if something is missing that cannot be installed from here.
+set -eu
+umask 022
+cd "$(dirname "$0")/.."
+root=$(pwd -P)
+
+KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+MIN_PYTHON='(3, 11)'
+
+say() { printf 'setup: %s\n' "$*"; }
+complain() { printf 'setup: %s\n' "$*" >&2; }
+
+# ---- what is missing, as lines "PACKAGE|WHAT FOR" ---------------------------------------------------------------------
+
+has() { command -v "$1" >/dev/null 2>&1; }
+need() { has "$1" || printf '%s|%s\n' "$2" "$3"; }  # COMMAND PACKAGE WHAT-FOR
+
+# The QEMU binaries and their packages stand in the profiles, nowhere else.
+qemu_binaries() {
+    awk '$1 == "qemu:" && $2 ~ /^qemu-system-/ { binary = $2 }
+         $1 == "qemu_package:" { print binary, $2 }' arch/*.yml | sort -u
+}
+
+missing_to_run() {
+    qemu_binaries | while read -r binary package; do need "$binary" "$package" "to emulate: $binary"; done
+    need gpgv gpgv "to verify the archive's signatures"
+    need setpriv util-linux "to end QEMU together with bootmatrix"
+    [ -e "$KEYRING" ] || echo "debian-archive-keyring|to verify the archive's signatures"
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -d /etc/pki/tls/certs ] ||
+        echo "ca-certificates|to download Python's packages"
+}
+
+missing_to_test() {
+    need gpg gnupg "tests that sign an archive of their own"
+    need tmux tmux "tests of the live table on a terminal"
+    need git git "tests of the checkout"
+    has chromium || has chromium-browser || echo "chromium|tests that look at the report in a browser"
+    has chromedriver || has chromium.chromedriver || echo "chromium-driver|tests that look at the report in a browser"
+}
+
+# ---- Python -----------------------------------------------------------------------------------------------------------
+
+is_python() {  # whether it is new enough and can make virtual environments
+    "$1" -c "import sys; sys.exit(sys.version_info < $MIN_PYTHON)" 2>/dev/null
+}
+makes_venvs() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
+find_python() {
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11; do
+        if has "$candidate" && is_python "$candidate"; then echo "$candidate"; return; fi
+    done
+}
+
+missing_python() {
+    python=$(find_python)
+    if [ -z "$python" ]; then
+        # A system whose python3 is older may have a newer one beside it.
+        for version in '' 3.13 3.12 3.11; do
+            case $version in
+                '') has python3 && continue; package=python3 ;;
+                *) package=python$version ;;
+            esac
+            if apt_has "$package"; then
+                echo "$package|Python 3.11 or later"
+                echo "$package-venv|to make .venv"
+                return
+            fi
+        done
+        echo "python3|Python 3.11 or later"
+    elif ! makes_venvs "$python"; then
+        # Debian's python3-venv belongs to python3; a further Python has its own package.
+        if [ "$python" = python3 ]; then package=python3-venv; else package=$(basename "$python")-venv; fi
+        echo "$package|to make .venv"
+    fi
+}
+
+# ---- installing -------------------------------------------------------------------------------------------------------
+
+apt_has() { has apt-cache && apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif [ -t 0 ]; then sudo "$@"
+    else sudo -n "$@"
+    fi
+}
+can_be_root() { [ "$(id -u)" = 0 ] || { has sudo && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }; }
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null
+}
+
+packages_of() { printf '%s\n' "$1" | cut -d'|' -f1 | sort -u | tr '\n' ' '; }
+
+list_missing() { printf '%s\n' "$1" | sort -u | while IFS='|' read -r package why; do
+    printf '  %-24s %s\n' "$package" "$why"
+done; }
+
+cannot_install() {  # LINES REASON
+    complain "this is missing, and $2:"
+    list_missing "$1" >&2
+    if has apt-get; then
+        complain "install it as root, then try again:  apt-get install --no-install-recommends $(packages_of "$1")"
+    else
+        complain "these are Debian's names of the packages. Install what your system calls them, then try again:"
+        if has dnf; then complain "  dnf install $(qemu_binaries | sed 's|^|/usr/bin/|; s| .*||' | tr '\n' ' ')gnupg2 debian-keyring"
+        elif has pacman; then complain "  pacman -S qemu-full gnupg debian-archive-keyring"
+        elif has apk; then complain "  apk add $(qemu_binaries | sed 's| .*||' | tr '\n' ' ')gpgv setpriv debian-archive-keyring"
+        fi
+    fi
+    exit 2
+}
+
+# A package that this system does not have (Ubuntu's chromium is a snap) is named and left out, if it is for tests only.
+without_unknown() {
+    printf '%s\n' "$1" | while IFS='|' read -r package why; do
+        case $package in
+            chromium|chromium-driver)
+                if ! apt_has "$package"; then
+                    complain "there is no package $package here: $why need it, and are skipped"
+                    continue
+                fi ;;
+        esac
+        printf '%s|%s\n' "$package" "$why"
+    done
+}
+
+install_missing() {  # LINES
+    has apt-get || cannot_install "$1" "there is no apt-get here"
+    can_be_root || cannot_install "$1" "this is neither root nor a user who may use sudo"
+    say "these packages are missing:"
+    list_missing "$1"
+    say "updating the package lists"
+    apt_get update -qq || complain "the package lists could not all be updated; going on with those that are there"
+    lines=$(without_unknown "$1")
+    [ -n "$lines" ] || return 0
+    say "installing $(packages_of "$lines")"
+    # shellcheck disable=SC2046  # names of packages, apart by blanks
+    apt_get install -qq -y --no-install-recommends $(packages_of "$lines") || {
+        complain "apt-get could not install them: see above"
+        exit 2
+    }
+}
+
+system_packages() {
+    missing=$(missing_python; missing_to_run; [ "$1" != tests ] || missing_to_test)
+    [ -z "$missing" ] || install_missing "$missing"
+    python=$(find_python)
+    if [ -z "$python" ] || ! makes_venvs "$python"; then
+        # Without package lists (a bare container) nothing was known of newer Pythons; now it is.
+        missing=$(missing_python)
+        [ -z "$missing" ] || install_missing "$missing"
+        python=$(find_python)
+    fi
+    [ -n "$python" ] && makes_venvs "$python" ||
+        cannot_install "python3 python3-venv|Python 3.11 or later" "no package that is here brings it"
+}
+
+# ---- .venv ------------------------------------------------------------------------------------------------------------
+
+# The marks in .venv are written last, so what was interrupted is made anew. The path is part of them, as a virtual
+# environment does not survive being moved.
+digest() { { printf '%s\n' "$root"; cat "$@"; } | sha256sum | cut -d' ' -f1; }
+is_marked() { [ "$(cat ".venv/$1" 2>/dev/null)" = "$2" ]; }
+works() { .venv/bin/python -c '' 2>/dev/null; }
+
+install_locked() {
+    digest=$(digest requirements.lock)
+    if is_marked locked "$digest" && works; then return; fi
+    say "making .venv with $("$python" --version) and the packages of requirements.lock"
+    rm -rf .venv
+    "$python" -m venv .venv
+    .venv/bin/pip install --quiet --disable-pip-version-check --retries 5 --require-hashes -r requirements.lock || {
+        complain "pip could not install requirements.lock: see above"
+        exit 2
+    }
+    echo "$digest" >.venv/locked
+}
+
+install_project() {
+    digest=$(digest pyproject.toml .venv/locked)
+    if is_marked installed "$digest" && .venv/bin/bootmatrix --version >/dev/null 2>&1; then return; fi
+    .venv/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+    echo "$digest" >.venv/installed
+}
+
+# One at a time: a second `make` in the same checkout waits here. The lock goes with the process.
+if has flock; then
+    exec 9<.
+    flock 9
+fi
+system_packages "${1:-run}"
+install_locked
+install_project

@@ -1,0 +1,53 @@
+# The two commands are `make demo` and `make test`. Both begin with `make setup`.
+.PHONY: help setup setup-tests demo test lint format bench lock wheel clean
+
+BIN := .venv/bin
+# Tests that boot guests are CPU-bound: more workers than two only make guests slower, not the whole.
+WORKERS ?= 2
+TESTS ?=
+
+help:
+	@echo 'make demo    boot InfluxDB on four architectures x two kernels, and write a report'
+	@echo 'make test    lint, then all tests (TESTS="-k name" for some)'
+	@echo 'make setup   what both begin with: missing system packages, and .venv'
+	@echo 'make lint    ruff, mypy;  make format  writes what ruff would'
+	@echo 'make bench   overhead, size and speed, measured'
+	@echo 'make lock    write requirements.lock anew (UPGRADE=1: newest versions)'
+	@echo 'make wheel   dist/*.whl'
+	@echo 'make clean   remove .venv, caches of tools and dist; downloads stay in the cache'
+
+setup:
+	@.ci/setup.sh
+
+setup-tests:
+	@.ci/setup.sh tests
+
+demo: setup
+	@echo 'bootmatrix matrix specs/influxdb.matrix.yml'
+	@$(BIN)/bootmatrix matrix specs/influxdb.matrix.yml || \
+	    { status=$$?; echo "demo: exit status $$status of bootmatrix (README: exit status)" >&2; exit $$status; }
+
+test: setup-tests lint
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+lint: setup
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+format: setup
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: setup
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+lock:
+	@.ci/lock.sh
+
+wheel: setup
+	@$(BIN)/pip wheel --quiet --no-index --no-deps --no-build-isolation -w dist .
+	@ls dist/*.whl
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
