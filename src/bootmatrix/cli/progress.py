@@ -20,7 +20,7 @@ from rich.text import Text
 
 from bootmatrix.model import Cell, Plan, Record, Run, Verdict
 from bootmatrix.report.harmless import one_line
-from bootmatrix.report.order import cell_order, duration, size
+from bootmatrix.report.order import cell_order, cell_time, duration, size
 from bootmatrix.report.text import STYLES, summary, verdict_text
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class PlainScreen:
     def cell_done(self, record: Record) -> None:
         """`pass  influxdb/arch/6.1  7.2 s`, with the reason if it is no pass."""
         aside = "" if record.expected or record.verdict is not Verdict.PASS else "unexpected"
-        words = f"{record.verdict:<11}  {record.cell.id:<{self._width}}  {duration(record.wall_s):>10}"
+        words = f"{record.verdict:<11}  {record.cell.id:<{self._width}}  {duration(cell_time(record)):>10}"
         reason = one_line(record.judgement.reason) if record.verdict is not Verdict.PASS else aside
         self._line(f"{words}  {reason}")
 
@@ -221,7 +221,7 @@ class LiveScreen:
         record, under = self._records.get(cell.id), self._under.get(cell.id)
         if record:
             reason = "" if record.verdict is Verdict.PASS else one_line(record.judgement.reason)
-            return verdict_text(record), Text(cell.id), _right(record.wall_s), Text(reason, "bright_black")
+            return verdict_text(record), Text(cell.id), _right(cell_time(record)), Text(reason, "bright_black")
         if under:
             return (
                 Text(f"● {under.stage}", "cyan"),

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from bootmatrix.model import Run
+from bootmatrix.errors import InputError
+from bootmatrix.model import Record, Run
+
+REPORT_FILE = "report.html"
+JUNIT_FILE = "junit.xml"
 
 
 def write_reports(run: Run, folder: Path) -> None:
     """Write all forms of the report into the run's folder, each whole or not at all.
 
+    A console that is missing is said to be so.
+
     Raises:
-        OSError: one cannot be written.
+        OSError: a file cannot be written.
     """
-    # Here, so that the words which this package gives a terminal are to be had without jinja2.
+    # Imported here, so that the words which this package gives a terminal are to be had without jinja2.
     from bootmatrix.report.html import render_html
     from bootmatrix.report.junit import render_junit
     from bootmatrix.report.view import view_run
-    from bootmatrix.runs import RUN_FILE, write_model, write_whole
+    from bootmatrix.runs import RUN_FILE, read_console, write_model, write_whole
 
-    view = view_run(run, folder)
-    write_whole(folder / "report.html", render_html(view))
-    write_whole(folder / "junit.xml", render_junit(view))
+    def console(record: Record) -> bytes | None:
+        with suppress(InputError, OSError):
+            return read_console(folder, record)
+        return None
+
+    view = view_run(run, console)
+    write_whole(folder / REPORT_FILE, render_html(view))
+    write_whole(folder / JUNIT_FILE, render_junit(view))
     write_model(folder / RUN_FILE, run)

@@ -53,6 +53,14 @@ def kernels_of(cells: Iterable[Cell]) -> tuple[str, ...]:
     return tuple(sorted({cell.kernel for cell in cells}, key=natural))
 
 
+def cell_time(record: Record) -> float:
+    """How long the guest ran, in seconds; for a cell without one, how long it took to come to nothing.
+
+    What a cell waits for cores and downloads says nothing of it.
+    """
+    return record.outcome.wall_s if record.outcome else record.wall_s
+
+
 def duration(seconds: float) -> str:
     """`7.2 s`, `1 min 05 s`, `2 h 03 min`."""
     if seconds < 0.095:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.harmless import one_line
-from bootmatrix.report.order import SYMBOLS, cell_order, duration, headline, kernels_of, remark, urgency
+from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, duration, headline, kernels_of, remark, urgency
 
 STYLES = {
     Verdict.PASS: "green",
@@ -69,7 +69,7 @@ def _place(record: Record | None) -> Text:
         return Text("·", "bright_black")
     text = verdict_text(record)
     if record.verdict is not Verdict.SKIP:
-        text.append(f"  {duration(record.wall_s)}", "bright_black")
+        text.append(f"  {duration(cell_time(record))}", "bright_black")
     return text
 
 

@@ -1,0 +1,93 @@
+"""The report as JUnit's XML, which CI systems read: a suite for each spec, a case for each cell and each sub-result.
+
+What guests did wrong is a `failure`, what we did is an `error`; skips, and failures that were foreseen, are `skipped`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from bootmatrix.model import Verdict
+from bootmatrix.report.cell_view import CellView, SubResultView
+from bootmatrix.report.view import ReportView
+
+TAIL_LINES = 100
+"""Lines of a console that a case carries; some CI systems keep no more than that."""
+
+
+def render_junit(view: ReportView) -> bytes:
+    """The document, in UTF-8. All text of the view is free of what XML 1.0 does not allow."""
+    root = Element("testsuites", name=view.title, time=f"{view.run.wall_s:.3f}")
+    for group in view.groups:
+        cells = [cell for row in group.rows for cell in row.cells if cell]
+        root.append(_suite(group.spec, cells, view))
+    _count(root, root.iter("testcase"))
+    indent(root, " ")
+    document: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
+
+
+def _suite(spec: str, cells: Iterable[CellView], view: ReportView) -> Element:
+    suite = Element("testsuite", name=spec, timestamp=view.run.started_at)
+    properties = SubElement(suite, "properties")
+    for name, value in view.facts:
+        SubElement(properties, "property", name=name, value=value)
+    total_s = 0.0
+    for cell in cells:
+        total_s += cell.wall_s
+        suite.append(_case(cell))
+        suite.extend(_subcase(cell, one) for one in cell.subresults)
+    suite.set("time", f"{total_s:.3f}")
+    _count(suite, suite.iter("testcase"))
+    return suite
+
+
+def _count(element: Element, cases: Iterable[Element]) -> None:
+    found = list(cases)
+    element.set("tests", str(len(found)))
+    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        element.set(attribute, str(sum(case.find(tag) is not None for case in found)))
+
+
+def _case(cell: CellView) -> Element:
+    case = Element("testcase", classname=f"{cell.spec}.{cell.target}", name=cell.kernel, time=f"{cell.wall_s:.3f}")
+    body = "\n".join([cell.reason, *(f"{one.source}: {one.text}" for one in cell.evidence), cell.advice]).strip()
+    if cell.state == "unexpected" and cell.verdict == Verdict.PASS:
+        _end(case, "failure", "unexpected-pass", f"passed, although this was expected to fail: {cell.expect}", body)
+    elif cell.state == "expected":
+        _end(case, "skipped", cell.verdict, f"expected: {cell.expect} ({cell.verdict}: {cell.reason})", "")
+    elif cell.verdict == Verdict.SKIP:
+        _end(case, "skipped", "skip", cell.reason, "")
+    elif cell.verdict != Verdict.PASS:
+        tag = "failure" if Verdict(cell.verdict).is_guests else "error"
+        _end(case, tag, cell.verdict, cell.reason, body)
+    tail = _tail(cell)
+    if tail:
+        SubElement(case, "system-out").text = tail
+    return case
+
+
+def _subcase(cell: CellView, one: SubResultView) -> Element:
+    case = Element("testcase", classname=f"{cell.spec}.{cell.target}.{cell.kernel}", name=one.name, time="0")
+    if one.verdict == Verdict.SKIP:
+        _end(case, "skipped", "skip", one.detail, "")
+    elif one.verdict != Verdict.PASS and cell.state == "expected":
+        _end(case, "skipped", one.verdict, f"expected: {cell.expect}", "")
+    elif one.verdict != Verdict.PASS:
+        tag = "failure" if Verdict(one.verdict).is_guests else "error"
+        _end(case, tag, one.verdict, one.detail or one.verdict, one.detail)
+    return case
+
+
+def _end(case: Element, tag: str, kind: str, message: str, body: str) -> None:
+    element = SubElement(case, tag, message=message)
+    if tag != "skipped":  # the schema that CI systems check against gives `skipped` no type
+        element.set("type", kind)
+    element.text = body or None
+
+
+def _tail(cell: CellView) -> str:
+    if cell.console is None or not cell.console.parts:
+        return ""
+    return "\n".join(line.text for line in cell.console.parts[-1].lines[-TAIL_LINES:])
