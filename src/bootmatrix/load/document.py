@@ -126,6 +126,8 @@ def _syntax_fault(error: yaml.MarkedYAMLError, text: str, path: str) -> Fault:
     line = lines[index] if index < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return Fault(path, index + 1, "this line begins with a tab. YAML is indented with blanks only")
+    if mark and line[mark.column : mark.column + 1] in {"@", "`"}:
+        return Fault(path, index + 1, f"text that begins with {line[mark.column]} must be in quotes")
     context = f"{error.context}: " if error.context else ""
     return Fault(path, index + 1, f"this is no YAML: {context}{error.problem}")
 

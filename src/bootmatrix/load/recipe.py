@@ -10,11 +10,13 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.places import specs_folder
 from bootmatrix.load.validate import suggest, validate
-from bootmatrix.model import CopyFile, ImageRecipe
+from bootmatrix.model import CopyFile, ImageRecipe, Names
 
 RECIPE = "build.yml"
 PACKAGE = "@pkg:"
 DOCKER_HUB = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
+PLACEHOLDERS = {"arch", "debian_arch", *Names.model_fields}
+"""What stands in `debs` for the architecture's names."""
 MODE = re.compile(r"[0-7]{1,4}")
 
 
@@ -93,18 +95,22 @@ def _read(path: Path) -> tuple[ImageRecipe, Document]:
     for index, file in enumerate(recipe.files):
         _check_file(document, ("files", index), file, path.parent)
     for index, pattern in enumerate(recipe.debs):
-        if PurePosixPath(pattern).is_absolute() or not pattern.endswith(".deb"):
-            document.complain(
-                ("debs", index),
-                f"{pattern!r} should be a relative path of .deb files, such as ./dist/*_{{debian_arch}}.deb",
-            )
-    for index, variable in enumerate(recipe.env):
+        _check_deb(document, ("debs", index), pattern)
+    for variable in recipe.env:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
-            document.complain(
-                ("env", variable), f"{variable!r} cannot be the name of an environment variable ({index})"
-            )
+            document.complain(("env", variable), f"{variable!r} cannot be the name of an environment variable")
     document.raise_faults()
     return recipe, document
+
+
+def _check_deb(document: Document, place: Location, pattern: str) -> None:
+    if PurePosixPath(pattern).is_absolute() or not pattern.endswith(".deb"):
+        document.complain(
+            place, f"{pattern!r} should be a relative path of .deb files, such as ./dist/*_{{debian_arch}}.deb"
+        )
+    for name in re.findall(r"\{([^{}]*)\}?", pattern):
+        if name not in PLACEHOLDERS:
+            document.complain(place, f"nothing stands for {{{name}}}.{suggest(name, PLACEHOLDERS)}")
 
 
 def _check_base(document: Document, recipe: ImageRecipe, path: Path) -> None:
@@ -130,8 +136,8 @@ def _check_file(document: Document, place: Location, file: CopyFile, folder: Pat
         document.complain((*place, "path"), f"{file.path!r} cannot be a path in an image: it is empty or holds '..'")
     if file.mode and not MODE.fullmatch(file.mode):
         document.complain((*place, "mode"), f"'mode' should be octal such as \"0644\", and is {file.mode!r}")
-    fields = ("source", "contents", "symlink")
-    given = [name for name in fields if getattr(file, name) is not None] + ["directory"] * file.directory
+    fields = ("source", "contents", "symlink", "concat")
+    given = [name for name in fields if getattr(file, name) not in {None, ()}] + ["directory"] * file.directory
     if len(given) != 1:
         what = f"both {' and '.join(given)}" if given else "nothing that says what it is"
         document.complain(place, f"the file {file.path!r} has {what}. Give one of {', '.join(fields)}, directory: true")

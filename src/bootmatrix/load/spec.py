@@ -13,6 +13,7 @@ from bootmatrix.load.durations import duration_s
 from bootmatrix.load.places import specs_folder
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Container, File, Spec
+from bootmatrix.model.capabilities import CAPABILITIES
 from bootmatrix.model.spec import CHECK, NETWORK
 
 SECTIONS = ("onboot", "onshutdown", "services")
@@ -25,54 +26,6 @@ NOT_YET = {
     "gidMappings": SECTIONS,
 }
 """Keys of LinuxKit's that are not supported yet, and the sections in whose entries they stand."""
-
-CAPABILITIES = frozenset(
-    f"CAP_{name}"
-    for name in [
-        "AUDIT_CONTROL",
-        "AUDIT_READ",
-        "AUDIT_WRITE",
-        "BLOCK_SUSPEND",
-        "BPF",
-        "CHECKPOINT_RESTORE",
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "DAC_READ_SEARCH",
-        "FOWNER",
-        "FSETID",
-        "IPC_LOCK",
-        "IPC_OWNER",
-        "KILL",
-        "LEASE",
-        "LINUX_IMMUTABLE",
-        "MAC_ADMIN",
-        "MAC_OVERRIDE",
-        "MKNOD",
-        "NET_ADMIN",
-        "NET_BIND_SERVICE",
-        "NET_BROADCAST",
-        "NET_RAW",
-        "PERFMON",
-        "SETFCAP",
-        "SETGID",
-        "SETPCAP",
-        "SETUID",
-        "SYSLOG",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_CHROOT",
-        "SYS_MODULE",
-        "SYS_NICE",
-        "SYS_PACCT",
-        "SYS_PTRACE",
-        "SYS_RAWIO",
-        "SYS_RESOURCE",
-        "SYS_TIME",
-        "SYS_TTY_CONFIG",
-        "WAKE_ALARM",
-    ]
-)
-"""capabilities(7), as of Linux 6.1."""
 
 
 def find_spec(name: str, base: Path = Path()) -> Path:
@@ -197,6 +150,11 @@ def _check_container(document: Document, place: Location, container: Container) 
     for key in ("net", "ipc", "uts", "pid", "userns"):
         _check_namespace(document, (*place, key), getattr(container, key))
     _check_annotations(document, place, container)
+    mounts = {("mounts",): container.mounts, ("runtime", "mounts"): container.runtime and container.runtime.mounts}
+    for inner, several in mounts.items():
+        for index, mount in enumerate(several or ()):
+            if not mount.destination:
+                document.complain((*place, *inner, index), "this mount has no 'destination'")
 
 
 def _check_capabilities(document: Document, place: Location, names: tuple[str, ...]) -> None:

@@ -29,13 +29,23 @@ class KernelSection(Model):
     ucode: str | None = None
 
 
-class Mount(Model):
-    """An OCI mount."""
+MOUNT_POINTS = {
+    "proc": "/proc",
+    "devpts": "/dev/pts",
+    "sysfs": "/sys",
+    "cgroup": "/sys/fs/cgroup",
+    "mqueue": "/dev/mqueue",
+}
+"""Where a mount of a type goes that names no destination, as in LinuxKit."""
 
-    destination: str
+
+class Mount(Model):
+    """An OCI mount. Its destination is empty only where none was given and the type has no usual one."""
+
     type: str = ""
     source: str = ""
     options: tuple[str, ...] = ()
+    destination: str = Field(default_factory=lambda mount: MOUNT_POINTS.get(mount.get("type", ""), ""))
 
 
 class Device(Model):
