@@ -110,7 +110,7 @@ def _matrix(args: argparse.Namespace, known: dict[str, Profile]) -> tuple[Matrix
     from bootmatrix.errors import InputError
     from bootmatrix.load.matrix import load_matrix
     from bootmatrix.load.spec import find_spec
-    from bootmatrix.plan import matrix_from_arguments
+    from bootmatrix.plan import matrix_from_arguments, narrowed
 
     first = find_spec(args.files[0])
     if not first.name.endswith((".matrix.yml", ".matrix.yaml")):
@@ -120,8 +120,7 @@ def _matrix(args: argparse.Namespace, known: dict[str, Profile]) -> tuple[Matrix
     if len(args.files) > 1:
         raise InputError("a matrix stands alone", f"Give either {args.files[0]} or specs.")
     matrix = load_matrix(first, known)
-    narrowed = {key: names for key, names in (("arch", args.arch), ("kernel", args.kernel)) if names}
-    return matrix.model_copy(update=narrowed), first.parent, first.name.split(".")[0]
+    return narrowed(matrix, args.arch, args.kernel, known), first.parent, first.name.split(".")[0]
 
 
 def load_specs(cells: tuple[Cell, ...]) -> dict[str, Spec]:
