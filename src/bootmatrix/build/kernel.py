@@ -20,6 +20,8 @@ from bootmatrix.store import Store
 FORMAT = "1"
 """Changes whenever what is unpacked, or its form, does."""
 MODULE_LIMIT_BYTES = 64 << 20
+KERNEL_NAMES = ("vmlinuz", "vmlinux")
+"""Up to 6.12 with the release behind it, in boot; later without, in usr/lib/modules/<release>."""
 
 
 class Module(Model):
@@ -65,19 +67,16 @@ def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles
 def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
     image = config = None
     dtbs: dict[str, tuple[str, int]] = {}
-    modules: dict[str, Module]
+    modules: dict[str, Module] = {}
     builtin: tuple[str, ...] = ()
     with store.writer() as pack:
         for path, data in _members(packages):
             name = path.rpartition("/")[2]
             if is_module(name):
-                module = _pack_module(path, data, pack.tell())
-                pack.write(module[1])
-                modules[module_name(name)] = module[0]
-            elif path in {f"boot/vmlinuz-{kernel.release}", f"boot/vmlinux-{kernel.release}"} or name in {
-                "vmlinuz",
-                "vmlinux",
-            }:
+                module, frame = _pack_module(path, data, pack.tell())
+                pack.write(frame)
+                modules[module_name(name)] = module
+            elif name.removesuffix(f"-{kernel.release}") in KERNEL_NAMES:
                 image = (store.add_bytes(data), len(data))
             elif name == f"config-{kernel.release}" or path.endswith(f"{kernel.release}/config"):
                 config = store.add_bytes(data)
