@@ -86,15 +86,15 @@ def size(count: int) -> str:
 
 
 def headline(records: Iterable[Record], interrupted: bool) -> str:
-    """`8 of 8 as expected`, `3 of 12 not as expected`."""
+    """`All 8 cells as expected`, `3 of 12 cells not as expected`."""
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
     wrong = sum(not record.expected for record in tried)
     if not tried:
         words = "No cell was run"
     elif wrong:
-        words = f"{wrong} of {len(tried)} not as expected"
+        words = f"{wrong} of {len(tried)} cells not as expected"
     else:
-        words = "The one cell is as expected" if len(tried) == 1 else f"All {len(tried)} as expected"
+        words = "The one cell is as expected" if len(tried) == 1 else f"All {len(tried)} cells as expected"
     return f"{words}, and interrupted" if interrupted else words
 
 
