@@ -1,0 +1,282 @@
+"""Files kept by their digest, small records kept by a key, and locks on what is made from both.
+
+    blobs/sha256/<xx>/<digest>   files, read-only; the name is the content's digest
+    memo/<kind>/<digest of key>  records; the first line is the digest of the rest
+    partial/<digest>             downloads that can go on where they stopped
+    temp/, locks/                files of running processes
+
+Everything appears whole or not at all. A process that is killed leaves at most a temporary file, which the next one to
+open the store removes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from bootmatrix.errors import HostError, UntrustedError
+
+CHUNK_BYTES = 1 << 20
+PARTIAL_MAX_AGE_S = 7 * 24 * 3600
+"""Unfinished downloads that nobody took up for so long are removed."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+
+def default_cache() -> Path:
+    """The user's cache: BOOTMATRIX_CACHE, else below XDG_CACHE_HOME, else below ~/.cache."""
+    own = os.environ.get("BOOTMATRIX_CACHE")
+    if own:
+        return Path(own).expanduser()
+    common = os.environ.get("XDG_CACHE_HOME")
+    return (Path(common) if common and Path(common).is_absolute() else Path.home() / ".cache") / "bootmatrix"
+
+
+def sha256_of(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def host_faults(folder: Path) -> Iterator[None]:
+    """Turn a full or forbidden disk into a message.
+
+    Raises:
+        HostError: the disk is full, or the folder may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            hint = "Free some space, or put the cache elsewhere with BOOTMATRIX_CACHE."
+            raise HostError(f"no space left for the cache in {folder}: {error.strerror}", hint) from error
+        if error.errno in _FORBIDDEN:
+            hint = "Give a folder that you may write with BOOTMATRIX_CACHE."
+            raise HostError(f"the cache in {folder} cannot be written: {error.strerror}", hint) from error
+        raise
+
+
+class Writer:
+    """A file on its way into the store."""
+
+    def __init__(self, store: Store, path: Path, file: BinaryIO) -> None:
+        self._store, self._path, self._file = store, path, file
+        self._digest = hashlib.sha256()
+        self._size_bytes = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append bytes, and say how many.
+
+        Raises:
+            HostError: the disk is full.
+        """
+        with host_faults(self._store.folder):
+            self._file.write(data)
+        self._digest.update(data)
+        count = memoryview(data).nbytes
+        self._size_bytes += count
+        return count
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self._size_bytes
+
+    def commit(self, expected_sha256: str | None = None) -> str:
+        """Put the file into the store under its digest, and give the digest.
+
+        Raises:
+            UntrustedError: the digest is not the one expected; nothing is kept.
+            HostError: the disk is full.
+        """
+        digest = self._digest.hexdigest()
+        if expected_sha256 not in {None, digest}:
+            raise UntrustedError(f"a file has the SHA-256 {digest}, and {expected_sha256} was expected")
+        with host_faults(self._store.folder):
+            self._file.flush()
+            self._store.keep(self._path, digest)
+        return digest
+
+
+class Store:
+    """A folder of files by digest and records by key, for any number of threads and processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().absolute()
+        self._checked: dict[str, tuple[int, int, int]] = {}
+        with host_faults(self.folder):
+            for name in ("blobs/sha256", "memo", "partial", "temp", "locks"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            self._clean()
+
+    def blob(self, sha256: str) -> Path:
+        """Where the file with this digest is, or would be."""
+        return self.folder / "blobs" / "sha256" / sha256[:2] / sha256
+
+    def has(self, sha256: str) -> bool:
+        """Whether there is a file with this digest; its content is not looked at."""
+        return self.blob(sha256).is_file()
+
+    def verified(self, sha256: str) -> Path:
+        """The file with this digest, its content checked once a process.
+
+        Raises:
+            UntrustedError: the file was damaged, and is removed; or there is none.
+        """
+        path = self.blob(sha256)
+        if not path.is_file():
+            raise UntrustedError(f"the cache in {self.folder} has no file {sha256}", "Run again to get it anew.")
+        now = _identity(path)
+        if self._checked.get(sha256) != now:
+            if sha256_of(path) != sha256:
+                path.unlink(missing_ok=True)
+                message = f"a file of the cache was damaged, and has been removed: {path}"
+                raise UntrustedError(message, "Run again to get it anew. If it happens often, check the disk.")
+            self._checked[sha256] = now
+        return path
+
+    def add_bytes(self, data: bytes) -> str:
+        """Keep bytes, and give their digest.
+
+        Raises:
+            HostError: the disk is full.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        if not self.has(digest):
+            with self.writer() as writer:
+                writer.write(data)
+                writer.commit()
+        return digest
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """A file that enters the store when it is committed, and leaves nothing behind when it is not."""
+        with self._temporary() as (path, file):
+            yield Writer(self, path, file)
+
+    def keep(self, path: Path, sha256: str) -> Path:
+        """Move a file, whose digest the caller has computed, to its place. It must be on the store's file system."""
+        target = self.blob(sha256)
+        target.parent.mkdir(exist_ok=True)
+        path.chmod(0o444)
+        path.replace(target)
+        self._checked[sha256] = _identity(target)
+        return target
+
+    def partial(self, sha256: str) -> Path:
+        """Where an unfinished download of this digest is kept; only for who holds `once("download", sha256)`."""
+        return self.folder / "partial" / sha256
+
+    def memo(self, kind: str, key: str) -> bytes | None:
+        """The record of a kind under a key; None where there is none, or a damaged one."""
+        path = self._memo_path(kind, key)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, _, value = data.partition(b"\n")
+        if hashlib.sha256(value).hexdigest().encode() != digest:
+            path.unlink(missing_ok=True)
+            return None
+        return value
+
+    def set_memo(self, kind: str, key: str, value: bytes) -> None:
+        """Keep a record.
+
+        Raises:
+            HostError: the disk is full.
+        """
+        path = self._memo_path(kind, key)
+        with host_faults(self.folder):
+            path.parent.mkdir(exist_ok=True)
+            with self._temporary() as (temporary, file):
+                file.write(hashlib.sha256(value).hexdigest().encode() + b"\n" + value)
+                file.flush()
+                temporary.replace(path)
+
+    @contextmanager
+    def once(self, kind: str, key: str) -> Iterator[None]:
+        """Hold the lock of a kind and key, against other threads and other processes; the kernel frees it on a kill.
+
+        Not to be taken twice by one thread.
+        """
+        path = self.folder / "locks" / f"{_safe(kind)}-{_digest_of(key)}"
+        with host_faults(self.folder):
+            file = _open_locked(path, os.O_CREAT)
+        with file:
+            try:
+                yield
+            finally:
+                # Removed while still held: whoever waits for it sees that, and makes another.
+                path.unlink(missing_ok=True)
+
+    def _memo_path(self, kind: str, key: str) -> Path:
+        return self.folder / "memo" / _safe(kind) / _digest_of(key)
+
+    @contextmanager
+    def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
+        """A new file, locked for as long as its maker lives, so that others see that it is not abandoned."""
+        path = self.folder / "temp" / f"{os.getpid()}-{secrets.token_hex(8)}"
+        with host_faults(self.folder):
+            file = _open_locked(path, os.O_CREAT | os.O_EXCL)
+        try:
+            yield path, file
+        finally:
+            path.unlink(missing_ok=True)
+            # A full disk shows again when the buffer is flushed on closing; it has been told once.
+            with suppress(OSError):
+                file.close()
+
+    def _clean(self) -> None:
+        for path in (self.folder / "temp").iterdir():
+            _remove_abandoned(path)
+        oldest_s = time.time() - PARTIAL_MAX_AGE_S
+        for path in (self.folder / "partial").iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest_s:
+                    path.unlink()
+
+
+def _open_locked(path: Path, flags: int) -> BinaryIO:
+    """A file open for writing and locked. flock belongs to the open file, so it holds between threads too."""
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600), "wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except BaseException:
+            file.close()
+            raise
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+
+
+def _remove_abandoned(path: Path) -> None:
+    with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Differs when the file was replaced or written to since."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _digest_of(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _safe(kind: str) -> str:
+    if not kind.replace("-", "").isalnum():
+        raise ValueError(f"{kind!r} is no name for a kind of record")
+    return kind
