@@ -1,0 +1,156 @@
+"""The guest's side of the talk, read from raw bytes: docs/guest-protocol.md. Pure, and suspicious of everything."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator
+
+from bootmatrix.model import GuestMessage
+
+HELLO = b"bootmatrix hello 1"
+MAC_DIGITS = 16
+MAX_LINE_BYTES = 1 << 20
+"""The longest message is a `tap`, whose guest limits it far below this."""
+MAX_MESSAGES = 20_000
+MAX_RESULT_BYTES = 32 << 20
+"""More than all messages of a sound guest; a channel with more on it is being flooded."""
+
+MESSAGE = re.compile(rb"bootmatrix ([1-9][0-9]{0,8}) ([0-9a-f]{16}) ([!-~]+(?: [!-~]+)*)$")
+LOOKS_LIKE_ONE = re.compile(rb"bootmatrix [0-9]+ [0-9a-f]{16} ")
+PRINTK = re.compile(rb"\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? ")
+"""How the kernel begins a line: seconds since its start, and perhaps the caller (`[   T1]`)."""
+
+
+def sign(nonce: str, sequence: int, text: str) -> str:
+    """The MAC of a message: its part after the MAC is `text`."""
+    return hashlib.sha256(f"{nonce} {sequence} {text}".encode("ascii")).hexdigest()[:MAC_DIGITS]
+
+
+class Conversation:
+    """Takes the bytes of the result channel; gives authentic messages and what to answer.
+
+    `noisy` is for a console, where messages stand between other output and the kernel may write into the middle of one.
+    `fault` says what is wrong with the sequence, empty as long as nothing is; `rejected` counts what only looked like
+    a message. Messages after a fault are still given: they are no proof any more, but evidence.
+    """
+
+    def __init__(self, nonce: str, noisy: bool = False) -> None:
+        self.fault = ""
+        self.rejected = 0
+        self.greeted = False
+        self.ended = False
+        self.flooded = False
+        self._nonce = nonce
+        self._noisy = noisy
+        self._answered = False
+        self._last = 0
+        self._count = 0
+        self._received_bytes = 0
+        self._digest = hashlib.sha256()
+        self._line = bytearray()
+        self._too_long = False
+        self._torn = b""
+
+    def feed(self, data: bytes, at_s: float) -> list[GuestMessage]:
+        """Messages completed by these bytes."""
+        self._received_bytes += len(data)
+        if not self._noisy and self._received_bytes > MAX_RESULT_BYTES:
+            self._flood(f"more than {MAX_RESULT_BYTES} bytes")
+        if self.flooded:
+            return []
+        return [message for line in self._lines(data) for message in self._read(line, at_s)]
+
+    def take_reply(self) -> bytes:
+        """What to send to the guest now: the nonce, once, after the first greeting."""
+        if not self.greeted or self._answered:
+            return b""
+        self._answered = True
+        return f"{self._nonce}\n".encode("ascii")
+
+    def _lines(self, data: bytes) -> Iterator[bytes]:
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            self._append(end)
+            line, too_long = bytes(self._line), self._too_long
+            self._line.clear()
+            self._too_long = False
+            if too_long:
+                self.rejected += 1
+            else:
+                yield line.rstrip(b"\r")
+        self._append(rest)
+
+    def _append(self, part: bytes) -> None:
+        if len(self._line) + len(part) > MAX_LINE_BYTES:
+            self._line.clear()
+            self._too_long = True
+        if not self._too_long:
+            self._line += part
+
+    def _read(self, line: bytes, at_s: float) -> Iterator[GuestMessage]:
+        whole = self._mend(line) if self._noisy else line
+        if whole is None:
+            return
+        for candidate in dict.fromkeys((whole, line)):
+            found = MESSAGE.search(candidate) if self._noisy else MESSAGE.fullmatch(candidate)
+            message = found and self._verify(found, at_s)
+            if message:
+                yield message
+                return
+        self._other(whole)
+
+    def _mend(self, line: bytes) -> bytes | None:
+        """A line without what the kernel wrote into it; None while its rest is still to come.
+
+        The kernel's text ends with a line end of its own, after which the torn line goes on.
+        """
+        intruder = PRINTK.search(line)
+        if intruder is None:
+            whole, self._torn = self._torn + line, b""
+            return whole
+        self._torn = (self._torn + line[: intruder.start()])[-MAX_LINE_BYTES:]
+        return None
+
+    def _verify(self, found: re.Match[bytes], at_s: float) -> GuestMessage | None:
+        sequence, mac, text = int(found[1]), found[2].decode("ascii"), found[3].decode("ascii")
+        if not self.greeted or not hmac.compare_digest(sign(self._nonce, sequence, text), mac):
+            return None
+        if sequence <= self._last:
+            return None  # heard before: somebody repeats it
+        self._check_sequence(sequence)
+        kind, *words = text.split(" ")
+        self._check_end(kind, words)
+        self._digest.update(found[0] + b"\n")
+        self._last = sequence
+        self._count += 1
+        if self._count > MAX_MESSAGES:
+            self._flood(f"more than {MAX_MESSAGES} messages")
+        return GuestMessage(kind=kind, words=tuple(words), at_s=at_s)
+
+    def _check_sequence(self, sequence: int) -> None:
+        if self.ended:
+            self._blame(f"message {sequence} came after the end")
+        elif sequence != self._last + 1:
+            self._blame(f"message {sequence} came after message {self._last}: {sequence - self._last - 1} were lost")
+
+    def _check_end(self, kind: str, words: list[str]) -> None:
+        if kind != "end":
+            return
+        self.ended = True
+        if len(words) != 2 or not hmac.compare_digest(words[1], self._digest.hexdigest()):
+            self._blame("the digest in the end message is not that of the messages received")
+
+    def _other(self, line: bytes) -> None:
+        if line.endswith(HELLO) if self._noisy else line == HELLO:
+            self.greeted = True
+        elif LOOKS_LIKE_ONE.search(line) or (line and not self._noisy):
+            self.rejected += 1
+
+    def _blame(self, fault: str) -> None:
+        self.fault = self.fault or fault
+
+    def _flood(self, fault: str) -> None:
+        self._blame(f"the result channel is flooded: {fault}")
+        self.flooded = True

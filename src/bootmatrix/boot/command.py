@@ -1,0 +1,144 @@
+"""From a machine and what it boots to QEMU's arguments. Pure: nothing is looked up, opened or started here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from bootmatrix.model import Bootable, Machine
+
+Mode = Literal["cell", "manual", "shell"]
+"""How the guest's init behaves; docs/guest-protocol.md says what each means."""
+
+RESULT_PORT = "org.bootmatrix.result"
+"""Name of the virtio-serial port that init reports on."""
+
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+"""QEMU's seccomp filter with all it can deny, as libvirt sets it: no guest has a use for any of these system calls."""
+
+ACTIONS = "reboot=shutdown,shutdown=pause,panic=pause"
+"""A guest that leaves is kept, paused, until its last events and bytes have been read; then we tell QEMU to quit."""
+
+LEAVE_ACTIONS = "reboot=shutdown,shutdown=poweroff,panic=shutdown"
+"""The same for people, who want QEMU to be gone when the guest is."""
+
+SERIAL_BUSES = {"virtio-pci": "virtio-serial-pci", "virtio-mmio": "virtio-serial-device"}
+"""The virtio-serial controller of each bus."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """QEMU's program and arguments, and the kernel command line that is among them."""
+
+    arguments: tuple[str, ...]
+    cmdline: str
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """Numbers of the open sockets that QEMU inherits; `result` is None where the console is the result channel."""
+
+    monitor: int
+    console: int
+    result: int | None = None
+
+
+def for_cell(machine: Machine, bootable: Bootable, descriptors: Descriptors, program: str = "") -> CommandLine:
+    """The command of a cell: held back (`-S`) until the monitor listens, so that no event is missed.
+
+    `program` is the path of QEMU, by default its plain name.
+    """
+    arguments = (
+        "-S",
+        *("-action", ACTIONS),
+        *_socket("monitor", descriptors.monitor),
+        *("-mon", "chardev=monitor,mode=control"),
+        *_socket("console", descriptors.console),
+        *("-serial", "chardev:console"),
+    )
+    result = () if descriptors.result is None else _socket("result", descriptors.result)
+    return _command(machine, bootable, "cell", (*arguments, *result), program)
+
+
+def by_hand(machine: Machine, bootable: Bootable) -> CommandLine:
+    """The same guest for a terminal: no sockets, and an init that waits for nobody."""
+    return interactive(machine, bootable)
+
+
+def interactive(machine: Machine, bootable: Bootable, shell: bool = False) -> CommandLine:
+    """The guest with its console, and QEMU's monitor behind Ctrl-A C, on the terminal; `shell` leaves it at a shell."""
+    result = ("-chardev", "null,id=result") if machine.result == "virtio-serial" else ()
+    arguments = ("-action", LEAVE_ACTIONS, "-serial", "mon:stdio", *result)
+    return _command(machine, bootable, "shell" if shell else "manual", arguments, "")
+
+
+def scale(machine: Machine) -> int:
+    """Whole number by which the guest multiplies its own time limits."""
+    return math.ceil(machine.time_factor)
+
+
+def kernel_cmdline(machine: Machine, bootable: Bootable, mode: Mode) -> str:
+    """The kernel's command line. It holds no secret and no text that a guest prints when all is well."""
+    words = [
+        f"console={machine.console}",
+        *machine.cmdline,
+        bootable.cmdline.strip(),
+        f"bootmatrix.channel={machine.result}",
+        f"bootmatrix.scale={scale(machine)}",
+        f"bootmatrix.exit={machine.exit}",
+        "" if mode == "cell" else f"bootmatrix.mode={mode}",
+    ]
+    return " ".join(word for word in words if word)
+
+
+def _command(machine: Machine, bootable: Bootable, mode: Mode, channels: Iterable[str], program: str) -> CommandLine:
+    cmdline = kernel_cmdline(machine, bootable, mode)
+    arguments = (
+        program or machine.qemu,
+        *("-no-user-config", "-nodefaults", "-display", "none", "-sandbox", SANDBOX),
+        *_board(machine),
+        *channels,
+        *_result_port(machine),
+        *_network(machine, bootable),
+        *_kernel(bootable),
+        *("-append", cmdline),
+    )
+    return CommandLine(arguments, cmdline)
+
+
+def _board(machine: Machine) -> tuple[str, ...]:
+    accelerators = (word for accelerator in machine.accelerators for word in ("-accel", accelerator))
+    return (
+        *("-M", machine.machine),
+        *(("-cpu", machine.cpu) if machine.cpu else ()),
+        *("-smp", str(machine.cpus), "-m", str(machine.memory_mib)),
+        *accelerators,
+        *(("-bios", machine.firmware) if machine.firmware else ()),
+        *machine.arguments,
+    )
+
+
+def _kernel(bootable: Bootable) -> tuple[str, ...]:
+    # These options take a file name as it is, commas and all.
+    dtb = ("-dtb", bootable.dtb.path) if bootable.dtb else ()
+    return ("-kernel", bootable.kernel.path, "-initrd", bootable.initrd.path, *dtb)
+
+
+def _result_port(machine: Machine) -> tuple[str, ...]:
+    if machine.result != "virtio-serial":
+        return ()
+    controller = SERIAL_BUSES.get(machine.bus or "", "virtio-serial")
+    return ("-device", controller, "-device", f"virtserialport,chardev=result,name={RESULT_PORT}")
+
+
+def _network(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
+    """A card on QEMU's user-mode network: it gives out addresses, and `restrict` keeps all else from the guest."""
+    if not bootable.network or not machine.network:
+        return ()
+    return ("-netdev", "user,id=net0,restrict=on", "-device", f"{machine.network},netdev=net0")
+
+
+def _socket(name: str, descriptor: int) -> tuple[str, ...]:
+    return ("-chardev", f"socket,id={name},fd={descriptor}")

@@ -1,0 +1,116 @@
+"""The guest's console: kept in a file of bounded size, and watched for a kernel that gives up."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from types import TracebackType
+from typing import BinaryIO
+
+KEEP_BYTES = 4 << 20
+"""Kept from the beginning and again from the end of a console; what lies between is dropped."""
+
+PANIC = re.compile(rb"(?:\n|\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? )(?:---\[ end )?Kernel panic - not syncing")
+"""The kernel's last words (kernel/panic.c), as only it writes them: after its time stamp or at a line's beginning."""
+PANIC_OVERLAP_BYTES = 128
+"""Longer than anything that PANIC matches."""
+
+
+class Redactor:
+    """Blots out a secret from a stream, also where it is cut in two."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The stream so far, up to what may be the beginning of the secret."""
+        text = (self._held + data).replace(self._secret, b"*" * len(self._secret))
+        start = self._beginning(text)
+        self._held = text[start:]
+        return text[:start]
+
+    def rest(self) -> bytes:
+        """What was held back, at the stream's end."""
+        rest, self._held = self._held, b""
+        return rest
+
+    def _beginning(self, text: bytes) -> int:
+        for length in range(min(len(self._secret) - 1, len(text)), 0, -1):
+            if text.endswith(self._secret[:length]):
+                return len(text) - length
+        return len(text)
+
+
+class PanicWatch:
+    """Tells when a kernel has panicked."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._before = b"\n"
+
+    def feed(self, data: bytes) -> None:
+        """Look at more of the console."""
+        if self.seen:
+            return
+        text = self._before + data
+        self.seen = PANIC.search(text) is not None
+        self._before = text[-PANIC_OVERLAP_BYTES:]
+
+
+class ConsoleLog:
+    """Writes the console as it comes; of a console that never ends, the first and the last KEEP_BYTES.
+
+    A context manager; the file is complete when it is left. `received_bytes` and `dropped_bytes` count the guest's
+    bytes.
+
+    Raises:
+        OSError: the disk is full, for one.
+    """
+
+    def __init__(self, file: BinaryIO, secret: bytes, keep_bytes: int = KEEP_BYTES) -> None:
+        self.received_bytes = 0
+        self.dropped_bytes = 0
+        self._file = file
+        self._redactor = Redactor(secret)
+        self._room_bytes = keep_bytes
+        self._keep_bytes = keep_bytes
+        self._tail: deque[bytes] = deque()
+        self._tail_bytes = 0
+
+    def __enter__(self) -> ConsoleLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._keep(self._redactor.rest())
+        if self.dropped_bytes:
+            self._file.write(b"\n[bootmatrix: %d bytes of console are left out here]\n" % self.dropped_bytes)
+        for part in self._tail:
+            self._file.write(part)
+        self._file.flush()
+
+    def write(self, data: bytes) -> None:
+        """Take more of the console."""
+        self.received_bytes += len(data)
+        self._keep(self._redactor.feed(data))
+
+    def _keep(self, data: bytes) -> None:
+        head, rest = data[: self._room_bytes], data[self._room_bytes :]
+        if head:
+            self._file.write(head)
+            self._room_bytes -= len(head)
+        if rest:
+            self._tail.append(rest)
+            self._tail_bytes += len(rest)
+            self._trim()
+
+    def _trim(self) -> None:
+        while self._tail_bytes > self._keep_bytes:
+            first = self._tail.popleft()
+            surplus = min(self._tail_bytes - self._keep_bytes, len(first))
+            if surplus < len(first):
+                self._tail.appendleft(first[surplus:])
+            self._tail_bytes -= surplus
+            self.dropped_bytes += surplus

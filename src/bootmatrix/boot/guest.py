@@ -1,0 +1,278 @@
+"""One boot, from starting QEMU to its end, and everything that was seen on the way."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import anyio
+from anyio.abc import Process
+
+from bootmatrix.boot.channel import Conversation
+from bootmatrix.boot.clock import PhaseClock
+from bootmatrix.boot.command import Descriptors, for_cell
+from bootmatrix.boot.console import ConsoleLog, PanicWatch
+from bootmatrix.boot.monitor import Monitor
+from bootmatrix.boot.process import exit_words, kill, read_stderr, running
+from bootmatrix.boot.qemu import find_qemu
+from bootmatrix.model import Bootable, GuestMessage, Machine, Outcome, Phase, QmpEvent, Timeouts
+
+CONSOLE_FILE = "console.log"
+CHUNK_BYTES = 64 << 10
+TICK_S = 0.25
+"""How exactly limits are kept."""
+QUIET_S = 0.01
+"""A guest that has left is paused; what it wrote last has reached us when nothing more comes for this long."""
+QUIET_LIMIT_S = 1.0
+LEAVE_S = 5.0
+"""For QEMU to end by itself, once asked to or once its monitor is gone; then it is killed."""
+
+EndedBy = Literal["guest", "host", "error"]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a boot is over."""
+
+    ended_by: EndedBy
+    limit: str = ""
+    phase: Phase | None = None
+    host_error: str = ""
+
+
+@dataclass(frozen=True)
+class Wires:
+    """Our ends of the sockets to QEMU; without a result channel of its own, the console is it."""
+
+    monitor: socket.socket
+    console: socket.socket
+    result: socket.socket | None
+
+
+def _ignore(_: Phase) -> None:
+    pass
+
+
+async def boot(
+    machine: Machine,
+    bootable: Bootable,
+    timeouts: Timeouts,
+    folder: Path,
+    on_phase: Callable[[Phase], None] = _ignore,
+) -> Outcome:
+    """Boot a guest and follow it to its end; its console is left in `folder`/console.log.
+
+    No QEMU outlives this function, however it is left, nor this process, however it dies.
+
+    Raises:
+        HostError: QEMU cannot be started.
+        OSError: the console cannot be written.
+    """
+    nonce = secrets.token_hex(16)
+    program = str(find_qemu(machine))
+    with ExitStack() as stack:
+        file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
+        log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii")))
+        wires, theirs = stack.enter_context(_wires(machine.result == "virtio-serial"))
+        seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None))
+        seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
+        command = for_cell(machine, bootable, _descriptors(theirs), program)
+        async with running(command.arguments, [end.fileno() for end in theirs]) as process:
+            for end in theirs:
+                end.close()
+            await seen.follow(process)
+    if seen.broken:
+        raise seen.broken
+    return seen.outcome()
+
+
+class _Boot:
+    """What is seen of one boot, while it lasts."""
+
+    clock: PhaseClock
+
+    def __init__(self, machine: Machine, wires: Wires, log: ConsoleLog, talk: Conversation) -> None:
+        self.broken: Exception | None = None
+        self._machine = machine
+        self._wires = wires
+        self._log = log
+        self._talk = talk
+        self._panic = PanicWatch()
+        self._messages: list[GuestMessage] = []
+        self._stderr = bytearray()
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._start = time.monotonic()
+        self._heard = self._start
+        self._monitor = Monitor(wires.monitor, self.now, self._on_event)
+        self._ending: Ending | None = None
+        self._over = anyio.Event()
+        self._wall_s = 0.0
+        self._status: int | None = None
+
+    def now(self) -> float:
+        """Seconds after the start."""
+        return time.monotonic() - self._start
+
+    async def follow(self, process: Process) -> None:
+        """Read all channels until the boot is over, and end QEMU."""
+        async with anyio.create_task_group() as readers:
+            readers.start_soon(self._guard, lambda: read_stderr(process, self._stderr))
+            readers.start_soon(self._guard, lambda: self._read(self._wires.console, self._from_console))
+            if self._wires.result:
+                result = self._wires.result
+                readers.start_soon(self._guard, lambda: self._read(result, self._from_result))
+            readers.start_soon(self._guard, lambda: self._watch_monitor(process))
+            readers.start_soon(self._guard, lambda: self._watch_process(process))
+            readers.start_soon(self._guard, self._watch_limits)
+            await self._over.wait()
+            await self._leave(process)
+            # All of them end by themselves now that QEMU is gone, unless something else holds its ends of the sockets.
+            readers.cancel_scope.deadline = anyio.current_time() + LEAVE_S
+
+    def outcome(self) -> Outcome:
+        """All of it."""
+        ending = self._ending or Ending("error")
+        ready = [message.at_s for message in self._messages if message.kind == "ready"]
+        return Outcome(
+            exit_status=self._status,
+            ended_by=ending.ended_by,
+            limit=ending.limit,
+            limit_phase=ending.phase,
+            host_error=ending.host_error or self._exit_error(ending),
+            messages=tuple(self._messages),
+            rejected=self._talk.rejected,
+            result_fault=self._talk.fault,
+            events=tuple(self._monitor.events),
+            stderr=self._stderr.decode("utf-8", "replace"),
+            started_at=self._started_at,
+            wall_s=self._wall_s,
+            boot_s=ready[0] if ready else None,
+            console_bytes=self._log.received_bytes,
+            console_dropped_bytes=self._log.dropped_bytes,
+        )
+
+    def _end(self, ending: Ending) -> None:
+        self._ending = self._ending or ending
+        self._over.set()
+
+    async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a part; an error in it, such as a full disk, ends the boot and is raised afterwards, alone."""
+        try:
+            await task()
+        except Exception as error:
+            self.broken = self.broken or error
+            self._end(Ending("error", host_error=str(error)))
+
+    async def _read(self, wire: socket.socket, take: Callable[[bytes], None]) -> None:
+        while True:
+            await anyio.wait_readable(wire)
+            with suppress(BlockingIOError, ConnectionResetError):
+                data = wire.recv(CHUNK_BYTES)
+                if not data:
+                    return
+                self._heard = time.monotonic()
+                self.clock.heard(self.now())
+                take(data)
+
+    def _from_console(self, data: bytes) -> None:
+        self._log.write(data)
+        self._panic.feed(data)
+        if self._panic.seen:
+            self.clock.panicked(self.now())
+        if self._wires.result is None:
+            self._from_result(data)
+
+    def _from_result(self, data: bytes) -> None:
+        for message in self._talk.feed(data, self.now()):
+            self._messages.append(message)
+            self.clock.message(message)
+        reply = self._talk.take_reply()
+        if reply:
+            # 33 bytes fit into an empty socket; one that is closed belongs to a QEMU that is gone.
+            with suppress(OSError):
+                (self._wires.result or self._wires.console).send(reply)
+        if self._talk.flooded:
+            self._end(Ending("host", "flood", self.clock.phase))
+
+    def _on_event(self, event: QmpEvent) -> None:
+        if event.name == "GUEST_PANICKED":
+            self._end(Ending("guest"))
+        elif event.name == "SHUTDOWN":
+            if event.data.get("guest") is True:
+                self._end(Ending("guest"))
+            else:
+                reason = str(event.data.get("reason", "unknown"))[:100]
+                self._end(Ending("error", host_error=f"QEMU was told to stop, not by its guest: {reason}"))
+
+    async def _watch_process(self, process: Process) -> None:
+        self._status = await process.wait()
+        self._wall_s = self.now()
+        self._over.set()
+
+    async def _watch_monitor(self, process: Process) -> None:
+        fault = await self._monitor.run()
+        if self._over.is_set():
+            return
+        with anyio.move_on_after(LEAVE_S):
+            await process.wait()
+            return
+        self._end(Ending("error", host_error=f"the connection to QEMU's monitor broke: {fault or 'closed'}"))
+
+    async def _watch_limits(self) -> None:
+        while not self._over.is_set():
+            expired = self.clock.expired(self.now())
+            if expired:
+                self._end(Ending("host", expired.limit, expired.phase))
+            await anyio.sleep(TICK_S)
+
+    async def _leave(self, process: Process) -> None:
+        """End QEMU: by asking, and if that does not help, by force."""
+        if self._ending and self._ending.ended_by == "guest":
+            await self._quiet()
+        with anyio.move_on_after(LEAVE_S):
+            if process.returncode is None:
+                await self._monitor.quit()
+            await process.wait()
+        kill(process)
+        self._status = await process.wait()
+        self._wall_s = self._wall_s or self.now()
+
+    async def _quiet(self) -> None:
+        with anyio.move_on_after(QUIET_LIMIT_S):
+            left = time.monotonic()
+            while time.monotonic() - max(left, self._heard) < QUIET_S:
+                await anyio.sleep(QUIET_S / 2)
+
+    def _exit_error(self, ending: Ending) -> str:
+        """What is to be said of a QEMU that ended without having been asked to, its guest neither."""
+        if ending.ended_by != "error" or self._status is None:
+            return ""
+        complaint = self._stderr.decode("utf-8", "replace").strip()[-400:]
+        said = f": {complaint}" if complaint else " and said nothing"
+        return f"{self._machine.qemu} {exit_words(self._status)}{said}"
+
+
+@contextmanager
+def _wires(own_result: bool) -> Iterator[tuple[Wires, list[socket.socket]]]:
+    """Sockets to QEMU and their other ends, in the order of Descriptors; closed in the end."""
+    pairs = [socket.socketpair() for _ in range(3 if own_result else 2)]
+    ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    try:
+        for end in ours:
+            end.setblocking(False)
+        yield Wires(ours[0], ours[1], ours[2] if own_result else None), theirs
+    finally:
+        for end in (*ours, *theirs):
+            end.close()
+
+
+def _descriptors(theirs: list[socket.socket]) -> Descriptors:
+    numbers = [end.fileno() for end in theirs]
+    return Descriptors(*numbers)

@@ -1,0 +1,70 @@
+"""The QEMU that the host has."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+from bootmatrix.errors import HostError
+from bootmatrix.model import Machine
+
+VERSION_LIMIT_S = 30
+"""More than a QEMU takes to say its version, even from a cold disk on a busy host."""
+
+
+def install_hint(package: str) -> str:
+    """The command that installs a package of the system."""
+    return f"Install it: sudo apt-get install {package}"
+
+
+def find_qemu(machine: Machine) -> Path:
+    """The machine's QEMU.
+
+    Raises:
+        HostError: there is none in PATH.
+    """
+    found = shutil.which(machine.qemu)
+    if found is None:
+        raise HostError(f"{machine.qemu} is not installed", install_hint(machine.qemu_package))
+    return Path(found)
+
+
+def qemu_version(machine: Machine) -> str:
+    """Version of the machine's QEMU, such as `7.2.22`. Asked once for each file.
+
+    Raises:
+        HostError: QEMU is missing, does not run, or is older than the machine needs.
+    """
+    path = find_qemu(machine)
+    stat = path.stat()
+    version = _ask(path, (stat.st_mtime_ns, stat.st_size))
+    if _numbers(version) < _numbers(machine.min_qemu):
+        raise HostError(
+            f"{path} is version {version}, and {machine.min_qemu} or later is needed for this machine",
+            f"A newer {machine.qemu_package} may be in your distribution's backports.",
+        )
+    return version
+
+
+@lru_cache(maxsize=64)
+def _ask(path: Path, _contents: tuple[int, int]) -> str:
+    """The version that a file says it has; its time and size stand for its contents."""
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, timeout=VERSION_LIMIT_S, stdin=subprocess.DEVNULL, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"{path} --version does not run: {error}") from error
+    text = done.stdout.decode("utf-8", "replace")
+    match = re.search(r"\bversion (\d+(?:\.\d+)+)", text)
+    if match is None:
+        said = (text or done.stderr.decode("utf-8", "replace")).strip()[:200]
+        raise HostError(f"{path} --version gives no version but {said!r} (exit status {done.returncode})")
+    return match[1]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
