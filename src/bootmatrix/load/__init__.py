@@ -16,7 +16,7 @@ from bootmatrix.model import Profile
 
 
 def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
-    """Check a file of any kind, and say what it is. An image that a spec names must be there.
+    """Check a file of any kind, and say what it is. A matrix's specs are checked too, and a spec's images.
 
     Raises:
         InputError: it is faulty.
@@ -24,6 +24,8 @@ def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
     if path.name.endswith(SUFFIXES):
         matrix = load_matrix(path, profiles)
         cells = product(matrix, path.parent, profiles)
+        for spec in dict.fromkeys(cell.spec for cell in cells):
+            _describe_spec(Path(spec))
         return f"a matrix: {_count(matrix.specs, 'spec')}, {_count(cells, 'cell')} before exclusions"
     if path.name == RECIPE:
         recipe = load_recipe(path)

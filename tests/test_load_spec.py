@@ -1,0 +1,257 @@
+"""Specs: what is accepted, and what is said of what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bootmatrix.errors import FileError, InputError
+from bootmatrix.load import load_any
+from bootmatrix.load.places import arch_folders, specs_folder
+from bootmatrix.load.profile import load_profiles
+from bootmatrix.load.spec import find_spec, load_spec, spec_name
+
+Write = Callable[[str], Path]
+PROFILES = load_profiles(arch_folders())
+
+WHOLE = """\
+kernel:
+  image: linuxkit/kernel:6.6.13
+  cmdline: quiet
+init:
+  - linuxkit/init:14df799bb3b9e0eb0491da9fda7f32a108a2e2a5
+onboot:
+  - name: twice
+    image: busybox
+    command: [yes, 22:22, "5"]
+  - name: twice
+    image: busybox
+    net: none
+    capabilities: [CAP_NET_ADMIN]
+onshutdown:
+  - name: bye
+    image: busybox
+services:
+  - name: server
+    image: "@pkg:./images/server"
+    capabilities: [all]
+    capabilities.add: [CAP_SYS_ADMIN]
+    binds.add: ["/a:/b"]
+    uid: 5
+    gid: server
+    net: /run/netns/x
+    pid: host
+    mounts: [{type: cgroup, options: [ro]}]
+    runtime: {bindNS: {net: /run/netns/x}, interfaces: [{name: eth0, createInRoot: true}]}
+  - name: check
+    image: busybox
+    annotations: {bootmatrix.check: "1m30s", bootmatrix.network: user}
+files:
+  - {path: etc/x, contents: "", mode: "0644"}
+  - {path: /var/y, directory: true}
+  - {path: etc/z, symlink: ../var/z}
+  - {path: etc/s, source: /no/such, optional: true}
+  - {path: etc/m, metadata: yaml}
+trust:
+  org: [linuxkit]
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes `s.yml` in a folder of its own, which becomes the current one."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str) -> Path:
+        Path("s.yml").write_text(text, encoding="utf-8")
+        return Path("s.yml")
+
+    return write
+
+
+def test_a_whole_spec(write: Write) -> None:
+    spec = load_spec(write(WHOLE))
+    assert spec.name == "s"
+    assert [one.name for one in spec.onboot] == ["twice", "twice"]
+    assert spec.onboot[0].command == ("yes", "22:22", "5")
+    server, check = spec.services
+    assert (server.uid, server.gid) == (5, "server")
+    assert server.capabilities_add == ("CAP_SYS_ADMIN",)
+    assert server.binds_add == ("/a:/b",)
+    assert server.mounts is not None
+    assert server.mounts[0].destination == "/sys/fs/cgroup"
+    assert server.runtime is not None
+    assert server.runtime.bind_ns is not None
+    assert server.runtime.bind_ns.net == "/run/netns/x"
+    assert spec.checks == (check,)
+    assert check.check == "1m30s"
+    assert spec.files[0].mode == "0644"
+    assert spec.notes == (
+        "'trust' is not used: LinuxKit itself ignores it today",
+        "the kernel image linuxkit/kernel:6.6.13 is not used: each cell brings its own kernel",
+    )
+
+
+def test_what_was_accepted_in_2017_still_is(write: Write) -> None:
+    spec = load_spec(write("outputs:\n  - format: kernel+initrd\nonboot:\n  - {name: a, image: b, net: host}\n"))
+    assert spec.notes == ("'outputs' is not used: LinuxKit itself ignores it today",)
+
+
+SERVICE = "services:\n  - name: a\n    image: b\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sevices: []\n", "s.yml:1: unknown key 'sevices'. Did you mean 'services'?"),
+        ("xyz: 1\n", "s.yml:1: unknown key 'xyz'. Known: files, init, kernel, onboot, onshutdown, services"),
+        ("init: []\nname: x\n", "s.yml:2: unknown key 'name'."),
+        (SERVICE + "    cosnole: x\n", "s.yml:4: unknown key 'cosnole'."),
+        (SERVICE + "    comand: [x]\n", "s.yml:4: unknown key 'comand'. Did you mean 'command'?"),
+        (SERVICE + "    capabilities_add: [all]\n", "s.yml:4: unknown key 'capabilities_add'."),
+        (SERVICE + "    runtime:\n      bind_ns: {}\n", "s.yml:5: unknown key 'bind_ns'. Did you mean 'bindNS'?"),
+        ("onboot:\n  - name: a\n", "s.yml:2: 'onboot[0]' has no 'image'"),
+        ("onboot:\n  - name: a\n    image: ''\n", "s.yml:3: the container 'a' has no image"),
+        ("init:\n  - ''\n", "s.yml:2: an image of 'init' is empty"),
+        ("onboot:\n  - image: a\n", "s.yml:2: 'onboot[0]' has no 'name'"),
+        ("services:\n", "s.yml:1: 'services' has no value. Give it one, or remove it"),
+        ("services: x\n", "s.yml:1: 'services' should be a list, and is the text 'x'"),
+        ("services:\n  a: {}\n", "s.yml:1: 'services' should be a list, and is a group of keys and values"),
+        ("kernel: [a]\n", "s.yml:1: 'kernel' should be keys and values, and is a list"),
+        (SERVICE + "    command: sh\n", "s.yml:4: 'command' should be a list, and is the text 'sh'. Write [sh]"),
+        (
+            SERVICE + "    readonly: yes\n",
+            "s.yml:4: 'readonly' should be true or false, and is the text 'yes'. Write true",
+        ),
+        (
+            SERVICE + "    env:\n      - A=1\n      - 5\n",
+            "s.yml:6: 'env[1]' should be text, and is the number 5. Put it",
+        ),
+        (SERVICE + "    uid: [1]\n", "s.yml:4: 'uid' should be a whole number or text, and is a list"),
+        (SERVICE + "    uid: 1.5\n", "s.yml:4: 'uid' should be a whole number or text, and is the number 1.5"),
+        (
+            SERVICE + "    sysctl: {a.b: 1}\n",
+            "s.yml:4: 'a.b' should be text, and is the number 1. Put it in quotes: \"1\"",
+        ),
+        (SERVICE + "    net: hots\n", "s.yml:4: 'net' should be one of root, host, new, none, or an absolute path"),
+        (SERVICE + "    pid: none\n", "s.yml:4: 'pid' should be one of root, host, new, or an absolute path"),
+        (SERVICE + "    capabilities: [all, CAP_KILL]\n", "s.yml:4: 'all' stands alone, and here are 2 capabilities"),
+        (
+            SERVICE + "    capabilities: [NET_ADMIN]\n",
+            "s.yml:4: unknown capability 'NET_ADMIN'. Did you mean 'CAP_NET_ADMIN'?",
+        ),
+        (SERVICE + "    capabilities: [cap_kil]\n", "s.yml:4: unknown capability 'cap_kil'. Did you mean 'CAP_KILL'?"),
+        (SERVICE + "    capabilities.add: [zzz]\n", "s.yml:4: unknown capability 'zzz'. capabilities(7) lists them"),
+        (SERVICE + "    mounts:\n      - type: bind\n", "s.yml:5: this mount has no 'destination'"),
+        (
+            SERVICE + "    resources: {pids: {limit: 5}}\n",
+            "s.yml:4: 'resources' of LinuxKit's format is not supported yet",
+        ),
+        ("volumes:\n  - name: a\n", "s.yml:1: 'volumes' of LinuxKit's format is not supported yet"),
+        ("trust: [a]\n", "s.yml:1: 'trust' should be keys and values"),
+        (SERVICE + "  - name: a\n    image: c\n", "s.yml:4: two services are called 'a', the first one in line 2"),
+        (
+            "services:\n  - name: a/../b\n    image: c\n",
+            "s.yml:2: 'name' should be a name: letters, digits and _ . + -",
+        ),
+        ("services:\n  - name: ..\n    image: c\n", "s.yml:2: 'name' should be a name"),
+        (
+            SERVICE + "    annotations:\n      bootmatrix.check: 60\n",
+            "s.yml:5: 'bootmatrix.check' should be text, and is the",
+        ),
+        (
+            SERVICE + "    annotations:\n      bootmatrix.check: soon\n",
+            "s.yml:5: a check's time limit: 'soon' is no duration",
+        ),
+        (SERVICE + "    annotations: {bootmatrix.network: tap}\n", "s.yml:4: 'bootmatrix.network' should be 'user'"),
+        (
+            "onboot:\n  - name: a\n    image: b\n    annotations: {bootmatrix.check: 60s}\n",
+            "s.yml:4: a check stands under 'services'.",
+        ),
+        (
+            "files:\n  - path: x\n    mode: 0644\n",
+            "s.yml:3: 'mode' should be text, and is the number 0644. Put it in quotes: \"0644\"",
+        ),
+        (
+            "files:\n  - path: x\n    mode: '0999'\n",
+            "s.yml:3: 'mode' should be an octal mode such as \"0644\", and is the text",
+        ),
+        ("files:\n  - path: x\n", "s.yml:2: the file 'x' has nothing that says what it is."),
+        ("files:\n  - {path: x, contents: a, symlink: b}\n", "s.yml:2: the file 'x' has both symlink and contents."),
+        ("files:\n  - {path: ../x, contents: a}\n", "s.yml:2: the path '../x' holds '..'"),
+        ("files:\n  - {path: /, directory: true}\n", "s.yml:2: the path is empty"),
+        ("files:\n  - {path: x, metadata: json}\n", "s.yml:2: 'metadata' should be 'yaml', and is 'json'"),
+    ],
+)
+def test_faults(write: Write, text: str, message: str) -> None:
+    with pytest.raises(FileError) as caught:
+        load_spec(write(text))
+    assert str(caught.value).startswith(message)
+    assert len(caught.value.faults) == 1
+
+
+def test_all_faults_come_at_once(write: Write) -> None:
+    text = "servces: []\nonboot:\n  - name: a\nfiles:\n  - {path: x, mode: 5}\nkernel:\n"
+    with pytest.raises(FileError) as caught:
+        load_spec(write(text))
+    assert [fault.line for fault in caught.value.faults] == [1, 3, 5, 6]
+
+
+def test_a_spec_is_found_by_path_or_as_a_shipped_one(write: Write, tmp_path: Path) -> None:
+    shipped = specs_folder().resolve() / "hello.yml"
+    for name in ("hello", "hello.yml", "specs/hello.yml", str(shipped)):
+        assert find_spec(name).resolve() == shipped
+    Path("hello.yml").write_text("init: []\n")
+    assert find_spec("hello.yml").resolve() == tmp_path / "hello.yml"
+    assert find_spec("influxdb.matrix.yml").name == "influxdb.matrix.yml"
+
+
+@pytest.mark.parametrize("name", ["helo", "", ".", "../..", "x" * 300, "a\0b", "/etc/", "specs/", "specs/../hello.yml"])
+def test_a_spec_that_is_not_there(write: Write, name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        find_spec(name)
+    if name == "helo":
+        assert "nor a shipped spec of this name. Did you mean 'hello'?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("a.yml", "a"), ("a b.yml", "a-b"), ("..x.yml", "x"), ("é.yml", "spec"), ("a.b.yml", "a.b"), ("-.yml", "spec")],
+)
+def test_a_name_is_made_safe(file: str, name: str) -> None:
+    assert spec_name(Path(file)) == name
+
+
+@pytest.mark.parametrize("file", sorted(specs_folder().rglob("*.yml")), ids=lambda file: str(file.name))
+def test_shipped_files_are_valid(file: Path) -> None:
+    assert load_any(file, PROFILES).startswith(("a spec: ", "a matrix: ", "an image: "))
+
+
+VALUES = st.recursive(
+    st.sampled_from(["null", "true", "5", "-1.5", "''", "a/../b", "'@pkg:./x'", "0644", "é", "60s", "CAP_KILL", "*a"]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.dictionaries(
+            st.sampled_from(
+                ["name", "image", "command", "mounts", "runtime", "annotations", "bootmatrix.check", "path"]
+            ),
+            inner,
+            max_size=4,
+        ).map(lambda items: "{" + ", ".join(f"{key}: {value}" for key, value in items.items()) + "}"),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(["kernel", "init", "onboot", "services", "files", "trust", "volumes"]), VALUES))
+def test_whatever_stands_where_the_answer_is_a_spec_or_faults(write: Write, sections: dict[str, str]) -> None:
+    file = write("".join(f"{key}: {value}\n" for key, value in sections.items()) or "{}")
+    try:
+        load_spec(file)
+    except FileError as error:
+        assert all(fault.path == "s.yml" and fault.message for fault in error.faults)
