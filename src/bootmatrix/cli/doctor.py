@@ -1,0 +1,282 @@
+"""`bootmatrix doctor`: what the host has and lacks, and what installs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bootmatrix.cli import options
+from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
+
+if TYPE_CHECKING:
+    from bootmatrix.model import Machine, Profile
+
+State = Literal["ok", "lacking", "note"]
+
+DISK_MIB = 3072
+"""A full cache of the shipped matrices takes 1 to 2 GiB (packages, kernels, initrds); the rest is for runs."""
+ARCHIVE_LIMIT_S = 15.0
+KVM_LIMIT_S = 60.0
+"""A guest under working KVM is up in about a second; one that is not after a minute never will be."""
+KVM = Path("/dev/kvm")
+PROBE_KERNEL = "6.1"
+"""Kernel of the guest that KVM is tried with, where the profile has it: the one most likely to be in the cache."""
+
+Packages = dict[str, str]
+"""Names of what brings a program, by package manager; `apt` is always there."""
+
+INSTALLERS = {
+    "apt": "sudo apt-get install --no-install-recommends",
+    "dnf": "sudo dnf install",
+    "zypper": "sudo zypper install",
+    "pacman": "sudo pacman -S",
+    "apk": "sudo apk add",
+}
+MANAGERS = {
+    "debian": "apt",
+    "ubuntu": "apt",
+    "fedora": "dnf",
+    "rhel": "dnf",
+    "suse": "zypper",
+    "opensuse": "zypper",
+    "arch": "pacman",
+    "alpine": "apk",
+}
+"""Package manager by ID or ID_LIKE of os-release(5)."""
+
+GPGV: Packages = {"apt": "gpgv", "dnf": "gnupg2", "zypper": "gpg2", "pacman": "gnupg", "apk": "gpgv"}
+KEYRING: Packages = {
+    "apt": "debian-archive-keyring",
+    "dnf": "debian-keyring",
+    "pacman": "debian-archive-keyring",
+    "apk": "debian-archive-keyring",
+}
+SETPRIV: Packages = {"apt": "util-linux", "apk": "setpriv"}
+KEYRING_FILE = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table. What is `lacking` is needed; a `note` is not."""
+
+    state: State
+    name: str
+    found: str
+    hint: str = ""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command's arguments."""
+    parser = commands.add_parser(
+        "doctor",
+        help="say what the host lacks, and how to install it",
+        description="Say what the host has and lacks, with the command that installs it. Exit status 3 if something "
+        "that is needed is lacking. KVM is not needed; where there is /dev/kvm, a guest is booted to see if it works.",
+    )
+    options.add_sources(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table, and what to do; status 3 if something needed is lacking."""
+    known = options.profiles()
+    findings = list(examine(args, known))
+    show(findings)
+    return OUR_FAULT if any(finding.state == "lacking" for finding in findings) else EXPECTED
+
+
+def examine(args: argparse.Namespace, known: dict[str, Profile]) -> Iterator[Finding]:
+    """Look at everything, in the order of the table."""
+    machines = [machine for profile in known.values() for machine in profile.machines.values()]
+    yield from emulators(machines)
+    yield program("gpgv", "verifies the archive's signatures", GPGV)
+    yield keyring()
+    yield program("setpriv", "ends QEMU together with bootmatrix", SETPRIV)
+    yield disk(args.cache)
+    yield memory(machines)
+    yield Finding("ok", "cores", f"{len(os.sched_getaffinity(0))}")
+    yield archive(args, known)
+    yield kvm(args, known)
+
+
+def emulators(machines: Iterable[Machine]) -> Iterator[Finding]:
+    """One finding for each QEMU: its version, for the machine that asks most of it."""
+    by_binary: dict[str, list[Machine]] = {}
+    for machine in machines:
+        by_binary.setdefault(machine.qemu, []).append(machine)
+    for same in by_binary.values():
+        yield emulator(max(same, key=lambda machine: [int(part) for part in machine.min_qemu.split(".")]))
+
+
+def emulator(machine: Machine) -> Finding:
+    """Whether a QEMU is there, runs, and is new enough."""
+    from bootmatrix.boot.qemu import qemu_version
+    from bootmatrix.errors import HostError
+
+    try:
+        version = qemu_version(machine)
+    except HostError as error:
+        names = {
+            "apt": machine.qemu_package,
+            "dnf": f"/usr/bin/{machine.qemu}",
+            "zypper": f"/usr/bin/{machine.qemu}",
+            "pacman": "qemu-full",
+            "apk": machine.qemu,
+        }
+        hint = error.hint if shutil.which(machine.qemu) else install(names)
+        return Finding("lacking", machine.qemu, error.message, hint)
+    return Finding("ok", machine.qemu, f"{version} (needed: {machine.min_qemu})")
+
+
+def program(name: str, use: str, packages: Packages) -> Finding:
+    """Whether a program is in PATH."""
+    found = shutil.which(name)
+    return Finding("ok", name, found) if found else Finding("lacking", name, f"not found: {use}", install(packages))
+
+
+def keyring() -> Finding:
+    """Whether the archive's keys are there."""
+    if KEYRING_FILE.is_file():
+        return Finding("ok", "Debian's keys", str(KEYRING_FILE))
+    return Finding("lacking", "Debian's keys", f"there is no {KEYRING_FILE}", install(KEYRING))
+
+
+def disk(cache_folder: Path | None) -> Finding:
+    """Free space where the cache is, or will be."""
+    from bootmatrix.store import default_cache
+
+    cache_path = (cache_folder or default_cache()).absolute()
+    there = next(folder for folder in (cache_path, *cache_path.parents) if folder.is_dir())
+    free_mib = shutil.disk_usage(there).free >> 20
+    found = f"{free_mib / 1024:.1f} GiB free at {cache_path}"
+    if not os.access(there, os.W_OK):
+        return Finding("lacking", "cache", f"{there} cannot be written", "Put the cache elsewhere: BOOTMATRIX_CACHE=…")
+    if free_mib < DISK_MIB:
+        hint = f"{DISK_MIB >> 10} GiB are wanted. Free some, or put the cache elsewhere: BOOTMATRIX_CACHE=…"
+        return Finding("lacking", "cache", found, hint)
+    return Finding("ok", "cache", found)
+
+
+def memory(machines: Iterable[Machine]) -> Finding:
+    """Memory for the largest guest."""
+    from bootmatrix.schedule import QEMU_OVERHEAD_MIB, available_memory_mib
+
+    available_mib = available_memory_mib()
+    wanted_mib = max((machine.memory_mib for machine in machines), default=0) + QEMU_OVERHEAD_MIB
+    found = f"{available_mib} MiB available (largest guest: {wanted_mib} MiB)"
+    if available_mib < wanted_mib:
+        return Finding("lacking", "memory", found, "End other programs, or boot smaller machines only.")
+    return Finding("ok", "memory", found)
+
+
+def archive(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
+    """Whether the archive answers, and how fast."""
+    import httpx
+
+    from bootmatrix.source.archive import archive_address
+
+    if args.offline:
+        return Finding("note", "archive", "not asked (--offline)")
+    suite = next(suite for profile in known.values() for one in profile.kernels.values() for suite in one.suites)
+    address = archive_address(args.archive)
+    started = time.monotonic()
+    try:
+        answer = httpx.head(f"{address}/dists/{suite}/InRelease", timeout=ARCHIVE_LIMIT_S, follow_redirects=True)
+        answer.raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        hint = "Name another one (--archive URL, or BOOTMATRIX_ARCHIVE), or work from the cache with --offline."
+        return Finding("lacking", "archive", f"{address}: {error}", hint)
+    return Finding("ok", "archive", f"{address} ({time.monotonic() - started:.2f} s)")
+
+
+def kvm(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
+    """Whether KVM boots a guest. The device node alone says nothing: it may open, and yet no guest ever starts."""
+    from bootmatrix.errors import BootmatrixError
+
+    slow = "Emulation is used, which needs no KVM."
+    if not KVM.exists():
+        return Finding("note", "KVM", f"there is no {KVM}", slow)
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return Finding("note", "KVM", f"{KVM} is not for this user", f"{slow} To change it: sudo usermod -aG kvm $USER")
+    own = next((profile for profile in known.values() if profile.names.uname == platform.machine()), None)
+    if own is None:
+        return Finding("note", "KVM", f"not checked: no profile is for {platform.machine()}", slow)
+    try:
+        boots, reason = probe_kvm(args, own)
+    except BootmatrixError as error:
+        return Finding("note", "KVM", f"not checked: there is no guest to try it with: {error.message}", slow)
+    if boots:
+        return Finding("ok", "KVM", f"boots a guest: {reason}")
+    return Finding("note", "KVM", f"boots no guest: {reason}", slow)
+
+
+def probe_kvm(args: argparse.Namespace, profile: Profile) -> tuple[bool, str]:
+    """Boot `hello` under KVM; whether it came up, and how or why not.
+
+    Raises:
+        BootmatrixError: there is nothing to boot, such as without network and with an empty cache.
+    """
+    import anyio
+
+    from bootmatrix.boot.kvm import kvm_boots
+    from bootmatrix.cli.build import prepare_single
+
+    kernels = profile.kernels_of(profile.default_machine())
+    kernel = PROBE_KERNEL if PROBE_KERNEL in kernels else next(iter(kernels))
+    single = argparse.Namespace(**{**vars(args), "files": ["hello"], "arch": profile.name, "kernel": kernel})
+    _, machine, bootable = prepare_single(single)
+    return anyio.run(kvm_boots, machine, bootable, KVM_LIMIT_S)
+
+
+def install(packages: Packages) -> str:
+    """The command that installs something here; where that is not known, Debian's name for it."""
+    manager = package_manager()
+    if manager in packages:
+        return f"{INSTALLERS[manager]} {packages[manager]}"
+    return f"Install what your system calls {packages['apt']}."
+
+
+@cache
+def package_manager() -> str:
+    """The host's, by os-release; empty if it is none that we know."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return ""
+    likes = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
+    return next((MANAGERS[like] for like in likes if like in MANAGERS), "")
+
+
+def show(findings: list[Finding]) -> None:
+    """The table, and below it what to do about each thing lacking."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    marks: dict[State, tuple[str, str]] = {"ok": ("ok", "green"), "lacking": ("lacking", "red"), "note": ("–", "dim")}
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for finding in findings:
+        table.add_row(Text(*marks[finding.state]), Text(finding.name), Text(finding.found))
+    console = Console(highlight=False)
+    console.print(table)
+    lacking = [finding for finding in findings if finding.state == "lacking"]
+    _advise(console.print, lacking, [finding for finding in findings if finding.state == "note" and finding.hint])
+
+
+def _advise(line: Callable[[object], None], lacking: list[Finding], notes: list[Finding]) -> None:
+    from rich.text import Text
+
+    for finding in notes:
+        line(Text(f"{finding.name}: {finding.hint}"))
+    if not lacking:
+        line(Text("Everything that is needed is here."))
+    for finding in lacking:
+        line(Text(f"{finding.name}: {finding.hint}", "bold"))
