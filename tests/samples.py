@@ -152,17 +152,16 @@ def make_record(  # one argument for each thing that tests vary
         "started_at": STARTED,
     }
     if verdict is Verdict.SKIP:
-        return Record(**common, wall_s=0)
+        return Record.model_validate({**common, "wall_s": 0})
     if not verdict.is_guests:
-        return Record(**common, wall_s=1.3, attempts=2 if verdict is Verdict.INFRA_ERROR else 1)
+        return Record.model_validate({**common, "wall_s": 1.3, "attempts": 2 if verdict is Verdict.INFRA_ERROR else 1})
     took_s = seconds or TIMES_S.get(cell.arch, 5.0)
     bootable = make_bootable(cell)
-    return Record(
-        **common,
-        outcome=make_outcome(took_s),
-        kernel=make_kernel(cell),
-        artefacts=(bootable.kernel, bootable.initrd, *bootable.images),
-        phases=(
+    more = {
+        "outcome": make_outcome(took_s),
+        "kernel": make_kernel(cell),
+        "artefacts": (bootable.kernel, bootable.initrd, *bootable.images),
+        "phases": (
             PhaseTime(name="fetch", seconds=0.012),
             PhaseTime(name="build", seconds=0.4),
             PhaseTime(name="boot", seconds=took_s * 0.3),
@@ -171,7 +170,7 @@ def make_record(  # one argument for each thing that tests vary
             PhaseTime(name="checks", seconds=took_s * 0.4),
             PhaseTime(name="shutdown", seconds=took_s * 0.05),
         ),
-        command=(
+        "command": (
             f"qemu-system-{cell.arch}",
             "-nodefaults",
             "-machine",
@@ -189,13 +188,14 @@ def make_record(  # one argument for each thing that tests vary
             "-serial",
             "stdio",
         ),
-        cmdline="console=ttyS0 panic=-1 quiet",
-        qemu_version="7.2.22",
-        console="console.log",
-        wall_s=took_s + 0.9,
-        machine_profile=make_machine(),
-        bootable=bootable,
-    )
+        "cmdline": "console=ttyS0 panic=-1 quiet",
+        "qemu_version": "7.2.22",
+        "console": "console.log",
+        "wall_s": took_s + 0.9,
+        "machine_profile": make_machine(),
+        "bootable": bootable,
+    }
+    return Record.model_validate({**common, **more})
 
 
 CHECK_RESULTS = (

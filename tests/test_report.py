@@ -1,0 +1,281 @@
+"""The report's view, JUnit's XML and the words on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from bootmatrix.cli.main import main
+from bootmatrix.model import Evidence, Record, Run, SubResult, Verdict
+from bootmatrix.report import write_reports
+from bootmatrix.report.cell_view import command_line, view_cell
+from bootmatrix.report.console_view import HEAD_LINES, MAX_LINE_BYTES, TAIL_LINES, view_console
+from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.junit import render_junit
+from bootmatrix.report.order import duration, kernels_of, size
+from bootmatrix.report.text import summary
+from bootmatrix.report.view import ReportView, view_run
+from samples import green_records, make_cell, make_record, mixed_records, write_run
+
+HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x00\x08\x7f\x85\u202e\ud800\uffff ]]> <b>&"
+
+
+def make_run(records: list[Record], interrupted: bool = False) -> Run:
+    return Run(
+        name="run",
+        title="influxdb",
+        tool_version="0.1.0",
+        started_at="2026-11-24T01:40:05+00:00",
+        ended_at="2026-11-24T01:41:05+00:00",
+        wall_s=60.0,
+        interrupted=interrupted,
+        records=tuple(records),
+    )
+
+
+def view(records: list[Record]) -> ReportView:
+    return view_run(make_run(records), lambda _: b"line\n")
+
+
+def junit(records: list[Record]) -> ElementTree.Element:
+    return ElementTree.fromstring(render_junit(view(records)))
+
+
+def printed(run: Run) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=120, color_system=None).print(summary(run))
+    return stream.getvalue()
+
+
+def test_all_green() -> None:
+    report = view(green_records())
+    assert (report.good, report.headline) == (True, "All 8 cells as expected")
+    assert [row.target for row in report.groups[0].rows] == ["aarch64", "armv7", "ppc64le", "x86_64"]
+    assert report.kernels == ("6.1", "7.2")
+    assert not report.attention
+
+
+def test_what_is_not_as_expected_comes_first_and_unexpected_passes_before_that() -> None:
+    report = view(mixed_records())
+    assert (report.good, report.headline) == (False, "7 of 13 cells not as expected")
+    verdicts = [cell.verdict for cell in report.attention]
+    assert verdicts == ["pass", "panic", "hang", "timeout", "fail", "build-error", "infra-error"]
+    assert [cell.id for cell in report.foreseen] == ["influxdb/aarch64/6.12"]
+    assert [cell.reason for cell in report.skips] == ["excluded: this release needs Linux 6.1"]
+
+
+def test_one_wrong_cell_is_enough_for_a_bad_report() -> None:
+    records = green_records()
+    records[3] = make_record(records[3].cell, Verdict.HANG, "silent")
+    assert not view(records).good
+    assert not view([]).good
+    assert not view_run(make_run(green_records(), interrupted=True), lambda _: None).good
+
+
+def test_kernels_are_in_the_order_of_their_versions() -> None:
+    names = ("newest", "6.12", "5.10", "6.12-64k", "6.1", "7.2")
+    cells = [make_cell("x86_64", name) for name in names]
+    assert kernels_of(cells) == ("5.10", "6.1", "6.12", "6.12-64k", "7.2", "newest")
+
+
+def test_sub_results_that_failed_come_first_and_many_passes_are_folded() -> None:
+    passes = [SubResult(name=f"t{number}", verdict=Verdict.PASS) for number in range(40)]
+    folded = view_cell(make_record(make_cell("x86_64"), subresults=passes), b"")
+    assert (folded.sub_open, folded.sub_summary) == (False, "40 pass")
+    broken = [*passes, SubResult(name="last", verdict=Verdict.FAIL)]
+    opened = view_cell(make_record(make_cell("x86_64"), Verdict.FAIL, subresults=broken), b"")
+    assert (opened.sub_open, opened.subresults[0].name) == (True, "last")
+
+
+def test_a_huge_console_loses_its_middle_and_says_so() -> None:
+    lines = [f"line {number}".encode() for number in range(1, 100_001)]
+    evidence = [Evidence(source="console", text="x", line=number) for number in (3, 50_000, 100_000)]
+    record = make_record(make_cell("x86_64"), Verdict.FAIL, "no", evidence=evidence)
+    console = view_console(record, b"\n".join(lines) + b"\n", "console.log")
+    assert console.line_count == 100_000
+    assert [len(part.lines) for part in console.parts] == [HEAD_LINES, TAIL_LINES]
+    assert console.parts[1].omitted == 100_000 - HEAD_LINES - TAIL_LINES
+    assert console.parts[1].lines[-1].text == "line 100000"
+    assert console.parts[1].lines[-1].number == 100_000
+    assert console.marked == {3, 100_000}
+    cell = view_cell(record, b"\n".join(lines))
+    assert [one.href for one in cell.evidence] == [
+        "#influxdb/x86_64/6.1:L3",
+        "cells/influxdb/x86_64/pc/6.1/console.log",
+        "#influxdb/x86_64/6.1:L100000",
+    ]
+
+
+def test_a_huge_line_is_cut() -> None:
+    record = make_record(make_cell("x86_64"))
+    (part,) = view_console(record, b"a" * 1_000_000, "").parts
+    assert part.lines[0].text.endswith(f"… {1_000_000 - MAX_LINE_BYTES} more bytes")
+    assert len(part.lines[0].text) < MAX_LINE_BYTES + 100
+
+
+def test_a_console_that_is_missing_does_not_stop_the_report(tmp_path: Path) -> None:
+    run, folder = write_run(tmp_path, green_records())
+    (folder / "cells/influxdb/armv7/virt/6.1/console.log").unlink()
+    write_reports(run, folder)
+    assert "its file is missing" in (folder / "report.html").read_text()
+
+
+def test_the_command_can_be_given_to_a_shell() -> None:
+    import shlex
+
+    arguments = ("qemu", "-append", "a 'b' $(reboot)", "-nodefaults", "-drive", "file=x y")
+    assert shlex.split(command_line(arguments).replace("\\\n", "")) == list(arguments)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 ms"),
+        (0.0123, "12 ms"),
+        (0.1, "0.1 s"),
+        (59.9, "59.9 s"),
+        (59.97, "1 min 00 s"),
+        (65, "1 min 05 s"),
+        (7380, "2 h 03 min"),
+    ],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(999, "999 B"), (5_400_000, "5.4 MB"), (999_600, "1.0 MB"), (10**13, "10000 GB")]
+)
+def test_sizes(count: int, words: str) -> None:
+    assert size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("a\x1b]0;owned\x07b", "ab"),
+        ("\x1b]8;;javascript:x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1bPdevice\x1b\\", ""),
+        ("\x1b(Bx\x1bc", "x"),
+        ("a\rb\r\nc", "a␍b\nc"),
+        ("\x1b", "␛"),
+        ("\x1b]no end\nnext", "␛]no end\nnext"),
+        ("\u202egnp.exe", "<U+202E>gnp.exe"),
+        ("\x9b31m", "<U+009B>31m"),
+        ("\udc80\uffff", "\ufffd\ufffd"),
+        ("grün ✓ 漢字\t", "grün ✓ 漢字\t"),
+    ],
+)
+def test_harmless(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+
+
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("\x1b[]m;\x07\\\r\n\x9b\x00"))))
+def test_nothing_that_controls_is_left(text: str) -> None:
+    shown = harmless(text)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]", shown)
+    assert shown.count("\n") == text.count("\n")
+    assert "\n" not in one_line(text)
+
+
+def test_escape_sequences_cost_no_more_than_their_length() -> None:
+    harmless("\x1b]" * 200_000 + "\x1b[" * 200_000 + "\x1bP" + "a" * 1_000_000)
+
+
+def test_junit_says_whose_fault_it_was() -> None:
+    root = junit(mixed_records())
+    cases = {f"{case.get('classname')}/{case.get('name')}": case for case in root.iter("testcase")}
+    kinds = {
+        "influxdb.x86_64/6.1": (),
+        "influxdb.x86_64/7.2": ("failure",),
+        "influxdb.aarch64/7.2": ("failure",),
+        "influxdb.armv7/7.2": ("failure",),
+        "influxdb.armv7/raspi2b/7.2": ("failure",),
+        "influxdb.ppc64le/6.12": ("error",),
+        "influxdb.ppc64le/7.2": ("error",),
+        "influxdb.armv7/5.10": ("skipped",),
+        "influxdb.aarch64/6.12": ("skipped",),
+        "influxdb.x86_64/6.12": ("failure",),
+        "influxdb.x86_64.7.2/check: read them back": ("failure",),
+    }
+    for name, tags in kinds.items():
+        assert tuple(child.tag for child in cases[name] if child.tag != "system-out") == tags, name
+    failure = cases["influxdb.aarch64/7.2"].find("failure")
+    assert failure is not None
+    assert failure.get("type") == "panic"
+    surprise = cases["influxdb.x86_64/6.12"].find("failure")
+    assert surprise is not None
+    assert surprise.get("message") == "passed, although this was expected to fail: issue 99: flaky clock"
+
+
+def test_junit_counts_add_up() -> None:
+    root = junit(mixed_records())
+    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"), ("tests", "testcase")):
+        found = len(list(root.iter(tag)))
+        assert int(root.get(attribute, "-1")) == found
+        assert sum(int(suite.get(attribute, "-1")) for suite in root.iter("testsuite")) == found
+
+
+def test_junit_is_xml_whatever_the_guest_says() -> None:
+    record = make_record(
+        make_cell("x86_64"),
+        Verdict.FAIL,
+        HOSTILE,
+        evidence=(Evidence(source=HOSTILE, text=HOSTILE, line=1),),
+        subresults=(SubResult(name=HOSTILE, verdict=Verdict.FAIL, detail=HOSTILE),),
+        advice=HOSTILE,
+    )
+    report = view_run(make_run([record]), lambda _: HOSTILE.encode("utf-8", "surrogatepass") * 1000)
+    root = ElementTree.fromstring(render_junit(report))
+    assert "]]> <b>&" in "".join(root.itertext())
+
+
+def test_junit_keeps_only_the_end_of_a_console() -> None:
+    report = view_run(make_run(green_records()[:1]), lambda _: b"x\n" * 100_000)
+    out = ElementTree.fromstring(render_junit(report)).find(".//system-out")
+    assert out is not None
+    assert len((out.text or "").splitlines()) == 100
+
+
+def test_the_terminal_gets_the_table_and_each_reason() -> None:
+    text = printed(make_run(mixed_records()))
+    assert "7 of 13 cells not as expected" in text
+    assert "kernel panic: VFS: Unable to mount root fs" in text
+    assert "✓ pass (unexpected)" in text
+    assert "✗ fail (expected)" in text
+    assert "excluded: this release needs Linux 6.1" in text
+    assert re.search(r"armv7/raspi2b +· +· +· +◷ timeout +9 min 00 s", text)
+
+
+def test_the_terminal_gets_no_markup_or_escapes_of_the_guest() -> None:
+    text = printed(
+        make_run([make_record(make_cell("x86_64"), Verdict.FAIL, "[bold]x[/] [link=http://y]z \x1b[2J\x07")])
+    )
+    assert "[bold]x[/] [link=http://y]z" in text
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+def test_the_report_command_renders_an_interrupted_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder = write_run(tmp_path, mixed_records())
+    (folder / "run.json").unlink()
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder}/report.html\n"
+    assert "The run was interrupted." in (folder / "report.html").read_text()
+    assert len(json.loads((folder / "run.json").read_text())["records"]) == len(mixed_records())
+    assert ElementTree.parse(folder / "junit.xml").getroot().tag == "testsuites"
+    assert not list(folder.rglob("*.part"))
+
+
+def test_the_report_command_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "not a run" in capsys.readouterr().err

@@ -1,0 +1,175 @@
+"""Runs on disk: written as they come, and readable whatever became of the writer."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.errors import InputError
+from bootmatrix.model import Verdict
+from bootmatrix.runs import RunWriter, describe_host, load_run, read_console, write_whole
+from samples import green_records, make_cell, make_record, mixed_records, write_run
+
+WRITER = """
+import sys, itertools
+from pathlib import Path
+from samples import make_cell, make_record
+from bootmatrix.runs import RunWriter
+writer = RunWriter.create(Path(sys.argv[1]), "killed")
+print(writer.path, flush=True)
+for number in itertools.count():
+    cell = make_cell("x86_64", f"6.{number}")
+    folder = writer.folder(cell)
+    (folder / "console.log").write_text("hello")
+    writer.add(make_record(cell))
+"""
+
+
+def test_a_finished_run_reads_back_as_it_was(tmp_path: Path) -> None:
+    run, folder = write_run(tmp_path, mixed_records())
+    assert load_run(folder) == run
+    assert {record.verdict for record in run.records} == set(Verdict)
+
+
+def test_a_run_without_run_json_is_put_together_from_its_records(tmp_path: Path) -> None:
+    run, folder = write_run(tmp_path, mixed_records())
+    (folder / "run.json").unlink()
+    again = load_run(folder)
+    assert again.interrupted
+    assert again.ended_at == ""
+    assert sorted(one.cell.id for one in again.records) == sorted(one.cell.id for one in run.records)
+    assert (
+        again.wall_s
+        == pytest.approx(  # from the run's start to the end of its last record
+            max((_time(one.started_at) - _time(run.started_at)) + one.wall_s for one in run.records), abs=1
+        )
+        or again.wall_s == 0
+    )
+
+
+def _time(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_cells_that_had_begun_are_named(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path, "cut")
+    writer.folder(make_cell("armv7"))
+    writer.add(make_record(make_cell("x86_64")))
+    assert load_run(writer.path).unfinished == ("influxdb/armv7/virt/6.1",)
+    assert writer.finish(interrupted=True).unfinished == ("influxdb/armv7/6.1",)
+
+
+def test_a_writer_that_was_killed_leaves_a_readable_run(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )
+    assert child.stdout
+    folder = Path(child.stdout.readline().strip())
+    deadline = time.monotonic() + 20
+    while len(list(folder.glob("cells/*/*/*/*/record.json"))) < 20 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    run = load_run(tmp_path / "latest")
+    assert run.interrupted
+    assert len(run.records) >= 20
+    assert all(read_console(folder, record) == b"hello" for record in run.records)
+
+
+def test_each_run_has_a_folder_of_its_own_and_latest_is_the_newest(tmp_path: Path) -> None:
+    first, second = RunWriter.create(tmp_path, "a"), RunWriter.create(tmp_path, "a")
+    assert first.path != second.path
+    assert (tmp_path / "latest").readlink() == Path(second.path.name)
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([first.path.name, second.path.name, "latest"])
+
+
+@pytest.mark.parametrize("title", ["../../etc", "a/b\0c", "", "…", "-rf", "x" * 500])
+def test_no_title_leaves_the_reports_folder(tmp_path: Path, title: str) -> None:
+    writer = RunWriter.create(tmp_path / "reports", title)
+    assert writer.path.parent == tmp_path / "reports"
+    assert load_run(writer.path).title == title
+
+
+def test_a_latest_that_is_no_link_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "latest").mkdir()
+    with pytest.raises(InputError, match="latest is not a link"):
+        RunWriter.create(tmp_path, "a")
+    assert [one.name for one in tmp_path.iterdir()] == ["latest"]
+
+
+def test_text_that_is_no_unicode_does_not_stop_a_record(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path, "a")
+    writer.add(make_record(make_cell("x86_64"), reason="broken \udc80 byte"))
+    assert load_run(writer.path).records[0].judgement.reason == "broken ? byte"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("run.json", "{", "run.json: damaged"),
+        ("run.json", '{"format": 99}', "format 99"),
+        ("run.json", '{"name": 1}', "run.json: damaged: name"),
+        ("started.json", "[]", "started.json: damaged"),
+        ("other", "", "neither run.json nor started.json"),
+    ],
+)
+def test_what_is_no_run_is_said_to_be_none(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        load_run(tmp_path)
+    assert caught.value.hint
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        load_run(tmp_path / "nowhere")
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    _, folder = write_run(tmp_path, green_records())
+    (folder / "run.json").unlink()
+    (folder / "cells/influxdb/armv7/virt/6.1/record.json").write_text("")
+    with pytest.raises(InputError, match=r"armv7/virt/6\.1/record\.json: damaged"):
+        load_run(folder)
+
+
+def test_a_record_cannot_point_outside_its_run(tmp_path: Path) -> None:
+    run, folder = write_run(tmp_path, green_records()[:1])
+    (tmp_path / "secret").write_text("secret")
+    record = run.records[0].model_copy(update={"console": "../../../../../../secret"})
+    with pytest.raises(InputError, match="is missing"):
+        read_console(folder, record)
+    console = folder / "cells/influxdb/x86_64/pc/6.1/console.log"
+    console.unlink()
+    console.symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match="is missing"):
+        read_console(folder, run.records[0])
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    write_whole(target, b"old")
+    with pytest.raises(TypeError):
+        write_whole(target, "no bytes")  # type: ignore[arg-type]
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    assert target.read_bytes() == b"old"
+
+
+def test_the_host_is_described_without_its_name() -> None:
+    host = describe_host()
+    assert {"kernel", "cpus", "memory", "python"} <= host.keys()
+    assert socket.gethostname() not in json.dumps(host).replace(host["kernel"], "")
+    assert str(Path.home()) + "/" not in json.dumps(host)
