@@ -14,7 +14,7 @@ from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact, 
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, Spec, StoredImage
 
-FORMAT = "3"
+FORMAT = "4"
 """Changes whenever the same spec and images would give another initrd."""
 
 

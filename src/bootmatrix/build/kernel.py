@@ -17,7 +17,7 @@ from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
 from bootmatrix.store import Store
 
-FORMAT = "1"
+FORMAT = "2"
 """Changes whenever what is unpacked, or its form, does."""
 MODULE_LIMIT_BYTES = 64 << 20
 KERNEL_NAMES = ("vmlinuz", "vmlinux")
@@ -25,7 +25,10 @@ KERNEL_NAMES = ("vmlinuz", "vmlinux")
 
 
 class Module(Model):
-    """A kernel module: its path below the root, uncompressed, where it is in the blob, and the modules it needs."""
+    """A kernel module: its path in the guest, where it is in the blob, and the modules it needs.
+
+    The path is below /usr: /lib may be a link, and the kernel would put a folder in the link's place.
+    """
 
     path: str
     offset: int
@@ -125,8 +128,8 @@ def module_name(path: str) -> str:
 def _pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
     plain = _uncompressed(path, data)
     frame = zstandard.ZstdCompressor(level=1).compress(plain)
-    stem = path.removeprefix("usr/").removesuffix(".xz").removesuffix(".zst")
-    return Module(path=stem, offset=offset, size=len(frame), needs=_depends(plain)), frame
+    where = "usr/" + path.removeprefix("usr/").removesuffix(".xz").removesuffix(".zst")
+    return Module(path=where, offset=offset, size=len(frame), needs=_depends(plain)), frame
 
 
 def _uncompressed(path: str, data: bytes) -> bytes:

@@ -12,7 +12,8 @@ from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, ImageConfig
 from bootmatrix.model.capabilities import CAPABILITIES
 
-OCI_VERSION = "1.2.1"
+OCI_VERSION = "1.0.2"
+"""Nothing later is used, and Debian 12's crun takes nothing later."""
 LABEL = "org.mobyproject.config"
 """Image label with a container's defaults, as JSON."""
 RLIMIT_FIELDS = 3
