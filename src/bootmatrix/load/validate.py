@@ -79,10 +79,12 @@ def validate(document: Document, model: type[M], **given: Any) -> M:
 
 
 def _note(document: Document, model: type[Model], given: set[str], errors: Iterable[ErrorDetails]) -> None:
+    errors = tuple(errors)
+    unknown = {_place(document, error) for error in errors if error["type"] == "extra_forbidden"}
     grouped: dict[Location, list[ErrorDetails]] = {}
     for error in errors:
         location = _place(document, error)
-        if location not in document.faults:
+        if location not in document.faults and not _follows(error, location, {*unknown, *document.faults}):
             grouped.setdefault(location, []).append(error)
     for location, group in grouped.items():
         if group[0]["type"] == "extra_forbidden":
@@ -91,6 +93,14 @@ def _note(document: Document, model: type[Model], given: set[str], errors: Itera
             document.complain(location, f"unknown key {key!r}.{suggest(key, known)}")
         else:
             document.complain(location, _message(document, location, group))
+
+
+def _follows(error: ErrorDetails, location: Location, faulty: Iterable[Location]) -> bool:
+    """Whether something lacks only because its key is misspelt, or what was in it is faulty."""
+    if error["type"] == "missing":
+        beside = [str(one[-1]) for one in faulty if one and one[:-1] == location[:-1]]
+        return bool(difflib.get_close_matches(str(location[-1]), beside, n=1))
+    return error["type"] == "too_short" and any(one[:-1] == location for one in faulty if one)
 
 
 def _place(document: Document, error: ErrorDetails) -> Location:

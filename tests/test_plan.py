@@ -1,0 +1,157 @@
+"""Which cells a matrix comes to, in which order, and what is skipped and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.places import arch_folders
+from bootmatrix.load.profile import load_profiles
+from bootmatrix.model import Matrix, Plan
+from bootmatrix.plan import matrix_from_arguments, narrowed, plan
+
+PROFILES = load_profiles(arch_folders())
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two specs in a folder below the current one."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("specs")
+    folder.mkdir()
+    for name in ("a.yml", "b.yml"):
+        (folder / name).write_text("init: []\n")
+    return folder
+
+
+def matrix(**fields: Any) -> Matrix:
+    return Matrix.model_validate({"specs": ("a.yml",), "arch": ("x86_64",), "kernel": ("6.1",)} | fields)
+
+
+def planned(folder: Path, **fields: Any) -> Plan:
+    return plan(matrix(**fields), folder, PROFILES)
+
+
+def ids(found: Plan) -> list[str]:
+    return [cell.id for cell in found.cells]
+
+
+def test_the_product_in_its_order(folder: Path) -> None:
+    found = planned(folder, specs=("b.yml", "a.yml"), arch=("armv7/raspi2b", "x86_64"), kernel=("7.2", "6.1"))
+    assert ids(found) == [
+        "b/armv7/raspi2b/7.2",
+        "b/armv7/raspi2b/6.1",
+        "b/x86_64/7.2",
+        "b/x86_64/6.1",
+        "a/armv7/raspi2b/7.2",
+        "a/armv7/raspi2b/6.1",
+        "a/x86_64/7.2",
+        "a/x86_64/6.1",
+    ]
+    assert found.cells[0].spec == "specs/b.yml"
+    assert not found.skips
+
+
+def test_all_means_each_default_machine_and_each_of_its_kernels(folder: Path) -> None:
+    found = planned(folder, arch=("all",), kernel=("all",))
+    assert ids(found) == [
+        f"a/{profile.name}/{kernel}"
+        for profile in PROFILES.values()
+        for kernel in profile.kernels_of(profile.default_machine())
+    ]
+    assert all(cell.machine_is_default for cell in found.cells)
+    assert not found.skips
+
+
+def test_doubles_are_one(folder: Path) -> None:
+    found = planned(
+        folder,
+        specs=("a.yml", "./a.yml"),
+        arch=("amd64", "x86_64", "x86_64/q35"),
+        kernel=("6.1", "6.1"),
+        include=({"spec": "a.yml", "arch": "x64", "kernel": "6.1"},),
+    )
+    assert ids(found) == ["a/x86_64/6.1"]
+
+
+def test_a_kernel_that_one_architecture_lacks_is_skipped_there(folder: Path) -> None:
+    found = planned(folder, arch=("x86_64", "ppc64le"), kernel=("5.10",))
+    assert ids(found) == ["a/x86_64/5.10"]
+    assert [skip.cell.id for skip in found.skips] == ["a/ppc64le/5.10"]
+    assert found.skips[0].reason.startswith("the profile ppc64le has no kernel '5.10'; it has 6.1, 6.12")
+
+
+def test_a_kernel_that_all_lack_is_bad_input(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"none of the architectures chosen has a kernel '6\.2'"):
+        planned(folder, kernel=("6.1", "6.2"))
+
+
+def test_exclude_and_include(folder: Path) -> None:
+    found = planned(
+        folder,
+        specs=("a.yml", "b.yml"),
+        arch=("armv7", "armv7/raspi2b"),
+        exclude=({"arch": "armv7/raspi2b", "spec": "b", "reason": "too slow"},),
+        include=({"spec": "b.yml", "arch": "ppc64el", "kernel": "7.2"},),
+    )
+    assert ids(found) == ["a/armv7/6.1", "a/armv7/raspi2b/6.1", "b/armv7/6.1", "b/ppc64le/7.2"]
+    assert [(skip.cell.id, skip.reason) for skip in found.skips] == [("b/armv7/raspi2b/6.1", "too slow")]
+
+
+def test_an_architecture_without_a_machine_excludes_all_of_them(folder: Path) -> None:
+    found = planned(
+        folder, arch=("x86_64", "armv7", "armv7/raspi2b"), exclude=({"arch": "armhf", "reason": "not today"},)
+    )
+    assert ids(found) == ["a/x86_64/6.1"]
+    assert len(found.skips) == 2
+
+
+def test_what_is_expected_stands_on_the_cell(folder: Path) -> None:
+    found = planned(
+        folder,
+        kernel=("6.1", "7.2"),
+        expect=({"kernel": "7.2", "reason": "bug 5"}, {"spec": "a.yml", "kernel": "7.2", "reason": "bug 6"}),
+        timeouts={"boot": 5.0},
+        retries=3,
+    )
+    assert [cell.expect for cell in found.cells] == ["", "bug 5; bug 6"]
+    assert {(cell.timeouts.boot, cell.retries) for cell in found.cells} == {(5.0, 3)}
+
+
+@pytest.mark.parametrize("kernel", ["../x", "", "a b", "x" * 65])
+def test_a_kernel_name_is_a_name(folder: Path, kernel: str) -> None:
+    with pytest.raises(InputError, match="cannot be the name of a kernel"):
+        planned(folder, kernel=(kernel,))
+
+
+def test_the_matrix_of_a_command_line(folder: Path) -> None:
+    found = matrix_from_arguments(["specs/a.yml"], (), (), PROFILES)
+    assert ids(plan(found, Path(), PROFILES)) == [f"a/{name}/6.1" for name in PROFILES]
+    found = matrix_from_arguments(["specs/a.yml"], ("armhf",), ("7.2", "6.1"), PROFILES)
+    assert ids(plan(found, Path(), PROFILES)) == ["a/armv7/7.2", "a/armv7/6.1"]
+    with pytest.raises(InputError, match="unknown architecture"):
+        matrix_from_arguments(["specs/a.yml"], ("mips",), (), PROFILES)
+
+
+def test_a_matrix_is_narrowed_with_what_it_includes(folder: Path) -> None:
+    whole = matrix(
+        arch=("x86_64", "ppc64le"),
+        kernel=("6.1", "7.2"),
+        include=(
+            {"spec": "b.yml", "arch": "ppc64el", "kernel": "6.12"},
+            {"spec": "b.yml", "arch": "x86_64", "kernel": "6.1"},
+        ),
+    )
+    assert narrowed(whole, (), (), PROFILES) == whole
+    only = plan(narrowed(whole, ("ppc64el",), (), PROFILES), folder, PROFILES)
+    assert ids(only) == ["a/ppc64le/6.1", "a/ppc64le/7.2", "b/ppc64le/6.12"]
+    only = plan(narrowed(whole, (), ("6.1",), PROFILES), folder, PROFILES)
+    assert ids(only) == ["a/x86_64/6.1", "a/ppc64le/6.1", "b/x86_64/6.1"]
+
+
+def test_plans_are_the_same_each_time(folder: Path) -> None:
+    fields: dict[str, Any] = {"specs": ("b.yml", "a.yml"), "arch": ("all",), "kernel": ("newest", "5.10")}
+    assert planned(folder, **fields) == planned(folder, **fields)
