@@ -25,7 +25,7 @@ qemu_binaries() {
 }
 
 missing_to_run() {
-    qemu_binaries | while read -r binary package; do need "$binary" "$package" "to emulate: $binary"; done
+    qemu_binaries | while read -r binary package; do need "$binary" "$package" "$binary"; done
     need gpgv gpgv "to verify the archive's signatures"
     need setpriv util-linux "to end QEMU together with bootmatrix"
     [ -e "$KEYRING" ] || echo "debian-archive-keyring|to verify the archive's signatures"
@@ -69,7 +69,7 @@ missing_python() {
                 return
             fi
         done
-        echo "python3|Python 3.11 or later"
+        printf '%s|%s\n' python3 "Python 3.11 or later" python3-venv "to make .venv"
     elif ! makes_venvs "$python"; then
         # Debian's python3-venv belongs to python3; a further Python has its own package.
         if [ "$python" = python3 ]; then package=python3-venv; else package=$(basename "$python")-venv; fi
@@ -95,9 +95,11 @@ apt_get() {
 
 packages_of() { printf '%s\n' "$1" | cut -d'|' -f1 | sort -u | tr '\n' ' '; }
 
-list_missing() { printf '%s\n' "$1" | sort -u | while IFS='|' read -r package why; do
-    printf '  %-24s %s\n' "$package" "$why"
-done; }
+list_missing() {
+    printf '%s\n' "$1" | sort -u | awk -F'|' '
+        { why[$1] = ($1 in why) ? why[$1] ", " $2 : $2 }
+        END { for (package in why) printf "  %-24s %s\n", package, why[package] }' | sort
+}
 
 cannot_install() {  # LINES REASON
     complain "this is missing, and $2:"
@@ -134,15 +136,16 @@ install_missing() {  # LINES
     say "these packages are missing:"
     list_missing "$1"
     say "updating the package lists"
-    apt_get update -qq || complain "the package lists could not all be updated; going on with those that are there"
+    apt_get update -qq >/dev/null || complain "the package lists could not all be updated; going on with those that are there"
     lines=$(without_unknown "$1")
     [ -n "$lines" ] || return 0
     say "installing $(packages_of "$lines")"
     # shellcheck disable=SC2046  # names of packages, apart by blanks
-    apt_get install -qq -y --no-install-recommends $(packages_of "$lines") || {
+    if ! apt_get install -qq -y --no-install-recommends $(packages_of "$lines") >"$work/log" 2>&1; then
+        cat "$work/log" >&2
         complain "apt-get could not install them: see above"
         exit 2
-    }
+    fi
 }
 
 system_packages() {
@@ -156,7 +159,7 @@ system_packages() {
         python=$(find_python)
     fi
     [ -n "$python" ] && makes_venvs "$python" ||
-        cannot_install "python3 python3-venv|Python 3.11 or later" "no package that is here brings it"
+        cannot_install "python3|Python 3.11 or later, with venv" "no package that is here brings it"
 }
 
 # ---- .venv ------------------------------------------------------------------------------------------------------------
@@ -188,6 +191,9 @@ install_project() {
 }
 
 # One at a time: a second `make` in the same checkout waits here. The lock goes with the process.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM HUP
 if has flock; then
     exec 9<.
     flock 9
