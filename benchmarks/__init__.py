@@ -1,0 +1,1 @@
+"""What bootmatrix costs: `make bench`, or `python -m benchmarks --help`."""

@@ -1,0 +1,194 @@
+"""Measure everything, or what is named, and print a table. Exit status 1 if a target is missed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import guests
+from benchmarks.results import Result, as_json, median, table
+from bootmatrix.cli import options
+from bootmatrix.errors import BootmatrixError
+from bootmatrix.report import write_reports
+from bootmatrix.runs import load_run
+
+MATRIX = "specs/influxdb.matrix.yml"
+HELLO = "specs/hello.yml"
+PROGRAM = Path(sys.executable).with_name("bootmatrix")
+
+OVERHEAD_RATIO = 1.10
+OVERHEAD_S = 0.15
+MATRIX_RATIO = 1.3
+INITRD_BYTES = 6_000_000
+HELP_S = 0.25
+REPORT_S = 1.0
+REPEATS = 10
+
+
+def main() -> int:
+    """Measure what the arguments name."""
+    args = arguments()
+    results: list[Result] = []
+    try:
+        for name in args.only or BENCHMARKS:
+            for result in BENCHMARKS[name](args):
+                print(table([result]).splitlines()[1], file=sys.stderr, flush=True)
+                results.append(result)
+    except (BootmatrixError, guests.BenchmarkError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 3
+    if args.json:
+        Path(args.json).write_text(as_json(results) + "\n", encoding="utf-8")
+    print(table(results))
+    return 0 if all(result.ok for result in results) else 1
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("only", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="pairs of boots per cell (default: 5)")
+    parser.add_argument("--spec", default=HELLO, help=f"spec whose cells are timed in pairs (default: {HELLO})")
+    parser.add_argument("--arch", default="all", metavar="A,…", help="architectures to time in pairs (default: all)")
+    parser.add_argument("--kernel", default="6.1", metavar="K,…", help="kernels to time in pairs (default: 6.1)")
+    parser.add_argument("--json", metavar="FILE", help="write all samples there")
+    options.add_sources(parser)
+    args = parser.parse_args()
+    unknown = [name for name in args.only if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark is called {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    return args
+
+
+def overhead(args: argparse.Namespace) -> Iterator[Result]:
+    """A cell through bootmatrix and by bare QEMU, in turns, so that whatever else the host does meets both alike."""
+    with guests.bench_of(args, [args.spec], args.arch, args.kernel) as bench:
+        for cell in guests.cells(args, [args.spec], args.arch, args.kernel):
+            ready = guests.make_ready(cell, bench)
+            guests.bare_s(ready)
+            ours, bare = [], []
+            for _ in range(args.pairs):
+                ours.append(guests.through_bootmatrix_s(ready, bench))
+                bare.append(guests.bare_s(ready))
+            yield _overhead(cell.id, ours, bare)
+
+
+def _overhead(name: str, ours: list[float], bare: list[float]) -> Result:
+    pairs = list(zip(ours, bare, strict=True))
+    ratio = median([one / other for one, other in pairs])
+    difference_s = median([one - other for one, other in pairs])
+    return Result(
+        name=f"overhead {name}",
+        value=f"{median(ours):.2f} s, bare {median(bare):.2f} s: ×{ratio:.3f}, {difference_s:+.2f} s",
+        target=f"×{OVERHEAD_RATIO:.2f} or +{OVERHEAD_S} s",
+        ok=ratio <= OVERHEAD_RATIO or difference_s <= OVERHEAD_S,
+        details={"bootmatrix_s": ours, "bare_s": bare, "ratio": ratio, "difference_s": difference_s},
+    )
+
+
+def matrix(args: argparse.Namespace) -> Iterator[Result]:
+    """The demo with all in the cache, against the sum of what its guests take by bare QEMU, spread over the cores."""
+    with guests.bench_of(args, [MATRIX]) as bench:
+        ready = [guests.make_ready(cell, bench) for cell in guests.cells(args, [MATRIX])]
+    before, walls = [guests.bare_s(one) for one in ready], []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(3):
+            walls.append(_demo_s(args, Path(folder) / f"{number}"))
+    after = [guests.bare_s(one) for one in ready]
+    cores = len(os.sched_getaffinity(0))
+    bare = [min(pair) for pair in zip(before, after, strict=True)]
+    threads = [min(one.machine.threads, cores) for one in ready]
+    limit_s = sum(wall * many for wall, many in zip(bare, threads, strict=True)) / cores
+    yield Result(
+        name=f"{MATRIX}, {len(ready)} cells on {cores} cores",
+        value=f"{median(walls):.1f} s, limit {limit_s:.1f} s: ×{median(walls) / limit_s:.2f}",
+        target=f"×{MATRIX_RATIO}",
+        ok=median(walls) <= MATRIX_RATIO * limit_s,
+        details={"walls_s": walls, "bare_before_s": before, "bare_after_s": after, "limit_s": limit_s},
+    )
+
+
+def initrd(args: argparse.Namespace) -> Iterator[Result]:
+    """Size of the initrd of `hello`."""
+    with guests.bench_of(args, [HELLO], "all", args.kernel) as bench:
+        for cell in guests.cells(args, [HELLO], "all", args.kernel):
+            size_bytes = guests.make_ready(cell, bench).bootable.initrd.size_bytes
+            yield Result(
+                name=f"initrd {cell.id}",
+                value=f"{size_bytes / 1e6:.2f} MB",
+                target=f"{INITRD_BYTES / 1e6:.0f} MB",
+                ok=size_bytes < INITRD_BYTES,
+                details={"bytes": size_bytes},
+            )
+
+
+def usage(_args: argparse.Namespace) -> Iterator[Result]:
+    """`bootmatrix --help`, as a user starts it."""
+
+    def show() -> None:
+        subprocess.run([PROGRAM, "--help"], check=True, stdout=subprocess.DEVNULL)
+
+    samples = _times(show)
+    yield _time("bootmatrix --help", samples, HELP_S)
+
+
+def report(args: argparse.Namespace) -> Iterator[Result]:
+    """The report of the demo's run, written again from its records."""
+    with tempfile.TemporaryDirectory() as folder:
+        _demo_s(args, Path(folder))
+        path = Path(folder) / "latest"
+        run = load_run(path)
+        samples = _times(lambda: write_reports(run, path))
+        size_kb = (path / "report.html").stat().st_size / 1e3
+    yield _time(f"write the report, {len(run.records)} cells, {size_kb:.0f} kB", samples, REPORT_S)
+
+
+def _times(action: Callable[[], object]) -> list[float]:
+    action()
+    samples = []
+    for _ in range(REPEATS):
+        started = time.monotonic()
+        action()
+        samples.append(time.monotonic() - started)
+    return samples
+
+
+def _time(name: str, samples: list[float], target_s: float) -> Result:
+    found_s = median(samples)
+    return Result(name, f"{found_s:.3f} s", f"{target_s} s", found_s <= target_s, {"samples_s": samples})
+
+
+def _demo_s(args: argparse.Namespace, reports: Path) -> float:
+    """Seconds of `bootmatrix matrix`, the whole process."""
+    options_given = ["--cache", str(args.cache)] if args.cache else []
+    started = time.monotonic()
+    done = subprocess.run(
+        [PROGRAM, "matrix", MATRIX, "--offline", "--reports", str(reports), *options_given],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wall_s = time.monotonic() - started
+    if done.returncode:
+        shutil.rmtree(reports, ignore_errors=True)
+        raise guests.BenchmarkError(f"{MATRIX}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    return wall_s
+
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
+    "help": usage,
+    "initrd": initrd,
+    "overhead": overhead,
+    "matrix": matrix,
+    "report": report,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
