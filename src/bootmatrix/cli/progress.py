@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, TextIO
@@ -20,7 +21,7 @@ from rich.text import Text
 
 from bootmatrix.model import Cell, Plan, Record, Run, Verdict
 from bootmatrix.report.harmless import one_line
-from bootmatrix.report.order import cell_order, cell_time, duration, size
+from bootmatrix.report.order import cell_order, cell_time, duration, remark, size
 from bootmatrix.report.text import STYLES, summary, verdict_text
 
 if TYPE_CHECKING:
@@ -46,9 +47,16 @@ def plain_console(stream: TextIO) -> Console:
     return Console(file=stream, force_terminal=False, color_system=None, highlight=False, width=PLAIN_WIDTH)
 
 
+def _forgive(stream: TextIO) -> None:
+    """Show what the stream's encoding lacks as question marks, rather than fail at a tick."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="replace")
+
+
 @contextmanager
 def open_screen(plan: Plan) -> Iterator[LiveScreen | PlainScreen]:
     """Show a run on the standard output."""
+    _forgive(sys.stdout)
     if not is_live(sys.stdout):
         yield PlainScreen(plain_console(sys.stdout), plan)
         return
@@ -60,6 +68,7 @@ def open_screen(plan: Plan) -> Iterator[LiveScreen | PlainScreen]:
 def open_downloads() -> Iterator[Observer]:
     """Show downloads, and nothing of cells, on the standard error."""
     nothing = Plan(cells=())
+    _forgive(sys.stderr)
     if not is_live(sys.stderr):
         yield PlainScreen(plain_console(sys.stderr), nothing)
         return
@@ -81,10 +90,10 @@ class PlainScreen:
 
     def cell_done(self, record: Record) -> None:
         """`pass  influxdb/arch/6.1  7.2 s`, with the reason if it is no pass."""
-        aside = "" if record.expected or record.verdict is not Verdict.PASS else "unexpected"
         words = f"{record.verdict:<11}  {record.cell.id:<{self._width}}  {duration(cell_time(record)):>10}"
-        reason = one_line(record.judgement.reason) if record.verdict is not Verdict.PASS else aside
-        self._line(f"{words}  {reason}")
+        aside = f"({remark(record)}) " if remark(record) else ""
+        reason = "" if record.verdict is Verdict.PASS else one_line(record.judgement.reason)
+        self._line(f"{words}  {aside}{reason}")
 
     def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
         """The beginning and the end of a large one."""

@@ -82,6 +82,8 @@ def _noteworthy(run: Run) -> list[Record]:
 def _reason(record: Record) -> Text:
     text = verdict_text(record)
     text.append(f"  {record.cell.id}", "bold" if not record.expected else "").append("\n    ")
+    if record.verdict is Verdict.PASS:
+        return text.append(f"it passed, and was expected to fail: {one_line(record.cell.expect)}")
     text.append(one_line(record.judgement.reason))
     if record.cell.expect:
         text.append(f"\n    expected: {one_line(record.cell.expect)}", "bright_black")
