@@ -23,7 +23,7 @@ class Package(Model):
 
 
 class Kernel(Model):
-    """A kernel name resolved for an architecture: `6.1` is today `6.1.0-50-cloud-amd64`, out of these packages.
+    """A kernel name resolved for an architecture: `6.1` is today `6.1.0-50-cloud-…`, out of these packages.
 
     `release` is what `uname -r` will say; `packages` has the image first, then those that hold parts of it.
     """

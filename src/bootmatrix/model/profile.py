@@ -16,7 +16,7 @@ GuestExit = Literal["poweroff", "reboot"]
 
 
 class Names(Model):
-    """What the architecture is called elsewhere. `oci` is a platform such as `linux/arm/v7`."""
+    """What the architecture is called elsewhere. `oci` is a platform: `linux`, architecture, perhaps a variant."""
 
     kernel: str
     qemu: str
