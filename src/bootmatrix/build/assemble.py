@@ -52,15 +52,27 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         kernel_release=kernel.release,
         initrd=initrd,
         dtb=dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb else None,
-        cmdline=spec.kernel.cmdline,
+        cmdline=_cmdline(spec)[0],
         network=network,
         images=tuple(_image_artefact(image, builder) for image in images.values()),
         onboot=_names(placed, "onboot"),
         services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
         checks=check_seconds(placed),
         onshutdown=_names(placed, "onshutdown"),
-        notes=(*spec.notes, *(f"the kernel has no module {name}, built in or not" for name in missing)),
+        notes=(
+            *spec.notes,
+            *_cmdline(spec)[1],
+            *(f"the kernel has no module {name}, built in or not" for name in missing),
+        ),
     )
+
+
+def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
+    """The spec's kernel command line without its consoles, which are the machine's to say, and a note on those."""
+    words = spec.kernel.cmdline.split()
+    consoles = [word for word in words if word.startswith("console=")]
+    notes = tuple(f"{word} on the kernel's command line is not used: the machine says it" for word in consoles)
+    return " ".join(word for word in words if word not in consoles), notes
 
 
 def _references(spec: Spec) -> list[str]:
