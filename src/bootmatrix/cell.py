@@ -17,7 +17,8 @@ import anyio.to_thread
 from bootmatrix.boot.command import by_hand
 from bootmatrix.boot.guest import boot
 from bootmatrix.boot.qemu import qemu_version
-from bootmatrix.build.assemble import Builder, build
+from bootmatrix.build.assemble import build
+from bootmatrix.build.image import Builder
 from bootmatrix.errors import BuildError, InfraError, InputError
 from bootmatrix.judge import judge
 from bootmatrix.model import (

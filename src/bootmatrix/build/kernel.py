@@ -60,7 +60,8 @@ def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles
         known = store.memo("kernel", key)
         if known is not None:
             files = KernelFiles.model_validate_json(known)
-            if all(store.has(digest) for digest in (files.image, files.config, files.pack)):
+            needed = (files.image, files.config, files.pack, *(digest for digest, _ in files.dtbs.values()))
+            if all(map(store.has, needed)):
                 return files
         files = _unpack(kernel, [archive.fetch(package) for package in kernel.packages], store)
         store.set_memo("kernel", key, files.model_dump_json().encode())
