@@ -138,6 +138,16 @@ def test_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "\x1b" not in out
 
 
+def test_cells_that_were_never_tried_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = mixed_records()
+    run, path = write_run(tmp_path, records[:3], interrupted=True)
+    with open_screen(Plan(cells=tuple(record.cell for record in records))) as screen:
+        screen.finish(run, path)
+    out = capsys.readouterr().out
+    assert f"{len(records) - 3} of {len(records)} cells have no verdict" in out
+    assert "All 3 cells as expected, and interrupted" in out
+
+
 def test_plain_lines_are_one_line_each_whatever_the_guest_says(capsys: pytest.CaptureFixture[str]) -> None:
     with open_screen(Plan(cells=())) as screen:
         screen.note(f"{HOSTILE}\nsecond\r\nthird")

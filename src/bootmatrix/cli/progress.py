@@ -81,6 +81,7 @@ class PlainScreen:
 
     def __init__(self, console: Console, plan: Plan) -> None:
         self._console = console
+        self._planned = len(plan.cells)
         self._width = max((len(cell.id) for cell in plan.cells), default=0)
         self._downloads: set[str] = set()
         self._lock = RLock()
@@ -114,7 +115,7 @@ class PlainScreen:
     def finish(self, run: Run, path: Path) -> None:
         """The table, the reasons, and where the report is."""
         with self._lock:
-            show_end(self._console, run, path)
+            show_end(self._console, run, path, self._planned)
 
     def _line(self, text: str) -> None:
         with self._lock:
@@ -176,10 +177,11 @@ class LiveScreen:
     def finish(self, run: Run, path: Path) -> None:
         """In place of the live table the last one, the reasons, and where the report is."""
         with self._lock:
+            planned = len(self._cells)
             self._cells, self._downloads = [], {}
         self._live.transient = True
         self._live.stop()
-        show_end(self._console, run, path)
+        show_end(self._console, run, path, planned)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self._lock:
@@ -245,9 +247,12 @@ class LiveScreen:
         return [_bar(label, done, total) for label, (done, total) in latest]
 
 
-def show_end(console: Console, run: Run, path: Path) -> None:
-    """The summary of a run, and where its report is."""
+def show_end(console: Console, run: Run, path: Path, planned: int) -> None:
+    """The summary of a run, how many of its cells were not tried, and where its report is."""
     console.print(summary(run))
+    missing = planned - sum(record.verdict is not Verdict.SKIP for record in run.records)
+    if missing > 0:
+        console.print(Text(f"{missing} of {planned} cells have no verdict", "bold red"))
     console.print(Text(f"{path}/report.html"), soft_wrap=True)
 
 

@@ -59,6 +59,6 @@ filter.hidden = cells.length < 2;
 filter.addEventListener("change", apply);
 filter.addEventListener("submit", (event) => event.preventDefault());
 addEventListener("hashchange", reveal);
-addEventListener("beforeprint", () => { for (const cell of cells) cell.open = true; });
+addEventListener("beforeprint", () => { for (const part of all("details.cell, .booted")) part.open = true; });
 apply();
 if (location.hash) reveal();
