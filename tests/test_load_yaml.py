@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bootmatrix.errors import FileError, InputError
 from bootmatrix.load.document import MAX_BYTES, MAX_DEPTH, parse, read_bytes, read_document
-from bootmatrix.load.durations import duration_s
+from bootmatrix.model.durations import duration_s
 
 
 def data(text: str) -> dict[str, Any]:

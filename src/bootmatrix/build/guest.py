@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,13 @@ from bootmatrix.build.oci import merged_settings, runtime_config
 from bootmatrix.build.tree import Node, Tree, directory, symlink, text_file
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, File, Spec, StoredImage
+from bootmatrix.model.durations import duration_s
 from bootmatrix.model.spec import CHECK, MODULES, NETWORK
 from bootmatrix.store import Store
 
 FIRST_ID = 100
 """Containers that are named in a uid or gid get numbers from here on, as in LinuxKit."""
 SETUP_FOLDER = "etc/bootmatrix/containers"
-DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
@@ -56,23 +54,12 @@ def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[Placed, ...]:
     return tuple(placed)
 
 
-def seconds(text: str) -> float:
-    """A duration such as `60s`, `1m30s` or `500ms`, in seconds.
-
-    Raises:
-        BuildError: it is none.
-    """
-    if not re.fullmatch(f"(?:{DURATION.pattern})+", text):
-        raise BuildError(f"{text!r} is not a duration", "Write it as 60s or 1m30s.")
-    return sum(float(number) * SECONDS[unit] for number, unit in DURATION.findall(text))
-
-
 def check_seconds(placed: tuple[Placed, ...]) -> dict[str, float]:
     """Time limits of checks by name."""
     limits = {
         one.container.name: (one.settings.annotations or {}).get(CHECK) for one in placed if one.section == "services"
     }
-    return {name: seconds(limit) for name, limit in limits.items() if limit is not None}
+    return {name: duration_s(limit) for name, limit in limits.items() if limit is not None}
 
 
 def needed_modules(placed: tuple[Placed, ...]) -> tuple[str, ...]:
@@ -167,16 +154,16 @@ def _setup(one: Placed) -> str:
 
 
 def _add_file(file: File, spec: Spec, ids: Mapping[str, int], tree: Tree) -> None:
-    owner = {"uid": _owner(file.uid, ids), "gid": _owner(file.gid, ids)}
+    uid, gid = _owner(file.uid, ids), _owner(file.gid, ids)
     mode = int(file.mode, 8) if file.mode else (0o700 if file.directory else 0o600)
     if file.directory:
-        tree.put(file.path, Node("dir", mode, **owner))
+        tree.put(file.path, Node("dir", mode, uid, gid))
     elif file.symlink:
-        tree.put(file.path, Node("symlink", 0o777, target=file.symlink, **owner))
+        tree.put(file.path, Node("symlink", 0o777, uid, gid, file.symlink))
     else:
         data = _file_data(file, spec)
         if data is not None:
-            tree.put(file.path, Node("file", mode, data=data, **owner))
+            tree.put(file.path, Node("file", mode, uid, gid, data=data))
 
 
 def _owner(value: int | str | None, ids: Mapping[str, int]) -> int:

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from debian.deb822 import PkgRelation
 
@@ -253,7 +254,7 @@ def _drop(tree: Tree, recipe: ImageRecipe) -> None:
 
 def _write_layer(tree: Tree, store: Store) -> tuple[str, int]:
     with store.writer() as file:
-        with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], file), mode="w|", format=tarfile.PAX_FORMAT) as archive:
             write_tar(tree, archive, EPOCH_S)
         size = file.tell()
         return file.commit(), size

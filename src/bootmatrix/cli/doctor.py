@@ -60,7 +60,6 @@ KEYRING: Packages = {
     "apk": "debian-archive-keyring",
 }
 SETPRIV: Packages = {"apt": "util-linux", "apk": "setpriv"}
-KEYRING_FILE = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,13 @@ def program(name: str, use: str, packages: Packages) -> Finding:
 
 def keyring() -> Finding:
     """Whether the archive's keys are there."""
-    if KEYRING_FILE.is_file():
-        return Finding("ok", "Debian's keys", str(KEYRING_FILE))
-    return Finding("lacking", "Debian's keys", f"there is no {KEYRING_FILE}", install(KEYRING))
+    from bootmatrix.errors import HostError
+    from bootmatrix.source.settings import Settings
+
+    try:
+        return Finding("ok", "archive's keys", str(Settings().keyring))
+    except HostError as error:
+        return Finding("lacking", "archive's keys", error.message, install(KEYRING))
 
 
 def disk(cache_folder: Path | None) -> Finding:
@@ -181,15 +184,16 @@ def archive(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
     """Whether the archive answers, and how fast."""
     import httpx
 
-    from bootmatrix.source.archive import archive_address
+    from bootmatrix.source.settings import Settings
 
     if args.offline:
         return Finding("note", "archive", "not asked (--offline)")
     suite = next(suite for profile in known.values() for one in profile.kernels.values() for suite in one.suites)
-    address = archive_address(args.archive)
-    started = time.monotonic()
+    settings = Settings(args.archive)
+    address, started = settings.address, time.monotonic()
     try:
-        answer = httpx.head(f"{address}/dists/{suite}/InRelease", timeout=ARCHIVE_LIMIT_S, follow_redirects=True)
+        url = f"{address}/dists/{suite}/InRelease"
+        answer = httpx.head(url, timeout=ARCHIVE_LIMIT_S, follow_redirects=True, proxy=settings.proxy)
         answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         hint = "Name another one (--archive URL, or BOOTMATRIX_ARCHIVE), or work from the cache with --offline."

@@ -10,7 +10,7 @@ from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 
 if TYPE_CHECKING:
-    from bootmatrix.build.assemble import Builder
+    from bootmatrix.build.image import Builder
     from bootmatrix.model import KernelSource
 
 Row = tuple[str, str, str, str]

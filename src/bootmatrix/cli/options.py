@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bootmatrix.build.assemble import Builder
+    from bootmatrix.build.image import Builder
     from bootmatrix.cell import Bench
     from bootmatrix.model import Cell, Lock, Matrix, Plan, Profile, Spec
     from bootmatrix.observe import Observer
@@ -64,7 +64,7 @@ def read_lock(args: argparse.Namespace) -> Lock | None:
 
 def open_builder(args: argparse.Namespace, observer: Observer, lock: Lock | None = None) -> Builder:
     """A builder over the cache and the archive that the options name."""
-    from bootmatrix.build.assemble import Builder
+    from bootmatrix.build.image import Builder
     from bootmatrix.load.recipe import find_recipe, load_recipe
     from bootmatrix.source.archive import open_archive
     from bootmatrix.store import Store, default_cache

@@ -9,7 +9,7 @@ from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
-from bootmatrix.load.durations import duration_s
+from bootmatrix.model.durations import duration_s
 from bootmatrix.load.places import specs_folder
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Container, File, Spec

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 import zstandard
 from debian.arfile import ArError, ArFile
@@ -51,8 +51,10 @@ def _open_member(path: Path, prefix: str) -> Iterator[tarfile.TarFile]:
         raise BuildError(f"{path} is not a Debian package, or a damaged one: {error}") from error
 
 
-def _tar(file: IO[bytes], prefix: str) -> tarfile.TarFile:
-    member = next(member for member in ArFile(fileobj=file).getmembers() if member.name.startswith(prefix))
-    if member.name.endswith(".zst"):
-        return tarfile.open(fileobj=zstandard.ZstdDecompressor().stream_reader(member), mode="r|")
+def _tar(file: BinaryIO, prefix: str) -> tarfile.TarFile:
+    found = next(member for member in ArFile(fileobj=file).getmembers() if member.name.startswith(prefix))
+    member = cast(IO[bytes], found)
+    if found.name.endswith(".zst"):
+        plain = cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(member))
+        return tarfile.open(fileobj=plain, mode="r|")
     return tarfile.open(fileobj=member, mode="r|*")
