@@ -194,6 +194,6 @@ def silent(code: ast.AST) -> list[str]:
 
 
 def test_modules_and_classes_say_what_they_are() -> None:
-    wrong = [module_name(file) for file in MODULES if ast.get_docstring(tree(file)) is None]
+    wrong = [module_name(file) for file in MODULES if tree(file).body and ast.get_docstring(tree(file)) is None]
     wrong += [f"{module_name(file)}.{name}" for file in MODULES for name in silent(tree(file)) if name[0].isupper()]
     assert not wrong

@@ -293,6 +293,7 @@ def test_a_repository_is_without_tag_and_digest(reference: str, repo: str) -> No
         ("@pkg:/etc", "'@pkg:/etc' should name a folder relative to s.yml"),
         ("@pkg:./images/mien", "the image '@pkg:./images/mien': the folder images/mien is not there. Did you mean"),
         ("@pkg:./images", "the image '@pkg:./images': the folder images holds no build.yml."),
+        ("@pkg:./" + "x" * 300, "'@pkg:./xxx"),
         ("@pkg:./a\0b", "'@pkg:./a\\x00b' should name a folder"),
     ],
 )

@@ -121,6 +121,7 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
         ("services:\n", "s.yml:1: 'services' has no value. Give it one, or remove it"),
         ("services: x\n", "s.yml:1: 'services' should be a list, and is the text 'x'"),
         ("services:\n  a: {}\n", "s.yml:1: 'services' should be a list, and is a group of keys and values"),
+        ('kernel: {cmdline: "a\\nb"}\n', "s.yml:1: 'cmdline' should be one line of printable characters"),
         ("kernel: [a]\n", "s.yml:1: 'kernel' should be keys and values, and is a list"),
         (SERVICE + "    command: sh\n", "s.yml:4: 'command' should be a list, and is the text 'sh'. Write [sh]"),
         (

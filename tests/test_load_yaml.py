@@ -125,6 +125,8 @@ def test_lines() -> None:
         (b"a: 1\nb: \xff\n", "f.yml:2: this is no text in UTF-8"),
         (b"a: 1\nb: \x00\n", "f.yml:1: this is no YAML: "),
         ("a: [1\nb: 2\n", "f.yml:2: this is no YAML: "),
+        ('a: ["x\\0"]\n', "f.yml:1: this text holds a NUL character, which only a file's contents may"),
+        ('a: "\\ud800"\n', "f.yml:1: this "),
         ("a: {<<: 5}\n", "f.yml:1: '<<' takes keys and values, or a list of them"),
     ],
 )

@@ -171,6 +171,8 @@ class _Composer:
     def content(self, event: Any, line: int, depth: int) -> _Node:
         if isinstance(event, yaml.ScalarEvent):
             plain = event.style in {None, ""} and event.tag not in _TEXT_TAGS
+            if any("\ud800" <= character <= "\udfff" for character in event.value):
+                raise FileError([Fault(self.path, line, "this text holds half of a surrogate pair")])
             value = resolve(event.value) if plain else event.value
             return _Node(line, value, event.value, plain)
         children = []
@@ -223,6 +225,8 @@ class _Flattener:
         elif isinstance(node.value, float) and not math.isfinite(node.value):
             self.document.complain(location, f"{node.text[:40]} is no number that can be used")
             return None
+        elif isinstance(node.value, str) and "\0" in node.value and location[-1:] != ("contents",):
+            self.document.complain(location, "this text holds a NUL character, which only a file's contents may")
         return node.value
 
     def mapping(self, node: _Node, location: Location) -> dict[str, Any]:

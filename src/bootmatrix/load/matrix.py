@@ -8,11 +8,11 @@ from typing import ParamSpec
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
-from bootmatrix.model.durations import duration_s
 from bootmatrix.load.product import find_targets, matches, product, unknown_kernels
 from bootmatrix.load.spec import find_spec
 from bootmatrix.load.validate import validate
 from bootmatrix.model import Matrix, Profile
+from bootmatrix.model.durations import duration_s
 
 P = ParamSpec("P")
 SUFFIXES = (".matrix.yml", ".matrix.yaml")

@@ -48,8 +48,11 @@ def _in_folder(reference: str, path: Path) -> Path:
         raise InputError(f"{reference!r} should name a folder relative to {path}, such as {PACKAGE}./images/mine")
     folder = path.parent / name
     recipe = folder / RECIPE
-    if recipe.is_file():
-        return recipe
+    try:
+        if recipe.is_file():
+            return recipe
+    except OSError as error:
+        raise InputError(f"{reference[:80]!r} cannot be the name of a folder: {error.strerror}") from error
     near = {f"{PACKAGE}./{file.parent.relative_to(path.parent)}" for file in path.parent.glob(f"*/*/{RECIPE}")}
     lack = f"holds no {RECIPE}" if folder.is_dir() else "is not there"
     raise InputError(f"the image {reference!r}: the folder {folder} {lack}.{suggest(reference, near)}")
@@ -132,7 +135,7 @@ def _check_base(document: Document, recipe: ImageRecipe, path: Path) -> None:
 
 
 def _check_file(document: Document, place: Location, file: CopyFile, folder: Path) -> None:
-    if not file.path.strip("/") or ".." in PurePosixPath(file.path).parts or "\0" in file.path:
+    if not file.path.strip("/") or ".." in PurePosixPath(file.path).parts:
         document.complain((*place, "path"), f"{file.path!r} cannot be a path in an image: it is empty or holds '..'")
     if file.mode and not MODE.fullmatch(file.mode):
         document.complain((*place, "mode"), f"'mode' should be octal such as \"0644\", and is {file.mode!r}")
