@@ -1,0 +1,214 @@
+"""The Debian archive: kernels by name, packages with what they depend on, and their files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import TypeAdapter
+
+from bootmatrix.errors import BuildError, HostError, InfraError, NetworkError, StaleMirror, UntrustedError
+from bootmatrix.model import Kernel, KernelSource, Lock, Package
+from bootmatrix.observe import Observer
+from bootmatrix.source.download import Downloader, NotFound, Wanted
+from bootmatrix.source.kernels import assemble, choose, no_such_kernel
+from bootmatrix.source.locked import LockedPackages, Used, kernel_key
+from bootmatrix.source.packages import Index, kernel_packages, open_index
+from bootmatrix.source.resolve import Candidates, closure
+from bootmatrix.source.settings import Settings
+from bootmatrix.source.suites import Suites
+from bootmatrix.store import Store
+
+_FORMAT = 1
+_PACKAGES = TypeAdapter(tuple[Package, ...])
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+~:%-]*(/[A-Za-z0-9][A-Za-z0-9_.+~:%-]*)+")
+_LOCK_HINT = "Make the lock anew with `bootmatrix lock`."
+
+
+def open_archive(  # noqa: PLR0913  (each is a setting of its own)
+    store: Store,
+    *,
+    offline: bool,
+    lock: Lock | None,
+    address: str | None,
+    progress: Observer,
+    refresh: bool = False,
+) -> Archive:
+    """An archive; nothing is asked of it yet.
+
+    `address` is the one that the user gave, if any; `lock` confines it to the kernels and packages that a lock names;
+    `refresh` asks for newer indexes, however young those in the cache are.
+    """
+    return Archive(Settings(address, offline, refresh), store, lock, progress)
+
+
+class Archive:
+    """Answers from the cache where it can. Thread-safe, blocking."""
+
+    def __init__(self, settings: Settings, store: Store, lock: Lock | None, progress: Observer) -> None:
+        self._settings, self._store, self._lock, self._progress = settings, store, lock, progress
+        self._downloader = Downloader(store, progress, settings)
+        self._suites = Suites(settings, store, self._downloader, progress)
+        self._used = Used()
+
+    def close(self) -> None:
+        """End downloads that are under way; their threads raise Interrupted."""
+        self._downloader.close()
+
+    def kernel(self, name: str, source: KernelSource, debian_arch: str) -> Kernel:
+        """The newest kernel of a name, a version prefix, in all the suites of its source.
+
+        A suite that cannot be had is told and left out, as long as another has the kernel.
+
+        Raises:
+            NoSuchPackage: no suite has such a kernel.
+            InfraError: a suite that might have it cannot be had.
+            BuildError: the lock has no such kernel.
+        """
+        key = kernel_key(debian_arch, source.flavour, name)
+        kernel = self._locked_kernel(key) if self._lock else self._find_kernel(name, source, debian_arch)
+        self._used.add_kernel(key, kernel)
+        return kernel
+
+    def closure(
+        self, names: Sequence[str], without: Sequence[str], suites: Sequence[str], debian_arch: str
+    ) -> tuple[Package, ...]:
+        """Packages with all that they depend on, dependencies first; `suites` has the preferred ones first.
+
+        Raises:
+            NoSuchPackage: a package does not exist for this architecture.
+            InfraError: the archive cannot be had, or not be trusted.
+            BuildError: the lock lacks a package, or versions do not go together.
+        """
+        if self._lock:
+            packages = self._locked_closure(names, without, suites, debian_arch)
+        else:
+            packages = self._find_closure(names, without, suites, debian_arch)
+        self._used.add_packages(debian_arch, packages)
+        return packages
+
+    def fetch(self, package: Package) -> Path:
+        """A package's file, verified.
+
+        Raises:
+            InfraError: it cannot be had, or is not what it should be.
+        """
+        if not _FILENAME.fullmatch(package.filename):
+            raise UntrustedError(f"the archive's index gives {package} a strange path: {package.filename!r}")
+        url = f"{self._settings.address}/{quote(package.filename)}"
+        wanted = Wanted(url, package.sha256, package.size_bytes, f"{package.name} {package.version}")
+        try:
+            return self._downloader.file(wanted)
+        except NotFound as error:
+            raise self._gone(package) from error
+
+    def resolved(self) -> Lock:
+        """The kernels and packages that were asked for so far."""
+        return self._lock or self._used.lock()
+
+    def _gone(self, package: Package) -> NetworkError:
+        if self._lock:
+            return NetworkError(
+                f"the archive at {self._settings.address} does not have {package} any more: the lock is outdated",
+                f"{_LOCK_HINT} Or set BOOTMATRIX_ARCHIVE to an archive of snapshots from the lock's time.",
+            )
+        self._suites.outdated(package.suite)
+        return StaleMirror(
+            f"the archive at {self._settings.address} does not have {package}, though its index says so",
+            "The mirror is in the middle of an update. Try again: the index will be fetched anew.",
+        )
+
+    def _locked_kernel(self, key: str) -> Kernel:
+        if self._lock and key in self._lock.kernels:
+            return self._lock.kernels[key]
+        raise BuildError(f"the lock has no kernel {key}", _LOCK_HINT)
+
+    def _find_kernel(self, name: str, source: KernelSource, debian_arch: str) -> Kernel:
+        wanted = name if source.version is None else source.version
+        packages: list[Package] = []
+        faults: list[InfraError] = []
+        for suite in source.suites:
+            try:
+                packages += self._kernels_of(suite, debian_arch)
+            except HostError:
+                raise
+            except InfraError as error:
+                faults.append(error)
+        image = choose(source, wanted, packages)
+        if image is None:
+            raise _worst(faults) if faults else no_such_kernel(wanted, source, debian_arch, packages)
+        for fault in faults:
+            self._progress.note(f"{name} for {debian_arch} is taken from {image.suite}: {fault.message}")
+        return assemble(name, image, packages)
+
+    def _kernels_of(self, suite: str, debian_arch: str) -> tuple[Package, ...]:
+        known = self._suites.index_file(suite, debian_arch)
+        if known is None:
+            return ()
+        packages = kernel_packages(known.sha256, suite, self._store)
+        if packages is None:
+            found = self._suites.packages_file(suite, debian_arch)
+            packages = kernel_packages(found[1].sha256, suite, self._store, found[0]) if found else ()
+        return packages or ()
+
+    def _find_closure(
+        self, names: Sequence[str], without: Sequence[str], suites: Sequence[str], debian_arch: str
+    ) -> tuple[Package, ...]:
+        digests = [file.sha256 if file else "" for file in (self._suites.index_file(s, debian_arch) for s in suites)]
+        # The suites' names are part of the answer, so they are part of the key.
+        key = repr((_FORMAT, list(names), sorted(without), list(suites), debian_arch, digests))
+        known = self._store.memo("closure", key)
+        if known is not None:
+            return _PACKAGES.validate_json(known)
+        with self._open_indexes(suites, debian_arch) as candidates:
+            packages = closure(names, without, candidates, f"{debian_arch} in {', '.join(suites)}")
+        self._store.set_memo("closure", key, _PACKAGES.dump_json(packages))
+        return packages
+
+    @contextmanager
+    def _open_indexes(self, suites: Sequence[str], debian_arch: str) -> Iterator[Candidates]:
+        with ExitStack() as stack:
+            indexes = []
+            for suite in suites:
+                found = self._suites.packages_file(suite, debian_arch)
+                if found:
+                    index = open_index(found[0], found[1].sha256, suite, self._store)
+                    stack.callback(index.close)
+                    indexes.append(index)
+            yield _InTurn(indexes)
+
+    def _locked_closure(
+        self, names: Sequence[str], without: Sequence[str], suites: Sequence[str], debian_arch: str
+    ) -> tuple[Package, ...]:
+        packages = self._lock.packages.get(debian_arch, {}) if self._lock else {}
+        try:
+            return closure(
+                names, without, LockedPackages(packages.values(), suites), f"{debian_arch} in {', '.join(suites)}"
+            )
+        except BuildError as error:
+            raise BuildError(f"the lock does not do: {error.message}", _LOCK_HINT) from error
+
+
+class _InTurn:
+    """Several indexes, the preferred one first."""
+
+    def __init__(self, indexes: Sequence[Index]) -> None:
+        self._indexes = indexes
+
+    def named(self, name: str) -> list[Package]:
+        return [package for index in self._indexes for package in index.named(name)]
+
+    def providing(self, name: str) -> list[Package]:
+        return [package for index in self._indexes for package in index.providing(name)]
+
+    def names(self) -> Iterator[str]:
+        for index in self._indexes:
+            yield from index.names()
+
+
+def _worst(faults: Sequence[InfraError]) -> InfraError:
+    """The fault to tell: a mirror in mid-update explains best why a kernel is missing."""
+    return next((fault for fault in faults if isinstance(fault, StaleMirror)), faults[0])

@@ -1,0 +1,247 @@
+"""Files over HTTP into the store: resumed where they stopped, bounded by the size expected, checked by digest."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from bootmatrix import __version__
+from bootmatrix.errors import HostError, Interrupted, NetworkError, Offline, UntrustedError
+from bootmatrix.observe import Observer
+from bootmatrix.source.settings import Settings
+from bootmatrix.store import CHUNK_BYTES, Store, host_faults, sha256_of
+
+T = TypeVar("T")
+
+PAUSES_S = (0.5, 2.0, 5.0)
+"""Before each further try of something that a moment may heal."""
+PROGRESS_S = 0.1
+_TIMEOUT = httpx.Timeout(30, connect=10)
+_OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while there is a network, or leave out --offline."
+
+
+class NotFound(NetworkError):
+    """The server has no such file."""
+
+
+class _Passing(Exception):
+    """A fault that may be gone at the next try."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file whose digest and size are known. `label` is what people call it."""
+
+    url: str
+    sha256: str
+    size_bytes: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A small file and the headers that let the server say later that it has not changed."""
+
+    body: bytes
+    etag: str = ""
+    last_modified: str = ""
+
+
+class Downloader:
+    """Fetches files for any number of threads; a file that several want is fetched once."""
+
+    def __init__(self, store: Store, progress: Observer, settings: Settings) -> None:
+        self._store, self._progress, self._settings = store, progress, settings
+        self._client: httpx.Client | None = None
+        self._guard = threading.Lock()
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """End downloads that are under way; their threads raise Interrupted."""
+        self._closed.set()
+
+    def file(self, wanted: Wanted) -> Path:
+        """The file, from the store or else from the network.
+
+        Raises:
+            NotFound: the server has it not.
+            NetworkError: the server did not answer, or stopped short, after several tries.
+            UntrustedError: what came has another size or digest; none of it is kept.
+            Offline: it is not in the store, and downloads are forbidden.
+            HostError: the disk is full.
+        """
+        with self._store.once("download", wanted.sha256):
+            if self._store.has(wanted.sha256):
+                try:
+                    return self._store.verified(wanted.sha256)
+                except UntrustedError as error:
+                    self._progress.note(f"{wanted.label}: {error.message}; fetching it again")
+            self._require_network(wanted.label)
+            return self._fetch(wanted)
+
+    def small(self, url: str, limit_bytes: int, known: Reply | None = None) -> Reply | None:
+        """A file of unknown digest, in memory; None if it is still the one that is known.
+
+        Raises:
+            NotFound: the server has it not.
+            NetworkError: the server did not answer, or the file is larger than the limit.
+            Offline: downloads are forbidden.
+        """
+        self._require_network(url)
+        headers = {"Cache-Control": "max-age=0"}
+        if known and known.etag:
+            headers["If-None-Match"] = known.etag
+        if known and known.last_modified:
+            headers["If-Modified-Since"] = known.last_modified
+        return self._retried(url, lambda: self._small_once(url, limit_bytes, headers))
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless everything is to end.
+
+        Raises:
+            Interrupted: it is.
+        """
+        if self._closed.wait(seconds):
+            raise Interrupted("stopped while downloading")
+
+    def _require_network(self, label: str) -> None:
+        if self._settings.offline:
+            raise Offline(f"not in the cache, and downloads are forbidden: {label}", _OFFLINE_HINT)
+
+    def _fetch(self, wanted: Wanted) -> Path:
+        partial = self._store.partial(wanted.sha256)
+        try:
+            self._retried(wanted.url, lambda: self._continue(wanted, partial))
+        except HostError:
+            partial.unlink(missing_ok=True)
+            raise
+        return self._store.keep(partial, wanted.sha256)
+
+    def _retried(self, url: str, attempt: Callable[[], T]) -> T:
+        for pause_s in PAUSES_S:
+            try:
+                return attempt()
+            except _Passing as error:
+                self._progress.note(f"{url}: {error}; trying again in {pause_s:g} s")
+                self.pause(pause_s)
+        try:
+            return attempt()
+        except _Passing as error:
+            hint = "Check the network and the archive's address, then run again: downloads go on where they stopped."
+            raise NetworkError(f"{url}: {error}, {len(PAUSES_S) + 1} times", hint) from error
+
+    def _small_once(self, url: str, limit_bytes: int, headers: dict[str, str]) -> Reply | None:
+        body = bytearray()
+        with self._reply(url, headers) as reply:
+            if reply.status_code == HTTPStatus.NOT_MODIFIED:
+                return None
+            for chunk in reply.iter_raw():
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise NetworkError(f"{url} is larger than {limit_bytes} bytes, which it cannot honestly be")
+        return Reply(bytes(body), reply.headers.get("ETag", ""), reply.headers.get("Last-Modified", ""))
+
+    def _continue(self, wanted: Wanted, partial: Path) -> None:
+        """Bring a partial file to its end, and check it."""
+        have_bytes = partial.stat().st_size if partial.exists() else 0
+        if have_bytes > wanted.size_bytes:
+            have_bytes = 0
+        if have_bytes < wanted.size_bytes:
+            headers = {"Range": f"bytes={have_bytes}-"} if have_bytes else {}
+            with self._reply(wanted.url, headers) as reply:
+                if not _continues(reply, have_bytes):
+                    have_bytes = 0
+                _check_length(reply, wanted, have_bytes)
+                self._receive(reply, wanted, partial, have_bytes)
+        self._check(wanted, partial, resumed=have_bytes > 0)
+
+    def _receive(self, reply: httpx.Response, wanted: Wanted, partial: Path, done_bytes: int) -> None:
+        """Append the body to the partial file, as much of it as may come."""
+        told_at = 0.0
+        with host_faults(self._store.folder), partial.open("ab" if done_bytes else "wb") as file:
+            for chunk in reply.iter_raw(CHUNK_BYTES):
+                done_bytes += len(chunk)
+                if done_bytes > wanted.size_bytes:
+                    partial.unlink()
+                    raise UntrustedError(f"{wanted.url} is larger than the {wanted.size_bytes} bytes expected")
+                file.write(chunk)
+                if time.monotonic() - told_at >= PROGRESS_S and done_bytes < wanted.size_bytes:
+                    told_at = time.monotonic()
+                    self._progress.download(wanted.label, done_bytes, wanted.size_bytes)
+                self.pause(0)
+        if done_bytes < wanted.size_bytes:
+            raise _Passing(f"the connection ended after {done_bytes} of {wanted.size_bytes} bytes")
+        self._progress.download(wanted.label, done_bytes, wanted.size_bytes)
+
+    def _check(self, wanted: Wanted, partial: Path, resumed: bool) -> None:
+        digest = sha256_of(partial)
+        if digest == wanted.sha256:
+            return
+        partial.unlink()
+        if resumed:  # the part that was there before may have been at fault
+            raise _Passing("the parts of the download do not fit together")
+        raise UntrustedError(
+            f"{wanted.url} is corrupt: its SHA-256 is {digest}, and the archive's index says {wanted.sha256}"
+        )
+
+    @contextmanager
+    def _reply(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        """A reply whose body is still to be read; network faults in reading it are told apart here too."""
+        self.pause(0)
+        try:
+            with self._http().stream("GET", url, headers={"Accept-Encoding": "identity", **headers}) as reply:
+                _check_status(reply)
+                yield reply
+        except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
+            raise _Passing(str(error) or type(error).__name__) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NetworkError(f"{url}: {error}") from error
+
+    def _http(self) -> httpx.Client:
+        with self._guard:
+            if self._client is None:
+                agent = {"User-Agent": f"bootmatrix/{__version__}"}
+                self._client = httpx.Client(
+                    proxy=self._settings.proxy, headers=agent, timeout=_TIMEOUT, follow_redirects=True
+                )
+            return self._client
+
+
+def _check_status(reply: httpx.Response) -> None:
+    status = reply.status_code
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        raise NotFound(f"{reply.url} does not exist on the server ({status})")
+    if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
+        raise _Passing(f"the server answered {status} {reply.reason_phrase}")
+    acceptable = {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NOT_MODIFIED}
+    if status not in {*acceptable, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}:
+        raise NetworkError(f"{reply.url}: the server answered {status} {reply.reason_phrase}")
+
+
+def _continues(reply: httpx.Response, have_bytes: int) -> bool:
+    """Whether the body begins where a partial file ends; if not, it must be the whole file.
+
+    Raises:
+        _Passing: it is neither.
+    """
+    if reply.status_code == HTTPStatus.OK:
+        return False
+    if reply.headers.get("Content-Range", "").startswith(f"bytes {have_bytes}-"):
+        return True
+    raise _Passing(f"the server answered {reply.status_code} to a request for the rest of the file")
+
+
+def _check_length(reply: httpx.Response, wanted: Wanted, have_bytes: int) -> None:
+    length = reply.headers.get("Content-Length", "")
+    if length.isdigit() and have_bytes + int(length) != wanted.size_bytes:
+        raise UntrustedError(
+            f"{wanted.url} has {have_bytes + int(length)} bytes, and {wanted.size_bytes} were expected"
+        )

@@ -1,0 +1,75 @@
+"""What was used of the archive, as a lock; and a lock in the archive's place."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from bootmatrix.model import Kernel, Lock, Package
+from bootmatrix.source.packages import newest_first
+
+
+def kernel_key(debian_arch: str, flavour: str, name: str) -> str:
+    """A kernel's name in a lock."""
+    return f"{debian_arch}/{flavour}/{name}"
+
+
+class Used:
+    """Collects what is used, from any thread."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._kernels: dict[str, Kernel] = {}
+        self._packages: dict[str, set[Package]] = defaultdict(set)
+
+    def add_kernel(self, key: str, kernel: Kernel) -> None:
+        """Note a kernel."""
+        with self._guard:
+            self._kernels[key] = kernel
+
+    def add_packages(self, debian_arch: str, packages: Iterable[Package]) -> None:
+        """Note packages."""
+        with self._guard:
+            self._packages[debian_arch].update(packages)
+
+    def lock(self) -> Lock:
+        """All of it, in an order that does not depend on the threads'."""
+        with self._guard:
+            return Lock(
+                kernels=dict(sorted(self._kernels.items())),
+                packages={arch: _by_name(packages) for arch, packages in sorted(self._packages.items())},
+            )
+
+
+def _by_name(packages: Iterable[Package]) -> dict[str, Package]:
+    """Packages by name; those that several suites gave in different versions by `name/suite`."""
+    names: dict[str, list[Package]] = defaultdict(list)
+    for package in newest_first(packages):
+        names[package.name].append(package)
+    keyed: dict[str, Package] = {}
+    for name, found in names.items():
+        for package in found:
+            keyed.setdefault(name if len(found) == 1 else f"{name}/{package.suite}", package)
+    return keyed
+
+
+class LockedPackages:
+    """A lock's packages of one architecture, as something to resolve dependencies in."""
+
+    def __init__(self, packages: Iterable[Package], suites: Sequence[str]) -> None:
+        order = {suite: number for number, suite in enumerate(suites)}
+        here = (package for package in newest_first(packages) if package.suite in order)
+        self._packages = sorted(here, key=lambda one: order[one.suite])
+
+    def named(self, name: str) -> list[Package]:
+        """Packages of this name, in the order of the suites."""
+        return [package for package in self._packages if package.name == name]
+
+    def providing(self, name: str) -> list[Package]:
+        """Packages that provide this name, in the order of the suites."""
+        return [one for one in self._packages if any(item.split(" ")[0] == name for item in one.provides)]
+
+    def names(self) -> Iterator[str]:
+        """All names there are."""
+        return (package.name for package in self._packages)

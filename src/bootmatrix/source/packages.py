@@ -1,0 +1,189 @@
+"""The archive's lists of packages (Packages files), cut down to what is used of them and kept so in the store."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import re
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO
+
+from debian.debian_support import Version
+from pydantic import TypeAdapter
+
+from bootmatrix.errors import NetworkError
+from bootmatrix.model import Package
+from bootmatrix.store import Store
+
+LIMIT_BYTES = 512 << 20
+"""The largest Packages files of Debian have 70 MB."""
+_FORMAT = 1
+_FIELD = re.compile(
+    rb"^(Package|Version|Architecture|Filename|Size|SHA256|Pre-Depends|Depends|Provides):[ \t]*(.*(?:\n[ \t].*)*)$",
+    re.MULTILINE,
+)
+_NEEDED = {
+    b"Package": re.compile(r"[a-z0-9][a-z0-9.+-]*"),
+    b"Version": re.compile(r"(\d+:)?[A-Za-z0-9.+~-]+"),
+    b"Architecture": re.compile(r"[a-z0-9-]+"),
+    b"Filename": re.compile(r".+"),
+    b"Size": re.compile(r"\d{1,12}"),
+    b"SHA256": re.compile(r"[0-9a-f]{64}"),
+}
+_KERNEL = re.compile(rb"^Package: linux-(?:image|binary|modules|base)-\d", re.MULTILINE)
+_PACKAGES = TypeAdapter(tuple[Package, ...])
+_SCHEMA = """
+create table packages (
+    id integer primary key, name text, version text, architecture text, filename text, size_bytes integer,
+    sha256 text, depends text, provides text);
+create table provides (name text, id integer);
+"""
+_COLUMNS = "p.name, p.version, p.architecture, p.filename, p.size_bytes, p.sha256, p.depends, p.provides"
+
+
+class Index:
+    """One suite's packages for one architecture. Not to be shared by threads; close it."""
+
+    def __init__(self, suite: str, path: Path) -> None:
+        self._suite = suite
+        self._database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def named(self, name: str) -> list[Package]:
+        """Packages of this name, newest first."""
+        return self._select("packages p where p.name = ?", name)
+
+    def providing(self, name: str) -> list[Package]:
+        """Packages that provide this name, in the order of their names, newest first."""
+        return self._select("provides v join packages p using (id) where v.name = ?", name)
+
+    def names(self) -> Iterator[str]:
+        """All names, of packages and of what they provide."""
+        for row in self._database.execute("select name from packages union select name from provides"):
+            yield row[0]
+
+    def _select(self, condition: str, name: str) -> list[Package]:
+        rows = self._database.execute(f"select {_COLUMNS} from {condition}", (name,))  # noqa: S608  (no input in it)
+        return newest_first(_package(row, self._suite) for row in rows)
+
+
+def newest_first(packages: Iterable[Package]) -> list[Package]:
+    """Packages in the order of their names, the newest version of each first."""
+    by_version = sorted(packages, key=lambda package: Version(package.version), reverse=True)
+    return sorted(by_version, key=lambda package: package.name)
+
+
+def open_index(file: Path, sha256: str, suite: str, store: Store) -> Index:
+    """The index of a compressed Packages file with this digest; made once and kept in the store.
+
+    Raises:
+        NetworkError: it is not what it should be.
+    """
+    with store.once("index", sha256):
+        known = store.memo("index", f"{_FORMAT} {sha256}")
+        digest = known.decode() if known else ""
+        if not digest or not store.has(digest):
+            digest = store.add_bytes(_database(_paragraphs(file)))
+            store.set_memo("index", f"{_FORMAT} {sha256}", digest.encode())
+        return Index(suite, store.verified(digest))
+
+
+def kernel_packages(sha256: str, suite: str, store: Store, file: Path | None = None) -> tuple[Package, ...] | None:
+    """The packages of kernels in a compressed Packages file with this digest; None if they are not known without it.
+
+    Raises:
+        NetworkError: it is not what it should be.
+    """
+    key = json.dumps([_FORMAT, sha256, suite])
+    with store.once("kernels", key):
+        known = store.memo("kernels", key)
+        if known is not None:
+            return _PACKAGES.validate_json(known)
+        if file is None:
+            return None
+        rows = (_row(paragraph) for paragraph in _paragraphs(file) if _KERNEL.search(paragraph))
+        packages = tuple(newest_first(_package(row, suite) for row in rows if row and "-dbg" not in row[0]))
+        store.set_memo("kernels", key, _PACKAGES.dump_json(packages))
+        return packages
+
+
+Row = tuple[str, str, str, str, int, str, str, str]
+
+
+def _paragraphs(file: Path) -> list[bytes]:
+    with file.open("rb") as compressed:
+        magic = compressed.read(6)
+        compressed.seek(0)
+        try:
+            text = _uncompressed(compressed, magic)
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            raise NetworkError(f"the archive's list of packages cannot be unpacked: {error}") from error
+    if len(text) > LIMIT_BYTES:
+        raise NetworkError(f"the archive's list of packages is larger than {LIMIT_BYTES} bytes, which it cannot be")
+    return text.split(b"\n\n")
+
+
+def _uncompressed(file: BinaryIO, magic: bytes) -> bytes:
+    if magic.startswith(b"\x1f\x8b"):
+        with gzip.open(file) as plain:
+            return plain.read(LIMIT_BYTES + 1)
+    with lzma.open(file) as plain:
+        return plain.read(LIMIT_BYTES + 1)
+
+
+def _row(paragraph: bytes) -> Row | None:
+    """The fields of one package; None for what cannot be downloaded."""
+    found = {name: b" ".join(value.split()).decode(errors="replace") for name, value in _FIELD.findall(paragraph)}
+    if not all(pattern.fullmatch(found.get(name, "")) for name, pattern in _NEEDED.items()):
+        return None
+    fixed = (found[b"Package"], found[b"Version"], found[b"Architecture"], found[b"Filename"])
+    depends = ", ".join(found[name] for name in (b"Pre-Depends", b"Depends") if name in found)
+    return (*fixed, int(found[b"Size"]), found[b"SHA256"], depends, found.get(b"Provides", ""))
+
+
+def _package(row: Row, suite: str) -> Package:
+    name, version, architecture, filename, size_bytes, sha256, depends, provides = row
+    return Package(
+        name=name,
+        version=version,
+        architecture=architecture,
+        suite=suite,
+        filename=filename,
+        size_bytes=size_bytes,
+        sha256=sha256,
+        depends=_items(depends),
+        provides=_items(provides),
+    )
+
+
+def _items(text: str) -> tuple[str, ...]:
+    return tuple(item for part in text.split(",") if (item := part.strip()))
+
+
+def _database(paragraphs: Iterable[bytes]) -> bytes:
+    """The rows as an SQLite file: a library of our own Python, and a lookup reads a few pages of it."""
+    rows = [row for row in map(_row, paragraphs) if row]
+    provided = [
+        (item.split(" ")[0].split("(")[0], number)
+        for number, row in enumerate(rows)
+        if row[7]
+        for item in _items(row[7])
+    ]
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(_SCHEMA)
+        database.executemany(
+            "insert into packages values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            ((number, *row) for number, row in enumerate(rows)),
+        )
+        database.executemany("insert into provides values (?, ?)", provided)
+        database.executescript("create index by_name on packages (name); create index by_provided on provides (name);")
+        database.commit()
+        return database.serialize()
