@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -59,7 +58,7 @@ KEYRING: Packages = {
     "pacman": "debian-archive-keyring",
     "apk": "debian-archive-keyring",
 }
-SETPRIV: Packages = {"apt": "util-linux", "apk": "setpriv"}
+SETPRIV: Packages = {**dict.fromkeys(INSTALLERS, "util-linux"), "apk": "setpriv"}
 
 
 @dataclass(frozen=True)
@@ -242,21 +241,19 @@ def probe_kvm(args: argparse.Namespace, profile: Profile) -> tuple[bool, str]:
 
 def install(packages: Packages) -> str:
     """The command that installs something here; where that is not known, Debian's name for it."""
-    manager = package_manager()
-    if manager in packages:
-        return f"{INSTALLERS[manager]} {packages[manager]}"
-    return f"Install what your system calls {packages['apt']}."
-
-
-@cache
-def package_manager() -> str:
-    """The host's, by os-release; empty if it is none that we know."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
-        return ""
-    likes = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
-    return next((MANAGERS[like] for like in likes if like in MANAGERS), "")
+        release = {}
+    return install_command(packages, f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split())
+
+
+def install_command(packages: Packages, likes: Iterable[str]) -> str:
+    """The command for a distribution, given by its name and those of its ancestors."""
+    manager = next((MANAGERS[like] for like in likes if like in MANAGERS), "")
+    if manager in packages:
+        return f"{INSTALLERS[manager]} {packages[manager]}"
+    return f"Install what your system calls {packages['apt']}."
 
 
 def show(findings: list[Finding]) -> None:

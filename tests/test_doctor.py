@@ -1,0 +1,183 @@
+"""`bootmatrix doctor`, a real one, on hosts that lack something."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.cli.doctor import GPGV, KEYRING, install_command
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = Path(sys.executable).with_name("bootmatrix")
+NOBODY_LISTENS = "http://127.0.0.1:9/debian"
+
+
+def doctor(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run it with an empty cache; there is nothing to try KVM with unless it is downloaded."""
+    return subprocess.run(
+        [PROGRAM, "doctor", *arguments],
+        cwd=folder,
+        env={**os.environ, "BOOTMATRIX_CACHE": str(folder / "cache"), "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def line(done: subprocess.CompletedProcess[str], name: str) -> str:
+    """The line of the table about something."""
+    (found,) = (row for row in done.stdout.splitlines() if row.split(maxsplit=1)[1:2] and name in row.split()[1:3])
+    return found
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """An archive's address, on this host."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/debian"
+        server.shutdown()
+
+
+def test_a_host_that_is_set_up_lacks_nothing(tmp_path: Path) -> None:
+    done = doctor(tmp_path, "--offline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Everything that is needed is here." in done.stdout
+    assert "not asked" in line(done, "archive")
+    assert not (tmp_path / "cache/blobs").exists() or not list((tmp_path / "cache/blobs").rglob("*.*"))
+
+
+def test_without_an_emulator(tmp_path: Path) -> None:
+    path = tmp_path / "bin"
+    path.mkdir()
+    for name in ("gpgv", "setpriv", "qemu-system-x86_64", "qemu-system-ppc64", "qemu-system-aarch64"):
+        (path / name).symlink_to(shutil.which(name) or "")
+    done = doctor(tmp_path, "--offline", PATH=str(path))
+    assert done.returncode == 3
+    assert line(done, "qemu-system-arm").startswith("lacking")
+    assert line(done, "qemu-system-ppc64").startswith("ok")
+    (advice,) = (row for row in done.stdout.splitlines() if row.startswith("qemu-system-arm:"))
+    assert "nstall" in advice
+
+
+def test_without_a_program_of_the_system(tmp_path: Path) -> None:
+    path = tmp_path / "bin"
+    path.mkdir()
+    done = doctor(tmp_path, "--offline", PATH=str(path))
+    assert done.returncode == 3
+    assert line(done, "gpgv").startswith("lacking")
+    assert line(done, "setpriv").startswith("lacking")
+
+
+def test_with_an_emulator_that_is_too_old(tmp_path: Path) -> None:
+    (tmp_path / "arch").mkdir()
+    text = (ROOT / "arch/ppc64le.yml").read_text(encoding="utf-8")
+    (tmp_path / "arch/ppc64le.yml").write_text(text.replace('min_qemu: "7.0"', 'min_qemu: "99.1"'), encoding="utf-8")
+    done = doctor(tmp_path, "--offline")
+    assert done.returncode == 3
+    assert line(done, "qemu-system-ppc64").startswith("lacking")
+    assert "99.1 or later" in line(done, "qemu-system-ppc64")
+
+
+def test_with_a_broken_emulator(tmp_path: Path) -> None:
+    path = tmp_path / "bin"
+    path.mkdir()
+    broken = path / "qemu-system-ppc64"
+    broken.write_text("#!/bin/sh\necho no library; exit 127\n", encoding="utf-8")
+    broken.chmod(0o755)
+    done = doctor(tmp_path, "--offline", PATH=f"{path}:{os.environ['PATH']}")
+    assert done.returncode == 3
+    assert "127" in line(done, "qemu-system-ppc64")
+
+
+def test_without_the_archives_keys(tmp_path: Path) -> None:
+    done = doctor(tmp_path, "--offline", BOOTMATRIX_KEYRING=str(tmp_path / "none.gpg"))
+    assert done.returncode == 3
+    assert line(done, "keys").startswith("lacking")
+
+
+def test_with_a_cache_that_has_no_room(tmp_path: Path) -> None:
+    """/proc is a file system without any."""
+    done = doctor(tmp_path, "--offline", "--cache", "/proc/bootmatrix")
+    assert done.returncode == 3
+    assert line(done, "cache").startswith("lacking")
+
+
+def test_an_archive_that_answers(tmp_path: Path) -> None:
+    suite = tmp_path / "www/debian/dists"
+    for name in ("bullseye", "bookworm", "trixie", "sid"):
+        (suite / name).mkdir(parents=True)
+        (suite / name / "InRelease").write_text("x", encoding="ascii")
+    with serving(tmp_path / "www") as address:
+        done = doctor(tmp_path, "--archive", address)
+    assert line(done, "archive").startswith("ok")
+    assert address in line(done, "archive")
+    assert done.returncode == 0, done.stdout
+
+
+def test_an_archive_that_has_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path) as address:
+        done = doctor(tmp_path, "--archive", address)
+    assert done.returncode == 3
+    assert "404" in line(done, "archive")
+
+
+def test_an_archive_that_does_not_answer(tmp_path: Path) -> None:
+    done = doctor(tmp_path, BOOTMATRIX_ARCHIVE=NOBODY_LISTENS)
+    assert done.returncode == 3
+    assert line(done, "archive").startswith("lacking")
+    assert "Traceback" not in done.stderr
+
+
+def test_kvm_is_not_believed_without_a_guest(tmp_path: Path) -> None:
+    """The device may open and be of no use: with nothing to boot, nothing is claimed."""
+    done = doctor(tmp_path, "--offline")
+    assert "boots a guest" not in line(done, "KVM")
+
+
+@pytest.mark.boots
+def test_kvm_is_tried_with_a_guest(tmp_path: Path) -> None:
+    done = subprocess.run([PROGRAM, "doctor"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    found = line(done, "KVM")
+    assert done.returncode == 0, done.stdout + done.stderr
+    if Path("/dev/kvm").exists() and os.access("/dev/kvm", os.R_OK | os.W_OK):
+        assert "boots a guest" in found or "boots no guest" in found
+    else:
+        assert "/dev/kvm" in found
+
+
+@pytest.mark.parametrize(
+    ("likes", "command"),
+    [
+        (["debian"], "sudo apt-get install --no-install-recommends gpgv"),
+        (["linuxmint", "ubuntu", "debian"], "sudo apt-get install --no-install-recommends gpgv"),
+        (["rocky", "rhel", "centos", "fedora"], "sudo dnf install gnupg2"),
+        (["opensuse-tumbleweed", "opensuse", "suse"], "sudo zypper install gpg2"),
+        (["arch"], "sudo pacman -S gnupg"),
+        (["alpine"], "sudo apk add gpgv"),
+        (["plan9"], "Install what your system calls gpgv."),
+    ],
+)
+def test_the_command_is_that_of_the_distribution(likes: list[str], command: str) -> None:
+    assert install_command(GPGV, likes) == command
+
+
+def test_a_package_that_a_distribution_lacks_is_described() -> None:
+    assert install_command(KEYRING, ["suse"]) == "Install what your system calls debian-archive-keyring."
