@@ -95,10 +95,10 @@ class Conversation:
             return
         for candidate in dict.fromkeys((whole, line)):
             found = MESSAGE.search(candidate) if self._noisy else MESSAGE.fullmatch(candidate)
-            message = found and self._verify(found, at_s)
-            if message:
-                yield message
-                return
+            if found and self._is_authentic(found):
+                if int(found[1]) > self._last:
+                    yield self._accept(found, at_s)
+                return  # init says everything twice on a console, so that one of the two comes through
         self._other(whole)
 
     def _mend(self, line: bytes) -> bytes | None:
@@ -113,21 +113,21 @@ class Conversation:
         self._torn = (self._torn + line[: intruder.start()])[-MAX_LINE_BYTES:]
         return None
 
-    def _verify(self, found: re.Match[bytes], at_s: float) -> GuestMessage | None:
-        sequence, mac, text = int(found[1]), found[2].decode("ascii"), found[3].decode("ascii")
-        if not self.greeted or not hmac.compare_digest(sign(self._nonce, sequence, text), mac):
-            return None
-        if sequence <= self._last:
-            return None  # heard before: somebody repeats it
+    def _is_authentic(self, found: re.Match[bytes]) -> bool:
+        expected = sign(self._nonce, int(found[1]), found[3].decode("ascii"))
+        return self.greeted and hmac.compare_digest(expected.encode("ascii"), found[2])
+
+    def _accept(self, found: re.Match[bytes], at_s: float) -> GuestMessage:
+        sequence = int(found[1])
+        kind, *words = found[3].decode("ascii").split(" ")
         self._check_sequence(sequence)
-        kind, *words = text.split(" ")
         self._check_end(kind, words)
         self._digest.update(found[0] + b"\n")
         self._last = sequence
         self._count += 1
         if self._count > MAX_MESSAGES:
             self._flood(f"more than {MAX_MESSAGES} messages")
-        return GuestMessage(kind=kind, words=tuple(words), at_s=at_s)
+        return GuestMessage(kind=kind, words=tuple(words), at_s=at_s, sequence=sequence)
 
     def _check_sequence(self, sequence: int) -> None:
         if self.ended:

@@ -11,11 +11,15 @@ Phase = Literal["boot", "onboot", "services", "checks", "shutdown"]
 
 
 class GuestMessage(Model):
-    """One authentic message of the guest's init: its kind, its words, and when it came, in seconds after the start."""
+    """One authentic message of the guest's init: its kind, its words, and when it came, in seconds after the start.
+
+    `sequence` is its number: they count from 1 without gaps.
+    """
 
     kind: str
     words: tuple[str, ...]
     at_s: float
+    sequence: int = 0
 
 
 class QmpEvent(Model):

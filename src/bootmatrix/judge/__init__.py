@@ -1,0 +1,5 @@
+"""What was seen of a boot, judged."""
+
+from bootmatrix.judge.verdict import judge
+
+__all__ = ["judge"]

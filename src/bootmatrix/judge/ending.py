@@ -1,0 +1,92 @@
+"""How a boot came to its end: QEMU, its events, and our limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bootmatrix.judge.complaint import Complaint, piece
+from bootmatrix.judge.transcript import last_lines
+from bootmatrix.model import Evidence, Machine, Outcome, QmpEvent, Verdict
+
+WAY_OUT = {"poweroff": "guest-shutdown", "reboot": "guest-reset"}
+"""Reason of QEMU's SHUTDOWN event (qapi/run-state.json) for each way in which a machine leaves."""
+UNWANTED = ("GUEST_CRASHLOADED", "WATCHDOG", "INTERNAL_ERROR", "MEMORY_FAILURE")
+
+
+def panic_events(outcome: Outcome) -> Iterator[Complaint]:
+    """Complaints for a panic that the console need not have shown."""
+    for event in outcome.events:
+        if event.name == "GUEST_PANICKED":
+            yield Complaint(Verdict.PANIC, "kernel panic, as the guest told its machine", (_seen(event),))
+    if outcome.limit == "panic":
+        yield Complaint(Verdict.PANIC, "kernel panic; the guest did not leave by itself")
+
+
+def host_faults(outcome: Outcome, machine: Machine) -> Iterator[Complaint]:
+    """Complaints for what is not the guest's fault."""
+    stderr = tuple(piece("qemu", line) for line in outcome.stderr.strip().splitlines()[-5:])
+    if outcome.ended_by == "user":
+        yield Complaint(Verdict.INFRA_ERROR, "interrupted")
+    elif outcome.ended_by == "error" or outcome.host_error:
+        reason = " ".join(outcome.host_error.split()) or "QEMU ended, and it is not known why"
+        yield Complaint(Verdict.INFRA_ERROR, reason, stderr, f"Does {machine.qemu} run by hand, with this command?")
+    elif outcome.exit_status is None:
+        yield Complaint(Verdict.INFRA_ERROR, "QEMU never started", stderr)
+    elif outcome.ended_by == "guest" and outcome.exit_status != 0:
+        reason = f"QEMU ended with status {outcome.exit_status}, after its guest had left"
+        yield Complaint(Verdict.INFRA_ERROR, reason, stderr)
+
+
+def limits(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
+    """Complaints for a guest that we had to stop."""
+    if outcome.ended_by != "host" or outcome.limit == "panic":
+        return
+    phase = outcome.limit_phase or "boot"
+    stopped = piece("clock", f"stopped after {outcome.wall_s:.1f} s, in phase {phase}")
+    evidence = (stopped, *last_lines(transcript))
+    if outcome.limit == "silence":
+        heard = max([0.0, *(message.at_s for message in outcome.messages)])
+        reason = f"the guest hangs in phase {phase}: nothing came from it any more"
+        advice = f"Its last message came after {heard:.1f} s. The console shows how far it got."
+        yield Complaint(Verdict.HANG, reason, evidence, advice)
+    elif outcome.limit == "flood":
+        yield Complaint(Verdict.FAIL, f"the guest floods its result channel: {outcome.result_fault}", evidence)
+    else:
+        reason = f"the guest did not finish phase {phase} in time"
+        advice = f"If it only needs longer, raise {phase} under timeouts in the matrix."
+        if phase == "checks":
+            advice = "The check's own limit did not end it, so the guest is very slow or its init is stuck."
+        yield Complaint(Verdict.TIMEOUT, reason, evidence, advice)
+
+
+def way_out(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[Complaint]:
+    """Complaints for a guest that left in another way than a sound one leaves this machine."""
+    expected = WAY_OUT[machine.exit]
+    left = [event for event in outcome.events if event.name == "SHUTDOWN" and event.data.get("guest") is True]
+    reasons = [str(event.data.get("reason")) for event in left]
+    if reasons != [expected]:
+        found = ", ".join(reasons) or "nothing of the kind"
+        yield Complaint(
+            Verdict.FAIL,
+            f"the guest did not leave as it should: expected {expected}, found {found}",
+            (*(_seen(event) for event in left), *last_lines(transcript)),
+        )
+    for event in outcome.events:
+        if event.name in UNWANTED:
+            yield Complaint(Verdict.FAIL, f"QEMU reported {event.name}", (_seen(event),))
+
+
+def channel_faults(outcome: Outcome, machine: Machine) -> Iterator[Complaint]:
+    """Complaints for a result channel that cannot be trusted."""
+    if outcome.result_fault:
+        reason = f"the result cannot be trusted: {outcome.result_fault}"
+        yield Complaint(Verdict.FAIL, reason, (piece("result", outcome.result_fault),))
+    # On a console anything may stand between messages; a port of its own is init's alone.
+    if outcome.rejected and machine.result != "console":
+        reason = f"{outcome.rejected} lines on the result channel do not come from init"
+        yield Complaint(Verdict.FAIL, reason, (piece("result", reason),))
+
+
+def _seen(event: QmpEvent) -> Evidence:
+    details = ", ".join(f"{key}={value}" for key, value in sorted(event.data.items()))
+    return piece("qmp", f"{event.name} after {event.at_s:.1f} s" + (f": {details}" if details else ""))

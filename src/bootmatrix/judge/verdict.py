@@ -1,0 +1,70 @@
+"""From everything that was seen to a verdict. Pure, so that it can be reached again from a saved run.
+
+A pass is what remains when there is nothing to complain of; all the rest of this package looks for complaints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bootmatrix.judge import account, ending
+from bootmatrix.judge import transcript as console
+from bootmatrix.judge.complaint import GRAVITY, Complaint, piece
+from bootmatrix.judge.tapresults import read_tap
+from bootmatrix.model import Bootable, Evidence, Judgement, Machine, Outcome, SubResult, Verdict
+
+MAX_EVIDENCE = 60
+MAX_OTHERS = 10
+MAX_REASON = 400
+
+
+def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Judgement:
+    """The verdict on a boot, with what it rests on."""
+    tap = list(read_tap(outcome.messages))
+    complaints = [*_complaints(outcome, machine, bootable, transcript), *(one for _, found in tap for one in found)]
+    subresults = (*account.subresults(outcome, bootable), *(one for found, _ in tap for one in found))
+    if not complaints:
+        return _passed(outcome, subresults)
+    complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
+    first, *others = complaints
+    return Judgement(
+        verdict=first.verdict,
+        reason=" ".join(first.reason.split())[:MAX_REASON],
+        evidence=_evidence(first, others),
+        subresults=subresults,
+        advice=first.advice,
+    )
+
+
+def _complaints(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Iterator[Complaint]:
+    """All that stands in the way of a pass; of one verdict, what explains most comes first."""
+    yield from console.panics(transcript)
+    yield from ending.panic_events(outcome)
+    yield from ending.host_faults(outcome, machine)
+    yield from account.reported_faults(outcome, bootable, transcript)
+    yield from ending.limits(outcome, transcript)
+    yield from console.troubles(transcript)
+    yield from ending.channel_faults(outcome, machine)
+    yield from account.missing(outcome, bootable, transcript)
+    yield from ending.way_out(outcome, machine, transcript)
+
+
+def _evidence(first: Complaint, others: list[Complaint]) -> tuple[Evidence, ...]:
+    """The first complaint's own evidence, then what else was found, without its details."""
+    further = [piece("result", f"also: {other.reason}") for other in others[:MAX_OTHERS]]
+    return (*first.evidence, *further)[:MAX_EVIDENCE]
+
+
+def _passed(outcome: Outcome, subresults: tuple[SubResult, ...]) -> Judgement:
+    count = len([one for one in subresults if one.verdict is Verdict.PASS])
+    evidence = (
+        piece("result", f"{len(outcome.messages)} messages, complete and signed; the last: {_last(outcome)}"),
+        *(piece("qmp", f"SHUTDOWN: {event.data.get('reason')}") for event in outcome.events if event.data.get("guest")),
+        piece("qemu", f"exited with status {outcome.exit_status}"),
+    )
+    reason = f"{count} of {len(subresults)} results passed, and the guest left as it should"
+    return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults)
+
+
+def _last(outcome: Outcome) -> str:
+    return account.words_of(outcome.messages[-1])
