@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bootmatrix.errors import HostError, InfraError, NetworkError, Offline, StaleMirror, UntrustedError
+from bootmatrix.errors import InfraError, NetworkError, Offline, StaleMirror, UntrustedError
 from bootmatrix.observe import Observer
 from bootmatrix.source.download import Downloader, NotFound, Reply, Wanted
 from bootmatrix.source.release import LIMIT_BYTES, IndexFile, Release, verified_release
@@ -130,23 +130,27 @@ class Suites:
 
     def _current(self, suite: str) -> Release:
         kept = self._kept(suite)
-        fresh = (
-            kept is not None and 0 <= time.time() - kept.at < self._settings.max_age_s and not self._settings.refresh
-        )
-        if kept is None:
-            kept = self._ask(suite, None)
-        elif not fresh and not self._settings.offline:
-            kept = self._renewed(suite, kept)
-        release = verified_release(kept.data, self._settings.keyring, self._store)
+        if kept and (self._settings.offline or self._is_fresh(kept)):
+            try:
+                return self._trusted(suite, kept.data)
+            except InfraError:  # its time may be over, or the keys may be others now
+                if self._settings.offline:
+                    raise
+        kept = self._renewed(suite, kept) if kept else self._ask(suite, None)
+        return self._trusted(suite, kept.data)
+
+    def _trusted(self, suite: str, data: bytes) -> Release:
+        release = verified_release(data, self._settings.keyring, self._store)
         release.check(suite, self._settings.checks_valid_until)
         return release
+
+    def _is_fresh(self, kept: _Kept) -> bool:
+        return not self._settings.refresh and 0 <= time.time() - kept.at < self._settings.max_age_s
 
     def _renewed(self, suite: str, kept: _Kept) -> _Kept:
         """A newer InRelease; the one that is kept if the archive does not answer."""
         try:
             return self._ask(suite, kept)
-        except HostError:
-            raise
         except NetworkError as error:
             if kept.at == 0:  # known to be outdated
                 raise
@@ -169,8 +173,8 @@ class Suites:
             ) from error
         if reply is None:
             reply = kept.reply if kept else Reply(b"")
-        # Nothing is kept that is not signed: a log-in page would else stay for a day.
-        verified_release(reply.body, self._settings.keyring, self._store)
+        # Nothing is kept that cannot be trusted: a log-in page would else stay for a day.
+        self._trusted(suite, reply.body)
         return self._keep(suite, reply, time.time())
 
     def _key(self, suite: str) -> str:
