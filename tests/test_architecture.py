@@ -48,6 +48,9 @@ def module_name(file: Path) -> str:
     return ".".join(names[:-1] if names[-1] == "__init__" else names)
 
 
+NAMES = {module_name(file) for file in MODULES}
+
+
 def layer(name: str) -> int:
     return next(index for index, parts in enumerate(LAYERS) if part(name) in parts)
 
@@ -58,11 +61,9 @@ def imports(code: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "bootmatrix")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bootmatrix":
-            if node.module == "bootmatrix":
-                names = [alias.name for alias in node.names]
-                yield from ("bootmatrix" if name.startswith("__") else f"bootmatrix.{name}" for name in names)
-            else:
-                yield str(node.module)
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in NAMES else str(node.module)
         elif isinstance(node, ast.ImportFrom) and node.level:
             raise AssertionError("relative imports hide where they go")
 
