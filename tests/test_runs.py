@@ -15,7 +15,7 @@ import pytest
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import Verdict
-from bootmatrix.runs import RunWriter, describe_host, load_run, read_console, write_whole
+from bootmatrix.runs import RunWriter, describe_host, load_run, read_console, rejudge, write_whole
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 
 WRITER = """
@@ -157,6 +157,24 @@ def test_a_record_cannot_point_outside_its_run(tmp_path: Path) -> None:
     console.symlink_to(tmp_path / "secret")
     with pytest.raises(InputError, match="is missing"):
         read_console(folder, run.records[0])
+
+
+def test_verdicts_are_reached_again_from_what_was_recorded(tmp_path: Path) -> None:
+    _, folder = write_run(tmp_path, mixed_records())
+    again = {record.cell.id: judgement for record, judgement in rejudge(load_run(folder), folder)}
+    assert again["influxdb/aarch64/7.2"].verdict is Verdict.PANIC
+    never_booted = {"influxdb/ppc64le/6.12", "influxdb/ppc64le/7.2", "influxdb/armv7/5.10"}
+    assert again.keys() == {record.cell.id for record in mixed_records()} - never_booted
+    (folder / "cells/influxdb/aarch64/virt/7.2/console.log").write_text("nothing of interest\n")
+    changed = {record.cell.id: judgement for record, judgement in rejudge(load_run(folder), folder)}
+    assert changed["influxdb/aarch64/7.2"].verdict is not Verdict.PANIC
+
+
+def test_a_cell_without_its_console_is_not_judged_again(tmp_path: Path) -> None:
+    run, folder = write_run(tmp_path, green_records())
+    (folder / "cells/influxdb/x86_64/pc/6.1/console.log").unlink()
+    with pytest.raises(InputError, match=r"the console of influxdb/x86_64/6\.1 is missing"):
+        list(rejudge(run, folder))
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
