@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import tempfile
 import time
@@ -31,6 +32,18 @@ class Ready:
     bootable: Bootable
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One boot in seconds: the wall clock's, the CPU's of all processes, and the wall clock's of QEMU alone.
+
+    CPU time tells on a busy host, where the wall clock says little.
+    """
+
+    wall_s: float
+    cpu_s: float
+    qemu_s: float
+
+
 class BenchmarkError(Exception):
     """A guest that did not come to its proper end: its time would say nothing."""
 
@@ -54,19 +67,20 @@ def make_ready(cell: Cell, bench: Bench) -> Ready:
     return Ready(cell, bench.machine(cell), prepare(cell, bench).bootable)
 
 
-def through_bootmatrix_s(ready: Ready, bench: Bench) -> float:
-    """Seconds of a whole cell: everything looked up and verified in the cache, booted, judged."""
+def through_bootmatrix(ready: Ready, bench: Bench) -> Sample:
+    """A whole cell: everything looked up and verified in the cache, booted, judged."""
+    cpu_s = _cpu_s()
     with tempfile.TemporaryDirectory() as folder:
         record = anyio.run(run_cell, ready.cell, bench, Path(folder))
-    if record.verdict is not Verdict.PASS:
+    if record.verdict is not Verdict.PASS or record.outcome is None:
         raise BenchmarkError(f"{ready.cell.id}: {record.verdict}: {record.judgement.reason}")
-    return record.wall_s
+    return Sample(record.wall_s, _cpu_s() - cpu_s, record.outcome.wall_s)
 
 
-def bare_s(ready: Ready) -> float:
-    """Seconds of the same kernel, initrd and machine in QEMU by itself; the guest's init waits for nobody."""
+def bare(ready: Ready) -> Sample:
+    """The same kernel, initrd and machine in QEMU by itself; the guest's init waits for nobody."""
     line = by_hand(ready.machine, ready.bootable)
-    started = time.monotonic()
+    started, cpu_s = time.monotonic(), _cpu_s()
     done = subprocess.run(
         line.arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=BARE_LIMIT_S, check=False
     )
@@ -74,7 +88,15 @@ def bare_s(ready: Ready) -> float:
     if b"end pass" not in done.stdout:
         tail = done.stdout[-400:].decode("utf-8", "replace")
         raise BenchmarkError(f"{ready.cell.id} by hand did not end with a pass (QEMU: {done.returncode}): …{tail}")
-    return wall_s
+    return Sample(wall_s, _cpu_s() - cpu_s, wall_s)
+
+
+def _cpu_s() -> float:
+    """CPU time of this process and of its children that have ended."""
+    return sum(
+        used.ru_utime + used.ru_stime
+        for used in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    )
 
 
 def _arguments(args: argparse.Namespace, files: Sequence[str], arch: str, kernel: str) -> argparse.Namespace:
