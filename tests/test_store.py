@@ -1,0 +1,251 @@
+"""The store: whole or not at all, whoever is killed, and whatever the disk does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.errors import HostError, UntrustedError
+from bootmatrix.store import PARTIAL_MAX_AGE_S, Store, default_cache
+from small_disk import run_on_small_disk
+
+ABC = hashlib.sha256(b"abc").hexdigest()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "cache")
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_file_is_found_by_its_digest(store: Store) -> None:
+    assert store.add_bytes(b"abc") == ABC
+    assert store.has(ABC)
+    assert store.verified(ABC).read_bytes() == b"abc"
+    assert files_of(store.folder) == {f"blobs/sha256/{ABC[:2]}/{ABC}"}
+
+
+def test_a_writer_tells_its_place_and_commits_once_whole(store: Store) -> None:
+    with store.writer() as writer:
+        writer.write(b"a")
+        assert writer.tell() == 1
+        writer.write(memoryview(b"bc"))
+        assert not store.has(ABC)
+        assert writer.commit(ABC) == ABC
+    assert files_of(store.folder) == {f"blobs/sha256/{ABC[:2]}/{ABC}"}
+
+
+def test_a_wrong_digest_leaves_nothing(store: Store) -> None:
+    with pytest.raises(UntrustedError, match="was expected"), store.writer() as writer:
+        writer.write(b"abd")
+        writer.commit(ABC)
+    assert files_of(store.folder) == set()
+
+
+def test_a_writer_that_gives_up_leaves_nothing(store: Store) -> None:
+    with pytest.raises(RuntimeError, match="changed my mind"), store.writer() as writer:
+        writer.write(b"abc")
+        raise RuntimeError("changed my mind")
+    assert files_of(store.folder) == set()
+
+
+def test_errors_of_the_callers_own_are_not_called_the_caches(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError), store.once("a", "b"), store.writer():
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there").mkdir()
+
+
+def damage(path: Path) -> None:
+    """Change a file's content, and neither its size nor its times, as a bad disk does."""
+    times = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_damaged_file_is_found_out_and_removed(store: Store) -> None:
+    store.add_bytes(b"abc")
+    damage(store.blob(ABC))
+    with pytest.raises(UntrustedError, match="damaged"):
+        Store(store.folder).verified(ABC)
+    assert not store.has(ABC)
+    store.add_bytes(b"abc")
+    assert store.verified(ABC).read_bytes() == b"abc"
+
+
+def test_a_file_changed_within_the_process_is_checked_again(store: Store) -> None:
+    store.add_bytes(b"abc")
+    store.verified(ABC)
+    store.blob(ABC).unlink()
+    store.blob(ABC).write_bytes(b"xyz")
+    with pytest.raises(UntrustedError, match="damaged"):
+        store.verified(ABC)
+
+
+def test_a_missing_file_is_an_error_that_says_what_to_do(store: Store) -> None:
+    with pytest.raises(UntrustedError, match="Run again"):
+        store.verified(ABC)
+
+
+def test_records(store: Store) -> None:
+    assert store.memo("image", "key") is None
+    store.set_memo("image", "key", b"one\ntwo")
+    store.set_memo("other", "key", b"")
+    assert store.memo("image", "key") == b"one\ntwo"
+    assert store.memo("other", "key") == b""
+    store.set_memo("image", "key", b"three")
+    assert Store(store.folder).memo("image", "key") == b"three"
+
+
+@pytest.mark.parametrize("change", [damage, lambda path: path.write_bytes(b""), lambda path: os.truncate(path, 70)])
+def test_a_damaged_record_counts_as_none(store: Store, change: object) -> None:
+    store.set_memo("image", "key", b"a record of some length")
+    (path,) = (store.folder / "memo/image").iterdir()
+    assert callable(change)
+    change(path)
+    assert store.memo("image", "key") is None
+    assert not path.exists()
+
+
+def test_kinds_are_no_paths(store: Store) -> None:
+    with pytest.raises(ValueError, match="no name"):
+        store.memo("../blobs", "key")
+
+
+def test_one_thread_at_a_time(store: Store) -> None:
+    inside, most, guard = 0, 0, threading.Lock()
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(30):
+            with store.once("image", "key"):
+                with guard:
+                    inside += 1
+                    most = max(most, inside)
+                time.sleep(0.0005)
+                with guard:
+                    inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert files_of(store.folder) == set()
+
+
+COUNTER = """
+import sys
+from pathlib import Path
+from bootmatrix.store import Store
+store = Store(Path(sys.argv[1]))
+for _ in range(200):
+    with store.once("count", "er"):
+        number = int(store.memo("count", "er") or b"0")
+        store.set_memo("count", "er", str(number + 1).encode())
+"""
+
+
+def test_one_process_at_a_time(store: Store) -> None:
+    processes = [subprocess.Popen([sys.executable, "-c", COUNTER, str(store.folder)]) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert store.memo("count", "er") == b"600"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from bootmatrix.store import Store
+store = Store(Path(sys.argv[1]))
+with store.once("image", "key"), store.writer() as writer:
+    writer.write(b"x" * (1 << 20))
+    print("holding", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_holds_nothing_and_leaves_nothing(store: Store) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(store.folder)], stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"holding\n"
+        living = Store(store.folder)
+        assert len(list((store.folder / "temp").iterdir())) == 1, "a living process's file was taken from it"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    started = time.monotonic()
+    with living.once("image", "key"):
+        assert time.monotonic() - started < 5
+    assert len(list((store.folder / "temp").iterdir())) == 1
+    Store(store.folder)
+    assert files_of(store.folder) == set()
+
+
+def test_downloads_that_nobody_took_up_are_removed(store: Store) -> None:
+    old, young = store.partial("a" * 64), store.partial("b" * 64)
+    for path in (old, young):
+        path.write_bytes(b"part")
+    long_ago_s = time.time() - PARTIAL_MAX_AGE_S - 60
+    os.utime(old, (long_ago_s, long_ago_s))
+    Store(store.folder)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+FILLER = """
+import sys
+from pathlib import Path
+from bootmatrix.errors import HostError
+from bootmatrix.store import Store
+folder = Path(sys.argv[1])
+store = Store(folder)
+kept = store.add_bytes(b"small")
+for attempt in (
+    lambda: store.add_bytes(b"x" * (1 << 20)),
+    lambda: store.add_bytes(b"x" * 300_000),
+    lambda: store.set_memo("image", "key", b"x" * (1 << 20)),
+):
+    try:
+        attempt()
+    except HostError as error:
+        print(error)
+print(store.verified(kept).read_bytes())
+print(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
+    f"blobs/sha256/{kept[:2]}/{kept}"])
+"""
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    result = run_on_small_disk(tmp_path, 256, FILLER)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.startswith("no space left for the cache in") for line in lines[0:6:2]] == [True, True, True]
+    assert "BOOTMATRIX_CACHE" in lines[1]
+    assert lines[6:] == ["b'small'", "True"]
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_cache_that_cannot_be_made(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(HostError, match="BOOTMATRIX_CACHE"):
+        Store(tmp_path / name)
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("BOOTMATRIX_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert default_cache() == tmp_path / ".cache/bootmatrix"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache() == tmp_path / "xdg/bootmatrix"
+    monkeypatch.setenv("BOOTMATRIX_CACHE", "~/own")
+    assert default_cache() == tmp_path / "own"
