@@ -256,6 +256,20 @@ def test_the_terminal_gets_the_table_and_each_reason() -> None:
     assert re.search(r"armv7/raspi2b +· +· +· +◷ timeout +9 min 00 s", text)
 
 
+def test_a_run_of_nothing_has_no_table() -> None:
+    text = printed(make_run([], interrupted=True))
+    assert "No cell was run, and interrupted" in text
+    assert "spec" not in text
+
+
+def test_a_phase_has_the_same_colour_in_every_cell() -> None:
+    record = make_record(make_cell("x86_64"))
+    short = record.model_copy(update={"phases": record.phases[3:5]})
+    colours = {phase.name: phase.colour for phase in view_cell(record, b"").phases}
+    assert len(set(colours.values())) == len(colours)
+    assert {phase.name: phase.colour for phase in view_cell(short, b"").phases}.items() <= colours.items()
+
+
 def test_the_terminal_gets_no_markup_or_escapes_of_the_guest() -> None:
     text = printed(
         make_run([make_record(make_cell("x86_64"), Verdict.FAIL, "[bold]x[/] [link=http://y]z \x1b[2J\x07")])

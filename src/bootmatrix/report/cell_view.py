@@ -14,6 +14,8 @@ from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.report.order import cell_time, duration, remark, size
 from bootmatrix.runs import CELLS_FOLDER
 
+PHASES = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown")
+"""Phases that have a colour of their own, the same one in every cell."""
 FEW_SUBRESULTS = 12
 """A list of passes up to this long stands open."""
 
@@ -30,9 +32,10 @@ class EvidenceView:
 
 @dataclass(frozen=True)
 class PhaseView:
-    """A phase; `start` and `width` are percent of a bar."""
+    """A phase; `start` and `width` are percent of a bar, `colour` is a number."""
 
     name: str
+    colour: int
     time: str
     start: float
     width: float
@@ -178,7 +181,8 @@ def _phases(record: Record) -> Iterable[PhaseView]:
     start = 0.0
     for phase, width in zip(record.phases, widths, strict=True):
         part = 100 * width / sum(widths)
-        yield PhaseView(harmless(phase.name), duration(phase.seconds), round(start, 3), round(part, 3))
+        colour = PHASES.index(phase.name) if phase.name in PHASES else len(PHASES)
+        yield PhaseView(harmless(phase.name), colour, duration(phase.seconds), round(start, 3), round(part, 3))
         start += part
 
 

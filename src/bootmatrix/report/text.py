@@ -29,7 +29,8 @@ STYLES = {
 def summary(run: Run) -> RenderableType:
     """The table spec × arch × kernel, a line for each cell that did not pass, and what it all comes to."""
     reasons = [_reason(record) for record in _noteworthy(run)]
-    return Group(_table(run), *reasons, *_unfinished(run), Text(), _total(run))
+    table = [_table(run)] if run.records else []
+    return Group(*table, *reasons, *_unfinished(run), Text(), _total(run))
 
 
 def verdict_text(record: Record) -> Text:
