@@ -23,8 +23,10 @@ State = Literal["ok", "lacking", "note"]
 DISK_MIB = 3072
 """A full cache of the shipped matrices takes 1 to 2 GiB (packages, kernels, initrds); the rest is for runs."""
 ARCHIVE_LIMIT_S = 15.0
-KVM_LIMIT_S = 60.0
-"""A guest under working KVM is up in about a second; one that is not after a minute never will be."""
+KVM_LIMIT_S = 20.0
+"""A guest under working KVM is up in about a second; one that is not after this time never will be."""
+MAX_REASON = 240
+"""Characters of the reason for which KVM boots nothing: what QEMU prints as it dies may be long."""
 KVM = Path("/dev/kvm")
 PROBE_KERNEL = "6.1"
 """Kernel of the guest that KVM is tried with, where the profile has it: the one most likely to be in the cache."""
@@ -214,11 +216,14 @@ def kvm(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
         return Finding("note", "KVM", f"not checked: no profile is for {platform.machine()}", slow)
     try:
         boots, reason = probe_kvm(args, own)
-    except BootmatrixError as error:
-        return Finding("note", "KVM", f"not checked: there is no guest to try it with: {error.message}", slow)
+    except (BootmatrixError, OSError) as error:
+        return Finding(
+            "note", "KVM", f"not checked, as there is no guest to try it with: {str(error).splitlines()[0]}", slow
+        )
     if boots:
-        return Finding("ok", "KVM", f"boots a guest: {reason}")
-    return Finding("note", "KVM", f"boots no guest: {reason}", slow)
+        return Finding("ok", "KVM", reason)
+    shown = reason if len(reason) <= MAX_REASON else reason[:MAX_REASON] + "…"
+    return Finding("note", "KVM", shown, slow)
 
 
 def probe_kvm(args: argparse.Namespace, profile: Profile) -> tuple[bool, str]:
