@@ -114,7 +114,7 @@ class Settings:
     def proxy(self) -> str | None:
         """The proxy that the host's apt uses; None where the environment names one, which then counts."""
         url = urlsplit(self.address)
-        if urllib.request.getproxies_environment():
+        if {url.scheme, "all"} & urllib.request.getproxies_environment().keys():
             return None
         name = f"acquire::{url.scheme}::proxy"
         value = self.apt_options.get(f"{name}::{url.hostname}") or self.apt_options.get(name)
