@@ -16,6 +16,9 @@ from bootmatrix.store import Store
 from small_archive import Signer, SmallArchive
 from small_server import Server, serve
 
+ONLY_THIS = 'Dir::Etc::Main "/nonexistent"; Dir::Etc::Parts "/nonexistent";\n'
+"""Keeps the host's own configuration out of apt's."""
+
 
 @pytest.fixture(scope="session")
 def signer() -> Iterator[Signer]:
@@ -55,7 +58,7 @@ def opened(
     monkeypatch.setattr(suites, "PAUSES_S", (0.01, 0.02))
     monkeypatch.setenv("BOOTMATRIX_KEYRING", str(signer.keyring))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    (tmp_path / "apt.conf").write_text('Acquire::Check-Valid-Until "true";\n')
+    (tmp_path / "apt.conf").write_text(ONLY_THIS)
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
 
     def open_it(offline: bool = False, lock: Lock | None = None, refresh: bool = False) -> Archive:

@@ -84,6 +84,13 @@ def test_a_damaged_file_is_found_out_and_removed(store: Store) -> None:
     assert store.verified(ABC).read_bytes() == b"abc"
 
 
+def test_keeping_the_same_again_replaces_a_damaged_file(store: Store) -> None:
+    store.add_bytes(b"abc")
+    damage(store.blob(ABC))
+    assert Store(store.folder).add_bytes(b"abc") == ABC
+    assert store.blob(ABC).read_bytes() == b"abc"
+
+
 def test_a_file_changed_within_the_process_is_checked_again(store: Store) -> None:
     store.add_bytes(b"abc")
     store.verified(ABC)

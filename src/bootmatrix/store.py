@@ -24,7 +24,6 @@ from typing import BinaryIO
 
 from bootmatrix.errors import HostError, UntrustedError
 
-CHUNK_BYTES = 1 << 20
 PARTIAL_MAX_AGE_S = 7 * 24 * 3600
 """Unfinished downloads that nobody took up for so long are removed."""
 
@@ -151,11 +150,13 @@ class Store:
             HostError: the disk is full.
         """
         digest = hashlib.sha256(data).hexdigest()
-        if not self.has(digest):
-            with self.writer() as writer:
-                writer.write(data)
-                writer.commit()
-        return digest
+        if self.has(digest):
+            with suppress(UntrustedError):  # damaged: this is the chance to replace it
+                self.verified(digest)
+                return digest
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.commit()
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:

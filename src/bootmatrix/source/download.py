@@ -17,7 +17,7 @@ from bootmatrix import __version__
 from bootmatrix.errors import HostError, Interrupted, NetworkError, Offline, UntrustedError
 from bootmatrix.observe import Observer
 from bootmatrix.source.settings import Settings
-from bootmatrix.store import CHUNK_BYTES, Store, host_faults, sha256_of
+from bootmatrix.store import Store, host_faults, sha256_of
 
 T = TypeVar("T")
 
@@ -167,7 +167,7 @@ class Downloader:
         """Append the body to the partial file, as much of it as may come."""
         told_at = 0.0
         with host_faults(self._store.folder), partial.open("ab" if done_bytes else "wb") as file:
-            for chunk in reply.iter_raw(CHUNK_BYTES):
+            for chunk in reply.iter_raw():  # as they come, so that none is lost when the connection is
                 done_bytes += len(chunk)
                 if done_bytes > wanted.size_bytes:
                     partial.unlink()

@@ -10,14 +10,14 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from debian.debian_support import Version
 from pydantic import TypeAdapter
 
-from bootmatrix.errors import NetworkError
+from bootmatrix.errors import NetworkError, UntrustedError
 from bootmatrix.model import Package
 from bootmatrix.store import Store
 
@@ -90,11 +90,12 @@ def open_index(file: Path, sha256: str, suite: str, store: Store) -> Index:
     """
     with store.once("index", sha256):
         known = store.memo("index", f"{_FORMAT} {sha256}")
-        digest = known.decode() if known else ""
-        if not digest or not store.has(digest):
-            with _one_at_a_time:
-                digest = store.add_bytes(_database(_paragraphs(file)))
-            store.set_memo("index", f"{_FORMAT} {sha256}", digest.encode())
+        if known:
+            with suppress(UntrustedError):  # gone or damaged: it can be made again
+                return Index(suite, store.verified(known.decode()))
+        with _one_at_a_time:
+            digest = store.add_bytes(_database(_paragraphs(file)))
+        store.set_memo("index", f"{_FORMAT} {sha256}", digest.encode())
         return Index(suite, store.verified(digest))
 
 
