@@ -21,7 +21,7 @@ _SHOWN = 8
 
 
 def images_of(flavour: str, packages: Iterable[Package]) -> list[Package]:
-    """Kernel images of exactly this flavour: `amd64` is neither `cloud-amd64` nor `amd64-unsigned`.
+    """Kernel images of exactly this flavour: not of `cloud-<flavour>`, nor of `<flavour>-unsigned`.
 
     Debian's release is a version, with further parts that begin with a digit or `rc`: `6.1.0-50`, `7.2.13+deb14`.
     """
