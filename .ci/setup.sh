@@ -35,10 +35,8 @@ missing_to_run() {
 
 missing_to_test() {
     need gpg gnupg "tests that sign an archive of their own"
-    need tmux tmux "tests of the live table on a terminal"
-    need git git "tests of the checkout"
-    has chromium || has chromium-browser || echo "chromium|tests that look at the report in a browser"
-    has chromedriver || has chromium.chromedriver || echo "chromium-driver|tests that look at the report in a browser"
+    has chromium || has google-chrome || echo "chromium|tests that look at the report in a browser"
+    has chromedriver || echo "chromium-driver|tests that look at the report in a browser"
 }
 
 # ---- Python -----------------------------------------------------------------------------------------------------------

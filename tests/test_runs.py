@@ -13,15 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.cell import rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.model import Verdict
-from bootmatrix.runs import RunWriter, describe_host, load_run, read_console, rejudge, write_whole
+from bootmatrix.runs import RunWriter, describe_host, load_run, read_console, write_whole
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 
 WRITER = """
 import sys, itertools
 from pathlib import Path
 from samples import make_cell, make_record
+from bootmatrix.cell import rejudge
 from bootmatrix.runs import RunWriter
 writer = RunWriter.create(Path(sys.argv[1]), "killed")
 print(writer.path, flush=True)

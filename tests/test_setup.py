@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = (
-    *("sh", "awk", "basename", "bash", "cat", "cut", "dirname", "echo", "env", "flock", "git", "grep", "id", "make"),
+    *("sh", "awk", "basename", "bash", "cat", "cut", "dirname", "echo", "env", "flock", "grep", "id", "make"),
     *("mkdir", "mktemp", "mv", "rm", "sed", "sha256sum", "sort", "tr", "true"),
 )
 RUNS = ("gpgv", "setpriv")
@@ -175,7 +175,7 @@ def test_installs_nothing_for_a_user_without_sudo(checkout: Path, bin_folder: Pa
 def test_a_package_that_the_system_lacks_is_left_out_only_if_tests_alone_need_it(
     checkout: Path, bin_folder: Path
 ) -> None:
-    give_programs(bin_folder, "gpg", "tmux")
+    give_programs(bin_folder, "gpg")
     script(bin_folder / "id", "echo 0")
     script(bin_folder / "apt-cache", "echo '  Candidate: (none)'")
     script(bin_folder / "apt-get", 'case "$*" in *install*) echo >installed ;; esac')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,10 +32,12 @@ from bootmatrix.model import (
     PhaseTime,
     Profile,
     Record,
+    Run,
     Spec,
     Verdict,
 )
 from bootmatrix.observe import Observer
+from bootmatrix.runs import read_console
 
 RETRY_PAUSE_S = 2.0
 CONSOLE_FILE = "console.log"
@@ -195,7 +197,7 @@ def _phase_ended_by(kind: str, words: tuple[str, ...]) -> str:
         return "boot"
     if kind == "onboot" and words[1:2] == ("exit",):
         return "onboot"
-    if kind == "service" and words == ("up",) or kind == "services":
+    if (kind == "service" and words == ("up",)) or kind == "services":
         return "services"
     if kind == "check" and words[1:2] == ("exit",):
         return "checks"
@@ -229,6 +231,19 @@ def _record(cell: Cell, attempt: Attempt, attempts: int, folder: Path, started_a
         machine_profile=attempt.machine,
         bootable=bootable,
     )
+
+
+def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
+    """Judge again, from what was recorded, each cell that was booted.
+
+    Raises:
+        InputError: a console is missing.
+    """
+    for record in run.records:
+        if record.outcome is None or record.machine_profile is None or record.bootable is None:
+            continue
+        transcript = read_console(folder, record)
+        yield record, judge(record.outcome, record.machine_profile, record.bootable, transcript)
 
 
 def skipped(cell: Cell, reason: str) -> Record:

@@ -15,7 +15,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
-from bootmatrix.model import Cell, Judgement, Record, Run
+from bootmatrix.model import Cell, Record, Run
 from bootmatrix.model.base import Model
 
 FORMAT = 1
@@ -129,21 +129,6 @@ def load_run(folder: Path) -> Run:
     if not (folder / STARTED_FILE).is_file():
         raise InputError(f"{folder}: not a run: it holds neither {RUN_FILE} nor {STARTED_FILE}", _HINT)
     return _recover(folder)
-
-
-def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
-    """Judge again, from what was recorded, each cell that was booted.
-
-    Raises:
-        InputError: a console is missing.
-    """
-    from bootmatrix.judge import judge
-
-    for record in run.records:
-        if record.outcome is None or record.machine_profile is None or record.bootable is None:
-            continue
-        transcript = read_console(folder, record)
-        yield record, judge(record.outcome, record.machine_profile, record.bootable, transcript)
 
 
 def read_console(folder: Path, record: Record) -> bytes:

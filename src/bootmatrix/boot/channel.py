@@ -13,7 +13,8 @@ HELLO = b"bootmatrix hello 1"
 MAC_DIGITS = 16
 MAX_LINE_BYTES = 1 << 20
 """The longest message is a `tap`, whose guest limits it far below this."""
-MAX_MESSAGES = 20_000
+MAX_MESSAGES = 5_000
+"""More than a sound guest sends: two a container."""
 MAX_RESULT_BYTES = 32 << 20
 """More than all messages of a sound guest; a channel with more on it is being flooded."""
 

@@ -17,7 +17,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Print each verdict; status 1 where one differs from the record."""
-    from bootmatrix.runs import load_run, rejudge
+    from bootmatrix.cell import rejudge
+    from bootmatrix.runs import load_run
 
     changed = 0
     for record, again in rejudge(load_run(args.run_folder), args.run_folder):
