@@ -230,7 +230,7 @@ def test_a_download_goes_on_where_it_stopped(large: Package, opened: Opener, ser
 def test_a_download_goes_on_in_the_next_run(large: Package, opened: Opener, server: Server, store: Store) -> None:
     fault = Fault(large.filename, cut_bytes=100_000)
     server.faults.append(fault)
-    with pytest.raises(NetworkError, match=r"(?s)connection.*, 3 times.*go on where they stopped"):
+    with pytest.raises(NetworkError, match=r"(?s)connection.*\(tried 3 times.*go on where they stopped"):
         opened().fetch(large)
     assert store.partial(large.sha256).stat().st_size == 300_000
     assert not store.has(large.sha256)

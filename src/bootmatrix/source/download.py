@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ class Downloader:
             return attempt()
         except _Passing as error:
             hint = "Check the network and the archive's address, then run again: downloads go on where they stopped."
-            raise NetworkError(f"{url}: {error}, {len(PAUSES_S) + 1} times", hint) from error
+            raise NetworkError(f"cannot download {url}: {error} (tried {len(PAUSES_S) + 1} times)", hint) from error
 
     def _small_once(self, url: str, limit_bytes: int, headers: dict[str, str]) -> Reply | None:
         body = bytearray()
@@ -201,7 +202,7 @@ class Downloader:
                 _check_status(reply)
                 yield reply
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
-            raise _Passing(str(error) or type(error).__name__) from error
+            raise _Passing(re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NetworkError(f"{url}: {error}") from error
 
