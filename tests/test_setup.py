@@ -51,6 +51,8 @@ def bin_folder(tmp_path: Path) -> Path:
 
 
 def script(path: Path, text: str) -> None:
+    """A program in place of whatever was there: of the link to the system's own, not of what it leads to."""
+    path.unlink(missing_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
     path.chmod(0o755)
 
