@@ -73,6 +73,8 @@ class Conversation:
     def _lines(self, data: bytes) -> Iterator[bytes]:
         *ends, rest = data.split(b"\n")
         for end in ends:
+            if not (end or self._line or self._torn or self._too_long):
+                continue  # empty lines are cheap to send, and say nothing
             self._append(end)
             line, too_long = bytes(self._line), self._too_long
             self._line.clear()

@@ -1,0 +1,405 @@
+"""A QEMU that emulates nothing: a real child process with a real monitor, whose guest is a script.
+
+It is started as QEMU is, with `-fake SCENARIO` among its arguments, for faults that a real one will not show on demand.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import itertools
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+RELEASE = "6.1.0-50-test"
+TEXTS = (
+    f"ready {RELEASE}",
+    "onboot prepare start",
+    "onboot prepare exit 0",
+    "onboot prepare start",
+    "onboot prepare exit 0",
+    "service server start",
+    "services up",
+    "check ping start",
+    "check write start",
+    "check write exit 0",
+    "check ping exit 0",
+    "shutdown",
+    "onshutdown sweep start",
+    "onshutdown sweep exit 0",
+)
+"""What init says of `guests.make_bootable()` when all is well, but for the last message."""
+
+GREETING = {"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}
+
+
+class Monitor:
+    """QEMU's side of QMP, as far as it is needed."""
+
+    def __init__(self, wire: socket.socket) -> None:
+        self.started = threading.Event()
+        self.deaf = False
+        self._wire = wire
+        self._lock = threading.Lock()
+
+    def say(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            self._wire.sendall(json.dumps(message).encode() + b"\r\n")
+
+    def event(self, name: str, **data: Any) -> None:
+        stamp = {"seconds": int(time.time()), "microseconds": 0}
+        self.say({"event": name, "data": data, "timestamp": stamp})
+
+    def serve(self) -> None:
+        self.say(GREETING)
+        for request in self._requests():
+            if request["execute"] == "quit" and self.deaf:
+                continue
+            self.say({"return": {}, "id": request.get("id")})
+            if request["execute"] == "cont":
+                self.started.set()
+            if request["execute"] == "quit":
+                self.event("SHUTDOWN", guest=False, reason="host-qmp-quit")
+                os._exit(0)
+
+    def _requests(self) -> Iterator[dict[str, Any]]:
+        """JSON values, with whatever blanks between them, or none."""
+        text = ""
+        while data := self._wire.recv(4096):
+            text = (text + data.decode()).lstrip()
+            with suppress(json.JSONDecodeError):
+                while text:
+                    request, end = json.JSONDecoder().raw_decode(text)
+                    text = text[end:].lstrip()
+                    yield request
+
+
+class Guest:
+    """The guest's side: a console, a result channel, and an init that knows the protocol."""
+
+    def __init__(self, wires: dict[str, socket.socket], monitor: Monitor) -> None:
+        self.monitor = monitor
+        self.console = wires["console"]
+        self.result = wires.get("result", self.console)
+        self.nonce = ""
+        self.sent: list[bytes] = []
+        self.number = 0
+
+    def show(self, text: str) -> None:
+        self.console.sendall(text.encode())
+
+    def write(self, data: bytes) -> None:
+        """Onto the result channel; a console wants a carriage return."""
+        self.result.sendall(data.replace(b"\n", b"\r\n") if self.result is self.console else data)
+
+    def greet(self) -> None:
+        self.write(b"bootmatrix hello 1\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            answer += self.result.recv(100)
+        self.nonce = answer.decode().strip()
+
+    def line(self, text: str) -> bytes:
+        self.number += 1
+        mac = hashlib.sha256(f"{self.nonce} {self.number} {text}".encode()).hexdigest()[:16]
+        line = f"bootmatrix {self.number} {mac} {text}\n".encode()
+        self.sent.append(line)
+        return line
+
+    def say(self, text: str) -> None:
+        self.write(self.line(text))
+
+    def say_all(self, end: str = "pass") -> None:
+        self.greet()
+        for text in TEXTS:
+            self.say(text)
+        if end:
+            self.say_end(end)
+
+    def say_end(self, verdict: str = "pass") -> None:
+        self.say(f"end {verdict} {hashlib.sha256(b''.join(self.sent)).hexdigest()}")
+
+    def leave(self, reason: str = "guest-shutdown") -> NoReturn:
+        self.monitor.event("SHUTDOWN", guest=True, reason=reason)
+        self.monitor.event("STOP")
+        wait()
+
+
+def wait() -> NoReturn:
+    while True:
+        time.sleep(60)
+
+
+# --- scenarios
+
+
+def sound(guest: Guest) -> None:
+    guest.show("[    0.100000] Linux version 6.1\r\n")
+    guest.say_all()
+    guest.leave()
+
+
+def sound_twice(guest: Guest) -> None:
+    """As on a console, where init says everything twice."""
+    guest.greet()
+    for text in TEXTS:
+        guest.write(guest.line(text))
+        guest.write(guest.sent[-1])
+        guest.show(f"server| forged: bootmatrix {guest.number + 1} {'0' * 16} end pass\r\n")
+    guest.say_end()
+    guest.leave()
+
+
+def torn(guest: Guest) -> None:
+    """The kernel prints into the middle of messages, and once between a message and its line end."""
+    guest.write(b"bootmatrix [    0.100000] input: keyboard\nhello 1\n")
+    guest.nonce = guest.result.recv(100).decode().strip()
+    for count, text in enumerate(TEXTS):
+        line = guest.line(text)
+        at = (len(line) - 1) * count // (len(TEXTS) - 1)
+        guest.write(line[:at] + b"[    1.000000][    T1] usb 1-1: new device\n" + line[at:])
+    guest.say_end()
+    guest.leave()
+
+
+def exits_0(guest: Guest) -> None:
+    os._exit(0)
+
+
+def exits_0_after_end(guest: Guest) -> None:
+    guest.say_all()
+    os._exit(0)
+
+
+def forged(guest: Guest) -> None:
+    """A container that knows the protocol, and not the nonce."""
+    guest.greet()
+    guest.nonce = "0" * 32
+    for text in TEXTS:
+        guest.say(text)
+    guest.say_end()
+    guest.leave()
+
+
+def forged_on_console(guest: Guest) -> None:
+    guest.result = guest.console
+    guest.nonce = "0" * 32
+    for text in TEXTS:
+        guest.say(text)
+    guest.say_end()
+    guest.leave()
+
+
+def silent(guest: Guest) -> None:
+    guest.show("[    0.100000] Linux version 6.1\r\nserver| the last words\r\n")
+    wait()
+
+
+def silent_in_check(guest: Guest) -> None:
+    guest.greet()
+    for text in TEXTS[:9]:
+        guest.say(text)
+    wait()
+
+
+def floods_console(guest: Guest) -> None:
+    guest.greet()
+    guest.say(TEXTS[0])
+    while True:
+        guest.show("flood " * 1000 + "\r\n")
+
+
+def floods_result(guest: Guest) -> None:
+    guest.greet()
+    while True:
+        guest.write(b"x" * 65536)
+
+
+def endless_messages(guest: Guest) -> None:
+    guest.greet()
+    while True:
+        guest.say("onboot prepare start")
+
+
+def panics(guest: Guest) -> None:
+    guest.show("[    1.000000] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n")
+    guest.leave("guest-reset")
+
+
+def panics_and_stays(guest: Guest) -> None:
+    guest.show("[    1.000000] Kernel pan")
+    time.sleep(0.1)
+    guest.show("ic - not syncing: Attempted to kill init!\r\n")
+    while True:
+        guest.show("[    2.000000] still here\r\n")
+        time.sleep(0.1)
+
+
+def panics_by_event(guest: Guest) -> None:
+    guest.monitor.event("GUEST_PANICKED", action="pause")
+    wait()
+
+
+def killed(guest: Guest) -> None:
+    guest.say_all()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def told_to_stop(guest: Guest) -> None:
+    guest.monitor.event("SHUTDOWN", guest=False, reason="host-signal")
+    os._exit(0)
+
+
+def fails_late(guest: Guest) -> None:
+    sys.stderr.write("qemu-system-fake: it all went wrong\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def garbage_later(guest: Guest) -> None:
+    guest.monitor._wire.sendall(b"\x00garbage\n")
+    wait()
+
+
+def monitor_closes(guest: Guest) -> None:
+    guest.monitor._wire.shutdown(socket.SHUT_RDWR)
+    wait()
+
+
+def no_end(guest: Guest) -> None:
+    guest.say_all(end="")
+    guest.leave()
+
+
+def gap(guest: Guest) -> None:
+    guest.greet()
+    for number, text in enumerate(TEXTS):
+        line = guest.line(text)
+        if number != 5:
+            guest.write(line)
+    guest.say_end()
+    guest.leave()
+
+
+def changed(guest: Guest) -> None:
+    """A status that somebody changed on the way."""
+    guest.greet()
+    for text in TEXTS:
+        guest.write(guest.line(text.replace("write exit 0", "write exit 1")).replace(b"write exit 1", b"write exit 0"))
+    guest.say_end()
+    guest.leave()
+
+
+def replayed(guest: Guest) -> None:
+    guest.greet()
+    for text in TEXTS:
+        guest.say(text)
+        guest.write(guest.sent[0])
+    guest.say_end()
+    guest.leave()
+
+
+def wrong_digest(guest: Guest) -> None:
+    guest.say_all(end="")
+    guest.say(f"end pass {'0' * 64}")
+    guest.leave()
+
+
+def talks_after_end(guest: Guest) -> None:
+    guest.say_all()
+    guest.say("check ping exit 0")
+    guest.leave()
+
+
+def check_fails(guest: Guest) -> None:
+    guest.show("ping| PING\r\nping| connection refused\r\n")
+    guest.greet()
+    for text in TEXTS:
+        guest.say(text.replace("ping exit 0", "ping exit 7"))
+    guest.say_end("fail")
+    guest.leave()
+
+
+def tap_fails(guest: Guest) -> None:
+    guest.greet()
+    for text in TEXTS:
+        if text == "check ping exit 0":
+            guest.say("tap ping " + base64.b64encode(gzip.compress(b"1..1\nnot ok 1 - pong\n")).decode())
+        guest.say(text)
+    guest.say_end()
+    guest.leave()
+
+
+def stubborn(guest: Guest) -> None:
+    """Leaves and passes, but its QEMU will not quit."""
+    guest.monitor.deaf = True
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    guest.say_all()
+    guest.leave()
+
+
+def echoes(guest: Guest) -> None:
+    """Gives the nonce away, in two halves."""
+    guest.greet()
+    guest.show(f"first {guest.nonce} ")
+    guest.show(guest.nonce[:16])
+    time.sleep(0.1)
+    guest.show(f"{guest.nonce[16:]} last {guest.nonce[:9]}")
+    guest.nonce = "0" * 32
+    guest.leave()
+
+
+def resets(guest: Guest) -> None:
+    guest.say_all()
+    guest.leave("guest-reset")
+
+
+def says_nothing(guest: Guest) -> None:
+    guest.leave()
+
+
+# --- the process
+
+
+def wires_of(arguments: list[str]) -> dict[str, socket.socket]:
+    """Sockets by the names of their chardevs."""
+    wires = {}
+    for option, value in itertools.pairwise(arguments):
+        if option == "-chardev":
+            fields = dict(part.partition("=")[::2] for part in value.split(","))
+            wires[fields["id"]] = socket.socket(fileno=int(fields["fd"]))
+    return wires
+
+
+def main(arguments: list[str]) -> None:
+    if "--version" in arguments:
+        sys.stdout.write("QEMU emulator version 7.2.22 (Fake 1:7.2)\n")
+        return
+    scenario = arguments[arguments.index("-fake") + 1]
+    if "FAKE_QEMU_PIDFILE" in os.environ:
+        Path(os.environ["FAKE_QEMU_PIDFILE"]).write_text(str(os.getpid()))
+    if scenario == "refuses":
+        sys.exit("qemu-system-fake: -device nonsense: 'nonsense' is not a valid device model name")
+    wires = wires_of(arguments)
+    if scenario == "garbage_at_once":
+        wires["monitor"].sendall(b"this is no JSON\n")
+        wait()
+    monitor = Monitor(wires["monitor"])
+    threading.Thread(target=monitor.serve, daemon=True).start()
+    monitor.started.wait()
+    run: Callable[[Guest], None] = globals()[scenario]
+    run(Guest(wires, monitor))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,98 @@
+"""Phases and their limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from bootmatrix.boot.clock import PANIC_GRACE_S, PhaseClock, phase_limits
+from bootmatrix.model import Bootable, Phase, Timeouts
+from fake_qemu import TEXTS
+from guests import make_bootable, make_machine, make_messages
+
+LIMITS = Timeouts(boot=10, onboot=20, services=30, shutdown=40, silence=100)
+
+
+def clock(
+    bootable: Bootable | None = None, factor: float = 1, limits: Timeouts = LIMITS
+) -> tuple[PhaseClock, list[Phase]]:
+    phases: list[Phase] = []
+    return PhaseClock(make_machine(time_factor=factor), bootable or make_bootable(), limits, phases.append), phases
+
+
+def test_phases_follow_the_messages() -> None:
+    watch, phases = clock()
+    steps = []
+    for message in make_messages():
+        watch.message(message)
+        steps.append(watch.phase)
+    assert phases == ["boot", "onboot", "services", "checks", "shutdown"]
+    assert steps[0] == "onboot"
+    assert steps[TEXTS.index("service server start")] == "services"
+    assert steps[TEXTS.index("services up")] == "checks"
+    assert steps[TEXTS.index("check write exit 0")] == "checks"
+    assert steps[TEXTS.index("check ping exit 0")] == "shutdown"
+
+
+def test_phases_that_a_spec_does_not_have_are_left_out() -> None:
+    watch, phases = clock(make_bootable(onboot=(), checks={}))
+    for message in make_messages(("ready 6.1", "services up", "shutdown")):
+        watch.message(message)
+    assert phases == ["boot", "services", "shutdown"]
+
+
+def test_a_failed_onboot_container_leads_to_the_shutdown() -> None:
+    watch, phases = clock()
+    for message in make_messages(("ready 6.1", "onboot prepare start", "onboot prepare exit 1", "shutdown")):
+        watch.message(message)
+    assert phases == ["boot", "onboot", "shutdown"]
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.5])
+@pytest.mark.parametrize("count", range(len(TEXTS)))
+def test_each_phase_has_its_limit_from_its_own_beginning(count: int, factor: float) -> None:
+    watch, _ = clock(factor=factor)
+    began, phase = 0.0, "boot"
+    for message in make_messages()[:count]:
+        watch.message(message)
+        watch.heard(message.at_s)
+        if watch.phase != phase:
+            began, phase = message.at_s, watch.phase
+    limit = phase_limits(make_machine(time_factor=factor), make_bootable(), LIMITS)[watch.phase]
+    assert watch.expired(began + limit - 0.01) is None
+    expired = watch.expired(began + limit + 0.01)
+    assert expired is not None
+    assert (expired.limit, expired.phase) == (phase, phase)
+
+
+def test_checks_may_take_the_sum_of_their_times_and_the_guest_ends_them_first() -> None:
+    bootable = make_bootable(checks={"a": 60.0, "b": 30.0})
+    assert phase_limits(make_machine(time_factor=1.5), bootable, LIMITS)["checks"] > (60 + 30) * 2
+
+
+def test_silence_is_measured_from_the_last_byte() -> None:
+    watch, _ = clock(limits=Timeouts(boot=1000, silence=10), factor=2)
+    watch.heard(50)
+    assert watch.expired(69.9) is None
+    expired = watch.expired(70.1)
+    assert expired is not None
+    assert (expired.limit, expired.phase) == ("silence", "boot")
+
+
+def test_a_check_may_be_silent_for_as_long_as_it_may_last() -> None:
+    watch, _ = clock(make_bootable(checks={"slow": 300.0}), limits=Timeouts(silence=10))
+    for message in make_messages()[:8]:
+        watch.message(message)
+    watch.heard(8)
+    assert watch.phase == "checks"
+    assert watch.expired(8 + 299) is None
+    assert watch.expired(8 + 301) is not None
+
+
+def test_a_kernel_that_panicked_has_a_moment_to_leave() -> None:
+    watch, _ = clock()
+    watch.panicked(1)
+    watch.panicked(2)
+    assert watch.expired(1 + PANIC_GRACE_S - 0.1) is None
+    expired = watch.expired(1 + PANIC_GRACE_S)
+    assert expired is not None
+    assert expired.limit == "panic"

@@ -1,0 +1,230 @@
+"""Boots with a QEMU that emulates nothing, for every fault that a real one will not show on demand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from bootmatrix.boot.console import KEEP_BYTES
+from bootmatrix.boot.guest import boot
+from bootmatrix.boot.qemu import qemu_version
+from bootmatrix.errors import HostError
+from bootmatrix.judge import judge
+from bootmatrix.model import Judgement, Machine, Outcome, Verdict
+from fake_qemu import TEXTS
+from guests import QUICK, make_bootable, make_machine
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """qemu-system-fake in PATH; the file that it writes its process id to."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "qemu-system-fake"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {TESTS}/fake_qemu.py "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_QEMU_PIDFILE", str(tmp_path / "pid"))
+    return tmp_path / "pid"
+
+
+def machine_for(scenario: str, **changes: object) -> Machine:
+    return make_machine(arguments=("-fake", scenario), **changes)
+
+
+async def run(scenario: str, folder: Path, **changes: object) -> tuple[Outcome, Judgement]:
+    machine = machine_for(scenario, **changes)
+    outcome = await boot(machine, make_bootable(), QUICK, folder)
+    return outcome, judge(outcome, machine, make_bootable(), (folder / "console.log").read_bytes())
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody waited for yet counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_until_gone(pid: int, limit_s: float = 10) -> bool:
+    deadline = time.monotonic() + limit_s
+    while not is_gone(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+async def test_a_sound_guest_passes(tmp_path: Path, fake: Path) -> None:
+    phases: list[str] = []
+    machine = machine_for("sound")
+    outcome = await boot(machine, make_bootable(), QUICK, tmp_path, phases.append)
+    assert phases == ["boot", "onboot", "services", "checks", "shutdown"]
+    assert [" ".join((one.kind, *one.words)) for one in outcome.messages[:-1]] == list(TEXTS)
+    assert (outcome.exit_status, outcome.ended_by, outcome.result_fault, outcome.rejected) == (0, "guest", "", 0)
+    assert [event.name for event in outcome.events] == ["SHUTDOWN", "STOP", "SHUTDOWN"]
+    assert (tmp_path / "console.log").read_bytes() == b"[    0.100000] Linux version 6.1\r\n"
+    assert judge(outcome, machine, make_bootable(), b"").verdict is Verdict.PASS
+    assert wait_until_gone(int(fake.read_text()))
+
+
+@pytest.mark.parametrize("scenario", ["sound", "sound_twice", "torn"])
+async def test_a_sound_guest_passes_on_a_console(tmp_path: Path, scenario: str) -> None:
+    outcome, judgement = await run(scenario, tmp_path, result="console")
+    assert judgement.verdict is Verdict.PASS, judgement
+    assert outcome.result_fault == ""
+
+
+async def test_a_nonce_never_reaches_the_transcript(tmp_path: Path) -> None:
+    _, judgement = await run("echoes", tmp_path)
+    text = (tmp_path / "console.log").read_text()
+    assert text.startswith(f"first {'*' * 32} {'*' * 32} last ")
+    assert judgement.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("scenario", "verdict", "reason"),
+    [
+        ("exits_0", Verdict.INFRA_ERROR, "exited with status 0 and said nothing"),
+        ("exits_0_after_end", Verdict.INFRA_ERROR, "exited with status 0"),
+        ("says_nothing", Verdict.FAIL, "init never reported"),
+        ("forged", Verdict.FAIL, "do not come from init"),
+        ("forged_on_console", Verdict.FAIL, "init never reported"),
+        ("silent", Verdict.HANG, "hangs in phase boot"),
+        ("silent_in_check", Verdict.HANG, "hangs in phase checks"),
+        ("panics", Verdict.PANIC, "kernel panic: VFS: Unable to mount root fs"),
+        ("panics_and_stays", Verdict.PANIC, "kernel panic: Attempted to kill init!"),
+        ("panics_by_event", Verdict.PANIC, "as the guest told its machine"),
+        ("killed", Verdict.INFRA_ERROR, "was killed by SIGKILL"),
+        ("told_to_stop", Verdict.INFRA_ERROR, "told to stop, not by its guest: host-signal"),
+        ("fails_late", Verdict.INFRA_ERROR, "exited with status 1: qemu-system-fake: it all went wrong"),
+        ("refuses", Verdict.INFRA_ERROR, "'nonsense' is not a valid device model name"),
+        ("no_end", Verdict.FAIL, "last message is missing"),
+        ("gap", Verdict.FAIL, "message 7 came after message 5: 1 were lost"),
+        ("changed", Verdict.FAIL, "came after message"),
+        ("wrong_digest", Verdict.FAIL, "the digest in the end message"),
+        ("talks_after_end", Verdict.FAIL, "came after the end"),
+        ("check_fails", Verdict.FAIL, "check ping exited with status 7: connection refused"),
+        ("tap_fails", Verdict.FAIL, "ping: not ok: pong"),
+        ("resets", Verdict.FAIL, "expected guest-shutdown, found guest-reset"),
+        ("endless_messages", Verdict.FAIL, "floods its result channel: "),
+        ("floods_result", Verdict.FAIL, "floods its result channel: "),
+    ],
+)
+async def test_a_fault_is_never_a_pass(
+    tmp_path: Path, fake: Path, scenario: str, verdict: Verdict, reason: str
+) -> None:
+    _, judgement = await run(scenario, tmp_path)
+    assert (judgement.verdict, reason in judgement.reason) == (verdict, True), judgement
+    assert wait_until_gone(int(fake.read_text()))
+
+
+@pytest.mark.parametrize("scenario", ["forged", "gap", "changed", "wrong_digest", "no_end", "panics", "exits_0"])
+async def test_a_fault_is_never_a_pass_on_a_console(tmp_path: Path, scenario: str) -> None:
+    _, judgement = await run(scenario, tmp_path, result="console")
+    assert judgement.verdict is not Verdict.PASS
+
+
+async def test_a_repeated_message_changes_nothing(tmp_path: Path) -> None:
+    outcome, judgement = await run("replayed", tmp_path)
+    assert judgement.verdict is Verdict.PASS
+    assert len(outcome.messages) == len(TEXTS) + 1
+
+
+@pytest.mark.parametrize("scenario", ["garbage_at_once", "garbage_later", "monitor_closes"])
+async def test_a_broken_monitor_is_ours(
+    tmp_path: Path, scenario: str, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bootmatrix.boot.guest.LEAVE_S", 0.3)
+    _, judgement = await run(scenario, tmp_path)
+    assert judgement.verdict is Verdict.INFRA_ERROR
+    assert "monitor" in judgement.reason
+    assert wait_until_gone(int(fake.read_text()))
+
+
+async def test_a_qemu_that_does_not_quit_is_killed(tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootmatrix.boot.guest.LEAVE_S", 0.3)
+    outcome, judgement = await run("stubborn", tmp_path)
+    assert outcome.exit_status == -signal.SIGKILL
+    assert judgement.verdict is Verdict.INFRA_ERROR
+    assert wait_until_gone(int(fake.read_text()))
+
+
+async def test_a_flood_on_the_console_ends_in_time_and_in_bounds(tmp_path: Path) -> None:
+    outcome, judgement = await run("floods_console", tmp_path)
+    assert judgement.verdict is Verdict.TIMEOUT
+    assert outcome.console_dropped_bytes == outcome.console_bytes - 2 * KEEP_BYTES > 0
+    assert 2 * KEEP_BYTES < (tmp_path / "console.log").stat().st_size < 2 * KEEP_BYTES + 100
+
+
+async def test_cancelling_leaves_no_child(tmp_path: Path, fake: Path) -> None:
+    with anyio.move_on_after(1.0) as scope:
+        await run("silent", tmp_path)
+    assert scope.cancelled_caught
+    assert is_gone(int(fake.read_text()))
+    assert b"the last words" in (tmp_path / "console.log").read_bytes()
+
+
+async def test_a_full_disk_is_raised_as_such_and_leaves_no_child(tmp_path: Path, fake: Path) -> None:
+    (tmp_path / "console.log").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        await boot(machine_for("floods_console"), make_bootable(), QUICK, tmp_path)
+    assert is_gone(int(fake.read_text()))
+
+
+PARENT = """
+import sys, anyio
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from guests import make_bootable, make_machine
+from bootmatrix.boot.guest import boot
+from bootmatrix.model import Timeouts
+machine = make_machine(arguments=("-fake", sys.argv[3]))
+anyio.run(boot, machine, make_bootable(), Timeouts(), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("scenario", ["silent", "floods_console"])
+def test_killing_bootmatrix_leaves_no_child(tmp_path: Path, fake: Path, scenario: str) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, tmp_path, TESTS, scenario])
+    try:
+        deadline = time.monotonic() + 20
+        while not (fake.exists() and fake.read_text() and (tmp_path / "console.log").stat().st_size):
+            assert time.monotonic() < deadline
+            assert parent.poll() is None
+            time.sleep(0.02)
+        child = int(fake.read_text())
+        assert not is_gone(child)
+        assert os.getsid(child) != os.getsid(0), "the terminal's Ctrl-C would reach it"
+    finally:
+        parent.kill()
+        parent.wait()
+    assert wait_until_gone(child)
+
+
+async def test_a_missing_qemu_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
+    machine = make_machine(qemu="qemu-system-none", qemu_package="qemu-system-misc")
+    with pytest.raises(HostError, match="qemu-system-none is not installed") as caught:
+        await boot(machine, make_bootable(), QUICK, tmp_path)
+    assert caught.value.hint == "Install it: sudo apt-get install qemu-system-misc"
+
+
+def test_the_version_is_asked_of_qemu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert qemu_version(make_machine()) == "7.2.22"
+    with pytest.raises(HostError, match=r"is version 7\.2\.22, and 10\.0 or later is needed"):
+        qemu_version(make_machine(min_qemu="10.0"))
+
+
+def test_a_file_that_is_no_qemu_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bin" / "qemu-system-fake").write_text("#!/bin/sh\necho I am something else\n")
+    with pytest.raises(HostError, match="gives no version but 'I am something else'"):
+        qemu_version(make_machine())

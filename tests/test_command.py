@@ -1,0 +1,132 @@
+"""QEMU's arguments."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootmatrix.boot.command import RESULT_PORT, CommandLine, Descriptors, by_hand, for_cell, interactive
+from bootmatrix.model import Machine
+from guests import artefact, make_bootable, make_machine
+
+WIRES = Descriptors(monitor=10, console=11, result=12)
+
+
+def values(line: CommandLine, option: str) -> list[str]:
+    """What follows each occurrence of an option."""
+    arguments = line.arguments
+    return [arguments[index + 1] for index, word in enumerate(arguments) if word == option]
+
+
+def test_a_cell_is_held_back_until_its_monitor_listens() -> None:
+    line = for_cell(make_machine(), make_bootable(), WIRES)
+    assert line.arguments[0] == "qemu-system-fake"
+    assert "-S" in line.arguments
+    assert values(line, "-chardev") == [
+        "socket,id=monitor,fd=10",
+        "socket,id=console,fd=11",
+        "socket,id=result,fd=12",
+    ]
+    assert values(line, "-action") == ["reboot=shutdown,shutdown=pause,panic=pause"]
+    assert values(line, "-serial") == ["chardev:console"]
+    assert values(line, "-mon") == ["chardev=monitor,mode=control"]
+
+
+def test_the_board_is_as_its_profile_says() -> None:
+    machine = make_machine(
+        cpus=4,
+        memory_mib=1024,
+        accelerators=("kvm", "tcg,thread=multi"),
+        firmware="vof.bin",
+        arguments=("-vga", "none"),
+    )
+    line = for_cell(machine, make_bootable(dtb=artefact("dtb", "/store/a,b.dtb")), WIRES, "/usr/bin/qemu")
+    assert line.arguments[0] == "/usr/bin/qemu"
+    expected = {
+        "-M": ["board,option=on"],
+        "-cpu": ["any"],
+        "-smp": ["4"],
+        "-m": ["1024"],
+        "-accel": ["kvm", "tcg,thread=multi"],
+        "-bios": ["vof.bin"],
+        "-vga": ["none"],
+        "-kernel": ["/store/kernel"],
+        "-initrd": ["/store/initrd"],
+        "-dtb": ["/store/a,b.dtb"],
+        "-append": [line.cmdline],
+    }
+    assert {option: values(line, option) for option in expected} == expected
+    assert "-cpu" not in for_cell(make_machine(cpu=None), make_bootable(), WIRES).arguments
+
+
+@pytest.mark.parametrize(
+    ("bus", "device"), [("virtio-pci", "virtio-serial-pci"), ("virtio-mmio", "virtio-serial-device")]
+)
+def test_the_result_port_is_on_the_boards_bus(bus: str, device: str) -> None:
+    line = for_cell(make_machine(bus=bus), make_bootable(), WIRES)
+    assert values(line, "-device") == [device, f"virtserialport,chardev=result,name={RESULT_PORT}"]
+
+
+def test_where_the_console_is_the_result_channel_there_is_no_port() -> None:
+    line = for_cell(make_machine(result="console"), make_bootable(), Descriptors(monitor=10, console=11))
+    assert values(line, "-device") == []
+    assert len(values(line, "-chardev")) == 2
+    assert "bootmatrix.channel=console" in line.cmdline.split()
+
+
+def test_a_network_card_only_where_it_is_asked_for_and_shut_off_from_the_host() -> None:
+    machine = make_machine(result="console")
+    wires = Descriptors(monitor=10, console=11)
+    assert values(for_cell(machine, make_bootable(), wires), "-netdev") == []
+    line = for_cell(machine, make_bootable(network=True), wires)
+    assert values(line, "-netdev") == ["user,id=net0,restrict=on"]
+    assert values(line, "-device") == ["virtio-net-pci,romfile=,netdev=net0"]
+    without = make_machine(result="console", network=None)
+    assert values(for_cell(without, make_bootable(network=True), wires), "-netdev") == []
+
+
+def test_the_kernel_is_told_how_to_report_and_to_leave() -> None:
+    machine = make_machine(time_factor=1.5, exit="reboot")
+    line = for_cell(machine, make_bootable(cmdline=" quiet  loud "), WIRES)
+    assert line.cmdline == (
+        "console=ttyS0 panic=-1 quiet  loud bootmatrix.channel=virtio-serial bootmatrix.scale=2 bootmatrix.exit=reboot"
+    )
+
+
+def test_the_command_for_people_needs_no_socket_and_nobody_to_answer() -> None:
+    line = by_hand(make_machine(), make_bootable())
+    assert not any("fd=" in word for word in line.arguments)
+    assert "-S" not in line.arguments
+    assert values(line, "-serial") == ["mon:stdio"]
+    assert values(line, "-action") == ["reboot=shutdown,shutdown=poweroff,panic=shutdown"]
+    assert values(line, "-chardev") == ["null,id=result"]
+    assert line.cmdline.endswith(" bootmatrix.mode=manual")
+    assert shlex.split(shlex.join(line.arguments)) == list(line.arguments)
+
+
+def test_a_shell_is_asked_for_on_the_command_line() -> None:
+    assert interactive(make_machine(), make_bootable(), shell=True).cmdline.endswith(" bootmatrix.mode=shell")
+    assert interactive(make_machine(), make_bootable()) == by_hand(make_machine(), make_bootable())
+
+
+MACHINES = st.builds(
+    make_machine,
+    result=st.sampled_from(["virtio-serial", "console"]),
+    bus=st.sampled_from(["virtio-pci", "virtio-mmio", None]),
+    exit=st.sampled_from(["poweroff", "reboot"]),
+    time_factor=st.floats(1, 100),
+)
+
+
+@given(MACHINES, st.booleans())
+def test_every_machine_is_confined_and_told_no_secret(machine: Machine, network: bool) -> None:
+    line = for_cell(machine, make_bootable(network=network), WIRES)
+    assert values(line, "-sandbox") == [
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    ]
+    assert {"-nodefaults", "-no-user-config"} <= set(line.arguments)
+    for text in ("bootmatrix hello", "end pass"):
+        assert text not in line.cmdline

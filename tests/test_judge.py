@@ -1,0 +1,250 @@
+"""Verdicts: one perfect outcome passes, and nothing that differs from it does."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootmatrix.judge import judge
+from bootmatrix.model import Bootable, GuestMessage, Judgement, Machine, Outcome, QmpEvent, Verdict
+from fake_qemu import RELEASE, TEXTS
+from guests import CORPUS, left, make_bootable, make_machine, make_messages, make_outcome
+
+CLEAN = (CORPUS / "clean-x86_64.log").read_bytes()
+
+
+def judged(transcript: bytes = CLEAN, machine: Machine | None = None, **changes: Any) -> Judgement:
+    return judge(make_outcome(**changes), machine or make_machine(), make_bootable(), transcript)
+
+
+def saying(*texts: str, end: str = "pass") -> tuple[GuestMessage, ...]:
+    return make_messages(texts, end)
+
+
+def replaced(old: str, new: str) -> tuple[GuestMessage, ...]:
+    assert old in TEXTS
+    return saying(*(new if text == old else text for text in TEXTS), end="fail")
+
+
+def test_a_perfect_boot_passes() -> None:
+    judgement = judged()
+    assert judgement.verdict is Verdict.PASS
+    assert {one.verdict for one in judgement.subresults} == {Verdict.PASS}
+    assert [one.name for one in judgement.subresults] == [
+        "onboot prepare",
+        "onboot prepare",
+        "check ping",
+        "check write",
+        "service server",
+        "onshutdown sweep",
+    ]
+
+
+def test_a_boot_that_leaves_by_reboot_passes_where_the_machine_does_so() -> None:
+    events = (left("guest-reset"),)
+    assert judged(machine=make_machine(exit="reboot"), events=events).verdict is Verdict.PASS
+    assert judged(events=events).verdict is Verdict.FAIL
+    assert judged(machine=make_machine(exit="reboot")).verdict is Verdict.FAIL
+
+
+def test_a_spec_that_asks_for_nothing_passes_by_booting() -> None:
+    bootable = make_bootable(onboot=(), services=(), checks={}, onshutdown=())
+    outcome = make_outcome(messages=saying(f"ready {RELEASE}", "services up", "shutdown"))
+    assert judge(outcome, make_machine(), bootable, b"").verdict is Verdict.PASS
+
+
+def test_a_service_that_a_check_restarts_may_start_twice() -> None:
+    texts = (*TEXTS[:9], "service server restart", "service server start", *TEXTS[9:])
+    assert judged(messages=saying(*texts)).verdict is Verdict.PASS
+
+
+MESSAGES = make_messages()
+
+
+@given(st.integers(0, len(MESSAGES) - 1))
+def test_no_message_can_be_dropped(index: int) -> None:
+    rest = MESSAGES[:index] + MESSAGES[index + 1 :]
+    renumbered = tuple(one.model_copy(update={"sequence": number}) for number, one in enumerate(rest, 1))
+    assert judged(messages=rest).verdict is not Verdict.PASS
+    assert judged(messages=renumbered).verdict is not Verdict.PASS
+
+
+@given(st.integers(0, len(MESSAGES) - 1))
+def test_no_message_can_come_twice(index: int) -> None:
+    doubled = MESSAGES[: index + 1] + MESSAGES[index:]
+    assert judged(messages=doubled).verdict is not Verdict.PASS
+
+
+@given(st.permutations(MESSAGES))
+def test_messages_can_only_come_in_their_order(messages: list[GuestMessage]) -> None:
+    if tuple(messages) != MESSAGES:
+        assert judged(messages=tuple(messages)).verdict is not Verdict.PASS
+
+
+@given(st.integers(0, len(MESSAGES) - 1), st.data())
+def test_no_word_can_be_another(index: int, data: st.DataObject) -> None:
+    message = MESSAGES[index]
+    words = [message.kind, *message.words]
+    position = data.draw(st.integers(0, len(words) - 1))
+    other = data.draw(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=8))
+    digest_of_end = message.kind == "end" and position == 2
+    if other == words[position] or digest_of_end:
+        return
+    words[position] = other
+    changed = message.model_copy(update={"kind": words[0], "words": tuple(words[1:])})
+    messages = (*MESSAGES[:index], changed, *MESSAGES[index + 1 :])
+    assert judged(messages=messages).verdict is not Verdict.PASS
+
+
+@given(
+    st.sampled_from(
+        [
+            {"exit_status": 1},
+            {"exit_status": None},
+            {"exit_status": -9},
+            {"ended_by": "host", "limit": "silence", "limit_phase": "checks"},
+            {"ended_by": "host", "limit": "shutdown", "limit_phase": "shutdown"},
+            {"ended_by": "host", "limit": "flood", "limit_phase": "checks"},
+            {"ended_by": "host", "limit": "panic", "limit_phase": "checks"},
+            {"ended_by": "host"},
+            {"ended_by": "user"},
+            {"ended_by": "error"},
+            {"ended_by": "error", "host_error": "no memory"},
+            {"host_error": "no memory"},
+            {"result_fault": "something was lost"},
+            {"rejected": 1},
+            {"messages": ()},
+            {"events": ()},
+            {"events": (left("guest-panic"),)},
+            {"events": (left(), left())},
+            {"events": (QmpEvent(name="SHUTDOWN", data={"guest": False, "reason": "guest-shutdown"}, at_s=20),)},
+            {"events": (QmpEvent(name="SHUTDOWN", at_s=20),)},
+            {"events": (left(), QmpEvent(name="GUEST_PANICKED", data={"action": "pause"}, at_s=3))},
+            {"events": (left(), QmpEvent(name="WATCHDOG", data={"action": "none"}, at_s=3))},
+        ]
+    )
+)
+def test_no_other_mutation_passes(changes: dict[str, Any]) -> None:
+    assert judged(**changes).verdict is not Verdict.PASS
+
+
+def test_what_stands_on_a_console_is_no_fault_of_the_channel() -> None:
+    assert judged(machine=make_machine(result="console"), rejected=3).verdict is Verdict.PASS
+
+
+@given(
+    st.builds(
+        make_outcome,
+        messages=st.lists(st.sampled_from(MESSAGES), max_size=20).map(tuple),
+        ended_by=st.sampled_from(["guest", "host", "user", "error"]),
+        exit_status=st.sampled_from([0, 1, -9, None]),
+        events=st.lists(st.sampled_from([left(), left("guest-reset")]), max_size=2).map(tuple),
+    ),
+    st.binary(max_size=300),
+)
+def test_whatever_is_seen_gets_a_verdict_of_one_line(outcome: Outcome, transcript: bytes) -> None:
+    judgement = judge(outcome, make_machine(), make_bootable(), transcript)
+    assert judgement.reason
+    assert "\n" not in judgement.reason
+    assert len(judgement.evidence) <= 60
+    if judgement.verdict is Verdict.PASS:
+        assert outcome.messages == MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "reason"),
+    [
+        ({"messages": replaced("check ping exit 0", "check ping exit 7")}, "fail", "check ping exited with status 7"),
+        (
+            {"messages": replaced("check ping exit 0", "check ping exit timeout")},
+            "timeout",
+            "check ping did not end within its 1 s",
+        ),
+        (
+            {"messages": replaced("onboot prepare exit 0", "onboot prepare exit 1")},
+            "fail",
+            "onboot container prepare exited with status 1",
+        ),
+        (
+            {"messages": replaced("onshutdown sweep exit 0", "onshutdown sweep exit 2")},
+            "fail",
+            "onshutdown container sweep exited with status 2",
+        ),
+        (
+            {"messages": saying(*TEXTS[:9], "service server exit 139", *TEXTS[9:], end="fail")},
+            "fail",
+            "service server ended unasked with status 139",
+        ),
+        (
+            {"messages": saying(*TEXTS[:3], f"error {base64.b64encode(b'no runtime').decode()}", end="fail")},
+            "fail",
+            "init failed: no runtime",
+        ),
+        ({"messages": ()}, "fail", "the guest ended without a result: its init never reported"),
+        ({"messages": saying(*TEXTS, end="")}, "fail", "the guest ended without a result: init's last message"),
+        ({"messages": saying(*TEXTS, end="fail")}, "fail", "init gave the verdict 'fail'"),
+        ({"exit_status": -11}, "infra-error", "QEMU ended with status -11, after its guest had left"),
+        ({"exit_status": None, "ended_by": "error", "host_error": "no\nQEMU"}, "infra-error", "no QEMU"),
+        ({"messages": saying("ready 5.0", *TEXTS[1:])}, "infra-error", "the guest runs kernel '5.0'"),
+        (
+            {"ended_by": "host", "limit": "silence", "limit_phase": "services"},
+            "hang",
+            "the guest hangs in phase services: nothing came from it any more",
+        ),
+        (
+            {"ended_by": "host", "limit": "onboot", "limit_phase": "onboot"},
+            "timeout",
+            "the guest did not finish phase onboot in time",
+        ),
+    ],
+)
+def test_reasons_are_readable(changes: dict[str, Any], verdict: str, reason: str) -> None:
+    judgement = judged(b"", **changes)
+    assert (judgement.verdict.value, judgement.reason[: len(reason)]) == (verdict, reason)
+
+
+def test_a_failed_check_is_shown_with_what_it_said_last() -> None:
+    transcript = b"".join(b"ping| try %d\r\nserver| busy\r\n" % number for number in range(20)) + b"ping| refused\r\n"
+    judgement = judged(transcript, messages=replaced("check ping exit 0", "check ping exit 7"))
+    assert judgement.reason == "check ping exited with status 7: refused"
+    lines = [(one.line, one.text) for one in judgement.evidence if one.source == "console"]
+    assert len(lines) == 8
+    assert lines[-1] == (41, "ping| refused")
+    assert lines[0] == (27, "ping| try 13")
+
+
+def test_a_panic_prevails_over_all_else() -> None:
+    panic = (CORPUS / "panic-x86_64.log").read_bytes()
+    for changes in ({}, {"ended_by": "error"}, {"ended_by": "host", "limit": "silence"}, {"messages": ()}):
+        assert judged(panic, **changes).verdict is Verdict.PANIC
+
+
+def test_ours_prevails_over_what_the_guest_did() -> None:
+    messages = replaced("check ping exit 0", "check ping exit 7")
+    assert judged(ended_by="error", host_error="full", messages=messages).verdict is Verdict.INFRA_ERROR
+
+
+def test_everything_else_that_is_wrong_is_told_too() -> None:
+    judgement = judged(messages=replaced("check ping exit 0", "check ping exit 7"), result_fault="a gap")
+    assert any("a gap" in one.text for one in judgement.evidence)
+
+
+def test_huge_input_gives_a_bounded_judgement() -> None:
+    tap = "\n".join(f"not ok {number} - {'x' * 5000}" for number in range(5000))
+    word = base64.b64encode(gzip.compress(tap.encode())).decode()
+    messages = saying(*TEXTS[:9], f"tap ping {word}", f"error {'A' * 100000}", *TEXTS[9:])
+    judgement = judged(b"ping| " + b"y" * 1_000_000 + b"\n" + b"\n" * 1_000_000, messages=messages)
+    assert judgement.verdict is Verdict.FAIL
+    assert len(judgement.model_dump_json()) < 1_000_000
+
+
+def test_judging_again_from_what_was_saved_gives_the_same() -> None:
+    outcome = make_outcome(messages=replaced("check ping exit 0", "check ping exit 7"))
+    again = Outcome.model_validate_json(outcome.model_dump_json())
+    bootable = Bootable.model_validate_json(make_bootable().model_dump_json())
+    assert judge(outcome, make_machine(), make_bootable(), CLEAN) == judge(again, make_machine(), bootable, CLEAN)

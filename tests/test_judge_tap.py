@@ -1,0 +1,111 @@
+"""TAP that containers print."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootmatrix.judge import judge
+from bootmatrix.judge.tapresults import MAX_TAP_BYTES, UnreadableTap, parse, unpack
+from bootmatrix.model import Judgement, Verdict
+from fake_qemu import TEXTS
+from guests import make_bootable, make_machine, make_messages, make_outcome
+
+
+def packed(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def judged(word: str) -> Judgement:
+    """A boot that passed by all other evidence, with this `tap` message."""
+    messages = make_messages((*TEXTS[:9], f"tap ping {word}", *TEXTS[9:]))
+    return judge(make_outcome(messages=messages), make_machine(), make_bootable(), b"")
+
+
+def test_each_line_is_a_result() -> None:
+    text = "1..4\nok 1 - one\nok 2 - two # SKIP no such device\nnot ok 3 - three # TODO later\nok 4\n"
+    judgement = judged(packed(text))
+    assert judgement.verdict is Verdict.PASS
+    assert [(one.name, one.verdict, one.detail) for one in judgement.subresults[-4:]] == [
+        ("ping: one", Verdict.PASS, ""),
+        ("ping: two", Verdict.SKIP, "no such device"),
+        ("ping: three", Verdict.SKIP, "to do: later"),
+        ("ping: test 4", Verdict.PASS, ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("1..2\nok 1 - a\nnot ok 2 - b\n", "not ok: b"),
+        ("1..3\nok 1\nok 2\n", "2 results came where 3 were planned"),
+        ("1..1\nok 1\nok 2\n", "2 results came where 1 were planned"),
+        ("1..2\nok 1\nok 1\n", "result 1 came twice"),
+        ("1..1\nBail out! no disk\nok 1\n", "bailed out: no disk"),
+        ("TAP version 13\nok 1\n", "its plan is missing, so results may be"),
+        ("KTAP version 1\n1..1\n    not ok 1 - inner\nok 1 - outer\n", "not ok: inner"),
+        ("1..2\n", "0 results came where 2 were planned"),
+        ("not ok\n", "not ok: test 1"),
+    ],
+)
+def test_a_fault_in_it_is_no_pass(text: str, fault: str) -> None:
+    judgement = judged(packed(text))
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.reason == f"ping: {fault}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ok 1\nok 2\n1..2\n",
+        "ok\n",
+        "1..0 # SKIP not on this machine\n",
+        "KTAP version 1\n1..1\n    KTAP version 1\n    1..2\n    ok 1 - a\n    ok 2 - b\nok 1 - outer\n",
+        "1..1\nok 1\n1..2\nok 1\nok 2\n",
+        "okay, let us go\n1..1\nok 1\n",
+    ],
+)
+def test_sound_tap_passes(text: str) -> None:
+    assert judged(packed(text)).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("word", "fault"),
+    [
+        ("%%%", ""),
+        (base64.b64encode(b"not gzip").decode(), ""),
+        (packed("1..1\nok 1\n" * 100)[:-12], ""),
+        (packed("ok 1\n" * (MAX_TAP_BYTES // 5 + 10)), f"it is larger than {MAX_TAP_BYTES} bytes"),
+    ],
+)
+def test_damaged_or_huge_tap_is_no_pass(word: str, fault: str) -> None:
+    judgement = judged(word)
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.reason.startswith("the TAP of ping cannot be read: ")
+    assert fault in judgement.reason
+
+
+@given(st.text(max_size=2000))
+def test_any_text_can_be_read(text: str) -> None:
+    reading = parse(text, "x")
+    assert all(one.name.startswith("x: ") for one in reading.results)
+
+
+@given(st.lists(st.booleans(), max_size=30))
+def test_it_passes_when_all_lines_do(results: list[bool]) -> None:
+    lines = [f"{'ok' if ok else 'not ok'} {number}" for number, ok in enumerate(results, 1)]
+    reading = parse("\n".join([f"1..{len(results)}", *lines]), "x")
+    assert bool(reading.faults) is (False in results)
+
+
+@given(st.binary(max_size=300))
+def test_any_word_is_read_or_refused(data: bytes) -> None:
+    for word in (data.decode("latin-1"), base64.b64encode(data).decode()):
+        with suppress(UnreadableTap):
+            assert isinstance(unpack(word), str)
