@@ -19,6 +19,7 @@ from bootmatrix.boot.guest import boot
 from bootmatrix.boot.qemu import qemu_version
 from bootmatrix.build.assemble import build
 from bootmatrix.build.image import Builder
+from bootmatrix.build.kernel import unpack_kernel
 from bootmatrix.errors import BuildError, InfraError, InputError
 from bootmatrix.judge import judge
 from bootmatrix.model import (
@@ -95,8 +96,7 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
     started = time.monotonic()
     bench.observer.cell_stage(cell, "fetch")
     kernel = bench.builder.archive.kernel(cell.kernel, source, profile.names.debian)
-    for package in kernel.packages:
-        bench.builder.archive.fetch(package)
+    unpack_kernel(kernel, bench.builder.archive, bench.builder.store)
     fetched = time.monotonic()
     bench.observer.cell_stage(cell, "build")
     bootable = build(bench.specs[cell.spec], profile, profile.machines[cell.machine], kernel, bench.builder)

@@ -16,7 +16,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(_args: argparse.Namespace) -> int:
     """Print all profiles."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False)
@@ -31,7 +30,7 @@ def run(_args: argparse.Namespace) -> int:
                 f"{machine.qemu} ≥ {machine.min_qemu}",
                 " ".join(profile.kernels_of(name)),
             )
-    console = Console(highlight=False)
+    console = options.table_console()
     console.print(table)
     console.print("* meant when only the architecture is named")
     return 0

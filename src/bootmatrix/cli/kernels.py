@@ -27,7 +27,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Print a table; status 3 if a name does not resolve."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         table.add_column(heading)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(highlight=False).print(table)
+    options.table_console().print(table)
     return EXPECTED if all(row[3] for row in rows) else OUR_FAULT
 
 

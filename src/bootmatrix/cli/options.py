@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bootmatrix.build.image import Builder
     from bootmatrix.cell import Bench
     from bootmatrix.model import Cell, Lock, Matrix, Plan, Profile, Spec
     from bootmatrix.observe import Observer
+
+
+WIDE = 160
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +133,15 @@ def load_specs(cells: tuple[Cell, ...]) -> dict[str, Spec]:
     from bootmatrix.load.spec import load_spec
 
     return {path: load_spec(Path(path)) for path in sorted({cell.spec for cell in cells})}
+
+
+def table_console() -> Console:
+    """Where a table is printed: as wide as the terminal, and wide enough for whole words in a file or a pipe."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 
 
 def reports_folder() -> Path:
