@@ -22,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("fetch", help="download and build what a matrix needs, without booting")
     options.add_selection(parser)
     options.add_sources(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refresh=True)
 
 
 def run(args: argparse.Namespace) -> int:

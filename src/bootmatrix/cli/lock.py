@@ -16,7 +16,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     options.add_selection(parser)
     options.add_sources(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MATRIX with .lock for .yml")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refresh=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -43,7 +43,10 @@ def run(args: argparse.Namespace) -> int:
     with open_screen(plan) as screen:
         builder = options.open_builder(args, screen, lock)
         bench = Bench(specs, profiles, builder, screen, budget.hold)
-        finished = anyio.run(_run, plan, bench, writer, budget.cores + 2)
+        try:
+            finished = anyio.run(_run, plan, bench, writer, budget.cores + 2)
+        finally:
+            builder.archive.close()
         result = writer.finish(interrupted=not finished)
         write_reports(result, writer.path)
         screen.finish(result, writer.path)

@@ -75,7 +75,14 @@ def open_builder(args: argparse.Namespace, observer: Observer, lock: Lock | None
     from bootmatrix.store import Store, default_cache
 
     store = Store(args.cache or default_cache())
-    archive = open_archive(store, offline=args.offline, lock=lock, address=args.archive, progress=observer)
+    archive = open_archive(
+        store,
+        offline=args.offline,
+        lock=lock,
+        address=args.archive,
+        progress=observer,
+        refresh=getattr(args, "refresh", False),
+    )
     return Builder(store=store, archive=archive, find_recipe=find_recipe, load_recipe=load_recipe)
 
 
@@ -87,7 +94,11 @@ def open_bench(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) 
 
     specs, lock = load_specs(plan.cells), read_lock(args)
     with open_downloads() as downloads:
-        yield Bench(specs, known, open_builder(args, downloads, lock), downloads, lambda _machine: nullcontext())
+        builder = open_builder(args, downloads, lock)
+        try:
+            yield Bench(specs, known, builder, downloads, lambda _machine: nullcontext())
+        finally:
+            builder.archive.close()
 
 
 def profiles() -> dict[str, Profile]:
