@@ -6,10 +6,12 @@ that nothing hostile in an archive reaches the host.
 
 from __future__ import annotations
 
+import io
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +22,9 @@ Kind = Literal["file", "dir", "symlink", "char", "block", "fifo"]
 MAX_LINKS = 40
 """Links followed before a path counts as a loop, as in Linux (path_resolution(7))."""
 MAX_TREE_BYTES = 4 << 30
-"""A newc archive's sizes have 32 bits."""
+"""More than the memory of any machine that would hold it."""
+MAX_NUMBER = (1 << 32) - 1
+"""Owners and device numbers have 32 bits in a newc archive."""
 
 
 @dataclass(frozen=True)
@@ -93,17 +97,19 @@ class Tree:
 
     nodes: dict[str, Node] = field(default_factory=dict)
     size_bytes: int = 0
+    _inside: dict[str, set[str]] = field(default_factory=dict)
+    _paths: dict[Node, int] = field(default_factory=dict)
 
-    def resolve(self, path: str) -> str:
-        """The path with the links of its folders followed inside the tree; the last part is left as it is.
+    def resolve(self, path: str, whole: bool = False) -> str:
+        """The path with the links of its folders followed inside the tree; the last part only if it is the `whole`.
 
         Raises:
-            BuildError: links form a loop.
+            BuildError: links form a loop, or the path leaves the root.
         """
         done: list[str] = []
         todo = clean(path).split("/")
         links = 0
-        while len(todo) > 1:
+        while len(todo) > (0 if whole else 1):
             part = todo.pop(0)
             if part == "..":
                 done = done[:-1]
@@ -128,22 +134,22 @@ class Tree:
         """Put a node at a path. A folder leaves what is there already in place; anything else replaces it.
 
         Raises:
-            BuildError: the path leaves the root, or the tree is too large for an initrd.
+            BuildError: the path leaves the root, or the tree is too large for an initrd, or a number too large.
         """
         where = self.resolve(path)
         if not where:
+            if node.kind != "dir":
+                raise BuildError(f"the path {path!r} is the root itself, which is a folder")
             return
+        _check_numbers(path, node)
         self._make_parents(where)
         there = self.nodes.get(where)
-        if node.kind == "dir" and there is not None:
-            if there.kind == "symlink" and self._is_directory(where):
+        if node.kind == "dir":
+            if there is not None and there.kind == "symlink" and self._is_directory(where):
                 return
-            if there.kind != "dir":
-                self.remove(where)
         elif there is not None and there.kind == "dir":
-            self.remove(where)
-        self.nodes[where] = node
-        self.size_bytes += node.size
+            self._remove(where)
+        self._set(where, node)
         if self.size_bytes > MAX_TREE_BYTES:
             raise BuildError(f"the files are larger than {MAX_TREE_BYTES >> 30} GiB in all")
 
@@ -159,19 +165,23 @@ class Tree:
         self.put(path, node)
 
     def remove(self, path: str) -> None:
-        """Remove a node and what is below it."""
-        below = path + "/"
-        for known in [known for known in self.nodes if known == path or known.startswith(below)]:
-            del self.nodes[known]
+        """Remove a node and what is below it, if it is there."""
+        where = self.resolve(path)
+        if where in self.nodes:
+            self._remove(where)
 
     def matching(self, patterns: Iterable[str]) -> list[str]:
-        """Paths that match a glob, in order. `*` matches slashes too; a folder that matches stands for all in it."""
-        wanted = tuple(pattern.strip("/") for pattern in patterns)
-        return [
-            path
-            for path in sorted(self.nodes)
-            if any(fnmatchcase(path, pattern) or fnmatchcase(path, pattern + "/*") for pattern in wanted)
-        ]
+        """Paths that match a glob, in order. `*` matches slashes too; a folder that matches stands for all in it.
+
+        Raises:
+            BuildError: a glob leaves the root.
+        """
+        wanted = [self.resolve(pattern) for pattern in patterns]
+        globs = [translate(one) for pattern in wanted if pattern for one in (pattern, pattern + "/*")]
+        if not globs:
+            return []
+        matches = re.compile("|".join(globs)).match
+        return [path for path in sorted(self.nodes) if matches(path)]
 
     def graft(self, other: Tree, prefix: str) -> None:
         """Put all of another tree below a folder, made if need be."""
@@ -200,7 +210,7 @@ class Tree:
 
     def add_layer(self, layer: Path) -> None:
         """Put everything of an uncompressed tar file of the store; its contents stay where they are."""
-        with tarfile.open(layer, mode="r:") as archive:
+        with tarfile.open(layer, mode="r:", encoding="utf-8") as archive:
             for member in archive:
                 if member.islnk():
                     self.link(member.name, member.linkname)
@@ -220,26 +230,45 @@ class Tree:
             parent = "/".join(parts[:count])
             node = self.nodes.get(parent)
             if node is None or node.kind != "dir":
-                self.nodes[parent] = directory()
+                self._set(parent, directory())
 
     def _is_directory(self, where: str) -> bool:
-        for _ in range(MAX_LINKS):
-            node = self.nodes.get(where)
-            if node is None or node.kind != "symlink":
-                return node is not None and node.kind == "dir"
-            folder = "" if node.target.startswith("/") else where.rpartition("/")[0]
-            where = self.resolve(_joined(folder, node.target))
-        return False
+        try:
+            target = self.resolve(where, whole=True)
+        except BuildError:
+            return False
+        node = self.nodes.get(target)
+        return not target or (node is not None and node.kind == "dir")
+
+    def _set(self, where: str, node: Node) -> None:
+        self._paths[node] = self._paths.get(node, 0) + 1
+        if self._paths[node] == 1:
+            self.size_bytes += node.size
+        if where in self.nodes:
+            self._forget(self.nodes[where])
+        self.nodes[where] = node
+        self._inside.setdefault(where.rpartition("/")[0], set()).add(where)
+
+    def _remove(self, where: str) -> None:
+        self._inside[where.rpartition("/")[0]].discard(where)
+        doomed = [where]
+        while doomed:
+            path = doomed.pop()
+            doomed += self._inside.pop(path, ())
+            self._forget(self.nodes.pop(path))
+
+    def _forget(self, node: Node) -> None:
+        self._paths[node] -= 1
+        if not self._paths[node]:
+            del self._paths[node]
+            self.size_bytes -= node.size
 
 
-def _joined(folder: str, target: str) -> str:
-    parts: list[str] = []
-    for part in [*folder.split("/"), *target.split("/")]:
-        if part == "..":
-            parts = parts[:-1]
-        elif part not in {"", "."}:
-            parts.append(part)
-    return "/".join(parts)
+def _check_numbers(path: str, node: Node) -> None:
+    numbers = {"uid": node.uid, "gid": node.gid, "device number": max(node.device, key=abs)}
+    for name, number in numbers.items():
+        if not 0 <= number <= MAX_NUMBER:
+            raise BuildError(f"{path}: {number} cannot be a {name}")
 
 
 def _node_of(member: tarfile.TarInfo) -> Node:
@@ -259,8 +288,6 @@ def _node_of(member: tarfile.TarInfo) -> Node:
 
 def write_tar(tree: Tree, target: tarfile.TarFile, mtime_s: int) -> None:
     """Write all of a tree, in an order and with times that do not depend on when and where."""
-    import io
-
     first_paths: dict[int, str] = {}
     types = {"dir": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "char": tarfile.CHRTYPE}
     types |= {"block": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE, "file": tarfile.REGTYPE}
