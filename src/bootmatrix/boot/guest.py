@@ -230,7 +230,8 @@ class _Boot:
             expired = self.clock.expired(self.now())
             if expired:
                 self._end(Ending("host", expired.limit, expired.phase))
-            await anyio.sleep(TICK_S)
+            with anyio.move_on_after(TICK_S):
+                await self._over.wait()
 
     async def _leave(self, process: Process) -> None:
         """End QEMU: by asking, and if that does not help, by force."""

@@ -26,8 +26,11 @@ MAX_EVENTS = 1000
 """A guest can cause some kinds of event as often as it likes; those that end it are kept in any case."""
 LEAVING = frozenset({"SHUTDOWN", "GUEST_PANICKED"})
 
-MAX_GREETING_BYTES = 1 << 20
+MAX_LINE_BYTES = 1 << 20
 """Longest line that the library may buffer."""
+
+DISCONNECT_S = 2.0
+"""For the library to wind up a connection, also one to a QEMU that is stuck."""
 
 # The library logs what it also raises.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
@@ -41,7 +44,7 @@ class Monitor:
         self._end = end
         self._now = now
         self._on_event = on_event
-        self._client = QMPClient("bootmatrix", readbuflen=MAX_GREETING_BYTES)
+        self._client = QMPClient("bootmatrix", readbuflen=MAX_LINE_BYTES)
         # A filter sees every event before the library does anything with it; refusing all keeps its queue empty.
         self._client.register_listener(EventListener(event_filter=self._take))
 
@@ -64,7 +67,7 @@ class Monitor:
             await self._client.execute("quit")
 
     async def _disconnect(self) -> str:
-        with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(DISCONNECT_S, shield=True):
             try:
                 await self._client.disconnect()
             except EOFError:

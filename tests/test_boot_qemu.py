@@ -1,0 +1,152 @@
+"""Boots with the real QEMU, of a guest so small that it is written here: what becomes of our arguments and sockets."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.boot.command import by_hand
+from bootmatrix.boot.guest import boot
+from bootmatrix.boot.kvm import kvm_boots
+from bootmatrix.boot.qemu import find_qemu, qemu_version
+from bootmatrix.judge import judge
+from bootmatrix.model import Bootable, Machine, Verdict
+from guests import QUICK, artefact, make_bootable, make_machine
+
+pytestmark = pytest.mark.boots
+
+LOAD_AT = 0x100000
+TEXT = b"[    0.000001] a guest of a hundred bytes\r\n"
+RESET = b"\xb0\xfe\xe6\x64"  # mov al, 0xfe; out 0x64, al: the keyboard controller's reset line
+HALT = b"\xfa\xf4\xeb\xfd"  # cli; hlt; and again
+TRIPLE_FAULT = b"\x0f\x01\x1d\x00\x00\x10\x00\xcc"  # lidt of nonsense; int3
+
+
+def kernel(end: bytes, text: bytes = TEXT) -> bytes:
+    """A 32-bit ELF program with a Multiboot header, which QEMU starts on a PC as it would a kernel.
+
+    It prints on the first serial port and goes on with `end`.
+    """
+    header = 0x34 + 0x20
+    multiboot = struct.pack("<III", 0x1BADB002, 0, 0x100000000 - 0x1BADB002)
+    code = b"\x66\xba\xf8\x03" + b"".join(b"\xb0%c\xee" % byte for byte in text) + end + HALT
+    body = multiboot + code
+    entry = LOAD_AT + header + len(multiboot)
+    elf = (
+        b"\x7fELF\x01\x01\x01"
+        + bytes(9)
+        + struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, entry, 0x34, 0, 0, 0x34, 0x20, 1, 0, 0, 0)
+    )
+    size = header + len(body)
+    program = struct.pack("<IIIIIIII", 1, 0, LOAD_AT, LOAD_AT, size, size, 7, 0x1000)
+    return b"\x7fELF\x01\x01\x01" + bytes(9) + fields + program + body
+
+
+def pc(**changes: object) -> Machine:
+    values: dict[str, object] = {
+        "qemu": "qemu-system-x86_64",
+        "qemu_package": "qemu-system-x86",
+        "machine": "q35",
+        "cpu": "max",
+        "exit": "reboot",
+        "result": "virtio-serial",
+    }
+    return make_machine(**{**values, **changes})
+
+
+def guest(folder: Path, end: bytes, text: bytes = TEXT) -> Bootable:
+    folder = folder / "with space, and comma"
+    folder.mkdir()
+    (folder / "kernel").write_bytes(kernel(end, text))
+    initrd = folder.parent / "initrd"  # of a Multiboot kernel, and only of that, it may not have a comma
+    initrd.write_bytes(b"none")
+    return make_bootable(
+        kernel=artefact("kernel", str(folder / "kernel")), initrd=artefact("initrd", str(initrd)), network=True
+    )
+
+
+def children() -> set[str]:
+    """Process ids of this process's children that have not been waited for."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+@pytest.mark.parametrize("result", ["virtio-serial", "console"])
+async def test_a_guest_that_resets_has_left_without_a_result(tmp_path: Path, result: str) -> None:
+    before = children()
+    machine, bootable = pc(result=result), guest(tmp_path, RESET)
+    outcome = await boot(machine, bootable, QUICK, tmp_path)
+    console = (tmp_path / "console.log").read_bytes()
+    assert console.endswith(TEXT)
+    assert (outcome.exit_status, outcome.ended_by, outcome.host_error) == (0, "guest", "")
+    reasons = [event.data["reason"] for event in outcome.events if event.name == "SHUTDOWN"]
+    assert reasons == ["guest-reset", "host-qmp-quit"]
+    judgement = judge(outcome, machine, bootable, console)
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.reason == "the guest ended without a result: its init never reported"
+    assert children() <= before
+
+
+async def test_a_guest_that_halts_hangs(tmp_path: Path) -> None:
+    machine, bootable = pc(), guest(tmp_path, HALT)
+    outcome = await boot(machine, bootable, QUICK.model_copy(update={"silence": 2.0}), tmp_path)
+    assert (outcome.ended_by, outcome.limit, outcome.limit_phase) == ("host", "silence", "boot")
+    assert outcome.exit_status == 0
+    assert judge(outcome, machine, bootable, b"").verdict is Verdict.HANG
+
+
+async def test_a_triple_fault_is_a_reset(tmp_path: Path) -> None:
+    outcome = await boot(pc(), guest(tmp_path, TRIPLE_FAULT), QUICK, tmp_path)
+    assert outcome.ended_by == "guest"
+    assert judge(outcome, pc(exit="poweroff"), make_bootable(), b"").verdict is Verdict.FAIL
+
+
+async def test_a_panic_is_seen_as_it_is_printed(tmp_path: Path) -> None:
+    text = TEXT + b"[    0.000002] Kernel panic - not syncing: made for a test\r\n"
+    machine, bootable = pc(), guest(tmp_path, HALT, text)
+    outcome = await boot(machine, bootable, QUICK, tmp_path)
+    assert outcome.limit == "panic"
+    judgement = judge(outcome, machine, bootable, (tmp_path / "console.log").read_bytes())
+    assert (judgement.verdict, judgement.reason) == (Verdict.PANIC, "kernel panic: made for a test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"machine": "nonsense"}, "unsupported machine type"),
+        ({"cpu": "nonsense"}, "nonsense"),
+        ({"arguments": ("-device", "nonsense")}, "'nonsense' is not a valid device model name"),
+        ({"arguments": ("-nonsense",)}, "invalid option"),
+        ({"firmware": "/nonsense"}, "/nonsense"),
+    ],
+)
+async def test_a_qemu_that_refuses_is_no_fault_of_the_guest(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    machine, bootable = pc(**changes), guest(tmp_path, RESET)
+    outcome = await boot(machine, bootable, QUICK, tmp_path)
+    judgement = judge(outcome, machine, bootable, b"")
+    assert judgement.verdict is Verdict.INFRA_ERROR
+    assert words in judgement.reason
+
+
+async def test_the_command_for_people_runs_as_it_is(tmp_path: Path) -> None:
+    line = by_hand(pc(), guest(tmp_path, RESET))
+    done = await anyio.run_process(line.arguments, input=b"", check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(TEXT)
+
+
+def test_the_real_qemu_says_its_version() -> None:
+    assert int(qemu_version(pc()).split(".")[0]) >= 7
+    assert find_qemu(pc()).is_absolute()
+
+
+async def test_kvm_is_judged_by_a_guest_that_boots(tmp_path: Path) -> None:
+    """This guest never says hello, so wherever this runs, KVM is not proven by it."""
+    boots, reason = await kvm_boots(pc(), guest(tmp_path, HALT), 1.5)
+    assert not boots
+    assert "\n" not in reason
+    assert reason
