@@ -6,6 +6,7 @@ import os
 import struct
 from pathlib import Path
 
+import anyio
 import pytest
 
 from bootmatrix.boot.command import by_hand
@@ -35,11 +36,7 @@ def kernel(end: bytes, text: bytes = TEXT) -> bytes:
     code = b"\x66\xba\xf8\x03" + b"".join(b"\xb0%c\xee" % byte for byte in text) + end + HALT
     body = multiboot + code
     entry = LOAD_AT + header + len(multiboot)
-    elf = (
-        b"\x7fELF\x01\x01\x01"
-        + bytes(9)
-        + struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, entry, 0x34, 0, 0, 0x34, 0x20, 1, 0, 0, 0)
-    )
+    fields = struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, entry, 0x34, 0, 0, 0x34, 0x20, 1, 0, 0, 0)
     size = header + len(body)
     program = struct.pack("<IIIIIIII", 1, 0, LOAD_AT, LOAD_AT, size, size, 7, 0x1000)
     return b"\x7fELF\x01\x01\x01" + bytes(9) + fields + program + body
