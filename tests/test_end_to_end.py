@@ -1,0 +1,203 @@
+"""The whole tool on real input: packages and kernels of the archive, real guests on every architecture."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.boots, pytest.mark.xdist_group("end_to_end")]
+
+ROOT = Path(__file__).parents[1]
+BOOTMATRIX = [sys.executable, "-m", "bootmatrix.cli.main"]
+
+Ended = tuple[int, str, dict[str, Any], Path]
+"""Exit status, what was printed, records by spec/arch/machine/kernel, and the run's folder."""
+
+GUEST = """
+init: ["@pkg:./images/init", "@pkg:./images/crun"]
+"""
+
+ONBOOT = """
+onboot:
+  - name: work
+    image: "@pkg:./images/busybox"
+    command: [/bin/sh, -c, {script}]
+"""
+
+FORGED = (
+    "echo 'Moby test suite PASSED'; echo 'bootmatrix hello 1'; "
+    "echo 'bootmatrix 4 0123456789abcdef end pass 0'; cat /proc/cmdline; exit 3"
+)
+
+SERVICE_DIES = """
+services:
+  - name: server
+    image: "@pkg:./images/busybox"
+    command: [/bin/sh, -c, "sleep 1"]
+  - name: check
+    image: "@pkg:./images/busybox"
+    command: [/bin/sh, -c, "sleep 30; echo fine"]
+    annotations: {bootmatrix.check: 60s}
+"""
+
+CHECK_TOO_SLOW = """
+services:
+  - name: check
+    image: "@pkg:./images/busybox"
+    command: [/bin/sh, -c, "sleep 600"]
+    annotations: {bootmatrix.check: 2s}
+"""
+
+MATRIX = """
+specs: [hello.yml]
+arch: [x86_64, aarch64, armv7, ppc64le]
+kernel: ["6.1"]
+include:
+  - {spec: hello.yml, arch: armv7/raspi2b, kernel: "6.1"}
+  - {spec: hello.yml, arch: ppc64le, kernel: "7.2"}
+  - {spec: influxdb.yml, arch: x86_64, kernel: "7.2"}
+  - {spec: wrong-port.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: forged.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: plan.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: panic.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: silent.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: dies.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: slow.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: no-package.yml, arch: aarch64, kernel: "6.1"}
+expect:
+  - {spec: slow.yml, reason: it never ends}
+timeouts: {silence: 10s}
+retries: 0
+"""
+
+
+def onboot(script: str) -> str:
+    return GUEST + ONBOOT.format(script=json.dumps(script))
+
+
+def write_specs(folder: Path) -> Path:
+    shutil.copytree(ROOT / "specs", folder, dirs_exist_ok=True)
+    influxdb = (folder / "influxdb.yml").read_text(encoding="utf-8")
+    specs = {
+        "wrong-port.yml": influxdb.replace(":8086", ":8087").replace("-lt 150", "-lt 15"),
+        "forged.yml": onboot(FORGED),
+        "plan.yml": onboot("echo 1..3; echo ok 1 - one; echo ok 2 - two"),
+        "panic.yml": onboot("echo c >/proc/sysrq-trigger; sleep 60"),
+        "silent.yml": onboot("sleep 600"),
+        "dies.yml": GUEST + SERVICE_DIES,
+        "slow.yml": GUEST + CHECK_TOO_SLOW,
+        "no-package.yml": GUEST + 'onboot: [{name: work, image: "@pkg:./images/none"}]\n',
+    }
+    for name, text in specs.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    recipe = folder / "images" / "none" / "build.yml"
+    recipe.parent.mkdir()
+    recipe.write_text("packages: [there-is-no-such-package]\n", encoding="utf-8")
+    matrix = folder / "all.matrix.yml"
+    matrix.write_text(MATRIX, encoding="utf-8")
+    return matrix
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """One matrix of every kind of end."""
+    folder = tmp_path_factory.mktemp("matrix")
+    matrix = write_specs(folder / "specs")
+    reports = folder / "reports"
+    done = subprocess.run(
+        [*BOOTMATRIX, "matrix", str(matrix), "--reports", str(reports)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CI": "true"},
+        timeout=540,
+        check=False,
+    )
+    records = json.loads((reports / "latest" / "run.json").read_text(encoding="utf-8"))["records"]
+    return done.returncode, done.stdout + done.stderr, {_key(one["cell"]): one for one in records}, reports / "latest"
+
+
+def _key(cell: dict[str, Any]) -> str:
+    return "/".join((cell["spec_name"], cell["arch"], cell["machine"], cell["kernel"]))
+
+
+def verdict(run: Ended, cell: str) -> tuple[str, str]:
+    judgement = run[2][cell]["judgement"]
+    return judgement["verdict"], judgement["reason"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "hello/x86_64/q35/6.1",
+        "hello/aarch64/virt/6.1",
+        "hello/armv7/virt/6.1",
+        "hello/ppc64le/pseries/6.1",
+        "hello/ppc64le/pseries/7.2",
+        "hello/armv7/raspi2b/6.1",
+        "influxdb/x86_64/q35/7.2",
+    ],
+)
+def test_passes(run: Ended, cell: str) -> None:
+    assert verdict(run, cell)[0] == "pass", run[1]
+    record = run[2][cell]
+    assert record["outcome"]["exit_status"] == 0
+    assert [event["name"] for event in record["outcome"]["events"]].count("SHUTDOWN") >= 1
+    assert {artefact["kind"] for artefact in record["artefacts"]} >= {"kernel", "initrd", "image"}
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected", "word"),
+    [
+        ("wrong-port/aarch64/virt/6.1", "fail", "no answer from http://127.0.0.1:8087"),
+        ("forged/aarch64/virt/6.1", "fail", "status 3"),
+        ("plan/aarch64/virt/6.1", "fail", "planned"),
+        ("panic/aarch64/virt/6.1", "panic", "panic"),
+        ("silent/aarch64/virt/6.1", "hang", ""),
+        ("dies/aarch64/virt/6.1", "fail", "server"),
+        ("slow/aarch64/virt/6.1", "timeout", "check"),
+        ("no-package/aarch64/virt/6.1", "build-error", "there-is-no-such-package"),
+    ],
+)
+def test_fails_for_the_right_reason(run: Ended, cell: str, expected: str, word: str) -> None:
+    found, reason = verdict(run, cell)
+    assert (found, word in reason) == (expected, True), reason
+    assert reason in (run[3] / "junit.xml").read_text(encoding="utf-8").replace("&quot;", '"').replace("&#x27;", "'")
+
+
+def test_exit_status_says_that_a_guest_failed(run: Ended) -> None:
+    assert run[0] == 1
+    assert "Traceback" not in run[1]
+
+
+def test_a_known_failure_is_as_expected(run: Ended) -> None:
+    assert run[2]["slow/aarch64/virt/6.1"]["expected"] is True
+    assert run[2]["forged/aarch64/virt/6.1"]["expected"] is False
+
+
+def test_sub_results_are_the_checks_own(run: Ended) -> None:
+    results = run[2]["influxdb/x86_64/q35/7.2"]["judgement"]["subresults"]
+    names = [result["name"] for result in results]
+    assert any("read them again" in name for name in names)
+    assert {result["verdict"] for result in results} == {"pass"}
+
+
+def test_same_verdicts_from_the_saved_run(run: Ended) -> None:
+    done = subprocess.run([*BOOTMATRIX, "judge", str(run[3])], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "recorded" not in done.stdout
+
+
+def test_offline_and_warm_gives_the_same_bytes(run: Ended, tmp_path: Path) -> None:
+    command = [*BOOTMATRIX, "build", "hello", "--arch", "aarch64", "--kernel", "6.1", "--offline", "-o", "again"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    built = json.loads((tmp_path / "again-bootable.json").read_text(encoding="utf-8"))
+    booted = {one["kind"]: one["sha256"] for one in run[2]["hello/aarch64/virt/6.1"]["artefacts"]}
+    assert built["initrd"]["sha256"] == booted["initrd"]
+    assert built["initrd"]["size_bytes"] < 6_000_000
