@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import zstandard
 
 from bootmatrix.build.tree import Node, Tree
+from bootmatrix.errors import BuildError
 
 FILE_TYPES = {
     "file": 0o100000,
@@ -18,28 +19,51 @@ FILE_TYPES = {
     "fifo": 0o010000,
 }
 """The type bits of a mode, by inode(7)."""
+TRAILER = "TRAILER!!!"
+"""The name that ends an archive."""
+PATH_MAX, NAME_MAX = 4096, 255
+"""linux/limits.h: the kernel passes over a longer path or link, which counts its final NUL, and says nothing."""
 ZSTD_LEVEL = 12
 """Packs in a tenth of the best level's time; the guest unpacks all levels equally fast."""
 
 
 def write_cpio(tree: Tree, mtime_s: int) -> Iterator[bytes]:
-    """A cpio archive of a tree, in pieces. The data of a hard-linked file stands at the last of its paths."""
+    """A cpio archive of a tree, in pieces. The data of a hard-linked file stands at the last of its paths.
+
+    Raises:
+        BuildError: a path or a link that the kernel would leave out.
+    """
     paths: dict[int, list[str]] = {}
     for path, node in tree.items():
         paths.setdefault(id(node), []).append(path)
     numbers: dict[int, int] = {}
     for path, node in tree.items():
+        _check_names(path, node)
         is_file = node.kind == "file"
         names = paths[id(node)] if is_file else [path]
         number = numbers.setdefault(id(node) if is_file else -len(numbers), len(numbers) + 1)
         data = _data(node) if path == names[-1] else b""
         inode = Inode(number, len(names), mtime_s)
         yield _header(path, node, inode, len(data)) + data + _padding(len(data))
-    yield _header("TRAILER!!!", Node("file", 0), Inode(0, 1, 0), 0, file_type=0)
+    yield _header(TRAILER, Node("file", 0), Inode(0, 1, 0), 0, file_type=0)
 
 
 def _data(node: Node) -> bytes:
-    return node.target.encode() if node.kind == "symlink" else node.read()
+    return _encoded(node.target) if node.kind == "symlink" else node.read()
+
+
+def _check_names(path: str, node: Node) -> None:
+    names = _encoded(path).split(b"/")
+    too_long = max(map(len, names)) > NAME_MAX or max(len(_encoded(path)), len(_encoded(node.target))) >= PATH_MAX
+    if too_long or path == TRAILER or (node.kind == "symlink" and not node.target):
+        raise BuildError(
+            f"{path[:200]!r} cannot be in an initrd: it is too long, or leads nowhere, or ends the archive"
+        )
+
+
+def _encoded(text: str) -> bytes:
+    """A name's bytes. Those that are no UTF-8 are carried along as Python carries file names."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -52,7 +76,7 @@ class Inode:
 
 
 def _header(path: str, node: Node, inode: Inode, size: int, file_type: int | None = None) -> bytes:
-    encoded = path.encode() + b"\0"
+    encoded = _encoded(path) + b"\0"
     mode = node.mode | (FILE_TYPES[node.kind] if file_type is None else file_type)
     owner = (node.uid, node.gid, inode.links, inode.mtime_s, size)
     fields = (inode.number, mode, *owner, 0, 0, *node.device, len(encoded), 0)
