@@ -69,18 +69,18 @@ def make_ready(cell: Cell, bench: Bench) -> Ready:
 
 def through_bootmatrix(ready: Ready, bench: Bench) -> Sample:
     """A whole cell: everything looked up and verified in the cache, booted, judged."""
-    cpu_s = _cpu_s()
+    cpu_s = used_cpu_s()
     with tempfile.TemporaryDirectory() as folder:
         record = anyio.run(run_cell, ready.cell, bench, Path(folder))
     if record.verdict is not Verdict.PASS or record.outcome is None:
         raise BenchmarkError(f"{ready.cell.id}: {record.verdict}: {record.judgement.reason}")
-    return Sample(record.wall_s, _cpu_s() - cpu_s, record.outcome.wall_s)
+    return Sample(record.wall_s, used_cpu_s() - cpu_s, record.outcome.wall_s)
 
 
 def bare(ready: Ready) -> Sample:
     """The same kernel, initrd and machine in QEMU by itself; the guest's init waits for nobody."""
     line = by_hand(ready.machine, ready.bootable)
-    started, cpu_s = time.monotonic(), _cpu_s()
+    started, cpu_s = time.monotonic(), used_cpu_s()
     done = subprocess.run(
         line.arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=BARE_LIMIT_S, check=False
     )
@@ -88,10 +88,10 @@ def bare(ready: Ready) -> Sample:
     if b"end pass" not in done.stdout:
         tail = done.stdout[-400:].decode("utf-8", "replace")
         raise BenchmarkError(f"{ready.cell.id} by hand did not end with a pass (QEMU: {done.returncode}): …{tail}")
-    return Sample(wall_s, _cpu_s() - cpu_s, wall_s)
+    return Sample(wall_s, used_cpu_s() - cpu_s, wall_s)
 
 
-def _cpu_s() -> float:
+def used_cpu_s() -> float:
     """CPU time of this process and of its children that have ended."""
     return sum(
         used.ru_utime + used.ru_stime
