@@ -234,6 +234,11 @@ def test_everything_else_that_is_wrong_is_told_too() -> None:
     assert any("a gap" in one.text for one in judgement.evidence)
 
 
+def test_what_only_follows_from_the_reason_is_not_told() -> None:
+    judgement = judged(b"", messages=replaced("check ping exit 0", "check ping exit 7"))
+    assert [one.text for one in judgement.evidence] == ["check ping exit 7"]
+
+
 def test_huge_input_gives_a_bounded_judgement() -> None:
     tap = "\n".join(f"not ok {number} - {'x' * 5000}" for number in range(5000))
     word = base64.b64encode(gzip.compress(tap.encode())).decode()

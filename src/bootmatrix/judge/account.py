@@ -103,7 +103,8 @@ def _end(messages: Sequence[GuestMessage], transcript: bytes) -> Iterator[Compla
     elif len(ends) > 1 or len(ends[0].words) != 2 or not DIGEST.fullmatch(ends[0].words[1]):
         yield _unreported("init's last message is not as it has to be")
     elif ends[0].words[0] != "pass":
-        yield Complaint(Verdict.FAIL, "init gave the verdict 'fail'", (piece("result", words_of(ends[0])),))
+        evidence = (piece("result", words_of(ends[0])),)
+        yield Complaint(Verdict.FAIL, "init gave the verdict 'fail'", evidence, follows=True)
 
 
 def _series(kind: str, messages: Sequence[GuestMessage], expected: Sequence[str]) -> Iterator[Complaint]:
@@ -117,7 +118,7 @@ def _series(kind: str, messages: Sequence[GuestMessage], expected: Sequence[str]
     if absent:
         yield _unreported(f"{kind} container {absent[0]} never came to its end")
     else:
-        yield _unreported(f"{kind} containers were not reported as the spec has them")
+        yield _unreported(f"{kind} containers were not reported as the spec has them", follows=True)
 
 
 def _checks(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Complaint]:
@@ -130,11 +131,11 @@ def _checks(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Co
         if name not in exited:
             yield _unreported(f"check {name} gave no result")
     if exited >= set(bootable.checks):
-        yield _unreported("checks were not reported as the spec has them")
+        yield _unreported("checks were not reported as the spec has them", follows=True)
 
 
-def _unreported(reason: str) -> Complaint:
-    return Complaint(Verdict.FAIL, reason, (piece("result", reason),))
+def _unreported(reason: str, follows: bool = False) -> Complaint:
+    return Complaint(Verdict.FAIL, reason, (piece("result", reason),), follows=follows)
 
 
 def _decoded(message: GuestMessage) -> str:

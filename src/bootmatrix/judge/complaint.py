@@ -15,12 +15,16 @@ GRAVITY = (Verdict.PANIC, Verdict.INFRA_ERROR, Verdict.HANG, Verdict.TIMEOUT, Ve
 
 @dataclass(frozen=True)
 class Complaint:
-    """A verdict with its reason in one line. Among complaints of one verdict, the first one is the reason given."""
+    """A verdict with its reason in one line. Among complaints of one verdict, the first one is the reason given.
+
+    `follows` marks what a fault reported elsewhere brings with it: beside that it need not be told.
+    """
 
     verdict: Verdict
     reason: str
     evidence: tuple[Evidence, ...] = ()
     advice: str = ""
+    follows: bool = False
 
 
 def piece(source: str, text: str, line: int | None = None) -> Evidence:

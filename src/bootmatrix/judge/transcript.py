@@ -17,7 +17,8 @@ LOOKS_LIKE_PANIC = re.compile(rb"Kernel panic - not syncing")
 
 TROUBLE = re.compile(
     rb"(?:^|%s)(?:"
-    rb"[^\r\n]{0,80}\bOops\b[^\r\n]{0,80}\[#[0-9]+\]|Internal error: |kernel BUG at |Kernel BUG at |(?:watchdog: )?BUG: |"
+    rb"[^\r\n]{0,80}\bOops\b[^\r\n]{0,80}\[#[0-9]+\]|Internal error: |"
+    rb"kernel BUG at |Kernel BUG at |(?:watchdog: )?BUG: |"
     rb"Unable to handle kernel |general protection fault|stack segment: |"
     rb"INFO: task \S+ blocked for more than|"
     rb"rcu: INFO: \S+ (?:self-)?detected (?:expedited )?stall"

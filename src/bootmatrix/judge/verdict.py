@@ -51,8 +51,8 @@ def _complaints(outcome: Outcome, machine: Machine, bootable: Bootable, transcri
 
 def _evidence(first: Complaint, others: list[Complaint]) -> tuple[Evidence, ...]:
     """The first complaint's own evidence, then what else was found, without its details."""
-    further = [piece("result", f"also: {other.reason}") for other in others[:MAX_OTHERS]]
-    return (*first.evidence, *further)[:MAX_EVIDENCE]
+    further = [piece("result", f"also: {other.reason}") for other in others if not other.follows]
+    return (*first.evidence, *further[:MAX_OTHERS])[:MAX_EVIDENCE]
 
 
 def _passed(outcome: Outcome, subresults: tuple[SubResult, ...]) -> Judgement:
