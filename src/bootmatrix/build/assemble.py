@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootmatrix.build.guest import Placed, check_seconds, guest_tree, needed_modules, needs_network, place
+from bootmatrix.build.guest import Placed, check_seconds, guest_tree, needed_modules, needs_network, place, results
 from bootmatrix.build.image import EPOCH_S, Builder, make_image
 from bootmatrix.build.initrd import compress, write_cpio
 from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact, load_order, module_tree, unpack_kernel
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, Spec, StoredImage
 
-FORMAT = "4"
+FORMAT = "5"
 """Changes whenever the same spec and images would give another initrd."""
 
 
@@ -59,6 +59,7 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
         checks=check_seconds(placed),
         onshutdown=_names(placed, "onshutdown"),
+        results=results(placed),
         notes=(
             *spec.notes,
             *_cmdline(spec)[1],

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from bootmatrix.build.tree import MAX_NUMBER
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, ImageConfig
 from bootmatrix.model.capabilities import CAPABILITIES
+from bootmatrix.model.spec import Device
 
 OCI_VERSION = "1.0.2"
 """Nothing later is used, and Debian 12's crun takes nothing later."""
 LABEL = "org.mobyproject.config"
 """Image label with a container's defaults, as JSON."""
-RLIMIT_FIELDS = 3
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Json = dict[str, Any]
@@ -66,7 +68,6 @@ def runtime_config(
     """
     readonly = bool(settings.readonly)
     uid, gid = _user(container, settings, image, ids)
-    capabilities = _capabilities(container, settings)
     config: Json = {
         "ociVersion": OCI_VERSION,
         "process": {
@@ -80,9 +81,7 @@ def runtime_config(
         "linux": {"namespaces": _namespaces(settings)},
     }
     process, linux = config["process"], config["linux"]
-    if capabilities or settings.ambient:
-        sets = dict.fromkeys(("bounding", "effective", "inheritable", "permitted"), capabilities)
-        process["capabilities"] = {**sets, "ambient": _named(container, settings.ambient or ())}
+    process["capabilities"] = _capabilities(container, settings)
     if settings.additional_gids:
         process["user"]["additionalGids"] = [_number(container, gid, ids) for gid in settings.additional_gids]
     _set(process, "noNewPrivileges", settings.no_new_privileges)
@@ -96,9 +95,7 @@ def runtime_config(
     _set(linux, "cgroupsPath", settings.cgroups_path)
     _set(linux, "sysctl", settings.sysctl)
     if settings.devices:
-        linux["devices"] = [
-            device.model_dump(exclude={"mode"}) | _device_mode(device.mode) for device in settings.devices
-        ]
+        linux["devices"] = [_device(container, device) for device in settings.devices]
     return config
 
 
@@ -124,21 +121,24 @@ def _user(
 
 
 def _number(container: Container, value: int | str, ids: Mapping[str, int]) -> int:
-    if isinstance(value, int):
-        return value
-    if value in ids:
-        return ids[value]
-    if value.isdigit():
-        return int(value)
-    if value == "root":
-        return 0
-    raise BuildError(
-        f"container {container.name}: {value!r} is neither a number nor the name of a container of the spec"
-    )
+    if isinstance(value, str):
+        number = 0 if value == "root" else ids.get(value, int(value) if value.isdecimal() else -1)
+    else:
+        number = value
+    if not 0 <= number <= MAX_NUMBER:
+        raise BuildError(
+            f"container {container.name}: {value!r} is neither the number of a user or group "
+            "nor the name of a container of the spec"
+        )
+    return number
 
 
-def _capabilities(container: Container, settings: ContainerSettings) -> list[str]:
-    return _named(container, (*(settings.capabilities or ()), *(settings.capabilities_add or ())))
+def _capabilities(container: Container, settings: ContainerSettings) -> dict[str, list[str]]:
+    """All sets, the empty ones too: without them a runtime might give what it takes for usual."""
+    given = (*_named(container, settings.capabilities or ()), *_named(container, settings.capabilities_add or ()))
+    ambient = _named(container, settings.ambient or ())
+    sets = {name: list(dict.fromkeys(given)) for name in ("bounding", "effective", "inheritable", "permitted")}
+    return {**sets, "ambient": ambient}
 
 
 def _named(container: Container, names: tuple[str, ...]) -> list[str]:
@@ -167,6 +167,8 @@ def _mounts(settings: ContainerSettings, readonly: bool) -> list[Json]:
     for text in settings.tmpfs or ():
         destination, _, options = text.partition(":")
         given = [option for option in options.split(",") if option]
+        if not destination.startswith("/"):
+            raise BuildError(f"the tmpfs {text!r} is not of the form /destination[:options]")
         mounts[destination] = _mount(destination, "tmpfs", "tmpfs", given)
     for text in (*(settings.binds or ()), *(settings.binds_add or ())):
         bind = _bind(text)
@@ -182,9 +184,9 @@ def _mount(destination: str, kind: str, source: str, options: list[str]) -> Json
 
 def _bind(text: str) -> Json:
     parts = text.split(":")
-    if len(parts) not in {2, 3} or not all(parts):
-        raise BuildError(f"the bind {text!r} is not of the form source:destination[:options]")
-    options = parts[2].split(",") if len(parts) == RLIMIT_FIELDS else ["rw", "rshared"]
+    if len(parts) not in {2, 3} or not all(parts) or not parts[1].startswith("/"):
+        raise BuildError(f"the bind {text!r} is not of the form source:/destination[:options]")
+    options = parts[2].split(",") if len(parts) == 3 else ["rw", "rshared"]
     if "rbind" not in options and "bind" not in options:
         options = [*options[:1], "rbind", *options[1:]]
     return _mount(parts[1], "bind", parts[0], options)
@@ -210,20 +212,25 @@ def _namespace(kind: str, value: str) -> Json:
 
 
 def _rlimit(container: Container, text: str) -> Json:
-    parts = text.split(",")
-    if len(parts) not in {2, RLIMIT_FIELDS}:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in {2, 3} or not parts[0]:
         raise BuildError(f"container {container.name}: the rlimit {text!r} is not of the form NAME,SOFT[,HARD]")
     soft, hard = (_limit(container, part) for part in (parts[1], parts[-1]))
-    return {"type": parts[0], "soft": soft, "hard": hard}
+    return {"type": "RLIMIT_" + parts[0].upper().removeprefix("RLIMIT_"), "soft": soft, "hard": hard}
 
 
 def _limit(container: Container, text: str) -> int:
-    if text.strip() == "unlimited":
+    if text == "unlimited":
         return (1 << 64) - 1
-    if text.strip().isdigit():
+    if text.isdecimal():
         return int(text)
     raise BuildError(f"container {container.name}: {text!r} in an rlimit is neither a number nor 'unlimited'")
 
 
-def _device_mode(mode: str) -> Json:
-    return {"fileMode": int(mode, 8)} if mode else {}
+def _device(container: Container, device: Device) -> Json:
+    described = device.model_dump(exclude={"mode"})
+    if device.mode:
+        if not re.fullmatch("[0-7]{1,4}", device.mode):
+            raise BuildError(f"container {container.name}: the mode {device.mode!r} of {device.path} is not octal")
+        described["fileMode"] = int(device.mode, 8)
+    return described
