@@ -30,10 +30,11 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "qemu-system-fake"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {TESTS}/fake_qemu.py "$@"\n')
+    # Of our environment a QEMU gets little.
+    pid = f"FAKE_QEMU_PIDFILE={tmp_path / 'pid'}"
+    program.write_text(f'#!/bin/sh\n{pid} exec {sys.executable} {TESTS}/fake_qemu.py "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_QEMU_PIDFILE", str(tmp_path / "pid"))
     return tmp_path / "pid"
 
 

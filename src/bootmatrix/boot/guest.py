@@ -84,7 +84,7 @@ async def boot(
         seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None))
         seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
         command = for_cell(machine, bootable, _descriptors(theirs), program)
-        async with running(command.arguments, [end.fileno() for end in theirs]) as process:
+        async with running(command.arguments, [end.fileno() for end in theirs], machine) as process:
             for end in theirs:
                 end.close()
             await seen.follow(process)

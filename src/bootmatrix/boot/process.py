@@ -7,38 +7,40 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import anyio
 from anyio.abc import Process
 
+from bootmatrix.boot.lockdown import confined, environment, opened
 from bootmatrix.boot.qemu import install_hint
 from bootmatrix.errors import HostError
-
-LEASH = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
-"""Has the kernel kill the child when we die, by whatever cause (prctl(2), PR_SET_PDEATHSIG), and gives up if we died
-before that was asked for. The program takes the place of both helpers, so that its process id is the child's."""
+from bootmatrix.model import Machine
 
 KEEP_STDERR_BYTES = 32 << 10
 
 
 @asynccontextmanager
-async def running(arguments: Sequence[str], descriptors: Sequence[int]) -> AsyncIterator[Process]:
-    """A child with these open descriptors and a session of its own; killed, and waited for, when the context is left.
+async def running(arguments: Sequence[str], descriptors: Sequence[int], machine: Machine) -> AsyncIterator[Process]:
+    """The machine's QEMU, with these open descriptors; killed, and waited for, when the context is left.
 
-    Its session keeps the terminal's Ctrl-C from it.
+    It has a session of its own, which keeps the terminal's Ctrl-C from it, and little else: see lockdown.
 
     Raises:
         HostError: it cannot be started.
     """
     try:
-        process = await anyio.open_process(
-            [*LEASH, str(os.getpid()), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=descriptors,
-        )
+        with opened(arguments) as files:
+            process = await anyio.open_process(
+                [*confined(machine, Path(arguments[0])), *files.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env=environment(os.environ),
+                start_new_session=True,
+                pass_fds=(*descriptors, *files.descriptors),
+            )
     except FileNotFoundError as error:
         raise HostError(f"{error.filename} is not installed", install_hint("util-linux")) from error
     except OSError as error:
