@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import unpack_kernel
 from bootmatrix.errors import BuildError, InfraError, InputError
 from bootmatrix.judge import judge
+from bootmatrix.judge.resultfiles import UnreadableFile, unpack
 from bootmatrix.model import (
     Bootable,
     Cell,
@@ -33,15 +35,17 @@ from bootmatrix.model import (
     PhaseTime,
     Profile,
     Record,
+    ResultFile,
     Run,
     Spec,
     Verdict,
 )
 from bootmatrix.observe import Observer
-from bootmatrix.runs import read_console
+from bootmatrix.runs import FILES_FOLDER, read_console, write_whole
 
 RETRY_PAUSE_S = 2.0
 CONSOLE_FILE = "console.log"
+MAX_FILE_NAME = 120
 
 Turn = Callable[[Machine], AbstractAsyncContextManager[None]]
 """Holds the cores and the memory that a machine's guest takes; waits until the host has them."""
@@ -224,6 +228,7 @@ def _record(cell: Cell, attempt: Attempt, attempts: int, folder: Path, started_a
         cmdline=attempt.cmdline,
         qemu_version=attempt.qemu_version,
         console=CONSOLE_FILE if (folder / CONSOLE_FILE).exists() else "",
+        files=save_files(outcome, folder) if outcome else (),
         notes=bootable.notes if bootable else (),
         attempts=attempts,
         started_at=started_at.isoformat(timespec="seconds"),
@@ -231,6 +236,30 @@ def _record(cell: Cell, attempt: Attempt, attempts: int, folder: Path, started_a
         machine_profile=attempt.machine,
         bootable=bootable,
     )
+
+
+def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:
+    """Write the files that the guest sent below `folder`/files; none of its names becomes a name here as it is."""
+    saved = []
+    for number, message in enumerate(message for message in outcome.messages if message.kind == "file"):
+        with suppress(UnreadableFile):
+            sent = unpack(message)
+            if sent.data is None:
+                continue
+            name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{number}-{sent.container}{sent.path}")[-MAX_FILE_NAME:]
+            path = folder / FILES_FOLDER / name.lstrip(".")
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, sent.data)
+            saved.append(
+                ResultFile(
+                    container=sent.container,
+                    path=sent.path,
+                    file=f"{FILES_FOLDER}/{path.name}",
+                    size_bytes=sent.size_bytes,
+                    is_cut=sent.is_cut,
+                )
+            )
+    return tuple(saved)
 
 
 def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:

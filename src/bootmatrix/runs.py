@@ -34,6 +34,8 @@ STARTED_FILE = "started.json"
 RUN_FILE = "run.json"
 RECORD_FILE = "record.json"
 CELLS_FOLDER = "cells"
+FILES_FOLDER = "files"
+"""Beside a record: files that the containers of its cell left."""
 LATEST = "latest"
 MAX_TITLE = 60
 MAX_CONSOLE_BYTES = 64 << 20

@@ -13,11 +13,12 @@ from bootmatrix.build.tree import Node, Tree, directory, symlink, text_file
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, File, Spec, StoredImage
 from bootmatrix.model.durations import duration_s
-from bootmatrix.model.spec import CHECK, MODULES, NETWORK
+from bootmatrix.model.spec import CHECK, MODULES, NETWORK, RESULTS
 from bootmatrix.store import Store
 
 FIRST_ID = 100
 """Containers that are named in a uid or gid get numbers from here on, as in LinuxKit."""
+MAX_RESULTS = 16
 SETUP_FOLDER = "etc/bootmatrix/containers"
 
 
@@ -139,7 +140,7 @@ def _runtime(one: Placed) -> dict[str, object]:
 
 
 def _setup(one: Placed) -> str:
-    """What init does around a container, one step a line: `mkdir PATH`, `writable`.
+    """What init does around a container, one step a line: `mkdir PATH`, `writable`, `result PATH`.
 
     Raises:
         BuildError: a step that init does not know.
@@ -150,7 +151,28 @@ def _setup(one: Placed) -> str:
     steps = [f"mkdir {path}" for path in (runtime.mkdir if runtime else None) or ()]
     if any(set(step) & set("\n\0") for step in steps):
         raise BuildError(f"container {one.container.name}: a folder's name has a line end")
-    return "".join(step + "\n" for step in [*steps, *([] if one.settings.readonly else ["writable"])])
+    results = [f"result {path}" for path in result_paths(one)]
+    return "".join(step + "\n" for step in [*steps, *([] if one.settings.readonly else ["writable"]), *results])
+
+
+def result_paths(one: Placed) -> tuple[str, ...]:
+    """Files that the container leaves for the host.
+
+    Raises:
+        BuildError: a path is not absolute, or they are too many.
+    """
+    paths = tuple(dict.fromkeys((one.settings.annotations or {}).get(RESULTS, "").split()))
+    if len(paths) > MAX_RESULTS:
+        raise BuildError(f"container {one.container.name}: {len(paths)} results, and {MAX_RESULTS} at most can be sent")
+    for path in paths:
+        if not path.startswith("/") or ".." in path.split("/") or path.endswith("/"):
+            raise BuildError(f"container {one.container.name}: the result {path!r} is not the absolute path of a file")
+    return paths
+
+
+def results(placed: tuple[Placed, ...]) -> dict[str, tuple[str, ...]]:
+    """Files that containers leave for the host, by container."""
+    return {one.container.name: paths for one in placed if (paths := result_paths(one))}
 
 
 def _add_file(file: File, spec: Spec, ids: Mapping[str, int], tree: Tree) -> None:

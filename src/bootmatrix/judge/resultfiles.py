@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from junitparser import JUnitXml, JUnitXmlError
+from junitparser import Error, Failure, JUnitXml, JUnitXmlError, Skipped
+from junitparser import TestCase as Case
 from junitparser import TestSuite as Suite
 
 from bootmatrix.judge.complaint import Complaint, piece
@@ -126,16 +127,16 @@ def _junit(file: Sent) -> Findings:
     return tuple(results[:MAX_RESULTS]), tuple(complaints)
 
 
-def _cases(report: JUnitXml | Suite, container: str) -> Iterator[SubResult]:
-    suites = [report] if isinstance(report, Suite) else list(report)
+def _cases(suites: Iterable[Suite], container: str) -> Iterator[SubResult]:
     for suite in suites:
-        for case in suite:
-            name = ".".join(part for part in (case.classname, case.name) if part)[:MAX_NAME]
-            outcomes = case.result
-            bad = next((one for one in outcomes if type(one).__name__ in {"Failure", "Error"}), None)
-            skipped = next((one for one in outcomes if type(one).__name__ == "Skipped"), None)
-            verdict = Verdict.FAIL if bad else Verdict.SKIP if skipped else Verdict.PASS
-            said = (bad or skipped).message if bad or skipped else ""
-            yield SubResult(
-                name=f"{container}: {name}", verdict=verdict, detail=" ".join((said or "").split())[:MAX_NAME]
-            )
+        yield from (_case(case, container) for case in suite)
+        yield from _cases(suite.testsuites(), container)  # type: ignore[no-untyped-call]
+
+
+def _case(case: Case, container: str) -> SubResult:
+    name = ".".join(part for part in (case.classname, case.name) if part)[:MAX_NAME]
+    bad = [one for one in case.result if isinstance(one, Failure | Error)]
+    skipped = [one for one in case.result if isinstance(one, Skipped)]
+    verdict = Verdict.FAIL if bad else Verdict.SKIP if skipped else Verdict.PASS
+    said = " ".join(((bad + skipped)[0].message or "").split()) if bad or skipped else ""
+    return SubResult(name=f"{container}: {name}", verdict=verdict, detail=said[:MAX_NAME])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from bootmatrix.judge import account, ending
 from bootmatrix.judge import transcript as console
 from bootmatrix.judge.complaint import GRAVITY, Complaint, piece
+from bootmatrix.judge.resultfiles import read_files
 from bootmatrix.judge.tapresults import read_tap
 from bootmatrix.model import Bootable, Evidence, Judgement, Machine, Outcome, SubResult, Verdict
 
@@ -20,9 +21,9 @@ MAX_REASON = 400
 
 def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Judgement:
     """The verdict on a boot, with what it rests on."""
-    tap = list(read_tap(outcome.messages))
-    complaints = [*_complaints(outcome, machine, bootable, transcript), *(one for _, found in tap for one in found)]
-    subresults = (*account.subresults(outcome, bootable), *(one for found, _ in tap for one in found))
+    printed = [*read_tap(outcome.messages), *read_files(outcome, bootable)]
+    complaints = [*_complaints(outcome, machine, bootable, transcript), *(one for _, found in printed for one in found)]
+    subresults = (*account.subresults(outcome, bootable), *(one for found, _ in printed for one in found))
     if not complaints:
         return _passed(outcome, subresults)
     complaints.sort(key=lambda one: GRAVITY.index(one.verdict))

@@ -8,7 +8,7 @@ from bootmatrix.model.lock import Lock
 from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
 from bootmatrix.model.outcome import GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import KernelSource, Machine, Names, Profile
-from bootmatrix.model.record import PhaseTime, Record, Run
+from bootmatrix.model.record import PhaseTime, Record, ResultFile, Run
 from bootmatrix.model.spec import Container, ContainerSettings, File, Spec
 from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Verdict
 
@@ -43,6 +43,7 @@ __all__ = [
     "Profile",
     "QmpEvent",
     "Record",
+    "ResultFile",
     "Run",
     "Skip",
     "Spec",

@@ -29,7 +29,8 @@ class Bootable(Model):
     """What a machine boots: `cmdline` is the part that the spec and its images ask for.
 
     `network` says whether the spec asks for a network card; `onboot`, `services`, `checks` and `onshutdown` are the
-    containers' names in the order of the spec, which the guest must account for.
+    containers' names in the order of the spec, which the guest must account for; `results` are the files that it must
+    send, by container.
     """
 
     kernel: Artefact
@@ -43,4 +44,5 @@ class Bootable(Model):
     services: tuple[str, ...] = ()
     checks: dict[str, float] = {}
     onshutdown: tuple[str, ...] = ()
+    results: dict[str, tuple[str, ...]] = {}
     notes: tuple[str, ...] = ()

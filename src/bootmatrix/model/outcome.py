@@ -36,7 +36,7 @@ class Outcome(Model):
     `exit_status` is QEMU's (negative: killed by that signal; None: it never started); `ended_by` says who ended it:
     `guest` (it left by itself), `host` (we stopped it: see `limit`), `user`, or `error` (see `host_error`).
     `messages` are those of the result channel whose digest matched, in order; `rejected` counts those that did not;
-    `result_fault` says what is wrong with their sequence, and is empty as long as nothing was lost, repeated or changed.
+    `result_fault` says what is wrong with their sequence, and is empty while nothing was lost, repeated or changed.
     `limit` is the name of the phase whose time was up, or `silence`, `panic`, `flood`.
     `stderr` is QEMU's. Times are seconds of the wall clock.
     """

@@ -18,6 +18,19 @@ class PhaseTime(Model):
     seconds: float
 
 
+class ResultFile(Model):
+    """A file that a container left, as the guest sent it. `file` is relative to the run's folder.
+
+    `size_bytes` is what the guest says of the whole; the file here may be only its beginning.
+    """
+
+    container: str
+    path: str
+    file: str
+    size_bytes: int
+    is_cut: bool = False
+
+
 class Record(Model):
     """One cell of a run, complete. `command` repeats the boot by hand; `console` is a file beside the record.
 
@@ -37,6 +50,7 @@ class Record(Model):
     cmdline: str = ""
     qemu_version: str = ""
     console: str = ""
+    files: tuple[ResultFile, ...] = ()
     notes: tuple[str, ...] = ()
     attempts: int = 1
     started_at: str

@@ -14,6 +14,8 @@ MODULES = "bootmatrix.modules"
 """Annotation or image label: names of kernel modules that the container needs, apart by blanks."""
 NETWORK = "bootmatrix.network"
 """Annotation or image label: `user` gives the guest a network card on QEMU's user-mode network."""
+RESULTS = "bootmatrix.results"
+"""Annotation: paths in the container, apart by blanks, that the host gets when the container has ended."""
 
 OctalMode = Annotated[str, StringConstraints(pattern=r"^[0-7]{1,4}$")]
 IdOrName = int | str

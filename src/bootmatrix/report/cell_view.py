@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from bootmatrix.model import Evidence, Record, SubResult, Verdict
+from bootmatrix.model import Evidence, Record, ResultFile, SubResult, Verdict
 from bootmatrix.report.console_view import ConsoleView, view_console
 from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.report.order import cell_time, duration, remark, size
-from bootmatrix.runs import CELLS_FOLDER
+from bootmatrix.runs import CELLS_FOLDER, FILES_FOLDER
 
 PHASES = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown")
 """Phases that have a colour of their own, the same one in every cell."""
@@ -61,6 +61,17 @@ class ArtefactView:
 
 
 @dataclass(frozen=True)
+class FileView:
+    """A file that a container left."""
+
+    container: str
+    path: str
+    size: str
+    href: str
+    is_cut: bool
+
+
+@dataclass(frozen=True)
 class CellView:
     """One cell. `state` is `unexpected`, `expected` (a failure that was foreseen) or empty."""
 
@@ -82,6 +93,7 @@ class CellView:
     subresults: tuple[SubResultView, ...]
     sub_summary: str
     sub_open: bool
+    files: tuple[FileView, ...]
     console: ConsoleView | None
     command: str
     cmdline: str
@@ -116,6 +128,7 @@ def view_cell(record: Record, console: bytes | None) -> CellView:
         subresults=tuple(_subresult(one) for one in failures_first(judgement.subresults)),
         sub_summary=_sub_summary(judgement.subresults),
         sub_open=len(judgement.subresults) <= FEW_SUBRESULTS or not _all_pass(judgement.subresults),
+        files=tuple(_file(one, record) for one in record.files),
         console=shown,
         command=command_line(record.command),
         cmdline=harmless(record.cmdline),
@@ -129,11 +142,19 @@ def view_cell(record: Record, console: bytes | None) -> CellView:
     )
 
 
+def _file(file: ResultFile, record: Record) -> FileView:
+    href = _href(record, FILES_FOLDER, file.file.rpartition("/")[2])
+    return FileView(one_line(file.container), one_line(file.path), size(file.size_bytes), href, file.is_cut)
+
+
 def console_href(record: Record) -> str:
     """Address of the console's file, relative to the report."""
+    return _href(record, record.console.rpartition("/")[2])
+
+
+def _href(record: Record, *below: str) -> str:
     cell = record.cell
-    parts = (CELLS_FOLDER, cell.spec_name, cell.arch, cell.machine, cell.kernel, record.console.rpartition("/")[2])
-    return "/".join(map(quote, parts))
+    return "/".join(map(quote, (CELLS_FOLDER, cell.spec_name, cell.arch, cell.machine, cell.kernel, *below)))
 
 
 def command_line(arguments: Sequence[str]) -> str:
