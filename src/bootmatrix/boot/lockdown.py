@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import shutil
@@ -25,6 +26,7 @@ STILL_OURS = ("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 OWN_UIDS = range(61184, 65520)
 """Users that no account has: systemd keeps them for services that get a user only while they run
 (https://systemd.io/UIDS-GIDS, "Dynamic service users"). They exist in containers too."""
+_turn = itertools.count(secrets.randbelow(len(OWN_UIDS)))
 SETGID, SETUID, SETPCAP = 6, 7, 8
 """Numbers of capabilities(7), as bits of CapEff in proc_pid_status(5)."""
 
@@ -111,7 +113,7 @@ def own_user(machine: Machine, program: Path) -> tuple[str, ...] | None:
     groups = _kvm_groups(machine)
     if groups is None:
         return None
-    uid = str(secrets.choice(OWN_UIDS))
+    uid = OWN_UIDS[next(_turn) % len(OWN_UIDS)]
     bounds = ("--bounding-set=-all",) if _has_capabilities(SETPCAP) else ()
     return (f"--reuid={uid}", f"--regid={uid}", groups, "--inh-caps=-all", *bounds)
 
