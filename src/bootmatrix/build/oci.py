@@ -94,8 +94,7 @@ def runtime_config(
     _set(linux, "rootfsPropagation", settings.rootfs_propagation)
     _set(linux, "cgroupsPath", settings.cgroups_path)
     _set(linux, "sysctl", settings.sysctl)
-    if settings.devices:
-        linux["devices"] = [_device(container, device) for device in settings.devices]
+    _set(linux, "devices", [_device(container, device) for device in settings.devices or ()])
     return config
 
 

@@ -1,0 +1,132 @@
+"""The packages that an image is made from: local ones, those named, and those that they depend on."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootmatrix.errors import BuildError
+from bootmatrix.model import ImageRecipe, Package, Profile
+from bootmatrix.source.archive import Archive
+from bootmatrix.source.deb import read_control
+from bootmatrix.source.resolve import parse_relation
+from bootmatrix.store import sha256_of
+
+
+@dataclass(frozen=True)
+class LocalDeb:
+    """A package that a recipe names by its file. `depends` are alternatives, any of which will do."""
+
+    path: Path
+    sha256: str
+    name: str
+    version: str
+    provides: tuple[str, ...] = ()
+    depends: tuple[tuple[str, ...], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} ({self.path.name})"
+
+
+def local_debs(recipe: ImageRecipe, recipe_path: Path, profile: Profile) -> tuple[LocalDeb, ...]:
+    """The packages of a recipe's `debs`.
+
+    Raises:
+        BuildError: a pattern matches none or several, or a package is damaged or for another architecture.
+    """
+    names = {**profile.names.model_dump(), "debian_arch": profile.names.debian, "arch": profile.name}
+    return tuple(_one_deb(pattern, recipe_path, names) for pattern in recipe.debs)
+
+
+def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb:
+    try:
+        wanted = pattern.format_map(names)
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        known = ", ".join(f"{{{name}}}" for name in names)
+        raise BuildError(f"{recipe_path}: in {pattern!r} only these names stand for something: {known}") from error
+    shown = recipe_path.parent / wanted
+    found = sorted(glob.glob(f"{glob.escape(str(recipe_path.parent))}/{wanted}"))  # noqa: PTH207  (may begin with ..)
+    if not found:
+        raise BuildError(
+            f"no file matches {shown}", "Build the package for this architecture, or exclude the architecture."
+        )
+    if len(found) > 1:
+        raise BuildError(f"{len(found)} files match {shown}, and one is meant: {', '.join(found)}")
+    return _read(Path(found[0]), names["debian_arch"])
+
+
+def _read(path: Path, debian_arch: str) -> LocalDeb:
+    control = read_control(path)
+    if control["Architecture"] not in {debian_arch, "all"}:
+        raise BuildError(f"{path} is a package for {control['Architecture']!r}, and the guest is {debian_arch!r}")
+    return LocalDeb(
+        path=path,
+        sha256=sha256_of(path),
+        name=control["Package"],
+        version=control["Version"],
+        provides=tuple(group[0].split(" ")[0] for group in _relations(path, control.get("Provides", ""))),
+        depends=tuple(
+            group for field in ("Pre-Depends", "Depends") for group in _relations(path, control.get(field, ""))
+        ),
+    )
+
+
+def _relations(path: Path, field: str) -> list[tuple[str, ...]]:
+    """The alternatives of each part of a field: `name` or `name (>= version)`, without what stands for architectures.
+
+    Raises:
+        BuildError: it cannot be read.
+    """
+    groups = []
+    for group in (part for part in field.split(",") if part.strip()):
+        try:
+            relations = [parse_relation(" ".join(one.split())) for one in group.split("|")]
+        except BuildError as error:
+            raise BuildError(f"{path} has a dependency that cannot be read: {group.strip()!r}") from error
+        groups.append(
+            tuple(f"{one.name} ({one.operator} {one.version})" if one.operator else one.name for one in relations)
+        )
+    return groups
+
+
+def archive_packages(
+    recipe: ImageRecipe, base: Sequence[str], debs: Iterable[LocalDeb], profile: Profile, archive: Archive
+) -> tuple[Package, ...]:
+    """Packages of the archive: those named, and those that they and the local ones depend on.
+
+    `base` are the packages of the image below, `name version`, which are there already.
+
+    Raises:
+        NoSuchPackage: a package is not there for this architecture.
+        InfraError: the archive cannot be had.
+    """
+    local = {name for deb in debs for name in (deb.name, *deb.provides)}
+    without = {*recipe.without, *local, *(package.split(" ")[0] for package in base)}
+    search = _Search(archive, tuple(sorted(without)), recipe.suites, profile.names.debian)
+    groups = (group for deb in debs for group in deb.depends)
+    needed = [search.first_there(group) for group in groups if not without & {one.split(" ")[0] for one in group}]
+    names = tuple(name for name in dict.fromkeys((*recipe.packages, *needed)) if name not in local)
+    return search.closure(names) if names else ()
+
+
+@dataclass(frozen=True)
+class _Search:
+    archive: Archive
+    without: tuple[str, ...]
+    suites: tuple[str, ...]
+    debian_arch: str
+
+    def closure(self, names: Sequence[str]) -> tuple[Package, ...]:
+        return self.archive.closure(names, self.without, self.suites, self.debian_arch)
+
+    def first_there(self, alternatives: Sequence[str]) -> str:
+        """The first alternative that the archive has; the last, if it has none, for the error's sake."""
+        for one in alternatives[:-1]:
+            try:
+                self.closure([one])
+            except BuildError:  # a lock does not say NoSuchPackage
+                continue
+            return one
+        return alternatives[-1]
