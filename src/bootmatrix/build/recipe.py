@@ -64,8 +64,8 @@ def _concatenated(copy: CopyFile, recipe_path: Path, tree: Tree) -> bytes:
 
 
 def _put_source(copy: CopyFile, mode: int | None, recipe_path: Path, tree: Tree) -> None:
-    source = _source(copy, recipe_path)
-    with _readable(source):
+    with _readable(copy, recipe_path):
+        source = _source(copy, recipe_path)
         if not source.is_dir():
             tree.put(copy.path, _file_node(source, mode))
             return
@@ -109,8 +109,8 @@ def source_digest(copy: CopyFile, recipe_path: Path) -> str:
     Raises:
         BuildError: there is no such file.
     """
-    source = _source(copy, recipe_path)
-    with _readable(source):
+    with _readable(copy, recipe_path):
+        source = _source(copy, recipe_path)
         if source.is_file():
             return _digest(source)
         names = [f"{path.relative_to(source)} {_digest(path)}" for path in sorted(source.rglob("*"))]
@@ -126,8 +126,8 @@ def _digest(path: Path) -> str:
 
 
 @contextmanager
-def _readable(source: Path) -> Iterator[None]:
+def _readable(copy: CopyFile, recipe_path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise BuildError(f"{error.filename or source} cannot be read: {error.strerror}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # not readable; a loop of links; not a name at all
+        raise BuildError(f"{recipe_path}: the source {copy.source!r} cannot be read: {error}") from error
