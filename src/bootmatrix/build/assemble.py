@@ -13,6 +13,7 @@ from bootmatrix.build.initrd import compress, write_cpio
 from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact, load_order, module_tree, unpack_kernel
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, Spec, StoredImage
+from bootmatrix.store import sha256_of
 
 FORMAT = "5"
 """Changes whenever the same spec and images would give another initrd."""
@@ -33,14 +34,15 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         BuildError: the spec cannot be made into something bootable here.
         InfraError: the archive, the network or the host is at fault.
     """
-    store = builder.store
     images = {name: make_image(name, Path(spec.path), profile, builder) for name in _references(spec)}
     placed = place(spec, images)
-    network = needs_network(placed)
-    files = unpack_kernel(kernel, builder.archive, store)
-    wanted = (*machine.modules, *(machine.network_modules if network else ()), *needed_modules(placed))
+    init = [images[reference] for reference in spec.init]
+    network = needs_network(placed, init)
     if network and not machine.network:
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
+    store = builder.store
+    files = unpack_kernel(kernel, builder.archive, store)
+    wanted = (*machine.modules, *(machine.network_modules if network else ()), *needed_modules(placed, init))
     modules, missing = load_order(files, wanted)
     initrd = _join(
         (_userland(spec, images, placed, builder), _modules(kernel, files, [one.path for one in modules], builder)),
@@ -60,11 +62,7 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         checks=check_seconds(placed),
         onshutdown=_names(placed, "onshutdown"),
         results=results(placed),
-        notes=(
-            *spec.notes,
-            *_cmdline(spec)[1],
-            *(f"the kernel has no module {name}, built in or not" for name in missing),
-        ),
+        notes=(*spec.notes, *_cmdline(spec)[1], *(f"the kernel has no module {name}" for name in missing)),
     )
 
 
@@ -105,10 +103,11 @@ def _userland(spec: Spec, images: dict[str, StoredImage], placed: tuple[Placed, 
 
 
 def _source_digest(spec: Spec, source: str) -> str:
-    import hashlib
-
     path = Path(spec.path).parent / source
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    try:
+        return sha256_of(path) if path.is_file() else ""
+    except OSError as error:
+        raise BuildError(f"{spec.path}: the source {source!r} cannot be read: {error.strerror}") from error
 
 
 def _modules(kernel: Kernel, files: KernelFiles, paths: list[str], builder: Builder) -> Segment:

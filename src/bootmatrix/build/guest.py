@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,16 +63,18 @@ def check_seconds(placed: tuple[Placed, ...]) -> dict[str, float]:
     return {name: duration_s(limit) for name, limit in limits.items() if limit is not None}
 
 
-def needed_modules(placed: tuple[Placed, ...]) -> tuple[str, ...]:
-    """Kernel modules that containers need."""
-    named = [name for one in placed for name in one.annotation_and_label.get(MODULES, "").split()]
+def needed_modules(placed: Iterable[Placed], init: Iterable[StoredImage]) -> tuple[str, ...]:
+    """Kernel modules that containers and init images need."""
+    labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
+    named = [name for label in labels for name in label.get(MODULES, "").split()]
     overlay = ["overlay"] if any(not one.settings.readonly for one in placed) else []
     return tuple(dict.fromkeys([*named, *overlay]))
 
 
-def needs_network(placed: tuple[Placed, ...]) -> bool:
-    """Whether a container asks for a network card."""
-    return any(NETWORK in one.annotation_and_label for one in placed)
+def needs_network(placed: Iterable[Placed], init: Iterable[StoredImage]) -> bool:
+    """Whether a container or an init image asks for a network card."""
+    labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
+    return any(NETWORK in label for label in labels)
 
 
 def guest_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[Placed, ...], store: Store) -> Tree:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +21,10 @@ from bootmatrix.store import Store
 FORMAT = "2"
 """Changes whenever what is unpacked, or its form, does."""
 MODULE_LIMIT_BYTES = 64 << 20
+FILE_LIMIT_BYTES = 256 << 20
+XZ_MEMORY_BYTES = 128 << 20
+"""xz -9 takes 65 MiB; a header that asks for gibibytes is refused."""
+KERNEL_FOLDERS = ("boot/", "lib/modules/", "usr/lib/modules/", "usr/lib/linux-image-")
 KERNEL_NAMES = ("vmlinuz", "vmlinux")
 """Up to 6.12 with the release behind it, in boot; later without, in usr/lib/modules/<release>."""
 
@@ -87,7 +92,7 @@ def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
             elif name.endswith(".dtb"):
                 dtbs[name] = (store.add_bytes(data), len(data))
             elif name == "modules.builtin":
-                builtin = tuple(sorted(module_name(line) for line in data.decode().split()))
+                builtin = tuple(sorted(module_name(line) for line in data.decode(errors="replace").split()))
         packed = pack.commit()
     if image is None or config is None:
         lacking = "kernel" if image is None else "configuration"
@@ -104,16 +109,22 @@ def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
 
 
 def _members(packages: list[Path]) -> Iterator[tuple[str, bytes]]:
-    """Regular files of packages that may belong to a kernel, by path."""
+    """Regular files of packages that may belong to a kernel, by path.
+
+    Raises:
+        BuildError: one of them is larger than any kernel's.
+    """
     for package in packages:
         with open_data(package) as archive:
             for member in archive:
                 path = member.name.removeprefix("./")
-                wanted = path.startswith(("boot/", "lib/modules/", "usr/lib/modules/", "usr/lib/linux-image-"))
-                if member.isreg() and wanted and member.size <= 2 * MODULE_LIMIT_BYTES:
-                    file = archive.extractfile(member)
-                    if file:
-                        yield path, file.read()
+                if not member.isreg() or not path.startswith(KERNEL_FOLDERS):
+                    continue
+                if member.size > FILE_LIMIT_BYTES:
+                    raise BuildError(f"{package} holds {path} of {member.size} bytes, more than any kernel's")
+                file = archive.extractfile(member)
+                if file:
+                    yield path, file.read()
 
 
 def is_module(name: str) -> bool:
@@ -134,22 +145,32 @@ def _pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
 
 
 def _uncompressed(path: str, data: bytes) -> bytes:
+    """A module as the kernel takes it.
+
+    Raises:
+        BuildError: it is damaged, or larger than any module.
+    """
     try:
         if path.endswith(".xz"):
-            return lzma.LZMADecompressor().decompress(data, MODULE_LIMIT_BYTES)
-        if path.endswith(".zst"):
-            return zstandard.ZstdDecompressor().decompress(data, MODULE_LIMIT_BYTES)
+            stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
+            plain = stream.decompress(data, MODULE_LIMIT_BYTES)
+            complete = stream.eof
+        elif path.endswith(".zst"):
+            complete = zstandard.frame_content_size(data) <= MODULE_LIMIT_BYTES
+            plain = zstandard.ZstdDecompressor().decompress(data, MODULE_LIMIT_BYTES) if complete else b""
+        else:
+            return data
     except (lzma.LZMAError, zstandard.ZstdError) as error:
         raise BuildError(f"the module {path} is damaged: {error}") from error
-    return data
+    if not complete:
+        raise BuildError(f"the module {path} is cut off, or has more than {MODULE_LIMIT_BYTES >> 20} MiB")
+    return plain
 
 
 def _depends(module: bytes) -> tuple[str, ...]:
     """The names after `depends=` in a module's .modinfo section, which is a list of strings that end with a NUL."""
-    start = module.find(b"\0depends=")
-    if start < 0:
-        return ()
-    names = module[start + 9 : module.index(b"\0", start + 9)].decode()
+    found = re.search(rb"\0depends=([^\0]*)\0", module)
+    names = found[1].decode(errors="replace") if found else ""
     return tuple(name.replace("-", "_") for name in names.split(",") if name)
 
 
@@ -157,10 +178,12 @@ def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module
     """Modules and all that they need, each after those it needs; and the names that this kernel has in no form."""
     order: dict[str, Module] = {}
     missing: list[str] = []
+    begun: set[str] = set()
 
     def visit(name: str) -> None:
-        if name in order or name in files.builtin:
+        if name in begun or name in files.builtin:
             return
+        begun.add(name)
         module = files.modules.get(name)
         if module is None:
             missing.append(name)
@@ -169,8 +192,8 @@ def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module
             visit(need)
         order[name] = module
 
-    for name in dict.fromkeys(name.replace("-", "_") for name in wanted):
-        visit(name)
+    for name in wanted:
+        visit(name.replace("-", "_"))
     return list(order.values()), missing
 
 
