@@ -111,7 +111,7 @@ class Guest:
 
     def line(self, text: str) -> bytes:
         self.number += 1
-        mac = hashlib.sha256(f"{self.nonce} {self.number} {text}".encode()).hexdigest()[:16]
+        mac = hashlib.sha256(f"{self.nonce} {self.number} {text}\n".encode()).hexdigest()[:16]
         line = f"bootmatrix {self.number} {mac} {text}\n".encode()
         self.sent.append(line)
         return line

@@ -36,7 +36,7 @@ def said(messages: list[GuestMessage]) -> list[str]:
 
 
 def test_the_mac_is_as_documented() -> None:
-    assert sign(NONCE, 3, "services up") == hashlib.sha256(f"{NONCE} 3 services up".encode()).hexdigest()[:16]
+    assert sign(NONCE, 3, "services up") == hashlib.sha256(f"{NONCE} 3 services up\n".encode()).hexdigest()[:16]
 
 
 def test_the_nonce_is_sent_once_and_in_reply_only() -> None:

@@ -26,7 +26,7 @@ PRINTK = re.compile(rb"\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? ")
 
 def sign(nonce: str, sequence: int, text: str) -> str:
     """The MAC of a message: its part after the MAC is `text`."""
-    return hashlib.sha256(f"{nonce} {sequence} {text}".encode("ascii")).hexdigest()[:MAC_DIGITS]
+    return hashlib.sha256(f"{nonce} {sequence} {text}\n".encode("ascii")).hexdigest()[:MAC_DIGITS]
 
 
 class Conversation:
