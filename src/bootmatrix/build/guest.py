@@ -204,8 +204,11 @@ def _file_data(file: File, spec: Spec) -> bytes | None:
     if not file.source:
         raise BuildError(f"{spec.path}: the file {file.path} has no content", "Give it contents, source or symlink.")
     source = Path(spec.path).parent / file.source
-    if source.is_file():
-        return source.read_bytes()
+    try:
+        if source.is_file():
+            return source.read_bytes()
+    except OSError as error:
+        raise BuildError(f"{spec.path}: the source {file.source!r} cannot be read: {error.strerror}") from error
     if file.optional:
         return None
     raise BuildError(f"{spec.path}: there is no file {source}", f"It is the source of {file.path}.")

@@ -209,16 +209,25 @@ class Tree:
             self.put(member.name, node)
 
     def add_layer(self, layer: Path) -> None:
-        """Put everything of an uncompressed tar file of the store; its contents stay where they are."""
-        with tarfile.open(layer, mode="r:", encoding="utf-8") as archive:
-            for member in archive:
-                if member.islnk():
-                    self.link(member.name, member.linkname)
-                elif member.isreg():
-                    contents = Slice(layer, member.offset_data, member.size)
-                    self.put(member.name, replace(_node_of(member), data=contents))
-                else:
-                    self.put(member.name, _node_of(member))
+        """Put everything of an uncompressed tar file of the store; its contents stay where they are.
+
+        Raises:
+            BuildError: it is no such file, or a damaged one; or as for `add_tar`.
+        """
+        try:
+            with tarfile.open(layer, mode="r:", encoding="utf-8") as archive:
+                for member in archive:
+                    self._add_member(member, layer)
+        except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
+            raise BuildError(f"the layer {layer.name} is not a tar archive, or a damaged one: {error}") from error
+
+    def _add_member(self, member: tarfile.TarInfo, layer: Path) -> None:
+        if member.islnk():
+            self.link(member.name, member.linkname)
+        elif member.isreg():
+            self.put(member.name, replace(_node_of(member), data=Slice(layer, member.offset_data, member.size)))
+        else:
+            self.put(member.name, _node_of(member))
 
     def items(self) -> Iterator[tuple[str, Node]]:
         """Paths and nodes, each folder before what is in it."""

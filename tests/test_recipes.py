@@ -1,0 +1,148 @@
+"""What a recipe puts into an image besides packages, and what it leaves out."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from bootmatrix.errors import BuildError, InputError
+from bootmatrix.model import ImageRecipe
+from kitchen import Kitchen, files, of_recipe
+from packages import Deb, entry
+
+pytest_plugins = ("archive_fixtures", "kitchen")
+
+
+def test_files_of_a_recipe(kitchen: Kitchen) -> None:
+    where = kitchen.recipe("mine")
+    (where / "program").write_text("#!/bin/sh\n")
+    (where / "program").chmod(0o700)
+    (where / "plain").write_text("plain")
+    (where / "plain").chmod(0o600)
+    tree = kitchen.tree(
+        files=[
+            {"path": "usr/bin/program", "source": "program"},
+            {"path": "plain", "source": "./plain"},
+            {"path": "set", "source": "plain", "mode": "4750"},
+            {"path": "etc/text", "contents": "a\n"},
+            {"path": "tmp", "directory": True, "mode": "1777"},
+            {"path": "etc/link", "symlink": "../usr"},
+            {"path": "etc/link/through", "contents": "b"},
+            {"path": "all", "concat": ["etc/t*", "usr/th*"], "mode": "0600"},
+        ]
+    )
+    described = {path: (node.kind, oct(node.mode), node.target, node.read()) for path, node in tree.items()}
+    assert described == {
+        "all": ("file", "0o600", "", b"a\nb"),
+        "etc": ("dir", "0o755", "", b""),
+        "etc/link": ("symlink", "0o777", "../usr", b""),
+        "etc/text": ("file", "0o644", "", b"a\n"),
+        "plain": ("file", "0o644", "", b"plain"),
+        "bin": ("symlink", "0o777", "usr/bin", b""),
+        "set": ("file", "0o4750", "", b"plain"),
+        "tmp": ("dir", "0o1777", "", b""),
+        "usr": ("dir", "0o755", "", b""),
+        "usr/bin": ("dir", "0o755", "", b""),
+        "usr/bin/program": ("file", "0o755", "", b"#!/bin/sh\n"),
+        "usr/through": ("file", "0o644", "", b"b"),
+    }
+
+
+def test_a_folder_as_source(kitchen: Kitchen) -> None:
+    where = kitchen.recipe("mine")
+    (where / "tree/empty").mkdir(parents=True)
+    (where / "tree/program").write_text("x")
+    (where / "tree/program").chmod(0o755)
+    (where / "tree/link").symlink_to("/etc/passwd")
+    os.mkfifo(where / "tree/pipe")
+    fields = [{"path": "srv", "source": "tree"}, {"path": "none", "source": "tree/empty"}]
+    tree = kitchen.tree(files=fields)
+    assert tree.nodes["srv/link"].target == "/etc/passwd"
+    assert tree.nodes["srv/program"].mode == 0o755
+    assert tree.nodes["srv/empty"].kind == tree.nodes["none"].kind == "dir"
+    assert "srv/pipe" not in tree.nodes
+    fields[0]["mode"] = "0600"
+    assert kitchen.tree(files=fields).nodes["srv/program"].mode == 0o600
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("../../spec.yml", "outside the recipe's folder"),
+        ("/etc/passwd", "outside the recipe's folder"),
+        ("out", "outside the recipe's folder"),
+        ("out/x", "outside the recipe's folder"),
+        ("none", "there is no file"),
+        ("pipe", "there is no file"),
+    ],
+)
+@pytest.mark.parametrize("raw", [True, False])
+def test_sources_that_are_refused(kitchen: Kitchen, source: str, why: str, raw: bool) -> None:
+    """Also when the recipe never saw the loader's checks, or changed since."""
+    (kitchen.folder / "spec.yml").write_text("")
+    fields = {"files": [{"path": "x", "source": source}]}
+    where = kitchen.recipe("mine", **fields)
+    (where / "out").symlink_to("../..")
+    os.mkfifo(where / "pipe")
+    if raw:
+        builder = replace(kitchen.builder, load_recipe=of_recipe(ImageRecipe.model_validate_json(json.dumps(fields))))
+        kitchen = replace(kitchen, builder=builder)
+        with pytest.raises(BuildError, match=why):
+            kitchen.make()
+    elif source != "pipe":
+        with pytest.raises(InputError, match=r"build\.yml:1: "):
+            kitchen.make()
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/"])
+def test_files_outside_of_the_image(kitchen: Kitchen, path: str) -> None:
+    fields = {"files": [{"path": path, "contents": "x"}]}
+    kitchen.recipe("mine", **fields)
+    builder = replace(kitchen.builder, load_recipe=of_recipe(ImageRecipe.model_validate_json(json.dumps(fields))))
+    with pytest.raises(BuildError, match="root"):
+        replace(kitchen, builder=builder).make()
+
+
+def test_a_file_that_says_nothing(kitchen: Kitchen) -> None:
+    kitchen.recipe("mine")
+    recipe = ImageRecipe.model_validate_json('{"files": [{"path": "x"}]}')
+    with pytest.raises(BuildError, match="the file x has no content"):
+        replace(kitchen, builder=replace(kitchen.builder, load_recipe=of_recipe(recipe))).make()
+
+
+def test_a_concat_that_names_nothing(kitchen: Kitchen) -> None:
+    with pytest.raises(BuildError, match=r"no file of the image is named by etc/\*\.crt"):
+        kitchen.make(files=[{"path": "all", "concat": ["etc/*.crt"]}])
+
+
+def test_what_no_guest_needs_is_left_out_unless_kept(kitchen: Kitchen) -> None:
+    names = [
+        "usr/share/doc/a/x",
+        "usr/share/doc/a/y",
+        "usr/share/man/m",
+        "etc/cron.daily/c",
+        "usr/share/a",
+        "usr/lib/z",
+    ]
+    path = kitchen.deb("mine.deb", Deb().of(*(entry(name) for name in names)))
+    assert set(files(kitchen.tree(debs=[path]))) == {"usr/share/a", "usr/lib/z"}
+    tree = kitchen.tree(debs=[path], keep=["usr/share/doc/*/x"], drop=["usr/share/a", "lib/*"])
+    assert set(files(tree)) == {"usr/share/doc/a/x"}
+    assert "usr/share/man" not in tree.nodes
+    assert "lib" not in tree.nodes
+    assert set(files(kitchen.tree(debs=[path], keep=["usr/share/doc"], drop=["usr/*", "etc"]))) == {
+        "usr/share/doc/a/x",
+        "usr/share/doc/a/y",
+    }
+
+
+@pytest.mark.parametrize("source", ["n" * 300, "loop", "a\0b"])
+def test_a_source_that_cannot_be_read(kitchen: Kitchen, source: str) -> None:
+    """What reading may meet, short of a file that only others may read: root reads everything."""
+    (kitchen.recipe("mine") / "loop").symlink_to("loop")
+    recipe = ImageRecipe.model_validate_json(json.dumps({"files": [{"path": "x", "source": source}]}))
+    with pytest.raises(BuildError, match=r"cannot be read|there is no file"):
+        replace(kitchen, builder=replace(kitchen.builder, load_recipe=of_recipe(recipe))).make()
