@@ -176,3 +176,39 @@ def test_a_flood_is_called_one() -> None:
 def test_noise_is_never_a_message(parts: list[bytes], noisy: bool) -> None:
     talk = greeted(noisy)
     assert [message for part in parts for message in talk.feed(part, 0)] == []
+
+
+def unsigned(sequence: int, text: str) -> bytes:
+    return f"bootmatrix {sequence} - {text}\n".encode()
+
+
+def test_on_a_port_of_its_own_only_the_end_is_signed() -> None:
+    lines = [unsigned(1, "ready 6.1"), unsigned(2, "services up")]
+    end = line(3, f"end pass {hashlib.sha256(b''.join(lines)).hexdigest()}")
+    talk = Conversation(NONCE)
+    messages = talk.feed(HELLO + b"\n" + b"".join(lines) + end, 1)
+    assert [message.kind for message in messages] == ["ready", "services", "end"]
+    assert (talk.fault, talk.rejected, talk.ended) == ("", 0, True)
+
+
+def test_an_end_without_a_signature_is_none() -> None:
+    lines = [unsigned(1, "ready 6.1")]
+    end = unsigned(2, f"end pass {hashlib.sha256(b''.join(lines)).hexdigest()}")
+    talk = Conversation(NONCE)
+    messages = talk.feed(HELLO + b"\n" + b"".join(lines) + end, 1)
+    assert [message.kind for message in messages] == ["ready"]
+    assert not talk.ended
+    assert talk.rejected == 1
+
+
+def test_unsigned_messages_changed_on_the_way_are_told_by_the_end() -> None:
+    sent = [unsigned(1, "ready 6.1"), unsigned(2, "check a exit 1")]
+    end = line(3, f"end pass {hashlib.sha256(b''.join(sent)).hexdigest()}")
+    talk = Conversation(NONCE)
+    talk.feed(HELLO + b"\n" + sent[0] + unsigned(2, "check a exit 0") + end, 1)
+    assert "digest" in talk.fault
+
+
+def test_on_a_console_nothing_counts_without_a_signature() -> None:
+    talk = Conversation(NONCE, noisy=True)
+    assert talk.feed(HELLO + b"\n" + unsigned(1, "ready 6.1"), 1) == []
