@@ -80,6 +80,7 @@ class Attempt:
     """What one try of a cell came to; what is None was not reached."""
 
     judgement: Judgement
+    number: int = 1
     prepared: Prepared | None = None
     machine: Machine | None = None
     outcome: Outcome | None = None
@@ -117,13 +118,13 @@ async def run_cell(cell: Cell, bench: Bench, folder: Path) -> Record:
     Never raises but for cancellation: an error is a verdict. Faults of ours are tried again, `cell.retries` times.
     """
     started_at, started = datetime.now(UTC), time.monotonic()
-    for attempts in range(1, cell.retries + 2):
-        attempt = await _try(cell, bench, folder)
-        if attempt.judgement.verdict is not Verdict.INFRA_ERROR or attempts > cell.retries:
+    for number in range(1, cell.retries + 2):
+        attempt = replace(await _try(cell, bench, folder), number=number)
+        if attempt.judgement.verdict is not Verdict.INFRA_ERROR or number > cell.retries:
             break
         bench.observer.note(f"{cell.id}: {attempt.judgement.reason}; once more")
         await anyio.sleep(RETRY_PAUSE_S)
-    return _record(cell, attempt, attempts, folder, started_at, time.monotonic() - started)
+    return _record(cell, attempt, folder, started_at, time.monotonic() - started)
 
 
 async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
@@ -208,7 +209,7 @@ def _phase_ended_by(kind: str, words: tuple[str, ...]) -> str:
     return ""
 
 
-def _record(cell: Cell, attempt: Attempt, attempts: int, folder: Path, started_at: datetime, wall_s: float) -> Record:
+def _record(cell: Cell, attempt: Attempt, folder: Path, started_at: datetime, wall_s: float) -> Record:
     prepared, outcome = attempt.prepared, attempt.outcome
     bootable = prepared.bootable if prepared else None
     artefacts = (
@@ -230,7 +231,7 @@ def _record(cell: Cell, attempt: Attempt, attempts: int, folder: Path, started_a
         console=CONSOLE_FILE if (folder / CONSOLE_FILE).exists() else "",
         files=save_files(outcome, folder) if outcome else (),
         notes=bootable.notes if bootable else (),
-        attempts=attempts,
+        attempts=attempt.number,
         started_at=started_at.isoformat(timespec="seconds"),
         wall_s=wall_s,
         machine_profile=attempt.machine,
