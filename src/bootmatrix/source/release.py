@@ -172,6 +172,6 @@ def parse_date(text: str) -> datetime:
     """
     try:
         date = parsedate_to_datetime(text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise NetworkError(f"the archive's InRelease file holds no date: {text!r}") from error
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -15,7 +15,7 @@ from bootmatrix.model import Package
 
 MAX_ROUNDS = 100
 """Choices that turn out too old or too new are made again so many times."""
-_RELATION = re.compile(r"([a-z0-9][a-z0-9.+-]*)(?::[a-z0-9-]+)?(?: ?\((<<|<=|=|>=|>>) ?([^)\s]+)\))?")
+_RELATION = re.compile(r"([a-z0-9][a-z0-9.+-]*)(?::[a-z0-9-]+)?(?: ?\((<<|<=|=|>=|>>) ?([A-Za-z0-9.+:~-]+)\))?")
 _HOLDS: dict[str, Callable[[int], bool]] = {
     "<<": lambda order: order < 0,
     "<=": lambda order: order <= 0,
