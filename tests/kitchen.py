@@ -112,7 +112,7 @@ def module(*needs: str, size: int = 100) -> bytes:
     return b"\x7fELF" + bytes(size) + b"\0license=GPL\0depends=" + ",".join(needs).encode() + b"\0name=x\0"
 
 
-def old_kernel(release: str = RELEASE, **modules: bytes) -> bytes:
+def old_kernel(release: str = RELEASE, /, **modules: bytes) -> bytes:
     """A kernel as it is up to 6.12, all in one package; of the modules' names, two `_` stand for a dot."""
     below = f"./lib/modules/{release}"
     members = [
