@@ -10,7 +10,7 @@ import pytest
 from bootmatrix.errors import InputError
 from bootmatrix.load.places import arch_folders
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.model import Matrix, Plan
+from bootmatrix.model import Matrix, Plan, Traits
 from bootmatrix.plan import matrix_from_arguments, narrowed, plan
 
 PROFILES = load_profiles(arch_folders())
@@ -53,6 +53,13 @@ def test_the_product_in_its_order(folder: Path) -> None:
     ]
     assert found.cells[0].spec == "specs/b.yml"
     assert not found.skips
+
+
+def test_a_cell_knows_what_may_matter_beside_its_names(folder: Path) -> None:
+    cells = planned(folder, arch=("ppc64le", "armv7"), kernel=("7.2-64k", "6.1")).cells
+    traits = {cell.id: cell.traits for cell in cells}
+    assert traits["a/ppc64le/7.2-64k"] == Traits(bits=64, endian="little", page_kib=64, kernel_version="7.2")
+    assert traits["a/armv7/6.1"] == Traits(bits=32, endian="little", page_kib=4, kernel_version="6.1")
 
 
 def test_all_means_each_default_machine_and_each_of_its_kernels(folder: Path) -> None:

@@ -9,7 +9,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.profile import find_machine
 from bootmatrix.load.spec import find_spec, spec_name
 from bootmatrix.load.validate import suggest
-from bootmatrix.model import Cell, Matrix, Pattern, Profile
+from bootmatrix.model import Cell, Matrix, Pattern, Profile, Traits
 
 ALL = "all"
 Target = tuple[Profile, str]
@@ -104,9 +104,22 @@ def _cell(spec: Path, target: Target, kernel: str, matrix: Matrix) -> Cell:
             kernel=kernel,
             timeouts=matrix.timeouts,
             retries=matrix.retries,
+            traits=_traits(profile, machine, kernel),
         )
     except ValueError as error:
         raise InputError(f"{kernel!r} cannot be the name of a kernel") from error
+
+
+def _traits(profile: Profile, machine: str, kernel: str) -> Traits | None:
+    source = profile.kernels_of(machine).get(kernel)
+    if source is None:
+        return None
+    return Traits(
+        bits=profile.bits,
+        endian=profile.endian,
+        page_kib=source.page_kib,
+        kernel_version=kernel if source.version is None else source.version or kernel,
+    )
 
 
 def _check_names(cells: Iterable[Cell]) -> None:

@@ -1,7 +1,7 @@
 """Frozen values: what flows from one stage to the next."""
 
 from bootmatrix.model.artefact import Artefact, Bootable
-from bootmatrix.model.cell import Cell, Plan, Skip, Timeouts
+from bootmatrix.model.cell import Cell, Plan, Skip, Timeouts, Traits
 from bootmatrix.model.image import CopyFile, ImageConfig, ImageRecipe, StoredImage
 from bootmatrix.model.kernel import Kernel, Package
 from bootmatrix.model.lock import Lock
@@ -50,5 +50,6 @@ __all__ = [
     "StoredImage",
     "SubResult",
     "Timeouts",
+    "Traits",
     "Verdict",
 ]

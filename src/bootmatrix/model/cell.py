@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bootmatrix.model.base import Model, Name
 
 
@@ -18,11 +20,23 @@ class Timeouts(Model):
     silence: float = 60
 
 
+class Traits(Model):
+    """What may matter to a program about an architecture and a kernel, beside their names.
+
+    `kernel_version` is what kernels of one version share: `7.2` for `7.2-64k` too.
+    """
+
+    bits: Literal[32, 64]
+    endian: Literal["little", "big"]
+    page_kib: int
+    kernel_version: str
+
+
 class Cell(Model):
     """One spec × machine × kernel. `spec` is the spec's file, `spec_name` the part of the id made from it.
 
     `machine_is_default` keeps the profile's first machine out of the id. `expect` is the reason for which this cell is
-    known not to pass.
+    known not to pass. `traits` is None where the profile has no such kernel.
     """
 
     spec: str
@@ -34,6 +48,7 @@ class Cell(Model):
     expect: str = ""
     timeouts: Timeouts = Timeouts()
     retries: int = 1
+    traits: Traits | None = None
 
     @property
     def id(self) -> str:

@@ -30,12 +30,14 @@ class KernelSource(Model):
     """Where a named kernel comes from in the Debian archive.
 
     `version` is a version prefix, the kernel's own name when not given and empty for whatever is newest; `flavour` is
-    Debian's; `suites` are those searched, all of them, for the newest match.
+    Debian's; `suites` are those searched, all of them, for the newest match. `page_kib` is the size of a page of memory
+    that its configuration chooses.
     """
 
     version: str | None = None
     flavour: str
     suites: tuple[str, ...] = Field(min_length=1)
+    page_kib: Literal[4, 8, 16, 32, 64, 256] = 4
 
 
 class Machine(Model):
