@@ -364,6 +364,22 @@ def resets(guest: Guest) -> None:
     guest.leave("guest-reset")
 
 
+def leaves_by_status(guest: Guest) -> None:
+    guest.say_all()
+    os._exit(80)
+
+
+def leaves_by_status_early(guest: Guest) -> None:
+    """As any container can where there is semihosting."""
+    guest.greet()
+    guest.say(TEXTS[0])
+    os._exit(80)
+
+
+def leaves_by_a_status_of_its_own(guest: Guest) -> None:
+    os._exit(1)
+
+
 def says_nothing(guest: Guest) -> None:
     guest.leave()
 
@@ -377,7 +393,8 @@ def wires_of(arguments: list[str]) -> dict[str, socket.socket]:
     for option, value in itertools.pairwise(arguments):
         if option == "-chardev":
             fields = dict(part.partition("=")[::2] for part in value.split(","))
-            wires[fields["id"]] = socket.socket(fileno=int(fields["fd"]))
+            if "fd" in fields:
+                wires[fields["id"]] = socket.socket(fileno=int(fields["fd"]))
     return wires
 
 

@@ -78,6 +78,22 @@ async def test_a_sound_guest_passes(tmp_path: Path, fake: Path) -> None:
     assert wait_until_gone(int(fake.read_text()))
 
 
+@pytest.mark.parametrize(
+    ("scenario", "verdict", "reason"),
+    [
+        ("leaves_by_status", Verdict.PASS, "left as it should"),
+        ("leaves_by_status_early", Verdict.FAIL, "init's last message is missing"),
+        ("leaves_by_a_status_of_its_own", Verdict.FAIL, "init never reported"),
+        ("fails_late", Verdict.INFRA_ERROR, "exited with status 1: qemu-system-fake: it all went wrong"),
+        ("sound", Verdict.FAIL, "did not leave as it should"),
+    ],
+)
+async def test_by_semihosting_qemu_just_ends(tmp_path: Path, scenario: str, verdict: Verdict, reason: str) -> None:
+    _, judgement = await run(scenario, tmp_path, exit="semihosting")
+    assert judgement.verdict is verdict
+    assert reason in judgement.reason
+
+
 @pytest.mark.parametrize("scenario", ["sound", "sound_twice", "torn"])
 async def test_a_sound_guest_passes_on_a_console(tmp_path: Path, scenario: str) -> None:
     outcome, judgement = await run(scenario, tmp_path, result="console")

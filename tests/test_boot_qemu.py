@@ -65,6 +65,46 @@ def guest(folder: Path, end: bytes, text: bytes = TEXT) -> Bootable:
     )
 
 
+LEAVE = 0x10000061, 0x52800400, 0xD45E0000
+"""adr x1, the parameters that follow; mov w0, #0x20 (SYS_EXIT_EXTENDED); hlt #0xf000."""
+OPEN_AND_LEAVE = 0x10000181, 0x10000222, 0xF9000022, 0x52800020, 0xD45E0000, *LEAVE
+"""adr x1, the block after those; adr x2, the name after it; str x2, [x1]; mov w0, #1 (SYS_OPEN); hlt #0xf000."""
+
+
+def arm_board(folder: Path, name: Path) -> tuple[Machine, Bootable]:
+    """A board with semihosting, and a guest that opens a file of the host for writing and leaves with status 80."""
+    blocks = struct.pack("<QQ", 0x20026, 80) + struct.pack("<QQQ", 0, 4, len(str(name)))
+    kernel = folder / "kernel"
+    kernel.write_bytes(struct.pack("<8I", *OPEN_AND_LEAVE) + blocks + str(name).encode() + b"\0")
+    machine = pc(qemu="qemu-system-aarch64", machine="virt", cpu="cortex-a57", exit="semihosting", result="console")
+    return machine, make_bootable(kernel=artefact("kernel", str(kernel)), initrd=artefact("initrd", os.devnull))
+
+
+def make_reachable(folder: Path) -> None:
+    """So that it is not for want of access that nothing is opened."""
+    folder.chmod(0o777)
+    for parent in folder.parents:
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o001)
+
+
+async def test_semihosting_is_a_way_out_and_nothing_more(tmp_path: Path) -> None:
+    make_reachable(tmp_path)
+    machine, bootable = arm_board(tmp_path, tmp_path / "made")
+    outcome = await boot(machine, bootable, QUICK, tmp_path)
+    assert (outcome.exit_status, outcome.ended_by, outcome.stderr) == (80, "guest", "")
+    assert judge(outcome, machine, bootable, b"").verdict is Verdict.FAIL
+    assert not (tmp_path / "made").exists()
+
+
+async def test_semihosting_that_opens_files_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_reachable(tmp_path)
+    monkeypatch.setattr("bootmatrix.boot.command.SEMIHOSTING_VALUE", "enable=on,target=native,chardev=semihosting")
+    machine, bootable = arm_board(tmp_path, tmp_path / "made")
+    await boot(machine, bootable, QUICK, tmp_path)
+    assert (tmp_path / "made").exists()
+
+
 def children() -> set[str]:
     """Process ids of this process's children that have not been waited for."""
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())

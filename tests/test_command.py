@@ -130,3 +130,11 @@ def test_every_machine_is_confined_and_told_no_secret(machine: Machine, network:
     assert {"-nodefaults", "-no-user-config"} <= set(line.arguments)
     for text in ("bootmatrix hello", "end pass"):
         assert text not in line.cmdline
+
+
+def test_semihosting_opens_nothing_but_the_way_out() -> None:
+    line = by_hand(make_machine(exit="semihosting"), make_bootable())
+    assert values(line, "-semihosting-config") == ["enable=on,userspace=on,target=gdb,chardev=semihosting"]
+    assert "null,id=semihosting" in values(line, "-chardev")
+    assert "bootmatrix.exit=semihosting" in line.cmdline
+    assert not values(by_hand(make_machine(), make_bootable()), "-semihosting-config")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 pytestmark = [pytest.mark.boots, pytest.mark.xdist_group("end_to_end")]
 
@@ -55,6 +57,14 @@ services:
     annotations: {bootmatrix.check: 2s}
 """
 
+LEAVES = """
+onboot:
+  - name: work
+    image: "@pkg:./images/busybox"
+    binds: ["/usr/lib/bootmatrix:/way/out"]
+    command: [/way/out/leave]
+"""
+
 MATRIX = """
 specs: [hello.yml]
 arch: [x86_64, aarch64, armv7, ppc64le]
@@ -71,6 +81,8 @@ include:
   - {spec: dies.yml, arch: aarch64, kernel: "6.1"}
   - {spec: slow.yml, arch: aarch64, kernel: "6.1"}
   - {spec: no-package.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: hello.yml, arch: board32, kernel: "6.1"}
+  - {spec: leaves.yml, arch: board64, kernel: "6.1"}
 expect:
   - {spec: slow.yml, reason: it never ends}
 timeouts: {silence: 10s}
@@ -93,6 +105,7 @@ def write_specs(folder: Path) -> Path:
         "silent.yml": onboot("sleep 600"),
         "dies.yml": GUEST + SERVICE_DIES,
         "slow.yml": GUEST + CHECK_TOO_SLOW,
+        "leaves.yml": GUEST + LEAVES,
         "no-package.yml": GUEST + 'onboot: [{name: work, image: "@pkg:./images/none"}]\n',
     }
     for name, text in specs.items():
@@ -105,17 +118,33 @@ def write_specs(folder: Path) -> Path:
     return matrix
 
 
+def write_boards(folder: Path) -> None:
+    """Boards without virtio that leave by semihosting, with the programs that the documentation gives."""
+    text = (ROOT / "docs/add-an-architecture.md").read_text(encoding="utf-8")
+    programs = [
+        yaml.safe_load(block)["exit_program"] for block in re.findall(r"```yaml\n([^`]*exit_program[^`]*)```", text)
+    ]
+    folder.mkdir()
+    for name, base, program in (("board64", "aarch64", programs[0]), ("board32", "armv7", programs[1])):
+        profile = yaml.safe_load((ROOT / "arch" / f"{base}.yml").read_text(encoding="utf-8"))
+        machine = profile["machines"]["virt"]
+        machine |= {"min_qemu": "7.2", "result": "console", "exit": "semihosting", "exit_program": program}
+        profile |= {"aliases": [], "machines": {"virt": machine}}
+        (folder / f"{name}.yml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """One matrix of every kind of end."""
     folder = tmp_path_factory.mktemp("matrix")
     matrix = write_specs(folder / "specs")
+    write_boards(folder / "arch")
     reports = folder / "reports"
     done = subprocess.run(
         [*BOOTMATRIX, "matrix", str(matrix), "--reports", str(reports)],
         capture_output=True,
         text=True,
-        env={**os.environ, "CI": "true"},
+        env={**os.environ, "CI": "true", "BOOTMATRIX_ARCH": str(folder / "arch")},
         timeout=540,
         check=False,
     )
@@ -152,6 +181,14 @@ def test_passes(run: Ended, cell: str) -> None:
     assert {artefact["kind"] for artefact in record["artefacts"]} >= {"kernel", "initrd", "image"}
 
 
+def test_a_board_without_power_off_leaves_by_semihosting(run: Ended) -> None:
+    assert verdict(run, "hello/board32/virt/6.1")[0] == "pass", run[1]
+    for cell in ("hello/board32/virt/6.1", "leaves/board64/virt/6.1"):
+        outcome = run[2][cell]["outcome"]
+        assert (outcome["ended_by"], outcome["exit_status"]) == ("guest", 80)
+        assert "SHUTDOWN" not in [event["name"] for event in outcome["events"]]
+
+
 @pytest.mark.parametrize(
     ("cell", "expected", "word"),
     [
@@ -162,6 +199,7 @@ def test_passes(run: Ended, cell: str) -> None:
         ("silent/aarch64/virt/6.1", "hang", ""),
         ("dies/aarch64/virt/6.1", "fail", "server"),
         ("slow/aarch64/virt/6.1", "timeout", "check"),
+        ("leaves/board64/virt/6.1", "fail", "init's last message is missing"),
         ("no-package/aarch64/virt/6.1", "build-error", "there-is-no-such-package"),
     ],
 )

@@ -52,6 +52,17 @@ def test_a_boot_that_leaves_by_reboot_passes_where_the_machine_does_so() -> None
     assert judged(machine=make_machine(exit="reboot")).verdict is Verdict.FAIL
 
 
+def test_a_boot_that_leaves_by_semihosting_passes_by_its_status_alone() -> None:
+    machine = make_machine(exit="semihosting")
+    assert judged(machine=machine, events=(), exit_status=80).verdict is Verdict.PASS
+    for status in (0, 1, 79, 81, 255):
+        assert judged(machine=machine, events=(), exit_status=status).verdict is Verdict.FAIL
+    assert judged(machine=machine, events=(), exit_status=-9).verdict is Verdict.INFRA_ERROR
+    assert judged(machine=machine, exit_status=80).verdict is Verdict.FAIL, "it left by power off as well"
+    assert judged(machine=machine, events=(), exit_status=80, messages=MESSAGES[:-1]).verdict is Verdict.FAIL
+    assert judged(events=(), exit_status=80).verdict is not Verdict.PASS
+
+
 def test_a_spec_that_asks_for_nothing_passes_by_booting() -> None:
     bootable = make_bootable(onboot=(), services=(), checks={}, onshutdown=())
     outcome = make_outcome(messages=saying(f"ready {RELEASE}", "services up", "shutdown"))

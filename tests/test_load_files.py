@@ -104,6 +104,17 @@ def test_a_profile_is_one_file(write: Write, monkeypatch: pytest.MonkeyPatch) ->
         ("console: ttyS0", "console: ttyS0\n    dtb: a/b.dtb", "arch/toy.yml:15: 'dtb' should be the name of a file"),
         ("    bus: virtio-mmio\n", "", "arch/toy.yml:16: 'result' is virtio-serial, for which 'bus' must be"),
         ("exit: poweroff", "exit: poweroff\n    accelerators: [kmv]", "arch/toy.yml:19: unknown accelerator 'kmv'."),
+        (
+            "exit: poweroff",
+            "exit: semihosting",
+            "arch/toy.yml:18: 'exit: semihosting' takes a program: 'exit_program', in base64",
+        ),
+        (
+            "exit: poweroff",
+            "exit: semihosting\n    exit_program: eA==",
+            "arch/toy.yml:19: 'exit_program' is no ELF program in base64",
+        ),
+        ("exit: poweroff", "exit: poweroff\n    exit_program: f0VMRg==", "arch/toy.yml:19: 'exit_program' is only for"),
         ('"6.1"', "6.1", "arch/toy.yml:21: a key must be text, and the number 6.1 is not. Put it in quotes"),
         ("suites: [bookworm]", "suites: []", "arch/toy.yml:21: 'suites' is empty"),
         ("aliases: [plaything]", "name: toy", "arch/toy.yml:5: unknown key 'name'."),
@@ -113,6 +124,13 @@ def test_faults_of_a_profile(write: Write, old: str, new: str, message: str) -> 
     assert old in PROFILE
     path = write("arch/toy.yml", PROFILE.replace(old, new))
     assert refusal(lambda: load_profile(path)).startswith(message)
+
+
+def test_semihosting_takes_a_qemu_that_has_it(write: Write) -> None:
+    text = PROFILE.replace("exit: poweroff", "exit: semihosting\n    exit_program: f0VMRg==")
+    load_profile(write("arch/toy.yml", text))
+    path = write("arch/toy.yml", text.replace('"8.0"', '"7.1"'))
+    assert "from user space takes QEMU 7.2 or later" in refusal(lambda: load_profile(path))
 
 
 def test_an_alias_belongs_to_one(write: Write) -> None:

@@ -138,7 +138,7 @@ class _Boot:
 
     def outcome(self) -> Outcome:
         """All of it."""
-        ending = self._ending or Ending("error")
+        ending = self._ending or self._unasked()
         ready = [message.at_s for message in self._messages if message.kind == "ready"]
         return Outcome(
             exit_status=self._status,
@@ -250,6 +250,11 @@ class _Boot:
             left = time.monotonic()
             while time.monotonic() - max(left, self._heard) < QUIET_S:
                 await anyio.sleep(QUIET_S / 2)
+
+    def _unasked(self) -> Ending:
+        """The end of a QEMU that was not told to end: its guest's by semihosting, which QEMU does not tell of."""
+        by_guest = self._machine.exit == "semihosting" and self._status is not None and self._status >= 0
+        return Ending("guest") if by_guest and not self._stderr.strip() else Ending("error")
 
     def _exit_error(self, ending: Ending) -> str:
         """What is to be said of a QEMU that ended without having been asked to, its guest neither."""

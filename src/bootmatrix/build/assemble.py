@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from bootmatrix.build.guest import Placed, check_seconds, guest_tree, needed_mod
 from bootmatrix.build.image import EPOCH_S, Builder, make_image
 from bootmatrix.build.initrd import compress, write_cpio
 from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact, load_order, module_tree, unpack_kernel
+from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, Spec, StoredImage
 from bootmatrix.store import sha256_of
 
+EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
 FORMAT = "5"
 """Changes whenever the same spec and images would give another initrd."""
 
@@ -45,7 +48,11 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
     wanted = (*machine.modules, *(machine.network_modules if network else ()), *needed_modules(placed, init))
     modules, missing = load_order(files, wanted)
     initrd = _join(
-        (_userland(spec, images, placed, builder), _modules(kernel, files, [one.path for one in modules], builder)),
+        (
+            _userland(spec, images, placed, builder),
+            _modules(kernel, files, [one.path for one in modules], builder),
+            *((_exit_program(machine, builder),) if machine.exit_program else ()),
+        ),
         f"{spec.name} {profile.name} {kernel.release}",
         builder,
     )
@@ -115,6 +122,14 @@ def _modules(kernel: Kernel, files: KernelFiles, paths: list[str], builder: Buil
     key = json.dumps(["modules", FORMAT, kernel.release, files.pack, files.config, paths])
     modules = [by_path[path] for path in paths]
     return _segment(key, builder, lambda: write_cpio(module_tree(kernel, files, modules, builder.store), EPOCH_S))
+
+
+def _exit_program(machine: Machine, builder: Builder) -> Segment:
+    """The program by which init leaves a machine that knows no other way."""
+    program = base64.b64decode("".join(machine.exit_program.split()))
+    tree = Tree()
+    tree.put(EXIT_PROGRAM, Node("file", 0o700, data=program))
+    return _segment(json.dumps(["exit", FORMAT, machine.exit_program]), builder, lambda: write_cpio(tree, EPOCH_S))
 
 
 def _segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) -> Segment:

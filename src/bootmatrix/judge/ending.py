@@ -10,6 +10,8 @@ from bootmatrix.model import Evidence, Machine, Outcome, QmpEvent, Verdict
 
 WAY_OUT = {"poweroff": "guest-shutdown", "reboot": "guest-reset"}
 """Reason of QEMU's SHUTDOWN event (qapi/run-state.json) for each way in which a machine leaves."""
+SEMIHOSTING_PASS = 80
+"""The status with which init leaves by semihosting after a pass, 81 after a failure; QEMU itself ends with 0 or 1."""
 UNWANTED = ("GUEST_CRASHLOADED", "WATCHDOG", "INTERNAL_ERROR", "MEMORY_FAILURE")
 
 
@@ -32,7 +34,7 @@ def host_faults(outcome: Outcome, machine: Machine) -> Iterator[Complaint]:
         yield Complaint(Verdict.INFRA_ERROR, reason, stderr, f"Does {machine.qemu} run by hand, with this command?")
     elif outcome.exit_status is None:
         yield Complaint(Verdict.INFRA_ERROR, "QEMU never started", stderr)
-    elif outcome.ended_by == "guest" and outcome.exit_status != 0:
+    elif outcome.ended_by == "guest" and outcome.exit_status != 0 and not _left_by_status(outcome, machine):
         reason = f"QEMU ended with status {outcome.exit_status}, after its guest had left"
         yield Complaint(Verdict.INFRA_ERROR, reason, stderr)
 
@@ -61,7 +63,16 @@ def limits(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
 
 def way_out(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[Complaint]:
     """Complaints for a guest that left in another way than a sound one leaves this machine."""
-    expected = WAY_OUT[machine.exit]
+    if machine.exit == "semihosting":
+        yield from _status(outcome, transcript)
+    else:
+        yield from _event(outcome, WAY_OUT[machine.exit], transcript)
+    for event in outcome.events:
+        if event.name in UNWANTED:
+            yield Complaint(Verdict.FAIL, f"QEMU reported {event.name}", (_seen(event),))
+
+
+def _event(outcome: Outcome, expected: str, transcript: bytes) -> Iterator[Complaint]:
     left = [event for event in outcome.events if event.name == "SHUTDOWN" and event.data.get("guest") is True]
     reasons = [str(event.data.get("reason")) for event in left]
     if reasons != [expected]:
@@ -71,9 +82,23 @@ def way_out(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[C
             f"the guest did not leave as it should: expected {expected}, found {found}",
             (*(_seen(event) for event in left), *last_lines(transcript)),
         )
-    for event in outcome.events:
-        if event.name in UNWANTED:
-            yield Complaint(Verdict.FAIL, f"QEMU reported {event.name}", (_seen(event),))
+
+
+def _left_by_status(outcome: Outcome, machine: Machine) -> bool:
+    return machine.exit == "semihosting" and outcome.exit_status is not None and outcome.exit_status >= 0
+
+
+def _status(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
+    """By semihosting QEMU ends with the guest's status and without a word on its monitor."""
+    left = [_seen(event) for event in outcome.events if event.name == "SHUTDOWN"]
+    if outcome.exit_status == SEMIHOSTING_PASS and not left:
+        return
+    found = f"status {outcome.exit_status}" if not left else "SHUTDOWN"
+    yield Complaint(
+        Verdict.FAIL,
+        f"the guest did not leave as it should: expected status {SEMIHOSTING_PASS} by semihosting, found {found}",
+        (*left, *last_lines(transcript)),
+    )
 
 
 def channel_faults(outcome: Outcome, machine: Machine) -> Iterator[Complaint]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bootmatrix.errors import Fault, FileError, InputError
-from bootmatrix.load.document import Document, read_document
+from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Machine, Profile
 
 ACCELERATORS = ("tcg", "kvm")
+SEMIHOSTING_QEMU = [7, 2]
+"""The first version with `userspace=on`."""
+MAX_PROGRAM_BYTES = 4096
+"""A program of one system call needs some 150."""
 
 
 def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
@@ -56,12 +61,34 @@ def _check_machine(document: Document, name: str, machine: Machine) -> None:
             (*place, "result"),
             "'result' is virtio-serial, for which 'bus' must be virtio-pci or virtio-mmio. Without one, write console",
         )
+    _check_exit(document, place, machine)
     for index, accelerator in enumerate(machine.accelerators):
         kind = accelerator.split(",")[0]
         if kind not in ACCELERATORS:
             document.complain(
                 (*place, "accelerators", index), f"unknown accelerator {kind!r}.{suggest(kind, ACCELERATORS)}"
             )
+
+
+def _check_exit(document: Document, place: Location, machine: Machine) -> None:
+    if machine.exit != "semihosting":
+        if machine.exit_program:
+            document.complain((*place, "exit_program"), "'exit_program' is only for 'exit: semihosting'")
+        return
+    if not machine.exit_program:
+        document.complain((*place, "exit"), "'exit: semihosting' takes a program: 'exit_program', in base64")
+    elif not _is_program(machine.exit_program):
+        document.complain((*place, "exit_program"), "'exit_program' is no ELF program in base64")
+    if [int(part) for part in machine.min_qemu.split(".")] < SEMIHOSTING_QEMU:
+        document.complain((*place, "min_qemu"), "'exit: semihosting' from user space takes QEMU 7.2 or later")
+
+
+def _is_program(text: str) -> bool:
+    try:
+        data = base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        return False
+    return data.startswith(b"\x7fELF") and len(data) <= MAX_PROGRAM_BYTES
 
 
 def _check_aliases(profiles: Mapping[str, Profile], files: Mapping[str, Path]) -> None:

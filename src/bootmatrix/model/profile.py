@@ -12,7 +12,8 @@ Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux"]
 Bus = Literal["virtio-pci", "virtio-mmio", "pci", "usb"]
 ResultChannel = Literal["virtio-serial", "console"]
-GuestExit = Literal["poweroff", "reboot"]
+GuestExit = Literal["poweroff", "reboot", "semihosting"]
+"""How a guest leaves QEMU; `semihosting`: by a call of the emulator, which its `exit_program` makes."""
 
 
 class Names(Model):
@@ -63,6 +64,7 @@ class Machine(Model):
     network: str | None = Field(default=None, description="the QEMU device model of the network card")
     result: ResultChannel
     exit: GuestExit
+    exit_program: str = Field(default="", description="for exit: semihosting, the static program in base64")
     modules: tuple[str, ...] = Field(default=(), description="kernel modules the board itself needs")
     network_modules: tuple[str, ...] = ()
     time_factor: float = Field(ge=1, le=100)
