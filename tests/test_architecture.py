@@ -23,7 +23,7 @@ LAYERS = (
     {"cli"},
     {"schedule", "report"},
     {"cell"},
-    {"source", "build", "boot", "plan", "judge", "load"},
+    {"source", "build", "boot", "plan", "judge", "load", "history"},
     {"store", "runs", "observe"},
     {"model"},
     {"errors", "bootmatrix"},

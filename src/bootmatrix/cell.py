@@ -73,6 +73,7 @@ class Prepared:
     kernel: Kernel
     bootable: Bootable
     phases: tuple[PhaseTime, ...]
+    spec_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
         PhaseTime(name="fetch", seconds=fetched - started),
         PhaseTime(name="build", seconds=time.monotonic() - fetched),
     )
-    return Prepared(kernel, bootable, phases)
+    return Prepared(kernel, bootable, phases, bench.specs[cell.spec].digest())
 
 
 async def run_cell(cell: Cell, bench: Bench, folder: Path) -> Record:
@@ -234,6 +235,7 @@ def _record(cell: Cell, attempt: Attempt, folder: Path, started_at: datetime, wa
         attempts=attempt.number,
         started_at=started_at.isoformat(timespec="seconds"),
         wall_s=wall_s,
+        spec_sha256=prepared.spec_sha256 if prepared else "",
         machine_profile=attempt.machine,
         bootable=bootable,
     )

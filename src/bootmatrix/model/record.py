@@ -36,7 +36,7 @@ class Record(Model):
 
     `expected` is false for a cell that stands in the way of exit status 0: a guest verdict other than pass that no
     `expect` names, or a pass that one does. `machine_profile` and `bootable` are what the verdict was reached with, so
-    that it can be reached again.
+    that it can be reached again. `spec_sha256` is a digest of what the spec says, empty where it was not recorded.
     """
 
     cell: Cell
@@ -55,6 +55,7 @@ class Record(Model):
     attempts: int = 1
     started_at: str
     wall_s: float
+    spec_sha256: str = ""
     machine_profile: Machine | None = None
     bootable: Bootable | None = None
 
@@ -68,6 +69,7 @@ class Run(Model):
     """One execution of a matrix. Times are RFC 3339 in UTC; `format` is this layout's version.
 
     `ended_at` is empty for a run that was killed; `unfinished` names the cells that had begun and have no record.
+    `baseline` is the name of the run that it was compared with, if any.
     """
 
     format: int = 1
@@ -79,5 +81,6 @@ class Run(Model):
     wall_s: float = 0
     interrupted: bool = False
     host: dict[str, str] = {}
+    baseline: str = ""
     records: tuple[Record, ...] = ()
     unfinished: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
@@ -177,3 +179,8 @@ class Spec(Model):
     def checks(self) -> tuple[Container, ...]:
         """Services that decide the cell."""
         return tuple(service for service in self.services if service.check is not None)
+
+    def digest(self) -> str:
+        """SHA-256 of what it says: another order of keys, or a comment, changes nothing."""
+        value = self.model_dump(mode="json", exclude={"name", "path", "notes"})
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()

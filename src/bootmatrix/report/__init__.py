@@ -6,16 +6,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.history.values import NO_PAST, Past
 from bootmatrix.model import Record, Run
 
 REPORT_FILE = "report.html"
 JUNIT_FILE = "junit.xml"
 
 
-def write_reports(run: Run, folder: Path) -> None:
+def write_reports(run: Run, folder: Path, past: Past = NO_PAST) -> None:
     """Write all forms of the report into the run's folder, each whole or not at all.
 
-    A console that is missing is said to be so.
+    A console that is missing is said to be so. `past` is what is known beside the run: its cells' histories, and how it
+    stands beside a baseline.
 
     Raises:
         OSError: a file cannot be written.
@@ -31,7 +33,7 @@ def write_reports(run: Run, folder: Path) -> None:
             return read_console(folder, record)
         return None
 
-    view = view_run(run, console)
+    view = view_run(run, console, past)
     write_whole(folder / REPORT_FILE, render_html(view))
     write_whole(folder / JUNIT_FILE, render_junit(view))
     write_model(folder / RUN_FILE, run)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from bootmatrix.history.values import NO_PAST, Past
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.cell_view import CellView, view_cell
 from bootmatrix.report.harmless import harmless
@@ -62,9 +63,10 @@ class ReportView:
     skips: tuple[CellView, ...]
     targets: tuple[str, ...]
     unfinished: tuple[str, ...]
+    past: Past = NO_PAST
 
 
-def view_run(run: Run, read_console: ReadConsole) -> ReportView:
+def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST) -> ReportView:
     """The view of a run. Consoles are read one by one, so that they are never in memory all at once."""
     records = sorted(run.records, key=lambda record: cell_order(record.cell))
     views = {record.cell.id: view_cell(record, read_console(record)) for record in records}
@@ -86,6 +88,7 @@ def view_run(run: Run, read_console: ReadConsole) -> ReportView:
         skips=_select(records, views, lambda record: record.verdict is Verdict.SKIP),
         targets=tuple(dict.fromkeys(record.cell.target for record in records)),
         unfinished=tuple(harmless(name) for name in run.unfinished),
+        past=past,
     )
 
 

@@ -1,0 +1,173 @@
+"""A run beside its baseline, like with like only: the same spec, machine, kernel name and way of booting. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from bootmatrix.history.trend import duration_change
+from bootmatrix.history.values import (
+    CellChange,
+    CellHistory,
+    CellKey,
+    CellResult,
+    Comparison,
+    Input,
+    InputChange,
+    Kind,
+    RunResults,
+    Standing,
+    SubChange,
+    Usual,
+)
+
+FAILED = frozenset({Standing.BAD, Standing.FORESEEN})
+DERIVED = frozenset({"initrd", "dtb"})
+"""Made from other inputs: named only where none of those changed."""
+ORDER = tuple(Kind)
+
+
+def compare(
+    run: RunResults,
+    baseline: RunResults | None,
+    histories: Mapping[CellKey, CellHistory],
+    usual: Mapping[CellKey, Usual | None],
+) -> Comparison:
+    """Each cell of both runs beside its other self, regressions first.
+
+    Args:
+        run: the run in question.
+        baseline: what it is compared with; None where there was nothing before it: then each failure is a new one.
+        histories: what became of each cell up to the run.
+        usual: how long each cell usually took up to the baseline.
+    """
+    before = {cell.key: cell for cell in baseline.cells} if baseline else {}
+    now = {cell.key: cell for cell in run.cells}
+    changes = [_change(cell, before.get(key), histories.get(key), usual.get(key)) for key, cell in now.items()]
+    changes += [_gone(cell, now) for key, cell in before.items() if key not in now and _was_tried(cell)]
+    return Comparison(
+        run=run.line.name,
+        baseline=baseline.line.name if baseline else "",
+        baseline_started_at=baseline.line.started_at if baseline else "",
+        changes=tuple(sorted(changes, key=lambda one: (not one.is_regression, ORDER.index(one.kind)))),
+    )
+
+
+def _change(now: CellResult, before: CellResult | None, history: CellHistory | None, usual: Usual | None) -> CellChange:
+    if now.standing is Standing.SKIP:
+        return _skipped(now, before)
+    known = before if before and _was_judged(before) else None
+    kind = _kind(now, known, bool(history and history.is_flaky))
+    since = history.failing_since if history and now.standing in FAILED else None
+    both_pass = known is not None and known.standing is Standing.GOOD and now.standing is Standing.GOOD
+    return CellChange(
+        id=now.id,
+        mode=now.key.mode,
+        kind=kind,
+        before=before.verdict if before else "",
+        now=now.verdict,
+        is_regression=_is_regression(kind, now),
+        reason=now.reason,
+        since=since.started_at if since else "",
+        note=_note(now, before),
+        subresults=tuple(sub_changes(known.subresults, now.subresults)) if known and _has_boot(now) else (),
+        duration=duration_change(usual, now.seconds) if both_pass else None,
+        inputs=tuple(input_changes(known.inputs, now.inputs)) if known and _has_boot(now) else (),
+    )
+
+
+def _kind(now: CellResult, known: CellResult | None, flaky: bool) -> Kind:
+    failed, failed_before = _failed(now), known is not None and _failed(known)
+    if now.standing is Standing.FAULT:
+        kind = Kind.NO_VERDICT
+    elif failed and failed_before:
+        kind = Kind.STILL_FAILING
+    elif failed and now.standing is Standing.FORESEEN:
+        kind = Kind.EXPECTED_FAILURE
+    elif known is None:
+        kind = Kind.NEW_FAILURE if failed else Kind.NEW_CELL
+    elif failed == failed_before:
+        kind = Kind.UNCHANGED
+    elif flaky or now.flaky:
+        kind = Kind.FLAKY
+    else:
+        kind = Kind.NEW_FAILURE if failed else Kind.FIXED
+    return kind
+
+
+def _failed(cell: CellResult) -> bool:
+    """Whether the guest did; a pass that nobody expected is none."""
+    return cell.standing in FAILED and (cell.verdict != "pass" or cell.flaky)
+
+
+def _is_regression(kind: Kind, now: CellResult) -> bool:
+    """A failure that the baseline has not. One that flips by itself is no less a failure."""
+    return kind is Kind.NEW_FAILURE or (kind is Kind.FLAKY and _failed(now) and now.standing is Standing.BAD)
+
+
+def _skipped(now: CellResult, before: CellResult | None) -> CellChange:
+    gone = before is not None and _was_tried(before)
+    return CellChange(
+        id=now.id,
+        mode=now.key.mode,
+        kind=Kind.GONE_CELL if gone else Kind.UNCHANGED,
+        before=before.verdict if before else "",
+        now=now.verdict,
+        reason=now.reason,
+        note="skipped now" if gone else "",
+    )
+
+
+def _gone(before: CellResult, now: Mapping[CellKey, CellResult]) -> CellChange:
+    others = sorted(cell.key.mode for cell in now.values() if cell.id == before.id)
+    note = f"{before.key.mode} in the baseline, {others[0]} now: not compared" if others else ""
+    return CellChange(id=before.id, mode=before.key.mode, kind=Kind.GONE_CELL, before=before.verdict, now="", note=note)
+
+
+def _note(now: CellResult, before: CellResult | None) -> str:
+    if before is None:
+        return "not in the baseline"
+    if not _was_judged(before):
+        return f"no verdict on the guest in the baseline: {before.verdict}"
+    if now.standing is Standing.BAD and now.verdict == "pass" and not now.flaky:
+        return f"it passes, and the matrix expects it not to: {now.expect}"
+    return ""
+
+
+def _was_tried(cell: CellResult) -> bool:
+    return cell.standing is not Standing.SKIP
+
+
+def _was_judged(cell: CellResult) -> bool:
+    return cell.standing not in {Standing.SKIP, Standing.FAULT}
+
+
+_has_boot = _was_judged
+
+
+def sub_changes(before: Iterable[tuple[str, str]], now: Iterable[tuple[str, str]]) -> list[SubChange]:
+    """Sub-results that came, went or changed, in the order of those now. Of the same name, the worse one counts."""
+    old, new = _by_name(before), _by_name(now)
+    names = [*new, *(name for name in old if name not in new)]
+    return [SubChange(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)]
+
+
+def _by_name(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, verdict in pairs:
+        if found.get(name, "pass") in {"pass", "skip"}:
+            found[name] = verdict
+    return found
+
+
+def input_changes(before: Iterable[Input], now: Iterable[Input]) -> list[InputChange]:
+    """Inputs that are others. What is made from others is named only where none of those explains it."""
+    old = {(one.kind, one.name): one for one in before}
+    new = {(one.kind, one.name): one for one in now}
+    places = [*new, *(place for place in old if place not in new)]
+    found = [
+        InputChange(kind, name, old.get((kind, name)), new.get((kind, name)))
+        for kind, name in places
+        if old.get((kind, name)) != new.get((kind, name))
+    ]
+    primary = [change for change in found if change.kind not in DERIVED]
+    return primary or found

@@ -1,0 +1,67 @@
+"""The past of a run, put together from the index: what a report tells beside the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from bootmatrix.history.compare import compare
+from bootmatrix.history.rows import Rows
+from bootmatrix.history.trend import history_of, is_pass, usual
+from bootmatrix.history.values import (
+    LAST,
+    CellHistory,
+    CellKey,
+    CellResult,
+    Comparison,
+    Past,
+    PastVerdict,
+    RunLine,
+    RunResults,
+    Standing,
+    Usual,
+)
+
+
+def past_of(rows: Rows, run: RunResults, baseline: RunResults | None = None, *, compared: bool = False) -> Past:
+    """What became of each of a run's cells up to it and, if wanted, how the run stands beside a baseline.
+
+    Args:
+        rows: the index, which knows the run.
+        run: the run.
+        baseline: what it is compared with.
+        compared: compare it also where there is no baseline: with nothing.
+    """
+    histories = histories_of(rows, run.cells, run.line)
+    comparison = compared_with(rows, run, baseline, histories) if compared or baseline else None
+    return Past(comparison, {history.id: history for history in histories.values()})
+
+
+def histories_of(rows: Rows, cells: Iterable[CellResult], until: RunLine) -> dict[CellKey, CellHistory]:
+    """The histories of cells up to a run."""
+    return {
+        cell.key: history_of(cell.id, cell.key, long_past(rows, cell.key, until))
+        for cell in cells
+        if cell.standing is not Standing.SKIP
+    }
+
+
+def long_past(rows: Rows, key: CellKey, until: RunLine | None) -> list[PastVerdict]:
+    """The last verdicts; all of them where none of the last is a pass, as the failures may have begun before."""
+    past = rows.past(key, until)
+    if len(past) < LAST or any(map(is_pass, past)):
+        return past
+    return rows.past(key, until, limit=-1)
+
+
+def compared_with(
+    rows: Rows, run: RunResults, baseline: RunResults | None, histories: dict[CellKey, CellHistory]
+) -> Comparison:
+    """A run beside its baseline; durations are held against what was usual up to the baseline."""
+    usually = dict(_usual(rows, baseline, run.line.host)) if baseline else {}
+    return compare(run, baseline, histories, usually)
+
+
+def _usual(rows: Rows, baseline: RunResults, host: str) -> Iterator[tuple[CellKey, Usual | None]]:
+    for cell in baseline.cells:
+        if cell.standing is Standing.GOOD:
+            yield cell.key, usual([one for one in rows.past(cell.key, baseline.line) if one.host == host])

@@ -1,0 +1,204 @@
+"""What the index holds, as values: the only place that knows its tables.
+
+Texts that recur from run to run, such as inputs and sub-results, are kept once, by digest, in `texts`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from bootmatrix.history.values import (
+    LAST,
+    CellKey,
+    CellResult,
+    Input,
+    PastVerdict,
+    RunLine,
+    RunResults,
+    Standing,
+)
+
+SCHEMA = """
+CREATE TABLE runs(
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stamp TEXT NOT NULL, title TEXT NOT NULL,
+    started_at TEXT NOT NULL, ended_at TEXT NOT NULL, wall_s REAL NOT NULL, interrupted INTEGER NOT NULL,
+    tool_version TEXT NOT NULL,
+    host TEXT NOT NULL, baseline TEXT NOT NULL, unexpected INTEGER NOT NULL, counts TEXT NOT NULL, fault TEXT NOT NULL);
+CREATE TABLE cells(
+    id INTEGER PRIMARY KEY, spec TEXT NOT NULL, arch TEXT NOT NULL, machine TEXT NOT NULL, kernel TEXT NOT NULL,
+    mode TEXT NOT NULL, shown TEXT NOT NULL, UNIQUE(spec, arch, machine, kernel, mode));
+CREATE INDEX by_shown ON cells(shown);
+CREATE TABLE texts(id INTEGER PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, text TEXT NOT NULL);
+INSERT INTO texts VALUES (0, '', '[]');
+CREATE TABLE results(
+    cell INTEGER NOT NULL, started_at TEXT NOT NULL, run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+    shown TEXT NOT NULL, verdict TEXT NOT NULL, standing TEXT NOT NULL, seconds REAL NOT NULL, flaky INTEGER NOT NULL,
+    inputs INTEGER NOT NULL REFERENCES texts, subresults INTEGER NOT NULL REFERENCES texts,
+    said INTEGER NOT NULL REFERENCES texts, PRIMARY KEY(cell, started_at, run)) WITHOUT ROWID;
+CREATE INDEX by_run ON results(run);
+"""
+RUN_COLUMNS = (
+    "name, title, started_at, ended_at, wall_s, interrupted, tool_version, host, baseline, unexpected, counts, fault"
+)
+PAST_COLUMNS = "name, r.started_at, verdict, standing, seconds, flaky, inputs, host"
+RESULT_COLUMNS = "r.shown, spec, arch, machine, kernel, mode, verdict, standing, seconds, flaky, i.text, s.text, w.text"
+
+
+class Rows:
+    """The index over one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def stamps(self) -> dict[str, str]:
+        """The runs that are known, and what they were when they were read."""
+        return dict(self._db.execute("SELECT name, stamp FROM runs"))
+
+    def forget(self, name: str) -> None:
+        """Drop a run. Texts that nobody needs any more stay until the index is made again."""
+        self._db.execute("DELETE FROM runs WHERE name = ?", (name,))
+
+    def remember(self, name: str, stamp: str, results: RunResults | str) -> None:
+        """Keep a run, or the reason for which it cannot be read, in place of what was known of it."""
+        self.forget(name)
+        if isinstance(results, str):
+            results = RunResults(RunLine(name, title="", started_at="", fault=results), ())
+        line = results.line
+        values = (
+            *(name, stamp, line.title, line.started_at, line.ended_at, line.wall_s, line.interrupted),
+            *(line.tool_version, line.host, line.baseline, line.unexpected, json.dumps(dict(line.counts)), line.fault),
+        )
+        marks = ", ".join("?" * len(values))
+        run = self._db.execute(f"INSERT INTO runs VALUES (NULL, {marks})", tuple(map(_plain, values))).lastrowid  # noqa: S608
+        for cell in results.cells:
+            self._remember_cell(run, line.started_at, cell)
+
+    def _remember_cell(self, run: int | None, started_at: str, cell: CellResult) -> None:
+        inputs = [[one.kind, one.name, one.digest, one.version] for one in cell.inputs]
+        values = (
+            *(self._cell(cell), started_at, run, cell.id, cell.verdict, cell.standing.value, cell.seconds, cell.flaky),
+            *(self._text(inputs), self._text(cell.subresults), self._text([cell.reason, cell.expect])),
+        )
+        self._db.execute(
+            "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", tuple(map(_plain, values))
+        )
+
+    def _cell(self, cell: CellResult) -> int:
+        key = cell.key
+        row = self._db.execute(
+            "INSERT INTO cells VALUES (NULL, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET shown = excluded.shown RETURNING id",
+            (key.spec, key.arch, key.machine, key.kernel, key.mode, cell.id),
+        ).fetchone()
+        return int(row[0])
+
+    def _text(self, value: Sequence[object]) -> int:
+        """The id of a list's text: 0 for an empty one."""
+        if not value:
+            return 0
+        text = json.dumps(value)
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        found = self._db.execute("SELECT id FROM texts WHERE sha256 = ?", (sha256,)).fetchone()
+        if found:
+            return int(found[0])
+        return int(self._db.execute("INSERT INTO texts VALUES (NULL, ?, ?)", (sha256, text)).lastrowid or 0)
+
+    def runs(self, title: str = "", limit: int = -1) -> list[RunLine]:
+        """Runs, newest first: all, or those of one title."""
+        rows = self._db.execute(
+            f"SELECT {RUN_COLUMNS} FROM runs WHERE ? IN ('', title) ORDER BY started_at DESC, name DESC LIMIT ?",  # noqa: S608
+            (_plain(title), limit),
+        )
+        return [_line(row) for row in rows]
+
+    def run(self, name: str) -> RunLine | None:
+        """A run by the name of its folder."""
+        row = self._db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE name = ?", (_plain(name),)).fetchone()  # noqa: S608
+        return _line(row) if row else None
+
+    def results(self, name: str) -> RunResults | None:
+        """A run with its cells."""
+        line = self.run(name)
+        if line is None:
+            return None
+        rows = self._db.execute(
+            f"SELECT {RESULT_COLUMNS} FROM results r JOIN runs ON runs.id = r.run "  # noqa: S608
+            "JOIN cells ON cells.id = r.cell JOIN texts i ON i.id = r.inputs JOIN texts s ON s.id = r.subresults "
+            "JOIN texts w ON w.id = r.said WHERE name = ?",
+            (_plain(name),),
+        )
+        return RunResults(line, tuple(_result(row) for row in rows))
+
+    def cells(self) -> dict[str, list[CellKey]]:
+        """All cells that any run has had, by id; several of one id differ in how they were booted, or in machine."""
+        found: dict[str, list[CellKey]] = {}
+        rows = self._db.execute("SELECT shown, spec, arch, machine, kernel, mode FROM cells ORDER BY shown")
+        for shown, *key in rows:
+            found.setdefault(shown, []).append(CellKey(*key))
+        return found
+
+    def past(self, key: CellKey, until: RunLine | None = None, limit: int = LAST) -> list[PastVerdict]:
+        """What a cell came to in its last runs, oldest first; with `until`, up to that run."""
+        found = self._db.execute(
+            f"SELECT {PAST_COLUMNS} FROM results r JOIN runs ON runs.id = r.run "  # noqa: S608
+            "WHERE cell = (SELECT id FROM cells WHERE (spec, arch, machine, kernel, mode) = (?, ?, ?, ?, ?)) "
+            "AND standing != 'skip' AND (? IS NULL OR r.started_at < ? OR (r.started_at = ? AND name <= ?)) "
+            "ORDER BY r.started_at DESC, name DESC LIMIT ?",
+            (*(key.spec, key.arch, key.machine, key.kernel, key.mode), *_until(until), limit),
+        )
+        return [_past(row) for row in found][::-1]
+
+
+def _until(line: RunLine | None) -> tuple[str | None, ...]:
+    return (line.started_at, line.started_at, line.started_at, line.name) if line else (None,) * 4
+
+
+def _plain(value: object) -> object:
+    """Text as SQLite takes it, without lone surrogates."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _line(row: tuple[Any, ...]) -> RunLine:
+    name, title, started_at, ended_at, wall_s, interrupted, tool_version, host, baseline, unexpected, counts, fault = (
+        row
+    )
+    return RunLine(
+        name=name,
+        title=title,
+        started_at=started_at,
+        ended_at=ended_at,
+        wall_s=wall_s,
+        interrupted=bool(interrupted),
+        tool_version=tool_version,
+        host=host,
+        baseline=baseline,
+        unexpected=unexpected,
+        counts=json.loads(counts),
+        fault=fault,
+    )
+
+
+def _result(row: tuple[Any, ...]) -> CellResult:
+    shown, spec, arch, machine, kernel, mode, verdict, standing, seconds, flaky, inputs, subresults, said = row
+    reason, expect = json.loads(said)
+    return CellResult(
+        id=shown,
+        key=CellKey(spec, arch, machine, kernel, mode),
+        verdict=verdict,
+        standing=Standing(standing),
+        seconds=seconds,
+        flaky=bool(flaky),
+        reason=reason,
+        expect=expect,
+        inputs=tuple(Input(*one) for one in json.loads(inputs)),
+        subresults=tuple((one, other) for one, other in json.loads(subresults)),
+    )
+
+
+def _past(row: tuple[Any, ...]) -> PastVerdict:
+    run, started_at, verdict, standing, seconds, flaky, inputs, host = row
+    return PastVerdict(run, started_at, verdict, Standing(standing), seconds, bool(flaky), str(inputs or ""), host)
