@@ -9,11 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bootmatrix.judge.complaint import Complaint, piece
-from bootmatrix.judge.transcript import last_lines, memory, said_by
+from bootmatrix.judge.transcript import last_lines, said_by
 from bootmatrix.model import Bootable, GuestMessage, Outcome, SubResult, Verdict
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_ERROR = 300
+RESET_ADVICE = (
+    "It reset its machine, and would have done so again and again: the kernel may not fit the CPU or the machine, or "
+    "may have died before it could print. Add earlycon to the machine's cmdline."
+)
 
 
 def words_of(message: GuestMessage) -> str:
@@ -34,7 +38,7 @@ def _exit(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Itera
     name, status = message.words[0], message.words[2] if len(message.words) == 3 else "?"
     what = {"onboot": "onboot container", "onshutdown": "onshutdown container"}.get(message.kind, message.kind)
     said = said_by(transcript, name)
-    evidence = (piece("result", words_of(message)), *said, *memory(transcript))
+    evidence = (piece("result", words_of(message)), *said)
     last = f": {said[-1].text.removeprefix(f'{name}| ')[:MAX_ERROR]}" if said else ""
     if message.kind == "service":
         yield Complaint(
@@ -67,7 +71,8 @@ def missing(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator
     messages = outcome.messages
     if not messages:
         reason = "the guest ended without a result: its init never reported"
-        yield Complaint(Verdict.FAIL, reason, last_lines(transcript))
+        reset = any(event.data.get("reason") == "guest-reset" for event in outcome.events if event.name == "SHUTDOWN")
+        yield Complaint(Verdict.FAIL, reason, last_lines(transcript), RESET_ADVICE if reset else "")
         return
     yield from _end(messages, transcript)
     yield from _frame(messages, bootable)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bootmatrix.judge.complaint import Complaint, piece
-from bootmatrix.judge.transcript import last_lines
+from bootmatrix.judge.transcript import find_banners, last_lines
 from bootmatrix.model import Evidence, Machine, Outcome, QmpEvent, Verdict
 
 WAY_OUT = {"poweroff": "guest-shutdown", "reboot": "guest-reset"}
 """Reason of QEMU's SHUTDOWN event (qapi/run-state.json) for each way in which a machine leaves."""
 SEMIHOSTING_PASS = 80
 """The status with which init leaves by semihosting after a pass, 81 after a failure; QEMU itself ends with 0 or 1."""
+MAX_BANNERS = 5
 UNWANTED = ("GUEST_CRASHLOADED", "WATCHDOG", "INTERNAL_ERROR", "MEMORY_FAILURE")
 
 
@@ -37,6 +38,20 @@ def host_faults(outcome: Outcome, machine: Machine) -> Iterator[Complaint]:
     elif outcome.ended_by == "guest" and outcome.exit_status != 0 and not _left_by_status(outcome, machine):
         reason = f"QEMU ended with status {outcome.exit_status}, after its guest had left"
         yield Complaint(Verdict.INFRA_ERROR, reason, stderr)
+
+
+def reboots(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
+    """A complaint for a guest that began anew, perhaps again and again."""
+    resets = [event for event in outcome.events if event.name == "RESET" and event.data.get("guest") is True]
+    banners = tuple(find_banners(transcript))
+    if len(banners) > 1 or len(resets) > 1:
+        times = max(len(banners), len(resets) + 1)
+        yield Complaint(
+            Verdict.FAIL,
+            f"the guest rebooted: its kernel started {times} times",
+            (*banners[:MAX_BANNERS], *(_seen(event) for event in resets[:MAX_BANNERS])),
+            "What it printed before each start says why.",
+        )
 
 
 def limits(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:

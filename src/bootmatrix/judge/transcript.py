@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 
 from bootmatrix.judge.complaint import Complaint, piece
-from bootmatrix.model import Evidence, Verdict
-
-STAMP = rb"\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? "
-"""How the kernel begins a line."""
+from bootmatrix.judge.signs import PANIC as PANIC_SIGN
+from bootmatrix.judge.signs import STAMP
+from bootmatrix.model import Evidence, Trouble, Verdict
 
 PANIC = re.compile(rb"(?:^|%s)Kernel panic - not syncing:? ?([^\r\n]*)" % STAMP, re.MULTILINE)
 LOOKS_LIKE_PANIC = re.compile(rb"Kernel panic - not syncing")
 
-TROUBLE = re.compile(
-    rb"(?:^|%s)(?:"
-    rb"[^\r\n]{0,80}\bOops\b[^\r\n]{0,80}\[#[0-9]+\]|Internal error: |"
-    rb"kernel BUG at |Kernel BUG at |(?:watchdog: )?BUG: |"
-    rb"Unable to handle kernel |general protection fault|stack segment: |"
-    rb"INFO: task \S+ blocked for more than|"
-    rb"rcu: INFO: \S+ (?:self-)?detected (?:expedited )?stall"
-    rb")[^\r\n]*" % STAMP,
-    re.MULTILINE,
-)
-"""The kernel's words for a fault of its own which it survived; a sound boot has none of them."""
-
-MEMORY = re.compile(rb"(?:^|%s)Out of memory: Killed process [^\r\n]*" % STAMP, re.MULTILINE)
+BANNER = re.compile(rb"(?:^\r?|%s)Linux version [0-9][^\r\n]*" % STAMP, re.MULTILINE)
 SIGNED = re.compile(rb"^bootmatrix [0-9]+ [0-9a-f]{16} ")
 
 PANIC_LINES = 20
 LAST_LINES = 8
-MAX_TROUBLES = 5
+SHOWN_TRACE_LINES = 5
 
 ADVICE = {
     b"Attempted to kill init": "The guest's init ended. What it said before is above the panic on the console.",
@@ -62,24 +49,31 @@ def panics(transcript: bytes) -> Iterator[Complaint]:
         )
 
 
-def troubles(transcript: bytes) -> Iterator[Complaint]:
-    """A complaint for each of the first faults of its own that the kernel told of."""
-    for number, found in enumerate(TROUBLE.finditer(transcript)):
-        if number == MAX_TROUBLES:
-            return
-        words = re.sub(rb"^%s" % STAMP, b"", found[0])
-        yield Complaint(
-            Verdict.FAIL,
-            f"the kernel reported a fault: {_text(words)}",
-            tuple(_excerpt(transcript, found.start(), 3)),
-            "See the console around this line. On a very busy host a stall can be the host's: run the cell alone.",
-        )
+def faults(troubles: Sequence[Trouble]) -> Iterator[Complaint]:
+    """A complaint for each of the kernel's own faults that it survived. Panics have one of their own."""
+    for trouble in troubles:
+        if trouble.is_fatal and trouble.name != PANIC_SIGN:
+            text = f"the kernel reported a fault: {trouble.text}"
+            yield Complaint(Verdict.FAIL, text, tuple(_lines_of(trouble)), trouble.advice)
 
 
-def memory(transcript: bytes) -> tuple[Evidence, ...]:
-    """Where the kernel ran out of memory: no complaint, since it may be meant, but the cause of many."""
-    found = MEMORY.search(transcript)
-    return tuple(_excerpt(transcript, found.start(), 1)) if found else ()
+def noted(troubles: Sequence[Trouble], complained: Container[int]) -> Iterator[Evidence]:
+    """What else the console tells of, in lines that no complaint shows."""
+    for trouble in troubles:
+        if trouble.line not in complained:
+            yield piece("console", f"{trouble.name}: {trouble.text}", trouble.line)
+
+
+def find_banners(transcript: bytes) -> Iterator[Evidence]:
+    """The first line of each kernel that started."""
+    for found in BANNER.finditer(transcript):
+        yield piece("console", _text(found[0]), _line_number(transcript, found.start()))
+
+
+def _lines_of(trouble: Trouble) -> Iterator[Evidence]:
+    """The beginning of a trouble's trace; only the first line's number is known, as others' output may lie between."""
+    yield piece("console", trouble.text, trouble.line)
+    yield from (piece("console", line) for line in trouble.trace[1:SHOWN_TRACE_LINES])
 
 
 def last_lines(transcript: bytes) -> tuple[Evidence, ...]:

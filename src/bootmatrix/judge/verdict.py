@@ -11,60 +11,86 @@ from bootmatrix.judge import account, ending
 from bootmatrix.judge import transcript as console
 from bootmatrix.judge.complaint import GRAVITY, Complaint, piece
 from bootmatrix.judge.resultfiles import read_files
+from bootmatrix.judge.signs import find_troubles
 from bootmatrix.judge.tapresults import read_tap
-from bootmatrix.model import Bootable, Evidence, Judgement, Machine, Outcome, SubResult, Verdict
+from bootmatrix.model import Bootable, Evidence, Judgement, Machine, Outcome, SubResult, Trouble, Verdict
 
 MAX_EVIDENCE = 60
 MAX_OTHERS = 10
 MAX_REASON = 400
 
+ADVICE = {
+    Verdict.PANIC: "The trace says where in the kernel. Do the same spec's other kernels and machines pass?",
+    Verdict.INFRA_ERROR: "This says nothing of the guest. See what 'bootmatrix doctor' says, and run the cell again.",
+    Verdict.HANG: "The registers and tasks that are kept beside the record say what the guest was doing.",
+    Verdict.TIMEOUT: "If it only needs longer, raise the limit under timeouts in the matrix.",
+    Verdict.FAIL: "'bootmatrix run' repeats it with the console on the terminal; --shell lets you look around.",
+}
+"""What to do next where no complaint knows better."""
+
 
 def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Judgement:
     """The verdict on a boot, with what it rests on."""
     printed = [*read_tap(outcome.messages), *read_files(outcome, bootable)]
-    complaints = [*_complaints(outcome, machine, bootable, transcript), *(one for _, found in printed for one in found)]
+    troubles = find_troubles(transcript)
+    complaints = [
+        *_complaints(outcome, machine, bootable, transcript, troubles),
+        *(one for _, found in printed for one in found),
+    ]
     subresults = (*account.subresults(outcome, bootable), *(one for found, _ in printed for one in found))
     if not complaints:
-        return _passed(outcome, subresults)
+        return _passed(outcome, subresults, troubles)
     complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
     first, *others = complaints
     return Judgement(
         verdict=first.verdict,
         reason=" ".join(first.reason.split())[:MAX_REASON],
-        evidence=_evidence(first, others),
+        evidence=_evidence(first, others, troubles),
         subresults=subresults,
-        advice=first.advice,
+        advice=first.advice or _advice(first.verdict, troubles),
+        troubles=troubles,
     )
 
 
-def _complaints(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Iterator[Complaint]:
+def _advice(verdict: Verdict, troubles: tuple[Trouble, ...]) -> str:
+    known = (one.advice for one in troubles if one.advice and verdict.is_guests)
+    return next(known, ADVICE[verdict])
+
+
+def _complaints(
+    outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes, troubles: tuple[Trouble, ...]
+) -> Iterator[Complaint]:
     """All that stands in the way of a pass; of one verdict, what explains most comes first."""
     yield from console.panics(transcript)
     yield from ending.panic_events(outcome)
     yield from ending.host_faults(outcome, machine)
     yield from account.reported_faults(outcome, bootable, transcript)
+    yield from ending.reboots(outcome, transcript)
     yield from ending.limits(outcome, transcript)
-    yield from console.troubles(transcript)
+    yield from console.faults(troubles)
     yield from ending.channel_faults(outcome, machine)
     yield from account.missing(outcome, bootable, transcript)
     yield from ending.way_out(outcome, machine, transcript)
 
 
-def _evidence(first: Complaint, others: list[Complaint]) -> tuple[Evidence, ...]:
+def _evidence(first: Complaint, others: list[Complaint], troubles: tuple[Trouble, ...]) -> tuple[Evidence, ...]:
     """The first complaint's own evidence, then what else was found, without its details."""
     further = [piece("result", f"also: {other.reason}") for other in others if not other.follows]
-    return (*first.evidence, *further[:MAX_OTHERS])[:MAX_EVIDENCE]
+    shown = {one.line for one in first.evidence if one.line}
+    noted = console.noted([one for one in troubles if not one.is_fatal], shown)
+    return (*first.evidence, *further[:MAX_OTHERS], *noted)[:MAX_EVIDENCE]
 
 
-def _passed(outcome: Outcome, subresults: tuple[SubResult, ...]) -> Judgement:
+def _passed(outcome: Outcome, subresults: tuple[SubResult, ...], troubles: tuple[Trouble, ...]) -> Judgement:
     count = len([one for one in subresults if one.verdict is Verdict.PASS])
     evidence = (
         piece("result", f"{len(outcome.messages)} messages, complete and signed; the last: {_last(outcome)}"),
         *(piece("qmp", f"SHUTDOWN: {event.data.get('reason')}") for event in outcome.events if event.data.get("guest")),
         piece("qemu", f"exited with status {outcome.exit_status}"),
+        *console.noted(troubles, ()),
     )
     reason = f"{count} of {len(subresults)} results passed, and the guest left as it should"
-    return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults)
+    return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults, troubles=troubles)
 
 
 def _last(outcome: Outcome) -> str:

@@ -10,7 +10,7 @@ from bootmatrix.model.outcome import GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import KernelSource, Machine, Names, Profile
 from bootmatrix.model.record import PhaseTime, Record, ResultFile, Run
 from bootmatrix.model.spec import Container, ContainerSettings, File, Spec
-from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Verdict
+from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Verdict
 
 __all__ = [
     "Artefact",
@@ -51,5 +51,6 @@ __all__ = [
     "SubResult",
     "Timeouts",
     "Traits",
+    "Trouble",
     "Verdict",
 ]

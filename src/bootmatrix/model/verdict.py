@@ -45,6 +45,21 @@ class SubResult(Model):
     detail: str = ""
 
 
+class Trouble(Model):
+    """A fault that the kernel or the firmware told of on the console; `name` is its kind, such as `kernel oops`.
+
+    A fatal one keeps the cell from passing; another is worth knowing, and perhaps the cause. `line` is that of the
+    transcript, from 1; `trace` has the lines of its stack trace, the first one included, bounded in number and length.
+    """
+
+    name: str
+    is_fatal: bool
+    text: str
+    line: int
+    trace: tuple[str, ...] = ()
+    advice: str = ""
+
+
 class Judgement(Model):
     """A verdict with what it rests on. `reason` is one line for people; `advice` says what to do next."""
 
@@ -53,3 +68,4 @@ class Judgement(Model):
     evidence: tuple[Evidence, ...] = ()
     subresults: tuple[SubResult, ...] = ()
     advice: str = ""
+    troubles: tuple[Trouble, ...] = ()

@@ -1,0 +1,147 @@
+"""Signs of trouble on consoles: each is recognised as it is printed, cut out with its trace, and weighed."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from bootmatrix.judge import judge
+from bootmatrix.judge.signs import MAX_OF_A_KIND, MAX_TRACE_LINES, Sign, find_troubles, signs
+from bootmatrix.model import Judgement, QmpEvent, Verdict
+from guests import CORPUS, make_bootable, make_machine, make_outcome
+
+OOPS = b"""\
+[    4.100000] Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000
+[    4.100001] Mem abort info:
+server| a line of somebody else
+[    4.100002] Internal error: Oops: 0000000096000044 [#1] SMP
+[    4.100003] CPU: 0 PID: 71 Comm: sh Not tainted 6.1.0-50-test #1
+[    4.100004] Call trace:
+[    4.100005]  sysrq_handle_crash+0x1c/0x24
+[    4.100006] ---[ end trace 0000000000000000 ]---
+[    4.200000] something else
+"""
+
+
+def judged(transcript: bytes) -> Judgement:
+    """A boot that passed by all other evidence."""
+    return judge(make_outcome(), make_machine(), make_bootable(), transcript)
+
+
+def examples() -> Iterator[tuple[Sign, str]]:
+    return ((sign, example) for sign in signs() for example in sign.examples)
+
+
+@pytest.mark.parametrize(("sign", "example"), list(examples()), ids=lambda one: one if isinstance(one, str) else "")
+def test_each_sign_is_recognised_by_its_examples(sign: Sign, example: str) -> None:
+    begins = ["[   33.123456] ", "[   33.123456][   T1] "]
+    if sign.name == "firmware":
+        begins = ["", "\r", "\x1b[2J\x1b[01;01H"]
+    for begin in begins:
+        (trouble,) = find_troubles(f"[    1.000000] fine\r\n{begin}{example}\r\nfine\r\n".encode())
+        assert (trouble.name, trouble.line, trouble.is_fatal) == (sign.name, 2, sign.severity == "fail")
+        assert example[:100] in trouble.text
+    said_by_a_container = f"ping| {example}".encode()
+    assert find_troubles(said_by_a_container) == ()
+
+
+@pytest.mark.parametrize("sign", signs(), ids=lambda sign: sign.name)
+def test_each_sign_says_what_to_do(sign: Sign) -> None:
+    assert sign.severity in {"fail", "note"}
+    assert sign.examples
+    assert sign.advice or sign.name in {"kernel panic", "kernel warning", "undefined behaviour"}
+    assert re.compile(sign.pattern, re.VERBOSE).groups == 0, "groups of a pattern would hide which sign it was"
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("clean-*.log")), ids=lambda path: path.stem)
+def test_a_sound_boot_has_no_sign(path: object) -> None:
+    assert find_troubles((CORPUS / str(path)).read_bytes()) == ()
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("panic-*.log")), ids=lambda path: path.stem)
+def test_the_trace_of_a_real_panic_is_cut_out(path: object) -> None:
+    (trouble,) = (one for one in find_troubles((CORPUS / str(path)).read_bytes()) if one.is_fatal)
+    assert trouble.name == "kernel panic"
+    assert 5 < len(trouble.trace) <= MAX_TRACE_LINES
+    assert any(word in " ".join(trouble.trace) for word in ("Call Trace", "Call trace", "backtrace"))
+    assert all(line.startswith("[") for line in trouble.trace)
+
+
+def test_an_oops_is_told_once_with_its_trace_and_without_what_lies_between() -> None:
+    (trouble,) = find_troubles(OOPS)
+    assert (trouble.name, trouble.line) == ("kernel oops", 1)
+    assert len(trouble.trace) == 7
+    assert trouble.trace[-1].endswith("---[ end trace 0000000000000000 ]---")
+    assert not any("somebody else" in line for line in trouble.trace)
+
+
+def test_a_cell_with_an_oops_is_no_pass_though_all_else_went_well() -> None:
+    judgement = judged(OOPS)
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.reason.startswith("the kernel reported a fault: Unable to handle kernel NULL pointer")
+    assert judgement.evidence[0].line == 1
+    assert judgement.advice
+    assert judgement.troubles[0].trace
+
+
+def test_a_warning_is_only_noted() -> None:
+    text = b"[    1.000000] fine\n[    2.000000] WARNING: CPU: 0 PID: 1 at kernel/cpu.c:12 cpu_up+0x1/0x2\n"
+    judgement = judged(text)
+    assert judgement.verdict is Verdict.PASS
+    assert [(one.name, one.is_fatal) for one in judgement.troubles] == [("kernel warning", False)]
+    assert any(one.line == 2 and "kernel warning" in one.text for one in judgement.evidence)
+
+
+def test_a_fault_in_a_warnings_trace_is_not_hidden_by_it() -> None:
+    text = b"[    2.000000] WARNING: CPU: 0 PID: 1 at kernel/cpu.c:12 x\n[    2.000100] BUG: scheduling while atomic\n"
+    assert judged(text).verdict is Verdict.FAIL
+
+
+def test_a_trace_ends_where_the_kernel_is_silent_for_long() -> None:
+    text = b"[    2.000000] BUG: one\n[    2.000001] two\n[    9.000000] three\n[    9.100000] BUG: four\n"
+    assert [len(one.trace) for one in find_troubles(text)] == [2, 1]
+
+
+def test_what_repeats_itself_is_told_a_few_times() -> None:
+    text = b"".join(b"[%5d.000000] BUG: %d\n[%5d.000001] x\n" % (n * 10, n, n * 10) for n in range(500))
+    assert len(find_troubles(text)) == MAX_OF_A_KIND
+
+
+def test_a_console_made_to_be_slow_to_read_is_not() -> None:
+    flood = (
+        b"[    1.000000] BUG: x\n"
+        + b"[ " * 1_000_000
+        + b"\n"
+        + b"x" * 4_000_000
+        + b"\n"
+        + b"E1" * 500_000
+        + b"\n" * 500_000
+    )
+    began = time.process_time()
+    (trouble,) = find_troubles(flood)
+    assert time.process_time() - began < 10
+    assert len(trouble.trace) <= MAX_TRACE_LINES
+    assert len(trouble.model_dump_json()) < 100_000
+
+
+def test_a_guest_that_starts_twice_is_in_a_reboot_loop() -> None:
+    boot = b"[    0.000000] Linux version 6.1.0 (x) #1\r\n[    1.000000] fine\r\n"
+    assert judged(boot).verdict is Verdict.PASS
+    judgement = judged(boot * 3)
+    assert (judgement.verdict, judgement.reason) == (Verdict.FAIL, "the guest rebooted: its kernel started 3 times")
+    assert [one.line for one in judgement.evidence[:3]] == [1, 3, 5]
+    reset = QmpEvent(name="RESET", data={"guest": True, "reason": "guest-reset"}, at_s=1)
+    events = (*make_outcome().events, reset, reset)
+    twice = judge(make_outcome(events=events), make_machine(), make_bootable(), b"")
+    assert (twice.verdict, "rebooted" in twice.reason) == (Verdict.FAIL, True)
+
+
+def test_firmware_that_fails_says_what_to_do() -> None:
+    outcome = make_outcome(messages=(), ended_by="host", limit="silence", limit_phase="boot")
+    judgement = judge(outcome, make_machine(), make_bootable(), b"SeaBIOS\r\nNo bootable device.\r\n")
+    assert judgement.verdict is Verdict.HANG
+    assert [(one.name, one.line) for one in judgement.troubles] == [("firmware", 2)]
+    assert any("No bootable device." in one.text and one.line == 2 for one in judgement.evidence)
