@@ -25,6 +25,7 @@ from bootmatrix.build.kernel import (
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.model import Kernel
 from bootmatrix.store import Store
+from guests import make_machine
 from kitchen import RELEASE, Kitchen, add_deb, files, module, old_kernel, spoil, stamps
 from packages import Deb, entry
 from small_archive import SmallArchive
@@ -62,7 +63,7 @@ def test_a_kernel_in_one_package(kitchen: Kitchen, suffix: str) -> None:
     pack = PACKERS[suffix]
     modules = {"net_core": module(), "virtio-net": module("net-core")}
     found = unpack(kitchen, old_kernel(**{f"{name}__{suffix}": pack(data) for name, data in modules.items()}))
-    kernel = kernel_artefact(found.kernel, found.files, found.store)
+    kernel = kernel_artefact(found.kernel, found.files, make_machine(), found.store)
     assert kernel.file.read_bytes() == f"kernel of {RELEASE}".encode()
     assert (kernel.kind, kernel.name, kernel.size_bytes) == ("kernel", RELEASE, kernel.file.stat().st_size)
     tree = dtb_artefact("board.dtb", found.kernel, found.files, found.store)
@@ -95,7 +96,7 @@ def test_a_kernel_in_several_packages(kitchen: Kitchen, small: SmallArchive, ope
     archive, store = opened(), kitchen.builder.store
     kernel = archive.kernel("7.2", kernel_source(suites="new"), "amd64")
     found = Unpacked(kernel, unpack_kernel(kernel, archive, store), store)
-    assert kernel_artefact(kernel, found.files, store).file.read_bytes() == b"the kernel"
+    assert kernel_artefact(kernel, found.files, make_machine(), store).file.read_bytes() == b"the kernel"
     assert found.files.builtin == ("inside",)
     assert set(found.contents("outside")) == {
         f"usr/lib/modules/{release}/kernel/x/outside.ko",

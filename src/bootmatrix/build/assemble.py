@@ -57,7 +57,7 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         builder,
     )
     return Bootable(
-        kernel=kernel_artefact(kernel, files, store),
+        kernel=kernel_artefact(kernel, files, machine, store),
         kernel_release=kernel.release,
         initrd=initrd,
         dtb=dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb else None,

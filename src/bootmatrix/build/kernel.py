@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import zstandard
 
+from bootmatrix.build.forms import UNPACKED_FORMS, in_form
 from bootmatrix.build.tree import Node, Tree, text_file
 from bootmatrix.errors import BuildError
-from bootmatrix.model import Artefact, Kernel
+from bootmatrix.model import Artefact, Kernel, Machine
 from bootmatrix.model.base import Model, Sha256
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
@@ -213,10 +214,24 @@ def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store
     return tree
 
 
-def kernel_artefact(kernel: Kernel, files: KernelFiles, store: Store) -> Artefact:
-    """The kernel itself."""
-    path = str(store.verified(files.image))
-    return Artefact(kind="kernel", name=kernel.release, path=path, sha256=files.image, size_bytes=files.image_bytes)
+def kernel_artefact(kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Artefact:
+    """The kernel itself, in the form that the machine loads; made once.
+
+    Raises:
+        BuildError: it is damaged.
+    """
+    digest, size = files.image, files.image_bytes
+    if machine.kernel_form in UNPACKED_FORMS:
+        key = json.dumps([FORMAT, files.image, machine.kernel_form, machine.ram_start])
+        with store.once("kernel-form", key):
+            known = store.memo("kernel-form", key)
+            digest, size = json.loads(known) if known else ("", 0)
+            if not store.has(digest):
+                data = in_form(store.verified(files.image).read_bytes(), machine.kernel_form, machine.ram_start)
+                digest, size = store.add_bytes(data), len(data)
+                store.set_memo("kernel-form", key, json.dumps([digest, size]).encode())
+    path = str(store.verified(digest))
+    return Artefact(kind="kernel", name=kernel.release, path=path, sha256=digest, size_bytes=size)
 
 
 def dtb_artefact(name: str, kernel: Kernel, files: KernelFiles, store: Store) -> Artefact:

@@ -9,7 +9,8 @@ from pydantic import Field, StringConstraints
 from bootmatrix.model.base import Model, Name
 
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
-KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux"]
+KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux", "uImage"]
+"""What QEMU loads. A `vmlinux` is taken out of a bzImage, and a `uImage` made of a zImage, where one is found."""
 Bus = Literal["virtio-pci", "virtio-mmio", "pci", "usb"]
 ResultChannel = Literal["virtio-serial", "console"]
 GuestExit = Literal["poweroff", "reboot", "semihosting"]
@@ -58,6 +59,7 @@ class Machine(Model):
     console: Name
     cmdline: tuple[str, ...] = ()
     kernel_form: KernelForm
+    ram_start: int = Field(default=0, ge=0, description="where the RAM begins, for a kernel_form that has an address")
     dtb: str | None = Field(default=None, description="file name of the device tree in the kernel's packages")
     firmware: str | None = Field(default=None, description="file for -bios; none: QEMU's own default")
     bus: Bus | None = Field(default=None, description="where virtio devices go; none: the board has none")

@@ -1,0 +1,178 @@
+"""A kernel in the form that a machine loads, taken out of the program around it that unpacks it.
+
+That program is slow under emulation; here it is done once, and the same kernel begins at once in every guest.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import lz4.block
+import zstandard
+
+from bootmatrix.errors import BuildError
+from bootmatrix.model import KernelForm
+
+MAX_BYTES = 256 << 20
+"""More than any kernel has."""
+XZ_MEMORY_BYTES = 256 << 20
+"""Kernels since 6.12 ask for a dictionary of 128 MiB; a header that asks for gibibytes is refused."""
+LZ4_BLOCK_BYTES = 8 << 20
+"""What a block of lz4's legacy frame holds at most (lz4_Frame_format.md)."""
+LZ4_MAGIC = 0x184C2102
+
+PVH_NOTE = struct.pack("<III4s", 4, 4, 18, b"Xen\0"), struct.pack("<III4s", 4, 8, 18, b"Xen\0")
+"""How the note begins that names the entry for a start without an unpacker: XEN_ELFNOTE_PHYS32_ENTRY, of 4 or 8 bytes
+(Xen's public/elfnote.h). QEMU refuses a kernel that has none."""
+
+BZ_MAGIC = b"HdrS"
+BZ_SECTORS_AT, BZ_MAGIC_AT, BZ_VERSION_AT, BZ_PAYLOAD_AT = 0x1F1, 0x202, 0x206, 0x248
+BZ_PAYLOAD_VERSION = 0x208
+"""Fields of a bzImage's header, and the version of the boot protocol that brought the payload's (boot.rst)."""
+
+Z_HEADER, Z_HEADER_AT = struct.Struct("<6I"), 0x24
+Z_MAGIC, Z_TABLE_MAGIC, Z_SIZES_MAGIC = 0x016F2818, 0x45454545, 0x5A534C4B
+"""A zImage's header (magic, start, end, byte order, table's magic, table) and the mark of the table (vmlinux.lds.S)."""
+
+UIMAGE = struct.Struct(">7I4B32s")
+UIMAGE_MAGIC, UIMAGE_LINUX, UIMAGE_KERNEL = 0x27051956, 5, 2
+"""U-Boot's image.h; QEMU looks at no more of it."""
+
+
+UNPACKED_FORMS: tuple[KernelForm, ...] = ("vmlinux", "uImage")
+"""Forms that are made here, of kernels that come in another."""
+
+
+def in_form(data: bytes, form: KernelForm, ram_start: int) -> bytes:
+    """A kernel in the form asked for; as it is, where it is in no wrapping or cannot start without it.
+
+    Raises:
+        BuildError: it is damaged.
+    """
+    if form == "vmlinux" and data[BZ_MAGIC_AT : BZ_MAGIC_AT + 4] == BZ_MAGIC:
+        plain = unpacked(_bz_payload(data))
+        return plain if any(note in plain for note in PVH_NOTE) else data
+    if form == "uImage":
+        return _as_uimage(data, ram_start)
+    return data
+
+
+def unpacked(data: bytes) -> bytes:
+    """What a kernel's unpacker would make of its payload, behind which the size of this stands.
+
+    Raises:
+        BuildError: it is damaged, too large, or packed in a way that no kernel of ours is.
+    """
+    for magic, unpack in UNPACKERS.items():
+        if data.startswith(magic):
+            try:
+                plain = unpack(data)
+            except (lzma.LZMAError, zlib.error, zstandard.ZstdError, lz4.block.LZ4BlockError) as error:
+                raise BuildError(f"the kernel is damaged: {error}") from error
+            if len(plain) >= MAX_BYTES:
+                raise BuildError(f"the kernel has more than {MAX_BYTES >> 20} MiB")
+            return plain
+    raise BuildError(f"the kernel is packed in an unknown way, which begins with {data[:6].hex()}")
+
+
+def _xz(data: bytes) -> bytes:
+    return lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES).decompress(data, MAX_BYTES)
+
+
+def _gzip(data: bytes) -> bytes:
+    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, MAX_BYTES)
+
+
+def _zstd(data: bytes) -> bytes:
+    with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+        return reader.read(MAX_BYTES)
+
+
+def _lz4(data: bytes) -> bytes:
+    """The legacy frame, which the command line tool writes for kernels: blocks with their sizes before them."""
+    plain = bytearray()
+    for block in _lz4_blocks(data):
+        plain += lz4.block.decompress(block, uncompressed_size=LZ4_BLOCK_BYTES)
+        if len(plain) >= MAX_BYTES:
+            break
+    return bytes(plain)
+
+
+def _lz4_blocks(data: bytes) -> Iterator[bytes]:
+    at = 4
+    while at + 4 < len(data):
+        (size,) = struct.unpack_from("<I", data, at)
+        at += 4
+        if size == LZ4_MAGIC:
+            continue
+        if at + size > len(data):
+            raise BuildError("the kernel is cut off")
+        yield data[at : at + size]
+        at += size
+
+
+UNPACKERS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\xfd7zXZ\0": _xz,
+    b"\x1f\x8b\x08": _gzip,
+    b"\x28\xb5\x2f\xfd": _zstd,
+    struct.pack("<I", LZ4_MAGIC): _lz4,
+}
+"""By the bytes with which the payload begins."""
+MAGICS = re.compile(b"|".join(map(re.escape, UNPACKERS)))
+
+
+def _bz_payload(data: bytes) -> bytes:
+    """The packed kernel in a bzImage."""
+    (version,) = struct.unpack_from("<H", data, BZ_VERSION_AT)
+    if version < BZ_PAYLOAD_VERSION:
+        raise BuildError(f"the kernel's boot protocol {version:#x} is too old to say where its payload is")
+    offset, length = struct.unpack_from("<II", data, BZ_PAYLOAD_AT)
+    start = ((data[BZ_SECTORS_AT] or 4) + 1) * 512 + offset
+    return data[start : start + length]
+
+
+def _as_uimage(data: bytes, ram_start: int) -> bytes:
+    """A zImage's kernel with U-Boot's header, which tells QEMU to load it where the kernel expects to be."""
+    found = _z_sizes(data)
+    if found is None:
+        return data
+    payload_end, text_offset = found
+    plain = _z_kernel(data[:payload_end])
+    address = ram_start + text_offset
+
+    def header(checksum: int) -> bytes:
+        kind = (UIMAGE_LINUX, 0, UIMAGE_KERNEL, 0)
+        return UIMAGE.pack(UIMAGE_MAGIC, checksum, 0, len(plain), address, address, zlib.crc32(plain), *kind, b"Linux")
+
+    return header(zlib.crc32(header(0))) + plain
+
+
+def _z_sizes(data: bytes) -> tuple[int, int] | None:
+    """Where a zImage's payload ends, and its kernel's distance from the RAM's start; None if it does not say."""
+    if len(data) < Z_HEADER_AT + Z_HEADER.size:
+        return None
+    magic, _, _, _, table_magic, table_at = Z_HEADER.unpack_from(data, Z_HEADER_AT)
+    if (magic, table_magic) != (Z_MAGIC, Z_TABLE_MAGIC) or table_at + 20 > len(data):
+        return None
+    words, mark, size_at, _, text_offset = struct.unpack_from("<5I", data, table_at)
+    return (size_at + 4, text_offset) if mark == Z_SIZES_MAGIC and words >= 4 else None
+
+
+def _z_kernel(data: bytes) -> bytes:
+    """The kernel in a zImage, which does not say where its payload begins.
+
+    Raises:
+        BuildError: there is none.
+    """
+    for found in MAGICS.finditer(data):
+        # The unpacker itself holds such bytes too, with which no payload begins.
+        with suppress(BuildError):
+            plain = unpacked(data[found.start() :])
+            if len(plain) > len(data):
+                return plain
+    raise BuildError("the kernel is damaged: there is nothing in its zImage that can be unpacked")
