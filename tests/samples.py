@@ -23,7 +23,7 @@ from bootmatrix.model import (
     SubResult,
     Verdict,
 )
-from bootmatrix.runs import RunWriter
+from bootmatrix.runs import RUN_FILE, RunWriter, write_model
 
 STARTED = "2026-11-24T01:40:05+00:00"
 RELEASES = {"6.1": "6.1.0-50", "6.12": "6.12.9", "7.2": "7.2.4-1"}
@@ -296,6 +296,18 @@ def write_run(
             (folder / record.console).write_text(console_of(record), encoding="utf-8")
         writer.add(record)
     return writer.finish(interrupted=interrupted), writer.path
+
+
+def write_dated(
+    reports: Path, day: int, records: Iterable[Record], title: str = "influxdb", interrupted: bool = False
+) -> str:
+    """A run as it would have been written on a day of November; its name."""
+    run, folder = write_run(reports, records, title, interrupted)
+    name = f"2026-11-{day:02}T02-00-00Z-{title}"
+    dated = run.model_copy(update={"name": name, "started_at": f"2026-11-{day:02}T02:00:00+00:00"})
+    write_model(folder / RUN_FILE, dated)
+    folder.rename(reports / name)
+    return name
 
 
 def console_of(record: Record) -> str:

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,19 +22,9 @@ from bootmatrix.history.index import INDEX_FILE, ask
 from bootmatrix.history.past import past_of
 from bootmatrix.history.rows import Rows
 from bootmatrix.history.values import CellHistory, Kind, Past, RunResults
-from bootmatrix.model import Record, Verdict
+from bootmatrix.model import Verdict
 from bootmatrix.runs import RunWriter, load_run, write_model
-from samples import green_records, make_cell, make_record, mixed_records, write_run
-
-
-def write_dated(reports: Path, day: int, records: Iterable[Record], title: str = "influxdb") -> str:
-    """A run as it would have been written on a day of November; its name."""
-    run, folder = write_run(reports, records, title)
-    name = f"2026-11-{day:02}T02-00-00Z-{title}"
-    dated = run.model_copy(update={"name": name, "started_at": f"2026-11-{day:02}T02:00:00+00:00"})
-    write_model(folder / runs.RUN_FILE, dated)
-    folder.rename(reports / name)
-    return name
+from samples import green_records, make_cell, make_record, mixed_records, write_dated, write_run
 
 
 def everything(reports: Path) -> list[RunResults]:

@@ -20,8 +20,9 @@ from bootmatrix.report.cell_view import command_line, view_cell
 from bootmatrix.report.console_view import HEAD_LINES, MAX_LINE_BYTES, TAIL_LINES, view_console
 from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.report.junit import render_junit
-from bootmatrix.report.order import duration, kernels_of, size
+from bootmatrix.report.order import kernels_of
 from bootmatrix.report.text import summary
+from bootmatrix.report.units import duration, size
 from bootmatrix.report.view import ReportView, view_run
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 

@@ -47,7 +47,7 @@ M = TypeVar("M", bound=Model)
 class RunWriter:
     """Writes one run. Its methods may be called from any thread."""
 
-    def __init__(self, path: Path, title: str) -> None:
+    def __init__(self, path: Path, title: str, baseline: str = "") -> None:
         self.path = path
         self._run = Run(
             format=FORMAT,
@@ -56,6 +56,7 @@ class RunWriter:
             tool_version=__version__,
             started_at=_now(),
             host=describe_host(),
+            baseline=baseline,
         )
         self._start = time.monotonic()
         self._records: dict[str, Record] = {}
@@ -63,7 +64,7 @@ class RunWriter:
         self._lock = Lock()
 
     @classmethod
-    def create(cls, reports: Path, title: str) -> RunWriter:
+    def create(cls, reports: Path, title: str, baseline: str = "") -> RunWriter:
         """A new folder in `reports`, which `reports/latest` points to from now on.
 
         Raises:
@@ -74,7 +75,7 @@ class RunWriter:
         if link.exists() and not link.is_symlink():
             raise InputError(f"{link} is not a link to the newest run", "Move it away; bootmatrix makes it anew.")
         reports.mkdir(parents=True, exist_ok=True)
-        writer = cls(_new_folder(reports, title), title)
+        writer = cls(_new_folder(reports, title), title, baseline)
         write_model(writer.path / STARTED_FILE, writer._run)
         _point(link, writer.path.name)
         return writer

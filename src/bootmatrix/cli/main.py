@@ -7,11 +7,31 @@ import sys
 from collections.abc import Sequence
 
 from bootmatrix import __version__
-from bootmatrix.cli import arch, build, doctor, fetch, judge, kernels, lock, matrix, plan, report, run, validate
+from bootmatrix.cli import (
+    arch,
+    build,
+    compare,
+    doctor,
+    fetch,
+    history,
+    judge,
+    kernels,
+    lock,
+    matrix,
+    plan,
+    prune,
+    report,
+    run,
+    runs,
+    validate,
+)
 from bootmatrix.cli.exits import BAD_INPUT, INTERRUPTED, OUR_FAULT
 from bootmatrix.errors import BootmatrixError, InputError, Interrupted
 
-COMMANDS = (matrix, plan, run, build, validate, arch, kernels, fetch, lock, report, judge, doctor)
+COMMANDS = (
+    *(matrix, plan, run, build, validate, arch, kernels, fetch, lock, report, judge),
+    *(runs, history, compare, prune, doctor),
+)
 
 EPILOG = """\
 exit status:

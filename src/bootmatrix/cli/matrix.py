@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
-from bootmatrix.cli.exits import exit_status
+from bootmatrix.cli.exits import exit_status, regression_status
 
 if TYPE_CHECKING:
     from bootmatrix.cell import Bench
-    from bootmatrix.model import Plan
+    from bootmatrix.history.values import Comparison
+    from bootmatrix.model import Plan, Run
     from bootmatrix.runs import RunWriter
 
 
@@ -21,7 +21,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     options.add_selection(parser)
     options.add_sources(parser)
     parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
-    parser.add_argument("--reports", type=Path, metavar="FOLDER", help="where runs are kept (default: reports)")
+    options.add_baseline(parser)
+    options.add_reports(parser)
     parser.set_defaults(run=run)
 
 
@@ -30,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
     import anyio
 
     from bootmatrix.cell import Bench
+    from bootmatrix.cli.past import past_of_run
     from bootmatrix.cli.progress import open_screen
+    from bootmatrix.history.reference import Place, find_baseline
     from bootmatrix.report import write_reports
     from bootmatrix.runs import RunWriter
     from bootmatrix.schedule import host_budget
@@ -38,7 +41,10 @@ def run(args: argparse.Namespace) -> int:
     plan, profiles, title = options.load_plan(args)
     specs = options.load_specs(plan.cells)
     lock = options.read_lock(args)
-    writer = RunWriter.create(args.reports or options.reports_folder(), title)
+    reports = options.reports_of(args)
+    given = args.baseline or ("latest" if args.fail_on else "")
+    baseline = find_baseline(reports, given, title=title) if given else None
+    writer = RunWriter.create(reports, title, baseline.name if baseline else "")
     budget = host_budget(args.jobs)
     with open_screen(plan) as screen:
         builder = options.open_builder(args, screen, lock)
@@ -48,9 +54,21 @@ def run(args: argparse.Namespace) -> int:
         finally:
             builder.archive.close()
         result = writer.finish(interrupted=not finished)
-        write_reports(result, writer.path)
+        past = past_of_run(Place(reports, writer.path.name), result, baseline, compared=bool(given))
+        write_reports(result, writer.path, past)
         screen.finish(result, writer.path)
-    return exit_status(result)
+    return _end(result, past.comparison, regressions_only=bool(args.fail_on))
+
+
+def _end(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> int:
+    """Say what changed since the baseline; the exit status."""
+    from bootmatrix.report.past_text import comparison_lines
+
+    if comparison:
+        print(*comparison_lines(comparison), sep="\n")
+    if regressions_only and comparison and not run.interrupted:
+        return regression_status(comparison)
+    return exit_status(run)
 
 
 async def _run(plan: Plan, bench: Bench, writer: RunWriter, workers: int) -> bool:

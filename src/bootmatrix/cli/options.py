@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 WIDE = 160
+RUN_HELP = "a folder under reports/, 'latest', or 'tag:NAME'"
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,28 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where downloads and builds are kept")
     parser.add_argument("--archive", metavar="URL", help="address of the Debian archive")
+
+
+def add_reports(parser: argparse.ArgumentParser, below: bool = False) -> None:
+    """--reports FOLDER; `below` a command that has it too, what that one was given stays."""
+    parser.add_argument(
+        "--reports",
+        type=Path,
+        default=argparse.SUPPRESS if below else None,
+        metavar="FOLDER",
+        help="where runs are kept (default: BOOTMATRIX_REPORTS, else reports)",
+    )
+
+
+def add_baseline(parser: argparse.ArgumentParser) -> None:
+    """--baseline RUN, --fail-on regression."""
+    parser.add_argument("--baseline", metavar="RUN", help=f"compare with this run: {RUN_HELP}")
+    parser.add_argument(
+        "--fail-on",
+        choices=("regression",),
+        help="exit status 1 only for what is worse than in the baseline (default baseline: latest); without this, for "
+        "every verdict that is not as expected",
+    )
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -155,6 +178,13 @@ def table_console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 
 
-def reports_folder() -> Path:
-    """Where runs are kept: `BOOTMATRIX_REPORTS`, else `reports` in the current folder."""
-    return Path(os.environ.get("BOOTMATRIX_REPORTS", "reports"))
+def reports_of(args: argparse.Namespace) -> Path:
+    """Where runs are kept: `--reports`, else `BOOTMATRIX_REPORTS`, else `reports` in the current folder."""
+    return args.reports or Path(os.environ.get("BOOTMATRIX_REPORTS", "reports"))
+
+
+def print_json(value: object) -> None:
+    """Print a value for other programs."""
+    import json
+
+    print(json.dumps(value, indent=1))

@@ -21,8 +21,9 @@ from rich.text import Text
 
 from bootmatrix.model import Cell, Plan, Record, Run, Verdict
 from bootmatrix.report.harmless import one_line
-from bootmatrix.report.order import cell_order, cell_time, duration, remark, size
+from bootmatrix.report.order import cell_order, cell_time, remark
 from bootmatrix.report.text import STYLES, summary, verdict_text
+from bootmatrix.report.units import duration, size
 
 if TYPE_CHECKING:
     from bootmatrix.observe import Observer

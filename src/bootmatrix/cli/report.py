@@ -5,21 +5,32 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bootmatrix.cli.exits import EXPECTED
+from bootmatrix.cli import options
+from bootmatrix.cli.exits import EXPECTED, regression_status
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's arguments."""
     parser = commands.add_parser("report", help="write the report of a saved run again, even of an interrupted one")
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="a folder under reports/, such as reports/latest")
+    parser.add_argument("run_name", metavar="RUN", help=f"{options.RUN_HELP}, or any run's folder")
+    options.add_baseline(parser)
+    options.add_reports(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write it from the records, and print its path."""
-    from bootmatrix.report import write_reports
+    from bootmatrix.cli.past import baseline_of, past_of_run
+    from bootmatrix.history.reference import find_run
+    from bootmatrix.report import REPORT_FILE, write_reports
     from bootmatrix.runs import load_run
 
-    write_reports(load_run(args.run_folder), args.run_folder)
-    print(args.run_folder / "report.html")
-    return EXPECTED
+    place = find_run(options.reports_of(args), args.run_name)
+    saved = load_run(place.folder)
+    given = args.baseline or ("latest" if args.fail_on else saved.baseline)
+    baseline = baseline_of(place, given) if given else None
+    past = past_of_run(place, saved, baseline, compared=bool(given))
+    write_reports(saved.model_copy(update={"baseline": baseline.name if baseline else ""}), place.folder, past)
+    shown = Path(args.run_name) if Path(args.run_name).is_dir() else place.folder
+    print(shown / REPORT_FILE)
+    return regression_status(past.comparison) if args.fail_on and past.comparison else EXPECTED

@@ -29,12 +29,23 @@ def stamps_of(reports: Path) -> Stamps:
     found = {}
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(reports) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False) or not _is_text(entry.name):
                 continue
             stamp = _stamp(entry.path)
             if stamp:
                 found[entry.name] = stamp
     return found
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run, ended or not."""
+    return (folder / RUN_FILE).is_file() or (folder / STARTED_FILE).is_file()
+
+
+def changed_at(folder: Path) -> float:
+    """When something was last written to a run that has not ended, as a time of the epoch."""
+    files = [folder / STARTED_FILE, *(folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}")]
+    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
 
 def _stamp(folder: str) -> str:
@@ -47,6 +58,11 @@ def _stamp(folder: str) -> str:
         newest = max((one.st_mtime_ns for one in records), default=0)
         return f"{began} {len(records)} {newest}"
     return ""
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be kept: one that is no UTF-8 is none of ours."""
+    return all(not 0xD800 <= ord(letter) < 0xE000 for letter in name)
 
 
 def _of_file(found: os.stat_result) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.values import NO_PAST, Past
-from bootmatrix.model import Record, Run
+
+if TYPE_CHECKING:
+    from bootmatrix.model import Record, Run
 
 REPORT_FILE = "report.html"
 JUNIT_FILE = "junit.xml"

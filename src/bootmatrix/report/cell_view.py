@@ -11,7 +11,8 @@ from urllib.parse import quote
 from bootmatrix.model import Evidence, Record, ResultFile, SubResult, Verdict
 from bootmatrix.report.console_view import ConsoleView, view_console
 from bootmatrix.report.harmless import harmless, one_line
-from bootmatrix.report.order import cell_time, duration, remark, size
+from bootmatrix.report.order import cell_time, remark
+from bootmatrix.report.units import duration, size
 from bootmatrix.runs import CELLS_FOLDER, FILES_FOLDER
 
 PHASES = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown")

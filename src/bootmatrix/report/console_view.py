@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.harmless import harmless
-from bootmatrix.report.order import size
+from bootmatrix.report.units import size
 
 HEAD_LINES, TAIL_LINES = 500, 1500
 PASS_HEAD_LINES, PASS_TAIL_LINES = 150, 350

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.harmless import one_line
-from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, duration, headline, kernels_of, remark, urgency
+from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
+from bootmatrix.report.units import duration
 
 STYLES = {
     Verdict.PASS: "green",

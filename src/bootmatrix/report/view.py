@@ -11,7 +11,8 @@ from bootmatrix.history.values import NO_PAST, Past
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.cell_view import CellView, view_cell
 from bootmatrix.report.harmless import harmless
-from bootmatrix.report.order import cell_order, duration, headline, kernels_of, urgency
+from bootmatrix.report.order import cell_order, headline, kernels_of, urgency
+from bootmatrix.report.units import duration
 
 ReadConsole = Callable[[Record], bytes | None]
 """A record's console; None if it is missing."""

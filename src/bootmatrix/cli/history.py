@@ -1,0 +1,66 @@
+"""`bootmatrix history`: what became of a cell, run after run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from bootmatrix.cli import options
+from bootmatrix.cli.exits import EXPECTED
+
+if TYPE_CHECKING:
+    from bootmatrix.history.rows import Rows
+    from bootmatrix.history.values import CellHistory, CellKey
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command's arguments."""
+    parser = commands.add_parser(
+        "history",
+        help="a cell's verdicts over time: since when it fails, how often it flips, its usual duration",
+        description="A cell's last verdicts, since when it fails, how often its verdict flips (and how often with "
+        "exactly the same inputs), and how long it usually takes.",
+    )
+    parser.add_argument("cell", metavar="CELL", help="such as influxdb/armv7/6.1; 'influxdb/*/6.1' means several")
+    options.add_reports(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the history of the cells that are meant."""
+    from bootmatrix.history.index import ask
+    from bootmatrix.report.past_text import history_lines
+
+    histories = ask(options.reports_of(args), lambda rows: list(_histories(rows, args.cell)))
+    if args.json:
+        options.print_json([asdict(history) for history in histories])
+    else:
+        print("\n\n".join("\n".join(history_lines(history)) for history in histories))
+    return EXPECTED
+
+
+def _histories(rows: Rows, pattern: str) -> Iterable[CellHistory]:
+    from bootmatrix.history.past import long_past
+    from bootmatrix.history.trend import history_of
+
+    for name, key in _meant(rows.cells(), pattern):
+        yield history_of(name, key, long_past(rows, key, None))
+
+
+def _meant(cells: dict[str, list[CellKey]], pattern: str) -> Iterable[tuple[str, CellKey]]:
+    from difflib import get_close_matches
+    from fnmatch import fnmatchcase
+
+    from bootmatrix.errors import InputError
+
+    names = [pattern] if pattern in cells else [name for name in cells if fnmatchcase(name, pattern)]
+    if not names:
+        near = get_close_matches(pattern, cells, 1)
+        raise InputError(
+            f"no run has had a cell {pattern!r}",
+            f"Did you mean {near[0]!r}?" if near else "A cell is spec/arch[/machine]/kernel, as reports show it.",
+        )
+    return [(name, key) for name in names for key in cells[name]]

@@ -1,0 +1,71 @@
+"""What several commands need to know of the past."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootmatrix.errors import InputError
+from bootmatrix.history.index import ask
+from bootmatrix.history.past import compared_with, histories_of, past_of
+from bootmatrix.history.reference import Place, find_baseline, find_run
+
+if TYPE_CHECKING:
+    from bootmatrix.history.rows import Rows
+    from bootmatrix.history.values import Comparison, Past, RunResults
+    from bootmatrix.model import Run
+
+
+def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
+    """A run beside its baseline, as the index knows them.
+
+    Raises:
+        InputError: one of them does not exist or cannot be read.
+    """
+    place = find_run(reports, run_name)
+    run = results_at(place)
+    baseline_place = baseline_of(place, baseline_name)
+    baseline = results_at(baseline_place) if baseline_place else None
+
+    def question(rows: Rows) -> Comparison:
+        return compared_with(rows, run, baseline, histories_of(rows, run.cells, run.line))
+
+    return ask(place.reports, question)
+
+
+def baseline_of(place: Place, name: str) -> Place | None:
+    """The baseline for a run that is there; None if it is to be the latest and nothing was before.
+
+    Raises:
+        InputError: it does not exist, or the run cannot be read.
+    """
+    line = results_at(place).line
+    return find_baseline(place.reports, name, title=line.title, before=line)
+
+
+def results_at(place: Place) -> RunResults:
+    """A run with its cells.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    found = ask(place.reports, lambda rows: rows.results(place.name))
+    if found is None:
+        raise InputError(f"{place.folder}: no such run")
+    if found.line.fault:
+        raise InputError(found.line.fault)
+    return found
+
+
+def past_of_run(place: Place, run: Run, baseline: Place | None, *, compared: bool) -> Past:
+    """What a report tells beside the run. Both runs are read from their own files; the index has what was before.
+
+    Raises:
+        InputError: the baseline cannot be read.
+    """
+    from bootmatrix.history.facts import results_of
+    from bootmatrix.runs import load_run
+
+    results = results_of(run, place.name)
+    other = results_of(load_run(baseline.folder), baseline.name) if baseline else None
+    return ask(place.reports, lambda rows: past_of(rows, results, other, compared=compared))

@@ -1,0 +1,79 @@
+"""Which runs are kept, and how the others are removed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from bootmatrix.history.reference import LATEST
+from bootmatrix.history.scan import changed_at
+from bootmatrix.history.values import RunLine
+
+SIGNED_FOLDER = "signoff"
+"""In a run's folder: what signed it off."""
+LEFT_ALONE_S = 24 * 3600
+"""A run without an end may be under way if something was written within this time."""
+REMOVING_SUFFIX = ".removing"
+
+
+def kept(lines: Iterable[RunLine], reports: Path, tags: Mapping[str, str], keep: int) -> dict[str, str]:
+    """The runs to keep, by name, with the reason. Of each title the newest `keep`; `lines` are newest first."""
+    found: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    ordered = list(lines)
+    for line in ordered:
+        seen[line.title] = seen.get(line.title, 0) + 1
+        reason = _reason(line, reports, tags) or (f"among the newest {keep}" if seen[line.title] <= keep else "")
+        if reason:
+            found[line.name] = reason
+    return found | _baselines(ordered, found)
+
+
+def _reason(line: RunLine, reports: Path, tags: Mapping[str, str]) -> str:
+    named = [tag for tag, name in tags.items() if name == line.name]
+    if named:
+        return f"tagged {', '.join(named)}"
+    if line.name == _latest(reports):
+        return "the latest"
+    if (reports / line.name / SIGNED_FOLDER).exists():
+        return "signed off"
+    if not line.ended_at and time.time() - changed_at(reports / line.name) < LEFT_ALONE_S:
+        return "may be under way"
+    return ""
+
+
+def _latest(reports: Path) -> str:
+    with suppress(OSError):
+        return (reports / LATEST).readlink().name
+    return ""
+
+
+def _baselines(lines: Iterable[RunLine], found: Mapping[str, str]) -> dict[str, str]:
+    """What a kept run was compared with, and what that one was compared with: newest first, so that one pass does."""
+    wanted: dict[str, str] = {}
+    for line in lines:
+        if (line.name in found or line.name in wanted) and line.baseline and line.baseline not in found:
+            wanted[line.baseline] = f"the baseline of {line.name}"
+    return wanted
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run's folder. It vanishes at once, so that one who is killed meanwhile leaves no half of a run.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    doomed = folder.with_name(f".{folder.name}{REMOVING_SUFFIX}")
+    if doomed.is_dir():
+        shutil.rmtree(doomed)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def remove_leftovers(reports: Path) -> None:
+    """What an earlier removal left when it was killed."""
+    for folder in reports.glob(f".*{REMOVING_SUFFIX}"):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,148 @@
+"""How people name a run: its folder, `latest`, or `tag:v1.8`."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from bootmatrix.errors import InputError
+from bootmatrix.history.index import ask
+from bootmatrix.history.rows import Rows
+from bootmatrix.history.scan import is_run
+from bootmatrix.history.values import RunLine
+
+LATEST = "latest"
+TAG_PREFIX = "tag:"
+TAGS_FOLDER = "tags"
+"""In the folder of the runs: a file for each tag, named by it, that holds the name of the run's folder."""
+TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", re.ASCII)
+MAX_NAME = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A run: its name in a folder of runs."""
+
+    reports: Path
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self.reports / self.name
+
+
+def find_run(reports: Path, text: str) -> Place:
+    """The run that a text names. `latest` is the newest there is.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    if text.startswith(TAG_PREFIX):
+        return _tagged(reports, text.removeprefix(TAG_PREFIX))
+    if text == LATEST:
+        found = ask(reports, lambda rows: rows.runs(limit=1))
+        if not found:
+            raise InputError(f"{reports} holds no run", "Make one with 'bootmatrix matrix', or name another --reports.")
+        return Place(reports, found[0].name)
+    for folder in (Path(text), reports / text):
+        if is_run(folder):
+            real = folder.resolve()
+            return Place(real.parent, real.name)
+    if Path(text).is_dir():
+        raise InputError(f"{text}: not a run: it holds neither run.json nor started.json", _HINT)
+    raise InputError(f"{text}: no such run", _close(reports, text) or _HINT)
+
+
+def find_baseline(reports: Path, text: str, *, title: str, before: RunLine | None = None) -> Place | None:
+    """The run to compare with. `latest` is the newest of the same title that came to its end, before the one in
+    question if that is given; None if there is none yet.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    if text != LATEST:
+        return find_run(reports, text)
+
+    def question(rows: Rows) -> str:
+        for line in rows.runs(title):
+            earlier = before is None or (line.started_at, line.name) < (before.started_at, before.name)
+            if earlier and line.ended_at and not line.interrupted:
+                return line.name
+        return ""
+
+    name = ask(reports, question)
+    return Place(reports, name) if name else None
+
+
+def tags_of(reports: Path) -> dict[str, str]:
+    """The name of a run by tag; tags of runs that are gone are left out."""
+    found = {}
+    with suppress(OSError):
+        for file in sorted((reports / TAGS_FOLDER).iterdir()):
+            if TAG.fullmatch(file.name) and file.is_file() and not file.is_symlink():
+                name = _read(file)
+                if name and is_run(reports / name):
+                    found[file.name] = name
+    return found
+
+
+def add_tag(place: Place, tag: str) -> None:
+    """Give a run a tag. One of the same name moves to it.
+
+    Raises:
+        InputError: this cannot be a tag.
+        OSError: it cannot be written.
+    """
+    from bootmatrix.runs import write_whole
+
+    _check(tag)
+    folder = place.reports / TAGS_FOLDER
+    folder.mkdir(exist_ok=True)
+    write_whole(folder / tag, f"{place.name}\n".encode())
+
+
+def remove_tag(reports: Path, tag: str) -> None:
+    """Take a tag away.
+
+    Raises:
+        InputError: there is no such tag.
+    """
+    _check(tag)
+    try:
+        (reports / TAGS_FOLDER / tag).unlink()
+    except FileNotFoundError:
+        raise InputError(f"there is no tag {tag!r} in {reports}") from None
+
+
+_HINT = "A run is a folder under reports/, 'latest', or 'tag:NAME'; 'bootmatrix runs' lists them."
+
+
+def _check(tag: str) -> None:
+    if not TAG.fullmatch(tag) or tag == LATEST:
+        raise InputError(f"{tag!r} cannot be a tag", "Use letters, digits and _ . + -, such as v1.8.")
+
+
+def _tagged(reports: Path, tag: str) -> Place:
+    _check(tag)
+    known = tags_of(reports)
+    if tag not in known:
+        near = get_close_matches(tag, known, 1)
+        hint = f"Did you mean 'tag:{near[0]}'?" if near else f"There is 'bootmatrix runs tag RUN {tag}' to make it."
+        raise InputError(f"no run in {reports} has the tag {tag!r}", hint)
+    return Place(reports, known[tag])
+
+
+def _read(file: Path) -> str:
+    """The name in a tag's file; empty for what cannot be the name of a folder here."""
+    name = file.read_bytes()[:MAX_NAME].decode("utf-8", "replace").strip()
+    return "" if "/" in name or name.startswith(".") else name
+
+
+def _close(reports: Path, text: str) -> str:
+    names = [line.name for line in ask(reports, lambda rows: rows.runs())]
+    near = get_close_matches(text, names, 1)
+    return f"Did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,35 @@
+"""Numbers as people read them, and names in the order in which they expect them. Quick to import."""
+
+from __future__ import annotations
+
+import re
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key by which 6.1 comes before 6.12, and words such as `newest` after numbers."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
+
+
+def duration(seconds: float) -> str:
+    """`7.2 s`, `1 min 05 s`, `2 h 03 min`."""
+    if seconds < 0.095:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: int) -> str:
+    """Bytes as `812 B`, `5.4 MB`; thousands, as packages are measured."""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.5 or unit == "GB":
+            break
+    return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
