@@ -23,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="A cell's last verdicts, since when it fails, how often its verdict flips (and how often with "
         "exactly the same inputs), and how long it usually takes.",
     )
-    parser.add_argument("cell", metavar="CELL", help="such as influxdb/armv7/6.1; 'influxdb/*/6.1' means several")
+    parser.add_argument("cell", metavar="CELL", help="as reports show it; 'influxdb/*/6.1' means several")
     options.add_reports(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
