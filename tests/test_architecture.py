@@ -21,7 +21,7 @@ TEXTS = sorted(file for file in SOURCE.rglob("*") if file.is_file() and file.suf
 
 LAYERS = (
     {"cli"},
-    {"schedule", "report"},
+    {"schedule", "report", "signoff"},
     {"cell"},
     {"source", "build", "boot", "plan", "judge", "load", "history"},
     {"store", "runs", "observe"},

@@ -23,6 +23,7 @@ from bootmatrix.cli import (
     report,
     run,
     runs,
+    signoff,
     validate,
 )
 from bootmatrix.cli.exits import BAD_INPUT, INTERRUPTED, OUR_FAULT
@@ -30,7 +31,7 @@ from bootmatrix.errors import BootmatrixError, InputError, Interrupted
 
 COMMANDS = (
     *(matrix, plan, run, build, validate, arch, kernels, fetch, lock, report, judge),
-    *(runs, history, compare, prune, doctor),
+    *(runs, history, compare, prune, signoff, doctor),
 )
 
 EPILOG = """\

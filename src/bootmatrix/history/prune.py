@@ -13,7 +13,7 @@ from bootmatrix.history.scan import changed_at
 from bootmatrix.history.values import RunLine
 
 SIGNED_FOLDER = "signoff"
-"""In a run's folder: what signed it off."""
+"""In a run's folder: what signs it off; a test compares it with the name there."""
 LEFT_ALONE_S = 24 * 3600
 """A run without an end may be under way if something was written within this time."""
 REMOVING_SUFFIX = ".removing"

@@ -1,0 +1,152 @@
+"""A sign-off as a page to print: HTML with a style for paper, and PDF by a browser where there is one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootmatrix.history.values import Kind
+from bootmatrix.model import Record, Verdict
+from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.order import SYMBOLS, cell_time, kernels_of, remark
+from bootmatrix.report.pages import render_page
+from bootmatrix.report.units import duration
+from bootmatrix.signoff.content import Digest, SignOff
+from bootmatrix.signoff.manifest import MANIFEST_FILE
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+BROWSER_LIMIT_S = 90
+MAX_DIGESTS = 60
+"""More than these do not fit on two sheets; the attestation has all."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A cell of the grid in words."""
+
+    verdict: str
+    words: str
+    time: str
+    marks: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A spec on a target, with a tile or None for each kernel."""
+
+    spec: str
+    target: str
+    tiles: tuple[Tile | None, ...]
+
+
+def render_signoff(signed: SignOff) -> bytes:
+    """The document, in UTF-8."""
+    comparison = signed.comparison
+    kernels = kernels_of(record.cell for record in signed.records)
+    digests = [*signed.subjects, *signed.others]
+    return render_page(
+        "signoff.html.j2",
+        "signoff.css",
+        signed=signed,
+        run=signed.run,
+        sentence=sentence(signed),
+        kernels=kernels,
+        rows=_rows(signed, kernels),
+        releases=dict(_releases(signed.records)),
+        host=harmless(", ".join(f"{name} {value}" for name, value in signed.run.host.items())),
+        duration=duration(signed.run.wall_s),
+        regressions=comparison.regressions if comparison else (),
+        fixed=[change for change in comparison.changes if change.kind is Kind.FIXED] if comparison else (),
+        inputs=_inputs(signed),
+        digests=[Digest(one.kind, one_line(one.name), one.sha256) for one in digests[:MAX_DIGESTS]],
+        more_digests=max(len(digests) - MAX_DIGESTS, 0),
+        manifest_file=MANIFEST_FILE,
+        line=one_line,
+    )
+
+
+def sentence(signed: SignOff) -> str:
+    """What it all comes to: `40 cells: 38 passed, 2 exceptions accepted. No regression since v1.7.`"""
+    found = Counter(record.verdict for record in signed.records)
+    total, passed = len(signed.records), found[Verdict.PASS]
+    words = f"All {total} cells passed." if passed == total else f"{passed} of {total} cells passed."
+    accepted = sum(not one.expected for one in signed.deviations)
+    if accepted:
+        words += f" {accepted} {'exception was' if accepted == 1 else 'exceptions were'} accepted: see below."
+    if signed.comparison and signed.comparison.baseline:
+        number = len(signed.comparison.regressions)
+        regressions = f"{number or 'No'} {'regression' if number < 2 else 'regressions'}"
+        words += f" {regressions} since {one_line(signed.comparison.baseline)}."
+    else:
+        words += " It was compared with no earlier run."
+    return words
+
+
+def _rows(signed: SignOff, kernels: tuple[str, ...]) -> list[Row]:
+    places: dict[tuple[str, str], dict[str, Tile]] = {}
+    for record in signed.records:
+        cell = record.cell
+        places.setdefault((cell.spec_name, cell.target), {})[cell.kernel] = _tile(record, cell.id in signed.forked)
+    return [Row(spec, target, tuple(map(tiles.get, kernels))) for (spec, target), tiles in places.items()]
+
+
+def _tile(record: Record, forked: bool) -> Tile:
+    marks = ", ".join(word for word in (remark(record), "forked" if forked else "") if word)
+    words = f"{SYMBOLS[record.verdict]} {record.verdict}"
+    return Tile(record.verdict.value, words, duration(cell_time(record)), marks)
+
+
+def _releases(records: Iterable[Record]) -> Iterable[tuple[str, str]]:
+    """What a kernel's name meant, by target and name."""
+    for record in records:
+        if record.kernel:
+            yield f"{record.cell.target} {record.cell.kernel}", one_line(record.kernel.release)
+
+
+def _inputs(signed: SignOff) -> list[str]:
+    """What else is different from the baseline, each thing once."""
+    changes = signed.comparison.changes if signed.comparison else ()
+    return list(dict.fromkeys(one_line(str(one)) for change in changes for one in change.inputs))
+
+
+def browser() -> str | None:
+    """A browser that can print, if there is one."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def print_pdf(page: Path, target: Path) -> str:
+    """Print a page of ours into a file; why it could not be done, or nothing. No process of the browser is left."""
+    program = browser()
+    if program is None:
+        return "no browser to make a PDF with (chromium)"
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-print-", ignore_cleanup_errors=True) as profile:
+        command = [
+            *(program, "--headless", "--disable-gpu", "--no-pdf-header-footer", "--no-first-run"),
+            # Nothing of the page is a script, and its policy forbids all; root has no sandbox to give it.
+            *(["--no-sandbox"] if os.geteuid() == 0 else []),
+            *("--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}"),
+            *(f"--print-to-pdf={target.absolute()}", page.absolute().as_uri()),
+        ]
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            _, errors = child.communicate(timeout=BROWSER_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            errors = b"it took too long"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+    if target.is_file() and target.read_bytes().startswith(b"%PDF-"):
+        return ""
+    target.unlink(missing_ok=True)
+    return f"{program} made no PDF: {one_line(errors.decode('utf-8', 'replace'))[-200:]}"

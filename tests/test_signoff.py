@@ -1,0 +1,327 @@
+"""Sign-off: what may be signed, what the page and the attestation say, and that any changed byte is found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from securesystemslib.dsse import Envelope
+
+from bootmatrix.cli.main import main
+from bootmatrix.history.prune import SIGNED_FOLDER
+from bootmatrix.model import Record, Verdict
+from bootmatrix.report import write_reports
+from bootmatrix.signoff.manifest import SIGNOFF_FOLDER, manifest_of, read_lines, write_lines
+from bootmatrix.signoff.page import browser
+from samples import green_records, make_cell, make_record, mixed_records, write_dated, write_run
+
+RELEASE = "influxdb-1.6.7"
+
+
+class Tool:
+    """`bootmatrix signoff` in one folder of runs."""
+
+    def __init__(self, reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.reports, self._capsys = reports, capsys
+
+    def __call__(self, *arguments: str | Path, status: int = 0) -> str:
+        found = main(["signoff", *map(str, arguments), "--reports", str(self.reports)])
+        shown = self._capsys.readouterr()
+        assert found == status, shown.out + shown.err
+        return shown.out + shown.err
+
+    def make(self, folder: Path, *more: str | Path, status: int = 0) -> str:
+        return self(folder, "--release", RELEASE, "--no-pdf", *more, status=status)
+
+
+@pytest.fixture
+def tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Tool:
+    return Tool(tmp_path / "reports", capsys)
+
+
+def written(tool: Tool, records: list[Record], interrupted: bool = False) -> Path:
+    run, folder = write_run(tool.reports, records, interrupted=interrupted)
+    write_reports(run, folder)
+    return folder
+
+
+@pytest.fixture
+def green(tool: Tool) -> Path:
+    return written(tool, green_records())
+
+
+def write_keys(folder: Path, kind: str = "ed25519", password: bytes = b"") -> tuple[Path, Path]:
+    key = Ed25519PrivateKey.generate() if kind == "ed25519" else generate_private_key(SECP256R1())
+    how = BestAvailableEncryption(password) if password else NoEncryption()
+    private, public = folder / f"{kind}.pem", folder / f"{kind}.pub"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+def statement(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "signoff" / RELEASE / "attestation.json").read_text())
+    return found
+
+
+def page(folder: Path) -> str:
+    return (folder / "signoff" / RELEASE / "signoff.html").read_text()
+
+
+def test_the_folder_that_prune_looks_for_is_the_one_written() -> None:
+    assert SIGNED_FOLDER == SIGNOFF_FOLDER
+
+
+def test_a_green_run_is_signed_off(tool: Tool, green: Path) -> None:
+    said = tool.make(green)
+    assert said.startswith(f"{green}/signoff/{RELEASE}: PASSED\n")
+    assert "not signed: give --sign-key" in said
+    assert "All 8 cells passed. It was compared with no earlier run." in page(green)
+    assert "all cold" in page(green)
+    assert tool("verify", green) == (
+        f"{RELEASE}: PASSED, {len(manifest_of(green)) - 3} files as they were signed off; "
+        "not signed: this shows accidents only\n"
+    )
+    assert not list(green.rglob("*.part"))
+
+
+def test_the_attestation_is_an_in_toto_test_result(tool: Tool, green: Path) -> None:
+    tool.make(green)
+    told = statement(green)
+    assert told["_type"] == "https://in-toto.io/Statement/v1"
+    assert told["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
+    predicate = told["predicate"]
+    assert (predicate["result"], len(predicate["passedTests"])) == ("PASSED", 8)
+    assert predicate["warnedTests"] == predicate["failedTests"] == []
+    record = green_records()[0]
+    digests = {one["digest"]["sha256"] for one in told["subject"]}
+    assert digests == {one.sha256 for one in record.artefacts if one.kind in {"image", "initrd"}}
+    configuration = {one["name"]: one for one in predicate["configuration"]}
+    manifest = (green / "signoff" / RELEASE / "SHA256SUMS").read_bytes()
+    assert configuration["SHA256SUMS"]["digest"]["sha256"] == hashlib.sha256(manifest).hexdigest()
+    assert configuration["SHA256SUMS"]["annotations"]["release"] == RELEASE
+    assert any(name.startswith("kernel ") for name in configuration)
+    assert any(name.startswith("package linux-image-6.1.0-50-cloud") for name in configuration)
+    assert any(name.startswith("profile ") for name in configuration)
+
+
+def test_the_manifest_is_one_for_sha256sum(tool: Tool, green: Path) -> None:
+    tool.make(green)
+    command = ["sha256sum", "--check", "--strict", "--quiet", f"signoff/{RELEASE}/SHA256SUMS"]
+    assert subprocess.run(command, cwd=green, check=False, capture_output=True, text=True).stdout == ""
+    (green / "report.html").write_text("other")
+    assert subprocess.run(command, cwd=green, check=False, capture_output=True, text=True).returncode == 1
+
+
+def test_any_changed_byte_is_found(tool: Tool, green: Path) -> None:
+    """In every file of the run and of the sign-off, at its beginning, middle and end."""
+    private, public = write_keys(tool.reports)
+    tool.make(green, "--sign-key", private)
+    files = [path for path in green.rglob("*") if path.is_file()]
+    assert len(files) > 15
+    for file in files:
+        whole = file.read_bytes()
+        for place in {0, len(whole) // 2, len(whole) - 1}:
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            said = tool("verify", green, "--key", public, status=1)
+            assert "NOT as it was signed off" in said, file
+        file.write_bytes(whole)
+    assert "PASSED" in tool("verify", green, "--key", public)
+
+
+def test_files_that_come_or_go_are_found(tool: Tool, green: Path) -> None:
+    tool.make(green)
+    (green / "cells" / "more.log").write_text("x")
+    assert "cells/more.log: not there when it was signed" in tool("verify", green, status=1)
+    (green / "cells" / "more.log").unlink()
+    (green / "signoff" / RELEASE / "more.html").write_text("x")
+    assert f"signoff/{RELEASE}/more.html: not there" in tool("verify", green, status=1)
+    (green / "signoff" / RELEASE / "more.html").unlink()
+    (green / "junit.xml").unlink()
+    assert "junit.xml: missing" in tool("verify", green, status=1)
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
+def test_a_signature_is_of_one_key(tool: Tool, green: Path, tmp_path: Path, kind: str) -> None:
+    private, public = write_keys(tmp_path, kind)
+    said = tool.make(green, "--sign-key", private)
+    assert "not signed" not in said
+    assert f"signed by {public}" in tool("verify", green, "--key", public)
+    assert "it is signed" in tool("verify", green, status=2)
+    (tmp_path / "other").mkdir()
+    _, other = write_keys(tmp_path / "other", kind)
+    assert "not of this key" in tool("verify", green, "--key", other, status=1)
+    assert "not a public key" in tool("verify", green, "--key", private, status=2)
+
+
+def test_a_changed_statement_needs_another_signature(tool: Tool, green: Path, tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path)
+    tool.make(green, "--sign-key", private)
+    file = green / "signoff" / RELEASE / "attestation.dsse.json"
+    envelope = Envelope.from_dict(json.loads(file.read_text()))
+    envelope.payload = envelope.payload.replace(b'"PASSED"', b'"WARNED"')
+    file.write_text(json.dumps(envelope.to_dict()))
+    assert "not of this key" in tool("verify", green, "--key", public, status=1)
+
+
+def test_with_a_key_an_unsigned_sign_off_does_not_hold(tool: Tool, green: Path, tmp_path: Path) -> None:
+    _, public = write_keys(tmp_path)
+    tool.make(green)
+    assert "this sign-off is not signed" in tool("verify", green, "--key", public, status=1)
+
+
+def test_a_signed_statement_of_something_else_does_not_hold(tool: Tool, green: Path, tmp_path: Path) -> None:
+    from bootmatrix.signoff.statement import sign
+
+    private, public = write_keys(tmp_path)
+    tool.make(green, "--sign-key", private)
+    file = green / "signoff" / RELEASE / "attestation.dsse.json"
+    for payload in (b"{}", b"[]", b"no json", b'{"_type": 1, "predicateType": 2, "predicate": {"configuration": []}}'):
+        file.write_bytes(sign(payload, private))
+        assert "NOT as it was signed off" in tool("verify", green, "--key", public, status=1)
+    for data in (b"", b"[]", b"{}", b'{"payload": 1, "payloadType": 2, "signatures": 3}', b"\xff"):
+        file.write_bytes(data)
+        assert "NOT as it was signed off" in tool("verify", green, "--key", public, status=1)
+
+
+def test_a_key_with_a_password(tool: Tool, green: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private, public = write_keys(tmp_path, password=b"secret")
+    assert "not a private key that can sign" in tool.make(green, "--sign-key", private, status=2)
+    assert not (green / "signoff").exists()
+    monkeypatch.setenv("BOOTMATRIX_SIGN_PASSWORD", "secret")
+    tool.make(green, "--sign-key", private)
+    tool("verify", green, "--key", public)
+
+
+def test_what_nobody_accepts_is_not_signed(tool: Tool) -> None:
+    folder = written(tool, mixed_records())
+    said = tool.make(folder, status=2)
+    assert "not signed off, as nobody accepts this" in said
+    for record in mixed_records():
+        named = f"  {record.cell.id}: {record.verdict}: " in said
+        assert named is not record.expected, record.cell.id
+    assert not (folder / "signoff").exists()
+
+
+def test_exceptions_are_accepted_by_name_with_a_reason(tool: Tool) -> None:
+    records = green_records()
+    records[0] = make_record(records[0].cell, Verdict.FAIL, "<b>broken</b>")
+    known = make_record(make_cell("armv7", "6.12", expect="issue 412"), Verdict.HANG, "silent", expected=True)
+    folder = written(tool, [*records, known, make_record(make_cell("armv7", "5.10"), Verdict.SKIP, "too old")])
+    cell = records[0].cell.id
+    tool.make(folder, "--accept", cell, "--reason", "known <i>bug</i> 7", status=2)
+    tool.make(folder, "--accept", cell, "--reason", " ", "--by", "Ann", status=2)
+    assert "nothing of that name" in tool.make(
+        folder, *("--accept", cell, "--reason", "x", "--accept", "other", "--reason", "y", "--by", "Ann"), status=2
+    )
+    said = tool.make(folder, "--accept", cell, "--reason", "known <i>bug</i> 7", "--by", "Ann")
+    assert f"{RELEASE}: WARNED" in said
+    text = page(folder)
+    assert "&lt;b&gt;broken&lt;/b&gt;" in text
+    assert "known &lt;i&gt;bug&lt;/i&gt; 7" in text
+    assert "Ann" in text
+    assert "too old" in text
+    assert "7 of 9 cells passed. 1 exception was accepted" in text
+    predicate = statement(folder)["predicate"]
+    assert (predicate["failedTests"], predicate["warnedTests"]) == ([cell], [known.cell.id])
+    (told,) = [one for one in predicate["configuration"] if one["name"] == "SHA256SUMS"]
+    assert [(one["cell"], one["by"]) for one in told["annotations"]["exceptions"]] == [
+        (known.cell.id, "the matrix"),
+        (cell, "Ann"),
+    ]
+
+
+def test_an_interrupted_run_takes_an_acceptance(tool: Tool) -> None:
+    folder = written(tool, green_records(), interrupted=True)
+    assert "the run was interrupted" in tool.make(folder, status=2)
+    tool.make(folder, "--accept", "interrupted", "--reason", "the rest is not shipped", "--by", "Ann")
+    assert "and was interrupted" in page(folder)
+    assert statement(folder)["predicate"]["result"] == "WARNED"
+
+
+def test_a_run_without_a_pass_is_never_signed(tool: Tool) -> None:
+    cell = make_cell("x86_64")
+    for records in ([], [make_record(cell, Verdict.SKIP, "no")], [make_record(cell, Verdict.FAIL, "no")]):
+        said = tool.make(written(tool, records), *("--accept", "*", "--reason", "x", "--by", "y"), status=2)
+        assert "no cell passed" in said
+
+
+def test_the_baseline_is_on_the_page(tool: Tool) -> None:
+    before = write_dated(tool.reports, 1, mixed_records())
+    now = tool.reports / write_dated(tool.reports, 2, green_records())
+    tool.make(now, "--baseline", before)
+    text = page(now)
+    assert f"No regression since {before}." in text
+    assert "In the baseline, and not tested now:" in text
+    tool("--release", "again", "--no-pdf", now)
+    said = tool("verify", now)
+    assert said.count("as they were signed off") == 2
+
+
+def test_names_that_would_leave_the_folder_are_refused(tool: Tool, green: Path) -> None:
+    for name in ("../x", "", ".x", "a/b", "a\nb"):
+        assert "--release" in tool(green, "--release", name, status=2)
+        if name:
+            assert "--release" in tool("verify", green, "--release", name, status=2)
+    tool.make(green)
+    assert "is there already" in tool.make(green, status=2)
+    assert "no such sign-off" in tool("verify", green, "--release", "other", status=2)
+    assert "is not signed off" in tool("verify", written(tool, green_records()), status=2)
+
+
+def test_a_link_in_a_run_is_not_signed(tool: Tool, green: Path) -> None:
+    tool.make(green)
+    shutil.rmtree(green / "signoff")
+    (green / "link").symlink_to("/etc/passwd")
+    assert "plain files only" in tool.make(green, status=2)
+
+
+def test_manifests_read_back_and_nothing_else_does() -> None:
+    from bootmatrix.errors import InputError
+
+    manifest = {"a b/ü.log": "0" * 64, "run.json": "f" * 64}
+    assert read_lines(write_lines(manifest)) == manifest
+    for data in (b"x", b"0" * 64 + b" a\n", write_lines(manifest) * 2, b"\n"):
+        with pytest.raises(InputError):
+            read_lines(data)
+
+
+@pytest.mark.skipif(browser() is None, reason="Ubuntu's archive has no browser that runs here")
+def test_a_hundred_cells_print_on_two_sheets(tool: Tool) -> None:
+    records = [
+        make_record(make_cell(arch, kernel, spec))
+        for spec in ("influxdb", "prometheus", "hello", "check", "storage")
+        for arch in ("x86_64", "aarch64", "armv7", "ppc64le")
+        for kernel in ("5.10", "6.1", "6.12", "7.2", "newest")
+    ]
+    folder = written(tool, records)
+    tool(folder, "--release", RELEASE)
+    pdf = (folder / "signoff" / RELEASE / "signoff.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b(?!s)", pdf)) in {1, 2}
+    assert "signoff.pdf" in json.dumps(statement(folder))
+    (folder / "signoff" / RELEASE / "signoff.pdf").unlink()
+    assert "signoff.pdf: missing" in tool("verify", folder, status=1)
+
+
+def test_without_a_browser_the_page_is_there_and_that_is_said(
+    tool: Tool, green: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "note: no browser to make a PDF with" in tool(green, "--release", RELEASE)
+    assert page(green)
