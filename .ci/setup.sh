@@ -18,14 +18,20 @@ complain() { printf 'setup: %s\n' "$*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
 need() { has "$1" || printf '%s|%s\n' "$2" "$3"; }  # COMMAND PACKAGE WHAT-FOR
 
-# The QEMU binaries and their packages stand in the profiles, nowhere else.
-qemu_binaries() {
+# The QEMU binaries and their packages stand in the profiles, nowhere else. Those of profiles that do not say
+# `setup: true` are large, and few need them: bootmatrix says how to install them where they are wanted.
+TESTED='arch/s390x.yml'  # what the tests boot besides
+
+profiles_to_run() { grep -l '^setup: true$' arch/*.yml; }
+qemu_binaries() {  # FILE…
     awk '$1 == "qemu:" && $2 ~ /^qemu-system-/ { binary = $2 }
-         $1 == "qemu_package:" { print binary, $2 }' arch/*.yml | sort -u
+         $1 == "qemu_package:" { print binary, $2 }' "$@" | sort -u
 }
+need_qemu() { qemu_binaries "$@" | while read -r binary package; do need "$binary" "$package" "$binary"; done; }
 
 missing_to_run() {
-    qemu_binaries | while read -r binary package; do need "$binary" "$package" "$binary"; done
+    # shellcheck disable=SC2046  # names of files, apart by blanks
+    need_qemu $(profiles_to_run)
     need gpgv gpgv "to verify the archive's signatures"
     need setpriv util-linux "to end QEMU together with bootmatrix"
     [ -e "$KEYRING" ] || echo "debian-archive-keyring|to verify the archive's signatures"
@@ -34,6 +40,7 @@ missing_to_run() {
 }
 
 missing_to_test() {
+    need_qemu $TESTED
     need gpg gnupg "tests that sign an archive of their own"
     has chromium || has google-chrome || echo "chromium|tests that look at the report in a browser"
     has chromedriver || echo "chromium-driver|tests that look at the report in a browser"
@@ -106,9 +113,9 @@ cannot_install() {  # LINES REASON
         complain "install it as root, then try again:  apt-get install --no-install-recommends $(packages_of "$1")"
     else
         complain "these are Debian's names of the packages. Install what your system calls them, then try again:"
-        if has dnf; then complain "  dnf install $(qemu_binaries | sed 's|^|/usr/bin/|; s| .*||' | tr '\n' ' ')gnupg2 debian-keyring"
+        if has dnf; then complain "  dnf install $(qemu_binaries $(profiles_to_run) | sed 's|^|/usr/bin/|; s| .*||' | tr '\n' ' ')gnupg2 debian-keyring"
         elif has pacman; then complain "  pacman -S qemu-full gnupg debian-archive-keyring"
-        elif has apk; then complain "  apk add $(qemu_binaries | sed 's| .*||' | tr '\n' ' ')gpgv setpriv debian-archive-keyring"
+        elif has apk; then complain "  apk add $(qemu_binaries $(profiles_to_run) | sed 's| .*||' | tr '\n' ' ')gpgv setpriv debian-archive-keyring"
         fi
     fi
     exit 2

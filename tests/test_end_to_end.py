@@ -71,6 +71,7 @@ arch: [x86_64, aarch64, armv7, ppc64le]
 kernel: ["6.1"]
 include:
   - {spec: hello.yml, arch: armv7/raspi2b, kernel: "6.1"}
+  - {spec: hello.yml, arch: s390x, kernel: "6.1"}
   - {spec: hello.yml, arch: ppc64le, kernel: "7.2"}
   - {spec: influxdb.yml, arch: x86_64, kernel: "7.2"}
   - {spec: wrong-port.yml, arch: aarch64, kernel: "6.1"}
@@ -170,6 +171,7 @@ def verdict(run: Ended, cell: str) -> tuple[str, str]:
         "hello/ppc64le/pseries/6.1",
         "hello/ppc64le/pseries/7.2",
         "hello/armv7/raspi2b/6.1",
+        "hello/s390x/ccw-virtio/6.1",
         "influxdb/x86_64/q35/7.2",
     ],
 )

@@ -1,4 +1,4 @@
-"""Kernels of the real archive, for every architecture that has a profile."""
+"""Kernels of the real archive, for every architecture that `make setup` sets up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bootmatrix.observe import Silent
 from bootmatrix.source.archive import Archive, open_archive
 from bootmatrix.store import Store, default_cache
 
-PROFILES = load_profiles(arch_folders())
+PROFILES = {name: profile for name, profile in load_profiles(arch_folders()).items() if profile.setup}
 NAMES = [(arch, name) for arch, profile in PROFILES.items() for name in profile.kernels]
 
 

@@ -24,7 +24,7 @@ from bootmatrix.boot import lockdown
 from bootmatrix.boot.command import Descriptors, for_cell, interactive
 from bootmatrix.boot.guest import boot
 from bootmatrix.boot.process import running
-from bootmatrix.boot.qemu import find_qemu
+from bootmatrix.boot.qemu import find_qemu, qemu_fault
 from bootmatrix.load.places import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Machine, Timeouts
@@ -36,7 +36,10 @@ from test_boot_qemu import HALT, RESET, children, guest, pc
 TESTS = Path(__file__).parent
 PYTHON = Path(shutil.which("python3", path="/usr/bin:/bin") or sys.executable).resolve()
 """If there is one, a Python that all users can reach; ours may stand in root's home."""
-MACHINES = [machine for profile in load_profiles([CHECKOUT / "arch"]).values() for machine in profile.machines.values()]
+PROFILES = load_profiles([CHECKOUT / "arch"]).values()
+MACHINES = [machine for profile in PROFILES for machine in profile.machines.values()]
+HERE = [machine for machine in MACHINES if qemu_fault(machine) is None]
+"""Machines whose QEMU this host has: at least the first ones of what `make setup` sets up."""
 ROOT = os.geteuid() == 0
 
 
@@ -374,7 +377,11 @@ def test_an_option_that_reaches_out_would_be_seen() -> None:
     assert not set(options(["qemu", "-virtfs", "local,path=/"], machine)) <= ALLOWED
 
 
-@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.description)
+def test_machines_that_are_set_up_are_here() -> None:
+    assert all(profile.machines[profile.default_machine()] in HERE for profile in PROFILES if profile.setup)
+
+
+@pytest.mark.parametrize("machine", HERE, ids=lambda machine: machine.description)
 async def test_no_machine_has_a_default_device(machine: Machine) -> None:
     """Of the character devices that QEMU has by itself, there are none: asked of each QEMU."""
     program = find_qemu(machine)

@@ -136,7 +136,9 @@ def test_a_kernel_name_is_a_name(folder: Path, kernel: str) -> None:
 
 def test_the_matrix_of_a_command_line(folder: Path) -> None:
     found = matrix_from_arguments(["specs/a.yml"], (), (), PROFILES)
-    assert ids(plan(found, Path(), PROFILES)) == [f"a/{name}/6.1" for name in PROFILES]
+    assert ids(plan(found, Path(), PROFILES)) == [
+        f"a/{name}/6.1" for name, profile in PROFILES.items() if "6.1" in profile.kernels
+    ]
     found = matrix_from_arguments(["specs/a.yml"], ("armhf",), ("7.2", "6.1"), PROFILES)
     assert ids(plan(found, Path(), PROFILES)) == ["a/armv7/7.2", "a/armv7/6.1"]
     with pytest.raises(InputError, match="unknown architecture"):

@@ -18,12 +18,16 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from bootmatrix.load.profile import load_profiles
+
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = (
     *("sh", "awk", "basename", "bash", "cat", "cut", "dirname", "echo", "env", "flock", "grep", "id", "make"),
     *("mkdir", "mktemp", "mv", "rm", "sed", "sha256sum", "sort", "tr", "true"),
 )
 RUNS = ("gpgv", "setpriv")
+TESTED = ("qemu-system-s390x",)
+"""Emulators that only the tests need."""
 
 
 @pytest.fixture
@@ -66,13 +70,14 @@ def run(checkout: Path, bin_folder: Path, *command: str) -> subprocess.Completed
 
 
 def emulators() -> set[str]:
-    profiles = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "arch").glob("*.yml")]
-    return {machine["qemu"] for profile in profiles for machine in profile["machines"].values()}
+    """Those of the first machines of the profiles that setup sets up."""
+    profiles = load_profiles([ROOT / "arch"]).values()
+    return {profile.machines[profile.default_machine()].qemu for profile in profiles if profile.setup}
 
 
 def give_programs(bin_folder: Path, *more: str) -> None:
     """Programs that setup looks for and does not run."""
-    for name in (*emulators(), *RUNS, *more):
+    for name in (*emulators(), *TESTED, *RUNS, *more):
         script(bin_folder / name, "exit 1")
 
 
@@ -141,6 +146,12 @@ def test_asks_for_the_emulator_of_a_new_profile(checkout: Path, bin_folder: Path
     assert done.returncode == 2
     assert "qemu-system-misc" in done.stderr
     assert "qemu-system-x86" not in done.stderr
+
+
+def test_what_few_need_is_not_installed(checkout: Path, bin_folder: Path) -> None:
+    done = run(checkout, bin_folder, ".ci/setup.sh")
+    assert "qemu-system-misc" not in done.stderr
+    assert "qemu-system-misc" in run(checkout, bin_folder, ".ci/setup.sh", "tests").stderr
 
 
 def test_says_what_it_installs_before_it_does(checkout: Path, bin_folder: Path) -> None:

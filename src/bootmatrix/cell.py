@@ -63,7 +63,7 @@ class Bench:
 
     def machine(self, cell: Cell) -> Machine:
         """The cell's machine."""
-        return self.profiles[cell.arch].machines[cell.machine]
+        return self.profiles[cell.arch].machine(cell.machine)
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
     source = profile.kernels_of(cell.machine)[cell.kernel]
     started = time.monotonic()
     bench.observer.cell_stage(cell, "fetch")
-    kernel = bench.builder.archive.kernel(cell.kernel, source, profile.names.debian)
+    kernel = bench.builder.archive.kernel(cell.kernel, source, profile.kernel_architecture(source))
     unpack_kernel(kernel, bench.builder.archive, bench.builder.store)
     fetched = time.monotonic()
     bench.observer.cell_stage(cell, "build")
-    bootable = build(bench.specs[cell.spec], profile, profile.machines[cell.machine], kernel, bench.builder)
+    bootable = build(bench.specs[cell.spec], profile, profile.machine(cell.machine), kernel, bench.builder)
     phases = (
         PhaseTime(name="fetch", seconds=fetched - started),
         PhaseTime(name="build", seconds=time.monotonic() - fetched),
@@ -213,18 +213,13 @@ def _phase_ended_by(kind: str, words: tuple[str, ...]) -> str:
 def _record(cell: Cell, attempt: Attempt, folder: Path, started_at: datetime, wall_s: float) -> Record:
     prepared, outcome = attempt.prepared, attempt.outcome
     bootable = prepared.bootable if prepared else None
-    artefacts = (
-        (bootable.kernel, bootable.initrd, *((bootable.dtb,) if bootable.dtb else ()), *bootable.images)
-        if bootable
-        else ()
-    )
     return Record(
         cell=cell,
         judgement=attempt.judgement,
         expected=is_expected(cell, attempt.judgement.verdict),
         outcome=outcome,
         kernel=prepared.kernel if prepared else None,
-        artefacts=artefacts,
+        artefacts=(*bootable.parts().values(), *bootable.images) if bootable else (),
         phases=(*(prepared.phases if prepared else ()), *(guest_phases(outcome) if outcome else ())),
         command=attempt.command,
         cmdline=attempt.cmdline,

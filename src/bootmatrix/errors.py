@@ -91,5 +91,13 @@ class HostError(InfraError):
     """Something that the host lacks."""
 
 
+class QemuMissing(HostError):
+    """A QEMU is not installed."""
+
+
+class QemuTooOld(HostError):
+    """A QEMU is older than a machine needs."""
+
+
 class Interrupted(BootmatrixError):
     """Stopped by the user."""

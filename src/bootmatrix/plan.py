@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bootmatrix.errors import InputError
+from bootmatrix.errors import HostError, InputError, QemuMissing, QemuTooOld
 from bootmatrix.load.product import ALL, find_targets, has_kernel, matches, product, unknown_kernels
-from bootmatrix.model import Cell, Matrix, Plan, Profile, Skip
+from bootmatrix.model import Cell, Machine, Matrix, Plan, Profile, Skip
 
 DEFAULT_KERNEL = "6.1"
 
 
-def plan(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> Plan:
+QemuFault = Callable[[Machine], HostError | None]
+"""Why a machine's QEMU cannot be used on this host, if it cannot."""
+
+
+def plan(
+    matrix: Matrix, base: Path, profiles: Mapping[str, Profile], qemu_fault: QemuFault = lambda _machine: None
+) -> Plan:
     """The cells of a matrix, in its order; paths of specs are relative to `base`.
+
+    A machine that takes a newer QEMU than the host has is skipped. One whose QEMU is not installed is skipped only if
+    no name but `all` means it: what was asked for by name is not to be left out without an error.
 
     Raises:
         InputError: a spec, architecture or kernel that is not known, or no cell at all.
@@ -22,7 +31,13 @@ def plan(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> Plan:
     unknown = [message for _, message in unknown_kernels(cells, profiles)]
     if unknown:
         raise InputError("\n".join(unknown))
+    named = _named(matrix, profiles)
     skips = {cell.id: reason for cell in cells if (reason := _why_not(cell, matrix, profiles))}
+    for cell in cells:
+        fault = qemu_fault(profiles[cell.arch].machine(cell.machine)) if cell.id not in skips else None
+        is_named = (cell.arch, cell.machine) in named
+        if isinstance(fault, QemuTooOld) or (isinstance(fault, QemuMissing) and not is_named):
+            skips[cell.id] = " ".join(str(fault).split())
     return Plan(
         cells=tuple(_expecting(cell, matrix, profiles) for cell in cells if cell.id not in skips),
         skips=tuple(Skip(cell=cell, reason=skips[cell.id]) for cell in cells if cell.id in skips),
@@ -37,6 +52,13 @@ def _why_not(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile]) -> str
         known = ", ".join(profiles[cell.arch].kernels_of(cell.machine))
         return f"the profile {cell.target} has no kernel {cell.kernel!r}; it has {known}"
     return ""
+
+
+def _named(matrix: Matrix, profiles: Mapping[str, Profile]) -> set[tuple[str, str]]:
+    """Machines that the matrix names, so that somebody counts on them."""
+    archs = (*matrix.arch, *(more.arch for more in matrix.include))
+    targets = find_targets([arch for arch in archs if ALL not in arch.split("/")], profiles)
+    return {(profile.name, machine) for profile, machine in targets}
 
 
 def _expecting(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile]) -> Cell:

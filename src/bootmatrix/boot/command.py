@@ -30,7 +30,14 @@ SEMIHOSTING_VALUE = "enable=on,userspace=on,target=gdb,chardev=semihosting"
 and there is none; else any container could have QEMU open /proc/self/mem, and read init's secret there. What they write
 goes nowhere: QEMU's stderr is to be QEMU's own."""
 
-SERIAL_BUSES = {"virtio-pci": "virtio-serial-pci", "virtio-mmio": "virtio-serial-device"}
+FLASH = "if=pflash,format=raw,readonly=on,file="
+"""A flash memory, before the path of what is in it; QEMU numbers them in their order."""
+
+SERIAL_BUSES = {
+    "virtio-pci": "virtio-serial-pci",
+    "virtio-mmio": "virtio-serial-device",
+    "virtio-ccw": "virtio-serial-ccw",
+}
 """The virtio-serial controller of each bus."""
 
 
@@ -105,6 +112,7 @@ def _command(machine: Machine, bootable: Bootable, mode: Mode, channels: Iterabl
         program or machine.qemu,
         *("-no-user-config", "-nodefaults", "-display", "none", "-sandbox", SANDBOX),
         *_board(machine),
+        *_firmware(machine, bootable),
         *channels,
         *_result_port(machine),
         *_network(machine, bootable),
@@ -121,10 +129,17 @@ def _board(machine: Machine) -> tuple[str, ...]:
         *(("-cpu", machine.cpu) if machine.cpu else ()),
         *("-smp", str(machine.cpus), "-m", str(machine.memory_mib)),
         *accelerators,
-        *(("-bios", machine.firmware) if machine.firmware else ()),
         *((*SEMIHOSTING, SEMIHOSTING_VALUE) if machine.exit == "semihosting" else ()),
         *machine.arguments,
     )
+
+
+def _firmware(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
+    """QEMU's own file by its name, or one of ours by its path; then flash memories, which are read-only."""
+    own = machine.firmware if isinstance(machine.firmware, str) else ""
+    name = bootable.firmware.path if bootable.firmware else own
+    flash = (word for one in bootable.flash for word in ("-drive", FLASH + one.path.replace(",", ",,")))
+    return (*(("-bios", name) if name else ()), *flash)
 
 
 def _kernel(bootable: Bootable) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ MAX_FILE_BYTES = 1 << 20
 
 FILE_OPTIONS = frozenset({"-kernel", "-initrd", "-dtb", "-bios"})
 """Options of QEMU whose value is the name of a file and nothing else."""
+FILE_IN_OPTION = {"-drive": "file="}
+"""Options whose value ends in the name of a file, and what stands before the name."""
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "QEMU_MODULE_DIR")
 """What QEMU may see of our environment, in which a CI system keeps its secrets."""
 KVM = Path("/dev/kvm")
@@ -64,13 +66,22 @@ def opened(arguments: Sequence[str]) -> Iterator[Files]:
     with ExitStack() as stack:
         changed, descriptors = list(arguments), []
         for number, option in enumerate(arguments[:-1]):
-            if option not in FILE_OPTIONS:
+            if option not in FILE_OPTIONS and option not in FILE_IN_OPTION:
                 continue
+            before, name = _split_name(option, arguments[number + 1])
             with suppress(OSError):
-                file = stack.enter_context(_readable_by_all(Path(arguments[number + 1])))
+                file = stack.enter_context(_readable_by_all(Path(name)))
                 descriptors.append(file.fileno())
-                changed[number + 1] = f"/dev/fd/{file.fileno()}"
+                changed[number + 1] = f"{before}/dev/fd/{file.fileno()}"
         yield Files(tuple(changed), tuple(descriptors))
+
+
+def _split_name(option: str, value: str) -> tuple[str, str]:
+    """What stands before the name of a file in an option's value, and the name, in which QEMU has a comma twice."""
+    if option in FILE_OPTIONS:
+        return "", value
+    before, mark, name = value.partition(FILE_IN_OPTION[option])
+    return before + mark, name.replace(",,", ",")
 
 
 def _readable_by_all(path: Path) -> BinaryIO:

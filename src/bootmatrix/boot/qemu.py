@@ -8,7 +8,7 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from bootmatrix.errors import HostError
+from bootmatrix.errors import HostError, QemuMissing, QemuTooOld
 from bootmatrix.model import Machine
 
 VERSION_LIMIT_S = 30
@@ -24,11 +24,11 @@ def find_qemu(machine: Machine) -> Path:
     """The machine's QEMU.
 
     Raises:
-        HostError: there is none in PATH.
+        QemuMissing: there is none in PATH.
     """
     found = shutil.which(machine.qemu)
     if found is None:
-        raise HostError(f"{machine.qemu} is not installed", install_hint(machine.qemu_package))
+        raise QemuMissing(f"{machine.qemu} is not installed", install_hint(machine.qemu_package))
     return Path(found)
 
 
@@ -36,17 +36,26 @@ def qemu_version(machine: Machine) -> str:
     """Version of the machine's QEMU, such as `7.2.22`. Asked once for each file.
 
     Raises:
-        HostError: QEMU is missing, does not run, or is older than the machine needs.
+        HostError: QEMU does not run; QemuMissing, QemuTooOld: it is not there, or older than the machine needs.
     """
     path = find_qemu(machine)
     stat = path.stat()
     version = _ask(path, (stat.st_mtime_ns, stat.st_size))
     if _numbers(version) < _numbers(machine.min_qemu):
-        raise HostError(
+        raise QemuTooOld(
             f"{path} is version {version}, and {machine.min_qemu} or later is needed for this machine",
             f"A newer {machine.qemu_package} may be in your distribution's backports.",
         )
     return version
+
+
+def qemu_fault(machine: Machine) -> HostError | None:
+    """Why the machine's QEMU cannot be used here, if it cannot."""
+    try:
+        qemu_version(machine)
+    except HostError as error:
+        return error
+    return None
 
 
 @lru_cache(maxsize=64)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootmatrix.build.firmware import firmware_artefact
 from bootmatrix.build.guest import Placed, check_seconds, guest_tree, needed_modules, needs_network, place, results
 from bootmatrix.build.image import EPOCH_S, Builder, make_image
 from bootmatrix.build.initrd import compress, write_cpio
 from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact, load_order, module_tree, unpack_kernel
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
-from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, Spec, StoredImage
+from bootmatrix.model import Artefact, Bootable, Firmware, Kernel, Machine, Profile, Spec, StoredImage
 from bootmatrix.store import sha256_of
 
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
@@ -61,6 +62,10 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         kernel_release=kernel.release,
         initrd=initrd,
         dtb=dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb else None,
+        firmware=firmware_artefact(machine.firmware, profile, builder)
+        if isinstance(machine.firmware, Firmware)
+        else None,
+        flash=tuple(firmware_artefact(one, profile, builder) for one in machine.flash),
         cmdline=_cmdline(spec)[0],
         network=network,
         images=tuple(_image_artefact(image, builder) for image in images.values()),

@@ -104,7 +104,8 @@ def archive_packages(
     """
     local = {name for deb in debs for name in (deb.name, *deb.provides)}
     without = {*recipe.without, *local, *(package.split(" ")[0] for package in base)}
-    search = _Search(archive, tuple(sorted(without)), recipe.suites, profile.names.debian)
+    suites = tuple(dict.fromkeys((*recipe.suites, *profile.suites)))
+    search = _Search(archive, tuple(sorted(without)), suites, profile.names.debian)
     groups = (group for deb in debs for group in deb.depends)
     needed = [search.first_there(group) for group in groups if not without & {one.split(" ")[0] for one in group}]
     names = tuple(name for name in dict.fromkeys((*recipe.packages, *needed)) if name not in local)

@@ -30,10 +30,9 @@ def run(args: argparse.Namespace) -> int:
     cell, machine, bootable = prepare_single(args)
     prefix = args.output or cell.id.replace("/", "-")
     line = by_hand(machine, bootable)
-    for suffix, artefact in (("kernel", bootable.kernel), ("initrd.img", bootable.initrd), ("dtb", bootable.dtb)):
-        if artefact:
-            shutil.copyfile(artefact.file, f"{prefix}-{suffix}")
-            print(f"{prefix}-{suffix}")
+    for suffix, artefact in bootable.parts().items():
+        shutil.copyfile(artefact.file, f"{prefix}-{suffix}")
+        print(f"{prefix}-{suffix}")
     Path(f"{prefix}-cmdline").write_text(line.cmdline + "\n", encoding="utf-8")
     Path(f"{prefix}-bootable.json").write_text(bootable.model_dump_json(indent=1) + "\n", encoding="utf-8")
     print(f"{prefix}-cmdline\n{prefix}-bootable.json")

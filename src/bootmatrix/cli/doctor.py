@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 def examine(args: argparse.Namespace, known: dict[str, Profile]) -> Iterator[Finding]:
     """Look at everything, in the order of the table."""
     machines = [machine for profile in known.values() for machine in profile.machines.values()]
-    yield from emulators(machines)
+    yield from emulators(known)
     yield program("gpgv", "verifies the archive's signatures", GPGV)
     yield keyring()
     yield program("setpriv", "ends QEMU together with bootmatrix", SETPRIV)
@@ -107,13 +107,22 @@ def examine(args: argparse.Namespace, known: dict[str, Profile]) -> Iterator[Fin
     yield kvm(args, known)
 
 
-def emulators(machines: Iterable[Machine]) -> Iterator[Finding]:
-    """One finding for each QEMU: its version, for the machine that asks most of it."""
-    by_binary: dict[str, list[Machine]] = {}
-    for machine in machines:
-        by_binary.setdefault(machine.qemu, []).append(machine)
-    for same in by_binary.values():
-        yield emulator(max(same, key=lambda machine: [int(part) for part in machine.min_qemu.split(".")]))
+def emulators(known: dict[str, Profile]) -> Iterator[Finding]:
+    """One finding for each QEMU that is needed, which is that of the first machine of what `make setup` sets up.
+
+    Of others it is noted which machines cannot be booted, and what would help.
+    """
+    first = [(profile, profile.machines[profile.default_machine()]) for profile in known.values()]
+    needed = {machine.qemu: emulator(machine) for profile, machine in first if profile.setup}
+    yield from needed.values()
+    more: dict[tuple[str, str], list[str]] = {}
+    for profile in known.values():
+        for name, machine in profile.machines.items():
+            finding = emulator(machine)
+            if finding.state == "lacking" and finding != needed.get(machine.qemu):
+                more.setdefault((machine.qemu, finding.hint), []).append(f"{profile.name}/{name}")
+    for (qemu, hint), targets in more.items():
+        yield Finding("note", qemu, f"missing or too old for {', '.join(targets)}", f"{hint}, if you want these")
 
 
 def emulator(machine: Machine) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 
 if TYPE_CHECKING:
     from bootmatrix.build.image import Builder
-    from bootmatrix.model import KernelSource
+    from bootmatrix.model import KernelSource, Profile
 
 Row = tuple[str, str, str, str]
 
@@ -35,10 +36,10 @@ def run(args: argparse.Namespace) -> int:
 
     known = options.profiles()
     chosen = [find_machine(known, name)[0] for name in args.arch] or list(known.values())
-    wanted = [(profile, kernel, source) for profile in chosen for kernel, source in profile.kernels.items()]
+    wanted = [one for profile in chosen for one in _sources(profile)]
     with open_downloads() as downloads, ThreadPoolExecutor() as pool:
         builder = options.open_builder(args, downloads, options.read_lock(args))
-        rows = list(pool.map(lambda one: _row(builder, one[0].name, one[0].names.debian, one[1], one[2]), wanted))
+        rows = list(pool.map(lambda one: _row(builder, *one), wanted))
     table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("arch", "kernel", "release", "package"):
         table.add_column(heading)
@@ -46,6 +47,14 @@ def run(args: argparse.Namespace) -> int:
         table.add_row(*map(escape, row))
     options.table_console().print(table)
     return EXPECTED if all(row[3] for row in rows) else OUR_FAULT
+
+
+def _sources(profile: Profile) -> Iterator[tuple[str, str, str, KernelSource]]:
+    """For each kernel `arch` or `arch/machine`, its architecture, its name and its source."""
+    own = {f"{profile.name}/{name}": machine.kernels or {} for name, machine in profile.machines.items()}
+    for target, kernels in {profile.name: profile.kernels, **own}.items():
+        for kernel, source in kernels.items():
+            yield target, profile.kernel_architecture(source), kernel, source
 
 
 def _row(builder: Builder, arch: str, debian_arch: str, name: str, source: KernelSource) -> Row:

@@ -25,7 +25,13 @@ RUN_HELP = "a folder under reports/, 'latest', or 'tag:NAME'"
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """MATRIX or SPEC…, --arch, --kernel."""
     parser.add_argument("files", nargs="+", metavar="MATRIX|SPEC", help="a *.matrix.yml, or specs (path or name)")
-    parser.add_argument("--arch", type=names, default=(), metavar="A[/MACHINE],…", help="architectures, or 'all'")
+    parser.add_argument(
+        "--arch",
+        type=names,
+        default=(),
+        metavar="A[/MACHINE][@CPU],…",
+        help="architectures, or 'all'; A/all is all of its machines, @CPU one of its CPU models",
+    )
     parser.add_argument("--kernel", type=names, default=(), metavar="K,…", help="kernel names, such as 6.1,newest")
 
 
@@ -138,11 +144,12 @@ def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:
     Raises:
         InputError: a file, an architecture or a kernel that is not known.
     """
+    from bootmatrix.boot.qemu import qemu_fault
     from bootmatrix.plan import plan
 
     known = profiles()
     matrix, base, title = _matrix(args, known)
-    return plan(matrix, base, known), known, title
+    return plan(matrix, base, known, qemu_fault), known, title
 
 
 def _matrix(args: argparse.Namespace, known: dict[str, Profile]) -> tuple[Matrix, Path, str]:

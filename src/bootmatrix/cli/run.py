@@ -64,7 +64,7 @@ def _bootable(args: argparse.Namespace) -> tuple[Machine, Bootable, Timeouts]:
     built = Path(f"{args.files[0]}-bootable.json")
     if built.exists():
         profile, name = find_machine(options.profiles(), args.arch)
-        return profile.machines[name], load_built(built), Timeouts()
+        return profile.machine(name), load_built(built), Timeouts()
     cell, machine, bootable = prepare_single(args)
     return machine, bootable, cell.timeouts
 
@@ -87,14 +87,13 @@ def load_built(path: Path) -> Bootable:
         raise InputError(f"{path}: not what 'bootmatrix build' writes", "Build it again.") from error
     prefix = str(path).removesuffix("-bootable.json")
 
-    def beside(artefact: Artefact, suffix: str) -> Artefact:
+    def beside(suffix: str, artefact: Artefact) -> Artefact:
         file = Path(f"{prefix}-{suffix}")
         if not file.is_file() or sha256_of(file) != artefact.sha256:
             raise InputError(f"{file}: missing, or not the file that was built", "Build it again.")
         return artefact.model_copy(update={"path": str(file)})
 
-    files = {"kernel": beside(bootable.kernel, "kernel"), "initrd": beside(bootable.initrd, "initrd.img")}
-    return bootable.model_copy(update={**files, "dtb": beside(bootable.dtb, "dtb") if bootable.dtb else None})
+    return bootable.with_parts({suffix: beside(suffix, artefact) for suffix, artefact in bootable.parts().items()})
 
 
 def _boot(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> Judgement:

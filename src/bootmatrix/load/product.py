@@ -41,17 +41,25 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
 
 
 def find_targets(names: Iterable[str], profiles: Mapping[str, Profile]) -> list[Target]:
-    """The machines that names mean, each once; `all` is the default machine of each architecture.
+    """The machines that names mean, each once.
+
+    `all` is the default machine of each architecture, `ARCH/all` every machine of one, and `all/all` every machine.
 
     Raises:
         InputError: an architecture or a machine is not known.
     """
     found: dict[tuple[str, str], Target] = {}
     for name in names:
-        every = profiles if name == ALL else (name,)
-        for target in (find_machine(profiles, one) for one in every):
-            found.setdefault((target[0].name, target[1]), target)
+        arch, _, machine = name.partition("/")
+        every = profiles if arch == ALL else (arch,)
+        for profile, board in (find_machine(profiles, one if machine == ALL else _join(one, machine)) for one in every):
+            for target in profile.machines if machine == ALL else (board,):
+                found.setdefault((profile.name, target), (profile, target))
     return list(found.values())
+
+
+def _join(arch: str, machine: str) -> str:
+    return f"{arch}/{machine}" if machine else arch
 
 
 def find_kernels(names: Iterable[str], target: Target) -> list[str]:
@@ -85,7 +93,8 @@ def matches(pattern: Pattern, cell: Cell, profiles: Mapping[str, Profile]) -> bo
     if pattern.arch is None or pattern.arch == ALL:
         return True
     profile, machine = find_machine(profiles, pattern.arch)
-    return cell.arch == profile.name and ("/" not in pattern.arch or cell.machine == machine)
+    wanted = cell.machine if "@" in pattern.arch else cell.machine.partition("@")[0]
+    return cell.arch == profile.name and (not {"/", "@"} & set(pattern.arch) or wanted == machine)
 
 
 def _same_spec(name: str, cell: Cell) -> bool:
@@ -100,7 +109,7 @@ def _cell(spec: Path, target: Target, kernel: str, matrix: Matrix) -> Cell:
             spec_name=spec_name(spec),
             arch=profile.name,
             machine=machine,
-            machine_is_default=machine == profile.default_machine(),
+            machine_is_default=machine.partition("@")[0] == profile.default_machine(),
             kernel=kernel,
             timeouts=matrix.timeouts,
             retries=matrix.retries,

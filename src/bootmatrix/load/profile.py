@@ -8,6 +8,8 @@ from pathlib import Path
 
 from bootmatrix.errors import Fault, FileError, InputError
 from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.extends import extend
+from bootmatrix.load.places import arch_folders
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Machine, Profile
 
@@ -24,8 +26,8 @@ def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
     Raises:
         InputError: a profile is faulty, two claim the same alias, or there are none.
     """
-    files = {file.stem: file for folder in folders for file in sorted(folder.glob("*.yml"))}
-    profiles = {name: load_profile(file) for name, file in sorted(files.items())}
+    files = profile_files(folders)
+    profiles = {name: load_profile(file, files) for name, file in sorted(files.items())}
     if not profiles:
         raise InputError(
             "there are no architectures: no arch/*.yml was found",
@@ -35,13 +37,20 @@ def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
     return profiles
 
 
-def load_profile(path: Path) -> Profile:
-    """One profile, named as its file is.
+def profile_files(folders: Iterable[Path]) -> dict[str, Path]:
+    """Files of profiles by name; a later folder's replaces an earlier one's."""
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yml"))}
+
+
+def load_profile(path: Path, files: Mapping[str, Path] | None = None) -> Profile:
+    """One profile, named as its file is. `files` are those it may extend, by name; by default its folder's and ours.
 
     Raises:
         InputError: it is faulty.
     """
     document = read_document(path)
+    extend(document, profile_files([*arch_folders(), path.parent]) if files is None else files)
+    document.raise_faults()
     profile = validate(document, Profile, name=path.stem)
     for name, machine in profile.machines.items():
         _check_machine(document, name, machine)
@@ -52,14 +61,15 @@ def load_profile(path: Path) -> Profile:
 def _check_machine(document: Document, name: str, machine: Machine) -> None:
     place = ("machines", name)
     for key, value in (("dtb", machine.dtb), ("firmware", machine.firmware)):
-        if value is not None and ("/" in value or not value.strip()):
+        if isinstance(value, str) and ("/" in value or not value.strip()):
             document.complain(
                 (*place, key), f"{key!r} should be the name of a file, without a folder, and is {value!r}"
             )
-    if machine.result == "virtio-serial" and machine.bus not in {"virtio-pci", "virtio-mmio"}:
+    if machine.result == "virtio-serial" and not (machine.bus or "").startswith("virtio-"):
         document.complain(
             (*place, "result"),
-            "'result' is virtio-serial, for which 'bus' must be virtio-pci or virtio-mmio. Without one, write console",
+            "'result' is virtio-serial, for which 'bus' must be virtio-pci, virtio-mmio or virtio-ccw. "
+            "Without one, write console",
         )
     _check_exit(document, place, machine)
     for index, accelerator in enumerate(machine.accelerators):
@@ -105,18 +115,24 @@ def _check_aliases(profiles: Mapping[str, Profile], files: Mapping[str, Path]) -
 
 
 def find_machine(profiles: Mapping[str, Profile], target: str) -> tuple[Profile, str]:
-    """The profile and the machine's name that `arch[/machine]` means; `arch` may be an alias.
+    """The profile and the machine's name that `arch[/machine][@cpu]` means; `arch` may be an alias.
+
+    The CPU model stays a part of the machine's name, `virt@cortex-a72`, which Profile.machine understands.
 
     Raises:
-        InputError: there is no such architecture or machine.
+        InputError: there is no such architecture, machine or CPU model.
     """
-    arch, slash, machine = target.partition("/")
+    board, at, cpu = target.partition("@")
+    arch, slash, machine = board.partition("/")
     by_name = {alias: profile for profile in profiles.values() for alias in profile.aliases} | dict(profiles)
     profile = by_name.get(arch)
     if profile is None:
         raise InputError(f"unknown architecture {arch!r}.{suggest(arch, by_name)}")
-    if not slash:
-        return profile, profile.default_machine()
+    machine = machine if slash else profile.default_machine()
     if machine not in profile.machines:
         raise InputError(f"{profile.name} has no machine {machine!r}.{suggest(machine, profile.machines)}")
-    return profile, machine
+    models = profile.machines[machine].cpu_models
+    if at and cpu not in models:
+        hint = suggest(cpu, models) or " It has none besides its own."
+        raise InputError(f"{profile.name}/{machine} has no CPU model {cpu!r}.{hint}")
+    return profile, f"{machine}{at}{cpu}"

@@ -7,7 +7,7 @@ from bootmatrix.model.kernel import Kernel, Package
 from bootmatrix.model.lock import Lock
 from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
 from bootmatrix.model.outcome import GuestMessage, Outcome, Phase, QmpEvent
-from bootmatrix.model.profile import KernelForm, KernelSource, Machine, Names, Profile
+from bootmatrix.model.profile import Firmware, KernelForm, KernelSource, Machine, Names, Profile
 from bootmatrix.model.record import PhaseTime, Record, ResultFile, Run
 from bootmatrix.model.spec import Container, ContainerSettings, File, Spec
 from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Verdict
@@ -23,6 +23,7 @@ __all__ = [
     "Exclude",
     "Expect",
     "File",
+    "Firmware",
     "GuestMessage",
     "ImageConfig",
     "ImageRecipe",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from bootmatrix.model.base import Model, Sha256
 
-ArtefactKind = Literal["kernel", "initrd", "dtb", "image"]
+ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image"]
 
 
 class Artefact(Model):
@@ -37,6 +38,8 @@ class Bootable(Model):
     kernel_release: str
     initrd: Artefact
     dtb: Artefact | None = None
+    firmware: Artefact | None = None
+    flash: tuple[Artefact, ...] = ()
     cmdline: str = ""
     network: bool = False
     images: tuple[Artefact, ...] = ()
@@ -46,3 +49,16 @@ class Bootable(Model):
     onshutdown: tuple[str, ...] = ()
     results: dict[str, tuple[str, ...]] = {}
     notes: tuple[str, ...] = ()
+
+    def parts(self) -> dict[str, Artefact]:
+        """The files that QEMU is given, by a short name."""
+        single = {"kernel": self.kernel, "initrd.img": self.initrd, "dtb": self.dtb, "firmware": self.firmware}
+        flash = {f"flash{number}": artefact for number, artefact in enumerate(self.flash)}
+        return {name: artefact for name, artefact in {**single, **flash}.items() if artefact}
+
+    def with_parts(self, parts: Mapping[str, Artefact]) -> Bootable:
+        """The same with other files, named as in `parts`."""
+        flash = tuple(parts[f"flash{number}"] for number in range(len(self.flash)))
+        single = {"kernel": parts["kernel"], "initrd": parts["initrd.img"]}
+        more = {"dtb": parts.get("dtb"), "firmware": parts.get("firmware"), "flash": flash}
+        return self.model_copy(update={**single, **more})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bootmatrix.model.base import Model, Name
+from bootmatrix.model.base import Board, Model, Name
 
 
 class Timeouts(Model):
@@ -35,14 +35,15 @@ class Traits(Model):
 class Cell(Model):
     """One spec × machine × kernel. `spec` is the spec's file, `spec_name` the part of the id made from it.
 
-    `machine_is_default` keeps the profile's first machine out of the id. `expect` is the reason for which this cell is
-    known not to pass. `traits` is None where the profile has no such kernel.
+    `machine` may name a CPU model too, `virt@cortex-a72`. `machine_is_default` keeps the profile's first machine out of
+    the id. `expect` is the reason for which this cell is known not to pass. `traits` is None where the profile has no
+    such kernel.
     """
 
     spec: str
     spec_name: Name
     arch: Name
-    machine: Name
+    machine: Board
     machine_is_default: bool
     kernel: Name
     expect: str = ""
@@ -52,13 +53,14 @@ class Cell(Model):
 
     @property
     def id(self) -> str:
-        """`spec/arch[/machine]/kernel`."""
+        """`spec/arch[/machine][@cpu]/kernel`."""
         return f"{self.spec_name}/{self.target}/{self.kernel}"
 
     @property
     def target(self) -> str:
-        """`arch` or `arch/machine`."""
-        return self.arch if self.machine_is_default else f"{self.arch}/{self.machine}"
+        """`arch`, `arch/machine`, `arch@cpu` or `arch/machine@cpu`."""
+        _, at, cpu = self.machine.partition("@")
+        return f"{self.arch}{at}{cpu}" if self.machine_is_default else f"{self.arch}/{self.machine}"
 
 
 class Skip(Model):

@@ -13,7 +13,10 @@ Reason = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Pattern(Model):
-    """Cells that match everything given; what is not given matches all. `arch` is `arch` or `arch/machine`."""
+    """Cells that match everything given; what is not given matches all.
+
+    `arch` is `arch`, `arch/machine` or either with `@cpu`; without a machine or a CPU model it means all of them.
+    """
 
     spec: str | None = None
     arch: str | None = None

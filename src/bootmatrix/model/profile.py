@@ -11,7 +11,7 @@ from bootmatrix.model.base import Model, Name
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux", "uImage"]
 """What QEMU loads. A `vmlinux` is taken out of a bzImage, and a `uImage` made of a zImage, where one is found."""
-Bus = Literal["virtio-pci", "virtio-mmio", "pci", "usb"]
+Bus = Literal["virtio-pci", "virtio-mmio", "virtio-ccw", "pci", "usb"]
 ResultChannel = Literal["virtio-serial", "console"]
 GuestExit = Literal["poweroff", "reboot", "semihosting"]
 """How a guest leaves QEMU; `semihosting`: by a call of the emulator, which its `exit_program` makes."""
@@ -32,14 +32,28 @@ class KernelSource(Model):
     """Where a named kernel comes from in the Debian archive.
 
     `version` is a version prefix, the kernel's own name when not given and empty for whatever is newest; `flavour` is
-    Debian's; `suites` are those searched, all of them, for the newest match. `page_kib` is the size of a page of memory
-    that its configuration chooses.
+    Debian's; `suites` are those searched, all of them, for the newest match. `architecture` is Debian's name of the
+    kernel's, where that is not the userland's: a 64-bit kernel runs 32-bit programs. `page_kib` is the size of a page
+    of memory that its configuration chooses.
     """
 
     version: str | None = None
     flavour: str
+    architecture: str | None = None
     suites: tuple[str, ...] = Field(min_length=1)
     page_kib: Literal[4, 8, 16, 32, 64, 256] = 4
+
+
+class Firmware(Model):
+    """A file of firmware, out of a package of the Debian archive; `path` is where it is in the package.
+
+    `architecture` is the one whose index lists the package, and matters little: firmware is for all of them.
+    """
+
+    package: str
+    path: Annotated[str, StringConstraints(pattern=r"^[^/].*$")]
+    suites: tuple[str, ...] = Field(min_length=1)
+    architecture: str | None = None
 
 
 class Machine(Model):
@@ -51,6 +65,7 @@ class Machine(Model):
     min_qemu: Version
     machine: str
     cpu: str | None = None
+    cpu_models: dict[Name, str] = Field(default={}, description="further values of -cpu, by the name they have after @")
     cpus: int = Field(default=1, ge=1, le=64)
     threads: int = Field(default=1, ge=1, le=64, description="host cores that the emulated CPUs keep busy")
     memory_mib: int = Field(ge=64, le=65536)
@@ -61,7 +76,10 @@ class Machine(Model):
     kernel_form: KernelForm
     ram_start: int = Field(default=0, ge=0, description="where the RAM begins, for a kernel_form that has an address")
     dtb: str | None = Field(default=None, description="file name of the device tree in the kernel's packages")
-    firmware: str | None = Field(default=None, description="file for -bios; none: QEMU's own default")
+    firmware: str | Firmware | None = Field(
+        default=None, description="for -bios: a file that QEMU brings, or one of a package; none: QEMU's own default"
+    )
+    flash: tuple[Firmware, ...] = Field(default=(), description="read-only flash memories, in the order of their units")
     bus: Bus | None = Field(default=None, description="where virtio devices go; none: the board has none")
     network: str | None = Field(default=None, description="the QEMU device model of the network card")
     result: ResultChannel
@@ -70,7 +88,7 @@ class Machine(Model):
     modules: tuple[str, ...] = Field(default=(), description="kernel modules the board itself needs")
     network_modules: tuple[str, ...] = ()
     time_factor: float = Field(ge=1, le=100)
-    kernels: dict[Name, KernelSource] | None = Field(default=None, description="replaces the profile's of that name")
+    kernels: dict[Name, KernelSource] | None = Field(default=None, description="in the place of the profile's")
     source: str = Field(default="", description="where these values come from")
 
 
@@ -83,6 +101,10 @@ class Profile(Model):
     endian: Literal["little", "big"]
     bits: Literal[32, 64]
     aliases: tuple[Name, ...] = ()
+    suites: tuple[str, ...] = Field(
+        default=(), description="where packages come from that the suites of an image's recipe do not have"
+    )
+    setup: bool = Field(default=False, description="whether `make setup` installs the emulator of its first machine")
     machines: dict[Name, Machine] = Field(min_length=1)
     kernels: dict[Name, KernelSource] = Field(min_length=1)
 
@@ -90,6 +112,21 @@ class Profile(Model):
         """Name of the machine meant when none is named."""
         return next(iter(self.machines))
 
-    def kernels_of(self, machine: str) -> dict[str, KernelSource]:
-        """Kernel sources of a machine, by kernel name."""
-        return {**self.kernels, **(self.machines[machine].kernels or {})}
+    def machine(self, board: str) -> Machine:
+        """The machine of a name, with the CPU model that stands after an `@`.
+
+        Raises:
+            KeyError: there is no such machine or CPU model.
+        """
+        name, at, cpu = board.partition("@")
+        machine = self.machines[name]
+        return machine.model_copy(update={"cpu": machine.cpu_models[cpu]}) if at else machine
+
+    def kernels_of(self, board: str) -> dict[str, KernelSource]:
+        """Kernel sources of a machine, by kernel name: its own, or else all of the profile's."""
+        machine = self.machine(board)
+        return self.kernels if machine.kernels is None else machine.kernels
+
+    def kernel_architecture(self, source: KernelSource) -> str:
+        """Debian's name of a kernel's architecture."""
+        return source.architecture or self.names.debian

@@ -1,0 +1,246 @@
+"""What profiles can say of boards beyond one file: `extends`, CPU models, firmware; and hosts that lack a QEMU."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.boot import lockdown
+from bootmatrix.boot.command import Descriptors, for_cell
+from bootmatrix.boot.qemu import qemu_fault
+from bootmatrix.build.firmware import firmware_artefact
+from bootmatrix.errors import BuildError, HostError, InputError, QemuMissing, QemuTooOld
+from bootmatrix.load.places import arch_folders
+from bootmatrix.load.profile import find_machine, load_profile, load_profiles
+from bootmatrix.model import Firmware, Machine, Matrix
+from bootmatrix.plan import plan
+from guests import artefact, make_bootable, make_machine
+from kitchen import Kitchen, add_deb
+from packages import Deb, entry, link
+
+pytest_plugins = ("archive_fixtures", "kitchen")
+PROFILES = load_profiles(arch_folders())
+
+FIRST = """
+description: a toy
+names: {kernel: k, qemu: q, debian: toy, oci: linux/toy, gnu: g, uname: u}
+endian: little
+bits: 64
+aliases: [plaything]
+machines:
+  board:
+    description: a board
+    qemu: qemu-system-toy
+    qemu_package: qemu-system-misc
+    min_qemu: "8.0"
+    machine: toy
+    memory_mib: 256
+    console: ttyS0
+    kernel_form: Image
+    arguments: [-vga, none]
+    result: console
+    exit: poweroff
+    time_factor: 2
+    cpu_models: {big: big-cpu}
+  larger:
+    extends: board
+    memory_mib: 512
+  largest: {extends: larger, arguments: []}
+kernels:
+  "6.1": {flavour: toy, suites: [bookworm]}
+  "6.12": {flavour: toy, suites: [trixie]}
+"""
+
+SECOND = """
+extends: first
+description: a toy of the same kind
+names: {debian: toyel}
+machines:
+  board: {extends: first/largest, console: ttyS1}
+kernels:
+  "6.1": {flavour: toyel, suites: [bookworm]}
+"""
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write profiles; the path of the second."""
+
+    def write_them(second: str = SECOND, first: str = FIRST) -> Path:
+        (tmp_path / "first.yml").write_text(first.lstrip(), encoding="utf-8")
+        (tmp_path / "second.yml").write_text(second.lstrip(), encoding="utf-8")
+        return tmp_path / "second.yml"
+
+    return write_them
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_profile(path)
+    return str(caught.value)
+
+
+# --- extends
+
+
+def test_a_machine_says_only_what_differs(write: Write) -> None:
+    machines = load_profile(write().parent / "first.yml").machines
+    board = machines["board"]
+    assert machines["larger"] == board.model_copy(update={"memory_mib": 512})
+    assert machines["largest"] == board.model_copy(update={"memory_mib": 512, "arguments": ()})
+
+
+def test_an_architecture_says_only_what_differs(write: Write) -> None:
+    first, second = load_profiles([write().parent]).values()
+    assert second.names == first.names.model_copy(update={"debian": "toyel"})
+    assert (second.bits, second.endian, second.aliases) == (64, "little", ())
+    assert second.machines == {"board": first.machines["largest"].model_copy(update={"console": "ttyS1"})}
+    assert {name: source.flavour for name, source in second.kernels.items()} == {"6.1": "toyel", "6.12": "toy"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("extends: first\n", "extends: frist\n", "second.yml:1: there is no architecture 'frist' to extend. Did you"),
+        ("first/largest", "first/lagrest", "second.yml:5: there is no machine 'first/lagrest' to extend. Did you mean"),
+        ("first/largest", "[board]", "second.yml:5: there is no machine ['board'] to extend."),
+        ("first/largest", "board", "second.yml:5: what it extends extends it in turn"),
+        ("extends: first\n", "extends: second\n", "second.yml:1: what it extends is faulty:"),
+        ("console: ttyS1", "cosnole: ttyS1", "second.yml:5: unknown key 'cosnole'. Did you mean 'console'?"),
+        ("console: ttyS1", "memory_mib: 1", "second.yml:5: 'memory_mib' is the number 1: input should be greater"),
+    ],
+)
+def test_faults_of_what_extends(write: Write, old: str, new: str, message: str) -> None:
+    assert old in SECOND
+    path = write(SECOND.replace(old, new))
+    assert refusal(path).removeprefix(f"{path.parent}/").startswith(message)
+
+
+def test_faults_of_what_is_extended_are_told_at_their_place(write: Write) -> None:
+    path = write(first=FIRST.replace("{extends: larger,", "{extends: huge,"))
+    assert f"{path.parent}/first.yml:24: there is no machine 'huge' to extend." in refusal(path)
+
+
+def test_machines_that_extend_each_other(write: Write) -> None:
+    path = write(first=FIRST.replace("    description: a board\n", "    extends: largest\n"))
+    assert "first.yml:8: what it extends extends it in turn" in refusal(path.parent / "first.yml")
+
+
+# --- CPU models
+
+
+def test_a_cpu_model_is_a_part_of_the_cells_name(write: Write, tmp_path: Path) -> None:
+    profiles = load_profiles([write().parent])
+    assert find_machine(profiles, "plaything@big")[1] == "board@big"
+    assert find_machine(profiles, "first/larger@big")[1] == "larger@big"
+    assert profiles["first"].machine("larger@big").cpu == "big-cpu"
+    (tmp_path / "a.yml").write_text("{}", encoding="utf-8")
+    found = plan(matrix("first", "first@big", "first/larger@big"), tmp_path, profiles)
+    assert [cell.id for cell in found.cells] == ["a/first/6.1", "a/first@big/6.1", "a/first/larger@big/6.1"]
+    excluding = matrix("first", "first@big", "first/larger@big", exclude=({"arch": "first/board", "reason": "no"},))
+    assert [cell.id for cell in plan(excluding, tmp_path, profiles).cells] == ["a/first/larger@big/6.1"]
+    excluding = matrix("first", "first@big", exclude=({"arch": "first@big", "reason": "no"},))
+    assert [cell.id for cell in plan(excluding, tmp_path, profiles).cells] == ["a/first/6.1"]
+
+
+def test_a_cpu_model_has_to_be_known(write: Write) -> None:
+    profiles = load_profiles([write().parent])
+    with pytest.raises(InputError, match=r"first/board has no CPU model 'bgi'\. Did you mean 'big'"):
+        find_machine(profiles, "first@bgi")
+
+
+# --- all of them, and hosts that lack one
+
+
+def matrix(*arch: str, **fields: object) -> Matrix:
+    return Matrix.model_validate({"specs": ("a.yml",), "arch": arch, "kernel": ("6.1",), **fields})
+
+
+def test_all_machines_of_an_architecture_and_of_all(write: Write, tmp_path: Path) -> None:
+    profiles = load_profiles([write().parent])
+    (tmp_path / "a.yml").write_text("{}", encoding="utf-8")
+    first = ["a/first/6.1", "a/first/larger/6.1", "a/first/largest/6.1"]
+    assert [cell.id for cell in plan(matrix("first/all"), tmp_path, profiles).cells] == first
+    assert [cell.id for cell in plan(matrix("all/all"), tmp_path, profiles).cells] == [*first, "a/second/6.1"]
+    assert [cell.id for cell in plan(matrix("all"), tmp_path, profiles).cells] == ["a/first/6.1", "a/second/6.1"]
+
+
+@pytest.mark.parametrize(
+    ("arch", "fault", "is_skipped"),
+    [
+        ("first", QemuTooOld("it is old"), True),
+        ("all", QemuTooOld("it is old"), True),
+        ("first", QemuMissing("it is not here", "Install it."), False),
+        ("all", QemuMissing("it is not here", "Install it."), True),
+        ("all/all", QemuMissing("it is not here", "Install it."), True),
+        ("all", HostError("it does not run"), False),
+        ("all", None, False),
+    ],
+)
+def test_a_machine_is_skipped_for_its_qemu(
+    write: Write, tmp_path: Path, arch: str, fault: HostError | None, is_skipped: bool
+) -> None:
+    """What was asked for by name and is not installed is an error of the host, and no skip."""
+    profiles = load_profiles([write().parent])
+    (tmp_path / "a.yml").write_text("{}", encoding="utf-8")
+    found = plan(matrix(arch), tmp_path, profiles, lambda _machine: fault)
+    assert bool(found.skips) is is_skipped
+    assert bool(found.cells) is not is_skipped
+    for skip in found.skips:
+        assert skip.reason == " ".join(str(fault).split())
+
+
+def test_the_fault_of_a_qemu() -> None:
+    machine = PROFILES["x86_64"].machines["q35"]
+    assert qemu_fault(machine) is None
+    assert isinstance(qemu_fault(machine.model_copy(update={"min_qemu": "99"})), QemuTooOld)
+    assert isinstance(qemu_fault(machine.model_copy(update={"qemu": "qemu-system-none"})), QemuMissing)
+
+
+# --- firmware
+
+
+FIRMWARE = Firmware(package="fw", path="usr/share/fw/code.fd", suites=("old",), architecture="amd64")
+
+
+def test_firmware_comes_out_of_a_package(kitchen: Kitchen) -> None:
+    data = Deb("fw").of(entry("./usr/share/fw/code.fd", b"code"), link("./usr/share/fw/link.fd", "code.fd"))
+    add_deb(kitchen.small, "old", "fw", "1.0-1", data)
+    kitchen.small.publish()
+    found = firmware_artefact(FIRMWARE, PROFILES["aarch64"], kitchen.builder)
+    assert (found.kind, found.name, found.size_bytes, found.file.read_bytes()) == ("firmware", "fw 1.0-1", 4, b"code")
+    assert firmware_artefact(FIRMWARE, PROFILES["aarch64"], kitchen.builder) == found
+    for path in ("usr/share/fw/none.fd", "usr/share/fw/link.fd"):
+        with pytest.raises(BuildError, match=f"holds no file {path}"):
+            firmware_artefact(FIRMWARE.model_copy(update={"path": path}), PROFILES["aarch64"], kitchen.builder)
+
+
+def firmware_options(machine: Machine, **fields: object) -> list[str]:
+    arguments = for_cell(machine, make_bootable(**fields), Descriptors(3, 4, 5)).arguments
+    return [value for option, value in itertools.pairwise(arguments) if option in {"-bios", "-drive"}]
+
+
+def test_qemu_gets_firmware_and_read_only_flash(tmp_path: Path) -> None:
+    machine = make_machine(firmware="own.bin")
+    assert firmware_options(machine) == ["own.bin"]
+    file = tmp_path / "a,b.fd"
+    file.write_bytes(b"flash")
+    flash = (artefact("firmware", str(file)),)
+    found = firmware_options(machine, firmware=artefact("firmware", "/store/fw"), flash=flash)
+    assert found == ["/store/fw", f"if=pflash,format=raw,readonly=on,file={str(file).replace(',', ',,')}"]
+    with lockdown.opened(["qemu", "-drive", found[1]]) as files:
+        (descriptor,) = files.descriptors
+        assert files.arguments[2] == f"if=pflash,format=raw,readonly=on,file=/dev/fd/{descriptor}"
+
+
+# --- what is shipped
+
+
+def test_every_machine_says_what_it_is() -> None:
+    told = [machine.description for profile in PROFILES.values() for machine in profile.machines.values()]
+    assert len(told) == len(set(told))
