@@ -16,8 +16,9 @@ from rich.console import Console
 from bootmatrix.cli.main import main
 from bootmatrix.model import Evidence, Record, Run, SubResult, Verdict
 from bootmatrix.report import write_reports
-from bootmatrix.report.cell_view import command_line, view_cell
-from bootmatrix.report.console_view import HEAD_LINES, MAX_LINE_BYTES, TAIL_LINES, view_console
+from bootmatrix.report.cell_parts import command_line
+from bootmatrix.report.cell_view import CellView, Surroundings
+from bootmatrix.report.console_view import MAX_LINE_BYTES, Extent, view_console
 from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.report.junit import render_junit
 from bootmatrix.report.order import kernels_of
@@ -46,6 +47,10 @@ def view(records: list[Record]) -> ReportView:
     return view_run(make_run(records), lambda _: b"line\n")
 
 
+def cell_view(record: Record, console: bytes = b"", extent: Extent = Extent.EXCERPT, pages: bool = True) -> CellView:
+    return CellView(record, Surroundings(lambda _: console, extent=extent, has_pages=pages))
+
+
 def junit(records: list[Record]) -> ElementTree.Element:
     return ElementTree.fromstring(render_junit(view(records)))
 
@@ -66,7 +71,14 @@ def test_all_green() -> None:
 
 def test_what_is_not_as_expected_comes_first_and_unexpected_passes_before_that() -> None:
     report = view(mixed_records())
-    assert (report.good, report.headline) == (False, "7 of 13 cells not as expected")
+    assert not report.good
+    assert report.clauses == (
+        "6 of 13 cells as expected",
+        "4 fail on 7.2",
+        "1 passed unexpectedly on x86_64/6.12",
+        "2 without a verdict on ppc64le",
+        "1 not run",
+    )
     verdicts = [cell.verdict for cell in report.attention]
     assert verdicts == ["pass", "panic", "hang", "timeout", "fail", "build-error", "infra-error"]
     assert [cell.id for cell in report.foreseen] == ["influxdb/aarch64/6.12"]
@@ -89,35 +101,72 @@ def test_kernels_are_in_the_order_of_their_versions() -> None:
 
 def test_sub_results_that_failed_come_first_and_many_passes_are_folded() -> None:
     passes = [SubResult(name=f"t{number}", verdict=Verdict.PASS) for number in range(40)]
-    folded = view_cell(make_record(make_cell("x86_64"), subresults=passes), b"")
+    folded = cell_view(make_record(make_cell("x86_64"), subresults=passes))
     assert (folded.sub_open, folded.sub_summary) == (False, "40 pass")
     broken = [*passes, SubResult(name="last", verdict=Verdict.FAIL)]
-    opened = view_cell(make_record(make_cell("x86_64"), Verdict.FAIL, subresults=broken), b"")
+    opened = cell_view(make_record(make_cell("x86_64"), Verdict.FAIL, subresults=broken))
     assert (opened.sub_open, opened.subresults[0].name) == (True, "last")
 
 
-def test_a_huge_console_loses_its_middle_and_says_so() -> None:
-    lines = [f"line {number}".encode() for number in range(1, 100_001)]
-    evidence = [Evidence(source="console", text="x", line=number) for number in (3, 50_000, 100_000)]
+def numbered(count: int) -> bytes:
+    return b"".join(f"line {number}\n".encode() for number in range(1, count + 1))
+
+
+def test_an_excerpt_has_what_evidence_speaks_of_and_the_end_and_says_what_it_leaves_out() -> None:
+    evidence = [Evidence(source="console", text="x", line=number) for number in (3, 50_000, 200_000)]
     record = make_record(make_cell("x86_64"), Verdict.FAIL, "no", evidence=evidence)
-    console = view_console(record, b"\n".join(lines) + b"\n", "console.log")
-    assert console.line_count == 100_000
-    assert [len(part.lines) for part in console.parts] == [HEAD_LINES, TAIL_LINES]
-    assert console.parts[1].omitted == 100_000 - HEAD_LINES - TAIL_LINES
-    assert console.parts[1].lines[-1].text == "line 100000"
-    assert console.parts[1].lines[-1].number == 100_000
-    assert console.marked == {3, 100_000}
-    cell = view_cell(record, b"\n".join(lines))
-    assert [one.href for one in cell.evidence] == [
-        "#influxdb/x86_64/6.1:L3",
-        "cells/influxdb/x86_64/pc/6.1/console.log",
-        "#influxdb/x86_64/6.1:L100000",
-    ]
+    console = view_console(record, numbered(100_000), "console.log", Extent.EXCERPT)
+    shown = [(part.omitted, part.lines[0].number, part.lines[-1].number) for part in console.parts]
+    assert shown == [(0, 1, 9), (49_987, 49_997, 50_006), (49_970, 99_977, 100_000)]
+    assert (console.line_count, console.marked, console.first_error) == (100_000, frozenset({3, 50_000}), 3)
+    assert console.is_cut
+    assert console.parts[2].lines[-1].text == "line 100000"
+
+
+def test_a_folded_console_keeps_its_beginning_and_its_end() -> None:
+    record = make_record(make_cell("x86_64"), Verdict.FAIL, "no")
+    console = view_console(record, numbered(100_000), "", Extent.FOLDED)
+    assert [len(part.lines) for part in console.parts] == [500, 1500]
+    assert console.parts[1].omitted == 98_000
+
+
+@pytest.mark.parametrize("extent", Extent)
+@pytest.mark.parametrize("count", [0, 1, 8, 30, 60])
+def test_every_line_is_shown_or_counted_as_left_out(extent: Extent, count: int) -> None:
+    evidence = [Evidence(source="console", text="x", line=number) for number in (20, 35)]
+    record = make_record(make_cell("x86_64"), Verdict.FAIL, "no", evidence=evidence)
+    console = view_console(record, numbered(count), "", extent)
+    assert sum(part.omitted + len(part.lines) for part in console.parts) == count
+    numbers = [line.number for part in console.parts for line in part.lines]
+    assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("[    0.1] Kernel panic - not syncing", "alarm"),
+        ("ImportError: no module", "alarm"),
+        ("[    0.0] Command line: panic=-1 errors=remount-ro", ""),
+        ("all is well", ""),
+    ],
+)
+def test_lines_that_draw_the_eye(line: str, kind: str) -> None:
+    record = make_record(make_cell("x86_64"), Verdict.FAIL, "no")
+    console = view_console(record, f"first\n{line}\n".encode(), "", Extent.PAGE)
+    assert console.parts[0].lines[1].kind == kind
+    assert console.first_error == (2 if kind else None)
+
+
+def test_evidence_leads_to_its_line_on_the_page_of_the_cell_or_where_there_is_none_in_the_report() -> None:
+    evidence = [Evidence(source="console", text="x", line=3), Evidence(source="qmp", text="y")]
+    record = make_record(make_cell("x86_64"), Verdict.FAIL, "no", evidence=evidence)
+    assert [one.href for one in cell_view(record).evidence] == ["cells/influxdb/x86_64/pc/6.1/cell.html#L3", ""]
+    assert [one.href for one in cell_view(record, pages=False).evidence] == ["#influxdb/x86_64/6.1:L3", ""]
 
 
 def test_a_huge_line_is_cut() -> None:
     record = make_record(make_cell("x86_64"))
-    (part,) = view_console(record, b"a" * 1_000_000, "").parts
+    (part,) = view_console(record, b"a" * 1_000_000, "", Extent.PAGE).parts
     assert part.lines[0].text.endswith(f"… {1_000_000 - MAX_LINE_BYTES} more bytes")
     assert len(part.lines[0].text) < MAX_LINE_BYTES + 100
 
@@ -266,9 +315,9 @@ def test_a_run_of_nothing_has_no_table() -> None:
 def test_a_phase_has_the_same_colour_in_every_cell() -> None:
     record = make_record(make_cell("x86_64"))
     short = record.model_copy(update={"phases": record.phases[3:5]})
-    colours = {phase.name: phase.colour for phase in view_cell(record, b"").phases}
+    colours = {phase.name: phase.colour for phase in cell_view(record).phases}
     assert len(set(colours.values())) == len(colours)
-    assert {phase.name: phase.colour for phase in view_cell(short, b"").phases}.items() <= colours.items()
+    assert {phase.name: phase.colour for phase in cell_view(short).phases}.items() <= colours.items()
 
 
 def test_the_terminal_gets_no_markup_or_escapes_of_the_guest() -> None:

@@ -1,234 +1,272 @@
-"""What the report shows of one cell. Pure."""
+"""What the report shows of one cell. Pure, but for its console, which is read when it is asked for."""
 
 from __future__ import annotations
 
-import shlex
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from urllib.parse import quote
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from bootmatrix.model import Evidence, Record, ResultFile, SubResult, Verdict
-from bootmatrix.report.console_view import ConsoleView, view_console
+from bootmatrix.history.values import NO_PAST, CellChange, CellHistory, Past
+from bootmatrix.model import Evidence, Record, Verdict
+from bootmatrix.report.cell_parts import (
+    FEW_SUBRESULTS,
+    ArtefactView,
+    EvidenceView,
+    FileView,
+    PhaseView,
+    SubResultView,
+    all_pass,
+    command_line,
+    count_subresults,
+    facts,
+    failures_first,
+    href_of,
+    view_artefacts,
+    view_file,
+    view_packages,
+    view_phases,
+    view_subresult,
+)
+from bootmatrix.report.console_view import ConsoleView, Extent, last_lines, view_console
 from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.history_view import HistoryView, Mark, change_lines, marks, view_history
 from bootmatrix.report.order import cell_time, remark
-from bootmatrix.report.units import duration, size
-from bootmatrix.runs import CELLS_FOLDER, FILES_FOLDER
+from bootmatrix.report.siblings import Family, pattern
+from bootmatrix.report.units import duration
 
-PHASES = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown")
-"""Phases that have a colour of their own, the same one in every cell."""
-FEW_SUBRESULTS = 12
-"""A list of passes up to this long stands open."""
+PAGE_FILE = "cell.html"
+"""A cell's own page, beside its record."""
 
-
-@dataclass(frozen=True)
-class EvidenceView:
-    """One observation; `href` leads to its line of the console, or is empty."""
-
-    source: str
-    text: str
-    line: int | None
-    href: str
+ReadConsole = Callable[[Record], bytes | None]
+"""A record's console; None if it is missing."""
 
 
 @dataclass(frozen=True)
-class PhaseView:
-    """A phase; `start` and `width` are percent of a bar, `colour` is a number."""
+class Surroundings:
+    """What is known around a cell: the others, its past, its console, and how much of that is to be shown.
 
-    name: str
-    colour: int
-    time: str
-    start: float
-    width: float
+    `has_pages` says that each cell has a page of its own, which has the whole console.
+    """
 
-
-@dataclass(frozen=True)
-class SubResultView:
-    """One sub-result."""
-
-    name: str
-    verdict: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class ArtefactView:
-    """A file that was booted, or a package that it came from."""
-
-    kind: str
-    name: str
-    size: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class FileView:
-    """A file that a container left."""
-
-    container: str
-    path: str
-    size: str
-    href: str
-    is_cut: bool
+    read_console: ReadConsole
+    families: Mapping[str, Family] = field(default_factory=dict)
+    changes: Mapping[str, CellChange] = field(default_factory=dict)
+    past: Past = NO_PAST
+    extent: Extent = Extent.EXCERPT
+    has_pages: bool = True
 
 
 @dataclass(frozen=True)
 class CellView:
-    """One cell. `state` is `unexpected`, `expected` (a failure that was foreseen) or empty."""
+    """One cell. Each part is made when it is asked for, as a report of thousands of cells asks for few of most."""
 
-    id: str
-    spec: str
-    target: str
-    kernel: str
-    verdict: str
-    state: str
-    remark: str
-    time: str
-    wall_s: float
-    started_at: str
-    reason: str
-    advice: str
-    expect: str
-    evidence: tuple[EvidenceView, ...]
-    phases: tuple[PhaseView, ...]
-    subresults: tuple[SubResultView, ...]
-    sub_summary: str
-    sub_open: bool
-    files: tuple[FileView, ...]
-    console: ConsoleView | None
-    command: str
-    cmdline: str
-    release: str
-    artefacts: tuple[ArtefactView, ...]
-    packages: tuple[ArtefactView, ...]
-    facts: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
+    record: Record
+    around: Surroundings
+
+    @property
+    def id(self) -> str:
+        """`spec/arch[/machine]/kernel`."""
+        return self.record.cell.id
+
+    @property
+    def spec(self) -> str:
+        """The spec's name."""
+        return self.record.cell.spec_name
+
+    @property
+    def target(self) -> str:
+        """`arch` or `arch/machine`."""
+        return self.record.cell.target
+
+    @property
+    def kernel(self) -> str:
+        """The kernel's name."""
+        return self.record.cell.kernel
+
+    @property
+    def verdict(self) -> str:
+        """The verdict's word."""
+        return self.record.verdict.value
+
+    @property
+    def page(self) -> str:
+        """Address of the cell's own page, relative to the report; empty if it has none."""
+        has_page = self.around.has_pages and self.record.verdict is not Verdict.SKIP
+        return href_of(self.record, PAGE_FILE) if has_page else ""
+
+    @cached_property
+    def remark(self) -> str:
+        """`unexpected` for a pass that nobody expected, `expected` for a failure that was foreseen, or empty."""
+        return remark(self.record)
+
+    @property
+    def state(self) -> str:
+        """`unexpected`, `expected` (a failure that was foreseen) or empty."""
+        return self.remark if self.record.expected else "unexpected"
+
+    @property
+    def wall_s(self) -> float:
+        """How long the guest ran."""
+        return cell_time(self.record)
+
+    @property
+    def time(self) -> str:
+        """The same in words; empty for a skip."""
+        return "" if self.record.verdict is Verdict.SKIP else duration(self.wall_s)
+
+    @cached_property
+    def reason(self) -> str:
+        """The verdict's reason, on one line."""
+        return one_line(self.record.judgement.reason)
+
+    @property
+    def advice(self) -> str:
+        """What to do next."""
+        return harmless(self.record.judgement.advice)
+
+    @property
+    def expect(self) -> str:
+        """Why it is known not to pass; or empty."""
+        return one_line(self.record.cell.expect)
+
+    @cached_property
+    def pattern(self) -> str:
+        """What a failure has to itself among its siblings, in words."""
+        family = self.around.families.get(self.spec)
+        return pattern(self.record, family) if family else ""
+
+    @cached_property
+    def change(self) -> CellChange | None:
+        """How it stands beside the baseline."""
+        return self.around.changes.get(self.id)
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What differs from the baseline, a line each."""
+        return tuple(change_lines(self.change)) if self.change else ()
+
+    @cached_property
+    def marks(self) -> tuple[Mark, ...]:
+        """What its verdict alone does not say."""
+        return tuple(marks(self.record, self.change, self._past))
+
+    @property
+    def history(self) -> HistoryView | None:
+        """Its last verdicts and times; None if they are not known, or this is the first."""
+        return view_history(self._past) if self._past and len(self._past.past) > 1 else None
+
+    @property
+    def _past(self) -> CellHistory | None:
+        return self.around.past.histories.get(self.id)
+
+    @property
+    def same_target(self) -> tuple[Record, ...]:
+        """The same spec on the same machine with other kernels."""
+        return self._siblings(lambda family: family.by_target[self.target])
+
+    @property
+    def same_kernel(self) -> tuple[Record, ...]:
+        """The same spec with the same kernel on other machines."""
+        return self._siblings(lambda family: family.by_kernel[self.kernel])
+
+    def _siblings(self, choose: Callable[[Family], list[Record]]) -> tuple[Record, ...]:
+        family = self.around.families.get(self.spec)
+        return tuple(one for one in choose(family) if one is not self.record) if family else ()
+
+    @property
+    def console(self) -> ConsoleView | None:
+        """Its console, read anew each time; None if it never had one."""
+        if not self.record.console:
+            return None
+        data = self.around.read_console(self.record)
+        return view_console(self.record, data, self._console_href, self.around.extent)
+
+    def console_end(self, lines: int) -> str:
+        """The last lines of its console; empty if there are none."""
+        data = self.around.read_console(self.record) if self.record.console else None
+        return last_lines(data or b"", lines)
+
+    @property
+    def _console_href(self) -> str:
+        return href_of(self.record, self.record.console.rpartition("/")[2])
+
+    @property
+    def evidence(self) -> tuple[EvidenceView, ...]:
+        """What the verdict rests on."""
+        return tuple(map(self._observation, self.record.judgement.evidence))
+
+    def _observation(self, one: Evidence) -> EvidenceView:
+        href = ""
+        if one.line is not None and self.record.console:
+            href = f"{self.page}#L{one.line}" if self.page else f"#{self.id}:L{one.line}"
+        return EvidenceView(harmless(one.source), harmless(one.text), one.line, href)
+
+    @property
+    def phases(self) -> tuple[PhaseView, ...]:
+        """The parts that its time went into."""
+        return tuple(view_phases(self.record))
+
+    @cached_property
+    def subresults(self) -> tuple[SubResultView, ...]:
+        """Its sub-results, those that did not pass first."""
+        return tuple(map(view_subresult, failures_first(self.record.judgement.subresults)))
+
+    @property
+    def sub_summary(self) -> str:
+        """`58 pass, 2 fail`."""
+        return count_subresults(self.record.judgement.subresults)
+
+    @property
+    def sub_open(self) -> bool:
+        """Whether they stand open: they are few, or not all passed."""
+        found = self.record.judgement.subresults
+        return len(found) <= FEW_SUBRESULTS or not all_pass(found)
+
+    @property
+    def files(self) -> tuple[FileView, ...]:
+        """Files that its containers left."""
+        return tuple(view_file(one, self.record) for one in self.record.files)
+
+    @property
+    def commands(self) -> tuple[tuple[str, str], ...]:
+        """Commands for a shell, each after what it is for."""
+        return tuple(_commands(self.record))
+
+    @property
+    def cmdline(self) -> str:
+        """The kernel's command line."""
+        return harmless(self.record.cmdline)
+
+    @property
+    def release(self) -> str:
+        """What `uname -r` says in the guest."""
+        return self.record.kernel.release if self.record.kernel else ""
+
+    @property
+    def artefacts(self) -> tuple[ArtefactView, ...]:
+        """The files that were booted."""
+        return tuple(view_artefacts(self.record))
+
+    @property
+    def packages(self) -> tuple[ArtefactView, ...]:
+        """The packages that the kernel comes from."""
+        return tuple(view_packages(self.record))
+
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """What was booted where."""
+        return tuple((name, harmless(value)) for name, value in facts(self.record) if value)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes of the build."""
+        return tuple(map(harmless, self.record.notes))
 
 
-def view_cell(record: Record, console: bytes | None) -> CellView:
-    """The view of a record and its console."""
-    cell, judgement = record.cell, record.judgement
-    aside = remark(record)
-    shown = view_console(record, console, console_href(record)) if record.console else None
-    return CellView(
-        id=cell.id,
-        spec=cell.spec_name,
-        target=cell.target,
-        kernel=cell.kernel,
-        verdict=record.verdict.value,
-        state=aside if record.expected else "unexpected",
-        remark=aside,
-        time="" if record.verdict is Verdict.SKIP else duration(cell_time(record)),
-        wall_s=cell_time(record),
-        started_at=record.started_at,
-        reason=one_line(judgement.reason),
-        advice=harmless(judgement.advice),
-        expect=one_line(cell.expect),
-        evidence=tuple(_evidence(one, record, shown) for one in judgement.evidence),
-        phases=tuple(_phases(record)),
-        subresults=tuple(_subresult(one) for one in failures_first(judgement.subresults)),
-        sub_summary=_sub_summary(judgement.subresults),
-        sub_open=len(judgement.subresults) <= FEW_SUBRESULTS or not _all_pass(judgement.subresults),
-        files=tuple(_file(one, record) for one in record.files),
-        console=shown,
-        command=command_line(record.command),
-        cmdline=harmless(record.cmdline),
-        release=record.kernel.release if record.kernel else "",
-        artefacts=tuple(
-            ArtefactView(one.kind, harmless(one.name), size(one.size_bytes), one.sha256) for one in record.artefacts
-        ),
-        packages=tuple(_packages(record)),
-        facts=tuple((name, harmless(value)) for name, value in _facts(record) if value),
-        notes=tuple(map(harmless, record.notes)),
-    )
-
-
-def _file(file: ResultFile, record: Record) -> FileView:
-    href = _href(record, FILES_FOLDER, file.file.rpartition("/")[2])
-    return FileView(one_line(file.container), one_line(file.path), size(file.size_bytes), href, file.is_cut)
-
-
-def console_href(record: Record) -> str:
-    """Address of the console's file, relative to the report."""
-    return _href(record, record.console.rpartition("/")[2])
-
-
-def _href(record: Record, *below: str) -> str:
+def _commands(record: Record) -> Iterable[tuple[str, str]]:
     cell = record.cell
-    return "/".join(map(quote, (CELLS_FOLDER, cell.spec_name, cell.arch, cell.machine, cell.kernel, *below)))
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """A command for a shell, one option with its value on a line."""
-    lines: list[str] = []
-    for argument in arguments:
-        word = shlex.quote(harmless(argument))
-        if lines and (not argument.startswith("-") or argument == "-"):
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return " \\\n    ".join(lines)
-
-
-def failures_first(subresults: Iterable[SubResult]) -> list[SubResult]:
-    """Sub-results in their order, but what did not pass before what did, and skips last."""
-    order = {Verdict.PASS: 1, Verdict.SKIP: 2}
-    return sorted(subresults, key=lambda one: order.get(one.verdict, 0))
-
-
-def _all_pass(subresults: Iterable[SubResult]) -> bool:
-    return all(one.verdict in {Verdict.PASS, Verdict.SKIP} for one in subresults)
-
-
-def _sub_summary(subresults: Sequence[SubResult]) -> str:
-    found: Counter[Verdict] = Counter(one.verdict for one in subresults)
-    return ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict if found[verdict])
-
-
-def _subresult(one: SubResult) -> SubResultView:
-    return SubResultView(one_line(one.name), one.verdict.value, harmless(one.detail))
-
-
-def _evidence(one: Evidence, record: Record, console: ConsoleView | None) -> EvidenceView:
-    href = ""
-    if one.line is not None and console:
-        href = f"#{record.cell.id}:L{one.line}" if one.line in console.marked else console.href
-    return EvidenceView(harmless(one.source), harmless(one.text), one.line, href)
-
-
-def _phases(record: Record) -> Iterable[PhaseView]:
-    """Phases as parts of a bar. A part too short to be seen is drawn a little wider than it is."""
-    total = sum(phase.seconds for phase in record.phases) or 1.0
-    widths = [max(100 * phase.seconds / total, 0.6) for phase in record.phases]
-    start = 0.0
-    for phase, width in zip(record.phases, widths, strict=True):
-        part = 100 * width / sum(widths)
-        colour = PHASES.index(phase.name) if phase.name in PHASES else len(PHASES)
-        yield PhaseView(harmless(phase.name), colour, duration(phase.seconds), round(start, 3), round(part, 3))
-        start += part
-
-
-def _packages(record: Record) -> Iterable[ArtefactView]:
-    for one in record.kernel.packages if record.kernel else ():
-        yield ArtefactView(
-            f"{one.suite} {one.architecture}", f"{one.name} {one.version}", size(one.size_bytes), one.sha256
-        )
-
-
-def _facts(record: Record) -> Iterable[tuple[str, str]]:
-    machine = record.machine_profile
-    yield "Machine", machine.description if machine else record.cell.machine
-    yield "Kernel", f"{record.kernel.release} ({record.kernel.version})" if record.kernel else record.cell.kernel
-    yield "QEMU", record.qemu_version
-    yield "Spec", record.cell.spec
-    yield "Started", record.started_at
-    yield "Whole cell", duration(record.wall_s) if record.wall_s else ""
-    yield "Attempts", str(record.attempts) if record.attempts > 1 else ""
-    yield "Console", _dropped(record)
-
-
-def _dropped(record: Record) -> str:
-    outcome = record.outcome
-    if outcome is None or not outcome.console_dropped_bytes:
-        return ""
-    return f"{size(outcome.console_bytes)}, of which {size(outcome.console_dropped_bytes)} were not kept"
+    again = ("bootmatrix", "run", cell.spec, "--arch", cell.target, "--kernel", cell.kernel)
+    yield "Run it again, its console on the terminal", command_line(again).replace(" \\\n   ", "")
+    yield "Look around inside: a shell in the same guest", command_line((*again, "--shell")).replace(" \\\n   ", "")
+    if record.command:
+        yield "The same boot by hand; with -s -S it waits for a debugger on port 1234", command_line(record.command)

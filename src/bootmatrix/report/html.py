@@ -1,36 +1,31 @@
-"""The report as one HTML file, which needs nothing beside it and asks nothing of the network."""
+"""The report as one HTML file, and each cell's own page. Neither needs a file beside it, nor the network."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bootmatrix.model import Verdict
+from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.view import ReportView
+
+ROOT = "../../../../../"
+"""From a cell's page to the run's folder: `cells/SPEC/ARCH/MACHINE/KERNEL/`."""
 
 
 def render_html(view: ReportView) -> bytes:
     """The document, in UTF-8. Everything of the view is escaped; only our own style and script pass as they are."""
-    style, script = _own("report.css"), _own("report.js")
-    environment = Environment(
-        loader=PackageLoader("bootmatrix.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("report.html.j2").render(
-        view=view,
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        policy=content_policy(style, script),
-        verdicts=[verdict.value for verdict in Verdict],
-    )
-    return text.encode("utf-8")
+    return _render("report.html.j2", ("cell.css", "report.css"), ("cell.js", "report.js"), view=view)
+
+
+def render_page(cell: CellView) -> bytes:
+    """The page of one cell, with its whole console."""
+    return _render("cell.html.j2", ("cell.css",), ("cell.js",), cell=cell, root=ROOT)
 
 
 def content_policy(style: str, script: str) -> str:
@@ -44,9 +39,33 @@ def content_policy(style: str, script: str) -> str:
     )
 
 
+def _render(template: str, styles: tuple[str, ...], scripts: tuple[str, ...], **values: Any) -> bytes:
+    style, script, policy = _own(styles, scripts)
+    text = _environment().get_template(template).render(style=style, script=script, policy=policy, **values)
+    return text.encode("utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("bootmatrix.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _own(styles: tuple[str, ...], scripts: tuple[str, ...]) -> tuple[Markup, Markup, str]:
+    """Our own style and script, and the policy that lets just these through."""
+    style, script = "".join(map(_text, styles)), "".join(map(_text, scripts))
+    return Markup(style), Markup(script), content_policy(style, script)  # noqa: S704
+
+
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _own(name: str) -> str:
+def _text(name: str) -> str:
     return (files("bootmatrix.report") / "templates" / name).read_text(encoding="utf-8")

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from bootmatrix.model import Verdict
-from bootmatrix.report.cell_view import CellView, SubResultView
+from bootmatrix.report.cell_parts import SubResultView
+from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.view import ReportView
 
 TAIL_LINES = 100
@@ -62,7 +63,7 @@ def _case(cell: CellView) -> Element:
     elif cell.verdict != Verdict.PASS:
         tag = "failure" if Verdict(cell.verdict).is_guests else "error"
         _end(case, tag, cell.verdict, cell.reason, body)
-    tail = _tail(cell)
+    tail = cell.console_end(TAIL_LINES)
     if tail:
         SubElement(case, "system-out").text = tail
     return case
@@ -85,9 +86,3 @@ def _end(case: Element, tag: str, kind: str, message: str, body: str) -> None:
     if tag != "skipped":  # the schema that CI systems check against gives `skipped` no type
         element.set("type", kind)
     element.text = body or None
-
-
-def _tail(cell: CellView) -> str:
-    if cell.console is None or not cell.console.parts:
-        return ""
-    return "\n".join(line.text for line in cell.console.parts[-1].lines[-TAIL_LINES:])

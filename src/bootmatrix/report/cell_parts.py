@@ -1,0 +1,176 @@
+"""Parts of a cell as the report shows them: evidence, phases, sub-results, files, inputs. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from bootmatrix.model import Record, ResultFile, SubResult, Verdict
+from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.units import duration, size
+from bootmatrix.runs import CELLS_FOLDER, FILES_FOLDER
+
+PHASES = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown")
+"""Phases that have a colour of their own, the same one in every cell."""
+LEAST_WIDTH = 0.7
+"""Percent of the chart."""
+FEW_SUBRESULTS = 12
+"""A list of passes up to this long stands open."""
+
+
+@dataclass(frozen=True)
+class EvidenceView:
+    """One observation; `href` leads to its line of the console, or is empty."""
+
+    source: str
+    text: str
+    line: int | None
+    href: str
+
+
+@dataclass(frozen=True)
+class PhaseView:
+    """A phase; `start` and `width` are percent of a bar, `colour` is a number."""
+
+    name: str
+    colour: int
+    time: str
+    start: float
+    width: float
+
+
+@dataclass(frozen=True)
+class SubResultView:
+    """One sub-result."""
+
+    name: str
+    verdict: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ArtefactView:
+    """A file that was booted, or a package that it came from."""
+
+    kind: str
+    name: str
+    size: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FileView:
+    """A file that a container left."""
+
+    container: str
+    path: str
+    size: str
+    href: str
+    is_cut: bool
+
+
+def view_file(file: ResultFile, record: Record) -> FileView:
+    """A file that was left. Its name here is ours, whatever the guest called it."""
+    href = href_of(record, FILES_FOLDER, file.file.rpartition("/")[2])
+    return FileView(one_line(file.container), one_line(file.path), size(file.size_bytes), href, file.is_cut)
+
+
+def href_of(record: Record, *below: str) -> str:
+    """Address of a file beside the record, relative to the report."""
+    cell = record.cell
+    return "/".join(map(quote, (CELLS_FOLDER, cell.spec_name, cell.arch, cell.machine, cell.kernel, *below)))
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """A command for a shell, one option with its value on a line."""
+    lines: list[str] = []
+    for argument in arguments:
+        word = shlex.quote(harmless(argument))
+        if lines and (not argument.startswith("-") or argument == "-"):
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return " \\\n    ".join(lines)
+
+
+def failures_first(subresults: Iterable[SubResult]) -> list[SubResult]:
+    """Sub-results in their order, but what did not pass before what did, and skips last."""
+    order = {Verdict.PASS: 1, Verdict.SKIP: 2}
+    return sorted(subresults, key=lambda one: order.get(one.verdict, 0))
+
+
+def all_pass(subresults: Iterable[SubResult]) -> bool:
+    """Whether nothing among them went wrong."""
+    return all(one.verdict in {Verdict.PASS, Verdict.SKIP} for one in subresults)
+
+
+def count_subresults(subresults: Sequence[SubResult]) -> str:
+    """`58 pass, 2 fail`."""
+    found: Counter[Verdict] = Counter(one.verdict for one in subresults)
+    return ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict if found[verdict])
+
+
+def view_subresult(one: SubResult) -> SubResultView:
+    """The view of one."""
+    return SubResultView(one_line(one.name), one.verdict.value, harmless(one.detail))
+
+
+def view_phases(record: Record) -> Iterable[PhaseView]:
+    """Phases one below the other, each beginning where the one before ends. None is too short to be seen."""
+    total = sum(phase.seconds for phase in record.phases) or 1.0
+    start = 0.0
+    for phase in record.phases:
+        share = 100 * phase.seconds / total
+        width = max(share, LEAST_WIDTH)
+        colour = PHASES.index(phase.name) if phase.name in PHASES else len(PHASES)
+        yield PhaseView(
+            one_line(phase.name),
+            colour,
+            duration(phase.seconds),
+            round(min(start, 100 - width), 2),
+            round(width, 2),
+        )
+        start += share
+
+
+def view_artefacts(record: Record) -> Iterable[ArtefactView]:
+    """The files that were booted."""
+    for one in record.artefacts:
+        yield ArtefactView(one.kind, harmless(one.name), size(one.size_bytes), one.sha256)
+
+
+def view_packages(record: Record) -> Iterable[ArtefactView]:
+    """The packages that the kernel comes from."""
+    for one in record.kernel.packages if record.kernel else ():
+        yield ArtefactView(
+            f"{one.suite} {one.architecture}", f"{one.name} {one.version}", size(one.size_bytes), one.sha256
+        )
+
+
+def facts(record: Record) -> Iterable[tuple[str, str]]:
+    """What was booted where, as pairs of a heading and a value; a value may be empty."""
+    machine = record.machine_profile
+    yield "Machine", machine.description if machine else record.cell.machine
+    yield "Traits", _traits(record)
+    yield "Kernel", f"{record.kernel.release} ({record.kernel.version})" if record.kernel else record.cell.kernel
+    yield "QEMU", record.qemu_version
+    yield "Spec", record.cell.spec
+    yield "Started", record.started_at
+    yield "Whole cell", duration(record.wall_s) if record.wall_s else ""
+    yield "Attempts", str(record.attempts) if record.attempts > 1 else ""
+    yield "Console", _dropped(record)
+
+
+def _dropped(record: Record) -> str:
+    outcome = record.outcome
+    if outcome is None or not outcome.console_dropped_bytes:
+        return ""
+    return f"{size(outcome.console_bytes)}, of which {size(outcome.console_dropped_bytes)} were not kept"
+
+
+def _traits(record: Record) -> str:
+    traits = record.cell.traits
+    return f"{traits.bits} bits, {traits.endian} endian, {traits.page_kib}k pages" if traits else ""

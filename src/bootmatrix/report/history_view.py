@@ -1,0 +1,123 @@
+"""A cell's past as the report shows it: marks, a sparkline, and what changed since the baseline. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bootmatrix.history.values import CellChange, CellHistory, Kind, PastVerdict
+from bootmatrix.model import Record
+from bootmatrix.report.answer import short_date
+from bootmatrix.report.harmless import one_line
+from bootmatrix.report.units import duration
+
+BAR_WIDTH, BAR_GAP, HALF_HEIGHT = 5, 2, 14
+"""Pixels of a sparkline: a pass stands on the line, as high as it took long; what is none hangs below it."""
+LEAST_HEIGHT = 3.0
+FEW_CHANGES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that a verdict alone does not say. `kind` is its style, `short` is for a grid, `words` explain it."""
+
+    kind: str
+    short: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One verdict of a sparkline, in pixels; `words` tell run, verdict and time."""
+
+    verdict: str
+    x: int
+    y: float
+    height: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """A sparkline and what it says in words."""
+
+    bars: tuple[Bar, ...]
+    width: int
+    height: int
+    words: str
+
+
+def marks(record: Record, change: CellChange | None, past: CellHistory | None) -> Iterable[Mark]:
+    """The marks of a cell, the weightiest first."""
+    if change:
+        yield from _change_marks(change)
+    if past and past.is_flaky and not (change and change.kind is Kind.FLAKY):
+        yield Mark("flaky", "flaps", f"flaps: {past.flips} changes in {len(past.past)} runs")
+    if record.attempts > 1:
+        yield Mark("note", f"{record.attempts} tries", f"it took {record.attempts} attempts")
+
+
+def _change_marks(change: CellChange) -> Iterable[Mark]:
+    since = short_date(change.since)
+    if change.is_regression:
+        yield Mark("regression", "regressed", f"regression{f' since {since}' if since else ''}")
+    elif change.kind is Kind.STILL_FAILING:
+        yield Mark(
+            "still", f"since {since}" if since else "known", f"failing{f' since {since}' if since else ' before'}"
+        )
+    elif change.kind is not Kind.UNCHANGED:
+        short = {Kind.FIXED: "fixed", Kind.NEW_CELL: "new", Kind.FLAKY: "flaps"}.get(change.kind, "changed")
+        style = {Kind.FIXED: "fixed", Kind.FLAKY: "flaky"}.get(change.kind, "changed")
+        yield Mark(style, short, str(change.kind))
+    elif change.subresults:
+        yield Mark("changed", "changed", f"{len(change.subresults)} sub-results changed")
+    if change.duration:
+        slower = change.duration.ratio > 1
+        factor = change.duration.ratio if slower else 1 / max(change.duration.ratio, 0.001)
+        word = "slower" if slower else "faster"
+        yield Mark("changed", f"{factor:.1f}× {word}", f"{factor:.1f} times {word} than usual")
+
+
+def change_lines(change: CellChange) -> Iterable[str]:
+    """What differs from the baseline."""
+    if change.kind is not Kind.UNCHANGED:
+        verdicts = (
+            f": {change.before} before, {change.now} now" if change.before and change.before != change.now else ""
+        )
+        yield f"{change.kind}{verdicts}"
+    if change.note:
+        yield one_line(change.note)
+    for sub in change.subresults[:FEW_CHANGES]:
+        yield f"sub-result {one_line(sub.name)}: {sub.before or 'not there'} before, {sub.now or 'gone'} now"
+    if change.duration:
+        took = change.duration
+        yield f"time: {duration(took.now_s)}, usually {duration(took.usual_s)} ({took.runs} runs)"
+    yield from map(one_line, map(str, change.inputs[:FEW_CHANGES]))
+
+
+def view_history(past: CellHistory) -> HistoryView:
+    """The sparkline of a cell's last runs, the newest at the right."""
+    longest = max((one.seconds for one in past.past), default=0.0) or 1.0
+    bars = tuple(_bar(number, one, longest) for number, one in enumerate(past.past))
+    return HistoryView(bars, len(bars) * (BAR_WIDTH + BAR_GAP), 2 * HALF_HEIGHT + 1, _words(past))
+
+
+def _bar(number: int, one: PastVerdict, longest: float) -> Bar:
+    height = max(LEAST_HEIGHT, HALF_HEIGHT * one.seconds / longest)
+    y = HALF_HEIGHT - height if one.verdict == "pass" else HALF_HEIGHT + 1
+    words = f"{short_date(one.started_at)}: {one.verdict}, {duration(one.seconds)}"
+    return Bar(one.verdict, number * (BAR_WIDTH + BAR_GAP), round(y, 1), round(height, 1), words)
+
+
+def _words(past: CellHistory) -> str:
+    passes = sum(one.verdict == "pass" for one in past.past)
+    parts = [f"{passes} of the last {len(past.past)} runs passed"]
+    if past.failing_since:
+        parts.append(f"fails since {short_date(past.failing_since.started_at)}")
+    if past.failing_since and past.last_green:
+        parts.append(f"last pass {short_date(past.last_green.started_at)}")
+    if past.is_flaky:
+        parts.append(f"changed {past.flips} times, {past.unprovoked_flips} of them with the same inputs")
+    if past.usual:
+        parts.append(f"usually takes {duration(past.usual.median_s)}")
+    return "; ".join(parts) + "."
