@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootmatrix.build.bundle import results
+from bootmatrix.build.files import source_path
 from bootmatrix.build.firmware import firmware_artefact
-from bootmatrix.build.guest import Placed, check_seconds, guest_tree, needed_modules, needs_network, place, results
+from bootmatrix.build.guest import guest_tree
 from bootmatrix.build.image import EPOCH_S, Builder, make_image
 from bootmatrix.build.initrd import compress, write_cpio
 from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact, load_order, module_tree, unpack_kernel
+from bootmatrix.build.placed import Placed, check_seconds, needed_modules, needs_network, place
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Firmware, Kernel, Machine, Profile, Spec, StoredImage
 from bootmatrix.store import sha256_of
 
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
-FORMAT = "5"
+FORMAT = "6"
 """Changes whenever the same spec and images would give another initrd."""
 
 
@@ -46,7 +49,11 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
     store = builder.store
     files = unpack_kernel(kernel, builder.archive, store)
-    wanted = (*machine.modules, *(machine.network_modules if network else ()), *needed_modules(placed, init))
+    wanted = (
+        *machine.modules,
+        *(machine.network_modules if network else ()),
+        *needed_modules(placed, init, spec.volumes),
+    )
     modules, missing = load_order(files, wanted)
     initrd = _join(
         (
@@ -88,7 +95,8 @@ def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
 
 def _references(spec: Spec) -> list[str]:
     containers = (*spec.onboot, *spec.services, *spec.onshutdown)
-    return list(dict.fromkeys((*spec.init, *(container.image for container in containers))))
+    volumes = (volume.image for volume in spec.volumes if volume.image)
+    return list(dict.fromkeys((*spec.init, *volumes, *(container.image for container in containers))))
 
 
 def _names(placed: tuple[Placed, ...], section: str) -> tuple[str, ...]:
@@ -115,7 +123,7 @@ def _userland(spec: Spec, images: dict[str, StoredImage], placed: tuple[Placed, 
 
 
 def _source_digest(spec: Spec, source: str) -> str:
-    path = Path(spec.path).parent / source
+    path = source_path(spec, source)
     try:
         return sha256_of(path) if path.is_file() else ""
     except OSError as error:

@@ -19,14 +19,6 @@ from bootmatrix.model.spec import CHECK, NETWORK
 SECTIONS = ("onboot", "onshutdown", "services")
 SUFFIXES = ("", ".yml", ".yaml")
 
-NOT_YET = {
-    "volumes": (),
-    "resources": SECTIONS,
-    "uidMappings": SECTIONS,
-    "gidMappings": SECTIONS,
-}
-"""Keys of LinuxKit's that are not supported yet, and the sections in whose entries they stand."""
-
 
 def find_spec(name: str, base: Path = Path()) -> Path:
     """The file that a name means: a path (from `base`), or a shipped file with or without `specs/` and `.yml`.
@@ -80,29 +72,11 @@ def load_spec_document(path: Path) -> tuple[Spec, Document]:
         InputError: as `load_spec`.
     """
     document = read_document(path)
-    _refuse_unsupported(document)
     notes = tuple(_take_unused(document))
     spec = validate(document, Spec, name=spec_name(path), path=str(path), notes=notes)
     _check(document, spec)
     document.raise_faults()
     return spec, document
-
-
-def _refuse_unsupported(document: Document) -> None:
-    for key, sections in NOT_YET.items():
-        for place, holder in _holders(document, sections):
-            if isinstance(holder, dict) and holder.pop(key, None):
-                document.complain((*place, key), f"{key!r} of LinuxKit's format is not supported yet")
-
-
-def _holders(document: Document, sections: tuple[str, ...]) -> Iterator[tuple[Location, Any]]:
-    """The top, or the entries of sections, whatever they are."""
-    if not sections:
-        yield (), document.data
-    for section in sections:
-        entries = document.data.get(section)
-        for index, entry in enumerate(entries if isinstance(entries, list) else []):
-            yield (section, index), entry
 
 
 def _take_unused(document: Document) -> Iterator[str]:
@@ -128,6 +102,7 @@ def _check(document: Document, spec: Spec) -> None:
                 ("services", index, "name"),
                 f"two services are called {service.name!r}, the first one in line {first}",
             )
+    _check_volumes(document, spec)
     for section in SECTIONS:
         for index, container in enumerate(getattr(spec, section)):
             _check_container(document, (section, index), container)
@@ -138,6 +113,17 @@ def _check(document: Document, spec: Spec) -> None:
             document.complain(("init", index), "an image of 'init' is empty")
     for index, file in enumerate(spec.files):
         _check_file(document, ("files", index), file)
+
+
+def _check_volumes(document: Document, spec: Spec) -> None:
+    seen: dict[str, int] = {}
+    for index, volume in enumerate(spec.volumes):
+        place = ("volumes", index, "name")
+        first = seen.setdefault(volume.name, document.line(place))
+        if first != document.line(place):
+            document.complain(place, f"two volumes are called {volume.name!r}, the first one in line {first}")
+        if volume.format == "oci" and not volume.image:
+            document.complain(("volumes", index, "format"), "a volume of format oci has an image")
 
 
 def _check_container(document: Document, place: Location, container: Container) -> None:
@@ -155,8 +141,9 @@ def _check_container(document: Document, place: Location, container: Container) 
     mounts = {("mounts",): container.mounts, ("runtime", "mounts"): container.runtime and container.runtime.mounts}
     for inner, several in mounts.items():
         for index, mount in enumerate(several or ()):
-            if not mount.destination:
-                document.complain((*place, *inner, index), "this mount has no 'destination'")
+            lack = "" if mount.usual_destination and mount.usual_type else "destination" if mount.usual_type else "type"
+            if lack:
+                document.complain((*place, *inner, index), f"this mount has no {lack!r}")
 
 
 def _check_capabilities(document: Document, place: Location, names: tuple[str, ...]) -> None:

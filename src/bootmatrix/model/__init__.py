@@ -9,7 +9,7 @@ from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
 from bootmatrix.model.outcome import GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import Firmware, KernelForm, KernelSource, Machine, Names, Profile
 from bootmatrix.model.record import PhaseTime, Record, ResultFile, Run
-from bootmatrix.model.spec import Container, ContainerSettings, File, Spec
+from bootmatrix.model.spec import Container, ContainerSettings, File, Spec, Volume
 from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Verdict
 
 __all__ = [
@@ -55,4 +55,5 @@ __all__ = [
     "Traits",
     "Trouble",
     "Verdict",
+    "Volume",
 ]

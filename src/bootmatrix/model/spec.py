@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
+from bootmatrix.model.resources import Resources
 
 CHECK = "bootmatrix.check"
 """Annotation of a service that decides the cell; its value is the check's time limit, such as `60s`."""
@@ -43,29 +44,55 @@ MOUNT_POINTS = {
 """Where a mount of a type goes that names no destination, as in LinuxKit."""
 
 
+class IdMapping(Model):
+    """A range of user or group numbers of a container, and where it begins outside."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    host_id: int = Field(default=0, alias="hostID")
+    container_id: int = Field(default=0, alias="containerID")
+    size: int = 0
+
+
 class Mount(Model):
-    """An OCI mount. Its destination is empty only where none was given and the type has no usual one."""
+    """An OCI mount. What is empty was not given: a type and a destination may follow from each other."""
 
     type: str = ""
     source: str = ""
     options: tuple[str, ...] = ()
-    destination: str = Field(default_factory=lambda mount: MOUNT_POINTS.get(mount.get("type", ""), ""))
+    destination: str = ""
+    uid_mappings: tuple[IdMapping, ...] | None = Field(default=None, alias="uidmappings")
+    gid_mappings: tuple[IdMapping, ...] | None = Field(default=None, alias="gidmappings")
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    @property
+    def usual_type(self) -> str:
+        """The type, given or as the source or the destination has it; empty if neither says."""
+        if self.type:
+            return self.type
+        return self.source if self.source in MOUNT_POINTS else "tmpfs" if self.destination == "/dev" else ""
+
+    @property
+    def usual_destination(self) -> str:
+        """The destination, given or as the type has it; empty if neither says."""
+        return self.destination or MOUNT_POINTS.get(self.usual_type, "")
 
 
 class Device(Model):
-    """An OCI device node."""
+    """An OCI device node. The path `all` stands for all devices of a type, which the container may then use."""
 
-    path: str
-    type: Literal["b", "c"]
-    major: int
-    minor: int
+    path: str = ""
+    type: str = ""
+    major: int = 0
+    minor: int = 0
     mode: str = ""
 
 
 class Interface(Model):
     """A network interface that is moved into, or made for, a container."""
 
-    name: str
+    name: str = ""
     add: str = ""
     peer: str = ""
     create_in_root: bool = Field(default=False, alias="createInRoot")
@@ -74,13 +101,13 @@ class Interface(Model):
 class BindNS(Model):
     """Paths that a container's namespaces are kept at."""
 
-    cgroup: str = ""
-    ipc: str = ""
-    mnt: str = ""
-    net: str = ""
-    pid: str = ""
-    user: str = ""
-    uts: str = ""
+    cgroup: str | None = None
+    ipc: str | None = None
+    mnt: str | None = None
+    net: str | None = None
+    pid: str | None = None
+    user: str | None = None
+    uts: str | None = None
 
 
 class Runtime(Model):
@@ -129,8 +156,11 @@ class ContainerSettings(Model):
     oom_score_adj: int | None = Field(default=None, alias="oomScoreAdj")
     rootfs_propagation: str | None = Field(default=None, alias="rootfsPropagation")
     cgroups_path: str | None = Field(default=None, alias="cgroupsPath")
+    resources: Resources | None = None
     sysctl: dict[str, str] | None = None
     rlimits: tuple[str, ...] | None = None
+    uid_mappings: tuple[IdMapping, ...] | None = Field(default=None, alias="uidMappings")
+    gid_mappings: tuple[IdMapping, ...] | None = Field(default=None, alias="gidMappings")
     annotations: dict[str, str] | None = None
     runtime: Runtime | None = None
 
@@ -145,6 +175,19 @@ class Container(ContainerSettings):
     def check(self) -> str | None:
         """The time limit of a check; None for what is not one."""
         return (self.annotations or {}).get(CHECK)
+
+
+class Volume(Model):
+    """A folder that containers share by its name: what an image holds, or nothing at first.
+
+    `format` is `filesystem`, the image's files, or `oci`, an OCI layout of the image for `platforms`.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+    image: str = ""
+    readonly: bool = False
+    format: Literal["", "filesystem", "oci"] = ""
+    platforms: tuple[str, ...] = ()
 
 
 class File(Model):
@@ -173,6 +216,7 @@ class Spec(Model):
     onshutdown: tuple[Container, ...] = ()
     services: tuple[Container, ...] = ()
     files: tuple[File, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

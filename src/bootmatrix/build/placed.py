@@ -1,0 +1,69 @@
+"""Containers of a spec with their images and settings, and what they ask of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bootmatrix.build.oci import merged_settings
+from bootmatrix.build.volumes import with_volumes
+from bootmatrix.model import Container, ContainerSettings, Spec, StoredImage, Volume
+from bootmatrix.model.durations import duration_s
+from bootmatrix.model.spec import CHECK, MODULES, NETWORK
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A container with its image and settings, and the folder of the guest where it is."""
+
+    section: str
+    folder: str
+    container: Container
+    settings: ContainerSettings
+    image: StoredImage
+
+    @property
+    def path(self) -> str:
+        """The bundle, below the root."""
+        return f"containers/{self.section}/{self.folder}"
+
+    @property
+    def annotation_and_label(self) -> Mapping[str, str]:
+        """Labels of the image and annotations of the container, which come first."""
+        return {**self.image.config.labels, **(self.settings.annotations or {})}
+
+
+def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[Placed, ...]:
+    """All containers of a spec, in the order in which they start."""
+    placed = []
+    for section in ("onboot", "services", "onshutdown"):
+        for number, container in enumerate(getattr(spec, section)):
+            image = images[container.image]
+            folder = container.name if section == "services" else f"{number:03d}-{container.name}"
+            settings = with_volumes(container, merged_settings(container, image.config), spec.volumes)
+            placed.append(Placed(section, folder, container, settings, image))
+    return tuple(placed)
+
+
+def check_seconds(placed: tuple[Placed, ...]) -> dict[str, float]:
+    """Time limits of checks by name."""
+    limits = {
+        one.container.name: (one.settings.annotations or {}).get(CHECK) for one in placed if one.section == "services"
+    }
+    return {name: duration_s(limit) for name, limit in limits.items() if limit is not None}
+
+
+def needed_modules(
+    placed: Iterable[Placed], init: Iterable[StoredImage], volumes: Iterable[Volume] = ()
+) -> tuple[str, ...]:
+    """Kernel modules that containers, init images and volumes need."""
+    labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
+    named = [name for label in labels for name in label.get(MODULES, "").split()]
+    overlay = ["overlay"] if any(not one.settings.readonly for one in placed) or volumes else []
+    return tuple(dict.fromkeys([*named, *overlay]))
+
+
+def needs_network(placed: Iterable[Placed], init: Iterable[StoredImage]) -> bool:
+    """Whether a container or an init image asks for a network card."""
+    labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
+    return any(NETWORK in label for label in labels)
