@@ -65,6 +65,42 @@ onboot:
     command: [/way/out/leave]
 """
 
+SHARED = """
+init: ["@pkg:./images/init", "@pkg:./images/crun"]
+volumes:
+  - {name: shared}
+  - {name: tools, image: "@pkg:./images/busybox", readonly: true}
+onboot:
+  - name: writer
+    image: "@pkg:./images/busybox"
+    binds: ["shared:/data"]
+    command: [/bin/sh, -c, "echo written >/data/x; grep CapEff /proc/self/status | grep 0000000000000000"]
+    runtime:
+      mkdir: [/run/made]
+      cgroups: [mine]
+      mounts: [{type: tmpfs, destination: /run/small, options: [size=1m]}]
+  - name: owner
+    image: "@pkg:./images/busybox"
+    net: new
+    command: [/bin/sh, -c, ip link show dummy7]
+    runtime:
+      interfaces: [{name: dummy7, add: dummy, createInRoot: true}]
+      bindNS: {net: /run/netns/kept}
+    annotations: {bootmatrix.modules: dummy}
+  - name: reader
+    image: "@pkg:./images/busybox"
+    net: /run/netns/kept
+    binds: ["shared:/data", "tools:/tools:ro", "/run:/run", "/sys/fs/cgroup:/groups"]
+    resources: {pids: {limit: 50}}
+    uid: reader
+    command:
+      - /bin/sh
+      - -c
+      - >-
+        set -e; [ "$(id -u)" = 102 ]; grep written /data/x; ls /tools/bin/busybox /run/made /groups/mine;
+        ip link show dummy7; mount | grep "/run/small .*size=1024k"
+"""
+
 MATRIX = """
 specs: [hello.yml]
 arch: [x86_64, aarch64, armv7, ppc64le]
@@ -74,6 +110,7 @@ include:
   - {spec: hello.yml, arch: s390x, kernel: "6.1"}
   - {spec: hello.yml, arch: ppc64le, kernel: "7.2"}
   - {spec: influxdb.yml, arch: x86_64, kernel: "7.2"}
+  - {spec: shared.yml, arch: aarch64, kernel: "7.2"}
   - {spec: wrong-port.yml, arch: aarch64, kernel: "6.1"}
   - {spec: forged.yml, arch: aarch64, kernel: "6.1"}
   - {spec: plan.yml, arch: aarch64, kernel: "6.1"}
@@ -101,6 +138,7 @@ def write_specs(folder: Path) -> Path:
     specs = {
         "wrong-port.yml": influxdb.replace(":8086", ":8087").replace("-lt 150", "-lt 15"),
         "forged.yml": onboot(FORGED),
+        "shared.yml": SHARED,
         "plan.yml": onboot("echo 1..3; echo ok 1 - one; echo ok 2 - two"),
         "panic.yml": onboot("echo c >/proc/sysrq-trigger; sleep 60"),
         "silent.yml": onboot("sleep 600"),
@@ -173,6 +211,7 @@ def verdict(run: Ended, cell: str) -> tuple[str, str]:
         "hello/armv7/raspi2b/6.1",
         "hello/s390x/ccw-virtio/6.1",
         "influxdb/x86_64/q35/7.2",
+        "shared/aarch64/virt/7.2",
     ],
 )
 def test_passes(run: Ended, cell: str) -> None:

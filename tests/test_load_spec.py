@@ -83,7 +83,7 @@ def test_a_whole_spec(write: Write) -> None:
     assert server.capabilities_add == ("CAP_SYS_ADMIN",)
     assert server.binds_add == ("/a:/b",)
     assert server.mounts is not None
-    assert server.mounts[0].destination == "/sys/fs/cgroup"
+    assert server.mounts[0].usual_destination == "/sys/fs/cgroup"
     assert server.runtime is not None
     assert server.runtime.bind_ns is not None
     assert server.runtime.bind_ns.net == "/run/netns/x"
@@ -108,7 +108,7 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
     ("text", "message"),
     [
         ("sevices: []\n", "s.yml:1: unknown key 'sevices'. Did you mean 'services'?"),
-        ("xyz: 1\n", "s.yml:1: unknown key 'xyz'. Known: files, init, kernel, onboot, onshutdown, services"),
+        ("xyz: 1\n", "s.yml:1: unknown key 'xyz'. Known: files, init, kernel, onboot, onshutdown, services, volumes"),
         ("init: []\nname: x\n", "s.yml:2: unknown key 'name'."),
         (SERVICE + "    cosnole: x\n", "s.yml:4: unknown key 'cosnole'."),
         (SERVICE + "    comand: [x]\n", "s.yml:4: unknown key 'comand'. Did you mean 'command'?"),
@@ -148,11 +148,13 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
         (SERVICE + "    capabilities: [cap_kil]\n", "s.yml:4: unknown capability 'cap_kil'. Did you mean 'CAP_KILL'?"),
         (SERVICE + "    capabilities.add: [zzz]\n", "s.yml:4: unknown capability 'zzz'. capabilities(7) lists them"),
         (SERVICE + "    mounts:\n      - type: bind\n", "s.yml:5: this mount has no 'destination'"),
-        (
-            SERVICE + "    resources: {pids: {limit: 5}}\n",
-            "s.yml:4: 'resources' of LinuxKit's format is not supported yet",
-        ),
-        ("volumes:\n  - name: a\n", "s.yml:1: 'volumes' of LinuxKit's format is not supported yet"),
+        (SERVICE + "    mounts:\n      - destination: /x\n", "s.yml:5: this mount has no 'type'"),
+        (SERVICE + "    resources: {pids: {limits: 5}}\n", "s.yml:4: unknown key 'limits'. Did you mean 'limit'?"),
+        (SERVICE + "    uidMappings: [{hostId: 5}]\n", "s.yml:4: unknown key 'hostId'. Did you mean 'hostID'?"),
+        ("volumes:\n  - name: A\n", "s.yml:2: 'name' should be"),
+        ("volumes:\n  - name: a\n    format: ext4\n", "s.yml:3: 'format' should be"),
+        ("volumes:\n  - name: a\n    format: oci\n", "s.yml:3: a volume of format oci has an image"),
+        ("volumes:\n  - name: a\n  - name: a\n", "s.yml:3: two volumes are called 'a', the first one in line 2"),
         ("trust: [a]\n", "s.yml:1: 'trust' should be keys and values"),
         (SERVICE + "  - name: a\n    image: c\n", "s.yml:4: two services are called 'a', the first one in line 2"),
         (
