@@ -14,7 +14,7 @@ FEW_PLACES = 2
 
 
 def clauses(run: Run, past: Past) -> tuple[str, ...]:
-    """The sentence's parts: `37 of 40 cells as expected`, `2 regressions on mips/7.2 since 12 Nov`, `1 not run`."""
+    """The sentence's parts: `37 of 40 cells as expected`, `2 regressions on ARCH/7.2 since 12 Nov`, `1 not run`."""
     tried = [record for record in run.records if record.verdict is not Verdict.SKIP]
     wrong = [record for record in tried if not record.expected]
     regressed = _regressions(wrong, past.comparison)
@@ -37,7 +37,7 @@ def short_date(text: str, now: datetime | None = None) -> str:
 
 
 def places(records: Collection[Record], few: int = 1) -> str:
-    """Where they are, as far as they have it in common: ` on mips/7.2`, ` on mips`, ` on 7.2`; else empty.
+    """Where they are, as far as they have it in common: ` on ARCH/7.2`, ` on ARCH`, ` on 7.2`; else empty.
 
     Up to `few` places are named one by one.
     """

@@ -138,7 +138,7 @@ def _row_and_column(record: Record, family: Family) -> str:
 
 
 def _sentence(subject: str, preposition: str, verdicts: Mapping[str, Verdict]) -> str:
-    """`On mips it passes with 6.1 and fails with 6.12 too.`"""
+    """`On ARCH it passes with 6.1 and fails with 6.12 too.`"""
     good = [name for name, verdict in verdicts.items() if verdict is Verdict.PASS]
     bad = [name for name, verdict in verdicts.items() if verdict.is_guests and verdict is not Verdict.PASS]
     parts = [f"it passes {preposition} {_listed(good)}"] if good else []
