@@ -21,7 +21,7 @@ TEXTS = sorted(file for file in SOURCE.rglob("*") if file.is_file() and file.suf
 
 LAYERS = (
     {"cli"},
-    {"schedule", "report", "signoff"},
+    {"schedule", "report", "signoff", "server"},
     {"cell"},
     {"source", "build", "boot", "plan", "judge", "load", "history"},
     {"store", "runs", "observe"},

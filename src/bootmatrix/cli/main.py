@@ -23,6 +23,7 @@ from bootmatrix.cli import (
     report,
     run,
     runs,
+    serve,
     signoff,
     validate,
 )
@@ -31,7 +32,7 @@ from bootmatrix.errors import BootmatrixError, InputError, Interrupted
 
 COMMANDS = (
     *(matrix, plan, run, build, validate, arch, kernels, fetch, lock, report, judge),
-    *(runs, history, compare, prune, signoff, doctor),
+    *(runs, history, compare, prune, signoff, serve, doctor),
 )
 
 EPILOG = """\

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from bootmatrix.cli.progress import open_screen
     from bootmatrix.history.reference import Place, find_baseline
     from bootmatrix.report import write_reports
+    from bootmatrix.report.index_page import write_index
     from bootmatrix.runs import RunWriter
     from bootmatrix.schedule import host_budget
 
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         result = writer.finish(interrupted=not finished)
         past = past_of_run(Place(reports, writer.path.name), result, baseline, compared=bool(given))
         write_reports(result, writer.path, past)
+        write_index(reports)
         screen.finish(result, writer.path)
     return _end(result, past.comparison, regressions_only=bool(args.fail_on))
 

@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from bootmatrix.cli.past import baseline_of, past_of_run
     from bootmatrix.history.reference import find_run
     from bootmatrix.report import REPORT_FILE, write_reports
+    from bootmatrix.report.index_page import write_index
     from bootmatrix.runs import load_run
 
     place = find_run(options.reports_of(args), args.run_name)
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     baseline = baseline_of(place, given) if given else None
     past = past_of_run(place, saved, baseline, compared=bool(given))
     write_reports(saved.model_copy(update={"baseline": baseline.name if baseline else ""}), place.folder, past)
+    if place.reports.resolve() == options.reports_of(args).resolve():
+        write_index(place.reports)
     shown = Path(args.run_name) if Path(args.run_name).is_dir() else place.folder
     print(shown / REPORT_FILE)
     return regression_status(past.comparison) if args.fail_on and past.comparison else EXPECTED

@@ -2,7 +2,7 @@
 
 It is a memory and never the truth: what it holds was read from a run, and is read again when that run's files change.
 A lock file keeps readers apart from the one that writes or replaces it, as SQLite forbids to replace a database in use.
-Where the folder cannot be written, the index is made in memory.
+It is made in memory where the folder cannot be written, and beside a run that someone put elsewhere.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bootmatrix.history.scan import Stamps, stamps_of
 
 INDEX_FILE = ".index.sqlite"
 LOCK_FILE = ".index.lock"
+LATEST = "latest"
 VERSION = 1
 """Of the schema and of what is read from a run: an index of another version is made again."""
 BATCH = 20
@@ -54,14 +55,18 @@ def ask(reports: Path, question: Callable[[Rows], T]) -> T:
 def _database(reports: Path, stamps: Stamps) -> Iterator[sqlite3.Connection]:
     """A connection to an index that is up to date."""
     with ExitStack() as stack:
-        try:
-            lock = stack.enter_context(_locked(reports))
-        except OSError:
-            current = _in_memory(reports, stamps)
-        else:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            current = _open_current(reports, stamps) or _bring_up_to_date(reports, stamps, lock)
-        yield stack.enter_context(closing(current))
+        current = None
+        with suppress(OSError):
+            if _keeps_runs(reports):
+                lock = stack.enter_context(_locked(reports))
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                current = _open_current(reports, stamps) or _bring_up_to_date(reports, stamps, lock)
+        yield stack.enter_context(closing(current or _in_memory(reports, stamps)))
+
+
+def _keeps_runs(reports: Path) -> bool:
+    """Whether runs are written there: a run that was copied somewhere must not litter the folder around it."""
+    return (reports / LATEST).is_symlink() or (reports / INDEX_FILE).exists()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from bootmatrix.history.reference import LATEST
+from bootmatrix.history.index import LATEST
 from bootmatrix.history.scan import changed_at
 from bootmatrix.history.values import RunLine
 

@@ -9,12 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from bootmatrix.errors import InputError
-from bootmatrix.history.index import ask
+from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.rows import Rows
 from bootmatrix.history.scan import is_run
 from bootmatrix.history.values import RunLine
 
-LATEST = "latest"
 TAG_PREFIX = "tag:"
 TAGS_FOLDER = "tags"
 """In the folder of the runs: a file for each tag, named by it, that holds the name of the run's folder."""

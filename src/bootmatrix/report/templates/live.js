@@ -1,0 +1,54 @@
+"use strict";
+// Follows a run: asks once a second what is new. All text is set as text, never as markup.
+(() => {
+  const at = (id) => document.getElementById(id);
+  const element = (tag, text, name) => {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    if (name) made.className = name;
+    return made;
+  };
+  const order = { bad: 0, fault: 1, foreseen: 2, good: 3, skip: 4 };
+
+  function row(cell) {
+    const line = element("tr", "", `s-${cell.standing}`);
+    const head = element("th", cell.id);
+    head.scope = "row";
+    const verdict = document.createElement("td");
+    verdict.append(element("b", cell.verdict, `v-${cell.verdict}`));
+    const passed = cell.verdict === "pass" && cell.standing === "good";
+    line.append(head, verdict, element("td", cell.seconds ? `${cell.seconds} s` : ""), element("td", passed ? "" : cell.reason));
+    return line;
+  }
+
+  function show(state) {
+    at("title").textContent = state.title;
+    const wrong = state.cells.filter((cell) => cell.standing === "bad" || cell.standing === "fault").length;
+    const end = state.ended ? (state.interrupted ? "interrupted" : "ended") : `${state.under_way.length} under way`;
+    at("headline").textContent = state.fault || `${state.cells.length} cells done, ${wrong} not as expected; ${end}`;
+    at("headline").className = `headline ${wrong ? "bad" : "good"}`;
+    at("under").replaceChildren(...state.under_way.map((id) => element("li", id)));
+    const cells = [...state.cells].sort((one, other) => order[one.standing] - order[other.standing]);
+    at("done").replaceChildren(...cells.map(row));
+    if (state.ended && state.report && !at("report")) {
+      const link = element("a", "The report");
+      link.id = "report";
+      link.href = "report.html";
+      at("headline").after(link);
+    }
+  }
+
+  async function follow() {
+    let ended = false;
+    try {
+      const answer = await fetch("live.json");
+      const state = await answer.json();
+      show(state);
+      ended = state.ended && state.report;
+    } catch {
+      at("headline").textContent = "The server does not answer; trying again.";
+    }
+    if (!ended) setTimeout(follow, 1000);
+  }
+  follow();
+})();

@@ -1,0 +1,201 @@
+"""Reports over HTTP, on loopback only, with runs followed as they grow.
+
+The standard library's server does: one user, one machine, files and one small answer in JSON. What guests left is
+served as plain text in a sandbox, whatever it claims to be. Only what stands in a run's folder, by its plain path, is
+served; a link is not. A Host header other than loopback's is refused, so that no web page can read reports through a
+name that it made point here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import quote, unquote, urlsplit
+
+from bootmatrix.history.index import LATEST, ask
+from bootmatrix.history.reference import tags_of
+from bootmatrix.history.scan import CELLS_FOLDER, RECORD_FILE, is_run
+from bootmatrix.report import REPORT_FILE
+from bootmatrix.report.harmless import one_line
+from bootmatrix.report.index_page import INDEX_PAGE, view_index
+from bootmatrix.report.pages import render_page
+
+LOOPBACK = "127.0.0.1"
+HOSTS = ("localhost", LOOPBACK, "[::1]")
+LIVE_PAGE, LIVE_FILE = "live", "live.json"
+IDLE_S = 30
+SANDBOX = "default-src 'none'; sandbox"
+TYPES = {".html": "text/html", ".json": "application/json", ".xml": "application/xml", ".pdf": "application/pdf"}
+"""Of files that we write; everything else is plain text."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the runs of one folder. `port` 0 takes any that is free."""
+
+    daemon_threads = True
+
+    def __init__(self, reports: Path, port: int) -> None:
+        self.reports = reports.resolve()
+        super().__init__((LOOPBACK, port), Handler)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://{LOOPBACK}:{self.server_address[1]}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away in the middle is no fault to tell."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    server: Server
+    server_version = "bootmatrix"
+    sys_version = ""
+    timeout = IDLE_S
+    common: ClassVar[dict[str, str]] = {
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cache-Control": "no-store",
+    }
+
+    def do_GET(self) -> None:
+        """Answer with a page, a file or the state of a run."""
+        with suppress(ConnectionError):
+            try:
+                self._answer()
+            except (OSError, ValueError):  # a name that no file can have, or a file that is gone meanwhile
+                self._refuse(HTTPStatus.NOT_FOUND, "there is no such file")
+
+    def _answer(self) -> None:
+        host = self.headers.get("Host", "")
+        if host.rpartition(":")[0] not in HOSTS and host not in HOSTS:
+            return self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this server is for loopback only")
+        parts = [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]] or ["*"]
+        if parts in ([""], [INDEX_PAGE]):
+            return self._send(self._index(), "text/html")
+        if parts[0] == LATEST and (self.server.reports / LATEST).is_symlink():
+            return self._redirect("/", (self.server.reports / LATEST).resolve().name, *parts[1:])
+        if not _is_plain(parts) or not is_run(self.server.reports / parts[0]):
+            return self._refuse(HTTPStatus.NOT_FOUND, "there is no such run")
+        return self._in_run(parts[0], parts[1:])
+
+    def do_HEAD(self) -> None:
+        """The same without a body."""
+        self.do_GET()
+
+    def _in_run(self, name: str, parts: list[str]) -> None:
+        folder = self.server.reports / name
+        if parts in ([], [""]):
+            page = REPORT_FILE if (folder / REPORT_FILE).is_file() else LIVE_PAGE
+            return self._redirect("/", name, page)
+        if parts == [LIVE_PAGE]:
+            page_bytes = render_page("live.html.j2", "index.css", "live.js", connect=True, name=name)
+            return self._send(page_bytes, "text/html")
+        if parts == [LIVE_FILE]:
+            return self._send(json.dumps(state_of(self.server.reports, name)).encode(), "application/json")
+        return self._file(folder, parts)
+
+    def _index(self) -> bytes:
+        tags = tags_of(self.server.reports)
+        view = ask(self.server.reports, lambda rows: view_index(rows, tags))
+        return render_page("index.html.j2", "index.css", view=view)
+
+    def _file(self, folder: Path, parts: list[str]) -> None:
+        path = folder.joinpath(*parts)
+        # A link anywhere on the way makes the real path another one.
+        if not path.is_file() or path.resolve() != path:
+            return self._refuse(HTTPStatus.NOT_FOUND, "there is no such file")
+        with path.open("rb") as file:
+            self._headers(HTTPStatus.OK, _type(parts), path.stat().st_size, _is_guests(parts))
+            if self.command == "GET":
+                shutil.copyfileobj(file, self.wfile)
+        return None
+
+    def _send(self, data: bytes, kind: str) -> None:
+        self._headers(HTTPStatus.OK, kind, len(data))
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def _headers(self, status: HTTPStatus, kind: str, length: int, sandbox: bool = False) -> None:
+        self.send_response(status)
+        for name, value in self.common.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", kind if kind == TYPES[".pdf"] else f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(length))
+        if sandbox:
+            self.send_header("Content-Security-Policy", SANDBOX)
+        self.end_headers()
+
+    def _redirect(self, *parts: str) -> None:
+        self.send_response(HTTPStatus.FOUND)
+        self.send_header("Location", parts[0] + "/".join(map(quote, parts[1:])))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _refuse(self, status: HTTPStatus, words: str) -> None:
+        data = f"{words}\n".encode()
+        self._headers(status, "text/plain", len(data), sandbox=True)
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Nothing is logged: only `cli` prints."""
+
+
+def _is_plain(parts: list[str]) -> bool:
+    """Whether every part is the name of a visible file or folder, the last one perhaps empty."""
+    *folders, last = parts
+    names = [*folders, *([last] if last else [])]
+    return all(name and name[0] != "." and not set(name) & set("/\\\0") for name in names)
+
+
+def _is_guests(parts: list[str]) -> bool:
+    """Whether a file's contents are a guest's, or in a form that a browser might run."""
+    return parts[0] == CELLS_FOLDER or _type(parts) not in {TYPES[".html"], TYPES[".pdf"]}
+
+
+def _type(parts: list[str]) -> str:
+    return "text/plain" if parts[0] == CELLS_FOLDER else TYPES.get(Path(parts[-1]).suffix, "text/plain")
+
+
+def state_of(reports: Path, name: str) -> dict[str, Any]:
+    """A run as it is now, for the page that follows it."""
+    results = ask(reports, lambda rows: rows.results(name))
+    line = results.line if results else None
+    return {
+        "title": one_line(line.title) if line else name,
+        "started_at": line.started_at if line else "",
+        "ended": bool(line and line.ended_at),
+        "interrupted": bool(line and line.interrupted and line.ended_at),
+        "fault": one_line(line.fault) if line else "",
+        "report": (reports / name / REPORT_FILE).is_file(),
+        "under_way": [] if line and line.ended_at else list(_under_way(reports / name)),
+        "cells": [
+            {
+                "id": cell.id,
+                "verdict": cell.verdict,
+                "standing": cell.standing.value,
+                "seconds": round(cell.seconds, 1),
+                "reason": one_line(cell.reason),
+            }
+            for cell in (results.cells if results else ())
+        ],
+    }
+
+
+def _under_way(folder: Path) -> Iterator[str]:
+    """Cells that have begun and have no record."""
+    with suppress(OSError):
+        for cell in sorted((folder / CELLS_FOLDER).glob("*/*/*/*/")):
+            if not (cell / RECORD_FILE).exists():
+                yield cell.relative_to(folder / CELLS_FOLDER).as_posix()

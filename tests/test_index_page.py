@@ -1,0 +1,239 @@
+"""The page of all runs, and the server that shows it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from threading import Thread
+from urllib.parse import unquote
+
+import pytest
+
+from bootmatrix.cli.main import main
+from bootmatrix.model import Verdict
+from bootmatrix.report import write_reports
+from bootmatrix.report.index_page import write_index
+from bootmatrix.runs import RunWriter, load_run
+from bootmatrix.server import Server
+from samples import green_records, make_cell, make_record, mixed_records, write_dated
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    folder = tmp_path / "reports"
+    for day in range(1, 4):
+        write_dated(folder, day, mixed_records() if day == 3 else green_records())
+    for run in folder.glob("2026*"):
+        write_reports(load_run(run), run)
+    return folder
+
+
+class Links(HTMLParser):
+    """The addresses in a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.hrefs: list[str] = []
+        self.words = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.hrefs += [value or "" for name, value in attrs if name == "href"]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_tells_trend_and_last_green(reports: Path) -> None:
+    page = Links(write_index(reports).read_text())
+    text = " ".join(page.words.split())
+    assert "Newest: influxdb, 2026-11-03 02:00 UTC: 7 of 13 not as expected" in text
+    assert re.search(r"influxdb/aarch64/7.2 panic .* 2026-11-02 02:00 6.9 s fails since 2026-11-03 02:00", text)
+    assert text.index("influxdb/aarch64/7.2") < text.index("influxdb/x86_64/6.1 ")
+    assert len(re.findall("2026-11-0[12] 02:00: 8 as expected", text)) == 2
+
+
+def test_its_links_lead_to_files_and_cells(reports: Path) -> None:
+    page = Links(write_index(reports).read_text())
+    assert len(page.hrefs) > 20
+    for href in page.hrefs:
+        path, _, cell = href.partition("#")
+        assert not path.startswith(("/", "http"))
+        assert (reports / unquote(path)).is_file()
+        if cell:
+            assert f'id="{unquote(cell)}"' in (reports / unquote(path)).read_text()
+
+
+def test_a_page_without_runs(tmp_path: Path) -> None:
+    assert "There is no run yet." in write_index(tmp_path).read_text()
+
+
+def test_hostile_texts_stay_text(tmp_path: Path) -> None:
+    write_dated(tmp_path, 1, [make_record(make_cell("x86_64"), Verdict.FAIL, HOSTILE)])
+    run = next(tmp_path.glob("2026*"))
+    text = (run / "run.json").read_text().replace('"title": "influxdb"', f'"title": "{HOSTILE}"')
+    (run / "run.json").write_text(text)
+    page = write_index(tmp_path).read_text()
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_report_makes_the_page_anew_but_not_around_a_run_elsewhere(
+    reports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = next(reports.glob("2026-11-01*"))
+    assert main(["report", run.name, "--reports", str(reports)]) == 0
+    assert (reports / "index.html").exists()
+    copy = tmp_path / "downloads" / run.name
+    copy.parent.mkdir()
+    run.rename(copy)
+    assert main(["report", str(copy), "--reports", str(reports)]) == 0
+    assert [path.name for path in copy.parent.iterdir()] == [run.name]
+
+
+@pytest.fixture
+def server(reports: Path) -> Iterator[Server]:
+    with Server(reports, 0) as found:
+        thread = Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def get(server: Server, path: str, host: str = "", method: str = "GET") -> Answer:
+    """One request with just this path: nothing is tidied up on the way."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
+    connection.putrequest(method, path, skip_host=True)
+    connection.putheader("Host", host or f"127.0.0.1:{server.server_address[1]}")
+    connection.endheaders()
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, data
+
+
+def test_pages_are_served(server: Server, reports: Path) -> None:
+    assert b"All runs" in get(server, "/")[2]
+    name = next(reports.glob("2026-11-01*")).name
+    assert get(server, f"/{name}/")[1]["location"] == f"/{name}/report.html"
+    status, headers, data = get(server, f"/{name}/report.html")
+    assert (status, data) == (200, (reports / name / "report.html").read_bytes())
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert get(server, f"/{name}/run.json")[1]["content-type"].startswith("application/json")
+    assert get(server, f"/{name}/report.html", method="HEAD")[2] == b""
+    assert get(server, "/latest/live")[0] in {302, 404}
+
+
+def test_what_a_guest_left_is_plain_text_in_a_sandbox(server: Server, reports: Path) -> None:
+    run = next(reports.glob("2026-11-01*"))
+    left = run / "cells" / "influxdb" / "x86_64" / "pc" / "6.1" / "files" / "0-evil.html"
+    left.parent.mkdir()
+    left.write_text(HOSTILE)
+    status, headers, data = get(server, f"/{left.relative_to(reports)}")
+    assert (status, data.decode()) == (200, HOSTILE)
+    assert headers["content-type"] == "text/plain; charset=utf-8"
+    assert headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert headers["x-content-type-options"] == "nosniff"
+    junit = get(server, f"/{run.name}/junit.xml")[1]
+    assert "sandbox" in junit["content-security-policy"]
+
+
+def test_nothing_outside_of_runs_is_served(server: Server, reports: Path) -> None:
+    (reports.parent / "secret").write_text("secret")
+    (reports / "mine.txt").write_text("secret")
+    (reports / "folder").mkdir()
+    (reports / "folder" / "mine.txt").write_text("secret")
+    run = next(reports.glob("2026-11-01*"))
+    (run / "link").symlink_to(reports.parent / "secret")
+    (run / "up").symlink_to(reports.parent)
+    (run / ".hidden").write_text("secret")
+    (reports / "linked").symlink_to(run)
+    assert (reports / "linked").is_dir()
+    paths = [
+        *("/../secret", "/%2e%2e/secret", f"/{run.name}/../../secret", f"/{run.name}/%2e%2e/%2e%2e/secret"),
+        *(f"/{run.name}/..%2f..%2fsecret", f"/{run.name}//{reports.parent}/secret", f"//{reports.parent}/secret"),
+        *(f"/{run.name}/link", f"/{run.name}/up/secret", f"/{run.name}/.hidden", "/mine.txt", "/folder/mine.txt"),
+        *("/.index.sqlite", f"/{run.name}/%00", f"/{run.name}/cells", f"/{run.name}/cells/", "/linked/run.json", "*"),
+        *(f"/{run.name}/..%5c..%5csecret", "/..", "/.", f"/{run.name}/cells/..", f"/{run.name}/{'x' * 5000}"),
+    ]
+    for path in paths:
+        status, _, data = get(server, path)
+        assert status in {404, 400}, path
+        assert b"secret" not in data, path
+
+
+def test_only_names_of_loopback_are_answered(server: Server) -> None:
+    assert get(server, "/", host="evil.example")[0] == 421
+    assert get(server, "/", host="127.0.0.1.evil.example:80")[0] == 421
+    assert get(server, "/", host="localhost:1")[0] == 200
+    assert get(server, "/", host="localhost")[0] == 200
+    assert get(server, "/", method="POST")[0] == 501
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_a_run_is_followed_as_it_grows(server: Server, reports: Path) -> None:
+    writer = RunWriter.create(reports, "going")
+    name = writer.path.name
+    assert get(server, "/latest/")[1]["location"] == f"/{name}/"
+    assert get(server, f"/{name}/")[1]["location"] == f"/{name}/live"
+    assert b"Follows a run" in get(server, f"/{name}/live")[2]
+
+    def state() -> dict[str, object]:
+        found: dict[str, object] = json.loads(get(server, f"/{name}/live.json")[2])
+        return found
+
+    assert (state()["ended"], state()["cells"], state()["under_way"]) == (False, [], [])
+    record = make_record(make_cell("x86_64"), Verdict.FAIL, "broken\x1b[2J")
+    writer.folder(record.cell)
+    assert state()["under_way"] == ["influxdb/x86_64/pc/6.1"]
+    writer.add(record)
+    assert state()["cells"] == [
+        {"id": "influxdb/x86_64/6.1", "verdict": "fail", "standing": "bad", "seconds": 4.1, "reason": "broken"}
+    ]
+    write_reports(writer.finish(), writer.path)
+    assert (state()["ended"], state()["report"], state()["under_way"]) == (True, True, [])
+
+
+def test_the_command_serves_until_it_is_interrupted(reports: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "bootmatrix.cli.main", "serve", "--port", "0", "--reports", str(reports)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        line = child.stdout.readline()
+        port = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
+        assert port, line
+        connection = http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=20)
+        connection.request("GET", "/")
+        assert b"All runs" in connection.getresponse().read()
+        connection.close()
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=20)
+        assert (child.returncode, out, err) == (130, "", "bootmatrix: interrupted\n")
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_bad_ports_and_folders_are_told(tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--reports", str(tmp_path / "none")]) == 2
+    for port in (str(server.server_address[1]), "99999"):
+        assert main(["serve", "--reports", str(tmp_path), "--port", port]) == 2
+        assert f"port {port} cannot be used" in capsys.readouterr().err
