@@ -1,0 +1,62 @@
+"""JSON Schemas of the files that people write, generated from the model, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bootmatrix.load.extends import EXTENDS
+from bootmatrix.model import ImageRecipe, Matrix, Profile, Spec
+from bootmatrix.model.base import Model
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MODELS: dict[str, type[Model]] = {
+    "spec": Spec,
+    "matrix": Matrix,
+    "profile": Profile,
+    "image": ImageRecipe,
+}
+KINDS = tuple(MODELS)
+
+FROM_THE_FILE = {"spec": ("name", "path", "notes"), "profile": ("name",)}
+"""Fields that a file does not say: they come from its name and its reading."""
+ACCEPTED = {
+    "spec": {
+        "trust": {"type": "object", "description": "accepted, and not used"},
+        "outputs": {"type": "array", "description": "accepted, and not used"},
+    }
+}
+"""Keys that are read and left out of the model."""
+
+Json = dict[str, Any]
+
+
+def json_schema(kind: str) -> Json:
+    """The schema of one of KINDS."""
+    schema = MODELS[kind].model_json_schema(by_alias=True)
+    for name in FROM_THE_FILE.get(kind, ()):
+        schema["properties"].pop(name)
+    schema["properties"] |= ACCEPTED.get(kind, {})
+    schema["required"] = [name for name in schema.get("required", ()) if name in schema["properties"]]
+    if kind == "matrix":
+        _durations(schema["$defs"]["Timeouts"])
+    if kind == "profile":
+        for extending in (schema, schema["$defs"]["Machine"]):
+            _extending(extending)
+    return {"$schema": DIALECT, **schema}
+
+
+def _extending(schema: Json) -> None:
+    """What extends another need not say all of it."""
+    schema["properties"][EXTENDS] = {"type": "string"}
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": [EXTENDS]}]
+
+
+def _durations(timeouts: Json) -> None:
+    """Times are numbers of seconds, or text such as `1m30s`."""
+    for value in timeouts["properties"].values():
+        number = {"type": value.pop("type"), **{key: value.pop(key) for key in _bounds(value)}}
+        value["anyOf"] = [number, {"type": "string"}]
+
+
+def _bounds(value: Json) -> list[str]:
+    return [key for key in value if key.startswith(("minimum", "maximum", "exclusive"))]
