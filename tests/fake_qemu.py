@@ -1,6 +1,7 @@
 """A QEMU that emulates nothing: a real child process with a real monitor, whose guest is a script.
 
 It is started as QEMU is, with `-fake SCENARIO` among its arguments, for faults that a real one will not show on demand.
+Of `-fake ONE,OTHER` each start takes the next one, and all later ones the last.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-RELEASE = "6.1.0-50-test"
+RELEASE = os.environ.get("FAKE_QEMU_RELEASE", "6.1.0-50-test")
 TEXTS = (
     f"ready {RELEASE}",
     "onboot prepare start",
@@ -146,6 +147,20 @@ def wait() -> NoReturn:
 def sound(guest: Guest) -> None:
     guest.show("[    0.100000] Linux version 6.1\r\n")
     guest.say_all()
+    guest.leave()
+
+
+def lingers(guest: Guest) -> None:
+    """Sound, and slow enough to be interrupted: it stays at its last step until the file FAKE_QEMU_GO is there."""
+    guest.show("[    0.100000] Linux version 6.1\r\n")
+    guest.greet()
+    for text in TEXTS:
+        guest.say(text)
+        time.sleep(0.02)
+    while not Path(os.environ["FAKE_QEMU_GO"]).exists():
+        guest.show("[    1.000000] still here\r\n")
+        time.sleep(0.05)
+    guest.say_end()
     guest.leave()
 
 
@@ -398,13 +413,27 @@ def wires_of(arguments: list[str]) -> dict[str, socket.socket]:
     return wires
 
 
+def turn_of(scenarios: list[str]) -> str:
+    """The scenario whose turn it is, counted in the file FAKE_QEMU_TURNS."""
+    if len(scenarios) == 1:
+        return scenarios[0]
+    turns = Path(os.environ["FAKE_QEMU_TURNS"])
+    done = len(turns.read_text()) if turns.exists() else 0
+    with turns.open("a") as file:
+        file.write(".")
+    return scenarios[min(done, len(scenarios) - 1)]
+
+
 def main(arguments: list[str]) -> None:
     if "--version" in arguments:
         sys.stdout.write("QEMU emulator version 7.2.22 (Fake 1:7.2)\n")
         return
-    scenario = arguments[arguments.index("-fake") + 1]
+    scenario = turn_of(arguments[arguments.index("-fake") + 1].split(","))
     if "FAKE_QEMU_PIDFILE" in os.environ:
         Path(os.environ["FAKE_QEMU_PIDFILE"]).write_text(str(os.getpid()))
+    if "FAKE_QEMU_PIDS" in os.environ:
+        with Path(os.environ["FAKE_QEMU_PIDS"]).open("a") as file:
+            file.write(f"{os.getpid()} {scenario}\n")
     if scenario == "refuses":
         sys.exit("qemu-system-fake: -device nonsense: 'nonsense' is not a valid device model name")
     wires = wires_of(arguments)

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bootmatrix.attempts import rejudge
 from bootmatrix.boot.channel import Conversation, sign
 from bootmatrix.boot.console import PANIC, ConsoleLog, PanicWatch
 from bootmatrix.build.initrd import write_cpio
 from bootmatrix.build.oci import LABEL, merged_settings, runtime_config
 from bootmatrix.build.tree import Tree
-from bootmatrix.cell import rejudge
 from bootmatrix.errors import BuildError, InputError, NetworkError
 from bootmatrix.judge import judge
 from bootmatrix.judge.tapresults import parse as parse_tap

@@ -22,7 +22,7 @@ TEXTS = sorted(file for file in SOURCE.rglob("*") if file.is_file() and file.suf
 LAYERS = (
     {"cli"},
     {"schedule", "report", "signoff", "server"},
-    {"cell"},
+    {"cell", "attempts"},
     {"source", "build", "boot", "plan", "judge", "load", "history"},
     {"store", "runs", "observe"},
     {"model"},

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import re
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,37 +12,18 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from bootmatrix.attempts import CONSOLE_FILE, Attempt, Prepared, is_worth_another, judgement_of, keep_console, record_of
 from bootmatrix.boot.command import by_hand
 from bootmatrix.boot.guest import boot
 from bootmatrix.boot.qemu import qemu_version
 from bootmatrix.build.assemble import build
 from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import unpack_kernel
-from bootmatrix.errors import BuildError, InfraError, InputError
 from bootmatrix.judge import judge
-from bootmatrix.judge.resultfiles import UnreadableFile, unpack
-from bootmatrix.model import (
-    Bootable,
-    Cell,
-    Evidence,
-    Judgement,
-    Kernel,
-    Machine,
-    Outcome,
-    PhaseTime,
-    Profile,
-    Record,
-    ResultFile,
-    Run,
-    Spec,
-    Verdict,
-)
+from bootmatrix.model import Cell, Judgement, Machine, PhaseTime, Profile, Record, Spec, Verdict
 from bootmatrix.observe import Observer
-from bootmatrix.runs import FILES_FOLDER, read_console, write_whole
 
 RETRY_PAUSE_S = 2.0
-CONSOLE_FILE = "console.log"
-MAX_FILE_NAME = 120
 
 Turn = Callable[[Machine], AbstractAsyncContextManager[None]]
 """Holds the cores and the memory that a machine's guest takes; waits until the host has them."""
@@ -64,30 +42,6 @@ class Bench:
     def machine(self, cell: Cell) -> Machine:
         """The cell's machine."""
         return self.profiles[cell.arch].machine(cell.machine)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A cell that is ready to boot."""
-
-    kernel: Kernel
-    bootable: Bootable
-    phases: tuple[PhaseTime, ...]
-    spec_sha256: str = ""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What one try of a cell came to; what is None was not reached."""
-
-    judgement: Judgement
-    number: int = 1
-    prepared: Prepared | None = None
-    machine: Machine | None = None
-    outcome: Outcome | None = None
-    command: tuple[str, ...] = ()
-    cmdline: str = ""
-    qemu_version: str = ""
 
 
 def prepare(cell: Cell, bench: Bench) -> Prepared:
@@ -116,20 +70,29 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
 async def run_cell(cell: Cell, bench: Bench, folder: Path) -> Record:
     """Run a cell and say what came of it; its console is left in `folder`.
 
-    Never raises but for cancellation: an error is a verdict. Faults of ours are tried again, `cell.retries` times.
+    Never raises but for cancellation: an error is a verdict. Faults of ours are tried again, `cell.retries` times,
+    failures of the guest `cell.flaky` times; what each attempt left is kept.
     """
     started_at, started = datetime.now(UTC), time.monotonic()
-    for number in range(1, cell.retries + 2):
-        attempt = replace(await _try(cell, bench, folder), number=number)
-        if attempt.judgement.verdict is not Verdict.INFRA_ERROR or number > cell.retries:
-            break
-        bench.observer.note(f"{cell.id}: {attempt.judgement.reason}; once more")
+    attempts: list[Attempt] = []
+    while not attempts or is_worth_another(cell, attempts):
+        if attempts:
+            await _pause(cell, attempts, bench, folder)
+        attempts.append(await _try(cell, bench, folder))
+    return record_of(cell, attempts, folder, started_at, time.monotonic() - started)
+
+
+async def _pause(cell: Cell, attempts: list[Attempt], bench: Bench, folder: Path) -> None:
+    """Between two attempts: keep what the first one left, and give the network or the host a moment to recover."""
+    last = attempts[-1]
+    attempts[-1] = replace(last, console=keep_console(folder, len(attempts)))
+    bench.observer.note(f"{cell.id}: {last.judgement.reason}; once more")
+    if last.judgement.verdict is Verdict.INFRA_ERROR:
         await anyio.sleep(RETRY_PAUSE_S)
-    return _record(cell, attempt, folder, started_at, time.monotonic() - started)
 
 
 async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
-    attempt = Attempt(Judgement(verdict=Verdict.INFRA_ERROR, reason="not started"))
+    attempt = Attempt(Judgement(verdict=Verdict.INFRA_ERROR, reason="not started"), started_at=datetime.now(UTC))
     try:
         prepared = await anyio.to_thread.run_sync(prepare, cell, bench, abandon_on_cancel=True)
         machine = bench.machine(cell)
@@ -151,128 +114,6 @@ async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
         return replace(attempt, judgement=judgement_of(error))
 
 
-def judgement_of(error: Exception) -> Judgement:
-    """The verdict that an error amounts to. None of them speaks of the guest."""
-    if isinstance(error, BuildError | InputError):
-        verdict, reason, advice = Verdict.BUILD_ERROR, error.message, error.hint
-    elif isinstance(error, InfraError):
-        verdict, reason, advice = Verdict.INFRA_ERROR, error.message, error.hint
-    elif isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        verdict, reason = Verdict.INFRA_ERROR, f"the disk is full: {error}"
-        advice = "Free some space, or put the cache elsewhere with BOOTMATRIX_CACHE."
-    else:
-        verdict, reason = Verdict.INFRA_ERROR, f"a fault of bootmatrix itself: {type(error).__name__}: {error}"
-        advice = "Please report it, with the trace below.\n" + "".join(traceback.format_exception(error))
-    return Judgement(
-        verdict=verdict,
-        reason=reason,
-        advice=advice,
-        evidence=(Evidence(source="host", text=type(error).__name__),),
-    )
-
-
-def is_expected(cell: Cell, verdict: Verdict) -> bool:
-    """Whether a verdict is what the matrix expects: a pass, or a failure of the guest that `expect` names."""
-    if verdict is Verdict.SKIP:
-        return True
-    if cell.expect:
-        return verdict.is_guests and verdict is not Verdict.PASS
-    return verdict is Verdict.PASS
-
-
-def guest_phases(outcome: Outcome) -> tuple[PhaseTime, ...]:
-    """Times of the guest's phases, from the messages that end them; the last one ends with QEMU."""
-    ends = {"boot": 0.0, "onboot": 0.0, "services": 0.0, "checks": 0.0}
-    for message in outcome.messages:
-        phase = _phase_ended_by(message.kind, message.words)
-        if phase:
-            ends[phase] = message.at_s
-    times, before = [], 0.0
-    for name, end in ends.items():
-        if end > before:
-            times.append(PhaseTime(name=name, seconds=end - before))
-            before = end
-    return (
-        *times,
-        PhaseTime(name="shutdown" if outcome.ended_by == "guest" else "last", seconds=outcome.wall_s - before),
-    )
-
-
-def _phase_ended_by(kind: str, words: tuple[str, ...]) -> str:
-    if kind == "ready":
-        return "boot"
-    if kind == "onboot" and words[1:2] == ("exit",):
-        return "onboot"
-    if (kind == "service" and words == ("up",)) or kind == "services":
-        return "services"
-    if kind == "check" and words[1:2] == ("exit",):
-        return "checks"
-    return ""
-
-
-def _record(cell: Cell, attempt: Attempt, folder: Path, started_at: datetime, wall_s: float) -> Record:
-    prepared, outcome = attempt.prepared, attempt.outcome
-    bootable = prepared.bootable if prepared else None
-    return Record(
-        cell=cell,
-        judgement=attempt.judgement,
-        expected=is_expected(cell, attempt.judgement.verdict),
-        outcome=outcome,
-        kernel=prepared.kernel if prepared else None,
-        artefacts=(*bootable.parts().values(), *bootable.images) if bootable else (),
-        phases=(*(prepared.phases if prepared else ()), *(guest_phases(outcome) if outcome else ())),
-        command=attempt.command,
-        cmdline=attempt.cmdline,
-        qemu_version=attempt.qemu_version,
-        console=CONSOLE_FILE if (folder / CONSOLE_FILE).exists() else "",
-        files=save_files(outcome, folder) if outcome else (),
-        notes=bootable.notes if bootable else (),
-        attempts=attempt.number,
-        started_at=started_at.isoformat(timespec="seconds"),
-        wall_s=wall_s,
-        spec_sha256=prepared.spec_sha256 if prepared else "",
-        machine_profile=attempt.machine,
-        bootable=bootable,
-    )
-
-
-def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:
-    """Write the files that the guest sent below `folder`/files; none of its names becomes a name here as it is."""
-    saved = []
-    for number, message in enumerate(message for message in outcome.messages if message.kind == "file"):
-        with suppress(UnreadableFile):
-            sent = unpack(message)
-            if sent.data is None:
-                continue
-            name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{number}-{sent.container}{sent.path}")[-MAX_FILE_NAME:]
-            path = folder / FILES_FOLDER / name.lstrip(".")
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, sent.data)
-            saved.append(
-                ResultFile(
-                    container=sent.container,
-                    path=sent.path,
-                    file=f"{FILES_FOLDER}/{path.name}",
-                    size_bytes=sent.size_bytes,
-                    is_cut=sent.is_cut,
-                )
-            )
-    return tuple(saved)
-
-
-def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
-    """Judge again, from what was recorded, each cell that was booted.
-
-    Raises:
-        InputError: a console is missing.
-    """
-    for record in run.records:
-        if record.outcome is None or record.machine_profile is None or record.bootable is None:
-            continue
-        transcript = read_console(folder, record)
-        yield record, judge(record.outcome, record.machine_profile, record.bootable, transcript)
-
-
 def skipped(cell: Cell, reason: str) -> Record:
     """The record of a cell that is not run."""
     return Record(
@@ -282,6 +123,3 @@ def skipped(cell: Cell, reason: str) -> Record:
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_s=0,
     )
-
-
-__all__ = ["Bench", "Prepared", "Turn", "guest_phases", "is_expected", "judgement_of", "prepare", "run_cell", "skipped"]

@@ -2,6 +2,7 @@
 
     started.json                                 what was known at the start: a Run without records
     cells/SPEC/ARCH/MACHINE/KERNEL/record.json   a Record, with its console.log beside it
+    lock.json                                    the kernels and packages used so far, as `bootmatrix lock` writes them
     run.json                                     the whole Run, at the end
 
 Every file appears whole or not at all, so that a run which was killed can be read up to its last record.
@@ -9,29 +10,33 @@ Every file appears whole or not at all, so that a run which was killed can be re
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import platform
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Lock
-from typing import TypeVar
+from threading import Lock as Mutex
+from typing import BinaryIO, TypeVar
 
 from pydantic import ValidationError
 
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
-from bootmatrix.model import Cell, Record, Run
+from bootmatrix.model import Cell, Lock, Order, Record, Run
 from bootmatrix.model.base import Model
 
 FORMAT = 1
 STARTED_FILE = "started.json"
 RUN_FILE = "run.json"
+LOCK_FILE = "lock.json"
 RECORD_FILE = "record.json"
 CELLS_FOLDER = "cells"
 FILES_FOLDER = "files"
@@ -45,26 +50,30 @@ M = TypeVar("M", bound=Model)
 
 
 class RunWriter:
-    """Writes one run. Its methods may be called from any thread."""
+    """Writes one run, which is its own for as long as it or its process lives.
 
-    def __init__(self, path: Path, title: str, baseline: str = "") -> None:
+    Its methods may be called from any thread.
+    """
+
+    def __init__(self, path: Path, run: Run) -> None:
         self.path = path
-        self._run = Run(
-            format=FORMAT,
-            name=path.name,
-            title=title,
-            tool_version=__version__,
-            started_at=_now(),
-            host=describe_host(),
-            baseline=baseline,
-        )
+        self._run = run
         self._start = time.monotonic()
-        self._records: dict[str, Record] = {}
+        self._records = {record.cell.id: record for record in run.records}
         self._begun: dict[str, Cell] = {}
-        self._lock = Lock()
+        self._lock_text = b""
+        self._lock = Mutex()
+        # The kernel frees this when the process dies, however it dies.
+        self._hold = _held(path)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records that there are so far."""
+        with self._lock:
+            return tuple(self._records.values())
 
     @classmethod
-    def create(cls, reports: Path, title: str, baseline: str = "") -> RunWriter:
+    def create(cls, reports: Path, title: str, baseline: str = "", order: Order | None = None) -> RunWriter:
         """A new folder in `reports`, which `reports/latest` points to from now on.
 
         Raises:
@@ -75,18 +84,66 @@ class RunWriter:
         if link.exists() and not link.is_symlink():
             raise InputError(f"{link} is not a link to the newest run", "Move it away; bootmatrix makes it anew.")
         reports.mkdir(parents=True, exist_ok=True)
-        writer = cls(_new_folder(reports, title), title, baseline)
-        write_model(writer.path / STARTED_FILE, writer._run)
-        _point(link, writer.path.name)
+        path = _new_folder(reports, title)
+        run = Run(
+            format=FORMAT,
+            name=path.name,
+            title=title,
+            tool_version=__version__,
+            started_at=_now(),
+            host=describe_host(),
+            baseline=baseline,
+            order=order,
+        )
+        write_model(path / STARTED_FILE, run)
+        writer = cls(path, run)
+        _point(link, path.name)
+        return writer
+
+    @classmethod
+    def resume(cls, path: Path) -> RunWriter:
+        """Take up a run that was interrupted or killed.
+
+        Raises:
+            InputError: it is no run, it is damaged, or another process is at it.
+            OSError: it cannot be written.
+        """
+        run = load_run(path)
+        resumed = (*run.resumed, _now())
+        writer = cls(path, run.model_copy(update={"resumed": resumed, "ended_at": "", "unfinished": ()}))
+        # From here on what stands in the cells' folders counts, also if this attempt is killed in its turn.
+        (path / RUN_FILE).unlink(missing_ok=True)
         return writer
 
     def folder(self, cell: Cell) -> Path:
-        """The folder of a cell, made if it is not there."""
+        """The folder of a cell that begins, made if it is not there; of what an earlier, killed one left, it is freed.
+
+        Raises:
+            OSError: it cannot be made, or a link leads out of the run.
+        """
         with self._lock:
+            begins = cell.id not in self._begun
             self._begun[cell.id] = cell
         folder = cell_folder(self.path, cell)
         folder.mkdir(parents=True, exist_ok=True)
+        if not folder.resolve().is_relative_to(self.path.resolve()):
+            raise PermissionError(errno.EPERM, "a link leads out of the run's folder", str(folder))
+        if begins and self._run.resumed:
+            shutil.rmtree(folder)
+            folder.mkdir()
         return folder
+
+    def keep_lock(self, lock: Lock) -> None:
+        """Write down the kernels and packages that the cells have used so far.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        text = (json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+        with self._lock:
+            if text != self._lock_text:
+                write_whole(self.path / LOCK_FILE, text)
+                self._lock_text = text
 
     def add(self, record: Record) -> None:
         """Write a cell's record at once.
@@ -106,7 +163,7 @@ class RunWriter:
         run = self._run.model_copy(
             update={
                 "ended_at": _now(),
-                "wall_s": time.monotonic() - self._start,
+                "wall_s": self._run.wall_s + time.monotonic() - self._start,
                 "interrupted": interrupted,
                 "records": records,
                 "unfinished": unfinished,
@@ -213,6 +270,26 @@ def _new_folder(reports: Path, title: str) -> Path:
             number += 1
         else:
             return path
+
+
+def _held(path: Path) -> BinaryIO:
+    """The run's first file, locked against any other process that would write to the run.
+
+    Raises:
+        InputError: another process writes to it.
+    """
+    file = (path / STARTED_FILE).open("rb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(f"{path}: this run is still under way", "Wait for its end, or interrupt it.") from error
+    except OSError as error:
+        # Some network file systems have no locks; a run that cannot be guarded is still worth having.
+        if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
+            file.close()
+            raise
+    return file
 
 
 def _point(link: Path, target: str) -> None:

@@ -94,5 +94,6 @@ def slowest_first(cells: Sequence[Cell], bench: Bench) -> list[Cell]:
 async def _work(cells: Iterator[Cell], bench: Bench, writer: RunWriter) -> None:
     for cell in cells:
         record = await run_cell(cell, bench, writer.folder(cell))
+        writer.keep_lock(bench.builder.archive.resolved())
         writer.add(record)
         bench.observer.cell_done(record)

@@ -41,7 +41,7 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         BuildError: the spec cannot be made into something bootable here.
         InfraError: the archive, the network or the host is at fault.
     """
-    images = {name: make_image(name, Path(spec.path), profile, builder) for name in _references(spec)}
+    images = {name: make_image(name, Path(spec.path), profile, builder) for name in references(spec)}
     placed = place(spec, images)
     init = [images[reference] for reference in spec.init]
     network = needs_network(placed, init)
@@ -93,7 +93,8 @@ def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
     return " ".join(word for word in words if word not in consoles), notes
 
 
-def _references(spec: Spec) -> list[str]:
+def references(spec: Spec) -> list[str]:
+    """The images that a spec names, each once."""
     containers = (*spec.onboot, *spec.services, *spec.onshutdown)
     volumes = (volume.image for volume in spec.volumes if volume.image)
     return list(dict.fromkeys((*spec.init, *volumes, *(container.image for container in containers))))

@@ -17,7 +17,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Print each verdict; status 1 where one differs from the record."""
-    from bootmatrix.cell import rejudge
+    from bootmatrix.attempts import rejudge
     from bootmatrix.runs import load_run
 
     changed = 0

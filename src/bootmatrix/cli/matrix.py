@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's arguments."""
     parser = commands.add_parser("matrix", help="boot every spec × architecture × kernel, and write a report")
-    options.add_selection(parser)
+    options.add_selection(parser, required=False)
     options.add_sources(parser)
+    parser.add_argument("--resume", metavar="RUN", help="run what is missing of a run that was interrupted or killed")
+    parser.add_argument(
+        "--flaky",
+        type=options.times,
+        metavar="N",
+        help="boot what failed up to N times more; what then passes is 'flaky', never a pass",
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
     options.add_baseline(parser)
     options.add_reports(parser)
@@ -28,32 +35,28 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Run a matrix; the exit status."""
-    import anyio
 
     from bootmatrix.cell import Bench
+    from bootmatrix.cli.job import find_job
     from bootmatrix.cli.past import past_of_run
     from bootmatrix.cli.progress import open_screen
     from bootmatrix.history.reference import Place, find_baseline
     from bootmatrix.report import write_reports
     from bootmatrix.report.index_page import write_index
-    from bootmatrix.runs import RunWriter
     from bootmatrix.schedule import host_budget
 
-    plan, profiles, title = options.load_plan(args)
-    specs = options.load_specs(plan.cells)
-    lock = options.read_lock(args)
-    reports = options.reports_of(args)
-    given = args.baseline or ("latest" if args.fail_on else "")
-    baseline = find_baseline(reports, given, title=title) if given else None
-    writer = RunWriter.create(reports, title, baseline.name if baseline else "")
+    job = find_job(args)
+    reports = job.reports
+    given = args.baseline or (job.before.baseline if job.before else "") or ("latest" if args.fail_on else "")
+    baseline = find_baseline(reports, given, title=job.title) if given else None
     budget = host_budget(args.jobs)
-    with open_screen(plan) as screen:
-        builder = options.open_builder(args, screen, lock)
-        bench = Bench(specs, profiles, builder, screen, budget.hold)
-        try:
-            finished = anyio.run(_run, plan, bench, writer, budget.cores + 2)
-        finally:
-            builder.archive.close()
+    with open_screen(job.plan) as screen:
+        with job.builder(args, screen) as builder:
+            writer = job.writer(builder, baseline.name if baseline else "")
+            for record in writer.records:
+                screen.cell_done(record)
+            bench = Bench(job.specs, job.profiles, builder, screen, budget.hold)
+            finished = _run_all(job.missing, bench, writer, budget.cores + 2)
         result = writer.finish(interrupted=not finished)
         past = past_of_run(Place(reports, writer.path.name), result, baseline, compared=bool(given))
         write_reports(result, writer.path, past)
@@ -71,6 +74,32 @@ def _end(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> 
     if regressions_only and comparison and not run.interrupted:
         return regression_status(comparison)
     return exit_status(run)
+
+
+def _run_all(plan: Plan, bench: Bench, writer: RunWriter, workers: int) -> bool:
+    """Whether the run came to its end.
+
+    Raises:
+        HostError: the run's folder cannot be written any more.
+    """
+    import anyio
+
+    from bootmatrix.errors import HostError
+
+    try:
+        return anyio.run(_run, plan, bench, writer, workers)
+    except BaseExceptionGroup as group:
+        faults, others = group.split(OSError)
+        if faults is None or others is not None:
+            raise
+        hint = f"When that is mended, take the run up: bootmatrix matrix --resume {writer.path}"
+        raise HostError(f"the run in {writer.path} cannot be written: {_first(faults)}", hint) from group
+
+
+def _first(group: BaseExceptionGroup[OSError]) -> OSError:
+    """The first of the errors in a group of groups."""
+    one = group.exceptions[0]
+    return _first(one) if isinstance(one, BaseExceptionGroup) else one
 
 
 async def _run(plan: Plan, bench: Bench, writer: RunWriter, workers: int) -> bool:

@@ -22,9 +22,10 @@ WIDE = 160
 RUN_HELP = "a folder under reports/, 'latest', or 'tag:NAME'"
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
+def add_selection(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """MATRIX or SPEC…, --arch, --kernel."""
-    parser.add_argument("files", nargs="+", metavar="MATRIX|SPEC", help="a *.matrix.yml, or specs (path or name)")
+    count = "+" if required else "*"
+    parser.add_argument("files", nargs=count, metavar="MATRIX|SPEC", help="a *.matrix.yml, or specs (path or name)")
     parser.add_argument(
         "--arch",
         type=names,
@@ -78,6 +79,15 @@ def add_baseline(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def times(text: str) -> int:
+    """How often something is tried again."""
+    from bootmatrix.model.matrix import MAX_AGAIN
+
+    if not text.isdecimal() or int(text) > MAX_AGAIN:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MAX_AGAIN}")
+    return int(text)
+
+
 def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -96,7 +106,9 @@ def read_lock(args: argparse.Namespace) -> Lock | None:
     return load_lock(lock_file(args) if args.locked is True else Path(args.locked))
 
 
-def open_builder(args: argparse.Namespace, observer: Observer, lock: Lock | None = None) -> Builder:
+def open_builder(
+    args: argparse.Namespace, observer: Observer, lock: Lock | None = None, lock_is_whole: bool = True
+) -> Builder:
     """A builder over the cache and the archive that the options name."""
     from bootmatrix.build.image import Builder
     from bootmatrix.load.recipe import find_recipe, load_recipe
@@ -111,6 +123,7 @@ def open_builder(args: argparse.Namespace, observer: Observer, lock: Lock | None
         address=args.archive,
         progress=observer,
         refresh=getattr(args, "refresh", False),
+        lock_is_whole=lock_is_whole,
     )
     return Builder(store=store, archive=archive, find_recipe=find_recipe, load_recipe=load_recipe)
 
@@ -149,6 +162,8 @@ def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:
 
     known = profiles()
     matrix, base, title = _matrix(args, known)
+    if getattr(args, "flaky", None) is not None:
+        matrix = matrix.model_copy(update={"flaky": args.flaky})
     return plan(matrix, base, known, qemu_fault), known, title
 
 

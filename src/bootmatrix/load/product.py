@@ -114,6 +114,7 @@ def _cell(spec: Path, target: Target, kernel: str, matrix: Matrix) -> Cell:
             timeouts=matrix.timeouts,
             retries=matrix.retries,
             traits=_traits(profile, machine, kernel),
+            flaky=matrix.flaky,
         )
     except ValueError as error:
         raise InputError(f"{kernel!r} cannot be the name of a kernel") from error

@@ -8,7 +8,7 @@ from bootmatrix.model.lock import Lock
 from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
 from bootmatrix.model.outcome import GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import Firmware, KernelForm, KernelSource, Machine, Names, Profile
-from bootmatrix.model.record import PhaseTime, Record, ResultFile, Run
+from bootmatrix.model.record import Order, PhaseTime, Record, ResultFile, Run, Try
 from bootmatrix.model.spec import Container, ContainerSettings, File, Spec, Volume
 from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Verdict
 
@@ -36,6 +36,7 @@ __all__ = [
     "Machine",
     "Matrix",
     "Names",
+    "Order",
     "Outcome",
     "Package",
     "Pattern",
@@ -54,6 +55,7 @@ __all__ = [
     "Timeouts",
     "Traits",
     "Trouble",
+    "Try",
     "Verdict",
     "Volume",
 ]

@@ -37,7 +37,7 @@ class Cell(Model):
 
     `machine` may name a CPU model too, `virt@cortex-a72`. `machine_is_default` keeps the profile's first machine out of
     the id. `expect` is the reason for which this cell is known not to pass. `traits` is None where the profile has no
-    such kernel.
+    such kernel. It is tried again `retries` times after faults of ours, `flaky` times after those of its guest.
     """
 
     spec: str
@@ -50,6 +50,7 @@ class Cell(Model):
     timeouts: Timeouts = Timeouts()
     retries: int = 1
     traits: Traits | None = None
+    flaky: int = 0
 
     @property
     def id(self) -> str:

@@ -9,6 +9,9 @@ from pydantic import Field, StringConstraints
 from bootmatrix.model.base import Model
 from bootmatrix.model.cell import Timeouts
 
+MAX_AGAIN = 10
+"""The most that a cell may be tried again: what has not come by then is not worth the time."""
+
 Reason = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -44,7 +47,10 @@ class Include(Model):
 
 
 class Matrix(Model):
-    """Specs × arch × kernel, with its exceptions. Paths of specs are relative to the file."""
+    """Specs × arch × kernel, with its exceptions. Paths of specs are relative to the file.
+
+    `retries` and `flaky` say how often a cell is tried again: after a fault of ours, and after a failure of its guest.
+    """
 
     specs: tuple[str, ...] = Field(min_length=1)
     arch: tuple[str, ...] = Field(min_length=1)
@@ -53,4 +59,5 @@ class Matrix(Model):
     exclude: tuple[Exclude, ...] = ()
     expect: tuple[Expect, ...] = ()
     timeouts: Timeouts = Timeouts()
-    retries: int = Field(default=1, ge=0, le=10)
+    retries: int = Field(default=1, ge=0, le=MAX_AGAIN)
+    flaky: int = Field(default=0, ge=0, le=MAX_AGAIN)

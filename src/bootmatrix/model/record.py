@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bootmatrix.model.artefact import Artefact, Bootable
 from bootmatrix.model.base import Model
-from bootmatrix.model.cell import Cell
+from bootmatrix.model.cell import Cell, Plan
 from bootmatrix.model.kernel import Kernel
 from bootmatrix.model.outcome import Outcome
 from bootmatrix.model.profile import Machine
@@ -31,12 +31,24 @@ class ResultFile(Model):
     is_cut: bool = False
 
 
+class Try(Model):
+    """One attempt at a cell that was tried more than once. `outcome` is None if it came to no boot; `console` is a file
+    beside the record, empty if there is none."""
+
+    judgement: Judgement
+    outcome: Outcome | None = None
+    console: str = ""
+    started_at: str
+
+
 class Record(Model):
     """One cell of a run, complete. `command` repeats the boot by hand; `console` is a file beside the record.
 
     `expected` is false for a cell that stands in the way of exit status 0: a guest verdict other than pass that no
     `expect` names, or a pass that one does. `machine_profile` and `bootable` are what the verdict was reached with, so
-    that it can be reached again. `spec_sha256` is a digest of what the spec says, empty where it was not recorded.
+    that it can be reached again. `tries` holds every attempt, in order, of a cell that was tried more than once; the
+    outcome and all else that stands here is of the one that the verdict rests on. `spec_sha256` is a digest of what the
+    spec says, empty where it was not recorded.
     """
 
     cell: Cell
@@ -53,6 +65,7 @@ class Record(Model):
     files: tuple[ResultFile, ...] = ()
     notes: tuple[str, ...] = ()
     attempts: int = 1
+    tries: tuple[Try, ...] = ()
     started_at: str
     wall_s: float
     spec_sha256: str = ""
@@ -65,11 +78,21 @@ class Record(Model):
         return self.judgement.verdict
 
 
+class Order(Model):
+    """What a run was asked for. `inputs` has digests of what it is made from, by name; `locked`: it is confined to its
+    lock."""
+
+    plan: Plan
+    inputs: dict[str, str] = {}
+    locked: bool = False
+
+
 class Run(Model):
     """One execution of a matrix. Times are RFC 3339 in UTC; `format` is this layout's version.
 
     `ended_at` is empty for a run that was killed; `unfinished` names the cells that had begun and have no record.
     `baseline` is the name of the run that it was compared with, if any.
+    `order` is what it was asked for, so that it can be taken up again, which it was at the times in `resumed`.
     """
 
     format: int = 1
@@ -84,3 +107,5 @@ class Run(Model):
     baseline: str = ""
     records: tuple[Record, ...] = ()
     unfinished: tuple[str, ...] = ()
+    order: Order | None = None
+    resumed: tuple[str, ...] = ()

@@ -8,13 +8,17 @@ from bootmatrix.model.base import Model
 
 
 class Verdict(StrEnum):
-    """`pass` to `timeout` speak of the guest, `build-error` and `infra-error` of us; `skip` was never tried."""
+    """`pass` to `flaky` speak of the guest, `build-error` and `infra-error` of us; `skip` was never tried.
+
+    `flaky` is a cell of which the same files passed in one boot and failed in another.
+    """
 
     PASS = "pass"  # noqa: S105
     FAIL = "fail"
     PANIC = "panic"
     HANG = "hang"
     TIMEOUT = "timeout"
+    FLAKY = "flaky"
     BUILD_ERROR = "build-error"
     INFRA_ERROR = "infra-error"
     SKIP = "skip"
@@ -22,7 +26,7 @@ class Verdict(StrEnum):
     @property
     def is_guests(self) -> bool:
         """Whether it speaks of the guest."""
-        return self in {Verdict.PASS, Verdict.FAIL, Verdict.PANIC, Verdict.HANG, Verdict.TIMEOUT}
+        return self not in {Verdict.BUILD_ERROR, Verdict.INFRA_ERROR, Verdict.SKIP}
 
 
 class Evidence(Model):

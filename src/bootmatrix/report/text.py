@@ -21,6 +21,7 @@ STYLES = {
     Verdict.PANIC: "bold magenta",
     Verdict.HANG: "bold yellow",
     Verdict.TIMEOUT: "bold yellow",
+    Verdict.FLAKY: "bold cyan",
     Verdict.BUILD_ERROR: "bold blue",
     Verdict.INFRA_ERROR: "bold blue",
     Verdict.SKIP: "bright_black",

@@ -36,23 +36,27 @@ def open_archive(  # noqa: PLR0913  (each is a setting of its own)
     address: str | None,
     progress: Observer,
     refresh: bool = False,
+    lock_is_whole: bool = True,
 ) -> Archive:
     """An archive; nothing is asked of it yet.
 
-    `address` is the one that the user gave, if any; `lock` confines it to the kernels and packages that a lock names;
-    `refresh` asks for newer indexes, however young those in the cache are.
+    `address` is the one that the user gave, if any; `lock` confines it to the kernels and packages that a lock names,
+    or, unless it is whole, has them preferred; `refresh` asks for newer indexes, however young those in the cache are.
     """
-    return Archive(Settings(address, offline, refresh), store, lock, progress)
+    return Archive(Settings(address, offline, refresh), store, lock, progress, lock_is_whole)
 
 
 class Archive:
     """Answers from the cache where it can. Thread-safe, blocking."""
 
-    def __init__(self, settings: Settings, store: Store, lock: Lock | None, progress: Observer) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, lock: Lock | None, progress: Observer, lock_is_whole: bool = True
+    ) -> None:
         self._settings, self._store, self._lock, self._progress = settings, store, lock, progress
+        self._is_confined = lock is not None and lock_is_whole
         self._downloader = Downloader(store, progress, settings)
         self._suites = Suites(settings, store, self._downloader, progress)
-        self._used = Used()
+        self._used = Used(lock)
 
     def close(self) -> None:
         """End downloads that are under way; their threads raise Interrupted."""
@@ -69,7 +73,7 @@ class Archive:
             BuildError: the lock has no such kernel.
         """
         key = kernel_key(debian_arch, source.flavour, name)
-        kernel = self._locked_kernel(key) if self._lock else self._find_kernel(name, source, debian_arch)
+        kernel = self._locked_kernel(key) or self._find_kernel(name, source, debian_arch)
         self._used.add_kernel(key, kernel)
         return kernel
 
@@ -83,9 +87,8 @@ class Archive:
             InfraError: the archive cannot be had, or not be trusted.
             BuildError: the lock lacks a package, or versions do not go together.
         """
-        if self._lock:
-            packages = self._locked_closure(names, without, suites, debian_arch)
-        else:
+        packages = self._locked_closure(names, without, suites, debian_arch)
+        if packages is None:
             packages = self._find_closure(names, without, suites, debian_arch)
         self._used.add_packages(debian_arch, packages)
         return packages
@@ -106,8 +109,8 @@ class Archive:
             raise self._gone(package) from error
 
     def resolved(self) -> Lock:
-        """The kernels and packages that were asked for so far."""
-        return self._lock or self._used.lock()
+        """The kernels and packages that were asked for so far, and those of the lock."""
+        return self._used.lock()
 
     def _gone(self, package: Package) -> NetworkError:
         if self._lock:
@@ -121,10 +124,12 @@ class Archive:
             "The mirror is in the middle of an update. Try again: the index will be fetched anew.",
         )
 
-    def _locked_kernel(self, key: str) -> Kernel:
+    def _locked_kernel(self, key: str) -> Kernel | None:
         if self._lock and key in self._lock.kernels:
             return self._lock.kernels[key]
-        raise BuildError(f"the lock has no kernel {key}", _LOCK_HINT)
+        if self._is_confined:
+            raise BuildError(f"the lock has no kernel {key}", _LOCK_HINT)
+        return None
 
     def _find_kernel(self, name: str, source: KernelSource, debian_arch: str) -> Kernel:
         wanted = name if source.version is None else source.version
@@ -182,13 +187,17 @@ class Archive:
 
     def _locked_closure(
         self, names: Sequence[str], without: Sequence[str], suites: Sequence[str], debian_arch: str
-    ) -> tuple[Package, ...]:
-        packages = self._lock.packages.get(debian_arch, {}) if self._lock else {}
+    ) -> tuple[Package, ...] | None:
+        if self._lock is None:
+            return None
+        packages = self._lock.packages.get(debian_arch, {})
         try:
             return closure(
                 names, without, LockedPackages(packages.values(), suites), f"{debian_arch} in {', '.join(suites)}"
             )
         except BuildError as error:
+            if not self._is_confined:
+                return None
             raise BuildError(f"the lock does not do: {error.message}", _LOCK_HINT) from error
 
 

@@ -16,12 +16,16 @@ def kernel_key(debian_arch: str, flavour: str, name: str) -> str:
 
 
 class Used:
-    """Collects what is used, from any thread."""
+    """Collects what is used, from any thread; `before` is what was used already."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Lock | None = None) -> None:
         self._guard = threading.Lock()
         self._kernels: dict[str, Kernel] = {}
         self._packages: dict[str, set[Package]] = defaultdict(set)
+        if before:
+            self._kernels.update(before.kernels)
+            for arch, packages in before.packages.items():
+                self.add_packages(arch, packages.values())
 
     def add_kernel(self, key: str, kernel: Kernel) -> None:
         """Note a kernel."""

@@ -1,0 +1,59 @@
+"""Digests of what the user wrote for a plan, so that a run which is taken up again can tell whether it was changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from bootmatrix.build.assemble import references
+from bootmatrix.build.debs import local_debs
+from bootmatrix.build.image import MAX_BASES, Builder
+from bootmatrix.build.recipe import source_digest
+from bootmatrix.errors import BootmatrixError
+from bootmatrix.model import Cell, Profile, Spec
+from bootmatrix.store import sha256_of
+
+
+def digests(
+    cells: Iterable[Cell], specs: Mapping[str, Spec], profiles: Mapping[str, Profile], builder: Builder
+) -> dict[str, str]:
+    """A digest for each spec, profile and image recipe of the cells, by its path or name.
+
+    What cannot be read has the error in place of a digest: its cells will tell of it.
+    """
+    cells = tuple(cells)
+    used = {name: profiles[name] for name in sorted({cell.arch for cell in cells})}
+    found = {f"profile {name}": _of(profile.model_dump_json()) for name, profile in used.items()}
+    for path in sorted({cell.spec for cell in cells}):
+        found[path] = sha256_of(Path(path))
+        for reference in references(specs[path]):
+            found.update(_images(reference, Path(path), used.values(), builder))
+    return found
+
+
+def _images(
+    reference: str, path: Path, profiles: Iterable[Profile], builder: Builder, depth: int = 0
+) -> Iterator[tuple[str, str]]:
+    try:
+        recipe_path = builder.find_recipe(reference, path)
+        recipe = builder.load_recipe(recipe_path)
+        sources = [source_digest(copy, recipe_path) for copy in recipe.files if copy.source]
+    except BootmatrixError as error:
+        yield f"{path}: {reference}", _of(error.message)
+        return
+    debs = [_debs(profile, recipe_path, builder) for profile in profiles] if recipe.debs else []
+    yield str(recipe_path), _of("\n".join([sha256_of(recipe_path), *sources, *debs]))
+    if recipe.base and depth < MAX_BASES:
+        yield from _images(recipe.base, recipe_path, profiles, builder, depth + 1)
+
+
+def _debs(profile: Profile, recipe_path: Path, builder: Builder) -> str:
+    try:
+        return " ".join(deb.sha256 for deb in local_debs(builder.load_recipe(recipe_path), recipe_path, profile))
+    except BootmatrixError as error:
+        return error.message
+
+
+def _of(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,179 @@
+"""Runs that were killed: no process outlives them, no record is lost, and they are taken up where they were."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.runs import LOCK_FILE, RUN_FILE, STARTED_FILE, load_run
+from kills import Setting, adopting, moments, try_kill, verdicts, wait_for_children
+from samples import green_records, write_run
+from stage import BOOTMATRIX, Stage, set_up
+from test_boot_guest import wait_until_gone
+
+MACHINES = ("sound", "check_fails", "lingers.1", "lingers.2")
+RECORDS = "cells/*/*/*/*/record.json"
+KILLS = 5
+"""`python -m benchmarks kills` tries fifty, with real guests."""
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    return set_up(tmp_path_factory.mktemp("resume"), MACHINES)
+
+
+@pytest.fixture
+def killed(stage: Stage) -> Iterator[Path]:
+    """A run that was killed when it had one record or more, and a guest under way."""
+    shutil.rmtree(stage.reports, ignore_errors=True)
+    stage.go.unlink(missing_ok=True)
+    process = stage.start("matrix", stage.matrix(*MACHINES, more="retries: 0\n"), "--jobs", "3")
+    deadline = time.monotonic() + 60
+    while not list(stage.latest.glob(RECORDS)):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    stage.go.touch()
+    assert all(wait_until_gone(pid, 5) for pid, _ in stage.starts())
+    yield stage.latest.resolve()
+
+
+def test_what_is_missing_is_run_and_nothing_else(stage: Stage, killed: Path) -> None:
+    before, started = load_run(killed), len(stage.starts())
+    missing = set(MACHINES) - {record.cell.machine for record in before.records}
+    assert missing and before.records
+    assert (before.interrupted, before.ended_at) == (True, "")
+    done = stage.run("matrix", "--resume", "reports/latest", "--jobs", "1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    run = load_run(killed)
+    assert sorted(name for _, name in stage.starts()[started:]) == sorted(name.split(".")[0] for name in missing)
+    assert [record for record in run.records if record in before.records] == list(before.records)
+    assert {record.cell.machine: record.verdict.value for record in run.records} == {
+        "sound": "pass",
+        "check_fails": "fail",
+        "lingers.1": "pass",
+        "lingers.2": "pass",
+    }
+    assert (run.interrupted, run.unfinished, len(run.resumed)) == (False, (), 1)
+    assert "3 pass" in done.stdout and (killed / "report.html").is_file() and (killed / "junit.xml").is_file()
+
+
+def test_a_run_that_is_complete_boots_nothing_more(stage: Stage, killed: Path) -> None:
+    stage.run("matrix", "--resume", "reports/latest")
+    started, before = len(stage.starts()), load_run(killed).records
+    assert stage.run("matrix", "--resume", "reports/latest").returncode == 1
+    assert (len(stage.starts()), load_run(killed).records) == (started, before)
+
+
+def test_a_changed_spec_is_refused(stage: Stage, killed: Path) -> None:
+    spec = stage.folder / "fake.yml"
+    text = spec.read_text()
+    spec.write_text(text + "\n# changed\n")
+    try:
+        done = stage.run("matrix", "--resume", "reports/latest")
+    finally:
+        spec.write_text(text)
+    assert done.returncode == 2
+    assert "cannot be taken up: changed since it began: fake.yml" in done.stderr.replace(f"{stage.folder}/", "")
+    assert not (killed / RUN_FILE).exists()
+
+
+def test_a_changed_profile_is_refused(stage: Stage, killed: Path) -> None:
+    profile = stage.folder / "arch/fake.yml"
+    text = profile.read_text()
+    profile.write_text(text.replace("memory_mib: 64", "memory_mib: 65"))
+    try:
+        done = stage.run("matrix", "--resume", "reports/latest")
+    finally:
+        profile.write_text(text)
+    assert (done.returncode, "changed since it began: profile fake" in done.stderr) == (2, True), done.stderr
+
+
+def test_kernels_are_those_that_the_run_began_with(stage: Stage, killed: Path) -> None:
+    """A lock that names another kernel than today's: the cells that are missing boot it."""
+    before = {record.cell.machine for record in load_run(killed).records}
+    lock = json.loads((killed / LOCK_FILE).read_text())
+    (kernel,) = lock["kernels"].values()
+    kernel["packages"][0]["sha256"] = "0" * 64
+    kernel["packages"][0]["filename"] = "pool/main/l/linux/there-is-none.deb"
+    (killed / LOCK_FILE).write_text(json.dumps(lock))
+    done = stage.run("matrix", "--resume", "reports/latest", "--offline")
+    assert done.returncode in {1, 3}, done.stdout + done.stderr
+    for record in load_run(killed).records:
+        assert (record.verdict.value == "infra-error") is (record.cell.machine not in before), record.judgement
+
+
+def test_a_run_under_way_is_left_alone(stage: Stage) -> None:
+    shutil.rmtree(stage.reports, ignore_errors=True)
+    stage.go.unlink(missing_ok=True)
+    process = stage.start("matrix", stage.matrix("lingers.1", more=""), "--jobs", "1")
+    try:
+        deadline = time.monotonic() + 60
+        while not (stage.latest / STARTED_FILE).exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        done = stage.run("matrix", "--resume", "reports/latest")
+        assert process.poll() is None, "the test came too late"
+    finally:
+        process.kill()
+        process.wait()
+    assert (done.returncode, "still under way" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("more", [("all.matrix.yml",), ("--arch", "fake"), ("--flaky", "1"), ("--reports", "x")])
+def test_what_a_run_keeps_from_its_beginning_is_not_to_be_given_again(stage: Stage, more: tuple[str, ...]) -> None:
+    done = stage.run("matrix", *more, "--resume", "reports/latest")
+    assert (done.returncode, "name no files with it" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_run_that_does_not_say_what_it_was_asked_for(stage: Stage, tmp_path: Path) -> None:
+    _, folder = write_run(tmp_path, green_records())
+    done = stage.run("matrix", "--resume", str(folder))
+    assert (done.returncode, "does not say what it was asked for" in done.stderr) == (2, True), done.stderr
+
+
+def test_neither_a_matrix_nor_a_run(stage: Stage) -> None:
+    done = stage.run("matrix")
+    assert (done.returncode, "name a matrix, or specs" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_link_that_leads_out_of_a_run_is_not_followed(stage: Stage, killed: Path, tmp_path: Path) -> None:
+    (tmp_path / "6.1").mkdir()
+    (tmp_path / "6.1/precious").write_text("x")
+    missing = set(MACHINES) - {record.cell.machine for record in load_run(killed).records}
+    cell = killed / "cells/fake/fake" / missing.pop()
+    shutil.rmtree(cell, ignore_errors=True)
+    cell.symlink_to(tmp_path)
+    done = stage.run("matrix", "--resume", "reports/latest")
+    assert (done.returncode, "leads out of the run's folder" in done.stderr) == (3, True), done.stderr
+    assert (tmp_path / "6.1/precious").exists()
+
+
+def test_kills_at_random_moments(stage: Stage, tmp_path: Path) -> None:
+    setting = Setting(BOOTMATRIX, stage.folder, stage.environment())
+    stage.go.touch()
+    matrix = [stage.matrix(*MACHINES), "--jobs", "2"]
+    start = time.monotonic()
+    setting.run("matrix", *matrix, "--reports", str(tmp_path / "whole"))
+    whole_s = time.monotonic() - start
+    expected = verdicts(load_run(tmp_path / "whole/latest"))
+    assert len(expected) == len(MACHINES)
+    for number, moment_s in enumerate(moments(KILLS, whole_s, seed=4)):
+        trial = try_kill(setting, matrix, tmp_path / f"{number}", expected, moment_s)
+        assert trial.ok, trial
+
+
+def test_an_orphan_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+
+    monkeypatch.setattr("kills.ORPHAN_S", 0.2)
+    with adopting():
+        subprocess.run(["sh", "-c", "sleep 60 & exit"], check=True)
+        _, orphans = wait_for_children()
+    assert [name.split()[:2] for name in orphans] == [["sleep", "60"]]
