@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -13,6 +14,14 @@ from typing import Any
 
 import pytest
 import yaml
+
+import kernel_forms
+from bootmatrix.model import KernelSource
+from bootmatrix.observe import Silent
+from bootmatrix.source.archive import open_archive
+from bootmatrix.source.deb import open_data
+from bootmatrix.source.kinds.member import of_tar
+from bootmatrix.store import Store, default_cache, sha256_of
 
 pytestmark = [pytest.mark.boots, pytest.mark.xdist_group("end_to_end")]
 
@@ -119,6 +128,7 @@ include:
   - {spec: dies.yml, arch: aarch64, kernel: "6.1"}
   - {spec: slow.yml, arch: aarch64, kernel: "6.1"}
   - {spec: no-package.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: hello.yml, arch: aarch64, kernel: repacked}
   - {spec: hello.yml, arch: board32, kernel: "6.1"}
   - {spec: leaves.yml, arch: board64, kernel: "6.1"}
 expect:
@@ -172,11 +182,23 @@ def write_boards(folder: Path) -> None:
         (folder / f"{name}.yml").write_text(yaml.safe_dump(profile), encoding="utf-8")
 
 
+def add_repacked_kernel(folder: Path) -> None:
+    """Debian's kernel, its modules cut down to those that the board needs, out of an RPM."""
+    archive = open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=Silent())
+    kernel = archive.kernel("6.1", KernelSource(flavour="cloud-arm64", suites=("bookworm",)), "arm64")
+    with open_data(archive.fetch(kernel.packages[0])) as members:
+        wanted = {one.path: one.read() for one in of_tar(members) if re.search(r"^boot/|/virtio[^/]*\.ko$", one.path)}
+    package = kernel_forms.rpm(wanted, folder, lambda data: gzip.compress(data, 1))
+    command = [*BOOTMATRIX, "kernels", "add", "repacked", str(package)]
+    subprocess.run(command, env={**os.environ, "BOOTMATRIX_KERNELS": str(folder / "kernels.yml")}, check=True)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """One matrix of every kind of end."""
     folder = tmp_path_factory.mktemp("matrix")
     matrix = write_specs(folder / "specs")
+    add_repacked_kernel(folder)
     write_boards(folder / "arch")
     reports = folder / "reports"
     done = subprocess.run(
@@ -212,6 +234,7 @@ def verdict(run: Ended, cell: str) -> tuple[str, str]:
         "hello/s390x/ccw-virtio/6.1",
         "influxdb/x86_64/q35/7.2",
         "shared/aarch64/virt/7.2",
+        "hello/aarch64/virt/repacked",
     ],
 )
 def test_passes(run: Ended, cell: str) -> None:
@@ -265,6 +288,13 @@ def test_sub_results_are_the_checks_own(run: Ended) -> None:
     names = [result["name"] for result in results]
     assert any("read them again" in name for name in names)
     assert {result["verdict"] for result in results} == {"pass"}
+
+
+def test_a_kernel_of_ones_own_is_told_by_its_digest(run: Ended) -> None:
+    (part,) = run[2]["hello/aarch64/virt/repacked"]["kernel"]["parts"]
+    package = run[3].resolve().parents[1] / "kernel.rpm"
+    assert (part["kind"], part["sha256"]) == ("rpm", sha256_of(package))
+    assert part["sha256"] in (run[3] / "report.html").read_text(encoding="utf-8")
 
 
 def test_same_verdicts_from_the_saved_run(run: Ended) -> None:

@@ -241,7 +241,7 @@ def test_a_second_time_nothing_is_done(kitchen: Kitchen, monkeypatch: pytest.Mon
 def test_what_the_store_lost_or_has_damaged_is_unpacked_again(kitchen: Kitchen) -> None:
     found = unpack(kitchen, old_kernel(a__ko=module()))
     archive, wanted = kitchen.builder.archive, found.contents("a")
-    for digest in (found.files.image, found.files.config, found.files.pack, found.files.dtbs["board.dtb"][0]):
+    for digest in (found.files.image, str(found.files.config), found.files.pack, found.files.dtbs["board.dtb"][0]):
         found.store.blob(digest).unlink()
         assert unpack_kernel(found.kernel, archive, found.store) == found.files
         spoil(found.store.blob(digest))

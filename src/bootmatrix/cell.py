@@ -19,6 +19,7 @@ from bootmatrix.boot.qemu import qemu_version
 from bootmatrix.build.assemble import build
 from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import unpack_kernel
+from bootmatrix.build.own_kernel import find_kernel
 from bootmatrix.judge import judge
 from bootmatrix.model import Cell, Judgement, Machine, PhaseTime, Profile, Record, Spec, Verdict
 from bootmatrix.observe import Observer
@@ -55,7 +56,7 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
     source = profile.kernels_of(cell.machine)[cell.kernel]
     started = time.monotonic()
     bench.observer.cell_stage(cell, "fetch")
-    kernel = bench.builder.archive.kernel(cell.kernel, source, profile.kernel_architecture(source))
+    kernel = find_kernel(cell.kernel, source, profile, bench.builder)
     unpack_kernel(kernel, bench.builder.archive, bench.builder.store)
     fetched = time.monotonic()
     bench.observer.cell_stage(cell, "build")

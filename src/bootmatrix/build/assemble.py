@@ -14,7 +14,15 @@ from bootmatrix.build.firmware import firmware_artefact
 from bootmatrix.build.guest import guest_tree
 from bootmatrix.build.image import EPOCH_S, Builder, make_image
 from bootmatrix.build.initrd import compress, write_cpio
-from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact, load_order, module_tree, unpack_kernel
+from bootmatrix.build.kernel import (
+    KernelFiles,
+    check_form,
+    dtb_artefact,
+    kernel_artefact,
+    load_order,
+    module_tree,
+    unpack_kernel,
+)
 from bootmatrix.build.placed import Placed, check_seconds, needed_modules, needs_network, place
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
@@ -49,6 +57,7 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
     store = builder.store
     files = unpack_kernel(kernel, builder.archive, store)
+    check_form(kernel, files, machine)
     wanted = (
         *machine.modules,
         *(machine.network_modules if network else ()),

@@ -44,8 +44,14 @@ UIMAGE_MAGIC, UIMAGE_LINUX, UIMAGE_KERNEL = 0x27051956, 5, 2
 """U-Boot's image.h; QEMU looks at no more of it."""
 
 
-UNPACKED_FORMS: tuple[KernelForm, ...] = ("vmlinux", "uImage")
+MADE_OF: dict[KernelForm, KernelForm] = {"vmlinux": "bzImage", "uImage": "zImage"}
 """Forms that are made here, of kernels that come in another."""
+UNPACKED_FORMS = tuple(MADE_OF)
+
+
+def boots(machines: KernelForm, own: KernelForm) -> bool:
+    """Whether a machine that loads kernels of one form boots a kernel that comes in another."""
+    return own in {machines, MADE_OF.get(machines)}
 
 
 def in_form(data: bytes, form: KernelForm, ram_start: int) -> bytes:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import lzma
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import zstandard
 
-from bootmatrix.build.forms import UNPACKED_FORMS, in_form
+from bootmatrix.build.forms import UNPACKED_FORMS, boots, in_form
 from bootmatrix.build.tree import Node, Tree, text_file
-from bootmatrix.errors import BuildError
-from bootmatrix.model import Artefact, Kernel, Machine
+from bootmatrix.errors import BuildError, InfraError
+from bootmatrix.model import Artefact, Kernel, KernelForm, Machine
 from bootmatrix.model.base import Model, Sha256
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
@@ -26,6 +28,7 @@ FILE_LIMIT_BYTES = 256 << 20
 XZ_MEMORY_BYTES = 128 << 20
 """xz -9 takes 65 MiB; a header that asks for gibibytes is refused."""
 KERNEL_FOLDERS = ("boot/", "lib/modules/", "usr/lib/modules/", "usr/lib/linux-image-")
+PACKED = (".gz", ".xz", ".zst")
 KERNEL_NAMES = ("vmlinuz", "vmlinux")
 """Up to 6.12 with the release behind it, in boot; later without, in usr/lib/modules/<release>."""
 
@@ -43,11 +46,17 @@ class Module(Model):
 
 
 class KernelFiles(Model):
-    """A kernel's files in the store; modules by name, with `_` for `-`, each a zstd frame of the blob `pack`."""
+    """A kernel's files in the store; modules by name, with `_` for `-`, each a zstd frame of the blob `pack`.
+
+    `form` and `release` are empty for kernels of the archive, whose profile and packages say them. A kernel of the
+    user's own may have no `config`.
+    """
 
     image: Sha256
     image_bytes: int
-    config: Sha256
+    form: KernelForm | Literal[""] = ""
+    release: str = ""
+    config: Sha256 | None
     dtbs: dict[str, tuple[str, int]]
     pack: Sha256
     modules: dict[str, Module]
@@ -61,17 +70,34 @@ def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles
         BuildError: the packages hold no kernel.
         InfraError: they cannot be had.
     """
-    key = json.dumps([FORMAT, kernel.release, *(package.sha256 for package in kernel.packages)])
+    key = kernel_key(kernel)
     with store.once("kernel", key):
-        known = store.memo("kernel", key)
-        if known is not None:
-            files = KernelFiles.model_validate_json(known)
-            needed = (files.image, files.config, files.pack, *(digest for digest, _ in files.dtbs.values()))
-            if all(map(store.has, needed)):
-                return files
+        files = known_files(key, store)
+        if files is not None:
+            return files
+        if kernel.parts:
+            raise InfraError(f"the cache has lost the kernel {kernel.name}", "Run again to get it anew.")
         files = _unpack(kernel, [archive.fetch(package) for package in kernel.packages], store)
         store.set_memo("kernel", key, files.model_dump_json().encode())
         return files
+
+
+def kernel_key(kernel: Kernel) -> str:
+    """What a kernel's files are kept under: the digests of all that they come from."""
+    if kernel.parts:
+        parts = [(part.kind, part.sha256) for part in kernel.parts]
+        return json.dumps([FORMAT, "own", kernel.architecture, parts])
+    return json.dumps([FORMAT, kernel.release, *(package.sha256 for package in kernel.packages)])
+
+
+def known_files(key: str, store: Store) -> KernelFiles | None:
+    """The files that are kept under a key, if the store has them all."""
+    known = store.memo("kernel", key)
+    if known is None:
+        return None
+    files = KernelFiles.model_validate_json(known)
+    needed = (files.image, files.config, files.pack, *(digest for digest, _ in files.dtbs.values()))
+    return files if all(store.has(digest) for digest in needed if digest) else None
 
 
 def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
@@ -83,7 +109,7 @@ def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
         for path, data in _members(packages):
             name = path.rpartition("/")[2]
             if is_module(name):
-                module, frame = _pack_module(path, data, pack.tell())
+                module, frame = pack_module(path, data, pack.tell())
                 pack.write(frame)
                 modules[module_name(name)] = module
             elif name.removesuffix(f"-{kernel.release}") in KERNEL_NAMES:
@@ -130,7 +156,7 @@ def _members(packages: list[Path]) -> Iterator[tuple[str, bytes]]:
 
 def is_module(name: str) -> bool:
     """Whether a file name is a module's."""
-    return name.endswith((".ko", ".ko.xz", ".ko.zst"))
+    return name.endswith((".ko", *(f".ko{suffix}" for suffix in PACKED)))
 
 
 def module_name(path: str) -> str:
@@ -138,34 +164,41 @@ def module_name(path: str) -> str:
     return PurePosixPath(path).name.split(".")[0].replace("-", "_")
 
 
-def _pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
-    plain = _uncompressed(path, data)
-    frame = zstandard.ZstdCompressor(level=1).compress(plain)
-    where = "usr/" + path.removeprefix("usr/").removesuffix(".xz").removesuffix(".zst")
-    return Module(path=where, offset=offset, size=len(frame), needs=_depends(plain)), frame
-
-
-def _uncompressed(path: str, data: bytes) -> bytes:
-    """A module as the kernel takes it.
+def pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
+    """A module whose frame goes to this offset of the blob, and the frame.
 
     Raises:
         BuildError: it is damaged, or larger than any module.
     """
+    plain = _uncompressed(path, data)
+    frame = zstandard.ZstdCompressor(level=1).compress(plain)
+    where = "usr/" + re.sub(r"\.(gz|xz|zst)$", "", path.removeprefix("usr/"))
+    return Module(path=where, offset=offset, size=len(frame), needs=_depends(plain)), frame
+
+
+def _uncompressed(path: str, data: bytes) -> bytes:
+    """A module as the kernel takes it."""
     try:
-        if path.endswith(".xz"):
-            stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
-            plain = stream.decompress(data, MODULE_LIMIT_BYTES)
-            complete = stream.eof
-        elif path.endswith(".zst"):
-            complete = zstandard.frame_content_size(data) <= MODULE_LIMIT_BYTES
-            plain = zstandard.ZstdDecompressor().decompress(data, MODULE_LIMIT_BYTES) if complete else b""
-        else:
-            return data
-    except (lzma.LZMAError, zstandard.ZstdError) as error:
+        plain, complete = _plain(path, data)
+    except (lzma.LZMAError, zstandard.ZstdError, zlib.error) as error:
         raise BuildError(f"the module {path} is damaged: {error}") from error
     if not complete:
         raise BuildError(f"the module {path} is cut off, or has more than {MODULE_LIMIT_BYTES >> 20} MiB")
     return plain
+
+
+def _plain(path: str, data: bytes) -> tuple[bytes, bool]:
+    """What a module unpacks to, and whether that is all of it."""
+    if path.endswith(".gz"):
+        gzip = zlib.decompressobj(31)  # 31: with gzip's header (zlib.h)
+        return gzip.decompress(data, MODULE_LIMIT_BYTES), gzip.eof
+    if path.endswith(".xz"):
+        stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
+        return stream.decompress(data, MODULE_LIMIT_BYTES), stream.eof
+    if path.endswith(".zst"):
+        complete = zstandard.frame_content_size(data) <= MODULE_LIMIT_BYTES
+        return zstandard.ZstdDecompressor().decompress(data, MODULE_LIMIT_BYTES) if complete else b"", complete
+    return data, True
 
 
 def _depends(module: bytes) -> tuple[str, ...]:
@@ -209,9 +242,20 @@ def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store
                 module.path, Node("file", 0o644, data=zstandard.ZstdDecompressor().decompress(file.read(module.size)))
             )
     tree.put("etc/bootmatrix/modules", text_file("".join(f"/{module.path}\n" for module in modules)))
-    config = store.verified(files.config).read_bytes()
-    tree.put(f"boot/config-{kernel.release}", Node("file", 0o644, data=config))
+    if files.config:
+        config = store.verified(files.config).read_bytes()
+        tree.put(f"boot/config-{kernel.release}", Node("file", 0o644, data=config))
     return tree
+
+
+def check_form(kernel: Kernel, files: KernelFiles, machine: Machine) -> None:
+    """Whether a machine boots kernels of this form.
+
+    Raises:
+        BuildError: it does not.
+    """
+    if files.form and not boots(machine.kernel_form, files.form):
+        raise BuildError(f"the kernel {kernel.name} is a {files.form}, and this machine boots a {machine.kernel_form}")
 
 
 def kernel_artefact(kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Artefact:

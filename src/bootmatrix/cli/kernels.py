@@ -1,10 +1,12 @@
-"""`bootmatrix kernels`: which kernel names resolve to what on each architecture."""
+"""`bootmatrix kernels`: which kernel names resolve to what on each architecture; and the user's own kernels."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
@@ -12,17 +14,42 @@ from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 
 if TYPE_CHECKING:
     from bootmatrix.build.image import Builder
-    from bootmatrix.model import KernelSource, Profile
+    from bootmatrix.model import KernelPart, KernelSource, OwnKernel, Profile
 
 Row = tuple[str, str, str, str]
+
+ADD_HELP = """\
+SOURCE is a kernel's own file (bzImage, Image, zImage, vmlinux), a build tree, a .deb, .rpm or .apk, tuxmake's folder,
+an OCI image (folder or tar), or the URL of such a file. Several together are one kernel, such as one package with the
+kernel and another one with its modules. What it is shows by its content.
+"""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's arguments."""
-    parser = commands.add_parser("kernels", help="list which kernel names resolve to what on each architecture")
+    parser = commands.add_parser("kernels", help="list which kernel names resolve to what; add kernels of your own")
     parser.add_argument("--arch", type=options.names, default=(), metavar="A,…", help="only these architectures")
     options.add_sources(parser)
     parser.set_defaults(run=run)
+    actions = parser.add_subparsers(title="kernels of your own, in kernels.yml", metavar="ACTION")
+    _add_add(actions)
+    remove = actions.add_parser("remove", help="take a kernel out of kernels.yml")
+    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("--arch", dest="one_arch", metavar="A", help="only that of this architecture")
+    remove.set_defaults(run=run_remove)
+
+
+def _add_add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    add = actions.add_parser("add", help="add a kernel, pinned by its digest", description=ADD_HELP)
+    add.add_argument("name", metavar="NAME", help="what --kernel will call it")
+    add.add_argument("sources", nargs="+", metavar="SOURCE", help="file, folder or URL")
+    add.add_argument("--arch", dest="one_arch", metavar="A", help="its architecture (default: as its first bytes say)")
+    add.add_argument("--modules", type=Path, metavar="FOLDER", help="what `make modules_install` filled")
+    add.add_argument("--config", type=Path, metavar="FILE", help="its configuration, put at /boot in the guest")
+    add.add_argument("--sha256", action="append", default=[], metavar="HEX", help="of each SOURCE; a URL must have it")
+    add.add_argument("--follow", action="store_true", help="do not pin it: take it as it is at each run")
+    options.add_sources(add)
+    add.set_defaults(run=run_add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,19 +76,137 @@ def run(args: argparse.Namespace) -> int:
     return EXPECTED if all(row[3] for row in rows) else OUR_FAULT
 
 
-def _sources(profile: Profile) -> Iterator[tuple[str, str, str, KernelSource]]:
+def _sources(profile: Profile) -> Iterator[tuple[str, Profile, str, KernelSource | OwnKernel]]:
     """For each kernel `arch` or `arch/machine`, its architecture, its name and its source."""
     own = {f"{profile.name}/{name}": machine.kernels or {} for name, machine in profile.machines.items()}
-    for target, kernels in {profile.name: profile.kernels, **own}.items():
+    for target, kernels in {profile.name: {**profile.kernels, **profile.own}, **own}.items():
         for kernel, source in kernels.items():
-            yield target, profile.kernel_architecture(source), kernel, source
+            yield target, profile, kernel, source
 
 
-def _row(builder: Builder, arch: str, debian_arch: str, name: str, source: KernelSource) -> Row:
+def _row(builder: Builder, target: str, profile: Profile, name: str, source: KernelSource | OwnKernel) -> Row:
+    from bootmatrix.build.own_kernel import find_kernel
     from bootmatrix.errors import BootmatrixError
 
     try:
-        kernel = builder.archive.kernel(name, source, debian_arch)
+        kernel = find_kernel(name, source, profile, builder)
     except BootmatrixError as error:
-        return arch, name, f"({error.message})", ""
-    return arch, name, kernel.release, str(kernel.packages[0])
+        return target, name, f"({error.message})", ""
+    return target, name, kernel.release, kernel.origin
+
+
+def run_add(args: argparse.Namespace) -> int:
+    """Read a kernel whole, and write it into kernels.yml."""
+    from bootmatrix.build.own_kernel import add_own
+    from bootmatrix.cli.progress import open_downloads
+    from bootmatrix.errors import BuildError, InputError
+    from bootmatrix.load.kernels import check_new, kernels_file, load_own, save_own
+    from bootmatrix.load.profile import find_machine
+
+    known, file = options.profiles(), kernels_file()
+    if not file.parent.is_dir():
+        raise InputError(f"{file}: there is no such folder")
+    chosen = [find_machine(known, args.one_arch)[0]] if args.one_arch else list(known.values())
+    kernels = load_own(file, known)
+    try:
+        with open_downloads() as downloads:
+            builder = options.open_builder(args, downloads)
+            profile, own = add_own(args.name, tuple(_parts(args, builder, file.parent)), file.parent, chosen, builder)
+    except BuildError as error:
+        raise InputError(error.message, error.hint) from error
+    check_new(args.name, profile)
+    kernels.setdefault(args.name, {})[profile.name] = _followed(own) if args.follow else own
+    save_own(kernels, file)
+    print(f"{args.name} for {profile.name}: Linux {own.release}, in {file}")
+    return EXPECTED
+
+
+def _followed(own: OwnKernel) -> OwnKernel:
+    """Without the digests of local files."""
+    parts = tuple(part if part.url else part.model_copy(update={"sha256": None}) for part in own.parts)
+    return own.model_copy(update={"parts": parts})
+
+
+def _parts(args: argparse.Namespace, builder: Builder, folder: Path) -> Iterator[KernelPart]:
+    from bootmatrix.errors import InputError
+    from bootmatrix.model import KernelPart
+
+    if args.sha256 and len(args.sha256) != len(args.sources):
+        raise InputError("--sha256 is to be given once for each SOURCE, in their order, or not at all")
+    digests: list[str | None] = [*map(_digest, args.sha256)] or [None] * len(args.sources)
+    for source, sha256 in zip(args.sources, digests, strict=True):
+        yield _url_part(source, sha256, builder) if "://" in source else _file_part(Path(source), sha256, folder)
+    for kind, path in (("modules", args.modules), ("config", args.config)):
+        if path is not None:
+            yield KernelPart(kind=kind, path=_relative(path, folder))
+
+
+def _digest(text: str) -> str:
+    import re
+
+    from bootmatrix.errors import InputError
+
+    if not re.fullmatch(r"[0-9a-f]{64}", text.lower()):
+        raise InputError(f"--sha256 should be 64 hexadecimal digits, and is {text!r}")
+    return text.lower()
+
+
+def _file_part(path: Path, sha256: str | None, folder: Path) -> KernelPart:
+    from bootmatrix.model import KernelPart
+
+    return KernelPart(kind=_kind(path, str(path)), path=_relative(path, folder), sha256=sha256)
+
+
+def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
+    from bootmatrix.errors import InputError
+    from bootmatrix.model import KernelPart
+
+    if sha256 is None:
+        raise InputError(f"{url}: a kernel from a URL needs its SHA-256", "Give it with --sha256.")
+    size_bytes = builder.archive.length(url)
+    return KernelPart(
+        kind=_kind(builder.archive.download(url, sha256, size_bytes), url),
+        url=url,
+        sha256=sha256,
+        size_bytes=size_bytes,
+    )
+
+
+def _kind(path: Path, shown: str) -> str:
+    from bootmatrix.errors import InputError
+    from bootmatrix.source.kinds import KINDS
+
+    if not path.exists():
+        raise InputError(f"{shown}: there is no such file or folder")
+    for name, kind in KINDS.items():
+        if kind.recognises(path):
+            return name
+    known = ", ".join(kind.DESCRIPTION for kind in KINDS.values())
+    raise InputError(f"{shown}: this folder is none that a kernel comes in", f"Known are {known}.")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    from bootmatrix.errors import InputError
+
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder")
+    return os.path.relpath(path, folder)
+
+
+def run_remove(args: argparse.Namespace) -> int:
+    """Take a kernel out of kernels.yml."""
+    from bootmatrix.errors import InputError
+    from bootmatrix.load.kernels import kernels_file, load_own, save_own
+    from bootmatrix.load.profile import find_machine
+    from bootmatrix.load.validate import suggest
+
+    known, file = options.profiles(), kernels_file()
+    kernels = load_own(file, known)
+    if args.name not in kernels:
+        raise InputError(f"{file} has no kernel {args.name!r}.{suggest(args.name, kernels)}")
+    arch = find_machine(known, args.one_arch)[0].name if args.one_arch else None
+    kept = {name: own for name, own in kernels[args.name].items() if arch not in {None, name}}
+    if len(kept) == len(kernels[args.name]):
+        raise InputError(f"{file} has no kernel {args.name!r} for {arch}")
+    save_own({**kernels, args.name: kept}, file)
+    return EXPECTED

@@ -144,11 +144,12 @@ def open_bench(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) 
 
 
 def profiles() -> dict[str, Profile]:
-    """All profiles by name."""
+    """All profiles by name, with the user's own kernels."""
+    from bootmatrix.load.kernels import kernels_file, with_own
     from bootmatrix.load.places import arch_folders
     from bootmatrix.load.profile import load_profiles
 
-    return load_profiles(arch_folders())
+    return with_own(load_profiles(arch_folders()), kernels_file())
 
 
 def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:

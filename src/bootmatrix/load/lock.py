@@ -45,7 +45,15 @@ def save_lock(lock: Lock, path: Path) -> None:
     Raises:
         InputError: it cannot be written there.
     """
-    text = json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+    write_whole(path, json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file of the user's, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
     try:
         _replace(path, text)
     except OSError as error:

@@ -9,7 +9,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.profile import find_machine
 from bootmatrix.load.spec import find_spec, spec_name
 from bootmatrix.load.validate import suggest
-from bootmatrix.model import Cell, Matrix, Pattern, Profile, Traits
+from bootmatrix.model import Cell, Matrix, OwnKernel, Pattern, Profile, Traits
 
 ALL = "all"
 Target = tuple[Profile, str]
@@ -124,11 +124,12 @@ def _traits(profile: Profile, machine: str, kernel: str) -> Traits | None:
     source = profile.kernels_of(machine).get(kernel)
     if source is None:
         return None
+    version = source.release if isinstance(source, OwnKernel) else source.version
     return Traits(
         bits=profile.bits,
         endian=profile.endian,
         page_kib=source.page_kib,
-        kernel_version=kernel if source.version is None else source.version or kernel,
+        kernel_version=version or kernel,
     )
 
 

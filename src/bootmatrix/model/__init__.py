@@ -3,7 +3,7 @@
 from bootmatrix.model.artefact import Artefact, Bootable
 from bootmatrix.model.cell import Cell, Plan, Skip, Timeouts, Traits
 from bootmatrix.model.image import CopyFile, ImageConfig, ImageRecipe, StoredImage
-from bootmatrix.model.kernel import Kernel, Package
+from bootmatrix.model.kernel import Kernel, KernelPart, OwnKernel, Package
 from bootmatrix.model.lock import Lock
 from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
 from bootmatrix.model.outcome import GuestMessage, Outcome, Phase, QmpEvent
@@ -31,6 +31,7 @@ __all__ = [
     "Judgement",
     "Kernel",
     "KernelForm",
+    "KernelPart",
     "KernelSource",
     "Lock",
     "Machine",
@@ -38,6 +39,7 @@ __all__ = [
     "Names",
     "Order",
     "Outcome",
+    "OwnKernel",
     "Package",
     "Pattern",
     "Phase",

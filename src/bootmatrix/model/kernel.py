@@ -1,8 +1,14 @@
-"""Packages of the Debian archive, and the kernel that some of them are."""
+"""Packages of the Debian archive, and the kernels that some of them are; kernels of other origins."""
 
 from __future__ import annotations
 
-from bootmatrix.model.base import Model, Sha256
+from typing import Literal
+
+from pydantic import Field
+
+from bootmatrix.model.base import Model, Name, Sha256
+
+PageKib = Literal[4, 8, 16, 32, 64, 256]
 
 
 class Package(Model):
@@ -22,14 +28,48 @@ class Package(Model):
         return f"{self.name} {self.version} {self.architecture} ({self.suite})"
 
 
+class KernelPart(Model):
+    """A file or folder that a kernel of the user's own, or a part of it, comes from.
+
+    `kind` names the module that reads it; one of `path` and `url` is given, a path from the folder of the file that
+    says so. `sha256` is of the file, or of the list of a folder's files with theirs; without it, whatever is there is
+    taken, and its digest stands in the record.
+    """
+
+    kind: Name
+    path: str = ""
+    url: str = ""
+    sha256: Sha256 | None = None
+    size_bytes: int = Field(default=0, ge=0, description="of what the URL gives")
+
+    def __str__(self) -> str:
+        return self.url or self.path
+
+
+class OwnKernel(Model):
+    """A kernel of the user's own for one architecture, as `kernels.yml` has it. `folder` is that file's."""
+
+    parts: tuple[KernelPart, ...] = Field(min_length=1)
+    release: str = Field(default="", description="what uname -r will say")
+    page_kib: PageKib = 4
+    folder: str = ""
+
+
 class Kernel(Model):
     """A kernel name resolved for an architecture: `6.1` is today `6.1.0-50-cloud-…`, out of these packages.
 
-    `release` is what `uname -r` will say; `packages` has the image first, then those that hold parts of it.
+    `release` is what `uname -r` will say; `packages` has the image first, then those that hold parts of it. A kernel of
+    the user's own has `parts` instead, each with its digest.
     """
 
     name: str
     release: str
     version: str
     architecture: str
-    packages: tuple[Package, ...]
+    packages: tuple[Package, ...] = ()
+    parts: tuple[KernelPart, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in a line."""
+        return str(self.packages[0]) if self.packages else ", ".join(map(str, self.parts))

@@ -7,10 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
+from bootmatrix.model.kernel import OwnKernel, PageKib
 
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux", "uImage"]
 """What QEMU loads. A `vmlinux` is taken out of a bzImage, and a `uImage` made of a zImage, where one is found."""
+_MAGIC = r"\d+:([0-9a-f]{2})+(/([0-9a-f]{2})+)?"
+Magic = Annotated[str, StringConstraints(pattern=rf"^{_MAGIC}( {_MAGIC})*$")]
+"""`OFFSET:BYTES[/MASK]`, one or several: bytes, in hexadecimal, by which a kernel's file is known."""
 Bus = Literal["virtio-pci", "virtio-mmio", "virtio-ccw", "pci", "usb"]
 ResultChannel = Literal["virtio-serial", "console"]
 GuestExit = Literal["poweroff", "reboot", "semihosting"]
@@ -41,7 +45,7 @@ class KernelSource(Model):
     flavour: str
     architecture: str | None = None
     suites: tuple[str, ...] = Field(min_length=1)
-    page_kib: Literal[4, 8, 16, 32, 64, 256] = 4
+    page_kib: PageKib = 4
 
 
 class Firmware(Model):
@@ -93,7 +97,11 @@ class Machine(Model):
 
 
 class Profile(Model):
-    """An architecture. `name` is the file's; the first machine is the one meant when none is named."""
+    """An architecture. `name` is the file's; the first machine is the one meant when none is named.
+
+    `kernel_magic` says by which bytes a kernel of this architecture is known, for each form that there is of it. `own`
+    are kernels of the user's own; they do not stand in the profile's file.
+    """
 
     name: Name
     description: str
@@ -107,6 +115,8 @@ class Profile(Model):
     setup: bool = Field(default=False, description="whether `make setup` installs the emulator of its first machine")
     machines: dict[Name, Machine] = Field(min_length=1)
     kernels: dict[Name, KernelSource] = Field(min_length=1)
+    kernel_magic: dict[KernelForm, Magic] = {}
+    own: dict[Name, OwnKernel] = {}
 
     def default_machine(self) -> str:
         """Name of the machine meant when none is named."""
@@ -122,10 +132,10 @@ class Profile(Model):
         machine = self.machines[name]
         return machine.model_copy(update={"cpu": machine.cpu_models[cpu]}) if at else machine
 
-    def kernels_of(self, board: str) -> dict[str, KernelSource]:
-        """Kernel sources of a machine, by kernel name: its own, or else all of the profile's."""
+    def kernels_of(self, board: str) -> dict[str, KernelSource | OwnKernel]:
+        """Kernel sources of a machine, by kernel name: its own, or else all of the profile's; and the user's."""
         machine = self.machine(board)
-        return self.kernels if machine.kernels is None else machine.kernels
+        return {**(self.kernels if machine.kernels is None else machine.kernels), **self.own}
 
     def kernel_architecture(self, source: KernelSource) -> str:
         """Debian's name of a kernel's architecture."""

@@ -144,6 +144,8 @@ def view_artefacts(record: Record) -> Iterable[ArtefactView]:
 
 def view_packages(record: Record) -> Iterable[ArtefactView]:
     """The packages that the kernel comes from."""
+    for part in record.kernel.parts if record.kernel else ():
+        yield ArtefactView(harmless(part.kind), harmless(str(part)), "", part.sha256 or "")
     for one in record.kernel.packages if record.kernel else ():
         yield ArtefactView(
             f"{one.suite} {one.architecture}", f"{one.name} {one.version}", size(one.size_bytes), one.sha256

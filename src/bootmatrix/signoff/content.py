@@ -168,6 +168,8 @@ def _inputs(records: Iterable[Record]) -> Iterator[Digest]:
                 yield Digest(one.kind, one.name, one.digest)
         for package in record.kernel.packages if record.kernel else ():
             yield Digest("package", f"{package.name} {package.version} {package.architecture}", package.sha256)
+        for part in record.kernel.parts if record.kernel else ():
+            yield Digest("package", str(part), part.sha256 or "")
 
 
 def _unique(digests: Iterable[Digest]) -> tuple[Digest, ...]:

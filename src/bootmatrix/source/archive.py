@@ -77,6 +77,35 @@ class Archive:
         self._used.add_kernel(key, kernel)
         return kernel
 
+    def own_kernel(self, key: str, kernel: Kernel) -> Kernel:
+        """A kernel of the user's own, noted as used; with a lock, the one that the lock has.
+
+        Raises:
+            BuildError: the lock has another one, or none.
+        """
+        if self._lock and self._locked_kernel(key) != kernel:
+            raise BuildError(
+                f"the kernel {kernel.name} is not the one that the lock has: its digest differs", _LOCK_HINT
+            )
+        self._used.add_kernel(key, kernel)
+        return kernel
+
+    def download(self, url: str, sha256: str, size_bytes: int) -> Path:
+        """A file from elsewhere, verified.
+
+        Raises:
+            InfraError: it cannot be had, or is not what it should be.
+        """
+        return self._downloader.file(Wanted(url, sha256, size_bytes, url.rpartition("/")[2] or url))
+
+    def length(self, url: str) -> int:
+        """The length of a file in bytes, as its server says.
+
+        Raises:
+            NetworkError: it does not say, or is not there.
+        """
+        return self._downloader.length(url)
+
     def closure(
         self, names: Sequence[str], without: Sequence[str], suites: Sequence[str], debian_arch: str
     ) -> tuple[Package, ...]:

@@ -88,6 +88,23 @@ class Downloader:
             self._require_network(wanted.label)
             return self._fetch(wanted)
 
+    def length(self, url: str) -> int:
+        """The length of a file in bytes, as its server says.
+
+        Raises:
+            NetworkError: the server has it not, does not answer, or does not say.
+            Offline: downloads are forbidden.
+        """
+        self._require_network(url)
+        return self._retried(url, lambda: self._length_once(url))
+
+    def _length_once(self, url: str) -> int:
+        with self._reply(url, {}) as reply:
+            length = reply.headers.get("Content-Length", "")
+        if not length.isdigit():
+            raise NetworkError(f"{url}: the server does not say how long it is")
+        return int(length)
+
     def small(self, url: str, limit_bytes: int, known: Reply | None = None) -> Reply | None:
         """A file of unknown digest, in memory; None if it is still the one that is known.
 

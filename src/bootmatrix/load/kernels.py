@@ -1,0 +1,118 @@
+"""Kernels of the user's own: `kernels.yml`, which `bootmatrix kernels add` writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.lock import write_whole
+from bootmatrix.load.validate import suggest, validate
+from bootmatrix.model import OwnKernel, Profile
+from bootmatrix.model.base import Model, Name
+
+HEADER = "# Kernels beside the archive's. Written by `bootmatrix kernels add`; paths are from this file's folder.\n"
+
+
+class OwnKernels(Model):
+    """The file: kernels by name and architecture."""
+
+    kernels: dict[Name, dict[Name, OwnKernel]]
+
+
+def kernels_file() -> Path:
+    """Where the user's own kernels stand: the file that BOOTMATRIX_KERNELS names, else kernels.yml in this folder."""
+    return Path(os.environ.get("BOOTMATRIX_KERNELS") or "kernels.yml")
+
+
+def load_own(path: Path, profiles: Mapping[str, Profile]) -> dict[str, dict[str, OwnKernel]]:
+    """The user's own kernels, by name and then by architecture; none if there is no such file.
+
+    Raises:
+        InputError: it is faulty, or gives a kernel a name that an architecture has for one of the archive's.
+    """
+    if not path.exists():
+        return {}
+    document = read_document(path)
+    for name, by_arch in _entries(document.data):
+        for arch in by_arch:
+            if arch not in profiles:
+                document.complain(("kernels", name, arch), f"unknown architecture {arch!r}.{suggest(arch, profiles)}")
+            elif name in archive_names(profiles[arch]):
+                document.complain(("kernels", name), f"{name!r} is the name of a kernel of the archive. Take another")
+    kernels = validate(document, OwnKernels).kernels
+    for name, own in kernels.items():
+        for arch, kernel in own.items():
+            _check_parts(document, ("kernels", name, arch, "parts"), kernel)
+    document.raise_faults()
+    return kernels
+
+
+def _check_parts(document: Document, place: Location, kernel: OwnKernel) -> None:
+    from bootmatrix.source.kinds import KINDS  # only here: most have no such file, and this takes a while
+
+    for index, part in enumerate(kernel.parts):
+        if part.kind not in KINDS:
+            document.complain((*place, index, "kind"), f"unknown kind {part.kind!r}.{suggest(part.kind, KINDS)}")
+        if bool(part.path) == bool(part.url):
+            document.complain((*place, index), "give one of 'path' and 'url'")
+
+
+def _entries(data: Mapping[str, object]) -> list[tuple[str, dict[str, object]]]:
+    kernels = data.get("kernels")
+    entries = kernels.items() if isinstance(kernels, dict) else ()
+    return [(name, by_arch) for name, by_arch in entries if isinstance(by_arch, dict)]
+
+
+def archive_names(profile: Profile) -> set[str]:
+    """Names of the archive's kernels on any machine of an architecture."""
+    return {*profile.kernels, *(name for machine in profile.machines.values() for name in machine.kernels or {})}
+
+
+def with_own(profiles: Mapping[str, Profile], path: Path) -> dict[str, Profile]:
+    """Profiles that know the user's own kernels too.
+
+    Raises:
+        InputError: as `load_own`.
+    """
+    own: dict[str, dict[str, OwnKernel]] = {}
+    for name, by_arch in load_own(path, profiles).items():
+        for arch, kernel in by_arch.items():
+            placed = kernel.model_copy(update={"folder": str(path.parent)})
+            own.setdefault(arch, {})[name] = placed
+    return {
+        name: profile.model_copy(update={"own": own[name]}) if name in own else profile
+        for name, profile in profiles.items()
+    }
+
+
+def save_own(kernels: Mapping[str, Mapping[str, OwnKernel]], path: Path) -> None:
+    """Write the file, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    data = {
+        name: {
+            arch: kernel.model_dump(mode="json", exclude={"folder"}, exclude_defaults=True)
+            for arch, kernel in sorted(by_arch.items())
+        }
+        for name, by_arch in sorted(kernels.items())
+        if by_arch
+    }
+    text = HEADER + yaml.safe_dump({"kernels": data}, sort_keys=False, allow_unicode=True)
+    write_whole(path, text)
+
+
+def check_new(name: str, profile: Profile) -> None:
+    """Whether a kernel may have a name.
+
+    Raises:
+        InputError: the archive's kernels have it.
+    """
+    if name in archive_names(profile):
+        raise InputError(f"{name!r} is the name of a kernel of the archive on {profile.name}", "Choose another name.")
