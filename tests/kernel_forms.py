@@ -26,9 +26,8 @@ Files = Mapping[str, bytes]
 
 def make_kernel(profile: Profile, form: KernelForm | None = None, release: str = RELEASE) -> bytes:
     """Bytes that are known as a kernel of an architecture, and say their release as Linux does."""
-    form = form or next(iter(profile.kernel_magic))
     data = bytearray(66000)
-    for rule in profile.kernel_magic[form].split():
+    for rule in profile.kernel_magic[form or next(iter(profile.kernel_magic))].split():
         offset, _, value = rule.partition(":")
         wanted = bytes.fromhex(value.partition("/")[0])
         data[int(offset) : int(offset) + len(wanted)] = wanted

@@ -182,15 +182,17 @@ def write_boards(folder: Path) -> None:
         (folder / f"{name}.yml").write_text(yaml.safe_dump(profile), encoding="utf-8")
 
 
-def add_repacked_kernel(folder: Path) -> None:
-    """Debian's kernel, its modules cut down to those that the board needs, out of an RPM."""
+def add_repacked_kernel(folder: Path) -> str:
+    """Debian's kernel, its modules cut down to what the board needs, added out of an RPM; the file that names it."""
     archive = open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=Silent())
     kernel = archive.kernel("6.1", KernelSource(flavour="cloud-arm64", suites=("bookworm",)), "arm64")
     with open_data(archive.fetch(kernel.packages[0])) as members:
         wanted = {one.path: one.read() for one in of_tar(members) if re.search(r"^boot/|/virtio[^/]*\.ko$", one.path)}
     package = kernel_forms.rpm(wanted, folder, lambda data: gzip.compress(data, 1))
     command = [*BOOTMATRIX, "kernels", "add", "repacked", str(package)]
-    subprocess.run(command, env={**os.environ, "BOOTMATRIX_KERNELS": str(folder / "kernels.yml")}, check=True)
+    kernels = str(folder / "kernels.yml")
+    subprocess.run(command, env={**os.environ, "BOOTMATRIX_KERNELS": kernels}, check=True)
+    return kernels
 
 
 @pytest.fixture(scope="module")
@@ -198,14 +200,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """One matrix of every kind of end."""
     folder = tmp_path_factory.mktemp("matrix")
     matrix = write_specs(folder / "specs")
-    add_repacked_kernel(folder)
+    kernels = add_repacked_kernel(folder)
     write_boards(folder / "arch")
     reports = folder / "reports"
     done = subprocess.run(
         [*BOOTMATRIX, "matrix", str(matrix), "--reports", str(reports)],
         capture_output=True,
         text=True,
-        env={**os.environ, "CI": "true", "BOOTMATRIX_ARCH": str(folder / "arch")},
+        env={**os.environ, "CI": "true", "BOOTMATRIX_ARCH": str(folder / "arch"), "BOOTMATRIX_KERNELS": kernels},
         timeout=540,
         check=False,
     )
