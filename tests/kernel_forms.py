@@ -27,7 +27,8 @@ Files = Mapping[str, bytes]
 def make_kernel(profile: Profile, form: KernelForm | None = None, release: str = RELEASE) -> bytes:
     """Bytes that are known as a kernel of an architecture, and say their release as Linux does."""
     data = bytearray(66000)
-    for rule in profile.kernel_magic[form or next(iter(profile.kernel_magic))].split():
+    rules = profile.kernel_magic[form] if form else next(iter(profile.kernel_magic.values()))
+    for rule in rules.split():
         offset, _, value = rule.partition(":")
         wanted = bytes.fromhex(value.partition("/")[0])
         data[int(offset) : int(offset) + len(wanted)] = wanted

@@ -24,7 +24,7 @@ _CONFIG = (b"IKCFG_ST", b"IKCFG_ED")
 _ZBOOT = b"zimg"
 """At offset 4: an EFI program that unpacks the kernel (drivers/firmware/efi/libstub/zboot-header.S)."""
 _BOOT_HEADER = (0x202, b"HdrS")
-"""Of a PC's kernel, with the offset of its version's text less 512 at 0x20e (Linux's boot protocol)."""
+"""Of a bzImage, with the offset of its version's text less 512 at 0x20e (Linux's boot protocol)."""
 _FAULTS = (lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, ValueError)
 
 

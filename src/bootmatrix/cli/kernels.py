@@ -78,8 +78,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _sources(profile: Profile) -> Iterator[tuple[str, Profile, str, KernelSource | OwnKernel]]:
     """For each kernel `arch` or `arch/machine`, its architecture, its name and its source."""
-    own = {f"{profile.name}/{name}": machine.kernels or {} for name, machine in profile.machines.items()}
-    for target, kernels in {profile.name: {**profile.kernels, **profile.own}, **own}.items():
+    by_target: dict[str, dict[str, KernelSource | OwnKernel]] = {profile.name: {**profile.kernels, **profile.own}}
+    for name, machine in profile.machines.items():
+        by_target[f"{profile.name}/{name}"] = {**(machine.kernels or {})}
+    for target, kernels in by_target.items():
         for kernel, source in kernels.items():
             yield target, profile, kernel, source
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bootmatrix.errors import BuildError
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.source.packed import FAULTS
 
 FILE_LIMIT_BYTES = 1 << 30
@@ -27,11 +27,17 @@ class Member:
         """All of it.
 
         Raises:
-            BuildError: it is larger than any kernel's file.
+            BuildError: it is larger than any kernel's file, or breaks off.
+            InputError: the host does not let it be read.
         """
         if self.size_bytes > FILE_LIMIT_BYTES:
             raise BuildError(f"{self.path} has {self.size_bytes} bytes, more than any kernel's file")
-        return self.fetch()
+        try:
+            return self.fetch()
+        except FAULTS as error:
+            if isinstance(error, OSError) and error.errno:
+                raise InputError(f"{error.filename or self.path}: cannot be read: {error.strerror}") from error
+            raise BuildError(f"{self.path} is in an archive that is damaged: {error}") from error
 
 
 class Kind(Protocol):
