@@ -28,7 +28,7 @@ demo: setup
 	    { status=$$?; echo "demo: exit status $$status of bootmatrix (README: exit status)" >&2; exit $$status; }
 
 test: setup-tests lint
-	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 lint: setup
 	@$(BIN)/ruff check

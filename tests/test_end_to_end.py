@@ -23,7 +23,7 @@ from bootmatrix.source.deb import open_data
 from bootmatrix.source.kinds.member import of_tar
 from bootmatrix.store import Store, default_cache, sha256_of
 
-pytestmark = [pytest.mark.boots, pytest.mark.xdist_group("end_to_end")]
+pytestmark = pytest.mark.boots
 
 ROOT = Path(__file__).parents[1]
 BOOTMATRIX = [sys.executable, "-m", "bootmatrix.cli.main"]
