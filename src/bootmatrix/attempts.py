@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from bootmatrix.boot.phases import guest_phases
 from bootmatrix.errors import BuildError, InfraError, InputError
 from bootmatrix.judge import judge
 from bootmatrix.judge.resultfiles import UnreadableFile, unpack
@@ -138,36 +139,6 @@ def is_expected(cell: Cell, verdict: Verdict) -> bool:
     if cell.expect:
         return verdict.is_guests and verdict not in {Verdict.PASS, Verdict.FLAKY}
     return verdict is Verdict.PASS
-
-
-def guest_phases(outcome: Outcome) -> tuple[PhaseTime, ...]:
-    """Times of the guest's phases, from the messages that end them; the last one ends with QEMU."""
-    ends = {"boot": 0.0, "onboot": 0.0, "services": 0.0, "checks": 0.0}
-    for message in outcome.messages:
-        phase = _phase_ended_by(message.kind, message.words)
-        if phase:
-            ends[phase] = message.at_s
-    times, before = [], 0.0
-    for name, end in ends.items():
-        if end > before:
-            times.append(PhaseTime(name=name, seconds=end - before))
-            before = end
-    return (
-        *times,
-        PhaseTime(name="shutdown" if outcome.ended_by == "guest" else "last", seconds=outcome.wall_s - before),
-    )
-
-
-def _phase_ended_by(kind: str, words: tuple[str, ...]) -> str:
-    if kind == "ready":
-        return "boot"
-    if kind == "onboot" and words[1:2] == ("exit",):
-        return "onboot"
-    if (kind == "service" and words == ("up",)) or kind == "services":
-        return "services"
-    if kind == "check" and words[1:2] == ("exit",):
-        return "checks"
-    return ""
 
 
 def record_of(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_at: datetime, wall_s: float) -> Record:

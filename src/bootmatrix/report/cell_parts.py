@@ -13,7 +13,7 @@ from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.report.units import duration, size
 from bootmatrix.runs import CELLS_FOLDER, FILES_FOLDER
 
-PHASES = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown")
+PHASES = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown", "firmware", "kernel", "init")
 """Phases that have a colour of their own, the same one in every cell."""
 LEAST_WIDTH = 0.7
 """Percent of the chart."""
@@ -125,7 +125,8 @@ def view_phases(record: Record) -> Iterable[PhaseView]:
     for phase in record.phases:
         share = 100 * phase.seconds / total
         width = max(share, LEAST_WIDTH)
-        colour = PHASES.index(phase.name) if phase.name in PHASES else len(PHASES)
+        kind = phase.name.split(" ")[0]
+        colour = PHASES.index(kind) if kind in PHASES else len(PHASES)
         yield PhaseView(
             one_line(phase.name),
             colour,
