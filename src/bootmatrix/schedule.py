@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
 
+from bootmatrix.boot.host import available_cores, available_memory_mib, children_cpu_s, idle_cpu_s
 from bootmatrix.cell import Bench, run_cell, skipped
-from bootmatrix.errors import HostError
 from bootmatrix.model import Cell, Machine, Plan
 from bootmatrix.runs import RunWriter
 
@@ -21,9 +21,20 @@ MEMORY_SHARE = 0.8
 """Part of the available memory that guests may take."""
 
 
+AHEAD = 2
+"""Cells that are fetched and built while others boot."""
+LEND_S = 2.0
+"""How often it is measured whether guests leave cores idle, while others wait for one."""
+LEND_CORES = 0.8
+"""Idle cores that are worth another guest."""
+
+
 @dataclass
 class Budget:
-    """Cores and memory, in MiB, that are free for guests. A guest larger than all of it runs alone."""
+    """Cores and memory, in MiB, that are free for guests. A guest larger than all of it runs alone.
+
+    Guests are counted as their profiles say at first. `lend` counts them as what they were seen to use.
+    """
 
     cores: int
     memory_mib: int
@@ -31,6 +42,8 @@ class Budget:
     def __post_init__(self) -> None:
         self._total = (self.cores, self.memory_mib)
         self._changed = anyio.Condition()
+        self._lent = 0
+        self._waiting = 0
 
     @asynccontextmanager
     async def hold(self, machine: Machine) -> AsyncIterator[None]:
@@ -38,8 +51,12 @@ class Budget:
         cores = min(machine.threads, self._total[0])
         memory_mib = min(machine.memory_mib + QEMU_OVERHEAD_MIB, self._total[1])
         async with self._changed:
-            while cores > self.cores or memory_mib > self.memory_mib:
-                await self._changed.wait()
+            self._waiting += 1
+            try:
+                while cores > self.cores + self._lent or memory_mib > self.memory_mib:
+                    await self._changed.wait()
+            finally:
+                self._waiting -= 1
             self._take(cores, memory_mib)
         try:
             yield
@@ -47,7 +64,19 @@ class Budget:
             with anyio.CancelScope(shield=True):
                 async with self._changed:
                     self._take(-cores, -memory_mib)
+                    self._lent = max(0, self._lent - 1)
                     self._changed.notify_all()
+
+    async def lend(self, guests_cores: float, idle_cores: float) -> None:
+        """Let one more guest begin, if one waits and those that run leave a core idle. Memory is never lent.
+
+        A host that others keep busy has none to lend, though our guests use little of it.
+        """
+        async with self._changed:
+            idle = min(self._total[0] - guests_cores, idle_cores)
+            if self._waiting and self.cores + self._lent <= 0 and idle >= LEND_CORES and self._lent < self._total[0]:
+                self._lent += 1
+                self._changed.notify_all()
 
     def _take(self, cores: int, memory_mib: int) -> None:
         self.cores -= cores
@@ -56,39 +85,54 @@ class Budget:
 
 def host_budget(jobs: int | None = None) -> Budget:
     """The budget of this host: `jobs` cores, or all that this process may use."""
-    return Budget(jobs or len(os.sched_getaffinity(0)), int(available_memory_mib() * MEMORY_SHARE))
+    return Budget(jobs or available_cores(), int(available_memory_mib() * MEMORY_SHARE))
 
 
-def available_memory_mib() -> int:
-    """MemAvailable of /proc/meminfo (proc(5)): free memory, and caches that can be dropped.
+async def keep_busy(budget: Budget) -> None:
+    """Measure guests and host for ever, and lend the cores that they leave idle."""
+    before, since = (children_cpu_s(), idle_cpu_s()), time.monotonic()
+    while True:
+        await anyio.sleep(LEND_S)
+        after, now = (children_cpu_s(), idle_cpu_s()), time.monotonic()
+        guests, idle = ((one - other) / (now - since) for one, other in zip(after, before, strict=True))
+        # A guest that ended took its time with it, and its core is free: there is nothing to lend.
+        if guests >= 0:
+            await budget.lend(guests, idle)
+        before, since = after, now
 
-    Raises:
-        HostError: there is no such line.
-    """
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) >> 10
-    raise HostError("/proc/meminfo does not say how much memory is available", "bootmatrix needs Linux 3.14 or later.")
 
+async def run_matrix(plan: Plan, bench: Bench, writer: RunWriter, budget: Budget, usual_s: Mapping[str, float]) -> None:
+    """Run all cells of a plan, each record written as it comes. Those that take longest begin first.
 
-async def run_matrix(plan: Plan, bench: Bench, writer: RunWriter, workers: int) -> None:
-    """Run all cells of a plan, each record written as it comes. The slowest machines begin first.
-
-    `workers` cells are under way at once: those that boot, and a few that are fetched and built meanwhile.
+    More cells are under way than can boot, so that the next ones are fetched and built meanwhile. `usual_s` is what
+    cells took in runs before, by id.
     """
     for skip in plan.skips:
         record = skipped(skip.cell, skip.reason)
         writer.add(record)
         bench.observer.cell_done(record)
-    cells = iter(slowest_first(plan.cells, bench))
-    async with anyio.create_task_group() as tasks:
-        for _ in range(min(workers, len(plan.cells))):
-            tasks.start_soon(_work, cells, bench, writer)
+    cells = iter(longest_first(plan.cells, lambda cell: bench.machine(cell).time_factor, usual_s))
+    workers = min(2 * budget.cores + AHEAD, len(plan.cells))
+    async with anyio.create_task_group() as measuring:
+        measuring.start_soon(keep_busy, budget)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(workers):
+                tasks.start_soon(_work, cells, bench, writer)
+        measuring.cancel_scope.cancel()
 
 
-def slowest_first(cells: Sequence[Cell], bench: Bench) -> list[Cell]:
-    """Cells in the order in which they begin: a long one that begins last would keep the other cores waiting."""
-    return sorted(cells, key=lambda cell: -bench.machine(cell).time_factor)
+def longest_first(
+    cells: Sequence[Cell], factor_of: Callable[[Cell], float], usual_s: Mapping[str, float]
+) -> list[Cell]:
+    """Cells in the order in which they begin: a long one that begins last would keep the other cores waiting.
+
+    `usual_s` is what cells took in runs before, by id. One that is new is taken to be as slow, for its machine, as the
+    cells that are known.
+    """
+    factors = {cell.id: factor_of(cell) for cell in cells}
+    paces = [usual_s[cell.id] / factors[cell.id] for cell in cells if cell.id in usual_s]
+    pace_s = statistics.median(paces) if paces else 1.0
+    return sorted(cells, key=lambda cell: -usual_s.get(cell.id, pace_s * factors[cell.id]))
 
 
 async def _work(cells: Iterator[Cell], bench: Bench, writer: RunWriter) -> None:

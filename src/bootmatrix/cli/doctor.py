@@ -180,7 +180,8 @@ def disk(cache_folder: Path | None) -> Finding:
 
 def memory(machines: Iterable[Machine]) -> Finding:
     """Memory for the largest guest."""
-    from bootmatrix.schedule import QEMU_OVERHEAD_MIB, available_memory_mib
+    from bootmatrix.boot.host import available_memory_mib
+    from bootmatrix.schedule import QEMU_OVERHEAD_MIB
 
     available_mib = available_memory_mib()
     wanted_mib = max((machine.memory_mib for machine in machines), default=0) + QEMU_OVERHEAD_MIB

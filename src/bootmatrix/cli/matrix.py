@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bootmatrix.history.values import Comparison
     from bootmatrix.model import Plan, Run
     from bootmatrix.runs import RunWriter
+    from bootmatrix.schedule import Budget
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             for record in writer.records:
                 screen.cell_done(record)
             bench = Bench(job.specs, job.profiles, builder, screen, budget.hold)
-            finished = _run_all(job.missing, bench, writer, budget.cores + 2)
+            finished = _run_all(job.missing, bench, writer, budget)
         result = writer.finish(interrupted=not finished)
         past = past_of_run(Place(reports, writer.path.name), result, baseline, compared=bool(given))
         write_reports(result, writer.path, past)
@@ -76,7 +77,7 @@ def _end(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> 
     return exit_status(run)
 
 
-def _run_all(plan: Plan, bench: Bench, writer: RunWriter, workers: int) -> bool:
+def _run_all(plan: Plan, bench: Bench, writer: RunWriter, budget: Budget) -> bool:
     """Whether the run came to its end.
 
     Raises:
@@ -84,10 +85,11 @@ def _run_all(plan: Plan, bench: Bench, writer: RunWriter, workers: int) -> bool:
     """
     import anyio
 
+    from bootmatrix.cli.past import usual_s
     from bootmatrix.errors import HostError
 
     try:
-        return anyio.run(_run, plan, bench, writer, workers)
+        return anyio.run(_run, plan, bench, writer, budget, usual_s(writer.path.parent))
     except BaseExceptionGroup as group:
         faults, others = group.split(OSError)
         if faults is None or others is not None:
@@ -102,7 +104,7 @@ def _first(group: BaseExceptionGroup[OSError]) -> OSError:
     return _first(one) if isinstance(one, BaseExceptionGroup) else one
 
 
-async def _run(plan: Plan, bench: Bench, writer: RunWriter, workers: int) -> bool:
+async def _run(plan: Plan, bench: Bench, writer: RunWriter, budget: Budget, usual_s: dict[str, float]) -> bool:
     """Whether the run came to its end: the first Ctrl-C or SIGTERM ends all guests and keeps what is done."""
     import signal
 
@@ -121,7 +123,7 @@ async def _run(plan: Plan, bench: Bench, writer: RunWriter, workers: int) -> boo
                     return
 
         tasks.start_soon(stop_on_signal)
-        await run_matrix(plan, bench, writer, workers)
+        await run_matrix(plan, bench, writer, budget, usual_s)
         finished = True
         tasks.cancel_scope.cancel()
     return finished

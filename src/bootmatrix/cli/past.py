@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.errors import InputError
+from bootmatrix.errors import BootmatrixError, InputError
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import compared_with, histories_of, past_of
 from bootmatrix.history.reference import Place, find_baseline, find_run
@@ -69,3 +70,10 @@ def past_of_run(place: Place, run: Run, baseline: Place | None, *, compared: boo
     results = results_of(run, place.name)
     other = results_of(load_run(baseline.folder), baseline.name) if baseline else None
     return ask(place.reports, lambda rows: past_of(rows, results, other, compared=compared))
+
+
+def usual_s(reports: Path) -> dict[str, float]:
+    """Seconds that cells usually take, by id. It only orders them, so that a past that cannot be read is no fault."""
+    with suppress(BootmatrixError, OSError):
+        return ask(reports, lambda rows: rows.usual_s())
+    return {}

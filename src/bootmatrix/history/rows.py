@@ -58,6 +58,11 @@ class Rows:
         """The runs that are known, and what they were when they were read."""
         return dict(self._db.execute("SELECT name, stamp FROM runs"))
 
+    def usual_s(self) -> dict[str, float]:
+        """Seconds that each cell took on average when it passed, by id."""
+        query = "SELECT shown, AVG(seconds) FROM results WHERE verdict = 'pass' AND seconds > 0 GROUP BY shown"
+        return dict(self._db.execute(query))
+
     def forget(self, name: str) -> None:
         """Drop a run. Texts that nobody needs any more stay until the index is made again."""
         self._db.execute("DELETE FROM runs WHERE name = ?", (name,))
