@@ -44,7 +44,7 @@ def children_cpu_s() -> float:
 
 
 def idle_cpu_s() -> float:
-    """Time that the host's cores were idle since it started, all together (proc_stat(5): the fourth and fifth number)."""
+    """Time that all cores of the host were idle since it started: the fourth and fifth number of proc_stat(5)."""
     words = (PROC / "stat").read_text(encoding="ascii").split("\n", 1)[0].split()
     return (int(words[4]) + int(words[5])) / os.sysconf("SC_CLK_TCK")
 
