@@ -83,7 +83,7 @@ class Archive:
         Raises:
             BuildError: the lock has another one, or none.
         """
-        if self._lock and self._locked_kernel(key) != kernel:
+        if self._locked_kernel(key) not in {None, kernel}:
             raise BuildError(
                 f"the kernel {kernel.name} is not the one that the lock has: its digest differs", _LOCK_HINT
             )
