@@ -21,7 +21,7 @@ TEXTS = sorted(file for file in SOURCE.rglob("*") if file.is_file() and file.suf
 
 LAYERS = (
     {"cli"},
-    {"schedule", "report", "signoff", "server"},
+    {"schedule", "report", "signoff", "server", "bisect"},
     {"cell", "attempts"},
     {"source", "build", "boot", "plan", "judge", "load", "history"},
     {"store", "runs", "observe"},

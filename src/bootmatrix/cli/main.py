@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from bootmatrix import __version__
 from bootmatrix.cli import (
     arch,
+    bisect,
     build,
     compare,
     doctor,
@@ -32,7 +33,7 @@ from bootmatrix.errors import BootmatrixError, InputError, Interrupted
 
 COMMANDS = (
     *(matrix, plan, run, build, validate, arch, kernels, fetch, lock, report, judge),
-    *(runs, history, compare, prune, signoff, serve, doctor),
+    *(bisect, runs, history, compare, prune, signoff, serve, doctor),
 )
 
 EPILOG = """\

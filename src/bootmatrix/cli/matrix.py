@@ -83,13 +83,18 @@ def _run_all(plan: Plan, bench: Bench, writer: RunWriter, budget: Budget) -> boo
     Raises:
         HostError: the run's folder cannot be written any more.
     """
+    from functools import partial
+
     import anyio
 
     from bootmatrix.cli.past import usual_s
+    from bootmatrix.cli.signals import until_signal
     from bootmatrix.errors import HostError
+    from bootmatrix.schedule import run_matrix
 
     try:
-        return anyio.run(_run, plan, bench, writer, budget, usual_s(writer.path.parent))
+        work = partial(run_matrix, plan, bench, writer, budget, usual_s(writer.path.parent))
+        return anyio.run(until_signal, work, bench.observer.note)
     except BaseExceptionGroup as group:
         faults, others = group.split(OSError)
         if faults is None or others is not None:
@@ -102,28 +107,3 @@ def _first(group: BaseExceptionGroup[OSError]) -> OSError:
     """The first of the errors in a group of groups."""
     one = group.exceptions[0]
     return _first(one) if isinstance(one, BaseExceptionGroup) else one
-
-
-async def _run(plan: Plan, bench: Bench, writer: RunWriter, budget: Budget, usual_s: dict[str, float]) -> bool:
-    """Whether the run came to its end: the first Ctrl-C or SIGTERM ends all guests and keeps what is done."""
-    import signal
-
-    import anyio
-
-    from bootmatrix.schedule import run_matrix
-
-    finished = False
-    async with anyio.create_task_group() as tasks:
-
-        async def stop_on_signal() -> None:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-                async for _ in signals:
-                    bench.observer.note("interrupted: ending all guests")
-                    tasks.cancel_scope.cancel()
-                    return
-
-        tasks.start_soon(stop_on_signal)
-        await run_matrix(plan, bench, writer, budget, usual_s)
-        finished = True
-        tasks.cancel_scope.cancel()
-    return finished

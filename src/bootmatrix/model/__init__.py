@@ -1,6 +1,7 @@
 """Frozen values: what flows from one stage to the next."""
 
 from bootmatrix.model.artefact import Artefact, Bootable
+from bootmatrix.model.bisection import Bisection, Step
 from bootmatrix.model.cell import Cell, Plan, Skip, Timeouts, Traits
 from bootmatrix.model.image import CopyFile, ImageConfig, ImageRecipe, StoredImage
 from bootmatrix.model.kernel import Kernel, KernelPart, OwnKernel, Package
@@ -14,6 +15,7 @@ from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Ve
 
 __all__ = [
     "Artefact",
+    "Bisection",
     "Bootable",
     "Cell",
     "Container",
@@ -52,6 +54,7 @@ __all__ = [
     "Run",
     "Skip",
     "Spec",
+    "Step",
     "StoredImage",
     "SubResult",
     "Timeouts",

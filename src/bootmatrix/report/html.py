@@ -28,6 +28,11 @@ def render_page(cell: CellView) -> bytes:
     return _render("cell.html.j2", ("cell.css",), ("cell.js",), cell=cell, root=ROOT)
 
 
+def render_plain(template: str, view: object) -> bytes:
+    """A page in the report's style, without a script."""
+    return _render(template, ("cell.css", "report.css"), (), view=view)
+
+
 def content_policy(style: str, script: str) -> str:
     """What a browser may do with the report: use our style and our script, told by their digests, and nothing else.
 

@@ -10,11 +10,19 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from bootmatrix.errors import BuildError, HostError, InfraError, NetworkError, StaleMirror, UntrustedError
+from bootmatrix.errors import (
+    BuildError,
+    HostError,
+    InfraError,
+    NetworkError,
+    NoSuchPackage,
+    StaleMirror,
+    UntrustedError,
+)
 from bootmatrix.model import Kernel, KernelSource, Lock, Package
 from bootmatrix.observe import Observer
 from bootmatrix.source.download import Downloader, NotFound, Wanted
-from bootmatrix.source.kernels import assemble, choose, no_such_kernel
+from bootmatrix.source.kernels import assemble, choose, images_of, no_such_kernel
 from bootmatrix.source.locked import LockedPackages, Used, kernel_key
 from bootmatrix.source.packages import Index, kernel_packages, open_index
 from bootmatrix.source.resolve import Candidates, closure
@@ -76,6 +84,27 @@ class Archive:
         kernel = self._locked_kernel(key) or self._find_kernel(name, source, debian_arch)
         self._used.add_kernel(key, kernel)
         return kernel
+
+    def kernels(self, source: KernelSource, debian_arch: str) -> tuple[Kernel, ...]:
+        """All kernels of a flavour that the suites of its source have.
+
+        A suite that cannot be had is told and left out, as long as another has any; so is a kernel that lacks a part.
+
+        Raises:
+            InfraError: no suite can be had.
+        """
+        packages, faults = self._all_of(source, debian_arch)
+        if faults and not packages:
+            raise _worst(faults)
+        for fault in faults:
+            self._progress.note(f"kernels of a suite are left out: {fault.message}")
+        found = []
+        for image in images_of(source.flavour, packages):
+            try:
+                found.append(assemble(image.version, image, packages))
+            except NoSuchPackage as error:
+                self._progress.note(error.message)
+        return tuple(found)
 
     def own_kernel(self, key: str, kernel: Kernel) -> Kernel:
         """A kernel of the user's own, noted as used; with a lock, the one that the lock has.
@@ -162,6 +191,16 @@ class Archive:
 
     def _find_kernel(self, name: str, source: KernelSource, debian_arch: str) -> Kernel:
         wanted = name if source.version is None else source.version
+        packages, faults = self._all_of(source, debian_arch)
+        image = choose(source, wanted, packages)
+        if image is None:
+            raise _worst(faults) if faults else no_such_kernel(wanted, source, debian_arch, packages)
+        for fault in faults:
+            self._progress.note(f"{name} for {debian_arch} is taken from {image.suite}: {fault.message}")
+        return assemble(name, image, packages)
+
+    def _all_of(self, source: KernelSource, debian_arch: str) -> tuple[list[Package], list[InfraError]]:
+        """The packages of kernels in a source's suites, and why a suite cannot be had."""
         packages: list[Package] = []
         faults: list[InfraError] = []
         for suite in source.suites:
@@ -171,12 +210,7 @@ class Archive:
                 raise
             except InfraError as error:
                 faults.append(error)
-        image = choose(source, wanted, packages)
-        if image is None:
-            raise _worst(faults) if faults else no_such_kernel(wanted, source, debian_arch, packages)
-        for fault in faults:
-            self._progress.note(f"{name} for {debian_arch} is taken from {image.suite}: {fault.message}")
-        return assemble(name, image, packages)
+        return packages, faults
 
     def _kernels_of(self, suite: str, debian_arch: str) -> tuple[Package, ...]:
         known = self._suites.index_file(suite, debian_arch)

@@ -1,0 +1,143 @@
+"""The first of the archive's kernels on which a spec has another verdict: cells are booted where they halve it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from debian.debian_support import Version
+
+from bootmatrix.cell import Bench, run_cell
+from bootmatrix.errors import InputError
+from bootmatrix.load.product import product
+from bootmatrix.load.profile import find_machine
+from bootmatrix.model import Bisection, Cell, Kernel, KernelSource, Matrix, Profile, Step
+from bootmatrix.model.bisection import next_steps
+from bootmatrix.runs import RunWriter
+from bootmatrix.source.archive import Archive
+from bootmatrix.source.kernels import matches
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the user asks: versions may be beginnings of one; `kernel` names one of the flavour, or is empty."""
+
+    spec: Path
+    target: str
+    good: str
+    bad: str
+    kernel: str = ""
+
+
+@dataclass
+class Search:
+    """A search under way: what it boots, and how far it is."""
+
+    profiles: dict[str, Profile]
+    cells: tuple[Cell, ...]
+    state: Bisection
+
+
+def prepare_search(question: Question, known: Mapping[str, Profile], archive: Archive) -> Search:
+    """A search in which nothing has been booted.
+
+    Raises:
+        InputError: an architecture, a kernel's name or a version that there is not.
+        InfraError: the archive cannot be had.
+    """
+    profile, machine = find_machine(known, question.target)
+    source = source_of(profile, machine, question.kernel, question.good)
+    kernels = between(archive.kernels(source, profile.kernel_architecture(source)), question.good, question.bad)
+    narrowed = with_kernels(profile, machine, source, kernels)
+    profiles = {**known, profile.name: narrowed}
+    names = tuple(one.release for one in kernels)
+    cells = product(Matrix(specs=(str(question.spec),), arch=(question.target,), kernel=names), Path(), profiles)
+    return Search(profiles, cells, _begin(cells, kernels, question))
+
+
+def source_of(profile: Profile, machine: str, wanted: str, good: str) -> KernelSource:
+    """Where the kernels come from: the flavour of a named kernel, in all suites that have it for the machine.
+
+    Without a name it is the one whose version the good kernel's begins with.
+
+    Raises:
+        InputError: there is no such kernel, or it is not the archive's.
+    """
+    sources = {name: source for name, source in profile.kernels_of(machine).items() if isinstance(source, KernelSource)}
+    fitting = [name for name, source in sources.items() if matches(good, name if source.version is None else "-")]
+    name = wanted or next(iter(fitting), "")
+    if name not in sources:
+        raise InputError(
+            f"{wanted or good!r} tells none of the archive's kernels of {profile.name}",
+            f"Give --kernel, for the flavour: one of {', '.join(sources)}.",
+        )
+    flavour = sources[name].flavour
+    suites = [suite for source in sources.values() if source.flavour == flavour for suite in source.suites]
+    return sources[name].model_copy(update={"version": "", "suites": tuple(dict.fromkeys(suites))})
+
+
+def between(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
+    """The kernels from the good one to the bad one, whichever is the older; of a release, the newest version.
+
+    Raises:
+        InputError: one of the two is not among them, or both are one.
+    """
+    newest = {kernel.release: kernel for kernel in sorted(kernels, key=_age)}
+    order = sorted(newest.values(), key=_age)
+    first, last = _position(order, good), _position(order, bad)
+    if first == last:
+        raise InputError(f"{good} and {bad} are the same kernel, {order[first].release} ({order[first].version})")
+    return order[first : last + 1] if first < last else order[last : first + 1][::-1]
+
+
+def _age(kernel: Kernel) -> Version:
+    return Version(kernel.version)
+
+
+def _position(order: Sequence[Kernel], wanted: str) -> int:
+    found = [number for number, one in enumerate(order) if wanted == one.release or matches(one.version, wanted)]
+    if not wanted or not found:
+        known = ", ".join(kernel.version for kernel in order)
+        raise InputError(f"the archive has no kernel {wanted!r} of this flavour", f"It has {known or 'none at all'}.")
+    return found[-1]
+
+
+def with_kernels(profile: Profile, machine: str, source: KernelSource, kernels: Sequence[Kernel]) -> Profile:
+    """A profile whose machine has just these kernels, each named as its release."""
+    exact = {
+        kernel.release: source.model_copy(update={"version": kernel.version, "suites": (kernel.packages[0].suite,)})
+        for kernel in kernels
+    }
+    board = machine.partition("@")[0]
+    plain = profile.machines[board].model_copy(update={"kernels": None})
+    return profile.model_copy(update={"kernels": exact, "own": {}, "machines": {**profile.machines, board: plain}})
+
+
+def _begin(cells: Sequence[Cell], kernels: Sequence[Kernel], question: Question) -> Bisection:
+    steps = tuple(
+        Step(release=kernel.release, version=kernel.version, suite=kernel.packages[0].suite, cell=cell.id)
+        for cell, kernel in zip(cells, kernels, strict=True)
+    )
+    first = cells[0]
+    return Bisection(spec=first.spec_name, target=first.target, good=question.good, bad=question.bad, steps=steps)
+
+
+async def run_search(search: Search, bench: Bench, writer: RunWriter, at_once: int) -> None:
+    """Boot kernels until the first one with another verdict is known. A cell that cannot be judged is passed over."""
+
+    async def one(number: int) -> None:
+        cell = search.cells[number]
+        record = await run_cell(cell, bench, writer.folder(cell))
+        writer.add(record)
+        bench.observer.cell_done(record)
+        steps = list(search.state.steps)
+        found = {"verdict": record.verdict, "reason": record.judgement.reason}
+        steps[number] = steps[number].model_copy(update=found)
+        search.state = search.state.model_copy(update={"steps": tuple(steps)})
+
+    while wanted := next_steps(search.state, at_once):
+        async with anyio.create_task_group() as tasks:
+            for number in wanted:
+                tasks.start_soon(one, number)

@@ -1,0 +1,128 @@
+"""The report of a search for the first bad kernel: a page beside the run's own, and a table for the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bootmatrix.model import Bisection, Run, Step
+from bootmatrix.report import REPORT_FILE
+from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.html import render_plain
+from bootmatrix.report.order import SYMBOLS
+from bootmatrix.report.text import STYLES
+from bootmatrix.report.units import duration
+from bootmatrix.runs import write_whole
+
+PAGE_FILE = "bisect.html"
+NOT_BOOTED = "not booted"
+
+
+@dataclass(frozen=True)
+class StepView:
+    """A kernel's line."""
+
+    release: str
+    version: str
+    suite: str
+    verdict: str
+    reason: str
+    href: str
+    is_suspect: bool
+    remark: str = ""
+    marks: tuple[()] = ()
+
+
+@dataclass(frozen=True)
+class BisectionView:
+    """What the page shows; all of it harmless text."""
+
+    title: str
+    headline: str
+    found: bool
+    steps: tuple[StepView, ...]
+    facts: tuple[tuple[str, str], ...]
+    tool_version: str
+    report: str
+
+
+def conclusion(state: Bisection) -> str:
+    """What the search came to, in a sentence."""
+    problem = state.problem()
+    if problem:
+        return f"No answer: {problem}"
+    suspects = state.suspects()
+    last, first = state.bounds()
+    change = f"{state.steps[last].verdict} before, {state.steps[first].verdict} from there on"
+    if len(suspects) == 1:
+        return f"The first kernel with another verdict is {suspects[0].release}: {change}"
+    untold = [step for step in suspects[:-1] if step.verdict is None]
+    why = "the search was interrupted" if untold else "those in between cannot be judged"
+    return f"The first kernel with another verdict is one of {', '.join(step.release for step in suspects)}: {why}"
+
+
+def write_bisection(state: Bisection, run: Run, folder: Path) -> Path:
+    """Write the page into the run's folder, whole or not at all; its path.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_whole(folder / PAGE_FILE, render_plain("bisect.html.j2", _view(state, run)))
+    return folder / PAGE_FILE
+
+
+def _view(state: Bisection, run: Run) -> BisectionView:
+    suspects = {step.release for step in state.suspects()}
+    booted = sum(step.verdict is not None for step in state.steps)
+    return BisectionView(
+        title=harmless(f"{state.spec} on {state.target}, {state.good} to {state.bad}"),
+        headline=harmless(one_line(conclusion(state))),
+        found=bool(suspects),
+        steps=tuple(_step(step, step.release in suspects) for step in state.steps),
+        facts=(
+            ("Spec", harmless(state.spec)),
+            ("Machine", harmless(state.target)),
+            ("Good", harmless(state.good)),
+            ("Bad", harmless(state.bad)),
+            ("Kernels booted", f"{booted} of {len(state.steps)}"),
+            ("Started", harmless(run.started_at)),
+            ("Time", duration(run.wall_s)),
+        ),
+        tool_version=harmless(run.tool_version),
+        report=REPORT_FILE,
+    )
+
+
+def _step(step: Step, is_suspect: bool) -> StepView:
+    booted = step.verdict is not None
+    return StepView(
+        release=harmless(step.release),
+        version=harmless(step.version),
+        suite=harmless(step.suite),
+        verdict=step.verdict.value if step.verdict else "",
+        reason=harmless(one_line(step.reason)) if booted else NOT_BOOTED,
+        href=f"{REPORT_FILE}#{step.cell}" if booted else "",
+        is_suspect=is_suspect,
+    )
+
+
+def bisection_text(state: Bisection) -> RenderableType:
+    """The same on a terminal."""
+    suspects = {step.release for step in state.suspects()}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in ("", "kernel", "version", "verdict", "reason"):
+        table.add_column(heading)
+    for step in state.steps:
+        mark = Text("→" if step.release in suspects else "")
+        verdict = (
+            Text(f"{SYMBOLS[step.verdict]} {step.verdict}", STYLES[step.verdict])
+            if step.verdict
+            else Text(NOT_BOOTED, "bright_black")
+        )
+        table.add_row(mark, Text(step.release), Text(step.version), verdict, Text(one_line(step.reason)))
+    return Group(table, Text(one_line(conclusion(state)), "bold"))
