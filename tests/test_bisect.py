@@ -164,9 +164,8 @@ def test_the_page_is_harmless_and_says_it(tmp_path: Path) -> None:
     state = search(PASS, None, PASS, FAIL, FAIL)
     page = write_bisection(state, run_of(tmp_path), tmp_path).read_text(encoding="utf-8")
     assert "<title>The first kernel with another verdict is 6.12.3: pass before, fail from there on" in page
-    assert [re.sub(r"<[^>]*>", "", row).split()[-1] for row in re.findall(r'<td class="name"><b>.*?</td>', page)] == [
-        "6.12.3"
-    ]
+    marked = re.findall(r'<td class="number release"><b>.*?</td>', page)
+    assert [re.sub(r"<[^>]*>", "", cell).split()[-1] for cell in marked] == ["6.12.3"]
     assert page.count("not booted") == 1
     assert "it is &lt;fail&gt;" in page
     assert "<fail>" not in page
