@@ -46,7 +46,8 @@ def search(*verdicts: Verdict | None) -> Bisection:
 
 def follow(truth: list[Verdict], count: int = 1) -> tuple[Bisection, list[list[int]]]:
     """A whole search in a world where kernels have these verdicts, and what was booted in each round."""
-    state, rounds = search(*[None] * len(truth)), []
+    state = search(*[None] * len(truth))
+    rounds: list[list[int]] = []
     while wanted := next_steps(state, count):
         assert len(rounds) <= len(truth), "the search does not end"
         rounds.append(wanted)
