@@ -270,6 +270,26 @@ def killed(guest: Guest) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stopped(guest: Guest) -> None:
+    """Somebody stops QEMU, all of it."""
+    guest.greet()
+    guest.say(TEXTS[0])
+    os.kill(os.getpid(), signal.SIGSTOP)
+    wait()
+
+
+def floods_a_gigabyte(guest: Guest) -> None:
+    """Sound, but for what it prints."""
+    guest.greet()
+    for text in TEXTS:
+        guest.say(text)
+    block = b"flood " * 11000 + b"\r\n"
+    for _ in range((1 << 30) // len(block) + 1):
+        guest.console.sendall(block)
+    guest.say_end()
+    guest.leave()
+
+
 def told_to_stop(guest: Guest) -> None:
     guest.monitor.event("SHUTDOWN", guest=False, reason="host-signal")
     os._exit(0)

@@ -113,7 +113,8 @@ class Conversation:
         """
         intruder = PRINTK.search(line)
         if intruder is None:
-            whole, self._torn = self._torn + line, b""
+            # The line end of a terminal is two bytes, and the kernel may write between these too.
+            whole, self._torn = (self._torn + line).rstrip(b"\r"), b""
             return whole
         self._torn = (self._torn + line[: intruder.start()])[-MAX_LINE_BYTES:]
         return None

@@ -20,7 +20,7 @@ from bootmatrix.boot.clock import PhaseClock
 from bootmatrix.boot.command import Descriptors, for_cell
 from bootmatrix.boot.console import ConsoleLog, PanicWatch
 from bootmatrix.boot.monitor import Monitor
-from bootmatrix.boot.process import exit_words, kill, read_stderr, running
+from bootmatrix.boot.process import exit_words, is_stopped, kill, read_stderr, running
 from bootmatrix.boot.qemu import find_qemu
 from bootmatrix.model import Bootable, GuestMessage, Machine, Outcome, Phase, QmpEvent, Timeouts
 
@@ -130,7 +130,7 @@ class _Boot:
                 readers.start_soon(self._guard, lambda: self._read(result, self._from_result))
             readers.start_soon(self._guard, lambda: self._watch_monitor(process))
             readers.start_soon(self._guard, lambda: self._watch_process(process))
-            readers.start_soon(self._guard, self._watch_limits)
+            readers.start_soon(self._guard, lambda: self._watch_limits(process))
             await self._over.wait()
             await self._leave(process)
             # All of them end by themselves now that QEMU is gone, unless something else holds its ends of the sockets.
@@ -225,10 +225,12 @@ class _Boot:
             return
         self._end(Ending("error", host_error=f"the connection to QEMU's monitor broke: {fault or 'closed'}"))
 
-    async def _watch_limits(self) -> None:
+    async def _watch_limits(self, process: Process) -> None:
         while not self._over.is_set():
             expired = self.clock.expired(self.now())
-            if expired:
+            if expired and is_stopped(process.pid):
+                self._end(Ending("error", host_error="QEMU was stopped by a signal (SIGSTOP), not by its guest"))
+            elif expired:
                 self._end(Ending("host", expired.limit, expired.phase))
             with anyio.move_on_after(TICK_S):
                 await self._over.wait()

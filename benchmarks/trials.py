@@ -1,0 +1,121 @@
+"""What nothing may spoil, tried many times: ends of guests (`ends`), and kills of whole runs (`kills`).
+
+    python -m benchmarks.trials ends --count 10000
+    python -m benchmarks.trials kills --count 50
+
+Exit status 1 if a verdict was wrong, a process outlived its run, or a record was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from bootmatrix.runs import load_run  # noqa: E402
+from ends import Figures, lean_qemu, try_ends  # noqa: E402  (the tests' own, which try a few of each)
+from kills import Setting, Trial, moments, try_kill, verdicts  # noqa: E402
+
+PROGRAM = str(Path(sys.executable).with_name("bootmatrix"))
+AT_ONCE = 8
+"""Ends under way in each process: some only wait."""
+SHARE = 250
+"""Ends that one process tries in one go."""
+ARCHS = "x86_64,aarch64,armv7,ppc64le"
+
+
+def main() -> int:
+    """Try what the arguments name."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.trials", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("what", choices=("ends", "kills"))
+    parser.add_argument("--count", type=int, help="how many (default: 10000 ends, 50 kills)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes, or cores for guests")
+    parser.add_argument("--arch", default=ARCHS, help=f"architectures of the runs that are killed (default: {ARCHS})")
+    args = parser.parse_args()
+    return ends(args) if args.what == "ends" else kills(args)
+
+
+def ends(args: argparse.Namespace) -> int:
+    """Ends of guests: how many of which kind, the verdicts, and what was wrong."""
+    count, started, figures = args.count or 10_000, time.monotonic(), Figures()
+    shares = [(min(SHARE, count - done), f"{args.seed}/{done}") for done in range(0, count, SHARE)]
+    with lean_qemu() as folder, _first_in_path(folder), ProcessPoolExecutor(args.jobs) as pool:
+        for number, found in enumerate(pool.map(_share, shares), 1):
+            figures += found
+            print(f"{min(number * SHARE, count)} of {count}: {len(figures.wrong)} wrong", file=sys.stderr, flush=True)
+    for kind, times in sorted(figures.tried.items()):
+        print(f"{times:6}  {kind}")
+    print(", ".join(f"{times} {verdict}" for verdict, times in figures.verdicts.most_common()))
+    for words in figures.wrong[:20]:
+        print(f"WRONG  {words}")
+    wall_s = time.monotonic() - started
+    print(
+        f"{figures.tried.total()} ends in {wall_s:.0f} s: {len(figures.false_passes)} false passes, "
+        f"{len(figures.wrong_blame)} wrong blame, {len(figures.otherwise_wrong)} otherwise wrong"
+    )
+    return 1 if figures.wrong else 0
+
+
+def _share(share: tuple[int, str]) -> Figures:
+    count, seed = share
+    return anyio.run(try_ends, count, seed, AT_ONCE)
+
+
+@contextmanager
+def _first_in_path(folder: str) -> Iterator[None]:
+    before = os.environ["PATH"]
+    os.environ["PATH"] = f"{folder}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
+def kills(args: argparse.Namespace) -> int:
+    """Runs of real guests that are killed at random moments, and taken up."""
+    setting = Setting([PROGRAM], ROOT, os.environ)
+    matrix = ["hello", "--arch", args.arch, "--kernel", "6.1", "--offline", "--jobs", str(args.jobs)]
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-kills-") as name:
+        started = time.monotonic()
+        setting.run("matrix", *matrix, "--reports", f"{name}/whole")
+        whole_s = time.monotonic() - started
+        expected = verdicts(load_run(Path(name, "whole/latest")))
+        trials = []
+        for number, moment_s in enumerate(moments(args.count or 50, whole_s, args.seed), 1):
+            trial = try_kill(setting, matrix, Path(name, f"{number}"), expected, moment_s)
+            trials.append(trial)
+            print(_line(number, trial), flush=True)
+    return _sum(trials, whole_s)
+
+
+def _line(number: int, trial: Trial) -> str:
+    state = f"{trial.finished} records" if trial.began else "before the run began"
+    faults = [*trial.orphans, *trial.lost, *trial.differs]
+    words = f"all gone after {trial.gone_s:.2f} s, " + ("; ".join(faults) if faults else "taken up to the same report")
+    return f"{number:3}  killed at {trial.moment_s:5.2f} s, {state}: {words}"
+
+
+def _sum(trials: list[Trial], whole_s: float) -> int:
+    orphans, lost, differ = (sum(len(getattr(one, name)) for one in trials) for name in ("orphans", "lost", "differs"))
+    longest_s = max(one.gone_s for one in trials)
+    print(
+        f"{len(trials)} kills of a run of {whole_s:.1f} s: {orphans} orphans (the last process gone after "
+        f"{longest_s:.2f} s), {lost} lost records, {differ} cells otherwise than in a whole run"
+    )
+    return 0 if all(one.ok for one in trials) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
