@@ -33,6 +33,7 @@ missing_to_run() {
     # shellcheck disable=SC2046  # names of files, apart by blanks
     need_qemu $(profiles_to_run)
     need gpgv gpgv "to verify the archive's signatures"
+    need sqfstar squashfs-tools "disks of forked guests"
     need setpriv util-linux "to end QEMU together with bootmatrix"
     [ -e "$KEYRING" ] || echo "debian-archive-keyring|to verify the archive's signatures"
     [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -d /etc/pki/tls/certs ] ||

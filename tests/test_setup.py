@@ -25,7 +25,7 @@ TOOLS = (
     *("sh", "awk", "basename", "bash", "cat", "cut", "dirname", "echo", "env", "flock", "grep", "id", "make"),
     *("mkdir", "mktemp", "mv", "rm", "sed", "sha256sum", "sort", "tr", "true"),
 )
-RUNS = ("gpgv", "setpriv")
+RUNS = ("gpgv", "setpriv", "sqfstar")
 TESTED = ("qemu-system-s390x",)
 """Emulators that only the tests need."""
 

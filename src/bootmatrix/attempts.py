@@ -17,6 +17,7 @@ from bootmatrix.judge import judge
 from bootmatrix.judge.resultfiles import UnreadableFile, unpack
 from bootmatrix.model import (
     Bootable,
+    BootKind,
     Cell,
     Evidence,
     Judgement,
@@ -59,6 +60,10 @@ class Attempt:
     command: tuple[str, ...] = ()
     cmdline: str = ""
     qemu_version: str = ""
+    boot: BootKind = "cold"
+    cold_reason: str = ""
+    verified: bool = False
+    differs: bool = False
 
 
 def judgement_of(error: Exception) -> Judgement:
@@ -84,6 +89,8 @@ def judgement_of(error: Exception) -> Judgement:
 def is_worth_another(cell: Cell, attempts: Sequence[Attempt]) -> bool:
     """Whether a cell is to be tried once more: after a fault of ours, or to see if a guest's failure comes again."""
     verdicts = [attempt.judgement.verdict for attempt in attempts]
+    if attempts[-1].differs:  # a copy from a cold guest: a second try might hide it
+        return False
     if verdicts[-1] is Verdict.INFRA_ERROR:
         return verdicts.count(Verdict.INFRA_ERROR) <= cell.retries
     if verdicts[-1] is Verdict.PASS or not verdicts[-1].is_guests or cell.expect:
@@ -165,6 +172,9 @@ def record_of(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_at:
         console=_console(attempt, folder),
         files=save_files(outcome, folder) if outcome else (),
         notes=bootable.notes if bootable else (),
+        boot=attempt.boot,
+        cold_reason=attempt.cold_reason,
+        verified=attempt.verified,
         attempts=len(attempts),
         tries=tuple(_try(one, folder) for one in attempts) if len(attempts) > 1 else (),
         started_at=started_at.isoformat(timespec="seconds"),

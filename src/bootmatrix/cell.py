@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -14,31 +15,34 @@ import anyio.to_thread
 
 from bootmatrix.attempts import CONSOLE_FILE, Attempt, Prepared, is_worth_another, judgement_of, keep_console, record_of
 from bootmatrix.boot.command import by_hand
-from bootmatrix.boot.guest import boot
+from bootmatrix.boot.forks import Forks
 from bootmatrix.boot.qemu import qemu_version
+from bootmatrix.boot.start import Start, Turn, start_cold, start_guest
 from bootmatrix.build.assemble import build
 from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import unpack_kernel
 from bootmatrix.build.own_kernel import find_kernel
 from bootmatrix.judge import judge
-from bootmatrix.model import Cell, Judgement, Machine, PhaseTime, Profile, Record, Spec, Verdict
+from bootmatrix.model import Cell, Judgement, Machine, Outcome, PhaseTime, Profile, Record, Spec, Verdict
 from bootmatrix.observe import Observer
 
 RETRY_PAUSE_S = 2.0
-
-Turn = Callable[[Machine], AbstractAsyncContextManager[None]]
-"""Holds the cores and the memory that a machine's guest takes; waits until the host has them."""
+VERIFY_ADVICE = "Run it with --boot cold. If that is steady, please report it: a copy should not differ."
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every cell of a run needs: specs by path, profiles by name, a builder, and a limit on builds at once."""
+    """What every cell of a run needs: specs by path, profiles by name, a builder, and a limit on builds at once.
+
+    With `forks`, cells are copies of guests that are booted once, where they can be.
+    """
 
     specs: Mapping[str, Spec]
     profiles: Mapping[str, Profile]
     builder: Builder
     observer: Observer
     turn: Turn
+    forks: Forks | None = None
 
     def machine(self, cell: Cell) -> Machine:
         """The cell's machine."""
@@ -101,18 +105,47 @@ async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
         line = by_hand(machine, prepared.bootable)
         attempt = replace(attempt, command=line.arguments, cmdline=line.cmdline, qemu_version=qemu_version(machine))
         bench.observer.cell_stage(cell, "wait")
-        async with bench.turn(machine):
-            outcome = await boot(
-                machine,
-                prepared.bootable,
-                cell.timeouts,
-                folder,
-                on_phase=lambda phase: bench.observer.cell_stage(cell, phase),
-            )
-        transcript = await anyio.to_thread.run_sync((folder / CONSOLE_FILE).read_bytes)
-        return replace(attempt, outcome=outcome, judgement=judge(outcome, machine, prepared.bootable, transcript))
+        start = Start(machine, cell.timeouts, bench.turn, partial(bench.observer.cell_stage, cell), folder)
+        booted = await start_guest(start, prepared.bootable, bench.forks if cell.boot == "fork" else None)
+        attempt = replace(attempt, boot=booted.boot, cold_reason=booted.cold_reason)
+        attempt = await _judged(attempt, booted.outcome, folder)
+        return await _verified(attempt, start) if cell.verify and booted.boot == "fork" else attempt
     except Exception as error:  # whatever it is, it is this cell's, and no other cell may suffer from it
         return replace(attempt, judgement=judgement_of(error))
+
+
+async def _judged(attempt: Attempt, outcome: Outcome, folder: Path) -> Attempt:
+    assert attempt.prepared
+    assert attempt.machine
+    transcript = await anyio.to_thread.run_sync((folder / CONSOLE_FILE).read_bytes)
+    judgement = judge(outcome, attempt.machine, attempt.prepared.bootable, transcript)
+    return replace(attempt, outcome=outcome, judgement=judgement)
+
+
+async def _verified(forked: Attempt, start: Start) -> Attempt:
+    """A forked guest's attempt, held against a cold boot of the same: if they differ, neither is to be trusted."""
+    assert forked.prepared
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
+        again = replace(start, folder=Path(folder))
+        booted = await start_cold(again, forked.prepared.bootable)
+        cold = await _judged(replace(forked, boot="cold"), booted.outcome, again.folder)
+    difference = differences(cold.judgement, forked.judgement)
+    if not difference:
+        return replace(forked, verified=True)
+    reason = f"as a copy this guest differs from a cold one: {difference}"
+    evidence = (*cold.judgement.evidence, *forked.judgement.evidence)
+    judgement = Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, evidence=evidence, advice=VERIFY_ADVICE)
+    return replace(forked, judgement=judgement, differs=True)
+
+
+def differences(cold: Judgement, forked: Judgement) -> str:
+    """How two judgements of the same differ in their verdicts or results; empty if they do not."""
+    if cold.verdict is not forked.verdict:
+        return f"cold {cold.verdict} ({cold.reason}), forked {forked.verdict} ({forked.reason})"
+    before, after = ([(one.name, one.verdict) for one in each.subresults] for each in (cold, forked))
+    only = [*(f"cold {name} {verdict}" for name, verdict in before if (name, verdict) not in after)]
+    only += [f"forked {name} {verdict}" for name, verdict in after if (name, verdict) not in before]
+    return "; ".join(only[:3]) or ("" if before == after else "the results came in another order or number")
 
 
 def skipped(cell: Cell, reason: str) -> Record:

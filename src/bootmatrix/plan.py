@@ -97,3 +97,13 @@ def narrowed(matrix: Matrix, arch: Iterable[str], kernel: Iterable[str], profile
         )
     )
     return matrix.model_copy(update={"include": kept, "arch": archs or matrix.arch, "kernel": kernels or matrix.kernel})
+
+
+def verifying(plan: Plan, count: int) -> Plan:
+    """The plan with `count` of its cells, spread over all of it, to be booted both ways."""
+    number = min(count, len(plan.cells))
+    chosen = {index * len(plan.cells) // number for index in range(number)} if number else set()
+    cells = (
+        cell.model_copy(update={"verify": True}) if index in chosen else cell for index, cell in enumerate(plan.cells)
+    )
+    return plan.model_copy(update={"cells": tuple(cells)})

@@ -20,6 +20,9 @@ QEMU_OVERHEAD_MIB = 160
 MEMORY_SHARE = 0.8
 """Part of the available memory that guests may take."""
 
+SNAPSHOT_SHARE = 0.1
+"""Part of it for guests that others are copies of."""
+
 
 AHEAD = 2
 """Cells that are fetched and built while others boot."""
@@ -99,6 +102,11 @@ async def keep_busy(budget: Budget) -> None:
         if guests >= 0:
             await budget.lend(guests, idle)
         before, since = after, now
+
+
+def snapshots_mib() -> int:
+    """Memory for snapshots that no guest uses just now, beside that of guests."""
+    return int(available_memory_mib() * SNAPSHOT_SHARE)
 
 
 async def run_matrix(plan: Plan, bench: Bench, writer: RunWriter, budget: Budget, usual_s: Mapping[str, float]) -> None:

@@ -161,7 +161,7 @@ class Store:
     @contextmanager
     def writer(self) -> Iterator[Writer]:
         """A file that enters the store when it is committed, and leaves nothing behind when it is not."""
-        with self._temporary() as (path, file):
+        with self.temporary() as (path, file):
             yield Writer(self, path, file)
 
     def keep(self, path: Path, sha256: str) -> Path:
@@ -199,7 +199,7 @@ class Store:
         path = self._memo_path(kind, key)
         with host_faults(self.folder):
             path.parent.mkdir(exist_ok=True)
-            with self._temporary() as (temporary, file):
+            with self.temporary() as (temporary, file):
                 file.write(hashlib.sha256(value).hexdigest().encode() + b"\n" + value)
                 file.flush()
                 temporary.replace(path)
@@ -224,7 +224,7 @@ class Store:
         return self.folder / "memo" / _safe(kind) / _digest_of(key)
 
     @contextmanager
-    def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
+    def temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
         """A new file, locked for as long as its maker lives, so that others see that it is not abandoned."""
         path = self.folder / "temp" / f"{os.getpid()}-{secrets.token_hex(8)}"
         with host_faults(self.folder):

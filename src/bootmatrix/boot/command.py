@@ -9,7 +9,7 @@ from typing import Literal
 
 from bootmatrix.model import Bootable, Machine
 
-Mode = Literal["cell", "manual", "shell"]
+Mode = Literal["cell", "template", "manual", "shell"]
 """How the guest's init behaves; docs/guest-protocol.md says what each means."""
 
 RESULT_PORT = "org.bootmatrix.result"
@@ -40,6 +40,12 @@ SERIAL_BUSES = {
 }
 """The virtio-serial controller of each bus."""
 
+DISK_BUSES = {"virtio-pci": "virtio-blk-pci", "virtio-mmio": "virtio-blk-device"}
+"""The virtio disk of each bus."""
+
+DISK_SERIAL = "bootmatrix"
+"""Serial number by which init knows the disk of a copy."""
+
 
 @dataclass(frozen=True)
 class CommandLine:
@@ -58,11 +64,62 @@ class Descriptors:
     result: int | None = None
 
 
+@dataclass(frozen=True)
+class ForkFiles:
+    """Numbers of the open files that a guest to be copied has, and each copy of it.
+
+    `state` is what its devices were left in, None for the guest that is copied itself.
+    """
+
+    memory: int
+    disk: int
+    state: int | None = None
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All that QEMU has to inherit."""
+        return (self.memory, self.disk, *(() if self.state is None else (self.state,)))
+
+
 def for_cell(machine: Machine, bootable: Bootable, descriptors: Descriptors, program: str = "") -> CommandLine:
     """The command of a cell: held back (`-S`) until the monitor listens, so that no event is missed.
 
     `program` is the path of QEMU, by default its plain name.
     """
+    return _command(machine, bootable, "cell", _channels(descriptors), program)
+
+
+def for_fork(
+    machine: Machine, bootable: Bootable, descriptors: Descriptors, files: ForkFiles, program: str = ""
+) -> CommandLine:
+    """The command of a guest that is to be copied, or, with a `state`, of a copy: then it goes on where that one was.
+
+    A copy needs no kernel: it is in its memory.
+    """
+    is_copy = files.state is not None
+    shared = (
+        *(
+            "-object",
+            f"memory-backend-file,id=ram,size={machine.memory_mib}M,mem-path=/dev/fd/{files.memory},"
+            f"share={'off' if is_copy else 'on'}",
+        ),
+        *(
+            "-blockdev",
+            f"driver=raw,node-name=disk,read-only=on,file.driver=file,file.locking=off,"
+            f"file.filename=/dev/fd/{files.disk}",
+        ),
+        *("-device", f"{DISK_BUSES[machine.bus or '']},drive=disk,serial={DISK_SERIAL}"),
+    )
+    board = machine.model_copy(update={"machine": f"{machine.machine},memory-backend=ram"})
+    channels = (*_channels(descriptors), *shared)
+    line = _command(board, bootable, "template", channels, program)
+    if not is_copy:
+        return line
+    start = line.arguments.index("-kernel")
+    return CommandLine((*line.arguments[:start], "-incoming", "defer"), line.cmdline)
+
+
+def _channels(descriptors: Descriptors) -> tuple[str, ...]:
     arguments = (
         "-S",
         *("-action", ACTIONS),
@@ -71,8 +128,7 @@ def for_cell(machine: Machine, bootable: Bootable, descriptors: Descriptors, pro
         *_socket("console", descriptors.console),
         *("-serial", "chardev:console"),
     )
-    result = () if descriptors.result is None else _socket("result", descriptors.result)
-    return _command(machine, bootable, "cell", (*arguments, *result), program)
+    return (*arguments, *(() if descriptors.result is None else _socket("result", descriptors.result)))
 
 
 def by_hand(machine: Machine, bootable: Bootable) -> CommandLine:

@@ -17,11 +17,13 @@ from anyio.abc import Process
 
 from bootmatrix.boot.channel import Conversation
 from bootmatrix.boot.clock import PhaseClock
-from bootmatrix.boot.command import Descriptors, for_cell
+from bootmatrix.boot.command import Descriptors, for_cell, for_fork
 from bootmatrix.boot.console import ConsoleLog, PanicWatch
+from bootmatrix.boot.copy import COPY_BEGINS, copy_files, wake_up
 from bootmatrix.boot.monitor import Monitor
 from bootmatrix.boot.process import exit_words, is_stopped, kill, read_stderr, running
 from bootmatrix.boot.qemu import find_qemu
+from bootmatrix.boot.snapshot import Snapshot
 from bootmatrix.model import Bootable, GuestMessage, Machine, Outcome, Phase, QmpEvent, Timeouts
 
 CONSOLE_FILE = "console.log"
@@ -55,19 +57,29 @@ class Wires:
     console: socket.socket
     result: socket.socket | None
 
+    def send(self, line: bytes) -> None:
+        """Send init a line."""
+        # A line fits into an empty socket; one that is closed belongs to a QEMU that is gone.
+        with suppress(OSError):
+            (self.result or self.console).send(line)
+
 
 def _ignore(_: Phase) -> None:
     pass
 
 
-async def boot(
+async def boot(  # noqa: PLR0913
     machine: Machine,
     bootable: Bootable,
     timeouts: Timeouts,
     folder: Path,
     on_phase: Callable[[Phase], None] = _ignore,
+    *,
+    snapshot: Snapshot | None = None,
 ) -> Outcome:
     """Boot a guest and follow it to its end; its console is left in `folder`/console.log.
+
+    With a `snapshot` it is a copy of that guest, which goes on from there.
 
     No QEMU outlives this function, however it is left, nor this process, however it dies.
 
@@ -83,8 +95,17 @@ async def boot(
         wires, theirs = stack.enter_context(_wires(machine.result == "virtio-serial"))
         seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None))
         seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
-        command = for_cell(machine, bootable, _descriptors(theirs), program)
-        async with running(command.arguments, [end.fileno() for end in theirs], machine) as process:
+        if snapshot:
+            files = stack.enter_context(copy_files(snapshot, bootable))
+            log.write(snapshot.console + COPY_BEGINS)
+            seen.state = files.state
+            wires.send(wake_up())
+            command = for_fork(machine, bootable, _descriptors(theirs), files, program)
+        else:
+            files = None
+            command = for_cell(machine, bootable, _descriptors(theirs), program)
+        inherited = [*(end.fileno() for end in theirs), *(files.numbers if files else ())]
+        async with running(command.arguments, inherited, machine) as process:
             for end in theirs:
                 end.close()
             await seen.follow(process)
@@ -97,6 +118,7 @@ class _Boot:
     """What is seen of one boot, while it lasts."""
 
     clock: PhaseClock
+    state: int | None = None
 
     def __init__(self, machine: Machine, wires: Wires, log: ConsoleLog, talk: Conversation) -> None:
         self.broken: Exception | None = None
@@ -195,9 +217,7 @@ class _Boot:
             self.clock.message(message)
         reply = self._talk.take_reply()
         if reply:
-            # 33 bytes fit into an empty socket; one that is closed belongs to a QEMU that is gone.
-            with suppress(OSError):
-                (self._wires.result or self._wires.console).send(reply)
+            self._wires.send(reply)
         if self._talk.flooded:
             self._end(Ending("host", "flood", self.clock.phase))
 
@@ -217,7 +237,7 @@ class _Boot:
         self._over.set()
 
     async def _watch_monitor(self, process: Process) -> None:
-        fault = await self._monitor.run()
+        fault = await self._monitor.run(self.state)
         if self._over.is_set():
             return
         with anyio.move_on_after(LEAVE_S):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -24,10 +24,15 @@ from bootmatrix.model import QmpEvent
 
 MAX_EVENTS = 1000
 """A guest can cause some kinds of event as often as it likes; those that end it are kept in any case."""
+MONITOR_ERRORS = (ConnectError, QMPError, ExecuteError, ExecInterruptedError, EOFError, OSError)
+"""What a broken connection, or a command that QEMU refuses, raises."""
 LEAVING = frozenset({"SHUTDOWN", "GUEST_PANICKED"})
 
 MAX_LINE_BYTES = 1 << 20
 """Longest line that the library may buffer."""
+
+LOAD_TICK_S = 0.002
+"""How often QEMU is asked whether it has loaded a guest's state, which takes it some milliseconds."""
 
 DISCONNECT_S = 2.0
 """For the library to wind up a connection, also one to a QEMU that is stuck."""
@@ -48,18 +53,67 @@ class Monitor:
         # A filter sees every event before the library does anything with it; refusing all keeps its queue empty.
         self._client.register_listener(EventListener(event_filter=self._take))
 
-    async def run(self) -> str:
-        """Connect, let the guest go, and follow the connection to its end. Returns what went wrong, if anything did."""
+    async def run(self, state: int | None = None) -> str:
+        """Connect, let the guest go, and follow the connection to its end. Returns what went wrong, if anything did.
+
+        A copy of a guest goes on once its `state`, the number of a file that QEMU has open, is loaded.
+        """
         try:
             await self._client.connect(self._end)
+            if state is not None:
+                await self._load(state)
             await self._client.execute("cont")
             while self._client.runstate == Runstate.RUNNING:
                 await self._client.runstate_changed()
-        except (ConnectError, QMPError, ExecuteError, ExecInterruptedError, EOFError, OSError) as error:
+        except MONITOR_ERRORS as error:
             return _words(error)
         finally:
             fault = await self._disconnect()
         return fault
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """The connection for as long as the context lasts, for who gives QEMU commands of its own.
+
+        Raises:
+            QMPError: it cannot be had.
+        """
+        await self._client.connect(self._end)
+        try:
+            yield
+        finally:
+            await self._disconnect()
+
+    async def execute(self, command: str, arguments: dict[str, object] | None = None) -> object:
+        """Have QEMU carry out a command; its answer.
+
+        Raises:
+            QMPError, ExecuteError: it cannot.
+        """
+        return await self._client.execute(command, arguments)
+
+    async def migration_status(self) -> str:
+        """How far a migration is: `completed` and `failed` end it."""
+        answer = await self._client.execute("query-migrate")
+        return str(answer.get("status", "none")) if isinstance(answer, dict) else "none"
+
+    def send_descriptor(self, descriptor: int) -> None:
+        """Hand over an open file, which the next `getfd` names."""
+        self._client.send_fd_scm(descriptor)
+
+    async def ignore_shared(self) -> None:
+        """Have migrations leave out the guest's memory, which is in a file of its own."""
+        capability = {"capability": "x-ignore-shared", "state": True}
+        await self._client.execute("migrate-set-capabilities", {"capabilities": [capability]})
+
+    async def _load(self, state: int) -> None:
+        await self.ignore_shared()
+        await self._client.execute("migrate-incoming", {"uri": f"fd:{state}"})
+        while True:
+            answer = await self._client.execute("query-status")
+            if not isinstance(answer, dict) or answer.get("status") != "inmigrate":
+                return
+            await anyio.sleep(LOAD_TICK_S)
 
     async def quit(self) -> None:
         """Ask QEMU to leave."""

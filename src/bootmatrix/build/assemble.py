@@ -6,11 +6,14 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bootmatrix.build.bundle import results
 from bootmatrix.build.files import source_path
 from bootmatrix.build.firmware import firmware_artefact
+from bootmatrix.build.fork import MODULES as FORK_MODULES
+from bootmatrix.build.fork import disk_tree, template_tree, why_not, write_disk, writes_bundles
 from bootmatrix.build.guest import guest_tree
 from bootmatrix.build.image import EPOCH_S, Builder, make_image
 from bootmatrix.build.initrd import compress, write_cpio
@@ -26,7 +29,7 @@ from bootmatrix.build.kernel import (
 from bootmatrix.build.placed import Placed, check_seconds, needed_modules, needs_network, place
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
-from bootmatrix.model import Artefact, Bootable, Firmware, Kernel, Machine, Profile, Spec, StoredImage
+from bootmatrix.model import Artefact, Bootable, Firmware, Forkable, Kernel, Machine, Profile, Spec, StoredImage
 from bootmatrix.store import sha256_of
 
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
@@ -43,7 +46,7 @@ class Segment:
 
 
 def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Bootable:
-    """What a machine boots for a spec.
+    """What a machine boots for a spec; if the builder is to, also what forks of it need.
 
     Raises:
         BuildError: the spec cannot be made into something bootable here.
@@ -73,7 +76,7 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         f"{spec.name} {profile.name} {kernel.release}",
         builder,
     )
-    return Bootable(
+    bootable = Bootable(
         kernel=kernel_artefact(kernel, files, machine, store),
         kernel_release=kernel.release,
         initrd=initrd,
@@ -92,6 +95,69 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         results=results(placed),
         notes=(*spec.notes, *_cmdline(spec)[1], *(f"the kernel has no module {name}" for name in missing)),
     )
+    if not builder.fork:
+        return bootable
+    tree = partial(guest_tree, spec, images, placed, builder.store)
+    userland = _userland_key(spec, images)
+    writes = writes_bundles(spec, placed)
+    plan = ForkPlan(profile, machine, kernel, files, tuple(wanted), tuple(init), bootable.cmdline, writes)
+    return bootable.model_copy(update=_forkable(plan, tree, userland, builder))
+
+
+@dataclass(frozen=True)
+class ForkPlan:
+    """What decides whether a guest can be forked, and from what."""
+
+    profile: Profile
+    machine: Machine
+    kernel: Kernel
+    files: KernelFiles
+    modules: tuple[str, ...]
+    init: tuple[StoredImage, ...]
+    cmdline: str
+    writes: bool
+
+
+def _forkable(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> dict[str, object]:
+    """The fields of a Bootable that speak of forking."""
+    reason = why_not(plan.profile, plan.machine, plan.cmdline, plan.init)
+    if reason:
+        return {"cold_reason": reason}
+    modules, missing = load_order(plan.files, (*plan.modules, *FORK_MODULES))
+    lacking = [name for name in missing if name in FORK_MODULES]
+    if lacking:
+        return {"cold_reason": f"the kernel has no module {lacking[0]}"}
+    disk = _disk(plan, whole, userland, builder)
+    if isinstance(disk, str):
+        return {"cold_reason": disk}
+    initrd = _join(
+        (_template(plan, builder), _modules(plan.kernel, plan.files, [one.path for one in modules], builder)),
+        f"to be forked, {plan.profile.name} {plan.kernel.release}",
+        builder,
+    )
+    return {"forkable": Forkable(initrd=initrd, disk=disk)}
+
+
+def _template(plan: ForkPlan, builder: Builder) -> Segment:
+    init = list(plan.init)
+    key = json.dumps(["template", FORMAT, [image.digest for image in init], plan.profile.reseed])
+    return _segment(key, builder, lambda: write_cpio(template_tree(init, plan.profile, builder.store), EPOCH_S))
+
+
+def _disk(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> Artefact | str:
+    """The disk of a copy, made once and kept; or why there is none."""
+    store, key = builder.store, json.dumps(["disk", FORMAT, userland])
+    with store.once("disk", key):
+        known = store.memo("disk", key)
+        reason, digest, size = json.loads(known) if known is not None else ("", "", 0)
+        if not reason and not (digest and store.has(digest)):
+            tree, reason = disk_tree(whole(), list(plan.init), store, writes=plan.writes)
+            digest, size = ("", 0) if reason else write_disk(tree, EPOCH_S, store)
+            store.set_memo("disk", key, json.dumps([reason, digest, size]).encode())
+    if reason:
+        return str(reason)
+    path = str(store.verified(digest))
+    return Artefact(kind="disk", name="the spec's part", path=path, sha256=digest, size_bytes=size)
 
 
 def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
@@ -124,12 +190,19 @@ def _image_artefact(image: StoredImage, builder: Builder) -> Artefact:
 
 def _userland(spec: Spec, images: dict[str, StoredImage], placed: tuple[Placed, ...], builder: Builder) -> Segment:
     """The part of the initrd that no kernel has a say in, so that all kernels share it."""
+    return _segment(
+        _userland_key(spec, images),
+        builder,
+        lambda: write_cpio(guest_tree(spec, images, placed, builder.store), EPOCH_S),
+    )
+
+
+def _userland_key(spec: Spec, images: dict[str, StoredImage]) -> str:
     sources = {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
     contents = spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})
-    key = json.dumps(
+    return json.dumps(
         ["userland", FORMAT, contents, sources, {name: image.digest for name, image in images.items()}], sort_keys=True
     )
-    return _segment(key, builder, lambda: write_cpio(guest_tree(spec, images, placed, builder.store), EPOCH_S))
 
 
 def _source_digest(spec: Spec, source: str) -> str:

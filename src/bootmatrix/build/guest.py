@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from bootmatrix.build.bundle import add_bundles
 from bootmatrix.build.files import add_files
@@ -25,16 +25,40 @@ def guest_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[Plac
     Raises:
         BuildError: an image, a setting or a file that the guest cannot have.
     """
+    tree = _folders()
+    tree.graft(linuxkit_tree(spec, images, placed, store), "")
+    if tree.get("init") is None:
+        raise BuildError(f"{spec.path}: none of the images under 'init' has a file /init", "Add the image 'init'.")
+    _put_console(tree)
+    limits = "".join(f"{name} {max(1, round(limit))}\n" for name, limit in check_seconds(placed).items())
+    tree.put("etc/bootmatrix/checks", text_file(limits))
+    return tree
+
+
+def base_tree(init: Iterable[StoredImage], store: Store) -> Tree:
+    """The part of the guest's root that the init images make: all of it for a spec that has nothing else."""
+    tree = _folders()
+    tree.graft(_init_tree(init, store), "")
+    _put_console(tree)
+    return tree
+
+
+def _folders() -> Tree:
     tree = Tree()
     for path in ("run", "var"):
         tree.put(path, directory())
     tree.put("tmp", directory(0o1777))
-    tree.graft(linuxkit_tree(spec, images, placed, store), "")
-    if tree.get("init") is None:
-        raise BuildError(f"{spec.path}: none of the images under 'init' has a file /init", "Add the image 'init'.")
+    return tree
+
+
+def _put_console(tree: Tree) -> None:
     tree.put("dev/console", Node("char", 0o600, device=(5, 1)))
-    limits = "".join(f"{name} {max(1, round(limit))}\n" for name, limit in check_seconds(placed).items())
-    tree.put("etc/bootmatrix/checks", text_file(limits))
+
+
+def _init_tree(init: Iterable[StoredImage], store: Store) -> Tree:
+    tree = Tree()
+    for image in init:
+        tree.graft(completed(image_tree(image, store), resolv_conf=RESOLV_CONF), "")
     return tree
 
 
@@ -44,9 +68,7 @@ def linuxkit_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[P
     Raises:
         BuildError: as guest_tree.
     """
-    tree = Tree()
-    for reference in spec.init:
-        tree.graft(completed(image_tree(images[reference], store), resolv_conf=RESOLV_CONF), "")
+    tree = _init_tree([images[reference] for reference in spec.init], store)
     ids = {one.container.name: number for number, one in enumerate(_id_order(placed), start=FIRST_ID)}
     add_volumes(spec.volumes, images, tree, store)
     add_bundles(_id_order(placed), ids, tree, store)

@@ -32,12 +32,16 @@ LoadRecipe = Callable[[Path], ImageRecipe]
 
 @dataclass(frozen=True)
 class Builder:
-    """What building needs. `find_recipe` finds the build.yml that an image's name in a file means."""
+    """What building needs. `find_recipe` finds the build.yml that an image's name in a file means.
+
+    `fork` says whether what forked guests need is built too.
+    """
 
     store: Store
     archive: Archive
     find_recipe: FindRecipe
     load_recipe: LoadRecipe
+    fork: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 
 if TYPE_CHECKING:
+    from bootmatrix.boot.forks import Forks
     from bootmatrix.build.image import Builder
     from bootmatrix.model import Lock, Order, Plan, Profile, Run, Spec
     from bootmatrix.observe import Observer
     from bootmatrix.runs import RunWriter
 
-OF_THE_RUN = ("files", "arch", "kernel", "flaky", "locked", "reports")
+OF_THE_RUN = ("files", "arch", "kernel", "flaky", "boot", "verify_fork", "locked", "reports")
 """Arguments that a run keeps from its beginning."""
 
 
@@ -51,9 +52,30 @@ class Job:
         """What builds the run's cells; downloads end when the context is left."""
         builder = options.open_builder(args, observer, self.lock, self.is_locked)
         try:
-            yield builder
+            yield replace(builder, fork=self.is_forked)
         finally:
             builder.archive.close()
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether guests are to be copies of others."""
+        return any(cell.boot == "fork" for cell in self.plan.cells)
+
+    @contextmanager
+    def forks(self, builder: Builder, observer: Observer) -> Iterator[Forks | None]:
+        """The guests that the run's are copies of, for as long as the context lasts; None where none is to be."""
+        from bootmatrix.boot.forks import Forks
+        from bootmatrix.boot.snapshots import SnapshotCache
+        from bootmatrix.schedule import snapshots_mib
+
+        if not self.is_forked:
+            yield None
+            return
+        forks = Forks(SnapshotCache(builder.store), snapshots_mib(), observer.note)
+        try:
+            yield forks
+        finally:
+            forks.close()
 
     def writer(self, builder: Builder, baseline: str) -> RunWriter:
         """What writes the run; `baseline` is the name of the run that it is compared with, if any.
@@ -86,9 +108,24 @@ def find_job(args: argparse.Namespace) -> Job:
     if not args.files:
         raise InputError("name a matrix, or specs", "Or a run to take up again: --resume RUN.")
     plan, profiles, title = options.load_plan(args)
+    plan = _verified(args, plan)
     lock = options.read_lock(args)
     specs = options.load_specs(plan.cells)
     return Job(plan, profiles, specs, title, lock, lock is not None, options.reports_of(args))
+
+
+def _verified(args: argparse.Namespace, plan: Plan) -> Plan:
+    """The plan with the cells that `--verify-fork` asks for."""
+    from bootmatrix.errors import InputError
+    from bootmatrix.plan import verifying
+
+    if args.verify_fork is None:
+        return plan
+    if args.verify_fork < 1:
+        raise InputError(f"--verify-fork {args.verify_fork}: a number of cells is 1 or more")
+    if plan.cells and plan.cells[0].boot != "fork":
+        raise InputError("--verify-fork compares forked guests with cold ones", "Give --boot fork with it.")
+    return verifying(plan, args.verify_fork)
 
 
 def _resumed(args: argparse.Namespace) -> Job:
@@ -101,7 +138,7 @@ def _resumed(args: argparse.Namespace) -> Job:
     if given:
         raise InputError(
             "--resume takes a run up as it began: name no files with it, and none of --arch, --kernel, --flaky, "
-            "--locked and --reports"
+            "--boot, --verify-fork, --locked and --reports"
         )
     folder = Path(args.resume).resolve()
     run = load_run(folder)

@@ -29,6 +29,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="boot what failed up to N times more; what then passes is 'flaky', never a pass",
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
+    parser.add_argument(
+        "--boot",
+        choices=("cold", "fork"),
+        help="fork: boot one guest for each machine, kernel and init, and run cells as copies of it (default: cold)",
+    )
+    parser.add_argument(
+        "--verify-fork",
+        type=int,
+        metavar="N",
+        help="with --boot fork: boot N of the cells cold as well, and compare verdicts and results",
+    )
     options.add_baseline(parser)
     options.add_reports(parser)
     parser.set_defaults(run=run)
@@ -52,11 +63,11 @@ def run(args: argparse.Namespace) -> int:
     baseline = find_baseline(reports, given, title=job.title) if given else None
     budget = host_budget(args.jobs)
     with open_screen(job.plan) as screen:
-        with job.builder(args, screen) as builder:
+        with job.builder(args, screen) as builder, job.forks(builder, screen) as forks:
             writer = job.writer(builder, baseline.name if baseline else "")
             for record in writer.records:
                 screen.cell_done(record)
-            bench = Bench(job.specs, job.profiles, builder, screen, budget.hold)
+            bench = Bench(job.specs, job.profiles, builder, screen, budget.hold, forks)
             finished = _run_all(job.missing, bench, writer, budget)
         result = writer.finish(interrupted=not finished)
         past = past_of_run(Place(reports, writer.path.name), result, baseline, compared=bool(given))

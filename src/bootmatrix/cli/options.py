@@ -163,6 +163,8 @@ def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:
 
     known = profiles()
     matrix, base, title = _matrix(args, known)
+    wanted = getattr(args, "boot", None)
+    matrix = matrix.model_copy(update={"boot": wanted}) if wanted else matrix
     if getattr(args, "flaky", None) is not None:
         matrix = matrix.model_copy(update={"flaky": args.flaky})
     return plan(matrix, base, known, qemu_fault), known, title

@@ -113,6 +113,7 @@ def _cell(spec: Path, target: Target, kernel: str, matrix: Matrix) -> Cell:
             kernel=kernel,
             timeouts=matrix.timeouts,
             retries=matrix.retries,
+            boot=matrix.boot,
             traits=_traits(profile, machine, kernel),
             flaky=matrix.flaky,
         )

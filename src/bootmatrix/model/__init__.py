@@ -1,8 +1,8 @@
 """Frozen values: what flows from one stage to the next."""
 
-from bootmatrix.model.artefact import Artefact, Bootable
+from bootmatrix.model.artefact import Artefact, Bootable, Forkable
 from bootmatrix.model.bisection import Bisection, Step
-from bootmatrix.model.cell import Cell, Plan, Skip, Timeouts, Traits
+from bootmatrix.model.cell import BootKind, Cell, Plan, Skip, Timeouts, Traits
 from bootmatrix.model.image import CopyFile, ImageConfig, ImageRecipe, StoredImage
 from bootmatrix.model.kernel import Kernel, KernelPart, OwnKernel, Package
 from bootmatrix.model.lock import Lock
@@ -16,6 +16,7 @@ from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Ve
 __all__ = [
     "Artefact",
     "Bisection",
+    "BootKind",
     "Bootable",
     "Cell",
     "Container",
@@ -26,6 +27,7 @@ __all__ = [
     "Expect",
     "File",
     "Firmware",
+    "Forkable",
     "GuestMessage",
     "ImageConfig",
     "ImageRecipe",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from bootmatrix.model.base import Model, Sha256
 
-ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image"]
+ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image", "disk"]
 
 
 class Artefact(Model):
@@ -26,12 +26,20 @@ class Artefact(Model):
         return Path(self.path)
 
 
+class Forkable(Model):
+    """What a bootable guest becomes when it is forked: the initrd of the guest that is copied, and the copy's disk."""
+
+    initrd: Artefact
+    disk: Artefact
+
+
 class Bootable(Model):
     """What a machine boots: `cmdline` is the part that the spec and its images ask for.
 
     `network` says whether the spec asks for a network card; `onboot`, `services`, `checks` and `onshutdown` are the
     containers' names in the order of the spec, which the guest must account for; `results` are the files that it must
-    send, by container.
+    send, by container. `forkable` is what it becomes when forked, or else `cold_reason` says why it cannot; both are
+    empty where nobody asked.
     """
 
     kernel: Artefact
@@ -49,6 +57,8 @@ class Bootable(Model):
     onshutdown: tuple[str, ...] = ()
     results: dict[str, tuple[str, ...]] = {}
     notes: tuple[str, ...] = ()
+    forkable: Forkable | None = None
+    cold_reason: str = ""
 
     def parts(self) -> dict[str, Artefact]:
         """The files that QEMU is given, by a short name."""

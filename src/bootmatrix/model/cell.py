@@ -6,6 +6,9 @@ from typing import Literal
 
 from bootmatrix.model.base import Board, Model, Name
 
+BootKind = Literal["cold", "fork"]
+"""From power-on, or as a copy of a guest that was booted before."""
+
 
 class Timeouts(Model):
     """Limits in seconds for the fastest machine; each machine multiplies them by its time factor.
@@ -49,6 +52,8 @@ class Cell(Model):
     expect: str = ""
     timeouts: Timeouts = Timeouts()
     retries: int = 1
+    boot: BootKind = "cold"
+    verify: bool = False
     traits: Traits | None = None
     flaky: int = 0
 

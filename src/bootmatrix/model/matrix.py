@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model
-from bootmatrix.model.cell import Timeouts
+from bootmatrix.model.cell import BootKind, Timeouts
 
 MAX_AGAIN = 10
 """The most that a cell may be tried again: what has not come by then is not worth the time."""
@@ -59,5 +59,6 @@ class Matrix(Model):
     exclude: tuple[Exclude, ...] = ()
     expect: tuple[Expect, ...] = ()
     timeouts: Timeouts = Timeouts()
+    boot: BootKind = "cold"
     retries: int = Field(default=1, ge=0, le=MAX_AGAIN)
     flaky: int = Field(default=0, ge=0, le=MAX_AGAIN)

@@ -16,6 +16,7 @@ _MAGIC = r"\d+:([0-9a-f]{2})+(/([0-9a-f]{2})+)?"
 Magic = Annotated[str, StringConstraints(pattern=rf"^{_MAGIC}( {_MAGIC})*$")]
 """`OFFSET:BYTES[/MASK]`, one or several: bytes, in hexadecimal, by which a kernel's file is known."""
 Bus = Literal["virtio-pci", "virtio-mmio", "virtio-ccw", "pci", "usb"]
+MachineCode = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){4,256}$")]
 ResultChannel = Literal["virtio-serial", "console"]
 GuestExit = Literal["poweroff", "reboot", "semihosting"]
 """How a guest leaves QEMU; `semihosting`: by a call of the emulator, which its `exit_program` makes."""
@@ -113,6 +114,10 @@ class Profile(Model):
         default=(), description="where packages come from that the suites of an image's recipe do not have"
     )
     setup: bool = Field(default=False, description="whether `make setup` installs the emulator of its first machine")
+    reseed: MachineCode | None = Field(
+        default=None,
+        description="machine code that seeds the kernel's random numbers anew and exits: a forked guest's first act",
+    )
     machines: dict[Name, Machine] = Field(min_length=1)
     kernels: dict[Name, KernelSource] = Field(min_length=1)
     kernel_magic: dict[KernelForm, Magic] = {}

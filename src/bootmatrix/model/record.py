@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bootmatrix.model.artefact import Artefact, Bootable
 from bootmatrix.model.base import Model
-from bootmatrix.model.cell import Cell, Plan
+from bootmatrix.model.cell import BootKind, Cell, Plan
 from bootmatrix.model.kernel import Kernel
 from bootmatrix.model.outcome import Outcome
 from bootmatrix.model.profile import Machine
@@ -64,6 +64,9 @@ class Record(Model):
     console: str = ""
     files: tuple[ResultFile, ...] = ()
     notes: tuple[str, ...] = ()
+    boot: BootKind = "cold"
+    cold_reason: str = ""
+    verified: bool = False
     attempts: int = 1
     tries: tuple[Try, ...] = ()
     started_at: str

@@ -1,0 +1,49 @@
+"""What makes a copy of a guest one of its own: a disk, random numbers, the time and a MAC address."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootmatrix.boot.command import ForkFiles
+from bootmatrix.boot.snapshot import Snapshot
+from bootmatrix.model import Bootable
+
+COPY_BEGINS = b"bootmatrix: up to here it is the guest of which this one is a copy\n"
+"""Divides the console: what was printed before a copy began, and its own."""
+SEED_BYTES = 64
+"""As much as the kernel's generator holds twice over (drivers/char/random.c)."""
+START_S = 0.6
+"""A clock is set in whole seconds, half a second on average after the copy is told; QEMU takes the rest to start."""
+
+
+def wake_up() -> bytes:
+    """The line that the guest waits for: seconds since 1970, a MAC address, bytes of the host's random generator."""
+    return f"{int(time.time() + START_S)} {_mac_address()} {secrets.token_hex(SEED_BYTES)}\n".encode("ascii")
+
+
+def _mac_address() -> str:
+    """One of QEMU's own (52:54:00), which is locally administered."""
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
+
+
+@contextmanager
+def copy_files(snapshot: Snapshot, bootable: Bootable) -> Iterator[ForkFiles]:
+    """The files that a copy has, open."""
+    assert bootable.forkable
+    with bootable.forkable.disk.file.open("rb") as disk, _in_memory(snapshot.state) as state:
+        yield ForkFiles(snapshot.memory, disk.fileno(), state)
+
+
+@contextmanager
+def _in_memory(data: bytes) -> Iterator[int]:
+    file = os.memfd_create("bootmatrix-state", os.MFD_CLOEXEC)
+    try:
+        os.write(file, data)
+        os.lseek(file, 0, os.SEEK_SET)
+        yield file
+    finally:
+        os.close(file)

@@ -1,0 +1,206 @@
+"""A guest that was stopped where copies of it begin: its memory, the state of its devices, and what it had printed.
+
+Its memory is a file that has no name and cannot be written any more: copies map it privately, so that they share what
+none of them has changed, and nobody, not even a QEMU that its guest has taken over, can change what others start from.
+On disk it is one file:
+
+    a line of JSON   sizes, and which parts of the memory hold anything
+    the state, the console, those parts
+    SHA-256 of all before
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import ValidationError
+
+from bootmatrix.model.base import Model
+
+FORMAT = 1
+"""Changes whenever an older snapshot would not do any more."""
+PIECE_BYTES = 256 << 10
+"""Memory is kept or left out in pieces of this size."""
+DIGEST_BYTES = 32
+MAX_HEADER_BYTES = 1 << 20
+MAX_STATE_BYTES = 64 << 20
+MAX_CONSOLE_BYTES = 4 << 20
+ZEROS = bytes(PIECE_BYTES)
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+
+
+class Damaged(Exception):
+    """A file that is no snapshot, or not as it was written."""
+
+
+class Header(Model):
+    """The first line. `pieces` are the numbers of the first and of the one after the last of each row of pieces."""
+
+    format: int
+    memory_bytes: int
+    state_bytes: int
+    console_bytes: int
+    pieces: tuple[tuple[int, int], ...]
+
+
+@dataclass
+class Snapshot:
+    """A stopped guest. `memory` is an open file; `used_bytes` is what that takes of the host's memory."""
+
+    memory: int
+    memory_bytes: int
+    used_bytes: int
+    state: bytes
+    console: bytes
+
+    def close(self) -> None:
+        """Give the memory back, once the copies that have it are gone."""
+        if self.memory >= 0:
+            os.close(self.memory)
+            self.memory = -1
+
+
+def new_memory(memory_mib: int) -> int:
+    """A file in memory for a guest's memory; it holds nothing yet."""
+    memory = os.memfd_create("bootmatrix-guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(memory, memory_mib << 20)
+    return memory
+
+
+def seal(memory: int) -> None:
+    """Let nobody write to a guest's memory any more.
+
+    Raises:
+        OSError: somebody still has it mapped for writing.
+    """
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
+
+
+def write(snapshot: Snapshot, file: BinaryIO) -> int:
+    """Write a snapshot, and say how many bytes it is."""
+    digest = hashlib.sha256()
+    size = 0
+
+    def put(data: bytes) -> None:
+        nonlocal size
+        digest.update(data)
+        file.write(data)
+        size += len(data)
+
+    rows = tuple(_rows(snapshot.memory, snapshot.memory_bytes))
+    header = Header(
+        format=FORMAT,
+        memory_bytes=snapshot.memory_bytes,
+        state_bytes=len(snapshot.state),
+        console_bytes=len(snapshot.console),
+        pieces=rows,
+    )
+    put(header.model_dump_json().encode() + b"\n")
+    put(snapshot.state)
+    put(snapshot.console)
+    for number in _numbers(rows):
+        put(os.pread(snapshot.memory, PIECE_BYTES, number * PIECE_BYTES))
+    file.write(digest.digest())
+    file.flush()
+    return size + DIGEST_BYTES
+
+
+def read(path: Path) -> Snapshot:
+    """Read a snapshot.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Damaged: it is not whole.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        take = _taker(file, digest.update)
+        header = _header(file, digest.update)
+        snapshot = Snapshot(new_memory(header.memory_bytes >> 20), header.memory_bytes, 0, b"", b"")
+        try:
+            snapshot.state = take(header.state_bytes)
+            snapshot.console = take(header.console_bytes)
+            for number in _numbers(header.pieces):
+                os.pwrite(snapshot.memory, take(PIECE_BYTES), number * PIECE_BYTES)
+            if file.read(DIGEST_BYTES + 1) != digest.digest():
+                raise Damaged(f"{path} has another digest than it was written with")
+            seal(snapshot.memory)
+        except BaseException:
+            snapshot.close()
+            raise
+        snapshot.used_bytes = _used_bytes(snapshot.memory)
+        return snapshot
+
+
+def taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> Snapshot:
+    """A snapshot of a guest that is gone, which takes its memory over."""
+    seal(memory)
+    return Snapshot(memory, memory_mib << 20, _used_bytes(memory), state, console)
+
+
+def _used_bytes(memory: int) -> int:
+    return os.fstat(memory).st_blocks * 512
+
+
+def _header(file: BinaryIO, update: Callable[[bytes], None]) -> Header:
+    line = file.readline(MAX_HEADER_BYTES)
+    update(line)
+    try:
+        header = Header.model_validate_json(line)
+    except ValidationError as error:
+        raise Damaged(f"{file.name} does not begin as a snapshot") from error
+    pieces = header.memory_bytes // PIECE_BYTES
+    sound = header.format == FORMAT and all(0 <= first < end <= pieces for first, end in header.pieces)
+    if (
+        not sound
+        or not 0 <= header.state_bytes <= MAX_STATE_BYTES
+        or not 0 <= header.console_bytes <= MAX_CONSOLE_BYTES
+    ):
+        raise Damaged(f"{file.name} is no snapshot of format {FORMAT}")
+    return header
+
+
+def _taker(file: BinaryIO, update: Callable[[bytes], None]) -> Callable[[int], bytes]:
+    def take(size: int) -> bytes:
+        data = file.read(size)
+        if len(data) != size:
+            raise Damaged(f"{file.name} is too short")
+        update(data)
+        return data
+
+    return take
+
+
+def _numbers(rows: tuple[tuple[int, int], ...]) -> Iterator[int]:
+    return (number for first, end in rows for number in range(first, end))
+
+
+def _rows(memory: int, memory_bytes: int) -> Iterator[tuple[int, int]]:
+    """Rows of pieces that hold anything but zeros. Where the file has holes, nothing is read."""
+    position = 0
+    while position < memory_bytes:
+        try:
+            data = os.lseek(memory, position, os.SEEK_DATA)
+        except OSError:  # ENXIO: no data from here on
+            return
+        end = -(-os.lseek(memory, data, os.SEEK_HOLE) // PIECE_BYTES)
+        position = end * PIECE_BYTES
+        yield from _without_zeros(memory, data // PIECE_BYTES, end)
+
+
+def _without_zeros(memory: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    first = None
+    for number in range(start, end):
+        if os.pread(memory, PIECE_BYTES, number * PIECE_BYTES) != ZEROS:
+            first = number if first is None else first
+        elif first is not None:
+            yield first, number
+            first = None
+    if first is not None:
+        yield first, end

@@ -1,0 +1,79 @@
+"""A cell's guest comes up: as a copy where that is wanted and possible, else cold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootmatrix.boot.forks import Forks
+from bootmatrix.boot.guest import boot
+from bootmatrix.boot.template import NoTemplate
+from bootmatrix.model import Bootable, BootKind, Machine, Outcome, Phase, Timeouts
+
+COPY_BOOT_S = 20.0
+"""For a copy to say its first word, on the fastest machine. It takes a fraction of a second."""
+
+Turn = Callable[[Machine], AbstractAsyncContextManager[None]]
+"""Holds the cores and the memory that a machine's guest takes; waits until the host has them."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a boot needs beside what is booted. The console is left in `folder`."""
+
+    machine: Machine
+    timeouts: Timeouts
+    turn: Turn
+    on_phase: Callable[[Phase], None]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Booted:
+    """What came of a boot, and how it was done; `cold_reason` is why not otherwise, where that was wanted."""
+
+    outcome: Outcome
+    boot: BootKind = "cold"
+    cold_reason: str = ""
+
+
+async def start_guest(start: Start, bootable: Bootable, forks: Forks | None) -> Booted:
+    """Boot a guest, forked if there are forks, and follow it to its end.
+
+    Raises:
+        HostError, OSError: as `boot` does.
+    """
+    reason = bootable.cold_reason
+    if forks and bootable.forkable:
+        try:
+            return await _fork(start, bootable, forks)
+        except NoTemplate as error:
+            reason = str(error)
+    return await start_cold(start, bootable, reason)
+
+
+async def start_cold(start: Start, bootable: Bootable, reason: str = "") -> Booted:
+    """Boot a guest from power-on."""
+    async with start.turn(start.machine):
+        outcome = await boot(start.machine, bootable, start.timeouts, start.folder, on_phase=start.on_phase)
+    return Booted(outcome, cold_reason=reason)
+
+
+async def _fork(start: Start, bootable: Bootable, forks: Forks) -> Booted:
+    """Go on with a copy.
+
+    Raises:
+        NoTemplate: there is nothing to copy, or the copy did not come up: what was seen says nothing of the spec.
+    """
+    machine, turn = start.machine, start.turn
+    timeouts = start.timeouts.model_copy(update={"boot": min(start.timeouts.boot, COPY_BOOT_S)})
+    async with forks.origin(machine, bootable, turn) as snapshot, turn(machine):
+        outcome = await boot(machine, bootable, timeouts, start.folder, on_phase=start.on_phase, snapshot=snapshot)
+    if outcome.boot_s is None:
+        ended = outcome.host_error or outcome.limit or outcome.ended_by
+        fault = f"no copy of the guest that was booted for it came up ({ended})"
+        forks.discard(machine, bootable, fault)
+        raise NoTemplate(fault)
+    return Booted(outcome, "fork")

@@ -1,0 +1,187 @@
+"""Boots the guest that others are copies of, up to where it waits to be copied, and keeps it as a snapshot.
+
+Nothing that it says counts for any cell: it has no nonce, and its messages are not kept.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.abc import Process
+
+from bootmatrix.boot.command import Descriptors, ForkFiles, for_fork
+from bootmatrix.boot.console import PanicWatch
+from bootmatrix.boot.monitor import MONITOR_ERRORS, Monitor
+from bootmatrix.boot.process import exit_words, read_stderr, running
+from bootmatrix.boot.qemu import find_qemu
+from bootmatrix.boot.snapshot import MAX_CONSOLE_BYTES, MAX_STATE_BYTES, Snapshot, new_memory, taken
+from bootmatrix.model import Bootable, Machine
+
+READY = b"bootmatrix template 1\n"
+BOOT_S = 60.0
+"""For the guest to come to where it waits, on the fastest machine."""
+SETTLE_S = 0.2
+"""What the kernel does behind init's back, each copy would have to do again."""
+SAVE_S = 60.0
+CHUNK_BYTES = 256 << 10
+DISK_BYTES = 4 << 30
+"""Size of the disk as guests see it, larger than any that a copy has. It takes no memory, as it is a hole."""
+
+
+class NoTemplate(Exception):
+    """The guest to be copied did not come up, or could not be kept."""
+
+
+@dataclass
+class _Seen:
+    """What the guest said so far."""
+
+    console: bytearray = field(default_factory=bytearray)
+    result: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+    panic: PanicWatch = field(default_factory=PanicWatch)
+
+
+async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
+    """Boot and keep the guest that copies of a bootable start from.
+
+    Raises:
+        NoTemplate: it did not come to where it waits, or QEMU could not save it.
+        HostError: QEMU cannot be started.
+    """
+    assert bootable.forkable
+    base = bootable.model_copy(update={"initrd": bootable.forkable.initrd})
+    seen = _Seen()
+    with ExitStack() as stack:
+        memory, disk = new_memory(machine.memory_mib), os.memfd_create("bootmatrix-disk", os.MFD_CLOEXEC)
+        stack.callback(os.close, disk)
+        keep = stack.enter_context(ExitStack())
+        keep.callback(os.close, memory)
+        os.ftruncate(disk, DISK_BYTES)
+        pairs = [socket.socketpair() for _ in range(4)]
+        for end in (end for pair in pairs for end in pair):
+            stack.callback(end.close)
+        ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        for end in ours:
+            end.setblocking(False)
+        descriptors = Descriptors(*(end.fileno() for end in theirs[:3]))
+        line = for_fork(machine, base, descriptors, ForkFiles(memory, disk), str(find_qemu(machine)))
+        inherited = [*(end.fileno() for end in theirs[:3]), memory, disk]
+        async with running(line.arguments, inherited, machine) as process:
+            for end in theirs[:3]:
+                end.close()
+            state = await _Maker(machine, process, ours, theirs[3], seen).make()
+        keep.pop_all()
+        return taken(memory, machine.memory_mib, state, bytes(seen.console))
+
+
+class _Maker:
+    """One boot of a template."""
+
+    def __init__(
+        self, machine: Machine, process: Process, ours: list[socket.socket], out: socket.socket, seen: _Seen
+    ) -> None:
+        self._machine, self._process, self._seen, self._out = machine, process, seen, out
+        self._wire, self._console, self._result, self._saved = ours
+        self._state = bytearray()
+        self._ready = anyio.Event()
+        self._monitor = Monitor(self._wire, anyio.current_time, lambda _: None)
+        self._fault = ""
+
+    async def make(self) -> bytes:
+        """Boot, stop, save; the state of the devices."""
+        state = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._read, self._console, self._from_console)
+            tasks.start_soon(self._read, self._result, self._from_result)
+            tasks.start_soon(read_stderr, self._process, self._seen.stderr)
+            tasks.start_soon(self._fail_on_exit, tasks.cancel_scope)
+            state = await self._save()
+            tasks.cancel_scope.cancel()
+        if state is None:
+            raise NoTemplate(self._complaint())
+        return state
+
+    async def _save(self) -> bytes | None:
+        try:
+            async with self._monitor.connected():
+                return await self._stop_and_migrate()
+        except MONITOR_ERRORS as error:
+            self._fault = f"QEMU's monitor: {type(error).__name__}: {error}"[:500]
+        return None
+
+    async def _stop_and_migrate(self) -> bytes | None:
+        await self._monitor.execute("cont")
+        with anyio.move_on_after(BOOT_S * self._machine.time_factor):
+            await self._ready.wait()
+        if not self._ready.is_set() or self._seen.panic.seen:
+            return None
+        await anyio.sleep(SETTLE_S)
+        await self._monitor.execute("stop")
+        with anyio.move_on_after(SAVE_S):
+            return await self._migrate()
+        return None
+
+    async def _migrate(self) -> bytes | None:
+        await self._monitor.ignore_shared()
+        self._monitor.send_descriptor(self._out.fileno())
+        await self._monitor.execute("getfd", {"fdname": "state"})
+        self._out.close()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._read, self._saved, self._from_saved)
+            status = await self._migrated()
+            if status != "completed":
+                tasks.cancel_scope.cancel()
+        return bytes(self._state) if status == "completed" and len(self._state) <= MAX_STATE_BYTES else None
+
+    async def _migrated(self) -> str:
+        try:
+            await self._monitor.execute("migrate", {"uri": "fd:state"})
+            while (status := await self._monitor.migration_status()) not in {"completed", "failed", "cancelled"}:
+                await anyio.sleep(0.01)
+        except MONITOR_ERRORS as error:
+            self._fault = f"QEMU's monitor: {type(error).__name__}: {error}"[:500]
+            return "failed"
+        return status
+
+    async def _fail_on_exit(self, scope: anyio.CancelScope) -> None:
+        await self._process.wait()
+        scope.cancel()
+
+    async def _read(self, wire: socket.socket, take: Callable[[bytes], None]) -> None:
+        while True:
+            await anyio.wait_readable(wire)
+            with suppress(BlockingIOError, ConnectionResetError):
+                data = wire.recv(CHUNK_BYTES)
+                if not data:
+                    return
+                take(data)
+
+    def _from_console(self, data: bytes) -> None:
+        self._seen.console += data[: MAX_CONSOLE_BYTES - len(self._seen.console)]
+        self._seen.panic.feed(data)
+        if self._seen.panic.seen:
+            self._ready.set()
+
+    def _from_result(self, data: bytes) -> None:
+        self._seen.result += data[: len(READY) - len(self._seen.result)]
+        if bytes(self._seen.result) == READY:
+            self._ready.set()
+
+    def _from_saved(self, data: bytes) -> None:
+        self._state += data[: MAX_STATE_BYTES + 1 - len(self._state)]
+
+    def _complaint(self) -> str:
+        if self._seen.panic.seen:
+            return "its kernel panicked"
+        if self._process.returncode is not None:
+            said = self._seen.stderr.decode("utf-8", "replace").strip()[-300:]
+            return f"QEMU {exit_words(self._process.returncode)}: {said or 'it said nothing'}"
+        if self._fault:
+            return self._fault
+        return "it could not be saved" if self._ready.is_set() else "it did not come up in time"

@@ -1,0 +1,208 @@
+"""Guests that are copies of one that was booted before: real ones, with the verdicts of cold ones, and no two alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.boot.forks import Forks, key_of
+from bootmatrix.boot.snapshot import new_memory, taken
+from bootmatrix.boot.snapshots import SnapshotCache
+from bootmatrix.build.fork import disk_tree
+from bootmatrix.build.tree import Tree, text_file
+from bootmatrix.cell import differences
+from bootmatrix.model import Bootable, Forkable, Judgement, Machine, SubResult, Verdict
+from bootmatrix.runs import load_run, read_console
+from bootmatrix.store import Store, default_cache
+from guests import artefact, make_bootable, make_machine
+
+ROOT = Path(__file__).parents[1]
+ARCHS = "aarch64,x86_64"
+SPEC = """
+init: ["@pkg:./images/init", "@pkg:./images/crun"]
+onboot:
+  - name: work
+    image: "@pkg:./images/busybox"
+    net: host
+    command: [/bin/sh, /work/work]
+    binds: ["/work:/work:ro"]
+    readonly: {readonly}
+    annotations: {{bootmatrix.network: user}}
+files:
+  - path: work/work
+    contents: |
+      echo "random $(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \\n')"
+      echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"
+      echo "mac $(cat /sys/class/net/eth0/address)"
+      echo "time $(date +%s)"
+      echo "ok 1 - it ran"
+      exit {status}
+"""
+
+
+def boot(folder: Path, *arguments: str) -> tuple[int, dict[str, Any], Path]:
+    """Exit status, records by id, and the run's folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bootmatrix.cli.main", "matrix", *arguments, "--reports", str(folder / "reports")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    path = folder / "reports/latest"
+    assert path.exists(), done.stdout + done.stderr
+    records = json.loads((path / "run.json").read_bytes())["records"]
+    names = ("spec_name", "arch", "kernel")
+    return done.returncode, {"/".join(one["cell"][name] for name in names): one for one in records}, path.resolve()
+
+
+def specs(folder: Path) -> None:
+    shutil.copytree(ROOT / "specs/images", folder / "images")
+    (folder / "one.yml").write_text(SPEC.format(readonly="true", status=0))
+    (folder / "two.yml").write_text(SPEC.format(readonly="false", status=0))
+    (folder / "bad.yml").write_text(SPEC.format(readonly="true", status=3))
+    (folder / "own.yml").write_text('kernel: {cmdline: "quiet"}\n' + SPEC.format(readonly="true", status=0))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, Any], Path]:
+    folder = tmp_path_factory.mktemp("forks")
+    specs(folder)
+    names = ("one.yml", "two.yml", "bad.yml")
+    return boot(folder, *names, "--arch", ARCHS, "--kernel", "6.1", "--boot", "fork", "--verify-fork", "1")
+
+
+def said(run: tuple[int, dict[str, Any], Path], word: str) -> list[str]:
+    """What the guests of a run printed after a word."""
+    folder = run[2]
+    consoles = [read_console(folder, record).decode() for record in load_run(folder).records]
+    return [found for text in consoles for found in re.findall(rf"^work\| {word} (\S+)", text, re.MULTILINE)]
+
+
+@pytest.mark.boots
+def test_copies_come_to_the_verdicts_of_cold_guests(run: tuple[int, dict[str, Any], Path]) -> None:
+    status, records, _ = run
+    for name, record in records.items():
+        assert record["boot"] == "fork", record["cold_reason"] or record["judgement"]
+        expected = "fail" if name.startswith("bad") else "pass"
+        assert record["judgement"]["verdict"] == expected, (name, record["judgement"])
+    assert status == 1
+    assert sum(record["verified"] for record in records.values()) == 1
+
+
+@pytest.mark.boots
+def test_no_two_copies_are_alike(run: tuple[int, dict[str, Any], Path]) -> None:
+    for word in ("random", "boot_id", "mac"):
+        found = said(run, word)
+        assert len(found) == 6, word
+        assert len(set(found)) == len(found), (word, found)
+    for text in said(run, "time"):
+        assert abs(int(text) - time.time()) < 600
+
+
+@pytest.mark.boots
+def test_what_cannot_be_forked_boots_cold_and_says_why(tmp_path: Path) -> None:
+    specs(tmp_path)
+    status, records, _ = boot(tmp_path, "own.yml", "--arch", "aarch64", "--kernel", "6.1", "--boot", "fork")
+    (record,) = records.values()
+    assert (status, record["boot"]) == (0, "cold")
+    assert record["cold_reason"] == "the spec has a kernel command line of its own"
+
+
+@pytest.mark.boots
+def test_a_snapshot_that_qemu_cannot_load_is_no_verdict(run: tuple[int, dict[str, Any], Path], tmp_path: Path) -> None:
+    record = run[1]["one/aarch64/6.1"]
+    machine = Machine.model_validate_json(json.dumps(record["machine_profile"]))
+    bootable = Bootable.model_validate_json(json.dumps(record["bootable"]))
+    cache = SnapshotCache(Store(default_cache()))
+    key = key_of(machine, bootable)
+    sound = cache.get(key)
+    assert sound
+    cache.put(key, replace(sound, state=b"nonsense"))
+    specs(tmp_path)
+    status, records, _ = boot(tmp_path, "one.yml", "--arch", "aarch64", "--kernel", "6.1", "--boot", "fork")
+    (again,) = records.values()
+    assert (status, again["boot"]) == (0, "cold")
+    assert "no copy of the guest" in again["cold_reason"]
+    assert not cache.path(key).exists()
+
+
+def test_judgements_that_differ_are_told() -> None:
+    def judgement(verdict: Verdict, *results: tuple[str, Verdict]) -> Judgement:
+        subresults = tuple(SubResult(name=name, verdict=one) for name, one in results)
+        return Judgement(verdict=verdict, reason="why", subresults=subresults)
+
+    good = judgement(Verdict.PASS, ("a", Verdict.PASS), ("b", Verdict.PASS))
+    assert differences(good, good) == ""
+    assert "cold pass (why), forked fail (why)" in differences(good, judgement(Verdict.FAIL))
+    assert "cold b pass" in differences(good, judgement(Verdict.PASS, ("a", Verdict.PASS)))
+    swapped = judgement(Verdict.PASS, ("b", Verdict.PASS), ("a", Verdict.PASS))
+    assert "another order" in differences(good, swapped)
+
+
+def fake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, Bootable]:
+    """What can be forked on a machine whose QEMU does nothing but say its version."""
+    program = folder / "qemu-system-fake"
+    program.write_text("#!/bin/sh\necho QEMU emulator version 9.9.9\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    parts = Forkable(initrd=artefact("initrd", "/base"), disk=artefact("disk", "/disk"))
+    return make_machine(), make_bootable(forkable=parts)
+
+
+def test_a_snapshot_depends_on_all_that_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, bootable = fake(tmp_path, monkeypatch)
+    parts = bootable.forkable
+    assert parts
+    key = key_of(machine, bootable)
+    others = [
+        key_of(make_machine(memory_mib=256), bootable),
+        key_of(make_machine(cpu="another"), bootable),
+        key_of(machine, bootable.model_copy(update={"kernel": artefact("kernel", "/k2")})),
+        key_of(machine, bootable.model_copy(update={"network": True})),
+        key_of(machine, bootable.model_copy(update={"forkable": Forkable(initrd=parts.disk, disk=parts.disk)})),
+    ]
+    assert len({key, *others}) == 6
+    other_disk = Forkable(initrd=parts.initrd, disk=artefact("disk", "/another"))
+    assert key_of(machine, bootable.model_copy(update={"forkable": other_disk})) == key
+    program = tmp_path / machine.qemu
+    program.write_text(program.read_text() + "# another build\n")
+    assert key_of(machine, bootable) != key
+
+
+@pytest.mark.parametrize(("memory_mib", "kept"), [(0, False), (64, True)])
+async def test_idle_snapshots_are_bounded_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_mib: int, kept: bool
+) -> None:
+    machine, bootable = fake(tmp_path, monkeypatch)
+    cache = SnapshotCache(Store(tmp_path / "cache"))
+    memory = new_memory(8)
+    os.pwrite(memory, b"guest", 0)
+    cache.put(key_of(machine, bootable), taken(memory, 8, b"state", b""))
+    forks = Forks(cache, memory_mib, lambda _: None)
+    async with forks.origin(machine, bootable, lambda _: nullcontext()) as snapshot:
+        assert os.pread(snapshot.memory, 5, 0) == b"guest"
+    assert (snapshot.memory >= 0) is kept
+    async with forks.origin(machine, bootable, lambda _: nullcontext()) as again:
+        assert (again is snapshot) is kept
+        assert os.pread(again.memory, 5, 0) == b"guest"
+    forks.close()
+    assert again.memory < 0
+
+
+def test_a_spec_that_replaces_an_init_images_file_has_no_disk(tmp_path: Path) -> None:
+    whole = Tree()
+    whole.put("tmp", text_file("no folder"))
+    _, reason = disk_tree(whole, [], Store(tmp_path), writes=False)
+    assert reason == "the spec replaces /tmp of the init images"
