@@ -11,7 +11,7 @@ help:
 	@echo 'make test    lint, then all tests (TESTS="-k name" for some)'
 	@echo 'make setup   what both begin with: missing system packages, and .venv'
 	@echo 'make lint    ruff, mypy;  make format  writes what ruff would'
-	@echo 'make bench   overhead, size and speed, measured'
+	@echo 'make bench   beside bare QEMU, overhead, size and speed, measured'
 	@echo 'make lock    write requirements.lock anew (UPGRADE=1: newest versions)'
 	@echo 'make wheel   dist/*.whl'
 	@echo 'make clean   remove .venv, caches of tools and dist; downloads stay in the cache'

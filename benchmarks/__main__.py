@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import guests
+from benchmarks import beside, guests, scale
 from benchmarks.results import Result, as_json, median, table
 from bootmatrix.cli import options
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.report import write_reports
-from bootmatrix.runs import load_run
+from bootmatrix.runs import describe_host, load_run
 
 MATRIX = "specs/influxdb.matrix.yml"
 HELLO = "specs/hello.yml"
+PAGE = "benchmarks/results.md"
 PROGRAM = Path(sys.executable).with_name("bootmatrix")
 
 OVERHEAD_RATIO = 1.10
@@ -29,6 +30,7 @@ MATRIX_RATIO = 1.3
 INITRD_BYTES = 6_000_000
 HELP_S = 0.25
 REPORT_S = 1.0
+PLAN_CELLS, PLAN_S, PLAN_MIB, PLAN_GROWTH = 100_000, 60.0, 500, 13.0
 REPEATS = 10
 DEMOS = 3
 
@@ -166,6 +168,33 @@ def report(args: argparse.Namespace) -> Iterator[Result]:
     yield _time(f"write the report, {len(run.records)} cells, {size_kb:.0f} kB", samples, REPORT_S)
 
 
+def others(args: argparse.Namespace) -> Iterator[Result]:
+    """A cold cell beside bare QEMU with the settings that others have, and with ours; writes benchmarks/results.md."""
+    rows, commands = [], {}
+    with guests.bench_of(args, [HELLO], args.arch, args.kernel) as bench:
+        for cell in guests.cells(args, [HELLO], args.arch, args.kernel):
+            if cell.machine_is_default and beside.known_to_others(cell.arch):
+                ready = guests.make_ready(cell, bench)
+                rows.append(beside.measure(ready, bench, args.pairs))
+                commands[cell.id] = beside.commands_of(ready, bench)
+                print(cell.id, file=sys.stderr, flush=True)
+    Path(PAGE).write_text(beside.page(rows, commands, describe_host()), encoding="utf-8")
+    yield from beside.results(rows)
+
+
+def plans(_args: argparse.Namespace) -> Iterator[Result]:
+    """Planning many cells, each size in a process of its own: time, memory, and whether time grows with the cells."""
+    few, many = (scale.plan_in_a_process(cells) for cells in (PLAN_CELLS // 10, PLAN_CELLS))
+    growth = many.wall_s / few.wall_s
+    yield Result(
+        name=f"plan {PLAN_CELLS} cells",
+        value=f"{many.wall_s:.1f} s, {many.memory_mib} MiB, ×{growth:.1f} for ten times as many",
+        target=f"{PLAN_S} s, {PLAN_MIB} MiB, ×{PLAN_GROWTH}",
+        ok=many.wall_s <= PLAN_S and many.memory_mib <= PLAN_MIB and growth <= PLAN_GROWTH,
+        details={"few_s": few.wall_s, "many_s": many.wall_s, "memory_mib": many.memory_mib},
+    )
+
+
 def _times(action: Callable[[], object]) -> list[float]:
     action()
     samples = []
@@ -202,8 +231,10 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "help": usage,
     "initrd": initrd,
     "overhead": overhead,
+    "beside": others,
     "matrix": matrix,
     "report": report,
+    "plan": plans,
 }
 
 if __name__ == "__main__":

@@ -37,7 +37,10 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
                 for kernel in find_kernels([more.kernel], target)
             ]
     _check_names(cells)
-    return tuple({cell.id: cell for cell in reversed(cells)}[name] for name in dict.fromkeys(cell.id for cell in cells))
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        first.setdefault(cell.id, cell)
+    return tuple(first.values())
 
 
 def find_targets(names: Iterable[str], profiles: Mapping[str, Profile]) -> list[Target]:
@@ -138,7 +141,7 @@ def _check_names(cells: Iterable[Cell]) -> None:
     files: dict[str, str] = {}
     for cell in cells:
         first = files.setdefault(cell.spec_name, cell.spec)
-        if Path(first).resolve() != Path(cell.spec).resolve():
+        if first != cell.spec and Path(first).resolve() != Path(cell.spec).resolve():
             raise InputError(
                 f"the specs {first} and {cell.spec} would both be called {cell.spec_name!r}",
                 "Rename one of the files: a cell is known by its spec's name.",
