@@ -19,7 +19,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -169,7 +169,7 @@ class RunWriter:
                 "unfinished": unfinished,
             }
         )
-        write_model(self.path / RUN_FILE, run)
+        write_run(self.path / RUN_FILE, run)
         return run
 
 
@@ -224,12 +224,26 @@ def write_model(path: Path, model: Model) -> None:
     write_whole(path, text.encode("utf-8", "replace"))
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, also when the power fails."""
+def write_run(path: Path, run: Run) -> None:
+    """Write a run as JSON, a record a line, whole or not at all. Thousands of records are never in memory as text."""
+    write_whole(path, _run_pieces(run))
+
+
+def _run_pieces(run: Run) -> Iterator[bytes]:
+    head = json.dumps(run.model_copy(update={"records": ()}).model_dump(exclude={"records"}), ensure_ascii=False)
+    yield f'{head[:-1]}, "records": ['.encode("utf-8", "replace")
+    for number, record in enumerate(run.records):
+        line = json.dumps(record.model_dump(), ensure_ascii=False)
+        yield f"{',' if number else ''}\n{line}".encode("utf-8", "replace")
+    yield b"\n]}\n"
+
+
+def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a file, whole or not at all, also when the power fails. `data` is what it holds, or its pieces."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o644)

@@ -28,10 +28,10 @@ def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: boo
     from bootmatrix.report.html import render_html
     from bootmatrix.report.junit import render_junit
     from bootmatrix.report.view import view_run
-    from bootmatrix.runs import RUN_FILE, write_model, write_whole
+    from bootmatrix.runs import RUN_FILE, write_run, write_whole
 
     view = view_run(run, console_reader(folder), past, single_file)
     write_whole(folder / REPORT_FILE, render_html(view))
     write_pages(view, folder)
     write_whole(folder / JUNIT_FILE, render_junit(view))
-    write_model(folder / RUN_FILE, run)
+    write_run(folder / RUN_FILE, run)

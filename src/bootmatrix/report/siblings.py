@@ -7,7 +7,7 @@ no other does.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -21,27 +21,16 @@ FEW_NAMES = 4
 Value = tuple[str, str]
 """An axis and the words for its value: `("page size", "64k pages")`."""
 
-
-@dataclass
-class Tally:
-    """Passes and failures of the cells that share something."""
-
-    good: int = 0
-    bad: int = 0
-
-    def add(self, record: Record) -> None:
-        """Count a record, if it speaks of its guest."""
-        if record.verdict.is_guests:
-            self.good += record.verdict is Verdict.PASS
-            self.bad += record.verdict is not Verdict.PASS
+ALL: tuple[Value, ...] = ()
+"""What all cells share."""
 
 
 @dataclass
 class Family:
-    """The records of one spec, counted by what they share."""
+    """The records of one spec. `good` and `bad` count passes and failures of guests by what these cells share."""
 
-    total: Tally = field(default_factory=Tally)
-    shared: dict[tuple[Value, ...], Tally] = field(default_factory=lambda: defaultdict(Tally))
+    good: Counter[tuple[Value, ...]] = field(default_factory=Counter)
+    bad: Counter[tuple[Value, ...]] = field(default_factory=Counter)
     by_target: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
     by_kernel: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
 
@@ -49,15 +38,14 @@ class Family:
         """Count one more record."""
         self.by_target[record.cell.target].append(record)
         self.by_kernel[record.cell.kernel].append(record)
-        self.total.add(record)
-        values = axes(record.cell)
-        for group in (*((one,) for one in values), *combinations(values, 2)):
-            self.shared[group].add(record)
+        if record.verdict.is_guests:
+            values = axes(record.cell)
+            counter = self.good if record.verdict is Verdict.PASS else self.bad
+            counter.update((ALL, *((one,) for one in values), *combinations(values, 2)))
 
     def explains(self, group: tuple[Value, ...]) -> bool:
         """Whether all that share this fail, and nothing else does."""
-        found = self.shared[group]
-        return found.bad > 0 and found.good == 0 and found.bad == self.total.bad and self.total.good > 0
+        return 0 < self.bad[group] == self.bad[ALL] and not self.good[group] and self.good[ALL] > 0
 
 
 def families(records: Iterable[Record]) -> dict[str, Family]:
@@ -84,10 +72,10 @@ def axes(cell: Cell) -> tuple[Value, ...]:
 
 def pattern(record: Record, family: Family) -> str:
     """What a failure has to itself: `Only 64k pages: …`; empty for what is no failure of a guest."""
-    if not record.verdict.is_guests or record.verdict is Verdict.PASS or family.total.bad + family.total.good < 2:
+    if not record.verdict.is_guests or record.verdict is Verdict.PASS or family.bad[ALL] + family.good[ALL] < 2:
         return ""
-    if not family.total.good:
-        return f"Everywhere: none of the {family.total.bad} cells of this spec passes."
+    if not family.good[ALL]:
+        return f"Everywhere: none of the {family.bad[ALL]} cells of this spec passes."
     return _explanation(record.cell, family) or _row_and_column(record, family)
 
 
@@ -120,10 +108,10 @@ def _pair(pair: tuple[Value, ...]) -> str:
 
 
 def _against(family: Family) -> str:
-    total = family.total
-    bad = "its one cell fails" if total.bad == 1 else f"all {total.bad} such cells fail"
-    good = "the one other passes" if total.good == 1 else f"all {total.good} others pass"
-    return f"{bad}, {good}"
+    bad, good = family.bad[ALL], family.good[ALL]
+    fails = "its one cell fails" if bad == 1 else f"all {bad} such cells fail"
+    passes = "the one other passes" if good == 1 else f"all {good} others pass"
+    return f"{fails}, {passes}"
 
 
 def _row_and_column(record: Record, family: Family) -> str:
@@ -148,7 +136,7 @@ def _sentence(subject: str, preposition: str, verdicts: Mapping[str, Verdict]) -
 
 def _listed(names: Sequence[str]) -> str:
     """`a, b and c`; of many only the number."""
-    names = sorted(names, key=natural)
     if len(names) > FEW_NAMES:
         return f"{len(names)} others"
+    names = sorted(names, key=natural)
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

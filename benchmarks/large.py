@@ -1,0 +1,152 @@
+"""A large run, made up: 10,000 cells with records, consoles and pages, and what each came to in 20 runs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bootmatrix.history.values import CellChange, CellHistory, CellKey, Comparison, Kind, Past, PastVerdict, Standing
+from bootmatrix.model import (
+    Artefact,
+    Bootable,
+    Cell,
+    Evidence,
+    GuestMessage,
+    Judgement,
+    Kernel,
+    Outcome,
+    Package,
+    PhaseTime,
+    Record,
+    Run,
+    SubResult,
+    Traits,
+    Verdict,
+)
+from bootmatrix.report.cell_pages import page_writer
+from bootmatrix.runs import RunWriter
+
+SPECS, TARGETS, KERNELS, RUNS = 10, 40, 25, 20
+BAD_SHARE = 0.04
+SHA256 = "0123456789abcdef" * 4
+CONSOLE = "".join(f"[{number / 50:12.6f}] a line as a kernel prints it, number {number}\n" for number in range(300))
+STARTED = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
+
+
+def write_large(reports: Path) -> tuple[Run, Path]:
+    """Write the run as a matrix does: a record, a console and a page for each cell as it ends."""
+    writer = RunWriter.create(reports, "large")
+    write_page = page_writer(writer.path)
+    for record in records():
+        (writer.folder(record.cell) / record.console).write_text(CONSOLE, encoding="utf-8")
+        writer.add(record)
+        write_page(record)
+    return writer.finish(), writer.path
+
+
+def records() -> Iterator[Record]:
+    """The records, of which some fail."""
+    dice = random.Random(1)
+    for spec in range(SPECS):
+        for target in range(TARGETS):
+            for kernel in range(KERNELS):
+                yield _record(_cell(spec, target, kernel), dice)
+
+
+def _cell(spec: int, target: int, kernel: int) -> Cell:
+    version = f"{5 + kernel // 10}.{kernel % 10}"
+    return Cell(
+        spec=f"specs/spec{spec}.yml",
+        spec_name=f"spec{spec}",
+        arch=f"arch{target:02}",
+        machine="virt",
+        machine_is_default=True,
+        kernel=version,
+        traits=Traits(bits=64, endian="little", page_kib=4, kernel_version=version),
+    )
+
+
+def _record(cell: Cell, dice: random.Random) -> Record:
+    bad = dice.random() < BAD_SHARE
+    took_s = dice.uniform(3, 12)
+    kernel, initrd = _artefact("kernel", 9_000_000), _artefact("initrd", 30_000_000)
+    images = (_artefact("image", 40_000_000), _artefact("image", 1_000_000))
+    judgement = Judgement(
+        verdict=Verdict.PANIC if bad else Verdict.PASS,
+        reason=f"kernel panic: made up, kind {dice.randrange(40)}" if bad else "all checks passed",
+        evidence=(
+            Evidence(source="console", text="a line as a kernel prints it", line=200),
+            Evidence(source="qmp", text="SHUTDOWN guest-shutdown"),
+        ),
+        subresults=tuple(SubResult(name=f"check {one}", verdict=Verdict.PASS) for one in range(4)),
+    )
+    outcome = Outcome(
+        exit_status=0,
+        ended_by="guest",
+        messages=tuple(GuestMessage(kind="check", words=("exit", "0"), at_s=1.0, sequence=one) for one in range(8)),
+        started_at=STARTED.isoformat(),
+        wall_s=took_s,
+    )
+    names = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown")
+    return Record(
+        cell=cell,
+        judgement=judgement,
+        expected=not bad,
+        outcome=outcome,
+        kernel=Kernel(name=cell.kernel, release=cell.kernel, version="1", architecture="all", packages=(_package(),)),
+        artefacts=(kernel, initrd, *images),
+        phases=tuple(PhaseTime(name=name, seconds=took_s / len(names)) for name in names),
+        command=("qemu-system", "-nodefaults", "-m", "512", "-kernel", kernel.path, "-initrd", initrd.path),
+        cmdline="console=ttyS0 panic=-1",
+        qemu_version="7.2.22",
+        console="console.log",
+        started_at=STARTED.isoformat(),
+        wall_s=took_s + 1,
+        bootable=Bootable(
+            kernel=kernel, kernel_release=cell.kernel, initrd=initrd, images=images, checks={"check": 60.0}
+        ),
+    )
+
+
+def _artefact(kind: str, size_bytes: int) -> Artefact:
+    path = f"/cache/blobs/{SHA256}"
+    return Artefact.model_validate(
+        {"kind": kind, "name": f"made-up/{kind}", "path": path, "sha256": SHA256, "size_bytes": size_bytes}
+    )
+
+
+def _package() -> Package:
+    return Package(
+        name="linux-image",
+        version="1",
+        architecture="all",
+        suite="made-up",
+        filename="pool/linux-image.deb",
+        size_bytes=60_000_000,
+        sha256=SHA256,
+    )
+
+
+def past_of(run: Run) -> Past:
+    """Twenty nights; what fails now has failed for some of them."""
+    dice, histories, changes = random.Random(2), {}, []
+    nights = [(STARTED - timedelta(days=days)).isoformat() for days in range(RUNS - 1, -1, -1)]
+    for record in run.records:
+        cell, bad = record.cell, record.verdict is not Verdict.PASS
+        since = dice.randrange(RUNS) if bad else RUNS
+        past = tuple(_night(nights[night], night >= since, dice) for night in range(RUNS))
+        key = CellKey(cell.spec_name, cell.arch, cell.machine, cell.kernel, "cold")
+        first = past[since] if bad else None
+        histories[cell.id] = CellHistory(cell.id, key, past, failing_since=first)
+        kind = Kind.UNCHANGED if not bad else Kind.NEW_FAILURE if since == RUNS - 1 else Kind.STILL_FAILING
+        new = kind is Kind.NEW_FAILURE
+        since_when = first.started_at if first else ""
+        changes.append(CellChange(cell.id, "cold", kind, "pass", str(record.verdict), new, since=since_when))
+    return Past(Comparison(run.name, "the-night-before", nights[-2], tuple(changes)), histories)
+
+
+def _night(started_at: str, bad: bool, dice: random.Random) -> PastVerdict:
+    standing = Standing.BAD if bad else Standing.GOOD
+    return PastVerdict(f"run-{started_at}", started_at, "panic" if bad else "pass", standing, dice.uniform(3, 12))
