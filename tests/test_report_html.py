@@ -25,7 +25,7 @@ from bootmatrix.history.values import (
     Standing,
     SubChange,
 )
-from bootmatrix.model import Evidence, PhaseTime, Record, Run, SubResult, Verdict
+from bootmatrix.model import Evidence, PhaseTime, Record, Run, SubResult, Trouble, Try, Verdict
 from bootmatrix.report import write_reports
 from browsers import open_all, overflow, show
 from samples import make_cell, make_record, mixed_records, write_run
@@ -88,6 +88,12 @@ def hostile_records(text: str) -> list[Record]:
             "notes": (text,),
             "artefacts": tuple(one.model_copy(update={"name": text}) for one in record.artefacts),
             "phases": (PhaseTime(name=text, seconds=1.0),),
+            "tries": (Try(judgement=record.judgement, console="console.log", started_at=record.started_at),),
+            "judgement": record.judgement.model_copy(
+                update={
+                    "troubles": (Trouble(name=text, is_fatal=False, text=text, line=1, trace=(text,), advice=text),)
+                }
+            ),
         }
         records.append(record.model_copy(update=update))
     records.append(make_record(make_cell("aarch64"), Verdict.SKIP, text))

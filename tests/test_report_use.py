@@ -163,6 +163,32 @@ def test_siblings_are_told_in_words(browser: Chrome, report: Path) -> None:
     assert "Only 64k pages: all 2 such cells fail, the one other passes." in card.text
 
 
+def test_a_large_run_leads_to_the_page_of_each_cell(browser: Chrome, tmp_path: Path) -> None:
+    large = [
+        make_record(make_cell("x86_64", f"{major}.{minor}", spec=f"s{spec}"))
+        for spec in range(3)
+        for major in range(7)
+        for minor in range(10)
+    ]
+    run, folder = write_run(tmp_path, [*large, *records()])
+    write_reports(run, folder, past_of(run))
+    complaints(browser)
+    show(browser, folder / "report.html")
+    assert not browser.find_elements(By.CSS_SELECTOR, "details.cell")
+    pages = {str(tile.get_attribute("href")) for tile in browser.find_elements(By.CSS_SELECTOR, ".tile")}
+    assert sum(page.endswith("/cell.html") for page in pages) == len(large) + 16
+    browser.find_element(By.NAME, "q").send_keys("s1/ 3.7")
+    assert browser.find_element(By.ID, "shown").text == "1 of 227"
+    assert browser.find_element(By.ID, "s1/x86_64/3.7").is_displayed()
+    press(browser, Keys.ESCAPE)
+    show(browser, folder / "report.html", fragment="#s2/x86_64/6.9")
+    assert browser.find_element(By.CSS_SELECTOR, ".tile:target").is_displayed()
+    browser.find_element(By.CSS_SELECTOR, ".tile:target").send_keys(Keys.ENTER)
+    assert text(browser, "h1") == "s2/x86_64/6.9"
+    assert "Power down" in text(browser, ".console")
+    assert complaints(browser) == []
+
+
 def test_every_verdict_is_told_in_words_and_by_a_symbol(browser: Chrome, report: Path) -> None:
     show(browser, report)
     tiles = browser.find_elements(By.CSS_SELECTOR, ".tile")

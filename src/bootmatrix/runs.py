@@ -19,7 +19,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +62,8 @@ class RunWriter:
         self._records = {record.cell.id: record for record in run.records}
         self._begun: dict[str, Cell] = {}
         self._lock_text = b""
+        self.on_record: Callable[[Record], None] | None = None
+        """Called with each record that has been written."""
         self._lock = Mutex()
         # The kernel frees this when the process dies, however it dies.
         self._hold = _held(path)
@@ -154,6 +156,8 @@ class RunWriter:
         write_model(self.folder(record.cell) / RECORD_FILE, record)
         with self._lock:
             self._records[record.cell.id] = record
+        if self.on_record:
+            self.on_record(record)
 
     def finish(self, interrupted: bool = False) -> Run:
         """Write run.json; the whole run."""

@@ -40,6 +40,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help="with --boot fork: boot N of the cells cold as well, and compare verdicts and results",
     )
+    options.add_single_file(parser)
     options.add_baseline(parser)
     options.add_reports(parser)
     parser.set_defaults(run=run)
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from bootmatrix.cli.progress import open_screen
     from bootmatrix.history.reference import Place, find_baseline
     from bootmatrix.report import write_reports
+    from bootmatrix.report.cell_pages import page_writer
     from bootmatrix.report.index_page import write_index
     from bootmatrix.schedule import host_budget
 
@@ -65,13 +67,14 @@ def run(args: argparse.Namespace) -> int:
     with open_screen(job.plan) as screen:
         with job.builder(args, screen) as builder, job.forks(builder, screen) as forks:
             writer = job.writer(builder, baseline.name if baseline else "")
+            writer.on_record = None if args.single_file else page_writer(writer.path)
             for record in writer.records:
                 screen.cell_done(record)
             bench = Bench(job.specs, job.profiles, builder, screen, budget.hold, forks)
             finished = _run_all(job.missing, bench, writer, budget)
         result = writer.finish(interrupted=not finished)
         past = past_of_run(Place(reports, writer.path.name), result, baseline, compared=bool(given))
-        write_reports(result, writer.path, past)
+        write_reports(result, writer.path, past, args.single_file)
         write_index(reports)
         screen.finish(result, writer.path)
     return _end(result, past.comparison, regressions_only=bool(args.fail_on))

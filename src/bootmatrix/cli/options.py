@@ -79,6 +79,15 @@ def add_baseline(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_single_file(parser: argparse.ArgumentParser) -> None:
+    """--single-file."""
+    parser.add_argument(
+        "--single-file",
+        action="store_true",
+        help="fold the consoles into report.html, for sending it alone; without this each cell has a page beside it",
+    )
+
+
 def times(text: str) -> int:
     """How often something is tried again."""
     from bootmatrix.model.matrix import MAX_AGAIN

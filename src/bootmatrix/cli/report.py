@@ -13,6 +13,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """The command's arguments."""
     parser = commands.add_parser("report", help="write the report of a saved run again, even of an interrupted one")
     parser.add_argument("run_name", metavar="RUN", help=f"{options.RUN_HELP}, or any run's folder")
+    options.add_single_file(parser)
     options.add_baseline(parser)
     options.add_reports(parser)
     parser.set_defaults(run=run)
@@ -31,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     given = args.baseline or ("latest" if args.fail_on else saved.baseline)
     baseline = baseline_of(place, given) if given else None
     past = past_of_run(place, saved, baseline, compared=bool(given))
-    write_reports(saved.model_copy(update={"baseline": baseline.name if baseline else ""}), place.folder, past)
+    shown_run = saved.model_copy(update={"baseline": baseline.name if baseline else ""})
+    write_reports(shown_run, place.folder, past, args.single_file)
     if place.reports.resolve() == options.reports_of(args).resolve():
         write_index(place.reports)
     shown = Path(args.run_name) if Path(args.run_name).is_dir() else place.folder

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from bootmatrix.model import Record, ResultFile, SubResult, Verdict
+from bootmatrix.model import Record, ResultFile, SubResult, Trouble, Try, Verdict
 from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.report.units import duration, size
 from bootmatrix.runs import CELLS_FOLDER, FILES_FOLDER
@@ -28,6 +28,29 @@ class EvidenceView:
     source: str
     text: str
     line: int | None
+    href: str
+
+
+@dataclass(frozen=True)
+class TroubleView:
+    """A fault that the kernel or the firmware told of; `trace` is its stack trace, or empty."""
+
+    name: str
+    is_fatal: bool
+    text: str
+    line: int
+    href: str
+    trace: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class TryView:
+    """One attempt of several; `href` is its console, or empty."""
+
+    number: int
+    verdict: str
+    reason: str
     href: str
 
 
@@ -116,6 +139,20 @@ def count_subresults(subresults: Sequence[SubResult]) -> str:
 def view_subresult(one: SubResult) -> SubResultView:
     """The view of one."""
     return SubResultView(one_line(one.name), one.verdict.value, harmless(one.detail))
+
+
+def view_trouble(one: Trouble, href: str) -> TroubleView:
+    """The view of one; `href` leads to its line."""
+    trace = "\n".join(map(harmless, one.trace))
+    return TroubleView(
+        one_line(one.name), one.is_fatal, one_line(one.text), one.line, href, trace, harmless(one.advice)
+    )
+
+
+def view_try(number: int, one: Try, record: Record) -> TryView:
+    """The view of one."""
+    href = href_of(record, one.console.rpartition("/")[2]) if one.console else ""
+    return TryView(number, one.judgement.verdict.value, one_line(one.judgement.reason), href)
 
 
 def view_phases(record: Record) -> Iterable[PhaseView]:

@@ -15,6 +15,8 @@ from bootmatrix.report.cell_parts import (
     FileView,
     PhaseView,
     SubResultView,
+    TroubleView,
+    TryView,
     all_pass,
     command_line,
     count_subresults,
@@ -26,6 +28,8 @@ from bootmatrix.report.cell_parts import (
     view_packages,
     view_phases,
     view_subresult,
+    view_trouble,
+    view_try,
 )
 from bootmatrix.report.console_view import ConsoleView, Extent, last_lines, view_console
 from bootmatrix.report.harmless import harmless, one_line
@@ -196,10 +200,22 @@ class CellView:
         return tuple(map(self._observation, self.record.judgement.evidence))
 
     def _observation(self, one: Evidence) -> EvidenceView:
-        href = ""
-        if one.line is not None and self.record.console:
-            href = f"{self.page}#L{one.line}" if self.page else f"#{self.id}:L{one.line}"
-        return EvidenceView(harmless(one.source), harmless(one.text), one.line, href)
+        return EvidenceView(harmless(one.source), harmless(one.text), one.line, self._line_href(one.line))
+
+    def _line_href(self, line: int | None) -> str:
+        if line is None or not self.record.console:
+            return ""
+        return f"{self.page}#L{line}" if self.page else f"#{self.id}:L{line}"
+
+    @property
+    def troubles(self) -> tuple[TroubleView, ...]:
+        """Faults that the kernel or the firmware told of."""
+        return tuple(view_trouble(one, self._line_href(one.line)) for one in self.record.judgement.troubles)
+
+    @property
+    def tries(self) -> tuple[TryView, ...]:
+        """Every attempt, if there were several."""
+        return tuple(view_try(number, one, self.record) for number, one in enumerate(self.record.tries, 1))
 
     @property
     def phases(self) -> tuple[PhaseView, ...]:

@@ -131,7 +131,7 @@ function addNarrowing(head) {
   head.append(button);
 }
 
-const columnOf = (head) => all(".grid thead th[data-kernel]").indexOf(head) + 1;
+const columnOf = (head) => all("thead th[data-kernel]", head.closest("table")).indexOf(head) + 1;
 
 function regroup(by) {
   const table = document.querySelector(".grid");

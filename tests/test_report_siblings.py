@@ -1,0 +1,84 @@
+"""What is said of the cells beside a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from bootmatrix.model import Record, Traits, Verdict
+from bootmatrix.report.siblings import families, pattern
+from samples import make_cell, make_record
+
+BITS = {"armv7": 32}
+
+
+def record(place: str, verdict: Verdict) -> Record:
+    """A record by `arch/kernel`."""
+    arch, kernel = place.split("/")
+    traits = Traits(
+        bits=32 if arch in BITS else 64,
+        endian="little",
+        page_kib=64 if kernel.endswith("-64k") else 4,
+        kernel_version=kernel.removesuffix("-64k"),
+    )
+    return make_record(make_cell(arch, kernel).model_copy(update={"traits": traits}), verdict)
+
+
+def told(bad: str, good: str, ours: str = "") -> list[str]:
+    """What is said of each bad cell; places are `arch/kernel`."""
+    records = [record(place, Verdict.FAIL) for place in bad.split()]
+    records += [record(place, Verdict.PASS) for place in good.split()]
+    records += [record(place, Verdict.INFRA_ERROR) for place in ours.split()]
+    family = families(records)["influxdb"]
+    return unique(pattern(one, family) for one in records if one.verdict is Verdict.FAIL)
+
+
+def unique(sentences: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(sentences))
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "words"),
+    [
+        (
+            "ppc64le/6.12-64k ppc64le/7.2-64k",
+            "ppc64le/7.2 x86_64/7.2",
+            "Only 64k pages: all 2 such cells fail, all 2 others pass.",
+        ),
+        (
+            "armv7/6.1 armv7/7.2",
+            "x86_64/6.1 x86_64/7.2",
+            "Only 32-bit (here: armv7): all 2 such cells fail, all 2 others pass.",
+        ),
+        (
+            "x86_64/7.2 aarch64/7.2",
+            "x86_64/6.1 aarch64/6.1",
+            "Only Linux 7.2: all 2 such cells fail, all 2 others pass.",
+        ),
+        (
+            "aarch64/7.2",
+            "aarch64/6.1 x86_64/7.2 x86_64/6.1",
+            "Only aarch64 with kernel 7.2: its one cell fails, all 3 others pass.",
+        ),
+        ("x86_64/7.2 aarch64/6.1", "", "Everywhere: none of the 2 cells of this spec passes."),
+    ],
+)
+def test_what_failures_have_in_common(bad: str, good: str, words: str) -> None:
+    assert told(bad, good) == [words]
+
+
+def test_where_nothing_is_common_the_row_and_the_column_are_told() -> None:
+    assert told("aarch64/7.2 ppc64le/6.1", "aarch64/6.1 x86_64/6.1 x86_64/7.2 ppc64le/7.2") == [
+        "On aarch64 it passes with 6.1. With 7.2 it passes on ppc64le and x86_64.",
+        "On ppc64le it passes with 7.2. With 6.1 it passes on aarch64 and x86_64.",
+    ]
+
+
+def test_a_fault_of_ours_is_neither_a_pass_nor_a_failure() -> None:
+    (words,) = told("armv7/7.2", "armv7/6.1 x86_64/6.1", ours="x86_64/7.2 ppc64le/7.2")
+    assert words == "Only Linux 7.2: its one cell fails, all 2 others pass."
+
+
+def test_a_single_cell_has_nothing_beside_it() -> None:
+    assert told("x86_64/7.2", "") == [""]
