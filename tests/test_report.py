@@ -343,3 +343,11 @@ def test_the_report_command_renders_an_interrupted_run(tmp_path: Path, capsys: p
 def test_the_report_command_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "not a run" in capsys.readouterr().err
+
+
+def test_a_forked_cell_says_so() -> None:
+    record = make_record(make_cell("x86_64"))
+    forked = cell_view(record.model_copy(update={"boot": "fork", "verified": True}))
+    assert [mark.words for mark in forked.marks] == ["forked, verified cold"]
+    assert ("Boot", "copy of a booted guest, the same when booted cold") in forked.facts
+    assert not cell_view(record).marks

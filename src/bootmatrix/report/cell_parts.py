@@ -200,6 +200,7 @@ def facts(record: Record) -> Iterable[tuple[str, str]]:
     yield "Spec", record.cell.spec
     yield "Started", record.started_at
     yield "Whole cell", duration(record.wall_s) if record.wall_s else ""
+    yield "Boot", _boot(record)
     yield "Attempts", str(record.attempts) if record.attempts > 1 else ""
     yield "Console", _dropped(record)
 
@@ -209,6 +210,12 @@ def _dropped(record: Record) -> str:
     if outcome is None or not outcome.console_dropped_bytes:
         return ""
     return f"{size(outcome.console_bytes)}, of which {size(outcome.console_dropped_bytes)} were not kept"
+
+
+def _boot(record: Record) -> str:
+    if record.boot == "fork":
+        return f"copy of a booted guest{', the same when booted cold' if record.verified else ''}"
+    return f"cold: {record.cold_reason}" if record.cold_reason else ""
 
 
 def _traits(record: Record) -> str:

@@ -53,6 +53,8 @@ def marks(record: Record, change: CellChange | None, past: CellHistory | None) -
         yield from _change_marks(change)
     if past and past.is_flaky and not (change and change.kind is Kind.FLAKY):
         yield Mark("flaky", "flaps", f"flaps: {past.flips} changes in {len(past.past)} runs")
+    if record.boot == "fork":
+        yield Mark("forked", "forked", "forked, verified cold" if record.verified else "forked")
     if record.attempts > 1:
         yield Mark("note", f"{record.attempts} tries", f"it took {record.attempts} attempts")
 
