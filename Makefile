@@ -1,5 +1,5 @@
 # The two commands are `make demo` and `make test`. Both begin with `make setup`.
-.PHONY: help setup setup-tests demo test lint format bench lock wheel clean
+.PHONY: help setup setup-tests demo test lint format bench fuzz lock wheel clean
 
 BIN := .venv/bin
 # Tests that boot guests are CPU-bound: more workers than two only make guests slower, not the whole.
@@ -11,6 +11,7 @@ help:
 	@echo 'make test    lint, then all tests (TESTS="-k name" for some)'
 	@echo 'make setup   what both begin with: missing system packages, and .venv'
 	@echo 'make lint    ruff, mypy;  make format  writes what ruff would'
+	@echo 'make fuzz    readers of what others wrote, for as long as FUZZ="--seconds N" says'
 	@echo 'make bench   beside bare QEMU, overhead, size and speed, measured'
 	@echo 'make lock    write requirements.lock anew (UPGRADE=1: newest versions)'
 	@echo 'make wheel   dist/*.whl'
@@ -38,6 +39,9 @@ lint: setup
 format: setup
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+fuzz: setup-tests
+	@$(BIN)/python -m benchmarks.fuzz $(FUZZ)
 
 bench: setup
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from hypothesis import strategies as st
+
 from bootmatrix.attempts import rejudge
 from bootmatrix.boot.channel import Conversation, sign
 from bootmatrix.boot.console import PANIC, ConsoleLog, PanicWatch
@@ -590,3 +592,22 @@ LABELS = (
     b'{"capabilities": ["CAP_SYS_ADMIN"], "binds": ["/a:/b:ro"], "tmpfs": ["/tmp:size=1m"], "pid": "host"}',
     b'{"runtime": {"mkdir": ["/x"]}, "rlimits": ["nofile,1,2"], "uid": 5, "gid": "x", "devices": [{"path": "/dev/x"}]}',
 )
+
+
+# --- mutations
+
+
+def mutations(target: Target) -> st.SearchStrategy[bytes]:
+    """Seeds with some edits, and some bytes that nobody sent on purpose."""
+    pieces = st.one_of(st.sampled_from((*target.tokens, b"")), st.binary(max_size=20))
+    edit = st.tuples(st.floats(0, 1), st.sampled_from((0, 0, 1, 2, 10, 200)), pieces, st.sampled_from((1, 1, 1, 3, 50)))
+    edited = st.builds(edits, st.sampled_from(target.seeds), st.lists(edit, max_size=6))
+    return st.one_of(edited, edited, edited, st.binary(max_size=400))
+
+
+def edits(data: bytes, changes: list[tuple[float, int, bytes, int]]) -> bytes:
+    """Replace some bytes, at a place between 0 and 1, by others, several times over."""
+    for place, removed, inserted, times in changes:
+        at = int(place * len(data))
+        data = data[:at] + inserted * times + data[at + removed :]
+    return data[: 1 << 16]

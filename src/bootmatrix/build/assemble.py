@@ -198,11 +198,20 @@ def _userland(spec: Spec, images: dict[str, StoredImage], placed: tuple[Placed, 
 
 
 def _userland_key(spec: Spec, images: dict[str, StoredImage]) -> str:
-    sources = {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
+    sources = source_digests(spec)
     contents = spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})
     return json.dumps(
         ["userland", FORMAT, contents, sources, {name: image.digest for name, image in images.items()}], sort_keys=True
     )
+
+
+def source_digests(spec: Spec) -> dict[str, str]:
+    """Digests of the files that a spec's `files` name, by their sources; empty for one that is not there.
+
+    Raises:
+        BuildError: one cannot be read.
+    """
+    return {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
 
 
 def _source_digest(spec: Spec, source: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from bootmatrix.build.assemble import references
+from bootmatrix.build.assemble import references, source_digests
 from bootmatrix.build.debs import local_debs
 from bootmatrix.build.image import MAX_BASES, Builder
 from bootmatrix.build.recipe import source_digest
@@ -26,10 +26,17 @@ def digests(
     used = {name: profiles[name] for name in sorted({cell.arch for cell in cells})}
     found = {f"profile {name}": _of(profile.model_dump_json()) for name, profile in used.items()}
     for path in sorted({cell.spec for cell in cells}):
-        found[path] = sha256_of(Path(path))
+        found[path] = _of(f"{sha256_of(Path(path))} {_sources(specs[path])}")
         for reference in references(specs[path]):
             found.update(_images(reference, Path(path), used.values(), builder))
     return found
+
+
+def _sources(spec: Spec) -> str:
+    try:
+        return " ".join(source_digests(spec).values())
+    except BootmatrixError as error:
+        return error.message
 
 
 def _images(
