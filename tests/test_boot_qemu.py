@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from pathlib import Path
@@ -9,13 +10,16 @@ from pathlib import Path
 import anyio
 import pytest
 
+from bootmatrix.boot.accelerate import Accelerators, accelerator_boots, host
 from bootmatrix.boot.command import by_hand
 from bootmatrix.boot.guest import boot
-from bootmatrix.boot.kvm import kvm_boots
 from bootmatrix.boot.qemu import find_qemu, qemu_version
 from bootmatrix.judge import judge
-from bootmatrix.model import Bootable, Machine, Verdict
+from bootmatrix.model import Accelerator, Bootable, Machine, Verdict
+from bootmatrix.store import Store
 from guests import QUICK, artefact, make_bootable, make_machine
+
+pytest_plugins = ("archive_fixtures",)
 
 pytestmark = pytest.mark.boots
 
@@ -183,7 +187,28 @@ def test_the_real_qemu_says_its_version() -> None:
 
 async def test_kvm_is_judged_by_a_guest_that_boots(tmp_path: Path) -> None:
     """This guest never says hello, so wherever this runs, KVM is not proven by it."""
-    boots, reason = await kvm_boots(pc(), guest(tmp_path, HALT), 1.5)
+    boots, reason = await accelerator_boots(pc(), Accelerator(name="kvm", hosts=(host(),)), guest(tmp_path, HALT), 1.5)
     assert not boots
     assert "\n" not in reason
     assert reason
+
+
+async def test_an_accelerator_by_which_no_guest_boots_is_not_used(store: Store, tmp_path: Path) -> None:
+    """TCG, named as if it were one."""
+    one = Accelerator(name="tcg,thread=single", hosts=(host(),), cpu="qemu64")
+    machine, resets = pc(accelerators=(one, "tcg")), guest(tmp_path, RESET)
+    never = await Accelerators(store).choose(machine, resets)
+    assert (never.accelerators, never.cpu) == (("tcg",), machine.cpu)
+    elsewhere = one.model_copy(update={"hosts": ("Plan9/toy",)})
+    assert await Accelerators(store).choose(pc(accelerators=(elsewhere, "tcg")), resets) == pc()
+
+
+async def test_what_an_accelerator_showed_is_remembered(store: Store, tmp_path: Path) -> None:
+    one = Accelerator(name="tcg,thread=single", hosts=(host(),), cpu="qemu64")
+    machine, resets = pc(accelerators=(one, "tcg")), guest(tmp_path, RESET)
+    await Accelerators(store).choose(machine, resets)
+    (memo,) = [path for path in (store.folder / "memo").rglob("*") if path.is_file()]
+    assert memo.read_bytes().endswith(b"\n0")
+    memo.write_bytes(hashlib.sha256(b"1").hexdigest().encode() + b"\n1")
+    chosen = await Accelerators(store).choose(machine, resets)
+    assert (chosen.accelerators, chosen.cpu) == (("tcg,thread=single",), "qemu64")

@@ -107,6 +107,12 @@ def test_the_command_for_people_needs_no_socket_and_nobody_to_answer() -> None:
     assert shlex.split(shlex.join(line.arguments)) == list(line.arguments)
 
 
+def test_the_console_is_on_the_serial_port_that_the_profile_says() -> None:
+    machine = make_machine(serial_port=1)
+    assert values(for_cell(machine, make_bootable(), WIRES), "-serial") == ["null", "chardev:console"]
+    assert values(by_hand(machine, make_bootable()), "-serial") == ["null", "mon:stdio"]
+
+
 def test_a_shell_is_asked_for_on_the_command_line() -> None:
     assert interactive(make_machine(), make_bootable(), shell=True).cmdline.endswith(" bootmatrix.mode=shell")
     assert interactive(make_machine(), make_bootable()) == by_hand(make_machine(), make_bootable())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,11 +23,19 @@ from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import unpack_kernel
 from bootmatrix.build.own_kernel import find_kernel
 from bootmatrix.judge import judge
-from bootmatrix.model import Cell, Judgement, Machine, Outcome, PhaseTime, Profile, Record, Spec, Verdict
+from bootmatrix.model import Bootable, Cell, Judgement, Machine, Outcome, PhaseTime, Profile, Record, Spec, Verdict
 from bootmatrix.observe import Observer
 
 RETRY_PAUSE_S = 2.0
 VERIFY_ADVICE = "Run it with --boot cold. If that is steady, please report it: a copy should not differ."
+
+
+Accelerate = Callable[[Machine, Bootable], Awaitable[Machine]]
+"""The machine as it is run on this host: accelerated, where that was seen to work."""
+
+
+async def _emulate(machine: Machine, _bootable: Bootable) -> Machine:
+    return machine.emulated()
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Bench:
     observer: Observer
     turn: Turn
     forks: Forks | None = None
+    accelerate: Accelerate = _emulate
 
     def machine(self, cell: Cell) -> Machine:
         """The cell's machine."""
@@ -100,13 +109,14 @@ async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
     attempt = Attempt(Judgement(verdict=Verdict.INFRA_ERROR, reason="not started"), started_at=datetime.now(UTC))
     try:
         prepared = await anyio.to_thread.run_sync(prepare, cell, bench, abandon_on_cancel=True)
-        machine = bench.machine(cell)
+        machine = await bench.accelerate(bench.machine(cell), prepared.bootable)
         attempt = replace(attempt, prepared=prepared, machine=machine)
         line = by_hand(machine, prepared.bootable)
         attempt = replace(attempt, command=line.arguments, cmdline=line.cmdline, qemu_version=qemu_version(machine))
         bench.observer.cell_stage(cell, "wait")
+        may_fork = cell.boot == "fork" and machine.is_emulated()
         start = Start(machine, cell.timeouts, bench.turn, partial(bench.observer.cell_stage, cell), folder)
-        booted = await start_guest(start, prepared.bootable, bench.forks if cell.boot == "fork" else None)
+        booted = await start_guest(start, prepared.bootable, bench.forks if may_fork else None)
         attempt = replace(attempt, boot=booted.boot, cold_reason=booted.cold_reason)
         attempt = await _judged(attempt, booted.outcome, folder)
         return await _verified(attempt, start) if cell.verify and booted.boot == "fork" else attempt

@@ -188,7 +188,7 @@ def _is_reachable(program: Path) -> bool:
 
 def _kvm_groups(machine: Machine) -> str | None:
     """setpriv's option for the groups that the machine's accelerators take; None if they take root."""
-    if not any(name.startswith("kvm") for name in machine.accelerators) or not KVM.exists():
+    if not any(str(name).startswith("kvm") for name in machine.emulated().accelerators) or not KVM.exists():
         return "--clear-groups"
     status = KVM.stat()
     if status.st_mode & 0o006 == 0o006:

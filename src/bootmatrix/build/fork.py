@@ -36,7 +36,7 @@ def why_not(profile: Profile, machine: Machine, cmdline: str, init: Iterable[Sto
     reasons = {
         "the machine has no virtio bus": machine.bus not in BUSES or machine.result != "virtio-serial",
         "the machine has flash memory": bool(machine.flash),
-        "only an emulated CPU is forked": any(not name.startswith("tcg") for name in machine.accelerators),
+        "only an emulated CPU is forked": not machine.emulated().is_emulated(),
         "the profile has no 'reseed'": not profile.reseed,
         "the spec has a kernel command line of its own": bool(cmdline),
         f"no init image has the label {FORK}": not any(FORK in image.config.labels for image in init),

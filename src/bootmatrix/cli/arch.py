@@ -1,16 +1,43 @@
-"""`bootmatrix arch`: the architectures and their machines."""
+"""`bootmatrix arch`: the architectures and their machines; whether a profile holds good; what runs showed of each."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
+
+if TYPE_CHECKING:
+    from bootmatrix.model import Matrix, Profile
+
+CHECK_SPEC = "hello"
+CHECK_KERNEL = "6.1"
+"""What `arch check` boots where the profile has it; else the first kernel that it has."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's arguments."""
-    parser = commands.add_parser("arch", help="list architectures, their machines and kernel names")
+    parser = commands.add_parser(
+        "arch",
+        help="list architectures and machines; check a profile by booting it",
+        description="Without more, list architectures, their machines and kernel names.",
+    )
     parser.set_defaults(run=run)
+    actions = parser.add_subparsers(metavar="ACTION")
+    check = actions.add_parser("check", help=f"validate a profile, and boot '{CHECK_SPEC}' on each of its machines")
+    check.add_argument("file", type=Path, metavar="FILE", help="a profile, arch/<name>.yml")
+    check.add_argument("--machine", type=options.names, default=(), metavar="M,…", help="only these machines")
+    check.add_argument("--kernel", type=options.names, default=(), metavar="K,…", help="kernels (default: one)")
+    options.add_sources(check)
+    check.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
+    options.add_baseline(check)
+    options.add_reports(check)
+    check.set_defaults(run=run_check, files=[CHECK_SPEC])
+    table = actions.add_parser("table", help="what runs showed of each machine and kernel, as a table in Markdown")
+    table.add_argument("runs", nargs="+", metavar="RUN", help="runs; of a cell, the last one named counts")
+    options.add_reports(table)
+    table.set_defaults(run=run_table)
 
 
 def run(_args: argparse.Namespace) -> int:
@@ -24,13 +51,72 @@ def run(_args: argparse.Namespace) -> int:
     for profile in options.profiles().values():
         for name, machine in profile.machines.items():
             default = name == profile.default_machine()
+            models = "".join(f" @{model}" for model in machine.cpu_models)
             table.add_row(
                 f"{profile.name}/{name}" + (" *" if default else ""),
-                machine.description,
+                machine.description + (f"; CPU models{models}" if models else ""),
                 f"{machine.qemu} ≥ {machine.min_qemu}",
                 " ".join(profile.kernels_of(name)),
             )
     console = options.table_console()
     console.print(table)
     console.print("* meant when only the architecture is named")
+    return 0
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Validate a profile and boot each of its machines; the exit status is that of a matrix."""
+    from bootmatrix.boot.qemu import qemu_fault
+    from bootmatrix.cli.job import Job
+    from bootmatrix.cli.matrix import run_job
+    from bootmatrix.load.profile import load_profile
+    from bootmatrix.plan import plan
+
+    profile = load_profile(args.file)
+    print(f"{args.file}: valid, {len(profile.machines)} machines")
+    known = {**options.profiles(), profile.name: profile}
+    cells = plan(check_matrix(profile, args.machine, args.kernel), Path(), known, qemu_fault)
+    for skip in cells.skips:
+        print(f"{skip.cell.target}: skipped: {skip.reason}")
+    title, specs = f"arch-{profile.name}", options.load_specs(cells.cells)
+    lock = options.read_lock(args)
+    return run_job(args, Job(cells, known, specs, title, lock, lock is not None, options.reports_of(args)))
+
+
+def check_matrix(profile: Profile, machines: tuple[str, ...], kernels: tuple[str, ...]) -> Matrix:
+    """`hello` on each machine of a profile, by default with one kernel that it has.
+
+    Raises:
+        InputError: there is no such machine.
+    """
+    from bootmatrix.load.profile import find_machine
+    from bootmatrix.load.spec import find_spec
+    from bootmatrix.model import Include, Matrix
+
+    names = [find_machine({profile.name: profile}, f"{profile.name}/{name}")[1] for name in machines]
+    spec = str(find_spec(CHECK_SPEC))
+    cells = tuple(
+        Include(spec=spec, arch=f"{profile.name}/{name}", kernel=kernel)
+        for name in names or profile.machines
+        for kernel in kernels or [_check_kernel(profile, name)]
+    )
+    first = cells[0]
+    return Matrix(specs=(spec,), arch=(first.arch,), kernel=(first.kernel,), include=cells)
+
+
+def _check_kernel(profile: Profile, machine: str) -> str:
+    known = profile.kernels_of(machine)
+    return CHECK_KERNEL if CHECK_KERNEL in known else next(iter(known))
+
+
+def run_table(args: argparse.Namespace) -> int:
+    """Print a table of the machines, with what became of each kernel."""
+    from bootmatrix.history.reference import find_run
+    from bootmatrix.report.machines import machine_table
+    from bootmatrix.runs import load_run
+
+    reports = options.reports_of(args)
+    runs = [load_run(find_run(reports, name).folder) for name in args.runs]
+    records = [record for run in runs for record in run.records]
+    print(machine_table(options.profiles(), records))
     return 0

@@ -237,21 +237,28 @@ def kvm(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
 
 
 def probe_kvm(args: argparse.Namespace, profile: Profile) -> tuple[bool, str]:
-    """Boot `hello` under KVM; whether it came up, and how or why not.
+    """Boot `hello` under each accelerator for this host; whether it came up by one, and how or why not.
 
     Raises:
         BootmatrixError: there is nothing to boot, such as without network and with an empty cache.
     """
     import anyio
 
-    from bootmatrix.boot.kvm import kvm_boots
+    from bootmatrix.boot.accelerate import accelerator_boots, host
     from bootmatrix.cli.build import prepare_single
 
     kernels = profile.kernels_of(profile.default_machine())
     kernel = PROBE_KERNEL if PROBE_KERNEL in kernels else next(iter(kernels))
     single = argparse.Namespace(**{**vars(args), "files": ["hello"], "arch": profile.name, "kernel": kernel})
     _, machine, bootable = prepare_single(single)
-    return anyio.run(kvm_boots, machine, bootable, KVM_LIMIT_S)
+    failures = []
+    for one in machine.native():
+        if host() in one.hosts:
+            boots, reason = anyio.run(accelerator_boots, machine, one, bootable, KVM_LIMIT_S)
+            if boots:
+                return True, reason
+            failures.append(reason)
+    return False, "; ".join(failures) or f"the profile {profile.name} names no accelerator for {host()}"
 
 
 def install(packages: Packages) -> str:

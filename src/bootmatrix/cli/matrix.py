@@ -10,6 +10,7 @@ from bootmatrix.cli.exits import exit_status, regression_status
 
 if TYPE_CHECKING:
     from bootmatrix.cell import Bench
+    from bootmatrix.cli.job import Job
     from bootmatrix.history.values import Comparison
     from bootmatrix.model import Plan, Run
     from bootmatrix.runs import RunWriter
@@ -48,9 +49,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Run a matrix; the exit status."""
-
-    from bootmatrix.cell import Bench
     from bootmatrix.cli.job import find_job
+
+    return run_job(args, find_job(args))
+
+
+def run_job(args: argparse.Namespace, job: Job) -> int:
+    """Do a job, report it, and say what came of it; the exit status."""
+
+    from bootmatrix.boot.accelerate import Accelerators
+    from bootmatrix.cell import Bench
     from bootmatrix.cli.past import past_of_run
     from bootmatrix.cli.progress import open_screen
     from bootmatrix.history.reference import Place, find_baseline
@@ -59,7 +67,6 @@ def run(args: argparse.Namespace) -> int:
     from bootmatrix.report.index_page import write_index
     from bootmatrix.schedule import host_budget
 
-    job = find_job(args)
     reports = job.reports
     given = args.baseline or (job.before.baseline if job.before else "") or ("latest" if args.fail_on else "")
     baseline = find_baseline(reports, given, title=job.title) if given else None
@@ -70,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
             writer.on_record = None if args.single_file else page_writer(writer.path)
             for record in writer.records:
                 screen.cell_done(record)
-            bench = Bench(job.specs, job.profiles, builder, screen, budget.hold, forks)
+            accelerate = Accelerators(builder.store).choose
+            bench = Bench(job.specs, job.profiles, builder, screen, budget.hold, forks, accelerate)
             finished = _run_all(job.missing, bench, writer, budget)
         result = writer.finish(interrupted=not finished)
         past = past_of_run(Place(reports, writer.path.name), result, baseline, compared=bool(given))

@@ -13,7 +13,7 @@ from bootmatrix.load.places import arch_folders
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Machine, Profile
 
-ACCELERATORS = ("tcg", "kvm")
+ACCELERATORS = ("tcg", "kvm", "hvf")
 SEMIHOSTING_QEMU = [7, 2]
 """The first version with `userspace=on`."""
 MAX_PROGRAM_BYTES = 4096
@@ -73,11 +73,14 @@ def _check_machine(document: Document, name: str, machine: Machine) -> None:
         )
     _check_exit(document, place, machine)
     for index, accelerator in enumerate(machine.accelerators):
-        kind = accelerator.split(",")[0]
+        kind = (accelerator if isinstance(accelerator, str) else accelerator.name).split(",")[0]
         if kind not in ACCELERATORS:
             document.complain(
                 (*place, "accelerators", index), f"unknown accelerator {kind!r}.{suggest(kind, ACCELERATORS)}"
             )
+
+    if not any(isinstance(one, str) and one.split(",")[0] == "tcg" for one in machine.accelerators):
+        document.complain((*place, "accelerators"), "'accelerators' has no tcg, which works on every host: put it last")
 
 
 def _check_exit(document: Document, place: Location, machine: Machine) -> None:

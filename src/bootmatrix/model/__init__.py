@@ -8,12 +8,13 @@ from bootmatrix.model.kernel import Kernel, KernelPart, OwnKernel, Package
 from bootmatrix.model.lock import Lock
 from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
 from bootmatrix.model.outcome import GuestMessage, Outcome, Phase, QmpEvent
-from bootmatrix.model.profile import Firmware, KernelForm, KernelSource, Machine, Names, Profile
+from bootmatrix.model.profile import Accelerator, Firmware, KernelForm, KernelSource, Machine, Names, Profile
 from bootmatrix.model.record import Order, PhaseTime, Record, ResultFile, Run, Try
 from bootmatrix.model.spec import Container, ContainerSettings, File, Spec, Volume
 from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Verdict
 
 __all__ = [
+    "Accelerator",
     "Artefact",
     "Bisection",
     "BootKind",

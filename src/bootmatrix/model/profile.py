@@ -12,6 +12,7 @@ from bootmatrix.model.kernel import OwnKernel, PageKib
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux", "uImage"]
 """What QEMU loads. A `vmlinux` is taken out of a bzImage, and a `uImage` made of a zImage, where one is found."""
+QemuProgram = Annotated[str, StringConstraints(pattern=r"^qemu-system-[a-z0-9_]+$")]
 _MAGIC = r"\d+:([0-9a-f]{2})+(/([0-9a-f]{2})+)?"
 Magic = Annotated[str, StringConstraints(pattern=rf"^{_MAGIC}( {_MAGIC})*$")]
 """`OFFSET:BYTES[/MASK]`, one or several: bytes, in hexadecimal, by which a kernel's file is known."""
@@ -61,11 +62,25 @@ class Firmware(Model):
     architecture: str | None = None
 
 
+class Accelerator(Model):
+    """A faster way to run a machine than emulation, on some hosts; used only where a guest was seen to boot by it.
+
+    `name` is a value of QEMU's -accel; `hosts` are systems and processors as uname has them, `Linux/…`. `cpu`,
+    `machine` and `qemu` stand in the place of the machine's own.
+    """
+
+    name: str
+    hosts: tuple[str, ...] = Field(min_length=1)
+    cpu: str = "host"
+    machine: str | None = None
+    qemu: QemuProgram | None = None
+
+
 class Machine(Model):
     """A QEMU board. Times are multiplied by `time_factor`, which is 1 for the fastest of them."""
 
     description: str
-    qemu: Annotated[str, StringConstraints(pattern=r"^qemu-system-[a-z0-9_]+$")]
+    qemu: QemuProgram
     qemu_package: str
     min_qemu: Version
     machine: str
@@ -74,9 +89,12 @@ class Machine(Model):
     cpus: int = Field(default=1, ge=1, le=64)
     threads: int = Field(default=1, ge=1, le=64, description="host cores that the emulated CPUs keep busy")
     memory_mib: int = Field(ge=64, le=65536)
-    accelerators: tuple[str, ...] = ("tcg",)
+    accelerators: tuple[str | Accelerator, ...] = Field(
+        default=("tcg",), description="the best first; those that are mere values of -accel work on every host"
+    )
     arguments: tuple[str, ...] = ()
     console: Name
+    serial_port: int = Field(default=0, ge=0, le=7, description="which of QEMU's serial ports the console is on")
     cmdline: tuple[str, ...] = ()
     kernel_form: KernelForm
     ram_start: int = Field(default=0, ge=0, description="where the RAM begins, for a kernel_form that has an address")
@@ -95,6 +113,19 @@ class Machine(Model):
     time_factor: float = Field(ge=1, le=100)
     kernels: dict[Name, KernelSource] | None = Field(default=None, description="in the place of the profile's")
     source: str = Field(default="", description="where these values come from")
+
+    def native(self) -> tuple[Accelerator, ...]:
+        """Accelerators that work on some hosts only, the best first."""
+        return tuple(one for one in self.accelerators if isinstance(one, Accelerator))
+
+    def is_emulated(self) -> bool:
+        """Whether it runs on no accelerator but QEMU's own translator."""
+        return all(isinstance(one, str) and one.split(",")[0] == "tcg" for one in self.accelerators)
+
+    def emulated(self) -> Machine:
+        """The machine without these."""
+        every = tuple(one for one in self.accelerators if isinstance(one, str))
+        return self.model_copy(update={"accelerators": every})
 
 
 class Profile(Model):
@@ -135,7 +166,10 @@ class Profile(Model):
         """
         name, at, cpu = board.partition("@")
         machine = self.machines[name]
-        return machine.model_copy(update={"cpu": machine.cpu_models[cpu]}) if at else machine
+        if not at:
+            return machine
+        # An accelerator brings the host's CPU, and this one was asked for.
+        return machine.emulated().model_copy(update={"cpu": machine.cpu_models[cpu]})
 
     def kernels_of(self, board: str) -> dict[str, KernelSource | OwnKernel]:
         """Kernel sources of a machine, by kernel name: its own, or else all of the profile's; and the user's."""
