@@ -99,7 +99,7 @@ def _recognise(parts: Iterable[KernelPart], files: Iterable[Path], profiles: Seq
             if not _KERNEL.search(member.path):
                 continue
             data = unwrapped(member.read())
-            found = [profile for profile in profiles if form_of(data, profile.kernel_magic)]
+            found = [one for one in profiles if form_of(data, one.kernel_magic) and not one.borrows_kernels()]
             if len(found) == 1:
                 return found[0]
             if found:

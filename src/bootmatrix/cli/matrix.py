@@ -56,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
 
 def run_job(args: argparse.Namespace, job: Job) -> int:
     """Do a job, report it, and say what came of it; the exit status."""
-
     from bootmatrix.boot.accelerate import Accelerators
     from bootmatrix.cell import Bench
     from bootmatrix.cli.past import past_of_run

@@ -14,7 +14,7 @@ from bootmatrix.load.validate import suggest
 EXTENDS = "extends"
 NOT_SHARED = ("machines", "aliases", "description")
 """What an architecture has for itself, whatever it extends."""
-JOINED = ("names", "kernels")
+JOINED = ("names",)
 """What an architecture takes over key by key; all else is taken over whole or not at all."""
 
 

@@ -176,6 +176,10 @@ class Profile(Model):
         machine = self.machine(board)
         return {**(self.kernels if machine.kernels is None else machine.kernels), **self.own}
 
+    def borrows_kernels(self) -> bool:
+        """Whether all of its kernels are another architecture's, on which its programs run as well."""
+        return all(source.architecture not in {None, self.names.debian} for source in self.kernels.values())
+
     def kernel_architecture(self, source: KernelSource) -> str:
         """Debian's name of a kernel's architecture."""
         return source.architecture or self.names.debian
