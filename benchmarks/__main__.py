@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import beside, guests, scale
+from benchmarks.forked import forked
 from benchmarks.results import Result, as_json, median, table
 from bootmatrix.cli import options
 from bootmatrix.errors import BootmatrixError
@@ -232,6 +233,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "initrd": initrd,
     "overhead": overhead,
     "beside": others,
+    "forked": forked,
     "matrix": matrix,
     "report": report,
     "plan": plans,

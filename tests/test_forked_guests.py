@@ -23,9 +23,11 @@ from bootmatrix.build.fork import disk_tree
 from bootmatrix.build.tree import Tree, text_file
 from bootmatrix.cell import differences
 from bootmatrix.model import Bootable, Forkable, Judgement, Machine, SubResult, Verdict
+from bootmatrix.report.cell_parts import facts
 from bootmatrix.runs import load_run, read_console
 from bootmatrix.store import Store, default_cache
 from guests import artefact, make_bootable, make_machine
+from samples import green_records
 
 ROOT = Path(__file__).parents[1]
 ARCHS = "aarch64,x86_64"
@@ -149,6 +151,19 @@ def test_judgements_that_differ_are_told() -> None:
     assert "cold b pass" in differences(good, judgement(Verdict.PASS, ("a", Verdict.PASS)))
     swapped = judgement(Verdict.PASS, ("b", Verdict.PASS), ("a", Verdict.PASS))
     assert "another order" in differences(good, swapped)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"cold_reason": "a <reason>"}, "cold: a <reason>"),
+        ({"boot": "fork"}, "copy of a booted guest"),
+        ({"boot": "fork", "verified": True}, "copy of a booted guest, the same when booted cold"),
+    ],
+)
+def test_the_report_says_how_a_guest_came_up(changes: dict[str, Any], words: str) -> None:
+    assert dict(facts(green_records()[0].model_copy(update=changes)))["Boot"] == words
 
 
 def fake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, Bootable]:
