@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import beside, guests, scale
+from benchmarks import beside, guests, history, scale
 from benchmarks.forked import forked
 from benchmarks.results import Result, as_json, median, table
 from bootmatrix.cli import options
@@ -27,11 +27,15 @@ PROGRAM = Path(sys.executable).with_name("bootmatrix")
 
 OVERHEAD_RATIO = 1.10
 OVERHEAD_S = 0.15
+MEMORY = "/dev/shm"
 MATRIX_RATIO = 1.3
 INITRD_BYTES = 6_000_000
 HELP_S = 0.25
 REPORT_S = 1.0
 PLAN_CELLS, PLAN_S, PLAN_MIB, PLAN_GROWTH = 100_000, 60.0, 500, 13.0
+LOOK_BACK_S = 0.3
+INDEX_S = 120.0
+"""To read 1,000 runs of 100 cells anew, which only a lost index takes."""
 REPEATS = 10
 DEMOS = 3
 
@@ -62,6 +66,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--spec", default=HELLO, help=f"spec whose cells are timed in pairs (default: {HELLO})")
     parser.add_argument("--arch", default="all", metavar="A,…", help="architectures to time in pairs (default: all)")
     parser.add_argument("--kernel", default="6.1", metavar="K,…", help="kernels to time in pairs (default: 6.1)")
+    parser.add_argument("--runs", type=int, default=1000, metavar="N", help="runs to look back over (default: 1000)")
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
     options.add_sources(parser)
     args = parser.parse_args()
@@ -196,6 +201,16 @@ def plans(_args: argparse.Namespace) -> Iterator[Result]:
     )
 
 
+def look_back(args: argparse.Namespace) -> Iterator[Result]:
+    """The commands that look back, over 1,000 runs of 100 cells; what is written is in memory, where there is room."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if Path(MEMORY).is_dir() else None) as folder:
+        history.write_runs(Path(folder), args.runs)
+        index_s = history.build_index(Path(folder))
+        yield _time(f"index of {args.runs} runs of 100 cells, made anew", [index_s], INDEX_S)
+        for answer in history.answers(Path(folder), REPEATS):
+            yield _time(f"bootmatrix {answer.command}, {args.runs} runs", answer.samples_s, LOOK_BACK_S)
+
+
 def _times(action: Callable[[], object]) -> list[float]:
     action()
     samples = []
@@ -237,6 +252,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "matrix": matrix,
     "report": report,
     "plan": plans,
+    "history": look_back,
 }
 
 if __name__ == "__main__":

@@ -312,3 +312,29 @@ def test_offline_and_warm_gives_the_same_bytes(run: Ended, tmp_path: Path) -> No
     booted = {one["kind"]: one["sha256"] for one in run[2]["hello/aarch64/virt/6.1"]["artefacts"]}
     assert built["initrd"]["sha256"] == booted["initrd"]
     assert built["initrd"]["size_bytes"] < 6_000_000
+
+
+def test_a_real_run_is_compared_signed_off_and_remembered(tmp_path: Path) -> None:
+    """Twice the same cell: no regression, the same inputs; what is signed is found changed by one byte."""
+    env = {**os.environ, "BOOTMATRIX_REPORTS": str(tmp_path / "reports"), "GITHUB_STEP_SUMMARY": str(tmp_path / "s.md")}
+
+    def tool(*arguments: str, status: int = 0) -> str:
+        done = subprocess.run(
+            [*BOOTMATRIX, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    matrix = ("matrix", "hello", "--arch", "x86_64", "--kernel", "6.1", "--fail-on", "regression")
+    assert "no regressions (no earlier run to compare with): 1 new cell" in tool(*matrix)
+    assert "no regressions since" in tool(*matrix)
+    found = json.loads(tool("compare", "latest", "--json"))
+    assert [(one["kind"], one["inputs"]) for one in found["changes"]] == [("unchanged", [])]
+    assert "last 2: ✓✓" in tool("history", "hello/x86_64/6.1")
+    assert (tmp_path / "s.md").read_text(encoding="utf-8").count("## ✅") == 2
+    assert (tmp_path / "reports" / "index.html").is_file()
+    assert "PASSED" in tool("signoff", "latest", "--release", "hello-1", "--no-pdf", "--baseline", "latest")
+    assert "hello-1: PASSED" in tool("signoff", "verify", "latest")
+    console = next((tmp_path / "reports" / "latest").resolve().rglob("console.log"))
+    console.write_bytes(console.read_bytes()[:-1] + b"!")
+    assert "console.log: changed" in tool("signoff", "verify", "latest", status=1)

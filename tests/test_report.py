@@ -243,26 +243,26 @@ def test_escape_sequences_cost_no_more_than_their_length() -> None:
 
 def test_junit_says_whose_fault_it_was() -> None:
     root = junit(mixed_records())
-    cases = {f"{case.get('classname')}/{case.get('name')}": case for case in root.iter("testcase")}
+    cases = {f"{case.get('classname')} {case.get('name')}": case for case in root.iter("testcase")}
     kinds = {
-        "influxdb.x86_64/6.1": (),
-        "influxdb.x86_64/7.2": ("failure",),
-        "influxdb.aarch64/7.2": ("failure",),
-        "influxdb.armv7/7.2": ("failure",),
-        "influxdb.armv7/raspi2b/7.2": ("failure",),
-        "influxdb.ppc64le/6.12": ("error",),
-        "influxdb.ppc64le/7.2": ("error",),
-        "influxdb.armv7/5.10": ("skipped",),
-        "influxdb.aarch64/6.12": ("skipped",),
-        "influxdb.x86_64/6.12": ("failure",),
-        "influxdb.x86_64.7.2/check: read them back": ("failure",),
+        "influxdb.x86_64 influxdb/x86_64/6.1": (),
+        "influxdb.x86_64 influxdb/x86_64/7.2": ("failure",),
+        "influxdb.aarch64 influxdb/aarch64/7.2": ("failure",),
+        "influxdb.armv7 influxdb/armv7/7.2": ("failure",),
+        "influxdb.armv7/raspi2b influxdb/armv7/raspi2b/7.2": ("failure",),
+        "influxdb.ppc64le influxdb/ppc64le/6.12": ("error",),
+        "influxdb.ppc64le influxdb/ppc64le/7.2": ("error",),
+        "influxdb.armv7 influxdb/armv7/5.10": ("skipped",),
+        "influxdb.aarch64 influxdb/aarch64/6.12": ("skipped",),
+        "influxdb.x86_64 influxdb/x86_64/6.12": ("failure",),
+        "influxdb.x86_64.7.2 check: read them back": ("failure",),
     }
     for name, tags in kinds.items():
         assert tuple(child.tag for child in cases[name] if child.tag != "system-out") == tags, name
-    failure = cases["influxdb.aarch64/7.2"].find("failure")
+    failure = cases["influxdb.aarch64 influxdb/aarch64/7.2"].find("failure")
     assert failure is not None
     assert failure.get("type") == "panic"
-    surprise = cases["influxdb.x86_64/6.12"].find("failure")
+    surprise = cases["influxdb.x86_64 influxdb/x86_64/6.12"].find("failure")
     assert surprise is not None
     assert surprise.get("message") == "passed, although this was expected to fail: issue 99: flaky clock"
 

@@ -273,6 +273,19 @@ def test_the_baseline_is_on_the_page(tool: Tool) -> None:
     assert said.count("as they were signed off") == 2
 
 
+def test_forked_cells_are_said_to_be(tool: Tool) -> None:
+    records = green_records()
+    records[0] = records[0].model_copy(update={"boot": "fork"})
+    folder = written(tool, records)
+    tool.make(folder)
+    text = page(folder)
+    assert "<b>1 of 8 cells were forked from a saved guest</b>" in text
+    assert "all cold" not in text
+    assert "(forked)" in text
+    (told,) = [one for one in statement(folder)["predicate"]["configuration"] if one["name"] == "SHA256SUMS"]
+    assert told["annotations"]["forked"] == [records[0].cell.id]
+
+
 def test_names_that_would_leave_the_folder_are_refused(tool: Tool, green: Path) -> None:
     for name in ("../x", "", ".x", "a/b", "a\nb"):
         assert "--release" in tool(green, "--release", name, status=2)

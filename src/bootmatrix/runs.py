@@ -223,9 +223,14 @@ def cell_folder(folder: Path, cell: Cell) -> Path:
 
 def write_model(path: Path, model: Model) -> None:
     """Write a value as JSON, whole or not at all."""
+    write_whole(path, model_bytes(model))
+
+
+def model_bytes(model: Model) -> bytes:
+    """A value as JSON."""
     # Not pydantic's own JSON: text of a guest may hold lone surrogates, which it refuses to write.
     text = json.dumps(model.model_dump(), ensure_ascii=False, indent=1) + "\n"
-    write_whole(path, text.encode("utf-8", "replace"))
+    return text.encode("utf-8", "replace")
 
 
 def write_run(path: Path, run: Run) -> None:

@@ -22,6 +22,7 @@ from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.reference import tags_of
 from bootmatrix.history.scan import CELLS_FOLDER, RECORD_FILE, is_run
 from bootmatrix.report import REPORT_FILE
+from bootmatrix.report.cell_view import PAGE_FILE
 from bootmatrix.report.harmless import one_line
 from bootmatrix.report.index_page import INDEX_PAGE, view_index
 from bootmatrix.report.pages import render_page
@@ -30,6 +31,8 @@ LOOPBACK = "127.0.0.1"
 HOSTS = ("localhost", LOOPBACK, "[::1]")
 LIVE_PAGE, LIVE_FILE = "live", "live.json"
 IDLE_S = 30
+CELL_DEPTH = 6
+"""Parts of the path of a file beside a record: cells/SPEC/ARCH/MACHINE/KERNEL/FILE."""
 SANDBOX = "default-src 'none'; sandbox"
 TYPES = {".html": "text/html", ".json": "application/json", ".xml": "application/xml", ".pdf": "application/pdf"}
 """Of files that we write; everything else is plain text."""
@@ -161,11 +164,14 @@ def _is_plain(parts: list[str]) -> bool:
 
 def _is_guests(parts: list[str]) -> bool:
     """Whether a file's contents are a guest's, or in a form that a browser might run."""
-    return parts[0] == CELLS_FOLDER or _type(parts) not in {TYPES[".html"], TYPES[".pdf"]}
+    return _type(parts) not in {TYPES[".html"], TYPES[".pdf"]}
 
 
 def _type(parts: list[str]) -> str:
-    return "text/plain" if parts[0] == CELLS_FOLDER else TYPES.get(Path(parts[-1]).suffix, "text/plain")
+    """Beside a record we write one page; what else is below `cells` may be a guest's."""
+    if parts[0] == CELLS_FOLDER and not (len(parts) == CELL_DEPTH and parts[-1] == PAGE_FILE):
+        return "text/plain"
+    return TYPES.get(Path(parts[-1]).suffix, "text/plain")
 
 
 def state_of(reports: Path, name: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from bootmatrix.cli import (
     report,
     run,
     runs,
+    schema,
     serve,
     signoff,
     validate,
@@ -33,7 +34,7 @@ from bootmatrix.errors import BootmatrixError, InputError, Interrupted
 
 COMMANDS = (
     *(matrix, plan, run, build, validate, arch, kernels, fetch, lock, report, judge),
-    *(bisect, runs, history, compare, prune, signoff, serve, doctor),
+    *(bisect, runs, history, compare, prune, signoff, serve, schema, doctor),
 )
 
 EPILOG = """\

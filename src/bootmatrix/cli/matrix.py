@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
@@ -58,21 +60,23 @@ def run_job(args: argparse.Namespace, job: Job) -> int:
     """Do a job, report it, and say what came of it; the exit status."""
     from bootmatrix.boot.accelerate import Accelerators
     from bootmatrix.cell import Bench
-    from bootmatrix.cli.past import past_of_run
+    from bootmatrix.cli.past import past_of_run, read_baseline
     from bootmatrix.cli.progress import open_screen
     from bootmatrix.history.reference import Place, find_baseline
     from bootmatrix.report import write_reports
-    from bootmatrix.report.cell_pages import page_writer
-    from bootmatrix.report.index_page import write_index
+    from bootmatrix.report.cell_pages import console_reader, page_writer
+    from bootmatrix.report.given import Given
+    from bootmatrix.report.summary import append_summary
     from bootmatrix.schedule import host_budget
 
     reports = job.reports
     given = args.baseline or (job.before.baseline if job.before else "") or ("latest" if args.fail_on else "")
-    baseline = find_baseline(reports, given, title=job.title) if given else None
+    # Read before anything is booted: a baseline that cannot be read must not cost a run its report.
+    baseline = read_baseline(find_baseline(reports, given, title=job.title)) if given else None
     budget = host_budget(args.jobs)
     with open_screen(job.plan) as screen:
         with job.builder(args, screen) as builder, job.forks(builder, screen) as forks:
-            writer = job.writer(builder, baseline.name if baseline else "")
+            writer = job.writer(builder, baseline.line.name if baseline else "")
             writer.on_record = None if args.single_file else page_writer(writer.path)
             for record in writer.records:
                 screen.cell_done(record)
@@ -82,9 +86,20 @@ def run_job(args: argparse.Namespace, job: Job) -> int:
         result = writer.finish(interrupted=not finished)
         past = past_of_run(Place(reports, writer.path.name), result, baseline, compared=bool(given))
         write_reports(result, writer.path, past, args.single_file)
-        write_index(reports)
+        append_summary(Given(result, console_reader(writer.path), past))
         screen.finish(result, writer.path)
+    _write_index(reports)
     return _end(result, past.comparison, regressions_only=bool(args.fail_on))
+
+
+def _write_index(reports: Path) -> None:
+    """The page of all runs. That it cannot be written changes nothing about this one."""
+    from bootmatrix.report.index_page import write_index
+
+    try:
+        write_index(reports)
+    except OSError as error:
+        print(f"bootmatrix: the page of all runs is not up to date: {error}", file=sys.stderr)
 
 
 def _end(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> int:

@@ -58,18 +58,24 @@ def results_at(place: Place) -> RunResults:
     return found
 
 
-def past_of_run(place: Place, run: Run, baseline: Place | None, *, compared: bool) -> Past:
-    """What a report tells beside the run. Both runs are read from their own files; the index has what was before.
+def read_baseline(place: Place | None) -> RunResults | None:
+    """A baseline out of its own files.
 
     Raises:
-        InputError: the baseline cannot be read.
+        InputError: it cannot be read.
     """
     from bootmatrix.history.facts import results_of
     from bootmatrix.runs import load_run
 
+    return results_of(load_run(place.folder), place.name) if place else None
+
+
+def past_of_run(place: Place, run: Run, baseline: RunResults | None, *, compared: bool) -> Past:
+    """What a report tells beside the run: how it stands beside the baseline, and what the index knows of before."""
+    from bootmatrix.history.facts import results_of
+
     results = results_of(run, place.name)
-    other = results_of(load_run(baseline.folder), baseline.name) if baseline else None
-    return ask(place.reports, lambda rows: past_of(rows, results, other, compared=compared))
+    return ask(place.reports, lambda rows: past_of(rows, results, baseline, compared=compared))
 
 
 def usual_s(reports: Path) -> dict[str, float]:

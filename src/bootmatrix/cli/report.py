@@ -1,41 +1,82 @@
-"""`bootmatrix report`: write the report of a saved run again."""
+"""`bootmatrix report`: write the report of a saved run again, or print it in another form."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, regression_status
+from bootmatrix.errors import InputError
+
+if TYPE_CHECKING:
+    from bootmatrix.history.reference import Place
+    from bootmatrix.history.values import Past
+    from bootmatrix.model import Run
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's arguments."""
-    parser = commands.add_parser("report", help="write the report of a saved run again, even of an interrupted one")
+    from bootmatrix.report.forms import NAMES
+
+    parser = commands.add_parser(
+        "report",
+        help="write the report of a saved run again, even of an interrupted one, or print it in another form",
+        description="Write the report of a saved run again, even of an interrupted one. With --format print it in that "
+        "form, and write nothing.",
+    )
     parser.add_argument("run_name", metavar="RUN", help=f"{options.RUN_HELP}, or any run's folder")
     options.add_single_file(parser)
+    parser.add_argument("--format", choices=NAMES, help="print this form; 'html' is a single file that stands alone")
     options.add_baseline(parser)
     options.add_reports(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write it from the records, and print its path."""
-    from bootmatrix.cli.past import baseline_of, past_of_run
+    """Write it from the records and print its path, or print it."""
+    from bootmatrix.cli.past import baseline_of, past_of_run, read_baseline
     from bootmatrix.history.reference import find_run
-    from bootmatrix.report import REPORT_FILE, write_reports
-    from bootmatrix.report.index_page import write_index
     from bootmatrix.runs import load_run
 
     place = find_run(options.reports_of(args), args.run_name)
     saved = load_run(place.folder)
     given = args.baseline or ("latest" if args.fail_on else saved.baseline)
-    baseline = baseline_of(place, given) if given else None
+    baseline = read_baseline(baseline_of(place, given)) if given else None
     past = past_of_run(place, saved, baseline, compared=bool(given))
-    shown_run = saved.model_copy(update={"baseline": baseline.name if baseline else ""})
-    write_reports(shown_run, place.folder, past, args.single_file)
+    saved = saved.model_copy(update={"baseline": baseline.line.name if baseline else ""})
+    if args.format:
+        _print(args.format, saved, place, past)
+    else:
+        _write(args, saved, place, past)
+    return regression_status(past.comparison) if args.fail_on and past.comparison else EXPECTED
+
+
+def _print(form: str, saved: Run, place: Place, past: Past) -> None:
+    from bootmatrix.report.cell_pages import console_reader
+    from bootmatrix.report.forms import render
+    from bootmatrix.report.given import Given
+
+    sys.stdout.flush()
+    sys.stdout.buffer.write(render(form, Given(saved, console_reader(place.folder), past)))
+    sys.stdout.buffer.flush()
+
+
+def _write(args: argparse.Namespace, saved: Run, place: Place, past: Past) -> None:
+    from bootmatrix.report import REPORT_FILE, write_reports
+    from bootmatrix.report.index_page import write_index
+    from bootmatrix.signoff.manifest import signoffs_of
+
+    signed = signoffs_of(place.folder)
+    if signed:
+        raise InputError(
+            f"{place.folder} is signed off for {', '.join(signed)}: another report would break that",
+            "Print it with --format html, or remove the sign-off first.",
+        )
+    write_reports(saved, place.folder, past, args.single_file)
     if place.reports.resolve() == options.reports_of(args).resolve():
         write_index(place.reports)
     shown = Path(args.run_name) if Path(args.run_name).is_dir() else place.folder
     print(shown / REPORT_FILE)
-    return regression_status(past.comparison) if args.fail_on and past.comparison else EXPECTED

@@ -108,18 +108,19 @@ def _acceptances(args: argparse.Namespace) -> list[Acceptance]:
 
 def _comparison(args: argparse.Namespace, place: Place) -> Comparison | None:
     """Both runs are read from their own files: the index is no ground for a sign-off."""
-    from bootmatrix.cli.past import baseline_of, past_of_run
+    from bootmatrix.cli.past import baseline_of, past_of_run, read_baseline
     from bootmatrix.runs import load_run
 
     if not args.baseline:
         return None
-    baseline = baseline_of(place, args.baseline)
+    baseline = read_baseline(baseline_of(place, args.baseline))
     return past_of_run(place, load_run(place.folder), baseline, compared=True).comparison
 
 
 def _verify(args: argparse.Namespace, place: Place) -> int:
     from bootmatrix.report.harmless import one_line
-    from bootmatrix.signoff.make import signoffs_of, verify_signoff
+    from bootmatrix.signoff.make import verify_signoff
+    from bootmatrix.signoff.manifest import signoffs_of
 
     names = [_name(args)] if args.release else signoffs_of(place.folder)
     if not names:

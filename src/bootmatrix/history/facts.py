@@ -47,6 +47,7 @@ def result_of(record: Record, tool_version: str) -> CellResult:
         verdict=record.verdict.value,
         standing=standing_of(record),
         seconds=record.outcome.wall_s if record.outcome else 0.0,
+        flaky=record.verdict is Verdict.FLAKY,
         reason=record.judgement.reason[:MAX_TEXT],
         expect=cell.expect[:MAX_TEXT],
         inputs=tuple(inputs_of(record, tool_version)) if record.outcome else (),
@@ -62,9 +63,9 @@ def key_of(record: Record) -> CellKey:
     return CellKey(cell.spec_name, cell.arch, cell.machine, cell.kernel, mode_of(record))
 
 
-def mode_of(_record: Record) -> str:
-    """How it was booted."""
-    return "cold"
+def mode_of(record: Record) -> str:
+    """How it was booted: `cold`, or `forked`."""
+    return "cold" if record.boot == "cold" else "forked"
 
 
 def standing_of(record: Record) -> Standing:

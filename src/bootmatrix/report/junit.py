@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from bootmatrix.history.values import CellHistory
 from bootmatrix.model import Verdict
 from bootmatrix.report.cell_parts import SubResultView
 from bootmatrix.report.cell_view import CellView
+from bootmatrix.report.past_text import flips_words
 from bootmatrix.report.view import ReportView
 
 TAIL_LINES = 100
@@ -37,7 +39,7 @@ def _suite(spec: str, cells: Iterable[CellView], view: ReportView) -> Element:
     total_s = 0.0
     for cell in cells:
         total_s += cell.wall_s
-        suite.append(_case(cell))
+        suite.append(_case(cell, view.past.histories.get(cell.id)))
         suite.extend(_subcase(cell, one) for one in cell.subresults)
     suite.set("time", f"{total_s:.3f}")
     _count(suite, suite.iter("testcase"))
@@ -51,8 +53,8 @@ def _count(element: Element, cases: Iterable[Element]) -> None:
         element.set(attribute, str(sum(case.find(tag) is not None for case in found)))
 
 
-def _case(cell: CellView) -> Element:
-    case = Element("testcase", classname=f"{cell.spec}.{cell.target}", name=cell.kernel, time=f"{cell.wall_s:.3f}")
+def _case(cell: CellView, history: CellHistory | None) -> Element:
+    case = Element("testcase", classname=f"{cell.spec}.{cell.target}", name=cell.id, time=f"{cell.wall_s:.3f}")
     body = "\n".join([cell.reason, *(f"{one.source}: {one.text}" for one in cell.evidence), cell.advice]).strip()
     if cell.state == "unexpected" and cell.verdict == Verdict.PASS:
         _end(case, "failure", "unexpected-pass", f"passed, although this was expected to fail: {cell.expect}", body)
@@ -63,6 +65,9 @@ def _case(cell: CellView) -> Element:
     elif cell.verdict != Verdict.PASS:
         tag = "failure" if Verdict(cell.verdict).is_guests else "error"
         _end(case, tag, cell.verdict, cell.reason, body)
+    elif history and history.is_flaky:
+        # Surefire's form for what failed before and passes now: reporters count it, and do not fail for it.
+        SubElement(case, "flakyFailure", message=f"flaky: {flips_words(history)}", type="flaky")
     tail = cell.console_end(TAIL_LINES)
     if tail:
         SubElement(case, "system-out").text = tail

@@ -64,12 +64,17 @@ def history_lines(history: CellHistory) -> Iterator[str]:
     yield f"  last {len(history.past)}: {''.join(MARKS[one.standing] for one in history.past)}"
     if history.flips:
         flaky = ": flaky" if history.is_flaky else ""
-        yield f"  went over {history.flips} times, {history.unprovoked_flips} of them with the same inputs{flaky}"
+        yield f"  {flips_words(history)}{flaky}"
     if history.usual:
         usual = history.usual
         yield f"  usually {duration(usual.median_s)} ± {duration(usual.mad_s)} ({usual.runs} passes on the last host)"
     rows = [(f"  {day(one.started_at)}", one.verdict, _seconds(one), one_line(one.run)) for one in history.past[::-1]]
     yield from columns(rows)
+
+
+def flips_words(history: CellHistory) -> str:
+    """How often it went from pass to failure or back."""
+    return f"went over {history.flips} times, {history.unprovoked_flips} of them with the same inputs"
 
 
 def _seconds(one: PastVerdict) -> str:

@@ -135,12 +135,6 @@ def _make_durable(work: Path) -> None:
             os.close(handle)
 
 
-def signoffs_of(folder: Path) -> list[str]:
-    """The releases that a run is signed off for."""
-    found = (folder / SIGNOFF_FOLDER).glob("[!.]*/")
-    return sorted(path.name for path in found if path.is_dir() and not path.is_symlink())
-
-
 def verify_signoff(folder: Path, release: str, key: Path | None) -> Checked:
     """Hold a sign-off, and all files of its run, against its attestation.
 

@@ -51,6 +51,12 @@ def without_signoff(manifest: Manifest) -> Manifest:
     return {name: digest for name, digest in manifest.items() if not name.startswith(f"{SIGNOFF_FOLDER}/")}
 
 
+def signoffs_of(folder: Path) -> list[str]:
+    """The releases that a run is signed off for."""
+    found = (folder / SIGNOFF_FOLDER).glob("[!.]*/")
+    return sorted(path.name for path in found if path.is_dir() and not path.is_symlink())
+
+
 def write_lines(manifest: Manifest) -> bytes:
     """The file's contents."""
     return "".join(f"{digest}  {name}\n" for name, digest in manifest.items()).encode("utf-8", "surrogateescape")

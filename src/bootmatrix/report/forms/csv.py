@@ -1,0 +1,45 @@
+"""The run as a table for spreadsheets: a line for each cell."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+from bootmatrix.history.facts import mode_of
+from bootmatrix.model import Record
+from bootmatrix.report.given import Given
+from bootmatrix.report.harmless import one_line
+from bootmatrix.report.order import cell_time
+
+COLUMNS = (
+    *("run", "started_at", "cell", "spec", "arch", "machine", "kernel", "mode", "verdict", "expected", "change"),
+    *("seconds", "wall_s", "attempts", "reason", "expect", "kernel_release", "qemu_version", "kernel_sha256"),
+)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet runs what begins so."""
+
+
+def render(given: Given) -> bytes:
+    """The table, in UTF-8, with a line of headings."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for record in given.records:
+        change = given.changes.get(record.cell.id)
+        writer.writerow([_safe(value) for value in _row(given.run.name, record, change.kind if change else "")])
+    return stream.getvalue().encode("utf-8")
+
+
+def _row(run: str, record: Record, change: str) -> Iterator[str]:
+    cell, kernel = record.cell, record.kernel
+    yield from (run, record.started_at, cell.id, cell.spec_name, cell.arch, cell.machine, cell.kernel, mode_of(record))
+    yield from (record.verdict.value, "yes" if record.expected else "no", change)
+    yield from (f"{cell_time(record):.3f}", f"{record.wall_s:.3f}", str(record.attempts))
+    yield from (record.judgement.reason, cell.expect, kernel.release if kernel else "", record.qemu_version)
+    yield next((one.sha256 for one in record.artefacts if one.kind == "kernel"), "")
+
+
+def _safe(value: str) -> str:
+    text = one_line(value)
+    return f"'{text}" if text.startswith(FORMULA) else text

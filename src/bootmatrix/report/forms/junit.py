@@ -1,0 +1,11 @@
+"""The report as JUnit's XML."""
+
+from __future__ import annotations
+
+from bootmatrix.report.given import Given
+from bootmatrix.report.junit import render_junit
+
+
+def render(given: Given) -> bytes:
+    """The document."""
+    return render_junit(given.view)

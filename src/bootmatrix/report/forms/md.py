@@ -1,0 +1,81 @@
+"""The report as Markdown, for a pull request or a CI system's summary: GitHub's form of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from bootmatrix.history.values import Comparison
+from bootmatrix.model import Verdict
+from bootmatrix.report.cell_view import CellView
+from bootmatrix.report.given import Given
+from bootmatrix.report.harmless import one_line
+from bootmatrix.report.order import SYMBOLS
+
+MAX_ROWS = 300
+MAX_CELLS = 50
+"""GitHub takes a summary of 1 MiB, and nobody reads a tenth of it."""
+
+
+def render(given: Given) -> bytes:
+    """The document, in UTF-8. What guests say stands in code spans, in which nothing is a link, a name or markup."""
+    view = given.view
+    lines = [f"## {'✅' if view.good else '❌'} {code(view.title)}: {view.headline}", ""]
+    if given.past.comparison:
+        lines += [*_comparison(given.past.comparison), ""]
+    lines += [*_cells("Not as expected", view.attention), *_grid(given), *_cells("Expected failures", view.foreseen)]
+    facts = ", ".join(f"{name} {code(value)}" for name, value in view.facts[:2])
+    lines += [f"{view.date}, {view.duration}; {facts}"]
+    return ("\n".join(lines) + "\n").encode("utf-8")
+
+
+def code(text: str) -> str:
+    """A code span that holds just this text."""
+    plain = one_line(text) or " "
+    fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
+    pad = " " if "`" in (plain[0], plain[-1]) else ""
+    return f"{fence}{pad}{plain}{pad}{fence}"
+
+
+def _comparison(comparison: Comparison) -> Iterator[str]:
+    number = len(comparison.regressions)
+    since = f"since {code(comparison.baseline)}" if comparison.baseline else "(no earlier run to compare with)"
+    counts = ", ".join(f"{count} {kind}" for kind, count in comparison.counts().items())
+    yield f"**{number or 'No'} {'regression' if number < 2 else 'regressions'}** {since}: {counts}"
+    for change in comparison.regressions[:MAX_CELLS]:
+        yield f"- **{change.kind}** {code(change.id)}: {change.before or 'none'} → {change.now}"
+
+
+def _cells(title: str, cells: Iterable[CellView]) -> Iterator[str]:
+    shown = list(cells)
+    if not shown:
+        return
+    yield from (f"### {title}", "")
+    for cell in shown[:MAX_CELLS]:
+        expect = f"  \n  expected: {code(cell.expect)}" if cell.expect else ""
+        yield f"- **{cell.verdict}** {code(cell.id)}  \n  {code(cell.reason)}{expect}"
+    if len(shown) > MAX_CELLS:
+        yield f"- and {len(shown) - MAX_CELLS} more"
+    yield ""
+
+
+def _grid(given: Given) -> Iterator[str]:
+    view = given.view
+    rows = [(group.spec, row) for group in view.groups for row in group.rows]
+    if not rows:
+        return
+    yield "| spec | architecture |" + "".join(f" {kernel} |" for kernel in view.kernels)
+    yield "|---|---|" + "---|" * len(view.kernels)
+    for spec, row in rows[:MAX_ROWS]:
+        places = "".join(f" {_place(cell)} |" for cell in row.cells)
+        yield f"| {code(spec)} | {code(row.target)} |{places}"
+    if len(rows) > MAX_ROWS:
+        yield f"\nand {len(rows) - MAX_ROWS} more rows"
+    yield ""
+
+
+def _place(cell: CellView | None) -> str:
+    if cell is None:
+        return "·"
+    aside = f" ({cell.remark})" if cell.remark else ""
+    return f"{SYMBOLS[Verdict(cell.verdict)]} {cell.verdict}{aside} {cell.time}".replace("|", "\\|").rstrip()

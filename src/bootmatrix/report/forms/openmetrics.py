@@ -1,0 +1,63 @@
+"""The run as OpenMetrics text, for the collector of a nightly run.
+
+prometheus_client writes it: it is the reference for the format, and knows how to escape.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.openmetrics.exposition import generate_latest
+
+from bootmatrix.history.facts import mode_of
+from bootmatrix.model import Record, Verdict
+from bootmatrix.report.given import Given
+from bootmatrix.report.harmless import one_line
+from bootmatrix.report.order import cell_time
+
+CELL = ("spec", "arch", "machine", "kernel", "mode")
+
+
+def render(given: Given) -> bytes:
+    """The text, in UTF-8."""
+    registry = CollectorRegistry()
+    _of_run(given, registry)
+    verdict = Gauge("bootmatrix_cell_verdict", "1 for the verdict of a cell", (*CELL, "verdict"), registry=registry)
+    expected = Gauge("bootmatrix_cell_expected", "1 if a cell is as expected", CELL, registry=registry)
+    seconds = Gauge("bootmatrix_cell_seconds", "How long the guest ran", CELL, registry=registry)
+    phase = Gauge("bootmatrix_cell_phase_seconds", "How long a phase took", (*CELL, "phase"), registry=registry)
+    for record in given.records:
+        labels = _labels(record)
+        verdict.labels(*labels, record.verdict.value).set(1)
+        expected.labels(*labels).set(record.expected)
+        if record.verdict is not Verdict.SKIP:
+            seconds.labels(*labels).set(round(cell_time(record), 3))
+        for part in record.phases:
+            phase.labels(*labels, one_line(part.name)).set(round(part.seconds, 3))
+    text: bytes = generate_latest(registry)
+    return text
+
+
+def _labels(record: Record) -> tuple[str, ...]:
+    cell = record.cell
+    return cell.spec_name, cell.arch, cell.machine, cell.kernel, mode_of(record)
+
+
+def _of_run(given: Given, registry: CollectorRegistry) -> None:
+    run, comparison = given.run, given.past.comparison
+    title = (one_line(run.title),)
+
+    def gauge(name: str, words: str, value: float) -> None:
+        Gauge(f"bootmatrix_run_{name}", words, ("title",), registry=registry).labels(*title).set(value)
+
+    gauge("start_time_seconds", "When the run began", datetime.fromisoformat(run.started_at).timestamp())
+    gauge("seconds", "How long the run took", round(run.wall_s, 3))
+    gauge("interrupted", "1 if the run was interrupted", run.interrupted)
+    gauge("unexpected_cells", "Cells not as expected", sum(not record.expected for record in run.records))
+    if comparison:
+        gauge("regressions", "Cells that are worse than in the baseline", len(comparison.regressions))
+    cells = Gauge("bootmatrix_run_cells", "Cells with a verdict", ("title", "verdict"), registry=registry)
+    for verdict, number in Counter(record.verdict.value for record in run.records).items():
+        cells.labels(*title, verdict).set(number)

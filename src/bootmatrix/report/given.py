@@ -1,0 +1,36 @@
+"""What a form of the report is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from bootmatrix.history.values import NO_PAST, CellChange, Past
+from bootmatrix.model import Record, Run
+from bootmatrix.report.cell_view import ReadConsole
+from bootmatrix.report.order import cell_order
+from bootmatrix.report.view import ReportView, view_run
+
+
+@dataclass(frozen=True)
+class Given:
+    """A run, its consoles, and what was before it."""
+
+    run: Run
+    read_console: ReadConsole
+    past: Past = NO_PAST
+
+    @cached_property
+    def view(self) -> ReportView:
+        """What reports for people show."""
+        return view_run(self.run, self.read_console, self.past)
+
+    @property
+    def records(self) -> list[Record]:
+        """The records, in order."""
+        return sorted(self.run.records, key=lambda record: cell_order(record.cell))
+
+    @cached_property
+    def changes(self) -> dict[str, CellChange]:
+        """What changed since the baseline, by cell id."""
+        return self.past.comparison.by_id() if self.past.comparison else {}

@@ -1,0 +1,17 @@
+"""The JSON schema of run.json, made from the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bootmatrix.model import Run
+from bootmatrix.runs import FORMAT
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def run_schema() -> dict[str, Any]:
+    """The schema of a run of the present format."""
+    made = Run.model_json_schema(mode="serialization")
+    made["properties"]["format"] = {"const": FORMAT, "title": "Format", "description": "The version of this layout."}
+    return {"$schema": DIALECT, **made, "title": f"run.json of bootmatrix, format {FORMAT}"}

@@ -1,0 +1,218 @@
+"""Every form of the report, read back by what is meant to read it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+from junitparser import JUnitXml
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from tap.parser import Parser
+
+from bootmatrix.cli import schema
+from bootmatrix.cli.main import main
+from bootmatrix.history.facts import results_of
+from bootmatrix.history.index import ask
+from bootmatrix.history.past import past_of
+from bootmatrix.history.values import NO_PAST, Past
+from bootmatrix.load import schema as load_schema
+from bootmatrix.model import Evidence, Record, Run, SubResult, Verdict
+from bootmatrix.report.forms import NAMES, render
+from bootmatrix.report.forms.md import code
+from bootmatrix.report.given import Given
+from bootmatrix.report.schema import run_schema
+from bootmatrix.report.summary import append_summary
+from bootmatrix.runs import load_run
+from samples import STARTED, green_records, make_cell, make_record, mixed_records, write_dated, write_run
+
+HOSTILE = (
+    "=cmd|' /C x'!A0 \x1b[31m`````@everyone | #1 </td><script>alert(1)</script> ]]> \\ \"\n# TODO\nok 1 \ud800\x00"
+)
+
+
+def given(records: list[Record], interrupted: bool = False, past: Past = NO_PAST) -> Given:
+    run = Run(
+        name="2026-11-24T01-40-05Z-influxdb",
+        title="influxdb",
+        tool_version="0.1.0",
+        started_at=STARTED,
+        ended_at=STARTED,
+        wall_s=60,
+        interrupted=interrupted,
+        records=tuple(records),
+    )
+    return Given(run, lambda _: b"line\n", past)
+
+
+def hostile() -> Given:
+    record = make_record(
+        make_cell("x86_64", expect=HOSTILE),
+        Verdict.FAIL,
+        HOSTILE,
+        evidence=[Evidence(source=HOSTILE, text=HOSTILE)],
+        subresults=[SubResult(name=HOSTILE, verdict=Verdict.FAIL, detail=HOSTILE)],
+        advice=HOSTILE,
+    )
+    one = given([record, make_record(make_cell("armv7"), Verdict.SKIP, HOSTILE)])
+    return Given(one.run.model_copy(update={"title": HOSTILE}), lambda _: HOSTILE.encode("utf-8", "replace"))
+
+
+def test_forms_are_found_by_name() -> None:
+    assert NAMES == ("csv", "html", "json", "junit", "md", "openmetrics", "tap")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_form_is_printed_and_nothing_written(
+    name: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    _, folder = write_run(tmp_path, mixed_records())
+    before = sorted(folder.rglob("*"))
+    assert main(["report", str(folder), "--format", name, "--reports", str(tmp_path)]) == 0
+    out = capfdbinary.readouterr().out
+    assert b"7.2" in out
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hostile_texts_do_no_harm(name: str) -> None:
+    text = render(name, hostile()).decode("utf-8")
+    assert not re.search("[\x00-\x08\x0b-\x1f]", text) or name == "json"
+    if name in {"html", "junit"}:
+        assert "<script>alert" not in text
+
+
+def test_tap_is_read_by_a_consumer() -> None:
+    lines = list(Parser().parse_text(render("tap", given(mixed_records())).decode()))
+    tests = [line for line in lines if line.category == "test"]
+    assert len(tests) == 14
+    found = {test.description.removeprefix("- "): test for test in tests}
+    assert not found["influxdb/aarch64/7.2"].ok
+    assert found["influxdb/aarch64/6.12"].todo
+    assert found["influxdb/armv7/5.10"].skip
+    assert not found["influxdb/x86_64/6.12"].ok  # a pass that nobody expected
+    assert sum(not test.ok and not test.todo for test in tests) == 7
+    assert render("tap", given([], interrupted=True)).endswith(b"Bail out! The run was interrupted\n")
+
+
+def test_tap_of_a_hostile_guest_has_no_points_of_its_making() -> None:
+    text = render("tap", hostile()).decode()
+    assert len(re.findall(r"^(?:not )?ok", text, re.M)) == 2
+    assert len(re.findall(r"^ +(?:not )?ok", text, re.M)) == 1
+    assert "\\# TODO" in text
+
+
+def test_csv_has_a_line_for_each_cell_and_no_formula() -> None:
+    rows = list(csv.DictReader(io.StringIO(render("csv", given(mixed_records())).decode())))
+    assert len(rows) == 14
+    panic = next(row for row in rows if row["verdict"] == "panic")
+    assert (panic["cell"], panic["expected"], panic["mode"]) == ("influxdb/aarch64/7.2", "no", "cold")
+    assert (panic["kernel_release"], panic["seconds"], panic["qemu_version"]) == ("7.2.4-1", "6.300", "7.2.22")
+    for row in csv.DictReader(io.StringIO(render("csv", hostile()).decode())):
+        assert not any(value.startswith(("=", "+", "-", "@")) for value in row.values())
+
+
+def test_openmetrics_is_read_back() -> None:
+    text = render("openmetrics", given(mixed_records())).decode()
+    assert text.endswith("# EOF\n")
+    families = {one.name: one for one in text_string_to_metric_families(text)}
+    verdicts = {(one.labels["arch"], one.labels["kernel"]): one for one in families["bootmatrix_cell_verdict"].samples}
+    assert verdicts["aarch64", "7.2"].labels["verdict"] == "panic"
+    assert families["bootmatrix_run_unexpected_cells"].samples[0].value == 7
+    counts = {one.labels["verdict"]: one.value for one in families["bootmatrix_run_cells"].samples}
+    assert counts["pass"] == 6
+    list(text_string_to_metric_families(render("openmetrics", hostile()).decode()))
+
+
+def test_markdown_tells_the_answer_first() -> None:
+    lines = render("md", given(mixed_records())).decode().splitlines()
+    assert lines[0].startswith("## ❌ `influxdb`: ")
+    assert "- **panic** `influxdb/aarch64/7.2`  " in lines
+    assert any(re.match(r"\| `influxdb` \| `armv7/raspi2b` \| · .*◷ timeout 9 min 00 s \|", line) for line in lines)
+    assert render("md", given(green_records())).decode().startswith("## ✅ `influxdb`: ")
+
+
+def test_markdown_of_many_cells_is_short() -> None:
+    many = [make_record(make_cell("x86_64", f"6.{number}"), Verdict.FAIL, "x" * 5000) for number in range(500)]
+    text = render("md", given(many))
+    assert len(text) < 200_000
+    assert b"- and 450 more" in text
+
+
+@pytest.mark.parametrize("text", ["a", "`", "``a`", "a`b", "x|y", HOSTILE, ""])
+def test_a_code_span_ends_where_it_should(text: str) -> None:
+    span = code(text)
+    fence = re.match("`+", span)
+    assert fence
+    inner = span[len(fence[0]) : -len(fence[0])]
+    assert fence[0] not in re.findall("`+", inner)
+    assert "\n" not in span
+
+
+def test_run_json_follows_its_schema() -> None:
+    described = run_schema()
+    jsonschema.Draft202012Validator.check_schema(described)
+    for one in (given(mixed_records()), given([], interrupted=True)):
+        jsonschema.validate(json.loads(render("json", one)), described)
+    wrong = json.loads(render("json", given(mixed_records())))
+    wrong["records"][0]["judgement"]["verdict"] = "perhaps"
+    with pytest.raises(jsonschema.ValidationError, match="perhaps"):
+        jsonschema.validate(wrong, described)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**wrong, "format": 99}, described)
+
+
+def test_every_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (schema.RUN, *load_schema.KINDS) == schema.KINDS
+    for kind in schema.KINDS:
+        assert main(["schema", kind]) == 0
+        found = json.loads(capsys.readouterr().out)
+        jsonschema.Draft202012Validator.check_schema(found)
+        assert found["title"].startswith("run.json of bootmatrix, format 1") is (kind == schema.RUN)
+
+
+def test_junit_is_read_by_a_library_and_names_cells() -> None:
+    suites = JUnitXml.fromstring(render("junit", given(mixed_records())))
+    names = {case.name for suite in suites for case in suite}
+    assert {record.cell.id for record in mixed_records()} <= names
+    assert (suites.failures, suites.errors) == (6, 2)
+
+
+def test_junit_tells_what_is_flaky(tmp_path: Path) -> None:
+    """A pass that flips by itself is marked in the form that reporters know from reruns."""
+    records = green_records()[:1]
+    for day, verdict in enumerate((Verdict.PASS, Verdict.FAIL), 1):
+        write_dated(tmp_path, day, [make_record(records[0].cell, verdict)])
+    name = write_dated(tmp_path, 3, records)
+    run = load_run(tmp_path / name)
+    past = ask(tmp_path, lambda rows: past_of(rows, results_of(run, name)))
+    root = ElementTree.fromstring(render("junit", Given(run, lambda _: b"", past)))
+    (flaky,) = root.iter("flakyFailure")
+    assert "went over 2 times, 2 of them with the same inputs" in (flaky.get("message") or "")
+    assert not list(root.iter("failure"))
+    assert not list(ElementTree.fromstring(render("junit", Given(run, lambda _: b""))).iter("flakyFailure"))
+
+
+def test_a_summary_is_added_where_a_ci_system_wants_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "summary.md"
+    file.write_text("before\n")
+    append_summary(given(green_records()))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(file))
+    append_summary(given(green_records()))
+    assert file.read_text().startswith("before\n## ✅")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    append_summary(given(green_records()))
+
+
+def test_a_signed_run_is_not_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder = write_run(tmp_path, green_records())
+    assert main(["signoff", str(folder), "--release", "v1", "--no-pdf", "--reports", str(tmp_path)]) == 0
+    assert main(["report", str(folder), "--reports", str(tmp_path)]) == 2
+    assert "is signed off for v1: another report would break that" in capsys.readouterr().err
+    assert main(["report", str(folder), "--format", "md", "--reports", str(tmp_path)]) == 0
+    assert main(["signoff", "verify", str(folder), "--reports", str(tmp_path)]) == 0
