@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from bootmatrix.boot.command import Descriptors, for_cell
 from bootmatrix.boot.qemu import qemu_fault
 from bootmatrix.build.firmware import firmware_artefact
 from bootmatrix.errors import BuildError, HostError, InputError, QemuMissing, QemuTooOld
-from bootmatrix.load.places import arch_folders
+from bootmatrix.load.places import CHECKOUT, arch_folders
 from bootmatrix.load.profile import find_machine, load_profile, load_profiles
 from bootmatrix.model import Firmware, Machine, Matrix
 from bootmatrix.plan import plan
@@ -244,3 +246,23 @@ def test_qemu_gets_firmware_and_read_only_flash(tmp_path: Path) -> None:
 def test_every_machine_says_what_it_is() -> None:
     told = [machine.description for profile in PROFILES.values() for machine in profile.machines.values()]
     assert len(told) == len(set(told))
+
+
+@pytest.mark.boots
+def test_a_profile_is_checked_by_booting_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bootmatrix.cli.main", "arch", "check"]
+    profile = str(CHECKOUT / "arch/aarch64.yml")
+    reports = ["--reports", str(tmp_path / "reports")]
+    done = subprocess.run(
+        [*command, profile, "--machine", "virt", *reports], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pass" in done.stdout
+    table = subprocess.run(
+        [*command[:-1], "table", *reports, "latest"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    (row,) = (line for line in table.splitlines() if line.startswith("| `aarch64/virt` |"))
+    assert "| pass |" in row
+    (tmp_path / "bad.yml").write_text("machines: {}\n", encoding="utf-8")
+    bad = subprocess.run([*command, str(tmp_path / "bad.yml")], capture_output=True, text=True, timeout=60, check=False)
+    assert (bad.returncode, "Traceback" in bad.stderr) == (2, False)

@@ -36,8 +36,9 @@ THREAD_MIB = 72
 """Address space of one more thread: a stack of 8 MiB and an arena of malloc's of 64 MiB."""
 MAX_THREADS = 64
 MAX_FILES = 256
-MAX_FILE_BYTES = 1 << 20
-"""QEMU writes to sockets and pipes only, which have no size."""
+MAX_FILE_BYTES = 64 << 20
+"""QEMU writes to sockets and pipes, which have no size. From version 10 on the picture of a board with a screen is a
+file too, in memory: 1.2 MB at first, and the guest may ask for a larger one."""
 
 FILE_OPTIONS = frozenset({"-kernel", "-initrd", "-dtb", "-bios"})
 """Options of QEMU whose value is the name of a file and nothing else."""

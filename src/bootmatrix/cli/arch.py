@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cli import options
+from bootmatrix.cli import matrix, options
 
 if TYPE_CHECKING:
     from bootmatrix.model import Matrix, Profile
@@ -30,9 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check.add_argument("--machine", type=options.names, default=(), metavar="M,…", help="only these machines")
     check.add_argument("--kernel", type=options.names, default=(), metavar="K,…", help="kernels (default: one)")
     options.add_sources(check)
-    check.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
-    options.add_baseline(check)
-    options.add_reports(check)
+    matrix.add_running(check)
     check.set_defaults(run=run_check, files=[CHECK_SPEC])
     table = actions.add_parser("table", help="what runs showed of each machine and kernel, as a table in Markdown")
     table.add_argument("runs", nargs="+", metavar="RUN", help="runs; of a cell, the last one named counts")
@@ -68,7 +66,6 @@ def run_check(args: argparse.Namespace) -> int:
     """Validate a profile and boot each of its machines; the exit status is that of a matrix."""
     from bootmatrix.boot.qemu import qemu_fault
     from bootmatrix.cli.job import Job
-    from bootmatrix.cli.matrix import run_job
     from bootmatrix.load.profile import load_profile
     from bootmatrix.plan import plan
 
@@ -80,7 +77,7 @@ def run_check(args: argparse.Namespace) -> int:
         print(f"{skip.cell.target}: skipped: {skip.reason}")
     title, specs = f"arch-{profile.name}", options.load_specs(cells.cells)
     lock = options.read_lock(args)
-    return run_job(args, Job(cells, known, specs, title, lock, lock is not None, options.reports_of(args)))
+    return matrix.run_job(args, Job(cells, known, specs, title, lock, lock is not None, options.reports_of(args)))
 
 
 def check_matrix(profile: Profile, machines: tuple[str, ...], kernels: tuple[str, ...]) -> Matrix:

@@ -31,6 +31,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help="boot what failed up to N times more; what then passes is 'flaky', never a pass",
     )
+    add_running(parser)
+    parser.set_defaults(run=run)
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """What `run_job` takes."""
     parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
     parser.add_argument(
         "--boot",
@@ -46,7 +52,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     options.add_single_file(parser)
     options.add_baseline(parser)
     options.add_reports(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
