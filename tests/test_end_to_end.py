@@ -16,7 +16,9 @@ import pytest
 import yaml
 
 import kernel_forms
-from bootmatrix.model import KernelSource
+from bootmatrix.build.kernel import kernel_key, known_files
+from bootmatrix.build.kernel_image import page_kib_of
+from bootmatrix.model import Kernel, KernelSource
 from bootmatrix.observe import Silent
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.deb import open_data
@@ -290,6 +292,20 @@ def test_sub_results_are_the_checks_own(run: Ended) -> None:
     names = [result["name"] for result in results]
     assert any("read them again" in name for name in names)
     assert {result["verdict"] for result in results} == {"pass"}
+
+
+def test_profiles_know_the_size_of_their_kernels_pages(run: Ended) -> None:
+    """As the kernels' own configurations have it."""
+    store, sizes = Store(default_cache()), dict[str, int]()
+    for name, record in run[2].items():
+        if record["kernel"] and record["cell"]["traits"] and "repacked" not in name:
+            files = known_files(kernel_key(Kernel.model_validate_json(json.dumps(record["kernel"]))), store)
+            assert files is not None
+            assert files.config is not None
+            sizes[name] = page_kib_of(store.verified(files.config).read_bytes())
+            assert record["cell"]["traits"]["page_kib"] == sizes[name], name
+    assert sizes["hello/ppc64le/pseries/6.1"] == 64
+    assert sizes["hello/ppc64le/pseries/7.2"] == 4
 
 
 def test_a_kernel_of_ones_own_is_told_by_its_digest(run: Ended) -> None:
