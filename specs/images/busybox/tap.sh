@@ -58,6 +58,6 @@ gives() {
 	[ "$found" = "$wanted" ] || { echo "expected '$wanted', got '$found'"; return 1; }
 }
 
-restart() { echo "restart $1" >/run/bootmatrix/control; }
+restart() { echo "restart $1" >/run/bootmatrix/control || failed "restart $1: this check may not ask for it"; }
 
 one_line() { printf '%s' "$1" | tr '\n' ' ' | tail -c 300; }
