@@ -28,6 +28,7 @@ BOOT_S = 60.0
 SETTLE_S = 0.2
 """What the kernel does behind init's back, each copy would have to do again."""
 SAVE_S = 60.0
+SEAL_TRIES, SEAL_PAUSE_S = 100, 0.02
 CHUNK_BYTES = 256 << 10
 DISK_BYTES = 4 << 30
 """Size of the disk as guests see it, larger than any that a copy has. It takes no memory, as it is a hole."""
@@ -76,8 +77,22 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
             for end in theirs[:3]:
                 end.close()
             state = await _Maker(machine, process, ours, theirs[3], seen).make()
+        snapshot = await _taken(memory, machine.memory_mib, state, bytes(seen.console))
         keep.pop_all()
-        return taken(memory, machine.memory_mib, state, bytes(seen.console))
+        return snapshot
+
+
+async def _taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> Snapshot:
+    """The snapshot, as soon as nobody holds QEMU's mapping any more: whoever looks at a process in /proc does so too.
+
+    Raises:
+        NoTemplate: somebody still does after a while.
+    """
+    for _ in range(SEAL_TRIES):
+        with suppress(OSError):
+            return taken(memory, memory_mib, state, console)
+        await anyio.sleep(SEAL_PAUSE_S)
+    raise NoTemplate("its memory is still mapped by somebody")
 
 
 class _Maker:
