@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from benchmarks import beside, guests, history, scale
 from benchmarks.forked import forked
+from benchmarks.large import past_of, write_large
+from benchmarks.pages import open_and_filter
 from benchmarks.results import Result, as_json, median, table
 from bootmatrix.cli import options
 from bootmatrix.errors import BootmatrixError
@@ -32,6 +35,10 @@ MATRIX_RATIO = 1.3
 INITRD_BYTES = 6_000_000
 HELP_S = 0.25
 REPORT_S = 1.0
+LARGE_S = 5.0
+LARGE_MIB = 300
+OPEN_S = 2.0
+FILTER_S = 0.1
 PLAN_CELLS, PLAN_S, PLAN_MIB, PLAN_GROWTH = 100_000, 60.0, 500, 13.0
 LOOK_BACK_S = 0.3
 INDEX_S = 120.0
@@ -211,6 +218,26 @@ def look_back(args: argparse.Namespace) -> Iterator[Result]:
             yield _time(f"bootmatrix {answer.command}, {args.runs} runs", answer.samples_s, LOOK_BACK_S)
 
 
+def large(_args: argparse.Namespace) -> Iterator[Result]:
+    """The report of 10,000 cells with 20 runs of history, and how it opens in a browser."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        run = write_large(path)
+        past = past_of(run)
+        before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        started = time.monotonic()
+        write_reports(run, path, past)
+        took_s = time.monotonic() - started
+        more_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
+        size_kb = (path / "report.html").stat().st_size / 1e3
+        opened_s, filtered_s = open_and_filter(path / "report.html", ["panic", "arch07", "spec3 arch11"])
+    name = f"{len(run.records)} cells, {size_kb:.0f} kB:"
+    yield _time(f"{name} write all reports", [took_s], LARGE_S)
+    yield Result(f"{name} memory for that", f"{more_mib:.0f} MiB", f"{LARGE_MIB} MiB", more_mib <= LARGE_MIB)
+    yield _time(f"{name} open in a browser", opened_s, OPEN_S)
+    yield _time(f"{name} filter", filtered_s, FILTER_S)
+
+
 def _times(action: Callable[[], object]) -> list[float]:
     action()
     samples = []
@@ -251,6 +278,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "forked": forked,
     "matrix": matrix,
     "report": report,
+    "large": large,
     "plan": plans,
     "history": look_back,
 }

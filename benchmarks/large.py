@@ -25,8 +25,11 @@ from bootmatrix.model import (
     Traits,
     Verdict,
 )
-from bootmatrix.report.cell_pages import page_writer
-from bootmatrix.runs import RunWriter
+from bootmatrix.report.cell_pages import console_reader
+from bootmatrix.report.cell_view import PAGE_FILE, CellView, Surroundings
+from bootmatrix.report.console_view import Extent
+from bootmatrix.report.html import render_page
+from bootmatrix.runs import cell_folder
 
 SPECS, TARGETS, KERNELS, RUNS = 10, 40, 25, 20
 BAD_SHARE = 0.04
@@ -35,15 +38,17 @@ CONSOLE = "".join(f"[{number / 50:12.6f}] a line as a kernel prints it, number {
 STARTED = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 
 
-def write_large(reports: Path) -> tuple[Run, Path]:
-    """Write the run as a matrix does: a record, a console and a page for each cell as it ends."""
-    writer = RunWriter.create(reports, "large")
-    write_page = page_writer(writer.path)
-    for record in records():
-        (writer.folder(record.cell) / record.console).write_text(CONSOLE, encoding="utf-8")
-        writer.add(record)
-        write_page(record)
-    return writer.finish(), writer.path
+def write_large(folder: Path) -> Run:
+    """Write consoles and pages as a run leaves them, without waiting for the disk; the run."""
+    run = Run(name="large", title="large", tool_version="0", started_at=STARTED.isoformat(), records=tuple(records()))
+    around = Surroundings(console_reader(folder), extent=Extent.PAGE)
+    for record in run.records:
+        place = cell_folder(folder, record.cell)
+        place.mkdir(parents=True)
+        (place / record.console).write_text(CONSOLE, encoding="utf-8")
+        if record.verdict is Verdict.PASS:
+            (place / PAGE_FILE).write_bytes(render_page(CellView(record, around)))
+    return run
 
 
 def records() -> Iterator[Record]:

@@ -24,7 +24,7 @@ from bootmatrix.history.values import (
     PastVerdict,
     Standing,
 )
-from bootmatrix.model import Record, Run, Traits, Verdict
+from bootmatrix.model import Record, Run, SubResult, Traits, Verdict
 from bootmatrix.report import write_reports
 from bootmatrix.runs import load_run
 from browsers import complaints, media, open_all, overflow, show
@@ -152,7 +152,7 @@ def test_it_opens_on_an_answer_and_what_got_worse_comes_first(browser: Chrome, r
     first = browser.find_element(By.CSS_SELECTOR, ".card")
     assert first.get_attribute("data-cells") == REGRESSED
     assert "regression since" in first.text
-    assert first.find_elements(By.CSS_SELECTOR, ".spark rect[class='v-panic']")
+    assert first.find_elements(By.CSS_SELECTOR, ".spark path[class='v-panic']")
     assert "influxdb/riscv64/6.1 (pass)" in text(browser, "#grid")
 
 
@@ -187,6 +187,22 @@ def test_a_large_run_leads_to_the_page_of_each_cell(browser: Chrome, tmp_path: P
     assert text(browser, "h1") == "s2/x86_64/6.9"
     assert "Power down" in text(browser, ".console")
     assert complaints(browser) == []
+
+
+def test_a_hundred_cells_are_less_than_a_megabyte(tmp_path: Path) -> None:
+    many = [SubResult(name=f"CONFIG_OPTION_{number} is built in", verdict=Verdict.PASS) for number in range(100)]
+    run, folder = write_run(
+        tmp_path,
+        [
+            make_record(make_cell("x86_64", f"{major}.{minor}"), subresults=many)
+            for major in range(10)
+            for minor in range(10)
+        ],
+    )
+    for console in folder.rglob("console.log"):
+        console.write_text("a line as a kernel prints it, of some length\n" * 400)
+    write_reports(run, folder, past_of(run))
+    assert (folder / "report.html").stat().st_size < 1_000_000
 
 
 def test_every_verdict_is_told_in_words_and_by_a_symbol(browser: Chrome, report: Path) -> None:

@@ -27,21 +27,10 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One verdict of a sparkline, in pixels; `words` tell run, verdict and time."""
-
-    verdict: str
-    x: int
-    y: float
-    height: float
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
 class HistoryView:
-    """A sparkline and what it says in words."""
+    """A sparkline and what it says in words. `paths` are pairs of a verdict and the SVG path of its bars, in pixels."""
 
-    bars: tuple[Bar, ...]
+    paths: tuple[tuple[str, str], ...]
     width: int
     height: int
     words: str
@@ -100,15 +89,17 @@ def change_lines(change: CellChange) -> Iterable[str]:
 def view_history(past: CellHistory) -> HistoryView:
     """The sparkline of a cell's last runs, the newest at the right."""
     longest = max((one.seconds for one in past.past), default=0.0) or 1.0
-    bars = tuple(_bar(number, one, longest) for number, one in enumerate(past.past))
-    return HistoryView(bars, len(bars) * (BAR_WIDTH + BAR_GAP), 2 * HALF_HEIGHT + 1, _words(past))
+    paths: dict[str, str] = {}
+    for number, one in enumerate(past.past):
+        paths[one.verdict] = paths.get(one.verdict, "") + _bar(number, one, longest)
+    width = len(past.past) * (BAR_WIDTH + BAR_GAP)
+    return HistoryView(tuple(paths.items()), width, 2 * HALF_HEIGHT + 1, _words(past))
 
 
-def _bar(number: int, one: PastVerdict, longest: float) -> Bar:
+def _bar(number: int, one: PastVerdict, longest: float) -> str:
     height = max(LEAST_HEIGHT, HALF_HEIGHT * one.seconds / longest)
     y = HALF_HEIGHT - height if one.verdict == "pass" else HALF_HEIGHT + 1
-    words = f"{short_date(one.started_at)}: {one.verdict}, {duration(one.seconds)}"
-    return Bar(one.verdict, number * (BAR_WIDTH + BAR_GAP), round(y, 1), round(height, 1), words)
+    return f"M{number * (BAR_WIDTH + BAR_GAP)} {y:.1f}h{BAR_WIDTH}v{height:.1f}h-{BAR_WIDTH}z"
 
 
 def _words(past: CellHistory) -> str:
