@@ -150,7 +150,8 @@ def initrd(args: argparse.Namespace) -> Iterator[Result]:
     """Size of the initrd of `hello`."""
     with guests.bench_of(args, [HELLO], "all", args.kernel) as bench:
         for cell in guests.cells(args, [HELLO], "all", args.kernel):
-            size_bytes = guests.make_ready(cell, bench).bootable.initrd.size_bytes
+            made = guests.make_ready(cell, bench).bootable.initrd
+            size_bytes = made.size_bytes if made else 0
             yield Result(
                 name=f"initrd {cell.id}",
                 value=f"{size_bytes / 1e6:.2f} MB",

@@ -42,6 +42,7 @@ def common_command(ready: Ready, bench: Bench) -> tuple[str, ...]:
     kernel = store.verified(unpack_kernel(ready.kernel, bench.builder.archive, store).image)
     words = by_hand(ready.machine, ready.bootable).cmdline.split()
     cmdline = " ".join([f"console={one['console']}", "panic=-1", *(w for w in words if w.startswith("bootmatrix."))])
+    assert ready.bootable.initrd
     boot = ("-kernel", str(kernel), "-initrd", ready.bootable.initrd.path, "-append", cmdline)
     return (ready.machine.qemu, *settings["common"], *one["arguments"], *boot)
 
@@ -118,6 +119,7 @@ def page(rows: list[Row], commands: Mapping[str, Mapping[str, tuple[str, ...]]],
 
 def commands_of(ready: Ready, bench: Bench) -> dict[str, tuple[str, ...]]:
     """How to repeat each way by hand, without the paths of this host."""
+    assert ready.bootable.kernel and ready.bootable.initrd
     common, ours = common_command(ready, bench), by_hand(ready.machine, ready.bootable).arguments
     names = {common[common.index("-kernel") + 1]: "KERNEL", ready.bootable.kernel.path: "OURS"}
     names[ready.bootable.initrd.path] = "INITRD"

@@ -66,6 +66,7 @@ def cells(args: argparse.Namespace, files: Sequence[str], arch: str = "", kernel
 def make_ready(cell: Cell, bench: Bench) -> Ready:
     """Fetch and build a cell, so that a later boot finds all in the cache."""
     prepared = prepare(cell, bench)
+    assert prepared.kernel
     return Ready(cell, bench.machine(cell), prepared.bootable, prepared.kernel)
 
 

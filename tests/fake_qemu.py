@@ -399,6 +399,18 @@ def resets(guest: Guest) -> None:
     guest.leave("guest-reset")
 
 
+def shows_a_text(guest: Guest) -> None:
+    guest.show("hello\r\nall is we")
+    time.sleep(0.1)
+    guest.show("ll\r\n")
+    guest.leave()
+
+
+def shows_a_text_and_stays(guest: Guest) -> None:
+    guest.show("all is well\r\n")
+    wait()
+
+
 def leaves_by_status(guest: Guest) -> None:
     guest.say_all()
     os._exit(80)

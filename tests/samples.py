@@ -160,7 +160,7 @@ def make_record(  # one argument for each thing that tests vary
     more = {
         "outcome": make_outcome(took_s),
         "kernel": make_kernel(cell),
-        "artefacts": (bootable.kernel, bootable.initrd, *bootable.images),
+        "artefacts": tuple(one for one in (bootable.kernel, bootable.initrd, *bootable.images) if one),
         "phases": (
             PhaseTime(name="fetch", seconds=0.012),
             PhaseTime(name="build", seconds=0.4),

@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bootmatrix.attempts import Attempt, is_expected, is_worth_another, settle
-from bootmatrix.model import Judgement, Verdict
+from bootmatrix.attempts import Attempt, is_expected, is_worth_another, keep_diagnosis, settle
+from bootmatrix.model import Diagnostic, Judgement, Verdict
+from guests import make_outcome
 from samples import make_cell
 from stage import Stage, set_up
 
@@ -144,3 +145,14 @@ def test_a_number_of_times_that_is_none(stage: Stage) -> None:
     done = stage.run("matrix", "all.matrix.yml", "--flaky", "11")
     assert done.returncode == 2
     assert "--flaky: '11' is no number from 0 to 10" in done.stderr
+
+
+def test_what_a_stuck_guest_was_doing_outlives_the_next_attempt(tmp_path: Path) -> None:
+    (tmp_path / "diagnosis").mkdir()
+    (tmp_path / "diagnosis" / "registers.txt").write_text("PC=0")
+    kept = (Diagnostic(kind="registers", file="diagnosis/registers.txt"), Diagnostic(kind="tasks", note="no answer"))
+    outcome = keep_diagnosis(tmp_path, 1, make_outcome(diagnostics=kept))
+    assert outcome
+    assert [one.file for one in outcome.diagnostics] == ["diagnosis-1/registers.txt", ""]
+    assert (tmp_path / outcome.diagnostics[0].file).read_text() == "PC=0"
+    assert keep_diagnosis(tmp_path, 2, None) is None

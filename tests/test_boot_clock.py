@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from bootmatrix.boot.clock import PANIC_GRACE_S, PhaseClock, phase_limits
+from bootmatrix.boot.starved import starved_s
 from bootmatrix.model import Bootable, Phase, Timeouts
 from fake_qemu import TEXTS
 from guests import make_bootable, make_machine, make_messages
@@ -72,10 +76,38 @@ def test_checks_may_take_the_sum_of_their_times_and_the_guest_ends_them_first() 
 def test_silence_is_measured_from_the_last_byte() -> None:
     watch, _ = clock(limits=Timeouts(boot=1000, silence=10), factor=2)
     watch.heard(50)
-    assert watch.expired(69.9) is None
-    expired = watch.expired(70.1)
+    assert watch.expired(59.9) is None
+    expired = watch.expired(60.1)
     assert expired is not None
     assert (expired.limit, expired.phase) == ("silence", "boot")
+
+
+def test_services_may_be_silent_for_longer_than_a_kernel_that_boots() -> None:
+    watch, _ = clock(limits=Timeouts(onboot=1000, silence=10), factor=2)
+    watch.message(make_messages()[0])
+    watch.heard(50)
+    assert watch.phase == "onboot"
+    assert watch.expired(69.9) is None
+    assert watch.expired(70.1) is not None
+
+
+def test_time_without_a_core_of_the_host_does_not_count() -> None:
+    watch, _ = clock(limits=Timeouts(boot=1000, silence=10))
+    watch.heard(10)
+    watch.starved(20)
+    assert watch.expired(34.9) is None
+    assert watch.expired(35.1) is not None
+    watch.starved(1_000_000)
+    assert watch.expired(1000) is not None, "a busy host does not keep a boot for ever"
+
+
+def test_what_a_process_waited_for_a_core_is_read_from_its_threads(tmp_path: Path) -> None:
+    for thread, text in (("1", "5 2000000000 9\n"), ("2", "5 3500000000 9\n"), ("3", "nonsense"), ("4", "")):
+        (tmp_path / "7" / "task" / thread).mkdir(parents=True)
+        (tmp_path / "7" / "task" / thread / "schedstat").write_text(text)
+    assert starved_s(7, tmp_path) == 3.5
+    assert starved_s(8, tmp_path) == 0.0
+    assert starved_s(os.getpid()) >= 0.0
 
 
 def test_a_check_may_be_silent_for_as_long_as_it_may_last() -> None:

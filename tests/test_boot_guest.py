@@ -17,7 +17,7 @@ from bootmatrix.boot.guest import boot
 from bootmatrix.boot.qemu import qemu_version
 from bootmatrix.errors import HostError
 from bootmatrix.judge import judge
-from bootmatrix.model import Judgement, Machine, Outcome, Verdict
+from bootmatrix.model import ConsoleProof, Judgement, Machine, Outcome, Verdict
 from fake_qemu import TEXTS
 from guests import QUICK, make_bootable, make_machine
 
@@ -42,10 +42,13 @@ def machine_for(scenario: str, **changes: object) -> Machine:
     return make_machine(arguments=("-fake", scenario), **changes)
 
 
-async def run(scenario: str, folder: Path, **changes: object) -> tuple[Outcome, Judgement]:
+async def run(
+    scenario: str, folder: Path, proof: ConsoleProof | None = None, **changes: object
+) -> tuple[Outcome, Judgement]:
     machine = machine_for(scenario, **changes)
-    outcome = await boot(machine, make_bootable(), QUICK, folder)
-    return outcome, judge(outcome, machine, make_bootable(), (folder / "console.log").read_bytes())
+    bootable = make_bootable(reports=proof is None, proof=proof)
+    outcome = await boot(machine, bootable, QUICK, folder)
+    return outcome, judge(outcome, machine, bootable, (folder / "console.log").read_bytes())
 
 
 def is_gone(pid: int) -> bool:
@@ -99,6 +102,24 @@ async def test_a_sound_guest_passes_on_a_console(tmp_path: Path, scenario: str) 
     outcome, judgement = await run(scenario, tmp_path, result="console")
     assert judgement.verdict is Verdict.PASS, judgement
     assert outcome.result_fault == ""
+
+
+@pytest.mark.parametrize(
+    ("scenario", "stays", "verdict", "limit"),
+    [
+        ("shows_a_text", False, Verdict.PASS, ""),
+        ("shows_a_text_and_stays", True, Verdict.PASS, "shown"),
+        ("shows_a_text_and_stays", False, Verdict.HANG, "silence"),
+        ("silent", True, Verdict.HANG, "silence"),
+        ("sound", False, Verdict.FAIL, ""),
+    ],
+)
+async def test_a_guest_that_is_not_ours(
+    tmp_path: Path, scenario: str, stays: bool, verdict: Verdict, limit: str
+) -> None:
+    outcome, judgement = await run(scenario, tmp_path, ConsoleProof(console="all is well", stays=stays))
+    assert (judgement.verdict, outcome.limit) == (verdict, limit), judgement
+    assert judgement.is_weak
 
 
 async def test_a_nonce_never_reaches_the_transcript(tmp_path: Path) -> None:
@@ -181,6 +202,13 @@ async def test_a_flood_on_the_console_ends_in_time_and_in_bounds(tmp_path: Path)
     assert judgement.verdict is Verdict.TIMEOUT
     assert outcome.console_dropped_bytes == outcome.console_bytes - 2 * KEEP_BYTES > 0
     assert 2 * KEEP_BYTES < (tmp_path / "console.log").stat().st_size < 2 * KEEP_BYTES + 100
+
+
+async def test_a_hang_stays_one_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "diagnosis").write_text("a file where a folder should be")
+    outcome, judgement = await run("silent", tmp_path)
+    assert judgement.verdict is Verdict.HANG
+    assert {(one.kind, one.file) for one in outcome.diagnostics} == {("screen", ""), ("registers", "")}
 
 
 async def test_cancelling_leaves_no_child(tmp_path: Path, fake: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -14,8 +15,12 @@ from bootmatrix.boot.accelerate import Accelerators, accelerator_boots, host
 from bootmatrix.boot.command import by_hand
 from bootmatrix.boot.guest import boot
 from bootmatrix.boot.qemu import find_qemu, qemu_version
+from bootmatrix.build.own import own_bootable
+from bootmatrix.errors import BuildError
 from bootmatrix.judge import judge
-from bootmatrix.model import Accelerator, Bootable, Machine, Verdict
+from bootmatrix.load.places import CHECKOUT
+from bootmatrix.load.profile import load_profiles
+from bootmatrix.model import Accelerator, Bootable, ConsoleProof, Machine, OwnGuest, Verdict
 from bootmatrix.store import Store
 from guests import QUICK, artefact, make_bootable, make_machine
 
@@ -84,6 +89,59 @@ def arm_board(folder: Path, name: Path) -> tuple[Machine, Bootable]:
     return machine, make_bootable(kernel=artefact("kernel", str(kernel)), initrd=artefact("initrd", os.devnull))
 
 
+FINE = b"disk is well\r\n"
+BOOT_SECTOR = (
+    b"\x31\xc0\x8e\xd8\x8e\xc0"  # xor ax, ax; mov ds, ax; mov es, ax
+    b"\xb8\x01\x03\xbb\x00\x7c\xb9\x02\x00\xba\x80\x00\xcd\x13"  # write this sector over the second one
+    b"\x72%c\xba\xf8\x03"
+    % (3 + 3 * len(FINE) + len(RESET))  # jc, to the end; mov dx, the serial port
+    + b"".join(b"\xb0%c\xee" % byte for byte in FINE)
+    + RESET
+    + b"\xf4\xeb\xfd"
+)
+
+
+def disk_guest(folder: Path, **changes: Any) -> Bootable:
+    """A disk whose boot sector writes to the disk, says that all is well, and resets."""
+    disk = folder / "disk, of 1 MiB.img"
+    disk.write_bytes((BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
+    guest = OwnGuest(disk=disk.name, expect=ConsoleProof(console="disk is well", **changes))
+    profile = load_profiles([CHECKOUT / "arch"])["x86_64"]
+    return own_bootable(guest, folder, profile, pc())
+
+
+async def test_a_disk_boots_and_is_not_written_to(tmp_path: Path) -> None:
+    bootable = disk_guest(tmp_path)
+    assert bootable.disk
+    before = bootable.disk.file.read_bytes()
+    outcome = await boot(pc(), bootable, QUICK, tmp_path)
+    console = (tmp_path / "console.log").read_bytes()
+    judgement = judge(outcome, pc(), bootable, console)
+    assert (judgement.verdict, judgement.is_weak) == (Verdict.PASS, True), (console, outcome)
+    assert bootable.disk.file.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"console.log", bootable.disk.file.name}
+
+
+async def test_a_disk_that_shows_what_is_forbidden_fails(tmp_path: Path) -> None:
+    bootable = disk_guest(tmp_path, forbid=("disk is",))
+    outcome = await boot(pc(), bootable, QUICK, tmp_path)
+    assert judge(outcome, pc(), bootable, (tmp_path / "console.log").read_bytes()).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"QFI\xfb\x00\x00\x00\x02" + b"\0\0\0\0\0\0\x02\0",
+        b"QFI\xfb\x00\x00\x00\x03" + bytes(64) + b"\0\0\0\0\0\0\0\x04",
+    ],
+)
+def test_an_image_that_opens_other_files_of_the_host_is_refused(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "a.qcow2").write_bytes(header.ljust(512, b"\0"))
+    profile = load_profiles([CHECKOUT / "arch"])["x86_64"]
+    with pytest.raises(BuildError, match="refers to another file"):
+        own_bootable(OwnGuest(disk="a.qcow2"), tmp_path, profile, pc())
+
+
 def make_reachable(folder: Path) -> None:
     """So that it is not for want of access that nothing is opened."""
     folder.chmod(0o777)
@@ -132,10 +190,26 @@ async def test_a_guest_that_resets_has_left_without_a_result(tmp_path: Path, res
 
 async def test_a_guest_that_halts_hangs(tmp_path: Path) -> None:
     machine, bootable = pc(), guest(tmp_path, HALT)
-    outcome = await boot(machine, bootable, QUICK.model_copy(update={"silence": 2.0}), tmp_path)
+    outcome = await boot(machine, bootable, QUICK.model_copy(update={"silence": 1.0}), tmp_path, dump=True)
     assert (outcome.ended_by, outcome.limit, outcome.limit_phase) == ("host", "silence", "boot")
     assert outcome.exit_status == 0
     assert judge(outcome, machine, bootable, b"").verdict is Verdict.HANG
+    kept = {one.kind: one for one in outcome.diagnostics}
+    assert set(kept) == {"screen", "registers", "tasks", "memory"}
+    assert (tmp_path / kept["screen"].file).read_bytes().endswith(TEXT.strip() + b"\n")
+    assert (tmp_path / kept["registers"].file).read_text().count("EIP=") == 2
+    assert kept["tasks"].note == "the guest does not answer to sysrq"
+    check_core(tmp_path / kept["memory"].file)
+
+
+def check_core(file: Path) -> None:
+    """An ELF core with all of the guest's memory, of which what is empty takes no room on the disk."""
+    data = file.read_bytes()
+    assert data[:4] == b"\x7fELF"
+    assert struct.unpack_from("<H", data, 16) == (4,), "ET_CORE"
+    assert TEXT[:4] and kernel(HALT)[:0x200] in data
+    assert len(data) >= 128 << 20
+    assert file.stat().st_blocks * 512 < 64 << 20
 
 
 async def test_a_triple_fault_is_a_reset(tmp_path: Path) -> None:

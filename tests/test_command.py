@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootmatrix.boot.command import RESULT_PORT, CommandLine, Descriptors, by_hand, for_cell, interactive
-from bootmatrix.model import Machine
+from bootmatrix.model import ConsoleProof, Machine
 from guests import artefact, make_bootable, make_machine
 
 WIRES = Descriptors(monitor=10, console=11, result=12)
@@ -92,7 +92,8 @@ def test_the_kernel_is_told_how_to_report_and_to_leave() -> None:
     machine = make_machine(time_factor=1.5, exit="reboot")
     line = for_cell(machine, make_bootable(cmdline=" quiet  loud "), WIRES)
     assert line.cmdline == (
-        "console=ttyS0 panic=-1 quiet  loud bootmatrix.channel=virtio-serial bootmatrix.scale=2 bootmatrix.exit=reboot"
+        "console=ttyS0 sysrq_always_enabled panic=-1 quiet  loud"
+        " bootmatrix.channel=virtio-serial bootmatrix.scale=2 bootmatrix.exit=reboot"
     )
 
 
@@ -144,3 +145,8 @@ def test_semihosting_opens_nothing_but_the_way_out() -> None:
     assert "null,id=semihosting" in values(line, "-chardev")
     assert "bootmatrix.exit=semihosting" in line.cmdline
     assert not values(by_hand(make_machine(), make_bootable()), "-semihosting-config")
+
+
+def test_a_guest_that_is_not_ours_is_told_nothing_of_us() -> None:
+    bootable = make_bootable(reports=False, proof=ConsoleProof(console="fine"), cmdline="root=/dev/ram")
+    assert by_hand(make_machine(), bootable).cmdline == "console=ttyS0 sysrq_always_enabled panic=-1 root=/dev/ram"

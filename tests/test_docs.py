@@ -57,6 +57,19 @@ def test_the_documented_spec_is_one(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_documented_guests_that_are_not_ours_are_read(tmp_path: Path) -> None:
+    expect, guest = blocks(ROOT / "docs/verdicts.md")
+    (tmp_path / "mine.guest.yml").write_text(guest, encoding="utf-8")
+    for name in ("linuxkit-test.yml", "login.yml"):
+        (tmp_path / name).write_text("init: []\n", encoding="utf-8")
+    specs = "specs: [mine.guest.yml, linuxkit-test.yml, login.yml]\narch: [ppc64le]\nkernel: [7.2-64k]\n"
+    (tmp_path / "my.matrix.yml").write_text(specs + expect, encoding="utf-8")
+    done = bootmatrix(tmp_path, "plan", "my.matrix.yml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mine.guest/ppc64le/own" in done.stdout
+    assert "login/ppc64le/7.2-64k  (expected not to pass: jemalloc on 64K pages)" in done.stdout
+
+
 @pytest.mark.parametrize("command", [command.__name__.rpartition(".")[2] for command in COMMANDS])
 def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"`bootmatrix {command}" in README

@@ -68,6 +68,32 @@ services:
     annotations: {bootmatrix.check: 2s}
 """
 
+FOREIGN = """
+init: ["@pkg:./images/foreign"]
+"""
+
+ANNOTATED = """
+onboot:
+  - name: never-run
+    image: "@pkg:./images/busybox"
+    annotations: {bootmatrix.console: "this is never shown"}
+"""
+
+FOREIGN_RECIPE = """
+packages: [busybox-static]
+without: [libc6]
+files:
+  - path: init
+    mode: "0755"
+    contents: |
+      #!/bin/busybox sh
+      /bin/busybox mount -t devtmpfs dev /dev
+      exec </dev/console >/dev/console 2>&1
+      echo "Moby test suite PASSED"
+      /bin/busybox sleep 1
+      exec /bin/busybox poweroff -f
+"""
+
 LEAVES = """
 onboot:
   - name: work
@@ -133,7 +159,14 @@ include:
   - {spec: hello.yml, arch: aarch64, kernel: repacked}
   - {spec: hello.yml, arch: board32, kernel: "6.1"}
   - {spec: leaves.yml, arch: board64, kernel: "6.1"}
+  - {spec: foreign.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: other-foreign.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: unproved.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: annotated.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: missing.guest.yml, arch: aarch64, kernel: "6.1"}
 expect:
+  - {spec: foreign.yml, console: "Moby test suite PASSED", forbid: ["FAILED"]}
+  - {spec: other-foreign.yml, console: "Moby test suite PASSED", forbid: ["Freeing unused kernel"]}
   - {spec: slow.yml, reason: it never ends}
 timeouts: {silence: 10s}
 retries: 0
@@ -157,13 +190,19 @@ def write_specs(folder: Path) -> Path:
         "dies.yml": GUEST + SERVICE_DIES,
         "slow.yml": GUEST + CHECK_TOO_SLOW,
         "leaves.yml": GUEST + LEAVES,
+        "foreign.yml": FOREIGN,
+        "other-foreign.yml": FOREIGN,
+        "unproved.yml": FOREIGN,
+        "annotated.yml": FOREIGN + ANNOTATED,
+        "missing.guest.yml": "kernel: '{arch}-kernel'\ninitrd: none\nexpect: {console: fine}\n",
         "no-package.yml": GUEST + 'onboot: [{name: work, image: "@pkg:./images/none"}]\n',
     }
     for name, text in specs.items():
         (folder / name).write_text(text, encoding="utf-8")
-    recipe = folder / "images" / "none" / "build.yml"
-    recipe.parent.mkdir()
-    recipe.write_text("packages: [there-is-no-such-package]\n", encoding="utf-8")
+    for name, text in (("none", "packages: [there-is-no-such-package]\n"), ("foreign", FOREIGN_RECIPE)):
+        recipe = folder / "images" / name / "build.yml"
+        recipe.parent.mkdir()
+        recipe.write_text(text, encoding="utf-8")
     matrix = folder / "all.matrix.yml"
     matrix.write_text(MATRIX, encoding="utf-8")
     return matrix
@@ -249,6 +288,34 @@ def test_passes(run: Ended, cell: str) -> None:
     assert {artefact["kind"] for artefact in record["artefacts"]} >= {"kernel", "initrd", "image"}
 
 
+def test_a_guest_with_another_init_passes_by_its_console_and_is_said_to(run: Ended) -> None:
+    assert verdict(run, "foreign/aarch64/virt/6.1")[0] == "pass", run[1]
+    judgement = run[2]["foreign/aarch64/virt/6.1"]["judgement"]
+    assert judgement["is_weak"]
+    assert "by its console alone" in judgement["reason"]
+    assert not run[2]["hello/aarch64/virt/6.1"]["judgement"]["is_weak"]
+
+
+def test_a_panic_leaves_its_trace_and_its_registers(run: Ended) -> None:
+    record = run[2]["panic/aarch64/virt/6.1"]
+    oops = [one for one in record["judgement"]["troubles"] if one["is_fatal"]]
+    assert {one["name"] for one in oops} >= {"kernel panic"}
+    assert any("write_sysrq_trigger" in line for one in oops for line in one["trace"])
+    kept = {one["kind"]: one for one in record["outcome"]["diagnostics"]}
+    assert kept["registers"]["size_bytes"] > 500
+    assert kept["tasks"]["note"] == "a kernel that panicked answers to nothing"
+
+
+def test_a_guest_that_hangs_was_asked_what_it_does(run: Ended) -> None:
+    outcome = run[2]["silent/aarch64/virt/6.1"]["outcome"]
+    kept = {one["kind"]: run[3] / "cells/silent/aarch64/virt/6.1" / one["file"] for one in outcome["diagnostics"]}
+    assert set(kept) == {"screen", "registers", "tasks"}
+    assert kept["registers"].read_text(encoding="utf-8").count("PC=") >= 2
+    assert b"sysrq: Show State" in kept["tasks"].read_bytes()
+    assert b"Run /init" in kept["screen"].read_bytes()
+    assert b"sysrq: Show State" not in (kept["screen"].parent.parent / "console.log").read_bytes()
+
+
 def test_a_board_without_power_off_leaves_by_semihosting(run: Ended) -> None:
     assert verdict(run, "hello/board32/virt/6.1")[0] == "pass", run[1]
     for cell in ("hello/board32/virt/6.1", "leaves/board64/virt/6.1"):
@@ -268,6 +335,10 @@ def test_a_board_without_power_off_leaves_by_semihosting(run: Ended) -> None:
         ("dies/aarch64/virt/6.1", "fail", "server"),
         ("slow/aarch64/virt/6.1", "timeout", "check"),
         ("leaves/board64/virt/6.1", "fail", "init's last message is missing"),
+        ("other-foreign/aarch64/virt/6.1", "fail", "'Freeing unused kernel', which is forbidden"),
+        ("annotated/aarch64/virt/6.1", "fail", "the console never showed 'this is never shown'"),
+        ("missing.guest/aarch64/virt/own", "build-error", "aarch64-kernel cannot be read: No such file"),
+        ("unproved/aarch64/virt/6.1", "build-error", "its init is not ours"),
         ("no-package/aarch64/virt/6.1", "build-error", "there-is-no-such-package"),
     ],
 )
@@ -319,6 +390,21 @@ def test_same_verdicts_from_the_saved_run(run: Ended) -> None:
     done = subprocess.run([*BOOTMATRIX, "judge", str(run[3])], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "recorded" not in done.stdout
+
+
+def test_any_kernel_and_initrd_boot_by_their_prefix(run: Ended, tmp_path: Path) -> None:
+    """As linuxkit build writes them: PREFIX-kernel, PREFIX-initrd.img, PREFIX-cmdline."""
+    specs = run[3].parent.parent / "specs"
+    build = [*BOOTMATRIX, "build", str(specs / "foreign.yml"), "--arch", "aarch64", "--offline", "-o", "mine"]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "mine-bootable.json").unlink()
+    command = [*BOOTMATRIX, "run", "mine", "--arch", "aarch64", "--expect", "Moby test suite PASSED"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "by its console alone" in done.stdout
+    unproved = subprocess.run(command[:-2], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
+    assert unproved.returncode == 3
+    assert "its init is not ours" in unproved.stderr
 
 
 def test_offline_and_warm_gives_the_same_bytes(run: Ended, tmp_path: Path) -> None:

@@ -145,3 +145,19 @@ def test_firmware_that_fails_says_what_to_do() -> None:
     assert judgement.verdict is Verdict.HANG
     assert [(one.name, one.line) for one in judgement.troubles] == [("firmware", 2)]
     assert any("No bootable device." in one.text and one.line == 2 for one in judgement.evidence)
+
+
+@pytest.mark.parametrize(
+    ("line", "starved_s", "verdict"),
+    [
+        ("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [sh:1]", 0.0, Verdict.FAIL),
+        ("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [sh:1]", 30.0, Verdict.INFRA_ERROR),
+        ("rcu: INFO: rcu_sched self-detected stall on CPU", 30.0, Verdict.INFRA_ERROR),
+        ("kernel BUG at mm/slub.c:379!", 30.0, Verdict.FAIL),
+        ("Kernel panic - not syncing: x", 30.0, Verdict.PANIC),
+    ],
+)
+def test_a_stall_on_a_host_without_a_core_is_the_hosts(line: str, starved_s: float, verdict: Verdict) -> None:
+    outcome = make_outcome(starved_s=starved_s)
+    text = f"[   33.123456] {line}\n".encode()
+    assert judge(outcome, make_machine(), make_bootable(), text).verdict is verdict

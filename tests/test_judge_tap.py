@@ -50,13 +50,22 @@ def test_each_line_is_a_result() -> None:
         ("TAP version 13\nok 1\n", "its plan is missing, so results may be"),
         ("KTAP version 1\n1..1\n    not ok 1 - inner\nok 1 - outer\n", "not ok: inner"),
         ("1..2\n", "0 results came where 2 were planned"),
+        ("1..2\nok 1\nok 3\n", "result 3 came where 2 were planned"),
+        (
+            "KTAP version 1\n1..1\n    KTAP version 1\n    1..3\n    ok 1 - a\n    ok 2 - b\nok 1 - outer\n",
+            "outer: 2 results came where 3 were planned",
+        ),
+        ("1..1\n  1..1\n    1..2\n    ok 1 a\n  ok 1 b\nok 1 c\n", "b: 1 results came where 2 were planned"),
+        ("TAP version 13\n1..1\n# TAP version 13\n# 1..2\n# ok 1 a\nok 1 timers\n", "timers: 1 results came where 2"),
+        ("1..1\n# 1..1\n# not ok 1 a\nok 1 timers\n", "not ok: a"),
+        ("1..1\nok 1\n  1..2\n  ok 1 a\n", "1 results came where 2 were planned"),
         ("not ok\n", "not ok: test 1"),
     ],
 )
 def test_a_fault_in_it_is_no_pass(text: str, fault: str) -> None:
     judgement = judged(packed(text))
     assert judgement.verdict is Verdict.FAIL
-    assert judgement.reason == f"ping: {fault}"
+    assert judgement.reason.startswith(f"ping: {fault}")
 
 
 @pytest.mark.parametrize(
@@ -69,10 +78,42 @@ def test_a_fault_in_it_is_no_pass(text: str, fault: str) -> None:
         "KTAP version 1\n1..1\n    KTAP version 1\n    1..2\n    ok 1 - a\n    ok 2 - b\nok 1 - outer\n",
         "1..1\nok 1\n1..2\nok 1\nok 2\n",
         "okay, let us go\n1..1\nok 1\n",
+        "1..1\n# not ok 2 was last time's result\nok 1\n",
+        "1..1\n    # Subtest: inner\n    ok 1 - a\nok 1 - outer\n",
+        "TAP version 13\n1..2\n# TAP version 13\n# 1..1\n# ok 1 a\nok 1 x\n# 1..1\n# ok 1 a\nok 2 y\n",
     ],
 )
 def test_sound_tap_passes(text: str) -> None:
     assert judged(packed(text)).verdict is Verdict.PASS
+
+
+def test_subtests_are_named_by_what_they_belong_to() -> None:
+    text = """\
+KTAP version 1
+1..2
+    KTAP version 1
+    1..2
+        1..1
+        ok 1 deep
+    ok 1 first
+    ok 2 second # SKIP no such device
+ok 1 suite
+ok 2 alone
+"""
+    reading = parse(text, "x")
+    assert reading.faults == []
+    assert [one.name for one in reading.results] == [
+        "x: suite › first › deep",
+        "x: suite › first",
+        "x: suite › second",
+        "x: suite",
+        "x: alone",
+    ]
+
+
+def test_subtests_without_end_are_bounded() -> None:
+    text = "".join(" " * depth + "ok 1 - x\n" for depth in range(900)) * 3
+    assert len(parse(text, "x").results) == 2700
 
 
 @pytest.mark.parametrize(

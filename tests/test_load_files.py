@@ -237,6 +237,11 @@ def test_a_matrix(matrix: Callable[[str], Path]) -> None:
         (", reason: slow", "", "m.matrix.yml:7: 'exclude[0]' has no 'reason'"),
         ("reason: slow", "reason: ''", "m.matrix.yml:7: 'reason' is empty"),
         ("reason: slow", "raeson: slow", "m.matrix.yml:7: unknown key 'raeson'. Did you mean 'reason'?"),
+        ("reason: known", "stays: true", "m.matrix.yml:9: an entry of 'expect' has either 'reason'"),
+        ("reason: known", "reason: known, console: fine", "m.matrix.yml:9: an entry of 'expect' has either 'reason'"),
+        ("reason: known", "reason: known, forbid: [bad]", "m.matrix.yml:9: 'forbid' and 'stays' go with 'console'"),
+        ("reason: known", 'console: ""', "m.matrix.yml:9: 'console' is empty"),
+        ("reason: known", 'console: "a\\nb"', "m.matrix.yml:9: 'console' should be"),
         ("boot: 90s", "boot: 90x", "m.matrix.yml:10: 'boot': '90x' is no duration such as '60s', '2m' or '1m30s'"),
         ("boot: 90s", "boot: 0", "m.matrix.yml:10: 'boot': '0.000s' is no duration"),
         ("boot: 90s", "boot: [5]", "m.matrix.yml:10: 'boot' should be a number, and is a list"),
@@ -253,6 +258,32 @@ def test_faults_of_a_matrix(matrix: Callable[[str], Path], old: str, new: str, m
     assert old in MATRIX
     path = matrix(MATRIX.replace(old, new))
     assert refusal(lambda: load_matrix(path, PROFILES)).startswith(message)
+
+
+def test_an_expectation_of_all_cells_need_not_be_a_list(matrix: Callable[[str], Path]) -> None:
+    path = matrix(MATRIX.replace("expect:\n  - {spec: a, reason: known}", "expect: {console: fine, forbid: [bad]}"))
+    (entry,) = load_matrix(path, PROFILES).expect
+    assert (entry.console, entry.forbid, entry.reason) == ("fine", ("bad",), None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cmdline: x\n", "g.guest.yml:1: a guest has a 'kernel', an 'initrd' or a 'disk' of its own"),
+        ("disk: d\ncmdline: x\n", "g.guest.yml:2: 'cmdline' is for a kernel, and a disk brings its own"),
+        ("disk: d\nexpect: {}\n", "g.guest.yml:2: 'expect' has no 'console'"),
+        ("dsik: d\n", "g.guest.yml:1: unknown key 'dsik'. Did you mean 'disk'?"),
+        ("disk: d\ninit: [x]\n", "g.guest.yml:2: unknown key 'init'."),
+    ],
+)
+def test_faults_of_a_guest_that_is_brought_along(write: Write, text: str, message: str) -> None:
+    path = write("g.guest.yml", text)
+    assert refusal(lambda: load_any(path, PROFILES)).startswith(message)
+
+
+def test_a_guest_that_is_brought_along(write: Write) -> None:
+    path = write("g.guest.yml", "disk: d\nexpect: {console: fine}\n")
+    assert load_any(path, PROFILES) == "a guest that is brought along: disk"
 
 
 def test_specs_of_one_name_are_refused(matrix: Callable[[str], Path], write: Write) -> None:

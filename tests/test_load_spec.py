@@ -171,6 +171,7 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
             "s.yml:5: a check's time limit: 'soon' is no duration",
         ),
         (SERVICE + "    annotations: {bootmatrix.network: tap}\n", "s.yml:4: 'bootmatrix.network' should be 'user'"),
+        (SERVICE + '    annotations: {bootmatrix.console: ""}\n', "s.yml:4: 'bootmatrix.console' should be one line"),
         (
             "onboot:\n  - name: a\n    image: b\n    annotations: {bootmatrix.check: 60s}\n",
             "s.yml:4: a check stands under 'services'.",

@@ -10,7 +10,7 @@ import pytest
 from bootmatrix.errors import InputError
 from bootmatrix.load.places import arch_folders
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.model import Matrix, Plan, Traits
+from bootmatrix.model import ConsoleProof, Matrix, Plan, Traits
 from bootmatrix.plan import matrix_from_arguments, narrowed, plan
 
 PROFILES = load_profiles(arch_folders())
@@ -164,3 +164,29 @@ def test_a_matrix_is_narrowed_with_what_it_includes(folder: Path) -> None:
 def test_plans_are_the_same_each_time(folder: Path) -> None:
     fields: dict[str, Any] = {"specs": ("b.yml", "a.yml"), "arch": ("all",), "kernel": ("newest", "5.10")}
     assert planned(folder, **fields) == planned(folder, **fields)
+
+
+def test_a_pass_by_the_console_is_for_the_cells_that_an_entry_fits(folder: Path) -> None:
+    expect = ({"spec": "a.yml", "console": "fine", "forbid": ("bad",), "stays": True}, {"reason": "known"})
+    found = planned(folder, specs=("a.yml", "b.yml"), expect=expect)
+    assert [(cell.spec_name, cell.expect) for cell in found.cells] == [("a", "known"), ("b", "known")]
+    assert found.cells[0].proof == ConsoleProof(console="fine", forbid=("bad",), stays=True)
+    assert found.cells[1].proof is None
+
+
+def test_a_guest_with_a_kernel_of_its_own_is_one_cell_of_each_architecture(folder: Path) -> None:
+    (folder / "disk.guest.yml").write_text("disk: a.img\n")
+    (folder / "pair.guest.yml").write_text("kernel: k\ninitrd: i\n")
+    (folder / "initrd.guest.yml").write_text("initrd: i\n")
+    specs = ("disk.guest.yml", "pair.guest.yml", "initrd.guest.yml")
+    found = planned(folder, specs=specs, arch=("x86_64", "armv7"), kernel=("6.1", "7.2"))
+    assert ids(found) == [
+        "disk.guest/x86_64/own",
+        "disk.guest/armv7/own",
+        "pair.guest/x86_64/own",
+        "pair.guest/armv7/own",
+        "initrd.guest/x86_64/6.1",
+        "initrd.guest/x86_64/7.2",
+        "initrd.guest/armv7/6.1",
+        "initrd.guest/armv7/7.2",
+    ]

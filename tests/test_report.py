@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bootmatrix.cli.main import main
-from bootmatrix.model import Evidence, Record, Run, SubResult, Verdict
+from bootmatrix.model import Diagnostic, Evidence, Record, Run, SubResult, Trouble, Verdict
 from bootmatrix.report import write_reports
 from bootmatrix.report.cell_parts import command_line
 from bootmatrix.report.cell_view import CellView, Surroundings
@@ -351,3 +351,29 @@ def test_a_forked_cell_says_so() -> None:
     assert [mark.words for mark in forked.marks] == ["forked, verified cold"]
     assert ("Boot", "copy of a booted guest, the same when booted cold") in forked.facts
     assert not cell_view(record).marks
+
+
+def test_a_trace_and_what_a_stuck_guest_was_doing_are_shown_harmlessly(tmp_path: Path) -> None:
+    record = make_record(make_cell("x86_64"), Verdict.HANG, "it hangs")
+    trouble = Trouble(
+        name="kernel oops", is_fatal=True, text="Oops", line=3, trace=("Oops <script>x</script>", HOSTILE)
+    )
+    kept = (
+        Diagnostic(kind="registers", file="diagnosis/registers.txt", size_bytes=2048),
+        Diagnostic(kind="tasks", note="the guest <b>does not answer</b>"),
+    )
+    assert record.outcome
+    record = record.model_copy(
+        update={
+            "judgement": record.judgement.model_copy(update={"troubles": (trouble,), "is_weak": True}),
+            "outcome": record.outcome.model_copy(update={"diagnostics": kept}),
+        }
+    )
+    run, folder = write_run(tmp_path, [record])
+    write_reports(run, folder)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Oops &lt;script&gt;x&lt;/script&gt;" in page
+    assert 'href="cells/influxdb/x86_64/pc/6.1/diagnosis/registers.txt"' in page
+    assert "none: the guest &lt;b&gt;does not answer&lt;/b&gt;" in page
+    assert "Judged by its console alone" in page
+    assert "\x1b" not in page

@@ -66,3 +66,12 @@ def test_what_is_faulty_does_not_fit(kind: str, data: Any) -> None:
 def test_times_of_a_matrix_are_numbers_or_durations() -> None:
     timeouts = {"boot": 60, "services": "1m30s"}
     assert not faults("matrix", {"specs": ["a"], "arch": ["all"], "kernel": ["6.1"], "timeouts": timeouts})
+
+
+def test_an_expectation_is_a_list_or_stands_alone() -> None:
+    cells = {"specs": ["a"], "arch": ["all"], "kernel": ["6.1"]}
+    assert not faults("matrix", {**cells, "expect": {"console": "fine", "forbid": ["bad"]}})
+    assert not faults("matrix", {**cells, "expect": [{"reason": "known"}]})
+    assert faults("matrix", {**cells, "expect": {"consloe": "fine"}})
+    assert not faults("guest", {"disk": "a.img", "expect": {"console": "fine"}})
+    assert faults("guest", {"disk": "a.img", "expect": {}})

@@ -34,14 +34,18 @@ from bootmatrix.model import (
 from bootmatrix.runs import FILES_FOLDER, read_console, write_whole
 
 CONSOLE_FILE = "console.log"
+DIAGNOSIS_FOLDER = "diagnosis"
 MAX_FILE_NAME = 120
+BUILD_ADVICE = "'bootmatrix validate' checks specs and images, and 'bootmatrix build' repeats this step alone."
+INFRA_ADVICE = "This says nothing of the guest. See what 'bootmatrix doctor' says, and run the cell again."
+"""What to do next where the error does not know better."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cell that is ready to boot."""
+    """A cell that is ready to boot. `kernel` is None for a guest that brings its own."""
 
-    kernel: Kernel
+    kernel: Kernel | None
     bootable: Bootable
     phases: tuple[PhaseTime, ...]
     spec_sha256: str = ""
@@ -69,9 +73,9 @@ class Attempt:
 def judgement_of(error: Exception) -> Judgement:
     """The verdict that an error amounts to. None of them speaks of the guest."""
     if isinstance(error, BuildError | InputError):
-        verdict, reason, advice = Verdict.BUILD_ERROR, error.message, error.hint
+        verdict, reason, advice = Verdict.BUILD_ERROR, error.message, error.hint or BUILD_ADVICE
     elif isinstance(error, InfraError):
-        verdict, reason, advice = Verdict.INFRA_ERROR, error.message, error.hint
+        verdict, reason, advice = Verdict.INFRA_ERROR, error.message, error.hint or INFRA_ADVICE
     elif isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         verdict, reason = Verdict.INFRA_ERROR, f"the disk is full: {error}"
         advice = "Free some space, or put the cache elsewhere with BOOTMATRIX_CACHE."
@@ -105,6 +109,19 @@ def keep_console(folder: Path, number: int) -> str:
         return ""
     console.replace(kept)
     return kept.name
+
+
+def keep_diagnosis(folder: Path, number: int, outcome: Outcome | None) -> Outcome | None:
+    """Put what is known of a stuck guest out of the next attempt's way; the outcome with the new names."""
+    kept = f"{DIAGNOSIS_FOLDER}-{number}"
+    if outcome is None or not (folder / DIAGNOSIS_FOLDER).is_dir():
+        return outcome
+    (folder / DIAGNOSIS_FOLDER).replace(folder / kept)
+    moved = (
+        one.model_copy(update={"file": f"{kept}/{Path(one.file).name}"}) if one.file else one
+        for one in outcome.diagnostics
+    )
+    return outcome.model_copy(update={"diagnostics": tuple(moved)})
 
 
 def settle(judgements: Sequence[Judgement]) -> tuple[int, Judgement]:

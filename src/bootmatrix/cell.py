@@ -13,17 +13,43 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from bootmatrix.attempts import CONSOLE_FILE, Attempt, Prepared, is_worth_another, judgement_of, keep_console, record_of
-from bootmatrix.boot.command import by_hand
+from bootmatrix.attempts import (
+    CONSOLE_FILE,
+    Attempt,
+    Prepared,
+    is_worth_another,
+    judgement_of,
+    keep_console,
+    keep_diagnosis,
+    record_of,
+)
+from bootmatrix.boot.command import by_hand, kernel_cmdline
 from bootmatrix.boot.forks import Forks
 from bootmatrix.boot.qemu import qemu_version
 from bootmatrix.boot.start import Start, Turn, start_cold, start_guest
 from bootmatrix.build.assemble import build
+from bootmatrix.build.firmware import board_firmware
 from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import unpack_kernel
+from bootmatrix.build.own import own_bootable, with_kernel
 from bootmatrix.build.own_kernel import find_kernel
+from bootmatrix.errors import BuildError
 from bootmatrix.judge import judge
-from bootmatrix.model import Bootable, Cell, Judgement, Machine, Outcome, PhaseTime, Profile, Record, Spec, Verdict
+from bootmatrix.load.product import OWN_KERNEL
+from bootmatrix.model import (
+    Bootable,
+    Cell,
+    ConsoleProof,
+    Judgement,
+    Kernel,
+    Machine,
+    Outcome,
+    PhaseTime,
+    Profile,
+    Record,
+    Spec,
+    Verdict,
+)
 from bootmatrix.observe import Observer
 
 RETRY_PAUSE_S = 2.0
@@ -43,6 +69,7 @@ class Bench:
     """What every cell of a run needs: specs by path, profiles by name, a builder, and a limit on builds at once.
 
     With `forks`, cells are copies of guests that are booted once, where they can be.
+    `dump` keeps the memory of guests that hang, panic or take too long.
     """
 
     specs: Mapping[str, Spec]
@@ -52,6 +79,7 @@ class Bench:
     turn: Turn
     forks: Forks | None = None
     accelerate: Accelerate = _emulate
+    dump: bool = False
 
     def machine(self, cell: Cell) -> Machine:
         """The cell's machine."""
@@ -65,20 +93,72 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
         BuildError: the spec cannot be built for this architecture.
         InfraError: the archive, the network or the host is at fault.
     """
-    profile = bench.profiles[cell.arch]
-    source = profile.kernels_of(cell.machine)[cell.kernel]
+    spec = bench.specs[cell.spec]
     started = time.monotonic()
     bench.observer.cell_stage(cell, "fetch")
-    kernel = find_kernel(cell.kernel, source, profile, bench.builder)
-    unpack_kernel(kernel, bench.builder.archive, bench.builder.store)
+    kernel = _fetch_kernel(cell, bench)
     fetched = time.monotonic()
     bench.observer.cell_stage(cell, "build")
-    bootable = build(bench.specs[cell.spec], profile, profile.machine(cell.machine), kernel, bench.builder)
+    bootable = _own(spec, cell, kernel, bench) if spec.own else _built(spec, cell, kernel, bench)
     phases = (
         PhaseTime(name="fetch", seconds=fetched - started),
         PhaseTime(name="build", seconds=time.monotonic() - fetched),
     )
-    return Prepared(kernel, bootable, phases, bench.specs[cell.spec].digest())
+    return Prepared(kernel, bootable, phases, spec.digest())
+
+
+def _fetch_kernel(cell: Cell, bench: Bench) -> Kernel | None:
+    """The cell's kernel, unpacked in the store; None for a guest that brings its own."""
+    if cell.kernel == OWN_KERNEL:
+        return None
+    profile, builder = bench.profiles[cell.arch], bench.builder
+    source = profile.kernels_of(cell.machine)[cell.kernel]
+    kernel = find_kernel(cell.kernel, source, profile, builder)
+    unpack_kernel(kernel, builder.archive, builder.store)
+    return kernel
+
+
+def _built(spec: Spec, cell: Cell, kernel: Kernel | None, bench: Bench) -> Bootable:
+    if kernel is None:
+        raise BuildError(f"a spec needs a kernel of the profile, and {cell.kernel!r} is none")
+    return build(spec, bench.profiles[cell.arch], bench.machine(cell), kernel, bench.builder)
+
+
+def _own(spec: Spec, cell: Cell, kernel: Kernel | None, bench: Bench) -> Bootable:
+    assert spec.own
+    machine, builder = bench.machine(cell), bench.builder
+    profile = bench.profiles[cell.arch]
+    bootable = own_bootable(spec.own, Path(spec.path).parent, profile, machine)
+    bootable = bootable.model_copy(update=board_firmware(machine, profile, builder))
+    if kernel is None:
+        return bootable
+    files = unpack_kernel(kernel, builder.archive, builder.store)
+    return with_kernel(bootable, kernel, files, machine, builder.store)
+
+
+def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine) -> Bootable:
+    """What is booted, with what a pass of it looks like if its init is not ours.
+
+    Raises:
+        BuildError: it is not known how it shows a pass, or it would show it in any case.
+    """
+    if bootable.reports:
+        note = "its init is ours and reports by itself: 'console' under 'expect' is not used"
+        return bootable.model_copy(update={"notes": (*bootable.notes, note)}) if proof else bootable
+    proof = proof or bootable.proof
+    if proof is None:
+        raise BuildError(
+            "its init is not ours and reports nothing, so its console has to show whether it passed",
+            "Say how, in the matrix or the guest's file: 'expect: {console: \"what it prints when all is well\"}'.",
+        )
+    cold = {"forkable": None, "cold_reason": "its init is not ours" if bootable.forkable else bootable.cold_reason}
+    shown = bootable.model_copy(update={"proof": proof, **cold})
+    if proof.console in kernel_cmdline(machine, shown, "cell"):
+        raise BuildError(
+            f"{proof.console!r} stands on the kernel's command line, which the kernel prints in any case",
+            "Look for another text.",
+        )
+    return shown
 
 
 async def run_cell(cell: Cell, bench: Bench, folder: Path) -> Record:
@@ -99,7 +179,9 @@ async def run_cell(cell: Cell, bench: Bench, folder: Path) -> Record:
 async def _pause(cell: Cell, attempts: list[Attempt], bench: Bench, folder: Path) -> None:
     """Between two attempts: keep what the first one left, and give the network or the host a moment to recover."""
     last = attempts[-1]
-    attempts[-1] = replace(last, console=keep_console(folder, len(attempts)))
+    number = len(attempts)
+    outcome = keep_diagnosis(folder, number, last.outcome)
+    attempts[-1] = replace(last, console=keep_console(folder, number), outcome=outcome)
     bench.observer.note(f"{cell.id}: {last.judgement.reason}; once more")
     if last.judgement.verdict is Verdict.INFRA_ERROR:
         await anyio.sleep(RETRY_PAUSE_S)
@@ -110,12 +192,13 @@ async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
     try:
         prepared = await anyio.to_thread.run_sync(prepare, cell, bench, abandon_on_cancel=True)
         machine = await bench.accelerate(bench.machine(cell), prepared.bootable)
+        prepared = replace(prepared, bootable=with_proof(prepared.bootable, cell.proof, machine))
         attempt = replace(attempt, prepared=prepared, machine=machine)
         line = by_hand(machine, prepared.bootable)
         attempt = replace(attempt, command=line.arguments, cmdline=line.cmdline, qemu_version=qemu_version(machine))
         bench.observer.cell_stage(cell, "wait")
         may_fork = cell.boot == "fork" and machine.is_emulated()
-        start = Start(machine, cell.timeouts, bench.turn, partial(bench.observer.cell_stage, cell), folder)
+        start = Start(machine, cell.timeouts, bench.turn, partial(bench.observer.cell_stage, cell), folder, bench.dump)
         booted = await start_guest(start, prepared.bootable, bench.forks if may_fork else None)
         attempt = replace(attempt, boot=booted.boot, cold_reason=booted.cold_reason)
         attempt = await _judged(attempt, booted.outcome, folder)

@@ -62,8 +62,10 @@ def _named(matrix: Matrix, profiles: Mapping[str, Profile]) -> set[tuple[str, st
 
 
 def _expecting(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile]) -> Cell:
-    reasons = [pattern.reason for pattern in matrix.expect if matches(pattern, cell, profiles)]
-    return cell.model_copy(update={"expect": "; ".join(reasons)}) if reasons else cell
+    fitting = [entry for entry in matrix.expect if matches(entry, cell, profiles)]
+    reasons = [entry.reason for entry in fitting if entry.reason]
+    proof = next((entry.proof for entry in fitting if entry.proof), None)
+    return cell.model_copy(update={"expect": "; ".join(reasons), "proof": proof}) if fitting else cell
 
 
 def matrix_from_arguments(

@@ -57,11 +57,15 @@ class CommandLine:
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Numbers of the open sockets that QEMU inherits; `result` is None where the console is the result channel."""
+    """Numbers of the open sockets that QEMU inherits; `result` is None where the console is the result channel.
+
+    `disk` is an open file, once for each way in which it is open, for guests that have one.
+    """
 
     monitor: int
     console: int
     result: int | None = None
+    disk: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def for_cell(machine: Machine, bootable: Bootable, descriptors: Descriptors, pro
 
     `program` is the path of QEMU, by default its plain name.
     """
-    return _command(machine, bootable, "cell", _channels(machine, descriptors), program)
+    return _command(machine, bootable, "cell", _channels(machine, descriptors), program, descriptors.disk)
 
 
 def for_fork(
@@ -150,19 +154,25 @@ def scale(machine: Machine) -> int:
 
 def kernel_cmdline(machine: Machine, bootable: Bootable, mode: Mode) -> str:
     """The kernel's command line. It holds no secret and no text that a guest prints when all is well."""
-    words = [
-        f"console={machine.console}",
-        *machine.cmdline,
-        bootable.cmdline.strip(),
+    ours = (
         f"bootmatrix.channel={machine.result}",
         f"bootmatrix.scale={scale(machine)}",
         f"bootmatrix.exit={machine.exit}",
         "" if mode == "cell" else f"bootmatrix.mode={mode}",
+    )
+    words = [
+        f"console={machine.console}",
+        "sysrq_always_enabled",  # so that a guest that hangs can be asked what it is doing
+        *machine.cmdline,
+        bootable.cmdline.strip(),
+        *(ours if bootable.reports else ()),
     ]
     return " ".join(word for word in words if word)
 
 
-def _command(machine: Machine, bootable: Bootable, mode: Mode, channels: Iterable[str], program: str) -> CommandLine:
+def _command(  # noqa: PLR0913, PLR0917
+    machine: Machine, bootable: Bootable, mode: Mode, channels: Iterable[str], program: str, disk: Iterable[int] = ()
+) -> CommandLine:
     cmdline = kernel_cmdline(machine, bootable, mode)
     arguments = (
         program or machine.qemu,
@@ -173,7 +183,8 @@ def _command(machine: Machine, bootable: Bootable, mode: Mode, channels: Iterabl
         *_result_port(machine),
         *_network(machine, bootable),
         *_kernel(bootable),
-        *("-append", cmdline),
+        *_disk(machine, bootable, disk),
+        *(("-append", cmdline) if bootable.kernel else ()),
     )
     return CommandLine(arguments, cmdline)
 
@@ -202,8 +213,21 @@ def _firmware(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
 
 def _kernel(bootable: Bootable) -> tuple[str, ...]:
     # These options take a file name as it is, commas and all.
-    dtb = ("-dtb", bootable.dtb.path) if bootable.dtb else ()
-    return ("-kernel", bootable.kernel.path, "-initrd", bootable.initrd.path, *dtb)
+    files = (("-kernel", bootable.kernel), ("-initrd", bootable.initrd), ("-dtb", bootable.dtb))
+    return tuple(word for option, file in files if file for word in (option, file.path))
+
+
+def _disk(machine: Machine, bootable: Bootable, descriptors: Iterable[int]) -> tuple[str, ...]:
+    """A disk of the guest's own, which nothing else writes to; by hand, what is written is forgotten."""
+    if not bootable.disk:
+        return ()
+    drive = f"if=none,id=disk,format={bootable.disk_format}"
+    device = ("-device", f"{DISK_BUSES.get(machine.bus or '', 'virtio-blk')},drive=disk")
+    given = tuple(word for number in descriptors for word in ("-add-fd", f"fd={number},set=1"))
+    if given:
+        return (*given, "-drive", f"{drive},file.locking=off,file=/dev/fdset/1", *device)
+    name = bootable.disk.path.replace(",", ",,")
+    return ("-drive", f"{drive},snapshot=on,file={name}", *device)
 
 
 def _result_port(machine: Machine) -> tuple[str, ...]:

@@ -58,6 +58,22 @@ class PanicWatch:
         self._before = text[-PANIC_OVERLAP_BYTES:]
 
 
+class TextWatch:
+    """Tells when a text has been shown."""
+
+    def __init__(self, text: str) -> None:
+        self.seen = False
+        self._text = text.encode("utf-8")
+        self._before = b""
+
+    def feed(self, data: bytes) -> None:
+        """Look at more of the console."""
+        if not self.seen:
+            whole = self._before + data
+            self.seen = self._text in whole
+            self._before = whole[-len(self._text) :]
+
+
 class ConsoleLog:
     """Writes the console as it comes; of a console that never ends, the first and the last KEEP_BYTES.
 

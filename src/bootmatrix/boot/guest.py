@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import anyio
+import anyio.to_thread
 from anyio.abc import Process
 
+from bootmatrix.boot import diagnose
 from bootmatrix.boot.channel import Conversation
 from bootmatrix.boot.clock import PhaseClock
 from bootmatrix.boot.command import Descriptors, for_cell, for_fork
-from bootmatrix.boot.console import ConsoleLog, PanicWatch
+from bootmatrix.boot.console import ConsoleLog, PanicWatch, TextWatch
 from bootmatrix.boot.copy import COPY_BEGINS, copy_files, wake_up
+from bootmatrix.boot.diagnose import Diagnosis
+from bootmatrix.boot.disk import WRITES_BYTES, private_copy
 from bootmatrix.boot.monitor import Monitor
 from bootmatrix.boot.process import exit_words, is_stopped, kill, read_stderr, running
 from bootmatrix.boot.qemu import find_qemu
 from bootmatrix.boot.snapshot import Snapshot
-from bootmatrix.model import Bootable, GuestMessage, Machine, Outcome, Phase, QmpEvent, Timeouts
+from bootmatrix.boot.starved import starved_s
+from bootmatrix.model import (
+    Bootable,
+    ConsoleProof,
+    Diagnostic,
+    GuestMessage,
+    Machine,
+    Outcome,
+    Phase,
+    QmpEvent,
+    Timeouts,
+)
 
 CONSOLE_FILE = "console.log"
 CHUNK_BYTES = 64 << 10
@@ -47,6 +64,7 @@ class Ending:
     limit: str = ""
     phase: Phase | None = None
     host_error: str = ""
+    is_panic: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,10 +94,12 @@ async def boot(  # noqa: PLR0913
     on_phase: Callable[[Phase], None] = _ignore,
     *,
     snapshot: Snapshot | None = None,
+    dump: bool = False,
 ) -> Outcome:
     """Boot a guest and follow it to its end; its console is left in `folder`/console.log.
 
-    With a `snapshot` it is a copy of that guest, which goes on from there.
+    With a `snapshot` it is a copy of that guest, which goes on from there. Of a guest that hangs, panics or takes too
+    long, `folder`/diagnosis has what helps to see why; with `dump` also its memory.
 
     No QEMU outlives this function, however it is left, nor this process, however it dies.
 
@@ -88,29 +108,35 @@ async def boot(  # noqa: PLR0913
         OSError: the console cannot be written.
     """
     nonce = secrets.token_hex(16)
+    await anyio.to_thread.run_sync(partial(shutil.rmtree, folder / diagnose.FOLDER, ignore_errors=True))
     program = str(find_qemu(machine))
     with ExitStack() as stack:
         file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
         log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii")))
         wires, theirs = stack.enter_context(_wires(machine.result == "virtio-serial"))
-        seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None))
+        seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None), folder)
+        seen.dump = dump
+        seen.proof = bootable.proof
         seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
+        disk = stack.enter_context(private_copy(bootable.disk.file, folder)) if bootable.disk else ()
         if snapshot:
             files = stack.enter_context(copy_files(snapshot, bootable))
             log.write(snapshot.console + COPY_BEGINS)
             seen.state = files.state
             wires.send(wake_up())
-            command = for_fork(machine, bootable, _descriptors(theirs), files, program)
+            command = for_fork(machine, bootable, _descriptors(theirs, ()), files, program)
         else:
             files = None
-            command = for_cell(machine, bootable, _descriptors(theirs), program)
-        inherited = [*(end.fileno() for end in theirs), *(files.numbers if files else ())]
-        async with running(command.arguments, inherited, machine) as process:
+            command = for_cell(machine, bootable, _descriptors(theirs, disk), program)
+        inherited = [*(end.fileno() for end in (*theirs, *disk)), *(files.numbers if files else ())]
+        async with running(command.arguments, inherited, machine, WRITES_BYTES if disk else 0) as process:
             for end in theirs:
                 end.close()
             await seen.follow(process)
     if seen.broken:
         raise seen.broken
+    if seen.is_stuck():
+        seen.diagnostics = (diagnose.keep_screen(folder), *seen.diagnostics)
     return seen.outcome()
 
 
@@ -120,22 +146,29 @@ class _Boot:
     clock: PhaseClock
     state: int | None = None
 
-    def __init__(self, machine: Machine, wires: Wires, log: ConsoleLog, talk: Conversation) -> None:
+    def __init__(self, machine: Machine, wires: Wires, log: ConsoleLog, talk: Conversation, folder: Path) -> None:
         self.broken: Exception | None = None
+        self.dump = False
+        self.proof: ConsoleProof | None = None
+        self.diagnostics: tuple[Diagnostic, ...] = ()
         self._machine = machine
         self._wires = wires
         self._log = log
         self._talk = talk
         self._panic = PanicWatch()
+        self._watch: TextWatch | None = None
         self._messages: list[GuestMessage] = []
         self._stderr = bytearray()
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._start = time.monotonic()
         self._heard = self._start
         self._monitor = Monitor(wires.monitor, self.now, self._on_event)
+        self._diagnosis = Diagnosis(folder, machine, self._monitor, self._type)
+        self._diagnosing = False
         self._ending: Ending | None = None
         self._over = anyio.Event()
         self._wall_s = 0.0
+        self._starved_s = 0.0
         self._status: int | None = None
 
     def now(self) -> float:
@@ -154,9 +187,32 @@ class _Boot:
             readers.start_soon(self._guard, lambda: self._watch_process(process))
             readers.start_soon(self._guard, lambda: self._watch_limits(process))
             await self._over.wait()
+            await self._diagnose(process)
             await self._leave(process)
             # All of them end by themselves now that QEMU is gone, unless something else holds its ends of the sockets.
             readers.cancel_scope.deadline = anyio.current_time() + LEAVE_S
+
+    def is_stuck(self) -> bool:
+        """Whether the guest hung, panicked, or took too long."""
+        ending = self._ending
+        if ending is None or ending.ended_by == "error":
+            return False
+        return self._has_panicked(ending) or (ending.ended_by == "host" and ending.limit not in {"flood", "shown"})
+
+    def _has_panicked(self, ending: Ending) -> bool:
+        return ending.is_panic or ending.limit == "panic" or self._panic.seen
+
+    async def _diagnose(self, process: Process) -> None:
+        """Ask a guest that is stuck, and its QEMU, before they are ended. Its answers are no part of the console."""
+        ending = self._ending
+        if ending and self.is_stuck() and process.returncode is None:
+            self._wall_s = self.now()
+            self._diagnosing = True
+            self.diagnostics = await self._diagnosis.run(self._has_panicked(ending), self.dump)
+
+    def _type(self, data: bytes) -> None:
+        with suppress(OSError):
+            self._wires.console.send(data)
 
     def outcome(self) -> Outcome:
         """All of it."""
@@ -176,8 +232,10 @@ class _Boot:
             started_at=self._started_at,
             wall_s=self._wall_s,
             boot_s=ready[0] if ready else None,
+            starved_s=self._starved_s,
             console_bytes=self._log.received_bytes,
             console_dropped_bytes=self._log.dropped_bytes,
+            diagnostics=self.diagnostics,
         )
 
     def _end(self, ending: Ending) -> None:
@@ -204,12 +262,23 @@ class _Boot:
                 take(data)
 
     def _from_console(self, data: bytes) -> None:
+        if self._diagnosing:
+            self._diagnosis.hear(data)
+            return
         self._log.write(data)
         self._panic.feed(data)
         if self._panic.seen:
             self.clock.panicked(self.now())
-        if self._wires.result is None:
+        if self.proof:
+            self._look_for(self.proof, data)
+        elif self._wires.result is None:
             self._from_result(data)
+
+    def _look_for(self, proof: ConsoleProof, data: bytes) -> None:
+        self._watch = self._watch or TextWatch(proof.console)
+        self._watch.feed(data)
+        if self._watch.seen:
+            self.clock.shown(self.now())
 
     def _from_result(self, data: bytes) -> None:
         for message in self._talk.feed(data, self.now()):
@@ -223,7 +292,7 @@ class _Boot:
 
     def _on_event(self, event: QmpEvent) -> None:
         if event.name == "GUEST_PANICKED":
-            self._end(Ending("guest"))
+            self._end(Ending("guest", is_panic=True))
         elif event.name == "SHUTDOWN":
             if event.data.get("guest") is True:
                 self._end(Ending("guest"))
@@ -233,7 +302,7 @@ class _Boot:
 
     async def _watch_process(self, process: Process) -> None:
         self._status = await process.wait()
-        self._wall_s = self.now()
+        self._wall_s = self._wall_s or self.now()
         self._over.set()
 
     async def _watch_monitor(self, process: Process) -> None:
@@ -247,6 +316,8 @@ class _Boot:
 
     async def _watch_limits(self, process: Process) -> None:
         while not self._over.is_set():
+            self._starved_s = max(self._starved_s, starved_s(process.pid))
+            self.clock.starved(self._starved_s)
             expired = self.clock.expired(self.now())
             if expired and is_stopped(process.pid):
                 self._end(Ending("error", host_error="QEMU was stopped by a signal (SIGSTOP), not by its guest"))
@@ -301,6 +372,6 @@ def _wires(own_result: bool) -> Iterator[tuple[Wires, list[socket.socket]]]:
             end.close()
 
 
-def _descriptors(theirs: list[socket.socket]) -> Descriptors:
-    numbers = [end.fileno() for end in theirs]
-    return Descriptors(*numbers)
+def _descriptors(theirs: list[socket.socket], disk: Iterable[IO[bytes]]) -> Descriptors:
+    monitor, console, *result = (end.fileno() for end in theirs)
+    return Descriptors(monitor, console, result[0] if result else None, tuple(file.fileno() for file in disk))

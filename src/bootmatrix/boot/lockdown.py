@@ -101,13 +101,21 @@ def _readable_by_all(path: Path) -> BinaryIO:
         return copy
 
 
-def confined(machine: Machine, program: Path) -> tuple[str, ...]:
+def confined(machine: Machine, program: Path, writes_bytes: int = 0) -> tuple[str, ...]:
     """The words before a command that take from it what QEMU does not need, and end it when we end.
 
     Each starts the next one in its own place, so that the process id stays.
     """
     user = own_user(machine, program)
-    return (*_alone(), *_limits(machine, user is not None), *LEASH, *(user or ()), "--", *STILL_OURS, str(os.getpid()))
+    return (
+        *_alone(),
+        *_limits(machine, user is not None, writes_bytes),
+        *LEASH,
+        *(user or ()),
+        "--",
+        *STILL_OURS,
+        str(os.getpid()),
+    )
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
@@ -130,11 +138,11 @@ def own_user(machine: Machine, program: Path) -> tuple[str, ...] | None:
     return (f"--reuid={uid}", f"--regid={uid}", groups, "--inh-caps=-all", *bounds)
 
 
-def _limits(machine: Machine, alone: bool) -> tuple[str, ...]:
+def _limits(machine: Machine, alone: bool, writes_bytes: int) -> tuple[str, ...]:
     """Limits on a process's resources; that on threads counts all of a user's, so only an own user can have it."""
     threads = MAX_THREADS + machine.cpus
     address_mib = machine.memory_mib + QEMU_MIB + THREAD_MIB * machine.cpus
-    wanted = {"core": 0, "fsize": MAX_FILE_BYTES, "nofile": MAX_FILES, "as": address_mib << 20}
+    wanted = {"core": 0, "fsize": max(MAX_FILE_BYTES, writes_bytes), "nofile": MAX_FILES, "as": address_mib << 20}
     wanted |= {"nproc": threads} if alone else {}
     return ("prlimit", *(f"--{name}={_within(name, value)}" for name, value in wanted.items()), "--")
 

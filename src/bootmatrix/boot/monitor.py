@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -39,6 +39,10 @@ DISCONNECT_S = 2.0
 
 # The library logs what it also raises.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
+
+
+class Unanswered(Exception):
+    """A question that QEMU did not answer; the message says why."""
 
 
 class Monitor:
@@ -114,6 +118,29 @@ class Monitor:
             if not isinstance(answer, dict) or answer.get("status") != "inmigrate":
                 return
             await anyio.sleep(LOAD_TICK_S)
+
+    async def ask(self, command: str, arguments: Mapping[str, object]) -> object:
+        """What QEMU answers to a command.
+
+        Raises:
+            Unanswered: it refuses, or the connection is gone.
+        """
+        try:
+            return await self._client.execute(command, arguments)
+        except (QMPError, ExecInterruptedError, EOFError, OSError) as error:
+            raise Unanswered(f"{command}: {error}"[:500]) from error
+
+    async def pass_descriptor(self, name: str, descriptor: int) -> None:
+        """Give QEMU an open file under a name.
+
+        Raises:
+            Unanswered: as `ask`.
+        """
+        try:
+            self._client.send_fd_scm(descriptor)
+        except (QMPError, OSError) as error:
+            raise Unanswered(f"a file cannot be passed to QEMU: {error}") from error
+        await self.ask("getfd", {"fdname": name})
 
     async def quit(self) -> None:
         """Ask QEMU to leave."""

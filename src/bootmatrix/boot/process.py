@@ -21,8 +21,12 @@ KEEP_STDERR_BYTES = 32 << 10
 
 
 @asynccontextmanager
-async def running(arguments: Sequence[str], descriptors: Sequence[int], machine: Machine) -> AsyncIterator[Process]:
+async def running(
+    arguments: Sequence[str], descriptors: Sequence[int], machine: Machine, writes_bytes: int = 0
+) -> AsyncIterator[Process]:
     """The machine's QEMU, with these open descriptors; killed, and waited for, when the context is left.
+
+    `writes_bytes` is how large a file may become that it writes to.
 
     It has a session of its own, which keeps the terminal's Ctrl-C from it, and little else: see lockdown.
 
@@ -32,7 +36,7 @@ async def running(arguments: Sequence[str], descriptors: Sequence[int], machine:
     try:
         with opened(arguments) as files:
             process = await anyio.open_process(
-                [*confined(machine, Path(arguments[0])), *files.arguments],
+                [*confined(machine, Path(arguments[0]), writes_bytes), *files.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -21,13 +21,14 @@ Turn = Callable[[Machine], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True)
 class Start:
-    """What a boot needs beside what is booted. The console is left in `folder`."""
+    """What a boot needs beside what is booted. The console is left in `folder`; `dump` keeps a stuck guest's memory."""
 
     machine: Machine
     timeouts: Timeouts
     turn: Turn
     on_phase: Callable[[Phase], None]
     folder: Path
+    dump: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ async def start_guest(start: Start, bootable: Bootable, forks: Forks | None) -> 
 async def start_cold(start: Start, bootable: Bootable, reason: str = "") -> Booted:
     """Boot a guest from power-on."""
     async with start.turn(start.machine):
-        outcome = await boot(start.machine, bootable, start.timeouts, start.folder, on_phase=start.on_phase)
+        outcome = await boot(
+            start.machine, bootable, start.timeouts, start.folder, on_phase=start.on_phase, dump=start.dump
+        )
     return Booted(outcome, cold_reason=reason)
 
 
@@ -70,7 +73,9 @@ async def _fork(start: Start, bootable: Bootable, forks: Forks) -> Booted:
     machine, turn = start.machine, start.turn
     timeouts = start.timeouts.model_copy(update={"boot": min(start.timeouts.boot, COPY_BOOT_S)})
     async with forks.origin(machine, bootable, turn) as snapshot, turn(machine):
-        outcome = await boot(machine, bootable, timeouts, start.folder, on_phase=start.on_phase, snapshot=snapshot)
+        outcome = await boot(
+            machine, bootable, timeouts, start.folder, on_phase=start.on_phase, snapshot=snapshot, dump=start.dump
+        )
     if outcome.boot_s is None:
         ended = outcome.host_error or outcome.limit or outcome.ended_by
         fault = f"no copy of the guest that was booted for it came up ({ended})"

@@ -70,7 +70,8 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
         ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         for end in ours:
             end.setblocking(False)
-        descriptors = Descriptors(*(end.fileno() for end in theirs[:3]))
+        monitor, console, result = (end.fileno() for end in theirs[:3])
+        descriptors = Descriptors(monitor, console, result)
         line = for_fork(machine, base, descriptors, ForkFiles(memory, disk), str(find_qemu(machine)))
         inherited = [*(end.fileno() for end in theirs[:3]), memory, disk]
         async with running(line.arguments, inherited, machine) as process:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bootmatrix.build.bundle import results
 from bootmatrix.build.files import source_path
-from bootmatrix.build.firmware import firmware_artefact
+from bootmatrix.build.firmware import board_firmware
 from bootmatrix.build.fork import MODULES as FORK_MODULES
 from bootmatrix.build.fork import disk_tree, template_tree, why_not, write_disk, writes_bundles
 from bootmatrix.build.guest import guest_tree
@@ -26,12 +26,15 @@ from bootmatrix.build.kernel import (
     module_tree,
     unpack_kernel,
 )
-from bootmatrix.build.placed import Placed, check_seconds, needed_modules, needs_network, place
+from bootmatrix.build.own import without_consoles
+from bootmatrix.build.placed import Placed, check_seconds, console_proof, needed_modules, needs_network, place
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
-from bootmatrix.model import Artefact, Bootable, Firmware, Forkable, Kernel, Machine, Profile, Spec, StoredImage
+from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, Spec, StoredImage
 from bootmatrix.store import sha256_of
 
+PROTOCOL = "bootmatrix.protocol"
+"""Label of an init image that reports by docs/guest-protocol.md."""
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
 FORMAT = "6"
 """Changes whenever the same spec and images would give another initrd."""
@@ -48,6 +51,8 @@ class Segment:
 def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Bootable:
     """What a machine boots for a spec; if the builder is to, also what forks of it need.
 
+    Its `reports` says whether the spec's init is ours.
+
     Raises:
         BuildError: the spec cannot be made into something bootable here.
         InfraError: the archive, the network or the host is at fault.
@@ -55,6 +60,7 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
     images = {name: make_image(name, Path(spec.path), profile, builder) for name in references(spec)}
     placed = place(spec, images)
     init = [images[reference] for reference in spec.init]
+    reports = any(PROTOCOL in image.config.labels for image in init)
     network = needs_network(placed, init)
     if network and not machine.network:
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
@@ -81,10 +87,7 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         kernel_release=kernel.release,
         initrd=initrd,
         dtb=dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb else None,
-        firmware=firmware_artefact(machine.firmware, profile, builder)
-        if isinstance(machine.firmware, Firmware)
-        else None,
-        flash=tuple(firmware_artefact(one, profile, builder) for one in machine.flash),
+        **board_firmware(machine, profile, builder),
         cmdline=_cmdline(spec)[0],
         network=network,
         images=tuple(_image_artefact(image, builder) for image in images.values()),
@@ -93,6 +96,8 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         checks=check_seconds(placed),
         onshutdown=_names(placed, "onshutdown"),
         results=results(placed),
+        reports=reports,
+        proof=None if reports else console_proof(placed),
         notes=(*spec.notes, *_cmdline(spec)[1], *(f"the kernel has no module {name}" for name in missing)),
     )
     if not builder.fork:
@@ -162,10 +167,8 @@ def _disk(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Bui
 
 def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
     """The spec's kernel command line without its consoles, which are the machine's to say, and a note on those."""
-    words = spec.kernel.cmdline.split()
-    consoles = [word for word in words if word.startswith("console=")]
-    notes = tuple(f"{word} on the kernel's command line is not used: the machine says it" for word in consoles)
-    return " ".join(word for word in words if word not in consoles), notes
+    cmdline, consoles = without_consoles(spec.kernel.cmdline)
+    return cmdline, tuple(f"{word} on the kernel's command line is not used: the machine says it" for word in consoles)
 
 
 def references(spec: Spec) -> list[str]:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from bootmatrix.build.image import Builder
 from bootmatrix.errors import BuildError
-from bootmatrix.model import Artefact, Firmware, Package, Profile
+from bootmatrix.model import Artefact, Firmware, Machine, Package, Profile
 from bootmatrix.source.deb import open_data
 
 FORMAT = "1"
 """Changes whenever the same package would give another file."""
 LIMIT_BYTES = 256 << 20
 """Flash images have 64 MiB, nearly all of it padding."""
+
+
+def board_firmware(machine: Machine, profile: Profile, builder: Builder) -> dict[str, Any]:
+    """The files of the archive that a board starts with, as fields of Bootable.
+
+    Raises:
+        BuildError: the archive has no such file.
+    """
+    own = machine.firmware
+    firmware = firmware_artefact(own, profile, builder) if isinstance(own, Firmware) else None
+    return {"firmware": firmware, "flash": tuple(firmware_artefact(one, profile, builder) for one in machine.flash)}
 
 
 def firmware_artefact(firmware: Firmware, profile: Profile, builder: Builder) -> Artefact:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from bootmatrix.build.oci import merged_settings
 from bootmatrix.build.volumes import with_volumes
-from bootmatrix.model import Container, ContainerSettings, Spec, StoredImage, Volume
+from bootmatrix.errors import BuildError
+from bootmatrix.model import ConsoleProof, Container, ContainerSettings, Spec, StoredImage, Volume
 from bootmatrix.model.durations import duration_s
-from bootmatrix.model.spec import CHECK, MODULES, NETWORK
+from bootmatrix.model.spec import CHECK, CONSOLE, MODULES, NETWORK
 
 
 @dataclass(frozen=True)
@@ -67,3 +68,16 @@ def needs_network(placed: Iterable[Placed], init: Iterable[StoredImage]) -> bool
     """Whether a container or an init image asks for a network card."""
     labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
     return any(NETWORK in label for label in labels)
+
+
+def console_proof(placed: Iterable[Placed]) -> ConsoleProof | None:
+    """What the console shows on a pass of a spec whose init is not ours, if a container says so.
+
+    Raises:
+        BuildError: two say different things.
+    """
+    said = ((one.settings.annotations or {}).get(CONSOLE) for one in placed)
+    texts = {text for text in said if text is not None}
+    if len(texts) > 1:
+        raise BuildError(f"containers have different texts as {CONSOLE}", "Have one of them print the last word.")
+    return ConsoleProof(console=texts.pop()) if texts else None

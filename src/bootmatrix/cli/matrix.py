@@ -52,6 +52,11 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     options.add_single_file(parser)
     options.add_baseline(parser)
     options.add_reports(parser)
+    parser.add_argument(
+        "--dump",
+        action="store_true",
+        help="keep the memory of guests that hang, panic or take too long, for gdb",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,7 +91,7 @@ def run_job(args: argparse.Namespace, job: Job) -> int:
             for record in writer.records:
                 screen.cell_done(record)
             accelerate = Accelerators(builder.store).choose
-            bench = Bench(job.specs, job.profiles, builder, screen, budget.hold, forks, accelerate)
+            bench = Bench(job.specs, job.profiles, builder, screen, budget.hold, forks, accelerate, args.dump)
             finished = _run_all(job.missing, bench, writer, budget)
         result = writer.finish(interrupted=not finished)
         past = past_of_run(Place(reports, writer.path.name), result, baseline, compared=bool(given))

@@ -17,7 +17,7 @@ from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
 
 if TYPE_CHECKING:
-    from bootmatrix.model import Artefact, Bootable, Judgement, Machine, Timeouts
+    from bootmatrix.model import Artefact, Bootable, ConsoleProof, Judgement, Machine, Profile, Timeouts
 
 FOLLOW_S = 0.05
 
@@ -30,9 +30,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Boot one spec with the console on the terminal, and say what the verdict is. With --shell the "
         "guest does not shut down at its end but gives a shell; leave it with 'poweroff -f', or QEMU with Ctrl-A X.",
     )
-    parser.add_argument("files", nargs=1, metavar="SPEC|PREFIX", help="a spec, or a prefix that 'build' wrote")
+    parser.add_argument(
+        "files",
+        nargs=1,
+        metavar="SPEC|PREFIX",
+        help="a spec, or the prefix of a kernel and an initrd (PREFIX-kernel, …)",
+    )
     options.add_single(parser)
     options.add_sources(parser)
+    parser.add_argument(
+        "--expect", metavar="TEXT", help="for a guest that is not ours: what its console shows on a pass"
+    )
+    parser.add_argument("--forbid", action="append", default=[], metavar="TEXT", help="what it must not show")
+    parser.add_argument("--stays", action="store_true", help="it does not leave by itself: end it once it showed TEXT")
     parser.add_argument("--shell", action="store_true", help="a shell on the console at the end, and no verdict")
     parser.set_defaults(run=run)
 
@@ -41,13 +51,14 @@ def run(args: argparse.Namespace) -> int:
     """Boot; the exit status is 0 for a pass, 1 for any other verdict of the guest's, 3 for an error of ours."""
     from bootmatrix.boot.command import interactive
     from bootmatrix.boot.qemu import find_qemu
+    from bootmatrix.cell import with_proof
 
     machine, bootable, timeouts = _bootable(args)
     program = find_qemu(machine)
     if args.shell:
         sys.stdout.flush()
         os.execv(program, interactive(machine, bootable, shell=True).arguments)  # noqa: S604, S606
-    judgement = _boot(machine, bootable, timeouts)
+    judgement = _boot(machine, with_proof(bootable, _proof(args), machine), timeouts)
     print(f"\n{judgement.verdict}: {judgement.reason}")
     if judgement.advice:
         print(judgement.advice)
@@ -61,12 +72,53 @@ def _bootable(args: argparse.Namespace) -> tuple[Machine, Bootable, Timeouts]:
     from bootmatrix.load.profile import find_machine
     from bootmatrix.model import Timeouts
 
-    built = Path(f"{args.files[0]}-bootable.json")
-    if built.exists():
+    built, kernel = (Path(f"{args.files[0]}-{name}") for name in ("bootable.json", "kernel"))
+    if built.exists() or kernel.exists():
         profile, name = find_machine(options.profiles(), args.arch)
-        return profile.machine(name), load_built(built), Timeouts()
+        machine = profile.machine(name)
+        bootable = load_built(built) if built.exists() else load_pair(args.files[0], profile, machine)
+        return machine, bootable, Timeouts()
     cell, machine, bootable = prepare_single(args)
     return machine, bootable, cell.timeouts
+
+
+def _proof(args: argparse.Namespace) -> ConsoleProof | None:
+    from pydantic import ValidationError
+
+    from bootmatrix.errors import InputError
+    from bootmatrix.model import ConsoleProof
+
+    if args.expect is None:
+        if args.forbid or args.stays:
+            raise InputError("--forbid and --stays go with --expect")
+        return None
+    try:
+        return ConsoleProof(console=args.expect, forbid=tuple(args.forbid), stays=args.stays)
+    except ValidationError as error:
+        raise InputError("--expect and --forbid take one line of printable text, of 300 characters at most") from error
+
+
+def load_pair(prefix: str, profile: Profile, machine: Machine) -> Bootable:
+    """A kernel and an initrd as others build them too: PREFIX-kernel, PREFIX-initrd.img, and perhaps PREFIX-cmdline.
+
+    Raises:
+        BuildError: one of them is missing.
+        InputError: the machine takes more than these.
+    """
+    from bootmatrix.build.own import own_bootable
+    from bootmatrix.errors import InputError
+    from bootmatrix.model import Firmware, OwnGuest
+
+    if isinstance(machine.firmware, Firmware) or machine.flash:
+        raise InputError(
+            "this machine starts with firmware of the archive", "Describe the guest in a *.guest.yml file."
+        )
+    path = Path(prefix)
+    name = path.name.replace("{", "{{").replace("}", "}}")
+    cmdline = path.with_name(f"{path.name}-cmdline")
+    words = cmdline.read_text(encoding="utf-8", errors="replace") if cmdline.is_file() else ""
+    guest = OwnGuest(kernel=f"{name}-kernel", initrd=f"{name}-initrd.img", cmdline=" ".join(words.split()))
+    return own_bootable(guest, path.parent, profile, machine)
 
 
 def load_built(path: Path) -> Bootable:

@@ -25,6 +25,13 @@ def panic_events(outcome: Outcome) -> Iterator[Complaint]:
         yield Complaint(Verdict.PANIC, "kernel panic; the guest did not leave by itself")
 
 
+def seen(outcome: Outcome) -> Evidence:
+    """How it ended, in one line, for what has no evidence of its own."""
+    status = "never started" if outcome.exit_status is None else f"ended with status {outcome.exit_status}"
+    limit = f", which was told to by us (limit: {outcome.limit})" if outcome.ended_by == "host" else ""
+    return piece("qemu", f"QEMU {status} after {outcome.wall_s:.1f} s{limit}")
+
+
 def host_faults(outcome: Outcome, machine: Machine) -> Iterator[Complaint]:
     """Complaints for what is not the guest's fault."""
     stderr = tuple(piece("qemu", line) for line in outcome.stderr.strip().splitlines()[-5:])
@@ -56,7 +63,7 @@ def reboots(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
 
 def limits(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
     """Complaints for a guest that we had to stop."""
-    if outcome.ended_by != "host" or outcome.limit == "panic":
+    if outcome.ended_by != "host" or outcome.limit in {"panic", "shown"}:
         return
     phase = outcome.limit_phase or "boot"
     stopped = piece("clock", f"stopped after {outcome.wall_s:.1f} s, in phase {phase}")
@@ -82,6 +89,11 @@ def way_out(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[C
         yield from _status(outcome, transcript)
     else:
         yield from _event(outcome, WAY_OUT[machine.exit], transcript)
+    yield from unwanted(outcome)
+
+
+def unwanted(outcome: Outcome) -> Iterator[Complaint]:
+    """Complaints for events of which a sound boot has none."""
     for event in outcome.events:
         if event.name in UNWANTED:
             yield Complaint(Verdict.FAIL, f"QEMU reported {event.name}", (_seen(event),))

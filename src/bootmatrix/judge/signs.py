@@ -37,6 +37,7 @@ class Sign:
     severity: str
     trace: bool
     pattern: str
+    stall: bool = False
     advice: str = ""
     examples: tuple[str, ...] = ()
 
@@ -47,6 +48,11 @@ def signs() -> tuple[Sign, ...]:
     text = files("bootmatrix.judge").joinpath("signs.toml").read_text(encoding="utf-8")
     entries = tomllib.loads(text)["sign"]
     return tuple(Sign(**{**entry, "examples": tuple(entry["examples"])}) for entry in entries)
+
+
+def is_stall(name: str) -> bool:
+    """Whether a sign may be due to a host that had no core for the guest."""
+    return any(sign.stall for sign in signs() if sign.name == name)
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from bootmatrix.judge.complaint import Complaint, piece
 from bootmatrix.judge.signs import PANIC as PANIC_SIGN
-from bootmatrix.judge.signs import STAMP
+from bootmatrix.judge.signs import STAMP, is_stall
 from bootmatrix.model import Evidence, Trouble, Verdict
 
 PANIC = re.compile(rb"(?:^|%s)Kernel panic - not syncing:? ?([^\r\n]*)" % STAMP, re.MULTILINE)
@@ -20,6 +20,8 @@ SIGNED = re.compile(rb"^bootmatrix [0-9]+ [0-9a-f]{16} ")
 PANIC_LINES = 20
 LAST_LINES = 8
 SHOWN_TRACE_LINES = 5
+STARVED_S = 10.0
+"""Kernels begin to speak of stalls after some 20 s, by a clock that goes on while the host lets them wait."""
 
 ADVICE = {
     b"Attempted to kill init": "The guest's init ended. What it said before is above the panic on the console.",
@@ -49,10 +51,17 @@ def panics(transcript: bytes) -> Iterator[Complaint]:
         )
 
 
-def faults(troubles: Sequence[Trouble]) -> Iterator[Complaint]:
-    """A complaint for each of the kernel's own faults that it survived. Panics have one of their own."""
+def faults(troubles: Sequence[Trouble], starved_s: float) -> Iterator[Complaint]:
+    """A complaint for each of the kernel's own faults that it survived. Panics have one of their own.
+
+    A stall in a guest for which the host had no core is the host's.
+    """
     for trouble in troubles:
-        if trouble.is_fatal and trouble.name != PANIC_SIGN:
+        if trouble.is_fatal and starved_s >= STARVED_S and is_stall(trouble.name):
+            reason = f"the host had no core for the guest for {starved_s:.0f} s, so that its kernel saw a stall"
+            advice = "Run fewer guests at once (--jobs), or on a host with less to do."
+            yield Complaint(Verdict.INFRA_ERROR, reason, tuple(_lines_of(trouble)), advice)
+        elif trouble.is_fatal and trouble.name != PANIC_SIGN:
             text = f"the kernel reported a fault: {trouble.text}"
             yield Complaint(Verdict.FAIL, text, tuple(_lines_of(trouble)), trouble.advice)
 

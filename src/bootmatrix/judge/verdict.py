@@ -6,14 +6,15 @@ A pass is what remains when there is nothing to complain of; all the rest of thi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from bootmatrix.judge import account, ending
+from bootmatrix.judge import account, ending, foreign
 from bootmatrix.judge import transcript as console
 from bootmatrix.judge.complaint import GRAVITY, Complaint, piece
 from bootmatrix.judge.resultfiles import read_files
 from bootmatrix.judge.signs import find_troubles
 from bootmatrix.judge.tapresults import read_tap
-from bootmatrix.model import Bootable, Evidence, Judgement, Machine, Outcome, SubResult, Trouble, Verdict
+from bootmatrix.model import Bootable, ConsoleProof, Evidence, Judgement, Machine, Outcome, SubResult, Trouble, Verdict
 
 MAX_EVIDENCE = 60
 MAX_OTHERS = 10
@@ -31,17 +32,22 @@ ADVICE = {
 
 def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Judgement:
     """The verdict on a boot, with what it rests on."""
-    printed = [*read_tap(outcome.messages), *read_files(outcome, bootable)]
+    printed = [] if bootable.proof else [*read_tap(outcome.messages), *read_files(outcome, bootable)]
     troubles = find_troubles(transcript)
     complaints = [
         *_complaints(outcome, machine, bootable, transcript, troubles),
         *(one for _, found in printed for one in found),
     ]
-    subresults = (*account.subresults(outcome, bootable), *(one for found, _ in printed for one in found))
+    reported = () if bootable.proof else account.subresults(outcome, bootable)
+    subresults = (*reported, *(one for found, _ in printed for one in found))
     if not complaints:
+        if bootable.proof:
+            return _shown(bootable.proof, outcome, transcript, troubles)
         return _passed(outcome, subresults, troubles)
     complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
     first, *others = complaints
+    if not first.evidence:
+        first = replace(first, evidence=(ending.seen(outcome), *console.last_lines(transcript)))
     return Judgement(
         verdict=first.verdict,
         reason=" ".join(first.reason.split())[:MAX_REASON],
@@ -49,6 +55,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         subresults=subresults,
         advice=first.advice or _advice(first.verdict, troubles),
         troubles=troubles,
+        is_weak=bootable.proof is not None,
     )
 
 
@@ -64,10 +71,17 @@ def _complaints(
     yield from console.panics(transcript)
     yield from ending.panic_events(outcome)
     yield from ending.host_faults(outcome, machine)
+    if bootable.proof:
+        yield from ending.reboots(outcome, transcript)
+        yield from ending.limits(outcome, transcript)
+        yield from console.faults(troubles, outcome.starved_s)
+        yield from foreign.complaints(bootable.proof, outcome, transcript)
+        yield from ending.unwanted(outcome)
+        return
     yield from account.reported_faults(outcome, bootable, transcript)
     yield from ending.reboots(outcome, transcript)
     yield from ending.limits(outcome, transcript)
-    yield from console.faults(troubles)
+    yield from console.faults(troubles, outcome.starved_s)
     yield from ending.channel_faults(outcome, machine)
     yield from account.missing(outcome, bootable, transcript)
     yield from ending.way_out(outcome, machine, transcript)
@@ -91,6 +105,13 @@ def _passed(outcome: Outcome, subresults: tuple[SubResult, ...], troubles: tuple
     )
     reason = f"{count} of {len(subresults)} results passed, and the guest left as it should"
     return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults, troubles=troubles)
+
+
+def _shown(proof: ConsoleProof, outcome: Outcome, transcript: bytes, troubles: tuple[Trouble, ...]) -> Judgement:
+    """A pass by the console, which says of itself that it is weaker."""
+    evidence = (*foreign.proofs(proof, outcome, transcript), *console.noted(troubles, ()))
+    reason = f"the console shows {proof.console!r} ({foreign.WEAKER})"
+    return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, is_weak=True, troubles=troubles)
 
 
 def _last(outcome: Outcome) -> str:

@@ -38,6 +38,9 @@ def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
 
 def _describe_spec(path: Path) -> str:
     spec, document = load_spec_document(path)
+    if spec.own:
+        parts = [name for name in ("kernel", "initrd", "disk") if getattr(spec.own, name)]
+        return f"a guest that is brought along: {', '.join(parts)}"
     for index, image in enumerate(spec.init):
         _check_image(document, ("init", index), image, path)
     for section in SECTIONS:

@@ -26,7 +26,10 @@ def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
     """
     document = read_document(path)
     _read_times(document)
+    if isinstance(document.data.get("expect"), dict):
+        document.data["expect"] = [document.data["expect"]]  # one that is about all cells
     matrix = validate(document, Matrix)
+    _check_expect(document, matrix)
     _check_names(document, matrix, path.parent, profiles)
     document.raise_faults()
     _check_cells(document, matrix, path.parent, profiles)
@@ -45,6 +48,19 @@ def _read_times(document: Document) -> None:
             document.complain(("timeouts", phase), f"{phase!r}: {error.message}")
         except (TypeError, ValueError):
             pass  # the model's own check has the words for it
+
+
+def _check_expect(document: Document, matrix: Matrix) -> None:
+    """An entry says one of two things: why cells are known to fail, or what a pass of them looks like."""
+    for index, entry in enumerate(matrix.expect):
+        if (entry.reason is None) == (entry.console is None):
+            document.complain(
+                ("expect", index),
+                "an entry of 'expect' has either 'reason', for cells that are known not to pass, "
+                "or 'console', for guests that are judged by a text on it",
+            )
+        elif entry.console is None and (entry.forbid or entry.stays):
+            document.complain(("expect", index), "'forbid' and 'stays' go with 'console'")
 
 
 def _check_names(document: Document, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> None:

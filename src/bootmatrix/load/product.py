@@ -7,11 +7,13 @@ from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.profile import find_machine
-from bootmatrix.load.spec import find_spec, spec_name
+from bootmatrix.load.spec import GUEST_SUFFIXES, find_spec, load_spec, spec_name
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import Cell, Matrix, OwnKernel, Pattern, Profile, Traits
 
 ALL = "all"
+OWN_KERNEL = "own"
+"""The kernel's name in cells of guests that bring their own."""
 Target = tuple[Profile, str]
 """A profile and the name of one of its machines."""
 
@@ -28,19 +30,26 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
         _cell(spec, target, kernel, matrix)
         for spec in specs
         for target in targets
-        for kernel in find_kernels(matrix.kernel, target)
+        for kernel in kernels_of(spec, matrix.kernel, target)
     ]
     for more in matrix.include:
         for target in find_targets([more.arch], profiles):
-            cells += [
-                _cell(find_spec(more.spec, base), target, kernel, matrix)
-                for kernel in find_kernels([more.kernel], target)
-            ]
+            spec = find_spec(more.spec, base)
+            cells += [_cell(spec, target, kernel, matrix) for kernel in kernels_of(spec, [more.kernel], target)]
     _check_names(cells)
     first: dict[str, Cell] = {}
     for cell in cells:
         first.setdefault(cell.id, cell)
     return tuple(first.values())
+
+
+def kernels_of(spec: Path, names: Iterable[str], target: Target) -> list[str]:
+    """Kernel names for a spec: those of the matrix, unless it is a guest that brings its own."""
+    if spec.name.endswith(GUEST_SUFFIXES):
+        own = load_spec(spec).own
+        if own and not own.takes_kernels:
+            return [OWN_KERNEL]
+    return find_kernels(names, target)
 
 
 def find_targets(names: Iterable[str], profiles: Mapping[str, Profile]) -> list[Target]:
@@ -75,7 +84,7 @@ def find_kernels(names: Iterable[str], target: Target) -> list[str]:
 
 def has_kernel(cell: Cell, profiles: Mapping[str, Profile]) -> bool:
     """Whether the cell's machine has its kernel."""
-    return cell.kernel in profiles[cell.arch].kernels_of(cell.machine)
+    return cell.kernel == OWN_KERNEL or cell.kernel in profiles[cell.arch].kernels_of(cell.machine)
 
 
 def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
@@ -83,7 +92,7 @@ def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> I
     cells = tuple(cells)
     known = {name for cell in cells for name in profiles[cell.arch].kernels_of(cell.machine)}
     for kernel in dict.fromkeys(cell.kernel for cell in cells):
-        if kernel not in known:
+        if kernel not in known | {OWN_KERNEL}:
             yield kernel, f"none of the architectures chosen has a kernel {kernel!r}.{suggest(kernel, known)}"
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from bootmatrix.load.extends import EXTENDS
-from bootmatrix.model import ImageRecipe, Matrix, Profile, Spec
+from bootmatrix.model import ImageRecipe, Matrix, OwnGuest, Profile, Spec
 from bootmatrix.model.base import Model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS: dict[str, type[Model]] = {
     "spec": Spec,
+    "guest": OwnGuest,
     "matrix": Matrix,
     "profile": Profile,
     "image": ImageRecipe,
 }
 KINDS = tuple(MODELS)
 
-FROM_THE_FILE = {"spec": ("name", "path", "notes"), "profile": ("name",)}
+FROM_THE_FILE = {"spec": ("name", "path", "notes", "own"), "profile": ("name",)}
 """Fields that a file does not say: they come from its name and its reading."""
 ACCEPTED = {
     "spec": {
@@ -38,6 +39,8 @@ def json_schema(kind: str) -> Json:
     schema["properties"] |= ACCEPTED.get(kind, {})
     schema["required"] = [name for name in schema.get("required", ()) if name in schema["properties"]]
     if kind == "matrix":
+        expect = schema["properties"]["expect"]
+        schema["properties"]["expect"] = {"anyOf": [expect, expect["items"]]}  # one entry needs no list
         _durations(schema["$defs"]["Timeouts"])
     if kind == "profile":
         for extending in (schema, schema["$defs"]["Machine"]):

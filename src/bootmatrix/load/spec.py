@@ -11,13 +11,16 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.places import specs_folder
 from bootmatrix.load.validate import suggest, validate
-from bootmatrix.model import Container, File, Spec
+from bootmatrix.model import Container, File, OwnGuest, Spec
 from bootmatrix.model.capabilities import CAPABILITIES
 from bootmatrix.model.durations import duration_s
-from bootmatrix.model.spec import CHECK, NETWORK
+from bootmatrix.model.spec import CHECK, CONSOLE, NETWORK
 
+SHOWN = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 SECTIONS = ("onboot", "onshutdown", "services")
 SUFFIXES = ("", ".yml", ".yaml")
+GUEST_SUFFIXES = (".guest.yml", ".guest.yaml")
+"""Guests that are brought along: a kernel with an initrd, or a disk."""
 
 
 def find_spec(name: str, base: Path = Path()) -> Path:
@@ -72,11 +75,23 @@ def load_spec_document(path: Path) -> tuple[Spec, Document]:
         InputError: as `load_spec`.
     """
     document = read_document(path)
+    if path.name.endswith(GUEST_SUFFIXES):
+        own = validate(document, OwnGuest)
+        _check_own(document, own)
+        return Spec(name=spec_name(path), path=str(path), own=own), document
     notes = tuple(_take_unused(document))
-    spec = validate(document, Spec, name=spec_name(path), path=str(path), notes=notes)
+    spec = validate(document, Spec, name=spec_name(path), path=str(path), notes=notes, own=None)
     _check(document, spec)
     document.raise_faults()
     return spec, document
+
+
+def _check_own(document: Document, own: OwnGuest) -> None:
+    if not (own.kernel or own.initrd or own.disk):
+        document.complain((), "a guest has a 'kernel', an 'initrd' or a 'disk' of its own")
+    if own.cmdline and not (own.kernel or own.initrd):
+        document.complain(("cmdline",), "'cmdline' is for a kernel, and a disk brings its own")
+    document.raise_faults()
 
 
 def _take_unused(document: Document) -> Iterator[str]:
@@ -172,6 +187,10 @@ def _check_annotations(document: Document, place: Location, container: Container
     annotations = container.annotations or {}
     if NETWORK in annotations and annotations[NETWORK] != "user":
         document.complain((*place, "annotations", NETWORK), f"{NETWORK!r} should be 'user', the only network there is")
+    if CONSOLE in annotations and not SHOWN.fullmatch(annotations[CONSOLE]):
+        document.complain(
+            (*place, "annotations", CONSOLE), f"{CONSOLE!r} should be one line of text, of 300 characters at most"
+        )
     if CHECK not in annotations:
         return
     where = (*place, "annotations", CHECK)

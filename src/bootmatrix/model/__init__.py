@@ -2,15 +2,15 @@
 
 from bootmatrix.model.artefact import Artefact, Bootable, Forkable
 from bootmatrix.model.bisection import Bisection, Step
-from bootmatrix.model.cell import BootKind, Cell, Plan, Skip, Timeouts, Traits
+from bootmatrix.model.cell import BootKind, Cell, ConsoleProof, Plan, Skip, Timeouts, Traits
 from bootmatrix.model.image import CopyFile, ImageConfig, ImageRecipe, StoredImage
 from bootmatrix.model.kernel import Kernel, KernelPart, OwnKernel, Package
 from bootmatrix.model.lock import Lock
 from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
-from bootmatrix.model.outcome import GuestMessage, Outcome, Phase, QmpEvent
+from bootmatrix.model.outcome import Diagnostic, GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import Accelerator, Firmware, KernelForm, KernelSource, Machine, Names, Profile
 from bootmatrix.model.record import Order, PhaseTime, Record, ResultFile, Run, Try
-from bootmatrix.model.spec import Container, ContainerSettings, File, Spec, Volume
+from bootmatrix.model.spec import Container, ContainerSettings, File, OwnGuest, Spec, Volume
 from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Verdict
 
 __all__ = [
@@ -20,9 +20,11 @@ __all__ = [
     "BootKind",
     "Bootable",
     "Cell",
+    "ConsoleProof",
     "Container",
     "ContainerSettings",
     "CopyFile",
+    "Diagnostic",
     "Evidence",
     "Exclude",
     "Expect",
@@ -44,6 +46,7 @@ __all__ = [
     "Names",
     "Order",
     "Outcome",
+    "OwnGuest",
     "OwnKernel",
     "Package",
     "Pattern",

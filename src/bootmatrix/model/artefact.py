@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bootmatrix.model.base import Model, Sha256
+from bootmatrix.model.cell import ConsoleProof
 
 ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image", "disk"]
 
@@ -36,18 +37,22 @@ class Forkable(Model):
 class Bootable(Model):
     """What a machine boots: `cmdline` is the part that the spec and its images ask for.
 
+    A guest that is made of a spec always has a kernel and an initrd; one that is brought along may have just a disk.
+
     `network` says whether the spec asks for a network card; `onboot`, `services`, `checks` and `onshutdown` are the
     containers' names in the order of the spec, which the guest must account for; `results` are the files that it must
-    send, by container. `forkable` is what it becomes when forked, or else `cold_reason` says why it cannot; both are
-    empty where nobody asked.
+    send, by container. A guest whose init is not ours `reports` nothing: its `proof` is on its console. `forkable` is
+    what it becomes when forked, or else `cold_reason` says why it cannot; both are empty where nobody asked.
     """
 
-    kernel: Artefact
-    kernel_release: str
-    initrd: Artefact
+    kernel: Artefact | None = None
+    kernel_release: str = ""
+    initrd: Artefact | None = None
     dtb: Artefact | None = None
     firmware: Artefact | None = None
     flash: tuple[Artefact, ...] = ()
+    disk: Artefact | None = None
+    disk_format: Literal["raw", "qcow2"] = "raw"
     cmdline: str = ""
     network: bool = False
     images: tuple[Artefact, ...] = ()
@@ -56,19 +61,26 @@ class Bootable(Model):
     checks: dict[str, float] = {}
     onshutdown: tuple[str, ...] = ()
     results: dict[str, tuple[str, ...]] = {}
+    reports: bool = True
+    proof: ConsoleProof | None = None
     notes: tuple[str, ...] = ()
     forkable: Forkable | None = None
     cold_reason: str = ""
 
     def parts(self) -> dict[str, Artefact]:
         """The files that QEMU is given, by a short name."""
-        single = {"kernel": self.kernel, "initrd.img": self.initrd, "dtb": self.dtb, "firmware": self.firmware}
+        single = {
+            "kernel": self.kernel,
+            "initrd.img": self.initrd,
+            "dtb": self.dtb,
+            "firmware": self.firmware,
+            "disk": self.disk,
+        }
         flash = {f"flash{number}": artefact for number, artefact in enumerate(self.flash)}
         return {name: artefact for name, artefact in {**single, **flash}.items() if artefact}
 
     def with_parts(self, parts: Mapping[str, Artefact]) -> Bootable:
         """The same with other files, named as in `parts`."""
         flash = tuple(parts[f"flash{number}"] for number in range(len(self.flash)))
-        single = {"kernel": parts["kernel"], "initrd": parts["initrd.img"]}
-        more = {"dtb": parts.get("dtb"), "firmware": parts.get("firmware"), "flash": flash}
-        return self.model_copy(update={**single, **more})
+        names = {"kernel": "kernel", "initrd": "initrd.img", "dtb": "dtb", "firmware": "firmware", "disk": "disk"}
+        return self.model_copy(update={"flash": flash, **{field: parts.get(name) for field, name in names.items()}})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
 
 from bootmatrix.model.base import Board, Model, Name
 
@@ -35,12 +37,28 @@ class Traits(Model):
     kernel_version: str
 
 
+Shown = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A piece of one line of a console."""
+
+
+class ConsoleProof(Model):
+    """How a guest without our init shows that all is well: `console` stands in a line, and nothing of `forbid` in any.
+
+    Such a guest has to leave by itself; one that `stays` is ended soon after it has shown the text.
+    """
+
+    console: Shown
+    forbid: tuple[Shown, ...] = ()
+    stays: bool = False
+
+
 class Cell(Model):
     """One spec × machine × kernel. `spec` is the spec's file, `spec_name` the part of the id made from it.
 
     `machine` may name a CPU model too, `virt@cortex-a72`. `machine_is_default` keeps the profile's first machine out of
-    the id. `expect` is the reason for which this cell is known not to pass. `traits` is None where the profile has no
-    such kernel. It is tried again `retries` times after faults of ours, `flaky` times after those of its guest.
+    the id. `expect` is the reason for which this cell is known not to pass, `proof` what a pass of a guest looks like
+    that is not ours. `traits` is None where the profile has no such kernel. It is tried again `retries` times after
+    faults of ours, `flaky` times after those of its guest.
     """
 
     spec: str
@@ -50,6 +68,7 @@ class Cell(Model):
     machine_is_default: bool
     kernel: Name
     expect: str = ""
+    proof: ConsoleProof | None = None
     timeouts: Timeouts = Timeouts()
     retries: int = 1
     boot: BootKind = "cold"

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model
-from bootmatrix.model.cell import BootKind, Timeouts
+from bootmatrix.model.cell import BootKind, ConsoleProof, Shown, Timeouts
 
 MAX_AGAIN = 10
 """The most that a cell may be tried again: what has not come by then is not worth the time."""
@@ -33,9 +33,20 @@ class Exclude(Pattern):
 
 
 class Expect(Pattern):
-    """Cells known not to pass, and why."""
+    """Cells known not to pass, and why: `reason`. Or, with `console`, what a pass of cells looks like.
 
-    reason: Reason
+    Those are guests with another init than ours, which are judged by their console: see ConsoleProof.
+    """
+
+    reason: Reason | None = None
+    console: Shown | None = None
+    forbid: tuple[Shown, ...] = ()
+    stays: bool = False
+
+    @property
+    def proof(self) -> ConsoleProof | None:
+        """How the cells show a pass; None for an entry that is about a known failure."""
+        return ConsoleProof(console=self.console, forbid=self.forbid, stays=self.stays) if self.console else None
 
 
 class Include(Model):

@@ -30,6 +30,19 @@ class QmpEvent(Model):
     at_s: float
 
 
+class Diagnostic(Model):
+    """What was kept of a guest that had to be ended, or that gave up. `file` is beside the cell's console.
+
+    `screen` has the console's last lines, `registers` those of all CPUs, `tasks` what the kernel said to sysrq, and
+    `memory` is an ELF core. Without a file, `note` says why there is none.
+    """
+
+    kind: Literal["screen", "registers", "tasks", "memory"]
+    file: str = ""
+    size_bytes: int = 0
+    note: str = ""
+
+
 class Outcome(Model):
     """Everything that was seen of one boot.
 
@@ -37,8 +50,9 @@ class Outcome(Model):
     `guest` (it left by itself), `host` (we stopped it: see `limit`), `user`, or `error` (see `host_error`).
     `messages` are those of the result channel whose digest matched, in order; `rejected` counts those that did not;
     `result_fault` says what is wrong with their sequence, and is empty while nothing was lost, repeated or changed.
-    `limit` is the name of the phase whose time was up, or `silence`, `panic`, `flood`.
-    `stderr` is QEMU's. Times are seconds of the wall clock.
+    `limit` is the name of the phase whose time was up, or `silence`, `panic`, `flood`, or `shown`: the guest showed
+    what its proof wants, and was not to leave by itself.
+    `stderr` is QEMU's. Times are seconds of the wall clock; `starved_s` is how long the host had no core for the guest.
     """
 
     exit_status: int | None
@@ -54,5 +68,7 @@ class Outcome(Model):
     started_at: str
     wall_s: float
     boot_s: float | None = None
+    starved_s: float = 0.0
     console_bytes: int = 0
     console_dropped_bytes: int = 0
+    diagnostics: tuple[Diagnostic, ...] = ()

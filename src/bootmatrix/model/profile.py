@@ -22,6 +22,9 @@ ResultChannel = Literal["virtio-serial", "console"]
 GuestExit = Literal["poweroff", "reboot", "semihosting"]
 """How a guest leaves QEMU; `semihosting`: by a call of the emulator, which its `exit_program` makes."""
 
+Sysrq = Literal["break", "ctrl-o"]
+"""How the console asks its kernel for a sysrq: by a break on a serial line, or by Ctrl-O on a hypervisor's console."""
+
 
 class Names(Model):
     """What the architecture is called elsewhere. `oci` is a platform: `linux`, architecture, perhaps a variant."""
@@ -108,6 +111,7 @@ class Machine(Model):
     result: ResultChannel
     exit: GuestExit
     exit_program: str = Field(default="", description="for exit: semihosting, the static program in base64")
+    sysrq: Sysrq = "break"
     modules: tuple[str, ...] = Field(default=(), description="kernel modules the board itself needs")
     network_modules: tuple[str, ...] = ()
     time_factor: float = Field(ge=1, le=100)

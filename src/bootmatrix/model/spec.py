@@ -9,12 +9,15 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
+from bootmatrix.model.cell import ConsoleProof
 from bootmatrix.model.resources import Resources
 
 CHECK = "bootmatrix.check"
 """Annotation of a service that decides the cell; its value is the check's time limit, such as `60s`."""
 MODULES = "bootmatrix.modules"
 """Annotation or image label: names of kernel modules that the container needs, apart by blanks."""
+CONSOLE = "bootmatrix.console"
+"""Annotation: for a spec whose init is not ours, the text that the container prints when all is well."""
 NETWORK = "bootmatrix.network"
 """Annotation or image label: `user` gives the guest a network card on QEMU's user-mode network."""
 RESULTS = "bootmatrix.results"
@@ -205,8 +208,32 @@ class File(Model):
     gid: IdOrName | None = None
 
 
+class OwnGuest(Model):
+    """A guest that somebody brings along: what a `*.guest.yml` says.
+
+    Names of files are relative to it, and may hold the profile's names in braces: `out/{arch}-initrd.img`. Without a
+    kernel of its own, and with an initrd, it boots on the kernels of the matrix.
+    """
+
+    description: str = ""
+    kernel: str = ""
+    initrd: str = ""
+    dtb: str = ""
+    disk: str = ""
+    cmdline: str = ""
+    expect: ConsoleProof | None = None
+
+    @property
+    def takes_kernels(self) -> bool:
+        """Whether it boots on kernels of the matrix."""
+        return bool(self.initrd) and not self.kernel
+
+
 class Spec(Model):
-    """A LinuxKit YAML file. `name` and `path` come from the file; `notes` say what was accepted and not used."""
+    """A LinuxKit YAML file. `name` and `path` come from the file; `notes` say what was accepted and not used.
+
+    `own` is what a `*.guest.yml` says, which has nothing of the rest.
+    """
 
     name: Name
     path: str
@@ -218,6 +245,7 @@ class Spec(Model):
     files: tuple[File, ...] = ()
     volumes: tuple[Volume, ...] = ()
     notes: tuple[str, ...] = ()
+    own: OwnGuest | None = None
 
     @property
     def checks(self) -> tuple[Container, ...]:

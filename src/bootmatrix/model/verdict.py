@@ -65,7 +65,10 @@ class Trouble(Model):
 
 
 class Judgement(Model):
-    """A verdict with what it rests on. `reason` is one line for people; `advice` says what to do next."""
+    """A verdict with what it rests on. `reason` is one line for people; `advice` says what to do next.
+
+    `is_weak` marks what was judged by the console alone, which whatever runs in the guest can print.
+    """
 
     verdict: Verdict
     reason: str
@@ -73,3 +76,4 @@ class Judgement(Model):
     subresults: tuple[SubResult, ...] = ()
     advice: str = ""
     troubles: tuple[Trouble, ...] = ()
+    is_weak: bool = False

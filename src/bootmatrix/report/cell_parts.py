@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from bootmatrix.model import Record, ResultFile, SubResult, Trouble, Try, Verdict
+from bootmatrix.model import Diagnostic, Record, ResultFile, SubResult, Trouble, Try, Verdict
 from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.report.units import duration, size
 from bootmatrix.runs import CELLS_FOLDER, FILES_FOLDER
@@ -84,6 +84,25 @@ class ArtefactView:
     sha256: str
 
 
+DIAGNOSTICS = {
+    "screen": "last lines of the console",
+    "registers": "registers of all CPUs",
+    "tasks": "the kernel's answers to sysrq",
+    "memory": "memory, an ELF core",
+}
+"""What each kind of diagnostic is, for people."""
+
+
+@dataclass(frozen=True)
+class DiagnosticView:
+    """What was kept of a guest that was stuck: a link, or a note on why there is none."""
+
+    name: str
+    note: str
+    size: str
+    href: str
+
+
 @dataclass(frozen=True)
 class FileView:
     """A file that a container left."""
@@ -99,6 +118,13 @@ def view_file(file: ResultFile, record: Record) -> FileView:
     """A file that was left. Its name here is ours, whatever the guest called it."""
     href = href_of(record, FILES_FOLDER, file.file.rpartition("/")[2])
     return FileView(one_line(file.container), one_line(file.path), size(file.size_bytes), href, file.is_cut)
+
+
+def view_diagnostic(one: Diagnostic, record: Record) -> DiagnosticView:
+    """What was kept of a guest that was stuck."""
+    folder, _, name = one.file.rpartition("/")
+    href = href_of(record, folder, name) if folder and name else ""
+    return DiagnosticView(DIAGNOSTICS[one.kind], one_line(one.note), size(one.size_bytes), href)
 
 
 def href_of(record: Record, *below: str) -> str:

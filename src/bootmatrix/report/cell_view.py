@@ -11,6 +11,7 @@ from bootmatrix.model import Evidence, Record, Verdict
 from bootmatrix.report.cell_parts import (
     FEW_SUBRESULTS,
     ArtefactView,
+    DiagnosticView,
     EvidenceView,
     FileView,
     PhaseView,
@@ -24,6 +25,7 @@ from bootmatrix.report.cell_parts import (
     failures_first,
     href_of,
     view_artefacts,
+    view_diagnostic,
     view_file,
     view_packages,
     view_phases,
@@ -237,6 +239,18 @@ class CellView:
         """Whether they stand open: they are few, or not all passed."""
         found = self.record.judgement.subresults
         return len(found) <= FEW_SUBRESULTS or not all_pass(found)
+
+    @property
+    def weak(self) -> str:
+        """A warning where the console alone decided."""
+        weak = self.record.judgement.is_weak
+        return "Judged by its console alone, which whatever runs in the guest can print." if weak else ""
+
+    @property
+    def diagnostics(self) -> tuple[DiagnosticView, ...]:
+        """What was kept of a guest that was stuck."""
+        outcome = self.record.outcome
+        return tuple(view_diagnostic(one, self.record) for one in outcome.diagnostics) if outcome else ()
 
     @property
     def files(self) -> tuple[FileView, ...]:

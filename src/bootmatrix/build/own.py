@@ -1,0 +1,93 @@
+"""Guests that somebody brings along: a kernel and an initrd, or a disk, in place of what is made of a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact
+from bootmatrix.errors import BuildError
+from bootmatrix.model import Artefact, Bootable, Kernel, Machine, OwnGuest, Profile
+from bootmatrix.model.artefact import ArtefactKind
+from bootmatrix.store import Store, sha256_of
+
+QCOW2 = b"QFI\xfb"
+"""Where a disk image begins so, QEMU's docs/interop/qcow2.txt says what follows: at 8 the backing file's place, at 72
+(from version 3 on) features that a reader must know, of which bit 2 is an external data file."""
+EXTERNAL_DATA = 1 << 2
+
+
+def own_bootable(guest: OwnGuest, base: Path, profile: Profile, machine: Machine) -> Bootable:
+    """What a machine boots of somebody's own files, but for a kernel of the cell. Their names are relative to `base`.
+
+    Raises:
+        BuildError: a file is missing, or a disk image refers to other files of the host.
+    """
+    names = {**profile.names.model_dump(), "debian_arch": profile.names.debian, "arch": profile.name}
+    disk = _disk(guest, base, names, machine)
+    return Bootable(
+        kernel=_file("kernel", guest.kernel, base, names),
+        initrd=_file("initrd", guest.initrd, base, names),
+        dtb=_file("dtb", guest.dtb, base, names),
+        disk=disk,
+        disk_format=disk_format(disk.file) if disk else "raw",
+        cmdline=without_consoles(guest.cmdline)[0],
+        reports=False,
+        proof=guest.expect,
+    )
+
+
+def with_kernel(bootable: Bootable, kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Bootable:
+    """Somebody's own files on a kernel of the cell.
+
+    Raises:
+        BuildError: the kernel has not got the machine's device tree.
+    """
+    dtb = dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb and not bootable.dtb else bootable.dtb
+    found = {"kernel": kernel_artefact(kernel, files, machine, store), "kernel_release": kernel.release, "dtb": dtb}
+    return bootable.model_copy(update=found)
+
+
+def without_consoles(cmdline: str) -> tuple[str, tuple[str, ...]]:
+    """A kernel command line without its consoles, which are the machine's to say, and those."""
+    words = cmdline.split()
+    consoles = tuple(word for word in words if word.startswith("console="))
+    return " ".join(word for word in words if word not in consoles), consoles
+
+
+def _file(kind: ArtefactKind, name: str, base: Path, names: Mapping[str, str]) -> Artefact | None:
+    if not name:
+        return None
+    try:
+        path = base / name.format_map(names)
+        size = path.stat().st_size
+        return Artefact(kind=kind, name=path.name, path=str(path.resolve()), sha256=sha256_of(path), size_bytes=size)
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        known = ", ".join(f"{{{one}}}" for one in names)
+        raise BuildError(f"in {name!r} only these names stand for something: {known}") from error
+    except OSError as error:
+        raise BuildError(f"the {kind} {error.filename} cannot be read: {error.strerror}") from error
+
+
+def _disk(guest: OwnGuest, base: Path, names: Mapping[str, str], machine: Machine) -> Artefact | None:
+    disk = _file("disk", guest.disk, base, names)
+    if disk and machine.bus not in {"virtio-pci", "virtio-mmio"}:
+        raise BuildError(
+            f"{disk.path}: {machine.machine} has no virtio, where the disk would go", "Exclude this machine."
+        )
+    if disk and disk_format(disk.file) == "qcow2":
+        with disk.file.open("rb") as file:
+            header = file.read(80)
+        newer = int.from_bytes(header[4:8], "big") >= 3
+        if any(header[8:16]) or (newer and int.from_bytes(header[72:80], "big") & EXTERNAL_DATA):
+            raise BuildError(
+                f"{disk.path}: this image refers to another file", "Make one that is whole: qemu-img convert."
+            )
+    return disk
+
+
+def disk_format(path: Path) -> Literal["raw", "qcow2"]:
+    """`qcow2` or `raw`, by how the file begins. QEMU is told, as a guest could write another beginning."""
+    with path.open("rb") as file:
+        return "qcow2" if file.read(4) == QCOW2 else "raw"

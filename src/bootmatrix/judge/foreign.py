@@ -1,0 +1,82 @@
+"""Guests whose init is not ours: judged by what their console shows, which is weaker evidence, and said to be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from bootmatrix.judge.complaint import Complaint, piece
+from bootmatrix.judge.signs import STAMP
+from bootmatrix.judge.transcript import last_lines
+from bootmatrix.model import ConsoleProof, Evidence, Outcome, QmpEvent, Verdict
+
+WEAKER = "judged by its console alone, which whatever runs in the guest can print"
+ECHO = re.compile(rb"(?:command line:|unknown kernel command line parameters|BOOT_IMAGE=)", re.IGNORECASE)
+"""In lines in which a kernel repeats its command line; the text of a pass is refused there in any case."""
+LEFT = frozenset({"guest-shutdown", "guest-reset"})
+STAYED = "shown"
+"""The limit of a guest that is ended as soon as it has shown the text, as its proof wants."""
+
+
+def find_line(transcript: bytes, text: str) -> Evidence | None:
+    """The first line that holds a text. What the kernel wrote into the middle of a line does not hide it."""
+    wanted = text.encode("utf-8")
+    for candidate in (transcript, without_printk(transcript)):
+        position = candidate.find(wanted)
+        while position >= 0:
+            start = candidate.rfind(b"\n", 0, position) + 1
+            line = candidate[start:].split(b"\n", 1)[0]
+            if not ECHO.search(line):
+                number = candidate.count(b"\n", 0, position) + 1 if candidate is transcript else None
+                return piece("console", line[:4096].decode("utf-8", "replace").strip(), number)
+            position = candidate.find(wanted, start + len(line))
+    return None
+
+
+def without_printk(transcript: bytes) -> bytes:
+    """The console without the kernel's lines, so that a line which one of them tore is whole again."""
+    return re.sub(rb"%s[^\n]*\n" % STAMP, b"", transcript)
+
+
+def complaints(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
+    """What stands in the way of a pass by the console."""
+    for text in proof.forbid:
+        found = find_line(transcript, text)
+        if found:
+            yield Complaint(Verdict.FAIL, f"the console shows {text!r}, which is forbidden", (found,))
+    if find_line(transcript, proof.console) is None:
+        yield Complaint(
+            Verdict.FAIL,
+            f"the console never showed {proof.console!r}",
+            last_lines(transcript),
+            "Is this the text that the guest prints, letter by letter, on the machine's console?",
+        )
+    yield from _way_out(proof, outcome)
+
+
+def _way_out(proof: ConsoleProof, outcome: Outcome) -> Iterator[Complaint]:
+    if outcome.limit == STAYED and proof.stays:
+        return
+    reasons = [str(event.data.get("reason")) for event in left(outcome)]
+    if len(reasons) != 1 or reasons[0] not in LEFT:
+        found = ", ".join(reasons) or "nothing of the kind"
+        yield Complaint(
+            Verdict.FAIL,
+            f"the guest did not leave by itself: expected a power off or a reset, found {found}",
+            (),
+            "If it is to stay, say so beside the text: 'stays: true'.",
+        )
+
+
+def left(outcome: Outcome) -> list[QmpEvent]:
+    """The events of a guest that leaves."""
+    return [event for event in outcome.events if event.name == "SHUTDOWN" and event.data.get("guest") is True]
+
+
+def proofs(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iterator[Evidence]:
+    """What a pass rests on."""
+    yield piece("judge", WEAKER)
+    found = find_line(transcript, proof.console)
+    if found:
+        yield found
+    yield from (piece("qmp", f"SHUTDOWN: {event.data.get('reason')}") for event in left(outcome))

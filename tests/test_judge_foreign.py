@@ -1,0 +1,85 @@
+"""Guests without our init: their console decides, and nothing that the kernel repeats fools it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bootmatrix.judge import judge
+from bootmatrix.model import Bootable, ConsoleProof, Judgement, Verdict
+from guests import CORPUS, left, make_bootable, make_machine, make_outcome
+
+PROOF = ConsoleProof(console="suite PASSED", forbid=("suite FAILED",))
+SHOWN = b"[    1.000000] Linux version 6.1\r\nhello\r\nMoby suite PASSED\r\n[    2.000000] reboot: Power down\r\n"
+
+
+def foreign(**changes: Any) -> Bootable:
+    return make_bootable(reports=False, proof=PROOF.model_copy(update=changes))
+
+
+def judged(transcript: bytes = SHOWN, proof: dict[str, Any] | None = None, **changes: Any) -> Judgement:
+    outcome = make_outcome(**{"messages": (), **changes})
+    return judge(outcome, make_machine(), foreign(**(proof or {})), transcript)
+
+
+def test_a_text_on_the_console_and_the_way_out_make_a_pass_that_is_said_to_be_weak() -> None:
+    judgement = judged()
+    assert (judgement.verdict, judgement.is_weak) == (Verdict.PASS, True)
+    assert "whatever runs in the guest can print" in judgement.reason
+    assert [(one.line, one.text) for one in judgement.evidence if one.source == "console"] == [(3, "Moby suite PASSED")]
+    assert judged(events=(left("guest-reset"),)).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("transcript", "reason"),
+    [
+        (b"", "the console never showed 'suite PASSED'"),
+        (b"Moby suite PASS\r\nED\r\n", "the console never showed 'suite PASSED'"),
+        (b"Kernel command line: x=suite PASSED\r\n", "the console never showed"),
+        (b"[    0.000000] Command line: suite PASSED\r\n", "the console never showed"),
+        (b'[    0.0] Unknown kernel command line parameters "suite PASSED"\r\n', "the console never showed"),
+        (SHOWN + b"suite FAILED\r\n", "the console shows 'suite FAILED', which is forbidden"),
+        (b"suite FAILED\r\n" + SHOWN, "the console shows 'suite FAILED', which is forbidden"),
+        (SHOWN + b"[    3.000000] BUG: scheduling while atomic\r\n", "the kernel reported a fault"),
+        (SHOWN + SHOWN, "the guest rebooted"),
+    ],
+)
+def test_anything_else_is_a_failure(transcript: bytes, reason: str) -> None:
+    judgement = judged(transcript)
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.reason.startswith(reason)
+    assert judgement.is_weak
+    assert judgement.advice
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"events": ()}, Verdict.FAIL),
+        ({"events": (left(), left())}, Verdict.FAIL),
+        ({"events": (left("guest-panic"),)}, Verdict.FAIL),
+        ({"ended_by": "host", "limit": "silence", "limit_phase": "boot"}, Verdict.HANG),
+        ({"ended_by": "host", "limit": "boot", "limit_phase": "boot"}, Verdict.TIMEOUT),
+        ({"ended_by": "host", "limit": "shown", "events": ()}, Verdict.FAIL),
+        ({"ended_by": "error", "host_error": "no memory"}, Verdict.INFRA_ERROR),
+        ({"exit_status": 1}, Verdict.INFRA_ERROR),
+    ],
+)
+def test_the_text_alone_is_no_pass(changes: dict[str, Any], verdict: Verdict) -> None:
+    assert judged(**changes).verdict is verdict
+
+
+def test_a_panic_prevails_over_the_text() -> None:
+    assert judged(SHOWN + (CORPUS / "panic-x86_64.log").read_bytes()).verdict is Verdict.PANIC
+
+
+def test_a_guest_that_is_to_stay_passes_when_it_was_ended_for_that() -> None:
+    stayed: dict[str, Any] = {"ended_by": "host", "limit": "shown", "limit_phase": "shutdown", "events": ()}
+    assert judged(proof={"stays": True}, **stayed).verdict is Verdict.PASS
+    assert judged(b"", proof={"stays": True}, **stayed).verdict is Verdict.FAIL
+
+
+def test_a_line_that_the_kernel_tore_is_mended() -> None:
+    torn = b"Moby suite [    1.500000] random: crng init done\r\nPASSED\r\n"
+    assert judged(torn).verdict is Verdict.PASS
