@@ -164,7 +164,7 @@ def test_machines_are_found() -> None:
         ("aarch46", "unknown architecture 'aarch46'. Did you mean 'aarch64'?"),
         ("", "unknown architecture ''. Known: "),
         ("armv7/raspi2", "armv7 has no machine 'raspi2'. Did you mean 'raspi2b'?"),
-        ("armv7/", "armv7 has no machine ''. Known: raspi2b, virt"),
+        ("armv7/", "armv7 has no machine ''. Known: "),
         ("armv7/virt/x", "armv7 has no machine 'virt/x'."),
     ],
 )

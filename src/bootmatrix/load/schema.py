@@ -45,6 +45,7 @@ def json_schema(kind: str) -> Json:
     if kind == "profile":
         for extending in (schema, schema["$defs"]["Machine"]):
             _extending(extending)
+        schema["$defs"]["Names"].pop("required")  # one that extends another has some of them from there
     return {"$schema": DIALECT, **schema}
 
 
