@@ -383,7 +383,7 @@ def test_a_kernel_of_ones_own_is_told_by_its_digest(run: Ended) -> None:
     (part,) = run[2]["hello/aarch64/virt/repacked"]["kernel"]["parts"]
     package = run[3].resolve().parents[1] / "kernel.rpm"
     assert (part["kind"], part["sha256"]) == ("rpm", sha256_of(package))
-    assert part["sha256"] in (run[3] / "report.html").read_text(encoding="utf-8")
+    assert part["sha256"] in (run[3] / "cells/hello/aarch64/virt/repacked/cell.html").read_text(encoding="utf-8")
 
 
 def test_same_verdicts_from_the_saved_run(run: Ended) -> None:
