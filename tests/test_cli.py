@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix import __version__
-from bootmatrix.cli.main import COMMANDS
+from bootmatrix.cli.main import COMMANDS, main
 from bootmatrix.load.places import CHECKOUT
 from command_line import Tool, refused
 
@@ -171,3 +171,14 @@ def test_help_is_quick(process: Tool) -> None:
         return time.monotonic() - started
 
     assert statistics.median(once() for _ in range(3)) < 1.5
+
+
+def test_a_fault_of_ours_does_not_end_with_the_status_that_speaks_of_a_guest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: object) -> int:
+        raise IndexError("out of range")
+
+    monkeypatch.setattr("bootmatrix.cli.arch.run", broken)
+    assert main(["arch"]) == 3
+    assert "a fault of bootmatrix itself" in capsys.readouterr().err

@@ -80,6 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"bootmatrix: {error}", file=sys.stderr)
         return OUR_FAULT
+    except Exception:  # whatever it is, it must not end with the status that speaks of a guest
+        import traceback
+
+        print(f"bootmatrix: a fault of bootmatrix itself; please report it\n{traceback.format_exc()}", file=sys.stderr)
+        return OUR_FAULT
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ class Axis:
         least, most = min(times_s, default=1.0), max(times_s, default=1.0)
         first = max((index for index, mark in enumerate(TICKS_S) if mark <= least), default=0)
         last = min((index for index, mark in enumerate(TICKS_S) if mark >= most), default=len(TICKS_S) - 1)
+        last = max(last, 1)
         return cls(TICKS_S[min(first, last - 1) : last + 1])
 
     def place(self, seconds: float) -> float:
