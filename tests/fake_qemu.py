@@ -278,6 +278,14 @@ def stopped(guest: Guest) -> None:
     wait()
 
 
+def takes_memory(guest: Guest) -> None:
+    """More than its machine has; where nothing keeps it from that, it ends all the same."""
+    guest.greet()
+    guest.say(TEXTS[0])
+    taken = b"x" * (400 << 20)
+    sys.exit(f"qemu-system-fake: took {len(taken)} bytes")
+
+
 def floods_a_gigabyte(guest: Guest) -> None:
     """Sound, but for what it prints."""
     guest.greet()

@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from bootmatrix.boot import bounds
 from bootmatrix.boot.console import KEEP_BYTES
 from bootmatrix.boot.guest import boot
 from bootmatrix.boot.qemu import qemu_version
@@ -273,3 +274,16 @@ def test_a_file_that_is_no_qemu_is_named(tmp_path: Path) -> None:
     (tmp_path / "bin" / "qemu-system-fake").write_text("#!/bin/sh\necho I am something else\n")
     with pytest.raises(HostError, match="gives no version but 'I am something else'"):
         qemu_version(make_machine())
+
+
+async def test_a_qemu_that_takes_too_much_memory_is_not_its_guests_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a control group it ends as well: what is to be seen there is that nobody blames the guest."""
+    monkeypatch.setattr(bounds, "QEMU_MIB", 64)
+    _, judgement = await run("takes_memory", tmp_path)
+    assert judgement.verdict is Verdict.INFRA_ERROR
+    if any("memory" in place.controllers for place in bounds.places()):
+        assert "killed by SIGKILL: it was ended by the kernel, as it took more than the 192 MiB" in judgement.reason
+    else:
+        assert "took 419430400 bytes" in judgement.reason

@@ -21,6 +21,7 @@ import anyio
 import pytest
 
 from bootmatrix.boot import lockdown
+from bootmatrix.boot.bounds import Bound
 from bootmatrix.boot.command import Descriptors, for_cell, interactive
 from bootmatrix.boot.guest import boot
 from bootmatrix.boot.process import running
@@ -186,7 +187,7 @@ async def test_a_qemu_that_was_taken_over_reaches_nothing(tmp_path: Path, monkey
     machine = pc(memory_mib=128)
     with something_to_take(tmp_path, monkeypatch) as where:
         command = [str(PYTHON), "-I", "-S", "-c", ATTEMPTS, str(writer), *where]
-        async with running(command, [writer], machine) as process:
+        async with running(command, [writer], machine, Bound(0, ())) as process:
             os.close(writer)
             await process.wait()
     left = set()

@@ -19,6 +19,7 @@ import anyio.to_thread
 from anyio.abc import Process
 
 from bootmatrix.boot import diagnose
+from bootmatrix.boot.bounds import bounded
 from bootmatrix.boot.channel import Conversation
 from bootmatrix.boot.clock import PhaseClock
 from bootmatrix.boot.command import Descriptors, for_cell, for_fork
@@ -129,10 +130,12 @@ async def boot(  # noqa: PLR0913
             files = None
             command = for_cell(machine, bootable, _descriptors(theirs, disk), program)
         inherited = [*(end.fileno() for end in (*theirs, *disk)), *(files.numbers if files else ())]
-        async with running(command.arguments, inherited, machine, WRITES_BYTES if disk else 0) as process:
+        bound = stack.enter_context(bounded(machine))
+        async with running(command.arguments, inherited, machine, bound, WRITES_BYTES if disk else 0) as process:
             for end in theirs:
                 end.close()
             await seen.follow(process)
+        seen.bound_fault = bound.fault()
     if seen.broken:
         raise seen.broken
     if seen.is_stuck():
@@ -148,6 +151,7 @@ class _Boot:
 
     def __init__(self, machine: Machine, wires: Wires, log: ConsoleLog, talk: Conversation, folder: Path) -> None:
         self.broken: Exception | None = None
+        self.bound_fault = ""
         self.dump = False
         self.proof: ConsoleProof | None = None
         self.diagnostics: tuple[Diagnostic, ...] = ()
@@ -353,7 +357,7 @@ class _Boot:
         """What is to be said of a QEMU that ended without having been asked to, its guest neither."""
         if ending.ended_by != "error" or self._status is None:
             return ""
-        complaint = self._stderr.decode("utf-8", "replace").strip()[-400:]
+        complaint = self.bound_fault or self._stderr.decode("utf-8", "replace").strip()[-400:]
         said = f": {complaint}" if complaint else " and said nothing"
         return f"{self._machine.qemu} {exit_words(self._status)}{said}"
 

@@ -18,7 +18,7 @@ UTIME, STIME = 11, 12
 def available_cores() -> int:
     """Cores that this process may keep busy: those it may run on, and not more than its control group may use."""
     cores = len(os.sched_getaffinity(0))
-    for folder in _groups("cpu"):
+    for folder in groups("cpu"):
         with suppress(OSError, ValueError, IndexError):
             cores = min(cores, max(1, round(_quota(folder))))
     return cores
@@ -31,7 +31,7 @@ def available_memory_mib() -> int:
         HostError: /proc/meminfo does not say.
     """
     available_mib = _meminfo_mib()
-    for folder in _groups("memory"):
+    for folder in groups("memory"):
         with suppress(OSError, ValueError):
             available_mib = min(available_mib, _room_bytes(folder) >> 20)
     return max(0, available_mib)
@@ -56,7 +56,7 @@ def _meminfo_mib() -> int:
     raise HostError("/proc/meminfo does not say how much memory is available", "bootmatrix needs Linux 3.14 or later.")
 
 
-def _groups(controller: str) -> Iterator[Path]:
+def groups(controller: str) -> Iterator[Path]:
     """Folders of this process's control groups, from its own up, of version 2 and of version 1 (cgroups(7))."""
     with suppress(OSError):
         for line in (PROC / "self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines():

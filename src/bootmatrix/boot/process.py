@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import Process
 
+from bootmatrix.boot.bounds import Bound
 from bootmatrix.boot.lockdown import confined, environment, opened
 from bootmatrix.boot.qemu import install_hint
 from bootmatrix.errors import HostError
@@ -22,9 +23,9 @@ KEEP_STDERR_BYTES = 32 << 10
 
 @asynccontextmanager
 async def running(
-    arguments: Sequence[str], descriptors: Sequence[int], machine: Machine, writes_bytes: int = 0
+    arguments: Sequence[str], descriptors: Sequence[int], machine: Machine, bound: Bound, writes_bytes: int = 0
 ) -> AsyncIterator[Process]:
-    """The machine's QEMU, with these open descriptors; killed, and waited for, when the context is left.
+    """The machine's QEMU within its bound, with these open descriptors; killed, and waited for, in the end.
 
     `writes_bytes` is how large a file may become that it writes to.
 
@@ -50,6 +51,7 @@ async def running(
     except OSError as error:
         raise HostError(f"{arguments[0]} cannot be started: {error.strerror}") from error
     try:
+        bound.hold(process.pid)
         yield process
     finally:
         with anyio.CancelScope(shield=True):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.abc import Process
 
+from bootmatrix.boot.bounds import bounded
 from bootmatrix.boot.command import Descriptors, ForkFiles, for_fork
 from bootmatrix.boot.console import PanicWatch
 from bootmatrix.boot.monitor import MONITOR_ERRORS, Monitor
@@ -74,7 +75,8 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
         descriptors = Descriptors(monitor, console, result)
         line = for_fork(machine, base, descriptors, ForkFiles(memory, disk), str(find_qemu(machine)))
         inherited = [*(end.fileno() for end in theirs[:3]), memory, disk]
-        async with running(line.arguments, inherited, machine) as process:
+        bound = stack.enter_context(bounded(machine))
+        async with running(line.arguments, inherited, machine, bound) as process:
             for end in theirs[:3]:
                 end.close()
             state = await _Maker(machine, process, ours, theirs[3], seen).make()

@@ -103,6 +103,7 @@ def examine(args: argparse.Namespace, known: dict[str, Profile]) -> Iterator[Fin
     yield disk(args.cache)
     yield memory(machines)
     yield Finding("ok", "cores", f"{len(os.sched_getaffinity(0))}")
+    yield bounds()
     yield archive(args, known)
     yield kvm(args, known)
 
@@ -189,6 +190,17 @@ def memory(machines: Iterable[Machine]) -> Finding:
     if available_mib < wanted_mib:
         return Finding("lacking", "memory", found, "End other programs, or boot smaller machines only.")
     return Finding("ok", "memory", found)
+
+
+def bounds() -> Finding:
+    """What keeps a QEMU from taking more of the host than its machine has."""
+    from bootmatrix.boot.bounds import places
+
+    limits = "limits of its process (prlimit)"
+    found = [f"{', '.join(place.controllers)} in {place.folder} (version {place.version})" for place in places()]
+    if not found:
+        return Finding("note", "bounds", f"each QEMU has {limits}; no control group can be made here")
+    return Finding("ok", "bounds", f"each QEMU has a control group, for {'; '.join(found)}, and {limits}")
 
 
 def archive(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:

@@ -1,0 +1,128 @@
+"""Control groups: where they can be made, what they keep a QEMU from, that none is left. Real ones, where there are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.boot import bounds, host
+from bootmatrix.boot.bounds import Bound, Place, bounded, candidates, places, sweep
+from guests import make_machine
+
+ALL = ("memory", "cpu", "pids")
+
+
+# --- where
+
+
+def lay_out(folder: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str]) -> Path:
+    """A host whose kernel says that this process is in such a group, and has these files of groups."""
+    for name, text in {"proc/self/cgroup": own, **{f"cgroup/{name}": text for name, text in files.items()}}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.setattr(host, "PROC", folder / "proc")
+    monkeypatch.setattr(host, "CGROUPS", folder / "cgroup")
+    return folder / "cgroup"
+
+
+def second(folder: str, enabled: str = "", **limits: str) -> dict[str, str]:
+    """Files of a group of version 2."""
+    files = {"cgroup.controllers": "cpu memory pids\n", "cgroup.subtree_control": enabled, **limits}
+    return {f"{folder}/{name.replace('_', '.') if name in limits else name}": text for name, text in files.items()}
+
+
+def test_of_version_2_the_nearest_group_that_has_the_controllers_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = second("user", "cpu memory pids\n") | second("user/app", "memory pids\n") | second("user/app/shell")
+    root = lay_out(tmp_path, monkeypatch, "0::/user/app/shell\n", files)
+    assert set(candidates()) == {
+        Place(root / "user/app", 2, ("memory", "pids")),
+        Place(root / "user", 2, ("cpu",)),
+    }
+
+
+@pytest.mark.parametrize("limit", [{"memory_max": "1000000\n"}, {"cpu_max": "50000 100000\n"}, {"pids_max": "9\n"}])
+def test_guests_stay_within_what_was_set_for_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: dict[str, str]
+) -> None:
+    files = second("ci", "cpu memory pids\n") | second("ci/job", **limit)
+    lay_out(tmp_path, monkeypatch, "0::/ci/job\n", files)
+    assert list(candidates()) == []
+    unlimited = {name: "max\n" if name != "cpu_max" else "max 100000\n" for name in limit}
+    lay_out(tmp_path, monkeypatch, "0::/ci/job\n", second("ci/job", **unlimited))
+    assert [place.controllers for place in candidates()] == [ALL]
+
+
+def test_of_version_1_our_own_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"memory/memory.limit_in_bytes": "1", "memory/job/memory.limit_in_bytes": "1", "pids/job/pids.max": "max"}
+    root = lay_out(tmp_path, monkeypatch, "4:memory:/job\n3:cpu,cpuacct:/job\n2:pids:/job\n0::/\n", files)
+    assert list(candidates()) == [Place(root / "memory/job", 1, ("memory",)), Place(root / "pids/job", 1, ("pids",))]
+
+
+def test_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out(tmp_path, monkeypatch, "0::/\n", {"cgroup.controllers": "", "cgroup.subtree_control": ""})
+    assert list(candidates()) == []
+
+
+def test_a_folder_that_is_no_group_does_not_work(tmp_path: Path) -> None:
+    assert not bounds._works(Place(tmp_path / "absent", 2, ALL))
+
+
+# --- what they keep from
+
+
+def test_limits_are_those_of_the_machine() -> None:
+    machine = make_machine(cpus=3, memory_mib=512)
+    with bounded(machine) as bound, subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        bound.hold(child.pid)
+        groups = Path(f"/proc/{child.pid}/cgroup").read_text()
+        folders = bound._folders
+        for place, folder in zip(places(), folders, strict=True):
+            assert folder.parent == place.folder
+            assert folder.name in groups
+            read = {name: (folder / bounds.FILES[place.version][name]).read_text() for name in place.controllers}
+            expected = {"memory": f"{(512 + bounds.QEMU_MIB) << 20}", "cpu": "400000", "pids": f"{64 + 3}"}
+            assert {name: text.split()[0] for name, text in read.items()} == {name: expected[name] for name in read}
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_a_group_that_told_of_no_such_end_has_no_fault(tmp_path: Path) -> None:
+    for name, text in (("a", "oom 0\noom_kill 0\n"), ("b", "low 0\noom_kill 2\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "memory.events").write_text(text)
+    assert Bound(5, (tmp_path / "a",)).fault() == ""
+    assert "5 MiB" in Bound(5, (tmp_path / "a", tmp_path / "b")).fault()
+    assert Bound(5, ()).fault() == ""
+
+
+# --- none is left
+
+HOLDER = """
+import sys
+from pathlib import Path
+from bootmatrix.boot.bounds import Place, _group
+with _group(Place(Path(sys.argv[1]), 2, ()), {}) as folder:
+    print(folder, flush=True)
+    input()
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    """Wherever groups are made; a plain folder has locks too."""
+    for folder in (tmp_path, *(place.folder for place in places())):
+        command = [sys.executable, "-c", HOLDER, str(folder)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout
+            held = Path(os.fsdecode(child.stdout.readline().strip()))
+            sweep(folder)
+            assert held.exists()
+            os.kill(child.pid, signal.SIGKILL)
+        assert held.exists()
+        sweep(folder)
+        assert not held.exists()
