@@ -44,6 +44,9 @@ missing_to_test() {
     need_qemu $TESTED
     need gpg gnupg "tests that sign an archive of their own"
     has chromium || has google-chrome || echo "chromium|tests that look at the report in a browser"
+    need docker-registry docker-registry "tests that pull images from a registry"
+    need htpasswd apache2-utils "tests that pull images from a registry"
+    need dockerd docker.io "tests that take images from a Docker engine"
     has chromedriver || echo "chromium-driver|tests that look at the report in a browser"
 }
 

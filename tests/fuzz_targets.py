@@ -25,7 +25,7 @@ from bootmatrix.attempts import rejudge
 from bootmatrix.boot.channel import Conversation, sign
 from bootmatrix.boot.console import PANIC, ConsoleLog, PanicWatch
 from bootmatrix.build.initrd import write_cpio
-from bootmatrix.build.oci import LABEL, merged_settings, runtime_config
+from bootmatrix.build.oci import merged_settings, runtime_config
 from bootmatrix.build.tree import Tree
 from bootmatrix.errors import BuildError, InputError, NetworkError
 from bootmatrix.judge import judge
@@ -35,6 +35,7 @@ from bootmatrix.load.lock import load_lock
 from bootmatrix.load.places import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Container, GuestMessage, ImageConfig, Verdict
+from bootmatrix.model.image import LABEL
 from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.runs import RECORD_FILE, STARTED_FILE, load_run
 from bootmatrix.source.deb import open_data, read_control

@@ -122,14 +122,14 @@ def test_a_faulty_profile_of_ones_own(process: Tool, tmp_path: Path) -> None:
 def test_validate_goes_on_after_a_faulty_file(process: Tool, tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text("x: 1\ny: 2\n")
     (tmp_path / "b.yml").write_text("onboot:\n  - {name: a, image: busybox}\n")
-    (tmp_path / "c.yml").write_text("init: [nobody/nothing]\n")
+    (tmp_path / "c.yml").write_text("init: ['nobody/nothing:']\n")
     result = process("validate", "a.yml", "b.yml", "c.yml")
     assert result.returncode == 2
     assert result.stdout == "b.yml: a spec: 1 onboot, 0 services, 0 checks\n"
     starts = [
         "a.yml:1: unknown key 'x'.",
         "a.yml:2: unknown key 'y'.",
-        "c.yml:1: no image is known for 'nobody/nothing'.",
+        "c.yml:1: 'nobody/nothing:' cannot be the name of an image",
     ]
     found = [line for line in result.stderr.splitlines() if re.match(r"[abc]\.yml", line)]
     assert all(line.startswith(start) for line, start in zip(found, starts, strict=True))

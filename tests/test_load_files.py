@@ -335,9 +335,9 @@ def test_a_repository_is_without_tag_and_digest(reference: str, repo: str) -> No
     [
         (
             "linuxkit/intt:1",
-            "no image is known for 'linuxkit/intt:1'. Did you mean 'linuxkit/init'?\n  Images of registries",
+            "no image here stands in for 'linuxkit/intt:1'. Did you mean 'linuxkit/init'?\n  Make one from packages",
         ),
-        ("", "no image is known for ''."),
+        ("", "no image here stands in for ''."),
         ("@pkg:", "'@pkg:' should name a folder relative to s.yml"),
         ("@pkg:/etc", "'@pkg:/etc' should name a folder relative to s.yml"),
         ("@pkg:./images/mien", "the image '@pkg:./images/mien': the folder images/mien is not there. Did you mean"),
@@ -353,10 +353,10 @@ def test_images_that_are_not_there(write: Write, reference: str, message: str) -
 
 
 def test_a_spec_is_valid_only_if_its_images_are_there(write: Write) -> None:
-    spec = write("s.yml", 'init: ["@pkg:./none"]\nservices:\n  - name: a\n    image: nobody/nothing\n')
+    spec = write("s.yml", 'init: ["@pkg:./none"]\nservices:\n  - name: a\n    image: nobody/NOTHING\n')
     lines = [line for line in refusal(lambda: load_any(spec, PROFILES)).splitlines() if line.startswith("s.yml")]
     assert lines[0].startswith("s.yml:1: the image '@pkg:./none': the folder none is not there.")
-    assert lines[1].startswith("s.yml:4: no image is known for 'nobody/nothing'.")
+    assert lines[1].startswith("s.yml:4: 'nobody/NOTHING' cannot be the name of an image")
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,6 @@ def test_a_spec_is_valid_only_if_its_images_are_there(write: Write) -> None:
     [
         ("package: [x]\n", "i/build.yml:1: unknown key 'package'. Did you mean 'packages'?"),
         ("base: x\n", "i/build.yml:1: unknown key 'base'."),
-        ("from: nobody/nothing\n", "i/build.yml:1: no image is known for 'nobody/nothing'."),
         ("from: '@pkg:../i'\n", "i/build.yml:1: '@pkg:../i' comes back to i/../i/build.yml"),
         ("from: '@pkg:../j'\n", "i/build.yml:1: '@pkg:../j' comes back to"),
         ("files:\n  - {path: a, source: ../secret}\n", "i/build.yml:2: '../secret' lies outside of i"),
@@ -407,7 +406,14 @@ def test_an_image_of_a_maintainers_own_build(write: Write) -> None:
 def test_a_linuxkit_package_is_told_apart(write: Write) -> None:
     path = write("i/build.yml", "image: foo\norg: bar\n")
     write("i/Dockerfile", "FROM scratch\n")
-    assert "a LinuxKit package with a Dockerfile, which is not supported yet" in refusal(lambda: load_recipe(path))
+    assert "i/build.yml: this is a package of LinuxKit's, with a Dockerfile" in refusal(lambda: load_recipe(path))
+    assert load_any(path, PROFILES) == "a package of LinuxKit's, built from its Dockerfile by a Docker engine"
+    write("i/build.yml", "image: foo\nimag: bar\n")
+    assert refusal(lambda: load_any(path, PROFILES)).startswith(
+        "i/build.yml:2: unknown key 'imag'. Did you mean 'image'"
+    )
+    write("i/build.yml", "image: foo\ndockerfile: other\n")
+    assert refusal(lambda: load_any(path, PROFILES)) == "i/build.yml:2: there is no file i/other"
 
 
 # locks

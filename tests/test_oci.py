@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.build.oci import DEFAULT_PATH, LABEL, merged_settings, runtime_config
+from bootmatrix.build.oci import DEFAULT_PATH, merged_settings, runtime_config
 from bootmatrix.errors import BuildError
 from bootmatrix.load.spec import load_spec
 from bootmatrix.model import ImageConfig
 from bootmatrix.model.capabilities import CAPABILITIES
+from bootmatrix.model.image import LABEL
 
 IDS = {"first": 100, "second": 101}
 SETS = ("bounding", "effective", "inheritable", "permitted")

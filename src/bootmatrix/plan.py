@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bootmatrix.errors import HostError, InputError, QemuMissing, QemuTooOld
 from bootmatrix.load.product import ALL, find_targets, has_kernel, matches, product, unknown_kernels
-from bootmatrix.model import Cell, Machine, Matrix, Plan, Profile, Skip
+from bootmatrix.model import Cell, GivenImage, Machine, Matrix, Plan, Profile, Skip
 
 DEFAULT_KERNEL = "6.1"
 
@@ -41,6 +41,9 @@ def plan(
     return Plan(
         cells=tuple(_expecting(cell, matrix, profiles) for cell in cells if cell.id not in skips),
         skips=tuple(Skip(cell=cell, reason=skips[cell.id]) for cell in cells if cell.id in skips),
+        images=tuple(
+            GivenImage(pattern=name, source=source, folder=str(base)) for name, source in matrix.images.items()
+        ),
     )
 
 

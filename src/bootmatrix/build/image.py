@@ -12,10 +12,16 @@ from typing import IO, cast
 from bootmatrix.build.debs import LocalDeb, archive_packages, local_debs
 from bootmatrix.build.recipe import drop, put_file, source_digest
 from bootmatrix.build.tree import Tree, directory, symlink, write_tar
-from bootmatrix.errors import BuildError, UntrustedError
-from bootmatrix.model import ImageConfig, ImageRecipe, Package, Profile, StoredImage
+from bootmatrix.errors import BuildError
+from bootmatrix.load.images import find_source
+from bootmatrix.load.recipe import load_package
+from bootmatrix.model import GivenImage, ImageConfig, ImageRecipe, ImageSource, Package, Profile, StoredImage
+from bootmatrix.model.image import LABEL
+from bootmatrix.observe import Silent
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
+from bootmatrix.source.images.engine import Build
+from bootmatrix.source.images.images import Images, is_whole
 from bootmatrix.store import Store
 
 FORMAT = "3"
@@ -34,6 +40,7 @@ LoadRecipe = Callable[[Path], ImageRecipe]
 class Builder:
     """What building needs. `find_recipe` finds the build.yml that an image's name in a file means.
 
+    `images` has those that are not made from packages; `given` is what the user puts in the place of images.
     `fork` says whether what forked guests need is built too.
     """
 
@@ -42,6 +49,22 @@ class Builder:
     find_recipe: FindRecipe
     load_recipe: LoadRecipe
     fork: bool = False
+    images: Images | None = None
+    given: tuple[GivenImage, ...] = ()
+
+    def close(self) -> None:
+        """End downloads that are under way; their threads raise Interrupted."""
+        self.archive.close()
+        if self.images:
+            self.images.close()
+
+    def source(self, reference: str, path: Path) -> ImageSource:
+        """Where the image comes from that the file `path` names.
+
+        Raises:
+            InputError: the name cannot be one, or a folder or file is not there.
+        """
+        return find_source(reference, path, self.given, self.find_recipe)
 
 
 @dataclass(frozen=True)
@@ -84,7 +107,10 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     """
     if depth > MAX_BASES:
         raise BuildError(f"{spec}: images that are made from each other form a loop")
-    path = builder.find_recipe(reference, spec)
+    source = builder.source(reference, spec)
+    if source.kind != "recipe":
+        return foreign_image(source, profile, builder).model_copy(update={"reference": reference})
+    path = Path(source.path)
     recipe = builder.load_recipe(path)
     base = make_image(recipe.base, path, profile, builder, depth + 1) if recipe.base else None
     debs = local_debs(recipe, path, profile)
@@ -95,11 +121,28 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
         known = builder.store.memo("image", key)
         if known is not None:
             image = StoredImage.model_validate_json(known)
-            if _is_there(image, builder.store):
+            if is_whole(image, builder.store):
                 return image.model_copy(update={"reference": reference})
         image = _make(reference, ingredients, profile, builder)
         builder.store.set_memo("image", key, image.model_dump_json().encode())
         return image
+
+
+def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> StoredImage:
+    """An image that is not made from packages.
+
+    Raises:
+        BuildError: there is none for the architecture, or it cannot be built.
+        InfraError: it cannot be had.
+    """
+    images = builder.images or Images(builder.store, Silent(), builder.archive.used)
+    if source.kind != "dockerfile":
+        return images.image(source, profile.names.oci)
+    folder = Path(source.path)
+    package = load_package(folder)
+    labels = {LABEL: json.dumps(package.config)} if package.config is not None else {}
+    arguments = dict(text.split("=", 1) for text in package.build_args if "=" in text)
+    return images.built(Build(folder, package.dockerfile, labels, arguments), profile.names.oci)
 
 
 def image_tree(image: StoredImage, store: Store) -> Tree:
@@ -108,17 +151,6 @@ def image_tree(image: StoredImage, store: Store) -> Tree:
     for layer in image.layers:
         tree.add_layer(store.verified(layer))
     return tree
-
-
-def _is_there(image: StoredImage, store: Store) -> bool:
-    """Whether the store has all of an image; the contents of layers are not looked at."""
-    if not all(map(store.has, (image.digest, *image.layers))):
-        return False
-    try:
-        manifest = json.loads(store.verified(image.digest).read_bytes())
-    except UntrustedError:
-        return False
-    return store.has(manifest["config"]["digest"].removeprefix("sha256:"))
 
 
 def _make(reference: str, ingredients: Ingredients, profile: Profile, builder: Builder) -> StoredImage:

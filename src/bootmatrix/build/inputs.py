@@ -11,7 +11,8 @@ from bootmatrix.build.debs import local_debs
 from bootmatrix.build.image import MAX_BASES, Builder
 from bootmatrix.build.recipe import source_digest
 from bootmatrix.errors import BootmatrixError
-from bootmatrix.model import Cell, Profile, Spec
+from bootmatrix.model import Cell, ImageSource, Profile, Spec
+from bootmatrix.source.images.layout import digest_of_layout
 from bootmatrix.store import sha256_of
 
 
@@ -43,7 +44,11 @@ def _images(
     reference: str, path: Path, profiles: Iterable[Profile], builder: Builder, depth: int = 0
 ) -> Iterator[tuple[str, str]]:
     try:
-        recipe_path = builder.find_recipe(reference, path)
+        source = builder.source(reference, path)
+        if source.kind != "recipe":
+            yield f"{path}: {reference}", _of(f"{source} {_file(source)}")
+            return
+        recipe_path = Path(source.path)
         recipe = builder.load_recipe(recipe_path)
         sources = [source_digest(copy, recipe_path) for copy in recipe.files if copy.source]
     except BootmatrixError as error:
@@ -53,6 +58,11 @@ def _images(
     yield str(recipe_path), _of("\n".join([sha256_of(recipe_path), *sources, *debs]))
     if recipe.base and depth < MAX_BASES:
         yield from _images(recipe.base, recipe_path, profiles, builder, depth + 1)
+
+
+def _file(source: ImageSource) -> str:
+    """The digest of what is in a file; of a registry's image the lock has it, and an engine's may change."""
+    return digest_of_layout(Path(source.path)) if source.path and source.kind != "dockerfile" else ""
 
 
 def _debs(profile: Profile, recipe_path: Path, builder: Builder) -> str:

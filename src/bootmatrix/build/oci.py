@@ -14,12 +14,11 @@ from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, ImageConfig
 from bootmatrix.model.base import Model
 from bootmatrix.model.capabilities import CAPABILITIES
+from bootmatrix.model.image import LABEL
 from bootmatrix.model.spec import Device, Mount
 
 OCI_VERSION = "1.0.2"
 """Nothing later is used, and Debian 12's crun takes nothing later."""
-LABEL = "org.mobyproject.config"
-"""Image label with a container's defaults, as JSON."""
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 ALL_DEVICES = "all"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from bootmatrix.errors import BuildError
+from bootmatrix.source.packed import FAULTS, PaxArchive
 
 Kind = Literal["file", "dir", "symlink", "char", "block", "fifo"]
 
@@ -25,6 +26,11 @@ MAX_TREE_BYTES = 4 << 30
 """More than the memory of any machine that would hold it."""
 MAX_NUMBER = (1 << 32) - 1
 """Owners and device numbers have 32 bits in a newc archive."""
+WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+"""Before the name of a file that a layer takes away; and in the place of all that lower layers have in a folder."""
+XATTR = "SCHILY.xattr."
+KEPT_XATTRS = ("security.capability", "user.")
+"""Others steer the host's or an overlay's own business, `trusted.overlay.redirect` for instance."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,11 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A file, folder, link or device. The same node under two paths is a hard link."""
+    """A file, folder, link or device. The same node under two paths is a hard link.
+
+    `xattrs` are extended attributes that an image gave it, by name: capabilities, and the user's own. A tar archive
+    carries them, and an initrd has no place for them.
+    """
 
     kind: Kind
     mode: int = 0o755
@@ -53,6 +63,7 @@ class Node:
     target: str = ""
     data: bytes | Slice = b""
     device: tuple[int, int] = (0, 0)
+    xattrs: tuple[tuple[str, str], ...] = ()
 
     @property
     def size(self) -> int:
@@ -209,25 +220,57 @@ class Tree:
             self.put(member.name, node)
 
     def add_layer(self, layer: Path) -> None:
-        """Put everything of an uncompressed tar file of the store; its contents stay where they are.
+        """Put a layer of an image upon what is there: an uncompressed tar file of the store, which may be hostile.
+
+        Contents stay where they are. What the layer takes away (`.wh.` files, opencontainers/image-spec, layer.md)
+        goes first, wherever in it that stands.
 
         Raises:
             BuildError: it is no such file, or a damaged one; or as for `add_tar`.
         """
         try:
-            with tarfile.open(layer, mode="r:", encoding="utf-8") as archive:
-                for member in archive:
+            with PaxArchive.open(layer, mode="r:", encoding="utf-8") as archive:
+                members = list(archive)
+            for member in members:
+                self._take_away(member.name)
+            for member in members:
+                if _whiteout(member.name) is None:
                     self._add_member(member, layer)
-        except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
+        except (*FAULTS, ValueError, OverflowError) as error:
             raise BuildError(f"the layer {layer.name} is not a tar archive, or a damaged one: {error}") from error
 
+    def _take_away(self, name: str) -> None:
+        hidden = _whiteout(name)
+        if hidden is None:
+            return
+        folder = self.resolve(name.rpartition("/")[0] or ".", whole=True) if "/" in name.strip("/") else ""
+        if hidden == OPAQUE:
+            for path in list(self._inside.get(folder, ())):
+                self._remove(path)
+        elif hidden not in {"", ".", ".."}:
+            where = f"{folder}/{hidden}" if folder else hidden
+            if where in self.nodes:
+                self._remove(where)
+
     def _add_member(self, member: tarfile.TarInfo, layer: Path) -> None:
+        if member.issparse():
+            raise BuildError(f"{member.name} is a file with holes, in a form that no image should have")
         if member.islnk():
             self.link(member.name, member.linkname)
-        elif member.isreg():
-            self.put(member.name, replace(_node_of(member), data=Slice(layer, member.offset_data, member.size)))
-        else:
-            self.put(member.name, _node_of(member))
+            return
+        node = _node_of(member)
+        if member.isreg():
+            node = replace(node, data=Slice(layer, member.offset_data, member.size))
+        elif member.isdir():
+            self._unlink(member.name)
+        self.put(member.name, node)
+
+    def _unlink(self, path: str) -> None:
+        """Remove what is no folder: that of a layer takes its place, even that of a link to a folder."""
+        where = self.resolve(path)
+        there = self.nodes.get(where)
+        if there is not None and there.kind != "dir":
+            self._remove(where)
 
     def items(self) -> Iterator[tuple[str, Node]]:
         """Paths and nodes, each folder before what is in it."""
@@ -273,6 +316,20 @@ class Tree:
             self.size_bytes -= node.size
 
 
+def _whiteout(name: str) -> str | None:
+    """What an entry of a layer takes away: the name of a file, or all that is in its folder; None for what is put."""
+    last = name.rstrip("/").rpartition("/")[2]
+    if last.startswith(OPAQUE):
+        return OPAQUE
+    return last.removeprefix(WHITEOUT) if last.startswith(WHITEOUT) else None
+
+
+def _xattrs(member: tarfile.TarInfo) -> tuple[tuple[str, str], ...]:
+    """Extended attributes that mean something in a guest, as POSIX's extended headers carry them."""
+    found = ((name.removeprefix(XATTR), value) for name, value in member.pax_headers.items() if name.startswith(XATTR))
+    return tuple(sorted((name, value) for name, value in found if name.startswith(KEPT_XATTRS)))
+
+
 def _check_numbers(path: str, node: Node) -> None:
     numbers = {"uid": node.uid, "gid": node.gid, "device number": max(node.device, key=abs)}
     for name, number in numbers.items():
@@ -292,7 +349,8 @@ def _node_of(member: tarfile.TarInfo) -> Node:
     if kind is None:
         raise BuildError(f"{member.name} is of a kind that no image can hold: {member.type!r}")
     device = (member.devmajor, member.devminor) if kind in {"char", "block"} else (0, 0)
-    return Node(kind, member.mode & 0o7777, member.uid, member.gid, member.linkname, device=device)
+    target = member.linkname if kind == "symlink" else ""
+    return Node(kind, member.mode & 0o7777, member.uid, member.gid, target, device=device, xattrs=_xattrs(member))
 
 
 def write_tar(tree: Tree, target: tarfile.TarFile, mtime_s: int) -> None:
@@ -305,6 +363,7 @@ def write_tar(tree: Tree, target: tarfile.TarFile, mtime_s: int) -> None:
         member.mode, member.uid, member.gid, member.mtime = node.mode, node.uid, node.gid, mtime_s
         member.type, member.linkname = types[node.kind], node.target
         member.devmajor, member.devminor = node.device
+        member.pax_headers = {XATTR + name: value for name, value in node.xattrs}
         if node.kind == "file" and id(node) in first_paths:
             member.type, member.linkname = tarfile.LNKTYPE, first_paths[id(node)]
             target.addfile(member)

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             work = partial(run_search, search, bench, writer, budget.cores)
             finished = anyio.run(until_signal, work, screen.note)
         finally:
-            builder.archive.close()
+            builder.close()
         result = writer.finish(interrupted=not finished)
         write_reports(result, writer.path)
         page = write_bisection(search.state, result, writer.path)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bootmatrix.observe import Observer
     from bootmatrix.runs import RunWriter
 
-OF_THE_RUN = ("files", "arch", "kernel", "flaky", "boot", "verify_fork", "locked", "reports")
+OF_THE_RUN = ("files", "arch", "kernel", "image", "flaky", "boot", "verify_fork", "locked", "reports")
 """Arguments that a run keeps from its beginning."""
 
 
@@ -50,11 +50,11 @@ class Job:
     @contextmanager
     def builder(self, args: argparse.Namespace, observer: Observer) -> Iterator[Builder]:
         """What builds the run's cells; downloads end when the context is left."""
-        builder = options.open_builder(args, observer, self.lock, self.is_locked)
+        builder = options.open_builder(args, observer, self.lock, self.is_locked, self.plan.images)
         try:
             yield replace(builder, fork=self.is_forked)
         finally:
-            builder.archive.close()
+            builder.close()
 
     @property
     def is_forked(self) -> bool:
@@ -137,8 +137,8 @@ def _resumed(args: argparse.Namespace) -> Job:
     given = [name for name in OF_THE_RUN if getattr(args, name)]
     if given:
         raise InputError(
-            "--resume takes a run up as it began: name no files with it, and none of --arch, --kernel, --flaky, "
-            "--boot, --verify-fork, --locked and --reports"
+            "--resume takes a run up as it began: name no files with it, and none of --arch, --kernel, --image, "
+            "--flaky, --boot, --verify-fork, --locked and --reports"
         )
     folder = Path(args.resume).resolve()
     run = load_run(folder)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bootmatrix.build.image import Builder
     from bootmatrix.cell import Bench
-    from bootmatrix.model import Cell, Lock, Matrix, Plan, Profile, Spec
+    from bootmatrix.model import Cell, GivenImage, Lock, Matrix, Plan, Profile, Spec
     from bootmatrix.observe import Observer
 
 
@@ -55,6 +55,14 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where downloads and builds are kept")
     parser.add_argument("--archive", metavar="URL", help="address of the Debian archive")
+    parser.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="NAME=SOURCE",
+        help="take images that are called so (a name or a glob) from there: docker://, docker-daemon:, oci:, "
+        "oci-archive:, docker-archive:, tar:, @pkg: (docs/images.md)",
+    )
 
 
 def add_reports(parser: argparse.ArgumentParser, below: bool = False) -> None:
@@ -116,12 +124,21 @@ def read_lock(args: argparse.Namespace) -> Lock | None:
 
 
 def open_builder(
-    args: argparse.Namespace, observer: Observer, lock: Lock | None = None, lock_is_whole: bool = True
+    args: argparse.Namespace,
+    observer: Observer,
+    lock: Lock | None = None,
+    lock_is_whole: bool = True,
+    given: tuple[GivenImage, ...] | None = None,
 ) -> Builder:
-    """A builder over the cache and the archive that the options name."""
+    """A builder over the cache and the archive that the options name.
+
+    `given` is what takes the place of images, if it is not just what the options say.
+    """
     from bootmatrix.build.image import Builder
     from bootmatrix.load.recipe import find_recipe, load_recipe
+    from bootmatrix.load.registries import load_registries, registries_file
     from bootmatrix.source.archive import open_archive
+    from bootmatrix.source.images.images import Access, Images
     from bootmatrix.store import Store, default_cache
 
     store = Store(args.cache or default_cache())
@@ -134,7 +151,28 @@ def open_builder(
         refresh=getattr(args, "refresh", False),
         lock_is_whole=lock_is_whole,
     )
-    return Builder(store=store, archive=archive, find_recipe=find_recipe, load_recipe=load_recipe)
+    file = registries_file()
+    access = Access(load_registries(file).registries, file.parent, args.offline, lock, lock_is_whole)
+    images = Images(store, observer, archive.used, access)
+    return Builder(
+        store=store,
+        archive=archive,
+        find_recipe=find_recipe,
+        load_recipe=load_recipe,
+        images=images,
+        given=given_images(args) if given is None else given,
+    )
+
+
+def given_images(args: argparse.Namespace) -> tuple[GivenImage, ...]:
+    """What `--image` puts in the place of images.
+
+    Raises:
+        InputError: it is not NAME=SOURCE.
+    """
+    from bootmatrix.load.images import parse_given
+
+    return tuple(parse_given(text, Path()) for text in args.image)
 
 
 @contextmanager
@@ -145,11 +183,11 @@ def open_bench(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) 
 
     specs, lock = load_specs(plan.cells), read_lock(args)
     with open_downloads() as downloads:
-        builder = open_builder(args, downloads, lock)
+        builder = open_builder(args, downloads, lock, given=plan.images)
         try:
             yield Bench(specs, known, builder, downloads, lambda _machine: nullcontext())
         finally:
-            builder.archive.close()
+            builder.close()
 
 
 def profiles() -> dict[str, Profile]:
@@ -176,7 +214,9 @@ def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:
     matrix = matrix.model_copy(update={"boot": wanted}) if wanted else matrix
     if getattr(args, "flaky", None) is not None:
         matrix = matrix.model_copy(update={"flaky": args.flaky})
-    return plan(matrix, base, known, qemu_fault), known, title
+    planned = plan(matrix, base, known, qemu_fault)
+    images = (*given_images(args), *planned.images) if hasattr(args, "image") else planned.images
+    return planned.model_copy(update={"images": images}), known, title
 
 
 def _matrix(args: argparse.Namespace, known: dict[str, Profile]) -> tuple[Matrix, Path, str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.images import find_source
 from bootmatrix.load.matrix import SUFFIXES, load_matrix
 from bootmatrix.load.product import product
 from bootmatrix.load.profile import load_profile
-from bootmatrix.load.recipe import RECIPE, find_recipe, load_recipe
+from bootmatrix.load.recipe import RECIPE, find_recipe, is_package, load_package, load_recipe
 from bootmatrix.load.spec import SECTIONS, load_spec_document
 from bootmatrix.model import Profile
 
@@ -27,6 +28,8 @@ def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
         for spec in dict.fromkeys(cell.spec for cell in cells):
             _describe_spec(Path(spec))
         return f"a matrix: {_count(matrix.specs, 'spec')}, {_count(cells, 'cell')} before exclusions"
+    if path.name == RECIPE and is_package(path.parent):
+        return f"a package of LinuxKit's, built from its {load_package(path.parent).dockerfile} by a Docker engine"
     if path.name == RECIPE:
         recipe = load_recipe(path)
         return f"an image: {_count(recipe.packages, 'package')}, {_count(recipe.files, 'file')}"
@@ -54,7 +57,11 @@ def _describe_spec(path: Path) -> str:
 
 def _check_image(document: Document, place: Location, reference: str, path: Path) -> None:
     try:
-        load_recipe(find_recipe(reference, path))
+        source = find_source(reference, path, (), find_recipe)
+        if source.kind == "recipe":
+            load_recipe(Path(source.path))
+        elif source.kind == "dockerfile":
+            load_package(Path(source.path))
     except InputError as error:
         document.complain(place, str(error))
 

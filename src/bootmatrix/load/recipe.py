@@ -10,7 +10,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.places import specs_folder
 from bootmatrix.load.validate import suggest, validate
-from bootmatrix.model import CopyFile, ImageRecipe, Names
+from bootmatrix.model import CopyFile, ImageRecipe, Names, PackageRecipe
 
 RECIPE = "build.yml"
 PACKAGE = "@pkg:"
@@ -35,9 +35,8 @@ def find_recipe(reference: str, path: Path) -> Path:
     recipe = known.get(repository(reference))
     if recipe is None:
         raise InputError(
-            f"no image is known for {reference!r}.{suggest(repository(reference), known)}",
-            "Images of registries are not supported yet. Make one from packages: a folder with a build.yml, "
-            "named as @pkg:./folder.",
+            f"no image here stands in for {reference!r}.{suggest(repository(reference), known)}",
+            "Make one from packages: a folder with a build.yml, named as @pkg:./folder.",
         )
     return recipe
 
@@ -56,6 +55,49 @@ def _in_folder(reference: str, path: Path) -> Path:
     near = {f"{PACKAGE}./{file.parent.relative_to(path.parent)}" for file in path.parent.glob(f"*/*/{RECIPE}")}
     lack = f"holds no {RECIPE}" if folder.is_dir() else "is not there"
     raise InputError(f"the image {reference!r}: the folder {folder} {lack}.{suggest(reference, near)}")
+
+
+def has_stand_in(reference: str) -> bool:
+    """Whether an image here stands in for that of a registry."""
+    return repository(reference) in _stand_ins(specs_folder().resolve())
+
+
+def is_dockerfile(reference: str, path: Path) -> bool:
+    """Whether `@pkg:` names a folder with a Dockerfile, and no recipe of ours beside it."""
+    name = reference.removeprefix(PACKAGE)
+    if not name or "\0" in name or PurePosixPath(name).is_absolute():
+        return False
+    folder = path.parent / name
+    try:
+        return is_package(folder)
+    except OSError:
+        return False
+
+
+def is_package(folder: Path) -> bool:
+    """Whether a folder is a package of LinuxKit's, whose image is built by a Docker engine."""
+    recipe = folder / RECIPE
+    if not recipe.is_file():
+        return (folder / "Dockerfile").is_file()
+    data = read_document(recipe).data
+    return "image" in data or ((folder / "Dockerfile").is_file() and "packages" not in data)
+
+
+def load_package(folder: Path) -> PackageRecipe:
+    """What the build.yml of a package of LinuxKit's says; without one, a Dockerfile stands for itself.
+
+    Raises:
+        InputError: it is faulty, or there is no Dockerfile.
+    """
+    path = folder / RECIPE
+    package = PackageRecipe()
+    if path.is_file():
+        document = read_document(path)
+        package = validate(document, PackageRecipe)
+        if "/" in package.dockerfile or not (folder / package.dockerfile).is_file():
+            document.complain(("dockerfile",), f"there is no file {folder / package.dockerfile}")
+        document.raise_faults()
+    return package
 
 
 def repository(reference: str) -> str:
@@ -92,8 +134,11 @@ def load_recipe(path: Path) -> ImageRecipe:
 
 def _read(path: Path) -> tuple[ImageRecipe, Document]:
     document = read_document(path)
-    if path.with_name("Dockerfile").exists() and "packages" not in document.data:
-        raise InputError(f"{path}: this is a LinuxKit package with a Dockerfile, which is not supported yet")
+    if is_package(path.parent):
+        raise InputError(
+            f"{path}: this is a package of LinuxKit's, with a Dockerfile",
+            "It can be an image of a spec, but no image is made from it: build it with Docker, and name that.",
+        )
     recipe = validate(document, ImageRecipe)
     for index, file in enumerate(recipe.files):
         _check_file(document, ("files", index), file, path.parent)
@@ -120,6 +165,8 @@ def _check_base(document: Document, recipe: ImageRecipe, path: Path) -> None:
     """Follow `from` down: it must end, and each must be there."""
     base, where, seen = recipe.base, path, {path.resolve()}
     while base is not None:
+        if not (base.startswith(PACKAGE) or has_stand_in(base)):
+            return  # a registry's, or in a file: asked for when it is needed
         try:
             where = find_recipe(base, where)
             base = _read(where)[0].base

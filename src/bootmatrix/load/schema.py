@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bootmatrix.load.extends import EXTENDS
-from bootmatrix.model import ImageRecipe, Matrix, OwnGuest, Profile, Spec
+from bootmatrix.model import ImageRecipe, Matrix, OwnGuest, Profile, Registries, Spec
 from bootmatrix.model.base import Model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -15,6 +15,7 @@ MODELS: dict[str, type[Model]] = {
     "matrix": Matrix,
     "profile": Profile,
     "image": ImageRecipe,
+    "registries": Registries,
 }
 KINDS = tuple(MODELS)
 

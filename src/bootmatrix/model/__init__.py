@@ -3,13 +3,22 @@
 from bootmatrix.model.artefact import Artefact, Bootable, Forkable
 from bootmatrix.model.bisection import Bisection, Step
 from bootmatrix.model.cell import BootKind, Cell, ConsoleProof, Plan, Skip, Timeouts, Traits
-from bootmatrix.model.image import CopyFile, ImageConfig, ImageRecipe, StoredImage
+from bootmatrix.model.image import (
+    CopyFile,
+    GivenImage,
+    ImageConfig,
+    ImageRecipe,
+    ImageSource,
+    PackageRecipe,
+    StoredImage,
+)
 from bootmatrix.model.kernel import Kernel, KernelPart, OwnKernel, Package
 from bootmatrix.model.lock import Lock
 from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
 from bootmatrix.model.outcome import Diagnostic, GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import Accelerator, Firmware, KernelForm, KernelSource, Machine, Names, Profile
 from bootmatrix.model.record import Order, PhaseTime, Record, ResultFile, Run, Try
+from bootmatrix.model.registry import Registries, Registry
 from bootmatrix.model.spec import Container, ContainerSettings, File, OwnGuest, Spec, Volume
 from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Verdict
 
@@ -31,9 +40,11 @@ __all__ = [
     "File",
     "Firmware",
     "Forkable",
+    "GivenImage",
     "GuestMessage",
     "ImageConfig",
     "ImageRecipe",
+    "ImageSource",
     "Include",
     "Judgement",
     "Kernel",
@@ -49,6 +60,7 @@ __all__ = [
     "OwnGuest",
     "OwnKernel",
     "Package",
+    "PackageRecipe",
     "Pattern",
     "Phase",
     "PhaseTime",
@@ -56,6 +68,8 @@ __all__ = [
     "Profile",
     "QmpEvent",
     "Record",
+    "Registries",
+    "Registry",
     "ResultFile",
     "Run",
     "Skip",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from bootmatrix.model.base import Board, Model, Name
+from bootmatrix.model.image import GivenImage
 
 BootKind = Literal["cold", "fork"]
 """From power-on, or as a copy of a guest that was booted before."""
@@ -96,7 +97,8 @@ class Skip(Model):
 
 
 class Plan(Model):
-    """What a matrix comes to."""
+    """What a matrix comes to. `images` are what the user puts in the place of images that specs name."""
 
     cells: tuple[Cell, ...]
     skips: tuple[Skip, ...] = ()
+    images: tuple[GivenImage, ...] = ()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from pydantic import Field
 
 from bootmatrix.model.base import Model, Sha256
+
+LABEL = "org.mobyproject.config"
+"""Image label with a container's defaults, as JSON."""
 
 
 class CopyFile(Model):
@@ -51,6 +56,27 @@ class ImageRecipe(Model):
     replaces: tuple[str, ...] = ()
 
 
+class PackageRecipe(Model):
+    """The build.yml of a package of LinuxKit's (docs/packages.md there), whose image a Docker engine builds.
+
+    `config` becomes the label `org.mobyproject.config`; `build_args` are `NAME=VALUE`. What is said for LinuxKit's own
+    `pkg build`, of names and tags in registries, is read and not used.
+    """
+
+    image: str = ""
+    org: str = ""
+    tag: str = ""
+    dockerfile: str = "Dockerfile"
+    arches: tuple[str, ...] = ()
+    extra_sources: tuple[str, ...] = Field(default=(), alias="extra-sources")
+    gitrepo: str = ""
+    network: bool = False
+    disable_cache: bool = Field(default=False, alias="disable-cache")
+    config: dict[str, Any] | None = None
+    build_args: tuple[str, ...] = Field(default=(), alias="buildArgs")
+    depends: dict[str, Any] = {}
+
+
 class ImageConfig(Model):
     """The part of an OCI image's configuration that a container takes its defaults from."""
 
@@ -60,6 +86,33 @@ class ImageConfig(Model):
     workdir: str = "/"
     user: str = ""
     labels: dict[str, str] = {}
+
+
+ImageKind = Literal["recipe", "dockerfile", "docker", "docker-daemon", "oci", "oci-archive", "docker-archive", "tar"]
+"""A folder with a build.yml of ours or with a Dockerfile, or one of the transports of containers-transports(5)."""
+
+
+class ImageSource(Model):
+    """Where an image comes from: `path` is a file or a folder, `name` is the image's in a registry, engine or file."""
+
+    kind: ImageKind
+    path: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        start = "docker://" if self.kind == "docker" else f"{self.kind}:"
+        return start + ":".join(part for part in (self.path, self.name) if part)
+
+
+class GivenImage(Model):
+    """What the user puts in the place of images: those whose names match the glob `pattern` come from `source`.
+
+    Paths in `source` are from `folder`.
+    """
+
+    pattern: str
+    source: str
+    folder: str = "."
 
 
 class StoredImage(Model):

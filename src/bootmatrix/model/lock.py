@@ -1,4 +1,4 @@
-"""What `bootmatrix lock` writes: exact kernels and packages, so that a later run uses just those."""
+"""What `bootmatrix lock` writes: exact kernels, packages and images, so that a later run uses just those."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from bootmatrix.model.kernel import Kernel, Package
 
 
 class Lock(Model):
-    """`kernels` by `debian-architecture/flavour/kernel name`, `packages` by `debian-architecture` and then by name."""
+    """`kernels` by `debian-architecture/flavour/kernel name`, `packages` by `debian-architecture` and then by name.
+
+    `images` has the digests of images of registries, `sha256:…`, by their whole names with a tag.
+    """
 
     format: int = 1
     kernels: dict[str, Kernel]
     packages: dict[str, dict[str, Package]]
+    images: dict[str, str] = {}

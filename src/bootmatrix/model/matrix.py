@@ -61,6 +61,7 @@ class Matrix(Model):
     """Specs × arch × kernel, with its exceptions. Paths of specs are relative to the file.
 
     `retries` and `flaky` say how often a cell is tried again: after a fault of ours, and after a failure of its guest.
+    `images` are sources by the names of images, or globs of them, in whose place they are taken.
     """
 
     specs: tuple[str, ...] = Field(min_length=1)
@@ -69,6 +70,7 @@ class Matrix(Model):
     include: tuple[Include, ...] = ()
     exclude: tuple[Exclude, ...] = ()
     expect: tuple[Expect, ...] = ()
+    images: dict[str, str] = {}
     timeouts: Timeouts = Timeouts()
     boot: BootKind = "cold"
     retries: int = Field(default=1, ge=0, le=MAX_AGAIN)

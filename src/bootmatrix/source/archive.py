@@ -64,7 +64,7 @@ class Archive:
         self._is_confined = lock is not None and lock_is_whole
         self._downloader = Downloader(store, progress, settings)
         self._suites = Suites(settings, store, self._downloader, progress)
-        self._used = Used(lock)
+        self.used = Used(lock)
 
     def close(self) -> None:
         """End downloads that are under way; their threads raise Interrupted."""
@@ -82,7 +82,7 @@ class Archive:
         """
         key = kernel_key(debian_arch, source.flavour, name)
         kernel = self._locked_kernel(key) or self._find_kernel(name, source, debian_arch)
-        self._used.add_kernel(key, kernel)
+        self.used.add_kernel(key, kernel)
         return kernel
 
     def kernels(self, source: KernelSource, debian_arch: str) -> tuple[Kernel, ...]:
@@ -116,7 +116,7 @@ class Archive:
             raise BuildError(
                 f"the kernel {kernel.name} is not the one that the lock has: its digest differs", _LOCK_HINT
             )
-        self._used.add_kernel(key, kernel)
+        self.used.add_kernel(key, kernel)
         return kernel
 
     def download(self, url: str, sha256: str, size_bytes: int) -> Path:
@@ -148,7 +148,7 @@ class Archive:
         packages = self._locked_closure(names, without, suites, debian_arch)
         if packages is None:
             packages = self._find_closure(names, without, suites, debian_arch)
-        self._used.add_packages(debian_arch, packages)
+        self.used.add_packages(debian_arch, packages)
         return packages
 
     def fetch(self, package: Package) -> Path:
@@ -168,7 +168,7 @@ class Archive:
 
     def resolved(self) -> Lock:
         """The kernels and packages that were asked for so far, and those of the lock."""
-        return self._used.lock()
+        return self.used.lock()
 
     def _gone(self, package: Package) -> NetworkError:
         if self._lock:

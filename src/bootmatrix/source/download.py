@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -26,11 +26,16 @@ PAUSES_S = (0.5, 2.0, 5.0)
 """Before each further try of something that a moment may heal."""
 PROGRESS_S = 0.1
 _TIMEOUT = httpx.Timeout(30, connect=10)
+_HINT = "Check the network and the archive's address, then run again: downloads go on where they stopped."
 _OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while there is a network, or leave out --offline."
 
 
 class NotFound(NetworkError):
     """The server has no such file."""
+
+
+class Refused(NetworkError):
+    """The server does not give the file to us, or not without a password."""
 
 
 class _Passing(Exception):
@@ -56,11 +61,28 @@ class Reply:
     last_modified: str = ""
 
 
+def new_client(**options: Any) -> httpx.Client:
+    """An HTTP client as downloads need it."""
+    agent = {"User-Agent": f"bootmatrix/{__version__}", **options.pop("headers", {})}
+    return httpx.Client(headers=agent, timeout=_TIMEOUT, follow_redirects=True, **options)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a kind of servers is asked, where that is not as for the archive: by which client, what to do when one fails,
+    and the pauses before further tries, if others than PAUSES_S."""
+
+    client: Callable[[], httpx.Client]
+    hint: str
+    pauses_s: tuple[float, ...] | None = None
+
+
 class Downloader:
     """Fetches files for any number of threads; a file that several want is fetched once."""
 
-    def __init__(self, store: Store, progress: Observer, settings: Settings) -> None:
+    def __init__(self, store: Store, progress: Observer, settings: Settings, manner: Manner | None = None) -> None:
         self._store, self._progress, self._settings = store, progress, settings
+        self._manner = manner or Manner(lambda: new_client(proxy=settings.proxy), _HINT)
         self._client: httpx.Client | None = None
         self._guard = threading.Lock()
         self._closed = threading.Event()
@@ -144,7 +166,8 @@ class Downloader:
         return self._store.keep(partial, wanted.sha256)
 
     def _retried(self, url: str, attempt: Callable[[], T]) -> T:
-        for pause_s in PAUSES_S:
+        pauses_s = PAUSES_S if self._manner.pauses_s is None else self._manner.pauses_s
+        for pause_s in pauses_s:
             try:
                 return attempt()
             except _Passing as error:
@@ -153,8 +176,8 @@ class Downloader:
         try:
             return attempt()
         except _Passing as error:
-            hint = "Check the network and the archive's address, then run again: downloads go on where they stopped."
-            raise NetworkError(f"cannot download {url}: {error} (tried {len(PAUSES_S) + 1} times)", hint) from error
+            message = f"cannot download {url}: {error} (tried {len(pauses_s) + 1} times)"
+            raise NetworkError(message, self._manner.hint) from error
 
     def _small_once(self, url: str, limit_bytes: int, headers: dict[str, str]) -> Reply | None:
         body = bytearray()
@@ -206,9 +229,7 @@ class Downloader:
         partial.unlink()
         if resumed:  # the part that was there before may have been at fault
             raise _Passing("the parts of the download do not fit together")
-        raise UntrustedError(
-            f"{wanted.url} is corrupt: its SHA-256 is {digest}, and the archive's index says {wanted.sha256}"
-        )
+        raise UntrustedError(f"{wanted.url} is corrupt: its SHA-256 is {digest}, and {wanted.sha256} was expected")
 
     @contextmanager
     def _reply(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
@@ -226,10 +247,7 @@ class Downloader:
     def _http(self) -> httpx.Client:
         with self._guard:
             if self._client is None:
-                agent = {"User-Agent": f"bootmatrix/{__version__}"}
-                self._client = httpx.Client(
-                    proxy=self._settings.proxy, headers=agent, timeout=_TIMEOUT, follow_redirects=True
-                )
+                self._client = self._manner.client()
             return self._client
 
 
@@ -237,6 +255,8 @@ def _check_status(reply: httpx.Response) -> None:
     status = reply.status_code
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         raise NotFound(f"{reply.url} does not exist on the server ({status})")
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        raise Refused(f"{reply.url}: the server answered {status} {reply.reason_phrase}")
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
         raise _Passing(f"the server answered {status} {reply.reason_phrase}")
     acceptable = {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NOT_MODIFIED}

@@ -22,6 +22,7 @@ class Used:
         self._guard = threading.Lock()
         self._kernels: dict[str, Kernel] = {}
         self._packages: dict[str, set[Package]] = defaultdict(set)
+        self._images: dict[str, str] = dict(before.images) if before else {}
         if before:
             self._kernels.update(before.kernels)
             for arch, packages in before.packages.items():
@@ -37,12 +38,18 @@ class Used:
         with self._guard:
             self._packages[debian_arch].update(packages)
 
+    def add_image(self, name: str, digest: str) -> None:
+        """Note an image of a registry."""
+        with self._guard:
+            self._images[name] = digest
+
     def lock(self) -> Lock:
         """All of it, in an order that does not depend on the threads'."""
         with self._guard:
             return Lock(
                 kernels=dict(sorted(self._kernels.items())),
                 packages={arch: _by_name(packages) for arch, packages in sorted(self._packages.items())},
+                images=dict(sorted(self._images.items())),
             )
 
 

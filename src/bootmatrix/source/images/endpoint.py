@@ -1,0 +1,88 @@
+"""How a registry is spoken to: by which address, over TLS or not, and whose certificates are believed."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+
+from bootmatrix.errors import InputError
+from bootmatrix.model import Registry
+from bootmatrix.source.images.challenge import is_loopback
+from bootmatrix.source.images.reference import DOCKER_HUB
+
+HUB_HOST = "registry-1.docker.io"
+"""Where Docker's own registry is, whose name is another one."""
+CERTS_FOLDERS = (Path("/etc/docker/certs.d"), Path("~/.config/docker/certs.d"))
+"""Where Docker looks for a registry's certificates, in a folder `host[:port]`: `*.crt`, and `*.cert` with `*.key`."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A registry, or a mirror of one. `name` is what credentials are kept under; `ca` are files of certificates."""
+
+    name: str
+    scheme: str
+    host: str
+    ca: tuple[Path, ...] = ()
+    client_certificate: tuple[Path, Path] | None = None
+    realms: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """Below which the distribution protocol begins."""
+        return f"{self.scheme}://{self.host}/v2"
+
+    @property
+    def hostname(self) -> str:
+        """The host without its port."""
+        return httpx.URL(f"{self.scheme}://{self.host}").host
+
+    def tls(self) -> ssl.SSLContext:
+        """What decides whether a certificate is believed: the host's own, SSL_CERT_FILE, and those of `ca`.
+
+        Raises:
+            InputError: a file of certificates cannot be read.
+        """
+        context = httpx.create_ssl_context()
+        for file in self.ca:
+            try:
+                context.load_verify_locations(file)
+            except (OSError, ssl.SSLError) as error:
+                raise InputError(f"{file}: this is no file of certificates (PEM): {error}") from error
+        if self.client_certificate:
+            context.load_cert_chain(*self.client_certificate)
+        return context
+
+
+def endpoints_of(registry: str, known: Mapping[str, Registry], base: Path) -> list[Endpoint]:
+    """Where an image of a registry may be had: its mirrors in their order, and the registry itself at last.
+
+    `base` is the folder that paths of the settings are from.
+    """
+    own = known.get(registry, Registry())
+    return [*(_mirror(address, known, base) for address in own.mirrors), endpoint(registry, own, base)]
+
+
+def endpoint(name: str, settings: Registry, base: Path) -> Endpoint:
+    """A registry itself."""
+    found = Endpoint(name, "https", HUB_HOST if name == DOCKER_HUB else name, realms=settings.realms)
+    folder = next((one for parent in CERTS_FOLDERS if (one := parent.expanduser() / name).is_dir()), None)
+    if folder:
+        pairs = [(file, file.with_suffix(".key")) for file in sorted(folder.glob("*.cert"))]
+        own = next((pair for pair in pairs if pair[1].is_file()), None)
+        found = replace(found, ca=tuple(sorted(folder.glob("*.crt"))), client_certificate=own)
+    if settings.ca:
+        found = replace(found, ca=(*found.ca, base / settings.ca))
+    is_plain = settings.plain_http
+    if is_plain is None:
+        is_plain = is_loopback(found.hostname) and not found.ca
+    return replace(found, scheme="http") if is_plain else found
+
+
+def _mirror(address: str, known: Mapping[str, Registry], base: Path) -> Endpoint:
+    scheme, _, host = address.partition("://")
+    return replace(endpoint(host, known.get(host, Registry()), base), scheme=scheme)

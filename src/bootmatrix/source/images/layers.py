@@ -1,0 +1,89 @@
+"""Layers of images: unpacked once, as a tar file in the store, within limits and by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import BinaryIO, cast
+
+from bootmatrix.errors import BuildError, UntrustedError
+from bootmatrix.source.images.blobs import Descriptor, Place
+from bootmatrix.source.packed import FAULTS, Bounded, Part, suffix_of
+from bootmatrix.store import Store, Writer
+
+CHUNK_BYTES = 1 << 20
+_NOT_TAR = ("encrypted", "foreign", "in-toto")
+
+
+class _Digested:
+    """A file that computes the digest of what is read of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.sha256 = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        data = self._file.read(size)
+        self.sha256.update(data)
+        return data
+
+    def seek(self, offset: int) -> int:
+        """Go to a place before anything is read."""
+        return self._file.seek(offset)
+
+
+def unpack_layer(layer: Descriptor, place: Place, diff_id: str, store: Store) -> tuple[str, int]:
+    """The digest and the size of a layer's tar file in the store. `diff_id` is the digest that it should have, if any.
+
+    Raises:
+        UntrustedError: the layer, or what it unpacks to, is not what was announced.
+        BuildError: it is damaged, a bomb, or of a kind that is not known.
+    """
+    if any(word in layer.media_type for word in _NOT_TAR):
+        raise BuildError(f"the layer {layer.sha256} is of the kind {layer.media_type}, which cannot be unpacked")
+    key = layer.sha256
+    with store.once("layer", key):
+        known = store.memo("layer", key)
+        digest, size = json.loads(known) if known else ("", 0)
+        if not (digest and store.has(digest)):
+            digest, size = _unpacked(layer, place, store)
+            store.set_memo("layer", key, json.dumps([digest, size]).encode())
+    if diff_id not in {"", digest}:
+        raise UntrustedError(
+            f"the layer {layer.sha256} unpacks to the SHA-256 {digest}, and the image's configuration says {diff_id}"
+        )
+    return digest, size
+
+
+def _unpacked(layer: Descriptor, place: Place, store: Store) -> tuple[str, int]:
+    if place.size_bytes != layer.size_bytes:
+        raise UntrustedError(
+            f"the layer {layer.sha256} has {place.size_bytes} bytes, and {layer.size_bytes} were announced"
+        )
+    with place.path.open("rb") as file, store.writer() as writer:
+        file.seek(place.offset)
+        suffix = suffix_of(file.read(6))
+        digested = _Digested(file)
+        part = Part(cast(BinaryIO, digested), place.offset, place.size_bytes)
+        try:
+            _copy(Bounded(part, suffix), writer)
+            while part.read(CHUNK_BYTES):  # what comes after the end of the compressed data belongs to the digest too
+                pass
+        except FAULTS as error:
+            _check(layer, digested, part)  # a layer that was changed on its way is not the image's fault
+            raise BuildError(f"the layer {layer.sha256} cannot be unpacked: {error}") from error
+        _check(layer, digested, part)
+        return writer.commit(), writer.tell()
+
+
+def _copy(plain: Bounded, writer: Writer) -> None:
+    while data := plain.read(CHUNK_BYTES):
+        writer.write(data)
+
+
+def _check(layer: Descriptor, digested: _Digested, part: Part) -> None:
+    while part.read(CHUNK_BYTES):
+        pass
+    found = digested.sha256.hexdigest()
+    if found != layer.sha256:
+        raise UntrustedError(f"the layer {layer.sha256} has the SHA-256 {found}")

@@ -1,0 +1,116 @@
+"""From an index or a manifest to an image in the store: the same for every source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bootmatrix.errors import BuildError, UntrustedError
+from bootmatrix.model import ImageConfig, StoredImage
+from bootmatrix.source.images.blobs import Blobs, Descriptor, descriptor, descriptors, parsed, read_bytes
+from bootmatrix.source.images.layers import unpack_layer
+from bootmatrix.source.images.platforms import choose, fits, name_of
+from bootmatrix.store import Store
+
+MAX_INDEXES = 4
+"""Indexes in an index: one is usual, for several platforms."""
+IMAGE_LIMIT_BYTES = 8 << 30
+"""Of all layers, unpacked."""
+
+
+def import_image(name: str, document: bytes, blobs: Blobs, platform: str, store: Store) -> StoredImage:
+    """The image that an index or a manifest means for a platform, whole in the store.
+
+    Raises:
+        BuildError: there is none for the platform, or it is damaged or too large.
+        UntrustedError: a part is not what was announced.
+        InfraError: a part cannot be had.
+    """
+    manifest_bytes, manifest = manifest_for(name, document, blobs, platform)
+    what = f"the image {name}"
+    config_part = descriptor(manifest.get("config"), f"the configuration of {what}")
+    config_bytes = read_bytes(config_part, blobs, f"the configuration of {what}")
+    config = parsed(config_bytes, f"the configuration of {what}")
+    if not fits(config, platform):
+        raise BuildError(f"{what} is for {name_of(config)}, and {platform} is needed")
+    layers = descriptors(manifest.get("layers"), what)
+    unpacked = _unpack(what, layers, _diff_ids(config, len(layers), what), blobs, store)
+    store.add_bytes(config_bytes)
+    return StoredImage(
+        reference=name,
+        digest=store.add_bytes(manifest_bytes),
+        layers=tuple(digest for digest, _ in unpacked),
+        config=image_config(config, what),
+        size_bytes=sum(size for _, size in unpacked),
+    )
+
+
+def manifest_for(name: str, document: bytes, blobs: Blobs, platform: str) -> tuple[bytes, dict[str, Any]]:
+    """The manifest of a platform's image, as bytes and as what they say.
+
+    Raises:
+        BuildError: there is none, or indexes lead to indexes without end.
+    """
+    for _ in range(MAX_INDEXES):
+        found = parsed(document, f"the manifest of {name}")
+        if "layers" in found:
+            return document, found
+        entries = found.get("manifests")
+        if not isinstance(entries, list):
+            old = "fsLayers" in found or found.get("schemaVersion") == 1
+            kind = "of the format of 2014 (schema 1)" if old else "neither an image nor an index of images"
+            raise BuildError(f"the manifest of {name} is {kind}", "Push the image again with today's tools.")
+        document = read_bytes(_entry(name, entries, platform), blobs, f"the manifest of {name} for {platform}")
+    raise BuildError(f"{name}: its indexes lead to indexes, more than {MAX_INDEXES} deep")
+
+
+def _entry(name: str, entries: list[Any], platform: str) -> Descriptor:
+    entry = choose(entries, platform)
+    if entry is None:
+        known = sorted({name_of(one.get("platform")) for one in entries if isinstance(one, dict)} - {""})
+        there = ", ".join(one for one in known if not one.startswith("unknown")) or "none at all"
+        raise BuildError(f"{name} has no image for {platform}; it has {there[:500]}")
+    return descriptor(entry, f"the image of {name} for {platform}")
+
+
+def _diff_ids(config: dict[str, Any], count: int, what: str) -> list[str]:
+    root = config.get("rootfs")
+    found = root.get("diff_ids") if isinstance(root, dict) else None
+    if not isinstance(found, list) or len(found) != count:
+        raise BuildError(f"{what} has {count} layers, and its configuration does not say what they unpack to")
+    return [str(one).removeprefix("sha256:") for one in found]
+
+
+def _unpack(
+    what: str, layers: list[Descriptor], diff_ids: list[str], blobs: Blobs, store: Store
+) -> list[tuple[str, int]]:
+    places, done, total_bytes = blobs.fetch(layers), list[tuple[str, int]](), 0
+    for layer, place, diff_id in zip(layers, places, diff_ids, strict=True):
+        try:
+            done.append(unpack_layer(layer, place, diff_id, store))
+        except (BuildError, UntrustedError) as error:
+            raise type(error)(f"{what}: {error.message}", error.hint) from error
+        total_bytes += done[-1][1]
+        if total_bytes > IMAGE_LIMIT_BYTES:
+            raise BuildError(f"{what} unpacks to more than {IMAGE_LIMIT_BYTES >> 30} GiB")
+    return done
+
+
+def image_config(config: dict[str, Any], what: str) -> ImageConfig:
+    """The part of an image's configuration that containers take their defaults from.
+
+    Raises:
+        BuildError: it holds something else than texts.
+    """
+    found = config.get("config")
+    values = found if isinstance(found, dict) else {}
+    try:
+        return ImageConfig(
+            entrypoint=tuple(values.get("Entrypoint") or ()),
+            cmd=tuple(values.get("Cmd") or ()),
+            env=tuple(values.get("Env") or ()),
+            workdir=values.get("WorkingDir") or "/",
+            user=values.get("User") or "",
+            labels=values.get("Labels") or {},
+        )
+    except (ValueError, TypeError) as error:
+        raise BuildError(f"the configuration of {what} holds something else than texts where they belong") from error

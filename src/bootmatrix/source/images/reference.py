@@ -1,0 +1,73 @@
+"""Names of images in registries, with Docker's rules for what may be left out (distribution/reference)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bootmatrix.errors import InputError
+
+DOCKER_HUB = "docker.io"
+_ALIASES = {"index.docker.io": DOCKER_HUB, "registry-1.docker.io": DOCKER_HUB}
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+)
+_PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+MAX_LENGTH = 255
+"""Of a repository with its registry, as in Docker."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An image's whole name. With a digest the tag is only for people."""
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    def __str__(self) -> str:
+        tag, digest = (f"{mark}{value}" if value else "" for mark, value in ((":", self.tag), ("@", self.digest)))
+        return f"{self.registry}/{self.repository}{tag}{digest}"
+
+    @property
+    def version(self) -> str:
+        """What the registry is asked for."""
+        return self.digest or self.tag
+
+
+def parse_reference(text: str) -> Reference:
+    """The whole name: `redis` is `docker.io/library/redis:latest`.
+
+    The first part is a registry if it has a dot, a colon or a capital letter, or is `localhost`.
+
+    Raises:
+        InputError: it cannot be the name of an image.
+    """
+    name, at, digest = text.partition("@")
+    head, slash, last = name.rpartition("/")
+    last, colon, tag = last.partition(":")
+    registry, repository = _split(head + slash + last)
+    faults = (
+        not _HOST.fullmatch(registry),
+        not _PATH.fullmatch(repository),
+        len(registry) + len(repository) > MAX_LENGTH,
+        bool(colon) and not _TAG.fullmatch(tag),
+        bool(at) and not _DIGEST.fullmatch(digest),
+    )
+    if any(faults):
+        raise InputError(
+            f"{text[:300]!r} cannot be the name of an image",
+            "It looks like [REGISTRY/]REPOSITORY[:TAG][@sha256:DIGEST], the repository in small letters.",
+        )
+    return Reference(registry, repository, tag or ("" if digest else "latest"), digest)
+
+
+def _split(name: str) -> tuple[str, str]:
+    first, slash, rest = name.partition("/")
+    if not slash or not ({".", ":"} & set(first) or first == "localhost" or first != first.lower()):
+        first, rest = DOCKER_HUB, name
+    first = _ALIASES.get(first, first)
+    return first, f"library/{rest}" if first == DOCKER_HUB and "/" not in rest else rest

@@ -1,0 +1,171 @@
+"""A registry by the OCI distribution protocol, version 2 of Docker's: manifests and blobs of one repository.
+
+The clients on PyPI that were looked at (oras, python-dxf) neither go on with a blob where a connection broke off nor
+check digests and sizes of all that they get, so this is a small one upon the downloads that packages come by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+
+from bootmatrix.errors import NetworkError, Offline, UntrustedError
+from bootmatrix.observe import Observer
+from bootmatrix.source.download import Downloader, Manner, Refused, Wanted, new_client
+from bootmatrix.source.images.auth import Authorization
+from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, Descriptor, Place
+from bootmatrix.source.images.challenge import is_loopback
+from bootmatrix.source.images.credentials import Credentials, config_file, find_credentials
+from bootmatrix.source.images.endpoint import Endpoint
+from bootmatrix.source.settings import Settings
+from bootmatrix.store import Store
+
+MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+AT_ONCE = 4
+_HINT = "Check the network and the registry's name, then run again: downloads go on where they stopped."
+
+
+@dataclass(frozen=True)
+class Tries:
+    """Whether anything may be asked, and the pauses before it is asked again, if not the usual ones."""
+
+    offline: bool
+    pauses_s: tuple[float, ...] | None = None
+
+
+class Repository:
+    """A repository of a registry or of a mirror. Thread-safe, blocking."""
+
+    def __init__(self, endpoint: Endpoint, repository: str, store: Store, progress: Observer, access: Tries) -> None:
+        self._endpoint, self._repository = endpoint, repository
+        settings = Settings(offline=access.offline)
+        self._downloader = Downloader(store, progress, settings, Manner(self._client, _HINT, access.pauses_s))
+
+    def close(self) -> None:
+        """End downloads that are under way; their threads raise Interrupted."""
+        self._downloader.close()
+
+    def manifest(self, version: str) -> bytes:
+        """The index or the manifest of a tag, or of a digest `sha256:…`.
+
+        Raises:
+            NotFound: there is no such image.
+            NetworkError: the registry does not answer, or refuses.
+            UntrustedError: what came has another digest.
+        """
+        url = f"{self._endpoint.url}/{self._repository}/manifests/{version}"
+        try:
+            reply = self._downloader.small(url, JSON_LIMIT_BYTES)
+        except Refused as error:
+            raise self._refused(error) from error
+        body = reply.body if reply else b""
+        if version.startswith("sha256:"):
+            found = hashlib.sha256(body).hexdigest()
+            if version != f"sha256:{found}":
+                raise UntrustedError(f"{url}: this has the SHA-256 {found}")
+        return body
+
+    def fetch(self, parts: Sequence[Descriptor]) -> list[Place]:
+        """Parts of images, in the store; several at once.
+
+        Raises:
+            NetworkError: the registry does not answer, or refuses, or has one not.
+            UntrustedError: one has another size or digest.
+        """
+        if len(parts) < 2:
+            return [self._fetch(part) for part in parts]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self._fetch, parts))
+
+    def _fetch(self, part: Descriptor) -> Place:
+        kind = "manifests" if part.media_type in MANIFESTS else "blobs"
+        url = f"{self._endpoint.url}/{self._repository}/{kind}/sha256:{part.sha256}"
+        label = f"{self._repository} {part.sha256[:12]}"
+        try:
+            path = self._downloader.file(Wanted(url, part.sha256, part.size_bytes, label))
+        except Refused as error:
+            raise self._refused(error) from error
+        return Place(path, 0, path.stat().st_size)
+
+    def _refused(self, error: Refused) -> NetworkError:
+        """What to say of an answer that is no image."""
+        name, file = self._endpoint.name, config_file()
+        if self._credentials():
+            tried = f"the credentials for {name} in {file} were tried"
+            hint = f"Log in again, `docker login {name}`, with an account that may read it."
+        else:
+            tried = f"there are no credentials for {name} in {file}"
+            hint = f"Is the name right? If the image is not public, log in: `docker login {name}`."
+        return NetworkError(f"{error.message}; {tried}", hint)
+
+    def _credentials(self) -> Credentials | None:
+        return find_credentials(self._endpoint.name, config_file())
+
+    def _client(self) -> httpx.Client:
+        verify = self._endpoint.tls()
+        plain = new_client(verify=verify)
+        return new_client(
+            verify=verify,
+            headers={"Accept": ", ".join((*MANIFESTS, "*/*"))},
+            auth=Authorization(self._endpoint, self._repository, self._credentials, lambda: plain),
+            event_hooks={"request": [self._check_redirect]},
+        )
+
+    def _check_redirect(self, request: httpx.Request) -> None:
+        """Refuse to be led from TLS to plain HTTP, and from a registry elsewhere to a server of this machine."""
+        host, own = request.url.host, self._endpoint.hostname
+        to_plain = self._endpoint.scheme == "https" and request.url.scheme != "https"
+        if to_plain or (host != own and is_loopback(host) and not is_loopback(own)):
+            raise UntrustedError(
+                f"the registry {self._endpoint.name} leads to {request.url.scheme}://{host}, which is not followed"
+            )
+
+
+class Mirrored:
+    """A repository that several servers have: what one cannot give, the next one is asked for."""
+
+    def __init__(self, repositories: Sequence[Repository], progress: Observer) -> None:
+        self._repositories, self._progress = tuple(repositories), progress
+
+    def close(self) -> None:
+        """As for a repository."""
+        for one in self._repositories:
+            one.close()
+
+    def manifest(self, version: str) -> bytes:
+        """As for a repository."""
+        for one in self._repositories[:-1]:
+            try:
+                return one.manifest(version)
+            except (NetworkError, UntrustedError) as error:
+                self._progress.note(f"a mirror is passed over: {error.message}")
+        return self._repositories[-1].manifest(version)
+
+    def fetch(self, parts: Sequence[Descriptor]) -> list[Place]:
+        """As for a repository."""
+        for one in self._repositories[:-1]:
+            try:
+                return one.fetch(parts)
+            except Offline:
+                raise
+            except (NetworkError, UntrustedError) as error:
+                self._progress.note(f"a mirror is passed over: {error.message}")
+        return self._repositories[-1].fetch(parts)
+
+
+def open_repository(
+    endpoints: Sequence[Endpoint], repository: str, store: Store, progress: Observer, *, offline: bool
+) -> Mirrored:
+    """A repository; nothing is asked of it yet."""
+    mirrors, own = Tries(offline, ()), Tries(offline)  # a mirror that does not answer is passed over at once
+    found = [Repository(one, repository, store, progress, mirrors) for one in endpoints[:-1]]
+    return Mirrored([*found, Repository(endpoints[-1], repository, store, progress, own)], progress)

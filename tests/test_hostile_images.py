@@ -1,0 +1,450 @@
+"""Images that want out, or want too much: each is refused with a word, and nothing is written outside of the store."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archive_client import Listener, files_of
+from bootmatrix.build.image import image_tree
+from bootmatrix.build.tree import Tree, write_tar
+from bootmatrix.errors import BootmatrixError, BuildError, NetworkError, UntrustedError
+from bootmatrix.model import ImageSource, Registry, StoredImage
+from bootmatrix.source import packed
+from bootmatrix.source.images import blobs, pull
+from bootmatrix.source.images.auth import Authorization
+from bootmatrix.source.images.challenge import belong_together, challenges
+from bootmatrix.source.images.credentials import Credentials
+from bootmatrix.source.images.endpoint import Endpoint
+from bootmatrix.source.images.images import Access, Images
+from bootmatrix.source.locked import Used
+from bootmatrix.store import Store
+from image_maker import Made, files, gzipped, make_image, make_index, sha256, write_layout, zstd
+from packages import entry, folder, hard_link, link, make_tar
+from registry_fixtures import Authority, serving
+
+pytest_plugins = ("registry_fixtures",)
+
+AMD64 = "linux/amd64"
+
+
+def images(tmp_path: Path, **access: Any) -> Images:
+    return Images(Store(tmp_path / "cache"), Listener(), Used(), Access(folder=tmp_path, **access))
+
+
+def taken(tmp_path: Path, made: Made, platform: str = AMD64) -> StoredImage:
+    """An image out of an OCI layout."""
+    layout = write_layout(tmp_path, made)
+    return images(tmp_path).image(ImageSource(kind="oci", path=str(layout)), platform)
+
+
+def tree_of(tmp_path: Path, *layers: bytes) -> Tree:
+    return image_tree(taken(tmp_path, make_image(*layers)), Store(tmp_path / "cache"))
+
+
+def contents(tree: Tree) -> dict[str, str]:
+    return {path: node.read().decode() for path, node in tree.items() if node.kind == "file"}
+
+
+def refusal(act: Callable[[], object], kind: type[BootmatrixError] = BuildError) -> str:
+    with pytest.raises(kind) as caught:
+        act()
+    return str(caught.value)
+
+
+# ---- paths --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([entry("../evil", b"x")], "leaves the image's root"),
+        ([entry("a/../../evil", b"x")], "leaves the image's root"),
+        ([hard_link("a", "../../../etc/passwd")], "leaves the image's root"),
+        ([hard_link("a", "/etc/passwd")], "which is not there"),
+        ([link("l", "/etc"), hard_link("a", "l/passwd")], "which is not there"),
+        ([link("a", "b"), link("b", "a"), entry("a/x", b"x")], "form a loop"),
+        ([entry("a", kind=b"S")], "of the tar type b'S'"),
+        ([entry("dev/x", kind=tarfile.CHRTYPE, major=1 << 20, minor=1 << 33)], "cannot be a device number"),
+        ([entry("../.wh.evil")], "leaves the image's root"),
+    ],
+)
+def test_what_leads_out_is_refused(tmp_path: Path, members: list[tarfile.TarInfo], message: str) -> None:
+    (tmp_path / "evil").write_text("untouched")
+    layer = make_tar(members)
+    assert message in refusal(lambda: tree_of(tmp_path, layer))
+    assert (tmp_path / "evil").read_text() == "untouched"
+    outside = [name for name in files_of(tmp_path) if not name.startswith(("cache/", "layout/"))]
+    assert outside == ["evil"]
+
+
+def test_what_stays_inside_is_kept_as_it_is(tmp_path: Path) -> None:
+    """Absolute names, links to anywhere, devices and setuid mean something in the guest, and nothing on the host."""
+    layer = make_tar(
+        [
+            entry("/etc/name", b"absolute"),
+            link("out", "../../../../tmp"),
+            entry("out/x", b"through a link"),
+            entry("bin/su", b"su", mode=0o4755),
+            entry("dev/null", kind=tarfile.CHRTYPE, major=1, minor=3),
+            hard_link("bin/same", "bin/su"),
+        ]
+    )
+    tree = tree_of(tmp_path, layer)
+    assert contents(tree) == {"etc/name": "absolute", "tmp/x": "through a link", "bin/su": "su", "bin/same": "su"}
+    assert tree.nodes["bin/su"].mode == 0o4755
+    assert tree.nodes["bin/su"] is tree.nodes["bin/same"]
+    assert tree.nodes["dev/null"].device == (1, 3)
+    assert all(not path.stat().st_mode & 0o6111 for path in (tmp_path / "cache/blobs").rglob("*") if path.is_file())
+
+
+PIECES = st.sampled_from(["..", ".", "", "a", "b", ".wh.a", ".wh..wh..opq", ".wh...", "/"])
+ENTRIES = st.lists(
+    st.tuples(st.sampled_from("fdlh"), st.lists(PIECES, min_size=1, max_size=4), st.lists(PIECES, max_size=4)),
+    max_size=6,
+)
+
+
+@given(st.lists(ENTRIES, min_size=1, max_size=3))
+def test_no_layer_ever_has_a_path_that_leads_out(
+    tmp_path_factory: pytest.TempPathFactory, layers: Sequence[Any]
+) -> None:
+    makers = {"f": lambda n, t: entry(n, b"x"), "d": lambda n, t: folder(n), "l": link, "h": hard_link}
+    tree = Tree()
+    path = tmp_path_factory.getbasetemp() / "layer"
+    for layer in layers:
+        path.write_bytes(make_tar(makers[kind]("/".join(name), "/".join(to)) for kind, name, to in layer))
+        try:
+            tree.add_layer(path)
+        except BuildError:
+            continue
+    for name in tree.nodes:
+        assert name
+        assert not {"", ".", ".."} & set(name.split("/"))
+
+
+# ---- layers upon each other ---------------------------------------------------------------------------------------
+
+
+def test_what_a_layer_takes_away_is_gone(tmp_path: Path) -> None:
+    below = files(a="1", b="1", d__x="1", d__y="1", o__x="1", o__s__y="1")
+    above = make_tar(
+        [
+            entry("new", b"2"),
+            entry(".wh.a"),
+            entry("d/.wh.x"),
+            entry("o/new", b"2"),  # stands before what makes the folder opaque, and stays
+            entry("o/.wh..wh..opq"),
+            entry(".wh.not-there"),
+        ]
+    )
+    tree = tree_of(tmp_path, below, above)
+    assert contents(tree) == {"b": "1", "d/y": "1", "new": "2", "o/new": "2"}
+    assert not any(".wh." in path for path in tree.nodes)
+
+
+def test_a_layer_takes_nothing_of_its_own_away(tmp_path: Path) -> None:
+    assert contents(tree_of(tmp_path, make_tar([entry("a", b"1"), entry(".wh.a")]))) == {"a": "1"}
+
+
+def test_kinds_change_from_layer_to_layer(tmp_path: Path) -> None:
+    below = make_tar(
+        [link("l", "d"), folder("d"), entry("d/x", b"1"), entry("f", b"1"), folder("g"), entry("g/x", b"1")]
+    )
+    above = make_tar([folder("l"), entry("l/y", b"2"), folder("f"), entry("f/z", b"2"), entry("g", b"2")])
+    assert contents(tree_of(tmp_path, below, above)) == {"d/x": "1", "l/y": "2", "f/z": "2", "g": "2"}
+
+
+def test_capabilities_of_files_are_kept_and_nothing_that_steers_an_overlay(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("ping")
+        capability = b"\1\0\0\2\0\x20\xff\0".decode("utf-8", "surrogateescape")
+        member.pax_headers = {
+            "SCHILY.xattr.security.capability": capability,
+            "SCHILY.xattr.user.note": "mine",
+            "SCHILY.xattr.trusted.overlay.redirect": "/etc",
+            "SCHILY.xattr.security.selinux": "x",
+        }
+        archive.addfile(member)
+    tree = tree_of(tmp_path, buffer.getvalue())
+    assert tree.nodes["ping"].xattrs == (("security.capability", capability), ("user.note", "mine"))
+    again = io.BytesIO()
+    with tarfile.open(fileobj=again, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        write_tar(tree, archive, 0)
+    again.seek(0)
+    with tarfile.open(fileobj=again) as archive:
+        found = archive.getmembers()[0].pax_headers
+    assert found["SCHILY.xattr.security.capability"] == capability
+
+
+# ---- too much -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pack", [gzipped, zstd])
+def test_a_layer_that_unpacks_to_too_much(
+    tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "FREE_BYTES", 1 << 20)
+    made = make_image(make_tar([entry("zeros", bytes(8 << 20))]), pack=pack)
+    assert "unpacks to more than 200 times its size" in refusal(lambda: taken(tmp_path, made))
+    assert not list((tmp_path / "cache/temp").iterdir())
+
+
+def test_layers_that_are_too_much_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pull, "IMAGE_LIMIT_BYTES", 30 << 10)
+    made = make_image(files(a="1"), files(b="1"), files(c="1"), files(d="1"))
+    assert "unpacks to more than" in refusal(lambda: taken(tmp_path, made))
+
+
+def test_too_many_layers(tmp_path: Path) -> None:
+    one = make_image(files(a="1"))
+    manifest = json.loads(one.root)
+    manifest["layers"] *= blobs.MAX_LAYERS + 1
+    huge = Made(json.dumps(manifest).encode(), one.blobs)
+    assert "or one of more than 512" in refusal(lambda: taken(tmp_path, huge))
+
+
+def test_a_manifest_that_is_huge(tmp_path: Path) -> None:
+    made = make_image(files(a="1"), annotations={"x": "x" * (5 << 20)})
+    assert "is said to have" in refusal(lambda: taken(tmp_path, make_index({AMD64: made})))
+
+
+# ---- other than announced -----------------------------------------------------------------------------------------
+
+
+def changed(made: Made, **more: object) -> Made:
+    """The same with another manifest."""
+    return Made(json.dumps({**json.loads(made.root), **more}).encode(), made.blobs)
+
+
+GOOD = make_image(files(a="1"))
+LAYER = json.loads(GOOD.root)["layers"][0]
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "message"),
+    [
+        (changed(GOOD, layers=[{**LAYER, "size": LAYER["size"] + 1}]), UntrustedError, "bytes, and"),
+        (Made(GOOD.root, {**GOOD.blobs, LAYER["digest"]: gzipped(b"other")}), UntrustedError, "announced"),
+        (Made(GOOD.root, {**GOOD.blobs, LAYER["digest"]: bytes(LAYER["size"])}), UntrustedError, "has the SHA-256"),
+        (changed(GOOD, layers=[]), BuildError, "its configuration does not say what they unpack to"),
+        (changed(GOOD, layers="x"), BuildError, "has no list of layers"),
+        (
+            changed(GOOD, layers=[{"digest": "sha256:../../../etc/passwd", "size": 1}]),
+            BuildError,
+            "only sha256 is known",
+        ),
+        (changed(GOOD, layers=[{**LAYER, "digest": "md5:0"}]), BuildError, "only sha256 is known"),
+        (changed(GOOD, layers=[{**LAYER, "size": -1}]), BuildError, "is said to have -1 bytes"),
+        (changed(GOOD, layers=[{**LAYER, "size": 1 << 60}]), BuildError, "is said to have"),
+        (changed(GOOD, layers=[{**LAYER, "digest": "sha256:" + "0" * 64}]), BuildError, "lacks its part"),
+        (changed(GOOD, layers=[{**LAYER, "mediaType": "x.encrypted"}]), BuildError, "which cannot be unpacked"),
+        (changed(GOOD, config=None), BuildError, "has the digest 'None'"),
+        (Made(b"[]"), BuildError, "is no JSON object"),
+        (Made(b"{" * 100_000), BuildError, "is no JSON"),
+        (Made(b'{"schemaVersion": 1, "fsLayers": []}'), BuildError, "of the format of 2014"),
+        (Made(b'{"manifests": [1, null, {}]}'), BuildError, "None"),
+    ],
+)
+def test_images_that_are_not_what_they_say(
+    tmp_path: Path, made: Made, kind: type[BootmatrixError], message: str
+) -> None:
+    found = refusal(lambda: taken(tmp_path, made), kind)
+    assert message in found
+    assert not list((tmp_path / "cache/temp").iterdir())
+
+
+def test_what_a_layer_unpacks_to_is_checked_too(tmp_path: Path) -> None:
+    other = make_image(files(a="2"))
+    swapped = Made(json.dumps({**json.loads(GOOD.root), "layers": json.loads(other.root)["layers"]}).encode())
+    swapped.blobs |= {**GOOD.blobs, **other.blobs}
+    assert "and the image's configuration says" in refusal(lambda: taken(tmp_path, swapped), UntrustedError)
+
+
+@pytest.mark.parametrize(("pack", "kind"), [(gzipped, BuildError), (zstd, UntrustedError)])
+def test_a_layer_that_breaks_off(tmp_path: Path, pack: Callable[[bytes], bytes], kind: type[BootmatrixError]) -> None:
+    """zstandard says nothing of it, but what came out is not what the image's configuration says."""
+    made = make_image(make_tar([entry("a", bytes(range(256)) * 99)]), pack=lambda data: pack(data)[:-9])
+    assert "unpack" in refusal(lambda: taken(tmp_path, made), kind)
+
+
+def test_indexes_that_lead_to_indexes(tmp_path: Path) -> None:
+    made = GOOD
+    for _ in range(pull.MAX_INDEXES + 1):
+        made = make_index({AMD64: made})
+    assert "more than 4 deep" in refusal(lambda: taken(tmp_path, made))
+
+
+def test_an_index_that_says_to_be_its_own_part(tmp_path: Path) -> None:
+    lie = {
+        "manifests": [
+            {"digest": "sha256:" + "1" * 64, "size": 200, "platform": {"os": "linux", "architecture": "amd64"}}
+        ]
+    }
+    root = json.dumps(lie).ljust(200).encode()
+    assert "has the SHA-256" in refusal(
+        lambda: taken(tmp_path, Made(root, {"sha256:" + "1" * 64: root})), UntrustedError
+    )
+
+
+# ---- registries that lie ------------------------------------------------------------------------------------------
+
+
+class Liar(BaseHTTPRequestHandler):
+    """Answers by path: (status, headers, body)."""
+
+    answers: dict[str, tuple[int, dict[str, str], bytes]]
+    seen: list[tuple[str, str, str]]
+
+    def do_GET(self) -> None:
+        self.seen.append((self.headers["Host"], self.path, self.headers.get("Authorization", "")))
+        found = next((answer for path, answer in self.answers.items() if path in self.path), (404, {}, b""))
+        status, headers, body = found
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+@contextmanager
+def lying(tls: Authority | None = None) -> Iterator[tuple[str, type[Liar]]]:
+    handler = type("Handler", (Liar,), {"answers": {}, "seen": []})
+    with serving(handler, tls) as host:
+        yield host, handler
+
+
+@pytest.fixture(autouse=True)
+def logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Says a password for a registry."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setattr("bootmatrix.source.download.PAUSES_S", ())
+
+    def log_in(host: str) -> None:
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"username": "me", "password": "secret"}}}))
+
+    return log_in
+
+
+def asked(tmp_path: Path, host: str, **access: Any) -> StoredImage:
+    return images(tmp_path, **access).image(ImageSource(kind="docker", name=f"{host}/x:1"), AMD64)
+
+
+def test_a_password_is_not_told_to_who_is_not_the_registrys(tmp_path: Path, logged_in: Callable[[str], None]) -> None:
+    with lying() as (host, registry):
+        logged_in(host)
+        for realm in ("https://evil.example/token", "http://evil.example/token", "https://127.0.0.1.evil.example/t"):
+            registry.answers["/v2/"] = (401, {"WWW-Authenticate": f'Bearer realm="{realm}",service="x"'}, b"")
+            found = refusal(lambda: asked(tmp_path, host), UntrustedError)
+            assert "evil.example" in found
+            assert "secret" not in found
+
+
+def test_a_password_does_not_follow_a_redirect(tmp_path: Path, logged_in: Callable[[str], None]) -> None:
+    layer = files(a="1")
+    made = make_image(layer)
+    with lying() as (host, registry), lying() as (elsewhere, other):
+        logged_in(host)
+        challenge = {"WWW-Authenticate": 'Basic realm="x"'}
+        there = elsewhere.replace("127.0.0.1", "localhost")
+        other.answers = {"/v2/": (401, challenge, b"")}
+        registry.answers = {"/manifests/": (401, challenge, b"")}
+        assert "were tried" in refusal(lambda: asked(tmp_path, host), NetworkError)
+        assert registry.seen[-1][2].startswith("Basic ")
+        registry.answers = {"/manifests/": (307, {"Location": f"http://{there}/v2/x"}, b"")}
+        refusal(lambda: asked(tmp_path, host), NetworkError)
+        assert [login for _, _, login in other.seen] == [""]
+        # A blob may well be elsewhere: its digest says whether it is the right one.
+        registry.answers = {
+            f"/manifests/{made.digest}": (200, {}, made.root),
+            "/blobs/": (307, {"Location": f"http://{there}/blob"}, b""),
+        }
+        other.answers = {"/blob": (200, {}, b"something else")}
+        source = ImageSource(kind="docker", name=f"{host}/x@{made.digest}")
+        assert "bytes" in refusal(lambda: images(tmp_path).image(source, AMD64), UntrustedError)
+        assert all(not login for _, _, login in other.seen)
+
+
+def test_redirects_lead_neither_from_tls_to_plain_http_nor_round_and_round(
+    tmp_path: Path, authority: Authority
+) -> None:
+    with lying(authority) as (host, registry), lying() as (plain, _):
+        settings = {host: Registry(ca=str(authority.files[0]))}
+        registry.answers = {"/v2/": (307, {"Location": f"http://{plain}/v2/"}, b"")}
+        assert "which is not followed" in refusal(lambda: asked(tmp_path, host, registries=settings), UntrustedError)
+        registry.answers = {"/v2/": (307, {"Location": f"https://{host}/v2/"}, b"")}
+        assert "redirects" in refusal(lambda: asked(tmp_path, host, registries=settings), NetworkError)
+
+
+def test_a_manifest_without_end(tmp_path: Path) -> None:
+    with lying() as (host, registry):
+        registry.answers = {"/manifests/": (200, {}, bytes(5 << 20))}
+        assert "which it cannot honestly be" in refusal(lambda: asked(tmp_path, host), NetworkError)
+
+
+def test_a_manifest_of_another_digest(tmp_path: Path) -> None:
+    with lying() as (host, registry):
+        registry.answers = {"/manifests/": (200, {}, GOOD.root)}
+        source = ImageSource(kind="docker", name=f"{host}/x@{sha256(b'')}")
+        assert "this has the SHA-256" in refusal(lambda: images(tmp_path).image(source, AMD64), UntrustedError)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"token": 7}', '{"token": "ü\\n"}'.encode(), b"{" * 9999])
+def test_a_token_server_that_answers_nonsense(tmp_path: Path, body: bytes) -> None:
+    with lying() as (host, registry):
+        realm = f'Bearer realm="http://{host}/token"'
+        registry.answers = {"/token": (200, {}, body), "/v2/": (401, {"WWW-Authenticate": realm}, b"")}
+        assert "and no token" in refusal(lambda: asked(tmp_path, host), NetworkError)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("registry.example.com", "auth.example.com", True),
+        ("example.com", "example.com", True),
+        ("registry-1.docker.io", "auth.docker.io", True),
+        ("example.com", "example.com.evil.org", False),
+        ("a.example.com", "b.example.org", False),
+        ("10.0.0.1", "10.1.0.1", False),
+        ("10.0.0.1", "10.0.0.1", True),
+        ("127.0.0.1", "localhost", True),
+        ("127.0.0.1", "127.0.0.1.evil.org", False),
+        ("localhost", "com", False),
+        ("::1", "fe80::1", False),
+    ],
+)
+def test_who_belongs_together(one: str, other: str, together: bool) -> None:
+    assert belong_together(one, other) is together
+    assert belong_together(other, one) is together
+
+
+@given(st.text(max_size=200))
+def test_any_challenge_is_read(text: str) -> None:
+    for one in challenges([text, 'Bearer realm="https://a/b",service=x, Basic realm="y\\"z"']):
+        assert one.scheme == one.scheme.lower()
+    last = challenges(['Bearer realm="https://a/b",service=x, Basic realm="y\\"z"'])
+    assert [(one.scheme, one.parameters) for one in last] == [
+        ("bearer", {"realm": "https://a/b", "service": "x"}),
+        ("basic", {"realm": 'y"z'}),
+    ]
+
+
+def test_credentials_never_show() -> None:
+    assert "secret" not in repr(Credentials("me", "secret", "secret"))
+    endpoint = Endpoint("r.example", "https", "r.example")
+    assert "secret" not in repr(Authorization(endpoint, "x", lambda: Credentials("me", "secret"), lambda: None))  # type: ignore[arg-type, return-value]

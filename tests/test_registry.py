@@ -1,0 +1,291 @@
+"""Images of real registries: pulled whole, verified, once; and every way in which that can go wrong."""
+
+from __future__ import annotations
+
+import base64
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from archive_client import Listener
+from bootmatrix.build.image import image_tree
+from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError, NetworkError, Offline, UntrustedError
+from bootmatrix.model import ImageSource, Lock, Registry, StoredImage
+from bootmatrix.source.images.images import Access, Images
+from bootmatrix.source.locked import Used
+from bootmatrix.store import Store
+from image_maker import files, gzipped, make_image, make_index, zstd
+from registry_fixtures import PASSWORD, USER, Running
+
+pytest_plugins = ("registry_fixtures",)
+
+Open = Callable[..., Images]
+Pull = Callable[[], StoredImage]
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def used() -> Used:
+    return Used()
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listener: Listener, used: Used) -> Open:
+    """Opens images over one store; there are no credentials but those that a test puts there."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    (tmp_path / "docker").mkdir()
+
+    def open_them(**access: object) -> Images:
+        return Images(Store(tmp_path / "cache"), listener, used, Access(folder=tmp_path, **access))  # type: ignore[arg-type]
+
+    return open_them
+
+
+def named(running: Running, name: str) -> ImageSource:
+    return ImageSource(kind="docker", name=f"{running.host}/{name}")
+
+
+def log_in(folder: Path, config: object) -> None:
+    (folder / "docker/config.json").write_text(json.dumps(config))
+
+
+def basic(user: str = USER, password: str = PASSWORD) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def error_of(act: Callable[[], object], kind: type[BootmatrixError]) -> str:
+    with pytest.raises(kind) as caught:
+        act()
+    assert type(caught.value) is kind or kind is not BuildError
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("docker", [False, True])
+@pytest.mark.parametrize("pack", [gzipped, zstd, bytes])
+def test_an_image_is_pulled_whole_and_once(
+    plain: Running, images: Open, used: Used, docker: bool, pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    config = {"Entrypoint": ["/a"], "Cmd": ["b"], "Env": ["A=1"], "WorkingDir": "/w", "User": "7", "Labels": {"x": "y"}}
+    made = make_image(files(etc__one="1", two="2"), files(etc__one="new"), config=config, pack=pack, docker=docker)
+    name = f"once{docker}{pack.__name__}".lower()
+    digest = plain.pusher.push(name, made)
+    image = images().image(named(plain, f"{name}:1"), "linux/amd64")
+    assert image.digest == digest.removeprefix("sha256:")
+    assert image.reference == f"{plain.host}/{name}:1"
+    assert image.config.entrypoint == ("/a",)
+    assert image.config.labels == {"x": "y"}
+    assert (image.config.env, image.config.workdir, image.config.user) == (("A=1",), "/w", "7")
+    tree = image_tree(image, Store(tmp_path / "cache"))
+    assert {path: node.read() for path, node in tree.items() if node.kind == "file"} == {
+        "etc/one": b"new",
+        "two": b"2",
+    }
+    assert used.lock().images == {f"{plain.host}/{name}:1": digest}
+    before = plain.requests(f"/v2/{name}/")
+    assert images().image(named(plain, f"{name}:1"), "linux/amd64") == image
+    assert plain.requests(f"/v2/{name}/") == before + 1  # what the tag means today
+    assert images().image(named(plain, f"{name}@{digest}"), "linux/amd64").digest == image.digest
+    assert plain.requests(f"/v2/{name}/") == before + 1
+
+
+def test_a_tag_means_one_image_for_a_whole_run(plain: Running, images: Open) -> None:
+    plain.pusher.push("moving", make_image(files(a="old")))
+    run = images()
+    first = run.image(named(plain, "moving:1"), "linux/amd64")
+    plain.pusher.push("moving", make_image(files(a="new")))
+    assert run.image(named(plain, "moving:1"), "linux/amd64") == first
+    assert images(offline=True).image(named(plain, "moving:1"), "linux/amd64") == first
+    lock = Lock(kernels={}, packages={}, images={f"{plain.host}/moving:1": f"sha256:{first.digest}"})
+    assert images(lock=lock).image(named(plain, "moving:1"), "linux/amd64") == first
+    assert images().image(named(plain, "moving:1"), "linux/amd64") != first
+
+
+def test_a_lock_that_lacks_an_image(plain: Running, images: Open) -> None:
+    plain.pusher.push("unlocked", make_image(files(a="1")))
+    lock = Lock(kernels={}, packages={})
+    act: Pull = lambda: images(lock=lock).image(named(plain, "unlocked:1"), "linux/amd64")
+    assert f"the lock has no image {plain.host}/unlocked:1" in error_of(act, BuildError)
+    assert images(lock=lock, lock_is_whole=False).image(named(plain, "unlocked:1"), "linux/amd64")
+
+
+def test_offline_is_the_cache_alone(plain: Running, images: Open) -> None:
+    plain.pusher.push("away", make_image(files(a="1")))
+    before = plain.requests("/v2/")
+    act: Pull = lambda: images(offline=True).image(named(plain, "away:1"), "linux/amd64")
+    assert "downloads are forbidden" in error_of(act, Offline)
+    assert plain.requests("/v2/") == before
+
+
+@pytest.mark.parametrize("docker", [False, True])
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("linux/arm/v7", "arm/v7"),
+        ("linux/arm/v6", "arm/v6"),
+        ("linux/arm/v5", None),
+        ("linux/amd64", "amd64"),
+        ("linux/amd64/v3", "amd64/v2"),
+        ("linux/arm64", "arm64/v8"),
+        ("linux/riscv64", None),
+    ],
+)
+def test_an_index_has_an_image_for_each_platform(
+    plain: Running, images: Open, docker: bool, wanted: str, found: str | None
+) -> None:
+    there = ("amd64/v2", "amd64", "arm64/v8", "arm/v6", "arm/v7", "s390x")
+    made = {f"linux/{one}": make_image(files(a=one), platform=f"linux/{one}", docker=docker) for one in there}
+    plain.pusher.push(f"many{docker}".lower(), make_index(made, docker))
+    act: Pull = lambda: images().image(named(plain, f"many{docker}:1".lower()), wanted)
+    if found:
+        assert act().digest == made[f"linux/{found}"].digest.removeprefix("sha256:")
+    else:
+        message = error_of(act, BuildError)
+        assert f"has no image for {wanted}; it has linux/amd64, linux/amd64/v2, linux/arm/v6" in message
+
+
+def test_an_image_for_another_platform_is_told_before_it_is_booted(plain: Running, images: Open) -> None:
+    plain.pusher.push("other", make_image(files(a="1"), platform="linux/s390x"))
+    act: Pull = lambda: images().image(named(plain, "other:1"), "linux/amd64")
+    assert "is for linux/s390x, and linux/amd64 is needed" in error_of(act, BuildError)
+
+
+@pytest.mark.parametrize("name", ["none:1", "none/there/at/all:2", "none@sha256:" + "0" * 64])
+def test_no_such_image(plain: Running, images: Open, name: str) -> None:
+    act: Pull = lambda: images().image(named(plain, name), "linux/amd64")
+    assert f"the registry {plain.host} has no image {plain.host}/{name}" in error_of(act, BuildError)
+
+
+@pytest.mark.parametrize("spoilt", ["manifest", "config", "layer"])
+def test_what_is_not_what_it_should_be_is_not_taken(plain: Running, images: Open, tmp_path: Path, spoilt: str) -> None:
+    made = make_image(files(a=f"good {spoilt}"))
+    manifest = json.loads(made.root)
+    digest = plain.pusher.push(f"bad{spoilt}", made)
+    victim = {
+        "manifest": digest,
+        "config": manifest["config"]["digest"],
+        "layer": manifest["layers"][0]["digest"],
+    }[spoilt].removeprefix("sha256:")
+    blob = plain.storage / f"docker/registry/v2/blobs/sha256/{victim[:2]}/{victim}/data"
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(data)
+    act: Pull = lambda: images().image(named(plain, f"bad{spoilt}@{digest}"), "linux/amd64")
+    with pytest.raises((UntrustedError, NetworkError)):  # a registry that checks itself answers 500
+        act()
+    assert not any(victim in str(path) for path in (tmp_path / "cache/blobs").rglob("*"))
+
+
+# ---- who we are ---------------------------------------------------------------------------------------------------
+
+
+def tls(running: Running, **more: object) -> dict[str, object]:
+    return {"registries": {running.host: Registry(ca=str(running.ca), **more)}}  # type: ignore[arg-type]
+
+
+def test_a_password_from_dockers_file(guarded: Running, images: Open, tmp_path: Path) -> None:
+    guarded.pusher.push("closed", make_image(files(a="1")))
+    log_in(tmp_path, {"auths": {guarded.host: basic()}})
+    assert images(**tls(guarded)).image(named(guarded, "closed:1"), "linux/amd64")
+
+
+@pytest.mark.parametrize("key", ["credsStore", "credHelpers"])
+def test_a_password_from_a_helper(
+    guarded: Running, images: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    helper = tmp_path / "docker-credential-tests"
+    answer = json.dumps({"ServerURL": guarded.host, "Username": USER, "Secret": PASSWORD})
+    helper.write_text(f"#!/bin/sh\nread -r name\n[ \"$1 $name\" = 'get {guarded.host}' ] || exit 1\necho '{answer}'\n")
+    helper.chmod(helper.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    log_in(tmp_path, {key: "tests" if key == "credsStore" else {guarded.host: "tests"}})
+    guarded.pusher.push("helped", make_image(files(a="1")))
+    assert images(**tls(guarded)).image(named(guarded, "helped:1"), "linux/amd64")
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "message"),
+    [
+        ({}, NetworkError, "there are no credentials for {host} in {file}"),
+        (
+            {"auths": {"{host}": basic(password="wrong")}},
+            NetworkError,
+            "the credentials for {host} in {file} were tried",
+        ),
+        ({"auths": {"{host}": {"auth": "%%%"}}}, InputError, "{file}: the entry '{host}' of 'auths' is damaged"),
+        (
+            {"credHelpers": {"{host}": "none-there"}},
+            HostError,
+            "docker-credential-none-there, which {file} names, is not",
+        ),
+        ({"credHelpers": {"{host}": "../../bin/sh"}}, InputError, "{file}: '../../bin/sh' cannot be the name"),
+        ([], InputError, "{file}: this is not Docker's config.json"),
+    ],
+)
+def test_who_may_not_is_told_what_was_tried(
+    guarded: Running, images: Open, tmp_path: Path, config: object, kind: type[BootmatrixError], message: str
+) -> None:
+    log_in(tmp_path, json.loads(json.dumps(config).replace("{host}", guarded.host)))
+    act: Pull = lambda: images(**tls(guarded)).image(named(guarded, "closed:1"), "linux/amd64")
+    found = error_of(act, kind)
+    assert message.format(host=guarded.host, file=tmp_path / "docker/config.json") in found
+    assert PASSWORD not in found
+
+
+def test_a_certificate_of_nobody_is_not_believed(
+    guarded: Running, images: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_in(tmp_path, {"auths": {guarded.host: basic()}})
+    monkeypatch.setattr("bootmatrix.source.download.PAUSES_S", ())
+    act: Pull = lambda: images(registries={guarded.host: Registry(plain_http=False)}).image(
+        named(guarded, "closed:1"), "linux/amd64"
+    )
+    assert "certificate" in error_of(act, NetworkError).lower()
+    monkeypatch.setenv("SSL_CERT_FILE", str(guarded.ca))
+    guarded.pusher.push("closed", make_image(files(a="1")))
+    assert act()
+
+
+def test_a_token(tokened: Running, images: Open, tmp_path: Path) -> None:
+    assert tokened.tokens
+    made = make_image(files(a="1"))
+    token = tokened.tokens.issue("repository:mine/one:pull", ["pull", "push"])
+    pusher = type(tokened.pusher)(tokened.pusher.url, token=token)
+    pusher.push("mine/one", made)
+    log_in(tmp_path, {"auths": {tokened.host: basic()}})
+    assert images().image(named(tokened, "mine/one:1"), "linux/amd64").digest == made.digest.removeprefix("sha256:")
+    (asked,) = tokened.tokens.asked
+    assert (asked["service"], asked["scope"]) == ("registry", "repository:mine/one:pull")
+    # The same by a token that stands for a password, and without any where that is enough.
+    log_in(tmp_path, {"auths": {tokened.host: {"identitytoken": PASSWORD}}})
+    assert images().image(named(tokened, "mine/one:1"), "linux/amd64")
+    assert tokened.tokens.asked[-1]["grant_type"] == "refresh_token"
+    log_in(tmp_path, {})
+    act: Pull = lambda: images().image(named(tokened, "mine/one:1"), "linux/amd64")
+    assert "there are no credentials" in error_of(act, NetworkError)
+    tokened.tokens.anonymous = True
+    assert act()
+
+
+# ---- mirrors ------------------------------------------------------------------------------------------------------
+
+
+def test_a_mirror_comes_first_and_may_fail(plain: Running, images: Open, listener: Listener) -> None:
+    made = make_image(files(a="mirrored"))
+    plain.pusher.push("library/far", made)
+    mirrors = (f"http://{plain.host}",)
+    registries = {"far.example:5000": Registry(mirrors=mirrors), "docker.io": Registry(mirrors=mirrors)}
+    run = images(registries=registries)
+    for name in ("far.example:5000/library/far:1", "far:1"):
+        image = run.image(ImageSource(kind="docker", name=name), "linux/amd64")
+        assert image.digest == made.digest.removeprefix("sha256:")
+    plain.pusher.push("near", made)
+    failing = {plain.host: Registry(mirrors=("http://127.0.0.1:1",))}
+    assert images(registries=failing).image(named(plain, "near:1"), "linux/amd64")
+    assert any("a mirror is passed over" in note for note in listener.notes)
