@@ -188,7 +188,7 @@ def test_installs_nothing_for_a_user_without_sudo(checkout: Path, bin_folder: Pa
 def test_a_package_that_the_system_lacks_is_left_out_only_if_tests_alone_need_it(
     checkout: Path, bin_folder: Path
 ) -> None:
-    give_programs(bin_folder, "gpg")
+    give_programs(bin_folder, "gpg", "docker-registry", "htpasswd", "dockerd")
     script(bin_folder / "id", "echo 0")
     script(bin_folder / "apt-cache", "echo '  Candidate: (none)'")
     script(bin_folder / "apt-get", 'case "$*" in *install*) echo >installed ;; esac')
