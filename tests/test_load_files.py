@@ -309,9 +309,8 @@ def test_where_an_image_is_found(write: Write) -> None:
     assert find_recipe("@pkg:images/mine", spec).resolve() == own.resolve()
     assert find_recipe("@pkg:../above", spec).resolve() == above.resolve()
     shipped = specs_folder().resolve() / "images"
-    for name in ("busybox", "busybox:latest", "docker.io/library/busybox@sha256:00", "library/busybox:1.36"):
-        assert find_recipe(name, spec) == shipped / "busybox" / "build.yml"
-    assert find_recipe("linuxkit/init:0123456789abcdef", spec) == shipped / "init" / "build.yml"
+    for name in ("linuxkit/init:0123456789abcdef", "docker.io/linuxkit/init@sha256:00", "mobylinux/init"):
+        assert find_recipe(name, spec) == shipped / "init" / "build.yml"
 
 
 @pytest.mark.parametrize(

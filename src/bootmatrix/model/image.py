@@ -33,8 +33,8 @@ class ImageRecipe(Model):
 
     `packages` come from the archive with their dependencies, except those named in `without`; `debs` are local .deb
     files as globs in which `{debian_arch}` and the other names of the profile stand for the architecture's; `keep` and
-    `drop` are globs of paths in the image. `replaces` are repositories of other registries that this image stands in
-    for. `labels` are OCI labels: `org.mobyproject.config` gives a container's defaults, `bootmatrix.modules` kernel
+    `drop` are globs of paths in the image. `replaces` are LinuxKit's images that this one stands in for. `labels` are
+    OCI labels: `org.mobyproject.config` gives a container's defaults, `bootmatrix.modules` kernel
     modules and `bootmatrix.network` whether a network card is needed.
     """
 

@@ -7,6 +7,10 @@ it knows all ways to reach one: sockets, TLS, ssh.
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +24,9 @@ from bootmatrix.store import Store
 LIMIT_S = 600
 """For one answer of the engine, such as the first bytes of a saved image."""
 SAVED_LIMIT_BYTES = 32 << 30
+BUILD_LIMIT_S = 3600
 LOG_LINES = 20
+NO_BUILDKIT = "buildx component is missing"
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,9 @@ class Build:
     dockerfile: str = "Dockerfile"
     labels: Mapping[str, str] = field(default_factory=dict)
     arguments: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return str(self.folder / self.dockerfile)
 
 
 class Engine:
@@ -72,12 +81,24 @@ class Engine:
     def build(self, build: Build, platform: str) -> str:
         """Have a folder with a Dockerfile built for a platform; the image's id. The engine has a cache of its own.
 
+        Docker's program is used where there is one, as its client library knows only the engine's older builder, which
+        minds no platform for images that are made FROM scratch.
+
         Raises:
-            BuildError: a step fails.
+            BuildError: a step fails, or the image is for another platform.
             InfraError: the engine does not answer.
         """
-        what, log, built = f"{build.folder}/{build.dockerfile}", list[str](), ""
-        with _faults(what):
+        built = _by_program(build, platform) or self._by_library(build, platform)
+        try:
+            self.find(built, platform)
+        except BuildError as error:
+            message = f"{build}: {error.message}"
+            raise BuildError(message, "Let Docker's program have BuildKit: install docker-buildx.") from error
+        return built
+
+    def _by_library(self, build: Build, platform: str) -> str:
+        log, built = list[str](), ""
+        with _faults(str(build)):
             answer = self._connected().build(
                 path=str(build.folder),
                 dockerfile=build.dockerfile,
@@ -90,11 +111,11 @@ class Engine:
             )
             for line in answer:
                 if line.get("error"):
-                    raise BuildError(f"{what}: {line['error']}\n" + "\n".join(log[-LOG_LINES:]))
+                    raise BuildError(f"{build}: {line['error']}\n" + "\n".join(log[-LOG_LINES:]))
                 log += str(line.get("stream", "")).splitlines()
                 built = (line.get("aux") or {}).get("ID", built)
         if not built:
-            raise InfraError(f"the Docker engine says nothing of what became of {what}")
+            raise InfraError(f"the Docker engine says nothing of what became of {build}")
         return built
 
     def _connected(self) -> Any:
@@ -105,6 +126,46 @@ class Engine:
                 **docker.utils.kwargs_from_env(), version="auto", timeout=LIMIT_S, user_agent="bootmatrix"
             )
         return self._client
+
+
+def _by_program(build: Build, platform: str) -> str:
+    """The id of what `docker build` makes; empty if there is no such program, or it has no BuildKit.
+
+    Raises:
+        BuildError: a step fails.
+        InfraError: it takes too long.
+    """
+    program = shutil.which("docker")
+    if not program:
+        return ""
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
+        place = Path(folder) / "id"
+        command = [program, "build", "--quiet", "--platform", platform, "--iidfile", str(place)]
+        command += ["--file", str(build.folder / build.dockerfile)]
+        command += [word for name, value in build.labels.items() for word in ("--label", f"{name}={value}")]
+        command += [word for name, value in build.arguments.items() for word in ("--build-arg", f"{name}={value}")]
+        environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+        try:
+            done = subprocess.run(
+                [*command, "--", str(build.folder)],
+                env=environment,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=BUILD_LIMIT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise InfraError(f"{build}: `docker build` does not end, or begin: {error}") from error
+        if done.returncode == 0 and place.is_file():
+            return place.read_text(encoding="utf-8").strip()
+    if NO_BUILDKIT in done.stderr:
+        return ""
+    raise BuildError(f"{build}: `docker build` ends with status {done.returncode}:\n" + _end_of(done.stderr))
+
+
+def _end_of(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-LOG_LINES:])
 
 
 @contextmanager
