@@ -198,6 +198,12 @@ def test_a_killed_process_holds_nothing_and_leaves_nothing(store: Store) -> None
     assert files_of(store.folder) == set()
 
 
+def test_folders_of_another_version_are_left_to_it(store: Store) -> None:
+    (store.folder / "temp/folder").mkdir()
+    Store(store.folder)
+    assert (store.folder / "temp/folder").is_dir()
+
+
 def test_downloads_that_nobody_took_up_are_removed(store: Store) -> None:
     old, young = store.partial("a" * 64), store.partial("b" * 64)
     for path in (old, young):

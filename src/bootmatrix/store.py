@@ -262,7 +262,8 @@ def _open_locked(path: Path, flags: int) -> BinaryIO:
 
 
 def _remove_abandoned(path: Path) -> None:
-    with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+    # A folder is another version's, which shares the cache and removes it itself.
+    with suppress(FileNotFoundError, BlockingIOError, IsADirectoryError), path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()
 
