@@ -13,29 +13,48 @@ UNTRIED, UNKNOWN = "·", ""
 
 
 def machine_table(profiles: Mapping[str, Profile], records: Iterable[Record]) -> str:
-    """One row a machine, one column a kernel; of several records of a cell the last counts.
+    """One row a machine, one column a kernel, then a list of what did not pass; of several records of a cell the last
+    that was run counts.
 
-    A kernel passed where every spec of it did; else its cell names those that did not.
+    A kernel passed where all specs of the runs did; else its cell names those that did not, or those that were tried.
     """
-    last = {record.cell.id: record for record in records}.values()
+    last = list(_latest(records).values())
+    specs = {record.cell.spec_name for record in last}
     machines = [(profile, name) for profile in profiles.values() for name in profile.machines]
     kernels = sorted({kernel for profile, name in machines for kernel in profile.kernels_of(name)}, key=natural)
     rows = [
-        _row(profile, name, kernels, [one for one in last if _is_of(one, profile, name)]) for profile, name in machines
+        _row(profile, name, kernels, [one for one in last if _is_of(one, profile, name)], specs)
+        for profile, name in machines
     ]
     lines = [(*HEADINGS, *kernels), ("---",) * (len(HEADINGS) + len(kernels)), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = [f"| {' | '.join(line)} |" for line in lines]
+    reasons = [_reason(record) for record in last if record.verdict is not Verdict.PASS]
+    return "\n".join([*table, *(["", *sorted(reasons, key=natural)] if reasons else [])])
+
+
+def _latest(records: Iterable[Record]) -> dict[str, Record]:
+    """Records by their cell; one that was run is not replaced by one that was skipped."""
+    found: dict[str, Record] = {}
+    for record in records:
+        if record.verdict is not Verdict.SKIP or record.cell.id not in found:
+            found[record.cell.id] = record
+    return found
+
+
+def _reason(record: Record) -> str:
+    told = f"{record.judgement.reason} ({record.cell.expect})" if record.cell.expect else record.judgement.reason
+    return f"- `{record.cell.id}`: {record.verdict}: {' '.join(told.split())}"
 
 
 def _is_of(record: Record, profile: Profile, machine: str) -> bool:
     return record.cell.arch == profile.name and record.cell.machine.partition("@")[0] == machine
 
 
-def _row(profile: Profile, name: str, kernels: list[str], records: list[Record]) -> tuple[str, ...]:
+def _row(profile: Profile, name: str, kernels: list[str], records: list[Record], specs: set[str]) -> tuple[str, ...]:
     machine = profile.machines[name]
     known = profile.kernels_of(name)
     versions = sorted({record.qemu_version for record in records if record.outcome}, key=natural)
-    cells = [_cell([one for one in records if one.cell.kernel == kernel], kernel in known) for kernel in kernels]
+    cells = [_cell([one for one in records if one.cell.kernel == kernel], kernel in known, specs) for kernel in kernels]
     return (f"`{profile.name}/{name}`", _what(machine), ", ".join(versions), *cells)
 
 
@@ -43,11 +62,12 @@ def _what(machine: Machine) -> str:
     return machine.description.replace("|", "/")
 
 
-def _cell(records: list[Record], is_known: bool) -> str:
+def _cell(records: list[Record], is_known: bool, specs: set[str]) -> str:
     if not is_known:
         return UNKNOWN
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
     if not tried:
         return UNTRIED
     wrong = [f"{one.cell.spec_name}: {one.verdict}" for one in tried if one.verdict is not Verdict.PASS]
-    return ", ".join(wrong) or "pass"
+    passed = {record.cell.spec_name for record in tried}
+    return ", ".join(wrong) or ("pass" if passed == specs else f"{', '.join(sorted(passed))}: pass")
