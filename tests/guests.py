@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +87,14 @@ def make_outcome(**changes: Any) -> Outcome:
         "boot_s": 1.0,
     }
     return Outcome.model_validate({**values, **changes})
+
+
+def set_up(command: list[str], said: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Have QEMU set up a machine without a kernel, and tell its monitor something; some want any firmware then."""
+    done = subprocess.run(command, input=said, capture_output=True, timeout=60, check=False)
+    if done.returncode == 0 or b"bios" not in done.stderr:
+        return done
+    with tempfile.NamedTemporaryFile() as firmware:
+        firmware.truncate(1 << 20)
+        again = [*command, "-bios", firmware.name]
+        return subprocess.run(again, input=said, capture_output=True, timeout=60, check=False)

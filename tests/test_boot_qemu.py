@@ -142,6 +142,28 @@ def test_an_image_that_opens_other_files_of_the_host_is_refused(tmp_path: Path, 
         own_bootable(OwnGuest(disk="a.qcow2"), tmp_path, profile, pc())
 
 
+@pytest.mark.parametrize("name", ["card.img", "card.qcow2"])
+def test_a_card_has_a_size_that_a_card_can_have(tmp_path: Path, name: str) -> None:
+    (tmp_path / "card.img").write_bytes(bytes(3 << 20))
+    qcow2 = b"QFI\xfb\x00\x00\x00\x03" + bytes(16) + struct.pack(">Q", 3 << 20)
+    (tmp_path / "card.qcow2").write_bytes(qcow2.ljust(512, b"\0"))
+    profile = load_profiles([CHECKOUT / "arch"])["armv7"]
+    with pytest.raises(BuildError, match="a power of two, and this has 3145728 bytes") as caught:
+        own_bootable(OwnGuest(disk=name), tmp_path, profile, pc(disk="sd"))
+    assert "qemu-img resize FILE 4194304" in caught.value.hint
+    assert own_bootable(OwnGuest(disk=name), tmp_path, profile, pc()).disk
+    with (tmp_path / "card.img").open("r+b") as file:
+        file.truncate(4 << 20)
+    assert own_bootable(OwnGuest(disk="card.img"), tmp_path, profile, pc(disk="sd")).disk
+
+
+def test_a_board_without_a_place_for_a_disk(tmp_path: Path) -> None:
+    (tmp_path / "card.img").write_bytes(bytes(512))
+    profile = load_profiles([CHECKOUT / "arch"])["armv7"]
+    with pytest.raises(BuildError, match="has no place for a disk"):
+        own_bootable(OwnGuest(disk="card.img"), tmp_path, profile, pc(bus=None, result="console"))
+
+
 def make_reachable(folder: Path) -> None:
     """So that it is not for want of access that nothing is opened."""
     folder.chmod(0o777)

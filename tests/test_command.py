@@ -70,6 +70,29 @@ def test_the_result_port_is_on_the_boards_bus(bus: str, device: str) -> None:
     assert values(line, "-device") == [device, f"virtserialport,chardev=result,name={RESULT_PORT}"]
 
 
+def test_a_board_with_several_buses_says_which() -> None:
+    machine = make_machine(bus_name="port.0")
+    line = for_cell(machine, make_bootable(disk=artefact("disk", "/a")), Descriptors(10, 11, 12, disk=(13,)))
+    assert [value for value in values(line, "-device") if "bus=" in value] == [
+        "virtio-serial-pci,bus=port.0",
+        "virtio-blk-pci,bus=port.0,drive=disk",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("disk", "devices"),
+    [("sd", []), ("usb-storage", ["usb-storage,drive=disk"]), (None, ["virtio-blk-pci,drive=disk"])],
+)
+def test_a_disk_goes_where_the_board_has_a_place_for_it(disk: str | None, devices: list[str]) -> None:
+    machine = make_machine(disk=disk, result="console")
+    bootable = make_bootable(disk=artefact("disk", "/a,b.img"))
+    place = "sd" if disk == "sd" else "none"
+    line = for_cell(machine, bootable, Descriptors(10, 11, disk=(13, 14)))
+    assert values(line, "-drive") == [f"if={place},id=disk,format=raw,file.locking=off,file=/dev/fdset/1"]
+    assert values(line, "-device") == devices
+    assert values(by_hand(machine, bootable), "-drive") == [f"if={place},id=disk,format=raw,snapshot=on,file=/a,,b.img"]
+
+
 def test_where_the_console_is_the_result_channel_there_is_no_port() -> None:
     line = for_cell(make_machine(result="console"), make_bootable(), Descriptors(monitor=10, console=11))
     assert values(line, "-device") == []

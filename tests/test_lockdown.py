@@ -30,7 +30,7 @@ from bootmatrix.load.places import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Machine, Timeouts
 from bootmatrix.store import Store
-from guests import QUICK, make_bootable, make_machine
+from guests import QUICK, make_bootable, make_machine, set_up
 from test_boot_guest import wait_until_gone
 from test_boot_qemu import HALT, RESET, children, guest, pc
 
@@ -389,10 +389,13 @@ async def test_no_machine_has_a_default_device(machine: Machine) -> None:
     command = [str(program), "-S", "-no-user-config", "-nodefaults", "-display", "none", "-M", machine.machine]
     command += ["-m", str(machine.memory_mib), "-qmp", "stdio", *machine.arguments]
     said = b'{"execute": "qmp_capabilities"}{"execute": "query-chardev"}{"execute": "query-block"}{"execute": "quit"}'
-    done = subprocess.run(command, input=said, capture_output=True, timeout=60, check=True)
+    done = set_up(command, said)
+    assert done.returncode == 0, done.stderr
     replies: list[Any] = [json.loads(line) for line in done.stdout.splitlines()]
     lists = [reply["return"] for reply in replies if isinstance(reply.get("return"), list)]
-    assert [one["label"] for one in lists[0]] == ["compat_monitor0"]
+    # Ports that lead nowhere, as no console is given here, and the lamps of a Malta, which are on no screen.
+    harmless = {one["label"] for one in lists[0] if one["label"].startswith("discarding-")} | {"fpga"}
+    assert {one["label"] for one in lists[0]} - harmless == {"compat_monitor0"}
     assert [one for one in lists[1] if one.get("inserted")] == []
 
 

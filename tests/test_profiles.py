@@ -5,21 +5,22 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bootmatrix.boot import lockdown
-from bootmatrix.boot.command import Descriptors, for_cell
+from bootmatrix.boot.command import Descriptors, by_hand, for_cell
 from bootmatrix.boot.qemu import qemu_fault
 from bootmatrix.build.firmware import firmware_artefact
 from bootmatrix.errors import BuildError, HostError, InputError, QemuMissing, QemuTooOld
+from bootmatrix.load.board import new_board
 from bootmatrix.load.places import CHECKOUT, arch_folders
 from bootmatrix.load.profile import find_machine, load_profile, load_profiles
 from bootmatrix.model import Firmware, Machine, Matrix
 from bootmatrix.plan import plan
-from guests import artefact, make_bootable, make_machine
+from guests import artefact, make_bootable, make_machine, set_up
 from kitchen import Kitchen, add_deb
 from packages import Deb, entry, link
 
@@ -240,7 +241,73 @@ def test_qemu_gets_firmware_and_read_only_flash(tmp_path: Path) -> None:
         assert files.arguments[2] == f"if=pflash,format=raw,readonly=on,file=/dev/fd/{descriptor}"
 
 
+# --- the beginning of a new one
+
+
+@pytest.mark.parametrize("like", ["first", "plaything/largest", "second/board"])
+def test_a_new_board_is_at_first_another_one(write: Write, like: str) -> None:
+    folder = write().parent
+    profile, machine = find_machine(load_profiles([folder]), like)
+    (folder / "mine.yml").write_text(new_board(profile, machine, "mine"), encoding="utf-8")
+    mine = load_profiles([folder])["mine"]
+    before = profile.machines[machine]
+    assert mine.kernels == profile.kernels
+    assert mine.machines == {
+        "mine": before.model_copy(
+            update={"description": "what mine is, and its CPU", "source": "where these values come from"}
+        )
+    }
+    assert "console: ttyS" in (folder / "mine.yml").read_text()
+
+
+def test_a_new_board_replaces_no_file(tmp_path: Path) -> None:
+    def new(file: Path, like: str = "aarch64/virt") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bootmatrix.cli.main", "arch", "new", str(file), "--like", like]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    file = tmp_path / "arch/mine.yml"
+    assert new(file).returncode == 0
+    text = file.read_text()
+    for path, like, message in (
+        (file, "aarch64", "is there already"),
+        (tmp_path / "a b.yml", "aarch64", "without blanks"),
+        (tmp_path / "mine.yaml", "aarch64", "is named <name>.yml"),
+        (file / "mine.yml", "aarch64", "cannot be made: File exists"),
+        (tmp_path / "other.yml", "aarch64/vrit", "Did you mean 'virt'"),
+    ):
+        done = new(path, like)
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    assert (file.read_text(), [path.name for path in tmp_path.iterdir()]) == (text, ["arch"])
+
+
 # --- what is shipped
+
+
+def every_board() -> Iterator[tuple[str, Machine]]:
+    """All machines, and those with each of their CPU models."""
+    for profile in PROFILES.values():
+        for name, machine in profile.machines.items():
+            for board in (name, *(f"{name}@{model}" for model in machine.cpu_models)):
+                yield f"{profile.name}/{board}", profile.machine(board)
+
+
+def test_qemu_knows_every_board_and_cpu_model() -> None:
+    """They are set up, with all their devices, and never run: that says nothing yet of whether a kernel boots."""
+    refused = {}
+    present = [(name, machine) for name, machine in every_board() if not qemu_fault(machine)]
+    assert {name for name, profile in PROFILES.items() if profile.setup} <= {name.split("/")[0] for name, _ in present}
+    for name, machine in present:
+        line = by_hand(machine, make_bootable(kernel=None, initrd=None, network=True)).arguments
+        command = ["null" if word == "mon:stdio" else word for word in line]
+        done = set_up([*command, "-S", "-monitor", "stdio"], b"quit\n")
+        if done.returncode:
+            refused[name] = done.stderr
+    assert refused == {}
+
+
+def test_every_machine_says_where_its_values_come_from() -> None:
+    every = {f"{name}/{board}": one for name, profile in PROFILES.items() for board, one in profile.machines.items()}
+    assert [name for name, machine in every.items() if not machine.source] == []
 
 
 def test_every_machine_says_what_it_is() -> None:

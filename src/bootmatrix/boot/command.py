@@ -43,6 +43,9 @@ SERIAL_BUSES = {
 DISK_BUSES = {"virtio-pci": "virtio-blk-pci", "virtio-mmio": "virtio-blk-device"}
 """The virtio disk of each bus."""
 
+CARD_READER = "sd"
+"""A machine's `disk` where it goes into the board's own reader of SD cards; else this names a device model."""
+
 DISK_SERIAL = "bootmatrix"
 """Serial number by which init knows the disk of a copy."""
 
@@ -112,7 +115,7 @@ def for_fork(
             f"driver=raw,node-name=disk,read-only=on,file.driver=file,file.locking=off,"
             f"file.filename=/dev/fd/{files.disk}",
         ),
-        *("-device", f"{DISK_BUSES[machine.bus or '']},drive=disk,serial={DISK_SERIAL}"),
+        *("-device", f"{_on_bus(machine, DISK_BUSES[machine.bus or ''])},drive=disk,serial={DISK_SERIAL}"),
     )
     board = machine.model_copy(update={"machine": f"{machine.machine},memory-backend=ram"})
     channels = (*_channels(machine, descriptors), *shared)
@@ -221,8 +224,10 @@ def _disk(machine: Machine, bootable: Bootable, descriptors: Iterable[int]) -> t
     """A disk of the guest's own, which nothing else writes to; by hand, what is written is forgotten."""
     if not bootable.disk:
         return ()
-    drive = f"if=none,id=disk,format={bootable.disk_format}"
-    device = ("-device", f"{DISK_BUSES.get(machine.bus or '', 'virtio-blk')},drive=disk")
+    is_card = machine.disk == CARD_READER
+    drive = f"if={CARD_READER if is_card else 'none'},id=disk,format={bootable.disk_format}"
+    model = machine.disk or _on_bus(machine, DISK_BUSES.get(machine.bus or "", "virtio-blk"))
+    device = () if is_card else ("-device", f"{model},drive=disk")
     given = tuple(word for number in descriptors for word in ("-add-fd", f"fd={number},set=1"))
     if given:
         return (*given, "-drive", f"{drive},file.locking=off,file=/dev/fdset/1", *device)
@@ -233,8 +238,13 @@ def _disk(machine: Machine, bootable: Bootable, descriptors: Iterable[int]) -> t
 def _result_port(machine: Machine) -> tuple[str, ...]:
     if machine.result != "virtio-serial":
         return ()
-    controller = SERIAL_BUSES.get(machine.bus or "", "virtio-serial")
+    controller = _on_bus(machine, SERIAL_BUSES.get(machine.bus or "", "virtio-serial"))
     return ("-device", controller, "-device", f"virtserialport,chardev=result,name={RESULT_PORT}")
+
+
+def _on_bus(machine: Machine, model: str) -> str:
+    """A virtio device on the bus that the profile names, where QEMU would not find one by itself."""
+    return f"{model},bus={machine.bus_name}" if machine.bus_name else model
 
 
 def _network(machine: Machine, bootable: Bootable) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from bootmatrix.boot.command import CARD_READER, DISK_BUSES
 from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, OwnGuest, Profile
@@ -13,9 +14,11 @@ from bootmatrix.model.artefact import ArtefactKind
 from bootmatrix.store import Store, sha256_of
 
 QCOW2 = b"QFI\xfb"
-"""Where a disk image begins so, QEMU's docs/interop/qcow2.txt says what follows: at 8 the backing file's place, at 72
-(from version 3 on) features that a reader must know, of which bit 2 is an external data file."""
+"""Where a disk image begins so, QEMU's docs/interop/qcow2.txt says what follows: at 8 the backing file's place, at 24
+the disk's size, at 72 (from version 3 on) features that a reader must know, of which bit 2 is an external data file."""
 EXTERNAL_DATA = 1 << 2
+SMALLEST_CARD_BYTES = 1 << 20
+"""What is advised at least: there is no smaller card to buy, by far."""
 
 
 def own_bootable(guest: OwnGuest, base: Path, profile: Profile, machine: Machine) -> Bootable:
@@ -72,19 +75,33 @@ def _file(kind: ArtefactKind, name: str, base: Path, names: Mapping[str, str]) -
 
 def _disk(guest: OwnGuest, base: Path, names: Mapping[str, str], machine: Machine) -> Artefact | None:
     disk = _file("disk", guest.disk, base, names)
-    if disk and machine.bus not in {"virtio-pci", "virtio-mmio"}:
+    if disk and not machine.disk and machine.bus not in DISK_BUSES:
         raise BuildError(
-            f"{disk.path}: {machine.machine} has no virtio, where the disk would go", "Exclude this machine."
+            f"{disk.path}: {machine.machine} has no place for a disk: neither virtio, nor 'disk' in its profile",
+            "Exclude this machine.",
         )
-    if disk and disk_format(disk.file) == "qcow2":
+    if disk:
+        _check_disk(disk, is_card=machine.disk == CARD_READER)
+    return disk
+
+
+def _check_disk(disk: Artefact, is_card: bool) -> None:
+    size_bytes = disk.size_bytes
+    if disk_format(disk.file) == "qcow2":
         with disk.file.open("rb") as file:
             header = file.read(80)
+        size_bytes = int.from_bytes(header[24:32], "big")
         newer = int.from_bytes(header[4:8], "big") >= 3
         if any(header[8:16]) or (newer and int.from_bytes(header[72:80], "big") & EXTERNAL_DATA):
             raise BuildError(
                 f"{disk.path}: this image refers to another file", "Make one that is whole: qemu-img convert."
             )
-    return disk
+    if is_card and size_bytes.bit_count() != 1:
+        larger = 1 << max(size_bytes.bit_length(), SMALLEST_CARD_BYTES.bit_length() - 1)
+        raise BuildError(
+            f"{disk.path}: an SD card has a size that is a power of two, and this has {size_bytes} bytes",
+            f"Make a larger one: qemu-img resize FILE {larger}",
+        )
 
 
 def disk_format(path: Path) -> Literal["raw", "qcow2"]:

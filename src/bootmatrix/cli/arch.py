@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli import matrix, options
+from bootmatrix.cli.exits import EXPECTED
 
 if TYPE_CHECKING:
     from bootmatrix.model import Matrix, Profile
@@ -32,6 +34,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     options.add_sources(check)
     matrix.add_running(check)
     check.set_defaults(run=run_check, files=[CHECK_SPEC])
+    new = actions.add_parser("new", help="write the beginning of a profile, of a board that is like another")
+    new.add_argument("file", type=Path, metavar="FILE", help="arch/<name>.yml, which is not there yet")
+    new.add_argument("--like", required=True, metavar="A[/MACHINE]", help="the machine to begin with")
+    new.set_defaults(run=run_new)
     table = actions.add_parser("table", help="what runs showed of each machine and kernel, as a table in Markdown")
     table.add_argument("runs", nargs="+", metavar="RUN", help="runs; of a cell, the last one named counts")
     options.add_reports(table)
@@ -78,6 +84,29 @@ def run_check(args: argparse.Namespace) -> int:
     title, specs = f"arch-{profile.name}", options.load_specs(cells.cells)
     lock = options.read_lock(args)
     return matrix.run_job(args, Job(cells, known, specs, title, lock, lock is not None, options.reports_of(args)))
+
+
+def run_new(args: argparse.Namespace) -> int:
+    """Write a profile to begin with."""
+    from bootmatrix.errors import InputError
+    from bootmatrix.load.board import new_board
+    from bootmatrix.load.lock import write_whole
+    from bootmatrix.load.profile import find_machine
+    from bootmatrix.model.base import NAME
+
+    profile, machine = find_machine(options.profiles(), args.like)
+    file: Path = args.file
+    if file.suffix != ".yml" or not re.fullmatch(NAME, file.stem):
+        raise InputError(f"{file}: a profile's file is named <name>.yml, without blanks")
+    if file.exists():
+        raise InputError(f"{file} is there already")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be made: {error.strerror}") from error
+    write_whole(file, new_board(profile, machine.partition("@")[0], file.stem))
+    print(f"{file}: like {args.like} so far. Change what differs, then: bootmatrix arch check {file}")
+    return EXPECTED
 
 
 def check_matrix(profile: Profile, machines: tuple[str, ...], kernels: tuple[str, ...]) -> Matrix:

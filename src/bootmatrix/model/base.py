@@ -16,10 +16,9 @@ class Model(BaseModel):
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hexadecimal, without a prefix."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$")]
+NAME = "[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}"
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 """A name that is safe as a file name: it has no slash and does not begin with a dot or a dash."""
 
-Board = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}(@[A-Za-z0-9][A-Za-z0-9_.+-]{0,63})?$")
-]
+Board = Annotated[str, StringConstraints(pattern=f"^{NAME}(@{NAME})?$")]
 """A machine's name, perhaps with one of its CPU models: `virt@cortex-a72`. Safe as a file name too."""

@@ -83,23 +83,23 @@ class Machine(Model):
     """A QEMU board. Times are multiplied by `time_factor`, which is 1 for the fastest of them."""
 
     description: str
-    qemu: QemuProgram
-    qemu_package: str
-    min_qemu: Version
-    machine: str
-    cpu: str | None = None
+    qemu: QemuProgram = Field(description="the emulator's program")
+    qemu_package: str = Field(description="the package of Debian that it comes in")
+    min_qemu: Version = Field(description="the oldest version known to work; with an older one its cells are skipped")
+    machine: str = Field(description="QEMU's name of the board, and its options: -M help")
+    cpu: str | None = Field(default=None, description="QEMU's name of the CPU: -cpu help; none: the board's own")
     cpu_models: dict[Name, str] = Field(default={}, description="further values of -cpu, by the name they have after @")
-    cpus: int = Field(default=1, ge=1, le=64)
+    cpus: int = Field(default=1, ge=1, le=64, description="how many; some boards know one number only")
     threads: int = Field(default=1, ge=1, le=64, description="host cores that the emulated CPUs keep busy")
-    memory_mib: int = Field(ge=64, le=65536)
+    memory_mib: int = Field(ge=64, le=65536, description="of RAM; some boards know one size only")
     accelerators: tuple[str | Accelerator, ...] = Field(
         default=("tcg",), description="the best first; those that are mere values of -accel work on every host"
     )
-    arguments: tuple[str, ...] = ()
-    console: Name
+    arguments: tuple[str, ...] = Field(default=(), description="further arguments of QEMU")
+    console: Name = Field(description="the kernel's name of the serial port")
     serial_port: int = Field(default=0, ge=0, le=7, description="which of QEMU's serial ports the console is on")
-    cmdline: tuple[str, ...] = ()
-    kernel_form: KernelForm
+    cmdline: tuple[str, ...] = Field(default=(), description="further words for the kernel")
+    kernel_form: KernelForm = Field(description="what QEMU loads: bzImage, Image, zImage, vmlinux or uImage")
     ram_start: int = Field(default=0, ge=0, description="where the RAM begins, for a kernel_form that has an address")
     dtb: str | None = Field(default=None, description="file name of the device tree in the kernel's packages")
     firmware: str | Firmware | None = Field(
@@ -107,14 +107,18 @@ class Machine(Model):
     )
     flash: tuple[Firmware, ...] = Field(default=(), description="read-only flash memories, in the order of their units")
     bus: Bus | None = Field(default=None, description="where virtio devices go; none: the board has none")
+    bus_name: Name | None = Field(default=None, description="QEMU's name of that bus, on boards with several")
+    disk: str | None = Field(
+        default=None, description="where a guest's disk goes, if not on that bus: `sd`, or a QEMU device model"
+    )
     network: str | None = Field(default=None, description="the QEMU device model of the network card")
-    result: ResultChannel
-    exit: GuestExit
+    result: ResultChannel = Field(description="how init reports: virtio-serial, or console on boards without virtio")
+    exit: GuestExit = Field(description="how the guest leaves QEMU: poweroff, reboot or semihosting")
     exit_program: str = Field(default="", description="for exit: semihosting, the static program in base64")
-    sysrq: Sysrq = "break"
+    sysrq: Sysrq = Field(default="break", description="how the console asks a kernel that hangs what it does")
     modules: tuple[str, ...] = Field(default=(), description="kernel modules the board itself needs")
-    network_modules: tuple[str, ...] = ()
-    time_factor: float = Field(ge=1, le=100)
+    network_modules: tuple[str, ...] = Field(default=(), description="those of the network card")
+    time_factor: float = Field(ge=1, le=100, description="all time limits are multiplied by it: measure it last")
     kernels: dict[Name, KernelSource] | None = Field(default=None, description="in the place of the profile's")
     source: str = Field(default="", description="where these values come from")
 
