@@ -92,7 +92,7 @@ def test_a_whole_spec(write: Write) -> None:
     assert spec.files[0].mode == "0644"
     assert spec.notes == (
         "'trust' is not used: LinuxKit itself ignores it today",
-        "the kernel image linuxkit/kernel:6.6.13 is not used: each cell brings its own kernel",
+        "the kernel image linuxkit/kernel:6.6.13 is used by cells whose kernel is 'spec', and by no others",
     )
 
 

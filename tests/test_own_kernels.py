@@ -395,7 +395,7 @@ PART = "{kind: deb, path: x.deb}"
             "kernels:\n  mine:\n    aarch64: {parts: [{kind: debb, path: x}]}",
             "kernels.yml:3: unknown kind 'debb'. Did you",
         ),
-        ("kernels: {mine: {aarch64: {parts: [{kind: deb}]}}}", "kernels.yml:1: give one of 'path' and 'url'"),
+        ("kernels: {mine: {aarch64: {parts: [{kind: deb}]}}}", "kernels.yml:1: give one of 'path', 'url' and 'image'"),
         ("kernels: {mine: {aarch64: {parts: []}}}", "kernels.yml:1: 'parts' is empty"),
         ("kernels: {mine: {aarch64: {part: []}}}", "kernels.yml:1: unknown key 'part'. Did you mean 'parts'?"),
         ("kernels: [mine]", "kernels.yml:1: 'kernels' should be keys and values"),

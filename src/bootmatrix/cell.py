@@ -32,10 +32,10 @@ from bootmatrix.build.firmware import board_firmware
 from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import unpack_kernel
 from bootmatrix.build.own import own_bootable, with_kernel
-from bootmatrix.build.own_kernel import find_kernel
+from bootmatrix.build.own_kernel import find_kernel, find_spec_kernel
 from bootmatrix.errors import BuildError
 from bootmatrix.judge import judge
-from bootmatrix.load.product import OWN_KERNEL
+from bootmatrix.load.product import OWN_KERNEL, SPEC_KERNEL
 from bootmatrix.model import (
     Bootable,
     Cell,
@@ -112,8 +112,10 @@ def _fetch_kernel(cell: Cell, bench: Bench) -> Kernel | None:
     if cell.kernel == OWN_KERNEL:
         return None
     profile, builder = bench.profiles[cell.arch], bench.builder
-    source = profile.kernels_of(cell.machine)[cell.kernel]
-    kernel = find_kernel(cell.kernel, source, profile, builder)
+    if cell.kernel == SPEC_KERNEL:
+        kernel = find_spec_kernel(bench.specs[cell.spec], profile, builder)
+    else:
+        kernel = find_kernel(cell.kernel, profile.kernels_of(cell.machine)[cell.kernel], profile, builder)
     unpack_kernel(kernel, builder.archive, builder.store)
     return kernel
 

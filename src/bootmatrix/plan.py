@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bootmatrix.errors import HostError, InputError, QemuMissing, QemuTooOld
-from bootmatrix.load.product import ALL, find_targets, has_kernel, matches, product, unknown_kernels
+from bootmatrix.load.product import ALL, SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
+from bootmatrix.load.spec import load_spec
 from bootmatrix.model import Cell, GivenImage, Machine, Matrix, Plan, Profile, Skip
 
 DEFAULT_KERNEL = "6.1"
@@ -32,7 +33,9 @@ def plan(
     if unknown:
         raise InputError("\n".join(unknown))
     named = _named(matrix, profiles)
-    skips = {cell.id: reason for cell in cells if (reason := _why_not(cell, matrix, profiles))}
+    asked = {cell.spec for cell in cells if cell.kernel == SPEC_KERNEL}
+    with_kernel = {path for path in asked if load_spec(Path(path)).kernel.image}
+    skips = {cell.id: reason for cell in cells if (reason := _why_not(cell, matrix, profiles, with_kernel))}
     for cell in cells:
         fault = qemu_fault(profiles[cell.arch].machine(cell.machine)) if cell.id not in skips else None
         is_named = (cell.arch, cell.machine) in named
@@ -47,10 +50,13 @@ def plan(
     )
 
 
-def _why_not(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile]) -> str:
+def _why_not(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile], with_kernel: Collection[str]) -> str:
+    """The reason for which a cell is skipped; empty for none. `with_kernel` are specs that name a kernel image."""
     for pattern in matrix.exclude:
         if matches(pattern, cell, profiles):
             return pattern.reason
+    if cell.kernel == SPEC_KERNEL and cell.spec not in with_kernel:
+        return "the spec names no kernel image of its own"
     if not has_kernel(cell, profiles):
         known = ", ".join(profiles[cell.arch].kernels_of(cell.machine))
         return f"the profile {cell.target} has no kernel {cell.kernel!r}; it has {known}"

@@ -75,6 +75,7 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
     modules, missing = load_order(files, wanted)
     initrd = _join(
         (
+            *((Segment(*files.ucode),) if files.ucode else ()),
             _userland(spec, images, placed, builder),
             _modules(kernel, files, [one.path for one in modules], builder),
             *((_exit_program(machine, builder),) if machine.exit_program else ()),

@@ -49,7 +49,7 @@ class KernelFiles(Model):
     """A kernel's files in the store; modules by name, with `_` for `-`, each a zstd frame of the blob `pack`.
 
     `form` and `release` are empty for kernels of the archive, whose profile and packages say them. A kernel of the
-    user's own may have no `config`.
+    user's own may have no `config`. `ucode` is a cpio archive of microcode with its size; it stands before an initrd.
     """
 
     image: Sha256
@@ -61,6 +61,7 @@ class KernelFiles(Model):
     pack: Sha256
     modules: dict[str, Module]
     builtin: tuple[str, ...] = ()
+    ucode: tuple[Sha256, int] | None = None
 
 
 def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles:
@@ -85,7 +86,7 @@ def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles
 def kernel_key(kernel: Kernel) -> str:
     """What a kernel's files are kept under: the digests of all that they come from."""
     if kernel.parts:
-        parts = [(part.kind, part.sha256) for part in kernel.parts]
+        parts = [(part.kind, part.sha256, *filter(None, (part.binary, part.tar, part.ucode))) for part in kernel.parts]
         return json.dumps([FORMAT, "own", kernel.architecture, parts])
     return json.dumps([FORMAT, kernel.release, *(package.sha256 for package in kernel.packages)])
 
@@ -96,7 +97,8 @@ def known_files(key: str, store: Store) -> KernelFiles | None:
     if known is None:
         return None
     files = KernelFiles.model_validate_json(known)
-    needed = (files.image, files.config, files.pack, *(digest for digest, _ in files.dtbs.values()))
+    more = [digest for digest, _ in (*files.dtbs.values(), *filter(None, [files.ucode]))]
+    needed = (files.image, files.config, files.pack, *more)
     return files if all(store.has(digest) for digest in needed if digest) else None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bootmatrix.build.forms import boots
-from bootmatrix.build.image import Builder
+from bootmatrix.build.image import Builder, foreign_image, image_tree
 from bootmatrix.build.kernel import (
     KERNEL_NAMES,
     KernelFiles,
@@ -22,13 +22,17 @@ from bootmatrix.build.kernel import (
 )
 from bootmatrix.build.kernel_image import embedded_config, form_of, page_kib_of, release_of, unwrapped
 from bootmatrix.errors import BuildError, InputError
-from bootmatrix.model import Kernel, KernelForm, KernelPart, KernelSource, OwnKernel, Profile
+from bootmatrix.model import Kernel, KernelForm, KernelPart, KernelSource, OwnKernel, Profile, Spec, StoredImage
+from bootmatrix.source.images.kernels import File, kernel_members
 from bootmatrix.source.kinds import Member, find_kind
 from bootmatrix.source.kinds.tree import RELEASE
 from bootmatrix.source.locked import kernel_key as locked_name
 from bootmatrix.store import Store, Writer, sha256_of
 
 LOCK_FLAVOUR = "own"
+CPIO = b"070701"
+Fetched = Path | StoredImage
+"""What a part of a kernel is in: a file or folder, or a container image."""
 _KERNEL = re.compile(rf"(?:^|/)(?:{'|'.join(KERNEL_NAMES)}|bzImage|zImage|Image|kernel)(?:[.-][^/]*)?$")
 _CONFIG = re.compile(r"(?:^|/)(?:\.config|config-[^/]+)$|lib/modules/[^/]+/config$")
 _MODULE = re.compile(r"(?:^|/)lib/modules/([^/]+)/(.+)$")
@@ -45,6 +49,21 @@ def find_kernel(name: str, source: KernelSource | OwnKernel, profile: Profile, b
     return find_own(name, source, profile, builder)
 
 
+def find_spec_kernel(spec: Spec, profile: Profile, builder: Builder) -> Kernel:
+    """The kernel of the image that a spec's `kernel` section names.
+
+    Raises:
+        BuildError: it names none, or the image holds none that the architecture boots.
+        InfraError: it cannot be had.
+    """
+    said = spec.kernel
+    if not said.image:
+        raise BuildError(f"{spec.path}: it names no kernel image, which the kernel 'spec' would be")
+    part = KernelPart(kind="oci", image=said.image, binary=said.binary, tar=said.tar or "", ucode=said.ucode or "")
+    own = OwnKernel(parts=(part,), folder=str(Path(spec.path).parent))
+    return find_own(f"spec-{spec.name}"[:64], own, profile, builder)
+
+
 def find_own(name: str, own: OwnKernel, profile: Profile, builder: Builder) -> Kernel:
     """A kernel of the user's own, its files in the store.
 
@@ -55,7 +74,7 @@ def find_own(name: str, own: OwnKernel, profile: Profile, builder: Builder) -> K
     """
     parts, files = own.parts, None
     if not all(part.sha256 for part in parts) or not _known(name, parts, profile, builder.store):
-        files = [_fetch(part, own.folder, builder) for part in parts]
+        files = [_fetch(part, own.folder, profile, builder) for part in parts]
         parts = tuple(_pinned(part, file) for part, file in zip(parts, files, strict=True))
     kernel = _known(name, parts, profile, builder.store)
     if kernel is None:
@@ -80,7 +99,11 @@ def add_own(
         BuildError: it is not for exactly one of the architectures, or damaged.
         InfraError: it cannot be downloaded.
     """
-    files = [_fetch(part, str(folder), builder) for part in parts]
+    if len(profiles) > 1 and any(part.image for part in parts):
+        raise BuildError(
+            f"{', '.join(map(str, parts))} may be an image for several architectures", "Name it with --arch."
+        )
+    files = [_fetch(part, str(folder), profiles[0], builder) for part in parts]
     profile = profiles[0] if len(profiles) == 1 else _recognise(parts, files, profiles)
     pinned = tuple(_pinned(part, file) for part, file in zip(parts, files, strict=True))
     kernel = import_kernel(name, pinned, files, profile, builder.store)
@@ -89,11 +112,11 @@ def add_own(
     return profile, OwnKernel(parts=pinned, release=kernel.release, page_kib=page_kib_of(config), folder=str(folder))
 
 
-def _recognise(parts: Iterable[KernelPart], files: Iterable[Path], profiles: Sequence[Profile]) -> Profile:
+def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:
     """The architecture whose kernels begin with such bytes."""
     hint = "Name it with --arch."
     for part, file in zip(parts, files, strict=True):
-        if part.kind == "oci":
+        if part.kind == "oci" or isinstance(file, StoredImage):
             raise BuildError(f"{file} may be an image for several architectures", hint)
         for member in find_kind(part.kind).members(file, ""):
             if not _KERNEL.search(member.path):
@@ -111,7 +134,9 @@ def _kernel(name: str, release: str, parts: tuple[KernelPart, ...], profile: Pro
     return Kernel(name=name, release=release, version=release, architecture=profile.names.debian, parts=parts)
 
 
-def _fetch(part: KernelPart, folder: str, builder: Builder) -> Path:
+def _fetch(part: KernelPart, folder: str, profile: Profile, builder: Builder) -> Fetched:
+    if part.image:
+        return _image(part, folder, profile, builder)
     if part.url:
         if not part.sha256:
             raise InputError(f"{part.url}: a kernel from a URL needs its SHA-256", "Give it with --sha256.")
@@ -122,14 +147,27 @@ def _fetch(part: KernelPart, folder: str, builder: Builder) -> Path:
     return path
 
 
-def _pinned(part: KernelPart, path: Path) -> KernelPart:
-    found = digest_of(part.kind, path)
+def _image(part: KernelPart, folder: str, profile: Profile, builder: Builder) -> StoredImage:
+    source = builder.source(part.image, Path(folder) / "kernels.yml")
+    if source.kind == "recipe":
+        raise InputError(f"{part.image}: an image that is made from packages holds no kernel")
+    if source.kind == "docker" and part.sha256:  # its tag may mean another one today
+        source = source.model_copy(update={"name": f"{source.name.partition('@')[0]}@sha256:{part.sha256}"})
+    return foreign_image(source, profile, builder)
+
+
+def _pinned(part: KernelPart, fetched: Fetched) -> KernelPart:
+    found = _digest(part, fetched)
     if part.sha256 not in {None, found}:
         raise InputError(
-            f"{path} is not what was expected: its SHA-256 is {found}, and should be {part.sha256}",
+            f"{part} is not what was expected: its SHA-256 is {found}, and should be {part.sha256}",
             "Add it again with `bootmatrix kernels add`; with --follow, what is there is taken at each run.",
         )
     return part.model_copy(update={"sha256": found})
+
+
+def _digest(part: KernelPart, fetched: Fetched) -> str:
+    return fetched.digest if isinstance(fetched, StoredImage) else digest_of(part.kind, fetched)
 
 
 def digest_of(kind: str, path: Path) -> str:
@@ -217,7 +255,7 @@ class _Found:
 
 
 def import_kernel(
-    name: str, parts: tuple[KernelPart, ...], files: Iterable[Path], profile: Profile, store: Store
+    name: str, parts: tuple[KernelPart, ...], files: Iterable[Fetched], profile: Profile, store: Store
 ) -> Kernel:
     """Read a kernel out of what it comes in, and keep its files in the store.
 
@@ -227,10 +265,10 @@ def import_kernel(
     files = tuple(files)
     found = _Found(profile.kernel_magic, _bootable_forms(profile))
     with store.writer() as pack:
-        for member in _members(parts, files, profile):
+        for member in _members(parts, files, profile, store):
             found.take(member, pack)
         packed = pack.commit()
-    if any(digest_of(part.kind, file) != part.sha256 for part, file in zip(parts, files, strict=True)):
+    if any(_digest(part, file) != part.sha256 for part, file in zip(parts, files, strict=True)):
         raise InputError(f"{', '.join(map(str, parts))}: this has changed while it was read", "Try again.")
     form, path, image = found.image()
     release = _release(found, path, image)
@@ -246,6 +284,7 @@ def import_kernel(
         pack=packed,
         modules={module: _placed(one, release) for module, one in found.modules.items()},
         builtin=found.builtin,
+        ucode=_microcode(parts, files, store),
     )
     key = kernel_key(kernel)
     with store.once("kernel", key):
@@ -260,12 +299,37 @@ def _bootable_forms(profile: Profile) -> tuple[KernelForm, ...]:
     return tuple(sorted((form for form in counts if counts[form]), key=lambda form: -counts[form]))
 
 
-def _members(parts: tuple[KernelPart, ...], files: Iterable[Path], profile: Profile) -> Iterator[Member]:
+def _members(
+    parts: tuple[KernelPart, ...], files: Iterable[Fetched], profile: Profile, store: Store
+) -> Iterator[Member]:
     for part, file in zip(parts, files, strict=True):
+        if isinstance(file, StoredImage):
+            yield from kernel_members(_files(file, store), part.binary, part.tar, str(part))
+            continue
         try:
             yield from find_kind(part.kind).members(file, profile.names.oci)
         except OSError as error:
             raise InputError(f"{error.filename or file}: cannot be read: {error.strerror}") from error
+
+
+def _files(image: StoredImage, store: Store) -> dict[str, File]:
+    return {path: node for path, node in image_tree(image, store).items() if node.kind == "file"}
+
+
+def _microcode(parts: tuple[KernelPart, ...], files: Iterable[Fetched], store: Store) -> tuple[str, int] | None:
+    """What a part of the kernel names as `ucode`.
+
+    Raises:
+        BuildError: it is not there, or no cpio archive.
+    """
+    for part, image in zip(parts, files, strict=True):
+        if part.ucode and isinstance(image, StoredImage):
+            file = _files(image, store).get(part.ucode.strip("/"))
+            data = Member(part.ucode, file.size, file.read).read() if file else b""
+            if not data.startswith(CPIO):
+                raise BuildError(f"the kernel image {part} has no file {part.ucode}, or it is no cpio archive")
+            return store.add_bytes(data + bytes(-len(data) % 4)), len(data) + -len(data) % 4
+    return None
 
 
 def _placed(module: Module, release: str) -> Module:

@@ -20,7 +20,8 @@ Row = tuple[str, str, str, str]
 
 ADD_HELP = """\
 SOURCE is a kernel's own file (bzImage, Image, zImage, vmlinux), a build tree, a .deb, .rpm or .apk, tuxmake's folder,
-an OCI image (folder or tar), or the URL of such a file. Several together are one kernel, such as one package with the
+an OCI image (folder or tar), or the URL of such a file. With a transport, such as docker://linuxkit/kernel:6.12, it
+is a container image (docs/images.md). Several together are one kernel, such as one package with the
 kernel and another one with its modules. What it is shows by its content.
 """
 
@@ -131,13 +132,18 @@ def _followed(own: OwnKernel) -> OwnKernel:
 
 def _parts(args: argparse.Namespace, builder: Builder, folder: Path) -> Iterator[KernelPart]:
     from bootmatrix.errors import InputError
+    from bootmatrix.load.images import TRANSPORTS
+    from bootmatrix.load.recipe import PACKAGE
     from bootmatrix.model import KernelPart
 
     if args.sha256 and len(args.sha256) != len(args.sources):
         raise InputError("--sha256 is to be given once for each SOURCE, in their order, or not at all")
     digests: list[str | None] = [*map(_digest, args.sha256)] or [None] * len(args.sources)
     for source, sha256 in zip(args.sources, digests, strict=True):
-        yield _url_part(source, sha256, builder) if "://" in source else _file_part(Path(source), sha256, folder)
+        if source.startswith((*TRANSPORTS, PACKAGE)):
+            yield _image_part(source, sha256, folder)
+        else:
+            yield _url_part(source, sha256, builder) if "://" in source else _file_part(Path(source), sha256, folder)
     for kind, path in (("modules", args.modules), ("config", args.config)):
         if path is not None:
             yield KernelPart(kind=kind, path=_relative(path, folder))
@@ -157,6 +163,20 @@ def _file_part(path: Path, sha256: str | None, folder: Path) -> KernelPart:
     from bootmatrix.model import KernelPart
 
     return KernelPart(kind=_kind(path, str(path)), path=_relative(path, folder), sha256=sha256)
+
+
+def _image_part(source: str, sha256: str | None, folder: Path) -> KernelPart:
+    """A container image by its transport; a path in it is from `folder`, where kernels.yml is."""
+    from bootmatrix.load.images import find_source
+    from bootmatrix.load.recipe import find_recipe
+    from bootmatrix.model import KernelPart
+
+    found = find_source(source, Path("image"), (), find_recipe)
+    if found.kind in {"recipe", "dockerfile"}:
+        text = f"@pkg:{os.path.relpath(found.path, folder)}"
+    else:
+        text = str(found.model_copy(update={"path": _relative(Path(found.path), folder)}) if found.path else found)
+    return KernelPart(kind="oci", image=text, sha256=sha256)
 
 
 def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:

@@ -11,6 +11,7 @@ import yaml
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.lock import write_whole
+from bootmatrix.load.product import RESERVED
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import OwnKernel, Profile
 from bootmatrix.model.base import Model, Name
@@ -58,8 +59,8 @@ def _check_parts(document: Document, place: Location, kernel: OwnKernel) -> None
     for index, part in enumerate(kernel.parts):
         if part.kind not in KINDS:
             document.complain((*place, index, "kind"), f"unknown kind {part.kind!r}.{suggest(part.kind, KINDS)}")
-        if bool(part.path) == bool(part.url):
-            document.complain((*place, index), "give one of 'path' and 'url'")
+        if sum(map(bool, (part.path, part.url, part.image))) != 1:
+            document.complain((*place, index), "give one of 'path', 'url' and 'image'")
 
 
 def _entries(data: Mapping[str, object]) -> list[tuple[str, dict[str, object]]]:
@@ -114,5 +115,7 @@ def check_new(name: str, profile: Profile) -> None:
     Raises:
         InputError: the archive's kernels have it.
     """
+    if name in RESERVED:
+        raise InputError(f"{name!r} means something else where kernels are named", "Choose another name.")
     if name in archive_names(profile):
         raise InputError(f"{name!r} is the name of a kernel of the archive on {profile.name}", "Choose another name.")

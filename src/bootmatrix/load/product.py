@@ -14,6 +14,9 @@ from bootmatrix.model import Cell, Matrix, OwnKernel, Pattern, Profile, Traits
 ALL = "all"
 OWN_KERNEL = "own"
 """The kernel's name in cells of guests that bring their own."""
+SPEC_KERNEL = "spec"
+"""The name of the kernel whose image a spec itself names."""
+RESERVED = {ALL, OWN_KERNEL, SPEC_KERNEL}
 Target = tuple[Profile, str]
 """A profile and the name of one of its machines."""
 
@@ -84,7 +87,7 @@ def find_kernels(names: Iterable[str], target: Target) -> list[str]:
 
 def has_kernel(cell: Cell, profiles: Mapping[str, Profile]) -> bool:
     """Whether the cell's machine has its kernel."""
-    return cell.kernel == OWN_KERNEL or cell.kernel in profiles[cell.arch].kernels_of(cell.machine)
+    return cell.kernel in {OWN_KERNEL, SPEC_KERNEL} or cell.kernel in profiles[cell.arch].kernels_of(cell.machine)
 
 
 def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
@@ -92,7 +95,7 @@ def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> I
     cells = tuple(cells)
     known = {name for cell in cells for name in profiles[cell.arch].kernels_of(cell.machine)}
     for kernel in dict.fromkeys(cell.kernel for cell in cells):
-        if kernel not in known | {OWN_KERNEL}:
+        if kernel not in known | RESERVED:
             yield kernel, f"none of the architectures chosen has a kernel {kernel!r}.{suggest(kernel, known)}"
 
 

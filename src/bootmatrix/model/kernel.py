@@ -31,19 +31,24 @@ class Package(Model):
 class KernelPart(Model):
     """A file or folder that a kernel of the user's own, or a part of it, comes from.
 
-    `kind` names the module that reads it; one of `path` and `url` is given, a path from the folder of the file that
-    says so. `sha256` is of the file, or of the list of a folder's files with theirs; without it, whatever is there is
-    taken, and its digest stands in the record.
+    `kind` names the module that reads it; one of `path`, `url` and `image` is given, a path from the folder of the file
+    that says so. `sha256` is of the file, or of the list of a folder's files with theirs, or of the image's manifest;
+    without it, whatever is there is taken, and its digest stands in the record. `binary`, `tar` and `ucode` are files
+    of an image, if others than LinuxKit's images have them.
     """
 
     kind: Name
     path: str = ""
     url: str = ""
+    image: str = ""
     sha256: Sha256 | None = None
     size_bytes: int = Field(default=0, ge=0, description="of what the URL gives")
+    binary: str = ""
+    tar: str = ""
+    ucode: str = ""
 
     def __str__(self) -> str:
-        return self.url or self.path
+        return self.url or self.path or self.image
 
 
 class OwnKernel(Model):

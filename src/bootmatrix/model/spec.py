@@ -28,7 +28,7 @@ IdOrName = int | str
 
 
 class KernelSection(Model):
-    """`image` is not used by a matrix, whose kernels are an axis of their own; `cmdline` is added to the machine's."""
+    """`image` is used by cells whose kernel is called `spec`; `cmdline` is added to the machine's."""
 
     image: str = ""
     cmdline: str = ""

@@ -1,0 +1,63 @@
+"""A kernel in a container image, as LinuxKit has it: /kernel, and /kernel.tar with modules and device trees."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from bootmatrix.errors import BuildError
+from bootmatrix.source.kinds.member import Member, checked, of_tar
+from bootmatrix.source.packed import Part, open_tar, suffix_of
+
+KERNEL, TAR, DEVELOPMENT = "kernel", "kernel.tar", "kernel-dev.tar"
+NO_TAR = "none"
+"""What a spec's `kernel.tar` says if there is none to be taken."""
+CONFIGS = ("kernel_config",)
+"""Where LinuxKit's kernel images have a configuration; in others that for development has it."""
+
+
+class File(Protocol):
+    """A file of an image."""
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+
+    def read(self) -> bytes:
+        """All of it."""
+
+
+def kernel_members(files: dict[str, File], binary: str, tar: str, image: str) -> Iterator[Member]:
+    """The files of an image that belong to a kernel; `binary` and `tar` are empty for their usual names.
+
+    Raises:
+        BuildError: one that is named is not there, or an archive is damaged.
+    """
+    for name in filter(None, (binary, tar if tar != NO_TAR else "")):
+        if name.strip("/") not in files:
+            there = ", ".join(sorted(path for path in files if "/" not in path))[:300]
+            raise BuildError(f"the kernel image {image} has no file {name}; it has {there or 'none'}")
+    archives = [tar.strip("/") or TAR, DEVELOPMENT] if tar != NO_TAR else []
+    for path, file in files.items():
+        if path == binary.strip("/"):
+            yield Member(KERNEL, file.size, file.read)
+        elif path in CONFIGS:
+            yield Member("config-of-the-image", file.size, file.read)
+        elif path not in archives and not binary:
+            yield Member(path, file.size, file.read)
+    for name in archives:
+        if name in files:
+            members = _of_archive(files[name], only_config=name == DEVELOPMENT)
+            yield from checked(members, Path(f"{image}: {name}"), "a tar archive")
+
+
+def _of_archive(file: File, *, only_config: bool) -> Iterator[Member]:
+    member = Member("archive", file.size, file.read)
+    data = member.read()
+    part = Part(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
+    with open_tar(part, suffix_of(data[:6]), pax=True) as archive:
+        for one in of_tar(archive):
+            if not only_config or one.path.endswith("/.config"):
+                yield one

@@ -1,0 +1,148 @@
+"""Kernels in container images, as LinuxKit has them: added by a name, or named by a spec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import kernel_forms as forms
+from archive_client import Opener
+from bootmatrix.build.image import Builder
+from bootmatrix.build.kernel import KernelFiles, kernel_key, known_files
+from bootmatrix.build.own_kernel import find_kernel, find_spec_kernel
+from bootmatrix.errors import BuildError
+from bootmatrix.load.kernels import with_own
+from bootmatrix.load.recipe import find_recipe, load_recipe
+from bootmatrix.load.spec import load_spec
+from bootmatrix.model import Kernel
+from bootmatrix.store import Store
+from command_line import Tool, refused
+from image_maker import Made, make_image, write_layout
+from kernel_forms import CONFIG, PROFILES, RELEASE, kernel_files, make_kernel
+from registry_fixtures import Running
+
+pytest_plugins = ("archive_fixtures", "command_line", "registry_fixtures")
+
+MINE = PROFILES["aarch64"]
+IMAGE = make_kernel(MINE)
+MODULES = {name: data for name, data in kernel_files(IMAGE).items() if name.startswith("lib/")}
+UCODE = forms.cpio({"kernel/x86/microcode/GenuineIntel.bin": b"microcode"})
+
+
+def linuxkit_image(release: str = RELEASE, **more: bytes) -> Made:
+    """What LinuxKit's kernel images hold."""
+    modules = {name.replace(RELEASE, release): data for name, data in MODULES.items()}
+    image = make_kernel(MINE, release=release)
+    whole = {"kernel": image, "kernel.tar": forms.tar(modules), "kernel_config": CONFIG, **more}
+    return make_image(forms.tar(whole), platform="linux/arm64")
+
+
+@pytest.fixture
+def builder(opened: Opener, store: Store) -> Builder:
+    return Builder(store, opened(), find_recipe, load_recipe)
+
+
+def kept(kernel: Kernel, builder: Builder) -> KernelFiles:
+    files = known_files(kernel_key(kernel), builder.store)
+    assert files
+    return files
+
+
+def added(builder: Builder, name: str = "mine") -> Kernel:
+    """A kernel of kernels.yml, as a cell finds it."""
+    profile = with_own(PROFILES, Path("kernels.yml"))["aarch64"]
+    return find_kernel(name, profile.kernels_of(profile.default_machine())[name], profile, builder)
+
+
+def test_a_kernel_of_a_registry_is_pinned(tool: Tool, plain: Running, builder: Builder) -> None:
+    made = linuxkit_image()
+    plain.pusher.push("kernel", made)
+    source = f"docker://{plain.host}/kernel:1"
+    refused(tool("kernels", "add", "mine", source), "may be an image for several architectures")
+    done = tool("kernels", "add", "mine", source, "--arch", "aarch64")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"mine for aarch64: Linux {RELEASE}, in kernels.yml\n"
+    entry = yaml.safe_load(Path("kernels.yml").read_text())["kernels"]["mine"]["aarch64"]
+    digest = made.digest.removeprefix("sha256:")
+    assert entry["parts"] == [{"kind": "oci", "image": source, "sha256": digest}]
+    plain.pusher.push("kernel", linuxkit_image("6.9.2-other"))  # the tag means another one now
+    kernel = added(builder)
+    assert (kernel.release, kernel.parts[0].sha256) == (RELEASE, digest)
+    files = kept(kernel, builder)
+    assert builder.store.verified(files.image).read_bytes() == IMAGE
+    assert files.config
+    assert builder.store.verified(files.config).read_bytes() == CONFIG
+    assert set(files.modules) == {"mod_a", "mod_b"}
+
+
+def test_a_kernel_of_an_images_file(tool: Tool, builder: Builder, tmp_path: Path) -> None:
+    write_layout(tmp_path, {"a:1": linuxkit_image(), "a:2": linuxkit_image("6.9.2-other")})
+    done = tool("kernels", "add", "mine", "oci:layout:a:2", "--arch", "aarch64", "--follow")
+    assert done.returncode == 0, done.stderr
+    assert added(builder).release == "6.9.2-other"
+    refused(
+        tool("kernels", "add", "other", "oci:layout:a:3", "--arch", "aarch64"), "has no image 'a:3'; it has a:1, a:2"
+    )
+    refused(tool("kernels", "add", "other", "oci:none", "--arch", "aarch64"), "none is not there")
+    refused(tool("kernels", "add", "spec", "oci:layout:a:1", "--arch", "aarch64"), "'spec' means something else")
+
+
+SPEC = "kernel: {{image: 'oci:layout', {more}}}\ninit: [linuxkit/init:1]\n"
+
+
+def spec_kernel(builder: Builder, tmp_path: Path, made: Made, more: str = "") -> tuple[Kernel, KernelFiles]:
+    write_layout(tmp_path, made)
+    (tmp_path / "s.yml").write_text(SPEC.format(more=more))
+    kernel = find_spec_kernel(load_spec(tmp_path / "s.yml"), MINE, builder)
+    return kernel, kept(kernel, builder)
+
+
+def test_the_kernel_that_a_spec_names(builder: Builder, tmp_path: Path) -> None:
+    made = linuxkit_image(ucode=UCODE, other=make_kernel(MINE, release="6.9.3-x"), old=make_kernel(MINE))
+    kernel, files = spec_kernel(builder, tmp_path, made)
+    assert (kernel.name, kernel.release, files.form, files.ucode) == ("spec-s", RELEASE, "Image", None)
+    assert set(files.modules) == {"mod_a", "mod_b"}
+    _, files = spec_kernel(builder, tmp_path, made, "ucode: ucode")
+    assert files.ucode
+    assert builder.store.verified(files.ucode[0]).read_bytes().rstrip(b"\0") == UCODE.rstrip(b"\0")
+    assert files.ucode[1] % 4 == 0
+    kernel, files = spec_kernel(builder, tmp_path, made, "binary: other, tar: none")
+    assert (kernel.release, files.modules) == ("6.9.3-x", {})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("binary: bzImage", "has no file bzImage; it has kernel, kernel.tar, kernel_config"),
+        ("tar: modules.tar", "has no file modules.tar"),
+        ("ucode: intel-ucode.cpio", "has no file intel-ucode.cpio, or it is no cpio archive"),
+        ("ucode: kernel_config", "has no file kernel_config, or it is no cpio archive"),
+    ],
+)
+def test_files_that_a_kernel_image_has_not(builder: Builder, tmp_path: Path, more: str, message: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        spec_kernel(builder, tmp_path, linuxkit_image(), more)
+    assert message in str(caught.value)
+
+
+def test_a_kernel_image_with_a_damaged_archive(builder: Builder, tmp_path: Path) -> None:
+    made = linuxkit_image(**{"kernel.tar": b"nothing of the kind"})
+    with pytest.raises(BuildError, match=r"kernel\.tar is not a tar archive, or a damaged one"):
+        spec_kernel(builder, tmp_path, made)
+
+
+def test_the_kernels_of_a_matrix_and_that_of_a_spec(tool: Tool, tmp_path: Path) -> None:
+    """The axis decides; `spec` on it is the kernel that the spec names, and a spec that names none is skipped."""
+    (tmp_path / "with.yml").write_text("kernel: {image: 'linuxkit/kernel:6.12'}\ninit: [linuxkit/init:1]\n")
+    (tmp_path / "without.yml").write_text("init: [linuxkit/init:1]\n")
+    done = tool("plan", "with.yml", "without.yml", "--arch", "aarch64", "--kernel", "6.1,spec")
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    for cell in ("with/aarch64/6.1", "with/aarch64/spec", "without/aarch64/6.1"):
+        assert cell in shown
+    assert "the spec names no kernel image of its own" in shown
+    alone = tool("plan", "with.yml", "--arch", "aarch64")
+    assert "with/aarch64/6.1" in alone.stdout
+    assert "with/aarch64/spec" not in alone.stdout
