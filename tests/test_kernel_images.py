@@ -128,9 +128,9 @@ def test_files_that_a_kernel_image_has_not(builder: Builder, tmp_path: Path, mor
 
 
 def test_a_kernel_image_with_a_damaged_archive(builder: Builder, tmp_path: Path) -> None:
-    made = linuxkit_image(**{"kernel.tar": b"nothing of the kind"})
-    with pytest.raises(BuildError, match=r"kernel\.tar is not a tar archive, or a damaged one"):
-        spec_kernel(builder, tmp_path, made)
+    made = linuxkit_image(broken=b"nothing of the kind")
+    with pytest.raises(BuildError, match="broken is not a tar archive, or a damaged one"):
+        spec_kernel(builder, tmp_path, made, "tar: broken")
 
 
 def test_the_kernels_of_a_matrix_and_that_of_a_spec(tool: Tool, tmp_path: Path) -> None:
