@@ -1,9 +1,18 @@
-"""A large run, made up: 10,000 cells with records, consoles and pages, and what each came to in 20 runs."""
+"""A large run, made up: 10,000 cells with records, consoles and pages, and what each came to in 20 runs.
+
+Run as a program it reads a run from its folder, writes all forms of its report, and says what that took.
+"""
 
 from __future__ import annotations
 
+import json
 import random
+import resource
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +25,7 @@ from bootmatrix.model import (
     GuestMessage,
     Judgement,
     Kernel,
+    Machine,
     Outcome,
     Package,
     PhaseTime,
@@ -25,29 +35,72 @@ from bootmatrix.model import (
     Traits,
     Verdict,
 )
+from bootmatrix.report import write_reports
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.cell_view import PAGE_FILE, CellView, Surroundings
 from bootmatrix.report.console_view import Extent
-from bootmatrix.report.html import render_page
-from bootmatrix.runs import cell_folder
+from bootmatrix.report.html import render_cell
+from bootmatrix.runfile import write_run
+from bootmatrix.runs import RUN_FILE, cell_folder, load_run
 
 SPECS, TARGETS, KERNELS, RUNS = 10, 40, 25, 20
 BAD_SHARE = 0.04
 SHA256 = "0123456789abcdef" * 4
 CONSOLE = "".join(f"[{number / 50:12.6f}] a line as a kernel prints it, number {number}\n" for number in range(300))
+MACHINE = Machine(
+    description="a board",
+    qemu="qemu-system-x86_64",
+    qemu_package="qemu-system-x86",
+    min_qemu="7.0",
+    machine="virt",
+    memory_mib=512,
+    console="ttyS0",
+    kernel_form="Image",
+    bus="virtio-pci",
+    result="virtio-serial",
+    exit="poweroff",
+    time_factor=1,
+)
 STARTED = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """What a process took that wrote the report: seconds to write it, seconds in all, and its memory at the most."""
+
+    write_s: float
+    all_s: float
+    memory_mib: float
+
+
+def render_in_a_process(folder: Path) -> Rendered:
+    """Write the report of a run in a process of its own."""
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", __name__, folder], capture_output=True, check=True)
+    return Rendered(**json.loads(done.stdout) | {"all_s": time.monotonic() - started})
+
+
+def _render(folder: Path) -> Rendered:
+    run = load_run(folder)
+    past = past_of(run)
+    started = time.monotonic()
+    write_reports(run, folder, past)
+    write_s = time.monotonic() - started
+    return Rendered(write_s, 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
 def write_large(folder: Path) -> Run:
-    """Write consoles and pages as a run leaves them, without waiting for the disk; the run."""
-    run = Run(name="large", title="large", tool_version="0", started_at=STARTED.isoformat(), records=tuple(records()))
+    """Write consoles, pages and records as a run leaves them, without waiting for the disk; the run."""
+    began = STARTED.isoformat()
+    run = Run(name="large", title="large", tool_version="0", started_at=began, ended_at=began, records=tuple(records()))
+    write_run(folder / RUN_FILE, run)
     around = Surroundings(console_reader(folder), extent=Extent.PAGE)
     for record in run.records:
         place = cell_folder(folder, record.cell)
         place.mkdir(parents=True)
         (place / record.console).write_text(CONSOLE, encoding="utf-8")
         if record.verdict is Verdict.PASS:
-            (place / PAGE_FILE).write_bytes(render_page(CellView(record, around)))
+            (place / PAGE_FILE).write_bytes(render_cell(CellView(record, around)))
     return run
 
 
@@ -109,6 +162,7 @@ def _record(cell: Cell, dice: random.Random) -> Record:
         console="console.log",
         started_at=STARTED.isoformat(),
         wall_s=took_s + 1,
+        machine_profile=MACHINE,
         bootable=Bootable(
             kernel=kernel, kernel_release=cell.kernel, initrd=initrd, images=images, checks={"check": 60.0}
         ),
@@ -155,3 +209,7 @@ def past_of(run: Run) -> Past:
 def _night(started_at: str, bad: bool, dice: random.Random) -> PastVerdict:
     standing = Standing.BAD if bad else Standing.GOOD
     return PastVerdict(f"run-{started_at}", started_at, "panic" if bad else "pass", standing, dice.uniform(3, 12))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(_render(Path(sys.argv[1])))))

@@ -24,7 +24,7 @@ LAYERS = (
     {"schedule", "report", "signoff", "server", "bisect"},
     {"cell", "attempts"},
     {"source", "build", "boot", "plan", "judge", "load", "history"},
-    {"store", "runs", "observe"},
+    {"store", "runs", "runfile", "observe"},
     {"model"},
     {"errors", "bootmatrix"},
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,7 +20,7 @@ from bootmatrix.report import write_reports
 from bootmatrix.report.cell_parts import command_line
 from bootmatrix.report.cell_view import CellView, Surroundings
 from bootmatrix.report.console_view import MAX_LINE_BYTES, Extent, view_console
-from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.harmless import TABLE, harmless, one_line
 from bootmatrix.report.junit import render_junit
 from bootmatrix.report.order import kernels_of
 from bootmatrix.report.text import summary
@@ -235,6 +236,12 @@ def test_nothing_that_controls_is_left(text: str) -> None:
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]", shown)
     assert shown.count("\n") == text.count("\n")
     assert "\n" not in one_line(text)
+
+
+def test_printable_text_stays_as_it_is_and_all_else_is_looked_at() -> None:
+    changed = [code for code in range(sys.maxunicode + 1) if chr(code).translate(TABLE) != chr(code)]
+    assert len(changed) > 2000
+    assert not any(chr(code).isprintable() for code in changed), "harmless() looks at no text that is printable"
 
 
 def test_escape_sequences_cost_no_more_than_their_length() -> None:

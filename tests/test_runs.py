@@ -16,7 +16,8 @@ import pytest
 from bootmatrix.attempts import rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.model import Verdict
-from bootmatrix.runs import RunWriter, describe_host, load_run, read_console, write_whole
+from bootmatrix.runfile import write_whole
+from bootmatrix.runs import RunWriter, describe_host, load_run, read_console
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 
 WRITER = """

@@ -31,7 +31,8 @@ from bootmatrix.model import (
     Try,
     Verdict,
 )
-from bootmatrix.runs import FILES_FOLDER, read_console, write_whole
+from bootmatrix.runfile import write_whole
+from bootmatrix.runs import FILES_FOLDER, read_console
 
 CONSOLE_FILE = "console.log"
 DIAGNOSIS_FOLDER = "diagnosis"

@@ -17,23 +17,20 @@ import os
 import platform
 import re
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock as Mutex
-from typing import BinaryIO, TypeVar
-
-from pydantic import ValidationError
+from typing import BinaryIO
 
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
 from bootmatrix.model import Cell, Lock, Order, Record, Run
 from bootmatrix.model.base import Model
+from bootmatrix.runfile import FORMAT, HINT, read_run, read_value, write_run, write_whole
 
-FORMAT = 1
 STARTED_FILE = "started.json"
 RUN_FILE = "run.json"
 LOCK_FILE = "lock.json"
@@ -45,8 +42,6 @@ LATEST = "latest"
 MAX_TITLE = 60
 MAX_CONSOLE_BYTES = 64 << 20
 """More than the console of any boot that bootmatrix records; a file larger than this is not one."""
-
-M = TypeVar("M", bound=Model)
 
 
 class RunWriter:
@@ -184,14 +179,14 @@ def load_run(folder: Path) -> Run:
         InputError: it is no run, one of a later version, or damaged.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder", _HINT)
+        raise InputError(f"{folder}: no such folder", HINT)
     finished = folder / RUN_FILE
     if finished.is_file():
-        run = _read(finished, Run)
+        run = read_run(finished)
         if run.ended_at:
             return run
     if not (folder / STARTED_FILE).is_file():
-        raise InputError(f"{folder}: not a run: it holds neither {RUN_FILE} nor {STARTED_FILE}", _HINT)
+        raise InputError(f"{folder}: not a run: it holds neither {RUN_FILE} nor {STARTED_FILE}", HINT)
     return _recover(folder)
 
 
@@ -233,35 +228,6 @@ def model_bytes(model: Model) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def write_run(path: Path, run: Run) -> None:
-    """Write a run as JSON, a record a line, whole or not at all. Thousands of records are never in memory as text."""
-    write_whole(path, _run_pieces(run))
-
-
-def _run_pieces(run: Run) -> Iterator[bytes]:
-    head = json.dumps(run.model_copy(update={"records": ()}).model_dump(exclude={"records"}), ensure_ascii=False)
-    yield f'{head[:-1]}, "records": ['.encode("utf-8", "replace")
-    for number, record in enumerate(run.records):
-        line = json.dumps(record.model_dump(), ensure_ascii=False)
-        yield f"{',' if number else ''}\n{line}".encode("utf-8", "replace")
-    yield b"\n]}\n"
-
-
-def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a file, whole or not at all, also when the power fails. `data` is what it holds, or its pieces."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def describe_host() -> dict[str, str]:
     """What of the host may bear on a result. It has no name, no address and no path."""
     return {
@@ -272,9 +238,6 @@ def describe_host() -> dict[str, str]:
         "memory": _memory(),
         "python": platform.python_version(),
     }
-
-
-_HINT = "A run is a folder under reports/, such as reports/latest."
 
 
 def _now() -> str:
@@ -326,34 +289,10 @@ def _point(link: Path, target: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _read(path: Path, kind: type[M]) -> M:
-    try:
-        data = path.read_bytes()
-        _check_format(path, data)
-        return kind.model_validate_json(data)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: damaged: {f'{where}: ' if where else ''}{first['msg']}", _HINT) from error
-
-
-def _check_format(path: Path, data: bytes) -> None:
-    with suppress(ValueError):
-        value = json.loads(data)
-        found = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
-        if found != FORMAT:
-            raise InputError(
-                f"{path}: format {found}, and this is bootmatrix {__version__}, which reads {FORMAT}",
-                "Use the version of bootmatrix that wrote it.",
-            )
-
-
 def _recover(folder: Path) -> Run:
-    run = _read(folder / STARTED_FILE, Run)
+    run = read_value(folder / STARTED_FILE, Run)
     files = sorted((folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}"))
-    records = tuple(_read(file, Record) for file in files)
+    records = tuple(read_value(file, Record) for file in files)
     ends = [datetime.fromisoformat(one.started_at).timestamp() + one.wall_s for one in records]
     start = datetime.fromisoformat(run.started_at).timestamp()
     return run.model_copy(

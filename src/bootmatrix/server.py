@@ -24,8 +24,8 @@ from bootmatrix.history.scan import CELLS_FOLDER, RECORD_FILE, is_run
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_view import PAGE_FILE
 from bootmatrix.report.harmless import one_line
+from bootmatrix.report.html import render_page
 from bootmatrix.report.index_page import INDEX_PAGE, view_index
-from bootmatrix.report.pages import render_page
 
 LOOPBACK = "127.0.0.1"
 HOSTS = ("localhost", LOOPBACK, "[::1]")
@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
             page = REPORT_FILE if (folder / REPORT_FILE).is_file() else LIVE_PAGE
             return self._redirect("/", name, page)
         if parts == [LIVE_PAGE]:
-            page_bytes = render_page("live.html.j2", "index.css", "live.js", connect=True, name=name)
+            page_bytes = render_page("live.html.j2", ("index.css",), ("live.js",), connect=True, name=name)
             return self._send(page_bytes, "text/html")
         if parts == [LIVE_FILE]:
             return self._send(json.dumps(state_of(self.server.reports, name)).encode(), "application/json")
@@ -111,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
     def _index(self) -> bytes:
         tags = tags_of(self.server.reports)
         view = ask(self.server.reports, lambda rows: view_index(rows, tags))
-        return render_page("index.html.j2", "index.css", view=view)
+        return render_page("index.html.j2", ("index.css",), view=view)
 
     def _file(self, folder: Path, parts: list[str]) -> None:
         path = folder.joinpath(*parts)

@@ -96,7 +96,7 @@ def add_tag(place: Place, tag: str) -> None:
         InputError: this cannot be a tag.
         OSError: it cannot be written.
     """
-    from bootmatrix.runs import write_whole
+    from bootmatrix.runfile import write_whole
 
     _check(tag)
     folder = place.reports / TAGS_FOLDER

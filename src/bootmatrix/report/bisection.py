@@ -13,11 +13,11 @@ from rich.text import Text
 from bootmatrix.model import Bisection, Run, Step
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.harmless import harmless, one_line
-from bootmatrix.report.html import render_plain
+from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS
 from bootmatrix.report.text import STYLES
 from bootmatrix.report.units import duration
-from bootmatrix.runs import write_whole
+from bootmatrix.runfile import write_whole
 
 PAGE_FILE = "bisect.html"
 NOT_BOOTED = "not booted"
@@ -72,7 +72,7 @@ def write_bisection(state: Bisection, run: Run, folder: Path) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    write_whole(folder / PAGE_FILE, render_plain("bisect.html.j2", _view(state, run)))
+    write_whole(folder / PAGE_FILE, render_page("bisect.html.j2", ("cell.css", "report.css"), view=_view(state, run)))
     return folder / PAGE_FILE
 
 

@@ -11,9 +11,10 @@ from bootmatrix.errors import InputError
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.cell_view import PAGE_FILE, CellView, ReadConsole, Surroundings
 from bootmatrix.report.console_view import Extent
-from bootmatrix.report.html import render_page
+from bootmatrix.report.html import render_cell
 from bootmatrix.report.view import ReportView
-from bootmatrix.runs import cell_folder, read_console, write_whole
+from bootmatrix.runfile import write_whole
+from bootmatrix.runs import cell_folder, read_console
 
 
 def console_reader(folder: Path) -> ReadConsole:
@@ -62,4 +63,4 @@ def _page(cell: CellView, folder: Path) -> Path:
 def _write(cell: CellView, folder: Path) -> None:
     path = _page(cell, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, render_page(cell))
+    write_whole(path, render_cell(cell))

@@ -69,7 +69,7 @@ class CellView:
     record: Record
     around: Surroundings
 
-    @property
+    @cached_property
     def id(self) -> str:
         """`spec/arch[/machine]/kernel`."""
         return self.record.cell.id
@@ -94,7 +94,7 @@ class CellView:
         """The verdict's word."""
         return self.record.verdict.value
 
-    @property
+    @cached_property
     def page(self) -> str:
         """Address of the cell's own page, relative to the report; empty if it has none."""
         has_page = self.around.has_pages and self.record.verdict is not Verdict.SKIP

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from markupsafe import Markup, escape
+
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.harmless import harmless
 from bootmatrix.report.units import size
@@ -95,6 +97,24 @@ def view_console(record: Record, data: bytes | None, href: str, extent: Extent) 
     parts = tuple(_parts(lines, ranges, wanted))
     marked = frozenset(line.number for part in parts for line in part.lines if line.number in wanted)
     return ConsoleView(href, size(len(data)), len(lines), parts, marked, first)
+
+
+def numbered(lines: Iterable[Line], anchor: str, number_href: str) -> Markup:
+    """Lines for a template, which itself would take five times as long, and consoles have thousands.
+
+    Args:
+        lines: the lines.
+        anchor: how the name of each line's anchor begins.
+        number_href: how the address that its number leads to begins.
+    """
+    name, href = escape(anchor), escape(number_href)
+    kinds = {"": "", "alarm": ' class="alarm"', "evidence": ' class="evidence"'}
+    made = (
+        f'<div id="{name}{line.number}"{kinds[line.kind]}><a href="{href}{line.number}" tabindex="-1">{line.number}</a>'
+        f"<code>{escape(line.text) or ' '}</code></div>"
+        for line in lines
+    )
+    return Markup("".join(made))  # noqa: S704
 
 
 def last_lines(data: bytes, count: int) -> str:

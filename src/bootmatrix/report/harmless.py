@@ -32,12 +32,15 @@ def _replacements() -> dict[int, str]:
     return table
 
 
-_TABLE = _replacements()
+TABLE = _replacements()
 
 
 def harmless(text: str) -> str:
     """Text of one or more lines that only shows itself. Line numbers stay as they are."""
-    return _SEQUENCES.sub("", text.replace("\r\n", "\n")).translate(_TABLE)
+    # Nothing that this is about is printable to Python, and of a million lines all but a few are.
+    if text.isprintable():
+        return text
+    return _SEQUENCES.sub("", text.replace("\r\n", "\n")).translate(TABLE)
 
 
 def one_line(text: str, limit: int = 400) -> str:

@@ -1,4 +1,7 @@
-"""The report as one HTML file, and each cell's own page. Neither needs a file beside it, nor the network."""
+"""Pages out of templates: the report as one HTML file, each cell's own page, and whatever else has our style.
+
+None needs a file beside it, nor the network.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,51 @@ import base64
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bootmatrix.report.cell_view import CellView
-from bootmatrix.report.view import ReportView
+from bootmatrix.report.console_view import numbered
+
+if TYPE_CHECKING:
+    from bootmatrix.report.cell_view import CellView
+    from bootmatrix.report.view import ReportView
 
 ROOT = "../../../../../"
 """From a cell's page to the run's folder: `cells/SPEC/ARCH/MACHINE/KERNEL/`."""
 
 
 def render_html(view: ReportView) -> bytes:
-    """The document, in UTF-8. Everything of the view is escaped; only our own style and script pass as they are."""
-    return _render("report.html.j2", ("cell.css", "report.css"), ("cell.js", "report.js"), view=view)
+    """The report."""
+    return render_page("report.html.j2", ("cell.css", "report.css"), ("cell.js", "report.js"), view=view)
 
 
-def render_page(cell: CellView) -> bytes:
+def render_cell(cell: CellView) -> bytes:
     """The page of one cell, with its whole console."""
-    return _render("cell.html.j2", ("cell.css",), ("cell.js",), cell=cell, root=ROOT)
+    return render_page("cell.html.j2", ("cell.css",), ("cell.js",), cell=cell, root=ROOT)
 
 
-def render_plain(template: str, view: object) -> bytes:
-    """A page in the report's style, without a script."""
-    return _render(template, ("cell.css", "report.css"), (), view=view)
+def render_page(
+    template: str, styles: tuple[str, ...], scripts: tuple[str, ...] = (), connect: bool = False, **values: object
+) -> bytes:
+    """A document, in UTF-8. All values are escaped; only our own style and script pass as they are.
+
+    Args:
+        template: a file of `templates/`.
+        styles: the same.
+        scripts: the same.
+        connect: whether the script may ask the server that the page came from.
+        values: what the template shows.
+    """
+    style, script, policy = _own(styles, scripts)
+    policy += "; connect-src 'self'" if connect else ""
+    text = _environment().get_template(template).render(style=style, script=script, policy=policy, **values)
+    return text.encode("utf-8")
 
 
 def content_policy(style: str, script: str) -> str:
-    """What a browser may do with the report: use our style and our script, told by their digests, and nothing else.
+    """What a browser may do with a page: use our style and our script, told by their digests, and nothing else.
 
     Content Security Policy Level 3, section 2.3.1.
     """
@@ -44,21 +63,17 @@ def content_policy(style: str, script: str) -> str:
     )
 
 
-def _render(template: str, styles: tuple[str, ...], scripts: tuple[str, ...], **values: Any) -> bytes:
-    style, script, policy = _own(styles, scripts)
-    text = _environment().get_template(template).render(style=style, script=script, policy=policy, **values)
-    return text.encode("utf-8")
-
-
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("bootmatrix.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["numbered"] = numbered
+    return environment
 
 
 @cache

@@ -1,6 +1,8 @@
 """The report as JUnit's XML, which CI systems read: a suite for each spec, a case for each cell and each sub-result.
 
 What guests did wrong is a `failure`, what we did is an `error`; skips, and failures that were foreseen, are `skipped`.
+A case carries the end of its console; in a large run only one that did not simply pass, as CI systems refuse files of
+tens of megabytes (GitLab: 30 MB).
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.past_text import flips_words
 from bootmatrix.report.view import ReportView
 
+COUNTED = ("tests", "failures", "errors", "skipped")
+END = b"</testsuites>"
 TAIL_LINES = 100
 """Lines of a console that a case carries; some CI systems keep no more than that."""
 
@@ -22,13 +26,18 @@ TAIL_LINES = 100
 def render_junit(view: ReportView) -> bytes:
     """The document, in UTF-8. All text of the view is free of what XML 1.0 does not allow."""
     root = Element("testsuites", name=view.title, time=f"{view.run.wall_s:.3f}")
+    root.attrib |= dict.fromkeys(COUNTED, "0")
+    suites = []
+    # Each suite becomes text at once, as elements of thousands of cases take ten times as much memory.
     for group in view.groups:
-        cells = [cell for row in group.rows for cell in row.cells if cell]
-        root.append(_suite(group.spec, cells, view))
-    _count(root, root.iter("testcase"))
-    indent(root, " ")
-    document: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
-    return document + b"\n"
+        suite = _suite(group.spec, (cell for row in group.rows for cell in row.cells if cell), view)
+        for name in COUNTED:
+            root.set(name, str(int(root.get(name, "0")) + int(suite.get(name, "0"))))
+        indent(suite, " ", 1)
+        suites.append(b" " + tostring(suite, encoding="utf-8") + b"\n")
+    shell: bytes = tostring(root, encoding="utf-8", xml_declaration=True, short_empty_elements=False)
+    begin, end = shell[: -len(END)], shell[-len(END) :]
+    return b"".join([begin, b"\n", *suites, end, b"\n"])
 
 
 def _suite(spec: str, cells: Iterable[CellView], view: ReportView) -> Element:
@@ -39,39 +48,50 @@ def _suite(spec: str, cells: Iterable[CellView], view: ReportView) -> Element:
     total_s = 0.0
     for cell in cells:
         total_s += cell.wall_s
-        suite.append(_case(cell, view.past.histories.get(cell.id)))
+        case = _case(cell, view.past.histories.get(cell.id))
+        if view.complete or len(case):
+            _add_console(case, cell)
+        suite.append(case)
         suite.extend(_subcase(cell, one) for one in cell.subresults)
     suite.set("time", f"{total_s:.3f}")
-    _count(suite, suite.iter("testcase"))
+    _count(suite)
     return suite
 
 
-def _count(element: Element, cases: Iterable[Element]) -> None:
-    found = list(cases)
-    element.set("tests", str(len(found)))
-    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        element.set(attribute, str(sum(case.find(tag) is not None for case in found)))
+def _count(suite: Element) -> None:
+    cases = suite.findall("testcase")
+    ends = [sum(case.find(tag) is not None for case in cases) for tag in ("failure", "error", "skipped")]
+    suite.attrib |= dict(zip(COUNTED, map(str, [len(cases), *ends]), strict=True))
 
 
 def _case(cell: CellView, history: CellHistory | None) -> Element:
     case = Element("testcase", classname=f"{cell.spec}.{cell.target}", name=cell.id, time=f"{cell.wall_s:.3f}")
-    body = "\n".join([cell.reason, *(f"{one.source}: {one.text}" for one in cell.evidence), cell.advice]).strip()
     if cell.state == "unexpected" and cell.verdict == Verdict.PASS:
-        _end(case, "failure", "unexpected-pass", f"passed, although this was expected to fail: {cell.expect}", body)
+        words = f"passed, although this was expected to fail: {cell.expect}"
+        _end(case, "failure", "unexpected-pass", words, _body(cell))
     elif cell.state == "expected":
         _end(case, "skipped", cell.verdict, f"expected: {cell.expect} ({cell.verdict}: {cell.reason})", "")
     elif cell.verdict == Verdict.SKIP:
         _end(case, "skipped", "skip", cell.reason, "")
     elif cell.verdict != Verdict.PASS:
         tag = "failure" if Verdict(cell.verdict).is_guests else "error"
-        _end(case, tag, cell.verdict, cell.reason, body)
+        _end(case, tag, cell.verdict, cell.reason, _body(cell))
     elif history and history.is_flaky:
         # Surefire's form for what failed before and passes now: reporters count it, and do not fail for it.
         SubElement(case, "flakyFailure", message=f"flaky: {flips_words(history)}", type="flaky")
+    return case
+
+
+def _body(cell: CellView) -> str:
+    """What a reporter shows below a failure's message."""
+    evidence = (f"{one.source}: {one.text}" for one in cell.evidence)
+    return "\n".join([cell.reason, *evidence, cell.advice]).strip()
+
+
+def _add_console(case: Element, cell: CellView) -> None:
     tail = cell.console_end(TAIL_LINES)
     if tail:
         SubElement(case, "system-out").text = tail
-    return case
 
 
 def _subcase(cell: CellView, one: SubResultView) -> Element:

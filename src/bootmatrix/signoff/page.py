@@ -16,8 +16,8 @@ from pathlib import Path
 from bootmatrix.history.values import Kind
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS, cell_time, kernels_of, remark
-from bootmatrix.report.pages import render_page
 from bootmatrix.report.units import duration
 from bootmatrix.signoff.content import Digest, SignOff
 from bootmatrix.signoff.manifest import MANIFEST_FILE
@@ -54,7 +54,7 @@ def render_signoff(signed: SignOff) -> bytes:
     digests = [*signed.subjects, *signed.others]
     return render_page(
         "signoff.html.j2",
-        "signoff.css",
+        ("signoff.css",),
         signed=signed,
         run=signed.run,
         sentence=sentence(signed),

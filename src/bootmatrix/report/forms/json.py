@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bootmatrix.report.given import Given
-from bootmatrix.runs import model_bytes
+from bootmatrix.runfile import run_pieces
 
 
 def render(given: Given) -> bytes:
     """The contents of run.json."""
-    return model_bytes(given.run)
+    return b"".join(run_pieces(given.run))

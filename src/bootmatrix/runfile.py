@@ -1,0 +1,170 @@
+"""A run as one file, `run.json`: JSON, with a record a line, so that thousands are written and read one by one.
+
+    {"format": 1, "name": …, "records": [
+    {…},
+    {…}
+    ]}
+
+A file of another shape, as an editor may leave it, is read too, at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from pydantic import ValidationError
+
+from bootmatrix import __version__
+from bootmatrix.errors import InputError
+from bootmatrix.model import Cell, Machine, Record, Run
+from bootmatrix.model.base import Model, many_made
+
+FORMAT = 1
+HEAD_END, END = b'"records": [\n', b"]}\n"
+HINT = "A run is a folder under reports/, such as reports/latest."
+
+M = TypeVar("M", bound=Model)
+
+
+def write_run(path: Path, run: Run) -> None:
+    """Write a run, whole or not at all."""
+    write_whole(path, run_pieces(run))
+
+
+def run_pieces(run: Run) -> Iterator[bytes]:
+    """The file, in pieces."""
+    head = json.dumps(run.model_copy(update={"records": ()}).model_dump(exclude={"records"}), ensure_ascii=False)
+    yield f"{head[:-1]}, ".encode("utf-8", "replace") + HEAD_END
+    for number, record in enumerate(run.records, 1):
+        line = json.dumps(record.model_dump(), ensure_ascii=False)
+        yield f"{line}{',' if number < len(run.records) else ''}\n".encode("utf-8", "replace")
+    yield END
+
+
+def read_run(path: Path) -> Run:
+    """The run in a file.
+
+    Raises:
+        InputError: it is none, one of a later version, or damaged.
+    """
+    with many_made():
+        run = _read_lines(path)
+        return read_value(path, Run) if run is None else run
+
+
+def _read_lines(path: Path) -> Run | None:
+    """None for a file of another shape."""
+    with suppress(OSError), path.open("rb") as file:
+        head = file.readline()
+        if not head.endswith(HEAD_END):
+            return None
+        run = _parse(path, head.removesuffix(b"\n") + b"]}", Run)
+        return run.model_copy(update={"records": tuple(_records(path, file))})
+    return None
+
+
+def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
+    is_last, known = False, Known()
+    for line in file:
+        if line == END:
+            break
+        if is_last:
+            raise InputError(f"{path}: damaged: more follows its last record", HINT)
+        is_last = not line.endswith(b",\n")
+        yield known.shared(_parse(path, line.rstrip(b",\n"), Record))
+    else:
+        raise InputError(f"{path}: damaged: its end is missing", HINT)
+    if file.read(1):
+        raise InputError(f"{path}: damaged: more follows its end", HINT)
+
+
+class Known:
+    """Values that are equal in many records, each kept once: machines, kernels, files."""
+
+    def __init__(self) -> None:
+        self._values: dict[object, object] = {}
+        self._machines: dict[tuple[str, str], Machine | None] = {}
+
+    def shared(self, record: Record) -> Record:
+        """The same record, made of what is known already where that is equal."""
+        bootable = record.bootable
+        if bootable:
+            bootable = bootable.model_copy(
+                update={
+                    "kernel": self._known(bootable.kernel),
+                    "initrd": self._known(bootable.initrd),
+                    "images": self._known(bootable.images),
+                }
+            )
+        return record.model_copy(
+            update={
+                "machine_profile": self._machine(record.cell, record.machine_profile),
+                "kernel": self._known(record.kernel),
+                "artefacts": tuple(map(self._known, record.artefacts)),
+                "command": tuple(map(self._known, record.command)),
+                "bootable": bootable,
+            }
+        )
+
+    def _known(self, value: object) -> object:
+        return self._values.setdefault(value, value)
+
+    def _machine(self, cell: Cell, machine: Machine | None) -> Machine | None:
+        """A machine holds dictionaries, and so has no hash."""
+        known = self._machines.setdefault((cell.arch, cell.machine), machine)
+        return known if known == machine else machine
+
+
+def read_value(path: Path, kind: type[M]) -> M:
+    """A value that is a file of its own.
+
+    Raises:
+        InputError: it is none, one of a later version, or damaged.
+    """
+    try:
+        return _parse(path, path.read_bytes(), kind)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _parse(path: Path, data: bytes, kind: type[M]) -> M:
+    if kind is Run:
+        _check_format(path, data)
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: damaged: {f'{where}: ' if where else ''}{first['msg']}", HINT) from error
+
+
+def _check_format(path: Path, data: bytes) -> None:
+    with suppress(ValueError):
+        value = json.loads(data)
+        found = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
+        if found != FORMAT:
+            raise InputError(
+                f"{path}: format {found}, and this is bootmatrix {__version__}, which reads {FORMAT}",
+                "Use the version of bootmatrix that wrote it.",
+            )
+
+
+def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a file, whole or not at all, also when the power fails. `data` is what it holds, or its pieces."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines([data] if isinstance(data, bytes) else data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
