@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.errors import BootmatrixError, InputError
-from bootmatrix.history.index import ask
+from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.past import compared_with, histories_of, past_of
-from bootmatrix.history.reference import Place, find_baseline, find_run
+from bootmatrix.history.reference import Place, find_baseline, find_run, latest_before
 
 if TYPE_CHECKING:
     from bootmatrix.history.rows import Rows
@@ -24,13 +24,18 @@ def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
         InputError: one of them does not exist or cannot be read.
     """
     place = find_run(reports, run_name)
-    run = results_at(place)
-    baseline_place = baseline_of(place, baseline_name)
-    baseline = results_at(baseline_place) if baseline_place else None
+    named = None if baseline_name == LATEST else find_run(place.reports, baseline_name)
 
     def question(rows: Rows) -> Comparison:
+        run = _known(rows, place)
+        name = named.name if named else latest_before(rows, run.line.title, run.line)
+        if named and named.reports != place.reports:
+            baseline = results_at(named)
+        else:
+            baseline = _known(rows, Place(place.reports, name)) if name else None
         return compared_with(rows, run, baseline, histories_of(rows, run.cells, run.line))
 
+    # One question, as each begins with a look at all the runs.
     return ask(place.reports, question)
 
 
@@ -50,7 +55,11 @@ def results_at(place: Place) -> RunResults:
     Raises:
         InputError: it cannot be read.
     """
-    found = ask(place.reports, lambda rows: rows.results(place.name))
+    return ask(place.reports, lambda rows: _known(rows, place))
+
+
+def _known(rows: Rows, place: Place) -> RunResults:
+    found = rows.results(place.name)
     if found is None:
         raise InputError(f"{place.folder}: no such run")
     if found.line.fault:

@@ -43,7 +43,7 @@ def ask(reports: Path, question: Callable[[Rows], T]) -> T:
     try:
         with _database(reports, stamps) as connection:
             return question(Rows(connection))
-    except (sqlite3.DatabaseError, ValueError, TypeError):
+    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError):
         with suppress(OSError), _locked(reports) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             _remove(reports)

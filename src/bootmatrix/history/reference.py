@@ -66,15 +66,17 @@ def find_baseline(reports: Path, text: str, *, title: str, before: RunLine | Non
     if text != LATEST:
         return find_run(reports, text)
 
-    def question(rows: Rows) -> str:
-        for line in rows.runs(title):
-            earlier = before is None or (line.started_at, line.name) < (before.started_at, before.name)
-            if earlier and line.ended_at and not line.interrupted:
-                return line.name
-        return ""
-
-    name = ask(reports, question)
+    name = ask(reports, lambda rows: latest_before(rows, title, before))
     return Place(reports, name) if name else None
+
+
+def latest_before(rows: Rows, title: str, before: RunLine | None) -> str:
+    """The name of the newest run of a title that came to its end, before another one; empty if there is none."""
+    for line in rows.runs(title):
+        earlier = before is None or (line.started_at, line.name) < (before.started_at, before.name)
+        if earlier and line.ended_at and not line.interrupted:
+            return line.name
+    return ""
 
 
 def tags_of(reports: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
+from sys import intern
 from typing import Any
 
 from bootmatrix.history.values import (
@@ -41,6 +42,7 @@ CREATE TABLE results(
     said INTEGER NOT NULL REFERENCES texts, PRIMARY KEY(cell, started_at, run)) WITHOUT ROWID;
 CREATE INDEX by_run ON results(run);
 """
+STANDINGS = {standing.value: standing for standing in Standing}
 RUN_COLUMNS = (
     "name, title, started_at, ended_at, wall_s, interrupted, tool_version, host, baseline, unexpected, counts, fault"
 )
@@ -194,7 +196,7 @@ def _result(row: tuple[Any, ...]) -> CellResult:
         id=shown,
         key=CellKey(spec, arch, machine, kernel, mode),
         verdict=verdict,
-        standing=Standing(standing),
+        standing=STANDINGS[standing],
         seconds=seconds,
         flaky=bool(flaky),
         reason=reason,
@@ -205,5 +207,7 @@ def _result(row: tuple[Any, ...]) -> CellResult:
 
 
 def _past(row: tuple[Any, ...]) -> PastVerdict:
-    run, started_at, verdict, standing, seconds, flaky, inputs, host = row
-    return PastVerdict(run, started_at, verdict, Standing(standing), seconds, bool(flaky), str(inputs or ""), host)
+    # The same few words come back with thousands of cells: each is kept once.
+    run, started_at, verdict, host = map(intern, (row[0], row[1], row[2], row[7]))
+    standing, seconds, flaky, inputs = row[3:7]
+    return PastVerdict(run, started_at, verdict, STANDINGS[standing], seconds, bool(flaky), str(inputs or ""), host)

@@ -62,7 +62,11 @@ def _stamp(folder: str) -> str:
 
 def _is_text(name: str) -> bool:
     """Whether a name can be kept: one that is no UTF-8 is none of ours."""
-    return all(not 0xD800 <= ord(letter) < 0xE000 for letter in name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _of_file(found: os.stat_result) -> str:
