@@ -29,10 +29,11 @@ def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
     def question(rows: Rows) -> Comparison:
         run = _known(rows, place)
         name = named.name if named else latest_before(rows, run.line.title, run.line)
+        baseline: RunResults | None = None
         if named and named.reports != place.reports:
             baseline = results_at(named)
-        else:
-            baseline = _known(rows, Place(place.reports, name)) if name else None
+        elif name:
+            baseline = _known(rows, Place(place.reports, name))
         return compared_with(rows, run, baseline, histories_of(rows, run.cells, run.line))
 
     # One question, as each begins with a look at all the runs.

@@ -8,7 +8,7 @@ from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
 
 RUN = "run"
-KINDS = (RUN, "spec", "guest", "matrix", "profile", "image")
+KINDS = (RUN, "spec", "guest", "matrix", "profile", "image", "registries")
 """`run`, and the kinds of load/schema.py, which takes the model with it; a test compares them."""
 
 
