@@ -16,10 +16,10 @@ from archive_client import Opener, kernel_source
 from bootmatrix.build.assemble import build
 from bootmatrix.build.image import Builder, image_tree, make_image
 from bootmatrix.build.tree import Tree
+from bootmatrix.load.merge import load_spec
 from bootmatrix.load.places import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe
-from bootmatrix.load.spec import load_spec
 from bootmatrix.model import Bootable, ImageRecipe, Kernel, StoredImage
 from bootmatrix.store import Store
 from packages import Deb, Entry, entry, read_cpio

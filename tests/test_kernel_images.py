@@ -14,8 +14,8 @@ from bootmatrix.build.kernel import KernelFiles, kernel_key, known_files
 from bootmatrix.build.own_kernel import find_kernel, find_spec_kernel
 from bootmatrix.errors import BuildError
 from bootmatrix.load.kernels import with_own
+from bootmatrix.load.merge import load_spec
 from bootmatrix.load.recipe import find_recipe, load_recipe
-from bootmatrix.load.spec import load_spec
 from bootmatrix.model import Kernel
 from bootmatrix.store import Store
 from command_line import Tool, refused

@@ -19,7 +19,7 @@ import pytest
 from bootmatrix.build.guest import linuxkit_tree
 from bootmatrix.build.placed import place
 from bootmatrix.build.tree import Node, Tree
-from bootmatrix.load.spec import load_spec
+from bootmatrix.load.merge import load_spec
 from bootmatrix.model import ImageConfig, StoredImage
 from bootmatrix.store import Store
 

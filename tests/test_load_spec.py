@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from bootmatrix.errors import FileError, InputError
 from bootmatrix.load import load_any
+from bootmatrix.load.merge import load_spec
 from bootmatrix.load.places import arch_folders, specs_folder
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.load.spec import find_spec, load_spec, spec_name
+from bootmatrix.load.spec import find_spec, spec_name
 
 Write = Callable[[str], Path]
 PROFILES = load_profiles(arch_folders())
@@ -259,3 +260,74 @@ def test_whatever_stands_where_the_answer_is_a_spec_or_faults(write: Write, sect
         load_spec(file)
     except FileError as error:
         assert all(fault.path == "s.yml" and fault.message for fault in error.faults)
+
+
+# several files
+
+
+FIRST = """
+kernel: {image: linuxkit/kernel:1, cmdline: first, tar: a.tar}
+init: [linuxkit/init:1, "@pkg:./mine"]
+services:
+  - {name: a, image: one}
+volumes:
+  - {name: data}
+files:
+  - {path: x, source: x.txt}
+"""
+SECOND = """
+kernel: {cmdline: second, binary: b}
+init: ["@pkg:../mine", "oci:layout:tag"]
+onboot:
+  - {name: b, image: "@pkg:./own", binds: ["data:/data"]}
+volumes:
+  - {name: more, image: "tar:root.tar"}
+files:
+  - {path: y, source: y.txt}
+  - {path: z, source: /etc/hostname}
+"""
+
+
+def test_several_files_are_one_spec(tmp_path: Path) -> None:
+    """As LinuxKit's AppendConfig, which loses the first file's volumes."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.yml").write_text(FIRST)
+    (tmp_path / "sub/b.yml").write_text(SECOND)
+    path = find_spec("a.yml+sub/b.yml", tmp_path)
+    assert spec_name(path) == "a+b"
+    spec = load_spec(path)
+    assert (spec.name, spec.path) == ("a+b", str(tmp_path / "a.yml"))
+    kernel = spec.kernel
+    assert (kernel.image, kernel.cmdline, kernel.binary, kernel.tar) == ("linuxkit/kernel:1", "second", "b", "a.tar")
+    assert spec.init == ("linuxkit/init:1", "@pkg:./mine", "@pkg:mine", "oci:sub/layout:tag")
+    assert [one.image for one in (*spec.onboot, *spec.services)] == ["@pkg:sub/own", "one"]
+    assert [(one.name, one.image) for one in spec.volumes] == [("data", ""), ("more", "tar:sub/root.tar")]
+    assert [one.source for one in spec.files] == ["x.txt", "sub/y.txt", "/etc/hostname"]
+
+
+def test_files_that_do_not_go_together(tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text(FIRST)
+    (tmp_path / "b.yml").write_text(SECOND)
+    (tmp_path / "c.guest.yml").write_text("initrd: x\n")
+    for names, message in (
+        ("a.yml+a.yml", "two services are called 'a', in different files"),
+        ("b.yml+b.yml", "two volumes are called 'more', in different files"),
+        ("a.yml+c.guest.yml", "a guest that is brought along cannot be merged"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_spec(find_spec(names, tmp_path))
+    with pytest.raises(InputError, match=r"none\.yml: there is no such file"):
+        find_spec("a.yml+none.yml", tmp_path)
+
+
+def test_a_file_with_a_plus_in_its_name_is_that_file(tmp_path: Path) -> None:
+    folder = tmp_path / "c++"
+    folder.mkdir()
+    for name in ("a+b.yml", "c.yml"):
+        (folder / name).write_text("init: [linuxkit/init:1]\n")
+    path = find_spec("a+b.yml", folder)
+    assert path == folder / "a+b.yml"
+    assert load_spec(path).init == ("linuxkit/init:1",)
+    both = find_spec("a+b.yml+c.yml", folder)
+    assert spec_name(both) == "a+b+c"
+    assert len(load_spec(both).init) == 2

@@ -10,7 +10,7 @@ import pytest
 
 from bootmatrix.build.oci import DEFAULT_PATH, merged_settings, runtime_config
 from bootmatrix.errors import BuildError
-from bootmatrix.load.spec import load_spec
+from bootmatrix.load.merge import load_spec
 from bootmatrix.model import ImageConfig
 from bootmatrix.model.capabilities import CAPABILITIES
 from bootmatrix.model.image import LABEL

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bootmatrix.errors import HostError, InputError, QemuMissing, QemuTooOld
+from bootmatrix.load.merge import load_spec
 from bootmatrix.load.product import ALL, SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
-from bootmatrix.load.spec import load_spec
 from bootmatrix.model import Cell, GivenImage, Machine, Matrix, Plan, Profile, Skip
 
 DEFAULT_KERNEL = "6.1"

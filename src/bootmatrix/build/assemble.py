@@ -26,6 +26,7 @@ from bootmatrix.build.kernel import (
     module_tree,
     unpack_kernel,
 )
+from bootmatrix.build.layouts import layout_image, layout_key
 from bootmatrix.build.own import without_consoles
 from bootmatrix.build.placed import Placed, check_seconds, console_proof, needed_modules, needs_network, place
 from bootmatrix.build.tree import Node, Tree
@@ -58,6 +59,8 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         InfraError: the archive, the network or the host is at fault.
     """
     images = {name: make_image(name, Path(spec.path), profile, builder) for name in references(spec)}
+    layouts = [volume for volume in spec.volumes if volume.format == "oci"]
+    images |= {layout_key(one): layout_image(one, Path(spec.path), profile, builder) for one in layouts}
     placed = place(spec, images)
     init = [images[reference] for reference in spec.init]
     reports = any(PROTOCOL in image.config.labels for image in init)
@@ -173,9 +176,9 @@ def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
 
 
 def references(spec: Spec) -> list[str]:
-    """The images that a spec names, each once."""
+    """The images that a spec names, each once; but for those that volumes have as they are."""
     containers = (*spec.onboot, *spec.services, *spec.onshutdown)
-    volumes = (volume.image for volume in spec.volumes if volume.image)
+    volumes = (volume.image for volume in spec.volumes if volume.image and volume.format != "oci")
     return list(dict.fromkeys((*spec.init, *volumes, *(container.image for container in containers))))
 
 

@@ -58,6 +58,10 @@ class Builder:
         if self.images:
             self.images.close()
 
+    def sources(self) -> Images:
+        """Those that are not made from packages; from public registries if nothing else was said."""
+        return self.images or Images(self.store, Silent(), self.archive.used)
+
     def source(self, reference: str, path: Path) -> ImageSource:
         """Where the image comes from that the file `path` names.
 
@@ -135,7 +139,7 @@ def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> St
         BuildError: there is none for the architecture, or it cannot be built.
         InfraError: it cannot be had.
     """
-    images = builder.images or Images(builder.store, Silent(), builder.archive.used)
+    images = builder.sources()
     if source.kind != "dockerfile":
         return images.image(source, profile.names.oci)
     folder = Path(source.path)

@@ -11,6 +11,7 @@ from bootmatrix.build.debs import local_debs
 from bootmatrix.build.image import MAX_BASES, Builder
 from bootmatrix.build.recipe import source_digest
 from bootmatrix.errors import BootmatrixError
+from bootmatrix.load.spec import spec_files
 from bootmatrix.model import Cell, ImageSource, Profile, Spec
 from bootmatrix.source.images.layout import digest_of_layout
 from bootmatrix.store import sha256_of
@@ -27,9 +28,11 @@ def digests(
     used = {name: profiles[name] for name in sorted({cell.arch for cell in cells})}
     found = {f"profile {name}": _of(profile.model_dump_json()) for name, profile in used.items()}
     for path in sorted({cell.spec for cell in cells}):
-        found[path] = _of(f"{sha256_of(Path(path))} {_sources(specs[path])}")
-        for reference in references(specs[path]):
-            found.update(_images(reference, Path(path), used.values(), builder))
+        files = " ".join(sha256_of(file) for file in spec_files(Path(path)))
+        found[path] = _of(f"{files} {_sources(specs[path])}")
+        copied = (volume.image for volume in specs[path].volumes if volume.format == "oci")
+        for reference in (*references(specs[path]), *copied):
+            found.update(_images(reference, Path(specs[path].path), used.values(), builder))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bootmatrix.build.image import image_tree
+from bootmatrix.build.layouts import layout_key
 from bootmatrix.build.roots import completed
 from bootmatrix.build.tree import Tree, directory, text_file
 from bootmatrix.errors import BuildError
@@ -71,8 +72,8 @@ def add_volumes(volumes: Sequence[Volume], images: Mapping[str, StoredImage], tr
         for name in ("lower", "tmp", "merged"):
             tree.put(f"{below}/{name}", directory())
         if volume.format == "oci":
-            raise BuildError(f"volume {volume.name}: a volume of format oci is not supported yet")
-        if volume.image:
+            tree.graft(image_tree(images[layout_key(volume)], store), f"{below}/lower")
+        elif volume.image:
             root = completed(image_tree(images[volume.image], store), resolv_conf=RESOLV_CONF)
             tree.graft(root, f"{below}/lower")
     if volumes:

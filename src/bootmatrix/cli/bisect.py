@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from bootmatrix.cli.progress import open_downloads, open_screen
     from bootmatrix.cli.signals import until_signal
     from bootmatrix.errors import InputError
-    from bootmatrix.load.spec import find_spec, load_spec
+    from bootmatrix.load.merge import load_spec
+    from bootmatrix.load.spec import find_spec
     from bootmatrix.model import Plan
     from bootmatrix.report import write_reports
     from bootmatrix.report.bisection import write_bisection

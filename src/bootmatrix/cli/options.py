@@ -222,14 +222,14 @@ def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:
 def _matrix(args: argparse.Namespace, known: dict[str, Profile]) -> tuple[Matrix, Path, str]:
     from bootmatrix.errors import InputError
     from bootmatrix.load.matrix import load_matrix
-    from bootmatrix.load.spec import find_spec
+    from bootmatrix.load.spec import find_spec, spec_name
     from bootmatrix.plan import matrix_from_arguments, narrowed
 
     first = find_spec(args.files[0])
     if not first.name.endswith((".matrix.yml", ".matrix.yaml")):
         specs = [str(find_spec(name)) for name in args.files]
         matrix = matrix_from_arguments(specs, args.arch, args.kernel, known)
-        return matrix, Path(), " ".join(Path(name).stem for name in specs)
+        return matrix, Path(), " ".join(spec_name(Path(name)) for name in specs)
     if len(args.files) > 1:
         raise InputError("a matrix stands alone", f"Give either {args.files[0]} or specs.")
     matrix = load_matrix(first, known)
@@ -238,7 +238,7 @@ def _matrix(args: argparse.Namespace, known: dict[str, Profile]) -> tuple[Matrix
 
 def load_specs(cells: tuple[Cell, ...]) -> dict[str, Spec]:
     """The specs of cells, by path."""
-    from bootmatrix.load.spec import load_spec
+    from bootmatrix.load.merge import load_spec
 
     return {path: load_spec(Path(path)) for path in sorted({cell.spec for cell in cells})}
 

@@ -9,10 +9,11 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.images import find_source
 from bootmatrix.load.matrix import SUFFIXES, load_matrix
+from bootmatrix.load.merge import load_spec
 from bootmatrix.load.product import product
 from bootmatrix.load.profile import load_profile
 from bootmatrix.load.recipe import RECIPE, find_recipe, is_package, load_package, load_recipe
-from bootmatrix.load.spec import SECTIONS, load_spec_document
+from bootmatrix.load.spec import SECTIONS, load_one, spec_files
 from bootmatrix.model import Profile
 
 
@@ -22,6 +23,8 @@ def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
     Raises:
         InputError: it is faulty.
     """
+    if len(spec_files(path)) > 1:
+        return _describe_spec(path)
     if path.name.endswith(SUFFIXES):
         matrix = load_matrix(path, profiles)
         cells = product(matrix, path.parent, profiles)
@@ -40,7 +43,12 @@ def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
 
 
 def _describe_spec(path: Path) -> str:
-    spec, document = load_spec_document(path)
+    files = spec_files(path)
+    if len(files) > 1:
+        described = [f"{file.name} is {_describe_spec(file)}" for file in files]
+        load_spec(path)
+        return f"{len(files)} specs, merged: {'; '.join(described)}"
+    spec, document = load_one(path)
     if spec.own:
         parts = [name for name in ("kernel", "initrd", "disk") if getattr(spec.own, name)]
         return f"a guest that is brought along: {', '.join(parts)}"

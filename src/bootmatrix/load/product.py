@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import find_machine
-from bootmatrix.load.spec import GUEST_SUFFIXES, find_spec, load_spec, spec_name
+from bootmatrix.load.spec import GUEST_SUFFIXES, find_spec, spec_name
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import Cell, Matrix, OwnKernel, Pattern, Profile, Traits
 

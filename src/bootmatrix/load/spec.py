@@ -19,12 +19,16 @@ from bootmatrix.model.spec import CHECK, CONSOLE, NETWORK
 SHOWN = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 SECTIONS = ("onboot", "onshutdown", "services")
 SUFFIXES = ("", ".yml", ".yaml")
+MERGED = "+"
+"""Between the names of files that are one spec."""
 GUEST_SUFFIXES = (".guest.yml", ".guest.yaml")
 """Guests that are brought along: a kernel with an initrd, or a disk."""
 
 
 def find_spec(name: str, base: Path = Path()) -> Path:
     """The file that a name means: a path (from `base`), or a shipped file with or without `specs/` and `.yml`.
+
+    Names with a `+` between them are files that are merged; so are their paths.
 
     Raises:
         InputError: there is none.
@@ -33,6 +37,8 @@ def find_spec(name: str, base: Path = Path()) -> Path:
     try:
         if path.is_file():
             return path
+        if MERGED in name:
+            return Path(MERGED.join(str(find_spec(one, base)) for one in _pieces(name, base)))
         shipped = _shipped(name)
     except (OSError, ValueError) as error:
         raise InputError(f"{name!r} cannot be the name of a file") from error
@@ -45,6 +51,23 @@ def find_spec(name: str, base: Path = Path()) -> Path:
     raise InputError(f"{path}: there is no such file, nor a shipped spec of this name.{suggest(name, known | beside)}")
 
 
+def _pieces(name: str, base: Path) -> list[str]:
+    """Names of files that are merged; a `+` may be in them too."""
+    pieces: list[str] = []
+    rest = name.split(MERGED)
+    while rest:
+        ends = (end for end in range(len(rest), 0, -1) if (base / MERGED.join(rest[:end])).is_file())
+        end = next(ends, 1)
+        pieces.append(MERGED.join(rest[:end]))
+        rest = rest[end:]
+    return pieces
+
+
+def spec_files(path: Path) -> list[Path]:
+    """The file of a spec, or those that are merged in it, in their order."""
+    return [path] if path.is_file() or MERGED not in str(path) else [Path(one) for one in _pieces(str(path), Path())]
+
+
 def _shipped(name: str) -> Path | None:
     plain = name.removeprefix("specs/")
     if not plain or "/" in plain:
@@ -54,25 +77,17 @@ def _shipped(name: str) -> Path | None:
 
 
 def spec_name(path: Path) -> str:
-    """The part of a cell's id that a spec's file gives: its name without `.yml`, made safe."""
-    safe = re.sub(r"[^A-Za-z0-9_.+-]", "-", path.stem).lstrip("_.+-")
+    """The part of a cell's id that a spec's file gives: its name without `.yml`, made safe; `a+b` of merged ones."""
+    stem = MERGED.join(file.stem for file in spec_files(path))
+    safe = re.sub(r"[^A-Za-z0-9_.+-]", "-", stem).lstrip("_.+-")
     return safe[:64] or "spec"
 
 
-def load_spec(path: Path) -> Spec:
-    """Read a spec.
+def load_one(path: Path) -> tuple[Spec, Document]:
+    """The spec in a file, and the document that knows its lines.
 
     Raises:
         InputError: it cannot be read, or is faulty; all faults are named.
-    """
-    return load_spec_document(path)[0]
-
-
-def load_spec_document(path: Path) -> tuple[Spec, Document]:
-    """A spec, and the document that knows its lines.
-
-    Raises:
-        InputError: as `load_spec`.
     """
     document = read_document(path)
     if path.name.endswith(GUEST_SUFFIXES):

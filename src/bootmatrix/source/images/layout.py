@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bootmatrix.errors import BuildError, InputError
-from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, Descriptor, Place, parsed
+from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, Descriptor, Place, descriptor, parsed, read_bytes
 from bootmatrix.source.images.reference import parse_reference
 from bootmatrix.source.packed import FAULTS, PaxArchive
 
@@ -72,6 +72,8 @@ class Layout:
             chosen = entries if len(names) < 2 or all(one.get("platform") for one in entries) else []
         if not chosen:
             raise _no_such(self.path, name, names)
+        if len(chosen) == 1:
+            return read_bytes(descriptor(chosen[0], f"the image in {self.path}"), self, f"the image in {self.path}")
         return json.dumps({"manifests": chosen}).encode()
 
     def _of_docker(self, name: str) -> bytes:
