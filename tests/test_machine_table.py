@@ -49,6 +49,11 @@ def test_what_did_not_pass_is_told_with_its_reason() -> None:
     ]
 
 
+def test_a_machine_that_is_no_more_is_left_out() -> None:
+    gone = make_record(make_cell("aarch64", "6.1", "old", "gone"), Verdict.FAIL, "broken")
+    assert machine_table(PROFILES, (*RECORDS, gone)) == machine_table(PROFILES, RECORDS)
+
+
 def test_the_last_boot_of_a_cell_counts_and_a_skip_is_none() -> None:
     cell = make_cell("aarch64", "6.1", "hello")
     failed, skipped = make_record(cell, Verdict.FAIL, "broken"), make_record(cell, Verdict.SKIP, "no QEMU")

@@ -40,6 +40,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     new.set_defaults(run=run_new)
     table = actions.add_parser("table", help="what runs showed of each machine and kernel, as a table in Markdown")
     table.add_argument("runs", nargs="+", metavar="RUN", help="runs; of a cell, the last one named counts")
+    table.add_argument("--spec", type=options.names, default=(), metavar="S,…", help="only these specs")
     options.add_reports(table)
     table.set_defaults(run=run_table)
 
@@ -143,6 +144,7 @@ def run_table(args: argparse.Namespace) -> int:
 
     reports = options.reports_of(args)
     runs = [load_run(find_run(reports, name).folder) for name in args.runs]
-    records = [record for run in runs for record in run.records]
+    every = [record for run in runs for record in run.records]
+    records = [record for record in every if not args.spec or record.cell.spec_name in args.spec]
     print(machine_table(options.profiles(), records))
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from bootmatrix.model import Machine, Profile, Record, Verdict
 from bootmatrix.report.units import natural
@@ -18,9 +18,9 @@ def machine_table(profiles: Mapping[str, Profile], records: Iterable[Record]) ->
 
     A kernel passed where all specs of the runs did; else its cell names those that did not, or those that were tried.
     """
-    last = list(_latest(records).values())
+    last = [one for one in _latest(records).values() if any(_is_of(one, *machine) for machine in _machines(profiles))]
     specs = {record.cell.spec_name for record in last}
-    machines = [(profile, name) for profile in profiles.values() for name in profile.machines]
+    machines = list(_machines(profiles))
     kernels = sorted({kernel for profile, name in machines for kernel in profile.kernels_of(name)}, key=natural)
     rows = [
         _row(profile, name, kernels, [one for one in last if _is_of(one, profile, name)], specs)
@@ -30,6 +30,10 @@ def machine_table(profiles: Mapping[str, Profile], records: Iterable[Record]) ->
     table = [f"| {' | '.join(line)} |" for line in lines]
     reasons = [_reason(record) for record in last if record.verdict is not Verdict.PASS]
     return "\n".join([*table, *(["", *sorted(reasons, key=natural)] if reasons else [])])
+
+
+def _machines(profiles: Mapping[str, Profile]) -> Iterator[tuple[Profile, str]]:
+    yield from ((profile, name) for profile in profiles.values() for name in profile.machines)
 
 
 def _latest(records: Iterable[Record]) -> dict[str, Record]:
