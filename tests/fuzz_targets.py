@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bootmatrix.attempts import rejudge
@@ -64,6 +65,28 @@ class Target:
     run: Callable[[bytes], None]
     seeds: tuple[bytes, ...]
     tokens: tuple[bytes, ...] = ()
+
+
+def hold(target: Target, examples: int, same: bool) -> None:
+    """Run a reader on so many inputs that hypothesis makes: the `same` ones each time, or others.
+
+    Raises:
+        Exception: whatever the reader raised, on the smallest input that was found.
+    """
+
+    @settings(
+        max_examples=examples,
+        derandomize=same,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(mutations(target))
+    def holds(data: bytes) -> None:
+        target.run(data)
+
+    holds()
 
 
 def expect(holds: bool, what: str) -> None:

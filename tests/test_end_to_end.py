@@ -402,6 +402,11 @@ def test_any_kernel_and_initrd_boot_by_their_prefix(run: Ended, tmp_path: Path) 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "by its console alone" in done.stdout
+    stuck = [*command[:-1], "no such text", "--keep", "kept", "--dump"]
+    done = subprocess.run(stuck, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Kept: kept/console.log" in done.stdout
+    assert b"Moby test suite PASSED" in (tmp_path / "kept/console.log").read_bytes()
     unproved = subprocess.run(command[:-2], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
     assert unproved.returncode == 3
     assert "its init is not ours" in unproved.stderr

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 
-from fuzz_targets import Broken, Target, expect, mutations, targets
+from fuzz_targets import Broken, Target, expect, hold, targets
 
+ROOT = Path(__file__).parents[1]
 EXAMPLES = 600
 """Of each target; some tenths of a second. The same ones each time, so that a failure here is a change's."""
+WAYS = ("atheris", "hypothesis") if sys.platform == "linux" and platform.machine() == "x86_64" else ("hypothesis",)
+"""Of the long run: there is no atheris for other platforms."""
 NAMES = tuple(targets(Path()))
 
 
@@ -19,34 +24,23 @@ def test_a_reader_holds(tmp_path: Path, name: str) -> None:
     target = targets(tmp_path)[name]
     for seed in target.seeds:
         target.run(seed)
+    hold(target, EXAMPLES, same=True)
 
-    @settings(
-        max_examples=EXAMPLES,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(mutations(target))
-    def holds(data: bytes) -> None:
-        target.run(data)
 
-    holds()
+def breaks_on_two_words(data: bytes) -> None:
+    """A reader that takes all but these."""
+    expect(b"exit 0" not in data or b"9999" not in data, "both words")
 
 
 def test_a_fault_would_be_found(tmp_path: Path) -> None:
-    """A reader that takes all but one word."""
-
-    def run(data: bytes) -> None:
-        expect(b"exit 0" not in data or b"9999" not in data, "both words")
-
-    target = Target(run, targets(tmp_path)["message"].seeds, (b"9999",))
-
-    @settings(max_examples=4500, derandomize=True, database=None, deadline=None)
-    @given(mutations(target))
-    def holds(data: bytes) -> None:
-        target.run(data)
-
+    target = Target(breaks_on_two_words, targets(tmp_path)["message"].seeds, (b"9999",))
     with pytest.raises(Broken, match="both words"):
-        holds()
+        hold(target, 4500, same=True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_long_run_works_each_way(way: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.fuzz", "--by", way, "--seconds", "1", "message"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all readers held" in done.stdout

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -44,6 +45,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--forbid", action="append", default=[], metavar="TEXT", help="what it must not show")
     parser.add_argument("--stays", action="store_true", help="it does not leave by itself: end it once it showed TEXT")
     parser.add_argument("--shell", action="store_true", help="a shell on the console at the end, and no verdict")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="keep its console there, the files that it sends, and what is known of it if it hangs or panics",
+    )
+    parser.add_argument(
+        "--dump", action="store_true", help="with --keep: if it hangs or panics, its memory too, for gdb"
+    )
     parser.set_defaults(run=run)
 
 
@@ -58,10 +68,16 @@ def run(args: argparse.Namespace) -> int:
     if args.shell:
         sys.stdout.flush()
         os.execv(program, interactive(machine, bootable, shell=True).arguments)  # noqa: S604, S606
-    judgement = _boot(machine, with_proof(bootable, _proof(args), machine), timeouts)
+    bootable = with_proof(bootable, _proof(args), machine)
+    with _folder(args) as folder:
+        judgement, kept = _boot(machine, bootable, timeouts, folder, args.dump)
     print(f"\n{judgement.verdict}: {judgement.reason}")
     if judgement.advice:
         print(judgement.advice)
+    if args.keep:
+        print(*(f"Kept: {folder / name}" for name in kept), sep="\n")
+    elif len(kept) > 1:
+        print(f"--keep FOLDER keeps {', '.join(kept)}.")
     if not judgement.verdict.is_guests:
         return OUR_FAULT
     return EXPECTED if judgement.verdict == "pass" else NOT_EXPECTED
@@ -148,17 +164,43 @@ def load_built(path: Path) -> Bootable:
     return bootable.with_parts({suffix: beside(suffix, artefact) for suffix, artefact in bootable.parts().items()})
 
 
-def _boot(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> Judgement:
+@contextmanager
+def _folder(args: argparse.Namespace) -> Iterator[Path]:
+    """Where the console and all else goes that a boot leaves.
+
+    Raises:
+        InputError: it cannot be made, or there is none in which a dump would stay.
+    """
+    from bootmatrix.errors import InputError
+
+    if args.keep is None:
+        if args.dump:
+            raise InputError("--dump goes with --keep FOLDER", "A dump is as large as the guest's memory.")
+        with tempfile.TemporaryDirectory(prefix="bootmatrix-") as name:
+            yield Path(name)
+        return
+    try:
+        args.keep.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{args.keep}: {error.strerror}") from error
+    yield args.keep
+
+
+def _boot(
+    machine: Machine, bootable: Bootable, timeouts: Timeouts, folder: Path, dump: bool
+) -> tuple[Judgement, tuple[str, ...]]:
+    """The verdict, and the names of the files in the folder that tell more."""
     import anyio
 
+    from bootmatrix.attempts import save_files
     from bootmatrix.boot.guest import CONSOLE_FILE, boot
     from bootmatrix.judge import judge
 
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as name:
-        folder = Path(name)
-        with _shown(folder / CONSOLE_FILE):
-            outcome = anyio.run(boot, machine, bootable, timeouts, folder)
-        return judge(outcome, machine, bootable, (folder / CONSOLE_FILE).read_bytes())
+    with _shown(folder / CONSOLE_FILE):
+        outcome = anyio.run(partial(boot, machine, bootable, timeouts, folder, dump=dump))
+    judgement = judge(outcome, machine, bootable, (folder / CONSOLE_FILE).read_bytes())
+    kept = (*(one.file for one in save_files(outcome, folder)), *(one.file for one in outcome.diagnostics if one.file))
+    return judgement, (CONSOLE_FILE, *kept)
 
 
 @contextmanager
