@@ -8,7 +8,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootmatrix.boot.console import ConsoleLog, Redactor
+from bootmatrix.boot.console import MORE_FOUND, WORDS, ConsoleLog, Redactor
+from bootmatrix.judge.signs import find_troubles, signs
 
 SECRET = b"aab0aab1"
 
@@ -42,8 +43,49 @@ def test_beginning_and_end_are_kept(parts: list[bytes], keep: int) -> None:
     assert data.startswith(whole[:keep])
     assert data.endswith(whole[-keep:])
     middle = data[keep : len(data) - keep]
-    assert re.fullmatch(rb"\n\[bootmatrix: (\d+) bytes of console are left out here\]\n", middle)
+    said = re.match(rb"\n\[bootmatrix: \d+ bytes of console are left out here\]\n", middle)
+    assert said
+    assert all(any(word in line for word in WORDS) for line in middle[said.end() :].split(b"\n")[:-1])
     assert str(log.dropped_bytes).encode() in middle
+
+
+def middle(*parts: bytes) -> bytes:
+    """What is kept of the middle of a long console."""
+    data, log = written([b"a" * 90 + b"\n", *parts, b"\n" + b"z" * 90], 40)
+    assert log.dropped_bytes
+    return data[40:-40].partition(b"left out here]\n")[2]
+
+
+def test_flooding_a_console_hides_no_fault_of_the_kernel() -> None:
+    flood = b"flood\n" * 50
+    oops = b"[    1.000000] Internal error: Oops: 17 [#1] SMP\n"
+    assert middle(flood, oops, flood) == oops
+    assert middle(flood, *(oops[place : place + 1] for place in range(len(oops))), flood) == oops
+    assert middle(flood, flood) == b""
+    assert b"BUG: here" in middle(b"x" * 2000, b"BUG: here", b"y" * 2000)
+    assert not middle(b"x" * 2000, b"BUG: here", b"y" * 2000).startswith(b"BUG")
+    whole, _ = written([b"a" * 30 + b"\n" + oops + b"z" * 90], 40)
+    assert oops in whole, "it begins in what is kept, and ends in what is not"
+
+
+def test_what_is_forbidden_is_kept_too() -> None:
+    file = io.BytesIO()
+    with ConsoleLog(file, b"secret", 40, [b"suite FAILED"]) as log:
+        log.write(b"a" * 50 + b"\nsuite FAILED\n" + b"z" * 50)
+    assert b"suite FAILED" in file.getvalue()
+
+
+def test_lines_that_look_like_faults_are_bounded_and_that_is_one() -> None:
+    found = middle(b"BUG of mine\n" * 20_000)
+    assert len(found) < 70_000
+    assert find_troubles(found)[-1].is_fatal
+
+
+def test_every_fault_of_a_kernel_has_a_word_that_is_looked_for() -> None:
+    examples = [example.encode() for sign in signs() if sign.severity == "fail" for example in sign.examples]
+    examples = [example for example in examples if example + b"\n" != MORE_FOUND]
+    assert len(examples) > 30
+    assert [example for example in examples if not any(word in example for word in WORDS)] == []
 
 
 def test_what_is_held_back_is_written_at_the_end_also_after_an_error() -> None:

@@ -41,6 +41,8 @@ def read(*messages: GuestMessage, expected: tuple[str, ...] = ()) -> tuple[dict[
 
 def test_junit_becomes_sub_results() -> None:
     assert read(file("/r.xml", GOOD), expected=("/r.xml",)) == ({"unit: x.y": Verdict.PASS}, [])
+    counted = GOOD.replace(b'"a"', b'"a" tests="1" failures="0" errors="" skipped="x"')
+    assert read(file("/R.XML", counted)) == ({"unit: x.y": Verdict.PASS}, [])
     assert read(file("/r.xml", SKIPPED)) == ({"unit: usb": Verdict.SKIP}, [])
 
 
@@ -51,6 +53,12 @@ def test_junit_becomes_sub_results() -> None:
         (ERROR, "unit: starts: boom"),
         (NESTED, "unit: in: "),
         (b"<testsuite/>", "unit: /r.xml has no test in it"),
+        (GOOD.replace(b'"a"', b'"a" tests="2"'), "unit: /r.xml: 1 tests came where 2 were announced"),
+        (GOOD.replace(b"<testsuites>", b'<testsuites tests="9">'), "1 tests came where 9 were announced"),
+        (GOOD.replace(b'"a"', b'"a" failures="1"'), "it tells of 1 failures, and of no test that failed"),
+        (GOOD.replace(b'"a"', b'"a" tests="1" errors="2"'), "it tells of 2 failures"),
+        (GOOD.replace(b"</testsuite>", b"<error>boom</error></testsuite>"), "it tells of 1 failures"),
+        (GOOD.replace(b"</testsuites>", b'<testcase name="z"><failure/></testcase></testsuites>'), "outside of suites"),
         (b"<testsuite", "is not JUnit's XML"),
         (b"<html/>", "is not JUnit's XML"),
         (BOMB, "is not JUnit's XML: it has a document type"),

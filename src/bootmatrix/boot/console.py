@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import BinaryIO
 
 KEEP_BYTES = 4 << 20
 """Kept from the beginning and again from the end of a console; what lies between is dropped."""
+
+WORDS = (
+    *(b"[#", b"BUG", b"LOCKUP", b"stall", b"blocked for more", b"Oops", b"nternal error: ", b"nable to handle"),
+    *(
+        b"eneral protection",
+        b"tack segment",
+        b"stack overflow",
+        b"nsufficient stack",
+        b"Bad mode in",
+        b"Bad kernel stack",
+    ),
+    *(b"Unrecoverable", b"SError", b"Unhandled", b"ernel panic", b"Linux version "),
+)
+"""One of these stands in every line by which a kernel tells that it is broken, or that it starts (judge/signs.toml)."""
+FOUND_BYTES = 64 << 10
+"""Of lines with such words that are kept although what lies around them is not."""
+FOUND_LINE_BYTES = 500
+MORE_FOUND = b"[bootmatrix: there were more such lines than are kept]\n"
 
 PANIC = re.compile(rb"(?:\n|\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? )(?:---\[ end )?Kernel panic - not syncing")
 """The kernel's last words (kernel/panic.c), as only it writes them: after its time stamp or at a line's beginning."""
@@ -74,8 +93,58 @@ class TextWatch:
             self._before = whole[-len(self._text) :]
 
 
+class Sieve:
+    """Keeps of a stream the lines that have certain words in them, so that flooding a console hides nothing."""
+
+    def __init__(self, words: Sequence[bytes]) -> None:
+        self.found = bytearray()
+        self._words = words
+        self._rest = b""
+
+    def begin(self, before: bytes) -> None:
+        """Know what came right before the stream, which may be a line's beginning."""
+        self._rest = (self._rest + before).rpartition(b"\n")[2][-FOUND_LINE_BYTES:]
+
+    def feed(self, data: bytes) -> None:
+        """Take more of the stream; the line that is not whole yet waits for its end, if it is not too long."""
+        whole = self._rest + data
+        end = whole.rfind(b"\n") + 1
+        if end == 0 and len(whole) > FOUND_LINE_BYTES:
+            end = len(whole) - FOUND_LINE_BYTES
+        self._look(whole[:end])
+        self._rest = whole[end:]
+
+    def finish(self, following: bytes) -> bytes:
+        """The lines that were found; `following` comes after the stream, and may have a line's end."""
+        self._look(self._rest + following.split(b"\n", 1)[0][:FOUND_LINE_BYTES])
+        self._rest = b""
+        return bytes(self.found)
+
+    def _look(self, text: bytes) -> None:
+        if len(self.found) >= FOUND_BYTES:
+            return
+        for start, stop in sorted({place for word in self._words for place in _lines_with(text, word)}):
+            if len(self.found) >= FOUND_BYTES:
+                self.found += MORE_FOUND
+                return
+            self.found += text[start:stop] + b"\n"
+
+
+def _lines_with(text: bytes, word: bytes) -> Iterator[tuple[int, int]]:
+    """Where lines with a word in them begin and end; of a long one, what is around the word."""
+    at = text.find(word)
+    while at >= 0:
+        start = text.rfind(b"\n", 0, at) + 1
+        end = text.find(b"\n", at)
+        stop = min(len(text) if end < 0 else end, at + FOUND_LINE_BYTES)
+        yield max(start, at - FOUND_LINE_BYTES), stop
+        at = text.find(word, stop)
+
+
 class ConsoleLog:
     """Writes the console as it comes; of a console that never ends, the first and the last KEEP_BYTES.
+
+    Of what lies between, lines stay that have one of WORDS in them, or of `words`: what the verdict may rest on.
 
     A context manager; the file is complete when it is left. `received_bytes` and `dropped_bytes` count the guest's
     bytes.
@@ -84,7 +153,9 @@ class ConsoleLog:
         OSError: the disk is full, for one.
     """
 
-    def __init__(self, file: BinaryIO, secret: bytes, keep_bytes: int = KEEP_BYTES) -> None:
+    def __init__(
+        self, file: BinaryIO, secret: bytes, keep_bytes: int = KEEP_BYTES, words: Sequence[bytes] = ()
+    ) -> None:
         self.received_bytes = 0
         self.dropped_bytes = 0
         self._file = file
@@ -93,6 +164,7 @@ class ConsoleLog:
         self._keep_bytes = keep_bytes
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
+        self._sieve = Sieve((*WORDS, *words))
 
     def __enter__(self) -> ConsoleLog:
         return self
@@ -103,6 +175,7 @@ class ConsoleLog:
         self._keep(self._redactor.rest())
         if self.dropped_bytes:
             self._file.write(b"\n[bootmatrix: %d bytes of console are left out here]\n" % self.dropped_bytes)
+            self._file.write(self._sieve.finish(b"".join(self._tail)[:FOUND_LINE_BYTES]))
         for part in self._tail:
             self._file.write(part)
         self._file.flush()
@@ -116,6 +189,7 @@ class ConsoleLog:
         head, rest = data[: self._room_bytes], data[self._room_bytes :]
         if head:
             self._file.write(head)
+            self._sieve.begin(head)
             self._room_bytes -= len(head)
         if rest:
             self._tail.append(rest)
@@ -126,6 +200,7 @@ class ConsoleLog:
         while self._tail_bytes > self._keep_bytes:
             first = self._tail.popleft()
             surplus = min(self._tail_bytes - self._keep_bytes, len(first))
+            self._sieve.feed(first[:surplus])
             if surplus < len(first):
                 self._tail.appendleft(first[surplus:])
             self._tail_bytes -= surplus
