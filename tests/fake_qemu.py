@@ -286,12 +286,42 @@ def takes_memory(guest: Guest) -> None:
     sys.exit(f"qemu-system-fake: took {len(taken)} bytes")
 
 
+HOSTILE = (
+    "</script></style></title></pre><script>document.title='owned';window.owned=1</script>"
+    "<img src=x onerror=\"document.title='owned';window.owned=1\"><iframe src=javascript:window.owned=1></iframe>"
+    '" onmouseover="window.owned=1" autofocus onfocus=\'window.owned=1\' <a href=javascript:window.owned=1>x</a>'
+    "{{ 7*7 }} \x1b[31mred\x1b[2J\x1b]0;owned\x07\x1b]8;;javascript:window.owned=1\x07link\x9b31m\u202e | =1+1"
+)
+"""What a container says that is after whoever reads of it: a browser, a terminal, a spreadsheet."""
+
+
+def packed(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data)).decode()
+
+
+def hostile(guest: Guest) -> None:
+    """Says this by every way that there is."""
+    text = HOSTILE.encode()
+    for line in (b"ping| " + text, b"\xff\xfe\xc0\x80 \0 \x9b2J", b"<h1>" * (1 << 18), b"ping| =cmd " + text):
+        guest.console.sendall(line + b"\r\n")
+    guest.greet()
+    for said in TEXTS:
+        if said == "check ping exit 0":
+            guest.say(f"tap ping {packed(b'1..2' + chr(10).encode() + b'not ok 1 - ' + text + b' # TODO ' + text)}")
+            path = base64.b64encode(b"/../../etc/" + text).decode()
+            guest.say(f"file ping {path} {len(text)} {packed(text)}")
+        guest.say(said.replace("ping exit 0", "ping exit 7"))
+    guest.say(f"error {base64.b64encode(text).decode()}")
+    guest.say_end("fail")
+    guest.leave()
+
+
 def floods_a_gigabyte(guest: Guest) -> None:
-    """Sound, but for what it prints."""
+    """Sound, but for what it prints, which is all one line."""
     guest.greet()
     for text in TEXTS:
         guest.say(text)
-    block = b"flood " * 11000 + b"\r\n"
+    block = b"flood " * 11000
     for _ in range((1 << 30) // len(block) + 1):
         guest.console.sendall(block)
     guest.say_end()

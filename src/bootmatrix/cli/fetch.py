@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     with options.open_bench(args, plan, profiles) as bench:
         failures = prepare_all(plan.cells, bench)
     for cell, message in failures:
-        print(f"{cell.id}: {message}", file=sys.stderr)
+        options.complain(f"{cell.id}: {message}")
     print(f"{len(plan.cells) - len(failures)} of {len(plan.cells)} cells are ready to boot offline")
     return OUR_FAULT if failures else EXPECTED
 

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         failures = prepare_all(plan.cells, bench)
     if failures:
         for cell, message in failures:
-            print(f"{cell.id}: {message}", file=sys.stderr)
+            options.complain(f"{cell.id}: {message}")
         print("nothing was written", file=sys.stderr)
         return OUR_FAULT
     output = args.output or options.lock_file(args)

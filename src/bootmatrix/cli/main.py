@@ -19,6 +19,7 @@ from bootmatrix.cli import (
     kernels,
     lock,
     matrix,
+    options,
     plan,
     prune,
     report,
@@ -72,13 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bootmatrix: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BootmatrixError as error:
-        print(f"bootmatrix: {error}" if not isinstance(error, InputError) else str(error), file=sys.stderr)
+        options.complain(f"bootmatrix: {error}" if not isinstance(error, InputError) else error)
         return BAD_INPUT if isinstance(error, InputError) else OUR_FAULT
     except BrokenPipeError:
         sys.stderr.close()
         return OUR_FAULT
     except OSError as error:
-        print(f"bootmatrix: {error}", file=sys.stderr)
+        options.complain(f"bootmatrix: {error}")
         return OUR_FAULT
     except Exception:  # whatever it is, it must not end with the status that speaks of a guest
         import traceback

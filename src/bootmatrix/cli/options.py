@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -262,3 +263,10 @@ def print_json(value: object) -> None:
     import json
 
     print(json.dumps(value, indent=1))
+
+
+def complain(text: object) -> None:
+    """Print what is wrong on stderr. It may quote a spec, a mirror or a package: that is made harmless."""
+    from bootmatrix.report.harmless import harmless
+
+    print(harmless(str(text)), file=sys.stderr)

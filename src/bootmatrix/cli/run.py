@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from bootmatrix.boot.command import interactive
     from bootmatrix.boot.qemu import find_qemu
     from bootmatrix.cell import with_proof
+    from bootmatrix.report.harmless import harmless, one_line
 
     machine, bootable, timeouts = _bootable(args)
     program = find_qemu(machine)
@@ -71,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
     bootable = with_proof(bootable, _proof(args), machine)
     with _folder(args) as folder:
         judgement, kept = _boot(machine, bootable, timeouts, folder, args.dump)
-    print(f"\n{judgement.verdict}: {judgement.reason}")
+    print(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
     if judgement.advice:
-        print(judgement.advice)
+        print(harmless(judgement.advice))
     if args.keep:
         print(*(f"Kept: {folder / name}" for name in kept), sep="\n")
     elif len(kept) > 1:

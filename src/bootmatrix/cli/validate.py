@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from bootmatrix.cli import options
@@ -28,6 +27,6 @@ def run(args: argparse.Namespace) -> int:
         try:
             print(f"{file}: {load_any(file, known)}")
         except InputError as error:
-            print(error, file=sys.stderr)
+            options.complain(error)
             status = BAD_INPUT
     return status

@@ -121,7 +121,7 @@ def _junit(file: Sent) -> Findings:
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
             raise UnreadableFile("it has a document type, which a report does not need")
         root = ElementTree.fromstring(data)  # noqa: S314  (without a document type nothing in it can expand)
-        results = list(_cases(JUnitXml.fromroot(root), file.container))
+        results = list(_cases(JUnitXml.fromroot(root), file.container))  # type: ignore[arg-type]
     except (JUnitXmlError, UnreadableFile, SyntaxError, ValueError, TypeError) as error:
         return (), (Complaint(Verdict.FAIL, f"{file.container}: {file.path} is not JUnit's XML: {error}"),)
     bad = [one for one in results if one.verdict is Verdict.FAIL]
