@@ -10,9 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.build.image import Builder
+from bootmatrix.build.inputs import digests
+from bootmatrix.load.merge import load_spec
+from bootmatrix.load.places import CHECKOUT
+from bootmatrix.load.profile import load_profiles
+from bootmatrix.load.recipe import find_recipe, load_recipe
+from bootmatrix.observe import Silent
 from bootmatrix.runs import LOCK_FILE, RUN_FILE, STARTED_FILE, load_run
+from bootmatrix.source.archive import open_archive
+from bootmatrix.store import Store
 from kills import Setting, adopting, moments, try_kill, verdicts, wait_for_children
-from samples import green_records, write_run
+from samples import green_records, make_cell, write_run
 from stage import BOOTMATRIX, Stage, set_up
 from test_boot_guest import wait_until_gone
 
@@ -82,6 +91,26 @@ def test_a_changed_spec_is_refused(stage: Stage, killed: Path) -> None:
     assert done.returncode == 2
     assert "cannot be taken up: changed since it began: fake.yml" in done.stderr.replace(f"{stage.folder}/", "")
     assert not (killed / RUN_FILE).exists()
+
+
+def test_files_of_a_guest_of_ones_own_count_as_its_spec(tmp_path: Path) -> None:
+    for name in ("kernel", "initrd"):
+        (tmp_path / name).write_text(name)
+    guest = tmp_path / "mine.guest.yml"
+    guest.write_text("kernel: kernel\ninitrd: initrd\nexpect: {console: fine}\n")
+    profiles, spec = load_profiles([CHECKOUT / "arch"]), load_spec(guest)
+    cell = make_cell("x86_64").model_copy(update={"spec": spec.path, "machine": "q35", "kernel": "own"})
+    store = Store(tmp_path / "store")
+    archive = open_archive(store, offline=True, lock=None, address=None, progress=Silent())
+    builder = Builder(store, archive, find_recipe, load_recipe)
+
+    def taken() -> dict[str, str]:
+        return digests([cell], {spec.path: spec}, profiles, builder)
+
+    before = taken()
+    assert taken() == before
+    (tmp_path / "initrd").write_text("another")
+    assert {name for name, digest in taken().items() if digest != before[name]} == {f"{guest} for {cell.target}"}
 
 
 def test_a_changed_profile_is_refused(stage: Stage, killed: Path) -> None:

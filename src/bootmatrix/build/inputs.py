@@ -9,6 +9,7 @@ from pathlib import Path
 from bootmatrix.build.assemble import references, source_digests
 from bootmatrix.build.debs import local_debs
 from bootmatrix.build.image import MAX_BASES, Builder
+from bootmatrix.build.own import own_bootable
 from bootmatrix.build.recipe import source_digest
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.load.spec import spec_files
@@ -33,7 +34,21 @@ def digests(
         copied = (volume.image for volume in specs[path].volumes if volume.format == "oci")
         for reference in (*references(specs[path]), *copied):
             found.update(_images(reference, Path(specs[path].path), used.values(), builder))
+    for cell in cells:
+        name = f"{cell.spec} for {cell.target}"
+        if specs[cell.spec].own and name not in found:
+            found[name] = _own(specs[cell.spec], cell, profiles[cell.arch])
     return found
+
+
+def _own(spec: Spec, cell: Cell, profile: Profile) -> str:
+    """The digests of the files of a guest that somebody brings along."""
+    assert spec.own
+    try:
+        bootable = own_bootable(spec.own, Path(spec.path).parent, profile, profile.machine(cell.machine))
+    except BootmatrixError as error:
+        return _of(error.message)
+    return " ".join(one.sha256 for one in bootable.parts().values())
 
 
 def _sources(spec: Spec) -> str:
