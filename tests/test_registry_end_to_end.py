@@ -18,6 +18,8 @@ from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import StoredImage
 from bootmatrix.observe import Silent
 from bootmatrix.source.archive import open_archive
+from bootmatrix.source.deb import open_data
+from bootmatrix.source.kinds.member import of_tar
 from bootmatrix.store import Store, default_cache
 from image_maker import Made, files, gzipped, make_index, zstd
 from image_maker import make_image as made_of
@@ -64,6 +66,40 @@ def image_of(arch: str, busybox: dict[str, StoredImage]) -> Made:
     config = {"Entrypoint": ["/bin/sh", "-c"], "Cmd": [script]}
     pack = zstd if arch == ARCHS[0] else gzipped
     return made_of(*layers, platform=PROFILES[arch].names.oci, config=config, pack=pack)
+
+
+def kernel_image(arch: str) -> Made:
+    """A kernel of the archive in LinuxKit's form, with those of its modules that a small guest may need."""
+    store = Store(default_cache())
+    archive = open_archive(store, offline=False, lock=None, address=None, progress=Silent())
+    profile = PROFILES[arch]
+    source = profile.kernels["6.1"]
+    kernel = archive.kernel("6.1", source, profile.kernel_architecture(source))
+    image, modules = b"", {}
+    with open_data(archive.fetch(kernel.packages[0])) as data:
+        for member in of_tar(data):
+            if member.path.startswith("boot/vmlinuz"):
+                image = member.read()
+            elif "virtio" in member.path or "overlay" in member.path or member.path.endswith("modules.builtin"):
+                modules[member.path] = member.read()
+    parts = {"kernel": image, "kernel.tar": make_tar(entry(name, data) for name, data in modules.items())}
+    return made_of(make_tar(entry(name, data) for name, data in parts.items()), platform=profile.names.oci)
+
+
+def test_the_kernel_that_a_spec_names_boots(plain: Running, busybox: dict[str, StoredImage], tmp_path: Path) -> None:
+    arch = ARCHS[1]
+    plain.pusher.push("work", image_of(arch, busybox))
+    plain.pusher.push("linuxkit/kernel", kernel_image(arch), "6.1")
+    (tmp_path / "images").symlink_to(CHECKOUT / "specs/images")
+    kernel = f"kernel: {{image: '{plain.host}/linuxkit/kernel:6.1', cmdline: quiet}}\n"
+    (tmp_path / "kernel.yml").write_text(kernel)
+    (tmp_path / "rest.yml").write_text(SPEC.format(host=plain.host).replace("/hello:1", "/work:1"))
+    bootmatrix(tmp_path, "matrix", "kernel.yml+rest.yml", "--arch", arch, "--kernel", "spec")
+    (record,) = records(tmp_path).values()
+    assert (record["cell"]["spec_name"], record["cell"]["kernel"]) == ("kernel+rest", "spec")
+    assert record["judgement"]["verdict"] == "pass"
+    assert record["kernel"]["parts"][0]["image"] == f"{plain.host}/linuxkit/kernel:6.1"
+    assert record["kernel"]["release"].startswith("6.1.")
 
 
 def bootmatrix(folder: Path, *arguments: str, status: int = 0) -> str:

@@ -13,6 +13,7 @@ from bootmatrix.load.merge import load_spec
 from bootmatrix.load.product import product
 from bootmatrix.load.profile import load_profile
 from bootmatrix.load.recipe import RECIPE, find_recipe, is_package, load_package, load_recipe
+from bootmatrix.load.registries import load_registries
 from bootmatrix.load.spec import SECTIONS, load_one, spec_files
 from bootmatrix.model import Profile
 
@@ -31,12 +32,21 @@ def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
         for spec in dict.fromkeys(cell.spec for cell in cells):
             _describe_spec(Path(spec))
         return f"a matrix: {_count(matrix.specs, 'spec')}, {_count(cells, 'cell')} before exclusions"
-    if path.name == RECIPE and is_package(path.parent):
+    return _describe_image(path) if path.name == RECIPE else _describe_by_keys(path)
+
+
+def _describe_image(path: Path) -> str:
+    if is_package(path.parent):
         return f"a package of LinuxKit's, built from its {load_package(path.parent).dockerfile} by a Docker engine"
-    if path.name == RECIPE:
-        recipe = load_recipe(path)
-        return f"an image: {_count(recipe.packages, 'package')}, {_count(recipe.files, 'file')}"
-    if "machines" in read_document(path).data:
+    recipe = load_recipe(path)
+    return f"an image: {_count(recipe.packages, 'package')}, {_count(recipe.files, 'file')}"
+
+
+def _describe_by_keys(path: Path) -> str:
+    data = read_document(path).data
+    if "registries" in data:
+        return f"registries: {', '.join(load_registries(path).registries)}"
+    if "machines" in data:
         profile = load_profile(path)
         return f"a profile: {_count(profile.machines, 'machine')}, {_count(profile.kernels, 'kernel')}"
     return _describe_spec(path)

@@ -26,7 +26,8 @@ LIMIT_S = 600
 SAVED_LIMIT_BYTES = 32 << 30
 BUILD_LIMIT_S = 3600
 LOG_LINES = 20
-NO_BUILDKIT = "buildx component is missing"
+NO_BUILDKIT = ("buildx component is missing", "failed to dial gRPC")
+"""What `docker build` says if it lacks BuildKit itself, and if the engine does, as podman's service."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _by_program(build: Build, platform: str) -> str:
             raise InfraError(f"{build}: `docker build` does not end, or begin: {error}") from error
         if done.returncode == 0 and place.is_file():
             return place.read_text(encoding="utf-8").strip()
-    if NO_BUILDKIT in done.stderr:
+    if any(words in done.stderr for words in NO_BUILDKIT):
         return ""
     raise BuildError(f"{build}: `docker build` ends with status {done.returncode}:\n" + _end_of(done.stderr))
 

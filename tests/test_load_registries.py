@@ -1,0 +1,89 @@
+"""registries.yml, and what takes the place of images on the command line and in a matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.registries import load_registries, registries_file
+from bootmatrix.model import Registry
+from bootmatrix.source.images.endpoint import endpoints_of
+from command_line import Tool, refused
+
+pytest_plugins = ("command_line",)
+
+GOOD = """
+registries:
+  docker.io: {mirrors: ["https://mirror.example:5000", "http://10.0.0.1"]}
+  registry.example:5000: {ca: ca.pem, realms: [login.example]}
+  "[::1]:5000": {plain_http: false}
+"""
+
+
+def test_registries_are_read(tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_registries(registries_file()).registries == {}
+    (tmp_path / "registries.yml").write_text(GOOD)
+    (tmp_path / "ca.pem").write_text("x")
+    known = load_registries(registries_file()).registries
+    assert [one.url for one in endpoints_of("docker.io", known, tmp_path)] == [
+        "https://mirror.example:5000/v2",
+        "http://10.0.0.1/v2",
+        "https://registry-1.docker.io/v2",
+    ]
+    (own,) = endpoints_of("registry.example:5000", known, tmp_path)
+    assert (own.ca, own.realms) == ((tmp_path / "ca.pem",), ("login.example",))
+    assert tool("validate", "registries.yml").stdout == (
+        "registries.yml: registries: docker.io, registry.example:5000, [::1]:5000\n"
+    )
+    monkeypatch.setenv("BOOTMATRIX_REGISTRIES", "elsewhere.yml")
+    with pytest.raises(InputError, match=r"elsewhere\.yml: there is no such file, which BOOTMATRIX_REGISTRIES names"):
+        load_registries(registries_file())
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "scheme"),
+    [
+        ("registry.example", None, "https"),
+        ("registry.example", True, "http"),
+        ("localhost:5000", None, "http"),
+        ("127.0.0.1", None, "http"),
+        ("[::1]:5000", None, "http"),
+        ("localhost:5000", False, "https"),
+        ("localhost.example", None, "https"),
+    ],
+)
+def test_only_a_registry_on_this_machine_has_no_tls_unless_it_is_said(
+    tmp_path: Path, name: str, known: bool | None, scheme: str
+) -> None:
+    (found,) = endpoints_of(name, {name: Registry(plain_http=known)}, tmp_path)
+    assert found.scheme == scheme
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("registries: {a: {mirror: [x]}}\n", "r.yml:1: unknown key 'mirror'. Did you mean 'mirrors'?"),
+        ("registries:\n  a:\n    ca: none.pem\n", "r.yml:3: there is no file none.pem"),
+        ("registries:\n  'http://a': {}\n", "r.yml:2: 'http://a' should be the host of a registry"),
+        ("registries: {a: {mirrors: [mirror.example]}}\n", "r.yml:1: "),
+    ],
+)
+def test_faults_of_the_file(tool: Tool, text: str, message: str) -> None:
+    Path("r.yml").write_text(text)
+    result = tool("validate", "r.yml")
+    assert result.returncode == 2
+    assert result.stderr.startswith(message)
+
+
+def test_what_takes_the_place_of_images_is_checked(tool: Tool) -> None:
+    Path("s.yml").write_text("init: [linuxkit/init:1]\nservices: [{name: a, image: 'redis:7'}]\n")
+    arguments = ("plan", "s.yml", "--arch", "x86_64")
+    fetch = ("fetch", "s.yml", "--arch", "x86_64", "--offline")
+    for text in ("redis", "=docker://", "redis="):
+        refused(tool(*fetch, "--image", text), f"{text!r} should be NAME=SOURCE")
+    refused(tool(*fetch, "--image", "redis=oic:x"), "'oic:x' should begin with the kind of source")
+    assert tool(*arguments).returncode == 0
+    Path("m.matrix.yml").write_text("specs: [s.yml]\narch: [x86_64]\nkernel: ['6.1']\nimages:\n  redis: redis.tar\n")
+    refused(tool("plan", "m.matrix.yml"), "m.matrix.yml:5: 'redis.tar' should begin with the kind of source")
