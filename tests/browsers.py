@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from axe_core_python.base import AXE_FILE_PATH
 from selenium.webdriver import Chrome
 
 
@@ -42,3 +44,17 @@ def overflow(browser: Chrome) -> int:
 def complaints(browser: Chrome) -> list[str]:
     """What the browser's console has said since this was asked last."""
     return [str(one["message"]) for one in browser.get_log("browser")]  # type: ignore[no-untyped-call]
+
+
+def serious_faults(browser: Chrome) -> list[str]:
+    """What axe-core finds that bars people from reading a page."""
+    browser.execute_script(AXE_FILE_PATH.read_text(encoding="utf-8"))
+    found: dict[str, Any] = browser.execute_async_script(
+        "const done = arguments[arguments.length - 1]; axe.run(document, {resultTypes: ['violations']}).then(done)"
+    )
+    return [
+        f"{one['id']}: {node['target']} {node.get('failureSummary', '')[:300]}"
+        for one in found["violations"]
+        if one["impact"] in {"serious", "critical"}
+        for node in one["nodes"][:3]
+    ]

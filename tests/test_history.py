@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 
 from bootmatrix.cli.main import main
 from bootmatrix.errors import InputError
-from bootmatrix.history.prune import SIGNED_FOLDER
+from bootmatrix.history.prune import SIGNED_FOLDER, remove_run
 from bootmatrix.history.reference import Place, add_tag
 from bootmatrix.history.scan import is_run
 from bootmatrix.model import Verdict
@@ -199,6 +201,30 @@ def test_prune_keeps_what_matters_and_says_what_it_removed(tmp_path: Path, capsy
     assert (outside / "file").read_text() == "x"
     assert (tmp_path / "notes" / "mine.txt").exists()
     assert tool("prune", "--keep", "2") == "0 removed, 7 kept\n"
+
+
+def test_prune_leaves_alone_what_is_being_taken_up(tool: Tool) -> None:
+    interrupted = write_dated(tool.reports, 5, green_records(), title="other", interrupted=True)
+    long_ago = 1_000_000_000
+    for file in (tool.reports / interrupted).rglob("*.json"):
+        os.utime(file, (long_ago, long_ago))
+    writer = RunWriter.resume(tool.reports / interrupted)
+    said = tool("prune", "--keep", "0")
+    assert f"removed {GREEN}" in said
+    assert f"removed {interrupted}" not in said
+    assert not remove_run(writer.path), "nor after it was chosen"
+    assert is_run(writer.path)
+    del writer
+    assert f"removed {interrupted}" in tool("prune", "--keep", "0")
+    assert not [path for path in tool.reports.iterdir() if path.name.endswith(".removing")]
+
+
+def test_a_run_that_prune_holds_is_not_taken_up(tool: Tool) -> None:
+    interrupted = write_dated(tool.reports, 5, green_records(), interrupted=True)
+    with (tool.reports / interrupted / "started.json").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="still under way"):
+            RunWriter.resume(tool.reports / interrupted)
 
 
 def test_prune_keeps_the_newest_of_each_title(tool: Tool) -> None:

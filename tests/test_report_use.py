@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from axe_core_python.base import AXE_FILE_PATH
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -24,10 +22,10 @@ from bootmatrix.history.values import (
     PastVerdict,
     Standing,
 )
-from bootmatrix.model import Record, Run, SubResult, Traits, Verdict
+from bootmatrix.model import Diagnostic, Record, Run, SubResult, Traits, Verdict
 from bootmatrix.report import write_reports
 from bootmatrix.runs import load_run
-from browsers import complaints, media, open_all, overflow, show
+from browsers import complaints, media, open_all, overflow, serious_faults, show
 from samples import make_cell, make_record, mixed_records, write_run
 
 pytest_plugins = ("browser_fixtures",)
@@ -129,20 +127,6 @@ def without_script(page: Path, folder: Path) -> Path:
     return plain
 
 
-def serious_faults(browser: Chrome) -> list[str]:
-    """What axe-core finds that bars people from reading a page."""
-    browser.execute_script(AXE_FILE_PATH.read_text(encoding="utf-8"))
-    found: dict[str, Any] = browser.execute_async_script(
-        "const done = arguments[arguments.length - 1]; axe.run(document, {resultTypes: ['violations']}).then(done)"
-    )
-    return [
-        f"{one['id']}: {node['target']} {node.get('failureSummary', '')[:300]}"
-        for one in found["violations"]
-        if one["impact"] in {"serious", "critical"}
-        for node in one["nodes"][:3]
-    ]
-
-
 def test_it_opens_on_an_answer_and_what_got_worse_comes_first(browser: Chrome, report: Path) -> None:
     complaints(browser)
     show(browser, report)
@@ -203,6 +187,49 @@ def test_a_hundred_cells_are_less_than_a_megabyte(tmp_path: Path) -> None:
         console.write_text("a line as a kernel prints it, of some length\n" * 400)
     write_reports(run, folder, past_of(run))
     assert (folder / "report.html").stat().st_size < 1_000_000
+
+
+def test_on_a_narrow_screen_the_grid_scrolls_and_no_tile_covers_another(browser: Chrome, report: Path) -> None:
+    show(browser, report, 400)
+    boxes = [tile.rect for tile in browser.find_elements(By.CSS_SELECTOR, ".tile")]
+    inner = browser.execute_script(
+        "return [...document.querySelectorAll('.tile')].filter(one => one.scrollWidth > one.clientWidth + 1).length"
+    )
+    assert inner == 0, "what a tile says stays within it"
+    for one in boxes:
+        for other in boxes:
+            apart = one["x"] + one["width"] <= other["x"] or one["y"] + one["height"] <= other["y"]
+            assert (
+                one == other
+                or apart
+                or other["x"] + other["width"] <= one["x"]
+                or (other["y"] + other["height"] <= one["y"])
+            )
+
+
+def test_weaker_evidence_and_what_was_kept_of_a_stuck_guest_are_marked(browser: Chrome, tmp_path: Path) -> None:
+    weak = make_record(make_cell("x86_64"))
+    weak = weak.model_copy(update={"judgement": weak.judgement.model_copy(update={"is_weak": True})})
+    stuck = make_record(make_cell("aarch64"), Verdict.HANG, "no sign of life")
+    assert stuck.outcome
+    kept = Diagnostic(kind="registers", file="diagnostics/registers.txt", size_bytes=9)
+    stuck = stuck.model_copy(update={"outcome": stuck.outcome.model_copy(update={"diagnostics": (kept,)})})
+    run, folder = write_run(tmp_path, [weak, stuck, make_record(make_cell("armv7"))])
+    write_reports(run, folder)
+    show(browser, folder / "report.html")
+    tags = {
+        str(tile.get_attribute("data-cell")): [tag.text for tag in tile.find_elements(By.CSS_SELECTOR, ".tags span")]
+        for tile in browser.find_elements(By.CSS_SELECTOR, ".tile")
+    }
+    assert tags == {
+        "influxdb/x86_64/6.1": ["by console"],
+        "influxdb/aarch64/6.1": ["diagnosed"],
+        "influxdb/armv7/6.1": [],
+    }
+    Select(browser.find_element(By.NAME, "verdict")).select_by_visible_text("marked: judged by console")
+    assert shown(browser, ".tile") == {"influxdb/x86_64/6.1"}
+    show(browser, folder / "report.html", fragment="#influxdb/x86_64/6.1")
+    assert "Weaker evidence." in text(browser, "[id='influxdb/x86_64/6.1']")
 
 
 def test_every_verdict_is_told_in_words_and_by_a_symbol(browser: Chrome, report: Path) -> None:

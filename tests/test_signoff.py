@@ -254,6 +254,22 @@ def test_an_interrupted_run_takes_an_acceptance(tool: Tool) -> None:
     assert statement(folder)["predicate"]["result"] == "WARNED"
 
 
+def test_a_signed_run_is_not_taken_up_again(tool: Tool, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tool, green_records(), interrupted=True)
+    tool.make(folder, "--accept", "interrupted", "--reason", "boards left out", "--by", "Ann")
+    assert main(["matrix", "--resume", str(folder)]) == 2
+    assert f"is signed off for {RELEASE}" in capsys.readouterr().err
+    assert "as they were signed off" in tool("verify", folder)
+
+
+def test_what_sigstore_leaves_beside_the_statement_is_its_own(tool: Tool, green: Path) -> None:
+    tool.make(green)
+    (green / "signoff" / RELEASE / "attestation.sigstore.json").write_text("{}")
+    assert "as they were signed off" in tool("verify", green)
+    (green / "signoff" / RELEASE / "another.json").write_text("{}")
+    assert "not there when it was signed" in tool("verify", green, status=1)
+
+
 def test_a_run_without_a_pass_is_never_signed(tool: Tool) -> None:
     cell = make_cell("x86_64")
     for records in ([], [make_record(cell, Verdict.SKIP, "no")], [make_record(cell, Verdict.FAIL, "no")]):

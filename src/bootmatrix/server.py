@@ -12,20 +12,24 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
+from bootmatrix.errors import InputError
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.reference import tags_of
-from bootmatrix.history.scan import CELLS_FOLDER, RECORD_FILE, is_run
+from bootmatrix.history.scan import CELLS_FOLDER, RECORD_FILE, STARTED_FILE, is_run
+from bootmatrix.model import Run
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_view import PAGE_FILE
 from bootmatrix.report.harmless import one_line
 from bootmatrix.report.html import render_page
 from bootmatrix.report.index_page import INDEX_PAGE, view_index
+from bootmatrix.runfile import read_value
 
 LOOPBACK = "127.0.0.1"
 HOSTS = ("localhost", LOOPBACK, "[::1]")
@@ -181,6 +185,7 @@ def state_of(reports: Path, name: str) -> dict[str, Any]:
     return {
         "title": one_line(line.title) if line else name,
         "started_at": line.started_at if line else "",
+        "planned": _planned(reports / name),
         "ended": bool(line and line.ended_at),
         "interrupted": bool(line and line.interrupted and line.ended_at),
         "fault": one_line(line.fault) if line else "",
@@ -197,6 +202,21 @@ def state_of(reports: Path, name: str) -> dict[str, Any]:
             for cell in (results.cells if results else ())
         ],
     }
+
+
+def _planned(folder: Path) -> int:
+    """How many cells the run was asked for, those that are skipped too; 0 where it does not say."""
+    with suppress(OSError, InputError):
+        file = folder / STARTED_FILE
+        return _planned_in(file, file.stat().st_mtime_ns)
+    return 0
+
+
+@lru_cache(maxsize=16)
+def _planned_in(file: Path, _written: int) -> int:
+    """The same of a file that is read once, although its page asks every second."""
+    order = read_value(file, Run).order
+    return len(order.plan.cells) + len(order.plan.skips) if order else 0
 
 
 def _under_way(folder: Path) -> Iterator[str]:

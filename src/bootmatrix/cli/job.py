@@ -133,6 +133,7 @@ def _resumed(args: argparse.Namespace) -> Job:
     from bootmatrix.errors import InputError
     from bootmatrix.load.lock import load_lock
     from bootmatrix.runs import LOCK_FILE, load_run
+    from bootmatrix.signoff.manifest import signoffs_of
 
     given = [name for name in OF_THE_RUN if getattr(args, name)]
     if given:
@@ -142,6 +143,12 @@ def _resumed(args: argparse.Namespace) -> Job:
         )
     folder = Path(args.resume).resolve()
     run = load_run(folder)
+    signed = signoffs_of(folder)
+    if signed:
+        raise InputError(
+            f"{folder} is signed off for {', '.join(signed)}: taking it up would break that",
+            "Start a new run, or remove the sign-off first.",
+        )
     if run.order is None:
         raise InputError(f"{folder}: this run does not say what it was asked for", "Start a new one.")
     if run.tool_version != __version__:

@@ -40,9 +40,10 @@ def run(args: argparse.Namespace) -> int:
     doomed = [line.name for line in lines if line.name not in staying]
     if not args.dry_run:
         remove_leftovers(reports)
+    removed = [name for name in doomed if args.dry_run or remove_run(reports / name)]
+    print(*(f"{'would remove' if args.dry_run else 'removed'} {name}\n" for name in removed), sep="", end="")
     for name in doomed:
-        if not args.dry_run:
-            remove_run(reports / name)
-        print(f"{'would remove' if args.dry_run else 'removed'} {name}")
-    print(f"{len(doomed)} {'to remove' if args.dry_run else 'removed'}, {len(staying)} kept")
+        if name not in removed:
+            print(f"kept {name}: it was taken up meanwhile")
+    print(f"{len(removed)} {'to remove' if args.dry_run else 'removed'}, {len(lines) - len(removed)} kept")
     return EXPECTED

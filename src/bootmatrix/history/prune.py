@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bootmatrix.history.index import LATEST
-from bootmatrix.history.scan import changed_at
+from bootmatrix.history.scan import STARTED_FILE, changed_at
 from bootmatrix.history.values import RunLine
 
 SIGNED_FOLDER = "signoff"
@@ -40,6 +41,8 @@ def _reason(line: RunLine, reports: Path, tags: Mapping[str, str]) -> str:
         return "the latest"
     if (reports / line.name / SIGNED_FOLDER).exists():
         return "signed off"
+    if is_under_way(reports / line.name):
+        return "under way"
     if not line.ended_at and time.time() - changed_at(reports / line.name) < LEFT_ALONE_S:
         return "may be under way"
     return ""
@@ -60,8 +63,31 @@ def _baselines(lines: Iterable[RunLine], found: Mapping[str, str]) -> dict[str, 
     return wanted
 
 
-def remove_run(folder: Path) -> None:
-    """Remove a run's folder. It vanishes at once, so that one who is killed meanwhile leaves no half of a run.
+def is_under_way(folder: Path) -> bool:
+    """Whether a process writes to a run, also to one that ended and was taken up again."""
+    with _hold(folder) as held:
+        return not held
+
+
+@contextmanager
+def _hold(folder: Path) -> Iterator[bool]:
+    """Keep others from writing to a run: by the lock that its writer has. False if one has it now."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context((folder / STARTED_FILE).open("rb"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        except OSError:  # no such file, or a file system without locks: nobody could have one
+            yield True
+        else:
+            yield True
+
+
+def remove_run(folder: Path) -> bool:
+    """Remove a run's folder, but not from under one that writes to it: False then.
+
+    It vanishes at once, so that one who is killed meanwhile leaves no half of a run.
 
     Raises:
         OSError: it cannot be removed.
@@ -69,8 +95,11 @@ def remove_run(folder: Path) -> None:
     doomed = folder.with_name(f".{folder.name}{REMOVING_SUFFIX}")
     if doomed.is_dir():
         shutil.rmtree(doomed)
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
+    with _hold(folder) as held:
+        if held:
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+    return held
 
 
 def remove_leftovers(reports: Path) -> None:

@@ -15,6 +15,8 @@ from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.units import duration
 
 SLOWEST = 10
+FEW_RUNS = 3
+"""Fewer show no trend."""
 MAX_DOTS = 400
 """Dots of one row: beyond that only the longest and an even choice of the others are drawn."""
 TICKS_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 10800.0, 36000.0, 108000.0)
@@ -147,14 +149,14 @@ def _strips(cells: Iterable[CellView], axis: Axis) -> Iterable[Strip]:
 
 
 def _columns(past: Past) -> Iterable[Column]:
-    """One column a run in which any of these cells was, oldest first; none if this is the only one."""
+    """One column a run in which any of these cells was, oldest first; none if they are too few."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for history in past.histories.values():
         for one in history.past:
             counts[one.started_at, one.run][one.verdict] += 1
     runs = sorted(counts)[-LAST:]
     most = max((counts[run].total() for run in runs), default=0)
-    for started_at, run in runs if len(runs) > 1 else ():
+    for started_at, run in runs if len(runs) >= FEW_RUNS else ():
         found = counts[started_at, run]
         words = ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict if found[verdict])
         yield Column(run, short_date(started_at), tuple(_pieces(found, most)), words)

@@ -44,6 +44,10 @@ def marks(record: Record, change: CellChange | None, past: CellHistory | None) -
         yield Mark("flaky", "flaps", f"flaps: {past.flips} changes in {len(past.past)} runs")
     if record.boot == "fork":
         yield Mark("forked", "forked", "forked, verified cold" if record.verified else "forked")
+    if record.judgement.is_weak:
+        yield Mark("weak", "by console", "judged by its console alone, which is weaker evidence")
+    if record.outcome and any(one.file for one in record.outcome.diagnostics):
+        yield Mark("note", "diagnosed", "what it was doing was kept")
     if record.attempts > 1:
         yield Mark("note", f"{record.attempts} tries", f"it took {record.attempts} attempts")
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from bootmatrix.history.values import NO_PAST, CellChange, Kind, Past
 from bootmatrix.model import Record, Run, Verdict
-from bootmatrix.report.answer import clauses, short_date
+from bootmatrix.report.answer import clauses, counted, short_date
 from bootmatrix.report.cell_view import CellView, ReadConsole, Surroundings
 from bootmatrix.report.charts import Charts, view_charts
 from bootmatrix.report.console_view import Extent
@@ -197,7 +197,7 @@ def _beside(past: Past) -> Beside | None:
     comparison = past.comparison
     if comparison is None or not comparison.baseline:
         return None
-    counts = tuple(f"{count} {kind}" for kind, count in comparison.counts().items())
+    counts = tuple(counted(kind, count) for kind, count in comparison.counts().items())
     gone = tuple(change for change in comparison.changes if change.kind is Kind.GONE_CELL)
     return Beside(one_line(comparison.baseline), short_date(comparison.baseline_started_at), counts, gone)
 

@@ -42,6 +42,8 @@ PAGE_FILE = "signoff.html"
 PDF_FILE = "signoff.pdf"
 STATEMENT_FILE = "attestation.json"
 ENVELOPE_FILE = "attestation.dsse.json"
+BUNDLE_FILE = "attestation.sigstore.json"
+"""What sigstore's tools leave when they sign the statement; it is theirs to verify."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def _faults(folder: Path, place: Path, told: dict[str, Any]) -> list[str]:
     digests = {one["name"]: one["digest"]["sha256"] for one in told["predicate"]["configuration"]}
     beside = {name: digest for name, digest in digests.items() if name in {MANIFEST_FILE, PAGE_FILE, PDF_FILE}}
     here = manifest_of(place)
-    for name in (STATEMENT_FILE, ENVELOPE_FILE):
+    for name in (STATEMENT_FILE, ENVELOPE_FILE, BUNDLE_FILE):
         here.pop(name, None)
     faults = [f"{SIGNOFF_FOLDER}/{place.name}/{fault}" for fault in differences(beside, here)]
     if faults:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from bootmatrix.history.values import Comparison
 from bootmatrix.model import Verdict
+from bootmatrix.report.answer import counted
 from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.given import Given
 from bootmatrix.report.harmless import one_line
@@ -40,7 +41,7 @@ def code(text: str) -> str:
 def _comparison(comparison: Comparison) -> Iterator[str]:
     number = len(comparison.regressions)
     since = f"since {code(comparison.baseline)}" if comparison.baseline else "(no earlier run to compare with)"
-    counts = ", ".join(f"{count} {kind}" for kind, count in comparison.counts().items())
+    counts = ", ".join(counted(kind, count) for kind, count in comparison.counts().items())
     yield f"**{number or 'No'} {'regression' if number < 2 else 'regressions'}** {since}: {counts}"
     for change in comparison.regressions[:MAX_CELLS]:
         yield f"- **{change.kind}** {code(change.id)}: {change.before or 'none'} → {change.now}"

@@ -25,7 +25,13 @@
     at("title").textContent = state.title;
     const wrong = state.cells.filter((cell) => cell.standing === "bad" || cell.standing === "fault").length;
     const end = state.ended ? (state.interrupted ? "interrupted" : "ended") : `${state.under_way.length} under way`;
-    at("headline").textContent = state.fault || `${state.cells.length} cells done, ${wrong} not as expected; ${end}`;
+    const total = Math.max(state.planned, state.cells.length);
+    const share = state.planned ? `${state.cells.length} of ${total} cells` : `${state.cells.length} cells`;
+    at("headline").textContent = state.fault || `${share} done, ${wrong} not as expected; ${end}`;
+    document.title = state.ended ? `${state.title} · bootmatrix` : `${state.cells.length}/${total || "?"} · ${state.title} · bootmatrix`;
+    at("progress").hidden = !state.planned;
+    at("progress").max = total;
+    at("progress").value = state.cells.length;
     at("headline").className = `headline ${wrong ? "bad" : "good"}`;
     at("under").replaceChildren(...state.under_way.map((id) => element("li", id)));
     const cells = [...state.cells].sort((one, other) => order[one.standing] - order[other.standing]);

@@ -1,0 +1,108 @@
+"""The page of all runs, and the one that follows a run live, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from bootmatrix.model import Order, Plan, Verdict
+from bootmatrix.report import write_reports
+from bootmatrix.report.index_page import write_index
+from bootmatrix.runs import RunWriter, load_run
+from bootmatrix.server import Server
+from browsers import complaints, media, overflow, serious_faults, show
+from samples import green_records, make_cell, make_record, mixed_records, write_dated
+
+pytest_plugins = ("browser_fixtures",)
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reports")
+    for day in range(1, 5):
+        write_dated(folder, day, mixed_records() if day == 4 else green_records())
+    for run in folder.glob("2026*"):
+        write_reports(load_run(run), run)
+    write_index(folder)
+    return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path, 0) as found:
+        thread = Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def open_address(browser: Chrome, address: str) -> None:
+    browser.execute_cdp_cmd(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
+    )
+    browser.get(address)
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_bars_people_from_reading_the_page_of_all_runs(
+    browser: Chrome, reports: Path, width: int, scheme: str
+) -> None:
+    complaints(browser)
+    media(browser, scheme=scheme)
+    show(browser, reports / "index.html", width)
+    assert complaints(browser) == []
+    assert serious_faults(browser) == []
+    assert overflow(browser) == 0
+    media(browser)
+
+
+def test_it_leads_to_a_cell_in_the_run_in_which_it_last_passed(browser: Chrome, reports: Path) -> None:
+    show(browser, reports / "index.html")
+    assert browser.find_element(By.CSS_SELECTOR, ".headline").text.startswith("Newest: influxdb, 2026-11-04")
+    row = browser.find_element(By.XPATH, "//tr[th[normalize-space()='influxdb/aarch64/7.2']]")
+    marks = row.find_elements(By.CSS_SELECTOR, ".marks a")
+    assert [mark.get_attribute("class") for mark in marks] == ["v-pass s-good"] * 3 + ["v-panic s-bad"]
+    assert marks[-1].size["height"] > marks[0].size["height"], "not by colour alone"
+    row.find_element(By.LINK_TEXT, "2026-11-03 02:00").click()
+    assert "/2026-11-03T02-00-00Z-influxdb/report.html#influxdb/aarch64/7.2" in browser.current_url
+    assert browser.find_element(By.ID, "influxdb/aarch64/7.2").is_displayed()
+
+
+def test_a_run_is_followed_live_to_its_report(browser: Chrome, server: Server) -> None:
+    cells = tuple(make_cell(arch) for arch in ("x86_64", "aarch64", "ppc64le"))
+    writer = RunWriter.create(server.reports, "live", order=Order(plan=Plan(cells=cells)))
+    complaints(browser)
+    open_address(browser, f"{server.url}{writer.path.name}/")
+
+    def says(words: str) -> None:
+        headline = (By.ID, "headline")
+        WebDriverWait(browser, 30).until(lambda seen: words in seen.find_element(*headline).text, words)
+
+    says("0 of 3 cells done, 0 not as expected; 0 under way")
+    writer.folder(cells[0])
+    says("1 under way")
+    writer.add(make_record(cells[0]))
+    writer.add(make_record(cells[1], Verdict.FAIL, "<b>broken</b>\x1b[2J"))
+    says("2 of 3 cells done, 1 not as expected")
+    assert browser.title.startswith("2/3 · live")
+    assert browser.find_element(By.ID, "progress").get_attribute("value") == "2"
+    first = browser.find_element(By.CSS_SELECTOR, "#done tr")
+    assert "aarch64" in first.text, "what is wrong comes first"
+    assert "<b>broken</b>" in first.text
+    assert serious_faults(browser) == []
+    writer.add(make_record(cells[2]))
+    write_reports(writer.finish(), writer.path)
+    says("3 of 3 cells done, 1 not as expected; ended")
+    WebDriverWait(browser, 30).until(lambda seen: seen.find_elements(By.ID, "report"))
+    assert complaints(browser) == []
+    browser.find_element(By.ID, "report").click()
+    assert browser.find_element(By.TAG_NAME, "h1").text.startswith("2 of 3 cells as expected")
