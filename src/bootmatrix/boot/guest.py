@@ -32,6 +32,7 @@ from bootmatrix.boot.process import exit_words, is_stopped, kill, read_stderr, r
 from bootmatrix.boot.qemu import find_qemu
 from bootmatrix.boot.snapshot import Snapshot
 from bootmatrix.boot.starved import starved_s
+from bootmatrix.boot.wires import read_wire, socket_pairs
 from bootmatrix.model import (
     Bootable,
     ConsoleProof,
@@ -45,7 +46,6 @@ from bootmatrix.model import (
 )
 
 CONSOLE_FILE = "console.log"
-CHUNK_BYTES = 64 << 10
 TICK_S = 0.25
 """How exactly limits are kept."""
 QUIET_S = 0.01
@@ -184,10 +184,10 @@ class _Boot:
         """Read all channels until the boot is over, and end QEMU."""
         async with anyio.create_task_group() as readers:
             readers.start_soon(self._guard, lambda: read_stderr(process, self._stderr))
-            readers.start_soon(self._guard, lambda: self._read(self._wires.console, self._from_console))
+            readers.start_soon(self._guard, lambda: read_wire(self._wires.console, self._hear(self._from_console)))
             if self._wires.result:
                 result = self._wires.result
-                readers.start_soon(self._guard, lambda: self._read(result, self._from_result))
+                readers.start_soon(self._guard, lambda: read_wire(result, self._hear(self._from_result)))
             readers.start_soon(self._guard, lambda: self._watch_monitor(process))
             readers.start_soon(self._guard, lambda: self._watch_process(process))
             readers.start_soon(self._guard, lambda: self._watch_limits(process))
@@ -255,16 +255,13 @@ class _Boot:
             self.broken = self.broken or error
             self._end(Ending("error", host_error=str(error)))
 
-    async def _read(self, wire: socket.socket, take: Callable[[bytes], None]) -> None:
-        while True:
-            await anyio.wait_readable(wire)
-            with suppress(BlockingIOError, ConnectionResetError):
-                data = wire.recv(CHUNK_BYTES)
-                if not data:
-                    return
-                self._heard = time.monotonic()
-                self.clock.heard(self.now())
-                take(data)
+    def _hear(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def heard(data: bytes) -> None:
+            self._heard = time.monotonic()
+            self.clock.heard(self.now())
+            take(data)
+
+        return heard
 
     def _from_console(self, data: bytes) -> None:
         if self._diagnosing:
@@ -366,15 +363,8 @@ class _Boot:
 @contextmanager
 def _wires(own_result: bool) -> Iterator[tuple[Wires, list[socket.socket]]]:
     """Sockets to QEMU and their other ends, in the order of Descriptors; closed in the end."""
-    pairs = [socket.socketpair() for _ in range(3 if own_result else 2)]
-    ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    try:
-        for end in ours:
-            end.setblocking(False)
+    with socket_pairs(3 if own_result else 2) as (ours, theirs):
         yield Wires(ours[0], ours[1], ours[2] if own_result else None), theirs
-    finally:
-        for end in (*ours, *theirs):
-            end.close()
 
 
 def _descriptors(theirs: list[socket.socket], disk: Iterable[IO[bytes]]) -> Descriptors:

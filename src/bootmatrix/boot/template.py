@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
@@ -21,6 +20,7 @@ from bootmatrix.boot.monitor import MONITOR_ERRORS, Monitor
 from bootmatrix.boot.process import exit_words, read_stderr, running
 from bootmatrix.boot.qemu import find_qemu
 from bootmatrix.boot.snapshot import MAX_CONSOLE_BYTES, MAX_STATE_BYTES, Snapshot, new_memory, taken
+from bootmatrix.boot.wires import read_wire, socket_pairs
 from bootmatrix.model import Bootable, Machine
 
 READY = b"bootmatrix template 1\n"
@@ -65,12 +65,7 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
         keep = stack.enter_context(ExitStack())
         keep.callback(os.close, memory)
         os.ftruncate(disk, DISK_BYTES)
-        pairs = [socket.socketpair() for _ in range(4)]
-        for end in (end for pair in pairs for end in pair):
-            stack.callback(end.close)
-        ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        for end in ours:
-            end.setblocking(False)
+        ours, theirs = stack.enter_context(socket_pairs(4))
         monitor, console, result = (end.fileno() for end in theirs[:3])
         descriptors = Descriptors(monitor, console, result)
         line = for_fork(machine, base, descriptors, ForkFiles(memory, disk), str(find_qemu(machine)))
@@ -115,8 +110,8 @@ class _Maker:
         """Boot, stop, save; the state of the devices."""
         state = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._read, self._console, self._from_console)
-            tasks.start_soon(self._read, self._result, self._from_result)
+            tasks.start_soon(read_wire, self._console, self._from_console)
+            tasks.start_soon(read_wire, self._result, self._from_result)
             tasks.start_soon(read_stderr, self._process, self._seen.stderr)
             tasks.start_soon(self._fail_on_exit, tasks.cancel_scope)
             state = await self._save()
@@ -151,7 +146,7 @@ class _Maker:
         await self._monitor.execute("getfd", {"fdname": "state"})
         self._out.close()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._read, self._saved, self._from_saved)
+            tasks.start_soon(read_wire, self._saved, self._from_saved, CHUNK_BYTES)
             status = await self._migrated()
             if status != "completed":
                 tasks.cancel_scope.cancel()
@@ -170,15 +165,6 @@ class _Maker:
     async def _fail_on_exit(self, scope: anyio.CancelScope) -> None:
         await self._process.wait()
         scope.cancel()
-
-    async def _read(self, wire: socket.socket, take: Callable[[bytes], None]) -> None:
-        while True:
-            await anyio.wait_readable(wire)
-            with suppress(BlockingIOError, ConnectionResetError):
-                data = wire.recv(CHUNK_BYTES)
-                if not data:
-                    return
-                take(data)
 
     def _from_console(self, data: bytes) -> None:
         self._seen.console += data[: MAX_CONSOLE_BYTES - len(self._seen.console)]
