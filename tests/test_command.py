@@ -120,6 +120,10 @@ def test_the_kernel_is_told_how_to_report_and_to_leave() -> None:
     )
 
 
+def test_a_board_that_resets_by_its_watchdog_is_told_to_reboot() -> None:
+    assert "bootmatrix.exit=reboot" in for_cell(make_machine(exit="watchdog"), make_bootable(), WIRES).cmdline.split()
+
+
 def test_the_command_for_people_needs_no_socket_and_nobody_to_answer() -> None:
     line = by_hand(make_machine(), make_bootable())
     assert not any("fd=" in word for word in line.arguments)

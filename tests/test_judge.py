@@ -148,6 +148,27 @@ def test_what_stands_on_a_console_is_no_fault_of_the_channel() -> None:
     assert judged(machine=make_machine(result="console"), rejected=3).verdict is Verdict.PASS
 
 
+def test_a_board_that_resets_by_its_watchdog() -> None:
+    machine = make_machine(exit="watchdog")
+    ended_s = make_messages()[-1].at_s
+
+    def bite(at_s: float) -> QmpEvent:
+        return QmpEvent(name="WATCHDOG", data={"action": "reset"}, at_s=at_s)
+
+    way_out = left("guest-reset")
+    assert judged(machine=machine, events=(bite(ended_s), way_out)).verdict is Verdict.PASS
+    assert judged(machine=machine, events=(way_out,)).verdict is Verdict.PASS
+    for events in (
+        (bite(ended_s - 0.1), way_out),
+        (bite(ended_s), bite(ended_s + 1), way_out),
+        (bite(ended_s),),
+        (bite(ended_s), left()),
+    ):
+        assert judged(machine=machine, events=events).verdict is Verdict.FAIL
+    assert judged(machine=machine, messages=make_messages()[:-1], events=(bite(30), way_out)).verdict is Verdict.FAIL
+    assert judged(machine=make_machine(exit="reboot"), events=(bite(ended_s), way_out)).verdict is Verdict.FAIL
+
+
 @given(
     st.builds(
         make_outcome,

@@ -30,6 +30,9 @@ SEMIHOSTING_VALUE = "enable=on,userspace=on,target=gdb,chardev=semihosting"
 and there is none; else any container could have QEMU open /proc/self/mem, and read init's secret there. What they write
 goes nowhere: QEMU's stderr is to be QEMU's own."""
 
+LEAVING = {"watchdog": "reboot"}
+"""What init is to do, where that is called otherwise than in the profile."""
+
 FLASH = "if=pflash,format=raw,readonly=on,file="
 """A flash memory, before the path of what is in it; QEMU numbers them in their order."""
 
@@ -160,7 +163,7 @@ def kernel_cmdline(machine: Machine, bootable: Bootable, mode: Mode) -> str:
     ours = (
         f"bootmatrix.channel={machine.result}",
         f"bootmatrix.scale={scale(machine)}",
-        f"bootmatrix.exit={machine.exit}",
+        f"bootmatrix.exit={LEAVING.get(machine.exit, machine.exit)}",
         "" if mode == "cell" else f"bootmatrix.mode={mode}",
     )
     words = [

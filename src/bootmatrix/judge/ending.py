@@ -8,12 +8,13 @@ from bootmatrix.judge.complaint import Complaint, piece
 from bootmatrix.judge.transcript import find_banners, last_lines
 from bootmatrix.model import Evidence, Machine, Outcome, QmpEvent, Verdict
 
-WAY_OUT = {"poweroff": "guest-shutdown", "reboot": "guest-reset"}
+WAY_OUT = {"poweroff": "guest-shutdown", "reboot": "guest-reset", "watchdog": "guest-reset"}
 """Reason of QEMU's SHUTDOWN event (qapi/run-state.json) for each way in which a machine leaves."""
 SEMIHOSTING_PASS = 80
 """The status with which init leaves by semihosting after a pass, 81 after a failure; QEMU itself ends with 0 or 1."""
 MAX_BANNERS = 5
-UNWANTED = ("GUEST_CRASHLOADED", "WATCHDOG", "INTERNAL_ERROR", "MEMORY_FAILURE")
+BITE = "WATCHDOG"
+UNWANTED = ("GUEST_CRASHLOADED", BITE, "INTERNAL_ERROR", "MEMORY_FAILURE")
 
 
 def panic_events(outcome: Outcome) -> Iterator[Complaint]:
@@ -89,13 +90,21 @@ def way_out(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[C
         yield from _status(outcome, transcript)
     else:
         yield from _event(outcome, WAY_OUT[machine.exit], transcript)
-    yield from unwanted(outcome)
+    yield from unwanted(outcome, _last_bite(outcome) if machine.exit == "watchdog" else None)
 
 
-def unwanted(outcome: Outcome) -> Iterator[Complaint]:
-    """Complaints for events of which a sound boot has none."""
+def _last_bite(outcome: Outcome) -> QmpEvent | None:
+    """The one by which a board resets that has no other way: the first after init's last message."""
+    last = outcome.messages[-1] if outcome.messages else None
+    if last is None or last.kind != "end":
+        return None
+    return next((event for event in outcome.events if event.name == BITE and event.at_s >= last.at_s), None)
+
+
+def unwanted(outcome: Outcome, wanted: QmpEvent | None = None) -> Iterator[Complaint]:
+    """Complaints for events of which a sound boot has none, but for one that is `wanted`."""
     for event in outcome.events:
-        if event.name in UNWANTED:
+        if event.name in UNWANTED and event is not wanted:
             yield Complaint(Verdict.FAIL, f"QEMU reported {event.name}", (_seen(event),))
 
 

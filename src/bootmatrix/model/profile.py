@@ -19,8 +19,9 @@ Magic = Annotated[str, StringConstraints(pattern=rf"^{_MAGIC}( {_MAGIC})*$")]
 Bus = Literal["virtio-pci", "virtio-mmio", "virtio-ccw", "pci", "usb"]
 MachineCode = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){4,256}$")]
 ResultChannel = Literal["virtio-serial", "console"]
-GuestExit = Literal["poweroff", "reboot", "semihosting"]
-"""How a guest leaves QEMU; `semihosting`: by a call of the emulator, which its `exit_program` makes."""
+GuestExit = Literal["poweroff", "reboot", "watchdog", "semihosting"]
+"""How a guest leaves QEMU; `watchdog`: it reboots, on a board that does so by its watchdog, of which QEMU tells;
+`semihosting`: by a call of the emulator, which its `exit_program` makes."""
 
 Sysrq = Literal["break", "ctrl-o"]
 """How the console asks its kernel for a sysrq: by a break on a serial line, or by Ctrl-O on a hypervisor's console."""
@@ -113,7 +114,7 @@ class Machine(Model):
     )
     network: str | None = Field(default=None, description="the QEMU device model of the network card")
     result: ResultChannel = Field(description="how init reports: virtio-serial, or console on boards without virtio")
-    exit: GuestExit = Field(description="how the guest leaves QEMU: poweroff, reboot or semihosting")
+    exit: GuestExit = Field(description="how the guest leaves QEMU: poweroff, reboot, watchdog or semihosting")
     exit_program: str = Field(default="", description="for exit: semihosting, the static program in base64")
     sysrq: Sysrq = Field(default="break", description="how the console asks a kernel that hangs what it does")
     modules: tuple[str, ...] = Field(default=(), description="kernel modules the board itself needs")
