@@ -10,7 +10,7 @@ import pytest
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import PhaseTime, Run
-from bootmatrix.runfile import read_run, run_pieces, write_run
+from bootmatrix.runfile import Known, read_run, run_pieces, write_run
 from samples import STARTED, green_records, make_machine, make_record, mixed_records
 
 
@@ -74,6 +74,10 @@ def test_what_many_records_have_in_common_is_kept_once(tmp_path: Path) -> None:
     assert len({id(one) for record in records for one in record.artefacts}) == len(
         {one for record in records for one in record.artefacts}
     )
+
+
+def test_what_has_no_hash_is_read_as_it_is() -> None:
+    assert Known()._known({"a": 1}) == {"a": 1}
 
 
 def test_what_only_seems_common_is_not_mixed_up(tmp_path: Path) -> None:

@@ -113,7 +113,9 @@ class Known:
         )
 
     def _known(self, value: object) -> object:
-        return self._values.setdefault(value, value)
+        with suppress(TypeError):  # what holds a dictionary has no hash, and stays as it is
+            return self._values.setdefault(value, value)
+        return value
 
     def _machine(self, cell: Cell, machine: Machine | None) -> Machine | None:
         """A machine holds dictionaries, and so has no hash."""
@@ -155,14 +157,18 @@ def _check_format(path: Path, data: bytes) -> None:
             )
 
 
-def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a file, whole or not at all, also when the power fails. `data` is what it holds, or its pieces."""
+def write_whole(path: Path, data: bytes | Iterable[bytes], durable: bool = True) -> None:
+    """Write a file, whole or not at all, also when the power fails. `data` is what it holds, or its pieces.
+
+    What can be made again from what stands beside it need not be `durable`: it does not wait for the disk.
+    """
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o644)
         Path(temporary).replace(path)
     except BaseException:

@@ -63,4 +63,4 @@ def _page(cell: CellView, folder: Path) -> Path:
 def _write(cell: CellView, folder: Path) -> None:
     path = _page(cell, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, render_cell(cell))
+    write_whole(path, render_cell(cell), durable=False)
