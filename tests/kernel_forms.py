@@ -144,7 +144,7 @@ def docker_archive(files: Files, folder: Path) -> Path:
     rest = {name: data for name, data in files.items() if not name.startswith("boot/vmlinuz")}
     manifest = [{"Config": "config.json", "RepoTags": ["mine:1"], "Layers": ["one/layer.tar"]}]
     layer = tar({"kernel": image, "kernel.tar": tar(rest)})
-    parts = {"manifest.json": json.dumps(manifest).encode(), "one/layer.tar": layer}
+    parts = {"manifest.json": json.dumps(manifest).encode(), "config.json": b"{}", "one/layer.tar": layer}
     return _written(folder / "saved.tar", tar(parts))
 
 

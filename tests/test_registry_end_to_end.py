@@ -102,6 +102,33 @@ def test_the_kernel_that_a_spec_names_boots(plain: Running, busybox: dict[str, S
     assert record["kernel"]["release"].startswith("6.1.")
 
 
+FOREIGN_INIT = """#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs dev /dev
+exec </dev/console >/dev/console 2>&1
+/bin/busybox cat /containers/onboot/000-work/config.json >/dev/null && echo "Moby test suite PASSED"
+/bin/busybox sleep 1
+exec /bin/busybox poweroff -f
+"""
+
+
+def test_another_init_takes_the_place_of_the_one_here_and_is_judged_by_its_console(
+    plain: Running, busybox: dict[str, StoredImage], tmp_path: Path
+) -> None:
+    """As LinuxKit's own would be: what a spec calls linuxkit/init comes from elsewhere, and reports nothing."""
+    arch = ARCHS[1]
+    programs = Store(default_cache()).verified(busybox[arch].layers[0]).read_bytes()
+    init = make_tar([entry("init", FOREIGN_INIT.encode(), mode=0o755)])
+    plain.pusher.push("linuxkit/init", made_of(programs, init, platform=PROFILES[arch].names.oci))
+    (tmp_path / "foreign.yml").write_text(
+        "init: [linuxkit/init:1]\nonboot:\n- {name: work, image: linuxkit/init:1, command: [/bin/true]}\n"
+    )
+    given = ("--image", f"linuxkit/*=docker://{plain.host}/linuxkit/init:1")
+    single = ("foreign.yml", "--arch", arch, "--kernel", "6.1", *given)
+    said = bootmatrix(tmp_path, "run", *single, "--expect", "Moby test suite PASSED")
+    assert "pass: the console shows 'Moby test suite PASSED' (judged by its console alone" in said
+    assert "its init is not ours and reports nothing" in bootmatrix(tmp_path, "run", *single, status=3)
+
+
 def bootmatrix(folder: Path, *arguments: str, status: int = 0) -> str:
     command = [sys.executable, "-m", "bootmatrix.cli.main", *arguments]
     environment = {**os.environ, "CI": "true", "DOCKER_CONFIG": str(folder)}

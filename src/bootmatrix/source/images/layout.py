@@ -70,6 +70,8 @@ class Layout:
             chosen = [one for one in entries if _is_named(_tag(one), name)]
         else:
             chosen = entries if len(names) < 2 or all(one.get("platform") for one in entries) else []
+        if not entries:
+            raise BuildError(f"{self.path}: its {INDEX} names no image")
         if not chosen:
             raise _no_such(self.path, name, names)
         if len(chosen) == 1:
