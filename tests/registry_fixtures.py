@@ -32,7 +32,8 @@ from image_maker import Pusher
 
 PROGRAM = "docker-registry"
 USER, PASSWORD = "captain", "secret of the tests"
-START_LIMIT_S = 30
+START_LIMIT_S = 60
+PORTS = 5
 
 
 def free_port() -> int:
@@ -103,37 +104,43 @@ class Running:
 def registry(folder: Path, **more: Any) -> Iterator[Running]:
     """Docker's registry with an empty storage; `more` is added to its configuration."""
     folder.mkdir(parents=True, exist_ok=True)
-    port, log = free_port(), folder / "log"
-    http = {"addr": f"127.0.0.1:{port}", **more.pop("http", {})}
-    settings = {
-        "version": 0.1,
-        "log": {"level": "info"},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "storage")}},
-        "http": http,
-        **more,
-    }
-    (folder / "config.yml").write_text(yaml.safe_dump(settings))
-    scheme = "https" if "tls" in http else "http"
-    ca = Path(http["tls"]["certificate"]) if "tls" in http else None
-    command = [PROGRAM, "serve", str(folder / "config.yml")]
-    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
-        try:
-            url = f"{scheme}://127.0.0.1:{port}"
-            _wait(url, process, log)
-            yield Running(f"127.0.0.1:{port}", Pusher(url, ca=ca), log, scheme, ca, storage=folder / "storage")
-        finally:
-            process.kill()
+    tls = more.get("http", {}).get("tls")
+    process, host = _started(folder, more)
+    try:
+        scheme, ca = ("https", Path(tls["certificate"])) if tls else ("http", None)
+        pusher = Pusher(f"{scheme}://{host}", ca=ca)
+        yield Running(host, pusher, folder / "log", scheme, ca, storage=folder / "storage")
+    finally:
+        process.kill()
+        process.wait()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _started(folder: Path, more: dict[str, Any]) -> tuple[subprocess.Popen[bytes], str]:
+    """A registry that answers, and its host and port: another one, if somebody else takes the port first."""
+    for _ in range(PORTS):
+        host, scheme = f"127.0.0.1:{free_port()}", "https" if "tls" in more.get("http", {}) else "http"
+        storage = {"filesystem": {"rootdirectory": str(folder / "storage")}}
+        settings = {"version": 0.1, "log": {"level": "info"}, "storage": storage, **more}
+        settings["http"] = {"addr": host, **more.get("http", {})}
+        (folder / "config.yml").write_text(yaml.safe_dump(settings))
+        with (folder / "log").open("wb") as file:
+            process = subprocess.Popen([PROGRAM, "serve", str(folder / "config.yml")], stdout=file, stderr=file)
+        if _answers(f"{scheme}://{host}", process):
+            return process, host
+        process.kill()
+        process.wait()
+    raise AssertionError(f"the registry does not start: {(folder / 'log').read_text()}")
+
+
+def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
     end = time.monotonic() + START_LIMIT_S
     while time.monotonic() < end and process.poll() is None:
         try:
             httpx.get(f"{url}/v2/", verify=False)
-            return
+            return process.poll() is None
         except httpx.HTTPError:
             time.sleep(0.05)
-    raise AssertionError(f"the registry does not start: {log.read_text()}")
+    return False
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -31,7 +32,7 @@ from packages import entry, make_tar
 pytest_plugins = ("archive_fixtures", "kitchen")
 
 AMD64 = "linux/amd64"
-START_LIMIT_S = 60
+START_LIMIT_S = 120
 
 
 @dataclass
@@ -45,6 +46,8 @@ class Engine:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine with nothing in it, which touches no network and nothing of another engine's."""
+    if os.geteuid() != 0:
+        pytest.skip("a Docker engine of one's own takes root")
     assert shutil.which("dockerd"), "dockerd is not installed"
     folder = tmp_path_factory.mktemp("engine")
     address, log = f"unix://{folder}/s", folder / "log"
