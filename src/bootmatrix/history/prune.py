@@ -41,11 +41,14 @@ def _reason(line: RunLine, reports: Path, tags: Mapping[str, str]) -> str:
         return "the latest"
     if (reports / line.name / SIGNED_FOLDER).exists():
         return "signed off"
-    if is_under_way(reports / line.name):
+    return "" if line.ended_at else _life(reports / line.name)
+
+
+def _life(folder: Path) -> str:
+    """The signs of life of a run without an end: one that is taken up again has none any more."""
+    if is_under_way(folder):
         return "under way"
-    if not line.ended_at and time.time() - changed_at(reports / line.name) < LEFT_ALONE_S:
-        return "may be under way"
-    return ""
+    return "may be under way" if time.time() - changed_at(folder) < LEFT_ALONE_S else ""
 
 
 def _latest(reports: Path) -> str:
@@ -64,7 +67,7 @@ def _baselines(lines: Iterable[RunLine], found: Mapping[str, str]) -> dict[str, 
 
 
 def is_under_way(folder: Path) -> bool:
-    """Whether a process writes to a run, also to one that ended and was taken up again."""
+    """Whether a process writes to a run."""
     with _hold(folder) as held:
         return not held
 
