@@ -143,6 +143,7 @@ def test_the_kernels_of_a_matrix_and_that_of_a_spec(tool: Tool, tmp_path: Path) 
     for cell in ("with/aarch64/6.1", "with/aarch64/spec", "without/aarch64/6.1"):
         assert cell in shown
     assert "the spec names no kernel image of its own" in shown
+    refused(tool("plan", "without.yml", "--arch", "aarch64", "--kernel", "spec"), "no spec here names a kernel image")
     alone = tool("plan", "with.yml", "--arch", "aarch64")
     assert "with/aarch64/6.1" in alone.stdout
     assert "with/aarch64/spec" not in alone.stdout

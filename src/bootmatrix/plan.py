@@ -35,6 +35,11 @@ def plan(
     named = _named(matrix, profiles)
     asked = {cell.spec for cell in cells if cell.kernel == SPEC_KERNEL}
     with_kernel = {path for path in asked if load_spec(Path(path)).kernel.image}
+    if asked and not with_kernel:
+        raise InputError(
+            f"no spec here names a kernel image, which the kernel {SPEC_KERNEL!r} would be: {', '.join(sorted(asked))}",
+            "Name it in the spec, as kernel: {image: …}, or another kernel.",
+        )
     skips = {cell.id: reason for cell in cells if (reason := _why_not(cell, matrix, profiles, with_kernel))}
     for cell in cells:
         fault = qemu_fault(profiles[cell.arch].machine(cell.machine)) if cell.id not in skips else None
