@@ -84,6 +84,7 @@ def test_without_a_program_of_the_system(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert line(done, "gpgv").startswith("lacking")
     assert line(done, "setpriv").startswith("lacking")
+    assert line(done, "sqfstar").startswith("–")
 
 
 def test_with_an_emulator_that_is_too_old(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -122,18 +124,32 @@ def test_what_cannot_be_forked_boots_cold_and_says_why(tmp_path: Path) -> None:
     assert record["cold_reason"] == "the spec has a kernel command line of its own"
 
 
+@pytest.fixture
+def own_cache() -> Iterator[Path]:
+    """All that the user's cache has, but for the snapshots, of which it has none."""
+    shared = default_cache()
+    with tempfile.TemporaryDirectory(dir=shared.parent) as folder:
+        for path in shared.iterdir():
+            if path.name != "snapshots":
+                Path(folder, path.name).symlink_to(path)
+        yield Path(folder)
+
+
 @pytest.mark.boots
-def test_a_snapshot_that_qemu_cannot_load_is_no_verdict(run: tuple[int, dict[str, Any], Path], tmp_path: Path) -> None:
+def test_a_snapshot_that_qemu_cannot_load_is_no_verdict(
+    run: tuple[int, dict[str, Any], Path], tmp_path: Path, own_cache: Path
+) -> None:
     record = run[1]["one/aarch64/6.1"]
     machine = Machine.model_validate_json(json.dumps(record["machine_profile"]))
     bootable = Bootable.model_validate_json(json.dumps(record["bootable"]))
-    cache = SnapshotCache(Store(default_cache()))
+    cache = SnapshotCache(Store(own_cache))
     key = key_of(machine, bootable)
-    sound = cache.get(key)
+    sound = SnapshotCache(Store(default_cache())).get(key)
     assert sound
     cache.put(key, replace(sound, state=b"nonsense"))
     specs(tmp_path)
-    status, records, _ = boot(tmp_path, "one.yml", "--arch", "aarch64", "--kernel", "6.1", "--boot", "fork")
+    forked = ("--kernel", "6.1", "--boot", "fork", "--cache", str(own_cache))
+    status, records, _ = boot(tmp_path, "one.yml", "--arch", "aarch64", *forked)
     (again,) = records.values()
     assert (status, again["boot"]) == (0, "cold")
     assert "no copy of the guest" in again["cold_reason"]

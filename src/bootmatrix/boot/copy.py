@@ -6,7 +6,8 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Thread
 
 from bootmatrix.boot.command import ForkFiles
 from bootmatrix.boot.snapshot import Snapshot
@@ -34,16 +35,25 @@ def _mac_address() -> str:
 def copy_files(snapshot: Snapshot, bootable: Bootable) -> Iterator[ForkFiles]:
     """The files that a copy has, open."""
     assert bootable.forkable
-    with bootable.forkable.disk.file.open("rb") as disk, _in_memory(snapshot.state) as state:
+    with bootable.forkable.disk.file.open("rb") as disk, _piped(snapshot.state) as state:
         yield ForkFiles(snapshot.memory, disk.fileno(), state)
 
 
 @contextmanager
-def _in_memory(data: bytes) -> Iterator[int]:
-    file = os.memfd_create("bootmatrix-state", os.MFD_CLOEXEC)
+def _piped(data: bytes) -> Iterator[int]:
+    """A pipe from which the data comes. QEMU's `fd:` is meant for one; from version 9.1 on it warns of a plain file."""
+    end, start = os.pipe()
+    writer = Thread(target=_write, args=(start, data), daemon=True)
+    writer.start()
     try:
-        os.write(file, data)
-        os.lseek(file, 0, os.SEEK_SET)
-        yield file
+        yield end
     finally:
-        os.close(file)
+        os.close(end)
+        writer.join()
+
+
+def _write(start: int, data: bytes) -> None:
+    with os.fdopen(start, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
+        left = memoryview(data)
+        while left:
+            left = left[pipe.write(left) :]

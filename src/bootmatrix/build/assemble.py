@@ -12,8 +12,8 @@ from pathlib import Path
 from bootmatrix.build.bundle import results
 from bootmatrix.build.files import source_path
 from bootmatrix.build.firmware import board_firmware
+from bootmatrix.build.fork import DISK_FORMAT, disk_tree, template_tree, why_not, write_disk, writes_bundles
 from bootmatrix.build.fork import MODULES as FORK_MODULES
-from bootmatrix.build.fork import disk_tree, template_tree, why_not, write_disk, writes_bundles
 from bootmatrix.build.guest import guest_tree
 from bootmatrix.build.image import EPOCH_S, Builder, make_image
 from bootmatrix.build.initrd import compress, write_cpio
@@ -155,7 +155,7 @@ def _template(plan: ForkPlan, builder: Builder) -> Segment:
 
 def _disk(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> Artefact | str:
     """The disk of a copy, made once and kept; or why there is none."""
-    store, key = builder.store, json.dumps(["disk", FORMAT, userland])
+    store, key = builder.store, json.dumps(["disk", DISK_FORMAT, FORMAT, userland])
     with store.once("disk", key):
         known = store.memo("disk", key)
         reason, digest, size = json.loads(known) if known is not None else ("", "", 0)

@@ -21,9 +21,14 @@ MODULES = ("virtio_blk", "squashfs", "overlay")
 """Kernel modules with which a copy reads its disk, and that containers need."""
 BUSES = frozenset({"virtio-pci", "virtio-mmio"})
 RESEED = "usr/lib/bootmatrix/reseed"
+DISK_FORMAT = 2
+"""Changes whenever an older disk would not do any more."""
 CONTAINERS = "containers"
+SETTINGS = "etc/bootmatrix/"
+SETTINGS_FOLDER = ".settings"
+"""Folder of the disk that is mounted on /etc/bootmatrix; the disk itself is mounted on /containers."""
 ROOT_FOLDER = ".root"
-"""Folder of the disk whose files go to the guest's root; the disk itself is mounted on /containers."""
+"""Folder of the disk whose files are copied to the guest's root, if there is one."""
 WRITES_FILE = ".writes"
 """A file of the disk by which init knows to put an overlay on it."""
 DISK_BLOCK_BYTES = 64 << 10
@@ -97,7 +102,7 @@ def _is_elf(node: Node) -> bool:
 def disk_tree(whole: Tree, init: list[StoredImage], store: Store, *, writes: bool) -> tuple[Tree, str]:
     """What is on a copy's disk: all that a guest's root has beyond the init images; or why that is no disk."""
     base, disk = base_tree(init, store), Tree()
-    disk.put(ROOT_FOLDER, directory())
+    disk.put(SETTINGS_FOLDER, directory())
     if writes:
         disk.put(WRITES_FILE, text_file(""))
     for path, node in whole.items():
@@ -105,6 +110,8 @@ def disk_tree(whole: Tree, init: list[StoredImage], store: Store, *, writes: boo
         known = base.nodes.get(path)
         if section == CONTAINERS:
             disk.put(rest or ".", node)
+        elif f"{path}/".startswith(SETTINGS):
+            disk.put(f"{SETTINGS_FOLDER}/{path[len(SETTINGS) :]}".rstrip("/"), node)
         elif known is None:
             _put_with_folders(path, whole, disk)
         elif not _same(known, node):

@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -60,6 +60,7 @@ KEYRING: Packages = {
     "pacman": "debian-archive-keyring",
     "apk": "debian-archive-keyring",
 }
+SQUASHFS: Packages = {**dict.fromkeys(INSTALLERS, "squashfs-tools"), "zypper": "squashfs"}
 SETPRIV: Packages = {**dict.fromkeys(INSTALLERS, "util-linux"), "apk": "setpriv"}
 
 
@@ -100,6 +101,7 @@ def examine(args: argparse.Namespace, known: dict[str, Profile]) -> Iterator[Fin
     yield program("gpgv", "verifies the archive's signatures", GPGV)
     yield keyring()
     yield program("setpriv", "ends QEMU together with bootmatrix", SETPRIV)
+    yield packer()
     yield disk(args.cache)
     yield memory(machines)
     yield Finding("ok", "cores", f"{len(os.sched_getaffinity(0))}")
@@ -150,6 +152,12 @@ def program(name: str, use: str, packages: Packages) -> Finding:
     """Whether a program is in PATH."""
     found = shutil.which(name)
     return Finding("ok", name, found) if found else Finding("lacking", name, f"not found: {use}", install(packages))
+
+
+def packer() -> Finding:
+    """Whether the disks of forked guests can be made; nothing else needs that."""
+    found = program("sqfstar", "makes the disks of forked guests", SQUASHFS)
+    return found if found.state == "ok" else replace(found, state="note", hint=f"{found.hint}, for --boot fork")
 
 
 def keyring() -> Finding:
