@@ -1,4 +1,7 @@
-"""Measure everything, or what is named, and print a table. Exit status 1 if a target is missed."""
+"""Measure everything, or what is named; print a table, and put it into benchmarks/results.md.
+
+Exit status 1 if a target is missed.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import beside, guests, history, scale
-from benchmarks.forked import forked
+from benchmarks import beside, guests, history, kept, scale
+from benchmarks.forked import forked, matrices, memory
 from benchmarks.large import render_in_a_process, write_large
 from benchmarks.pages import open_and_filter
 from benchmarks.results import Result, as_json, median, table
 from bootmatrix.cli import options
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.report import write_reports
-from bootmatrix.runs import describe_host, load_run
+from bootmatrix.runs import load_run
 
 MATRIX = "specs/influxdb.matrix.yml"
 HELLO = "specs/hello.yml"
-PAGE = "benchmarks/results.md"
 PROGRAM = Path(sys.executable).with_name("bootmatrix")
 
 OVERHEAD_RATIO = 1.10
@@ -55,6 +57,7 @@ def main() -> int:
             for result in BENCHMARKS[name](args):
                 print(table([result]).splitlines()[1], file=sys.stderr, flush=True)
                 results.append(result)
+                kept.keep([result])
     except (BootmatrixError, guests.BenchmarkError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 3
@@ -182,17 +185,13 @@ def report(args: argparse.Namespace) -> Iterator[Result]:
 
 
 def others(args: argparse.Namespace) -> Iterator[Result]:
-    """A cold cell beside bare QEMU with the settings that others have, and with ours; writes benchmarks/results.md."""
-    rows, commands = [], {}
+    """A cell by all ways: bare QEMU with the settings that others have and with ours, cold, forked, and by peers."""
     with guests.bench_of(args, [HELLO], args.arch, args.kernel) as bench:
         for cell in guests.cells(args, [HELLO], args.arch, args.kernel):
             if cell.machine_is_default and beside.known_to_others(cell.arch):
-                ready = guests.make_ready(cell, bench)
-                rows.append(beside.measure(ready, bench, args.pairs))
-                commands[cell.id] = beside.commands_of(ready, bench)
-                print(cell.id, file=sys.stderr, flush=True)
-    Path(PAGE).write_text(beside.page(rows, commands, describe_host()), encoding="utf-8")
-    yield from beside.results(rows)
+                kept.keep_row(beside.measure(guests.make_ready(cell, bench), bench, args.pairs))
+                yield from kept.cell_results(cell.id)
+    yield kept.common_result()
 
 
 def plans(_args: argparse.Namespace) -> Iterator[Result]:
@@ -272,6 +271,8 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "overhead": overhead,
     "beside": others,
     "forked": forked,
+    "memory": memory,
+    "matrices": matrices,
     "matrix": matrix,
     "report": report,
     "large": large,

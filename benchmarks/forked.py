@@ -1,11 +1,15 @@
-"""Cells whose guests are copies of one that was booted before, against the same cells booted cold, in turns."""
+"""Guests that are copies of one that was booted before, against the same booted cold: time, memory, whole matrices."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,16 +24,62 @@ from bootmatrix.model import BootKind, Cell, Verdict
 
 TARGETS = {"specs/hello.yml": 0.15, "specs/influxdb.yml": 0.4}
 """Time of a forked cell by that of a cold one."""
+MEMORY_RATIO = 0.4
+MATRIX_RATIO = 0.2
+MATRIX_SPECS = ("hello", "check", "test", "redis", "influxdb")
+MATRIX_KERNELS = "6.1,6.12,7.2"
 SNAPSHOTS_MIB = 1024
+LOOK_S = 0.02
+PROGRAM = Path(sys.executable).with_name("bootmatrix")
 
 
 def forked(args: argparse.Namespace) -> Iterator[Result]:
     """Each spec's cells both ways, the guest to be copied booted beforehand."""
     for spec, target in TARGETS.items():
-        with guests.bench_of(args, [spec], args.arch, args.kernel) as bench:
-            forking = replace(bench, builder=replace(bench.builder, fork=True))
-            for cell in guests.cells(args, [spec], args.arch, args.kernel):
-                yield _result(cell, anyio.run(_pairs, cell, forking, args.pairs), target)
+        for cell, bench in _cells(args, spec):
+            yield _result(cell, anyio.run(_pairs, cell, bench, args.pairs), target)
+
+
+def memory(args: argparse.Namespace) -> Iterator[Result]:
+    """Memory that only one guest's QEMU has, of a copy and of a cold guest: its largest amount of anonymous pages.
+
+    What is left are pages of files, the snapshot's memory among them, which guests share and which are there once.
+    """
+    for cell, bench in _cells(args, "specs/hello.yml"):
+        copy_mib, cold_mib = anyio.run(_memory, cell, bench)
+        ratio = copy_mib / cold_mib
+        yield Result(
+            name=f"private memory of {cell.id}, forked ÷ cold",
+            value=f"{copy_mib:.0f} MiB, cold {cold_mib:.0f} MiB: ×{ratio:.3f}",
+            target=f"×{MEMORY_RATIO}",
+            ok=ratio <= MEMORY_RATIO,
+            details={"copy_mib": copy_mib, "cold_mib": cold_mib},
+        )
+
+
+def matrices(args: argparse.Namespace) -> Iterator[Result]:
+    """Whole matrices, forked and warm, against the same cold: each architecture with three kernels and five specs."""
+    profiles = sorted({cell.arch for cell in guests.cells(args, ["specs/hello.yml"], args.arch, args.kernel)})
+    for arch in profiles:
+        with tempfile.TemporaryDirectory() as folder:
+            _matrix_s(args, arch, "fork", Path(folder))
+            copies_s, cold_s = (_matrix_s(args, arch, boot, Path(folder)) for boot in ("fork", "cold"))
+        ratio = copies_s / cold_s
+        yield Result(
+            name=f"15 cells of {arch}, forked and warm ÷ cold",
+            value=f"{copies_s:.1f} s, cold {cold_s:.1f} s: ×{ratio:.3f}",
+            target=f"×{MATRIX_RATIO}",
+            ok=ratio <= MATRIX_RATIO,
+            details={"forked_s": copies_s, "cold_s": cold_s},
+        )
+
+
+def _cells(args: argparse.Namespace, spec: str) -> Iterator[tuple[Cell, Bench]]:
+    with guests.bench_of(args, [spec], args.arch, args.kernel) as bench:
+        forking = replace(bench, builder=replace(bench.builder, fork=True))
+        for cell in guests.cells(args, [spec], args.arch, args.kernel):
+            if cell.machine_is_default:
+                yield cell, forking
 
 
 async def _pairs(cell: Cell, bench: Bench, count: int) -> list[tuple[float, float]]:
@@ -55,9 +105,62 @@ def _result(cell: Cell, pairs: list[tuple[float, float]], target: float) -> Resu
     ratio = median([one / other for one, other in pairs])
     copies, cold = ([pair[index] for pair in pairs] for index in (0, 1))
     return Result(
-        name=f"forked {cell.id}",
+        name=f"forked {cell.id} ÷ cold",
         value=f"{median(copies):.2f} s, cold {median(cold):.2f} s: ×{ratio:.3f}",
         target=f"×{target}",
         ok=ratio <= target,
         details={"forked_s": copies, "cold_s": cold, "ratio": ratio},
     )
+
+
+async def _memory(cell: Cell, bench: Bench) -> tuple[float, float]:
+    forks = Forks(SnapshotCache(bench.builder.store), SNAPSHOTS_MIB, lambda _: None)
+    warm = replace(bench, forks=forks, turn=lambda _: nullcontext())
+    try:
+        await _seconds(cell, "fork", warm)
+        return await _most_mib(cell, "fork", warm), await _most_mib(cell, "cold", warm)
+    finally:
+        forks.close()
+
+
+async def _most_mib(cell: Cell, boot: BootKind, bench: Bench) -> float:
+    most_kib = 0
+
+    async def watch() -> None:
+        nonlocal most_kib
+        while True:
+            most_kib = max(most_kib, *(_anonymous_kib(child) for child in _children()), 0)
+            await anyio.sleep(LOOK_S)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await _seconds(cell, boot, bench)
+        tasks.cancel_scope.cancel()
+    return most_kib / 1024
+
+
+def _children() -> list[str]:
+    """proc_tid_children(5), of all our threads."""
+    files = Path("/proc/self/task").glob("*/children")
+    return [child for file in files for child in file.read_text(encoding="ascii").split()]
+
+
+def _anonymous_kib(process: str) -> int:
+    """proc_pid_smaps(5)."""
+    with suppress(OSError):
+        text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
+        found = re.search(r"^Anonymous: +(\d+) kB$", text, re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
+
+
+def _matrix_s(args: argparse.Namespace, arch: str, boot: str, folder: Path) -> float:
+    words = ["--arch", arch, "--kernel", MATRIX_KERNELS, "--boot", boot, "--reports", str(folder)]
+    given = [*(["--offline"] if args.offline else []), *(["--cache", str(args.cache)] if args.cache else [])]
+    started = time.monotonic()
+    done = subprocess.run(
+        [PROGRAM, "matrix", *MATRIX_SPECS, *words, *given], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise guests.BenchmarkError(f"{arch}, {boot}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    return time.monotonic() - started
