@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def _cells(args: argparse.Namespace, spec: str) -> Iterator[tuple[Cell, Bench]]:
 
 async def _pairs(cell: Cell, bench: Bench, count: int) -> list[tuple[float, float]]:
     forks = Forks(SnapshotCache(bench.builder.store), SNAPSHOTS_MIB, lambda _: None)
-    warm = replace(bench, forks=forks, turn=lambda _: nullcontext())
+    warm = replace(bench, forks=forks)
     try:
         await _seconds(cell, "fork", warm)
         return [(await _seconds(cell, "fork", warm), await _seconds(cell, "cold", warm)) for _ in range(count)]
@@ -115,7 +115,7 @@ def _result(cell: Cell, pairs: list[tuple[float, float]], target: float) -> Resu
 
 async def _memory(cell: Cell, bench: Bench) -> tuple[float, float]:
     forks = Forks(SnapshotCache(bench.builder.store), SNAPSHOTS_MIB, lambda _: None)
-    warm = replace(bench, forks=forks, turn=lambda _: nullcontext())
+    warm = replace(bench, forks=forks)
     try:
         await _seconds(cell, "fork", warm)
         return await _most_mib(cell, "fork", warm), await _most_mib(cell, "cold", warm)

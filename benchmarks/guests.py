@@ -56,7 +56,9 @@ def bench_of(args: argparse.Namespace, files: Sequence[str], arch: str = "", ker
     """A bench for the cells of a matrix or a spec, as `bootmatrix matrix` has it."""
     plan, profiles, _ = options.load_plan(_arguments(args, files, arch, kernel))
     builder = options.open_builder(args, Silent())
-    yield Bench(options.load_specs(plan.cells), profiles, builder, Silent(), lambda _machine: nullcontext())
+    yield Bench(
+        options.load_specs(plan.cells), profiles, builder, Silent(), lambda _machine, _memory_mib=None: nullcontext()
+    )
 
 
 def cells(args: argparse.Namespace, files: Sequence[str], arch: str = "", kernel: str = "") -> tuple[Cell, ...]:

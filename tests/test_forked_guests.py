@@ -222,10 +222,10 @@ async def test_idle_snapshots_are_bounded_in_memory(
     os.pwrite(memory, b"guest", 0)
     cache.put(key_of(machine, bootable), taken(memory, 8, b"state", b""))
     forks = Forks(cache, memory_mib, lambda _: None)
-    async with forks.origin(machine, bootable, lambda _: nullcontext()) as snapshot:
+    async with forks.origin(machine, bootable, lambda _machine, _memory_mib=None: nullcontext()) as snapshot:
         assert os.pread(snapshot.memory, 5, 0) == b"guest"
     assert (snapshot.memory >= 0) is kept
-    async with forks.origin(machine, bootable, lambda _: nullcontext()) as again:
+    async with forks.origin(machine, bootable, lambda _machine, _memory_mib=None: nullcontext()) as again:
         assert (again is snapshot) is kept
         assert os.pread(again.memory, 5, 0) == b"guest"
     forks.close()

@@ -13,7 +13,7 @@ import pytest
 from bootmatrix.boot import host
 from bootmatrix.boot.host import available_cores, available_memory_mib, children_cpu_s, idle_cpu_s
 from bootmatrix.model import Cell
-from bootmatrix.schedule import Budget, longest_first
+from bootmatrix.schedule import QEMU_OVERHEAD_MIB, Budget, longest_first
 from guests import make_machine
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +85,14 @@ async def test_no_more_guests_than_cores_where_others_keep_the_host_busy() -> No
 
 async def test_memory_is_never_lent() -> None:
     assert await running(Budget(4, 1000), 5, guests=0.1, idle=3.9, memory_mib=240) == 2
+
+
+async def test_a_guest_that_is_known_to_take_little_is_counted_so() -> None:
+    budget, machine = Budget(4, 1000), make_machine(memory_mib=512)
+    async with budget.hold(machine, 100), budget.hold(machine, 100):
+        assert budget.memory_mib == 800
+    async with budget.hold(machine, 5000):
+        assert budget.memory_mib == 1000 - 512 - QEMU_OVERHEAD_MIB
 
 
 async def test_what_was_held_is_free_again() -> None:

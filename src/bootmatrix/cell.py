@@ -24,9 +24,9 @@ from bootmatrix.attempts import (
     record_of,
 )
 from bootmatrix.boot.command import by_hand, kernel_cmdline
-from bootmatrix.boot.forks import Forks
+from bootmatrix.boot.forks import Forks, Turn
 from bootmatrix.boot.qemu import qemu_version
-from bootmatrix.boot.start import Start, Turn, start_cold, start_guest
+from bootmatrix.boot.start import Start, start_cold, start_guest
 from bootmatrix.build.assemble import build
 from bootmatrix.build.firmware import board_firmware
 from bootmatrix.build.image import Builder

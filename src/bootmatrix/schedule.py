@@ -49,10 +49,14 @@ class Budget:
         self._waiting = 0
 
     @asynccontextmanager
-    async def hold(self, machine: Machine) -> AsyncIterator[None]:
-        """Take what a machine needs for as long as the context lasts; waits until it is free."""
+    async def hold(self, machine: Machine, memory_mib: int | None = None) -> AsyncIterator[None]:
+        """Take what a machine needs for as long as the context lasts; waits until it is free.
+
+        `memory_mib` is what it is known to take, with all that its QEMU has, else it is taken to use all that it may.
+        """
         cores = min(machine.threads, self._total[0])
-        memory_mib = min(machine.memory_mib + QEMU_OVERHEAD_MIB, self._total[1])
+        most_mib = machine.memory_mib + QEMU_OVERHEAD_MIB
+        memory_mib = min(most_mib if memory_mib is None else memory_mib, most_mib, self._total[1])
         async with self._changed:
             self._waiting += 1
             try:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
@@ -19,17 +20,30 @@ from bootmatrix.boot.template import NoTemplate, make_template
 from bootmatrix.errors import HostError
 from bootmatrix.model import Bootable, Machine
 
-Turn = Callable[[Machine], AbstractAsyncContextManager[None]]
+
+class Turn(Protocol):
+    """Holds the cores and the memory that a machine's guest takes, or so much memory; waits until they are free."""
+
+    def __call__(self, machine: Machine, memory_mib: int | None = None, /) -> AbstractAsyncContextManager[None]:
+        """Hold them for as long as the context lasts."""
+
+
+MORE = 1.5
+"""A copy may take as much more than the largest one of the same guest did, as specs differ."""
 
 
 @dataclass
 class _Origin:
-    """A guest that copies start from. `fault` says why there is none; it is not tried again in this run."""
+    """A guest that copies start from. `fault` says why there is none; it is not tried again in this run.
+
+    `private_mib` is the most that a copy of it took of memory for itself.
+    """
 
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     snapshot: Snapshot | None = None
     fault: str = ""
     users: int = 0
+    private_mib: int = 0
 
 
 class Forks:
@@ -62,6 +76,16 @@ class Forks:
         finally:
             origin.users -= 1
             self._make_room()
+
+    def copy_mib(self, machine: Machine, bootable: Bootable) -> int | None:
+        """What the next copy is expected to take of memory, by what others took; None for the first one."""
+        most_mib = self._origins[key_of(machine, bootable)].private_mib
+        return int(most_mib * MORE) if most_mib else None
+
+    def learn(self, machine: Machine, bootable: Bootable, private_mib: int | None) -> None:
+        """Note what a copy took of memory for itself alone."""
+        origin = self._origins[key_of(machine, bootable)]
+        origin.private_mib = max(origin.private_mib, private_mib or 0)
 
     def discard(self, machine: Machine, bootable: Bootable, fault: str) -> None:
         """Forget a snapshot from which no copy came up; its cells boot cold from now on."""

@@ -27,6 +27,7 @@ from bootmatrix.boot.console import ConsoleLog, PanicWatch, TextWatch
 from bootmatrix.boot.copy import COPY_BEGINS, copy_files, wake_up
 from bootmatrix.boot.diagnose import Diagnosis
 from bootmatrix.boot.disk import WRITES_BYTES, private_copy
+from bootmatrix.boot.host import private_mib
 from bootmatrix.boot.monitor import Monitor
 from bootmatrix.boot.process import exit_words, is_stopped, kill, read_stderr, running
 from bootmatrix.boot.qemu import find_qemu
@@ -174,6 +175,7 @@ class _Boot:
         self._over = anyio.Event()
         self._wall_s = 0.0
         self._starved_s = 0.0
+        self._private_mib: int | None = None
         self._status: int | None = None
 
     def now(self) -> float:
@@ -238,6 +240,7 @@ class _Boot:
             wall_s=self._wall_s,
             boot_s=ready[0] if ready else None,
             starved_s=self._starved_s,
+            private_mib=self._private_mib,
             console_bytes=self._log.received_bytes,
             console_dropped_bytes=self._log.dropped_bytes,
             diagnostics=self.diagnostics,
@@ -332,6 +335,7 @@ class _Boot:
         """End QEMU: by asking, and if that does not help, by force."""
         if self._ending and self._ending.ended_by == "guest":
             await self._quiet()
+        self._private_mib = private_mib(process.pid)
         with anyio.move_on_after(LEAVE_S):
             if process.returncode is None:
                 await self._monitor.quit()

@@ -43,6 +43,14 @@ def children_cpu_s() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def private_mib(process: int) -> int | None:
+    """Memory that only this process has, by proc_pid_smaps(5): pages of no file. None where it does not say."""
+    with suppress(OSError, StopIteration, ValueError, IndexError):
+        lines = (PROC / str(process) / "smaps_rollup").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("Anonymous:")).split()[1]) >> 10
+    return None
+
+
 def idle_cpu_s() -> float:
     """Time that all cores of the host were idle since it started: the fourth and fifth number of proc_stat(5)."""
     words = (PROC / "stat").read_text(encoding="ascii").split("\n", 1)[0].split()

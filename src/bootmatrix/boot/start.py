@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootmatrix.boot.forks import Forks
+from bootmatrix.boot.forks import Forks, Turn
 from bootmatrix.boot.guest import boot
 from bootmatrix.boot.template import NoTemplate
 from bootmatrix.model import Bootable, BootKind, Machine, Outcome, Phase, Timeouts
 
 COPY_BOOT_S = 20.0
 """For a copy to say its first word, on the fastest machine. It takes a fraction of a second."""
-
-Turn = Callable[[Machine], AbstractAsyncContextManager[None]]
-"""Holds the cores and the memory that a machine's guest takes; waits until the host has them."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +68,11 @@ async def _fork(start: Start, bootable: Bootable, forks: Forks) -> Booted:
     """
     machine, turn = start.machine, start.turn
     timeouts = start.timeouts.model_copy(update={"boot": min(start.timeouts.boot, COPY_BOOT_S)})
-    async with forks.origin(machine, bootable, turn) as snapshot, turn(machine):
+    async with forks.origin(machine, bootable, turn) as snapshot, turn(machine, forks.copy_mib(machine, bootable)):
         outcome = await boot(
             machine, bootable, timeouts, start.folder, on_phase=start.on_phase, snapshot=snapshot, dump=start.dump
         )
+    forks.learn(machine, bootable, outcome.private_mib)
     if outcome.boot_s is None:
         ended = outcome.host_error or outcome.limit or outcome.ended_by
         fault = f"no copy of the guest that was booted for it came up ({ended})"

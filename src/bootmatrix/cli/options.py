@@ -186,7 +186,7 @@ def open_bench(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) 
     with open_downloads() as downloads:
         builder = open_builder(args, downloads, lock, given=plan.images)
         try:
-            yield Bench(specs, known, builder, downloads, lambda _machine: nullcontext())
+            yield Bench(specs, known, builder, downloads, lambda _machine, _memory_mib=None: nullcontext())
         finally:
             builder.close()
 

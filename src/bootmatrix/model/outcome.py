@@ -52,6 +52,7 @@ class Outcome(Model):
     `result_fault` says what is wrong with their sequence, and is empty while nothing was lost, repeated or changed.
     `limit` is the name of the phase whose time was up, or `silence`, `panic`, `flood`, or `shown`: the guest showed
     what its proof wants, and was not to leave by itself.
+    `private_mib` is memory that only its QEMU had in the end, None where the host does not say.
     `stderr` is QEMU's. Times are seconds of the wall clock; `starved_s` is how long the host had no core for the guest.
     """
 
@@ -69,6 +70,7 @@ class Outcome(Model):
     wall_s: float
     boot_s: float | None = None
     starved_s: float = 0.0
+    private_mib: int | None = None
     console_bytes: int = 0
     console_dropped_bytes: int = 0
     diagnostics: tuple[Diagnostic, ...] = ()
