@@ -1,22 +1,60 @@
-"""How planning grows with the number of cells."""
+"""How planning, and whole runs whose guests are replayed, grow with the number of cells."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import anyio
+
+from bootmatrix.attempts import Prepared
+from bootmatrix.boot.replay import Replay
+from bootmatrix.cell import Backend, Bench
+from bootmatrix.cli import options
 from bootmatrix.load.places import arch_folders
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.model import Matrix
+from bootmatrix.model import (
+    Artefact,
+    Bootable,
+    GuestMessage,
+    Matrix,
+    Outcome,
+    Profile,
+    QmpEvent,
+    Verdict,
+)
+from bootmatrix.observe import Silent
 from bootmatrix.plan import plan
-from bootmatrix.schedule import longest_first
+from bootmatrix.runs import RunWriter
+from bootmatrix.schedule import host_budget, longest_first, run_matrix
 
+MEMORY = Path("/dev/shm")
+MESSAGES = ("ready 6.1", "onboot hello start", "onboot hello exit 0", "services up", "shutdown", f"end pass {'0' * 64}")
+BOOTABLE = Bootable(
+    kernel_release="6.1",
+    kernel=Artefact(kind="kernel", name="linux", path="/kernel", sha256="0" * 64, size_bytes=1),
+    onboot=("hello",),
+)
+OUTCOME = Outcome(
+    exit_status=0,
+    ended_by="guest",
+    messages=tuple(
+        GuestMessage(kind=text.split()[0], words=tuple(text.split()[1:]), at_s=number / 10, sequence=number)
+        for number, text in enumerate(MESSAGES, 1)
+    ),
+    events=(QmpEvent(name="SHUTDOWN", data={"guest": True, "reason": "guest-shutdown"}, at_s=0.7),),
+    started_at="2026-01-01T00:00:00+00:00",
+    wall_s=0.7,
+    boot_s=0.1,
+)
 KERNELS = ("6.1", "6.12", "7.2")
 
 
@@ -28,27 +66,66 @@ class Grown:
     memory_mib: int
 
 
-def plan_in_a_process(cells: int) -> Grown:
-    """Plan so many cells in a fresh process, whose memory is its own."""
-    done = subprocess.run([sys.executable, "-m", __name__, str(cells)], check=True, capture_output=True, text=True)
+def in_a_process(what: str, cells: int) -> Grown:
+    """`plan` or `run` so many cells in a fresh process, whose memory is its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, what, str(cells)], check=True, stdout=subprocess.PIPE, text=True
+    )
     return Grown(**json.loads(done.stdout))
 
 
 def plan_here(cells: int) -> Grown:
     """Plan at least so many cells, of specs that are empty files, and put them in order."""
     profiles = load_profiles(arch_folders())
-    archs = tuple(name for name in profiles if all(kernel in profiles[name].kernels for kernel in KERNELS))
     with tempfile.TemporaryDirectory() as folder:
-        names = [f"spec{number}.yml" for number in range(-(-cells // (len(archs) * len(KERNELS))))]
-        for name in names:
-            Path(folder, name).touch()
+        matrix = _matrix(cells, profiles, Path(folder))
         started = time.monotonic()
-        planned = plan(Matrix(specs=tuple(names), arch=archs, kernel=KERNELS), Path(folder), profiles)
+        planned = plan(matrix, Path(folder), profiles)
         longest_first(planned.cells, lambda cell: profiles[cell.arch].machine(cell.machine).time_factor, {})
-        wall_s = time.monotonic() - started
-    assert len(planned.cells) >= cells
-    return Grown(wall_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+        return _grown(started)
+
+
+def run_here(cells: int) -> Grown:
+    """Plan, run, judge and record at least so many cells; of the report only what is written as cells come."""
+    profiles = load_profiles(arch_folders())
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        path = Path(folder)
+        matrix = _matrix(cells, profiles, path)
+        started = time.monotonic()
+        planned = plan(matrix, path, profiles)
+        builder = options.open_builder(_sources(path / "cache"), Silent())
+        prepared = Prepared(None, BOOTABLE, (), "")
+        backend = Backend(lambda _cell, _bench: prepared, Replay(OUTCOME, b"hello\n").start)
+        budget = host_budget()
+        bench = Bench({}, profiles, builder, Silent(), budget.hold, backend=backend)
+        writer = RunWriter.create(path, "scale")
+        anyio.run(run_matrix, planned, bench, writer, budget, {})
+        run = writer.finish()
+        wrong = next((one.judgement for one in run.records if one.verdict is not Verdict.PASS), None)
+        assert wrong is None, wrong
+        return _grown(started)
+
+
+def _matrix(cells: int, profiles: Mapping[str, Profile], folder: Path) -> Matrix:
+    archs = tuple(
+        name for name, profile in profiles.items() if profile.setup and set(KERNELS) <= profile.kernels.keys()
+    )
+    names = [f"spec{number}.yml" for number in range(-(-cells // (len(archs) * len(KERNELS))))]
+    for name in names:
+        Path(folder, name).touch()
+    return Matrix(specs=tuple(names), arch=archs, kernel=KERNELS)
+
+
+def _sources(cache: Path) -> argparse.Namespace:
+    """The options of a cache that nothing is fetched into."""
+    parser = argparse.ArgumentParser()
+    options.add_sources(parser)
+    return parser.parse_args(["--offline", "--cache", str(cache)])
+
+
+def _grown(started: float) -> Grown:
+    return Grown(time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(plan_here(int(sys.argv[1])))))
+    print(json.dumps(asdict({"plan": plan_here, "run": run_here}[sys.argv[1]](int(sys.argv[2])))))

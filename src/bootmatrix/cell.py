@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from bootmatrix.attempts import (
 from bootmatrix.boot.command import by_hand, kernel_cmdline
 from bootmatrix.boot.forks import Forks, Turn
 from bootmatrix.boot.qemu import qemu_version
-from bootmatrix.boot.start import Start, start_cold, start_guest
+from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.build.assemble import build
 from bootmatrix.build.firmware import board_firmware
 from bootmatrix.build.image import Builder
@@ -65,6 +65,14 @@ async def _emulate(machine: Machine, _bootable: Bootable) -> Machine:
 
 
 @dataclass(frozen=True)
+class Backend:
+    """What gets a cell ready, and what runs its guest: really, or as boot/replay.py does."""
+
+    prepare: Callable[[Cell, Bench], Prepared]
+    start: Callable[[Start, Bootable, Forks | None], Awaitable[Booted]]
+
+
+@dataclass(frozen=True)
 class Bench:
     """What every cell of a run needs: specs by path, profiles by name, a builder, and a limit on builds at once.
 
@@ -80,6 +88,7 @@ class Bench:
     forks: Forks | None = None
     accelerate: Accelerate = _emulate
     dump: bool = False
+    backend: Backend = field(default_factory=lambda: QEMU)
 
     def machine(self, cell: Cell) -> Machine:
         """The cell's machine."""
@@ -105,6 +114,9 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
         PhaseTime(name="build", seconds=time.monotonic() - fetched),
     )
     return Prepared(kernel, bootable, phases, spec.digest())
+
+
+QEMU: Backend = Backend(prepare, start_guest)
 
 
 def _fetch_kernel(cell: Cell, bench: Bench) -> Kernel | None:
@@ -192,7 +204,7 @@ async def _pause(cell: Cell, attempts: list[Attempt], bench: Bench, folder: Path
 async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
     attempt = Attempt(Judgement(verdict=Verdict.INFRA_ERROR, reason="not started"), started_at=datetime.now(UTC))
     try:
-        prepared = await anyio.to_thread.run_sync(prepare, cell, bench, abandon_on_cancel=True)
+        prepared = await anyio.to_thread.run_sync(bench.backend.prepare, cell, bench, abandon_on_cancel=True)
         machine = await bench.accelerate(bench.machine(cell), prepared.bootable)
         prepared = replace(prepared, bootable=with_proof(prepared.bootable, cell.proof, machine))
         attempt = replace(attempt, prepared=prepared, machine=machine)
@@ -201,7 +213,7 @@ async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
         bench.observer.cell_stage(cell, "wait")
         may_fork = cell.boot == "fork" and machine.is_emulated()
         start = Start(machine, cell.timeouts, bench.turn, partial(bench.observer.cell_stage, cell), folder, bench.dump)
-        booted = await start_guest(start, prepared.bootable, bench.forks if may_fork else None)
+        booted = await bench.backend.start(start, prepared.bootable, bench.forks if may_fork else None)
         attempt = replace(attempt, boot=booted.boot, cold_reason=booted.cold_reason)
         attempt = await _judged(attempt, booted.outcome, folder)
         return await _verified(attempt, start) if cell.verify and booted.boot == "fork" else attempt

@@ -223,7 +223,8 @@ def write_model(path: Path, model: Model) -> None:
 
 def model_bytes(model: Model) -> bytes:
     """A value as JSON."""
-    # Not pydantic's own JSON: text of a guest may hold lone surrogates, which it refuses to write.
+    with suppress(ValueError):  # text of a guest may hold lone surrogates, which pydantic refuses to write
+        return (model.model_dump_json(indent=1) + "\n").encode()
     text = json.dumps(model.model_dump(), ensure_ascii=False, indent=1) + "\n"
     return text.encode("utf-8", "replace")
 

@@ -1,0 +1,31 @@
+"""Guests that nobody boots: each does at once what one was seen to do, so that all but the emulator can be measured.
+
+No command leads here: a pass of it says nothing of any guest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bootmatrix.boot.forks import Forks
+from bootmatrix.boot.guest import CONSOLE_FILE
+from bootmatrix.boot.start import Booted, Start
+from bootmatrix.model import Bootable, Outcome
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A boot that was seen: its outcome, and the bytes of its console."""
+
+    outcome: Outcome
+    console: bytes
+
+    async def start(self, start: Start, _bootable: Bootable, _forks: Forks | None) -> Booted:
+        """Do as `start_guest` does, in no time.
+
+        Raises:
+            OSError: the console cannot be written.
+        """
+        async with start.turn(start.machine):
+            (start.folder / CONSOLE_FILE).write_bytes(self.console)
+        return Booted(self.outcome)
