@@ -22,7 +22,7 @@ from bootmatrix.cli import options
 from bootmatrix.model import Bootable, Cell, Kernel, Machine, Verdict
 from bootmatrix.observe import Silent
 
-BARE_LIMIT_S = 300
+BARE_LIMIT_S = 120
 
 
 @dataclass(frozen=True)
