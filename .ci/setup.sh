@@ -16,6 +16,7 @@ complain() { printf 'setup: %s\n' "$*" >&2; }
 # ---- what is missing, as lines "PACKAGE|WHAT FOR" ---------------------------------------------------------------------
 
 has() { command -v "$1" >/dev/null 2>&1; }
+need_admins() { PATH=$PATH:/usr/sbin:/sbin need "$@"; }  # a program for administrators, which works for everybody
 need() { has "$1" || printf '%s|%s\n' "$2" "$3"; }  # COMMAND PACKAGE WHAT-FOR
 
 # The QEMU binaries and their packages stand in the profiles, nowhere else. Those of profiles that do not say
@@ -43,6 +44,13 @@ missing_to_run() {
 missing_to_test() {
     need_qemu $TESTED
     need gpg gnupg "tests that sign an archive of their own"
+    need xorriso xorriso "tests of what is built: CDs"
+    need_admins mkfs.vfat dosfstools "tests of what is built: disks"
+    need mcopy mtools "tests of what is built: disks"
+    need_admins sfdisk fdisk "tests of what is built: disks"
+    need mkfs.erofs erofs-utils "tests of what is built: roots"
+    need fakeroot fakeroot "tests of what is built: roots"
+    need qemu-img qemu-utils "tests of what is built: disks for clouds"
     has chromium || has google-chrome || echo "chromium|tests that look at the report in a browser"
     need docker-registry docker-registry "tests that pull images from a registry"
     need htpasswd apache2-utils "tests that pull images from a registry"

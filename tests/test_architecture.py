@@ -22,6 +22,8 @@ TEXTS = sorted(file for file in SOURCE.rglob("*") if file.is_file() and file.suf
 LAYERS = (
     {"cli"},
     {"schedule", "report", "signoff", "server", "bisect"},
+    {"reread"},
+    {"outputs"},
     {"cell", "attempts"},
     {"source", "build", "boot", "plan", "judge", "load", "history"},
     {"store", "runs", "runfile", "observe"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,18 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootmatrix.build.initrd import compress, write_cpio
-from bootmatrix.build.tree import Node, Slice, Tree, directory, symlink, text_file
+from bootmatrix.build.contents import Slice
+from bootmatrix.build.initrd import compress as compressed
+from bootmatrix.build.initrd import write_cpio
+from bootmatrix.build.tree import Node, Tree, directory, symlink, text_file
 from bootmatrix.errors import BuildError
 from packages import read_cpio
 
 TIME_S = 1_492_533_000
+
+
+def compress(pieces: Iterable[bytes]) -> bytes:
+    return b"".join(compressed(pieces))
 
 
 def cpio(tree: Tree) -> bytes:

@@ -198,10 +198,15 @@ def test_a_killed_process_holds_nothing_and_leaves_nothing(store: Store) -> None
     assert files_of(store.folder) == set()
 
 
-def test_folders_of_another_version_are_left_to_it(store: Store) -> None:
-    (store.folder / "temp/folder").mkdir()
-    Store(store.folder)
-    assert (store.folder / "temp/folder").is_dir()
+def test_a_folder_goes_when_its_maker_is_gone_and_not_before(store: Store) -> None:
+    abandoned = store.folder / "temp/folder"
+    (abandoned / "below").mkdir(parents=True)
+    with store.workspace() as folder:
+        (folder / "half").write_text("x")
+        Store(store.folder)
+        assert (folder / "half").is_file()
+        assert not abandoned.exists()
+    assert not list((store.folder / "temp").iterdir())
 
 
 def test_downloads_that_nobody_took_up_are_removed(store: Store) -> None:

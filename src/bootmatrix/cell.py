@@ -105,7 +105,7 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
     spec = bench.specs[cell.spec]
     started = time.monotonic()
     bench.observer.cell_stage(cell, "fetch")
-    kernel = _fetch_kernel(cell, bench)
+    kernel = fetch_kernel(cell, bench)
     fetched = time.monotonic()
     bench.observer.cell_stage(cell, "build")
     bootable = _own(spec, cell, kernel, bench) if spec.own else _built(spec, cell, kernel, bench)
@@ -119,7 +119,7 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
 QEMU: Backend = Backend(prepare, start_guest)
 
 
-def _fetch_kernel(cell: Cell, bench: Bench) -> Kernel | None:
+def fetch_kernel(cell: Cell, bench: Bench) -> Kernel | None:
     """The cell's kernel, unpacked in the store; None for a guest that brings its own."""
     if cell.kernel == OWN_KERNEL:
         return None

@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ from bootmatrix.errors import HostError, UntrustedError
 
 PARTIAL_MAX_AGE_S = 7 * 24 * 3600
 """Unfinished downloads that nobody took up for so long are removed."""
+
+COPY_BYTES = 1 << 20
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
@@ -63,6 +66,13 @@ def host_faults(folder: Path) -> Iterator[None]:
             hint = "Give a folder that you may write with BOOTMATRIX_CACHE."
             raise HostError(f"the cache in {folder} cannot be written: {error.strerror}", hint) from error
         raise
+
+
+def copy_into(path: Path, file: Writer) -> None:
+    """Append a file to another that is on its way into the store."""
+    with path.open("rb") as source:
+        while data := source.read(COPY_BYTES):
+            file.write(data)
 
 
 class Writer:
@@ -237,6 +247,19 @@ class Store:
             with suppress(OSError):
                 file.close()
 
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A new folder of the store, locked for as long as its maker lives, and removed with all in it."""
+        path = self.folder / "temp" / f"{os.getpid()}-{secrets.token_hex(8)}"
+        with host_faults(self.folder):
+            descriptor = _locked_folder(path)
+        try:
+            with host_faults(self.folder):
+                yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(descriptor)
+
     def _clean(self) -> None:
         for path in (self.folder / "temp").iterdir():
             _remove_abandoned(path)
@@ -261,11 +284,31 @@ def _open_locked(path: Path, flags: int) -> BinaryIO:
         file.close()
 
 
+def _locked_folder(path: Path) -> int:
+    """Make a folder and lock it; the descriptor that holds the lock. If it was cleaned away before that, once more."""
+    while True:
+        path.mkdir(mode=0o700, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+            return descriptor
+        os.close(descriptor)
+
+
 def _remove_abandoned(path: Path) -> None:
-    # A folder is another version's, which shares the cache and removes it itself.
-    with suppress(FileNotFoundError, BlockingIOError, IsADirectoryError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+    with suppress(FileNotFoundError, BlockingIOError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

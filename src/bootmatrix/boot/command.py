@@ -9,7 +9,7 @@ from typing import Literal
 
 from bootmatrix.model import Bootable, Machine
 
-Mode = Literal["cell", "template", "manual", "shell"]
+Mode = Literal["cell", "template", "manual", "shell", "auto"]
 """How the guest's init behaves; docs/guest-protocol.md says what each means."""
 
 RESULT_PORT = "org.bootmatrix.result"
@@ -48,6 +48,9 @@ DISK_BUSES = {"virtio-pci": "virtio-blk-pci", "virtio-mmio": "virtio-blk-device"
 
 CARD_READER = "sd"
 """A machine's `disk` where it goes into the board's own reader of SD cards; else this names a device model."""
+
+CD_BUSES = {"virtio-pci": "virtio-scsi-pci", "virtio-mmio": "virtio-scsi-device"}
+"""The virtio SCSI controller of each bus, on which a CD is."""
 
 DISK_SERIAL = "bootmatrix"
 """Serial number by which init knows the disk of a copy."""
@@ -230,7 +233,10 @@ def _disk(machine: Machine, bootable: Bootable, descriptors: Iterable[int]) -> t
     is_card = machine.disk == CARD_READER
     drive = f"if={CARD_READER if is_card else 'none'},id=disk,format={bootable.disk_format}"
     model = machine.disk or _on_bus(machine, DISK_BUSES.get(machine.bus or "", "virtio-blk"))
-    device = () if is_card else ("-device", f"{model},drive=disk")
+    device: tuple[str, ...] = () if is_card else ("-device", f"{model},drive=disk")
+    if bootable.disk_is_cd:
+        drive += ",media=cdrom"
+        device = ("-device", CD_BUSES.get(machine.bus or "", "virtio-scsi"), "-device", "scsi-cd,drive=disk")
     given = tuple(word for number in descriptors for word in ("-add-fd", f"fd={number},set=1"))
     if given:
         return (*given, "-drive", f"{drive},file.locking=off,file=/dev/fdset/1", *device)

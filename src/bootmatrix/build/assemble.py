@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from bootmatrix.build.bundle import results
@@ -19,6 +18,7 @@ from bootmatrix.build.image import EPOCH_S, Builder, make_image
 from bootmatrix.build.initrd import compress, write_cpio
 from bootmatrix.build.kernel import (
     KernelFiles,
+    Module,
     check_form,
     dtb_artefact,
     kernel_artefact,
@@ -32,7 +32,7 @@ from bootmatrix.build.placed import Placed, check_seconds, console_proof, needed
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, Spec, StoredImage
-from bootmatrix.store import sha256_of
+from bootmatrix.store import copy_into, sha256_of
 
 PROTOCOL = "bootmatrix.protocol"
 """Label of an init image that reports by docs/guest-protocol.md."""
@@ -49,10 +49,51 @@ class Segment:
     size_bytes: int
 
 
-def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Bootable:
-    """What a machine boots for a spec; if the builder is to, also what forks of it need.
+@dataclass(frozen=True)
+class Assembly:
+    """All that a guest is made of, found and fetched; what is made of it is not made yet."""
 
-    Its `reports` says whether the spec's init is ours.
+    spec: Spec
+    profile: Profile
+    machine: Machine
+    kernel: Kernel
+    builder: Builder
+    images: dict[str, StoredImage]
+    placed: tuple[Placed, ...]
+    files: KernelFiles
+    wanted: tuple[str, ...]
+    network: bool
+
+    @property
+    def init(self) -> list[StoredImage]:
+        """The init images."""
+        return [self.images[reference] for reference in self.spec.init]
+
+    @property
+    def reports(self) -> bool:
+        """Whether the spec's init is ours."""
+        return any(PROTOCOL in image.config.labels for image in self.init)
+
+    @property
+    def modules(self) -> tuple[list[Module], list[str]]:
+        """Modules in the order in which they are loaded, and the names that the kernel has none of."""
+        return load_order(self.files, self.wanted)
+
+    def userland(self) -> Tree:
+        """The guest's root, without what depends on the kernel and the machine."""
+        return guest_tree(self.spec, self.images, self.placed, self.builder.store)
+
+    def whole(self) -> Tree:
+        """The guest's root with the kernel's modules."""
+        tree = self.userland()
+        tree.graft(module_tree(self.kernel, self.files, self.modules[0], self.builder.store), "")
+        if self.machine.exit_program:
+            tree.graft(_exit_tree(self.machine), "")
+        return tree
+
+
+def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Assembly:
+    """What a machine is to boot for a spec.
 
     Raises:
         BuildError: the spec cannot be made into something bootable here.
@@ -63,54 +104,86 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
     images |= {layout_key(one): layout_image(one, Path(spec.path), profile, builder) for one in layouts}
     placed = place(spec, images)
     init = [images[reference] for reference in spec.init]
-    reports = any(PROTOCOL in image.config.labels for image in init)
     network = needs_network(placed, init)
     if network and not machine.network:
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
-    store = builder.store
-    files = unpack_kernel(kernel, builder.archive, store)
+    files = unpack_kernel(kernel, builder.archive, builder.store)
     check_form(kernel, files, machine)
     wanted = (
         *machine.modules,
         *(machine.network_modules if network else ()),
         *needed_modules(placed, init, spec.volumes),
     )
-    modules, missing = load_order(files, wanted)
-    initrd = _join(
-        (
-            *((Segment(*files.ucode),) if files.ucode else ()),
-            _userland(spec, images, placed, builder),
-            _modules(kernel, files, [one.path for one in modules], builder),
-            *((_exit_program(machine, builder),) if machine.exit_program else ()),
-        ),
-        f"{spec.name} {profile.name} {kernel.release}",
-        builder,
-    )
+    return Assembly(spec, profile, machine, kernel, builder, images, placed, files, wanted, network)
+
+
+def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Bootable:
+    """What a machine boots for a spec; if the builder is to, also what forks of it need.
+
+    Raises:
+        BuildError: the spec cannot be made into something bootable here.
+        InfraError: the archive, the network or the host is at fault.
+    """
+    return bootable_of(gather(spec, profile, machine, kernel, builder))
+
+
+def bootable_of(assembly: Assembly) -> Bootable:
+    """What a machine boots. Its `reports` says whether the spec's init is ours."""
+    spec, machine, kernel, builder = assembly.spec, assembly.machine, assembly.kernel, assembly.builder
+    placed, files = assembly.placed, assembly.files
     bootable = Bootable(
-        kernel=kernel_artefact(kernel, files, machine, store),
+        kernel=kernel_artefact(kernel, files, machine, builder.store),
         kernel_release=kernel.release,
-        initrd=initrd,
-        dtb=dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb else None,
-        **board_firmware(machine, profile, builder),
+        initrd=_initrd(assembly),
+        dtb=dtb_artefact(machine.dtb, kernel, files, builder.store) if machine.dtb else None,
+        **board_firmware(machine, assembly.profile, builder),
         cmdline=_cmdline(spec)[0],
-        network=network,
-        images=tuple(_image_artefact(image, builder) for image in images.values()),
+        network=assembly.network,
+        images=tuple(_image_artefact(image, builder) for image in assembly.images.values()),
         onboot=_names(placed, "onboot"),
         services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
         checks=check_seconds(placed),
         onshutdown=_names(placed, "onshutdown"),
         results=results(placed),
-        reports=reports,
-        proof=None if reports else console_proof(placed),
-        notes=(*spec.notes, *_cmdline(spec)[1], *(f"the kernel has no module {name}" for name in missing)),
+        reports=assembly.reports,
+        proof=None if assembly.reports else console_proof(placed),
+        notes=(
+            *spec.notes,
+            *_cmdline(spec)[1],
+            *(f"the kernel has no module {name}" for name in assembly.modules[1]),
+        ),
     )
-    if not builder.fork:
-        return bootable
-    tree = partial(guest_tree, spec, images, placed, builder.store)
-    userland = _userland_key(spec, images)
-    writes = writes_bundles(spec, placed)
-    plan = ForkPlan(profile, machine, kernel, files, tuple(wanted), tuple(init), bootable.cmdline, writes)
-    return bootable.model_copy(update=_forkable(plan, tree, userland, builder))
+    return bootable.model_copy(update=_forkable(assembly, bootable.cmdline)) if builder.fork else bootable
+
+
+def _initrd(assembly: Assembly) -> Artefact:
+    machine, kernel, builder = assembly.machine, assembly.kernel, assembly.builder
+    modules = [one.path for one in assembly.modules[0]]
+    return _join(
+        (
+            *((Segment(*assembly.files.ucode),) if assembly.files.ucode else ()),
+            _userland(assembly.spec, assembly.images, assembly.placed, builder),
+            _modules(kernel, assembly.files, modules, builder),
+            *((_exit_program(machine, builder),) if machine.exit_program else ()),
+        ),
+        f"{assembly.spec.name} {assembly.profile.name} {kernel.release}",
+        builder,
+    )
+
+
+def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
+    """The fields of a Bootable that speak of forking."""
+    plan = ForkPlan(
+        assembly.profile,
+        assembly.machine,
+        assembly.kernel,
+        assembly.files,
+        assembly.wanted,
+        tuple(assembly.init),
+        cmdline,
+        writes_bundles(assembly.spec, assembly.placed),
+    )
+    return _forked(plan, assembly.userland, _userland_key(assembly.spec, assembly.images), assembly.builder)
 
 
 @dataclass(frozen=True)
@@ -127,7 +200,7 @@ class ForkPlan:
     writes: bool
 
 
-def _forkable(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> dict[str, object]:
+def _forked(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> dict[str, object]:
     """The fields of a Bootable that speak of forking."""
     reason = why_not(plan.profile, plan.machine, plan.cmdline, plan.init)
     if reason:
@@ -238,10 +311,15 @@ def _modules(kernel: Kernel, files: KernelFiles, paths: list[str], builder: Buil
 
 def _exit_program(machine: Machine, builder: Builder) -> Segment:
     """The program by which init leaves a machine that knows no other way."""
-    program = base64.b64decode("".join(machine.exit_program.split()))
+    key = json.dumps(["exit", FORMAT, machine.exit_program])
+    return _segment(key, builder, lambda: write_cpio(_exit_tree(machine), EPOCH_S))
+
+
+def _exit_tree(machine: Machine) -> Tree:
     tree = Tree()
+    program = base64.b64decode("".join(machine.exit_program.split()))
     tree.put(EXIT_PROGRAM, Node("file", 0o700, data=program))
-    return _segment(json.dumps(["exit", FORMAT, machine.exit_program]), builder, lambda: write_cpio(tree, EPOCH_S))
+    return tree
 
 
 def _segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) -> Segment:
@@ -251,8 +329,11 @@ def _segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) ->
             sha256, size = json.loads(known)
             if builder.store.has(sha256):
                 return Segment(sha256, size)
-        data = compress(make())
-        segment = Segment(builder.store.add_bytes(data), len(data))
+        with builder.store.writer() as file:
+            for piece in compress(make()):
+                file.write(piece)
+            size = file.tell()
+            segment = Segment(file.commit(), size)
         builder.store.set_memo("segment", key, json.dumps([segment.sha256, segment.size_bytes]).encode())
         return segment
 
@@ -265,7 +346,10 @@ def _join(segments: Iterable[Segment], name: str, builder: Builder) -> Artefact:
         known = store.memo("initrd", key)
         digest = known.decode() if known else ""
         if not digest or not store.has(digest):
-            digest = store.add_bytes(b"".join(store.verified(part.sha256).read_bytes() for part in parts))
+            with store.writer() as file:
+                for part in parts:
+                    copy_into(store.verified(part.sha256), file)
+                digest = file.commit()
             store.set_memo("initrd", key, digest.encode())
     size = sum(part.size_bytes for part in parts)
     return Artefact(kind="initrd", name=name, path=str(store.verified(digest)), sha256=digest, size_bytes=size)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from bootmatrix.build.contents import PIECE_BYTES, Slice
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.model import File, Spec
@@ -67,7 +68,7 @@ def _owner(value: int | str | None, ids: Mapping[str, int]) -> int:
     raise BuildError(f"{value!r} is neither a number nor the name of a container of the spec")
 
 
-def _data(file: File, spec: Spec) -> bytes | None:
+def _data(file: File, spec: Spec) -> bytes | Slice | None:
     if file.contents is not None:
         return file.contents.encode()
     if file.metadata:
@@ -75,7 +76,8 @@ def _data(file: File, spec: Spec) -> bytes | None:
     source = source_path(spec, file.source)
     try:
         if source.is_file():
-            return source.read_bytes()
+            size = source.stat().st_size
+            return source.read_bytes() if size <= PIECE_BYTES else Slice(source.absolute(), 0, size)
     except OSError as error:
         raise BuildError(f"{spec.path}: the source {file.source!r} cannot be read: {error.strerror}") from error
     if file.optional:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from bootmatrix.build.contents import Spool
 from bootmatrix.build.debs import LocalDeb, archive_packages, local_debs
 from bootmatrix.build.recipe import drop, put_file, source_digest
 from bootmatrix.build.tree import Tree, directory, symlink, write_tar
@@ -24,7 +25,7 @@ from bootmatrix.source.images.engine import Build
 from bootmatrix.source.images.images import Images, is_whole
 from bootmatrix.store import Store
 
-FORMAT = "3"
+FORMAT = "4"
 """Changes whenever the same recipe would give another image."""
 EPOCH_S = 1492533000
 """2017-04-18T16:30Z, the time that LinuxKit gives to what it generates: images do not depend on when they are made."""
@@ -86,6 +87,13 @@ class Ingredients:
         """All packages in the image, name and version first."""
         below = self.base.packages if self.base else ()
         return (*below, *(f"{one.name} {one.version}" for one in self.packages), *map(str, self.debs))
+
+    @property
+    def sums(self) -> dict[str, str]:
+        """The digest of each package, by its name and version as in `names`."""
+        below = self.base.package_sums if self.base else {}
+        own = {f"{one.name} {one.version}": one.sha256 for one in self.packages}
+        return {**below, **own, **{str(one): one.sha256 for one in self.debs}}
 
     def key(self, profile: Profile) -> str:
         """Differs whenever the image would."""
@@ -159,18 +167,9 @@ def image_tree(image: StoredImage, store: Store) -> Tree:
 
 def _make(reference: str, ingredients: Ingredients, profile: Profile, builder: Builder) -> StoredImage:
     recipe, base, store = ingredients.recipe, ingredients.base, builder.store
-    layer = _merged_root()
-    if base:
-        layer.graft(image_tree(base, store), "")
-    fetched = [builder.archive.fetch(package) for package in ingredients.packages]
-    for package in (*fetched, *(deb.path for deb in ingredients.debs)):
-        with open_data(package) as archive:
-            layer.add_tar(archive)
-    for copy in recipe.files:
-        put_file(copy, ingredients.path, layer)
-    drop(layer, recipe)
-    _prune_merged(layer)
-    digest, size = _write_layer(layer, store)
+    with store.temporary() as (path, file):
+        layer = _layer(ingredients, builder, Spool(path, file))
+        digest, size = _write_layer(layer, store)
     config = _config(recipe, base)
     return StoredImage(
         reference=reference,
@@ -179,7 +178,24 @@ def _make(reference: str, ingredients: Ingredients, profile: Profile, builder: B
         config=config,
         size_bytes=size,
         packages=ingredients.names,
+        package_sums=ingredients.sums,
     )
+
+
+def _layer(ingredients: Ingredients, builder: Builder, spool: Spool) -> Tree:
+    """The image's files; the contents of those that come out of packages are in the spool."""
+    layer = _merged_root()
+    if ingredients.base:
+        layer.graft(image_tree(ingredients.base, builder.store), "")
+    fetched = [builder.archive.fetch(package) for package in ingredients.packages]
+    for package in (*fetched, *(deb.path for deb in ingredients.debs)):
+        with open_data(package) as archive:
+            layer.add_tar(archive, spool)
+    for copy in ingredients.recipe.files:
+        put_file(copy, ingredients.path, layer)
+    drop(layer, ingredients.recipe)
+    _prune_merged(layer)
+    return layer
 
 
 def _merged_root() -> Tree:

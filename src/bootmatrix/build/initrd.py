@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import zstandard
@@ -19,6 +19,8 @@ FILE_TYPES = {
     "fifo": 0o010000,
 }
 """The type bits of a mode, by inode(7)."""
+MAX_FILE_BYTES = (1 << 32) - 1
+"""The size of a file has eight hexadecimal digits in a newc archive."""
 TRAILER = "TRAILER!!!"
 """The name that ends an archive."""
 PATH_MAX, NAME_MAX = 4096, 255
@@ -42,19 +44,23 @@ def write_cpio(tree: Tree, mtime_s: int) -> Iterator[bytes]:
         is_file = node.kind == "file"
         names = paths[id(node)] if is_file else [path]
         number = numbers.setdefault(id(node) if is_file else -len(numbers), len(numbers) + 1)
-        data = _data(node) if path == names[-1] else b""
-        inode = Inode(number, len(names), mtime_s)
-        yield _header(path, node, inode, len(data)) + data + _padding(len(data))
+        target = _encoded(node.target) if node.kind == "symlink" else b""
+        has_data = is_file and path == names[-1]
+        size = node.size if has_data else len(target)
+        yield _header(path, node, Inode(number, len(names), mtime_s), size) + target
+        yield from node.pieces() if has_data else ()
+        yield _padding(size)
     yield _header(TRAILER, Node("file", 0), Inode(0, 1, 0), 0, file_type=0)
-
-
-def _data(node: Node) -> bytes:
-    return _encoded(node.target) if node.kind == "symlink" else node.read()
 
 
 def _check_names(path: str, node: Node) -> None:
     names = _encoded(path).split(b"/")
     too_long = max(map(len, names)) > NAME_MAX or max(len(_encoded(path)), len(_encoded(node.target))) >= PATH_MAX
+    if node.size > MAX_FILE_BYTES:
+        raise BuildError(
+            f"{path[:200]!r} has {node.size >> 20} MiB: a file of an initrd has less than 4 GiB",
+            "Build it as kernel+squashfs or kernel+erofs: the root is a disk then.",
+        )
     if too_long or path == TRAILER or (node.kind == "symlink" and not node.target):
         raise BuildError(
             f"{path[:200]!r} cannot be in an initrd: it is too long, or leads nowhere, or ends the archive"
@@ -88,8 +94,17 @@ def _padding(length: int) -> bytes:
     return bytes(-length % 4)
 
 
-def compress(pieces: Iterator[bytes]) -> bytes:
+def compress(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """One zstd frame, padded so that another can follow: the kernel unpacks one after the other."""
     compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compressobj()
-    packed = b"".join([*(compressor.compress(piece) for piece in pieces), compressor.flush()])
-    return packed + _padding(len(packed))
+    size = 0
+    for packed in _compressed(compressor, pieces):
+        size += len(packed)
+        yield packed
+    yield _padding(size)
+
+
+def _compressed(compressor: zstandard.ZstdCompressionObj, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield compressor.compress(piece)
+    yield compressor.flush()

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+from bootmatrix.build.contents import Slice
 from bootmatrix.build.image import EPOCH_S, Builder, make_image
-from bootmatrix.build.tree import Node, Slice, Tree, directory, text_file, write_tar
+from bootmatrix.build.tree import Node, Tree, directory, text_file, write_tar
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.model import ImageConfig, ImageSource, Profile, StoredImage, Volume
 from bootmatrix.source.images.blobs import Blobs, Descriptor, Place, descriptor, descriptors, parsed, read_bytes

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from bootmatrix.boot.command import CARD_READER, DISK_BUSES
 from bootmatrix.build.kernel import KernelFiles, dtb_artefact, kernel_artefact
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, OwnGuest, Profile
-from bootmatrix.model.artefact import ArtefactKind
+from bootmatrix.model.artefact import ArtefactKind, DiskFormat
 from bootmatrix.store import Store, sha256_of
 
 QCOW2 = b"QFI\xfb"
@@ -19,6 +19,11 @@ the disk's size, at 72 (from version 3 on) features that a reader must know, of 
 EXTERNAL_DATA = 1 << 2
 SMALLEST_CARD_BYTES = 1 << 20
 """What is advised at least: there is no smaller card to buy, by far."""
+VMDK, VMDK_CAPACITY_AT = b"KDMV", 12
+"""Where a VMDK of one file begins so, and where it says how many sectors it has; none: it describes other files."""
+VHD, VHD_FOOTER_BYTES = b"conectix", 512
+"""How the last sector of a VHD begins."""
+FORMATS: Mapping[bytes, DiskFormat] = {QCOW2: "qcow2", VMDK: "vmdk"}
 
 
 def own_bootable(guest: OwnGuest, base: Path, profile: Profile, machine: Machine) -> Bootable:
@@ -87,15 +92,11 @@ def _disk(guest: OwnGuest, base: Path, names: Mapping[str, str], machine: Machin
 
 def _check_disk(disk: Artefact, is_card: bool) -> None:
     size_bytes = disk.size_bytes
+    if _refers(disk.file):
+        raise BuildError(f"{disk.path}: this image refers to another file", "Make one that is whole: qemu-img convert.")
     if disk_format(disk.file) == "qcow2":
         with disk.file.open("rb") as file:
-            header = file.read(80)
-        size_bytes = int.from_bytes(header[24:32], "big")
-        newer = int.from_bytes(header[4:8], "big") >= 3
-        if any(header[8:16]) or (newer and int.from_bytes(header[72:80], "big") & EXTERNAL_DATA):
-            raise BuildError(
-                f"{disk.path}: this image refers to another file", "Make one that is whole: qemu-img convert."
-            )
+            size_bytes = int.from_bytes(file.read(32)[24:], "big")
     if is_card and size_bytes.bit_count() != 1:
         larger = 1 << max(size_bytes.bit_length(), SMALLEST_CARD_BYTES.bit_length() - 1)
         raise BuildError(
@@ -104,7 +105,22 @@ def _check_disk(disk: Artefact, is_card: bool) -> None:
         )
 
 
-def disk_format(path: Path) -> Literal["raw", "qcow2"]:
-    """`qcow2` or `raw`, by how the file begins. QEMU is told, as a guest could write another beginning."""
+def disk_format(path: Path) -> DiskFormat:
+    """The format of a disk, by how its file begins or ends. QEMU is told, as a guest could write another beginning."""
     with path.open("rb") as file:
-        return "qcow2" if file.read(4) == QCOW2 else "raw"
+        magic = file.read(4)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - VHD_FOOTER_BYTES))
+        footer = file.read(len(VHD))
+    return "vpc" if footer == VHD else FORMATS.get(magic, "raw")
+
+
+def _refers(path: Path) -> bool:
+    """Whether a disk's file names other files of the host, which QEMU would open."""
+    with path.open("rb") as file:
+        header = file.read(80)
+    if header.startswith(VMDK):
+        return not any(header[VMDK_CAPACITY_AT : VMDK_CAPACITY_AT + 8])
+    if not header.startswith(QCOW2):
+        return False
+    newer = int.from_bytes(header[4:8], "big") >= 3
+    return any(header[8:16]) or (newer and bool(int.from_bytes(header[72:80], "big") & EXTERNAL_DATA))

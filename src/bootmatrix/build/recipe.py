@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from bootmatrix.build.contents import PIECE_BYTES, Slice
 from bootmatrix.build.tree import Node, Tree, directory, symlink, text_file
 from bootmatrix.errors import BuildError
 from bootmatrix.model import CopyFile, ImageRecipe
@@ -82,7 +83,9 @@ def _put_source(copy: CopyFile, mode: int | None, recipe_path: Path, tree: Tree)
 
 def _file_node(path: Path, mode: int | None) -> Node:
     default = 0o755 if path.stat().st_mode & 0o100 else 0o644
-    return Node("file", mode or default, data=path.read_bytes())
+    size = path.stat().st_size
+    data = path.read_bytes() if size <= PIECE_BYTES else Slice(path.absolute(), 0, size)
+    return Node("file", mode or default, data=data)
 
 
 def _source(copy: CopyFile, recipe_path: Path) -> Path:

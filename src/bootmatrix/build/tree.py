@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
+from bootmatrix.build.contents import Slice, Spool
 from bootmatrix.errors import BuildError
 from bootmatrix.source.packed import FAULTS, PaxArchive
 
@@ -22,8 +23,8 @@ Kind = Literal["file", "dir", "symlink", "char", "block", "fifo"]
 
 MAX_LINKS = 40
 """Links followed before a path counts as a loop, as in Linux (path_resolution(7))."""
-MAX_TREE_BYTES = 4 << 30
-"""More than the memory of any machine that would hold it."""
+MAX_TREE_BYTES = 16 << 30
+"""More than anybody ships: what unpacks to more was made to fill the disk."""
 MAX_NUMBER = (1 << 32) - 1
 """Owners and device numbers have 32 bits in a newc archive."""
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
@@ -31,21 +32,6 @@ WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 XATTR = "SCHILY.xattr."
 KEPT_XATTRS = ("security.capability", "user.")
 """Others steer the host's or an overlay's own business, `trusted.overlay.redirect` for instance."""
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A part of a file of the store."""
-
-    path: Path
-    offset: int
-    size: int
-
-    def read(self) -> bytes:
-        """Its bytes."""
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +59,18 @@ class Node:
     def read(self) -> bytes:
         """The data."""
         return self.data.read() if isinstance(self.data, Slice) else self.data
+
+    def open(self) -> BinaryIO:
+        """A file that stands at the beginning of the data; what comes after its end is not the node's."""
+        if not isinstance(self.data, Slice):
+            return io.BytesIO(self.data)
+        file = self.data.path.open("rb")
+        file.seek(self.data.offset)
+        return file
+
+    def pieces(self) -> Iterator[bytes]:
+        """The data, a few bytes at a time where it is large."""
+        return self.data.pieces() if isinstance(self.data, Slice) else iter((self.data,))
 
 
 def directory(mode: int = 0o755) -> Node:
@@ -201,8 +199,8 @@ class Tree:
         for path, node in sorted(other.nodes.items()):
             self.put(f"{prefix}/{path}", node)
 
-    def add_tar(self, archive: tarfile.TarFile) -> None:
-        """Put everything of a tar archive, which may be hostile.
+    def add_tar(self, archive: tarfile.TarFile, spool: Spool | None = None) -> None:
+        """Put everything of a tar archive, which may be hostile; the contents of its files go to the spool, if any.
 
         Raises:
             BuildError: a path leaves the root, a hard link has no target, or it is too large.
@@ -216,7 +214,8 @@ class Tree:
                 if self.size_bytes + member.size > MAX_TREE_BYTES:
                     raise BuildError(f"the files are larger than {MAX_TREE_BYTES >> 30} GiB in all")
                 file = archive.extractfile(member)
-                node = replace(node, data=file.read() if file else b"")
+                assert file
+                node = replace(node, data=spool.add(file) if spool else file.read())
             self.put(member.name, node)
 
     def add_layer(self, layer: Path) -> None:
@@ -369,5 +368,9 @@ def write_tar(tree: Tree, target: tarfile.TarFile, mtime_s: int) -> None:
             target.addfile(member)
             continue
         first_paths[id(node)] = path
+        if node.kind != "file":
+            target.addfile(member)
+            continue
         member.size = node.size
-        target.addfile(member, io.BytesIO(node.read()) if node.kind == "file" else None)
+        with node.open() as data:
+            target.addfile(member, data)

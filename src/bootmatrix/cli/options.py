@@ -177,18 +177,28 @@ def given_images(args: argparse.Namespace) -> tuple[GivenImage, ...]:
 
 
 @contextmanager
+def shown_builder(
+    args: argparse.Namespace, given: tuple[GivenImage, ...] | None = None
+) -> Iterator[tuple[Builder, Observer]]:
+    """A builder, with downloads shown on the terminal, and what shows them."""
+    from bootmatrix.cli.progress import open_downloads
+
+    with open_downloads() as downloads:
+        builder = open_builder(args, downloads, read_lock(args), given=given)
+        try:
+            yield builder, downloads
+        finally:
+            builder.close()
+
+
+@contextmanager
 def open_bench(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) -> Iterator[Bench]:
     """A bench that prepares cells and boots none, with downloads shown on the terminal."""
     from bootmatrix.cell import Bench
-    from bootmatrix.cli.progress import open_downloads
 
-    specs, lock = load_specs(plan.cells), read_lock(args)
-    with open_downloads() as downloads:
-        builder = open_builder(args, downloads, lock, given=plan.images)
-        try:
-            yield Bench(specs, known, builder, downloads, lambda _machine, _memory_mib=None: nullcontext())
-        finally:
-            builder.close()
+    specs = load_specs(plan.cells)
+    with shown_builder(args, plan.images) as (builder, downloads):
+        yield Bench(specs, known, builder, downloads, lambda _machine, _memory_mib=None: nullcontext())
 
 
 def profiles() -> dict[str, Profile]:

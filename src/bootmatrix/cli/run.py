@@ -18,7 +18,7 @@ from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
 
 if TYPE_CHECKING:
-    from bootmatrix.model import Artefact, Bootable, ConsoleProof, Judgement, Machine, Profile, Timeouts
+    from bootmatrix.model import Bootable, ConsoleProof, Judgement, Machine, Profile, Timeouts
 
 FOLLOW_S = 0.05
 
@@ -34,8 +34,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "files",
         nargs=1,
-        metavar="SPEC|PREFIX",
-        help="a spec, or the prefix of a kernel and an initrd (PREFIX-kernel, …)",
+        metavar="SPEC|FILE|PREFIX",
+        help="a spec, a file that 'bootmatrix build' wrote, or the prefix of a kernel and an initrd (PREFIX-kernel, …)",
     )
     options.add_single(parser)
     options.add_sources(parser)
@@ -86,15 +86,24 @@ def run(args: argparse.Namespace) -> int:
 
 def _bootable(args: argparse.Namespace) -> tuple[Machine, Bootable, Timeouts]:
     from bootmatrix.cli.build import prepare_single
+    from bootmatrix.errors import InputError
     from bootmatrix.load.profile import find_machine
     from bootmatrix.model import Timeouts
+    from bootmatrix.reread import find, reread
 
-    built, kernel = (Path(f"{args.files[0]}-{name}") for name in ("bootable.json", "kernel"))
-    if built.exists() or kernel.exists():
-        profile, name = find_machine(options.profiles(), args.arch)
-        machine = profile.machine(name)
-        bootable = load_built(built) if built.exists() else load_pair(args.files[0], profile, machine)
+    name = args.files[0]
+    chosen = find(name)
+    if chosen:
+        if args.shell and chosen.file.format != "kernel+initrd":
+            raise InputError("--shell is for a spec, or for kernel+initrd", "What starts on a disk is fixed there.")
+        known = options.profiles()
+        with options.shown_builder(args) as (builder, _):
+            machine, bootable = reread(chosen, args.arch, known, builder)
         return machine, bootable, Timeouts()
+    if Path(f"{name}-kernel").exists():
+        profile, board = find_machine(options.profiles(), args.arch)
+        machine = profile.machine(board)
+        return machine, load_pair(name, profile, machine), Timeouts()
     cell, machine, bootable = prepare_single(args)
     return machine, bootable, cell.timeouts
 
@@ -136,33 +145,6 @@ def load_pair(prefix: str, profile: Profile, machine: Machine) -> Bootable:
     words = cmdline.read_text(encoding="utf-8", errors="replace") if cmdline.is_file() else ""
     guest = OwnGuest(kernel=f"{name}-kernel", initrd=f"{name}-initrd.img", cmdline=" ".join(words.split()))
     return own_bootable(guest, path.parent, profile, machine)
-
-
-def load_built(path: Path) -> Bootable:
-    """What `bootmatrix build` wrote, with the files that stand beside it.
-
-    Raises:
-        InputError: it is damaged, or a file was changed since.
-    """
-    from pydantic import ValidationError
-
-    from bootmatrix.errors import InputError
-    from bootmatrix.model import Bootable
-    from bootmatrix.store import sha256_of
-
-    try:
-        bootable = Bootable.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise InputError(f"{path}: not what 'bootmatrix build' writes", "Build it again.") from error
-    prefix = str(path).removesuffix("-bootable.json")
-
-    def beside(suffix: str, artefact: Artefact) -> Artefact:
-        file = Path(f"{prefix}-{suffix}")
-        if not file.is_file() or sha256_of(file) != artefact.sha256:
-            raise InputError(f"{file}: missing, or not the file that was built", "Build it again.")
-        return artefact.model_copy(update={"path": str(file)})
-
-    return bootable.with_parts({suffix: beside(suffix, artefact) for suffix, artefact in bootable.parts().items()})
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.validate import suggest
 
 EXTENDS = "extends"
-NOT_SHARED = ("machines", "aliases", "description")
+NOT_SHARED = ("machines", "aliases", "description", "efi", "bios", "card", "without_disk")
 """What an architecture has for itself, whatever it extends."""
 JOINED = ("names",)
 """What an architecture takes over key by key; all else is taken over whole or not at all."""

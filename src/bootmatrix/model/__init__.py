@@ -1,6 +1,6 @@
 """Frozen values: what flows from one stage to the next."""
 
-from bootmatrix.model.artefact import Artefact, Bootable, Forkable
+from bootmatrix.model.artefact import Artefact, Bootable, Built, BuiltFile, Forkable
 from bootmatrix.model.bisection import Bisection, Step
 from bootmatrix.model.cell import BootKind, Cell, ConsoleProof, Plan, Skip, Timeouts, Traits
 from bootmatrix.model.image import (
@@ -16,7 +16,18 @@ from bootmatrix.model.kernel import Kernel, KernelPart, OwnKernel, Package
 from bootmatrix.model.lock import Lock
 from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
 from bootmatrix.model.outcome import Diagnostic, GuestMessage, Outcome, Phase, QmpEvent
-from bootmatrix.model.profile import Accelerator, Firmware, KernelForm, KernelSource, Machine, Names, Profile
+from bootmatrix.model.profile import (
+    Accelerator,
+    Bios,
+    Card,
+    Efi,
+    Firmware,
+    KernelForm,
+    KernelSource,
+    Machine,
+    Names,
+    Profile,
+)
 from bootmatrix.model.record import Order, PhaseTime, Record, ResultFile, Run, Try
 from bootmatrix.model.registry import Registries, Registry
 from bootmatrix.model.spec import Container, ContainerSettings, File, OwnGuest, Spec, Volume
@@ -25,15 +36,20 @@ from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Ve
 __all__ = [
     "Accelerator",
     "Artefact",
+    "Bios",
     "Bisection",
     "BootKind",
     "Bootable",
+    "Built",
+    "BuiltFile",
+    "Card",
     "Cell",
     "ConsoleProof",
     "Container",
     "ContainerSettings",
     "CopyFile",
     "Diagnostic",
+    "Efi",
     "Evidence",
     "Exclude",
     "Expect",

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from bootmatrix.model.base import Model, Sha256
+from bootmatrix.model.base import Board, Model, Name, Sha256
 from bootmatrix.model.cell import ConsoleProof
 
 ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image", "disk"]
+
+
+DiskFormat = Literal["raw", "qcow2", "vpc", "vmdk"]
+"""QEMU's names of what a disk's file is like; vpc is a VHD."""
 
 
 class Artefact(Model):
@@ -52,7 +56,8 @@ class Bootable(Model):
     firmware: Artefact | None = None
     flash: tuple[Artefact, ...] = ()
     disk: Artefact | None = None
-    disk_format: Literal["raw", "qcow2"] = "raw"
+    disk_format: DiskFormat = "raw"
+    disk_is_cd: bool = False
     cmdline: str = ""
     network: bool = False
     images: tuple[Artefact, ...] = ()
@@ -84,3 +89,23 @@ class Bootable(Model):
         flash = tuple(parts[f"flash{number}"] for number in range(len(self.flash)))
         names = {"kernel": "kernel", "initrd": "initrd.img", "dtb": "dtb", "firmware": "firmware", "disk": "disk"}
         return self.model_copy(update={"flash": flash, **{field: parts.get(name) for field, name in names.items()}})
+
+
+class BuiltFile(Model):
+    """A file that was built: the format that it belongs to, and the machine that it is for."""
+
+    format: str
+    machine: Board
+    sha256: Sha256
+    size_bytes: int
+
+
+class Built(Model):
+    """What `bootmatrix build` says of the files that it wrote, by what their names have after the prefix.
+
+    `bootable` has no files: it says what the guest has to account for, whichever of them it boots from.
+    """
+
+    arch: Name
+    bootable: Bootable
+    files: dict[str, BuiltFile]

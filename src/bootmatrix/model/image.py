@@ -124,3 +124,4 @@ class StoredImage(Model):
     config: ImageConfig
     size_bytes: int
     packages: tuple[str, ...] = ()
+    package_sums: dict[str, Sha256] = {}

@@ -66,6 +66,42 @@ class Firmware(Model):
     architecture: str | None = None
 
 
+class Efi(Model):
+    """How UEFI starts kernels of an architecture from a disk.
+
+    `program` is the file's name by which it looks for one, in EFI/BOOT; `stub` the program that is put before kernel,
+    initrd and command line to make it (systemd-stub(7)); `machine` the profile's machine that starts with UEFI.
+    """
+
+    program: Annotated[str, StringConstraints(pattern=r"^BOOT[A-Z0-9]+\.EFI$")]
+    stub: Firmware
+    machine: Name
+
+
+class Bios(Model):
+    """How a BIOS starts kernels from a disk: ISOLINUX, the module of its that it loads, and a sector for hard disks.
+
+    `machine` is the profile's machine that starts with a BIOS.
+    """
+
+    loader: Firmware
+    module: Firmware
+    sector: Firmware
+    machine: Name
+
+
+class Card(Model):
+    """What a board loads from the first partition of an SD card, beside its maker's firmware.
+
+    `kernel` and `initrd` are the names of these two there, `config` the contents of config.txt; `machine` is the board.
+    """
+
+    kernel: str
+    initrd: str
+    config: str
+    machine: Name
+
+
 class Accelerator(Model):
     """A faster way to run a machine than emulation, on some hosts; used only where a guest was seen to boot by it.
 
@@ -159,6 +195,10 @@ class Profile(Model):
         description="machine code that seeds the kernel's random numbers anew and exits: a forked guest's first act",
     )
     machines: dict[Name, Machine] = Field(min_length=1)
+    efi: Efi | None = Field(default=None, description="how UEFI starts it from a disk or an ISO")
+    bios: Bios | None = Field(default=None, description="how a BIOS starts it from a disk or an ISO")
+    card: Card | None = Field(default=None, description="what a board's SD card holds")
+    without_disk: str = Field(default="", description="why nothing is started from a disk, and what to use instead")
     kernels: dict[Name, KernelSource] = Field(min_length=1)
     kernel_magic: dict[KernelForm, Magic] = {}
     own: dict[Name, OwnKernel] = {}

@@ -1,0 +1,29 @@
+"""Files for the first partition of a board's SD card. The maker's firmware, which is not free, is not among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bootmatrix.build.formats.archives import write_members
+from bootmatrix.build.formats.source import Source
+from bootmatrix.build.kernel_image import unwrapped
+from bootmatrix.model import Card
+
+
+def files(source: Source) -> Path:
+    """A tar archive of kernel, initrd, device tree, and what the firmware is to know."""
+    card = source.assembly.profile.card
+    assert card
+    return source.kept("card", lambda path: _write(source, card, path), card)
+
+
+def _write(source: Source, card: Card, path: Path) -> None:
+    members: list[tuple[str, Path | bytes]] = [
+        ("cmdline.txt", source.cmdline.encode() + b"\n"),
+        ("config.txt", card.config.encode()),
+        (card.kernel, unwrapped(source.kernel_program().read_bytes())),
+        (card.initrd, source.initrd()),
+    ]
+    if source.bootable.dtb:
+        members.append((source.bootable.dtb.name, source.bootable.dtb.file))
+    write_members(path, members)

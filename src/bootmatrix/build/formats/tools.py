@@ -1,0 +1,78 @@
+"""Programs of the host that make file systems and disks: found, run with nothing of the host's settings, and named
+with the package that brings them where they are missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from bootmatrix.boot.lockdown import LEASH
+from bootmatrix.build.image import EPOCH_S
+from bootmatrix.errors import HostError
+
+TOOLS: Mapping[str, str] = {
+    "xorriso": "xorriso",
+    "mkfs.vfat": "dosfstools",
+    "mmd": "mtools",
+    "mcopy": "mtools",
+    "sfdisk": "fdisk",
+    "sqfstar": "squashfs-tools",
+    "mkfs.erofs": "erofs-utils",
+    "fakeroot": "fakeroot",
+    "qemu-img": "qemu-utils",
+    "tar": "tar",
+}
+"""Debian's package of each."""
+PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+"""Some of them are for administrators, and work for everybody."""
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "SOURCE_DATE_EPOCH": str(EPOCH_S), "MTOOLSRC": "/dev/null"}
+"""The same for everybody, everywhere and at all times (reproducible-builds.org/specs/source-date-epoch)."""
+
+
+def find_tool(name: str) -> str:
+    """A program's path.
+
+    Raises:
+        HostError: it is not installed.
+    """
+    found = shutil.which(name, path=PATH)
+    if found is None:
+        raise HostError(f"{name} is not installed", f"Install it: sudo apt-get install {TOOLS[name]}")
+    return found
+
+
+def run(name: str, arguments: Sequence[str | Path], feed: Callable[[IO[bytes]], object] | None = None) -> None:
+    """Run a program to its end, with what `feed` writes to its input; it ends when we do.
+
+    Raises:
+        HostError: it is not installed, or fails.
+    """
+    for tool in (name, *(word for word in arguments if word in TOOLS)):
+        find_tool(str(tool))
+    command = [*LEASH, "--", find_tool(name), *map(str, arguments)]
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={"PATH": PATH, "HOME": "/nonexistent", **ENVIRONMENT},
+        umask=0o022,
+    )
+    with child:
+        assert child.stderr
+        try:
+            if feed and child.stdin:
+                feed(child.stdin)
+                child.stdin.close()
+        except BrokenPipeError:
+            pass  # it says why
+        except BaseException:
+            child.kill()
+            raise
+        complaint = child.stderr.read().decode("utf-8", "replace").strip()
+    if child.returncode:
+        raise HostError(f"{name} failed with status {child.returncode}: {complaint[-600:]}")

@@ -1,0 +1,166 @@
+"""One cell as files in any number of formats, and back: what of these boots how."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootmatrix.boot.command import kernel_cmdline
+from bootmatrix.build.assemble import bootable_of, gather
+from bootmatrix.build.formats import FORMATS, Format
+from bootmatrix.build.formats.media import copy_sparse
+from bootmatrix.build.formats.sbom import sbom
+from bootmatrix.build.formats.source import Source
+from bootmatrix.cell import Bench, fetch_kernel
+from bootmatrix.errors import InputError
+from bootmatrix.load.validate import suggest
+from bootmatrix.model import Bootable, Built, BuiltFile, Cell, Profile
+
+BUILT = "-bootable.json"
+SBOM = ".spdx.json"
+EMPTY: Mapping[str, object] = {
+    "kernel": None,
+    "initrd": None,
+    "dtb": None,
+    "firmware": None,
+    "flash": (),
+    "disk": None,
+    "forkable": None,
+}
+"""A Bootable's fields that are files."""
+
+
+def machine_of(name: str, profile: Profile, chosen: str, is_named: bool) -> str:
+    """The machine that a format is for: the one that was named, or the profile's for what it is started by.
+
+    Raises:
+        InputError: there is no such format, or none for this architecture.
+    """
+    one = FORMATS.get(name)
+    if one is None:
+        raise InputError(f"unknown format {name!r}.{suggest(name, FORMATS)}", "'--format list' prints all of them.")
+    if not one.start:
+        return chosen
+    starts = {"efi": profile.efi, "bios": profile.bios, "card": profile.card}
+    found = starts[one.start]
+    if found is None:
+        raise InputError(
+            f"{profile.name} has no format {name}: {profile.without_disk or _lack(one)}",
+            f"Formats that it has: {', '.join(formats_of(profile))}.",
+        )
+    return chosen if is_named else found.machine
+
+
+def _lack(one: Format) -> str:
+    words = {
+        "efi": "nothing is known of UEFI there",
+        "bios": "it has no BIOS",
+        "card": "no board of it takes such a card",
+    }
+    return words[one.start]
+
+
+def formats_of(profile: Profile) -> list[str]:
+    """Formats that an architecture has."""
+    starts = {"": True, "efi": profile.efi, "bios": profile.bios, "card": profile.card}
+    return [name for name, one in FORMATS.items() if starts[one.start]]
+
+
+def check(names: Iterable[str]) -> None:
+    """Raises InputError if two formats would write the same file with different contents."""
+    owners: dict[str, str] = {}
+    for name in names:
+        for suffix in FORMATS[name].files:
+            other = owners.setdefault(suffix, name)
+            if other != name and suffix not in {"-kernel", "-cmdline"}:
+                raise InputError(f"{other} and {name} would both be NAME{suffix}", "Build them one after the other.")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be written: formats, the path that all files' names begin with, and an SBOM besides.
+
+    `is_named` says that the cell's machine was chosen by name, and stands for every format.
+    """
+
+    formats: tuple[str, ...]
+    prefix: Path
+    is_named: bool = False
+    sbom: bool = False
+
+
+def write(wanted: Wanted, cell: Cell, bench: Bench) -> list[Path]:
+    """Build a cell in some formats, and write their files, and what `boots` needs; the paths, in order.
+
+    Raises:
+        InputError: a format that is not known, or not for this architecture.
+        BuildError: the spec cannot be built in this form.
+    """
+    profile = bench.profiles[cell.arch]
+    machines = {name: machine_of(name, profile, cell.machine, wanted.is_named) for name in wanted.formats}
+    check(machines)
+    if bench.specs[cell.spec].own:
+        raise InputError(f"{cell.spec} describes a guest that is built already")
+    sources = {machine: _source(cell, machine, bench) for machine in dict.fromkeys(machines.values())}
+    made: dict[str, tuple[Path, BuiltFile]] = {}
+    for name, machine in machines.items():
+        files_of = _made(name, sources[machine], machine)
+        made |= {suffix: file for suffix, file in files_of.items() if suffix not in made}
+    paths = [_put(path, wanted.prefix, suffix) for suffix, (path, _) in made.items()]
+    first = next(iter(sources.values()))
+    if wanted.sbom:
+        paths.append(_put(_kept(sbom(first), first), wanted.prefix, SBOM))
+    files = {suffix: file for suffix, (_, file) in made.items()}
+    built = Built(arch=cell.arch, bootable=_without_files(first.bootable), files=files)
+    return [*paths, _put(_kept(built.model_dump_json(indent=1).encode() + b"\n", first), wanted.prefix, BUILT)]
+
+
+def _kept(data: bytes, source: Source) -> Path:
+    return source.store.verified(source.store.add_bytes(data))
+
+
+def _made(name: str, source: Source, machine: str) -> dict[str, tuple[Path, BuiltFile]]:
+    """Files of the store by what their names will have after the prefix, and what will be said of each."""
+    one = FORMATS[name]
+    made = {suffix: maker(source) for suffix, maker in one.files.items()}
+    if one.boots in {"kernel", "root"}:
+        parts = source.bootable.parts().items()
+        made |= {f"-{part}": artefact.file for part, artefact in parts if part not in {"kernel", "initrd.img"}}
+    return {
+        suffix: (path, BuiltFile(format=name, machine=machine, sha256=path.name, size_bytes=path.stat().st_size))
+        for suffix, path in made.items()
+    }
+
+
+def _source(cell: Cell, board: str, bench: Bench) -> Source:
+    spec, profile = bench.specs[cell.spec], bench.profiles[cell.arch]
+    machine = profile.machine(board)
+    if cell.kernel not in profile.kernels_of(board):
+        raise InputError(f"{profile.name}/{board} has no kernel {cell.kernel!r}")
+    kernel = fetch_kernel(cell.model_copy(update={"machine": board}), bench)
+    assert kernel
+    assembly = gather(spec, profile, machine, kernel, bench.builder)
+    bootable = bootable_of(assembly)
+    return Source(assembly, bootable, kernel_cmdline(machine, bootable, "auto"))
+
+
+def _without_files(bootable: Bootable) -> Bootable:
+    images = tuple(image.model_copy(update={"path": ""}) for image in bootable.images)
+    return bootable.model_copy(update={**EMPTY, "images": images})
+
+
+def _put(source: Path, prefix: Path, suffix: str) -> Path:
+    """Copy a file of the store beside the others, whole or not at all."""
+    target = prefix.with_name(prefix.name + suffix)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
+    try:
+        with beside.open("xb") as out:
+            copy_sparse(source, out)
+            out.truncate()
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+    return target
