@@ -32,10 +32,12 @@ from bootmatrix.build.placed import Placed, check_seconds, console_proof, needed
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, Spec, StoredImage
-from bootmatrix.store import copy_into, sha256_of
+from bootmatrix.store import Store, copy_into, sha256_of
 
 PROTOCOL = "bootmatrix.protocol"
 """Label of an init image that reports by docs/guest-protocol.md."""
+MAX_INITRD_BYTES = 4 << 30
+"""Its size has 32 bits where a machine is told of it (ramdisk_size of Linux's boot protocol, for one)."""
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
 FORMAT = "6"
 """Changes whenever the same spec and images would give another initrd."""
@@ -47,6 +49,7 @@ class Segment:
 
     sha256: str
     size_bytes: int
+    plain_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,17 +127,35 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
         BuildError: the spec cannot be made into something bootable here.
         InfraError: the archive, the network or the host is at fault.
     """
-    return bootable_of(gather(spec, profile, machine, kernel, builder))
+    bootable = bootable_of(gather(spec, profile, machine, kernel, builder))
+    check_memory(machine, bootable)
+    return bootable
+
+
+def check_memory(machine: Machine, bootable: Bootable) -> None:
+    """Whether a machine has the memory that an initrd unpacks to: the kernel gives half of all to it (tmpfs(5)).
+
+    Raises:
+        BuildError: it has not.
+    """
+    if 2 * bootable.unpacked_bytes > machine.memory_mib << 20:
+        raise BuildError(
+            f"the initrd unpacks to {bootable.unpacked_bytes >> 20} MiB, and {machine.machine} has "
+            f"{machine.memory_mib} MiB of memory, of which half can be used for it",
+            "Give the machine more, by memory_mib in its profile, or put less into the spec's images.",
+        )
 
 
 def bootable_of(assembly: Assembly) -> Bootable:
     """What a machine boots. Its `reports` says whether the spec's init is ours."""
     spec, machine, kernel, builder = assembly.spec, assembly.machine, assembly.kernel, assembly.builder
     placed, files = assembly.placed, assembly.files
+    initrd, unpacked_bytes = _initrd(assembly)
     bootable = Bootable(
         kernel=kernel_artefact(kernel, files, machine, builder.store),
         kernel_release=kernel.release,
-        initrd=_initrd(assembly),
+        initrd=initrd,
+        unpacked_bytes=unpacked_bytes,
         dtb=dtb_artefact(machine.dtb, kernel, files, builder.store) if machine.dtb else None,
         **board_firmware(machine, assembly.profile, builder),
         cmdline=_cmdline(spec)[0],
@@ -156,19 +177,18 @@ def bootable_of(assembly: Assembly) -> Bootable:
     return bootable.model_copy(update=_forkable(assembly, bootable.cmdline)) if builder.fork else bootable
 
 
-def _initrd(assembly: Assembly) -> Artefact:
+def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
+    """The initrd, and how many bytes it unpacks to."""
     machine, kernel, builder = assembly.machine, assembly.kernel, assembly.builder
     modules = [one.path for one in assembly.modules[0]]
-    return _join(
-        (
-            *((Segment(*assembly.files.ucode),) if assembly.files.ucode else ()),
-            _userland(assembly.spec, assembly.images, assembly.placed, builder),
-            _modules(kernel, assembly.files, modules, builder),
-            *((_exit_program(machine, builder),) if machine.exit_program else ()),
-        ),
-        f"{assembly.spec.name} {assembly.profile.name} {kernel.release}",
-        builder,
+    parts = (
+        *((Segment(*assembly.files.ucode),) if assembly.files.ucode else ()),
+        _userland(assembly.spec, assembly.images, assembly.placed, builder),
+        _modules(kernel, assembly.files, modules, builder),
+        *((_exit_program(machine, builder),) if machine.exit_program else ()),
     )
+    name = f"{assembly.spec.name} {assembly.profile.name} {kernel.release}"
+    return _join(parts, name, builder), sum(part.plain_bytes for part in parts)
 
 
 def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
@@ -326,21 +346,40 @@ def _segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) ->
     with builder.store.once("segment", key):
         known = builder.store.memo("segment", key)
         if known is not None:
-            sha256, size = json.loads(known)
-            if builder.store.has(sha256):
-                return Segment(sha256, size)
-        with builder.store.writer() as file:
-            for piece in compress(make()):
-                file.write(piece)
-            size = file.tell()
-            segment = Segment(file.commit(), size)
-        builder.store.set_memo("segment", key, json.dumps([segment.sha256, segment.size_bytes]).encode())
+            segment = Segment(*json.loads(known))
+            if segment.plain_bytes and builder.store.has(segment.sha256):
+                return segment
+        segment = _write_segment(make(), builder.store)
+        parts = [segment.sha256, segment.size_bytes, segment.plain_bytes]
+        builder.store.set_memo("segment", key, json.dumps(parts).encode())
         return segment
+
+
+def _write_segment(pieces: Iterable[bytes], store: Store) -> Segment:
+    plain = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal plain
+        for piece in pieces:
+            plain += len(piece)
+            yield piece
+
+    with store.writer() as file:
+        for packed in compress(counted()):
+            file.write(packed)
+        size = file.tell()
+        return Segment(file.commit(), size, plain)
 
 
 def _join(segments: Iterable[Segment], name: str, builder: Builder) -> Artefact:
     """One initrd of several segments, which the kernel unpacks one after the other."""
     store, parts = builder.store, tuple(segments)
+    size = sum(part.size_bytes for part in parts)
+    if size >= MAX_INITRD_BYTES:
+        raise BuildError(
+            f"the initrd of {name} has {size >> 20} MiB: machines and boot loaders take less than 4 GiB",
+            "Put less into the spec's images, and large data on a disk.",
+        )
     key = json.dumps([FORMAT, *(part.sha256 for part in parts)])
     with store.once("initrd", key):
         known = store.memo("initrd", key)
@@ -351,5 +390,4 @@ def _join(segments: Iterable[Segment], name: str, builder: Builder) -> Artefact:
                     copy_into(store.verified(part.sha256), file)
                 digest = file.commit()
             store.set_memo("initrd", key, digest.encode())
-    size = sum(part.size_bytes for part in parts)
     return Artefact(kind="initrd", name=name, path=str(store.verified(digest)), sha256=digest, size_bytes=size)

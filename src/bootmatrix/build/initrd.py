@@ -59,7 +59,7 @@ def _check_names(path: str, node: Node) -> None:
     if node.size > MAX_FILE_BYTES:
         raise BuildError(
             f"{path[:200]!r} has {node.size >> 20} MiB: a file of an initrd has less than 4 GiB",
-            "Build it as kernel+squashfs or kernel+erofs: the root is a disk then.",
+            "Put large data on a disk, or into smaller files.",
         )
     if too_long or path == TRAILER or (node.kind == "symlink" and not node.target):
         raise BuildError(

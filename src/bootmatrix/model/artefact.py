@@ -52,6 +52,7 @@ class Bootable(Model):
     kernel: Artefact | None = None
     kernel_release: str = ""
     initrd: Artefact | None = None
+    unpacked_bytes: int = 0
     dtb: Artefact | None = None
     firmware: Artefact | None = None
     flash: tuple[Artefact, ...] = ()

@@ -15,10 +15,10 @@ from bootmatrix.build.initrd import compress, write_cpio
 from bootmatrix.build.kernel import load_order, module_tree
 from bootmatrix.build.tree import Node, Tree, directory, text_file, write_tar
 from bootmatrix.errors import BuildError
+from bootmatrix.load.places import specs_folder
 
-FINDER = "@finder"
-SHELL = "busybox"
-"""Name of the image whose shell and small tools the finder uses."""
+SHELL = "@pkg:./images/busybox"
+"""The shipped image whose shell and small tools the finder uses."""
 MARK = "etc/bootmatrix/root"
 """A file of the root by which it is known among all disks."""
 BLOCK_BYTES = 64 << 10
@@ -129,8 +129,7 @@ def finder(source: Source, kind: str) -> Path:
 
 def _write_finder(source: Source, kind: Kind, path: Path) -> None:
     assembly = source.assembly
-    spec = Path(assembly.spec.path)
-    shell = image_tree(make_image(SHELL, spec, assembly.profile, assembly.builder), source.store)
+    shell = image_tree(make_image(SHELL, specs_folder() / "x.yml", assembly.profile, assembly.builder), source.store)
     names = (*assembly.machine.modules, "virtio_blk", kind.module, "overlay")
     modules, missing = load_order(assembly.files, names)
     if lacking := [name for name in missing if name in {kind.module, "overlay"}]:

@@ -109,6 +109,6 @@ class Source:
         if size >= limit_bytes:
             raise BuildError(
                 f"{what} takes less than {limit_bytes >> 20} MiB, and here it is {size >> 20} MiB",
-                "Build it as kernel+squashfs or kernel+erofs, which need not fit into memory.",
+                "Put less into the spec's images, and large data on a disk.",
             )
         return size

@@ -1,0 +1,61 @@
+"""What is made once and used by many: segments of initrds; and initrds that are too large."""
+
+from __future__ import annotations
+
+import pytest
+
+from archive_client import kernel_source
+from bootmatrix.build import assemble, initrd
+from bootmatrix.build.assemble import build, check_memory
+from bootmatrix.errors import BuildError
+from bootmatrix.load.merge import load_spec
+from guests import make_bootable, make_machine
+from kitchen import PROFILES, Kitchen, add_deb, old_kernel
+
+pytest_plugins = ("archive_fixtures", "kitchen")
+
+SPEC = """
+init: ["@pkg:./images/mine"]
+files: [{{path: etc/which, contents: "{which}"}}]
+"""
+INIT = [{"path": "init", "contents": "x", "mode": "0755"}]
+
+
+def test_specs_and_kernels_are_built_once_each(kitchen: Kitchen) -> None:
+    """Two specs on two kernels: two roots and two sets of modules, and four initrds that are put together from them."""
+    kitchen.recipe("mine", files=INIT)
+    kernels = [kitchen.kernel()]
+    other = old_kernel("6.1.0-10-cloud-amd64", virtio_console__ko=b"\x7fELF" + bytes(99))
+    add_deb(kitchen.small, "new", "linux-image-6.1.0-10-cloud-amd64", "6.1.10-1", other)
+    kitchen.small.publish()
+    kernels.append(kitchen.builder.archive.kernel("6.1", kernel_source(suites="new"), "amd64"))
+    initrds = {kitchen.build(SPEC.format(which=which), kernel).initrd for which in "ab" for kernel in kernels}
+    assert len(initrds) == 4
+    made = kitchen.builder.store.folder / "memo"
+    assert len(list((made / "segment").iterdir())) == 2 + 2
+    assert len(list((made / "image").iterdir())) == 1
+
+
+def test_a_machine_with_too_little_memory_is_told_before_the_boot(kitchen: Kitchen) -> None:
+    kitchen.recipe("mine", files=[*INIT, {"path": "large", "source": "large"}])
+    (kitchen.folder / "images/mine/large").write_bytes(bytes(40 << 20))
+    kernel = kitchen.kernel()
+    assert kitchen.build(SPEC.format(which="a"), kernel).unpacked_bytes > 40 << 20
+    profile = PROFILES["x86_64"]
+    small = profile.machines["q35"].model_copy(update={"memory_mib": 64})
+    with pytest.raises(BuildError, match="unpacks to 40 MiB, and q35 has 64 MiB"):
+        build(load_spec(kitchen.folder / "spec.yml"), profile, small, kernel, kitchen.builder)
+    check_memory(make_machine(memory_mib=128), make_bootable(unpacked_bytes=64 << 20))
+    with pytest.raises(BuildError):
+        check_memory(make_machine(memory_mib=128), make_bootable(unpacked_bytes=(64 << 20) + 1))
+
+
+def test_an_initrd_that_nothing_could_load_is_refused(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    kitchen.recipe("mine", files=INIT)
+    kernel = kitchen.kernel()
+    monkeypatch.setattr(assemble, "MAX_INITRD_BYTES", 100)
+    with pytest.raises(BuildError, match="less than 4 GiB"):
+        kitchen.build(SPEC.format(which="a"), kernel)
+    monkeypatch.setattr(initrd, "MAX_FILE_BYTES", 0)
+    with pytest.raises(BuildError, match="a file of an initrd has less than 4 GiB"):
+        kitchen.build(SPEC.format(which="b"), kernel)
