@@ -102,6 +102,7 @@ def examine(args: argparse.Namespace, known: dict[str, Profile]) -> Iterator[Fin
     yield keyring()
     yield program("setpriv", "ends QEMU together with bootmatrix", SETPRIV)
     yield packer()
+    yield from makers()
     yield disk(args.cache)
     yield memory(machines)
     yield Finding("ok", "cores", f"{len(os.sched_getaffinity(0))}")
@@ -158,6 +159,15 @@ def packer() -> Finding:
     """Whether the disks of forked guests can be made; nothing else needs that."""
     found = program("sqfstar", "makes the disks of forked guests", SQUASHFS)
     return found if found.state == "ok" else replace(found, state="note", hint=f"{found.hint}, for --boot fork")
+
+
+def makers() -> Iterator[Finding]:
+    """Notes on programs of the host that are missing, and that some formats of `bootmatrix build` take."""
+    from bootmatrix.build.formats.tools import PATH, TOOLS
+
+    for name, package in TOOLS.items():
+        if shutil.which(name, path=PATH) is None:
+            yield Finding("note", name, "not found: some formats of 'build' take it", install({"apt": package}))
 
 
 def keyring() -> Finding:
