@@ -153,7 +153,7 @@ def test_every_file_is_the_same_wherever_it_is_made(built: Path, tmp_path: Path,
 def test_another_guest_has_another_disk(built: Path, tmp_path: Path) -> None:
     text = (specs_folder() / "hello.yml").read_text(encoding="utf-8")
     (tmp_path / "other.yml").write_text(text.replace("hello from", "greetings from"), encoding="utf-8")
-    (tmp_path / "images").symlink_to(specs_folder() / "images")
+    (tmp_path / "images").symlink_to((specs_folder() / "images").resolve())
     tool("build", "other.yml", "--arch", "x86_64", "-f", "raw-efi", "-o", "x", cwd=tmp_path)
     assert _guid(tmp_path / "x-efi.img") != _guid(built / "all-efi.img")
 

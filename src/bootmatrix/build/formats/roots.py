@@ -98,7 +98,7 @@ def _write_erofs(source: Source, path: Path) -> None:
 
 
 def _write_iso(source: Source, path: Path) -> None:
-    options = "-as mkisofs -quiet -R -V BOOTMATRIX -no-pad"
+    options = "-as mkisofs -quiet -R -V BOOTMATRIX -no-pad --set_all_file_dates set_to_mtime"
     _from_folder(source, path, f'xorriso {options} -o "$0" "$1"')
 
 
@@ -106,8 +106,9 @@ def _from_folder(source: Source, path: Path, command: str) -> None:
     """Have a program make a file system of a folder in which, as far as it can see, are devices and all owners."""
     folder = path.with_name("root")
     folder.mkdir()
+    folder.chmod(0o755)
     unpack = 'tar --extract --numeric-owner --preserve-permissions --same-owner --delay-directory-restore -C "$1" -f -'
-    script = f"set -e; {unpack}; {command} >/dev/null"
+    script = f'set -e; {unpack}; touch -d @{EPOCH_S} "$1"; {command} >/dev/null'
     run("fakeroot", ["--", "sh", "-c", script, path, folder], lambda pipe: _feed(source, pipe))
     _pad(path)
 
