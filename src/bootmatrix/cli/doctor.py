@@ -166,7 +166,7 @@ def makers() -> Iterator[Finding]:
     from bootmatrix.build.formats.tools import PATH, TOOLS
 
     for name, package in TOOLS.items():
-        if shutil.which(name, path=PATH) is None:
+        if package not in SQUASHFS.values() and shutil.which(name, path=PATH) is None:  # that one has been told of
             yield Finding("note", name, "not found: some formats of 'build' take it", install({"apt": package}))
 
 
