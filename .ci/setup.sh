@@ -51,10 +51,10 @@ missing_to_test() {
     need mkfs.erofs erofs-utils "tests of what is built: roots"
     need fakeroot fakeroot "tests of what is built: roots"
     need qemu-img qemu-utils "tests of what is built: disks for clouds"
-    has chromium || has google-chrome || echo "chromium|tests that look at the report in a browser"
     need docker-registry docker-registry "tests that pull images from a registry"
     need htpasswd apache2-utils "tests that pull images from a registry"
     need dockerd docker.io "tests that take images from a Docker engine"
+    has chromium || has google-chrome || echo "chromium|tests that look at the report in a browser"
     has chromedriver || echo "chromium-driver|tests that look at the report in a browser"
 }
 

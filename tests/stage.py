@@ -115,7 +115,7 @@ def set_up(folder: Path, scenarios: Iterable[str]) -> Stage:
     _write_profile(folder / "arch/fake.yml", scenarios)
     _write_program(folder, "")
     stage.run("build", "fake.yml", "--arch", "fake", "--kernel", "6.1", "-o", "built")
-    release = json.loads((folder / "built-bootable.json").read_text(encoding="utf-8"))["kernel_release"]
+    release = json.loads((folder / "built-bootable.json").read_text(encoding="utf-8"))["bootable"]["kernel_release"]
     _write_program(folder, release)
     return stage
 

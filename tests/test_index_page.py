@@ -209,8 +209,19 @@ def test_a_run_is_followed_as_it_grows(server: Server, reports: Path) -> None:
 
 
 def test_the_command_serves_until_it_is_interrupted(reports: Path) -> None:
+    heeds_interrupts = ("env", "--default-signal=INT")  # a shell's background jobs, and what they start, ignore them
     child = subprocess.Popen(
-        [sys.executable, "-m", "bootmatrix.cli.main", "serve", "--port", "0", "--reports", str(reports)],
+        [
+            *heeds_interrupts,
+            sys.executable,
+            "-m",
+            "bootmatrix.cli.main",
+            "serve",
+            "--port",
+            "0",
+            "--reports",
+            str(reports),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
