@@ -59,3 +59,11 @@ def test_the_last_boot_of_a_cell_counts_and_a_skip_is_none() -> None:
     failed, skipped = make_record(cell, Verdict.FAIL, "broken"), make_record(cell, Verdict.SKIP, "no QEMU")
     assert cells((make_record(cell), failed, skipped), "aarch64/virt")["6.1"] == "hello: fail"
     assert cells((failed, make_record(cell)), "aarch64/virt")["6.1"] == "pass"
+
+
+def test_a_fault_of_ours_is_no_word_on_a_machine() -> None:
+    cell = make_cell("aarch64", "6.1", "hello")
+    faults = [make_record(cell, verdict, "no network") for verdict in (Verdict.INFRA_ERROR, Verdict.BUILD_ERROR)]
+    for fault in faults:
+        assert cells((fault,), "aarch64/virt")["6.1"] == "·"
+        assert cells((make_record(cell), fault), "aarch64/virt")["6.1"] == "pass"

@@ -45,7 +45,7 @@ def plan(
         fault = qemu_fault(profiles[cell.arch].machine(cell.machine)) if cell.id not in skips else None
         is_named = (cell.arch, cell.machine) in named
         if isinstance(fault, QemuTooOld) or (isinstance(fault, QemuMissing) and not is_named):
-            skips[cell.id] = " ".join(str(fault).split())
+            skips[cell.id] = f"{fault.message}. {fault.hint}" if fault.hint else fault.message
     return Plan(
         cells=tuple(_expecting(cell, matrix, profiles) for cell in cells if cell.id not in skips),
         skips=tuple(Skip(cell=cell, reason=skips[cell.id]) for cell in cells if cell.id in skips),

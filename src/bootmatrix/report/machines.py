@@ -37,10 +37,12 @@ def _machines(profiles: Mapping[str, Profile]) -> Iterator[tuple[Profile, str]]:
 
 
 def _latest(records: Iterable[Record]) -> dict[str, Record]:
-    """Records by their cell; one that was run is not replaced by one that was skipped."""
+    """Records by their cell; one of a guest is not replaced by one of a skip or of a fault of ours, which tell nothing
+    of a machine.
+    """
     found: dict[str, Record] = {}
     for record in records:
-        if record.verdict is not Verdict.SKIP or record.cell.id not in found:
+        if record.verdict.is_guests or record.cell.id not in found:
             found[record.cell.id] = record
     return found
 
@@ -69,7 +71,7 @@ def _what(machine: Machine) -> str:
 def _cell(records: list[Record], is_known: bool, specs: set[str]) -> str:
     if not is_known:
         return UNKNOWN
-    tried = [record for record in records if record.verdict is not Verdict.SKIP]
+    tried = [record for record in records if record.verdict.is_guests]
     if not tried:
         return UNTRIED
     wrong = [f"{one.cell.spec_name}: {one.verdict}" for one in tried if one.verdict is not Verdict.PASS]
