@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
 from bootmatrix.model import Cell, Machine, Record, Run
-from bootmatrix.model.base import Model, many_made
+from bootmatrix.model.base import Model, as_json, many_made
 
 FORMAT = 1
 HEAD_END, END = b'"records": [\n', b"]}\n"
@@ -42,8 +42,7 @@ def run_pieces(run: Run) -> Iterator[bytes]:
     head = json.dumps(run.model_copy(update={"records": ()}).model_dump(exclude={"records"}), ensure_ascii=False)
     yield f"{head[:-1]}, ".encode("utf-8", "replace") + HEAD_END
     for number, record in enumerate(run.records, 1):
-        line = json.dumps(record.model_dump(), ensure_ascii=False)
-        yield f"{line}{',' if number < len(run.records) else ''}\n".encode("utf-8", "replace")
+        yield as_json(record) + (b",\n" if number < len(run.records) else b"\n")
     yield END
 
 

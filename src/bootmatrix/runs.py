@@ -28,7 +28,7 @@ from typing import BinaryIO
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
 from bootmatrix.model import Cell, Lock, Order, Record, Run
-from bootmatrix.model.base import Model
+from bootmatrix.model.base import Model, as_json
 from bootmatrix.runfile import FORMAT, HINT, read_run, read_value, write_run, write_whole
 
 STARTED_FILE = "started.json"
@@ -222,11 +222,8 @@ def write_model(path: Path, model: Model) -> None:
 
 
 def model_bytes(model: Model) -> bytes:
-    """A value as JSON."""
-    with suppress(ValueError):  # text of a guest may hold lone surrogates, which pydantic refuses to write
-        return (model.model_dump_json(indent=1) + "\n").encode()
-    text = json.dumps(model.model_dump(), ensure_ascii=False, indent=1) + "\n"
-    return text.encode("utf-8", "replace")
+    """A value as JSON, in lines."""
+    return as_json(model, indent=1) + b"\n"
 
 
 def describe_host() -> dict[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Annotated, Any, Self
 
@@ -27,6 +28,13 @@ class Model(BaseModel):
         copied = super().__copy__()
         copied.model_post_init(None)
         return copied
+
+
+def as_json(value: Model, indent: int | None = None) -> bytes:
+    """A value as JSON in UTF-8."""
+    with suppress(ValueError):  # text of a guest may hold lone surrogates, which pydantic refuses to write
+        return value.model_dump_json(indent=indent).encode()
+    return json.dumps(value.model_dump(), ensure_ascii=False, indent=indent).encode("utf-8", "replace")
 
 
 @cache
