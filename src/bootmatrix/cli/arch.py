@@ -91,7 +91,7 @@ def run_new(args: argparse.Namespace) -> int:
     """Write a profile to begin with."""
     from bootmatrix.errors import InputError
     from bootmatrix.load.board import new_board
-    from bootmatrix.load.lock import write_whole
+    from bootmatrix.load.lock import write_text
     from bootmatrix.load.profile import find_machine
     from bootmatrix.model.base import NAME
 
@@ -105,7 +105,7 @@ def run_new(args: argparse.Namespace) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{error.filename} cannot be made: {error.strerror}") from error
-    write_whole(file, new_board(profile, machine.partition("@")[0], file.stem))
+    write_text(file, new_board(profile, machine.partition("@")[0], file.stem))
     print(f"{file}: like {args.like} so far. Change what differs, then: bootmatrix arch check {file}")
     return EXPECTED
 

@@ -10,7 +10,7 @@ import yaml
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
-from bootmatrix.load.lock import write_whole
+from bootmatrix.load.lock import write_text
 from bootmatrix.load.product import RESERVED
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import OwnKernel, Profile
@@ -106,7 +106,7 @@ def save_own(kernels: Mapping[str, Mapping[str, OwnKernel]], path: Path) -> None
         if by_arch
     }
     text = HEADER + yaml.safe_dump({"kernels": data}, sort_keys=False, allow_unicode=True)
-    write_whole(path, text)
+    write_text(path, text)
 
 
 def check_new(name: str, profile: Profile) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,6 +10,7 @@ from pydantic import ValidationError
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import read_bytes
 from bootmatrix.model import Lock
+from bootmatrix.runfile import write_whole
 
 MAX_BYTES = 64 << 20
 FORMAT = 1
@@ -45,29 +44,16 @@ def save_lock(lock: Lock, path: Path) -> None:
     Raises:
         InputError: it cannot be written there.
     """
-    write_whole(path, json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    write_text(path, json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a file of the user's, whole or not at all.
 
     Raises:
         InputError: it cannot be written there.
     """
     try:
-        _replace(path, text)
+        write_whole(path, text.encode())
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
