@@ -49,6 +49,7 @@ def test_a_file_of_another_shape_is_read_too(file: Path, indent: int | None) -> 
     [
         (lambda lines: lines[:-1], "its end is missing"),
         (lambda lines: lines[:3], "its end is missing"),
+        (lambda lines: [*lines[:-2], lines[-1]], "its last record is missing"),
         (lambda lines: [*lines, lines[-1]], "more follows its end"),
         (lambda lines: [*lines[:-1], lines[-2], lines[-1]], "more follows its last record"),
         (lambda lines: [lines[0], lines[1][:40] + b"\n", *lines[2:]], "EOF"),

@@ -69,7 +69,8 @@ def _read_lines(path: Path) -> Run | None:
 
 
 def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
-    is_last, known = False, Known()
+    is_last: bool | None = None
+    known = Known()
     for line in file:
         if line == END:
             break
@@ -79,6 +80,8 @@ def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
         yield known.shared(_parse(path, line.rstrip(b",\n"), Record))
     else:
         raise InputError(f"{path}: damaged: its end is missing", HINT)
+    if is_last is False:
+        raise InputError(f"{path}: damaged: its last record is missing", HINT)
     if file.read(1):
         raise InputError(f"{path}: damaged: more follows its end", HINT)
 
