@@ -174,28 +174,26 @@ def test_all_machines_of_an_architecture_and_of_all(write: Write, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("arch", "fault", "is_skipped"),
+    ("arch", "fault", "reason"),
     [
-        ("first", QemuTooOld("it is old"), True),
-        ("all", QemuTooOld("it is old"), True),
-        ("first", QemuMissing("it is not here", "Install it."), False),
-        ("all", QemuMissing("it is not here", "Install it."), True),
-        ("all/all", QemuMissing("it is not here", "Install it."), True),
-        ("all", HostError("it does not run"), False),
-        ("all", None, False),
+        ("first", QemuTooOld("it is old"), "it is old"),
+        ("all", QemuTooOld("it is old"), "it is old"),
+        ("first", QemuMissing("it is not here", "Install it."), None),
+        ("all", QemuMissing("it is not here", "Install it."), "it is not here. Install it."),
+        ("all/all", QemuMissing("it is not here", "Install it."), "it is not here. Install it."),
+        ("all", HostError("it does not run"), None),
+        ("all", None, None),
     ],
 )
 def test_a_machine_is_skipped_for_its_qemu(
-    write: Write, tmp_path: Path, arch: str, fault: HostError | None, is_skipped: bool
+    write: Write, tmp_path: Path, arch: str, fault: HostError | None, reason: str | None
 ) -> None:
     """What was asked for by name and is not installed is an error of the host, and no skip."""
     profiles = load_profiles([write().parent])
     (tmp_path / "a.yml").write_text("{}", encoding="utf-8")
     found = plan(matrix(arch), tmp_path, profiles, lambda _machine: fault)
-    assert bool(found.skips) is is_skipped
-    assert bool(found.cells) is not is_skipped
-    for skip in found.skips:
-        assert skip.reason == " ".join(str(fault).split())
+    assert bool(found.cells) is not bool(found.skips)
+    assert {skip.reason for skip in found.skips} == ({reason} if reason else set())
 
 
 def test_the_fault_of_a_qemu() -> None:
