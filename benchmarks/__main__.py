@@ -196,27 +196,24 @@ def others(args: argparse.Namespace) -> Iterator[Result]:
 
 
 def plans(_args: argparse.Namespace) -> Iterator[Result]:
-    """Planning many cells, each size in a process of its own: time, memory, and whether time grows with the cells."""
-    few, many = (scale.in_a_process("plan", cells) for cells in (PLAN_CELLS // 10, PLAN_CELLS))
-    growth = many.wall_s / few.wall_s
-    yield Result(
-        name=f"plan {PLAN_CELLS} cells",
-        value=f"{many.wall_s:.1f} s, {many.memory_mib} MiB, ×{growth:.1f} for ten times as many",
-        target=f"{PLAN_S} s, {PLAN_MIB} MiB, ×{PLAN_GROWTH}",
-        ok=many.wall_s <= PLAN_S and many.memory_mib <= PLAN_MIB and growth <= PLAN_GROWTH,
-        details={"few_s": few.wall_s, "many_s": many.wall_s, "memory_mib": many.memory_mib},
-    )
+    """Planning many cells."""
+    yield _growing("plan", f"plan {PLAN_CELLS} cells", PLAN_CELLS, PLAN_S)
 
 
 def runs(_args: argparse.Namespace) -> Iterator[Result]:
-    """Whole runs whose guests are replayed, each size in a process of its own: all of bootmatrix but build and boot."""
-    few, many = (scale.in_a_process("run", cells) for cells in (RUN_CELLS // 10, RUN_CELLS))
+    """Whole runs whose guests are replayed: all of bootmatrix but build and boot."""
+    yield _growing("run", f"run {RUN_CELLS} cells, replayed", RUN_CELLS, RUN_S)
+
+
+def _growing(kind: str, name: str, cells: int, limit_s: float) -> Result:
+    """Time, memory, and whether time grows with the cells; each size in a process of its own."""
+    few, many = (scale.in_a_process(kind, count) for count in (cells // 10, cells))
     growth = many.wall_s / few.wall_s
-    yield Result(
-        name=f"run {RUN_CELLS} cells, replayed",
+    return Result(
+        name=name,
         value=f"{many.wall_s:.1f} s, {many.memory_mib} MiB, ×{growth:.1f} for ten times as many",
-        target=f"{RUN_S} s, {PLAN_MIB} MiB, ×{PLAN_GROWTH}",
-        ok=many.wall_s <= RUN_S and many.memory_mib <= PLAN_MIB and growth <= PLAN_GROWTH,
+        target=f"{limit_s} s, {PLAN_MIB} MiB, ×{PLAN_GROWTH}",
+        ok=many.wall_s <= limit_s and many.memory_mib <= PLAN_MIB and growth <= PLAN_GROWTH,
         details={"few_s": few.wall_s, "many_s": many.wall_s, "memory_mib": many.memory_mib},
     )
 
