@@ -133,10 +133,12 @@ async def test_a_disk_that_shows_what_is_forbidden_fails(tmp_path: Path) -> None
     [
         b"QFI\xfb\x00\x00\x00\x02" + b"\0\0\0\0\0\0\x02\0",
         b"QFI\xfb\x00\x00\x00\x03" + bytes(64) + b"\0\0\0\0\0\0\0\x04",
+        b"KDMV\x01\0\0\0\x03\0\0\0" + bytes(8),
+        b"KDMV\x01\0\0\0\x03\0\0\0" + b"\x01".ljust(500, b"\0") + b'parentFileNameHint="/etc/passwd"',
     ],
 )
 def test_an_image_that_opens_other_files_of_the_host_is_refused(tmp_path: Path, header: bytes) -> None:
-    (tmp_path / "a.qcow2").write_bytes(header.ljust(512, b"\0"))
+    (tmp_path / "a.qcow2").write_bytes(header.ljust(1024, b"\0"))
     profile = load_profiles([CHECKOUT / "arch"])["x86_64"]
     with pytest.raises(BuildError, match="refers to another file"):
         own_bootable(OwnGuest(disk="a.qcow2"), tmp_path, profile, pc())

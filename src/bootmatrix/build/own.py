@@ -21,6 +21,8 @@ SMALLEST_CARD_BYTES = 1 << 20
 """What is advised at least: there is no smaller card to buy, by far."""
 VMDK, VMDK_CAPACITY_AT = b"KDMV", 12
 """Where a VMDK of one file begins so, and where it says how many sectors it has; none: it describes other files."""
+VMDK_PARENT, VMDK_TEXT_END_BYTES = b"parentFileNameHint", 512 + 20 * 512
+"""What its description names a parent with, and where that ends: QEMU reads 20 sectors from the second one on."""
 VHD, VHD_FOOTER_BYTES = b"conectix", 512
 """How the last sector of a VHD begins."""
 FORMATS: Mapping[bytes, DiskFormat] = {QCOW2: "qcow2", VMDK: "vmdk"}
@@ -92,7 +94,7 @@ def _disk(guest: OwnGuest, base: Path, names: Mapping[str, str], machine: Machin
 
 def _check_disk(disk: Artefact, is_card: bool) -> None:
     size_bytes = disk.size_bytes
-    if _refers(disk.file):
+    if refers(disk.file):
         raise BuildError(f"{disk.path}: this image refers to another file", "Make one that is whole: qemu-img convert.")
     if disk_format(disk.file) == "qcow2":
         with disk.file.open("rb") as file:
@@ -114,12 +116,12 @@ def disk_format(path: Path) -> DiskFormat:
     return "vpc" if footer == VHD else FORMATS.get(magic, "raw")
 
 
-def _refers(path: Path) -> bool:
+def refers(path: Path) -> bool:
     """Whether a disk's file names other files of the host, which QEMU would open."""
     with path.open("rb") as file:
-        header = file.read(80)
+        header = file.read(VMDK_TEXT_END_BYTES)
     if header.startswith(VMDK):
-        return not any(header[VMDK_CAPACITY_AT : VMDK_CAPACITY_AT + 8])
+        return VMDK_PARENT in header or not any(header[VMDK_CAPACITY_AT : VMDK_CAPACITY_AT + 8])
     if not header.startswith(QCOW2):
         return False
     newer = int.from_bytes(header[4:8], "big") >= 3
