@@ -11,16 +11,19 @@ from pydantic import ValidationError
 from bootmatrix.build.firmware import board_firmware
 from bootmatrix.build.formats import FORMATS
 from bootmatrix.build.image import Builder
-from bootmatrix.build.own import disk_format
+from bootmatrix.build.own import disk_format, refers
 from bootmatrix.errors import InputError
 from bootmatrix.load.profile import find_machine
 from bootmatrix.model import Artefact, Bootable, Built, BuiltFile, Machine, Profile
 from bootmatrix.model.artefact import ArtefactKind
 from bootmatrix.outputs import BUILT
+from bootmatrix.source.packed import FAULTS
 from bootmatrix.store import Store, sha256_of
 
 AGAIN = "Build it again."
 DISK_IN_TAR = "disk.raw"
+LIMIT_BYTES = 16 << 20
+"""What is said of a guest has some kilobytes."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def find(name: str) -> Chosen | None:
     if built is None:
         return None
     for suffix, file in built.files.items():
-        if suffix == _main(file.format) and FORMATS[file.format].boots:
+        if file.format in FORMATS and suffix == _main(file.format) and FORMATS[file.format].boots:
             return Chosen(Path(name), suffix, built)
     raise InputError(f"nothing of what was built as {name} is booted by QEMU", f"It is: {', '.join(built.files)}")
 
@@ -70,17 +73,26 @@ def _bootable_one(chosen: Chosen) -> Chosen:
     name = chosen.file.format
     if name not in FORMATS or not FORMATS[name].boots:
         raise InputError(f"{chosen.prefix}{chosen.suffix} is of the format {name}, which QEMU does not boot as it is")
-    return Chosen(chosen.prefix, _main(name), chosen.built)
+    main = _main(name)
+    if main not in chosen.built.files:
+        raise InputError(f"{chosen.prefix}{BUILT} does not know {chosen.prefix}{main}, which is to be booted", AGAIN)
+    return Chosen(chosen.prefix, main, chosen.built)
 
 
 def _load(prefix: Path) -> Built | None:
     path = prefix.with_name(prefix.name + BUILT)
     if not prefix.name or not path.is_file():
         return None
+    fault = InputError(f"{path}: not what 'bootmatrix build' writes", AGAIN)
+    if path.stat().st_size > LIMIT_BYTES:
+        raise fault
     try:
-        return Built.model_validate_json(path.read_bytes())
+        built = Built.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(f"{path}: not what 'bootmatrix build' writes", AGAIN) from error
+        raise fault from error
+    if built.bootable.parts() or built.bootable.forkable:  # else it could name any file of the host for QEMU
+        raise fault
+    return built
 
 
 def reread(chosen: Chosen, target: str, profiles: dict[str, Profile], builder: Builder) -> tuple[Machine, Bootable]:
@@ -92,7 +104,8 @@ def reread(chosen: Chosen, target: str, profiles: dict[str, Profile], builder: B
     profile, board = find_machine(profiles, target)
     if profile.name != chosen.built.arch:
         raise InputError(f"{chosen.prefix} was built for {chosen.built.arch}, not for {profile.name}")
-    machine = profile.machine(board if "/" in target else chosen.file.machine)
+    _, built_for = find_machine(profiles, f"{profile.name}/{chosen.file.machine}")
+    machine = profile.machine(board if "/" in target else built_for)
     firmware = board_firmware(machine, profile, builder)
     boots = FORMATS[chosen.file.format].boots
     parts: dict[str, object] = {}
@@ -117,10 +130,24 @@ def _file(chosen: Chosen, suffix: str, kind: ArtefactKind) -> Artefact:
 def _disk(chosen: Chosen, store: Store) -> Artefact:
     """The disk; out of its archive, into the store, if it is in one."""
     disk = _file(chosen, chosen.suffix, "disk")
-    if not chosen.suffix.endswith(".tar.gz"):
-        return disk
-    with tarfile.open(disk.path, "r:gz") as archive, store.workspace() as folder:
-        archive.extract(DISK_IN_TAR, folder, filter="data")
+    if chosen.suffix.endswith(".tar.gz"):
+        disk = _unpacked(disk, store)
+    if refers(disk.file):
+        raise InputError(f"{chosen.prefix}{chosen.suffix}: this image refers to another file", AGAIN)
+    return disk
+
+
+def _unpacked(packed: Artefact, store: Store) -> Artefact:
+    with store.workspace() as folder:
         path = folder / DISK_IN_TAR
+        try:
+            with tarfile.open(packed.path, "r:gz") as archive:
+                archive.extract(DISK_IN_TAR, folder, filter="data")
+        except (*FAULTS, KeyError, ValueError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno:  # the host's, a full disk for one
+                raise
+            raise InputError(f"{packed.path}: no archive with a {DISK_IN_TAR}, or a damaged one", AGAIN) from error
+        if path.is_symlink() or not path.is_file():
+            raise InputError(f"{packed.path}: its {DISK_IN_TAR} is no file", AGAIN)
         digest, size = sha256_of(path), path.stat().st_size
-        return disk.model_copy(update={"path": str(store.keep(path, digest)), "sha256": digest, "size_bytes": size})
+        return packed.model_copy(update={"path": str(store.keep(path, digest)), "sha256": digest, "size_bytes": size})
