@@ -235,12 +235,19 @@ def test_a_vhd_has_the_checksum_that_its_format_asks_for(built: Path) -> None:
         ("x86_64", "rpi3", "x86_64 has no format rpi3"),
         ("x86_64", "row-bios", "Did you mean 'raw-bios'?"),
         ("x86_64", "vhd,dynamic-vhd", "would both be NAME.vhd"),
+        ("x86_64", ",", "no format is named"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path: Path, arch: str, formats: str, said: str) -> None:
     command = ("build", "hello", "--arch", arch, "--offline", "-f", formats)
     assert said in tool(*command, cwd=tmp_path, status=2)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("prefix", [".", "/", "..", "a/.."])
+def test_a_folder_is_no_beginning_of_names(tmp_path: Path, prefix: str) -> None:
+    command = ("build", "hello", "--arch", "x86_64", "--offline", "-o", prefix)
+    assert "is a folder" in tool(*command, cwd=tmp_path, status=2)
 
 
 def test_a_tool_that_is_missing_is_named_with_its_package(tmp_path: Path, other_cache: Path) -> None:

@@ -101,6 +101,10 @@ def write(wanted: Wanted, cell: Cell, bench: Bench) -> list[Path]:
     profile = bench.profiles[cell.arch]
     machines = {name: machine_of(name, profile, cell.machine, wanted.is_named) for name in wanted.formats}
     check(machines)
+    if not machines:
+        raise InputError("no format is named", "'--format list' prints all of them.")
+    if wanted.prefix.name in {"", ".."}:
+        raise InputError(f"{wanted.prefix} is a folder, and files' names are to begin with it", "Give FOLDER/NAME.")
     if bench.specs[cell.spec].own:
         raise InputError(f"{cell.spec} describes a guest that is built already")
     sources = {machine: _source(cell, machine, bench) for machine in dict.fromkeys(machines.values())}
