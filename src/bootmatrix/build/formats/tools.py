@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from bootmatrix.boot.lockdown import LEASH
 from bootmatrix.build.image import EPOCH_S
 from bootmatrix.errors import HostError
 
+LEASH = ("setpriv", "--no-new-privs", "--pdeathsig", "INT")
+"""Has the kernel interrupt a program when we die (prctl(2), PR_SET_PDEATHSIG). A kill would leave the daemon of
+fakeroot, which only its script ends."""
 TOOLS: Mapping[str, str] = {
     "xorriso": "xorriso",
     "mkfs.vfat": "dosfstools",
@@ -54,25 +59,31 @@ def run(name: str, arguments: Sequence[str | Path], feed: Callable[[IO[bytes]], 
     for tool in (name, *(word for word in arguments if word in TOOLS)):
         find_tool(str(tool))
     command = [*LEASH, "--", find_tool(name), *map(str, arguments)]
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={"PATH": PATH, "HOME": "/nonexistent", **ENVIRONMENT},
-        umask=0o022,
-    )
-    with child:
-        assert child.stderr
-        try:
-            if feed and child.stdin:
-                feed(child.stdin)
-                child.stdin.close()
-        except BrokenPipeError:
-            pass  # it says why
-        except BaseException:
-            child.kill()
-            raise
-        complaint = child.stderr.read().decode("utf-8", "replace").strip()
+    # A file, as a program that complains at length would wait for us to read a pipe, and we for it to read its input.
+    with tempfile.TemporaryFile() as complaints:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            env={"PATH": PATH, "HOME": "/nonexistent", **ENVIRONMENT},
+            umask=0o022,
+        )
+        _finish(child, feed)
+        complaints.seek(0)
+        complaint = complaints.read().decode("utf-8", "replace").strip()
     if child.returncode:
         raise HostError(f"{name} failed with status {child.returncode}: {complaint[-600:]}")
+
+
+def _finish(child: subprocess.Popen[bytes], feed: Callable[[IO[bytes]], object] | None) -> None:
+    """Feed a program and wait for its end; it is interrupted, and waited for, where that fails."""
+    try:
+        if feed and child.stdin:
+            with suppress(BrokenPipeError), child.stdin:  # it says why
+                feed(child.stdin)
+        child.wait()
+    except BaseException:
+        child.send_signal(signal.SIGINT)
+        child.wait()
+        raise

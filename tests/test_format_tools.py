@@ -1,0 +1,57 @@
+"""Programs of the host: what they say, however much it is, and that none is left when we end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.build.formats.tools import run
+from bootmatrix.errors import HostError
+
+WAITING = """
+import signal, sys, time
+from bootmatrix.build.formats.tools import run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run in the background
+script = 'echo "$FAKEROOTKEY" >"$0.new" && mv "$0.new" "$0"; cat >/dev/null'
+run("fakeroot", ["--", "sh", "-c", script, sys.argv[1]], lambda _pipe: time.sleep(600))
+"""
+
+
+def test_many_complaints_stop_neither_side() -> None:
+    """More of them, and more input, than a pipe holds."""
+    script = "head -c 1000000 /dev/zero >&2; cat >/dev/null; echo at the end >&2; exit 3"
+    with pytest.raises(HostError, match=r"status 3: .*at the end"):
+        run("fakeroot", ["--", "sh", "-c", script], lambda pipe: pipe.write(bytes(1_000_000)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_the_daemon_of_fakeroot_ends_with_us(tmp_path: Path, number: signal.Signals) -> None:
+    """It has a queue of messages for as long as it lives (proc(5), /proc/sysvipc)."""
+    told = tmp_path / "key"
+    ours = subprocess.Popen([sys.executable, "-c", WAITING, told], stderr=subprocess.DEVNULL)
+    wait_until(told.exists)
+    key = told.read_text(encoding="ascii").strip()
+    assert has_queue(key)
+    ours.send_signal(number)
+    ours.wait()
+    wait_until(lambda: not has_queue(key))
+
+
+def has_queue(key: str) -> bool:
+    """Whether somebody listens under this key."""
+    lines = Path("/proc/sysvipc/msg").read_text(encoding="ascii").splitlines()[1:]
+    return any(line.split()[0] == key for line in lines)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait, and fail if it never comes."""
+    until_s = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
