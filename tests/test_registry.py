@@ -13,6 +13,7 @@ import pytest
 from archive_client import Listener
 from bootmatrix.build.image import image_tree
 from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError, NetworkError, Offline, UntrustedError
+from bootmatrix.load.lock import load_lock
 from bootmatrix.model import ImageSource, Lock, Registry, StoredImage
 from bootmatrix.source.images.images import Access, Images
 from bootmatrix.source.locked import Used
@@ -105,6 +106,14 @@ def test_a_tag_means_one_image_for_a_whole_run(plain: Running, images: Open) -> 
     lock = Lock(kernels={}, packages={}, images={f"{plain.host}/moving:1": f"sha256:{first.digest}"})
     assert images(lock=lock).image(named(plain, "moving:1"), "linux/amd64") == first
     assert images().image(named(plain, "moving:1"), "linux/amd64") != first
+
+
+def test_a_digest_of_a_lock_names_no_file(tmp_path: Path) -> None:
+    """It is a name in the store, where what does not have its digest is removed."""
+    digest = f"sha256:../../../../..{tmp_path}/mine"
+    (tmp_path / "a.lock").write_text(json.dumps({"kernels": {}, "packages": {}, "images": {"r.example/a:1": digest}}))
+    with pytest.raises(InputError, match=r"a\.lock: this is no lock file: images\.r\.example/a:1: "):
+        load_lock(tmp_path / "a.lock")
 
 
 def test_a_lock_that_lacks_an_image(plain: Running, images: Open) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import StringConstraints
+
 from bootmatrix.model.base import Model
 from bootmatrix.model.kernel import Kernel, Package
+
+ImageDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class Lock(Model):
@@ -15,4 +21,4 @@ class Lock(Model):
     format: int = 1
     kernels: dict[str, Kernel]
     packages: dict[str, dict[str, Package]]
-    images: dict[str, str] = {}
+    images: dict[str, ImageDigest] = {}
