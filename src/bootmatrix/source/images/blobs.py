@@ -8,14 +8,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from bootmatrix.errors import BuildError, UntrustedError
+from bootmatrix.errors import BuildError, InputError, UntrustedError
+from bootmatrix.source.packed import Part
 
 JSON_LIMIT_BYTES = 4 << 20
 """Of a manifest, an index, a configuration: what the distribution specification asks registries to take at least."""
 MAX_LAYERS = 512
 """Docker itself makes 127 at most."""
+CHUNK_BYTES = 1 << 20
 LAYER_LIMIT_BYTES = 16 << 30
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -39,9 +41,30 @@ class Place:
 
     def read(self) -> bytes:
         """All of it, for what is small."""
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
+        with self.open() as file:
             return file.read(self.size_bytes)
+
+    def sha256(self) -> str:
+        """The digest of all of it, in hexadecimal."""
+        digest = hashlib.sha256()
+        with self.open() as file:
+            part = Part(file, self.offset, self.size_bytes)
+            while data := part.read(CHUNK_BYTES):
+                digest.update(data)
+        return digest.hexdigest()
+
+    def open(self) -> BinaryIO:
+        """The file, at the first of these bytes.
+
+        Raises:
+            InputError: the host does not let it be read.
+        """
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
+        file.seek(self.offset)
+        return file
 
 
 class Blobs(Protocol):

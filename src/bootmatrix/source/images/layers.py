@@ -7,11 +7,10 @@ import json
 from typing import BinaryIO, cast
 
 from bootmatrix.errors import BuildError, UntrustedError
-from bootmatrix.source.images.blobs import Descriptor, Place
+from bootmatrix.source.images.blobs import CHUNK_BYTES, Descriptor, Place
 from bootmatrix.source.packed import FAULTS, Bounded, Part, suffix_of
 from bootmatrix.store import Store, Writer
 
-CHUNK_BYTES = 1 << 20
 _NOT_TAR = ("encrypted", "foreign", "in-toto")
 
 
@@ -60,8 +59,7 @@ def _unpacked(layer: Descriptor, place: Place, store: Store) -> tuple[str, int]:
         raise UntrustedError(
             f"the layer {layer.sha256} has {place.size_bytes} bytes, and {layer.size_bytes} were announced"
         )
-    with place.path.open("rb") as file, store.writer() as writer:
-        file.seek(place.offset)
+    with place.open() as file, store.writer() as writer:
         suffix = suffix_of(file.read(6))
         digested = _Digested(file)
         part = Part(cast(BinaryIO, digested), place.offset, place.size_bytes)

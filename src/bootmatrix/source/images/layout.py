@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from bootmatrix.errors import BuildError, InputError
-from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, Descriptor, Place, descriptor, parsed, read_bytes
+from bootmatrix.source.images.blobs import (
+    JSON_LIMIT_BYTES,
+    MAX_LAYERS,
+    Descriptor,
+    Place,
+    descriptor,
+    parsed,
+    read_bytes,
+)
 from bootmatrix.source.images.reference import parse_reference
 from bootmatrix.source.packed import FAULTS, PaxArchive
 
@@ -87,6 +95,8 @@ class Layout:
             if len(chosen) != 1:
                 raise _no_such(self.path, name, sorted(tag for own in tags for tag in own))
             config, layers = str(chosen[0]["Config"]), [str(layer) for layer in chosen[0]["Layers"]]
+            if len(layers) > MAX_LAYERS:
+                raise BuildError(f"{self.path} has an image of more than {MAX_LAYERS} layers")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BuildError(f"{self.path}: its {DOCKER} is not what `docker save` writes: {error}") from error
         described = {"config": self._described(config), "layers": [self._described(layer) for layer in layers]}
@@ -97,15 +107,9 @@ class Layout:
         place = self.parts.get(name)
         if place is None:
             raise BuildError(f"{self.path} lacks its part {name[:200]!r}")
-        digest = hashlib.sha256()
-        with place.path.open("rb") as file:
-            file.seek(place.offset)
-            left = place.size_bytes
-            while left and (data := file.read(min(left, 1 << 20))):
-                digest.update(data)
-                left -= len(data)
-        self._made[digest.hexdigest()] = place
-        return {"digest": f"sha256:{digest.hexdigest()}", "size": place.size_bytes}
+        digest = place.sha256()
+        self._made[digest] = place
+        return {"digest": f"sha256:{digest}", "size": place.size_bytes}
 
 
 def open_layout(path: Path) -> Layout:
@@ -165,7 +169,7 @@ def _tag(entry: dict[str, Any]) -> str:
 
 def _is_named(tag: str, name: str) -> bool:
     """Whether a name in a layout is the one that is asked for: the same text, its tag, or the same image."""
-    return tag in {name, f"{_whole_name(name)}"} or _whole_name(tag) == _whole_name(name)
+    return _whole_name(tag) == _whole_name(name)
 
 
 def _is_any(tags: list[str], name: str) -> bool:

@@ -6,7 +6,6 @@ The image is an OCI layout (opencontainers/image-spec, image-layout.md), as a fo
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,21 +59,13 @@ def _members(path: Path, platform: str) -> Iterator[Member]:
 
 
 def _layer(sha256: str, place: Place) -> Iterator[Member]:
-    with place.path.open("rb") as stream:
-        found = _sha256(Part(stream, place.offset, place.size_bytes))
-        if found != sha256:
-            raise Damaged(f"the layer {sha256} has the SHA-256 {found}")
-        stream.seek(place.offset)
+    found = place.sha256()
+    if found != sha256:
+        raise Damaged(f"the layer {sha256} has the SHA-256 {found}")
+    with place.open() as stream:
         suffix = suffix_of(stream.read(6))
         with open_tar(Part(stream, place.offset, place.size_bytes), suffix, pax=True) as archive:
             yield from _with_kernel_tar(of_tar(archive))
-
-
-def _sha256(part: Part) -> str:
-    digest = hashlib.sha256()
-    while data := part.read(1 << 20):
-        digest.update(data)
-    return digest.hexdigest()
 
 
 def _with_kernel_tar(files: Iterator[Member]) -> Iterator[Member]:
