@@ -235,7 +235,7 @@ class Tree:
             for member in members:
                 if _whiteout(member.name) is None:
                     self._add_member(member, layer)
-        except (*FAULTS, ValueError, OverflowError) as error:
+        except FAULTS as error:
             raise BuildError(f"the layer {layer.name} is not a tar archive, or a damaged one: {error}") from error
 
     def _take_away(self, name: str) -> None:

@@ -39,6 +39,7 @@ class Damaged(Exception):
 
 FAULTS = (
     *(Damaged, tarfile.TarError, zstandard.ZstdError, lzma.LZMAError, zlib.error, EOFError, OSError),
+    *(ValueError, OverflowError),  # tarfile takes the numbers of extended headers as they are
     RecursionError,  # tarfile reads a long name that belongs to a long name, and so on, in a recursion
 )
 
@@ -151,7 +152,10 @@ class Archive(tarfile.TarFile):
         self._count += 1
         if self._count > MAX_MEMBERS:
             raise Damaged(f"it has more than {MAX_MEMBERS} files")
-        return super().next()
+        found = super().next()
+        if found and not 0 <= found.size <= UNPACKED_LIMIT_BYTES:  # as an extended header has it
+            raise Damaged(f"{found.name!r} is said to have {found.size} bytes")
+        return found
 
 
 class _PaxHeader(Header):
