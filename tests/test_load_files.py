@@ -413,6 +413,8 @@ def test_a_linuxkit_package_is_told_apart(write: Write) -> None:
     )
     write("i/build.yml", "image: foo\ndockerfile: other\n")
     assert refusal(lambda: load_any(path, PROFILES)) == "i/build.yml:2: there is no file i/other"
+    write("i/build.yml", f"image: foo\ndockerfile: {'x' * 300}\n")
+    assert "i/build.yml:2: there is no file i/xxx" in refusal(lambda: load_any(path, PROFILES))
 
 
 # locks

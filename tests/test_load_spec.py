@@ -223,6 +223,20 @@ def test_a_spec_that_is_not_there(write: Write, name: str) -> None:
         assert "nor a shipped spec of this name. Did you mean 'hello'?" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 200}.yml+{'y' * 200}.yml", f"a.yml+{'x' * 300}"])
+def test_names_that_are_too_long_for_a_file(name: str) -> None:
+    with pytest.raises(InputError):
+        load_any(Path(name), PROFILES)
+
+
+def test_any_number_of_files_is_merged(tmp_path: Path) -> None:
+    """Their names together may be longer than a file's."""
+    names = [f"{'x' * 40}{number}.yml" for number in range(9)]
+    for name in names:
+        (tmp_path / name).write_text("init: [linuxkit/init:1]\n")
+    assert len(load_spec(find_spec("+".join(names), tmp_path)).init) == 9
+
+
 @pytest.mark.parametrize(
     ("file", "name"),
     [("a.yml", "a"), ("a b.yml", "a-b"), ("..x.yml", "x"), ("é.yml", "spec"), ("a.b.yml", "a.b"), ("-.yml", "spec")],

@@ -34,3 +34,11 @@ def _shipped(name: str) -> Path:
     folder = installed if installed.is_dir() else CHECKOUT / name
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; none has a name that is too long, and none in a forbidden folder is for us."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

@@ -94,7 +94,7 @@ def load_package(folder: Path) -> PackageRecipe:
     if path.is_file():
         document = read_document(path)
         package = validate(document, PackageRecipe)
-        if "/" in package.dockerfile or not (folder / package.dockerfile).is_file():
+        if package.dockerfile not in {one.name for one in folder.iterdir() if one.is_file()}:
             document.complain(("dockerfile",), f"there is no file {folder / package.dockerfile}")
         document.raise_faults()
     return package

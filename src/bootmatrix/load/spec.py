@@ -9,7 +9,7 @@ from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
-from bootmatrix.load.places import specs_folder
+from bootmatrix.load.places import is_file, specs_folder
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Container, File, OwnGuest, Spec
 from bootmatrix.model.capabilities import CAPABILITIES
@@ -35,7 +35,7 @@ def find_spec(name: str, base: Path = Path()) -> Path:
     """
     path = base / name
     try:
-        if path.is_file():
+        if is_file(path):
             return path
         if MERGED in name:
             return Path(MERGED.join(str(find_spec(one, base)) for one in _pieces(name, base)))
@@ -56,7 +56,7 @@ def _pieces(name: str, base: Path) -> list[str]:
     pieces: list[str] = []
     rest = name.split(MERGED)
     while rest:
-        ends = (end for end in range(len(rest), 0, -1) if (base / MERGED.join(rest[:end])).is_file())
+        ends = (end for end in range(len(rest), 0, -1) if is_file(base / MERGED.join(rest[:end])))
         end = next(ends, 1)
         pieces.append(MERGED.join(rest[:end]))
         rest = rest[end:]
@@ -65,7 +65,7 @@ def _pieces(name: str, base: Path) -> list[str]:
 
 def spec_files(path: Path) -> list[Path]:
     """The file of a spec, or those that are merged in it, in their order."""
-    return [path] if path.is_file() or MERGED not in str(path) else [Path(one) for one in _pieces(str(path), Path())]
+    return [path] if MERGED not in str(path) or is_file(path) else [Path(one) for one in _pieces(str(path), Path())]
 
 
 def _shipped(name: str) -> Path | None:
