@@ -118,6 +118,12 @@ def test_an_engine_that_is_not_there(images: Images, monkeypatch: pytest.MonkeyP
     assert "DOCKER_HOST" in found
 
 
+@pytest.mark.parametrize("host", ["tcp://h:port", "tcp://127.0.0.1:99999", "tcp://[::::]:1", "nothing://x"])
+def test_a_docker_host_that_is_none(images: Images, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    assert "DOCKER_HOST" in error_of(images, ImageSource(kind="docker-daemon", name="x"), InfraError)
+
+
 def image_of(kitchen: Kitchen, arch: str) -> StoredImage:
     return make_one("@pkg:./pkg", kitchen.folder / "s.yml", PROFILES[arch], kitchen.builder)
 
@@ -257,7 +263,11 @@ def test_what_a_name_means(tmp_path: Path, reference: str, source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", ["A/B/c", "a b", "a:", "a@sha256:1", "", "/", "a/", "../a", "http://a/b", "a:b:c", "x" * 300]
+    "reference",
+    [
+        *("A/B/c", "a b", "a:", "a@sha256:1", "", "/", "a/", "../a", "http://a/b", "a:b:c", "x" * 300),
+        *("localhost:65536/a", "256.1.1.1/a", "[::::]:1/a", "xn--a.example/a", f"{'a' * 64}.example/a"),
+    ],
 )
 def test_what_is_no_name(tmp_path: Path, reference: str) -> None:
     with pytest.raises(InputError, match="cannot be the name of an image"):

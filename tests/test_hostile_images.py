@@ -7,10 +7,12 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from archive_client import Listener, files_of
 from bootmatrix.build.image import image_tree
 from bootmatrix.build.tree import Tree, write_tar
-from bootmatrix.errors import BootmatrixError, BuildError, NetworkError, UntrustedError
+from bootmatrix.errors import BootmatrixError, BuildError, InputError, NetworkError, UntrustedError
 from bootmatrix.model import ImageSource, Registry, StoredImage
 from bootmatrix.source import packed
 from bootmatrix.source.images import blobs, pull
@@ -27,9 +29,10 @@ from bootmatrix.source.images.challenge import belong_together, challenges
 from bootmatrix.source.images.credentials import Credentials
 from bootmatrix.source.images.endpoint import Endpoint
 from bootmatrix.source.images.images import Access, Images
+from bootmatrix.source.images.layout import open_layout
 from bootmatrix.source.locked import Used
 from bootmatrix.store import Store
-from image_maker import Made, files, gzipped, make_image, make_index, sha256, write_layout, zstd
+from image_maker import Made, files, gzipped, make_image, make_index, sha256, write_layout, write_saved, zstd
 from packages import entry, folder, hard_link, link, make_tar
 from registry_fixtures import Authority, serving
 
@@ -220,6 +223,56 @@ def test_a_manifest_that_is_huge(tmp_path: Path) -> None:
     assert "is said to have" in refusal(lambda: taken(tmp_path, make_index({AMD64: made})))
 
 
+def test_what_is_said_to_be_too_much_is_not_even_fetched(tmp_path: Path) -> None:
+    made = changed(GOOD, layers=[{**LAYER, "size": 9 << 30}])
+    assert "is larger than 8 GiB" in refusal(lambda: taken(tmp_path, made))
+
+
+def test_too_many_layers_of_dockers(tmp_path: Path) -> None:
+    config = {"os": "linux", "architecture": "amd64"}
+    path = write_saved(tmp_path, [files(a="1")] * (blobs.MAX_LAYERS + 1), config, ["mine:1"])
+    source = ImageSource(kind="docker-archive", path=str(path))
+    assert "more than 512 layers" in refusal(lambda: images(tmp_path).image(source, AMD64))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"size": "9" * 30},
+        {"size": "-1"},
+        {"GNU.sparse.size": "x"},
+        {"GNU.sparse.map": "a,b"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+    ],
+)
+def test_extended_headers_that_say_nonsense(tmp_path: Path, headers: dict[str, str]) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member("index.json", headers), io.BytesIO(b"{}"))
+    source = ImageSource(kind="oci-archive", path=str(tmp_path / "x.tar"))
+    assert "x.tar is no image, or a damaged one" in refusal(lambda: images(tmp_path).image(source, AMD64))
+
+
+def member(name: str, headers: dict[str, str]) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.size, made.pax_headers = 2, headers
+    return made
+
+
+def test_a_part_that_cannot_be_read(tmp_path: Path) -> None:
+    layout = open_layout(write_layout(tmp_path, GOOD))
+    for blob in (tmp_path / "layout/blobs/sha256").iterdir():
+        blob.unlink()
+    assert "cannot be read: No such file" in refusal(lambda: layout.document(""), InputError)
+
+
+@pytest.mark.parametrize(
+    "config", [{"Entrypoint": "sh"}, {"Env": {"A": "1"}}, {"User": "\ud800"}, {"Labels": {"a": 1}}]
+)
+def test_a_configuration_of_something_else_than_texts(tmp_path: Path, config: dict[str, object]) -> None:
+    made = make_image(files(a="1"), config=config)
+    assert "something else than texts" in refusal(lambda: taken(tmp_path, made))
+
+
 # ---- other than announced -----------------------------------------------------------------------------------------
 
 
@@ -389,6 +442,42 @@ def test_redirects_lead_neither_from_tls_to_plain_http_nor_round_and_round(
         assert "which is not followed" in refusal(lambda: asked(tmp_path, host, registries=settings), UntrustedError)
         registry.answers = {"/v2/": (307, {"Location": f"https://{host}/v2/"}, b"")}
         assert "redirects" in refusal(lambda: asked(tmp_path, host, registries=settings), NetworkError)
+
+
+@pytest.mark.parametrize("place", ["https://xn--a/", f"https://{'a' * 64}.example/"])
+def test_a_registry_that_leads_to_what_is_no_host(tmp_path: Path, place: str) -> None:
+    with lying() as (host, registry):
+        registry.answers = {"/v2/": (307, {"Location": place}, b"")}
+        assert host in refusal(lambda: asked(tmp_path, host), NetworkError)
+
+
+@pytest.mark.parametrize("realm", ["https://xn--a/", f"https://{'a' * 64}.example/", "https://[::::]/"])
+def test_a_token_server_that_is_no_host(realm: str) -> None:
+    auth = Authorization(Endpoint("r.example", "https", "r.example"), "x", lambda: None, httpx.Client)
+    flow = auth.sync_auth_flow(httpx.Request("GET", "https://r.example/v2/"))
+    challenge = httpx.Response(401, headers={"WWW-Authenticate": f'Bearer realm="{realm}"'}, request=next(flow))
+    refusal(lambda: flow.send(challenge), NetworkError)
+
+
+def test_a_token_is_asked_for_as_it_is(tmp_path: Path) -> None:
+    """It is read within a limit, before anything unpacks it."""
+    accepted = []
+
+    class Tokens(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            accepted.append(request.headers["Accept-Encoding"])
+            return httpx.Response(200, stream=httpx.ByteStream(b'{"token": "t"}'))
+
+    for credentials in (None, Credentials("me", "secret"), Credentials(token="secret")):
+        endpoint = Endpoint("r.example", "https", "r.example")
+        auth = Authorization(
+            endpoint, "x", partial(lambda found: found, credentials), lambda: httpx.Client(transport=Tokens())
+        )
+        flow = auth.sync_auth_flow(httpx.Request("GET", "https://r.example/v2/"))
+        headers = {"WWW-Authenticate": 'Bearer realm="https://r.example/t"'}
+        again = flow.send(httpx.Response(401, headers=headers, request=next(flow)))
+        assert again.headers["Authorization"] == "Bearer t"
+    assert accepted == ["identity"] * 3
 
 
 def test_a_manifest_without_end(tmp_path: Path) -> None:

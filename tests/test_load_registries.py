@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bootmatrix.errors import InputError
 from bootmatrix.load.registries import load_registries, registries_file
 from bootmatrix.model import Registry
-from bootmatrix.source.images.endpoint import endpoints_of
+from bootmatrix.source.images.endpoint import Endpoint, endpoints_of
 from command_line import Tool, refused
 
 pytest_plugins = ("command_line",)
@@ -68,6 +69,10 @@ def test_only_a_registry_on_this_machine_has_no_tls_unless_it_is_said(
         ("registries:\n  a:\n    ca: none.pem\n", "r.yml:3: there is no file none.pem"),
         ("registries:\n  'http://a': {}\n", "r.yml:2: 'http://a' should be the host of a registry"),
         ("registries: {a: {mirrors: [mirror.example]}}\n", "r.yml:1: "),
+        ("registries:\n  a:\n    mirrors: ['http://[::::']\n", "r.yml:3: 'http://[::::' is at no host"),
+        ("registries:\n  a:\n    mirrors: ['http://a:b']\n", "r.yml:3: 'http://a:b' is at no host"),
+        ("registries:\n  'a:65536': {}\n", "r.yml:2: 'a:65536' should be the host of a registry"),
+        (f"registries:\n  a:\n    ca: {'c' * 300}\n", "r.yml:3: there is no file ccc"),
     ],
 )
 def test_faults_of_the_file(tool: Tool, text: str, message: str) -> None:
@@ -75,6 +80,18 @@ def test_faults_of_the_file(tool: Tool, text: str, message: str) -> None:
     result = tool("validate", "r.yml")
     assert result.returncode == 2
     assert result.stderr.startswith(message)
+
+
+def test_certificates_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    junk = tmp_path / "junk"
+    junk.write_text("junk")
+    plain = Endpoint("r.example", "https", "r.example")
+    for endpoint in (replace(plain, ca=(junk,)), replace(plain, client_certificate=(junk, junk))):
+        with pytest.raises(InputError, match=r"junk: this is no .*PEM"):
+            endpoint.tls()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="SSL_CERT_FILE"):
+        plain.tls()
 
 
 def test_what_takes_the_place_of_images_is_checked(tool: Tool) -> None:

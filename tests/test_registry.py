@@ -228,6 +228,8 @@ def test_a_password_from_a_helper(
             "the credentials for {host} in {file} were tried",
         ),
         ({"auths": {"{host}": {"auth": "%%%"}}}, InputError, "{file}: the entry '{host}' of 'auths' is damaged"),
+        ({"auths": {"{host}": {"auth": "é"}}}, InputError, "{file}: the entry '{host}' of 'auths' is damaged"),
+        ({"auths": {"{host}": {"identitytoken": "\ud800"}}}, InputError, "{file}: this is not Docker's config.json"),
         (
             {"credHelpers": {"{host}": "none-there"}},
             HostError,

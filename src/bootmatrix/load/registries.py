@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.load.places import is_file
 from bootmatrix.load.validate import read_model
 from bootmatrix.model import Registries
+from bootmatrix.source.images.reference import is_host
 
 _HOST = re.compile(r"[A-Za-z0-9.\[\]_-]+(:[0-9]{1,5}|:[0-9a-fA-F:]+\](:[0-9]{1,5})?)?")
 
@@ -30,9 +32,12 @@ def load_registries(path: Path) -> Registries:
         return Registries()
     registries, document = read_model(path, Registries)
     for name, registry in registries.registries.items():
-        if not _HOST.fullmatch(name):
+        if not (_HOST.fullmatch(name) and is_host(name)):
             document.complain(("registries", name), f"{name!r} should be the host of a registry, with its port if any")
-        if registry.ca and not (path.parent / registry.ca).is_file():
+        for index, mirror in enumerate(registry.mirrors):
+            if not is_host(mirror.partition("://")[2]):
+                document.complain(("registries", name, "mirrors", index), f"{mirror!r} is at no host that can be asked")
+        if registry.ca and not is_file(path.parent / registry.ca):
             document.complain(("registries", name, "ca"), f"there is no file {path.parent / registry.ca}")
     document.raise_faults()
     return registries

@@ -241,7 +241,7 @@ class Downloader:
                 yield reply
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
             raise _Passing(re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: a host that DNS does not take
             raise NetworkError(f"{url}: {error}") from error
 
     def _http(self) -> httpx.Client:

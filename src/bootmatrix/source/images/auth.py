@@ -62,11 +62,11 @@ class Authorization(httpx.Auth):
         realm = self._realm(challenge.parameters.get("realm", ""), credentials is not None)
         # The scope is ours, whatever the challenge says: a token for more is nothing to hand out.
         asked = {"service": challenge.parameters.get("service", ""), "scope": self._scope}
-        http = self._http()
+        http, plain = self._http(), {"Accept-Encoding": "identity"}
         if credentials and credentials.token:
             form = {**asked, "grant_type": "refresh_token", "client_id": CLIENT_ID, "refresh_token": credentials.token}
-            return self._sent(http, http.build_request("POST", realm, data=form))
-        headers = {"Authorization": credentials.basic} if credentials else {}
+            return self._sent(http, http.build_request("POST", realm, data=form, headers=plain))
+        headers = {**plain, "Authorization": credentials.basic} if credentials else plain
         return self._sent(http, http.build_request("GET", realm.copy_merge_params(asked), headers=headers))
 
     def _realm(self, text: str, has_credentials: bool) -> httpx.URL:
@@ -78,7 +78,8 @@ class Authorization(httpx.Auth):
         name = self._endpoint.name
         try:
             realm = httpx.URL(text)
-        except (httpx.InvalidURL, TypeError) as error:
+            _ = realm.host  # read in a form of its own, which may be none
+        except (httpx.InvalidURL, UnicodeError) as error:
             raise NetworkError(f"the registry {name} names no address of a token server: {text[:200]!r}") from error
         if realm.scheme != "https" and not (realm.scheme == "http" and self._is_plain(realm.host)):
             raise UntrustedError(
@@ -109,7 +110,7 @@ class Authorization(httpx.Auth):
                 body = b"".join(_limited(response))
             finally:
                 response.close()
-        except httpx.TransportError as error:
+        except (httpx.TransportError, UnicodeError) as error:  # the last: a host that DNS does not take
             raise NetworkError(f"the token server {place} does not answer: {error}") from error
         if response.status_code in {401, 403}:
             return ""

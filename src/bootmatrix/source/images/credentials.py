@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
@@ -69,7 +68,7 @@ def _read(file: Path) -> dict[str, Any]:
         if not file.is_file():
             return {}
         data = file.read_bytes()
-        config = json.loads(data) if len(data) <= CONFIG_LIMIT_BYTES else None
+        config = _text_of(data) if len(data) <= CONFIG_LIMIT_BYTES else None
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError):
@@ -77,6 +76,17 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{file}: this is not Docker's config.json", "Log in again, with `docker login`.")
     return config
+
+
+def _text_of(data: bytes) -> Any:
+    """What JSON says, all of it text that can be sent.
+
+    Raises:
+        ValueError: it is no JSON, or has halves of characters in it.
+    """
+    value = json.loads(data)
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _of(config: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -99,7 +109,7 @@ def _decoded(name: str, entry: Mapping[str, Any], file: Path) -> Credentials | N
         return None
     try:
         user, colon, password = base64.b64decode(str(auth), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         colon = ""
     if not colon:
         raise InputError(
@@ -133,7 +143,7 @@ def _ask(helper: str, key: str, file: Path) -> Credentials | None:
 
 def _of_helper(program: str, said: bytes) -> Credentials:
     try:
-        found = json.loads(said)
+        found = _text_of(said)
         user, secret = str(found["Username"]), str(found["Secret"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HostError(f"{program} answers something else than a credential") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,17 +46,31 @@ class Endpoint:
         """What decides whether a certificate is believed: the host's own, SSL_CERT_FILE, and those of `ca`.
 
         Raises:
-            InputError: a file of certificates cannot be read.
+            InputError: a file of certificates or a key cannot be read.
         """
-        context = httpx.create_ssl_context()
+        with _faults("SSL_CERT_FILE or SSL_CERT_DIR", "no certificates (PEM)"):
+            context = httpx.create_ssl_context()
         for file in self.ca:
-            try:
+            with _faults(file, "no file of certificates (PEM)"):
                 context.load_verify_locations(file)
-            except (OSError, ssl.SSLError) as error:
-                raise InputError(f"{file}: this is no file of certificates (PEM): {error}") from error
         if self.client_certificate:
-            context.load_cert_chain(*self.client_certificate)
+            certificate, key = self.client_certificate
+            with _faults(certificate, f"no certificate (PEM), or {key} not its key, or a key with a password"):
+                context.load_cert_chain(certificate, key, password="")  # without one, OpenSSL asks the terminal
         return context
+
+
+@contextmanager
+def _faults(place: Path | str, what: str) -> Iterator[None]:
+    """What OpenSSL does not take, as a fault of a file.
+
+    Raises:
+        InputError: it is one.
+    """
+    try:
+        yield
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"{place}: this is {what}: {error}") from error
 
 
 def endpoints_of(registry: str, known: Mapping[str, Registry], base: Path) -> list[Endpoint]:

@@ -6,7 +6,6 @@ it knows all ways to reach one: sockets, TLS, ssh.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -191,5 +190,5 @@ def _faults(name: str) -> Iterator[None]:
         said = str(error.explanation or error)[:500]
         kind = BuildError if error.is_client_error() else InfraError
         raise kind(f"the Docker engine refuses {name}: {said}") from error
-    except (docker.errors.DockerException, requests.RequestException, OSError, json.JSONDecodeError) as error:
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
         raise InfraError(f"the Docker engine does not answer: {str(error)[:500]}", hint) from error

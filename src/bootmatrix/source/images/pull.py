@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from bootmatrix.errors import BuildError, UntrustedError
@@ -83,6 +84,8 @@ def _diff_ids(config: dict[str, Any], count: int, what: str) -> list[str]:
 def _unpack(
     what: str, layers: list[Descriptor], diff_ids: list[str], blobs: Blobs, store: Store
 ) -> list[tuple[str, int]]:
+    if sum(layer.size_bytes for layer in layers) > IMAGE_LIMIT_BYTES:  # before any of it is downloaded
+        raise BuildError(f"{what} is larger than {IMAGE_LIMIT_BYTES >> 30} GiB")
     places, done, total_bytes = blobs.fetch(layers), list[tuple[str, int]](), 0
     for layer, place, diff_id in zip(layers, places, diff_ids, strict=True):
         try:
@@ -103,14 +106,15 @@ def image_config(config: dict[str, Any], what: str) -> ImageConfig:
     """
     found = config.get("config")
     values = found if isinstance(found, dict) else {}
+    said = {
+        "entrypoint": values.get("Entrypoint") or [],
+        "cmd": values.get("Cmd") or [],
+        "env": values.get("Env") or [],
+        "workdir": values.get("WorkingDir") or "/",
+        "user": values.get("User") or "",
+        "labels": values.get("Labels") or {},
+    }
     try:
-        return ImageConfig(
-            entrypoint=tuple(values.get("Entrypoint") or ()),
-            cmd=tuple(values.get("Cmd") or ()),
-            env=tuple(values.get("Env") or ()),
-            workdir=values.get("WorkingDir") or "/",
-            user=values.get("User") or "",
-            labels=values.get("Labels") or {},
-        )
-    except (ValueError, TypeError) as error:
+        return ImageConfig.model_validate_json(json.dumps(said))
+    except ValueError as error:
         raise BuildError(f"the configuration of {what} holds something else than texts where they belong") from error

@@ -15,6 +15,7 @@ _HOST = re.compile(
 _PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+MAX_PORT = 65535
 MAX_LENGTH = 255
 """Of a repository with its registry, as in Docker."""
 
@@ -38,6 +39,18 @@ class Reference:
         return self.digest or self.tag
 
 
+def is_host(text: str) -> bool:
+    """Whether `host[:port]` is one that can be asked for: an address with all its numbers, or labels that DNS takes."""
+    import httpx  # it takes long to load, and most commands need no registry
+
+    try:
+        url = httpx.URL(f"http://{text}")
+        url.raw_host.decode("ascii").encode("idna")  # as it is done when a connection is made
+        return bool(url.host) and (url.port or 0) <= MAX_PORT
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+
+
 def parse_reference(text: str) -> Reference:
     """The whole name: `redis` is `docker.io/library/redis:latest`.
 
@@ -51,7 +64,7 @@ def parse_reference(text: str) -> Reference:
     last, colon, tag = last.partition(":")
     registry, repository = _split(head + slash + last)
     faults = (
-        not _HOST.fullmatch(registry),
+        not (_HOST.fullmatch(registry) and is_host(registry)),
         not _PATH.fullmatch(repository),
         len(registry) + len(repository) > MAX_LENGTH,
         bool(colon) and not _TAG.fullmatch(tag),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from bootmatrix.errors import NetworkError, Offline, UntrustedError
+from bootmatrix.errors import NetworkError, UntrustedError
 from bootmatrix.observe import Observer
 from bootmatrix.source.download import Downloader, Manner, Refused, Wanted, new_client
 from bootmatrix.source.images.auth import Authorization
@@ -155,8 +155,6 @@ class Mirrored:
         for one in self._repositories[:-1]:
             try:
                 return one.fetch(parts)
-            except Offline:
-                raise
             except (NetworkError, UntrustedError) as error:
                 self._progress.note(f"a mirror is passed over: {error.message}")
         return self._repositories[-1].fetch(parts)
