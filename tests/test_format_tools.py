@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.build.formats.clouds import VMDK_TEXT_BYTES, with_cid
 from bootmatrix.build.formats.tools import run
 from bootmatrix.errors import HostError
 
@@ -55,3 +57,29 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < until_s
         time.sleep(0.02)
+
+
+def test_a_vmdk_is_the_same_whatever_number_was_drawn(tmp_path: Path) -> None:
+    """One of sixteen has less than eight digits."""
+    raw, path = tmp_path / "raw", tmp_path / "vmdk"
+    raw.write_bytes(bytes(1 << 20))
+    run("qemu-img", ["convert", "-f", "raw", "-O", "vmdk", raw, path])
+    whole = path.read_bytes()
+    drawn = re.search(rb"(?<=\nCID=)[0-9a-f]+", whole)
+    assert drawn
+    end = whole.index(b"\0", drawn.end())
+    made = set()
+    for number in (b"1", b"89abcde", b"89abcdef"):
+        text = whole[: drawn.start()] + number + whole[drawn.end() : end]
+        other = text.ljust(end, b"\0") + whole[max(end, len(text)) :]
+        made.add(with_cid(other[:VMDK_TEXT_BYTES], b"01234567") + other[VMDK_TEXT_BYTES:])
+    assert len(made) == 1
+    path.write_bytes(made.pop())
+    told = subprocess.run(["qemu-img", "info", path], capture_output=True, text=True, check=True)
+    assert "cid: 19088743\n" in told.stdout
+
+
+@pytest.mark.parametrize("head", [b"", b"\nCID=12\n", b"\nCID=123\n\0full", b"\nCID=123456789\n" + bytes(20)])
+def test_what_is_no_vmdk_is_told(head: bytes) -> None:
+    with pytest.raises(HostError, match="without a CID"):
+        with_cid(head, b"01234567")

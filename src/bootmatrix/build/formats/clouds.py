@@ -21,6 +21,7 @@ VHD_TIME_AT, VHD_SUM_AT, VHD_ID_AT = 24, 64, 68
 YEAR_2000_S = 946684800
 VMDK_TEXT_BYTES = 64 << 10
 """Where the text that describes a VMDK is looked for: it stands in its first sectors."""
+CID_DIGITS = 8
 
 
 def qcow2(disk: Callable[[Source], Path], source: Source) -> Path:
@@ -64,14 +65,26 @@ def vmdk(source: Source) -> Path:
     def make(path: Path) -> None:
         _convert(bios.disk(source), path, "vmdk")
         with path.open("r+b") as file:
-            head = file.read(VMDK_TEXT_BYTES)
-            changed, count = re.subn(rb"(?<=\nCID=)[0-9a-f]{8}", source.id[:8].encode(), head)
-            if count != 1:
-                raise HostError("qemu-img wrote a VMDK without a CID", "Please report this, with its version.")
+            head = with_cid(file.read(VMDK_TEXT_BYTES), source.id[:CID_DIGITS].encode())
             file.seek(0)
-            file.write(changed)
+            file.write(head)
 
     return source.kept("vmdk", make, source.assembly.profile.bios)
+
+
+def with_cid(head: bytes, cid: bytes) -> bytes:
+    """The beginning of a VMDK, as long as before, with a content ID of all its digits: qemu-img draws one by lot, and
+    writes it without leading zeros. The text ends in zero bytes, of which some give way.
+
+    Raises:
+        HostError: there is no such text.
+    """
+    found = re.search(rb"\nCID=([0-9a-f]{1,8})\n", head)
+    end = head.find(b"\0", found.end()) if found else -1
+    more = len(cid) - len(found[1]) if found else 0
+    if not found or end < 0 or head[end : end + more].strip(b"\0"):
+        raise HostError("qemu-img wrote a VMDK without a CID", "Please report this, with its version.")
+    return head[: found.start(1)] + cid + head[found.end(1) : end] + head[end + more :]
 
 
 def _vhd(source: Source, subformat: str) -> Path:
