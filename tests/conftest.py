@@ -14,3 +14,8 @@ settings.load_profile("no deadline")
 def anyio_backend() -> str:
     """Asyncio alone: qemu.qmp is written for it."""
     return "asyncio"
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by number: packed ones hold a time, and two workers would name a test differently."""
+    return argname if isinstance(val, bytes) else None
