@@ -193,7 +193,7 @@ def test_junit_tells_what_is_flaky(tmp_path: Path) -> None:
     past = ask(tmp_path, lambda rows: past_of(rows, results_of(run, name)))
     root = ElementTree.fromstring(render("junit", Given(run, lambda _: b"", past)))
     (flaky,) = root.iter("flakyFailure")
-    assert "went over 2 times, 2 of them with the same inputs" in (flaky.get("message") or "")
+    assert "changed 2 times, 2 of them with the same inputs" in (flaky.get("message") or "")
     assert not list(root.iter("failure"))
     assert not list(ElementTree.fromstring(render("junit", Given(run, lambda _: b""))).iter("flakyFailure"))
 

@@ -91,7 +91,7 @@ def test_the_history_of_a_cell(tool: Tool) -> None:
     text = tool("history", "influxdb/x86_64/7.2")
     assert f"fails since 2026-11-02 02:00, {MIXED}; last pass 2026-11-01 02:00" in text
     assert "last 2: ✓✗" in text
-    assert "went over 1 times, 1 of them with the same inputs: flaky" in text
+    assert "changed once, 1 of them with the same inputs: flaky" in text
     assert "usually 4.5 s ± 0 ms (1 passes on the last host)" in text
     assert re.findall(r"^  2026.*?  (\w+) ", text, re.M) == ["fail", "pass"]
     assert "passes" in tool("history", "influxdb/x86_64/6.1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 
-from bootmatrix.history.values import Comparison, Kind, Past
+from bootmatrix.history.values import Comparison, Past
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.units import natural
 
@@ -34,12 +34,6 @@ def short_date(text: str, now: datetime | None = None) -> str:
     except ValueError:
         return ""
     return f"{when:%-d %b}" if now is None or now.year == when.year else f"{when:%-d %b %Y}"
-
-
-def counted(kind: Kind, count: int) -> str:
-    """`1 new cell`, `30 gone cells`, `2 still failing`."""
-    noun = kind.endswith(("cell", "failure"))
-    return f"{count} {kind}{'s' if noun and count != 1 else ''}"
 
 
 def places(records: Collection[Record], few: int = 1) -> str:

@@ -9,6 +9,7 @@ from bootmatrix.history.values import CellChange, CellHistory, Kind, PastVerdict
 from bootmatrix.model import Record
 from bootmatrix.report.answer import short_date
 from bootmatrix.report.harmless import one_line
+from bootmatrix.report.past_text import flips_words
 from bootmatrix.report.units import duration
 
 BAR_WIDTH, BAR_GAP, HALF_HEIGHT = 5, 2, 14
@@ -114,7 +115,7 @@ def _words(past: CellHistory) -> str:
     if past.failing_since and past.last_green:
         parts.append(f"last pass {short_date(past.last_green.started_at)}")
     if past.is_flaky:
-        parts.append(f"changed {past.flips} times, {past.unprovoked_flips} of them with the same inputs")
+        parts.append(flips_words(past))
     if past.usual:
         parts.append(f"usually takes {duration(past.usual.median_s)}")
     return "; ".join(parts) + "."

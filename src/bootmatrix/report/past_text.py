@@ -74,7 +74,8 @@ def history_lines(history: CellHistory) -> Iterator[str]:
 
 def flips_words(history: CellHistory) -> str:
     """How often it went from pass to failure or back."""
-    return f"went over {history.flips} times, {history.unprovoked_flips} of them with the same inputs"
+    times = "once" if history.flips == 1 else f"{history.flips} times"
+    return f"changed {times}, {history.unprovoked_flips} of them with the same inputs"
 
 
 def _seconds(one: PastVerdict) -> str:
@@ -92,12 +93,18 @@ def standing_words(history: CellHistory) -> str:
     return f"fails since {day(since.started_at)}, {one_line(since.run)}{green}"
 
 
+def counted(kind: Kind, count: int) -> str:
+    """`1 new cell`, `30 gone cells`, `2 still failing`."""
+    noun = kind.endswith(("cell", "failure"))
+    return f"{count} {kind}{'s' if noun and count != 1 else ''}"
+
+
 def summary(comparison: Comparison) -> str:
     """`2 regressions since RUN: 2 new failures, 6 unchanged`."""
     number = len(comparison.regressions)
     words = f"{number or 'no'} {'regression' if number == 1 else 'regressions'}"
     since = f"since {one_line(comparison.baseline)}" if comparison.baseline else "(no earlier run to compare with)"
-    counts = ", ".join(f"{count} {kind}" for kind, count in comparison.counts().items())
+    counts = ", ".join(counted(kind, count) for kind, count in comparison.counts().items())
     return f"{words} {since}: {counts}" if counts else f"{words} {since}"
 
 

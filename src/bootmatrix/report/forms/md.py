@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 
 from bootmatrix.history.values import Comparison
 from bootmatrix.model import Verdict
-from bootmatrix.report.answer import counted
 from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.given import Given
 from bootmatrix.report.harmless import one_line
 from bootmatrix.report.order import SYMBOLS
+from bootmatrix.report.past_text import counted
 
 MAX_ROWS = 300
 MAX_CELLS = 50
