@@ -98,6 +98,18 @@ def test_a_machine_says_only_what_differs(write: Write) -> None:
     assert machines["largest"] == board.model_copy(update={"memory_mib": 512, "arguments": ()})
 
 
+def test_null_leaves_out_what_the_other_says(write: Write) -> None:
+    path = write(SECOND.replace("console: ttyS1", "memory_mib: null"))
+    assert refusal(path) == f"{path}:5: 'board' has no 'memory_mib'"
+    board = load_profile(write(SECOND.replace("console: ttyS1", "cpu_models: null"))).machines["board"]
+    assert board.cpu_models == {}
+    assert load_profile(write()).machines["board"].cpu_models == {"big": "big-cpu"}
+    for mistake in ("cpu_models: ", "bus: null"):  # an oversight, perhaps; and a key that the other has not got
+        key = mistake.partition(":")[0]
+        path = write(SECOND.replace("console: ttyS1", mistake))
+        assert refusal(path) == f"{path}:5: {key!r} has no value. Give it one, or remove it"
+
+
 def test_an_architecture_says_only_what_differs(write: Write) -> None:
     first, second = load_profiles([write().parent]).values()
     assert second.names == first.names.model_copy(update={"debian": "toyel"})

@@ -12,6 +12,8 @@ from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.validate import suggest
 
 EXTENDS = "extends"
+NULLS = ("null", "~")
+"""What is written where a value is not to be taken over; to write nothing may be an oversight, and stays a fault."""
 NOT_SHARED = ("machines", "aliases", "description", "efi", "bios", "card", "without_disk")
 """What an architecture has for itself, whatever it extends."""
 JOINED = ("names",)
@@ -22,7 +24,8 @@ def extend(document: Document, files: Mapping[str, Path]) -> None:
     """Put into a profile's document what it takes over from others. Faults are noted in it.
 
     `files` has the profiles by name. A profile's `extends` names another one; a machine's names a machine of the same
-    file, or `arch/machine`. What was taken over stands at the line of its `extends`.
+    file, or `arch/machine`. What was taken over stands at the line of its `extends`. A key that is null is not taken
+    over: it is as if neither of them said it.
     """
     _Extender(files).profile(document)
 
@@ -91,14 +94,16 @@ class _Extender:
         self.begun.pop()
 
     def share(self, document: Document, place: Location, target: Location, value: Any) -> None:
-        """Take a value over, unless the document has its own at that place."""
+        """Take a value over, unless the document has its own at that place, or a null: then neither counts."""
         around: Any = document.data
         for key in target[:-1]:
             around = around[key]
         own = around.get(target[-1])
-        if own is None:
+        if target[-1] not in around:
             around[target[-1]] = value
             document.lines[target] = document.line(place)
+        elif document.texts.get(target, "").lower() in NULLS:
+            del around[target[-1]], document.faults[target]
         elif target[0] in JOINED and isinstance(own, dict) and isinstance(value, dict):
             around[target[-1]] = value | own
 

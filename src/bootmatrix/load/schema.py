@@ -51,7 +51,9 @@ def json_schema(kind: str) -> Json:
 
 
 def _extending(schema: Json) -> None:
-    """What extends another need not say all of it."""
+    """What extends another need not say all of it, and says null to leave out what the other says."""
+    for key, value in schema["properties"].items():
+        schema["properties"][key] = {"anyOf": [value, {"type": "null"}]}
     schema["properties"][EXTENDS] = {"type": "string"}
     schema["anyOf"] = [{"required": schema.pop("required")}, {"required": [EXTENDS]}]
 
