@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -192,14 +195,20 @@ def test_a_run_is_followed_as_it_grows(server: Server, reports: Path) -> None:
     assert get(server, f"/{name}/")[1]["location"] == f"/{name}/live"
     assert b"Follows a run" in get(server, f"/{name}/live")[2]
 
-    def state() -> dict[str, object]:
-        found: dict[str, object] = json.loads(get(server, f"/{name}/live.json")[2])
+    def state() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(get(server, f"/{name}/live.json")[2])
         return found
 
     assert (state()["ended"], state()["cells"], state()["under_way"]) == (False, [], [])
     record = make_record(make_cell("x86_64"), Verdict.FAIL, "broken\x1b[2J")
-    writer.folder(record.cell)
-    assert state()["under_way"] == ["influxdb/x86_64/pc/6.1"]
+    folder = writer.folder(record.cell)
+    one = {"id": "influxdb/x86_64/pc/6.1", "last": "", "quiet_s": 0}
+    assert state()["under_way"] == [one]
+    (folder / "console.log").write_bytes(b"x" * 9000 + b"\n<b>Starting</b>\x1b[2J\xff\n\n \n")
+    os.utime(folder / "console.log", (0, time.time() - 25))
+    [seen] = state()["under_way"]
+    assert seen["last"] == "<b>Starting</b>\N{REPLACEMENT CHARACTER}"
+    assert 25 <= seen["quiet_s"] < 60
     writer.add(record)
     assert state()["cells"] == [
         {"id": "influxdb/x86_64/6.1", "verdict": "fail", "standing": "bad", "seconds": 4.1, "reason": "broken"}

@@ -88,8 +88,9 @@ def test_a_run_is_followed_live_to_its_report(browser: Chrome, server: Server) -
         WebDriverWait(browser, 30).until(lambda seen: words in seen.find_element(*headline).text, words)
 
     says("0 of 3 cells done, 0 not as expected; 0 under way")
-    writer.folder(cells[0])
+    (writer.folder(cells[0]) / "console.log").write_bytes(b"<i>Starting</i>\x1b[2J\n")
     says("1 under way")
+    assert "<i>Starting</i>" in browser.find_element(By.ID, "under").text
     writer.add(make_record(cells[0]))
     writer.add(make_record(cells[1], Verdict.FAIL, "<b>broken</b>\x1b[2J"))
     says("2 of 3 cells done, 1 not as expected")

@@ -32,9 +32,8 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.runfile import write_whole
-from bootmatrix.runs import FILES_FOLDER, read_console
+from bootmatrix.runs import CONSOLE_FILE, FILES_FOLDER, read_console
 
-CONSOLE_FILE = "console.log"
 DIAGNOSIS_FOLDER = "diagnosis"
 MAX_FILE_NAME = 120
 BUILD_ADVICE = "'bootmatrix validate' checks specs and images, and 'bootmatrix build' repeats this step alone."

@@ -14,7 +14,6 @@ import anyio
 import anyio.to_thread
 
 from bootmatrix.attempts import (
-    CONSOLE_FILE,
     Attempt,
     Prepared,
     is_worth_another,
@@ -51,6 +50,7 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.observe import Observer
+from bootmatrix.runs import CONSOLE_FILE
 
 RETRY_PAUSE_S = 2.0
 VERIFY_ADVICE = "Run it with --boot cold. If that is steady, please report it: a copy should not differ."

@@ -35,6 +35,7 @@ STARTED_FILE = "started.json"
 RUN_FILE = "run.json"
 LOCK_FILE = "lock.json"
 RECORD_FILE = "record.json"
+CONSOLE_FILE = "console.log"
 CELLS_FOLDER = "cells"
 FILES_FOLDER = "files"
 """Beside a record: files that the containers of its cell left."""
@@ -298,13 +299,13 @@ def _recover(folder: Path) -> Run:
             "wall_s": max([end - start for end in ends] + [0.0]),
             "interrupted": True,
             "records": records,
-            "unfinished": tuple(_unfinished(folder)),
+            "unfinished": tuple(unfinished(folder)),
         }
     )
 
 
-def _unfinished(folder: Path) -> Iterable[str]:
-    """Cells that had begun, as `spec/arch/machine/kernel`."""
+def unfinished(folder: Path) -> Iterable[str]:
+    """Cells of a run that have begun and have no record, as `spec/arch/machine/kernel`: their folders below `cells`."""
     for cell in sorted((folder / CELLS_FOLDER).glob("*/*/*/*/")):
         if not (cell / RECORD_FILE).exists():
             yield cell.relative_to(folder / CELLS_FOLDER).as_posix()

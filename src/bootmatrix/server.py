@@ -9,7 +9,9 @@ name that it made point here.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -22,7 +24,7 @@ from urllib.parse import quote, unquote, urlsplit
 from bootmatrix.errors import InputError
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.reference import tags_of
-from bootmatrix.history.scan import CELLS_FOLDER, RECORD_FILE, STARTED_FILE, is_run
+from bootmatrix.history.scan import is_run
 from bootmatrix.model import Run
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_view import PAGE_FILE
@@ -30,11 +32,14 @@ from bootmatrix.report.harmless import one_line
 from bootmatrix.report.html import render_page
 from bootmatrix.report.index_page import INDEX_PAGE, view_index
 from bootmatrix.runfile import read_value
+from bootmatrix.runs import CELLS_FOLDER, CONSOLE_FILE, STARTED_FILE, unfinished
 
 LOOPBACK = "127.0.0.1"
 HOSTS = ("localhost", LOOPBACK, "[::1]")
 LIVE_PAGE, LIVE_FILE = "live", "live.json"
 IDLE_S = 30
+TAIL_BYTES, LAST_CHARS = 4096, 120
+"""Of a console, where a cell is under way."""
 CELL_DEPTH = 6
 """Parts of the path of a file beside a record: cells/SPEC/ARCH/MACHINE/KERNEL/FILE."""
 SANDBOX = "default-src 'none'; sandbox"
@@ -219,9 +224,21 @@ def _planned_in(file: Path, _written: int) -> int:
     return len(order.plan.cells) + len(order.plan.skips) if order else 0
 
 
-def _under_way(folder: Path) -> Iterator[str]:
-    """Cells that have begun and have no record."""
-    with suppress(OSError):
-        for cell in sorted((folder / CELLS_FOLDER).glob("*/*/*/*/")):
-            if not (cell / RECORD_FILE).exists():
-                yield cell.relative_to(folder / CELLS_FOLDER).as_posix()
+def _under_way(folder: Path) -> Iterator[dict[str, Any]]:
+    """Cells that have begun and have no record, each with its console's last line and how long ago that was said."""
+    for cell in unfinished(folder):
+        last, quiet_s = _last_words(folder / CELLS_FOLDER / cell / CONSOLE_FILE)
+        yield {"id": cell, "last": last, "quiet_s": quiet_s}
+
+
+def _last_words(console: Path) -> tuple[str, int]:
+    """The last line on a console that has something to read in it, and the seconds since the console grew."""
+    try:
+        with console.open("rb") as file:
+            status = os.fstat(file.fileno())
+            file.seek(max(status.st_size - TAIL_BYTES, 0))
+            lines = file.read(TAIL_BYTES).decode(errors="replace").splitlines()
+    except OSError:
+        return "", 0
+    said = (text for line in reversed(lines) if (text := one_line(line, LAST_CHARS)))
+    return next(said, ""), max(int(time.time() - status.st_mtime), 0)

@@ -16,11 +16,11 @@ import anyio.to_thread
 
 from bootmatrix.boot.monitor import Monitor, Unanswered
 from bootmatrix.model import Diagnostic, Machine
+from bootmatrix.runs import CONSOLE_FILE
 
 Kind = Literal["screen", "registers", "tasks", "memory"]
 
 FOLDER = "diagnosis"
-CONSOLE_FILE = "console.log"
 ASK_S = 5.0
 """For QEMU to answer one question; it needs milliseconds, and a QEMU that is stuck gives none."""
 ANSWER_S = 2.0

@@ -45,8 +45,8 @@ from bootmatrix.model import (
     QmpEvent,
     Timeouts,
 )
+from bootmatrix.runs import CONSOLE_FILE
 
-CONSOLE_FILE = "console.log"
 TICK_S = 0.25
 """How exactly limits are kept."""
 QUIET_S = 0.01

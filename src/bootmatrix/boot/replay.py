@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bootmatrix.boot.forks import Forks
-from bootmatrix.boot.guest import CONSOLE_FILE
 from bootmatrix.boot.start import Booted, Start
 from bootmatrix.model import Bootable, Outcome
+from bootmatrix.runs import CONSOLE_FILE
 
 
 @dataclass(frozen=True)

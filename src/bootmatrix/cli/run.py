@@ -176,8 +176,9 @@ def _boot(
     import anyio
 
     from bootmatrix.attempts import save_files
-    from bootmatrix.boot.guest import CONSOLE_FILE, boot
+    from bootmatrix.boot.guest import boot
     from bootmatrix.judge import judge
+    from bootmatrix.runs import CONSOLE_FILE
 
     with _shown(folder / CONSOLE_FILE):
         outcome = anyio.run(partial(boot, machine, bootable, timeouts, folder, dump=dump))

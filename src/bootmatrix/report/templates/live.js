@@ -8,6 +8,7 @@
     if (name) made.className = name;
     return made;
   };
+  const QUIET_S = 10; // a guest that said nothing for this long is worth a word
   const order = { bad: 0, fault: 1, foreseen: 2, good: 3, skip: 4 };
 
   function row(cell) {
@@ -18,6 +19,14 @@
     verdict.append(element("b", cell.verdict, `v-${cell.verdict}`));
     const passed = cell.verdict === "pass" && cell.standing === "good";
     line.append(head, verdict, element("td", cell.seconds ? `${cell.seconds} s` : ""), element("td", passed ? "" : cell.reason));
+    return line;
+  }
+
+  function underWay(cell) {
+    const line = element("li", cell.id);
+    if (!cell.last) return line;
+    const quiet = cell.quiet_s < QUIET_S ? "" : `, ${cell.quiet_s} s ago`;
+    line.append(element("code", cell.last), element("span", quiet));
     return line;
   }
 
@@ -33,7 +42,7 @@
     at("progress").max = total;
     at("progress").value = state.cells.length;
     at("headline").className = `headline ${wrong ? "bad" : "good"}`;
-    at("under").replaceChildren(...state.under_way.map((id) => element("li", id)));
+    at("under").replaceChildren(...state.under_way.map(underWay));
     const cells = [...state.cells].sort((one, other) => order[one.standing] - order[other.standing]);
     at("done").replaceChildren(...cells.map(row));
     if (state.ended && state.report && !at("report")) {
