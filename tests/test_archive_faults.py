@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 from archive_client import Listener, Opener, files_of, kernel_source
 from bootmatrix.errors import HostError, InfraError, Interrupted, NetworkError, Offline, StaleMirror, UntrustedError
 from bootmatrix.model import Package
+from bootmatrix.source import download
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.release import signed_text
 from bootmatrix.store import Store
@@ -321,6 +323,21 @@ def test_a_name_that_does_not_exist(store: Store, listener: Listener, opened: Op
     archive = open_archive(store, offline=False, lock=None, address="http://archive.invalid/debian", progress=listener)
     with pytest.raises(NetworkError, match=r"archive.invalid"):
         archive.kernel("6.12", SOURCE, "amd64")
+
+
+@pytest.mark.parametrize(("number", "is_tried_again"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
+def test_a_name_is_asked_for_again_only_if_dns_gave_no_answer(
+    store: Store, listener: Listener, opened: Opener, monkeypatch: pytest.MonkeyPatch, number: int, is_tried_again: bool
+) -> None:
+    def answer(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "as DNS says")
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    monkeypatch.setattr(download, "PAUSES_S", (0.0,))
+    archive = open_archive(store, offline=False, lock=None, address="http://archive.invalid/debian", progress=listener)
+    with pytest.raises(NetworkError, match=r"archive.invalid"):
+        archive.kernel("6.12", SOURCE, "amd64")
+    assert any("trying again" in note for note in listener.notes) is is_tried_again
 
 
 def test_closing_ends_a_download(large: Package, opened: Opener, server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -100,6 +101,9 @@ def test_the_kernel_that_a_spec_names_boots(plain: Running, busybox: dict[str, S
     assert record["judgement"]["verdict"] == "pass"
     assert record["kernel"]["parts"][0]["image"] == f"{plain.host}/linuxkit/kernel:6.1"
     assert record["kernel"]["release"].startswith("6.1.")
+    bootmatrix(tmp_path, "build", "kernel.yml+rest.yml", "--arch", arch, "--kernel", "spec", "-o", "out")
+    (kernel,) = (one["sha256"] for one in record["artefacts"] if one["kind"] == "kernel")
+    assert hashlib.sha256((tmp_path / "out-kernel").read_bytes()).hexdigest() == kernel
 
 
 FOREIGN_INIT = """#!/bin/busybox sh

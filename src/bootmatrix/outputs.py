@@ -15,6 +15,7 @@ from bootmatrix.build.formats.sbom import sbom
 from bootmatrix.build.formats.source import Source
 from bootmatrix.cell import Bench, fetch_kernel
 from bootmatrix.errors import InputError
+from bootmatrix.load.product import has_kernel
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import Bootable, Built, BuiltFile, Cell, Profile
 
@@ -141,9 +142,10 @@ def _made(name: str, source: Source, machine: str) -> dict[str, tuple[Path, Buil
 def _source(cell: Cell, board: str, bench: Bench) -> Source:
     spec, profile = bench.specs[cell.spec], bench.profiles[cell.arch]
     machine = profile.machine(board)
-    if cell.kernel not in profile.kernels_of(board):
+    cell = cell.model_copy(update={"machine": board})
+    if not has_kernel(cell, bench.profiles):
         raise InputError(f"{profile.name}/{board} has no kernel {cell.kernel!r}")
-    kernel = fetch_kernel(cell.model_copy(update={"machine": board}), bench)
+    kernel = fetch_kernel(cell, bench)
     assert kernel
     assembly = gather(spec, profile, machine, kernel, bench.builder)
     bootable = bootable_of(assembly)

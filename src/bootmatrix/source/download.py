@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -240,6 +241,9 @@ class Downloader:
                 _check_status(reply)
                 yield reply
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
+            if _is_unknown_host(error):
+                message = f"cannot download {url}: there is no host {httpx.URL(url).host}"
+                raise NetworkError(message, self._manner.hint) from error
             raise _Passing(re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__) from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: a host that DNS does not take
             raise NetworkError(f"{url}: {error}") from error
@@ -249,6 +253,13 @@ class Downloader:
             if self._client is None:
                 self._client = self._manner.client()
             return self._client
+
+
+def _is_unknown_host(error: BaseException | None) -> bool:
+    """Whether a connection failed since DNS knows no such name, which is an answer; that it did not answer heals."""
+    while error and not isinstance(error, socket.gaierror):
+        error = error.__cause__ or error.__context__
+    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
 
 
 def _check_status(reply: httpx.Response) -> None:

@@ -194,6 +194,8 @@ class Images:
             document = self._repository(reference).manifest(reference.version)
         except NotFound as error:
             raise BuildError(f"the registry {reference.registry} has no image {key}") from error
+        except NetworkError as error:
+            raise type(error)(f"the image {key}: {error.message}", error.hint) from error
         digest = f"sha256:{self._store.add_bytes(document)}"
         self._store.set_memo("tag", key, digest.encode())
         return digest
