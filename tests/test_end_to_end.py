@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -138,6 +139,15 @@ onboot:
         ip link show dummy7; mount | grep "/run/small .*size=1024k"
 """
 
+LOOKS = """
+onboot:
+  - name: work
+    image: "@pkg:./images/busybox"
+    binds: ["/dev:/dev", "/sys:/sys"]
+    command: [/bin/sh, -c, 'grep -q ^hello /dev/vda && grep 0x11e8 /sys/bus/pci/devices/*/device']
+    annotations: {bootmatrix.modules: virtio_blk}
+"""
+
 MATRIX = """
 specs: [hello.yml]
 arch: [x86_64, aarch64, armv7, ppc64le]
@@ -164,6 +174,10 @@ include:
   - {spec: unproved.yml, arch: aarch64, kernel: "6.1"}
   - {spec: annotated.yml, arch: aarch64, kernel: "6.1"}
   - {spec: missing.guest.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: looks.yml, arch: aarch64, kernel: "6.1"}
+qemu_args:
+  - spec: looks.yml
+    args: -drive file=data.img,if=none,id=d,readonly=on -device virtio-blk-pci,drive=d -device edu
 expect:
   - {spec: foreign.yml, console: "Moby test suite PASSED", forbid: ["FAILED"]}
   - {spec: other-foreign.yml, console: "Moby test suite PASSED", forbid: ["Freeing unused kernel"]}
@@ -190,6 +204,8 @@ def write_specs(folder: Path) -> Path:
         "dies.yml": GUEST + SERVICE_DIES,
         "slow.yml": GUEST + CHECK_TOO_SLOW,
         "leaves.yml": GUEST + LEAVES,
+        "looks.yml": GUEST + LOOKS,
+        "data.img": "hello".ljust(1024, "\n"),
         "foreign.yml": FOREIGN,
         "other-foreign.yml": FOREIGN,
         "unproved.yml": FOREIGN,
@@ -294,6 +310,14 @@ def test_a_guest_with_another_init_passes_by_its_console_and_is_said_to(run: End
     assert judgement["is_weak"]
     assert "by its console alone" in judgement["reason"]
     assert not run[2]["hello/aarch64/virt/6.1"]["judgement"]["is_weak"]
+
+
+def test_a_guest_has_what_its_own_arguments_of_qemu_give(run: Ended) -> None:
+    assert verdict(run, "looks/aarch64/virt/6.1")[0] == "pass", run[1]
+    record = run[2]["looks/aarch64/virt/6.1"]
+    (drive,) = [one for one in record["artefacts"] if one["kind"] == "attached"]
+    assert drive["sha256"] == hashlib.sha256(b"hello".ljust(1024, b"\n")).hexdigest()
+    assert "edu" in record["command"]
 
 
 def test_a_panic_leaves_its_trace_and_its_registers(run: Ended) -> None:

@@ -151,6 +151,16 @@ def test_a_package_of_linuxkits_is_built(
         image_of(kitchen, arch)
 
 
+def test_a_package_says_what_it_is_for(kitchen: Kitchen) -> None:
+    """As LinuxKit's build.yml does; nothing is asked of an engine."""
+    folder = kitchen.folder / "pkg"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("FROM scratch\n")
+    (folder / "build.yml").write_text("image: mine\narches: [amd64, arm64]\n")
+    with pytest.raises(BuildError, match="this package is for amd64, arm64, and not for arm"):
+        image_of(kitchen, "armv7")
+
+
 def test_a_package_is_built_without_dockers_program_too(
     engine: Engine, kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,3 +190,28 @@ def test_a_guest_with_a_kernel_of_its_own_is_one_cell_of_each_architecture(folde
         "initrd.guest/armv7/6.1",
         "initrd.guest/armv7/7.2",
     ]
+
+
+def limited(folder: Path, *annotations: str) -> None:
+    containers = "".join(
+        f"  - {{name: c{number}, image: x, annotations: {{bootmatrix.arch: {text!r}}}}}\n"
+        for number, text in enumerate(annotations)
+    )
+    (folder / "a.yml").write_text(f"init: []\nservices:\n{containers}")
+
+
+def test_a_spec_is_skipped_where_a_container_of_it_does_not_run(folder: Path) -> None:
+    limited(folder, "amd64 arm64 ppc64le", "aarch64 x86_64")
+    found = planned(folder, specs=("a.yml", "b.yml"), arch=("x86_64", "armv7", "ppc64le"))
+    assert ids(found) == ["a/x86_64/6.1", "b/x86_64/6.1", "b/armv7/6.1", "b/ppc64le/6.1"]
+    assert {skip.cell.id: skip.reason for skip in found.skips} == {
+        "a/armv7/6.1": "c0 of this spec is for x86_64, aarch64, ppc64le only",
+        "a/ppc64le/6.1": "c1 of this spec is for aarch64, x86_64 only",
+    }
+
+
+@pytest.mark.parametrize(("text", "message"), [("x68_64", "a.yml: bootmatrix.arch of c0: unknown"), (" ", "names no")])
+def test_an_architecture_that_is_not_known_is_no_limit(folder: Path, text: str, message: str) -> None:
+    limited(folder, text)
+    with pytest.raises(InputError, match=message):
+        planned(folder)

@@ -302,6 +302,24 @@ def test_forked_cells_are_said_to_be(tool: Tool) -> None:
     assert told["annotations"]["forked"] == [records[0].cell.id]
 
 
+def test_cells_with_arguments_of_their_own_are_said_to_have_them(tool: Tool) -> None:
+    records = green_records()
+    cell = records[0].cell.model_copy(update={"qemu_args": ("-device", "edu,x=<b>")})
+    disk = records[0].artefacts[0].model_copy(update={"kind": "attached", "name": "data.img", "sha256": "9" * 64})
+    artefacts = (*records[0].artefacts, disk)
+    folder = written(tool, [records[0].model_copy(update={"cell": cell, "artefacts": artefacts}), *records[1:]])
+    tool.make(folder)
+    text = page(folder)
+    assert f"<li>{cell.id}: <code>-device" in text
+    assert "<b>arguments of QEMU" in text
+    assert "edu,x=<b>" not in text
+    said = statement(folder)["predicate"]["configuration"]
+    (told,) = [one for one in said if one["name"] == "SHA256SUMS"]
+    assert told["annotations"]["qemuArguments"] == {cell.id: ["-device", "edu,x=<b>"]}
+    assert {"name": "attached x86_64 data.img".replace("x86_64", cell.arch), "digest": {"sha256": "9" * 64}} in said
+    assert any(one["name"].startswith("QEMU arguments") for one in said)
+
+
 def test_names_that_would_leave_the_folder_are_refused(tool: Tool, green: Path) -> None:
     for name in ("../x", "", ".x", "a/b", "a\nb"):
         assert "--release" in tool(green, "--release", name, status=2)

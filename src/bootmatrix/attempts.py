@@ -181,7 +181,7 @@ def record_of(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_at:
         expected=is_expected(cell, judgement.verdict),
         outcome=outcome,
         kernel=prepared.kernel if prepared else None,
-        artefacts=(*bootable.parts().values(), *bootable.images) if bootable else (),
+        artefacts=(*bootable.parts().values(), *bootable.images, *bootable.attached) if bootable else (),
         phases=(*(prepared.phases if prepared else ()), *(guest_phases(outcome) if outcome else ())),
         command=attempt.command,
         cmdline=attempt.cmdline,

@@ -27,6 +27,7 @@ from bootmatrix.boot.forks import Forks, Turn
 from bootmatrix.boot.qemu import qemu_version
 from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.build.assemble import build
+from bootmatrix.build.attached import with_qemu_args
 from bootmatrix.build.firmware import board_firmware
 from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import unpack_kernel
@@ -109,6 +110,7 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
     fetched = time.monotonic()
     bench.observer.cell_stage(cell, "build")
     bootable = _own(spec, cell, kernel, bench) if spec.own else _built(spec, cell, kernel, bench)
+    bootable = with_qemu_args(bootable, cell.qemu_args)
     phases = (
         PhaseTime(name="fetch", seconds=fetched - started),
         PhaseTime(name="build", seconds=time.monotonic() - fetched),
@@ -170,6 +172,11 @@ def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine)
     if proof.console in kernel_cmdline(machine, shown, "cell"):
         raise BuildError(
             f"{proof.console!r} stands on the kernel's command line, which the kernel prints in any case",
+            "Look for another text.",
+        )
+    if any(proof.console in word for word in shown.qemu_args):
+        raise BuildError(
+            f"{proof.console!r} stands among the arguments of QEMU, which firmware and kernel may print in any case",
             "Look for another text.",
         )
     return shown

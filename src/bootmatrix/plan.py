@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bootmatrix.errors import HostError, InputError, QemuMissing, QemuTooOld
+from bootmatrix.load.limits import Limit, find_limits
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.product import ALL, SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
+from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.model import Cell, GivenImage, Machine, Matrix, Plan, Profile, Skip
 
 DEFAULT_KERNEL = "6.1"
@@ -33,21 +35,31 @@ def plan(
     if unknown:
         raise InputError("\n".join(unknown))
     named = _named(matrix, profiles)
+    specs = {path: load_spec(Path(path)) for path in dict.fromkeys(cell.spec for cell in cells)}
+    limits = {path: find_limits(spec, profiles) for path, spec in specs.items()}
     asked = {cell.spec for cell in cells if cell.kernel == SPEC_KERNEL}
-    with_kernel = {path for path in asked if load_spec(Path(path)).kernel.image}
+    with_kernel = {path for path in asked if specs[path].kernel.image}
     if asked and not with_kernel:
         raise InputError(
             f"no spec here names a kernel image, which the kernel {SPEC_KERNEL!r} would be: {', '.join(sorted(asked))}",
             "Name it in the spec, as kernel: {image: …}, or another kernel.",
         )
-    skips = {cell.id: reason for cell in cells if (reason := _why_not(cell, matrix, profiles, with_kernel))}
+    skips = {
+        cell.id: reason
+        for cell in cells
+        if (
+            reason := _excluded(cell, matrix, profiles)
+            or _limited(cell, limits[cell.spec])
+            or _without_kernel(cell, profiles, with_kernel)
+        )
+    }
     for cell in cells:
         fault = qemu_fault(profiles[cell.arch].machine(cell.machine)) if cell.id not in skips else None
         is_named = (cell.arch, cell.machine) in named
         if isinstance(fault, QemuTooOld) or (isinstance(fault, QemuMissing) and not is_named):
             skips[cell.id] = f"{fault.message}. {fault.hint}" if fault.hint else fault.message
     return Plan(
-        cells=tuple(_expecting(cell, matrix, profiles) for cell in cells if cell.id not in skips),
+        cells=tuple(_detailed(cell, matrix, base, profiles) for cell in cells if cell.id not in skips),
         skips=tuple(Skip(cell=cell, reason=skips[cell.id]) for cell in cells if cell.id in skips),
         images=tuple(
             GivenImage(pattern=name, source=source, folder=str(base)) for name, source in matrix.images.items()
@@ -55,11 +67,21 @@ def plan(
     )
 
 
-def _why_not(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile], with_kernel: Collection[str]) -> str:
-    """The reason for which a cell is skipped; empty for none. `with_kernel` are specs that name a kernel image."""
-    for pattern in matrix.exclude:
-        if matches(pattern, cell, profiles):
-            return pattern.reason
+def _excluded(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile]) -> str:
+    """The reason for which the matrix excludes a cell; empty for none."""
+    return next((pattern.reason for pattern in matrix.exclude if matches(pattern, cell, profiles)), "")
+
+
+def _limited(cell: Cell, limits: Iterable[Limit]) -> str:
+    """The reason for which a cell's spec is not for its architecture; empty for none."""
+    for limit in limits:
+        if cell.arch not in limit.archs:
+            return f"{limit.container} of this spec is for {', '.join(limit.archs)} only"
+    return ""
+
+
+def _without_kernel(cell: Cell, profiles: Mapping[str, Profile], with_kernel: Collection[str]) -> str:
+    """The reason for which a cell has no kernel; empty for none. `with_kernel` are specs that name a kernel image."""
     if cell.kernel == SPEC_KERNEL and cell.spec not in with_kernel:
         return "the spec names no kernel image of its own"
     if not has_kernel(cell, profiles):
@@ -73,6 +95,13 @@ def _named(matrix: Matrix, profiles: Mapping[str, Profile]) -> set[tuple[str, st
     archs = (*matrix.arch, *(more.arch for more in matrix.include))
     targets = find_targets([arch for arch in archs if ALL not in arch.split("/")], profiles)
     return {(profile.name, machine) for profile, machine in targets}
+
+
+def _detailed(cell: Cell, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> Cell:
+    """A cell with what the matrix says of it beside its place in the product."""
+    given = [entry.args for entry in matrix.qemu_args if matches(entry, cell, profiles)]
+    words = tuple(word for text in given for word in parse_qemu_args(text, base))
+    return _expecting(cell.model_copy(update={"qemu_args": words}) if words else cell, matrix, profiles)
 
 
 def _expecting(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile]) -> Cell:

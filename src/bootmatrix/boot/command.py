@@ -193,6 +193,7 @@ def _command(  # noqa: PLR0913, PLR0917
         *_network(machine, bootable),
         *_kernel(bootable),
         *_disk(machine, bootable, disk),
+        *bootable.qemu_args,
         *(("-append", cmdline) if bootable.kernel else ()),
     )
     return CommandLine(arguments, cmdline)

@@ -18,6 +18,7 @@ from bootmatrix.load.images import find_source
 from bootmatrix.load.recipe import load_package
 from bootmatrix.model import GivenImage, ImageConfig, ImageRecipe, ImageSource, Package, Profile, StoredImage
 from bootmatrix.model.image import LABEL
+from bootmatrix.model.spec import ARCH
 from bootmatrix.observe import Silent
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
@@ -152,6 +153,12 @@ def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> St
         return images.image(source, profile.names.oci)
     folder = Path(source.path)
     package = load_package(folder)
+    wanted = profile.names.oci.split("/")[1]
+    if package.arches and wanted not in package.arches:
+        raise BuildError(
+            f"{folder}: this package is for {', '.join(package.arches)}, and not for {wanted}",
+            f"A container that is not for all architectures can say so: annotations: {{{ARCH}: …}}.",
+        )
     labels = {LABEL: json.dumps(package.config)} if package.config is not None else {}
     arguments = dict(text.split("=", 1) for text in package.build_args if "=" in text)
     return images.built(Build(folder, package.dockerfile, labels, arguments), profile.names.oci)

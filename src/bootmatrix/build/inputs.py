@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bootmatrix.build.assemble import references, source_digests
+from bootmatrix.build.attached import drive_files
 from bootmatrix.build.debs import local_debs
 from bootmatrix.build.image import MAX_BASES, Builder
 from bootmatrix.build.own import own_bootable
@@ -34,6 +35,8 @@ def digests(
         copied = (volume.image for volume in specs[path].volumes if volume.format == "oci")
         for reference in (*references(specs[path]), *copied):
             found.update(_images(reference, Path(specs[path].path), used.values(), builder))
+    for file in {file for cell in cells for file in drive_files(cell.qemu_args)}:
+        found[f"drive {file}"] = sha256_of(file) if file.is_file() else "not there"
     for cell in cells:
         name = f"{cell.spec} for {cell.target}"
         if specs[cell.spec].own and name not in found:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bootmatrix.observe import Observer
     from bootmatrix.runs import RunWriter
 
-OF_THE_RUN = ("files", "arch", "kernel", "image", "flaky", "boot", "verify_fork", "locked", "reports")
+OF_THE_RUN = ("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked", "reports")
 """Arguments that a run keeps from its beginning."""
 
 
@@ -139,7 +139,7 @@ def _resumed(args: argparse.Namespace) -> Job:
     if given:
         raise InputError(
             "--resume takes a run up as it began: name no files with it, and none of --arch, --kernel, --image, "
-            "--flaky, --boot, --verify-fork, --locked and --reports"
+            "--qemu-args, --flaky, --boot, --verify-fork, --locked and --reports"
         )
     folder = Path(args.resume).resolve()
     run = load_run(folder)

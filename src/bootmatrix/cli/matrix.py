@@ -24,6 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("matrix", help="boot every spec × architecture × kernel, and write a report")
     options.add_selection(parser, required=False)
     options.add_sources(parser)
+    options.add_qemu_args(parser)
     parser.add_argument("--resume", metavar="RUN", help="run what is missing of a run that was interrupted or killed")
     parser.add_argument(
         "--flaky",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -63,6 +64,17 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=SOURCE",
         help="take images that are called so (a name or a glob) from there: docker://, docker-daemon:, oci:, "
         "oci-archive:, docker-archive:, tar:, @pkg: (docs/images.md)",
+    )
+
+
+def add_qemu_args(parser: argparse.ArgumentParser) -> None:
+    """--qemu-args TEXT."""
+    parser.add_argument(
+        "--qemu-args",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="further arguments of QEMU, as a shell would split them: '-device edu -rtc base=2030-01-01'",
     )
 
 
@@ -217,6 +229,7 @@ def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:
         InputError: a file, an architecture or a kernel that is not known.
     """
     from bootmatrix.boot.qemu import qemu_fault
+    from bootmatrix.model import QemuArgs
     from bootmatrix.plan import plan
 
     known = profiles()
@@ -225,9 +238,23 @@ def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:
     matrix = matrix.model_copy(update={"boot": wanted}) if wanted else matrix
     if getattr(args, "flaky", None) is not None:
         matrix = matrix.model_copy(update={"flaky": args.flaky})
+    if getattr(args, "qemu_args", ()):
+        more = (QemuArgs(args=shlex.join(qemu_args(args))),)
+        matrix = matrix.model_copy(update={"qemu_args": (*matrix.qemu_args, *more)})
     planned = plan(matrix, base, known, qemu_fault)
     images = (*given_images(args), *planned.images) if hasattr(args, "image") else planned.images
     return planned.model_copy(update={"images": images}), known, title
+
+
+def qemu_args(args: argparse.Namespace) -> tuple[str, ...]:
+    """The words of `--qemu-args`.
+
+    Raises:
+        InputError: one cannot be given.
+    """
+    from bootmatrix.load.qemu_args import parse_qemu_args
+
+    return tuple(word for text in args.qemu_args for word in parse_qemu_args(text, Path()))
 
 
 def _matrix(args: argparse.Namespace, known: dict[str, Profile]) -> tuple[Matrix, Path, str]:

@@ -39,6 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     options.add_single(parser)
     options.add_sources(parser)
+    options.add_qemu_args(parser)
     parser.add_argument(
         "--expect", metavar="TEXT", help="for a guest that is not ours: what its console shows on a pass"
     )
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _bootable(args: argparse.Namespace) -> tuple[Machine, Bootable, Timeouts]:
+    from bootmatrix.build.attached import with_qemu_args
     from bootmatrix.cli.build import prepare_single
     from bootmatrix.errors import InputError
     from bootmatrix.load.profile import find_machine
@@ -99,11 +101,11 @@ def _bootable(args: argparse.Namespace) -> tuple[Machine, Bootable, Timeouts]:
         known = options.profiles()
         with options.shown_builder(args) as (builder, _):
             machine, bootable = reread(chosen, args.arch, known, builder)
-        return machine, bootable, Timeouts()
+        return machine, with_qemu_args(bootable, options.qemu_args(args)), Timeouts()
     if Path(f"{name}-kernel").exists():
         profile, board = find_machine(options.profiles(), args.arch)
         machine = profile.machine(board)
-        return machine, load_pair(name, profile, machine), Timeouts()
+        return machine, with_qemu_args(load_pair(name, profile, machine), options.qemu_args(args)), Timeouts()
     cell, machine, bootable = prepare_single(args)
     return machine, bootable, cell.timeouts
 

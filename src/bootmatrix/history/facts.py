@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -90,6 +91,9 @@ def inputs_of(record: Record, tool_version: str) -> Iterator[Input]:
     if record.machine_profile:
         text = json.dumps(record.machine_profile.model_dump(exclude=WORDS_OF_PROFILE), sort_keys=True)
         yield Input("profile", f"{record.cell.arch}/{record.cell.machine}", digest(text))
+    if record.cell.qemu_args:
+        text = shlex.join(record.cell.qemu_args)
+        yield Input("QEMU arguments", "", digest(text), text[:MAX_TEXT])
     if record.qemu_version:
         yield Input("QEMU", "", version=record.qemu_version[:MAX_TEXT])
     yield Input("bootmatrix", "", version=tool_version)

@@ -53,10 +53,16 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         reason=" ".join(first.reason.split())[:MAX_REASON],
         evidence=_evidence(first, others, troubles),
         subresults=subresults,
-        advice=first.advice or _advice(first.verdict, troubles),
+        advice=_without_arguments(first, bootable) or first.advice or _advice(first.verdict, troubles),
         troubles=troubles,
         is_weak=bootable.proof is not None,
     )
+
+
+def _without_arguments(first: Complaint, bootable: Bootable) -> str:
+    """What to do about a QEMU that fails and was given arguments of the user's own."""
+    is_ours = first.verdict is Verdict.INFRA_ERROR and bootable.qemu_args
+    return "It was given QEMU arguments of its own: does it boot without them?" if is_ours else ""
 
 
 def _advice(verdict: Verdict, troubles: tuple[Trouble, ...]) -> str:

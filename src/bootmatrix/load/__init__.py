@@ -8,6 +8,7 @@ from pathlib import Path
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.images import find_source
+from bootmatrix.load.limits import find_limits
 from bootmatrix.load.matrix import SUFFIXES, load_matrix
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.product import product
@@ -25,14 +26,14 @@ def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
         InputError: it is faulty.
     """
     if len(spec_files(path)) > 1:
-        return _describe_spec(path)
+        return _describe_spec(path, profiles)
     if path.name.endswith(SUFFIXES):
         matrix = load_matrix(path, profiles)
         cells = product(matrix, path.parent, profiles)
         for spec in dict.fromkeys(cell.spec for cell in cells):
-            _describe_spec(Path(spec))
+            _describe_spec(Path(spec), profiles)
         return f"a matrix: {_count(matrix.specs, 'spec')}, {_count(cells, 'cell')} before exclusions"
-    return _describe_image(path) if path.name == RECIPE else _describe_by_keys(path)
+    return _describe_image(path) if path.name == RECIPE else _describe_by_keys(path, profiles)
 
 
 def _describe_image(path: Path) -> str:
@@ -42,26 +43,27 @@ def _describe_image(path: Path) -> str:
     return f"an image: {_count(recipe.packages, 'package')}, {_count(recipe.files, 'file')}"
 
 
-def _describe_by_keys(path: Path) -> str:
+def _describe_by_keys(path: Path, profiles: Mapping[str, Profile]) -> str:
     data = read_document(path).data
     if "registries" in data:
         return f"registries: {', '.join(load_registries(path).registries)}"
     if "machines" in data:
         profile = load_profile(path)
         return f"a profile: {_count(profile.machines, 'machine')}, {_count(profile.kernels, 'kernel')}"
-    return _describe_spec(path)
+    return _describe_spec(path, profiles)
 
 
-def _describe_spec(path: Path) -> str:
+def _describe_spec(path: Path, profiles: Mapping[str, Profile]) -> str:
     files = spec_files(path)
     if len(files) > 1:
-        described = [f"{file.name} is {_describe_spec(file)}" for file in files]
+        described = [f"{file.name} is {_describe_spec(file, profiles)}" for file in files]
         load_spec(path)
         return f"{len(files)} specs, merged: {'; '.join(described)}"
     spec, document = load_one(path)
     if spec.own:
         parts = [name for name in ("kernel", "initrd", "disk") if getattr(spec.own, name)]
         return f"a guest that is brought along: {', '.join(parts)}"
+    limits = find_limits(spec, profiles)
     for index, image in enumerate(spec.init):
         _check_image(document, ("init", index), image, path)
     for section in SECTIONS:
@@ -70,7 +72,8 @@ def _describe_spec(path: Path) -> str:
     document.raise_faults()
     services = [service for service in spec.services if service.check is None]
     parts = [f"{len(spec.onboot)} onboot", _count(services, "service"), _count(spec.checks, "check")]
-    return "; ".join(["a spec: " + ", ".join(parts), *spec.notes])
+    only = [f"{one.container} is for {', '.join(one.archs)} only" for one in limits]
+    return "; ".join(["a spec: " + ", ".join(parts), *only, *spec.notes])
 
 
 def _check_image(document: Document, place: Location, reference: str, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec
 
@@ -10,9 +10,10 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.images import check_given
 from bootmatrix.load.product import find_targets, matches, product, unknown_kernels
+from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.load.spec import find_spec
 from bootmatrix.load.validate import validate
-from bootmatrix.model import GivenImage, Matrix, Profile
+from bootmatrix.model import GivenImage, Matrix, Pattern, Profile
 from bootmatrix.model.durations import duration_s
 
 P = ParamSpec("P")
@@ -29,6 +30,7 @@ def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
     _read_times(document)
     if isinstance(document.data.get("expect"), dict):
         document.data["expect"] = [document.data["expect"]]  # one that is about all cells
+    _read_qemu_args(document)
     matrix = validate(document, Matrix)
     _check_expect(document, matrix)
     for name, source in matrix.images.items():
@@ -53,6 +55,13 @@ def _read_times(document: Document) -> None:
             pass  # the model's own check has the words for it
 
 
+def _read_qemu_args(document: Document) -> None:
+    """An entry that is about all cells needs no list, and if it has but arguments, no key."""
+    found = document.data.get("qemu_args")
+    if isinstance(found, str | dict):
+        document.data["qemu_args"] = [{"args": found} if isinstance(found, str) else found]
+
+
 def _check_expect(document: Document, matrix: Matrix) -> None:
     """An entry says one of two things: why cells are known to fail, or what a pass of them looks like."""
     for index, entry in enumerate(matrix.expect):
@@ -75,10 +84,17 @@ def _check_names(document: Document, matrix: Matrix, base: Path, profiles: Mappi
     for index, more in enumerate(matrix.include):
         _try(document, ("include", index, "spec"), find_spec, more.spec, base)
         _try(document, ("include", index, "arch"), find_targets, [more.arch], profiles)
-    for key, patterns in (("exclude", matrix.exclude), ("expect", matrix.expect)):
+    for index, given in enumerate(matrix.qemu_args):
+        _try(document, ("qemu_args", index, "args"), parse_qemu_args, given.args, base)
+    for key, patterns in _patterns(matrix):
         for index, pattern in enumerate(patterns):
             if pattern.arch is not None:
                 _try(document, (key, index, "arch"), find_targets, [pattern.arch], profiles)
+
+
+def _patterns(matrix: Matrix) -> Iterator[tuple[str, Sequence[Pattern]]]:
+    """Entries that are about some of the cells, by their key."""
+    yield from (("exclude", matrix.exclude), ("expect", matrix.expect), ("qemu_args", matrix.qemu_args))
 
 
 def _try(document: Document, place: Location, act: Callable[P, object], *args: P.args, **more: P.kwargs) -> None:
@@ -96,7 +112,7 @@ def _check_cells(document: Document, matrix: Matrix, base: Path, profiles: Mappi
         return
     for kernel, message in unknown_kernels(cells, profiles):
         document.complain(_kernel_place(matrix, kernel), message)
-    for key, patterns in (("exclude", matrix.exclude), ("expect", matrix.expect)):
+    for key, patterns in _patterns(matrix):
         for index, pattern in enumerate(patterns):
             if not any(matches(pattern, cell, profiles) for cell in cells):
                 document.complain((key, index), f"this entry of {key!r} fits no cell of the matrix")

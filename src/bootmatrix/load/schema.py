@@ -40,8 +40,9 @@ def json_schema(kind: str) -> Json:
     schema["properties"] |= ACCEPTED.get(kind, {})
     schema["required"] = [name for name in schema.get("required", ()) if name in schema["properties"]]
     if kind == "matrix":
-        expect = schema["properties"]["expect"]
-        schema["properties"]["expect"] = {"anyOf": [expect, expect["items"]]}  # one entry needs no list
+        for name, more in (("expect", []), ("qemu_args", [{"type": "string"}])):
+            several = schema["properties"][name]
+            schema["properties"][name] = {"anyOf": [several, several["items"], *more]}  # one entry needs no list
         _durations(schema["$defs"]["Timeouts"])
     if kind == "profile":
         for extending in (schema, schema["$defs"]["Machine"]):

@@ -14,7 +14,7 @@ from bootmatrix.model.image import (
 )
 from bootmatrix.model.kernel import Kernel, KernelPart, OwnKernel, Package
 from bootmatrix.model.lock import Lock
-from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern
+from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern, QemuArgs
 from bootmatrix.model.outcome import Diagnostic, GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import (
     Accelerator,
@@ -82,6 +82,7 @@ __all__ = [
     "PhaseTime",
     "Plan",
     "Profile",
+    "QemuArgs",
     "QmpEvent",
     "Record",
     "Registries",

@@ -9,7 +9,7 @@ from typing import Literal
 from bootmatrix.model.base import Board, Model, Name, Sha256
 from bootmatrix.model.cell import ConsoleProof
 
-ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image", "disk"]
+ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image", "disk", "attached"]
 
 
 DiskFormat = Literal["raw", "qcow2", "vpc", "vmdk"]
@@ -47,6 +47,7 @@ class Bootable(Model):
     containers' names in the order of the spec, which the guest must account for; `results` are the files that it must
     send, by container. A guest whose init is not ours `reports` nothing: its `proof` is on its console. `forkable` is
     what it becomes when forked, or else `cold_reason` says why it cannot; both are empty where nobody asked.
+    `qemu_args` are arguments of the user's own, `attached` the files that these name.
     """
 
     kernel: Artefact | None = None
@@ -72,6 +73,8 @@ class Bootable(Model):
     notes: tuple[str, ...] = ()
     forkable: Forkable | None = None
     cold_reason: str = ""
+    qemu_args: tuple[str, ...] = ()
+    attached: tuple[Artefact, ...] = ()
 
     def parts(self) -> dict[str, Artefact]:
         """The files that QEMU is given, by a short name."""

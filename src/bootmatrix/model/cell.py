@@ -59,7 +59,7 @@ class Cell(Model):
     `machine` may name a CPU model too, `virt@cortex-a72`. `machine_is_default` keeps the profile's first machine out of
     the id. `expect` is the reason for which this cell is known not to pass, `proof` what a pass of a guest looks like
     that is not ours. `traits` is None where the profile has no such kernel. It is tried again `retries` times after
-    faults of ours, `flaky` times after those of its guest.
+    faults of ours, `flaky` times after those of its guest. `qemu_args` are arguments beyond its machine's.
     """
 
     spec: str
@@ -76,6 +76,7 @@ class Cell(Model):
     verify: bool = False
     traits: Traits | None = None
     flaky: int = 0
+    qemu_args: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

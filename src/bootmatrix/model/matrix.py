@@ -49,6 +49,12 @@ class Expect(Pattern):
         return ConsoleProof(console=self.console, forbid=self.forbid, stays=self.stays) if self.console else None
 
 
+class QemuArgs(Pattern):
+    """Further arguments of QEMU for cells, as a shell would split them; a drive's file is relative to the matrix."""
+
+    args: Annotated[str, StringConstraints(min_length=1)]
+
+
 class Include(Model):
     """One more cell, outside of the product."""
 
@@ -71,6 +77,7 @@ class Matrix(Model):
     exclude: tuple[Exclude, ...] = ()
     expect: tuple[Expect, ...] = ()
     images: dict[str, str] = {}
+    qemu_args: tuple[QemuArgs, ...] = ()
     timeouts: Timeouts = Timeouts()
     boot: BootKind = "cold"
     retries: int = Field(default=1, ge=0, le=MAX_AGAIN)

@@ -14,6 +14,8 @@ from bootmatrix.model.resources import Resources
 
 CHECK = "bootmatrix.check"
 """Annotation of a service that decides the cell; its value is the check's time limit, such as `60s`."""
+ARCH = "bootmatrix.arch"
+"""Annotation: names of architectures, apart by blanks; on all others the whole spec is skipped."""
 MODULES = "bootmatrix.modules"
 """Annotation or image label: names of kernel modules that the container needs, apart by blanks."""
 CONSOLE = "bootmatrix.console"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -295,7 +296,8 @@ class CellView:
 
 def _commands(record: Record) -> Iterable[tuple[str, str]]:
     cell = record.cell
-    again = ("bootmatrix", "run", cell.spec, "--arch", cell.target, "--kernel", cell.kernel)
+    more = (f"--qemu-args={shlex.join(cell.qemu_args)}",) if cell.qemu_args else ()
+    again = ("bootmatrix", "run", cell.spec, "--arch", cell.target, "--kernel", cell.kernel, *more)
     yield "Run it again, its console on the terminal", command_line(again).replace(" \\\n   ", "")
     yield "Look around inside: a shell in the same guest", command_line((*again, "--shell")).replace(" \\\n   ", "")
     if record.command:

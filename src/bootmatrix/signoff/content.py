@@ -101,8 +101,8 @@ def sign_off(  # noqa: PLR0913
         forked=tuple(record.cell.id for record in tried if mode_of(record) != "cold"),
         gone=tuple(change.id for change in changes if change.kind is Kind.GONE_CELL),
         comparison=comparison,
-        subjects=_unique(_artefacts(tried, {"image", "initrd"})),
-        others=_unique([*_artefacts(tried, {"kernel", "dtb"}), *_inputs(tried)]),
+        subjects=_unique(_artefacts(tried, {"image", "initrd", "disk"})),
+        others=_unique([*_artefacts(tried, {"kernel", "dtb", "firmware", "attached"}), *_inputs(tried)]),
         qemu=tuple(dict.fromkeys(record.qemu_version for record in tried if record.qemu_version)),
         manifest_sha256=manifest_sha256,
     )
@@ -166,6 +166,8 @@ def _inputs(records: Iterable[Record]) -> Iterator[Digest]:
         for one in result_of(record, "").inputs:
             if one.kind in {"spec", "profile"}:
                 yield Digest(one.kind, one.name, one.digest)
+            elif one.kind == "QEMU arguments":
+                yield Digest(one.kind, one.version, one.digest)
         for package in record.kernel.packages if record.kernel else ():
             yield Digest("package", f"{package.name} {package.version} {package.architecture}", package.sha256)
         for part in record.kernel.parts if record.kernel else ():

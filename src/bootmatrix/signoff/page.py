@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -63,6 +64,11 @@ def render_signoff(signed: SignOff) -> bytes:
         releases=dict(_releases(signed.records)),
         host=harmless(", ".join(f"{name} {value}" for name, value in signed.run.host.items())),
         duration=duration(signed.run.wall_s),
+        arguments=[
+            (record.cell.id, one_line(shlex.join(record.cell.qemu_args)))
+            for record in signed.records
+            if record.cell.qemu_args
+        ],
         regressions=comparison.regressions if comparison else (),
         fixed=[change for change in comparison.changes if change.kind is Kind.FIXED] if comparison else (),
         inputs=_inputs(signed),

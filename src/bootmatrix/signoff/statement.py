@@ -68,6 +68,11 @@ def _annotations(signed: SignOff) -> dict[str, Any]:
         "regressions": [change.id for change in comparison.regressions] if comparison else [],
         "notTestedUnlikeBaseline": list(signed.gone),
         "forked": list(signed.forked),
+        "qemuArguments": {
+            record.cell.id: [one_line(word) for word in record.cell.qemu_args]
+            for record in signed.records
+            if record.cell.qemu_args
+        },
         "exceptions": [
             {
                 "cell": one.cell,
