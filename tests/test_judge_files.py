@@ -58,16 +58,31 @@ def test_junit_becomes_sub_results() -> None:
         (GOOD.replace(b'"a"', b'"a" failures="1"'), "it tells of 1 failures, and of no test that failed"),
         (GOOD.replace(b'"a"', b'"a" tests="1" errors="2"'), "it tells of 2 failures"),
         (GOOD.replace(b"</testsuite>", b"<error>boom</error></testsuite>"), "it tells of 1 failures"),
-        (GOOD.replace(b"</testsuites>", b'<testcase name="z"><failure/></testcase></testsuites>'), "outside of suites"),
+        (GOOD.replace(b"</testsuites>", b'<testcase name="z"><failure/></testcase></testsuites>'), "unit: z: "),
+        (BAD.replace(b"<testsuite ", b'<testsuite xmlns="urn:tests" '), "unit: adds: want 3, got 4"),
+        (BAD.replace(b"<failure", b'<x:failure xmlns:x="urn:tests"'), "unit: adds: want 3, got 4"),
+        (GOOD.replace(b'name="y"', b'name="y" status="failed"'), "unit: x.y: its status is failed"),
+        (GOOD.replace(b'"a"', b'"a" tests="1000000000000"'), "1 tests came where 1000000000000 were announced"),
         (b"<testsuite", "is not JUnit's XML"),
         (b"<html/>", "is not JUnit's XML"),
         (BOMB, "is not JUnit's XML: it has a document type"),
+        (BOMB.decode().encode("utf-16"), "is not JUnit's XML: it has a document type"),
+        (b'<?xml version="1.0" encoding="klingon"?>' + GOOD, "is not JUnit's XML: unknown encoding: klingon"),
+        (b'<?xml version="1.0" encoding="rot13"?>' + GOOD, "is not JUnit's XML: 'rot13' is not a text encoding"),
         (b"\xff\xfe\x00", "is not JUnit's XML"),
     ],
 )
 def test_junit_that_stands_in_the_way(data: bytes, reason: str) -> None:
     _, reasons = read(file("/r.xml", data))
     assert [one for one in reasons if reason in one], reasons
+
+
+def test_suites_in_suites_are_read_once_however_deep() -> None:
+    """Their tests are no other suite's as well, and reading takes no recursion and no square of the length."""
+    depth = 15_000
+    whole = b'<testsuite tests="1">' * depth + b'<testcase name="y"/>' + b"</testsuite>" * depth
+    assert read(file("/r.xml", whole)) == ({"unit: y": Verdict.PASS}, [])
+    assert "1 tests came where 2 were announced" in read(file("/r.xml", whole.replace(b'"1"', b'"2"', 1)))[1][0]
 
 
 def test_a_file_that_is_named_has_to_come() -> None:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from xml.etree import ElementTree
-from xml.etree.ElementTree import Element
-
-from junitparser import Error, Failure, JUnitXml, JUnitXmlError, Skipped
-from junitparser import TestCase as Case
-from junitparser import TestSuite as Suite
 
 from bootmatrix.judge.complaint import Complaint, piece
-from bootmatrix.judge.tapresults import MAX_NAME, MAX_RESULTS, parse
+from bootmatrix.judge.junit import UnreadableReport, read_report
+from bootmatrix.judge.tapresults import MAX_RESULTS, parse
 from bootmatrix.model import Bootable, GuestMessage, Outcome, SubResult, Verdict
 
 MAX_FILE_BYTES = 1 << 20
@@ -116,59 +110,14 @@ def _tap(file: Sent) -> Findings:
 
 
 def _junit(file: Sent) -> Findings:
-    data = file.data or b""
     try:
-        if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-            raise UnreadableFile("it has a document type, which a report does not need")
-        root = ElementTree.fromstring(data)  # noqa: S314  (without a document type nothing in it can expand)
-        results = list(_cases(JUnitXml.fromroot(root), file.container))  # type: ignore[arg-type]
-    except (JUnitXmlError, UnreadableFile, SyntaxError, ValueError, TypeError) as error:
+        report = read_report(file.data or b"")
+    except UnreadableReport as error:
         return (), (Complaint(Verdict.FAIL, f"{file.container}: {file.path} is not JUnit's XML: {error}"),)
+    results = [one.model_copy(update={"name": f"{file.container}: {one.name}"}) for one in report.results]
     bad = [one for one in results if one.verdict is Verdict.FAIL]
     complaints = [Complaint(Verdict.FAIL, f"{one.name}: {one.detail}"[:400]) for one in bad[:5]]
-    complaints += [
-        Complaint(Verdict.FAIL, f"{file.container}: {file.path}: {one}") for one in _unfulfilled(root, len(results))
-    ]
+    complaints += [Complaint(Verdict.FAIL, f"{file.container}: {file.path}: {one}") for one in report.troubles]
     if not results:
         complaints.append(Complaint(Verdict.FAIL, f"{file.container}: {file.path} has no test in it"))
     return tuple(results[:MAX_RESULTS]), tuple(complaints)
-
-
-def _unfulfilled(root: Element, read: int) -> Iterator[str]:
-    """What a report says of itself and does not show: tests that were to come, and failures outside of any test."""
-    if len(_named(root, "testcase")) != read:
-        yield f"{len(_named(root, 'testcase')) - read} of its tests stand outside of suites"
-    for suite in _named(root, "testsuites", "testsuite"):
-        cases = _named(suite, "testcase")
-        bad = [case for case in cases if _named(case, "failure", "error")]
-        if len(cases) < _number(suite, "tests"):
-            yield f"{len(cases)} tests came where {_number(suite, 'tests')} were announced"
-        failures = max(_number(suite, "failures") + _number(suite, "errors"), len(_named(suite, "failure", "error")))
-        if not bad and failures:
-            yield f"it tells of {failures} failures, and of no test that failed"
-
-
-def _named(root: Element, *names: str) -> list[Element]:
-    """Elements of these names, at any depth, in whatever namespace."""
-    return [one for one in root.iter() if str(one.tag).rpartition("}")[2] in names]
-
-
-def _number(suite: Element, attribute: str) -> int:
-    """A count that a suite gives of itself; 0 where it gives none, as not all writers do."""
-    text = suite.get(attribute, "").strip()
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
-
-
-def _cases(suites: Iterable[Suite], container: str) -> Iterator[SubResult]:
-    for suite in suites:
-        yield from (_case(case, container) for case in suite)
-        yield from _cases(suite.testsuites(), container)  # type: ignore[no-untyped-call]
-
-
-def _case(case: Case, container: str) -> SubResult:
-    name = ".".join(part for part in (case.classname, case.name) if part)[:MAX_NAME]
-    bad = [one for one in case.result if isinstance(one, Failure | Error)]
-    skipped = [one for one in case.result if isinstance(one, Skipped)]
-    verdict = Verdict.FAIL if bad else Verdict.SKIP if skipped else Verdict.PASS
-    said = " ".join(((bad + skipped)[0].message or "").split()) if bad or skipped else ""
-    return SubResult(name=f"{container}: {name}", verdict=verdict, detail=said[:MAX_NAME])
