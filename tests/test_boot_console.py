@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootmatrix.boot.console import MORE_FOUND, WORDS, ConsoleLog, Redactor
+from bootmatrix.boot.console import WORDS, ConsoleLog, Redactor, Sieve, TextWatch
 from bootmatrix.judge.signs import find_troubles, signs
+from bootmatrix.model import ConsoleProof
 
 SECRET = b"aab0aab1"
 
@@ -62,30 +64,67 @@ def test_flooding_a_console_hides_no_fault_of_the_kernel() -> None:
     assert middle(flood, oops, flood) == oops
     assert middle(flood, *(oops[place : place + 1] for place in range(len(oops))), flood) == oops
     assert middle(flood, flood) == b""
-    assert b"BUG: here" in middle(b"x" * 2000, b"BUG: here", b"y" * 2000)
-    assert not middle(b"x" * 2000, b"BUG: here", b"y" * 2000).startswith(b"BUG")
+    within = middle(b"x" * 2000, b"[    1.000000] BUG: scheduling while atomic", b"y" * 2000)
+    assert b"xx[    1.000000] BUG: scheduling while atomic" in within
+    assert len(within) < 2000
+    assert find_troubles(within)
+    assert b"Kernel panic - not syncing: x" in middle(b"x" * 2000, b"Kernel panic - not syncing: x", b"y" * 2000)
     whole, _ = written([b"a" * 30 + b"\n" + oops + b"z" * 90], 40)
     assert oops in whole, "it begins in what is kept, and ends in what is not"
 
 
-def test_what_is_forbidden_is_kept_too() -> None:
+def test_words_that_only_sound_like_a_kernels_fill_no_room_that_its_faults_need() -> None:
+    """A long log of installing things is no complaint, and hides none."""
+    log = b"".join(b"apt| install %d of BUG tracker, [#%d]\r\n" % (number, number) for number in range(20_000))
+    oops = b"[    1.000000] Internal error: Oops: 17 [#1] SMP\n"
+    assert middle(log) == b""
+    assert middle(log, oops, log) == oops
+    assert middle(b"x" * 5000 + b"BUG: scheduling while atomic\n", log) == b"", "no line begins where one was cut"
+
+
+def test_what_shows_a_pass_or_is_forbidden_is_kept_too() -> None:
     file = io.BytesIO()
-    with ConsoleLog(file, b"secret", 40, [b"suite FAILED"]) as log:
-        log.write(b"a" * 50 + b"\nsuite FAILED\n" + b"z" * 50)
-    assert b"suite FAILED" in file.getvalue()
+    proof = ConsoleProof(console="suite PASSED", forbid=("suite FAILED",))
+    with ConsoleLog(file, b"secret", 40, proof) as log:
+        log.write(b"a" * 50 + b"\nsuite PASSED\n" * 9000 + b"suite \x1b[31mFAILED\n" + b"z" * 50)
+    assert file.getvalue().count(b"suite PASSED") == 1, "once is enough: the room is for what is forbidden"
+    assert b"suite \x1b[31mFAILED" in file.getvalue()
 
 
-def test_lines_that_look_like_faults_are_bounded_and_that_is_one() -> None:
-    found = middle(b"BUG of mine\n" * 20_000)
+def test_complaints_are_bounded() -> None:
+    found = middle(b"[    1.000000] BUG: scheduling while atomic\n" * 20_000)
     assert len(found) < 70_000
     assert find_troubles(found)[-1].is_fatal
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"suite PASSED"],
+        [b"suite ", b"PASSED"],
+        [b"suite \x1b[1;32mPAS", b"SED\x1b[0m"],
+        [b"suite [    1.500000] random: crng init", b" done\r\nPASSED"],
+    ],
+)
+def test_a_text_is_seen_as_a_person_sees_it(parts: list[bytes]) -> None:
+    watch = TextWatch("suite PASSED")
+    watch.feed(b"x" * 10_000)
+    for part in parts[:-1]:
+        watch.feed(part)
+    assert not watch.seen
+    watch.feed(parts[-1])
+    assert watch.seen
+
+
 def test_every_fault_of_a_kernel_has_a_word_that_is_looked_for() -> None:
     examples = [example.encode() for sign in signs() if sign.severity == "fail" for example in sign.examples]
-    examples = [example for example in examples if example + b"\n" != MORE_FOUND]
     assert len(examples) > 30
     assert [example for example in examples if not any(word in example for word in WORDS)] == []
+    for example in examples:
+        for line in (example, b"server| [    1.000000] " + example, b"[   12.345678][  T1] " + example):
+            sieve = Sieve()
+            sieve.feed(b"\n" + line + b"\n")
+            assert line in sieve.found
 
 
 def test_what_is_held_back_is_written_at_the_end_also_after_an_error() -> None:

@@ -43,6 +43,9 @@ def test_a_text_on_the_console_and_the_way_out_make_a_pass_that_is_said_to_be_we
         (b"suite FAILED\r\n" + SHOWN, "the console shows 'suite FAILED', which is forbidden"),
         (SHOWN + b"[    3.000000] BUG: scheduling while atomic\r\n", "the kernel reported a fault"),
         (SHOWN + SHOWN, "the guest rebooted"),
+        (SHOWN + b"suite \x1b[0;1;31mFAILED\x1b[0m\r\n", "the console shows 'suite FAILED', which is forbidden"),
+        (SHOWN + b"on command line: suite FAILED\r\n", "the console shows 'suite FAILED', which is forbidden"),
+        (b"Kernel command line: suite PASSED\r\n" * 100_000, "the console never showed"),
     ],
 )
 def test_anything_else_is_a_failure(transcript: bytes, reason: str) -> None:
@@ -78,6 +81,10 @@ def test_a_guest_that_is_to_stay_passes_when_it_was_ended_for_that() -> None:
     stayed: dict[str, Any] = {"ended_by": "host", "limit": "shown", "limit_phase": "shutdown", "events": ()}
     assert judged(proof={"stays": True}, **stayed).verdict is Verdict.PASS
     assert judged(b"", proof={"stays": True}, **stayed).verdict is Verdict.FAIL
+
+
+def test_a_text_in_colour_is_the_same_text() -> None:
+    assert judged(SHOWN.replace(b"PASSED", b"\x1b[1;32mPA\x1b[mSSED")).verdict is Verdict.PASS
 
 
 def test_a_line_that_the_kernel_tore_is_mended() -> None:

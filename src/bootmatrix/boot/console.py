@@ -5,8 +5,14 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import BinaryIO
+
+from bootmatrix.judge.shown import shown, without_printk
+from bootmatrix.judge.signs import STAMP, faults
+from bootmatrix.judge.transcript import BANNER_WORDS, PANIC_WORDS
+from bootmatrix.model import ConsoleProof
 
 KEEP_BYTES = 4 << 20
 """Kept from the beginning and again from the end of a console; what lies between is dropped."""
@@ -24,13 +30,18 @@ WORDS = (
     *(b"Unrecoverable", b"SError", b"Unhandled", b"ernel panic", b"Linux version "),
 )
 """One of these stands in every line by which a kernel tells that it is broken, or that it starts (judge/signs.toml)."""
+STAMPS = re.compile(STAMP)
 FOUND_BYTES = 64 << 10
-"""Of lines with such words that are kept although what lies around them is not."""
+"""Of lines that tell of such things and are kept although what lies around them is not."""
 FOUND_LINE_BYTES = 500
 MORE_FOUND = b"[bootmatrix: there were more such lines than are kept]\n"
+CUT = b"..."
+"""Before what is not a line from its beginning."""
 
 PANIC = re.compile(rb"(?:\n|\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? )(?:---\[ end )?Kernel panic - not syncing")
 """The kernel's last words (kernel/panic.c), as only it writes them: after its time stamp or at a line's beginning."""
+WATCH_BYTES = 4096
+"""How much of a console is looked at again when more comes: a text, with what the kernel wrote into it."""
 PANIC_OVERLAP_BYTES = 128
 """Longer than anything that PANIC matches."""
 
@@ -78,41 +89,44 @@ class PanicWatch:
 
 
 class TextWatch:
-    """Tells when a text has been shown."""
+    """Tells when a text has been shown, also one that the kernel tore."""
 
     def __init__(self, text: str) -> None:
         self.seen = False
-        self._text = text.encode("utf-8")
+        self._text = shown(text)
         self._before = b""
 
     def feed(self, data: bytes) -> None:
         """Look at more of the console."""
         if not self.seen:
             whole = self._before + data
-            self.seen = self._text in whole
-            self._before = whole[-len(self._text) :]
+            self.seen = any(self._text.search(one) for one in (whole, without_printk(whole)))
+            self._before = whole[-WATCH_BYTES:]
 
 
 class Sieve:
-    """Keeps of a stream the lines that have certain words in them, so that flooding a console hides nothing."""
+    """Keeps of a stream the lines that a verdict may rest on, so that flooding a console hides nothing.
 
-    def __init__(self, words: Sequence[bytes]) -> None:
+    These are lines in which a kernel tells that it is broken or that it starts, all that show one of `texts`, and the
+    first one that shows `once`.
+    """
+
+    def __init__(self, texts: Sequence[str] = (), once: str = "") -> None:
         self.found = bytearray()
-        self._words = words
+        self._texts = [shown(text) for text in texts]
+        self._once = shown(once) if once else None
         self._rest = b""
 
     def begin(self, before: bytes) -> None:
         """Know what came right before the stream, which may be a line's beginning."""
-        self._rest = (self._rest + before).rpartition(b"\n")[2][-FOUND_LINE_BYTES:]
+        self._rest = _short((self._rest + before).rpartition(b"\n")[2])
 
     def feed(self, data: bytes) -> None:
         """Take more of the stream; the line that is not whole yet waits for its end, if it is not too long."""
         whole = self._rest + data
         end = whole.rfind(b"\n") + 1
-        if end == 0 and len(whole) > FOUND_LINE_BYTES:
-            end = len(whole) - FOUND_LINE_BYTES
-        self._look(whole[:end])
-        self._rest = whole[end:]
+        self._look(whole[: max(end, len(whole) - FOUND_LINE_BYTES)])
+        self._rest = _short(whole[end:])
 
     def finish(self, following: bytes) -> bytes:
         """The lines that were found; `following` comes after the stream, and may have a line's end."""
@@ -121,30 +135,71 @@ class Sieve:
         return bytes(self.found)
 
     def _look(self, text: bytes) -> None:
+        if self._once and (first := self._once.search(text)):
+            self.found += _around(text, first.start())
+            self._once = None
         if len(self.found) >= FOUND_BYTES:
             return
-        for start, stop in sorted({place for word in self._words for place in _lines_with(text, word)}):
+        shown_at = (one.start() for pattern in self._texts for one in pattern.finditer(text))
+        for place in sorted({*_complaints(text), *shown_at}):
             if len(self.found) >= FOUND_BYTES:
                 self.found += MORE_FOUND
                 return
-            self.found += text[start:stop] + b"\n"
+            self.found += _around(text, place)
+
+
+def _complaints(text: bytes) -> Iterator[int]:
+    """Where a kernel tells that it is broken or that it starts: only lines with one of WORDS need a closer look."""
+    for start, stop in {line for word in WORDS for line in _lines_with(text, word)}:
+        place = _complaint(text, start, stop)
+        if place >= 0:
+            yield place
 
 
 def _lines_with(text: bytes, word: bytes) -> Iterator[tuple[int, int]]:
-    """Where lines with a word in them begin and end; of a long one, what is around the word."""
+    """Where lines with a word in them begin and end."""
     at = text.find(word)
     while at >= 0:
-        start = text.rfind(b"\n", 0, at) + 1
-        end = text.find(b"\n", at)
-        stop = min(len(text) if end < 0 else end, at + FOUND_LINE_BYTES)
-        yield max(start, at - FOUND_LINE_BYTES), stop
+        start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
+        stop = len(text) if end < 0 else end
+        yield start, stop
         at = text.find(word, stop)
+
+
+def _complaint(text: bytes, start: int, stop: int) -> int:
+    """Where in a line it does so, at the line's beginning or after a kernel's time stamp; -1 if it does not."""
+    matches = _faults().match
+    begins = start + text.startswith(b"\r", start)
+    if matches(text, begins, stop):
+        return begins
+    stamped = (stamp.end() for stamp in STAMPS.finditer(text, start, stop))
+    found = (place for place in stamped if matches(text, place, stop))
+    return next(found, text.find(PANIC_WORDS, start, stop))
+
+
+@lru_cache(maxsize=1)
+def _faults() -> re.Pattern[bytes]:
+    return re.compile(b"|".join((*faults(), BANNER_WORDS)))
+
+
+def _short(line: bytes) -> bytes:
+    """The end of a line that is not whole yet, which is not to be taken for its beginning."""
+    return line if len(line) <= FOUND_LINE_BYTES else CUT + line[-FOUND_LINE_BYTES:]
+
+
+def _around(text: bytes, place: int) -> bytes:
+    """The line at a place; of a long one, what is around it."""
+    start, end = text.rfind(b"\n", 0, place) + 1, text.find(b"\n", place)
+    stop = min(len(text) if end < 0 else end, place + FOUND_LINE_BYTES)
+    cut = CUT if place - start > FOUND_LINE_BYTES else b""
+    return cut + text[max(start, place - FOUND_LINE_BYTES) : stop] + b"\n"
 
 
 class ConsoleLog:
     """Writes the console as it comes; of a console that never ends, the first and the last KEEP_BYTES.
 
-    Of what lies between, lines stay that have one of WORDS in them, or of `words`: what the verdict may rest on.
+    Of what lies between, lines stay in which a kernel complains, or that show one of the texts of a `proof`: what the
+    verdict may rest on.
 
     A context manager; the file is complete when it is left. `received_bytes` and `dropped_bytes` count the guest's
     bytes.
@@ -154,7 +209,7 @@ class ConsoleLog:
     """
 
     def __init__(
-        self, file: BinaryIO, secret: bytes, keep_bytes: int = KEEP_BYTES, words: Sequence[bytes] = ()
+        self, file: BinaryIO, secret: bytes, keep_bytes: int = KEEP_BYTES, proof: ConsoleProof | None = None
     ) -> None:
         self.received_bytes = 0
         self.dropped_bytes = 0
@@ -164,7 +219,7 @@ class ConsoleLog:
         self._keep_bytes = keep_bytes
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
-        self._sieve = Sieve((*WORDS, *words))
+        self._sieve = Sieve(proof.forbid, proof.console) if proof else Sieve()
 
     def __enter__(self) -> ConsoleLog:
         return self

@@ -114,8 +114,7 @@ async def boot(  # noqa: PLR0913
     program = str(find_qemu(machine))
     with ExitStack() as stack:
         file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
-        forbidden = [text.encode("utf-8") for text in bootable.proof.forbid] if bootable.proof else ()
-        log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii"), words=forbidden))
+        log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii"), proof=bootable.proof))
         wires, theirs = stack.enter_context(_wires(machine.result == "virtio-serial"))
         seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None), folder)
         seen.dump = dump

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bootmatrix.judge.complaint import Complaint, piece
-from bootmatrix.judge.signs import STAMP
+from bootmatrix.judge.shown import shown, without_printk
 from bootmatrix.judge.transcript import last_lines
 from bootmatrix.model import ConsoleProof, Evidence, Outcome, QmpEvent, Verdict
 
@@ -18,30 +18,25 @@ STAYED = "shown"
 """The limit of a guest that is ended as soon as it has shown the text, as its proof wants."""
 
 
-def find_line(transcript: bytes, text: str) -> Evidence | None:
-    """The first line that holds a text. What the kernel wrote into the middle of a line does not hide it."""
-    wanted = text.encode("utf-8")
+def find_line(transcript: bytes, text: str, echoes: bool = False) -> Evidence | None:
+    """The first line that shows a text; with `echoes`, also one in which a kernel may repeat its command line."""
     for candidate in (transcript, without_printk(transcript)):
-        position = candidate.find(wanted)
-        while position >= 0:
-            start = candidate.rfind(b"\n", 0, position) + 1
-            line = candidate[start:].split(b"\n", 1)[0]
-            if not ECHO.search(line):
-                number = candidate.count(b"\n", 0, position) + 1 if candidate is transcript else None
+        position = 0
+        while found := shown(text).search(candidate, position):
+            start = candidate.rfind(b"\n", 0, found.start()) + 1
+            end = candidate.find(b"\n", found.end())
+            line = candidate[start : end if end >= 0 else None]
+            if echoes or not ECHO.search(line):
+                number = candidate.count(b"\n", 0, start) + 1 if candidate is transcript else None
                 return piece("console", line[:4096].decode("utf-8", "replace").strip(), number)
-            position = candidate.find(wanted, start + len(line))
+            position = start + len(line)
     return None
-
-
-def without_printk(transcript: bytes) -> bytes:
-    """The console without the kernel's lines, so that a line which one of them tore is whole again."""
-    return re.sub(rb"%s[^\n]*\n" % STAMP, b"", transcript)
 
 
 def complaints(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
     """What stands in the way of a pass by the console."""
     for text in proof.forbid:
-        found = find_line(transcript, text)
+        found = find_line(transcript, text, echoes=True)
         if found:
             yield Complaint(Verdict.FAIL, f"the console shows {text!r}, which is forbidden", (found,))
     if find_line(transcript, proof.console) is None:

@@ -62,6 +62,11 @@ def _all_patterns() -> re.Pattern[bytes]:
     return re.compile(rb"%s(?:%s)[^\r\n]*" % (BEGINNING, b"|".join(each)), re.MULTILINE)
 
 
+def faults() -> tuple[bytes, ...]:
+    """Patterns of all by which a kernel tells that it is broken, where a line of its begins."""
+    return tuple(_plain(sign.pattern) for sign in signs() if sign.severity == "fail")
+
+
 def _plain(pattern: str) -> bytes:
     """A pattern that is written over several lines has its blanks in brackets."""
     return (f"(?x:{pattern})" if "\n" in pattern else pattern).encode("utf-8")
