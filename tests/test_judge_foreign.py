@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from bootmatrix.cell import with_proof
+from bootmatrix.errors import BuildError
 from bootmatrix.judge import judge
 from bootmatrix.model import Bootable, ConsoleProof, Judgement, Verdict
 from guests import CORPUS, left, make_bootable, make_machine, make_outcome
@@ -90,3 +92,19 @@ def test_a_text_in_colour_is_the_same_text() -> None:
 def test_a_line_that_the_kernel_tore_is_mended() -> None:
     torn = b"Moby suite [    1.500000] random: crng init done\r\nPASSED\r\n"
     assert judged(torn).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    "line", [b"command line: x", b"[    0.000000] Kernel command line: x", b"[    0.100000] Command line: x"]
+)
+def test_what_is_forbidden_may_stand_where_the_kernel_repeats_its_command_line(line: bytes) -> None:
+    assert judged(line.replace(b"x", b"a=suite FAILED\r\n") + SHOWN).verdict is Verdict.PASS
+    assert judged(b"bash: " + line.replace(b"x", b"a=suite FAILED\r\n") + SHOWN).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("text", ["panic=-1", "quiet"])
+def test_a_text_that_stands_on_the_command_line_is_refused(text: str) -> None:
+    machine = make_machine(cmdline=("panic=-1",))
+    bootable = foreign(console=text).model_copy(update={"cmdline": "root=/dev/vda quiet"})
+    with pytest.raises(BuildError, match=f"'{text}' stands on the kernel's command line"):
+        with_proof(bootable, None, machine)

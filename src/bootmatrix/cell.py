@@ -169,11 +169,9 @@ def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine)
         )
     cold = {"forkable": None, "cold_reason": "its init is not ours" if bootable.forkable else bootable.cold_reason}
     shown = bootable.model_copy(update={"proof": proof, **cold})
-    cmdline = kernel_cmdline(machine, shown, "cell")
-    repeated = next((text for text in (proof.console, *proof.forbid) if text in cmdline), None)
-    if repeated:
+    if proof.console in kernel_cmdline(machine, shown, "cell"):
         raise BuildError(
-            f"{repeated!r} stands on the kernel's command line, which the kernel prints in any case",
+            f"{proof.console!r} stands on the kernel's command line, which the kernel prints in any case",
             "Look for another text.",
         )
     if any(proof.console in word for word in shown.qemu_args):

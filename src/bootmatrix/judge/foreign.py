@@ -7,26 +7,31 @@ from collections.abc import Iterator
 
 from bootmatrix.judge.complaint import Complaint, piece
 from bootmatrix.judge.shown import shown, without_printk
+from bootmatrix.judge.signs import STAMP
 from bootmatrix.judge.transcript import last_lines
 from bootmatrix.model import ConsoleProof, Evidence, Outcome, QmpEvent, Verdict
 
 WEAKER = "judged by its console alone, which whatever runs in the guest can print"
 ECHO = re.compile(rb"(?:command line:|unknown kernel command line parameters|BOOT_IMAGE=)", re.IGNORECASE)
 """In lines in which a kernel repeats its command line; the text of a pass is refused there in any case."""
+KERNEL_ECHO = re.compile(
+    rb"^\r?(?:%s)?(?:(?:kernel )?command line: |unknown kernel command line parameters )" % STAMP, re.IGNORECASE
+)
+"""How only a kernel begins such a line: what is forbidden counts in all others."""
 LEFT = frozenset({"guest-shutdown", "guest-reset"})
 STAYED = "shown"
 """The limit of a guest that is ended as soon as it has shown the text, as its proof wants."""
 
 
-def find_line(transcript: bytes, text: str, echoes: bool = False) -> Evidence | None:
-    """The first line that shows a text; with `echoes`, also one in which a kernel may repeat its command line."""
+def find_line(transcript: bytes, text: str, echo: re.Pattern[bytes] = ECHO) -> Evidence | None:
+    """The first line that shows a text, but for those in which a kernel repeats its command line."""
     for candidate in (transcript, without_printk(transcript)):
         position = 0
         while found := shown(text).search(candidate, position):
             start = candidate.rfind(b"\n", 0, found.start()) + 1
             end = candidate.find(b"\n", found.end())
             line = candidate[start : end if end >= 0 else None]
-            if echoes or not ECHO.search(line):
+            if not echo.search(line):
                 number = candidate.count(b"\n", 0, start) + 1 if candidate is transcript else None
                 return piece("console", line[:4096].decode("utf-8", "replace").strip(), number)
             position = start + len(line)
@@ -36,7 +41,7 @@ def find_line(transcript: bytes, text: str, echoes: bool = False) -> Evidence | 
 def complaints(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
     """What stands in the way of a pass by the console."""
     for text in proof.forbid:
-        found = find_line(transcript, text, echoes=True)
+        found = find_line(transcript, text, KERNEL_ECHO)
         if found:
             yield Complaint(Verdict.FAIL, f"the console shows {text!r}, which is forbidden", (found,))
     if find_line(transcript, proof.console) is None:
