@@ -24,6 +24,7 @@ from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import (
     Artefact,
     Bootable,
+    Cell,
     GuestMessage,
     Matrix,
     Outcome,
@@ -94,8 +95,7 @@ def run_here(cells: int) -> Grown:
         started = time.monotonic()
         planned = plan(matrix, path, profiles)
         builder = options.open_builder(_sources(path / "cache"), Silent())
-        prepared = Prepared(None, BOOTABLE, (), "")
-        backend = Backend(lambda _cell, _bench: prepared, Replay(OUTCOME, b"hello\n").start)
+        backend = Backend(_prepare, Replay(OUTCOME, b"hello\n").start)
         budget = host_budget()
         bench = Bench({}, profiles, builder, Silent(), budget.hold, backend=backend)
         writer = RunWriter.create(path, "scale")
@@ -104,6 +104,10 @@ def run_here(cells: int) -> Grown:
         wrong = next((one.judgement for one in run.records if one.verdict is not Verdict.PASS), None)
         assert wrong is None, wrong
         return _grown(started)
+
+
+async def _prepare(_cell: Cell, _bench: Bench) -> Prepared:
+    return Prepared(None, BOOTABLE, (), "")
 
 
 def _matrix(cells: int, profiles: Mapping[str, Profile], folder: Path) -> Matrix:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix import runs
 from bootmatrix.attempts import rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.model import Verdict
-from bootmatrix.runfile import write_whole
-from bootmatrix.runs import RunWriter, describe_host, load_run, read_console
+from bootmatrix.runfile import sync_disk, write_whole
+from bootmatrix.runs import RunWriter, cell_folder, describe_host, load_run, read_console
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 
 WRITER = """
@@ -92,6 +93,41 @@ def test_a_writer_that_was_killed_leaves_a_readable_run(tmp_path: Path) -> None:
     assert all(read_console(folder, record) == b"hello" for record in run.records)
 
 
+@pytest.mark.parametrize("left", [b"", bytes(100)])
+def test_a_record_that_a_power_cut_left_empty_counts_as_none(tmp_path: Path, left: bytes) -> None:
+    run, folder = write_run(tmp_path, mixed_records())
+    (folder / "run.json").unlink()
+    lost = next(one for one in run.records if one.verdict is Verdict.PASS)
+    (cell_folder(folder, lost.cell) / "record.json").write_bytes(left)
+    again = load_run(folder)
+    assert {one.cell.id for one in run.records} - {one.cell.id for one in again.records} == {lost.cell.id}
+    assert [Path(name).name for name in again.unfinished] == [lost.cell.kernel]
+    assert len(RunWriter.resume(folder).records) == len(run.records) - 1
+
+
+def test_records_wait_for_no_disk_until_they_are_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(runs, "sync_disk", synced.append)
+    monkeypatch.setattr(os, "fsync", lambda _handle: synced.append(Path("one file")))
+    writer = RunWriter.create(tmp_path, "many")
+    synced.clear()
+    for number in range(5):
+        writer.add(make_record(make_cell("x86_64", f"6.{number}")))
+    assert synced == []
+    writer.make_durable()
+    writer.make_durable()
+    assert synced == [writer.path]
+    writer.add(make_record(make_cell("x86_64", "7.0")))
+    writer.make_durable()
+    assert synced == [writer.path, writer.path]
+
+
+def test_a_disk_that_cannot_be_synced_is_said(tmp_path: Path) -> None:
+    sync_disk(tmp_path)
+    with pytest.raises(OSError, match="No such file"):
+        sync_disk(tmp_path / "gone")
+
+
 def test_each_run_has_a_folder_of_its_own_and_latest_is_the_newest(tmp_path: Path) -> None:
     first, second = RunWriter.create(tmp_path, "a"), RunWriter.create(tmp_path, "a")
     assert first.path != second.path
@@ -144,7 +180,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     _, folder = write_run(tmp_path, green_records())
     (folder / "run.json").unlink()
-    (folder / "cells/influxdb/armv7/virt/6.1/record.json").write_text("")
+    (folder / "cells/influxdb/armv7/virt/6.1/record.json").write_text("{")
     with pytest.raises(InputError, match=r"armv7/virt/6\.1/record\.json: damaged"):
         load_run(folder)
 

@@ -65,7 +65,7 @@ async def running(budget: Budget, count: int, guests: float, idle: float, memory
             tasks.start_soon(guest)
         for _ in range(5):
             await anyio.wait_all_tasks_blocked()
-            await budget.lend(guests, idle)
+            budget.lend(guests, idle)
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     return begun

@@ -226,7 +226,7 @@ def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:
             name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{number}-{sent.container}{sent.path}")[-MAX_FILE_NAME:]
             path = folder / FILES_FOLDER / name.lstrip(".")
             path.parent.mkdir(exist_ok=True)
-            write_whole(path, sent.data)
+            write_whole(path, sent.data, durable=False)  # with the record
             saved.append(
                 ResultFile(
                     container=sent.container,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from debian.debian_support import Version
 
 from bootmatrix.cell import Bench, run_cell
@@ -141,3 +142,4 @@ async def run_search(search: Search, bench: Bench, writer: RunWriter, at_once: i
         async with anyio.create_task_group() as tasks:
             for number in wanted:
                 tasks.start_soon(one, number)
+        await anyio.to_thread.run_sync(writer.make_durable)

@@ -69,7 +69,7 @@ async def _emulate(machine: Machine, _bootable: Bootable) -> Machine:
 class Backend:
     """What gets a cell ready, and what runs its guest: really, or as boot/replay.py does."""
 
-    prepare: Callable[[Cell, Bench], Prepared]
+    prepare: Callable[[Cell, Bench], Awaitable[Prepared]]
     start: Callable[[Start, Bootable, Forks | None], Awaitable[Booted]]
 
 
@@ -118,7 +118,11 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
     return Prepared(kernel, bootable, phases, spec.digest())
 
 
-QEMU: Backend = Backend(prepare, start_guest)
+async def _prepare(cell: Cell, bench: Bench) -> Prepared:
+    return await anyio.to_thread.run_sync(prepare, cell, bench, abandon_on_cancel=True)
+
+
+QEMU: Backend = Backend(_prepare, start_guest)
 
 
 def fetch_kernel(cell: Cell, bench: Bench) -> Kernel | None:
@@ -211,7 +215,7 @@ async def _pause(cell: Cell, attempts: list[Attempt], bench: Bench, folder: Path
 async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
     attempt = Attempt(Judgement(verdict=Verdict.INFRA_ERROR, reason="not started"), started_at=datetime.now(UTC))
     try:
-        prepared = await anyio.to_thread.run_sync(bench.backend.prepare, cell, bench, abandon_on_cancel=True)
+        prepared = await bench.backend.prepare(cell, bench)
         machine = await bench.accelerate(bench.machine(cell), prepared.bootable)
         prepared = replace(prepared, bootable=with_proof(prepared.bootable, cell.proof, machine))
         attempt = replace(attempt, prepared=prepared, machine=machine)
@@ -222,16 +226,16 @@ async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
         start = Start(machine, cell.timeouts, bench.turn, partial(bench.observer.cell_stage, cell), folder, bench.dump)
         booted = await bench.backend.start(start, prepared.bootable, bench.forks if may_fork else None)
         attempt = replace(attempt, boot=booted.boot, cold_reason=booted.cold_reason)
-        attempt = await _judged(attempt, booted.outcome, folder)
+        attempt = _judged(attempt, booted.outcome, folder)
         return await _verified(attempt, start) if cell.verify and booted.boot == "fork" else attempt
     except Exception as error:  # whatever it is, it is this cell's, and no other cell may suffer from it
         return replace(attempt, judgement=judgement_of(error))
 
 
-async def _judged(attempt: Attempt, outcome: Outcome, folder: Path) -> Attempt:
+def _judged(attempt: Attempt, outcome: Outcome, folder: Path) -> Attempt:
     assert attempt.prepared
     assert attempt.machine
-    transcript = await anyio.to_thread.run_sync((folder / CONSOLE_FILE).read_bytes)
+    transcript = (folder / CONSOLE_FILE).read_bytes()  # bounded, and in memory still: a thread would take longer
     judgement = judge(outcome, attempt.machine, attempt.prepared.bootable, transcript)
     return replace(attempt, outcome=outcome, judgement=judgement)
 
@@ -242,7 +246,7 @@ async def _verified(forked: Attempt, start: Start) -> Attempt:
     with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
         again = replace(start, folder=Path(folder))
         booted = await start_cold(again, forked.prepared.bootable)
-        cold = await _judged(replace(forked, boot="cold"), booted.outcome, again.folder)
+        cold = _judged(replace(forked, boot="cold"), booted.outcome, again.folder)
     difference = differences(cold.judgement, forked.judgement)
     if not difference:
         return replace(forked, verified=True)

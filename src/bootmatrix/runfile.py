@@ -10,9 +10,10 @@ A file of another shape, as an editor may leave it, is read too, at once.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -162,17 +163,32 @@ def _check_format(path: Path, data: bytes) -> None:
 def write_whole(path: Path, data: bytes | Iterable[bytes], durable: bool = True) -> None:
     """Write a file, whole or not at all, also when the power fails. `data` is what it holds, or its pieces.
 
-    What can be made again from what stands beside it need not be `durable`: it does not wait for the disk.
+    What is not `durable` does not wait for the disk: a kill leaves it whole, but when the power fails it may be empty,
+    unless `sync_disk` came between.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_disk(folder: Path) -> None:
+    """Wait until all that was written to the folder's file system is on its disk: one wait for any number of files.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(handle):  # syncfs(2), for which Python has no name
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), str(folder))
+    finally:
+        os.close(handle)

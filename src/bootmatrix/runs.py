@@ -5,7 +5,8 @@
     lock.json                                    the kernels and packages used so far, as `bootmatrix lock` writes them
     run.json                                     the whole Run, at the end
 
-Every file appears whole or not at all, so that a run which was killed can be read up to its last record.
+Every file appears whole or not at all, so that a run which was killed can be read up to its last record. A power cut
+may take the last seconds' records: a file of theirs that is left is empty, and counts as none.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from bootmatrix import __version__
 from bootmatrix.errors import InputError
 from bootmatrix.model import Cell, Lock, Order, Record, Run
 from bootmatrix.model.base import Model, as_json
-from bootmatrix.runfile import FORMAT, HINT, read_run, read_value, write_run, write_whole
+from bootmatrix.runfile import FORMAT, HINT, read_run, read_value, sync_disk, write_run, write_whole
 
 STARTED_FILE = "started.json"
 RUN_FILE = "run.json"
@@ -57,7 +58,8 @@ class RunWriter:
         self._start = time.monotonic()
         self._records = {record.cell.id: record for record in run.records}
         self._begun: dict[str, Cell] = {}
-        self._lock_text = b""
+        self._kept_lock: Lock | None = None
+        self._is_durable = True
         self.on_record: Callable[[Record], None] | None = None
         """Called with each record that has been written."""
         self._lock = Mutex()
@@ -123,13 +125,17 @@ class RunWriter:
             begins = cell.id not in self._begun
             self._begun[cell.id] = cell
         folder = cell_folder(self.path, cell)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not folder.resolve().is_relative_to(self.path.resolve()):
-            raise PermissionError(errno.EPERM, "a link leads out of the run's folder", str(folder))
-        if begins and self._run.resumed:
+        if begins:
+            self._make(folder)
+        return folder
+
+    def _make(self, folder: Path) -> None:
+        _make_folder(folder)
+        if self._run.resumed:  # else all that is there was made by this process
+            if not folder.resolve().is_relative_to(self.path.resolve()):
+                raise PermissionError(errno.EPERM, "a link leads out of the run's folder", str(folder))
             shutil.rmtree(folder)
             folder.mkdir()
-        return folder
 
     def keep_lock(self, lock: Lock) -> None:
         """Write down the kernels and packages that the cells have used so far.
@@ -137,23 +143,35 @@ class RunWriter:
         Raises:
             OSError: it cannot be written.
         """
-        text = (json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
         with self._lock:
-            if text != self._lock_text:
-                write_whole(self.path / LOCK_FILE, text)
-                self._lock_text = text
+            if lock != self._kept_lock:
+                text = json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+                write_whole(self.path / LOCK_FILE, text.encode())
+                self._kept_lock = lock
 
     def add(self, record: Record) -> None:
-        """Write a cell's record at once.
+        """Write a cell's record at once. It outlives a kill from now on, and a power cut from the next `make_durable`.
 
         Raises:
             OSError: it cannot be written.
         """
-        write_model(self.folder(record.cell) / RECORD_FILE, record)
+        write_whole(self.folder(record.cell) / RECORD_FILE, model_bytes(record), durable=False)
         with self._lock:
             self._records[record.cell.id] = record
+            self._is_durable = False
         if self.on_record:
             self.on_record(record)
+
+    def make_durable(self) -> None:
+        """Wait until all records that there are would outlive a power cut. Blocking.
+
+        Raises:
+            OSError: the disk cannot be written.
+        """
+        with self._lock:
+            was_durable, self._is_durable = self._is_durable, True
+        if not was_durable:
+            sync_disk(self.path)
 
     def finish(self, interrupted: bool = False) -> Run:
         """Write run.json; the whole run."""
@@ -214,7 +232,7 @@ def console_path(folder: Path, record: Record) -> Path:
 
 def cell_folder(folder: Path, cell: Cell) -> Path:
     """The folder of a cell in a run. All four parts are names without a slash, so that it stays inside."""
-    return folder / CELLS_FOLDER / cell.spec_name / cell.arch / cell.machine / cell.kernel
+    return folder.joinpath(CELLS_FOLDER, cell.spec_name, cell.arch, cell.machine, cell.kernel)
 
 
 def write_model(path: Path, model: Model) -> None:
@@ -257,6 +275,14 @@ def _new_folder(reports: Path, title: str) -> Path:
             return path
 
 
+def _make_folder(folder: Path) -> None:
+    """Mostly the folder around it is there, and one call does."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def _held(path: Path) -> BinaryIO:
     """The run's first file, locked against any other process that would write to the run.
 
@@ -291,7 +317,7 @@ def _point(link: Path, target: str) -> None:
 def _recover(folder: Path) -> Run:
     run = read_value(folder / STARTED_FILE, Run)
     files = sorted((folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}"))
-    records = tuple(read_value(file, Record) for file in files)
+    records = tuple(read_value(file, Record) for file in files if _is_written(file))
     ends = [datetime.fromisoformat(one.started_at).timestamp() + one.wall_s for one in records]
     start = datetime.fromisoformat(run.started_at).timestamp()
     return run.model_copy(
@@ -307,8 +333,19 @@ def _recover(folder: Path) -> Run:
 def unfinished(folder: Path) -> Iterable[str]:
     """Cells of a run that have begun and have no record, as `spec/arch/machine/kernel`: their folders below `cells`."""
     for cell in sorted((folder / CELLS_FOLDER).glob("*/*/*/*/")):
-        if not (cell / RECORD_FILE).exists():
+        if not _is_written(cell / RECORD_FILE):
             yield cell.relative_to(folder / CELLS_FOLDER).as_posix()
+
+
+def _is_written(record: Path) -> bool:
+    """Whether a record's contents are there. A power cut may leave a file without any, or with zeros in their place."""
+    try:
+        with record.open("rb") as file:
+            return file.read(1) not in {b"", b"\0"}
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # who reads it will say what is wrong
 
 
 def _field(path: str, names: tuple[str, ...]) -> str:

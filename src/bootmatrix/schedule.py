@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 
 from bootmatrix.boot.host import available_cores, available_memory_mib, children_cpu_s, idle_cpu_s
 from bootmatrix.cell import Bench, run_cell, skipped
@@ -30,6 +32,8 @@ LEND_S = 2.0
 """How often it is measured whether guests leave cores idle, while others wait for one."""
 LEND_CORES = 0.8
 """Idle cores that are worth another guest."""
+DURABLE_S = 1.0
+"""How often records that were written are put beyond a power cut. A kill takes none of them at any time."""
 
 
 @dataclass
@@ -44,9 +48,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         self._total = (self.cores, self.memory_mib)
-        self._changed = anyio.Condition()
         self._lent = 0
-        self._waiting = 0
+        self._waiting: list[anyio.Event] = []
 
     @asynccontextmanager
     async def hold(self, machine: Machine, memory_mib: int | None = None) -> AsyncIterator[None]:
@@ -57,33 +60,38 @@ class Budget:
         cores = min(machine.threads, self._total[0])
         most_mib = machine.memory_mib + QEMU_OVERHEAD_MIB
         memory_mib = min(most_mib if memory_mib is None else memory_mib, most_mib, self._total[1])
-        async with self._changed:
-            self._waiting += 1
-            try:
-                while cores > self.cores + self._lent or memory_mib > self.memory_mib:
-                    await self._changed.wait()
-            finally:
-                self._waiting -= 1
-            self._take(cores, memory_mib)
+        while cores > self.cores + self._lent or memory_mib > self.memory_mib:
+            await self._change()
+        self._take(cores, memory_mib)
         try:
             yield
         finally:
-            with anyio.CancelScope(shield=True):
-                async with self._changed:
-                    self._take(-cores, -memory_mib)
-                    self._lent = max(0, self._lent - 1)
-                    self._changed.notify_all()
+            self._take(-cores, -memory_mib)
+            self._lent = max(0, self._lent - 1)
+            self._wake()
 
-    async def lend(self, guests_cores: float, idle_cores: float) -> None:
+    def lend(self, guests_cores: float, idle_cores: float) -> None:
         """Let one more guest begin, if one waits and those that run leave a core idle. Memory is never lent.
 
         A host that others keep busy has none to lend, though our guests use little of it.
         """
-        async with self._changed:
-            idle = min(self._total[0] - guests_cores, idle_cores)
-            if self._waiting and self.cores + self._lent <= 0 and idle >= LEND_CORES and self._lent < self._total[0]:
-                self._lent += 1
-                self._changed.notify_all()
+        idle = min(self._total[0] - guests_cores, idle_cores)
+        if self._waiting and self.cores + self._lent <= 0 and idle >= LEND_CORES and self._lent < self._total[0]:
+            self._lent += 1
+            self._wake()
+
+    async def _change(self) -> None:
+        """Wait until something was given back or lent."""
+        changed = anyio.Event()
+        self._waiting.append(changed)
+        try:
+            await changed.wait()
+        finally:
+            self._waiting.remove(changed)
+
+    def _wake(self) -> None:
+        for changed in self._waiting:
+            changed.set()
 
     def _take(self, cores: int, memory_mib: int) -> None:
         self.cores -= cores
@@ -104,8 +112,15 @@ async def keep_busy(budget: Budget) -> None:
         guests, idle = ((one - other) / (now - since) for one, other in zip(after, before, strict=True))
         # A guest that ended took its time with it, and its core is free: there is nothing to lend.
         if guests >= 0:
-            await budget.lend(guests, idle)
+            budget.lend(guests, idle)
         before, since = after, now
+
+
+async def keep_durable(writer: RunWriter) -> None:
+    """Have the disk keep the records that come, for ever: many at once, and no cell waits for it."""
+    while True:
+        await anyio.sleep(DURABLE_S)
+        await anyio.to_thread.run_sync(writer.make_durable)
 
 
 def snapshots_mib() -> int:
@@ -127,6 +142,7 @@ async def run_matrix(plan: Plan, bench: Bench, writer: RunWriter, budget: Budget
     workers = min(2 * budget.cores + AHEAD, len(plan.cells))
     async with anyio.create_task_group() as measuring:
         measuring.start_soon(keep_busy, budget)
+        measuring.start_soon(keep_durable, writer)
         async with anyio.create_task_group() as tasks:
             for _ in range(workers):
                 tasks.start_soon(_work, cells, bench, writer)
@@ -149,6 +165,9 @@ def longest_first(
 
 async def _work(cells: Iterator[Cell], bench: Bench, writer: RunWriter) -> None:
     for cell in cells:
+        await (
+            anyio.lowlevel.checkpoint()
+        )  # a cell may come to its end without a wait, and others are to have their turn
         record = await run_cell(cell, bench, writer.folder(cell))
         writer.keep_lock(bench.builder.archive.resolved())
         writer.add(record)

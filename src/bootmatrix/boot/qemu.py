@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -26,10 +27,11 @@ def find_qemu(machine: Machine) -> Path:
     Raises:
         QemuMissing: there is none in PATH.
     """
-    found = shutil.which(machine.qemu)
-    if found is None:
+    found = _which(machine.qemu, os.environ.get("PATH"))
+    if found is None or not found.is_file():
+        _which.cache_clear()
         raise QemuMissing(f"{machine.qemu} is not installed", install_hint(machine.qemu_package))
-    return Path(found)
+    return found
 
 
 def qemu_version(machine: Machine) -> str:
@@ -56,6 +58,13 @@ def qemu_fault(machine: Machine) -> HostError | None:
     except HostError as error:
         return error
     return None
+
+
+@lru_cache(maxsize=64)
+def _which(program: str, path: str | None) -> Path | None:
+    """A program of PATH, looked for once: each cell of a run asks for it several times."""
+    found = shutil.which(program, path=path)
+    return Path(found) if found else None
 
 
 @lru_cache(maxsize=64)

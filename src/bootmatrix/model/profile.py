@@ -170,7 +170,7 @@ class Machine(Model):
     def emulated(self) -> Machine:
         """The machine without these."""
         every = tuple(one for one in self.accelerators if isinstance(one, str))
-        return self.model_copy(update={"accelerators": every})
+        return self if every == self.accelerators else self.model_copy(update={"accelerators": every})
 
 
 class Profile(Model):
