@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.boot import bounds, host
-from bootmatrix.boot.bounds import Bound, Place, bounded, candidates, places, sweep
+from bootmatrix.boot.bounds import Bound, Place, bounded, candidates, places, side_by_side, sweep
 from guests import make_machine
 
 ALL = ("memory", "cpu", "pids")
@@ -36,15 +36,41 @@ def second(folder: str, enabled: str = "", **limits: str) -> dict[str, str]:
     return {f"{folder}/{name.replace('_', '.') if name in limits else name}": text for name, text in files.items()}
 
 
-def test_of_version_2_the_nearest_group_that_has_the_controllers_on(
+def test_of_version_2_where_most_can_be_bounded_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = second("", "cpu memory pids\n") | second("user", "cpu memory pids\n")
+    files |= second("user/app", "memory pids\n") | second("user/app/shell")
+    root = lay_out(tmp_path, monkeypatch, "0::/user/app/shell\n", files)
+    assert [(place.folder, set(place.controllers)) for place in candidates()] == [
+        (root / "user", set(ALL)),
+        (root, set(ALL)),
+        (root / "user/app", {"memory", "pids"}),
+    ]
+
+
+def test_of_version_2_one_place_alone_as_a_process_is_in_one_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = second("user", "cpu memory pids\n") | second("user/app", "memory pids\n") | second("user/app/shell")
-    root = lay_out(tmp_path, monkeypatch, "0::/user/app/shell\n", files)
-    assert set(candidates()) == {
-        Place(root / "user/app", 2, ("memory", "pids")),
-        Place(root / "user", 2, ("cpu",)),
-    }
+    files = second("user", "cpu\n") | second("user/app", "memory pids\n") | second("user/app/shell")
+    files |= {"cpuset/cpuset.cpus": "0", "pids/pids.max": "max"}
+    root = lay_out(tmp_path, monkeypatch, "3:pids:/\n0::/user/app/shell\n", files)
+    assert [place.folder for place in candidates()] == [root / "user/app", root / "user", root / "pids"]
+    assert [place.folder for place in side_by_side(candidates())] == [root / "user/app", root / "pids"]
+
+
+def test_groups_are_where_the_kernel_says_that_they_are_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 2 beside version 1, and of a container's groups only its own."""
+    lay_out(tmp_path, monkeypatch, "4:cpu,cpuacct:/docker/abc/job\n1:name=systemd:/\n0::/job\n", {})
+    (tmp_path / "proc/self/mountinfo").write_text(
+        "30 25 0:26 / /sys/fs/cgroup/unified rw,relatime shared:4 - cgroup2 cgroup2 rw\n"
+        "31 25 0:27 /docker/abc /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+    )
+    cgroup = Path("/sys/fs/cgroup")
+    assert list(host.groups("cpu")) == [
+        *(cgroup / "cpu,cpuacct/job", cgroup / "cpu,cpuacct"),
+        *(cgroup / "unified/job", cgroup / "unified"),
+    ]
 
 
 @pytest.mark.parametrize("limit", [{"memory_max": "1000000\n"}, {"cpu_max": "50000 100000\n"}, {"pids_max": "9\n"}])
@@ -101,7 +127,42 @@ def test_a_group_that_told_of_no_such_end_has_no_fault(tmp_path: Path) -> None:
     assert Bound(5, ()).fault() == ""
 
 
+def test_swap_is_bounded_with_the_memory(tmp_path: Path) -> None:
+    for version, text in ((1, "5"), (2, "0")):
+        file = tmp_path / bounds.SWAP[version]
+        bounds._bound_swap(file, 5 if version == 1 else 0)
+        assert not file.exists()
+        file.write_text("max")
+        bounds._bound_swap(file, 5 if version == 1 else 0)
+        assert file.read_text() == text
+
+
 # --- none is left
+
+FORKS = "setsid sh -c 'trap \"\" TERM HUP; echo $$; exec sleep 300' & cat >/dev/null"
+
+
+def test_what_a_process_started_is_ended_with_its_group() -> None:
+    """A QEMU that was broken into may have started something that neither session nor parent lead to."""
+    for place in places():
+        check_that_all_are_ended(place)
+
+
+def check_that_all_are_ended(place: Place) -> None:
+    with bounds._group(place, {}) as folder:
+        command = ["sh", "-c", f"read go; {FORKS}"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdin
+            assert child.stdout
+            (folder / bounds.MEMBERS).write_text(f"{child.pid}")
+            print("go", file=child.stdin, flush=True)
+            escaped = int(child.stdout.readline())
+            child.kill()
+        assert Path(f"/proc/{escaped}").exists()
+    assert not folder.exists()
+    state = Path(f"/proc/{escaped}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
 
 HOLDER = """
 import sys

@@ -9,9 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,11 +32,15 @@ PERIOD_US = 100_000
 REMOVE_TRIES, REMOVE_PAUSE_S = 20, 0.01
 
 MEMBERS = "cgroup.procs"
+KILL = "cgroup.kill"
+"""Of version 2, from Linux 5.14 on: ends all processes of a group at once."""
 FILES = {
     2: {"memory": "memory.max", "cpu": "cpu.max", "pids": "pids.max"},
     1: {"memory": "memory.limit_in_bytes", "cpu": "cpu.cfs_quota_us", "pids": "pids.max"},
 }
 """Where the limit of each controller is written, by version."""
+SWAP = {2: "memory.swap.max", 1: "memory.memsw.limit_in_bytes"}
+"""Where swap is bounded: version 2 counts it apart, version 1 with the memory. Only kernels that swap have it."""
 OOM_COUNTS = ("memory.events", "memory.oom_control")
 """Where a group counts the processes that were ended for want of memory, on a line `oom_kill N`."""
 
@@ -85,21 +90,30 @@ def bounded(machine: Machine) -> Iterator[Bound]:
 @lru_cache(maxsize=1)
 def places() -> tuple[Place, ...]:
     """Where groups can be made, found by trying. What processes that were killed left there is removed."""
-    found = tuple(place for place in candidates() if _works(place))
+    found = tuple(side_by_side(place for place in candidates() if _works(place)))
     for place in found:
         sweep(place.folder)
     return found
 
 
+def side_by_side(found: Iterable[Place]) -> Iterator[Place]:
+    """Those in which a process can be at the same time: of version 2 it is in one group, for all controllers."""
+    has_second = False
+    for place in found:
+        if place.version == 1 or not has_second:
+            yield place
+        has_second = has_second or place.version == 2
+
+
 def candidates() -> Iterator[Place]:
-    """Where groups may be made, by what the files say: for each controller the nearest such folder."""
-    nearest: dict[tuple[Path, int], list[str]] = {}
+    """Where groups may be made, by what the files say: first where most can be bounded, then the nearest."""
+    usable: dict[tuple[Path, int], list[str]] = {}
     for controller in FILES[2]:
         for folder, version in _levels(controller):
             if os.access(folder, os.W_OK) and (version == 1 or controller in _words(folder / "cgroup.subtree_control")):
-                nearest.setdefault((folder, version), []).append(controller)
-                break
-    return (Place(folder, version, tuple(names)) for (folder, version), names in nearest.items())
+                usable.setdefault((folder, version), []).append(controller)
+    found = (Place(folder, version, tuple(names)) for (folder, version), names in usable.items())
+    return iter(sorted(found, key=lambda one: (-len(one.controllers), -len(one.folder.parts))))
 
 
 def _levels(controller: str) -> Iterator[tuple[Path, int]]:
@@ -147,10 +161,18 @@ def _group(place: Place, limits: Mapping[str, int]) -> Iterator[Path]:
             if controller in limits:
                 text = _limit(controller, limits[controller], place.version)
                 (folder / FILES[place.version][controller]).write_text(text, encoding="ascii")
+        if "memory" in place.controllers and "memory" in limits:
+            _bound_swap(folder / SWAP[place.version], limits["memory"] if place.version == 1 else 0)
         yield folder
     finally:
         _remove(folder)
         os.close(lock)
+
+
+def _bound_swap(file: Path, most_bytes: int) -> None:
+    """Keep a group from taking in swap what it may not take of memory."""
+    if file.exists():
+        file.write_text(f"{most_bytes}", encoding="ascii")
 
 
 def _made(parent: Path) -> tuple[Path, int]:
@@ -190,21 +212,33 @@ def _limit(controller: str, value: int, version: int) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a group whose processes have ended, which it may not know yet."""
+    """Remove a group, and end what is still in it: QEMU's end it may not know yet, and of others it must have none."""
     for _ in range(REMOVE_TRIES):
         with suppress(OSError):
             folder.rmdir()
             return
+        _end_all(folder)
         time.sleep(REMOVE_PAUSE_S)
 
 
+def _end_all(folder: Path) -> None:
+    with suppress(OSError):
+        if (folder / KILL).exists():
+            (folder / KILL).write_text("1", encoding="ascii")
+            return
+    for word in _words(folder / MEMBERS):
+        with suppress(OSError, ValueError):
+            if int(word) > 0:  # 0 stands for a process outside of our namespace, and for our own session in kill(2)
+                os.kill(int(word), signal.SIGKILL)
+
+
 def sweep(parent: Path) -> None:
-    """Remove groups that nobody holds any more, unless there are processes in them."""
+    """Remove groups that nobody holds any more, and end what their holder, who was killed, left running."""
     for folder in parent.glob(f"{PREFIX}*"):
         with suppress(OSError):
             lock = _locked(folder)
             try:
-                folder.rmdir()
+                _remove(folder)
             finally:
                 os.close(lock)
 

@@ -71,11 +71,24 @@ def groups(controller: str) -> Iterator[Path]:
             number, names, path = line.split(":", 2)
             if number != "0" and controller not in names.split(","):
                 continue
-            root = CGROUPS if number == "0" else CGROUPS / controller
-            folder = root / path.lstrip("/")
+            root, top = _mount("" if number == "0" else controller)
+            folder = root / (path.removeprefix(top).lstrip("/") if ".." not in path else "")
             for level in (folder, *folder.parents):
                 if level.is_relative_to(root):
                     yield level
+
+
+def _mount(controller: str) -> tuple[Path, str]:
+    """Where the groups of a controller of version 1, or those of version 2 (""), are mounted, and which one is there.
+
+    Where the kernel does not say (proc_pid_mountinfo(5)), it is the place that all distributions have.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        for line in (PROC / "self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            words, kind = (half.split() for half in line.split(" - ", 1))
+            if kind[0] == "cgroup2" if controller == "" else kind[0] == "cgroup" and controller in kind[2].split(","):
+                return Path(words[4]), words[3].rstrip("/")
+    return (CGROUPS / controller if controller else CGROUPS), ""
 
 
 def _quota(folder: Path) -> float:
