@@ -41,7 +41,7 @@ LARGE_MIB = 300
 OPEN_S = 2.0
 FILTER_S = 0.1
 PLAN_CELLS, PLAN_S, PLAN_MIB, PLAN_GROWTH = 100_000, 60.0, 500, 13.0
-RUN_CELLS, RUN_S = 10_000, 6.0
+RUN_CELLS, RUN_S = 100_000, 60.0
 LOOK_BACK_S = 0.3
 INDEX_S = 120.0
 """To read 1,000 runs of 100 cells anew, which only a lost index takes."""

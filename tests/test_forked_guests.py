@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from bootmatrix.boot.forks import Forks, key_of
-from bootmatrix.boot.snapshot import new_memory, taken
+from bootmatrix.boot.snapshot import new_memory, read, taken
 from bootmatrix.boot.snapshots import SnapshotCache
 from bootmatrix.build.fork import disk_tree
 from bootmatrix.build.tree import Tree, text_file
@@ -124,6 +125,13 @@ def test_what_cannot_be_forked_boots_cold_and_says_why(tmp_path: Path) -> None:
     assert record["cold_reason"] == "the spec has a kernel command line of its own"
 
 
+def key_and_snapshot(record: dict[str, Any]) -> tuple[str, Path]:
+    """The key of the snapshot that a record's copies start from, and its file in the user's cache."""
+    machine = Machine.model_validate_json(json.dumps(record["machine_profile"]))
+    key = key_of(machine, Bootable.model_validate_json(json.dumps(record["bootable"])))
+    return key, SnapshotCache(Store(default_cache())).path(key)
+
+
 @pytest.fixture
 def own_cache() -> Iterator[Path]:
     """All that the user's cache has, but for the snapshots, of which it has none."""
@@ -139,14 +147,9 @@ def own_cache() -> Iterator[Path]:
 def test_a_snapshot_that_qemu_cannot_load_is_no_verdict(
     run: tuple[int, dict[str, Any], Path], tmp_path: Path, own_cache: Path
 ) -> None:
-    record = run[1]["one/aarch64/6.1"]
-    machine = Machine.model_validate_json(json.dumps(record["machine_profile"]))
-    bootable = Bootable.model_validate_json(json.dumps(record["bootable"]))
+    key, path = key_and_snapshot(run[1]["one/aarch64/6.1"])
     cache = SnapshotCache(Store(own_cache))
-    key = key_of(machine, bootable)
-    sound = SnapshotCache(Store(default_cache())).get(key)
-    assert sound
-    cache.put(key, replace(sound, state=b"nonsense"))
+    cache.put(key, replace(read(path), state=b"nonsense"))
     specs(tmp_path)
     forked = ("--kernel", "6.1", "--boot", "fork", "--cache", str(own_cache))
     status, records, _ = boot(tmp_path, "one.yml", "--arch", "aarch64", *forked)
@@ -154,6 +157,29 @@ def test_a_snapshot_that_qemu_cannot_load_is_no_verdict(
     assert (status, again["boot"]) == (0, "cold")
     assert "no copy of the guest" in again["cold_reason"]
     assert not cache.path(key).exists()
+
+
+@pytest.mark.boots
+def test_two_runs_at_once_make_a_damaged_snapshot_anew_and_both_copy_it(
+    run: tuple[int, dict[str, Any], Path], tmp_path: Path, own_cache: Path
+) -> None:
+    key, sound = key_and_snapshot(run[1]["one/aarch64/6.1"])
+    cache = SnapshotCache(Store(own_cache))
+    cache.path(key).parent.mkdir()
+    damaged = bytearray(sound.read_bytes())
+    damaged[-1000] ^= 1
+    cache.path(key).write_bytes(damaged)
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+        specs(folder)
+    words = ("one.yml", "--arch", "aarch64", "--kernel", "6.1", "--boot", "fork", "--cache", str(own_cache))
+    with ThreadPoolExecutor() as both:
+        ended = list(both.map(lambda folder: boot(folder, *words), folders))
+    assert [(status, one["boot"]) for status, records, _ in ended for one in records.values()] == [(0, "fork")] * 2
+    kept = cache.get(key)
+    assert kept
+    kept.close()
 
 
 def test_judgements_that_differ_are_told() -> None:
