@@ -33,18 +33,25 @@ HINT = "A run is a folder under reports/, such as reports/latest."
 M = TypeVar("M", bound=Model)
 
 
-def write_run(path: Path, run: Run) -> None:
-    """Write a run, whole or not at all."""
-    write_whole(path, run_pieces(run))
+def write_run(path: Path, run: Run, records: Iterable[bytes] | None = None) -> None:
+    """Write a run, whole or not at all; with these records, each as JSON in one line, or those that it has."""
+    write_whole(path, run_pieces(run, records))
 
 
-def run_pieces(run: Run) -> Iterator[bytes]:
+def in_a_line(data: bytes) -> bytes:
+    """JSON without its line ends and indents. None of either is part of a text: there a line end is written `\\n`."""
+    return b"".join(map(bytes.lstrip, data.split(b"\n")))
+
+
+def run_pieces(run: Run, records: Iterable[bytes] | None = None) -> Iterator[bytes]:
     """The file, in pieces."""
     head = json.dumps(run.model_copy(update={"records": ()}).model_dump(exclude={"records"}), ensure_ascii=False)
     yield f"{head[:-1]}, ".encode("utf-8", "replace") + HEAD_END
-    for number, record in enumerate(run.records, 1):
-        yield as_json(record) + (b",\n" if number < len(run.records) else b"\n")
-    yield END
+    before = b""
+    for record in map(as_json, run.records) if records is None else records:
+        yield before + record
+        before = b",\n"
+    yield (b"\n" if before else b"") + END
 
 
 def read_run(path: Path) -> Run:

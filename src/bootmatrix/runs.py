@@ -30,7 +30,7 @@ from bootmatrix import __version__
 from bootmatrix.errors import InputError
 from bootmatrix.model import Cell, Lock, Order, Record, Run
 from bootmatrix.model.base import Model, as_json
-from bootmatrix.runfile import FORMAT, HINT, read_run, read_value, sync_disk, write_run, write_whole
+from bootmatrix.runfile import FORMAT, HINT, in_a_line, read_run, read_value, sync_disk, write_run, write_whole
 
 STARTED_FILE = "started.json"
 RUN_FILE = "run.json"
@@ -56,8 +56,8 @@ class RunWriter:
         self.path = path
         self._run = run
         self._start = time.monotonic()
-        self._records = {record.cell.id: record for record in run.records}
-        self._begun: dict[str, Cell] = {}
+        self._files = {record.cell.id: cell_folder(path, record.cell) / RECORD_FILE for record in run.records}
+        self._begun: dict[str, Path] = {}
         self._kept_lock: Lock | None = None
         self._is_durable = True
         self.on_record: Callable[[Record], None] | None = None
@@ -67,10 +67,9 @@ class RunWriter:
         self._hold = _held(path)
 
     @property
-    def records(self) -> tuple[Record, ...]:
-        """The records that there are so far."""
-        with self._lock:
-            return tuple(self._records.values())
+    def earlier(self) -> tuple[Record, ...]:
+        """The records of a run that was taken up."""
+        return self._run.records
 
     @classmethod
     def create(cls, reports: Path, title: str, baseline: str = "", order: Order | None = None) -> RunWriter:
@@ -121,11 +120,11 @@ class RunWriter:
         Raises:
             OSError: it cannot be made, or a link leads out of the run.
         """
+        name = cell.id
         with self._lock:
-            begins = cell.id not in self._begun
-            self._begun[cell.id] = cell
-        folder = cell_folder(self.path, cell)
-        if begins:
+            begun = self._begun.get(name)
+            folder = self._begun[name] = begun or cell_folder(self.path, cell)
+        if begun is None:
             self._make(folder)
         return folder
 
@@ -155,9 +154,10 @@ class RunWriter:
         Raises:
             OSError: it cannot be written.
         """
-        write_whole(self.folder(record.cell) / RECORD_FILE, model_bytes(record), durable=False)
+        path = self.folder(record.cell) / RECORD_FILE
+        write_whole(path, model_bytes(record), durable=False)
         with self._lock:
-            self._records[record.cell.id] = record
+            self._files[record.cell.id] = path
             self._is_durable = False
         if self.on_record:
             self.on_record(record)
@@ -175,20 +175,23 @@ class RunWriter:
 
     def finish(self, interrupted: bool = False) -> Run:
         """Write run.json; the whole run."""
+        self.put_together(interrupted)
+        return read_run(self.path / RUN_FILE)
+
+    def put_together(self, interrupted: bool = False) -> None:
+        """Write run.json from what was written of each cell: so many records need not be in memory at once."""
         with self._lock:
-            records = tuple(self._records.values())
-            unfinished = tuple(sorted(self._begun.keys() - self._records.keys()))
+            files = tuple(self._files.values())
+            unfinished = tuple(sorted(self._begun.keys() - self._files.keys()))
         run = self._run.model_copy(
             update={
                 "ended_at": _now(),
                 "wall_s": self._run.wall_s + time.monotonic() - self._start,
                 "interrupted": interrupted,
-                "records": records,
                 "unfinished": unfinished,
             }
         )
-        write_run(self.path / RUN_FILE, run)
-        return run
+        write_run(self.path / RUN_FILE, run, (in_a_line(file.read_bytes()) for file in files))
 
 
 def load_run(folder: Path) -> Run:

@@ -89,7 +89,7 @@ def run_job(args: argparse.Namespace, job: Job) -> int:
         with job.builder(args, screen) as builder, job.forks(builder, screen) as forks:
             writer = job.writer(builder, baseline.line.name if baseline else "")
             writer.on_record = None if args.single_file else page_writer(writer.path)
-            for record in writer.records:
+            for record in writer.earlier:
                 screen.cell_done(record)
             accelerate = Accelerators(builder.store).choose
             bench = Bench(job.specs, job.profiles, builder, screen, budget.hold, forks, accelerate, args.dump)
