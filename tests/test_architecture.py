@@ -26,6 +26,7 @@ LAYERS = (
     {"outputs"},
     {"cell", "attempts"},
     {"source", "build", "boot", "plan", "judge", "load", "history"},
+    {"again"},
     {"store", "runs", "runfile", "observe"},
     {"model"},
     {"errors", "bootmatrix"},

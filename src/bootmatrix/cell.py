@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -29,13 +29,11 @@ from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.build.assemble import build
 from bootmatrix.build.attached import with_qemu_args
 from bootmatrix.build.firmware import board_firmware
-from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import unpack_kernel
+from bootmatrix.build.materials import Materials, fetch_kernel
 from bootmatrix.build.own import own_bootable, with_kernel
-from bootmatrix.build.own_kernel import find_kernel, find_spec_kernel
 from bootmatrix.errors import BuildError
 from bootmatrix.judge import judge
-from bootmatrix.load.product import OWN_KERNEL, SPEC_KERNEL
 from bootmatrix.model import (
     Bootable,
     Cell,
@@ -45,7 +43,6 @@ from bootmatrix.model import (
     Machine,
     Outcome,
     PhaseTime,
-    Profile,
     Record,
     Spec,
     Verdict,
@@ -74,26 +71,19 @@ class Backend:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every cell of a run needs: specs by path, profiles by name, a builder, and a limit on builds at once.
+class Bench(Materials):
+    """What every cell of a run needs: what it is made of, who hears of it, and a limit on builds at once.
 
     With `forks`, cells are copies of guests that are booted once, where they can be.
     `dump` keeps the memory of guests that hang, panic or take too long.
     """
 
-    specs: Mapping[str, Spec]
-    profiles: Mapping[str, Profile]
-    builder: Builder
     observer: Observer
     turn: Turn
     forks: Forks | None = None
     accelerate: Accelerate = _emulate
     dump: bool = False
     backend: Backend = field(default_factory=lambda: QEMU)
-
-    def machine(self, cell: Cell) -> Machine:
-        """The cell's machine."""
-        return self.profiles[cell.arch].machine(cell.machine)
 
 
 def prepare(cell: Cell, bench: Bench) -> Prepared:
@@ -123,19 +113,6 @@ async def _prepare(cell: Cell, bench: Bench) -> Prepared:
 
 
 QEMU: Backend = Backend(_prepare, start_guest)
-
-
-def fetch_kernel(cell: Cell, bench: Bench) -> Kernel | None:
-    """The cell's kernel, unpacked in the store; None for a guest that brings its own."""
-    if cell.kernel == OWN_KERNEL:
-        return None
-    profile, builder = bench.profiles[cell.arch], bench.builder
-    if cell.kernel == SPEC_KERNEL:
-        kernel = find_spec_kernel(bench.specs[cell.spec], profile, builder)
-    else:
-        kernel = find_kernel(cell.kernel, profile.kernels_of(cell.machine)[cell.kernel], profile, builder)
-    unpack_kernel(kernel, builder.archive, builder.store)
-    return kernel
 
 
 def _built(spec: Spec, cell: Cell, kernel: Kernel | None, bench: Bench) -> Bootable:

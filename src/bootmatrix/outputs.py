@@ -13,7 +13,7 @@ from bootmatrix.build.formats import FORMATS, Format
 from bootmatrix.build.formats.media import copy_sparse
 from bootmatrix.build.formats.sbom import sbom
 from bootmatrix.build.formats.source import Source
-from bootmatrix.cell import Bench, fetch_kernel
+from bootmatrix.build.materials import Materials, fetch_kernel
 from bootmatrix.errors import InputError
 from bootmatrix.load.product import has_kernel
 from bootmatrix.load.validate import suggest
@@ -92,23 +92,23 @@ class Wanted:
     sbom: bool = False
 
 
-def write(wanted: Wanted, cell: Cell, bench: Bench) -> list[Path]:
+def write(wanted: Wanted, cell: Cell, materials: Materials) -> list[Path]:
     """Build a cell in some formats, and write their files, and what `boots` needs; the paths, in order.
 
     Raises:
         InputError: a format that is not known, or not for this architecture.
         BuildError: the spec cannot be built in this form.
     """
-    profile = bench.profiles[cell.arch]
+    profile = materials.profiles[cell.arch]
     machines = {name: machine_of(name, profile, cell.machine, wanted.is_named) for name in wanted.formats}
     check(machines)
     if not machines:
         raise InputError("no format is named", "'--format list' prints all of them.")
     if wanted.prefix.name in {"", ".."}:
         raise InputError(f"{wanted.prefix} is a folder, and files' names are to begin with it", "Give FOLDER/NAME.")
-    if bench.specs[cell.spec].own:
+    if materials.specs[cell.spec].own:
         raise InputError(f"{cell.spec} describes a guest that is built already")
-    sources = {machine: _source(cell, machine, bench) for machine in dict.fromkeys(machines.values())}
+    sources = {machine: _source(cell, machine, materials) for machine in dict.fromkeys(machines.values())}
     made: dict[str, tuple[Path, BuiltFile]] = {}
     for name, machine in machines.items():
         files_of = _made(name, sources[machine], machine)
@@ -139,15 +139,15 @@ def _made(name: str, source: Source, machine: str) -> dict[str, tuple[Path, Buil
     }
 
 
-def _source(cell: Cell, board: str, bench: Bench) -> Source:
-    spec, profile = bench.specs[cell.spec], bench.profiles[cell.arch]
+def _source(cell: Cell, board: str, materials: Materials) -> Source:
+    spec, profile = materials.specs[cell.spec], materials.profiles[cell.arch]
     machine = profile.machine(board)
     cell = cell.model_copy(update={"machine": board})
-    if not has_kernel(cell, bench.profiles):
+    if not has_kernel(cell, materials.profiles):
         raise InputError(f"{profile.name}/{board} has no kernel {cell.kernel!r}")
-    kernel = fetch_kernel(cell, bench)
+    kernel = fetch_kernel(cell, materials)
     assert kernel
-    assembly = gather(spec, profile, machine, kernel, bench.builder)
+    assembly = gather(spec, profile, machine, kernel, materials.builder)
     bootable = bootable_of(assembly)
     return Source(assembly, bootable, kernel_cmdline(machine, bootable, "auto"))
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bootmatrix.build.image import Builder
+    from bootmatrix.build.materials import Materials
     from bootmatrix.cell import Bench
     from bootmatrix.model import Cell, GivenImage, Lock, Matrix, Plan, Profile, Spec
     from bootmatrix.observe import Observer
@@ -204,6 +205,16 @@ def shown_builder(
 
 
 @contextmanager
+def open_materials(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) -> Iterator[Materials]:
+    """What cells are made of, with downloads shown on the terminal."""
+    from bootmatrix.build.materials import Materials
+
+    specs = load_specs(plan.cells)
+    with shown_builder(args, plan.images) as (builder, _):
+        yield Materials(specs, known, builder)
+
+
+@contextmanager
 def open_bench(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) -> Iterator[Bench]:
     """A bench that prepares cells and boots none, with downloads shown on the terminal."""
     from bootmatrix.cell import Bench
@@ -222,13 +233,12 @@ def profiles() -> dict[str, Profile]:
     return with_own(load_profiles(arch_folders()), kernels_file())
 
 
-def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:
-    """The plan of the files named, the profiles, and a title.
+def load_plan(args: argparse.Namespace, *, boots: bool = True) -> tuple[Plan, dict[str, Profile], str]:
+    """The plan of the files named, the profiles, and a title; where nothing `boots`, QEMU need not be there.
 
     Raises:
         InputError: a file, an architecture or a kernel that is not known.
     """
-    from bootmatrix.boot.qemu import qemu_fault
     from bootmatrix.model import QemuArgs
     from bootmatrix.plan import plan
 
@@ -241,7 +251,12 @@ def load_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, Profile], str]:
     if getattr(args, "qemu_args", ()):
         more = (QemuArgs(args=shlex.join(qemu_args(args))),)
         matrix = matrix.model_copy(update={"qemu_args": (*matrix.qemu_args, *more)})
-    planned = plan(matrix, base, known, qemu_fault)
+    if boots:
+        from bootmatrix.boot.qemu import qemu_fault
+
+        planned = plan(matrix, base, known, qemu_fault)
+    else:
+        planned = plan(matrix, base, known)
     images = (*given_images(args), *planned.images) if hasattr(args, "image") else planned.images
     return planned.model_copy(update={"images": images}), known, title
 

@@ -12,7 +12,7 @@ from bootmatrix.load.places import specs_folder
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import CopyFile, ImageRecipe, Names, PackageRecipe
 
-RECIPE = "build.yml"
+RECIPE, DOCKERFILE = "build.yml", "Dockerfile"
 PACKAGE = "@pkg:"
 DOCKER_HUB = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
 PLACEHOLDERS = {"arch", "debian_arch", *Names.model_fields}
@@ -78,9 +78,9 @@ def is_package(folder: Path) -> bool:
     """Whether a folder is a package of LinuxKit's, whose image is built by a Docker engine."""
     recipe = folder / RECIPE
     if not recipe.is_file():
-        return (folder / "Dockerfile").is_file()
+        return (folder / DOCKERFILE).is_file()
     data = read_document(recipe).data
-    return "image" in data or ((folder / "Dockerfile").is_file() and "packages" not in data)
+    return "image" in data or ((folder / DOCKERFILE).is_file() and "packages" not in data)
 
 
 def load_package(folder: Path) -> PackageRecipe:

@@ -70,6 +70,11 @@ class Archive:
         """End downloads that are under way; their threads raise Interrupted."""
         self._downloader.close()
 
+    @property
+    def good_until_s(self) -> float:
+        """From this time on, in seconds since 1970, the answers of now may be others."""
+        return self._suites.good_until_s
+
     def kernel(self, name: str, source: KernelSource, debian_arch: str) -> Kernel:
         """The newest kernel of a name, a version prefix, in all the suites of its source.
 

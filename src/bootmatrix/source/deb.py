@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from debian.deb822 import Deb822
-
 from bootmatrix.errors import BuildError
 from bootmatrix.source.packed import FAULTS, OPENERS, Damaged, Part, open_tar
 
@@ -48,6 +46,8 @@ def read_control(path: Path) -> dict[str, str]:
 
 
 def _control_fields(archive: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, str]:
+    from debian.deb822 import Deb822  # it takes long to load
+
     if member.size > CONTROL_LIMIT_BYTES:
         raise Damaged(f"its control file has {member.size} bytes")
     file = archive.extractfile(member)

@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
-
-import httpx
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bootmatrix import __version__
 from bootmatrix.errors import HostError, Interrupted, NetworkError, Offline, UntrustedError
@@ -21,12 +19,15 @@ from bootmatrix.observe import Observer
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store, host_faults, sha256_of
 
+if TYPE_CHECKING:
+    import httpx
+
 T = TypeVar("T")
 
 PAUSES_S = (0.5, 2.0, 5.0)
 """Before each further try of something that a moment may heal."""
 PROGRESS_S = 0.1
-_TIMEOUT = httpx.Timeout(30, connect=10)
+_TIMEOUT_S, _CONNECT_TIMEOUT_S = 30, 10
 _HINT = "Check the network and the archive's address, then run again: downloads go on where they stopped."
 _OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while there is a network, or leave out --offline."
 
@@ -65,7 +66,10 @@ class Reply:
 def new_client(**options: Any) -> httpx.Client:
     """An HTTP client as downloads need it."""
     agent = {"User-Agent": f"bootmatrix/{__version__}", **options.pop("headers", {})}
-    return httpx.Client(headers=agent, timeout=_TIMEOUT, follow_redirects=True, **options)
+    import httpx  # it takes long to load, and most builds find all in the cache
+
+    timeout = httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
+    return httpx.Client(headers=agent, timeout=timeout, follow_redirects=True, **options)
 
 
 @dataclass(frozen=True)
@@ -235,6 +239,8 @@ class Downloader:
     @contextmanager
     def _reply(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
         """A reply whose body is still to be read; network faults in reading it are told apart here too."""
+        import httpx
+
         self.pause(0)
         try:
             with self._http().stream("GET", url, headers={"Accept-Encoding": "identity", **headers}) as reply:

@@ -12,8 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from debian.deb822 import Deb822
-
 from bootmatrix.errors import HostError, InputError
 
 DEFAULT_ADDRESS = "http://ftp.debian.org/debian"
@@ -142,6 +140,8 @@ def _one_line_entries(text: str) -> Iterator[AptSource]:
 
 
 def _deb822_entries(text: str) -> Iterator[AptSource]:
+    from debian.deb822 import Deb822  # it takes long to load
+
     for entry in Deb822.iter_paragraphs(text.splitlines()):
         words = {name.lower(): value.split() for name, value in entry.items()}
         if "deb" in words.get("types", ()) and words.get("enabled", ["yes"]) != ["no"]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from bootmatrix.errors import InfraError, NetworkError, Offline, StaleMirror, UntrustedError
 from bootmatrix.observe import Observer
 from bootmatrix.source.download import Downloader, NotFound, Reply, Wanted
-from bootmatrix.source.release import LIMIT_BYTES, IndexFile, Release, verified_release
+from bootmatrix.source.release import LIMIT_BYTES, IndexFile, Release, parse_date, verified_release
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 
@@ -35,12 +35,13 @@ class _Kept:
 
 class Suites:
     """Gives the releases and lists of packages of one archive. Thread-safe; within a process a suite does not change,
-    unless it is found to be outdated."""
+    unless it is found to be outdated. From `good_until_s` on, in seconds since 1970, answers may be others."""
 
     def __init__(self, settings: Settings, store: Store, downloader: Downloader, progress: Observer) -> None:
         self._settings, self._store, self._downloader, self._progress = settings, store, downloader, progress
         self._releases: dict[str, Release] = {}
         self._faults: dict[str, tuple[float, InfraError]] = {}
+        self.good_until_s = float("inf")
 
     def index_file(self, suite: str, debian_arch: str) -> IndexFile | None:
         """What a suite's list of packages must be; None if it has none for this architecture.
@@ -132,12 +133,21 @@ class Suites:
         kept = self._kept(suite)
         if kept and (self._settings.offline or self._is_fresh(kept)):
             try:
-                return self._trusted(suite, kept.data)
+                release = self._trusted(suite, kept.data)
+                self._note_end(kept, release)
+                return release
             except InfraError:  # its time may be over, or the keys may be others now
                 if self._settings.offline:
                     raise
         kept = self._renewed(suite, kept) if kept else self._ask(suite, None)
         return self._trusted(suite, kept.data)
+
+    def _note_end(self, kept: _Kept, release: Release) -> None:
+        """Note when another answer may be due: when a kept file is too old, or no longer valid."""
+        ends = [] if self._settings.offline else [kept.at + self._settings.max_age_s]
+        if release.valid_until and self._settings.checks_valid_until:
+            ends.append(parse_date(release.valid_until).timestamp())
+        self.good_until_s = min([self.good_until_s, *ends])
 
     def _trusted(self, suite: str, data: bytes) -> Release:
         release = verified_release(data, self._settings.keyring, self._store)

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import httpx
-
 from bootmatrix.errors import InputError
 from bootmatrix.model import Registry
 from bootmatrix.source.images.challenge import is_loopback
@@ -40,6 +38,8 @@ class Endpoint:
     @property
     def hostname(self) -> str:
         """The host without its port."""
+        import httpx  # it takes long to load
+
         return httpx.URL(f"{self.scheme}://{self.host}").host
 
     def tls(self) -> ssl.SSLContext:
@@ -48,6 +48,8 @@ class Endpoint:
         Raises:
             InputError: a file of certificates or a key cannot be read.
         """
+        import httpx
+
         with _faults("SSL_CERT_FILE or SSL_CERT_DIR", "no certificates (PEM)"):
             context = httpx.create_ssl_context()
         for file in self.ca:

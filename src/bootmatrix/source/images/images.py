@@ -9,21 +9,23 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootmatrix.errors import BuildError, InputError, NetworkError, Offline, UntrustedError
 from bootmatrix.model import ImageConfig, ImageSource, Lock, Registry, StoredImage
 from bootmatrix.observe import Observer
 from bootmatrix.source.download import NotFound
 from bootmatrix.source.images.blobs import Blobs, Descriptor, Place
-from bootmatrix.source.images.endpoint import endpoints_of
 from bootmatrix.source.images.engine import Build, Engine
 from bootmatrix.source.images.layers import unpack_layer
 from bootmatrix.source.images.layout import digest_of_layout, open_layout
 from bootmatrix.source.images.pull import import_image
 from bootmatrix.source.images.reference import Reference, parse_reference
-from bootmatrix.source.images.registry import Mirrored, open_repository
 from bootmatrix.source.locked import Used
 from bootmatrix.store import Store
+
+if TYPE_CHECKING:
+    from bootmatrix.source.images.registry import Mirrored
 
 _FORMAT = 1
 """Changes whenever the same image would become another one in the store."""
@@ -222,6 +224,10 @@ class Images:
         return NetworkError(message, _LOCK_HINT if self._access.lock else "Try again.")
 
     def _repository(self, reference: Reference) -> Mirrored:
+        # What speaks with registries takes long to load, and most builds find all in the cache.
+        from bootmatrix.source.images.endpoint import endpoints_of
+        from bootmatrix.source.images.registry import open_repository
+
         key = (reference.registry, reference.repository)
         with self._guard:
             if key not in self._repositories:
