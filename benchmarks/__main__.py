@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import beside, guests, history, kept, scale
+from benchmarks.build import build
 from benchmarks.forked import forked, matrices, memory
 from benchmarks.large import render_in_a_process, write_large
 from benchmarks.pages import open_and_filter
@@ -285,6 +286,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "memory": memory,
     "matrices": matrices,
     "matrix": matrix,
+    "build": build,
     "report": report,
     "large": large,
     "plan": plans,
