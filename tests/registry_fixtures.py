@@ -222,12 +222,17 @@ def token_server(authority: Authority) -> Iterator[Tokens]:
 
 
 @contextmanager
-def serving(handler: Callable[..., BaseHTTPRequestHandler], tls: Authority | None = None) -> Iterator[str]:
-    """An HTTP server on the loopback; its host and port."""
+def serving(
+    handler: Callable[..., BaseHTTPRequestHandler], tls: Authority | None = None, *, wants_certificate: bool = False
+) -> Iterator[str]:
+    """An HTTP server on the loopback; its host and port. It may want a certificate of the authority's from clients."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls.files)
+            if wants_certificate:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(tls.files[0])
             server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

@@ -515,6 +515,9 @@ def test_a_token_server_that_answers_nonsense(tmp_path: Path, body: bytes) -> No
         ("127.0.0.1", "127.0.0.1.evil.org", False),
         ("localhost", "com", False),
         ("::1", "fe80::1", False),
+        ("mine.co.uk", "evil.co.uk", False),
+        ("r.mine.co.uk", "auth.mine.co.uk", True),
+        ("r.evil.com.br", "auth.mine.com.br", False),
     ],
 )
 def test_who_belongs_together(one: str, other: str, together: bool) -> None:

@@ -9,6 +9,7 @@ import yaml
 
 import kernel_forms as forms
 from archive_client import Opener
+from bootmatrix.build.assemble import build
 from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import KernelFiles, kernel_key, known_files
 from bootmatrix.build.own_kernel import find_kernel, find_spec_kernel
@@ -147,3 +148,19 @@ def test_the_kernels_of_a_matrix_and_that_of_a_spec(tool: Tool, tmp_path: Path) 
     alone = tool("plan", "with.yml", "--arch", "aarch64")
     assert "with/aarch64/6.1" in alone.stdout
     assert "with/aarch64/spec" not in alone.stdout
+
+
+def test_microcode_stands_before_all_else_of_an_initrd(builder: Builder, tmp_path: Path) -> None:
+    """The kernel looks for it in the beginning, where nothing is packed yet (Documentation/arch/x86/microcode.rst)."""
+    write_layout(tmp_path, linuxkit_image(ucode=UCODE, init=b"#!"))
+    machine = MINE.machine(MINE.default_machine())
+    initrds = []
+    for more in ("ucode: ucode", "tar: kernel.tar"):
+        (tmp_path / "s.yml").write_text(f"kernel: {{image: 'oci:layout', {more}}}\ninit: ['oci:layout']\n")
+        spec = load_spec(tmp_path / "s.yml")
+        made = build(spec, MINE, machine, find_spec_kernel(spec, MINE, builder), builder)
+        assert made.initrd
+        initrds.append(made.initrd.file.read_bytes())
+    with_it, without = initrds
+    assert with_it.startswith(UCODE)
+    assert with_it.removeprefix(UCODE).lstrip(b"\0") == without

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from bootmatrix.build import layouts
 from bootmatrix.build.image import image_tree
 from bootmatrix.build.layouts import layout_image
 from bootmatrix.errors import BuildError, UntrustedError
@@ -84,6 +85,14 @@ def test_a_part_that_is_another_one(kitchen: Kitchen) -> None:
     spoilt = Made(INDEX.root, {**INDEX.blobs, layer: bytes(len(one.blobs[layer]))}, INDEX.media_type)
     with pytest.raises(UntrustedError, match="is another one"):
         copied(kitchen, volume("linux/amd64"), spoilt)
+
+
+def test_too_much_is_not_even_fetched(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = sum(len(data) for data in IMAGES["linux/amd64"].blobs.values())
+    monkeypatch.setattr(layouts, "IMAGE_LIMIT_BYTES", size)
+    copied(kitchen, volume("linux/amd64"))
+    with pytest.raises(BuildError, match=r"(?s)volume data: oci:layout has more than .*Name the platforms"):
+        copied(kitchen, volume())
 
 
 def test_a_spec_with_such_a_volume_is_built(kitchen: Kitchen) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import random
+import shutil
 import stat
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -15,11 +18,13 @@ from bootmatrix.build.image import image_tree
 from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError, NetworkError, Offline, UntrustedError
 from bootmatrix.load.lock import load_lock
 from bootmatrix.model import ImageSource, Lock, Registry, StoredImage
+from bootmatrix.source.images.credentials import Credentials, find_credentials
 from bootmatrix.source.images.images import Access, Images
 from bootmatrix.source.locked import Used
 from bootmatrix.store import Store
 from image_maker import files, gzipped, make_image, make_index, zstd
-from registry_fixtures import PASSWORD, USER, Running
+from packages import entry, make_tar
+from registry_fixtures import PASSWORD, USER, Authority, Running, serving
 
 pytest_plugins = ("registry_fixtures",)
 
@@ -277,11 +282,78 @@ def test_a_token(tokened: Running, images: Open, tmp_path: Path) -> None:
     log_in(tmp_path, {"auths": {tokened.host: {"identitytoken": PASSWORD}}})
     assert images().image(named(tokened, "mine/one:1"), "linux/amd64")
     assert tokened.tokens.asked[-1]["grant_type"] == "refresh_token"
+    # One for the registry itself is shown to it and to nobody else.
+    count = len(tokened.tokens.asked)
+    log_in(tmp_path, {"auths": {tokened.host: {"registrytoken": token}}})
+    assert images().image(named(tokened, "mine/one:1"), "linux/amd64")
+    assert len(tokened.tokens.asked) == count
     log_in(tmp_path, {})
     act: Pull = lambda: images().image(named(tokened, "mine/one:1"), "linux/amd64")
     assert "there are no credentials" in error_of(act, NetworkError)
     tokened.tokens.anonymous = True
     assert act()
+
+
+@pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "https://index.docker.io/v1/"])
+def test_a_helper_of_docker_hubs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    helper = tmp_path / "docker-credential-tests"
+    answer = json.dumps({"Username": USER, "Secret": PASSWORD})
+    helper.write_text(f"#!/bin/sh\nread -r name\n[ \"$name\" = https://index.docker.io/v1/ ] && echo '{answer}'\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"credHelpers": {key: "tests"}, "credsStore": "none-there"}))
+    assert find_credentials("docker.io", config) == Credentials(USER, PASSWORD)
+    with pytest.raises(HostError, match="none-there"):
+        find_credentials("other.example", config)
+
+
+def test_a_blob_goes_on_where_it_stopped_and_is_shown(
+    plain: Running, images: Open, listener: Listener, tmp_path: Path
+) -> None:
+    made = make_image(make_tar([entry("large", random.Random(1).randbytes(300_000))]))
+    plain.pusher.push("resumed", made)
+    layer = json.loads(made.root)["layers"][0]
+    sha256 = layer["digest"].removeprefix("sha256:")
+    store = Store(tmp_path / "cache")
+    store.partial(sha256).write_bytes(made.blobs[layer["digest"]][:200_000])
+    assert images().image(named(plain, "resumed:1"), "linux/amd64")
+    shown = [(done, total) for label, done, total in listener.downloads if sha256[:12] in label]
+    assert shown[-1] == (layer["size"], layer["size"])
+    assert all(done > 200_000 for done, _ in shown)
+    log = [line for line in plain.log.read_text().splitlines() if f"/blobs/sha256:{sha256}" in line]
+    assert any("http.response.status=206" in line for line in log), log
+
+
+def test_certificates_where_docker_has_them(
+    authority: Authority, images: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In `certs.d`: those that are believed, and one of our own, which this registry asks for."""
+    made = make_image(files(a="1"))
+    bodies = {made.digest: made.root, **made.blobs}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = bodies.get(self.path.rsplit("/", 1)[1], made.root)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    monkeypatch.setattr("bootmatrix.source.download.PAUSES_S", ())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with serving(Handler, authority, wants_certificate=True) as host:
+        source = ImageSource(kind="docker", name=f"{host}/mine:1")
+        folder = tmp_path / ".config/docker/certs.d" / host
+        folder.mkdir(parents=True)
+        shutil.copy(authority.files[0], folder / "ca.crt")
+        error_of(lambda: images().image(source, "linux/amd64"), NetworkError)
+        shutil.copy(authority.files[0], folder / "client.cert")
+        shutil.copy(authority.files[1], folder / "client.key")
+        assert images().image(source, "linux/amd64").digest == made.digest.removeprefix("sha256:")
 
 
 # ---- mirrors ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -107,12 +108,25 @@ def _folder() -> tarfile.TarInfo:
     return member
 
 
+def _large() -> tarfile.TarInfo:
+    member = tarfile.TarInfo("disk.raw")
+    member.size = (64 << 30) + 1
+    return member
+
+
 WHOLE = packed(tarfile.TarInfo("disk.raw"), bytes(range(256)) * 64)
+
+
+LARGE = gzip.compress(_large().tobuf())
+"""An archive whose disk is said to be larger than any that is booted."""
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"no archive", WHOLE[:-20], WHOLE[:60], packed(tarfile.TarInfo("other")), packed(_link()), packed(_folder())],
+    [
+        *(b"", b"no archive", WHOLE[:-20], WHOLE[:60], LARGE),
+        *(packed(tarfile.TarInfo("other")), packed(_link()), packed(_folder())),
+    ],
 )
 def test_an_archive_without_a_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes) -> None:
     assert "disk.raw" in refused(tmp_path, built(tmp_path, {PACKED: data}), "x.img.tar.gz", capsys)

@@ -113,6 +113,29 @@ def test_files_of_a_guest_of_ones_own_count_as_its_spec(tmp_path: Path) -> None:
     assert {name for name, digest in taken().items() if digest != before[name]} == {f"{guest} for {cell.target}"}
 
 
+def test_a_changed_file_beside_a_dockerfile_counts(tmp_path: Path) -> None:
+    package = tmp_path / "pkg/more"
+    package.mkdir(parents=True)
+    (tmp_path / "pkg/Dockerfile").write_text("FROM scratch\nCOPY more /more\n")
+    (package / "file").write_text("one")
+    (package / "link").symlink_to("file")
+    path = tmp_path / "s.yml"
+    path.write_text("init: ['@pkg:./pkg']\n")
+    profiles, spec = load_profiles([CHECKOUT / "arch"]), load_spec(path)
+    cell = make_cell("x86_64").model_copy(update={"spec": spec.path, "machine": "q35"})
+    store = Store(tmp_path / "store")
+    archive = open_archive(store, offline=True, lock=None, address=None, progress=Silent())
+    builder = Builder(store, archive, find_recipe, load_recipe)
+
+    def taken() -> dict[str, str]:
+        return digests([cell], {spec.path: spec}, profiles, builder)
+
+    before = taken()
+    assert taken() == before
+    (package / "file").write_text("two")
+    assert {name for name, digest in taken().items() if digest != before[name]} == {f"{path}: @pkg:./pkg"}
+
+
 def test_a_changed_profile_is_refused(stage: Stage, killed: Path) -> None:
     profile = stage.folder / "arch/fake.yml"
     text = profile.read_text()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from bootmatrix.boot.command import kernel_cmdline
 from bootmatrix.build.assemble import bootable_of, gather
@@ -163,10 +165,22 @@ def _put(source: Path, prefix: Path, suffix: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
     try:
-        with beside.open("xb") as out:
+        with _unnamed(beside) as out:
             copy_sparse(source, out)
             out.truncate()
+            if not beside.exists():
+                # A descriptor beside an absolute path has Python call linkat(2), which alone follows this link.
+                os.link(f"/proc/self/fd/{out.fileno()}", beside, src_dir_fd=out.fileno(), follow_symlinks=True)
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
     return target
+
+
+def _unnamed(beside: Path) -> BinaryIO:
+    """A file that has no name yet, so that nothing of it stays if we are killed; `beside`, where that cannot be."""
+    try:
+        handle = os.open(beside.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    except OSError:  # the file system has none of these: NFS, for one
+        return beside.open("xb")
+    return os.fdopen(handle, "w+b")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from bootmatrix.boot.disk import WRITES_BYTES
 from bootmatrix.build.firmware import board_firmware
 from bootmatrix.build.formats import FORMATS
+from bootmatrix.build.formats.media import write_sparse
 from bootmatrix.build.image import Builder
 from bootmatrix.build.own import disk_format, refers
 from bootmatrix.errors import InputError
@@ -137,17 +139,31 @@ def _disk(chosen: Chosen, store: Store) -> Artefact:
     return disk
 
 
+def _take_out(archive: tarfile.TarFile, path: Path) -> None:
+    """Write the disk that an archive begins with, with holes where it is empty.
+
+    Raises:
+        ValueError: it begins with something else, or with more than any disk of ours has.
+    """
+    member = archive.next()
+    if member is None or member.name != DISK_IN_TAR or not member.isreg() or member.size > WRITES_BYTES:
+        raise ValueError("no such disk")
+    source = archive.extractfile(member)
+    assert source
+    with path.open("wb") as file:
+        write_sparse(source, file)
+        file.truncate(member.size)
+
+
 def _unpacked(packed: Artefact, store: Store) -> Artefact:
     with store.workspace() as folder:
         path = folder / DISK_IN_TAR
         try:
             with tarfile.open(packed.path, "r:gz") as archive:
-                archive.extract(DISK_IN_TAR, folder, filter="data")
+                _take_out(archive, path)
         except (*FAULTS, KeyError, ValueError, OverflowError) as error:
             if isinstance(error, OSError) and error.errno:  # the host's, a full disk for one
                 raise
             raise InputError(f"{packed.path}: no archive with a {DISK_IN_TAR}, or a damaged one", AGAIN) from error
-        if path.is_symlink() or not path.is_file():
-            raise InputError(f"{packed.path}: its {DISK_IN_TAR} is no file", AGAIN)
         digest, size = sha256_of(path), path.stat().st_size
         return packed.model_copy(update={"path": str(store.keep(path, digest)), "sha256": digest, "size_bytes": size})

@@ -82,8 +82,20 @@ def _images(
 
 
 def _file(source: ImageSource) -> str:
-    """The digest of what is in a file; of a registry's image the lock has it, and an engine's may change."""
-    return digest_of_layout(Path(source.path)) if source.path and source.kind != "dockerfile" else ""
+    """The digest of a file or a folder; of a registry's image the lock has it, and an engine's may change."""
+    if source.kind != "dockerfile":
+        return digest_of_layout(Path(source.path)) if source.path else ""
+    folder = Path(source.path)
+    found = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return _of("\n".join(f"{path.relative_to(folder)} {_digest(path)}" for path in found))
+
+
+def _digest(path: Path) -> str:
+    """What a file holds, or where a link leads."""
+    try:
+        return str(path.readlink()) if path.is_symlink() else sha256_of(path)
+    except OSError as error:
+        return str(error.strerror)
 
 
 def _debs(profile: Profile, recipe_path: Path, builder: Builder) -> str:

@@ -17,6 +17,7 @@ from bootmatrix.model import ImageConfig, ImageSource, Profile, StoredImage, Vol
 from bootmatrix.source.images.blobs import Blobs, Descriptor, Place, descriptor, descriptors, parsed, read_bytes
 from bootmatrix.source.images.layout import REF_NAME
 from bootmatrix.source.images.platforms import name_of
+from bootmatrix.source.images.pull import IMAGE_LIMIT_BYTES
 from bootmatrix.store import Store
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -84,11 +85,18 @@ def _layout(volume: Volume, document: bytes, blobs: Blobs) -> Tree:
     tree.put("oci-layout", text_file(LAYOUT))
     tree.put("blobs/sha256", directory())
     found = parsed(document, volume.image)
+    announced_bytes = 0
     for manifest in _manifests(volume, document, found, blobs):
         _put(tree, manifest)
         said = parsed(manifest, f"the manifest of {volume.image}")
         config = descriptor(said.get("config"), f"the configuration of {volume.image}")
         parts = [config, *descriptors(said.get("layers"), volume.image)]
+        announced_bytes += sum(part.size_bytes for part in parts)
+        if announced_bytes > IMAGE_LIMIT_BYTES:
+            raise BuildError(
+                f"volume {volume.name}: {volume.image} has more than {IMAGE_LIMIT_BYTES >> 30} GiB in all",
+                "Name the platforms that are needed: platforms: [linux/amd64].",
+            )
         for part, place in zip(parts, blobs.fetch(parts), strict=True):
             _check(part, place, volume)
             data = Slice(place.path, place.offset, place.size_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from bootmatrix.build.formats.tools import run
 from bootmatrix.build.image import EPOCH_S
@@ -25,11 +25,16 @@ def stamp(folder: Path) -> None:
 def copy_sparse(source: Path, target: BinaryIO) -> None:
     """Append a file to another, with holes in the place of zeros; what is behind its end has to be a hole already."""
     with source.open("rb") as file:
-        while data := file.read(COPY_BYTES):
-            if data.count(0) == len(data):
-                target.seek(len(data), os.SEEK_CUR)
-            else:
-                target.write(data)
+        write_sparse(file, target)
+
+
+def write_sparse(source: IO[bytes], target: BinaryIO) -> None:
+    """The same for what is read from anywhere."""
+    while data := source.read(COPY_BYTES):
+        if data.count(0) == len(data):
+            target.seek(len(data), os.SEEK_CUR)
+        else:
+            target.write(data)
 
 
 def write_iso(content: Path, path: Path, options: Sequence[str | Path], digest: str) -> None:

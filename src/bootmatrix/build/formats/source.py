@@ -18,7 +18,7 @@ from bootmatrix.errors import BuildError
 from bootmatrix.model import Bootable, Firmware
 from bootmatrix.store import Store, sha256_of
 
-FORMAT = "2"
+FORMAT = "3"
 """Changes whenever a file of any format would."""
 NAMESPACE = uuid.UUID("5f0c1a52-6f0b-5c39-9a57-52a8d0c0f3a1")
 """Of the numbers that identify disks, partitions and file systems; they come from what is in these."""
@@ -39,9 +39,13 @@ class Source:
 
     @cached_property
     def key(self) -> str:
-        """Differs whenever kernel, initrd, command line or a file of the root does."""
+        """Differs whenever kernel, initrd, command line or a file of the root does.
+
+        The images count too: their files have extended attributes, for which an initrd has no place.
+        """
         parts = {name: artefact.sha256 for name, artefact in self.bootable.parts().items()}
-        return json.dumps([FORMAT, parts, self.assembly.files.image, self.cmdline], sort_keys=True)
+        images = [image.sha256 for image in self.bootable.images]
+        return json.dumps([FORMAT, parts, images, self.assembly.files.image, self.cmdline], sort_keys=True)
 
     @cached_property
     def id(self) -> str:

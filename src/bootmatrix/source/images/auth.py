@@ -51,7 +51,9 @@ class Authorization(httpx.Auth):
             given = challenges(headers)
             bearer = next((one for one in given if one.scheme == "bearer"), None)
             credentials = self._find()
-            if bearer:
+            if bearer and credentials and credentials.bearer:
+                self._header = f"Bearer {credentials.bearer}"
+            elif bearer:
                 token = self._token(bearer, credentials)
                 self._header = f"Bearer {token}" if token else ""
             elif credentials and credentials.user and any(one.scheme == "basic" for one in given):

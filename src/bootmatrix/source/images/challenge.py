@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 _SCHEME = re.compile(r"\s*([A-Za-z]+)(?:\s+|$)")
 _PARAMETER = re.compile(r'\s*([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))\s*,?')
 MAX_LENGTH = 8192
+SHORT_LABEL = 3
+"""Letters of the names below a country that are for everybody: co, com, ac, gov, org."""
 
 
 @dataclass(frozen=True)
@@ -53,5 +55,7 @@ def belong_together(one: str, other: str) -> bool:
         return True
     if any(re.fullmatch(r"[0-9.]+|.*:.*", host) for host in (one, other)):
         return False
-    ends = [host.lower().rstrip(".").split(".")[-2:] for host in (one, other)]
-    return ends[0] == ends[1] and len(ends[0]) == 2
+    names = [host.lower().rstrip(".").split(".") for host in (one, other)]
+    # Below .uk or .jp, names such as co.uk belong to nobody in particular: there it takes one more.
+    length = 3 if len(names[0][-1]) == 2 and len(names[0][-2:][0]) <= SHORT_LABEL else 2
+    return names[0][-length:] == names[1][-length:] and min(map(len, names)) >= length

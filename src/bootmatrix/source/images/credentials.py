@@ -27,11 +27,12 @@ TOKEN_USER = "<token>"  # noqa: S105  (the name by which helpers mark a token)
 
 @dataclass(frozen=True)
 class Credentials:
-    """A name with a password, or a token that others are had for. Neither is ever shown."""
+    """A name and password, a token that others are had for, or one for the registry itself. None is ever shown."""
 
     user: str = ""
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
+    bearer: str = field(default="", repr=False)
 
     @property
     def basic(self) -> str:
@@ -53,8 +54,10 @@ def find_credentials(registry: str, file: Path) -> Credentials | None:
         HostError: the helper that it names does not work.
     """
     config = _read(file)
-    helper = _of(config, "credHelpers").get(registry) or config.get("credsStore")
     key = HUB_KEY if registry == DOCKER_HUB else registry
+    helpers = _of(config, "credHelpers").items()
+    own = next((helper for name, helper in helpers if name == registry or _host(name) == _host(key)), None)
+    helper = own or config.get("credsStore")
     if helper:
         return _ask(str(helper), key, file)
     for name, entry in _of(config, "auths").items():
@@ -99,9 +102,11 @@ def _host(name: str) -> str:
 
 
 def _decoded(name: str, entry: Mapping[str, Any], file: Path) -> Credentials | None:
-    token = entry.get("identitytoken") or entry.get("registrytoken")
+    token, bearer = entry.get("identitytoken"), entry.get("registrytoken")
     if isinstance(token, str) and token:
         return Credentials(token=token)
+    if isinstance(bearer, str) and bearer:
+        return Credentials(bearer=bearer)
     if isinstance(entry.get("username"), str) and isinstance(entry.get("password"), str):
         return Credentials(entry["username"], entry["password"])
     auth = entry.get("auth")

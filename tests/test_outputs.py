@@ -1,0 +1,77 @@
+"""Files that `bootmatrix build` writes for people: whole or not there, and no other when only attributes differ."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from bootmatrix import outputs
+from bootmatrix.build.assemble import bootable_of, gather
+from bootmatrix.build.formats import media
+from bootmatrix.build.formats.source import Source
+from bootmatrix.load.merge import load_spec
+from image_maker import make_image, write_layout
+from kitchen import PROFILES, Kitchen
+
+pytest_plugins = ("archive_fixtures", "kitchen")
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def test_what_is_written_has_no_name_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, seen = tmp_path / "source", []
+    source.write_bytes(bytes(5000) + b"x" + bytes(5000))
+    copy = media.copy_sparse
+
+    def watched(one: Path, target: object) -> None:
+        seen.extend(names(tmp_path / "out"))
+        copy(one, target)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(outputs, "copy_sparse", watched)
+    for _ in range(2):
+        path = outputs._put(source, tmp_path / "out/x", ".img")
+        assert path.read_bytes() == source.read_bytes()
+    assert set(seen) == {"x.img"}  # the one of the first time, at the second
+    assert names(tmp_path / "out") == ["x.img"]
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_file_system_without_unnamed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(95, "Operation not supported")
+
+    (tmp_path / "source").write_bytes(b"x")
+    monkeypatch.setattr(os, "open", refuse)
+    path = outputs._put(tmp_path / "source", tmp_path / "out/x", ".img")
+    monkeypatch.undo()
+    assert (path.read_bytes(), names(tmp_path / "out")) == (b"x", ["x.img"])
+
+
+def test_an_attribute_that_no_initrd_can_hold_makes_another_archive(kitchen: Kitchen) -> None:
+    kernel, sources = kitchen.kernel(), []
+    profile = PROFILES["x86_64"]
+    machine = profile.machines[profile.default_machine()]
+    for value in ("one", "two"):
+        buffer, member = io.BytesIO(), tarfile.TarInfo("init")
+        member.pax_headers = {"SCHILY.xattr.user.which": value}
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            archive.addfile(member)
+        write_layout(kitchen.folder, make_image(buffer.getvalue()))
+        (kitchen.folder / "s.yml").write_text("init: ['oci:layout']\n")
+        assembly = gather(load_spec(kitchen.folder / "s.yml"), profile, machine, kernel, kitchen.builder)
+        sources.append(Source(assembly, bootable_of(assembly), "quiet"))
+    first, second = sources
+    assert first.initrd() == second.initrd()
+    assert first.key != second.key
