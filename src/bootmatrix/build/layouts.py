@@ -95,7 +95,7 @@ def _layout(volume: Volume, document: bytes, blobs: Blobs) -> Tree:
         if announced_bytes > IMAGE_LIMIT_BYTES:
             raise BuildError(
                 f"volume {volume.name}: {volume.image} has more than {IMAGE_LIMIT_BYTES >> 30} GiB in all",
-                "Name the platforms that are needed: platforms: [linux/amd64].",
+                "Name the platforms that are needed, under 'platforms'.",
             )
         for part, place in zip(parts, blobs.fetch(parts), strict=True):
             _check(part, place, volume)
