@@ -39,7 +39,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     new.add_argument("--like", required=True, metavar="A[/MACHINE]", help="the machine to begin with")
     new.set_defaults(run=run_new)
     table = actions.add_parser("table", help="what runs showed of each machine and kernel, as a table in Markdown")
-    table.add_argument("runs", nargs="+", metavar="RUN", help="runs; of a cell, the last one named counts")
+    table.add_argument("runs", nargs="*", metavar="RUN", help="runs; of a cell, the boot that was begun last counts")
+    table.add_argument(
+        "--kept",
+        type=Path,
+        metavar="FILE",
+        help="a file that keeps what earlier runs showed: it is brought up to date, and the table made from it",
+    )
     table.add_argument("--spec", type=options.names, default=(), metavar="S,…", help="only these specs")
     options.add_reports(table)
     table.set_defaults(run=run_table)
@@ -138,13 +144,21 @@ def _check_kernel(profile: Profile, machine: str) -> str:
 
 def run_table(args: argparse.Namespace) -> int:
     """Print a table of the machines, with what became of each kernel."""
+    from bootmatrix.errors import InputError
     from bootmatrix.history.reference import find_run
-    from bootmatrix.report.machines import machine_table
+    from bootmatrix.load.seen import load_seen, save_seen
+    from bootmatrix.report.machines import latest, machine_table, seen_of
     from bootmatrix.runs import load_run
 
-    reports = options.reports_of(args)
+    if not args.runs and args.kept is None:
+        raise InputError("name runs, or a file that keeps what earlier ones showed: --kept FILE")
+    known, reports = options.profiles(), options.reports_of(args)
     runs = [load_run(find_run(reports, name).folder) for name in args.runs]
-    every = [record for run in runs for record in run.records]
-    records = [record for record in every if not args.spec or record.cell.spec_name in args.spec]
-    print(machine_table(options.profiles(), records))
-    return 0
+    kept = load_seen(args.kept) if args.kept else ()
+    new = [seen_of(record) for run in runs for record in run.records]
+    wanted = args.spec or {one.spec for one in new} | {one.spec for one in kept}
+    every = latest([*kept, *(one for one in new if one.spec in wanted)], known)
+    if args.kept and args.runs:
+        save_seen(args.kept, every)
+    print(machine_table(known, [one for one in every if one.spec in wanted]))
+    return EXPECTED

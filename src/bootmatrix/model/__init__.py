@@ -30,6 +30,7 @@ from bootmatrix.model.profile import (
 )
 from bootmatrix.model.record import Order, PhaseTime, Record, ResultFile, Run, Try
 from bootmatrix.model.registry import Registries, Registry
+from bootmatrix.model.seen import Seen, SeenCells
 from bootmatrix.model.spec import Container, ContainerSettings, File, OwnGuest, Spec, Volume
 from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Verdict
 
@@ -89,6 +90,8 @@ __all__ = [
     "Registry",
     "ResultFile",
     "Run",
+    "Seen",
+    "SeenCells",
     "Skip",
     "Spec",
     "Step",

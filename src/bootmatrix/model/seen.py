@@ -1,0 +1,34 @@
+"""What runs showed of cells, in a form that is small enough to be kept beside the profiles."""
+
+from __future__ import annotations
+
+from bootmatrix.model.base import Board, Model, Name
+from bootmatrix.model.cell import BootKind
+from bootmatrix.model.verdict import Verdict
+
+
+class Seen(Model):
+    """One cell: what became of it, when, and on what.
+
+    `cell` is its id; `release` is the kernel's and `qemu` the emulator's version, both empty where nothing was booted.
+    `reason` is empty for a pass. `at` is RFC 3339, in UTC.
+    """
+
+    cell: str
+    spec: Name
+    arch: Name
+    machine: Board
+    kernel: Name
+    verdict: Verdict
+    reason: str = ""
+    release: str = ""
+    qemu: str = ""
+    boot: BootKind = "cold"
+    at: str
+
+
+class SeenCells(Model):
+    """The file. `format` is this layout's version."""
+
+    format: int = 1
+    cells: tuple[Seen, ...] = ()
