@@ -43,11 +43,12 @@ eventually() {
 	passed "$what"
 }
 
-# Succeeds when the command does and its output is another one than before: how a check knows a restarted server.
+# Succeeds when the command does and its output is another one than before: how a check knows a restarted server. What it
+# complains of is no output: a server that is just being stopped says what it did before, and breaks off.
 changed() {
 	local before=$1 found
 	shift
-	found=$("$@" 2>&1) && [ -n "$found" ] && [ "$found" != "$before" ]
+	found=$("$@") && [ -n "$found" ] && [ "$found" != "$before" ]
 }
 
 # Succeeds when the command's output is what is expected.
