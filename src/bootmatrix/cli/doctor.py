@@ -126,7 +126,8 @@ def emulators(known: dict[str, Profile]) -> Iterator[Finding]:
             if finding.state == "lacking" and finding != needed.get(machine.qemu):
                 more.setdefault((machine.qemu, finding.hint), []).append(f"{profile.name}/{name}")
     for (qemu, hint), targets in more.items():
-        yield Finding("note", qemu, f"missing or too old for {', '.join(targets)}", f"{hint.rstrip('.')}, if you want these")
+        advice = f"{hint.rstrip('.')}, if you want these"
+        yield Finding("note", qemu, f"missing or too old for {', '.join(targets)}", advice)
 
 
 def emulator(machine: Machine) -> Finding:
