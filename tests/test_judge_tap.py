@@ -60,6 +60,9 @@ def test_each_line_is_a_result() -> None:
         ("1..1\n# 1..1\n# not ok 1 a\nok 1 timers\n", "not ok: a"),
         ("1..1\nok 1\n  1..2\n  ok 1 a\n", "1 results came where 2 were planned"),
         ("not ok\n", "not ok: test 1"),
+        ("1..3\nok 1\n    ok 1 - a\n\tok 3 - deeper than four blanks\nok 2\n", "2 results came where 3 were planned"),
+        ("\x1b[31mnot ok 1 - red\x1b[0m\nok 2\n", "not ok: red"),
+        ("1..2\rok 1\rnot ok 2 - on an old line\r", "not ok: on an old line"),
     ],
 )
 def test_a_fault_in_it_is_no_pass(text: str, fault: str) -> None:

@@ -27,6 +27,8 @@ MAX_DEPTH = 16
 
 PREFIX = re.compile(r"(?:[ \t]|# )*")
 """What marks the lines of a subtest: blanks, or `# ` where a runner prints the whole output of a test."""
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""What a program that takes its output for a terminal puts around a result."""
 RESULT = re.compile(r"(not )?ok(\s|$)")
 VERSION = re.compile(r"K?TAP version [0-9]{1,4}$")
 PLAN = re.compile(r"1\.\.[0-9]")
@@ -113,7 +115,7 @@ def parse(text: str, container: str) -> Reading:
     Subtests may go without a plan, but not without what a plan announces; a failure among them is one of the whole.
     """
     reading, parser = Reading(container), Parser()
-    for line in text.splitlines():
+    for line in COLOUR.sub("", text).splitlines():
         _take(reading, parser, line[:MAX_LINE].rstrip())
     _end_subtests(reading, 0)
     _close(reading, reading.levels[0], "")
@@ -122,8 +124,8 @@ def parse(text: str, container: str) -> Reading:
 
 def _take(reading: Reading, parser: Parser, whole: str) -> None:
     prefix = PREFIX.match(whole)
-    indent = prefix.end() if prefix else 0
-    line = whole[indent:]
+    indent = len(prefix[0].expandtabs()) if prefix else 0
+    line = whole[prefix.end() if prefix else 0 :]
     if not _is_tap(line) or (whole.startswith("#") and not _opens(reading, indent, line)):
         return
     level = _level(reading, indent)
