@@ -16,6 +16,9 @@ from bootmatrix.model import Bootable, GuestMessage, Outcome, SubResult, Verdict
 
 MAX_FILE_BYTES = 1 << 20
 """Of one file; its guest sends half of that at most."""
+MISSING_ADVICE = (
+    "Files are taken from the container's own root when it has ended: what is on a bind or a tmpfs is not there."
+)
 GZIP = zlib.MAX_WBITS | 16
 
 Findings = tuple[tuple[SubResult, ...], tuple[Complaint, ...]]
@@ -87,7 +90,7 @@ def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[Findings]:
         for path in paths:
             if (container, path) not in came:
                 reason = f"{container} left no file {path}, which the spec names as a result"
-                yield (), (Complaint(Verdict.FAIL, reason, (piece("result", reason),)),)
+                yield (), (Complaint(Verdict.FAIL, reason, (piece("result", reason),), MISSING_ADVICE),)
 
 
 def _read(file: Sent) -> Findings:
