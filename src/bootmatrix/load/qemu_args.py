@@ -113,22 +113,31 @@ def _refused(name: str) -> InputError:
 
 def _value(name: str, option: Option, value: str, folder: Path) -> str:
     parts = split_value(value)
-    kind, keys = parts[0], {part.partition("=")[0] for part in parts}
-    for key in ("driver=", "qom-type=", "backend="):  # other ways to say what comes first
-        kind = next((part.removeprefix(key) for part in parts if part.startswith(key)), kind)
+    keys = {part.partition("=")[0] for part in parts}
+    kinds = _kinds(parts)
     if value.startswith("{") or not value.isprintable():
         raise InputError(f"{name} {value[:60]!r}: this is to be written as KEY=VALUE,…")
     if {"help", "?"} & keys:
         raise InputError(f"{name} {value[:60]!r} asks QEMU for help and boots nothing", "Ask the QEMU program itself.")
-    if (option.kinds and kind not in option.kinds) or kind in option.not_kinds:
+    bad = next(
+        (kind for kind in kinds if kind in option.not_kinds or (option.kinds and kind not in option.kinds)), None
+    )
+    if bad is not None:
         known = f"; of {name}, there are {', '.join(sorted(option.kinds))}" if option.kinds else ""
-        raise InputError(f"{name} {kind[:60]!r} cannot be given{known}")
+        raise InputError(f"{name} {bad[:60]!r} cannot be given{known}")
     wrong = sorted(keys - option.keys if option.keys else keys & option.not_keys)
     if wrong:
         raise InputError(f"{name}: {wrong[0][:60]!r} cannot be given")
     if name == "-drive":
         return _drive(parts, folder)
-    return _confined(value, parts) if name == "-netdev" and kind == "user" else value
+    return _confined(value, parts) if name == "-netdev" and "user" in kinds else value
+
+
+def _kinds(parts: list[str]) -> list[str]:
+    """What an option's value says it is of: by its first word, or by a key, of several of which QEMU takes the last."""
+    keys = ("driver=", "qom-type=", "backend=", "type=")
+    named = [part.removeprefix(key) for part in parts for key in keys if part.startswith(key)]
+    return named if named and "=" in parts[0] else [parts[0], *named]
 
 
 def _drive(parts: list[str], folder: Path) -> str:
