@@ -53,7 +53,7 @@ def build_all(folder: Path, **environment: str) -> None:
     """`hello` in all formats, on three prefixes, as two names are taken twice; and those of other architectures."""
     build(folder, "x86_64", [name for name in X86 if name not in ALONE], "all", **environment)
     build(folder, "x86_64", list(ALONE), "more", **environment)
-    build(folder, "aarch64", ["raw-efi", "iso-efi", "qcow2-efi", "rpi3"], "arm", **environment)
+    build(folder, "aarch64", ["raw-efi", "iso-efi", "iso-efi-initrd", "qcow2-efi", "rpi3"], "arm", **environment)
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +93,7 @@ def test_the_second_efi_iso_is_the_first(built: Path) -> None:
     assert sha256_of(built / "all-efi-initrd.iso") == sha256_of(built / "all-efi.iso")
 
 
-@pytest.mark.parametrize("name", ["arm-efi.img", "arm-efi.iso"])
+@pytest.mark.parametrize("name", ["arm-efi.img", "arm-efi.iso", "arm-efi.qcow2", "arm-efi-initrd.iso"])
 def test_boots_by_uefi_on_another_architecture(built: Path, name: str) -> None:
     said = tool("run", name, "--arch", "aarch64", "--offline", cwd=built)
     assert "pass: 1 of 1 results passed" in said

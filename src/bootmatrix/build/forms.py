@@ -18,6 +18,7 @@ import zstandard
 from bootmatrix.errors import BuildError
 from bootmatrix.model import KernelForm
 
+PIECE_BYTES = 1 << 20
 MAX_BYTES = 256 << 20
 """More than any kernel has."""
 XZ_MEMORY_BYTES = 256 << 20
@@ -87,7 +88,13 @@ def unpacked(data: bytes) -> bytes:
 
 
 def _xz(data: bytes) -> bytes:
-    return lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES).decompress(data, MAX_BYTES)
+    """In pieces: all at once, Python would hold the kernel twice while it joins what it had in blocks."""
+    stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
+    plain = bytearray(stream.decompress(data, PIECE_BYTES))
+    while not stream.eof and not stream.needs_input and len(plain) < MAX_BYTES:
+        plain += stream.decompress(b"", PIECE_BYTES)
+    del stream  # its window may be as large as the kernel
+    return bytes(plain)
 
 
 def _gzip(data: bytes) -> bytes:
