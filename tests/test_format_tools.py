@@ -83,3 +83,21 @@ def test_a_vmdk_is_the_same_whatever_number_was_drawn(tmp_path: Path) -> None:
 def test_what_is_no_vmdk_is_told(head: bytes) -> None:
     with pytest.raises(HostError, match="without a CID"):
         with_cid(head, b"01234567")
+
+
+def test_another_version_of_a_program_is_told_from_the_one_before(tmp_path: Path) -> None:
+    code = "from bootmatrix.build.formats.tools import versions; print(versions('xorriso', 'sqfstar'))"
+    program = tmp_path / "xorriso"
+
+    def told() -> str:
+        environment = {"PATH": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    said = set()
+    for text in ("#!/bin/true", "#!/bin/false"):
+        program.write_text(text)
+        program.chmod(0o755)
+        said.add(told())
+        assert told() in said, "the same one is the same"
+    assert len(said) == 2

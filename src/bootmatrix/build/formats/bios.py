@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bootmatrix.build.formats.media import MIB, write_iso
 from bootmatrix.build.formats.source import Source
+from bootmatrix.build.formats.tools import versions
 from bootmatrix.model import Bios
 
 CONFIG = """DEFAULT linux
@@ -25,7 +26,7 @@ def iso(source: Source) -> Path:
     """A CD that a BIOS starts; written to a disk, it starts from there."""
     bios = source.assembly.profile.bios
     assert bios
-    return source.kept("iso-bios", lambda path: _write(source, bios, path), bios)
+    return source.kept("iso-bios", lambda path: _write(source, bios, path), bios, *versions("xorriso"))
 
 
 def disk(source: Source) -> Path:
@@ -37,7 +38,7 @@ def disk(source: Source) -> Path:
         with path.open("r+b") as file:
             file.truncate(-(-size // MIB) * MIB)
 
-    return source.kept("raw-bios", make, source.assembly.profile.bios)
+    return source.kept("raw-bios", make, iso(source).name)
 
 
 def _write(source: Source, bios: Bios, path: Path) -> None:

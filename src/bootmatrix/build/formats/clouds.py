@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bootmatrix.build.formats import bios
 from bootmatrix.build.formats.source import Source
-from bootmatrix.build.formats.tools import run
+from bootmatrix.build.formats.tools import run, versions
 from bootmatrix.build.image import EPOCH_S
 from bootmatrix.errors import HostError
 
@@ -22,17 +22,18 @@ YEAR_2000_S = 946684800
 VMDK_TEXT_BYTES = 64 << 10
 """Where the text that describes a VMDK is looked for: it stands in its first sectors."""
 CID_DIGITS = 8
+CONVERTER = "qemu-img"
 
 
 def qcow2(disk: Callable[[Source], Path], source: Source) -> Path:
     """A disk as qcow2."""
     raw = disk(source)
-    return source.kept("qcow2", lambda path: _convert(raw, path, "qcow2"), raw.name)
+    return source.kept("qcow2", lambda path: _convert(raw, path, "qcow2"), raw.name, *versions(CONVERTER))
 
 
 def aws(source: Source) -> Path:
     """A disk of whole GiB, as EC2 counts."""
-    return source.kept("aws", lambda path: _in_gib(bios.disk(source), path), source.assembly.profile.bios)
+    return source.kept("aws", lambda path: _in_gib(bios.disk(source), path), bios.disk(source).name)
 
 
 def gcp(source: Source) -> Path:
@@ -46,7 +47,7 @@ def gcp(source: Source) -> Path:
         packer = ["-I", "gzip -n -6"]
         run("tar", ["--create", *sparse, *owner, *packer, "-f", path, "-C", path.parent, "disk.raw"])
 
-    return source.kept("gcp", make, source.assembly.profile.bios)
+    return source.kept("gcp", make, bios.disk(source).name, *versions("tar"))
 
 
 def vhd(source: Source) -> Path:
@@ -69,7 +70,7 @@ def vmdk(source: Source) -> Path:
             file.seek(0)
             file.write(head)
 
-    return source.kept("vmdk", make, source.assembly.profile.bios)
+    return source.kept("vmdk", make, bios.disk(source).name, *versions(CONVERTER))
 
 
 def with_cid(head: bytes, cid: bytes) -> bytes:
@@ -98,7 +99,7 @@ def _vhd(source: Source, subformat: str) -> Path:
                 file.seek(place)
                 file.write(footer)
 
-    return source.kept(f"{subformat}-vhd", make, source.assembly.profile.bios)
+    return source.kept(f"{subformat}-vhd", make, bios.disk(source).name, *versions(CONVERTER))
 
 
 def _settled_footer(footer: bytes, source: Source) -> bytes:
@@ -114,7 +115,7 @@ def _settled_footer(footer: bytes, source: Source) -> bytes:
 
 
 def _convert(raw: Path, path: Path, form: str, options: str = "") -> None:
-    run("qemu-img", ["convert", "-f", "raw", "-O", form, *(["-o", options] if options else []), raw, path])
+    run(CONVERTER, ["convert", "-f", "raw", "-O", form, *(["-o", options] if options else []), raw, path])
 
 
 def _in_gib(disk: Path, path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from bootmatrix.build.formats.media import MIB, copy_sparse, stamp, write_iso
 from bootmatrix.build.formats.program import LIMIT_BYTES, write_program
 from bootmatrix.build.formats.source import Source
-from bootmatrix.build.formats.tools import run
+from bootmatrix.build.formats.tools import run, versions
 from bootmatrix.model import Efi
 
 FAT_SLACK_BYTES = 2 * MIB
@@ -17,13 +17,14 @@ PARTITION_AT_BYTES = MIB
 END_BYTES = MIB
 """For the table's second copy at the end."""
 SECTOR_BYTES = 512
+FAT_TOOLS = ("mkfs.vfat", "mcopy")
 ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 """Type of the partition on which UEFI looks for programs (UEFI 2.10, table 5.7)."""
 
 
 def disk(source: Source) -> Path:
     """A disk with one partition, on which UEFI finds its program."""
-    return source.kept("raw-efi", lambda path: _write_disk(source, path), _of(source))
+    return source.kept("raw-efi", lambda path: _write_disk(source, path), _of(source), *versions(*FAT_TOOLS, "sfdisk"))
 
 
 def iso(source: Source) -> Path:
@@ -35,7 +36,7 @@ def iso(source: Source) -> Path:
         _write_fat(source, content / "efi.img")
         write_iso(content, path, ["-e", "efi.img", "-no-emul-boot"], source.id)
 
-    return source.kept("iso-efi", make, _of(source))
+    return source.kept("iso-efi", make, _of(source), *versions(*FAT_TOOLS, "xorriso"))
 
 
 def _of(source: Source) -> Efi:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from bootmatrix.build.formats.source import Source
-from bootmatrix.build.formats.tools import run
+from bootmatrix.build.formats.tools import run, versions
 from bootmatrix.build.image import EPOCH_S, image_tree, make_image
 from bootmatrix.build.initrd import compress, write_cpio
 from bootmatrix.build.kernel import load_order, module_tree
@@ -29,16 +29,17 @@ BLOCK_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class Kind:
-    """A file system for a root: how Linux calls it, and the module that reads it."""
+    """A file system for a root: how Linux calls it, the module that reads it, and the program that makes it."""
 
     type: str
     module: str
+    maker: str
 
 
 KINDS: Mapping[str, Kind] = {
-    "squashfs": Kind("squashfs", "squashfs"),
-    "erofs": Kind("erofs", "erofs"),
-    "iso": Kind("iso9660", "isofs"),
+    "squashfs": Kind("squashfs", "squashfs", "sqfstar"),
+    "erofs": Kind("erofs", "erofs", "mkfs.erofs"),
+    "iso": Kind("iso9660", "isofs", "xorriso"),
 }
 INIT = """#!/bin/busybox sh
 # Finds the disk with the root, and starts what is on it.
@@ -71,7 +72,7 @@ exec $b switch_root /run/root /init
 def root(source: Source, kind: str) -> Path:
     """A file system of the root, without the kernel; what is written to it goes to memory."""
     writers = {"squashfs": _write_squashfs, "erofs": _write_erofs, "iso": _write_iso}
-    return source.kept(f"root-{kind}", lambda path: writers[kind](source, path))
+    return source.kept(f"root-{kind}", lambda path: writers[kind](source, path), *versions(KINDS[kind].maker))
 
 
 def _tree(source: Source) -> Tree:

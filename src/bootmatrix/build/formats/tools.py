@@ -50,6 +50,16 @@ def find_tool(name: str) -> str:
     return found
 
 
+def versions(*names: str) -> tuple[str, ...]:
+    """What tells one version of some programs from another: size and time of each as its package has it.
+
+    A program that is missing has none: what it made before may still be used.
+    """
+    found = (shutil.which(name, path=PATH) for name in names)
+    stamps = (Path(path).stat() if path else None for path in found)
+    return tuple(f"{stamp.st_size} {stamp.st_mtime_ns}" if stamp else "" for stamp in stamps)
+
+
 def run(name: str, arguments: Sequence[str | Path], feed: Callable[[IO[bytes]], object] | None = None) -> None:
     """Run a program to its end, with what `feed` writes to its input; it ends when we do.
 
