@@ -39,7 +39,7 @@ PROTOCOL = "bootmatrix.protocol"
 MAX_INITRD_BYTES = 4 << 30
 """Its size has 32 bits where a machine is told of it (ramdisk_size of Linux's boot protocol, for one)."""
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
-FORMAT = "8"
+FORMAT = "9"
 """Changes whenever the same spec and images would give another initrd."""
 
 
