@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from archive_client import kernel_source
-from bootmatrix.build import assemble, initrd
+from bootmatrix.build import initrd, segments
 from bootmatrix.build.assemble import build, check_memory
 from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
@@ -53,7 +53,7 @@ def test_a_machine_with_too_little_memory_is_told_before_the_boot(kitchen: Kitch
 def test_an_initrd_that_nothing_could_load_is_refused(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     kitchen.recipe("mine", files=INIT)
     kernel = kitchen.kernel()
-    monkeypatch.setattr(assemble, "MAX_INITRD_BYTES", 100)
+    monkeypatch.setattr(segments, "MAX_INITRD_BYTES", 100)
     with pytest.raises(BuildError, match="less than 4 GiB"):
         kitchen.build(SPEC.format(which="a"), kernel)
     monkeypatch.setattr(initrd, "MAX_FILE_BYTES", 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix import outputs
-from bootmatrix.build.assemble import bootable_of, gather
+from bootmatrix.build.assemble import gather, without_initrd
 from bootmatrix.build.formats import media
 from bootmatrix.build.formats.source import Source
 from bootmatrix.load.merge import load_spec
@@ -71,7 +71,7 @@ def test_an_attribute_that_no_initrd_can_hold_makes_another_archive(kitchen: Kit
         write_layout(kitchen.folder, make_image(buffer.getvalue()))
         (kitchen.folder / "s.yml").write_text("init: ['oci:layout']\n")
         assembly = gather(load_spec(kitchen.folder / "s.yml"), profile, machine, kernel, kitchen.builder)
-        sources.append(Source(assembly, bootable_of(assembly), "quiet"))
+        sources.append(Source(assembly, without_initrd(assembly), "quiet"))
     first, second = sources
     assert first.initrd() == second.initrd()
     assert first.key != second.key

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.boot.command import kernel_cmdline
-from bootmatrix.build.assemble import bootable_of, gather
+from bootmatrix.build.assemble import gather, without_initrd
 from bootmatrix.build.formats import FORMATS, Format
 from bootmatrix.build.formats.media import copy_sparse
 from bootmatrix.build.formats.sbom import sbom
@@ -120,7 +120,9 @@ def write(wanted: Wanted, cell: Cell, materials: Materials) -> list[Path]:
     if wanted.sbom:
         paths.append(_put(_kept(sbom(first), first), wanted.prefix, SBOM))
     files = {suffix: file for suffix, (_, file) in made.items()}
-    built = Built(arch=cell.arch, bootable=_without_files(first.bootable), files=files)
+    boots = any(FORMATS[name].boots for name in machines)
+    bootable = _without_files(first.bootable if boots else first.described)
+    built = Built(arch=cell.arch, bootable=bootable, files=files)
     return [*paths, _put(_kept(built.model_dump_json(indent=1).encode() + b"\n", first), wanted.prefix, BUILT)]
 
 
@@ -133,8 +135,8 @@ def _made(name: str, source: Source, machine: str) -> dict[str, tuple[Path, Buil
     one = FORMATS[name]
     made = {suffix: maker(source) for suffix, maker in one.files.items()}
     if one.boots in {"kernel", "root"}:
-        parts = source.bootable.parts().items()
-        made |= {f"-{part}": artefact.file for part, artefact in parts if part not in {"kernel", "initrd.img"}}
+        parts = source.described.parts().items()
+        made |= {f"-{part}": artefact.file for part, artefact in parts if part != "kernel"}
     return {
         suffix: (path, BuiltFile(format=name, machine=machine, sha256=path.name, size_bytes=path.stat().st_size))
         for suffix, path in made.items()
@@ -150,8 +152,8 @@ def _source(cell: Cell, board: str, materials: Materials) -> Source:
     kernel = fetch_kernel(cell, materials)
     assert kernel
     assembly = gather(spec, profile, machine, kernel, materials.builder)
-    bootable = bootable_of(assembly)
-    return Source(assembly, bootable, kernel_cmdline(machine, bootable, "auto"))
+    described = without_initrd(assembly)
+    return Source(assembly, described, kernel_cmdline(machine, described, "auto"))
 
 
 def _without_files(bootable: Bootable) -> Bootable:

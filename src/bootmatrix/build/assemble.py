@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bootmatrix.build.bundle import results
@@ -15,7 +16,7 @@ from bootmatrix.build.fork import DISK_FORMAT, disk_tree, template_tree, why_not
 from bootmatrix.build.fork import MODULES as FORK_MODULES
 from bootmatrix.build.guest import guest_tree
 from bootmatrix.build.image import EPOCH_S, Builder, make_image
-from bootmatrix.build.initrd import compress, write_cpio
+from bootmatrix.build.initrd import write_cpio
 from bootmatrix.build.kernel import (
     KernelFiles,
     Module,
@@ -29,27 +30,15 @@ from bootmatrix.build.kernel import (
 from bootmatrix.build.layouts import layout_image, layout_key
 from bootmatrix.build.own import without_consoles
 from bootmatrix.build.placed import Placed, check_seconds, console_proof, needed_modules, needs_network, place
+from bootmatrix.build.segments import FORMAT, Segment, join, segment
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, Spec, StoredImage
-from bootmatrix.store import Store, copy_into, sha256_of
+from bootmatrix.store import sha256_of
 
 PROTOCOL = "bootmatrix.protocol"
 """Label of an init image that reports by docs/guest-protocol.md."""
-MAX_INITRD_BYTES = 4 << 30
-"""Its size has 32 bits where a machine is told of it (ramdisk_size of Linux's boot protocol, for one)."""
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
-FORMAT = "9"
-"""Changes whenever the same spec and images would give another initrd."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A part of an initrd, in the store."""
-
-    sha256: str
-    size_bytes: int
-    plain_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +65,15 @@ class Assembly:
     def reports(self) -> bool:
         """Whether the spec's init is ours."""
         return any(PROTOCOL in image.config.labels for image in self.init)
+
+    @cached_property
+    def key(self) -> str:
+        """Differs whenever a file of the root or of the initrd does, and needs neither of them built.
+
+        The images count as they are: their files have extended attributes, for which an initrd has no place.
+        """
+        modules = _modules_key(self.kernel, self.files, [one.path for one in self.modules[0]])
+        return json.dumps([_userland_key(self.spec, self.images), modules, self.machine.exit_program, self.files.ucode])
 
     @property
     def modules(self) -> tuple[list[Module], list[str]]:
@@ -148,14 +146,18 @@ def check_memory(machine: Machine, bootable: Bootable) -> None:
 
 def bootable_of(assembly: Assembly) -> Bootable:
     """What a machine boots. Its `reports` says whether the spec's init is ours."""
+    initrd, unpacked_bytes = _initrd(assembly)
+    bootable = without_initrd(assembly).model_copy(update={"initrd": initrd, "unpacked_bytes": unpacked_bytes})
+    return bootable.model_copy(update=_forkable(assembly, bootable.cmdline)) if assembly.builder.fork else bootable
+
+
+def without_initrd(assembly: Assembly) -> Bootable:
+    """What a machine boots, all but its initrd, which takes longer to build than all the rest."""
     spec, machine, kernel, builder = assembly.spec, assembly.machine, assembly.kernel, assembly.builder
     placed, files = assembly.placed, assembly.files
-    initrd, unpacked_bytes = _initrd(assembly)
-    bootable = Bootable(
+    return Bootable(
         kernel=kernel_artefact(kernel, files, machine, builder.store),
         kernel_release=kernel.release,
-        initrd=initrd,
-        unpacked_bytes=unpacked_bytes,
         dtb=dtb_artefact(machine.dtb, kernel, files, builder.store) if machine.dtb else None,
         **board_firmware(machine, assembly.profile, builder),
         cmdline=_cmdline(spec)[0],
@@ -174,7 +176,6 @@ def bootable_of(assembly: Assembly) -> Bootable:
             *(f"the kernel has no module {name}" for name in assembly.modules[1]),
         ),
     )
-    return bootable.model_copy(update=_forkable(assembly, bootable.cmdline)) if builder.fork else bootable
 
 
 def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
@@ -188,7 +189,7 @@ def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
         *((_exit_program(machine, builder),) if machine.exit_program else ()),
     )
     name = f"{assembly.spec.name} {assembly.profile.name} {kernel.release}"
-    return _join(parts, name, builder), sum(part.plain_bytes for part in parts)
+    return join(parts, name, builder), sum(part.plain_bytes for part in parts)
 
 
 def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
@@ -232,7 +233,7 @@ def _forked(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: B
     disk = _disk(plan, whole, userland, builder)
     if isinstance(disk, str):
         return {"cold_reason": disk}
-    initrd = _join(
+    initrd = join(
         (_template(plan, builder), _modules(plan.kernel, plan.files, [one.path for one in modules], builder)),
         f"to be forked, {plan.profile.name} {plan.kernel.release}",
         builder,
@@ -243,7 +244,7 @@ def _forked(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: B
 def _template(plan: ForkPlan, builder: Builder) -> Segment:
     init = list(plan.init)
     key = json.dumps(["template", FORMAT, [image.digest for image in init], plan.profile.reseed])
-    return _segment(key, builder, lambda: write_cpio(template_tree(init, plan.profile, builder.store), EPOCH_S))
+    return segment(key, builder, lambda: write_cpio(template_tree(init, plan.profile, builder.store), EPOCH_S))
 
 
 def _disk(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> Artefact | str:
@@ -290,7 +291,7 @@ def _image_artefact(image: StoredImage, builder: Builder) -> Artefact:
 
 def _userland(spec: Spec, images: dict[str, StoredImage], placed: tuple[Placed, ...], builder: Builder) -> Segment:
     """The part of the initrd that no kernel has a say in, so that all kernels share it."""
-    return _segment(
+    return segment(
         _userland_key(spec, images),
         builder,
         lambda: write_cpio(guest_tree(spec, images, placed, builder.store), EPOCH_S),
@@ -324,15 +325,19 @@ def _source_digest(spec: Spec, source: str) -> str:
 
 def _modules(kernel: Kernel, files: KernelFiles, paths: list[str], builder: Builder) -> Segment:
     by_path = {module.path: module for module in files.modules.values()}
-    key = json.dumps(["modules", FORMAT, kernel.release, files.pack, files.config, paths])
+    key = _modules_key(kernel, files, paths)
     modules = [by_path[path] for path in paths]
-    return _segment(key, builder, lambda: write_cpio(module_tree(kernel, files, modules, builder.store), EPOCH_S))
+    return segment(key, builder, lambda: write_cpio(module_tree(kernel, files, modules, builder.store), EPOCH_S))
+
+
+def _modules_key(kernel: Kernel, files: KernelFiles, paths: list[str]) -> str:
+    return json.dumps(["modules", FORMAT, kernel.release, files.pack, files.config, paths])
 
 
 def _exit_program(machine: Machine, builder: Builder) -> Segment:
     """The program by which init leaves a machine that knows no other way."""
     key = json.dumps(["exit", FORMAT, machine.exit_program])
-    return _segment(key, builder, lambda: write_cpio(_exit_tree(machine), EPOCH_S))
+    return segment(key, builder, lambda: write_cpio(_exit_tree(machine), EPOCH_S))
 
 
 def _exit_tree(machine: Machine) -> Tree:
@@ -340,54 +345,3 @@ def _exit_tree(machine: Machine) -> Tree:
     program = base64.b64decode("".join(machine.exit_program.split()))
     tree.put(EXIT_PROGRAM, Node("file", 0o700, data=program))
     return tree
-
-
-def _segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) -> Segment:
-    with builder.store.once("segment", key):
-        known = builder.store.memo("segment", key)
-        if known is not None:
-            segment = Segment(*json.loads(known))
-            if segment.plain_bytes and builder.store.has(segment.sha256):
-                return segment
-        segment = _write_segment(make(), builder.store)
-        parts = [segment.sha256, segment.size_bytes, segment.plain_bytes]
-        builder.store.set_memo("segment", key, json.dumps(parts).encode())
-        return segment
-
-
-def _write_segment(pieces: Iterable[bytes], store: Store) -> Segment:
-    plain = 0
-
-    def counted() -> Iterator[bytes]:
-        nonlocal plain
-        for piece in pieces:
-            plain += len(piece)
-            yield piece
-
-    with store.writer() as file:
-        for packed in compress(counted()):
-            file.write(packed)
-        size = file.tell()
-        return Segment(file.commit(), size, plain)
-
-
-def _join(segments: Iterable[Segment], name: str, builder: Builder) -> Artefact:
-    """One initrd of several segments, which the kernel unpacks one after the other."""
-    store, parts = builder.store, tuple(segments)
-    size = sum(part.size_bytes for part in parts)
-    if size >= MAX_INITRD_BYTES:
-        raise BuildError(
-            f"the initrd of {name} has {size >> 20} MiB: machines and boot loaders take less than 4 GiB",
-            "Put less into the spec's images, and large data on a disk.",
-        )
-    key = json.dumps([FORMAT, *(part.sha256 for part in parts)])
-    with store.once("initrd", key):
-        known = store.memo("initrd", key)
-        digest = known.decode() if known else ""
-        if not digest or not store.has(digest):
-            with store.writer() as file:
-                for part in parts:
-                    copy_into(store.verified(part.sha256), file)
-                digest = file.commit()
-            store.set_memo("initrd", key, digest.encode())
-    return Artefact(kind="initrd", name=name, path=str(store.verified(digest)), sha256=digest, size_bytes=size)

@@ -24,6 +24,6 @@ def _write(source: Source, card: Card, path: Path) -> None:
         (card.kernel, unwrapped(source.kernel_program().read_bytes())),
         (card.initrd, source.initrd()),
     ]
-    if source.bootable.dtb:
-        members.append((source.bootable.dtb.name, source.bootable.dtb.file))
+    if source.described.dtb:
+        members.append((source.described.dtb.name, source.described.dtb.file))
     write_members(path, members)

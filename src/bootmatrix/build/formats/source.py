@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bootmatrix.build.assemble import Assembly
+from bootmatrix.build.assemble import Assembly, bootable_of
 from bootmatrix.build.contents import Slice
 from bootmatrix.build.firmware import firmware_artefact
 from bootmatrix.build.tree import Node, Tree, text_file
@@ -18,7 +18,7 @@ from bootmatrix.errors import BuildError
 from bootmatrix.model import Bootable, Firmware
 from bootmatrix.store import Store, sha256_of
 
-FORMAT = "3"
+FORMAT = "4"
 """Changes whenever a file of any format would."""
 NAMESPACE = uuid.UUID("5f0c1a52-6f0b-5c39-9a57-52a8d0c0f3a1")
 """Of the numbers that identify disks, partitions and file systems; they come from what is in these."""
@@ -26,11 +26,19 @@ NAMESPACE = uuid.UUID("5f0c1a52-6f0b-5c39-9a57-52a8d0c0f3a1")
 
 @dataclass(frozen=True)
 class Source:
-    """A guest before it has a form. `cmdline` is the kernel's command line, as it stands in every format."""
+    """A guest before it has a form. `cmdline` is the kernel's command line, as it stands in every format.
+
+    `described` is what a machine boots, without the initrd.
+    """
 
     assembly: Assembly
-    bootable: Bootable
+    described: Bootable
     cmdline: str
+
+    @cached_property
+    def bootable(self) -> Bootable:
+        """What a machine boots. Formats without an initrd do not ask for it, nor wait for one."""
+        return bootable_of(self.assembly)
 
     @property
     def store(self) -> Store:
@@ -39,13 +47,9 @@ class Source:
 
     @cached_property
     def key(self) -> str:
-        """Differs whenever kernel, initrd, command line or a file of the root does.
-
-        The images count too: their files have extended attributes, for which an initrd has no place.
-        """
-        parts = {name: artefact.sha256 for name, artefact in self.bootable.parts().items()}
-        images = [image.sha256 for image in self.bootable.images]
-        return json.dumps([FORMAT, parts, images, self.assembly.files.image, self.cmdline], sort_keys=True)
+        """Differs whenever kernel, initrd, command line or a file of the root does."""
+        parts = {name: artefact.sha256 for name, artefact in self.described.parts().items()}
+        return json.dumps([FORMAT, parts, self.assembly.key, self.assembly.files.image, self.cmdline], sort_keys=True)
 
     @cached_property
     def id(self) -> str:
@@ -73,8 +77,8 @@ class Source:
 
     def kernel(self) -> Path:
         """The kernel in the form that the machine loads."""
-        assert self.bootable.kernel
-        return self.bootable.kernel.file
+        assert self.described.kernel
+        return self.described.kernel.file
 
     def initrd(self) -> Path:
         """The whole initrd."""
