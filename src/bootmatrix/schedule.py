@@ -165,9 +165,8 @@ def longest_first(
 
 async def _work(cells: Iterator[Cell], bench: Bench, writer: RunWriter) -> None:
     for cell in cells:
-        await (
-            anyio.lowlevel.checkpoint()
-        )  # a cell may come to its end without a wait, and others are to have their turn
+        # A cell may come to its end without a wait, and others are to have their turn.
+        await anyio.lowlevel.checkpoint()
         record = await run_cell(cell, bench, writer.folder(cell))
         writer.keep_lock(bench.builder.archive.resolved())
         writer.add(record)
