@@ -77,6 +77,12 @@ def test_a_fault_of_ours_is_no_word_on_a_machine() -> None:
         assert cells((make_record(cell), fault), "aarch64/virt")["6.1"] == "pass"
 
 
+def test_a_mirrors_host_is_not_kept() -> None:
+    told = "not what it should be (https://user@mirror.example:8080/debian/dists/sid/Packages.xz has 1 byte)"
+    seen = seen_of(make_record(make_cell("aarch64", "6.1", "hello"), Verdict.INFRA_ERROR, told))
+    assert seen.reason == "not what it should be (debian/dists/sid/Packages.xz has 1 byte)"
+
+
 def test_the_boot_that_was_begun_last_counts_however_they_are_named() -> None:
     cell = make_cell("aarch64", "6.1", "hello")
     new = seen_of(make_record(cell, Verdict.FAIL, "broken"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from bootmatrix.model import Profile, Record, Seen, Verdict
@@ -10,11 +11,13 @@ from bootmatrix.report.units import natural
 HEADINGS = ("machine", "what it is", "booted with QEMU")
 UNTRIED, UNKNOWN = "·", ""
 """A kernel that no run tried, and one that the machine does not have."""
+HOST = re.compile(r"\w+://[^\s/]+/")
+"""Of an address: which mirror a host has set is its own affair, and what is kept is for others to read."""
 
 
 def seen_of(record: Record) -> Seen:
     """What is kept of a record."""
-    cell, told = record.cell, record.judgement.reason
+    cell, told = record.cell, HOST.sub("", record.judgement.reason)
     is_pass = record.verdict is Verdict.PASS
     return Seen(
         cell=cell.id,
