@@ -237,8 +237,9 @@ def large(_args: argparse.Namespace) -> Iterator[Result]:
         rendered = render_in_a_process(path)
         size_kb = (path / "report.html").stat().st_size / 1e3
         opened_s, filtered_s = open_and_filter(path / "report.html", ["panic", "arch07", "spec3 arch11"])
-    name = f"{cells} cells, {size_kb:.0f} kB:"
-    yield _time(f"{name} write all reports ({rendered.all_s:.1f} s with reading it)", [rendered.write_s], LARGE_S)
+    name = f"report of {cells} cells:"
+    took = f"{rendered.write_s:.3f} s, {rendered.all_s:.1f} s with reading the run; {size_kb:.0f} kB"
+    yield Result(f"{name} write all its forms", took, f"{LARGE_S} s", rendered.write_s <= LARGE_S)
     within = rendered.memory_mib <= LARGE_MIB
     yield Result(f"{name} memory of all that", f"{rendered.memory_mib:.0f} MiB", f"{LARGE_MIB} MiB", within)
     yield _time(f"{name} open in a browser", opened_s, OPEN_S)
