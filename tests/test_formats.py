@@ -54,6 +54,7 @@ def build_all(folder: Path, **environment: str) -> None:
     build(folder, "x86_64", [name for name in X86 if name not in ALONE], "all", **environment)
     build(folder, "x86_64", list(ALONE), "more", **environment)
     build(folder, "aarch64", ["raw-efi", "iso-efi", "iso-efi-initrd", "qcow2-efi", "rpi3"], "arm", **environment)
+    build(folder, "armv7", ["raw-efi"], "small", **environment)
 
 
 @pytest.fixture(scope="session")
@@ -93,11 +94,14 @@ def test_the_second_efi_iso_is_the_first(built: Path) -> None:
     assert sha256_of(built / "all-efi-initrd.iso") == sha256_of(built / "all-efi.iso")
 
 
-@pytest.mark.parametrize("name", ["arm-efi.img", "arm-efi.iso", "arm-efi.qcow2", "arm-efi-initrd.iso"])
-def test_boots_by_uefi_on_another_architecture(built: Path, name: str) -> None:
-    said = tool("run", name, "--arch", "aarch64", "--offline", cwd=built)
+OTHERS = ("arm-efi.img", "arm-efi.iso", "arm-efi.qcow2", "arm-efi-initrd.iso")
+
+
+@pytest.mark.parametrize(("name", "arch"), [*((name, "aarch64") for name in OTHERS), ("small-efi.img", "armv7")])
+def test_boots_by_uefi_on_another_architecture(built: Path, name: str, arch: str) -> None:
+    said = tool("run", name, "--arch", arch, "--offline", cwd=built)
     assert "pass: 1 of 1 results passed" in said
-    assert "hello from aarch64" in said
+    assert f"hello from {arch}" in said
 
 
 def test_a_disk_of_a_guest_that_fails_is_no_pass(tmp_path: Path, built: Path) -> None:

@@ -70,12 +70,14 @@ class Efi(Model):
     """How UEFI starts kernels of an architecture from a disk.
 
     `program` is the file's name by which it looks for one, in EFI/BOOT; `stub` the program that is put before kernel,
-    initrd and command line to make it (systemd-stub(7)); `machine` the profile's machine that starts with UEFI.
+    initrd and command line to make it (systemd-stub(7)); `machine` the profile's machine that starts with UEFI;
+    `room_kib` what kernels use behind themselves while they unpack, without asking UEFI for it.
     """
 
     program: Annotated[str, StringConstraints(pattern=r"^BOOT[A-Z0-9]+\.EFI$")]
     stub: Firmware
     machine: Name
+    room_kib: int = Field(default=0, ge=0, le=1 << 20)
 
 
 class Bios(Model):

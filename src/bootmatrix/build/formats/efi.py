@@ -65,7 +65,7 @@ def _write_fat(source: Source, path: Path) -> None:
     folder = path.with_name("efi")
     folder.mkdir()
     program = folder / efi.program
-    write_program(source, source.loader(efi.stub), program)
+    write_program(source, source.loader(efi.stub), program, efi.room_kib << 10)
     size = source.fits(program, LIMIT_BYTES, "a program for UEFI")
     stamp(folder)
     total = -(-(size + size // 256 + FAT_SLACK_BYTES) // MIB) * MIB

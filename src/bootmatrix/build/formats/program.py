@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from bootmatrix.build.formats.source import Source
 from bootmatrix.errors import BuildError
@@ -18,6 +19,7 @@ LIMIT_BYTES = (4 << 30) - 1
 """Of a file on FAT, and of what the header of a PE program can say."""
 SECTION = struct.Struct("<8s6I2HI")
 """Name, size and address in memory, size and place in the file, four fields for object files, characteristics."""
+WORD = struct.Struct("<I")
 IS_DATA = 0x40000040
 """IMAGE_SCN_CNT_INITIALIZED_DATA and IMAGE_SCN_MEM_READ."""
 PE_AT, MZ = 0x3C, b"MZ"
@@ -26,8 +28,8 @@ OPTIONAL_AT = 24
 SECTION_ALIGNMENT, FILE_ALIGNMENT, IMAGE_SIZE, HEADERS_SIZE = 32, 36, 56, 60
 
 
-def write_program(source: Source, stub: Path, path: Path) -> None:
-    """The stub with the kernel, the initrd and the command line of a source.
+def write_program(source: Source, stub: Path, path: Path, room_bytes: int = 0) -> None:
+    """The stub with the kernel, the initrd and the command line of a source; with room in memory behind the kernel.
 
     Raises:
         BuildError: the kernel is no program for UEFI.
@@ -43,15 +45,27 @@ def write_program(source: Source, stub: Path, path: Path) -> None:
     if sum(sizes.values()) >= LIMIT_BYTES:
         source.fits(source.initrd(), LIMIT_BYTES - sizes[".linux"] - (1 << 20), "the initrd of a program for UEFI")
     header = _Header(bytearray(stub.read_bytes()))
-    with path.open("wb") as out:
-        sections = list(header.sections(sizes))
+    with path.open("w+b") as out:
+        sections = dict(header.sections(sizes))
         out.write(header.data)
-        for name, at in sections:
+        for name, at in sections.items():
             out.seek(at)
             with parts[name].open("rb") as file:
                 while data := file.read(COPY_BYTES):
                     out.write(data)
         out.truncate(header.end)
+        _add_room(out, sections[".linux"], room_bytes)
+
+
+def _add_room(file: BinaryIO, at: int, room_bytes: int) -> None:
+    """Let the program that begins there ask for more memory behind itself."""
+    file.seek(at + PE_AT)
+    (start,) = WORD.unpack(file.read(WORD.size))
+    place = at + start + OPTIONAL_AT + IMAGE_SIZE
+    file.seek(place)
+    (size,) = WORD.unpack(file.read(WORD.size))
+    file.seek(place)
+    file.write(WORD.pack(size + room_bytes))
 
 
 @dataclass
@@ -81,7 +95,7 @@ class _Header:
         struct.pack_into("<I", self.data, optional + IMAGE_SIZE, address)
 
     def _word(self, at: int) -> int:
-        value: int = struct.unpack_from("<I", self.data, at)[0]
+        value: int = WORD.unpack_from(self.data, at)[0]
         return value
 
 
