@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from bootmatrix.boot.command import CommandLine
 from bootmatrix.boot.phases import guest_phases
 from bootmatrix.errors import BuildError, InfraError, InputError
 from bootmatrix.judge import judge
@@ -34,6 +35,7 @@ from bootmatrix.model import (
 from bootmatrix.runfile import write_whole
 from bootmatrix.runs import CONSOLE_FILE, FILES_FOLDER, read_console
 
+NO_COMMAND = CommandLine((), "")
 DIAGNOSIS_FOLDER = "diagnosis"
 MAX_FILE_NAME = 120
 BUILD_ADVICE = "'bootmatrix validate' checks specs and images, and 'bootmatrix build' repeats this step alone."
@@ -68,6 +70,35 @@ class Attempt:
     cold_reason: str = ""
     verified: bool = False
     differs: bool = False
+
+
+@dataclass
+class Reached:
+    """How far an attempt came, while it is made."""
+
+    started_at: datetime
+    prepared: Prepared | None = None
+    machine: Machine | None = None
+    line: CommandLine = NO_COMMAND
+    qemu_version: str = ""
+    boot: BootKind = "cold"
+    cold_reason: str = ""
+    outcome: Outcome | None = None
+
+    def attempt(self, judgement: Judgement) -> Attempt:
+        """What it came to."""
+        return Attempt(
+            judgement=judgement,
+            started_at=self.started_at,
+            prepared=self.prepared,
+            machine=self.machine,
+            outcome=self.outcome,
+            command=self.line.arguments,
+            cmdline=self.line.cmdline,
+            qemu_version=self.qemu_version,
+            boot=self.boot,
+            cold_reason=self.cold_reason,
+        )
 
 
 def judgement_of(error: Exception) -> Judgement:
@@ -212,7 +243,9 @@ def _try(attempt: Attempt, folder: Path) -> Try:
 
 
 def _console(attempt: Attempt, folder: Path) -> str:
-    return attempt.console if attempt.console and (folder / attempt.console).exists() else ""
+    """The console's name, if there is one: what has an outcome was judged by it."""
+    is_there = attempt.console and (attempt.outcome or (folder / attempt.console).exists())
+    return attempt.console if is_there else ""
 
 
 def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:

@@ -16,6 +16,7 @@ import anyio.to_thread
 from bootmatrix.attempts import (
     Attempt,
     Prepared,
+    Reached,
     is_worth_another,
     judgement_of,
     keep_console,
@@ -48,6 +49,7 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.observe import Observer
+from bootmatrix.runfile import read_small
 from bootmatrix.runs import CONSOLE_FILE
 
 RETRY_PAUSE_S = 2.0
@@ -190,45 +192,44 @@ async def _pause(cell: Cell, attempts: list[Attempt], bench: Bench, folder: Path
 
 
 async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
-    attempt = Attempt(Judgement(verdict=Verdict.INFRA_ERROR, reason="not started"), started_at=datetime.now(UTC))
+    reached = Reached(datetime.now(UTC))
     try:
         prepared = await bench.backend.prepare(cell, bench)
         machine = await bench.accelerate(bench.machine(cell), prepared.bootable)
-        prepared = replace(prepared, bootable=with_proof(prepared.bootable, cell.proof, machine))
-        attempt = replace(attempt, prepared=prepared, machine=machine)
-        line = by_hand(machine, prepared.bootable)
-        attempt = replace(attempt, command=line.arguments, cmdline=line.cmdline, qemu_version=qemu_version(machine))
+        bootable = with_proof(prepared.bootable, cell.proof, machine)
+        reached.prepared = prepared if bootable is prepared.bootable else replace(prepared, bootable=bootable)
+        reached.machine, reached.line = machine, by_hand(machine, bootable)
+        reached.qemu_version = qemu_version(machine)
         bench.observer.cell_stage(cell, "wait")
         may_fork = cell.boot == "fork" and machine.is_emulated()
         start = Start(machine, cell.timeouts, bench.turn, partial(bench.observer.cell_stage, cell), folder, bench.dump)
-        booted = await bench.backend.start(start, prepared.bootable, bench.forks if may_fork else None)
-        attempt = replace(attempt, boot=booted.boot, cold_reason=booted.cold_reason)
-        attempt = _judged(attempt, booted.outcome, folder)
+        booted = await bench.backend.start(start, bootable, bench.forks if may_fork else None)
+        reached.boot, reached.cold_reason = booted.boot, booted.cold_reason
+        judgement = _judged(start, bootable, booted.outcome)
+        reached.outcome = booted.outcome
+        attempt = reached.attempt(judgement)
         return await _verified(attempt, start) if cell.verify and booted.boot == "fork" else attempt
     except Exception as error:  # whatever it is, it is this cell's, and no other cell may suffer from it
-        return replace(attempt, judgement=judgement_of(error))
+        return reached.attempt(judgement_of(error))
 
 
-def _judged(attempt: Attempt, outcome: Outcome, folder: Path) -> Attempt:
-    assert attempt.prepared
-    assert attempt.machine
-    transcript = (folder / CONSOLE_FILE).read_bytes()  # bounded, and in memory still: a thread would take longer
-    judgement = judge(outcome, attempt.machine, attempt.prepared.bootable, transcript)
-    return replace(attempt, outcome=outcome, judgement=judgement)
+def _judged(start: Start, bootable: Bootable, outcome: Outcome) -> Judgement:
+    transcript = read_small(start.folder / CONSOLE_FILE)  # bounded, and in memory still: a thread would take longer
+    return judge(outcome, start.machine, bootable, transcript)
 
 
 async def _verified(forked: Attempt, start: Start) -> Attempt:
     """A forked guest's attempt, held against a cold boot of the same: if they differ, neither is to be trusted."""
     assert forked.prepared
+    bootable = forked.prepared.bootable
     with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
         again = replace(start, folder=Path(folder))
-        booted = await start_cold(again, forked.prepared.bootable)
-        cold = _judged(replace(forked, boot="cold"), booted.outcome, again.folder)
-    difference = differences(cold.judgement, forked.judgement)
+        cold = _judged(again, bootable, (await start_cold(again, bootable)).outcome)
+    difference = differences(cold, forked.judgement)
     if not difference:
         return replace(forked, verified=True)
     reason = f"as a copy this guest differs from a cold one: {difference}"
-    evidence = (*cold.judgement.evidence, *forked.judgement.evidence)
+    evidence = (*cold.evidence, *forked.judgement.evidence)
     judgement = Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, evidence=evidence, advice=VERIFY_ADVICE)
     return replace(forked, judgement=judgement, differs=True)
 

@@ -1,7 +1,7 @@
 """Runs on disk: `reports/<time>-<title>/`, one record a cell, written as they come.
 
     started.json                                 what was known at the start: a Run without records
-    cells/SPEC/ARCH/MACHINE/KERNEL/record.json   a Record, with its console.log beside it
+    cells/SPEC/ARCH/MACHINE/KERNEL/record.json   a Record, in one line, with its console.log beside it
     lock.json                                    the kernels and packages used so far, as `bootmatrix lock` writes them
     run.json                                     the whole Run, at the end
 
@@ -30,7 +30,17 @@ from bootmatrix import __version__
 from bootmatrix.errors import InputError
 from bootmatrix.model import Cell, Lock, Order, Record, Run
 from bootmatrix.model.base import Model, as_json
-from bootmatrix.runfile import FORMAT, HINT, in_a_line, read_run, read_value, sync_disk, write_run, write_whole
+from bootmatrix.runfile import (
+    FORMAT,
+    HINT,
+    in_a_line,
+    read_run,
+    read_small,
+    read_value,
+    sync_disk,
+    write_run,
+    write_whole,
+)
 
 STARTED_FILE = "started.json"
 RUN_FILE = "run.json"
@@ -56,7 +66,7 @@ class RunWriter:
         self.path = path
         self._run = run
         self._start = time.monotonic()
-        self._files = {record.cell.id: cell_folder(path, record.cell) / RECORD_FILE for record in run.records}
+        self._written = {record.cell.id: cell_folder(path, record.cell) for record in run.records}
         self._begun: dict[str, Path] = {}
         self._kept_lock: Lock | None = None
         self._is_durable = True
@@ -143,7 +153,7 @@ class RunWriter:
             OSError: it cannot be written.
         """
         with self._lock:
-            if lock != self._kept_lock:
+            if lock is not self._kept_lock and lock != self._kept_lock:
                 text = json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
                 write_whole(self.path / LOCK_FILE, text.encode())
                 self._kept_lock = lock
@@ -154,10 +164,10 @@ class RunWriter:
         Raises:
             OSError: it cannot be written.
         """
-        path = self.folder(record.cell) / RECORD_FILE
-        write_whole(path, model_bytes(record), durable=False)
+        folder = self.folder(record.cell)
+        write_whole(folder / RECORD_FILE, as_json(record) + b"\n", durable=False)
         with self._lock:
-            self._files[record.cell.id] = path
+            self._written[record.cell.id] = folder
             self._is_durable = False
         if self.on_record:
             self.on_record(record)
@@ -181,8 +191,8 @@ class RunWriter:
     def put_together(self, interrupted: bool = False) -> None:
         """Write run.json from what was written of each cell: so many records need not be in memory at once."""
         with self._lock:
-            files = tuple(self._files.values())
-            unfinished = tuple(sorted(self._begun.keys() - self._files.keys()))
+            folders = tuple(self._written.values())
+            unfinished = tuple(sorted(self._begun.keys() - self._written.keys()))
         run = self._run.model_copy(
             update={
                 "ended_at": _now(),
@@ -191,7 +201,7 @@ class RunWriter:
                 "unfinished": unfinished,
             }
         )
-        write_run(self.path / RUN_FILE, run, (in_a_line(file.read_bytes()) for file in files))
+        write_run(self.path / RUN_FILE, run, (in_a_line(read_small(folder / RECORD_FILE)) for folder in folders))
 
 
 def load_run(folder: Path) -> Run:
@@ -239,13 +249,8 @@ def cell_folder(folder: Path, cell: Cell) -> Path:
 
 
 def write_model(path: Path, model: Model) -> None:
-    """Write a value as JSON, whole or not at all."""
-    write_whole(path, model_bytes(model))
-
-
-def model_bytes(model: Model) -> bytes:
-    """A value as JSON, in lines."""
-    return as_json(model, indent=1) + b"\n"
+    """Write a value as JSON, in lines, whole or not at all."""
+    write_whole(path, as_json(model, indent=1) + b"\n")
 
 
 def describe_host() -> dict[str, str]:

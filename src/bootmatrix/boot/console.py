@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from bootmatrix.judge.shown import shown, without_printk
 from bootmatrix.judge.signs import STAMP, faults
-from bootmatrix.judge.transcript import BANNER_WORDS, PANIC_WORDS
+from bootmatrix.judge.transcript import BANNER_WORDS, PANIC_WORDS, lines_with
 from bootmatrix.model import ConsoleProof
 
 KEEP_BYTES = 4 << 20
@@ -150,20 +150,10 @@ class Sieve:
 
 def _complaints(text: bytes) -> Iterator[int]:
     """Where a kernel tells that it is broken or that it starts: only lines with one of WORDS need a closer look."""
-    for start, stop in {line for word in WORDS for line in _lines_with(text, word)}:
+    for start, stop in {line for word in WORDS for line in lines_with(text, word)}:
         place = _complaint(text, start, stop)
         if place >= 0:
             yield place
-
-
-def _lines_with(text: bytes, word: bytes) -> Iterator[tuple[int, int]]:
-    """Where lines with a word in them begin and end."""
-    at = text.find(word)
-    while at >= 0:
-        start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
-        stop = len(text) if end < 0 else end
-        yield start, stop
-        at = text.find(word, stop)
 
 
 def _complaint(text: bytes, start: int, stop: int) -> int:

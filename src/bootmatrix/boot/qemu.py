@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 
 from bootmatrix.errors import HostError, QemuMissing, QemuTooOld
 from bootmatrix.model import Machine
@@ -27,11 +29,7 @@ def find_qemu(machine: Machine) -> Path:
     Raises:
         QemuMissing: there is none in PATH.
     """
-    found = _which(machine.qemu, os.environ.get("PATH"))
-    if found is None or not found.is_file():
-        _which.cache_clear()
-        raise QemuMissing(f"{machine.qemu} is not installed", install_hint(machine.qemu_package))
-    return found
+    return _found(machine)[0]
 
 
 def qemu_version(machine: Machine) -> str:
@@ -40,8 +38,7 @@ def qemu_version(machine: Machine) -> str:
     Raises:
         HostError: QEMU does not run; QemuMissing, QemuTooOld: it is not there, or older than the machine needs.
     """
-    path = find_qemu(machine)
-    stat = path.stat()
+    path, stat = _found(machine)
     version = _ask(path, (stat.st_mtime_ns, stat.st_size))
     if _numbers(version) < _numbers(machine.min_qemu):
         raise QemuTooOld(
@@ -58,6 +55,20 @@ def qemu_fault(machine: Machine) -> HostError | None:
     except HostError as error:
         return error
     return None
+
+
+def _found(machine: Machine) -> tuple[Path, os.stat_result]:
+    """The machine's QEMU, and what the file is like now.
+
+    Raises:
+        QemuMissing: there is none in PATH.
+    """
+    path = _which(machine.qemu, os.environ.get("PATH"))
+    with suppress(OSError):
+        if path and S_ISREG((now := path.stat()).st_mode):
+            return path, now
+    _which.cache_clear()
+    raise QemuMissing(f"{machine.qemu} is not installed", install_hint(machine.qemu_package))
 
 
 @lru_cache(maxsize=64)
@@ -84,5 +95,6 @@ def _ask(path: Path, _contents: tuple[int, int]) -> str:
     return match[1]
 
 
+@lru_cache(maxsize=64)
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))

@@ -27,5 +27,6 @@ class Replay:
             OSError: the console cannot be written.
         """
         async with start.turn(start.machine):
-            (start.folder / CONSOLE_FILE).write_bytes(self.console)
+            with (start.folder / CONSOLE_FILE).open("wb", buffering=0) as file:
+                file.write(self.console)
         return Booted(self.outcome)

@@ -36,6 +36,8 @@ def reported_faults(outcome: Outcome, bootable: Bootable, transcript: bytes) -> 
 
 def _exit(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Iterator[Complaint]:
     name, status = message.words[0], message.words[2] if len(message.words) == 3 else "?"
+    if status == "0" and message.kind != "service":
+        return
     what = {"onboot": "onboot container", "onshutdown": "onshutdown container"}.get(message.kind, message.kind)
     said = said_by(transcript, name)
     evidence = (piece("result", words_of(message)), *said)
@@ -53,7 +55,7 @@ def _exit(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Itera
             evidence,
             "If it only needs longer, raise the time in its bootmatrix.check annotation.",
         )
-    elif status != "0":
+    else:
         yield Complaint(Verdict.FAIL, f"{what} {name} exited with status {status}{last}", evidence, _advice(status))
 
 
@@ -78,8 +80,9 @@ def missing(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator
     yield from _frame(messages, bootable)
     yield from _series("onboot", messages, bootable.onboot)
     yield from _series("onshutdown", messages, bootable.onshutdown)
+    started = {one.words for one in messages if one.kind == "service"}
     for name in bootable.services:
-        if ("service", (name, "start")) not in {(one.kind, one.words) for one in messages}:
+        if (name, "start") not in started:
             yield _unreported(f"service {name} was never started")
     yield from _checks(messages, bootable)
 
@@ -127,8 +130,8 @@ def _series(kind: str, messages: Sequence[GuestMessage], expected: Sequence[str]
 
 
 def _checks(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Complaint]:
-    found = Counter(message.words for message in messages if message.kind == "check")
-    wanted = Counter(words for name in bootable.checks for words in ((name, "start"), (name, "exit", "0")))
+    found = sorted(message.words for message in messages if message.kind == "check")
+    wanted = sorted(words for name in bootable.checks for words in ((name, "start"), (name, "exit", "0")))
     if found == wanted:
         return
     exited = {words[0] for words in found if words[1:2] == ("exit",)}

@@ -35,6 +35,9 @@ ADVICE = {
 
 def panics(transcript: bytes) -> Iterator[Complaint]:
     """A complaint for a kernel's panic, or for what only looks like one."""
+    place = transcript.find(PANIC_WORDS)
+    if place < 0:  # which takes far less time to see than where a line begins
+        return
     found = PANIC.search(transcript)
     if found:
         why = _text(found[1]) or "without a reason"
@@ -42,14 +45,12 @@ def panics(transcript: bytes) -> Iterator[Complaint]:
         evidence = tuple(_excerpt(transcript, found.start(), PANIC_LINES))
         yield Complaint(Verdict.PANIC, f"kernel panic: {why}", evidence, advice)
         return
-    place = transcript.find(PANIC_WORDS)
-    if place >= 0:
-        yield Complaint(
-            Verdict.FAIL,
-            "the console has the words of a kernel panic, though not in the way in which the kernel prints them",
-            tuple(_excerpt(transcript, place, 1)),
-            "If something in the guest prints this text, have it print another: no panic may go unnoticed.",
-        )
+    yield Complaint(
+        Verdict.FAIL,
+        "the console has the words of a kernel panic, though not in the way in which the kernel prints them",
+        tuple(_excerpt(transcript, place, 1)),
+        "If something in the guest prints this text, have it print another: no panic may go unnoticed.",
+    )
 
 
 def faults(troubles: Sequence[Trouble], starved_s: float) -> Iterator[Complaint]:
@@ -76,8 +77,19 @@ def noted(troubles: Sequence[Trouble], complained: Container[int]) -> Iterator[E
 
 def find_banners(transcript: bytes) -> Iterator[Evidence]:
     """The first line of each kernel that started."""
-    for found in BANNER.finditer(transcript):
-        yield piece("console", _text(found[0]), _line_number(transcript, found.start()))
+    for start, stop in lines_with(transcript, b"Linux version "):
+        for found in BANNER.finditer(transcript, start, stop):
+            yield piece("console", _text(found[0]), _line_number(transcript, found.start()))
+
+
+def lines_with(text: bytes, word: bytes) -> Iterator[tuple[int, int]]:
+    """Where lines with a word in them begin and end: far quicker than a regular expression, where there are few."""
+    at = text.find(word)
+    while at >= 0:
+        start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
+        stop = len(text) if end < 0 else end
+        yield start, stop
+        at = text.find(word, stop)
 
 
 def _lines_of(trouble: Trouble) -> Iterator[Evidence]:

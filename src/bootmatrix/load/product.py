@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bootmatrix.errors import InputError
@@ -30,16 +30,11 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
     """
     specs = [find_spec(name, base) for name in matrix.specs]
     targets = find_targets(matrix.arch, profiles)
-    cells = [
-        _cell(spec, target, kernel, matrix)
-        for spec in specs
-        for target in targets
-        for kernel in kernels_of(spec, matrix.kernel, target)
-    ]
+    maker = _Maker(matrix)
+    cells = [cell for spec in specs for cell in maker.cells(spec, targets, matrix.kernel)]
     for more in matrix.include:
-        for target in find_targets([more.arch], profiles):
-            spec = find_spec(more.spec, base)
-            cells += [_cell(spec, target, kernel, matrix) for kernel in kernels_of(spec, [more.kernel], target)]
+        more_targets = find_targets([more.arch], profiles)
+        cells += maker.cells(find_spec(more.spec, base), more_targets, [more.kernel])
     _check_names(cells)
     first: dict[str, Cell] = {}
     for cell in cells:
@@ -117,24 +112,41 @@ def _same_spec(name: str, cell: Cell) -> bool:
     return name == cell.spec_name or Path(name).name == Path(cell.spec).name
 
 
-def _cell(spec: Path, target: Target, kernel: str, matrix: Matrix) -> Cell:
-    profile, machine = target
-    try:
-        return Cell(
-            spec=str(spec),
-            spec_name=spec_name(spec),
-            arch=profile.name,
-            machine=machine,
-            machine_is_default=machine.partition("@")[0] == profile.default_machine(),
-            kernel=kernel,
-            timeouts=matrix.timeouts,
-            retries=matrix.retries,
-            boot=matrix.boot,
-            traits=_traits(profile, machine, kernel),
-            flaky=matrix.flaky,
-        )
-    except ValueError as error:
-        raise InputError(f"{kernel!r} cannot be the name of a kernel") from error
+class _Maker:
+    """Makes the cells of a matrix; traits that many of them have are one value."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self._matrix = matrix
+        self._traits: dict[tuple[str, str, str], Traits | None] = {}
+
+    def cells(self, spec: Path, targets: Iterable[Target], kernels: Sequence[str]) -> Iterator[Cell]:
+        """A spec's cells."""
+        file, name = str(spec), spec_name(spec)
+        for target in targets:
+            for kernel in kernels_of(spec, kernels, target):
+                yield self._cell(file, name, target, kernel)
+
+    def _cell(self, file: str, name: str, target: Target, kernel: str) -> Cell:
+        profile, machine = target
+        place = (profile.name, machine, kernel)
+        if place not in self._traits:
+            self._traits[place] = _traits(profile, machine, kernel)
+        try:
+            return Cell(
+                spec=file,
+                spec_name=name,
+                arch=profile.name,
+                machine=machine,
+                machine_is_default=machine.partition("@")[0] == profile.default_machine(),
+                kernel=kernel,
+                timeouts=self._matrix.timeouts,
+                retries=self._matrix.retries,
+                boot=self._matrix.boot,
+                traits=self._traits[place],
+                flaky=self._matrix.flaky,
+            )
+        except ValueError as error:
+            raise InputError(f"{kernel!r} cannot be the name of a kernel") from error
 
 
 def _traits(profile: Profile, machine: str, kernel: str) -> Traits | None:

@@ -23,6 +23,7 @@ class Used:
         self._kernels: dict[str, Kernel] = {}
         self._packages: dict[str, set[Package]] = defaultdict(set)
         self._images: dict[str, str] = dict(before.images) if before else {}
+        self._lock: Lock | None = None
         if before:
             self._kernels.update(before.kernels)
             for arch, packages in before.packages.items():
@@ -31,26 +32,33 @@ class Used:
     def add_kernel(self, key: str, kernel: Kernel) -> None:
         """Note a kernel."""
         with self._guard:
-            self._kernels[key] = kernel
+            if self._kernels.get(key) != kernel:
+                self._kernels[key], self._lock = kernel, None
 
     def add_packages(self, debian_arch: str, packages: Iterable[Package]) -> None:
         """Note packages."""
         with self._guard:
-            self._packages[debian_arch].update(packages)
+            known = self._packages[debian_arch]
+            before = len(known)
+            known.update(packages)
+            if not before or len(known) > before:
+                self._lock = None
 
     def add_image(self, name: str, digest: str) -> None:
         """Note an image of a registry."""
         with self._guard:
-            self._images[name] = digest
+            if self._images.get(name) != digest:
+                self._images[name], self._lock = digest, None
 
     def lock(self) -> Lock:
-        """All of it, in an order that does not depend on the threads'."""
+        """All of it, in an order that does not depend on the threads'. The same value until more is used."""
         with self._guard:
-            return Lock(
+            self._lock = self._lock or Lock(
                 kernels=dict(sorted(self._kernels.items())),
                 packages={arch: _by_name(packages) for arch, packages in sorted(self._packages.items())},
                 images=dict(sorted(self._images.items())),
             )
+            return self._lock
 
 
 def _by_name(packages: Iterable[Package]) -> dict[str, Package]:
