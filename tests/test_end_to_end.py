@@ -120,11 +120,10 @@ onboot:
   - name: owner
     image: "@pkg:./images/busybox"
     net: new
-    command: [/bin/sh, -c, ip link show dummy7]
+    command: [/bin/sh, -c, ip link show dummy7 && ip link show dummy8]
     runtime:
-      interfaces: [{name: dummy7, add: dummy, createInRoot: true}]
+      interfaces: [{name: dummy7, add: dummy, createInRoot: true}, {name: dummy8, add: dummy}]
       bindNS: {net: /run/netns/kept}
-    annotations: {bootmatrix.modules: dummy}
   - name: reader
     image: "@pkg:./images/busybox"
     net: /run/netns/kept

@@ -14,7 +14,7 @@ from bootmatrix.load.lock import load_lock, save_lock
 from bootmatrix.load.matrix import load_matrix
 from bootmatrix.load.places import arch_folders, specs_folder
 from bootmatrix.load.profile import find_machine, load_profile, load_profiles
-from bootmatrix.load.recipe import find_recipe, load_recipe, repository
+from bootmatrix.load.recipe import find_recipe, load_package, load_recipe, repository
 from bootmatrix.model import Kernel, Lock, Package
 
 PROFILES = load_profiles(arch_folders())
@@ -407,6 +407,10 @@ def test_a_linuxkit_package_is_told_apart(write: Write) -> None:
     write("i/Dockerfile", "FROM scratch\n")
     assert "i/build.yml: this is a package of LinuxKit's, with a Dockerfile" in refusal(lambda: load_recipe(path))
     assert load_any(path, PROFILES) == "a package of LinuxKit's, built from its Dockerfile by a Docker engine"
+    write("i/build.yml", "image: foo\narches:\nconfig: ~\n")
+    assert load_package(path.parent).arches == ()
+    write("i/build.yml", "image: foo\narches:\narches:\n")
+    assert refusal(lambda: load_any(path, PROFILES)) == "i/build.yml:3: the key 'arches' is given twice, first in line 2"
     write("i/build.yml", "image: foo\nimag: bar\n")
     assert refusal(lambda: load_any(path, PROFILES)).startswith(
         "i/build.yml:2: unknown key 'imag'. Did you mean 'image'"

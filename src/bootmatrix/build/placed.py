@@ -60,8 +60,15 @@ def needed_modules(
     """Kernel modules that containers, init images and volumes need."""
     labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
     named = [name for label in labels for name in label.get(MODULES, "").split()]
+    made = [kind for one in placed for kind in _interface_kinds(one.settings)]
     overlay = ["overlay"] if any(not one.settings.readonly for one in placed) or volumes else []
-    return tuple(dict.fromkeys([*named, *overlay]))
+    return tuple(dict.fromkeys([*named, *made, *overlay]))
+
+
+def _interface_kinds(settings: ContainerSettings) -> list[str]:
+    """Types of the network interfaces that are made for a container; their modules are named alike."""
+    interfaces = (settings.runtime and settings.runtime.interfaces) or ()
+    return [one.add or "veth" for one in interfaces if one.add or one.peer]
 
 
 def needs_network(placed: Iterable[Placed], init: Iterable[StoredImage]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from bootmatrix.errors import Fault, FileError, InputError
-from bootmatrix.load.scalars import resolve
+from bootmatrix.load.scalars import WORDS, resolve
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -60,6 +60,14 @@ class Document:
     def complain(self, location: Location, message: str) -> None:
         """Note a fault."""
         self.faults.setdefault(location, []).append(Fault(self.path, self.line(location), message))
+
+    def drop_empty(self) -> None:
+        """Take keys at the top that have no value as not given, as Go does where no schema forbids it."""
+        for key in [key for key, value in self.data.items() if value is None and self.texts[(key,)] in WORDS]:
+            del self.data[key]
+            others = self.faults.pop((key,))[1:]
+            if others:
+                self.faults[(key,)] = others
 
     def raise_faults(self) -> None:
         """Raise what was noted.

@@ -93,6 +93,7 @@ def load_package(folder: Path) -> PackageRecipe:
     package = PackageRecipe()
     if path.is_file():
         document = read_document(path)
+        document.drop_empty()
         package = validate(document, PackageRecipe)
         if package.dockerfile not in {one.name for one in folder.iterdir() if one.is_file()}:
             document.complain(("dockerfile",), f"there is no file {folder / package.dockerfile}")
