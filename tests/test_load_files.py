@@ -410,7 +410,7 @@ def test_a_linuxkit_package_is_told_apart(write: Write) -> None:
     write("i/build.yml", "image: foo\narches:\nconfig: ~\n")
     assert load_package(path.parent).arches == ()
     write("i/build.yml", "image: foo\narches:\narches:\n")
-    assert refusal(lambda: load_any(path, PROFILES)) == "i/build.yml:3: the key 'arches' is given twice, first in line 2"
+    assert refusal(lambda: load_any(path, PROFILES)).startswith("i/build.yml:3: the key 'arches' is given twice")
     write("i/build.yml", "image: foo\nimag: bar\n")
     assert refusal(lambda: load_any(path, PROFILES)).startswith(
         "i/build.yml:2: unknown key 'imag'. Did you mean 'image'"
