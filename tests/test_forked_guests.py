@@ -22,10 +22,11 @@ import pytest
 from bootmatrix.boot.forks import Forks, key_of
 from bootmatrix.boot.snapshot import new_memory, read, taken
 from bootmatrix.boot.snapshots import SnapshotCache
-from bootmatrix.build.fork import disk_tree
+from bootmatrix.build.fork import FORK, disk_tree, why_not
 from bootmatrix.build.tree import Tree, text_file
 from bootmatrix.cell import differences
-from bootmatrix.model import Bootable, Forkable, Judgement, Machine, SubResult, Verdict
+from bootmatrix.load.profile import load_profiles
+from bootmatrix.model import Bootable, Forkable, ImageConfig, Judgement, Machine, StoredImage, SubResult, Verdict
 from bootmatrix.report.cell_parts import facts
 from bootmatrix.runs import load_run, read_console
 from bootmatrix.store import Store, default_cache
@@ -123,6 +124,14 @@ def test_what_cannot_be_forked_boots_cold_and_says_why(tmp_path: Path) -> None:
     (record,) = records.values()
     assert (status, record["boot"]) == (0, "cold")
     assert record["cold_reason"] == "the spec has a kernel command line of its own"
+
+
+def test_a_machine_that_qemu_does_not_restore_is_not_forked() -> None:
+    profile = load_profiles([ROOT / "arch"])["ppc64le"]
+    config = ImageConfig(labels={FORK: "1"})
+    init = [StoredImage(reference="init", digest="0" * 64, layers=(), config=config, size_bytes=1)]
+    assert not why_not(profile, profile.machines["pseries"], "", init)
+    assert why_not(profile, profile.machines["powernv9"], "", init).startswith("QEMU does not restore")
 
 
 def key_and_snapshot(record: dict[str, Any]) -> tuple[str, Path]:

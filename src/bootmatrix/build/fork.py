@@ -41,6 +41,7 @@ def why_not(profile: Profile, machine: Machine, cmdline: str, init: Iterable[Sto
     reasons = {
         "the machine has no virtio bus": machine.bus not in BUSES or machine.result != "virtio-serial",
         "the machine has flash memory": bool(machine.flash),
+        "QEMU does not restore saved guests of this machine": not machine.forks,
         "only an emulated CPU is forked": not machine.emulated().is_emulated(),
         "the profile has no 'reseed'": not profile.reseed,
         "the spec has a kernel command line of its own": bool(cmdline),

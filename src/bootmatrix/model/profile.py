@@ -157,6 +157,7 @@ class Machine(Model):
     sysrq: Sysrq = Field(default="break", description="how the console asks a kernel that hangs what it does")
     modules: tuple[str, ...] = Field(default=(), description="kernel modules the board itself needs")
     network_modules: tuple[str, ...] = Field(default=(), description="those of the network card")
+    forks: bool = Field(default=True, description="whether QEMU restores saved guests of it; if not, all boot cold")
     time_factor: float = Field(ge=1, le=100, description="all time limits are multiplied by it: measure it last")
     kernels: dict[Name, KernelSource] | None = Field(default=None, description="in the place of the profile's")
     source: str = Field(default="", description="where these values come from")
