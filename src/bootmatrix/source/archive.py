@@ -65,6 +65,7 @@ class Archive:
         self._downloader = Downloader(store, progress, settings)
         self._suites = Suites(settings, store, self._downloader, progress)
         self.used = Used(lock)
+        self._missing: dict[Package, StaleMirror] = {}
 
     def close(self) -> None:
         """End downloads that are under way; their threads raise Interrupted."""
@@ -78,7 +79,8 @@ class Archive:
     def kernel(self, name: str, source: KernelSource, debian_arch: str) -> Kernel:
         """The newest kernel of a name, a version prefix, in all the suites of its source.
 
-        A suite that cannot be had is told and left out, as long as another has the kernel.
+        A suite that cannot be had is told and left out, as long as another has the kernel; so is a kernel whose package
+        was found to be missing.
 
         Raises:
             NoSuchPackage: no suite has such a kernel.
@@ -182,10 +184,11 @@ class Archive:
                 f"{_LOCK_HINT} Or set BOOTMATRIX_ARCHIVE to an archive of snapshots from the lock's time.",
             )
         self._suites.outdated(package.suite)
-        return StaleMirror(
+        self._missing[package] = StaleMirror(
             f"the archive at {self._settings.address} does not have {package}, though its index says so",
             "The mirror is in the middle of an update. Try again: the index will be fetched anew.",
         )
+        return self._missing[package]
 
     def _locked_kernel(self, key: str) -> Kernel | None:
         if self._lock and key in self._lock.kernels:
@@ -197,12 +200,20 @@ class Archive:
     def _find_kernel(self, name: str, source: KernelSource, debian_arch: str) -> Kernel:
         wanted = name if source.version is None else source.version
         packages, faults = self._all_of(source, debian_arch)
-        image = choose(source, wanted, packages)
-        if image is None:
-            raise _worst(faults) if faults else no_such_kernel(wanted, source, debian_arch, packages)
-        for fault in faults:
-            self._progress.note(f"{name} for {debian_arch} is taken from {image.suite}: {fault.message}")
-        return assemble(name, image, packages)
+        newest = None
+        while image := choose(source, wanted, packages):
+            kernel = assemble(name, image, packages)
+            gone = [self._missing[package] for package in kernel.packages if package in self._missing]
+            if not gone:
+                for fault in faults:
+                    self._progress.note(f"{name} for {debian_arch} is taken from {image.suite}: {fault.message}")
+                return kernel
+            newest = newest or kernel
+            faults += gone
+            packages.remove(image)
+        if newest:  # it may be there by now
+            return newest
+        raise _worst(faults) if faults else no_such_kernel(wanted, source, debian_arch, packages)
 
     def _all_of(self, source: KernelSource, debian_arch: str) -> tuple[list[Package], list[InfraError]]:
         """The packages of kernels in a source's suites, and why a suite cannot be had."""
