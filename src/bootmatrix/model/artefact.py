@@ -1,10 +1,8 @@
 """Files with a digest."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from bootmatrix.model.base import Board, Model, Name, Sha256
 from bootmatrix.model.cell import ConsoleProof
@@ -88,7 +86,7 @@ class Bootable(Model):
         flash = {f"flash{number}": artefact for number, artefact in enumerate(self.flash)}
         return {name: artefact for name, artefact in {**single, **flash}.items() if artefact}
 
-    def with_parts(self, parts: Mapping[str, Artefact]) -> Bootable:
+    def with_parts(self, parts: Mapping[str, Artefact]) -> Self:
         """The same with other files, named as in `parts`."""
         flash = tuple(parts[f"flash{number}"] for number in range(len(self.flash)))
         names = {"kernel": "kernel", "initrd": "initrd.img", "dtb": "dtb", "firmware": "firmware", "disk": "disk"}

@@ -1,9 +1,8 @@
 """The common base of all values: frozen, strict, and closed to unknown keys."""
 
-from __future__ import annotations
-
 import gc
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -11,11 +10,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
+"""What a value may be is not for a plugin to say; and looking for one reads the metadata of all installed packages."""
+
 
 class Model(BaseModel):
-    """A frozen value. Input is read from JSON types in strict mode: no number becomes a string, no string a number."""
+    """A frozen value. Input is read from JSON types in strict mode: no number becomes a string, no string a number.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    What reads and checks a value is built when the first one is made, since no command has a use for all of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     def model_post_init(self, _context: Any) -> None:
         """Share what pydantic keeps for each value, and nobody asks for: which of its fields were given.

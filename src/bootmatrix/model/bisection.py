@@ -1,7 +1,5 @@
 """A search for the first kernel on which a spec has another verdict."""
 
-from __future__ import annotations
-
 from bootmatrix.model.base import Model
 from bootmatrix.model.verdict import Verdict
 

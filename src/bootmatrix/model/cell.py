@@ -1,7 +1,5 @@
 """The unit of work: one spec × machine × kernel."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import StringConstraints

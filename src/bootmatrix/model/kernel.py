@@ -1,10 +1,9 @@
 """Packages of the Debian archive, and the kernels that some of them are; kernels of other origins."""
 
-from __future__ import annotations
-
+from functools import cache
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from bootmatrix.model.base import Model, Name, Sha256
 
@@ -26,6 +25,12 @@ class Package(Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.version} {self.architecture} ({self.suite})"
+
+
+@cache
+def package_list() -> TypeAdapter[tuple[Package, ...]]:
+    """What reads packages from JSON, and writes them as it."""
+    return TypeAdapter(tuple[Package, ...])
 
 
 class KernelPart(Model):

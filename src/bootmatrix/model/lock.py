@@ -1,7 +1,5 @@
 """What `bootmatrix lock` writes: exact kernels, packages and images, so that a later run uses just those."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import StringConstraints

@@ -1,7 +1,5 @@
 """Which cells to run: what a `*.matrix.yml` says."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field, StringConstraints

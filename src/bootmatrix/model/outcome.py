@@ -1,7 +1,5 @@
 """What happened, raw, before anyone judges it."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from bootmatrix.model.base import Model

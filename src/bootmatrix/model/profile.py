@@ -1,8 +1,6 @@
 """How an architecture is emulated: what `arch/<name>.yml` says."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints
 
@@ -170,7 +168,7 @@ class Machine(Model):
         """Whether it runs on no accelerator but QEMU's own translator."""
         return all(isinstance(one, str) and one.split(",")[0] == "tcg" for one in self.accelerators)
 
-    def emulated(self) -> Machine:
+    def emulated(self) -> Self:
         """The machine without these."""
         every = tuple(one for one in self.accelerators if isinstance(one, str))
         return self if every == self.accelerators else self.model_copy(update={"accelerators": every})

@@ -1,7 +1,5 @@
 """What a run leaves behind: one record a cell."""
 
-from __future__ import annotations
-
 from bootmatrix.model.artefact import Artefact, Bootable
 from bootmatrix.model.base import Model
 from bootmatrix.model.cell import BootKind, Cell, Plan

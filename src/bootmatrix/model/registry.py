@@ -1,7 +1,5 @@
 """Registries of images, as `registries.yml` describes them."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import StringConstraints

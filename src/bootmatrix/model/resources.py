@@ -4,8 +4,6 @@ They are those of opencontainers/runtime-spec, config-linux.md, but for `blockio
 is a number of bytes here.
 """
 
-from __future__ import annotations
-
 from pydantic import ConfigDict, Field
 
 from bootmatrix.model.base import Model

@@ -1,7 +1,5 @@
 """What runs showed of cells, in a form that is small enough to be kept beside the profiles."""
 
-from __future__ import annotations
-
 from bootmatrix.model.base import Board, Model, Name
 from bootmatrix.model.cell import BootKind
 from bootmatrix.model.verdict import Verdict

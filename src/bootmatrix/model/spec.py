@@ -1,7 +1,5 @@
 """LinuxKit's YAML: what runs in the guest."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Annotated, Literal

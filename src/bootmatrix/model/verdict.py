@@ -1,7 +1,5 @@
 """What is said of a cell."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from bootmatrix.model.base import Model

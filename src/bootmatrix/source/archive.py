@@ -8,8 +8,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from pydantic import TypeAdapter
-
 from bootmatrix.errors import (
     BuildError,
     HostError,
@@ -20,6 +18,7 @@ from bootmatrix.errors import (
     UntrustedError,
 )
 from bootmatrix.model import Kernel, KernelSource, Lock, Package
+from bootmatrix.model.kernel import package_list
 from bootmatrix.observe import Observer
 from bootmatrix.source.download import Downloader, NotFound, Wanted
 from bootmatrix.source.kernels import assemble, choose, images_of, no_such_kernel
@@ -31,7 +30,6 @@ from bootmatrix.source.suites import Suites
 from bootmatrix.store import Store
 
 _FORMAT = 1
-_PACKAGES = TypeAdapter(tuple[Package, ...])
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+~:%-]*(/[A-Za-z0-9][A-Za-z0-9_.+~:%-]*)+")
 _LOCK_HINT = "Make the lock anew with `bootmatrix lock`."
 
@@ -246,10 +244,10 @@ class Archive:
         key = repr((_FORMAT, list(names), sorted(without), list(suites), debian_arch, digests))
         known = self._store.memo("closure", key)
         if known is not None:
-            return _PACKAGES.validate_json(known)
+            return package_list().validate_json(known)
         with self._open_indexes(suites, debian_arch) as candidates:
             packages = closure(names, without, candidates, f"{debian_arch} in {', '.join(suites)}")
-        self._store.set_memo("closure", key, _PACKAGES.dump_json(packages))
+        self._store.set_memo("closure", key, package_list().dump_json(packages))
         return packages
 
     @contextmanager

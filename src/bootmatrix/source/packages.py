@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from debian.debian_support import Version
-from pydantic import TypeAdapter
 
 from bootmatrix.errors import NetworkError, UntrustedError
 from bootmatrix.model import Package
+from bootmatrix.model.kernel import package_list
 from bootmatrix.store import Store
 
 LIMIT_BYTES = 512 << 20
@@ -37,7 +37,6 @@ _NEEDED = {
     b"SHA256": re.compile(r"[0-9a-f]{64}"),
 }
 _KERNEL = re.compile(rb"^Package: linux-(?:image|binary|modules|base)-\d", re.MULTILINE)
-_PACKAGES = TypeAdapter(tuple[Package, ...])
 _SCHEMA = """
 create table packages (
     id integer primary key, name text, version text, architecture text, filename text, size_bytes integer,
@@ -109,13 +108,13 @@ def kernel_packages(sha256: str, suite: str, store: Store, file: Path | None = N
     with store.once("kernels", key):
         known = store.memo("kernels", key)
         if known is not None:
-            return _PACKAGES.validate_json(known)
+            return package_list().validate_json(known)
         if file is None:
             return None
         with _one_at_a_time:
             rows = [_row(paragraph) for paragraph in _paragraphs(file) if _KERNEL.search(paragraph)]
         packages = tuple(newest_first(_package(row, suite) for row in rows if row and "-dbg" not in row[0]))
-        store.set_memo("kernels", key, _PACKAGES.dump_json(packages))
+        store.set_memo("kernels", key, package_list().dump_json(packages))
         return packages
 
 

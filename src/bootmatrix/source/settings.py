@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,6 +110,8 @@ class Settings:
     @property
     def proxy(self) -> str | None:
         """The proxy that the host's apt uses; None where the environment names one, which then counts."""
+        import urllib.request  # it takes long to load, and most builds find all in the cache
+
         url = urlsplit(self.address)
         if {url.scheme, "all"} & urllib.request.getproxies_environment().keys():
             return None

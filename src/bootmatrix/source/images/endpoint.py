@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import Registry
 from bootmatrix.source.images.challenge import is_loopback
 from bootmatrix.source.images.reference import DOCKER_HUB
+
+if TYPE_CHECKING:
+    import ssl
 
 HUB_HOST = "registry-1.docker.io"
 """Where Docker's own registry is, whose name is another one."""
@@ -71,7 +74,7 @@ def _faults(place: Path | str, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:  # which ssl.SSLError is one of
         raise InputError(f"{place}: this is {what}: {error}") from error
 
 
