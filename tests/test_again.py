@@ -67,6 +67,7 @@ def built(folder: Path, *more: str, **environment: str) -> bool:
         check=True,
     )
     assert "out.tar" in done.stdout
+    assert "rich" not in done.stderr, "without a download, what shows them is not needed"
     return "pydantic" in done.stderr
 
 

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
     from bootmatrix.bisect import Question, prepare_search, run_search
     from bootmatrix.cell import Bench
-    from bootmatrix.cli.progress import open_downloads, open_screen
+    from bootmatrix.cli.downloads import shown_downloads
+    from bootmatrix.cli.progress import open_screen
     from bootmatrix.cli.signals import until_signal
     from bootmatrix.errors import InputError
     from bootmatrix.load.merge import load_spec
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("a search takes many kernels, and a lock has few", "Leave out --locked.")
     path = find_spec(args.spec)
     spec, known = load_spec(path), options.profiles()
-    with open_downloads() as downloads:
+    with shown_downloads() as downloads:
         builder = options.open_builder(args, downloads)
         question = Question(path, args.arch, args.good, args.bad, args.kernel)
         search = prepare_search(question, known, builder.archive)

@@ -59,13 +59,13 @@ def run(args: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from bootmatrix.cli.progress import open_downloads
+    from bootmatrix.cli.downloads import shown_downloads
     from bootmatrix.load.profile import find_machine
 
     known = options.profiles()
     chosen = [find_machine(known, name)[0] for name in args.arch] or list(known.values())
     wanted = [one for profile in chosen for one in _sources(profile)]
-    with open_downloads() as downloads, ThreadPoolExecutor() as pool:
+    with shown_downloads() as downloads, ThreadPoolExecutor() as pool:
         builder = options.open_builder(args, downloads, options.read_lock(args))
         rows = list(pool.map(lambda one: _row(builder, *one), wanted))
     table = Table(box=box.SIMPLE, pad_edge=False)
@@ -101,7 +101,7 @@ def _row(builder: Builder, target: str, profile: Profile, name: str, source: Ker
 def run_add(args: argparse.Namespace) -> int:
     """Read a kernel whole, and write it into kernels.yml."""
     from bootmatrix.build.own_kernel import add_own
-    from bootmatrix.cli.progress import open_downloads
+    from bootmatrix.cli.downloads import shown_downloads
     from bootmatrix.errors import BuildError, InputError
     from bootmatrix.load.kernels import check_new, kernels_file, load_own, save_own
     from bootmatrix.load.profile import find_machine
@@ -112,7 +112,7 @@ def run_add(args: argparse.Namespace) -> int:
     chosen = [find_machine(known, args.one_arch)[0]] if args.one_arch else list(known.values())
     kernels = load_own(file, known)
     try:
-        with open_downloads() as downloads:
+        with shown_downloads() as downloads:
             builder = options.open_builder(args, downloads)
             profile, own = add_own(args.name, tuple(_parts(args, builder, file.parent)), file.parent, chosen, builder)
     except BuildError as error:

@@ -194,9 +194,9 @@ def shown_builder(
     args: argparse.Namespace, given: tuple[GivenImage, ...] | None = None
 ) -> Iterator[tuple[Builder, Observer]]:
     """A builder, with downloads shown on the terminal, and what shows them."""
-    from bootmatrix.cli.progress import open_downloads
+    from bootmatrix.cli.downloads import shown_downloads
 
-    with open_downloads() as downloads:
+    with shown_downloads() as downloads:
         builder = open_builder(args, downloads, read_lock(args), given=given)
         try:
             yield builder, downloads

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.history.values import NO_PAST, Past
-
 if TYPE_CHECKING:
+    from bootmatrix.history.values import Past
     from bootmatrix.model import Run
 
 REPORT_FILE = "report.html"
 JUNIT_FILE = "junit.xml"
 
 
-def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: bool = False) -> None:
+def write_reports(run: Run, folder: Path, past: Past | None = None, single_file: bool = False) -> None:
     """Write all forms of the report into the run's folder, each whole or not at all.
 
     A console that is missing is said to be so. `past` is what is known beside the run: its cells' histories, and how it
@@ -23,7 +22,8 @@ def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: boo
     Raises:
         OSError: a file cannot be written.
     """
-    # Imported here, so that the words which this package gives a terminal are to be had without jinja2.
+    # Imported here, so that the words which this package gives a terminal are to be had without all this.
+    from bootmatrix.history.values import NO_PAST
     from bootmatrix.model.base import many_made
     from bootmatrix.report.cell_pages import console_reader, write_pages
     from bootmatrix.report.html import render_html
@@ -33,7 +33,7 @@ def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: boo
     from bootmatrix.runs import RUN_FILE
 
     with many_made():
-        view = view_run(run, console_reader(folder), past, single_file)
+        view = view_run(run, console_reader(folder), past or NO_PAST, single_file)
         write_whole(folder / REPORT_FILE, render_html(view))
         write_pages(view, folder)
         write_whole(folder / JUNIT_FILE, render_junit(view))
