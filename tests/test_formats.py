@@ -198,10 +198,13 @@ def test_archives_have_what_linuxkits_have(built: Path) -> None:
     assert (built / "all.raw").stat().st_size % (1 << 30) == 0
     card = {"kernel8.img", "initrd.img", "config.txt", "cmdline.txt", "bcm2837-rpi-3-b.dtb"}
     assert card == set(members(built / "arm.tar"))
-    with tarfile.open(built / "all-initrd.tar") as archive:
-        initrd = archive.extractfile("initrd.img")
-        assert initrd
+    with tarfile.open(built / "all-initrd.tar") as archive, tarfile.open(built / "all.tar") as root_archive:
+        initrd, kernel = archive.extractfile("initrd.img"), archive.extractfile("kernel")
+        root_kernel = root_archive.extractfile("boot/kernel")
+        assert initrd and kernel and root_kernel
         assert initrd.read() == (built / "all-initrd.img").read_bytes()
+        assert root_kernel.read() == (as_it_came := kernel.read())
+        assert as_it_came[514:518] == b"HdrS"  # a bzImage, as its package has it
 
 
 def test_the_image_for_docker_holds_together(built: Path) -> None:

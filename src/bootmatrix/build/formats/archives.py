@@ -32,7 +32,7 @@ def root(source: Source) -> Path:
 
 def kernel_initrd(source: Source) -> Path:
     """Kernel, initrd and command line in one tar archive."""
-    members = {"kernel": source.kernel(), "initrd.img": source.initrd(), "cmdline": source.cmdline_file()}
+    members = {"kernel": source.kernel_program(), "initrd.img": source.initrd(), "cmdline": source.cmdline_file()}
     return source.kept("tar-kernel-initrd", lambda path: write_members(path, members.items()))
 
 

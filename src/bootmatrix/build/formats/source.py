@@ -18,7 +18,7 @@ from bootmatrix.errors import BuildError
 from bootmatrix.model import Bootable, Firmware
 from bootmatrix.store import Store, sha256_of
 
-FORMAT = "4"
+FORMAT = "5"
 """Changes whenever a file of any format would."""
 NAMESPACE = uuid.UUID("5f0c1a52-6f0b-5c39-9a57-52a8d0c0f3a1")
 """Of the numbers that identify disks, partitions and file systems; they come from what is in these."""
@@ -86,7 +86,7 @@ class Source:
         return self.bootable.initrd.file
 
     def kernel_program(self) -> Path:
-        """The kernel as it came, which firmware and boot loaders take."""
+        """The kernel as it came, which firmware and boot loaders take, and LinuxKit writes."""
         return self.store.verified(self.assembly.files.image)
 
     def cmdline_file(self) -> Path:
@@ -98,8 +98,8 @@ class Source:
         return firmware_artefact(firmware, self.assembly.profile, self.assembly.builder).file
 
     def tree(self) -> Tree:
-        """The whole root, with kernel and command line where LinuxKit has them."""
-        tree, kernel = self.assembly.whole(), self.kernel()
+        """The whole root, with the kernel as it came, and the command line, where LinuxKit has them."""
+        tree, kernel = self.assembly.whole(), self.kernel_program()
         tree.put("boot/kernel", Node("file", 0o644, data=Slice(kernel, 0, kernel.stat().st_size)))
         tree.put("boot/cmdline", text_file(self.cmdline))
         if self.assembly.files.ucode:
