@@ -30,8 +30,9 @@ def copy_sparse(source: Path, target: BinaryIO) -> None:
 
 def write_sparse(source: IO[bytes], target: BinaryIO) -> None:
     """The same for what is read from anywhere."""
+    zeros = bytes(COPY_BYTES)
     while data := source.read(COPY_BYTES):
-        if data.count(0) == len(data):
+        if data == zeros[: len(data)]:
             target.seek(len(data), os.SEEK_CUR)
         else:
             target.write(data)
