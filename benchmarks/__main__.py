@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,9 @@ from benchmarks.build import build
 from benchmarks.forked import forked, matrices, memory
 from benchmarks.large import render_in_a_process, write_large
 from benchmarks.pages import open_and_filter
+from benchmarks.peers import known_archs
 from benchmarks.results import Result, as_json, median, table
+from benchmarks.together import together
 from bootmatrix.cli import options
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.report import write_reports
@@ -28,7 +29,6 @@ from bootmatrix.runs import load_run
 
 MATRIX = "specs/influxdb.matrix.yml"
 HELLO = "specs/hello.yml"
-PROGRAM = Path(sys.executable).with_name("bootmatrix")
 
 OVERHEAD_RATIO = 1.10
 OVERHEAD_S = 0.15
@@ -128,7 +128,7 @@ def matrix(args: argparse.Namespace) -> Iterator[Result]:
     before, demos = [guests.bare(one) for one in ready], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(DEMOS):
-            demos.append(_demo(args, Path(folder) / f"{number}"))
+            demos.append(guests.whole_matrix(args, [MATRIX], Path(folder) / f"{number}"))
     bare = [min(pair, key=lambda one: one.wall_s) for pair in zip(before, map(guests.bare, ready), strict=True)]
     cores = len(os.sched_getaffinity(0))
     threads = [min(one.machine.threads, cores) for one in ready]
@@ -169,7 +169,7 @@ def usage(_args: argparse.Namespace) -> Iterator[Result]:
     """`bootmatrix --help`, as a user starts it."""
 
     def show() -> None:
-        subprocess.run([PROGRAM, "--help"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([guests.PROGRAM, "--help"], check=True, stdout=subprocess.DEVNULL)
 
     samples = _times(show)
     yield _time("bootmatrix --help", samples, HELP_S)
@@ -178,7 +178,7 @@ def usage(_args: argparse.Namespace) -> Iterator[Result]:
 def report(args: argparse.Namespace) -> Iterator[Result]:
     """The report of the demo's run, written again from its records."""
     with tempfile.TemporaryDirectory() as folder:
-        _demo(args, Path(folder))
+        guests.whole_matrix(args, [MATRIX], Path(folder))
         path = Path(folder) / "latest"
         run = load_run(path)
         samples = _times(lambda: write_reports(run, path))
@@ -190,7 +190,7 @@ def others(args: argparse.Namespace) -> Iterator[Result]:
     """A cell by all ways: bare QEMU with the settings that others have and with ours, cold, forked, and by peers."""
     with guests.bench_of(args, [HELLO], args.arch, args.kernel) as bench:
         for cell in guests.cells(args, [HELLO], args.arch, args.kernel):
-            if cell.machine_is_default and beside.known_to_others(cell.arch):
+            if cell.machine_is_default and cell.arch in known_archs():
                 kept.keep_row(beside.measure(guests.make_ready(cell, bench), bench, args.pairs))
                 yield from kept.cell_results(cell.id)
     yield kept.common_result()
@@ -261,28 +261,12 @@ def _time(name: str, samples: list[float], target_s: float) -> Result:
     return Result(name, f"{found_s:.3f} s", f"{target_s} s", found_s <= target_s, {"samples_s": samples})
 
 
-def _demo(args: argparse.Namespace, reports: Path) -> guests.Sample:
-    """`bootmatrix matrix`, the whole process."""
-    options_given = ["--cache", str(args.cache)] if args.cache else []
-    started, cpu_s = time.monotonic(), guests.used_cpu_s()
-    done = subprocess.run(
-        [PROGRAM, "matrix", MATRIX, "--offline", "--reports", str(reports), *options_given],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    wall_s = time.monotonic() - started
-    if done.returncode:
-        shutil.rmtree(reports, ignore_errors=True)
-        raise guests.BenchmarkError(f"{MATRIX}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
-    return guests.Sample(wall_s, guests.used_cpu_s() - cpu_s, wall_s)
-
-
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "help": usage,
     "initrd": initrd,
     "overhead": overhead,
     "beside": others,
+    "together": together,
     "forked": forked,
     "memory": memory,
     "matrices": matrices,

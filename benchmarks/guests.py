@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,14 @@ from pathlib import Path
 import anyio
 
 from bootmatrix.boot.command import by_hand
+from bootmatrix.build.kernel import unpack_kernel
 from bootmatrix.cell import Bench, prepare, run_cell
 from bootmatrix.cli import options
 from bootmatrix.model import Bootable, Cell, Kernel, Machine, Verdict
 from bootmatrix.observe import Silent
 
 BARE_LIMIT_S = 120
+PROGRAM = Path(sys.executable).with_name("bootmatrix")
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,23 @@ def bare(ready: Ready) -> Sample:
     return boot_by(by_hand(ready.machine, ready.bootable).arguments, ready.cell.id, BARE_LIMIT_S)
 
 
-def boot_by(command: Sequence[str], name: str, limit_s: float) -> Sample:
-    """A guest by a command; it must say on its console that all went well. What it started ends with it."""
+def package_kernel(ready: Ready, bench: Bench) -> str:
+    """The kernel as it comes in its package: a path."""
+    store = bench.builder.store
+    return str(store.verified(unpack_kernel(ready.kernel, bench.builder.archive, store).image))
+
+
+def our_words(ready: Ready) -> list[str]:
+    """What our init has to read on the kernel's command line."""
+    words = by_hand(ready.machine, ready.bootable).cmdline.split()
+    return [word for word in words if word.startswith("bootmatrix.")]
+
+
+def boot_by(command: Sequence[str], name: str, limit_s: float, status: int | None = None) -> Sample:
+    """A guest by a command; it must say on its console that all went well. What it started ends with it.
+
+    With a `status`, the command must end with it.
+    """
     started, cpu_s = time.monotonic(), used_cpu_s()
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
@@ -101,9 +119,25 @@ def boot_by(command: Sequence[str], name: str, limit_s: float) -> Sample:
             os.killpg(process.pid, signal.SIGKILL)
             raise
     wall_s = time.monotonic() - started
-    if b"end pass" not in said:
+    if b"end pass" not in said or status not in {None, process.returncode}:
         tail = said[-400:].decode("utf-8", "replace")
         raise BenchmarkError(f"{name} by {command[0]} did not end with a pass (status {process.returncode}): …{tail}")
+    return Sample(wall_s, used_cpu_s() - cpu_s, wall_s)
+
+
+def whole_matrix(args: argparse.Namespace, words: Sequence[str], reports: Path, offline: bool = True) -> Sample:
+    """`bootmatrix matrix` with these words, the whole process; if `offline`, what it needs is fetched already.
+
+    Raises:
+        BenchmarkError: a cell was not as expected.
+    """
+    given = ["--reports", str(reports), *(["--cache", str(args.cache)] if args.cache else [])]
+    given += ["--offline"] if offline or args.offline else []
+    started, cpu_s = time.monotonic(), used_cpu_s()
+    done = subprocess.run([PROGRAM, "matrix", *words, *given], capture_output=True, text=True, check=False)
+    wall_s = time.monotonic() - started
+    if done.returncode:
+        raise BenchmarkError(f"{' '.join(words)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     return Sample(wall_s, used_cpu_s() - cpu_s, wall_s)
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.beside import COLD, COMMON, COMMON_RATIO, FORKED, FORKED_RATIO, OURS, OURS_RATIO, Row
+from benchmarks.beside import COLD, COMMON, COMMON_RATIO, FORKED, FORKED_RATIO, OURS, OURS_RATIO, TUXRUN, Row
 from benchmarks.results import Result, median
 from bootmatrix.runs import describe_host
 
@@ -17,7 +17,7 @@ FILE, PAGE = Path("benchmarks/results.json"), Path("benchmarks/results.md")
 FIRST = (COMMON, OURS, COLD, FORKED)
 """Columns that stand first; peers follow."""
 CLOCKS = ("wall_s", "cpu_s")
-RATIOS = ((COLD, COMMON), (COLD, OURS), (FORKED, COLD))
+RATIOS = ((COLD, COMMON), (COLD, OURS), (FORKED, COLD), (COLD, TUXRUN))
 
 Json = dict[str, Any]
 
@@ -38,6 +38,18 @@ def keep(results: Iterable[Result]) -> None:
     kept = _load()
     kept["figures"] |= {one.name: {"value": one.value, "target": one.target, "ok": one.ok} for one in results}
     _save(kept)
+
+
+def keep_matrix(arch: str, forked_s: float, cold_s: float) -> None:
+    """Put the times of an architecture's matrix in the place of older ones."""
+    kept = _load()
+    kept["matrices"][arch] = {"forked_s": forked_s, "cold_s": cold_s}
+    _save(kept)
+
+
+def matrices() -> dict[str, dict[str, float]]:
+    """Times of matrices, by architecture, as they were measured last."""
+    return dict(_load()["matrices"])
 
 
 def cell_results(cell: str) -> Iterator[Result]:
@@ -82,13 +94,14 @@ def _intro(host: Mapping[str, str]) -> list[str]:
 
 
 def _times(found: Mapping[str, Json], ways: Sequence[str]) -> Iterable[str]:
-    names = [f"{of} ÷ {over}" for of, over in RATIOS]
+    ratios = [pair for pair in RATIOS if set(pair) <= set(ways)]
+    names = [f"{of} ÷ {over}" for of, over in ratios]
     yield from ("", "## Beside others", "", f"| cell | times | {' | '.join((*ways, *names))} |")
     yield "|---|---|" + "---|" * len((*ways, *names))
     for cell, row in found.items():
         samples = row["samples"]
         times = (_times_of(samples[way]) if way in samples else "–" for way in ways)
-        shares = (_share(samples, *pair) if set(pair) <= samples.keys() else "–" for pair in RATIOS)
+        shares = (_share(samples, *pair) if set(pair) <= samples.keys() else "–" for pair in ratios)
         yield f"| {cell} | {len(samples[COLD])} | {' | '.join((*times, *shares))} |"
     left_out = {way: why for row in found.values() for way, why in row["left_out"].items()}
     for way, why in sorted(left_out.items()):
@@ -117,6 +130,7 @@ def _commands(found: Mapping[str, Json]) -> Iterable[str]:
         "## The commands",
         "",
         "KERNEL is the kernel of the package, OURS the same one as `bootmatrix build` writes it, with its INITRD.",
+        "ROOT is that initrd as one archive that is not compressed, with a /bin/sh.",
     )
     for cell, row in found.items():
         yield from ("", f"### {cell}", "", *(f"    {shlex.join(words)}" for words in row["commands"].values()))
@@ -124,7 +138,7 @@ def _commands(found: Mapping[str, Json]) -> Iterable[str]:
 
 def _load() -> Json:
     kept = json.loads(FILE.read_bytes()) if FILE.exists() else {}
-    return {"rows": {}, "figures": {}, **kept, "host": describe_host()}
+    return {"rows": {}, "figures": {}, "matrices": {}, **kept, "host": describe_host()}
 
 
 def _save(kept: Json) -> None:
