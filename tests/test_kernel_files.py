@@ -124,8 +124,10 @@ def test_packages_without_a_kernel(kitchen: Kitchen, members: list[object], lack
 
 def test_a_missing_device_tree(kitchen: Kitchen) -> None:
     found = unpack(kitchen, old_kernel())
-    with pytest.raises(BuildError, match=r"hold no device tree other\.dtb"):
-        dtb_artefact("other.dtb", found.kernel, found.files, found.store)
+    with pytest.raises(BuildError, match=r"hold no device tree zynq\n  They hold none of a name like it\."):
+        dtb_artefact("zynq", found.kernel, found.files, found.store)
+    with pytest.raises(BuildError, match=r"hold no device tree bored\.dtb\n  They hold board\.dtb\."):
+        dtb_artefact("bored.dtb", found.kernel, found.files, found.store)
 
 
 MANY = bytes(65 << 20)

@@ -7,6 +7,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -287,6 +288,7 @@ def dtb_artefact(name: str, kernel: Kernel, files: KernelFiles, store: Store) ->
         BuildError: the kernel's packages have none of this name.
     """
     if name not in files.dtbs:
-        raise BuildError(f"the packages of {kernel.release} hold no device tree {name}")
+        near = ", ".join(get_close_matches(name, files.dtbs, 5)) or "none of a name like it"
+        raise BuildError(f"the packages of {kernel.release} hold no device tree {name}", f"They hold {near}.")
     digest, size = files.dtbs[name]
     return Artefact(kind="dtb", name=name, path=str(store.verified(digest)), sha256=digest, size_bytes=size)
