@@ -173,7 +173,7 @@ def test_the_next_suite_helps_out(published: SmallArchive, opened: Opener, liste
 def test_the_next_suite_helps_out_and_it_is_said(published: SmallArchive, opened: Opener, listener: Listener) -> None:
     published.fall_out_of_step("new")
     assert opened().kernel("6.12", SOURCE, "amd64").version == "6.12.1-1"
-    assert "6.12 for amd64 is taken from old: the mirror is in the middle" in listener.notes[-1]
+    assert "6.12 for amd64 is 6.12.1-1 of old: the mirror is in the middle" in listener.notes[-1]
 
 
 def test_the_next_suite_helps_out_for_a_package_that_is_not_there(
@@ -185,7 +185,7 @@ def test_the_next_suite_helps_out_for_a_package_that_is_not_there(
     with pytest.raises(StaleMirror, match="though its index says so"):
         archive.fetch(newest.packages[0])
     assert archive.kernel("6.12", SOURCE, "amd64").version == "6.12.1-1"
-    assert "6.12 for amd64 is taken from old: the archive at" in listener.notes[-1]
+    assert "6.12 for amd64 is 6.12.1-1 of old: the archive at" in listener.notes[-1]
     asked = archive.kernel("6.12.2", SOURCE, "amd64")
     assert asked.packages == newest.packages, "one that no other suite has is to be asked for again"
 

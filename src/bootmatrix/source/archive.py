@@ -204,7 +204,8 @@ class Archive:
             gone = [self._missing[package] for package in kernel.packages if package in self._missing]
             if not gone:
                 for fault in faults:
-                    self._progress.note(f"{name} for {debian_arch} is taken from {image.suite}: {fault.message}")
+                    taken = f"{name} for {debian_arch} is {image.version} of {image.suite}"
+                    self._progress.note(f"{taken}: {fault.message}")
                 return kernel
             newest = newest or kernel
             faults += gone
