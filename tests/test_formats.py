@@ -196,7 +196,7 @@ def test_archives_have_what_linuxkits_have(built: Path) -> None:
     assert list(members(built / "all.img.tar.gz")) == ["disk.raw"]
     assert members(built / "all.img.tar.gz")["disk.raw"].size % (1 << 30) == 0
     assert (built / "all.raw").stat().st_size % (1 << 30) == 0
-    card = {"kernel8.img", "initrd.img", "config.txt", "cmdline.txt", "bcm2837-rpi-3-b.dtb"}
+    card = {"kernel8.img", "initrd.img", "config.txt", "cmdline.txt", "bcm2837-rpi-3-b.dtb", "bcm2837-rpi-3-b-plus.dtb"}
     assert card == set(members(built / "arm.tar"))
     with tarfile.open(built / "all-initrd.tar") as archive, tarfile.open(built / "all.tar") as root_archive:
         initrd, kernel = archive.extractfile("initrd.img"), archive.extractfile("kernel")

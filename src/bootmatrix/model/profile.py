@@ -94,12 +94,15 @@ class Card(Model):
     """What a board loads from the first partition of an SD card, beside its maker's firmware.
 
     `kernel` and `initrd` are the names of these two there, `config` the contents of config.txt; `machine` is the board.
+    `cmdline` stands before the machine's command line; `dtbs` are device trees of boards that are like it.
     """
 
     kernel: str
     initrd: str
     config: str
     machine: Name
+    cmdline: str = ""
+    dtbs: tuple[str, ...] = ()
 
 
 class Accelerator(Model):

@@ -19,11 +19,15 @@ def files(source: Source) -> Path:
 
 def _write(source: Source, card: Card, path: Path) -> None:
     members: list[tuple[str, Path | bytes]] = [
-        ("cmdline.txt", source.cmdline.encode() + b"\n"),
+        ("cmdline.txt", f"{card.cmdline} {source.cmdline}\n".lstrip().encode()),
         ("config.txt", card.config.encode()),
         (card.kernel, unwrapped(source.kernel_program().read_bytes())),
         (card.initrd, source.initrd()),
     ]
-    if source.described.dtb:
-        members.append((source.described.dtb.name, source.described.dtb.file))
+    dtb, others = source.described.dtb, source.assembly.files.dtbs
+    if dtb:
+        members.append((dtb.name, dtb.file))
+    for name in card.dtbs:
+        if name in others and not (dtb and name == dtb.name):
+            members.append((name, source.store.verified(others[name][0])))
     write_members(path, members)
