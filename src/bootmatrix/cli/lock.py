@@ -12,7 +12,8 @@ from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's arguments."""
-    parser = commands.add_parser("lock", help="write exact kernels, packages and registry images to a file for --locked")
+    words = "write the exact kernels, packages and registry images of a matrix to a file for --locked"
+    parser = commands.add_parser("lock", help=words)
     options.add_selection(parser)
     options.add_sources(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MATRIX with .lock for .yml")
