@@ -240,6 +240,13 @@ def test_reasons_are_readable(changes: dict[str, Any], verdict: str, reason: str
     assert (judgement.verdict.value, judgement.reason[: len(reason)]) == (verdict, reason)
 
 
+def test_a_guest_that_finds_no_result_port_has_its_profile_asked_about() -> None:
+    judgement = judged(b"bootmatrix: there is no result port\r\nreboot: Power down\r\n", messages=())
+    assert judgement.verdict is Verdict.FAIL
+    assert "bus_name" in judgement.advice
+    assert not judged(b"reboot: Power down\r\n", messages=()).advice
+
+
 def test_a_failed_check_is_shown_with_what_it_said_last() -> None:
     transcript = b"".join(b"ping| try %d\r\nserver| busy\r\n" % number for number in range(20)) + b"ping| refused\r\n"
     judgement = judged(transcript, messages=replaced("check ping exit 0", "check ping exit 7"))

@@ -18,6 +18,11 @@ RESET_ADVICE = (
     "It reset its machine, and would have done so again and again: the kernel may not fit the CPU or the machine, or "
     "may have died before it could print. Add earlycon to the machine's cmdline."
 )
+NO_PORT = "bootmatrix: there is no result port"
+"""What init says on the console before it gives up."""
+PORT_ADVICE = (
+    "Its kernel found no virtio-serial port: do `bus`, `bus_name` and `modules` of the machine's profile fit the board?"
+)
 
 
 def words_of(message: GuestMessage) -> str:
@@ -74,7 +79,9 @@ def missing(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator
     if not messages:
         reason = "the guest ended without a result: its init never reported"
         reset = any(event.data.get("reason") == "guest-reset" for event in outcome.events if event.name == "SHUTDOWN")
-        yield Complaint(Verdict.FAIL, reason, last_lines(transcript), RESET_ADVICE if reset else "")
+        said = last_lines(transcript)
+        without_port = PORT_ADVICE if any(line.text == NO_PORT for line in said) else ""
+        yield Complaint(Verdict.FAIL, reason, said, RESET_ADVICE if reset else without_port)
         return
     yield from _end(messages, transcript)
     yield from _frame(messages, bootable)
