@@ -29,6 +29,8 @@ ZSTD_THREADS = 2
 """Any number of them writes the same bytes, which are not those that none would write. Each takes some 20 MiB."""
 ZSTD_LEVEL = 3
 """Packs in a sixth of the time of level 12, and a tenth larger; the guest unpacks all levels equally fast."""
+PACKER = f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
+"""Another version may write other bytes."""
 
 
 def write_cpio(tree: Tree, mtime_s: int) -> Iterator[bytes]:

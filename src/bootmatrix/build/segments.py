@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from bootmatrix.build.image import Builder
-from bootmatrix.build.initrd import compress
+from bootmatrix.build.initrd import PACKER, compress
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact
 from bootmatrix.store import Store, copy_into
@@ -29,6 +29,7 @@ class Segment:
 
 def segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) -> Segment:
     """A part by its key, made if there is none."""
+    key = json.dumps([PACKER, key])
     with builder.store.once("segment", key):
         known = builder.store.memo("segment", key)
         if known is not None:

@@ -47,7 +47,7 @@ def gcp(source: Source) -> Path:
         packer = ["-I", "gzip -n -6"]
         run("tar", ["--create", *sparse, *owner, *packer, "-f", path, "-C", path.parent, "disk.raw"])
 
-    return source.kept("gcp", make, bios.disk(source).name, *versions("tar"))
+    return source.kept("gcp", make, bios.disk(source).name, *versions("tar", "gzip"))
 
 
 def vhd(source: Source) -> Path:
