@@ -85,7 +85,9 @@ def refusal(act: Callable[[], object], kind: type[BootmatrixError] = BuildError)
 def test_what_leads_out_is_refused(tmp_path: Path, members: list[tarfile.TarInfo], message: str) -> None:
     (tmp_path / "evil").write_text("untouched")
     layer = make_tar(members)
-    assert message in refusal(lambda: tree_of(tmp_path, layer))
+    said = refusal(lambda: tree_of(tmp_path, layer))
+    assert said.startswith(f"the image {tmp_path / 'layout'}: ")
+    assert message in said
     assert (tmp_path / "evil").read_text() == "untouched"
     outside = [name for name in files_of(tmp_path) if not name.startswith(("cache/", "layout/"))]
     assert outside == ["evil"]

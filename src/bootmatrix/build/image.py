@@ -165,10 +165,17 @@ def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> St
 
 
 def image_tree(image: StoredImage, store: Store) -> Tree:
-    """The files of an image: its layers, one upon the other."""
+    """The files of an image: its layers, one upon the other.
+
+    Raises:
+        BuildError: a layer holds what cannot be in an image.
+    """
     tree = Tree()
     for layer in image.layers:
-        tree.add_layer(store.verified(layer))
+        try:
+            tree.add_layer(store.verified(layer))
+        except BuildError as error:
+            raise BuildError(f"the image {image.reference}: {error.message}", error.hint) from error
     return tree
 
 
