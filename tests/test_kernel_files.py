@@ -15,6 +15,7 @@ from bootmatrix.build.kernel import (
     KernelFiles,
     Module,
     dtb_artefact,
+    every_module_tree,
     is_module,
     kernel_artefact,
     load_order,
@@ -75,6 +76,16 @@ def test_a_kernel_in_one_package(kitchen: Kitchen, suffix: str) -> None:
         "etc/bootmatrix/modules": f"/{below}/net_core.ko\n/{below}/virtio-net.ko\n".encode(),
         f"boot/config-{RELEASE}": b"CONFIG_X=y\n",
     }
+
+
+def test_every_module_with_what_modprobe_reads(kitchen: Kitchen) -> None:
+    modules = {"a": module("b"), "b": module("c-d"), "c-d": module(), "alone": module("inside")}
+    found = unpack(kitchen, old_kernel(**{f"{name}__ko": data for name, data in modules.items()}))
+    tree = files(every_module_tree(found.kernel, found.files, found.store))
+    below = f"usr/lib/modules/{RELEASE}"
+    assert {name: tree.pop(f"{below}/kernel/{name}.ko") for name in modules} == modules
+    dep = b"kernel/a.ko: kernel/b.ko kernel/c-d.ko\nkernel/alone.ko:\nkernel/b.ko: kernel/c-d.ko\nkernel/c-d.ko:\n"
+    assert tree == {f"{below}/modules.dep": dep}
 
 
 def test_a_kernel_in_several_packages(kitchen: Kitchen, small: SmallArchive, opened: Opener) -> None:

@@ -22,6 +22,7 @@ from bootmatrix.store import Store
 from command_line import Tool, refused
 from image_maker import Made, make_image, write_layout
 from kernel_forms import CONFIG, PROFILES, RELEASE, kernel_files, make_kernel
+from kitchen import unpacked
 from registry_fixtures import Running
 
 pytest_plugins = ("archive_fixtures", "command_line", "registry_fixtures")
@@ -148,6 +149,22 @@ def test_the_kernels_of_a_matrix_and_that_of_a_spec(tool: Tool, tmp_path: Path) 
     alone = tool("plan", "with.yml", "--arch", "aarch64")
     assert "with/aarch64/6.1" in alone.stdout
     assert "with/aarch64/spec" not in alone.stdout
+
+
+@pytest.mark.parametrize(("bind", "there"), [("/lib/modules:/lib/modules:ro", True), ("/lib:/mnt", False)])
+def test_a_container_that_sees_the_modules_finds_them_all(
+    builder: Builder, tmp_path: Path, bind: str, there: bool
+) -> None:
+    """As modprobe in LinuxKit's containers wants it; nothing else takes so much into memory."""
+    write_layout(tmp_path, linuxkit_image(init=b"#!"))
+    container = f"{{name: a, image: 'oci:layout', binds: ['{bind}'], command: [modprobe, mod_a], readonly: true}}"
+    (tmp_path / "s.yml").write_text(f"kernel: {{image: 'oci:layout'}}\ninit: ['oci:layout']\nonboot: [{container}]\n")
+    spec = load_spec(tmp_path / "s.yml")
+    machine = MINE.machine(MINE.default_machine())
+    made = build(spec, MINE, machine, find_spec_kernel(spec, MINE, builder), builder)
+    assert made.initrd
+    names = unpacked(made.initrd.file)
+    assert (f"usr/lib/modules/{RELEASE}/modules.dep" in names) is there
 
 
 def test_microcode_stands_before_all_else_of_an_initrd(builder: Builder, tmp_path: Path) -> None:

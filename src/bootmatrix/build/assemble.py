@@ -22,6 +22,7 @@ from bootmatrix.build.kernel import (
     Module,
     check_form,
     dtb_artefact,
+    every_module_tree,
     kernel_artefact,
     load_order,
     module_tree,
@@ -29,7 +30,15 @@ from bootmatrix.build.kernel import (
 )
 from bootmatrix.build.layouts import layout_image, layout_key
 from bootmatrix.build.own import without_consoles
-from bootmatrix.build.placed import Placed, check_seconds, console_proof, needed_modules, needs_network, place
+from bootmatrix.build.placed import (
+    Placed,
+    check_seconds,
+    console_proof,
+    needed_modules,
+    needs_every_module,
+    needs_network,
+    place,
+)
 from bootmatrix.build.segments import FORMAT, Segment, join, segment
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
@@ -73,7 +82,9 @@ class Assembly:
         The images count as they are: their files have extended attributes, for which an initrd has no place.
         """
         modules = _modules_key(self.kernel, self.files, [one.path for one in self.modules[0]])
-        return json.dumps([_userland_key(self.spec, self.images), modules, self.machine.exit_program, self.files.ucode])
+        every = needs_every_module(self.placed)
+        more = [modules, every, self.machine.exit_program, self.files.ucode]
+        return json.dumps([_userland_key(self.spec, self.images), *more])
 
     @property
     def modules(self) -> tuple[list[Module], list[str]]:
@@ -88,6 +99,8 @@ class Assembly:
         """The guest's root with the kernel's modules."""
         tree = self.userland()
         tree.graft(module_tree(self.kernel, self.files, self.modules[0], self.builder.store), "")
+        if needs_every_module(self.placed):
+            tree.graft(every_module_tree(self.kernel, self.files, self.builder.store), "")
         if self.machine.exit_program:
             tree.graft(_exit_tree(self.machine), "")
         return tree
@@ -186,6 +199,7 @@ def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
         *((Segment(*assembly.files.ucode),) if assembly.files.ucode else ()),
         _userland(assembly.spec, assembly.images, assembly.placed, builder),
         _modules(kernel, assembly.files, modules, builder),
+        *((_every_module(kernel, assembly.files, builder),) if needs_every_module(assembly.placed) else ()),
         *((_exit_program(machine, builder),) if machine.exit_program else ()),
     )
     name = f"{assembly.spec.name} {assembly.profile.name} {kernel.release}"
@@ -194,6 +208,8 @@ def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
 
 def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
     """The fields of a Bootable that speak of forking."""
+    if needs_every_module(assembly.placed):
+        return {"cold_reason": "a container sees the folder of the kernel's modules"}
     plan = ForkPlan(
         assembly.profile,
         assembly.machine,
@@ -332,6 +348,11 @@ def _modules(kernel: Kernel, files: KernelFiles, paths: list[str], builder: Buil
 
 def _modules_key(kernel: Kernel, files: KernelFiles, paths: list[str]) -> str:
     return json.dumps(["modules", FORMAT, kernel.release, files.pack, files.config, paths])
+
+
+def _every_module(kernel: Kernel, files: KernelFiles, builder: Builder) -> Segment:
+    key = json.dumps(["every module", FORMAT, kernel.release, files.pack])
+    return segment(key, builder, lambda: write_cpio(every_module_tree(kernel, files, builder.store), EPOCH_S))
 
 
 def _exit_program(machine: Machine, builder: Builder) -> Segment:

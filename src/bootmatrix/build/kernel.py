@@ -6,7 +6,7 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -234,16 +234,32 @@ def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module
     return list(order.values()), missing
 
 
-def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store: Store) -> Tree:
-    """What the guest needs of a kernel: modules, the list in whose order they are loaded, and the configuration."""
+def _modules_in(files: KernelFiles, modules: Iterable[Module], store: Store) -> Tree:
     tree = Tree()
-    pack = store.verified(files.pack)
-    with pack.open("rb") as file:
+    with store.verified(files.pack).open("rb") as file:
         for module in modules:
             file.seek(module.offset)
-            tree.put(
-                module.path, Node("file", 0o644, data=zstandard.ZstdDecompressor().decompress(file.read(module.size)))
-            )
+            data = zstandard.ZstdDecompressor().decompress(file.read(module.size))
+            tree.put(module.path, Node("file", 0o644, data=data))
+    return tree
+
+
+def every_module_tree(kernel: Kernel, files: KernelFiles, store: Store) -> Tree:
+    """All modules of a kernel, and what each of them needs in the form that modprobe reads (depmod(8))."""
+    modules = [files.modules[name] for name in sorted(files.modules)]
+    tree = _modules_in(files, modules, store)
+    folder = f"usr/lib/modules/{kernel.release}"
+    lines = []
+    for name in sorted(files.modules):
+        *needs, module = (one.path.removeprefix(f"{folder}/") for one in load_order(files, (name,))[0])
+        lines.append(f"{module}: {' '.join(reversed(needs))}".rstrip() + "\n")
+    tree.put(f"{folder}/modules.dep", text_file("".join(lines)))
+    return tree
+
+
+def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store: Store) -> Tree:
+    """What the guest needs of a kernel: modules, the list in whose order they are loaded, and the configuration."""
+    tree = _modules_in(files, modules, store)
     tree.put("etc/bootmatrix/modules", text_file("".join(f"/{module.path}\n" for module in modules)))
     if files.config:
         config = store.verified(files.config).read_bytes()

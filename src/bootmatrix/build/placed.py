@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from bootmatrix.build.oci import merged_settings
 from bootmatrix.build.volumes import with_volumes
@@ -11,6 +12,8 @@ from bootmatrix.errors import BuildError
 from bootmatrix.model import ConsoleProof, Container, ContainerSettings, Spec, StoredImage, Volume
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.spec import CHECK, CONSOLE, MODULES, NETWORK
+
+MODULE_FOLDERS = ("/lib/modules", "/usr/lib/modules")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,12 @@ def _interface_kinds(settings: ContainerSettings) -> list[str]:
     """Types of the network interfaces that are made for a container; their modules are named alike."""
     interfaces = (settings.runtime and settings.runtime.interfaces) or ()
     return [one.add or "veth" for one in interfaces if one.add or one.peer]
+
+
+def needs_every_module(placed: Iterable[Placed]) -> bool:
+    """Whether a container sees the folder of the kernel's modules, and so may load any of them."""
+    sources = (bind.partition(":")[0] for one in placed for bind in one.settings.binds or ())
+    return any(PurePosixPath(source).is_relative_to(folder) for source in sources for folder in MODULE_FOLDERS)
 
 
 def needs_network(placed: Iterable[Placed], init: Iterable[StoredImage]) -> bool:
