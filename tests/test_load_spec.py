@@ -52,7 +52,7 @@ services:
     image: busybox
     annotations: {bootmatrix.check: "1m30s", bootmatrix.network: user}
 files:
-  - {path: etc/x, contents: "", mode: "0644"}
+  - {path: etc/x, contents: "", mode: "00644"}
   - {path: /var/y, directory: true}
   - {path: etc/z, symlink: ../var/z}
   - {path: etc/s, source: /no/such, optional: true}
@@ -90,7 +90,7 @@ def test_a_whole_spec(write: Write) -> None:
     assert server.runtime.bind_ns.net == "/run/netns/x"
     assert spec.checks == (check,)
     assert check.check == "1m30s"
-    assert spec.files[0].mode == "0644"
+    assert spec.files[0].mode == "00644"
     assert spec.notes == (
         "'trust' is not used: LinuxKit itself ignores it today",
         "the kernel image linuxkit/kernel:6.6.13 is used by cells whose kernel is 'spec', and by no others",
@@ -156,6 +156,8 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
         ("volumes:\n  - name: a\n    format: ext4\n", "s.yml:3: 'format' should be"),
         ("volumes:\n  - name: a\n    format: oci\n", "s.yml:3: a volume of format oci has an image"),
         ("volumes:\n  - name: a\n  - name: a\n", "s.yml:3: two volumes are called 'a', the first one in line 2"),
+        ("volumes: [{name: a}, {name: a}]\n", "s.yml:1: two volumes are called 'a', the first one in line 1"),
+        ("services: [&a {name: a, image: x}, *a]\n", "s.yml:1: two services are called 'a', the first one in line 1"),
         ("trust: [a]\n", "s.yml:1: 'trust' should be keys and values"),
         (SERVICE + "  - name: a\n    image: c\n", "s.yml:4: two services are called 'a', the first one in line 2"),
         (

@@ -296,7 +296,7 @@ def _limit(container: Container, text: str) -> int:
 def _device(container: Container, device: Device) -> Json:
     described = device.model_dump(exclude={"mode"})
     if device.mode:
-        if not re.fullmatch("[0-7]{1,4}", device.mode):
+        if not re.fullmatch("0*[0-7]{1,4}", device.mode):
             raise BuildError(f"container {container.name}: the mode {device.mode!r} of {device.path} is not octal")
         described["fileMode"] = int(device.mode, 8)
     return described

@@ -17,7 +17,7 @@ PACKAGE = "@pkg:"
 DOCKER_HUB = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
 PLACEHOLDERS = {"arch", "debian_arch", *Names.model_fields}
 """What stands in `debs` for the architecture's names."""
-MODE = re.compile(r"[0-7]{1,4}")
+MODE = re.compile(r"0*[0-7]{1,4}")
 
 
 def find_recipe(reference: str, path: Path) -> Path:

@@ -42,5 +42,9 @@ def _integer(text: str) -> int | float:
     return value if -LIMIT < value < LIMIT else float(value)
 
 
-def _float(text: str, number: str) -> str | float:
-    return float(number) if FLOAT.match(number) else text
+def _float(text: str, number: str) -> str | int | float:
+    """`1e3` and `2.0` are whole numbers, as JSON's are, which LinuxKit makes of them."""
+    if not FLOAT.match(number):
+        return text
+    value = float(number)
+    return int(value) if value.is_integer() and abs(value) < LIMIT else value

@@ -123,15 +123,7 @@ def _take_unused(document: Document) -> Iterator[str]:
 
 
 def _check(document: Document, spec: Spec) -> None:
-    seen: dict[str, int] = {}
-    for index, service in enumerate(spec.services):
-        line = document.line(("services", index, "name"))
-        if seen.setdefault(service.name, line) != line:
-            first = seen[service.name]
-            document.complain(
-                ("services", index, "name"),
-                f"two services are called {service.name!r}, the first one in line {first}",
-            )
+    _check_names(document, "services", [service.name for service in spec.services])
     _check_volumes(document, spec)
     for section in SECTIONS:
         for index, container in enumerate(getattr(spec, section)):
@@ -145,13 +137,18 @@ def _check(document: Document, spec: Spec) -> None:
         _check_file(document, ("files", index), file)
 
 
+def _check_names(document: Document, section: str, names: list[str]) -> None:
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if first.setdefault(name, index) != index:
+            line = document.line((section, first[name], "name"))
+            place = (section, index, "name")
+            document.complain(place, f"two {section} are called {name!r}, the first one in line {line}")
+
+
 def _check_volumes(document: Document, spec: Spec) -> None:
-    seen: dict[str, int] = {}
+    _check_names(document, "volumes", [volume.name for volume in spec.volumes])
     for index, volume in enumerate(spec.volumes):
-        place = ("volumes", index, "name")
-        first = seen.setdefault(volume.name, document.line(place))
-        if first != document.line(place):
-            document.complain(place, f"two volumes are called {volume.name!r}, the first one in line {first}")
         if volume.format == "oci" and not volume.image:
             document.complain(("volumes", index, "format"), "a volume of format oci has an image")
 

@@ -32,7 +32,7 @@ _KINDS = {
 _FORMS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$": "a name: letters, digits and _ . + -, 64 at most, "
     "the first one a letter or a digit",
-    r"^[0-7]{1,4}$": 'an octal mode such as "0644"',
+    r"^0*[0-7]{1,4}$": 'an octal mode such as "0644"',
     r"^\d+(\.\d+)*$": 'a version such as "7.2"',
     r"^qemu-system-[a-z0-9_]+$": "the name of a QEMU system emulator, qemu-system-…",
     r"^linux/[a-z0-9]+(/[a-z0-9]+)?$": "an OCI platform, linux/ARCHITECTURE or linux/ARCHITECTURE/VARIANT",

@@ -23,7 +23,7 @@ NETWORK = "bootmatrix.network"
 RESULTS = "bootmatrix.results"
 """Annotation: paths in the container, apart by blanks, that the host gets when the container has ended."""
 
-OctalMode = Annotated[str, StringConstraints(pattern=r"^[0-7]{1,4}$")]
+OctalMode = Annotated[str, StringConstraints(pattern=r"^0*[0-7]{1,4}$")]
 IdOrName = int | str
 
 
