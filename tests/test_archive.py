@@ -272,6 +272,18 @@ def test_a_lock_holds_what_was_asked_for(kernels: SmallArchive, tools: SmallArch
     assert sha256_of(locked.fetch(kernel.packages[0])) == kernel.packages[0].sha256
 
 
+def test_a_lock_is_made_anew_when_more_was_used(tools: SmallArchive, opened: Opener) -> None:
+    archive = opened()
+    before = archive.resolved()
+    archive.closure(["app"], ["awk"], ["old"], "amd64")
+    lock = archive.resolved()
+    assert lock.packages.keys() - before.packages.keys() == {"amd64"}
+    archive.closure(["app"], ["awk"], ["old"], "amd64")
+    assert archive.resolved() is lock
+    archive.closure(["libnew"], [], ["new"], "amd64")
+    assert "libnew" in archive.resolved().packages["amd64"].keys() - lock.packages["amd64"].keys()
+
+
 def test_a_lock_is_in_an_order_of_its_own(tools: SmallArchive, opened: Opener) -> None:
     asked = [("app", "old"), ("libnew", "new"), ("picky", "new"), ("odd", "old")]
     locks = []

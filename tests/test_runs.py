@@ -93,6 +93,16 @@ def test_a_writer_that_was_killed_leaves_a_readable_run(tmp_path: Path) -> None:
     assert all(read_console(folder, record) == b"hello" for record in run.records)
 
 
+def test_a_record_in_several_lines_is_put_into_the_run_as_one(tmp_path: Path) -> None:
+    run, folder = write_run(tmp_path, mixed_records())
+    (folder / "run.json").unlink()
+    for file in folder.glob("cells/*/*/*/*/record.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()), indent=1) + "\n")
+    again = {record.cell.id: record for record in RunWriter.resume(folder).finish().records}
+    assert again == {record.cell.id: record for record in run.records}
+    assert len((folder / "run.json").read_text().splitlines()) == len(run.records) + 2
+
+
 @pytest.mark.parametrize("left", [b"", bytes(100)])
 def test_a_record_that_a_power_cut_left_empty_counts_as_none(tmp_path: Path, left: bytes) -> None:
     run, folder = write_run(tmp_path, mixed_records())
