@@ -98,8 +98,11 @@ def test_a_whole_spec(write: Write) -> None:
 
 
 def test_what_was_accepted_in_2017_still_is(write: Write) -> None:
-    spec = load_spec(write("outputs:\n  - format: kernel+initrd\nonboot:\n  - {name: a, image: b, net: host}\n"))
-    assert spec.notes == ("'outputs' is not used: LinuxKit itself ignores it today",)
+    spec = load_spec(write("outputs:\n  - format: kernel+initrd\ninit: ['mobylinux/init:1', 'mobylinux/runc:1']\n"))
+    assert spec.notes == (
+        "'outputs' is not used: today the command line says what is written, `bootmatrix build --format`",
+        "the image mobylinux/init:1 is called linuxkit/init today, as all of mobylinux/",
+    )
 
 
 SERVICE = "services:\n  - name: a\n    image: b\n"

@@ -21,6 +21,13 @@ SECTIONS = ("onboot", "onshutdown", "services")
 SUFFIXES = ("", ".yml", ".yaml")
 MERGED = "+"
 """Between the names of files that are one spec."""
+UNUSED: dict[str, tuple[type, str]] = {
+    "trust": (dict, "LinuxKit itself ignores it today"),
+    "outputs": (list, "today the command line says what is written, `bootmatrix build --format`"),
+}
+"""Keys that are accepted: what they should hold, and why nothing comes of it."""
+OLD_NAMES = "mobylinux/"
+"""Before the names of LinuxKit's images, until 2017."""
 GUEST_SUFFIXES = (".guest.yml", ".guest.yaml")
 """Guests that are brought along: a kernel with an initrd, or a disk."""
 
@@ -98,7 +105,18 @@ def load_one(path: Path) -> tuple[Spec, Document]:
     spec = validate(document, Spec, name=spec_name(path), path=str(path), notes=notes, own=None)
     _check(document, spec)
     document.raise_faults()
+    old = [name for name in _images(spec) if name.startswith(OLD_NAMES)]
+    if old:
+        new = f"linuxkit/{old[0].removeprefix(OLD_NAMES).split(':')[0]}"
+        renamed = f"the image {old[0]} is called {new} today, as all of {OLD_NAMES}"
+        spec = spec.model_copy(update={"notes": (*spec.notes, renamed)})
     return spec, document
+
+
+def _images(spec: Spec) -> list[str]:
+    containers = (*spec.onboot, *spec.onshutdown, *spec.services)
+    volumes = (volume.image for volume in spec.volumes)
+    return [spec.kernel.image, *spec.init, *(container.image for container in containers), *volumes]
 
 
 def _check_own(document: Document, own: OwnGuest) -> None:
@@ -111,12 +129,12 @@ def _check_own(document: Document, own: OwnGuest) -> None:
 
 def _take_unused(document: Document) -> Iterator[str]:
     """Remove what is accepted and not used, and say so."""
-    for key, value in (("trust", dict), ("outputs", list)):
+    for key, (kind, reason) in UNUSED.items():
         found = document.data.pop(key, None)
-        if found is not None and not isinstance(found, value):
-            document.complain((key,), f"{key!r} should be {'keys and values' if value is dict else 'a list'}")
+        if found is not None and not isinstance(found, kind):
+            document.complain((key,), f"{key!r} should be {'keys and values' if kind is dict else 'a list'}")
         elif found is not None:
-            yield f"{key!r} is not used: LinuxKit itself ignores it today"
+            yield f"{key!r} is not used: {reason}"
     kernel = document.data.get("kernel")
     if isinstance(kernel, dict) and kernel.get("image"):
         yield f"the kernel image {kernel['image']} is used by cells whose kernel is 'spec', and by no others"
