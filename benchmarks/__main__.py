@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import beside, guests, history, kept, scale
 from benchmarks.build import build
+from benchmarks.build_memory import build_memory
 from benchmarks.forked import forked, matrices, memory
 from benchmarks.large import render_in_a_process, write_large
 from benchmarks.pages import open_and_filter
@@ -78,6 +79,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--arch", default="all", metavar="A,…", help="architectures to time in pairs (default: all)")
     parser.add_argument("--kernel", default="6.1", metavar="K,…", help="kernels to time in pairs (default: 6.1)")
     parser.add_argument("--runs", type=int, default=1000, metavar="N", help="runs to look back over (default: 1000)")
+    parser.add_argument(
+        "--format",
+        type=options.names,
+        default=(),
+        metavar="F,…",
+        help="formats whose memory is measured (default: all)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
     options.add_sources(parser)
     args = parser.parse_args()
@@ -272,6 +280,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "matrices": matrices,
     "matrix": matrix,
     "build": build,
+    "build-memory": build_memory,
     "report": report,
     "large": large,
     "plan": plans,

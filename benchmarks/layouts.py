@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import random
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from bootmatrix.model import Cell
 OCI = "application/vnd.oci.image"
 PACKED_AS = 6
 """gzip's level, as engines push layers."""
+LARGE_FILE_BYTES = 64 << 20
+
+Json = dict[str, Any]
 
 
 def write_image(reference: str, cell: Cell, materials: Materials, folder: Path) -> Path:
@@ -39,6 +43,24 @@ def write_kernel(cell: Cell, materials: Materials, folder: Path) -> Path:
     return _write("kernel", {}, [_tar(parts)], profile.names.oci, folder)
 
 
+def write_large(name: str, size_bytes: int, platform: str, folder: Path) -> Path:
+    """An image of one layer, not packed, whose files no program can make smaller; as a layout."""
+    plain = folder / f"{name}.layer"
+    numbers = random.Random(name)
+    with tarfile.open(plain, "w") as archive:
+        for number in range(-(-size_bytes // LARGE_FILE_BYTES)):
+            member = tarfile.TarInfo(f"data/{number}")
+            member.size, member.mode = LARGE_FILE_BYTES, 0o644
+            archive.addfile(member, io.BytesIO(numbers.randbytes(LARGE_FILE_BYTES)))
+    with plain.open("rb") as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    layer = {"mediaType": f"{OCI}.layer.v1.tar", "digest": digest, "size": plain.stat().st_size}
+    blob = _blob(folder / name, digest)
+    blob.parent.mkdir(parents=True)
+    plain.rename(blob)
+    return _write_layout(name, {}, {digest: layer}, platform, folder)
+
+
 def _tar(files: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
@@ -49,18 +71,24 @@ def _tar(files: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def _write(name: str, config: dict[str, Any], layers: list[bytes], platform: str, folder: Path) -> Path:
+def _write(name: str, config: Json, layers: list[bytes], platform: str, folder: Path) -> Path:
+    packed = {_digest(layer): gzip.compress(layer, PACKED_AS, mtime=0) for layer in layers}
+    kept = {plain: _put(folder / name, layer, f"{OCI}.layer.v1.tar+gzip") for plain, layer in packed.items()}
+    return _write_layout(name, config, kept, platform, folder)
+
+
+def _write_layout(name: str, config: Json, layers: dict[str, Json], platform: str, folder: Path) -> Path:
+    """A layout whose layers stand in it already: their descriptors, by the digests of what they unpack to."""
     target = folder / name
     system, architecture = platform.split("/")[:2]
-    packed = [gzip.compress(layer, PACKED_AS, mtime=0) for layer in layers]
-    root = {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]}
+    root = {"type": "layers", "diff_ids": list(layers)}
     body = json.dumps({"os": system, "architecture": architecture, "config": config, "rootfs": root}).encode()
     manifest = json.dumps(
         {
             "schemaVersion": 2,
             "mediaType": f"{OCI}.manifest.v1+json",
             "config": _put(target, body, f"{OCI}.config.v1+json"),
-            "layers": [_put(target, layer, f"{OCI}.layer.v1.tar+gzip") for layer in packed],
+            "layers": list(layers.values()),
         }
     ).encode()
     entry = {
@@ -73,12 +101,16 @@ def _write(name: str, config: dict[str, Any], layers: list[bytes], platform: str
     return target
 
 
-def _put(target: Path, data: bytes, media_type: str) -> dict[str, Any]:
+def _put(target: Path, data: bytes, media_type: str) -> Json:
     digest = _digest(data)
-    path = target / "blobs" / digest.replace(":", "/")
+    path = _blob(target, digest)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+
+def _blob(target: Path, digest: str) -> Path:
+    return target / "blobs" / digest.replace(":", "/")
 
 
 def _digest(data: bytes) -> str:
