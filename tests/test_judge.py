@@ -257,6 +257,14 @@ def test_a_failed_check_is_shown_with_what_it_said_last() -> None:
     assert lines[0] == (27, "ping| try 13")
 
 
+def test_a_container_that_goes_on_after_a_failure_is_shown_with_the_failure() -> None:
+    lines = ["not ok 1 - later # TODO", "not ok 2 - there is no room", *(f"ok {number}" for number in range(3, 20))]
+    transcript = "".join(f"ping| {line}\r\n" for line in lines).encode()
+    judgement = judged(transcript, messages=replaced("check ping exit 0", "check ping exit 1"))
+    assert judgement.reason == "check ping exited with status 1: not ok 2 - there is no room"
+    assert [one.line for one in judgement.evidence if one.source == "console"] == [2, *range(12, 20)]
+
+
 def test_a_panic_prevails_over_all_else() -> None:
     panic = (CORPUS / "panic-x86_64.log").read_bytes()
     for changes in ({}, {"ended_by": "error"}, {"ended_by": "host", "limit": "silence"}, {"messages": ()}):

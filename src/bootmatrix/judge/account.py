@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bootmatrix.judge.complaint import Complaint, piece
-from bootmatrix.judge.transcript import last_lines, said_by
+from bootmatrix.judge.transcript import failed_first, last_lines, said_by
 from bootmatrix.model import Bootable, GuestMessage, Outcome, SubResult, Verdict
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -45,8 +45,10 @@ def _exit(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Itera
         return
     what = {"onboot": "onboot container", "onshutdown": "onshutdown container"}.get(message.kind, message.kind)
     said = said_by(transcript, name)
-    evidence = (piece("result", words_of(message)), *said)
-    last = f": {said[-1].text.removeprefix(f'{name}| ')[:MAX_ERROR]}" if said else ""
+    failed = failed_first(transcript, name)
+    evidence = (piece("result", words_of(message)), *([failed] if failed and failed not in said else []), *said)
+    telling = failed or (said[-1] if said else None)
+    last = f": {telling.text.removeprefix(f'{name}| ')[:MAX_ERROR]}" if telling else ""
     if message.kind == "service":
         yield Complaint(
             Verdict.FAIL, f"service {name} ended unasked with status {status}{last}", evidence, _advice(status)

@@ -120,6 +120,13 @@ def said_by(transcript: bytes, container: str) -> tuple[Evidence, ...]:
     return tuple(piece("console", _text(one[0]), _line_number(transcript, one.start())) for one in found)
 
 
+def failed_first(transcript: bytes, container: str) -> Evidence | None:
+    """The first line in which a container says, in TAP, that something failed."""
+    name = re.escape(container.encode("ascii", "replace"))
+    found = re.search(rb"^%s\| not ok\b[^\n#]*$" % name, transcript, re.MULTILINE)
+    return piece("console", _text(found[0]), _line_number(transcript, found.start())) if found else None
+
+
 def _excerpt(transcript: bytes, position: int, lines: int) -> Iterator[Evidence]:
     start = transcript.rfind(b"\n", 0, position) + 1 if transcript[position : position + 1] != b"\n" else position + 1
     number = _line_number(transcript, start)
