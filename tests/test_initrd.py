@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootmatrix.build.contents import Slice
+from bootmatrix.build.initrd import ZSTD, write_cpio
 from bootmatrix.build.initrd import compress as compressed
-from bootmatrix.build.initrd import write_cpio
 from bootmatrix.build.tree import Node, Tree, directory, symlink, text_file
 from bootmatrix.errors import BuildError
 from packages import read_cpio
@@ -172,6 +172,20 @@ def test_initrds_can_follow_one_another() -> None:
         rest = frame.unused_data.lstrip(b"\0")
     assert plain == [cpio(first), cpio(second)]
     assert zstandard.get_frame_parameters(packed[0]).has_checksum
+
+
+def test_packed_bytes_depend_on_neither_threads_nor_pieces() -> None:
+    data = b"".join(b"%d" % number for number in range(2_000_000))
+    assert len(data) > 3 * ZSTD.job_size
+    packed = compress(iter([data]))
+    assert compress(data[at : at + 99_991] for at in range(0, len(data), 99_991)) == packed
+    for threads in (1, 4):
+        same = zstandard.ZstdCompressionParameters.from_level(
+            3, threads=threads, job_size=ZSTD.job_size, write_checksum=True
+        )
+        alone = zstandard.ZstdCompressor(compression_params=same).compressobj()
+        frame = alone.compress(data) + alone.flush()
+        assert packed == frame + bytes(-len(frame) % 4)
 
 
 def test_a_flipped_bit_shows() -> None:
