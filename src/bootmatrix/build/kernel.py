@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -97,10 +98,16 @@ def known_files(key: str, store: Store) -> KernelFiles | None:
     known = store.memo("kernel", key)
     if known is None:
         return None
-    files = KernelFiles.model_validate_json(known)
+    files = _parsed(known)
     more = [digest for digest, _ in (*files.dtbs.values(), *filter(None, [files.ucode]))]
     needed = (files.image, files.config, files.pack, *more)
     return files if all(store.has(digest) for digest in needed if digest) else None
+
+
+@lru_cache(maxsize=16)
+def _parsed(known: bytes) -> KernelFiles:
+    """What was kept, read once for the many cells of a kernel."""
+    return KernelFiles.model_validate_json(known)
 
 
 def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:

@@ -79,8 +79,11 @@ def is_package(folder: Path) -> bool:
     recipe = folder / RECIPE
     if not recipe.is_file():
         return (folder / DOCKERFILE).is_file()
-    data = read_document(recipe).data
-    return "image" in data or ((folder / DOCKERFILE).is_file() and "packages" not in data)
+    return _describes_package(read_document(recipe), folder)
+
+
+def _describes_package(recipe: Document, folder: Path) -> bool:
+    return "image" in recipe.data or ((folder / DOCKERFILE).is_file() and "packages" not in recipe.data)
 
 
 def load_package(folder: Path) -> PackageRecipe:
@@ -135,7 +138,7 @@ def load_recipe(path: Path) -> ImageRecipe:
 
 def _read(path: Path) -> tuple[ImageRecipe, Document]:
     document = read_document(path)
-    if is_package(path.parent):
+    if _describes_package(document, path.parent):
         raise InputError(
             f"{path}: this is a package of LinuxKit's, with a Dockerfile",
             "It can be an image of a spec, but no image is made from it: build it with Docker, and name that.",
