@@ -1,6 +1,6 @@
 """Hundreds of ends of guests, each a real child process: no false pass, and the blame where it belongs.
 
-`python -m benchmarks ends` tries ten thousand.
+`python -m benchmarks.trials ends` tries ten thousand.
 """
 
 from __future__ import annotations
