@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from benchmarks.results import Result, median
 from bootmatrix.boot.forks import Forks
 from bootmatrix.boot.snapshots import SnapshotCache
 from bootmatrix.cell import Bench, run_cell
+from bootmatrix.cli import options
 from bootmatrix.model import BootKind, Cell, Verdict
 
 TARGETS = {"specs/hello.yml": 0.15, "specs/influxdb.yml": 0.4}
@@ -58,12 +59,15 @@ def matrices(args: argparse.Namespace) -> Iterator[Result]:
     """Whole matrices, forked and warm, against the same cold: each architecture with three kernels and five specs.
 
     Each architecture is a part that may be measured by itself (`--arch`); the whole is the sum of what was measured
-    last.
+    last. Other kernels are taken if several are named, such as where the archive has lost one of them.
     """
+    named = options.names(args.kernel)
+    kernels = named if len(named) > 1 else MATRIX_KERNELS
     cells = guests.cells(args, ["specs/hello.yml"], args.arch, args.kernel)
     for arch in sorted({cell.arch for cell in cells} & known_archs()):
-        _matrix_s(args, arch, "fork", offline=False)
-        copies_s, cold_s = (_matrix_s(args, arch, boot) for boot in ("fork", "cold"))
+        words = [*MATRIX_SPECS, "--arch", arch, "--kernel", ",".join(kernels)]
+        _matrix_s(args, words, "fork", offline=False)
+        copies_s, cold_s = (_matrix_s(args, words, boot) for boot in ("fork", "cold"))
         yield _matrix_result(f"15 cells of {arch}", copies_s, cold_s)
         kept.keep_matrix(arch, copies_s, cold_s)
     times = kept.matrices()
@@ -158,7 +162,6 @@ def _anonymous_kib(process: str) -> int:
     return 0
 
 
-def _matrix_s(args: argparse.Namespace, arch: str, boot: BootKind, offline: bool = True) -> float:
-    words = [*MATRIX_SPECS, "--arch", arch, "--kernel", ",".join(MATRIX_KERNELS), "--boot", boot]
+def _matrix_s(args: argparse.Namespace, words: Sequence[str], boot: BootKind, offline: bool = True) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        return guests.whole_matrix(args, words, Path(folder), offline).wall_s
+        return guests.whole_matrix(args, [*words, "--boot", boot], Path(folder), offline).wall_s
