@@ -104,14 +104,21 @@ def our_words(ready: Ready) -> list[str]:
     return [word for word in words if word.startswith("bootmatrix.")]
 
 
-def boot_by(command: Sequence[str], name: str, limit_s: float, status: int | None = None) -> Sample:
+def boot_by(
+    command: Sequence[str], name: str, limit_s: float, status: int | None = None, folder: Path | None = None
+) -> Sample:
     """A guest by a command; it must say on its console that all went well. What it started ends with it.
 
-    With a `status`, the command must end with it.
+    With a `status`, the command must end with it. It is run in `folder`, where it may leave files.
     """
     started, cpu_s = time.monotonic(), used_cpu_s()
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+        start_new_session=True,
     ) as process:
         try:
             said, _ = process.communicate(timeout=limit_s)

@@ -84,7 +84,8 @@ def boot_by_peer(command: tuple[str, ...], ready: Ready) -> Sample:
         BenchmarkError: it did not come to its proper end.
     """
     try:
-        return boot_by(command, ready.cell.id, PEER_LIMIT_S, status=0)
+        with TemporaryDirectory(prefix="bootmatrix-peer-") as folder:
+            return boot_by(command, ready.cell.id, PEER_LIMIT_S, status=0, folder=Path(folder))
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BenchmarkError(f"{ready.cell.id} by {command[0]}: {error}") from error
 
