@@ -26,7 +26,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Record, Judgem
     """Every cell of the corpus, with the judgement that it gets."""
     folder = tmp_path_factory.mktemp("corpus")
     with tarfile.open(CORPUS / "runs.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+        archive.extraction_filter = tarfile.data_filter if hasattr(tarfile, "data_filter") else None  # from 3.11.4 on
+        archive.extractall(folder)
     return [pair for run in sorted(folder.iterdir()) for pair in rejudge(load_run(run), run)]
 
 

@@ -32,6 +32,7 @@ def files_of(folder: Path) -> set[str]:
 def test_a_file_is_found_by_its_digest(store: Store) -> None:
     assert store.add_bytes(b"abc") == ABC
     assert store.has(ABC)
+    assert not store.has("")  # that is where their folders are
     assert store.verified(ABC).read_bytes() == b"abc"
     assert files_of(store.folder) == {f"blobs/sha256/{ABC[:2]}/{ABC}"}
 

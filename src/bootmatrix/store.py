@@ -138,7 +138,7 @@ class Store:
     def has(self, sha256: str) -> bool:
         """Whether there is a file with this digest; its content is not looked at."""
         # A kernel may have a thousand files, and a Path of each takes longer than the kernel needs to look for it.
-        return os.access(self._blob(sha256), os.F_OK)
+        return os.path.isfile(self._blob(sha256))  # noqa: PTH113
 
     def verified(self, sha256: str) -> Path:
         """The file with this digest, its content checked once a process.
