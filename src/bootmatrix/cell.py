@@ -208,7 +208,8 @@ async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
         judgement = _judged(start, bootable, booted.outcome)
         reached.outcome = booted.outcome
         attempt = reached.attempt(judgement)
-        return await _verified(attempt, start) if cell.verify and booted.boot == "fork" else attempt
+        is_doubted = cell.verify or judgement.verdict is not Verdict.PASS
+        return await _verified(attempt, start) if booted.boot == "fork" and is_doubted else attempt
     except Exception as error:  # whatever it is, it is this cell's, and no other cell may suffer from it
         return reached.attempt(judgement_of(error))
 
