@@ -223,7 +223,7 @@ async def _verified(forked: Attempt, start: Start) -> Attempt:
     """A forked guest's attempt, held against a cold boot of the same: if they differ, neither is to be trusted."""
     assert forked.prepared
     bootable = forked.prepared.bootable
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
+    with tempfile.TemporaryDirectory(prefix="cold-", dir=start.folder) as folder:
         again = replace(start, folder=Path(folder))
         cold = _judged(again, bootable, (await start_cold(again, bootable)).outcome)
     difference = differences(cold, forked.judgement)
