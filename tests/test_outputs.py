@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from bootmatrix import outputs
 from bootmatrix.build.assemble import gather, without_initrd
-from bootmatrix.build.formats import media
+from bootmatrix.build.formats import media, program
 from bootmatrix.build.formats.source import Source
+from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
 from image_maker import make_image, write_layout
 from kitchen import PROFILES, Kitchen
@@ -75,3 +79,25 @@ def test_an_attribute_that_no_initrd_can_hold_makes_another_archive(kitchen: Kit
     first, second = sources
     assert first.initrd() == second.initrd()
     assert first.key != second.key
+
+
+def _kernel(folder: Path, start: int, size: int) -> Any:
+    """What write_program asks of a source, whose kernel has its PE header at `start`, if that is within it."""
+    data = bytearray(b"MZ" + bytes(0x200))
+    struct.pack_into("<I", data, program.PE_AT, start)
+    if start < 0x100:
+        struct.pack_into("<I", data, start + program.OPTIONAL_AT + program.IMAGE_SIZE, size)
+    (folder / "kernel").write_bytes(data)
+    kernel = SimpleNamespace(name="mine")
+    return SimpleNamespace(kernel_program=lambda: folder / "kernel", assembly=SimpleNamespace(kernel=kernel))
+
+
+def test_where_a_kernel_says_how_much_memory_it_takes(tmp_path: Path) -> None:
+    at = 0x40 + program.OPTIONAL_AT + program.IMAGE_SIZE
+    assert program._image_size(_kernel(tmp_path, 0x40, 0x5000)) == (at, 0x5000)
+
+
+@pytest.mark.parametrize("start", [0x202 - program.OPTIONAL_AT - program.IMAGE_SIZE - 3, 0x1000, 0xFFFFFFFF])
+def test_a_kernel_whose_header_is_not_there_is_no_program(tmp_path: Path, start: int) -> None:
+    with pytest.raises(BuildError, match="the kernel mine is no program for UEFI"):
+        program._image_size(_kernel(tmp_path, start, 0))

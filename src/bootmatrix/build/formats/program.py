@@ -34,18 +34,13 @@ def write_program(source: Source, stub: Path, path: Path, room_bytes: int = 0) -
     Raises:
         BuildError: the kernel is no program for UEFI.
     """
-    with source.kernel_program().open("rb") as file:
-        if file.read(2) != MZ:
-            raise BuildError(
-                f"the kernel {source.assembly.kernel.name} is no program for UEFI: it lacks CONFIG_EFI_STUB",
-                "Build the format kernel+initrd, or take another kernel.",
-            )
+    place, size = _image_size(source)
     parts = {".cmdline": source.cmdline_file(), ".linux": source.kernel_program(), ".initrd": source.initrd()}
     sizes = {name: file.stat().st_size for name, file in parts.items()}
     if sum(sizes.values()) >= LIMIT_BYTES:
         source.fits(source.initrd(), LIMIT_BYTES - sizes[".linux"] - (1 << 20), "the initrd of a program for UEFI")
     header = _Header(bytearray(stub.read_bytes()))
-    with path.open("w+b") as out:
+    with path.open("wb") as out:
         sections = dict(header.sections(sizes))
         out.write(header.data)
         for name, at in sections.items():
@@ -54,18 +49,34 @@ def write_program(source: Source, stub: Path, path: Path, room_bytes: int = 0) -
                 while data := file.read(COPY_BYTES):
                     out.write(data)
         out.truncate(header.end)
-        _add_room(out, sections[".linux"], room_bytes)
+        out.seek(sections[".linux"] + place)
+        out.write(WORD.pack(min(size + room_bytes, LIMIT_BYTES)))
 
 
-def _add_room(file: BinaryIO, at: int, room_bytes: int) -> None:
-    """Let the program that begins there ask for more memory behind itself."""
-    file.seek(at + PE_AT)
-    (start,) = WORD.unpack(file.read(WORD.size))
-    place = at + start + OPTIONAL_AT + IMAGE_SIZE
+def _image_size(source: Source) -> tuple[int, int]:
+    """Where the kernel's header says how much memory it takes, and how much that is.
+
+    Raises:
+        BuildError: the kernel is no program for UEFI.
+    """
+    with source.kernel_program().open("rb") as file:
+        if file.read(len(MZ)) == MZ:
+            start = _word_at(file, PE_AT)
+            place = start + OPTIONAL_AT + IMAGE_SIZE
+            size = _word_at(file, place)
+            if size:
+                return place, size
+    raise BuildError(
+        f"the kernel {source.assembly.kernel.name} is no program for UEFI: it lacks CONFIG_EFI_STUB",
+        "Build the format kernel+initrd, or take another kernel.",
+    )
+
+
+def _word_at(file: BinaryIO, place: int) -> int:
+    """The word there; 0 if the file ends before it does."""
     file.seek(place)
-    (size,) = WORD.unpack(file.read(WORD.size))
-    file.seek(place)
-    file.write(WORD.pack(size + room_bytes))
+    data = file.read(WORD.size)
+    return WORD.unpack(data)[0] if len(data) == WORD.size else 0
 
 
 @dataclass
