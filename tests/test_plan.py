@@ -11,7 +11,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.places import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import ConsoleProof, Matrix, Plan, Traits
-from bootmatrix.plan import matrix_from_arguments, narrowed, plan
+from bootmatrix.plan import matrix_from_arguments, narrowed, plan, verifying
 
 PROFILES = load_profiles(arch_folders())
 
@@ -215,3 +215,14 @@ def test_an_architecture_that_is_not_known_is_no_limit(folder: Path, text: str, 
     limited(folder, text)
     with pytest.raises(InputError, match=message):
         planned(folder)
+
+
+def test_cells_to_be_verified_are_spread_over_those_that_may_be_forked(folder: Path) -> None:
+    found = planned(folder, arch=("x86_64", "armv7/raspi2b"), kernel=("5.10", "6.1", "6.12", "7.2"))
+
+    def chosen(count: int) -> list[str]:
+        return [cell.id for cell in verifying(found, count, lambda cell: cell.arch == "x86_64").cells if cell.verify]
+
+    assert chosen(2) == ["a/x86_64/5.10", "a/x86_64/6.12"]
+    assert chosen(9) == ["a/x86_64/5.10", "a/x86_64/6.1", "a/x86_64/6.12", "a/x86_64/7.2"]
+    assert not [cell for cell in verifying(found, 2, lambda _: False).cells if cell.verify]

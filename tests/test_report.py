@@ -357,6 +357,8 @@ def test_a_forked_cell_says_so() -> None:
     forked = cell_view(record.model_copy(update={"boot": "fork", "verified": True}))
     assert [mark.words for mark in forked.marks] == ["forked, verified cold"]
     assert ("Boot", "copy of a booted guest, the same when booted cold") in forked.facts
+    cold = cell_view(record.model_copy(update={"cold_reason": "the machine has no virtio bus"}))
+    assert [mark.words for mark in cold.marks] == ["booted cold"]
     assert not cell_view(record).marks
 
 

@@ -78,15 +78,24 @@ def test_any_damage_is_seen_and_what_is_damaged_removed(cache: SnapshotCache) ->
     assert cache.get("key")
 
 
+def test_a_snapshot_in_the_place_of_another_is_removed(cache: SnapshotCache) -> None:
+    cache.put("key", snapshot())
+    cache.path("key").rename(cache.path("another key"))
+    assert cache.get("another key") is None
+    assert not cache.path("another key").exists()
+
+
 @pytest.mark.parametrize(
     "header",
     [
         b"[]",
-        b'{"format":0,"memory_bytes":8388608,"state_bytes":0,"console_bytes":0,"pieces":[]}',
-        b'{"format":1,"memory_bytes":8388608,"state_bytes":-1,"console_bytes":0,"pieces":[]}',
-        b'{"format":1,"memory_bytes":8388608,"state_bytes":0,"console_bytes":99999999,"pieces":[]}',
-        b'{"format":1,"memory_bytes":8388608,"state_bytes":0,"console_bytes":0,"pieces":[[31,33]]}',
-        b'{"format":1,"memory_bytes":8388608,"state_bytes":0,"console_bytes":0,"pieces":[[5,4]]}',
+        b'{"format":1,"name":"file","memory_bytes":8388608,"state_bytes":0,"console_bytes":0,"pieces":[]}',
+        b'{"format":2,"name":"file","memory_bytes":8388608,"state_bytes":-1,"console_bytes":0,"pieces":[]}',
+        b'{"format":2,"name":"file","memory_bytes":8388608,"state_bytes":0,"console_bytes":99999999,"pieces":[]}',
+        b'{"format":2,"name":"file","memory_bytes":8388608,"state_bytes":0,"console_bytes":0,"pieces":[[31,33]]}',
+        b'{"format":2,"name":"file","memory_bytes":8388608,"state_bytes":0,"console_bytes":0,"pieces":[[5,4]]}',
+        b'{"format":2,"name":"file","memory_bytes":-8388608,"state_bytes":0,"console_bytes":0,"pieces":[]}',
+        b'{"format":2,"name":"file","memory_bytes":83886080000000,"state_bytes":0,"console_bytes":0,"pieces":[]}',
     ],
 )
 def test_a_header_that_lies_is_refused(tmp_path: Path, header: bytes) -> None:
@@ -97,7 +106,7 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, header: bytes) -> None:
 
 def test_the_least_used_are_removed_beyond_the_limit(tmp_path: Path) -> None:
     with (tmp_path / "one").open("wb") as file:
-        size = write(snapshot(b"1"), file)
+        size = write(snapshot(b"1"), file, "0" * 64)
     cache = SnapshotCache(Store(tmp_path / "cache"), 2 * size + 1)
     for number, key in enumerate(("1", "2")):
         cache.put(key, snapshot(key.encode()))
@@ -129,7 +138,7 @@ from bootmatrix.boot import snapshots
 from bootmatrix.store import Store
 from test_snapshots import snapshot
 
-def write(one, file):
+def write(one, file, name):
     file.write(bytes(100_000)); file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 

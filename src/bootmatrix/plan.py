@@ -144,10 +144,11 @@ def narrowed(matrix: Matrix, arch: Iterable[str], kernel: Iterable[str], profile
     return matrix.model_copy(update={"include": kept, "arch": archs or matrix.arch, "kernel": kernels or matrix.kernel})
 
 
-def verifying(plan: Plan, count: int) -> Plan:
-    """The plan with `count` of its cells, spread over all of it, to be booted both ways."""
-    number = min(count, len(plan.cells))
-    chosen = {index * len(plan.cells) // number for index in range(number)} if number else set()
+def verifying(plan: Plan, count: int, may_fork: Callable[[Cell], bool]) -> Plan:
+    """The plan with `count` of the cells that may be forked, spread over all of them, to be booted both ways."""
+    able = [index for index, cell in enumerate(plan.cells) if may_fork(cell)]
+    number = min(count, len(able))
+    chosen = {able[place * len(able) // number] for place in range(number)}
     cells = (
         cell.model_copy(update={"verify": True}) if index in chosen else cell for index, cell in enumerate(plan.cells)
     )

@@ -4,7 +4,7 @@ Its memory is a file that has no name and cannot be written any more: copies map
 none of them has changed, and nobody, not even a QEMU that its guest has taken over, can change what others start from.
 On disk it is one file:
 
-    a line of JSON   sizes, and which parts of the memory hold anything
+    a line of JSON   its name, sizes, and which parts of the memory hold anything
     the state, the console, those parts
     SHA-256 of all before
 """
@@ -23,12 +23,13 @@ from pydantic import ValidationError
 
 from bootmatrix.model.base import Model
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever an older snapshot would not do any more."""
 PIECE_BYTES = 256 << 10
 """Memory is kept or left out in pieces of this size."""
 DIGEST_BYTES = 32
 MAX_HEADER_BYTES = 1 << 20
+MAX_MEMORY_BYTES = 1 << 40
 MAX_STATE_BYTES = 64 << 20
 MAX_CONSOLE_BYTES = 4 << 20
 ZEROS = bytes(PIECE_BYTES)
@@ -40,9 +41,13 @@ class Damaged(Exception):
 
 
 class Header(Model):
-    """The first line. `pieces` are the numbers of the first and of the one after the last of each row of pieces."""
+    """The first line. `name` is its file's, which stands for all that it depends on.
+
+    `pieces` are the numbers of the first and of the one after the last of each row of pieces.
+    """
 
     format: int
+    name: str
     memory_bytes: int
     state_bytes: int
     console_bytes: int
@@ -82,8 +87,8 @@ def seal(memory: int) -> None:
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
 
 
-def write(snapshot: Snapshot, file: BinaryIO) -> int:
-    """Write a snapshot, and say how many bytes it is."""
+def write(snapshot: Snapshot, file: BinaryIO, name: str) -> int:
+    """Write a snapshot that will have this name, and say how many bytes it is."""
     digest = hashlib.sha256()
     size = 0
 
@@ -96,6 +101,7 @@ def write(snapshot: Snapshot, file: BinaryIO) -> int:
     rows = tuple(_rows(snapshot.memory, snapshot.memory_bytes))
     header = Header(
         format=FORMAT,
+        name=name,
         memory_bytes=snapshot.memory_bytes,
         state_bytes=len(snapshot.state),
         console_bytes=len(snapshot.console),
@@ -116,12 +122,14 @@ def read(path: Path) -> Snapshot:
 
     Raises:
         FileNotFoundError: there is none.
-        Damaged: it is not whole.
+        Damaged: it is not whole, or another one than its name says.
     """
     with path.open("rb") as file:
         digest = hashlib.sha256()
         take = _taker(file, digest.update)
         header = _header(file, digest.update)
+        if header.name != path.name:
+            raise Damaged(f"{path} is another snapshot")
         snapshot = Snapshot(new_memory(header.memory_bytes >> 20), header.memory_bytes, 0, b"", b"")
         try:
             snapshot.state = take(header.state_bytes)
@@ -159,6 +167,7 @@ def _header(file: BinaryIO, update: Callable[[bytes], None]) -> Header:
     sound = header.format == FORMAT and all(0 <= first < end <= pieces for first, end in header.pieces)
     if (
         not sound
+        or not 0 <= header.memory_bytes <= MAX_MEMORY_BYTES
         or not 0 <= header.state_bytes <= MAX_STATE_BYTES
         or not 0 <= header.console_bytes <= MAX_CONSOLE_BYTES
     ):

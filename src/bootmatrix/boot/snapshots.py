@@ -57,9 +57,10 @@ class SnapshotCache:
         with host_faults(self._folder):
             self._folder.mkdir(exist_ok=True)
             with self._store.temporary() as (path, file):
-                if write(snapshot, file) > self._most_bytes:
+                kept = self.path(key)
+                if write(snapshot, file, kept.name) > self._most_bytes:
                     return
-                path.replace(self.path(key))
+                path.replace(kept)
             self._evict()
 
     def discard(self, key: str) -> None:

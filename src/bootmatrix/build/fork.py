@@ -39,13 +39,20 @@ PACKER = "sqfstar"
 def why_not(profile: Profile, machine: Machine, cmdline: str, init: Iterable[StoredImage]) -> str:
     """Why a guest can only be booted cold; empty if it can be forked."""
     reasons = {
+        "the spec has a kernel command line of its own": bool(cmdline),
+        f"no init image has the label {FORK}": not any(FORK in image.config.labels for image in init),
+    }
+    return why_never(profile, machine) or next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def why_never(profile: Profile, machine: Machine) -> str:
+    """Why no guest of a machine can be forked, whatever it is; empty if some can."""
+    reasons = {
         "the machine has no virtio bus": machine.bus not in BUSES or machine.result != "virtio-serial",
         "the machine has flash memory": bool(machine.flash),
         "QEMU does not restore saved guests of this machine": not machine.forks,
         "only an emulated CPU is forked": not machine.emulated().is_emulated(),
         "the profile has no 'reseed'": not profile.reseed,
-        "the spec has a kernel command line of its own": bool(cmdline),
-        f"no init image has the label {FORK}": not any(FORK in image.config.labels for image in init),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 

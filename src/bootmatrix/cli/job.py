@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from bootmatrix.cli import options
 if TYPE_CHECKING:
     from bootmatrix.boot.forks import Forks
     from bootmatrix.build.image import Builder
-    from bootmatrix.model import Lock, Order, Plan, Profile, Run, Spec
+    from bootmatrix.model import Cell, Lock, Order, Plan, Profile, Run, Spec
     from bootmatrix.observe import Observer
     from bootmatrix.runs import RunWriter
 
@@ -108,14 +108,15 @@ def find_job(args: argparse.Namespace) -> Job:
     if not args.files:
         raise InputError("name a matrix, or specs", "Or a run to take up again: --resume RUN.")
     plan, profiles, title = options.load_plan(args)
-    plan = _verified(args, plan)
+    plan = _verified(args, plan, profiles)
     lock = options.read_lock(args)
     specs = options.load_specs(plan.cells)
     return Job(plan, profiles, specs, title, lock, lock is not None, options.reports_of(args))
 
 
-def _verified(args: argparse.Namespace, plan: Plan) -> Plan:
+def _verified(args: argparse.Namespace, plan: Plan, profiles: Mapping[str, Profile]) -> Plan:
     """The plan with the cells that `--verify-fork` asks for."""
+    from bootmatrix.build.fork import why_never
     from bootmatrix.errors import InputError
     from bootmatrix.plan import verifying
 
@@ -125,7 +126,12 @@ def _verified(args: argparse.Namespace, plan: Plan) -> Plan:
         raise InputError(f"--verify-fork {args.verify_fork}: a number of cells is 1 or more")
     if plan.cells and plan.cells[0].boot != "fork":
         raise InputError("--verify-fork compares forked guests with cold ones", "Give --boot fork with it.")
-    return verifying(plan, args.verify_fork)
+
+    def may_fork(cell: Cell) -> bool:
+        profile = profiles[cell.arch]
+        return not cell.qemu_args and not why_never(profile, profile.machine(cell.machine))
+
+    return verifying(plan, args.verify_fork, may_fork)
 
 
 def _resumed(args: argparse.Namespace) -> Job:

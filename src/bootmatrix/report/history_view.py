@@ -45,6 +45,8 @@ def marks(record: Record, change: CellChange | None, past: CellHistory | None) -
         yield Mark("flaky", "flaps", f"flaps: {past.flips} changes in {len(past.past)} runs")
     if record.boot == "fork":
         yield Mark("forked", "forked", "forked, verified cold" if record.verified else "forked")
+    elif record.cold_reason:
+        yield Mark("note", "cold", "booted cold")
     if record.judgement.is_weak:
         yield Mark("weak", "by console", "judged by its console alone, which is weaker evidence")
     if record.outcome and any(one.file for one in record.outcome.diagnostics):
