@@ -239,6 +239,14 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, Bootab
     return make_machine(), make_bootable(forkable=parts)
 
 
+@pytest.mark.boots
+def test_a_guest_whose_cpu_has_no_random_numbers_is_forked(tmp_path: Path) -> None:
+    specs(tmp_path)
+    words = ("one.yml", "--arch", "x86_64@x86-64-v1", "--kernel", "6.1", "--boot", "fork")
+    (good,) = boot(tmp_path, *words)[1].values()
+    assert (good["boot"], good["judgement"]["verdict"]) == ("fork", "pass"), good["cold_reason"]
+
+
 def test_a_snapshot_depends_on_all_that_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, bootable = fake(tmp_path, monkeypatch)
     parts = bootable.forkable

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootmatrix.boot.copy import COPY_BEGINS
 from bootmatrix.boot.forks import Forks, Turn
 from bootmatrix.boot.guest import boot
 from bootmatrix.boot.template import NoTemplate
 from bootmatrix.model import Bootable, BootKind, Machine, Outcome, Phase, Timeouts
+from bootmatrix.runfile import read_small
+from bootmatrix.runs import CONSOLE_FILE
 
 COPY_BOOT_S = 20.0
 """For a copy to say its first word, on the fastest machine. It takes a fraction of a second."""
@@ -74,8 +77,15 @@ async def _fork(start: Start, bootable: Bootable, forks: Forks) -> Booted:
         )
     forks.learn(machine, bootable, outcome.private_mib)
     if outcome.boot_s is None:
-        ended = outcome.host_error or outcome.limit or outcome.ended_by
-        fault = f"no copy of the guest that was booted for it came up ({ended})"
+        fault = f"no copy of the guest that was booted for it came up ({_why_not_up(outcome, start.folder)})"
         forks.discard(machine, bootable, fault)
         raise NoTemplate(fault)
     return Booted(outcome, "fork")
+
+
+def _why_not_up(outcome: Outcome, folder: Path) -> str:
+    """What is known of a copy's end: for one that left by itself, what its init said."""
+    if outcome.host_error or outcome.limit:
+        return outcome.host_error or outcome.limit
+    said = read_small(folder / CONSOLE_FILE).partition(COPY_BEGINS)[2].decode("utf-8", "replace").splitlines()
+    return next((line[:200] for line in said if line.startswith("bootmatrix: ")), "it left by itself")
