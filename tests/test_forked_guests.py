@@ -109,6 +109,14 @@ def test_copies_come_to_the_verdicts_of_cold_guests(run: tuple[int, dict[str, An
 
 
 @pytest.mark.boots
+def test_copies_of_a_big_endian_guest_that_has_its_disk_on_a_channel(tmp_path: Path) -> None:
+    specs(tmp_path)
+    status, records, _ = boot(tmp_path, "one.yml", "--arch", "s390x", "--kernel", "6.1", "--boot", "fork")
+    (record,) = records.values()
+    assert (status, record["boot"], record["cold_reason"]) == (0, "fork", "")
+
+
+@pytest.mark.boots
 def test_no_two_copies_are_alike(run: tuple[int, dict[str, Any], Path]) -> None:
     for word in ("random", "boot_id", "mac"):
         found = said(run, word)

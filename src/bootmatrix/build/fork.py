@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from bootmatrix.boot.command import DISK_BUSES
 from bootmatrix.build.guest import base_tree
 from bootmatrix.build.placed import Placed
 from bootmatrix.build.tree import Node, Tree, directory, text_file, write_tar
@@ -19,7 +20,6 @@ FORK = "bootmatrix.fork"
 """Label of an init image whose init knows how to be copied."""
 MODULES = ("virtio_blk", "squashfs", "overlay")
 """Kernel modules with which a copy reads its disk, and that containers need."""
-BUSES = frozenset({"virtio-pci", "virtio-mmio"})
 RESEED = "usr/lib/bootmatrix/reseed"
 DISK_FORMAT = 2
 """Changes whenever an older disk would not do any more."""
@@ -48,7 +48,7 @@ def why_not(profile: Profile, machine: Machine, cmdline: str, init: Iterable[Sto
 def why_never(profile: Profile, machine: Machine) -> str:
     """Why no guest of a machine can be forked, whatever it is; empty if some can."""
     reasons = {
-        "the machine has no virtio bus": machine.bus not in BUSES or machine.result != "virtio-serial",
+        "the machine has no virtio bus": machine.bus not in DISK_BUSES or machine.result != "virtio-serial",
         "the machine has flash memory": bool(machine.flash),
         "QEMU does not restore saved guests of this machine": not machine.forks,
         "only an emulated CPU is forked": not machine.emulated().is_emulated(),
