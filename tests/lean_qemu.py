@@ -83,7 +83,7 @@ class Guest:
         write(self.channel, b"bootmatrix hello 1" + self.line_end)
         answer = b""
         while not answer.endswith(b"\n"):
-            answer += os.read(fds[self.channel], 100)
+            answer += os.read(0 if self.channel == "console" else fds["result"], 100)
         self.nonce = answer.decode().strip()
 
     def line(self, text: str) -> bytes:
@@ -181,7 +181,7 @@ def main() -> None:
     for option, value in itertools.pairwise(arguments):
         if option == "-chardev":
             fields = dict(part.partition("=")[::2] for part in value.split(","))
-            fds[fields["id"]] = int(fields["fd"])
+            fds[fields["id"]] = int(fields.get("fd", 1))  # the console is standard input and output
     steps = eval(arguments[arguments.index("-fake") + 1])
     if steps[0][0] in ("exit", "complain", "die", "monitor"):
         at_once, steps = steps, ()

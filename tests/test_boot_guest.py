@@ -123,6 +123,12 @@ async def test_a_guest_that_is_not_ours(
     assert judgement.is_weak
 
 
+async def test_what_qemu_held_up_is_waited_for(tmp_path: Path) -> None:
+    _, judgement = await run("writes_when_read", tmp_path)
+    assert judgement.verdict is Verdict.PASS, judgement
+    assert (tmp_path / "console.log").read_bytes() == b"behind the end\r\n"
+
+
 async def test_a_nonce_never_reaches_the_transcript(tmp_path: Path) -> None:
     _, judgement = await run("echoes", tmp_path)
     text = (tmp_path / "console.log").read_text()

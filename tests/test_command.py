@@ -12,7 +12,7 @@ from bootmatrix.boot.command import RESULT_PORT, CommandLine, Descriptors, by_ha
 from bootmatrix.model import ConsoleProof, Machine
 from guests import artefact, make_bootable, make_machine
 
-WIRES = Descriptors(monitor=10, console=11, result=12)
+WIRES = Descriptors(monitor=10, result=12)
 
 
 def values(line: CommandLine, option: str) -> list[str]:
@@ -27,7 +27,7 @@ def test_a_cell_is_held_back_until_its_monitor_listens() -> None:
     assert "-S" in line.arguments
     assert values(line, "-chardev") == [
         "socket,id=monitor,fd=10",
-        "socket,id=console,fd=11",
+        "stdio,id=console,signal=off",
         "socket,id=result,fd=12",
     ]
     assert values(line, "-action") == ["reboot=shutdown,shutdown=pause,panic=pause"]
@@ -72,7 +72,7 @@ def test_the_result_port_is_on_the_boards_bus(bus: str, device: str) -> None:
 
 def test_a_board_with_several_buses_says_which() -> None:
     machine = make_machine(bus_name="port.0")
-    line = for_cell(machine, make_bootable(disk=artefact("disk", "/a")), Descriptors(10, 11, 12, disk=(13,)))
+    line = for_cell(machine, make_bootable(disk=artefact("disk", "/a")), Descriptors(10, 12, disk=(13,)))
     assert [value for value in values(line, "-device") if "bus=" in value] == [
         "virtio-serial-pci,bus=port.0",
         "virtio-blk-pci,bus=port.0,drive=disk",
@@ -87,14 +87,14 @@ def test_a_disk_goes_where_the_board_has_a_place_for_it(disk: str | None, device
     machine = make_machine(disk=disk, result="console")
     bootable = make_bootable(disk=artefact("disk", "/a,b.img"))
     place = "sd" if disk == "sd" else "none"
-    line = for_cell(machine, bootable, Descriptors(10, 11, disk=(13, 14)))
+    line = for_cell(machine, bootable, Descriptors(10, disk=(13, 14)))
     assert values(line, "-drive") == [f"if={place},id=disk,format=raw,file.locking=off,file=/dev/fdset/1"]
     assert values(line, "-device") == devices
     assert values(by_hand(machine, bootable), "-drive") == [f"if={place},id=disk,format=raw,snapshot=on,file=/a,,b.img"]
 
 
 def test_where_the_console_is_the_result_channel_there_is_no_port() -> None:
-    line = for_cell(make_machine(result="console"), make_bootable(), Descriptors(monitor=10, console=11))
+    line = for_cell(make_machine(result="console"), make_bootable(), Descriptors(monitor=10))
     assert values(line, "-device") == []
     assert len(values(line, "-chardev")) == 2
     assert "bootmatrix.channel=console" in line.cmdline.split()
@@ -102,7 +102,7 @@ def test_where_the_console_is_the_result_channel_there_is_no_port() -> None:
 
 def test_a_network_card_only_where_it_is_asked_for_and_shut_off_from_the_host() -> None:
     machine = make_machine(result="console")
-    wires = Descriptors(monitor=10, console=11)
+    wires = Descriptors(monitor=10)
     assert values(for_cell(machine, make_bootable(), wires), "-netdev") == []
     line = for_cell(machine, make_bootable(network=True), wires)
     assert values(line, "-netdev") == ["user,id=net0,restrict=on"]

@@ -26,6 +26,7 @@ from bootmatrix.boot.command import Descriptors, for_cell, interactive
 from bootmatrix.boot.guest import boot
 from bootmatrix.boot.process import running
 from bootmatrix.boot.qemu import find_qemu, qemu_fault
+from bootmatrix.boot.wires import console_pipes
 from bootmatrix.load.places import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Machine, Timeouts
@@ -185,9 +186,9 @@ def answer(reader: int) -> set[str]:
 async def test_a_qemu_that_was_taken_over_reaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     machine = pc(memory_mib=128)
-    with something_to_take(tmp_path, monkeypatch) as where:
+    with something_to_take(tmp_path, monkeypatch) as where, console_pipes() as console:
         command = [str(PYTHON), "-I", "-S", "-c", ATTEMPTS, str(writer), *where]
-        async with running(command, [writer], machine, Bound(0, ())) as process:
+        async with running(command, [writer], machine, Bound(0, ()), console) as process:
             os.close(writer)
             await process.wait()
     left = set()
@@ -362,11 +363,13 @@ def options(arguments: Sequence[str], machine: Machine) -> list[str]:
 @pytest.mark.parametrize("network", [True, False])
 def test_qemu_gets_no_device_that_reaches_out(machine: Machine, network: bool) -> None:
     bootable = make_bootable(network=network)
-    arguments = for_cell(machine, bootable, Descriptors(3, 4, 5)).arguments
+    arguments = for_cell(machine, bootable, Descriptors(3, 4)).arguments
     assert set(options(arguments, machine)) <= ALLOWED
     assert {"-no-user-config", "-nodefaults"} <= set(arguments)
     pairs = list(itertools.pairwise(arguments))
-    assert all(value.startswith("socket,") and "fd=" in value for name, value in pairs if name == "-chardev")
+    devices = [value for name, value in pairs if name == "-chardev"]
+    wires = ("socket,id=monitor,fd=", "socket,id=result,fd=", "stdio,id=console,")
+    assert all(value.startswith(wires) for value in devices)
     nets = [value for name, value in pairs if name == "-netdev"]
     assert nets == (["user,id=net0,restrict=on"] if network and machine.network else [])
     assert [value for name, value in pairs if name == "-sandbox"] == [SANDBOX]

@@ -234,7 +234,7 @@ def test_firmware_comes_out_of_a_package(kitchen: Kitchen) -> None:
 
 
 def firmware_options(machine: Machine, **fields: object) -> list[str]:
-    arguments = for_cell(machine, make_bootable(**fields), Descriptors(3, 4, 5)).arguments
+    arguments = for_cell(machine, make_bootable(**fields), Descriptors(3, 4)).arguments
     return [value for option, value in itertools.pairwise(arguments) if option in {"-bios", "-drive"}]
 
 

@@ -106,7 +106,7 @@ def test_what_a_verdict_rests_on_cannot_be_given_in_any_spelling(tmp_path: Path,
 def test_no_option_that_is_set_here_can_be_set_again() -> None:
     """But for those that may stand any number of times."""
     machine = make_machine(firmware="x", accelerators=("tcg",))
-    line = for_cell(machine, make_bootable(dtb=artefact("dtb", "/dtb"), network=True), Descriptors(3, 4, 5))
+    line = for_cell(machine, make_bootable(dtb=artefact("dtb", "/dtb"), network=True), Descriptors(3, 4))
     ours = {word for word in line.arguments if word.startswith("-") and not word.startswith("-1")}
     assert ours & set(OPTIONS) <= {"-chardev", "-device", "-drive", "-netdev"}
 
@@ -141,7 +141,7 @@ def test_a_guest_with_arguments_of_its_own_is_no_copy() -> None:
 
 def test_they_stand_on_the_command_line_after_what_is_ours() -> None:
     guest = with_qemu_args(make_bootable(), ("-device", "edu"))
-    for line in (for_cell(make_machine(), guest, Descriptors(3, 4, 5)), by_hand(make_machine(), guest)):
+    for line in (for_cell(make_machine(), guest, Descriptors(3, 4)), by_hand(make_machine(), guest)):
         where = line.arguments.index("edu")
         assert line.arguments[where + 1] == "-append"
         assert any("virtserialport" in word for word in line.arguments[:where])

@@ -72,11 +72,11 @@ class CommandLine:
 class Descriptors:
     """Numbers of the open sockets that QEMU inherits; `result` is None where the console is the result channel.
 
-    `disk` is an open file, once for each way in which it is open, for guests that have one.
+    The console is QEMU's standard input and output. `disk` is an open file, once for each way in which it is open, for
+    guests that have one.
     """
 
     monitor: int
-    console: int
     result: int | None = None
     disk: tuple[int, ...] = ()
 
@@ -142,7 +142,7 @@ def _channels(machine: Machine, descriptors: Descriptors) -> tuple[str, ...]:
         *("-action", ACTIONS),
         *_socket("monitor", descriptors.monitor),
         *("-mon", "chardev=monitor,mode=control"),
-        *_socket("console", descriptors.console),
+        *("-chardev", "stdio,id=console,signal=off"),
         *_serial(machine, "chardev:console"),
     )
     return (*arguments, *(() if descriptors.result is None else _socket("result", descriptors.result)))

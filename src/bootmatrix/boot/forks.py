@@ -137,7 +137,7 @@ def key_of(machine: Machine, bootable: Bootable) -> str:
     program = find_qemu(machine)
     build = program.stat()
     base = bootable.model_copy(update={"initrd": bootable.forkable.initrd})
-    arguments = for_fork(machine, base, Descriptors(0, 0, 0), ForkFiles(0, 0)).arguments
+    arguments = for_fork(machine, base, Descriptors(0, 0), ForkFiles(0, 0)).arguments
     artefacts = (base.kernel, base.initrd, base.dtb)
     known = {one.path: one.sha256 for one in artefacts if one}
     return json.dumps(

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import IO, Literal
 
@@ -28,12 +29,12 @@ from bootmatrix.boot.copy import COPY_BEGINS, copy_files, wake_up
 from bootmatrix.boot.diagnose import Diagnosis
 from bootmatrix.boot.disk import WRITES_BYTES, private_copy
 from bootmatrix.boot.host import private_mib
-from bootmatrix.boot.monitor import Monitor
+from bootmatrix.boot.monitor import Monitor, Unanswered
 from bootmatrix.boot.process import exit_words, is_stopped, kill, read_stderr, running
 from bootmatrix.boot.qemu import find_qemu
 from bootmatrix.boot.snapshot import Snapshot
 from bootmatrix.boot.starved import starved_s
-from bootmatrix.boot.wires import read_wire, socket_pairs
+from bootmatrix.boot.wires import PACE_S, Console, console_pipes, read_ready, read_wire, socket_pairs
 from bootmatrix.model import (
     Bootable,
     ConsoleProof,
@@ -49,9 +50,8 @@ from bootmatrix.runs import CONSOLE_FILE
 
 TICK_S = 0.25
 """How exactly limits are kept."""
-QUIET_S = 0.01
-"""A guest that has left is paused; what it wrote last has reached us when nothing more comes for this long."""
 QUIET_LIMIT_S = 1.0
+"""For what a guest that has left wrote last to reach us."""
 LEAVE_S = 5.0
 """For QEMU to end by itself, once asked to or once its monitor is gone; then it is killed."""
 
@@ -71,17 +71,25 @@ class Ending:
 
 @dataclass(frozen=True)
 class Wires:
-    """Our ends of the sockets to QEMU; without a result channel of its own, the console is it."""
+    """Our ends of what leads to QEMU; without a result channel of its own, the console is it."""
 
+    console: Console
     monitor: socket.socket
-    console: socket.socket
     result: socket.socket | None
 
     def send(self, line: bytes) -> None:
         """Send init a line."""
+        if self.result is None:
+            self.type(line)
+            return
         # A line fits into an empty socket; one that is closed belongs to a QEMU that is gone.
         with suppress(OSError):
-            (self.result or self.console).send(line)
+            self.result.send(line)
+
+    def type(self, data: bytes) -> None:
+        """Type on the guest's console."""
+        with suppress(OSError):  # as above
+            self.console.typed.write(data)
 
 
 def _ignore(_: Phase) -> None:
@@ -132,7 +140,8 @@ async def boot(  # noqa: PLR0913
             command = for_cell(machine, bootable, _descriptors(theirs, disk), program)
         inherited = [*(end.fileno() for end in (*theirs, *disk)), *(files.numbers if files else ())]
         bound = stack.enter_context(bounded(machine))
-        async with running(command.arguments, inherited, machine, bound, WRITES_BYTES if disk else 0) as process:
+        starting = running(command.arguments, inherited, machine, bound, wires.console, WRITES_BYTES if disk else 0)
+        async with starting as process:
             for end in theirs:
                 end.close()
             await seen.follow(process)
@@ -166,9 +175,8 @@ class _Boot:
         self._stderr = bytearray()
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._start = time.monotonic()
-        self._heard = self._start
         self._monitor = Monitor(wires.monitor, self.now, self._on_event)
-        self._diagnosis = Diagnosis(folder, machine, self._monitor, self._type)
+        self._diagnosis = Diagnosis(folder, machine, self._monitor, wires.type)
         self._diagnosing = False
         self._ending: Ending | None = None
         self._over = anyio.Event()
@@ -185,10 +193,9 @@ class _Boot:
         """Read all channels until the boot is over, and end QEMU."""
         async with anyio.create_task_group() as readers:
             readers.start_soon(self._guard, lambda: read_stderr(process, self._stderr))
-            readers.start_soon(self._guard, lambda: read_wire(self._wires.console, self._hear(self._from_console)))
-            if self._wires.result:
-                result = self._wires.result
-                readers.start_soon(self._guard, lambda: read_wire(result, self._hear(self._from_result)))
+            for wire, take in self._channels():
+                pace_s = PACE_S if wire is self._wires.console.printed else 0
+                readers.start_soon(self._guard, partial(read_wire, wire, take, pace_s=pace_s))
             readers.start_soon(self._guard, lambda: self._watch_monitor(process))
             readers.start_soon(self._guard, lambda: self._watch_process(process))
             readers.start_soon(self._guard, lambda: self._watch_limits(process))
@@ -215,10 +222,6 @@ class _Boot:
             self._wall_s = self.now()
             self._diagnosing = True
             self.diagnostics = await self._diagnosis.run(self._has_panicked(ending), self.dump)
-
-    def _type(self, data: bytes) -> None:
-        with suppress(OSError):
-            self._wires.console.send(data)
 
     def outcome(self) -> Outcome:
         """All of it."""
@@ -259,11 +262,15 @@ class _Boot:
 
     def _hear(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
         def heard(data: bytes) -> None:
-            self._heard = time.monotonic()
             self.clock.heard(self.now())
             take(data)
 
         return heard
+
+    def _channels(self) -> list[tuple[socket.socket | FileIO, Callable[[bytes], None]]]:
+        """What the guest writes to, and who takes it."""
+        console = (self._wires.console.printed, self._hear(self._from_console))
+        return [console, *([(self._wires.result, self._hear(self._from_result))] if self._wires.result else [])]
 
     def _from_console(self, data: bytes) -> None:
         if self._diagnosing:
@@ -333,7 +340,7 @@ class _Boot:
     async def _leave(self, process: Process) -> None:
         """End QEMU: by asking, and if that does not help, by force."""
         if self._ending and self._ending.ended_by == "guest":
-            await self._quiet()
+            await self._guard(self._quiet)
         self._private_mib = private_mib(process.pid)
         with anyio.move_on_after(LEAVE_S):
             if process.returncode is None:
@@ -344,10 +351,20 @@ class _Boot:
         self._wall_s = self._wall_s or self.now()
 
     async def _quiet(self) -> None:
-        with anyio.move_on_after(QUIET_LIMIT_S):
-            left = time.monotonic()
-            while time.monotonic() - max(left, self._heard) < QUIET_S:
-                await anyio.sleep(QUIET_S / 2)
+        """Until QEMU, whose guest is paused, has answered twice and nothing came: nothing is held up in it any more."""
+        answers = 0
+        with anyio.move_on_after(QUIET_LIMIT_S), suppress(Unanswered):
+            while answers < 2:
+                await self._monitor.ask("query-status", {})
+                answers = 0 if self._read_ready() else answers + 1
+
+    def _read_ready(self) -> bool:
+        """Whether anything has come."""
+        found = [(take, read_ready(wire)) for wire, take in self._channels()]
+        for take, data in found:
+            if data:
+                take(data)
+        return any(data for _, data in found)
 
     def _unasked(self) -> Ending:
         """The end of a QEMU that was not told to end: its guest's by semihosting, which QEMU does not tell of."""
@@ -365,11 +382,11 @@ class _Boot:
 
 @contextmanager
 def _wires(own_result: bool) -> Iterator[tuple[Wires, list[socket.socket]]]:
-    """Sockets to QEMU and their other ends, in the order of Descriptors; closed in the end."""
-    with socket_pairs(3 if own_result else 2) as (ours, theirs):
-        yield Wires(ours[0], ours[1], ours[2] if own_result else None), theirs
+    """What leads to QEMU, and the other ends of the sockets, in the order of Descriptors; closed in the end."""
+    with console_pipes() as console, socket_pairs(2 if own_result else 1) as (ours, theirs):
+        yield Wires(console, ours[0], ours[1] if own_result else None), theirs
 
 
 def _descriptors(theirs: list[socket.socket], disk: Iterable[IO[bytes]]) -> Descriptors:
-    monitor, console, *result = (end.fileno() for end in theirs)
-    return Descriptors(monitor, console, result[0] if result else None, tuple(file.fileno() for file in disk))
+    monitor, *result = (end.fileno() for end in theirs)
+    return Descriptors(monitor, result[0] if result else None, tuple(file.fileno() for file in disk))

@@ -15,6 +15,7 @@ from anyio.abc import Process
 from bootmatrix.boot.bounds import Bound
 from bootmatrix.boot.lockdown import confined, environment, opened
 from bootmatrix.boot.qemu import install_hint
+from bootmatrix.boot.wires import Console
 from bootmatrix.errors import HostError
 from bootmatrix.model import Machine
 
@@ -22,10 +23,15 @@ KEEP_STDERR_BYTES = 32 << 10
 
 
 @asynccontextmanager
-async def running(
-    arguments: Sequence[str], descriptors: Sequence[int], machine: Machine, bound: Bound, writes_bytes: int = 0
+async def running(  # noqa: PLR0913, PLR0917
+    arguments: Sequence[str],
+    descriptors: Sequence[int],
+    machine: Machine,
+    bound: Bound,
+    console: Console,
+    writes_bytes: int = 0,
 ) -> AsyncIterator[Process]:
-    """The machine's QEMU within its bound, with these open descriptors; killed, and waited for, in the end.
+    """The machine's QEMU within its bound, with its console and open descriptors; killed, and waited for, in the end.
 
     `writes_bytes` is how large a file may become that it writes to.
 
@@ -35,11 +41,11 @@ async def running(
         HostError: it cannot be started.
     """
     try:
-        with opened(arguments) as files:
+        with opened(arguments) as files, console.stdin, console.stdout:
             process = await anyio.open_process(
                 [*confined(machine, Path(arguments[0]), writes_bytes), *files.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdin=console.stdin,
+                stdout=console.stdout,
                 stderr=subprocess.PIPE,
                 cwd="/",
                 env=environment(os.environ),

@@ -20,7 +20,7 @@ from bootmatrix.boot.monitor import MONITOR_ERRORS, Monitor
 from bootmatrix.boot.process import exit_words, read_stderr, running
 from bootmatrix.boot.qemu import find_qemu
 from bootmatrix.boot.snapshot import MAX_CONSOLE_BYTES, MAX_STATE_BYTES, Snapshot, new_memory, taken
-from bootmatrix.boot.wires import read_wire, socket_pairs
+from bootmatrix.boot.wires import PACE_S, Console, console_pipes, read_wire, socket_pairs
 from bootmatrix.model import Bootable, Machine
 
 READY = b"bootmatrix template 1\n"
@@ -65,16 +65,17 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
         keep = stack.enter_context(ExitStack())
         keep.callback(os.close, memory)
         os.ftruncate(disk, DISK_BYTES)
-        ours, theirs = stack.enter_context(socket_pairs(4))
-        monitor, console, result = (end.fileno() for end in theirs[:3])
-        descriptors = Descriptors(monitor, console, result)
+        ours, theirs = stack.enter_context(socket_pairs(3))
+        console = stack.enter_context(console_pipes())
+        monitor, result = (end.fileno() for end in theirs[:2])
+        descriptors = Descriptors(monitor, result)
         line = for_fork(machine, base, descriptors, ForkFiles(memory, disk), str(find_qemu(machine)))
-        inherited = [*(end.fileno() for end in theirs[:3]), memory, disk]
+        inherited = [monitor, result, memory, disk]
         bound = stack.enter_context(bounded(machine))
-        async with running(line.arguments, inherited, machine, bound) as process:
-            for end in theirs[:3]:
+        async with running(line.arguments, inherited, machine, bound, console) as process:
+            for end in theirs[:2]:
                 end.close()
-            state = await _Maker(machine, process, ours, theirs[3], seen).make()
+            state = await _Maker(machine, process, ours, theirs[2], console, seen).make()
         snapshot = await _taken(memory, machine.memory_mib, state, bytes(seen.console))
         keep.pop_all()
         return snapshot
@@ -96,11 +97,18 @@ async def _taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> 
 class _Maker:
     """One boot of a template."""
 
-    def __init__(
-        self, machine: Machine, process: Process, ours: list[socket.socket], out: socket.socket, seen: _Seen
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        machine: Machine,
+        process: Process,
+        ours: list[socket.socket],
+        out: socket.socket,
+        console: Console,
+        seen: _Seen,
     ) -> None:
         self._machine, self._process, self._seen, self._out = machine, process, seen, out
-        self._wire, self._console, self._result, self._saved = ours
+        self._wire, self._result, self._saved = ours
+        self._console = console
         self._state = bytearray()
         self._ready = anyio.Event()
         self._monitor = Monitor(self._wire, anyio.current_time, lambda _: None)
@@ -110,7 +118,7 @@ class _Maker:
         """Boot, stop, save; the state of the devices."""
         state = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read_wire, self._console, self._from_console)
+            tasks.start_soon(read_wire, self._console.printed, self._from_console, CHUNK_BYTES, PACE_S)
             tasks.start_soon(read_wire, self._result, self._from_result)
             tasks.start_soon(read_stderr, self._process, self._seen.stderr)
             tasks.start_soon(self._fail_on_exit, tasks.cancel_scope)
