@@ -38,6 +38,14 @@ def test_a_real_panic_is_one(path: Path) -> None:
     assert "Kernel panic" in first.text
 
 
+def test_a_panic_for_want_of_files_is_advised_to_give_them_room() -> None:
+    """As on a board with less memory than its initrd takes: init was cut off, ends, and the kernel panics."""
+    cut = b"[   14.064340] Initramfs unpacking failed: write error\r\n"
+    panicked = b"[   15.368793] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200\r\n"
+    assert "memory large enough for the initrd" in judged(cut + panicked).advice
+    assert "The guest's init ended" in judged(panicked).advice
+
+
 @pytest.mark.parametrize("path", CLEAN, ids=lambda path: path.stem)
 def test_a_real_boot_without_a_fault_has_none(path: Path) -> None:
     assert judged(path.read_bytes()).verdict is Verdict.PASS

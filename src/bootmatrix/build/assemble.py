@@ -144,15 +144,18 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
 
 
 def check_memory(machine: Machine, bootable: Bootable) -> None:
-    """Whether a machine has the memory that an initrd unpacks to: the kernel gives half of all to it (tmpfs(5)).
+    """Whether a machine has the memory that an initrd unpacks to.
+
+    The kernel gives half of its memory to it (tmpfs(5)), and counts none that the packed initrd still occupies.
 
     Raises:
         BuildError: it has not.
     """
-    if 2 * bootable.unpacked_bytes > machine.memory_mib << 20:
+    packed_bytes = bootable.initrd.size_bytes if bootable.initrd else 0
+    if packed_bytes + 2 * bootable.unpacked_bytes > machine.memory_mib << 20:
         raise BuildError(
-            f"the initrd unpacks to {bootable.unpacked_bytes >> 20} MiB, and {machine.machine} has "
-            f"{machine.memory_mib} MiB of memory, of which half can be used for it",
+            f"the initrd of {packed_bytes >> 20} MiB unpacks to {bootable.unpacked_bytes >> 20} MiB, and "
+            f"{machine.machine} has {machine.memory_mib} MiB of memory: half of what is left can be used for it",
             "Give the machine more, by memory_mib in its profile, or put less into the spec's images.",
         )
 
