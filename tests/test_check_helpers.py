@@ -11,8 +11,12 @@ from bootmatrix.load.places import CHECKOUT
 HELPERS = CHECKOUT / "specs/images/busybox/tap.sh"
 
 
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", "-c", f". {HELPERS}; {script}"], capture_output=True, check=False, text=True)
+
+
 def status(script: str) -> int:
-    return subprocess.run(["sh", "-c", f". {HELPERS}; {script}"], capture_output=True, check=False).returncode
+    return run(script).returncode
 
 
 @pytest.mark.parametrize(
@@ -27,3 +31,19 @@ def status(script: str) -> int:
 )
 def test_a_server_is_restarted_when_it_says_so_itself(command: str, is_changed: bool) -> None:
     assert status(f"changed old {command}") == (0 if is_changed else 1)
+
+
+def test_a_command_that_is_not_there_is_not_waited_for() -> None:
+    done = run("asked() { true && no-such-client; }; eventually 'the server answers' asked")
+    assert done.returncode == 1
+    assert done.stdout.startswith("not ok 1 - the server answers: ")
+    assert "no-such-client" in done.stdout
+
+
+def test_what_is_waited_for_is_told_meanwhile() -> None:
+    """The check's time may be over before its tries are, and then nothing else says why it waited."""
+    done = run("sleep() { :; }; refused() { echo refused; return 2; }; TRIES=150; eventually 'it answers' refused")
+    assert done.stdout.splitlines() == [
+        "# it answers: not after 100 tries: refused",
+        "not ok 1 - it answers: not after 150 tries: refused",
+    ]

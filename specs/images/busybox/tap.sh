@@ -36,7 +36,9 @@ eventually() {
 	local what=$1 said tries=0
 	shift
 	until said=$("$@" 2>&1); do
+		[ $? != 127 ] || failed "$what: $(one_line "$said")"    # a command that is not there will not come
 		tries=$((tries + 1))
+		[ $((tries % 100)) != 0 ] || echo "# $what: not after $tries tries: $(one_line "$said")"
 		[ "$tries" -lt "$TRIES" ] || failed "$what: not after $tries tries: $(one_line "$said")"
 		sleep 0.2
 	done
