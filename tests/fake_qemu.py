@@ -476,6 +476,12 @@ def leaves_by_status(guest: Guest) -> None:
     os._exit(80)
 
 
+def leaves_by_status_after_a_warning(guest: Guest) -> None:
+    guest.say_all()
+    os.write(2, b"qemu-system-fake: warning: nic fake.0 has no peer\n")
+    os._exit(80)
+
+
 def leaves_by_status_early(guest: Guest) -> None:
     """As any container can where there is semihosting."""
     guest.greet()

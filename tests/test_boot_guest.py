@@ -86,6 +86,7 @@ async def test_a_sound_guest_passes(tmp_path: Path, fake: Path) -> None:
     ("scenario", "verdict", "reason"),
     [
         ("leaves_by_status", Verdict.PASS, "left as it should"),
+        ("leaves_by_status_after_a_warning", Verdict.PASS, "left as it should"),
         ("leaves_by_status_early", Verdict.FAIL, "init's last message is missing"),
         ("leaves_by_a_status_of_its_own", Verdict.FAIL, "init never reported"),
         ("fails_late", Verdict.INFRA_ERROR, "exited with status 1: qemu-system-fake: it all went wrong"),

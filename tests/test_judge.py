@@ -240,6 +240,19 @@ def test_reasons_are_readable(changes: dict[str, Any], verdict: str, reason: str
     assert (judgement.verdict.value, judgement.reason[: len(reason)]) == (verdict, reason)
 
 
+def test_a_board_that_qemu_does_not_know_is_named() -> None:
+    ended = {"ended_by": "error", "exit_status": 1}
+    machine = make_machine(machine="cubiboard")
+    advice = judged(b"", machine, **ended, host_error="qemu-system-arm: unsupported machine type").advice
+    assert "'machine: cubiboard'" in advice
+
+
+def test_a_guest_that_reported_all_and_stays_has_its_profile_asked_about() -> None:
+    stayed: dict[str, Any] = {"ended_by": "host", "limit": "silence", "limit_phase": "shutdown"}
+    assert "'exit' in its profile" in judged(b"", **stayed).advice
+    assert "'exit'" not in judged(b"", **stayed, messages=saying(*TEXTS, end="")).advice
+
+
 def test_a_guest_that_finds_no_result_port_has_its_profile_asked_about() -> None:
     judgement = judged(b"bootmatrix: there is no result port\r\nreboot: Power down\r\n", messages=())
     assert judgement.verdict is Verdict.FAIL

@@ -280,6 +280,7 @@ def test_a_new_board_replaces_no_file(tmp_path: Path) -> None:
     text = file.read_text()
     for path, like, message in (
         (file, "aarch64", "is there already"),
+        (tmp_path / "arch/armv7.yml", "armv7", "there is an architecture 'armv7', which it would replace"),
         (tmp_path / "a b.yml", "aarch64", "without blanks"),
         (tmp_path / "mine.yaml", "aarch64", "is named <name>.yml"),
         (file / "mine.yml", "aarch64", "cannot be made: File exists"),

@@ -369,7 +369,7 @@ class _Boot:
     def _unasked(self) -> Ending:
         """The end of a QEMU that was not told to end: its guest's by semihosting, which QEMU does not tell of."""
         by_guest = self._machine.exit == "semihosting" and self._status is not None and self._status >= 0
-        return Ending("guest") if by_guest and not self._stderr.strip() else Ending("error")
+        return Ending("guest") if by_guest and not _has_errors(bytes(self._stderr)) else Ending("error")
 
     def _exit_error(self, ending: Ending) -> str:
         """What is to be said of a QEMU that ended without having been asked to, its guest neither."""
@@ -378,6 +378,11 @@ class _Boot:
         complaint = self.bound_fault or self._stderr.decode("utf-8", "replace").strip()[-400:]
         said = f": {complaint}" if complaint else " and said nothing"
         return f"{self._machine.qemu} {exit_words(self._status)}{said}"
+
+
+def _has_errors(stderr: bytes) -> bool:
+    """Whether QEMU said anything but warnings (util/error-report.c), with which boards may begin."""
+    return any(line.strip() and b": warning: " not in line for line in stderr.splitlines())
 
 
 @contextmanager

@@ -107,6 +107,8 @@ def run_new(args: argparse.Namespace) -> int:
         raise InputError(f"{file}: a profile's file is named <name>.yml, without blanks")
     if file.exists():
         raise InputError(f"{file} is there already")
+    if file.stem in options.profiles():
+        raise InputError(f"{file}: there is an architecture {file.stem!r}, which it would replace", "Name it anew.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -12,6 +12,10 @@ WAY_OUT = {"poweroff": "guest-shutdown", "reboot": "guest-reset", "watchdog": "g
 """Reason of QEMU's SHUTDOWN event (qapi/run-state.json) for each way in which a machine leaves."""
 SEMIHOSTING_PASS = 80
 """The status with which init leaves by semihosting after a pass, 81 after a failure; QEMU itself ends with 0 or 1."""
+STAYED = (
+    "Its init had reported all, and then QEMU did not end. If that is so with each kernel, this machine leaves in "
+    "another way than 'exit' in its profile says: docs/add-an-architecture.md."
+)
 MAX_BANNERS = 5
 BITE = "WATCHDOG"
 UNWANTED = ("GUEST_CRASHLOADED", BITE, "INTERNAL_ERROR", "MEMORY_FAILURE")
@@ -40,12 +44,21 @@ def host_faults(outcome: Outcome, machine: Machine) -> Iterator[Complaint]:
         yield Complaint(Verdict.INFRA_ERROR, "interrupted")
     elif outcome.ended_by == "error" or outcome.host_error:
         reason = " ".join(outcome.host_error.split()) or "QEMU ended, and it is not known why"
-        yield Complaint(Verdict.INFRA_ERROR, reason, stderr, f"Does {machine.qemu} run by hand, with this command?")
+        yield Complaint(Verdict.INFRA_ERROR, reason, stderr, _advice_on(reason, machine))
     elif outcome.exit_status is None:
         yield Complaint(Verdict.INFRA_ERROR, "QEMU never started", stderr)
     elif outcome.ended_by == "guest" and outcome.exit_status != 0 and not _left_by_status(outcome, machine):
         reason = f"QEMU ended with status {outcome.exit_status}, after its guest had left"
         yield Complaint(Verdict.INFRA_ERROR, reason, stderr)
+
+
+def _advice_on(reason: str, machine: Machine) -> str:
+    """What to do about a QEMU that ended by itself: `reason` has its own words (hw/core/machine.c, hw/core/cpu)."""
+    if "unsupported machine type" in reason:
+        return f"Its profile says 'machine: {machine.machine}'; '{machine.qemu} -M help' lists those that there are."
+    if "unable to find CPU model" in reason:
+        return f"Its profile says 'cpu: {machine.cpu}'; '{machine.qemu} -M {machine.machine} -cpu help' lists them."
+    return f"Does {machine.qemu} run by hand, with this command?"
 
 
 def reboots(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
@@ -73,6 +86,8 @@ def limits(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
         heard = max([0.0, *(message.at_s for message in outcome.messages)])
         reason = f"the guest hangs in phase {phase}: nothing came from it any more"
         advice = f"Its last message came after {heard:.1f} s. The console shows how far it got."
+        if outcome.messages and outcome.messages[-1].kind == "end":
+            advice = STAYED
         yield Complaint(Verdict.HANG, reason, evidence, advice)
     elif outcome.limit == "flood":
         yield Complaint(Verdict.FAIL, f"the guest floods its result channel: {outcome.result_fault}", evidence)
