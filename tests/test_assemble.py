@@ -60,3 +60,14 @@ def test_an_initrd_that_nothing_could_load_is_refused(kitchen: Kitchen, monkeypa
     monkeypatch.setattr(initrd, "MAX_FILE_BYTES", 0)
     with pytest.raises(BuildError, match="a file of an initrd has less than 4 GiB"):
         kitchen.build(SPEC.format(which="b"), kernel)
+
+
+def test_an_environment_without_the_images_path_is_told(kitchen: Kitchen) -> None:
+    """As with LinuxKit it takes the place of the image's: programs that are elsewhere are not found any more."""
+    kitchen.recipe("mine", files=INIT, cmd=["/bin/x"], env={"PATH": "/opt/bin:/bin"})
+    spec = 'init: ["@pkg:./images/mine"]\nonboot: [{{name: first, image: "@pkg:./images/mine", env: [{}]}}]\n'
+    kernel = kitchen.kernel()
+    assert kitchen.build(spec.format("TRIES=3"), kernel).notes == (
+        "first: its env has no PATH, and takes the place of its image's, which has one",
+    )
+    assert kitchen.build(spec.format('TRIES=3, "PATH=/bin"'), kernel).notes == ()

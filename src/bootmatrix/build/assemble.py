@@ -34,6 +34,7 @@ from bootmatrix.build.placed import (
     Placed,
     check_seconds,
     console_proof,
+    lost_paths,
     needed_modules,
     needs_every_module,
     needs_network,
@@ -189,6 +190,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         notes=(
             *spec.notes,
             *_cmdline(spec)[1],
+            *lost_paths(placed),
             *(f"the kernel has no module {name}" for name in assembly.modules[1]),
         ),
     )

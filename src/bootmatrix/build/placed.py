@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -55,6 +55,17 @@ def check_seconds(placed: tuple[Placed, ...]) -> dict[str, float]:
         one.container.name: (one.settings.annotations or {}).get(CHECK) for one in placed if one.section == "services"
     }
     return {name: duration_s(limit) for name, limit in limits.items() if limit is not None}
+
+
+def lost_paths(placed: Iterable[Placed]) -> Iterator[str]:
+    """A note for each container whose environment takes the place of an image's that says where its programs are."""
+    for one in placed:
+        if one.settings.env and _path_of(one.image.config.env) and not _path_of(one.settings.env):
+            yield f"{one.container.name}: its env has no PATH, and takes the place of its image's, which has one"
+
+
+def _path_of(env: Iterable[str]) -> str:
+    return next((one for one in env if one.startswith("PATH=")), "")
 
 
 def needed_modules(
