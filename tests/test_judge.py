@@ -240,6 +240,12 @@ def test_reasons_are_readable(changes: dict[str, Any], verdict: str, reason: str
     assert (judgement.verdict.value, judgement.reason[: len(reason)]) == (verdict, reason)
 
 
+def test_a_kernel_without_the_modules_to_report_by_is_asked_about() -> None:
+    bootable = make_bootable(notes=("the kernel has no module virtio_console",))
+    silent = make_outcome(messages=(), ended_by="host", limit="silence", limit_phase="boot")
+    assert "without the module virtio_console" in judge(silent, make_machine(), bootable, CLEAN).advice
+
+
 def test_a_board_that_qemu_does_not_know_is_named() -> None:
     ended = {"ended_by": "error", "exit_status": 1}
     machine = make_machine(machine="cubiboard")

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from archive_client import Opener
 from bootmatrix.build.forms import boots
 from bootmatrix.build.image import Builder
 from bootmatrix.build.kernel import KernelFiles, kernel_key, known_files, load_order, module_tree
-from bootmatrix.build.kernel_image import embedded_config, form_of, page_kib_of, release_of, unwrapped
+from bootmatrix.build.kernel_image import check_whole, embedded_config, form_of, page_kib_of, release_of, unwrapped
 from bootmatrix.build.own_kernel import find_kernel
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.kernels import with_own
@@ -158,6 +159,31 @@ def test_a_kernel_in_an_efi_program() -> None:
     assert unwrapped(header.ljust(64, b"\0") + inside + b"signature") == IMAGE
 
 
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize("order", "<>")
+def test_an_elf_kernel_that_is_cut_off(order: str, wide: bool) -> None:
+    data = bytearray(400)
+    data[:6] = b"\x7fELF" + bytes([1 + wide, 1 + (order == ">")])
+    struct.pack_into(order + ("Q" if wide else "I"), data, 32 if wide else 28, 64)
+    struct.pack_into(order + "HH", data, 54 if wide else 42, 56 if wide else 32, 1)
+    struct.pack_into(order + ("8xQ16xQ" if wide else "4xI8xI"), data, 64, 200, 200)
+    check_whole(bytes(data))
+    with pytest.raises(BuildError, match="cut off: it has 399 bytes, and its header says 400"):
+        check_whole(bytes(data[:-1]))
+
+
+def test_an_efi_kernel_that_is_cut_off() -> None:
+    data = bytearray(400)
+    data[:2], data[64:68] = b"MZ", b"PE\0\0"
+    struct.pack_into("<I", data, 0x3C, 64)
+    struct.pack_into("<H12xH", data, 70, 1, 16)
+    struct.pack_into("<16xII", data, 104, 150, 250)
+    check_whole(bytes(data))
+    check_whole(b"MZ")
+    with pytest.raises(BuildError, match="cut off: it has 399 bytes, and its header says 400"):
+        check_whole(bytes(data[:-1]))
+
+
 def test_what_a_kernel_says_of_itself() -> None:
     config = b"IKCFG_ST" + gzip.compress(CONFIG) + b"IKCFG_ED"
     inside = b"..." + IMAGE + config
@@ -201,7 +227,7 @@ FAULTY: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "no kernel": (lambda at: written(at / "x", b"#!/bin/sh\n"), [], "x: this is no kernel of any architecture here"),
     "empty": (lambda at: written(at / "x", b""), [], "this is no kernel of any architecture here"),
     "not there": (lambda at: at / "x", [], "x: there is no such file or folder"),
-    "some folder": (lambda at: at, [], "this folder is none that a kernel comes in"),
+    "some folder": (lambda at: at, [], "a kernel does not come in this"),
     "no kernel, for one": (
         lambda at: written(at / "x", b"text"),
         ["--arch", "armv7"],
@@ -299,6 +325,18 @@ def test_a_name_of_the_archives(tool: Tool, tmp_path: Path) -> None:
     refused(done, "'6.1' is the name of a kernel of the archive on aarch64")
 
 
+def test_what_is_no_configuration(tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "Image").write_bytes(IMAGE)
+    (tmp_path / "map").write_text("ffff800008000000 t _text\n")
+    done = tool("kernels", "add", "mine", str(tmp_path / "Image"), "--config", str(tmp_path / "map"))
+    refused(done, ".config is no kernel's configuration")
+
+
+def test_what_is_no_name_is_not_written(tool: Tool, tmp_path: Path) -> None:
+    refused(tool("kernels", "add", "a b", str(forms.deb(FILES, tmp_path))), "'a b' cannot be a kernel's name")
+    assert not Path("kernels.yml").exists()
+
+
 def test_a_kernel_that_changes_after_it_was_added(tool: Tool, opened: Opener, store: Store, tmp_path: Path) -> None:
     source = forms.deb(FILES, tmp_path)
     assert add(tool, source)[0] == 0
@@ -323,6 +361,11 @@ def test_a_tree_that_is_followed(tool: Tool, opened: Opener, store: Store, tmp_p
     assert (first.release, second.release) == (RELEASE, "6.9.2-mine")
     assert store.verified(kept.image).read_bytes() == image
     assert first.parts[0].sha256 != second.parts[0].sha256
+
+
+def test_an_address_that_is_no_web_address(tool: Tool) -> None:
+    done = tool("kernels", "add", "mine", "file:///boot/vmlinuz", "--sha256", "0" * 64)
+    refused(done, "file:///boot/vmlinuz: a kernel's URL begins with http:// or https://")
 
 
 def test_a_kernel_from_a_url(tool: Tool, opened: Opener, store: Store, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from bootmatrix.build.segments import FORMAT, Segment, join, segment
 from bootmatrix.build.tree import Node, Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, Spec, StoredImage
+from bootmatrix.model.artefact import LACKS_MODULE
 from bootmatrix.store import sha256_of
 
 PROTOCOL = "bootmatrix.protocol"
@@ -191,7 +192,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
             *spec.notes,
             *_cmdline(spec)[1],
             *lost_paths(placed),
-            *(f"the kernel has no module {name}" for name in assembly.modules[1]),
+            *(f"{LACKS_MODULE}{name}" for name in assembly.modules[1]),
         ),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import re
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -87,6 +88,36 @@ def unwrapped(data: bytes) -> bytes:
             except _FAULTS as error:
                 raise BuildError(f"the kernel is damaged: it cannot be unpacked: {error}") from error
     return data
+
+
+def check_whole(data: bytes) -> None:
+    """Hold a kernel's file against what its own headers say of its length, where it has such.
+
+    Raises:
+        BuildError: it ends before.
+    """
+    needed = max([0, *_ends(data)])
+    if needed > len(data):
+        raise BuildError(f"the kernel is cut off: it has {len(data)} bytes, and its header says {needed}")
+
+
+def _ends(data: bytes) -> Iterator[int]:
+    """Where the parts end that an ELF file's segments, or an EFI program's sections (PE, section 4), say they have."""
+    with suppress(struct.error, IndexError):  # headers beyond the end are none
+        if data[:4] == b"\x7fELF":
+            order, wide = "<>"[data[5] - 1], data[4] == 2
+            (table,) = struct.unpack_from(f"{order}{'Q' if wide else 'I'}", data, 32 if wide else 28)
+            size, count = struct.unpack_from(f"{order}HH", data, 54 if wide else 42)
+            for number in range(count):
+                values = struct.unpack_from(f"{order}{'8xQ16xQ' if wide else '4xI8xI'}", data, table + number * size)
+                yield sum(values)
+        elif data[:2] == b"MZ":
+            (start,) = struct.unpack_from("<I", data, 0x3C)
+            if data[start : start + 4] != b"PE\0\0":
+                return
+            count, optional = struct.unpack_from("<H12xH", data, start + 6)
+            for number in range(count):
+                yield sum(struct.unpack_from("<16xII", data, start + 24 + optional + number * 40))
 
 
 def form_of(data: bytes, magic: Mapping[KernelForm, str]) -> KernelForm | None:

@@ -20,7 +20,7 @@ from bootmatrix.build.kernel import (
     module_name,
     pack_module,
 )
-from bootmatrix.build.kernel_image import embedded_config, form_of, page_kib_of, release_of, unwrapped
+from bootmatrix.build.kernel_image import check_whole, embedded_config, form_of, page_kib_of, release_of, unwrapped
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import Kernel, KernelForm, KernelPart, KernelSource, OwnKernel, Profile, Spec, StoredImage
 from bootmatrix.source.images.kernels import File, kernel_members
@@ -209,7 +209,7 @@ class _Found:
         elif name == "modules.builtin":
             self.builtin = tuple(sorted(module_name(line) for line in member.read().decode(errors="replace").split()))
         elif _CONFIG.search(member.path):
-            self.config = self.config or member.read()
+            self._take_config(member)
         elif member.path.endswith(RELEASE):
             self.tree_release = member.read().decode(errors="replace").strip()
         elif name.endswith(".dtb"):
@@ -242,7 +242,14 @@ class _Found:
         if form is None:
             self.strangers.append(member.path)
         else:
+            check_whole(data)
             self.images.setdefault(form, (member.path, data))
+
+    def _take_config(self, member: Member) -> None:
+        data = member.read()
+        if not re.search(rb"^(# )?CONFIG_\w", data, re.MULTILINE):
+            raise BuildError(f"{member.path} is no kernel's configuration: no line of it is of CONFIG_…")
+        self.config = self.config or data
 
     def _take_module(self, member: Member, pack: Writer) -> None:
         found = _MODULE.search(member.path)

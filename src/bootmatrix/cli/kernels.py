@@ -183,6 +183,8 @@ def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
     from bootmatrix.errors import InputError
     from bootmatrix.model import KernelPart
 
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"{url}: a kernel's URL begins with http:// or https://", "A file is given by its path.")
     if sha256 is None:
         raise InputError(f"{url}: a kernel from a URL needs its SHA-256", "Give it with --sha256.")
     size_bytes = builder.archive.length(url)
@@ -204,7 +206,7 @@ def _kind(path: Path, shown: str) -> str:
         if kind.recognises(path):
             return name
     known = ", ".join(kind.DESCRIPTION for kind in KINDS.values())
-    raise InputError(f"{shown}: this folder is none that a kernel comes in", f"Known are {known}.")
+    raise InputError(f"{shown}: a kernel does not come in this", f"Known are {known}.")
 
 
 def _relative(path: Path, folder: Path) -> str:

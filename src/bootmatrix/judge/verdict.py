@@ -15,6 +15,7 @@ from bootmatrix.judge.resultfiles import read_files
 from bootmatrix.judge.signs import DAMAGED_INITRD, find_troubles
 from bootmatrix.judge.tapresults import read_tap
 from bootmatrix.model import Bootable, ConsoleProof, Evidence, Judgement, Machine, Outcome, SubResult, Trouble, Verdict
+from bootmatrix.model.artefact import LACKS_MODULE
 
 MAX_EVIDENCE = 60
 MAX_OTHERS = 10
@@ -55,6 +56,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         subresults=subresults,
         advice=_without_arguments(first, bootable)
         or _without_files(first, troubles)
+        or _without_modules(outcome, bootable)
         or first.advice
         or _advice(first.verdict, troubles),
         troubles=troubles,
@@ -72,6 +74,17 @@ def _without_files(first: Complaint, troubles: tuple[Trouble, ...]) -> str:
     """What to do about a panic for lack of files that did not get out of the initrd."""
     damaged = (one.advice for one in troubles if one.name == DAMAGED_INITRD)
     return next(damaged, "") if first.verdict is Verdict.PANIC else ""
+
+
+def _without_modules(outcome: Outcome, bootable: Bootable) -> str:
+    """What to do about a guest whose init never reported, on a kernel that lacks modules by which it would."""
+    lacking = [note.removeprefix(LACKS_MODULE) for note in bootable.notes if note.startswith(LACKS_MODULE)]
+    if outcome.messages or not lacking or bootable.proof:
+        return ""
+    return (
+        f"The kernel came without the module {', '.join(lacking)}. If it is not built in, init cannot report: "
+        "add the kernel with its modules (docs/kernels.md)."
+    )
 
 
 def _advice(verdict: Verdict, troubles: tuple[Trouble, ...]) -> str:

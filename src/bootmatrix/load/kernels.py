@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bootmatrix.load.lock import write_text
 from bootmatrix.load.product import RESERVED
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import OwnKernel, Profile
-from bootmatrix.model.base import Model, Name
+from bootmatrix.model.base import NAME, Model, Name
 
 HEADER = "# Kernels beside the archive's. Written by `bootmatrix kernels add`; paths are from this file's folder.\n"
 
@@ -113,8 +114,10 @@ def check_new(name: str, profile: Profile) -> None:
     """Whether a kernel may have a name.
 
     Raises:
-        InputError: the archive's kernels have it.
+        InputError: it is no name, or the archive's kernels have it.
     """
+    if not re.fullmatch(NAME, name):
+        raise InputError(f"{name!r} cannot be a kernel's name", "Use letters, digits and _ . + -, such as mine-6.18.")
     if name in RESERVED:
         raise InputError(f"{name!r} means something else where kernels are named", "Choose another name.")
     if name in archive_names(profile):

@@ -36,6 +36,10 @@ class Forkable(Model):
     disk: Artefact
 
 
+LACKS_MODULE = "the kernel has no module "
+"""How a note begins that one is missing which the machine or the spec asks for; it may be built in."""
+
+
 class Bootable(Model):
     """What a machine boots: `cmdline` is the part that the spec and its images ask for.
 
