@@ -92,7 +92,8 @@ class PlainScreen:
 
     def cell_done(self, record: Record) -> None:
         """`pass  influxdb/arch/6.1  7.2 s`, with the reason if it is no pass."""
-        words = f"{record.verdict:<11}  {record.cell.id:<{self._width}}  {duration(cell_time(record)):>10}"
+        took = "" if record.verdict is Verdict.SKIP else duration(cell_time(record))
+        words = f"{record.verdict:<11}  {record.cell.id:<{self._width}}  {took:>10}"
         aside = f"({remark(record)}) " if remark(record) else ""
         reason = "" if record.verdict is Verdict.PASS else one_line(record.judgement.reason)
         self._line(f"{words}  {aside}{reason}")

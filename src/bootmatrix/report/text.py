@@ -54,8 +54,8 @@ def _table(run: Run) -> Table:
     cells = [record.cell for record in run.records]
     kernels = kernels_of(cells)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("spec", no_wrap=True)
-    table.add_column("arch", no_wrap=True)
+    for heading, names in (("spec", [one.spec_name for one in cells]), ("arch", [one.target for one in cells])):
+        table.add_column(heading, no_wrap=True, min_width=max(map(len, names)))  # verdicts are shortened, no names
     for kernel in kernels:
         table.add_column(Text(kernel), no_wrap=True)
     by_place = {(one.cell.spec_name, one.cell.target, one.cell.kernel): one for one in run.records}
