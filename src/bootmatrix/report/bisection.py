@@ -89,7 +89,7 @@ def _view(state: Bisection, run: Run) -> BisectionView:
             ("Machine", harmless(state.target)),
             ("Good", harmless(state.good)),
             ("Bad", harmless(state.bad)),
-            ("Kernels booted", f"{booted} of {len(state.steps)}"),
+            ("Kernels tried", f"{booted} of {len(state.steps)}"),
             ("Started", harmless(run.started_at)),
             ("Time", duration(run.wall_s)),
         ),
