@@ -310,3 +310,22 @@ async def test_what_an_accelerator_showed_is_remembered(store: Store, tmp_path: 
     memo.write_bytes(hashlib.sha256(b"1").hexdigest().encode() + b"\n1")
     chosen = await Accelerators(store).choose(machine, resets)
     assert (chosen.accelerators, chosen.cpu) == (("tcg,thread=single",), "qemu64")
+
+
+async def test_an_accelerator_that_qemu_refuses_is_not_tried_at_once_again(store: Store, tmp_path: Path) -> None:
+    one = Accelerator(name="tcg,thread=single", hosts=(host(),), cpu="qemu64")
+    rom = tmp_path / "rom"
+    machine, resets = pc(accelerators=(one, "tcg"), arguments=("-bios", str(rom))), guest(tmp_path, RESET)
+
+    def kept() -> list[Path]:
+        return sorted(path for path in (store.folder / "memo").rglob("*") if path.is_file())
+
+    await Accelerators(store).choose(machine, resets)
+    (refused,) = kept()
+    # At the reset vector: mov dx, 0xcf9; mov al, 6; out dx, al, which resets the machine.
+    rom.write_bytes(bytes(0xFFF0) + bytes.fromhex("baf90c b006 ee").ljust(16))
+    await Accelerators(store).choose(machine, resets)
+    assert kept() == [refused]
+    refused.write_bytes(hashlib.sha256(b"1").hexdigest().encode() + b"\n1")  # in 1970
+    await Accelerators(store).choose(machine, resets)
+    assert [path.read_bytes()[-2:] for path in kept() if path != refused] == [b"\n0"]

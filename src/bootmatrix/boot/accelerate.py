@@ -4,18 +4,24 @@ yet boot nothing."""
 from __future__ import annotations
 
 import json
+import os
 import platform
 import tempfile
+import time
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 
 from bootmatrix.boot.guest import boot
+from bootmatrix.boot.lockdown import KVM
 from bootmatrix.boot.qemu import find_qemu, qemu_version
 from bootmatrix.errors import HostError
 from bootmatrix.model import Accelerator, Bootable, Machine, Outcome, Timeouts
 
+REFUSED_S = 3600
+"""An accelerator that its QEMU refuses is tried again after so long, or at once where another user or right might help:
+each try takes a tenth of a second."""
 LIMIT_S = 15.0
 """A guest that an accelerator runs is at its init within two seconds or so, on a busy host too."""
 
@@ -38,7 +44,6 @@ class Accelerators:
 
     def __init__(self, memory: Memory) -> None:
         self._memory, self._turn = memory, anyio.Lock()
-        self._failed: set[str] = set()
 
     async def choose(self, machine: Machine, bootable: Bootable) -> Machine:
         """The machine as it is to be run here: with one accelerator that booted this very guest, or emulated."""
@@ -50,16 +55,20 @@ class Accelerators:
     async def _works(self, machine: Machine, one: Accelerator, bootable: Bootable) -> bool:
         key = _key(machine, one)
         async with self._turn:
-            known = self._memory.memo("accelerator", key)
-            if known is not None or key in self._failed:
+            known, attempt = self._memory.memo("accelerator", key), _attempt(machine, one, bootable)
+            if known is not None or self._is_refused(attempt):
                 return known == b"1"
             outcome = await _try(accelerated(machine, one), bootable, LIMIT_S)
             if outcome is None or outcome.ended_by == "error":
-                self._failed.add(key)  # QEMU says so at once, and may say otherwise tomorrow: a right may be given
+                self._memory.set_memo("accelerator-refused", attempt, f"{time.time()}".encode())
                 return False
             works = outcome.boot_s is not None
             self._memory.set_memo("accelerator", key, b"1" if works else b"0")
             return works
+
+    def _is_refused(self, attempt: str) -> bool:
+        at = self._memory.memo("accelerator-refused", attempt)
+        return at is not None and 0 <= time.time() - float(at) < REFUSED_S
 
 
 def host() -> str:
@@ -105,6 +114,14 @@ def _key(machine: Machine, one: Accelerator) -> str:
         version, stat = "", None
     build = [version, stat.st_mtime_ns, stat.st_size] if stat else []
     return json.dumps([host(), platform.release(), platform.version(), build, changed.machine, one.model_dump()])
+
+
+def _attempt(machine: Machine, one: Accelerator, bootable: Bootable) -> str:
+    """Differs wherever QEMU might take what it refused: other arguments or rights, another state of KVM's device."""
+    asked = [_key(machine, one), accelerated(machine, one).model_dump_json(), *bootable.qemu_args]
+    device = KVM.stat() if KVM.exists() else None
+    state = [device.st_rdev, device.st_ctime_ns] if device else []
+    return json.dumps([asked, os.geteuid(), sorted(os.getgroups()), state])
 
 
 def _why(outcome: Outcome) -> str:

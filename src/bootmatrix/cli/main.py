@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def parser(only: str = "") -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
     gc.set_threshold(NEW_OBJECTS)
+    atexit.register(gc.freeze)  # before it ends, Python would search all that was imported once more, for 0.06 s
     words = sys.argv[1:] if arguments is None else list(arguments)
     args = parser(words[0] if words else "").parse_args(words)
     try:

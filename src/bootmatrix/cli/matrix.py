@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ from bootmatrix.cli.exits import exit_status, regression_status
 if TYPE_CHECKING:
     from bootmatrix.cell import Bench
     from bootmatrix.cli.job import Job
-    from bootmatrix.history.values import Comparison
-    from bootmatrix.model import Plan, Run
+    from bootmatrix.history.values import Comparison, Past, RunResults
+    from bootmatrix.model import Plan, Record, Run
     from bootmatrix.runs import RunWriter
     from bootmatrix.schedule import Budget
+
+UNDER_WAY_S = 0.5
+"""By then the first guest runs, and leaves us time for what is needed when it has ended."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -71,36 +75,61 @@ def run_job(args: argparse.Namespace, job: Job) -> int:
     """Do a job, report it, and say what came of it; the exit status."""
     from bootmatrix.boot.accelerate import Accelerators
     from bootmatrix.cell import Bench
-    from bootmatrix.cli.past import past_of_run, read_baseline
     from bootmatrix.cli.progress import open_screen
-    from bootmatrix.history.reference import Place, find_baseline
-    from bootmatrix.report import write_reports
-    from bootmatrix.report.cell_pages import console_reader, page_writer
-    from bootmatrix.report.given import Given
-    from bootmatrix.report.summary import append_summary
     from bootmatrix.schedule import host_budget
 
-    reports = job.reports
     given = args.baseline or (job.before.baseline if job.before else "") or ("latest" if args.fail_on else "")
     # Read before anything is booted: a baseline that cannot be read must not cost a run its report.
-    baseline = read_baseline(find_baseline(reports, given, title=job.title)) if given else None
+    baseline = _baseline(job, given) if given else None
     budget = host_budget(args.jobs)
     with open_screen(job.plan) as screen:
         with job.builder(args, screen) as builder, job.forks(builder, screen) as forks:
             writer = job.writer(builder, baseline.line.name if baseline else "")
-            writer.on_record = None if args.single_file else page_writer(writer.path)
+            writer.on_record = None if args.single_file else partial(_write_page, writer.path)
             for record in writer.earlier:
                 screen.cell_done(record)
             accelerate = Accelerators(builder.store).choose
             bench = Bench(job.specs, job.profiles, builder, screen, budget.hold, forks, accelerate, args.dump)
             finished = _run_all(job.missing, bench, writer, budget)
         result = writer.finish(interrupted=not finished)
-        past = past_of_run(Place(reports, writer.path.name), result, baseline, compared=bool(given))
-        write_reports(result, writer.path, past, args.single_file)
-        append_summary(Given(result, console_reader(writer.path), past))
+        past = _past(job, writer.path.name, result, baseline, compared=bool(given))
+        _write_reports(result, writer.path, past, args.single_file)
         screen.finish(result, writer.path)
-    _write_index(reports)
+    _write_index(job.reports)
     return _end(result, past.comparison, regressions_only=bool(args.fail_on))
+
+
+# What only the end of a run needs is imported by these, and before that by `_load_ahead`, while guests run.
+
+
+def _baseline(job: Job, given: str) -> RunResults | None:
+    from bootmatrix.cli.past import read_baseline
+    from bootmatrix.history.reference import find_baseline
+
+    return read_baseline(find_baseline(job.reports, given, title=job.title))
+
+
+def _write_page(folder: Path, record: Record) -> None:
+    from bootmatrix.report.cell_pages import write_page
+
+    write_page(record, folder)
+
+
+def _past(job: Job, name: str, result: Run, baseline: RunResults | None, *, compared: bool) -> Past:
+    from bootmatrix.cli.past import past_of_run
+    from bootmatrix.history.reference import Place
+
+    return past_of_run(Place(job.reports, name), result, baseline, compared=compared)
+
+
+def _write_reports(result: Run, folder: Path, past: Past, single_file: bool) -> None:
+    from bootmatrix.report import write_reports
+    from bootmatrix.report.cell_pages import console_reader
+    from bootmatrix.report.given import Given
+    from bootmatrix.report.summary import append_summary
+
+    write_reports(result, folder, past, single_file)
+    append_summary(Given(result, console_reader(folder), past))
 
 
 def _write_index(reports: Path) -> None:
@@ -130,17 +159,19 @@ def _run_all(plan: Plan, bench: Bench, writer: RunWriter, budget: Budget) -> boo
     Raises:
         HostError: the run's folder cannot be written any more.
     """
-    from functools import partial
-
     import anyio
 
-    from bootmatrix.cli.past import usual_s
     from bootmatrix.cli.signals import until_signal
     from bootmatrix.errors import HostError
     from bootmatrix.schedule import run_matrix
 
+    async def work() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_load_ahead)
+            await run_matrix(plan, bench, writer, budget, _usual_s(plan, writer.path.parent))
+            tasks.cancel_scope.cancel()
+
     try:
-        work = partial(run_matrix, plan, bench, writer, budget, usual_s(writer.path.parent))
         return anyio.run(until_signal, work, bench.observer.note)
     except BaseExceptionGroup as group:
         faults, others = group.split(OSError)
@@ -148,6 +179,26 @@ def _run_all(plan: Plan, bench: Bench, writer: RunWriter, budget: Budget) -> boo
             raise
         hint = f"When that is mended, take the run up: bootmatrix matrix --resume {writer.path}"
         raise HostError(f"the run in {writer.path} cannot be written: {_first(faults)}", hint) from group
+
+
+def _usual_s(plan: Plan, reports: Path) -> dict[str, float]:
+    """Seconds that cells usually take, by id; of one cell nobody needs to know."""
+    if len(plan.cells) < 2:
+        return {}
+    from bootmatrix.cli.past import usual_s
+
+    return usual_s(reports)
+
+
+async def _load_ahead() -> None:
+    """Load what only the end of a run needs, and would else keep it waiting."""
+    import anyio
+    import anyio.to_thread
+
+    from bootmatrix.report import load
+
+    await anyio.sleep(UNDER_WAY_S)
+    await anyio.to_thread.run_sync(load)
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:

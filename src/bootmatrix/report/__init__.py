@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,20 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "report.html"
 JUNIT_FILE = "junit.xml"
+
+MODULES = (
+    *("history.facts", "history.index", "history.past", "history.reference"),
+    *("report.cell_pages", "report.given", "report.index_page", "report.junit", "report.summary"),
+)
+
+
+def load() -> None:
+    """Load what writes a run's reports and pages, ahead of time."""
+    from bootmatrix.report.html import load_templates
+
+    for name in MODULES:
+        import_module(f"bootmatrix.{name}")
+    load_templates()
 
 
 def write_reports(run: Run, folder: Path, past: Past | None = None, single_file: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,15 +27,10 @@ def console_reader(folder: Path) -> ReadConsole:
     return read
 
 
-def page_writer(folder: Path) -> Callable[[Record], None]:
-    """Writes the page of a cell that has just ended; of its siblings and its past that one knows nothing yet."""
-    around = Surroundings(console_reader(folder), extent=Extent.PAGE)
-
-    def write(record: Record) -> None:
-        if record.verdict is not Verdict.SKIP:
-            _write(CellView(record, around), folder)
-
-    return write
+def write_page(record: Record, folder: Path) -> None:
+    """Write the page of a cell that has just ended; of its siblings and its past that one knows nothing yet."""
+    if record.verdict is not Verdict.SKIP:
+        _write(CellView(record, Surroundings(console_reader(folder), extent=Extent.PAGE)), folder)
 
 
 def write_pages(view: ReportView, folder: Path) -> None:

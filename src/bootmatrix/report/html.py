@@ -63,6 +63,12 @@ def content_policy(style: str, script: str) -> str:
     )
 
 
+def load_templates() -> None:
+    """Compile the templates of a run's pages, which is most of the time that the first of each takes."""
+    for name in ("page.html.j2", "parts.html.j2", "cell.html.j2", "report.html.j2", "index.html.j2"):
+        _environment().get_template(name)
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(

@@ -44,24 +44,29 @@ class Release(Model):
     by_hash: bool = False
     indexes: dict[str, IndexFile]
 
-    def check(self, wanted: str, check_valid_until: bool) -> None:
-        """See that it is of the suite that was asked for, and not too old.
+    def check_suite(self, wanted: str) -> None:
+        """See that it is of the suite that was asked for.
 
         Raises:
             UntrustedError: it is another suite's.
-            InfraError: its time is over.
         """
         if wanted not in {self.suite, self.codename}:
             raise UntrustedError(
                 f"the archive's file for suite {wanted} is signed for suite {self.suite} ({self.codename})",
                 "The mirror is misconfigured, or someone is tampering with it: use another with BOOTMATRIX_ARCHIVE.",
             )
-        if check_valid_until and self.valid_until and parse_date(self.valid_until) < datetime.now(UTC):
-            raise InfraError(
-                f"the archive's index of {wanted} was valid until {self.valid_until}, and must not be trusted any more",
-                "Use a mirror that is up to date (BOOTMATRIX_ARCHIVE), see that the clock is right, or, for an archive "
-                'that is meant to stand still, set Acquire::Check-Valid-Until "false" in apt.conf.',
-            )
+
+    def is_over(self) -> bool:
+        """Whether it says that its time is over."""
+        return bool(self.valid_until) and parse_date(self.valid_until) < datetime.now(UTC)
+
+    def too_old(self, wanted: str) -> InfraError:
+        """What is to be said of one whose time is over."""
+        return InfraError(
+            f"the archive's index of {wanted} was valid until {self.valid_until}, and must not be trusted any more",
+            "Use a mirror that is up to date (BOOTMATRIX_ARCHIVE), see that the clock is right, or, for an archive "
+            'that is meant to stand still, set Acquire::Check-Valid-Until "false" in apt.conf.',
+        )
 
 
 def verified_release(data: bytes, keyring: Path, store: Store) -> Release:

@@ -145,13 +145,15 @@ class Suites:
     def _note_end(self, kept: _Kept, release: Release) -> None:
         """Note when another answer may be due: when a kept file is too old, or no longer valid."""
         ends = [] if self._settings.offline else [kept.at + self._settings.max_age_s]
-        if release.valid_until and self._settings.checks_valid_until:
+        if release.valid_until and not release.is_over():  # else apt's settings let it pass
             ends.append(parse_date(release.valid_until).timestamp())
         self.good_until_s = min([self.good_until_s, *ends])
 
     def _trusted(self, suite: str, data: bytes) -> Release:
         release = verified_release(data, self._settings.keyring, self._store)
-        release.check(suite, self._settings.checks_valid_until)
+        release.check_suite(suite)
+        if release.is_over() and self._settings.checks_valid_until:  # apt is asked last, as it takes a process
+            raise release.too_old(suite)
         return release
 
     def _is_fresh(self, kept: _Kept) -> bool:
