@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -126,8 +127,7 @@ def emulators(known: dict[str, Profile]) -> Iterator[Finding]:
             if finding.state == "lacking" and finding != needed.get(machine.qemu):
                 more.setdefault((machine.qemu, finding.hint), []).append(f"{profile.name}/{name}")
     for (qemu, hint), targets in more.items():
-        advice = f"{hint.rstrip('.')}, if you want these"
-        yield Finding("note", qemu, f"missing or too old for {', '.join(targets)}", advice)
+        yield Finding("note", qemu, f"missing or too old for {', '.join(targets)}", f"if you want these: {hint}")
 
 
 def emulator(machine: Machine) -> Finding:
@@ -159,7 +159,7 @@ def program(name: str, use: str, packages: Packages) -> Finding:
 def packer() -> Finding:
     """Whether the disks of forked guests can be made; nothing else needs that."""
     found = program("sqfstar", "makes the disks of forked guests", SQUASHFS)
-    return found if found.state == "ok" else replace(found, state="note", hint=f"{found.hint}, for --boot fork")
+    return found if found.state == "ok" else replace(found, state="note", hint=f"for --boot fork: {found.hint}")
 
 
 def makers() -> Iterator[Finding]:
@@ -311,7 +311,6 @@ def install_command(packages: Packages, likes: Iterable[str]) -> str:
 
 def show(findings: list[Finding]) -> None:
     """The table, and below it what to do about each thing lacking."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -319,10 +318,11 @@ def show(findings: list[Finding]) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
         table.add_row(Text(*marks[finding.state]), Text(finding.name), Text(finding.found))
-    console = Console(highlight=False)
+    console = options.table_console()
     console.print(table)
     lacking = [finding for finding in findings if finding.state == "lacking"]
-    _advise(console.print, lacking, [finding for finding in findings if finding.state == "note" and finding.hint])
+    notes = [finding for finding in findings if finding.state == "note" and finding.hint]
+    _advise(partial(console.print, soft_wrap=True), lacking, notes)
 
 
 def _advise(line: Callable[[object], None], lacking: list[Finding], notes: list[Finding]) -> None:
@@ -332,5 +332,5 @@ def _advise(line: Callable[[object], None], lacking: list[Finding], notes: list[
         line(Text(f"{finding.name}: {finding.hint}"))
     if not lacking:
         line(Text("Everything that is needed is here."))
-    for finding in lacking:
+    for finding in (one for one in lacking if one.hint):
         line(Text(f"{finding.name}: {finding.hint}", "bold"))

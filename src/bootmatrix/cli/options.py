@@ -302,7 +302,8 @@ def table_console() -> Console:
 
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    is_known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, width=None if is_known else WIDE)
 
 
 def reports_of(args: argparse.Namespace) -> Path:
