@@ -9,13 +9,16 @@ from pathlib import Path
 from bootmatrix.boot.copy import COPY_BEGINS
 from bootmatrix.boot.forks import Forks, Turn
 from bootmatrix.boot.guest import boot
+from bootmatrix.boot.snapshot import Snapshot
 from bootmatrix.boot.template import NoTemplate
 from bootmatrix.model import Bootable, BootKind, Machine, Outcome, Phase, Timeouts
 from bootmatrix.runfile import read_small
 from bootmatrix.runs import CONSOLE_FILE
 
-COPY_BOOT_S = 20.0
+COPY_BOOT_S = 10.0
 """For a copy to say its first word, on the fastest machine. It takes a fraction of a second."""
+COPIES_TRIED = 2
+"""QEMU loses the timer of a copy of some machines now and then, and such a copy never says its first word."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +67,31 @@ async def start_cold(start: Start, bootable: Bootable, reason: str = "") -> Boot
 
 
 async def _fork(start: Start, bootable: Bootable, forks: Forks) -> Booted:
-    """Go on with a copy.
+    """Go on with a copy; with another one if the first does not come up.
 
     Raises:
-        NoTemplate: there is nothing to copy, or the copy did not come up: what was seen says nothing of the spec.
+        NoTemplate: there is nothing to copy, or no copy came up: what was seen says nothing of the spec.
     """
-    machine, turn = start.machine, start.turn
+    machine = start.machine
+    async with forks.origin(machine, bootable, start.turn) as snapshot:
+        for _ in range(COPIES_TRIED):
+            outcome = await _boot_copy(start, bootable, forks, snapshot)
+            if outcome.boot_s is not None:
+                return Booted(outcome, "fork")
+    fault = f"no copy of the guest that was booted for it came up ({_why_not_up(outcome, start.folder)})"
+    forks.discard(machine, bootable, fault)
+    raise NoTemplate(fault)
+
+
+async def _boot_copy(start: Start, bootable: Bootable, forks: Forks, snapshot: Snapshot) -> Outcome:
+    machine = start.machine
     timeouts = start.timeouts.model_copy(update={"boot": min(start.timeouts.boot, COPY_BOOT_S)})
-    async with forks.origin(machine, bootable, turn) as snapshot, turn(machine, forks.copy_mib(machine, bootable)):
+    async with start.turn(machine, forks.copy_mib(machine, bootable)):
         outcome = await boot(
             machine, bootable, timeouts, start.folder, on_phase=start.on_phase, snapshot=snapshot, dump=start.dump
         )
     forks.learn(machine, bootable, outcome.private_mib)
-    if outcome.boot_s is None:
-        fault = f"no copy of the guest that was booted for it came up ({_why_not_up(outcome, start.folder)})"
-        forks.discard(machine, bootable, fault)
-        raise NoTemplate(fault)
-    return Booted(outcome, "fork")
+    return outcome
 
 
 def _why_not_up(outcome: Outcome, folder: Path) -> str:
