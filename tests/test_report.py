@@ -86,6 +86,16 @@ def test_what_is_not_as_expected_comes_first_and_unexpected_passes_before_that()
     assert [cell.reason for cell in report.skips] == ["excluded: this release needs Linux 6.1"]
 
 
+def test_cells_of_one_reason_share_a_card_with_what_all_are_marked_with() -> None:
+    skips = [make_record(make_cell(arch), Verdict.SKIP, "too slow") for arch in ("x86_64", "armv7")]
+    report = view([*skips, make_record(make_cell("ppc64le"), Verdict.SKIP, "no such kernel")])
+    assert sorted(len(one.cells) for one in report.folded(report.skips)) == [1, 2]
+    copy = make_record(make_cell("x86_64"), Verdict.FAIL, "it broke").model_copy(update={"boot": "fork"})
+    cold = make_record(make_cell("armv7"), Verdict.FAIL, "it broke")
+    (one,) = view([copy, cold]).alike
+    assert (len(one.cells), one.marks) == (2, ())
+
+
 def test_one_wrong_cell_is_enough_for_a_bad_report() -> None:
     records = green_records()
     records[3] = make_record(records[3].cell, Verdict.HANG, "silent")

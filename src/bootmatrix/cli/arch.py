@@ -152,7 +152,7 @@ def run_table(args: argparse.Namespace) -> int:
     from bootmatrix.report.machines import latest, machine_table, seen_of
     from bootmatrix.runs import load_run
 
-    if not args.runs and args.kept is None:
+    if not args.runs and not (args.kept and args.kept.exists()):
         raise InputError("name runs, or a file that keeps what earlier ones showed: --kept FILE")
     known, reports = options.profiles(), options.reports_of(args)
     runs = [load_run(find_run(reports, name).folder) for name in args.runs]

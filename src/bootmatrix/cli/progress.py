@@ -83,7 +83,8 @@ class PlainScreen:
     def __init__(self, console: Console, plan: Plan) -> None:
         self._console = console
         self._planned = len(plan.cells)
-        self._width = max((len(cell.id) for cell in plan.cells), default=0)
+        named = [*plan.cells, *(skip.cell for skip in plan.skips)]
+        self._width = max((len(cell.id) for cell in named), default=0)
         self._downloads: set[str] = set()
         self._lock = RLock()
 

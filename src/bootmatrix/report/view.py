@@ -15,6 +15,7 @@ from bootmatrix.report.cell_view import CellView, ReadConsole, Surroundings
 from bootmatrix.report.charts import Charts, view_charts
 from bootmatrix.report.console_view import Extent
 from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.history_view import Mark
 from bootmatrix.report.order import WORST_FIRST, cell_order, kernels_of, urgency
 from bootmatrix.report.past_text import counted
 from bootmatrix.report.siblings import families
@@ -70,7 +71,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Alike:
-    """Cells that are not as expected in the same way: one card of the report. `cells` is not empty."""
+    """Cells that came to the same verdict in the same way: one card of the report. `cells` is not empty."""
 
     cells: tuple[CellView, ...]
     patterns: tuple[str, ...]
@@ -79,6 +80,11 @@ class Alike:
     def first(self) -> CellView:
         """The cell that stands for all."""
         return self.cells[0]
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """What all of them are marked with."""
+        return tuple(mark for mark in self.first.marks if all(mark in cell.marks for cell in self.cells))
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,10 @@ class ReportView:
     def headline(self) -> str:
         """The sentence that the report opens with."""
         return "; ".join(self.clauses)
+
+    def folded(self, cells: Iterable[CellView]) -> tuple[Alike, ...]:
+        """Those of the same verdict and reason together."""
+        return tuple(_alike(cells))
 
 
 def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_file: bool = False) -> ReportView:
