@@ -9,8 +9,8 @@ from bootmatrix.model import Evidence, Verdict
 MAX_TEXT = 500
 """Characters of one piece of evidence."""
 
-GRAVITY = (Verdict.PANIC, Verdict.INFRA_ERROR, Verdict.HANG, Verdict.TIMEOUT, Verdict.FAIL)
-"""Which verdict prevails. A panic comes first: whatever else went wrong may be due to it."""
+GRAVITY = (Verdict.BUILD_ERROR, Verdict.PANIC, Verdict.INFRA_ERROR, Verdict.HANG, Verdict.TIMEOUT, Verdict.FAIL)
+"""Which verdict prevails. Whatever else went wrong may be due to files that the guest lacks, then to a panic."""
 
 
 @dataclass(frozen=True)

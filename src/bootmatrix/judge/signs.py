@@ -27,7 +27,6 @@ TRACE_GAP_S = 3.0
 """A trace is printed in one go; what the kernel says later than this after a line does not belong to it."""
 TRACE_END = b"---[ end"
 PANIC = "kernel panic"
-DAMAGED_INITRD = "damaged initrd"
 
 
 @dataclass(frozen=True)

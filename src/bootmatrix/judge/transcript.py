@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator, Sequence
 from bootmatrix.judge.complaint import Complaint, piece
 from bootmatrix.judge.signs import PANIC as PANIC_SIGN
 from bootmatrix.judge.signs import STAMP, is_stall
-from bootmatrix.model import Evidence, Trouble, Verdict
+from bootmatrix.model import Evidence, Outcome, Trouble, Verdict
 
 PANIC = re.compile(rb"(?:^|%s)Kernel panic - not syncing:? ?([^\r\n]*)" % STAMP, re.MULTILINE)
 PANIC_WORDS = b"Kernel panic - not syncing"
@@ -18,6 +18,8 @@ BANNER_WORDS = b"Linux version [0-9]"
 BANNER = re.compile(rb"(?:^\r?|%s)%s[^\r\n]*" % (STAMP, BANNER_WORDS), re.MULTILINE)
 SIGNED = re.compile(rb"^bootmatrix [0-9]+ [0-9a-f]{16} ")
 
+NO_ROOM = "Initramfs unpacking failed: write error"
+"""As the kernel says it (init/initramfs.c). Its other words for a failure are of an initrd that is not whole."""
 PANIC_LINES = 20
 LAST_LINES = 8
 SHOWN_TRACE_LINES = 5
@@ -31,6 +33,16 @@ ADVICE = {
     b"Out of memory": "Give the machine more memory: memory_mib in its profile.",
     b"System is deadlocked on memory": "Give the machine more memory: memory_mib in its profile.",
 }
+
+
+def cut_off(troubles: Sequence[Trouble], outcome: Outcome) -> Iterator[Complaint]:
+    """A complaint for an initrd that its machine has no room for, in a guest that came to nothing without the rest."""
+    for trouble in troubles:
+        if trouble.text == NO_ROOM and not outcome.messages:
+            reason = f"the initrd does not fit into the memory of the machine: {trouble.text}"
+            advice = "Give the machine more, by memory_mib in its profile, or put less into the spec's images."
+            yield Complaint(Verdict.BUILD_ERROR, reason, (piece("console", trouble.text, trouble.line),), advice)
+            return
 
 
 def panics(transcript: bytes) -> Iterator[Complaint]:

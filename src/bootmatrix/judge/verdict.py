@@ -12,7 +12,7 @@ from bootmatrix.judge import account, ending, foreign
 from bootmatrix.judge import transcript as console
 from bootmatrix.judge.complaint import GRAVITY, Complaint, piece
 from bootmatrix.judge.resultfiles import read_files
-from bootmatrix.judge.signs import DAMAGED_INITRD, find_troubles
+from bootmatrix.judge.signs import find_troubles
 from bootmatrix.judge.tapresults import read_tap
 from bootmatrix.model import Bootable, ConsoleProof, Evidence, Judgement, Machine, Outcome, SubResult, Trouble, Verdict
 from bootmatrix.model.artefact import LACKS_MODULE
@@ -55,7 +55,6 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         evidence=_evidence(first, others, troubles),
         subresults=subresults,
         advice=_without_arguments(first, bootable)
-        or _without_files(first, troubles)
         or _without_modules(outcome, bootable)
         or first.advice
         or _advice(first.verdict, troubles),
@@ -68,12 +67,6 @@ def _without_arguments(first: Complaint, bootable: Bootable) -> str:
     """What to do about a QEMU that fails and was given arguments of the user's own."""
     is_ours = first.verdict is Verdict.INFRA_ERROR and bootable.qemu_args
     return "It was given QEMU arguments of its own: does it boot without them?" if is_ours else ""
-
-
-def _without_files(first: Complaint, troubles: tuple[Trouble, ...]) -> str:
-    """What to do about a panic for lack of files that did not get out of the initrd."""
-    damaged = (one.advice for one in troubles if one.name == DAMAGED_INITRD)
-    return next(damaged, "") if first.verdict is Verdict.PANIC else ""
 
 
 def _without_modules(outcome: Outcome, bootable: Bootable) -> str:
@@ -96,6 +89,7 @@ def _complaints(
     outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes, troubles: tuple[Trouble, ...]
 ) -> Iterator[Complaint]:
     """All that stands in the way of a pass; of one verdict, what explains most comes first."""
+    yield from console.cut_off(troubles, outcome)
     yield from console.panics(transcript)
     yield from ending.panic_events(outcome)
     yield from ending.host_faults(outcome, machine)
