@@ -10,9 +10,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bootmatrix.attempts import Attempt, is_expected, is_worth_another, keep_diagnosis, settle
-from bootmatrix.model import Diagnostic, Judgement, Verdict
-from guests import make_outcome
+from bootmatrix.attempts import Attempt, Prepared, is_expected, is_worth_another, keep_diagnosis, settle
+from bootmatrix.boot.forks import Forks
+from bootmatrix.boot.start import Booted, Start
+from bootmatrix.build.image import Builder
+from bootmatrix.cell import Backend, Bench, run_cell
+from bootmatrix.load.places import arch_folders
+from bootmatrix.load.profile import load_profiles
+from bootmatrix.load.recipe import find_recipe, load_recipe
+from bootmatrix.model import Bootable, Cell, Diagnostic, Judgement, Verdict
+from bootmatrix.observe import Silent
+from bootmatrix.runs import CONSOLE_FILE
+from bootmatrix.schedule import Budget
+from bootmatrix.source.archive import Archive
+from bootmatrix.source.settings import Settings
+from bootmatrix.store import Store
+from guests import make_bootable, make_outcome
 from samples import make_cell
 from stage import Stage, set_up
 
@@ -156,3 +169,26 @@ def test_what_a_stuck_guest_was_doing_outlives_the_next_attempt(tmp_path: Path) 
     assert [one.file for one in outcome.diagnostics] == ["diagnosis-1/registers.txt", ""]
     assert (tmp_path / outcome.diagnostics[0].file).read_text() == "PC=0"
     assert keep_diagnosis(tmp_path, 2, None) is None
+
+
+@pytest.mark.anyio
+async def test_a_fault_of_ours_in_a_copy_is_held_against_no_cold_boot_and_tried_again(tmp_path: Path) -> None:
+    killed = make_outcome(ended_by="error", exit_status=-9, host_error="QEMU was killed by SIGKILL")
+    ends = iter([killed, make_outcome()])
+    bootable = make_bootable()
+
+    async def prepare(_cell: Cell, _bench: Bench) -> Prepared:
+        return Prepared(None, bootable, (), "")
+
+    async def start(started: Start, _bootable: Bootable, _forks: Forks | None) -> Booted:
+        (started.folder / CONSOLE_FILE).write_bytes(b"hello\n")
+        return Booted(next(ends), "fork")
+
+    profiles = load_profiles(arch_folders())
+    store, silent = Store(tmp_path / "cache"), Silent()
+    builder = Builder(store, Archive(Settings(), store, None, silent), find_recipe, load_recipe)
+    bench = Bench({}, profiles, builder, silent, Budget(1, 1024).hold, backend=Backend(prepare, start))
+    cell = make_cell("x86_64").model_copy(update={"boot": "fork"})
+    record = await run_cell(cell, bench, tmp_path)
+    assert (record.verdict, record.boot, record.attempts) == (PASS, "fork", 2), record.judgement
+    assert "SIGKILL" in record.tries[0].judgement.reason

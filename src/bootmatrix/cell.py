@@ -208,7 +208,8 @@ async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
         judgement = _judged(start, bootable, booted.outcome)
         reached.outcome = booted.outcome
         attempt = reached.attempt(judgement)
-        is_doubted = cell.verify or judgement.verdict is not Verdict.PASS
+        # A fault of ours is tried again; it says nothing of the copy that a cold boot could be held against.
+        is_doubted = judgement.verdict.is_guests and (cell.verify or judgement.verdict is not Verdict.PASS)
         return await _verified(attempt, start) if booted.boot == "fork" and is_doubted else attempt
     except Exception as error:  # whatever it is, it is this cell's, and no other cell may suffer from it
         return reached.attempt(judgement_of(error))
@@ -232,7 +233,7 @@ async def _verified(forked: Attempt, start: Start) -> Attempt:
     reason = f"as a copy this guest differs from a cold one: {difference}"
     evidence = (*cold.evidence, *forked.judgement.evidence)
     judgement = Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, evidence=evidence, advice=VERIFY_ADVICE)
-    return replace(forked, judgement=judgement, differs=True)
+    return replace(forked, judgement=judgement, differs=cold.verdict.is_guests)
 
 
 def differences(cold: Judgement, forked: Judgement) -> str:
