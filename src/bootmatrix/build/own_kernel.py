@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from bootmatrix.build.forms import boots
@@ -73,13 +74,35 @@ def find_own(name: str, own: OwnKernel, profile: Profile, builder: Builder) -> K
         InfraError: it cannot be downloaded.
     """
     parts, files = own.parts, None
-    if not all(part.sha256 for part in parts) or not _known(name, parts, profile, builder.store):
+    key = locked_name(profile.names.debian, LOCK_FLAVOUR, name)
+    if all(part.sha256 for part in parts) and _known(name, parts, profile, builder.store):
+        if not builder.archive.has_locked(key):
+            _check_unchanged(parts, own.folder)
+    else:
         files = [_fetch(part, own.folder, profile, builder) for part in parts]
         parts = tuple(_pinned(part, file) for part, file in zip(parts, files, strict=True))
     kernel = _known(name, parts, profile, builder.store)
     if kernel is None:
         kernel = import_kernel(name, parts, files or (), profile, builder.store)
-    return builder.archive.own_kernel(locked_name(profile.names.debian, LOCK_FLAVOUR, name), kernel)
+    return builder.archive.own_kernel(key, kernel)
+
+
+def _check_unchanged(parts: Iterable[KernelPart], folder: str) -> None:
+    """Whether files that a kernel in the cache was read from are still what they were, where they are still there.
+
+    Raises:
+        InputError: they have changed: it would be the old kernel that passes.
+    """
+    for part in parts:
+        path = Path(folder, part.path).absolute()
+        if part.path and path.exists():
+            _pin(part, _digest_once(part.kind, path))
+
+
+@cache
+def _digest_once(kind: str, path: Path) -> str:
+    """A digest that every cell asks for."""
+    return digest_of(kind, path)
 
 
 def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: Store) -> Kernel | None:
@@ -157,7 +180,10 @@ def _image(part: KernelPart, folder: str, profile: Profile, builder: Builder) ->
 
 
 def _pinned(part: KernelPart, fetched: Fetched) -> KernelPart:
-    found = _digest(part, fetched)
+    return _pin(part, _digest(part, fetched))
+
+
+def _pin(part: KernelPart, found: str) -> KernelPart:
     if part.sha256 not in {None, found}:
         raise InputError(
             f"{part} is not what was expected: its SHA-256 is {found}, and should be {part.sha256}",

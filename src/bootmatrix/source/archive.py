@@ -111,6 +111,14 @@ class Archive:
                 self._progress.note(error.message)
         return tuple(found)
 
+    def has_locked(self, key: str) -> bool:
+        """Whether a lock says which kernel of the user's own is meant.
+
+        Raises:
+            BuildError: nothing but the lock counts, and it has none.
+        """
+        return self._locked_kernel(key) is not None
+
     def own_kernel(self, key: str, kernel: Kernel) -> Kernel:
         """A kernel of the user's own, noted as used; with a lock, the one that the lock has.
 
