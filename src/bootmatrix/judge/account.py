@@ -109,7 +109,8 @@ def _frame(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Com
     for kind, words in (("services", ("up",)), ("shutdown", ())):
         said = [message.words for message in messages if message.kind == kind]
         if said != [words]:
-            yield _unreported(f"init did not report {' '.join((kind, *words))!r} once but {len(said)} times")
+            often = f"reported {len(said)} times, and not once," if said else "never reported"
+            yield _unreported(f"init {often} {' '.join((kind, *words))!r}")
 
 
 def _end(messages: Sequence[GuestMessage], transcript: bytes) -> Iterator[Complaint]:
