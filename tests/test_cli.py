@@ -61,6 +61,7 @@ def test_help_imports_nothing_heavy() -> None:
         (("plan", "influxdb.matrix", "hello"), "a matrix stands alone"),
         (("plan", "."), ".: this is a folder, not a spec"),
         (("matrix", "hello", "--arch", "x68_64"), "unknown architecture 'x68_64'. Did you mean 'x86_64'?"),
+        (("matrix", "hello", "--arch", ","), "argument --arch: ',' has no name in it"),
         (("matrix", "hello", "--kernel", "6.2"), "none of the architectures chosen has a kernel '6.2'."),
         (("matrix", "nothing.yml"), "nothing.yml: there is no such file"),
         (("build", "hello", "--arch", "sparc"), "unknown architecture 'sparc'."),

@@ -120,7 +120,11 @@ def times(text: str) -> int:
 
 
 def names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Names with commas between them: at least one, as none would stand for all."""
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} has no name in it")
+    return found
 
 
 def lock_file(args: argparse.Namespace) -> Path:
