@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from bootmatrix.model import Bootable, Cell, Kernel, Machine, Verdict
 from bootmatrix.observe import Silent
 
 BARE_LIMIT_S = 120
+LEAVE_S = 15
 PROGRAM = Path(sys.executable).with_name("bootmatrix")
 
 
@@ -123,13 +124,22 @@ def boot_by(
         try:
             said, _ = process.communicate(timeout=limit_s)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            _end(process)
             raise
     wall_s = time.monotonic() - started
     if b"end pass" not in said or status not in {None, process.returncode}:
         tail = said[-400:].decode("utf-8", "replace")
         raise BenchmarkError(f"{name} by {command[0]} did not end with a pass (status {process.returncode}): …{tail}")
     return Sample(wall_s, used_cpu_s() - cpu_s, wall_s)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a command with what it started. It is asked first: a peer's QEMU has a session and a terminal of its own."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(LEAVE_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def whole_matrix(args: argparse.Namespace, words: Sequence[str], reports: Path, offline: bool = True) -> Sample:
