@@ -9,6 +9,7 @@ import os
 import socket
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 from anyio.abc import Process
@@ -118,7 +119,7 @@ class _Maker:
         """Boot, stop, save; the state of the devices."""
         state = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read_wire, self._console.printed, self._from_console, CHUNK_BYTES, PACE_S)
+            tasks.start_soon(partial(read_wire, self._console.printed, self._from_console, pace_s=PACE_S))
             tasks.start_soon(read_wire, self._result, self._from_result)
             tasks.start_soon(read_stderr, self._process, self._seen.stderr)
             tasks.start_soon(self._fail_on_exit, tasks.cancel_scope)

@@ -14,6 +14,8 @@ import anyio
 CHUNK_BYTES = 64 << 10
 PACE_S = 0.01
 """Between two looks at a console: it comes byte by byte, and to wake up for each takes 4 % of the time of a boot."""
+FLOOD_BYTES = 4 << 10
+"""Where so much has come between two looks, the next one follows at once."""
 
 Ends = list[socket.socket]
 
@@ -69,7 +71,7 @@ async def read_wire(
             take(data)
         elif data is not None:
             return
-        if pace_s:
+        if pace_s and len(data or b"") < FLOOD_BYTES:
             await anyio.sleep(pace_s)
 
 
