@@ -242,7 +242,7 @@ def test_a_vhd_has_the_checksum_that_its_format_asks_for(built: Path) -> None:
         ("x86_64", "rpi3", "x86_64 has no format rpi3"),
         ("x86_64", "row-bios", "Did you mean 'raw-bios'?"),
         ("x86_64", "vhd,dynamic-vhd", "would both be NAME.vhd"),
-        ("x86_64", ",", "no format is named"),
+        ("x86_64", ",", "',' has no name in it"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path: Path, arch: str, formats: str, said: str) -> None:

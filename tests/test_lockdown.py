@@ -22,7 +22,7 @@ import pytest
 
 from bootmatrix.boot import lockdown
 from bootmatrix.boot.bounds import Bound
-from bootmatrix.boot.command import Descriptors, for_cell, interactive
+from bootmatrix.boot.command import SEMIHOSTING_VALUE, Descriptors, for_cell, interactive
 from bootmatrix.boot.guest import boot
 from bootmatrix.boot.process import running
 from bootmatrix.boot.qemu import find_qemu, qemu_fault
@@ -345,7 +345,18 @@ ALLOWED = {
         "-dtb",
         "-initrd",
     ),
-    *("-kernel", "-m", "-mon", "-netdev", "-no-user-config", "-nodefaults", "-sandbox", "-serial", "-smp"),
+    *(
+        "-kernel",
+        "-m",
+        "-mon",
+        "-netdev",
+        "-no-user-config",
+        "-nodefaults",
+        "-sandbox",
+        "-semihosting-config",
+        "-serial",
+        "-smp",
+    ),
 }
 
 
@@ -368,8 +379,9 @@ def test_qemu_gets_no_device_that_reaches_out(machine: Machine, network: bool) -
     assert {"-no-user-config", "-nodefaults"} <= set(arguments)
     pairs = list(itertools.pairwise(arguments))
     devices = [value for name, value in pairs if name == "-chardev"]
-    wires = ("socket,id=monitor,fd=", "socket,id=result,fd=", "stdio,id=console,")
+    wires = ("socket,id=monitor,fd=", "socket,id=result,fd=", "stdio,id=console,", "null,id=semihosting")
     assert all(value.startswith(wires) for value in devices)
+    assert all(value == SEMIHOSTING_VALUE for name, value in pairs if name == "-semihosting-config")
     nets = [value for name, value in pairs if name == "-netdev"]
     assert nets == (["user,id=net0,restrict=on"] if network and machine.network else [])
     assert [value for name, value in pairs if name == "-sandbox"] == [SANDBOX]

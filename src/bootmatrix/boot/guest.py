@@ -200,6 +200,8 @@ class _Boot:
             readers.start_soon(self._guard, lambda: self._watch_process(process))
             readers.start_soon(self._guard, lambda: self._watch_limits(process))
             await self._over.wait()
+            if self._ending and self._ending.ended_by == "guest":
+                await self._guard(self._quiet)
             await self._diagnose(process)
             await self._leave(process)
             # All of them end by themselves now that QEMU is gone, unless something else holds its ends of the sockets.
@@ -339,8 +341,6 @@ class _Boot:
 
     async def _leave(self, process: Process) -> None:
         """End QEMU: by asking, and if that does not help, by force."""
-        if self._ending and self._ending.ended_by == "guest":
-            await self._guard(self._quiet)
         self._private_mib = private_mib(process.pid)
         with anyio.move_on_after(LEAVE_S):
             if process.returncode is None:
