@@ -64,7 +64,7 @@ def test_an_initrd_that_nothing_could_load_is_refused(kitchen: Kitchen, monkeypa
 
 def test_an_environment_without_the_images_path_is_told(kitchen: Kitchen) -> None:
     """As with LinuxKit it takes the place of the image's: programs that are elsewhere are not found any more."""
-    kitchen.recipe("mine", files=INIT, cmd=["/bin/x"], env={"PATH": "/opt/bin:/bin"})
+    kitchen.recipe("mine", files=INIT, cmd=["/bin/x"], env={"PATH": "/usr/games:/bin"})
     spec = 'init: ["@pkg:./images/mine"]\nonboot: [{{name: first, image: "@pkg:./images/mine", env: [{}]}}]\n'
     kernel = kitchen.kernel()
     assert kitchen.build(spec.format("TRIES=3"), kernel).notes == (

@@ -104,8 +104,6 @@ def write(wanted: Wanted, cell: Cell, materials: Materials) -> list[Path]:
     profile = materials.profiles[cell.arch]
     machines = {name: machine_of(name, profile, cell.machine, wanted.is_named) for name in wanted.formats}
     check(machines)
-    if not machines:
-        raise InputError("no format is named", "'--format list' prints all of them.")
     if wanted.prefix.name in {"", ".."}:
         raise InputError(f"{wanted.prefix} is a folder, and files' names are to begin with it", "Give FOLDER/NAME.")
     if materials.specs[cell.spec].own:

@@ -6,8 +6,8 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +34,7 @@ from bootmatrix.boot.process import exit_words, is_stopped, kill, read_stderr, r
 from bootmatrix.boot.qemu import find_qemu
 from bootmatrix.boot.snapshot import Snapshot
 from bootmatrix.boot.starved import starved_s
-from bootmatrix.boot.wires import PACE_S, Console, console_pipes, read_ready, read_wire, socket_pairs
+from bootmatrix.boot.wires import PACE_S, Wires, open_wires, read_ready, read_wire
 from bootmatrix.model import (
     Bootable,
     ConsoleProof,
@@ -69,29 +69,6 @@ class Ending:
     is_panic: bool = False
 
 
-@dataclass(frozen=True)
-class Wires:
-    """Our ends of what leads to QEMU; without a result channel of its own, the console is it."""
-
-    console: Console
-    monitor: socket.socket
-    result: socket.socket | None
-
-    def send(self, line: bytes) -> None:
-        """Send init a line."""
-        if self.result is None:
-            self.type(line)
-            return
-        # A line fits into an empty socket; one that is closed belongs to a QEMU that is gone.
-        with suppress(OSError):
-            self.result.send(line)
-
-    def type(self, data: bytes) -> None:
-        """Type on the guest's console."""
-        with suppress(OSError):  # as above
-            self.console.typed.write(data)
-
-
 def _ignore(_: Phase) -> None:
     pass
 
@@ -123,7 +100,7 @@ async def boot(  # noqa: PLR0913
     with ExitStack() as stack:
         file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
         log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii"), proof=bootable.proof))
-        wires, theirs = stack.enter_context(_wires(machine.result == "virtio-serial"))
+        wires, theirs = stack.enter_context(open_wires(machine.result == "virtio-serial"))
         seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None), folder)
         seen.dump = dump
         seen.proof = bootable.proof
@@ -383,13 +360,6 @@ class _Boot:
 def _has_errors(stderr: bytes) -> bool:
     """Whether QEMU said anything but warnings (util/error-report.c), with which boards may begin."""
     return any(line.strip() and b": warning: " not in line for line in stderr.splitlines())
-
-
-@contextmanager
-def _wires(own_result: bool) -> Iterator[tuple[Wires, list[socket.socket]]]:
-    """What leads to QEMU, and the other ends of the sockets, in the order of Descriptors; closed in the end."""
-    with console_pipes() as console, socket_pairs(2 if own_result else 1) as (ours, theirs):
-        yield Wires(console, ours[0], ours[1] if own_result else None), theirs
 
 
 def _descriptors(theirs: list[socket.socket], disk: Iterable[IO[bytes]]) -> Descriptors:

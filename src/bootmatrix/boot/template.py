@@ -6,7 +6,6 @@ Nothing that it says counts for any cell: it has no nonce, and its messages are 
 from __future__ import annotations
 
 import os
-import socket
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +20,7 @@ from bootmatrix.boot.monitor import MONITOR_ERRORS, Monitor
 from bootmatrix.boot.process import exit_words, read_stderr, running
 from bootmatrix.boot.qemu import find_qemu
 from bootmatrix.boot.snapshot import MAX_CONSOLE_BYTES, MAX_STATE_BYTES, Snapshot, new_memory, taken
-from bootmatrix.boot.wires import PACE_S, Console, console_pipes, read_wire, socket_pairs
+from bootmatrix.boot.wires import PACE_S, Wires, open_wires, read_wire, socket_pairs
 from bootmatrix.model import Bootable, Machine
 
 READY = b"bootmatrix template 1\n"
@@ -66,17 +65,16 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
         keep = stack.enter_context(ExitStack())
         keep.callback(os.close, memory)
         os.ftruncate(disk, DISK_BYTES)
-        ours, theirs = stack.enter_context(socket_pairs(3))
-        console = stack.enter_context(console_pipes())
-        monitor, result = (end.fileno() for end in theirs[:2])
+        wires, theirs = stack.enter_context(open_wires(own_result=True))
+        monitor, result = (end.fileno() for end in theirs)
         descriptors = Descriptors(monitor, result)
         line = for_fork(machine, base, descriptors, ForkFiles(memory, disk), str(find_qemu(machine)))
         inherited = [monitor, result, memory, disk]
         bound = stack.enter_context(bounded(machine))
-        async with running(line.arguments, inherited, machine, bound, console) as process:
-            for end in theirs[:2]:
+        async with running(line.arguments, inherited, machine, bound, wires.console) as process:
+            for end in theirs:
                 end.close()
-            state = await _Maker(machine, process, ours, theirs[2], console, seen).make()
+            state = await _Maker(machine, process, wires, seen).make()
         snapshot = await _taken(memory, machine.memory_mib, state, bytes(seen.console))
         keep.pop_all()
         return snapshot
@@ -98,29 +96,20 @@ async def _taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> 
 class _Maker:
     """One boot of a template."""
 
-    def __init__(  # noqa: PLR0913, PLR0917
-        self,
-        machine: Machine,
-        process: Process,
-        ours: list[socket.socket],
-        out: socket.socket,
-        console: Console,
-        seen: _Seen,
-    ) -> None:
-        self._machine, self._process, self._seen, self._out = machine, process, seen, out
-        self._wire, self._result, self._saved = ours
-        self._console = console
+    def __init__(self, machine: Machine, process: Process, wires: Wires, seen: _Seen) -> None:
+        self._machine, self._process, self._wires, self._seen = machine, process, wires, seen
         self._state = bytearray()
         self._ready = anyio.Event()
-        self._monitor = Monitor(self._wire, anyio.current_time, lambda _: None)
+        self._monitor = Monitor(wires.monitor, anyio.current_time, lambda _: None)
         self._fault = ""
 
     async def make(self) -> bytes:
         """Boot, stop, save; the state of the devices."""
         state = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(read_wire, self._console.printed, self._from_console, pace_s=PACE_S))
-            tasks.start_soon(read_wire, self._result, self._from_result)
+            tasks.start_soon(partial(read_wire, self._wires.console.printed, self._from_console, pace_s=PACE_S))
+            assert self._wires.result
+            tasks.start_soon(read_wire, self._wires.result, self._from_result)
             tasks.start_soon(read_stderr, self._process, self._seen.stderr)
             tasks.start_soon(self._fail_on_exit, tasks.cancel_scope)
             state = await self._save()
@@ -151,14 +140,15 @@ class _Maker:
 
     async def _migrate(self) -> bytes | None:
         await self._monitor.ignore_shared()
-        self._monitor.send_descriptor(self._out.fileno())
-        await self._monitor.execute("getfd", {"fdname": "state"})
-        self._out.close()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read_wire, self._saved, self._from_saved, CHUNK_BYTES)
-            status = await self._migrated()
-            if status != "completed":
-                tasks.cancel_scope.cancel()
+        with socket_pairs(1) as ((saved,), (out,)):
+            self._monitor.send_descriptor(out.fileno())
+            await self._monitor.execute("getfd", {"fdname": "state"})
+            out.close()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read_wire, saved, self._from_saved, CHUNK_BYTES)
+                status = await self._migrated()
+                if status != "completed":
+                    tasks.cancel_scope.cancel()
         return bytes(self._state) if status == "completed" and len(self._state) <= MAX_STATE_BYTES else None
 
     async def _migrated(self) -> str:

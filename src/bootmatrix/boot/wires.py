@@ -60,6 +60,36 @@ def console_pipes() -> Iterator[Console]:
         yield Console(stdin, stdout, typed, printed)
 
 
+@dataclass(frozen=True)
+class Wires:
+    """Our ends of what leads to QEMU; without a result channel of its own, the console is it."""
+
+    console: Console
+    monitor: socket.socket
+    result: socket.socket | None
+
+    def send(self, line: bytes) -> None:
+        """Send init a line."""
+        if self.result is None:
+            self.type(line)
+            return
+        # A line fits into an empty socket; one that is closed belongs to a QEMU that is gone.
+        with suppress(OSError):
+            self.result.send(line)
+
+    def type(self, data: bytes) -> None:
+        """Type on the guest's console."""
+        with suppress(OSError):  # as above
+            self.console.typed.write(data)
+
+
+@contextmanager
+def open_wires(own_result: bool) -> Iterator[tuple[Wires, Ends]]:
+    """What leads to QEMU, and the other ends of the sockets, in the order of Descriptors; closed in the end."""
+    with console_pipes() as console, socket_pairs(2 if own_result else 1) as (ours, theirs):
+        yield Wires(console, ours[0], ours[1] if own_result else None), theirs
+
+
 async def read_wire(
     wire: socket.socket | FileIO, take: Callable[[bytes], None], chunk_bytes: int = CHUNK_BYTES, pace_s: float = 0
 ) -> None:
