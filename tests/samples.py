@@ -23,7 +23,7 @@ from bootmatrix.model import (
     SubResult,
     Verdict,
 )
-from bootmatrix.runs import RUN_FILE, RunWriter, write_model
+from bootmatrix.runs import RUN_FILE, STARTED_FILE, RunWriter, write_model
 
 STARTED = "2026-11-24T01:40:05+00:00"
 RELEASES = {"6.1": "6.1.0-50", "6.12": "6.12.9", "7.2": "7.2.4-1"}
@@ -306,6 +306,8 @@ def write_dated(
     name = f"2026-11-{day:02}T02-00-00Z-{title}"
     dated = run.model_copy(update={"name": name, "started_at": f"2026-11-{day:02}T02:00:00+00:00"})
     write_model(folder / RUN_FILE, dated)
+    started = {"records": (), "ended_at": "", "wall_s": 0.0, "interrupted": False, "unfinished": ()}
+    write_model(folder / STARTED_FILE, dated.model_copy(update=started))
     folder.rename(reports / name)
     return name
 

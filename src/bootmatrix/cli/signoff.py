@@ -119,8 +119,8 @@ def _comparison(args: argparse.Namespace, place: Place) -> Comparison | None:
 
 def _verify(args: argparse.Namespace, place: Place) -> int:
     from bootmatrix.report.harmless import one_line
-    from bootmatrix.signoff.make import verify_signoff
     from bootmatrix.signoff.manifest import signoffs_of
+    from bootmatrix.signoff.verify import verify_signoff
 
     names = [_name(args)] if args.release else signoffs_of(place.folder)
     if not names:

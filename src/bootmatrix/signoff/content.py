@@ -50,7 +50,8 @@ class Digest:
 class SignOff:
     """The whole of it. `subjects` are what was tested, `others` what it was tested with; cells are by id.
 
-    `result` is PASSED if all cells passed, and WARNED if anything had to be expected or accepted.
+    `result` is PASSED if all cells passed, and WARNED if a cell was skipped, or anything was expected or accepted.
+    `empty_folders` are those of the run that hold nothing, which a manifest of files cannot list.
     """
 
     release: str
@@ -67,6 +68,7 @@ class SignOff:
     others: tuple[Digest, ...]
     qemu: tuple[str, ...]
     manifest_sha256: str
+    empty_folders: tuple[str, ...] = ()
 
 
 def sign_off(  # noqa: PLR0913
@@ -77,6 +79,7 @@ def sign_off(  # noqa: PLR0913
     acceptances: Sequence[Acceptance],
     comparison: Comparison | None,
     manifest_sha256: str,
+    empty_folders: tuple[str, ...] = (),
 ) -> SignOff:
     """Put together what is signed.
 
@@ -90,14 +93,15 @@ def sign_off(  # noqa: PLR0913
     deviations = tuple(_deviations(run, tried, acceptances))
     _check(run, deviations, acceptances)
     changes = comparison.changes if comparison else ()
+    skips = tuple(record for record in records if record.verdict is Verdict.SKIP)
     return SignOff(
         release=release,
         run=run,
         date=date,
-        result="WARNED" if deviations else "PASSED",
+        result="WARNED" if deviations or skips else "PASSED",
         records=tuple(tried),
         deviations=deviations,
-        skips=tuple(record for record in records if record.verdict is Verdict.SKIP),
+        skips=skips,
         forked=tuple(record.cell.id for record in tried if mode_of(record) != "cold"),
         gone=tuple(change.id for change in changes if change.kind is Kind.GONE_CELL),
         comparison=comparison,
@@ -105,6 +109,7 @@ def sign_off(  # noqa: PLR0913
         others=_unique([*_artefacts(tried, {"kernel", "dtb", "firmware", "attached"}), *_inputs(tried)]),
         qemu=tuple(dict.fromkeys(record.qemu_version for record in tried if record.qemu_version)),
         manifest_sha256=manifest_sha256,
+        empty_folders=empty_folders,
     )
 
 
@@ -137,7 +142,12 @@ def _unfinished(run: Run) -> str:
 
 
 def _accepted(cell: str, acceptances: Iterable[Acceptance]) -> Acceptance | None:
-    return next((one for one in acceptances if one.cell == cell or fnmatchcase(cell, one.cell)), None)
+    return next((one for one in acceptances if _is_for(one, cell)), None)
+
+
+def _is_for(acceptance: Acceptance, cell: str) -> bool:
+    """Return whether an acceptance is of a cell. An interruption is no cell: no pattern matches it, only its name."""
+    return acceptance.cell == cell or (cell != INTERRUPTED and fnmatchcase(cell, acceptance.cell))
 
 
 def _check(run: Run, deviations: Sequence[Deviation], acceptances: Iterable[Acceptance]) -> None:
@@ -149,7 +159,7 @@ def _check(run: Run, deviations: Sequence[Deviation], acceptances: Iterable[Acce
             "Accept each with --accept CELL --reason WHY --by WHO, or mend it and run again.",
         )
     for one in acceptances:
-        if not any(fnmatchcase(found.cell, one.cell) or found.cell == one.cell for found in deviations):
+        if not any(_is_for(one, found.cell) for found in deviations):
             raise InputError(f"--accept {one.cell}: nothing of that name needs to be accepted")
 
 

@@ -1,8 +1,7 @@
-"""Write a sign-off into the run's folder, and verify one."""
+"""Write a sign-off into the run's folder."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -10,40 +9,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.values import Comparison
 from bootmatrix.model import Run
+from bootmatrix.signoff.agreement import check_agreement
 from bootmatrix.signoff.content import Acceptance, SignOff, sign_off
 from bootmatrix.signoff.manifest import (
     MANIFEST_FILE,
-    MAX_BYTES,
     SIGNOFF_FOLDER,
-    differences,
-    manifest_of,
-    read_lines,
+    outside_signoff,
     sha256_of,
+    survey,
     without_signoff,
     write_lines,
 )
 from bootmatrix.signoff.page import print_pdf, render_signoff
-from bootmatrix.signoff.statement import (
-    PREDICATE_TYPE,
-    STATEMENT_TYPE,
-    WrongSignature,
-    as_bytes,
-    opened,
-    sign,
-    statement,
-)
-
-PAGE_FILE = "signoff.html"
-PDF_FILE = "signoff.pdf"
-STATEMENT_FILE = "attestation.json"
-ENVELOPE_FILE = "attestation.dsse.json"
-BUNDLE_FILE = "attestation.sigstore.json"
-"""What sigstore's tools leave when they sign the statement; it is theirs to verify."""
+from bootmatrix.signoff.statement import as_bytes, sign, statement
+from bootmatrix.signoff.verify import ENVELOPE_FILE, PAGE_FILE, PDF_FILE, STATEMENT_FILE
 
 
 @dataclass(frozen=True)
@@ -68,17 +51,6 @@ class Written:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What came of checking a sign-off: it holds if there are no faults. `statement` is empty if it cannot be read."""
-
-    release: str
-    is_signed: bool
-    faults: tuple[str, ...]
-    statement: dict[str, Any]
-    file_count: int = 0
-
-
 def write_signoff(request: Request) -> Written:
     """Sign a run off: all of its files appear at once, or none.
 
@@ -89,8 +61,11 @@ def write_signoff(request: Request) -> Written:
     target = request.folder / SIGNOFF_FOLDER / request.release
     if target.exists():
         raise InputError(f"{target} is there already", "Choose another --release, or remove that folder first.")
-    manifest = without_signoff(manifest_of(request.folder))
-    lines = write_lines(manifest)
+    found = survey(request.folder)
+    if found.faults:
+        raise InputError(f"{request.folder}: {found.faults[0]}", "Remove it from the run.")
+    check_agreement(request.folder, request.run)
+    lines = write_lines(without_signoff(found.files))
     (request.folder / SIGNOFF_FOLDER).mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{request.release}.", suffix=".part", dir=target.parent))
     try:
@@ -102,6 +77,7 @@ def write_signoff(request: Request) -> Written:
             acceptances=request.acceptances,
             comparison=request.comparison,
             manifest_sha256=sha256_of(work / MANIFEST_FILE),
+            empty_folders=tuple(outside_signoff(found.empty)),
         )
         notes = _write(work, signed, request)
         _make_durable(work)
@@ -135,70 +111,3 @@ def _make_durable(work: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def verify_signoff(folder: Path, release: str, key: Path | None) -> Checked:
-    """Hold a sign-off, and all files of its run, against its attestation.
-
-    With a public key nothing holds but a sign-off that is signed by it. Without one, only unsigned ones are checked.
-
-    Raises:
-        InputError: there is no such sign-off, it is signed and no key is given, or the key is none.
-        OSError: a file cannot be read.
-    """
-    place = folder / SIGNOFF_FOLDER / release
-    envelope = place / ENVELOPE_FILE
-    if not place.is_dir() or place.is_symlink():
-        raise InputError(
-            f"{place}: there is no such sign-off", "Make one with 'bootmatrix signoff RUN --release NAME'."
-        )
-    if key is None and envelope.is_file():
-        raise InputError(f"{envelope}: it is signed", "Give the public key with --key, so that it can be verified.")
-    try:
-        payload = _payload(place, key)
-        told = _statement(payload)
-    except WrongSignature as error:
-        return Checked(release, key is not None, (str(error),), {})
-    faults = list(_faults(folder, place, told))
-    count = len(without_signoff(manifest_of(folder))) if not faults else 0
-    return Checked(release, key is not None, tuple(faults), told, count)
-
-
-def _payload(place: Path, key: Path | None) -> bytes:
-    if key is None:
-        return _read(place / STATEMENT_FILE)
-    if not (place / ENVELOPE_FILE).is_file():
-        raise WrongSignature(f"{place / ENVELOPE_FILE} is missing: this sign-off is not signed")
-    return opened(_read(place / ENVELOPE_FILE), key)
-
-
-def _read(file: Path) -> bytes:
-    if file.is_symlink() or not file.is_file() or file.stat().st_size > MAX_BYTES:
-        raise WrongSignature(f"{file} is missing, or no plain file of a plausible size")
-    return file.read_bytes()
-
-
-def _statement(payload: bytes) -> dict[str, Any]:
-    """The statement in a payload, of the form that we write."""
-    try:
-        found = json.loads(payload)
-        digests = {one["name"]: one["digest"]["sha256"] for one in found["predicate"]["configuration"]}
-        if (found["_type"], found["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE) or MANIFEST_FILE not in digests:
-            raise WrongSignature("the attestation is not one of a sign-off")
-    except (ValueError, KeyError, TypeError) as error:
-        raise WrongSignature(f"the attestation cannot be read: {type(error).__name__}: {error}") from error
-    return dict(found)
-
-
-def _faults(folder: Path, place: Path, told: dict[str, Any]) -> list[str]:
-    """What is not as it was signed: of what stands beside the attestation, then of the run."""
-    digests = {one["name"]: one["digest"]["sha256"] for one in told["predicate"]["configuration"]}
-    beside = {name: digest for name, digest in digests.items() if name in {MANIFEST_FILE, PAGE_FILE, PDF_FILE}}
-    here = manifest_of(place)
-    for name in (STATEMENT_FILE, ENVELOPE_FILE, BUNDLE_FILE):
-        here.pop(name, None)
-    faults = [f"{SIGNOFF_FOLDER}/{place.name}/{fault}" for fault in differences(beside, here)]
-    if faults:
-        return faults
-    signed = read_lines((place / MANIFEST_FILE).read_bytes())
-    return differences(signed, without_signoff(manifest_of(folder)))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix.errors import InputError
@@ -20,35 +22,85 @@ Manifest = dict[str, str]
 """SHA-256 by path, relative to the run's folder."""
 
 
+@dataclass(frozen=True)
+class Survey:
+    """Everything below a folder. `empty` are folders without any entry, `faults` say what has no place in a run."""
+
+    files: Manifest
+    empty: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+def survey(folder: Path) -> Survey:
+    """Read a folder without following a link or opening anything but plain files.
+
+    Raises:
+        OSError: the folder itself cannot be listed.
+    """
+    files: Manifest = {}
+    empty: list[str] = []
+    faults: list[str] = []
+    for path, kind in _walk(folder):
+        name = path.relative_to(folder).as_posix()
+        if not LINE.fullmatch(f"{'0' * 64}  {name}"):
+            faults.append(f"{name!r}: a name with control characters or backslashes, which no manifest can list")
+        elif kind == "file":
+            try:
+                files[name] = sha256_of(path)
+            except OSError as error:
+                faults.append(f"{name}: cannot be read: {error.strerror}")
+        elif kind == "empty":
+            empty.append(name)
+        else:
+            faults.append(f"{name}: {kind}, and a run has plain files only")
+    return Survey(dict(sorted(files.items())), tuple(sorted(empty)), tuple(faults))
+
+
 def manifest_of(folder: Path) -> Manifest:
-    """All files of a run as they are now.
+    """Return the digests of all files of a run as they are now.
 
     Raises:
         InputError: something is neither a plain file nor a folder, or has a name that no line can hold.
-        OSError: a file cannot be read.
+        OSError: the folder cannot be listed.
     """
-    found = {}
-    for path in _walk(folder):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not path.is_file():
-            raise InputError(f"{path}: a run holds plain files only, and this is none", "Remove it from the run.")
-        if not LINE.fullmatch(f"{'0' * 64}  {name}"):
-            raise InputError(f"{name!r} in {folder}: a name with control characters or backslashes cannot be listed")
-        found[name] = sha256_of(path)
-    return dict(sorted(found.items()))
+    found = survey(folder)
+    if found.faults:
+        raise InputError(f"{folder}: {found.faults[0]}", "Remove it from the run.")
+    return found.files
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what is not a folder with contents, and its kind: `file`, `empty`, or words for what it is."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except PermissionError:
+        yield folder, "a folder that cannot be listed"
+        return
+    if not entries:
+        yield folder, "empty"
+    for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path))
         else:
-            yield Path(entry.path)
+            yield Path(entry.path), _kind(entry.stat(follow_symlinks=False).st_mode)
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISREG(mode):
+        return "file"
+    kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+    return next((words for is_kind, words in kinds if is_kind(mode)), "a device")
 
 
 def without_signoff(manifest: Manifest) -> Manifest:
     """What is signed: not what signs it."""
-    return {name: digest for name, digest in manifest.items() if not name.startswith(f"{SIGNOFF_FOLDER}/")}
+    names = outside_signoff(manifest)
+    return {name: manifest[name] for name in names}
+
+
+def outside_signoff(names: Iterable[str]) -> list[str]:
+    """Return the paths that are signed: not those of what signs them."""
+    return [name for name in names if name.partition("/")[0] != SIGNOFF_FOLDER]
 
 
 def signoffs_of(folder: Path) -> list[str]:
@@ -69,7 +121,8 @@ def read_lines(data: bytes) -> Manifest:
         InputError: it is not that.
     """
     found = {}
-    for number, line in enumerate(data.decode("utf-8", "surrogateescape").splitlines(), 1):
+    # Not splitlines(): names may hold U+2028 or U+0085, at which it splits too.
+    for number, line in enumerate(data.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"), 1):
         match = LINE.fullmatch(line)
         if not match or match[2] in found:
             raise InputError(f"{MANIFEST_FILE}:{number}: not a digest and a path")

@@ -87,6 +87,9 @@ def sentence(signed: SignOff) -> str:
     accepted = sum(not one.expected for one in signed.deviations)
     if accepted:
         words += f" {accepted} {'exception was' if accepted == 1 else 'exceptions were'} accepted: see below."
+    if signed.skips:
+        number = len(signed.skips)
+        words += f" {number} more {'was' if number == 1 else 'were'} skipped: see below."
     if signed.comparison and signed.comparison.baseline:
         number = len(signed.comparison.regressions)
         regressions = f"{number or 'No'} {'regression' if number < 2 else 'regressions'}"

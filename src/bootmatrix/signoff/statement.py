@@ -5,21 +5,28 @@ https://github.com/in-toto/attestation: spec/v1/statement.md, spec/predicates/te
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.report.harmless import one_line
 from bootmatrix.signoff.content import Digest, SignOff
 from bootmatrix.signoff.manifest import MANIFEST_FILE
 
+if TYPE_CHECKING:
+    from securesystemslib.signer import SSlibKey
+
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PASSWORD = "BOOTMATRIX_SIGN_PASSWORD"  # noqa: S105
 """Environment variable with the password of a private key that has one."""
+MAX_SIGNATURES = 100
 
 
 def statement(signed: SignOff, files: dict[str, str]) -> dict[str, Any]:
@@ -66,6 +73,7 @@ def _annotations(signed: SignOff) -> dict[str, Any]:
         "host": {one_line(name): one_line(value) for name, value in run.host.items()},
         "baseline": comparison.baseline if comparison else "",
         "regressions": [change.id for change in comparison.regressions] if comparison else [],
+        "emptyFolders": list(signed.empty_folders),
         "notTestedUnlikeBaseline": list(signed.gone),
         "forked": list(signed.forked),
         "qemuArguments": {
@@ -106,10 +114,12 @@ def sign(payload: bytes, key_file: Path) -> bytes:
 
     password = os.environ.get(PASSWORD)
     try:
-        key = load_pem_private_key(key_file.read_bytes(), password.encode() if password else None)
+        data = key_file.read_bytes()
+        key = load_pem_private_key(data, password.encode() if password else None)
         signer = CryptoSigner(key)
     except (ValueError, TypeError, UnsupportedAlgorithm, Error) as error:
-        raise InputError(f"{key_file}: not a private key that can sign: {error}", _KEY_HINT) from error
+        reason = error if b"PRIVATE KEY" in data else _found(data) or error
+        raise InputError(f"{key_file}: not a private key that can sign: {reason}", _KEY_HINT) from error
     except OSError as error:
         raise InputError(f"{key_file}: cannot be read: {error.strerror}") from error
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
@@ -118,32 +128,74 @@ def sign(payload: bytes, key_file: Path) -> bytes:
 
 
 def opened(data: bytes, key_file: Path) -> bytes:
-    """The payload of an envelope that a public key in PEM verifies.
+    """Return the payload of an envelope that a public key in PEM verifies.
+
+    A signature's `keyid` is a hint that signers may leave out, and that nothing authenticates: it decides nothing.
 
     Raises:
         InputError: the file is no public key.
         WrongSignature: the envelope is not signed by it, or is none.
     """
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import UnverifiedSignatureError
+    from securesystemslib.signer import Signature
+
+    key = _public_key(key_file)
+    payload_type, payload, signatures = _envelope_of(data)
+    if payload_type != PAYLOAD_TYPE:
+        raise WrongSignature(f"its payload is no in-toto statement but {one_line(payload_type)}")
+    signed = Envelope(payload, payload_type, {}).pae()
+    for signature in signatures:
+        with suppress(UnverifiedSignatureError):
+            key.verify_signature(Signature(key.keyid, signature.hex()), signed)
+            return payload
+    raise WrongSignature("the signature is not of this key")
+
+
+def _public_key(file: Path) -> SSlibKey:
+    """Read a public key, as SubjectPublicKeyInfo or PKCS #1.
+
+    Raises:
+        InputError: it is none, or of a kind that signs nothing here.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import Error
     from securesystemslib.signer import SSlibKey
 
     try:
-        key = SSlibKey.from_crypto(load_pem_public_key(key_file.read_bytes()))
-    except (ValueError, UnsupportedAlgorithm, Error) as error:
-        raise InputError(f"{key_file}: not a public key: {error}", _KEY_HINT) from error
+        data = file.read_bytes()
+        return SSlibKey.from_crypto(load_pem_public_key(data))
+    except (ValueError, TypeError, UnsupportedAlgorithm, Error) as error:
+        raise InputError(f"{file}: not a public key: {_found(data) or error}", _KEY_HINT) from error
     except OSError as error:
-        raise InputError(f"{key_file}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _found(data: bytes) -> str:
+    """Name what a PEM file begins with; empty for a file of no such form."""
+    label = re.match(rb"\s*-----BEGIN ([A-Z0-9 ]{1,40})-----", data)
+    return f"the file holds a {label[1].decode()}" if label else ""
+
+
+def _envelope_of(data: bytes) -> tuple[str, bytes, list[bytes]]:
+    """Return payload type, payload and signatures of an envelope; base64 of either alphabet, as DSSE has it.
+
+    Raises:
+        WrongSignature: it is none.
+    """
     try:
-        envelope = Envelope.from_dict(json.loads(data))
-        if envelope.payload_type != PAYLOAD_TYPE:
-            raise WrongSignature(f"its payload is no in-toto statement but {one_line(envelope.payload_type)}")
-        envelope.verify([key], 1)
-    except (Error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WrongSignature(f"the signature is not of this key: {one_line(str(error))}") from error
-    return envelope.payload
+        found = json.loads(data)
+        payload_type, entries = found["payloadType"], found["signatures"]
+        if not isinstance(payload_type, str) or not isinstance(entries, list) or len(entries) > MAX_SIGNATURES:
+            raise ValueError("no payload type, or no list of up to 100 signatures")
+        return payload_type, _decoded(found["payload"]), [_decoded(entry["sig"]) for entry in entries]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WrongSignature(f"the envelope cannot be read: {one_line(f'{type(error).__name__}: {error}')}") from error
+
+
+def _decoded(text: str) -> bytes:
+    return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
 
 
 class WrongSignature(Exception):
@@ -151,5 +203,6 @@ class WrongSignature(Exception):
 
 
 _KEY_HINT = (
-    f"Keys are PEM files, as 'openssl genpkey -algorithm ed25519' writes them; a password is taken from {PASSWORD}."
+    f"Keys are PEM files, as 'openssl genpkey -algorithm ed25519' writes them: Ed25519, ECDSA (P-256, P-384, P-521) or "
+    f"RSA, as PKCS #8 and SubjectPublicKeyInfo or as PKCS #1. A password is taken from {PASSWORD}."
 )
