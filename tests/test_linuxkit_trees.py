@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,48 @@ def without_links_modes(files: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {path: [one[0], "" if one[0] == "symlink" else one[1], *one[2:]] for path, one in files.items()}
 
 
+MASKED = (
+    *(f"/proc/{name}" for name in ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug")),
+    *("/proc/scsi", "/proc/timer_list", "/proc/timer_stats"),
+    *("/sys/devices/virtual/powercap", "/sys/firmware"),
+)
+SYSCTL = "abi crypto debug dev fs kernel sunrpc user vm xen"
+READONLY = tuple(f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger"))
+
+
 def on_purpose(config: Any) -> Any:
-    """LinuxKit's configuration with what is another one here: the version, which Debian 12's runtimes have to know."""
-    return {**config, "ociVersion": "1.0.2"} if "ociVersion" in config else config
+    """LinuxKit's configuration with what is another one here.
+
+    The version, which Debian 12's runtimes have to know; and the kernel's files, which LinuxKit leaves open to root in
+    every container, and Docker and containerd close: by them a container without privileges becomes the guest's root.
+    """
+    if "ociVersion" not in config:
+        return config
+    linux, mounts, config = dict(config["linux"]), config["mounts"], {**config, "ociVersion": "1.0.2"}
+    if "CAP_SYS_ADMIN" not in config["process"].get("capabilities", {}).get("bounding", ()):
+        has_sys = any(mount["type"] == "sysfs" for mount in mounts)
+        linux.setdefault("maskedPaths", [path for path in MASKED if has_sys or path.startswith("/proc")])
+        if "readonlyPaths" not in linux:
+            linux["readonlyPaths"] = list(readonly(config))
+            mounts = [closed_sys(mount) for mount in mounts]
+    return {**config, "linux": linux, "mounts": mounts}
+
+
+def readonly(config: Any) -> Iterator[str]:
+    """Yield what is read-only; of the kernel's settings all but the network's, for whoever configures that."""
+    for path in READONLY:
+        if path == "/proc/sys" and "CAP_NET_ADMIN" in config["process"].get("capabilities", {}).get("bounding", ()):
+            continue
+        yield path
+    if "CAP_NET_ADMIN" in config["process"].get("capabilities", {}).get("bounding", ()):
+        yield from (f"/proc/sys/{name}" for name in SYSCTL.split())
+    yield from (mount["destination"] for mount in config["mounts"] if mount["source"].startswith("/sys/"))
+
+
+def closed_sys(mount: Any) -> Any:
+    """Have /sys read-only if it is the usual one."""
+    is_usual = mount["destination"] == "/sys" and mount["type"] == "sysfs" and "ro" not in mount["options"]
+    return {**mount, "options": [*mount["options"], "ro"]} if is_usual else mount
 
 
 @pytest.mark.parametrize("name", sorted(MADE))

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bootmatrix.build.privileges import is_open, masked_paths, readonly_paths
 from bootmatrix.build.tree import MAX_NUMBER
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, ImageConfig
@@ -86,12 +87,13 @@ def runtime_config(
     Raises:
         BuildError: a setting that cannot be met, such as a capability that is none.
     """
+    mounts = _mounts(container, settings)
     config: Json = {
         "ociVersion": OCI_VERSION,
         "process": _process(container, settings, image, ids),
         "root": {"path": "rootfs"},
-        "mounts": _mounts(container, settings),
-        "linux": _linux(container, settings),
+        "mounts": mounts,
+        "linux": _linux(container, settings, mounts),
     }
     _set(config["root"], "readonly", settings.readonly)
     _set(config, "hostname", settings.hostname)
@@ -116,7 +118,7 @@ def _process(container: Container, settings: ContainerSettings, image: ImageConf
     return process
 
 
-def _linux(container: Container, settings: ContainerSettings) -> Json:
+def _linux(container: Container, settings: ContainerSettings, mounts: list[Json]) -> Json:
     devices = settings.devices or ()
     linux: Json = {"resources": _resources(settings), "namespaces": _namespaces(settings)}
     _set(linux, "uidMappings", _dumped(settings.uid_mappings))
@@ -125,8 +127,8 @@ def _linux(container: Container, settings: ContainerSettings) -> Json:
     _set(linux, "cgroupsPath", settings.cgroups_path)
     _set(linux, "devices", [_device(container, device) for device in devices if device.path != ALL_DEVICES])
     _set(linux, "rootfsPropagation", settings.rootfs_propagation)
-    _set(linux, "maskedPaths", list(settings.masked_paths or ()))
-    _set(linux, "readonlyPaths", list(settings.readonly_paths or ()))
+    _set(linux, "maskedPaths", masked_paths(settings, mounts))
+    _set(linux, "readonlyPaths", readonly_paths(settings, mounts))
     return linux
 
 
@@ -205,13 +207,17 @@ def _named(container: Container, names: tuple[str, ...]) -> list[str]:
 
 
 def _mounts(container: Container, settings: ContainerSettings) -> list[Json]:
-    """Default mounts, replaced by those of the spec with the same destination, in the order of their destinations."""
+    """Default mounts, replaced by those of the spec with the same destination, in the order of their destinations.
+
+    /sys is read-only, as Docker has it, unless the container is open (privileges.py).
+    """
     ro = ["ro"] if settings.readonly else []
+    closed = [] if is_open(settings) or settings.readonly_paths is not None else ["ro"]
     usual = (
         _mount("/proc", "proc", "proc", ["nosuid", "nodev", "noexec", "relatime"]),
         _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k", *ro]),
         _mount("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
-        _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *ro]),
+        _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *(ro or closed)]),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"]),
     )
     given = (
