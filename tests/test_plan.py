@@ -226,3 +226,43 @@ def test_cells_to_be_verified_are_spread_over_those_that_may_be_forked(folder: P
     assert chosen(2) == ["a/x86_64/5.10", "a/x86_64/6.12"]
     assert chosen(9) == ["a/x86_64/5.10", "a/x86_64/6.1", "a/x86_64/6.12", "a/x86_64/7.2"]
     assert not [cell for cell in verifying(found, 2, lambda _: False).cells if cell.verify]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("known.yml", ["known"]),
+        ("known", ["known"]),
+        ("sub/known.yml", ["known"]),
+        ("./sub/../sub/known.yml", ["known"]),
+        ("good.yml+sub/known.yml", ["good+known"]),
+        ("good.yml+known.yml", ["good+known"]),
+        ("good+known", ["good+known"]),
+        ("good.yml+sub/bad.yml", ["good+bad"]),
+        ("good.yml", []),
+        ("bad.yml", []),
+        ("known.yml+good.yml", []),
+        ("sub/known", []),
+    ],
+)
+def test_a_spec_is_named_as_a_whole(folder: Path, name: str, expected: list[str]) -> None:
+    """Never by one of the files that are merged in it."""
+    (folder / "sub").mkdir()
+    for file in ("good.yml", "sub/known.yml", "sub/bad.yml"):
+        (folder / file).write_text("init: []\n")
+    specs = ("sub/known.yml", "good.yml+sub/bad.yml", "good.yml+sub/known.yml")
+    found = planned(folder, specs=specs, expect=({"spec": name, "reason": "known to fail"},))
+    assert [cell.spec_name for cell in found.cells if cell.expect] == expected
+    left = planned(folder, specs=specs, exclude=({"spec": name, "reason": "not today"},))
+    assert [skip.cell.spec_name for skip in left.skips] == expected
+
+
+def test_a_folder_that_is_named_has_to_be_the_same(folder: Path) -> None:
+    for sub in ("one", "two"):
+        (folder / sub).mkdir()
+        (folder / sub / "a.yml").write_text("init: []\n")
+    expect = ({"spec": "two/a.yml", "reason": "known"},)
+    assert [cell.expect for cell in planned(folder, specs=("one/a.yml",), expect=expect).cells] == [""]
+    assert [cell.expect for cell in planned(folder, specs=("two/a.yml",), expect=expect).cells] == ["known"]
+    with pytest.raises(InputError, match=r"three/a\.yml: there is no such file"):
+        planned(folder, specs=("one/a.yml",), expect=({"spec": "three/a.yml", "reason": "known"},))

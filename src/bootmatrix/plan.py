@@ -10,7 +10,7 @@ from bootmatrix.load.limits import Limit, find_limits
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.product import ALL, SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
 from bootmatrix.load.qemu_args import parse_qemu_args
-from bootmatrix.model import Cell, GivenImage, Machine, Matrix, Plan, Profile, Skip
+from bootmatrix.model import Cell, GivenImage, Machine, Matrix, Plan, Profile, Skip, Spec
 
 DEFAULT_KERNEL = "6.1"
 
@@ -48,7 +48,7 @@ def plan(
         cell.id: reason
         for cell in cells
         if (
-            reason := _excluded(cell, matrix, profiles)
+            reason := _excluded(cell, matrix, profiles, base)
             or _limited(cell, limits[cell.spec])
             or _without_kernel(cell, profiles, with_kernel)
         )
@@ -67,9 +67,36 @@ def plan(
     )
 
 
-def _excluded(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile]) -> str:
+MAX_REASONS = 5
+"""Reasons for skips that an error names."""
+
+
+def check_tests(plan: Plan, specs: Mapping[str, Spec], *, allow_empty: bool = False) -> None:
+    """Refuse a plan that would test nothing: its success would say nothing.
+
+    Raises:
+        InputError: no cell is left to run, unless `allow_empty`; or a spec has no container that could fail.
+    """
+    if not plan.cells and not allow_empty:
+        reasons = tuple(dict.fromkeys(f"\n  {skip.cell.id}: {skip.reason}" for skip in plan.skips))
+        more = f"\n  and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
+        raise InputError(
+            f"nothing would be tested: no cell is left to run, {len(plan.skips)} are skipped"
+            f"{':' if reasons else ''}{''.join(reasons[:MAX_REASONS])}{more}",
+            "Change what is excluded or asked for; or give --allow-empty, if that is meant.",
+        )
+    for cell in plan.cells:
+        spec = specs[cell.spec]
+        if not (spec.own or spec.containers or cell.proof):
+            raise InputError(
+                f"{cell.spec}: nothing would be tested: it has no container under onboot, services or onshutdown",
+                "Add one. 'onboot' decides by its exit status, a service with 'bootmatrix.check' too.",
+            )
+
+
+def _excluded(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile], base: Path) -> str:
     """The reason for which the matrix excludes a cell; empty for none."""
-    return next((pattern.reason for pattern in matrix.exclude if matches(pattern, cell, profiles)), "")
+    return next((pattern.reason for pattern in matrix.exclude if matches(pattern, cell, profiles, base)), "")
 
 
 def _limited(cell: Cell, limits: Iterable[Limit]) -> str:
@@ -99,13 +126,13 @@ def _named(matrix: Matrix, profiles: Mapping[str, Profile]) -> set[tuple[str, st
 
 def _detailed(cell: Cell, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> Cell:
     """A cell with what the matrix says of it beside its place in the product."""
-    given = [entry.args for entry in matrix.qemu_args if matches(entry, cell, profiles)]
+    given = [entry.args for entry in matrix.qemu_args if matches(entry, cell, profiles, base)]
     words = tuple(word for text in given for word in parse_qemu_args(text, base))
-    return _expecting(cell.model_copy(update={"qemu_args": words}) if words else cell, matrix, profiles)
+    return _expecting(cell.model_copy(update={"qemu_args": words}) if words else cell, matrix, profiles, base)
 
 
-def _expecting(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile]) -> Cell:
-    fitting = [entry for entry in matrix.expect if matches(entry, cell, profiles)]
+def _expecting(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile], base: Path) -> Cell:
+    fitting = [entry for entry in matrix.expect if matches(entry, cell, profiles, base)]
     reasons = [entry.reason for entry in fitting if entry.reason]
     proof = next((entry.proof for entry in fitting if entry.proof), None)
     return cell.model_copy(update={"expect": "; ".join(reasons), "proof": proof}) if fitting else cell

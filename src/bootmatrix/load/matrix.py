@@ -88,6 +88,8 @@ def _check_names(document: Document, matrix: Matrix, base: Path, profiles: Mappi
         _try(document, ("qemu_args", index, "args"), parse_qemu_args, given.args, base)
     for key, patterns in _patterns(matrix):
         for index, pattern in enumerate(patterns):
+            if pattern.spec is not None and "/" in pattern.spec:
+                _try(document, (key, index, "spec"), find_spec, pattern.spec, base)
             if pattern.arch is not None:
                 _try(document, (key, index, "arch"), find_targets, [pattern.arch], profiles)
 
@@ -114,7 +116,7 @@ def _check_cells(document: Document, matrix: Matrix, base: Path, profiles: Mappi
         document.complain(_kernel_place(matrix, kernel), message)
     for key, patterns in _patterns(matrix):
         for index, pattern in enumerate(patterns):
-            if not any(matches(pattern, cell, profiles) for cell in cells):
+            if not any(matches(pattern, cell, profiles, base) for cell in cells):
                 document.complain((key, index), f"this entry of {key!r} fits no cell of the matrix")
 
 

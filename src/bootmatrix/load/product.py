@@ -8,7 +8,7 @@ from pathlib import Path
 from bootmatrix.errors import InputError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import find_machine
-from bootmatrix.load.spec import GUEST_SUFFIXES, find_spec, spec_name
+from bootmatrix.load.spec import GUEST_SUFFIXES, MERGED, find_spec, spec_files, spec_name
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import Cell, Matrix, OwnKernel, Pattern, Profile, Traits
 
@@ -95,11 +95,17 @@ def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> I
             yield kernel, f"none of the architectures chosen has a kernel {kernel!r}.{suggest(kernel, known)}"
 
 
-def matches(pattern: Pattern, cell: Cell, profiles: Mapping[str, Profile]) -> bool:
-    """Whether a pattern means a cell. An architecture without a machine means all of its machines."""
+def matches(pattern: Pattern, cell: Cell, profiles: Mapping[str, Profile], base: Path) -> bool:
+    """Return whether a pattern means a cell; its paths are relative to `base`.
+
+    An architecture without a machine means all of its machines.
+
+    Raises:
+        InputError: the pattern names a spec by a path at which there is none.
+    """
     if pattern.kernel not in {None, ALL, cell.kernel}:
         return False
-    if pattern.spec is not None and not _same_spec(pattern.spec, cell):
+    if pattern.spec is not None and not _same_spec(pattern.spec, cell, base):
         return False
     if pattern.arch is None or pattern.arch == ALL:
         return True
@@ -108,8 +114,22 @@ def matches(pattern: Pattern, cell: Cell, profiles: Mapping[str, Profile]) -> bo
     return cell.arch == profile.name and (not {"/", "@"} & set(pattern.arch) or wanted == machine)
 
 
-def _same_spec(name: str, cell: Cell) -> bool:
-    return name == cell.spec_name or Path(name).name == Path(cell.spec).name
+def _same_spec(name: str, cell: Cell, base: Path) -> bool:
+    """Return whether a name means a cell's spec: always the whole of it, and never one of the files merged in it.
+
+    It is the name in the cell's id, or the names of the files (`a.yml`, `a.yml+b.yml`) without folders; or, with a
+    slash in it, what the matrix itself would have under `specs`: then the folders have to be the same too.
+    """
+    if name == cell.spec_name:
+        return True
+    files = spec_files(Path(cell.spec))
+    if MERGED.join(file.name for file in files) != MERGED.join(Path(one).name for one in name.split(MERGED)):
+        return False
+    return "/" not in name or _resolved(spec_files(find_spec(name, base))) == _resolved(files)
+
+
+def _resolved(files: Iterable[Path]) -> list[Path]:
+    return [file.resolve() for file in files]
 
 
 class _Maker:

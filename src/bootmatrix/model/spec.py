@@ -248,6 +248,11 @@ class Spec(Model):
     own: OwnGuest | None = None
 
     @property
+    def containers(self) -> tuple[Container, ...]:
+        """All containers, in the order of the sections."""
+        return (*self.onboot, *self.services, *self.onshutdown)
+
+    @property
     def checks(self) -> tuple[Container, ...]:
         """Services that decide the cell."""
         return tuple(service for service in self.services if service.check is not None)
