@@ -63,10 +63,12 @@ def test_a_boot_that_leaves_by_semihosting_passes_by_its_status_alone() -> None:
     assert judged(events=(), exit_status=80).verdict is not Verdict.PASS
 
 
-def test_a_spec_that_asks_for_nothing_passes_by_booting() -> None:
+def test_a_spec_without_a_container_is_no_pass_and_no_fault_of_the_guest() -> None:
     bootable = make_bootable(onboot=(), services=(), checks={}, onshutdown=())
     outcome = make_outcome(messages=saying(f"ready {RELEASE}", "services up", "shutdown"))
-    assert judge(outcome, make_machine(), bootable, b"").verdict is Verdict.PASS
+    judgement = judge(outcome, make_machine(), bootable, b"")
+    assert judgement.verdict is Verdict.BUILD_ERROR
+    assert judgement.reason.startswith("nothing was tested: the spec has no container")
 
 
 def test_a_service_that_a_check_restarts_may_start_twice() -> None:

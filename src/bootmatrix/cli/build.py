@@ -112,15 +112,18 @@ def _single(args: argparse.Namespace, *, boots: bool) -> tuple[Plan, dict[str, P
     return plan, profiles
 
 
-def prepare_single(args: argparse.Namespace) -> tuple[Cell, Machine, Bootable]:
-    """The one cell that the options name, its machine, and what it boots.
+def prepare_single(args: argparse.Namespace, *, tests: bool) -> tuple[Cell, Machine, Bootable]:
+    """The one cell that the options name, its machine, and what it boots; `tests`: its verdict is to mean something.
 
     Raises:
-        InputError: the architecture has no such kernel, or names more than one cell.
+        InputError: the architecture has no such kernel, or names more than one cell; or nothing would be tested.
     """
     from bootmatrix.cell import prepare
+    from bootmatrix.plan import check_tests
 
     plan, profiles = _single(args, boots=True)
+    if tests:
+        check_tests(plan, options.load_specs(plan.cells))
     with options.open_bench(args, plan, profiles) as bench:
         cell = plan.cells[0]
         return cell, bench.machine(cell), prepare(cell, bench).bootable

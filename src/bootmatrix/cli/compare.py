@@ -20,6 +20,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("run_name", metavar="RUN", help=options.RUN_HELP)
     parser.add_argument("baseline_name", nargs="?", metavar="BASELINE", help="the same (default: latest, before RUN)")
     options.add_baseline(parser)
+    options.add_allow_empty(parser)
     options.add_reports(parser)
     parser.add_argument("--all", action="store_true", help="also cells in which nothing changed")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -37,4 +38,4 @@ def run(args: argparse.Namespace) -> int:
         options.print_json(asdict(comparison))
     else:
         print(*comparison_lines(comparison, args.all), sep="\n")
-    return regression_status(comparison) if args.fail_on else EXPECTED
+    return regression_status(comparison, allow_empty=args.allow_empty) if args.fail_on else EXPECTED

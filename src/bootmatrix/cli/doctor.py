@@ -281,7 +281,7 @@ def probe_kvm(args: argparse.Namespace, profile: Profile) -> tuple[bool, str]:
     kernels = profile.kernels_of(profile.default_machine())
     kernel = PROBE_KERNEL if PROBE_KERNEL in kernels else next(iter(kernels))
     single = argparse.Namespace(**{**vars(args), "files": ["hello"], "arch": profile.name, "kernel": kernel})
-    _, machine, bootable = prepare_single(single)
+    _, machine, bootable = prepare_single(single, tests=True)
     failures = []
     for one in machine.native():
         if host() in one.hosts:

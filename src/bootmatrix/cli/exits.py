@@ -16,18 +16,30 @@ INTERRUPTED = 130
 
 
 def exit_status(run: Run) -> int:
-    """The exit status of a run: a guest's unexpected verdict weighs more than a fault of ours."""
+    """The exit status of a run: a guest's unexpected verdict weighs more than a fault of ours.
+
+    A run that tested nothing proves nothing: bad input, unless that was allowed.
+    """
     unexpected = [record.verdict for record in run.records if not record.expected]
     if run.interrupted:
         return INTERRUPTED
     if any(verdict.is_guests for verdict in unexpected):
         return NOT_EXPECTED
-    return OUR_FAULT if unexpected else EXPECTED
+    if unexpected or run.missing:
+        return OUR_FAULT
+    return EXPECTED if run.is_good else BAD_INPUT
 
 
-def regression_status(comparison: Comparison) -> int:
-    """The exit status where only what got worse counts. A cell without a verdict is no proof that nothing did."""
+def regression_status(comparison: Comparison, *, allow_empty: bool = False) -> int:
+    """The exit status where only what got worse counts. A cell without a verdict is no proof that nothing did.
+
+    Nor is a run that was interrupted; one that tested nothing is bad input, unless `allow_empty`.
+    """
     if comparison.regressions:
         return NOT_EXPECTED
-    lost = any(change.kind == "no verdict" for change in comparison.changes)
-    return OUR_FAULT if lost else EXPECTED
+    if comparison.interrupted:
+        return INTERRUPTED
+    if any(change.kind == "no verdict" for change in comparison.changes):
+        return OUR_FAULT
+    tested = any(change.now not in {"", "skip"} for change in comparison.changes)
+    return EXPECTED if tested or allow_empty else BAD_INPUT

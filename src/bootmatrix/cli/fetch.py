@@ -20,14 +20,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """The command's arguments."""
     parser = commands.add_parser("fetch", help="download and build what a matrix needs, without booting")
     options.add_selection(parser)
+    options.add_allow_empty(parser)
     options.add_sources(parser)
     parser.set_defaults(run=run, refresh=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prepare every cell; status 3 if one cannot be."""
+    from bootmatrix.plan import check_tests
 
     plan, profiles, _ = options.load_plan(args)
+    check_tests(plan, options.load_specs(plan.cells), allow_empty=args.allow_empty)
     with options.open_bench(args, plan, profiles) as bench:
         failures = prepare_all(plan.cells, bench)
     for cell, message in failures:

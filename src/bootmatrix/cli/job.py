@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from bootmatrix.observe import Observer
     from bootmatrix.runs import RunWriter
 
-OF_THE_RUN = ("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked", "reports")
+OF_THE_RUN = (
+    *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked", "reports"),
+    "allow_empty",
+)
 """Arguments that a run keeps from its beginning."""
 
 
@@ -35,6 +38,7 @@ class Job:
     reports: Path
     name: str = ""
     before: Run | None = None
+    allow_empty: bool = False
 
     @property
     def missing(self) -> Plan:
@@ -88,7 +92,7 @@ class Job:
         from bootmatrix.runs import RunWriter
 
         inputs = digests(self.plan.cells, self.specs, self.profiles, builder)
-        order = Order(plan=self.plan, inputs=inputs, locked=self.is_locked)
+        order = Order(plan=self.plan, inputs=inputs, locked=self.is_locked, allow_empty=self.allow_empty)
         if self.before is None:
             return RunWriter.create(self.reports, self.title, baseline, order)
         _check_unchanged(self.before, order)
@@ -102,6 +106,7 @@ def find_job(args: argparse.Namespace) -> Job:
         InputError: an argument, a file or a run that is no good.
     """
     from bootmatrix.errors import InputError
+    from bootmatrix.plan import check_tests
 
     if args.resume:
         return _resumed(args)
@@ -111,7 +116,9 @@ def find_job(args: argparse.Namespace) -> Job:
     plan = _verified(args, plan, profiles)
     lock = options.read_lock(args)
     specs = options.load_specs(plan.cells)
-    return Job(plan, profiles, specs, title, lock, lock is not None, options.reports_of(args))
+    check_tests(plan, specs, allow_empty=args.allow_empty)
+    reports = options.reports_of(args)
+    return Job(plan, profiles, specs, title, lock, lock is not None, reports, allow_empty=args.allow_empty)
 
 
 def _verified(args: argparse.Namespace, plan: Plan, profiles: Mapping[str, Profile]) -> Plan:
@@ -145,7 +152,7 @@ def _resumed(args: argparse.Namespace) -> Job:
     if given:
         raise InputError(
             "--resume takes a run up as it began: name no files with it, and none of --arch, --kernel, --image, "
-            "--qemu-args, --flaky, --boot, --verify-fork, --locked and --reports"
+            "--qemu-args, --flaky, --boot, --verify-fork, --locked, --reports and --allow-empty"
         )
     folder = Path(args.resume).resolve()
     run = load_run(folder)
@@ -173,6 +180,7 @@ def _resumed(args: argparse.Namespace) -> Job:
         reports=folder.parent,
         name=folder.name,
         before=run,
+        allow_empty=run.order.allow_empty,
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
+from bootmatrix.errors import InputError
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,10 +25,13 @@ def run(args: argparse.Namespace) -> int:
     from bootmatrix.runs import load_run
 
     folder = find_run(options.reports_of(args), args.run_name).folder
-    changed = 0
+    changed = judged = 0
     for record, again in rejudge(load_run(folder), folder):
         same = again.verdict is record.verdict
         changed += not same
+        judged += 1
         recorded = "" if same else f"  (recorded: {record.verdict})"
         print(f"{record.cell.id}  {again.verdict}{recorded}  {one_line(again.reason)}")
+    if not judged:
+        raise InputError(f"{folder}: no cell of this run was booted, so that there is nothing to judge")
     return NOT_EXPECTED if changed else EXPECTED

@@ -15,6 +15,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     words = "write the exact kernels, packages and registry images of a matrix to a file for --locked"
     parser = commands.add_parser("lock", help=words)
     options.add_selection(parser)
+    options.add_allow_empty(parser)
     options.add_sources(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MATRIX with .lock for .yml")
     parser.set_defaults(run=run, refresh=True)
@@ -24,8 +25,10 @@ def run(args: argparse.Namespace) -> int:
     """Resolve every cell and write the lock, whole or not at all."""
     from bootmatrix.cli.fetch import prepare_all
     from bootmatrix.load.lock import save_lock
+    from bootmatrix.plan import check_tests
 
     plan, profiles, _ = options.load_plan(args)
+    check_tests(plan, options.load_specs(plan.cells), allow_empty=args.allow_empty)
     with options.open_bench(args, plan, profiles) as bench:
         failures = prepare_all(plan.cells, bench)
     if failures:

@@ -27,7 +27,7 @@ EPILOG = """\
 exit status:
   0    all as expected
   1    a guest's verdict was not: fail, panic, hang, timeout, flaky, or a pass that was not expected
-  2    bad input or usage
+  2    bad input or usage, or nothing was tested
   3    only our own or infrastructure's errors: build-error, infra-error
   130  interrupted
 """

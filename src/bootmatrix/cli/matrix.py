@@ -29,6 +29,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     options.add_selection(parser, required=False)
     options.add_sources(parser)
     options.add_qemu_args(parser)
+    options.add_allow_empty(parser)
     parser.add_argument("--resume", metavar="RUN", help="run what is missing of a run that was interrupted or killed")
     parser.add_argument(
         "--flaky",
@@ -148,8 +149,8 @@ def _end(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> 
 
     if comparison:
         print(*comparison_lines(comparison), sep="\n")
-    if regressions_only and comparison and not run.interrupted:
-        return regression_status(comparison)
+    if regressions_only and comparison and not (run.interrupted or run.missing):
+        return regression_status(comparison, allow_empty=run.is_good)
     return exit_status(run)
 
 

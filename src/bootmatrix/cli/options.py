@@ -39,6 +39,15 @@ def add_selection(parser: argparse.ArgumentParser, required: bool = True) -> Non
     parser.add_argument("--kernel", type=names, default=(), metavar="K,…", help="kernel names, such as 6.1,newest")
 
 
+def add_allow_empty(parser: argparse.ArgumentParser) -> None:
+    """--allow-empty."""
+    parser.add_argument(
+        "--allow-empty",
+        action="store_true",
+        help="exit status 0 also where no cell is left to run; without this, nothing tested is bad input",
+    )
+
+
 def add_single(parser: argparse.ArgumentParser) -> None:
     """--arch A --kernel K."""
     parser.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="one architecture")

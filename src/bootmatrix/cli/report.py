@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
         _print(args.format, saved, place, past)
     else:
         _write(args, saved, place, past)
-    return regression_status(past.comparison) if args.fail_on and past.comparison else EXPECTED
+    if not (args.fail_on and past.comparison):
+        return EXPECTED
+    return regression_status(past.comparison, allow_empty=saved.is_good)
 
 
 def _print(form: str, saved: Run, place: Place, past: Past) -> None:

@@ -106,7 +106,7 @@ def _bootable(args: argparse.Namespace) -> tuple[Machine, Bootable, Timeouts]:
         profile, board = find_machine(options.profiles(), args.arch)
         machine = profile.machine(board)
         return machine, with_qemu_args(load_pair(name, profile, machine), options.qemu_args(args)), Timeouts()
-    cell, machine, bootable = prepare_single(args)
+    cell, machine, bootable = prepare_single(args, tests=not args.shell and args.expect is None)
     return machine, bootable, cell.timeouts
 
 

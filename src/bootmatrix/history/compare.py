@@ -49,6 +49,7 @@ def compare(
         baseline=baseline.line.name if baseline else "",
         baseline_started_at=baseline.line.started_at if baseline else "",
         changes=tuple(sorted(changes, key=lambda one: (not one.is_regression, ORDER.index(one.kind)))),
+        interrupted=run.line.interrupted or not run.line.ended_at,
     )
 
 

@@ -71,10 +71,10 @@ def find_baseline(reports: Path, text: str, *, title: str, before: RunLine | Non
 
 
 def latest_before(rows: Rows, title: str, before: RunLine | None) -> str:
-    """The name of the newest run of a title that came to its end, before another one; empty if there is none."""
+    """The name of the newest run of a title that tested something and came to its end, before another one; or empty."""
     for line in rows.runs(title):
         earlier = before is None or (line.started_at, line.name) < (before.started_at, before.name)
-        if earlier and line.ended_at and not line.interrupted:
+        if earlier and line.ended_at and not line.interrupted and line.is_tested:
             return line.name
     return ""
 

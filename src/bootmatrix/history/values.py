@@ -93,10 +93,14 @@ class RunLine:
     tags: tuple[str, ...] = ()
 
     @property
+    def is_tested(self) -> bool:
+        """True if there is a cell that was not just skipped."""
+        return any(number for verdict, number in self.counts.items() if verdict != "skip")
+
+    @property
     def is_green(self) -> bool:
         """Whether it came to its end, and all of its cells were as expected."""
-        tried = sum(number for verdict, number in self.counts.items() if verdict != "skip")
-        return bool(tried) and not (self.unexpected or self.interrupted or self.fault) and bool(self.ended_at)
+        return self.is_tested and not (self.unexpected or self.interrupted or self.fault) and bool(self.ended_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +239,15 @@ class CellChange:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A run beside its baseline: one change a cell, regressions first. `baseline` is empty where there was none."""
+    """A run beside its baseline: one change a cell, regressions first. `baseline` is empty where there was none.
+
+    `interrupted` is true of a run that did not come to its end: what it lacks may be worse."""
 
     run: str
     baseline: str
     baseline_started_at: str
     changes: tuple[CellChange, ...]
+    interrupted: bool = False
 
     @property
     def regressions(self) -> tuple[CellChange, ...]:

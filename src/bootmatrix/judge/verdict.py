@@ -31,6 +31,10 @@ ADVICE = {
 """What to do next where no complaint knows better."""
 
 
+NOTHING_TESTED = "nothing was tested: the spec has no container under onboot, services or onshutdown"
+NOTHING_ADVICE = "Add one. 'onboot' decides by its exit status, a service with 'bootmatrix.check' too."
+
+
 def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Judgement:
     """The verdict on a boot, with what it rests on."""
     printed = [] if bootable.proof else [*read_tap(outcome.messages), *read_files(outcome, bootable)]
@@ -44,6 +48,8 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
     if not complaints:
         if bootable.proof:
             return _shown(bootable.proof, outcome, transcript, troubles)
+        if not (bootable.onboot or bootable.services or bootable.checks or bootable.onshutdown):
+            return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
         return _passed(outcome, subresults, troubles)
     complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
     first, *others = complaints

@@ -81,11 +81,12 @@ class Record(Model):
 
 class Order(Model):
     """What a run was asked for. `inputs` has digests of what it is made from, by name; `locked`: it is confined to its
-    lock."""
+    lock. `allow_empty`: that no cell is run is no fault of it."""
 
     plan: Plan
     inputs: dict[str, str] = {}
     locked: bool = False
+    allow_empty: bool = False
 
 
 class Run(Model):
@@ -110,3 +111,24 @@ class Run(Model):
     unfinished: tuple[str, ...] = ()
     order: Order | None = None
     resumed: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Ids of the cells that were to be run and have no record, begun or not, in the order of the plan."""
+        planned = self.order.plan.cells if self.order else ()
+        done = {record.cell.id for record in self.records}
+        # A run that was killed knows the cells that had begun by their folders, which name each machine.
+        places = {"/".join((cell.spec_name, cell.arch, cell.machine, cell.kernel)): cell.id for cell in planned}
+        begun = (places.get(name, name) for name in self.unfinished)
+        return tuple(dict.fromkeys((*(cell.id for cell in planned if cell.id not in done), *begun)))
+
+    @property
+    def is_good(self) -> bool:
+        """True if it came to its end, with something tested, and all of it as expected.
+
+        Every form of the report and the exit status rest on this.
+        """
+        tested = any(record.verdict is not Verdict.SKIP for record in self.records)
+        is_allowed = self.order is not None and self.order.allow_empty
+        all_expected = all(record.expected for record in self.records)
+        return (tested or is_allowed) and all_expected and not self.interrupted and not self.missing

@@ -19,9 +19,9 @@ def clauses(run: Run, past: Past) -> tuple[str, ...]:
     wrong = [record for record in tried if not record.expected]
     regressed = _regressions(wrong, past.comparison)
     rest = [record for record in wrong if record.cell.id not in {one.cell.id for one in regressed}]
-    parts = [_share(len(tried) - len(wrong), len(tried) + len(run.unfinished)), _regression_words(regressed, past)]
+    parts = [_share(len(tried) - len(wrong), len(tried) + len(run.missing)), _regression_words(regressed, past)]
     parts += _kinds(rest)
-    parts += [_not_run(len(run.records) - len(tried), len(run.unfinished))]
+    parts += [_not_run(len(run.records) - len(tried), len(run.missing))]
     if run.interrupted:
         parts.append("interrupted")
     return tuple(part for part in parts if part)

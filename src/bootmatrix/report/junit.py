@@ -7,7 +7,7 @@ tens of megabytes (GitLab: 30 MB).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from bootmatrix.history.values import CellHistory
@@ -15,6 +15,7 @@ from bootmatrix.model import Verdict
 from bootmatrix.report.cell_parts import SubResultView
 from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.past_text import flips_words
+from bootmatrix.report.shortfall import KIND
 from bootmatrix.report.view import ReportView
 
 COUNTED = ("tests", "failures", "errors", "skipped")
@@ -29,15 +30,36 @@ def render_junit(view: ReportView) -> bytes:
     root.attrib |= dict.fromkeys(COUNTED, "0")
     suites = []
     # Each suite becomes text at once, as elements of thousands of cases take ten times as much memory.
-    for group in view.groups:
-        suite = _suite(group.spec, (cell for row in group.rows for cell in row.cells if cell), view)
+    for suite in _suites(view):
         for name in COUNTED:
             root.set(name, str(int(root.get(name, "0")) + int(suite.get(name, "0"))))
-        indent(suite, " ", 1)
-        suites.append(b" " + tostring(suite, encoding="utf-8") + b"\n")
+        suites.append(_bytes(suite))
     shell: bytes = tostring(root, encoding="utf-8", xml_declaration=True, short_empty_elements=False)
     begin, end = shell[: -len(END)], shell[-len(END) :]
     return b"".join([begin, b"\n", *suites, end, b"\n"])
+
+
+def _suites(view: ReportView) -> Iterator[Element]:
+    for group in view.groups:
+        yield _suite(group.spec, (cell for row in group.rows for cell in row.cells if cell), view)
+    if view.shortfalls:
+        yield _shortfall_suite(view)
+
+
+def _bytes(suite: Element) -> bytes:
+    indent(suite, " ", 1)
+    text: bytes = tostring(suite, encoding="utf-8")
+    return b" " + text + b"\n"
+
+
+def _shortfall_suite(view: ReportView) -> Element:
+    """An error for each cell without a verdict: a reader that counts failures must not take the rest for all."""
+    suite = Element("testsuite", name=f"bootmatrix {KIND}", timestamp=view.run.started_at, time="0")
+    for one in view.shortfalls:
+        case = SubElement(suite, "testcase", classname="bootmatrix", name=one.name, time="0")
+        _end(case, "error", KIND, one.reason, one.reason)
+    _count(suite)
+    return suite
 
 
 def _suite(spec: str, cells: Iterable[CellView], view: ReportView) -> Element:
@@ -98,7 +120,7 @@ def _subcase(cell: CellView, one: SubResultView) -> Element:
     case = Element("testcase", classname=f"{cell.spec}.{cell.target}.{cell.kernel}", name=one.name, time="0")
     if one.verdict == Verdict.SKIP:
         _end(case, "skipped", "skip", one.detail, "")
-    elif one.verdict != Verdict.PASS and cell.state == "expected":
+    elif one.verdict != Verdict.PASS and cell.record.expected:
         _end(case, "skipped", one.verdict, f"expected: {cell.expect}", "")
     elif one.verdict != Verdict.PASS:
         tag = "failure" if Verdict(one.verdict).is_guests else "error"

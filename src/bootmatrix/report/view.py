@@ -18,6 +18,7 @@ from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.report.history_view import Mark
 from bootmatrix.report.order import WORST_FIRST, cell_order, kernels_of, urgency
 from bootmatrix.report.past_text import counted
+from bootmatrix.report.shortfall import Shortfall, shortfalls
 from bootmatrix.report.siblings import families
 from bootmatrix.report.units import duration
 
@@ -121,6 +122,7 @@ class ReportView:
     skips: tuple[CellView, ...]
     targets: tuple[str, ...]
     unfinished: tuple[str, ...]
+    shortfalls: tuple[Shortfall, ...]
     beside: Beside | None
     marks: tuple[str, ...]
     charts: Charts
@@ -155,7 +157,7 @@ def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_f
         run=run,
         title=harmless(run.title) or run.name,
         clauses=clauses(run, past),
-        good=is_good(run),
+        good=run.is_good,
         complete=len(cells) <= FEW_CELLS or single_file,
         has_pages=not single_file,
         date=datetime.fromisoformat(run.started_at).strftime("%-d %B %Y, %H:%M UTC"),
@@ -171,17 +173,13 @@ def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_f
         foreseen=_select(cells, lambda record: record.expected and bool(record.cell.expect)),
         skips=_select(cells, lambda record: record.verdict is Verdict.SKIP),
         targets=tuple(dict.fromkeys(record.cell.target for record in records)),
-        unfinished=tuple(harmless(name) for name in run.unfinished),
+        unfinished=tuple(harmless(name) for name in run.missing),
+        shortfalls=shortfalls(run),
         beside=_beside(past),
         marks=tuple(dict.fromkeys(mark.kind for cell in cells for mark in cell.marks)),
         charts=view_charts(cells, past),
         past=past,
     )
-
-
-def is_good(run: Run) -> bool:
-    """Whether the run came to its end with all cells as expected."""
-    return bool(run.records) and all(record.expected for record in run.records) and not run.interrupted
 
 
 def _select(cells: Iterable[CellView], wanted: Callable[[Record], bool]) -> tuple[CellView, ...]:

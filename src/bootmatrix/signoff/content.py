@@ -114,7 +114,7 @@ def sign_off(  # noqa: PLR0913
 
 
 def _deviations(run: Run, records: Iterable[Record], acceptances: Sequence[Acceptance]) -> Iterator[Deviation]:
-    if run.interrupted:
+    if run.interrupted or run.missing:
         found = _accepted(INTERRUPTED, acceptances)
         words = f"the run was interrupted{_unfinished(run)}"
         yield Deviation(INTERRUPTED, "", words, found.reason if found else "", found.by if found else "", False)
@@ -138,7 +138,7 @@ def _deviations(run: Run, records: Iterable[Record], acceptances: Sequence[Accep
 
 
 def _unfinished(run: Run) -> str:
-    return f", with these cells under way: {', '.join(run.unfinished)}" if run.unfinished else ""
+    return f", with no verdict on these cells: {', '.join(run.missing)}" if run.missing else ""
 
 
 def _accepted(cell: str, acceptances: Iterable[Acceptance]) -> Acceptance | None:

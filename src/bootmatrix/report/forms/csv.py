@@ -1,4 +1,4 @@
-"""The run as a table for spreadsheets: a line for each cell."""
+"""The run as a table for spreadsheets: a line for each cell, also for one that should have a verdict and has none."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bootmatrix.model import Record
 from bootmatrix.report.given import Given
 from bootmatrix.report.harmless import one_line
 from bootmatrix.report.order import cell_time
+from bootmatrix.report.shortfall import KIND, shortfalls
 
 COLUMNS = (
     *("run", "started_at", "cell", "spec", "arch", "machine", "kernel", "mode", "verdict", "expected", "change"),
@@ -28,6 +29,9 @@ def render(given: Given) -> bytes:
     for record in given.records:
         change = given.changes.get(record.cell.id)
         writer.writerow([_safe(value) for value in _row(given.run.name, record, change.kind if change else "")])
+    for one in shortfalls(given.run):
+        row = {"run": given.run.name, "cell": one.name, "verdict": KIND, "expected": "no", "reason": one.reason}
+        writer.writerow([_safe(row.get(column, "")) for column in COLUMNS])
     return stream.getvalue().encode("utf-8")
 
 

@@ -12,6 +12,7 @@ from bootmatrix.report.given import Given
 from bootmatrix.report.harmless import one_line
 from bootmatrix.report.order import SYMBOLS
 from bootmatrix.report.past_text import counted
+from bootmatrix.report.view import ReportView
 
 MAX_ROWS = 300
 MAX_CELLS = 50
@@ -24,7 +25,12 @@ def render(given: Given) -> bytes:
     lines = [f"## {'✅' if view.good else '❌'} {code(view.title)}: {view.headline}", ""]
     if given.past.comparison:
         lines += [*_comparison(given.past.comparison), ""]
-    lines += [*_cells("Not as expected", view.attention), *_grid(given), *_cells("Expected failures", view.foreseen)]
+    lines += [
+        *_shortfalls(view),
+        *_cells("Not as expected", view.attention),
+        *_grid(given),
+        *_cells("Expected failures", view.foreseen),
+    ]
     facts = ", ".join(f"{name} {code(value)}" for name, value in view.facts[:2])
     lines += [f"{view.date}, {view.duration}; {facts}"]
     return ("\n".join(lines) + "\n").encode("utf-8")
@@ -45,6 +51,16 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
     yield f"**{number or 'No'} {'regression' if number < 2 else 'regressions'}** {since}: {counts}"
     for change in comparison.regressions[:MAX_CELLS]:
         yield f"- **{change.kind}** {code(change.id)}: {change.before or 'none'} → {change.now}"
+
+
+def _shortfalls(view: ReportView) -> Iterator[str]:
+    if not view.shortfalls:
+        return
+    yield from ("### Without a verdict", "")
+    yield from (f"- {code(one.name)}: {one.reason}" for one in view.shortfalls[:MAX_CELLS])
+    if len(view.shortfalls) > MAX_CELLS:
+        yield f"- and {len(view.shortfalls) - MAX_CELLS} more"
+    yield ""
 
 
 def _cells(title: str, cells: Iterable[CellView]) -> Iterator[str]:

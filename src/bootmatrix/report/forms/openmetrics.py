@@ -55,6 +55,8 @@ def _of_run(given: Given, registry: CollectorRegistry) -> None:
     gauge("start_time_seconds", "When the run began", datetime.fromisoformat(run.started_at).timestamp())
     gauge("seconds", "How long the run took", round(run.wall_s, 3))
     gauge("interrupted", "1 if the run was interrupted", run.interrupted)
+    gauge("good", "1 if something was tested, all of it came to its end, and all is as expected", run.is_good)
+    gauge("missing_cells", "Cells that should have a verdict and have none", len(run.missing))
     gauge("unexpected_cells", "Cells not as expected", sum(not record.expected for record in run.records))
     if comparison:
         gauge("regressions", "Cells that are worse than in the baseline", len(comparison.regressions))
