@@ -91,11 +91,11 @@ def csv_is_good(text: bytes) -> bool:
 def openmetrics_is_good(text: bytes) -> bool:
     values = {
         sample.name: sample.value
-        for family in text_string_to_metric_families(text.decode())
+        for family in text_string_to_metric_families(text.decode())  # type: ignore[no-untyped-call]
         for sample in family.samples
         if "arch" not in sample.labels
     }
-    good = values["bootmatrix_run_good"] == 1
+    good = bool(values["bootmatrix_run_good"])
     if values["bootmatrix_run_unexpected_cells"] or values["bootmatrix_run_missing_cells"]:
         assert not good
     return good
@@ -123,7 +123,8 @@ def test_all_forms_agree_with_the_exit_status(run: Run) -> None:
     good = exit_status(run) == 0
     told = {name: READERS[name](render(name, Given(run, lambda _: b"line\n"))) for name in NAMES}
     assert told == dict.fromkeys(NAMES, good)
-    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=200)
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, color_system="standard", width=200)
     console.print(summary(run))
-    last = console.file.getvalue().rstrip().splitlines()[-1]
+    last = shown.getvalue().rstrip().splitlines()[-1]
     assert last.startswith("\x1b[1;32m" if good else "\x1b[1;31m")
