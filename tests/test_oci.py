@@ -49,7 +49,7 @@ def namespaces(yaml: str) -> dict[str, str | None]:
     return {one["type"]: one.get("path") for one in config(yaml)["linux"]["namespaces"]}
 
 
-def test_what_is_not_said_is_as_in_linuxkit() -> None:
+def test_what_is_not_said_is_as_in_linuxkit_but_for_the_kernels_files() -> None:
     made = config()
     assert set(made) == {"ociVersion", "process", "root", "mounts", "linux"}
     assert made["root"] == {"path": "rootfs"}
@@ -60,7 +60,10 @@ def test_what_is_not_said_is_as_in_linuxkit() -> None:
         "cwd": "/",
         "capabilities": {},
     }
+    closed = {name: made["linux"].pop(name) for name in ("maskedPaths", "readonlyPaths")}
     assert made["linux"] == {"resources": {}, "namespaces": [{"type": "pid"}, {"type": "mount"}]}
+    assert {"/proc/kcore", "/sys/firmware"} <= set(closed["maskedPaths"])
+    assert {"/proc/sys", "/proc/sysrq-trigger"} <= set(closed["readonlyPaths"])
 
 
 def test_default_mounts() -> None:
@@ -75,7 +78,8 @@ def test_default_mounts() -> None:
     ]
     assert {"mode=755", "size=65536k"} < set(mount(made, "/dev")["options"])
     assert "ro" in mount(made, "/sys/fs/cgroup")["options"]
-    assert "ro" not in mount(made, "/sys")["options"]
+    assert "ro" in mount(made, "/sys")["options"]
+    assert "ro" not in mount(config("capabilities: [CAP_SYS_ADMIN]"), "/sys")["options"]
 
 
 def test_readonly() -> None:

@@ -1,0 +1,88 @@
+"""What is closed to a container by default, and what its spec gives up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bootmatrix.build.oci import runtime_config
+from bootmatrix.build.privileges import powers
+from bootmatrix.model import Container, ContainerSettings, ImageConfig
+
+
+def settings(**keys: Any) -> ContainerSettings:
+    return ContainerSettings.model_validate_json(json.dumps(keys))
+
+
+def linux(**keys: Any) -> dict[str, Any]:
+    image = ImageConfig(entrypoint=("/bin/run",))
+    made: dict[str, Any] = runtime_config(Container(name="c", image="i"), settings(**keys), image, {})
+    return {**made["linux"], "mounts": {one["destination"]: one for one in made["mounts"]}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "paths"),
+    [
+        ({}, ["/proc/sys", "/proc/sysrq-trigger"]),
+        ({"capabilities": ["CAP_NET_ADMIN"]}, ["/proc/sys/kernel", "/proc/sys/fs", "/proc/sysrq-trigger"]),
+        ({"mounts": [{"type": "proc", "source": "p", "destination": "/p"}]}, ["/p/sys", "/p/sysrq-trigger"]),
+        ({"mounts": [{"type": "sysfs", "source": "s", "destination": "/s"}]}, ["/s", "/s/fs/cgroup"]),
+        ({"binds": ["/proc:/host/proc"]}, ["/host/proc/sys", "/host/proc/sysrq-trigger"]),
+        ({"binds": ["//proc/:/host/proc"]}, ["/host/proc/sys"]),
+        ({"binds": ["/proc/sys/kernel:/k"]}, ["/k"]),
+        ({"binds": ["/dev/../proc/sys:/k"]}, ["/k"]),
+        ({"binds": ["/sys:/host/sys"]}, ["/host/sys", "/host/sys/fs/cgroup"]),
+        ({"binds": ["/sys/fs:/f"]}, ["/f", "/f/cgroup"]),
+        ({"binds": ["/:/host"]}, ["/host/proc/sys", "/host/proc/sysrq-trigger", "/host/sys", "/host/sys/fs/cgroup"]),
+        ({"maskedPaths": []}, ["/proc/sys"]),
+    ],
+)
+def test_what_is_read_only(keys: dict[str, Any], paths: list[str]) -> None:
+    assert set(paths) <= set(linux(**keys)["readonlyPaths"])
+
+
+def test_the_network_is_configured_by_whoever_may() -> None:
+    made = linux(capabilities=["CAP_NET_ADMIN"])
+    assert not {"/proc/sys", "/proc/sys/net"} & set(made["readonlyPaths"])
+
+
+@pytest.mark.parametrize("names", [["all"], ["CAP_SYS_ADMIN"]])
+def test_nothing_is_closed_to_who_may_open_it(names: list[str]) -> None:
+    made = linux(capabilities=names)
+    assert not {"maskedPaths", "readonlyPaths"} & set(made)
+    assert "ro" not in made["mounts"]["/sys"]["options"]
+
+
+@pytest.mark.parametrize("name", ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"])
+def test_what_is_hidden(name: str) -> None:
+    assert name in linux()["maskedPaths"]
+    assert name not in linux(maskedPaths=[]).get("maskedPaths", [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, ()),
+        ({"capabilities": ["CAP_NET_ADMIN", "CAP_CHOWN"], "pid": "host", "net": "host"}, ()),
+        ({"capabilities": ["all"]}, ("all capabilities",)),
+        ({"ambient": ["CAP_SYS_MODULE"]}, ("CAP_SYS_MODULE",)),
+        ({"capabilities": ["CAP_SYS_PTRACE", "CAP_SYS_BOOT"]}, ("CAP_SYS_BOOT", "CAP_SYS_PTRACE")),
+        ({"readonlyPaths": []}, ("readonlyPaths of its own",)),
+        ({"readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger", "/sys"]}, ()),
+        ({"pid": "/proc/1/ns/pid"}, ("pid: /proc/1/ns/pid",)),
+        ({"devices": [{"path": "all", "type": "b"}]}, ("all devices",)),
+        ({"devices": [{"path": "/dev/m", "type": "c", "major": 1, "minor": 1}]}, ("the device /dev/m",)),
+        ({"devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]}, ()),
+        ({"resources": {"devices": [{"allow": True}]}}, ("all devices",)),
+        ({"resources": {"devices": [{"allow": False}]}}, ()),
+        ({"resources": {"devices": [{"allow": True, "type": "c", "major": 1, "minor": 1}]}}, ("devices 1:1",)),
+        ({"mounts": [{"type": "debugfs", "source": "d", "destination": "/d"}]}, ("a mount of type debugfs",)),
+        ({"mounts": [{"type": "tmpfs", "source": "d", "destination": "/d"}]}, ()),
+        ({"mounts": [{"type": "cgroup", "destination": "/c", "options": ["rw"]}]}, ("a mount of type cgroup",)),
+        ({"mounts": [{"type": "debugfs", "source": "/x", "destination": "/d", "options": ["bind"]}]}, ()),
+    ],
+)
+def test_what_a_spec_gives_up(keys: dict[str, Any], words: tuple[str, ...]) -> None:
+    assert powers(settings(**keys)) == words
