@@ -26,7 +26,7 @@ from benchmarks.together import together
 from bootmatrix.cli import options
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.report import write_reports
-from bootmatrix.runs import load_run
+from bootmatrix.runs.run_store import load_run
 
 MATRIX = "specs/influxdb.matrix.yml"
 HELLO = "specs/hello.yml"

@@ -19,10 +19,10 @@ from benchmarks.guests import (
     through_bootmatrix,
 )
 from benchmarks.peers import boot_by_peer, peers_of, settings
-from bootmatrix.boot.command import by_hand
-from bootmatrix.boot.forks import Forks
-from bootmatrix.boot.snapshots import SnapshotCache
-from bootmatrix.cell import Bench
+from bootmatrix.cell.run import Bench
+from bootmatrix.qemu.command import by_hand
+from bootmatrix.snapshot.cache import SnapshotCache
+from bootmatrix.snapshot.pool import Forks
 
 COMMON, OURS, COLD = "bare QEMU, common settings", "bare QEMU, our settings", "bootmatrix, cold"
 FORKED, TUXRUN = "bootmatrix, forked", "tuxrun with a command"

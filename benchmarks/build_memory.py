@@ -21,9 +21,9 @@ import yaml
 from benchmarks.guests import BenchmarkError
 from benchmarks.layouts import write_large
 from benchmarks.results import Result
+from bootmatrix.assembly.export import formats_of
 from bootmatrix.cli import options
 from bootmatrix.model import Profile
-from bootmatrix.outputs import formats_of
 from bootmatrix.store import default_cache
 
 PROGRAM = Path(sys.executable).with_name("bootmatrix")

@@ -24,10 +24,10 @@ from typing import Any
 
 import yaml
 
-from bootmatrix.attempts import rejudge
+from bootmatrix.cell.attempts import rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.model import Record, Run
-from bootmatrix.runs import CELLS_FOLDER, RECORD_FILE, STARTED_FILE, load_run, read_console
+from bootmatrix.runs.run_store import CELLS_FOLDER, RECORD_FILE, STARTED_FILE, load_run, read_console
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDS = ROOT / "benchmarks/ends"

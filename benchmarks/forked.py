@@ -15,11 +15,11 @@ import anyio
 from benchmarks import guests, kept
 from benchmarks.peers import known_archs
 from benchmarks.results import Result, median
-from bootmatrix.boot.forks import Forks
-from bootmatrix.boot.snapshots import SnapshotCache
-from bootmatrix.cell import Bench, run_cell
+from bootmatrix.cell.run import Bench, run_cell
 from bootmatrix.cli import options
 from bootmatrix.model import BootKind, Cell, Verdict
+from bootmatrix.snapshot.cache import SnapshotCache
+from bootmatrix.snapshot.pool import Forks
 
 TARGETS = {"specs/hello.yml": 0.15, "specs/influxdb.yml": 0.4}
 """Time of a forked cell by that of a cold one."""

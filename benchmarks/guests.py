@@ -17,12 +17,12 @@ from pathlib import Path
 
 import anyio
 
-from bootmatrix.boot.command import by_hand
-from bootmatrix.build.kernel import unpack_kernel
-from bootmatrix.cell import Bench, prepare, run_cell
+from bootmatrix.assembly.kernel.package import unpack_kernel
+from bootmatrix.cell.run import Bench, prepare, run_cell
 from bootmatrix.cli import options
 from bootmatrix.model import Bootable, Cell, Kernel, Machine, Verdict
-from bootmatrix.observe import Silent
+from bootmatrix.progress import Silent
+from bootmatrix.qemu.command import by_hand
 
 BARE_LIMIT_S = 120
 LEAVE_S = 15

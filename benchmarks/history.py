@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bootmatrix.history.index import ask
 from bootmatrix.model import Record, Verdict
-from bootmatrix.runs import RUN_FILE, RunWriter, write_model
+from bootmatrix.runs.run_store import RUN_FILE, RunWriter, write_model
 
 PROGRAM = Path(sys.executable).with_name("bootmatrix")
 TESTS = Path(__file__).parents[1] / "tests"

@@ -40,8 +40,8 @@ from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.cell_view import PAGE_FILE, CellView, Surroundings
 from bootmatrix.report.console_view import Extent
 from bootmatrix.report.html import render_cell
-from bootmatrix.runfile import write_run
-from bootmatrix.runs import RUN_FILE, cell_folder, load_run
+from bootmatrix.runs.run_json import write_run
+from bootmatrix.runs.run_store import RUN_FILE, cell_folder, load_run
 
 SPECS, TARGETS, KERNELS, RUNS = 10, 40, 25, 20
 BAD_SHARE = 0.04

@@ -11,9 +11,9 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from bootmatrix.build.image import make_image
-from bootmatrix.build.kernel import unpack_kernel
-from bootmatrix.build.materials import Materials, fetch_kernel
+from bootmatrix.assembly.build_context import Materials, fetch_kernel
+from bootmatrix.assembly.image.builder import make_image
+from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.model import Cell
 
 OCI = "application/vnd.oci.image"

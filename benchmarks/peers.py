@@ -15,7 +15,7 @@ from typing import Any
 import zstandard
 
 from benchmarks.guests import BenchmarkError, Ready, Sample, boot_by, our_words, package_kernel
-from bootmatrix.cell import Bench
+from bootmatrix.cell.run import Bench
 
 SETTINGS = Path(__file__).with_name("common.toml")
 PEER_LIMIT_S = 120.0

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import anyio
 
-from bootmatrix.attempts import Prepared
 from bootmatrix.boot.replay import Replay
-from bootmatrix.cell import Backend, Bench
+from bootmatrix.cell.attempts import Prepared
+from bootmatrix.cell.run import Backend, Bench
 from bootmatrix.cli import options
-from bootmatrix.load.places import arch_folders
+from bootmatrix.execute.local import host_budget, longest_first, run_matrix
+from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import (
     Artefact,
@@ -34,10 +35,9 @@ from bootmatrix.model import (
     Record,
     Verdict,
 )
-from bootmatrix.observe import Silent
 from bootmatrix.plan import plan
-from bootmatrix.runs import RunWriter
-from bootmatrix.schedule import host_budget, longest_first, run_matrix
+from bootmatrix.progress import Silent
+from bootmatrix.runs.run_store import RunWriter
 
 MEMORY = Path("/dev/shm")
 MESSAGES = ("ready 6.1", "onboot hello start", "onboot hello exit 0", "services up", "shutdown", f"end pass {'0' * 64}")

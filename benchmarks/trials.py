@@ -23,7 +23,7 @@ import anyio
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from bootmatrix.runs import load_run  # noqa: E402
+from bootmatrix.runs.run_store import load_run  # noqa: E402
 from ends import Figures, lean_qemu, try_ends  # noqa: E402  (the tests' own, which try a few of each)
 from kills import Setting, Trial, moments, try_kill, verdicts  # noqa: E402
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bootmatrix.model import KernelSource
-from bootmatrix.observe import Silent
+from bootmatrix.progress import Silent
 from bootmatrix.source.archive import Archive
 
 Opener = Callable[..., Archive]

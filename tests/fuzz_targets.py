@@ -22,23 +22,23 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bootmatrix.attempts import rejudge
-from bootmatrix.boot.channel import Conversation, sign
-from bootmatrix.boot.console import PANIC, ConsoleLog, PanicWatch
-from bootmatrix.build.initrd import write_cpio
-from bootmatrix.build.oci import merged_settings, runtime_config
-from bootmatrix.build.tree import Tree
+from bootmatrix.assembly.initrd.cpio import write_cpio
+from bootmatrix.assembly.initrd.runtime_config import merged_settings, runtime_config
+from bootmatrix.assembly.tree import Tree
+from bootmatrix.boot.protocol import Conversation, sign
+from bootmatrix.cell.attempts import rejudge
+from bootmatrix.console.log import PANIC, ConsoleLog, PanicWatch
 from bootmatrix.errors import BuildError, InputError, NetworkError
 from bootmatrix.judge import judge
-from bootmatrix.judge.tapresults import parse as parse_tap
+from bootmatrix.judge.tap import parse as parse_tap
 from bootmatrix.load import load_any
+from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.lock import load_lock
-from bootmatrix.load.places import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Container, GuestMessage, ImageConfig, Verdict
 from bootmatrix.model.image import LABEL
-from bootmatrix.report.harmless import harmless, one_line
-from bootmatrix.runs import RECORD_FILE, STARTED_FILE, load_run
+from bootmatrix.report.sanitize import harmless, one_line
+from bootmatrix.runs.run_store import RECORD_FILE, STARTED_FILE, load_run
 from bootmatrix.source.deb import open_data, read_control
 from bootmatrix.source.packages import kernel_packages, open_index
 from bootmatrix.source.release import parse_date, parse_release

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bootmatrix.load.places import CHECKOUT
+from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import KernelForm, Profile
 from kitchen import module

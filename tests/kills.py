@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import Run
-from bootmatrix.runs import load_run
+from bootmatrix.runs.run_store import load_run
 
 ORPHAN_S = 5.0
 """No process may outlive a killed bootmatrix for longer."""

@@ -13,11 +13,11 @@ import pytest
 import zstandard
 
 from archive_client import Opener, kernel_source
-from bootmatrix.build.assemble import build
-from bootmatrix.build.image import Builder, image_tree, make_image
-from bootmatrix.build.tree import Tree
+from bootmatrix.assembly.assemble import build
+from bootmatrix.assembly.image.builder import Builder, image_tree, make_image
+from bootmatrix.assembly.tree import Tree
+from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.merge import load_spec
-from bootmatrix.load.places import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Bootable, ImageRecipe, Kernel, StoredImage

@@ -23,7 +23,7 @@ from bootmatrix.model import (
     SubResult,
     Verdict,
 )
-from bootmatrix.runs import RUN_FILE, STARTED_FILE, RunWriter, write_model
+from bootmatrix.runs.run_store import RUN_FILE, STARTED_FILE, RunWriter, write_model
 
 STARTED = "2026-11-24T01:40:05+00:00"
 RELEASES = {"6.1": "6.1.0-50", "6.12": "6.12.9", "7.2": "7.2.4-1"}

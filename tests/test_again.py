@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.again import SETTLED_NS, Watch
-from bootmatrix.load.places import specs_folder
+from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.store import Store
 
 SPEC = """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from archive_client import kernel_source
-from bootmatrix.build import initrd, segments
-from bootmatrix.build.assemble import build, check_memory
+from bootmatrix.assembly.assemble import build, check_memory
+from bootmatrix.assembly.initrd import cache, cpio
 from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
 from guests import artefact, make_bootable, make_machine
@@ -54,10 +54,10 @@ def test_a_machine_with_too_little_memory_is_told_before_the_boot(kitchen: Kitch
 def test_an_initrd_that_nothing_could_load_is_refused(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     kitchen.recipe("mine", files=INIT)
     kernel = kitchen.kernel()
-    monkeypatch.setattr(segments, "MAX_INITRD_BYTES", 100)
+    monkeypatch.setattr(cache, "MAX_INITRD_BYTES", 100)
     with pytest.raises(BuildError, match="less than 4 GiB"):
         kitchen.build(SPEC.format(which="a"), kernel)
-    monkeypatch.setattr(initrd, "MAX_FILE_BYTES", 0)
+    monkeypatch.setattr(cpio, "MAX_FILE_BYTES", 0)
     with pytest.raises(BuildError, match="a file of an initrd has less than 4 GiB"):
         kitchen.build(SPEC.format(which="b"), kernel)
 

@@ -10,18 +10,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bootmatrix.attempts import Attempt, Prepared, is_expected, is_worth_another, keep_diagnosis, settle
-from bootmatrix.boot.forks import Forks
+from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.boot.start import Booted, Start
-from bootmatrix.build.image import Builder
-from bootmatrix.cell import Backend, Bench, run_cell
-from bootmatrix.load.places import arch_folders
+from bootmatrix.cell.attempts import Attempt, Prepared, is_expected, is_worth_another, keep_diagnosis, settle
+from bootmatrix.cell.run import Backend, Bench, run_cell
+from bootmatrix.execute.local import Budget
+from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Bootable, Cell, Diagnostic, Judgement, Verdict
-from bootmatrix.observe import Silent
-from bootmatrix.runs import CONSOLE_FILE
-from bootmatrix.schedule import Budget
+from bootmatrix.progress import Silent
+from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.snapshot.pool import Forks
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store

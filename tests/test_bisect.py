@@ -15,7 +15,7 @@ import pytest
 from archive_client import kernel_source
 from bootmatrix.bisect import between, source_of
 from bootmatrix.errors import InputError
-from bootmatrix.load.places import CHECKOUT
+from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Bisection, Kernel, Package, Run, Step, Verdict
 from bootmatrix.model.bisection import next_steps

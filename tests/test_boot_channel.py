@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootmatrix.boot.channel import MAX_LINE_BYTES, MAX_RESULT_BYTES, Conversation, sign
+from bootmatrix.boot.protocol import MAX_LINE_BYTES, MAX_RESULT_BYTES, Conversation, sign
 from bootmatrix.model import GuestMessage
 
 NONCE = "0123456789abcdef0123456789abcdef"

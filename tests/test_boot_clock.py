@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.boot.clock import PANIC_GRACE_S, PhaseClock, phase_limits
-from bootmatrix.boot.starved import starved_s
+from bootmatrix.boot.cpu_contention import starved_s
+from bootmatrix.boot.deadlines import PANIC_GRACE_S, PhaseClock, phase_limits
 from bootmatrix.model import Bootable, Phase, Timeouts
 from fake_qemu import TEXTS
 from guests import make_bootable, make_machine, make_messages

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootmatrix.boot.console import WORDS, ConsoleLog, Redactor, Sieve, TextWatch
-from bootmatrix.judge.signs import find_troubles, signs
+from bootmatrix.console.kernel_messages import find_troubles, signs
+from bootmatrix.console.log import WORDS, ConsoleLog, Redactor, Sieve, TextWatch
 from bootmatrix.model import ConsoleProof
 
 SECRET = b"aab0aab1"

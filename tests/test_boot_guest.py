@@ -12,13 +12,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bootmatrix.boot import bounds
-from bootmatrix.boot.console import KEEP_BYTES
 from bootmatrix.boot.guest import boot
-from bootmatrix.boot.qemu import qemu_version
+from bootmatrix.console.log import KEEP_BYTES
 from bootmatrix.errors import HostError
 from bootmatrix.judge import judge
 from bootmatrix.model import ConsoleProof, Judgement, Machine, Outcome, Verdict
+from bootmatrix.qemu import cgroup
+from bootmatrix.qemu.version import qemu_version
 from fake_qemu import TEXTS
 from guests import QUICK, make_bootable, make_machine
 
@@ -287,10 +287,10 @@ async def test_a_qemu_that_takes_too_much_memory_is_not_its_guests_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a control group it ends as well: what is to be seen there is that nobody blames the guest."""
-    monkeypatch.setattr(bounds, "QEMU_MIB", 64)
+    monkeypatch.setattr(cgroup, "QEMU_MIB", 64)
     _, judgement = await run("takes_memory", tmp_path)
     assert judgement.verdict is Verdict.INFRA_ERROR
-    if any("memory" in place.controllers for place in bounds.places()):
+    if any("memory" in place.controllers for place in cgroup.places()):
         assert "killed by SIGKILL: it was ended by the kernel, as it took more than the 192 MiB" in judgement.reason
     else:
         assert "took 419430400 bytes" in judgement.reason

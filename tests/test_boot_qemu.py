@@ -11,16 +11,16 @@ from typing import Any
 import anyio
 import pytest
 
-from bootmatrix.boot.accelerate import Accelerators, accelerator_boots, host
-from bootmatrix.boot.command import by_hand
+from bootmatrix.assembly.prebuilt_guest import own_bootable
+from bootmatrix.boot.acceleration import Accelerators, accelerator_boots, host
 from bootmatrix.boot.guest import boot
-from bootmatrix.boot.qemu import find_qemu, qemu_version
-from bootmatrix.build.own import own_bootable
 from bootmatrix.errors import BuildError
 from bootmatrix.judge import judge
-from bootmatrix.load.places import CHECKOUT
+from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Accelerator, Bootable, ConsoleProof, Machine, OwnGuest, Verdict
+from bootmatrix.qemu.command import by_hand
+from bootmatrix.qemu.version import find_qemu, qemu_version
 from bootmatrix.store import Store
 from guests import QUICK, artefact, make_bootable, make_machine
 
@@ -185,7 +185,7 @@ async def test_semihosting_is_a_way_out_and_nothing_more(tmp_path: Path) -> None
 
 async def test_semihosting_that_opens_files_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_reachable(tmp_path)
-    monkeypatch.setattr("bootmatrix.boot.command.SEMIHOSTING_VALUE", "enable=on,target=native,chardev=semihosting")
+    monkeypatch.setattr("bootmatrix.qemu.command.SEMIHOSTING_VALUE", "enable=on,target=native,chardev=semihosting")
     machine, bootable = arm_board(tmp_path, tmp_path / "made")
     await boot(machine, bootable, QUICK, tmp_path)
     assert (tmp_path / "made").exists()

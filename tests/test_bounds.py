@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.boot import bounds, host
-from bootmatrix.boot.bounds import Bound, Place, bounded, candidates, places, side_by_side, sweep
+from bootmatrix.qemu import cgroup, host
+from bootmatrix.qemu.cgroup import Bound, Place, bounded, candidates, places, side_by_side, sweep
 from guests import make_machine
 
 ALL = ("memory", "cpu", "pids")
@@ -97,7 +97,7 @@ def test_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_folder_that_is_no_group_does_not_work(tmp_path: Path) -> None:
-    assert not bounds._works(Place(tmp_path / "absent", 2, ALL))
+    assert not cgroup._works(Place(tmp_path / "absent", 2, ALL))
 
 
 # --- what they keep from
@@ -112,8 +112,8 @@ def test_limits_are_those_of_the_machine() -> None:
         for place, folder in zip(places(), folders, strict=True):
             assert folder.parent == place.folder
             assert folder.name in groups
-            read = {name: (folder / bounds.FILES[place.version][name]).read_text() for name in place.controllers}
-            expected = {"memory": f"{(512 + bounds.QEMU_MIB) << 20}", "cpu": "400000", "pids": f"{64 + 3}"}
+            read = {name: (folder / cgroup.FILES[place.version][name]).read_text() for name in place.controllers}
+            expected = {"memory": f"{(512 + cgroup.QEMU_MIB) << 20}", "cpu": "400000", "pids": f"{64 + 3}"}
             assert {name: text.split()[0] for name, text in read.items()} == {name: expected[name] for name in read}
     assert not any(folder.exists() for folder in folders)
 
@@ -129,11 +129,11 @@ def test_a_group_that_told_of_no_such_end_has_no_fault(tmp_path: Path) -> None:
 
 def test_swap_is_bounded_with_the_memory(tmp_path: Path) -> None:
     for version, text in ((1, "5"), (2, "0")):
-        file = tmp_path / bounds.SWAP[version]
-        bounds._bound_swap(file, 5 if version == 1 else 0)
+        file = tmp_path / cgroup.SWAP[version]
+        cgroup._bound_swap(file, 5 if version == 1 else 0)
         assert not file.exists()
         file.write_text("max")
-        bounds._bound_swap(file, 5 if version == 1 else 0)
+        cgroup._bound_swap(file, 5 if version == 1 else 0)
         assert file.read_text() == text
 
 
@@ -149,12 +149,12 @@ def test_what_a_process_started_is_ended_with_its_group() -> None:
 
 
 def check_that_all_are_ended(place: Place) -> None:
-    with bounds._group(place, {}) as folder:
+    with cgroup._group(place, {}) as folder:
         command = ["sh", "-c", f"read go; {FORKS}"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdin
             assert child.stdout
-            (folder / bounds.MEMBERS).write_text(f"{child.pid}")
+            (folder / cgroup.MEMBERS).write_text(f"{child.pid}")
             print("go", file=child.stdin, flush=True)
             escaped = int(child.stdout.readline())
             child.kill()
@@ -167,7 +167,7 @@ def check_that_all_are_ended(place: Place) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from bootmatrix.boot.bounds import Place, _group
+from bootmatrix.qemu.cgroup import Place, _group
 with _group(Place(Path(sys.argv[1]), 2, ()), {}) as folder:
     print(folder, flush=True)
     input()

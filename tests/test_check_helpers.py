@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from bootmatrix.load.places import CHECKOUT
+from bootmatrix.load.data_paths import CHECKOUT
 
 HELPERS = CHECKOUT / "specs/images/busybox/tap.sh"
 

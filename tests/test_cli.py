@@ -13,7 +13,7 @@ import pytest
 
 from bootmatrix import __version__
 from bootmatrix.cli.main import COMMANDS, main
-from bootmatrix.load.places import CHECKOUT
+from bootmatrix.load.data_paths import CHECKOUT
 from command_line import Tool, refused
 
 pytest_plugins = ("command_line",)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootmatrix.boot.command import RESULT_PORT, CommandLine, Descriptors, by_hand, for_cell, interactive
 from bootmatrix.model import ConsoleProof, Machine
+from bootmatrix.qemu.command import RESULT_PORT, CommandLine, Descriptors, by_hand, for_cell, interactive
 from guests import artefact, make_bootable, make_machine
 
 WIRES = Descriptors(monitor=10, result=12)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from bootmatrix.history.compare import compare
-from bootmatrix.history.facts import digest_of_inputs, result_of, results_of
+from bootmatrix.history.extract import digest_of_inputs, result_of, results_of
 from bootmatrix.history.trend import duration_change, history_of
 from bootmatrix.history.values import (
     CellChange,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bootmatrix.attempts import rejudge
+from bootmatrix.cell.attempts import rejudge
 from bootmatrix.model import Judgement, Record
-from bootmatrix.runs import load_run
+from bootmatrix.runs.run_store import load_run
 from guests import CORPUS
 
 ENDS = Path(__file__).parents[1] / "benchmarks/ends"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.build.tree import Tree
+from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
-from bootmatrix.source import packed
+from bootmatrix.source import safe_archive
 from bootmatrix.source.deb import open_data, read_control
 from packages import PACKERS, Deb, entry, folder, hard_link, link, make_ar, make_tar
 
@@ -171,7 +171,7 @@ def test_a_file_that_is_said_to_be_larger_than_it_is(tmp_path: Path) -> None:
 
 
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "MAX_MEMBERS", 100)
+    monkeypatch.setattr(safe_archive, "MAX_MEMBERS", 100)
     whole = write(tmp_path / "a.deb", Deb().of(*(entry(f"f{number}") for number in range(90))))
     assert len(read(whole)) == 90
     with pytest.raises(BuildError, match="more than 100 files"):
@@ -189,7 +189,7 @@ KEEP = "Tree().add_tar(archive)"
 READER = """
 import resource, sys
 from pathlib import Path
-from bootmatrix.build.tree import Tree
+from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.source.deb import open_data
 try:
@@ -215,7 +215,7 @@ def test_a_bomb_goes_out_early(tmp_path: Path, suffix: str, what: str) -> None:
 
 def test_what_packs_well_is_no_bomb(tmp_path: Path) -> None:
     package = Deb(suffix=".xz").of(entry("zeros", bytes(30 << 20)), entry("b", b"b"))
-    assert len(package) < (30 << 20) / packed.MAX_RATIO
+    assert len(package) < (30 << 20) / safe_archive.MAX_RATIO
     assert sorted(read(write(tmp_path / "a.deb", package))) == ["b", "zeros"]
 
 

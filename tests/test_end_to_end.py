@@ -17,13 +17,13 @@ import pytest
 import yaml
 
 import kernel_forms
-from bootmatrix.build.kernel import kernel_key, known_files
-from bootmatrix.build.kernel_image import page_kib_of
+from bootmatrix.assembly.kernel.package import kernel_key, known_files
+from bootmatrix.assembly.kernel.probe import page_kib_of
 from bootmatrix.model import Kernel, KernelSource
-from bootmatrix.observe import Silent
+from bootmatrix.progress import Silent
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.deb import open_data
-from bootmatrix.source.kinds.member import of_tar
+from bootmatrix.source.kernel_formats.member import of_tar
 from bootmatrix.store import Store, default_cache, sha256_of
 
 pytestmark = pytest.mark.boots

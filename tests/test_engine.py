@@ -15,15 +15,15 @@ import docker
 import pytest
 
 from archive_client import Listener
-from bootmatrix.build.image import image_tree
-from bootmatrix.build.image import make_image as make_one
+from bootmatrix.assembly.image.builder import image_tree
+from bootmatrix.assembly.image.builder import make_image as make_one
 from bootmatrix.errors import BootmatrixError, BuildError, InfraError, InputError
 from bootmatrix.load.images import find_source
 from bootmatrix.load.recipe import find_recipe
 from bootmatrix.model import GivenImage, ImageSource, StoredImage
 from bootmatrix.model.image import LABEL
 from bootmatrix.source.images.images import Images
-from bootmatrix.source.locked import Used
+from bootmatrix.source.lock_recorder import Used
 from bootmatrix.store import Store
 from image_maker import Made, files, gzipped, make_image, make_index, write_archive, write_layout, write_saved
 from kitchen import PROFILES, Kitchen

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.boot.console import KEEP_BYTES
 from bootmatrix.boot.guest import boot
+from bootmatrix.console.log import KEEP_BYTES
 from bootmatrix.judge import judge
 from bootmatrix.model import Verdict
-from bootmatrix.runs import STARTED_FILE, load_run
+from bootmatrix.runs.run_store import STARTED_FILE, load_run
 from guests import QUICK
 from samples import green_records, write_run
 from stage import Stage, set_up

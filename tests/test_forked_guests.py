@@ -19,16 +19,16 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.boot.forks import Forks, key_of
-from bootmatrix.boot.snapshot import new_memory, read, taken
-from bootmatrix.boot.snapshots import SnapshotCache
-from bootmatrix.build.fork import FORK, disk_tree, why_not
-from bootmatrix.build.tree import Tree, text_file
-from bootmatrix.cell import differences
+from bootmatrix.assembly.fork import FORK, disk_tree, why_not
+from bootmatrix.assembly.tree import Tree, text_file
+from bootmatrix.cell.run import differences
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Bootable, Forkable, ImageConfig, Judgement, Machine, StoredImage, SubResult, Verdict
 from bootmatrix.report.cell_parts import facts
-from bootmatrix.runs import load_run, read_console
+from bootmatrix.runs.run_store import load_run, read_console
+from bootmatrix.snapshot.cache import SnapshotCache
+from bootmatrix.snapshot.pool import Forks, key_of
+from bootmatrix.snapshot.snapshot import new_memory, read, taken
 from bootmatrix.store import Store, default_cache
 from guests import artefact, make_bootable, make_machine
 from samples import green_records

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.build.formats.clouds import VMDK_TEXT_BYTES, with_cid
-from bootmatrix.build.formats.tools import run
+from bootmatrix.assembly.formats.clouds import VMDK_TEXT_BYTES, with_cid
+from bootmatrix.assembly.formats.tools import run
 from bootmatrix.errors import HostError
 
 WAITING = """
 import signal, sys, time
-from bootmatrix.build.formats.tools import run
+from bootmatrix.assembly.formats.tools import run
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run in the background
 script = 'echo "$FAKEROOTKEY" >"$0.new" && mv "$0.new" "$0"; cat >/dev/null'
 run("fakeroot", ["--", "sh", "-c", script, sys.argv[1]], lambda _pipe: time.sleep(600))
@@ -86,7 +86,7 @@ def test_what_is_no_vmdk_is_told(head: bytes) -> None:
 
 
 def test_another_version_of_a_program_is_told_from_the_one_before(tmp_path: Path) -> None:
-    code = "from bootmatrix.build.formats.tools import versions; print(versions('xorriso', 'sqfstar'))"
+    code = "from bootmatrix.assembly.formats.tools import versions; print(versions('xorriso', 'sqfstar'))"
     program = tmp_path / "xorriso"
 
     def told() -> str:

@@ -16,8 +16,8 @@ import pytest
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from bootmatrix.build.formats import FORMATS
-from bootmatrix.load.places import specs_folder
+from bootmatrix.assembly.formats import FORMATS
+from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.store import default_cache, sha256_of
 
 pytestmark = pytest.mark.boots

@@ -17,18 +17,18 @@ from tap.parser import Parser
 
 from bootmatrix.cli import schema
 from bootmatrix.cli.main import main
-from bootmatrix.history.facts import results_of
+from bootmatrix.history.extract import results_of
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import past_of
 from bootmatrix.history.values import NO_PAST, Past
 from bootmatrix.load import schema as load_schema
 from bootmatrix.model import Evidence, Record, Run, SubResult, Verdict
+from bootmatrix.report.context import Given
 from bootmatrix.report.forms import NAMES, render
 from bootmatrix.report.forms.md import code
-from bootmatrix.report.given import Given
 from bootmatrix.report.schema import run_schema
 from bootmatrix.report.summary import append_summary
-from bootmatrix.runs import load_run
+from bootmatrix.runs.run_store import load_run
 from samples import STARTED, green_records, make_cell, make_record, mixed_records, write_dated, write_run
 
 HOSTILE = (

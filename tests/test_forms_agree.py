@@ -14,10 +14,10 @@ from rich.console import Console
 from tap.parser import Parser
 
 from bootmatrix.cli.exits import exit_status
-from bootmatrix.judge.tapresults import parse
+from bootmatrix.judge.tap import parse
 from bootmatrix.model import Order, Plan, Record, Run, SubResult, Verdict
+from bootmatrix.report.context import Given
 from bootmatrix.report.forms import NAMES, render
-from bootmatrix.report.given import Given
 from bootmatrix.report.text import summary
 from samples import STARTED, make_cell, make_record
 

@@ -14,11 +14,11 @@ import pytest
 
 from bootmatrix.cli.main import main
 from bootmatrix.errors import InputError
+from bootmatrix.history.discover import is_run
 from bootmatrix.history.prune import SIGNED_FOLDER, remove_run
 from bootmatrix.history.reference import Place, add_tag
-from bootmatrix.history.scan import is_run
 from bootmatrix.model import Verdict
-from bootmatrix.runs import RunWriter, load_run, write_model
+from bootmatrix.runs.run_store import RunWriter, load_run, write_model
 from samples import green_records, make_cell, make_record, mixed_records, write_dated
 
 GREEN, MIXED = "2026-11-01T02-00-00Z-influxdb", "2026-11-02T02-00-00Z-influxdb"

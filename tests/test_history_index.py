@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix import runs
-from bootmatrix.history import index, scan
-from bootmatrix.history.facts import results_of
+from bootmatrix.history import discover, index
+from bootmatrix.history.extract import results_of
 from bootmatrix.history.index import INDEX_FILE, ask
 from bootmatrix.history.past import past_of
-from bootmatrix.history.rows import Rows
+from bootmatrix.history.queries import Rows
 from bootmatrix.history.values import CellHistory, Kind, Past, RunResults
 from bootmatrix.model import Verdict
-from bootmatrix.runs import RunWriter, load_run, write_model
+from bootmatrix.runs import run_store
+from bootmatrix.runs.run_store import RunWriter, load_run, write_model
 from samples import green_records, make_cell, make_record, mixed_records, write_dated, write_run
 
 
@@ -53,7 +53,7 @@ def reports(tmp_path: Path) -> Path:
 
 def test_the_names_of_files_are_those_of_the_writer() -> None:
     for name in ("RUN_FILE", "STARTED_FILE", "RECORD_FILE", "CELLS_FOLDER"):
-        assert getattr(scan, name) == getattr(runs, name)
+        assert getattr(discover, name) == getattr(run_store, name)
 
 
 def test_it_holds_what_the_runs_hold(reports: Path) -> None:
@@ -82,7 +82,7 @@ def test_only_what_changed_is_read_again(reports: Path, monkeypatch: pytest.Monk
         read.append(folder.name)
         return "not read"
 
-    monkeypatch.setattr(scan, "read_run", read_run)
+    monkeypatch.setattr(discover, "read_run", read_run)
     everything(reports)
     assert read == []
     new = write_dated(reports, 9, [])

@@ -18,19 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archive_client import Listener, files_of
-from bootmatrix.build.image import image_tree
-from bootmatrix.build.tree import Tree, write_tar
+from bootmatrix.assembly.image.builder import image_tree
+from bootmatrix.assembly.tree import Tree, write_tar
 from bootmatrix.errors import BootmatrixError, BuildError, InputError, NetworkError, UntrustedError
 from bootmatrix.model import ImageSource, Registry, StoredImage
-from bootmatrix.source import packed
+from bootmatrix.source import safe_archive
 from bootmatrix.source.images import blobs, pull
 from bootmatrix.source.images.auth import Authorization
-from bootmatrix.source.images.challenge import belong_together, challenges
 from bootmatrix.source.images.credentials import Credentials
 from bootmatrix.source.images.endpoint import Endpoint
 from bootmatrix.source.images.images import Access, Images
 from bootmatrix.source.images.layout import open_layout
-from bootmatrix.source.locked import Used
+from bootmatrix.source.images.www_authenticate import belong_together, challenges
+from bootmatrix.source.lock_recorder import Used
 from bootmatrix.store import Store
 from image_maker import Made, files, gzipped, make_image, make_index, sha256, write_layout, write_saved, zstd
 from packages import entry, folder, hard_link, link, make_tar
@@ -200,7 +200,7 @@ def test_capabilities_of_files_are_kept_and_nothing_that_steers_an_overlay(tmp_p
 def test_a_layer_that_unpacks_to_too_much(
     tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(safe_archive, "FREE_BYTES", 1 << 20)
     made = make_image(make_tar([entry("zeros", bytes(8 << 20))]), pack=pack)
     assert "unpacks to more than 200 times its size" in refusal(lambda: taken(tmp_path, made))
     assert not list((tmp_path / "cache/temp").iterdir())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.build.image import image_tree
+from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.errors import BuildError, NoSuchPackage
 from bootmatrix.model import ImageRecipe
 from kitchen import Kitchen, files, of_recipe

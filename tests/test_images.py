@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from archive_client import Opener
-from bootmatrix.build.image import image_tree
+from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.model import ImageRecipe
 from bootmatrix.store import Store

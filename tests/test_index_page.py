@@ -23,7 +23,7 @@ from bootmatrix.cli.main import main
 from bootmatrix.model import Verdict
 from bootmatrix.report import write_reports
 from bootmatrix.report.index_page import write_index
-from bootmatrix.runs import RunWriter, load_run
+from bootmatrix.runs.run_store import RunWriter, load_run
 from bootmatrix.server import Server
 from samples import green_records, make_cell, make_record, mixed_records, write_dated
 

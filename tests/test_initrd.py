@@ -13,10 +13,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootmatrix.build.contents import Slice
-from bootmatrix.build.initrd import ZSTD, write_cpio
-from bootmatrix.build.initrd import compress as compressed
-from bootmatrix.build.tree import Node, Tree, directory, symlink, text_file
+from bootmatrix.assembly.initrd.cpio import ZSTD, write_cpio
+from bootmatrix.assembly.initrd.cpio import compress as compressed
+from bootmatrix.assembly.slices import Slice
+from bootmatrix.assembly.tree import Node, Tree, directory, symlink, text_file
 from bootmatrix.errors import BuildError
 from packages import read_cpio
 

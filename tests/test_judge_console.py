@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.boot.console import PanicWatch
+from bootmatrix.console.log import PanicWatch
+from bootmatrix.console.transcript import last_lines, said_by
 from bootmatrix.judge import judge
-from bootmatrix.judge.transcript import last_lines, said_by
 from bootmatrix.model import Judgement, Verdict
 from guests import CORPUS, make_bootable, make_machine, make_outcome
 

@@ -7,7 +7,7 @@ import gzip
 
 import pytest
 
-from bootmatrix.judge.resultfiles import UnreadableFile, read_files, unpack
+from bootmatrix.judge.result_files import UnreadableFile, read_files, unpack
 from bootmatrix.model import Bootable, GuestMessage, Outcome, Verdict
 from samples import make_bootable, make_cell, make_outcome
 

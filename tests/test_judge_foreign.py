@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.cell import with_proof
+from bootmatrix.cell.run import with_proof
 from bootmatrix.errors import BuildError
 from bootmatrix.judge import judge
 from bootmatrix.model import Bootable, ConsoleProof, Judgement, Verdict

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from bootmatrix.console.kernel_messages import MAX_OF_A_KIND, MAX_TRACE_LINES, Sign, find_troubles, signs
 from bootmatrix.judge import judge
-from bootmatrix.judge.signs import MAX_OF_A_KIND, MAX_TRACE_LINES, Sign, find_troubles, signs
 from bootmatrix.model import Judgement, QmpEvent, Verdict
 from guests import CORPUS, make_bootable, make_machine, make_outcome
 

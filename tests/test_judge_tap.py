@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootmatrix.judge import judge
-from bootmatrix.judge.tapresults import MAX_TAP_BYTES, UnreadableTap, parse, unpack
+from bootmatrix.judge.tap import MAX_TAP_BYTES, UnreadableTap, parse, unpack
 from bootmatrix.model import Judgement, Verdict
 from fake_qemu import TEXTS
 from guests import make_bootable, make_machine, make_messages, make_outcome

@@ -10,8 +10,8 @@ import pytest
 import zstandard
 
 from archive_client import Opener, kernel_source
-from bootmatrix.build import kernel as kernel_module
-from bootmatrix.build.kernel import (
+from bootmatrix.assembly.kernel import package as kernel_module
+from bootmatrix.assembly.kernel.package import (
     KernelFiles,
     Module,
     dtb_artefact,

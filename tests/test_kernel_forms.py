@@ -12,7 +12,7 @@ import lz4.block
 import pytest
 import zstandard
 
-from bootmatrix.build.forms import in_form
+from bootmatrix.assembly.kernel.decompress import in_form
 from bootmatrix.errors import BuildError
 
 NOTE = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", 0x1000000)
@@ -108,6 +108,6 @@ def test_a_damaged_zimage_is_told() -> None:
 
 @pytest.mark.parametrize("name", PACKERS)
 def test_no_kernel_fills_the_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bootmatrix.build.forms.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("bootmatrix.assembly.kernel.decompress.MAX_BYTES", 1 << 20)
     with pytest.raises(BuildError, match="more than"):
         in_form(bzimage(PACKERS[name](KERNEL)), "vmlinux", 0)

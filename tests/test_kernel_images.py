@@ -9,10 +9,10 @@ import yaml
 
 import kernel_forms as forms
 from archive_client import Opener
-from bootmatrix.build.assemble import build
-from bootmatrix.build.image import Builder
-from bootmatrix.build.kernel import KernelFiles, kernel_key, known_files
-from bootmatrix.build.own_kernel import find_kernel, find_spec_kernel
+from bootmatrix.assembly.assemble import build
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.kernel.custom import find_kernel, find_spec_kernel
+from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files
 from bootmatrix.errors import BuildError
 from bootmatrix.load.kernels import with_own
 from bootmatrix.load.merge import load_spec

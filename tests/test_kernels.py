@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.errors import StaleMirror
-from bootmatrix.load.places import arch_folders
+from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import KernelSource
-from bootmatrix.observe import Silent
+from bootmatrix.progress import Silent
 from bootmatrix.source.archive import Archive, open_archive
 from bootmatrix.store import Store, default_cache
 

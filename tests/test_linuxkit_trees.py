@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.build.guest import linuxkit_tree
-from bootmatrix.build.placed import place
-from bootmatrix.build.tree import Node, Tree
+from bootmatrix.assembly.initrd.bundle_spec import place
+from bootmatrix.assembly.initrd.root import linuxkit_tree
+from bootmatrix.assembly.tree import Node, Tree
 from bootmatrix.load.merge import load_spec
 from bootmatrix.model import ImageConfig, StoredImage
 from bootmatrix.store import Store

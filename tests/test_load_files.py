@@ -10,9 +10,9 @@ import pytest
 
 from bootmatrix.errors import FileError, InputError
 from bootmatrix.load import load_any
+from bootmatrix.load.data_paths import arch_folders, specs_folder
 from bootmatrix.load.lock import load_lock, save_lock
 from bootmatrix.load.matrix import load_matrix
-from bootmatrix.load.places import arch_folders, specs_folder
 from bootmatrix.load.profile import find_machine, load_profile, load_profiles
 from bootmatrix.load.recipe import find_recipe, load_package, load_recipe, repository
 from bootmatrix.model import Kernel, Lock, Package

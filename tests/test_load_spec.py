@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bootmatrix.errors import FileError, InputError
 from bootmatrix.load import load_any
+from bootmatrix.load.data_paths import arch_folders, specs_folder
 from bootmatrix.load.merge import load_spec
-from bootmatrix.load.places import arch_folders, specs_folder
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.spec import find_spec, spec_name
 

@@ -20,16 +20,16 @@ from typing import Any
 import anyio
 import pytest
 
-from bootmatrix.boot import lockdown
-from bootmatrix.boot.bounds import Bound
-from bootmatrix.boot.command import SEMIHOSTING_VALUE, Descriptors, for_cell, interactive
 from bootmatrix.boot.guest import boot
-from bootmatrix.boot.process import running
-from bootmatrix.boot.qemu import find_qemu, qemu_fault
-from bootmatrix.boot.wires import console_pipes
-from bootmatrix.load.places import CHECKOUT
+from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Machine, Timeouts
+from bootmatrix.qemu import sandbox
+from bootmatrix.qemu.cgroup import Bound
+from bootmatrix.qemu.command import SEMIHOSTING_VALUE, Descriptors, for_cell, interactive
+from bootmatrix.qemu.process import running
+from bootmatrix.qemu.transport import console_pipes
+from bootmatrix.qemu.version import find_qemu, qemu_fault
 from bootmatrix.store import Store
 from guests import QUICK, make_bootable, make_machine, set_up
 from test_boot_guest import wait_until_gone
@@ -83,7 +83,7 @@ async def test_a_qemu_has_no_right_to_anything(tmp_path: Path, monkeypatch: pyte
         uids, gids = ({int(word) for word in found[name].split()} for name in ("Uid", "Gid"))
         if ROOT:
             assert len(uids) == len(gids) == 1
-            assert uids == gids < set(lockdown.OWN_UIDS)
+            assert uids == gids < set(sandbox.OWN_UIDS)
             assert found["Groups"] == ""
             assert int(found["CapBnd"], 16) == 0
         else:
@@ -96,11 +96,11 @@ async def test_a_qemu_is_bounded(tmp_path: Path) -> None:
     async with halted(tmp_path) as pid:
         found = limits(pid)
     assert found["Max core file size"] == "0"
-    assert found["Max file size"] == str(lockdown.MAX_FILE_BYTES)
-    assert found["Max open files"] == str(lockdown.MAX_FILES)
+    assert found["Max file size"] == str(sandbox.MAX_FILE_BYTES)
+    assert found["Max open files"] == str(sandbox.MAX_FILES)
     assert int(found["Max address space"]) < 4 << 30
     if ROOT:
-        assert found["Max processes"] == str(lockdown.MAX_THREADS + 1)
+        assert found["Max processes"] == str(sandbox.MAX_THREADS + 1)
 
 
 async def test_a_qemu_holds_nothing_but_its_channels_and_what_it_boots(tmp_path: Path) -> None:
@@ -116,14 +116,14 @@ async def test_a_qemu_holds_nothing_but_its_channels_and_what_it_boots(tmp_path:
         internet = [Path(f"/proc/{pid}/net/{name}") for name in ("tcp", "tcp6", "udp", "udp6", "raw")]
         inodes = {line.split()[9] for file in internet if file.exists() for line in file.read_text().splitlines()[1:]}
         assert not inodes & {target.strip("socket:[]") for target in links.values()}
-        if lockdown._alone():
+        if sandbox._alone():
             assert [
                 line.split(":")[0].strip() for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
             ] == ["lo"]
 
 
 async def test_no_two_qemus_share_a_user() -> None:
-    users = [lockdown.own_user(pc(), Path("/bin/sh")) for _ in range(100)]
+    users = [sandbox.own_user(pc(), Path("/bin/sh")) for _ in range(100)]
     assert len(set(users)) == (100 if ROOT else 1)
 
 
@@ -192,10 +192,10 @@ async def test_a_qemu_that_was_taken_over_reaches_nothing(tmp_path: Path, monkey
             os.close(writer)
             await process.wait()
     left = set()
-    if lockdown.own_user(machine, PYTHON) is None:  # not root, or a Python that only root can reach
+    if sandbox.own_user(machine, PYTHON) is None:  # not root, or a Python that only root can reach
         left |= {"read", "read by the folder's descriptor", "signal", "look", "threads"}
         left |= {"root", "raise"} if ROOT else set()
-    if not lockdown._alone():
+    if not sandbox._alone():
         left |= {"connect"}
     assert answer(reader) <= left
 
@@ -238,7 +238,7 @@ def test_a_qemu_of_another_user_does_not_outlive_us_either(tmp_path: Path) -> No
         (child,) = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         assert "qemu-system" in Path(f"/proc/{child}/comm").read_text()
         if ROOT:
-            assert int(status(child)["Uid"].split()[0]) in lockdown.OWN_UIDS
+            assert int(status(child)["Uid"].split()[0]) in sandbox.OWN_UIDS
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
@@ -250,15 +250,15 @@ def test_a_qemu_stays_ours_where_only_we_can_reach_it(tmp_path: Path) -> None:
     program.parent.mkdir(mode=0o700)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    assert lockdown.own_user(pc(), program) is None
-    assert lockdown.own_user(pc(), tmp_path / "none") is None
-    assert (lockdown.own_user(pc(), Path("/bin/sh")) is not None) == ROOT
+    assert sandbox.own_user(pc(), program) is None
+    assert sandbox.own_user(pc(), tmp_path / "none") is None
+    assert (sandbox.own_user(pc(), Path("/bin/sh")) is not None) == ROOT
 
 
 def test_a_root_without_the_right_to_be_another_stays_who_it_is() -> None:
     """As in a container whose capabilities were taken away."""
     code = (
-        "from pathlib import Path; from bootmatrix.boot.lockdown import *; from test_boot_qemu import pc;"
+        "from pathlib import Path; from bootmatrix.qemu.sandbox import *; from test_boot_qemu import pc;"
         "print(own_user(pc(), Path('/bin/sh')))"
     )
     fewer = ["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid", "--"] if ROOT else []
@@ -280,7 +280,7 @@ def test_a_root_without_the_right_to_be_another_stays_who_it_is() -> None:
     ],
 )
 def test_users_that_a_container_does_not_have_are_not_taken(text: str, mapped: bool) -> None:
-    assert lockdown._is_mapped(text) is mapped
+    assert sandbox._is_mapped(text) is mapped
 
 
 @pytest.mark.parametrize(
@@ -292,9 +292,9 @@ def test_kvm_takes_the_group_of_its_device(
     device = tmp_path / "kvm"
     device.touch()
     device.chmod(mode)
-    monkeypatch.setattr(lockdown, "KVM", device)
-    assert lockdown._kvm_groups(pc(accelerators=("kvm", "tcg"))) == groups
-    assert lockdown._kvm_groups(pc()) == "--clear-groups"
+    monkeypatch.setattr(sandbox, "KVM", device)
+    assert sandbox._kvm_groups(pc(accelerators=("kvm", "tcg"))) == groups
+    assert sandbox._kvm_groups(pc()) == "--clear-groups"
 
 
 # --- files
@@ -312,7 +312,7 @@ async def test_files_that_only_we_can_read_are_booted(tmp_path: Path) -> None:
 def test_files_are_opened_for_reading_and_closed(tmp_path: Path) -> None:
     (tmp_path / "a,b").write_bytes(b"kernel")
     before = len(list(Path("/proc/self/fd").iterdir()))
-    with lockdown.opened(["qemu", "-kernel", str(tmp_path / "a,b"), "-initrd", "/none", "-append", "-bios"]) as files:
+    with sandbox.opened(["qemu", "-kernel", str(tmp_path / "a,b"), "-initrd", "/none", "-append", "-bios"]) as files:
         (descriptor,) = files.descriptors
         assert files.arguments == ("qemu", "-kernel", f"/dev/fd/{descriptor}", "-initrd", "/none", "-append", "-bios")
         assert Path(f"/dev/fd/{descriptor}").read_bytes() == b"kernel"
@@ -421,7 +421,7 @@ def test_locking_in_costs_little() -> None:
     """Median of starting `true` so, against starting it as it is; generous, as the host may be busy."""
     machine = pc()
     command = ["true"]
-    locked = [*lockdown.confined(machine, Path("/bin/true")), *command]
+    locked = [*sandbox.confined(machine, Path("/bin/true")), *command]
 
     def median_s(words: list[str]) -> float:
         times = []

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.load.places import CHECKOUT
+from bootmatrix.load.data_paths import CHECKOUT
+from bootmatrix.load.known_results import load_seen
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.load.seen import load_seen
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.machines import latest, machine_table, seen_of
 from command_line import Tool, refused

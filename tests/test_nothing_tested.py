@@ -9,9 +9,9 @@ import pytest
 from bootmatrix.cli.exits import BAD_INPUT, EXPECTED, INTERRUPTED, NOT_EXPECTED, OUR_FAULT, exit_status
 from bootmatrix.cli.main import main
 from bootmatrix.model import Order, Plan, Record, Run, Verdict
+from bootmatrix.report.context import Given
 from bootmatrix.report.forms import render
-from bootmatrix.report.given import Given
-from bootmatrix.runs import RunWriter, load_run
+from bootmatrix.runs.run_store import RunWriter, load_run
 from samples import STARTED, make_cell, make_record, write_dated, write_run
 
 INIT = 'init: ["@pkg:./images/init", "@pkg:./images/crun"]\n'

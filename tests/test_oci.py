@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.build.oci import DEFAULT_PATH, merged_settings, runtime_config
+from bootmatrix.assembly.initrd.runtime_config import DEFAULT_PATH, merged_settings, runtime_config
 from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.model import ImageConfig

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from bootmatrix.build import layouts
-from bootmatrix.build.image import image_tree
-from bootmatrix.build.layouts import layout_image
+from bootmatrix.assembly.image import oci_volume
+from bootmatrix.assembly.image.builder import image_tree
+from bootmatrix.assembly.image.oci_volume import layout_image
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.model import ImageSource, StoredImage, Volume
 from image_maker import Made, files, make_image, make_index, sha256, write_layout
@@ -89,7 +89,7 @@ def test_a_part_that_is_another_one(kitchen: Kitchen) -> None:
 
 def test_too_much_is_not_even_fetched(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     size = sum(len(data) for data in IMAGES["linux/amd64"].blobs.values())
-    monkeypatch.setattr(layouts, "IMAGE_LIMIT_BYTES", size)
+    monkeypatch.setattr(oci_volume, "IMAGE_LIMIT_BYTES", size)
     copied(kitchen, volume("linux/amd64"))
     with pytest.raises(BuildError, match=r"(?s)volume data: oci:layout has more than .*Name the platforms"):
         copied(kitchen, volume())

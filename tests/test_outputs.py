@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from bootmatrix import outputs
-from bootmatrix.build.assemble import gather, without_initrd
-from bootmatrix.build.formats import media, program
-from bootmatrix.build.formats.source import Source
+from bootmatrix.assembly import export
+from bootmatrix.assembly.assemble import gather, without_initrd
+from bootmatrix.assembly.formats import media, program
+from bootmatrix.assembly.formats.source import Source
 from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
 from image_maker import make_image, write_layout
@@ -37,9 +37,9 @@ def test_what_is_written_has_no_name_before_it_is_whole(tmp_path: Path, monkeypa
         seen.extend(names(tmp_path / "out"))
         copy(one, target)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(outputs, "copy_sparse", watched)
+    monkeypatch.setattr(export, "copy_sparse", watched)
     for _ in range(2):
-        path = outputs._put(source, tmp_path / "out/x", ".img")
+        path = export._put(source, tmp_path / "out/x", ".img")
         assert path.read_bytes() == source.read_bytes()
     assert set(seen) == {"x.img"}  # the one of the first time, at the second
     assert names(tmp_path / "out") == ["x.img"]
@@ -58,7 +58,7 @@ def test_a_file_system_without_unnamed_files(tmp_path: Path, monkeypatch: pytest
 
     (tmp_path / "source").write_bytes(b"x")
     monkeypatch.setattr(os, "open", refuse)
-    path = outputs._put(tmp_path / "source", tmp_path / "out/x", ".img")
+    path = export._put(tmp_path / "source", tmp_path / "out/x", ".img")
     monkeypatch.undo()
     assert (path.read_bytes(), names(tmp_path / "out")) == (b"x", ["x.img"])
 

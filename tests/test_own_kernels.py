@@ -17,17 +17,17 @@ import zstandard
 
 import kernel_forms as forms
 from archive_client import Opener
-from bootmatrix.build.forms import boots
-from bootmatrix.build.image import Builder
-from bootmatrix.build.kernel import KernelFiles, kernel_key, known_files, load_order, module_tree
-from bootmatrix.build.kernel_image import check_whole, embedded_config, form_of, page_kib_of, release_of, unwrapped
-from bootmatrix.build.own_kernel import find_kernel
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.kernel.custom import find_kernel
+from bootmatrix.assembly.kernel.decompress import boots
+from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files, load_order, module_tree
+from bootmatrix.assembly.kernel.probe import check_whole, embedded_config, form_of, page_kib_of, release_of, unwrapped
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.kernels import with_own
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Kernel, KernelForm
-from bootmatrix.source import packed
-from bootmatrix.source.kinds import KINDS
+from bootmatrix.source import safe_archive
+from bootmatrix.source.kernel_formats import KINDS
 from bootmatrix.store import Store
 from command_line import Tool, refused
 from kernel_forms import CONFIG, PROFILES, RELEASE, kernel_files, make_kernel
@@ -285,7 +285,7 @@ def test_a_package_that_breaks_off(tool: Tool, tmp_path: Path, kind: str) -> Non
 
 @pytest.mark.parametrize("kind", ["rpm", "apk"])
 def test_a_package_that_is_a_bomb(tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(packed, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(safe_archive, "FREE_BYTES", 1 << 20)
     source = PACKAGES[kind]({**FILES, "boot/System.map": bytes(20 << 20)}, tmp_path)
     assert source.stat().st_size < 40_000
     status, shown = add(tool, source, "--arch", "aarch64")

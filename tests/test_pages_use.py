@@ -14,7 +14,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from bootmatrix.model import Order, Plan, Verdict
 from bootmatrix.report import write_reports
 from bootmatrix.report.index_page import write_index
-from bootmatrix.runs import RunWriter, load_run
+from bootmatrix.runs.run_store import RunWriter, load_run
 from bootmatrix.server import Server
 from browsers import complaints, media, overflow, serious_faults, show
 from samples import green_records, make_cell, make_record, mixed_records, write_dated

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bootmatrix.errors import InputError
-from bootmatrix.load.places import arch_folders
+from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import ConsoleProof, Matrix, Plan, Traits
 from bootmatrix.plan import matrix_from_arguments, narrowed, plan, verifying

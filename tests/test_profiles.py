@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.boot import lockdown
-from bootmatrix.boot.command import Descriptors, by_hand, for_cell
-from bootmatrix.boot.qemu import qemu_fault
-from bootmatrix.build.firmware import firmware_artefact
+from bootmatrix.assembly.firmware import firmware_artefact
 from bootmatrix.errors import BuildError, HostError, InputError, QemuMissing, QemuTooOld
-from bootmatrix.load.board import new_board
-from bootmatrix.load.places import CHECKOUT, arch_folders
+from bootmatrix.load.data_paths import CHECKOUT, arch_folders
 from bootmatrix.load.profile import find_machine, load_profile, load_profiles
+from bootmatrix.load.profile_template import new_board
 from bootmatrix.model import Firmware, Machine, Matrix
 from bootmatrix.plan import plan
+from bootmatrix.qemu import sandbox
+from bootmatrix.qemu.command import Descriptors, by_hand, for_cell
+from bootmatrix.qemu.version import qemu_fault
 from guests import artefact, make_bootable, make_machine, set_up
 from kitchen import Kitchen, add_deb
 from packages import Deb, entry, link
@@ -246,7 +246,7 @@ def test_qemu_gets_firmware_and_read_only_flash(tmp_path: Path) -> None:
     flash = (artefact("firmware", str(file)),)
     found = firmware_options(machine, firmware=artefact("firmware", "/store/fw"), flash=flash)
     assert found == ["/store/fw", f"if=pflash,format=raw,readonly=on,file={str(file).replace(',', ',,')}"]
-    with lockdown.opened(["qemu", "-drive", found[1]]) as files:
+    with sandbox.opened(["qemu", "-drive", found[1]]) as files:
         (descriptor,) = files.descriptors
         assert files.arguments[2] == f"if=pflash,format=raw,readonly=on,file=/dev/fd/{descriptor}"
 

@@ -6,24 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.boot.command import Descriptors, by_hand, for_cell
-from bootmatrix.build.attached import COLD, drive_files, with_qemu_args
-from bootmatrix.build.image import Builder
-from bootmatrix.build.inputs import digests
-from bootmatrix.cell import with_proof
+from bootmatrix.assembly.extra_qemu_args import COLD, drive_files, with_qemu_args
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.input_digests import digests
+from bootmatrix.cell.run import with_proof
 from bootmatrix.errors import BuildError, InputError
-from bootmatrix.history.facts import inputs_of
+from bootmatrix.history.extract import inputs_of
 from bootmatrix.judge import judge
+from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.matrix import load_matrix
-from bootmatrix.load.places import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.qemu_args import ELSEWHERE, OPTIONS, parse_qemu_args
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.load.spec import load_one
 from bootmatrix.model import ConsoleProof, Verdict
 from bootmatrix.model.artefact import Forkable
-from bootmatrix.observe import Silent
 from bootmatrix.plan import plan
+from bootmatrix.progress import Silent
+from bootmatrix.qemu.command import Descriptors, by_hand, for_cell
 from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store
 from guests import artefact, make_bootable, make_machine, make_outcome

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from archive_client import Listener
-from bootmatrix.build.image import image_tree
+from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError, NetworkError, Offline, UntrustedError
 from bootmatrix.load.lock import load_lock
 from bootmatrix.model import ImageSource, Lock, Registry, StoredImage
 from bootmatrix.source.images.credentials import Credentials, find_credentials
 from bootmatrix.source.images.images import Access, Images
-from bootmatrix.source.locked import Used
+from bootmatrix.source.lock_recorder import Used
 from bootmatrix.store import Store
 from image_maker import files, gzipped, make_image, make_index, zstd
 from packages import entry, make_tar

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.build.image import Builder, make_image
-from bootmatrix.load.places import CHECKOUT
+from bootmatrix.assembly.image.builder import Builder, make_image
+from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import StoredImage
-from bootmatrix.observe import Silent
+from bootmatrix.progress import Silent
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.deb import open_data
-from bootmatrix.source.kinds.member import of_tar
+from bootmatrix.source.kernel_formats.member import of_tar
 from bootmatrix.store import Store, default_cache
 from image_maker import Made, files, gzipped, make_index, zstd
 from image_maker import make_image as made_of

@@ -20,9 +20,9 @@ from bootmatrix.report import write_reports
 from bootmatrix.report.cell_parts import command_line
 from bootmatrix.report.cell_view import CellView, Surroundings
 from bootmatrix.report.console_view import MAX_LINE_BYTES, Extent, view_console
-from bootmatrix.report.harmless import TABLE, harmless, one_line
 from bootmatrix.report.junit import render_junit
 from bootmatrix.report.order import kernels_of
+from bootmatrix.report.sanitize import TABLE, harmless, one_line
 from bootmatrix.report.text import summary
 from bootmatrix.report.units import duration, size
 from bootmatrix.report.view import ReportView, view_run

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from bootmatrix.model import Record, Traits, Verdict
-from bootmatrix.report.siblings import families, pattern
+from bootmatrix.report.failure_pattern import families, pattern
 from samples import make_cell, make_record
 
 BITS = {"armv7": 32}

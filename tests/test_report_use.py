@@ -24,7 +24,7 @@ from bootmatrix.history.values import (
 )
 from bootmatrix.model import Diagnostic, Record, Run, SubResult, Traits, Verdict
 from bootmatrix.report import write_reports
-from bootmatrix.runs import load_run
+from bootmatrix.runs.run_store import load_run
 from browsers import complaints, media, open_all, overflow, serious_faults, show
 from samples import make_cell, make_record, mixed_records, write_run
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.build.image import Builder
-from bootmatrix.build.inputs import digests
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.input_digests import digests
+from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.merge import load_spec
-from bootmatrix.load.places import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe
-from bootmatrix.observe import Silent
-from bootmatrix.runs import LOCK_FILE, RUN_FILE, STARTED_FILE, load_run
+from bootmatrix.progress import Silent
+from bootmatrix.runs.run_store import LOCK_FILE, RUN_FILE, STARTED_FILE, load_run
 from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store
 from kills import Setting, adopting, moments, try_kill, verdicts, wait_for_children

@@ -10,7 +10,7 @@ import pytest
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import PhaseTime, Run
-from bootmatrix.runfile import Known, read_run, run_pieces, write_run
+from bootmatrix.runs.run_json import Known, read_run, run_pieces, write_run
 from samples import STARTED, green_records, make_machine, make_record, mixed_records
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix import runs
-from bootmatrix.attempts import rejudge
+from bootmatrix.cell.attempts import rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.model import Verdict
-from bootmatrix.runfile import sync_disk, write_whole
-from bootmatrix.runs import RunWriter, cell_folder, describe_host, load_run, read_console
+from bootmatrix.runs import run_store
+from bootmatrix.runs.run_json import sync_disk, write_whole
+from bootmatrix.runs.run_store import RunWriter, cell_folder, describe_host, load_run, read_console
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 
 WRITER = """
@@ -117,7 +117,7 @@ def test_a_record_that_a_power_cut_left_empty_counts_as_none(tmp_path: Path, lef
 
 def test_records_wait_for_no_disk_until_they_are_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(runs, "sync_disk", synced.append)
+    monkeypatch.setattr(run_store, "sync_disk", synced.append)
     monkeypatch.setattr(os, "fsync", lambda _handle: synced.append(Path("one file")))
     writer = RunWriter.create(tmp_path, "many")
     synced.clear()

@@ -10,10 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bootmatrix.boot import host
-from bootmatrix.boot.host import available_cores, available_memory_mib, children_cpu_s, idle_cpu_s
+from bootmatrix.execute.local import QEMU_OVERHEAD_MIB, Budget, longest_first
 from bootmatrix.model import Cell
-from bootmatrix.schedule import QEMU_OVERHEAD_MIB, Budget, longest_first
+from bootmatrix.qemu import host
+from bootmatrix.qemu.host import available_cores, available_memory_mib, children_cpu_s, idle_cpu_s
 from guests import make_machine
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from bootmatrix.load.data_paths import CHECKOUT, specs_folder
 from bootmatrix.load.document import read_document
-from bootmatrix.load.places import CHECKOUT, specs_folder
 from bootmatrix.load.schema import KINDS, json_schema
 
 CORPUS = Path(__file__).parent / "corpus" / "linuxkit"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.boot.snapshot import PIECE_BYTES, Damaged, Snapshot, new_memory, read, taken, write
-from bootmatrix.boot.snapshots import LIMIT_VARIABLE, SnapshotCache, limit_bytes
+from bootmatrix.snapshot.cache import LIMIT_VARIABLE, SnapshotCache, limit_bytes
+from bootmatrix.snapshot.snapshot import PIECE_BYTES, Damaged, Snapshot, new_memory, read, taken, write
 from bootmatrix.store import Store
 
 PARTS = {100: b"in the first piece", 3 * PIECE_BYTES + 7: b"x" * (2 * PIECE_BYTES), (8 << 20) - 4: b"last"}

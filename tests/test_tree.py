@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootmatrix.build import tree as tree_module
-from bootmatrix.build.tree import Node, Tree, clean, directory, symlink, text_file, write_tar
+from bootmatrix.assembly import tree as tree_module
+from bootmatrix.assembly.tree import Node, Tree, clean, directory, symlink, text_file, write_tar
 from bootmatrix.errors import BuildError
 from packages import entry, folder, hard_link, link, make_tar
 

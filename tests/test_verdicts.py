@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.attempts import judgement_of
+from bootmatrix.cell.attempts import judgement_of
 from bootmatrix.errors import BuildError, HostError, InputError, NetworkError
 from bootmatrix.judge import judge
 from bootmatrix.model import Verdict

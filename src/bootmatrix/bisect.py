@@ -10,13 +10,13 @@ import anyio
 import anyio.to_thread
 from debian.debian_support import Version
 
-from bootmatrix.cell import Bench, run_cell
+from bootmatrix.cell.run import Bench, run_cell
 from bootmatrix.errors import InputError
-from bootmatrix.load.product import product
+from bootmatrix.load.expand import product
 from bootmatrix.load.profile import find_machine
 from bootmatrix.model import Bisection, Cell, Kernel, KernelSource, Matrix, Profile, Step
 from bootmatrix.model.bisection import next_steps
-from bootmatrix.runs import RunWriter
+from bootmatrix.runs.run_store import RunWriter
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.kernels import matches
 

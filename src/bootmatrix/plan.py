@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bootmatrix.errors import HostError, InputError, QemuMissing, QemuTooOld
-from bootmatrix.load.limits import Limit, find_limits
+from bootmatrix.load.arch_filter import Limit, find_limits
+from bootmatrix.load.expand import ALL, SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
 from bootmatrix.load.merge import load_spec
-from bootmatrix.load.product import ALL, SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
 from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.model import Cell, GivenImage, Machine, Matrix, Plan, Profile, Skip, Spec
 

@@ -22,17 +22,17 @@ from typing import Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
 from bootmatrix.errors import InputError
+from bootmatrix.history.discover import is_run
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.reference import tags_of
-from bootmatrix.history.scan import is_run
 from bootmatrix.model import Run
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_view import PAGE_FILE
-from bootmatrix.report.harmless import one_line
 from bootmatrix.report.html import render_page
 from bootmatrix.report.index_page import INDEX_PAGE, view_index
-from bootmatrix.runfile import read_value
-from bootmatrix.runs import CELLS_FOLDER, CONSOLE_FILE, STARTED_FILE, unfinished
+from bootmatrix.report.sanitize import one_line
+from bootmatrix.runs.run_json import read_value
+from bootmatrix.runs.run_store import CELLS_FOLDER, CONSOLE_FILE, STARTED_FILE, unfinished
 
 LOOPBACK = "127.0.0.1"
 HOSTS = ("localhost", LOOPBACK, "[::1]")

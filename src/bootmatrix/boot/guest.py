@@ -19,22 +19,12 @@ import anyio
 import anyio.to_thread
 from anyio.abc import Process
 
-from bootmatrix.boot import diagnose
-from bootmatrix.boot.bounds import bounded
-from bootmatrix.boot.channel import Conversation
-from bootmatrix.boot.clock import PhaseClock
-from bootmatrix.boot.command import Descriptors, for_cell, for_fork
-from bootmatrix.boot.console import ConsoleLog, PanicWatch, TextWatch
-from bootmatrix.boot.copy import COPY_BEGINS, copy_files, wake_up
-from bootmatrix.boot.diagnose import Diagnosis
-from bootmatrix.boot.disk import WRITES_BYTES, private_copy
-from bootmatrix.boot.host import private_mib
-from bootmatrix.boot.monitor import Monitor, Unanswered
-from bootmatrix.boot.process import exit_words, is_stopped, kill, read_stderr, running
-from bootmatrix.boot.qemu import find_qemu
-from bootmatrix.boot.snapshot import Snapshot
-from bootmatrix.boot.starved import starved_s
-from bootmatrix.boot.wires import PACE_S, Wires, open_wires, read_ready, read_wire
+from bootmatrix.boot import diagnosis
+from bootmatrix.boot.cpu_contention import starved_s
+from bootmatrix.boot.deadlines import PhaseClock
+from bootmatrix.boot.diagnosis import Diagnosis
+from bootmatrix.boot.protocol import Conversation
+from bootmatrix.console.log import ConsoleLog, PanicWatch, TextWatch
 from bootmatrix.model import (
     Bootable,
     ConsoleProof,
@@ -46,7 +36,17 @@ from bootmatrix.model import (
     QmpEvent,
     Timeouts,
 )
-from bootmatrix.runs import CONSOLE_FILE
+from bootmatrix.qemu.cgroup import bounded
+from bootmatrix.qemu.command import Descriptors, for_cell, for_fork
+from bootmatrix.qemu.disk import WRITES_BYTES, private_copy
+from bootmatrix.qemu.host import private_mib
+from bootmatrix.qemu.monitor import Monitor, Unanswered
+from bootmatrix.qemu.process import exit_words, is_stopped, kill, read_stderr, running
+from bootmatrix.qemu.transport import PACE_S, Wires, open_wires, read_ready, read_wire
+from bootmatrix.qemu.version import find_qemu
+from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.snapshot.clone import COPY_BEGINS, copy_files, wake_up
+from bootmatrix.snapshot.snapshot import Snapshot
 
 TICK_S = 0.25
 """How exactly limits are kept."""
@@ -95,7 +95,7 @@ async def boot(  # noqa: PLR0913
         OSError: the console cannot be written.
     """
     nonce = secrets.token_hex(16)
-    await anyio.to_thread.run_sync(partial(shutil.rmtree, folder / diagnose.FOLDER, ignore_errors=True))
+    await anyio.to_thread.run_sync(partial(shutil.rmtree, folder / diagnosis.FOLDER, ignore_errors=True))
     program = str(find_qemu(machine))
     with ExitStack() as stack:
         file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
@@ -126,7 +126,7 @@ async def boot(  # noqa: PLR0913
     if seen.broken:
         raise seen.broken
     if seen.is_stuck():
-        seen.diagnostics = (diagnose.keep_screen(folder), *seen.diagnostics)
+        seen.diagnostics = (diagnosis.keep_screen(folder), *seen.diagnostics)
     return seen.outcome()
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bootmatrix.boot.forks import Forks
 from bootmatrix.boot.start import Booted, Start
 from bootmatrix.model import Bootable, Outcome
-from bootmatrix.runs import CONSOLE_FILE
+from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.snapshot.pool import Forks
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootmatrix.boot.copy import COPY_BEGINS
-from bootmatrix.boot.forks import Forks, Turn
 from bootmatrix.boot.guest import boot
-from bootmatrix.boot.snapshot import Snapshot
-from bootmatrix.boot.template import NoTemplate
 from bootmatrix.model import Bootable, BootKind, Machine, Outcome, Phase, Timeouts
-from bootmatrix.runfile import read_small
-from bootmatrix.runs import CONSOLE_FILE
+from bootmatrix.runs.run_json import read_small
+from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.snapshot.clone import COPY_BEGINS
+from bootmatrix.snapshot.pool import Forks, Turn
+from bootmatrix.snapshot.snapshot import Snapshot
+from bootmatrix.snapshot.template import NoTemplate
 
 COPY_BOOT_S = 10.0
 """For a copy to say its first word, on the fastest machine. It takes a fraction of a second."""

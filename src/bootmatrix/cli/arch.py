@@ -77,10 +77,10 @@ def run(_args: argparse.Namespace) -> int:
 
 def run_check(args: argparse.Namespace) -> int:
     """Validate a profile and boot each of its machines; the exit status is that of a matrix."""
-    from bootmatrix.boot.qemu import qemu_fault
     from bootmatrix.cli.job import Job
     from bootmatrix.load.profile import load_profile
     from bootmatrix.plan import plan
+    from bootmatrix.qemu.version import qemu_fault
 
     profile = load_profile(args.file)
     print(f"{args.file}: valid, {len(profile.machines)} machines")
@@ -96,9 +96,9 @@ def run_check(args: argparse.Namespace) -> int:
 def run_new(args: argparse.Namespace) -> int:
     """Write a profile to begin with."""
     from bootmatrix.errors import InputError
-    from bootmatrix.load.board import new_board
     from bootmatrix.load.lock import write_text
     from bootmatrix.load.profile import find_machine
+    from bootmatrix.load.profile_template import new_board
     from bootmatrix.model.base import NAME
 
     profile, machine = find_machine(options.profiles(), args.like)
@@ -148,9 +148,9 @@ def run_table(args: argparse.Namespace) -> int:
     """Print a table of the machines, with what became of each kernel."""
     from bootmatrix.errors import InputError
     from bootmatrix.history.reference import find_run
-    from bootmatrix.load.seen import load_seen, save_seen
+    from bootmatrix.load.known_results import load_seen, save_seen
     from bootmatrix.report.machines import latest, machine_table, seen_of
-    from bootmatrix.runs import load_run
+    from bootmatrix.runs.run_store import load_run
 
     if not args.runs and not (args.kept and args.kept.exists()):
         raise InputError("name runs, or a file that keeps what earlier ones showed: --kept FILE")

@@ -42,19 +42,19 @@ def run(args: argparse.Namespace) -> int:
     import anyio
 
     from bootmatrix.bisect import Question, prepare_search, run_search
-    from bootmatrix.cell import Bench
+    from bootmatrix.cell.run import Bench
     from bootmatrix.cli.downloads import shown_downloads
     from bootmatrix.cli.progress import open_screen
     from bootmatrix.cli.signals import until_signal
     from bootmatrix.errors import InputError
+    from bootmatrix.execute.local import host_budget
     from bootmatrix.load.merge import load_spec
     from bootmatrix.load.spec import find_spec
     from bootmatrix.model import Plan
     from bootmatrix.report import write_reports
     from bootmatrix.report.bisection import write_bisection
     from bootmatrix.report.index_page import write_index
-    from bootmatrix.runs import RunWriter
-    from bootmatrix.schedule import host_budget
+    from bootmatrix.runs.run_store import RunWriter
 
     if args.locked is not None:
         raise InputError("a search takes many kernels, and a lock has few", "Leave out --locked.")

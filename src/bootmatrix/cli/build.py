@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    from bootmatrix.build.formats import FORMATS
+    from bootmatrix.assembly.formats import FORMATS
 
     for name, one in FORMATS.items():
         print(f"{name:18} {one.description}: {' '.join(f'NAME{suffix}' for suffix in one.files)}")
@@ -68,7 +68,7 @@ def _list() -> int:
 def _build(args: argparse.Namespace, watch: Watch) -> list[str]:
     """Build and write, and keep what came of it for the next time that it is asked for."""
     with watch:
-        from bootmatrix.outputs import Wanted, write
+        from bootmatrix.assembly.export import Wanted, write
 
         plan, profiles = _single(args, boots=False)
         cell = plan.cells[0]
@@ -84,7 +84,7 @@ def _build(args: argparse.Namespace, watch: Watch) -> list[str]:
 
 def _looked_for(args: argparse.Namespace, spec: Spec, opened: Iterable[str]) -> Iterator[Path]:
     """What is looked for and, being absent, not opened; once it is there it means another guest."""
-    from bootmatrix.build.files import source_path
+    from bootmatrix.assembly.initrd.files import source_path
     from bootmatrix.load.kernels import kernels_file
     from bootmatrix.load.recipe import DOCKERFILE, RECIPE
     from bootmatrix.load.registries import registries_file
@@ -118,7 +118,7 @@ def prepare_single(args: argparse.Namespace, *, tests: bool) -> tuple[Cell, Mach
     Raises:
         InputError: the architecture has no such kernel, or names more than one cell; or nothing would be tested.
     """
-    from bootmatrix.cell import prepare
+    from bootmatrix.cell.run import prepare
     from bootmatrix.plan import check_tests
 
     plan, profiles = _single(args, boots=True)

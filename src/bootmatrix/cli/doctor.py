@@ -132,8 +132,8 @@ def emulators(known: dict[str, Profile]) -> Iterator[Finding]:
 
 def emulator(machine: Machine) -> Finding:
     """Whether a QEMU is there, runs, and is new enough."""
-    from bootmatrix.boot.qemu import qemu_version
     from bootmatrix.errors import HostError
+    from bootmatrix.qemu.version import qemu_version
 
     try:
         version = qemu_version(machine)
@@ -164,7 +164,7 @@ def packer() -> Finding:
 
 def makers() -> Iterator[Finding]:
     """Notes on programs of the host that are missing, and that some formats of `bootmatrix build` take."""
-    from bootmatrix.build.formats.tools import PATH, TOOLS
+    from bootmatrix.assembly.formats.tools import PATH, TOOLS
 
     for name, package in TOOLS.items():
         if package not in SQUASHFS.values() and shutil.which(name, path=PATH) is None:  # that one has been told of
@@ -200,8 +200,8 @@ def disk(cache_folder: Path | None) -> Finding:
 
 def memory(machines: Iterable[Machine]) -> Finding:
     """Memory for the largest guest."""
-    from bootmatrix.boot.host import available_memory_mib
-    from bootmatrix.schedule import QEMU_OVERHEAD_MIB
+    from bootmatrix.execute.local import QEMU_OVERHEAD_MIB
+    from bootmatrix.qemu.host import available_memory_mib
 
     available_mib = available_memory_mib()
     wanted_mib = max((machine.memory_mib for machine in machines), default=0) + QEMU_OVERHEAD_MIB
@@ -213,7 +213,7 @@ def memory(machines: Iterable[Machine]) -> Finding:
 
 def bounds() -> Finding:
     """What keeps a QEMU from taking more of the host than its machine has."""
-    from bootmatrix.boot.bounds import places
+    from bootmatrix.qemu.cgroup import places
 
     limits = "limits of its process (prlimit)"
     found = [f"{', '.join(place.controllers)} in {place.folder} (version {place.version})" for place in places()]
@@ -275,7 +275,7 @@ def probe_kvm(args: argparse.Namespace, profile: Profile) -> tuple[bool, str]:
     """
     import anyio
 
-    from bootmatrix.boot.accelerate import accelerator_boots, host
+    from bootmatrix.boot.acceleration import accelerator_boots, host
     from bootmatrix.cli.build import prepare_single
 
     kernels = profile.kernels_of(profile.default_machine())

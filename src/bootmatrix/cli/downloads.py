@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bootmatrix.model import Cell, Record
-    from bootmatrix.observe import Observer
+    from bootmatrix.progress import Observer
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 
 if TYPE_CHECKING:
-    from bootmatrix.cell import Bench
+    from bootmatrix.cell.run import Bench
     from bootmatrix.model import Cell
 
 WORKERS = 4
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 def prepare_all(cells: tuple[Cell, ...], bench: Bench) -> list[tuple[Cell, str]]:
     """Fetch and build all cells; those that cannot be, with the message."""
-    from bootmatrix.cell import prepare
+    from bootmatrix.cell.run import prepare
     from bootmatrix.errors import BootmatrixError
 
     def one(cell: Cell) -> tuple[Cell, str]:

@@ -11,7 +11,7 @@ from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
 
 if TYPE_CHECKING:
-    from bootmatrix.history.rows import Rows
+    from bootmatrix.history.queries import Rows
     from bootmatrix.history.values import CellHistory, CellKey
 
 
@@ -32,7 +32,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Print the history of the cells that are meant."""
     from bootmatrix.history.index import ask
-    from bootmatrix.report.past_text import history_lines
+    from bootmatrix.report.history_text import history_lines
 
     histories = ask(options.reports_of(args), lambda rows: list(_histories(rows, args.cell)))
     if args.json:

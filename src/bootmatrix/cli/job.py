@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from bootmatrix.cli import options
 
 if TYPE_CHECKING:
-    from bootmatrix.boot.forks import Forks
-    from bootmatrix.build.image import Builder
+    from bootmatrix.assembly.image.builder import Builder
     from bootmatrix.model import Cell, Lock, Order, Plan, Profile, Run, Spec
-    from bootmatrix.observe import Observer
-    from bootmatrix.runs import RunWriter
+    from bootmatrix.progress import Observer
+    from bootmatrix.runs.run_store import RunWriter
+    from bootmatrix.snapshot.pool import Forks
 
 OF_THE_RUN = (
     *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked", "reports"),
@@ -68,9 +68,9 @@ class Job:
     @contextmanager
     def forks(self, builder: Builder, observer: Observer) -> Iterator[Forks | None]:
         """The guests that the run's are copies of, for as long as the context lasts; None where none is to be."""
-        from bootmatrix.boot.forks import Forks
-        from bootmatrix.boot.snapshots import SnapshotCache
-        from bootmatrix.schedule import snapshots_mib
+        from bootmatrix.execute.local import snapshots_mib
+        from bootmatrix.snapshot.cache import SnapshotCache
+        from bootmatrix.snapshot.pool import Forks
 
         if not self.is_forked:
             yield None
@@ -87,9 +87,9 @@ class Job:
         Raises:
             InputError: what the run was made from has changed since it began, or another process is at it.
         """
-        from bootmatrix.build.inputs import digests
+        from bootmatrix.assembly.input_digests import digests
         from bootmatrix.model import Order
-        from bootmatrix.runs import RunWriter
+        from bootmatrix.runs.run_store import RunWriter
 
         inputs = digests(self.plan.cells, self.specs, self.profiles, builder)
         order = Order(plan=self.plan, inputs=inputs, locked=self.is_locked, allow_empty=self.allow_empty)
@@ -123,7 +123,7 @@ def find_job(args: argparse.Namespace) -> Job:
 
 def _verified(args: argparse.Namespace, plan: Plan, profiles: Mapping[str, Profile]) -> Plan:
     """The plan with the cells that `--verify-fork` asks for."""
-    from bootmatrix.build.fork import why_never
+    from bootmatrix.assembly.fork import why_never
     from bootmatrix.errors import InputError
     from bootmatrix.plan import verifying
 
@@ -145,7 +145,7 @@ def _resumed(args: argparse.Namespace) -> Job:
     from bootmatrix import __version__
     from bootmatrix.errors import InputError
     from bootmatrix.load.lock import load_lock
-    from bootmatrix.runs import LOCK_FILE, load_run
+    from bootmatrix.runs.run_store import LOCK_FILE, load_run
     from bootmatrix.signoff.manifest import signoffs_of
 
     given = [name for name in OF_THE_RUN if getattr(args, name)]

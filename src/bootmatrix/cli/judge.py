@@ -19,10 +19,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Print each verdict; status 1 where one differs from the record."""
-    from bootmatrix.attempts import rejudge
+    from bootmatrix.cell.attempts import rejudge
     from bootmatrix.history.reference import find_run
-    from bootmatrix.report.harmless import one_line
-    from bootmatrix.runs import load_run
+    from bootmatrix.report.sanitize import one_line
+    from bootmatrix.runs.run_store import load_run
 
     folder = find_run(options.reports_of(args), args.run_name).folder
     changed = judged = 0

@@ -13,7 +13,7 @@ from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 
 if TYPE_CHECKING:
-    from bootmatrix.build.image import Builder
+    from bootmatrix.assembly.image.builder import Builder
     from bootmatrix.model import KernelPart, KernelSource, OwnKernel, Profile
 
 Row = tuple[str, str, str, str]
@@ -88,7 +88,7 @@ def _sources(profile: Profile) -> Iterator[tuple[str, Profile, str, KernelSource
 
 
 def _row(builder: Builder, target: str, profile: Profile, name: str, source: KernelSource | OwnKernel) -> Row:
-    from bootmatrix.build.own_kernel import find_kernel
+    from bootmatrix.assembly.kernel.custom import find_kernel
     from bootmatrix.errors import BootmatrixError
 
     try:
@@ -100,7 +100,7 @@ def _row(builder: Builder, target: str, profile: Profile, name: str, source: Ker
 
 def run_add(args: argparse.Namespace) -> int:
     """Read a kernel whole, and write it into kernels.yml."""
-    from bootmatrix.build.own_kernel import add_own
+    from bootmatrix.assembly.kernel.custom import add_own
     from bootmatrix.cli.downloads import shown_downloads
     from bootmatrix.errors import BuildError, InputError
     from bootmatrix.load.kernels import check_new, kernels_file, load_own, save_own
@@ -198,7 +198,7 @@ def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
 
 def _kind(path: Path, shown: str) -> str:
     from bootmatrix.errors import InputError
-    from bootmatrix.source.kinds import KINDS
+    from bootmatrix.source.kernel_formats import KINDS
 
     if not path.exists():
         raise InputError(f"{shown}: there is no such file or folder")

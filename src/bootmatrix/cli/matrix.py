@@ -12,12 +12,12 @@ from bootmatrix.cli import options
 from bootmatrix.cli.exits import exit_status, regression_status
 
 if TYPE_CHECKING:
-    from bootmatrix.cell import Bench
+    from bootmatrix.cell.run import Bench
     from bootmatrix.cli.job import Job
+    from bootmatrix.execute.local import Budget
     from bootmatrix.history.values import Comparison, Past, RunResults
     from bootmatrix.model import Plan, Record, Run
-    from bootmatrix.runs import RunWriter
-    from bootmatrix.schedule import Budget
+    from bootmatrix.runs.run_store import RunWriter
 
 UNDER_WAY_S = 0.5
 """By then the first guest runs, and leaves us time for what is needed when it has ended."""
@@ -74,10 +74,10 @@ def run(args: argparse.Namespace) -> int:
 
 def run_job(args: argparse.Namespace, job: Job) -> int:
     """Do a job, report it, and say what came of it; the exit status."""
-    from bootmatrix.boot.accelerate import Accelerators
-    from bootmatrix.cell import Bench
+    from bootmatrix.boot.acceleration import Accelerators
+    from bootmatrix.cell.run import Bench
     from bootmatrix.cli.progress import open_screen
-    from bootmatrix.schedule import host_budget
+    from bootmatrix.execute.local import host_budget
 
     given = args.baseline or (job.before.baseline if job.before else "") or ("latest" if args.fail_on else "")
     # Read before anything is booted: a baseline that cannot be read must not cost a run its report.
@@ -126,7 +126,7 @@ def _past(job: Job, name: str, result: Run, baseline: RunResults | None, *, comp
 def _write_reports(result: Run, folder: Path, past: Past, single_file: bool) -> None:
     from bootmatrix.report import write_reports
     from bootmatrix.report.cell_pages import console_reader
-    from bootmatrix.report.given import Given
+    from bootmatrix.report.context import Given
     from bootmatrix.report.summary import append_summary
 
     write_reports(result, folder, past, single_file)
@@ -145,7 +145,7 @@ def _write_index(reports: Path) -> None:
 
 def _end(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> int:
     """Say what changed since the baseline; the exit status."""
-    from bootmatrix.report.past_text import comparison_lines
+    from bootmatrix.report.history_text import comparison_lines
 
     if comparison:
         print(*comparison_lines(comparison), sep="\n")
@@ -164,7 +164,7 @@ def _run_all(plan: Plan, bench: Bench, writer: RunWriter, budget: Budget) -> boo
 
     from bootmatrix.cli.signals import until_signal
     from bootmatrix.errors import HostError
-    from bootmatrix.schedule import run_matrix
+    from bootmatrix.execute.local import run_matrix
 
     async def work() -> None:
         async with anyio.create_task_group() as tasks:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bootmatrix.build.image import Builder
-    from bootmatrix.build.materials import Materials
-    from bootmatrix.cell import Bench
+    from bootmatrix.assembly.build_context import Materials
+    from bootmatrix.assembly.image.builder import Builder
+    from bootmatrix.cell.run import Bench
     from bootmatrix.model import Cell, GivenImage, Lock, Matrix, Plan, Profile, Spec
-    from bootmatrix.observe import Observer
+    from bootmatrix.progress import Observer
 
 
 WIDE = 160
@@ -161,7 +161,7 @@ def open_builder(
 
     `given` is what takes the place of images, if it is not just what the options say.
     """
-    from bootmatrix.build.image import Builder
+    from bootmatrix.assembly.image.builder import Builder
     from bootmatrix.load.recipe import find_recipe, load_recipe
     from bootmatrix.load.registries import load_registries, registries_file
     from bootmatrix.source.archive import open_archive
@@ -220,7 +220,7 @@ def shown_builder(
 @contextmanager
 def open_materials(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) -> Iterator[Materials]:
     """What cells are made of, with downloads shown on the terminal."""
-    from bootmatrix.build.materials import Materials
+    from bootmatrix.assembly.build_context import Materials
 
     specs = load_specs(plan.cells)
     with shown_builder(args, plan.images) as (builder, _):
@@ -230,7 +230,7 @@ def open_materials(args: argparse.Namespace, plan: Plan, known: dict[str, Profil
 @contextmanager
 def open_bench(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) -> Iterator[Bench]:
     """A bench that prepares cells and boots none, with downloads shown on the terminal."""
-    from bootmatrix.cell import Bench
+    from bootmatrix.cell.run import Bench
 
     specs = load_specs(plan.cells)
     with shown_builder(args, plan.images) as (builder, downloads):
@@ -239,8 +239,8 @@ def open_bench(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) 
 
 def profiles() -> dict[str, Profile]:
     """All profiles by name, with the user's own kernels."""
+    from bootmatrix.load.data_paths import arch_folders
     from bootmatrix.load.kernels import kernels_file, with_own
-    from bootmatrix.load.places import arch_folders
     from bootmatrix.load.profile import load_profiles
 
     return with_own(load_profiles(arch_folders()), kernels_file())
@@ -265,7 +265,7 @@ def load_plan(args: argparse.Namespace, *, boots: bool = True) -> tuple[Plan, di
         more = (QemuArgs(args=shlex.join(qemu_args(args))),)
         matrix = matrix.model_copy(update={"qemu_args": (*matrix.qemu_args, *more)})
     if boots:
-        from bootmatrix.boot.qemu import qemu_fault
+        from bootmatrix.qemu.version import qemu_fault
 
         planned = plan(matrix, base, known, qemu_fault)
     else:
@@ -333,6 +333,6 @@ def print_json(value: object) -> None:
 
 def complain(text: object) -> None:
     """Print what is wrong on stderr. It may quote a spec, a mirror or a package: that is made harmless."""
-    from bootmatrix.report.harmless import harmless
+    from bootmatrix.report.sanitize import harmless
 
     print(harmless(str(text)), file=sys.stderr)

@@ -12,7 +12,7 @@ from bootmatrix.history.past import compared_with, histories_of, past_of
 from bootmatrix.history.reference import Place, find_baseline, find_run, latest_before
 
 if TYPE_CHECKING:
-    from bootmatrix.history.rows import Rows
+    from bootmatrix.history.queries import Rows
     from bootmatrix.history.values import Comparison, Past, RunResults
     from bootmatrix.model import Run
 
@@ -74,15 +74,15 @@ def read_baseline(place: Place | None) -> RunResults | None:
     Raises:
         InputError: it cannot be read.
     """
-    from bootmatrix.history.facts import results_of
-    from bootmatrix.runs import load_run
+    from bootmatrix.history.extract import results_of
+    from bootmatrix.runs.run_store import load_run
 
     return results_of(load_run(place.folder), place.name) if place else None
 
 
 def past_of_run(place: Place, run: Run, baseline: RunResults | None, *, compared: bool) -> Past:
     """What a report tells beside the run: how it stands beside the baseline, and what the index knows of before."""
-    from bootmatrix.history.facts import results_of
+    from bootmatrix.history.extract import results_of
 
     results = results_of(run, place.name)
     return ask(place.reports, lambda rows: past_of(rows, results, baseline, compared=compared))

@@ -19,7 +19,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     from bootmatrix.plan import check_tests
-    from bootmatrix.report.harmless import one_line
+    from bootmatrix.report.sanitize import one_line
 
     plan, _, _ = options.load_plan(args)
     specs = options.load_specs(plan.cells)

@@ -20,13 +20,13 @@ from rich.table import Table
 from rich.text import Text
 
 from bootmatrix.model import Cell, Plan, Record, Run, Verdict
-from bootmatrix.report.harmless import one_line
 from bootmatrix.report.order import cell_order, cell_time, remark
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.text import STYLES, summary, verdict_text
 from bootmatrix.report.units import duration, size
 
 if TYPE_CHECKING:
-    from bootmatrix.observe import Observer
+    from bootmatrix.progress import Observer
 
 PLAIN_WIDTH = 160
 """Columns of tables where there is no terminal to ask."""

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Write it from the records and print its path, or print it."""
     from bootmatrix.cli.past import baseline_of, past_of_run, read_baseline
     from bootmatrix.history.reference import find_run
-    from bootmatrix.runs import load_run
+    from bootmatrix.runs.run_store import load_run
 
     place = find_run(options.reports_of(args), args.run_name)
     saved = load_run(place.folder)
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(form: str, saved: Run, place: Place, past: Past) -> None:
     from bootmatrix.report.cell_pages import console_reader
+    from bootmatrix.report.context import Given
     from bootmatrix.report.forms import render
-    from bootmatrix.report.given import Given
 
     sys.stdout.flush()
     sys.stdout.buffer.write(render(form, Given(saved, console_reader(place.folder), past)))

@@ -60,10 +60,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Boot; the exit status is 0 for a pass, 1 for any other verdict of the guest's, 3 for an error of ours."""
-    from bootmatrix.boot.command import interactive
-    from bootmatrix.boot.qemu import find_qemu
-    from bootmatrix.cell import with_proof
-    from bootmatrix.report.harmless import harmless, one_line
+    from bootmatrix.cell.run import with_proof
+    from bootmatrix.qemu.command import interactive
+    from bootmatrix.qemu.version import find_qemu
+    from bootmatrix.report.sanitize import harmless, one_line
 
     machine, bootable, timeouts = _bootable(args)
     program = find_qemu(machine)
@@ -86,12 +86,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _bootable(args: argparse.Namespace) -> tuple[Machine, Bootable, Timeouts]:
-    from bootmatrix.build.attached import with_qemu_args
+    from bootmatrix.assembly.extra_qemu_args import with_qemu_args
+    from bootmatrix.assembly.import_artifacts import find, reread
     from bootmatrix.cli.build import prepare_single
     from bootmatrix.errors import InputError
     from bootmatrix.load.profile import find_machine
     from bootmatrix.model import Timeouts
-    from bootmatrix.reread import find, reread
 
     name = args.files[0]
     chosen = find(name)
@@ -133,7 +133,7 @@ def load_pair(prefix: str, profile: Profile, machine: Machine) -> Bootable:
         BuildError: one of them is missing.
         InputError: the machine takes more than these.
     """
-    from bootmatrix.build.own import own_bootable
+    from bootmatrix.assembly.prebuilt_guest import own_bootable
     from bootmatrix.errors import InputError
     from bootmatrix.model import Firmware, OwnGuest
 
@@ -177,10 +177,10 @@ def _boot(
     """The verdict, and the names of the files in the folder that tell more."""
     import anyio
 
-    from bootmatrix.attempts import save_files
     from bootmatrix.boot.guest import boot
+    from bootmatrix.cell.attempts import save_files
     from bootmatrix.judge import judge
-    from bootmatrix.runs import CONSOLE_FILE
+    from bootmatrix.runs.run_store import CONSOLE_FILE
 
     with _shown(folder / CONSOLE_FILE):
         outcome = anyio.run(partial(boot, machine, bootable, timeouts, folder, dump=dump))
@@ -203,7 +203,7 @@ def _shown(console: Path) -> Iterator[None]:
 
 
 def _follow(console: Path, done: Event) -> None:
-    from bootmatrix.report.harmless import harmless
+    from bootmatrix.report.sanitize import harmless
 
     position = 0
     while True:

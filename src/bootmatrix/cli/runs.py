@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the list."""
     from bootmatrix.history.index import ask
     from bootmatrix.history.reference import tags_of
-    from bootmatrix.report.past_text import runs_lines
+    from bootmatrix.report.history_text import runs_lines
 
     reports: Path = options.reports_of(args)
     lines = ask(reports, lambda rows: rows.runs(args.title, args.n or -1))

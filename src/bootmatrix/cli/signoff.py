@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sign_off(args: argparse.Namespace, place: Place) -> int:
-    from bootmatrix.runs import load_run
+    from bootmatrix.runs.run_store import load_run
     from bootmatrix.signoff.make import Request, write_signoff
 
     release = _name(args)
@@ -109,7 +109,7 @@ def _acceptances(args: argparse.Namespace) -> list[Acceptance]:
 def _comparison(args: argparse.Namespace, place: Place) -> Comparison | None:
     """Both runs are read from their own files: the index is no ground for a sign-off."""
     from bootmatrix.cli.past import baseline_of, past_of_run, read_baseline
-    from bootmatrix.runs import load_run
+    from bootmatrix.runs.run_store import load_run
 
     if not args.baseline:
         return None
@@ -118,7 +118,7 @@ def _comparison(args: argparse.Namespace, place: Place) -> Comparison | None:
 
 
 def _verify(args: argparse.Namespace, place: Place) -> int:
-    from bootmatrix.report.harmless import one_line
+    from bootmatrix.report.sanitize import one_line
     from bootmatrix.signoff.manifest import signoffs_of
     from bootmatrix.signoff.verify import verify_signoff
 

@@ -15,8 +15,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from bootmatrix.history.rows import SCHEMA, Rows
-from bootmatrix.history.scan import Stamps, stamps_of
+from bootmatrix.history.discover import Stamps, stamps_of
+from bootmatrix.history.queries import SCHEMA, Rows
 
 INDEX_FILE = ".index.sqlite"
 LOCK_FILE = ".index.lock"
@@ -160,7 +160,7 @@ def _update(connection: sqlite3.Connection, reports: Path, stamps: Stamps) -> No
             rows.forget(name)
     changed = sorted(name for name, stamp in stamps.items() if known.get(name) != stamp)
     for names in _batches(changed):
-        from bootmatrix.history.scan import read_run
+        from bootmatrix.history.discover import read_run
 
         with _transaction(connection):
             for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bootmatrix.history.compare import compare
-from bootmatrix.history.rows import Rows
+from bootmatrix.history.queries import Rows
 from bootmatrix.history.trend import history_of, is_pass, usual
 from bootmatrix.history.values import (
     LAST,

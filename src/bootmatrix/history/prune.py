@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from bootmatrix.history.discover import STARTED_FILE, changed_at
 from bootmatrix.history.index import LATEST
-from bootmatrix.history.scan import STARTED_FILE, changed_at
 from bootmatrix.history.values import RunLine
 
 SIGNED_FOLDER = "signoff"

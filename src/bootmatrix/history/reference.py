@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.history.discover import is_run
 from bootmatrix.history.index import LATEST, ask
-from bootmatrix.history.rows import Rows
-from bootmatrix.history.scan import is_run
+from bootmatrix.history.queries import Rows
 from bootmatrix.history.values import RunLine
 
 TAG_PREFIX = "tag:"
@@ -98,7 +98,7 @@ def add_tag(place: Place, tag: str) -> None:
         InputError: this cannot be a tag.
         OSError: it cannot be written.
     """
-    from bootmatrix.runfile import write_whole
+    from bootmatrix.runs.run_json import write_whole
 
     _check(tag)
     folder = place.reports / TAGS_FOLDER

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from xml.etree.ElementTree import XMLParser
 
-from bootmatrix.judge.tapresults import MAX_NAME
+from bootmatrix.judge.tap import MAX_NAME
 from bootmatrix.model import SubResult, Verdict
 
 SUITES = ("testsuites", "testsuite")

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bootmatrix.judge import account, ending, foreign
-from bootmatrix.judge import transcript as console
-from bootmatrix.judge.complaint import GRAVITY, Complaint, piece
-from bootmatrix.judge.resultfiles import read_files
-from bootmatrix.judge.signs import find_troubles
-from bootmatrix.judge.tapresults import read_tap
+from bootmatrix.console import transcript as console
+from bootmatrix.console.kernel_messages import find_troubles
+from bootmatrix.judge import completeness, console_verdict, termination
+from bootmatrix.judge.result_files import read_files
+from bootmatrix.judge.tap import read_tap
 from bootmatrix.model import Bootable, ConsoleProof, Evidence, Judgement, Machine, Outcome, SubResult, Trouble, Verdict
 from bootmatrix.model.artefact import LACKS_MODULE
+from bootmatrix.model.finding import GRAVITY, Complaint, piece
 
 MAX_EVIDENCE = 60
 MAX_OTHERS = 10
@@ -43,7 +43,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         *_complaints(outcome, machine, bootable, transcript, troubles),
         *(one for _, found in printed for one in found),
     ]
-    reported = () if bootable.proof else account.subresults(outcome, bootable)
+    reported = () if bootable.proof else completeness.subresults(outcome, bootable)
     subresults = (*reported, *(one for found, _ in printed for one in found))
     if not complaints:
         if bootable.proof:
@@ -54,7 +54,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
     complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
     first, *others = complaints
     if not first.evidence:
-        first = replace(first, evidence=(ending.seen(outcome), *console.last_lines(transcript)))
+        first = replace(first, evidence=(termination.seen(outcome), *console.last_lines(transcript)))
     return Judgement(
         verdict=first.verdict,
         reason=" ".join(first.reason.split())[:MAX_REASON],
@@ -97,22 +97,22 @@ def _complaints(
     """All that stands in the way of a pass; of one verdict, what explains most comes first."""
     yield from console.cut_off(troubles, outcome)
     yield from console.panics(transcript)
-    yield from ending.panic_events(outcome)
-    yield from ending.host_faults(outcome, machine)
+    yield from termination.panic_events(outcome)
+    yield from termination.host_faults(outcome, machine)
     if bootable.proof:
-        yield from ending.reboots(outcome, transcript)
-        yield from ending.limits(outcome, transcript)
+        yield from termination.reboots(outcome, transcript)
+        yield from termination.limits(outcome, transcript)
         yield from console.faults(troubles, outcome.starved_s)
-        yield from foreign.complaints(bootable.proof, outcome, transcript)
-        yield from ending.unwanted(outcome)
+        yield from console_verdict.complaints(bootable.proof, outcome, transcript)
+        yield from termination.unwanted(outcome)
         return
-    yield from account.reported_faults(outcome, bootable, transcript)
-    yield from ending.reboots(outcome, transcript)
-    yield from ending.limits(outcome, transcript)
+    yield from completeness.reported_faults(outcome, bootable, transcript)
+    yield from termination.reboots(outcome, transcript)
+    yield from termination.limits(outcome, transcript)
     yield from console.faults(troubles, outcome.starved_s)
-    yield from ending.channel_faults(outcome, machine)
-    yield from account.missing(outcome, bootable, transcript)
-    yield from ending.way_out(outcome, machine, transcript)
+    yield from termination.channel_faults(outcome, machine)
+    yield from completeness.missing(outcome, bootable, transcript)
+    yield from termination.way_out(outcome, machine, transcript)
 
 
 def _evidence(first: Complaint, others: list[Complaint], troubles: tuple[Trouble, ...]) -> tuple[Evidence, ...]:
@@ -137,10 +137,10 @@ def _passed(outcome: Outcome, subresults: tuple[SubResult, ...], troubles: tuple
 
 def _shown(proof: ConsoleProof, outcome: Outcome, transcript: bytes, troubles: tuple[Trouble, ...]) -> Judgement:
     """A pass by the console, which says of itself that it is weaker."""
-    evidence = (*foreign.proofs(proof, outcome, transcript), *console.noted(troubles, ()))
-    reason = f"the console shows {proof.console!r} ({foreign.WEAKER})"
+    evidence = (*console_verdict.proofs(proof, outcome, transcript), *console.noted(troubles, ()))
+    reason = f"the console shows {proof.console!r} ({console_verdict.WEAKER})"
     return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, is_weak=True, troubles=troubles)
 
 
 def _last(outcome: Outcome) -> str:
-    return account.words_of(outcome.messages[-1])
+    return completeness.words_of(outcome.messages[-1])

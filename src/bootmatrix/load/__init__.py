@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.load.arch_filter import find_limits
 from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.expand import product
 from bootmatrix.load.images import find_source
-from bootmatrix.load.limits import find_limits
 from bootmatrix.load.matrix import SUFFIXES, load_matrix
 from bootmatrix.load.merge import load_spec
-from bootmatrix.load.product import product
 from bootmatrix.load.profile import load_profile
 from bootmatrix.load.recipe import RECIPE, find_recipe, is_package, load_package, load_recipe
 from bootmatrix.load.registries import load_registries

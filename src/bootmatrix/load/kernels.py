@@ -11,8 +11,8 @@ import yaml
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.expand import RESERVED
 from bootmatrix.load.lock import write_text
-from bootmatrix.load.product import RESERVED
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import OwnKernel, Profile
 from bootmatrix.model.base import NAME, Model, Name
@@ -55,7 +55,7 @@ def load_own(path: Path, profiles: Mapping[str, Profile]) -> dict[str, dict[str,
 
 
 def _check_parts(document: Document, place: Location, kernel: OwnKernel) -> None:
-    from bootmatrix.source.kinds import KINDS  # only here: most have no such file, and this takes a while
+    from bootmatrix.source.kernel_formats import KINDS
 
     for index, part in enumerate(kernel.parts):
         if part.kind not in KINDS:

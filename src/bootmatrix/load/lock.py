@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import read_bytes
 from bootmatrix.model import Lock
-from bootmatrix.runfile import write_whole
+from bootmatrix.runs.run_json import write_whole
 
 MAX_BYTES = 64 << 20
 FORMAT = 1

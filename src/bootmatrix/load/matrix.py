@@ -8,8 +8,8 @@ from typing import ParamSpec
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.expand import find_targets, matches, product, unknown_kernels
 from bootmatrix.load.images import check_given
-from bootmatrix.load.product import find_targets, matches, product, unknown_kernels
 from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.load.spec import find_spec
 from bootmatrix.load.validate import validate

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bootmatrix.errors import Fault, FileError, InputError
+from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.extends import extend
-from bootmatrix.load.places import arch_folders
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Machine, Profile
 

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from bootmatrix.errors import InputError
+from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.load.document import Document, Location, read_document
-from bootmatrix.load.places import specs_folder
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import CopyFile, ImageRecipe, Names, PackageRecipe
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from bootmatrix.errors import InputError
-from bootmatrix.load.places import is_file
+from bootmatrix.load.data_paths import is_file
 from bootmatrix.load.validate import read_model
 from bootmatrix.model import Registries
 from bootmatrix.source.images.reference import is_host

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bootmatrix.errors import InputError
+from bootmatrix.load.data_paths import is_file, specs_folder
 from bootmatrix.load.document import Document, Location, read_document
-from bootmatrix.load.places import is_file, specs_folder
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Container, File, OwnGuest, Spec
 from bootmatrix.model.capabilities import CAPABILITIES

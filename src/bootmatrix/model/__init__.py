@@ -13,6 +13,7 @@ from bootmatrix.model.image import (
     StoredImage,
 )
 from bootmatrix.model.kernel import Kernel, KernelPart, OwnKernel, Package
+from bootmatrix.model.known_results import Seen, SeenCells
 from bootmatrix.model.lock import Lock
 from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern, QemuArgs
 from bootmatrix.model.outcome import Diagnostic, GuestMessage, Outcome, Phase, QmpEvent
@@ -30,7 +31,6 @@ from bootmatrix.model.profile import (
 )
 from bootmatrix.model.record import Order, PhaseTime, Record, ResultFile, Run, Try
 from bootmatrix.model.registry import Registries, Registry
-from bootmatrix.model.seen import Seen, SeenCells
 from bootmatrix.model.spec import Container, ContainerSettings, File, OwnGuest, Spec, Volume
 from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Verdict
 

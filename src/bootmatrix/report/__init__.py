@@ -14,8 +14,8 @@ REPORT_FILE = "report.html"
 JUNIT_FILE = "junit.xml"
 
 MODULES = (
-    *("history.facts", "history.index", "history.past", "history.reference"),
-    *("report.cell_pages", "report.given", "report.index_page", "report.junit", "report.summary"),
+    *("history.extract", "history.index", "history.past", "history.reference"),
+    *("report.cell_pages", "report.context", "report.index_page", "report.junit", "report.summary"),
 )
 
 
@@ -44,8 +44,8 @@ def write_reports(run: Run, folder: Path, past: Past | None = None, single_file:
     from bootmatrix.report.html import render_html
     from bootmatrix.report.junit import render_junit
     from bootmatrix.report.view import view_run
-    from bootmatrix.runfile import write_run, write_whole
-    from bootmatrix.runs import RUN_FILE
+    from bootmatrix.runs.run_json import write_run, write_whole
+    from bootmatrix.runs.run_store import RUN_FILE
 
     with many_made():
         view = view_run(run, console_reader(folder), past or NO_PAST, single_file)

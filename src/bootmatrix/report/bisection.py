@@ -12,12 +12,12 @@ from rich.text import Text
 
 from bootmatrix.model import Bisection, Run, Step
 from bootmatrix.report import REPORT_FILE
-from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS
+from bootmatrix.report.sanitize import harmless, one_line
 from bootmatrix.report.text import STYLES
 from bootmatrix.report.units import duration
-from bootmatrix.runfile import write_whole
+from bootmatrix.runs.run_json import write_whole
 
 PAGE_FILE = "bisect.html"
 NOT_BOOTED = "not booted"

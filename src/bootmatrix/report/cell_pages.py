@@ -12,8 +12,8 @@ from bootmatrix.report.cell_view import PAGE_FILE, CellView, ReadConsole, Surrou
 from bootmatrix.report.console_view import Extent
 from bootmatrix.report.html import render_cell
 from bootmatrix.report.view import ReportView
-from bootmatrix.runfile import write_whole
-from bootmatrix.runs import cell_folder, read_console
+from bootmatrix.runs.run_json import write_whole
+from bootmatrix.runs.run_store import cell_folder, read_console
 
 
 def console_reader(folder: Path) -> ReadConsole:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from bootmatrix.model import Diagnostic, Record, ResultFile, SubResult, Trouble, Try, Verdict
-from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.sanitize import harmless, one_line
 from bootmatrix.report.units import duration, size
-from bootmatrix.runs import CELLS_FOLDER, FILES_FOLDER
+from bootmatrix.runs.run_store import CELLS_FOLDER, FILES_FOLDER
 
 PHASES = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown", "firmware", "kernel", "init")
 """Phases that have a colour of their own, the same one in every cell."""

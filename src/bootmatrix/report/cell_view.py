@@ -35,10 +35,10 @@ from bootmatrix.report.cell_parts import (
     view_try,
 )
 from bootmatrix.report.console_view import ConsoleView, Extent, last_lines, view_console
-from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.failure_pattern import Family, pattern
 from bootmatrix.report.history_view import HistoryView, Mark, change_lines, marks, view_history
 from bootmatrix.report.order import cell_time, remark
-from bootmatrix.report.siblings import Family, pattern
+from bootmatrix.report.sanitize import harmless, one_line
 from bootmatrix.report.units import duration
 
 PAGE_FILE = "cell.html"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from bootmatrix.history.values import LAST, Past
 from bootmatrix.model import Verdict
-from bootmatrix.report.answer import short_date
 from bootmatrix.report.cell_view import CellView
+from bootmatrix.report.headline import short_date
 from bootmatrix.report.units import duration
 
 SLOWEST = 10

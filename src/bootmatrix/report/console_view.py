@@ -10,7 +10,7 @@ from enum import Enum
 from markupsafe import Markup, escape
 
 from bootmatrix.model import Record, Verdict
-from bootmatrix.report.harmless import harmless
+from bootmatrix.report.sanitize import harmless
 from bootmatrix.report.units import size
 
 MAX_LINE_BYTES = 2000

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from bootmatrix.history.values import CellChange, CellHistory, Kind, PastVerdict
 from bootmatrix.model import Record
-from bootmatrix.report.answer import short_date
-from bootmatrix.report.harmless import one_line
-from bootmatrix.report.past_text import flips_words
+from bootmatrix.report.headline import short_date
+from bootmatrix.report.history_text import flips_words
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import duration
 
 BAR_WIDTH, BAR_GAP, HALF_HEIGHT = 5, 2, 14

@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import histories_of
+from bootmatrix.history.queries import Rows
 from bootmatrix.history.reference import tags_of
-from bootmatrix.history.rows import Rows
 from bootmatrix.history.values import CellHistory, PastVerdict, RunLine, Standing
 from bootmatrix.report import REPORT_FILE
-from bootmatrix.report.harmless import one_line
-from bootmatrix.report.past_text import day, run_state
+from bootmatrix.report.history_text import day, run_state
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import duration, natural
 
 INDEX_PAGE = "index.html"
@@ -99,7 +99,7 @@ def write_index(reports: Path) -> Path:
         OSError: it cannot be written.
     """
     from bootmatrix.report.html import render_page
-    from bootmatrix.runfile import write_whole
+    from bootmatrix.runs.run_json import write_whole
 
     tags = tags_of(reports)
     view = ask(reports, lambda rows: view_index(rows, tags))

@@ -14,7 +14,7 @@ from bootmatrix.history.values import CellHistory
 from bootmatrix.model import Verdict
 from bootmatrix.report.cell_parts import SubResultView
 from bootmatrix.report.cell_view import CellView
-from bootmatrix.report.past_text import flips_words
+from bootmatrix.report.history_text import flips_words
 from bootmatrix.report.shortfall import KIND
 from bootmatrix.report.view import ReportView
 

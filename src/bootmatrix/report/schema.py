@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bootmatrix.model import Run
-from bootmatrix.runfile import FORMAT
+from bootmatrix.runs.run_json import FORMAT
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bootmatrix.model import Run, Verdict
-from bootmatrix.report.harmless import one_line
+from bootmatrix.report.sanitize import one_line
 
 KIND = "unfinished"
 """In the place of a verdict, where a form has a word for each cell."""

@@ -6,8 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from bootmatrix.report.context import Given
 from bootmatrix.report.forms import render
-from bootmatrix.report.given import Given
 
 VARIABLE = "GITHUB_STEP_SUMMARY"
 """Environment variable of GitHub's runners, and of those that are compatible."""

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bootmatrix.model import Record, Run, Verdict
-from bootmatrix.report.harmless import one_line
 from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import duration
 
 STYLES = {

@@ -10,16 +10,16 @@ from datetime import datetime
 
 from bootmatrix.history.values import NO_PAST, CellChange, Kind, Past
 from bootmatrix.model import Record, Run, Verdict
-from bootmatrix.report.answer import clauses, short_date
 from bootmatrix.report.cell_view import CellView, ReadConsole, Surroundings
 from bootmatrix.report.charts import Charts, view_charts
 from bootmatrix.report.console_view import Extent
-from bootmatrix.report.harmless import harmless, one_line
+from bootmatrix.report.failure_pattern import families
+from bootmatrix.report.headline import clauses, short_date
+from bootmatrix.report.history_text import counted
 from bootmatrix.report.history_view import Mark
 from bootmatrix.report.order import WORST_FIRST, cell_order, kernels_of, urgency
-from bootmatrix.report.past_text import counted
+from bootmatrix.report.sanitize import harmless, one_line
 from bootmatrix.report.shortfall import Shortfall, shortfalls
-from bootmatrix.report.siblings import families
 from bootmatrix.report.units import duration
 
 FEW_CELLS = 200

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from bootmatrix.errors import InputError
-from bootmatrix.history.facts import mode_of, result_of
+from bootmatrix.history.extract import mode_of, result_of
 from bootmatrix.history.values import Comparison, Kind
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.order import cell_order

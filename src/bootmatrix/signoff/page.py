@@ -16,9 +16,9 @@ from pathlib import Path
 
 from bootmatrix.history.values import Kind
 from bootmatrix.model import Record, Verdict
-from bootmatrix.report.harmless import harmless, one_line
 from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS, cell_time, kernels_of, remark
+from bootmatrix.report.sanitize import harmless, one_line
 from bootmatrix.report.units import duration
 from bootmatrix.signoff.content import Digest, SignOff
 from bootmatrix.signoff.manifest import MANIFEST_FILE

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootmatrix.errors import InputError
-from bootmatrix.report.harmless import one_line
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.signoff.content import Digest, SignOff
 from bootmatrix.signoff.manifest import MANIFEST_FILE
 

@@ -19,10 +19,10 @@ from bootmatrix.errors import (
 )
 from bootmatrix.model import Kernel, KernelSource, Lock, Package
 from bootmatrix.model.kernel import package_list
-from bootmatrix.observe import Observer
+from bootmatrix.progress import Observer
 from bootmatrix.source.download import Downloader, NotFound, Wanted
 from bootmatrix.source.kernels import assemble, choose, images_of, no_such_kernel
-from bootmatrix.source.locked import LockedPackages, Used, kernel_key
+from bootmatrix.source.lock_recorder import LockedPackages, Used, kernel_key
 from bootmatrix.source.packages import Index, kernel_packages, open_index
 from bootmatrix.source.resolve import Candidates, closure
 from bootmatrix.source.settings import Settings

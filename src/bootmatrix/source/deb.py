@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.errors import BuildError
-from bootmatrix.source.packed import FAULTS, OPENERS, Damaged, Part, open_tar
+from bootmatrix.source.safe_archive import FAULTS, OPENERS, Damaged, Part, open_tar
 
 CONTROL_LIMIT_BYTES = 4 << 20
 _MAGIC = b"!<arch>\n"

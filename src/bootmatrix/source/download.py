@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bootmatrix import __version__
 from bootmatrix.errors import HostError, Interrupted, NetworkError, Offline, UntrustedError
-from bootmatrix.observe import Observer
+from bootmatrix.progress import Observer
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store, host_faults, sha256_of
 

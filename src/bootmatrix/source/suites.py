@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bootmatrix.errors import InfraError, NetworkError, Offline, StaleMirror, UntrustedError
-from bootmatrix.observe import Observer
+from bootmatrix.progress import Observer
 from bootmatrix.source.download import Downloader, NotFound, Reply, Wanted
 from bootmatrix.source.release import LIMIT_BYTES, IndexFile, Release, parse_date, verified_release
 from bootmatrix.source.settings import Settings

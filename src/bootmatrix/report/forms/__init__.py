@@ -12,6 +12,6 @@ NAMES = tuple(sorted(module.name for module in iter_modules(__path__) if not mod
 
 
 def render(name: str, given: object) -> bytes:
-    """A run in a form; `given` is a `bootmatrix.report.given.Given`."""
+    """A run in a form; `given` is a `bootmatrix.report.context.Given`."""
     made: bytes = import_module(f"{__name__}.{name}").render(given)
     return made

@@ -6,11 +6,11 @@ import csv
 import io
 from collections.abc import Iterator
 
-from bootmatrix.history.facts import mode_of
+from bootmatrix.history.extract import mode_of
 from bootmatrix.model import Record
-from bootmatrix.report.given import Given
-from bootmatrix.report.harmless import one_line
+from bootmatrix.report.context import Given
 from bootmatrix.report.order import cell_time
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.shortfall import KIND, shortfalls
 
 COLUMNS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bootmatrix.report.given import Given
+from bootmatrix.report.context import Given
 from bootmatrix.report.html import render_html
 from bootmatrix.report.view import view_run
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from bootmatrix.report.given import Given
-from bootmatrix.runfile import run_pieces
+from bootmatrix.report.context import Given
+from bootmatrix.runs.run_json import run_pieces
 
 CONTROLS = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e]")
 """What JSON lets stand as it is, and a terminal may not."""

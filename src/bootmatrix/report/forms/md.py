@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from bootmatrix.history.values import Comparison
 from bootmatrix.model import Verdict
 from bootmatrix.report.cell_view import CellView
-from bootmatrix.report.given import Given
-from bootmatrix.report.harmless import one_line
+from bootmatrix.report.context import Given
+from bootmatrix.report.history_text import counted
 from bootmatrix.report.order import SYMBOLS
-from bootmatrix.report.past_text import counted
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.view import ReportView
 
 MAX_ROWS = 300

@@ -11,11 +11,11 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from bootmatrix.history.facts import mode_of
+from bootmatrix.history.extract import mode_of
 from bootmatrix.model import Record, Verdict
-from bootmatrix.report.given import Given
-from bootmatrix.report.harmless import one_line
+from bootmatrix.report.context import Given
 from bootmatrix.report.order import cell_time
+from bootmatrix.report.sanitize import one_line
 
 CELL = ("spec", "arch", "machine", "kernel", "mode")
 

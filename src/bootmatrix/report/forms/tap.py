@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable, Iterator
 
 from bootmatrix.model import Record, SubResult, Verdict
-from bootmatrix.report.given import Given
-from bootmatrix.report.harmless import one_line
+from bootmatrix.report.context import Given
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.shortfall import KIND, shortfalls
 
 INDENT = "    "

@@ -9,9 +9,9 @@ from collections.abc import Callable, Generator
 import httpx
 
 from bootmatrix.errors import NetworkError, UntrustedError
-from bootmatrix.source.images.challenge import Challenge, belong_together, challenges, is_loopback
 from bootmatrix.source.images.credentials import Credentials
 from bootmatrix.source.images.endpoint import Endpoint
+from bootmatrix.source.images.www_authenticate import Challenge, belong_together, challenges, is_loopback
 
 CLIENT_ID = "bootmatrix"
 TOKEN_LIMIT_BYTES = 1 << 20

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from bootmatrix.errors import BuildError, InputError, UntrustedError
-from bootmatrix.source.packed import Part
+from bootmatrix.source.safe_archive import Part
 
 JSON_LIMIT_BYTES = 4 << 20
 """Of a manifest, an index, a configuration: what the distribution specification asks registries to take at least."""

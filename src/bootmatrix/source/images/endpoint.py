@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import Registry
-from bootmatrix.source.images.challenge import is_loopback
 from bootmatrix.source.images.reference import DOCKER_HUB
+from bootmatrix.source.images.www_authenticate import is_loopback
 
 if TYPE_CHECKING:
     import ssl

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.errors import BuildError, InputError, NetworkError, Offline, UntrustedError
 from bootmatrix.model import ImageConfig, ImageSource, Lock, Registry, StoredImage
-from bootmatrix.observe import Observer
+from bootmatrix.progress import Observer
 from bootmatrix.source.download import NotFound
 from bootmatrix.source.images.blobs import Blobs, Descriptor, Place
 from bootmatrix.source.images.engine import Build, Engine
@@ -21,7 +21,7 @@ from bootmatrix.source.images.layers import unpack_layer
 from bootmatrix.source.images.layout import digest_of_layout, open_layout
 from bootmatrix.source.images.pull import import_image
 from bootmatrix.source.images.reference import Reference, parse_reference
-from bootmatrix.source.locked import Used
+from bootmatrix.source.lock_recorder import Used
 from bootmatrix.store import Store
 
 if TYPE_CHECKING:

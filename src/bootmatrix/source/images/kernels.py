@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from bootmatrix.errors import BuildError
-from bootmatrix.source.kinds.member import Member, checked, of_tar
-from bootmatrix.source.packed import Part, open_tar, suffix_of
+from bootmatrix.source.kernel_formats.member import Member, checked, of_tar
+from bootmatrix.source.safe_archive import Part, open_tar, suffix_of
 
 KERNEL, TAR, DEVELOPMENT = "kernel", "kernel.tar", "kernel-dev.tar"
 NO_TAR = "none"

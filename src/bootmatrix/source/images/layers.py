@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.source.images.blobs import CHUNK_BYTES, Descriptor, Place
-from bootmatrix.source.packed import FAULTS, Bounded, Part, suffix_of
+from bootmatrix.source.safe_archive import FAULTS, Bounded, Part, suffix_of
 from bootmatrix.store import Store, Writer
 
 _NOT_TAR = ("encrypted", "foreign", "in-toto")

@@ -23,7 +23,7 @@ from bootmatrix.source.images.blobs import (
     read_bytes,
 )
 from bootmatrix.source.images.reference import parse_reference
-from bootmatrix.source.packed import FAULTS, PaxArchive
+from bootmatrix.source.safe_archive import FAULTS, PaxArchive
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX, DOCKER = "index.json", "manifest.json"

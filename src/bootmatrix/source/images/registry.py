@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import httpx
 
 from bootmatrix.errors import NetworkError, UntrustedError
-from bootmatrix.observe import Observer
+from bootmatrix.progress import Observer
 from bootmatrix.source.download import Downloader, Manner, Refused, Wanted, new_client
 from bootmatrix.source.images.auth import Authorization
 from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, Descriptor, Place
-from bootmatrix.source.images.challenge import is_loopback
 from bootmatrix.source.images.credentials import Credentials, config_file, find_credentials
 from bootmatrix.source.images.endpoint import Endpoint
+from bootmatrix.source.images.www_authenticate import is_loopback
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 

@@ -1,0 +1,374 @@
+"""A spec, a machine and a kernel become what QEMU boots. What cells share is made once and kept."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bootmatrix.assembly.firmware import board_firmware
+from bootmatrix.assembly.fork import DISK_FORMAT, disk_tree, template_tree, why_not, write_disk, writes_bundles
+from bootmatrix.assembly.fork import MODULES as FORK_MODULES
+from bootmatrix.assembly.image.builder import EPOCH_S, Builder, make_image
+from bootmatrix.assembly.image.oci_volume import layout_image, layout_key
+from bootmatrix.assembly.initrd.bundle import results
+from bootmatrix.assembly.initrd.bundle_spec import (
+    Placed,
+    check_seconds,
+    console_proof,
+    lost_paths,
+    needed_modules,
+    needs_every_module,
+    needs_network,
+    place,
+)
+from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
+from bootmatrix.assembly.initrd.cpio import write_cpio
+from bootmatrix.assembly.initrd.files import source_path
+from bootmatrix.assembly.initrd.root import guest_tree
+from bootmatrix.assembly.kernel.package import (
+    KernelFiles,
+    Module,
+    check_form,
+    dtb_artefact,
+    every_module_tree,
+    kernel_artefact,
+    load_order,
+    module_tree,
+    unpack_kernel,
+)
+from bootmatrix.assembly.prebuilt_guest import without_consoles
+from bootmatrix.assembly.tree import Node, Tree
+from bootmatrix.errors import BuildError
+from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, Spec, StoredImage
+from bootmatrix.model.artefact import LACKS_MODULE
+from bootmatrix.store import sha256_of
+
+PROTOCOL = "bootmatrix.protocol"
+"""Label of an init image that reports by docs/guest-protocol.md."""
+EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """All that a guest is made of, found and fetched; what is made of it is not made yet."""
+
+    spec: Spec
+    profile: Profile
+    machine: Machine
+    kernel: Kernel
+    builder: Builder
+    images: dict[str, StoredImage]
+    placed: tuple[Placed, ...]
+    files: KernelFiles
+    wanted: tuple[str, ...]
+    network: bool
+
+    @property
+    def init(self) -> list[StoredImage]:
+        """The init images."""
+        return [self.images[reference] for reference in self.spec.init]
+
+    @property
+    def reports(self) -> bool:
+        """Whether the spec's init is ours."""
+        return any(PROTOCOL in image.config.labels for image in self.init)
+
+    @cached_property
+    def key(self) -> str:
+        """Differs whenever a file of the root or of the initrd does, and needs neither of them built.
+
+        The images count as they are: their files have extended attributes, for which an initrd has no place.
+        """
+        modules = _modules_key(self.kernel, self.files, [one.path for one in self.modules[0]])
+        every = needs_every_module(self.placed)
+        more = [modules, every, self.machine.exit_program, self.files.ucode]
+        return json.dumps([_userland_key(self.spec, self.images), *more])
+
+    @property
+    def modules(self) -> tuple[list[Module], list[str]]:
+        """Modules in the order in which they are loaded, and the names that the kernel has none of."""
+        return load_order(self.files, self.wanted)
+
+    def userland(self) -> Tree:
+        """The guest's root, without what depends on the kernel and the machine."""
+        return guest_tree(self.spec, self.images, self.placed, self.builder.store)
+
+    def whole(self) -> Tree:
+        """The guest's root with the kernel's modules."""
+        tree = self.userland()
+        tree.graft(module_tree(self.kernel, self.files, self.modules[0], self.builder.store), "")
+        if needs_every_module(self.placed):
+            tree.graft(every_module_tree(self.kernel, self.files, self.builder.store), "")
+        if self.machine.exit_program:
+            tree.graft(_exit_tree(self.machine), "")
+        return tree
+
+
+def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Assembly:
+    """What a machine is to boot for a spec.
+
+    Raises:
+        BuildError: the spec cannot be made into something bootable here.
+        InfraError: the archive, the network or the host is at fault.
+    """
+    images = {name: make_image(name, Path(spec.path), profile, builder) for name in references(spec)}
+    layouts = [volume for volume in spec.volumes if volume.format == "oci"]
+    images |= {layout_key(one): layout_image(one, Path(spec.path), profile, builder) for one in layouts}
+    placed = place(spec, images)
+    init = [images[reference] for reference in spec.init]
+    network = needs_network(placed, init)
+    if network and not machine.network:
+        raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
+    files = unpack_kernel(kernel, builder.archive, builder.store)
+    check_form(kernel, files, machine)
+    wanted = (
+        *machine.modules,
+        *(machine.network_modules if network else ()),
+        *needed_modules(placed, init, spec.volumes),
+    )
+    return Assembly(spec, profile, machine, kernel, builder, images, placed, files, wanted, network)
+
+
+def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Bootable:
+    """What a machine boots for a spec; if the builder is to, also what forks of it need.
+
+    Raises:
+        BuildError: the spec cannot be made into something bootable here.
+        InfraError: the archive, the network or the host is at fault.
+    """
+    bootable = bootable_of(gather(spec, profile, machine, kernel, builder))
+    check_memory(machine, bootable)
+    return bootable
+
+
+def check_memory(machine: Machine, bootable: Bootable) -> None:
+    """Whether a machine has the memory that an initrd unpacks to.
+
+    The kernel gives half of its memory to it (tmpfs(5)), and counts none that the packed initrd still occupies.
+
+    Raises:
+        BuildError: it has not.
+    """
+    packed_bytes = bootable.initrd.size_bytes if bootable.initrd else 0
+    if packed_bytes + 2 * bootable.unpacked_bytes > machine.memory_mib << 20:
+        raise BuildError(
+            f"the initrd of {packed_bytes >> 20} MiB unpacks to {bootable.unpacked_bytes >> 20} MiB, and "
+            f"{machine.machine} has {machine.memory_mib} MiB of memory: half of what is left can be used for it",
+            "Give the machine more, by memory_mib in its profile, or put less into the spec's images.",
+        )
+
+
+def bootable_of(assembly: Assembly) -> Bootable:
+    """What a machine boots. Its `reports` says whether the spec's init is ours."""
+    initrd, unpacked_bytes = _initrd(assembly)
+    bootable = without_initrd(assembly).model_copy(update={"initrd": initrd, "unpacked_bytes": unpacked_bytes})
+    return bootable.model_copy(update=_forkable(assembly, bootable.cmdline)) if assembly.builder.fork else bootable
+
+
+def without_initrd(assembly: Assembly) -> Bootable:
+    """What a machine boots, all but its initrd, which takes longer to build than all the rest."""
+    spec, machine, kernel, builder = assembly.spec, assembly.machine, assembly.kernel, assembly.builder
+    placed, files = assembly.placed, assembly.files
+    return Bootable(
+        kernel=kernel_artefact(kernel, files, machine, builder.store),
+        kernel_release=kernel.release,
+        dtb=dtb_artefact(machine.dtb, kernel, files, builder.store) if machine.dtb else None,
+        **board_firmware(machine, assembly.profile, builder),
+        cmdline=_cmdline(spec)[0],
+        network=assembly.network,
+        images=tuple(_image_artefact(image, builder) for image in assembly.images.values()),
+        onboot=_names(placed, "onboot"),
+        services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
+        checks=check_seconds(placed),
+        onshutdown=_names(placed, "onshutdown"),
+        results=results(placed),
+        reports=assembly.reports,
+        proof=None if assembly.reports else console_proof(placed),
+        notes=(
+            *spec.notes,
+            *_cmdline(spec)[1],
+            *lost_paths(placed),
+            *(f"{LACKS_MODULE}{name}" for name in assembly.modules[1]),
+        ),
+    )
+
+
+def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
+    """The initrd, and how many bytes it unpacks to."""
+    machine, kernel, builder = assembly.machine, assembly.kernel, assembly.builder
+    modules = [one.path for one in assembly.modules[0]]
+    parts = (
+        *((Segment(*assembly.files.ucode),) if assembly.files.ucode else ()),
+        _userland(assembly.spec, assembly.images, assembly.placed, builder),
+        _modules(kernel, assembly.files, modules, builder),
+        *((_every_module(kernel, assembly.files, builder),) if needs_every_module(assembly.placed) else ()),
+        *((_exit_program(machine, builder),) if machine.exit_program else ()),
+    )
+    name = f"{assembly.spec.name} {assembly.profile.name} {kernel.release}"
+    return join(parts, name, builder), sum(part.plain_bytes for part in parts)
+
+
+def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
+    """The fields of a Bootable that speak of forking."""
+    if needs_every_module(assembly.placed):
+        return {"cold_reason": "a container sees the folder of the kernel's modules"}
+    plan = ForkPlan(
+        assembly.profile,
+        assembly.machine,
+        assembly.kernel,
+        assembly.files,
+        assembly.wanted,
+        tuple(assembly.init),
+        cmdline,
+        writes_bundles(assembly.spec, assembly.placed),
+    )
+    return _forked(plan, assembly.userland, _userland_key(assembly.spec, assembly.images), assembly.builder)
+
+
+@dataclass(frozen=True)
+class ForkPlan:
+    """What decides whether a guest can be forked, and from what."""
+
+    profile: Profile
+    machine: Machine
+    kernel: Kernel
+    files: KernelFiles
+    modules: tuple[str, ...]
+    init: tuple[StoredImage, ...]
+    cmdline: str
+    writes: bool
+
+
+def _forked(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> dict[str, object]:
+    """The fields of a Bootable that speak of forking."""
+    reason = why_not(plan.profile, plan.machine, plan.cmdline, plan.init)
+    if reason:
+        return {"cold_reason": reason}
+    modules, missing = load_order(plan.files, (*plan.modules, *FORK_MODULES))
+    lacking = [name for name in missing if name in FORK_MODULES]
+    if lacking:
+        return {"cold_reason": f"the kernel has no module {lacking[0]}"}
+    disk = _disk(plan, whole, userland, builder)
+    if isinstance(disk, str):
+        return {"cold_reason": disk}
+    initrd = join(
+        (_template(plan, builder), _modules(plan.kernel, plan.files, [one.path for one in modules], builder)),
+        f"to be forked, {plan.profile.name} {plan.kernel.release}",
+        builder,
+    )
+    return {"forkable": Forkable(initrd=initrd, disk=disk)}
+
+
+def _template(plan: ForkPlan, builder: Builder) -> Segment:
+    init = list(plan.init)
+    key = json.dumps(["template", FORMAT, [image.digest for image in init], plan.profile.reseed])
+    return segment(key, builder, lambda: write_cpio(template_tree(init, plan.profile, builder.store), EPOCH_S))
+
+
+def _disk(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> Artefact | str:
+    """The disk of a copy, made once and kept; or why there is none."""
+    store, key = builder.store, json.dumps(["disk", DISK_FORMAT, FORMAT, userland])
+    with store.once("disk", key):
+        known = store.memo("disk", key)
+        reason, digest, size = json.loads(known) if known is not None else ("", "", 0)
+        if not reason and not (digest and store.has(digest)):
+            tree, reason = disk_tree(whole(), list(plan.init), store, writes=plan.writes)
+            digest, size = ("", 0) if reason else write_disk(tree, EPOCH_S, store)
+            store.set_memo("disk", key, json.dumps([reason, digest, size]).encode())
+    if reason:
+        return str(reason)
+    path = str(store.verified(digest))
+    return Artefact(kind="disk", name="the spec's part", path=path, sha256=digest, size_bytes=size)
+
+
+def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
+    """The spec's kernel command line without its consoles, which are the machine's to say, and a note on those."""
+    cmdline, consoles = without_consoles(spec.kernel.cmdline)
+    return cmdline, tuple(f"{word} on the kernel's command line is not used: the machine says it" for word in consoles)
+
+
+def references(spec: Spec) -> list[str]:
+    """The images that a spec names, each once; but for those that volumes have as they are."""
+    containers = (*spec.onboot, *spec.services, *spec.onshutdown)
+    volumes = (volume.image for volume in spec.volumes if volume.image and volume.format != "oci")
+    return list(dict.fromkeys((*spec.init, *volumes, *(container.image for container in containers))))
+
+
+def _names(placed: tuple[Placed, ...], section: str) -> tuple[str, ...]:
+    return tuple(one.container.name for one in placed if one.section == section)
+
+
+def _is_check(one: Placed) -> bool:
+    return one.container.name in check_seconds((one,))
+
+
+def _image_artefact(image: StoredImage, builder: Builder) -> Artefact:
+    path = str(builder.store.blob(image.digest))
+    return Artefact(kind="image", name=image.reference, path=path, sha256=image.digest, size_bytes=image.size_bytes)
+
+
+def _userland(spec: Spec, images: dict[str, StoredImage], placed: tuple[Placed, ...], builder: Builder) -> Segment:
+    """The part of the initrd that no kernel has a say in, so that all kernels share it."""
+    return segment(
+        _userland_key(spec, images),
+        builder,
+        lambda: write_cpio(guest_tree(spec, images, placed, builder.store), EPOCH_S),
+    )
+
+
+def _userland_key(spec: Spec, images: dict[str, StoredImage]) -> str:
+    sources = source_digests(spec)
+    contents = spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})
+    return json.dumps(
+        ["userland", FORMAT, contents, sources, {name: image.digest for name, image in images.items()}], sort_keys=True
+    )
+
+
+def source_digests(spec: Spec) -> dict[str, str]:
+    """Digests of the files that a spec's `files` name, by their sources; empty for one that is not there.
+
+    Raises:
+        BuildError: one cannot be read.
+    """
+    return {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
+
+
+def _source_digest(spec: Spec, source: str) -> str:
+    path = source_path(spec, source)
+    try:
+        return sha256_of(path) if path.is_file() else ""
+    except OSError as error:
+        raise BuildError(f"{spec.path}: the source {source!r} cannot be read: {error.strerror}") from error
+
+
+def _modules(kernel: Kernel, files: KernelFiles, paths: list[str], builder: Builder) -> Segment:
+    by_path = {module.path: module for module in files.modules.values()}
+    key = _modules_key(kernel, files, paths)
+    modules = [by_path[path] for path in paths]
+    return segment(key, builder, lambda: write_cpio(module_tree(kernel, files, modules, builder.store), EPOCH_S))
+
+
+def _modules_key(kernel: Kernel, files: KernelFiles, paths: list[str]) -> str:
+    return json.dumps(["modules", FORMAT, kernel.release, files.pack, files.config, paths])
+
+
+def _every_module(kernel: Kernel, files: KernelFiles, builder: Builder) -> Segment:
+    key = json.dumps(["every module", FORMAT, kernel.release, files.pack])
+    return segment(key, builder, lambda: write_cpio(every_module_tree(kernel, files, builder.store), EPOCH_S))
+
+
+def _exit_program(machine: Machine, builder: Builder) -> Segment:
+    """The program by which init leaves a machine that knows no other way."""
+    key = json.dumps(["exit", FORMAT, machine.exit_program])
+    return segment(key, builder, lambda: write_cpio(_exit_tree(machine), EPOCH_S))
+
+
+def _exit_tree(machine: Machine) -> Tree:
+    tree = Tree()
+    program = base64.b64decode("".join(machine.exit_program.split()))
+    tree.put(EXIT_PROGRAM, Node("file", 0o700, data=program))
+    return tree

@@ -1,0 +1,186 @@
+"""One cell as files in any number of formats, and back: what of these boots how."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from bootmatrix.assembly.assemble import gather, without_initrd
+from bootmatrix.assembly.build_context import Materials, fetch_kernel
+from bootmatrix.assembly.formats import FORMATS, Format
+from bootmatrix.assembly.formats.media import copy_sparse
+from bootmatrix.assembly.formats.sbom import sbom
+from bootmatrix.assembly.formats.source import Source
+from bootmatrix.errors import InputError
+from bootmatrix.load.expand import has_kernel
+from bootmatrix.load.validate import suggest
+from bootmatrix.model import Bootable, Built, BuiltFile, Cell, Profile
+from bootmatrix.qemu.command import kernel_cmdline
+
+BUILT = "-bootable.json"
+SBOM = ".spdx.json"
+EMPTY: Mapping[str, object] = {
+    "kernel": None,
+    "initrd": None,
+    "dtb": None,
+    "firmware": None,
+    "flash": (),
+    "disk": None,
+    "forkable": None,
+}
+"""A Bootable's fields that are files."""
+
+
+def machine_of(name: str, profile: Profile, chosen: str, is_named: bool) -> str:
+    """The machine that a format is for: the one that was named, or the profile's for what it is started by.
+
+    Raises:
+        InputError: there is no such format, or none for this architecture.
+    """
+    one = FORMATS.get(name)
+    if one is None:
+        raise InputError(f"unknown format {name!r}.{suggest(name, FORMATS)}", "'--format list' prints all of them.")
+    if not one.start:
+        return chosen
+    starts = {"efi": profile.efi, "bios": profile.bios, "card": profile.card}
+    found = starts[one.start]
+    if found is None:
+        raise InputError(
+            f"{profile.name} has no format {name}: {profile.without_disk or _lack(one)}",
+            f"Formats that it has: {', '.join(formats_of(profile))}.",
+        )
+    return chosen if is_named else found.machine
+
+
+def _lack(one: Format) -> str:
+    words = {
+        "efi": "nothing is known of UEFI there",
+        "bios": "it has no BIOS",
+        "card": "no board of it takes such a card",
+    }
+    return words[one.start]
+
+
+def formats_of(profile: Profile) -> list[str]:
+    """Formats that an architecture has."""
+    starts = {"": True, "efi": profile.efi, "bios": profile.bios, "card": profile.card}
+    return [name for name, one in FORMATS.items() if starts[one.start]]
+
+
+def check(names: Iterable[str]) -> None:
+    """Raises InputError if two formats would write the same file with different contents."""
+    owners: dict[str, str] = {}
+    for name in names:
+        for suffix in FORMATS[name].files:
+            other = owners.setdefault(suffix, name)
+            if other != name and suffix not in {"-kernel", "-cmdline"}:
+                raise InputError(f"{other} and {name} would both be NAME{suffix}", "Build them one after the other.")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be written: formats, the path that all files' names begin with, and an SBOM besides.
+
+    `is_named` says that the cell's machine was chosen by name, and stands for every format.
+    """
+
+    formats: tuple[str, ...]
+    prefix: Path
+    is_named: bool = False
+    sbom: bool = False
+
+
+def write(wanted: Wanted, cell: Cell, materials: Materials) -> list[Path]:
+    """Build a cell in some formats, and write their files, and what `boots` needs; the paths, in order.
+
+    Raises:
+        InputError: a format that is not known, or not for this architecture.
+        BuildError: the spec cannot be built in this form.
+    """
+    profile = materials.profiles[cell.arch]
+    machines = {name: machine_of(name, profile, cell.machine, wanted.is_named) for name in wanted.formats}
+    check(machines)
+    if wanted.prefix.name in {"", ".."}:
+        raise InputError(f"{wanted.prefix} is a folder, and files' names are to begin with it", "Give FOLDER/NAME.")
+    if materials.specs[cell.spec].own:
+        raise InputError(f"{cell.spec} describes a guest that is built already")
+    sources = {machine: _source(cell, machine, materials) for machine in dict.fromkeys(machines.values())}
+    made: dict[str, tuple[Path, BuiltFile]] = {}
+    for name, machine in machines.items():
+        files_of = _made(name, sources[machine], machine)
+        made |= {suffix: file for suffix, file in files_of.items() if suffix not in made}
+    paths = [_put(path, wanted.prefix, suffix) for suffix, (path, _) in made.items()]
+    first = next(iter(sources.values()))
+    if wanted.sbom:
+        paths.append(_put(_kept(sbom(first), first), wanted.prefix, SBOM))
+    files = {suffix: file for suffix, (_, file) in made.items()}
+    boots = any(FORMATS[name].boots for name in machines)
+    bootable = _without_files(first.bootable if boots else first.described)
+    built = Built(arch=cell.arch, bootable=bootable, files=files)
+    return [*paths, _put(_kept(built.model_dump_json(indent=1).encode() + b"\n", first), wanted.prefix, BUILT)]
+
+
+def _kept(data: bytes, source: Source) -> Path:
+    return source.store.verified(source.store.add_bytes(data))
+
+
+def _made(name: str, source: Source, machine: str) -> dict[str, tuple[Path, BuiltFile]]:
+    """Files of the store by what their names will have after the prefix, and what will be said of each."""
+    one = FORMATS[name]
+    made = {suffix: maker(source) for suffix, maker in one.files.items()}
+    if one.boots in {"kernel", "root"}:
+        parts = source.described.parts().items()
+        made |= {f"-{part}": artefact.file for part, artefact in parts if part != "kernel"}
+    return {
+        suffix: (path, BuiltFile(format=name, machine=machine, sha256=path.name, size_bytes=path.stat().st_size))
+        for suffix, path in made.items()
+    }
+
+
+def _source(cell: Cell, board: str, materials: Materials) -> Source:
+    spec, profile = materials.specs[cell.spec], materials.profiles[cell.arch]
+    machine = profile.machine(board)
+    cell = cell.model_copy(update={"machine": board})
+    if not has_kernel(cell, materials.profiles):
+        raise InputError(f"{profile.name}/{board} has no kernel {cell.kernel!r}")
+    kernel = fetch_kernel(cell, materials)
+    assert kernel
+    assembly = gather(spec, profile, machine, kernel, materials.builder)
+    described = without_initrd(assembly)
+    return Source(assembly, described, kernel_cmdline(machine, described, "auto"))
+
+
+def _without_files(bootable: Bootable) -> Bootable:
+    images = tuple(image.model_copy(update={"path": ""}) for image in bootable.images)
+    return bootable.model_copy(update={**EMPTY, "images": images})
+
+
+def _put(source: Path, prefix: Path, suffix: str) -> Path:
+    """Copy a file of the store beside the others, whole or not at all."""
+    target = prefix.with_name(prefix.name + suffix)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
+    try:
+        with _unnamed(beside) as out:
+            copy_sparse(source, out)
+            out.truncate()
+            if not beside.exists():
+                # A descriptor beside an absolute path has Python call linkat(2), which alone follows this link.
+                os.link(f"/proc/self/fd/{out.fileno()}", beside, src_dir_fd=out.fileno(), follow_symlinks=True)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+    return target
+
+
+def _unnamed(beside: Path) -> BinaryIO:
+    """A file that has no name yet, so that nothing of it stays if we are killed; `beside`, where that cannot be."""
+    try:
+        handle = os.open(beside.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    except OSError:  # the file system has none of these: NFS, for one
+        return beside.open("xb")
+    return os.fdopen(handle, "w+b")

@@ -1,0 +1,56 @@
+"""What is booted, with the arguments that a cell gives to QEMU beyond its machine's, and the files of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from bootmatrix.assembly.prebuilt_guest import disk_format, refers
+from bootmatrix.errors import BuildError
+from bootmatrix.load.qemu_args import FILE, split_value
+from bootmatrix.model import Artefact, Bootable
+from bootmatrix.store import sha256_of
+
+COLD = "it has QEMU arguments of its own"
+
+
+def with_qemu_args(bootable: Bootable, words: Sequence[str]) -> Bootable:
+    """The same with further arguments; their files are known by digest. Such a guest is no copy of another.
+
+    Raises:
+        BuildError: a drive's file cannot be read, or names other files of the host.
+    """
+    if not words:
+        return bootable
+    drives = list(drive_files(words))
+    is_drive = [before == "-drive" for before in ("", *words)]
+    arguments = tuple(_drive(word) if drive else word for word, drive in zip(words, is_drive, strict=False))
+    cold = {"forkable": None, "cold_reason": COLD} if bootable.forkable else {}
+    return bootable.model_copy(
+        update={"qemu_args": arguments, "attached": tuple(map(_attached, drives)), **cold},
+    )
+
+
+def drive_files(words: Sequence[str]) -> Iterator[Path]:
+    """The files of drives, as `parse_qemu_args` leaves them."""
+    for option, value in pairwise(words):
+        if option == "-drive":
+            yield Path(split_value(value)[-1].removeprefix(FILE))
+
+
+def _attached(path: Path) -> Artefact:
+    try:
+        size_bytes, sha256 = path.stat().st_size, sha256_of(path)
+        if refers(path):
+            raise BuildError(f"{path}: this image refers to another file", "Make one that is whole: qemu-img convert.")
+    except OSError as error:
+        raise BuildError(f"{path}: cannot be read: {error.strerror}") from error
+    return Artefact(kind="attached", name=path.name, path=str(path), sha256=sha256, size_bytes=size_bytes)
+
+
+def _drive(value: str) -> str:
+    """A drive whose format is said: QEMU would guess it from contents that a guest may have written."""
+    if any(part.startswith("format=") for part in split_value(value)):
+        return value
+    return f"format={disk_format(Path(split_value(value)[-1].removeprefix(FILE)))},{value}"

@@ -1,0 +1,69 @@
+"""Firmware out of packages of the archive, so that a board boots the same wherever QEMU comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.errors import BuildError
+from bootmatrix.model import Artefact, Firmware, Machine, Package, Profile
+from bootmatrix.source.deb import open_data
+
+FORMAT = "1"
+"""Changes whenever the same package would give another file."""
+LIMIT_BYTES = 256 << 20
+"""Flash images have 64 MiB, nearly all of it padding."""
+
+
+def board_firmware(machine: Machine, profile: Profile, builder: Builder) -> dict[str, Any]:
+    """The files of the archive that a board starts with, as fields of Bootable.
+
+    Raises:
+        BuildError: the archive has no such file.
+    """
+    own = machine.firmware
+    firmware = firmware_artefact(own, profile, builder) if isinstance(own, Firmware) else None
+    return {"firmware": firmware, "flash": tuple(firmware_artefact(one, profile, builder) for one in machine.flash)}
+
+
+def firmware_artefact(firmware: Firmware, profile: Profile, builder: Builder) -> Artefact:
+    """A file of firmware, unpacked once.
+
+    Raises:
+        BuildError: the package has no such file, or is damaged.
+        InfraError: the package cannot be had.
+    """
+    package = _find(firmware, profile, builder)
+    store, key = builder.store, json.dumps([FORMAT, package.sha256, firmware.path])
+    with store.once("firmware", key):
+        known = store.memo("firmware", key)
+        digest = known.decode() if known else ""
+        if not digest or not store.has(digest):
+            digest = store.add_bytes(_read(builder.archive.fetch(package), firmware.path, package))
+            store.set_memo("firmware", key, digest.encode())
+    path = store.verified(digest)
+    return Artefact(
+        kind="firmware",
+        name=f"{package.name} {package.version}",
+        path=str(path),
+        sha256=digest,
+        size_bytes=path.stat().st_size,
+    )
+
+
+def _find(firmware: Firmware, profile: Profile, builder: Builder) -> Package:
+    architecture = firmware.architecture or profile.names.debian
+    packages = builder.archive.closure([firmware.package], [], firmware.suites, architecture)
+    return next(package for package in packages if package.name == firmware.package)
+
+
+def _read(deb: Path, path: str, package: Package) -> bytes:
+    with open_data(deb) as archive:
+        for member in archive:
+            if member.name.removeprefix("./") == path and member.isreg() and member.size <= LIMIT_BYTES:
+                file = archive.extractfile(member)
+                if file:
+                    return file.read()
+    raise BuildError(f"{package} holds no file {path} of at most {LIMIT_BYTES >> 20} MiB")

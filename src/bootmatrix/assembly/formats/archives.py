@@ -1,0 +1,106 @@
+"""The root, or kernel and initrd, as archives."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from bootmatrix.assembly.formats.source import Source
+from bootmatrix.assembly.image.builder import EPOCH_S
+from bootmatrix.assembly.tree import write_tar
+
+CREATED = "2017-04-18T16:30:00Z"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+def root(source: Source) -> Path:
+    """The whole root, with the kernel and its command line in boot/."""
+
+    def make(path: Path) -> None:
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
+            write_tar(source.tree(), archive, EPOCH_S)
+
+    return source.kept("tar", make)
+
+
+def kernel_initrd(source: Source) -> Path:
+    """Kernel, initrd and command line in one tar archive."""
+    members = {"kernel": source.kernel_program(), "initrd.img": source.initrd(), "cmdline": source.cmdline_file()}
+    return source.kept("tar-kernel-initrd", lambda path: write_members(path, members.items()))
+
+
+def write_members(path: Path, members: Iterable[tuple[str, Path | bytes]]) -> None:
+    """A tar archive of files, by their names in it."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.mode, member.mtime = 0o644, EPOCH_S
+            with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+                member.size = file.seek(0, io.SEEK_END)
+                file.seek(0)
+                archive.addfile(member, file)
+
+
+def docker(source: Source) -> Path:
+    """A container image of one layer, as an OCI layout that `docker load` takes too.
+
+    LinuxKit writes what `docker build` would make this of.
+    """
+    layer = root(source)
+    config = json.dumps(_config(source, layer.name), sort_keys=True).encode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": _descriptor(CONFIG, _digest(config), len(config)),
+        "layers": [_descriptor(LAYER, layer.name, layer.stat().st_size)],
+    }
+    body = json.dumps(manifest, sort_keys=True).encode()
+    tag = f"{source.assembly.spec.name.lower()}:latest"
+    index = {
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [
+            _descriptor(MANIFEST, _digest(body), len(body)) | {"annotations": {"io.containerd.image.name": tag}}
+        ],
+    }
+    saved = [{"Config": _blob(_digest(config)), "RepoTags": [tag], "Layers": [_blob(layer.name)]}]
+    members: list[tuple[str, Path | bytes]] = [
+        ("oci-layout", b'{"imageLayoutVersion": "1.0.0"}'),
+        ("index.json", json.dumps(index, sort_keys=True).encode()),
+        ("manifest.json", json.dumps(saved, sort_keys=True).encode()),
+        (_blob(_digest(config)), config),
+        (_blob(_digest(body)), body),
+        (_blob(layer.name), layer),
+    ]
+    return source.kept("docker", lambda path: write_members(path, members), tag)
+
+
+def _config(source: Source, layer: str) -> dict[str, object]:
+    system, architecture, *variant = source.assembly.profile.names.oci.split("/")
+    return {
+        "created": CREATED,
+        "architecture": architecture,
+        "os": system,
+        **({"variant": variant[0]} if variant else {}),
+        "config": {"Entrypoint": ["/init"], "WorkingDir": "/"},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
+    }
+
+
+def _descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/sha256/{digest}"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,58 @@
+"""What a BIOS starts: a CD with ISOLINUX, which is a disk as well, since its first sector is one (isohybrid)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from bootmatrix.assembly.formats.media import MIB, write_iso
+from bootmatrix.assembly.formats.source import Source
+from bootmatrix.assembly.formats.tools import versions
+from bootmatrix.model import Bios
+
+CONFIG = """DEFAULT linux
+LABEL linux
+  KERNEL /boot/kernel
+  INITRD /boot/initrd.img
+  APPEND {cmdline}
+"""
+ISO_LIMIT_BYTES = (4 << 30) - 1
+"""Of a file on ISO 9660, unless it is in several pieces, which ISOLINUX does not know."""
+LOAD = ["-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4"]
+"""ISOLINUX takes the first four sectors, and a table of where the rest is (-boot-info-table)."""
+
+
+def iso(source: Source) -> Path:
+    """A CD that a BIOS starts; written to a disk, it starts from there."""
+    bios = source.assembly.profile.bios
+    assert bios
+    return source.kept("iso-bios", lambda path: _write(source, bios, path), bios, *versions("xorriso"))
+
+
+def disk(source: Source) -> Path:
+    """The same as a disk, in whole MiB."""
+
+    def make(path: Path) -> None:
+        shutil.copyfile(iso(source), path)
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.truncate(-(-size // MIB) * MIB)
+
+    return source.kept("raw-bios", make, iso(source).name)
+
+
+def _write(source: Source, bios: Bios, path: Path) -> None:
+    content = path.with_name("content")
+    source.fits(source.initrd(), ISO_LIMIT_BYTES, "an initrd on a CD")
+    for folder in ("boot", "isolinux"):
+        (content / folder).mkdir(parents=True)
+    for name, file in {
+        "boot/kernel": source.kernel_program(),
+        "boot/initrd.img": source.initrd(),
+        "isolinux/isolinux.bin": source.loader(bios.loader),
+        "isolinux/ldlinux.c32": source.loader(bios.module),
+    }.items():
+        shutil.copyfile(file, content / name)
+    (content / "isolinux/isolinux.cfg").write_text(CONFIG.format(cmdline=source.cmdline), encoding="utf-8")
+    options: list[str | Path] = [*LOAD, "-boot-info-table", "-isohybrid-mbr", source.loader(bios.sector)]
+    write_iso(content, path, options, source.id)

@@ -1,0 +1,33 @@
+"""Files for the first partition of a board's SD card. The maker's firmware, which is not free, is not among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bootmatrix.assembly.formats.archives import write_members
+from bootmatrix.assembly.formats.source import Source
+from bootmatrix.assembly.kernel.probe import unwrapped
+from bootmatrix.model import Card
+
+
+def files(source: Source) -> Path:
+    """A tar archive of kernel, initrd, device tree, and what the firmware is to know."""
+    card = source.assembly.profile.card
+    assert card
+    return source.kept("card", lambda path: _write(source, card, path), card)
+
+
+def _write(source: Source, card: Card, path: Path) -> None:
+    members: list[tuple[str, Path | bytes]] = [
+        ("cmdline.txt", f"{card.cmdline} {source.cmdline}\n".lstrip().encode()),
+        ("config.txt", card.config.encode()),
+        (card.kernel, unwrapped(source.kernel_program().read_bytes())),
+        (card.initrd, source.initrd()),
+    ]
+    dtb, others = source.described.dtb, source.assembly.files.dtbs
+    if dtb:
+        members.append((dtb.name, dtb.file))
+    for name in card.dtbs:
+        if name in others and not (dtb and name == dtb.name):
+            members.append((name, source.store.verified(others[name][0])))
+    write_members(path, members)

@@ -1,0 +1,125 @@
+"""Disks in the forms that clouds and hypervisors take. What their writers draw by lot is put in from the content."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from bootmatrix.assembly.formats import bios
+from bootmatrix.assembly.formats.source import Source
+from bootmatrix.assembly.formats.tools import run, versions
+from bootmatrix.assembly.image.builder import EPOCH_S
+from bootmatrix.errors import HostError
+
+GIB = 1 << 30
+VHD_MAGIC, VHD_FOOTER_BYTES = b"conectix", 512
+VHD_TIME_AT, VHD_SUM_AT, VHD_ID_AT = 24, 64, 68
+"""Seconds since 2000, checksum and number in a footer (Microsoft's Virtual Hard Disk Image Format Specification)."""
+YEAR_2000_S = 946684800
+VMDK_TEXT_BYTES = 64 << 10
+"""Where the text that describes a VMDK is looked for: it stands in its first sectors."""
+CID_DIGITS = 8
+CONVERTER = "qemu-img"
+
+
+def qcow2(disk: Callable[[Source], Path], source: Source) -> Path:
+    """A disk as qcow2."""
+    raw = disk(source)
+    return source.kept("qcow2", lambda path: _convert(raw, path, "qcow2"), raw.name, *versions(CONVERTER))
+
+
+def aws(source: Source) -> Path:
+    """A disk of whole GiB, as EC2 counts."""
+    return source.kept("aws", lambda path: _in_gib(bios.disk(source), path), bios.disk(source).name)
+
+
+def gcp(source: Source) -> Path:
+    """A disk of whole GiB in a compressed tar archive, as Compute Engine takes it: `disk.raw`, in GNU's old format."""
+
+    def make(path: Path) -> None:
+        disk = path.with_name("disk.raw")
+        _in_gib(bios.disk(source), disk)
+        owner = ["--owner=0", "--group=0", "--numeric-owner", "--mode=0644", f"--mtime=@{EPOCH_S}"]
+        sparse = ["--format=oldgnu", "--sparse", "--hole-detection=raw"]
+        packer = ["-I", "gzip -n -6"]
+        run("tar", ["--create", *sparse, *owner, *packer, "-f", path, "-C", path.parent, "disk.raw"])
+
+    return source.kept("gcp", make, bios.disk(source).name, *versions("tar", "gzip"))
+
+
+def vhd(source: Source) -> Path:
+    """A VHD of fixed size: the disk, and a footer."""
+    return _vhd(source, "fixed")
+
+
+def dynamic_vhd(source: Source) -> Path:
+    """A VHD that grows."""
+    return _vhd(source, "dynamic")
+
+
+def vmdk(source: Source) -> Path:
+    """A VMDK that grows."""
+
+    def make(path: Path) -> None:
+        _convert(bios.disk(source), path, "vmdk")
+        with path.open("r+b") as file:
+            head = with_cid(file.read(VMDK_TEXT_BYTES), source.id[:CID_DIGITS].encode())
+            file.seek(0)
+            file.write(head)
+
+    return source.kept("vmdk", make, bios.disk(source).name, *versions(CONVERTER))
+
+
+def with_cid(head: bytes, cid: bytes) -> bytes:
+    """The beginning of a VMDK, as long as before, with a content ID of all its digits: qemu-img draws one by lot, and
+    writes it without leading zeros. The text ends in zero bytes, of which some give way.
+
+    Raises:
+        HostError: there is no such text.
+    """
+    found = re.search(rb"\nCID=([0-9a-f]{1,8})\n", head)
+    end = head.find(b"\0", found.end()) if found else -1
+    more = len(cid) - len(found[1]) if found else 0
+    if not found or end < 0 or head[end : end + more].strip(b"\0"):
+        raise HostError("qemu-img wrote a VMDK without a CID", "Please report this, with its version.")
+    return head[: found.start(1)] + cid + head[found.end(1) : end] + head[end + more :]
+
+
+def _vhd(source: Source, subformat: str) -> Path:
+    def make(path: Path) -> None:
+        _convert(bios.disk(source), path, "vpc", f"subformat={subformat},force_size=on")
+        with path.open("r+b") as file:
+            places = [file.seek(0, 2) - VHD_FOOTER_BYTES, *([0] if subformat == "dynamic" else [])]
+            for place in places:
+                file.seek(place)
+                footer = _settled_footer(file.read(VHD_FOOTER_BYTES), source)
+                file.seek(place)
+                file.write(footer)
+
+    return source.kept(f"{subformat}-vhd", make, bios.disk(source).name, *versions(CONVERTER))
+
+
+def _settled_footer(footer: bytes, source: Source) -> bytes:
+    """A VHD's footer with a time and a number that do not depend on when and where."""
+    if not footer.startswith(VHD_MAGIC):
+        raise HostError("qemu-img wrote a VHD without a footer", "Please report this, with its version.")
+    data = bytearray(footer)
+    struct.pack_into(">I", data, VHD_TIME_AT, EPOCH_S - YEAR_2000_S)
+    data[VHD_ID_AT : VHD_ID_AT + 16] = source.uuid("vhd").bytes
+    struct.pack_into(">I", data, VHD_SUM_AT, 0)
+    struct.pack_into(">I", data, VHD_SUM_AT, ~sum(data) & 0xFFFFFFFF)
+    return bytes(data)
+
+
+def _convert(raw: Path, path: Path, form: str, options: str = "") -> None:
+    run(CONVERTER, ["convert", "-f", "raw", "-O", form, *(["-o", options] if options else []), raw, path])
+
+
+def _in_gib(disk: Path, path: Path) -> None:
+    shutil.copyfile(disk, path)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(-(-size // GIB) * GIB)

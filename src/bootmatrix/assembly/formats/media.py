@@ -1,0 +1,46 @@
+"""What disks and CDs have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from bootmatrix.assembly.formats.tools import run
+from bootmatrix.assembly.image.builder import EPOCH_S
+from bootmatrix.store import COPY_BYTES
+
+MIB = 1 << 20
+VOLUME = "BOOTMATRIX"
+
+
+def stamp(folder: Path) -> None:
+    """Give all files of a folder, and itself, the one time and the modes that they are to have."""
+    for path in (*sorted(folder.rglob("*")), folder):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (EPOCH_S, EPOCH_S))
+
+
+def copy_sparse(source: Path, target: BinaryIO) -> None:
+    """Append a file to another, with holes in the place of zeros; what is behind its end has to be a hole already."""
+    with source.open("rb") as file:
+        write_sparse(file, target)
+
+
+def write_sparse(source: IO[bytes], target: BinaryIO) -> None:
+    """The same for what is read from anywhere."""
+    zeros = bytes(COPY_BYTES)
+    while data := source.read(COPY_BYTES):
+        if data == zeros[: len(data)]:
+            target.seek(len(data), os.SEEK_CUR)
+        else:
+            target.write(data)
+
+
+def write_iso(content: Path, path: Path, options: Sequence[str | Path], digest: str) -> None:
+    """An ISO 9660 of a folder's files, the same whoever makes it; a GPT in it has its number from the digest."""
+    stamp(content)
+    path.unlink(missing_ok=True)
+    names = ["-R", "-J", "-V", VOLUME, "-uid", "0", "-gid", "0"]
+    run("xorriso", ["-as", "mkisofs", "-quiet", *names, "--gpt_disk_guid", digest[:32], *options, "-o", path, content])

@@ -1,0 +1,152 @@
+"""The root as a disk of its own, and the small initrd that finds it: the kernel's drivers for both are modules."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from bootmatrix.assembly.formats.source import Source
+from bootmatrix.assembly.formats.tools import run, versions
+from bootmatrix.assembly.image.builder import EPOCH_S, image_tree, make_image
+from bootmatrix.assembly.initrd.cpio import compress, write_cpio
+from bootmatrix.assembly.kernel.package import load_order, module_tree
+from bootmatrix.assembly.tree import Node, Tree, directory, text_file, write_tar
+from bootmatrix.errors import BuildError
+from bootmatrix.load.data_paths import specs_folder
+
+SHELL = "@pkg:./images/busybox"
+"""The shipped image whose shell and small tools the finder uses."""
+MARK = "etc/bootmatrix/root"
+"""A file of the root by which it is known among all disks."""
+SQUASHFS_MEMORY = "64M"
+"""For its queues; without this it takes a quarter of the host's. What it writes does not depend on it."""
+BLOCK_BYTES = 64 << 10
+"""Larger than any page: the guest reads whole pages, also the last one."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A file system for a root: how Linux calls it, the module that reads it, and the program that makes it."""
+
+    type: str
+    module: str
+    maker: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "squashfs": Kind("squashfs", "squashfs", "sqfstar"),
+    "erofs": Kind("erofs", "erofs", "mkfs.erofs"),
+    "iso": Kind("iso9660", "isofs", "xorriso"),
+}
+INIT = """#!/bin/busybox sh
+# Finds the disk with the root, and starts what is on it.
+b=/bin/busybox
+$b mkdir -p /proc /sys /dev /disk /run
+$b mount -t devtmpfs dev /dev
+$b mount -t sysfs sys /sys
+exec </dev/console >/dev/console 2>&1
+while read -r module; do $b insmod "$module" || echo "bootmatrix: cannot load $module"; done </etc/bootmatrix/modules
+tries=0
+while [ "$tries" -lt 600 ]; do
+	for block in /sys/block/*; do
+		$b mount -t @TYPE@ -o ro "/dev/${block##*/}" /disk 2>/dev/null || continue
+		if read -r found </disk/@MARK@ && [ "$found" = @ID@ ]; then break 2; fi
+		$b umount /disk
+	done 2>/dev/null
+	tries=$((tries + 1))
+	$b sleep 0.05
+done
+[ -e /disk/@MARK@ ] || { echo "bootmatrix: no disk has the root @ID@"; $b poweroff -f; }
+$b mount -t tmpfs -o mode=755 tmp /run
+$b mkdir /run/upper /run/work /run/root
+$b mount -t overlay -o lowerdir=/disk,upperdir=/run/upper,workdir=/run/work overlay /run/root || $b poweroff -f
+$b umount /sys
+$b umount /dev
+exec $b switch_root /run/root /init
+"""
+
+
+def root(source: Source, kind: str) -> Path:
+    """A file system of the root, without the kernel; what is written to it goes to memory."""
+    writers = {"squashfs": _write_squashfs, "erofs": _write_erofs, "iso": _write_iso}
+    return source.kept(f"root-{kind}", lambda path: writers[kind](source, path), *versions(KINDS[kind].maker))
+
+
+def _tree(source: Source) -> Tree:
+    tree = source.assembly.whole()
+    for folder in ("dev", "proc", "sys", "run", "tmp"):
+        if tree.get(folder) is None:
+            tree.put(folder, directory())
+    tree.put(MARK, text_file(source.id + "\n"))
+    return tree
+
+
+def _feed(source: Source, pipe: IO[bytes]) -> None:
+    with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.GNU_FORMAT, encoding="utf-8") as archive:
+        write_tar(_tree(source), archive, EPOCH_S)
+
+
+def _write_squashfs(source: Source, path: Path) -> None:
+    options = ["-no-xattrs", "-quiet", "-no-progress", "-exit-on-error", "-comp", "zstd", "-mem", SQUASHFS_MEMORY]
+    run("sqfstar", [*options, path], lambda pipe: _feed(source, pipe))
+    _pad(path)
+
+
+def _write_erofs(source: Source, path: Path) -> None:
+    options = ["--quiet", "-zlz4hc", f"-T{EPOCH_S}", f"-U{source.uuid('erofs')}", "-x-1"]
+    _from_folder(source, path, f'mkfs.erofs {" ".join(options)} "$0" "$1"')
+
+
+def _write_iso(source: Source, path: Path) -> None:
+    options = "-as mkisofs -quiet -R -V BOOTMATRIX -no-pad --set_all_file_dates set_to_mtime"
+    _from_folder(source, path, f'xorriso {options} -o "$0" "$1"')
+
+
+def _from_folder(source: Source, path: Path, command: str) -> None:
+    """Have a program make a file system of a folder in which, as far as it can see, are devices and all owners."""
+    folder = path.with_name("root")
+    folder.mkdir()
+    folder.chmod(0o755)
+    unpack = 'tar --extract --numeric-owner --preserve-permissions --same-owner --delay-directory-restore -C "$1" -f -'
+    script = f'set -e; {unpack}; touch -d @{EPOCH_S} "$1"; {command} >/dev/null'
+    run("fakeroot", ["--", "sh", "-c", script, path, folder], lambda pipe: _feed(source, pipe))
+    _pad(path)
+
+
+def _pad(path: Path) -> None:
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.truncate(-(-size // BLOCK_BYTES) * BLOCK_BYTES)
+
+
+def finder(source: Source, kind: str) -> Path:
+    """The initrd that finds a root: a shell, modules for disk and file system, and what to do with them.
+
+    Raises:
+        BuildError: the kernel has no such module.
+    """
+    return source.kept(f"finder-{kind}", lambda path: _write_finder(source, KINDS[kind], path), INIT)
+
+
+def _write_finder(source: Source, kind: Kind, path: Path) -> None:
+    assembly = source.assembly
+    shell = image_tree(make_image(SHELL, specs_folder() / "x.yml", assembly.profile, assembly.builder), source.store)
+    names = (*assembly.machine.modules, "virtio_blk", kind.module, "overlay")
+    modules, missing = load_order(assembly.files, names)
+    if lacking := [name for name in missing if name in {kind.module, "overlay"}]:
+        raise BuildError(f"the kernel {assembly.kernel.name} has no module {lacking[0]}", "Choose another format.")
+    tree = module_tree(assembly.kernel, assembly.files, modules, source.store)
+    program = shell.get("bin/busybox")
+    assert program
+    text = INIT
+    for word, value in {"@TYPE@": kind.type, "@MARK@": MARK, "@ID@": source.id}.items():
+        text = text.replace(word, value)
+    tree.put("bin/busybox", program)
+    tree.put("dev/console", Node("char", 0o600, device=(5, 1)))
+    tree.put("init", text_file(text, 0o755))
+    with path.open("wb") as file:
+        for piece in compress(write_cpio(tree, EPOCH_S)):
+            file.write(piece)

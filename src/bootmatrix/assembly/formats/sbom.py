@@ -1,0 +1,90 @@
+"""What went into a guest, as SPDX 2.3 (spdx.github.io/spdx-spec/v2.3): kernel, images, and the packages in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote
+
+from bootmatrix.assembly.formats.source import Source
+from bootmatrix.model import Kernel, StoredImage
+
+CREATED = "2017-04-18T16:30:00Z"
+"""Not the time at which it is written, so that it is the same for the same guest."""
+GUEST = "SPDXRef-guest"
+UNKNOWN = "NOASSERTION"
+
+Json = dict[str, object]
+
+
+def sbom(source: Source) -> bytes:
+    """The document, as JSON."""
+    spec, kernel = source.assembly.spec, source.assembly.kernel
+    images = list(source.assembly.images.values())
+    owned = [_kernel(kernel, source), *(part for image in images for part in _image(image, source))]
+    parts = {str(part["SPDXID"]): part for part, _ in owned}
+    relations = [(owner, "CONTAINS", part["SPDXID"]) for part, owner in owned]
+    guest = _package(GUEST, spec.name, kernel.release, source.id)
+    document = {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": f"{spec.name} on {source.assembly.profile.name}, Linux {kernel.release}",
+        "documentNamespace": f"urn:uuid:{source.uuid('sbom')}",
+        "creationInfo": {"created": CREATED, "creators": ["Tool: bootmatrix"]},
+        "packages": [guest, *parts.values()],
+        "relationships": [_relation(*one) for one in (("SPDXRef-DOCUMENT", "DESCRIBES", GUEST), *_once(relations))],
+    }
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def _once(relations: Iterable[tuple[object, str, object]]) -> Iterator[tuple[object, str, object]]:
+    yield from dict.fromkeys(relations)
+
+
+def _kernel(kernel: Kernel, source: Source) -> tuple[Json, str]:
+    package = kernel.packages[0] if kernel.packages else None
+    reference = _purl(package.name, package.version, package.architecture) if package else ""
+    digest = package.sha256 if package else source.assembly.files.image
+    name = package.name if package else f"linux {kernel.release}"
+    return _package("SPDXRef-kernel", name, kernel.version, digest, reference), GUEST
+
+
+def _image(image: StoredImage, source: Source) -> Iterator[tuple[Json, str]]:
+    """An image, which is in the guest, and its packages, which are in the image."""
+    number = f"SPDXRef-image-{image.digest[:16]}"
+    yield _package(number, image.reference, "", image.digest), GUEST
+    for text in image.packages:
+        name, version = text.split(" ")[:2]
+        digest = image.package_sums.get(text, "")
+        reference = _purl(name, version, source.assembly.profile.names.debian)
+        yield _package(f"SPDXRef-deb-{_safe(name)}-{_safe(version)}", name, version, digest, reference), number
+
+
+def _package(number: str, name: str, version: str, digest: str, reference: str = "") -> Json:
+    purl = {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": reference}
+    return {
+        "SPDXID": number,
+        "name": name,
+        **({"versionInfo": version} if version else {}),
+        "downloadLocation": UNKNOWN,
+        "filesAnalyzed": False,
+        **({"checksums": [{"algorithm": "SHA256", "checksumValue": digest}]} if digest else {}),
+        "licenseConcluded": UNKNOWN,
+        "licenseDeclared": UNKNOWN,
+        "copyrightText": UNKNOWN,
+        **({"externalRefs": [purl]} if reference else {}),
+    }
+
+
+def _purl(name: str, version: str, architecture: str) -> str:
+    return f"pkg:deb/debian/{quote(name)}@{quote(version, safe='')}?arch={quote(architecture)}"
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "-", text)
+
+
+def _relation(owner: object, kind: str, part: object) -> Json:
+    return {"spdxElementId": owner, "relationshipType": kind, "relatedSpdxElement": part}

@@ -1,0 +1,289 @@
+"""Images made from packages: a `build.yml` becomes an OCI image of one layer in the store. Nothing foreign is run."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs
+from bootmatrix.assembly.image.recipe import drop, put_file, source_digest
+from bootmatrix.assembly.slices import Spool
+from bootmatrix.assembly.tree import Tree, directory, symlink, write_tar
+from bootmatrix.errors import BuildError
+from bootmatrix.load.images import find_source
+from bootmatrix.load.recipe import load_package
+from bootmatrix.model import GivenImage, ImageConfig, ImageRecipe, ImageSource, Package, Profile, StoredImage
+from bootmatrix.model.image import LABEL
+from bootmatrix.model.spec import ARCH
+from bootmatrix.progress import Silent
+from bootmatrix.source.archive import Archive
+from bootmatrix.source.deb import open_data
+from bootmatrix.source.images.engine import Build
+from bootmatrix.source.images.images import Images, is_whole
+from bootmatrix.store import Store
+
+FORMAT = "4"
+"""Changes whenever the same recipe would give another image."""
+EPOCH_S = 1492533000
+"""2017-04-18T16:30Z, the time that LinuxKit gives to what it generates: images do not depend on when they are made."""
+MAX_BASES = 16
+MERGED_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+"""Folders that are links into /usr, as on every Debian since bookworm (UsrMerge)."""
+
+FindRecipe = Callable[[str, Path], Path]
+LoadRecipe = Callable[[Path], ImageRecipe]
+
+
+@dataclass(frozen=True)
+class Builder:
+    """What building needs. `find_recipe` finds the build.yml that an image's name in a file means.
+
+    `images` has those that are not made from packages; `given` is what the user puts in the place of images.
+    `fork` says whether what forked guests need is built too.
+    """
+
+    store: Store
+    archive: Archive
+    find_recipe: FindRecipe
+    load_recipe: LoadRecipe
+    fork: bool = False
+    images: Images | None = None
+    given: tuple[GivenImage, ...] = ()
+
+    def close(self) -> None:
+        """End downloads that are under way; their threads raise Interrupted."""
+        self.archive.close()
+        if self.images:
+            self.images.close()
+
+    def sources(self) -> Images:
+        """Those that are not made from packages; from public registries if nothing else was said."""
+        return self.images or Images(self.store, Silent(), self.archive.used)
+
+    def source(self, reference: str, path: Path) -> ImageSource:
+        """Where the image comes from that the file `path` names.
+
+        Raises:
+            InputError: the name cannot be one, or a folder or file is not there.
+        """
+        return find_source(reference, path, self.given, self.find_recipe)
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """All that an image is made from."""
+
+    recipe: ImageRecipe
+    path: Path
+    base: StoredImage | None
+    packages: tuple[Package, ...]
+    debs: tuple[LocalDeb, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All packages in the image, name and version first."""
+        below = self.base.packages if self.base else ()
+        return (*below, *(f"{one.name} {one.version}" for one in self.packages), *map(str, self.debs))
+
+    @property
+    def sums(self) -> dict[str, str]:
+        """The digest of each package, by its name and version as in `names`."""
+        below = self.base.package_sums if self.base else {}
+        own = {f"{one.name} {one.version}": one.sha256 for one in self.packages}
+        return {**below, **own, **{str(one): one.sha256 for one in self.debs}}
+
+    def key(self, profile: Profile) -> str:
+        """Differs whenever the image would."""
+        sources = {copy.source: source_digest(copy, self.path) for copy in self.recipe.files if copy.source}
+        parts = {
+            "format": FORMAT,
+            "platform": profile.names.oci,
+            "recipe": self.recipe.model_dump(mode="json", by_alias=True),
+            "base": self.base.digest if self.base else None,
+            "packages": [package.sha256 for package in self.packages],
+            "debs": [deb.sha256 for deb in self.debs],
+            "files": sources,
+        }
+        return json.dumps(parts, sort_keys=True)
+
+
+def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, depth: int = 0) -> StoredImage:
+    """The image that a name in a file means, made for an architecture once and kept in the store.
+
+    Raises:
+        BuildError: the recipe cannot be followed: no such package, file or base image.
+        InfraError: the archive, the network or the host is at fault.
+    """
+    if depth > MAX_BASES:
+        raise BuildError(f"{spec}: images that are made from each other form a loop")
+    source = builder.source(reference, spec)
+    if source.kind != "recipe":
+        return foreign_image(source, profile, builder).model_copy(update={"reference": reference})
+    path = Path(source.path)
+    recipe = builder.load_recipe(path)
+    base = make_image(recipe.base, path, profile, builder, depth + 1) if recipe.base else None
+    debs = local_debs(recipe, path, profile)
+    packages = archive_packages(recipe, base.packages if base else (), debs, profile, builder.archive)
+    ingredients = Ingredients(recipe, path, base, packages, debs)
+    key = ingredients.key(profile)
+    with builder.store.once("image", key):
+        known = builder.store.memo("image", key)
+        if known is not None:
+            image = StoredImage.model_validate_json(known)
+            if is_whole(image, builder.store):
+                return image.model_copy(update={"reference": reference})
+        image = _make(reference, ingredients, profile, builder)
+        builder.store.set_memo("image", key, image.model_dump_json().encode())
+        return image
+
+
+def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> StoredImage:
+    """An image that is not made from packages.
+
+    Raises:
+        BuildError: there is none for the architecture, or it cannot be built.
+        InfraError: it cannot be had.
+    """
+    images = builder.sources()
+    if source.kind != "dockerfile":
+        return images.image(source, profile.names.oci)
+    folder = Path(source.path)
+    package = load_package(folder)
+    wanted = profile.names.oci.split("/")[1]
+    if package.arches and wanted not in package.arches:
+        raise BuildError(
+            f"{folder}: this package is for {', '.join(package.arches)}, and not for {wanted}",
+            f"A container that is not for all architectures can say so: annotations: {{{ARCH}: …}}.",
+        )
+    labels = {LABEL: json.dumps(package.config)} if package.config is not None else {}
+    arguments = dict(text.split("=", 1) for text in package.build_args if "=" in text)
+    return images.built(Build(folder, package.dockerfile, labels, arguments), profile.names.oci)
+
+
+def image_tree(image: StoredImage, store: Store) -> Tree:
+    """The files of an image: its layers, one upon the other.
+
+    Raises:
+        BuildError: a layer holds what cannot be in an image.
+    """
+    tree = Tree()
+    for layer in image.layers:
+        try:
+            tree.add_layer(store.verified(layer))
+        except BuildError as error:
+            raise BuildError(f"the image {image.reference}: {error.message}", error.hint) from error
+    return tree
+
+
+def _make(reference: str, ingredients: Ingredients, profile: Profile, builder: Builder) -> StoredImage:
+    recipe, base, store = ingredients.recipe, ingredients.base, builder.store
+    with store.temporary() as (path, file):
+        layer = _layer(ingredients, builder, Spool(path, file))
+        digest, size = _write_layer(layer, store)
+    config = _config(recipe, base)
+    return StoredImage(
+        reference=reference,
+        digest=_write_manifest(digest, size, config, profile.names.oci, store),
+        layers=(digest,),
+        config=config,
+        size_bytes=size,
+        packages=ingredients.names,
+        package_sums=ingredients.sums,
+    )
+
+
+def _layer(ingredients: Ingredients, builder: Builder, spool: Spool) -> Tree:
+    """The image's files; the contents of those that come out of packages are in the spool."""
+    layer = _merged_root()
+    if ingredients.base:
+        layer.graft(image_tree(ingredients.base, builder.store), "")
+    fetched = [builder.archive.fetch(package) for package in ingredients.packages]
+    for package in (*fetched, *(deb.path for deb in ingredients.debs)):
+        with open_data(package) as archive:
+            layer.add_tar(archive, spool)
+    for copy in ingredients.recipe.files:
+        put_file(copy, ingredients.path, layer)
+    drop(layer, ingredients.recipe)
+    _prune_merged(layer)
+    return layer
+
+
+def _merged_root() -> Tree:
+    tree = Tree()
+    tree.put("usr", directory())
+    for name in MERGED_FOLDERS:
+        tree.put(f"usr/{name}", directory())
+        tree.put(name, symlink(f"usr/{name}"))
+    return tree
+
+
+def _prune_merged(tree: Tree) -> None:
+    """Take away links into /usr that nothing uses."""
+    for name in MERGED_FOLDERS:
+        if not tree.matching([f"usr/{name}/*"]):
+            tree.remove(name)
+            tree.remove(f"usr/{name}")
+
+
+def _write_layer(tree: Tree, store: Store) -> tuple[str, int]:
+    with store.writer() as file:
+        with tarfile.open(
+            fileobj=cast(IO[bytes], file), mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8"
+        ) as archive:
+            write_tar(tree, archive, EPOCH_S)
+        size = file.tell()
+        return file.commit(), size
+
+
+def _config(recipe: ImageRecipe, base: StoredImage | None) -> ImageConfig:
+    below = base.config if base else ImageConfig()
+    # As in a Dockerfile: an entrypoint of its own leaves the base's command behind, a command keeps the entrypoint.
+    return ImageConfig(
+        entrypoint=recipe.entrypoint or below.entrypoint,
+        cmd=recipe.cmd or (() if recipe.entrypoint else below.cmd),
+        env=_environment(below.env, recipe.env),
+        workdir=recipe.workdir if recipe.workdir != "/" else below.workdir,
+        user=recipe.user or below.user,
+        labels={**below.labels, **recipe.labels},
+    )
+
+
+def _environment(below: tuple[str, ...], own: dict[str, str]) -> tuple[str, ...]:
+    variables = {name: value for name, _, value in (text.partition("=") for text in below)}
+    return tuple(f"{name}={value}" for name, value in {**variables, **own}.items())
+
+
+def _write_manifest(layer: str, layer_bytes: int, config: ImageConfig, platform: str, store: Store) -> str:
+    """Write an OCI image configuration and manifest (opencontainers/image-spec); the manifest's digest."""
+    system, architecture, *variant = platform.split("/")
+    image = {
+        "created": "2017-04-18T16:30:00Z",
+        "architecture": architecture,
+        "os": system,
+        **({"variant": variant[0]} if variant else {}),
+        "config": {
+            "Entrypoint": list(config.entrypoint),
+            "Cmd": list(config.cmd),
+            "Env": list(config.env),
+            "WorkingDir": config.workdir,
+            "User": config.user,
+            "Labels": config.labels,
+        },
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
+    }
+    body = json.dumps(image, sort_keys=True).encode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": _descriptor("application/vnd.oci.image.config.v1+json", store.add_bytes(body), len(body)),
+        "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer, layer_bytes)],
+    }
+    return store.add_bytes(json.dumps(manifest, sort_keys=True).encode())
+
+
+def _descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}

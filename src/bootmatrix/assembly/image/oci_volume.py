@@ -1,0 +1,137 @@
+"""Volumes of `format: oci`: an OCI layout of an image as it is, for some platforms or all, as LinuxKit copies it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+from bootmatrix.assembly.image.builder import EPOCH_S, Builder, make_image
+from bootmatrix.assembly.slices import Slice
+from bootmatrix.assembly.tree import Node, Tree, directory, text_file, write_tar
+from bootmatrix.errors import BuildError, UntrustedError
+from bootmatrix.model import ImageConfig, ImageSource, Profile, StoredImage, Volume
+from bootmatrix.source.images.blobs import Blobs, Descriptor, Place, descriptor, descriptors, parsed, read_bytes
+from bootmatrix.source.images.layout import REF_NAME
+from bootmatrix.source.images.platforms import name_of
+from bootmatrix.source.images.pull import IMAGE_LIMIT_BYTES
+from bootmatrix.store import Store
+
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+LAYOUT = '{"imageLayoutVersion": "1.0.0"}'
+_FORMAT = 1
+
+
+def layout_key(volume: Volume) -> str:
+    """Under which a volume's layout stands among the images of a spec; no image is called so."""
+    return f"layout of {volume.image} for {','.join(volume.platforms) or 'all'}"
+
+
+def layout_image(volume: Volume, path: Path, profile: Profile, builder: Builder) -> StoredImage:
+    """An image whose files are an OCI layout of the volume's image. `path` is the file that names it.
+
+    Raises:
+        BuildError: the image is not there for a platform, or cannot be copied.
+        InfraError: it cannot be had.
+    """
+    source = builder.source(volume.image, path)
+    document, blobs = _opened(source, volume, path, profile, builder)
+    store, digest = builder.store, hashlib.sha256(document).hexdigest()
+    key = json.dumps([_FORMAT, digest, volume.image, volume.platforms])
+    with store.once("layout", key):
+        known = store.memo("layout", key)
+        layer, size = json.loads(known) if known else ("", 0)
+        if not (layer and store.has(layer)):
+            tree = _layout(volume, document, blobs)
+            with store.writer() as writer:
+                with tarfile.open(fileobj=cast(IO[bytes], writer), mode="w|", format=tarfile.PAX_FORMAT) as archive:
+                    write_tar(tree, archive, EPOCH_S)
+                size = writer.tell()
+                layer = writer.commit()
+            store.set_memo("layout", key, json.dumps([layer, size]).encode())
+    return StoredImage(
+        reference=volume.image,
+        digest=store.add_bytes(document),
+        layers=(layer,),
+        config=ImageConfig(),
+        size_bytes=size,
+    )
+
+
+def _opened(source: ImageSource, volume: Volume, path: Path, profile: Profile, builder: Builder) -> tuple[bytes, Blobs]:
+    if source.kind in {"docker", "oci", "oci-archive", "docker-archive"}:
+        return builder.sources().opened(source)
+    image = make_image(volume.image, path, profile, builder)
+    return builder.store.verified(image.digest).read_bytes(), _Stored(builder.store)
+
+
+class _Stored:
+    """The parts of images that were made here."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def fetch(self, parts: Sequence[Descriptor]) -> list[Place]:
+        """Where these parts are."""
+        return [Place(self._store.verified(part.sha256), 0, part.size_bytes) for part in parts]
+
+
+def _layout(volume: Volume, document: bytes, blobs: Blobs) -> Tree:
+    tree = Tree()
+    tree.put("oci-layout", text_file(LAYOUT))
+    tree.put("blobs/sha256", directory())
+    found = parsed(document, volume.image)
+    announced_bytes = 0
+    for manifest in _manifests(volume, document, found, blobs):
+        _put(tree, manifest)
+        said = parsed(manifest, f"the manifest of {volume.image}")
+        config = descriptor(said.get("config"), f"the configuration of {volume.image}")
+        parts = [config, *descriptors(said.get("layers"), volume.image)]
+        announced_bytes += sum(part.size_bytes for part in parts)
+        if announced_bytes > IMAGE_LIMIT_BYTES:
+            raise BuildError(
+                f"volume {volume.name}: {volume.image} has more than {IMAGE_LIMIT_BYTES >> 30} GiB in all",
+                "Name the platforms that are needed, under 'platforms'.",
+            )
+        for part, place in zip(parts, blobs.fetch(parts), strict=True):
+            _check(part, place, volume)
+            data = Slice(place.path, place.offset, place.size_bytes)
+            tree.put(f"blobs/sha256/{part.sha256}", Node("file", 0o644, data=data))
+    _put(tree, document)
+    kind = INDEX_TYPE if "manifests" in found else MANIFEST_TYPE
+    root = {"mediaType": kind, "digest": f"sha256:{hashlib.sha256(document).hexdigest()}", "size": len(document)}
+    index = {"schemaVersion": 2, "manifests": [{**root, "annotations": {REF_NAME: volume.image}}]}
+    tree.put("index.json", text_file(json.dumps(index, indent=1)))
+    return tree
+
+
+def _manifests(volume: Volume, document: bytes, found: dict[str, Any], blobs: Blobs) -> Iterator[bytes]:
+    """The manifests of the platforms that the volume names; of all, if it names none."""
+    entries = found.get("manifests")
+    if not isinstance(entries, list):
+        yield document
+        return
+    chosen = [one for one in entries if not volume.platforms or _is_wanted(one, volume.platforms)]
+    if not chosen:
+        raise BuildError(f"volume {volume.name}: {volume.image} has no image for {', '.join(volume.platforms)}")
+    for entry in chosen:
+        part = descriptor(entry, f"a manifest of {volume.image}")
+        yield read_bytes(part, blobs, f"a manifest of {volume.image}")
+
+
+def _is_wanted(entry: Any, platforms: Sequence[str]) -> bool:
+    name = name_of(entry.get("platform") if isinstance(entry, dict) else None)
+    return any(name == one or name.startswith(f"{one}/") for one in platforms)
+
+
+def _put(tree: Tree, data: bytes) -> None:
+    tree.put(f"blobs/sha256/{hashlib.sha256(data).hexdigest()}", Node("file", 0o644, data=data))
+
+
+def _check(part: Descriptor, place: Place, volume: Volume) -> None:
+    if place.sha256() != part.sha256 or place.size_bytes != part.size_bytes:
+        raise UntrustedError(f"volume {volume.name}: the part {part.sha256} of {volume.image} is another one")

@@ -1,0 +1,169 @@
+"""What `bootmatrix build` wrote, as what boots: found by the name of a file, and only if it is still the same."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bootmatrix.assembly.export import BUILT
+from bootmatrix.assembly.firmware import board_firmware
+from bootmatrix.assembly.formats import FORMATS
+from bootmatrix.assembly.formats.media import write_sparse
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.prebuilt_guest import disk_format, refers
+from bootmatrix.errors import InputError
+from bootmatrix.load.profile import find_machine
+from bootmatrix.model import Artefact, Bootable, Built, BuiltFile, Machine, Profile
+from bootmatrix.model.artefact import ArtefactKind
+from bootmatrix.qemu.disk import WRITES_BYTES
+from bootmatrix.source.safe_archive import FAULTS
+from bootmatrix.store import Store, sha256_of
+
+AGAIN = "Build it again."
+DISK_IN_TAR = "disk.raw"
+LIMIT_BYTES = 16 << 20
+"""What is said of a guest has some kilobytes."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A file of a format, and what was written with it."""
+
+    prefix: Path
+    suffix: str
+    built: Built
+
+    @property
+    def file(self) -> BuiltFile:
+        """What is known of the file."""
+        return self.built.files[self.suffix]
+
+
+def find(name: str) -> Chosen | None:
+    """What a file's name, or a prefix, means; None where there is nothing that `bootmatrix build` wrote.
+
+    A prefix means the first of its formats that QEMU boots.
+
+    Raises:
+        InputError: it is damaged, or nothing that boots.
+    """
+    known = sorted({suffix for one in FORMATS.values() for suffix in one.files}, key=len, reverse=True)
+    for suffix in known:
+        if name.endswith(suffix) and Path(name).is_file():
+            prefix = Path(name.removesuffix(suffix))
+            built = _load(prefix)
+            if built and suffix in built.files:
+                return _bootable_one(Chosen(prefix, suffix, built))
+    built = _load(Path(name))
+    if built is None:
+        return None
+    for suffix, file in built.files.items():
+        if file.format in FORMATS and suffix == _main(file.format) and FORMATS[file.format].boots:
+            return Chosen(Path(name), suffix, built)
+    raise InputError(f"nothing of what was built as {name} is booted by QEMU", f"It is: {', '.join(built.files)}")
+
+
+def _main(name: str) -> str:
+    """What is booted of a format: its last file."""
+    return list(FORMATS[name].files)[-1]
+
+
+def _bootable_one(chosen: Chosen) -> Chosen:
+    name = chosen.file.format
+    if name not in FORMATS or not FORMATS[name].boots:
+        raise InputError(f"{chosen.prefix}{chosen.suffix} is of the format {name}, which QEMU does not boot as it is")
+    main = _main(name)
+    if main not in chosen.built.files:
+        raise InputError(f"{chosen.prefix}{BUILT} does not know {chosen.prefix}{main}, which is to be booted", AGAIN)
+    return Chosen(chosen.prefix, main, chosen.built)
+
+
+def _load(prefix: Path) -> Built | None:
+    path = prefix.with_name(prefix.name + BUILT)
+    if not prefix.name or not path.is_file():
+        return None
+    fault = InputError(f"{path}: not what 'bootmatrix build' writes", AGAIN)
+    if path.stat().st_size > LIMIT_BYTES:
+        raise fault
+    try:
+        built = Built.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise fault from error
+    if built.bootable.parts() or built.bootable.forkable:  # else it could name any file of the host for QEMU
+        raise fault
+    return built
+
+
+def reread(chosen: Chosen, target: str, profiles: dict[str, Profile], builder: Builder) -> tuple[Machine, Bootable]:
+    """The machine that a file is for, and what it boots. `target` is what the user named, `arch[/machine]`.
+
+    Raises:
+        InputError: a file was changed since, or is for another architecture.
+    """
+    profile, board = find_machine(profiles, target)
+    if profile.name != chosen.built.arch:
+        raise InputError(f"{chosen.prefix} was built for {chosen.built.arch}, not for {profile.name}")
+    _, built_for = find_machine(profiles, f"{profile.name}/{chosen.file.machine}")
+    machine = profile.machine(board if "/" in target else built_for)
+    firmware = board_firmware(machine, profile, builder)
+    boots = FORMATS[chosen.file.format].boots
+    parts: dict[str, object] = {}
+    if boots in {"kernel", "root"}:
+        initrd = next(name for name in FORMATS[chosen.file.format].files if name.endswith("-initrd.img"))
+        parts |= {"kernel": _file(chosen, "-kernel", "kernel"), "initrd": _file(chosen, initrd, "initrd")}
+        parts |= {"dtb": _file(chosen, "-dtb", "dtb")} if machine.dtb else {}
+    if boots != "kernel":
+        disk = _disk(chosen, builder.store)
+        parts |= {"disk": disk, "disk_format": disk_format(disk.file), "disk_is_cd": boots == "cd"}
+    return machine, chosen.built.bootable.model_copy(update={**firmware, **parts})
+
+
+def _file(chosen: Chosen, suffix: str, kind: ArtefactKind) -> Artefact:
+    path = chosen.prefix.with_name(chosen.prefix.name + suffix)
+    known = chosen.built.files.get(suffix)
+    if known is None or not path.is_file() or sha256_of(path) != known.sha256:
+        raise InputError(f"{path}: missing, or not the file that was built", AGAIN)
+    return Artefact(kind=kind, name=path.name, path=str(path), sha256=known.sha256, size_bytes=known.size_bytes)
+
+
+def _disk(chosen: Chosen, store: Store) -> Artefact:
+    """The disk; out of its archive, into the store, if it is in one."""
+    disk = _file(chosen, chosen.suffix, "disk")
+    if chosen.suffix.endswith(".tar.gz"):
+        disk = _unpacked(disk, store)
+    if refers(disk.file):
+        raise InputError(f"{chosen.prefix}{chosen.suffix}: this image refers to another file", AGAIN)
+    return disk
+
+
+def _take_out(archive: tarfile.TarFile, path: Path) -> None:
+    """Write the disk that an archive begins with, with holes where it is empty.
+
+    Raises:
+        ValueError: it begins with something else, or with more than any disk of ours has.
+    """
+    member = archive.next()
+    if member is None or member.name != DISK_IN_TAR or not member.isreg() or member.size > WRITES_BYTES:
+        raise ValueError("no such disk")
+    source = archive.extractfile(member)
+    assert source
+    with path.open("wb") as file:
+        write_sparse(source, file)
+        file.truncate(member.size)
+
+
+def _unpacked(packed: Artefact, store: Store) -> Artefact:
+    with store.workspace() as folder:
+        path = folder / DISK_IN_TAR
+        try:
+            with tarfile.open(packed.path, "r:gz") as archive:
+                _take_out(archive, path)
+        except (*FAULTS, KeyError, ValueError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno:  # the host's, a full disk for one
+                raise
+            raise InputError(f"{packed.path}: no archive with a {DISK_IN_TAR}, or a damaged one", AGAIN) from error
+        digest, size = sha256_of(path), path.stat().st_size
+        return packed.model_copy(update={"path": str(store.keep(path, digest)), "sha256": digest, "size_bytes": size})

@@ -1,0 +1,176 @@
+"""A container in the guest: its OCI bundle, as LinuxKit lays it out, and what init does before it starts.
+
+containers/SECTION/FOLDER/config.json     what the OCI runtime reads
+containers/SECTION/FOLDER/runtime.json    what is done around it, in LinuxKit's words
+containers/SECTION/FOLDER/rootfs          its root; if it is writable, an overlay on lower/ with tmp/
+etc/bootmatrix/containers/SECTION/FOLDER  the same as steps for our init, one a line, with tabs between the words
+etc/bootmatrix/hooks/SECTION/FOLDER       what is done when its namespaces are there, and it does not run yet
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from bootmatrix.assembly.image.builder import image_tree
+from bootmatrix.assembly.image.roots import completed
+from bootmatrix.assembly.initrd.bundle_spec import Placed
+from bootmatrix.assembly.initrd.runtime_config import full_mount, runtime_config
+from bootmatrix.assembly.tree import Tree, directory, text_file
+from bootmatrix.errors import BuildError
+from bootmatrix.model.spec import RESULTS, BindNS, Runtime
+from bootmatrix.store import Store
+
+MAX_RESULTS = 16
+STEPS_FOLDER = "etc/bootmatrix/containers"
+HOOKS_FOLDER = "etc/bootmatrix/hooks"
+HOOK_PROGRAM = "/usr/lib/bootmatrix/hook"
+NONE = "-"
+"""In the place of an empty word of a step."""
+
+Json = dict[str, Any]
+
+
+def add_bundles(placed: Iterable[Placed], ids: Mapping[str, int], tree: Tree, store: Store) -> None:
+    """Put all bundles. As in LinuxKit, containers of one image share the root of the first of them.
+
+    Raises:
+        BuildError: a setting that the guest cannot have.
+    """
+    roots: dict[str, str] = {}
+    for one in placed:
+        own = f"{one.path}/{'rootfs' if one.settings.readonly else 'lower'}"
+        root = roots.setdefault(one.image.digest, own)
+        if root == own:
+            tree.graft(completed(image_tree(one.image, store)), own)
+        for folder in ("rootfs",) if one.settings.readonly else ("tmp", "rootfs"):
+            if tree.get(f"{one.path}/{folder}") is None:
+                tree.put(f"{one.path}/{folder}", directory())
+        _add_configuration(one, root, ids, tree)
+
+
+def _add_configuration(one: Placed, root: str, ids: Mapping[str, int], tree: Tree) -> None:
+    config = runtime_config(one.container, one.settings, one.image.config, ids)
+    runtime = _runtime(one, root)
+    tree.put(f"{one.path}/config.json", text_file(json.dumps(config, indent=1)))
+    tree.put(f"{one.path}/runtime.json", text_file(json.dumps(runtime, indent=1)))
+    hooks = list(_hook_lines(one, runtime))
+    steps = [*_steps(one, runtime), *([] if not hooks else [_hooked(one, config, tree)])]
+    tree.put(f"{STEPS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, steps)))
+    if hooks:
+        tree.put(f"{HOOKS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, hooks)))
+
+
+def _runtime(one: Placed, root: str) -> Json:
+    """runtime.json: all keys, as LinuxKit has them, and first the mounts that make the root."""
+    given = one.settings.runtime or Runtime()
+    spaces = given.bind_ns or BindNS()
+    return {
+        "cgroups": list(given.cgroups or ()),
+        "mounts": [
+            *_root_mounts(one, root),
+            *(full_mount(one.container, mount) for mount in given.mounts or ()),
+        ],
+        "mkdir": list(given.mkdir or ()),
+        "interfaces": [
+            interface.model_dump(by_alias=True, exclude_defaults=True) | {"createInRoot": interface.create_in_root}
+            for interface in given.interfaces or ()
+        ],
+        "bindNS": {name: path or "" for name, path in spaces.model_dump().items()},
+        "namespace": given.namespace or "",
+    }
+
+
+def _root_mounts(one: Placed, root: str) -> list[Json]:
+    rootfs, tmp = f"/{one.path}/rootfs", f"/{one.path}/tmp"  # noqa: S108
+    if one.settings.readonly:
+        return [{"destination": rootfs, "source": f"/{root}", "options": ["bind"]}]
+    overlay = [f"lowerdir=/{root}", f"upperdir={tmp}/upper", f"workdir={tmp}/work"]
+    return [
+        {"destination": tmp, "type": "tmpfs", "source": "tmpfs"},
+        {"destination": tmp, "options": ["remount", "private"]},
+        {"destination": rootfs, "type": "overlay", "source": "overlay", "options": overlay},
+    ]
+
+
+def _steps(one: Placed, runtime: Json) -> Iterator[tuple[str, ...]]:
+    """In LinuxKit's order: mounts, so that folders may be made in them, folders, control groups; then results."""
+    for mount in runtime["mounts"]:
+        yield from _mount_steps(one, mount)
+    yield from (("mkdir", _absolute(one, path)) for path in runtime["mkdir"])
+    yield from (("mkdir", f"/sys/fs/cgroup/{path.strip('/')}") for path in runtime["cgroups"])
+    yield from (("result", path) for path in result_paths(one))
+
+
+def _mount_steps(one: Placed, mount: Json) -> Iterator[tuple[str, ...]]:
+    destination = _absolute(one, mount["destination"])
+    options = mount.get("options", [])
+    if options == ["remount", "private"]:  # nothing is shared in our guest, so nothing has to be made private
+        return
+    yield ("mkdir", destination)
+    for option in options:
+        if option.startswith(("upperdir=", "workdir=")):
+            yield ("mkdir", option.partition("=")[2])
+    yield ("mount", mount.get("type") or NONE, mount.get("source") or NONE, destination, ",".join(options) or NONE)
+
+
+def _absolute(one: Placed, path: str) -> str:
+    """A path of the guest: one that is not absolute is inside of the container."""
+    return path if path.startswith("/") else f"/{one.path}/rootfs/{path}"
+
+
+def _hooked(one: Placed, config: Json, tree: Tree) -> tuple[str, ...]:
+    """The step that puts a configuration with a hook in the place of LinuxKit's."""
+    place = f"{HOOKS_FOLDER}/{one.section}/{one.folder}"
+    hook = {"path": HOOK_PROGRAM, "args": ["hook", f"/{place}"]}
+    tree.put(f"{place}.json", text_file(json.dumps({**config, "hooks": {"createRuntime": [hook]}}, indent=1)))
+    return ("mount", NONE, f"/{place}.json", f"/{one.path}/config.json", "bind")
+
+
+def _hook_lines(one: Placed, runtime: Json) -> Iterator[tuple[str, ...]]:
+    """What the hook does: `add NAME TYPE PEER root|new`, `move NAME`, `bind NAMESPACE PATH`.
+
+    Raises:
+        BuildError: an interface without a name, or half of a pair.
+    """
+    for interface in runtime["interfaces"]:
+        name, peer = interface.get("name", ""), interface.get("peer", "")
+        kind = interface.get("add", "") or ("veth" if peer else "")
+        if not name or (kind == "veth" and not peer):
+            lack = "peer" if name else "name"
+            raise BuildError(f"container {one.container.name}: an interface has no {lack}")
+        if kind:
+            yield ("add", name, kind, peer or NONE, "root" if interface["createInRoot"] or peer else "new")
+        else:
+            yield ("move", name)
+    yield from (("bind", name, path) for name, path in runtime["bindNS"].items() if path)
+
+
+def _lines(one: Placed, steps: Iterable[tuple[str, ...]]) -> str:
+    lines = []
+    for step in steps:
+        if any(set(word) & set("\t\n\0") for word in step):
+            raise BuildError(f"container {one.container.name}: a tab or a line end in {' '.join(step)!r}")
+        lines.append("\t".join(step) + "\n")
+    return "".join(lines)
+
+
+def result_paths(one: Placed) -> tuple[str, ...]:
+    """Files that the container leaves for the host.
+
+    Raises:
+        BuildError: a path is not absolute, or they are too many.
+    """
+    paths = tuple(dict.fromkeys((one.settings.annotations or {}).get(RESULTS, "").split()))
+    if len(paths) > MAX_RESULTS:
+        raise BuildError(f"container {one.container.name}: {len(paths)} results, and {MAX_RESULTS} at most can be sent")
+    for path in paths:
+        if not path.startswith("/") or ".." in path.split("/") or path.endswith("/"):
+            raise BuildError(f"container {one.container.name}: the result {path!r} is not the absolute path of a file")
+    return paths
+
+
+def results(placed: Iterable[Placed]) -> dict[str, tuple[str, ...]]:
+    """Files that containers leave for the host, by container."""
+    return {one.container.name: paths for one in placed if (paths := result_paths(one))}

@@ -1,0 +1,110 @@
+"""Containers of a spec with their images and settings, and what they ask of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from bootmatrix.assembly.initrd.runtime_config import merged_settings
+from bootmatrix.assembly.initrd.volumes import with_volumes
+from bootmatrix.errors import BuildError
+from bootmatrix.model import ConsoleProof, Container, ContainerSettings, Spec, StoredImage, Volume
+from bootmatrix.model.durations import duration_s
+from bootmatrix.model.spec import CHECK, CONSOLE, MODULES, NETWORK
+
+MODULE_FOLDERS = ("/lib/modules", "/usr/lib/modules")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A container with its image and settings, and the folder of the guest where it is."""
+
+    section: str
+    folder: str
+    container: Container
+    settings: ContainerSettings
+    image: StoredImage
+
+    @property
+    def path(self) -> str:
+        """The bundle, below the root."""
+        return f"containers/{self.section}/{self.folder}"
+
+    @property
+    def annotation_and_label(self) -> Mapping[str, str]:
+        """Labels of the image and annotations of the container, which come first."""
+        return {**self.image.config.labels, **(self.settings.annotations or {})}
+
+
+def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[Placed, ...]:
+    """All containers of a spec, in the order in which they start."""
+    placed = []
+    for section in ("onboot", "services", "onshutdown"):
+        for number, container in enumerate(getattr(spec, section)):
+            image = images[container.image]
+            folder = container.name if section == "services" else f"{number:03d}-{container.name}"
+            settings = with_volumes(container, merged_settings(container, image.config), spec.volumes)
+            placed.append(Placed(section, folder, container, settings, image))
+    return tuple(placed)
+
+
+def check_seconds(placed: tuple[Placed, ...]) -> dict[str, float]:
+    """Time limits of checks by name."""
+    limits = {
+        one.container.name: (one.settings.annotations or {}).get(CHECK) for one in placed if one.section == "services"
+    }
+    return {name: duration_s(limit) for name, limit in limits.items() if limit is not None}
+
+
+def lost_paths(placed: Iterable[Placed]) -> Iterator[str]:
+    """A note for each container whose environment takes the place of an image's that says where its programs are."""
+    for one in placed:
+        if one.settings.env and _path_of(one.image.config.env) and not _path_of(one.settings.env):
+            yield f"{one.container.name}: its env has no PATH, and takes the place of its image's, which has one"
+
+
+def _path_of(env: Iterable[str]) -> str:
+    return next((one for one in env if one.startswith("PATH=")), "")
+
+
+def needed_modules(
+    placed: Iterable[Placed], init: Iterable[StoredImage], volumes: Iterable[Volume] = ()
+) -> tuple[str, ...]:
+    """Kernel modules that containers, init images and volumes need."""
+    labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
+    named = [name for label in labels for name in label.get(MODULES, "").split()]
+    made = [kind for one in placed for kind in _interface_kinds(one.settings)]
+    overlay = ["overlay"] if any(not one.settings.readonly for one in placed) or volumes else []
+    return tuple(dict.fromkeys([*named, *made, *overlay]))
+
+
+def _interface_kinds(settings: ContainerSettings) -> list[str]:
+    """Types of the network interfaces that are made for a container; their modules are named alike."""
+    interfaces = (settings.runtime and settings.runtime.interfaces) or ()
+    return [one.add or "veth" for one in interfaces if one.add or one.peer]
+
+
+def needs_every_module(placed: Iterable[Placed]) -> bool:
+    """Whether a container sees the folder of the kernel's modules, and so may load any of them."""
+    sources = (bind.partition(":")[0] for one in placed for bind in one.settings.binds or ())
+    return any(PurePosixPath(source).is_relative_to(folder) for source in sources for folder in MODULE_FOLDERS)
+
+
+def needs_network(placed: Iterable[Placed], init: Iterable[StoredImage]) -> bool:
+    """Whether a container or an init image asks for a network card."""
+    labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
+    return any(NETWORK in label for label in labels)
+
+
+def console_proof(placed: Iterable[Placed]) -> ConsoleProof | None:
+    """What the console shows on a pass of a spec whose init is not ours, if a container says so.
+
+    Raises:
+        BuildError: two say different things.
+    """
+    said = ((one.settings.annotations or {}).get(CONSOLE) for one in placed)
+    texts = {text for text in said if text is not None}
+    if len(texts) > 1:
+        raise BuildError(f"containers have different texts as {CONSOLE}", "Have one of them print the last word.")
+    return ConsoleProof(console=texts.pop()) if texts else None

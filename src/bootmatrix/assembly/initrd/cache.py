@@ -1,0 +1,84 @@
+"""Initrds are joined of segments, each of which is made once and kept: the guest's root, a kernel's modules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.initrd.cpio import PACKER, compress
+from bootmatrix.errors import BuildError
+from bootmatrix.model import Artefact
+from bootmatrix.store import Store, copy_into
+
+MAX_INITRD_BYTES = 4 << 30
+"""Its size has 32 bits where a machine is told of it (ramdisk_size of Linux's boot protocol, for one)."""
+FORMAT = "11"
+"""Changes whenever the same spec and images would give another initrd."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of an initrd, in the store."""
+
+    sha256: str
+    size_bytes: int
+    plain_bytes: int = 0
+
+
+def segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) -> Segment:
+    """A part by its key, made if there is none."""
+    key = json.dumps([PACKER, key])
+    with builder.store.once("segment", key):
+        known = builder.store.memo("segment", key)
+        if known is not None:
+            kept = Segment(*json.loads(known))
+            if kept.plain_bytes and builder.store.has(kept.sha256):
+                return kept
+        made = _write(make(), builder.store)
+        parts = [made.sha256, made.size_bytes, made.plain_bytes]
+        builder.store.set_memo("segment", key, json.dumps(parts).encode())
+        return made
+
+
+def _write(pieces: Iterable[bytes], store: Store) -> Segment:
+    plain = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal plain
+        for piece in pieces:
+            plain += len(piece)
+            yield piece
+
+    with store.writer() as file:
+        for packed in compress(counted()):
+            file.write(packed)
+        size = file.tell()
+        return Segment(file.commit(), size, plain)
+
+
+def join(segments: Iterable[Segment], name: str, builder: Builder) -> Artefact:
+    """One initrd of several segments, which the kernel unpacks one after the other.
+
+    Raises:
+        BuildError: it is larger than any machine takes.
+    """
+    store, parts = builder.store, tuple(segments)
+    size = sum(part.size_bytes for part in parts)
+    if size >= MAX_INITRD_BYTES:
+        raise BuildError(
+            f"the initrd of {name} has {size >> 20} MiB: machines and boot loaders take less than 4 GiB",
+            "Put less into the spec's images, and large data on a disk.",
+        )
+    key = json.dumps([FORMAT, *(part.sha256 for part in parts)])
+    with store.once("initrd", key):
+        known = store.memo("initrd", key)
+        digest = known.decode() if known else ""
+        if not digest or not store.has(digest):
+            with store.writer() as file:
+                for part in parts:
+                    copy_into(store.verified(part.sha256), file)
+                digest = file.commit()
+            store.set_memo("initrd", key, digest.encode())
+    return Artefact(kind="initrd", name=name, path=str(store.verified(digest)), sha256=digest, size_bytes=size)

@@ -1,0 +1,91 @@
+"""`files` of a spec: what the guest's root gets beside its images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from bootmatrix.assembly.slices import PIECE_BYTES, Slice
+from bootmatrix.assembly.tree import Node, Tree
+from bootmatrix.errors import BuildError
+from bootmatrix.model import File, Spec
+
+
+def add_files(spec: Spec, ids: Mapping[str, int], tree: Tree) -> None:
+    """Put all of them, the later ones upon the earlier ones.
+
+    As in LinuxKit, the folders of a file get its owner and its mode, with leave to enter for those who may read.
+
+    Raises:
+        BuildError: an owner or a source that there is not.
+    """
+    done: set[str] = set()
+    for file in spec.files:
+        node = _node(file, spec, ids)
+        if node is None:
+            continue
+        path = file.path.strip("/")
+        for folder in reversed(PurePosixPath(path).parents[:-1]):
+            if str(folder) not in done:
+                tree.put(str(folder), Node("dir", _enterable(_mode(file)), node.uid, node.gid))
+                done.add(str(folder))
+        tree.put(path, node)
+        done.add(path)
+
+
+def source_path(spec: Spec, source: str) -> Path:
+    """The file that a `source` names, relative to the spec; `~` is the user's own folder."""
+    return Path(spec.path).parent / Path(source).expanduser()
+
+
+def _mode(file: File) -> int:
+    return int(file.mode, 8) if file.mode else (0o700 if file.directory else 0o600)
+
+
+def _enterable(mode: int) -> int:
+    return mode | sum(0o1 << shift for shift in (0, 3, 6) if mode >> shift & 0o7)
+
+
+def _node(file: File, spec: Spec, ids: Mapping[str, int]) -> Node | None:
+    """None for an optional file that is not there."""
+    uid, gid = _owner(file.uid, ids), _owner(file.gid, ids)
+    if file.directory:
+        return Node("dir", _mode(file), uid, gid)
+    if file.symlink:
+        return Node("symlink", 0o777, uid, gid, file.symlink)
+    data = _data(file, spec)
+    return None if data is None else Node("file", _mode(file), uid, gid, data=data)
+
+
+def _owner(value: int | str | None, ids: Mapping[str, int]) -> int:
+    if isinstance(value, int):
+        return value
+    if value in {None, "", "root"}:
+        return 0
+    if value in ids:
+        return ids[value]
+    raise BuildError(f"{value!r} is neither a number nor the name of a container of the spec")
+
+
+def _data(file: File, spec: Spec) -> bytes | Slice | None:
+    if file.contents is not None:
+        return file.contents.encode()
+    if file.metadata:
+        return _metadata(spec)
+    source = source_path(spec, file.source)
+    try:
+        if source.is_file():
+            size = source.stat().st_size
+            return source.read_bytes() if size <= PIECE_BYTES else Slice(source.absolute(), 0, size)
+    except OSError as error:
+        raise BuildError(f"{spec.path}: the source {file.source!r} cannot be read: {error.strerror}") from error
+    if file.optional:
+        return None
+    raise BuildError(f"{spec.path}: there is no file {source}", f"It is the source of {file.path}.")
+
+
+def _metadata(spec: Spec) -> bytes:
+    """The spec itself, as YAML; JSON is YAML, and reads the same everywhere."""
+    values = spec.model_dump(mode="json", by_alias=True, exclude={"name", "path", "notes"}, exclude_none=True)
+    return (json.dumps({key: value for key, value in values.items() if value}, indent=2) + "\n").encode()

@@ -1,0 +1,81 @@
+"""The guest's root: init images, volumes, containers, files, and what init has to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from bootmatrix.assembly.image.builder import image_tree
+from bootmatrix.assembly.image.roots import completed
+from bootmatrix.assembly.initrd.bundle import add_bundles
+from bootmatrix.assembly.initrd.bundle_spec import Placed, check_seconds
+from bootmatrix.assembly.initrd.files import add_files
+from bootmatrix.assembly.initrd.volumes import RESOLV_CONF, add_volumes
+from bootmatrix.assembly.tree import Node, Tree, directory, text_file
+from bootmatrix.errors import BuildError
+from bootmatrix.model import Spec, StoredImage
+from bootmatrix.store import Store
+
+FIRST_ID = 100
+"""Containers that are named in a uid or gid get numbers from here on, as in LinuxKit."""
+
+
+def guest_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[Placed, ...], store: Store) -> Tree:
+    """The guest's root, without what depends on the kernel.
+
+    Raises:
+        BuildError: an image, a setting or a file that the guest cannot have.
+    """
+    tree = _folders()
+    tree.graft(linuxkit_tree(spec, images, placed, store), "")
+    if tree.get("init") is None:
+        raise BuildError(f"{spec.path}: none of the images under 'init' has a file /init", "Add the image 'init'.")
+    _put_console(tree)
+    limits = "".join(f"{name} {max(1, round(limit))}\n" for name, limit in check_seconds(placed).items())
+    tree.put("etc/bootmatrix/checks", text_file(limits))
+    return tree
+
+
+def base_tree(init: Iterable[StoredImage], store: Store) -> Tree:
+    """The part of the guest's root that the init images make: all of it for a spec that has nothing else."""
+    tree = _folders()
+    tree.graft(_init_tree(init, store), "")
+    _put_console(tree)
+    return tree
+
+
+def _folders() -> Tree:
+    tree = Tree()
+    for path in ("run", "var"):
+        tree.put(path, directory())
+    tree.put("tmp", directory(0o1777))
+    return tree
+
+
+def _put_console(tree: Tree) -> None:
+    tree.put("dev/console", Node("char", 0o600, device=(5, 1)))
+
+
+def _init_tree(init: Iterable[StoredImage], store: Store) -> Tree:
+    tree = Tree()
+    for image in init:
+        tree.graft(completed(image_tree(image, store), resolv_conf=RESOLV_CONF), "")
+    return tree
+
+
+def linuxkit_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[Placed, ...], store: Store) -> Tree:
+    """The root as LinuxKit's own build makes it from the same images; and what init has to know, in etc/bootmatrix.
+
+    Raises:
+        BuildError: as guest_tree.
+    """
+    tree = _init_tree([images[reference] for reference in spec.init], store)
+    ids = {one.container.name: number for number, one in enumerate(_id_order(placed), start=FIRST_ID)}
+    add_volumes(spec.volumes, images, tree, store)
+    add_bundles(_id_order(placed), ids, tree, store)
+    add_files(spec, ids, tree)
+    return tree
+
+
+def _id_order(placed: tuple[Placed, ...]) -> list[Placed]:
+    order = {"onboot": 0, "onshutdown": 1, "services": 2}
+    return sorted(placed, key=lambda one: order[one.section])

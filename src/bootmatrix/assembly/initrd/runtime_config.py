@@ -1,0 +1,308 @@
+"""OCI runtime configurations (opencontainers/runtime-spec, config.json) as LinuxKit makes them from its YAML."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from bootmatrix.assembly.tree import MAX_NUMBER
+from bootmatrix.build.privileges import is_open, masked_paths, readonly_paths
+from bootmatrix.errors import BuildError
+from bootmatrix.model import Container, ContainerSettings, ImageConfig
+from bootmatrix.model.base import Model
+from bootmatrix.model.capabilities import CAPABILITIES
+from bootmatrix.model.image import LABEL
+from bootmatrix.model.spec import Device, Mount
+
+OCI_VERSION = "1.0.2"
+"""Nothing later is used, and Debian 12's crun takes nothing later."""
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+ALL_DEVICES = "all"
+"""In place of a device's path: all devices of its type."""
+RENAMED = {"blockio": "blockIO"}
+"""Keys of `resources` that the OCI spells in another way."""
+_RLIMITS = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME"
+RLIMITS = tuple(f"RLIMIT_{name}" for name in _RLIMITS.split())
+"""getrlimit(2)."""
+
+Json = dict[str, Any]
+
+
+def merged_settings(container: Container, image: ImageConfig) -> ContainerSettings:
+    """A container's settings: what the spec says replaces the label key by key, and runtime by its sub-keys.
+
+    `capabilities.add` and `binds.add` of the spec add to what the label says, unless the spec also says the
+    whole. A label has no use for these, as in LinuxKit.
+
+    Raises:
+        BuildError: the label is not JSON of the known keys.
+    """
+    label = _label(container, image)
+    said = container.model_dump(by_alias=True, exclude_none=True, exclude={"name", "image"}, mode="json")
+    merged = {**label, **said}
+    runtime = {**label.get("runtime", {}), **said.get("runtime", {})}
+    spaces = {**label.get("runtime", {}).get("bindNS", {}), **said.get("runtime", {}).get("bindNS", {})}
+    if runtime:
+        merged["runtime"] = {**runtime, **({"bindNS": spaces} if spaces else {})}
+    for key in ("capabilities", "binds"):
+        more = merged.pop(f"{key}.add", []) if f"{key}.add" in said else []
+        if more and key not in said:
+            merged[key] = _added(label.get(key, []), more)
+    return ContainerSettings.model_validate_json(json.dumps(merged))
+
+
+def _added(names: list[str], more: list[str]) -> list[str]:
+    """A list with more in it, nothing twice; `all` has everything in it already, and `none` nothing yet."""
+    whole = [name.lower() for name in names]
+    if whole == ["all"]:
+        return names
+    return list(dict.fromkeys([*([] if whole == ["none"] else names), *more]))
+
+
+def _label(container: Container, image: ImageConfig) -> Json:
+    text = image.labels.get(LABEL, "")
+    if not text:
+        return {}
+    try:
+        settings = ContainerSettings.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BuildError(f"the label {LABEL} of {container.image} is not valid: {where}: {first['msg']}") from error
+    return settings.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def runtime_config(
+    container: Container, settings: ContainerSettings, image: ImageConfig, ids: Mapping[str, int]
+) -> Json:
+    """The config.json of a container. As in LinuxKit, the image's own user is not used.
+
+    `ids` are the numbers that stand for container names in uid and gid.
+
+    Raises:
+        BuildError: a setting that cannot be met, such as a capability that is none.
+    """
+    mounts = _mounts(container, settings)
+    config: Json = {
+        "ociVersion": OCI_VERSION,
+        "process": _process(container, settings, image, ids),
+        "root": {"path": "rootfs"},
+        "mounts": mounts,
+        "linux": _linux(container, settings, mounts),
+    }
+    _set(config["root"], "readonly", settings.readonly)
+    _set(config, "hostname", settings.hostname)
+    _set(config, "annotations", settings.annotations)
+    return config
+
+
+def _process(container: Container, settings: ContainerSettings, image: ImageConfig, ids: Mapping[str, int]) -> Json:
+    user = {"uid": _number(container, settings.uid or 0, ids), "gid": _number(container, settings.gid or 0, ids)}
+    process: Json = {
+        "user": user,
+        "args": list(_arguments(container, settings, image)),
+        "env": list(settings.env if settings.env is not None else image.env) or [DEFAULT_PATH],
+        "cwd": settings.cwd or image.workdir or "/",
+        "capabilities": _capabilities(container, settings),
+    }
+    _set(user, "additionalGids", [_number(container, gid, ids) for gid in settings.additional_gids or ()])
+    _set(process, "noNewPrivileges", settings.no_new_privileges)
+    if settings.oom_score_adj is not None:
+        process["oomScoreAdj"] = settings.oom_score_adj
+    _set(process, "rlimits", [_rlimit(container, text) for text in settings.rlimits or ()])
+    return process
+
+
+def _linux(container: Container, settings: ContainerSettings, mounts: list[Json]) -> Json:
+    devices = settings.devices or ()
+    linux: Json = {"resources": _resources(settings), "namespaces": _namespaces(settings)}
+    _set(linux, "uidMappings", _dumped(settings.uid_mappings))
+    _set(linux, "gidMappings", _dumped(settings.gid_mappings))
+    _set(linux, "sysctl", settings.sysctl)
+    _set(linux, "cgroupsPath", settings.cgroups_path)
+    _set(linux, "devices", [_device(container, device) for device in devices if device.path != ALL_DEVICES])
+    _set(linux, "rootfsPropagation", settings.rootfs_propagation)
+    _set(linux, "maskedPaths", masked_paths(settings, mounts))
+    _set(linux, "readonlyPaths", readonly_paths(settings, mounts))
+    return linux
+
+
+def _resources(settings: ContainerSettings) -> Json:
+    """`resources`, and a rule for each device that the container has: without it, it could not be used."""
+    given = settings.resources.model_dump(by_alias=True, exclude_none=True, mode="json") if settings.resources else {}
+    renamed = {RENAMED.get(key, key): value for key, value in given.items()}
+    if "hugepageLimits" in renamed:
+        sizes = [{**one, "pageSize": _page_size(one["pageSize"])} for one in renamed["hugepageLimits"]]
+        renamed["hugepageLimits"] = sizes
+    _set(renamed, "devices", [*renamed.get("devices", []), *map(_device_rule, settings.devices or ())])
+    return renamed
+
+
+def _page_size(size_bytes: int) -> str:
+    """A size as the kernel's hugetlb controller names it: `2MB`."""
+    for shift, unit in ((30, "GB"), (20, "MB")):
+        if size_bytes >> shift and size_bytes % (1 << shift) == 0:
+            return f"{size_bytes >> shift}{unit}"
+    return f"{size_bytes >> 10}KB"
+
+
+def _device_rule(device: Device) -> Json:
+    numbers = {} if device.path == ALL_DEVICES else {"major": device.major, "minor": device.minor}
+    return {"allow": True, "type": device.type, **numbers, "access": "rwm"}
+
+
+def _dumped(values: Iterable[Model] | None) -> list[Json]:
+    return [value.model_dump(by_alias=True, exclude_none=True, mode="json") for value in values or ()]
+
+
+def _set(target: Json, key: str, value: object) -> None:
+    """Set what says something: as in LinuxKit, what is empty is left out."""
+    if value not in (None, "", [], {}, False):
+        target[key] = value
+
+
+def _arguments(container: Container, settings: ContainerSettings, image: ImageConfig) -> tuple[str, ...]:
+    arguments = settings.command if settings.command is not None else (*image.entrypoint, *image.cmd)
+    if not arguments:
+        raise BuildError(f"container {container.name}: neither the spec nor the image {container.image} has a command")
+    return arguments
+
+
+def _number(container: Container, value: int | str, ids: Mapping[str, int]) -> int:
+    if isinstance(value, str):
+        number = 0 if value in {"", "root"} else ids.get(value, int(value) if value.isdecimal() else -1)
+    else:
+        number = value
+    if not 0 <= number <= MAX_NUMBER:
+        raise BuildError(
+            f"container {container.name}: {value!r} is neither the number of a user or group "
+            "nor the name of a container of the spec"
+        )
+    return number
+
+
+def _capabilities(container: Container, settings: ContainerSettings) -> dict[str, list[str]]:
+    """The sets that are not empty. Ambient capabilities are also bounding, inheritable and permitted."""
+    given = _named(container, settings.capabilities or ())
+    ambient = _named(container, settings.ambient or ())
+    most = sorted({*given, *ambient})
+    sets = {"bounding": most, "effective": given, "inheritable": most, "permitted": most, "ambient": ambient}
+    return {name: names for name, names in sets.items() if names}
+
+
+def _named(container: Container, names: tuple[str, ...]) -> list[str]:
+    if {name.lower() for name in names} == {"all"}:
+        return list(CAPABILITIES)
+    if {name.lower() for name in names} == {"none"}:
+        return []
+    unknown = [name for name in names if name not in CAPABILITIES]
+    if unknown:
+        raise BuildError(f"container {container.name}: unknown capability {unknown[0]!r}")
+    return list(names)
+
+
+def _mounts(container: Container, settings: ContainerSettings) -> list[Json]:
+    """Default mounts, replaced by those of the spec with the same destination, in the order of their destinations.
+
+    /sys is read-only, as Docker has it, unless the container is open (privileges.py).
+    """
+    ro = ["ro"] if settings.readonly else []
+    closed = [] if is_open(settings) or settings.readonly_paths is not None else ["ro"]
+    usual = (
+        _mount("/proc", "proc", "proc", ["nosuid", "nodev", "noexec", "relatime"]),
+        _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k", *ro]),
+        _mount("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
+        _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *(ro or closed)]),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"]),
+    )
+    given = (
+        *map(_tmpfs, settings.tmpfs or ()),
+        *map(_bind, settings.binds or ()),
+        *(full_mount(container, mount) for mount in settings.mounts or ()),
+    )
+    mounts = {mount["destination"]: mount for mount in (*usual, *given)}
+    return [mounts[destination] for destination in sorted(mounts)]
+
+
+def full_mount(container: Container, mount: Mount) -> Json:
+    """A mount as the OCI has it, with the type and the destination that follow from what is given.
+
+    Raises:
+        BuildError: one of them does not.
+    """
+    kind, destination = mount.usual_type, mount.usual_destination
+    if not kind or not destination:
+        lack = "destination" if kind else "type"
+        raise BuildError(f"container {container.name}: a mount has no {lack}: {mount.destination or mount.type}")
+    full = _mount(destination, kind, mount.source or kind, list(mount.options))
+    _set(full, "uidMappings", _dumped(mount.uid_mappings))
+    _set(full, "gidMappings", _dumped(mount.gid_mappings))
+    return full
+
+
+def _mount(destination: str, kind: str, source: str, options: list[str]) -> Json:
+    return {"destination": destination, "type": kind, "source": source, **({"options": options} if options else {})}
+
+
+def _tmpfs(text: str) -> Json:
+    destination, colon, options = text.partition(":")
+    if not destination.startswith("/") or ":" in options:
+        raise BuildError(f"the tmpfs {text!r} is not of the form /destination[:options]")
+    return _mount(destination, "tmpfs", "tmpfs", options.split(",") if colon else [])
+
+
+def _bind(text: str) -> Json:
+    parts = text.split(":")
+    if len(parts) not in {2, 3} or not all(parts) or not parts[1].startswith("/"):
+        raise BuildError(f"the bind {text!r} is not of the form source:/destination[:options]")
+    options = [*parts[2].split(","), "rbind"] if len(parts) == 3 else ["rw", "rbind", "rshared"]
+    return _mount(parts[1], "bind", parts[0], options)
+
+
+def _namespaces(settings: ContainerSettings) -> list[Json]:
+    kinds = (
+        ("network", settings.net or "root"),
+        ("ipc", settings.ipc or "root"),
+        ("uts", settings.uts or "root"),
+        ("pid", settings.pid or "new"),
+        ("user", settings.userns or "root"),
+    )
+    return [*(_namespace(kind, value) for kind, value in kinds if value not in {"host", "root"}), {"type": "mount"}]
+
+
+def _namespace(kind: str, value: str) -> Json:
+    return {"type": kind} if value in {"new", "none"} else {"type": kind, "path": value}
+
+
+def _rlimit(container: Container, text: str) -> Json:
+    parts = [part.strip() for part in text.split(",")]
+    kind = "RLIMIT_" + parts[0].upper().removeprefix("RLIMIT_")
+    if len(parts) not in {2, 3} or kind not in RLIMITS:
+        raise BuildError(
+            f"container {container.name}: the rlimit {text!r} is not of the form NAME,SOFT[,HARD]",
+            f"The names are {', '.join(name.removeprefix('RLIMIT_').lower() for name in RLIMITS)}.",
+        )
+    soft, hard = (_limit(container, part) for part in (parts[1], parts[-1]))
+    return {"type": kind, "hard": hard, "soft": soft}
+
+
+def _limit(container: Container, text: str) -> int:
+    if text.lower() == "unlimited":
+        return (1 << 64) - 1
+    if text.isdecimal():
+        return int(text)
+    raise BuildError(f"container {container.name}: {text!r} in an rlimit is neither a number nor 'unlimited'")
+
+
+def _device(container: Container, device: Device) -> Json:
+    described = device.model_dump(exclude={"mode"})
+    if device.mode:
+        if not re.fullmatch("0*[0-7]{1,4}", device.mode):
+            raise BuildError(f"container {container.name}: the mode {device.mode!r} of {device.path} is not octal")
+        described["fileMode"] = int(device.mode, 8)
+    return described

@@ -1,0 +1,80 @@
+"""Volumes: folders of the guest that containers share by name. Where they are is as in LinuxKit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bootmatrix.assembly.image.builder import image_tree
+from bootmatrix.assembly.image.oci_volume import layout_key
+from bootmatrix.assembly.image.roots import completed
+from bootmatrix.assembly.tree import Tree, directory, text_file
+from bootmatrix.errors import BuildError
+from bootmatrix.model import Container, ContainerSettings, StoredImage, Volume
+from bootmatrix.model.spec import Mount
+from bootmatrix.store import Store
+
+FOLDER = "containers/volumes"
+LIST = "etc/bootmatrix/volumes"
+RESOLV_CONF = "/run/resolvconf/resolv.conf"
+
+
+def with_volumes(container: Container, settings: ContainerSettings, volumes: Sequence[Volume]) -> ContainerSettings:
+    """Settings whose binds and mounts name folders in the place of volumes.
+
+    Raises:
+        BuildError: there is no such volume, or it is read-only and is to be written.
+    """
+    known = {volume.name: volume for volume in volumes}
+    binds = [_bind(container, text, known) for text in settings.binds or ()]
+    mounts = [_mount(container, mount, known) for mount in settings.mounts or ()]
+    return settings.model_copy(
+        update={
+            "binds": tuple(binds) if settings.binds is not None else None,
+            "mounts": tuple(mounts) if settings.mounts is not None else None,
+        }
+    )
+
+
+def _bind(container: Container, text: str, known: Mapping[str, Volume]) -> str:
+    source, colon, rest = text.partition(":")
+    if source.startswith("/") or not colon:
+        return text
+    options = rest.partition(":")[2].split(",")
+    return f"{_merged(container, source, options, known)}:{rest}"
+
+
+def _mount(container: Container, mount: Mount, known: Mapping[str, Volume]) -> Mount:
+    if mount.type != "bind" or mount.source.startswith("/"):
+        return mount
+    return mount.model_copy(update={"source": _merged(container, mount.source, mount.options, known)})
+
+
+def _merged(container: Container, name: str, options: Sequence[str], known: Mapping[str, Volume]) -> str:
+    volume = known.get(name)
+    if volume is None:
+        raise BuildError(
+            f"container {container.name}: there is no volume {name!r}",
+            "A bind's source is an absolute path, or the name of an entry under 'volumes'.",
+        )
+    if volume.readonly and ("ro" not in options or "rw" in options):
+        raise BuildError(f"container {container.name}: the volume {name} is read-only. Bind it with the option ro")
+    return f"/{FOLDER}/{name}/merged"
+
+
+def add_volumes(volumes: Sequence[Volume], images: Mapping[str, StoredImage], tree: Tree, store: Store) -> None:
+    """Put the folders of volumes, and the list from which init mounts them.
+
+    Raises:
+        BuildError: a volume that cannot be made.
+    """
+    for volume in volumes:
+        below = f"{FOLDER}/{volume.name}"
+        for name in ("lower", "tmp", "merged"):
+            tree.put(f"{below}/{name}", directory())
+        if volume.format == "oci":
+            tree.graft(image_tree(images[layout_key(volume)], store), f"{below}/lower")
+        elif volume.image:
+            root = completed(image_tree(images[volume.image], store), resolv_conf=RESOLV_CONF)
+            tree.graft(root, f"{below}/lower")
+    if volumes:
+        tree.put(LIST, text_file("".join(f"{volume.name}\n" for volume in volumes)))

@@ -1,0 +1,109 @@
+"""Digests of what the user wrote for a plan, so that a run which is taken up again can tell whether it was changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from bootmatrix.assembly.assemble import references, source_digests
+from bootmatrix.assembly.extra_qemu_args import drive_files
+from bootmatrix.assembly.image.builder import MAX_BASES, Builder
+from bootmatrix.assembly.image.packages import local_debs
+from bootmatrix.assembly.image.recipe import source_digest
+from bootmatrix.assembly.prebuilt_guest import own_bootable
+from bootmatrix.errors import BootmatrixError
+from bootmatrix.load.spec import spec_files
+from bootmatrix.model import Cell, ImageSource, Profile, Spec
+from bootmatrix.source.images.layout import digest_of_layout
+from bootmatrix.store import sha256_of
+
+
+def digests(
+    cells: Iterable[Cell], specs: Mapping[str, Spec], profiles: Mapping[str, Profile], builder: Builder
+) -> dict[str, str]:
+    """A digest for each spec, profile and image recipe of the cells, by its path or name.
+
+    What cannot be read has the error in place of a digest: its cells will tell of it.
+    """
+    cells = tuple(cells)
+    used = {name: profiles[name] for name in sorted({cell.arch for cell in cells})}
+    found = {f"profile {name}": _of(profile.model_dump_json()) for name, profile in used.items()}
+    for path in sorted({cell.spec for cell in cells}):
+        files = " ".join(sha256_of(file) for file in spec_files(Path(path)))
+        found[path] = _of(f"{files} {_sources(specs[path])}")
+        copied = (volume.image for volume in specs[path].volumes if volume.format == "oci")
+        for reference in (*references(specs[path]), *copied):
+            found.update(_images(reference, Path(specs[path].path), used.values(), builder))
+    for file in {file for cell in cells for file in drive_files(cell.qemu_args)}:
+        found[f"drive {file}"] = sha256_of(file) if file.is_file() else "not there"
+    for cell in cells:
+        name = f"{cell.spec} for {cell.target}"
+        if specs[cell.spec].own and name not in found:
+            found[name] = _own(specs[cell.spec], cell, profiles[cell.arch])
+    return found
+
+
+def _own(spec: Spec, cell: Cell, profile: Profile) -> str:
+    """The digests of the files of a guest that somebody brings along."""
+    assert spec.own
+    try:
+        bootable = own_bootable(spec.own, Path(spec.path).parent, profile, profile.machine(cell.machine))
+    except BootmatrixError as error:
+        return _of(error.message)
+    return " ".join(one.sha256 for one in bootable.parts().values())
+
+
+def _sources(spec: Spec) -> str:
+    try:
+        return " ".join(source_digests(spec).values())
+    except BootmatrixError as error:
+        return error.message
+
+
+def _images(
+    reference: str, path: Path, profiles: Iterable[Profile], builder: Builder, depth: int = 0
+) -> Iterator[tuple[str, str]]:
+    try:
+        source = builder.source(reference, path)
+        if source.kind != "recipe":
+            yield f"{path}: {reference}", _of(f"{source} {_file(source)}")
+            return
+        recipe_path = Path(source.path)
+        recipe = builder.load_recipe(recipe_path)
+        sources = [source_digest(copy, recipe_path) for copy in recipe.files if copy.source]
+    except BootmatrixError as error:
+        yield f"{path}: {reference}", _of(error.message)
+        return
+    debs = [_debs(profile, recipe_path, builder) for profile in profiles] if recipe.debs else []
+    yield str(recipe_path), _of("\n".join([sha256_of(recipe_path), *sources, *debs]))
+    if recipe.base and depth < MAX_BASES:
+        yield from _images(recipe.base, recipe_path, profiles, builder, depth + 1)
+
+
+def _file(source: ImageSource) -> str:
+    """The digest of a file or a folder; of a registry's image the lock has it, and an engine's may change."""
+    if source.kind != "dockerfile":
+        return digest_of_layout(Path(source.path)) if source.path else ""
+    folder = Path(source.path)
+    found = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return _of("\n".join(f"{path.relative_to(folder)} {_digest(path)}" for path in found))
+
+
+def _digest(path: Path) -> str:
+    """What a file holds, or where a link leads."""
+    try:
+        return str(path.readlink()) if path.is_symlink() else sha256_of(path)
+    except OSError as error:
+        return str(error.strerror)
+
+
+def _debs(profile: Profile, recipe_path: Path, builder: Builder) -> str:
+    try:
+        return " ".join(deb.sha256 for deb in local_debs(builder.load_recipe(recipe_path), recipe_path, profile))
+    except BootmatrixError as error:
+        return error.message
+
+
+def _of(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,387 @@
+"""Kernels of the user's own: read from whatever they come in, and known from then on by the digests of that."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from bootmatrix.assembly.image.builder import Builder, foreign_image, image_tree
+from bootmatrix.assembly.kernel.decompress import boots
+from bootmatrix.assembly.kernel.package import (
+    KERNEL_NAMES,
+    KernelFiles,
+    Module,
+    is_module,
+    kernel_key,
+    known_files,
+    module_name,
+    pack_module,
+)
+from bootmatrix.assembly.kernel.probe import check_whole, embedded_config, form_of, page_kib_of, release_of, unwrapped
+from bootmatrix.errors import BuildError, InputError
+from bootmatrix.model import Kernel, KernelForm, KernelPart, KernelSource, OwnKernel, Profile, Spec, StoredImage
+from bootmatrix.source.images.kernels import File, kernel_members
+from bootmatrix.source.kernel_formats import Member, find_kind
+from bootmatrix.source.kernel_formats.tree import RELEASE
+from bootmatrix.source.lock_recorder import kernel_key as locked_name
+from bootmatrix.store import Store, Writer, sha256_of
+
+LOCK_FLAVOUR = "own"
+CPIO = b"070701"
+Fetched = Path | StoredImage
+"""What a part of a kernel is in: a file or folder, or a container image."""
+_KERNEL = re.compile(rf"(?:^|/)(?:{'|'.join(KERNEL_NAMES)}|bzImage|zImage|Image|kernel)(?:[.-][^/]*)?$")
+_CONFIG = re.compile(r"(?:^|/)(?:\.config|config-[^/]+)$|lib/modules/[^/]+/config$")
+_MODULE = re.compile(r"(?:^|/)lib/modules/([^/]+)/(.+)$")
+
+
+def find_kernel(name: str, source: KernelSource | OwnKernel, profile: Profile, builder: Builder) -> Kernel:
+    """The kernel that a profile's or the user's own name means.
+
+    Raises:
+        BootmatrixError: it cannot be had; whose fault that is shows in the class.
+    """
+    if isinstance(source, KernelSource):
+        return builder.archive.kernel(name, source, profile.kernel_architecture(source))
+    return find_own(name, source, profile, builder)
+
+
+def find_spec_kernel(spec: Spec, profile: Profile, builder: Builder) -> Kernel:
+    """The kernel of the image that a spec's `kernel` section names.
+
+    Raises:
+        BuildError: it names none, or the image holds none that the architecture boots.
+        InfraError: it cannot be had.
+    """
+    said = spec.kernel
+    if not said.image:
+        raise BuildError(f"{spec.path}: it names no kernel image, which the kernel 'spec' would be")
+    part = KernelPart(kind="oci", image=said.image, binary=said.binary, tar=said.tar or "", ucode=said.ucode or "")
+    own = OwnKernel(parts=(part,), folder=str(Path(spec.path).parent))
+    return find_own(f"spec-{spec.name}"[:64], own, profile, builder)
+
+
+def find_own(name: str, own: OwnKernel, profile: Profile, builder: Builder) -> Kernel:
+    """A kernel of the user's own, its files in the store.
+
+    Raises:
+        InputError: what it comes from is not there, or not what it was when the kernel was added.
+        BuildError: it holds no kernel that the architecture boots, or another one than the lock says.
+        InfraError: it cannot be downloaded.
+    """
+    parts, files = own.parts, None
+    key = locked_name(profile.names.debian, LOCK_FLAVOUR, name)
+    if all(part.sha256 for part in parts) and _known(name, parts, profile, builder.store):
+        if not builder.archive.has_locked(key):
+            _check_unchanged(parts, own.folder)
+    else:
+        files = [_fetch(part, own.folder, profile, builder) for part in parts]
+        parts = tuple(_pinned(part, file) for part, file in zip(parts, files, strict=True))
+    kernel = _known(name, parts, profile, builder.store)
+    if kernel is None:
+        kernel = import_kernel(name, parts, files or (), profile, builder.store)
+    return builder.archive.own_kernel(key, kernel)
+
+
+def _check_unchanged(parts: Iterable[KernelPart], folder: str) -> None:
+    """Whether files that a kernel in the cache was read from are still what they were, where they are still there.
+
+    Raises:
+        InputError: they have changed: it would be the old kernel that passes.
+    """
+    for part in parts:
+        path = Path(folder, part.path).absolute()
+        if part.path and path.exists():
+            _pin(part, _digest_once(part.kind, path))
+
+
+@cache
+def _digest_once(kind: str, path: Path) -> str:
+    """A digest that every cell asks for."""
+    return digest_of(kind, path)
+
+
+def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: Store) -> Kernel | None:
+    """A kernel that the store has already."""
+    kernel = _kernel(name, "", parts, profile)
+    files = known_files(kernel_key(kernel), store)
+    return _kernel(name, files.release, parts, profile) if files else None
+
+
+def add_own(
+    name: str, parts: tuple[KernelPart, ...], folder: Path, profiles: Sequence[Profile], builder: Builder
+) -> tuple[Profile, OwnKernel]:
+    """A new kernel of the user's own, whole and in the store, and the one of the architectures that it is for.
+
+    Raises:
+        InputError: what it comes from is not there.
+        BuildError: it is not for exactly one of the architectures, or damaged.
+        InfraError: it cannot be downloaded.
+    """
+    if len(profiles) > 1 and any(part.image for part in parts):
+        raise BuildError(
+            f"{', '.join(map(str, parts))} may be an image for several architectures", "Name it with --arch."
+        )
+    files = [_fetch(part, str(folder), profiles[0], builder) for part in parts]
+    profile = profiles[0] if len(profiles) == 1 else _recognise(parts, files, profiles)
+    pinned = tuple(_pinned(part, file) for part, file in zip(parts, files, strict=True))
+    kernel = import_kernel(name, pinned, files, profile, builder.store)
+    found = known_files(kernel_key(kernel), builder.store)
+    config = builder.store.verified(found.config).read_bytes() if found and found.config else b""
+    return profile, OwnKernel(parts=pinned, release=kernel.release, page_kib=page_kib_of(config), folder=str(folder))
+
+
+def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:
+    """The architecture whose kernels begin with such bytes."""
+    hint = "Name it with --arch."
+    for part, file in zip(parts, files, strict=True):
+        if part.kind == "oci" or isinstance(file, StoredImage):
+            raise BuildError(f"{file} may be an image for several architectures", hint)
+        for member in find_kind(part.kind).members(file, ""):
+            if not _KERNEL.search(member.path):
+                continue
+            data = unwrapped(member.read())
+            found = [one for one in profiles if form_of(data, one.kernel_magic) and not one.borrows_kernels()]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise BuildError(f"{file} may be for {', '.join(one.name for one in found)}", hint)
+    raise BuildError(f"{', '.join(map(str, parts))}: this is no kernel of any architecture here")
+
+
+def _kernel(name: str, release: str, parts: tuple[KernelPart, ...], profile: Profile) -> Kernel:
+    return Kernel(name=name, release=release, version=release, architecture=profile.names.debian, parts=parts)
+
+
+def _fetch(part: KernelPart, folder: str, profile: Profile, builder: Builder) -> Fetched:
+    if part.image:
+        return _image(part, folder, profile, builder)
+    if part.url:
+        if not part.sha256:
+            raise InputError(f"{part.url}: a kernel from a URL needs its SHA-256", "Give it with --sha256.")
+        return builder.archive.download(part.url, part.sha256, part.size_bytes)
+    path = Path(folder) / part.path
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder, which a kernel comes from")
+    return path
+
+
+def _image(part: KernelPart, folder: str, profile: Profile, builder: Builder) -> StoredImage:
+    source = builder.source(part.image, Path(folder) / "kernels.yml")
+    if source.kind == "recipe":
+        raise InputError(f"{part.image}: an image that is made from packages holds no kernel")
+    if source.kind == "docker" and part.sha256:  # its tag may mean another one today
+        source = source.model_copy(update={"name": f"{source.name.partition('@')[0]}@sha256:{part.sha256}"})
+    return foreign_image(source, profile, builder)
+
+
+def _pinned(part: KernelPart, fetched: Fetched) -> KernelPart:
+    return _pin(part, _digest(part, fetched))
+
+
+def _pin(part: KernelPart, found: str) -> KernelPart:
+    if part.sha256 not in {None, found}:
+        raise InputError(
+            f"{part} is not what was expected: its SHA-256 is {found}, and should be {part.sha256}",
+            "Add it again with `bootmatrix kernels add`; with --follow, what is there is taken at each run.",
+        )
+    return part.model_copy(update={"sha256": found})
+
+
+def _digest(part: KernelPart, fetched: Fetched) -> str:
+    return fetched.digest if isinstance(fetched, StoredImage) else digest_of(part.kind, fetched)
+
+
+def digest_of(kind: str, path: Path) -> str:
+    """The SHA-256 of a file; of a folder, that of lines `digest  path`, one for each file that is used of it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        if path.is_file():
+            return sha256_of(path)
+        files = find_kind(kind).paths(path)
+        lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclass
+class _Found:
+    """What has been found of a kernel so far."""
+
+    magic: Mapping[KernelForm, str]
+    wanted: tuple[KernelForm, ...]
+    images: dict[KernelForm, tuple[str, bytes]] = field(default_factory=dict)
+    strangers: list[str] = field(default_factory=list)
+    config: bytes | None = None
+    dtbs: dict[str, bytes] = field(default_factory=dict)
+    modules: dict[str, Module] = field(default_factory=dict)
+    builtin: tuple[str, ...] = ()
+    releases: list[str] = field(default_factory=list)
+    tree_release: str = ""
+
+    def take(self, member: Member, pack: Writer) -> None:
+        """Look at a file, and keep what belongs to a kernel."""
+        name = member.path.rpartition("/")[2]
+        if is_module(name):
+            self._take_module(member, pack)
+        elif name == "modules.builtin":
+            self.builtin = tuple(sorted(module_name(line) for line in member.read().decode(errors="replace").split()))
+        elif _CONFIG.search(member.path):
+            self._take_config(member)
+        elif member.path.endswith(RELEASE):
+            self.tree_release = member.read().decode(errors="replace").strip()
+        elif name.endswith(".dtb"):
+            self.dtbs[name] = member.read()
+        elif _KERNEL.search(member.path) and not self._has_wanted():
+            self._take_image(member)
+
+    def image(self) -> tuple[KernelForm, str, bytes]:
+        """The kernel of the form that the architecture's machines boot.
+
+        Raises:
+            BuildError: there is none.
+        """
+        for form in self.wanted:
+            if form in self.images:
+                return (form, *self.images[form])
+        if self.images:
+            form, (path, _) = next(iter(self.images.items()))
+            raise BuildError(f"{path} is a {form}, and the machines boot a {' or '.join(self.wanted)}")
+        if self.strangers:
+            raise BuildError(f"{self.strangers[0]} is no kernel of this architecture: its first bytes say so")
+        raise BuildError("there is no kernel in it")
+
+    def _has_wanted(self) -> bool:
+        return any(form in self.images for form in self.wanted)
+
+    def _take_image(self, member: Member) -> None:
+        data = unwrapped(member.read())
+        form = form_of(data, self.magic)
+        if form is None:
+            self.strangers.append(member.path)
+        else:
+            check_whole(data)
+            self.images.setdefault(form, (member.path, data))
+
+    def _take_config(self, member: Member) -> None:
+        data = member.read()
+        if not re.search(rb"^(# )?CONFIG_\w", data, re.MULTILINE):
+            raise BuildError(f"{member.path} is no kernel's configuration: no line of it is of CONFIG_…")
+        self.config = self.config or data
+
+    def _take_module(self, member: Member, pack: Writer) -> None:
+        found = _MODULE.search(member.path)
+        release, below = (found[1], found[2]) if found else ("", f"kernel/{member.path}")
+        if release and release not in (*self.releases, "tree"):
+            self.releases.append(release)
+        module, frame = pack_module(f"lib/modules/{{release}}/{below}", member.read(), pack.tell())
+        pack.write(frame)
+        self.modules[module_name(member.path)] = module
+
+
+def import_kernel(
+    name: str, parts: tuple[KernelPart, ...], files: Iterable[Fetched], profile: Profile, store: Store
+) -> Kernel:
+    """Read a kernel out of what it comes in, and keep its files in the store.
+
+    Raises:
+        BuildError: there is no kernel in it that the architecture boots, or it is damaged.
+    """
+    files = tuple(files)
+    found = _Found(profile.kernel_magic, _bootable_forms(profile))
+    with store.writer() as pack:
+        for member in _members(parts, files, profile, store):
+            found.take(member, pack)
+        packed = pack.commit()
+    if any(_digest(part, file) != part.sha256 for part, file in zip(parts, files, strict=True)):
+        raise InputError(f"{', '.join(map(str, parts))}: this has changed while it was read", "Try again.")
+    form, path, image = found.image()
+    release = _release(found, path, image)
+    kernel = _kernel(name, release, parts, profile)
+    config = found.config or embedded_config(image)
+    kept = KernelFiles(
+        image=store.add_bytes(image),
+        image_bytes=len(image),
+        form=form,
+        release=release,
+        config=store.add_bytes(config) if config else None,
+        dtbs={tree: (store.add_bytes(data), len(data)) for tree, data in found.dtbs.items()},
+        pack=packed,
+        modules={module: _placed(one, release) for module, one in found.modules.items()},
+        builtin=found.builtin,
+        ucode=_microcode(parts, files, store),
+    )
+    key = kernel_key(kernel)
+    with store.once("kernel", key):
+        store.set_memo("kernel", key, kept.model_dump_json().encode())
+    return kernel
+
+
+def _bootable_forms(profile: Profile) -> tuple[KernelForm, ...]:
+    """Forms of kernels that machines of a profile boot, those first that most of them do."""
+    loaded = [machine.kernel_form for machine in profile.machines.values()]
+    counts = {form: sum(boots(one, form) for one in loaded) for form in profile.kernel_magic}
+    return tuple(sorted((form for form in counts if counts[form]), key=lambda form: -counts[form]))
+
+
+def _members(
+    parts: tuple[KernelPart, ...], files: Iterable[Fetched], profile: Profile, store: Store
+) -> Iterator[Member]:
+    for part, file in zip(parts, files, strict=True):
+        if isinstance(file, StoredImage):
+            yield from kernel_members(_files(file, store), part.binary, part.tar, str(part))
+            continue
+        try:
+            yield from find_kind(part.kind).members(file, profile.names.oci)
+        except OSError as error:
+            raise InputError(f"{error.filename or file}: cannot be read: {error.strerror}") from error
+
+
+def _files(image: StoredImage, store: Store) -> dict[str, File]:
+    return {path: node for path, node in image_tree(image, store).items() if node.kind == "file"}
+
+
+def _microcode(parts: tuple[KernelPart, ...], files: Iterable[Fetched], store: Store) -> tuple[str, int] | None:
+    """What a part of the kernel names as `ucode`.
+
+    Raises:
+        BuildError: it is not there, or no cpio archive.
+    """
+    for part, image in zip(parts, files, strict=True):
+        if part.ucode and isinstance(image, StoredImage):
+            file = _files(image, store).get(part.ucode.strip("/"))
+            data = Member(part.ucode, file.size, file.read).read() if file else b""
+            if not data.startswith(CPIO):
+                raise BuildError(f"the kernel image {part} has no file {part.ucode}, or it is no cpio archive")
+            return store.add_bytes(data + bytes(-len(data) % 4)), len(data) + -len(data) % 4
+    return None
+
+
+def _placed(module: Module, release: str) -> Module:
+    return module.model_copy(update={"path": module.path.replace("{release}", release, 1)})
+
+
+def _release(found: _Found, path: str, image: bytes) -> str:
+    """What uname -r will say: as the kernel itself has it, else its tree or its modules' folder.
+
+    Raises:
+        BuildError: nothing says it, or they differ.
+    """
+    own = release_of(image) or found.tree_release
+    others = [release for release in found.releases if release != own]
+    if own and others:
+        raise BuildError(f"{path} is of the release {own}, and the modules beside it are of {', '.join(others)}")
+    if not own and len(found.releases) != 1:
+        raise BuildError(
+            f"the release of {path} cannot be told: it does not say it, and there are no modules whose folder would",
+            "Add it as part of its build tree or its package.",
+        )
+    return own or found.releases[0]

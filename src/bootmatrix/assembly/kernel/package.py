@@ -1,0 +1,317 @@
+"""What is in a kernel's packages: the kernel itself, its configuration, device trees and modules."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import zstandard
+
+from bootmatrix.assembly.kernel.decompress import UNPACKED_FORMS, boots, in_form
+from bootmatrix.assembly.tree import Node, Tree, text_file
+from bootmatrix.errors import BuildError, InfraError
+from bootmatrix.model import Artefact, Kernel, KernelForm, Machine
+from bootmatrix.model.base import Model, Sha256
+from bootmatrix.source.archive import Archive
+from bootmatrix.source.deb import open_data
+from bootmatrix.store import Store
+
+FORMAT = "2"
+"""Changes whenever what is unpacked, or its form, does."""
+MODULE_LIMIT_BYTES = 64 << 20
+FILE_LIMIT_BYTES = 256 << 20
+XZ_MEMORY_BYTES = 128 << 20
+"""xz -9 takes 65 MiB; a header that asks for gibibytes is refused."""
+KERNEL_FOLDERS = ("boot/", "lib/modules/", "usr/lib/modules/", "usr/lib/linux-image-")
+PACKED = (".gz", ".xz", ".zst")
+KERNEL_NAMES = ("vmlinuz", "vmlinux")
+"""Up to 6.12 with the release behind it, in boot; later without, in usr/lib/modules/<release>."""
+
+
+class Module(Model):
+    """A kernel module: its path in the guest, where it is in the blob, and the modules it needs.
+
+    The path is below /usr: /lib may be a link, and the kernel would put a folder in the link's place.
+    """
+
+    path: str
+    offset: int
+    size: int
+    needs: tuple[str, ...] = ()
+
+
+class KernelFiles(Model):
+    """A kernel's files in the store; modules by name, with `_` for `-`, each a zstd frame of the blob `pack`.
+
+    `form` and `release` are empty for kernels of the archive, whose profile and packages say them. A kernel of the
+    user's own may have no `config`. `ucode` is a cpio archive of microcode with its size; it stands before an initrd.
+    """
+
+    image: Sha256
+    image_bytes: int
+    form: KernelForm | Literal[""] = ""
+    release: str = ""
+    config: Sha256 | None
+    dtbs: dict[str, tuple[str, int]]
+    pack: Sha256
+    modules: dict[str, Module]
+    builtin: tuple[str, ...] = ()
+    ucode: tuple[Sha256, int] | None = None
+
+
+def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles:
+    """The files of a kernel, unpacked once.
+
+    Raises:
+        BuildError: the packages hold no kernel.
+        InfraError: they cannot be had.
+    """
+    key = kernel_key(kernel)
+    with store.once("kernel", key):
+        files = known_files(key, store)
+        if files is not None:
+            return files
+        if kernel.parts:
+            raise InfraError(f"the cache has lost the kernel {kernel.name}", "Run again to get it anew.")
+        files = _unpack(kernel, [archive.fetch(package) for package in kernel.packages], store)
+        store.set_memo("kernel", key, files.model_dump_json().encode())
+        return files
+
+
+def kernel_key(kernel: Kernel) -> str:
+    """What a kernel's files are kept under: the digests of all that they come from."""
+    if kernel.parts:
+        parts = [(part.kind, part.sha256, *filter(None, (part.binary, part.tar, part.ucode))) for part in kernel.parts]
+        return json.dumps([FORMAT, "own", kernel.architecture, parts])
+    return json.dumps([FORMAT, kernel.release, *(package.sha256 for package in kernel.packages)])
+
+
+def known_files(key: str, store: Store) -> KernelFiles | None:
+    """The files that are kept under a key, if the store has them all."""
+    known = store.memo("kernel", key)
+    if known is None:
+        return None
+    files = _parsed(known)
+    more = [digest for digest, _ in (*files.dtbs.values(), *filter(None, [files.ucode]))]
+    needed = (files.image, files.config, files.pack, *more)
+    return files if all(store.has(digest) for digest in needed if digest) else None
+
+
+@lru_cache(maxsize=16)
+def _parsed(known: bytes) -> KernelFiles:
+    """What was kept, read once for the many cells of a kernel."""
+    return KernelFiles.model_validate_json(known)
+
+
+def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
+    image = config = None
+    dtbs: dict[str, tuple[str, int]] = {}
+    modules: dict[str, Module] = {}
+    builtin: tuple[str, ...] = ()
+    with store.writer() as pack:
+        for path, data in _members(packages):
+            name = path.rpartition("/")[2]
+            if is_module(name):
+                module, frame = pack_module(path, data, pack.tell())
+                pack.write(frame)
+                modules[module_name(name)] = module
+            elif name.removesuffix(f"-{kernel.release}") in KERNEL_NAMES:
+                image = (store.add_bytes(data), len(data))
+            elif name == f"config-{kernel.release}" or path.endswith(f"{kernel.release}/config"):
+                config = store.add_bytes(data)
+            elif name.endswith(".dtb"):
+                dtbs[name] = (store.add_bytes(data), len(data))
+            elif name == "modules.builtin":
+                builtin = tuple(sorted(module_name(line) for line in data.decode(errors="replace").split()))
+        packed = pack.commit()
+    if image is None or config is None:
+        lacking = "kernel" if image is None else "configuration"
+        raise BuildError(f"the packages of {kernel.release} hold no {lacking}: {', '.join(map(str, kernel.packages))}")
+    return KernelFiles(
+        image=image[0],
+        image_bytes=image[1],
+        config=config,
+        dtbs=dtbs,
+        pack=packed,
+        modules=modules,
+        builtin=builtin,
+    )
+
+
+def _members(packages: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """Regular files of packages that may belong to a kernel, by path.
+
+    Raises:
+        BuildError: one of them is larger than any kernel's.
+    """
+    for package in packages:
+        with open_data(package) as archive:
+            for member in archive:
+                path = member.name.removeprefix("./")
+                if not member.isreg() or not path.startswith(KERNEL_FOLDERS):
+                    continue
+                if member.size > FILE_LIMIT_BYTES:
+                    raise BuildError(f"{package} holds {path} of {member.size} bytes, more than any kernel's")
+                file = archive.extractfile(member)
+                if file:
+                    yield path, file.read()
+
+
+def is_module(name: str) -> bool:
+    """Whether a file name is a module's."""
+    return name.endswith((".ko", *(f".ko{suffix}" for suffix in PACKED)))
+
+
+def module_name(path: str) -> str:
+    """A module's name as the kernel has it: without folder and suffix, `_` for `-`."""
+    return PurePosixPath(path).name.split(".")[0].replace("-", "_")
+
+
+def pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
+    """A module whose frame goes to this offset of the blob, and the frame.
+
+    Raises:
+        BuildError: it is damaged, or larger than any module.
+    """
+    plain = _uncompressed(path, data)
+    frame = zstandard.ZstdCompressor(level=1).compress(plain)
+    where = "usr/" + re.sub(r"\.(gz|xz|zst)$", "", path.removeprefix("usr/"))
+    return Module(path=where, offset=offset, size=len(frame), needs=_depends(plain)), frame
+
+
+def _uncompressed(path: str, data: bytes) -> bytes:
+    """A module as the kernel takes it."""
+    try:
+        plain, complete = _plain(path, data)
+    except (lzma.LZMAError, zstandard.ZstdError, zlib.error) as error:
+        raise BuildError(f"the module {path} is damaged: {error}") from error
+    if not complete:
+        raise BuildError(f"the module {path} is cut off, or has more than {MODULE_LIMIT_BYTES >> 20} MiB")
+    return plain
+
+
+def _plain(path: str, data: bytes) -> tuple[bytes, bool]:
+    """What a module unpacks to, and whether that is all of it."""
+    if path.endswith(".gz"):
+        gzip = zlib.decompressobj(31)  # 31: with gzip's header (zlib.h)
+        return gzip.decompress(data, MODULE_LIMIT_BYTES), gzip.eof
+    if path.endswith(".xz"):
+        stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
+        return stream.decompress(data, MODULE_LIMIT_BYTES), stream.eof
+    if path.endswith(".zst"):
+        complete = zstandard.frame_content_size(data) <= MODULE_LIMIT_BYTES
+        return zstandard.ZstdDecompressor().decompress(data, MODULE_LIMIT_BYTES) if complete else b"", complete
+    return data, True
+
+
+def _depends(module: bytes) -> tuple[str, ...]:
+    """The names after `depends=` in a module's .modinfo section, which is a list of strings that end with a NUL."""
+    found = re.search(rb"\0depends=([^\0]*)\0", module)
+    names = found[1].decode(errors="replace") if found else ""
+    return tuple(name.replace("-", "_") for name in names.split(",") if name)
+
+
+def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module], list[str]]:
+    """Modules and all that they need, each after those it needs; and the names that this kernel has in no form."""
+    order: dict[str, Module] = {}
+    missing: list[str] = []
+    begun: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in begun or name in files.builtin:
+            return
+        begun.add(name)
+        module = files.modules.get(name)
+        if module is None:
+            missing.append(name)
+            return
+        for need in module.needs:
+            visit(need)
+        order[name] = module
+
+    for name in wanted:
+        visit(name.replace("-", "_"))
+    return list(order.values()), missing
+
+
+def _modules_in(files: KernelFiles, modules: Iterable[Module], store: Store) -> Tree:
+    tree = Tree()
+    with store.verified(files.pack).open("rb") as file:
+        for module in modules:
+            file.seek(module.offset)
+            data = zstandard.ZstdDecompressor().decompress(file.read(module.size))
+            tree.put(module.path, Node("file", 0o644, data=data))
+    return tree
+
+
+def every_module_tree(kernel: Kernel, files: KernelFiles, store: Store) -> Tree:
+    """All modules of a kernel, and what each of them needs in the form that modprobe reads (depmod(8))."""
+    modules = [files.modules[name] for name in sorted(files.modules)]
+    tree = _modules_in(files, modules, store)
+    folder = f"usr/lib/modules/{kernel.release}"
+    lines = []
+    for name in sorted(files.modules):
+        *needs, module = (one.path.removeprefix(f"{folder}/") for one in load_order(files, (name,))[0])
+        lines.append(f"{module}: {' '.join(reversed(needs))}".rstrip() + "\n")
+    tree.put(f"{folder}/modules.dep", text_file("".join(lines)))
+    return tree
+
+
+def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store: Store) -> Tree:
+    """What the guest needs of a kernel: modules, the list in whose order they are loaded, and the configuration."""
+    tree = _modules_in(files, modules, store)
+    tree.put("etc/bootmatrix/modules", text_file("".join(f"/{module.path}\n" for module in modules)))
+    if files.config:
+        config = store.verified(files.config).read_bytes()
+        tree.put(f"boot/config-{kernel.release}", Node("file", 0o644, data=config))
+    return tree
+
+
+def check_form(kernel: Kernel, files: KernelFiles, machine: Machine) -> None:
+    """Whether a machine boots kernels of this form.
+
+    Raises:
+        BuildError: it does not.
+    """
+    if files.form and not boots(machine.kernel_form, files.form):
+        raise BuildError(f"the kernel {kernel.name} is a {files.form}, and this machine boots a {machine.kernel_form}")
+
+
+def kernel_artefact(kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Artefact:
+    """The kernel itself, in the form that the machine loads; made once.
+
+    Raises:
+        BuildError: it is damaged.
+    """
+    digest, size = files.image, files.image_bytes
+    if machine.kernel_form in UNPACKED_FORMS:
+        key = json.dumps([FORMAT, files.image, machine.kernel_form, machine.ram_start])
+        with store.once("kernel-form", key):
+            known = store.memo("kernel-form", key)
+            digest, size = json.loads(known) if known else ("", 0)
+            if not store.has(digest):
+                data = in_form(store.verified(files.image).read_bytes(), machine.kernel_form, machine.ram_start)
+                digest, size = store.add_bytes(data), len(data)
+                store.set_memo("kernel-form", key, json.dumps([digest, size]).encode())
+    path = str(store.verified(digest))
+    return Artefact(kind="kernel", name=kernel.release, path=path, sha256=digest, size_bytes=size)
+
+
+def dtb_artefact(name: str, kernel: Kernel, files: KernelFiles, store: Store) -> Artefact:
+    """A device tree of the kernel.
+
+    Raises:
+        BuildError: the kernel's packages have none of this name.
+    """
+    if name not in files.dtbs:
+        near = ", ".join(get_close_matches(name, files.dtbs, 5)) or "none of a name like it"
+        raise BuildError(f"the packages of {kernel.release} hold no device tree {name}", f"They hold {near}.")
+    digest, size = files.dtbs[name]
+    return Artefact(kind="dtb", name=name, path=str(store.verified(digest)), sha256=digest, size_bytes=size)

@@ -1,0 +1,177 @@
+"""What a kernel's file says of itself: its form, its release, its configuration. Compressed ones are unpacked."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Protocol, get_args
+
+import zstandard
+
+from bootmatrix.assembly.kernel.decompress import MAGICS, XZ_MEMORY_BYTES, unpacked
+from bootmatrix.errors import BuildError
+from bootmatrix.model import KernelForm
+from bootmatrix.model.kernel import PageKib
+
+LIMIT_BYTES = 1 << 30
+_RELEASE = re.compile(rb"Linux version ([0-9][0-9A-Za-z.+~_-]{1,63}) ")
+_CONFIG = (b"IKCFG_ST", b"IKCFG_ED")
+"""Around the gzipped configuration, where CONFIG_IKCONFIG is set (kernel/configs.c)."""
+_ZBOOT = b"zimg"
+"""At offset 4: an EFI program that unpacks the kernel (drivers/firmware/efi/libstub/zboot-header.S)."""
+_BOOT_HEADER = (0x202, b"HdrS")
+"""Of a bzImage, with the offset of its version's text less 512 at 0x20e (Linux's boot protocol)."""
+_FAULTS = (lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, ValueError)
+
+
+class _Stream(Protocol):
+    """A decompressor that knows whether it has come to the end."""
+
+    @property
+    def eof(self) -> bool: ...
+
+
+def _whole(stream: _Stream, plain: bytes) -> bytes:
+    if not stream.eof:
+        raise EOFError("it breaks off")
+    return plain
+
+
+def _gunzip(data: bytes) -> bytes:
+    stream = zlib.decompressobj(31)  # 31: with gzip's header (zlib.h)
+    return _whole(stream, stream.decompress(data, LIMIT_BYTES))
+
+
+def _unxz(data: bytes) -> bytes:
+    stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
+    return _whole(stream, stream.decompress(data, LIMIT_BYTES))
+
+
+def _unbz2(data: bytes) -> bytes:
+    stream = bz2.BZ2Decompressor()
+    return _whole(stream, stream.decompress(data, LIMIT_BYTES))
+
+
+def _unzstd(data: bytes) -> bytes:
+    if zstandard.frame_content_size(data) > LIMIT_BYTES:
+        raise ValueError("it is too large")
+    stream = zstandard.ZstdDecompressor().decompressobj()
+    return _whole(stream, stream.decompress(data))
+
+
+_UNPACKERS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b\x08": _gunzip,
+    b"\xfd7zXZ\0": _unxz,
+    b"\x28\xb5\x2f\xfd": _unzstd,
+    b"BZh": _unbz2,
+}
+
+
+def unwrapped(data: bytes) -> bytes:
+    """A kernel as its machine boots it: one that is compressed as a whole, or packed into an EFI program, is unpacked.
+
+    Raises:
+        BuildError: it is damaged.
+    """
+    if data[4:8] == _ZBOOT:
+        start, size = (int.from_bytes(data[at : at + 4], "little") for at in (8, 12))
+        data = data[start : start + size]
+    for magic, unpack in _UNPACKERS.items():
+        if data.startswith(magic):
+            try:
+                return unpack(data)
+            except _FAULTS as error:
+                raise BuildError(f"the kernel is damaged: it cannot be unpacked: {error}") from error
+    return data
+
+
+def check_whole(data: bytes) -> None:
+    """Hold a kernel's file against what its own headers say of its length, where it has such.
+
+    Raises:
+        BuildError: it ends before.
+    """
+    needed = max([0, *_ends(data)])
+    if needed > len(data):
+        raise BuildError(f"the kernel is cut off: it has {len(data)} bytes, and its header says {needed}")
+
+
+def _ends(data: bytes) -> Iterator[int]:
+    """Where the parts end that an ELF file's segments, or an EFI program's sections (PE, section 4), say they have."""
+    with suppress(struct.error, IndexError):  # headers beyond the end are none
+        if data[:4] == b"\x7fELF":
+            order, wide = "<>"[data[5] - 1], data[4] == 2
+            (table,) = struct.unpack_from(f"{order}{'Q' if wide else 'I'}", data, 32 if wide else 28)
+            size, count = struct.unpack_from(f"{order}HH", data, 54 if wide else 42)
+            for number in range(count):
+                values = struct.unpack_from(f"{order}{'8xQ16xQ' if wide else '4xI8xI'}", data, table + number * size)
+                yield sum(values)
+        elif data[:2] == b"MZ":
+            (start,) = struct.unpack_from("<I", data, 0x3C)
+            if data[start : start + 4] != b"PE\0\0":
+                return
+            count, optional = struct.unpack_from("<H12xH", data, start + 6)
+            for number in range(count):
+                yield sum(struct.unpack_from("<16xII", data, start + 24 + optional + number * 40))
+
+
+def form_of(data: bytes, magic: Mapping[KernelForm, str]) -> KernelForm | None:
+    """The form of a kernel, by the bytes that a profile says such a kernel has; None if it has none of them."""
+    return next((form for form, rules in magic.items() if all(_holds(data, rule) for rule in rules.split())), None)
+
+
+def _holds(data: bytes, rule: str) -> bool:
+    """Whether data obeys `OFFSET:BYTES[/MASK]`."""
+    offset, _, text = rule.partition(":")
+    wanted, mask = (bytes.fromhex(part) if part else b"" for part in text.partition("/")[::2])
+    found = data[int(offset) : int(offset) + len(wanted)]
+    masked = bytes(one & bits for one, bits in zip(found, mask, strict=False)) if mask else found
+    return masked == wanted
+
+
+def release_of(data: bytes) -> str:
+    """What `uname -r` will say on a kernel, as its file has it, packed or not; empty if that cannot be found."""
+    offset, magic = _BOOT_HEADER
+    if data[offset : offset + len(magic)] == magic:
+        start = int.from_bytes(data[0x20E:0x210], "little") + 0x200
+        found = re.match(rb"[0-9][0-9A-Za-z.+~_-]{1,63}", data[start : start + 64])
+        if found:
+            return found[0].decode()
+    for text in (data, *_packed_in(data)):
+        match = _RELEASE.search(text)
+        if match:
+            return match[1].decode()
+    return ""
+
+
+def embedded_config(data: bytes) -> bytes | None:
+    """The configuration that a kernel carries, if it does."""
+    for text in (data, *_packed_in(data)):
+        start, end = (text.find(mark) for mark in _CONFIG)
+        if 0 <= start < end:
+            with suppress(*_FAULTS):
+                return _gunzip(text[start + len(_CONFIG[0]) : end])
+    return None
+
+
+def page_kib_of(config: bytes) -> PageKib:
+    """The size of a page that a configuration chooses; 4 if it has no choice."""
+    found = re.search(rb"^CONFIG_(?:\w+_)?(?:(\d+)K_PAGES|PAGE_SIZE_(\d+)KB)=y$", config, re.MULTILINE)
+    size = int(found[1] or found[2]) if found else 4
+    return next((known for known in get_args(PageKib) if known == size), 4)
+
+
+def _packed_in(data: bytes) -> Iterator[bytes]:
+    """What a kernel that unpacks itself has inside."""
+    for found in MAGICS.finditer(data):
+        # The unpacker itself holds such bytes too, with which no payload begins.
+        with suppress(BuildError):
+            inside = unpacked(data[found.start() :])
+            if _RELEASE.search(inside):
+                yield inside
+                return

@@ -1,0 +1,128 @@
+"""Guests that somebody brings along: a kernel and an initrd, or a disk, in place of what is made of a spec."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from bootmatrix.assembly.kernel.package import KernelFiles, dtb_artefact, kernel_artefact
+from bootmatrix.errors import BuildError
+from bootmatrix.model import Artefact, Bootable, Kernel, Machine, OwnGuest, Profile
+from bootmatrix.model.artefact import ArtefactKind, DiskFormat
+from bootmatrix.qemu.command import CARD_READER, DISK_BUSES
+from bootmatrix.store import Store, sha256_of
+
+QCOW2 = b"QFI\xfb"
+"""Where a disk image begins so, QEMU's docs/interop/qcow2.txt says what follows: at 8 the backing file's place, at 24
+the disk's size, at 72 (from version 3 on) features that a reader must know, of which bit 2 is an external data file."""
+EXTERNAL_DATA = 1 << 2
+SMALLEST_CARD_BYTES = 1 << 20
+"""What is advised at least: there is no smaller card to buy, by far."""
+VMDK, VMDK_CAPACITY_AT = b"KDMV", 12
+"""Where a VMDK of one file begins so, and where it says how many sectors it has; none: it describes other files."""
+VMDK_PARENT, VMDK_TEXT_END_BYTES = b"parentFileNameHint", 512 + 20 * 512
+"""What its description names a parent with, and where that ends: QEMU reads 20 sectors from the second one on."""
+VHD, VHD_FOOTER_BYTES = b"conectix", 512
+"""How the last sector of a VHD begins."""
+FORMATS: Mapping[bytes, DiskFormat] = {QCOW2: "qcow2", VMDK: "vmdk"}
+
+
+def own_bootable(guest: OwnGuest, base: Path, profile: Profile, machine: Machine) -> Bootable:
+    """What a machine boots of somebody's own files, but for a kernel of the cell. Their names are relative to `base`.
+
+    Raises:
+        BuildError: a file is missing, or a disk image refers to other files of the host.
+    """
+    names = {**profile.names.model_dump(), "debian_arch": profile.names.debian, "arch": profile.name}
+    disk = _disk(guest, base, names, machine)
+    return Bootable(
+        kernel=_file("kernel", guest.kernel, base, names),
+        initrd=_file("initrd", guest.initrd, base, names),
+        dtb=_file("dtb", guest.dtb, base, names),
+        disk=disk,
+        disk_format=disk_format(disk.file) if disk else "raw",
+        cmdline=without_consoles(guest.cmdline)[0],
+        reports=False,
+        proof=guest.expect,
+    )
+
+
+def with_kernel(bootable: Bootable, kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Bootable:
+    """Somebody's own files on a kernel of the cell.
+
+    Raises:
+        BuildError: the kernel has not got the machine's device tree.
+    """
+    dtb = dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb and not bootable.dtb else bootable.dtb
+    found = {"kernel": kernel_artefact(kernel, files, machine, store), "kernel_release": kernel.release, "dtb": dtb}
+    return bootable.model_copy(update=found)
+
+
+def without_consoles(cmdline: str) -> tuple[str, tuple[str, ...]]:
+    """A kernel command line without its consoles, which are the machine's to say, and those."""
+    words = cmdline.split()
+    consoles = tuple(word for word in words if word.startswith("console="))
+    return " ".join(word for word in words if word not in consoles), consoles
+
+
+def _file(kind: ArtefactKind, name: str, base: Path, names: Mapping[str, str]) -> Artefact | None:
+    if not name:
+        return None
+    try:
+        path = base / name.format_map(names)
+        size = path.stat().st_size
+        return Artefact(kind=kind, name=path.name, path=str(path.resolve()), sha256=sha256_of(path), size_bytes=size)
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        known = ", ".join(f"{{{one}}}" for one in names)
+        raise BuildError(f"in {name!r} only these names stand for something: {known}") from error
+    except OSError as error:
+        raise BuildError(f"the {kind} {error.filename} cannot be read: {error.strerror}") from error
+
+
+def _disk(guest: OwnGuest, base: Path, names: Mapping[str, str], machine: Machine) -> Artefact | None:
+    disk = _file("disk", guest.disk, base, names)
+    if disk and not machine.disk and machine.bus not in DISK_BUSES:
+        raise BuildError(
+            f"{disk.path}: {machine.machine} has no place for a disk: neither virtio, nor 'disk' in its profile",
+            "Exclude this machine.",
+        )
+    if disk:
+        _check_disk(disk, is_card=machine.disk == CARD_READER)
+    return disk
+
+
+def _check_disk(disk: Artefact, is_card: bool) -> None:
+    size_bytes = disk.size_bytes
+    if refers(disk.file):
+        raise BuildError(f"{disk.path}: this image refers to another file", "Make one that is whole: qemu-img convert.")
+    if disk_format(disk.file) == "qcow2":
+        with disk.file.open("rb") as file:
+            size_bytes = int.from_bytes(file.read(32)[24:], "big")
+    if is_card and size_bytes.bit_count() != 1:
+        larger = 1 << max(size_bytes.bit_length(), SMALLEST_CARD_BYTES.bit_length() - 1)
+        raise BuildError(
+            f"{disk.path}: an SD card has a size that is a power of two, and this has {size_bytes} bytes",
+            f"Make a larger one: qemu-img resize FILE {larger}",
+        )
+
+
+def disk_format(path: Path) -> DiskFormat:
+    """The format of a disk, by how its file begins or ends. QEMU is told, as a guest could write another beginning."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - VHD_FOOTER_BYTES))
+        footer = file.read(len(VHD))
+    return "vpc" if footer == VHD else FORMATS.get(magic, "raw")
+
+
+def refers(path: Path) -> bool:
+    """Whether a disk's file names other files of the host, which QEMU would open."""
+    with path.open("rb") as file:
+        header = file.read(VMDK_TEXT_END_BYTES)
+    if header.startswith(VMDK):
+        return VMDK_PARENT in header or not any(header[VMDK_CAPACITY_AT : VMDK_CAPACITY_AT + 8])
+    if not header.startswith(QCOW2):
+        return False
+    newer = int.from_bytes(header[4:8], "big") >= 3
+    return any(header[8:16]) or (newer and bool(int.from_bytes(header[72:80], "big") & EXTERNAL_DATA))

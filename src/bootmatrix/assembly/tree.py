@@ -1,0 +1,376 @@
+"""A guest's or an image's files in memory, before they become a tar or a cpio archive.
+
+Paths are relative to the root, with neither `.` nor `..`. Links are followed inside the tree only, as in a chroot, so
+that nothing hostile in an archive reaches the host.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from fnmatch import translate
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from bootmatrix.assembly.slices import Slice, Spool
+from bootmatrix.errors import BuildError
+from bootmatrix.source.safe_archive import FAULTS, PaxArchive
+
+Kind = Literal["file", "dir", "symlink", "char", "block", "fifo"]
+
+MAX_LINKS = 40
+"""Links followed before a path counts as a loop, as in Linux (path_resolution(7))."""
+MAX_TREE_BYTES = 16 << 30
+"""More than anybody ships: what unpacks to more was made to fill the disk."""
+MAX_NUMBER = (1 << 32) - 1
+"""Owners and device numbers have 32 bits in a newc archive."""
+WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+"""Before the name of a file that a layer takes away; and in the place of all that lower layers have in a folder."""
+XATTR = "SCHILY.xattr."
+KEPT_XATTRS = ("security.capability", "user.")
+"""Others steer the host's or an overlay's own business, `trusted.overlay.redirect` for instance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A file, folder, link or device. The same node under two paths is a hard link.
+
+    `xattrs` are extended attributes that an image gave it, by name: capabilities, and the user's own. A tar archive
+    carries them, and an initrd has no place for them.
+    """
+
+    kind: Kind
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    target: str = ""
+    data: bytes | Slice = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Length of the data in bytes."""
+        return self.data.size if isinstance(self.data, Slice) else len(self.data)
+
+    def read(self) -> bytes:
+        """The data."""
+        return self.data.read() if isinstance(self.data, Slice) else self.data
+
+    def open(self) -> BinaryIO:
+        """A file that stands at the beginning of the data; what comes after its end is not the node's."""
+        if not isinstance(self.data, Slice):
+            return io.BytesIO(self.data)
+        file = self.data.path.open("rb")
+        file.seek(self.data.offset)
+        return file
+
+    def pieces(self) -> Iterator[bytes]:
+        """The data, a few bytes at a time where it is large."""
+        return self.data.pieces() if isinstance(self.data, Slice) else iter((self.data,))
+
+
+def directory(mode: int = 0o755) -> Node:
+    """A folder of root's."""
+    return Node("dir", mode)
+
+
+def text_file(text: str, mode: int = 0o644) -> Node:
+    """A file of root's."""
+    return Node("file", mode, data=text.encode())
+
+
+def symlink(target: str) -> Node:
+    """A symbolic link."""
+    return Node("symlink", 0o777, target=target)
+
+
+def clean(path: str) -> str:
+    """A path without leading slash, `.` and doubled slashes.
+
+    Raises:
+        BuildError: it has a `..` or a NUL.
+    """
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if ".." in parts or "\0" in path:
+        raise BuildError(f"the path {path!r} leaves the image's root")
+    return "/".join(parts)
+
+
+@dataclass
+class Tree:
+    """Nodes by path. A folder that a path needs and that is not there is made."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    size_bytes: int = 0
+    _inside: dict[str, set[str]] = field(default_factory=dict)
+    _paths: dict[Node, int] = field(default_factory=dict)
+
+    def resolve(self, path: str, whole: bool = False) -> str:
+        """The path with the links of its folders followed inside the tree; the last part only if it is the `whole`.
+
+        Raises:
+            BuildError: links form a loop, or the path leaves the root.
+        """
+        done: list[str] = []
+        todo = clean(path).split("/")
+        links = 0
+        while len(todo) > (0 if whole else 1):
+            part = todo.pop(0)
+            if part == "..":
+                done = done[:-1]
+                continue
+            node = self.nodes.get("/".join([*done, part]))
+            if node is None or node.kind != "symlink":
+                done.append(part)
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise BuildError(f"the links of the path {path!r} form a loop")
+            if node.target.startswith("/"):
+                done = []
+            todo = [*(piece for piece in node.target.split("/") if piece not in {"", "."}), *todo]
+        return "/".join([*done, *todo])
+
+    def get(self, path: str) -> Node | None:
+        """The node of a path; links of its folders are followed, and it may be a link itself."""
+        return self.nodes.get(self.resolve(path))
+
+    def put(self, path: str, node: Node) -> None:
+        """Put a node at a path. A folder leaves what is there already in place; anything else replaces it.
+
+        Raises:
+            BuildError: the path leaves the root, or the tree is too large for an initrd, or a number too large.
+        """
+        where = self.resolve(path)
+        if not where:
+            if node.kind != "dir":
+                raise BuildError(f"the path {path!r} is the root itself, which is a folder")
+            return
+        _check_numbers(path, node)
+        self._make_parents(where)
+        there = self.nodes.get(where)
+        if node.kind == "dir":
+            if there is not None and there.kind == "symlink" and self._is_directory(where):
+                return
+        elif there is not None and there.kind == "dir":
+            self._remove(where)
+        self._set(where, node)
+        if self.size_bytes > MAX_TREE_BYTES:
+            raise BuildError(f"the files are larger than {MAX_TREE_BYTES >> 30} GiB in all")
+
+    def link(self, path: str, target: str) -> None:
+        """Make `path` a hard link to `target`.
+
+        Raises:
+            BuildError: there is no such file.
+        """
+        node = self.get(target)
+        if node is None or node.kind == "dir":
+            raise BuildError(f"{path} is a hard link to {target}, which is not there")
+        self.put(path, node)
+
+    def remove(self, path: str) -> None:
+        """Remove a node and what is below it, if it is there."""
+        where = self.resolve(path)
+        if where in self.nodes:
+            self._remove(where)
+
+    def matching(self, patterns: Iterable[str]) -> list[str]:
+        """Paths that match a glob, in order. `*` matches slashes too; a folder that matches stands for all in it.
+
+        Raises:
+            BuildError: a glob leaves the root.
+        """
+        wanted = [self.resolve(pattern) for pattern in patterns]
+        globs = [translate(one) for pattern in wanted if pattern for one in (pattern, pattern + "/*")]
+        if not globs:
+            return []
+        matches = re.compile("|".join(globs)).match
+        return [path for path in sorted(self.nodes) if matches(path)]
+
+    def graft(self, other: Tree, prefix: str) -> None:
+        """Put all of another tree below a folder, made if need be."""
+        if prefix:
+            self.put(prefix, directory())
+        for path, node in sorted(other.nodes.items()):
+            self.put(f"{prefix}/{path}", node)
+
+    def add_tar(self, archive: tarfile.TarFile, spool: Spool | None = None) -> None:
+        """Put everything of a tar archive, which may be hostile; the contents of its files go to the spool, if any.
+
+        Raises:
+            BuildError: a path leaves the root, a hard link has no target, or it is too large.
+        """
+        for member in archive:
+            if member.islnk():
+                self.link(member.name, member.linkname)
+                continue
+            node = _node_of(member)
+            if node.kind == "file":
+                if self.size_bytes + member.size > MAX_TREE_BYTES:
+                    raise BuildError(f"the files are larger than {MAX_TREE_BYTES >> 30} GiB in all")
+                file = archive.extractfile(member)
+                assert file
+                node = replace(node, data=spool.add(file) if spool else file.read())
+            self.put(member.name, node)
+
+    def add_layer(self, layer: Path) -> None:
+        """Put a layer of an image upon what is there: an uncompressed tar file of the store, which may be hostile.
+
+        Contents stay where they are. What the layer takes away (`.wh.` files, opencontainers/image-spec, layer.md)
+        goes first, wherever in it that stands.
+
+        Raises:
+            BuildError: it is no such file, or a damaged one; or as for `add_tar`.
+        """
+        try:
+            with PaxArchive.open(layer, mode="r:", encoding="utf-8") as archive:
+                members = list(archive)
+            for member in members:
+                self._take_away(member.name)
+            for member in members:
+                if _whiteout(member.name) is None:
+                    self._add_member(member, layer)
+        except FAULTS as error:
+            raise BuildError(f"the layer {layer.name} is not a tar archive, or a damaged one: {error}") from error
+
+    def _take_away(self, name: str) -> None:
+        hidden = _whiteout(name)
+        if hidden is None:
+            return
+        folder = self.resolve(name.rpartition("/")[0] or ".", whole=True) if "/" in name.strip("/") else ""
+        if hidden == OPAQUE:
+            for path in list(self._inside.get(folder, ())):
+                self._remove(path)
+        elif hidden not in {"", ".", ".."}:
+            where = f"{folder}/{hidden}" if folder else hidden
+            if where in self.nodes:
+                self._remove(where)
+
+    def _add_member(self, member: tarfile.TarInfo, layer: Path) -> None:
+        if member.issparse():
+            raise BuildError(f"{member.name} is a file with holes, in a form that no image should have")
+        if member.islnk():
+            self.link(member.name, member.linkname)
+            return
+        node = _node_of(member)
+        if member.isreg():
+            node = replace(node, data=Slice(layer, member.offset_data, member.size))
+        elif member.isdir():
+            self._unlink(member.name)
+        self.put(member.name, node)
+
+    def _unlink(self, path: str) -> None:
+        """Remove what is no folder: that of a layer takes its place, even that of a link to a folder."""
+        where = self.resolve(path)
+        there = self.nodes.get(where)
+        if there is not None and there.kind != "dir":
+            self._remove(where)
+
+    def items(self) -> Iterator[tuple[str, Node]]:
+        """Paths and nodes, each folder before what is in it."""
+        return iter(sorted(self.nodes.items(), key=lambda item: item[0].split("/")))
+
+    def _make_parents(self, where: str) -> None:
+        parts = where.split("/")[:-1]
+        for count in range(1, len(parts) + 1):
+            parent = "/".join(parts[:count])
+            node = self.nodes.get(parent)
+            if node is None or node.kind != "dir":
+                self._set(parent, directory())
+
+    def _is_directory(self, where: str) -> bool:
+        try:
+            target = self.resolve(where, whole=True)
+        except BuildError:
+            return False
+        node = self.nodes.get(target)
+        return not target or (node is not None and node.kind == "dir")
+
+    def _set(self, where: str, node: Node) -> None:
+        self._paths[node] = self._paths.get(node, 0) + 1
+        if self._paths[node] == 1:
+            self.size_bytes += node.size
+        if where in self.nodes:
+            self._forget(self.nodes[where])
+        self.nodes[where] = node
+        self._inside.setdefault(where.rpartition("/")[0], set()).add(where)
+
+    def _remove(self, where: str) -> None:
+        self._inside[where.rpartition("/")[0]].discard(where)
+        doomed = [where]
+        while doomed:
+            path = doomed.pop()
+            doomed += self._inside.pop(path, ())
+            self._forget(self.nodes.pop(path))
+
+    def _forget(self, node: Node) -> None:
+        self._paths[node] -= 1
+        if not self._paths[node]:
+            del self._paths[node]
+            self.size_bytes -= node.size
+
+
+def _whiteout(name: str) -> str | None:
+    """What an entry of a layer takes away: the name of a file, or all that is in its folder; None for what is put."""
+    last = name.rstrip("/").rpartition("/")[2]
+    if last.startswith(OPAQUE):
+        return OPAQUE
+    return last.removeprefix(WHITEOUT) if last.startswith(WHITEOUT) else None
+
+
+def _xattrs(member: tarfile.TarInfo) -> tuple[tuple[str, str], ...]:
+    """Extended attributes that mean something in a guest, as POSIX's extended headers carry them."""
+    found = ((name.removeprefix(XATTR), value) for name, value in member.pax_headers.items() if name.startswith(XATTR))
+    return tuple(sorted((name, value) for name, value in found if name.startswith(KEPT_XATTRS)))
+
+
+def _check_numbers(path: str, node: Node) -> None:
+    numbers = {"uid": node.uid, "gid": node.gid, "device number": max(node.device, key=abs)}
+    for name, number in numbers.items():
+        if not 0 <= number <= MAX_NUMBER:
+            raise BuildError(f"{path}: {number} cannot be a {name}")
+
+
+def _node_of(member: tarfile.TarInfo) -> Node:
+    kinds: dict[bytes, Kind] = {
+        tarfile.DIRTYPE: "dir",
+        tarfile.SYMTYPE: "symlink",
+        tarfile.CHRTYPE: "char",
+        tarfile.BLKTYPE: "block",
+        tarfile.FIFOTYPE: "fifo",
+    }
+    kind = "file" if member.isreg() else kinds.get(member.type)
+    if kind is None:
+        raise BuildError(f"{member.name} is of a kind that no image can hold: {member.type!r}")
+    device = (member.devmajor, member.devminor) if kind in {"char", "block"} else (0, 0)
+    target = member.linkname if kind == "symlink" else ""
+    return Node(kind, member.mode & 0o7777, member.uid, member.gid, target, device=device, xattrs=_xattrs(member))
+
+
+def write_tar(tree: Tree, target: tarfile.TarFile, mtime_s: int) -> None:
+    """Write all of a tree, in an order and with times that do not depend on when and where."""
+    first_paths: dict[int, str] = {}
+    types = {"dir": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "char": tarfile.CHRTYPE}
+    types |= {"block": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE, "file": tarfile.REGTYPE}
+    for path, node in tree.items():
+        member = tarfile.TarInfo(path)
+        member.mode, member.uid, member.gid, member.mtime = node.mode, node.uid, node.gid, mtime_s
+        member.type, member.linkname = types[node.kind], node.target
+        member.devmajor, member.devminor = node.device
+        member.pax_headers = {XATTR + name: value for name, value in node.xattrs}
+        if node.kind == "file" and id(node) in first_paths:
+            member.type, member.linkname = tarfile.LNKTYPE, first_paths[id(node)]
+            target.addfile(member)
+            continue
+        first_paths[id(node)] = path
+        if node.kind != "file":
+            target.addfile(member)
+            continue
+        member.size = node.size
+        with node.open() as data:
+            target.addfile(member, data)

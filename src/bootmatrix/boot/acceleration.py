@@ -1,0 +1,132 @@
+"""Accelerators such as KVM. Only a guest that boots is a proof that one works: its device may be there, and answer, and
+yet boot nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+
+from bootmatrix.boot.guest import boot
+from bootmatrix.errors import HostError
+from bootmatrix.model import Accelerator, Bootable, Machine, Outcome, Timeouts
+from bootmatrix.qemu.sandbox import KVM
+from bootmatrix.qemu.version import find_qemu, qemu_version
+
+REFUSED_S = 3600
+"""An accelerator that its QEMU refuses is tried again after so long, or at once where another user or right might help:
+each try takes a tenth of a second."""
+LIMIT_S = 15.0
+"""A guest that an accelerator runs is at its init within two seconds or so, on a busy host too."""
+
+
+class Memory(Protocol):
+    """Keeps what was found: the store."""
+
+    def memo(self, kind: str, key: str) -> bytes | None:
+        """The record of a kind under a key, if there is one."""
+
+    def set_memo(self, kind: str, key: str, value: bytes) -> None:
+        """Keep a record."""
+
+
+class Accelerators:
+    """Finds for each machine the first accelerator of its profile that works here; else it is emulated.
+
+    What was found is kept for this host's kernel, this QEMU and this machine.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory, self._turn = memory, anyio.Lock()
+
+    async def choose(self, machine: Machine, bootable: Bootable) -> Machine:
+        """The machine as it is to be run here: with one accelerator that booted this very guest, or emulated."""
+        for one in machine.native():
+            if host() in one.hosts and await self._works(machine, one, bootable):
+                return accelerated(machine, one)
+        return machine.emulated()
+
+    async def _works(self, machine: Machine, one: Accelerator, bootable: Bootable) -> bool:
+        key = _key(machine, one)
+        async with self._turn:
+            known, attempt = self._memory.memo("accelerator", key), _attempt(machine, one, bootable)
+            if known is not None or self._is_refused(attempt):
+                return known == b"1"
+            outcome = await _try(accelerated(machine, one), bootable, LIMIT_S)
+            if outcome is None or outcome.ended_by == "error":
+                self._memory.set_memo("accelerator-refused", attempt, f"{time.time()}".encode())
+                return False
+            works = outcome.boot_s is not None
+            self._memory.set_memo("accelerator", key, b"1" if works else b"0")
+            return works
+
+    def _is_refused(self, attempt: str) -> bool:
+        at = self._memory.memo("accelerator-refused", attempt)
+        return at is not None and 0 <= time.time() - float(at) < REFUSED_S
+
+
+def host() -> str:
+    """This host as `hosts` in a profile names it: `Linux/` and what uname calls its processors."""
+    return f"{platform.system()}/{platform.machine()}"
+
+
+def accelerated(machine: Machine, one: Accelerator) -> Machine:
+    """A machine with an accelerator, and what this takes."""
+    changed = {"accelerators": (one.name,), "cpu": one.cpu, "machine": one.machine or machine.machine}
+    return machine.model_copy(update={**changed, "qemu": one.qemu or machine.qemu})
+
+
+async def accelerator_boots(
+    machine: Machine, one: Accelerator, bootable: Bootable, limit_s: float = LIMIT_S
+) -> tuple[bool, str]:
+    """Whether a guest reaches its init within `limit_s`; and how that was found, in one line."""
+    outcome = await _try(accelerated(machine, one), bootable, limit_s)
+    ways = f"{one.name}, -cpu {one.cpu}"
+    if outcome is None:
+        return False, f"{ways}: its QEMU is not installed"
+    if outcome.boot_s is not None:
+        return True, f"{ways}: a guest booted in {outcome.boot_s:.1f} s"
+    return False, f"{ways}: no guest boots: {_why(outcome)}"
+
+
+async def _try(machine: Machine, bootable: Bootable, limit_s: float) -> Outcome | None:
+    tried = machine.model_copy(update={"time_factor": 1.0})
+    timeouts = Timeouts(boot=limit_s, silence=limit_s, onboot=1, services=1, shutdown=1)
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-accelerator-") as folder:
+        try:
+            return await boot(tried, bootable, timeouts, Path(folder))
+        except HostError:
+            return None
+
+
+def _key(machine: Machine, one: Accelerator) -> str:
+    """Differs wherever the answer might: another host kernel, QEMU or machine."""
+    changed = accelerated(machine, one)
+    try:
+        version, stat = qemu_version(changed), find_qemu(changed).stat()
+    except HostError:
+        version, stat = "", None
+    build = [version, stat.st_mtime_ns, stat.st_size] if stat else []
+    return json.dumps([host(), platform.release(), platform.version(), build, changed.machine, one.model_dump()])
+
+
+def _attempt(machine: Machine, one: Accelerator, bootable: Bootable) -> str:
+    """Differs wherever QEMU might take what it refused: other arguments or rights, another state of KVM's device."""
+    asked = [_key(machine, one), accelerated(machine, one).model_dump_json(), *bootable.qemu_args]
+    device = KVM.stat() if KVM.exists() else None
+    state = [device.st_rdev, device.st_ctime_ns] if device else []
+    return json.dumps([asked, os.geteuid(), sorted(os.getgroups()), state])
+
+
+def _why(outcome: Outcome) -> str:
+    if outcome.ended_by == "error":
+        return " ".join(outcome.host_error.split())[-300:]
+    if outcome.ended_by == "host":
+        return f"it hangs, after {outcome.console_bytes} bytes on its console"
+    return "it left before its init ran"

@@ -1,0 +1,140 @@
+"""Which phase a guest is in, and when its time is up. Pure: the time is handed in, in seconds after the start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bootmatrix.boot.cpu_contention import counted_s
+from bootmatrix.model import Bootable, GuestMessage, Machine, Phase, Timeouts
+from bootmatrix.qemu.command import scale
+
+CHECKS_MARGIN_S = 15.0
+"""Given to the guest, for the fastest machine, to end checks by itself when their own time is up."""
+TALKATIVE_SHARE = 0.5
+"""Of the silence that is allowed, in phases in which a sound guest is never silent for long."""
+SETTLE_S = 2.0
+"""For a guest that is not to leave by itself, on the fastest machine, to go wrong after all."""
+PANIC_GRACE_S = 2.0
+"""Given to a kernel that panicked, on the fastest machine, to say the rest and to leave."""
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A limit that is over: `silence`, `panic`, `shown` (see Outcome), or the name of the phase whose time it was."""
+
+    limit: str
+    phase: Phase
+
+
+def phase_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> dict[Phase, float]:
+    """Seconds that each phase may last on this machine. Checks may follow each other, so their times add up.
+
+    A guest that is not ours tells of no phases: all of it is `boot`, up to the text that its proof wants.
+    """
+    factor = machine.time_factor
+    if bootable.proof:
+        whole = timeouts.boot + timeouts.onboot + timeouts.services
+        return {"boot": whole * factor, "shutdown": timeouts.shutdown * factor}
+    checks = sum(bootable.checks.values()) * scale(machine) + CHECKS_MARGIN_S * factor
+    return {
+        "boot": timeouts.boot * factor,
+        "onboot": timeouts.onboot * factor,
+        "services": timeouts.services * factor,
+        "checks": checks,
+        "shutdown": timeouts.shutdown * factor,
+    }
+
+
+def silence_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> dict[Phase, float]:
+    """Seconds that a guest may show nothing in each phase. A kernel talks while it boots; services need not."""
+    whole = timeouts.silence * machine.time_factor
+    talkative = whole if bootable.proof else whole * TALKATIVE_SHARE
+    # A check that computes in silence is not yet a hang while the time that its spec gives it lasts.
+    checks = max([whole] + [limit * scale(machine) for limit in bootable.checks.values()])
+    return {"boot": talkative, "onboot": whole, "services": whole, "checks": checks, "shutdown": talkative}
+
+
+class PhaseClock:
+    """Follows a guest through its phases by its messages; `on_phase` hears of each one that begins."""
+
+    def __init__(
+        self, machine: Machine, bootable: Bootable, timeouts: Timeouts, on_phase: Callable[[Phase], None]
+    ) -> None:
+        self.phase: Phase = "boot"
+        self._on_phase = on_phase
+        self._limits = phase_limits(machine, bootable, timeouts)
+        self._silences = silence_limits(machine, bootable, timeouts)
+        self._stays = bootable.proof is not None and bootable.proof.stays
+        self._settle_s = SETTLE_S * machine.time_factor
+        self._panic_grace_s = PANIC_GRACE_S * machine.time_factor
+        self._onboot_left = len(bootable.onboot)
+        self._checks_left = len(bootable.checks)
+        self._began_s = 0.0
+        self._heard_s = 0.0
+        self._waited_s = 0.0
+        self._panic_s: float | None = None
+        on_phase("boot")
+
+    def starved(self, waited_s: float) -> None:
+        """The host had no core for the guest for so long, all in all, which does not count against it."""
+        self._waited_s = max(self._waited_s, waited_s)
+
+    def _counted(self, at_s: float) -> float:
+        return counted_s(at_s, self._waited_s)
+
+    def heard(self, at_s: float) -> None:
+        """The guest showed a sign of life on some channel."""
+        self._heard_s = self._counted(at_s)
+
+    def panicked(self, at_s: float) -> None:
+        """The guest's kernel said that it gives up."""
+        if self._panic_s is None:
+            self._panic_s = self._counted(at_s)
+
+    def shown(self, at_s: float) -> None:
+        """The guest showed what it is to show at its end."""
+        self._enter("shutdown", at_s)
+
+    def message(self, message: GuestMessage) -> None:
+        """Enter the phase that a message begins, if it begins one."""
+        following = self._following(message.kind, message.words)
+        if following:
+            self._enter(following, message.at_s)
+
+    def _enter(self, phase: Phase, at_s: float) -> None:
+        if phase != self.phase:
+            self.phase = phase
+            self._began_s = self._counted(at_s)
+            self._on_phase(phase)
+
+    def expired(self, at_s: float) -> Expired | None:
+        """The limit that is over by now."""
+        at_s = self._counted(at_s)
+        if self._stays and self.phase == "shutdown" and at_s >= self._began_s + self._settle_s:
+            return Expired("shown", self.phase)
+        if self._panic_s is not None:
+            return Expired("panic", self.phase) if at_s >= self._panic_s + self._panic_grace_s else None
+        if at_s >= self._heard_s + self._silences[self.phase]:
+            return Expired("silence", self.phase)
+        if at_s >= self._began_s + self._limits[self.phase]:
+            return Expired(self.phase, self.phase)
+        return None
+
+    def _following(self, kind: str, words: tuple[str, ...]) -> Phase | None:
+        if kind in {"shutdown", "onshutdown", "end"}:
+            return "shutdown"
+        if kind == "ready":
+            return "onboot" if self._onboot_left else "services"
+        if kind == "services":
+            return "checks" if self._checks_left else "shutdown"
+        return self._after_exit(kind) if words[1:2] == ("exit",) else None
+
+    def _after_exit(self, kind: str) -> Phase | None:
+        if kind == "onboot":
+            self._onboot_left -= 1
+            return None if self._onboot_left else "services"
+        if kind == "check":
+            self._checks_left -= 1
+            return None if self._checks_left else "shutdown"
+        return None

@@ -1,0 +1,257 @@
+"""One cell through all stages: fetch, build, boot, judge. Whatever goes wrong on the way becomes its verdict."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from bootmatrix.assembly.assemble import build
+from bootmatrix.assembly.build_context import Materials, fetch_kernel
+from bootmatrix.assembly.extra_qemu_args import with_qemu_args
+from bootmatrix.assembly.firmware import board_firmware
+from bootmatrix.assembly.kernel.package import unpack_kernel
+from bootmatrix.assembly.prebuilt_guest import own_bootable, with_kernel
+from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
+from bootmatrix.cell.attempts import (
+    Attempt,
+    Prepared,
+    Reached,
+    is_worth_another,
+    judgement_of,
+    keep_console,
+    keep_diagnosis,
+    record_of,
+)
+from bootmatrix.errors import BuildError
+from bootmatrix.judge import judge
+from bootmatrix.model import (
+    Bootable,
+    Cell,
+    ConsoleProof,
+    Judgement,
+    Kernel,
+    Machine,
+    Outcome,
+    PhaseTime,
+    Record,
+    Spec,
+    Verdict,
+)
+from bootmatrix.progress import Observer
+from bootmatrix.qemu.command import by_hand, kernel_cmdline
+from bootmatrix.qemu.version import qemu_version
+from bootmatrix.runs.run_json import read_small
+from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.snapshot.pool import Forks, Turn
+
+RETRY_PAUSE_S = 2.0
+VERIFY_ADVICE = "Run it with --boot cold. If that is steady, please report it: a copy should not differ."
+
+
+Accelerate = Callable[[Machine, Bootable], Awaitable[Machine]]
+"""The machine as it is run on this host: accelerated, where that was seen to work."""
+
+
+async def _emulate(machine: Machine, _bootable: Bootable) -> Machine:
+    return machine.emulated()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What gets a cell ready, and what runs its guest: really, or as boot/replay.py does."""
+
+    prepare: Callable[[Cell, Bench], Awaitable[Prepared]]
+    start: Callable[[Start, Bootable, Forks | None], Awaitable[Booted]]
+
+
+@dataclass(frozen=True)
+class Bench(Materials):
+    """What every cell of a run needs: what it is made of, who hears of it, and a limit on builds at once.
+
+    With `forks`, cells are copies of guests that are booted once, where they can be.
+    `dump` keeps the memory of guests that hang, panic or take too long.
+    """
+
+    observer: Observer
+    turn: Turn
+    forks: Forks | None = None
+    accelerate: Accelerate = _emulate
+    dump: bool = False
+    backend: Backend = field(default_factory=lambda: QEMU)
+
+
+def prepare(cell: Cell, bench: Bench) -> Prepared:
+    """Fetch and build what the cell boots. Blocking.
+
+    Raises:
+        BuildError: the spec cannot be built for this architecture.
+        InfraError: the archive, the network or the host is at fault.
+    """
+    spec = bench.specs[cell.spec]
+    started = time.monotonic()
+    bench.observer.cell_stage(cell, "fetch")
+    kernel = fetch_kernel(cell, bench)
+    fetched = time.monotonic()
+    bench.observer.cell_stage(cell, "build")
+    bootable = _own(spec, cell, kernel, bench) if spec.own else _built(spec, cell, kernel, bench)
+    bootable = with_qemu_args(bootable, cell.qemu_args)
+    phases = (
+        PhaseTime(name="fetch", seconds=fetched - started),
+        PhaseTime(name="build", seconds=time.monotonic() - fetched),
+    )
+    return Prepared(kernel, bootable, phases, spec.digest())
+
+
+async def _prepare(cell: Cell, bench: Bench) -> Prepared:
+    return await anyio.to_thread.run_sync(prepare, cell, bench, abandon_on_cancel=True)
+
+
+QEMU: Backend = Backend(_prepare, start_guest)
+
+
+def _built(spec: Spec, cell: Cell, kernel: Kernel | None, bench: Bench) -> Bootable:
+    if kernel is None:
+        raise BuildError(f"a spec needs a kernel of the profile, and {cell.kernel!r} is none")
+    return build(spec, bench.profiles[cell.arch], bench.machine(cell), kernel, bench.builder)
+
+
+def _own(spec: Spec, cell: Cell, kernel: Kernel | None, bench: Bench) -> Bootable:
+    assert spec.own
+    machine, builder = bench.machine(cell), bench.builder
+    profile = bench.profiles[cell.arch]
+    bootable = own_bootable(spec.own, Path(spec.path).parent, profile, machine)
+    bootable = bootable.model_copy(update=board_firmware(machine, profile, builder))
+    if kernel is None:
+        return bootable
+    files = unpack_kernel(kernel, builder.archive, builder.store)
+    return with_kernel(bootable, kernel, files, machine, builder.store)
+
+
+def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine) -> Bootable:
+    """What is booted, with what a pass of it looks like if its init is not ours.
+
+    Raises:
+        BuildError: it is not known how it shows a pass, or it would show it in any case.
+    """
+    if bootable.reports:
+        note = "its init is ours and reports by itself: 'console' under 'expect' is not used"
+        return bootable.model_copy(update={"notes": (*bootable.notes, note)}) if proof else bootable
+    proof = proof or bootable.proof
+    if proof is None:
+        raise BuildError(
+            "its init is not ours and reports nothing, so its console has to show whether it passed",
+            "Say how, in the matrix or the guest's file: 'expect: {console: \"what it prints when all is well\"}'.",
+        )
+    cold = {"forkable": None, "cold_reason": "its init is not ours" if bootable.forkable else bootable.cold_reason}
+    shown = bootable.model_copy(update={"proof": proof, **cold})
+    if proof.console in kernel_cmdline(machine, shown, "cell"):
+        raise BuildError(
+            f"{proof.console!r} stands on the kernel's command line, which the kernel prints in any case",
+            "Look for another text.",
+        )
+    if any(proof.console in word for word in shown.qemu_args):
+        raise BuildError(
+            f"{proof.console!r} stands among the arguments of QEMU, which firmware and kernel may print in any case",
+            "Look for another text.",
+        )
+    return shown
+
+
+async def run_cell(cell: Cell, bench: Bench, folder: Path) -> Record:
+    """Run a cell and say what came of it; its console is left in `folder`.
+
+    Never raises but for cancellation: an error is a verdict. Faults of ours are tried again, `cell.retries` times,
+    failures of the guest `cell.flaky` times; what each attempt left is kept.
+    """
+    started_at, started = datetime.now(UTC), time.monotonic()
+    attempts: list[Attempt] = []
+    while not attempts or is_worth_another(cell, attempts):
+        if attempts:
+            await _pause(cell, attempts, bench, folder)
+        attempts.append(await _try(cell, bench, folder))
+    return record_of(cell, attempts, folder, started_at, time.monotonic() - started)
+
+
+async def _pause(cell: Cell, attempts: list[Attempt], bench: Bench, folder: Path) -> None:
+    """Between two attempts: keep what the first one left, and give the network or the host a moment to recover."""
+    last = attempts[-1]
+    number = len(attempts)
+    outcome = keep_diagnosis(folder, number, last.outcome)
+    attempts[-1] = replace(last, console=keep_console(folder, number), outcome=outcome)
+    bench.observer.note(f"{cell.id}: {last.judgement.reason}; once more")
+    if last.judgement.verdict is Verdict.INFRA_ERROR:
+        await anyio.sleep(RETRY_PAUSE_S)
+
+
+async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
+    reached = Reached(datetime.now(UTC))
+    try:
+        prepared = await bench.backend.prepare(cell, bench)
+        machine = await bench.accelerate(bench.machine(cell), prepared.bootable)
+        bootable = with_proof(prepared.bootable, cell.proof, machine)
+        reached.prepared = prepared if bootable is prepared.bootable else replace(prepared, bootable=bootable)
+        reached.machine, reached.line = machine, by_hand(machine, bootable)
+        reached.qemu_version = qemu_version(machine)
+        bench.observer.cell_stage(cell, "wait")
+        may_fork = cell.boot == "fork" and machine.is_emulated()
+        start = Start(machine, cell.timeouts, bench.turn, partial(bench.observer.cell_stage, cell), folder, bench.dump)
+        booted = await bench.backend.start(start, bootable, bench.forks if may_fork else None)
+        reached.boot, reached.cold_reason = booted.boot, booted.cold_reason
+        judgement = _judged(start, bootable, booted.outcome)
+        reached.outcome = booted.outcome
+        attempt = reached.attempt(judgement)
+        # A fault of ours is tried again; it says nothing of the copy that a cold boot could be held against.
+        is_doubted = judgement.verdict.is_guests and (cell.verify or judgement.verdict is not Verdict.PASS)
+        return await _verified(attempt, start) if booted.boot == "fork" and is_doubted else attempt
+    except Exception as error:  # whatever it is, it is this cell's, and no other cell may suffer from it
+        return reached.attempt(judgement_of(error))
+
+
+def _judged(start: Start, bootable: Bootable, outcome: Outcome) -> Judgement:
+    transcript = read_small(start.folder / CONSOLE_FILE)  # bounded, and in memory still: a thread would take longer
+    return judge(outcome, start.machine, bootable, transcript)
+
+
+async def _verified(forked: Attempt, start: Start) -> Attempt:
+    """A forked guest's attempt, held against a cold boot of the same: if they differ, neither is to be trusted."""
+    assert forked.prepared
+    bootable = forked.prepared.bootable
+    with tempfile.TemporaryDirectory(prefix="cold-", dir=start.folder) as folder:
+        again = replace(start, folder=Path(folder))
+        cold = _judged(again, bootable, (await start_cold(again, bootable)).outcome)
+    difference = differences(cold, forked.judgement)
+    if not difference:
+        return replace(forked, verified=True)
+    reason = f"as a copy this guest differs from a cold one: {difference}"
+    evidence = (*cold.evidence, *forked.judgement.evidence)
+    judgement = Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, evidence=evidence, advice=VERIFY_ADVICE)
+    return replace(forked, judgement=judgement, differs=cold.verdict.is_guests)
+
+
+def differences(cold: Judgement, forked: Judgement) -> str:
+    """How two judgements of the same differ in their verdicts or results; empty if they do not."""
+    if cold.verdict is not forked.verdict:
+        return f"cold {cold.verdict} ({cold.reason}), forked {forked.verdict} ({forked.reason})"
+    before, after = ([(one.name, one.verdict) for one in each.subresults] for each in (cold, forked))
+    only = [*(f"cold {name} {verdict}" for name, verdict in before if (name, verdict) not in after)]
+    only += [f"forked {name} {verdict}" for name, verdict in after if (name, verdict) not in before]
+    return "; ".join(only[:3]) or ("" if before == after else "the results came in another order or number")
+
+
+def skipped(cell: Cell, reason: str) -> Record:
+    """The record of a cell that is not run."""
+    return Record(
+        cell=cell,
+        judgement=Judgement(verdict=Verdict.SKIP, reason=reason),
+        expected=True,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        wall_s=0,
+    )

@@ -1,0 +1,126 @@
+"""Files that containers leave: each one that the spec names has to come; JUnit and TAP among them are sub-results."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from bootmatrix.judge.junit import UnreadableReport, read_report
+from bootmatrix.judge.tap import MAX_RESULTS, parse
+from bootmatrix.model import Bootable, GuestMessage, Outcome, SubResult, Verdict
+from bootmatrix.model.finding import Complaint, piece
+
+MAX_FILE_BYTES = 1 << 20
+"""Of one file; its guest sends half of that at most."""
+MISSING_ADVICE = (
+    "Files are taken from the container's own root when it has ended: what is on a bind or a tmpfs is not there."
+)
+GZIP = zlib.MAX_WBITS | 16
+
+Findings = tuple[tuple[SubResult, ...], tuple[Complaint, ...]]
+
+
+class UnreadableFile(ValueError):
+    """A file that did not arrive in one piece."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file as it came: `data` is its beginning, `size_bytes` that of the whole. None: there was no such file."""
+
+    container: str
+    path: str
+    data: bytes | None
+    size_bytes: int = 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether only its beginning came."""
+        return self.data is not None and len(self.data) < self.size_bytes
+
+
+def sent_files(outcome: Outcome) -> Iterator[Sent]:
+    """The files of a boot.
+
+    Raises:
+        UnreadableFile: one of them is damaged.
+    """
+    return (unpack(message) for message in outcome.messages if message.kind == "file")
+
+
+def unpack(message: GuestMessage) -> Sent:
+    """The file that a message holds.
+
+    Raises:
+        UnreadableFile: it is damaged, or too large.
+    """
+    try:
+        container, path64, state, *data = message.words
+        path = base64.b64decode(path64, validate=True).decode("utf-8", "replace")
+        if state == "missing":
+            return Sent(container, path, None)
+        stream = zlib.decompressobj(GZIP)
+        plain = stream.decompress(base64.b64decode(data[0], validate=True), MAX_FILE_BYTES)
+        if stream.unconsumed_tail or not stream.eof:
+            raise UnreadableFile(f"{path} is larger than {MAX_FILE_BYTES} bytes, or its end is missing")
+        return Sent(container, path, plain, int(state))
+    except (ValueError, IndexError, binascii.Error, zlib.error) as error:
+        raise UnreadableFile(f"a file did not arrive in one piece: {error}") from error
+
+
+def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[Findings]:
+    """Sub-results and complaints of each file that came, and complaints for those that did not."""
+    came: set[tuple[str, str]] = set()
+    for message in outcome.messages:
+        if message.kind != "file":
+            continue
+        try:
+            file = unpack(message)
+        except UnreadableFile as error:
+            yield (), (Complaint(Verdict.FAIL, str(error)),)
+            continue
+        if file.data is not None:
+            came.add((file.container, file.path))
+            yield _read(file)
+    for container, paths in bootable.results.items():
+        for path in paths:
+            if (container, path) not in came:
+                reason = f"{container} left no file {path}, which the spec names as a result"
+                yield (), (Complaint(Verdict.FAIL, reason, (piece("result", reason),), MISSING_ADVICE),)
+
+
+def _read(file: Sent) -> Findings:
+    readers = {".xml": _junit, ".tap": _tap}
+    reader = readers.get(PurePosixPath(file.path).suffix.lower())
+    if reader is None:
+        return (), ()
+    if file.is_cut:
+        reason = f"{file.container}: {file.path} is too large to be sent whole ({file.size_bytes} bytes)"
+        return (), (Complaint(Verdict.FAIL, reason, (), "Have the tests write shorter reports, or several."),)
+    return reader(file)
+
+
+def _tap(file: Sent) -> Findings:
+    reading = parse((file.data or b"").decode("utf-8", "replace"), file.container)
+    if reading.planned is None:
+        reading.faults.append(f"{file.path}: its plan is missing, so results may be")
+    complaints = (Complaint(Verdict.FAIL, f"{file.container}: {fault}") for fault in reading.faults[:5])
+    return tuple(reading.results[:MAX_RESULTS]), tuple(complaints)
+
+
+def _junit(file: Sent) -> Findings:
+    try:
+        report = read_report(file.data or b"")
+    except UnreadableReport as error:
+        return (), (Complaint(Verdict.FAIL, f"{file.container}: {file.path} is not JUnit's XML: {error}"),)
+    results = [one.model_copy(update={"name": f"{file.container}: {one.name}"}) for one in report.results]
+    bad = [one for one in results if one.verdict is Verdict.FAIL]
+    complaints = [Complaint(Verdict.FAIL, f"{one.name}: {one.detail}"[:400]) for one in bad[:5]]
+    complaints += [Complaint(Verdict.FAIL, f"{file.container}: {file.path}: {one}") for one in report.troubles]
+    if not results:
+        complaints.append(Complaint(Verdict.FAIL, f"{file.container}: {file.path} has no test in it"))
+    return tuple(results[:MAX_RESULTS]), tuple(complaints)

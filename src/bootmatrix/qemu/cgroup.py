@@ -1,0 +1,253 @@
+"""A control group for each QEMU: what it may take of the host's memory, cores and threads. See cgroups(7).
+
+Version 2 is used where its controllers are on, else version 1. Where this user may make no group, QEMU has the limits
+of lockdown alone. A group is locked for as long as it is in use: one that is not was left by a process that was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from bootmatrix.model import Machine
+from bootmatrix.qemu.host import groups
+from bootmatrix.qemu.sandbox import MAX_THREADS
+
+PREFIX = "bootmatrix-"
+QEMU_MIB = 1536
+"""Memory of QEMU beyond its guest's: at most 1 GiB of translated code, and what it needs for itself."""
+SPARE_CORES = 1
+"""For QEMU's own threads, beside one for each CPU of its guest."""
+PERIOD_US = 100_000
+"""In which a quota of CPU time is counted: the kernel's own (its Documentation/scheduler/sched-bwc)."""
+REMOVE_TRIES, REMOVE_PAUSE_S = 20, 0.01
+
+MEMBERS = "cgroup.procs"
+KILL = "cgroup.kill"
+"""Of version 2, from Linux 5.14 on: ends all processes of a group at once."""
+FILES = {
+    2: {"memory": "memory.max", "cpu": "cpu.max", "pids": "pids.max"},
+    1: {"memory": "memory.limit_in_bytes", "cpu": "cpu.cfs_quota_us", "pids": "pids.max"},
+}
+"""Where the limit of each controller is written, by version."""
+SWAP = {2: "memory.swap.max", 1: "memory.memsw.limit_in_bytes"}
+"""Where swap is bounded: version 2 counts it apart, version 1 with the memory. Only kernels that swap have it."""
+OOM_COUNTS = ("memory.events", "memory.oom_control")
+"""Where a group counts the processes that were ended for want of memory, on a line `oom_kill N`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which groups can be made, and what they bound there."""
+
+    folder: Path
+    version: int
+    controllers: tuple[str, ...]
+
+
+class Bound:
+    """The groups of one QEMU, by their folders; none where none can be made."""
+
+    def __init__(self, memory_mib: int, folders: tuple[Path, ...]) -> None:
+        self._memory_mib = memory_mib
+        self._folders = folders
+
+    def hold(self, pid: int) -> None:
+        """Put a process into the groups, before it has taken anything."""
+        for folder in self._folders:
+            with suppress(OSError):  # it has ended already
+                (folder / MEMBERS).write_text(f"{pid}", encoding="ascii")
+
+    def fault(self) -> str:
+        """What is to be said if the kernel ended the process because it took too much memory; else nothing."""
+        if any(_oom_kills(folder) for folder in self._folders):
+            return f"it was ended by the kernel, as it took more than the {self._memory_mib} MiB that it may"
+        return ""
+
+
+@contextmanager
+def bounded(machine: Machine) -> Iterator[Bound]:
+    """Groups for a machine's QEMU. They are gone when the context is left; QEMU has to have ended by then."""
+    memory_mib = machine.memory_mib + QEMU_MIB
+    limits = {"memory": memory_mib << 20, "cpu": machine.cpus + SPARE_CORES, "pids": MAX_THREADS + machine.cpus}
+    with ExitStack() as stack:
+        folders = []
+        for place in places():
+            with suppress(OSError):  # such as a group of version 1 that may use fewer cores itself
+                folders.append(stack.enter_context(_group(place, limits)))
+        yield Bound(memory_mib, tuple(folders))
+
+
+@lru_cache(maxsize=1)
+def places() -> tuple[Place, ...]:
+    """Where groups can be made, found by trying. What processes that were killed left there is removed."""
+    found = tuple(side_by_side(place for place in candidates() if _works(place)))
+    for place in found:
+        sweep(place.folder)
+    return found
+
+
+def side_by_side(found: Iterable[Place]) -> Iterator[Place]:
+    """Those in which a process can be at the same time: of version 2 it is in one group, for all controllers."""
+    has_second = False
+    for place in found:
+        if place.version == 1 or not has_second:
+            yield place
+        has_second = has_second or place.version == 2
+
+
+def candidates() -> Iterator[Place]:
+    """Where groups may be made, by what the files say: first where most can be bounded, then the nearest."""
+    usable: dict[tuple[Path, int], list[str]] = {}
+    for controller in FILES[2]:
+        for folder, version in _levels(controller):
+            if os.access(folder, os.W_OK) and (version == 1 or controller in _words(folder / "cgroup.subtree_control")):
+                usable.setdefault((folder, version), []).append(controller)
+    found = (Place(folder, version, tuple(names)) for (folder, version), names in usable.items())
+    return iter(sorted(found, key=lambda one: (-len(one.controllers), -len(one.folder.parts))))
+
+
+def _levels(controller: str) -> Iterator[tuple[Path, int]]:
+    """Our group and those around it, with their version, up to the first that is limited itself.
+
+    Beside a group that is limited its guests would escape from what somebody set for us. Of version 1, a group may
+    always have others in it, so our own is the one.
+    """
+    for folder in groups(controller):
+        if (folder / FILES[1][controller]).exists() and not (folder / "cgroup.controllers").exists():
+            yield folder, 1
+            return
+        if (folder / "cgroup.controllers").exists():
+            yield folder, 2
+            if any(_words(folder / name)[:1] not in ([], ["max"]) for name in FILES[2].values()):
+                return
+
+
+def _words(file: Path) -> list[str]:
+    with suppress(OSError):
+        return file.read_text(encoding="ascii", errors="replace").split()
+    return []
+
+
+def _works(place: Place) -> bool:
+    """Whether a child of ours can be put into a group there: the right to make one is not enough."""
+    with suppress(OSError), _group(place, {}) as folder:
+        child = subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with child:
+            (folder / MEMBERS).write_text(f"{child.pid}", encoding="ascii")
+        return True
+    return False
+
+
+@contextmanager
+def _group(place: Place, limits: Mapping[str, int]) -> Iterator[Path]:
+    """A new group with limits in it, locked and in the end removed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder, lock = _made(place.folder)
+    try:
+        for controller in place.controllers:
+            if controller in limits:
+                text = _limit(controller, limits[controller], place.version)
+                (folder / FILES[place.version][controller]).write_text(text, encoding="ascii")
+        if "memory" in place.controllers and "memory" in limits:
+            _bound_swap(folder / SWAP[place.version], limits["memory"] if place.version == 1 else 0)
+        yield folder
+    finally:
+        _remove(folder)
+        os.close(lock)
+
+
+def _bound_swap(file: Path, most_bytes: int) -> None:
+    """Keep a group from taking in swap what it may not take of memory."""
+    if file.exists():
+        file.write_text(f"{most_bytes}", encoding="ascii")
+
+
+def _made(parent: Path) -> tuple[Path, int]:
+    """A new group, and what holds its lock. Another process may take it for a left one before it is locked.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    while True:
+        folder = parent / f"{PREFIX}{secrets.token_hex(8)}"
+        folder.mkdir()
+        with suppress(FileNotFoundError, BlockingIOError):
+            return folder, _locked(folder)
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor that holds a folder's lock.
+
+    Raises:
+        BlockingIOError: somebody has it. FileNotFoundError: the folder is gone.
+    """
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.stat()
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _limit(controller: str, value: int, version: int) -> str:
+    if controller != "cpu":
+        return f"{value}"
+    quota_us = value * PERIOD_US
+    return f"{quota_us} {PERIOD_US}" if version == 2 else f"{quota_us}"
+
+
+def _remove(folder: Path) -> None:
+    """Remove a group, and end what is still in it: QEMU's end it may not know yet, and of others it must have none."""
+    for _ in range(REMOVE_TRIES):
+        with suppress(OSError):
+            folder.rmdir()
+            return
+        _end_all(folder)
+        time.sleep(REMOVE_PAUSE_S)
+
+
+def _end_all(folder: Path) -> None:
+    with suppress(OSError):
+        if (folder / KILL).exists():
+            (folder / KILL).write_text("1", encoding="ascii")
+            return
+    for word in _words(folder / MEMBERS):
+        with suppress(OSError, ValueError):
+            if int(word) > 0:  # 0 stands for a process outside of our namespace, and for our own session in kill(2)
+                os.kill(int(word), signal.SIGKILL)
+
+
+def sweep(parent: Path) -> None:
+    """Remove groups that nobody holds any more, and end what their holder, who was killed, left running."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            lock = _locked(folder)
+            try:
+                _remove(folder)
+            finally:
+                os.close(lock)
+
+
+def _oom_kills(folder: Path) -> int:
+    lines = [words for name in OOM_COUNTS for words in _pairs(folder / name)]
+    return sum(int(value) for name, value in lines if name == "oom_kill" and value.isdigit())
+
+
+def _pairs(file: Path) -> Iterator[tuple[str, str]]:
+    words = _words(file)
+    return zip(words[::2], words[1::2], strict=False)

@@ -1,0 +1,372 @@
+"""Runs on disk: `reports/<time>-<title>/`, one record a cell, written as they come.
+
+    started.json                                 what was known at the start: a Run without records
+    cells/SPEC/ARCH/MACHINE/KERNEL/record.json   a Record, in one line, with its console.log beside it
+    lock.json                                    the kernels and packages used so far, as `bootmatrix lock` writes them
+    run.json                                     the whole Run, at the end
+
+Every file appears whole or not at all, so that a run which was killed can be read up to its last record. A power cut
+may take the last seconds' records: a file of theirs that is left is empty, and counts as none.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock as Mutex
+from typing import BinaryIO
+
+from bootmatrix import __version__
+from bootmatrix.errors import InputError
+from bootmatrix.model import Cell, Lock, Order, Record, Run
+from bootmatrix.model.base import Model, as_json
+from bootmatrix.runs.run_json import (
+    FORMAT,
+    HINT,
+    in_a_line,
+    read_run,
+    read_small,
+    read_value,
+    sync_disk,
+    write_run,
+    write_whole,
+)
+
+STARTED_FILE = "started.json"
+RUN_FILE = "run.json"
+LOCK_FILE = "lock.json"
+RECORD_FILE = "record.json"
+CONSOLE_FILE = "console.log"
+CELLS_FOLDER = "cells"
+FILES_FOLDER = "files"
+"""Beside a record: files that the containers of its cell left."""
+LATEST = "latest"
+MAX_TITLE = 60
+MAX_CONSOLE_BYTES = 64 << 20
+"""More than the console of any boot that bootmatrix records; a file larger than this is not one."""
+
+
+class RunWriter:
+    """Writes one run, which is its own for as long as it or its process lives.
+
+    Its methods may be called from any thread.
+    """
+
+    def __init__(self, path: Path, run: Run) -> None:
+        self.path = path
+        self._run = run
+        self._start = time.monotonic()
+        self._written = {record.cell.id: cell_folder(path, record.cell) for record in run.records}
+        self._begun: dict[str, Path] = {}
+        self._kept_lock: Lock | None = None
+        self._is_durable = True
+        self.on_record: Callable[[Record], None] | None = None
+        """Called with each record that has been written."""
+        self._lock = Mutex()
+        # The kernel frees this when the process dies, however it dies.
+        self._hold = _held(path)
+
+    @property
+    def earlier(self) -> tuple[Record, ...]:
+        """The records of a run that was taken up."""
+        return self._run.records
+
+    @classmethod
+    def create(cls, reports: Path, title: str, baseline: str = "", order: Order | None = None) -> RunWriter:
+        """A new folder in `reports`, which `reports/latest` points to from now on.
+
+        Raises:
+            InputError: `reports/latest` is something other than a link.
+            OSError: the folder cannot be made.
+        """
+        link = reports / LATEST
+        if link.exists() and not link.is_symlink():
+            raise InputError(f"{link} is not a link to the newest run", "Move it away; bootmatrix makes it anew.")
+        reports.mkdir(parents=True, exist_ok=True)
+        path = _new_folder(reports, title)
+        run = Run(
+            format=FORMAT,
+            name=path.name,
+            title=title,
+            tool_version=__version__,
+            started_at=_now(),
+            host=describe_host(),
+            baseline=baseline,
+            order=order,
+        )
+        write_model(path / STARTED_FILE, run)
+        writer = cls(path, run)
+        _point(link, path.name)
+        return writer
+
+    @classmethod
+    def resume(cls, path: Path) -> RunWriter:
+        """Take up a run that was interrupted or killed.
+
+        Raises:
+            InputError: it is no run, it is damaged, or another process is at it.
+            OSError: it cannot be written.
+        """
+        run = load_run(path)
+        resumed = (*run.resumed, _now())
+        writer = cls(path, run.model_copy(update={"resumed": resumed, "ended_at": "", "unfinished": ()}))
+        # From here on what stands in the cells' folders counts, also if this attempt is killed in its turn.
+        (path / RUN_FILE).unlink(missing_ok=True)
+        return writer
+
+    def folder(self, cell: Cell) -> Path:
+        """The folder of a cell that begins, made if it is not there; of what an earlier, killed one left, it is freed.
+
+        Raises:
+            OSError: it cannot be made, or a link leads out of the run.
+        """
+        name = cell.id
+        with self._lock:
+            begun = self._begun.get(name)
+            folder = self._begun[name] = begun or cell_folder(self.path, cell)
+        if begun is None:
+            self._make(folder)
+        return folder
+
+    def _make(self, folder: Path) -> None:
+        _make_folder(folder)
+        if self._run.resumed:  # else all that is there was made by this process
+            if not folder.resolve().is_relative_to(self.path.resolve()):
+                raise PermissionError(errno.EPERM, "a link leads out of the run's folder", str(folder))
+            shutil.rmtree(folder)
+            folder.mkdir()
+
+    def keep_lock(self, lock: Lock) -> None:
+        """Write down the kernels and packages that the cells have used so far.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._lock:
+            if lock is not self._kept_lock and lock != self._kept_lock:
+                text = json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+                write_whole(self.path / LOCK_FILE, text.encode())
+                self._kept_lock = lock
+
+    def add(self, record: Record) -> None:
+        """Write a cell's record at once. It outlives a kill from now on, and a power cut from the next `make_durable`.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        folder = self.folder(record.cell)
+        write_whole(folder / RECORD_FILE, as_json(record) + b"\n", durable=False)
+        with self._lock:
+            self._written[record.cell.id] = folder
+            self._is_durable = False
+        if self.on_record:
+            self.on_record(record)
+
+    def make_durable(self) -> None:
+        """Wait until all records that there are would outlive a power cut. Blocking.
+
+        Raises:
+            OSError: the disk cannot be written.
+        """
+        with self._lock:
+            was_durable, self._is_durable = self._is_durable, True
+        if not was_durable:
+            sync_disk(self.path)
+
+    def finish(self, interrupted: bool = False) -> Run:
+        """Write run.json; the whole run."""
+        self.put_together(interrupted)
+        return read_run(self.path / RUN_FILE)
+
+    def put_together(self, interrupted: bool = False) -> None:
+        """Write run.json from what was written of each cell: so many records need not be in memory at once."""
+        with self._lock:
+            folders = tuple(self._written.values())
+            unfinished = tuple(sorted(self._begun.keys() - self._written.keys()))
+        run = self._run.model_copy(
+            update={
+                "ended_at": _now(),
+                "wall_s": self._run.wall_s + time.monotonic() - self._start,
+                "interrupted": interrupted,
+                "unfinished": unfinished,
+            }
+        )
+        write_run(self.path / RUN_FILE, run, (in_a_line(read_small(folder / RECORD_FILE)) for folder in folders))
+
+
+def load_run(folder: Path) -> Run:
+    """The run in a folder; one that never came to its end is put together from its records.
+
+    Raises:
+        InputError: it is no run, one of a later version, or damaged.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder", HINT)
+    finished = folder / RUN_FILE
+    if finished.is_file():
+        run = read_run(finished)
+        if run.ended_at:
+            return run
+    if not (folder / STARTED_FILE).is_file():
+        raise InputError(f"{folder}: not a run: it holds neither {RUN_FILE} nor {STARTED_FILE}", HINT)
+    return _recover(folder)
+
+
+def read_console(folder: Path, record: Record) -> bytes:
+    """The console of a record, empty if the cell has none.
+
+    Raises:
+        InputError: the file is missing, or not a plain file of a plausible size.
+    """
+    if not record.console:
+        return b""
+    path = console_path(folder, record)
+    if path.is_symlink() or not path.is_file():
+        raise InputError(f"{path}: the console of {record.cell.id} is missing", "Copy a run with all that is in it.")
+    if path.stat().st_size > MAX_CONSOLE_BYTES:
+        raise InputError(f"{path}: {path.stat().st_size} bytes, where {MAX_CONSOLE_BYTES} is the most for a console")
+    return path.read_bytes()
+
+
+def console_path(folder: Path, record: Record) -> Path:
+    """Where a record's console is: always beside the record, whatever path it claims."""
+    return cell_folder(folder, record.cell) / Path(record.console).name
+
+
+def cell_folder(folder: Path, cell: Cell) -> Path:
+    """The folder of a cell in a run. All four parts are names without a slash, so that it stays inside."""
+    return folder.joinpath(CELLS_FOLDER, cell.spec_name, cell.arch, cell.machine, cell.kernel)
+
+
+def write_model(path: Path, model: Model) -> None:
+    """Write a value as JSON, in lines, whole or not at all."""
+    write_whole(path, as_json(model, indent=1) + b"\n")
+
+
+def describe_host() -> dict[str, str]:
+    """What of the host may bear on a result. It has no name, no address and no path."""
+    return {
+        "kernel": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cpu": _field("/proc/cpuinfo", ("model name", "Model", "cpu")) or "unknown",
+        "cpus": str(len(os.sched_getaffinity(0))),
+        "memory": _memory(),
+        "python": platform.python_version(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _new_folder(reports: Path, title: str) -> Path:
+    words = re.sub(r"[^A-Za-z0-9_.+-]+", "-", title)[:MAX_TITLE].strip("-.") or "run"
+    name = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{words}"
+    number = 1
+    while True:
+        path = reports / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _make_folder(folder: Path) -> None:
+    """Mostly the folder around it is there, and one call does."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _held(path: Path) -> BinaryIO:
+    """The run's first file, locked against any other process that would write to the run.
+
+    Raises:
+        InputError: another process writes to it.
+    """
+    file = (path / STARTED_FILE).open("rb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(f"{path}: this run is still under way", "Wait for its end, or interrupt it.") from error
+    except OSError as error:
+        # Some network file systems have no locks; a run that cannot be guarded is still worth having.
+        if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
+            file.close()
+            raise
+    return file
+
+
+def _point(link: Path, target: str) -> None:
+    temporary = link.with_name(f".{LATEST}.{os.getpid()}.{time.monotonic_ns()}")
+    # A file system without links is no reason to fail: the link is a convenience.
+    with suppress(OSError):
+        temporary.symlink_to(target)
+        try:
+            temporary.replace(link)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _recover(folder: Path) -> Run:
+    run = read_value(folder / STARTED_FILE, Run)
+    files = sorted((folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}"))
+    records = tuple(read_value(file, Record) for file in files if _is_written(file))
+    ends = [datetime.fromisoformat(one.started_at).timestamp() + one.wall_s for one in records]
+    start = datetime.fromisoformat(run.started_at).timestamp()
+    return run.model_copy(
+        update={
+            "wall_s": max([end - start for end in ends] + [0.0]),
+            "interrupted": True,
+            "records": records,
+            "unfinished": tuple(unfinished(folder)),
+        }
+    )
+
+
+def unfinished(folder: Path) -> Iterable[str]:
+    """Cells of a run that have begun and have no record, as `spec/arch/machine/kernel`: their folders below `cells`."""
+    for cell in sorted((folder / CELLS_FOLDER).glob("*/*/*/*/")):
+        if not _is_written(cell / RECORD_FILE):
+            yield cell.relative_to(folder / CELLS_FOLDER).as_posix()
+
+
+def _is_written(record: Path) -> bool:
+    """Whether a record's contents are there. A power cut may leave a file without any, or with zeros in their place."""
+    try:
+        with record.open("rb") as file:
+            return file.read(1) not in {b"", b"\0"}
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # who reads it will say what is wrong
+
+
+def _field(path: str, names: tuple[str, ...]) -> str:
+    """The value of the first `name : value` line of a file in /proc that has one of these names."""
+    with suppress(OSError):
+        for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in names:
+                return value.strip()
+    return ""
+
+
+def _memory() -> str:
+    """MemTotal of /proc/meminfo (proc(5)), which is in KiB."""
+    words = _field("/proc/meminfo", ("MemTotal",)).split()
+    return f"{int(words[0]) / (1 << 20):.1f} GiB" if words else "unknown"

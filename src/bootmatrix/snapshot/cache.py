@@ -1,0 +1,81 @@
+"""Snapshots that outlive a run, in the cache: whole or not there, bounded, the least used ones removed first."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from bootmatrix.snapshot.snapshot import Damaged, Snapshot, read, write
+from bootmatrix.store import Store, host_faults
+
+LIMIT_MIB = 4096
+"""Of disk for all snapshots. One takes 40 to 130 MiB."""
+LIMIT_VARIABLE = "BOOTMATRIX_SNAPSHOTS_MIB"
+
+
+def limit_bytes() -> int:
+    """The limit that the environment asks for, else the usual one."""
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    return (int(text) if text.isdecimal() else LIMIT_MIB) << 20
+
+
+class SnapshotCache:
+    """Snapshots by a key that says everything that they depend on. For any number of processes at once."""
+
+    def __init__(self, store: Store, most_bytes: int | None = None) -> None:
+        self._store = store
+        self._most_bytes = limit_bytes() if most_bytes is None else most_bytes
+        self._folder = store.folder / "snapshots"
+
+    def path(self, key: str) -> Path:
+        """Where the snapshot of a key is, or would be."""
+        return self._folder / hashlib.sha256(key.encode()).hexdigest()
+
+    def get(self, key: str) -> Snapshot | None:
+        """The snapshot of a key; None where there is none, or a damaged one, which is removed."""
+        path = self.path(key)
+        try:
+            snapshot = read(path)
+        except FileNotFoundError:
+            return None
+        except Damaged:
+            path.unlink(missing_ok=True)
+            return None
+        with suppress(OSError):  # removed or read-only meanwhile: it is read already
+            os.utime(path)
+        return snapshot
+
+    def put(self, key: str, snapshot: Snapshot) -> None:
+        """Keep a snapshot, if it is within the limit, and make room for it.
+
+        Raises:
+            HostError: the disk is full.
+        """
+        with host_faults(self._folder):
+            self._folder.mkdir(exist_ok=True)
+            with self._store.temporary() as (path, file):
+                kept = self.path(key)
+                if write(snapshot, file, kept.name) > self._most_bytes:
+                    return
+                path.replace(kept)
+            self._evict()
+
+    def discard(self, key: str) -> None:
+        """Forget a snapshot that does not do."""
+        self.path(key).unlink(missing_ok=True)
+
+    def _evict(self) -> None:
+        taken_bytes = 0
+        for _, size_bytes, path in sorted(self._files(), reverse=True):
+            taken_bytes += size_bytes
+            if taken_bytes > self._most_bytes:
+                path.unlink(missing_ok=True)
+
+    def _files(self) -> Iterator[tuple[int, int, Path]]:
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another process makes room too
+                status = path.stat()
+                yield status.st_mtime_ns, status.st_size, path

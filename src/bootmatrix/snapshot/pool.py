@@ -1,0 +1,149 @@
+"""The guests that a run's copies start from: each is booted once, or found in the cache, and shared by its copies."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from bootmatrix.errors import HostError
+from bootmatrix.model import Bootable, Machine
+from bootmatrix.qemu.command import Descriptors, ForkFiles, for_fork
+from bootmatrix.qemu.version import find_qemu, qemu_version
+from bootmatrix.snapshot.cache import SnapshotCache
+from bootmatrix.snapshot.snapshot import FORMAT, Snapshot
+from bootmatrix.snapshot.template import NoTemplate, make_template
+
+
+class Turn(Protocol):
+    """Holds the cores and the memory that a machine's guest takes, or so much memory; waits until they are free."""
+
+    def __call__(self, machine: Machine, memory_mib: int | None = None, /) -> AbstractAsyncContextManager[None]:
+        """Hold them for as long as the context lasts."""
+
+
+MORE = 1.5
+"""A copy may take as much more than the largest one of the same guest did, as specs differ."""
+
+
+@dataclass
+class _Origin:
+    """A guest that copies start from. `fault` says why there is none; it is not tried again in this run.
+
+    `private_mib` is the most that a copy of it took of memory for itself.
+    """
+
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    snapshot: Snapshot | None = None
+    fault: str = ""
+    users: int = 0
+    private_mib: int = 0
+
+
+class Forks:
+    """Snapshots for as long as a run lasts. Of those that no copy uses, at most `memory_mib` are kept in memory."""
+
+    def __init__(self, cache: SnapshotCache, memory_mib: int, note: Callable[[str], None]) -> None:
+        self._cache = cache
+        self._note = note
+        self._memory_bytes = memory_mib << 20
+        self._origins: OrderedDict[str, _Origin] = OrderedDict()
+
+    @asynccontextmanager
+    async def origin(self, machine: Machine, bootable: Bootable, turn: Turn) -> AsyncIterator[Snapshot]:
+        """The snapshot that a bootable's copies start from, booted within a `turn` of the host's if need be.
+
+        Raises:
+            NoTemplate: it cannot be had.
+            HostError: QEMU cannot be started.
+        """
+        key = key_of(machine, bootable)
+        origin = self._origins.setdefault(key, _Origin())
+        self._origins.move_to_end(key)
+        origin.users += 1
+        try:
+            async with origin.lock:
+                if origin.fault:
+                    raise NoTemplate(origin.fault)
+                snapshot = origin.snapshot or await self._get(key, origin, (machine, bootable, turn))
+            yield snapshot
+        finally:
+            origin.users -= 1
+            self._make_room()
+
+    def copy_mib(self, machine: Machine, bootable: Bootable) -> int | None:
+        """What the next copy is expected to take of memory, by what others took; None for the first one."""
+        most_mib = self._origins[key_of(machine, bootable)].private_mib
+        return int(most_mib * MORE) if most_mib else None
+
+    def learn(self, machine: Machine, bootable: Bootable, private_mib: int | None) -> None:
+        """Note what a copy took of memory for itself alone."""
+        origin = self._origins[key_of(machine, bootable)]
+        origin.private_mib = max(origin.private_mib, private_mib or 0)
+
+    def discard(self, machine: Machine, bootable: Bootable, fault: str) -> None:
+        """Forget a snapshot from which no copy came up; its cells boot cold from now on."""
+        key = key_of(machine, bootable)
+        self._cache.discard(key)
+        self._origins[key].fault = fault
+
+    def close(self) -> None:
+        """Give all memory back."""
+        for origin in self._origins.values():
+            if origin.snapshot:
+                origin.snapshot.close()
+        self._origins.clear()
+
+    async def _get(self, key: str, origin: _Origin, wanted: tuple[Machine, Bootable, Turn]) -> Snapshot:
+        machine, bootable, turn = wanted
+        origin.snapshot = await anyio.to_thread.run_sync(self._cache.get, key)
+        if origin.snapshot is None:
+            try:
+                async with turn(machine):
+                    origin.snapshot = await make_template(machine, bootable)
+            except NoTemplate as error:
+                origin.fault = str(error)
+                raise
+            try:
+                await anyio.to_thread.run_sync(self._cache.put, key, origin.snapshot)
+            except HostError as error:
+                self._note(f"a snapshot cannot be kept for later runs: {error.message}")
+        return origin.snapshot
+
+    def _make_room(self) -> None:
+        idle = [one for one in self._origins.values() if one.snapshot and not one.users]
+        taken_bytes = sum(one.snapshot.used_bytes for one in idle if one.snapshot)
+        for one in idle:
+            if taken_bytes <= self._memory_bytes:
+                return
+            if one.snapshot:
+                taken_bytes -= one.snapshot.used_bytes
+                one.snapshot.close()
+                one.snapshot = None
+
+
+def key_of(machine: Machine, bootable: Bootable) -> str:
+    """Differs whenever the snapshot would: QEMU's build and arguments, kernel, initrd, device tree, our own format.
+
+    The machine's CPU model, memory and command line are among the arguments.
+    """
+    assert bootable.forkable
+    program = find_qemu(machine)
+    build = program.stat()
+    base = bootable.model_copy(update={"initrd": bootable.forkable.initrd})
+    arguments = for_fork(machine, base, Descriptors(0, 0), ForkFiles(0, 0)).arguments
+    artefacts = (base.kernel, base.initrd, base.dtb)
+    known = {one.path: one.sha256 for one in artefacts if one}
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "qemu": [str(program), qemu_version(machine), build.st_size, build.st_mtime_ns],
+            "arguments": [known.get(word, word) for word in arguments],
+        }
+    )

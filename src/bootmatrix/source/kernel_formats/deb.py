@@ -1,0 +1,27 @@
+"""A Debian package of a kernel, as `make bindeb-pkg` and Debian itself make it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bootmatrix.source.deb import open_data
+from bootmatrix.source.kernel_formats.member import Member, of_tar, starts_with
+
+DESCRIPTION = "a Debian package"
+
+
+def recognises(path: Path) -> bool:
+    """An ar archive."""
+    return starts_with(path, b"!<arch>\n")
+
+
+def paths(path: Path) -> list[Path]:
+    """The package."""
+    return [path]
+
+
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
+    """Its files."""
+    with open_data(path) as archive:
+        yield from of_tar(archive)

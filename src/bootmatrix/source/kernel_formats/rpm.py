@@ -1,0 +1,121 @@
+"""An RPM package: a lead, two headers, and a compressed cpio archive of the files (rpm.org, format of version 4).
+
+Nothing of the headers is needed but their length, so they are skipped. rpmfile, the library for it, unpacks an archive
+of any size into memory, and so is not for packages of unknown origin.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from bootmatrix.source.kernel_formats.member import FILE_LIMIT_BYTES, Member, checked, starts_with
+from bootmatrix.source.safe_archive import MAX_MEMBERS, Bounded, Damaged, Part, suffix_of
+
+DESCRIPTION = "an RPM package"
+_LEAD = b"\xed\xab\xee\xdb"
+_LEAD_BYTES = 96
+_HEADER = b"\x8e\xad\xe8\x01"
+_CPIO = (b"070701", b"070702")
+_CPIO_HEADER_BYTES = 110
+_NAME_LIMIT_BYTES = 4096
+_REGULAR = 0o100000
+
+
+def recognises(path: Path) -> bool:
+    """By the magic of the lead."""
+    return starts_with(path, _LEAD)
+
+
+def paths(path: Path) -> list[Path]:
+    """The package."""
+    return [path]
+
+
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
+    """Its files.
+
+    Raises:
+        BuildError: it is damaged.
+    """
+    return checked(_members(path), path, DESCRIPTION)
+
+
+def _members(path: Path) -> Iterator[Member]:
+    with path.open("rb") as file:
+        offset = _end_of_header(file, _LEAD_BYTES)
+        offset = _end_of_header(file, -(-offset // 8) * 8)  # the signature is padded to eight bytes
+        left = path.stat().st_size - offset
+        if left <= 0:
+            raise Damaged("it ends before its files")
+        file.seek(offset)
+        suffix = suffix_of(file.read(6))
+        yield from _cpio(_Exact(Bounded(Part(file, offset, left), suffix)))
+
+
+def _end_of_header(file: BinaryIO, offset: int) -> int:
+    """Where a header ends: 16 bytes, then entries of 16 bytes each, then their data."""
+    file.seek(offset)
+    start = file.read(16)
+    if len(start) < 16 or not start.startswith(_HEADER):
+        raise Damaged(f"at byte {offset} there should be a header")
+    entries, data_bytes = struct.unpack(">II", start[8:])
+    return offset + 16 + 16 * int(entries) + int(data_bytes)
+
+
+class _Exact:
+    """A stream that gives as many bytes as are asked for."""
+
+    def __init__(self, plain: Bounded) -> None:
+        self._plain, self.offset = plain, 0
+
+    def read(self, size: int) -> bytes:
+        """So many bytes.
+
+        Raises:
+            Damaged: the stream ends before.
+        """
+        parts, left = [], size
+        while left:
+            part = self._plain.read(min(left, 1 << 20))
+            if not part:
+                raise Damaged("its files break off")
+            parts.append(part)
+            left -= len(part)
+        self.offset += size
+        return b"".join(parts)
+
+    def drain(self) -> None:
+        """Read to the end, so that what breaks off there is seen."""
+        while self._plain.read(1 << 20):
+            pass
+
+    def align(self) -> None:
+        """Go on at a multiple of four."""
+        self.read(-self.offset % 4)
+
+
+def _cpio(stream: _Exact) -> Iterator[Member]:
+    """The regular files of a newc archive (cpio(5)). Of hard links the last one has the data."""
+    for _ in range(MAX_MEMBERS):
+        header = stream.read(_CPIO_HEADER_BYTES)
+        if not header.startswith(_CPIO):
+            raise Damaged("its files are not in a cpio archive")
+        try:
+            mode, size, name_bytes = (int(header[start : start + 8], 16) for start in (14, 54, 94))
+        except ValueError as error:
+            raise Damaged("a header of its cpio archive is no number") from error
+        if not 0 < name_bytes <= _NAME_LIMIT_BYTES or size > FILE_LIMIT_BYTES:
+            raise Damaged(f"a name of {name_bytes} bytes, or a file of {size}")
+        name = stream.read(name_bytes)[:-1].decode(errors="replace")
+        stream.align()
+        if name == "TRAILER!!!":
+            stream.drain()
+            return
+        data = stream.read(size)
+        stream.align()
+        if mode & 0o170000 == _REGULAR:
+            yield Member(name.removeprefix("./").lstrip("/"), size, lambda data=data: data)  # type: ignore[misc]
+    raise Damaged(f"it has more than {MAX_MEMBERS} files")

@@ -1,0 +1,48 @@
+"""The folder that tuxmake leaves: the kernel under its own name, `config`, `metadata.json`, modules and device trees in
+tar archives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bootmatrix.source.kernel_formats.member import Member, checked, of_file, of_tar
+from bootmatrix.source.safe_archive import Part, open_tar, suffix_of
+
+DESCRIPTION = "a folder of tuxmake's"
+_IMAGES = ("bzImage", "Image*", "zImage*", "vmlinux*", "vmlinuz*")
+_ARCHIVES = ("modules.tar*", "dtbs.tar*")
+
+
+def recognises(path: Path) -> bool:
+    """By its metadata."""
+    return (path / "metadata.json").is_file() and bool(_found(path, _IMAGES))
+
+
+def paths(path: Path) -> list[Path]:
+    """Kernels first."""
+    return [*_found(path, _IMAGES), *_found(path, ("config",)), *_found(path, _ARCHIVES)]
+
+
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
+    """The kernel, its configuration, and what is in the archives.
+
+    Raises:
+        BuildError: an archive is damaged.
+    """
+    for file in paths(path):
+        if ".tar" in file.name:
+            yield from checked(_archive(file), file, "a tar archive")
+        else:
+            yield of_file(file, f".{file.name}" if file.name == "config" else f"boot/{file.name}")
+
+
+def _archive(file: Path) -> Iterator[Member]:
+    with file.open("rb") as stream:
+        suffix = suffix_of(stream.read(6))
+        with open_tar(Part(stream, 0, file.stat().st_size), suffix, pax=True) as archive:
+            yield from of_tar(archive)
+
+
+def _found(path: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return [file for pattern in patterns for file in sorted(path.glob(pattern)) if file.is_file()]
