@@ -87,6 +87,7 @@ def test_an_upward_import_would_be_seen() -> None:
     assert upward_imports("bootmatrix.errors", ast.parse("import bootmatrix.model.spec\n"))
     assert upward_imports("bootmatrix.judge", ast.parse("from bootmatrix import bisect\n"))
     assert upward_imports("bootmatrix.judge.verdict", ast.parse("from bootmatrix.snapshot.pool import SnapshotPool\n"))
+    assert upward_imports("bootmatrix.judge.verdict", ast.parse("from bootmatrix.snapshot.pool import SnapshotPool\n"))
     assert not upward_imports("bootmatrix.cli.run", ast.parse("from bootmatrix.load import load_any\n"))
 
 

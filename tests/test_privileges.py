@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from bootmatrix.build.privileges import powers
 
+from bootmatrix.assembly.initrd.privileges import powers
 from bootmatrix.assembly.initrd.runtime_config import runtime_config
 from bootmatrix.model import Container, ContainerSettings, ImageConfig
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bootmatrix.assembly.initrd.privileges import is_open, masked_paths, readonly_paths
 from bootmatrix.assembly.tree import MAX_NUMBER
-from bootmatrix.build.privileges import is_open, masked_paths, readonly_paths
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, ImageConfig
 from bootmatrix.model.base import Model

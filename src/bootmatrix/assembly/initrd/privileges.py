@@ -1,0 +1,192 @@
+"""The privileges of containers: the kernel's files that are closed to them by default, and what a spec gives up."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bootmatrix.model import ContainerSettings
+from bootmatrix.model.capabilities import CAPABILITIES
+from bootmatrix.model.spec import Device, Mount
+
+Json = Mapping[str, Any]
+
+MASKED_PROC = (
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+)
+READONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+MASKED_SYS = ("devices/virtual/powercap", "firmware")
+"""What Docker and containerd mask and make read-only (moby: oci/defaults.go; containerd: pkg/oci/spec.go)."""
+SYSCTL = ("abi", "crypto", "debug", "dev", "fs", "kernel", "sunrpc", "user", "vm", "xen")
+"""All folders of /proc/sys but `net`, which whoever configures the network writes to."""
+NETWORK_SYSCTL = "CAP_NET_ADMIN"
+OPEN = "CAP_SYS_ADMIN"
+"""Who has it can take away any mount: closing paths to it would only be in the way of those who mean it."""
+
+POWERFUL = (
+    "CAP_BPF",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_MAC_ADMIN",
+    "CAP_PERFMON",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO",
+)
+"""Capabilities that reach the kernel's memory, or files and processes outside of the container (capabilities(7))."""
+MEMORY = {(1, 1), (1, 2), (1, 4)}
+"""Character devices that are memory and I/O ports: mem, kmem, port (Documentation/admin-guide/devices.txt)."""
+ORDINARY = {"tmpfs", "ramfs", "devpts", "mqueue", "hugetlbfs", "proc", "sysfs"}
+"""Types of file systems by which a container reaches nothing of the guest's, once their usual paths are closed."""
+CGROUP = {"cgroup", "cgroup2"}
+RBIND, BIND = "rbind", "bind"
+
+
+def is_bind(kind: str, options: Iterable[str]) -> bool:
+    """Return whether a mount is a bind, whose type runtimes do not look at."""
+    return kind in {"bind", "none"} or bool({BIND, RBIND} & set(options))
+
+
+def is_readonly(options: Iterable[str]) -> bool:
+    """Return whether the last word on it in mount options is `ro`."""
+    said = [option for option in options if option in {"ro", "rw"}]
+    return said[-1:] == ["ro"]
+
+
+def capability_names(settings: ContainerSettings) -> set[str]:
+    """Return all capabilities that a container asks for."""
+    asked = (*(settings.capabilities or ()), *(settings.ambient or ()))
+    return set(CAPABILITIES) if any(name.lower() == "all" for name in asked) else set(asked)
+
+
+def is_open(settings: ContainerSettings) -> bool:
+    """Return whether no path is closed to a container by default."""
+    return OPEN in capability_names(settings)
+
+
+def masked_paths(settings: ContainerSettings, mounts: Sequence[Json]) -> list[str]:
+    """Return the paths that are hidden from a container: those that it names, else the usual ones."""
+    if settings.masked_paths is not None:
+        return list(settings.masked_paths)
+    if is_open(settings):
+        return []
+    proc = [posixpath.join(place, name) for place in _places("/proc", mounts) for name in MASKED_PROC]
+    sys = [posixpath.join(place, name) for place in _places("/sys", mounts) for name in MASKED_SYS]
+    return [*proc, *sys]
+
+
+def readonly_paths(settings: ContainerSettings, mounts: Sequence[Json]) -> list[str]:
+    """Return the paths that a container cannot write to: those that it names, else the usual ones."""
+    if settings.readonly_paths is not None:
+        return list(settings.readonly_paths)
+    if is_open(settings):
+        return []
+    names: tuple[str, ...] = READONLY_PROC
+    if NETWORK_SYSCTL in capability_names(settings):
+        names = (*(name for name in READONLY_PROC if name != "sys"), *(f"sys/{name}" for name in SYSCTL))
+    proc = [posixpath.join(place, name) for place in _places("/proc", mounts) for name in names]
+    return [*proc, *_bound(mounts), *_whole_sys(mounts)]
+
+
+def _places(root: str, mounts: Sequence[Json]) -> Iterator[str]:
+    """Where a container sees all of /proc or of /sys: mounts of its type, and binds of it or of the guest's root."""
+    kind = {"/proc": "proc", "/sys": "sysfs"}[root]
+    for mount in mounts:
+        options = mount.get("options", ())
+        if not is_bind(mount["type"], options):
+            if mount["type"] == kind:
+                yield mount["destination"]
+            continue
+        source = _normal(mount["source"])
+        if source == root:
+            yield mount["destination"]
+        elif source == "/" and RBIND in options:
+            yield posixpath.join(mount["destination"], root[1:])
+
+
+def _whole_sys(mounts: Sequence[Json]) -> Iterator[str]:
+    """Views of /sys, beside the usual one, which is mounted read-only."""
+    for place in _places("/sys", mounts):
+        if place != "/sys" or not _is_usual_sys(mounts):
+            yield place
+            yield posixpath.join(place, "fs/cgroup")
+
+
+def _is_usual_sys(mounts: Sequence[Json]) -> bool:
+    return any(
+        one["destination"] == "/sys" and one["type"] == "sysfs" and is_readonly(one.get("options", ()))
+        for one in mounts
+    )
+
+
+def _bound(mounts: Sequence[Json]) -> Iterator[str]:
+    """Binds of parts of /proc and /sys."""
+    for mount in mounts:
+        source = _normal(mount["source"])
+        if is_bind(mount["type"], mount.get("options", ())) and source.startswith(("/proc/", "/sys/")):
+            yield mount["destination"]
+            if source == "/sys/fs":
+                yield posixpath.join(mount["destination"], "cgroup")
+
+
+def _normal(path: str) -> str:
+    return "/" + posixpath.normpath(path).lstrip("/") if path.startswith("/") else path
+
+
+def powers(settings: ContainerSettings) -> tuple[str, ...]:
+    """Return what a container is given by which it can reach the kernel, or init, in words of its spec."""
+    return tuple(dict.fromkeys((*_capabilities(settings), *_paths(settings), *_devices(settings), *_mounts(settings))))
+
+
+def _capabilities(settings: ContainerSettings) -> Iterator[str]:
+    names = capability_names(settings)
+    if names == set(CAPABILITIES):
+        yield "all capabilities"
+        return
+    yield from (name for name in POWERFUL if name in names)
+
+
+def _paths(settings: ContainerSettings) -> Iterator[str]:
+    if settings.readonly_paths is not None and not is_open(settings):
+        closed = {_normal(path) for path in settings.readonly_paths}
+        if not {"/proc/sys", "/proc/sysrq-trigger", "/sys"} <= closed and "/" not in closed:
+            yield "readonlyPaths of its own"
+    if (settings.pid or "").startswith("/"):
+        yield f"pid: {settings.pid}"
+
+
+def _devices(settings: ContainerSettings) -> Iterator[str]:
+    for device in settings.devices or ():
+        if device.path == "all" or device.type == "b" or _is_memory(device):
+            yield f"the device {device.path}" if device.path != "all" else "all devices"
+    for rule in (settings.resources and settings.resources.devices) or ():
+        is_narrow = rule.type == "c" and rule.major is not None and rule.minor is not None
+        if rule.allow and not (is_narrow and (rule.major, rule.minor) not in MEMORY):
+            yield "all devices" if rule.major is None else f"devices {rule.major}:{rule.minor or '*'}"
+
+
+def _is_memory(device: Device) -> bool:
+    return device.type in {"c", "u"} and (device.major, device.minor) in MEMORY
+
+
+def _mounts(settings: ContainerSettings) -> Iterator[str]:
+    for mount in settings.mounts or ():
+        yield from _mount(mount)
+
+
+def _mount(mount: Mount) -> Iterator[str]:
+    kind = mount.usual_type
+    if is_bind(kind, mount.options) or kind in ORDINARY or (kind in CGROUP and is_readonly(mount.options)):
+        return
+    yield f"a mount of type {kind}"
