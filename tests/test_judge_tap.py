@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import time
 from contextlib import suppress
 
 import pytest
@@ -62,6 +63,18 @@ def test_each_line_is_a_result() -> None:
         ("not ok\n", "not ok: test 1"),
         ("1..3\nok 1\n    ok 1 - a\n\tok 3 - deeper than four blanks\nok 2\n", "2 results came where 3 were planned"),
         ("\x1b[31mnot ok 1 - red\x1b[0m\nok 2\n", "not ok: red"),
+        ("1..2\nok 1 - a\n  ---\n  message: torn\nnot ok 2 - b\n", "not ok: b"),
+        ("1..1\nok 1 - a\n  ---\n    not ok 1 - inner, of a block without an end\n", "not ok: inner"),
+        ("1..1\nok 1 - a\n  ---\n    not ok 1 - inner\n ...\n", "not ok: inner"),
+        ("1..1\n  ---\n  not ok 1 - no result is before this\n  ...\nok 1\n", "not ok: no result"),
+        ("1..1\nok 1 - a\n---\nnot ok 2 - not below a\n...\n", "not ok: not below a"),
+        ("1..1\nnot ok 1 - C# todo lists\n", "not ok: C# todo lists"),
+        ("1..1\nnot ok 1 - a # todolist is empty\n", "not ok: a"),
+        ("1..1\nnot ok 1 - a # skip-list is broken\n", "not ok: a"),
+        ("1..1\nnot ok 1 - a \\# TODO is quoted\n", "not ok: a # TODO is quoted"),
+        ("1..1\nnot ok 1 a # TIMEOUT 45 seconds\n", "not ok: a"),
+        ("1..3\nok 1\nok\n", "2 results came where 3 were planned"),
+        ("  TAP version 13\n  ok 1 - of nothing\n", "its plan is missing, so results may be"),
         ("1..2\rok 1\rnot ok 2 - on an old line\r", "not ok: on an old line"),
     ],
 )
@@ -83,6 +96,24 @@ def test_a_fault_in_it_is_no_pass(text: str, fault: str) -> None:
         "okay, let us go\n1..1\nok 1\n",
         "1..1\n# not ok 2 was last time's result\nok 1\n",
         "1..1\n    # Subtest: inner\n    ok 1 - a\nok 1 - outer\n",
+        "TAP version 14\n1..1\nok 1 - a\n  ---\n  found: |\n    1..2\n    ok 1\n    not ok 2 - inner\n  ...\n",
+        "1..1\n    1..1\n    ok 1 - inner\n      ---\n      Bail out! says the test\n      ...\nok 1 - a\n",
+        "1..2\nok 1 - a\n  ---\n  ...\nok 2 - b\n  ---\n    not ok 1 - c\n  ...\n",
+        "# TAP version 13\n# 1..1\n# ok 1 a\n#   ---\n#   not ok 1\n#   ...\n",
+        "KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: example\n    1..2\n    ok 1 simple\n"
+        "        KTAP version 1\n        # Subtest: with_parameters\n        ok 1 three\n        ok 2 two # SKIP no\n"
+        "    # with_parameters: pass:1 fail:0 skip:1 total:2\n    ok 2 with_parameters\n# pass:2\nok 1 example\n",
+        "1..10 is the range that is allowed\nall is well\n",
+        "1..3, or 1..4\nok then\n# 1..3 would be too few\n# 1..5\n",
+        "1..2\nnot ok 1 - a # XFAIL not yet\nok 2 - b # xfail it works after all\n",
+        "1..2\nnot ok 1 - a # todo\nnot ok 2 # TODO: later\n",
+        "1..1\nnot ok 1 - a # b # TODO later\n",
+        "1..0 skip no perl\n",
+        "TAP version 12\n1..1\nok 1\n",
+        "ok 1 file copied\nok 1 file copied\n",
+        "a.t ..\n1..2\nok 1 - x\nok 2 - y\nok\nb.t ..\n1..1\nok 1 - z\nok\nAll tests successful.\n",
+        "ok 1 - buffered {\n    ok 1 - inner\n    1..1\n}\n1..1\n",
+        "ok  \tgithub.com/a/b\t0.004s\nok  \tgithub.com/a/c\t0.011s\n",
         "TAP version 13\n1..2\n# TAP version 13\n# 1..1\n# ok 1 a\nok 1 x\n# 1..1\n# ok 1 a\nok 2 y\n",
     ],
 )
@@ -153,3 +184,23 @@ def test_any_word_is_read_or_refused(data: bytes) -> None:
     for word in (data.decode("latin-1"), base64.b64encode(data).decode()):
         with suppress(UnreadableTap):
             assert isinstance(unpack(word), str)
+
+
+def test_names_are_whole_and_remarks_are_not_part_of_them() -> None:
+    text = (
+        "1..4\nok 1 - issue #42 of C# \\# quoted\nok 2 - a # time=12ms\nnot ok 3 - selftests: b # exit=1\n"
+        "ok 4 - 3 of 4\n"
+    )
+    assert [one.name for one in parse(text, "x").results] == [
+        "x: issue #42 of C# # quoted",
+        "x: a",
+        "x: selftests: b",
+        "x: 3 of 4",
+    ]
+
+
+def test_blocks_without_end_take_no_square_of_the_time() -> None:
+    text = "ok 1\n" + "".join(f"{' ' * (1 + number % 300)}---\n" for number in range(20_000))
+    started = time.monotonic()
+    parse(text, "x")
+    assert time.monotonic() - started < 5
