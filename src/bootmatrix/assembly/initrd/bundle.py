@@ -5,6 +5,7 @@ containers/SECTION/FOLDER/runtime.json    what is done around it, in LinuxKit's 
 containers/SECTION/FOLDER/rootfs          its root; if it is writable, an overlay on lower/ with tmp/
 etc/bootmatrix/containers/SECTION/FOLDER  the same as steps for our init, one a line, with tabs between the words
 etc/bootmatrix/hooks/SECTION/FOLDER       what is done when its namespaces are there, and it does not run yet
+etc/bootmatrix/configs/SECTION/FOLDER.json  what the runtime reads in the place of config.json, if that is not enough
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ from bootmatrix.store import Store
 MAX_RESULTS = 16
 STEPS_FOLDER = "etc/bootmatrix/containers"
 HOOKS_FOLDER = "etc/bootmatrix/hooks"
+CONFIGS_FOLDER = "etc/bootmatrix/configs"
+SHARED_PIDS = "etc/bootmatrix/pids"
+"""Is there if init is to make a namespace of process ids that containers share."""
+PIDS = "/bootmatrix/pids"
+"""Where init keeps it. Its own processes are outside, so that no container sees them, or can signal them."""
 HOOK_PROGRAM = "/usr/lib/bootmatrix/hook"
 NONE = "-"
 """In the place of an empty word of a step."""
@@ -48,6 +54,8 @@ def add_bundles(placed: Iterable[Placed], ids: Mapping[str, int], tree: Tree, st
             if tree.get(f"{one.path}/{folder}") is None:
                 tree.put(f"{one.path}/{folder}", directory())
         _add_configuration(one, root, ids, tree)
+        if shares_pids(one):
+            tree.put(SHARED_PIDS, text_file(""))
 
 
 def _add_configuration(one: Placed, root: str, ids: Mapping[str, int], tree: Tree) -> None:
@@ -56,7 +64,8 @@ def _add_configuration(one: Placed, root: str, ids: Mapping[str, int], tree: Tre
     tree.put(f"{one.path}/config.json", text_file(json.dumps(config, indent=1)))
     tree.put(f"{one.path}/runtime.json", text_file(json.dumps(runtime, indent=1)))
     hooks = list(_hook_lines(one, runtime))
-    steps = [*_steps(one, runtime), *([] if not hooks else [_hooked(one, config, tree)])]
+    own = _own_configuration(one, config, is_hooked=bool(hooks))
+    steps = [*_steps(one, runtime), *([] if own == config else [_replaced(one, own, tree)])]
     tree.put(f"{STEPS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, steps)))
     if hooks:
         tree.put(f"{HOOKS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, hooks)))
@@ -120,12 +129,28 @@ def _absolute(one: Placed, path: str) -> str:
     return path if path.startswith("/") else f"/{one.path}/rootfs/{path}"
 
 
-def _hooked(one: Placed, config: Json, tree: Tree) -> tuple[str, ...]:
-    """The step that puts a configuration with a hook in the place of LinuxKit's."""
-    place = f"{HOOKS_FOLDER}/{one.section}/{one.folder}"
-    hook = {"path": HOOK_PROGRAM, "args": ["hook", f"/{place}"]}
-    tree.put(f"{place}.json", text_file(json.dumps({**config, "hooks": {"createRuntime": [hook]}}, indent=1)))
-    return ("mount", NONE, f"/{place}.json", f"/{one.path}/config.json", "bind")
+def _own_configuration(one: Placed, config: Json, *, is_hooked: bool) -> Json:
+    """Return what our init has the runtime read: LinuxKit's configuration with what only our guest has."""
+    own = dict(config)
+    if is_hooked:
+        hook = {"path": HOOK_PROGRAM, "args": ["hook", f"/{HOOKS_FOLDER}/{one.section}/{one.folder}"]}
+        own["hooks"] = {"createRuntime": [hook]}
+    if shares_pids(one):
+        spaces = [*config["linux"]["namespaces"], {"type": "pid", "path": PIDS}]
+        own["linux"] = {**config["linux"], "namespaces": spaces}
+    return own
+
+
+def shares_pids(one: Placed) -> bool:
+    """Return whether a container shares its process ids with the others that do."""
+    return one.settings.pid in {"host", "root"}
+
+
+def _replaced(one: Placed, own: Json, tree: Tree) -> tuple[str, ...]:
+    """Put a configuration of ours; the step that puts it in the place of LinuxKit's."""
+    place = f"{CONFIGS_FOLDER}/{one.section}/{one.folder}.json"
+    tree.put(place, text_file(json.dumps(own, indent=1)))
+    return ("mount", NONE, f"/{place}", f"/{one.path}/config.json", "bind")
 
 
 def _hook_lines(one: Placed, runtime: Json) -> Iterator[tuple[str, ...]]:
