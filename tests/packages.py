@@ -54,10 +54,11 @@ def make_tar(members: Iterable[tarfile.TarInfo], tar_format: int = tarfile.GNU_F
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tar_format) as archive:
         for member in members:
-            data = member.pax_headers["data"].encode("latin-1")
-            member.pax_headers = {}
+            headers = dict(member.pax_headers)
+            data = str(headers["data"]).encode("latin-1")
+            member.pax_headers = {name: value for name, value in headers.items() if name != "data"}
             archive.addfile(member, io.BytesIO(data))
-            member.pax_headers = {"data": data.decode("latin-1")}
+            member.pax_headers = headers
     return buffer.getvalue()
 
 

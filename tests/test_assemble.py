@@ -62,6 +62,20 @@ def test_an_initrd_that_nothing_could_load_is_refused(kitchen: Kitchen, monkeypa
         kitchen.build(SPEC.format(which="b"), kernel)
 
 
+def test_an_images_user_that_is_not_used_is_said(kitchen: Kitchen) -> None:
+    """Containers run as root unless the spec says otherwise, as with LinuxKit."""
+    spec = 'init: ["@pkg:./images/mine"]\nonboot: [{{name: first, image: "@pkg:./images/{}"{}}}]\n'
+    kitchen.recipe("mine", files=INIT, cmd=["/bin/x"])
+    kitchen.recipe("other", files=INIT, cmd=["/bin/x"], user="app:7")
+    kitchen.recipe("root", files=INIT, cmd=["/bin/x"], user="0:0")
+    kernel = kitchen.kernel()
+    assert kitchen.build(spec.format("other", ""), kernel).notes == (
+        "first: its image's USER 'app:7' is not used: it runs as root. To have that user, give its number as 'uid'",
+    )
+    assert kitchen.build(spec.format("other", ", uid: 7"), kernel).notes == ()
+    assert kitchen.build(spec.format("root", ""), kernel).notes == ()
+
+
 def test_an_environment_without_the_images_path_is_told(kitchen: Kitchen) -> None:
     """As with LinuxKit it takes the place of the image's: programs that are elsewhere are not found any more."""
     kitchen.recipe("mine", files=INIT, cmd=["/bin/x"], env={"PATH": "/usr/games:/bin"})

@@ -77,7 +77,7 @@ def refusal(act: Callable[[], object], kind: type[BootmatrixError] = BuildError)
         ([hard_link("a", "/etc/passwd")], "which is not there"),
         ([link("l", "/etc"), hard_link("a", "l/passwd")], "which is not there"),
         ([link("a", "b"), link("b", "a"), entry("a/x", b"x")], "form a loop"),
-        ([entry("a", kind=b"S")], "of the tar type b'S'"),
+        ([entry("a", kind=b"7")], "of the tar type b'7'"),
         ([entry("dev/x", kind=tarfile.CHRTYPE, major=1 << 20, minor=1 << 33)], "cannot be a device number"),
         ([entry("../.wh.evil")], "leaves the image's root"),
     ],
@@ -327,11 +327,11 @@ def test_what_a_layer_unpacks_to_is_checked_too(tmp_path: Path) -> None:
     assert "and the image's configuration says" in refusal(lambda: taken(tmp_path, swapped), UntrustedError)
 
 
-@pytest.mark.parametrize(("pack", "kind"), [(gzipped, BuildError), (zstd, UntrustedError)])
-def test_a_layer_that_breaks_off(tmp_path: Path, pack: Callable[[bytes], bytes], kind: type[BootmatrixError]) -> None:
-    """zstandard says nothing of it, but what came out is not what the image's configuration says."""
+@pytest.mark.parametrize("pack", [gzipped, zstd])
+def test_a_layer_that_breaks_off(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    """The zstandard library's own reader says nothing of it."""
     made = make_image(make_tar([entry("a", bytes(range(256)) * 99)]), pack=lambda data: pack(data)[:-9])
-    assert "unpack" in refusal(lambda: taken(tmp_path, made), kind)
+    assert "cannot be unpacked" in refusal(lambda: taken(tmp_path, made))
 
 
 def test_indexes_that_lead_to_indexes(tmp_path: Path) -> None:

@@ -140,9 +140,10 @@ def test_bytes_do_not_depend_on_the_order_of_making() -> None:
     ],
 )
 def test_what_the_kernel_would_leave_out_is_refused(path: str, node: Node) -> None:
+    """Most of it by the tree already, as no root can hold it."""
     tree = Tree()
-    tree.put(path, node)
-    with pytest.raises(BuildError, match="cannot be in an initrd"):
+    with pytest.raises(BuildError, match=r"cannot be in an initrd|too long|has a target of"):
+        tree.put(path, node)
         cpio(tree)
 
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootmatrix.assembly import tree as tree_module
-from bootmatrix.assembly.tree import Node, Tree, clean, directory, symlink, text_file, write_tar
+from bootmatrix.assembly.tree import Node, Tree, directory, symlink, text_file, write_tar
+from bootmatrix.assembly.tree_limits import clean
 from bootmatrix.errors import BuildError
 from packages import entry, folder, hard_link, link, make_tar
 

@@ -19,6 +19,7 @@ from bootmatrix.assembly.initrd.bundle_spec import (
     Placed,
     check_seconds,
     console_proof,
+    ignored_users,
     lost_paths,
     needed_modules,
     needs_every_module,
@@ -192,6 +193,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
             *spec.notes,
             *_cmdline(spec)[1],
             *lost_paths(placed),
+            *ignored_users(placed),
             *(f"{LACKS_MODULE}{name}" for name in assembly.modules[1]),
         ),
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from bootmatrix.store import host_faults
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 PIECE_BYTES = 1 << 20
 
@@ -26,6 +30,12 @@ class Slice:
             file.seek(self.offset)
             return file.read(self.size)
 
+    def open(self) -> BinaryIO:
+        """A file that stands at its beginning; what comes after its end is something else's."""
+        file = self.path.open("rb")
+        file.seek(self.offset)
+        return file
+
     def pieces(self) -> Iterator[bytes]:
         """Its bytes, a few at a time."""
         with self.path.open("rb") as file:
@@ -34,6 +44,65 @@ class Slice:
             while data := file.read(min(left, PIECE_BYTES)):
                 left -= len(data)
                 yield data
+
+
+@dataclass(frozen=True)
+class SparseSlice(Slice):
+    """A file with holes, of which only the data between them stands in the other file, one piece after the other.
+
+    `extents` are the pieces' offsets in the file and their sizes, in order.
+    """
+
+    extents: tuple[tuple[int, int], ...]
+
+    @property
+    def holes_bytes(self) -> int:
+        """How much of it is holes."""
+        return self.size - sum(size for _, size in self.extents)
+
+    def read(self) -> bytes:
+        """Its bytes, with zeros in its holes."""
+        return b"".join(self.pieces())
+
+    def open(self) -> BinaryIO:
+        """The same as a file that is read from its beginning to its end."""
+        return cast(BinaryIO, io.BufferedReader(_Pieces(self.pieces()), PIECE_BYTES))
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes, a few at a time, with zeros in its holes."""
+        at, place = 0, self.offset
+        for offset, size in (*self.extents, (self.size, 0)):
+            yield from _zeros(offset - at)
+            yield from Slice(self.path, place, size).pieces()
+            at, place = offset + size, place + size
+
+
+def _zeros(count: int) -> Iterator[bytes]:
+    piece = bytes(min(count, PIECE_BYTES))
+    while count > 0:
+        yield piece[:count]
+        count -= len(piece)
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces of bytes as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest = pieces, memoryview(b"")
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read the next bytes."""
+        if not self._rest:
+            self._rest = memoryview(next(self._pieces, b""))
+        target = memoryview(buffer)
+        count = min(len(self._rest), target.nbytes)
+        target[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
 
 class Spool:

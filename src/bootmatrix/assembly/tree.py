@@ -15,18 +15,23 @@ from fnmatch import translate
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from bootmatrix.assembly.slices import Slice, Spool
+from bootmatrix.assembly.slices import Slice, SparseSlice, Spool
+from bootmatrix.assembly.tree_limits import (
+    MAX_HOLES_BYTES,
+    MAX_LINKS,
+    MAX_NAMES_BYTES,
+    MAX_NODES,
+    MAX_STEPS,
+    MAX_TREE_BYTES,
+    check_lengths,
+    check_numbers,
+    clean,
+)
 from bootmatrix.errors import BuildError
-from bootmatrix.source.safe_archive import FAULTS, PaxArchive
+from bootmatrix.source.safe_archive import FAULTS, PaxArchive, extents_of
 
 Kind = Literal["file", "dir", "symlink", "char", "block", "fifo"]
 
-MAX_LINKS = 40
-"""Links followed before a path counts as a loop, as in Linux (path_resolution(7))."""
-MAX_TREE_BYTES = 16 << 30
-"""More than anybody ships: what unpacks to more was made to fill the disk."""
-MAX_NUMBER = (1 << 32) - 1
-"""Owners and device numbers have 32 bits in a newc archive."""
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 """Before the name of a file that a layer takes away; and in the place of all that lower layers have in a folder."""
 XATTR = "SCHILY.xattr."
@@ -62,11 +67,7 @@ class Node:
 
     def open(self) -> BinaryIO:
         """A file that stands at the beginning of the data; what comes after its end is not the node's."""
-        if not isinstance(self.data, Slice):
-            return io.BytesIO(self.data)
-        file = self.data.path.open("rb")
-        file.seek(self.data.offset)
-        return file
+        return self.data.open() if isinstance(self.data, Slice) else io.BytesIO(self.data)
 
     def pieces(self) -> Iterator[bytes]:
         """The data, a few bytes at a time where it is large."""
@@ -88,24 +89,15 @@ def symlink(target: str) -> Node:
     return Node("symlink", 0o777, target=target)
 
 
-def clean(path: str) -> str:
-    """A path without leading slash, `.` and doubled slashes.
-
-    Raises:
-        BuildError: it has a `..` or a NUL.
-    """
-    parts = [part for part in path.split("/") if part not in {"", "."}]
-    if ".." in parts or "\0" in path:
-        raise BuildError(f"the path {path!r} leaves the image's root")
-    return "/".join(parts)
-
-
 @dataclass
 class Tree:
     """Nodes by path. A folder that a path needs and that is not there is made."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     size_bytes: int = 0
+    _holes_bytes: int = 0
+    _names_bytes: int = 0
+    _steps: int = 0
     _inside: dict[str, set[str]] = field(default_factory=dict)
     _paths: dict[Node, int] = field(default_factory=dict)
 
@@ -116,10 +108,16 @@ class Tree:
             BuildError: links form a loop, or the path leaves the root.
         """
         done: list[str] = []
-        todo = clean(path).split("/")
+        cleaned = clean(path)
+        if not whole and self._is_folder(cleaned.rpartition("/")[0]):
+            return cleaned
+        todo = cleaned.split("/")[::-1]
         links = 0
         while len(todo) > (0 if whole else 1):
-            part = todo.pop(0)
+            part = todo.pop()
+            self._steps += len(done) + 1
+            if self._steps > MAX_STEPS:
+                raise BuildError(f"the links that the path {path[:200]!r} and others lead through are too many")
             if part == "..":
                 done = done[:-1]
                 continue
@@ -132,8 +130,8 @@ class Tree:
                 raise BuildError(f"the links of the path {path!r} form a loop")
             if node.target.startswith("/"):
                 done = []
-            todo = [*(piece for piece in node.target.split("/") if piece not in {"", "."}), *todo]
-        return "/".join([*done, *todo])
+            todo += [piece for piece in reversed(node.target.split("/")) if piece not in {"", "."}]
+        return "/".join([*done, *reversed(todo)])
 
     def get(self, path: str) -> Node | None:
         """The node of a path; links of its folders are followed, and it may be a link itself."""
@@ -150,7 +148,8 @@ class Tree:
             if node.kind != "dir":
                 raise BuildError(f"the path {path!r} is the root itself, which is a folder")
             return
-        _check_numbers(path, node)
+        check_numbers(path, (node.uid, node.gid), node.device)
+        check_lengths(where, node.target)
         self._make_parents(where)
         there = self.nodes.get(where)
         if node.kind == "dir":
@@ -161,6 +160,10 @@ class Tree:
         self._set(where, node)
         if self.size_bytes > MAX_TREE_BYTES:
             raise BuildError(f"the files are larger than {MAX_TREE_BYTES >> 30} GiB in all")
+        if len(self.nodes) > MAX_NODES:
+            raise BuildError(f"there are more than {MAX_NODES} files and folders")
+        if self._names_bytes > MAX_NAMES_BYTES:
+            raise BuildError(f"the paths of all files have more than {MAX_NAMES_BYTES >> 20} MiB")
 
     def link(self, path: str, target: str) -> None:
         """Make `path` a hard link to `target`.
@@ -252,17 +255,25 @@ class Tree:
                 self._remove(where)
 
     def _add_member(self, member: tarfile.TarInfo, layer: Path) -> None:
-        if member.issparse():
-            raise BuildError(f"{member.name} is a file with holes, in a form that no image should have")
         if member.islnk():
             self.link(member.name, member.linkname)
             return
         node = _node_of(member)
         if member.isreg():
-            node = replace(node, data=Slice(layer, member.offset_data, member.size))
+            node = replace(node, data=self._slice(member, layer))
         elif member.isdir():
             self._unlink(member.name)
         self.put(member.name, node)
+
+    def _slice(self, member: tarfile.TarInfo, layer: Path) -> Slice:
+        extents = extents_of(member)
+        if extents is None:
+            return Slice(layer, member.offset_data, member.size)
+        data = SparseSlice(layer, member.offset_data, member.size, tuple(extents))
+        self._holes_bytes += data.holes_bytes
+        if self._holes_bytes > MAX_HOLES_BYTES:
+            raise BuildError(f"{member.name}: the files have holes of more than {MAX_HOLES_BYTES >> 20} MiB in all")
+        return data
 
     def _unlink(self, path: str) -> None:
         """Remove what is no folder: that of a layer takes its place, even that of a link to a folder."""
@@ -276,12 +287,19 @@ class Tree:
         return iter(sorted(self.nodes.items(), key=lambda item: item[0].split("/")))
 
     def _make_parents(self, where: str) -> None:
+        if self._is_folder(where.rpartition("/")[0]):
+            return
         parts = where.split("/")[:-1]
         for count in range(1, len(parts) + 1):
             parent = "/".join(parts[:count])
             node = self.nodes.get(parent)
             if node is None or node.kind != "dir":
                 self._set(parent, directory())
+
+    def _is_folder(self, where: str) -> bool:
+        """Return whether a path is that of a folder by itself; then there are no links in it."""
+        node = self.nodes.get(where)
+        return node is not None and node.kind == "dir"
 
     def _is_directory(self, where: str) -> bool:
         try:
@@ -297,6 +315,8 @@ class Tree:
             self.size_bytes += node.size
         if where in self.nodes:
             self._forget(self.nodes[where])
+        else:
+            self._names_bytes += len(where)
         self.nodes[where] = node
         self._inside.setdefault(where.rpartition("/")[0], set()).add(where)
 
@@ -306,6 +326,7 @@ class Tree:
         while doomed:
             path = doomed.pop()
             doomed += self._inside.pop(path, ())
+            self._names_bytes -= len(path)
             self._forget(self.nodes.pop(path))
 
     def _forget(self, node: Node) -> None:
@@ -327,13 +348,6 @@ def _xattrs(member: tarfile.TarInfo) -> tuple[tuple[str, str], ...]:
     """Extended attributes that mean something in a guest, as POSIX's extended headers carry them."""
     found = ((name.removeprefix(XATTR), value) for name, value in member.pax_headers.items() if name.startswith(XATTR))
     return tuple(sorted((name, value) for name, value in found if name.startswith(KEPT_XATTRS)))
-
-
-def _check_numbers(path: str, node: Node) -> None:
-    numbers = {"uid": node.uid, "gid": node.gid, "device number": max(node.device, key=abs)}
-    for name, number in numbers.items():
-        if not 0 <= number <= MAX_NUMBER:
-            raise BuildError(f"{path}: {number} cannot be a {name}")
 
 
 def _node_of(member: tarfile.TarInfo) -> Node:

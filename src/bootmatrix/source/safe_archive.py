@@ -23,7 +23,15 @@ MAX_RATIO = 200
 """Beyond FREE_BYTES a package that unpacks to so many times its size is a bomb: real ones stay below 50."""
 MAX_MEMBERS = 250_000
 """Twice the files of the archive's largest packages."""
+_SKIPPABLE = b"\x2a\x4d\x18"
+"""How the magic of a frame of zstd ends that readers skip."""
+_ZSTD_FEED_BYTES = 2048
+"""Given to zstd at once: a block of four bytes may unpack to 128 KiB."""
 LONG_NAME_BYTES = 1 << 16
+HEADERS_BYTES = 256 << 20
+"""Of all names and extended headers of an archive together: they are held in memory."""
+MAX_EXTENTS = 1 << 16
+"""Pieces of data in a file with holes."""
 
 _PLAIN_TYPES = (
     *(tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE),
@@ -81,16 +89,63 @@ class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class _Zstd:
+    """Zstd frames, one after the other (RFC 8878). The library's own reader takes a frame that breaks off for whole."""
+
+    def __init__(self, part: BinaryIO) -> None:
+        self._part, self._rest, self._plain = part, b"", io.BytesIO()
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        while not (data := self._plain.read(size)):
+            if not self._fill():
+                return b""
+        return data
+
+    def _fill(self) -> bool:
+        """Unpack a few bytes more; False at the end."""
+        packed = self._rest or self._part.read(_ZSTD_FEED_BYTES)
+        if not packed:
+            if self._frame:
+                raise EOFError("its zstd data breaks off")
+            return False
+        if self._frame is None:
+            packed += self._part.read(max(0, 8 - len(packed)))
+            if packed[1:4] == _SKIPPABLE:
+                self._rest = self._skipped(packed)
+                return True
+            self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._plain = io.BytesIO(self._frame.decompress(packed))
+        self._rest = b""
+        if self._frame.eof:
+            self._rest, self._frame = self._frame.unused_data, None
+        return True
+
+    def _skipped(self, packed: bytes) -> bytes:
+        """What follows a frame that readers skip."""
+        left = 8 + int.from_bytes(packed[4:8], "little") - len(packed)
+        while left > 0:
+            data = self._part.read(min(left, 1 << 16))
+            if not data:
+                raise EOFError("its zstd data breaks off")
+            left -= len(data)
+        return packed[left:] if left < 0 else b""
+
+
 OPENERS: dict[str, Callable[[BinaryIO], _Reader]] = {
     "": lambda part: part,
     ".gz": lambda part: gzip.GzipFile(fileobj=part),
     ".xz": lzma.LZMAFile,
     ".bz2": bz2.BZ2File,
-    ".zst": lambda part: zstandard.ZstdDecompressor().stream_reader(part, read_across_frames=True),
+    ".zst": _Zstd,
 }
 
 
 _MAGICS = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\0": ".xz", b"BZh": ".bz2", b"\x28\xb5\x2f\xfd": ".zst"}
+_MAGICS |= {bytes([low]) + _SKIPPABLE: ".zst" for low in range(0x50, 0x60)}
+"""The last ones are of skippable frames, which may stand before zstd's others (RFC 8878, section 3.1.2)."""
+MAGIC_BYTES = 6
 
 
 def suffix_of(start: bytes) -> str:
@@ -130,7 +185,7 @@ class Header(tarfile.TarInfo):
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             raise Damaged(f"its tar archive breaks off or is corrupt: {error}") from error
-        limit = UNPACKED_LIMIT_BYTES if header.type in _PLAIN_TYPES else LONG_NAME_BYTES
+        limit = UNPACKED_LIMIT_BYTES if header.type in (*_PLAIN_TYPES, tarfile.GNUTYPE_SPARSE) else LONG_NAME_BYTES
         if header.type not in cls.types:
             raise Damaged(f"{header.name!r} is of the tar type {header.type!r}, which no package may have")
         if not 0 <= header.size <= limit:
@@ -144,7 +199,7 @@ class Archive(tarfile.TarFile):
     tarinfo = Header
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        self._count = 0
+        self._count = self._headers_bytes = 0
         super().__init__(*arguments, **named)
 
     def next(self) -> tarfile.TarInfo | None:
@@ -153,18 +208,87 @@ class Archive(tarfile.TarFile):
         if self._count > MAX_MEMBERS:
             raise Damaged(f"it has more than {MAX_MEMBERS} files")
         found = super().next()
-        if found and not 0 <= found.size <= UNPACKED_LIMIT_BYTES:  # as an extended header has it
-            raise Damaged(f"{found.name!r} is said to have {found.size} bytes")
+        if found is None:
+            return None
+        if not 0 <= found.size <= UNPACKED_LIMIT_BYTES:  # as an extended header has it
+            raise Damaged(f"{found.name[:200]!r} is said to have {found.size} bytes")
+        self._headers_bytes += len(found.name) + len(found.linkname)
+        self._headers_bytes += sum(len(name) + len(str(value)) for name, value in found.pax_headers.items())
+        if self._headers_bytes > HEADERS_BYTES:
+            raise Damaged(f"its names and headers have more than {HEADERS_BYTES >> 20} MiB in all")
+        if extents_of(found) is not None:
+            found.sparse = _checked_extents(found)  # type: ignore[assignment]
         return found
+
+
+def extents_of(file: tarfile.TarInfo) -> list[tuple[int, int]] | None:
+    """The offsets and sizes of the pieces of data of a file with holes; None for one without."""
+    return cast("list[tuple[int, int]] | None", file.sparse)
+
+
+def _checked_extents(file: tarfile.TarInfo) -> list[tuple[int, int]]:
+    """The pieces of data of a file with holes; tarfile reads pieces that overlap for ever.
+
+    Raises:
+        Damaged: they overlap, or lie beyond the file's end.
+    """
+    extents, end = [(offset, size) for offset, size in extents_of(file) or () if size], 0
+    if len(extents) > MAX_EXTENTS:
+        raise Damaged(f"{file.name[:200]!r} has more than {MAX_EXTENTS} pieces between holes")
+    for offset, size in extents:
+        if size < 0 or offset < end:
+            raise Damaged(f"the pieces of {file.name[:200]!r} overlap")
+        end = offset + size
+    if end > file.size:
+        raise Damaged(f"the pieces of {file.name[:200]!r} go on behind its end")
+    return extents
 
 
 class _PaxHeader(Header):
     """A tar header of those kinds, or one of POSIX's extended headers (pax(1)), as images have."""
 
-    types: ClassVar[tuple[bytes, ...]] = (*_PLAIN_TYPES, *_LONG_TYPES, *_PAX_TYPES)
+    types: ClassVar[tuple[bytes, ...]] = (*_PLAIN_TYPES, *_LONG_TYPES, *_PAX_TYPES, tarfile.GNUTYPE_SPARSE)
+
+    def _proc_sparse(self, archive: tarfile.TarFile) -> Self:
+        """Read the map of a file with holes, of GNU's old form: tarfile does, but of any length."""
+        extents, more, size = self._sparse_structs  # type: ignore[attr-defined]
+        del self._sparse_structs  # type: ignore[attr-defined]
+        block, data_bytes = archive.fileobj, self.size
+        assert block
+        while more:
+            found = block.read(tarfile.BLOCKSIZE)
+            if len(found) < tarfile.BLOCKSIZE or len(extents) > MAX_EXTENTS:
+                raise Damaged(f"the map of the holes in {self.name[:200]!r} breaks off, or is too long")
+            values = (tarfile.nti(found[at : at + 12]) for at in range(0, 504, 12))  # type: ignore[attr-defined]
+            extents += [(offset, count) for offset, count in zip(values, values, strict=True) if offset and count]
+            more = bool(found[504])
+        self.sparse = extents
+        self.offset_data = block.tell()
+        archive.offset = self.offset_data + -(-data_bytes // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        self.size = size
+        return self
+
+    def _proc_gnusparse_10(self, following: tarfile.TarInfo, _headers: object, archive: tarfile.TarFile) -> None:
+        """Read the map of a file with holes, of GNU's PAX form 1.0, which stands before the data."""
+        file = archive.fileobj
+        assert file
+        numbers, rest, wanted = list[int](), b"", 1
+        while len(numbers) < wanted:
+            while b"\n" not in rest:
+                found = file.read(tarfile.BLOCKSIZE)
+                if not found or len(rest) > tarfile.BLOCKSIZE:
+                    raise Damaged(f"the map of the holes in {following.name[:200]!r} breaks off")
+                rest += found
+            text, _, rest = rest.partition(b"\n")
+            numbers.append(int(text[:20]))
+            wanted = 1 + 2 * numbers[0]
+            if not 0 <= numbers[0] <= MAX_EXTENTS:
+                raise Damaged(f"the map of the holes in {following.name[:200]!r} is too long")
+        following.offset_data = file.tell()
+        following.sparse = list(zip(numbers[1::2], numbers[2::2], strict=True))  # type: ignore[assignment]
 
 
 class PaxArchive(Archive):
-    """A tar archive that may have extended headers."""
+    """A tar archive that may have extended headers, and files with holes."""
 
     tarinfo = _PaxHeader

@@ -64,6 +64,17 @@ def lost_paths(placed: Iterable[Placed]) -> Iterator[str]:
             yield f"{one.container.name}: its env has no PATH, and takes the place of its image's, which has one"
 
 
+def ignored_users(placed: Iterable[Placed]) -> Iterator[str]:
+    """A note for each container that runs as root although its image names another user, as it does in LinuxKit."""
+    for one in placed:
+        user = one.image.config.user
+        if user.partition(":")[0] not in {"", "root", "0"} and one.settings.uid is None:
+            yield (
+                f"{one.container.name}: its image's USER {user[:60]!r} is not used: it runs as root. "
+                "To have that user, give its number as 'uid'"
+            )
+
+
 def _path_of(env: Iterable[str]) -> str:
     return next((one for one in env if one.startswith("PATH=")), "")
 

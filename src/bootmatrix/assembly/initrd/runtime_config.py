@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bootmatrix.assembly.initrd.privileges import is_open, masked_paths, readonly_paths
-from bootmatrix.assembly.tree import MAX_NUMBER
+from bootmatrix.assembly.tree_limits import MAX_NUMBER
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, ImageConfig
 from bootmatrix.model.base import Model
@@ -107,7 +107,8 @@ def _process(container: Container, settings: ContainerSettings, image: ImageConf
         "user": user,
         "args": list(_arguments(container, settings, image)),
         "env": list(settings.env if settings.env is not None else image.env) or [DEFAULT_PATH],
-        "cwd": settings.cwd or image.workdir or "/",
+        # An image's may be relative, by which engines mean from the root; crun takes none such.
+        "cwd": settings.cwd or f"/{image.workdir.lstrip('/')}",
         "capabilities": _capabilities(container, settings),
     }
     _set(user, "additionalGids", [_number(container, gid, ids) for gid in settings.additional_gids or ()])

@@ -19,7 +19,7 @@ MAX_LAYERS = 512
 """Docker itself makes 127 at most."""
 CHUNK_BYTES = 1 << 20
 LAYER_LIMIT_BYTES = 16 << 30
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,23 @@ class Place:
         return file
 
 
+class Digested:
+    """A file that computes the digest of what is read of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.sha256 = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        data = self._file.read(size)
+        self.sha256.update(data)
+        return data
+
+    def seek(self, offset: int) -> int:
+        """Go to a place before anything is read."""
+        return self._file.seek(offset)
+
+
 class Blobs(Protocol):
     """A source of the parts of images. Their digests are checked by whoever reads them."""
 
@@ -110,12 +127,41 @@ def parsed(data: bytes, what: str) -> dict[str, Any]:
         BuildError: it is none.
     """
     try:
-        value = json.loads(data)
+        value = load_json(data)
+    except AmbiguousKey as error:
+        raise BuildError(f"{what} has the key {error} twice, and could be two things") from error
     except (ValueError, RecursionError) as error:
         raise BuildError(f"{what} is no JSON") from error
     if not isinstance(value, dict):
         raise BuildError(f"{what} is no JSON object")
+    folded: dict[str, str] = {}
+    for key in value:
+        if folded.setdefault(key.casefold(), key) != key:  # Go's readers take either
+            raise BuildError(f"{what} has the key {key[:100]!r} in two spellings, and could be two things")
     return value
+
+
+class AmbiguousKey(ValueError):
+    """A key that an object has twice: readers differ in which one counts."""
+
+
+def load_json(data: bytes) -> Any:
+    """JSON whose objects have each key once.
+
+    Raises:
+        ValueError: it is none; AmbiguousKey if a key stands twice.
+        RecursionError: it is too deep.
+    """
+    return json.loads(data, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise AmbiguousKey(repr(key[:100]))
+        found[key] = value
+    return found
 
 
 def descriptor(value: Any, what: str) -> Descriptor:
@@ -125,7 +171,7 @@ def descriptor(value: Any, what: str) -> Descriptor:
         BuildError: it has no usable digest or size.
     """
     digest, size = (value.get("digest"), value.get("size")) if isinstance(value, dict) else (None, None)
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise BuildError(f"{what} has the digest {str(digest)[:100]!r}, and only sha256 is known")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAYER_LIMIT_BYTES:
         raise BuildError(f"{what} is said to have {str(size)[:100]} bytes")
@@ -139,6 +185,8 @@ def descriptors(value: Any, what: str) -> list[Descriptor]:
     Raises:
         BuildError: it is none, or too long.
     """
+    if value is None:  # an empty list, as some of Go's programs write it
+        return []
     if not isinstance(value, list) or len(value) > MAX_LAYERS:
         raise BuildError(f"{what} has no list of layers, or one of more than {MAX_LAYERS}")
     return [descriptor(one, f"a layer of {what}") for one in value]

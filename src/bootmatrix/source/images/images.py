@@ -18,7 +18,7 @@ from bootmatrix.source.download import NotFound
 from bootmatrix.source.images.blobs import Blobs, Descriptor, Place
 from bootmatrix.source.images.engine import Build, Engine
 from bootmatrix.source.images.layers import unpack_layer
-from bootmatrix.source.images.layout import digest_of_layout, open_layout
+from bootmatrix.source.images.layout import open_layout, plain_archive
 from bootmatrix.source.images.pull import import_image
 from bootmatrix.source.images.reference import Reference, parse_reference
 from bootmatrix.source.lock_recorder import Used
@@ -100,7 +100,7 @@ class Images:
             digest = self._pinned(reference)
             return self._document(reference, digest), self._repository(reference)
         if source.kind in {"oci", "oci-archive", "docker-archive"}:
-            layout = open_layout(Path(source.path))
+            layout = open_layout(plain_archive(Path(source.path), self._store), Path(source.path))
             return layout.document(source.name), layout
         raise BuildError(f"{source} has no index and no manifest that could be copied")
 
@@ -114,11 +114,15 @@ class Images:
         return self._once(["registry", digest, platform], make).model_copy(update={"reference": str(reference)})
 
     def _of_layout(self, path: Path, name: str, platform: str) -> StoredImage:
-        def make() -> StoredImage:
-            layout = open_layout(path)
-            return import_image(str(path), layout.document(name), layout, platform, self._store)
+        layout = open_layout(plain_archive(path, self._store), path)
+        document = layout.document(name)
 
-        return self._once(["layout", digest_of_layout(path), name, platform], make)
+        def make() -> StoredImage:
+            return import_image(str(path), document, layout, platform, self._store)
+
+        # All that is read of the layout follows from the document, by digests: what changes meanwhile is refused.
+        digest = hashlib.sha256(document).hexdigest()
+        return self._once(["document", digest, platform], make).model_copy(update={"reference": str(path)})
 
     def _of_engine(self, name: str, identity: str, platform: str) -> StoredImage:
         def make() -> StoredImage:
@@ -137,7 +141,7 @@ class Images:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
         def make() -> StoredImage:
-            layer, bytes_ = unpack_layer(Descriptor(digest, size), Place(path, 0, size), "", self._store)
+            layer, bytes_ = unpack_layer(Descriptor(digest, size), Place(path, 0, size), None, self._store)
             config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]}}).encode()
             described = {"digest": f"sha256:{self._store.add_bytes(config)}", "size": len(config)}
             layers = [{"digest": f"sha256:{layer}", "size": bytes_}]

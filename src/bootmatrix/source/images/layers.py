@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import BinaryIO, cast
 
 from bootmatrix.errors import BuildError, UntrustedError
-from bootmatrix.source.images.blobs import CHUNK_BYTES, Descriptor, Place
-from bootmatrix.source.safe_archive import FAULTS, Bounded, Part, suffix_of
+from bootmatrix.source.images.blobs import CHUNK_BYTES, Descriptor, Digested, Place
+from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, Part, suffix_of
 from bootmatrix.store import Store, Writer
 
 _NOT_TAR = ("encrypted", "foreign", "in-toto")
 
 
-class _Digested:
-    """A file that computes the digest of what is read of it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.sha256 = file, hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
-        data = self._file.read(size)
-        self.sha256.update(data)
-        return data
-
-    def seek(self, offset: int) -> int:
-        """Go to a place before anything is read."""
-        return self._file.seek(offset)
-
-
-def unpack_layer(layer: Descriptor, place: Place, diff_id: str, store: Store) -> tuple[str, int]:
-    """The digest and the size of a layer's tar file in the store. `diff_id` is the digest that it should have, if any.
+def unpack_layer(layer: Descriptor, place: Place, diff_id: str | None, store: Store) -> tuple[str, int]:
+    """The digest and the size of a layer's tar file in the store. `diff_id` is its expected digest, if known.
 
     Raises:
         UntrustedError: the layer, or what it unpacks to, is not what was announced.
@@ -47,7 +29,7 @@ def unpack_layer(layer: Descriptor, place: Place, diff_id: str, store: Store) ->
         if not (digest and store.has(digest)):
             digest, size = _unpacked(layer, place, store)
             store.set_memo("layer", key, json.dumps([digest, size]).encode())
-    if diff_id not in {"", digest}:
+    if diff_id not in {None, digest}:
         raise UntrustedError(
             f"the layer {layer.sha256} unpacks to the SHA-256 {digest}, and the image's configuration says {diff_id}"
         )
@@ -60,8 +42,8 @@ def _unpacked(layer: Descriptor, place: Place, store: Store) -> tuple[str, int]:
             f"the layer {layer.sha256} has {place.size_bytes} bytes, and {layer.size_bytes} were announced"
         )
     with place.open() as file, store.writer() as writer:
-        suffix = suffix_of(file.read(6))
-        digested = _Digested(file)
+        suffix = suffix_of(file.read(MAGIC_BYTES))
+        digested = Digested(file)
         part = Part(cast(BinaryIO, digested), place.offset, place.size_bytes)
         try:
             _copy(Bounded(part, suffix), writer)
@@ -79,7 +61,7 @@ def _copy(plain: Bounded, writer: Writer) -> None:
         writer.write(data)
 
 
-def _check(layer: Descriptor, digested: _Digested, part: Part) -> None:
+def _check(layer: Descriptor, digested: Digested, part: Part) -> None:
     while part.read(CHUNK_BYTES):
         pass
     found = digested.sha256.hexdigest()

@@ -16,6 +16,7 @@ import httpx
 from bootmatrix.errors import NetworkError, UntrustedError
 from bootmatrix.progress import Observer
 from bootmatrix.source.download import Downloader, Manner, Refused, Wanted, new_client
+from bootmatrix.source.images.artifacts import IMAGE_TYPES
 from bootmatrix.source.images.auth import Authorization
 from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, Descriptor, Place
 from bootmatrix.source.images.credentials import Credentials, config_file, find_credentials
@@ -24,12 +25,6 @@ from bootmatrix.source.images.www_authenticate import is_loopback
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 
-MANIFESTS = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
 AT_ONCE = 4
 _HINT = "Check the network and the registry's name, then run again: downloads go on where they stopped."
 
@@ -87,7 +82,7 @@ class Repository:
             return list(pool.map(self._fetch, parts))
 
     def _fetch(self, part: Descriptor) -> Place:
-        kind = "manifests" if part.media_type in MANIFESTS else "blobs"
+        kind = "manifests" if part.media_type in IMAGE_TYPES else "blobs"
         url = f"{self._endpoint.url}/{self._repository}/{kind}/sha256:{part.sha256}"
         label = f"{self._repository} {part.sha256[:12]}"
         try:
@@ -115,7 +110,7 @@ class Repository:
         plain = new_client(verify=verify)
         return new_client(
             verify=verify,
-            headers={"Accept": ", ".join((*MANIFESTS, "*/*"))},
+            headers={"Accept": ", ".join((*IMAGE_TYPES, "*/*"))},
             auth=Authorization(self._endpoint, self._repository, self._credentials, lambda: plain),
             event_hooks={"request": [self._check_redirect]},
         )

@@ -1,14 +1,18 @@
-"""What a registry answers to who has not said who he is: `WWW-Authenticate` (RFC 9110, RFC 6750, distribution/auth)."""
+"""Challenges of `WWW-Authenticate` headers (RFC 9110, RFC 6750, distribution/auth), and which hosts belong together."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-_SCHEME = re.compile(r"\s*([A-Za-z]+)(?:\s+|$)")
-_PARAMETER = re.compile(r'\s*([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))\s*,?')
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_GAP = re.compile(r"[\s,]*")
+_SCHEME = re.compile(rf"({_WORD})(?=[\s,]|$)")
+_PARAMETER = re.compile(rf'({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))(?=[\s,]|$)')
+_TOKEN68 = re.compile(r"[ \t]+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$))")
+"""The grammar of RFC 9110, sections 5.6 and 11. Registries write values without quotes too: a URL, for instance."""
 MAX_LENGTH = 8192
 SHORT_LABEL = 3
 """Letters of the names below a country that are for everybody: co, com, ac, gov, org."""
@@ -23,17 +27,27 @@ class Challenge:
 
 
 def challenges(headers: Iterable[str]) -> list[Challenge]:
-    """All that are well formed, in their order."""
-    found = []
-    for header in headers:
-        rest = header[:MAX_LENGTH]
-        while match := _SCHEME.match(rest):
-            rest, parameters = rest[match.end() :], {}
-            while pair := _PARAMETER.match(rest):
-                parameters[pair[1].lower()] = re.sub(r"\\(.)", r"\1", pair[2]) if pair[2] is not None else pair[3]
-                rest = rest[pair.end() :]
-            found.append(Challenge(match[1].lower(), parameters))
-    return found
+    """All that are well formed, in their order. One header may have several, and a challenge no parameters at all."""
+    return [challenge for header in headers for challenge in _parse(header[:MAX_LENGTH])]
+
+
+def _parse(text: str) -> Iterator[Challenge]:
+    at = _skip(text, 0)
+    while scheme := _SCHEME.match(text, at):
+        at, parameters = scheme.end(), {}
+        if token := _TOKEN68.match(text, at):
+            at = token.end()
+        at = _skip(text, at)
+        while pair := _PARAMETER.match(text, at):
+            parameters[pair[1].lower()] = re.sub(r"\\(.)", r"\1", pair[2]) if pair[2] is not None else pair[3]
+            at = _skip(text, pair.end())
+        yield Challenge(scheme[1].lower(), parameters)
+
+
+def _skip(text: str, at: int) -> int:
+    """The next place that is neither blank nor comma: lists may have empty elements."""
+    found = _GAP.match(text, at)
+    return found.end() if found else at
 
 
 def is_loopback(host: str) -> bool:

@@ -16,7 +16,7 @@ from bootmatrix.source.images.blobs import Place, descriptors
 from bootmatrix.source.images.layout import DOCKER, INDEX, files_of, open_layout
 from bootmatrix.source.images.pull import manifest_for
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, starts_with
-from bootmatrix.source.safe_archive import Damaged, Part, open_tar, suffix_of
+from bootmatrix.source.safe_archive import MAGIC_BYTES, Damaged, Part, open_tar, suffix_of
 
 DESCRIPTION = "a container image"
 
@@ -63,7 +63,7 @@ def _layer(sha256: str, place: Place) -> Iterator[Member]:
     if found != sha256:
         raise Damaged(f"the layer {sha256} has the SHA-256 {found}")
     with place.open() as stream:
-        suffix = suffix_of(stream.read(6))
+        suffix = suffix_of(stream.read(MAGIC_BYTES))
         with open_tar(Part(stream, place.offset, place.size_bytes), suffix, pax=True) as archive:
             yield from _with_kernel_tar(of_tar(archive))
 
@@ -73,7 +73,7 @@ def _with_kernel_tar(files: Iterator[Member]) -> Iterator[Member]:
         if file.path == "kernel.tar":
             data = file.read()
             part = Part(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
-            with open_tar(part, suffix_of(data[:6]), pax=True) as archive:
+            with open_tar(part, suffix_of(data[:MAGIC_BYTES]), pax=True) as archive:
                 yield from of_tar(archive)
         else:
             yield file

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.source.kernel_formats.member import FILE_LIMIT_BYTES, Member, checked, starts_with
-from bootmatrix.source.safe_archive import MAX_MEMBERS, Bounded, Damaged, Part, suffix_of
+from bootmatrix.source.safe_archive import MAGIC_BYTES, MAX_MEMBERS, Bounded, Damaged, Part, suffix_of
 
 DESCRIPTION = "an RPM package"
 _LEAD = b"\xed\xab\xee\xdb"
@@ -51,7 +51,7 @@ def _members(path: Path) -> Iterator[Member]:
         if left <= 0:
             raise Damaged("it ends before its files")
         file.seek(offset)
-        suffix = suffix_of(file.read(6))
+        suffix = suffix_of(file.read(MAGIC_BYTES))
         yield from _cpio(_Exact(Bounded(Part(file, offset, left), suffix)))
 
 

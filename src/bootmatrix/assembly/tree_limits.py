@@ -1,0 +1,69 @@
+"""Limits of a tree of files: what an archive that is small can make this program hold and do is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bootmatrix.errors import BuildError
+
+MAX_LINKS = 40
+"""Links followed before a path counts as a loop, as in Linux (path_resolution(7))."""
+MAX_TREE_BYTES = 16 << 30
+"""More than anybody ships: what unpacks to more was made to fill the disk."""
+MAX_HOLES_BYTES = 1 << 30
+"""Holes are zeros in an initrd, and cost an archive nothing."""
+MAX_PATH_BYTES, MAX_NAME_BYTES = 4095, 255
+"""Of a path or a link's target, and of one name in it, as in Linux (limits.h)."""
+MAX_DEPTH = 256
+"""Folders in folders: deeper ones are made by nobody, and each path has all of their names in it."""
+MAX_NODES, MAX_NAMES_BYTES = 500_000, 256 << 20
+"""Twice the files of the largest packages; and all paths together, which are held in memory."""
+MAX_STEPS = 10_000_000
+"""Names looked at while links are followed, each counted with its depth: files of links through links take as many."""
+MAX_NUMBER = (1 << 32) - 1
+"""Owners and device numbers have 32 bits in a newc archive."""
+
+
+def clean(path: str) -> str:
+    """A path without leading slash, `.` and doubled slashes.
+
+    Raises:
+        BuildError: it has a `..` or a NUL, or is too long.
+    """
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if len(path) > MAX_PATH_BYTES:
+        raise BuildError(f"the path {path[:200]!r}… is too long: a path has {MAX_PATH_BYTES} bytes at most")
+    if ".." in parts or "\0" in path:
+        raise BuildError(f"the path {path!r} leaves the image's root")
+    return "/".join(parts)
+
+
+def check_lengths(where: str, target: str) -> None:
+    """Hold a path and a link's target against Linux's limits.
+
+    Raises:
+        BuildError: they are too long, or too deep.
+    """
+    if len(target) > MAX_PATH_BYTES:
+        raise BuildError(f"the link {where[:200]!r} has a target of {len(target)} characters")
+    if 4 * len(where) <= MAX_NAME_BYTES:  # as most are: too short to be anything of that, in UTF-8
+        return
+    names = [name.encode("utf-8", "replace") for name in where.split("/")]
+    if sum(map(len, names)) + len(names) > MAX_PATH_BYTES + 1 or max(map(len, names)) > MAX_NAME_BYTES:
+        raise BuildError(
+            f"the path {where[:200]!r}… is too long: a path has {MAX_PATH_BYTES} bytes at most, a name {MAX_NAME_BYTES}"
+        )
+    if len(names) > MAX_DEPTH:
+        raise BuildError(f"the path {where[:200]!r}… is in more than {MAX_DEPTH} folders")
+
+
+def check_numbers(path: str, owners: tuple[int, int], device: Iterable[int]) -> None:
+    """Hold owners and device numbers against what archives can say.
+
+    Raises:
+        BuildError: one is negative, or too large.
+    """
+    numbers = {"uid": owners[0], "gid": owners[1], "device number": max(device, key=abs)}
+    for name, number in numbers.items():
+        if not 0 <= number <= MAX_NUMBER:
+            raise BuildError(f"{path}: {number} cannot be a {name}")
