@@ -37,7 +37,7 @@ def test_a_perfect_boot_passes() -> None:
     assert {one.verdict for one in judgement.subresults} == {Verdict.PASS}
     assert [one.name for one in judgement.subresults] == [
         "onboot prepare",
-        "onboot prepare",
+        "onboot prepare (2)",
         "check ping",
         "check write",
         "service server",

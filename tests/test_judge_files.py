@@ -7,8 +7,13 @@ import gzip
 
 import pytest
 
+import guests
+from bootmatrix.judge import judge
 from bootmatrix.judge.result_files import UnreadableFile, read_files, unpack
 from bootmatrix.model import Bootable, GuestMessage, Outcome, Verdict
+from bootmatrix.model.artefact import ExpectedFiles
+from fake_qemu import TEXTS
+from guests import make_messages
 from samples import make_bootable, make_cell, make_outcome
 
 GOOD = b'<testsuites><testsuite name="a"><testcase classname="x" name="y"/></testsuite></testsuites>'
@@ -19,6 +24,7 @@ NESTED = (
     b'<testsuites><testsuite name="a"><testsuite name="b"><testcase name="in"><failure/></testcase></testsuite>'
     b"</testsuite></testsuites>"
 )
+NOTED = GOOD.replace(b'"a"', b'"a" tests="3"')
 BOMB = b'<!DOCTYPE lolz [<!ENTITY a "aaaa">]><testsuite name="a"><testcase name="&a;"/></testsuite>'
 
 
@@ -33,10 +39,19 @@ def file(path: str, data: bytes, size: int | None = None) -> GuestMessage:
 
 def read(*messages: GuestMessage, expected: tuple[str, ...] = ()) -> tuple[dict[str, Verdict], list[str]]:
     outcome: Outcome = make_outcome(1).model_copy(update={"messages": messages})
-    bootable: Bootable = make_bootable(make_cell("x86_64")).model_copy(update={"results": {"unit": expected}})
+    wanted = (ExpectedFiles(container="unit", paths=expected),)
+    bootable: Bootable = make_bootable(make_cell("x86_64")).model_copy(update={"results": wanted})
     found = list(read_files(outcome, bootable))
-    results = {one.name: one.verdict for results, _ in found for one in results}
-    return results, [one.reason for _, complaints in found for one in complaints]
+    results = {one.name: one.verdict for each in found for one in each.results}
+    return results, [one.reason for each in found for one in each.complaints]
+
+
+def noted(data: bytes) -> list[str]:
+    """The notes on a report in which nothing stands in the way of a pass."""
+    (found,) = read_files(make_outcome(1).model_copy(update={"messages": (file("/r.xml", data),)}), Bootable())
+    assert not found.complaints
+    assert all(one.verdict is not Verdict.FAIL for one in found.results)
+    return list(found.notes)
 
 
 def test_junit_becomes_sub_results() -> None:
@@ -53,8 +68,10 @@ def test_junit_becomes_sub_results() -> None:
         (ERROR, "unit: starts: boom"),
         (NESTED, "unit: in: "),
         (b"<testsuite/>", "unit: /r.xml has no test in it"),
-        (GOOD.replace(b'"a"', b'"a" tests="2"'), "unit: /r.xml: 1 tests came where 2 were announced"),
-        (GOOD.replace(b"<testsuites>", b'<testsuites tests="9">'), "1 tests came where 9 were announced"),
+        (GOOD.replace(b"<testsuites>", b'<testsuites><testsuite tests="9"/>'), "0 tests came where 9 were announced"),
+        (GOOD.replace(b'name="y"/>', b'name="y"><rerunFailure message="again"/></testcase>'), "unit: x.y: again"),
+        (BAD.replace(b"name=", b'status="notrun" name='), "unit: adds: want 3, got 4"),
+        (GOOD.replace(b'name="y"', b'name="y" result="failed"'), "unit: x.y: its result is failed"),
         (GOOD.replace(b'"a"', b'"a" failures="1"'), "it tells of 1 failures, and of no test that failed"),
         (GOOD.replace(b'"a"', b'"a" tests="1" errors="2"'), "it tells of 2 failures"),
         (GOOD.replace(b"</testsuite>", b"<error>boom</error></testsuite>"), "it tells of 1 failures"),
@@ -62,7 +79,6 @@ def test_junit_becomes_sub_results() -> None:
         (BAD.replace(b"<testsuite ", b'<testsuite xmlns="urn:tests" '), "unit: adds: want 3, got 4"),
         (BAD.replace(b"<failure", b'<x:failure xmlns:x="urn:tests"'), "unit: adds: want 3, got 4"),
         (GOOD.replace(b'name="y"', b'name="y" status="failed"'), "unit: x.y: its status is failed"),
-        (GOOD.replace(b'"a"', b'"a" tests="1000000000000"'), "1 tests came where 1000000000000 were announced"),
         (b"<testsuite", "is not JUnit's XML"),
         (b"<html/>", "is not JUnit's XML"),
         (BOMB, "is not JUnit's XML: it has a document type"),
@@ -77,12 +93,78 @@ def test_junit_that_stands_in_the_way(data: bytes, reason: str) -> None:
     assert [one for one in reasons if reason in one], reasons
 
 
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        (GOOD.replace(b'"a"', b'"a" tests="3"'), "1 tests came where 3 were announced"),
+        (GOOD.replace(b"<testsuites>", b'<testsuites tests="1000000000000">'), "1 tests came where 1000000000000 were"),
+        (
+            b'<testsuite tests="1" failures="1"><testcase name="y"><flakyFailure message="first try"/></testcase>'
+            b"</testsuite>",
+            "y failed at first: first try",
+        ),
+        (
+            b'<testsuites errors="1"><testsuite errors="1"><testcase name="y"><flakyError message="no"/></testcase>'
+            b"</testsuite></testsuites>",
+            "it tells of 1 failures, and of no test that failed",
+        ),
+    ],
+)
+def test_totals_that_count_other_things_are_noted(data: bytes, note: str) -> None:
+    assert any(note in one for one in noted(data)), noted(data)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        b'<testcase name="usb" status="notrun" result="suppressed"/>',
+        b'<testcase name="usb" status="notrun" time="0."/>',
+        b'<testcase name="usb" status="disabled"><skipped message="Disabled"/></testcase>',
+        b'<testcase name="usb" status="run" result="skipped"/>',
+    ],
+)
+def test_a_test_that_was_not_run_is_a_skip(case: bytes) -> None:
+    assert read(file("/r.xml", b'<testsuite tests="1" disabled="1">' + case + b"</testsuite>")) == (
+        {"unit: usb": Verdict.SKIP},
+        [],
+    )
+
+
+def test_notes_are_told_beside_the_verdict() -> None:
+    messages = make_messages((*TEXTS[:-2], "file unit " + " ".join(file("/r.xml", NOTED).words[1:]), *TEXTS[-2:]))
+    judgement = judge(guests.make_outcome(messages=messages), guests.make_machine(), guests.make_bootable(), b"")
+    assert judgement.verdict is Verdict.PASS
+    assert "note: unit: /r.xml: 1 tests came where 3 were announced" in [one.text for one in judgement.evidence]
+
+
+def test_containers_of_one_name_leave_each_its_own() -> None:
+    """Also where one is an onboot container and the other a check: a file of one is not the other's."""
+    missing = GuestMessage(kind="file", words=("unit", word(b"/r.tap"), "missing"), at_s=1)
+    sent = file("/r.tap", b"1..1\nok 1\n")
+    wanted = tuple(ExpectedFiles(container="unit", paths=(path,)) for path in ("/r.tap", "/x", "/r.tap"))
+    bootable = make_bootable(make_cell("x86_64")).model_copy(update={"results": wanted})
+
+    def reasons(*messages: GuestMessage) -> list[str]:
+        found = read_files(make_outcome(1).model_copy(update={"messages": messages}), bootable)
+        return [one.reason for each in found for one in each.complaints]
+
+    assert reasons(sent, missing, file("/x", b"x")) == ["2 containers unit were to leave a file /r.tap, and 1 did"]
+    assert reasons(sent, sent) == ["unit left no file /x, which the spec names as a result"]
+    assert reasons(sent, sent, file("/x", b"x")) == []
+
+
+def test_records_of_earlier_versions_are_read() -> None:
+    old = Bootable.model_validate_json(b'{"results": {"unit": ["/a", "/b"]}}')
+    assert old.results == (ExpectedFiles(container="unit", paths=("/a", "/b")),)
+    assert Bootable.model_validate_json(old.model_dump_json()) == old
+
+
 def test_suites_in_suites_are_read_once_however_deep() -> None:
     """Their tests are no other suite's as well, and reading takes no recursion and no square of the length."""
     depth = 15_000
     whole = b'<testsuite tests="1">' * depth + b'<testcase name="y"/>' + b"</testsuite>" * depth
     assert read(file("/r.xml", whole)) == ({"unit: y": Verdict.PASS}, [])
-    assert "1 tests came where 2 were announced" in read(file("/r.xml", whole.replace(b'"1"', b'"2"', 1)))[1][0]
+    assert noted(whole.replace(b'"1"', b'"2"', 1)) == ["unit: /r.xml: 1 tests came where 2 were announced"]
 
 
 def test_a_file_that_is_named_has_to_come() -> None:

@@ -256,8 +256,9 @@ def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:
             sent = unpack(message)
             if sent.data is None:
                 continue
-            name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{number}-{sent.container}{sent.path}")[-MAX_FILE_NAME:]
-            path = folder / FILES_FOLDER / name.lstrip(".")
+            name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{sent.container}{sent.path}")[-MAX_FILE_NAME:]
+            # The number is never cut off: two long paths may end alike.
+            path = folder / FILES_FOLDER / f"{number}-{name}"
             path.parent.mkdir(exist_ok=True)
             write_whole(path, sent.data, durable=False)  # with the record
             saved.append(

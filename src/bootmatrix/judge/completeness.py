@@ -185,7 +185,7 @@ def _container(kind: str, name: str, exits: dict[tuple[str, str], list[str]]) ->
     statuses = exits.get((kind, name))
     if not statuses:
         return SubResult(name=f"{kind} {name}", verdict=Verdict.FAIL, detail="gave no result")
-    status = statuses.pop(0) if len(statuses) > 1 else statuses[0]
+    status = statuses.pop(0)  # the first of this name that did not have its own yet
     if status == "0":
         return SubResult(name=f"{kind} {name}", verdict=Verdict.PASS)
     if status == "timeout":

@@ -14,9 +14,14 @@ from bootmatrix.judge.tap import MAX_NAME
 from bootmatrix.model import SubResult, Verdict
 
 SUITES = ("testsuites", "testsuite")
-BAD = ("failure", "error")
+BAD = ("failure", "error", "rerunFailure", "rerunError")
+"""Of a test that failed; the latter two (Maven Surefire) of one that failed each time that it was tried."""
+FLAKY = ("flakyFailure", "flakyError")
+"""Of a test that failed at first, and passed when it was tried again."""
 BAD_STATUSES = frozenset({"failed", "failure", "fail", "error", "errored"})
-"""In a test's `status`, which some writers set instead of, or beside, an element."""
+"""In a test's `status` or `result`, which some writers set instead of, or beside, an element."""
+SKIP_STATUSES = frozenset({"notrun", "disabled", "skipped", "ignored", "pending", "suppressed"})
+"""The same for a test that was not run: of GoogleTest, CTest and others."""
 MAX_TROUBLES = 20
 CHUNK_BYTES = 4096
 """Handed to the parser at a time, so that it reads little more of a file after the first fault."""
@@ -34,6 +39,13 @@ class Suite:
     failures: int
     cases: int = 0
     bad: int = 0
+    flaky: int = 0
+
+    def add(self, cases: int, bad: int, flaky: int) -> None:
+        """Count what is in it."""
+        self.cases += cases
+        self.bad += bad
+        self.flaky += flaky
 
 
 @dataclass
@@ -43,14 +55,20 @@ class Case:
     name: str
     verdict: Verdict = Verdict.PASS
     detail: str = ""
+    is_flaky: bool = False
 
 
 class Report:
-    """The results of a report, and what it tells of and does not show. A target of XMLParser, which calls it."""
+    """The results of a report, and what it tells of and does not show. A target of XMLParser, which calls it.
+
+    The tests decide, not the totals: these count assertions (Catch2, doctest), subtests (pytest) or each try (Surefire)
+    in some reports. Where no test says anything of what a total tells it is one of the `troubles`, else of the `notes`.
+    """
 
     def __init__(self) -> None:
         self.results: list[SubResult] = []
         self.troubles: list[str] = []
+        self.notes: list[str] = []
         self._open: list[Suite | Case | None] = []
         self._suites: list[Suite] = []
         self._cases: list[Case] = []
@@ -73,8 +91,7 @@ class Report:
             self._cases.pop()
             self.results.append(SubResult(name=ended.name, verdict=ended.verdict, detail=ended.detail))
             if self._suites:
-                self._suites[-1].cases += 1
-                self._suites[-1].bad += ended.verdict is Verdict.FAIL
+                self._suites[-1].add(1, ended.verdict is Verdict.FAIL, ended.is_flaky)
         elif ended:
             self._end_suite(self._suites.pop())
 
@@ -92,6 +109,9 @@ class Report:
             return self._cases[-1]
         if name in BAD:
             self._fail(attributes)
+        elif name in FLAKY and self._cases:
+            self._cases[-1].is_flaky = True
+            _keep(self.notes, f"{self._cases[-1].name} failed at first: {_words(attributes)}")
         elif name == "skipped" and self._cases and self._cases[-1].verdict is Verdict.PASS:
             self._cases[-1].verdict, self._cases[-1].detail = Verdict.SKIP, _words(attributes)
         return None
@@ -107,16 +127,18 @@ class Report:
 
     def _end_suite(self, suite: Suite) -> None:
         if suite.cases < suite.announced:
-            self._tell(f"{suite.cases} tests came where {suite.announced} were announced")
+            told = f"{suite.cases} tests came where {suite.announced} were announced"
+            _keep(self.notes if suite.cases else self.troubles, told)
         if suite.failures and not suite.bad:
-            self._tell(f"it tells of {suite.failures} failures, and of no test that failed")
+            told = f"it tells of {suite.failures} failures, and of no test that failed"
+            _keep(self.notes if suite.flaky else self.troubles, told)
         if self._suites:
-            self._suites[-1].cases += suite.cases
-            self._suites[-1].bad += suite.bad
+            self._suites[-1].add(suite.cases, suite.bad, suite.flaky)
 
-    def _tell(self, trouble: str) -> None:
-        if len(self.troubles) < MAX_TROUBLES:
-            self.troubles.append(trouble)
+
+def _keep(kept: list[str], text: str) -> None:
+    if len(kept) < MAX_TROUBLES:
+        kept.append(text)
 
 
 def read_report(data: bytes) -> Report:
@@ -140,9 +162,15 @@ def read_report(data: bytes) -> Report:
 
 def _case(attributes: dict[str, str]) -> Case:
     name = ".".join(part for part in (attributes.get("classname"), attributes.get("name")) if part)[:MAX_NAME]
-    if attributes.get("status", "").lower() in BAD_STATUSES:
-        return Case(name, Verdict.FAIL, f"its status is {attributes['status'][:MAX_NAME]}")
+    for key in ("status", "result"):
+        status = attributes.get(key, "")
+        verdict = _STATUSES.get(status.lower())
+        if verdict:
+            return Case(name, verdict, f"its {key} is {status[:MAX_NAME]}")
     return Case(name)
+
+
+_STATUSES = dict.fromkeys(BAD_STATUSES, Verdict.FAIL) | dict.fromkeys(SKIP_STATUSES, Verdict.SKIP)
 
 
 def _words(attributes: dict[str, str]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bootmatrix.judge.junit import UnreadableReport, read_report
+from bootmatrix.judge.printed import Printed
 from bootmatrix.judge.tap import MAX_RESULTS, parse
-from bootmatrix.model import Bootable, GuestMessage, Outcome, SubResult, Verdict
+from bootmatrix.model import Bootable, GuestMessage, Outcome, Verdict
 from bootmatrix.model.finding import Complaint, piece
 
 MAX_FILE_BYTES = 1 << 20
@@ -20,8 +22,6 @@ MISSING_ADVICE = (
     "Files are taken from the container's own root when it has ended: what is on a bind or a tmpfs is not there."
 )
 GZIP = zlib.MAX_WBITS | 16
-
-Findings = tuple[tuple[SubResult, ...], tuple[Complaint, ...]]
 
 
 class UnreadableFile(ValueError):
@@ -72,55 +72,64 @@ def unpack(message: GuestMessage) -> Sent:
         raise UnreadableFile(f"a file did not arrive in one piece: {error}") from error
 
 
-def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[Findings]:
+def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[Printed]:
     """Sub-results and complaints of each file that came, and complaints for those that did not."""
-    came: set[tuple[str, str]] = set()
+    came: Counter[tuple[str, str]] = Counter()
     for message in outcome.messages:
         if message.kind != "file":
             continue
         try:
             file = unpack(message)
         except UnreadableFile as error:
-            yield (), (Complaint(Verdict.FAIL, str(error)),)
+            yield Printed((), (Complaint(Verdict.FAIL, str(error)),))
             continue
         if file.data is not None:
-            came.add((file.container, file.path))
+            came[file.container, file.path] += 1
             yield _read(file)
-    for container, paths in bootable.results.items():
-        for path in paths:
-            if (container, path) not in came:
-                reason = f"{container} left no file {path}, which the spec names as a result"
-                yield (), (Complaint(Verdict.FAIL, reason, (piece("result", reason),), MISSING_ADVICE),)
+    yield from (Printed((), (one,)) for one in _absent(came, bootable))
 
 
-def _read(file: Sent) -> Findings:
+def _absent(came: Counter[tuple[str, str]], bootable: Bootable) -> Iterator[Complaint]:
+    """A complaint for each file that did not come. Containers may share a name: each has to leave its own."""
+    wanted = Counter((one.container, path) for one in bootable.results for path in one.paths)
+    for (container, path), number in wanted.items():
+        reason = f"{container} left no file {path}, which the spec names as a result"
+        if number > 1:
+            reason = f"{number} containers {container} were to leave a file {path}, and {came[container, path]} did"
+        if came[container, path] < number:
+            yield Complaint(Verdict.FAIL, reason, (piece("result", reason),), MISSING_ADVICE)
+
+
+def _read(file: Sent) -> Printed:
     readers = {".xml": _junit, ".tap": _tap}
     reader = readers.get(PurePosixPath(file.path).suffix.lower())
     if reader is None:
-        return (), ()
+        return Printed()
     if file.is_cut:
         reason = f"{file.container}: {file.path} is too large to be sent whole ({file.size_bytes} bytes)"
-        return (), (Complaint(Verdict.FAIL, reason, (), "Have the tests write shorter reports, or several."),)
+        advice = "Have the tests write shorter reports, or several."
+        return Printed((), (Complaint(Verdict.FAIL, reason, (), advice),))
     return reader(file)
 
 
-def _tap(file: Sent) -> Findings:
+def _tap(file: Sent) -> Printed:
     reading = parse((file.data or b"").decode("utf-8", "replace"), file.container)
     if reading.planned is None:
         reading.faults.append(f"{file.path}: its plan is missing, so results may be")
     complaints = (Complaint(Verdict.FAIL, f"{file.container}: {fault}") for fault in reading.faults[:5])
-    return tuple(reading.results[:MAX_RESULTS]), tuple(complaints)
+    return Printed(tuple(reading.results[:MAX_RESULTS]), tuple(complaints))
 
 
-def _junit(file: Sent) -> Findings:
+def _junit(file: Sent) -> Printed:
     try:
         report = read_report(file.data or b"")
     except UnreadableReport as error:
-        return (), (Complaint(Verdict.FAIL, f"{file.container}: {file.path} is not JUnit's XML: {error}"),)
+        return Printed((), (Complaint(Verdict.FAIL, f"{file.container}: {file.path} is not JUnit's XML: {error}"),))
     results = [one.model_copy(update={"name": f"{file.container}: {one.name}"}) for one in report.results]
     bad = [one for one in results if one.verdict is Verdict.FAIL]
     complaints = [Complaint(Verdict.FAIL, f"{one.name}: {one.detail}"[:400]) for one in bad[:5]]
     complaints += [Complaint(Verdict.FAIL, f"{file.container}: {file.path}: {one}") for one in report.troubles]
     if not results:
         complaints.append(Complaint(Verdict.FAIL, f"{file.container}: {file.path} has no test in it"))
-    return tuple(results[:MAX_RESULTS]), tuple(complaints)
+    notes = tuple(f"{file.container}: {file.path}: {one}" for one in report.notes)
+    return Printed(tuple(results[:MAX_RESULTS]), tuple(complaints), notes)

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from bootmatrix.judge.printed import Printed
 from bootmatrix.judge.tap_lines import TapLine, read_lines
 from bootmatrix.model import GuestMessage, SubResult, Verdict
 from bootmatrix.model.finding import Complaint, piece
@@ -74,23 +75,23 @@ class Reading:
         return self.levels[0].planned
 
 
-def read_tap(messages: Iterable[GuestMessage]) -> Iterator[tuple[tuple[SubResult, ...], tuple[Complaint, ...]]]:
+def read_tap(messages: Iterable[GuestMessage]) -> Iterator[Printed]:
     """Sub-results and complaints of each `tap` message."""
     for message in messages:
         if message.kind == "tap":
             yield _read_message(message)
 
 
-def _read_message(message: GuestMessage) -> tuple[tuple[SubResult, ...], tuple[Complaint, ...]]:
+def _read_message(message: GuestMessage) -> Printed:
     container = message.words[0] if message.words else "?"
     try:
         reading = parse(unpack(message.words[1] if len(message.words) > 1 else ""), container)
     except UnreadableTap as error:
-        return (), (Complaint(Verdict.FAIL, f"the TAP of {container} cannot be read: {error}"),)
+        return Printed((), (Complaint(Verdict.FAIL, f"the TAP of {container} cannot be read: {error}"),))
     complaints = tuple(
         Complaint(Verdict.FAIL, f"{container}: {fault}", (piece("result", fault),)) for fault in reading.faults[:5]
     )
-    return tuple(reading.results[:MAX_RESULTS]), complaints
+    return Printed(tuple(reading.results[:MAX_RESULTS]), complaints)
 
 
 def unpack(word: str) -> str:

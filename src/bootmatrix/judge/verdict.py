@@ -5,7 +5,8 @@ A pass is what remains when there is nothing to complain of; all the rest of thi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bootmatrix.console import transcript as console
@@ -19,6 +20,7 @@ from bootmatrix.model.finding import GRAVITY, Complaint, piece
 
 MAX_EVIDENCE = 60
 MAX_OTHERS = 10
+MAX_NOTES = 10
 MAX_REASON = 400
 
 ADVICE = {
@@ -41,16 +43,17 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
     troubles = find_troubles(transcript)
     complaints = [
         *_complaints(outcome, machine, bootable, transcript, troubles),
-        *(one for _, found in printed for one in found),
+        *(one for each in printed for one in each.complaints),
     ]
     reported = () if bootable.proof else completeness.subresults(outcome, bootable)
-    subresults = (*reported, *(one for found, _ in printed for one in found))
+    remarks = tuple(piece("result", f"note: {note}") for each in printed for note in each.notes)[:MAX_NOTES]
+    subresults = _distinct([*reported, *(one for each in printed for one in each.results)])
     if not complaints:
         if bootable.proof:
             return _shown(bootable.proof, outcome, transcript, troubles)
         if not (bootable.onboot or bootable.services or bootable.checks or bootable.onshutdown):
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
-        return _passed(outcome, subresults, troubles)
+        return _passed(outcome, subresults, troubles, remarks)
     complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
     first, *others = complaints
     if not first.evidence:
@@ -58,7 +61,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
     return Judgement(
         verdict=first.verdict,
         reason=" ".join(first.reason.split())[:MAX_REASON],
-        evidence=_evidence(first, others, troubles),
+        evidence=(*_evidence(first, others, troubles), *remarks),
         subresults=subresults,
         advice=_without_arguments(first, bootable)
         or _without_modules(outcome, bootable)
@@ -67,6 +70,22 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         troubles=troubles,
         is_weak=bootable.proof is not None,
     )
+
+
+def _distinct(subresults: Sequence[SubResult]) -> tuple[SubResult, ...]:
+    """Sub-results with a name of their own each: what reads reports would take those of one name for one."""
+    taken = {one.name for one in subresults}
+    seen: Counter[str] = Counter()
+    distinct = []
+    for one in subresults:
+        name = one.name
+        while seen[one.name] and name in taken:
+            seen[one.name] += 1
+            name = f"{one.name} ({seen[one.name]})"
+        seen[one.name] = max(seen[one.name], 1)
+        taken.add(name)
+        distinct.append(one if name == one.name else one.model_copy(update={"name": name}))
+    return tuple(distinct)
 
 
 def _without_arguments(first: Complaint, bootable: Bootable) -> str:
@@ -123,13 +142,16 @@ def _evidence(first: Complaint, others: list[Complaint], troubles: tuple[Trouble
     return (*first.evidence, *further[:MAX_OTHERS], *noted)[:MAX_EVIDENCE]
 
 
-def _passed(outcome: Outcome, subresults: tuple[SubResult, ...], troubles: tuple[Trouble, ...]) -> Judgement:
+def _passed(
+    outcome: Outcome, subresults: tuple[SubResult, ...], troubles: tuple[Trouble, ...], remarks: tuple[Evidence, ...]
+) -> Judgement:
     count = len([one for one in subresults if one.verdict is Verdict.PASS])
     evidence = (
         piece("result", f"{len(outcome.messages)} messages, complete and signed; the last: {_last(outcome)}"),
         *(piece("qmp", f"SHUTDOWN: {event.data.get('reason')}") for event in outcome.events if event.data.get("guest")),
         piece("qemu", f"exited with status {outcome.exit_status}"),
         *console.noted(troubles, ()),
+        *remarks,
     )
     reason = f"{count} of {len(subresults)} results passed, and the guest left as it should"
     return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults, troubles=troubles)

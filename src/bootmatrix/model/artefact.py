@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
+from pydantic import field_validator
+
 from bootmatrix.model.base import Board, Model, Name, Sha256
 from bootmatrix.model.cell import ConsoleProof
 
@@ -40,6 +42,14 @@ LACKS_MODULE = "the kernel has no module "
 """How a note begins that one is missing which the machine or the spec asks for; it may be built in."""
 
 
+class ExpectedFiles(Model):
+    """Files that one container must leave; another one may have the same name. `section` is empty in old records."""
+
+    container: str
+    paths: tuple[str, ...]
+    section: str = ""
+
+
 class Bootable(Model):
     """What a machine boots: `cmdline` is the part that the spec and its images ask for.
 
@@ -47,8 +57,9 @@ class Bootable(Model):
 
     `network` says whether the spec asks for a network card; `onboot`, `services`, `checks` and `onshutdown` are the
     containers' names in the order of the spec, which the guest must account for; `results` are the files that it must
-    send, by container. A guest whose init is not ours `reports` nothing: its `proof` is on its console. `forkable` is
-    what it becomes when forked, or else `cold_reason` says why it cannot; both are empty where nobody asked.
+    send, one entry for each container that has some. A guest whose init is not ours `reports` nothing: its `proof` is
+    on its console. `forkable` is what it becomes when forked, or else `cold_reason` says why it cannot; both are empty
+    where nobody asked.
     `qemu_args` are arguments of the user's own, `attached` the files that these name.
     """
 
@@ -69,7 +80,7 @@ class Bootable(Model):
     services: tuple[str, ...] = ()
     checks: dict[str, float] = {}
     onshutdown: tuple[str, ...] = ()
-    results: dict[str, tuple[str, ...]] = {}
+    results: tuple[ExpectedFiles, ...] = ()
     reports: bool = True
     proof: ConsoleProof | None = None
     notes: tuple[str, ...] = ()
@@ -77,6 +88,16 @@ class Bootable(Model):
     cold_reason: str = ""
     qemu_args: tuple[str, ...] = ()
     attached: tuple[Artefact, ...] = ()
+
+    @field_validator("results", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        """Records of earlier versions have the paths by the container's name."""
+        if isinstance(value, dict):
+            return tuple(ExpectedFiles(container=name, paths=tuple(paths)) for name, paths in value.items())
+        if isinstance(value, list):  # of JSON, where a tuple is one
+            return tuple(ExpectedFiles.model_validate(one, strict=False) for one in value)
+        return value
 
     def parts(self) -> dict[str, Artefact]:
         """The files that QEMU is given, by a short name."""

@@ -20,6 +20,7 @@ from bootmatrix.assembly.initrd.bundle_spec import Placed
 from bootmatrix.assembly.initrd.runtime_config import full_mount, runtime_config
 from bootmatrix.assembly.tree import Tree, directory, text_file
 from bootmatrix.errors import BuildError
+from bootmatrix.model.artefact import ExpectedFiles
 from bootmatrix.model.spec import RESULTS, BindNS, Runtime
 from bootmatrix.store import Store
 
@@ -196,6 +197,10 @@ def result_paths(one: Placed) -> tuple[str, ...]:
     return paths
 
 
-def results(placed: Iterable[Placed]) -> dict[str, tuple[str, ...]]:
-    """Files that containers leave for the host, by container."""
-    return {one.container.name: paths for one in placed if (paths := result_paths(one))}
+def results(placed: Iterable[Placed]) -> tuple[ExpectedFiles, ...]:
+    """Files that containers leave for the host: an entry for each of those that have some."""
+    return tuple(
+        ExpectedFiles(container=one.container.name, paths=paths, section=one.section)
+        for one in placed
+        if (paths := result_paths(one))
+    )
