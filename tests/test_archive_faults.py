@@ -437,7 +437,7 @@ import json, sys
 from pathlib import Path
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.model import Package
-from bootmatrix.observe import Silent
+from bootmatrix.progress import Silent
 from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store
 store = Store(Path(sys.argv[1]))

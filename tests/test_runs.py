@@ -25,8 +25,7 @@ WRITER = """
 import sys, itertools
 from pathlib import Path
 from samples import make_cell, make_record
-from bootmatrix.attempts import rejudge
-from bootmatrix.runs import RunWriter
+from bootmatrix.runs.run_store import RunWriter
 writer = RunWriter.create(Path(sys.argv[1]), "killed")
 print(writer.path, flush=True)
 for number in itertools.count():
