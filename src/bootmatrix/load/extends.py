@@ -16,6 +16,8 @@ NULLS = ("null", "~")
 """What is written where a value is not to be taken over; to write nothing may be an oversight, and stays a fault."""
 NOT_SHARED = ("machines", "aliases", "description", "efi", "bios", "card", "without_disk")
 """What an architecture has for itself, whatever it extends."""
+MAX_EXTENDS = 32
+"""Profiles that extend each other in a chain, and their machines."""
 JOINED = ("names",)
 """What an architecture takes over key by key; all else is taken over whole or not at all."""
 
@@ -89,6 +91,9 @@ class _Extender:
         thing = (document.path, *what)
         if thing in self.begun:
             document.complain(place, "what it extends extends it in turn")
+        if len(self.begun) >= MAX_EXTENDS:
+            document.complain(place, f"it extends others that extend others, more than {MAX_EXTENDS} deep")
+            document.raise_faults()
         self.begun.append(thing)
         yield
         self.begun.pop()

@@ -1,24 +1,29 @@
 """Packages of the Debian archive, and the kernels that some of them are; kernels of other origins."""
 
 from functools import cache
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, StringConstraints, TypeAdapter
 
 from bootmatrix.model.base import Model, Name, Sha256
 
 PageKib = Literal[4, 8, 16, 32, 64, 256]
 
 
+Version = Annotated[str, StringConstraints(max_length=256)]
+"""A Debian version. Longer ones are none: Python refuses to compare numbers of thousands of digits."""
+MAX_DOWNLOAD_BYTES = 1 << 40
+
+
 class Package(Model):
     """One .deb of the archive. `filename` is its path below the archive's address."""
 
     name: str
-    version: str
+    version: Version
     architecture: str
     suite: str
     filename: str
-    size_bytes: int
+    size_bytes: int = Field(ge=0, le=MAX_DOWNLOAD_BYTES)
     sha256: Sha256
     depends: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
@@ -47,7 +52,7 @@ class KernelPart(Model):
     url: str = ""
     image: str = ""
     sha256: Sha256 | None = None
-    size_bytes: int = Field(default=0, ge=0, description="of what the URL gives")
+    size_bytes: int = Field(default=0, ge=0, le=MAX_DOWNLOAD_BYTES, description="of what the URL gives")
     binary: str = ""
     tar: str = ""
     ucode: str = ""
@@ -74,7 +79,7 @@ class Kernel(Model):
 
     name: str
     release: str
-    version: str
+    version: Version
     architecture: str
     packages: tuple[Package, ...] = ()
     parts: tuple[KernelPart, ...] = ()

@@ -159,7 +159,7 @@ def _parse(path: Path, data: bytes, kind: type[M]) -> M:
 
 
 def _check_format(path: Path, data: bytes) -> None:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         value = json.loads(data)
         found = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
         if found != FORMAT:

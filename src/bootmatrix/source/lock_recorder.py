@@ -80,14 +80,20 @@ class LockedPackages:
         order = {suite: number for number, suite in enumerate(suites)}
         here = (package for package in newest_first(packages) if package.suite in order)
         self._packages = sorted(here, key=lambda one: order[one.suite])
+        self._named: dict[str, list[Package]] = defaultdict(list)
+        self._providing: dict[str, list[Package]] = defaultdict(list)
+        for package in self._packages:
+            self._named[package.name].append(package)
+            for name in dict.fromkeys(item.split(" ")[0] for item in package.provides):
+                self._providing[name].append(package)
 
     def named(self, name: str) -> list[Package]:
         """Packages of this name, in the order of the suites."""
-        return [package for package in self._packages if package.name == name]
+        return self._named.get(name, [])
 
     def providing(self, name: str) -> list[Package]:
         """Packages that provide this name, in the order of the suites."""
-        return [one for one in self._packages if any(item.split(" ")[0] == name for item in one.provides)]
+        return self._providing.get(name, [])
 
     def names(self) -> Iterator[str]:
         """All names there are."""

@@ -28,9 +28,9 @@ _FIELD = re.compile(
     rb"^(Package|Version|Architecture|Filename|Size|SHA256|Pre-Depends|Depends|Provides):[ \t]*(.*(?:\n[ \t].*)*)$",
     re.MULTILINE,
 )
-_NEEDED = {
+NEEDED_FIELDS = {
     b"Package": re.compile(r"[a-z0-9][a-z0-9.+-]*"),
-    b"Version": re.compile(r"(\d+:)?[A-Za-z0-9.+~-]+"),
+    b"Version": re.compile(r"(\d{1,9}:)?[A-Za-z0-9.+~-]{1,246}"),
     b"Architecture": re.compile(r"[a-z0-9-]+"),
     b"Filename": re.compile(r".+"),
     b"Size": re.compile(r"\d{1,12}"),
@@ -149,7 +149,7 @@ def _uncompressed(file: BinaryIO, magic: bytes) -> bytes:
 def _row(paragraph: bytes) -> Row | None:
     """The fields of one package; None for what cannot be downloaded."""
     found = {name: b" ".join(value.split()).decode(errors="replace") for name, value in _FIELD.findall(paragraph)}
-    if not all(pattern.fullmatch(found.get(name, "")) for name, pattern in _NEEDED.items()):
+    if not all(pattern.fullmatch(found.get(name, "")) for name, pattern in NEEDED_FIELDS.items()):
         return None
     fixed = (found[b"Package"], found[b"Version"], found[b"Architecture"], found[b"Filename"])
     depends = ", ".join(found[name] for name in (b"Pre-Depends", b"Depends") if name in found)

@@ -13,9 +13,11 @@ from debian.debian_support import version_compare
 from bootmatrix.errors import BuildError, NoSuchPackage
 from bootmatrix.model import Package
 
+MAX_PACKAGES = 20_000
+"""A third of all that Debian has."""
 MAX_ROUNDS = 100
 """Choices that turn out too old or too new are made again so many times."""
-_RELATION = re.compile(r"([a-z0-9][a-z0-9.+-]*)(?::[a-z0-9-]+)?(?: ?\((<<|<=|=|>=|>>) ?([A-Za-z0-9.+:~-]+)\))?")
+_RELATION = re.compile(r"([a-z0-9][a-z0-9.+-]*)(?::[a-z0-9-]+)?(?: ?\((<<|<=|=|>=|>>) ?([A-Za-z0-9.+:~-]{1,256})\))?")
 _HOLDS: dict[str, Callable[[int], bool]] = {
     "<<": lambda order: order < 0,
     "<=": lambda order: order <= 0,
@@ -119,18 +121,34 @@ class _Round:
         return tuple(self.done)
 
     def visit(self, alternatives: Sequence[Relation], needed_by: str) -> None:
-        """Take the first of the alternatives that will do, after all that it needs in turn."""
+        """Take the first of the alternatives that will do, after all that it needs in turn.
+
+        The packages that wait for what they need are a list, as chains of them may be longer than Python's stack.
+        """
+        first = self.take(alternatives, needed_by)
+        waiting = [(first, iter(first.depends))] if first else []
+        while waiting:
+            package, groups = waiting[-1]
+            group = next(groups, None)
+            if group is None:
+                self.done.append(package)
+                waiting.pop()
+            elif needed := self.take([parse_relation(one) for one in group.split("|")], str(package)):
+                waiting.append((needed, iter(needed.depends)))
+
+    def take(self, alternatives: Sequence[Relation], needed_by: str) -> Package | None:
+        """Begin with the first of the alternatives that will do; None if nothing new is needed."""
         if any(relation.name in self.without for relation in alternatives):
-            return
+            return None
         package = self.choice(alternatives)
         if package is None:
             raise self.missing(alternatives, needed_by)
         if package.name in self.begun:
-            return
+            return None
+        if len(self.begun) >= MAX_PACKAGES:
+            raise BuildError(f"{', '.join(self.names[:9])} need more than {MAX_PACKAGES} packages in {self.place}")
         self.begun[package.name] = package
-        for group in package.depends:
-            self.visit([parse_relation(one) for one in group.split("|")], str(package))
-        self.done.append(package)
+        return package
 
     def choice(self, alternatives: Sequence[Relation]) -> Package | None:
         asked_for = [relation for relation in alternatives if relation.name in self.names]

@@ -11,6 +11,7 @@ from bootmatrix.errors import BuildError
 from bootmatrix.model import ImageRecipe, Package, Profile
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import read_control
+from bootmatrix.source.packages import NEEDED_FIELDS
 from bootmatrix.source.resolve import parse_relation
 from bootmatrix.store import sha256_of
 
@@ -59,6 +60,11 @@ def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb
 
 def _read(path: Path, debian_arch: str) -> LocalDeb:
     control = read_control(path)
+    for field in ("Package", "Version"):
+        if not NEEDED_FIELDS[field.encode()].fullmatch(control[field]):
+            raise BuildError(
+                f"{path} has the {field} {control[field][:100]!r}, which is no such thing (deb-control(5))"
+            )
     if control["Architecture"] not in {debian_arch, "all"}:
         raise BuildError(f"{path} is a package for {control['Architecture']!r}, and the guest is {debian_arch!r}")
     return LocalDeb(

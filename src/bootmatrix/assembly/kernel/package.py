@@ -220,25 +220,32 @@ def _depends(module: bytes) -> tuple[str, ...]:
 
 def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module], list[str]]:
     """Modules and all that they need, each after those it needs; and the names that this kernel has in no form."""
-    order: dict[str, Module] = {}
+    order: list[Module] = []
     missing: list[str] = []
-    begun: set[str] = set()
+    begun = set(files.builtin)
 
-    def visit(name: str) -> None:
-        if name in begun or name in files.builtin:
-            return
+    def begin(name: str) -> tuple[Module, Iterator[str]] | None:
+        if name in begun:
+            return None
         begun.add(name)
         module = files.modules.get(name)
         if module is None:
             missing.append(name)
-            return
-        for need in module.needs:
-            visit(need)
-        order[name] = module
+            return None
+        return module, iter(module.needs)
 
     for name in wanted:
-        visit(name.replace("-", "_"))
-    return list(order.values()), missing
+        first = begin(name.replace("-", "_"))
+        waiting = [first] if first else []  # a list, as a chain of modules may be longer than Python's stack
+        while waiting:
+            module, needs = waiting[-1]
+            need = next(needs, None)
+            if need is None:
+                order.append(module)
+                waiting.pop()
+            elif further := begin(need):
+                waiting.append(further)
+    return order, missing
 
 
 def _modules_in(files: KernelFiles, modules: Iterable[Module], store: Store) -> Tree:
