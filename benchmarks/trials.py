@@ -1,7 +1,8 @@
-"""What nothing may spoil, tried many times: ends of guests (`ends`), and kills of whole runs (`kills`).
+"""What nothing may spoil, tried many times: `ends` of guests, `kills` of whole runs, and `stops` of processes.
 
     python -m benchmarks.trials ends --count 10000
     python -m benchmarks.trials kills --count 50
+    python -m benchmarks.trials stops --count 200
 
 Exit status 1 if a verdict was wrong, a process outlived its run, or a record was lost.
 """
@@ -13,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -26,10 +28,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 from bootmatrix.runs.run_store import load_run  # noqa: E402
 from ends import Figures, lean_qemu, try_ends  # noqa: E402  (the tests' own, which try a few of each)
 from kills import Setting, Trial, moments, try_kill, verdicts  # noqa: E402
+from stops import random_stops, run_with_stops, write_matrix  # noqa: E402
 
 PROGRAM = str(Path(sys.executable).with_name("bootmatrix"))
 AT_ONCE = 8
 """Ends under way in each process: some only wait."""
+COPIES = 4
+"""Of each spec in a run that is stopped."""
 SHARE = 250
 """Ends that one process tries in one go."""
 ARCHS = "x86_64,aarch64,armv7,ppc64le"
@@ -38,13 +43,13 @@ ARCHS = "x86_64,aarch64,armv7,ppc64le"
 def main() -> int:
     """Try what the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trials", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("what", choices=("ends", "kills"))
-    parser.add_argument("--count", type=int, help="how many (default: 10000 ends, 50 kills)")
+    parser.add_argument("what", choices=("ends", "kills", "stops"))
+    parser.add_argument("--count", type=int, help="how many (default: 10000 ends, 50 kills, 200 stops)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes, or cores for guests")
     parser.add_argument("--arch", default=ARCHS, help=f"architectures of the runs that are killed (default: {ARCHS})")
     args = parser.parse_args()
-    return ends(args) if args.what == "ends" else kills(args)
+    return {"ends": ends, "kills": kills, "stops": stops}[args.what](args)
 
 
 def ends(args: argparse.Namespace) -> int:
@@ -98,6 +103,30 @@ def kills(args: argparse.Namespace) -> int:
             trials.append(trial)
             print(_line(number, trial), flush=True)
     return _sum(trials, whole_s)
+
+
+def stops(args: argparse.Namespace) -> int:
+    """Runs of real guests, of which QEMU or bootmatrix itself is stopped and goes on at random moments."""
+    setting = Setting([PROGRAM], ROOT, os.environ)
+    count, done, number, started = args.count or 200, 0, 0, time.monotonic()
+    found: Counter[str] = Counter()
+    wrong: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-stops-") as name:
+        while done < count:
+            number += 1
+            folder, boot = Path(name, f"{number}"), ("cold", "fork")[number % 2]
+            matrix = write_matrix(folder, ROOT / "specs/images", COPIES)
+            words = [str(matrix), "--offline", "--jobs", str(args.jobs), "--boot", boot]
+            result = run_with_stops(setting, words, folder / "reports", random_stops(f"{args.seed}/{number}"))
+            done += result.stops
+            found.update(f"{cell[:5]} {verdict.partition(':')[0]}" for cell, verdict in result.verdicts.items())
+            wrong += result.wrong
+            print(f"{done} of {count} stops, {boot}: {len(wrong)} wrong", file=sys.stderr, flush=True)
+            for words_of in result.wrong:
+                print(f"WRONG  {words_of}", flush=True)
+    kinds = ", ".join(f"{times} {kind}" for kind, times in sorted(found.items()))
+    print(f"{done} stops in {time.monotonic() - started:.0f} s, {found.total()} cells ({kinds}): {len(wrong)} wrong")
+    return 1 if wrong else 0
 
 
 def _line(number: int, trial: Trial) -> str:

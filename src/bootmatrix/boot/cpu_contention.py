@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 LEAST_SHARE = 0.2
-"""Part of the wall clock that counts at least, however busy the host is, so that every boot comes to an end."""
+"""A limit is over after this many times less, however busy the host is, so that every boot comes to an end."""
 
 
 def starved_s(pid: int, proc: Path = Path("/proc")) -> float:
@@ -21,8 +21,3 @@ def starved_s(pid: int, proc: Path = Path("/proc")) -> float:
             with suppress(OSError, ValueError, IndexError):
                 waits.append(int((thread / "schedstat").read_text("ascii").split()[1]))
     return max(waits) / 1e9
-
-
-def counted_s(at_s: float, waited_s: float) -> float:
-    """The time that counts against a guest's limits, of `at_s` seconds in which it waited for a core."""
-    return max(at_s - waited_s, at_s * LEAST_SHARE)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bootmatrix.boot.cpu_contention import counted_s
+from bootmatrix.boot.cpu_contention import LEAST_SHARE
 from bootmatrix.model import Bootable, GuestMessage, Machine, Phase, Timeouts
 from bootmatrix.qemu.command import scale
 
@@ -21,10 +21,29 @@ PANIC_GRACE_S = 2.0
 
 @dataclass(frozen=True)
 class Expired:
-    """A limit that is over: `silence`, `panic`, `shown` (see Outcome), or the name of the phase whose time it was."""
+    """A limit that is over: `silence`, `panic`, `shown` (see Outcome), or the name of the phase whose time it was.
+
+    `is_starved` says that it would not be over, had the host had a core for the guest.
+    """
 
     limit: str
     phase: Phase
+    is_starved: bool = False
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A moment: `ran_s` seconds in which the guest could run, and `open_s` in which it was not suspended."""
+
+    ran_s: float
+    open_s: float
+
+    def is_past(self, since: _Mark, limit_s: float) -> bool:
+        return self.ran_s >= since.ran_s + limit_s
+
+    def is_past_all_patience(self, since: _Mark, limit_s: float) -> bool:
+        """True after so long that a busy host is to blame, so that every boot comes to an end."""
+        return self.open_s >= since.open_s + limit_s / LEAST_SHARE
 
 
 def phase_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> dict[Phase, float]:
@@ -70,27 +89,36 @@ class PhaseClock:
         self._panic_grace_s = PANIC_GRACE_S * machine.time_factor
         self._onboot_left = len(bootable.onboot)
         self._checks_left = len(bootable.checks)
-        self._began_s = 0.0
-        self._heard_s = 0.0
-        self._waited_s = 0.0
-        self._panic_s: float | None = None
+        self._began = self._heard = _Mark(0.0, 0.0)
+        self._waited_s = self._suspended_s = 0.0
+        self._panic: _Mark | None = None
         on_phase("boot")
 
     def starved(self, waited_s: float) -> None:
-        """The host had no core for the guest for so long, all in all, which does not count against it."""
+        """The host had no core for the guest for so long, all in all; neither does that count against it."""
         self._waited_s = max(self._waited_s, waited_s)
 
-    def _counted(self, at_s: float) -> float:
-        return counted_s(at_s, self._waited_s)
+    def suspended(self, suspended_s: float) -> None:
+        """QEMU or we were kept from running for so long, all in all, which does not count at all."""
+        self._suspended_s = suspended_s
+
+    @property
+    def silence_s(self) -> float:
+        """How long the guest may show nothing in this phase."""
+        return self._silences[self.phase]
+
+    def _at(self, at_s: float) -> _Mark:
+        open_s = at_s - self._suspended_s
+        return _Mark(open_s - self._waited_s, open_s)
 
     def heard(self, at_s: float) -> None:
         """The guest showed a sign of life on some channel."""
-        self._heard_s = self._counted(at_s)
+        self._heard = self._at(at_s)
 
     def panicked(self, at_s: float) -> None:
         """The guest's kernel said that it gives up."""
-        if self._panic_s is None:
-            self._panic_s = self._counted(at_s)
+        if self._panic is None:
+            self._panic = self._at(at_s)
 
     def shown(self, at_s: float) -> None:
         """The guest showed what it is to show at its end."""
@@ -105,21 +133,28 @@ class PhaseClock:
     def _enter(self, phase: Phase, at_s: float) -> None:
         if phase != self.phase:
             self.phase = phase
-            self._began_s = self._counted(at_s)
+            self._began = self._at(at_s)
             self._on_phase(phase)
 
     def expired(self, at_s: float) -> Expired | None:
         """The limit that is over by now."""
-        at_s = self._counted(at_s)
-        if self._stays and self.phase == "shutdown" and at_s >= self._began_s + self._settle_s:
-            return Expired("shown", self.phase)
-        if self._panic_s is not None:
-            return Expired("panic", self.phase) if at_s >= self._panic_s + self._panic_grace_s else None
-        if at_s >= self._heard_s + self._silences[self.phase]:
-            return Expired("silence", self.phase)
-        if at_s >= self._began_s + self._limits[self.phase]:
-            return Expired(self.phase, self.phase)
-        return None
+        now = self._at(at_s)
+        limits = list(self._running_limits())
+        for limit, since, limit_s in limits:
+            if now.is_past(since, limit_s):
+                return Expired(limit, self.phase)
+        over = (limit for limit, since, limit_s in limits if now.is_past_all_patience(since, limit_s))
+        return next((Expired(limit, self.phase, is_starved=True) for limit in over), None)
+
+    def _running_limits(self) -> Iterator[tuple[str, _Mark, float]]:
+        """Limits that count now, each with its beginning and its length in seconds."""
+        if self._stays and self.phase == "shutdown":
+            yield "shown", self._began, self._settle_s
+        if self._panic is not None:
+            yield "panic", self._panic, self._panic_grace_s
+            return
+        yield "silence", self._heard, self._silences[self.phase]
+        yield self.phase, self._began, self._limits[self.phase]
 
     def _following(self, kind: str, words: tuple[str, ...]) -> Phase | None:
         if kind in {"shutdown", "onshutdown", "end"}:

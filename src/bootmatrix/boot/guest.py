@@ -41,17 +41,18 @@ from bootmatrix.qemu.command import Descriptors, for_cell, for_fork
 from bootmatrix.qemu.disk import WRITES_BYTES, private_copy
 from bootmatrix.qemu.host import private_mib
 from bootmatrix.qemu.monitor import Monitor, Unanswered
-from bootmatrix.qemu.process import exit_words, is_stopped, kill, read_stderr, running
+from bootmatrix.qemu.process import exit_words, has_errors, kill, read_stderr, running
+from bootmatrix.qemu.suspension import STEP_S, SuspensionMeter, gap_of, suspension_of, within
 from bootmatrix.qemu.transport import PACE_S, Wires, open_wires, read_ready, read_wire
 from bootmatrix.qemu.version import find_qemu
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.snapshot.clone import COPY_BEGINS, copy_files, wake_up
 from bootmatrix.snapshot.snapshot import Snapshot
 
-TICK_S = 0.25
-"""How exactly limits are kept."""
 QUIET_LIMIT_S = 1.0
 """For what a guest that has left wrote last to reach us."""
+REST_READS = 64
+"""Of what QEMU left; pipes and sockets hold less."""
 LEAVE_S = 5.0
 """For QEMU to end by itself, once asked to or once its monitor is gone; then it is killed."""
 
@@ -152,19 +153,25 @@ class _Boot:
         self._stderr = bytearray()
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._start = time.monotonic()
+        self._last_s = self._away_s = 0.0
+        self._meter = SuspensionMeter()
         self._monitor = Monitor(wires.monitor, self.now, self._on_event)
         self._diagnosis = Diagnosis(folder, machine, self._monitor, wires.type)
         self._diagnosing = False
         self._ending: Ending | None = None
-        self._over = anyio.Event()
+        self._over, self._gone = anyio.Event(), anyio.Event()
         self._wall_s = 0.0
         self._starved_s = 0.0
         self._private_mib: int | None = None
         self._status: int | None = None
 
     def now(self) -> float:
-        """Seconds after the start."""
-        return time.monotonic() - self._start
+        """Seconds after the start. What comes after a gap is not late: nobody looked meanwhile."""
+        at_s = time.monotonic() - self._start
+        self._away_s += gap_of(at_s - self._last_s)
+        self._last_s = at_s
+        self.clock.suspended(self._away_s + self._meter.qemu_s)
+        return at_s
 
     async def follow(self, process: Process) -> None:
         """Read all channels until the boot is over, and end QEMU."""
@@ -178,9 +185,10 @@ class _Boot:
             readers.start_soon(self._guard, lambda: self._watch_limits(process))
             await self._over.wait()
             if self._ending and self._ending.ended_by == "guest":
-                await self._guard(self._quiet)
+                await self._guard(lambda: self._quiet(process))
             await self._diagnose(process)
             await self._leave(process)
+            await self._guard(self._read_rest)
             # All of them end by themselves now that QEMU is gone, unless something else holds its ends of the sockets.
             readers.cancel_scope.deadline = anyio.current_time() + LEAVE_S
 
@@ -221,6 +229,7 @@ class _Boot:
             wall_s=self._wall_s,
             boot_s=ready[0] if ready else None,
             starved_s=self._starved_s,
+            suspended_s=self._meter.total_s,
             private_mib=self._private_mib,
             console_bytes=self._log.received_bytes,
             console_dropped_bytes=self._log.dropped_bytes,
@@ -293,47 +302,72 @@ class _Boot:
     async def _watch_process(self, process: Process) -> None:
         self._status = await process.wait()
         self._wall_s = self._wall_s or self.now()
+        self._gone.set()
         self._over.set()
 
     async def _watch_monitor(self, process: Process) -> None:
         fault = await self._monitor.run(self.state)
         if self._over.is_set():
             return
-        with anyio.move_on_after(LEAVE_S):
-            await process.wait()
+        if await self._within(LEAVE_S, process.wait, process):
             return
         self._end(Ending("error", host_error=f"the connection to QEMU's monitor broke: {fault or 'closed'}"))
 
     async def _watch_limits(self, process: Process) -> None:
-        while not self._over.is_set():
+        while process.returncode is None:
+            self._meter.sample(process.pid)
             self._starved_s = max(self._starved_s, starved_s(process.pid))
             self.clock.starved(self._starved_s)
-            expired = self.clock.expired(self.now())
-            if expired and is_stopped(process.pid):
-                self._end(Ending("error", host_error="QEMU was stopped by a signal (SIGSTOP), not by its guest"))
-            elif expired:
-                self._end(Ending("host", expired.limit, expired.phase))
-            with anyio.move_on_after(TICK_S):
-                await self._over.wait()
+            if not self._over.is_set():
+                self._check_limits()
+            with anyio.move_on_after(STEP_S):
+                await self._gone.wait()
+
+    def _check_limits(self) -> None:
+        expired = self.clock.expired(self.now())
+        if self._meter.still_s >= self.clock.silence_s:
+            self._end(Ending("error", host_error=f"QEMU was {self._meter.cause}, not by its guest"))
+        elif expired and expired.is_starved and expired.limit not in {"shown", "panic"}:
+            error = f"the host had no core for QEMU for {self._starved_s:.0f} s"
+            self._end(Ending("error", host_error=f"{error}, and the guest did not finish {expired.phase}"))
+        elif expired:
+            self._end(Ending("host", expired.limit, expired.phase))
+
+    async def _within(self, limit_s: float, work: Callable[[], Awaitable[object]], process: Process) -> bool:
+        return await within(limit_s, work, lambda: process.returncode is None and suspension_of(process.pid))
 
     async def _leave(self, process: Process) -> None:
         """End QEMU: by asking, and if that does not help, by force."""
         self._private_mib = private_mib(process.pid)
-        with anyio.move_on_after(LEAVE_S):
+
+        async def leave() -> None:
             if process.returncode is None:
                 await self._monitor.quit()
             await process.wait()
+
+        await self._within(LEAVE_S, leave, process)
         kill(process)
         self._status = await process.wait()
+        self._gone.set()
         self._wall_s = self._wall_s or self.now()
 
-    async def _quiet(self) -> None:
+    async def _read_rest(self) -> None:
+        """All that a QEMU which is gone has left in the channels, though the time for reading them may be over."""
+        for _ in range(REST_READS):
+            if not self._read_ready():
+                return
+
+    async def _quiet(self, process: Process) -> None:
         """Until QEMU, whose guest is paused, has answered twice and nothing came: nothing is held up in it any more."""
-        answers = 0
-        with anyio.move_on_after(QUIET_LIMIT_S), suppress(Unanswered):
+
+        async def answered_twice() -> None:
+            answers = 0
             while answers < 2:
                 await self._monitor.ask("query-status", {})
                 answers = 0 if self._read_ready() else answers + 1
+
+        with suppress(Unanswered):
+            await self._within(QUIET_LIMIT_S, answered_twice, process)
 
     def _read_ready(self) -> bool:
         """Whether anything has come."""
@@ -346,7 +380,7 @@ class _Boot:
     def _unasked(self) -> Ending:
         """The end of a QEMU that was not told to end: its guest's by semihosting, which QEMU does not tell of."""
         by_guest = self._machine.exit == "semihosting" and self._status is not None and self._status >= 0
-        return Ending("guest") if by_guest and not _has_errors(bytes(self._stderr)) else Ending("error")
+        return Ending("guest") if by_guest and not has_errors(bytes(self._stderr)) else Ending("error")
 
     def _exit_error(self, ending: Ending) -> str:
         """What is to be said of a QEMU that ended without having been asked to, its guest neither."""
@@ -355,11 +389,6 @@ class _Boot:
         complaint = self.bound_fault or self._stderr.decode("utf-8", "replace").strip()[-400:]
         said = f": {complaint}" if complaint else " and said nothing"
         return f"{self._machine.qemu} {exit_words(self._status)}{said}"
-
-
-def _has_errors(stderr: bytes) -> bool:
-    """Whether QEMU said anything but warnings (util/error-report.c), with which boards may begin."""
-    return any(line.strip() and b": warning: " not in line for line in stderr.splitlines())
 
 
 def _descriptors(theirs: list[socket.socket], disk: Iterable[IO[bytes]]) -> Descriptors:

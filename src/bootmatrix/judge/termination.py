@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from bootmatrix.console.transcript import find_banners, last_lines
 from bootmatrix.model import Evidence, Machine, Outcome, QmpEvent, Verdict
 from bootmatrix.model.finding import Complaint, piece
+from bootmatrix.model.outcome import SUSPENDED_S
 
 WAY_OUT = {"poweroff": "guest-shutdown", "reboot": "guest-reset", "watchdog": "guest-reset"}
 """Reason of QEMU's SHUTDOWN event (qapi/run-state.json) for each way in which a machine leaves."""
@@ -17,6 +19,10 @@ STAYED = (
     "another way than 'exit' in its profile says: docs/add-an-architecture.md."
 )
 MAX_BANNERS = 5
+STARVED_SHARE = 0.5
+"""Of a boot's time: a guest that had less than the rest of a core cannot be said to be slow."""
+STALL_PANIC = re.compile(r"softlockup|hard lockup|hung_task|blocked tasks|rcu|watchdog|stall", re.IGNORECASE)
+"""Panics of kernels that give up at a stall (kernel/watchdog.c, kernel/hung_task.c, kernel/rcu/tree_stall.h)."""
 BITE = "WATCHDOG"
 UNWANTED = ("GUEST_CRASHLOADED", BITE, "INTERNAL_ERROR", "MEMORY_FAILURE")
 
@@ -28,6 +34,23 @@ def panic_events(outcome: Outcome) -> Iterator[Complaint]:
             yield Complaint(Verdict.PANIC, "kernel panic, as the guest told its machine", (_seen(event),))
     if outcome.limit == "panic":
         yield Complaint(Verdict.PANIC, "kernel panic; the guest did not leave by itself")
+
+
+def withheld_time(outcome: Outcome, first: Complaint) -> Iterator[Complaint]:
+    """A complaint in the place of a `first` one that time which the guest was not given may have brought about."""
+    if not first.verdict.is_guests or (first.verdict is Verdict.PANIC and not STALL_PANIC.search(first.reason)):
+        return
+    if outcome.suspended_s >= SUSPENDED_S:
+        why = f"QEMU or bootmatrix was stopped for {outcome.suspended_s:.0f} s or its host suspended"
+        yield _withheld(why, first, "Run the cell again, and let it run to its end.")
+    elif first.verdict is Verdict.TIMEOUT and outcome.starved_s >= STARVED_SHARE * outcome.wall_s:
+        why = f"the host had no core for the guest for {outcome.starved_s:.0f} of {outcome.wall_s:.0f} s"
+        yield _withheld(why, first, "Run fewer guests at once (--jobs), or on a host with less to do.")
+
+
+def _withheld(why: str, first: Complaint, advice: str) -> Complaint:
+    reason = f"{why}, which may be why {first.reason}"
+    return Complaint(Verdict.INFRA_ERROR, reason, (piece("clock", why), *first.evidence), advice)
 
 
 def seen(outcome: Outcome) -> Evidence:

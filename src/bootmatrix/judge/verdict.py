@@ -55,7 +55,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
         return _passed(outcome, subresults, troubles, remarks)
     complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
-    first, *others = complaints
+    first, *others = [*termination.withheld_time(outcome, complaints[0]), *complaints]
     if not first.evidence:
         first = replace(first, evidence=(termination.seen(outcome), *console.last_lines(transcript)))
     return Judgement(

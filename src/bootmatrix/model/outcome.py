@@ -7,6 +7,9 @@ from bootmatrix.model.base import Model
 Phase = Literal["boot", "onboot", "services", "checks", "shutdown"]
 """`boot` lasts from QEMU's start to init's first message, and each other phase to the message that ends it."""
 
+SUSPENDED_S = 1.0
+"""A guest's own limits, and its kernel's, may be over after QEMU was stopped for so long."""
+
 
 class GuestMessage(Model):
     """One authentic message of the guest's init: its kind, its words, and when it came, in seconds after the start.
@@ -51,7 +54,8 @@ class Outcome(Model):
     `limit` is the name of the phase whose time was up, or `silence`, `panic`, `flood`, or `shown`: the guest showed
     what its proof wants, and was not to leave by itself.
     `private_mib` is memory that only its QEMU had in the end, None where the host does not say.
-    `stderr` is QEMU's. Times are seconds of the wall clock; `starved_s` is how long the host had no core for the guest.
+    `stderr` is QEMU's. Times are seconds of the wall clock; `starved_s` is how long the host had no core for the guest,
+    and `suspended_s` how long QEMU or bootmatrix were stopped or frozen, or the host was suspended.
     """
 
     exit_status: int | None
@@ -68,6 +72,7 @@ class Outcome(Model):
     wall_s: float
     boot_s: float | None = None
     starved_s: float = 0.0
+    suspended_s: float = 0.0
     private_mib: int | None = None
     console_bytes: int = 0
     console_dropped_bytes: int = 0

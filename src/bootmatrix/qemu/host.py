@@ -64,10 +64,10 @@ def _meminfo_mib() -> int:
     raise HostError("/proc/meminfo does not say how much memory is available", "bootmatrix needs Linux 3.14 or later.")
 
 
-def groups(controller: str) -> Iterator[Path]:
-    """Folders of this process's control groups, from its own up, of version 2 and of version 1 (cgroups(7))."""
+def groups(controller: str, process: str = "self") -> Iterator[Path]:
+    """Folders of a process's control groups, from its own up, of version 2 and of version 1 (cgroups(7))."""
     with suppress(OSError):
-        for line in (PROC / "self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in (PROC / process / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines():
             number, names, path = line.split(":", 2)
             if number != "0" and controller not in names.split(","):
                 continue

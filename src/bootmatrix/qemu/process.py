@@ -72,18 +72,16 @@ def kill(process: Process) -> None:
             process.kill()
 
 
-def is_stopped(pid: int) -> bool:
-    """Whether somebody stopped a process, so that its silence says nothing of what runs in it: proc_pid_stat(5)."""
-    with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] in {"T", "t"}
-    return False
-
-
 async def read_stderr(process: Process, kept: bytearray) -> None:
     """Read what a child complains about until it ends, and keep the beginning."""
     assert process.stderr
     async for data in process.stderr:
         kept += data[: KEEP_STDERR_BYTES - len(kept)]
+
+
+def has_errors(stderr: bytes) -> bool:
+    """True if QEMU said anything but warnings (util/error-report.c), with which boards may begin."""
+    return any(line.strip() and b": warning: " not in line for line in stderr.splitlines())
 
 
 def exit_words(status: int) -> str:

@@ -18,7 +18,7 @@ from bootmatrix.qemu.command import Descriptors, ForkFiles, for_fork
 from bootmatrix.qemu.version import find_qemu, qemu_version
 from bootmatrix.snapshot.cache import SnapshotCache
 from bootmatrix.snapshot.snapshot import FORMAT, Snapshot
-from bootmatrix.snapshot.template import NoTemplate, make_template
+from bootmatrix.snapshot.template import NoTemplate, SuspendedTemplate, make_template
 
 
 class Turn(Protocol):
@@ -106,7 +106,7 @@ class Forks:
         if origin.snapshot is None:
             try:
                 async with turn(machine):
-                    origin.snapshot = await make_template(machine, bootable)
+                    origin.snapshot = await _made(machine, bootable)
             except NoTemplate as error:
                 origin.fault = str(error)
                 raise
@@ -126,6 +126,18 @@ class Forks:
                 taken_bytes -= one.snapshot.used_bytes
                 one.snapshot.close()
                 one.snapshot = None
+
+
+async def _made(machine: Machine, bootable: Bootable) -> Snapshot:
+    """Boot the guest to be copied; once more, if it was stopped meanwhile.
+
+    Raises:
+        NoTemplate, HostError: as `make_template` does.
+    """
+    try:
+        return await make_template(machine, bootable)
+    except SuspendedTemplate:
+        return await make_template(machine, bootable)
 
 
 def key_of(machine: Machine, bootable: Bootable) -> str:

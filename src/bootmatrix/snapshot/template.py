@@ -15,10 +15,12 @@ from anyio.abc import Process
 
 from bootmatrix.console.log import PanicWatch
 from bootmatrix.model import Bootable, Machine
+from bootmatrix.model.outcome import SUSPENDED_S
 from bootmatrix.qemu.cgroup import bounded
 from bootmatrix.qemu.command import Descriptors, ForkFiles, for_fork
 from bootmatrix.qemu.monitor import MONITOR_ERRORS, Monitor
 from bootmatrix.qemu.process import exit_words, read_stderr, running
+from bootmatrix.qemu.suspension import STEP_S, SuspensionMeter, suspension_of, within
 from bootmatrix.qemu.transport import PACE_S, Wires, open_wires, read_wire, socket_pairs
 from bootmatrix.qemu.version import find_qemu
 from bootmatrix.snapshot.snapshot import MAX_CONSOLE_BYTES, MAX_STATE_BYTES, Snapshot, new_memory, taken
@@ -37,6 +39,10 @@ DISK_BYTES = 4 << 30
 
 class NoTemplate(Exception):
     """The guest to be copied did not come up, or could not be kept."""
+
+
+class SuspendedTemplate(NoTemplate):
+    """QEMU or bootmatrix was stopped meanwhile: each copy's clock, and its console, would show it."""
 
 
 @dataclass
@@ -100,6 +106,7 @@ class _Maker:
         self._machine, self._process, self._wires, self._seen = machine, process, wires, seen
         self._state = bytearray()
         self._ready = anyio.Event()
+        self._meter = SuspensionMeter()
         self._monitor = Monitor(wires.monitor, anyio.current_time, lambda _: None)
         self._fault = ""
 
@@ -112,8 +119,12 @@ class _Maker:
             tasks.start_soon(read_wire, self._wires.result, self._from_result)
             tasks.start_soon(read_stderr, self._process, self._seen.stderr)
             tasks.start_soon(self._fail_on_exit, tasks.cancel_scope)
+            tasks.start_soon(self._measure)
             state = await self._save()
             tasks.cancel_scope.cancel()
+        self._meter.sample(self._process.pid)
+        if self._meter.total_s >= SUSPENDED_S:
+            raise SuspendedTemplate(f"it was stopped for {self._meter.total_s:.1f} s while it booted")
         if state is None:
             raise NoTemplate(self._complaint())
         return state
@@ -128,8 +139,7 @@ class _Maker:
 
     async def _stop_and_migrate(self) -> bytes | None:
         await self._monitor.execute("cont")
-        with anyio.move_on_after(BOOT_S * self._machine.time_factor):
-            await self._ready.wait()
+        await within(BOOT_S * self._machine.time_factor, self._ready.wait, lambda: suspension_of(self._process.pid))
         if not self._ready.is_set() or self._seen.panic.seen:
             return None
         await anyio.sleep(SETTLE_S)
@@ -160,6 +170,11 @@ class _Maker:
             self._fault = f"QEMU's monitor: {type(error).__name__}: {error}"[:500]
             return "failed"
         return status
+
+    async def _measure(self) -> None:
+        while True:
+            self._meter.sample(self._process.pid)
+            await anyio.sleep(STEP_S)
 
     async def _fail_on_exit(self, scope: anyio.CancelScope) -> None:
         await self._process.wait()

@@ -1,0 +1,111 @@
+"""Time in which bootmatrix or a QEMU could not run: stopped by a signal, frozen with its group, or on a sleeping host.
+
+A QEMU that goes on after a stop lets its guest's clock jump: limits that the guest keeps by itself are then over at
+once, and its kernel sees stalls. So this time neither counts against limits, nor can what follows be held against the
+guest: see judge/termination.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+
+from bootmatrix.qemu.host import groups
+
+STEP_S = 0.25
+"""Between two samples."""
+LEAST_GAP_S = 1.0
+"""Beyond a step: a gap that is longer is not the event loop's own work."""
+TRIES = 12
+"""A wait that a suspension may have ended begins anew so often: a QEMU that stays stopped is ended at last."""
+
+
+def suspension_of(pid: int, proc: Path = Path("/proc")) -> str:
+    """Return how a process is kept from running, in words; empty if it is not."""
+    with suppress(OSError, IndexError):
+        state = (proc / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
+        if state in {"T", "t"}:
+            return "stopped by a signal (SIGSTOP)"
+    return "frozen with its control group" if _is_frozen(pid) else ""
+
+
+def _is_frozen(pid: int) -> bool:
+    """True if the process's control group, of either version, is frozen, by itself or with one around it."""
+    for folder in groups("freezer", f"{pid}"):
+        with suppress(OSError):
+            return "frozen 1" in (folder / "cgroup.events").read_text("ascii").splitlines()
+        with suppress(OSError):
+            if (folder / "freezer.state").read_text("ascii").strip() != "THAWED":
+                return True
+    return False
+
+
+class SuspensionMeter:
+    """Adds up suspensions, from samples a step apart. Times are seconds.
+
+    `qemu_s` is QEMU's alone, while we ran; `own_s` is ours, in which it may have run or not. `still_s` is how long the
+    one that lasts has lasted, and `cause` says what it is.
+    """
+
+    def __init__(self) -> None:
+        self.qemu_s = self.own_s = self.still_s = 0.0
+        self.cause = ""
+        self._last_s, self._last_slept_s = time.monotonic(), _slept_s()
+        self._last_busy_s = _busy_s()
+
+    @property
+    def total_s(self) -> float:
+        """All of it."""
+        return self.qemu_s + self.own_s
+
+    def sample(self, pid: int) -> None:
+        """Look at QEMU, and at what became of us since the sample before."""
+        now_s, slept_s, busy_s = time.monotonic(), _slept_s(), _busy_s()
+        passed_s = now_s - self._last_s
+        gap_s = gap_of(passed_s)
+        self.own_s += max(0.0, gap_s - (busy_s - self._last_busy_s))
+        if slept_s - self._last_slept_s > STEP_S:  # less is between the readings of two clocks
+            self.own_s += slept_s - self._last_slept_s
+        self._last_s, self._last_slept_s, self._last_busy_s = now_s, slept_s, busy_s
+        cause = suspension_of(pid)
+        self.still_s = self.still_s + passed_s - gap_s if cause else 0.0
+        self.cause = cause or self.cause
+        if cause:
+            self.qemu_s += passed_s - gap_s
+
+
+def gap_of(passed_s: float) -> float:
+    """Return the part of the time between two steps in which nothing of this process ran; 0 if it is short."""
+    return passed_s - STEP_S if passed_s > STEP_S + LEAST_GAP_S else 0.0
+
+
+async def within(limit_s: float, work: Callable[[], Awaitable[object]], suspended: Callable[[], object]) -> bool:
+    """Do work that may begin anew, for at most `limit_s`, and return whether it was done.
+
+    A limit that is over because this process did not run, or while something is `suspended`, does not count.
+    """
+    for _ in range(TRIES):
+        began_s = time.monotonic()
+        with anyio.move_on_after(limit_s):
+            await work()
+            return True
+        if time.monotonic() - began_s < limit_s + LEAST_GAP_S and not suspended():
+            return False
+    return False
+
+
+def _slept_s() -> float:
+    """Time that the host was suspended since it started: then only CLOCK_MONOTONIC stands still (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def _busy_s() -> float:
+    """Time that this process ran or waited for a core: a gap that it explains is no suspension."""
+    waited_s = 0.0
+    with suppress(OSError, ValueError, IndexError):
+        waited_s = int(Path("/proc/self/schedstat").read_text("ascii").split()[1]) / 1e9
+    return time.process_time() + waited_s
