@@ -11,12 +11,14 @@ etc/bootmatrix/configs/SECTION/FOLDER.json  what the runtime reads in the place 
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle_spec import Placed
+from bootmatrix.assembly.initrd.privileges import is_bind
 from bootmatrix.assembly.initrd.runtime_config import full_mount, runtime_config
 from bootmatrix.assembly.tree import Tree, directory, text_file
 from bootmatrix.errors import BuildError
@@ -32,6 +34,10 @@ SHARED_PIDS = "etc/bootmatrix/pids"
 """Is there if init is to make a namespace of process ids that containers share."""
 PIDS = "/bootmatrix/pids"
 """Where init keeps it. Its own processes are outside, so that no container sees them, or can signal them."""
+CONTROL = "/run/bootmatrix"
+"""What a container binds to make requests: docs/guest-protocol.md."""
+CONTROL_FOLDER = "/bootmatrix/control"
+"""Where init makes a folder with a pipe for each container that does."""
 HOOK_PROGRAM = "/usr/lib/bootmatrix/hook"
 NONE = "-"
 """In the place of an empty word of a step."""
@@ -66,7 +72,8 @@ def _add_configuration(one: Placed, root: str, ids: Mapping[str, int], tree: Tre
     tree.put(f"{one.path}/runtime.json", text_file(json.dumps(runtime, indent=1)))
     hooks = list(_hook_lines(one, runtime))
     own = _own_configuration(one, config, is_hooked=bool(hooks))
-    steps = [*_steps(one, runtime), *([] if own == config else [_replaced(one, own, tree)])]
+    asks = [("control",)] if own["mounts"] != config["mounts"] else []
+    steps = [*_steps(one, runtime), *asks, *([] if own == config else [_replaced(one, own, tree)])]
     tree.put(f"{STEPS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, steps)))
     if hooks:
         tree.put(f"{HOOKS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, hooks)))
@@ -136,10 +143,20 @@ def _own_configuration(one: Placed, config: Json, *, is_hooked: bool) -> Json:
     if is_hooked:
         hook = {"path": HOOK_PROGRAM, "args": ["hook", f"/{HOOKS_FOLDER}/{one.section}/{one.folder}"]}
         own["hooks"] = {"createRuntime": [hook]}
+    own["mounts"] = [_with_own_control(one, mount) for mount in config["mounts"]]
     if shares_pids(one):
         spaces = [*config["linux"]["namespaces"], {"type": "pid", "path": PIDS}]
         own["linux"] = {**config["linux"], "namespaces": spaces}
     return own
+
+
+def _with_own_control(one: Placed, mount: Json) -> Json:
+    """Return a mount, or in the place of a bind of the control folder a read-only one of the container's own."""
+    source = posixpath.normpath(mount["source"])
+    if source not in {CONTROL, f"{CONTROL}/control"} or not is_bind(mount["type"], mount.get("options", [])):
+        return mount
+    own = f"{CONTROL_FOLDER}/{one.section}/{one.folder}{source.removeprefix(CONTROL)}"
+    return {**mount, "source": own, "options": ["ro", "rbind"]}
 
 
 def shares_pids(one: Placed) -> bool:
