@@ -321,3 +321,16 @@ def test_judging_again_from_what_was_saved_gives_the_same() -> None:
     again = Outcome.model_validate_json(outcome.model_dump_json())
     bootable = Bootable.model_validate_json(make_bootable().model_dump_json())
     assert judge(outcome, make_machine(), make_bootable(), CLEAN) == judge(again, make_machine(), bootable, CLEAN)
+
+
+def test_a_note_of_inits_is_shown_and_changes_nothing() -> None:
+    note = "note " + base64.b64encode(b"service server was killed to be started again\nat last").decode()
+    judgement = judged(messages=saying(*TEXTS[:9], note, *TEXTS[9:]))
+    assert judgement.verdict is Verdict.PASS
+    assert "note: service server was killed to be started again at last" in [one.text for one in judgement.evidence]
+
+
+def test_a_service_that_ended_before_it_could_be_told_to_stop_fails_however_late_that_comes() -> None:
+    after = TEXTS.index("shutdown") + 1
+    judgement = judged(messages=saying(*TEXTS[:after], "service server exit 1", *TEXTS[after:]))
+    assert (judgement.verdict, judgement.reason[:45]) == (Verdict.FAIL, "service server ended unasked with status 1")

@@ -39,6 +39,11 @@ def reported_faults(outcome: Outcome, bootable: Bootable, transcript: bytes) -> 
             yield from _exit(message, bootable, transcript)
 
 
+def notes(outcome: Outcome) -> Iterator[str]:
+    """Remarks of init's that change no verdict."""
+    return (_decoded(message) for message in outcome.messages if message.kind == "note")
+
+
 def _exit(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Iterator[Complaint]:
     name, status = message.words[0], message.words[2] if len(message.words) == 3 else "?"
     if status == "0" and message.kind != "service":

@@ -46,7 +46,8 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         *(one for each in printed for one in each.complaints),
     ]
     reported = () if bootable.proof else completeness.subresults(outcome, bootable)
-    remarks = tuple(piece("result", f"note: {note}") for each in printed for note in each.notes)[:MAX_NOTES]
+    notes = [*completeness.notes(outcome), *(note for each in printed for note in each.notes)]
+    remarks = tuple(piece("result", f"note: {note}") for note in notes)[:MAX_NOTES]
     subresults = _distinct([*reported, *(one for each in printed for one in each.results)])
     if not complaints:
         if bootable.proof:
