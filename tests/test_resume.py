@@ -195,16 +195,24 @@ def test_neither_a_matrix_nor_a_run(stage: Stage) -> None:
     assert (done.returncode, "name a matrix, or specs" in done.stderr) == (2, True), done.stderr
 
 
-def test_a_link_that_leads_out_of_a_run_is_not_followed(stage: Stage, killed: Path, tmp_path: Path) -> None:
-    (tmp_path / "6.1").mkdir()
-    (tmp_path / "6.1/precious").write_text("x")
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, 4])
+def test_a_run_with_links_makes_nothing_outside_of_it(stage: Stage, killed: Path, tmp_path: Path, depth: int) -> None:
+    """Wherever the link stands: for all cells, a spec's, an architecture's, a machine's, or for one cell."""
     missing = set(MACHINES) - {record.cell.machine for record in load_run(killed).records}
-    cell = killed / "cells/fake/fake" / missing.pop()
-    shutil.rmtree(cell, ignore_errors=True)
-    cell.symlink_to(tmp_path)
-    done = stage.run("matrix", "--resume", "reports/latest")
-    assert (done.returncode, "leads out of the run's folder" in done.stderr) == (3, True), done.stderr
-    assert (tmp_path / "6.1/precious").exists()
+    parts = ("cells", "fake", "fake", missing.pop(), "6.1")
+    link = killed.joinpath(*parts[: depth + 1])
+    elsewhere = tmp_path / "elsewhere"
+    if link.exists():
+        link.rename(elsewhere)
+    else:
+        elsewhere.mkdir()
+    link.symlink_to(elsewhere)
+    (elsewhere / "precious").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    for command in (("matrix", "--resume"), ("report",)):
+        done = stage.run(*command, "reports/latest")
+        assert (done.returncode, "found a link" in done.stderr) == (2, True), done.stderr
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_kills_at_random_moments(stage: Stage, tmp_path: Path) -> None:

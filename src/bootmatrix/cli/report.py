@@ -69,8 +69,10 @@ def _print(form: str, saved: Run, place: Place, past: Past) -> None:
 def _write(args: argparse.Namespace, saved: Run, place: Place, past: Past) -> None:
     from bootmatrix.report import REPORT_FILE, write_reports
     from bootmatrix.report.index_page import write_index
+    from bootmatrix.runs.run_store import check_links
     from bootmatrix.signoff.manifest import signoffs_of
 
+    check_links(place.folder)
     signed = signoffs_of(place.folder)
     if signed:
         raise InputError(

@@ -114,9 +114,10 @@ class RunWriter:
         """Take up a run that was interrupted or killed.
 
         Raises:
-            InputError: it is no run, it is damaged, or another process is at it.
+            InputError: it is no run, it is damaged, a link stands in it, or another process is at it.
             OSError: it cannot be written.
         """
+        check_links(path)
         run = load_run(path)
         resumed = (*run.resumed, _now())
         writer = cls(path, run.model_copy(update={"resumed": resumed, "ended_at": "", "unfinished": ()}))
@@ -139,10 +140,11 @@ class RunWriter:
         return folder
 
     def _make(self, folder: Path) -> None:
+        is_resumed = bool(self._run.resumed)  # else all that is there was made by this process
+        if is_resumed and not folder.resolve().is_relative_to(self.path.resolve()):
+            raise PermissionError(errno.EPERM, "a link leads out of the run's folder", str(folder))
         _make_folder(folder)
-        if self._run.resumed:  # else all that is there was made by this process
-            if not folder.resolve().is_relative_to(self.path.resolve()):
-                raise PermissionError(errno.EPERM, "a link leads out of the run's folder", str(folder))
+        if is_resumed:
             shutil.rmtree(folder)
             folder.mkdir()
 
@@ -220,6 +222,21 @@ def load_run(folder: Path) -> Run:
     if not (folder / STARTED_FILE).is_file():
         raise InputError(f"{folder}: not a run: it holds neither {RUN_FILE} nor {STARTED_FILE}", HINT)
     return _recover(folder)
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a run in which links stand for folders of its cells: whatever is written there would be made elsewhere.
+
+    Raises:
+        InputError: there is one.
+    """
+    for place, names, _ in os.walk(folder / CELLS_FOLDER):
+        for link in (Path(place), *(Path(place, name) for name in names)):
+            if link.is_symlink():
+                raise InputError(
+                    f"{link}: expected a folder of the run, found a link",
+                    "Copy the run with what its links lead to (cp -rL), or start a new one.",
+                )
 
 
 def read_console(folder: Path, record: Record) -> bytes:
