@@ -12,6 +12,8 @@ import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import zstandard
+
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import KernelForm, Profile
@@ -83,6 +85,24 @@ def apk(files: Files, folder: Path) -> Path:
     parts = {".SIGN.RSA.tests": b"signature"}, {".PKGINFO": b"pkgname = linux-mine\n"}
     started = [gzip.compress(tar(part, tarfile.PAX_FORMAT).rstrip(b"\0").ljust(1024, b"\0")) for part in parts]
     return _written(folder / "linux-mine.apk", b"".join(started) + gzip.compress(tar(files, tarfile.PAX_FORMAT)))
+
+
+def tar_package(files: Files, folder: Path) -> Path:
+    """What `make tarzst-pkg` makes."""
+    return _written(folder / "linux.tar.zst", zstandard.compress(tar(files)))
+
+
+def pacman_tar(files: Files, folder: Path) -> Path:
+    """A package of pacman's: the kernel is beside its modules."""
+    moved = {".PKGINFO": b"pkgname = linux-mine\n", ".MTREE": gzip.compress(b"#mtree\n")}
+    for name, data in files.items():
+        if name.startswith("boot/vmlinuz"):
+            moved[f"usr/lib/modules/{RELEASE}/vmlinuz"] = data
+        elif name.startswith("boot/config"):
+            moved[f"usr/lib/modules/{RELEASE}/config"] = data
+        else:
+            moved[name if name.startswith("boot/") else f"usr/{name}"] = data
+    return _written(folder / "linux-mine.pkg.tar.zst", zstandard.compress(tar(moved, tarfile.PAX_FORMAT)))
 
 
 def tuxmake(files: Files, folder: Path) -> Path:

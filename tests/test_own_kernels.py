@@ -21,7 +21,8 @@ from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import find_kernel
 from bootmatrix.assembly.kernel.decompress import boots
 from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files, load_order, module_tree
-from bootmatrix.assembly.kernel.probe import check_whole, embedded_config, form_of, page_kib_of, release_of, unwrapped
+from bootmatrix.assembly.kernel.probe import check_whole, embedded_config, form_of, page_kib_of, release_of
+from bootmatrix.assembly.kernel.wrappers import unwrapped
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.kernels import with_own
 from bootmatrix.load.recipe import find_recipe, load_recipe
@@ -43,6 +44,8 @@ PACKAGES: dict[str, Callable[[forms.Files, Path], Path]] = {
     "deb": forms.deb,
     "rpm": forms.rpm,
     "apk": forms.apk,
+    "tar": forms.tar_package,
+    "pacman tar": forms.pacman_tar,
     "tuxmake": forms.tuxmake,
     "tree": forms.tree,
     "oci": forms.oci_folder,

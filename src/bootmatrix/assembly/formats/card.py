@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bootmatrix.assembly.formats.archives import write_members
 from bootmatrix.assembly.formats.source import Source
-from bootmatrix.assembly.kernel.probe import unwrapped
+from bootmatrix.assembly.kernel.wrappers import unwrapped
 from bootmatrix.model import Card
 
 

@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 from bootmatrix.assembly.image.builder import Builder, foreign_image, image_tree
 from bootmatrix.assembly.kernel.decompress import boots
+from bootmatrix.assembly.kernel.kernel_parts import NAMED, PLACE, KernelParts
 from bootmatrix.assembly.kernel.package import (
-    KERNEL_NAMES,
     KernelFiles,
     Module,
-    is_module,
     kernel_key,
     known_files,
-    module_name,
-    pack_module,
 )
-from bootmatrix.assembly.kernel.probe import check_whole, embedded_config, form_of, page_kib_of, release_of, unwrapped
+from bootmatrix.assembly.kernel.probe import embedded_config, form_of, page_kib_of, release_of
+from bootmatrix.assembly.kernel.wrappers import PEEK_BYTES, describe, start_of, unwrapped
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import Kernel, KernelForm, KernelPart, KernelSource, OwnKernel, Profile, Spec, StoredImage
 from bootmatrix.source.images.kernels import File, kernel_members
 from bootmatrix.source.kernel_formats import Member, find_kind
-from bootmatrix.source.kernel_formats.tree import RELEASE
 from bootmatrix.source.lock_recorder import kernel_key as locked_name
-from bootmatrix.store import Store, Writer, sha256_of
+from bootmatrix.store import Store, sha256_of
 
 LOCK_FLAVOUR = "own"
 CPIO = b"070701"
 Fetched = Path | StoredImage
 """What a part of a kernel is in: a file or folder, or a container image."""
-_KERNEL = re.compile(rf"(?:^|/)(?:{'|'.join(KERNEL_NAMES)}|bzImage|zImage|Image|kernel)(?:[.-][^/]*)?$")
-_CONFIG = re.compile(r"(?:^|/)(?:\.config|config-[^/]+)$|lib/modules/[^/]+/config$")
-_MODULE = re.compile(r"(?:^|/)lib/modules/([^/]+)/(.+)$")
 
 
 def find_kernel(name: str, source: KernelSource | OwnKernel, profile: Profile, builder: Builder) -> Kernel:
@@ -137,20 +129,32 @@ def add_own(
 
 def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:
     """The architecture whose kernels begin with such bytes."""
-    hint = "Name it with --arch."
+    hint, strange = "Name it with --arch.", ("", "")
     for part, file in zip(parts, files, strict=True):
         if part.kind == "oci" or isinstance(file, StoredImage):
             raise BuildError(f"{file} may be an image for several architectures", hint)
         for member in find_kind(part.kind).members(file, ""):
-            if not _KERNEL.search(member.path):
+            if not PLACE.search(member.path):
                 continue
-            data = unwrapped(member.read())
+            data = member.read()
+            strange = strange if strange[0] else describe(data)
+            data = _start(data, is_named=bool(NAMED.search(member.path)))
             found = [one for one in profiles if form_of(data, one.kernel_magic) and not one.borrows_kernels()]
             if len(found) == 1:
                 return found[0]
             if found:
                 raise BuildError(f"{file} may be for {', '.join(one.name for one in found)}", hint)
-    raise BuildError(f"{', '.join(map(str, parts))}: this is no kernel of any architecture here")
+    what = strange[0] or "no kernel of any architecture here"
+    raise BuildError(f"{', '.join(map(str, parts))}: this is {what}", strange[1])
+
+
+def _start(data: bytes, *, is_named: bool) -> bytes:
+    """The first bytes of what a file holds.
+
+    Raises:
+        BuildError: it is called as kernels are, and damaged, or wrapped in what is not supported.
+    """
+    return unwrapped(data, PEEK_BYTES) if is_named else start_of(data)
 
 
 def _kernel(name: str, release: str, parts: tuple[KernelPart, ...], profile: Profile) -> Kernel:
@@ -212,81 +216,6 @@ def digest_of(kind: str, path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-@dataclass
-class _Found:
-    """What has been found of a kernel so far."""
-
-    magic: Mapping[KernelForm, str]
-    wanted: tuple[KernelForm, ...]
-    images: dict[KernelForm, tuple[str, bytes]] = field(default_factory=dict)
-    strangers: list[str] = field(default_factory=list)
-    config: bytes | None = None
-    dtbs: dict[str, bytes] = field(default_factory=dict)
-    modules: dict[str, Module] = field(default_factory=dict)
-    builtin: tuple[str, ...] = ()
-    releases: list[str] = field(default_factory=list)
-    tree_release: str = ""
-
-    def take(self, member: Member, pack: Writer) -> None:
-        """Look at a file, and keep what belongs to a kernel."""
-        name = member.path.rpartition("/")[2]
-        if is_module(name):
-            self._take_module(member, pack)
-        elif name == "modules.builtin":
-            self.builtin = tuple(sorted(module_name(line) for line in member.read().decode(errors="replace").split()))
-        elif _CONFIG.search(member.path):
-            self._take_config(member)
-        elif member.path.endswith(RELEASE):
-            self.tree_release = member.read().decode(errors="replace").strip()
-        elif name.endswith(".dtb"):
-            self.dtbs[name] = member.read()
-        elif _KERNEL.search(member.path) and not self._has_wanted():
-            self._take_image(member)
-
-    def image(self) -> tuple[KernelForm, str, bytes]:
-        """The kernel of the form that the architecture's machines boot.
-
-        Raises:
-            BuildError: there is none.
-        """
-        for form in self.wanted:
-            if form in self.images:
-                return (form, *self.images[form])
-        if self.images:
-            form, (path, _) = next(iter(self.images.items()))
-            raise BuildError(f"{path} is a {form}, and the machines boot a {' or '.join(self.wanted)}")
-        if self.strangers:
-            raise BuildError(f"{self.strangers[0]} is no kernel of this architecture: its first bytes say so")
-        raise BuildError("there is no kernel in it")
-
-    def _has_wanted(self) -> bool:
-        return any(form in self.images for form in self.wanted)
-
-    def _take_image(self, member: Member) -> None:
-        data = unwrapped(member.read())
-        form = form_of(data, self.magic)
-        if form is None:
-            self.strangers.append(member.path)
-        else:
-            check_whole(data)
-            self.images.setdefault(form, (member.path, data))
-
-    def _take_config(self, member: Member) -> None:
-        data = member.read()
-        if not re.search(rb"^(# )?CONFIG_\w", data, re.MULTILINE):
-            raise BuildError(f"{member.path} is no kernel's configuration: no line of it is of CONFIG_…")
-        self.config = self.config or data
-
-    def _take_module(self, member: Member, pack: Writer) -> None:
-        found = _MODULE.search(member.path)
-        release, below = (found[1], found[2]) if found else ("", f"kernel/{member.path}")
-        if release and release not in (*self.releases, "tree"):
-            self.releases.append(release)
-        module, frame = pack_module(f"lib/modules/{{release}}/{below}", member.read(), pack.tell())
-        pack.write(frame)
-        self.modules[module_name(member.path)] = module
-
-
 def import_kernel(
     name: str, parts: tuple[KernelPart, ...], files: Iterable[Fetched], profile: Profile, store: Store
 ) -> Kernel:
@@ -296,7 +225,7 @@ def import_kernel(
         BuildError: there is no kernel in it that the architecture boots, or it is damaged.
     """
     files = tuple(files)
-    found = _Found(profile.kernel_magic, _bootable_forms(profile))
+    found = KernelParts(profile.kernel_magic, _bootable_forms(profile))
     with store.writer() as pack:
         for member in _members(parts, files, profile, store):
             found.take(member, pack)
@@ -369,7 +298,7 @@ def _placed(module: Module, release: str) -> Module:
     return module.model_copy(update={"path": module.path.replace("{release}", release, 1)})
 
 
-def _release(found: _Found, path: str, image: bytes) -> str:
+def _release(found: KernelParts, path: str, image: bytes) -> str:
     """What uname -r will say: as the kernel itself has it, else its tree or its modules' folder.
 
     Raises:

@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 
 import lz4.block
 import zstandard
@@ -19,6 +20,8 @@ from bootmatrix.errors import BuildError
 from bootmatrix.model import KernelForm
 
 PIECE_BYTES = 1 << 20
+MAX_PAYLOADS = 64
+"""Places that look like the beginning of a payload: each may unpack to much."""
 MAX_BYTES = 256 << 20
 """More than any kernel has."""
 XZ_MEMORY_BYTES = 256 << 20
@@ -106,14 +109,14 @@ def _zstd(data: bytes) -> bytes:
         return reader.read(MAX_BYTES)
 
 
-def _lz4(data: bytes) -> bytes:
+def in_lz4(data: bytes, limit: int = MAX_BYTES) -> bytes:
     """The legacy frame, which the command line tool writes for kernels: blocks with their sizes before them."""
     plain = bytearray()
     for block in _lz4_blocks(data):
         plain += lz4.block.decompress(block, uncompressed_size=LZ4_BLOCK_BYTES)
-        if len(plain) >= MAX_BYTES:
+        if len(plain) >= limit:
             break
-    return bytes(plain)
+    return bytes(plain[:limit])
 
 
 def _lz4_blocks(data: bytes) -> Iterator[bytes]:
@@ -133,7 +136,7 @@ UNPACKERS: dict[bytes, Callable[[bytes], bytes]] = {
     b"\xfd7zXZ\0": _xz,
     b"\x1f\x8b\x08": _gzip,
     b"\x28\xb5\x2f\xfd": _zstd,
-    struct.pack("<I", LZ4_MAGIC): _lz4,
+    struct.pack("<I", LZ4_MAGIC): in_lz4,
 }
 """By the bytes with which the payload begins."""
 MAGICS = re.compile(b"|".join(map(re.escape, UNPACKERS)))
@@ -182,7 +185,7 @@ def _z_kernel(data: bytes) -> bytes:
     Raises:
         BuildError: there is none.
     """
-    for found in MAGICS.finditer(data):
+    for found in islice(MAGICS.finditer(data), MAX_PAYLOADS):
         # The unpacker itself holds such bytes too, with which no payload begins.
         with suppress(BuildError):
             plain = unpacked(data[found.start() :])

@@ -1,93 +1,30 @@
-"""What a kernel's file says of itself: its form, its release, its configuration. Compressed ones are unpacked."""
+"""What a kernel's file says of itself: its form, its release, its configuration."""
 
 from __future__ import annotations
 
-import bz2
 import lzma
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Protocol, get_args
+from itertools import islice
+from typing import get_args
 
 import zstandard
 
-from bootmatrix.assembly.kernel.decompress import MAGICS, XZ_MEMORY_BYTES, unpacked
+from bootmatrix.assembly.kernel.decompress import MAGICS, MAX_PAYLOADS, unpacked
 from bootmatrix.errors import BuildError
 from bootmatrix.model import KernelForm
 from bootmatrix.model.kernel import PageKib
 
-LIMIT_BYTES = 1 << 30
+CONFIG_LIMIT_BYTES = 16 << 20
 _RELEASE = re.compile(rb"Linux version ([0-9][0-9A-Za-z.+~_-]{1,63}) ")
 _CONFIG = (b"IKCFG_ST", b"IKCFG_ED")
 """Around the gzipped configuration, where CONFIG_IKCONFIG is set (kernel/configs.c)."""
-_ZBOOT = b"zimg"
-"""At offset 4: an EFI program that unpacks the kernel (drivers/firmware/efi/libstub/zboot-header.S)."""
 _BOOT_HEADER = (0x202, b"HdrS")
 """Of a bzImage, with the offset of its version's text less 512 at 0x20e (Linux's boot protocol)."""
 _FAULTS = (lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, ValueError)
-
-
-class _Stream(Protocol):
-    """A decompressor that knows whether it has come to the end."""
-
-    @property
-    def eof(self) -> bool: ...
-
-
-def _whole(stream: _Stream, plain: bytes) -> bytes:
-    if not stream.eof:
-        raise EOFError("it breaks off")
-    return plain
-
-
-def _gunzip(data: bytes) -> bytes:
-    stream = zlib.decompressobj(31)  # 31: with gzip's header (zlib.h)
-    return _whole(stream, stream.decompress(data, LIMIT_BYTES))
-
-
-def _unxz(data: bytes) -> bytes:
-    stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
-    return _whole(stream, stream.decompress(data, LIMIT_BYTES))
-
-
-def _unbz2(data: bytes) -> bytes:
-    stream = bz2.BZ2Decompressor()
-    return _whole(stream, stream.decompress(data, LIMIT_BYTES))
-
-
-def _unzstd(data: bytes) -> bytes:
-    if zstandard.frame_content_size(data) > LIMIT_BYTES:
-        raise ValueError("it is too large")
-    stream = zstandard.ZstdDecompressor().decompressobj()
-    return _whole(stream, stream.decompress(data))
-
-
-_UNPACKERS: dict[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b\x08": _gunzip,
-    b"\xfd7zXZ\0": _unxz,
-    b"\x28\xb5\x2f\xfd": _unzstd,
-    b"BZh": _unbz2,
-}
-
-
-def unwrapped(data: bytes) -> bytes:
-    """A kernel as its machine boots it: one that is compressed as a whole, or packed into an EFI program, is unpacked.
-
-    Raises:
-        BuildError: it is damaged.
-    """
-    if data[4:8] == _ZBOOT:
-        start, size = (int.from_bytes(data[at : at + 4], "little") for at in (8, 12))
-        data = data[start : start + size]
-    for magic, unpack in _UNPACKERS.items():
-        if data.startswith(magic):
-            try:
-                return unpack(data)
-            except _FAULTS as error:
-                raise BuildError(f"the kernel is damaged: it cannot be unpacked: {error}") from error
-    return data
 
 
 def check_whole(data: bytes) -> None:
@@ -159,6 +96,14 @@ def embedded_config(data: bytes) -> bytes | None:
     return None
 
 
+def _gunzip(data: bytes) -> bytes:
+    stream = zlib.decompressobj(31)  # 31: with gzip's header (zlib.h)
+    plain = stream.decompress(data, CONFIG_LIMIT_BYTES)
+    if not stream.eof:
+        raise EOFError("it breaks off")
+    return plain
+
+
 def page_kib_of(config: bytes) -> PageKib:
     """The size of a page that a configuration chooses; 4 if it has no choice."""
     found = re.search(rb"^CONFIG_(?:\w+_)?(?:(\d+)K_PAGES|PAGE_SIZE_(\d+)KB)=y$", config, re.MULTILINE)
@@ -168,7 +113,7 @@ def page_kib_of(config: bytes) -> PageKib:
 
 def _packed_in(data: bytes) -> Iterator[bytes]:
     """What a kernel that unpacks itself has inside."""
-    for found in MAGICS.finditer(data):
+    for found in islice(MAGICS.finditer(data), MAX_PAYLOADS):
         # The unpacker itself holds such bytes too, with which no payload begins.
         with suppress(BuildError):
             inside = unpacked(data[found.start() :])

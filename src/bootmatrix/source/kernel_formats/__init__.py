@@ -12,7 +12,7 @@ A module of a kind has:
 from __future__ import annotations
 
 from bootmatrix.errors import InputError
-from bootmatrix.source.kernel_formats import apk, config, deb, image, modules, oci, rpm, tree, tuxmake
+from bootmatrix.source.kernel_formats import apk, config, deb, image, modules, oci, rpm, tarball, tree, tuxmake
 from bootmatrix.source.kernel_formats.member import Kind, Member
 
 KINDS: dict[str, Kind] = {
@@ -22,6 +22,7 @@ KINDS: dict[str, Kind] = {
     "deb": deb,
     "rpm": rpm,
     "apk": apk,
+    "tar": tarball,
     "image": image,
     "modules": modules,
     "config": config,

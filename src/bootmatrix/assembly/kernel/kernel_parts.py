@@ -1,0 +1,122 @@
+"""The files that belong to a kernel, out of all that it comes with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bootmatrix.assembly.kernel.package import KERNEL_NAMES, Module, is_module, module_name, pack_module
+from bootmatrix.assembly.kernel.probe import check_whole, form_of, release_of
+from bootmatrix.assembly.kernel.wrappers import describe, start_of, unwrapped
+from bootmatrix.errors import BuildError
+from bootmatrix.model import KernelForm
+from bootmatrix.source.kernel_formats import Member
+from bootmatrix.source.kernel_formats.member import FILE_LIMIT_BYTES
+from bootmatrix.source.kernel_formats.tree import RELEASE
+from bootmatrix.store import Writer
+
+NAMED = re.compile(rf"(?:^|/)(?:{'|'.join(KERNEL_NAMES)}|bzImage|zImage|Image|kernel)(?:[.-][^/]*)?$")
+PLACE = re.compile(r"^(?:[^/]+|(?:.*/)?boot/[^/]+|(?:usr/)?lib/modules/[^/]+/[^/]+)$")
+"""Where packages have kernels, whatever these are called: `image`, in some of SUSE's."""
+_CONFIG = re.compile(r"(?:^|/)(?:\.config|config-[^/]+)$|lib/modules/[^/]+/config$")
+_MODULE = re.compile(r"(?:^|/)lib/modules/([^/]+)/(.+)$")
+
+
+@dataclass
+class KernelParts:
+    """What has been found of a kernel so far."""
+
+    magic: Mapping[KernelForm, str]
+    wanted: tuple[KernelForm, ...]
+    images: dict[KernelForm, tuple[str, bytes]] = field(default_factory=dict)
+    unnamed: dict[KernelForm, tuple[str, bytes]] = field(default_factory=dict)
+    strangers: list[tuple[str, str]] = field(default_factory=list)
+    config: bytes | None = None
+    dtbs: dict[str, bytes] = field(default_factory=dict)
+    modules: dict[str, Module] = field(default_factory=dict)
+    builtin: tuple[str, ...] = ()
+    releases: list[str] = field(default_factory=list)
+    tree_release: str = ""
+
+    def take(self, member: Member, pack: Writer) -> None:
+        """Look at a file, and keep what belongs to a kernel."""
+        name = member.path.rpartition("/")[2]
+        if is_module(name):
+            self._take_module(member, pack)
+        elif name == "modules.builtin":
+            self.builtin = tuple(sorted(module_name(line) for line in member.read().decode(errors="replace").split()))
+        elif _CONFIG.search(member.path):
+            self._take_config(member)
+        elif member.path.endswith(RELEASE):
+            self.tree_release = member.read().decode(errors="replace").strip()
+        elif name.endswith(".dtb"):
+            self.dtbs[name] = member.read()
+        elif NAMED.search(member.path) and not self._has_wanted():
+            self._take_image(member)
+        elif PLACE.search(member.path) and not self._has_wanted():
+            self._take_unnamed(member)
+
+    def image(self) -> tuple[KernelForm, str, bytes]:
+        """The kernel of the form that the architecture's machines boot.
+
+        Raises:
+            BuildError: there is none.
+        """
+        for images in (self.images, self.unnamed):
+            for form in self.wanted:
+                if form in images:
+                    check_whole(images[form][1])
+                    return (form, *images[form])
+        if self.images:
+            form, (path, _) = next(iter(self.images.items()))
+            raise BuildError(f"{path} is a {form}, and the machines boot a {' or '.join(self.wanted)}")
+        if self.strangers:
+            what, hint = self.strangers[0]
+            said = (
+                what if hint or " is " in what else f"{what} is no kernel of this architecture: its first bytes say so"
+            )
+            raise BuildError(said, hint)
+        raise BuildError("there is no kernel in it")
+
+    def _has_wanted(self) -> bool:
+        return any(form in self.images for form in self.wanted)
+
+    def _take_image(self, member: Member) -> None:
+        packed = member.read()
+        data = unwrapped(packed)
+        form = form_of(data, self.magic)
+        if form is None:
+            what, hint = describe(packed)
+            unknown = "no kernel of this architecture: its first bytes say so"
+            self.strangers.append((f"{member.path} is {what or unknown}", hint))
+        else:
+            check_whole(data)
+            self.images.setdefault(form, (member.path, data))
+
+    def _take_unnamed(self, member: Member) -> None:
+        """Take a file that is a kernel although it is not called so: its first bytes show it, and its release."""
+        if member.size_bytes > FILE_LIMIT_BYTES:
+            return
+        packed = member.read()
+        if form_of(start_of(packed), self.magic) is None:
+            return
+        data = unwrapped(packed)
+        form = form_of(data, self.magic)
+        if form is not None and release_of(data):
+            self.unnamed.setdefault(form, (member.path, data))
+
+    def _take_config(self, member: Member) -> None:
+        data = member.read()
+        if not re.search(rb"^(# )?CONFIG_\w", data, re.MULTILINE):
+            raise BuildError(f"{member.path} is no kernel's configuration: no line of it is of CONFIG_…")
+        self.config = self.config or data
+
+    def _take_module(self, member: Member, pack: Writer) -> None:
+        found = _MODULE.search(member.path)
+        release, below = (found[1], found[2]) if found else ("", f"kernel/{member.path}")
+        if release and release not in (*self.releases, "tree"):
+            self.releases.append(release)
+        module, frame = pack_module(f"lib/modules/{{release}}/{below}", member.read(), pack.tell())
+        pack.write(frame)
+        self.modules[module_name(member.path)] = module

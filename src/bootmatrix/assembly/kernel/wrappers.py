@@ -1,0 +1,230 @@
+"""What kernels are wrapped in: compression, boot loaders' headers, EFI programs. Others are named, and refused.
+
+Sources: Linux's scripts/Makefile.lib and drivers/firmware/efi/libstub/zboot-header.S; U-Boot's include/image.h and
+doc/usage/fit; the UAPI group's Unified Kernel Image; lz4_Frame_format.md; Android's boot_img_hdr.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import re
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import lz4.block
+import lz4.frame
+import zstandard
+
+from bootmatrix.assembly.kernel.decompress import (
+    LZ4_MAGIC,
+    UIMAGE,
+    UIMAGE_KERNEL,
+    UIMAGE_MAGIC,
+    XZ_MEMORY_BYTES,
+    in_lz4,
+)
+from bootmatrix.errors import BuildError
+
+LIMIT_BYTES = 1 << 30
+PEEK_BYTES = 72 << 10
+"""As much as it takes to know a kernel's form: the magics of all profiles stand before that."""
+MAX_WRAPPERS = 4
+"""Around each other: a uImage of a zboot program with a compressed kernel has three."""
+_FAULTS = (
+    *(lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, ValueError),
+    *(RuntimeError, lz4.block.LZ4BlockError),  # what lz4's two modules raise
+)
+_ZBOOT, _ZBOOT_KIND_AT = b"zimg", 24
+"""At offset 4: an EFI program that unpacks the kernel, and where it says how that is packed."""
+_LZMA_ALONE = re.compile(rb"\x5d\0\0[\0-\xff]{10}\0", re.DOTALL)
+"""lzma's old format has no magic: its usual properties, a dictionary of whole 64 KiB, a size, and a first byte 0."""
+
+
+class _Stream(Protocol):
+    """A decompressor that knows whether it has come to the end."""
+
+    @property
+    def eof(self) -> bool: ...
+
+
+def _whole(stream: _Stream, plain: bytes, limit: int) -> bytes:
+    if not stream.eof and len(plain) < limit:
+        raise EOFError("it breaks off")
+    if not stream.eof and limit == LIMIT_BYTES:
+        raise ValueError("it is too large")
+    return plain
+
+
+def _gunzip(data: bytes, limit: int) -> bytes:
+    stream = zlib.decompressobj(31)  # 31: with gzip's header (zlib.h)
+    return _whole(stream, stream.decompress(data, limit), limit)
+
+
+def _unxz(data: bytes, limit: int) -> bytes:
+    stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
+    return _whole(stream, stream.decompress(data, limit), limit)
+
+
+def _unlzma(data: bytes, limit: int) -> bytes:
+    stream = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=XZ_MEMORY_BYTES)
+    return _whole(stream, stream.decompress(data, limit), limit)
+
+
+def _unbz2(data: bytes, limit: int) -> bytes:
+    stream = bz2.BZ2Decompressor()
+    return _whole(stream, stream.decompress(data, limit), limit)
+
+
+def _unlz4(data: bytes, limit: int) -> bytes:
+    stream = lz4.frame.LZ4FrameDecompressor()
+    return _whole(stream, stream.decompress(data, limit), limit)
+
+
+def _unzstd(data: bytes, limit: int) -> bytes:
+    if zstandard.frame_content_size(data) > LIMIT_BYTES:
+        raise ValueError("it is too large")
+    if limit < LIMIT_BYTES:
+        with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)) as reader:
+            return reader.read(limit)
+    stream = zstandard.ZstdDecompressor().decompressobj()
+    return _whole(stream, stream.decompress(data), limit)
+
+
+_UNPACKERS: dict[bytes, Callable[[bytes, int], bytes]] = {
+    b"\x1f\x8b\x08": _gunzip,
+    b"\xfd7zXZ\0": _unxz,
+    b"\x28\xb5\x2f\xfd": _unzstd,
+    b"BZh": _unbz2,
+    struct.pack("<I", LZ4_MAGIC): in_lz4,
+    b"\x04\x22\x4d\x18": _unlz4,
+}
+_STRANGE: Mapping[tuple[int, bytes], tuple[str, str]] = {
+    (0, b"\x89LZO\0\r\n\x1a\n"): ("compressed with LZO, which is not supported", "Unpack it with `lzop -d`."),
+    (0, b"ANDROID!"): ("an Android boot image", "Take the kernel out of it with `unpack_bootimg`."),
+    (0, b"VNDRBOOT"): ("an Android vendor boot image", "The kernel is in boot.img."),
+    (0, b"hsqs"): ("a squashfs image", ""),
+    (0, b"QFI\xfb"): ("a disk image (qcow2)", "A spec boots one as 'disk'."),
+    (510, b"\x55\xaa\0\0\0\0\0\0"): ("a disk image or a boot sector", "A spec boots one as 'disk'."),
+    (512, b"EFI PART"): ("a disk image", "A spec boots one as 'disk'."),
+    (32769, b"CD001"): ("an ISO image", "A spec boots one as 'disk'."),
+    (0, b"070701"): ("a cpio archive, as initrds are", "A kernel alone is added; a spec of its own has initrds."),
+    (0, b"!<arch>\n"): ("an ar archive", ""),
+    (0, b"PK\x03\x04"): ("a zip archive", "Unpack it."),
+    (0, b"7z\xbc\xaf\x27\x1c"): ("a 7z archive", "Unpack it."),
+    (257, b"ustar"): ("a tar archive", ""),
+}
+_FDT = b"\xd0\x0d\xfe\xed"
+
+
+def unwrapped(data: bytes, limit: int = LIMIT_BYTES) -> bytes:
+    """A kernel as its machine boots it: without what it is compressed and wrapped in. `limit` is for a look alone.
+
+    Raises:
+        BuildError: it is damaged, or wrapped in what is not supported.
+    """
+    for _ in range(MAX_WRAPPERS):
+        inside = _unwrap(data, limit)
+        if inside is data:
+            return data
+        data = inside
+    return data
+
+
+def start_of(data: bytes) -> bytes:
+    """The first bytes of what a file holds, if that can be told; empty otherwise."""
+    try:
+        return unwrapped(data, PEEK_BYTES)
+    except BuildError:
+        return b""
+
+
+def describe(data: bytes) -> tuple[str, str]:
+    """What a file is that is no kernel, in a few words, and what to do about it; empty if that is not known."""
+    for (offset, magic), words in _STRANGE.items():
+        if data[offset : offset + len(magic)] == magic:
+            return words
+    if data.startswith(_FDT):
+        if b"configurations\0" in data[-(1 << 16) :] or b"configurations\0" in data[: 1 << 16]:
+            return "a FIT image (U-Boot)", "Take the kernel out: dumpimage -T flat_dt -p 0 -o KERNEL FILE."
+        return "a device tree", "A kernel's device trees are taken from its package or build tree."
+    if data[:2] == b"MZ":
+        return "an EFI program without a kernel that is known", ""
+    return "", ""
+
+
+def _unwrap(data: bytes, limit: int) -> bytes:
+    if data[4:8] == _ZBOOT and data[:2] == b"MZ":
+        return _zboot(data, limit)
+    if data[:4] == struct.pack(">I", UIMAGE_MAGIC):
+        return _uimage(data)
+    linux = _section(data, b".linux")
+    if linux is not None:
+        return linux
+    for magic, unpack in _UNPACKERS.items():
+        if data.startswith(magic):
+            return _unpacked(unpack, data, limit)
+    return _unpacked(_unlzma, data, limit) if _LZMA_ALONE.match(data) else data
+
+
+def _unpacked(unpack: Callable[[bytes, int], bytes], data: bytes, limit: int) -> bytes:
+    try:
+        return unpack(data, limit)
+    except _FAULTS as error:
+        raise BuildError(f"the kernel is damaged: it cannot be unpacked: {error}") from error
+
+
+def _zboot(data: bytes, limit: int) -> bytes:
+    """The payload of an EFI program of Linux's own that unpacks it."""
+    start, size = (int.from_bytes(data[at : at + 4], "little") for at in (8, 12))
+    kind = data[_ZBOOT_KIND_AT : _ZBOOT_KIND_AT + 8].partition(b"\0")[0].decode("ascii", "replace")
+    payload = data[start : start + size]
+    if len(payload) < size:
+        raise BuildError(f"the kernel is cut off: it has {len(data)} bytes, and its zboot header says {start + size}")
+    if kind == "lzma":
+        return _unpacked(_unlzma, payload, limit)
+    if kind == "lz4" and payload.startswith(struct.pack("<I", LZ4_MAGIC)):
+        return _unpacked(in_lz4, payload, limit)
+    if not any(payload.startswith(magic) for magic in _UNPACKERS):
+        raise BuildError(f"the kernel is an EFI program (zboot) that is compressed with {kind or 'an unknown method'}")
+    return payload
+
+
+def _uimage(data: bytes) -> bytes:
+    """What U-Boot's legacy header stands before."""
+    if len(data) < UIMAGE.size:
+        raise BuildError("the kernel is cut off: it is a uImage without the whole of its header")
+    size, kind, packed = int.from_bytes(data[12:16], "big"), data[30], data[31]
+    if kind != UIMAGE_KERNEL:
+        raise BuildError(f"this is a uImage (U-Boot) of the type {kind}, and a kernel's is {UIMAGE_KERNEL}")
+    payload = data[UIMAGE.size : UIMAGE.size + size]
+    if len(payload) < size:
+        raise BuildError(f"the kernel is cut off: its uImage header says {size} bytes, and there are {len(payload)}")
+    if packed == _UIMAGE_LZO:
+        raise BuildError("this is a uImage (U-Boot) whose kernel is compressed with LZO, which is not supported")
+    return payload
+
+
+_UIMAGE_LZO = 4
+
+
+def _section(data: bytes, name: bytes) -> bytes | None:
+    """A section of an EFI program (PE): a unified kernel image has the kernel in `.linux`."""
+    if data[:2] != b"MZ" or len(data) < 0x40:
+        return None
+    start = int.from_bytes(data[0x3C:0x40], "little")
+    if data[start : start + 4] != b"PE\0\0":
+        return None
+    count, optional = struct.unpack_from("<H12xH", data.ljust(start + 24, b"\0"), start + 6)
+    table = start + 24 + optional
+    for at in range(table, table + 40 * count, 40):
+        header = data[at : at + 40]
+        if len(header) == 40 and header[:8].rstrip(b"\0") == name:
+            virtual, _, raw, offset = struct.unpack_from("<4I", header, 8)
+            if offset + min(raw, virtual or raw) > len(data):
+                raise BuildError("the kernel is cut off: it is a unified kernel image without the whole of its kernel")
+            return data[offset : offset + min(raw, virtual or raw)]
+    return None

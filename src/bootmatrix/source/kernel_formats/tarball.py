@@ -1,0 +1,59 @@
+"""A tar archive with a kernel's files, packed or not: of `make tar-pkg` and its like, or a package of pacman's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from bootmatrix.errors import BuildError
+from bootmatrix.source.kernel_formats.member import Member, checked, of_tar
+from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, Part, open_tar, suffix_of
+
+DESCRIPTION = "a tar archive"
+_MAGIC, _MAGIC_AT = b"ustar", 257
+_IMAGES = ("index.json", "manifest.json", "oci-layout")
+"""By which images are known that are not kernels' archives."""
+
+
+def recognises(path: Path) -> bool:
+    """By tar's magic, behind the compression."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            suffix = suffix_of(file.read(MAGIC_BYTES))
+            plain = Bounded(Part(file, 0, path.stat().st_size), suffix)
+            start = b""
+            while len(start) < _MAGIC_AT + len(_MAGIC) and (data := plain.read(512)):
+                start += data
+    except FAULTS:
+        return False
+    return start[_MAGIC_AT:].startswith(_MAGIC)
+
+
+def paths(path: Path) -> list[Path]:
+    """The archive."""
+    return [path]
+
+
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
+    """Its files.
+
+    Raises:
+        BuildError: it is damaged, or a container image.
+    """
+    return checked(_members(path), path, DESCRIPTION)
+
+
+def _members(path: Path) -> Iterator[Member]:
+    with path.open("rb") as file:
+        suffix = suffix_of(file.read(MAGIC_BYTES))
+        with open_tar(Part(cast(BinaryIO, file), 0, path.stat().st_size), suffix, pax=True) as archive:
+            for member in of_tar(archive):
+                if member.path in _IMAGES:
+                    raise BuildError(
+                        f"{path} is a container image in a compressed archive",
+                        f"Name it as one: docker-archive:{path.name}, or oci-archive:{path.name}.",
+                    )
+                yield member
