@@ -31,6 +31,7 @@ LAYERS = (
     {"store", "progress"},
     {"model"},
     {"errors", "bootmatrix"},
+    {"redact"},
 )
 """From the top: a package imports from itself and from the rows below, never from a peer."""
 

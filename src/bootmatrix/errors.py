@@ -19,17 +19,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bootmatrix.redact import redacted
+
 
 class BootmatrixError(Exception):
     """Base of all errors that are reported as one message, without a traceback.
 
-    `hint` says what to do about it, as a sentence or a command.
+    `hint` says what to do about it, as a sentence or a command. Both may quote URLs, out of which secrets are cut.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = redacted(message), redacted(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message

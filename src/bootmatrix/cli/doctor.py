@@ -226,20 +226,24 @@ def archive(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
     """Whether the archive answers, and how fast."""
     import httpx
 
+    from bootmatrix.errors import BootmatrixError
+    from bootmatrix.source.download import client_for, in_words
     from bootmatrix.source.settings import Settings
 
     if args.offline:
         return Finding("note", "archive", "not asked (--offline)")
     suite = next(suite for profile in known.values() for one in profile.kernels.values() for suite in one.suites)
     settings = Settings(args.archive)
-    address, started = settings.address, time.monotonic()
+    address, started = settings.shown_address, time.monotonic()
     try:
-        url = f"{address}/dists/{suite}/InRelease"
-        answer = httpx.head(url, timeout=ARCHIVE_LIMIT_S, follow_redirects=True, proxy=settings.proxy)
-        answer.raise_for_status()
+        url = f"{settings.address}/dists/{suite}/InRelease"
+        with client_for(url, settings) as client:
+            client.head(url, timeout=ARCHIVE_LIMIT_S).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         hint = "Name another one (--archive URL, or BOOTMATRIX_ARCHIVE), or work from the cache with --offline."
-        return Finding("lacking", "archive", f"{address}: {error}", hint)
+        return Finding("lacking", "archive", f"{address}: {in_words(error)}", hint)
+    except BootmatrixError as error:
+        return Finding("lacking", "archive", error.message, error.hint)
     return Finding("ok", "archive", f"{address} ({time.monotonic() - started:.2f} s)")
 
 

@@ -182,15 +182,20 @@ def _image_part(source: str, sha256: str | None, folder: Path) -> KernelPart:
 def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
     from bootmatrix.errors import InputError
     from bootmatrix.model import KernelPart
+    from bootmatrix.redact import RedactedUrl
 
     if not url.startswith(("http://", "https://")):
-        raise InputError(f"{url}: a kernel's URL begins with http:// or https://", "A file is given by its path.")
+        raise InputError(
+            f"{RedactedUrl(url)}: a kernel's URL begins with http:// or https://", "A file is given by its path."
+        )
     if sha256 is None:
-        raise InputError(f"{url}: a kernel from a URL needs its SHA-256", "Give it with --sha256.")
-    size_bytes = builder.archive.length(url)
+        raise InputError(f"{RedactedUrl(url)}: a kernel from a URL needs its SHA-256", "Give it with --sha256.")
+    size_bytes, kept = builder.archive.length(url), str(RedactedUrl(url))
+    if kept != url:
+        print(f"note: {kept} is kept without its password and query; add the kernel again if the cache is emptied")
     return KernelPart(
-        kind=_kind(builder.archive.download(url, sha256, size_bytes), url),
-        url=url,
+        kind=_kind(builder.archive.download(url, sha256, size_bytes), kept),
+        url=kept,
         sha256=sha256,
         size_bytes=size_bytes,
     )

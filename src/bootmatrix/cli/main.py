@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:  # whatever it is, it must not end with the status that speaks of a guest
         import traceback
 
-        print(f"bootmatrix: a fault of bootmatrix itself; please report it\n{traceback.format_exc()}", file=sys.stderr)
+        options.complain(f"bootmatrix: a fault of bootmatrix itself; please report it\n{traceback.format_exc()}")
         return OUR_FAULT
 
 

@@ -333,6 +333,7 @@ def print_json(value: object) -> None:
 
 def complain(text: object) -> None:
     """Print what is wrong on stderr. It may quote a spec, a mirror or a package: that is made harmless."""
+    from bootmatrix.redact import redacted
     from bootmatrix.report.sanitize import harmless
 
-    print(harmless(str(text)), file=sys.stderr)
+    print(harmless(redacted(str(text))), file=sys.stderr)

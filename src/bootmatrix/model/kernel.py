@@ -1,11 +1,12 @@
 """Packages of the Debian archive, and the kernels that some of them are; kernels of other origins."""
 
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, TypeAdapter
 
 from bootmatrix.model.base import Model, Name, Sha256
+from bootmatrix.redact import RedactedUrl
 
 PageKib = Literal[4, 8, 16, 32, 64, 256]
 
@@ -58,7 +59,11 @@ class KernelPart(Model):
     ucode: str = ""
 
     def __str__(self) -> str:
-        return self.url or self.path or self.image
+        return RedactedUrl(self.url) or self.path or self.image
+
+    def redacted(self) -> Self:
+        """Return the part as records and locks keep it: without the secrets that its URL may hold."""
+        return self.model_copy(update={"url": str(RedactedUrl(self.url))}) if self.url else self
 
 
 class OwnKernel(Model):

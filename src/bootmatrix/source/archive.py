@@ -20,6 +20,7 @@ from bootmatrix.errors import (
 from bootmatrix.model import Kernel, KernelSource, Lock, Package
 from bootmatrix.model.kernel import package_list
 from bootmatrix.progress import Observer
+from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.download import Downloader, NotFound, Wanted
 from bootmatrix.source.kernels import assemble, choose, images_of, no_such_kernel
 from bootmatrix.source.lock_recorder import LockedPackages, Used, kernel_key
@@ -138,7 +139,7 @@ class Archive:
         Raises:
             InfraError: it cannot be had, or is not what it should be.
         """
-        return self._downloader.file(Wanted(url, sha256, size_bytes, url.rpartition("/")[2] or url))
+        return self._downloader.file(Wanted(url, sha256, size_bytes, RedactedUrl(url).name))
 
     def length(self, url: str) -> int:
         """The length of a file in bytes, as its server says.
@@ -186,12 +187,12 @@ class Archive:
     def _gone(self, package: Package) -> NetworkError:
         if self._lock:
             return NetworkError(
-                f"the archive at {self._settings.address} does not have {package} any more: the lock is outdated",
+                f"the archive at {self._settings.shown_address} does not have {package} any more: the lock is outdated",
                 f"{_LOCK_HINT} Or set BOOTMATRIX_ARCHIVE to an archive of snapshots from the lock's time.",
             )
         self._suites.outdated(package.suite)
         self._missing[package] = StaleMirror(
-            f"the archive at {self._settings.address} does not have {package}, though its index says so",
+            f"the archive at {self._settings.shown_address} does not have {package}, though its index says so",
             "The mirror is in the middle of an update. Try again: the index will be fetched anew.",
         )
         return self._missing[package]

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bootmatrix import __version__
 from bootmatrix.errors import HostError, Interrupted, NetworkError, Offline, UntrustedError
 from bootmatrix.progress import Observer
+from bootmatrix.redact import RedactedUrl, redacted
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store, host_faults, sha256_of
 
 if TYPE_CHECKING:
     import httpx
+
+    from bootmatrix.source.connection import GuardedTransport
 
 T = TypeVar("T")
 
@@ -28,6 +31,8 @@ PAUSES_S = (0.5, 2.0, 5.0)
 """Before each further try of something that a moment may heal."""
 PROGRESS_S = 0.1
 _TIMEOUT_S, _CONNECT_TIMEOUT_S = 30, 10
+_OWN_WORDS = ("Server disconnected", "peer closed connection")
+"""Faults of the protocol whose text quotes nothing of an answer (h11, httpcore)."""
 _HINT = "Check the network and the archive's address, then run again: downloads go on where they stopped."
 _OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while there is a network, or leave out --offline."
 
@@ -53,6 +58,11 @@ class Wanted:
     size_bytes: int
     label: str
 
+    @property
+    def shown(self) -> RedactedUrl:
+        """The URL for messages."""
+        return RedactedUrl(self.url)
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -63,21 +73,30 @@ class Reply:
     last_modified: str = ""
 
 
-def new_client(**options: Any) -> httpx.Client:
-    """An HTTP client as downloads need it."""
+def new_client(transport: GuardedTransport, **options: Any) -> httpx.Client:
+    """Return an HTTP client as downloads need it."""
     agent = {"User-Agent": f"bootmatrix/{__version__}", **options.pop("headers", {})}
     import httpx  # it takes long to load, and most builds find all in the cache
 
     timeout = httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
-    return httpx.Client(headers=agent, timeout=timeout, follow_redirects=True, **options)
+    return httpx.Client(headers=agent, timeout=timeout, follow_redirects=True, transport=transport, **options)
+
+
+def client_for(url: str, settings: Settings) -> httpx.Client:
+    """Return a client for the server of a URL that the user gave, such as the archive's."""
+    import httpx
+
+    from bootmatrix.source.connection import Guard, GuardedTransport
+
+    return new_client(GuardedTransport(Guard(httpx.URL(url)), settings.proxy))
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How a kind of servers is asked, where that is not as for the archive: by which client, what to do when one fails,
-    and the pauses before further tries, if others than PAUSES_S."""
+    """How a kind of servers is asked, where that is not as for the archive: by which client for a URL, what to do when
+    one fails, and the pauses before further tries, if others than PAUSES_S."""
 
-    client: Callable[[], httpx.Client]
+    client: Callable[[str], httpx.Client]
     hint: str
     pauses_s: tuple[float, ...] | None = None
 
@@ -87,8 +106,8 @@ class Downloader:
 
     def __init__(self, store: Store, progress: Observer, settings: Settings, manner: Manner | None = None) -> None:
         self._store, self._progress, self._settings = store, progress, settings
-        self._manner = manner or Manner(lambda: new_client(proxy=settings.proxy), _HINT)
-        self._client: httpx.Client | None = None
+        self._manner = manner or Manner(lambda url: client_for(url, settings), _HINT)
+        self._clients: dict[str, httpx.Client] = {}
         self._guard = threading.Lock()
         self._closed = threading.Event()
 
@@ -122,14 +141,14 @@ class Downloader:
             NetworkError: the server has it not, does not answer, or does not say.
             Offline: downloads are forbidden.
         """
-        self._require_network(url)
+        self._require_network(RedactedUrl(url))
         return self._retried(url, lambda: self._length_once(url))
 
     def _length_once(self, url: str) -> int:
         with self._reply(url, {}) as reply:
             length = reply.headers.get("Content-Length", "")
         if not length.isdigit():
-            raise NetworkError(f"{url}: the server does not say how long it is")
+            raise NetworkError(f"{RedactedUrl(url)}: the server does not say how long it is")
         return int(length)
 
     def small(self, url: str, limit_bytes: int, known: Reply | None = None) -> Reply | None:
@@ -140,7 +159,7 @@ class Downloader:
             NetworkError: the server did not answer, or the file is larger than the limit.
             Offline: downloads are forbidden.
         """
-        self._require_network(url)
+        self._require_network(RedactedUrl(url))
         headers = {"Cache-Control": "max-age=0"}
         if known and known.etag:
             headers["If-None-Match"] = known.etag
@@ -176,12 +195,12 @@ class Downloader:
             try:
                 return attempt()
             except _Passing as error:
-                self._progress.note(f"{url}: {error}; trying again in {pause_s:g} s")
+                self._progress.note(f"{RedactedUrl(url)}: {error}; trying again in {pause_s:g} s")
                 self.pause(pause_s)
         try:
             return attempt()
         except _Passing as error:
-            message = f"cannot download {url}: {error} (tried {len(pauses_s) + 1} times)"
+            message = f"cannot download {RedactedUrl(url)}: {error} (tried {len(pauses_s) + 1} times)"
             raise NetworkError(message, self._manner.hint) from error
 
     def _small_once(self, url: str, limit_bytes: int, headers: dict[str, str]) -> Reply | None:
@@ -192,7 +211,9 @@ class Downloader:
             for chunk in reply.iter_raw():
                 body += chunk
                 if len(body) > limit_bytes:
-                    raise NetworkError(f"{url} is larger than {limit_bytes} bytes, which it cannot honestly be")
+                    raise NetworkError(
+                        f"{RedactedUrl(url)} is larger than {limit_bytes} bytes, which it cannot honestly be"
+                    )
         return Reply(bytes(body), reply.headers.get("ETag", ""), reply.headers.get("Last-Modified", ""))
 
     def _continue(self, wanted: Wanted, partial: Path) -> None:
@@ -217,7 +238,7 @@ class Downloader:
                 done_bytes += len(chunk)
                 if done_bytes > wanted.size_bytes:
                     partial.unlink()
-                    raise UntrustedError(f"{wanted.url} is larger than the {wanted.size_bytes} bytes expected")
+                    raise UntrustedError(f"{wanted.shown} is larger than the {wanted.size_bytes} bytes expected")
                 file.write(chunk)
                 if time.monotonic() - told_at >= PROGRESS_S and done_bytes < wanted.size_bytes:
                     told_at = time.monotonic()
@@ -234,7 +255,7 @@ class Downloader:
         partial.unlink()
         if resumed:  # the part that was there before may have been at fault
             raise _Passing("the parts of the download do not fit together")
-        raise UntrustedError(f"{wanted.url} is corrupt: its SHA-256 is {digest}, and {wanted.sha256} was expected")
+        raise UntrustedError(f"{wanted.shown} is corrupt: its SHA-256 is {digest}, and {wanted.sha256} was expected")
 
     @contextmanager
     def _reply(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
@@ -243,22 +264,34 @@ class Downloader:
 
         self.pause(0)
         try:
-            with self._http().stream("GET", url, headers={"Accept-Encoding": "identity", **headers}) as reply:
+            with self._http(url).stream("GET", url, headers={"Accept-Encoding": "identity", **headers}) as reply:
                 _check_status(reply)
                 yield reply
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
             if _is_unknown_host(error):
-                message = f"cannot download {url}: there is no host {httpx.URL(url).host}"
+                message = f"cannot download {RedactedUrl(url)}: there is no host {httpx.URL(url).host}"
                 raise NetworkError(message, self._manner.hint) from error
-            raise _Passing(re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__) from error
+            raise _Passing(in_words(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: a host that DNS does not take
-            raise NetworkError(f"{url}: {error}") from error
+            raise NetworkError(f"{RedactedUrl(url)}: {redacted(str(error))}") from error
 
-    def _http(self) -> httpx.Client:
+    def _http(self, url: str) -> httpx.Client:
+        """Return the client of a URL's server: none is shared, as where one may lead another may not."""
+        server = "/".join(url.split("/", 3)[:3])
         with self._guard:
-            if self._client is None:
-                self._client = self._manner.client()
-            return self._client
+            if server not in self._clients:
+                self._clients[server] = self._manner.client(url)
+            return self._clients[server]
+
+
+def in_words(error: Exception) -> str:
+    """Return a fault of a connection in words: nothing of what came over it, which may not be meant for us."""
+    import httpx
+
+    text = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+    if isinstance(error, httpx.RemoteProtocolError) and not text.startswith(_OWN_WORDS):
+        return "the server does not answer in HTTP"
+    return redacted(text)
 
 
 def _is_unknown_host(error: BaseException | None) -> bool:
@@ -268,17 +301,27 @@ def _is_unknown_host(error: BaseException | None) -> bool:
     return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
 
 
+def _shown(reply: httpx.Response) -> RedactedUrl:
+    return RedactedUrl(str(reply.url))
+
+
+def _named(status: int) -> str:
+    """Return a status with its usual name: what the server calls it is its own text."""
+    known = {one.value: one.phrase for one in HTTPStatus}
+    return f"{status} {known.get(status, '')}".rstrip()
+
+
 def _check_status(reply: httpx.Response) -> None:
     status = reply.status_code
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-        raise NotFound(f"{reply.url} does not exist on the server ({status})")
+        raise NotFound(f"{_shown(reply)} does not exist on the server ({status})")
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        raise Refused(f"{reply.url}: the server answered {status} {reply.reason_phrase}")
+        raise Refused(f"{_shown(reply)}: the server answered {_named(status)}")
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
-        raise _Passing(f"the server answered {status} {reply.reason_phrase}")
+        raise _Passing(f"the server answered {_named(status)}")
     acceptable = {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NOT_MODIFIED}
     if status not in {*acceptable, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}:
-        raise NetworkError(f"{reply.url}: the server answered {status} {reply.reason_phrase}")
+        raise NetworkError(f"{_shown(reply)}: the server answered {_named(status)}")
 
 
 def _continues(reply: httpx.Response, have_bytes: int) -> bool:
@@ -298,5 +341,5 @@ def _check_length(reply: httpx.Response, wanted: Wanted, have_bytes: int) -> Non
     length = reply.headers.get("Content-Length", "")
     if length.isdigit() and have_bytes + int(length) != wanted.size_bytes:
         raise UntrustedError(
-            f"{wanted.url} has {have_bytes + int(length)} bytes, and {wanted.size_bytes} were expected"
+            f"{wanted.shown} has {have_bytes + int(length)} bytes, and {wanted.size_bytes} were expected"
         )

@@ -98,7 +98,7 @@ def signed_text(data: bytes, keyring: Path) -> bytes:
     """
     if not data.startswith(_BEGIN) or data.count(_BEGIN) != 1:
         raise NetworkError(
-            f"the server sent something else than an InRelease file: {data[:60]!r}",
+            "the server sent something else than an InRelease file",
             "A network's log-in page does that, or a wrong address: see BOOTMATRIX_ARCHIVE.",
         )
     with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:

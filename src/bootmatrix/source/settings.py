@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bootmatrix.errors import HostError, InputError
+from bootmatrix.redact import RedactedUrl
 
 DEFAULT_ADDRESS = "http://ftp.debian.org/debian"
 """Debian's documented address of last resort (sources.list(5), debian.org/mirror/list)."""
@@ -59,12 +60,17 @@ class Settings:
         address = self._explicit or os.environ.get("BOOTMATRIX_ARCHIVE")
         if address is None:
             address = next((source.address for source in apt_sources(self._apt) if source.is_debian()), DEFAULT_ADDRESS)
-        url = urlsplit(address)
-        if url.scheme not in {"http", "https"} or not url.netloc:
+        if not _is_http(address):
             raise InputError(
-                f"the archive's address {address!r} is not an HTTP address", f"It looks like {DEFAULT_ADDRESS}"
+                f"the archive's address {str(RedactedUrl(address))!r} is not an HTTP address",
+                f"It looks like {DEFAULT_ADDRESS}",
             )
         return address.rstrip("/")
+
+    @property
+    def shown_address(self) -> RedactedUrl:
+        """The archive's address for messages."""
+        return RedactedUrl(self.address)
 
     @cached_property
     def keyring(self) -> Path:
@@ -118,6 +124,14 @@ class Settings:
         name = f"acquire::{url.scheme}::proxy"
         value = self.apt_options.get(f"{name}::{url.hostname}") or self.apt_options.get(name)
         return value if value and value.upper() != "DIRECT" else None
+
+
+def _is_http(address: str) -> bool:
+    try:
+        url = urlsplit(address)
+        return url.scheme in {"http", "https"} and bool(url.hostname) and (url.port or 1) > 0
+    except ValueError:
+        return False
 
 
 def apt_sources(folder: Path) -> Iterator[AptSource]:

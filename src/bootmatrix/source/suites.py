@@ -176,7 +176,7 @@ class Suites:
             reply = self._downloader.small(url, LIMIT_BYTES, kept.reply if kept else None)
         except NotFound as error:
             raise NotFound(
-                f"the archive at {self._settings.address} has no suite {suite}",
+                f"the archive at {self._settings.shown_address} has no suite {suite}",
                 "See that the suite's name is right, and the archive's address (BOOTMATRIX_ARCHIVE).",
             ) from error
         except Offline as error:

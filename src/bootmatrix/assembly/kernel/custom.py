@@ -158,7 +158,8 @@ def _start(data: bytes, *, is_named: bool) -> bytes:
 
 
 def _kernel(name: str, release: str, parts: tuple[KernelPart, ...], profile: Profile) -> Kernel:
-    return Kernel(name=name, release=release, version=release, architecture=profile.names.debian, parts=parts)
+    kept = tuple(part.redacted() for part in parts)
+    return Kernel(name=name, release=release, version=release, architecture=profile.names.debian, parts=kept)
 
 
 def _fetch(part: KernelPart, folder: str, profile: Profile, builder: Builder) -> Fetched:

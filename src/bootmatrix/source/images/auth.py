@@ -9,9 +9,13 @@ from collections.abc import Callable, Generator
 import httpx
 
 from bootmatrix.errors import NetworkError, UntrustedError
+from bootmatrix.redact import RedactedUrl
+from bootmatrix.source.addresses import is_loopback
+from bootmatrix.source.connection import origin_of
+from bootmatrix.source.download import in_words
 from bootmatrix.source.images.credentials import Credentials
 from bootmatrix.source.images.endpoint import Endpoint
-from bootmatrix.source.images.www_authenticate import Challenge, belong_together, challenges, is_loopback
+from bootmatrix.source.images.www_authenticate import Challenge, belong_together, challenges
 
 CLIENT_ID = "bootmatrix"
 TOKEN_LIMIT_BYTES = 1 << 20
@@ -36,8 +40,8 @@ class Authorization(httpx.Auth):
         if sent:
             request.headers["Authorization"] = sent
         response = yield request
-        if response.status_code != 401 or response.url.host != request.url.host:
-            return
+        if response.status_code != 401 or origin_of(response.url) != origin_of(request.url):
+            return  # it was led elsewhere, and that server's question is not answered
         header = self._answer(response.headers.get_list("WWW-Authenticate"), sent)
         if header:
             request.headers["Authorization"] = header
@@ -77,15 +81,15 @@ class Authorization(httpx.Auth):
         Raises:
             UntrustedError: it is not one that a password may be sent to.
         """
-        name = self._endpoint.name
+        name, shown = self._endpoint.name, str(RedactedUrl(text[:200]))
         try:
             realm = httpx.URL(text)
             _ = realm.host  # read in a form of its own, which may be none
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise NetworkError(f"the registry {name} names no address of a token server: {text[:200]!r}") from error
+            raise NetworkError(f"the registry {name} names no address of a token server: {shown!r}") from error
         if realm.scheme != "https" and not (realm.scheme == "http" and self._is_plain(realm.host)):
             raise UntrustedError(
-                f"the registry {name} wants its token asked for at {text[:200]}, which is not TLS",
+                f"the registry {name} wants its token asked for at {shown}, which is not TLS",
                 "If the registry itself is to be spoken to without TLS, say plain_http: true in registries.yml.",
             )
         trusted = belong_together(self._endpoint.hostname, realm.host) or realm.host in self._endpoint.realms
@@ -113,7 +117,7 @@ class Authorization(httpx.Auth):
             finally:
                 response.close()
         except (httpx.TransportError, UnicodeError) as error:  # the last: a host that DNS does not take
-            raise NetworkError(f"the token server {place} does not answer: {error}") from error
+            raise NetworkError(f"the token server {place} does not answer: {in_words(error)}") from error
         if response.status_code in {401, 403}:
             return ""
         try:

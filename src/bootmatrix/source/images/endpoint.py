@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import Registry
+from bootmatrix.source.addresses import is_loopback
 from bootmatrix.source.images.reference import DOCKER_HUB
-from bootmatrix.source.images.www_authenticate import is_loopback
 
 if TYPE_CHECKING:
     import ssl
@@ -24,7 +24,10 @@ CERTS_FOLDERS = (Path("/etc/docker/certs.d"), Path("~/.config/docker/certs.d"))
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A registry, or a mirror of one. `name` is what credentials are kept under; `ca` are files of certificates."""
+    """A registry, or a mirror of one. `name` is what credentials are kept under; `ca` are files of certificates.
+
+    `only_here`: it is spoken to without TLS since it is this machine, and on no other ground.
+    """
 
     name: str
     scheme: str
@@ -32,6 +35,7 @@ class Endpoint:
     ca: tuple[Path, ...] = ()
     client_certificate: tuple[Path, Path] | None = None
     realms: tuple[str, ...] = ()
+    only_here: bool = False
 
     @property
     def url(self) -> str:
@@ -45,8 +49,10 @@ class Endpoint:
 
         return httpx.URL(f"{self.scheme}://{self.host}").host
 
-    def tls(self) -> ssl.SSLContext:
+    def tls(self, *, with_own: bool = True) -> ssl.SSLContext:
         """What decides whether a certificate is believed: the host's own, SSL_CERT_FILE, and those of `ca`.
+
+        It shows our own certificate, if there is one, unless `with_own` is false.
 
         Raises:
             InputError: a file of certificates or a key cannot be read.
@@ -58,7 +64,7 @@ class Endpoint:
         for file in self.ca:
             with _faults(file, "no file of certificates (PEM)"):
                 context.load_verify_locations(file)
-        if self.client_certificate:
+        if self.client_certificate and with_own:
             certificate, key = self.client_certificate
             with _faults(certificate, f"no certificate (PEM), or {key} not its key, or a key with a password"):
                 context.load_cert_chain(certificate, key, password="")  # without one, OpenSSL asks the terminal
@@ -98,11 +104,11 @@ def endpoint(name: str, settings: Registry, base: Path) -> Endpoint:
     if settings.ca:
         found = replace(found, ca=(*found.ca, base / settings.ca))
     is_plain = settings.plain_http
-    if is_plain is None:
-        is_plain = is_loopback(found.hostname) and not found.ca
+    if is_plain is None and is_loopback(found.hostname) and not found.ca:
+        return replace(found, scheme="http", only_here=True)
     return replace(found, scheme="http") if is_plain else found
 
 
 def _mirror(address: str, known: Mapping[str, Registry], base: Path) -> Endpoint:
     scheme, _, host = address.partition("://")
-    return replace(endpoint(host, known.get(host, Registry()), base), scheme=scheme)
+    return replace(endpoint(host, known.get(host, Registry()), base), scheme=scheme, only_here=False)

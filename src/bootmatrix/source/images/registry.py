@@ -15,6 +15,7 @@ import httpx
 
 from bootmatrix.errors import NetworkError, UntrustedError
 from bootmatrix.progress import Observer
+from bootmatrix.source.connection import Guard, GuardedTransport
 from bootmatrix.source.download import Downloader, Manner, Refused, Wanted, new_client
 from bootmatrix.source.images.artifacts import IMAGE_TYPES
 from bootmatrix.source.images.auth import Authorization
@@ -105,24 +106,23 @@ class Repository:
     def _credentials(self) -> Credentials | None:
         return find_credentials(self._endpoint.name, config_file())
 
-    def _client(self) -> httpx.Client:
-        verify = self._endpoint.tls()
-        plain = new_client(verify=verify)
+    def _client(self, _url: str) -> httpx.Client:
+        endpoint = self._endpoint
+        guard = Guard(httpx.URL(endpoint.url), endpoint.realms, endpoint.only_here)
+        own, others = endpoint.tls(), endpoint.tls(with_own=False)
+        tokens = new_client(GuardedTransport(guard, None, own, is_led=False))
         return new_client(
-            verify=verify,
+            GuardedTransport(guard, None, own, others),
             headers={"Accept": ", ".join((*IMAGE_TYPES, "*/*"))},
-            auth=Authorization(self._endpoint, self._repository, self._credentials, lambda: plain),
+            auth=Authorization(self._endpoint, self._repository, self._credentials, lambda: tokens),
             event_hooks={"request": [self._check_redirect]},
         )
 
     def _check_redirect(self, request: httpx.Request) -> None:
-        """Refuse to be led from TLS to plain HTTP, and from a registry elsewhere to a server of this machine."""
-        host, own = request.url.host, self._endpoint.hostname
-        to_plain = self._endpoint.scheme == "https" and request.url.scheme != "https"
-        if to_plain or (host != own and is_loopback(host) and not is_loopback(own)):
-            raise UntrustedError(
-                f"the registry {self._endpoint.name} leads to {request.url.scheme}://{host}, which is not followed"
-            )
+        """Refuse to be led from TLS to plain HTTP; to which addresses a registry may lead, its guard says."""
+        if self._endpoint.scheme == "https" and request.url.scheme != "https":
+            place = f"{request.url.scheme}://{request.url.host}"
+            raise UntrustedError(f"the registry {self._endpoint.name} leads to {place}, which is not followed")
 
 
 class Mirrored:

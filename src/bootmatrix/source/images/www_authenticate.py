@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+
+from bootmatrix.source.addresses import is_loopback, literal_address
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _GAP = re.compile(r"[\s,]*")
@@ -13,6 +14,8 @@ _SCHEME = re.compile(rf"({_WORD})(?=[\s,]|$)")
 _PARAMETER = re.compile(rf'({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))(?=[\s,]|$)')
 _TOKEN68 = re.compile(r"[ \t]+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$))")
 """The grammar of RFC 9110, sections 5.6 and 11. Registries write values without quotes too: a URL, for instance."""
+_IN_NUMBERS = re.compile(r".*:.*|(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
+"""Hosts that are no names: of IPv6, or with a number for the last label, of which a resolver may make an address."""
 MAX_LENGTH = 8192
 SHORT_LABEL = 3
 """Letters of the names below a country that are for everybody: co, com, ac, gov, org."""
@@ -50,16 +53,6 @@ def _skip(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host, without its port, is this machine itself."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def belong_together(one: str, other: str) -> bool:
     """Whether two hosts are the same or under one domain, so that what is told to one may be told to the other.
 
@@ -67,7 +60,7 @@ def belong_together(one: str, other: str) -> bool:
     """
     if one == other or (is_loopback(one) and is_loopback(other)):
         return True
-    if any(re.fullmatch(r"[0-9.]+|.*:.*", host) for host in (one, other)):
+    if any(literal_address(host) or _IN_NUMBERS.fullmatch(host) for host in (one, other)):
         return False
     names = [host.lower().rstrip(".").split(".") for host in (one, other)]
     # Below .uk or .jp, names such as co.uk belong to nobody in particular: there it takes one more.
