@@ -17,14 +17,14 @@ import pytest
 from archive_client import Opener, kernel_source
 from bootmatrix.errors import BootmatrixError, HostError, InfraError, NetworkError, UntrustedError
 from bootmatrix.model import ImageSource, Registry
-from bootmatrix.progress import NullObserver as Silent
+from bootmatrix.progress import Silent
 from bootmatrix.source.addresses import Scope, is_loopback, literal_address, scope_of
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.connection import Guard, GuardedTransport, _DirectTransport
 from bootmatrix.source.download import new_client
-from bootmatrix.source.images.challenge import belong_together
 from bootmatrix.source.images.images import Access, Images
-from bootmatrix.source.locked import Used
+from bootmatrix.source.images.www_authenticate import belong_together
+from bootmatrix.source.lock_recorder import Used
 from bootmatrix.store import Store
 from registry_fixtures import serving
 

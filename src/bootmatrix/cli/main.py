@@ -8,11 +8,14 @@ import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from bootmatrix import __version__
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import BAD_INPUT, INTERRUPTED, OUR_FAULT
 from bootmatrix.errors import BootmatrixError, InputError, Interrupted
+from bootmatrix.redact import redacted
+from bootmatrix.report.sanitize import harmless
 
 NEW_OBJECTS = 50_000
 """What is imported stays: to search it for cycles at every 700 new objects, as Python does, is a tenth of a build."""
@@ -33,9 +36,17 @@ exit status:
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints quote arguments, among which may be URLs with secrets."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and exit with status 2."""
+        super().error(harmless(redacted(message)))
+
+
 def parser(only: str = "") -> argparse.ArgumentParser:
     """The whole command line; or, for speed, the part of it that has just one command."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="bootmatrix",
         description="Boot every spec × architecture × kernel under emulation, and say of each whether it passed, "
         "failed, panicked or hung, and why.",

@@ -22,7 +22,6 @@ from bootmatrix.source.images.auth import Authorization
 from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, Descriptor, Place
 from bootmatrix.source.images.credentials import Credentials, config_file, find_credentials
 from bootmatrix.source.images.endpoint import Endpoint
-from bootmatrix.source.images.www_authenticate import is_loopback
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 
