@@ -18,8 +18,9 @@ from typing import Any
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle_spec import Placed
-from bootmatrix.assembly.initrd.privileges import is_bind
+from bootmatrix.assembly.initrd.privileges import ORDINARY, is_bind
 from bootmatrix.assembly.initrd.runtime_config import full_mount, runtime_config
+from bootmatrix.assembly.initrd.world import BINDS, WORLD, is_volume, normal
 from bootmatrix.assembly.tree import Tree, directory, text_file
 from bootmatrix.errors import BuildError
 from bootmatrix.model.artefact import ExpectedFiles
@@ -45,8 +46,12 @@ NONE = "-"
 Json = dict[str, Any]
 
 
-def add_bundles(placed: Iterable[Placed], ids: Mapping[str, int], tree: Tree, store: Store) -> None:
+def add_bundles(
+    placed: Iterable[Placed], ids: Mapping[str, int], tree: Tree, store: Store, *, in_world: bool = False
+) -> None:
     """Put all bundles. As in LinuxKit, containers of one image share the root of the first of them.
+
+    With `in_world`, they see a view of the guest's root that is theirs (world.py).
 
     Raises:
         BuildError: a setting that the guest cannot have.
@@ -60,20 +65,26 @@ def add_bundles(placed: Iterable[Placed], ids: Mapping[str, int], tree: Tree, st
         for folder in ("rootfs",) if one.settings.readonly else ("tmp", "rootfs"):
             if tree.get(f"{one.path}/{folder}") is None:
                 tree.put(f"{one.path}/{folder}", directory())
-        _add_configuration(one, root, ids, tree)
+        _add_configuration(one, root, ids, tree, in_world=in_world)
         if shares_pids(one):
             tree.put(SHARED_PIDS, text_file(""))
 
 
-def _add_configuration(one: Placed, root: str, ids: Mapping[str, int], tree: Tree) -> None:
+def _add_configuration(one: Placed, root: str, ids: Mapping[str, int], tree: Tree, *, in_world: bool) -> None:
     config = runtime_config(one.container, one.settings, one.image.config, ids)
     runtime = _runtime(one, root)
     tree.put(f"{one.path}/config.json", text_file(json.dumps(config, indent=1)))
     tree.put(f"{one.path}/runtime.json", text_file(json.dumps(runtime, indent=1)))
     hooks = list(_hook_lines(one, runtime))
     own = _own_configuration(one, config, is_hooked=bool(hooks))
-    asks = [("control",)] if own["mounts"] != config["mounts"] else []
-    steps = [*_steps(one, runtime), *asks, *([] if own == config else [_replaced(one, own, tree)])]
+    steps = list(_steps(one, runtime, in_world=in_world))
+    if own["mounts"] != config["mounts"]:
+        steps.append(("control",))
+    if in_world:
+        own, binds = _in_world(one, config, own)
+        steps += binds
+    if own != config:
+        steps.append(_replaced(one, own, tree))
     tree.put(f"{STEPS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, steps)))
     if hooks:
         tree.put(f"{HOOKS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, hooks)))
@@ -111,12 +122,15 @@ def _root_mounts(one: Placed, root: str) -> list[Json]:
     ]
 
 
-def _steps(one: Placed, runtime: Json) -> Iterator[tuple[str, ...]]:
+def _steps(one: Placed, runtime: Json, *, in_world: bool) -> Iterator[tuple[str, ...]]:
     """In LinuxKit's order: mounts, so that folders may be made in them, folders, control groups; then results."""
-    for mount in runtime["mounts"]:
-        yield from _mount_steps(one, mount)
-    yield from (("mkdir", _absolute(one, path)) for path in runtime["mkdir"])
-    yield from (("mkdir", f"/sys/fs/cgroup/{path.strip('/')}") for path in runtime["cgroups"])
+    for number, mount in enumerate(runtime["mounts"]):
+        is_root = number < (1 if one.settings.readonly else 3)
+        yield from _mount_steps(one, mount) if is_root or not in_world else _world_mount_steps(one, mount)
+    for path in runtime["mkdir"]:
+        is_inside = not path.startswith("/")
+        yield (("inside-mkdir" if is_inside else "world-mkdir") if in_world else "mkdir", _absolute(one, path))
+    yield from (("mkdir", _cgroup(one, path)) for path in runtime["cgroups"])
     yield from (("result", path) for path in result_paths(one))
 
 
@@ -130,6 +144,59 @@ def _mount_steps(one: Placed, mount: Json) -> Iterator[tuple[str, ...]]:
         if option.startswith(("upperdir=", "workdir=")):
             yield ("mkdir", option.partition("=")[2])
     yield ("mount", mount.get("type") or NONE, mount.get("source") or NONE, destination, ",".join(options) or NONE)
+
+
+def _world_mount_steps(one: Placed, mount: Json) -> Iterator[tuple[str, ...]]:
+    """Mounts in the containers' view: what leads there and from there is for that view to say.
+
+    Raises:
+        BuildError: one that is inside of the container and takes its contents from elsewhere by a type of its own.
+    """
+    options, kind = list(mount.get("options", ())), mount.get("type", "")
+    words = (kind or NONE, mount.get("source") or NONE, mount["destination"], ",".join(options) or NONE)
+    if mount["destination"].startswith("/"):
+        made = [option.partition("=")[2] for option in options if option.startswith(("upperdir=", "workdir="))]
+        yield from (("world-mkdir", path) for path in (mount["destination"], *made))
+        yield ("world-mount", *words)
+        return
+    if not is_bind(kind, options) and kind not in ORDINARY:
+        raise BuildError(
+            f"container {one.container.name}: runtime.mounts has a mount of type {kind} inside of the container",
+            "Put it under 'mounts', or at an absolute path that the container binds.",
+        )
+    yield ("inside-mount", *words)
+
+
+def _cgroup(one: Placed, path: str) -> str:
+    if ".." in path.split("/"):
+        raise BuildError(f"container {one.container.name}: the control group {path!r} leaves its folder")
+    return f"/sys/fs/cgroup/{path.strip('/')}"
+
+
+def _in_world(one: Placed, config: Json, own: Json) -> tuple[Json, list[tuple[str, ...]]]:
+    """A configuration whose paths of the guest are those of the containers' view; and the steps that find its binds.
+
+    What is ours in `own` stays as it is.
+    """
+    mounts: list[Json] = []
+    steps: list[tuple[str, ...]] = []
+    for number, (said, mount) in enumerate(zip(config["mounts"], own["mounts"], strict=True)):
+        source, place = mount["source"], f"{one.section}-{one.folder}-{number}"
+        if said != mount or is_volume(normal(source)):
+            mounts.append(mount)
+        elif is_bind(mount["type"], mount.get("options", ())):
+            steps.append(("bind", place, source))
+            mounts.append({**mount, "source": f"{BINDS}/{place}"})
+        else:  # init's own /dev has few devices then
+            mounts.append({**mount, "source": WORLD + normal(source)} if source.startswith("/dev/") else mount)
+    spaces = [_world_namespace(space) for space in own["linux"]["namespaces"]]
+    return {**own, "mounts": mounts, "linux": {**own["linux"], "namespaces": spaces}}, steps
+
+
+def _world_namespace(space: Json) -> Json:
+    path = space.get("path", "")
+    is_ours = not path or path == PIDS or path.startswith("/proc/")
+    return space if is_ours else {**space, "path": f"{WORLD}{normal(path)}"}
 
 
 def _absolute(one: Placed, path: str) -> str:

@@ -10,6 +10,7 @@ from bootmatrix.assembly.initrd.bundle import add_bundles
 from bootmatrix.assembly.initrd.bundle_spec import Placed, check_seconds
 from bootmatrix.assembly.initrd.files import add_files
 from bootmatrix.assembly.initrd.volumes import RESOLV_CONF, add_volumes
+from bootmatrix.assembly.initrd.world import WORLD_FILE, needs_world
 from bootmatrix.assembly.tree import Node, Tree, directory, text_file
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Spec, StoredImage
@@ -71,7 +72,10 @@ def linuxkit_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[P
     tree = _init_tree([images[reference] for reference in spec.init], store)
     ids = {one.container.name: number for number, one in enumerate(_id_order(placed), start=FIRST_ID)}
     add_volumes(spec.volumes, images, tree, store)
-    add_bundles(_id_order(placed), ids, tree, store)
+    in_world = needs_world(placed, spec, tree)
+    if in_world:
+        tree.put(WORLD_FILE, text_file(""))
+    add_bundles(_id_order(placed), ids, tree, store, in_world=in_world)
     add_files(spec, ids, tree)
     return tree
 
