@@ -23,6 +23,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 RELEASE = os.environ.get("FAKE_QEMU_RELEASE", "6.1.0-50-test")
+MARK = "01234567-89ab-cdef-0123-456789abcdef"
+"""Stands in the line up to which init read the kernel's log."""
+KERNEL = f"kernel 0 7 7 {MARK} 0 0 0"
+"""The account of a kernel without a fault."""
 TEXTS = (
     f"ready {RELEASE}",
     "onboot prepare start",
@@ -38,6 +42,7 @@ TEXTS = (
     "shutdown",
     "onshutdown sweep start",
     "onshutdown sweep exit 0",
+    KERNEL,
 )
 """What init says of `guests.make_bootable()` when all is well, but for the last message."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bootmatrix.model import Artefact, Bootable, GuestMessage, Machine, Outcome, QmpEvent, Timeouts
-from fake_qemu import RELEASE, TEXTS
+from fake_qemu import KERNEL, RELEASE, TEXTS
 
 CORPUS = Path(__file__).parent / "corpus"
 QUICK = Timeouts(boot=5, onboot=5, services=3, shutdown=3, silence=3)
@@ -57,8 +57,9 @@ def make_bootable(**changes: Any) -> Bootable:
 
 
 def make_messages(texts: tuple[str, ...] = TEXTS, end: str = "pass") -> tuple[GuestMessage, ...]:
-    """Messages of these texts, with an end if one is given."""
-    ends = (f"end {end} {'a' * 64}",) if end else ()
+    """Messages of these texts, with an end if one is given, and the kernel's account before it."""
+    account = () if any(text.startswith("kernel ") for text in texts) else (KERNEL,)
+    ends = (*account, f"end {end} {'a' * 64}") if end else ()
     return tuple(
         GuestMessage(kind=text.split(" ")[0], words=tuple(text.split(" ")[1:]), at_s=float(number), sequence=number)
         for number, text in enumerate((*texts, *ends), 1)

@@ -106,7 +106,8 @@ def test_no_word_can_be_another(index: int, data: st.DataObject) -> None:
     position = data.draw(st.integers(0, len(words) - 1))
     other = data.draw(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=8))
     digest_of_end = message.kind == "end" and position == 2
-    if other == words[position] or digest_of_end:
+    facts_of_kernel = message.kind == "kernel" and position > 0  # test_judge_kernel.py has them
+    if other == words[position] or digest_of_end or facts_of_kernel:
         return
     words[position] = other
     changed = message.model_copy(update={"kind": words[0], "words": tuple(words[1:])})

@@ -9,6 +9,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import BinaryIO
 
+from bootmatrix.console.kernel_lines import CONTAINER
 from bootmatrix.console.kernel_messages import STAMP, faults
 from bootmatrix.console.match import shown, without_printk
 from bootmatrix.console.transcript import BANNER_WORDS, PANIC_WORDS, lines_with
@@ -42,6 +43,8 @@ CUT = b"..."
 
 PANIC = re.compile(rb"(?:\n|\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? )(?:---\[ end )?Kernel panic - not syncing")
 """The kernel's last words (kernel/panic.c), as only it writes them: after its time stamp or at a line's beginning."""
+LINE_END = 0x0A
+CONTAINER_LINE = re.compile(CONTAINER)
 WATCH_BYTES = 4096
 """How much of a console is looked at again when more comes: a text, with what the kernel wrote into it."""
 PANIC_OVERLAP_BYTES = 128
@@ -75,19 +78,34 @@ class Redactor:
 
 
 class PanicWatch:
-    """Tells when a kernel has panicked."""
+    """Tells when a kernel has panicked.
+
+    A container can print what looks like a panic, and a kernel may print its own into a container's line. What stands
+    in such a line ends no guest: one that has really panicked leaves or falls silent.
+    """
 
     def __init__(self) -> None:
         self.seen = False
         self._before = b"\n"
+        self._is_containers = False
 
     def feed(self, data: bytes) -> None:
         """Look at more of the console."""
         if self.seen:
             return
         text = self._before + data
-        self.seen = PANIC.search(text) is not None
-        self._before = text[-PANIC_OVERLAP_BYTES:]
+        self.seen = any(not self._quotes(text, found) for found in PANIC.finditer(text))
+        start = max(0, len(text) - PANIC_OVERLAP_BYTES)
+        self._is_containers = self._begins_in_container(text, start)
+        self._before = text[start:]
+
+    def _quotes(self, text: bytes, found: re.Match[bytes]) -> bool:
+        return text[found.start()] != LINE_END and self._begins_in_container(text, found.start())
+
+    def _begins_in_container(self, text: bytes, place: int) -> bool:
+        """Return whether a place is in a line that a container printed."""
+        start = text.rfind(b"\n", 0, place + 1) + 1
+        return CONTAINER_LINE.match(text, start) is not None if start else self._is_containers
 
 
 class TextWatch:

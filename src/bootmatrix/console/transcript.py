@@ -75,16 +75,16 @@ def faults(troubles: Sequence[Trouble], starved_s: float) -> Iterator[Complaint]
             reason = f"the host had no core for the guest for {starved_s:.0f} s, so that its kernel saw a stall"
             advice = "Run fewer guests at once (--jobs), or on a host with less to do."
             yield Complaint(Verdict.INFRA_ERROR, reason, tuple(_lines_of(trouble)), advice)
-        elif trouble.is_fatal and trouble.name != PANIC_SIGN:
+        elif trouble.is_fatal and (trouble.name != PANIC_SIGN or trouble.line is None):
             text = f"the kernel reported a fault: {trouble.text}"
             yield Complaint(Verdict.FAIL, text, tuple(_lines_of(trouble)), trouble.advice)
 
 
-def noted(troubles: Sequence[Trouble], complained: Container[int]) -> Iterator[Evidence]:
+def noted(troubles: Sequence[Trouble], complained: Container[int | None]) -> Iterator[Evidence]:
     """What else the console tells of, in lines that no complaint shows."""
     for trouble in troubles:
         if trouble.line not in complained:
-            yield piece("console", f"{trouble.name}: {trouble.text}", trouble.line)
+            yield piece(_source(trouble), f"{trouble.name}: {trouble.text}", trouble.line)
 
 
 def find_banners(transcript: bytes) -> Iterator[Evidence]:
@@ -106,8 +106,14 @@ def lines_with(text: bytes, word: bytes) -> Iterator[tuple[int, int]]:
 
 def _lines_of(trouble: Trouble) -> Iterator[Evidence]:
     """The beginning of a trouble's trace; only the first line's number is known, as others' output may lie between."""
-    yield piece("console", trouble.text, trouble.line)
-    yield from (piece("console", line) for line in trouble.trace[1:SHOWN_TRACE_LINES])
+    source = _source(trouble)
+    yield piece(source, trouble.text, trouble.line)
+    yield from (piece(source, line) for line in trouble.trace[1:SHOWN_TRACE_LINES])
+
+
+def _source(trouble: Trouble) -> str:
+    """The console, or the kernel's log where the console does not show a trouble."""
+    return "kernel" if trouble.line is None else "console"
 
 
 def last_lines(transcript: bytes) -> tuple[Evidence, ...]:

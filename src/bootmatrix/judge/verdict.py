@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from bootmatrix.console import kernel_log
 from bootmatrix.console import transcript as console
+from bootmatrix.console.kernel_lines import kernel_lines
+from bootmatrix.console.kernel_log import KernelLog, read_kernel_log
 from bootmatrix.console.kernel_messages import find_troubles
 from bootmatrix.judge import completeness, console_verdict, termination
 from bootmatrix.judge.result_files import read_files
@@ -37,17 +40,29 @@ NOTHING_TESTED = "nothing was tested: the spec has no container under onboot, se
 NOTHING_ADVICE = "Add one. 'onboot' decides by its exit status, a service with 'bootmatrix.check' too."
 
 
+@dataclass(frozen=True)
+class Consoles:
+    """The console, the same without what containers printed, and the kernel's own account."""
+
+    transcript: bytes
+    kernels: bytes
+    log: KernelLog | None
+
+
 def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Judgement:
     """The verdict on a boot, with what it rests on."""
     printed = [] if bootable.proof else [*read_tap(outcome.messages), *read_files(outcome, bootable)]
-    troubles = find_troubles(transcript)
+    log = None if bootable.proof else read_kernel_log(outcome.messages)
+    said = transcript if bootable.proof else kernel_lines(transcript, log)
+    seen = find_troubles(said)
+    troubles = (*seen, *kernel_log.unseen_troubles(log, seen))
     complaints = [
-        *_complaints(outcome, machine, bootable, transcript, troubles),
+        *_complaints(outcome, machine, bootable, Consoles(transcript, said, log), troubles),
         *(one for each in printed for one in each.complaints),
     ]
     reported = () if bootable.proof else completeness.subresults(outcome, bootable)
     notes = [*completeness.notes(outcome), *(note for each in printed for note in each.notes)]
-    remarks = tuple(piece("result", f"note: {note}") for note in notes)[:MAX_NOTES]
+    remarks = (*kernel_log.notes(log, said), *[piece("result", f"note: {note}") for note in notes][:MAX_NOTES])
     subresults = _distinct([*reported, *(one for each in printed for one in each.results)])
     if not complaints:
         if bootable.proof:
@@ -112,26 +127,29 @@ def _advice(verdict: Verdict, troubles: tuple[Trouble, ...]) -> str:
 
 
 def _complaints(
-    outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes, troubles: tuple[Trouble, ...]
+    outcome: Outcome, machine: Machine, bootable: Bootable, consoles: Consoles, troubles: tuple[Trouble, ...]
 ) -> Iterator[Complaint]:
     """All that stands in the way of a pass; of one verdict, what explains most comes first."""
+    transcript = consoles.transcript
     yield from console.cut_off(troubles, outcome)
-    yield from console.panics(transcript)
+    yield from console.panics(consoles.kernels)
     yield from termination.panic_events(outcome)
     yield from termination.host_faults(outcome, machine)
     if bootable.proof:
-        yield from termination.reboots(outcome, transcript)
+        yield from termination.reboots(outcome, consoles.kernels)
         yield from termination.limits(outcome, transcript)
         yield from console.faults(troubles, outcome.starved_s)
         yield from console_verdict.complaints(bootable.proof, outcome, transcript)
         yield from termination.unwanted(outcome)
         return
     yield from completeness.reported_faults(outcome, bootable, transcript)
-    yield from termination.reboots(outcome, transcript)
+    yield from termination.reboots(outcome, consoles.kernels)
     yield from termination.limits(outcome, transcript)
     yield from console.faults(troubles, outcome.starved_s)
+    yield from kernel_log.complaints(consoles.log, troubles, outcome.starved_s)
     yield from termination.channel_faults(outcome, machine)
     yield from completeness.missing(outcome, bootable, transcript)
+    yield from kernel_log.missing(outcome)
     yield from termination.way_out(outcome, machine, transcript)
 
 

@@ -30,8 +30,8 @@ class Verdict(StrEnum):
 class Evidence(Model):
     """One observation that a verdict rests on: where it was seen, what was seen.
 
-    `source` is the channel: `result`, `console`, `qmp`, `qemu` (its exit), `clock`, `host`. `line` is that of the
-    transcript, from 1, for the console's.
+    `source` is the channel: `result`, `console`, `kernel` (its own account), `qmp`, `qemu` (its exit), `clock`, `host`.
+    `line` is that of the transcript, from 1, for the console's.
     """
 
     source: str
@@ -48,16 +48,17 @@ class SubResult(Model):
 
 
 class Trouble(Model):
-    """A fault that the kernel or the firmware told of on the console; `name` is its kind, such as `kernel oops`.
+    """A fault that the kernel or the firmware reported; `name` is its kind, such as `kernel oops`.
 
     A fatal one keeps the cell from passing; another is worth knowing, and perhaps the cause. `line` is that of the
-    transcript, from 1; `trace` has the lines of its stack trace, the first one included, bounded in number and length.
+    transcript, from 1, None where only the kernel's log has it; `trace` has the lines of its stack trace, the first one
+    included, bounded in number and length.
     """
 
     name: str
     is_fatal: bool
     text: str
-    line: int
+    line: int | None
     trace: tuple[str, ...] = ()
     advice: str = ""
 

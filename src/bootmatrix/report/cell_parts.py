@@ -38,7 +38,7 @@ class TroubleView:
     name: str
     is_fatal: bool
     text: str
-    line: int
+    line: int | None
     href: str
     trace: str
     advice: str
