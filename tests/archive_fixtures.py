@@ -61,8 +61,21 @@ def opened(
     (tmp_path / "apt.conf").write_text(ONLY_THIS)
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
 
-    def open_it(offline: bool = False, lock: Lock | None = None, refresh: bool = False) -> Archive:
-        address = server.address
-        return open_archive(store, offline=offline, lock=lock, address=address, progress=listener, refresh=refresh)
+    def open_it(
+        offline: bool = False,
+        lock: Lock | None = None,
+        refresh: bool = False,
+        allow_older: bool = False,
+        address: str = "",
+    ) -> Archive:
+        return open_archive(
+            store,
+            offline=offline,
+            lock=lock,
+            address=address or server.address,
+            progress=listener,
+            refresh=refresh,
+            allow_older=allow_older,
+        )
 
     return open_it

@@ -80,6 +80,8 @@ class Suite:
     codename: str
     paragraphs: dict[str, list[str]] = field(default_factory=dict)
     valid_until: datetime | None = None
+    date: datetime | None = None
+    """When it was made; now, if this says nothing."""
 
 
 class SmallArchive:
@@ -133,7 +135,7 @@ class SmallArchive:
 
     def sign(self, suite: Suite, digests: str) -> None:
         """Write a suite's InRelease."""
-        date = format_datetime(datetime.now(UTC), usegmt=True)
+        date = format_datetime(suite.date or datetime.now(UTC), usegmt=True)
         valid = f"Valid-Until: {format_datetime(suite.valid_until, usegmt=True)}\n" if suite.valid_until else ""
         text = (
             f"Origin: Debian\nSuite: {suite.name}\nCodename: {suite.codename}\nDate: {date}\n"

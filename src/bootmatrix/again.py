@@ -26,7 +26,7 @@ SETTLED_NS = 50_000_000
 """A file changed so shortly before it was read may change once more within the same tick of the file system's clock."""
 OPENED, LISTED, STARTED = "open", {"os.listdir", "os.scandir"}, "subprocess.Popen"
 ASKED = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname"}
-STATE = ("memo/suite", "memo/tag")
+STATE = ("memo/suite", "memo/tag", "memo/newest-release")
 """What the cache knows of the world outside. All else in it hangs on what it was made from."""
 ENVIRONMENT = ("BOOTMATRIX_", "XDG_", "DOCKER_", "APT_")
 NAMED = {"HOME", "PATH"}

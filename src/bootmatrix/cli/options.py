@@ -68,6 +68,11 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where downloads and builds are kept")
     parser.add_argument("--archive", metavar="URL", help="address of the Debian archive")
     parser.add_argument(
+        "--allow-older-release",
+        action="store_true",
+        help="take a suite's release although a newer one was seen before, as a snapshot's is",
+    )
+    parser.add_argument(
         "--image",
         action="append",
         default=[],
@@ -177,6 +182,7 @@ def open_builder(
         progress=observer,
         refresh=getattr(args, "refresh", False),
         lock_is_whole=lock_is_whole,
+        allow_older=getattr(args, "allow_older_release", False),
     )
     file = registries_file()
     access = Access(load_registries(file).registries, file.parent, args.offline, lock, lock_is_whole)

@@ -44,13 +44,15 @@ def open_archive(  # noqa: PLR0913  (each is a setting of its own)
     progress: Observer,
     refresh: bool = False,
     lock_is_whole: bool = True,
+    allow_older: bool = False,
 ) -> Archive:
     """An archive; nothing is asked of it yet.
 
     `address` is the one that the user gave, if any; `lock` confines it to the kernels and packages that a lock names,
-    or, unless it is whole, has them preferred; `refresh` asks for newer indexes, however young those in the cache are.
+    or, unless it is whole, has them preferred; `refresh` asks for newer indexes, however young those in the cache are;
+    `allow_older` takes a suite's release although a newer one was seen.
     """
-    return Archive(Settings(address, offline, refresh), store, lock, progress, lock_is_whole)
+    return Archive(Settings(address, offline, refresh, allow_older=allow_older), store, lock, progress, lock_is_whole)
 
 
 class Archive:

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import tempfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from bootmatrix.store import Store
 
 LIMIT_BYTES = 8 << 20
 """Debian's InRelease files have up to 0.3 MB."""
-_FORMAT = 1
+_FORMAT = 2
 _INDEX = re.compile(r"main/binary-([a-z0-9-]+)/Packages(\.xz|\.gz)")
 _BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _GPGV_TIMEOUT_S = 30
@@ -37,6 +37,7 @@ class Release(Model):
     `date` and `valid_until` are RFC 2822 dates as they stand in the file; `valid_until` may be empty.
     """
 
+    origin: str = ""
     suite: str
     codename: str = ""
     date: str = ""
@@ -59,6 +60,18 @@ class Release(Model):
     def is_over(self) -> bool:
         """Whether it says that its time is over."""
         return bool(self.valid_until) and parse_date(self.valid_until) < datetime.now(UTC)
+
+    def is_early(self, tolerance_s: float = 0) -> bool:
+        """Return whether it is of a time that has not come yet."""
+        return parse_date(self.date) > datetime.now(UTC) + timedelta(seconds=tolerance_s)
+
+    def too_early(self, wanted: str) -> InfraError:
+        """Return what is to be said of one whose time has not come yet."""
+        return InfraError(
+            f"the archive's index of {wanted} is of {self.date}, which is in the future, and must not be trusted yet",
+            "See that the clock is right: `date` says what this machine believes. As for apt, Acquire::Max-FutureTime "
+            "in apt.conf says how many seconds are let pass.",
+        )
 
     def too_old(self, wanted: str) -> InfraError:
         """What is to be said of one whose time is over."""
@@ -152,6 +165,7 @@ def parse_release(text: str) -> Release:
     if "Suite" not in fields and "Codename" not in fields:
         raise NetworkError("the archive's InRelease file names no suite")
     return Release(
+        origin=fields.get("Origin", ""),
         suite=fields.get("Suite", ""),
         codename=fields.get("Codename", ""),
         date=fields.get("Date", ""),
@@ -177,6 +191,6 @@ def parse_date(text: str) -> datetime:
     """
     try:
         date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError) as error:
-        raise NetworkError(f"the archive's InRelease file holds no date: {text!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise NetworkError(f"the archive's InRelease file holds no date: {text[:100]!r}") from error
     return date if date.tzinfo else date.replace(tzinfo=UTC)

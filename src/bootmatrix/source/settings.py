@@ -19,6 +19,8 @@ DEFAULT_ADDRESS = "http://ftp.debian.org/debian"
 KEYRINGS = tuple(Path(f"/usr/share/keyrings/debian-archive-keyring.{suffix}") for suffix in ("pgp", "gpg"))
 """Where the package debian-archive-keyring puts the archive's keys."""
 MAX_AGE_H = 24.0
+MAX_FUTURE_S = 10.0
+"""As apt.conf(5) has it for Acquire::Max-FutureTime."""
 _KEYRING_HINT = "Install the package debian-archive-keyring, or name a file of keys with BOOTMATRIX_KEYRING."
 
 
@@ -40,14 +42,20 @@ class AptSource:
 class Settings:
     """What is known before anything is asked of the network. Each value is found when it is first needed.
 
-    `offline` forbids downloads; `refresh` asks for newer indexes, however young those in the cache are.
+    `offline` forbids downloads; `refresh` asks for newer indexes, however young those in the cache are; `allow_older`
+    takes releases of suites that are older than others seen before, as those of a snapshot are.
     """
 
     def __init__(
-        self, address: str | None = None, offline: bool = False, refresh: bool = False, apt: Path = Path("/etc/apt")
+        self,
+        address: str | None = None,
+        offline: bool = False,
+        refresh: bool = False,
+        apt: Path = Path("/etc/apt"),
+        allow_older: bool = False,
     ) -> None:
         self._explicit = address
-        self.offline, self.refresh = offline, refresh
+        self.offline, self.refresh, self.allow_older = offline, refresh, allow_older
         self._apt = apt
 
     @cached_property
@@ -110,7 +118,21 @@ class Settings:
     @property
     def checks_valid_until(self) -> bool:
         """Whether an index past its Valid-Until is refused: as the host's apt does."""
-        value = self.apt_options.get("acquire::check-valid-until", "true")
+        return self.checks_date and self._is_on("acquire::check-valid-until")
+
+    @property
+    def checks_date(self) -> bool:
+        """Whether an index of the future is refused: as the host's apt does."""
+        return self._is_on("acquire::check-date")
+
+    @property
+    def max_future_s(self) -> float:
+        """How far in the future an index may be, as clocks differ: as the host's apt has it, and 10 s without that."""
+        value = self.apt_options.get("acquire::max-futuretime", "")
+        return float(value) if value.isascii() and value.isdigit() else MAX_FUTURE_S
+
+    def _is_on(self, option: str) -> bool:
+        value = self.apt_options.get(option, "true")
         return value.lower() not in {"false", "no", "0", "off", "without", "disable"}
 
     @property

@@ -13,6 +13,7 @@ from bootmatrix.errors import InfraError, NetworkError, Offline, StaleMirror, Un
 from bootmatrix.progress import Observer
 from bootmatrix.source.download import Downloader, NotFound, Reply, Wanted
 from bootmatrix.source.release import LIMIT_BYTES, IndexFile, Release, parse_date, verified_release
+from bootmatrix.source.release_order import ReleaseOrder
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 
@@ -41,6 +42,7 @@ class Suites:
         self._settings, self._store, self._downloader, self._progress = settings, store, downloader, progress
         self._releases: dict[str, Release] = {}
         self._faults: dict[str, tuple[float, InfraError]] = {}
+        self._order = ReleaseOrder(store, settings.allow_older)
         self.good_until_s = float("inf")
 
     def index_file(self, suite: str, debian_arch: str) -> IndexFile | None:
@@ -134,13 +136,17 @@ class Suites:
         if kept and (self._settings.offline or self._is_fresh(kept)):
             try:
                 release = self._trusted(suite, kept.data)
-                self._note_end(kept, release)
-                return release
+                # Another mirror may have given a newer one meanwhile.
+                if self._settings.offline or not self._order.is_behind(suite, release):
+                    self._note_end(kept, release)
+                    return release
             except InfraError:  # its time may be over, or the keys may be others now
                 if self._settings.offline:
                     raise
         kept = self._renewed(suite, kept) if kept else self._ask(suite, None)
-        return self._trusted(suite, kept.data)
+        release = self._trusted(suite, kept.data)
+        self._order.accept(suite, release)
+        return release
 
     def _note_end(self, kept: _Kept, release: Release) -> None:
         """Note when another answer may be due: when a kept file is too old, or no longer valid."""
@@ -152,6 +158,8 @@ class Suites:
     def _trusted(self, suite: str, data: bytes) -> Release:
         release = verified_release(data, self._settings.keyring, self._store)
         release.check_suite(suite)
+        if release.is_early() and self._settings.checks_date and release.is_early(self._settings.max_future_s):
+            raise release.too_early(suite)
         if release.is_over() and self._settings.checks_valid_until:  # apt is asked last, as it takes a process
             raise release.too_old(suite)
         return release
@@ -186,7 +194,7 @@ class Suites:
         if reply is None:
             reply = kept.reply if kept else Reply(b"")
         # Nothing is kept that cannot be trusted: a log-in page would else stay for a day.
-        self._trusted(suite, reply.body)
+        self._order.accept(suite, self._trusted(suite, reply.body))
         return self._keep(suite, reply, time.time())
 
     def _key(self, suite: str) -> str:
