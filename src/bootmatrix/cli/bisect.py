@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     reports = options.reports_of(args)
     writer = RunWriter.create(reports, f"bisect {spec.name}")
     budget = host_budget(args.jobs)
+    args.is_kept = True
     with open_screen(Plan(cells=search.cells)) as screen:
         builder = options.open_builder(args, screen)
         bench = Bench({str(path): spec}, search.profiles, builder, screen, budget.hold)

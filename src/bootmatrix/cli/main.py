@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import gc
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from bootmatrix import __version__
-from bootmatrix.cli import options
+from bootmatrix.cli import options, signals, streams
 from bootmatrix.cli.exits import BAD_INPUT, INTERRUPTED, OUR_FAULT
 from bootmatrix.errors import BootmatrixError, InputError, Interrupted
 from bootmatrix.redact import redacted
@@ -62,29 +63,54 @@ def parser(only: str = "") -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
+    if arguments is None:
+        streams.take_over()
+        signals.handle_signals()
     gc.set_threshold(NEW_OBJECTS)
     atexit.register(gc.freeze)  # before it ends, Python would search all that was imported once more, for 0.06 s
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    args = parser(words[0] if words else "").parse_args(words)
+    args = argparse.Namespace()
     try:
-        return int(args.run(args))
-    except (KeyboardInterrupt, Interrupted):
-        print("bootmatrix: interrupted", file=sys.stderr)
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        parser(words[0] if words else "").parse_args(words, args)
+        status = int(args.run(args))
+    except SystemExit as left:  # argparse's, after a text of its own
+        if lost := streams.lost_output():
+            status = _without_output(lost, int(left.code or 0))
+            raise SystemExit(status) from lost
+        raise
+    except BaseException as error:
+        status = _fault(error)
+    lost = streams.lost_output()
+    return _without_output(lost, status) if lost and not getattr(args, "is_kept", False) else status
+
+
+def _without_output(lost: OSError, status: int) -> int:
+    """The exit status of a command whose output went nowhere. A run is kept, and does not need it."""
+    if lost.errno != errno.EPIPE:
+        options.complain(f"bootmatrix: the standard output cannot be written: {lost.strerror}")
+    return status or OUR_FAULT
+
+
+def _fault(error: BaseException) -> int:
+    """Say what went wrong; the exit status. Whatever it is, it must not end with the one that speaks of a guest."""
+    if isinstance(error, KeyboardInterrupt | Interrupted) or _has_interrupt(error):
+        options.complain("bootmatrix: interrupted")
         return INTERRUPTED
-    except BootmatrixError as error:
-        options.complain(f"bootmatrix: {error}" if not isinstance(error, InputError) else error)
+    if isinstance(error, BootmatrixError):
+        options.complain(error if isinstance(error, InputError) else f"bootmatrix: {error}")
         return BAD_INPUT if isinstance(error, InputError) else OUR_FAULT
-    except BrokenPipeError:
-        sys.stderr.close()
-        return OUR_FAULT
-    except OSError as error:
+    if isinstance(error, OSError):
         options.complain(f"bootmatrix: {error}")
         return OUR_FAULT
-    except Exception:  # whatever it is, it must not end with the status that speaks of a guest
-        import traceback
+    import traceback
 
-        options.complain(f"bootmatrix: a fault of bootmatrix itself; please report it\n{traceback.format_exc()}")
-        return OUR_FAULT
+    trace = "".join(traceback.format_exception(error))
+    options.complain(f"bootmatrix: a fault of bootmatrix itself; please report it\n{trace}")
+    return OUR_FAULT
+
+
+def _has_interrupt(error: BaseException) -> bool:
+    return isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt) is not None
 
 
 if __name__ == "__main__":

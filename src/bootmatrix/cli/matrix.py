@@ -83,6 +83,7 @@ def run_job(args: argparse.Namespace, job: Job) -> int:
     # Read before anything is booted: a baseline that cannot be read must not cost a run its report.
     baseline = _baseline(job, given) if given else None
     budget = host_budget(args.jobs)
+    args.is_kept = True
     with open_screen(job.plan) as screen:
         with job.builder(args, screen) as builder, job.forks(builder, screen) as forks:
             writer = job.writer(builder, baseline.line.name if baseline else "")

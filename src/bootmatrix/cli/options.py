@@ -321,8 +321,10 @@ def table_console() -> Console:
 
     from rich.console import Console
 
+    from bootmatrix.cli.streams import styled
+
     is_known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if is_known else WIDE)
+    return Console(file=styled(sys.stdout), highlight=False, width=None if is_known else WIDE)
 
 
 def reports_of(args: argparse.Namespace) -> Path:

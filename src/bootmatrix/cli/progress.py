@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import TextIOWrapper
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, TextIO
@@ -19,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from bootmatrix.cli.streams import styled
 from bootmatrix.model import Cell, Plan, Record, Run, Verdict
 from bootmatrix.report.order import cell_order, cell_time, remark
 from bootmatrix.report.sanitize import one_line
@@ -48,20 +48,13 @@ def plain_console(stream: TextIO) -> Console:
     return Console(file=stream, force_terminal=False, color_system=None, highlight=False, width=PLAIN_WIDTH)
 
 
-def _forgive(stream: TextIO) -> None:
-    """Show what the stream's encoding lacks as question marks, rather than fail at a tick."""
-    if isinstance(stream, TextIOWrapper):
-        stream.reconfigure(errors="replace")
-
-
 @contextmanager
 def open_screen(plan: Plan) -> Iterator[LiveScreen | PlainScreen]:
     """Show a run on the standard output."""
-    _forgive(sys.stdout)
     if not is_live(sys.stdout):
         yield PlainScreen(plain_console(sys.stdout), plan)
         return
-    with LiveScreen(Console(highlight=False), plan) as screen:
+    with LiveScreen(Console(file=styled(sys.stdout), highlight=False), plan) as screen:
         yield screen
 
 
@@ -69,11 +62,10 @@ def open_screen(plan: Plan) -> Iterator[LiveScreen | PlainScreen]:
 def open_downloads() -> Iterator[Observer]:
     """Show downloads, and nothing of cells, on the standard error."""
     nothing = Plan(cells=())
-    _forgive(sys.stderr)
     if not is_live(sys.stderr):
         yield PlainScreen(plain_console(sys.stderr), nothing)
         return
-    with LiveScreen(Console(file=sys.stderr, highlight=False), nothing, transient=True) as screen:
+    with LiveScreen(Console(file=styled(sys.stderr), highlight=False), nothing, transient=True) as screen:
         yield screen
 
 

@@ -1,29 +1,94 @@
-"""Ctrl-C and the like, while guests run."""
+"""Ctrl-C and the like: the first one ends what is done, and those that follow at once do not end the end of it."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable
-
-import anyio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_S = 5.0
+"""Within it a signal is the first one once more: who stops a run tells its process, its group, and both again."""
+
+
+class _Interruption:
+    """What a signal does: `listener` hears of it, or it is raised as KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.is_handled = False
+        self.first_s: float | None = None
+        self.listener: Callable[[], object] | None = None
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        now_s = time.monotonic()
+        if self.first_s is not None and now_s < self.first_s + AGAIN_S:
+            return
+        if self.first_s is None:
+            self.first_s = now_s
+            if self.listener:
+                self.listener()
+                return
+        raise KeyboardInterrupt
+
+
+_INTERRUPTION = _Interruption()
+
+
+def handle_signals() -> None:
+    """Have signals end this process by KeyboardInterrupt from now on; those that it is to ignore stay ignored."""
+    _INTERRUPTION.first_s = None
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _INTERRUPTION.is_handled = True
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _INTERRUPTION.on_signal)
+
+
+@contextmanager
+def handled_signals() -> Iterator[None]:
+    """`handle_signals`, for as long as the context lasts, unless they are handled anyway."""
+    if _INTERRUPTION.is_handled:
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    handle_signals()
+    try:
+        yield
+    finally:
+        _INTERRUPTION.is_handled = False
+        for number, handler in before.items():
+            with suppress(ValueError):  # not the main thread
+                signal.signal(number, handler)
 
 
 async def until_signal(work: Callable[[], Awaitable[None]], note: Callable[[str], None]) -> bool:
     """Do work; whether it came to its end: the first Ctrl-C or SIGTERM ends all guests and keeps what is done."""
+    from asyncio import get_running_loop  # not loaded by commands that boot nothing
+
+    import anyio
+
     finished = False
+    asked = anyio.Event()
+    loop = get_running_loop()
     async with anyio.create_task_group() as tasks:
 
         async def stop_on_signal() -> None:
-            with anyio.open_signal_receiver(*SIGNALS) as signals:
-                async for _ in signals:
-                    note("interrupted: ending all guests")
-                    tasks.cancel_scope.cancel()
-                    return
+            await asked.wait()
+            note("interrupted: ending all guests")
+            tasks.cancel_scope.cancel()
 
-        tasks.start_soon(stop_on_signal)
-        await work()
-        finished = True
-        tasks.cancel_scope.cancel()
+        with handled_signals():
+            _INTERRUPTION.listener = partial(loop.call_soon_threadsafe, asked.set)
+            try:
+                tasks.start_soon(stop_on_signal)
+                await work()
+                finished = True
+                tasks.cancel_scope.cancel()
+            finally:
+                _INTERRUPTION.listener = None
     return finished

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,16 @@ def read_document(path: Path) -> Document:
         InputError: the file cannot be read.
         FileError: it is no YAML.
     """
+    if not _is_text(str(path)):
+        raise InputError(f"{path}: its name is not valid UTF-8, and records could not hold it", "Rename it.")
     return parse(read_bytes(path, MAX_BYTES), str(path))
+
+
+def _is_text(name: str) -> bool:
+    with suppress(UnicodeEncodeError):
+        name.encode()
+        return True
+    return False
 
 
 def read_bytes(path: Path, limit_bytes: int) -> bytes:
