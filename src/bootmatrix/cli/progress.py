@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, TextIO
@@ -48,9 +49,16 @@ def plain_console(stream: TextIO) -> Console:
     return Console(file=stream, force_terminal=False, color_system=None, highlight=False, width=PLAIN_WIDTH)
 
 
+def _forgive(stream: TextIO) -> None:
+    """Show what the stream's encoding lacks as question marks, for who does not come by `main`."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="replace")
+
+
 @contextmanager
 def open_screen(plan: Plan) -> Iterator[LiveScreen | PlainScreen]:
     """Show a run on the standard output."""
+    _forgive(sys.stdout)
     if not is_live(sys.stdout):
         yield PlainScreen(plain_console(sys.stdout), plan)
         return
@@ -62,6 +70,7 @@ def open_screen(plan: Plan) -> Iterator[LiveScreen | PlainScreen]:
 def open_downloads() -> Iterator[Observer]:
     """Show downloads, and nothing of cells, on the standard error."""
     nothing = Plan(cells=())
+    _forgive(sys.stderr)
     if not is_live(sys.stderr):
         yield PlainScreen(plain_console(sys.stderr), nothing)
         return
