@@ -270,7 +270,8 @@ def test_a_guest_that_finds_no_result_port_has_its_profile_asked_about() -> None
 
 
 def test_a_failed_check_is_shown_with_what_it_said_last() -> None:
-    transcript = b"".join(b"ping| try %d\r\nserver| busy\r\n" % number for number in range(20)) + b"ping| refused\r\nping| \r\n"
+    tries = b"".join(b"ping| try %d\r\nserver| busy\r\n" % number for number in range(20))
+    transcript = tries + b"ping| refused\r\nping| \r\n"
     judgement = judged(transcript, messages=replaced("check ping exit 0", "check ping exit 7"))
     assert judgement.reason == "check ping exited with status 7: refused"
     lines = [(one.line, one.text) for one in judgement.evidence if one.source == "console"]
