@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli import matrix, options
 from bootmatrix.cli.exits import EXPECTED
+from bootmatrix.cli.output import say
 
 if TYPE_CHECKING:
     from bootmatrix.model import Matrix, Profile
@@ -69,9 +70,7 @@ def run(_args: argparse.Namespace) -> int:
                 f"{machine.qemu} ≥ {machine.min_qemu}",
                 " ".join(profile.kernels_of(name)),
             )
-    console = options.table_console()
-    console.print(table)
-    console.print("* meant when only the architecture is named")
+    options.print_table(table, "* meant when only the architecture is named")
     return 0
 
 
@@ -83,11 +82,11 @@ def run_check(args: argparse.Namespace) -> int:
     from bootmatrix.qemu.version import qemu_fault
 
     profile = load_profile(args.file)
-    print(f"{args.file}: valid, {len(profile.machines)} machines")
+    say(f"{args.file}: valid, {len(profile.machines)} machines")
     known = {**options.profiles(), profile.name: profile}
     cells = plan(check_matrix(profile, args.machine, args.kernel), Path(), known, qemu_fault)
     for skip in cells.skips:
-        print(f"{skip.cell.target}: skipped: {skip.reason}")
+        say(f"{skip.cell.target}: skipped: {skip.reason}")
     title, specs = f"arch-{profile.name}", options.load_specs(cells.cells)
     lock = options.read_lock(args)
     return matrix.run_job(args, Job(cells, known, specs, title, lock, lock is not None, options.reports_of(args)))
@@ -114,7 +113,7 @@ def run_new(args: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"{error.filename} cannot be made: {error.strerror}") from error
     write_text(file, new_board(profile, machine.partition("@")[0], file.stem))
-    print(f"{file}: like {args.like} so far. Change what differs, then: bootmatrix arch check {file}")
+    say(f"{file}: like {args.like} so far. Change what differs, then: bootmatrix arch check {file}")
     return EXPECTED
 
 

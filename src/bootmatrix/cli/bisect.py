@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, INTERRUPTED, NOT_EXPECTED, OUR_FAULT
+from bootmatrix.cli.output import say
 
 if TYPE_CHECKING:
     from bootmatrix.bisect import Search
@@ -87,8 +88,8 @@ def _end(search: Search, page: Path, finished: bool) -> int:
     """Say what was found."""
     from bootmatrix.report.bisection import bisection_text
 
-    options.table_console().print(bisection_text(search.state))
-    print(page)
+    options.print_table(bisection_text(search.state))
+    say(page)
     if not finished:
         return INTERRUPTED
     if not search.state.problem():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
+from bootmatrix.cli.output import say
 
 if TYPE_CHECKING:
     from bootmatrix.again import Watch
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if lines is None:
         lines = _build(args, watch)
     for line in lines:
-        print(line)
+        say(line)
     return 0
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, regression_status
+from bootmatrix.cli.output import say
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json(asdict(comparison))
     else:
-        print(*comparison_lines(comparison, args.all), sep="\n")
+        say(*comparison_lines(comparison, args.all))
     return regression_status(comparison, allow_empty=args.allow_empty) if args.fail_on else EXPECTED

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
+from bootmatrix.cli.output import say
 
 if TYPE_CHECKING:
     from bootmatrix.history.queries import Rows
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json([asdict(history) for history in histories])
     else:
-        print("\n\n".join("\n".join(history_lines(history)) for history in histories))
+        say("\n\n".join("\n".join(history_lines(history)) for history in histories))
     return EXPECTED
 
 

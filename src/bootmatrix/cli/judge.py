@@ -6,6 +6,7 @@ import argparse
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
+from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
 
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         changed += not same
         judged += 1
         recorded = "" if same else f"  (recorded: {record.verdict})"
-        print(f"{record.cell.id}  {again.verdict}{recorded}  {one_line(again.reason)}")
+        say(f"{record.cell.id}  {again.verdict}{recorded}  {one_line(again.reason)}")
     if not judged:
         raise InputError(f"{folder}: no cell of this run was booted, so that there is nothing to judge")
     return NOT_EXPECTED if changed else EXPECTED

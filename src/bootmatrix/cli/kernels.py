@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
+from bootmatrix.cli.output import say
 
 if TYPE_CHECKING:
     from bootmatrix.assembly.image.builder import Builder
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         table.add_column(heading)
     for row in rows:
         table.add_row(*map(escape, row))
-    options.table_console().print(table)
+    options.print_table(table)
     return EXPECTED if all(row[3] for row in rows) else OUR_FAULT
 
 
@@ -120,7 +121,7 @@ def run_add(args: argparse.Namespace) -> int:
     check_new(args.name, profile)
     kernels.setdefault(args.name, {})[profile.name] = _followed(own) if args.follow else own
     save_own(kernels, file)
-    print(f"{args.name} for {profile.name}: Linux {own.release}, in {file}")
+    say(f"{args.name} for {profile.name}: Linux {own.release}, in {file}")
     return EXPECTED
 
 

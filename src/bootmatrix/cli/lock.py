@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
+from bootmatrix.cli.output import say
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     if failures:
         for cell, message in failures:
             options.complain(f"{cell.id}: {message}")
-        print("nothing was written", file=sys.stderr)
+        say("nothing was written", file=sys.stderr)
         return OUR_FAULT
     output = args.output or options.lock_file(args)
     save_lock(bench.builder.archive.resolved(), output)
-    print(output)
+    say(output)
     return EXPECTED

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import exit_status, regression_status
+from bootmatrix.cli.output import say
 
 if TYPE_CHECKING:
     from bootmatrix.cell.run import Bench
@@ -141,7 +141,7 @@ def _write_index(reports: Path) -> None:
     try:
         write_index(reports)
     except OSError as error:
-        print(f"bootmatrix: the page of all runs is not up to date: {error}", file=sys.stderr)
+        options.complain(f"bootmatrix: the page of all runs is not up to date: {error}")
 
 
 def _end(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> int:
@@ -149,7 +149,7 @@ def _end(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> 
     from bootmatrix.report.history_text import comparison_lines
 
     if comparison:
-        print(*comparison_lines(comparison), sep="\n")
+        say(*comparison_lines(comparison))
     if regressions_only and comparison and not (run.interrupted or run.missing):
         return regression_status(comparison, allow_empty=run.is_good)
     return exit_status(run)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from bootmatrix.assembly.build_context import Materials
     from bootmatrix.assembly.image.builder import Builder
@@ -315,6 +315,17 @@ def load_specs(cells: tuple[Cell, ...]) -> dict[str, Spec]:
     return {path: load_spec(Path(path)) for path in sorted({cell.spec for cell in cells})}
 
 
+def print_table(*parts: RenderableType) -> None:
+    """Print tables, and what belongs to them. A cell that is wrapped may begin a line with the words of a guest."""
+    from bootmatrix.report.sanitize import disarmed
+
+    console = table_console()
+    with console.capture() as shown:
+        for part in parts:
+            console.print(part)
+    print(disarmed(shown.get()), end="")
+
+
 def table_console() -> Console:
     """Where a table is printed: as wide as the terminal, and wide enough for whole words in a file or a pipe."""
     import sys
@@ -341,7 +352,6 @@ def print_json(value: object) -> None:
 
 def complain(text: object) -> None:
     """Print what is wrong on stderr. It may quote a spec, a mirror or a package: that is made harmless."""
-    from bootmatrix.redact import redacted
-    from bootmatrix.report.sanitize import harmless
+    from bootmatrix.cli.output import say
 
-    print(harmless(redacted(str(text))), file=sys.stderr)
+    say(text, file=sys.stderr)

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from bootmatrix.cli import options
+from bootmatrix.cli.output import say
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,10 +25,10 @@ def run(args: argparse.Namespace) -> int:
     plan, _, _ = options.load_plan(args)
     specs = options.load_specs(plan.cells)
     for cell in plan.cells:
-        print(cell.id + (f"  (expected not to pass: {cell.expect})" if cell.expect else ""))
+        say(cell.id + (f"  (expected not to pass: {cell.expect})" if cell.expect else ""))
     for skip in plan.skips:
-        print(f"{skip.cell.id}  skipped: {one_line(skip.reason)}")
-    print(f"{len(plan.cells)} cells, {len(plan.skips)} skipped")
+        say(f"{skip.cell.id}  skipped: {one_line(skip.reason)}")
+    say(f"{len(plan.cells)} cells, {len(plan.skips)} skipped")
     sys.stdout.flush()
     check_tests(plan, specs, allow_empty=args.allow_empty)
     return 0

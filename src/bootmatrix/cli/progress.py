@@ -22,7 +22,7 @@ from rich.text import Text
 from bootmatrix.cli.streams import styled
 from bootmatrix.model import Cell, Plan, Record, Run, Verdict
 from bootmatrix.report.order import cell_order, cell_time, remark
-from bootmatrix.report.sanitize import one_line
+from bootmatrix.report.sanitize import disarmed, one_line
 from bootmatrix.report.text import STYLES, summary, verdict_text
 from bootmatrix.report.units import duration, size
 
@@ -118,12 +118,15 @@ class PlainScreen:
 
     def finish(self, run: Run, path: Path) -> None:
         """The table, the reasons, and where the report is."""
-        with self._lock:
-            show_end(self._console, run, path, self._planned)
+        with self._lock, self._console.capture() as end:
+            # No line is wrapped: it would begin with the words of a guest.
+            show_end(self._console, run, path, self._planned, soft_wrap=True)
+        self._console.file.write(disarmed(end.get()))
+        self._console.file.flush()
 
     def _line(self, text: str) -> None:
         with self._lock:
-            self._console.print(Text(text.rstrip()), soft_wrap=True)
+            self._console.print(Text(disarmed(text.rstrip())), soft_wrap=True)
             self._console.file.flush()
 
 
@@ -251,9 +254,9 @@ class LiveScreen:
         return [_bar(label, done, total) for label, (done, total) in latest]
 
 
-def show_end(console: Console, run: Run, path: Path, planned: int) -> None:
+def show_end(console: Console, run: Run, path: Path, planned: int, *, soft_wrap: bool = False) -> None:
     """The summary of a run, how many of its cells were not tried, and where its report is."""
-    console.print(summary(run))
+    console.print(summary(run), soft_wrap=soft_wrap)
     missing = planned - sum(record.verdict is not Verdict.SKIP for record in run.records)
     if missing > 0:
         console.print(Text(f"{missing} of {planned} cells have no verdict", "bold red"))

@@ -6,6 +6,7 @@ import argparse
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
+from bootmatrix.cli.output import say
 
 KEEP = 30
 
@@ -41,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         remove_leftovers(reports)
     removed = [name for name in doomed if args.dry_run or remove_run(reports / name)]
-    print(*(f"{'would remove' if args.dry_run else 'removed'} {name}\n" for name in removed), sep="", end="")
+    say(*(f"{'would remove' if args.dry_run else 'removed'} {name}" for name in removed))
     for name in doomed:
         if name not in removed:
-            print(f"kept {name}: it was taken up meanwhile")
-    print(f"{len(removed)} {'to remove' if args.dry_run else 'removed'}, {len(lines) - len(removed)} kept")
+            say(f"kept {name}: it was taken up meanwhile")
+    say(f"{len(removed)} {'to remove' if args.dry_run else 'removed'}, {len(lines) - len(removed)} kept")
     return EXPECTED

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, regression_status
+from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,4 +84,4 @@ def _write(args: argparse.Namespace, saved: Run, place: Place, past: Past) -> No
     if place.reports.resolve() == options.reports_of(args).resolve():
         write_index(place.reports)
     shown = Path(args.run_name) if Path(args.run_name).is_dir() else place.folder
-    print(shown / REPORT_FILE)
+    say(shown / REPORT_FILE)

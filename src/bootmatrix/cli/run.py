@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
+from bootmatrix.cli.output import say
 
 if TYPE_CHECKING:
     from bootmatrix.model import Bootable, ConsoleProof, Judgement, Machine, Profile, Timeouts
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from bootmatrix.cell.run import with_proof
     from bootmatrix.qemu.command import interactive
     from bootmatrix.qemu.version import find_qemu
-    from bootmatrix.report.sanitize import harmless, one_line
+    from bootmatrix.report.sanitize import one_line
 
     machine, bootable, timeouts = _bootable(args)
     program = find_qemu(machine)
@@ -73,13 +74,13 @@ def run(args: argparse.Namespace) -> int:
     bootable = with_proof(bootable, _proof(args), machine)
     with _folder(args) as folder:
         judgement, kept = _boot(machine, bootable, timeouts, folder, args.dump)
-    print(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
+    say("", f"{judgement.verdict}: {one_line(judgement.reason)}")
     if judgement.advice:
-        print(harmless(judgement.advice))
+        say(judgement.advice)
     if args.keep:
-        print(*(f"Kept: {folder / name}" for name in kept), sep="\n")
+        say(*(f"Kept: {folder / name}" for name in kept))
     elif len(kept) > 1:
-        print(f"--keep FOLDER keeps {', '.join(kept)}.")
+        say(f"--keep FOLDER keeps {', '.join(kept)}.")
     if not judgement.verdict.is_guests:
         return OUR_FAULT
     return EXPECTED if judgement.verdict == "pass" else NOT_EXPECTED
@@ -203,7 +204,7 @@ def _shown(console: Path) -> Iterator[None]:
 
 
 def _follow(console: Path, done: Event) -> None:
-    from bootmatrix.report.sanitize import harmless
+    from bootmatrix.report.sanitize import disarmed, harmless
 
     position = 0
     while True:
@@ -214,7 +215,7 @@ def _follow(console: Path, done: Event) -> None:
                 data = file.read()
             whole = data if last else data[: data.rfind(b"\n") + 1]
             position += len(whole)
-            sys.stdout.write(harmless(whole.decode("utf-8", "replace")))
+            sys.stdout.write(disarmed(harmless(whole.decode("utf-8", "replace"))))
             sys.stdout.flush()
         if last:
             return

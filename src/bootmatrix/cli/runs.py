@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
+from bootmatrix.cli.output import say
 
 SHOWN = 30
 
@@ -50,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json([asdict(line) for line in lines])
     elif lines:
-        print(*runs_lines(lines), sep="\n")
+        say(*runs_lines(lines))
     else:
-        print(f"{reports} holds no run")
+        say(f"{reports} holds no run")
     return EXPECTED
 
 
@@ -62,7 +63,7 @@ def run_tag(args: argparse.Namespace) -> int:
 
     place = find_run(options.reports_of(args), args.run_name)
     add_tag(place, args.tag)
-    print(f"tag:{args.tag} is {place.name}")
+    say(f"tag:{args.tag} is {place.name}")
     return EXPECTED
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
+from bootmatrix.cli.output import say
 
 PORT = 8471
 
@@ -36,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, OverflowError) as error:
         raise InputError(f"port {args.port} cannot be used: {error}", "Name another one with --port.") from error
     with server:
-        print(f"{reports} is served at {server.url} (and runs live at /latest/live); Ctrl-C ends it", flush=True)
+        say(f"{reports} is served at {server.url} (and runs live at /latest/live); Ctrl-C ends it")
+        sys.stdout.flush()
         server.serve_forever()
     return EXPECTED

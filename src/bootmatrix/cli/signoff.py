@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
+from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,9 +80,9 @@ def _sign_off(args: argparse.Namespace, place: Place) -> int:
             pdf=not args.no_pdf,
         )
     )
-    print(f"{written.folder}: {written.signed.result}")
-    print(*(f"  {file.name}" for file in sorted(written.folder.iterdir())), sep="\n")
-    print(*(f"note: {note}" for note in written.notes), sep="\n", end="\n" if written.notes else "")
+    say(f"{written.folder}: {written.signed.result}")
+    say(*(f"  {file.name}" for file in sorted(written.folder.iterdir())))
+    say(*(f"note: {note}" for note in written.notes))
     return EXPECTED
 
 
@@ -129,12 +130,12 @@ def _verify(args: argparse.Namespace, place: Place) -> int:
     for name in names:
         checked = verify_signoff(place.folder, name, args.key)
         for fault in checked.faults:
-            print(f"{name}: {one_line(fault)}")
+            say(f"{name}: {one_line(fault)}")
         if checked.faults:
             status = NOT_EXPECTED
-            print(f"{name}: NOT as it was signed off")
+            say(f"{name}: NOT as it was signed off")
         else:
             result = one_line(str(checked.statement["predicate"].get("result")))
             how = f"signed by {args.key}" if checked.is_signed else "not signed: this shows accidents only"
-            print(f"{name}: {result}, {checked.file_count} files as they were signed off; {how}")
+            say(f"{name}: {result}, {checked.file_count} files as they were signed off; {how}")
     return status

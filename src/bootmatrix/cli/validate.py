@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import BAD_INPUT, EXPECTED
+from bootmatrix.cli.output import say
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     status = EXPECTED
     for file in args.files:
         try:
-            print(f"{file}: {load_any(file, known)}")
+            say(f"{file}: {load_any(file, known)}")
         except InputError as error:
             options.complain(error)
             status = BAD_INPUT

@@ -7,6 +7,7 @@ tens of megabytes (GitLab: 30 MB).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -20,6 +21,8 @@ from bootmatrix.report.view import ReportView
 
 COUNTED = ("tests", "failures", "errors", "skipped")
 END = b"</testsuites>"
+_COMMAND = re.compile(rb"^([ \t]*):(?=:)", re.MULTILINE)
+"""What GitHub would take for a command, were the document printed; XML has another spelling for the same text."""
 TAIL_LINES = 100
 """Lines of a console that a case carries; some CI systems keep no more than that."""
 
@@ -49,7 +52,7 @@ def _suites(view: ReportView) -> Iterator[Element]:
 def _bytes(suite: Element) -> bytes:
     indent(suite, " ", 1)
     text: bytes = tostring(suite, encoding="utf-8")
-    return b" " + text + b"\n"
+    return b" " + _COMMAND.sub(rb"\1&#58;", text) + b"\n"
 
 
 def _shortfall_suite(view: ReportView) -> Element:

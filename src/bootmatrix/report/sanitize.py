@@ -35,6 +35,16 @@ def _replacements() -> dict[int, str]:
 TABLE = _replacements()
 
 
+_COMMANDS = re.compile(r"^([ \t]*):(?=:[A-Za-z])|#(?=#(?:\[|vso\[|teamcity\[))", re.MULTILINE)
+"""Beginnings of commands that CI systems look for in what a step prints: GitHub's `::error …` at a line's beginning and
+`##[error]` anywhere, Azure's `##vso[…]`, TeamCity's `##teamcity[…]`."""
+
+
+def disarmed(text: str) -> str:
+    """Text in which a CI system finds no command."""
+    return _COMMANDS.sub(lambda found: f"{found[0]} ", text)
+
+
 def harmless(text: str) -> str:
     """Text of one or more lines that only shows itself. Line numbers stay as they are."""
     # Nothing that this is about is printable to Python, and of a million lines all but a few are.

@@ -1,0 +1,99 @@
+"""What is printed only shows itself: no escape sequence, and nothing that a CI system takes for a command."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bootmatrix.cli.main import main
+from bootmatrix.cli.progress import PlainScreen, plain_console
+from bootmatrix.cli.run import _shown
+from bootmatrix.model import Plan, Record, Verdict
+from bootmatrix.report.context import Given
+from bootmatrix.report.forms import render
+from bootmatrix.report.sanitize import disarmed
+from command_line import Tool
+from samples import make_cell, make_record, write_run
+
+pytest_plugins = ("command_line",)
+
+COMMAND = "::error file=a,line=1::PWNED by the guest"
+ESCAPE = "x\x1b]0;title\x07\x1b[31m\r"
+IS_COMMAND = re.compile(r"^\s*::[A-Za-z]|##\[", re.MULTILINE)
+"""As GitHub's runner looks for them: it cuts blanks off first, and finds the older form anywhere in a line."""
+
+
+def hostile_records() -> list[Record]:
+    """Failures whose reasons have a command at every place at which a line may be wrapped."""
+    return [
+        make_record(
+            make_cell("x86_64", f"6.{length}"),
+            Verdict.FAIL,
+            f"onboot container a exited with status 1: {'x' * length} {COMMAND} ##[error]too",
+        )
+        for length in range(60, 140)
+    ]
+
+
+def test_no_line_of_a_run_begins_with_the_words_of_a_guest(tmp_path: Path) -> None:
+    run, folder = write_run(tmp_path, hostile_records())
+    stream = io.StringIO()
+    screen = PlainScreen(plain_console(stream), Plan(cells=tuple(one.cell for one in run.records)))
+    for record in run.records:
+        screen.cell_done(record)
+    screen.note(COMMAND)
+    screen.finish(run, folder)
+    text = stream.getvalue()
+    assert "PWNED by the guest" in text
+    assert not IS_COMMAND.search(text)
+    reasons = [line for line in text.splitlines() if "PWNED" in line]
+    assert all(line.lstrip().startswith(("fail ", "onboot container a", ": :error")) for line in reasons)
+
+
+@pytest.mark.parametrize("form", ["csv", "junit", "md", "tap"])
+def test_no_line_of_a_form_begins_with_the_words_of_a_guest(form: str, tmp_path: Path) -> None:
+    run, _ = write_run(tmp_path, hostile_records()[:3])
+    text = render(form, Given(run, lambda _: f"a\n{COMMAND}\n  {COMMAND}\n".encode()))
+    assert not re.search(r"^\s*::[A-Za-z]", text.decode(), re.MULTILINE)
+    if form == "junit":
+        shown = [one.text or "" for one in ElementTree.fromstring(text).iter("system-out")]
+        assert shown and all(COMMAND in one for one in shown), "it says the same as before"
+
+
+def test_the_console_of_a_guest_gives_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    console = tmp_path / "console.log"
+    with _shown(console):
+        console.write_text(f"{COMMAND}\n  {COMMAND}\nsh: ##[add-mask]a\n{COMMAND}")
+    out = capsys.readouterr().out
+    assert out.count("PWNED") == 3
+    assert not IS_COMMAND.search(out)
+
+
+def test_what_is_no_command_stays_as_it_is() -> None:
+    for text in ("a ::b:: c", "::1 is refused", "## heading", "std::string", "x ::error x", "  [::]:80"):
+        assert disarmed(text) == text
+
+
+@pytest.mark.parametrize(
+    "command", ["validate", "plan", "matrix", "report", "judge", "compare", "run", "build", "prune"]
+)
+def test_an_argument_is_printed_without_its_escapes(command: str, tool: Tool) -> None:
+    single = ("--arch", "x86_64") if command in {"run", "build"} else ()
+    result = tool(command, ESCAPE, *single)
+    assert result.returncode == 2
+    assert result.stderr
+    assert not set(result.stdout + result.stderr) & {"\x1b", "\x07", "\r"}
+
+
+def test_a_sound_file_is_named_without_its_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (f"{ESCAPE}.yml", f"a\n{COMMAND}.yml"):
+        (tmp_path / name.replace("/", "-")).write_text("init: []\n")
+    assert main(["validate", *map(str, tmp_path.iterdir())]) == 0
+    out = capsys.readouterr().out
+    assert out.count("a spec: ") == 2
+    assert not set(out) & {"\x1b", "\x07", "\r"}
+    assert not IS_COMMAND.search(out)
