@@ -9,7 +9,10 @@ import pytest
 
 from bootmatrix.assembly.initrd.privileges import powers
 from bootmatrix.assembly.initrd.runtime_config import runtime_config
-from bootmatrix.model import Container, ContainerSettings, ImageConfig
+from bootmatrix.judge import judge
+from bootmatrix.model import Cell, Container, ContainerSettings, ImageConfig, Judgement, Record, Verdict
+from bootmatrix.report.history_view import marks
+from guests import make_bootable, make_machine, make_outcome
 
 
 def settings(**keys: Any) -> ContainerSettings:
@@ -86,3 +89,21 @@ def test_what_is_hidden(name: str) -> None:
 )
 def test_what_a_spec_gives_up(keys: dict[str, Any], words: tuple[str, ...]) -> None:
     assert powers(settings(**keys)) == words
+
+
+def test_a_pass_beside_privileged_containers_says_that_it_is_weaker() -> None:
+    names = ("tester: CAP_SYS_ADMIN, all devices",)
+    passed = judge(make_outcome(), make_machine(), make_bootable(privileged=names), b"")
+    assert passed.verdict is Verdict.PASS
+    assert passed.is_weak
+    assert passed.privileged == names
+    assert "privileged containers: weaker evidence: tester: CAP_SYS_ADMIN, all devices" in passed.reason
+    assert [mark.kind for mark in marks(record_with(passed), None, None)] == ["privileged"]
+    plain = judge(make_outcome(), make_machine(), make_bootable(), b"")
+    assert not plain.is_weak
+    assert "privileged" not in plain.reason
+
+
+def record_with(judgement: Judgement) -> Record:
+    cell = Cell(spec="s.yml", spec_name="s", arch="a", machine="m", machine_is_default=True, kernel="6.1")
+    return Record(cell=cell, judgement=judgement, expected=True, started_at="2026-01-01T00:00:00+00:00", wall_s=1)

@@ -29,6 +29,8 @@ from bootmatrix.assembly.initrd.bundle_spec import (
 from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.files import source_path
+from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
+from bootmatrix.assembly.initrd.own_init import PROTOCOL, privileged
 from bootmatrix.assembly.initrd.root import guest_tree
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
@@ -48,8 +50,6 @@ from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Prof
 from bootmatrix.model.artefact import LACKS_MODULE
 from bootmatrix.store import sha256_of
 
-PROTOCOL = "bootmatrix.protocol"
-"""Label of an init image that reports by docs/guest-protocol.md."""
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
 
 
@@ -121,6 +121,8 @@ def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, build
     images |= {layout_key(one): layout_image(one, Path(spec.path), profile, builder) for one in layouts}
     placed = place(spec, images)
     init = [images[reference] for reference in spec.init]
+    if any(PROTOCOL in image.config.labels for image in init):
+        check_labels(placed)
     network = needs_network(placed, init)
     if network and not machine.network:
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
@@ -188,12 +190,14 @@ def without_initrd(assembly: Assembly) -> Bootable:
         onshutdown=_names(placed, "onshutdown"),
         results=results(placed),
         reports=assembly.reports,
+        privileged=privileged(placed, assembly.init, builder.store) if assembly.reports else (),
         proof=None if assembly.reports else console_proof(placed),
         notes=(
             *spec.notes,
             *_cmdline(spec)[1],
             *lost_paths(placed),
             *ignored_users(placed),
+            *label_notes(placed),
             *(f"{LACKS_MODULE}{name}" for name in assembly.modules[1]),
         ),
     )

@@ -36,6 +36,7 @@ ADVICE = {
 """What to do next where no complaint knows better."""
 
 
+PRIVILEGED = "privileged containers: weaker evidence"
 NOTHING_TESTED = "nothing was tested: the spec has no container under onboot, services or onshutdown"
 NOTHING_ADVICE = "Add one. 'onboot' decides by its exit status, a service with 'bootmatrix.check' too."
 
@@ -69,7 +70,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
             return _shown(bootable.proof, outcome, transcript, troubles)
         if not (bootable.onboot or bootable.services or bootable.checks or bootable.onshutdown):
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
-        return _passed(outcome, subresults, troubles, remarks)
+        return _with_privileged(_passed(outcome, subresults, troubles, remarks), bootable)
     complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
     first, *others = [*termination.withheld_time(outcome, complaints[0]), *complaints]
     if not first.evidence:
@@ -85,6 +86,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         or _advice(first.verdict, troubles),
         troubles=troubles,
         is_weak=bootable.proof is not None,
+        privileged=bootable.privileged,
     )
 
 
@@ -174,6 +176,21 @@ def _passed(
     )
     reason = f"{count} of {len(subresults)} results passed, and the guest left as it should"
     return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults, troubles=troubles)
+
+
+def _with_privileged(passed: Judgement, bootable: Bootable) -> Judgement:
+    """A pass beside containers with power over init or the kernel, which says of itself that it is weaker."""
+    if not bootable.privileged:
+        return passed
+    words = f"{PRIVILEGED}: {'; '.join(bootable.privileged)}"
+    return passed.model_copy(
+        update={
+            "reason": f"{passed.reason} ({words})"[:MAX_REASON],
+            "evidence": (piece("judge", words), *passed.evidence),
+            "is_weak": True,
+            "privileged": bootable.privileged,
+        }
+    )
 
 
 def _shown(proof: ConsoleProof, outcome: Outcome, transcript: bytes, troubles: tuple[Trouble, ...]) -> Judgement:

@@ -60,7 +60,8 @@ class Bootable(Model):
     send, one entry for each container that has some. A guest whose init is not ours `reports` nothing: its `proof` is
     on its console. `forkable` is what it becomes when forked, or else `cold_reason` says why it cannot; both are empty
     where nobody asked.
-    `qemu_args` are arguments of the user's own, `attached` the files that these name.
+    `qemu_args` are arguments of the user's own, `attached` the files that these name. `privileged` names the containers
+    that may reach init or the kernel, each with that by which it may.
     """
 
     kernel: Artefact | None = None
@@ -82,6 +83,7 @@ class Bootable(Model):
     onshutdown: tuple[str, ...] = ()
     results: tuple[ExpectedFiles, ...] = ()
     reports: bool = True
+    privileged: tuple[str, ...] = ()
     proof: ConsoleProof | None = None
     notes: tuple[str, ...] = ()
     forkable: Forkable | None = None

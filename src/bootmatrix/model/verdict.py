@@ -66,7 +66,8 @@ class Trouble(Model):
 class Judgement(Model):
     """A verdict with what it rests on. `reason` is one line for people; `advice` says what to do next.
 
-    `is_weak` marks what was judged by the console alone, which whatever runs in the guest can print.
+    `is_weak` marks what was judged by the console alone, which whatever runs in the guest can print; and a pass beside
+    containers that the spec gives power over init or the kernel: these are `privileged`, each with what it has.
     """
 
     verdict: Verdict
@@ -76,3 +77,4 @@ class Judgement(Model):
     advice: str = ""
     troubles: tuple[Trouble, ...] = ()
     is_weak: bool = False
+    privileged: tuple[str, ...] = ()

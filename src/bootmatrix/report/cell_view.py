@@ -243,9 +243,12 @@ class CellView:
 
     @property
     def weak(self) -> str:
-        """A warning where the console alone decided."""
-        weak = self.record.judgement.is_weak
-        return "Judged by its console alone, which whatever runs in the guest can print." if weak else ""
+        """A warning where the console alone decided, or a container had power over who did."""
+        judgement = self.record.judgement
+        if judgement.is_weak and judgement.privileged:
+            words = harmless("; ".join(judgement.privileged))
+            return f"Containers with power over init or the kernel took part: {words}."
+        return "Judged by its console alone, which whatever runs in the guest can print." if judgement.is_weak else ""
 
     @property
     def diagnostics(self) -> tuple[DiagnosticView, ...]:

@@ -47,7 +47,9 @@ def marks(record: Record, change: CellChange | None, past: CellHistory | None) -
         yield Mark("forked", "forked", "forked, verified cold" if record.verified else "forked")
     elif record.cold_reason:
         yield Mark("note", "cold", "booted cold")
-    if record.judgement.is_weak:
+    if record.judgement.is_weak and record.judgement.privileged:
+        yield Mark("privileged", "privileged", "privileged containers ran beside it, which is weaker evidence")
+    elif record.judgement.is_weak:
         yield Mark("weak", "by console", "judged by its console alone, which is weaker evidence")
     if record.outcome and any(one.file for one in record.outcome.diagnostics):
         yield Mark("note", "diagnosed", "what it was doing was kept")

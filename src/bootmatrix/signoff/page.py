@@ -108,7 +108,8 @@ def _rows(signed: SignOff, kernels: tuple[str, ...]) -> list[Row]:
 
 
 def _tile(record: Record, forked: bool) -> Tile:
-    marks = ", ".join(word for word in (remark(record), "forked" if forked else "") if word)
+    weak = "weaker evidence" if record.judgement.is_weak else ""
+    marks = ", ".join(word for word in (remark(record), "forked" if forked else "", weak) if word)
     words = f"{SYMBOLS[record.verdict]} {record.verdict}"
     return Tile(record.verdict.value, words, duration(cell_time(record)), marks)
 

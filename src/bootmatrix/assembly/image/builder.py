@@ -26,6 +26,8 @@ from bootmatrix.source.images.engine import Build
 from bootmatrix.source.images.images import Images, is_whole
 from bootmatrix.store import Store
 
+OWN_INIT_LABELS = {"bootmatrix.protocol", "bootmatrix.fork"}
+"""Labels of an init image whose account makes a verdict."""
 FORMAT = "4"
 """Changes whenever the same recipe would give another image."""
 EPOCH_S = 1492533000
@@ -122,7 +124,7 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
         raise BuildError(f"{spec}: images that are made from each other form a loop")
     source = builder.source(reference, spec)
     if source.kind != "recipe":
-        return foreign_image(source, profile, builder).model_copy(update={"reference": reference})
+        return _without_power(foreign_image(source, profile, builder)).model_copy(update={"reference": reference})
     path = Path(source.path)
     recipe = builder.load_recipe(path)
     base = make_image(recipe.base, path, profile, builder, depth + 1) if recipe.base else None
@@ -139,6 +141,12 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
         image = _make(reference, ingredients, profile, builder)
         builder.store.set_memo("image", key, image.model_dump_json().encode())
         return image
+
+
+def _without_power(image: StoredImage) -> StoredImage:
+    """An image without labels by which it would say of itself that its init is ours: only a recipe's count."""
+    labels = {name: value for name, value in image.config.labels.items() if name not in OWN_INIT_LABELS}
+    return image.model_copy(update={"config": image.config.model_copy(update={"labels": labels})})
 
 
 def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> StoredImage:

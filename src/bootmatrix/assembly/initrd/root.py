@@ -9,6 +9,7 @@ from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle import add_bundles
 from bootmatrix.assembly.initrd.bundle_spec import Placed, check_seconds
 from bootmatrix.assembly.initrd.files import add_files
+from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_files, check_images
 from bootmatrix.assembly.initrd.volumes import RESOLV_CONF, add_volumes
 from bootmatrix.assembly.initrd.world import WORLD_FILE, needs_world
 from bootmatrix.assembly.tree import Node, Tree, directory, text_file
@@ -69,14 +70,20 @@ def linuxkit_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[P
     Raises:
         BuildError: as guest_tree.
     """
-    tree = _init_tree([images[reference] for reference in spec.init], store)
+    init = [images[reference] for reference in spec.init]
+    tree = _init_tree(init, store)
+    if any(PROTOCOL in image.config.labels for image in init):
+        check_images(tree, init, store)
     ids = {one.container.name: number for number, one in enumerate(_id_order(placed), start=FIRST_ID)}
     add_volumes(spec.volumes, images, tree, store)
     in_world = needs_world(placed, spec, tree)
     if in_world:
         tree.put(WORLD_FILE, text_file(""))
     add_bundles(_id_order(placed), ids, tree, store, in_world=in_world)
+    before = dict(tree.nodes) if spec.files and any(PROTOCOL in image.config.labels for image in init) else None
     add_files(spec, ids, tree)
+    if before is not None:
+        check_files(before, tree)
     return tree
 
 

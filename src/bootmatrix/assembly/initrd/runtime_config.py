@@ -22,6 +22,8 @@ OCI_VERSION = "1.0.2"
 """Nothing later is used, and Debian 12's crun takes nothing later."""
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+OURS = "bootmatrix."
+"""How annotations begin by which a spec says what is checked."""
 ALL_DEVICES = "all"
 """In place of a device's path: all devices of its type."""
 RENAMED = {"blockio": "blockIO"}
@@ -42,7 +44,7 @@ def merged_settings(container: Container, image: ImageConfig) -> ContainerSettin
     Raises:
         BuildError: the label is not JSON of the known keys.
     """
-    label = _label(container, image)
+    label = label_settings(container, image).model_dump(by_alias=True, exclude_none=True, mode="json")
     said = container.model_dump(by_alias=True, exclude_none=True, exclude={"name", "image"}, mode="json")
     merged = {**label, **said}
     runtime = {**label.get("runtime", {}), **said.get("runtime", {})}
@@ -64,17 +66,23 @@ def _added(names: list[str], more: list[str]) -> list[str]:
     return list(dict.fromkeys([*([] if whole == ["none"] else names), *more]))
 
 
-def _label(container: Container, image: ImageConfig) -> Json:
+def label_settings(container: Container, image: ImageConfig) -> ContainerSettings:
+    """Return what an image's label says, without annotations of ours: these decide, and only the spec may.
+
+    Raises:
+        BuildError: the label is not JSON of the known keys.
+    """
     text = image.labels.get(LABEL, "")
     if not text:
-        return {}
+        return ContainerSettings()
     try:
         settings = ContainerSettings.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BuildError(f"the label {LABEL} of {container.image} is not valid: {where}: {first['msg']}") from error
-    return settings.model_dump(by_alias=True, exclude_none=True, mode="json")
+    others = {key: value for key, value in (settings.annotations or {}).items() if not key.startswith(OURS)}
+    return settings.model_copy(update={"annotations": others or None})
 
 
 def runtime_config(

@@ -1,0 +1,118 @@
+"""What the label `org.mobyproject.config` gives a container: shown, and refused where it would reach others.
+
+An image comes from somebody else. Its label may configure its own container; it has no say in the verdict, and none in
+init's files or another container's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from bootmatrix.assembly.initrd.bundle_spec import Placed
+from bootmatrix.assembly.initrd.privileges import is_bind, is_readonly
+from bootmatrix.assembly.initrd.runtime_config import label_settings
+from bootmatrix.assembly.initrd.world import is_within, normal
+from bootmatrix.errors import BuildError
+from bootmatrix.model import ContainerSettings
+from bootmatrix.model.image import LABEL
+from bootmatrix.model.spec import Mount
+
+OWN_FOLDERS = ("/bootmatrix", "/containers", "/etc/bootmatrix", "/usr/lib/bootmatrix")
+"""Init's and other containers' own: no label names a path in them."""
+PROGRAMS = ("/init", "/bin/busybox", "/usr/bin/busybox", "/usr/bin/crun", "/usr/bin/runc", "/usr/sbin/runc")
+"""What init runs: no label has itself given these, or a folder above them, to be written to."""
+LIBRARIES = ("/etc/ld.so.preload", "/lib", "/lib64", "/sbin", "/usr/lib64", "/usr/sbin")
+SPACES = ("net", "ipc", "uts", "pid", "userns")
+SHOWN = ("capabilities", "ambient", "binds", "mounts", "devices", "masked_paths", "readonly_paths", "sysctl", "runtime")
+MAX_SHOWN = 400
+
+
+def label_notes(placed: Iterable[Placed]) -> Iterator[str]:
+    """Yield a note for each container to which its image's label gives more than a plain container has."""
+    for one in placed:
+        words = "; ".join(_powers(_effective(one)))
+        if words:
+            yield f"{one.container.name}: by the label of its image {one.container.image} it has {words[:MAX_SHOWN]}"
+
+
+def check_labels(placed: Iterable[Placed]) -> None:
+    """Refuse labels that reach for files of init's or of other containers.
+
+    Raises:
+        BuildError: one does.
+    """
+    for one in placed:
+        for what in _reached(_effective(one)):
+            raise BuildError(
+                f"container {one.container.name}: the label {LABEL} of {one.container.image} asks for {what}, "
+                "by which it would reach files of init or of other containers",
+                "An image has no such rights of its own. If it is meant, say the whole key in the spec.",
+            )
+
+
+def _effective(one: Placed) -> ContainerSettings:
+    """What comes from the label, and is not replaced by the spec."""
+    label = label_settings(one.container, one.image.config).model_dump(by_alias=True, exclude_none=True, mode="json")
+    said = one.container.model_dump(by_alias=True, exclude_none=True, mode="json")
+    left: dict[str, Any] = {key: value for key, value in label.items() if key not in said or key == "runtime"}
+    if "runtime" in left:
+        left["runtime"] = {key: value for key, value in left["runtime"].items() if key not in said.get("runtime", {})}
+    return ContainerSettings.model_validate(left, strict=False)
+
+
+def _powers(settings: ContainerSettings) -> Iterator[str]:
+    values = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    for key in (*SHOWN, *SPACES):
+        if key in values and values[key] not in ([], {}, "", "new"):
+            yield f"{key} {_words(values[key])}"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_words(each)}" for key, each in value.items() if each not in ([], {}, "", None))
+    return str(value)
+
+
+def _reached(settings: ContainerSettings) -> Iterator[str]:
+    for text in settings.binds or ():
+        source, _, rest = text.partition(":")
+        if source.startswith("/") and is_reaching(source, not is_readonly(rest.partition(":")[2].split(","))):
+            yield f"the bind {text}"
+    yield from _reaching_mounts("mounts", settings.mounts or ())
+    for kind in SPACES:
+        path = getattr(settings, kind) or ""
+        if path.startswith("/") and is_within(normal(path), "/proc"):
+            yield f"{kind}: {path}"
+    runtime = settings.runtime
+    if runtime is None:
+        return
+    yield from _reaching_mounts("runtime.mounts", runtime.mounts or ())
+    made = (*(mount.destination for mount in runtime.mounts or ()), *(runtime.mkdir or ()))
+    spaces = runtime.bind_ns.model_dump(exclude_none=True).values() if runtime.bind_ns else ()
+    for path in (*made, *spaces):
+        if ".." in path.split("/") or (path.startswith("/") and is_reaching(path, can_write=True)):
+            yield f"runtime: {path}"
+
+
+def _reaching_mounts(key: str, mounts: Iterable[Mount]) -> Iterator[str]:
+    for mount in mounts:
+        if is_bind(mount.usual_type, mount.options):
+            if is_reaching(mount.source, not is_readonly(mount.options)):
+                yield f"the bind {mount.source} under {key}"
+        elif mount.usual_type == "overlay":
+            yield f"an overlay under {key}"
+
+
+def is_reaching(path: str, can_write: bool) -> bool:
+    """Return whether a path of the guest leads to files of init or of containers."""
+    path = normal(path)
+    if any(is_within(path, folder) for folder in OWN_FOLDERS):
+        return True
+    process = path.removeprefix("/proc/").partition("/")[0]
+    if path.startswith("/proc/") and (process.isdigit() or process.endswith("self")):
+        return True
+    own = (*OWN_FOLDERS, *PROGRAMS, *LIBRARIES)
+    return can_write and any(is_within(each, path) for each in own)

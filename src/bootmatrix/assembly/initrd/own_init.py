@@ -1,0 +1,114 @@
+"""Our init is ours: nothing that a spec or another init image brings may take the place of what it runs or reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bootmatrix.assembly.image.builder import image_tree
+from bootmatrix.assembly.initrd.bundle_spec import Placed
+from bootmatrix.assembly.initrd.privileges import powers
+from bootmatrix.assembly.initrd.world import is_within, named_paths
+from bootmatrix.assembly.tree import Node, Tree
+from bootmatrix.errors import BuildError
+from bootmatrix.model import StoredImage
+from bootmatrix.store import Store
+
+PROTOCOL = "bootmatrix.protocol"
+"""Label of an init image that reports by docs/guest-protocol.md."""
+SETTINGS = ("bootmatrix", "containers", "etc/bootmatrix", "usr/lib/bootmatrix")
+"""What init reads, and where it keeps what it does."""
+DAEMONS = "etc/bootmatrix/daemons"
+"""Other init images name here what is to run beside the services."""
+LOADER = ("etc/ld.so.preload", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
+PROGRAM_FOLDERS = ("bin", "sbin", "usr/bin", "usr/sbin")
+LIBRARY_FOLDERS = ("lib", "lib32", "lib64", "libx32", "usr/lib", "usr/lib32", "usr/lib64", "usr/libx32")
+RUNTIMES = {"crun", "runc"}
+UNIMPORTANT = ("usr/share", "etc/hosts", "etc/resolv.conf", "etc/mtab")
+HINT = (
+    "A guest whose init was changed cannot be judged by what that init reports. Leave bootmatrix's init image out, and "
+    "say by 'bootmatrix.console' what a pass shows on the console."
+)
+
+
+def privileged(placed: Sequence[Placed], init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
+    """Return the containers that may reach init, each with that by which it may."""
+    found = {one.container.name: [*powers(one.settings)] for one in placed}
+    sockets = [(one.container.name, words) for one in placed for words in _sockets(one)]
+    if sockets and any(_has_daemons(image, store) for image in init if PROTOCOL not in image.config.labels):
+        for name, words in sockets:
+            found[name].append(words)
+    return tuple(f"{name}: {', '.join(words)}" for name, words in found.items() if words)
+
+
+def _has_daemons(image: StoredImage, store: Store) -> bool:
+    return any(is_within(path, DAEMONS) for path in image_tree(image, store).nodes)
+
+
+def _sockets(one: Placed) -> Iterable[str]:
+    """Binds in which a daemon that init started, and that runs containers with all rights, may listen."""
+    for path in named_paths(one):
+        if not path.is_made and (is_within(path.path, "/run") or is_within("/run", path.path)):
+            yield f"the bind {path.path}, where daemons of init listen"
+
+
+def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
+    """Refuse init images that replace files of the one that reports, or bring files that it would read.
+
+    Raises:
+        BuildError: one does.
+    """
+    for image in init:
+        files = image_tree(image, store)
+        is_ours = PROTOCOL in image.config.labels
+        for path, node in files.nodes.items():
+            if is_ours and not _is_under(path, UNIMPORTANT) and not is_same(tree.get(path), node):
+                raise BuildError(f"another init image replaces /{path} of {image.reference}", HINT)
+            if not is_ours and node.kind != "dir" and _is_under(path, SETTINGS) and not is_within(path, DAEMONS):
+                raise BuildError(f"the init image {image.reference} brings /{path}, which is init's own", HINT)
+
+
+def check_files(before: Mapping[str, Node], tree: Tree) -> None:
+    """Refuse entries of `files` that replace programs of the init images, or what these read. `before` has no entries.
+
+    Raises:
+        BuildError: one does.
+    """
+    for path, node in before.items():
+        now = tree.nodes.get(path)
+        is_replaced = now is None or (now is not node and not (now.kind == node.kind == "dir"))
+        if is_replaced and (_is_program(path) or _is_own(path)):
+            raise BuildError(f"files: an entry replaces /{path} of the init images, or of a container", HINT)
+    for path, node in tree.nodes.items():
+        if path not in before and (_is_own(path) or _is_shadow(path, node)):
+            raise BuildError(f"files: /{path} would be read or run by init", HINT)
+
+
+def is_same(one: Node | None, other: Node) -> bool:
+    """Return whether two nodes are alike but for their owners and times; of folders only that both are some."""
+    if one is None or one.kind != other.kind:
+        return False
+    if one is other or one.kind == "dir":
+        return True
+    return (one.target, one.device) == (other.target, other.device) and (
+        one.data == other.data or one.read() == other.read()
+    )
+
+
+def _is_own(path: str) -> bool:
+    return path == "init" or _is_under(path, (*SETTINGS, *LOADER))
+
+
+def _is_program(path: str) -> bool:
+    return _is_under(path, (*PROGRAM_FOLDERS, *LIBRARY_FOLDERS))
+
+
+def _is_shadow(path: str, node: Node) -> bool:
+    """Whether a new file is found by its name in the place of a program, or a library, of the init images."""
+    folder, _, name = path.rpartition("/")
+    if folder in PROGRAM_FOLDERS:
+        return name in RUNTIMES
+    return node.kind != "dir" and ".so" in name and _is_under(path, LIBRARY_FOLDERS)
+
+
+def _is_under(path: str, folders: Iterable[str]) -> bool:
+    return any(is_within(path, folder) for folder in folders)

@@ -1,0 +1,164 @@
+"""Our init is ours: what spec, images and labels may not replace; and what labels have no say in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.assembly.image.builder import _without_power
+from bootmatrix.assembly.initrd.bundle_spec import check_seconds, console_proof, place
+from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
+from bootmatrix.assembly.initrd.own_init import PROTOCOL
+from bootmatrix.assembly.initrd.root import guest_tree
+from bootmatrix.assembly.tree import Tree
+from bootmatrix.errors import BuildError
+from bootmatrix.load.merge import load_spec
+from bootmatrix.model import ImageConfig, StoredImage
+from bootmatrix.model.image import LABEL
+from bootmatrix.store import Store
+from packages import entry, make_tar
+
+OURS = {"init": "#!", "usr/bin/busybox": "b", "usr/lib/bootmatrix/guest": "g", "usr/share/doc/x": "d"}
+RUNTIME = {"usr/bin/crun": "c", "usr/lib/libseccomp.so.2": "l"}
+
+
+def stored(store: Store, name: str, files: dict[str, str], **labels: str) -> StoredImage:
+    digest = store.add_bytes(make_tar([entry(path, text.encode()) for path, text in files.items()]))
+    config = ImageConfig(cmd=("/run",), labels=labels)
+    return StoredImage(reference=name, digest=digest, layers=(digest,), config=config, size_bytes=1)
+
+
+def tree_of(folder: Path, text: str, *more: dict[str, str], label: Any = None) -> Tree:
+    """The root of a spec; its images are our init, a runtime, others as they come, and one for containers."""
+    store = Store(folder / "cache")
+    images = {"ours": stored(store, "ours", OURS, **{PROTOCOL: "1"}), "crun": stored(store, "crun", RUNTIME)}
+    images |= {f"more{number}": stored(store, f"more{number}", files) for number, files in enumerate(more)}
+    path = folder / "spec.yml"
+    path.write_text(f"init: [{', '.join(images)}]\n{text}")
+    images["plain"] = stored(store, "plain", {"run": "r"}, **({LABEL: json.dumps(label)} if label else {}))
+    spec = load_spec(path)
+    placed = place(spec, images)
+    check_labels(placed)
+    return guest_tree(spec, images, placed, store)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "{path: init, contents: x}",
+        "{path: ./init, contents: x}",
+        "{path: usr/bin/busybox, contents: x}",
+        "{path: usr/bin/crun, symlink: /x}",
+        "{path: usr/bin, symlink: /srv}",
+        "{path: usr/sbin/crun, contents: x}",
+        "{path: usr/lib/bootmatrix/hook, contents: x}",
+        "{path: usr/lib/bootmatrix, symlink: /srv}",
+        "{path: usr/lib/libseccomp.so.2, contents: x}",
+        "{path: usr/lib/glibc-hwcaps/v3/libc.so.6, contents: x}",
+        "{path: etc/bootmatrix/daemons/x, contents: x}",
+        "{path: etc/bootmatrix/checks, contents: x}",
+        "{path: etc/ld.so.preload, contents: x}",
+        "{path: containers/services/real/config.json, contents: x}",
+        "{path: containers/services/real/lower/run, contents: x}",
+        "{path: bootmatrix/pids, contents: x}",
+    ],
+)
+def test_files_replace_nothing_of_inits(tmp_path: Path, entry: str) -> None:
+    with pytest.raises(BuildError, match="files: "):
+        tree_of(tmp_path, f"services: [{{name: real, image: plain}}]\nfiles: [{entry}]")
+
+
+def test_nor_do_they_by_a_link_of_another(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="/usr/lib/bootmatrix/guest"):
+        files = "{path: srv/x, symlink: /usr/lib}, {path: srv/x/bootmatrix/guest, contents: x}"
+        tree_of(tmp_path, f"files: [{files}]")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "{path: etc/mine, contents: x, mode: '0600'}",
+        "{path: usr/bin/mine, contents: x}",
+        "{path: usr/lib/firmware/x.bin, contents: x}",
+        "{path: usr/share/doc/x, contents: other}",
+        "{path: usr/local/bin/crun, contents: x}",
+        "{path: etc/hosts, contents: x}",
+        "{path: usr/lib/mine, directory: true}",
+    ],
+)
+def test_other_files_are_the_specs(tmp_path: Path, entry: str) -> None:
+    tree_of(tmp_path, f"files: [{entry}]")
+
+
+@pytest.mark.parametrize(
+    "path", ["init", "usr/bin/busybox", "usr/lib/bootmatrix/guest", "usr/lib/bootmatrix/x", "etc/bootmatrix/checks"]
+)
+def test_another_init_image_replaces_nothing_of_ours(tmp_path: Path, path: str) -> None:
+    with pytest.raises(BuildError, match=f"/{path}"):
+        tree_of(tmp_path, "", {path: "other"})
+
+
+def test_another_init_image_adds_programs_and_daemons(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "", {"etc/bootmatrix/daemons/x": "x", "usr/bin/x": "x", "init": OURS["init"]})
+    assert tree.get("etc/bootmatrix/daemons/x")
+
+
+def test_an_image_from_elsewhere_is_not_our_init_because_it_says_so(tmp_path: Path) -> None:
+    image = stored(Store(tmp_path), "i", OURS, **{PROTOCOL: "1", "bootmatrix.fork": "1", "bootmatrix.modules": "x"})
+    assert _without_power(image).config.labels == {"bootmatrix.modules": "x"}
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        {"binds": ["/:/host"]},
+        {"binds": ["/etc:/e"]},
+        {"binds": ["//etc/./:/e"]},
+        {"binds": ["/containers:/c:ro"]},
+        {"binds": ["/var/../containers/services:/c"]},
+        {"binds": ["/usr/bin/crun:/c"]},
+        {"binds": ["/proc/1/root:/c:ro"]},
+        {"mounts": [{"type": "bind", "source": "/usr", "destination": "/u", "options": ["rbind"]}]},
+        {"mounts": [{"type": "overlay", "destination": "/u", "options": ["lowerdir=/etc"]}]},
+        {"runtime": {"mounts": [{"type": "tmpfs", "destination": "/containers/services/real/rootfs"}]}},
+        {"runtime": {"mounts": [{"type": "tmpfs", "destination": "../../services/real/rootfs"}]}},
+        {"runtime": {"mkdir": ["/bootmatrix/x"]}},
+        {"runtime": {"bindNS": {"net": "/etc/bootmatrix/checks"}}},
+        {"pid": "/proc/1/ns/pid"},
+    ],
+)
+def test_labels_reach_nothing_of_inits(tmp_path: Path, label: Any) -> None:
+    with pytest.raises(BuildError, match=r"container c: the label org\.mobyproject\.config of plain asks for"):
+        tree_of(tmp_path, "onboot: [{name: c, image: plain}]", label=label)
+
+
+def test_the_spec_says_it_in_the_labels_place(tmp_path: Path) -> None:
+    label = {"binds": ["/:/host"], "runtime": {"mkdir": ["/containers/x"]}}
+    tree_of(tmp_path, "onboot: [{name: c, image: plain, binds: [], runtime: {mkdir: []}}]", label=label)
+
+
+def test_a_labels_annotations_decide_nothing(tmp_path: Path) -> None:
+    annotations = {"bootmatrix.check": "5s", "bootmatrix.console": "Linux version", "who": "me"}
+    store = Store(tmp_path / "cache")
+    image = stored(store, "plain", {"run": "r"}, **{LABEL: json.dumps({"annotations": annotations})})
+    path = tmp_path / "spec.yml"
+    path.write_text("init: [i]\nservices: [{name: c, image: plain}]")
+    placed = place(load_spec(path), {"plain": image})
+    assert not check_seconds(placed)
+    assert console_proof(placed) is None
+    assert placed[0].settings.annotations == {"who": "me"}
+
+
+def test_what_a_label_gives_is_said(tmp_path: Path) -> None:
+    label = {"capabilities": ["CAP_NET_ADMIN"], "binds": ["/run:/run"], "pid": "host", "env": ["A=b"]}
+    image = stored(Store(tmp_path / "cache"), "plain", {}, **{LABEL: json.dumps(label)})
+    path = tmp_path / "spec.yml"
+    path.write_text("init: [i]\nonboot: [{name: c, image: plain, binds: ['/a:/a']}, {name: d, image: plain}]")
+    notes = list(label_notes(place(load_spec(path), {"plain": image})))
+    assert notes == [
+        "c: by the label of its image plain it has capabilities CAP_NET_ADMIN; pid host",
+        "d: by the label of its image plain it has capabilities CAP_NET_ADMIN; binds /run:/run; pid host",
+    ]
