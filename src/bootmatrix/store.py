@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import grp
 import hashlib
 import os
+import pwd
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -96,6 +99,11 @@ class Writer:
         self._size_bytes += count
         return count
 
+    @property
+    def sha256(self) -> str:
+        """The digest of what was written so far."""
+        return self._digest.hexdigest()
+
     def tell(self) -> int:
         """How many bytes were written."""
         return self._size_bytes
@@ -124,8 +132,9 @@ class Store:
         self._blobs = f"{self.folder}/blobs/sha256"
         self._checked: dict[str, tuple[int, int, int]] = {}
         with host_faults(self.folder):
-            for name in ("blobs/sha256", "memo", "partial", "temp", "locks"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            for name in ("", "blobs", "blobs/sha256", "memo", "partial", "temp", "locks"):
+                (self.folder / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+                _check_trusted(self.folder / name)
             self._clean()
 
     def blob(self, sha256: str) -> Path:
@@ -182,7 +191,7 @@ class Store:
     def keep(self, path: Path, sha256: str) -> Path:
         """Move a file, whose digest the caller has computed, to its place. It must be on the store's file system."""
         target = self.blob(sha256)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(mode=0o755, exist_ok=True)
         path.chmod(0o444)
         path.replace(target)
         self._checked[sha256] = _identity(target)
@@ -213,7 +222,7 @@ class Store:
         """
         path = self._memo_path(kind, key)
         with host_faults(self.folder):
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(mode=0o755, exist_ok=True)
             with self.temporary() as (temporary, file):
                 file.write(hashlib.sha256(value).hexdigest().encode() + b"\n" + value)
                 file.flush()
@@ -273,6 +282,46 @@ class Store:
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest_s:
                     path.unlink()
+
+
+def _check_trusted(folder: Path) -> None:
+    """Refuse a cache that others can write to: what it says of an image or a kernel is believed.
+
+    A group of the user alone (the usual one of many distributions) has no others in it, and in a sticky folder such
+    as /tmp nobody replaces what is somebody else's.
+
+    Raises:
+        HostError: they can.
+    """
+    status = folder.stat()
+    if status.st_mode & stat.S_ISVTX:
+        return
+    is_ours = status.st_uid in {os.geteuid(), 0}
+    open_to = [
+        who
+        for bit, who in ((0o020, "its group"), (0o002, "everybody"))
+        if status.st_mode & bit and not (bit == 0o020 and _is_private(status.st_gid))
+    ]
+    if is_ours and not open_to:
+        return
+    found = f"may be written by {open_to[0]}" if open_to else f"belongs to the user {status.st_uid}"
+    raise HostError(
+        f"the cache {folder} {found}, and what is in it is trusted",
+        f"Remove it, or, if nobody else wrote to it: chmod -R go-w {folder}. BOOTMATRIX_CACHE names another one."
+        if open_to
+        else "Name another one with BOOTMATRIX_CACHE, or with --cache.",
+    )
+
+
+def _is_private(group: int) -> bool:
+    """Return whether a group is the user's own and has nobody else in it."""
+    if group != os.getegid():
+        return False
+    try:
+        user, found = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(group)
+    except KeyError:
+        return False
+    return found.gr_name == user and set(found.gr_mem) <= {user}
 
 
 def _open_locked(path: Path, flags: int) -> BinaryIO:

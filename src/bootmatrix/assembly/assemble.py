@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from bootmatrix.assembly.initrd.bundle_spec import (
 )
 from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
-from bootmatrix.assembly.initrd.files import source_path
+from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
 from bootmatrix.assembly.initrd.own_init import PROTOCOL, privileged
 from bootmatrix.assembly.initrd.root import guest_tree
@@ -48,7 +48,6 @@ from bootmatrix.assembly.tree import Node, Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, Spec, StoredImage
 from bootmatrix.model.artefact import LACKS_MODULE
-from bootmatrix.store import sha256_of
 
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
 
@@ -79,6 +78,11 @@ class Assembly:
         return any(PROTOCOL in image.config.labels for image in self.init)
 
     @cached_property
+    def sources(self) -> dict[str, str]:
+        """The digests of the spec's own files, which are used as they were when these were computed."""
+        return source_digests(self.spec)
+
+    @cached_property
     def key(self) -> str:
         """Differs whenever a file of the root or of the initrd does, and needs neither of them built.
 
@@ -87,7 +91,7 @@ class Assembly:
         modules = _modules_key(self.kernel, self.files, [one.path for one in self.modules[0]])
         every = needs_every_module(self.placed)
         more = [modules, every, self.machine.exit_program, self.files.ucode]
-        return json.dumps([_userland_key(self.spec, self.images), *more])
+        return json.dumps([_userland_key(self.spec, self.images, self.sources), *more])
 
     @property
     def modules(self) -> tuple[list[Module], list[str]]:
@@ -96,7 +100,7 @@ class Assembly:
 
     def userland(self) -> Tree:
         """The guest's root, without what depends on the kernel and the machine."""
-        return guest_tree(self.spec, self.images, self.placed, self.builder.store)
+        return guest_tree(self.spec, self.images, self.placed, self.builder.store, self.sources)
 
     def whole(self) -> Tree:
         """The guest's root with the kernel's modules."""
@@ -209,7 +213,7 @@ def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
     modules = [one.path for one in assembly.modules[0]]
     parts = (
         *((Segment(*assembly.files.ucode),) if assembly.files.ucode else ()),
-        _userland(assembly.spec, assembly.images, assembly.placed, builder),
+        _userland(assembly),
         _modules(kernel, assembly.files, modules, builder),
         *((_every_module(kernel, assembly.files, builder),) if needs_every_module(assembly.placed) else ()),
         *((_exit_program(machine, builder),) if machine.exit_program else ()),
@@ -232,7 +236,9 @@ def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
         cmdline,
         writes_bundles(assembly.spec, assembly.placed),
     )
-    return _forked(plan, assembly.userland, _userland_key(assembly.spec, assembly.images), assembly.builder)
+    return _forked(
+        plan, assembly.userland, _userland_key(assembly.spec, assembly.images, assembly.sources), assembly.builder
+    )
 
 
 @dataclass(frozen=True)
@@ -317,38 +323,17 @@ def _image_artefact(image: StoredImage, builder: Builder) -> Artefact:
     return Artefact(kind="image", name=image.reference, path=path, sha256=image.digest, size_bytes=image.size_bytes)
 
 
-def _userland(spec: Spec, images: dict[str, StoredImage], placed: tuple[Placed, ...], builder: Builder) -> Segment:
+def _userland(assembly: Assembly) -> Segment:
     """The part of the initrd that no kernel has a say in, so that all kernels share it."""
-    return segment(
-        _userland_key(spec, images),
-        builder,
-        lambda: write_cpio(guest_tree(spec, images, placed, builder.store), EPOCH_S),
-    )
+    key = _userland_key(assembly.spec, assembly.images, assembly.sources)
+    return segment(key, assembly.builder, lambda: write_cpio(assembly.userland(), EPOCH_S))
 
 
-def _userland_key(spec: Spec, images: dict[str, StoredImage]) -> str:
-    sources = source_digests(spec)
+def _userland_key(spec: Spec, images: dict[str, StoredImage], sources: Mapping[str, str]) -> str:
     contents = spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})
     return json.dumps(
         ["userland", FORMAT, contents, sources, {name: image.digest for name, image in images.items()}], sort_keys=True
     )
-
-
-def source_digests(spec: Spec) -> dict[str, str]:
-    """Digests of the files that a spec's `files` name, by their sources; empty for one that is not there.
-
-    Raises:
-        BuildError: one cannot be read.
-    """
-    return {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
-
-
-def _source_digest(spec: Spec, source: str) -> str:
-    path = source_path(spec, source)
-    try:
-        return sha256_of(path) if path.is_file() else ""
-    except OSError as error:
-        raise BuildError(f"{spec.path}: the source {source!r} cannot be read: {error.strerror}") from error
 
 
 def _modules(kernel: Kernel, files: KernelFiles, paths: list[str], builder: Builder) -> Segment:

@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from bootmatrix.assembly.assemble import references, source_digests
+from bootmatrix.assembly.assemble import references
 from bootmatrix.assembly.extra_qemu_args import drive_files
 from bootmatrix.assembly.image.builder import MAX_BASES, Builder
 from bootmatrix.assembly.image.packages import local_debs
-from bootmatrix.assembly.image.recipe import source_digest
+from bootmatrix.assembly.image.recipe import read_sources, source_digest
+from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.prebuilt_guest import own_bootable
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.load.spec import spec_files
@@ -71,7 +72,7 @@ def _images(
             return
         recipe_path = Path(source.path)
         recipe = builder.load_recipe(recipe_path)
-        sources = [source_digest(copy, recipe_path) for copy in recipe.files if copy.source]
+        sources = [source_digest(entries) for entries in read_sources(recipe, recipe_path).values()]
     except BootmatrixError as error:
         yield f"{path}: {reference}", _of(error.message)
         return

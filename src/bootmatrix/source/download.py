@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import threading
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from bootmatrix import __version__
 from bootmatrix.errors import HostError, Interrupted, NetworkError, Offline, UntrustedError
@@ -233,7 +234,7 @@ class Downloader:
     def _receive(self, reply: httpx.Response, wanted: Wanted, partial: Path, done_bytes: int) -> None:
         """Append the body to the partial file, as much of it as may come."""
         told_at = 0.0
-        with host_faults(self._store.folder), partial.open("ab" if done_bytes else "wb") as file:
+        with host_faults(self._store.folder), _own(partial, append=bool(done_bytes)) as file:
             for chunk in reply.iter_raw():  # as they come, so that none is lost when the connection is
                 done_bytes += len(chunk)
                 if done_bytes > wanted.size_bytes:
@@ -292,6 +293,14 @@ def in_words(error: Exception) -> str:
     if isinstance(error, httpx.RemoteProtocolError) and not text.startswith(_OWN_WORDS):
         return "the server does not answer in HTTP"
     return redacted(text)
+
+
+def _own(path: Path, *, append: bool) -> BinaryIO:
+    """Open a file that only its owner may read, also if it was made by an older version."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_APPEND if append else os.O_TRUNC)
+    file = os.fdopen(os.open(path, flags, 0o600), "ab" if append else "wb")
+    os.fchmod(file.fileno(), 0o600)
+    return file
 
 
 def _is_unknown_host(error: BaseException | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -53,13 +54,13 @@ def _kernel(kernel: Kernel, source: Source) -> tuple[Json, str]:
 
 def _image(image: StoredImage, source: Source) -> Iterator[tuple[Json, str]]:
     """An image, which is in the guest, and its packages, which are in the image."""
-    number = f"SPDXRef-image-{image.digest[:16]}"
+    number = f"SPDXRef-image-{image.digest}"
     yield _package(number, image.reference, "", image.digest), GUEST
     for text in image.packages:
         name, version = text.split(" ")[:2]
         digest = image.package_sums.get(text, "")
         reference = _purl(name, version, source.assembly.profile.names.debian)
-        yield _package(f"SPDXRef-deb-{_safe(name)}-{_safe(version)}", name, version, digest, reference), number
+        yield _package(_deb_id(text, digest), name, version, digest, reference), number
 
 
 def _package(number: str, name: str, version: str, digest: str, reference: str = "") -> Json:
@@ -80,6 +81,13 @@ def _package(number: str, name: str, version: str, digest: str, reference: str =
 
 def _purl(name: str, version: str, architecture: str) -> str:
     return f"pkg:deb/debian/{quote(name)}@{quote(version, safe='')}?arch={quote(architecture)}"
+
+
+def _deb_id(text: str, digest: str) -> str:
+    """An identifier of a package's own: few characters may stand in one, so that others look alike in it."""
+    name, version = text.split(" ")[:2]
+    own = hashlib.sha256(f"{text} {digest}".encode()).hexdigest()[:16]
+    return f"SPDXRef-deb-{_safe(name)}-{_safe(version)}-{own}"
 
 
 def _safe(text: str) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs
-from bootmatrix.assembly.image.recipe import drop, put_file, source_digest
+from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs, take_deb
+from bootmatrix.assembly.image.recipe import Sources, drop, put_file, read_sources, source_digest
 from bootmatrix.assembly.slices import Spool
 from bootmatrix.assembly.tree import Tree, directory, symlink, write_tar
 from bootmatrix.errors import BuildError
@@ -84,6 +84,7 @@ class Ingredients:
     base: StoredImage | None
     packages: tuple[Package, ...]
     debs: tuple[LocalDeb, ...]
+    sources: Sources
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,7 +101,6 @@ class Ingredients:
 
     def key(self, profile: Profile) -> str:
         """Differs whenever the image would."""
-        sources = {copy.source: source_digest(copy, self.path) for copy in self.recipe.files if copy.source}
         parts = {
             "format": FORMAT,
             "platform": profile.names.oci,
@@ -108,7 +108,7 @@ class Ingredients:
             "base": self.base.digest if self.base else None,
             "packages": [package.sha256 for package in self.packages],
             "debs": [deb.sha256 for deb in self.debs],
-            "files": sources,
+            "files": {name: source_digest(entries) for name, entries in self.sources.items()},
         }
         return json.dumps(parts, sort_keys=True)
 
@@ -130,7 +130,7 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     base = make_image(recipe.base, path, profile, builder, depth + 1) if recipe.base else None
     debs = local_debs(recipe, path, profile)
     packages = archive_packages(recipe, base.packages if base else (), debs, profile, builder.archive)
-    ingredients = Ingredients(recipe, path, base, packages, debs)
+    ingredients = Ingredients(recipe, path, base, packages, debs, read_sources(recipe, path))
     key = ingredients.key(profile)
     with builder.store.once("image", key):
         known = builder.store.memo("image", key)
@@ -189,8 +189,8 @@ def image_tree(image: StoredImage, store: Store) -> Tree:
 
 def _make(reference: str, ingredients: Ingredients, profile: Profile, builder: Builder) -> StoredImage:
     recipe, base, store = ingredients.recipe, ingredients.base, builder.store
-    with store.temporary() as (path, file):
-        layer = _layer(ingredients, builder, Spool(path, file))
+    with store.temporary() as (path, file), store.workspace() as folder:
+        layer = _layer(ingredients, builder, Spool(path, file), folder)
         digest, size = _write_layer(layer, store)
     config = _config(recipe, base)
     return StoredImage(
@@ -204,17 +204,20 @@ def _make(reference: str, ingredients: Ingredients, profile: Profile, builder: B
     )
 
 
-def _layer(ingredients: Ingredients, builder: Builder, spool: Spool) -> Tree:
-    """The image's files; the contents of those that come out of packages are in the spool."""
+def _layer(ingredients: Ingredients, builder: Builder, spool: Spool, folder: Path) -> Tree:
+    """The image's files; the contents of those that come out of packages are in the spool.
+
+    The user's own files are copied to the folder first: they are used as they were when they were digested.
+    """
     layer = _merged_root()
     if ingredients.base:
         layer.graft(image_tree(ingredients.base, builder.store), "")
     fetched = [builder.archive.fetch(package) for package in ingredients.packages]
-    for package in (*fetched, *(deb.path for deb in ingredients.debs)):
+    for package in (*fetched, *(take_deb(deb, folder) for deb in ingredients.debs)):
         with open_data(package) as archive:
             layer.add_tar(archive, spool)
     for copy in ingredients.recipe.files:
-        put_file(copy, ingredients.path, layer)
+        put_file(copy, ingredients.path, layer, ingredients.sources.get(copy.source or "", ()), folder)
     drop(layer, ingredients.recipe)
     _prune_merged(layer)
     return layer

@@ -14,10 +14,20 @@ from bootmatrix.assembly.slices import Slice
 from bootmatrix.assembly.tree import Node, Tree, directory, text_file, write_tar
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.model import ImageConfig, ImageSource, Profile, StoredImage, Volume
-from bootmatrix.source.images.blobs import Blobs, Descriptor, Place, descriptor, descriptors, parsed, read_bytes
+from bootmatrix.source.images.blobs import (
+    CHUNK_BYTES,
+    Blobs,
+    Descriptor,
+    Place,
+    descriptor,
+    descriptors,
+    parsed,
+    read_bytes,
+)
 from bootmatrix.source.images.layout import REF_NAME
 from bootmatrix.source.images.platforms import name_of
 from bootmatrix.source.images.pull import IMAGE_LIMIT_BYTES
+from bootmatrix.source.safe_archive import Part
 from bootmatrix.store import Store
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -46,7 +56,7 @@ def layout_image(volume: Volume, path: Path, profile: Profile, builder: Builder)
         known = store.memo("layout", key)
         layer, size = json.loads(known) if known else ("", 0)
         if not (layer and store.has(layer)):
-            tree = _layout(volume, document, blobs)
+            tree = _layout(volume, document, blobs, store)
             with store.writer() as writer:
                 with tarfile.open(fileobj=cast(IO[bytes], writer), mode="w|", format=tarfile.PAX_FORMAT) as archive:
                     write_tar(tree, archive, EPOCH_S)
@@ -80,7 +90,7 @@ class _Stored:
         return [Place(self._store.verified(part.sha256), 0, part.size_bytes) for part in parts]
 
 
-def _layout(volume: Volume, document: bytes, blobs: Blobs) -> Tree:
+def _layout(volume: Volume, document: bytes, blobs: Blobs, store: Store) -> Tree:
     tree = Tree()
     tree.put("oci-layout", text_file(LAYOUT))
     tree.put("blobs/sha256", directory())
@@ -98,8 +108,7 @@ def _layout(volume: Volume, document: bytes, blobs: Blobs) -> Tree:
                 "Name the platforms that are needed, under 'platforms'.",
             )
         for part, place in zip(parts, blobs.fetch(parts), strict=True):
-            _check(part, place, volume)
-            data = Slice(place.path, place.offset, place.size_bytes)
+            data = Slice(_taken(part, place, volume, store), 0, part.size_bytes)
             tree.put(f"blobs/sha256/{part.sha256}", Node("file", 0o644, data=data))
     _put(tree, document)
     kind = INDEX_TYPE if "manifests" in found else MANIFEST_TYPE
@@ -132,6 +141,18 @@ def _put(tree: Tree, data: bytes) -> None:
     tree.put(f"blobs/sha256/{hashlib.sha256(data).hexdigest()}", Node("file", 0o644, data=data))
 
 
-def _check(part: Descriptor, place: Place, volume: Volume) -> None:
-    if place.sha256() != part.sha256 or place.size_bytes != part.size_bytes:
-        raise UntrustedError(f"volume {volume.name}: the part {part.sha256} of {volume.image} is another one")
+def _taken(part: Descriptor, place: Place, volume: Volume, store: Store) -> Path:
+    """A part in the store, where nobody else writes to it.
+
+    Raises:
+        UntrustedError: it is another one than was announced.
+    """
+    if place.path == store.blob(part.sha256) and place.size_bytes == part.size_bytes:
+        return store.verified(part.sha256)
+    with place.open() as file, store.writer() as writer:
+        source = Part(file, place.offset, place.size_bytes)
+        while data := source.read(CHUNK_BYTES):
+            writer.write(data)
+        if (writer.sha256, writer.tell()) != (part.sha256, part.size_bytes):
+            raise UntrustedError(f"volume {volume.name}: the part {part.sha256} of {volume.image} is another one")
+        return store.verified(writer.commit())

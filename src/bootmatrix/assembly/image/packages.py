@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootmatrix.errors import BuildError
+from bootmatrix.assembly.user_files import take_into
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import ImageRecipe, Package, Profile
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import read_control
@@ -55,7 +56,37 @@ def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb
         )
     if len(found) > 1:
         raise BuildError(f"{len(found)} files match {shown}, and one is meant: {', '.join(found)}")
-    return _read(Path(found[0]), names["debian_arch"])
+    deb = Path(found[0])
+    root = project_root(recipe_path)
+    if not deb.resolve().is_relative_to(root):
+        raise BuildError(
+            f"{recipe_path}: the package {wanted!r} lies outside of {root}, the recipe's project",
+            "Copy it to a folder of the project. A project is a git work tree, or the folder that has 'images' in it.",
+        )
+    return _read(deb, names["debian_arch"])
+
+
+def project_root(recipe_path: Path) -> Path:
+    """The folder that a recipe's packages lie in: the git work tree around it, else the folder that has `images`."""
+    folder = recipe_path.parent.resolve()
+    tree = next((one for one in (folder, *folder.parents) if (one / ".git").exists()), None)
+    return tree or (folder.parent.parent if folder.parent.name == "images" else folder)
+
+
+def take_deb(deb: LocalDeb, folder: Path) -> Path:
+    """Copy a local package to a folder of our own, the very one that was read.
+
+    Raises:
+        InputError: it has changed since.
+    """
+    try:
+        taken = take_into(folder, deb.path, deb.sha256)
+    except OSError as error:
+        raise BuildError(f"{deb.path}: cannot be read: {error.strerror}") from error
+    control = read_control(taken)
+    if (control["Package"], control["Version"]) != (deb.name, deb.version):
+        raise InputError(f"{deb.path}: this has changed while it was read", "Try again when nothing writes to it.")
+    return taken
 
 
 def _read(path: Path, debian_arch: str) -> LocalDeb:

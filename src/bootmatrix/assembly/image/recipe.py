@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
-from bootmatrix.assembly.slices import PIECE_BYTES, Slice
+from bootmatrix.assembly.slices import Slice
 from bootmatrix.assembly.tree import Node, Tree, directory, symlink, text_file
+from bootmatrix.assembly.user_files import take_into
 from bootmatrix.errors import BuildError
 from bootmatrix.model import CopyFile, ImageRecipe
 from bootmatrix.store import sha256_of
@@ -31,11 +34,50 @@ NOT_FOR_GUESTS = (
 """What packages carry for people and for other inits; a recipe's `keep` brings it back."""
 
 
-def put_file(copy: CopyFile, recipe_path: Path, tree: Tree) -> None:
-    """Put one of the recipe's `files`.
+@dataclass(frozen=True)
+class SourceEntry:
+    """A file, folder or link of a `source`, as it was when it was digested. `below` is its path in the source."""
+
+    kind: Literal["file", "dir", "symlink"]
+    below: str
+    path: Path
+    sha256: str = ""
+    executable: bool = False
+    target: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == "symlink":
+            return f"-> {self.target}"
+        return f"{self.sha256} {0o100 if self.executable else 0}" if self.kind == "file" else "folder"
+
+
+Sources = Mapping[str, tuple[SourceEntry, ...]]
+"""What is in the sources of a recipe's files, by their names."""
+
+
+def read_sources(recipe: ImageRecipe, recipe_path: Path) -> Sources:
+    """List and digest the sources of a recipe's files.
+
+    Raises:
+        BuildError: one is not there, cannot be read, or lies outside of the recipe's folder.
+    """
+    return {copy.source: _entries(copy, recipe_path) for copy in recipe.files if copy.source is not None}
+
+
+def source_digest(entries: tuple[SourceEntry, ...]) -> str:
+    """The digest of a `source`: of a file, or of a folder's names, modes and contents."""
+    if len(entries) == 1 and entries[0].kind == "file" and not entries[0].below:
+        return str(entries[0])
+    names = (f"{one.below} {one}" for one in entries)
+    return hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()
+
+
+def put_file(copy: CopyFile, recipe_path: Path, tree: Tree, entries: tuple[SourceEntry, ...], folder: Path) -> None:
+    """Put one of the recipe's `files`. `entries` are its source's; what is in them is copied to the `folder` first.
 
     Raises:
         BuildError: it has no content, or one that cannot be read, or lies outside of the recipe's folder.
+        InputError: its content is not what it was when it was digested.
     """
     mode = int(copy.mode, 8) if copy.mode else None
     if copy.directory:
@@ -47,7 +89,8 @@ def put_file(copy: CopyFile, recipe_path: Path, tree: Tree) -> None:
     elif copy.concat:
         tree.put(copy.path, Node("file", mode or 0o644, data=_concatenated(copy, recipe_path, tree)))
     elif copy.source is not None:
-        _put_source(copy, mode, recipe_path, tree)
+        with _readable(copy, recipe_path):
+            _put_source(copy, mode, tree, entries, folder)
     else:
         raise BuildError(
             f"{recipe_path}: the file {copy.path} has no content",
@@ -64,28 +107,36 @@ def _concatenated(copy: CopyFile, recipe_path: Path, tree: Tree) -> bytes:
     return b"".join(node.read() for node in files)
 
 
-def _put_source(copy: CopyFile, mode: int | None, recipe_path: Path, tree: Tree) -> None:
+def _put_source(copy: CopyFile, mode: int | None, tree: Tree, entries: tuple[SourceEntry, ...], folder: Path) -> None:
+    if not (len(entries) == 1 and not entries[0].below):
+        tree.put(copy.path, directory())
+    for entry in entries:
+        where = f"{copy.path}/{entry.below}" if entry.below else copy.path
+        if entry.kind == "symlink":
+            tree.put(where, symlink(entry.target))
+        elif entry.kind == "dir":
+            tree.put(where, directory())
+        else:
+            taken = take_into(folder, entry.path, entry.sha256)
+            data = Slice(taken, 0, taken.stat().st_size)
+            tree.put(where, Node("file", mode or (0o755 if entry.executable else 0o644), data=data))
+
+
+def _entries(copy: CopyFile, recipe_path: Path) -> tuple[SourceEntry, ...]:
     with _readable(copy, recipe_path):
         source = _source(copy, recipe_path)
-        if not source.is_dir():
-            tree.put(copy.path, _file_node(source, mode))
-            return
-        tree.put(copy.path, directory())
-        for path in sorted(source.rglob("*")):
-            below = f"{copy.path}/{path.relative_to(source)}"
-            if path.is_symlink():
-                tree.put(below, symlink(str(path.readlink())))
-            elif path.is_dir():
-                tree.put(below, directory())
-            elif path.is_file():
-                tree.put(below, _file_node(path, mode))
+        if source.is_file():
+            return (_entry(source.resolve(), ""),)
+        below = ((path, str(path.relative_to(source))) for path in sorted(source.rglob("*")))
+        return tuple(_entry(path, name) for path, name in below if path.is_symlink() or path.is_dir() or path.is_file())
 
 
-def _file_node(path: Path, mode: int | None) -> Node:
-    default = 0o755 if path.stat().st_mode & 0o100 else 0o644
-    size = path.stat().st_size
-    data = path.read_bytes() if size <= PIECE_BYTES else Slice(path.absolute(), 0, size)
-    return Node("file", mode or default, data=data)
+def _entry(path: Path, below: str) -> SourceEntry:
+    if path.is_symlink():
+        return SourceEntry("symlink", below, path, target=str(path.readlink()))
+    if path.is_dir():
+        return SourceEntry("dir", below, path)
+    return SourceEntry("file", below, path, sha256_of(path), bool(path.stat().st_mode & 0o100))
 
 
 def _source(copy: CopyFile, recipe_path: Path) -> Path:
@@ -104,28 +155,6 @@ def drop(tree: Tree, recipe: ImageRecipe) -> None:
     for path in tree.matching((*NOT_FOR_GUESTS, *recipe.drop)):
         if path not in kept:
             tree.remove(path)
-
-
-def source_digest(copy: CopyFile, recipe_path: Path) -> str:
-    """The digest of a `source`: of a file, or of a folder's names, modes and contents.
-
-    Raises:
-        BuildError: there is no such file.
-    """
-    with _readable(copy, recipe_path):
-        source = _source(copy, recipe_path)
-        if source.is_file():
-            return _digest(source)
-        names = [f"{path.relative_to(source)} {_digest(path)}" for path in sorted(source.rglob("*"))]
-        return hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    if path.is_symlink():
-        return f"-> {path.readlink()}"
-    if path.is_file():
-        return f"{sha256_of(path)} {path.stat().st_mode & 0o100}"
-    return "folder" if path.is_dir() else ""
 
 
 @contextmanager

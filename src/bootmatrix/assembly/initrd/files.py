@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bootmatrix.assembly.slices import PIECE_BYTES, Slice
+from bootmatrix.assembly.slices import Slice
 from bootmatrix.assembly.tree import Node, Tree
+from bootmatrix.assembly.user_files import take
 from bootmatrix.errors import BuildError
 from bootmatrix.model import File, Spec
+from bootmatrix.store import Store, sha256_of
 
 
-def add_files(spec: Spec, ids: Mapping[str, int], tree: Tree) -> None:
+@dataclass(frozen=True)
+class SpecSources:
+    """Digests of sources as `source_digests` gives them, and the store that they are copied to before they are used."""
+
+    store: Store
+    digests: Mapping[str, str]
+
+
+def add_files(spec: Spec, ids: Mapping[str, int], tree: Tree, sources: SpecSources) -> None:
     """Put all of them, the later ones upon the earlier ones.
 
     As in LinuxKit, the folders of a file get its owner and its mode, with leave to enter for those who may read.
@@ -22,7 +33,7 @@ def add_files(spec: Spec, ids: Mapping[str, int], tree: Tree) -> None:
     """
     done: set[str] = set()
     for file in spec.files:
-        node = _node(file, spec, ids)
+        node = _node(file, spec, ids, sources)
         if node is None:
             continue
         path = file.path.strip("/")
@@ -39,6 +50,23 @@ def source_path(spec: Spec, source: str) -> Path:
     return Path(spec.path).parent / Path(source).expanduser()
 
 
+def source_digests(spec: Spec) -> dict[str, str]:
+    """Digests of the files that a spec's `files` name, by their sources; empty for one that is not there.
+
+    Raises:
+        BuildError: one cannot be read.
+    """
+    return {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
+
+
+def _source_digest(spec: Spec, source: str) -> str:
+    path = source_path(spec, source)
+    try:
+        return sha256_of(path) if path.is_file() else ""
+    except OSError as error:
+        raise BuildError(f"{spec.path}: the source {source!r} cannot be read: {error.strerror}") from error
+
+
 def _mode(file: File) -> int:
     return int(file.mode, 8) if file.mode else (0o700 if file.directory else 0o600)
 
@@ -47,14 +75,14 @@ def _enterable(mode: int) -> int:
     return mode | sum(0o1 << shift for shift in (0, 3, 6) if mode >> shift & 0o7)
 
 
-def _node(file: File, spec: Spec, ids: Mapping[str, int]) -> Node | None:
+def _node(file: File, spec: Spec, ids: Mapping[str, int], sources: SpecSources) -> Node | None:
     """None for an optional file that is not there."""
     uid, gid = _owner(file.uid, ids), _owner(file.gid, ids)
     if file.directory:
         return Node("dir", _mode(file), uid, gid)
     if file.symlink:
         return Node("symlink", 0o777, uid, gid, file.symlink)
-    data = _data(file, spec)
+    data = _data(file, spec, sources)
     return None if data is None else Node("file", _mode(file), uid, gid, data=data)
 
 
@@ -68,16 +96,16 @@ def _owner(value: int | str | None, ids: Mapping[str, int]) -> int:
     raise BuildError(f"{value!r} is neither a number nor the name of a container of the spec")
 
 
-def _data(file: File, spec: Spec) -> bytes | Slice | None:
+def _data(file: File, spec: Spec, sources: SpecSources) -> bytes | Slice | None:
     if file.contents is not None:
         return file.contents.encode()
     if file.metadata:
         return _metadata(spec)
     source = source_path(spec, file.source)
     try:
-        if source.is_file():
-            size = source.stat().st_size
-            return source.read_bytes() if size <= PIECE_BYTES else Slice(source.absolute(), 0, size)
+        if digest := sources.digests[file.source]:
+            taken = take(source, digest, sources.store)
+            return Slice(taken, 0, taken.stat().st_size)
     except OSError as error:
         raise BuildError(f"{spec.path}: the source {file.source!r} cannot be read: {error.strerror}") from error
     if file.optional:

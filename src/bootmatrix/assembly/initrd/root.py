@@ -8,7 +8,7 @@ from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle import add_bundles
 from bootmatrix.assembly.initrd.bundle_spec import Placed, check_seconds
-from bootmatrix.assembly.initrd.files import add_files
+from bootmatrix.assembly.initrd.files import SpecSources, add_files, source_digests
 from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_files, check_images
 from bootmatrix.assembly.initrd.volumes import RESOLV_CONF, add_volumes
 from bootmatrix.assembly.initrd.world import WORLD_FILE, needs_world
@@ -21,14 +21,20 @@ FIRST_ID = 100
 """Containers that are named in a uid or gid get numbers from here on, as in LinuxKit."""
 
 
-def guest_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[Placed, ...], store: Store) -> Tree:
-    """The guest's root, without what depends on the kernel.
+def guest_tree(
+    spec: Spec,
+    images: Mapping[str, StoredImage],
+    placed: tuple[Placed, ...],
+    store: Store,
+    sources: Mapping[str, str] | None = None,
+) -> Tree:
+    """The guest's root, without what depends on the kernel. `sources` are digests of the spec's own files.
 
     Raises:
         BuildError: an image, a setting or a file that the guest cannot have.
     """
     tree = _folders()
-    tree.graft(linuxkit_tree(spec, images, placed, store), "")
+    tree.graft(linuxkit_tree(spec, images, placed, store, sources), "")
     if tree.get("init") is None:
         raise BuildError(f"{spec.path}: none of the images under 'init' has a file /init", "Add the image 'init'.")
     _put_console(tree)
@@ -64,7 +70,13 @@ def _init_tree(init: Iterable[StoredImage], store: Store) -> Tree:
     return tree
 
 
-def linuxkit_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[Placed, ...], store: Store) -> Tree:
+def linuxkit_tree(
+    spec: Spec,
+    images: Mapping[str, StoredImage],
+    placed: tuple[Placed, ...],
+    store: Store,
+    sources: Mapping[str, str] | None = None,
+) -> Tree:
     """The root as LinuxKit's own build makes it from the same images; and what init has to know, in etc/bootmatrix.
 
     Raises:
@@ -81,7 +93,7 @@ def linuxkit_tree(spec: Spec, images: Mapping[str, StoredImage], placed: tuple[P
         tree.put(WORLD_FILE, text_file(""))
     add_bundles(_id_order(placed), ids, tree, store, in_world=in_world)
     before = dict(tree.nodes) if spec.files and any(PROTOCOL in image.config.labels for image in init) else None
-    add_files(spec, ids, tree)
+    add_files(spec, ids, tree, SpecSources(store, source_digests(spec) if sources is None else sources))
     if before is not None:
         check_files(before, tree)
     return tree

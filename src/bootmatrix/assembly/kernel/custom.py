@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from bootmatrix.assembly.kernel.package import (
 )
 from bootmatrix.assembly.kernel.probe import embedded_config, form_of, page_kib_of, release_of
 from bootmatrix.assembly.kernel.wrappers import PEEK_BYTES, describe, start_of, unwrapped
-from bootmatrix.errors import BuildError, InputError
+from bootmatrix.assembly.user_files import copy_digested
+from bootmatrix.errors import BootmatrixError, BuildError, InputError
 from bootmatrix.model import Kernel, KernelForm, KernelPart, KernelSource, OwnKernel, Profile, Spec, StoredImage
 from bootmatrix.source.images.kernels import File, kernel_members
 from bootmatrix.source.kernel_formats import Member, find_kind
+from bootmatrix.source.kernel_formats.tree import MODULES_ORDER
 from bootmatrix.source.lock_recorder import kernel_key as locked_name
 from bootmatrix.store import Store, sha256_of
 
@@ -227,12 +230,10 @@ def import_kernel(
     """
     files = tuple(files)
     found = KernelParts(profile.kernel_magic, _bootable_forms(profile))
-    with store.writer() as pack:
-        for member in _members(parts, files, profile, store):
+    with _copied(parts, files, store) as copies, store.writer() as pack:
+        for member in _members(parts, copies, profile, store):
             found.take(member, pack)
         packed = pack.commit()
-    if any(_digest(part, file) != part.sha256 for part, file in zip(parts, files, strict=True)):
-        raise InputError(f"{', '.join(map(str, parts))}: this has changed while it was read", "Try again.")
     form, path, image = found.image()
     release = _release(found, path, image)
     kernel = _kernel(name, release, parts, profile)
@@ -253,6 +254,40 @@ def import_kernel(
     with store.once("kernel", key):
         store.set_memo("kernel", key, kept.model_dump_json().encode())
     return kernel
+
+
+@contextmanager
+def _copied(parts: Sequence[KernelPart], files: Sequence[Fetched], store: Store) -> Iterator[tuple[Fetched, ...]]:
+    """Copies of files and folders that are the user's, which nobody else writes to; messages have their own names.
+
+    Raises:
+        InputError: they are not what their digests say any more.
+    """
+    with store.workspace() as folder:
+        copies = tuple(_copy(part, file, folder) for part, file in zip(parts, files, strict=True))
+        if any(_digest(part, copy) != part.sha256 for part, copy in zip(parts, copies, strict=True)):
+            raise InputError(f"{', '.join(map(str, parts))}: this has changed while it was read", "Try again.")
+        try:
+            yield copies
+        except BootmatrixError as error:
+            raise type(error)(error.message.replace(str(folder), ""), error.hint) from error
+
+
+def _copy(part: KernelPart, file: Fetched, folder: Path) -> Fetched:
+    """A copy below a folder, under the whole of its path: folders of modules are known by those above them."""
+    if isinstance(file, StoredImage):
+        return file
+    root = file.resolve()
+    try:
+        lists = (root / MODULES_ORDER,) if (root / MODULES_ORDER).is_file() else ()
+        for one in [root] if root.is_file() else (*find_kind(part.kind).paths(root), *lists):
+            target = folder / one.relative_to(root.anchor)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                copy_digested(one, target)
+    except OSError as error:
+        raise InputError(f"{error.filename or file}: cannot be read: {error.strerror}") from error
+    return folder / root.relative_to(root.anchor)
 
 
 def _bootable_forms(profile: Profile) -> tuple[KernelForm, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bootmatrix.source.kernel_formats.member import Member, of_file
 
 DESCRIPTION = "a build tree of Linux"
+MODULES_ORDER = "modules.order"
 RELEASE = "include/config/kernel.release"
 IMAGES = ("arch/*/boot/bzImage", "arch/*/boot/[Izv]*mage", "arch/*/boot/vmlinuz*", "vmlinux")
 """Where kernels are; which of them a machine takes shows by their bytes."""
@@ -41,7 +42,7 @@ def _is_inside(file: Path, path: Path) -> bool:
 
 def _modules(path: Path) -> list[Path]:
     """Modules in the order in which make lists them, `x.ko` or, from Linux 6.2 on, `x.o`."""
-    listed = path / "modules.order"
+    listed = path / MODULES_ORDER
     if not listed.is_file():
         return []
     names = listed.read_text(encoding="utf-8", errors="replace").split()

@@ -1,0 +1,56 @@
+"""Files of the user's, which may change while they are used: what is used has the digest that was computed of it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from bootmatrix.errors import InputError
+from bootmatrix.store import COPY_BYTES, Store, host_faults
+
+
+def take(path: Path, sha256: str, store: Store) -> Path:
+    """Copy a file into the store, unless its content is there already; the copy, which nobody else writes to.
+
+    Raises:
+        InputError: it has another digest than a moment ago.
+        OSError: it cannot be read.
+    """
+    if store.has(sha256):
+        return store.verified(sha256)
+    with path.open("rb") as source, store.writer() as writer:
+        while data := source.read(COPY_BYTES):
+            writer.write(data)
+        if writer.sha256 != sha256:
+            raise _changed(path)
+        return store.verified(writer.commit())
+
+
+def take_into(folder: Path, path: Path, sha256: str) -> Path:
+    """The same into a folder of our own, for what is used once."""
+    target = folder / sha256
+    if not target.exists():
+        found = copy_digested(path, target)
+        if found != sha256:
+            target.unlink()
+            raise _changed(path)
+    return target
+
+
+def copy_digested(path: Path, target: Path) -> str:
+    """Copy a file, and give the digest of the copy.
+
+    Raises:
+        HostError: the disk is full.
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as source, host_faults(target.parent), target.open("xb") as copy:
+        while data := source.read(COPY_BYTES):
+            digest.update(data)
+            copy.write(data)
+    return digest.hexdigest()
+
+
+def _changed(path: Path) -> InputError:
+    return InputError(f"{path}: this has changed while it was read", "Try again when nothing writes to it.")
