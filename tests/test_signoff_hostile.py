@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -201,6 +202,24 @@ def test_a_failure_hidden_in_run_json_is_not_signed(tool: Tool) -> None:
     edit(folder / "run.json", '"verdict":"fail","reason":"broken"', '"verdict":"pass","reason":"all checks passed"')
     edit(folder / "run.json", '"expected":false', '"expected":true')
     assert "differs from the record" in tool.make(folder, status=2)
+
+
+def test_a_run_that_hides_that_it_did_not_end_is_not_signed(tool: Tool) -> None:
+    """run.json says nothing of its end, so that it is read by its records, and yet is what others would read."""
+    folder = written(tool, green_records(), interrupted=True)
+    text = (folder / "run.json").read_text()
+    text = re.sub(r'"ended_at": "[^"]*"', '"ended_at": ""', text).replace('"interrupted": true', '"interrupted": false')
+    (folder / "run.json").write_text(text)
+    accept = ("--accept", "interrupted", "--reason", "x", "--by", "Ann")
+    assert "'interrupted' differs" in tool.make(folder, *accept, status=2)
+
+
+def test_a_killed_run_may_be_signed(tool: Tool) -> None:
+    folder = written(tool, green_records(), interrupted=True)
+    (folder / "run.json").unlink()
+    accept = ("--accept", "interrupted", "--reason", "x", "--by", "Ann")
+    tool.make(folder, *accept)
+    assert "as they were signed off" in tool("verify", folder)
 
 
 def test_a_renamed_run_is_not_signed(tool: Tool, green: Path) -> None:

@@ -10,6 +10,7 @@ import re
 
 _AFTER_SCHEME = re.compile(r"(?<=://)(?:(?!://)\S)+")
 _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
+_DIGEST = re.compile(r"(.*?)(@[a-z0-9]{3,10}:[0-9A-Za-z]*)", re.DOTALL)
 _PUNCTUATION = "'\"`),;:.]"
 """What may stand behind a URL in a sentence, and is not cut off with its query."""
 
@@ -28,6 +29,13 @@ class RedactedUrl(str):
     def name(self) -> str:
         """Return the last part of the path, else the whole."""
         return self.rpartition("/")[2] or str(self)
+
+
+def redacted_reference(text: str) -> str:
+    """Return an image's reference without what stands before its host; of what is behind an `@`, a digest stays."""
+    found = _DIGEST.fullmatch(text)
+    name, digest = found.groups() if found else (text, "")
+    return f"{RedactedUrl(name)}{digest}"
 
 
 def redacted(text: str) -> str:

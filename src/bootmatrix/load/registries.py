@@ -10,6 +10,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.data_paths import is_file
 from bootmatrix.load.validate import read_model
 from bootmatrix.model import Registries
+from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.images.reference import is_host
 
 _HOST = re.compile(r"[A-Za-z0-9.\[\]_-]+(:[0-9]{1,5}|:[0-9a-fA-F:]+\](:[0-9]{1,5})?)?")
@@ -33,7 +34,9 @@ def load_registries(path: Path) -> Registries:
     registries, document = read_model(path, Registries)
     for name, registry in registries.registries.items():
         if not (_HOST.fullmatch(name) and is_host(name)):
-            document.complain(("registries", name), f"{name!r} should be the host of a registry, with its port if any")
+            shown = str(RedactedUrl(name))
+            words = f"{shown!r} should be the host of a registry, with its port if any"
+            document.complain(("registries", name), words)
         for index, mirror in enumerate(registry.mirrors):
             if not is_host(mirror.partition("://")[2]):
                 document.complain(("registries", name, "mirrors", index), f"{mirror!r} is at no host that can be asked")

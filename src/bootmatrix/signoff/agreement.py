@@ -26,10 +26,20 @@ def check_agreement(folder: Path, run: Run) -> None:
             f"{folder}: the run says that its name is {run.name!r}, and its folder's is {name!r}",
             "Give the folder its name back; a sign-off is of one run.",
         )
-    if (folder / RUN_FILE).exists() and read_run(folder / RUN_FILE).records != run.records:
-        raise InputError(f"{folder / RUN_FILE}: does not have the records that the run's cells have", _HINT)
+    _check_end(folder, run)
     _check_start(folder, run)
     _check_records(folder, run)
+
+
+def _check_end(folder: Path, run: Run) -> None:
+    """Hold `run.json`, if there is one, against the run, which of a killed one is put together from its records."""
+    file = folder / RUN_FILE
+    if not file.exists():
+        return
+    found = read_run(file)
+    for field in (*_KEPT, "ended_at", "interrupted", "unfinished", "records"):
+        if getattr(found, field) != getattr(run, field):
+            raise InputError(f"{file}: {field!r} differs from what {CELLS_FOLDER}/ and {STARTED_FILE} come to", _HINT)
 
 
 def _check_start(folder: Path, run: Run) -> None:

@@ -170,7 +170,7 @@ def _fetch(part: KernelPart, folder: str, profile: Profile, builder: Builder) ->
         return _image(part, folder, profile, builder)
     if part.url:
         if not part.sha256:
-            raise InputError(f"{part.url}: a kernel from a URL needs its SHA-256", "Give it with --sha256.")
+            raise InputError(f"{part}: a kernel from a URL needs its SHA-256", "Give it with --sha256.")
         return builder.archive.download(part.url, part.sha256, part.size_bytes)
     path = Path(folder) / part.path
     if not path.exists():

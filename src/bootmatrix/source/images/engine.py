@@ -155,8 +155,10 @@ def _by_program(build: Build, platform: str) -> str:
                 timeout=BUILD_LIMIT_S,
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise InfraError(f"{build}: `docker build` does not end, or begin: {error}") from error
+        except subprocess.TimeoutExpired as error:  # whose own text has the arguments of the build, secrets among them
+            raise InfraError(f"{build}: `docker build` does not end within {BUILD_LIMIT_S} s") from error
+        except OSError as error:
+            raise InfraError(f"{build}: `docker build` does not begin: {error.strerror}") from error
         if done.returncode == 0 and place.is_file():
             return place.read_text(encoding="utf-8").strip()
     if any(words in done.stderr for words in NO_BUILDKIT):

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from bootmatrix.errors import InputError
+from bootmatrix.redact import redacted_reference
 
 DOCKER_HUB = "docker.io"
 _ALIASES = {"index.docker.io": DOCKER_HUB, "registry-1.docker.io": DOCKER_HUB}
@@ -72,7 +73,7 @@ def parse_reference(text: str) -> Reference:
     )
     if any(faults):
         raise InputError(
-            f"{text[:300]!r} cannot be the name of an image",
+            f"{redacted_reference(text)[:300]!r} cannot be the name of an image",
             "It looks like [REGISTRY/]REPOSITORY[:TAG][@sha256:DIGEST], the repository in small letters.",
         )
     return Reference(registry, repository, tag or ("" if digest else "latest"), digest)
