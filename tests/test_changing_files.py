@@ -21,9 +21,10 @@ from bootmatrix.assembly.image import recipe as image_recipe
 from bootmatrix.assembly.image.builder import Builder, image_tree
 from bootmatrix.assembly.kernel import custom
 from bootmatrix.assembly.kernel.package import kernel_key, known_files
+from bootmatrix.assembly.prebuilt_guest import own_bootable, with_copies
 from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError
 from bootmatrix.load.recipe import find_recipe, load_recipe
-from bootmatrix.model import ImageSource, KernelPart, OwnKernel
+from bootmatrix.model import ImageSource, KernelPart, OwnGuest, OwnKernel
 from bootmatrix.progress import Silent
 from bootmatrix.source import download
 from bootmatrix.source.images import images as images_module
@@ -180,6 +181,21 @@ def test_an_archive_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, i
     assert read() == {"id": b"good"}
     path.write_bytes(evil)
     assert read() == {"id": b"evil"}
+
+
+def test_a_guest_of_ones_own(tmp_path: Path, store: Store) -> None:
+    for name in ("kernel", "initrd"):
+        (tmp_path / name).write_bytes(b"good")
+    profile = PROFILES["x86_64"]
+    machine = profile.machines[profile.default_machine()]
+    guest = own_bootable(OwnGuest(kernel="kernel", initrd="initrd"), tmp_path, profile, machine)
+    booted = with_copies(guest, store)
+    for part in booted.parts().values():
+        assert part.file.is_relative_to(store.folder)
+    (tmp_path / "initrd").write_bytes(b"evil")
+    assert [part.file.read_bytes() for part in with_copies(guest, store).parts().values()] == [b"good"] * 2
+    with refused_as_changed():
+        with_copies(guest, Store(tmp_path / "another"))
 
 
 # ---- where packages may lie, and the cache -----------------------------------------------------------------------

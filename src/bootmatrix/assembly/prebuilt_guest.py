@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bootmatrix.assembly.kernel.package import KernelFiles, dtb_artefact, kernel_artefact
-from bootmatrix.errors import BuildError
+from bootmatrix.assembly.user_files import take
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, OwnGuest, Profile
 from bootmatrix.model.artefact import ArtefactKind, DiskFormat
 from bootmatrix.qemu.command import CARD_READER, DISK_BUSES
@@ -46,6 +47,25 @@ def own_bootable(guest: OwnGuest, base: Path, profile: Profile, machine: Machine
         reports=False,
         proof=guest.expect,
     )
+
+
+def with_copies(bootable: Bootable, store: Store) -> Bootable:
+    """The same guest from copies in the store: what boots has the digest that its record says.
+
+    A disk is too large for that, and is read where it is.
+
+    Raises:
+        InputError: a file has changed since it was digested.
+    """
+    try:
+        copies = {
+            name: part.model_copy(update={"path": str(take(part.file, part.sha256, store))})
+            for name, part in (("kernel", bootable.kernel), ("initrd", bootable.initrd), ("dtb", bootable.dtb))
+            if part
+        }
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    return bootable.model_copy(update=copies)
 
 
 def with_kernel(bootable: Bootable, kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Bootable:

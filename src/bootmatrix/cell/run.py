@@ -18,7 +18,7 @@ from bootmatrix.assembly.build_context import Materials, fetch_kernel
 from bootmatrix.assembly.extra_qemu_args import with_qemu_args
 from bootmatrix.assembly.firmware import board_firmware
 from bootmatrix.assembly.kernel.package import unpack_kernel
-from bootmatrix.assembly.prebuilt_guest import own_bootable, with_kernel
+from bootmatrix.assembly.prebuilt_guest import own_bootable, with_copies, with_kernel
 from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.cell.attempts import (
     Attempt,
@@ -127,7 +127,7 @@ def _own(spec: Spec, cell: Cell, kernel: Kernel | None, bench: Bench) -> Bootabl
     assert spec.own
     machine, builder = bench.machine(cell), bench.builder
     profile = bench.profiles[cell.arch]
-    bootable = own_bootable(spec.own, Path(spec.path).parent, profile, machine)
+    bootable = with_copies(own_bootable(spec.own, Path(spec.path).parent, profile, machine), builder.store)
     bootable = bootable.model_copy(update=board_firmware(machine, profile, builder))
     if kernel is None:
         return bootable
