@@ -151,6 +151,7 @@ def test_containers_of_one_name_leave_each_its_own() -> None:
     assert reasons(sent, missing, file("/x", b"x")) == ["2 containers unit were to leave a file /r.tap, and 1 did"]
     assert reasons(sent, sent) == ["unit left no file /x, which the spec names as a result"]
     assert reasons(sent, sent, file("/x", b"x")) == []
+    assert reasons(sent, sent, missing, file("/x", b"x")), "what is missing is not made up for by another's"
 
 
 def test_records_of_earlier_versions_are_read() -> None:

@@ -11,7 +11,7 @@ import pytest
 from bootmatrix.assembly.image.builder import _without_power
 from bootmatrix.assembly.initrd.bundle_spec import check_seconds, console_proof, place
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
-from bootmatrix.assembly.initrd.own_init import PROTOCOL
+from bootmatrix.assembly.initrd.own_init import PROTOCOL, privileged
 from bootmatrix.assembly.initrd.root import guest_tree
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
@@ -162,3 +162,14 @@ def test_what_a_label_gives_is_said(tmp_path: Path) -> None:
         "c: by the label of its image plain it has capabilities CAP_NET_ADMIN; pid host",
         "d: by the label of its image plain it has capabilities CAP_NET_ADMIN; binds /run:/run; pid host",
     ]
+
+
+def test_privileges_are_told_of_each_container_of_a_name(tmp_path: Path) -> None:
+    """The one that has none does not hide the other's."""
+    store = Store(tmp_path / "cache")
+    path = tmp_path / "spec.yml"
+    strong = "{name: a, image: plain, capabilities: [all]}"
+    path.write_text(f"onboot: [{strong}, {{name: a, image: plain}}]\n")
+    placed = place(load_spec(path), {"plain": stored(store, "plain", {"run": "r"})})
+    (told,) = privileged(placed, (), store)
+    assert told.startswith("a: ")

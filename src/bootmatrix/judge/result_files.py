@@ -75,6 +75,7 @@ def unpack(message: GuestMessage) -> Sent:
 def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[Printed]:
     """Sub-results and complaints of each file that came, and complaints for those that did not."""
     came: Counter[tuple[str, str]] = Counter()
+    lacking: Counter[tuple[str, str]] = Counter()
     for message in outcome.messages:
         if message.kind != "file":
             continue
@@ -83,20 +84,27 @@ def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[Printed]:
         except UnreadableFile as error:
             yield Printed((), (Complaint(Verdict.FAIL, str(error)),))
             continue
-        if file.data is not None:
+        if file.data is None:
+            lacking[file.container, file.path] += 1
+        else:
             came[file.container, file.path] += 1
             yield _read(file)
-    yield from (Printed((), (one,)) for one in _absent(came, bootable))
+    yield from (Printed((), (one,)) for one in _absent(came, lacking, bootable))
 
 
-def _absent(came: Counter[tuple[str, str]], bootable: Bootable) -> Iterator[Complaint]:
-    """A complaint for each file that did not come. Containers may share a name: each has to leave its own."""
+def _absent(
+    came: Counter[tuple[str, str]], lacking: Counter[tuple[str, str]], bootable: Bootable
+) -> Iterator[Complaint]:
+    """A complaint for each file that did not come. Containers may share a name: each has to leave its own.
+
+    One that the guest calls missing is so, however often a file of that name and path came.
+    """
     wanted = Counter((one.container, path) for one in bootable.results for path in one.paths)
     for (container, path), number in wanted.items():
         reason = f"{container} left no file {path}, which the spec names as a result"
         if number > 1:
             reason = f"{number} containers {container} were to leave a file {path}, and {came[container, path]} did"
-        if came[container, path] < number:
+        if came[container, path] < number or lacking[container, path]:
             yield Complaint(Verdict.FAIL, reason, (piece("result", reason),), MISSING_ADVICE)
 
 

@@ -32,12 +32,13 @@ HINT = (
 
 def privileged(placed: Sequence[Placed], init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
     """Return the containers that may reach init, each with that by which it may."""
-    found = {one.container.name: [*powers(one.settings)] for one in placed}
-    sockets = [(one.container.name, words) for one in placed for words in _sockets(one)]
-    if sockets and any(_has_daemons(image, store) for image in init if PROTOCOL not in image.config.labels):
-        for name, words in sockets:
-            found[name].append(words)
-    return tuple(f"{name}: {', '.join(words)}" for name, words in found.items() if words)
+    found = [(one.container.name, [*powers(one.settings)], [*_sockets(one)]) for one in placed]  # names may be shared
+    if any(sockets for _, _, sockets in found) and any(
+        _has_daemons(image, store) for image in init if PROTOCOL not in image.config.labels
+    ):
+        found = [(name, [*words, *sockets], sockets) for name, words, sockets in found]
+    told = (f"{name}: {', '.join(words)}" for name, words, _ in found if words)
+    return tuple(dict.fromkeys(told))
 
 
 def _has_daemons(image: StoredImage, store: Store) -> bool:
