@@ -185,7 +185,7 @@ def test_an_archive_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, i
 
 def test_a_guest_of_ones_own(tmp_path: Path, store: Store) -> None:
     for name in ("kernel", "initrd"):
-        (tmp_path / name).write_bytes(b"good")
+        (tmp_path / name).write_bytes(b"good " + name.encode())
     profile = PROFILES["x86_64"]
     machine = profile.machines[profile.default_machine()]
     guest = own_bootable(OwnGuest(kernel="kernel", initrd="initrd"), tmp_path, profile, machine)
@@ -193,7 +193,10 @@ def test_a_guest_of_ones_own(tmp_path: Path, store: Store) -> None:
     for part in booted.parts().values():
         assert part.file.is_relative_to(store.folder)
     (tmp_path / "initrd").write_bytes(b"evil")
-    assert [part.file.read_bytes() for part in with_copies(guest, store).parts().values()] == [b"good"] * 2
+    assert [part.file.read_bytes() for part in with_copies(guest, store).parts().values()] == [
+        b"good kernel",
+        b"good initrd",
+    ]
     with refused_as_changed():
         with_copies(guest, Store(tmp_path / "another"))
 
