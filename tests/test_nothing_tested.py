@@ -55,6 +55,8 @@ def test_a_single_spec_without_a_container_is_bad_input(capsys: pytest.CaptureFi
     assert main(["run", "empty.yml", "--arch", "x86_64"]) == BAD_INPUT
     assert "empty.yml: nothing would be tested" in capsys.readouterr().err
     assert main(["run", "elsewhere.yml", "--arch", "x86_64"]) == BAD_INPUT
+    assert main(["bisect", "empty.yml", "--arch", "x86_64", "--good", "6.1", "--bad", "6.12"]) == BAD_INPUT
+    assert "empty.yml: nothing would be tested" in capsys.readouterr().err
 
 
 def test_it_can_be_meant(capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,12 +86,21 @@ def check_tests(plan: Plan, specs: Mapping[str, Spec], *, allow_empty: bool = Fa
             "Change what is excluded or asked for; or give --allow-empty, if that is meant.",
         )
     for cell in plan.cells:
-        spec = specs[cell.spec]
-        if not (spec.own or spec.containers or cell.proof):
-            raise InputError(
-                f"{cell.spec}: nothing would be tested: it has no container under onboot, services or onshutdown",
-                "Add one. 'onboot' decides by its exit status, a service with 'bootmatrix.check' too.",
-            )
+        if not cell.proof:
+            check_spec(cell.spec, specs[cell.spec])
+
+
+def check_spec(path: str, spec: Spec) -> None:
+    """Refuse a spec that has nothing which could fail.
+
+    Raises:
+        InputError: it has no container.
+    """
+    if not (spec.own or spec.containers):
+        raise InputError(
+            f"{path}: nothing would be tested: it has no container under onboot, services or onshutdown",
+            "Add one. 'onboot' decides by its exit status, a service with 'bootmatrix.check' too.",
+        )
 
 
 def _excluded(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile], base: Path) -> str:

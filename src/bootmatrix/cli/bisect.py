@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from bootmatrix.load.merge import load_spec
     from bootmatrix.load.spec import find_spec
     from bootmatrix.model import Plan
+    from bootmatrix.plan import check_spec
     from bootmatrix.report import write_reports
     from bootmatrix.report.bisection import write_bisection
     from bootmatrix.report.index_page import write_index
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("a search takes many kernels, and a lock has few", "Leave out --locked.")
     path = find_spec(args.spec)
     spec, known = load_spec(path), options.profiles()
+    check_spec(str(path), spec)
     with shown_downloads() as downloads:
         builder = options.open_builder(args, downloads)
         question = Question(path, args.arch, args.good, args.bad, args.kernel)
