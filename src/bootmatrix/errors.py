@@ -10,6 +10,7 @@ BootmatrixError
 │   │   └── StaleMirror  an index that does not match its signed digest (a mirror in mid-sync)
 │   ├── Offline       a file that is not in the cache, while downloads are forbidden
 │   ├── UntrustedError   a signature or a digest that does not match
+│   │   └── DamagedCache  a file of the cache that is not what it was, or is gone
 │   └── HostError     something the host lacks: QEMU, disk space, memory
 └── Interrupted       the user's Ctrl-C. Exit status 130.
 """
@@ -88,6 +89,14 @@ class UntrustedError(InfraError):
     """A signature or digest that does not match."""
 
 
+class DamagedCache(UntrustedError):
+    """A file of the cache that is not what it was, or is gone: it is removed, so that it can be made anew."""
+
+    def __init__(self, message: str, hint: str, sha256: str) -> None:
+        super().__init__(message, hint)
+        self.sha256 = sha256
+
+
 class HostError(InfraError):
     """Something that the host lacks."""
 
@@ -98,6 +107,10 @@ class QemuMissing(HostError):
 
 class QemuTooOld(HostError):
     """A QEMU is older than a machine needs."""
+
+
+class QemuUnsuitable(HostError):
+    """A QEMU lacks a machine type or a CPU model."""
 
 
 class Interrupted(BootmatrixError):

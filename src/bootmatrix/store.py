@@ -21,17 +21,23 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from bootmatrix.errors import HostError, UntrustedError
+from bootmatrix.errors import DamagedCache, HostError, UntrustedError
 
 PARTIAL_MAX_AGE_S = 7 * 24 * 3600
 """Unfinished downloads that nobody took up for so long are removed."""
 
 COPY_BYTES = 1 << 20
+
+HEALS = 3
+"""How often one file may be found damaged, or missing, in the course of one piece of work."""
+
+T = TypeVar("T")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
@@ -76,6 +82,22 @@ def copy_into(path: Path, file: Writer) -> None:
     with path.open("rb") as source:
         while data := source.read(COPY_BYTES):
             file.write(data)
+
+
+def healed(work: Callable[[], T]) -> T:
+    """Do work that takes files from a store; anew after each that turned out to be damaged, as that is then gone.
+
+    Raises:
+        DamagedCache: a file is damaged or missing again after it was made anew.
+    """
+    found: Counter[str] = Counter()
+    while True:
+        try:
+            return work()
+        except DamagedCache as error:
+            found[error.sha256] += 1
+            if found[error.sha256] >= HEALS:
+                raise
 
 
 class Writer:
@@ -157,13 +179,14 @@ class Store:
         """
         path = self.blob(sha256)
         if not path.is_file():
-            raise UntrustedError(f"the cache in {self.folder} has no file {sha256}", "Run again to get it anew.")
+            raise DamagedCache(f"the cache in {self.folder} has no file {sha256}", "Run again to get it anew.", sha256)
         now = _identity(path)
         if self._checked.get(sha256) != now:
             if sha256_of(path) != sha256:
                 path.unlink(missing_ok=True)
                 message = f"a file of the cache was damaged, and has been removed: {path}"
-                raise UntrustedError(message, "Run again to get it anew. If it happens often, check the disk.")
+                hint = "Run again to get it anew. If it happens often, check the disk."
+                raise DamagedCache(message, hint, sha256)
             self._checked[sha256] = now
         return path
 

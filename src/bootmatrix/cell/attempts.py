@@ -70,6 +70,7 @@ class Attempt:
     cold_reason: str = ""
     verified: bool = False
     differs: bool = False
+    is_lasting: bool = False
 
 
 @dataclass
@@ -125,6 +126,8 @@ def is_worth_another(cell: Cell, attempts: Sequence[Attempt]) -> bool:
     """Whether a cell is to be tried once more: after a fault of ours, or to see if a guest's failure comes again."""
     verdicts = [attempt.judgement.verdict for attempt in attempts]
     if attempts[-1].differs:  # a copy from a cold guest: a second try might hide it
+        return False
+    if attempts[-1].is_lasting:  # the host lacks something, and will a moment later too
         return False
     if verdicts[-1] is Verdict.INFRA_ERROR:
         return verdicts.count(Verdict.INFRA_ERROR) <= cell.retries

@@ -30,7 +30,7 @@ from bootmatrix.cell.attempts import (
     keep_diagnosis,
     record_of,
 )
-from bootmatrix.errors import BuildError
+from bootmatrix.errors import BuildError, QemuMissing, QemuTooOld, QemuUnsuitable
 from bootmatrix.judge import judge
 from bootmatrix.model import (
     Bootable,
@@ -47,10 +47,12 @@ from bootmatrix.model import (
 )
 from bootmatrix.progress import Observer
 from bootmatrix.qemu.command import by_hand, kernel_cmdline
+from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.run_json import read_small
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.snapshot.pool import Forks, Turn
+from bootmatrix.store import healed
 
 RETRY_PAUSE_S = 2.0
 VERIFY_ADVICE = "Run it with --boot cold. If that is steady, please report it: a copy should not differ."
@@ -95,6 +97,10 @@ def prepare(cell: Cell, bench: Bench) -> Prepared:
         BuildError: the spec cannot be built for this architecture.
         InfraError: the archive, the network or the host is at fault.
     """
+    return healed(lambda: _prepared(cell, bench))
+
+
+def _prepared(cell: Cell, bench: Bench) -> Prepared:
     spec = bench.specs[cell.spec]
     started = time.monotonic()
     bench.observer.cell_stage(cell, "fetch")
@@ -194,6 +200,9 @@ async def _pause(cell: Cell, attempts: list[Attempt], bench: Bench, folder: Path
 async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
     reached = Reached(datetime.now(UTC))
     try:
+        # Before anything is downloaded for it.
+        reached.qemu_version = qemu_version(bench.machine(cell))
+        await anyio.to_thread.run_sync(check_machine, bench.machine(cell), bench.builder.store)
         prepared = await bench.backend.prepare(cell, bench)
         machine = await bench.accelerate(bench.machine(cell), prepared.bootable)
         bootable = with_proof(prepared.bootable, cell.proof, machine)
@@ -212,7 +221,8 @@ async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
         is_doubted = judgement.verdict.is_guests and (cell.verify or judgement.verdict is not Verdict.PASS)
         return await _verified(attempt, start) if booted.boot == "fork" and is_doubted else attempt
     except Exception as error:  # whatever it is, it is this cell's, and no other cell may suffer from it
-        return reached.attempt(judgement_of(error))
+        is_lasting = isinstance(error, QemuMissing | QemuTooOld | QemuUnsuitable)
+        return replace(reached.attempt(judgement_of(error)), is_lasting=is_lasting)
 
 
 def _judged(start: Start, bootable: Bootable, outcome: Outcome) -> Judgement:

@@ -70,12 +70,14 @@ def _build(args: argparse.Namespace, watch: Watch) -> list[str]:
     """Build and write, and keep what came of it for the next time that it is asked for."""
     with watch:
         from bootmatrix.assembly.export import Wanted, write
+        from bootmatrix.store import healed
 
         plan, profiles = _single(args, boots=False)
         cell = plan.cells[0]
         prefix = Path(args.output or cell.id.replace("/", "-"))
         with options.open_materials(args, plan, profiles) as materials:
-            paths = write(Wanted(args.format, prefix, is_named="/" in args.arch, sbom=args.sbom), cell, materials)
+            wanted = Wanted(args.format, prefix, is_named="/" in args.arch, sbom=args.sbom)
+            paths = healed(lambda: write(wanted, cell, materials))
             watch.until_s = materials.builder.archive.good_until_s
             watch.see(*_looked_for(args, materials.specs[cell.spec], watch.paths))
     lines = list(map(str, paths))
@@ -118,13 +120,19 @@ def prepare_single(args: argparse.Namespace, *, tests: bool) -> tuple[Cell, Mach
 
     Raises:
         InputError: the architecture has no such kernel, or names more than one cell; or nothing would be tested.
+        HostError: the machine's QEMU is missing, or not fit for it.
     """
     from bootmatrix.cell.run import prepare
     from bootmatrix.plan import check_tests
+    from bootmatrix.qemu.suitability import check_machine
+    from bootmatrix.qemu.version import qemu_version
 
     plan, profiles = _single(args, boots=True)
     if tests:
         check_tests(plan, options.load_specs(plan.cells))
     with options.open_bench(args, plan, profiles) as bench:
         cell = plan.cells[0]
-        return cell, bench.machine(cell), prepare(cell, bench).bootable
+        machine = bench.machine(cell)
+        qemu_version(machine)  # before anything is downloaded for it
+        check_machine(machine, bench.builder.store)
+        return cell, machine, prepare(cell, bench).bootable

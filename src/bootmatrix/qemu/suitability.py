@@ -1,0 +1,86 @@
+"""A QEMU that is installed may lack a machine type or a CPU model: found out before anything is downloaded for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from bootmatrix.errors import QemuUnsuitable
+from bootmatrix.model import Machine
+from bootmatrix.qemu.version import find_qemu
+
+LIMIT_S = 30
+"""More than a QEMU takes to list what it has, even from a cold disk on a busy host."""
+MAX_SAID = 300
+
+
+class Memory(Protocol):
+    """Keeps what was found: the store."""
+
+    def memo(self, kind: str, key: str) -> bytes | None:
+        """The record of a kind under a key, if there is one."""
+
+    def set_memo(self, kind: str, key: str, value: bytes) -> None:
+        """Keep a record."""
+
+
+def check_machine(machine: Machine, memory: Memory) -> None:
+    """Check that the machine's QEMU has its machine type and its CPU model. Asked once for each file and machine.
+
+    Raises:
+        QemuUnsuitable: it has not.
+        HostError: QEMU is not installed.
+    """
+    path = find_qemu(machine)
+    build = path.stat()
+    key = json.dumps([str(path), build.st_size, build.st_mtime_ns, machine.machine, machine.cpu])
+    if memory.memo("qemu-machine", key) is not None:
+        return
+    _check_type(machine, path)
+    _check_cpu(machine, path)
+    memory.set_memo("qemu-machine", key, b"1")
+
+
+def _check_type(machine: Machine, path: Path) -> None:
+    name = machine.machine.partition(",")[0]
+    listed = _listed(path, "-machine")
+    if listed and "=" not in name and name not in {line.partition(" ")[0] for line in listed.splitlines()}:
+        raise QemuUnsuitable(
+            f"{path}: unsupported machine type {name!r}",
+            f"Its profile says 'machine: {machine.machine}'; '{machine.qemu} -M help' lists those that there are.",
+        )
+
+
+def _check_cpu(machine: Machine, path: Path) -> None:
+    """A list of CPU models that lacks one is a reason to try it: some have other names there."""
+    name = (machine.cpu or "").partition(",")[0]
+    if not name or name.lower() in (listed := _listed(path, "-cpu").lower()) or not listed:
+        return
+    words = (path, "-machine", machine.machine, "-cpu", machine.cpu or "", "-nodefaults", "-display", "none", "-S")
+    said = _output(*words, "-monitor", "stdio", said="quit\n")[1]
+    if "cpu" in said.lower() and name in said:
+        raise QemuUnsuitable(
+            f"{path}: {' '.join(said.split())[:MAX_SAID]}",
+            f"Its profile says 'cpu: {machine.cpu}'; '{machine.qemu} -M {machine.machine} -cpu help' lists them.",
+        )
+
+
+@lru_cache(maxsize=64)
+def _listed(path: Path, option: str) -> str:
+    """What a QEMU lists of a kind; empty where it lists nothing, which says nothing."""
+    printed, _ = _output(path, option, "help")
+    return printed
+
+
+def _output(*words: str | Path, said: str = "") -> tuple[str, str]:
+    """What a command prints, and what it complains of; it prints nothing if it fails."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            words, input=said, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False
+        )
+        return ("" if done.returncode else done.stdout), done.stderr
+    return "", ""
