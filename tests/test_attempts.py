@@ -14,7 +14,7 @@ from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.boot.start import Booted, Start
 from bootmatrix.cell.attempts import Attempt, Prepared, is_expected, is_worth_another, keep_diagnosis, settle
 from bootmatrix.cell.run import Backend, Bench, run_cell
-from bootmatrix.execute.local import Budget
+from bootmatrix.execute.budget import Budget
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe

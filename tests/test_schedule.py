@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bootmatrix.execute.local import QEMU_OVERHEAD_MIB, Budget, longest_first
+from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB, Budget
+from bootmatrix.execute.executor import longest_first
 from bootmatrix.model import Cell
 from bootmatrix.qemu import host
 from bootmatrix.qemu.host import available_cores, available_memory_mib, children_cpu_s, idle_cpu_s

@@ -1,3 +1,65 @@
-"""Boot every spec × architecture × kernel under emulation and say what happened."""
+"""Boot every spec × architecture × kernel under emulation, and say what happened.
+
+    >>> import bootmatrix
+    >>> workspace = bootmatrix.Workspace(offline=True)
+    >>> planned = workspace.plan("hello", arch=["all"], kernel=["6.1"])
+    >>> {cell.spec_name for cell in planned.cells}, {cell.kernel for cell in planned.cells}
+    ({'hello'}, {'6.1'})
+
+`workspace.run(planned)` boots the cells and yields a `Record` for each; `Run.load("reports/latest")` reads a saved run.
+Names are loaded when they are first used, so that the import itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bootmatrix.errors import BootmatrixError as BootmatrixError
+    from bootmatrix.errors import BuildError as BuildError
+    from bootmatrix.errors import InfraError as InfraError
+    from bootmatrix.errors import InputError as InputError
+    from bootmatrix.model import Cell as Cell
+    from bootmatrix.model import Judgement as Judgement
+    from bootmatrix.model import Record as Record
+    from bootmatrix.model import Verdict as Verdict
+    from bootmatrix.workspace.planned_run import PlannedRun as PlannedRun
+    from bootmatrix.workspace.run import RunOptions as RunOptions
+    from bootmatrix.workspace.saved_run import SavedRun as Run  # noqa: F401  (under its public name)
+    from bootmatrix.workspace.single_guest import find_guest as find_guest
+    from bootmatrix.workspace.workspace import Selection as Selection
+    from bootmatrix.workspace.workspace import Workspace as Workspace
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "BootmatrixError": "errors",
+    "BuildError": "errors",
+    "Cell": "model",
+    "InfraError": "errors",
+    "InputError": "errors",
+    "Judgement": "model",
+    "PlannedRun": "workspace.planned_run",
+    "Record": "model",
+    "Run": "workspace.saved_run:SavedRun",
+    "RunOptions": "workspace.run",
+    "Selection": "workspace.workspace",
+    "Verdict": "model",
+    "Workspace": "workspace.workspace",
+    "find_guest": "workspace.single_guest",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, other = home.partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), other or name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -30,7 +31,7 @@ from bootmatrix.cell.attempts import (
     keep_diagnosis,
     record_of,
 )
-from bootmatrix.errors import BuildError, QemuMissing, QemuTooOld, QemuUnsuitable
+from bootmatrix.errors import BootmatrixError, BuildError, QemuMissing, QemuTooOld, QemuUnsuitable
 from bootmatrix.judge import judge
 from bootmatrix.model import (
     Bootable,
@@ -55,6 +56,7 @@ from bootmatrix.snapshot.pool import Forks, Turn
 from bootmatrix.store import healed
 
 RETRY_PAUSE_S = 2.0
+PREPARE_WORKERS = 4
 VERIFY_ADVICE = "Run it with --boot cold. If that is steady, please report it: a copy should not differ."
 
 
@@ -114,6 +116,21 @@ def _prepared(cell: Cell, bench: Bench) -> Prepared:
         PhaseTime(name="build", seconds=time.monotonic() - fetched),
     )
     return Prepared(kernel, bootable, phases, spec.digest())
+
+
+def prepare_all(cells: Iterable[Cell], bench: Bench) -> list[tuple[Cell, str]]:
+    """Fetch and build all cells; those that cannot be, with the message. Blocking."""
+
+    def message_of(cell: Cell) -> str:
+        try:
+            prepare(cell, bench)
+        except BootmatrixError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(PREPARE_WORKERS) as pool:
+        cells = tuple(cells)
+        return [(cell, text) for cell, text in zip(cells, pool.map(message_of, cells), strict=True) if text]
 
 
 async def _prepare(cell: Cell, bench: Bench) -> Prepared:

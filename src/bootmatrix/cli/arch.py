@@ -76,7 +76,6 @@ def run(_args: argparse.Namespace) -> int:
 
 def run_check(args: argparse.Namespace) -> int:
     """Validate a profile and boot each of its machines; the exit status is that of a matrix."""
-    from bootmatrix.cli.job import Job
     from bootmatrix.load.profile import load_profile
     from bootmatrix.plan import plan
     from bootmatrix.qemu.version import qemu_fault
@@ -87,9 +86,8 @@ def run_check(args: argparse.Namespace) -> int:
     cells = plan(check_matrix(profile, args.machine, args.kernel), Path(), known, qemu_fault)
     for skip in cells.skips:
         say(f"{skip.cell.target}: skipped: {skip.reason}")
-    title, specs = f"arch-{profile.name}", options.load_specs(cells.cells)
-    lock = options.read_lock(args)
-    return matrix.run_job(args, Job(cells, known, specs, title, lock, lock is not None, options.reports_of(args)))
+    workspace, selection = options.workspace(args), options.selection(args)
+    return matrix.run_planned(args, workspace.planned((cells, f"arch-{profile.name}", known), selection))
 
 
 def run_new(args: argparse.Namespace) -> int:
@@ -161,5 +159,5 @@ def run_table(args: argparse.Namespace) -> int:
     every = latest([*kept, *(one for one in new if one.spec in wanted)], known)
     if args.kept and args.runs:
         save_seen(args.kept, every)
-    print(machine_table(known, [one for one in every if one.spec in wanted]))
+    say(machine_table(known, [one for one in every if one.spec in wanted]))
     return EXPECTED

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, INTERRUPTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
+from bootmatrix.errors import InputError
 
 if TYPE_CHECKING:
     from bootmatrix.bisect import Search
@@ -38,51 +39,29 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Search; the exit status."""
-    from functools import partial
-
     import anyio
 
-    from bootmatrix.bisect import Question, prepare_search, run_search
-    from bootmatrix.cell.run import Bench
+    from bootmatrix.bisect import Question
     from bootmatrix.cli.downloads import shown_downloads
     from bootmatrix.cli.progress import open_screen
     from bootmatrix.cli.signals import until_signal
-    from bootmatrix.errors import InputError
-    from bootmatrix.execute.local import host_budget
-    from bootmatrix.load.merge import load_spec
     from bootmatrix.load.spec import find_spec
     from bootmatrix.model import Plan
-    from bootmatrix.plan import check_spec
-    from bootmatrix.report import write_reports
-    from bootmatrix.report.bisection import write_bisection
     from bootmatrix.report.index_page import write_index
-    from bootmatrix.runs.run_store import RunWriter
+    from bootmatrix.workspace.bisection import open_bisection, prepare
 
     if args.locked is not None:
         raise InputError("a search takes many kernels, and a lock has few", "Leave out --locked.")
-    path = find_spec(args.spec)
-    spec, known = load_spec(path), options.profiles()
-    check_spec(str(path), spec)
+    workspace = options.workspace(args)
+    question = Question(find_spec(args.spec), args.arch, args.good, args.bad, args.kernel)
     with shown_downloads() as downloads:
-        builder = options.open_builder(args, downloads)
-        question = Question(path, args.arch, args.good, args.bad, args.kernel)
-        search = prepare_search(question, known, builder.archive)
-    reports = options.reports_of(args)
-    writer = RunWriter.create(reports, f"bisect {spec.name}")
-    budget = host_budget(args.jobs)
+        search = prepare(workspace, question, downloads)
     args.is_kept = True
     with open_screen(Plan(cells=search.cells)) as screen:
-        builder = options.open_builder(args, screen)
-        bench = Bench({str(path): spec}, search.profiles, builder, screen, budget.hold)
-        try:
-            work = partial(run_search, search, bench, writer, budget.cores)
-            finished = anyio.run(until_signal, work, screen.note)
-        finally:
-            builder.close()
-        result = writer.finish(interrupted=not finished)
-        write_reports(result, writer.path)
-        page = write_bisection(search.state, result, writer.path)
-        write_index(reports)
+        with open_bisection(workspace, search, screen, args.jobs) as opened:
+            finished = anyio.run(until_signal, opened.execute, screen.note)
+        page = opened.finish(interrupted=not finished)
+    write_index(workspace.reports_folder)
     return _end(search, page, finished)
 
 

@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison."""
-    from bootmatrix.cli.past import compared
+    from bootmatrix.history.lookup import compared
     from bootmatrix.report.history_text import comparison_lines
 
     baseline = args.baseline or args.baseline_name or "latest"

@@ -18,6 +18,7 @@ from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 
 if TYPE_CHECKING:
     from bootmatrix.model import Machine, Profile
+    from bootmatrix.workspace.workspace import Workspace
 
 State = Literal["ok", "lacking", "note"]
 
@@ -90,12 +91,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Print a table, and what to do; status 3 if something needed is lacking."""
     known = options.profiles()
-    findings = list(examine(args, known))
+    findings = list(examine(options.workspace(args), known))
     show(findings)
     return OUR_FAULT if any(finding.state == "lacking" for finding in findings) else EXPECTED
 
 
-def examine(args: argparse.Namespace, known: dict[str, Profile]) -> Iterator[Finding]:
+def examine(workspace: Workspace, known: dict[str, Profile]) -> Iterator[Finding]:
     """Look at everything, in the order of the table."""
     machines = [machine for profile in known.values() for machine in profile.machines.values()]
     yield from emulators(known)
@@ -104,12 +105,12 @@ def examine(args: argparse.Namespace, known: dict[str, Profile]) -> Iterator[Fin
     yield program("setpriv", "ends QEMU together with bootmatrix", SETPRIV)
     yield packer()
     yield from makers()
-    yield disk(args.cache)
+    yield disk(workspace.cache)
     yield memory(machines)
     yield Finding("ok", "cores", f"{len(os.sched_getaffinity(0))}")
     yield bounds()
-    yield archive(args, known)
-    yield kvm(args, known)
+    yield archive(workspace, known)
+    yield kvm(workspace, known)
 
 
 def emulators(known: dict[str, Profile]) -> Iterator[Finding]:
@@ -200,7 +201,7 @@ def disk(cache_folder: Path | None) -> Finding:
 
 def memory(machines: Iterable[Machine]) -> Finding:
     """Memory for the largest guest."""
-    from bootmatrix.execute.local import QEMU_OVERHEAD_MIB
+    from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB
     from bootmatrix.qemu.host import available_memory_mib
 
     available_mib = available_memory_mib()
@@ -222,7 +223,7 @@ def bounds() -> Finding:
     return Finding("ok", "bounds", f"each QEMU has a control group, for {'; '.join(found)}, and {limits}")
 
 
-def archive(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
+def archive(workspace: Workspace, known: dict[str, Profile]) -> Finding:
     """Whether the archive answers, and how fast."""
     import httpx
 
@@ -230,10 +231,10 @@ def archive(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
     from bootmatrix.source.download import client_for, in_words
     from bootmatrix.source.settings import Settings
 
-    if args.offline:
+    if workspace.offline:
         return Finding("note", "archive", "not asked (--offline)")
     suite = next(suite for profile in known.values() for one in profile.kernels.values() for suite in one.suites)
-    settings = Settings(args.archive)
+    settings = Settings(workspace.archive)
     address, started = settings.shown_address, time.monotonic()
     try:
         url = f"{settings.address}/dists/{suite}/InRelease"
@@ -247,7 +248,7 @@ def archive(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
     return Finding("ok", "archive", f"{address} ({time.monotonic() - started:.2f} s)")
 
 
-def kvm(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
+def kvm(workspace: Workspace, known: dict[str, Profile]) -> Finding:
     """Whether KVM boots a guest. The device node alone says nothing: it may open, and yet no guest ever starts."""
     from bootmatrix.errors import BootmatrixError
 
@@ -260,7 +261,7 @@ def kvm(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
     if own is None:
         return Finding("note", "KVM", f"not checked: no profile is for {platform.machine()}", slow)
     try:
-        boots, reason = probe_kvm(args, own)
+        boots, reason = probe_kvm(workspace, own)
     except (BootmatrixError, OSError) as error:
         return Finding(
             "note", "KVM", f"not checked, as there is no guest to try it with: {str(error).splitlines()[0]}", slow
@@ -271,7 +272,7 @@ def kvm(args: argparse.Namespace, known: dict[str, Profile]) -> Finding:
     return Finding("note", "KVM", shown, slow)
 
 
-def probe_kvm(args: argparse.Namespace, profile: Profile) -> tuple[bool, str]:
+def probe_kvm(workspace: Workspace, profile: Profile) -> tuple[bool, str]:
     """Boot `hello` under each accelerator for this host; whether it came up by one, and how or why not.
 
     Raises:
@@ -280,12 +281,12 @@ def probe_kvm(args: argparse.Namespace, profile: Profile) -> tuple[bool, str]:
     import anyio
 
     from bootmatrix.boot.acceleration import accelerator_boots, host
-    from bootmatrix.cli.build import prepare_single
+    from bootmatrix.workspace.single_guest import find_guest
 
     kernels = profile.kernels_of(profile.default_machine())
     kernel = PROBE_KERNEL if PROBE_KERNEL in kernels else next(iter(kernels))
-    single = argparse.Namespace(**{**vars(args), "files": ["hello"], "arch": profile.name, "kernel": kernel})
-    _, machine, bootable = prepare_single(single, tests=True)
+    guest = find_guest(workspace, "hello", profile.name, kernel)
+    machine, bootable = guest.machine, guest.bootable
     failures = []
     for one in machine.native():
         if host() in one.hosts:

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-
-if TYPE_CHECKING:
-    from bootmatrix.cell.run import Bench
-    from bootmatrix.model import Cell
-
-WORKERS = 4
+from bootmatrix.cli.output import say
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,29 +20,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Prepare every cell; status 3 if one cannot be."""
-    from bootmatrix.plan import check_tests
+    from bootmatrix.cli.downloads import shown_downloads
 
-    plan, profiles, _ = options.load_plan(args)
-    check_tests(plan, options.load_specs(plan.cells), allow_empty=args.allow_empty)
-    with options.open_bench(args, plan, profiles) as bench:
-        failures = prepare_all(plan.cells, bench)
+    workspace = options.workspace(args)
+    planned = workspace.plan(*args.files, selection=options.selection(args))
+    with shown_downloads() as downloads:
+        _, failures = workspace.resolve(planned, downloads)
     for cell, message in failures:
-        options.complain(f"{cell.id}: {message}")
-    print(f"{len(plan.cells) - len(failures)} of {len(plan.cells)} cells are ready to boot offline")
+        options.complain(f"{cell}: {message}")
+    say(f"{len(planned.cells) - len(failures)} of {len(planned.cells)} cells are ready to boot offline")
     return OUR_FAULT if failures else EXPECTED
-
-
-def prepare_all(cells: tuple[Cell, ...], bench: Bench) -> list[tuple[Cell, str]]:
-    """Fetch and build all cells; those that cannot be, with the message."""
-    from bootmatrix.cell.run import prepare
-    from bootmatrix.errors import BootmatrixError
-
-    def one(cell: Cell) -> tuple[Cell, str]:
-        try:
-            prepare(cell, bench)
-        except BootmatrixError as error:
-            return cell, str(error)
-        return cell, ""
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return [(cell, message) for cell, message in pool.map(one, cells) if message]

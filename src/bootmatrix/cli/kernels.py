@@ -60,14 +60,15 @@ def run(args: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
+    from bootmatrix.assembly.sources import open_builder
     from bootmatrix.cli.downloads import shown_downloads
     from bootmatrix.load.profile import find_machine
 
     known = options.profiles()
     chosen = [find_machine(known, name)[0] for name in args.arch] or list(known.values())
     wanted = [one for profile in chosen for one in _sources(profile)]
-    with shown_downloads() as downloads, ThreadPoolExecutor() as pool:
-        builder = options.open_builder(args, downloads, options.read_lock(args))
+    sources = options.workspace(args).sources()
+    with shown_downloads() as downloads, open_builder(sources, downloads) as builder, ThreadPoolExecutor() as pool:
         rows = list(pool.map(lambda one: _row(builder, *one), wanted))
     table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("arch", "kernel", "release", "package"):
@@ -102,6 +103,7 @@ def _row(builder: Builder, target: str, profile: Profile, name: str, source: Ker
 def run_add(args: argparse.Namespace) -> int:
     """Read a kernel whole, and write it into kernels.yml."""
     from bootmatrix.assembly.kernel.custom import add_own
+    from bootmatrix.assembly.sources import open_builder
     from bootmatrix.cli.downloads import shown_downloads
     from bootmatrix.errors import BuildError, InputError
     from bootmatrix.load.kernels import check_new, kernels_file, load_own, save_own
@@ -113,8 +115,7 @@ def run_add(args: argparse.Namespace) -> int:
     chosen = [find_machine(known, args.one_arch)[0]] if args.one_arch else list(known.values())
     kernels = load_own(file, known)
     try:
-        with shown_downloads() as downloads:
-            builder = options.open_builder(args, downloads)
+        with shown_downloads() as downloads, open_builder(options.workspace(args).sources(), downloads) as builder:
             profile, own = add_own(args.name, tuple(_parts(args, builder, file.parent)), file.parent, chosen, builder)
     except BuildError as error:
         raise InputError(error.message, error.hint) from error

@@ -24,20 +24,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Resolve every cell and write the lock, whole or not at all."""
-    from bootmatrix.cli.fetch import prepare_all
+    from bootmatrix.cli.downloads import shown_downloads
     from bootmatrix.load.lock import save_lock
-    from bootmatrix.plan import check_tests
 
-    plan, profiles, _ = options.load_plan(args)
-    check_tests(plan, options.load_specs(plan.cells), allow_empty=args.allow_empty)
-    with options.open_bench(args, plan, profiles) as bench:
-        failures = prepare_all(plan.cells, bench)
+    workspace = options.workspace(args)
+    planned = workspace.plan(*args.files, selection=options.selection(args))
+    with shown_downloads() as downloads:
+        lock, failures = workspace.resolve(planned, downloads)
     if failures:
         for cell, message in failures:
-            options.complain(f"{cell.id}: {message}")
+            options.complain(f"{cell}: {message}")
         say("nothing was written", file=sys.stderr)
         return OUR_FAULT
     output = args.output or options.lock_file(args)
-    save_lock(bench.builder.archive.resolved(), output)
+    save_lock(lock, output)
     say(output)
     return EXPECTED

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
-    from bootmatrix.assembly.build_context import Materials
-    from bootmatrix.assembly.image.builder import Builder
-    from bootmatrix.cell.run import Bench
-    from bootmatrix.model import Cell, GivenImage, Lock, Matrix, Plan, Profile, Spec
-    from bootmatrix.progress import Observer
+    from bootmatrix.model import Profile
+    from bootmatrix.workspace.workspace import Selection, Workspace
 
 
 WIDE = 160
+OF_THE_RUN = (
+    *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked", "reports"),
+    "allow_empty",
+)
+"""Arguments that a run keeps from its beginning."""
 RUN_HELP = "a folder under reports/, 'latest', or 'tag:NAME'"
 
 
@@ -146,101 +146,46 @@ def lock_file(args: argparse.Namespace) -> Path:
     return Path(args.files[0]).with_suffix(".lock")
 
 
-def read_lock(args: argparse.Namespace) -> Lock | None:
-    """The lock that `--locked` asks for."""
-    from bootmatrix.load.lock import load_lock
+def workspace(args: argparse.Namespace) -> Workspace:
+    """The workspace that the options describe. A command without an option of these has its default."""
+    from bootmatrix.workspace.workspace import Workspace
 
-    if args.locked is None:
-        return None
-    return load_lock(lock_file(args) if args.locked is True else Path(args.locked))
-
-
-def open_builder(
-    args: argparse.Namespace,
-    observer: Observer,
-    lock: Lock | None = None,
-    lock_is_whole: bool = True,
-    given: tuple[GivenImage, ...] | None = None,
-) -> Builder:
-    """A builder over the cache and the archive that the options name.
-
-    `given` is what takes the place of images, if it is not just what the options say.
-    """
-    from bootmatrix.assembly.image.builder import Builder
-    from bootmatrix.load.recipe import find_recipe, load_recipe
-    from bootmatrix.load.registries import load_registries, registries_file
-    from bootmatrix.source.archive import open_archive
-    from bootmatrix.source.images.images import Access, Images
-    from bootmatrix.store import Store, default_cache
-
-    store = Store(args.cache or default_cache())
-    archive = open_archive(
-        store,
-        offline=args.offline,
-        lock=lock,
-        address=args.archive,
-        progress=observer,
-        refresh=getattr(args, "refresh", False),
-        lock_is_whole=lock_is_whole,
-        allow_older=getattr(args, "allow_older_release", False),
-    )
-    file = registries_file()
-    access = Access(load_registries(file).registries, file.parent, args.offline, lock, lock_is_whole)
-    images = Images(store, observer, archive.used, access)
-    return Builder(
-        store=store,
-        archive=archive,
-        find_recipe=find_recipe,
-        load_recipe=load_recipe,
-        images=images,
-        given=given_images(args) if given is None else given,
+    given = vars(args)
+    locked = given.get("locked")
+    return Workspace(
+        cache=given.get("cache"),
+        archive=given.get("archive"),
+        offline=given.get("offline", False),
+        reports=given.get("reports"),
+        lock=lock_file(args) if locked is True else Path(locked) if locked else None,
+        images=tuple(given.get("image", ())),
+        refresh=given.get("refresh", False),
+        allow_older_release=given.get("allow_older_release", False),
     )
 
 
-def given_images(args: argparse.Namespace) -> tuple[GivenImage, ...]:
-    """What `--image` puts in the place of images.
+def selection(args: argparse.Namespace) -> Selection:
+    """The selection of cells that the options make."""
+    from bootmatrix.workspace.workspace import Selection
+
+    given = {field.name: vars(args)[field.name] for field in fields(Selection) if field.name in vars(args)}
+    given["qemu_args"] = tuple(given.get("qemu_args", ()))
+    return Selection(**given)
+
+
+def check_resumed(args: argparse.Namespace) -> None:
+    """Refuse options that a run keeps from its beginning.
 
     Raises:
-        InputError: it is not NAME=SOURCE.
+        InputError: one of them is given.
     """
-    from bootmatrix.load.images import parse_given
+    from bootmatrix.errors import InputError
 
-    return tuple(parse_given(text, Path()) for text in args.image)
-
-
-@contextmanager
-def shown_builder(
-    args: argparse.Namespace, given: tuple[GivenImage, ...] | None = None
-) -> Iterator[tuple[Builder, Observer]]:
-    """A builder, with downloads shown on the terminal, and what shows them."""
-    from bootmatrix.cli.downloads import shown_downloads
-
-    with shown_downloads() as downloads:
-        builder = open_builder(args, downloads, read_lock(args), given=given)
-        try:
-            yield builder, downloads
-        finally:
-            builder.close()
-
-
-@contextmanager
-def open_materials(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) -> Iterator[Materials]:
-    """What cells are made of, with downloads shown on the terminal."""
-    from bootmatrix.assembly.build_context import Materials
-
-    specs = load_specs(plan.cells)
-    with shown_builder(args, plan.images) as (builder, _):
-        yield Materials(specs, known, builder)
-
-
-@contextmanager
-def open_bench(args: argparse.Namespace, plan: Plan, known: dict[str, Profile]) -> Iterator[Bench]:
-    """A bench that prepares cells and boots none, with downloads shown on the terminal."""
-    from bootmatrix.cell.run import Bench
-
-    specs = load_specs(plan.cells)
-    with shown_builder(args, plan.images) as (builder, downloads):
-        yield Bench(specs, known, builder, downloads, lambda _machine, _memory_mib=None: nullcontext())
+    if any(vars(args)[name] for name in OF_THE_RUN):
+        raise InputError(
+            "--resume takes a run up as it began: name no files with it, and none of --arch, --kernel, --image, "
+            "--qemu-args, --flaky, --boot, --verify-fork, --locked, --reports and --allow-empty"
+        )
 
 
 def profiles() -> dict[str, Profile]:
@@ -250,69 +195,6 @@ def profiles() -> dict[str, Profile]:
     from bootmatrix.load.profile import load_profiles
 
     return with_own(load_profiles(arch_folders()), kernels_file())
-
-
-def load_plan(args: argparse.Namespace, *, boots: bool = True) -> tuple[Plan, dict[str, Profile], str]:
-    """The plan of the files named, the profiles, and a title; where nothing `boots`, QEMU need not be there.
-
-    Raises:
-        InputError: a file, an architecture or a kernel that is not known.
-    """
-    from bootmatrix.model import QemuArgs
-    from bootmatrix.plan import plan
-
-    known = profiles()
-    matrix, base, title = _matrix(args, known)
-    wanted = getattr(args, "boot", None)
-    matrix = matrix.model_copy(update={"boot": wanted}) if wanted else matrix
-    if getattr(args, "flaky", None) is not None:
-        matrix = matrix.model_copy(update={"flaky": args.flaky})
-    if getattr(args, "qemu_args", ()):
-        more = (QemuArgs(args=shlex.join(qemu_args(args))),)
-        matrix = matrix.model_copy(update={"qemu_args": (*matrix.qemu_args, *more)})
-    if boots:
-        from bootmatrix.qemu.version import qemu_fault
-
-        planned = plan(matrix, base, known, qemu_fault)
-    else:
-        planned = plan(matrix, base, known)
-    images = (*given_images(args), *planned.images) if hasattr(args, "image") else planned.images
-    return planned.model_copy(update={"images": images}), known, title
-
-
-def qemu_args(args: argparse.Namespace) -> tuple[str, ...]:
-    """The words of `--qemu-args`.
-
-    Raises:
-        InputError: one cannot be given.
-    """
-    from bootmatrix.load.qemu_args import parse_qemu_args
-
-    return tuple(word for text in args.qemu_args for word in parse_qemu_args(text, Path()))
-
-
-def _matrix(args: argparse.Namespace, known: dict[str, Profile]) -> tuple[Matrix, Path, str]:
-    from bootmatrix.errors import InputError
-    from bootmatrix.load.matrix import load_matrix
-    from bootmatrix.load.spec import find_spec, spec_name
-    from bootmatrix.plan import matrix_from_arguments, narrowed
-
-    first = find_spec(args.files[0])
-    if not first.name.endswith((".matrix.yml", ".matrix.yaml")):
-        specs = [str(find_spec(name)) for name in args.files]
-        matrix = matrix_from_arguments(specs, args.arch, args.kernel, known)
-        return matrix, Path(), " ".join(spec_name(Path(name)) for name in specs)
-    if len(args.files) > 1:
-        raise InputError("a matrix stands alone", f"Give either {args.files[0]} or specs.")
-    matrix = load_matrix(first, known)
-    return narrowed(matrix, args.arch, args.kernel, known), first.parent, first.name.split(".")[0]
-
-
-def load_specs(cells: tuple[Cell, ...]) -> dict[str, Spec]:
-    """The specs of cells, by path."""
-    from bootmatrix.load.merge import load_spec
-
-    return {path: load_spec(Path(path)) for path in sorted({cell.spec for cell in cells})}
 
 
 def print_table(*parts: RenderableType) -> None:
@@ -340,7 +222,9 @@ def table_console() -> Console:
 
 def reports_of(args: argparse.Namespace) -> Path:
     """Where runs are kept: `--reports`, else `BOOTMATRIX_REPORTS`, else `reports` in the current folder."""
-    return args.reports or Path(os.environ.get("BOOTMATRIX_REPORTS", "reports"))
+    from bootmatrix.history.reference import reports_folder
+
+    return reports_folder(args.reports)
 
 
 def print_json(value: object) -> None:

@@ -21,9 +21,10 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     from bootmatrix.plan import check_tests
     from bootmatrix.report.sanitize import one_line
+    from bootmatrix.workspace.planned_run import load_specs
 
-    plan, _, _ = options.load_plan(args)
-    specs = options.load_specs(plan.cells)
+    plan, _, _ = options.workspace(args).matrix_plan(args.files, options.selection(args))
+    specs = load_specs(plan.cells)
     for cell in plan.cells:
         say(cell.id + (f"  (expected not to pass: {cell.expect})" if cell.expect else ""))
     for skip in plan.skips:

@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Write it from the records and print its path, or print it."""
-    from bootmatrix.cli.past import baseline_of, past_of_run, read_baseline
+    from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
     from bootmatrix.history.reference import find_run
     from bootmatrix.runs.run_store import load_run
 

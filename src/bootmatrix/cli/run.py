@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
 
 if TYPE_CHECKING:
-    from bootmatrix.model import Bootable, ConsoleProof, Judgement, Machine, Profile, Timeouts
+    from bootmatrix.model import ConsoleProof
 
 FOLLOW_S = 0.05
 
@@ -61,20 +60,32 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Boot; the exit status is 0 for a pass, 1 for any other verdict of the guest's, 3 for an error of ours."""
-    from bootmatrix.cell.run import with_proof
+    from bootmatrix.cli.downloads import shown_downloads
     from bootmatrix.qemu.command import interactive
     from bootmatrix.qemu.version import find_qemu
     from bootmatrix.report.sanitize import one_line
+    from bootmatrix.runs.run_store import CONSOLE_FILE
+    from bootmatrix.workspace.single_guest import find_guest
 
-    machine, bootable, timeouts = _bootable(args)
-    program = find_qemu(machine)
+    with shown_downloads() as downloads:
+        guest = find_guest(
+            options.workspace(args),
+            args.files[0],
+            args.arch,
+            args.kernel,
+            qemu_args=tuple(args.qemu_args),
+            shell=args.shell,
+            must_test=not args.shell and args.expect is None,
+            observer=downloads,
+        )
+    program = find_qemu(guest.machine)
     if args.shell:
         sys.stdout.flush()
-        os.execv(program, interactive(machine, bootable, shell=True).arguments)  # noqa: S604, S606
-    bootable = with_proof(bootable, _proof(args), machine)
-    with _folder(args) as folder:
-        judgement, kept = _boot(machine, bootable, timeouts, folder, args.dump)
-    say("", f"{judgement.verdict}: {one_line(judgement.reason)}")
+        os.execv(program, interactive(guest.machine, guest.bootable, shell=True).arguments)  # noqa: S604, S606
+    guest = guest.with_proof(_proof(args))
+    with _folder(args) as folder, _shown(folder / CONSOLE_FILE):
+        judgement, kept = guest.boot(folder, dump=args.dump)
+    say(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
     if judgement.advice:
         say(judgement.advice)
     if args.keep:
@@ -84,31 +95,6 @@ def run(args: argparse.Namespace) -> int:
     if not judgement.verdict.is_guests:
         return OUR_FAULT
     return EXPECTED if judgement.verdict == "pass" else NOT_EXPECTED
-
-
-def _bootable(args: argparse.Namespace) -> tuple[Machine, Bootable, Timeouts]:
-    from bootmatrix.assembly.extra_qemu_args import with_qemu_args
-    from bootmatrix.assembly.import_artifacts import find, reread
-    from bootmatrix.cli.build import prepare_single
-    from bootmatrix.errors import InputError
-    from bootmatrix.load.profile import find_machine
-    from bootmatrix.model import Timeouts
-
-    name = args.files[0]
-    chosen = find(name)
-    if chosen:
-        if args.shell and chosen.file.format != "kernel+initrd":
-            raise InputError("--shell is for a spec, or for kernel+initrd", "What starts on a disk is fixed there.")
-        known = options.profiles()
-        with options.shown_builder(args) as (builder, _):
-            machine, bootable = reread(chosen, args.arch, known, builder)
-        return machine, with_qemu_args(bootable, options.qemu_args(args)), Timeouts()
-    if Path(f"{name}-kernel").exists():
-        profile, board = find_machine(options.profiles(), args.arch)
-        machine = profile.machine(board)
-        return machine, with_qemu_args(load_pair(name, profile, machine), options.qemu_args(args)), Timeouts()
-    cell, machine, bootable = prepare_single(args, tests=not args.shell and args.expect is None)
-    return machine, bootable, cell.timeouts
 
 
 def _proof(args: argparse.Namespace) -> ConsoleProof | None:
@@ -125,29 +111,6 @@ def _proof(args: argparse.Namespace) -> ConsoleProof | None:
         return ConsoleProof(console=args.expect, forbid=tuple(args.forbid), stays=args.stays)
     except ValidationError as error:
         raise InputError("--expect and --forbid take one line of printable text, of 300 characters at most") from error
-
-
-def load_pair(prefix: str, profile: Profile, machine: Machine) -> Bootable:
-    """A kernel and an initrd as others build them too: PREFIX-kernel, PREFIX-initrd.img, and perhaps PREFIX-cmdline.
-
-    Raises:
-        BuildError: one of them is missing.
-        InputError: the machine takes more than these.
-    """
-    from bootmatrix.assembly.prebuilt_guest import own_bootable
-    from bootmatrix.errors import InputError
-    from bootmatrix.model import Firmware, OwnGuest
-
-    if isinstance(machine.firmware, Firmware) or machine.flash:
-        raise InputError(
-            "this machine starts with firmware of the archive", "Describe the guest in a *.guest.yml file."
-        )
-    path = Path(prefix)
-    name = path.name.replace("{", "{{").replace("}", "}}")
-    cmdline = path.with_name(f"{path.name}-cmdline")
-    words = cmdline.read_text(encoding="utf-8", errors="replace") if cmdline.is_file() else ""
-    guest = OwnGuest(kernel=f"{name}-kernel", initrd=f"{name}-initrd.img", cmdline=" ".join(words.split()))
-    return own_bootable(guest, path.parent, profile, machine)
 
 
 @contextmanager
@@ -170,24 +133,6 @@ def _folder(args: argparse.Namespace) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{args.keep}: {error.strerror}") from error
     yield args.keep
-
-
-def _boot(
-    machine: Machine, bootable: Bootable, timeouts: Timeouts, folder: Path, dump: bool
-) -> tuple[Judgement, tuple[str, ...]]:
-    """The verdict, and the names of the files in the folder that tell more."""
-    import anyio
-
-    from bootmatrix.boot.guest import boot
-    from bootmatrix.cell.attempts import save_files
-    from bootmatrix.judge import judge
-    from bootmatrix.runs.run_store import CONSOLE_FILE
-
-    with _shown(folder / CONSOLE_FILE):
-        outcome = anyio.run(partial(boot, machine, bootable, timeouts, folder, dump=dump))
-    judgement = judge(outcome, machine, bootable, (folder / CONSOLE_FILE).read_bytes())
-    kept = (*(one.file for one in save_files(outcome, folder)), *(one.file for one in outcome.diagnostics if one.file))
-    return judgement, (CONSOLE_FILE, *kept)
 
 
 @contextmanager

@@ -75,20 +75,25 @@ async def until_signal(work: Callable[[], Awaitable[None]], note: Callable[[str]
     finished = False
     asked = anyio.Event()
     loop = get_running_loop()
-    async with anyio.create_task_group() as tasks:
+    try:
+        async with anyio.create_task_group() as tasks:
 
-        async def stop_on_signal() -> None:
-            await asked.wait()
-            note("interrupted: ending all guests")
-            tasks.cancel_scope.cancel()
-
-        with handled_signals():
-            _INTERRUPTION.listener = partial(loop.call_soon_threadsafe, asked.set)
-            try:
-                tasks.start_soon(stop_on_signal)
-                await work()
-                finished = True
+            async def stop_on_signal() -> None:
+                await asked.wait()
+                note("interrupted: ending all guests")
                 tasks.cancel_scope.cancel()
-            finally:
-                _INTERRUPTION.listener = None
+
+            with handled_signals():
+                _INTERRUPTION.listener = partial(loop.call_soon_threadsafe, asked.set)
+                try:
+                    tasks.start_soon(stop_on_signal)
+                    await work()
+                    finished = True
+                    tasks.cancel_scope.cancel()
+                finally:
+                    _INTERRUPTION.listener = None
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) != 1:
+            raise
+        raise group.exceptions[0] from group.exceptions[0].__cause__
     return finished

@@ -109,7 +109,7 @@ def _acceptances(args: argparse.Namespace) -> list[Acceptance]:
 
 def _comparison(args: argparse.Namespace, place: Place) -> Comparison | None:
     """Both runs are read from their own files: the index is no ground for a sign-off."""
-    from bootmatrix.cli.past import baseline_of, past_of_run, read_baseline
+    from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
     from bootmatrix.runs.run_store import load_run
 
     if not args.baseline:

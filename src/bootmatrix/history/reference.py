@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ class Place:
     def folder(self) -> Path:
         """Where it is."""
         return self.reports / self.name
+
+
+def reports_folder(chosen: Path | None) -> Path:
+    """The folder of runs: the chosen one, else `BOOTMATRIX_REPORTS`, else `reports` in the current folder."""
+    return Path(chosen or os.environ.get("BOOTMATRIX_REPORTS", "reports"))
 
 
 def find_run(reports: Path, text: str) -> Place:

@@ -174,6 +174,23 @@ class RunWriter:
         if self.on_record:
             self.on_record(record)
 
+    def adopt(self, record: Record, folder: Path) -> None:
+        """Take in what came back of a cell: its files, unless they are in their place already, then its record.
+
+        Only regular files are taken, and links are not followed.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        own = self.folder(record.cell)
+        if folder.resolve() != own.resolve():
+            for path in sorted(folder.rglob("*")):
+                if path.is_file() and not path.is_symlink():
+                    target = own / path.relative_to(folder)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, target, follow_symlinks=False)
+        self.add(record)
+
     def make_durable(self) -> None:
         """Wait until all records that there are would outlive a power cut. Blocking.
 

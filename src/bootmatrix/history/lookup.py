@@ -1,4 +1,4 @@
-"""What several commands need to know of the past."""
+"""Runs and baselines as users name them, with their cells and what the index knows of before."""
 
 from __future__ import annotations
 

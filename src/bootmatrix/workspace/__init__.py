@@ -1,0 +1,1 @@
+"""The application behind the command line: settings, plans, runs. `import bootmatrix` offers it."""

@@ -1,0 +1,141 @@
+"""A run before it begins: its cells, what they are made of, and what is there of it already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootmatrix import __version__
+from bootmatrix.assembly.fork import why_never
+from bootmatrix.assembly.input_digests import digests
+from bootmatrix.assembly.sources import open_builder
+from bootmatrix.cell.config import RunConfig
+from bootmatrix.errors import InputError
+from bootmatrix.load.merge import load_spec
+from bootmatrix.model import Cell, Order, Plan, Profile, Run, Skip, Spec
+from bootmatrix.plan import verifying
+from bootmatrix.progress import Silent
+from bootmatrix.runs.run_store import LOCK_FILE, RunWriter, load_run
+from bootmatrix.signoff.manifest import signoffs_of
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run to be made. `before` is what there is of it already, in the folder `name` of `reports`."""
+
+    plan: Plan
+    config: RunConfig
+    title: str
+    reports: Path
+    name: str = ""
+    before: Run | None = None
+    allow_empty: bool = False
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells to boot."""
+        return self.plan.cells
+
+    @property
+    def skips(self) -> tuple[Skip, ...]:
+        """The cells that are left out, with their reasons."""
+        return self.plan.skips
+
+    @property
+    def missing(self) -> Plan:
+        """The part of the plan that has no record yet."""
+        done = {record.cell.id for record in self.before.records} if self.before else set()
+        return self.plan.model_copy(
+            update={
+                "cells": tuple(cell for cell in self.plan.cells if cell.id not in done),
+                "skips": tuple(skip for skip in self.plan.skips if skip.cell.id not in done),
+            }
+        )
+
+    def writer(self, baseline: str) -> RunWriter:
+        """Begin to write the run; `baseline` is the name of the run that it is compared with, if any.
+
+        Raises:
+            InputError: what the run was made from has changed since it began, or another process is at it.
+        """
+        with open_builder(self.config.sources, Silent()) as builder:
+            inputs = digests(self.plan.cells, self.config.specs, self.config.profiles, builder)
+        is_locked = self.config.sources.lock is not None and self.config.sources.lock_is_whole
+        order = Order(plan=self.plan, inputs=inputs, locked=is_locked, allow_empty=self.allow_empty)
+        if self.before is None:
+            return RunWriter.create(self.reports, self.title, baseline, order)
+        check_unchanged(self.before, order)
+        return RunWriter.resume(self.reports / self.name)
+
+
+def load_specs(cells: Iterable[Cell]) -> dict[str, Spec]:
+    """Load the specs of cells, by path.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    return {path: load_spec(Path(path)) for path in sorted({cell.spec for cell in cells})}
+
+
+def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Plan:
+    """Have `count` of the cells that are copies booted cold as well.
+
+    Raises:
+        InputError: there is no such number, or guests are not copied.
+    """
+    if count < 1:
+        raise InputError(f"--verify-fork {count}: a number of cells is 1 or more")
+    if plan.cells and plan.cells[0].boot != "fork":
+        raise InputError("--verify-fork compares forked guests with cold ones", "Give --boot fork with it.")
+
+    def may_fork(cell: Cell) -> bool:
+        profile = profiles[cell.arch]
+        return not cell.qemu_args and not why_never(profile, profile.machine(cell.machine))
+
+    return verifying(plan, count, may_fork)
+
+
+def load_resumable(folder: Path) -> tuple[Run, Order]:
+    """Load a run that can be taken up again, and what it was asked for.
+
+    Raises:
+        InputError: it is signed off, or of another version, or does not say what it was asked for.
+    """
+    run = load_run(folder)
+    signed = signoffs_of(folder)
+    if signed:
+        raise InputError(
+            f"{folder} is signed off for {', '.join(signed)}: taking it up would break that",
+            "Start a new run, or remove the sign-off first.",
+        )
+    if run.order is None:
+        raise InputError(f"{folder}: this run does not say what it was asked for", "Start a new one.")
+    if run.tool_version != __version__:
+        raise InputError(
+            f"{folder}: this run began with bootmatrix {run.tool_version}, and this is {__version__}",
+            f"Take it up with bootmatrix {run.tool_version}, or start a new one.",
+        )
+    return run, run.order
+
+
+def lock_of(folder: Path) -> Path | None:
+    """The lock that a run keeps, if there is one."""
+    lock = folder / LOCK_FILE
+    return lock if lock.exists() else None
+
+
+def check_unchanged(run: Run, order: Order) -> None:
+    """Compare what a run was made from with what there is now.
+
+    Raises:
+        InputError: something was changed.
+    """
+    before, inputs = run.order.inputs if run.order else {}, order.inputs
+    names = sorted(before.keys() | inputs.keys())
+    changed = [name for name in names if before.get(name) != inputs.get(name)]
+    if changed:
+        raise InputError(
+            f"the run {run.name} cannot be taken up: changed since it began: {', '.join(changed)}",
+            "Change it back, or start a new run: its cells would not be comparable.",
+        )

@@ -1,0 +1,187 @@
+"""A run under way: executor and writer together, then its reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from bootmatrix.errors import HostError
+from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
+from bootmatrix.execute.local import open_executor
+from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
+from bootmatrix.history.reference import Place, find_baseline
+from bootmatrix.history.values import Past, RunResults
+from bootmatrix.model import Record, Run
+from bootmatrix.progress import Observer
+from bootmatrix.runs.run_store import RunWriter
+from bootmatrix.workspace.planned_run import PlannedRun
+
+UNDER_WAY_S = 0.5
+"""By then the first guest runs, and leaves us time for what is needed when it has ended."""
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a planned run is executed and reported.
+
+    `jobs` is the number of the host's cores to use, None for all. `dump` keeps the memory of guests that hang, panic or
+    time out. `single_file` folds the consoles into report.html. `baseline` names a run to compare with; `regressions`
+    asks for the latest one if none is named. `executor` is the name of an executor.
+    """
+
+    jobs: int | None = None
+    dump: bool = False
+    single_file: bool = False
+    baseline: str = ""
+    regressions: bool = False
+    executor: str = "local"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that came to its end, its folder, and what is known beside it."""
+
+    run: Run
+    folder: Path
+    past: Past
+
+
+class OpenRun:
+    """A run under way. `execute` runs it to its end; `records` does the same and yields each record."""
+
+    def __init__(
+        self, planned: PlannedRun, options: RunOptions, observer: Observer, baseline: RunResults | None, compared: bool
+    ) -> None:
+        self._planned, self._options, self._observer = planned, options, observer
+        self._baseline, self._compared = baseline, compared
+        self.writer: RunWriter = planned.writer(baseline.line.name if baseline else "")
+        self.writer.on_record = None if options.single_file else partial(_write_page, self.writer.path)
+        for record in self.writer.earlier:
+            observer.cell_done(record)
+
+    async def execute(self, on_record: Callable[[Record], None] = lambda _record: None) -> None:
+        """Run all cells that are missing.
+
+        Raises:
+            HostError: the run's folder cannot be written any more.
+        """
+        try:
+            await self._execute(on_record)
+        except BaseExceptionGroup as group:
+            faults, others = group.split(OSError)
+            if faults is None or others is not None:
+                raise
+            hint = f"When that is mended, take the run up: bootmatrix matrix --resume {self.writer.path}"
+            text = f"the run in {self.writer.path} cannot be written: {_first(faults)}"
+            raise HostError(text, hint) from group
+
+    async def _execute(self, on_record: Callable[[Record], None]) -> None:
+        config = self._planned.config
+        config = replace(config, dump=self._options.dump)
+        settings = ExecutorSettings(config, self._observer, self.writer.folder, self._options.jobs)
+        missing = self._planned.missing
+        usual = usual_s(self._planned.reports) if len(missing.cells) > 1 else {}
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_load_ahead)
+            tasks.start_soon(keep_durable, self.writer)
+            async with find_executor(self._options.executor)(settings) as executor:
+                requests = requests_of(missing, config, usual)
+                async for record in run_requests(requests, missing.skips, executor, self.writer, self._observer):
+                    on_record(record)
+            tasks.cancel_scope.cancel()
+        await anyio.to_thread.run_sync(self.writer.make_durable)
+
+    async def records(self) -> AsyncIterator[Record]:
+        """Run all cells that are missing, and yield each record as it comes.
+
+        Raises:
+            HostError: the run's folder cannot be written any more.
+        """
+        queue: asyncio.Queue[Record | None] = asyncio.Queue()
+        # A task of its own: a task group may not be left open by a generator that nobody finishes.
+        work = asyncio.create_task(self.execute(queue.put_nowait))
+        work.add_done_callback(lambda _work: queue.put_nowait(None))
+        try:
+            while (record := await queue.get()) is not None:
+                yield record
+            await work
+        finally:
+            work.cancel()
+            with suppress(asyncio.CancelledError):
+                await work
+
+    def finish(self, *, interrupted: bool) -> FinishedRun:
+        """Write run.json and the reports.
+
+        Raises:
+            OSError: one cannot be written.
+        """
+        run = self.writer.finish(interrupted=interrupted)
+        place = Place(self._planned.reports, self.writer.path.name)
+        past = past_of_run(place, run, self._baseline, compared=self._compared)
+        _write_reports(run, self.writer.path, past, self._options.single_file)
+        return FinishedRun(run, self.writer.path, past)
+
+
+@contextmanager
+def open_run(planned: PlannedRun, options: RunOptions, observer: Observer) -> Iterator[OpenRun]:
+    """Begin a planned run: nothing is booted yet.
+
+    Raises:
+        InputError: the baseline cannot be read, or what is resumed has changed since it began.
+    """
+    before = planned.before.baseline if planned.before else ""
+    named = options.baseline or before or (LATEST if options.regressions else "")
+    # Read before anything is booted: a baseline that cannot be read must not cost a run its report.
+    baseline = read_baseline(find_baseline(planned.reports, named, title=planned.title)) if named else None
+    yield OpenRun(planned, options, observer, baseline, compared=bool(named))
+
+
+def find_executor(name: str) -> OpenExecutor:
+    """Find an executor by name.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    return {"local": open_executor}[name]
+
+
+# What only the end of a run needs is imported by these, and before that by `_load_ahead`, while guests run.
+
+
+def _write_page(folder: Path, record: Record) -> None:
+    from bootmatrix.report.cell_pages import write_page
+
+    write_page(record, folder)
+
+
+def _write_reports(run: Run, folder: Path, past: Past, single_file: bool) -> None:
+    from bootmatrix.report import write_reports
+    from bootmatrix.report.cell_pages import console_reader
+    from bootmatrix.report.context import Given
+    from bootmatrix.report.summary import append_summary
+
+    write_reports(run, folder, past, single_file)
+    append_summary(Given(run, console_reader(folder), past))
+
+
+async def _load_ahead() -> None:
+    """Load what only the end of a run needs, and would else keep it waiting."""
+    from bootmatrix.report import load
+
+    await anyio.sleep(UNDER_WAY_S)
+    await anyio.to_thread.run_sync(load)
+
+
+def _first(group: BaseExceptionGroup[OSError]) -> OSError:
+    """The first of the errors in a group of groups."""
+    one = group.exceptions[0]
+    return _first(one) if isinstance(one, BaseExceptionGroup) else one

@@ -1,0 +1,71 @@
+"""A run in a folder: its records, judged again, compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootmatrix.cell.attempts import rejudge
+from bootmatrix.history.lookup import past_of_run, results_at
+from bootmatrix.history.reference import Place, find_run
+from bootmatrix.model import Judgement, Record, Run
+from bootmatrix.runs.run_store import load_run, read_console
+
+if TYPE_CHECKING:
+    from bootmatrix.history.values import Comparison
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run on disk: its folder, and what it says."""
+
+    folder: Path
+    run: Run
+
+    @classmethod
+    def load(cls, name: str | Path, reports: str | Path = "reports") -> SavedRun:
+        """Load a run by its folder, by its name in `reports`, as `latest`, or by `tag:NAME`.
+
+        Raises:
+            InputError: there is no such run, or it is damaged.
+        """
+        folder = find_run(Path(reports), str(name)).folder
+        return cls(folder, load_run(folder))
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """One record for each cell."""
+        return self.run.records
+
+    @property
+    def is_good(self) -> bool:
+        """True if something was tested, and every cell is as expected."""
+        return self.run.is_good
+
+    def console(self, record: Record) -> bytes:
+        """Read the console of a record.
+
+        Raises:
+            InputError: it is missing.
+        """
+        return read_console(self.folder, record)
+
+    def rejudge(self) -> list[tuple[Record, Judgement]]:
+        """Judge each booted cell again from what was recorded.
+
+        Raises:
+            InputError: a console is missing.
+        """
+        return list(rejudge(self.run, self.folder))
+
+    def compare(self, baseline: SavedRun) -> Comparison | None:
+        """Compare with a baseline, like with like only.
+
+        Raises:
+            InputError: one of them cannot be read.
+        """
+        folder = self.folder.resolve()
+        other = baseline.folder.resolve()
+        results = results_at(Place(other.parent, other.name))
+        return past_of_run(Place(folder.parent, folder.name), self.run, results, compared=True).comparison

@@ -1,0 +1,118 @@
+"""One guest outside of any run: a spec, what `build` wrote, or a kernel and an initrd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from bootmatrix.assembly.extra_qemu_args import with_qemu_args
+from bootmatrix.assembly.import_artifacts import find, reread
+from bootmatrix.assembly.prebuilt_guest import own_bootable
+from bootmatrix.assembly.sources import open_builder
+from bootmatrix.boot.guest import boot
+from bootmatrix.cell.attempts import save_files
+from bootmatrix.cell.run import prepare, with_proof
+from bootmatrix.errors import InputError
+from bootmatrix.judge import judge
+from bootmatrix.load.profile import find_machine
+from bootmatrix.model import (
+    Bootable,
+    ConsoleProof,
+    Firmware,
+    Judgement,
+    Machine,
+    OwnGuest,
+    Profile,
+    Timeouts,
+)
+from bootmatrix.progress import Observer, Silent
+from bootmatrix.qemu.suitability import check_machine
+from bootmatrix.qemu.version import qemu_version
+from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.workspace.workspace import Selection, Workspace, split_qemu_args
+
+
+@dataclass(frozen=True)
+class SingleGuest:
+    """A guest that is ready to boot."""
+
+    machine: Machine
+    bootable: Bootable
+    timeouts: Timeouts
+
+    def with_proof(self, proof: ConsoleProof | None) -> SingleGuest:
+        """Say how the console shows a pass, for a guest whose init is not ours.
+
+        Raises:
+            BuildError: it is not known how it shows a pass, or it would show it in any case.
+        """
+        return replace(self, bootable=with_proof(self.bootable, proof, self.machine))
+
+    def boot(self, folder: Path, *, dump: bool = False) -> tuple[Judgement, tuple[str, ...]]:
+        """Boot and judge it; the verdict, and the names of the files in the folder that tell more. Blocking."""
+        outcome = anyio.run(partial(boot, self.machine, self.bootable, self.timeouts, folder, dump=dump))
+        judgement = judge(outcome, self.machine, self.bootable, (folder / CONSOLE_FILE).read_bytes())
+        files = (*(one.file for one in save_files(outcome, folder)), *(one.file for one in outcome.diagnostics))
+        return judgement, (CONSOLE_FILE, *filter(None, files))
+
+
+def find_guest(  # noqa: PLR0913  (each is an option of its own)
+    workspace: Workspace,
+    name: str,
+    arch: str,
+    kernel: str,
+    *,
+    qemu_args: tuple[str, ...] = (),
+    shell: bool = False,
+    must_test: bool = True,
+    observer: Observer | None = None,
+) -> SingleGuest:
+    """Find what a name means, and prepare it: a file that `build` wrote, a prefix of kernel and initrd, or a spec.
+
+    Raises:
+        InputError: there is nothing of this name, or it cannot be booted so.
+        BuildError: it cannot be built.
+        HostError: the machine's QEMU is missing, or not fit for it.
+    """
+    watching = observer or Silent()
+    chosen = find(name)
+    if chosen:
+        if shell and chosen.file.format != "kernel+initrd":
+            raise InputError("--shell is for a spec, or for kernel+initrd", "What starts on a disk is fixed there.")
+        with open_builder(workspace.sources(), watching) as builder:
+            machine, bootable = reread(chosen, arch, workspace.profiles(), builder)
+        return SingleGuest(machine, with_qemu_args(bootable, split_qemu_args(qemu_args)), Timeouts())
+    if Path(f"{name}-kernel").exists():
+        profile, board = find_machine(workspace.profiles(), arch)
+        machine = profile.machine(board)
+        bootable = with_qemu_args(load_pair(name, profile, machine), split_qemu_args(qemu_args))
+        return SingleGuest(machine, bootable, Timeouts())
+    planned = workspace.plan_single(name, arch, kernel, Selection(qemu_args=qemu_args, must_test=must_test))
+    with workspace.open_context(planned, watching) as context:
+        (cell,) = planned.cells
+        machine = context.machine(cell)
+        qemu_version(machine)  # before anything is downloaded for it
+        check_machine(machine, context.builder.store)
+        return SingleGuest(machine, prepare(cell, context).bootable, cell.timeouts)
+
+
+def load_pair(prefix: str, profile: Profile, machine: Machine) -> Bootable:
+    """A kernel and an initrd as others build them too: PREFIX-kernel, PREFIX-initrd.img, and perhaps PREFIX-cmdline.
+
+    Raises:
+        BuildError: one of them is missing.
+        InputError: the machine takes more than these.
+    """
+    if isinstance(machine.firmware, Firmware) or machine.flash:
+        raise InputError(
+            "this machine starts with firmware of the archive", "Describe the guest in a *.guest.yml file."
+        )
+    path = Path(prefix)
+    name = path.name.replace("{", "{{").replace("}", "}}")
+    cmdline = path.with_name(f"{path.name}-cmdline")
+    words = cmdline.read_text(encoding="utf-8", errors="replace") if cmdline.is_file() else ""
+    guest = OwnGuest(kernel=f"{name}-kernel", initrd=f"{name}-initrd.img", cmdline=" ".join(words.split()))
+    return own_bootable(guest, path.parent, profile, machine)

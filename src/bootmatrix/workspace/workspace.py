@@ -1,0 +1,328 @@
+"""The settings of bootmatrix as one frozen value, and everything that can be done with them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from bootmatrix.assembly.sources import SourceConfig
+from bootmatrix.cell.config import RunConfig, open_context
+from bootmatrix.errors import InputError
+from bootmatrix.history.reference import reports_folder
+from bootmatrix.load.data_paths import arch_folders
+from bootmatrix.load.images import parse_given
+from bootmatrix.load.kernels import kernels_file, with_own
+from bootmatrix.load.lock import load_lock
+from bootmatrix.load.matrix import load_matrix
+from bootmatrix.load.profile import load_profiles
+from bootmatrix.load.qemu_args import parse_qemu_args
+from bootmatrix.load.spec import find_spec, spec_name
+from bootmatrix.model import BootKind, GivenImage, Lock, Matrix, Plan, Profile, QemuArgs, Record
+from bootmatrix.plan import check_tests, matrix_from_arguments, narrowed, plan
+from bootmatrix.progress import Observer, Silent
+from bootmatrix.qemu.version import qemu_fault
+from bootmatrix.store import default_cache, healed
+from bootmatrix.workspace.planned_run import PlannedRun, load_resumable, load_specs, lock_of, verify_forks
+from bootmatrix.workspace.run import RunOptions, open_run
+from bootmatrix.workspace.saved_run import SavedRun
+
+if TYPE_CHECKING:
+    from bootmatrix.cell.run import Bench
+
+MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to plan beside the files: architectures and kernels by name, and what a matrix may also say.
+
+    An empty `arch` means all architectures, or the matrix's; an empty `kernel` 6.1, or the matrix's. `verify_fork` is a
+    number of forked cells that are booted cold as well. `needs_qemu` skips or refuses machines whose QEMU is missing;
+    `must_test` refuses what would test nothing.
+    """
+
+    arch: tuple[str, ...] = ()
+    kernel: tuple[str, ...] = ()
+    boot: BootKind | None = None
+    flaky: int | None = None
+    qemu_args: tuple[str, ...] = ()
+    verify_fork: int | None = None
+    allow_empty: bool = False
+    needs_qemu: bool = True
+    must_test: bool = True
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where bootmatrix finds and keeps things. Frozen and picklable; nothing is opened until it is used.
+
+    Args:
+        cache: folder of downloads and builds; by default `BOOTMATRIX_CACHE`, else `~/.cache/bootmatrix`.
+        archive: address of the Debian archive; by default the host's own.
+        offline: download nothing.
+        reports: folder of runs; by default `BOOTMATRIX_REPORTS`, else `reports` in the current folder.
+        lock: a lock file, whose kernels, packages and images alone are used.
+        images: image overrides, `NAME=SOURCE` as `--image` takes them.
+        refresh: ask for newer indexes than those in the cache.
+        allow_older_release: take a suite's release although a newer one was seen before.
+
+    >>> workspace = Workspace(offline=True)
+    >>> workspace == Workspace(offline=True)
+    True
+    >>> {cell.kernel for cell in workspace.plan("hello", kernel=["6.1"]).cells}
+    {'6.1'}
+    """
+
+    cache: Path | None = None
+    archive: str | None = None
+    offline: bool = False
+    reports: Path | None = None
+    lock: Path | None = None
+    images: tuple[str, ...] = ()
+    refresh: bool = False
+    allow_older_release: bool = False
+
+    @property
+    def reports_folder(self) -> Path:
+        """The folder of runs."""
+        return reports_folder(self.reports)
+
+    @property
+    def cache_folder(self) -> Path:
+        """The folder of downloads and builds."""
+        return Path(self.cache or default_cache())
+
+    def profiles(self) -> dict[str, Profile]:
+        """Load all architectures by name, with the user's own kernels.
+
+        Raises:
+            InputError: a profile or kernels.yml is invalid.
+        """
+        return with_own(load_profiles(arch_folders()), kernels_file())
+
+    def image_overrides(self) -> tuple[GivenImage, ...]:
+        """Parse the image overrides.
+
+        Raises:
+            InputError: one is not NAME=SOURCE.
+        """
+        return tuple(parse_given(text, Path()) for text in self.images)
+
+    def sources(self, images: tuple[GivenImage, ...] | None = None) -> SourceConfig:
+        """Describe where files come from; `images` replaces the workspace's own overrides.
+
+        Raises:
+            InputError: the lock or an override is invalid.
+        """
+        return SourceConfig(
+            cache=self.cache_folder,
+            archive=self.archive,
+            offline=self.offline,
+            refresh=self.refresh,
+            allow_older_release=self.allow_older_release,
+            lock=load_lock(Path(self.lock)) if self.lock else None,
+            images=self.image_overrides() if images is None else images,
+        )
+
+    def plan(
+        self,
+        *files: str | Path,
+        arch: Sequence[str] = (),
+        kernel: Sequence[str] = (),
+        selection: Selection | None = None,
+    ) -> PlannedRun:
+        """Plan the cells of a matrix file, or of specs (paths or names).
+
+        `selection` says more than `arch` and `kernel`, and takes their place.
+
+        Raises:
+            InputError: a file, an architecture or a kernel that is not known, or nothing that would be tested.
+        """
+        chosen = selection or Selection(arch=tuple(arch), kernel=tuple(kernel))
+        return self.planned(self.matrix_plan([str(file) for file in files], chosen), chosen)
+
+    def matrix_plan(self, files: Sequence[str], selection: Selection) -> tuple[Plan, str, dict[str, Profile]]:
+        """Expand files into cells; the plan, its title, and all profiles.
+
+        Raises:
+            InputError: a file, an architecture or a kernel that is not known.
+        """
+        profiles = self.profiles()
+        matrix, base, title = _find_matrix(files, selection, profiles)
+        changes: dict[str, object] = {}
+        if selection.boot:
+            changes["boot"] = selection.boot
+        if selection.flaky is not None:
+            changes["flaky"] = selection.flaky
+        if selection.qemu_args:
+            words = shlex.join(split_qemu_args(selection.qemu_args))
+            changes["qemu_args"] = (*matrix.qemu_args, QemuArgs(args=words))
+        fault = (qemu_fault,) if selection.needs_qemu else ()
+        found = plan(matrix.model_copy(update=changes), base, profiles, *fault)
+        found = found.model_copy(update={"images": (*self.image_overrides(), *found.images)})
+        return found, title, profiles
+
+    def planned(self, expanded: tuple[Plan, str, dict[str, Profile]], selection: Selection) -> PlannedRun:
+        """Make a run of cells that are expanded already.
+
+        Raises:
+            InputError: a spec is invalid, or nothing would be tested.
+        """
+        cells, title, profiles = expanded
+        if selection.verify_fork is not None:
+            cells = verify_forks(cells, selection.verify_fork, profiles)
+        specs = load_specs(cells.cells)
+        if selection.must_test:
+            check_tests(cells, specs, allow_empty=selection.allow_empty)
+        config = RunConfig(self.sources(cells.images), profiles, specs, fork=_forks(cells))
+        return PlannedRun(cells, config, title, self.reports_folder, allow_empty=selection.allow_empty)
+
+    def plan_single(self, spec: str | Path, arch: str, kernel: str, selection: Selection | None = None) -> PlannedRun:
+        """Plan exactly one cell.
+
+        Raises:
+            InputError: the architecture has no such kernel, or the names mean more than one cell.
+        """
+        chosen = replace(selection or Selection(), arch=(arch,), kernel=(kernel,), allow_empty=True)
+        planned = self.plan(spec, selection=chosen)
+        if planned.skips:
+            raise InputError(planned.skips[0].reason)
+        if len(planned.cells) != 1:
+            count = len(planned.cells)
+            raise InputError(f"one cell is meant, and these are {count}", "Name one spec, --arch and --kernel.")
+        return planned
+
+    def resume(self, run: str | Path) -> PlannedRun:
+        """Plan what is missing of a run that was interrupted or killed.
+
+        Raises:
+            InputError: it cannot be taken up again.
+        """
+        folder = Path(run).resolve()
+        before, order = load_resumable(folder)
+        lock = lock_of(folder)
+        sources = replace(
+            replace(self, lock=None).sources(order.plan.images),
+            lock=load_lock(lock) if lock else None,
+            lock_is_whole=order.locked,
+        )
+        config = RunConfig(sources, self.profiles(), load_specs(order.plan.cells), fork=_forks(order.plan))
+        return PlannedRun(
+            plan=order.plan,
+            config=config,
+            title=before.title,
+            reports=folder.parent,
+            name=folder.name,
+            before=before,
+            allow_empty=order.allow_empty,
+        )
+
+    async def run(self, planned: PlannedRun, options: RunOptions | None = None) -> AsyncIterator[Record]:
+        """Run all cells, and yield each record as it comes; the run is kept in the reports folder, with its report.
+
+        Closing the iterator early ends all guests, and keeps the run as interrupted.
+        """
+        with open_run(planned, options or RunOptions(), Silent()) as opened:
+            finished = False
+            try:
+                async for record in opened.records():
+                    yield record
+                finished = True
+            finally:
+                opened.finish(interrupted=not finished)
+
+    def run_sync(
+        self, planned: PlannedRun, options: RunOptions | None = None, observer: Observer | None = None
+    ) -> SavedRun:
+        """Run all cells, and return the finished run. Blocking."""
+        with open_run(planned, options or RunOptions(), observer or Silent()) as opened:
+            finished = False
+            try:
+                anyio.run(opened.execute)
+                finished = True
+            finally:
+                done = opened.finish(interrupted=not finished)
+        return SavedRun(done.folder, done.run)
+
+    def boot(self, spec: str | Path, *, arch: str, kernel: str = "6.1", options: RunOptions | None = None) -> Record:
+        """Run one cell, kept as a run of its own, and return its record. Blocking.
+
+        Raises:
+            InputError: there is no such cell.
+        """
+        planned = self.plan_single(spec, arch, kernel)
+        return self.run_sync(planned, options).records[0]
+
+    @contextmanager
+    def open_context(self, planned: PlannedRun, observer: Observer | None = None) -> Iterator[Bench]:
+        """Open what prepares cells of a planned run in this process, without booting them."""
+        with open_context(replace(planned.config, fork=False), observer or Silent()) as context:
+            yield context
+
+    def resolve(self, planned: PlannedRun, observer: Observer | None = None) -> tuple[Lock, list[tuple[str, str]]]:
+        """Fetch and build all cells; the exact kernels, packages and images used, and cells that failed, with why."""
+        from bootmatrix.cell.run import prepare_all
+
+        with self.open_context(planned, observer) as context:
+            failures = prepare_all(planned.cells, context)
+            return context.builder.archive.resolved(), [(cell.id, message) for cell, message in failures]
+
+    def build(  # noqa: PLR0913  (each is an option of its own)
+        self,
+        spec: str | Path,
+        *,
+        arch: str,
+        kernel: str = "6.1",
+        formats: Sequence[str] = ("kernel+initrd",),
+        prefix: Path | None = None,
+        sbom: bool = False,
+        observer: Observer | None = None,
+    ) -> list[Path]:
+        """Write one cell as files, in LinuxKit's formats; `prefix` is what their paths begin with.
+
+        Raises:
+            InputError: there is no such cell or format.
+            BuildError: the spec cannot be built in this form.
+        """
+        from bootmatrix.assembly.export import Wanted, write
+
+        planned = self.plan_single(spec, arch, kernel, Selection(needs_qemu=False, must_test=False))
+        (cell,) = planned.cells
+        wanted = Wanted(tuple(formats), prefix or Path(cell.id.replace("/", "-")), is_named="/" in arch, sbom=sbom)
+        with self.open_context(planned, observer) as context:
+            return healed(lambda: write(wanted, cell, context))
+
+
+def split_qemu_args(texts: Sequence[str]) -> tuple[str, ...]:
+    """Split arguments of QEMU as a shell would.
+
+    Raises:
+        InputError: one is not allowed.
+    """
+    return tuple(word for text in texts for word in parse_qemu_args(text, Path()))
+
+
+def _forks(cells: Plan) -> bool:
+    return any(cell.boot == "fork" for cell in cells.cells)
+
+
+def _find_matrix(files: Sequence[str], selection: Selection, profiles: dict[str, Profile]) -> tuple[Matrix, Path, str]:
+    """The matrix that files mean, the folder that its paths start from, and its title."""
+    if not files:
+        raise InputError("name a matrix, or specs")
+    first = find_spec(files[0])
+    if not first.name.endswith(MATRIX_SUFFIXES):
+        specs = [str(find_spec(name)) for name in files]
+        matrix = matrix_from_arguments(specs, selection.arch, selection.kernel, profiles)
+        return matrix, Path(), " ".join(spec_name(Path(name)) for name in specs)
+    if len(files) > 1:
+        raise InputError("a matrix stands alone", f"Give either {files[0]} or specs.")
+    matrix = load_matrix(first, profiles)
+    narrow = narrowed(matrix, selection.arch, selection.kernel, profiles)
+    return narrow, first.parent, first.name.split(".")[0]
