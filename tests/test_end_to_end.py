@@ -207,7 +207,7 @@ def write_specs(folder: Path) -> Path:
         "data.img": "hello".ljust(1024, "\n"),
         "foreign.yml": FOREIGN,
         "other-foreign.yml": FOREIGN,
-        "unproved.yml": FOREIGN,
+        "unproved.yml": FOREIGN + ONBOOT.format(script="exit 0"),
         "annotated.yml": FOREIGN + ANNOTATED,
         "missing.guest.yml": "kernel: '{arch}-kernel'\ninitrd: none\nexpect: {console: fine}\n",
         "no-package.yml": GUEST + 'onboot: [{name: work, image: "@pkg:./images/none"}]\n',
