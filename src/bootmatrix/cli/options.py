@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from bootmatrix.model import Profile
     from bootmatrix.workspace.workspace import Selection, Workspace
@@ -212,7 +212,7 @@ def table_console() -> Console:
     """Where a table is printed: as wide as the terminal, and wide enough for whole words in a file or a pipe."""
     import sys
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from bootmatrix.cli.streams import styled
 
