@@ -212,7 +212,7 @@ def table_console() -> Console:
     """Where a table is printed: as wide as the terminal, and wide enough for whole words in a file or a pipe."""
     import sys
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
     from bootmatrix.cli.streams import styled
 
