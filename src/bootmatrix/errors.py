@@ -17,6 +17,8 @@ BootmatrixError
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -99,6 +101,19 @@ class DamagedCache(UntrustedError):
 
 class HostError(InfraError):
     """Something that the host lacks."""
+
+
+def described(error: OSError) -> tuple[str, str]:
+    """What a refusal of the operating system is about, with the path, and what to do about it; for people."""
+    path = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    advice = {
+        errno.ENOSPC: "Free some space there, or name another place.",
+        errno.EDQUOT: "Your quota there is used up: free some space, or name another place.",
+        errno.EROFS: "It is on a file system that cannot be written: name another place.",
+        errno.EACCES: "You may not do this there: name another place, or have its owner give it to you.",
+        errno.EPERM: "You may not do this there: name another place, or have its owner give it to you.",
+    }
+    return f"{path}{error.strerror or error}", advice.get(error.errno or 0, "")
 
 
 class QemuMissing(HostError):

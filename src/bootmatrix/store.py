@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from pwd import getpwuid
 from typing import BinaryIO, TypeVar
 
 from bootmatrix.errors import DamagedCache, HostError, UntrustedError
@@ -72,9 +73,19 @@ def host_faults(folder: Path) -> Iterator[None]:
             hint = "Free some space, or put the cache elsewhere with BOOTMATRIX_CACHE."
             raise HostError(f"no space left for the cache in {folder}: {error.strerror}", hint) from error
         if error.errno in _FORBIDDEN:
-            hint = "Give a folder that you may write with BOOTMATRIX_CACHE."
+            hint = f"{_owned(error.filename)}Give a folder that you may write with BOOTMATRIX_CACHE."
             raise HostError(f"the cache in {folder} cannot be written: {error.strerror}", hint) from error
         raise
+
+
+def _owned(path: object) -> str:
+    """What to do about a path of somebody else's, as a cache is after a run with sudo; empty for one of our own."""
+    with suppress(OSError, KeyError, TypeError, ValueError):
+        nearest = next(one for one in (Path(str(path)), *Path(str(path)).parents) if one.exists())
+        owner = nearest.stat().st_uid
+        if owner != os.geteuid():
+            return f"{nearest} belongs to {getpwuid(owner).pw_name}: 'sudo chown -R' gives it to you. "
+    return ""
 
 
 def copy_into(path: Path, file: Writer) -> None:
@@ -182,7 +193,9 @@ class Store:
             raise DamagedCache(f"the cache in {self.folder} has no file {sha256}", "Run again to get it anew.", sha256)
         now = _identity(path)
         if self._checked.get(sha256) != now:
-            if sha256_of(path) != sha256:
+            with host_faults(self.folder):
+                is_sound = sha256_of(path) == sha256
+            if not is_sound:
                 path.unlink(missing_ok=True)
                 message = f"a file of the cache was damaged, and has been removed: {path}"
                 hint = "Run again to get it anew. If it happens often, check the disk."
@@ -228,7 +241,8 @@ class Store:
         """The record of a kind under a key; None where there is none, or a damaged one."""
         path = self._memo_path(kind, key)
         try:
-            data = path.read_bytes()
+            with host_faults(self.folder):
+                data = path.read_bytes()
         except FileNotFoundError:
             return None
         digest, _, value = data.partition(b"\n")

@@ -172,6 +172,8 @@ def _put(source: Path, prefix: Path, suffix: str) -> Path:
                 # A descriptor beside an absolute path has Python call linkat(2), which alone follows this link.
                 os.link(f"/proc/self/fd/{out.fileno()}", beside, src_dir_fd=out.fileno(), follow_symlinks=True)
         beside.replace(target)
+    except OSError as error:  # a write that fails does not say to what
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         beside.unlink(missing_ok=True)
     return target

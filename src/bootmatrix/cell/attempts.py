@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bootmatrix.boot.phases import guest_phases
-from bootmatrix.errors import BuildError, InfraError, InputError
+from bootmatrix.errors import BuildError, InfraError, InputError, described
 from bootmatrix.judge import judge
 from bootmatrix.judge.result_files import UnreadableFile, unpack
 from bootmatrix.model import (
@@ -111,6 +111,8 @@ def judgement_of(error: Exception) -> Judgement:
     elif isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         verdict, reason = Verdict.INFRA_ERROR, f"the disk is full: {error}"
         advice = "Free some space, or put the cache elsewhere with BOOTMATRIX_CACHE."
+    elif isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        verdict, (reason, advice) = Verdict.INFRA_ERROR, described(error)
     else:
         verdict, reason = Verdict.INFRA_ERROR, f"a fault of bootmatrix itself: {type(error).__name__}: {error}"
         advice = "Please report it, with the trace below.\n" + "".join(traceback.format_exception(error))

@@ -9,12 +9,13 @@ import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from bootmatrix import __version__
 from bootmatrix.cli import options, signals, streams
 from bootmatrix.cli.exits import BAD_INPUT, INTERRUPTED, OUR_FAULT
-from bootmatrix.errors import BootmatrixError, InputError, Interrupted
+from bootmatrix.errors import BootmatrixError, InputError, Interrupted, described
 from bootmatrix.redact import redacted
 from bootmatrix.report.sanitize import harmless
 
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         words = sys.argv[1:] if arguments is None else list(arguments)
         parser(words[0] if words else "").parse_args(words, args)
+        _check_folder()
         status = int(args.run(args))
     except SystemExit as left:  # argparse's, after a text of its own
         if lost := streams.lost_output():
@@ -82,6 +84,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _fault(error)
     lost = streams.lost_output()
     return _without_output(lost, status) if lost and not getattr(args, "is_kept", False) else status
+
+
+def _check_folder() -> None:
+    """Check that the current folder is there.
+
+    Raises:
+        InputError: somebody removed it, or we may not look at it.
+    """
+    try:
+        Path.cwd().stat()
+    except OSError as error:
+        raise InputError(f"the current folder cannot be used: {error.strerror}", "Change to another: cd ~") from error
 
 
 def _without_output(lost: OSError, status: int) -> int:
@@ -100,7 +114,8 @@ def _fault(error: BaseException) -> int:
         options.complain(error if isinstance(error, InputError) else f"bootmatrix: {error}")
         return BAD_INPUT if isinstance(error, InputError) else OUR_FAULT
     if isinstance(error, OSError):
-        options.complain(f"bootmatrix: {error}")
+        message, advice = described(error)
+        options.complain(f"bootmatrix: {message}" + (f"\n  {advice}" if advice else ""))
         return OUR_FAULT
     import traceback
 
