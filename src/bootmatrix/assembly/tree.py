@@ -117,7 +117,7 @@ class Tree:
             part = todo.pop()
             self._steps += len(done) + 1
             if self._steps > MAX_STEPS:
-                raise BuildError(f"the links that the path {path[:200]!r} and others lead through are too many")
+                raise BuildError(f"the folders and links that {path[:200]!r} and others lead through are too many")
             if part == "..":
                 done = done[:-1]
                 continue

@@ -18,7 +18,7 @@ MAX_DEPTH = 256
 """Folders in folders: deeper ones are made by nobody, and each path has all of their names in it."""
 MAX_NODES, MAX_NAMES_BYTES = 500_000, 256 << 20
 """Twice the files of the largest packages; and all paths together, which are held in memory."""
-MAX_STEPS = 10_000_000
+MAX_STEPS = 20_000_000
 """Names looked at while links are followed, each counted with its depth: files of links through links take as many."""
 MAX_NUMBER = (1 << 32) - 1
 """Owners and device numbers have 32 bits in a newc archive."""
