@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 _AFTER_SCHEME = re.compile(r"(?<=://)(?:(?!://)\S)+")
+_HEAD = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:(?=[/\\]))?[:/\\]*")
 _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 _DIGEST = re.compile(r"(.*?)(@[a-z0-9]{3,10}:[0-9A-Za-z]*)", re.DOTALL)
 _PUNCTUATION = "'\"`),;:.]"
@@ -21,9 +22,9 @@ class RedactedUrl(str):
     __slots__ = ()
 
     def __new__(cls, url: str) -> RedactedUrl:
-        """Redact a URL; one without a scheme too."""
-        scheme, separator, rest = url.partition("://")
-        return super().__new__(cls, f"{scheme}://{_cut(rest)}" if separator else _cut(url))
+        """Redact a URL; one without a scheme, or with slashes that are missing or turned round, too."""
+        rest = _HEAD.sub("", url, count=1)
+        return super().__new__(cls, url[: len(url) - len(rest)] + _cut(rest))
 
     @property
     def name(self) -> str:

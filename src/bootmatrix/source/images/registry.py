@@ -108,7 +108,8 @@ class Repository:
     def _client(self, _url: str) -> httpx.Client:
         endpoint = self._endpoint
         guard = Guard(httpx.URL(endpoint.url), endpoint.realms, endpoint.only_here)
-        own, others = endpoint.tls(), endpoint.tls(with_own=False)
+        own = endpoint.tls()
+        others = endpoint.tls(with_own=False) if endpoint.client_certificate else own
         tokens = new_client(GuardedTransport(guard, None, own, is_led=False))
         return new_client(
             GuardedTransport(guard, None, own, others),
