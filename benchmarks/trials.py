@@ -1,8 +1,9 @@
-"""What nothing may spoil, tried many times: `ends` of guests, `kills` of whole runs, and `stops` of processes.
+"""What nothing may spoil, tried many times: `ends` of guests, `kills` of runs, `stops` of processes, `privileges`.
 
     python -m benchmarks.trials ends --count 10000
     python -m benchmarks.trials kills --count 50
     python -m benchmarks.trials stops --count 200
+    python -m benchmarks.trials privileges --count 300
 
 Exit status 1 if a verdict was wrong, a process outlived its run, or a record was lost.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +29,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from bootmatrix.runs.run_store import load_run  # noqa: E402
 from ends import Figures, lean_qemu, try_ends  # noqa: E402  (the tests' own, which try a few of each)
+from hostile import sample, write_specs  # noqa: E402
 from kills import Setting, Trial, moments, try_kill, verdicts  # noqa: E402
 from stops import random_stops, run_with_stops, write_matrix  # noqa: E402
 
@@ -43,13 +46,41 @@ ARCHS = "x86_64,aarch64,armv7,ppc64le"
 def main() -> int:
     """Try what the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trials", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("what", choices=("ends", "kills", "stops"))
-    parser.add_argument("--count", type=int, help="how many (default: 10000 ends, 50 kills, 200 stops)")
+    parser.add_argument("what", choices=("ends", "kills", "stops", "privileges"))
+    parser.add_argument("--count", type=int, help="how many (default: 10000 ends, 50 kills, 200 stops, 300 privileges)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes, or cores for guests")
     parser.add_argument("--arch", default=ARCHS, help=f"architectures of the runs that are killed (default: {ARCHS})")
     args = parser.parse_args()
-    return {"ends": ends, "kills": kills, "stops": stops}[args.what](args)
+    return {"ends": ends, "kills": kills, "stops": stops, "privileges": privileges}[args.what](args)
+
+
+def privileges(args: argparse.Namespace) -> int:
+    """Hostile containers, with one privilege or two, beside a check that fails: none is promised to make it pass.
+
+    What a spec gives up on purpose may make it pass; the cell then says that it is weaker evidence.
+    """
+    hostile = {one.name: one for one in sample(args.count or 300, args.seed)}
+    weak, false, found, started = Counter[str](), [], Counter[str](), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-hostile-") as name:
+        specs = write_specs(Path(name), list(hostile.values()), ROOT / "specs/images")
+        cells = ("--arch", args.arch.partition(",")[0], "--kernel", "6.1", "--boot", "fork", "--jobs", str(args.jobs))
+        subprocess.run([PROGRAM, "matrix", *specs, *cells, "--reports", "reports"], cwd=name, check=False)
+        for record in load_run(Path(name, "reports/latest")).records:
+            found[record.verdict] += 1
+            settings = dict(hostile[record.cell.spec_name].settings)
+            if record.verdict.value != "fail":
+                print(f"{record.verdict}  {settings}: {record.judgement.reason}")
+            if record.verdict.value == "pass":
+                weak[record.cell.spec_name] += record.judgement.is_weak
+                false += [] if record.judgement.is_weak else [settings]
+    print(", ".join(f"{times} {verdict}" for verdict, times in found.most_common()))
+    wall_s = time.monotonic() - started
+    print(
+        f"{found.total()} hostile guests in {wall_s:.0f} s: {len(false)} false passes, "
+        f"{weak.total()} passes of what a spec gives up, which say so"
+    )
+    return 1 if false or found.total() != len(hostile) else 0
 
 
 def ends(args: argparse.Namespace) -> int:

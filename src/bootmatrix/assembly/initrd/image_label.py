@@ -62,7 +62,7 @@ def _effective(one: Placed) -> ContainerSettings:
 
 
 def _powers(settings: ContainerSettings) -> Iterator[str]:
-    values = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    values = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"runtime": {"mkdir"}})
     for key in (*SHOWN, *SPACES):
         if key in values and values[key] not in ([], {}, "", "new"):
             yield f"{key} {_words(values[key])}"
