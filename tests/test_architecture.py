@@ -29,7 +29,7 @@ LAYERS = (
     {"boot", "load", "report"},
     {"snapshot", "source", "history", "judge"},
     {"qemu", "console", "runs"},
-    {"store", "progress"},
+    {"store", "progress", "plugins"},
     {"model"},
     {"errors", "bootmatrix"},
     {"redact"},

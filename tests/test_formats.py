@@ -16,14 +16,14 @@ import pytest
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from bootmatrix.assembly.formats import FORMATS
+from bootmatrix.assembly.formats import output_formats
 from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.store import default_cache, sha256_of
 
 pytestmark = pytest.mark.boots
 
 BOOTMATRIX = [sys.executable, "-m", "bootmatrix.cli.main"]
-X86 = [name for name, one in FORMATS.items() if one.start != "card"]
+X86 = [name for name, one in output_formats().items() if one.start != "card"]
 ALONE = ("kernel+iso", "dynamic-vhd")
 """Formats whose file has the name of another one's."""
 

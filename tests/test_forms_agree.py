@@ -17,7 +17,7 @@ from bootmatrix.cli.exits import exit_status
 from bootmatrix.judge.tap import parse
 from bootmatrix.model import Order, Plan, Record, Run, SubResult, Verdict
 from bootmatrix.report.context import Given
-from bootmatrix.report.forms import NAMES, render
+from bootmatrix.report.forms import form_names, render
 from bootmatrix.report.text import summary
 from samples import STARTED, make_cell, make_record
 
@@ -119,10 +119,10 @@ READERS: dict[str, Callable[[bytes], bool]] = {
 @given(runs())
 @settings(max_examples=60, deadline=None)
 def test_all_forms_agree_with_the_exit_status(run: Run) -> None:
-    assert set(READERS) == set(NAMES)
+    assert set(READERS) == set(form_names())
     good = exit_status(run) == 0
-    told = {name: READERS[name](render(name, Given(run, lambda _: b"line\n"))) for name in NAMES}
-    assert told == dict.fromkeys(NAMES, good)
+    told = {name: READERS[name](render(name, Given(run, lambda _: b"line\n"))) for name in form_names()}
+    assert told == dict.fromkeys(form_names(), good)
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, color_system="standard", width=200)
     console.print(summary(run))

@@ -28,7 +28,7 @@ from bootmatrix.load.kernels import with_own
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Kernel, KernelForm
 from bootmatrix.source import safe_archive
-from bootmatrix.source.kernel_formats import KINDS
+from bootmatrix.source.kernel_formats import kernel_formats
 from bootmatrix.store import Store
 from command_line import Tool, refused
 from kernel_forms import CONFIG, PROFILES, RELEASE, kernel_files, make_kernel
@@ -100,7 +100,11 @@ def test_every_kind_of_package(tool: Tool, opened: Opener, store: Store, tmp_pat
 
 
 def test_every_kind_is_tested() -> None:
-    assert {kind.split()[-1] for kind in PACKAGES} - {"archive"} == set(KINDS) - {"image", "modules", "config"}
+    assert {kind.split()[-1] for kind in PACKAGES} - {"archive"} == set(kernel_formats()) - {
+        "image",
+        "modules",
+        "config",
+    }
 
 
 @pytest.mark.parametrize(("arch", "form"), FORMS)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from bootmatrix.assembly.assemble import gather, without_initrd
 from bootmatrix.assembly.build_context import Materials, fetch_kernel
-from bootmatrix.assembly.formats import FORMATS, Format
+from bootmatrix.assembly.formats import Format, output_formats
 from bootmatrix.assembly.formats.media import copy_sparse
 from bootmatrix.assembly.formats.sbom import sbom
 from bootmatrix.assembly.formats.source import Source
@@ -41,9 +41,10 @@ def machine_of(name: str, profile: Profile, chosen: str, is_named: bool) -> str:
     Raises:
         InputError: there is no such format, or none for this architecture.
     """
-    one = FORMATS.get(name)
+    one = output_formats().get(name)
     if one is None:
-        raise InputError(f"unknown format {name!r}.{suggest(name, FORMATS)}", "'--format list' prints all of them.")
+        known = suggest(name, output_formats())
+        raise InputError(f"unknown format {name!r}.{known}", "'--format list' prints all of them.")
     if not one.start:
         return chosen
     starts = {"efi": profile.efi, "bios": profile.bios, "card": profile.card}
@@ -68,14 +69,14 @@ def _lack(one: Format) -> str:
 def formats_of(profile: Profile) -> list[str]:
     """Formats that an architecture has."""
     starts = {"": True, "efi": profile.efi, "bios": profile.bios, "card": profile.card}
-    return [name for name, one in FORMATS.items() if starts[one.start]]
+    return [name for name, one in output_formats().items() if starts[one.start]]
 
 
 def check(names: Iterable[str]) -> None:
     """Raises InputError if two formats would write the same file with different contents."""
     owners: dict[str, str] = {}
     for name in names:
-        for suffix in FORMATS[name].files:
+        for suffix in output_formats()[name].files:
             other = owners.setdefault(suffix, name)
             if other != name and suffix not in {"-kernel", "-cmdline"}:
                 raise InputError(f"{other} and {name} would both be NAME{suffix}", "Build them one after the other.")
@@ -118,7 +119,7 @@ def write(wanted: Wanted, cell: Cell, materials: Materials) -> list[Path]:
     if wanted.sbom:
         paths.append(_put(_kept(sbom(first), first), wanted.prefix, SBOM))
     files = {suffix: file for suffix, (_, file) in made.items()}
-    boots = any(FORMATS[name].boots for name in machines)
+    boots = any(output_formats()[name].boots for name in machines)
     bootable = _without_files(first.bootable if boots else first.described)
     built = Built(arch=cell.arch, bootable=bootable, files=files)
     return [*paths, _put(_kept(built.model_dump_json(indent=1).encode() + b"\n", first), wanted.prefix, BUILT)]
@@ -130,7 +131,7 @@ def _kept(data: bytes, source: Source) -> Path:
 
 def _made(name: str, source: Source, machine: str) -> dict[str, tuple[Path, BuiltFile]]:
     """Files of the store by what their names will have after the prefix, and what will be said of each."""
-    one = FORMATS[name]
+    one = output_formats()[name]
     made = {suffix: maker(source) for suffix, maker in one.files.items()}
     if one.boots in {"kernel", "root"}:
         parts = source.described.parts().items()

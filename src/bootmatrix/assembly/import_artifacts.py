@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from bootmatrix.assembly.export import BUILT
 from bootmatrix.assembly.firmware import board_firmware
-from bootmatrix.assembly.formats import FORMATS
+from bootmatrix.assembly.formats import output_formats
 from bootmatrix.assembly.formats.media import write_sparse
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.prebuilt_guest import disk_format, refers
@@ -50,7 +50,7 @@ def find(name: str) -> Chosen | None:
     Raises:
         InputError: it is damaged, or nothing that boots.
     """
-    known = sorted({suffix for one in FORMATS.values() for suffix in one.files}, key=len, reverse=True)
+    known = sorted({suffix for one in output_formats().values() for suffix in one.files}, key=len, reverse=True)
     for suffix in known:
         if name.endswith(suffix) and Path(name).is_file():
             prefix = Path(name.removesuffix(suffix))
@@ -61,19 +61,19 @@ def find(name: str) -> Chosen | None:
     if built is None:
         return None
     for suffix, file in built.files.items():
-        if file.format in FORMATS and suffix == _main(file.format) and FORMATS[file.format].boots:
+        if file.format in output_formats() and suffix == _main(file.format) and output_formats()[file.format].boots:
             return Chosen(Path(name), suffix, built)
     raise InputError(f"nothing of what was built as {name} is booted by QEMU", f"It is: {', '.join(built.files)}")
 
 
 def _main(name: str) -> str:
     """What is booted of a format: its last file."""
-    return list(FORMATS[name].files)[-1]
+    return list(output_formats()[name].files)[-1]
 
 
 def _bootable_one(chosen: Chosen) -> Chosen:
     name = chosen.file.format
-    if name not in FORMATS or not FORMATS[name].boots:
+    if name not in output_formats() or not output_formats()[name].boots:
         raise InputError(f"{chosen.prefix}{chosen.suffix} is of the format {name}, which QEMU does not boot as it is")
     main = _main(name)
     if main not in chosen.built.files:
@@ -109,10 +109,10 @@ def reread(chosen: Chosen, target: str, profiles: dict[str, Profile], builder: B
     _, built_for = find_machine(profiles, f"{profile.name}/{chosen.file.machine}")
     machine = profile.machine(board if "/" in target else built_for)
     firmware = board_firmware(machine, profile, builder)
-    boots = FORMATS[chosen.file.format].boots
+    boots = output_formats()[chosen.file.format].boots
     parts: dict[str, object] = {}
     if boots in {"kernel", "root"}:
-        initrd = next(name for name in FORMATS[chosen.file.format].files if name.endswith("-initrd.img"))
+        initrd = next(name for name in output_formats()[chosen.file.format].files if name.endswith("-initrd.img"))
         parts |= {"kernel": _file(chosen, "-kernel", "kernel"), "initrd": _file(chosen, initrd, "initrd")}
         parts |= {"dtb": _file(chosen, "-dtb", "dtb")} if machine.dtb else {}
     if boots != "kernel":

@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    from bootmatrix.assembly.formats import FORMATS
+    from bootmatrix.assembly.formats import output_formats
 
-    for name, one in FORMATS.items():
+    for name, one in output_formats().items():
         say(f"{name:18} {one.description}: {' '.join(f'NAME{suffix}' for suffix in one.files)}")
     return 0

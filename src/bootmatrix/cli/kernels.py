@@ -205,14 +205,14 @@ def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
 
 def _kind(path: Path, shown: str) -> str:
     from bootmatrix.errors import InputError
-    from bootmatrix.source.kernel_formats import KINDS
+    from bootmatrix.source.kernel_formats import kernel_formats
 
     if not path.exists():
         raise InputError(f"{shown}: there is no such file or folder")
-    for name, kind in KINDS.items():
+    for name, kind in kernel_formats().items():
         if kind.recognises(path):
             return name
-    known = ", ".join(kind.DESCRIPTION for kind in KINDS.values())
+    known = ", ".join(kind.DESCRIPTION for kind in kernel_formats().values())
     raise InputError(f"{shown}: a kernel does not come in this", f"Known are {known}.")
 
 

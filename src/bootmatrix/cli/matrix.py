@@ -49,6 +49,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with --boot fork: boot N of the cells cold as well, and compare verdicts and results",
     )
+    parser.add_argument("--executor", default="local", metavar="NAME", help="what runs the cells (default: this host)")
     options.add_single_file(parser)
     options.add_baseline(parser)
     options.add_reports(parser)
@@ -84,6 +85,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
         single_file=args.single_file,
         baseline=args.baseline or "",
         regressions=bool(args.fail_on),
+        executor=args.executor,
     )
     args.is_kept = True
     with open_screen(planned.plan) as screen, open_run(planned, chosen, screen) as opened:

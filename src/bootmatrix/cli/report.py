@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's arguments."""
-    from bootmatrix.report.forms import NAMES
-
     parser = commands.add_parser(
         "report",
         help="write the report of a saved run again, even of an interrupted one, or print it in another form",
@@ -30,7 +28,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("run_name", metavar="RUN", help=f"{options.RUN_HELP}, or any run's folder")
     options.add_single_file(parser)
-    parser.add_argument("--format", choices=NAMES, help="print this form; 'html' is a single file that stands alone")
+    parser.add_argument(
+        "--format",
+        metavar="FORM",
+        help="print this form: md, junit, tap, csv, openmetrics, json, or html, a single file that stands alone",
+    )
     options.add_baseline(parser)
     options.add_reports(parser)
     parser.set_defaults(run=run)

@@ -93,7 +93,8 @@ async def until_signal(work: Callable[[], Awaitable[None]], note: Callable[[str]
                 finally:
                     _INTERRUPTION.listener = None
     except BaseExceptionGroup as group:
-        if len(group.exceptions) != 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from error.__cause__
     return finished

@@ -55,11 +55,13 @@ def load_own(path: Path, profiles: Mapping[str, Profile]) -> dict[str, dict[str,
 
 
 def _check_parts(document: Document, place: Location, kernel: OwnKernel) -> None:
-    from bootmatrix.source.kernel_formats import KINDS
+    from bootmatrix.source.kernel_formats import kernel_formats
 
     for index, part in enumerate(kernel.parts):
-        if part.kind not in KINDS:
-            document.complain((*place, index, "kind"), f"unknown kind {part.kind!r}.{suggest(part.kind, KINDS)}")
+        if part.kind not in kernel_formats():
+            document.complain(
+                (*place, index, "kind"), f"unknown kind {part.kind!r}.{suggest(part.kind, kernel_formats())}"
+            )
         if sum(map(bool, (part.path, part.url, part.image))) != 1:
             document.complain((*place, index), "give one of 'path', 'url' and 'image'")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from bootmatrix import plugins
 from bootmatrix.errors import HostError
 from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
-from bootmatrix.execute.local import open_executor
 from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
 from bootmatrix.history.reference import Place, find_baseline
 from bootmatrix.history.values import Past, RunResults
@@ -62,6 +62,7 @@ class OpenRun:
     ) -> None:
         self._planned, self._options, self._observer = planned, options, observer
         self._baseline, self._compared = baseline, compared
+        self._open_executor = find_executor(options.executor)
         self.writer: RunWriter = planned.writer(baseline.line.name if baseline else "")
         self.writer.on_record = None if options.single_file else partial(_write_page, self.writer.path)
         for record in self.writer.earlier:
@@ -92,7 +93,7 @@ class OpenRun:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_load_ahead)
             tasks.start_soon(keep_durable, self.writer)
-            async with find_executor(self._options.executor)(settings) as executor:
+            async with self._open_executor(settings) as executor:
                 requests = requests_of(missing, config, usual)
                 async for record in run_requests(requests, missing.skips, executor, self.writer, self._observer):
                     on_record(record)
@@ -146,12 +147,13 @@ def open_run(planned: PlannedRun, options: RunOptions, observer: Observer) -> It
 
 
 def find_executor(name: str) -> OpenExecutor:
-    """Find an executor by name.
+    """Find an executor by name: a plug-in of the group `bootmatrix.executors`.
 
     Raises:
         InputError: there is none of this name.
     """
-    return {"local": open_executor}[name]
+    found: OpenExecutor = plugins.load("executors", name)
+    return found
 
 
 # What only the end of a run needs is imported by these, and before that by `_load_ahead`, while guests run.

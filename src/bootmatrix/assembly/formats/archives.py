@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from bootmatrix.assembly.formats.format import Format
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.image.builder import EPOCH_S
 from bootmatrix.assembly.tree import write_tar
@@ -104,3 +105,13 @@ def _blob(digest: str) -> str:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+KERNEL_INITRD = Format(
+    "a kernel, an initrd and a command line",
+    {"-kernel": Source.kernel, "-cmdline": Source.cmdline_file, "-initrd.img": Source.initrd},
+    boots="kernel",
+)
+TAR_KERNEL_INITRD = Format("these in a tar archive", {"-initrd.tar": kernel_initrd})
+TAR = Format("the root as a tar archive, with the kernel in boot/", {".tar": root})
+DOCKER = Format("the root as a container image, for docker load", {".docker": docker})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from bootmatrix.assembly.formats.format import Format
 from bootmatrix.assembly.formats.media import MIB, write_iso
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.formats.tools import versions
@@ -56,3 +57,7 @@ def _write(source: Source, bios: Bios, path: Path) -> None:
     (content / "isolinux/isolinux.cfg").write_text(CONFIG.format(cmdline=source.cmdline), encoding="utf-8")
     options: list[str | Path] = [*LOAD, "-boot-info-table", "-isohybrid-mbr", source.loader(bios.sector)]
     write_iso(content, path, options, source.id)
+
+
+CD = Format("a CD that a BIOS starts", {".iso": iso}, "bios", "cd")
+DISK = Format("a disk that a BIOS starts", {"-bios.img": disk}, "bios", "disk")

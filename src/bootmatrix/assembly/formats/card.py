@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bootmatrix.assembly.formats.archives import write_members
+from bootmatrix.assembly.formats.format import Format
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.kernel.wrappers import unwrapped
 from bootmatrix.model import Card
@@ -31,3 +32,6 @@ def _write(source: Source, card: Card, path: Path) -> None:
         if name in others and not (dtb and name == dtb.name):
             members.append((name, source.store.verified(others[name][0])))
     write_members(path, members)
+
+
+CARD = Format("files for a board's SD card, as a tar archive", {".tar": files}, "card")

@@ -8,7 +8,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from bootmatrix.assembly.formats import bios
+from bootmatrix.assembly.formats import bios, efi
+from bootmatrix.assembly.formats.format import Format, Maker
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.formats.tools import run, versions
 from bootmatrix.assembly.image.builder import EPOCH_S
@@ -123,3 +124,16 @@ def _in_gib(disk: Path, path: Path) -> None:
     size = path.stat().st_size
     with path.open("r+b") as file:
         file.truncate(-(-size // GIB) * GIB)
+
+
+def _as_qcow2(disk: Maker) -> Maker:
+    return lambda source: qcow2(disk, source)
+
+
+QCOW2_BIOS = Format("a disk as qcow2", {".qcow2": _as_qcow2(bios.disk)}, "bios", "disk")
+QCOW2_EFI = Format("a disk as qcow2", {"-efi.qcow2": _as_qcow2(efi.disk)}, "efi", "disk")
+GCP = Format("for Google Compute Engine", {".img.tar.gz": gcp}, "bios", "disk")
+AWS = Format("for Amazon EC2: a disk of whole GiB", {".raw": aws}, "bios", "disk")
+VHD = Format("for Azure: a VHD of fixed size", {".vhd": vhd}, "bios", "disk")
+DYNAMIC_VHD = Format("for Hyper-V: a VHD that grows", {".vhd": dynamic_vhd}, "bios", "disk")
+VMDK = Format("for VMware", {".vmdk": vmdk}, "bios", "disk")

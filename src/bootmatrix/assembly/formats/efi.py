@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bootmatrix.assembly.formats.format import Format
 from bootmatrix.assembly.formats.media import MIB, copy_sparse, stamp, write_iso
 from bootmatrix.assembly.formats.program import LIMIT_BYTES, write_program
 from bootmatrix.assembly.formats.source import Source
@@ -77,3 +78,8 @@ def _write_fat(source: Source, path: Path) -> None:
     run("mcopy", ["-m", "-i", path, program, f"::/EFI/BOOT/{efi.program}"])
     program.unlink()
     folder.rmdir()
+
+
+CD = Format("a CD that UEFI starts", {"-efi.iso": iso}, "efi", "cd")
+CD_INITRD = Format("the same", {"-efi-initrd.iso": iso}, "efi", "cd")
+DISK = Format("a disk that UEFI starts", {"-efi.img": disk}, "efi", "disk")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from bootmatrix.assembly.formats.format import Format, Maker
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.formats.tools import run, versions
 from bootmatrix.assembly.image.builder import EPOCH_S, image_tree, make_image
@@ -150,3 +151,17 @@ def _write_finder(source: Source, kind: Kind, path: Path) -> None:
     with path.open("wb") as file:
         for piece in compress(write_cpio(tree, EPOCH_S)):
             file.write(piece)
+
+
+def _files(suffix: str, kind: str) -> dict[str, Maker]:
+    return {
+        "-kernel": Source.kernel,
+        "-cmdline": Source.cmdline_file,
+        f"-{kind}-initrd.img": lambda source: finder(source, kind),
+        suffix: lambda source: root(source, kind),
+    }
+
+
+SQUASHFS = Format("kernel, root as squashfs", _files("-squashfs.img", "squashfs"), boots="root")
+EROFS = Format("kernel, root as EROFS", _files("-erofs.img", "erofs"), boots="root")
+ISO = Format("kernel, root as ISO 9660", _files(".iso", "iso"), boots="root")

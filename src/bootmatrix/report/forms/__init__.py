@@ -1,17 +1,34 @@
-"""Forms that a report can take, one module each, found by its name: `render` makes a run into that form.
-
-A new form is a new module here, with a `render(given: Given) -> bytes`, and nothing else to change.
-"""
+"""Forms that a report can take: plug-ins of the group `bootmatrix.report_forms`, one module each."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Protocol
 
-NAMES = tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
+from bootmatrix import plugins
+
+if TYPE_CHECKING:
+    from bootmatrix.report.context import Given
+
+GROUP = "report_forms"
 
 
-def render(name: str, given: object) -> bytes:
-    """A run in a form; `given` is a `bootmatrix.report.context.Given`."""
-    made: bytes = import_module(f"{__name__}.{name}").render(given)
-    return made
+class ReportForm(Protocol):
+    """A module of a form."""
+
+    def render(self, given: Given) -> bytes:
+        """Render a run, with its consoles and its past, as a file of this form."""
+
+
+def form_names() -> tuple[str, ...]:
+    """Names of all forms."""
+    return plugins.names(GROUP)
+
+
+def render(name: str, given: Given) -> bytes:
+    """Render a run in a form.
+
+    Raises:
+        InputError: there is no form of this name.
+    """
+    form: ReportForm = plugins.load(GROUP, name)
+    return form.render(given)

@@ -1,44 +1,32 @@
-"""Kinds of files and folders that kernels come in, one module each. A kind is found by its name.
-
-A module of a kind has:
-
-- `DESCRIPTION`: what it is, in a few words;
-- `recognises(path)`: whether a file or folder is of this kind;
-- `paths(path)`: the files that it is made of, which its digest covers;
-- `members(path, platform)`: the files that belong to a kernel, for an OCI platform. Their paths end as in a package:
-  `lib/modules/<release>/…/x.ko`, `config-<release>`, `x.dtb`.
-"""
+"""Formats that kernels come in: plug-ins of the group `bootmatrix.kernel_formats`, one module each."""
 
 from __future__ import annotations
 
-from bootmatrix.errors import InputError
-from bootmatrix.source.kernel_formats import apk, config, deb, image, modules, oci, rpm, tarball, tree, tuxmake
+from bootmatrix import plugins
 from bootmatrix.source.kernel_formats.member import Kind, Member
 
-KINDS: dict[str, Kind] = {
-    "tuxmake": tuxmake,
-    "tree": tree,
-    "oci": oci,
-    "deb": deb,
-    "rpm": rpm,
-    "apk": apk,
-    "tar": tarball,
-    "image": image,
-    "modules": modules,
-    "config": config,
-}
-"""In the order in which they are asked; the last two are named, never recognised."""
+GROUP = "kernel_formats"
+LAST = 1000
+
+
+def kernel_formats() -> dict[str, Kind]:
+    """All formats by name, in the order in which they are asked whether they recognise a file.
+
+    Raises:
+        HostError: one cannot be loaded.
+    """
+    found: dict[str, Kind] = plugins.load_all(GROUP)
+    return dict(sorted(found.items(), key=lambda item: getattr(item[1], "ORDER", LAST)))
 
 
 def find_kind(name: str) -> Kind:
-    """The kind of this name.
+    """Find a format by name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none of this name.
     """
-    if name not in KINDS:
-        raise InputError(f"unknown kind of kernel {name!r}", f"Known: {', '.join(KINDS)}")
-    return KINDS[name]
+    found: Kind = plugins.load(GROUP, name)
+    return found
 
 
-__all__ = ["KINDS", "Kind", "Member", "find_kind"]
+__all__ = ["Kind", "Member", "find_kind", "kernel_formats"]

@@ -13,6 +13,7 @@ from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, sta
 from bootmatrix.source.safe_archive import Part, open_tar
 
 DESCRIPTION = "an Alpine package"
+ORDER = 60
 _VERSION_3 = b"ADB"
 _FIRST = (b".SIGN.", b".PKGINFO\0")
 _START_BYTES = 4096

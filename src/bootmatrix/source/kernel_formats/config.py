@@ -8,6 +8,7 @@ from pathlib import Path
 from bootmatrix.source.kernel_formats.member import Member, of_file
 
 DESCRIPTION = "a configuration"
+ORDER = 100
 
 
 def recognises(path: Path) -> bool:  # noqa: ARG001  (it is named, never recognised)

@@ -9,6 +9,7 @@ from bootmatrix.source.deb import open_data
 from bootmatrix.source.kernel_formats.member import Member, of_tar, starts_with
 
 DESCRIPTION = "a Debian package"
+ORDER = 40
 
 
 def recognises(path: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bootmatrix.source.kernel_formats.member import Member, of_file
 
 DESCRIPTION = "a kernel"
+ORDER = 80
 
 
 def recognises(path: Path) -> bool:

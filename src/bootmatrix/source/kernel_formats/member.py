@@ -41,18 +41,22 @@ class Member:
 
 
 class Kind(Protocol):
-    """A module of a kind; see the package."""
+    """A module of a format. Formats are asked in the order of `ORDER`; the first that recognises a file reads it.
+
+    Members' paths end as in a package: `lib/modules/<release>/…/x.ko`, `config-<release>`, `x.dtb`.
+    """
 
     DESCRIPTION: str
+    ORDER: int
 
     def recognises(self, path: Path) -> bool:
         """Whether a file or folder is of this kind."""
 
     def paths(self, path: Path) -> list[Path]:
-        """The files that it is made of."""
+        """The files that it is made of, which its digest covers."""
 
     def members(self, path: Path, platform: str) -> Iterator[Member]:
-        """The files that belong to a kernel."""
+        """The files that belong to a kernel, for an OCI platform such as `linux/<arch>`."""
 
 
 def starts_with(path: Path, magic: bytes, offset: int = 0) -> bool:

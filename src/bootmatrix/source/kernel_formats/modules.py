@@ -9,6 +9,7 @@ from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, of_file
 
 DESCRIPTION = "a folder of modules"
+ORDER = 90
 PATTERNS = ("*.ko", "*.ko.gz", "*.ko.xz", "*.ko.zst", "modules.builtin", "modules.builtin.modinfo")
 
 

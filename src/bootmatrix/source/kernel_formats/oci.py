@@ -19,6 +19,7 @@ from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, sta
 from bootmatrix.source.safe_archive import MAGIC_BYTES, Damaged, Part, open_tar, suffix_of
 
 DESCRIPTION = "a container image"
+ORDER = 30
 
 
 def recognises(path: Path) -> bool:

@@ -15,6 +15,7 @@ from bootmatrix.source.kernel_formats.member import FILE_LIMIT_BYTES, Member, ch
 from bootmatrix.source.safe_archive import MAGIC_BYTES, MAX_MEMBERS, Bounded, Damaged, Part, suffix_of
 
 DESCRIPTION = "an RPM package"
+ORDER = 50
 _LEAD = b"\xed\xab\xee\xdb"
 _LEAD_BYTES = 96
 _HEADER = b"\x8e\xad\xe8\x01"

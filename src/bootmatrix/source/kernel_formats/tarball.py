@@ -11,6 +11,7 @@ from bootmatrix.source.kernel_formats.member import Member, checked, of_tar
 from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, Part, open_tar, suffix_of
 
 DESCRIPTION = "a tar archive"
+ORDER = 70
 _MAGIC, _MAGIC_AT = b"ustar", 257
 _IMAGES = ("index.json", "manifest.json", "oci-layout")
 """By which images are known that are not kernels' archives."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from bootmatrix.source.kernel_formats.member import Member, of_file
 
 DESCRIPTION = "a build tree of Linux"
+ORDER = 20
 MODULES_ORDER = "modules.order"
 RELEASE = "include/config/kernel.release"
 IMAGES = ("arch/*/boot/bzImage", "arch/*/boot/[Izv]*mage", "arch/*/boot/vmlinuz*", "vmlinux")

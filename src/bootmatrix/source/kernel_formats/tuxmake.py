@@ -10,6 +10,7 @@ from bootmatrix.source.kernel_formats.member import Member, checked, of_file, of
 from bootmatrix.source.safe_archive import MAGIC_BYTES, Part, open_tar, suffix_of
 
 DESCRIPTION = "a folder of tuxmake's"
+ORDER = 10
 _IMAGES = ("bzImage", "Image*", "zImage*", "vmlinux*", "vmlinuz*")
 _ARCHIVES = ("modules.tar*", "dtbs.tar*")
 

@@ -1,0 +1,85 @@
+"""Plug-ins: implementations found by name among the entry points of installed packages.
+
+A package adds one by an entry point in its pyproject.toml; ours are registered in the same way:
+
+    [project.entry-points."bootmatrix.report_forms"]
+    yaml = "my_package.yaml_form"
+
+Each group has a small protocol, documented where it is used:
+
+| group                       | protocol                                       |
+|-----------------------------|------------------------------------------------|
+| `bootmatrix.report_forms`   | `bootmatrix.report.forms.ReportForm`           |
+| `bootmatrix.kernel_formats` | `bootmatrix.source.kernel_formats.KernelFormat` |
+| `bootmatrix.image_sources`  | `bootmatrix.source.image_sources.ImageSourceType` |
+| `bootmatrix.output_formats` | `bootmatrix.assembly.formats.Format`           |
+| `bootmatrix.executors`      | `bootmatrix.execute.executor.OpenExecutor`     |
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from bootmatrix.errors import HostError, InputError
+
+OWN = "bootmatrix"
+
+
+@cache
+def registered(group: str) -> dict[str, EntryPoint]:
+    """Entry points of the group `bootmatrix.<group>` by name, ours first, the others sorted.
+
+    Raises:
+        HostError: two packages register the same name, or ours are not registered at all.
+    """
+    found: dict[str, EntryPoint] = {}
+    for entry in sorted(entry_points(group=f"{OWN}.{group}"), key=lambda one: (_package(one) != OWN, one.name)):
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            packages = f"{_package(other)} and {_package(entry)}"
+            raise HostError(f"{packages} both register {entry.name!r} in {OWN}.{group}", "Uninstall one of them.")
+    if not found:
+        raise HostError(f"no package registers {OWN}.{group}", "Install bootmatrix anew: its metadata is out of date.")
+    return found
+
+
+def names(group: str) -> tuple[str, ...]:
+    """Names of a group's plug-ins."""
+    return tuple(registered(group))
+
+
+@cache
+def load(group: str, name: str) -> Any:
+    """Load a plug-in.
+
+    Raises:
+        InputError: there is none of this name.
+        HostError: it cannot be imported.
+    """
+    entry = registered(group).get(name)
+    if entry is None:
+        close = get_close_matches(name, registered(group), 1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        kind = group.replace("_", " ").removesuffix("s")
+        raise InputError(f"unknown {kind} {name!r}", f"{hint}Known: {', '.join(registered(group))}.")
+    try:
+        return entry.load()
+    except Exception as error:  # another package's module may fail in any way
+        text = f"{_package(entry)} provides {name!r} in {OWN}.{group}, and it cannot be loaded: {error}"
+        raise HostError(text, "Update or uninstall that package.") from error
+
+
+def load_all(group: str) -> dict[str, Any]:
+    """Load all plug-ins of a group, by name.
+
+    Raises:
+        HostError: one cannot be imported.
+    """
+    return {name: load(group, name) for name in registered(group)}
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else ""
