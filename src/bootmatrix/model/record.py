@@ -17,7 +17,7 @@ class PhaseTime(Model):
 
 
 class ResultFile(Model):
-    """A file that a container left, as the guest sent it. `file` is relative to the run's folder.
+    """A file that a container left, as the guest sent it. `file` is relative to the record's folder.
 
     `size_bytes` is what the guest says of the whole; the file here may be only its beginning.
     """

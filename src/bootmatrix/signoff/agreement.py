@@ -7,7 +7,15 @@ from pathlib import Path
 from bootmatrix.errors import InputError
 from bootmatrix.model import Record, Run
 from bootmatrix.runs.run_json import read_run, read_value
-from bootmatrix.runs.run_store import CELLS_FOLDER, RECORD_FILE, RUN_FILE, STARTED_FILE, cell_folder, console_path
+from bootmatrix.runs.run_store import (
+    CELLS_FOLDER,
+    FILES_FOLDER,
+    RECORD_FILE,
+    RUN_FILE,
+    STARTED_FILE,
+    cell_folder,
+    console_path,
+)
 
 _KEPT = ("name", "title", "tool_version", "started_at", "host", "baseline", "order")
 """What a run keeps from its beginning, as `started.json` has it."""
@@ -73,6 +81,7 @@ def _check_files(folder: Path, record: Record) -> None:
     """See that the evidence which a record names is there."""
     consoles = [console_path(folder, record)] if record.console else []
     consoles += [cell_folder(folder, record.cell) / Path(one.console).name for one in record.tries if one.console]
-    for file in (*consoles, *(folder / one.file for one in record.files)):
+    left = cell_folder(folder, record.cell) / FILES_FOLDER
+    for file in (*consoles, *(left / Path(one.file).name for one in record.files)):
         if not file.is_file():
             raise InputError(f"{file}: is missing, and the record of {record.cell.id} names it", _HINT)
