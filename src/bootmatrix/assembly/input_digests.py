@@ -14,6 +14,7 @@ from bootmatrix.assembly.image.recipe import read_sources, source_digest
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.prebuilt_guest import own_bootable
 from bootmatrix.errors import BootmatrixError
+from bootmatrix.load.piped import kept
 from bootmatrix.load.spec import spec_files
 from bootmatrix.model import Cell, ImageSource, Profile, Spec
 from bootmatrix.source.images.layout import digest_of_layout
@@ -31,7 +32,7 @@ def digests(
     used = {name: profiles[name] for name in sorted({cell.arch for cell in cells})}
     found = {f"profile {name}": _of(profile.model_dump_json()) for name, profile in used.items()}
     for path in sorted({cell.spec for cell in cells}):
-        files = " ".join(sha256_of(file) for file in spec_files(Path(path)))
+        files = " ".join(_spec_digest(file) for file in spec_files(Path(path)))
         found[path] = _of(f"{files} {_sources(specs[path])}")
         copied = (volume.image for volume in specs[path].volumes if volume.format == "oci")
         for reference in (*references(specs[path]), *copied):
@@ -43,6 +44,12 @@ def digests(
         if specs[cell.spec].own and name not in found:
             found[name] = _own(specs[cell.spec], cell, profiles[cell.arch])
     return found
+
+
+def _spec_digest(file: Path) -> str:
+    """A spec's digest, also if it came by a pipe."""
+    data = kept(file)
+    return sha256_of(file) if data is None else hashlib.sha256(data).hexdigest()
 
 
 def _own(spec: Spec, cell: Cell, profile: Profile) -> str:

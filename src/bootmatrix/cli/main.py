@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = sys.argv[1:] if arguments is None else list(arguments)
         parser(words[0] if words else "").parse_args(words, args)
         _check_folder()
+        _adopt_input(args)
         status = int(args.run(args))
     except SystemExit as left:  # argparse's, after a text of its own
         if lost := streams.lost_output():
@@ -96,6 +97,15 @@ def _check_folder() -> None:
         Path.cwd().stat()
     except OSError as error:
         raise InputError(f"the current folder cannot be used: {error.strerror}", "Change to another: cd ~") from error
+
+
+def _adopt_input(args: argparse.Namespace) -> None:
+    """Read files that are the standard input or a pipe."""
+    files = getattr(args, "files", None)
+    if files and any(str(name) == "-" or str(name).startswith("/") for name in files):
+        from bootmatrix.load.piped import adopt
+
+        args.files = [type(name)(adopt(str(name))) for name in files]
 
 
 def _without_output(lost: OSError, status: int) -> int:

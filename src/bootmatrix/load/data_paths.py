@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bootmatrix.load.piped import kept
+
 PACKAGE = Path(__file__).resolve().parent.parent
 CHECKOUT = PACKAGE.parent.parent
 
@@ -39,6 +41,6 @@ def _shipped(name: str) -> Path:
 def is_file(path: Path) -> bool:
     """Whether there is such a file; none has a name that is too long, and none in a forbidden folder is for us."""
     try:
-        return path.is_file()
+        return path.is_file() or kept(path) is not None
     except OSError:
         return False

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from bootmatrix.errors import Fault, FileError, InputError
+from bootmatrix.load import piped
 from bootmatrix.load.scalars import WORDS, resolve
 
 MAX_BYTES = 1 << 20
@@ -105,6 +106,8 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
     Raises:
         InputError: there is no such file, it cannot be read, or it is over the limit.
     """
+    if (data := piped.kept(path)) is not None:
+        return data
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: this is no file")

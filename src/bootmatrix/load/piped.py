@@ -1,0 +1,58 @@
+"""Input that can be read only once: `-`, /dev/stdin, or what a shell gives for `<(…)`; read at once, and kept.
+
+It is known by a name in the current folder from then on, so that what it names beside itself is found there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from bootmatrix.errors import InputError
+
+STDIN = "-"
+MAX_BYTES = 1 << 20
+
+_kept: dict[str, bytes] = {}
+
+
+def adopt(name: str) -> str:
+    """Read input that is not a file, and return the name that it has from now on; another name stays as it is.
+
+    Raises:
+        InputError: it cannot be read, or is too large.
+    """
+    path = "/dev/stdin" if name == STDIN else name
+    if not _is_piped(path):
+        return name
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{name}: larger than {MAX_BYTES >> 10} KiB, which no such file needs to be")
+    kept = _free_name("stdin" if path == "/dev/stdin" else f"input-{Path(path).name}")
+    _kept[kept] = data
+    return kept
+
+
+def kept(path: Path) -> bytes | None:
+    """What was read under a name; None if nothing was."""
+    return _kept.get(str(path))
+
+
+def _is_piped(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (a Path would lose the slash of /dev/fd/)
+    except (OSError, ValueError):
+        return path == "/dev/stdin"
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode) or path == "/dev/stdin"
+
+
+def _free_name(stem: str) -> str:
+    number, name = 1, f"{stem}.yml"
+    while name in _kept or Path(name).exists():
+        number, name = number + 1, f"{stem}-{number}.yml"
+    return name
