@@ -173,3 +173,34 @@ def test_privileges_are_told_of_each_container_of_a_name(tmp_path: Path) -> None
     placed = place(load_spec(path), {"plain": stored(store, "plain", {"run": "r"})})
     (told,) = privileged(placed, (), store)
     assert told.startswith("a: ")
+
+
+def test_no_annotation_speaks_to_the_runtime(tmp_path: Path) -> None:
+    annotations = "{run.oci.systemd.force_cgroup_v1: /sys/fs/cgroup/systemd, who: me}"
+    tree = tree_of(tmp_path, f"onboot: [{{name: c, image: plain, annotations: {annotations}}}]")
+    own = json.loads(tree.nodes["etc/bootmatrix/configs/onboot/000-c.json"].read())
+    assert own["annotations"] == {"who": "me"}
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "rdinit=/srv/x",
+        "init=/x",
+        "noinitrd",
+        "LD_PRELOAD=/srv/x.so",
+        "bootmatrix.mode=manual",
+        "bootmatrix_mode=manual",
+    ],
+)
+def test_the_command_line_starts_no_other_init(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "spec.yml"
+    path.write_text(f"kernel: {{cmdline: 'quiet {word}'}}\ninit: [i]")
+    with pytest.raises(BuildError, match=r"kernel\.cmdline: "):
+        check_cmdline(load_spec(path))
+
+
+def test_other_words_are_the_kernels(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yml"
+    path.write_text("kernel: {cmdline: 'console=ttyS0 page_poison=1 initcall_debug nomodeset'}\ninit: [i]")
+    check_cmdline(load_spec(path))

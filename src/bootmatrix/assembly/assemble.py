@@ -30,7 +30,7 @@ from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
-from bootmatrix.assembly.initrd.own_init import PROTOCOL, privileged
+from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_cmdline, privileged
 from bootmatrix.assembly.initrd.root import guest_tree
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
@@ -126,6 +126,7 @@ def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, build
     placed = place(spec, images)
     init = [images[reference] for reference in spec.init]
     if any(PROTOCOL in image.config.labels for image in init):
+        check_cmdline(spec)
         check_labels(placed)
     network = needs_network(placed, init)
     if network and not machine.network:

@@ -39,6 +39,8 @@ CONTROL = "/run/bootmatrix"
 """What a container binds to make requests: docs/guest-protocol.md."""
 CONTROL_FOLDER = "/bootmatrix/control"
 """Where init makes a folder with a pipe for each container that does."""
+CRUN = "run.oci."
+"""How annotations begin by which crun mounts, runs or writes what no other runtime would (crun(1))."""
 HOOK_PROGRAM = "/usr/lib/bootmatrix/hook"
 NONE = "-"
 """In the place of an empty word of a step."""
@@ -210,6 +212,8 @@ def _own_configuration(one: Placed, config: Json, *, is_hooked: bool) -> Json:
     if is_hooked:
         hook = {"path": HOOK_PROGRAM, "args": ["hook", f"/{HOOKS_FOLDER}/{one.section}/{one.folder}"]}
         own["hooks"] = {"createRuntime": [hook]}
+    if annotations := config.get("annotations"):
+        own["annotations"] = {key: text for key, text in annotations.items() if not key.startswith(CRUN)}
     own["mounts"] = [_with_own_control(one, mount) for mount in config["mounts"]]
     if shares_pids(one):
         spaces = [*config["linux"]["namespaces"], {"type": "pid", "path": PIDS}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from bootmatrix.assembly.image.builder import image_tree
@@ -10,7 +11,7 @@ from bootmatrix.assembly.initrd.privileges import powers
 from bootmatrix.assembly.initrd.world import is_within, named_paths
 from bootmatrix.assembly.tree import Node, Tree
 from bootmatrix.errors import BuildError
-from bootmatrix.model import StoredImage
+from bootmatrix.model import Spec, StoredImage
 from bootmatrix.store import Store
 
 PROTOCOL = "bootmatrix.protocol"
@@ -20,6 +21,8 @@ SETTINGS = ("bootmatrix", "containers", "etc/bootmatrix", "usr/lib/bootmatrix")
 DAEMONS = "etc/bootmatrix/daemons"
 """Other init images name here what is to run beside the services."""
 LOADER = ("etc/ld.so.preload", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
+STEERING = re.compile(r"noinitrd$|(init|rdinit|initrd|ENV|PATH|GLIBC_TUNABLES)=|LD_|_LIBCONTAINER_|bootmatrix[._]")
+"""Kernel parameters (Documentation/admin-guide), and those that it does not know: init has these in its environment."""
 PROGRAM_FOLDERS = ("bin", "sbin", "usr/bin", "usr/sbin")
 LIBRARY_FOLDERS = ("lib", "lib32", "lib64", "libx32", "usr/lib", "usr/lib32", "usr/lib64", "usr/libx32")
 RUNTIMES = {"crun", "runc"}
@@ -66,6 +69,17 @@ def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
                 raise BuildError(f"another init image replaces /{path} of {image.reference}", HINT)
             if not is_ours and node.kind != "dir" and _is_under(path, SETTINGS) and not is_within(path, DAEMONS):
                 raise BuildError(f"the init image {image.reference} brings /{path}, which is init's own", HINT)
+
+
+def check_cmdline(spec: Spec) -> None:
+    """Refuse words on the spec's kernel command line that start another init, or speak to ours.
+
+    Raises:
+        BuildError: it has one.
+    """
+    word = next((word for word in spec.kernel.cmdline.replace('"', " ").split() if STEERING.match(word)), None)
+    if word is not None:
+        raise BuildError(f"kernel.cmdline: {word[:80]!r} would start another init, or speak to ours", HINT)
 
 
 def check_files(before: Mapping[str, Node], tree: Tree) -> None:
