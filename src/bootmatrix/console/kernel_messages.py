@@ -15,7 +15,9 @@ from bootmatrix.model import Trouble
 STAMP = rb"\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? "
 """How the kernel begins a line: seconds since its start, and perhaps the caller."""
 STAMPED = re.compile(STAMP.replace(b"[0-9]+\\.[0-9]{6}", b"([0-9]+\\.[0-9]{6})"))
-BEGINNING = rb"(?:^\r?|%s)" % STAMP
+MORE_BLANKS = rb" {0,40}"
+"""Between a stamp and text: what a message begins with, such as a test's within a test."""
+BEGINNING = rb"(?:^\r?|%s%s)" % (STAMP, MORE_BLANKS)
 
 MAX_OF_A_KIND = 3
 """A fault that repeats itself is told a few times, not as often as it does."""
@@ -37,6 +39,7 @@ class Sign:
     severity: str
     trace: bool
     pattern: str
+    source: str
     stall: bool = False
     advice: str = ""
     examples: tuple[str, ...] = ()

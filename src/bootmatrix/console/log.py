@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from bootmatrix.console.kernel_lines import CONTAINER
-from bootmatrix.console.kernel_messages import STAMP, faults
+from bootmatrix.console.kernel_messages import MORE_BLANKS, STAMP, faults
 from bootmatrix.console.match import shown, without_printk
 from bootmatrix.console.transcript import BANNER_WORDS, PANIC_WORDS, lines_with
 from bootmatrix.model import ConsoleProof
@@ -29,11 +29,17 @@ WORDS = (
         b"Bad kernel stack",
     ),
     *(b"Unrecoverable", b"SError", b"Unhandled", b"ernel panic", b"Linux version "),
+    *(b"PANIC: ", b"stack corrupted", b"Corrupt kernel", b"recursive fault", b": Vector: ", b"achine "),
+    *(b"lab error", b"lab corruption", b"list_", b"corruption", b"refcount_t: ", b"ODEBUG: ", b"KASAN: ", b"VFS: "),
+    *(b"CFI failure", b"ENDBR", b"usercopy: ", b"exploit attempt", b"unregister_netdevice", b"starved for", b"not ok"),
+    *(b"lock", b"LOCKS", b"suspicious RCU", b"nvalid wait context", b"non-static key", b"chain_key", b"die for more"),
+    b"contention detected",
 )
 """One of these stands in every line by which a kernel tells that it is broken, or that it starts.
 
 See kernel_messages.toml."""
 STAMPS = re.compile(STAMP)
+BLANKS = re.compile(MORE_BLANKS)
 FOUND_BYTES = 64 << 10
 """Of lines that tell of such things and are kept although what lies around them is not."""
 FOUND_LINE_BYTES = 500
@@ -182,9 +188,15 @@ def _complaint(text: bytes, start: int, stop: int) -> int:
     begins = start + text.startswith(b"\r", start)
     if matches(text, begins, stop):
         return begins
-    stamped = (stamp.end() for stamp in STAMPS.finditer(text, start, stop))
+    stamped = (place for stamp in STAMPS.finditer(text, start, stop) for place in _behind(text, stamp.end()))
     found = (place for place in stamped if matches(text, place, stop))
     return next(found, text.find(PANIC_WORDS, start, stop))
+
+
+def _behind(text: bytes, stamp_end: int) -> tuple[int, int]:
+    """Where a message may begin: right behind its stamp, and behind the blanks that are there."""
+    blanks = BLANKS.match(text, stamp_end)
+    return stamp_end, blanks.end() if blanks else stamp_end
 
 
 @lru_cache(maxsize=1)
