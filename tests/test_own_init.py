@@ -11,7 +11,7 @@ import pytest
 from bootmatrix.assembly.image.builder import _without_power
 from bootmatrix.assembly.initrd.bundle_spec import check_seconds, console_proof, place
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
-from bootmatrix.assembly.initrd.own_init import PROTOCOL, privileged
+from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_cmdline, privileged
 from bootmatrix.assembly.initrd.root import guest_tree
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
