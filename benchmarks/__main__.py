@@ -23,7 +23,7 @@ from benchmarks.pages import open_and_filter
 from benchmarks.peers import known_archs
 from benchmarks.results import Result, as_json, median, table
 from benchmarks.together import together
-from bootmatrix.cli import options
+from bootmatrix.cli import arguments as shared
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.report import write_reports
 from bootmatrix.runs.run_store import load_run
@@ -81,13 +81,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1000, metavar="N", help="runs to look back over (default: 1000)")
     parser.add_argument(
         "--format",
-        type=options.names,
+        type=shared.names,
         default=(),
         metavar="F,…",
         help="formats whose memory is measured (default: all)",
     )
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
-    options.add_sources(parser)
+    shared.add_sources(parser)
     args = parser.parse_args()
     unknown = [name for name in args.only if name not in BENCHMARKS]
     if unknown:

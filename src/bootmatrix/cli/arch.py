@@ -5,57 +5,34 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
 
 from bootmatrix.cli import matrix, options
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.output import say
+from bootmatrix.cli.parsers import ARCH_CHECK_SPEC
+from bootmatrix.errors import InputError
+from bootmatrix.history.reference import find_run
+from bootmatrix.load.known_results import load_seen, save_seen
+from bootmatrix.load.lock import write_text
+from bootmatrix.load.profile import find_machine, load_profile
+from bootmatrix.load.profile_template import new_board
+from bootmatrix.load.spec import find_spec
+from bootmatrix.model import Include, Matrix, Profile
+from bootmatrix.model.base import NAME
+from bootmatrix.plan import plan
+from bootmatrix.qemu.version import qemu_fault
+from bootmatrix.report.machines import latest, machine_table, seen_of
+from bootmatrix.runs.run_store import load_run
 
-if TYPE_CHECKING:
-    from bootmatrix.model import Matrix, Profile
-
-CHECK_SPEC = "hello"
 CHECK_KERNEL = "6.1"
 """What `arch check` boots where the profile has it; else the first kernel that it has."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser(
-        "arch",
-        help="list architectures and machines; check a profile by booting it",
-        description="Without more, list architectures, their machines and kernel names.",
-    )
-    parser.set_defaults(run=run)
-    actions = parser.add_subparsers(metavar="ACTION")
-    check = actions.add_parser("check", help=f"validate a profile, and boot '{CHECK_SPEC}' on each of its machines")
-    check.add_argument("file", type=Path, metavar="FILE", help="a profile, arch/<name>.yml")
-    check.add_argument("--machine", type=options.names, default=(), metavar="M,…", help="only these machines")
-    check.add_argument("--kernel", type=options.names, default=(), metavar="K,…", help="kernels (default: one)")
-    options.add_sources(check)
-    matrix.add_running(check)
-    check.set_defaults(run=run_check, files=[CHECK_SPEC])
-    new = actions.add_parser("new", help="write the beginning of a profile, of a board that is like another")
-    new.add_argument("file", type=Path, metavar="FILE", help="arch/<name>.yml, which is not there yet")
-    new.add_argument("--like", required=True, metavar="A[/MACHINE]", help="the machine to begin with")
-    new.set_defaults(run=run_new)
-    table = actions.add_parser("table", help="what runs showed of each machine and kernel, as a table in Markdown")
-    table.add_argument("runs", nargs="*", metavar="RUN", help="runs; of a cell, the boot that was begun last counts")
-    table.add_argument(
-        "--kept",
-        type=Path,
-        metavar="FILE",
-        help="a file that keeps what earlier runs showed: it is brought up to date, and the table made from it",
-    )
-    table.add_argument("--spec", type=options.names, default=(), metavar="S,…", help="only these specs")
-    options.add_reports(table)
-    table.set_defaults(run=run_table)
-
-
 def run(_args: argparse.Namespace) -> int:
     """Print all profiles."""
-    from rich import box
-    from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("arch/machine", "what it is", "QEMU", "kernels"):
@@ -76,9 +53,6 @@ def run(_args: argparse.Namespace) -> int:
 
 def run_check(args: argparse.Namespace) -> int:
     """Validate a profile and boot each of its machines; the exit status is that of a matrix."""
-    from bootmatrix.load.profile import load_profile
-    from bootmatrix.plan import plan
-    from bootmatrix.qemu.version import qemu_fault
 
     profile = load_profile(args.file)
     say(f"{args.file}: valid, {len(profile.machines)} machines")
@@ -92,11 +66,6 @@ def run_check(args: argparse.Namespace) -> int:
 
 def run_new(args: argparse.Namespace) -> int:
     """Write a profile to begin with."""
-    from bootmatrix.errors import InputError
-    from bootmatrix.load.lock import write_text
-    from bootmatrix.load.profile import find_machine
-    from bootmatrix.load.profile_template import new_board
-    from bootmatrix.model.base import NAME
 
     profile, machine = find_machine(options.profiles(), args.like)
     file: Path = args.file
@@ -121,12 +90,9 @@ def check_matrix(profile: Profile, machines: tuple[str, ...], kernels: tuple[str
     Raises:
         InputError: there is no such machine.
     """
-    from bootmatrix.load.profile import find_machine
-    from bootmatrix.load.spec import find_spec
-    from bootmatrix.model import Include, Matrix
 
     names = [find_machine({profile.name: profile}, f"{profile.name}/{name}")[1] for name in machines]
-    spec = str(find_spec(CHECK_SPEC))
+    spec = str(find_spec(ARCH_CHECK_SPEC))
     cells = tuple(
         Include(spec=spec, arch=f"{profile.name}/{name}", kernel=kernel)
         for name in names or profile.machines
@@ -143,11 +109,6 @@ def _check_kernel(profile: Profile, machine: str) -> str:
 
 def run_table(args: argparse.Namespace) -> int:
     """Print a table of the machines, with what became of each kernel."""
-    from bootmatrix.errors import InputError
-    from bootmatrix.history.reference import find_run
-    from bootmatrix.load.known_results import load_seen, save_seen
-    from bootmatrix.report.machines import latest, machine_table, seen_of
-    from bootmatrix.runs.run_store import load_run
 
     if not args.runs and not (args.kept and args.kept.exists()):
         raise InputError("name runs, or a file that keeps what earlier ones showed: --kept FILE")

@@ -11,14 +11,28 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import anyio
+import httpx
+from rich.table import Table
+from rich.text import Text
+
+from bootmatrix.assembly.formats.tools import PATH, TOOLS
+from bootmatrix.boot.acceleration import accelerator_boots, host
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-
-if TYPE_CHECKING:
-    from bootmatrix.model import Machine, Profile
-    from bootmatrix.workspace.workspace import Workspace
+from bootmatrix.errors import BootmatrixError, HostError
+from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB
+from bootmatrix.model import Machine, Profile
+from bootmatrix.qemu.cgroup import places
+from bootmatrix.qemu.host import available_memory_mib
+from bootmatrix.qemu.version import qemu_version
+from bootmatrix.source.download import client_for, in_words
+from bootmatrix.source.settings import Settings
+from bootmatrix.store import default_cache
+from bootmatrix.workspace.single_guest import find_guest
+from bootmatrix.workspace.workspace import Workspace
 
 State = Literal["ok", "lacking", "note"]
 
@@ -76,18 +90,6 @@ class Finding:
     hint: str = ""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser(
-        "doctor",
-        help="say what the host lacks, and how to install it",
-        description="Say what the host has and lacks, with the command that installs it. Exit status 3 if something "
-        "that is needed is lacking. KVM is not needed; where there is /dev/kvm, a guest is booted to see if it works.",
-    )
-    options.add_sources(parser)
-    parser.set_defaults(run=run)
-
-
 def run(args: argparse.Namespace) -> int:
     """Print a table, and what to do; status 3 if something needed is lacking."""
     known = options.profiles()
@@ -133,8 +135,6 @@ def emulators(known: dict[str, Profile]) -> Iterator[Finding]:
 
 def emulator(machine: Machine) -> Finding:
     """Whether a QEMU is there, runs, and is new enough."""
-    from bootmatrix.errors import HostError
-    from bootmatrix.qemu.version import qemu_version
 
     try:
         version = qemu_version(machine)
@@ -165,7 +165,6 @@ def packer() -> Finding:
 
 def makers() -> Iterator[Finding]:
     """Notes on programs of the host that are missing, and that some formats of `bootmatrix build` take."""
-    from bootmatrix.assembly.formats.tools import PATH, TOOLS
 
     for name, package in TOOLS.items():
         if package not in SQUASHFS.values() and shutil.which(name, path=PATH) is None:  # that one has been told of
@@ -174,8 +173,6 @@ def makers() -> Iterator[Finding]:
 
 def keyring() -> Finding:
     """Whether the archive's keys are there."""
-    from bootmatrix.errors import HostError
-    from bootmatrix.source.settings import Settings
 
     try:
         return Finding("ok", "archive's keys", str(Settings().keyring))
@@ -185,7 +182,6 @@ def keyring() -> Finding:
 
 def disk(cache_folder: Path | None) -> Finding:
     """Free space where the cache is, or will be."""
-    from bootmatrix.store import default_cache
 
     cache_path = (cache_folder or default_cache()).absolute()
     there = next(folder for folder in (cache_path, *cache_path.parents) if folder.is_dir())
@@ -201,8 +197,6 @@ def disk(cache_folder: Path | None) -> Finding:
 
 def memory(machines: Iterable[Machine]) -> Finding:
     """Memory for the largest guest."""
-    from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB
-    from bootmatrix.qemu.host import available_memory_mib
 
     available_mib = available_memory_mib()
     wanted_mib = max((machine.memory_mib for machine in machines), default=0) + QEMU_OVERHEAD_MIB
@@ -214,7 +208,6 @@ def memory(machines: Iterable[Machine]) -> Finding:
 
 def bounds() -> Finding:
     """What keeps a QEMU from taking more of the host than its machine has."""
-    from bootmatrix.qemu.cgroup import places
 
     limits = "limits of its process (prlimit)"
     found = [f"{', '.join(place.controllers)} in {place.folder} (version {place.version})" for place in places()]
@@ -225,11 +218,6 @@ def bounds() -> Finding:
 
 def archive(workspace: Workspace, known: dict[str, Profile]) -> Finding:
     """Whether the archive answers, and how fast."""
-    import httpx
-
-    from bootmatrix.errors import BootmatrixError
-    from bootmatrix.source.download import client_for, in_words
-    from bootmatrix.source.settings import Settings
 
     if workspace.offline:
         return Finding("note", "archive", "not asked (--offline)")
@@ -250,7 +238,6 @@ def archive(workspace: Workspace, known: dict[str, Profile]) -> Finding:
 
 def kvm(workspace: Workspace, known: dict[str, Profile]) -> Finding:
     """Whether KVM boots a guest. The device node alone says nothing: it may open, and yet no guest ever starts."""
-    from bootmatrix.errors import BootmatrixError
 
     slow = "Emulation is used, which needs no KVM."
     if not KVM.exists():
@@ -278,10 +265,6 @@ def probe_kvm(workspace: Workspace, profile: Profile) -> tuple[bool, str]:
     Raises:
         BootmatrixError: there is nothing to boot, such as without network and with an empty cache.
     """
-    import anyio
-
-    from bootmatrix.boot.acceleration import accelerator_boots, host
-    from bootmatrix.workspace.single_guest import find_guest
 
     kernels = profile.kernels_of(profile.default_machine())
     kernel = PROBE_KERNEL if PROBE_KERNEL in kernels else next(iter(kernels))
@@ -316,8 +299,6 @@ def install_command(packages: Packages, likes: Iterable[str]) -> str:
 
 def show(findings: list[Finding]) -> None:
     """The table, and below it what to do about each thing lacking."""
-    from rich.table import Table
-    from rich.text import Text
 
     marks: dict[State, tuple[str, str]] = {"ok": ("ok", "green"), "lacking": ("lacking", "red"), "note": ("–", "dim")}
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -331,7 +312,6 @@ def show(findings: list[Finding]) -> None:
 
 
 def _advise(line: Callable[[object], None], lacking: list[Finding], notes: list[Finding]) -> None:
-    from rich.text import Text
 
     for finding in notes:
         line(Text(f"{finding.name}: {finding.hint}"))

@@ -5,22 +5,13 @@ from __future__ import annotations
 import argparse
 
 from bootmatrix.cli import options
+from bootmatrix.cli.downloads import shown_downloads
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser("fetch", help="download and build what a matrix needs, without booting")
-    options.add_selection(parser)
-    options.add_allow_empty(parser)
-    options.add_sources(parser)
-    parser.set_defaults(run=run, refresh=True)
-
-
 def run(args: argparse.Namespace) -> int:
     """Prepare every cell; status 3 if one cannot be."""
-    from bootmatrix.cli.downloads import shown_downloads
 
     workspace = options.workspace(args)
     planned = workspace.plan(*args.files, selection=options.selection(args))

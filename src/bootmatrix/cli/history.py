@@ -5,35 +5,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.output import say
-
-if TYPE_CHECKING:
-    from bootmatrix.history.queries import Rows
-    from bootmatrix.history.values import CellHistory, CellKey
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser(
-        "history",
-        help="a cell's verdicts over time: since when it fails, how often it flips, its usual duration",
-        description="A cell's last verdicts, since when it fails, how often its verdict flips (and how often with "
-        "exactly the same inputs), and how long it usually takes.",
-    )
-    parser.add_argument("cell", metavar="CELL", help="as reports show it; 'influxdb/*/6.1' means several")
-    options.add_reports(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=run)
+from bootmatrix.errors import InputError
+from bootmatrix.history.index import ask
+from bootmatrix.history.past import long_past
+from bootmatrix.history.queries import Rows
+from bootmatrix.history.trend import history_of
+from bootmatrix.history.values import CellHistory, CellKey
+from bootmatrix.report.history_text import history_lines
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the history of the cells that are meant."""
-    from bootmatrix.history.index import ask
-    from bootmatrix.report.history_text import history_lines
 
     histories = ask(options.reports_of(args), lambda rows: list(_histories(rows, args.cell)))
     if args.json:
@@ -44,18 +32,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _histories(rows: Rows, pattern: str) -> Iterable[CellHistory]:
-    from bootmatrix.history.past import long_past
-    from bootmatrix.history.trend import history_of
 
     for name, key in _meant(rows.cells(), pattern):
         yield history_of(name, key, long_past(rows, key, None))
 
 
 def _meant(cells: dict[str, list[CellKey]], pattern: str) -> Iterable[tuple[str, CellKey]]:
-    from difflib import get_close_matches
-    from fnmatch import fnmatchcase
-
-    from bootmatrix.errors import InputError
 
     names = [pattern] if pattern in cells else [name for name in cells if fnmatchcase(name, pattern)]
     if not names:

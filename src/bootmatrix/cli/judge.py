@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import argparse
 
+from bootmatrix.cell.attempts import rejudge
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser("judge", help="judge the cells of a saved run again, from what was recorded")
-    parser.add_argument("run_name", metavar="RUN", help=f"{options.RUN_HELP}, or any run's folder")
-    options.add_reports(parser)
-    parser.set_defaults(run=run)
+from bootmatrix.history.reference import find_run
+from bootmatrix.report.sanitize import one_line
+from bootmatrix.runs.run_store import load_run
 
 
 def run(args: argparse.Namespace) -> int:
     """Print each verdict; status 1 where one differs from the record."""
-    from bootmatrix.cell.attempts import rejudge
-    from bootmatrix.history.reference import find_run
-    from bootmatrix.report.sanitize import one_line
-    from bootmatrix.runs.run_store import load_run
 
     folder = find_run(options.reports_of(args), args.run_name).folder
     changed = judged = 0

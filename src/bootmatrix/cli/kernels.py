@@ -4,65 +4,37 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.kernel.custom import add_own, find_kernel
+from bootmatrix.assembly.sources import open_builder
 from bootmatrix.cli import options
+from bootmatrix.cli.downloads import shown_downloads
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
-
-if TYPE_CHECKING:
-    from bootmatrix.assembly.image.builder import Builder
-    from bootmatrix.model import KernelPart, KernelSource, OwnKernel, Profile
+from bootmatrix.errors import BootmatrixError, BuildError, InputError
+from bootmatrix.load.images import TRANSPORTS, find_source
+from bootmatrix.load.kernels import check_new, kernels_file, load_own, save_own
+from bootmatrix.load.profile import find_machine
+from bootmatrix.load.recipe import PACKAGE, find_recipe
+from bootmatrix.load.validate import suggest
+from bootmatrix.model import KernelPart, KernelSource, OwnKernel, Profile
+from bootmatrix.redact import RedactedUrl
+from bootmatrix.source.kernel_formats import kernel_formats
 
 Row = tuple[str, str, str, str]
-
-ADD_HELP = """\
-SOURCE is a kernel's own file (bzImage, Image, zImage, vmlinux), a build tree, a .deb, .rpm or .apk, tuxmake's folder,
-an OCI image (folder or tar), or the URL of such a file. With a transport, such as docker://linuxkit/kernel:6.12, it
-is a container image (docs/images.md). Several together are one kernel, such as one package with the
-kernel and another one with its modules. What it is shows by its content.
-"""
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser("kernels", help="list which kernel names resolve to what; add kernels of your own")
-    parser.add_argument("--arch", type=options.names, default=(), metavar="A,…", help="only these architectures")
-    options.add_sources(parser)
-    parser.set_defaults(run=run)
-    actions = parser.add_subparsers(title="kernels of your own, in kernels.yml", metavar="ACTION")
-    _add_add(actions)
-    remove = actions.add_parser("remove", help="take a kernel out of kernels.yml")
-    remove.add_argument("name", metavar="NAME")
-    remove.add_argument("--arch", dest="one_arch", metavar="A", help="only that of this architecture")
-    remove.set_defaults(run=run_remove)
-
-
-def _add_add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    add = actions.add_parser("add", help="add a kernel, pinned by its digest", description=ADD_HELP)
-    add.add_argument("name", metavar="NAME", help="what --kernel will call it")
-    add.add_argument("sources", nargs="+", metavar="SOURCE", help="file, folder or URL")
-    add.add_argument("--arch", dest="one_arch", metavar="A", help="its architecture (default: as its first bytes say)")
-    add.add_argument("--modules", type=Path, metavar="FOLDER", help="what `make modules_install` filled")
-    add.add_argument("--config", type=Path, metavar="FILE", help="its configuration, put at /boot in the guest")
-    add.add_argument("--sha256", action="append", default=[], metavar="HEX", help="of each SOURCE; a URL must have it")
-    add.add_argument("--follow", action="store_true", help="do not pin it: take it as it is at each run")
-    options.add_sources(add)
-    add.set_defaults(run=run_add)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a table; status 3 if a name does not resolve."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    from bootmatrix.assembly.sources import open_builder
-    from bootmatrix.cli.downloads import shown_downloads
-    from bootmatrix.load.profile import find_machine
 
     known = options.profiles()
     chosen = [find_machine(known, name)[0] for name in args.arch] or list(known.values())
@@ -90,8 +62,6 @@ def _sources(profile: Profile) -> Iterator[tuple[str, Profile, str, KernelSource
 
 
 def _row(builder: Builder, target: str, profile: Profile, name: str, source: KernelSource | OwnKernel) -> Row:
-    from bootmatrix.assembly.kernel.custom import find_kernel
-    from bootmatrix.errors import BootmatrixError
 
     try:
         kernel = find_kernel(name, source, profile, builder)
@@ -102,12 +72,6 @@ def _row(builder: Builder, target: str, profile: Profile, name: str, source: Ker
 
 def run_add(args: argparse.Namespace) -> int:
     """Read a kernel whole, and write it into kernels.yml."""
-    from bootmatrix.assembly.kernel.custom import add_own
-    from bootmatrix.assembly.sources import open_builder
-    from bootmatrix.cli.downloads import shown_downloads
-    from bootmatrix.errors import BuildError, InputError
-    from bootmatrix.load.kernels import check_new, kernels_file, load_own, save_own
-    from bootmatrix.load.profile import find_machine
 
     known, file = options.profiles(), kernels_file()
     if not file.parent.is_dir():
@@ -133,10 +97,6 @@ def _followed(own: OwnKernel) -> OwnKernel:
 
 
 def _parts(args: argparse.Namespace, builder: Builder, folder: Path) -> Iterator[KernelPart]:
-    from bootmatrix.errors import InputError
-    from bootmatrix.load.images import TRANSPORTS
-    from bootmatrix.load.recipe import PACKAGE
-    from bootmatrix.model import KernelPart
 
     if args.sha256 and len(args.sha256) != len(args.sources):
         raise InputError("--sha256 is to be given once for each SOURCE, in their order, or not at all")
@@ -152,9 +112,6 @@ def _parts(args: argparse.Namespace, builder: Builder, folder: Path) -> Iterator
 
 
 def _digest(text: str) -> str:
-    import re
-
-    from bootmatrix.errors import InputError
 
     if not re.fullmatch(r"[0-9a-f]{64}", text.lower()):
         raise InputError(f"--sha256 should be 64 hexadecimal digits, and is {text!r}")
@@ -162,16 +119,12 @@ def _digest(text: str) -> str:
 
 
 def _file_part(path: Path, sha256: str | None, folder: Path) -> KernelPart:
-    from bootmatrix.model import KernelPart
 
     return KernelPart(kind=_kind(path, str(path)), path=_relative(path, folder), sha256=sha256)
 
 
 def _image_part(source: str, sha256: str | None, folder: Path) -> KernelPart:
     """A container image by its transport; a path in it is from `folder`, where kernels.yml is."""
-    from bootmatrix.load.images import find_source
-    from bootmatrix.load.recipe import find_recipe
-    from bootmatrix.model import KernelPart
 
     found = find_source(source, Path("image"), (), find_recipe)
     if found.kind in {"recipe", "dockerfile"}:
@@ -182,9 +135,6 @@ def _image_part(source: str, sha256: str | None, folder: Path) -> KernelPart:
 
 
 def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
-    from bootmatrix.errors import InputError
-    from bootmatrix.model import KernelPart
-    from bootmatrix.redact import RedactedUrl
 
     if not url.startswith(("http://", "https://")):
         raise InputError(
@@ -204,8 +154,6 @@ def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
 
 
 def _kind(path: Path, shown: str) -> str:
-    from bootmatrix.errors import InputError
-    from bootmatrix.source.kernel_formats import kernel_formats
 
     if not path.exists():
         raise InputError(f"{shown}: there is no such file or folder")
@@ -217,7 +165,6 @@ def _kind(path: Path, shown: str) -> str:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    from bootmatrix.errors import InputError
 
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
@@ -226,10 +173,6 @@ def _relative(path: Path, folder: Path) -> str:
 
 def run_remove(args: argparse.Namespace) -> int:
     """Take a kernel out of kernels.yml."""
-    from bootmatrix.errors import InputError
-    from bootmatrix.load.kernels import kernels_file, load_own, save_own
-    from bootmatrix.load.profile import find_machine
-    from bootmatrix.load.validate import suggest
 
     known, file = options.profiles(), kernels_file()
     kernels = load_own(file, known)

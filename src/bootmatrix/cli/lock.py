@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from bootmatrix.cli import options
+from bootmatrix.cli.downloads import shown_downloads
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    words = "write the exact kernels, packages and registry images of a matrix to a file for --locked"
-    parser = commands.add_parser("lock", help=words)
-    options.add_selection(parser)
-    options.add_allow_empty(parser)
-    options.add_sources(parser)
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MATRIX with .lock for .yml")
-    parser.set_defaults(run=run, refresh=True)
+from bootmatrix.load.lock import save_lock
 
 
 def run(args: argparse.Namespace) -> int:
     """Resolve every cell and write the lock, whole or not at all."""
-    from bootmatrix.cli.downloads import shown_downloads
-    from bootmatrix.load.lock import save_lock
 
     workspace = options.workspace(args)
     planned = workspace.plan(*args.files, selection=options.selection(args))

@@ -1,4 +1,4 @@
-"""The command line. Each command is a module with `add_parser` and `run`; what it needs is imported when it runs."""
+"""The command line: options are in `parsers`, and each command is a module with a `run`, imported when it is run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import NoReturn
 from bootmatrix import __version__
 from bootmatrix.cli import options, signals, streams
 from bootmatrix.cli.exits import BAD_INPUT, INTERRUPTED, OUR_FAULT
+from bootmatrix.cli.parsers import ADDERS
 from bootmatrix.errors import BootmatrixError, InputError, Interrupted, described
 from bootmatrix.redact import redacted
 from bootmatrix.report.sanitize import harmless
@@ -22,11 +23,7 @@ from bootmatrix.report.sanitize import harmless
 NEW_OBJECTS = 50_000
 """What is imported stays: to search it for cycles at every 700 new objects, as Python does, is a tenth of a build."""
 
-COMMANDS = (
-    *("matrix", "plan", "run", "build", "validate", "arch", "kernels", "fetch", "lock", "report", "judge"),
-    *("bisect", "runs", "history", "compare", "prune", "signoff", "serve", "schema", "doctor"),
-)
-"""Names of the modules, which are those of the commands."""
+COMMANDS = tuple(ADDERS)
 
 EPILOG = """\
 exit status:
@@ -58,7 +55,7 @@ def parser(only: str = "") -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"bootmatrix {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in [only] if only in COMMANDS else COMMANDS:
-        import_module(f"bootmatrix.cli.{name}").add_parser(commands)
+        ADDERS[name](commands)
     return top
 
 
@@ -75,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser(words[0] if words else "").parse_args(words, args)
         _check_folder()
         _adopt_input(args)
-        status = int(args.run(args))
+        status = _run(args)
     except SystemExit as left:  # argparse's, after a text of its own
         if lost := streams.lost_output():
             status = _without_output(lost, int(left.code or 0))
@@ -106,6 +103,12 @@ def _adopt_input(args: argparse.Namespace) -> None:
         from bootmatrix.load.piped import adopt
 
         args.files = [type(name)(adopt(str(name))) for name in files]
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run the command `module[:function]`; only now what it needs is imported."""
+    module, _, function = args.command.partition(":")
+    return int(getattr(import_module(f"bootmatrix.cli.{module}"), function or "run")(args))
 
 
 def _without_output(lost: OSError, status: int) -> int:

@@ -7,21 +7,13 @@ import sys
 
 from bootmatrix.cli import options
 from bootmatrix.cli.output import say
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser("plan", help="print the cells of a matrix, and what is skipped and why")
-    options.add_selection(parser)
-    options.add_allow_empty(parser)
-    parser.set_defaults(run=run)
+from bootmatrix.plan import check_tests
+from bootmatrix.report.sanitize import one_line
+from bootmatrix.workspace.planned_run import load_specs
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
-    from bootmatrix.plan import check_tests
-    from bootmatrix.report.sanitize import one_line
-    from bootmatrix.workspace.planned_run import load_specs
 
     plan, _, _ = options.workspace(args).matrix_plan(args.files, options.selection(args))
     specs = load_specs(plan.cells)

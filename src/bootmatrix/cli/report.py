@@ -5,44 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, regression_status
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
-
-if TYPE_CHECKING:
-    from bootmatrix.history.reference import Place
-    from bootmatrix.history.values import Past
-    from bootmatrix.model import Run
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser(
-        "report",
-        help="write the report of a saved run again, even of an interrupted one, or print it in another form",
-        description="Write the report of a saved run again, even of an interrupted one. With --format print it in that "
-        "form, and write nothing.",
-    )
-    parser.add_argument("run_name", metavar="RUN", help=f"{options.RUN_HELP}, or any run's folder")
-    options.add_single_file(parser)
-    parser.add_argument(
-        "--format",
-        metavar="FORM",
-        help="print this form: md, junit, tap, csv, openmetrics, json, or html, a single file that stands alone",
-    )
-    options.add_baseline(parser)
-    options.add_reports(parser)
-    parser.set_defaults(run=run)
+from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
+from bootmatrix.history.reference import Place, find_run
+from bootmatrix.history.values import Past
+from bootmatrix.model import Run
+from bootmatrix.report import REPORT_FILE, write_reports
+from bootmatrix.report.cell_pages import console_reader
+from bootmatrix.report.context import Given
+from bootmatrix.report.forms import render
+from bootmatrix.report.index_page import write_index
+from bootmatrix.runs.run_store import check_links, load_run
+from bootmatrix.signoff.manifest import signoffs_of
 
 
 def run(args: argparse.Namespace) -> int:
     """Write it from the records and print its path, or print it."""
-    from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
-    from bootmatrix.history.reference import find_run
-    from bootmatrix.runs.run_store import load_run
 
     place = find_run(options.reports_of(args), args.run_name)
     saved = load_run(place.folder)
@@ -60,9 +42,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(form: str, saved: Run, place: Place, past: Past) -> None:
-    from bootmatrix.report.cell_pages import console_reader
-    from bootmatrix.report.context import Given
-    from bootmatrix.report.forms import render
 
     sys.stdout.flush()
     sys.stdout.buffer.write(render(form, Given(saved, console_reader(place.folder), past)))
@@ -70,10 +49,6 @@ def _print(form: str, saved: Run, place: Place, past: Past) -> None:
 
 
 def _write(args: argparse.Namespace, saved: Run, place: Place, past: Past) -> None:
-    from bootmatrix.report import REPORT_FILE, write_reports
-    from bootmatrix.report.index_page import write_index
-    from bootmatrix.runs.run_store import check_links
-    from bootmatrix.signoff.manifest import signoffs_of
 
     check_links(place.folder)
     signed = signoffs_of(place.folder)

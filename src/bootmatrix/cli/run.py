@@ -11,61 +11,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from bootmatrix.cli import options
+from bootmatrix.cli.downloads import shown_downloads
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
-
-if TYPE_CHECKING:
-    from bootmatrix.model import ConsoleProof
+from bootmatrix.errors import InputError
+from bootmatrix.model import ConsoleProof
+from bootmatrix.qemu.command import interactive
+from bootmatrix.qemu.version import find_qemu
+from bootmatrix.report.sanitize import disarmed, harmless, one_line
+from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.workspace.single_guest import find_guest
 
 FOLLOW_S = 0.05
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser(
-        "run",
-        help="boot one spec with the console on the terminal",
-        description="Boot one spec with the console on the terminal, and say what the verdict is. With --shell the "
-        "guest does not shut down at its end but gives a shell; leave it with 'poweroff -f', or QEMU with Ctrl-A X.",
-    )
-    parser.add_argument(
-        "files",
-        nargs=1,
-        metavar="SPEC|FILE|PREFIX",
-        help="a spec, a file that 'bootmatrix build' wrote, or the prefix of a kernel and an initrd (PREFIX-kernel, …)",
-    )
-    options.add_single(parser)
-    options.add_sources(parser)
-    options.add_qemu_args(parser)
-    parser.add_argument(
-        "--expect", metavar="TEXT", help="for a guest that is not ours: what its console shows on a pass"
-    )
-    parser.add_argument("--forbid", action="append", default=[], metavar="TEXT", help="what it must not show")
-    parser.add_argument("--stays", action="store_true", help="it does not leave by itself: end it once it showed TEXT")
-    parser.add_argument("--shell", action="store_true", help="a shell on the console at the end, and no verdict")
-    parser.add_argument(
-        "--keep",
-        type=Path,
-        metavar="FOLDER",
-        help="keep its console there, the files that it sends, and what is known of it if it hangs or panics",
-    )
-    parser.add_argument(
-        "--dump", action="store_true", help="with --keep: if it hangs or panics, its memory too, for gdb"
-    )
-    parser.set_defaults(run=run)
-
-
 def run(args: argparse.Namespace) -> int:
     """Boot; the exit status is 0 for a pass, 1 for any other verdict of the guest's, 3 for an error of ours."""
-    from bootmatrix.cli.downloads import shown_downloads
-    from bootmatrix.qemu.command import interactive
-    from bootmatrix.qemu.version import find_qemu
-    from bootmatrix.report.sanitize import one_line
-    from bootmatrix.runs.run_store import CONSOLE_FILE
-    from bootmatrix.workspace.single_guest import find_guest
 
     with shown_downloads() as downloads:
         guest = find_guest(
@@ -98,10 +63,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _proof(args: argparse.Namespace) -> ConsoleProof | None:
-    from pydantic import ValidationError
-
-    from bootmatrix.errors import InputError
-    from bootmatrix.model import ConsoleProof
 
     if args.expect is None:
         if args.forbid or args.stays:
@@ -120,7 +81,6 @@ def _folder(args: argparse.Namespace) -> Iterator[Path]:
     Raises:
         InputError: it cannot be made, or there is none in which a dump would stay.
     """
-    from bootmatrix.errors import InputError
 
     if args.keep is None:
         if args.dump:
@@ -149,7 +109,6 @@ def _shown(console: Path) -> Iterator[None]:
 
 
 def _follow(console: Path, done: Event) -> None:
-    from bootmatrix.report.sanitize import disarmed, harmless
 
     position = 0
     while True:

@@ -8,27 +8,12 @@ import sys
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.output import say
-
-PORT = 8471
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser(
-        "serve",
-        help="show all reports in a browser, and follow a run live",
-        description="Serve the reports on 127.0.0.1, for this machine only, until Ctrl-C. /latest/live follows the "
-        "newest run as its cells are done.",
-    )
-    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"default: {PORT}; 0 takes a free one")
-    options.add_reports(parser)
-    parser.set_defaults(run=run)
+from bootmatrix.errors import InputError
+from bootmatrix.server import Server
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    from bootmatrix.errors import InputError
-    from bootmatrix.server import Server
 
     reports = options.reports_of(args)
     if not reports.is_dir():

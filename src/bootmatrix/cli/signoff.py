@@ -3,57 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
-
-if TYPE_CHECKING:
-    from bootmatrix.history.reference import Place
-    from bootmatrix.history.values import Comparison
-    from bootmatrix.signoff.content import Acceptance
-
-DESCRIPTION = (
-    "Sign a run off: a page to print (HTML, and PDF where there is a chromium), an in-toto attestation of the same "
-    "content, and the digests of all files of the run, in RUN/signoff/NAME/. A verdict that is not as expected, or an "
-    "interruption, has to be accepted by someone, for a reason. 'bootmatrix signoff verify RUN' checks it: exit status "
-    "1 if anything was changed since."
-)
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser(
-        "signoff",
-        help="sign a run off for a release: a page to print and an attestation; verify it",
-        description=DESCRIPTION,
-        usage="bootmatrix signoff RUN --release NAME [--baseline RUN] [--accept CELL --reason WHY --by WHO]… "
-        "[--sign-key KEY]\n       bootmatrix signoff verify RUN [--release NAME] [--key PUBLIC-KEY]",
-    )
-    parser.add_argument("words", nargs="+", metavar="[verify] RUN", help=options.RUN_HELP)
-    parser.add_argument("--release", default="", metavar="NAME", help="what is released, such as influxdb-1.6.7")
-    parser.add_argument("--baseline", metavar="RUN", help="compare with this run: the same")
-    for name, what in (
-        ("accept", "a cell (or a pattern of cells, or 'interrupted')"),
-        ("reason", "why, once for each --accept"),
-        ("by", "who says so, once for each --accept, or once for all"),
-    ):
-        parser.add_argument(f"--{name}", action="append", default=[], metavar=name.upper(), help=what)
-    parser.add_argument(
-        "--sign-key", type=Path, metavar="KEY", help="private key to sign with (PEM; ed25519, ECDSA, RSA)"
-    )
-    parser.add_argument("--no-pdf", action="store_true", help="make no PDF")
-    parser.add_argument("--key", type=Path, metavar="PUBLIC-KEY", help="verify: the public key (PEM)")
-    options.add_reports(parser)
-    parser.set_defaults(run=run)
+from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
+from bootmatrix.history.reference import TAG, Place, find_run
+from bootmatrix.history.values import Comparison
+from bootmatrix.report.sanitize import one_line
+from bootmatrix.runs.run_store import load_run
+from bootmatrix.signoff.content import Acceptance
+from bootmatrix.signoff.make import Request, write_signoff
+from bootmatrix.signoff.manifest import signoffs_of
+from bootmatrix.signoff.verify import verify_signoff
 
 
 def run(args: argparse.Namespace) -> int:
     """Sign off, or verify."""
-    from bootmatrix.history.reference import find_run
 
     *action, name = args.words
     if action not in ([], ["verify"]):
@@ -63,8 +30,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sign_off(args: argparse.Namespace, place: Place) -> int:
-    from bootmatrix.runs.run_store import load_run
-    from bootmatrix.signoff.make import Request, write_signoff
 
     release = _name(args)
     if args.key:
@@ -88,7 +53,6 @@ def _sign_off(args: argparse.Namespace, place: Place) -> int:
 
 def _name(args: argparse.Namespace) -> str:
     """The release, which becomes the name of a folder."""
-    from bootmatrix.history.reference import TAG
 
     if not TAG.fullmatch(args.release):
         raise InputError(f"--release {args.release!r}: give a name of letters, digits and _ . + -")
@@ -96,7 +60,6 @@ def _name(args: argparse.Namespace) -> str:
 
 
 def _acceptances(args: argparse.Namespace) -> list[Acceptance]:
-    from bootmatrix.signoff.content import Acceptance
 
     who = args.by * len(args.accept) if len(args.by) == 1 else args.by
     if not len(args.accept) == len(args.reason) == len(who):
@@ -109,8 +72,6 @@ def _acceptances(args: argparse.Namespace) -> list[Acceptance]:
 
 def _comparison(args: argparse.Namespace, place: Place) -> Comparison | None:
     """Both runs are read from their own files: the index is no ground for a sign-off."""
-    from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
-    from bootmatrix.runs.run_store import load_run
 
     if not args.baseline:
         return None
@@ -119,9 +80,6 @@ def _comparison(args: argparse.Namespace, place: Place) -> Comparison | None:
 
 
 def _verify(args: argparse.Namespace, place: Place) -> int:
-    from bootmatrix.report.sanitize import one_line
-    from bootmatrix.signoff.manifest import signoffs_of
-    from bootmatrix.signoff.verify import verify_signoff
 
     names = [_name(args)] if args.release else signoffs_of(place.folder)
     if not names:
