@@ -271,7 +271,7 @@ def test_a_guest_that_finds_no_result_port_has_its_profile_asked_about() -> None
 
 def test_a_failed_check_is_shown_with_what_it_said_last() -> None:
     tries = b"".join(b"ping| try %d\r\nserver| busy\r\n" % number for number in range(20))
-    transcript = tries + b"ping| refused\r\nping| \r\n"
+    transcript = tries + b"ping| refused\r\nping| \r\nping| [    9.123456] reboot: Power down\r\n"
     judgement = judged(transcript, messages=replaced("check ping exit 0", "check ping exit 7"))
     assert judgement.reason == "check ping exited with status 7: refused"
     lines = [(one.line, one.text) for one in judgement.evidence if one.source == "console"]

@@ -132,8 +132,12 @@ def last_lines(transcript: bytes) -> tuple[Evidence, ...]:
 
 
 def said_by(transcript: bytes, container: str) -> tuple[Evidence, ...]:
-    """The last lines of a container's output, but for empty ones: init puts its name before each."""
-    mine = re.compile(rb"^%s\| [^\n]*\S" % re.escape(container.encode("ascii", "replace")), re.MULTILINE)
+    """The last lines of a container's output: init puts its name before each.
+
+    Not empty ones, nor those whose name alone was printed when the kernel wrote a line.
+    """
+    name = re.escape(container.encode("ascii", "replace"))
+    mine = re.compile(rb"^%s\| (?!%s)[^\n]*\S" % (name, STAMP), re.MULTILINE)
     found = deque(mine.finditer(transcript), maxlen=LAST_LINES)
     return tuple(piece("console", _text(one[0]), _line_number(transcript, one.start())) for one in found)
 
