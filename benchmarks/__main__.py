@@ -97,11 +97,11 @@ def arguments() -> argparse.Namespace:
 
 def overhead(args: argparse.Namespace) -> Iterator[Result]:
     """A cell through bootmatrix and by bare QEMU, in turns, so that whatever else the host does meets both alike."""
-    with guests.bench_of(args, [args.spec], args.arch, args.kernel) as bench:
+    with guests.context_of(args, [args.spec], args.arch, args.kernel) as context:
         for cell in guests.cells(args, [args.spec], args.arch, args.kernel):
-            ready = guests.make_ready(cell, bench)
+            ready = guests.make_ready(cell, context)
             guests.bare(ready)
-            pairs = [(guests.through_bootmatrix(ready, bench), guests.bare(ready)) for _ in range(args.pairs)]
+            pairs = [(guests.through_bootmatrix(ready, context), guests.bare(ready)) for _ in range(args.pairs)]
             yield _overhead(cell.id, pairs)
 
 
@@ -131,8 +131,8 @@ def _overhead(name: str, pairs: list[tuple[guests.Sample, guests.Sample]]) -> Re
 
 def matrix(args: argparse.Namespace) -> Iterator[Result]:
     """The demo with all in the cache, against the sum of what its guests take by bare QEMU, spread over the cores."""
-    with guests.bench_of(args, [MATRIX]) as bench:
-        ready = [guests.make_ready(cell, bench) for cell in guests.cells(args, [MATRIX])]
+    with guests.context_of(args, [MATRIX]) as context:
+        ready = [guests.make_ready(cell, context) for cell in guests.cells(args, [MATRIX])]
     before, demos = [guests.bare(one) for one in ready], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(DEMOS):
@@ -160,9 +160,9 @@ def matrix(args: argparse.Namespace) -> Iterator[Result]:
 
 def initrd(args: argparse.Namespace) -> Iterator[Result]:
     """Size of the initrd of `hello`."""
-    with guests.bench_of(args, [HELLO], "all", args.kernel) as bench:
+    with guests.context_of(args, [HELLO], "all", args.kernel) as context:
         for cell in guests.cells(args, [HELLO], "all", args.kernel):
-            made = guests.make_ready(cell, bench).bootable.initrd
+            made = guests.make_ready(cell, context).bootable.initrd
             size_bytes = made.size_bytes if made else 0
             yield Result(
                 name=f"initrd {cell.id}",
@@ -196,10 +196,10 @@ def report(args: argparse.Namespace) -> Iterator[Result]:
 
 def others(args: argparse.Namespace) -> Iterator[Result]:
     """A cell by all ways: bare QEMU with the settings that others have and with ours, cold, forked, and by peers."""
-    with guests.bench_of(args, [HELLO], args.arch, args.kernel) as bench:
+    with guests.context_of(args, [HELLO], args.arch, args.kernel) as context:
         for cell in guests.cells(args, [HELLO], args.arch, args.kernel):
             if cell.machine_is_default and cell.arch in known_archs():
-                kept.keep_row(beside.measure(guests.make_ready(cell, bench), bench, args.pairs))
+                kept.keep_row(beside.measure(guests.make_ready(cell, context), context, args.pairs))
                 yield from kept.cell_results(cell.id)
     yield kept.common_result()
 

@@ -19,10 +19,10 @@ from benchmarks.guests import (
     through_bootmatrix,
 )
 from benchmarks.peers import boot_by_peer, peers_of, settings
-from bootmatrix.cell.run import Bench
+from bootmatrix.cell.run import RunContext
 from bootmatrix.qemu.command import by_hand
 from bootmatrix.snapshot.cache import SnapshotCache
-from bootmatrix.snapshot.pool import Forks
+from bootmatrix.snapshot.pool import SnapshotPool
 
 COMMON, OURS, COLD = "bare QEMU, common settings", "bare QEMU, our settings", "bootmatrix, cold"
 FORKED, TUXRUN = "bootmatrix, forked", "tuxrun with a command"
@@ -43,18 +43,18 @@ class Row:
     left_out: Mapping[str, str]
 
 
-def measure(ready: Ready, bench: Bench, rounds: int) -> Row:
+def measure(ready: Ready, context: RunContext, rounds: int) -> Row:
     """A cell by all ways, in turn, after one boot by each that fills the host's caches.
 
     A peer whose first boot does not come to its end is left out.
     """
-    commands = {COMMON: common_command(ready, bench), OURS: by_hand(ready.machine, ready.bootable).arguments}
-    with _forked(ready, bench) as forked, peers_of(ready, bench) as peers:
+    commands = {COMMON: common_command(ready, context), OURS: by_hand(ready.machine, ready.bootable).arguments}
+    with _forked(ready, context) as forked, peers_of(ready, context) as peers:
         left_out = dict(peers.left_out)
         ways: dict[str, Way] = {
             COMMON: lambda: boot_by(commands[COMMON], ready.cell.id, BARE_LIMIT_S),
             OURS: lambda: bare(ready),
-            COLD: lambda: through_bootmatrix(ready, bench),
+            COLD: lambda: through_bootmatrix(ready, context),
             FORKED: forked,
         }
         for way in ways.values():
@@ -75,20 +75,20 @@ def measure(ready: Ready, bench: Bench, rounds: int) -> Row:
     return Row(ready.cell.id, samples, _shown(commands, ready), left_out)
 
 
-def common_command(ready: Ready, bench: Bench) -> tuple[str, ...]:
+def common_command(ready: Ready, context: RunContext) -> tuple[str, ...]:
     """QEMU with settings as others have them, for the kernel as it comes in its package, and for our root."""
     common = settings()
     one = common[ready.cell.arch]
     cmdline = " ".join((f"console={one['console']}", "panic=-1", *our_words(ready)))
     assert ready.bootable.initrd
-    boot = ("-kernel", package_kernel(ready, bench), "-initrd", ready.bootable.initrd.path, "-append", cmdline)
+    boot = ("-kernel", package_kernel(ready, context), "-initrd", ready.bootable.initrd.path, "-append", cmdline)
     return (ready.machine.qemu, *common["common"], *one["arguments"], *boot)
 
 
 @contextmanager
-def _forked(ready: Ready, bench: Bench) -> Iterator[Way]:
-    forks = Forks(SnapshotCache(bench.builder.store), SNAPSHOTS_MIB, lambda _: None)
-    forking = replace(bench, builder=replace(bench.builder, fork=True), forks=forks)
+def _forked(ready: Ready, context: RunContext) -> Iterator[Way]:
+    forks = SnapshotPool(SnapshotCache(context.builder.store), SNAPSHOTS_MIB, lambda _: None)
+    forking = replace(context, builder=replace(context.builder, fork=True), forks=forks)
     cell = ready.cell.model_copy(update={"boot": "fork"})
     try:
         yield lambda: through_bootmatrix(replace(ready, cell=cell), forking)

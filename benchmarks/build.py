@@ -126,11 +126,11 @@ def _nothing_changed(place: Place, pairs: int) -> Result:
 def _place(args: argparse.Namespace, folder: Path) -> Place:
     """Images of a real service, made from packages, as layouts; a spec of them; and both caches."""
     given = argparse.Namespace(**{**vars(args), "locked": None})
-    with guests.bench_of(given, [SPEC], ARCH, KERNEL) as bench:
+    with guests.context_of(given, [SPEC], ARCH, KERNEL) as context:
         cell = guests.cells(given, [SPEC], ARCH, KERNEL)[0]
         spec = yaml.safe_load(Path(cell.spec).read_text(encoding="utf-8"))
-        images = {one: write_image(one, cell, bench, folder / "layouts") for one in _references(spec)}
-        kernel = write_kernel(cell, bench, folder / "layouts")
+        images = {one: write_image(one, cell, context, folder / "layouts") for one in _references(spec)}
+        kernel = write_kernel(cell, context, folder / "layouts")
     named = {f"bench/{layout.name}:1": layout for layout in (*images.values(), kernel)}
     spec["kernel"] = {"image": f"bench/{kernel.name}:1", "cmdline": "console=ttyS0"}
     spec["init"] = [f"bench/{images[one].name}:1" for one in spec["init"]]

@@ -15,10 +15,10 @@ import anyio
 from benchmarks import guests, kept
 from benchmarks.peers import known_archs
 from benchmarks.results import Result, median
-from bootmatrix.cell.run import Bench, run_cell
+from bootmatrix.cell.run import RunContext, run_cell
 from bootmatrix.model import BootKind, Cell, Verdict
 from bootmatrix.snapshot.cache import SnapshotCache
-from bootmatrix.snapshot.pool import Forks
+from bootmatrix.snapshot.pool import SnapshotPool
 
 TARGETS = {"specs/hello.yml": 0.15, "specs/influxdb.yml": 0.4}
 """Time of a forked cell by that of a cold one."""
@@ -33,8 +33,8 @@ LOOK_S = 0.02
 def forked(args: argparse.Namespace) -> Iterator[Result]:
     """Each spec's cells both ways, the guest to be copied booted beforehand."""
     for spec, target in TARGETS.items():
-        for cell, bench in _cells(args, spec):
-            yield _result(cell, anyio.run(_pairs, cell, bench, args.pairs), target)
+        for cell, context in _cells(args, spec):
+            yield _result(cell, anyio.run(_pairs, cell, context, args.pairs), target)
 
 
 def memory(args: argparse.Namespace) -> Iterator[Result]:
@@ -42,8 +42,8 @@ def memory(args: argparse.Namespace) -> Iterator[Result]:
 
     What is left are pages of files, the snapshot's memory among them, which guests share and which are there once.
     """
-    for cell, bench in _cells(args, "specs/hello.yml"):
-        copy_mib, cold_mib = anyio.run(_memory, cell, bench)
+    for cell, context in _cells(args, "specs/hello.yml"):
+        copy_mib, cold_mib = anyio.run(_memory, cell, context)
         ratio = copy_mib / cold_mib
         yield Result(
             name=f"private memory of {cell.id}, forked ÷ cold",
@@ -81,17 +81,17 @@ def _matrix_result(what: str, copies_s: float, cold_s: float) -> Result:
     return Result(f"{what}, forked and warm ÷ cold", value, f"×{MATRIX_RATIO}", ratio <= MATRIX_RATIO)
 
 
-def _cells(args: argparse.Namespace, spec: str) -> Iterator[tuple[Cell, Bench]]:
-    with guests.bench_of(args, [spec], args.arch, args.kernel) as bench:
-        forking = replace(bench, builder=replace(bench.builder, fork=True))
+def _cells(args: argparse.Namespace, spec: str) -> Iterator[tuple[Cell, RunContext]]:
+    with guests.context_of(args, [spec], args.arch, args.kernel) as context:
+        forking = replace(context, builder=replace(context.builder, fork=True))
         for cell in guests.cells(args, [spec], args.arch, args.kernel):
             if cell.machine_is_default:
                 yield cell, forking
 
 
-async def _pairs(cell: Cell, bench: Bench, count: int) -> list[tuple[float, float]]:
-    forks = Forks(SnapshotCache(bench.builder.store), SNAPSHOTS_MIB, lambda _: None)
-    warm = replace(bench, forks=forks)
+async def _pairs(cell: Cell, context: RunContext, count: int) -> list[tuple[float, float]]:
+    forks = SnapshotPool(SnapshotCache(context.builder.store), SNAPSHOTS_MIB, lambda _: None)
+    warm = replace(context, forks=forks)
     try:
         await _seconds(cell, "fork", warm)
         return [(await _seconds(cell, "fork", warm), await _seconds(cell, "cold", warm)) for _ in range(count)]
@@ -99,9 +99,9 @@ async def _pairs(cell: Cell, bench: Bench, count: int) -> list[tuple[float, floa
         forks.close()
 
 
-async def _seconds(cell: Cell, boot: BootKind, bench: Bench) -> float:
+async def _seconds(cell: Cell, boot: BootKind, context: RunContext) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        record = await run_cell(cell.model_copy(update={"boot": boot}), bench, Path(folder))
+        record = await run_cell(cell.model_copy(update={"boot": boot}), context, Path(folder))
     if record.verdict is not Verdict.PASS or record.boot != boot:
         why = record.cold_reason or record.judgement.reason
         raise guests.BenchmarkError(f"{cell.id}, {boot}: {record.verdict}: {why}")
@@ -120,9 +120,9 @@ def _result(cell: Cell, pairs: list[tuple[float, float]], target: float) -> Resu
     )
 
 
-async def _memory(cell: Cell, bench: Bench) -> tuple[float, float]:
-    forks = Forks(SnapshotCache(bench.builder.store), SNAPSHOTS_MIB, lambda _: None)
-    warm = replace(bench, forks=forks)
+async def _memory(cell: Cell, context: RunContext) -> tuple[float, float]:
+    forks = SnapshotPool(SnapshotCache(context.builder.store), SNAPSHOTS_MIB, lambda _: None)
+    warm = replace(context, forks=forks)
     try:
         await _seconds(cell, "fork", warm)
         return await _most_mib(cell, "fork", warm), await _most_mib(cell, "cold", warm)
@@ -130,7 +130,7 @@ async def _memory(cell: Cell, bench: Bench) -> tuple[float, float]:
         forks.close()
 
 
-async def _most_mib(cell: Cell, boot: BootKind, bench: Bench) -> float:
+async def _most_mib(cell: Cell, boot: BootKind, context: RunContext) -> float:
     most_kib = 0
 
     async def watch() -> None:
@@ -141,7 +141,7 @@ async def _most_mib(cell: Cell, boot: BootKind, bench: Bench) -> float:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch)
-        await _seconds(cell, boot, bench)
+        await _seconds(cell, boot, context)
         tasks.cancel_scope.cancel()
     return most_kib / 1024
 

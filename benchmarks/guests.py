@@ -19,9 +19,9 @@ import anyio
 
 from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.cell.config import open_context
-from bootmatrix.cell.run import Bench, prepare, run_cell
+from bootmatrix.cell.run import RunContext, prepare, run_cell
 from bootmatrix.model import Bootable, Cell, Kernel, Machine, Verdict
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.qemu.command import by_hand
 from bootmatrix.workspace.planned_run import PlannedRun
 from bootmatrix.workspace.workspace import Workspace
@@ -68,9 +68,11 @@ def plan_of(args: argparse.Namespace, files: Sequence[str], arch: str = "", kern
 
 
 @contextmanager
-def bench_of(args: argparse.Namespace, files: Sequence[str], arch: str = "", kernel: str = "") -> Iterator[Bench]:
+def context_of(
+    args: argparse.Namespace, files: Sequence[str], arch: str = "", kernel: str = ""
+) -> Iterator[RunContext]:
     """A context for the cells of a matrix or a spec, as `bootmatrix matrix` has it."""
-    with open_context(plan_of(args, files, arch, kernel).config, Silent()) as context:
+    with open_context(plan_of(args, files, arch, kernel).config, NullObserver()) as context:
         yield context
 
 
@@ -79,18 +81,18 @@ def cells(args: argparse.Namespace, files: Sequence[str], arch: str = "", kernel
     return plan_of(args, files, arch, kernel).cells
 
 
-def make_ready(cell: Cell, bench: Bench) -> Ready:
+def make_ready(cell: Cell, context: RunContext) -> Ready:
     """Fetch and build a cell, so that a later boot finds all in the cache."""
-    prepared = prepare(cell, bench)
+    prepared = prepare(cell, context)
     assert prepared.kernel
-    return Ready(cell, bench.machine(cell), prepared.bootable, prepared.kernel)
+    return Ready(cell, context.machine(cell), prepared.bootable, prepared.kernel)
 
 
-def through_bootmatrix(ready: Ready, bench: Bench) -> Sample:
+def through_bootmatrix(ready: Ready, context: RunContext) -> Sample:
     """A whole cell: everything looked up and verified in the cache, booted, judged."""
     cpu_s = used_cpu_s()
     with tempfile.TemporaryDirectory() as folder:
-        record = anyio.run(run_cell, ready.cell, bench, Path(folder))
+        record = anyio.run(run_cell, ready.cell, context, Path(folder))
     if record.verdict is not Verdict.PASS or record.outcome is None:
         raise BenchmarkError(f"{ready.cell.id}: {record.verdict}: {record.judgement.reason}")
     return Sample(record.wall_s, used_cpu_s() - cpu_s, record.outcome.wall_s)
@@ -101,10 +103,10 @@ def bare(ready: Ready) -> Sample:
     return boot_by(by_hand(ready.machine, ready.bootable).arguments, ready.cell.id, BARE_LIMIT_S)
 
 
-def package_kernel(ready: Ready, bench: Bench) -> str:
+def package_kernel(ready: Ready, context: RunContext) -> str:
     """The kernel as it comes in its package: a path."""
-    store = bench.builder.store
-    return str(store.verified(unpack_kernel(ready.kernel, bench.builder.archive, store).image))
+    store = context.builder.store
+    return str(store.verified(unpack_kernel(ready.kernel, context.builder.archive, store).image))
 
 
 def our_words(ready: Ready) -> list[str]:

@@ -16,7 +16,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bootmatrix.history.values import CellChange, CellHistory, CellKey, Comparison, Kind, Past, PastVerdict, Standing
+from bootmatrix.history.values import (
+    CellChange,
+    CellHistory,
+    CellKey,
+    ChangeKind,
+    Comparison,
+    Past,
+    PastVerdict,
+    Standing,
+)
 from bootmatrix.model import (
     Artefact,
     Bootable,
@@ -199,8 +208,14 @@ def past_of(run: Run) -> Past:
         key = CellKey(cell.spec_name, cell.arch, cell.machine, cell.kernel, "cold")
         first = past[since] if bad else None
         histories[cell.id] = CellHistory(cell.id, key, past, failing_since=first)
-        kind = Kind.UNCHANGED if not bad else Kind.NEW_FAILURE if since == RUNS - 1 else Kind.STILL_FAILING
-        new = kind is Kind.NEW_FAILURE
+        kind = (
+            ChangeKind.UNCHANGED
+            if not bad
+            else ChangeKind.NEW_FAILURE
+            if since == RUNS - 1
+            else ChangeKind.STILL_FAILING
+        )
+        new = kind is ChangeKind.NEW_FAILURE
         since_when = first.started_at if first else ""
         changes.append(CellChange(cell.id, "cold", kind, "pass", str(record.verdict), new, since=since_when))
     return Past(Comparison(run.name, "the-night-before", nights[-2], tuple(changes)), histories)

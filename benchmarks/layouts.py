@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from bootmatrix.assembly.build_context import Materials, fetch_kernel
+from bootmatrix.assembly.build_context import BuildContext, fetch_kernel
 from bootmatrix.assembly.image.builder import make_image
 from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.model import Cell
@@ -24,7 +24,7 @@ LARGE_FILE_BYTES = 64 << 20
 Json = dict[str, Any]
 
 
-def write_image(reference: str, cell: Cell, materials: Materials, folder: Path) -> Path:
+def write_image(reference: str, cell: Cell, materials: BuildContext, folder: Path) -> Path:
     """An image that a spec names, as a layout; its folder has the name of the image's."""
     store, profile = materials.builder.store, materials.profiles[cell.arch]
     image = make_image(reference, Path(cell.spec), profile, materials.builder)
@@ -34,7 +34,7 @@ def write_image(reference: str, cell: Cell, materials: Materials, folder: Path) 
     return _write(reference.rpartition("/")[2], config["config"], layers, profile.names.oci, folder)
 
 
-def write_kernel(cell: Cell, materials: Materials, folder: Path) -> Path:
+def write_kernel(cell: Cell, materials: BuildContext, folder: Path) -> Path:
     """A cell's kernel in LinuxKit's form. It has no modules: LinuxKit would pack all of them, and we those in need."""
     kernel, profile = fetch_kernel(cell, materials), materials.profiles[cell.arch]
     assert kernel

@@ -15,7 +15,7 @@ from typing import Any
 import zstandard
 
 from benchmarks.guests import BenchmarkError, Ready, Sample, boot_by, our_words, package_kernel
-from bootmatrix.cell.run import Bench
+from bootmatrix.cell.run import RunContext
 
 SETTINGS = Path(__file__).with_name("common.toml")
 PEER_LIMIT_S = 120.0
@@ -48,14 +48,14 @@ def known_archs() -> set[str]:
 
 
 @contextmanager
-def peers_of(ready: Ready, bench: Bench) -> Iterator[Peers]:
+def peers_of(ready: Ready, context: RunContext) -> Iterator[Peers]:
     """The peers' ways to boot a cell, for as long as the context lasts."""
     with TemporaryDirectory(prefix="bootmatrix-peers-") as folder:
         root = Path(folder, "root.cpio")
         root.write_bytes(in_one(Path(ready.bootable.initrd.path).read_bytes() if ready.bootable.initrd else b""))
         words = " ".join(our_words(ready))
         names = {
-            "kernel": package_kernel(ready, bench),
+            "kernel": package_kernel(ready, context),
             "root": str(root),
             "shell": words.replace("bootmatrix.mode=manual", "bootmatrix.mode=shell"),
         }

@@ -19,7 +19,7 @@ from bootmatrix.assembly.sources import SourceConfig
 from bootmatrix.boot.replay import Replay
 from bootmatrix.cell.attempts import Prepared
 from bootmatrix.cell.config import RunConfig, open_context
-from bootmatrix.cell.run import Backend, Bench
+from bootmatrix.cell.run import Backend, RunContext
 from bootmatrix.execute.budget import host_budget
 from bootmatrix.execute.executor import keep_durable, longest_first, requests_of, run_requests
 from bootmatrix.execute.local import run_locally
@@ -39,7 +39,7 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.plan import plan
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import RunWriter
 
 MEMORY = Path("/dev/shm")
@@ -73,7 +73,7 @@ class Grown:
     memory_mib: int
 
 
-class Verdicts(Silent):
+class Verdicts(NullObserver):
     """Shows nothing, and counts."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ async def _run(planned: Plan, config: RunConfig, writer: RunWriter, seen: Verdic
             tasks.cancel_scope.cancel()
 
 
-async def _prepare(_cell: Cell, _bench: Bench) -> Prepared:
+async def _prepare(_cell: Cell, _bench: RunContext) -> Prepared:
     return Prepared(None, BOOTABLE, (), "")
 
 

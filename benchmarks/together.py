@@ -23,11 +23,11 @@ RATIO = 0.3
 
 def together(args: argparse.Namespace) -> Iterator[Result]:
     """`hello` on all architectures: one `bootmatrix matrix`, and the peer once for each, all of them at once."""
-    with guests.bench_of(args, [HELLO], args.arch, args.kernel) as bench, ExitStack() as stack:
+    with guests.context_of(args, [HELLO], args.arch, args.kernel) as context, ExitStack() as stack:
         cells = guests.cells(args, [HELLO], args.arch, args.kernel)
         known = [cell for cell in cells if cell.machine_is_default and cell.arch in known_archs()]
-        ready = [guests.make_ready(cell, bench) for cell in known]
-        peers = [stack.enter_context(peers_of(one, bench)) for one in ready]
+        ready = [guests.make_ready(cell, context) for cell in known]
+        peers = [stack.enter_context(peers_of(one, context)) for one in ready]
         why = next((reason for peer in peers for name, reason in peer.left_out.items() if TUXRUN in name), "")
         if why:
             print(f"left out: {TUXRUN}: {why}", file=sys.stderr)

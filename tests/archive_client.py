@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bootmatrix.model import KernelSource
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.source.archive import Archive
 
 Opener = Callable[..., Archive]
 
 
-class Listener(Silent):
+class Listener(NullObserver):
     """Keeps what it is told."""
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ from bootmatrix.load.lock import load_lock
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Container, GuestMessage, ImageConfig, Verdict
 from bootmatrix.model.image import LABEL
-from bootmatrix.report.sanitize import harmless, one_line
+from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.runs.run_store import RECORD_FILE, STARTED_FILE, load_run
 from bootmatrix.source.deb import open_data, read_control
 from bootmatrix.source.packages import kernel_packages, open_index
@@ -333,7 +333,7 @@ def read_console(data: bytes) -> None:
     expect(len(kept) <= 2 * KEPT + 100, "no more is kept than there is room for")
     judgement = judge(make_outcome(), make_machine(), make_bootable(), data)
     expect(judgement.verdict in {Verdict.PASS, Verdict.FAIL, Verdict.PANIC}, "a verdict on the guest")
-    text = harmless(data.decode("utf-8", "surrogateescape"))
+    text = sanitize(data.decode("utf-8", "surrogateescape"))
     expect(not CONTROLS.search(text), "nothing that a terminal obeys")
     expect("\n" not in one_line(text) and len(one_line(text)) <= 400, "one line")
 

@@ -13,15 +13,15 @@ import pytest
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.boot.start import Booted, Start
 from bootmatrix.cell.attempts import Attempt, Prepared, is_expected, is_worth_another, keep_diagnosis, settle
-from bootmatrix.cell.run import Backend, Bench, run_cell
+from bootmatrix.cell.run import Backend, RunContext, run_cell
 from bootmatrix.execute.budget import Budget
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Bootable, Cell, Diagnostic, Judgement, Verdict
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import CONSOLE_FILE
-from bootmatrix.snapshot.pool import Forks
+from bootmatrix.snapshot.pool import SnapshotPool
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
@@ -177,18 +177,18 @@ async def test_a_fault_of_ours_in_a_copy_is_held_against_no_cold_boot_and_tried_
     ends = iter([killed, make_outcome()])
     bootable = make_bootable()
 
-    async def prepare(_cell: Cell, _bench: Bench) -> Prepared:
+    async def prepare(_cell: Cell, _bench: RunContext) -> Prepared:
         return Prepared(None, bootable, (), "")
 
-    async def start(started: Start, _bootable: Bootable, _forks: Forks | None) -> Booted:
+    async def start(started: Start, _bootable: Bootable, _forks: SnapshotPool | None) -> Booted:
         (started.folder / CONSOLE_FILE).write_bytes(b"hello\n")
         return Booted(next(ends), "fork")
 
     profiles = load_profiles(arch_folders())
-    store, silent = Store(tmp_path / "cache"), Silent()
+    store, silent = Store(tmp_path / "cache"), NullObserver()
     builder = Builder(store, Archive(Settings(), store, None, silent), find_recipe, load_recipe)
-    bench = Bench({}, profiles, builder, silent, Budget(1, 1024).hold, backend=Backend(prepare, start))
+    context = RunContext({}, profiles, builder, silent, Budget(1, 1024).hold, backend=Backend(prepare, start))
     cell = make_cell("x86_64").model_copy(update={"boot": "fork"})
-    record = await run_cell(cell, bench, tmp_path)
+    record = await run_cell(cell, context, tmp_path)
     assert (record.verdict, record.boot, record.attempts) == (PASS, "fork", 2), record.judgement
     assert "SIGKILL" in record.tries[0].judgement.reason

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootmatrix.console.kernel_messages import find_troubles, signs
+from bootmatrix.console.kernel_messages import find_kernel_faults, signs
 from bootmatrix.console.log import WORDS, ConsoleLog, Redactor, Sieve, TextWatch
 from bootmatrix.model import ConsoleProof
 
@@ -67,7 +67,7 @@ def test_flooding_a_console_hides_no_fault_of_the_kernel() -> None:
     within = middle(b"x" * 2000, b"[    1.000000] BUG: scheduling while atomic", b"y" * 2000)
     assert b"xx[    1.000000] BUG: scheduling while atomic" in within
     assert len(within) < 2000
-    assert find_troubles(within)
+    assert find_kernel_faults(within)
     assert b"Kernel panic - not syncing: x" in middle(b"x" * 2000, b"Kernel panic - not syncing: x", b"y" * 2000)
     whole, _ = written([b"a" * 30 + b"\n" + oops + b"z" * 90], 40)
     assert oops in whole, "it begins in what is kept, and ends in what is not"
@@ -94,7 +94,7 @@ def test_what_shows_a_pass_or_is_forbidden_is_kept_too() -> None:
 def test_complaints_are_bounded() -> None:
     found = middle(b"[    1.000000] BUG: scheduling while atomic\n" * 20_000)
     assert len(found) < 70_000
-    assert find_troubles(found)[-1].is_fatal
+    assert find_kernel_faults(found)[-1].is_fatal
 
 
 @pytest.mark.parametrize(

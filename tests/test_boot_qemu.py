@@ -11,14 +11,14 @@ from typing import Any
 import anyio
 import pytest
 
-from bootmatrix.assembly.prebuilt_guest import own_bootable
+from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.boot.acceleration import Accelerators, accelerator_boots, host
 from bootmatrix.boot.guest import boot
 from bootmatrix.errors import BuildError
 from bootmatrix.judge import judge
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.model import Accelerator, Bootable, ConsoleProof, Machine, OwnGuest, Verdict
+from bootmatrix.model import Accelerator, Bootable, ConsoleProof, Machine, PrebuiltGuest, Verdict
 from bootmatrix.qemu.command import by_hand
 from bootmatrix.qemu.version import find_qemu, qemu_version
 from bootmatrix.store import Store
@@ -105,9 +105,9 @@ def disk_guest(folder: Path, **changes: Any) -> Bootable:
     """A disk whose boot sector writes to the disk, says that all is well, and resets."""
     disk = folder / "disk, of 1 MiB.img"
     disk.write_bytes((BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
-    guest = OwnGuest(disk=disk.name, expect=ConsoleProof(console="disk is well", **changes))
+    guest = PrebuiltGuest(disk=disk.name, expect=ConsoleProof(console="disk is well", **changes))
     profile = load_profiles([CHECKOUT / "arch"])["x86_64"]
-    return own_bootable(guest, folder, profile, pc())
+    return prebuilt_bootable(guest, folder, profile, pc())
 
 
 async def test_a_disk_boots_and_is_not_written_to(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_an_image_that_opens_other_files_of_the_host_is_refused(tmp_path: Path, 
     (tmp_path / "a.qcow2").write_bytes(header.ljust(1024, b"\0"))
     profile = load_profiles([CHECKOUT / "arch"])["x86_64"]
     with pytest.raises(BuildError, match="refers to another file"):
-        own_bootable(OwnGuest(disk="a.qcow2"), tmp_path, profile, pc())
+        prebuilt_bootable(PrebuiltGuest(disk="a.qcow2"), tmp_path, profile, pc())
 
 
 @pytest.mark.parametrize("name", ["card.img", "card.qcow2"])
@@ -151,19 +151,19 @@ def test_a_card_has_a_size_that_a_card_can_have(tmp_path: Path, name: str) -> No
     (tmp_path / "card.qcow2").write_bytes(qcow2.ljust(512, b"\0"))
     profile = load_profiles([CHECKOUT / "arch"])["armv7"]
     with pytest.raises(BuildError, match="a power of two, and this has 3145728 bytes") as caught:
-        own_bootable(OwnGuest(disk=name), tmp_path, profile, pc(disk="sd"))
+        prebuilt_bootable(PrebuiltGuest(disk=name), tmp_path, profile, pc(disk="sd"))
     assert "qemu-img resize FILE 4194304" in caught.value.hint
-    assert own_bootable(OwnGuest(disk=name), tmp_path, profile, pc()).disk
+    assert prebuilt_bootable(PrebuiltGuest(disk=name), tmp_path, profile, pc()).disk
     with (tmp_path / "card.img").open("r+b") as file:
         file.truncate(4 << 20)
-    assert own_bootable(OwnGuest(disk="card.img"), tmp_path, profile, pc(disk="sd")).disk
+    assert prebuilt_bootable(PrebuiltGuest(disk="card.img"), tmp_path, profile, pc(disk="sd")).disk
 
 
 def test_a_board_without_a_place_for_a_disk(tmp_path: Path) -> None:
     (tmp_path / "card.img").write_bytes(bytes(512))
     profile = load_profiles([CHECKOUT / "arch"])["armv7"]
     with pytest.raises(BuildError, match="has no place for a disk"):
-        own_bootable(OwnGuest(disk="card.img"), tmp_path, profile, pc(bus=None, result="console"))
+        prebuilt_bootable(PrebuiltGuest(disk="card.img"), tmp_path, profile, pc(bus=None, result="console"))
 
 
 def make_reachable(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.qemu import cgroup, host
-from bootmatrix.qemu.cgroup import Bound, Place, bounded, candidates, places, side_by_side, sweep
+from bootmatrix.qemu.cgroup import Bound, CgroupLocation, bounded, candidates, places, side_by_side, sweep
 from guests import make_machine
 
 ALL = ("memory", "cpu", "pids")
@@ -88,7 +88,10 @@ def test_guests_stay_within_what_was_set_for_us(
 def test_of_version_1_our_own_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"memory/memory.limit_in_bytes": "1", "memory/job/memory.limit_in_bytes": "1", "pids/job/pids.max": "max"}
     root = lay_out(tmp_path, monkeypatch, "4:memory:/job\n3:cpu,cpuacct:/job\n2:pids:/job\n0::/\n", files)
-    assert list(candidates()) == [Place(root / "memory/job", 1, ("memory",)), Place(root / "pids/job", 1, ("pids",))]
+    assert list(candidates()) == [
+        CgroupLocation(root / "memory/job", 1, ("memory",)),
+        CgroupLocation(root / "pids/job", 1, ("pids",)),
+    ]
 
 
 def test_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +100,7 @@ def test_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_folder_that_is_no_group_does_not_work(tmp_path: Path) -> None:
-    assert not cgroup._works(Place(tmp_path / "absent", 2, ALL))
+    assert not cgroup._works(CgroupLocation(tmp_path / "absent", 2, ALL))
 
 
 # --- what they keep from
@@ -148,7 +151,7 @@ def test_what_a_process_started_is_ended_with_its_group() -> None:
         check_that_all_are_ended(place)
 
 
-def check_that_all_are_ended(place: Place) -> None:
+def check_that_all_are_ended(place: CgroupLocation) -> None:
     with cgroup._group(place, {}) as folder:
         command = ["sh", "-c", f"read go; {FORKS}"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:

@@ -21,11 +21,11 @@ from bootmatrix.assembly.image import recipe as image_recipe
 from bootmatrix.assembly.image.builder import Builder, image_tree
 from bootmatrix.assembly.kernel import custom
 from bootmatrix.assembly.kernel.package import kernel_key, known_files
-from bootmatrix.assembly.prebuilt_guest import own_bootable, with_copies
+from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies
 from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError
 from bootmatrix.load.recipe import find_recipe, load_recipe
-from bootmatrix.model import ImageSource, KernelPart, OwnGuest, OwnKernel
-from bootmatrix.progress import Silent
+from bootmatrix.model import CustomKernel, ImageSource, KernelPart, PrebuiltGuest
+from bootmatrix.progress import NullObserver
 from bootmatrix.source import download
 from bootmatrix.source.images import images as images_module
 from bootmatrix.source.images.images import Images
@@ -140,7 +140,7 @@ def test_a_kernel(opened: Opener, store: Store, tmp_path: Path, monkeypatch: pyt
     source = make(kernel_files(IMAGE), tmp_path)
     file = source / "arch/mine/boot/Image" if kind == "tree" else source
     good, evil = file.read_bytes(), bytes(reversed(file.read_bytes()))
-    own = OwnKernel(parts=(KernelPart(kind=kind, path=str(source)),), folder=str(tmp_path))
+    own = CustomKernel(parts=(KernelPart(kind=kind, path=str(source)),), folder=str(tmp_path))
     builder = Builder(store, opened(), find_recipe, load_recipe)
     with just_before(monkeypatch, custom, "_members", lambda: file.write_bytes(evil)):
         kernel = custom.find_own("mine", own, PROFILES["aarch64"], builder)
@@ -169,7 +169,7 @@ def test_an_archive_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, i
     source = ImageSource(kind="docker-archive", path=str(path))
 
     def read() -> dict[str, bytes]:
-        return files(image_tree(Images(store, Silent(), Used()).image(source, "linux/amd64"), store))
+        return files(image_tree(Images(store, NullObserver(), Used()).image(source, "linux/amd64"), store))
 
     path.write_bytes(good)
     with (
@@ -188,7 +188,7 @@ def test_a_guest_of_ones_own(tmp_path: Path, store: Store) -> None:
         (tmp_path / name).write_bytes(b"good " + name.encode())
     profile = PROFILES["x86_64"]
     machine = profile.machines[profile.default_machine()]
-    guest = own_bootable(OwnGuest(kernel="kernel", initrd="initrd"), tmp_path, profile, machine)
+    guest = prebuilt_bootable(PrebuiltGuest(kernel="kernel", initrd="initrd"), tmp_path, profile, machine)
     booted = with_copies(guest, store)
     for part in booted.parts().values():
         assert part.file.is_relative_to(store.folder)

@@ -14,8 +14,8 @@ from bootmatrix.history.values import (
     CellChange,
     CellHistory,
     CellResult,
+    ChangeKind,
     Comparison,
-    Kind,
     PastVerdict,
     RunResults,
     Standing,
@@ -65,32 +65,32 @@ def change(before: Record | None, now: Record | None, history: CellHistory | Non
 @pytest.mark.parametrize(
     ("before", "now", "kind", "is_regression"),
     [
-        (PASS, PASS, Kind.UNCHANGED, False),
-        (PASS, FAIL, Kind.NEW_FAILURE, True),
-        (PASS, PANIC, Kind.NEW_FAILURE, True),
-        (PASS, KNOWN, Kind.EXPECTED_FAILURE, False),
-        (PASS, INFRA, Kind.NO_VERDICT, False),
-        (PASS, BUILD, Kind.NO_VERDICT, False),
-        (PASS, SKIP, Kind.GONE_CELL, False),
-        (PASS, None, Kind.GONE_CELL, False),
-        (FAIL, PASS, Kind.FIXED, False),
-        (FAIL, FAIL, Kind.STILL_FAILING, False),
-        (FAIL, PANIC, Kind.STILL_FAILING, False),
-        (FAIL, KNOWN, Kind.STILL_FAILING, False),
-        (KNOWN, FAIL, Kind.STILL_FAILING, False),
-        (KNOWN, KNOWN, Kind.STILL_FAILING, False),
-        (KNOWN, SURPRISE, Kind.FIXED, False),
-        (SURPRISE, KNOWN, Kind.EXPECTED_FAILURE, False),
-        (INFRA, PASS, Kind.NEW_CELL, False),
-        (INFRA, FAIL, Kind.NEW_FAILURE, True),
-        (SKIP, FAIL, Kind.NEW_FAILURE, True),
-        (SKIP, SKIP, Kind.UNCHANGED, False),
-        (None, PASS, Kind.NEW_CELL, False),
-        (None, FAIL, Kind.NEW_FAILURE, True),
-        (None, KNOWN, Kind.EXPECTED_FAILURE, False),
+        (PASS, PASS, ChangeKind.UNCHANGED, False),
+        (PASS, FAIL, ChangeKind.NEW_FAILURE, True),
+        (PASS, PANIC, ChangeKind.NEW_FAILURE, True),
+        (PASS, KNOWN, ChangeKind.EXPECTED_FAILURE, False),
+        (PASS, INFRA, ChangeKind.NO_VERDICT, False),
+        (PASS, BUILD, ChangeKind.NO_VERDICT, False),
+        (PASS, SKIP, ChangeKind.GONE_CELL, False),
+        (PASS, None, ChangeKind.GONE_CELL, False),
+        (FAIL, PASS, ChangeKind.FIXED, False),
+        (FAIL, FAIL, ChangeKind.STILL_FAILING, False),
+        (FAIL, PANIC, ChangeKind.STILL_FAILING, False),
+        (FAIL, KNOWN, ChangeKind.STILL_FAILING, False),
+        (KNOWN, FAIL, ChangeKind.STILL_FAILING, False),
+        (KNOWN, KNOWN, ChangeKind.STILL_FAILING, False),
+        (KNOWN, SURPRISE, ChangeKind.FIXED, False),
+        (SURPRISE, KNOWN, ChangeKind.EXPECTED_FAILURE, False),
+        (INFRA, PASS, ChangeKind.NEW_CELL, False),
+        (INFRA, FAIL, ChangeKind.NEW_FAILURE, True),
+        (SKIP, FAIL, ChangeKind.NEW_FAILURE, True),
+        (SKIP, SKIP, ChangeKind.UNCHANGED, False),
+        (None, PASS, ChangeKind.NEW_CELL, False),
+        (None, FAIL, ChangeKind.NEW_FAILURE, True),
+        (None, KNOWN, ChangeKind.EXPECTED_FAILURE, False),
     ],
 )
-def test_kinds(before: Record | None, now: Record | None, kind: Kind, is_regression: bool) -> None:
+def test_kinds(before: Record | None, now: Record | None, kind: ChangeKind, is_regression: bool) -> None:
     found = change(before, now)
     assert (found.kind, found.is_regression) == (kind, is_regression)
 
@@ -109,14 +109,14 @@ def test_regressions_come_first() -> None:
     before = [make_record(make_cell(arch)) for arch in ("aarch64", "armv7", "ppc64le", "x86_64")]
     now = [before[0], make_record(before[1].cell, Verdict.INFRA_ERROR), make_record(before[2].cell, Verdict.FAIL)]
     kinds = [one.kind for one in compared(before, now).changes]
-    assert kinds == [Kind.NEW_FAILURE, Kind.NO_VERDICT, Kind.GONE_CELL, Kind.UNCHANGED]
+    assert kinds == [ChangeKind.NEW_FAILURE, ChangeKind.NO_VERDICT, ChangeKind.GONE_CELL, ChangeKind.UNCHANGED]
 
 
 def test_a_cell_of_another_machine_or_kernel_name_is_another_cell() -> None:
     board = make_record(make_cell("armv7", machine="raspi2b"))
     for other in (make_record(make_cell("armv7")), make_record(make_cell("armv7", "6.12", machine="raspi2b"))):
         kinds = {one.id: one.kind for one in compared([board], [other]).changes}
-        assert kinds == {other.cell.id: Kind.NEW_CELL, board.cell.id: Kind.GONE_CELL}
+        assert kinds == {other.cell.id: ChangeKind.NEW_CELL, board.cell.id: ChangeKind.GONE_CELL}
 
 
 def test_a_cell_booted_another_way_is_not_compared_and_that_is_said() -> None:
@@ -125,8 +125,8 @@ def test_a_cell_booted_another_way_is_not_compared_and_that_is_said() -> None:
     forked = replace(before, cells=tuple(replace(one, key=replace(one.key, mode="forked")) for one in before.cells))
     kinds = {one.kind: one.note for one in compare(now, forked, {}, {}).changes}
     assert kinds == {
-        Kind.NEW_FAILURE: "not in the baseline",
-        Kind.GONE_CELL: "forked in the baseline, cold now: not compared",
+        ChangeKind.NEW_FAILURE: "not in the baseline",
+        ChangeKind.GONE_CELL: "forked in the baseline, cold now: not compared",
     }
 
 
@@ -189,9 +189,9 @@ def test_unknown_inputs_are_never_the_same() -> None:
 
 def test_a_flaky_cell_that_fails_is_flaky_and_a_regression_nonetheless() -> None:
     flaky = history("pfp", "aaa")
-    assert (change(PASS, FAIL, flaky).kind, change(PASS, FAIL, flaky).is_regression) == (Kind.FLAKY, True)
-    assert (change(FAIL, PASS, flaky).kind, change(FAIL, PASS, flaky).is_regression) == (Kind.FLAKY, False)
-    assert change(PASS, PASS, flaky).kind is Kind.UNCHANGED
+    assert (change(PASS, FAIL, flaky).kind, change(PASS, FAIL, flaky).is_regression) == (ChangeKind.FLAKY, True)
+    assert (change(FAIL, PASS, flaky).kind, change(FAIL, PASS, flaky).is_regression) == (ChangeKind.FLAKY, False)
+    assert change(PASS, PASS, flaky).kind is ChangeKind.UNCHANGED
 
 
 def test_since_is_told_of_failures_only() -> None:
@@ -231,7 +231,7 @@ def test_a_slower_pass_is_told_and_a_slower_failure_is_not() -> None:
     usual = Usual(4.1, 0.05, 30)
     (slow,) = compared([PASS], [make_record(CELL, seconds=9)], usual=usual).changes
     assert slow.duration is not None
-    assert (slow.kind, slow.is_changed, round(slow.duration.ratio, 1)) == (Kind.UNCHANGED, True, 2.2)
+    assert (slow.kind, slow.is_changed, round(slow.duration.ratio, 1)) == (ChangeKind.UNCHANGED, True, 2.2)
     (failed,) = compared([PASS], [make_record(CELL, Verdict.FAIL, seconds=9)], usual=usual).changes
     assert failed.duration is None
 

@@ -17,7 +17,7 @@ import pytest
 from archive_client import Opener, kernel_source
 from bootmatrix.errors import BootmatrixError, HostError, InfraError, NetworkError, UntrustedError
 from bootmatrix.model import ImageSource, Registry
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.source.addresses import Scope, is_loopback, literal_address, scope_of
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.connection import Guard, GuardedTransport, _DirectTransport
@@ -107,7 +107,7 @@ def refusal(act: Callable[[], object], kind: type[BootmatrixError]) -> str:
 
 def pulled(tmp_path: Path, host: str, registry: Registry | None = None) -> object:
     access = Access(registries={host: registry} if registry else {}, folder=tmp_path)
-    images = Images(Store(tmp_path / "cache"), Silent(), Used(), access)
+    images = Images(Store(tmp_path / "cache"), NullObserver(), Used(), access)
     return images.image(ImageSource(kind="docker", name=f"{host}/x:1"), "linux/amd64")
 
 
@@ -254,7 +254,7 @@ def test_an_archive_elsewhere_leads_to_nothing_here(
         asked.answers = {"http://archive.example/": (302, {"Location": place}, b"")}
         by_proxy(proxy)
         archive = open_archive(
-            store, offline=False, lock=None, address="http://archive.example/debian", progress=Silent()
+            store, offline=False, lock=None, address="http://archive.example/debian", progress=NullObserver()
         )
         source = kernel_source(suites="old")
         assert "not followed" in refusal(lambda: archive.kernel("6.12", source, "amd64"), UntrustedError)
@@ -283,7 +283,9 @@ def test_a_registry_elsewhere_leads_to_nothing_here(
 
 def test_a_proxy_that_is_none(opened: Opener, store: Store, by_proxy: Callable[[str], None]) -> None:
     by_proxy("me:hidden@:::")
-    archive = open_archive(store, offline=False, lock=None, address="http://archive.example/debian", progress=Silent())
+    archive = open_archive(
+        store, offline=False, lock=None, address="http://archive.example/debian", progress=NullObserver()
+    )
     said = refusal(lambda: archive.kernel("6.12", kernel_source(suites="old"), "amd64"), InfraError)
     assert "hidden" not in said
 
@@ -328,7 +330,7 @@ def raw(answer: bytes) -> Iterator[str]:
 def test_no_answer_of_others_is_printed(opened: Opener, store: Store, tmp_path: Path, answer: bytes) -> None:
     with raw(answer) as host:
         address = f"http://{host}/debian"
-        archive = open_archive(store, offline=False, lock=None, address=address, progress=Silent())
+        archive = open_archive(store, offline=False, lock=None, address=address, progress=NullObserver())
         said = refusal(lambda: archive.kernel("6.12", kernel_source(suites="old"), "amd64"), InfraError)
         assert "hidden" not in said
         assert "hidden" not in refusal(lambda: pulled(tmp_path, host), BootmatrixError)
@@ -359,7 +361,7 @@ def test_a_password_in_an_address_is_for_that_server_alone(opened: Opener, store
     with answering() as (host, first), answering() as (elsewhere, other):
         first.answers = {"/debian/": (302, {"Location": f"http://{elsewhere}/debian/"}, b"")}
         address = f"http://me:secret@{host}/debian"
-        archive = open_archive(store, offline=False, lock=None, address=address, progress=Silent())
+        archive = open_archive(store, offline=False, lock=None, address=address, progress=NullObserver())
         said = refusal(lambda: archive.kernel("6.12", kernel_source(suites="old"), "amd64"), NetworkError)
         assert "secret" not in said
         assert first.seen[0][1].startswith("Basic ")

@@ -20,7 +20,7 @@ import kernel_forms
 from bootmatrix.assembly.kernel.package import kernel_key, known_files
 from bootmatrix.assembly.kernel.probe import page_kib_of
 from bootmatrix.model import Kernel, KernelSource
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.deb import open_data
 from bootmatrix.source.kernel_formats.member import of_tar
@@ -240,7 +240,7 @@ def write_boards(folder: Path) -> None:
 
 def add_repacked_kernel(folder: Path) -> str:
     """Debian's kernel, its modules cut down to what the board needs, added out of an RPM; the file that names it."""
-    archive = open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=Silent())
+    archive = open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=NullObserver())
     kernel = archive.kernel("6.1", KernelSource(flavour="cloud-arm64", suites=("bookworm",)), "arm64")
     with open_data(archive.fetch(kernel.packages[0])) as members:
         wanted = {one.path: one.read() for one in of_tar(members) if re.search(r"^boot/|/virtio[^/]*\.ko$", one.path)}

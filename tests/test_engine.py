@@ -20,7 +20,7 @@ from bootmatrix.assembly.image.builder import make_image as make_one
 from bootmatrix.errors import BootmatrixError, BuildError, InfraError, InputError
 from bootmatrix.load.images import find_source
 from bootmatrix.load.recipe import find_recipe
-from bootmatrix.model import GivenImage, ImageSource, StoredImage
+from bootmatrix.model import ImageOverride, ImageSource, StoredImage
 from bootmatrix.model.image import LABEL
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.lock_recorder import Used
@@ -287,7 +287,7 @@ def test_what_is_no_name(tmp_path: Path, reference: str) -> None:
 
 def test_names_that_have_an_image_here_mean_that_unless_others_are_given(tmp_path: Path) -> None:
     def source(reference: str, *given: tuple[str, str]) -> str:
-        rules = [GivenImage(pattern=name, source=text, folder=str(tmp_path)) for name, text in given]
+        rules = [ImageOverride(pattern=name, source=text, folder=str(tmp_path)) for name, text in given]
         return str(find_source(reference, tmp_path / "specs/s.yml", rules, find_recipe))
 
     assert source("linuxkit/init:1").startswith("recipe:")

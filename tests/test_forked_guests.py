@@ -27,7 +27,7 @@ from bootmatrix.model import Bootable, Forkable, ImageConfig, Judgement, Machine
 from bootmatrix.report.cell_parts import facts
 from bootmatrix.runs.run_store import load_run, read_console
 from bootmatrix.snapshot.cache import SnapshotCache
-from bootmatrix.snapshot.pool import Forks, key_of
+from bootmatrix.snapshot.pool import SnapshotPool, key_of
 from bootmatrix.snapshot.snapshot import new_memory, read, taken
 from bootmatrix.store import Store, default_cache
 from guests import artefact, make_bootable, make_machine
@@ -284,7 +284,7 @@ async def test_idle_snapshots_are_bounded_in_memory(
     memory = new_memory(8)
     os.pwrite(memory, b"guest", 0)
     cache.put(key_of(machine, bootable), taken(memory, 8, b"state", b""))
-    forks = Forks(cache, memory_mib, lambda _: None)
+    forks = SnapshotPool(cache, memory_mib, lambda _: None)
     async with forks.origin(machine, bootable, lambda _machine, _memory_mib=None: nullcontext()) as snapshot:
         assert os.pread(snapshot.memory, 5, 0) == b"guest"
     assert (snapshot.memory >= 0) is kept

@@ -23,7 +23,7 @@ from bootmatrix.history.past import past_of
 from bootmatrix.history.values import NO_PAST, Past
 from bootmatrix.load import schema as load_schema
 from bootmatrix.model import Evidence, Record, Run, SubResult, Verdict
-from bootmatrix.report.context import Given
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import form_names, render
 from bootmatrix.report.forms.md import code
 from bootmatrix.report.schema import run_schema
@@ -36,7 +36,7 @@ HOSTILE = (
 )
 
 
-def given(records: list[Record], interrupted: bool = False, past: Past = NO_PAST) -> Given:
+def given(records: list[Record], interrupted: bool = False, past: Past = NO_PAST) -> ReportContext:
     run = Run(
         name="2026-11-24T01-40-05Z-influxdb",
         title="influxdb",
@@ -47,10 +47,10 @@ def given(records: list[Record], interrupted: bool = False, past: Past = NO_PAST
         interrupted=interrupted,
         records=tuple(records),
     )
-    return Given(run, lambda _: b"line\n", past)
+    return ReportContext(run, lambda _: b"line\n", past)
 
 
-def hostile() -> Given:
+def hostile() -> ReportContext:
     record = make_record(
         make_cell("x86_64", expect=HOSTILE),
         Verdict.FAIL,
@@ -60,7 +60,7 @@ def hostile() -> Given:
         advice=HOSTILE,
     )
     one = given([record, make_record(make_cell("armv7"), Verdict.SKIP, HOSTILE)])
-    return Given(one.run.model_copy(update={"title": HOSTILE}), lambda _: HOSTILE.encode("utf-8", "replace"))
+    return ReportContext(one.run.model_copy(update={"title": HOSTILE}), lambda _: HOSTILE.encode("utf-8", "replace"))
 
 
 def test_forms_are_found_by_name() -> None:
@@ -191,11 +191,11 @@ def test_junit_tells_what_is_flaky(tmp_path: Path) -> None:
     name = write_dated(tmp_path, 3, records)
     run = load_run(tmp_path / name)
     past = ask(tmp_path, lambda rows: past_of(rows, results_of(run, name)))
-    root = ElementTree.fromstring(render("junit", Given(run, lambda _: b"", past)))
+    root = ElementTree.fromstring(render("junit", ReportContext(run, lambda _: b"", past)))
     (flaky,) = root.iter("flakyFailure")
     assert "changed 2 times, 2 of them with the same inputs" in (flaky.get("message") or "")
     assert not list(root.iter("failure"))
-    assert not list(ElementTree.fromstring(render("junit", Given(run, lambda _: b""))).iter("flakyFailure"))
+    assert not list(ElementTree.fromstring(render("junit", ReportContext(run, lambda _: b""))).iter("flakyFailure"))
 
 
 def test_a_summary_is_added_where_a_ci_system_wants_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from tap.parser import Parser
 
 from bootmatrix.cli.exits import exit_status
 from bootmatrix.judge.tap import parse
-from bootmatrix.model import Order, Plan, Record, Run, SubResult, Verdict
-from bootmatrix.report.context import Given
+from bootmatrix.model import Plan, Record, Run, RunRequest, SubResult, Verdict
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import form_names, render
 from bootmatrix.report.text import summary
 from samples import STARTED, make_cell, make_record
@@ -47,7 +47,7 @@ def runs(draw: st.DrawFn) -> Run:
     """Runs that came to their end, or did not; with cells that have no record, or none at all."""
     done = draw(records())
     lacking = [make_cell("riscv64", f"6.{number}") for number in range(draw(st.integers(0, 2)))]
-    order = Order(
+    order = RunRequest(
         plan=Plan(cells=(*(one.cell for one in done if one.verdict is not Verdict.SKIP), *lacking)),
         allow_empty=draw(st.booleans()),
     )
@@ -121,7 +121,7 @@ READERS: dict[str, Callable[[bytes], bool]] = {
 def test_all_forms_agree_with_the_exit_status(run: Run) -> None:
     assert set(READERS) == set(form_names())
     good = exit_status(run) == 0
-    told = {name: READERS[name](render(name, Given(run, lambda _: b"line\n"))) for name in form_names()}
+    told = {name: READERS[name](render(name, ReportContext(run, lambda _: b"line\n"))) for name in form_names()}
     assert told == dict.fromkeys(form_names(), good)
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, color_system="standard", width=200)

@@ -16,7 +16,7 @@ from bootmatrix.cli.main import main
 from bootmatrix.errors import InputError
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.prune import SIGNED_FOLDER, remove_run
-from bootmatrix.history.reference import Place, add_tag
+from bootmatrix.history.reference import RunLocation, add_tag
 from bootmatrix.model import Verdict
 from bootmatrix.runs.run_store import RunWriter, load_run, write_model
 from samples import green_records, make_cell, make_record, mixed_records, write_dated
@@ -75,7 +75,7 @@ def test_a_tag_names_a_run_and_moves(tool: Tool) -> None:
 @pytest.mark.parametrize("tag", ["../x", ".x", "", "a b", "latest", "x" * 65, "-x/../y"])
 def test_what_cannot_be_a_tag_is_refused(tool: Tool, tag: str) -> None:
     with pytest.raises(InputError, match="cannot be a tag"):
-        add_tag(Place(tool.reports, GREEN), tag)
+        add_tag(RunLocation(tool.reports, GREEN), tag)
     assert not (tool.reports / "tags").exists()
 
 

@@ -20,7 +20,7 @@ from bootmatrix.history.extract import results_of
 from bootmatrix.history.index import INDEX_FILE, ask
 from bootmatrix.history.past import past_of
 from bootmatrix.history.queries import Rows
-from bootmatrix.history.values import CellHistory, Kind, Past, RunResults
+from bootmatrix.history.values import CellHistory, ChangeKind, Past, RunResults
 from bootmatrix.model import Verdict
 from bootmatrix.runs import run_store
 from bootmatrix.runs.run_store import RunWriter, load_run, write_model
@@ -177,7 +177,7 @@ def test_the_past_of_a_run_ends_with_it(reports: Path) -> None:
         "influxdb/armv7/7.2",
         "influxdb/armv7/raspi2b/7.2",
     }
-    assert past.comparison.counts()[Kind.NO_VERDICT] == 2
+    assert past.comparison.counts()[ChangeKind.NO_VERDICT] == 2
     assert past.comparison.by_id()["influxdb/x86_64/7.2"].since == run.line.started_at
 
 

@@ -24,7 +24,7 @@ from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BootmatrixError, BuildError
 from bootmatrix.model import ImageSource
 from bootmatrix.model.image import ImageKind
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.www_authenticate import challenges
 from bootmatrix.source.lock_recorder import Used
@@ -72,7 +72,7 @@ def packed(layout: Path, folder: Path) -> Path:
 def read(path: Path, name: str = "", kind: ImageKind = "docker-archive", store: Store | None = None) -> Tree:
     store = store or Store(path.parent / "cache")
     source = ImageSource(kind=kind, path=str(path), name=name)
-    return image_tree(Images(store, Silent(), Used()).image(source, "linux/amd64"), store)
+    return image_tree(Images(store, NullObserver(), Used()).image(source, "linux/amd64"), store)
 
 
 def content(tree: Tree) -> dict[str, bytes]:

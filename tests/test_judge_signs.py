@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bootmatrix.console.kernel_messages import MAX_OF_A_KIND, MAX_TRACE_LINES, Sign, find_troubles, signs
+from bootmatrix.console.kernel_messages import MAX_OF_A_KIND, MAX_TRACE_LINES, Sign, find_kernel_faults, signs
 from bootmatrix.judge import judge
 from bootmatrix.model import Judgement, QmpEvent, Verdict
 from guests import CORPUS, make_bootable, make_machine, make_outcome
@@ -41,25 +41,25 @@ def test_each_sign_is_recognised_by_its_examples(sign: Sign, example: str) -> No
     if sign.name == "firmware":
         begins = ["", "\r", "\x1b[2J\x1b[01;01H"]
     for begin in begins:
-        (trouble,) = find_troubles(f"[    1.000000] fine\r\n{begin}{example}\r\nfine\r\n".encode())
+        (trouble,) = find_kernel_faults(f"[    1.000000] fine\r\n{begin}{example}\r\nfine\r\n".encode())
         assert (trouble.name, trouble.line, trouble.is_fatal) == (sign.name, 2, sign.severity == "fail")
         assert example[:100] in trouble.text
     said_by_a_container = f"ping| {example}".encode()
-    assert find_troubles(said_by_a_container) == ()
+    assert find_kernel_faults(said_by_a_container) == ()
 
 
 def test_headlines_of_public_reports_are_recognised() -> None:
     """Lines by which kernels from 4.4 to 7.x began reports of faults, most of them collected by syzkaller."""
     lines = (CORPUS / "headlines.tsv").read_text(encoding="utf-8").splitlines()
     headlines = [line.partition("\t")[::2] for line in lines]
-    found = {text: find_troubles(f"[   33.123456] {text}\r\n".encode()) for _, text in headlines}
+    found = {text: find_kernel_faults(f"[   33.123456] {text}\r\n".encode()) for _, text in headlines}
     fatal = [text for severity, text in headlines if severity == "fail"]
     unseen = [text for text in fatal if not any(trouble.is_fatal for trouble in found[text])]
     assert (len(headlines), len(fatal)) >= (600, 450)
     assert len(unseen) <= 0.03 * len(fatal), unseen
     blamed = [text for severity, text in headlines if severity == "note" and any(one.is_fatal for one in found[text])]
     assert blamed == []
-    assert not any(find_troubles(f"app| {text}\r\n".encode()) for _, text in headlines if "|" not in text)
+    assert not any(find_kernel_faults(f"app| {text}\r\n".encode()) for _, text in headlines if "|" not in text)
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_headlines_of_public_reports_are_recognised() -> None:
     ],
 )
 def test_a_line_of_a_sound_boot_is_no_sign(line: str) -> None:
-    assert find_troubles(f"{line}\r\n".encode()) == ()
+    assert find_kernel_faults(f"{line}\r\n".encode()) == ()
 
 
 def test_a_test_within_a_test_of_the_kernel_counts() -> None:
     text = b"[    1.500000] KTAP version 1\n[    1.500001]     not ok 1 mine_breaks\n[    1.500002] not ok 1 mine\n"
-    assert [one.text for one in find_troubles(text)] == ["not ok 1 mine_breaks", "not ok 1 mine"]
+    assert [one.text for one in find_kernel_faults(text)] == ["not ok 1 mine_breaks", "not ok 1 mine"]
     assert judged(text).verdict is Verdict.FAIL
 
 
@@ -106,12 +106,12 @@ def test_each_sign_says_what_to_do(sign: Sign) -> None:
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("clean-*.log")), ids=lambda path: path.stem)
 def test_a_sound_boot_has_no_sign(path: object) -> None:
-    assert find_troubles((CORPUS / str(path)).read_bytes()) == ()
+    assert find_kernel_faults((CORPUS / str(path)).read_bytes()) == ()
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("panic-*.log")), ids=lambda path: path.stem)
 def test_the_trace_of_a_real_panic_is_cut_out(path: object) -> None:
-    (trouble,) = (one for one in find_troubles((CORPUS / str(path)).read_bytes()) if one.is_fatal)
+    (trouble,) = (one for one in find_kernel_faults((CORPUS / str(path)).read_bytes()) if one.is_fatal)
     assert trouble.name == "kernel panic"
     assert 5 < len(trouble.trace) <= MAX_TRACE_LINES
     assert any(word in " ".join(trouble.trace) for word in ("Call Trace", "Call trace", "backtrace"))
@@ -119,7 +119,7 @@ def test_the_trace_of_a_real_panic_is_cut_out(path: object) -> None:
 
 
 def test_an_oops_is_told_once_with_its_trace_and_without_what_lies_between() -> None:
-    (trouble,) = find_troubles(OOPS)
+    (trouble,) = find_kernel_faults(OOPS)
     assert (trouble.name, trouble.line) == ("kernel oops", 1)
     assert len(trouble.trace) == 7
     assert trouble.trace[-1].endswith("---[ end trace 0000000000000000 ]---")
@@ -150,12 +150,12 @@ def test_a_fault_in_a_warnings_trace_is_not_hidden_by_it() -> None:
 
 def test_a_trace_ends_where_the_kernel_is_silent_for_long() -> None:
     text = b"[    2.000000] BUG: one\n[    2.000001] two\n[    9.000000] three\n[    9.100000] BUG: four\n"
-    assert [len(one.trace) for one in find_troubles(text)] == [2, 1]
+    assert [len(one.trace) for one in find_kernel_faults(text)] == [2, 1]
 
 
 def test_what_repeats_itself_is_told_a_few_times() -> None:
     text = b"".join(b"[%5d.000000] BUG: %d\n[%5d.000001] x\n" % (n * 10, n, n * 10) for n in range(500))
-    assert len(find_troubles(text)) == MAX_OF_A_KIND
+    assert len(find_kernel_faults(text)) == MAX_OF_A_KIND
 
 
 def test_a_console_made_to_be_slow_to_read_is_not() -> None:
@@ -169,7 +169,7 @@ def test_a_console_made_to_be_slow_to_read_is_not() -> None:
         + b"\n" * 500_000
     )
     began = time.process_time()
-    (trouble,) = find_troubles(flood)
+    (trouble,) = find_kernel_faults(flood)
     assert time.process_time() - began < 10
     assert len(trouble.trace) <= MAX_TRACE_LINES
     assert len(trouble.model_dump_json()) < 100_000

@@ -14,7 +14,7 @@ from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import find_kernel, find_spec_kernel
 from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files
 from bootmatrix.errors import BuildError
-from bootmatrix.load.kernels import with_own
+from bootmatrix.load.kernels import with_custom_kernels
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Kernel
@@ -54,7 +54,7 @@ def kept(kernel: Kernel, builder: Builder) -> KernelFiles:
 
 def added(builder: Builder, name: str = "mine") -> Kernel:
     """A kernel of kernels.yml, as a cell finds it."""
-    profile = with_own(PROFILES, Path("kernels.yml"))["aarch64"]
+    profile = with_custom_kernels(PROFILES, Path("kernels.yml"))["aarch64"]
     return find_kernel(name, profile.kernels_of(profile.default_machine())[name], profile, builder)
 
 

@@ -11,7 +11,7 @@ from bootmatrix.errors import StaleMirror
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import KernelSource
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.source.archive import Archive, open_archive
 from bootmatrix.store import Store, default_cache
 
@@ -22,7 +22,7 @@ NAMES = [(arch, name) for arch, profile in PROFILES.items() for name in profile.
 @pytest.fixture(scope="module")
 def archive() -> Archive:
     """The archive that the host uses, with the user's own cache: its indexes are large."""
-    return open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=Silent())
+    return open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=NullObserver())
 
 
 @pytest.mark.parametrize(("arch", "name"), NAMES)
@@ -59,6 +59,6 @@ def test_a_kernel_for_each_point_release_that_backports_keep(archive: Archive) -
 
 
 def test_a_real_package_is_fetched_and_verified(archive: Archive, tmp_path: Path) -> None:
-    small = open_archive(Store(tmp_path), offline=False, lock=archive.resolved(), address=None, progress=Silent())
+    small = open_archive(Store(tmp_path), offline=False, lock=archive.resolved(), address=None, progress=NullObserver())
     packages = archive.closure(["ca-certificates"], ["openssl", "debconf", "debconf-2.0"], ["bookworm"], "amd64")
     assert small.fetch(packages[-1]).stat().st_size == packages[-1].size_bytes

@@ -409,8 +409,8 @@ async def test_no_machine_has_a_default_device(machine: Machine) -> None:
     replies: list[Any] = [json.loads(line) for line in done.stdout.splitlines()]
     lists = [reply["return"] for reply in replies if isinstance(reply.get("return"), list)]
     # Ports that lead nowhere, as no console is given here, and the lamps of a Malta, which are on no screen.
-    harmless = {one["label"] for one in lists[0] if one["label"].startswith("discarding-")} | {"fpga"}
-    assert {one["label"] for one in lists[0]} - harmless == {"compat_monitor0"}
+    sanitize = {one["label"] for one in lists[0] if one["label"].startswith("discarding-")} | {"fpga"}
+    assert {one["label"] for one in lists[0]} - sanitize == {"compat_monitor0"}
     assert [one for one in lists[1] if one.get("inserted")] == []
 
 

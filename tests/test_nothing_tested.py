@@ -8,8 +8,8 @@ import pytest
 
 from bootmatrix.cli.exits import BAD_INPUT, EXPECTED, INTERRUPTED, NOT_EXPECTED, OUR_FAULT, exit_status
 from bootmatrix.cli.main import main
-from bootmatrix.model import Order, Plan, Record, Run, Verdict
-from bootmatrix.report.context import Given
+from bootmatrix.model import Plan, Record, Run, RunRequest, Verdict
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
 from bootmatrix.runs.run_store import RunWriter, load_run
 from samples import STARTED, make_cell, make_record, write_dated, write_run
@@ -65,7 +65,7 @@ def test_it_can_be_meant(capsys: pytest.CaptureFixture[str]) -> None:
     assert "No cell was run" in capsys.readouterr().out
     run = load_run(Path("reports/latest").resolve())
     assert run.is_good
-    assert b"<error" not in render("junit", Given(run, lambda _: b""))
+    assert b"<error" not in render("junit", ReportContext(run, lambda _: b""))
 
 
 def made(*records: Record, missing: int = 0, interrupted: bool = False, allow_empty: bool = False) -> Run:
@@ -80,7 +80,7 @@ def made(*records: Record, missing: int = 0, interrupted: bool = False, allow_em
         ended_at=STARTED,
         interrupted=interrupted,
         records=records,
-        order=Order(plan=Plan(cells=(*cells, *lacking)), allow_empty=allow_empty),
+        order=RunRequest(plan=Plan(cells=(*cells, *lacking)), allow_empty=allow_empty),
     )
 
 
@@ -99,7 +99,7 @@ def test_the_exit_status_of_a_run_that_tested_nothing() -> None:
 def test_cells_that_never_began_are_missing_too(tmp_path: Path) -> None:
     """Also in a run that was killed, which knows those that had begun by their folders."""
     cells = [make_cell("x86_64"), make_cell("armv7"), make_cell("aarch64", "7.2")]
-    writer = RunWriter.create(tmp_path / "reports", "t", order=Order(plan=Plan(cells=tuple(cells))))
+    writer = RunWriter.create(tmp_path / "reports", "t", order=RunRequest(plan=Plan(cells=tuple(cells))))
     writer.folder(cells[0])
     writer.add(make_record(cells[0]))
     writer.folder(cells[1])
@@ -108,7 +108,7 @@ def test_cells_that_never_began_are_missing_too(tmp_path: Path) -> None:
     ended = writer.finish(interrupted=True)
     assert killed.missing == ended.missing == ("influxdb/armv7/6.1", "influxdb/aarch64/7.2")
     for run in (killed, ended):
-        text = render("junit", Given(run, lambda _: b"")).decode()
+        text = render("junit", ReportContext(run, lambda _: b"")).decode()
         assert text.count("<error") == 2
         assert 'name="influxdb/aarch64/7.2"' in text
 

@@ -13,7 +13,7 @@ from bootmatrix.cli.main import main
 from bootmatrix.cli.progress import PlainScreen, plain_console
 from bootmatrix.cli.run import _shown
 from bootmatrix.model import Plan, Record, Verdict
-from bootmatrix.report.context import Given
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
 from bootmatrix.report.sanitize import disarmed
 from command_line import Tool
@@ -57,7 +57,7 @@ def test_no_line_of_a_run_begins_with_the_words_of_a_guest(tmp_path: Path) -> No
 @pytest.mark.parametrize("form", ["csv", "junit", "md", "tap"])
 def test_no_line_of_a_form_begins_with_the_words_of_a_guest(form: str, tmp_path: Path) -> None:
     run, _ = write_run(tmp_path, hostile_records()[:3])
-    text = render(form, Given(run, lambda _: f"a\n{COMMAND}\n  {COMMAND}\n".encode()))
+    text = render(form, ReportContext(run, lambda _: f"a\n{COMMAND}\n  {COMMAND}\n".encode()))
     assert not re.search(r"^\s*::[A-Za-z]", text.decode(), re.MULTILINE)
     if form == "junit":
         shown = [one.text or "" for one in ElementTree.fromstring(text).iter("system-out")]

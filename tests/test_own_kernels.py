@@ -24,7 +24,7 @@ from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_fi
 from bootmatrix.assembly.kernel.probe import check_whole, embedded_config, form_of, page_kib_of, release_of
 from bootmatrix.assembly.kernel.wrappers import unwrapped
 from bootmatrix.errors import BuildError, InputError
-from bootmatrix.load.kernels import with_own
+from bootmatrix.load.kernels import with_custom_kernels
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Kernel, KernelForm
 from bootmatrix.source import safe_archive
@@ -66,7 +66,7 @@ def entry_of(name: str = "mine", arch: str = "aarch64") -> dict[str, object]:
 
 def found(opened: Opener, store: Store, name: str = "mine", arch: str = "aarch64") -> tuple[Kernel, KernelFiles]:
     """A kernel of kernels.yml, resolved as a cell does."""
-    profile = with_own(PROFILES, Path("kernels.yml"))[arch]
+    profile = with_custom_kernels(PROFILES, Path("kernels.yml"))[arch]
     kernel = find_kernel(name, profile.kernels_of(profile.default_machine())[name], profile, builder(opened, store))
     kept = known_files(kernel_key(kernel), store)
     assert kept is not None
@@ -401,7 +401,7 @@ def test_a_kernel_from_a_url(tool: Tool, opened: Opener, store: Store, tmp_path:
 def test_a_lock_holds_the_digest(tool: Tool, opened: Opener, store: Store, tmp_path: Path) -> None:
     source = forms.tree(FILES, tmp_path)
     add(tool, source, "--follow")
-    profile = with_own(PROFILES, Path("kernels.yml"))["aarch64"]
+    profile = with_custom_kernels(PROFILES, Path("kernels.yml"))["aarch64"]
     free = builder(opened, store)
     kernel = find_kernel("mine", profile.own["mine"], profile, free)
     lock = free.archive.resolved()

@@ -11,7 +11,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from bootmatrix.model import Order, Plan, Verdict
+from bootmatrix.model import Plan, RunRequest, Verdict
 from bootmatrix.report import write_reports
 from bootmatrix.report.index_page import write_index
 from bootmatrix.runs.run_store import RunWriter, load_run
@@ -79,7 +79,7 @@ def test_it_leads_to_a_cell_in_the_run_in_which_it_last_passed(browser: Chrome, 
 
 def test_a_run_is_followed_live_to_its_report(browser: Chrome, server: Server) -> None:
     cells = tuple(make_cell(arch) for arch in ("x86_64", "aarch64", "ppc64le"))
-    writer = RunWriter.create(server.reports, "live", order=Order(plan=Plan(cells=cells)))
+    writer = RunWriter.create(server.reports, "live", order=RunRequest(plan=Plan(cells=cells)))
     complaints(browser)
     open_address(browser, f"{server.url}{writer.path.name}/")
 

@@ -22,7 +22,7 @@ from bootmatrix.load.spec import load_one
 from bootmatrix.model import ConsoleProof, Verdict
 from bootmatrix.model.artefact import Forkable
 from bootmatrix.plan import plan
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.qemu.command import Descriptors, by_hand, for_cell
 from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store
@@ -214,7 +214,7 @@ def test_a_run_is_not_taken_up_with_another_drive(tmp_path: Path, data: Path) ->
     words = parse_qemu_args(DRIVE, tmp_path)
     cell = make_cell("x86_64", spec="a", machine="q35").model_copy(update={"spec": str(spec), "qemu_args": words})
     store = Store(tmp_path / "store")
-    archive = open_archive(store, offline=True, lock=None, address=None, progress=Silent())
+    archive = open_archive(store, offline=True, lock=None, address=None, progress=NullObserver())
     builder = Builder(store, archive, find_recipe, load_recipe)
 
     def taken() -> dict[str, str]:

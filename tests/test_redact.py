@@ -20,7 +20,7 @@ import kernel_forms
 from archive_client import Opener, kernel_source
 from bootmatrix.errors import BuildError, Fault, FileError, InfraError, InputError
 from bootmatrix.model import KernelPart, KernelSource
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.redact import RedactedUrl, redacted, redacted_reference
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.deb import open_data
@@ -123,7 +123,7 @@ def test_an_archives_address_is_shown_without_its_secrets(
 ) -> None:
     notes: list[str] = []
 
-    class Listener(Silent):
+    class Listener(NullObserver):
         def note(self, text: str) -> None:
             notes.append(text)
 
@@ -157,7 +157,7 @@ def test_the_command_line_shows_no_secret(tool: Tool, monkeypatch: pytest.Monkey
 
 def small_kernel(folder: Path) -> bytes:
     """Debian's kernel for one board, cut down to what it needs, as an RPM."""
-    archive = open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=Silent())
+    archive = open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=NullObserver())
     kernel = archive.kernel("6.1", KernelSource(flavour="cloud-arm64", suites=("bookworm",)), "arm64")
     with open_data(archive.fetch(kernel.packages[0])) as members:
         wanted = {one.path: one.read() for one in of_tar(members) if re.search(r"^boot/|/virtio[^/]*\.ko$", one.path)}

@@ -17,7 +17,7 @@ from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import StoredImage
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.deb import open_data
 from bootmatrix.source.kernel_formats.member import of_tar
@@ -49,7 +49,7 @@ services:
 def busybox() -> dict[str, StoredImage]:
     """Real programs for each architecture, of the archive's packages."""
     store = Store(default_cache())
-    archive = open_archive(store, offline=False, lock=None, address=None, progress=Silent())
+    archive = open_archive(store, offline=False, lock=None, address=None, progress=NullObserver())
     builder = Builder(store, archive, find_recipe, load_recipe)
     spec = CHECKOUT / "specs/hello.yml"
     return {arch: make_image("@pkg:./images/busybox", spec, PROFILES[arch], builder) for arch in ARCHS}
@@ -72,7 +72,7 @@ def image_of(arch: str, busybox: dict[str, StoredImage]) -> Made:
 def kernel_image(arch: str) -> Made:
     """A kernel of the archive in LinuxKit's form, with those of its modules that a small guest may need."""
     store = Store(default_cache())
-    archive = open_archive(store, offline=False, lock=None, address=None, progress=Silent())
+    archive = open_archive(store, offline=False, lock=None, address=None, progress=NullObserver())
     profile = PROFILES[arch]
     source = profile.kernels["6.1"]
     kernel = archive.kernel("6.1", source, profile.kernel_architecture(source))

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bootmatrix.cli.main import main
-from bootmatrix.model import Diagnostic, Evidence, Record, Run, SubResult, Trouble, Verdict
+from bootmatrix.model import Diagnostic, Evidence, KernelFault, Record, Run, SubResult, Verdict
 from bootmatrix.report import write_reports
 from bootmatrix.report.cell_parts import command_line
 from bootmatrix.report.cell_view import CellView, Surroundings
 from bootmatrix.report.console_view import MAX_LINE_BYTES, Extent, view_console
 from bootmatrix.report.junit import render_junit
 from bootmatrix.report.order import kernels_of
-from bootmatrix.report.sanitize import TABLE, harmless, one_line
+from bootmatrix.report.sanitize import TABLE, one_line, sanitize
 from bootmatrix.report.text import summary
 from bootmatrix.report.units import duration, size
 from bootmatrix.report.view import ReportView, view_run
@@ -237,12 +237,12 @@ def test_sizes(count: int, words: str) -> None:
     ],
 )
 def test_harmless(text: str, shown: str) -> None:
-    assert harmless(text) == shown
+    assert sanitize(text) == shown
 
 
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("\x1b[]m;\x07\\\r\n\x9b\x00"))))
 def test_nothing_that_controls_is_left(text: str) -> None:
-    shown = harmless(text)
+    shown = sanitize(text)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]", shown)
     assert shown.count("\n") == text.count("\n")
     assert "\n" not in one_line(text)
@@ -255,7 +255,7 @@ def test_printable_text_stays_as_it_is_and_all_else_is_looked_at() -> None:
 
 
 def test_escape_sequences_cost_no_more_than_their_length() -> None:
-    harmless("\x1b]" * 200_000 + "\x1b[" * 200_000 + "\x1bP" + "a" * 1_000_000)
+    sanitize("\x1b]" * 200_000 + "\x1b[" * 200_000 + "\x1bP" + "a" * 1_000_000)
 
 
 def test_junit_says_whose_fault_it_was() -> None:
@@ -374,7 +374,7 @@ def test_a_forked_cell_says_so() -> None:
 
 def test_a_trace_and_what_a_stuck_guest_was_doing_are_shown_harmlessly(tmp_path: Path) -> None:
     record = make_record(make_cell("x86_64"), Verdict.HANG, "it hangs")
-    trouble = Trouble(
+    trouble = KernelFault(
         name="kernel oops", is_fatal=True, text="Oops", line=3, trace=("Oops <script>x</script>", HOSTILE)
     )
     kept = (

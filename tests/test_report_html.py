@@ -16,16 +16,16 @@ from bootmatrix.history.values import (
     CellChange,
     CellHistory,
     CellKey,
+    ChangeKind,
     Comparison,
     Input,
     InputChange,
-    Kind,
     Past,
     PastVerdict,
     Standing,
     SubChange,
 )
-from bootmatrix.model import Evidence, PhaseTime, Record, Run, SubResult, Trouble, Try, Verdict
+from bootmatrix.model import AttemptRecord, Evidence, KernelFault, PhaseTime, Record, Run, SubResult, Verdict
 from bootmatrix.report import write_reports
 from browsers import open_all, overflow, show
 from samples import make_cell, make_record, mixed_records, write_run
@@ -88,10 +88,10 @@ def hostile_records(text: str) -> list[Record]:
             "notes": (text,),
             "artefacts": tuple(one.model_copy(update={"name": text}) for one in record.artefacts),
             "phases": (PhaseTime(name=text, seconds=1.0),),
-            "tries": (Try(judgement=record.judgement, console="console.log", started_at=record.started_at),),
+            "tries": (AttemptRecord(judgement=record.judgement, console="console.log", started_at=record.started_at),),
             "judgement": record.judgement.model_copy(
                 update={
-                    "troubles": (Trouble(name=text, is_fatal=False, text=text, line=1, trace=(text,), advice=text),)
+                    "troubles": (KernelFault(name=text, is_fatal=False, text=text, line=1, trace=(text,), advice=text),)
                 }
             ),
         }
@@ -111,7 +111,7 @@ def hostile_past(run: Run, text: str) -> Past:
         inputs = (InputChange(text, text, None, Input(text, text, text)),)
         subs = (SubChange(text, text, text),)
         changes.append(
-            CellChange(record.cell.id, "cold", Kind.FLAKY, text, text, note=text, subresults=subs, inputs=inputs)
+            CellChange(record.cell.id, "cold", ChangeKind.FLAKY, text, text, note=text, subresults=subs, inputs=inputs)
         )
     return Past(Comparison(run.name, text, text, tuple(changes)), histories)
 

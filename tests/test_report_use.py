@@ -16,8 +16,8 @@ from bootmatrix.history.values import (
     CellChange,
     CellHistory,
     CellKey,
+    ChangeKind,
     Comparison,
-    Kind,
     Past,
     PastVerdict,
     Standing,
@@ -73,13 +73,13 @@ def past_of(run: Run) -> Past:
         )
         since = nights[7] if regressed else None
         histories[cell.id] = CellHistory(cell.id, key, nights, failing_since=since, last_green=nights[6])
-        kind = Kind.NEW_FAILURE if regressed else Kind.UNCHANGED
+        kind = ChangeKind.NEW_FAILURE if regressed else ChangeKind.UNCHANGED
         changes.append(
             CellChange(
                 cell.id, "cold", kind, "pass", record.verdict, regressed, since=since.started_at if since else ""
             )
         )
-    gone = CellChange("influxdb/riscv64/6.1", "cold", Kind.GONE_CELL, "pass", "")
+    gone = CellChange("influxdb/riscv64/6.1", "cold", ChangeKind.GONE_CELL, "pass", "")
     return Past(Comparison(run.name, "the-baseline", run.started_at, (*changes, gone)), histories)
 
 

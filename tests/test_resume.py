@@ -16,7 +16,7 @@ from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import LOCK_FILE, RUN_FILE, STARTED_FILE, load_run
 from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store
@@ -99,7 +99,7 @@ def changes(file: Path, cache: Path) -> Callable[[], set[str]]:
     kernel = {"kernel": "own"} if spec.own else {}
     cell = make_cell("x86_64").model_copy(update={"spec": spec.path, "machine": "q35", **kernel})
     store = Store(cache)
-    archive = open_archive(store, offline=True, lock=None, address=None, progress=Silent())
+    archive = open_archive(store, offline=True, lock=None, address=None, progress=NullObserver())
     builder = Builder(store, archive, find_recipe, load_recipe)
 
     def taken() -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.snapshot.cache import LIMIT_VARIABLE, SnapshotCache, limit_bytes
-from bootmatrix.snapshot.snapshot import PIECE_BYTES, Damaged, Snapshot, new_memory, read, taken, write
+from bootmatrix.snapshot.snapshot import PIECE_BYTES, DamagedSnapshot, Snapshot, new_memory, read, taken, write
 from bootmatrix.store import Store
 
 PARTS = {100: b"in the first piece", 3 * PIECE_BYTES + 7: b"x" * (2 * PIECE_BYTES), (8 << 20) - 4: b"last"}
@@ -100,7 +100,7 @@ def test_a_snapshot_in_the_place_of_another_is_removed(cache: SnapshotCache) -> 
 )
 def test_a_header_that_lies_is_refused(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "file").write_bytes(header + b"\n" + bytes(100))
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedSnapshot):
         read(tmp_path / "file")
 
 

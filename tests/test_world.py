@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.assembly.initrd.bundle_spec import Placed
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
 from bootmatrix.assembly.initrd.runtime_config import merged_settings
 from bootmatrix.assembly.initrd.world import needs_world
 from bootmatrix.assembly.tree import Tree, symlink, text_file
@@ -21,7 +21,9 @@ def needs(folder: Path, *containers: str, files: str = "") -> bool:
     path = folder / "spec.yml"
     path.write_text("\n".join(["init: [i]", "onboot:", *lines, *([f"files: [{files}]"] if files else [])]))
     spec = load_spec(path)
-    placed = tuple(Placed("onboot", one.name, one, merged_settings(one, IMAGE.config), IMAGE) for one in spec.onboot)
+    placed = tuple(
+        BundleSpec("onboot", one.name, one, merged_settings(one, IMAGE.config), IMAGE) for one in spec.onboot
+    )
     tree = Tree()
     tree.put("usr/bin/crun", text_file(""))
     tree.put("bin", symlink("usr/bin"))

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 from debian.debian_support import Version
 
-from bootmatrix.cell.run import Bench, run_cell
+from bootmatrix.cell.run import RunContext, run_cell
 from bootmatrix.errors import InputError
 from bootmatrix.load.expand import product
 from bootmatrix.load.profile import find_machine
@@ -125,14 +125,14 @@ def _begin(cells: Sequence[Cell], kernels: Sequence[Kernel], question: Question)
     return Bisection(spec=first.spec_name, target=first.target, good=question.good, bad=question.bad, steps=steps)
 
 
-async def run_search(search: Search, bench: Bench, writer: RunWriter, at_once: int) -> None:
+async def run_search(search: Search, context: RunContext, writer: RunWriter, at_once: int) -> None:
     """Boot kernels until the first one with another verdict is known. A cell that cannot be judged is passed over."""
 
     async def one(number: int) -> None:
         cell = search.cells[number]
-        record = await run_cell(cell, bench, writer.folder(cell))
+        record = await run_cell(cell, context, writer.folder(cell))
         writer.add(record)
-        bench.observer.cell_done(record)
+        context.observer.cell_done(record)
         steps = list(search.state.steps)
         found = {"verdict": record.verdict, "reason": record.judgement.reason}
         steps[number] = steps[number].model_copy(update=found)

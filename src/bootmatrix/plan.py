@@ -10,7 +10,7 @@ from bootmatrix.load.arch_filter import Limit, find_limits
 from bootmatrix.load.expand import ALL, SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.qemu_args import parse_qemu_args
-from bootmatrix.model import Cell, GivenImage, Machine, Matrix, Plan, Profile, Skip, Spec
+from bootmatrix.model import Cell, ImageOverride, Machine, Matrix, Plan, Profile, Skip, Spec
 
 DEFAULT_KERNEL = "6.1"
 
@@ -62,7 +62,7 @@ def plan(
         cells=tuple(_detailed(cell, matrix, base, profiles) for cell in cells if cell.id not in skips),
         skips=tuple(Skip(cell=cell, reason=skips[cell.id]) for cell in cells if cell.id in skips),
         images=tuple(
-            GivenImage(pattern=name, source=source, folder=str(base)) for name, source in matrix.images.items()
+            ImageOverride(pattern=name, source=source, folder=str(base)) for name, source in matrix.images.items()
         ),
     )
 

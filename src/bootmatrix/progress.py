@@ -23,7 +23,7 @@ class Observer(Protocol):
         """One line worth knowing."""
 
 
-class Silent:
+class NullObserver:
     """Nobody watches."""
 
     def cell_stage(self, cell: Cell, stage: str) -> None:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from pwd import getpwuid
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from bootmatrix.errors import DamagedCache, HostError, UntrustedError
 
@@ -155,6 +155,16 @@ class Writer:
             self._file.flush()
             self._store.keep(self._path, digest)
         return digest
+
+
+class Memos(Protocol):
+    """Small records kept by a kind and a key, as the store keeps them."""
+
+    def memo(self, kind: str, key: str) -> bytes | None:
+        """The record of a kind under a key, if there is one."""
+
+    def set_memo(self, kind: str, key: str, value: bytes) -> None:
+        """Keep a record."""
 
 
 class Store:

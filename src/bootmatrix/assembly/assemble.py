@@ -16,7 +16,7 @@ from bootmatrix.assembly.image.builder import EPOCH_S, Builder, make_image
 from bootmatrix.assembly.image.oci_volume import layout_image, layout_key
 from bootmatrix.assembly.initrd.bundle import results
 from bootmatrix.assembly.initrd.bundle_spec import (
-    Placed,
+    BundleSpec,
     check_seconds,
     console_proof,
     ignored_users,
@@ -62,7 +62,7 @@ class Assembly:
     kernel: Kernel
     builder: Builder
     images: dict[str, StoredImage]
-    placed: tuple[Placed, ...]
+    placed: tuple[BundleSpec, ...]
     files: KernelFiles
     wanted: tuple[str, ...]
     network: bool
@@ -311,11 +311,11 @@ def references(spec: Spec) -> list[str]:
     return list(dict.fromkeys((*spec.init, *volumes, *(container.image for container in containers))))
 
 
-def _names(placed: tuple[Placed, ...], section: str) -> tuple[str, ...]:
+def _names(placed: tuple[BundleSpec, ...], section: str) -> tuple[str, ...]:
     return tuple(one.container.name for one in placed if one.section == section)
 
 
-def _is_check(one: Placed) -> bool:
+def _is_check(one: BundleSpec) -> bool:
     return one.container.name in check_seconds((one,))
 
 

@@ -13,7 +13,7 @@ from bootmatrix.model import Cell, Kernel, Machine, Profile, Spec
 
 
 @dataclass(frozen=True)
-class Materials:
+class BuildContext:
     """Specs by path, profiles by name, and a builder."""
 
     specs: Mapping[str, Spec]
@@ -25,7 +25,7 @@ class Materials:
         return self.profiles[cell.arch].machine(cell.machine)
 
 
-def fetch_kernel(cell: Cell, materials: Materials) -> Kernel | None:
+def fetch_kernel(cell: Cell, materials: BuildContext) -> Kernel | None:
     """The cell's kernel, unpacked in the store; None for a guest that brings its own."""
     if cell.kernel == OWN_KERNEL:
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.assembly.assemble import gather, without_initrd
-from bootmatrix.assembly.build_context import Materials, fetch_kernel
+from bootmatrix.assembly.build_context import BuildContext, fetch_kernel
 from bootmatrix.assembly.formats import Format, output_formats
 from bootmatrix.assembly.formats.media import copy_sparse
 from bootmatrix.assembly.formats.sbom import sbom
@@ -83,7 +83,7 @@ def check(names: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportRequest:
     """What is to be written: formats, the path that all files' names begin with, and an SBOM besides.
 
     `is_named` says that the cell's machine was chosen by name, and stands for every format.
@@ -95,7 +95,7 @@ class Wanted:
     sbom: bool = False
 
 
-def write(wanted: Wanted, cell: Cell, materials: Materials) -> list[Path]:
+def write(wanted: ExportRequest, cell: Cell, materials: BuildContext) -> list[Path]:
     """Build a cell in some formats, and write their files, and what `boots` needs; the paths, in order.
 
     Raises:
@@ -142,7 +142,7 @@ def _made(name: str, source: Source, machine: str) -> dict[str, tuple[Path, Buil
     }
 
 
-def _source(cell: Cell, board: str, materials: Materials) -> Source:
+def _source(cell: Cell, board: str, materials: BuildContext) -> Source:
     spec, profile = materials.specs[cell.spec], materials.profiles[cell.arch]
     machine = profile.machine(board)
     cell = cell.model_copy(update={"machine": board})

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bootmatrix.assembly.initrd.bundle_spec import Placed
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
 from bootmatrix.assembly.initrd.root import base_tree
 from bootmatrix.assembly.tree import Node, Tree, directory, text_file, write_tar
 from bootmatrix.errors import BuildError, HostError
@@ -127,7 +127,7 @@ def disk_tree(whole: Tree, init: list[StoredImage], store: Store, *, writes: boo
     return disk, ""
 
 
-def writes_bundles(spec: Spec, placed: Iterable[Placed]) -> bool:
+def writes_bundles(spec: Spec, placed: Iterable[BundleSpec]) -> bool:
     """Whether anything may be written below /containers: the disk, unlike an initrd, needs an overlay for that.
 
     Of a root that is read only, the runtime makes the mount points that it lacks.
@@ -135,7 +135,7 @@ def writes_bundles(spec: Spec, placed: Iterable[Placed]) -> bool:
     return bool(spec.volumes) or any(_writes(one) for one in placed)
 
 
-def _writes(one: Placed) -> bool:
+def _writes(one: BundleSpec) -> bool:
     settings = one.settings
     mounts = (settings.binds, settings.binds_add, settings.mounts, settings.tmpfs, settings.devices)
     moves = (settings.cwd or one.image.config.workdir or "/") != "/"

@@ -12,7 +12,7 @@ from bootmatrix.assembly.image.builder import MAX_BASES, Builder
 from bootmatrix.assembly.image.packages import local_debs
 from bootmatrix.assembly.image.recipe import read_sources, source_digest
 from bootmatrix.assembly.initrd.files import source_digests
-from bootmatrix.assembly.prebuilt_guest import own_bootable
+from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.load.piped import kept
 from bootmatrix.load.spec import spec_files
@@ -56,7 +56,7 @@ def _own(spec: Spec, cell: Cell, profile: Profile) -> str:
     """The digests of the files of a guest that somebody brings along."""
     assert spec.own
     try:
-        bootable = own_bootable(spec.own, Path(spec.path).parent, profile, profile.machine(cell.machine))
+        bootable = prebuilt_bootable(spec.own, Path(spec.path).parent, profile, profile.machine(cell.machine))
     except BootmatrixError as error:
         return _of(error.message)
     return " ".join(one.sha256 for one in bootable.parts().values())

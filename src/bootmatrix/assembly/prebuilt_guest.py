@@ -9,7 +9,7 @@ from pathlib import Path
 from bootmatrix.assembly.kernel.package import KernelFiles, dtb_artefact, kernel_artefact
 from bootmatrix.assembly.user_files import take
 from bootmatrix.errors import BuildError, InputError
-from bootmatrix.model import Artefact, Bootable, Kernel, Machine, OwnGuest, Profile
+from bootmatrix.model import Artefact, Bootable, Kernel, Machine, PrebuiltGuest, Profile
 from bootmatrix.model.artefact import ArtefactKind, DiskFormat
 from bootmatrix.qemu.command import CARD_READER, DISK_BUSES
 from bootmatrix.store import Store, sha256_of
@@ -29,7 +29,7 @@ VHD, VHD_FOOTER_BYTES = b"conectix", 512
 FORMATS: Mapping[bytes, DiskFormat] = {QCOW2: "qcow2", VMDK: "vmdk"}
 
 
-def own_bootable(guest: OwnGuest, base: Path, profile: Profile, machine: Machine) -> Bootable:
+def prebuilt_bootable(guest: PrebuiltGuest, base: Path, profile: Profile, machine: Machine) -> Bootable:
     """What a machine boots of somebody's own files, but for a kernel of the cell. Their names are relative to `base`.
 
     Raises:
@@ -100,7 +100,7 @@ def _file(kind: ArtefactKind, name: str, base: Path, names: Mapping[str, str]) -
         raise BuildError(f"the {kind} {error.filename} cannot be read: {error.strerror}") from error
 
 
-def _disk(guest: OwnGuest, base: Path, names: Mapping[str, str], machine: Machine) -> Artefact | None:
+def _disk(guest: PrebuiltGuest, base: Path, names: Mapping[str, str], machine: Machine) -> Artefact | None:
     disk = _file("disk", guest.disk, base, names)
     if disk and not machine.disk and machine.bus not in DISK_BUSES:
         raise BuildError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.load.registries import load_registries, registries_file
-from bootmatrix.model import GivenImage, Lock
+from bootmatrix.model import ImageOverride, Lock
 from bootmatrix.progress import Observer
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.images.images import Access, Images
@@ -33,7 +33,7 @@ class SourceConfig:
     allow_older_release: bool = False
     lock: Lock | None = None
     lock_is_whole: bool = True
-    images: tuple[GivenImage, ...] = ()
+    images: tuple[ImageOverride, ...] = ()
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import platform
 import tempfile
 import time
 from pathlib import Path
-from typing import Protocol
 
 import anyio
 
@@ -18,6 +17,7 @@ from bootmatrix.errors import HostError
 from bootmatrix.model import Accelerator, Bootable, Machine, Outcome, Timeouts
 from bootmatrix.qemu.sandbox import KVM
 from bootmatrix.qemu.version import find_qemu, qemu_version
+from bootmatrix.store import Memos
 
 REFUSED_S = 3600
 """An accelerator that its QEMU refuses is tried again after so long, or at once where another user or right might help:
@@ -26,23 +26,13 @@ LIMIT_S = 15.0
 """A guest that an accelerator runs is at its init within two seconds or so, on a busy host too."""
 
 
-class Memory(Protocol):
-    """Keeps what was found: the store."""
-
-    def memo(self, kind: str, key: str) -> bytes | None:
-        """The record of a kind under a key, if there is one."""
-
-    def set_memo(self, kind: str, key: str, value: bytes) -> None:
-        """Keep a record."""
-
-
 class Accelerators:
     """Finds for each machine the first accelerator of its profile that works here; else it is emulated.
 
     What was found is kept for this host's kernel, this QEMU and this machine.
     """
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memos) -> None:
         self._memory, self._turn = memory, anyio.Lock()
 
     async def choose(self, machine: Machine, bootable: Bootable) -> Machine:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bootmatrix.boot.start import Booted, Start
 from bootmatrix.model import Bootable, Outcome
 from bootmatrix.runs.run_store import CONSOLE_FILE
-from bootmatrix.snapshot.pool import Forks
+from bootmatrix.snapshot.pool import SnapshotPool
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Replay:
     outcome: Outcome
     console: bytes
 
-    async def start(self, start: Start, _bootable: Bootable, _forks: Forks | None) -> Booted:
+    async def start(self, start: Start, _bootable: Bootable, _forks: SnapshotPool | None) -> Booted:
         """Do as `start_guest` does, in no time.
 
         Raises:

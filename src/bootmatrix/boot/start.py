@@ -11,7 +11,7 @@ from bootmatrix.model import Bootable, BootKind, Machine, Outcome, Phase, Timeou
 from bootmatrix.runs.run_json import read_small
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.snapshot.clone import COPY_BEGINS
-from bootmatrix.snapshot.pool import Forks, Turn
+from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool
 from bootmatrix.snapshot.snapshot import Snapshot
 from bootmatrix.snapshot.template import NoTemplate
 
@@ -27,7 +27,7 @@ class Start:
 
     machine: Machine
     timeouts: Timeouts
-    turn: Turn
+    turn: ResourceLease
     on_phase: Callable[[Phase], None]
     folder: Path
     dump: bool = False
@@ -42,7 +42,7 @@ class Booted:
     cold_reason: str = ""
 
 
-async def start_guest(start: Start, bootable: Bootable, forks: Forks | None) -> Booted:
+async def start_guest(start: Start, bootable: Bootable, forks: SnapshotPool | None) -> Booted:
     """Boot a guest, forked if there are forks, and follow it to its end.
 
     Raises:
@@ -66,7 +66,7 @@ async def start_cold(start: Start, bootable: Bootable, reason: str = "") -> Boot
     return Booted(outcome, cold_reason=reason)
 
 
-async def _fork(start: Start, bootable: Bootable, forks: Forks) -> Booted:
+async def _fork(start: Start, bootable: Bootable, forks: SnapshotPool) -> Booted:
     """Go on with a copy; with another one if the first does not come up.
 
     Raises:
@@ -83,7 +83,7 @@ async def _fork(start: Start, bootable: Bootable, forks: Forks) -> Booted:
     raise NoTemplate(fault)
 
 
-async def _boot_copy(start: Start, bootable: Bootable, forks: Forks, snapshot: Snapshot) -> Outcome:
+async def _boot_copy(start: Start, bootable: Bootable, forks: SnapshotPool, snapshot: Snapshot) -> Outcome:
     machine = start.machine
     timeouts = start.timeouts.model_copy(update={"boot": min(start.timeouts.boot, COPY_BOOT_S)})
     async with start.turn(machine, forks.copy_mib(machine, bootable)):

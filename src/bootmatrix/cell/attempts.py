@@ -16,6 +16,7 @@ from bootmatrix.errors import BuildError, InfraError, InputError, described
 from bootmatrix.judge import judge
 from bootmatrix.judge.result_files import UnreadableFile, unpack
 from bootmatrix.model import (
+    AttemptRecord,
     Bootable,
     BootKind,
     Cell,
@@ -28,7 +29,6 @@ from bootmatrix.model import (
     Record,
     ResultFile,
     Run,
-    Try,
     Verdict,
 )
 from bootmatrix.qemu.command import CommandLine
@@ -74,7 +74,7 @@ class Attempt:
 
 
 @dataclass
-class Reached:
+class AttemptProgress:
     """How far an attempt came, while it is made."""
 
     started_at: datetime
@@ -238,8 +238,8 @@ def record_of(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_at:
     )
 
 
-def _try(attempt: Attempt, folder: Path) -> Try:
-    return Try(
+def _try(attempt: Attempt, folder: Path) -> AttemptRecord:
+    return AttemptRecord(
         judgement=attempt.judgement,
         outcome=attempt.outcome,
         console=_console(attempt, folder),
@@ -294,7 +294,7 @@ def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
             yield record, judge(record.outcome, record.machine_profile, record.bootable, transcript)
 
 
-def _again(record: Record, one: Try, folder: Path) -> Judgement:
+def _again(record: Record, one: AttemptRecord, folder: Path) -> Judgement:
     """The judgement on one attempt of a record; that of an attempt which came to no boot stands."""
     if one.outcome is None or record.machine_profile is None or record.bootable is None:
         return one.judgement

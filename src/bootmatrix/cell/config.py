@@ -9,12 +9,12 @@ from pathlib import Path
 
 from bootmatrix.assembly.sources import SourceConfig, open_builder
 from bootmatrix.boot.acceleration import Accelerators
-from bootmatrix.cell.run import Bench
+from bootmatrix.cell.run import RunContext
 from bootmatrix.model import Cell, Lock, Machine, Profile, Record, Spec
 from bootmatrix.progress import Observer
 from bootmatrix.qemu.host import available_memory_mib
 from bootmatrix.snapshot.cache import SnapshotCache
-from bootmatrix.snapshot.pool import Forks, Turn
+from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool
 
 SNAPSHOT_SHARE = 0.1
 """Part of the available memory for snapshots that no guest uses just now."""
@@ -79,16 +79,16 @@ def no_limit(_machine: Machine, _memory_mib: int | None = None) -> nullcontext[N
 
 
 @contextmanager
-def open_context(config: RunConfig, observer: Observer, turn: Turn = no_limit) -> Iterator[Bench]:
+def open_context(config: RunConfig, observer: Observer, turn: ResourceLease = no_limit) -> Iterator[RunContext]:
     """Open what this process needs to run cells; `turn` holds the cores and the memory of each guest."""
     with open_builder(config.sources, observer, fork=config.fork) as builder:
         forks = None
         if config.fork:
             memory_mib = int(available_memory_mib() * SNAPSHOT_SHARE)
-            forks = Forks(SnapshotCache(builder.store), memory_mib, observer.note)
+            forks = SnapshotPool(SnapshotCache(builder.store), memory_mib, observer.note)
         try:
             accelerate = Accelerators(builder.store).choose
-            yield Bench(config.specs, config.profiles, builder, observer, turn, forks, accelerate, config.dump)
+            yield RunContext(config.specs, config.profiles, builder, observer, turn, forks, accelerate, config.dump)
         finally:
             if forks:
                 forks.close()

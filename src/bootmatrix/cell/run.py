@@ -15,16 +15,16 @@ import anyio
 import anyio.to_thread
 
 from bootmatrix.assembly.assemble import build
-from bootmatrix.assembly.build_context import Materials, fetch_kernel
+from bootmatrix.assembly.build_context import BuildContext, fetch_kernel
 from bootmatrix.assembly.extra_qemu_args import with_qemu_args
 from bootmatrix.assembly.firmware import board_firmware
 from bootmatrix.assembly.kernel.package import unpack_kernel
-from bootmatrix.assembly.prebuilt_guest import own_bootable, with_copies, with_kernel
+from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies, with_kernel
 from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.cell.attempts import (
     Attempt,
+    AttemptProgress,
     Prepared,
-    Reached,
     is_worth_another,
     judgement_of,
     keep_console,
@@ -52,7 +52,7 @@ from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.run_json import read_small
 from bootmatrix.runs.run_store import CONSOLE_FILE
-from bootmatrix.snapshot.pool import Forks, Turn
+from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool
 from bootmatrix.store import healed
 
 RETRY_PAUSE_S = 2.0
@@ -72,12 +72,12 @@ async def _emulate(machine: Machine, _bootable: Bootable) -> Machine:
 class Backend:
     """What gets a cell ready, and what runs its guest: really, or as boot/replay.py does."""
 
-    prepare: Callable[[Cell, Bench], Awaitable[Prepared]]
-    start: Callable[[Start, Bootable, Forks | None], Awaitable[Booted]]
+    prepare: Callable[[Cell, RunContext], Awaitable[Prepared]]
+    start: Callable[[Start, Bootable, SnapshotPool | None], Awaitable[Booted]]
 
 
 @dataclass(frozen=True)
-class Bench(Materials):
+class RunContext(BuildContext):
     """What every cell of a run needs: what it is made of, who hears of it, and a limit on builds at once.
 
     With `forks`, cells are copies of guests that are booted once, where they can be.
@@ -85,31 +85,31 @@ class Bench(Materials):
     """
 
     observer: Observer
-    turn: Turn
-    forks: Forks | None = None
+    turn: ResourceLease
+    forks: SnapshotPool | None = None
     accelerate: Accelerate = _emulate
     dump: bool = False
     backend: Backend = field(default_factory=lambda: QEMU)
 
 
-def prepare(cell: Cell, bench: Bench) -> Prepared:
+def prepare(cell: Cell, context: RunContext) -> Prepared:
     """Fetch and build what the cell boots. Blocking.
 
     Raises:
         BuildError: the spec cannot be built for this architecture.
         InfraError: the archive, the network or the host is at fault.
     """
-    return healed(lambda: _prepared(cell, bench))
+    return healed(lambda: _prepared(cell, context))
 
 
-def _prepared(cell: Cell, bench: Bench) -> Prepared:
-    spec = bench.specs[cell.spec]
+def _prepared(cell: Cell, context: RunContext) -> Prepared:
+    spec = context.specs[cell.spec]
     started = time.monotonic()
-    bench.observer.cell_stage(cell, "fetch")
-    kernel = fetch_kernel(cell, bench)
+    context.observer.cell_stage(cell, "fetch")
+    kernel = fetch_kernel(cell, context)
     fetched = time.monotonic()
-    bench.observer.cell_stage(cell, "build")
-    bootable = _own(spec, cell, kernel, bench) if spec.own else _built(spec, cell, kernel, bench)
+    context.observer.cell_stage(cell, "build")
+    bootable = _own(spec, cell, kernel, context) if spec.own else _built(spec, cell, kernel, context)
     bootable = with_qemu_args(bootable, cell.qemu_args)
     phases = (
         PhaseTime(name="fetch", seconds=fetched - started),
@@ -118,12 +118,12 @@ def _prepared(cell: Cell, bench: Bench) -> Prepared:
     return Prepared(kernel, bootable, phases, spec.digest())
 
 
-def prepare_all(cells: Iterable[Cell], bench: Bench) -> list[tuple[Cell, str]]:
+def prepare_all(cells: Iterable[Cell], context: RunContext) -> list[tuple[Cell, str]]:
     """Fetch and build all cells; those that cannot be, with the message. Blocking."""
 
     def message_of(cell: Cell) -> str:
         try:
-            prepare(cell, bench)
+            prepare(cell, context)
         except BootmatrixError as error:
             return str(error)
         return ""
@@ -133,24 +133,24 @@ def prepare_all(cells: Iterable[Cell], bench: Bench) -> list[tuple[Cell, str]]:
         return [(cell, text) for cell, text in zip(cells, pool.map(message_of, cells), strict=True) if text]
 
 
-async def _prepare(cell: Cell, bench: Bench) -> Prepared:
-    return await anyio.to_thread.run_sync(prepare, cell, bench, abandon_on_cancel=True)
+async def _prepare(cell: Cell, context: RunContext) -> Prepared:
+    return await anyio.to_thread.run_sync(prepare, cell, context, abandon_on_cancel=True)
 
 
 QEMU: Backend = Backend(_prepare, start_guest)
 
 
-def _built(spec: Spec, cell: Cell, kernel: Kernel | None, bench: Bench) -> Bootable:
+def _built(spec: Spec, cell: Cell, kernel: Kernel | None, context: RunContext) -> Bootable:
     if kernel is None:
         raise BuildError(f"a spec needs a kernel of the profile, and {cell.kernel!r} is none")
-    return build(spec, bench.profiles[cell.arch], bench.machine(cell), kernel, bench.builder)
+    return build(spec, context.profiles[cell.arch], context.machine(cell), kernel, context.builder)
 
 
-def _own(spec: Spec, cell: Cell, kernel: Kernel | None, bench: Bench) -> Bootable:
+def _own(spec: Spec, cell: Cell, kernel: Kernel | None, context: RunContext) -> Bootable:
     assert spec.own
-    machine, builder = bench.machine(cell), bench.builder
-    profile = bench.profiles[cell.arch]
-    bootable = with_copies(own_bootable(spec.own, Path(spec.path).parent, profile, machine), builder.store)
+    machine, builder = context.machine(cell), context.builder
+    profile = context.profiles[cell.arch]
+    bootable = with_copies(prebuilt_bootable(spec.own, Path(spec.path).parent, profile, machine), builder.store)
     bootable = bootable.model_copy(update=board_firmware(machine, profile, builder))
     if kernel is None:
         return bootable
@@ -188,7 +188,7 @@ def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine)
     return shown
 
 
-async def run_cell(cell: Cell, bench: Bench, folder: Path) -> Record:
+async def run_cell(cell: Cell, context: RunContext, folder: Path) -> Record:
     """Run a cell and say what came of it; its console is left in `folder`.
 
     Never raises but for cancellation: an error is a verdict. Faults of ours are tried again, `cell.retries` times,
@@ -198,38 +198,40 @@ async def run_cell(cell: Cell, bench: Bench, folder: Path) -> Record:
     attempts: list[Attempt] = []
     while not attempts or is_worth_another(cell, attempts):
         if attempts:
-            await _pause(cell, attempts, bench, folder)
-        attempts.append(await _try(cell, bench, folder))
+            await _pause(cell, attempts, context, folder)
+        attempts.append(await _try(cell, context, folder))
     return record_of(cell, attempts, folder, started_at, time.monotonic() - started)
 
 
-async def _pause(cell: Cell, attempts: list[Attempt], bench: Bench, folder: Path) -> None:
+async def _pause(cell: Cell, attempts: list[Attempt], context: RunContext, folder: Path) -> None:
     """Between two attempts: keep what the first one left, and give the network or the host a moment to recover."""
     last = attempts[-1]
     number = len(attempts)
     outcome = keep_diagnosis(folder, number, last.outcome)
     attempts[-1] = replace(last, console=keep_console(folder, number), outcome=outcome)
-    bench.observer.note(f"{cell.id}: {last.judgement.reason}; once more")
+    context.observer.note(f"{cell.id}: {last.judgement.reason}; once more")
     if last.judgement.verdict is Verdict.INFRA_ERROR:
         await anyio.sleep(RETRY_PAUSE_S)
 
 
-async def _try(cell: Cell, bench: Bench, folder: Path) -> Attempt:
-    reached = Reached(datetime.now(UTC))
+async def _try(cell: Cell, context: RunContext, folder: Path) -> Attempt:
+    reached = AttemptProgress(datetime.now(UTC))
     try:
         # Before anything is downloaded for it.
-        reached.qemu_version = qemu_version(bench.machine(cell))
-        await anyio.to_thread.run_sync(check_machine, bench.machine(cell), bench.builder.store)
-        prepared = await bench.backend.prepare(cell, bench)
-        machine = await bench.accelerate(bench.machine(cell), prepared.bootable)
+        reached.qemu_version = qemu_version(context.machine(cell))
+        await anyio.to_thread.run_sync(check_machine, context.machine(cell), context.builder.store)
+        prepared = await context.backend.prepare(cell, context)
+        machine = await context.accelerate(context.machine(cell), prepared.bootable)
         bootable = with_proof(prepared.bootable, cell.proof, machine)
         reached.prepared = prepared if bootable is prepared.bootable else replace(prepared, bootable=bootable)
         reached.machine, reached.line = machine, by_hand(machine, bootable)
         reached.qemu_version = qemu_version(machine)
-        bench.observer.cell_stage(cell, "wait")
+        context.observer.cell_stage(cell, "wait")
         may_fork = cell.boot == "fork" and machine.is_emulated()
-        start = Start(machine, cell.timeouts, bench.turn, partial(bench.observer.cell_stage, cell), folder, bench.dump)
-        booted = await bench.backend.start(start, bootable, bench.forks if may_fork else None)
+        start = Start(
+            machine, cell.timeouts, context.turn, partial(context.observer.cell_stage, cell), folder, context.dump
+        )
+        booted = await context.backend.start(start, bootable, context.forks if may_fork else None)
         reached.boot, reached.cold_reason = booted.boot, booted.cold_reason
         judgement = _judged(start, bootable, booted.outcome)
         reached.outcome = booted.outcome

@@ -81,7 +81,7 @@ SETPRIV: Packages = {**dict.fromkeys(INSTALLERS, "util-linux"), "apk": "setpriv"
 
 
 @dataclass(frozen=True)
-class Finding:
+class HostCheck:
     """One line of the table. What is `lacking` is needed; a `note` is not."""
 
     state: State
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     return OUR_FAULT if any(finding.state == "lacking" for finding in findings) else EXPECTED
 
 
-def examine(workspace: Workspace, known: dict[str, Profile]) -> Iterator[Finding]:
+def examine(workspace: Workspace, known: dict[str, Profile]) -> Iterator[HostCheck]:
     """Look at everything, in the order of the table."""
     machines = [machine for profile in known.values() for machine in profile.machines.values()]
     yield from emulators(known)
@@ -109,13 +109,13 @@ def examine(workspace: Workspace, known: dict[str, Profile]) -> Iterator[Finding
     yield from makers()
     yield disk(workspace.cache)
     yield memory(machines)
-    yield Finding("ok", "cores", f"{len(os.sched_getaffinity(0))}")
+    yield HostCheck("ok", "cores", f"{len(os.sched_getaffinity(0))}")
     yield bounds()
     yield archive(workspace, known)
     yield kvm(workspace, known)
 
 
-def emulators(known: dict[str, Profile]) -> Iterator[Finding]:
+def emulators(known: dict[str, Profile]) -> Iterator[HostCheck]:
     """One finding for each QEMU that is needed, which is that of the first machine of what `make setup` sets up.
 
     Of others it is noted which machines cannot be booted, and what would help.
@@ -130,10 +130,10 @@ def emulators(known: dict[str, Profile]) -> Iterator[Finding]:
             if finding.state == "lacking" and finding != needed.get(machine.qemu):
                 more.setdefault((machine.qemu, finding.hint), []).append(f"{profile.name}/{name}")
     for (qemu, hint), targets in more.items():
-        yield Finding("note", qemu, f"missing or too old for {', '.join(targets)}", f"if you want these: {hint}")
+        yield HostCheck("note", qemu, f"missing or too old for {', '.join(targets)}", f"if you want these: {hint}")
 
 
-def emulator(machine: Machine) -> Finding:
+def emulator(machine: Machine) -> HostCheck:
     """Whether a QEMU is there, runs, and is new enough."""
 
     try:
@@ -147,40 +147,40 @@ def emulator(machine: Machine) -> Finding:
             "apk": machine.qemu,
         }
         hint = error.hint if shutil.which(machine.qemu) else install(names)
-        return Finding("lacking", machine.qemu, error.message, hint)
-    return Finding("ok", machine.qemu, f"{version} (needed: {machine.min_qemu})")
+        return HostCheck("lacking", machine.qemu, error.message, hint)
+    return HostCheck("ok", machine.qemu, f"{version} (needed: {machine.min_qemu})")
 
 
-def program(name: str, use: str, packages: Packages) -> Finding:
+def program(name: str, use: str, packages: Packages) -> HostCheck:
     """Whether a program is in PATH."""
     found = shutil.which(name)
-    return Finding("ok", name, found) if found else Finding("lacking", name, f"not found: {use}", install(packages))
+    return HostCheck("ok", name, found) if found else HostCheck("lacking", name, f"not found: {use}", install(packages))
 
 
-def packer() -> Finding:
+def packer() -> HostCheck:
     """Whether the disks of forked guests can be made; nothing else needs that."""
     found = program("sqfstar", "makes the disks of forked guests", SQUASHFS)
     return found if found.state == "ok" else replace(found, state="note", hint=f"for --boot fork: {found.hint}")
 
 
-def makers() -> Iterator[Finding]:
+def makers() -> Iterator[HostCheck]:
     """Notes on programs of the host that are missing, and that some formats of `bootmatrix build` take."""
 
     for name, package in TOOLS.items():
         if package not in SQUASHFS.values() and shutil.which(name, path=PATH) is None:  # that one has been told of
-            yield Finding("note", name, "not found: some formats of 'build' take it", install({"apt": package}))
+            yield HostCheck("note", name, "not found: some formats of 'build' take it", install({"apt": package}))
 
 
-def keyring() -> Finding:
+def keyring() -> HostCheck:
     """Whether the archive's keys are there."""
 
     try:
-        return Finding("ok", "archive's keys", str(Settings().keyring))
+        return HostCheck("ok", "archive's keys", str(Settings().keyring))
     except HostError as error:
-        return Finding("lacking", "archive's keys", error.message, install(KEYRING))
+        return HostCheck("lacking", "archive's keys", error.message, install(KEYRING))
 
 
-def disk(cache_folder: Path | None) -> Finding:
+def disk(cache_folder: Path | None) -> HostCheck:
     """Free space where the cache is, or will be."""
 
     cache_path = (cache_folder or default_cache()).absolute()
@@ -188,39 +188,41 @@ def disk(cache_folder: Path | None) -> Finding:
     free_mib = shutil.disk_usage(there).free >> 20
     found = f"{free_mib / 1024:.1f} GiB free at {cache_path}"
     if not os.access(there, os.W_OK):
-        return Finding("lacking", "cache", f"{there} cannot be written", "Put the cache elsewhere: BOOTMATRIX_CACHE=…")
+        return HostCheck(
+            "lacking", "cache", f"{there} cannot be written", "Put the cache elsewhere: BOOTMATRIX_CACHE=…"
+        )
     if free_mib < DISK_MIB:
         hint = f"{DISK_MIB >> 10} GiB are wanted. Free some, or put the cache elsewhere: BOOTMATRIX_CACHE=…"
-        return Finding("lacking", "cache", found, hint)
-    return Finding("ok", "cache", found)
+        return HostCheck("lacking", "cache", found, hint)
+    return HostCheck("ok", "cache", found)
 
 
-def memory(machines: Iterable[Machine]) -> Finding:
+def memory(machines: Iterable[Machine]) -> HostCheck:
     """Memory for the largest guest."""
 
     available_mib = available_memory_mib()
     wanted_mib = max((machine.memory_mib for machine in machines), default=0) + QEMU_OVERHEAD_MIB
     found = f"{available_mib} MiB available (largest guest: {wanted_mib} MiB)"
     if available_mib < wanted_mib:
-        return Finding("lacking", "memory", found, "End other programs, or boot smaller machines only.")
-    return Finding("ok", "memory", found)
+        return HostCheck("lacking", "memory", found, "End other programs, or boot smaller machines only.")
+    return HostCheck("ok", "memory", found)
 
 
-def bounds() -> Finding:
+def bounds() -> HostCheck:
     """What keeps a QEMU from taking more of the host than its machine has."""
 
     limits = "limits of its process (prlimit)"
     found = [f"{', '.join(place.controllers)} in {place.folder} (version {place.version})" for place in places()]
     if not found:
-        return Finding("note", "bounds", f"each QEMU has {limits}; no control group can be made here")
-    return Finding("ok", "bounds", f"each QEMU has a control group, for {'; '.join(found)}, and {limits}")
+        return HostCheck("note", "bounds", f"each QEMU has {limits}; no control group can be made here")
+    return HostCheck("ok", "bounds", f"each QEMU has a control group, for {'; '.join(found)}, and {limits}")
 
 
-def archive(workspace: Workspace, known: dict[str, Profile]) -> Finding:
+def archive(workspace: Workspace, known: dict[str, Profile]) -> HostCheck:
     """Whether the archive answers, and how fast."""
 
     if workspace.offline:
-        return Finding("note", "archive", "not asked (--offline)")
+        return HostCheck("note", "archive", "not asked (--offline)")
     suite = next(suite for profile in known.values() for one in profile.kernels.values() for suite in one.suites)
     settings = Settings(workspace.archive)
     address, started = settings.shown_address, time.monotonic()
@@ -230,33 +232,35 @@ def archive(workspace: Workspace, known: dict[str, Profile]) -> Finding:
             client.head(url, timeout=ARCHIVE_LIMIT_S).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         hint = "Name another one (--archive URL, or BOOTMATRIX_ARCHIVE), or work from the cache with --offline."
-        return Finding("lacking", "archive", f"{address}: {in_words(error)}", hint)
+        return HostCheck("lacking", "archive", f"{address}: {in_words(error)}", hint)
     except BootmatrixError as error:
-        return Finding("lacking", "archive", error.message, error.hint)
-    return Finding("ok", "archive", f"{address} ({time.monotonic() - started:.2f} s)")
+        return HostCheck("lacking", "archive", error.message, error.hint)
+    return HostCheck("ok", "archive", f"{address} ({time.monotonic() - started:.2f} s)")
 
 
-def kvm(workspace: Workspace, known: dict[str, Profile]) -> Finding:
+def kvm(workspace: Workspace, known: dict[str, Profile]) -> HostCheck:
     """Whether KVM boots a guest. The device node alone says nothing: it may open, and yet no guest ever starts."""
 
     slow = "Emulation is used, which needs no KVM."
     if not KVM.exists():
-        return Finding("note", "KVM", f"there is no {KVM}", slow)
+        return HostCheck("note", "KVM", f"there is no {KVM}", slow)
     if not os.access(KVM, os.R_OK | os.W_OK):
-        return Finding("note", "KVM", f"{KVM} is not for this user", f"{slow} To change it: sudo usermod -aG kvm $USER")
+        return HostCheck(
+            "note", "KVM", f"{KVM} is not for this user", f"{slow} To change it: sudo usermod -aG kvm $USER"
+        )
     own = next((profile for profile in known.values() if profile.names.uname == platform.machine()), None)
     if own is None:
-        return Finding("note", "KVM", f"not checked: no profile is for {platform.machine()}", slow)
+        return HostCheck("note", "KVM", f"not checked: no profile is for {platform.machine()}", slow)
     try:
         boots, reason = probe_kvm(workspace, own)
     except (BootmatrixError, OSError) as error:
-        return Finding(
+        return HostCheck(
             "note", "KVM", f"not checked, as there is no guest to try it with: {str(error).splitlines()[0]}", slow
         )
     if boots:
-        return Finding("ok", "KVM", reason)
+        return HostCheck("ok", "KVM", reason)
     shown = reason if len(reason) <= MAX_REASON else reason[:MAX_REASON] + "…"
-    return Finding("note", "KVM", shown, slow)
+    return HostCheck("note", "KVM", shown, slow)
 
 
 def probe_kvm(workspace: Workspace, profile: Profile) -> tuple[bool, str]:
@@ -297,7 +301,7 @@ def install_command(packages: Packages, likes: Iterable[str]) -> str:
     return f"Install what your system calls {packages['apt']}."
 
 
-def show(findings: list[Finding]) -> None:
+def show(findings: list[HostCheck]) -> None:
     """The table, and below it what to do about each thing lacking."""
 
     marks: dict[State, tuple[str, str]] = {"ok": ("ok", "green"), "lacking": ("lacking", "red"), "note": ("–", "dim")}
@@ -311,7 +315,7 @@ def show(findings: list[Finding]) -> None:
     _advise(partial(console.print, soft_wrap=True), lacking, notes)
 
 
-def _advise(line: Callable[[object], None], lacking: list[Finding], notes: list[Finding]) -> None:
+def _advise(line: Callable[[object], None], lacking: list[HostCheck], notes: list[HostCheck]) -> None:
 
     for finding in notes:
         line(Text(f"{finding.name}: {finding.hint}"))

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bootmatrix.assembly.image.builder import Builder
-from bootmatrix.assembly.kernel.custom import add_own, find_kernel
+from bootmatrix.assembly.kernel.custom import add_custom_kernel, find_kernel
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import shown_downloads
@@ -22,11 +22,11 @@ from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
 from bootmatrix.load.images import TRANSPORTS, find_source
-from bootmatrix.load.kernels import check_new, kernels_file, load_own, save_own
+from bootmatrix.load.kernels import check_new, kernels_file, load_custom_kernels, save_custom_kernels
 from bootmatrix.load.profile import find_machine
 from bootmatrix.load.recipe import PACKAGE, find_recipe
 from bootmatrix.load.validate import suggest
-from bootmatrix.model import KernelPart, KernelSource, OwnKernel, Profile
+from bootmatrix.model import CustomKernel, KernelPart, KernelSource, Profile
 from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.kernel_formats import kernel_formats
 
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     return EXPECTED if all(row[3] for row in rows) else OUR_FAULT
 
 
-def _sources(profile: Profile) -> Iterator[tuple[str, Profile, str, KernelSource | OwnKernel]]:
+def _sources(profile: Profile) -> Iterator[tuple[str, Profile, str, KernelSource | CustomKernel]]:
     """For each kernel `arch` or `arch/machine`, its architecture, its name and its source."""
-    by_target: dict[str, dict[str, KernelSource | OwnKernel]] = {profile.name: {**profile.kernels, **profile.own}}
+    by_target: dict[str, dict[str, KernelSource | CustomKernel]] = {profile.name: {**profile.kernels, **profile.own}}
     for name, machine in profile.machines.items():
         by_target[f"{profile.name}/{name}"] = {**(machine.kernels or {})}
     for target, kernels in by_target.items():
@@ -61,7 +61,7 @@ def _sources(profile: Profile) -> Iterator[tuple[str, Profile, str, KernelSource
             yield target, profile, kernel, source
 
 
-def _row(builder: Builder, target: str, profile: Profile, name: str, source: KernelSource | OwnKernel) -> Row:
+def _row(builder: Builder, target: str, profile: Profile, name: str, source: KernelSource | CustomKernel) -> Row:
 
     try:
         kernel = find_kernel(name, source, profile, builder)
@@ -77,20 +77,22 @@ def run_add(args: argparse.Namespace) -> int:
     if not file.parent.is_dir():
         raise InputError(f"{file}: there is no such folder")
     chosen = [find_machine(known, args.one_arch)[0]] if args.one_arch else list(known.values())
-    kernels = load_own(file, known)
+    kernels = load_custom_kernels(file, known)
     try:
         with shown_downloads() as downloads, open_builder(options.workspace(args).sources(), downloads) as builder:
-            profile, own = add_own(args.name, tuple(_parts(args, builder, file.parent)), file.parent, chosen, builder)
+            profile, own = add_custom_kernel(
+                args.name, tuple(_parts(args, builder, file.parent)), file.parent, chosen, builder
+            )
     except BuildError as error:
         raise InputError(error.message, error.hint) from error
     check_new(args.name, profile)
     kernels.setdefault(args.name, {})[profile.name] = _followed(own) if args.follow else own
-    save_own(kernels, file)
+    save_custom_kernels(kernels, file)
     say(f"{args.name} for {profile.name}: Linux {own.release}, in {file}")
     return EXPECTED
 
 
-def _followed(own: OwnKernel) -> OwnKernel:
+def _followed(own: CustomKernel) -> CustomKernel:
     """Without the digests of local files."""
     parts = tuple(part if part.url else part.model_copy(update={"sha256": None}) for part in own.parts)
     return own.model_copy(update={"parts": parts})
@@ -175,12 +177,12 @@ def run_remove(args: argparse.Namespace) -> int:
     """Take a kernel out of kernels.yml."""
 
     known, file = options.profiles(), kernels_file()
-    kernels = load_own(file, known)
+    kernels = load_custom_kernels(file, known)
     if args.name not in kernels:
         raise InputError(f"{file} has no kernel {args.name!r}.{suggest(args.name, kernels)}")
     arch = find_machine(known, args.one_arch)[0].name if args.one_arch else None
     kept = {name: own for name, own in kernels[args.name].items() if arch not in {None, name}}
     if len(kept) == len(kernels[args.name]):
         raise InputError(f"{file} has no kernel {args.name!r} for {arch}")
-    save_own({**kernels, args.name: kept}, file)
+    save_custom_kernels({**kernels, args.name: kept}, file)
     return EXPECTED

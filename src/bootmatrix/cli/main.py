@@ -18,7 +18,7 @@ from bootmatrix.cli.exits import BAD_INPUT, INTERRUPTED, OUR_FAULT
 from bootmatrix.cli.parsers import ADDERS
 from bootmatrix.errors import BootmatrixError, InputError, Interrupted, described
 from bootmatrix.redact import redacted
-from bootmatrix.report.sanitize import harmless
+from bootmatrix.report.sanitize import sanitize
 
 NEW_OBJECTS = 50_000
 """What is imported stays: to search it for cycles at every 700 new objects, as Python does, is a tenth of a build."""
@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and exit with status 2."""
-        super().error(harmless(redacted(message)))
+        super().error(sanitize(redacted(message)))
 
 
 def parser(only: str = "") -> argparse.ArgumentParser:

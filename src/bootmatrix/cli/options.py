@@ -74,10 +74,10 @@ def check_resumed(args: argparse.Namespace) -> None:
 def profiles() -> dict[str, Profile]:
     """All profiles by name, with the user's own kernels."""
     from bootmatrix.load.data_paths import arch_folders
-    from bootmatrix.load.kernels import kernels_file, with_own
+    from bootmatrix.load.kernels import kernels_file, with_custom_kernels
     from bootmatrix.load.profile import load_profiles
 
-    return with_own(load_profiles(arch_folders()), kernels_file())
+    return with_custom_kernels(load_profiles(arch_folders()), kernels_file())
 
 
 def print_table(*parts: RenderableType) -> None:

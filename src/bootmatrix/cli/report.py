@@ -11,12 +11,12 @@ from bootmatrix.cli.exits import EXPECTED, regression_status
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
-from bootmatrix.history.reference import Place, find_run
+from bootmatrix.history.reference import RunLocation, find_run
 from bootmatrix.history.values import Past
 from bootmatrix.model import Run
 from bootmatrix.report import REPORT_FILE, write_reports
 from bootmatrix.report.cell_pages import console_reader
-from bootmatrix.report.context import Given
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
 from bootmatrix.report.index_page import write_index
 from bootmatrix.runs.run_store import check_links, load_run
@@ -41,14 +41,14 @@ def run(args: argparse.Namespace) -> int:
     return regression_status(past.comparison, allow_empty=saved.is_good)
 
 
-def _print(form: str, saved: Run, place: Place, past: Past) -> None:
+def _print(form: str, saved: Run, place: RunLocation, past: Past) -> None:
 
     sys.stdout.flush()
-    sys.stdout.buffer.write(render(form, Given(saved, console_reader(place.folder), past)))
+    sys.stdout.buffer.write(render(form, ReportContext(saved, console_reader(place.folder), past)))
     sys.stdout.buffer.flush()
 
 
-def _write(args: argparse.Namespace, saved: Run, place: Place, past: Past) -> None:
+def _write(args: argparse.Namespace, saved: Run, place: RunLocation, past: Past) -> None:
 
     check_links(place.folder)
     signed = signoffs_of(place.folder)

@@ -22,7 +22,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.model import ConsoleProof
 from bootmatrix.qemu.command import interactive
 from bootmatrix.qemu.version import find_qemu
-from bootmatrix.report.sanitize import disarmed, harmless, one_line
+from bootmatrix.report.sanitize import disarmed, one_line, sanitize
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.workspace.single_guest import find_guest
 
@@ -119,7 +119,7 @@ def _follow(console: Path, done: Event) -> None:
                 data = file.read()
             whole = data if last else data[: data.rfind(b"\n") + 1]
             position += len(whole)
-            sys.stdout.write(disarmed(harmless(whole.decode("utf-8", "replace"))))
+            sys.stdout.write(disarmed(sanitize(whole.decode("utf-8", "replace"))))
             sys.stdout.flush()
         if last:
             return

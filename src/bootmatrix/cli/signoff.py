@@ -9,7 +9,7 @@ from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
-from bootmatrix.history.reference import TAG, Place, find_run
+from bootmatrix.history.reference import TAG, RunLocation, find_run
 from bootmatrix.history.values import Comparison
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import load_run
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     return _verify(args, place) if action else _sign_off(args, place)
 
 
-def _sign_off(args: argparse.Namespace, place: Place) -> int:
+def _sign_off(args: argparse.Namespace, place: RunLocation) -> int:
 
     release = _name(args)
     if args.key:
@@ -70,7 +70,7 @@ def _acceptances(args: argparse.Namespace) -> list[Acceptance]:
     return [Acceptance(*row) for row in rows]
 
 
-def _comparison(args: argparse.Namespace, place: Place) -> Comparison | None:
+def _comparison(args: argparse.Namespace, place: RunLocation) -> Comparison | None:
     """Both runs are read from their own files: the index is no ground for a sign-off."""
 
     if not args.baseline:
@@ -79,7 +79,7 @@ def _comparison(args: argparse.Namespace, place: Place) -> Comparison | None:
     return past_of_run(place, load_run(place.folder), baseline, compared=True).comparison
 
 
-def _verify(args: argparse.Namespace, place: Place) -> int:
+def _verify(args: argparse.Namespace, place: RunLocation) -> int:
 
     names = [_name(args)] if args.release else signoffs_of(place.folder)
     if not names:

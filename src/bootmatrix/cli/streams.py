@@ -60,9 +60,9 @@ class Output(io.TextIOWrapper):
     def write(self, text: str) -> int:
         """Write text, made harmless; its length."""
         if ODD.search(text):
-            from bootmatrix.report.sanitize import harmless
+            from bootmatrix.report.sanitize import sanitize
 
-            text = harmless(text)
+            text = sanitize(text)
         return super().write(text)
 
     def write_styled(self, text: str) -> int:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from bootmatrix.console.kernel_messages import find_troubles, is_stall
-from bootmatrix.model import Evidence, GuestMessage, Outcome, Trouble, Verdict
-from bootmatrix.model.finding import Complaint, piece
+from bootmatrix.console.kernel_messages import find_kernel_faults, is_stall
+from bootmatrix.model import Evidence, GuestMessage, KernelFault, Outcome, Verdict
+from bootmatrix.model.finding import Finding, piece
 
 KIND = "kernel"
 UNREAD = "-"
@@ -108,16 +108,16 @@ def _lines(record: bytes) -> bytes:
     return b"".join(b"[%5d.%06d] %s\n" % (seconds, micros, line) for line in text.split(b"\n"))
 
 
-def unseen_troubles(log: KernelLog | None, seen: Iterable[Trouble]) -> tuple[Trouble, ...]:
+def unseen_troubles(log: KernelLog | None, seen: Iterable[KernelFault]) -> tuple[KernelFault, ...]:
     """Troubles that the kernel's log tells of and the console does not."""
     if log is None:
         return ()
     names = {one.name for one in seen}
-    found = (one for one in find_troubles(log.text) if one.name not in names)
+    found = (one for one in find_kernel_faults(log.text) if one.name not in names)
     return tuple(one.model_copy(update={"line": None}) for one in found)
 
 
-def missing(outcome: Outcome) -> Iterator[Complaint]:
+def missing(outcome: Outcome) -> Iterator[Finding]:
     """A complaint for an account without the kernel's: exactly one, right before the end."""
     kinds = [message.kind for message in outcome.messages]
     if "end" not in kinds:
@@ -128,10 +128,10 @@ def missing(outcome: Outcome) -> Iterator[Complaint]:
     elif read_kernel_log(outcome.messages) is None:
         reason = "init's account of the kernel cannot be read"
     if reason:
-        yield Complaint(Verdict.FAIL, reason, (piece("result", reason),))
+        yield Finding(Verdict.FAIL, reason, (piece("result", reason),))
 
 
-def complaints(log: KernelLog | None, troubles: Sequence[Trouble], starved_s: float) -> Iterator[Complaint]:
+def complaints(log: KernelLog | None, troubles: Sequence[KernelFault], starved_s: float) -> Iterator[Finding]:
     """What the kernel's own account says against a pass, beside the faults that its log tells of."""
     if log is None:
         return
@@ -141,14 +141,14 @@ def complaints(log: KernelLog | None, troubles: Sequence[Trouble], starved_s: fl
         evidence = (piece("kernel", f"/proc/sys/kernel/tainted is {log.taints}"),)
         if taint.stall and starved_s >= STARVED_S:
             reason = f"the host had no core for the guest for {starved_s:.0f} s, so that its kernel saw a stall"
-            yield Complaint(Verdict.INFRA_ERROR, reason, evidence)
+            yield Finding(Verdict.INFRA_ERROR, reason, evidence)
             continue
         stalled = taint.stall and any(is_stall(one.name) for one in troubles)
-        yield Complaint(Verdict.FAIL, words, evidence, follows=explained or stalled)
+        yield Finding(Verdict.FAIL, words, evidence, follows=explained or stalled)
     if (log.is_quiet or log.was_changed) and not log.is_complete:
         reason = f"the console was silenced ({_levels(log)}), and what the kernel said is lost: {_gap(log)}"
         advice = "Leave the console as it is: take 'quiet', 'loglevel=' and writes to /proc/sys/kernel/printk out."
-        yield Complaint(Verdict.FAIL, reason, (piece("kernel", reason),), advice)
+        yield Finding(Verdict.FAIL, reason, (piece("kernel", reason),), advice)
 
 
 def notes(log: KernelLog | None, masked: bytes) -> Iterator[Evidence]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from bootmatrix.model import Trouble
+from bootmatrix.model import KernelFault
 
 STAMP = rb"\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? "
 """How the kernel begins a line: seconds since its start, and perhaps the caller."""
@@ -75,12 +75,12 @@ def _plain(pattern: str) -> bytes:
     return (f"(?x:{pattern})" if "\n" in pattern else pattern).encode("utf-8")
 
 
-def find_troubles(transcript: bytes) -> tuple[Trouble, ...]:
+def find_kernel_faults(transcript: bytes) -> tuple[KernelFault, ...]:
     """What the console tells of, in order, bounded. What stands in the trace of another is not told again."""
     return tuple(_find(transcript))
 
 
-def _find(transcript: bytes) -> Iterator[Trouble]:
+def _find(transcript: bytes) -> Iterator[KernelFault]:
     counted: Counter[str] = Counter()
     position, line = 0, 1
     trace_end, fatal_trace = 0, False
@@ -95,7 +95,7 @@ def _find(transcript: bytes) -> Iterator[Trouble]:
         line += transcript.count(b"\n", position, found.start())
         position = found.start()
         trace, trace_end = _trace(transcript, found) if sign.trace else ((), found.end())
-        yield Trouble(
+        yield KernelFault(
             name=sign.name,
             is_fatal=is_fatal,
             text=_text(re.sub(rb"^\r?%s" % STAMP, b"", found[0])),

@@ -8,8 +8,8 @@ from collections.abc import Container, Iterator, Sequence
 
 from bootmatrix.console.kernel_messages import PANIC as PANIC_SIGN
 from bootmatrix.console.kernel_messages import STAMP, is_stall
-from bootmatrix.model import Evidence, Outcome, Trouble, Verdict
-from bootmatrix.model.finding import Complaint, piece
+from bootmatrix.model import Evidence, KernelFault, Outcome, Verdict
+from bootmatrix.model.finding import Finding, piece
 
 PANIC = re.compile(rb"(?:^|%s)Kernel panic - not syncing:? ?([^\r\n]*)" % STAMP, re.MULTILINE)
 PANIC_WORDS = b"Kernel panic - not syncing"
@@ -35,17 +35,17 @@ ADVICE = {
 }
 
 
-def cut_off(troubles: Sequence[Trouble], outcome: Outcome) -> Iterator[Complaint]:
+def cut_off(troubles: Sequence[KernelFault], outcome: Outcome) -> Iterator[Finding]:
     """A complaint for an initrd that its machine has no room for, in a guest that came to nothing without the rest."""
     for trouble in troubles:
         if trouble.text == NO_ROOM and not outcome.messages:
             reason = f"the initrd does not fit into the memory of the machine: {trouble.text}"
             advice = "Give the machine more, by memory_mib in its profile, or put less into the spec's images."
-            yield Complaint(Verdict.BUILD_ERROR, reason, (piece("console", trouble.text, trouble.line),), advice)
+            yield Finding(Verdict.BUILD_ERROR, reason, (piece("console", trouble.text, trouble.line),), advice)
             return
 
 
-def panics(transcript: bytes) -> Iterator[Complaint]:
+def panics(transcript: bytes) -> Iterator[Finding]:
     """A complaint for a kernel's panic, or for what only looks like one."""
     place = transcript.find(PANIC_WORDS)
     if place < 0:  # which takes far less time to see than where a line begins
@@ -55,9 +55,9 @@ def panics(transcript: bytes) -> Iterator[Complaint]:
         why = _text(found[1]) or "without a reason"
         advice = next((words for mark, words in ADVICE.items() if mark in found[1]), "")
         evidence = tuple(_excerpt(transcript, found.start(), PANIC_LINES))
-        yield Complaint(Verdict.PANIC, f"kernel panic: {why}", evidence, advice)
+        yield Finding(Verdict.PANIC, f"kernel panic: {why}", evidence, advice)
         return
-    yield Complaint(
+    yield Finding(
         Verdict.FAIL,
         "the console has the words of a kernel panic, though not in the way in which the kernel prints them",
         tuple(_excerpt(transcript, place, 1)),
@@ -65,7 +65,7 @@ def panics(transcript: bytes) -> Iterator[Complaint]:
     )
 
 
-def faults(troubles: Sequence[Trouble], starved_s: float) -> Iterator[Complaint]:
+def faults(troubles: Sequence[KernelFault], starved_s: float) -> Iterator[Finding]:
     """A complaint for each of the kernel's own faults that it survived. Panics have one of their own.
 
     A stall in a guest for which the host had no core is the host's.
@@ -74,13 +74,13 @@ def faults(troubles: Sequence[Trouble], starved_s: float) -> Iterator[Complaint]
         if trouble.is_fatal and starved_s >= STARVED_S and is_stall(trouble.name):
             reason = f"the host had no core for the guest for {starved_s:.0f} s, so that its kernel saw a stall"
             advice = "Run fewer guests at once (--jobs), or on a host with less to do."
-            yield Complaint(Verdict.INFRA_ERROR, reason, tuple(_lines_of(trouble)), advice)
+            yield Finding(Verdict.INFRA_ERROR, reason, tuple(_lines_of(trouble)), advice)
         elif trouble.is_fatal and (trouble.name != PANIC_SIGN or trouble.line is None):
             text = f"the kernel reported a fault: {trouble.text}"
-            yield Complaint(Verdict.FAIL, text, tuple(_lines_of(trouble)), trouble.advice)
+            yield Finding(Verdict.FAIL, text, tuple(_lines_of(trouble)), trouble.advice)
 
 
-def noted(troubles: Sequence[Trouble], complained: Container[int | None]) -> Iterator[Evidence]:
+def noted(troubles: Sequence[KernelFault], complained: Container[int | None]) -> Iterator[Evidence]:
     """What else the console tells of, in lines that no complaint shows."""
     for trouble in troubles:
         if trouble.line not in complained:
@@ -104,14 +104,14 @@ def lines_with(text: bytes, word: bytes) -> Iterator[tuple[int, int]]:
         at = text.find(word, stop)
 
 
-def _lines_of(trouble: Trouble) -> Iterator[Evidence]:
+def _lines_of(trouble: KernelFault) -> Iterator[Evidence]:
     """The beginning of a trouble's trace; only the first line's number is known, as others' output may lie between."""
     source = _source(trouble)
     yield piece(source, trouble.text, trouble.line)
     yield from (piece(source, line) for line in trouble.trace[1:SHOWN_TRACE_LINES])
 
 
-def _source(trouble: Trouble) -> str:
+def _source(trouble: KernelFault) -> str:
     """The console, or the kernel's log where the console does not show a trouble."""
     return "kernel" if trouble.line is None else "console"
 

@@ -12,7 +12,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from bootmatrix.cell.config import CellBundle, CellRequest, open_context
-from bootmatrix.cell.run import Bench, run_cell
+from bootmatrix.cell.run import RunContext, run_cell
 from bootmatrix.execute.budget import Budget, host_budget, keep_busy
 from bootmatrix.execute.executor import ExecutorSettings
 from bootmatrix.model import Cell
@@ -25,7 +25,7 @@ class LocalExecutor:
     """An executor that runs cells in this process, within a budget of cores and memory."""
 
     def __init__(
-        self, context: Bench, budget: Budget, folder_of: Callable[[Cell], Path], tasks: anyio.abc.TaskGroup
+        self, context: RunContext, budget: Budget, folder_of: Callable[[Cell], Path], tasks: anyio.abc.TaskGroup
     ) -> None:
         self._context, self._budget, self._folder_of, self._tasks = context, budget, folder_of, tasks
         self._waiting: deque[CellRequest] = deque()
@@ -67,7 +67,7 @@ class LocalExecutor:
 
 @asynccontextmanager
 async def run_locally(
-    context: Bench, budget: Budget, folder_of: Callable[[Cell], Path]
+    context: RunContext, budget: Budget, folder_of: Callable[[Cell], Path]
 ) -> AsyncIterator[LocalExecutor]:
     """Run cells in a context that is open already."""
     async with anyio.create_task_group() as measuring:

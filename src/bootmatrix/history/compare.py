@@ -10,10 +10,10 @@ from bootmatrix.history.values import (
     CellHistory,
     CellKey,
     CellResult,
+    ChangeKind,
     Comparison,
     Input,
     InputChange,
-    Kind,
     RunResults,
     Standing,
     SubChange,
@@ -23,7 +23,7 @@ from bootmatrix.history.values import (
 FAILED = frozenset({Standing.BAD, Standing.FORESEEN})
 DERIVED = frozenset({"initrd", "dtb"})
 """Made from other inputs: named only where none of those changed."""
-ORDER = tuple(Kind)
+ORDER = tuple(ChangeKind)
 
 
 def compare(
@@ -76,22 +76,22 @@ def _change(now: CellResult, before: CellResult | None, history: CellHistory | N
     )
 
 
-def _kind(now: CellResult, known: CellResult | None, flaky: bool) -> Kind:
+def _kind(now: CellResult, known: CellResult | None, flaky: bool) -> ChangeKind:
     failed, failed_before = _failed(now), known is not None and _failed(known)
     if now.standing is Standing.FAULT:
-        kind = Kind.NO_VERDICT
+        kind = ChangeKind.NO_VERDICT
     elif failed and failed_before:
-        kind = Kind.STILL_FAILING
+        kind = ChangeKind.STILL_FAILING
     elif failed and now.standing is Standing.FORESEEN:
-        kind = Kind.EXPECTED_FAILURE
+        kind = ChangeKind.EXPECTED_FAILURE
     elif known is None:
-        kind = Kind.NEW_FAILURE if failed else Kind.NEW_CELL
+        kind = ChangeKind.NEW_FAILURE if failed else ChangeKind.NEW_CELL
     elif failed == failed_before:
-        kind = Kind.UNCHANGED
+        kind = ChangeKind.UNCHANGED
     elif flaky or now.flaky:
-        kind = Kind.FLAKY
+        kind = ChangeKind.FLAKY
     else:
-        kind = Kind.NEW_FAILURE if failed else Kind.FIXED
+        kind = ChangeKind.NEW_FAILURE if failed else ChangeKind.FIXED
     return kind
 
 
@@ -100,9 +100,11 @@ def _failed(cell: CellResult) -> bool:
     return cell.standing in FAILED and (cell.verdict != "pass" or cell.flaky)
 
 
-def _is_regression(kind: Kind, now: CellResult) -> bool:
+def _is_regression(kind: ChangeKind, now: CellResult) -> bool:
     """A failure that the baseline has not. One that flips by itself is no less a failure."""
-    return kind is Kind.NEW_FAILURE or (kind is Kind.FLAKY and _failed(now) and now.standing is Standing.BAD)
+    return kind is ChangeKind.NEW_FAILURE or (
+        kind is ChangeKind.FLAKY and _failed(now) and now.standing is Standing.BAD
+    )
 
 
 def _skipped(now: CellResult, before: CellResult | None) -> CellChange:
@@ -110,7 +112,7 @@ def _skipped(now: CellResult, before: CellResult | None) -> CellChange:
     return CellChange(
         id=now.id,
         mode=now.key.mode,
-        kind=Kind.GONE_CELL if gone else Kind.UNCHANGED,
+        kind=ChangeKind.GONE_CELL if gone else ChangeKind.UNCHANGED,
         before=before.verdict if before else "",
         now=now.verdict,
         reason=now.reason,
@@ -121,7 +123,9 @@ def _skipped(now: CellResult, before: CellResult | None) -> CellChange:
 def _gone(before: CellResult, now: Mapping[CellKey, CellResult]) -> CellChange:
     others = sorted(cell.key.mode for cell in now.values() if cell.id == before.id)
     note = f"{before.key.mode} in the baseline, {others[0]} now: not compared" if others else ""
-    return CellChange(id=before.id, mode=before.key.mode, kind=Kind.GONE_CELL, before=before.verdict, now="", note=note)
+    return CellChange(
+        id=before.id, mode=before.key.mode, kind=ChangeKind.GONE_CELL, before=before.verdict, now="", note=note
+    )
 
 
 def _note(now: CellResult, before: CellResult | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bootmatrix.errors import BootmatrixError, InputError
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.past import compared_with, histories_of, past_of
-from bootmatrix.history.reference import Place, find_baseline, find_run, latest_before
+from bootmatrix.history.reference import RunLocation, find_baseline, find_run, latest_before
 
 if TYPE_CHECKING:
     from bootmatrix.history.queries import Rows
@@ -33,14 +33,14 @@ def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
         if named and named.reports != place.reports:
             baseline = results_at(named)
         elif name:
-            baseline = _known(rows, Place(place.reports, name))
+            baseline = _known(rows, RunLocation(place.reports, name))
         return compared_with(rows, run, baseline, histories_of(rows, run.cells, run.line))
 
     # One question, as each begins with a look at all the runs.
     return ask(place.reports, question)
 
 
-def baseline_of(place: Place, name: str) -> Place | None:
+def baseline_of(place: RunLocation, name: str) -> RunLocation | None:
     """The baseline for a run that is there; None if it is to be the latest and nothing was before.
 
     Raises:
@@ -50,7 +50,7 @@ def baseline_of(place: Place, name: str) -> Place | None:
     return find_baseline(place.reports, name, title=line.title, before=line)
 
 
-def results_at(place: Place) -> RunResults:
+def results_at(place: RunLocation) -> RunResults:
     """A run with its cells.
 
     Raises:
@@ -59,7 +59,7 @@ def results_at(place: Place) -> RunResults:
     return ask(place.reports, lambda rows: _known(rows, place))
 
 
-def _known(rows: Rows, place: Place) -> RunResults:
+def _known(rows: Rows, place: RunLocation) -> RunResults:
     found = rows.results(place.name)
     if found is None:
         raise InputError(f"{place.folder}: no such run")
@@ -68,7 +68,7 @@ def _known(rows: Rows, place: Place) -> RunResults:
     return found
 
 
-def read_baseline(place: Place | None) -> RunResults | None:
+def read_baseline(place: RunLocation | None) -> RunResults | None:
     """A baseline out of its own files.
 
     Raises:
@@ -80,7 +80,7 @@ def read_baseline(place: Place | None) -> RunResults | None:
     return results_of(load_run(place.folder), place.name) if place else None
 
 
-def past_of_run(place: Place, run: Run, baseline: RunResults | None, *, compared: bool) -> Past:
+def past_of_run(place: RunLocation, run: Run, baseline: RunResults | None, *, compared: bool) -> Past:
     """What a report tells beside the run: how it stands beside the baseline, and what the index knows of before."""
     from bootmatrix.history.extract import results_of
 

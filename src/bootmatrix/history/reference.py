@@ -23,7 +23,7 @@ MAX_NAME = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunLocation:
     """A run: its name in a folder of runs."""
 
     reports: Path
@@ -40,7 +40,7 @@ def reports_folder(chosen: Path | None) -> Path:
     return Path(chosen or os.environ.get("BOOTMATRIX_REPORTS", "reports"))
 
 
-def find_run(reports: Path, text: str) -> Place:
+def find_run(reports: Path, text: str) -> RunLocation:
     """The run that a text names. `latest` is the newest there is.
 
     Raises:
@@ -52,17 +52,17 @@ def find_run(reports: Path, text: str) -> Place:
         found = ask(reports, lambda rows: rows.runs(limit=1))
         if not found:
             raise InputError(f"{reports} holds no run", "Make one with 'bootmatrix matrix', or name another --reports.")
-        return Place(reports, found[0].name)
+        return RunLocation(reports, found[0].name)
     for folder in (Path(text), reports / text):
         if is_run(folder):
             real = folder.resolve()
-            return Place(real.parent, real.name)
+            return RunLocation(real.parent, real.name)
     if Path(text).is_dir():
         raise InputError(f"{text}: not a run: it holds neither run.json nor started.json", _HINT)
     raise InputError(f"{text}: no such run", _close(reports, text) or _HINT)
 
 
-def find_baseline(reports: Path, text: str, *, title: str, before: RunLine | None = None) -> Place | None:
+def find_baseline(reports: Path, text: str, *, title: str, before: RunLine | None = None) -> RunLocation | None:
     """The run to compare with. `latest` is the newest of the same title that came to its end, before the one in
     question if that is given; None if there is none yet.
 
@@ -73,7 +73,7 @@ def find_baseline(reports: Path, text: str, *, title: str, before: RunLine | Non
         return find_run(reports, text)
 
     name = ask(reports, lambda rows: latest_before(rows, title, before))
-    return Place(reports, name) if name else None
+    return RunLocation(reports, name) if name else None
 
 
 def latest_before(rows: Rows, title: str, before: RunLine | None) -> str:
@@ -97,7 +97,7 @@ def tags_of(reports: Path) -> dict[str, str]:
     return found
 
 
-def add_tag(place: Place, tag: str) -> None:
+def add_tag(place: RunLocation, tag: str) -> None:
     """Give a run a tag. One of the same name moves to it.
 
     Raises:
@@ -133,14 +133,14 @@ def _check(tag: str) -> None:
         raise InputError(f"{tag!r} cannot be a tag", "Use letters, digits and _ . + -, such as v1.8.")
 
 
-def _tagged(reports: Path, tag: str) -> Place:
+def _tagged(reports: Path, tag: str) -> RunLocation:
     _check(tag)
     known = tags_of(reports)
     if tag not in known:
         near = get_close_matches(tag, known, 1)
         hint = f"Did you mean 'tag:{near[0]}'?" if near else f"There is 'bootmatrix runs tag RUN {tag}' to make it."
         raise InputError(f"no run in {reports} has the tag {tag!r}", hint)
-    return Place(reports, known[tag])
+    return RunLocation(reports, known[tag])
 
 
 def _read(file: Path) -> str:

@@ -154,7 +154,7 @@ class CellHistory:
     usual: Usual | None = None
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """How a cell stands beside the baseline, in the order in which it is told.
 
     `new failure`: it fails, and the baseline has no failure of it. `flaky`: its verdict changed, and is known to change
@@ -219,7 +219,7 @@ class CellChange:
 
     id: str
     mode: str
-    kind: Kind
+    kind: ChangeKind
     before: str
     now: str
     is_regression: bool = False
@@ -233,7 +233,7 @@ class CellChange:
     @property
     def is_changed(self) -> bool:
         """Whether the cell deserves a mark: anything but other inputs is different."""
-        plain = {Kind.UNCHANGED, Kind.STILL_FAILING}
+        plain = {ChangeKind.UNCHANGED, ChangeKind.STILL_FAILING}
         return self.kind not in plain or self.before != self.now or bool(self.subresults or self.duration)
 
 
@@ -254,14 +254,14 @@ class Comparison:
         """What got worse."""
         return tuple(change for change in self.changes if change.is_regression)
 
-    def counts(self) -> dict[Kind, int]:
+    def counts(self) -> dict[ChangeKind, int]:
         """How many cells are of each kind that occurs."""
         found = Counter(change.kind for change in self.changes)
-        return {kind: found[kind] for kind in Kind if found[kind]}
+        return {kind: found[kind] for kind in ChangeKind if found[kind]}
 
     def by_id(self) -> dict[str, CellChange]:
         """The changes of the cells that are in the run, by cell id."""
-        return {change.id: change for change in self.changes if change.kind is not Kind.GONE_CELL}
+        return {change.id: change for change in self.changes if change.kind is not ChangeKind.GONE_CELL}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from bootmatrix.console.transcript import failed_first, last_lines, said_by
 from bootmatrix.model import Bootable, GuestMessage, Outcome, SubResult, Verdict
-from bootmatrix.model.finding import Complaint, piece
+from bootmatrix.model.finding import Finding, piece
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_ERROR = 300
@@ -30,11 +30,11 @@ def words_of(message: GuestMessage) -> str:
     return " ".join((message.kind, *message.words))
 
 
-def reported_faults(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator[Complaint]:
+def reported_faults(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
     """Faults that init itself told of, in the order in which they happened."""
     for message in outcome.messages:
         if message.kind == "error":
-            yield Complaint(Verdict.FAIL, f"init failed: {_decoded(message)}", (piece("result", words_of(message)),))
+            yield Finding(Verdict.FAIL, f"init failed: {_decoded(message)}", (piece("result", words_of(message)),))
         elif message.words[1:2] == ("exit",) and message.kind in {"onboot", "onshutdown", "service", "check"}:
             yield from _exit(message, bootable, transcript)
 
@@ -44,7 +44,7 @@ def notes(outcome: Outcome) -> Iterator[str]:
     return (_decoded(message) for message in outcome.messages if message.kind == "note")
 
 
-def _exit(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Iterator[Complaint]:
+def _exit(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
     name, status = message.words[0], message.words[2] if len(message.words) == 3 else "?"
     if status == "0" and message.kind != "service":
         return
@@ -55,20 +55,20 @@ def _exit(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Itera
     telling = failed or (said[-1] if said else None)
     last = f": {telling.text.removeprefix(f'{name}| ')[:MAX_ERROR]}" if telling else ""
     if message.kind == "service":
-        yield Complaint(
+        yield Finding(
             Verdict.FAIL, f"service {name} ended unasked with status {status}{last}", evidence, _advice(status)
         )
     elif status == "timeout":
         limit = bootable.checks.get(name)
         within = f" within its {limit:g} s" if limit else " in time"
-        yield Complaint(
+        yield Finding(
             Verdict.TIMEOUT,
             f"{what} {name} did not end{within}{last}",
             evidence,
             "If it only needs longer, raise the time in its bootmatrix.check annotation.",
         )
     else:
-        yield Complaint(Verdict.FAIL, f"{what} {name} exited with status {status}{last}", evidence, _advice(status))
+        yield Finding(Verdict.FAIL, f"{what} {name} exited with status {status}{last}", evidence, _advice(status))
 
 
 def _advice(status: str) -> str:
@@ -80,7 +80,7 @@ def _advice(status: str) -> str:
     }.get(status, "")
 
 
-def missing(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator[Complaint]:
+def missing(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
     """What a sound boot reports and this one did not."""
     messages = outcome.messages
     if not messages:
@@ -88,7 +88,7 @@ def missing(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator
         reset = any(event.data.get("reason") == "guest-reset" for event in outcome.events if event.name == "SHUTDOWN")
         said = last_lines(transcript)
         without_port = PORT_ADVICE if any(line.text == NO_PORT for line in said) else ""
-        yield Complaint(Verdict.FAIL, reason, said, RESET_ADVICE if reset else without_port)
+        yield Finding(Verdict.FAIL, reason, said, RESET_ADVICE if reset else without_port)
         return
     yield from _end(messages, transcript)
     yield from _frame(messages, bootable)
@@ -101,7 +101,7 @@ def missing(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator
     yield from _checks(messages, bootable)
 
 
-def _frame(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Complaint]:
+def _frame(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Finding]:
     numbers = [message.sequence for message in messages]
     if numbers != list(range(1, len(numbers) + 1)):
         yield _unreported("messages of init are missing or out of order")
@@ -110,7 +110,7 @@ def _frame(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Com
     elif messages[0].words != (bootable.kernel_release,):
         found = " ".join(messages[0].words)
         reason = f"the guest runs kernel {found!r}, and {bootable.kernel_release!r} is what this cell is about"
-        yield Complaint(Verdict.INFRA_ERROR, reason, (piece("result", words_of(messages[0])),))
+        yield Finding(Verdict.INFRA_ERROR, reason, (piece("result", words_of(messages[0])),))
     for kind, words in (("services", ("up",)), ("shutdown", ())):
         said = [message.words for message in messages if message.kind == kind]
         if said != [words]:
@@ -118,19 +118,19 @@ def _frame(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Com
             yield _unreported(f"init {often} {' '.join((kind, *words))!r}")
 
 
-def _end(messages: Sequence[GuestMessage], transcript: bytes) -> Iterator[Complaint]:
+def _end(messages: Sequence[GuestMessage], transcript: bytes) -> Iterator[Finding]:
     ends = [message for message in messages if message.kind == "end"]
     if not ends or messages[-1].kind != "end":
         evidence = (piece("result", f"the last message is: {words_of(messages[-1])}"), *last_lines(transcript))
-        yield Complaint(Verdict.FAIL, "the guest ended without a result: init's last message is missing", evidence)
+        yield Finding(Verdict.FAIL, "the guest ended without a result: init's last message is missing", evidence)
     elif len(ends) > 1 or len(ends[0].words) != 2 or not DIGEST.fullmatch(ends[0].words[1]):
         yield _unreported("init's last message is not as it has to be")
     elif ends[0].words[0] != "pass":
         evidence = (piece("result", words_of(ends[0])),)
-        yield Complaint(Verdict.FAIL, "init gave the verdict 'fail'", evidence, follows=True)
+        yield Finding(Verdict.FAIL, "init gave the verdict 'fail'", evidence, follows=True)
 
 
-def _series(kind: str, messages: Sequence[GuestMessage], expected: Sequence[str]) -> Iterator[Complaint]:
+def _series(kind: str, messages: Sequence[GuestMessage], expected: Sequence[str]) -> Iterator[Finding]:
     """Containers that run one after the other: each starts and exits with 0, in the order of the spec."""
     found = [message.words for message in messages if message.kind == kind]
     wanted = [words for name in expected for words in ((name, "start"), (name, "exit", "0"))]
@@ -144,7 +144,7 @@ def _series(kind: str, messages: Sequence[GuestMessage], expected: Sequence[str]
         yield _unreported(f"{kind} containers were not reported as the spec has them", follows=True)
 
 
-def _checks(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Complaint]:
+def _checks(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Finding]:
     found = sorted(message.words for message in messages if message.kind == "check")
     wanted = sorted(words for name in bootable.checks for words in ((name, "start"), (name, "exit", "0")))
     if found == wanted:
@@ -157,8 +157,8 @@ def _checks(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Co
         yield _unreported("checks were not reported as the spec has them", follows=True)
 
 
-def _unreported(reason: str, follows: bool = False) -> Complaint:
-    return Complaint(Verdict.FAIL, reason, (piece("result", reason),), follows=follows)
+def _unreported(reason: str, follows: bool = False) -> Finding:
+    return Finding(Verdict.FAIL, reason, (piece("result", reason),), follows=follows)
 
 
 def _decoded(message: GuestMessage) -> str:

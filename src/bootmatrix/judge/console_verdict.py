@@ -9,7 +9,7 @@ from bootmatrix.console.kernel_messages import STAMP
 from bootmatrix.console.match import shown, without_printk
 from bootmatrix.console.transcript import last_lines
 from bootmatrix.model import ConsoleProof, Evidence, Outcome, QmpEvent, Verdict
-from bootmatrix.model.finding import Complaint, piece
+from bootmatrix.model.finding import Finding, piece
 
 WEAKER = "judged by its console alone, which whatever runs in the guest can print"
 ECHO = re.compile(rb"(?:command line:|unknown kernel command line parameters|BOOT_IMAGE=)", re.IGNORECASE)
@@ -38,14 +38,14 @@ def find_line(transcript: bytes, text: str, echo: re.Pattern[bytes] = ECHO) -> E
     return None
 
 
-def complaints(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
+def complaints(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
     """What stands in the way of a pass by the console."""
     for text in proof.forbid:
         found = find_line(transcript, text, KERNEL_ECHO)
         if found:
-            yield Complaint(Verdict.FAIL, f"the console shows {text!r}, which is forbidden", (found,))
+            yield Finding(Verdict.FAIL, f"the console shows {text!r}, which is forbidden", (found,))
     if find_line(transcript, proof.console) is None:
-        yield Complaint(
+        yield Finding(
             Verdict.FAIL,
             f"the console never showed {proof.console!r}",
             last_lines(transcript),
@@ -54,13 +54,13 @@ def complaints(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iter
     yield from _way_out(proof, outcome)
 
 
-def _way_out(proof: ConsoleProof, outcome: Outcome) -> Iterator[Complaint]:
+def _way_out(proof: ConsoleProof, outcome: Outcome) -> Iterator[Finding]:
     if outcome.limit == STAYED and proof.stays:
         return
     reasons = [str(event.data.get("reason")) for event in left(outcome)]
     if len(reasons) != 1 or reasons[0] not in LEFT:
         found = ", ".join(reasons) or "nothing of the kind"
-        yield Complaint(
+        yield Finding(
             Verdict.FAIL,
             f"the guest did not leave by itself: expected a power off or a reset, found {found}",
             (),

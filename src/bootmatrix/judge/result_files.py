@@ -14,7 +14,7 @@ from bootmatrix.judge.junit import UnreadableReport, read_report
 from bootmatrix.judge.printed import Printed
 from bootmatrix.judge.tap import MAX_RESULTS, parse
 from bootmatrix.model import Bootable, GuestMessage, Outcome, Verdict
-from bootmatrix.model.finding import Complaint, piece
+from bootmatrix.model.finding import Finding, piece
 
 MAX_FILE_BYTES = 1 << 20
 """Of one file; its guest sends half of that at most."""
@@ -82,7 +82,7 @@ def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[Printed]:
         try:
             file = unpack(message)
         except UnreadableFile as error:
-            yield Printed((), (Complaint(Verdict.FAIL, str(error)),))
+            yield Printed((), (Finding(Verdict.FAIL, str(error)),))
             continue
         if file.data is None:
             lacking[file.container, file.path] += 1
@@ -92,9 +92,7 @@ def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[Printed]:
     yield from (Printed((), (one,)) for one in _absent(came, lacking, bootable))
 
 
-def _absent(
-    came: Counter[tuple[str, str]], lacking: Counter[tuple[str, str]], bootable: Bootable
-) -> Iterator[Complaint]:
+def _absent(came: Counter[tuple[str, str]], lacking: Counter[tuple[str, str]], bootable: Bootable) -> Iterator[Finding]:
     """A complaint for each file that did not come. Containers may share a name: each has to leave its own.
 
     One that the guest calls missing is so, however often a file of that name and path came.
@@ -105,7 +103,7 @@ def _absent(
         if number > 1:
             reason = f"{number} containers {container} were to leave a file {path}, and {came[container, path]} did"
         if came[container, path] < number or lacking[container, path]:
-            yield Complaint(Verdict.FAIL, reason, (piece("result", reason),), MISSING_ADVICE)
+            yield Finding(Verdict.FAIL, reason, (piece("result", reason),), MISSING_ADVICE)
 
 
 def _read(file: Sent) -> Printed:
@@ -116,7 +114,7 @@ def _read(file: Sent) -> Printed:
     if file.is_cut:
         reason = f"{file.container}: {file.path} is too large to be sent whole ({file.size_bytes} bytes)"
         advice = "Have the tests write shorter reports, or several."
-        return Printed((), (Complaint(Verdict.FAIL, reason, (), advice),))
+        return Printed((), (Finding(Verdict.FAIL, reason, (), advice),))
     return reader(file)
 
 
@@ -124,7 +122,7 @@ def _tap(file: Sent) -> Printed:
     reading = parse((file.data or b"").decode("utf-8", "replace"), file.container)
     if reading.planned is None:
         reading.faults.append(f"{file.path}: its plan is missing, so results may be")
-    complaints = (Complaint(Verdict.FAIL, f"{file.container}: {fault}") for fault in reading.faults[:5])
+    complaints = (Finding(Verdict.FAIL, f"{file.container}: {fault}") for fault in reading.faults[:5])
     return Printed(tuple(reading.results[:MAX_RESULTS]), tuple(complaints))
 
 
@@ -132,12 +130,12 @@ def _junit(file: Sent) -> Printed:
     try:
         report = read_report(file.data or b"")
     except UnreadableReport as error:
-        return Printed((), (Complaint(Verdict.FAIL, f"{file.container}: {file.path} is not JUnit's XML: {error}"),))
+        return Printed((), (Finding(Verdict.FAIL, f"{file.container}: {file.path} is not JUnit's XML: {error}"),))
     results = [one.model_copy(update={"name": f"{file.container}: {one.name}"}) for one in report.results]
     bad = [one for one in results if one.verdict is Verdict.FAIL]
-    complaints = [Complaint(Verdict.FAIL, f"{one.name}: {one.detail}"[:400]) for one in bad[:5]]
-    complaints += [Complaint(Verdict.FAIL, f"{file.container}: {file.path}: {one}") for one in report.troubles]
+    complaints = [Finding(Verdict.FAIL, f"{one.name}: {one.detail}"[:400]) for one in bad[:5]]
+    complaints += [Finding(Verdict.FAIL, f"{file.container}: {file.path}: {one}") for one in report.troubles]
     if not results:
-        complaints.append(Complaint(Verdict.FAIL, f"{file.container}: {file.path} has no test in it"))
+        complaints.append(Finding(Verdict.FAIL, f"{file.container}: {file.path} has no test in it"))
     notes = tuple(f"{file.container}: {file.path}: {one}" for one in report.notes)
     return Printed(tuple(results[:MAX_RESULTS]), tuple(complaints), notes)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from bootmatrix.judge.printed import Printed
 from bootmatrix.judge.tap_lines import TapLine, read_lines
 from bootmatrix.model import GuestMessage, SubResult, Verdict
-from bootmatrix.model.finding import Complaint, piece
+from bootmatrix.model.finding import Finding, piece
 
 MAX_TAP_BYTES = 4 << 20
 """Of one container, unpacked; its guest keeps 20000 lines."""
@@ -87,9 +87,9 @@ def _read_message(message: GuestMessage) -> Printed:
     try:
         reading = parse(unpack(message.words[1] if len(message.words) > 1 else ""), container)
     except UnreadableTap as error:
-        return Printed((), (Complaint(Verdict.FAIL, f"the TAP of {container} cannot be read: {error}"),))
+        return Printed((), (Finding(Verdict.FAIL, f"the TAP of {container} cannot be read: {error}"),))
     complaints = tuple(
-        Complaint(Verdict.FAIL, f"{container}: {fault}", (piece("result", fault),)) for fault in reading.faults[:5]
+        Finding(Verdict.FAIL, f"{container}: {fault}", (piece("result", fault),)) for fault in reading.faults[:5]
     )
     return Printed(tuple(reading.results[:MAX_RESULTS]), complaints)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from bootmatrix.console.transcript import find_banners, last_lines
 from bootmatrix.model import Evidence, Machine, Outcome, QmpEvent, Verdict
-from bootmatrix.model.finding import Complaint, piece
+from bootmatrix.model.finding import Finding, piece
 from bootmatrix.model.outcome import SUSPENDED_S
 
 WAY_OUT = {"poweroff": "guest-shutdown", "reboot": "guest-reset", "watchdog": "guest-reset"}
@@ -27,16 +27,16 @@ BITE = "WATCHDOG"
 UNWANTED = ("GUEST_CRASHLOADED", BITE, "INTERNAL_ERROR", "MEMORY_FAILURE")
 
 
-def panic_events(outcome: Outcome) -> Iterator[Complaint]:
+def panic_events(outcome: Outcome) -> Iterator[Finding]:
     """Complaints for a panic that the console need not have shown."""
     for event in outcome.events:
         if event.name == "GUEST_PANICKED":
-            yield Complaint(Verdict.PANIC, "kernel panic, as the guest told its machine", (_seen(event),))
+            yield Finding(Verdict.PANIC, "kernel panic, as the guest told its machine", (_seen(event),))
     if outcome.limit == "panic":
-        yield Complaint(Verdict.PANIC, "kernel panic; the guest did not leave by itself")
+        yield Finding(Verdict.PANIC, "kernel panic; the guest did not leave by itself")
 
 
-def withheld_time(outcome: Outcome, first: Complaint) -> Iterator[Complaint]:
+def withheld_time(outcome: Outcome, first: Finding) -> Iterator[Finding]:
     """A complaint in the place of a `first` one that time which the guest was not given may have brought about."""
     if not first.verdict.is_guests or (first.verdict is Verdict.PANIC and not STALL_PANIC.search(first.reason)):
         return
@@ -48,9 +48,9 @@ def withheld_time(outcome: Outcome, first: Complaint) -> Iterator[Complaint]:
         yield _withheld(why, first, "Run fewer guests at once (--jobs), or on a host with less to do.")
 
 
-def _withheld(why: str, first: Complaint, advice: str) -> Complaint:
+def _withheld(why: str, first: Finding, advice: str) -> Finding:
     reason = f"{why}, which may be why {first.reason}"
-    return Complaint(Verdict.INFRA_ERROR, reason, (piece("clock", why), *first.evidence), advice)
+    return Finding(Verdict.INFRA_ERROR, reason, (piece("clock", why), *first.evidence), advice)
 
 
 def seen(outcome: Outcome) -> Evidence:
@@ -60,19 +60,19 @@ def seen(outcome: Outcome) -> Evidence:
     return piece("qemu", f"QEMU {status} after {outcome.wall_s:.1f} s{limit}")
 
 
-def host_faults(outcome: Outcome, machine: Machine) -> Iterator[Complaint]:
+def host_faults(outcome: Outcome, machine: Machine) -> Iterator[Finding]:
     """Complaints for what is not the guest's fault."""
     stderr = tuple(piece("qemu", line) for line in outcome.stderr.strip().splitlines()[-5:])
     if outcome.ended_by == "user":
-        yield Complaint(Verdict.INFRA_ERROR, "interrupted")
+        yield Finding(Verdict.INFRA_ERROR, "interrupted")
     elif outcome.ended_by == "error" or outcome.host_error:
         reason = " ".join(outcome.host_error.split()) or "QEMU ended, and it is not known why"
-        yield Complaint(Verdict.INFRA_ERROR, reason, stderr, _advice_on(reason, machine))
+        yield Finding(Verdict.INFRA_ERROR, reason, stderr, _advice_on(reason, machine))
     elif outcome.exit_status is None:
-        yield Complaint(Verdict.INFRA_ERROR, "QEMU never started", stderr)
+        yield Finding(Verdict.INFRA_ERROR, "QEMU never started", stderr)
     elif outcome.ended_by == "guest" and outcome.exit_status != 0 and not _left_by_status(outcome, machine):
         reason = f"QEMU ended with status {outcome.exit_status}, after its guest had left"
-        yield Complaint(Verdict.INFRA_ERROR, reason, stderr)
+        yield Finding(Verdict.INFRA_ERROR, reason, stderr)
 
 
 def _advice_on(reason: str, machine: Machine) -> str:
@@ -84,13 +84,13 @@ def _advice_on(reason: str, machine: Machine) -> str:
     return f"Does {machine.qemu} run by hand, with this command?"
 
 
-def reboots(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
+def reboots(outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
     """A complaint for a guest that began anew, perhaps again and again."""
     resets = [event for event in outcome.events if event.name == "RESET" and event.data.get("guest") is True]
     banners = tuple(find_banners(transcript))
     if len(banners) > 1 or len(resets) > 1:
         times = max(len(banners), len(resets) + 1)
-        yield Complaint(
+        yield Finding(
             Verdict.FAIL,
             f"the guest rebooted: its kernel started {times} times",
             (*banners[:MAX_BANNERS], *(_seen(event) for event in resets[:MAX_BANNERS])),
@@ -98,7 +98,7 @@ def reboots(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
         )
 
 
-def limits(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
+def limits(outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
     """Complaints for a guest that we had to stop."""
     if outcome.ended_by != "host" or outcome.limit in {"panic", "shown"}:
         return
@@ -111,18 +111,18 @@ def limits(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
         advice = f"Its last message came after {heard:.1f} s. The console shows how far it got."
         if outcome.messages and outcome.messages[-1].kind == "end":
             advice = STAYED
-        yield Complaint(Verdict.HANG, reason, evidence, advice)
+        yield Finding(Verdict.HANG, reason, evidence, advice)
     elif outcome.limit == "flood":
-        yield Complaint(Verdict.FAIL, f"the guest floods its result channel: {outcome.result_fault}", evidence)
+        yield Finding(Verdict.FAIL, f"the guest floods its result channel: {outcome.result_fault}", evidence)
     else:
         reason = f"the guest did not finish phase {phase} in time"
         advice = f"If it only needs longer, raise {phase} under timeouts in the matrix."
         if phase == "checks":
             advice = "The check's own limit did not end it, so the guest is very slow or its init is stuck."
-        yield Complaint(Verdict.TIMEOUT, reason, evidence, advice)
+        yield Finding(Verdict.TIMEOUT, reason, evidence, advice)
 
 
-def way_out(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[Complaint]:
+def way_out(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[Finding]:
     """Complaints for a guest that left in another way than a sound one leaves this machine."""
     if machine.exit == "semihosting":
         yield from _status(outcome, transcript)
@@ -139,19 +139,19 @@ def _last_bite(outcome: Outcome) -> QmpEvent | None:
     return next((event for event in outcome.events if event.name == BITE and event.at_s >= last.at_s), None)
 
 
-def unwanted(outcome: Outcome, wanted: QmpEvent | None = None) -> Iterator[Complaint]:
+def unwanted(outcome: Outcome, wanted: QmpEvent | None = None) -> Iterator[Finding]:
     """Complaints for events of which a sound boot has none, but for one that is `wanted`."""
     for event in outcome.events:
         if event.name in UNWANTED and event is not wanted:
-            yield Complaint(Verdict.FAIL, f"QEMU reported {event.name}", (_seen(event),))
+            yield Finding(Verdict.FAIL, f"QEMU reported {event.name}", (_seen(event),))
 
 
-def _event(outcome: Outcome, expected: str, transcript: bytes) -> Iterator[Complaint]:
+def _event(outcome: Outcome, expected: str, transcript: bytes) -> Iterator[Finding]:
     left = [event for event in outcome.events if event.name == "SHUTDOWN" and event.data.get("guest") is True]
     reasons = [str(event.data.get("reason")) for event in left]
     if reasons != [expected]:
         found = ", ".join(reasons) or "nothing of the kind"
-        yield Complaint(
+        yield Finding(
             Verdict.FAIL,
             f"the guest did not leave as it should: expected {expected}, found {found}",
             (*(_seen(event) for event in left), *last_lines(transcript)),
@@ -162,28 +162,28 @@ def _left_by_status(outcome: Outcome, machine: Machine) -> bool:
     return machine.exit == "semihosting" and outcome.exit_status is not None and outcome.exit_status >= 0
 
 
-def _status(outcome: Outcome, transcript: bytes) -> Iterator[Complaint]:
+def _status(outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
     """By semihosting QEMU ends with the guest's status and without a word on its monitor."""
     left = [_seen(event) for event in outcome.events if event.name == "SHUTDOWN"]
     if outcome.exit_status == SEMIHOSTING_PASS and not left:
         return
     found = f"status {outcome.exit_status}" if not left else "SHUTDOWN"
-    yield Complaint(
+    yield Finding(
         Verdict.FAIL,
         f"the guest did not leave as it should: expected status {SEMIHOSTING_PASS} by semihosting, found {found}",
         (*left, *last_lines(transcript)),
     )
 
 
-def channel_faults(outcome: Outcome, machine: Machine) -> Iterator[Complaint]:
+def channel_faults(outcome: Outcome, machine: Machine) -> Iterator[Finding]:
     """Complaints for a result channel that cannot be trusted."""
     if outcome.result_fault:
         reason = f"the result cannot be trusted: {outcome.result_fault}"
-        yield Complaint(Verdict.FAIL, reason, (piece("result", outcome.result_fault),))
+        yield Finding(Verdict.FAIL, reason, (piece("result", outcome.result_fault),))
     # On a console anything may stand between messages; a port of its own is init's alone.
     if outcome.rejected and machine.result != "console":
         reason = f"{outcome.rejected} lines on the result channel do not come from init"
-        yield Complaint(Verdict.FAIL, reason, (piece("result", reason),))
+        yield Finding(Verdict.FAIL, reason, (piece("result", reason),))
 
 
 def _seen(event: QmpEvent) -> Evidence:

@@ -13,13 +13,23 @@ from bootmatrix.console import kernel_log
 from bootmatrix.console import transcript as console
 from bootmatrix.console.kernel_lines import kernel_lines
 from bootmatrix.console.kernel_log import KernelLog, read_kernel_log
-from bootmatrix.console.kernel_messages import find_troubles
+from bootmatrix.console.kernel_messages import find_kernel_faults
 from bootmatrix.judge import completeness, console_verdict, termination
 from bootmatrix.judge.result_files import read_files
 from bootmatrix.judge.tap import read_tap
-from bootmatrix.model import Bootable, ConsoleProof, Evidence, Judgement, Machine, Outcome, SubResult, Trouble, Verdict
+from bootmatrix.model import (
+    Bootable,
+    ConsoleProof,
+    Evidence,
+    Judgement,
+    KernelFault,
+    Machine,
+    Outcome,
+    SubResult,
+    Verdict,
+)
 from bootmatrix.model.artefact import LACKS_MODULE
-from bootmatrix.model.finding import GRAVITY, Complaint, piece
+from bootmatrix.model.finding import GRAVITY, Finding, piece
 
 MAX_EVIDENCE = 60
 MAX_OTHERS = 10
@@ -55,7 +65,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
     printed = [] if bootable.proof else [*read_tap(outcome.messages), *read_files(outcome, bootable)]
     log = None if bootable.proof else read_kernel_log(outcome.messages)
     said = transcript if bootable.proof else kernel_lines(transcript, log)
-    seen = find_troubles(said)
+    seen = find_kernel_faults(said)
     troubles = (*seen, *kernel_log.unseen_troubles(log, seen))
     complaints = [
         *_complaints(outcome, machine, bootable, Consoles(transcript, said, log), troubles),
@@ -106,7 +116,7 @@ def _distinct(subresults: Sequence[SubResult]) -> tuple[SubResult, ...]:
     return tuple(distinct)
 
 
-def _without_arguments(first: Complaint, bootable: Bootable) -> str:
+def _without_arguments(first: Finding, bootable: Bootable) -> str:
     """What to do about a QEMU that fails and was given arguments of the user's own."""
     is_ours = first.verdict is Verdict.INFRA_ERROR and bootable.qemu_args
     return "It was given QEMU arguments of its own: does it boot without them?" if is_ours else ""
@@ -123,14 +133,14 @@ def _without_modules(outcome: Outcome, bootable: Bootable) -> str:
     )
 
 
-def _advice(verdict: Verdict, troubles: tuple[Trouble, ...]) -> str:
+def _advice(verdict: Verdict, troubles: tuple[KernelFault, ...]) -> str:
     known = (one.advice for one in troubles if one.advice and verdict.is_guests)
     return next(known, ADVICE[verdict])
 
 
 def _complaints(
-    outcome: Outcome, machine: Machine, bootable: Bootable, consoles: Consoles, troubles: tuple[Trouble, ...]
-) -> Iterator[Complaint]:
+    outcome: Outcome, machine: Machine, bootable: Bootable, consoles: Consoles, troubles: tuple[KernelFault, ...]
+) -> Iterator[Finding]:
     """All that stands in the way of a pass; of one verdict, what explains most comes first."""
     transcript = consoles.transcript
     yield from console.cut_off(troubles, outcome)
@@ -155,7 +165,7 @@ def _complaints(
     yield from termination.way_out(outcome, machine, transcript)
 
 
-def _evidence(first: Complaint, others: list[Complaint], troubles: tuple[Trouble, ...]) -> tuple[Evidence, ...]:
+def _evidence(first: Finding, others: list[Finding], troubles: tuple[KernelFault, ...]) -> tuple[Evidence, ...]:
     """The first complaint's own evidence, then what else was found, without its details."""
     further = [piece("result", f"also: {other.reason}") for other in others if not other.follows]
     shown = {one.line for one in first.evidence if one.line}
@@ -164,7 +174,10 @@ def _evidence(first: Complaint, others: list[Complaint], troubles: tuple[Trouble
 
 
 def _passed(
-    outcome: Outcome, subresults: tuple[SubResult, ...], troubles: tuple[Trouble, ...], remarks: tuple[Evidence, ...]
+    outcome: Outcome,
+    subresults: tuple[SubResult, ...],
+    troubles: tuple[KernelFault, ...],
+    remarks: tuple[Evidence, ...],
 ) -> Judgement:
     count = len([one for one in subresults if one.verdict is Verdict.PASS])
     evidence = (
@@ -193,7 +206,7 @@ def _with_privileged(passed: Judgement, bootable: Bootable) -> Judgement:
     )
 
 
-def _shown(proof: ConsoleProof, outcome: Outcome, transcript: bytes, troubles: tuple[Trouble, ...]) -> Judgement:
+def _shown(proof: ConsoleProof, outcome: Outcome, transcript: bytes, troubles: tuple[KernelFault, ...]) -> Judgement:
     """A pass by the console, which says of itself that it is weaker."""
     evidence = (*console_verdict.proofs(proof, outcome, transcript), *console.noted(troubles, ()))
     reason = f"the console shows {proof.console!r} ({console_verdict.WEAKER})"

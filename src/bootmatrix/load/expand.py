@@ -10,7 +10,7 @@ from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import find_machine
 from bootmatrix.load.spec import GUEST_SUFFIXES, MERGED, find_spec, spec_files, spec_name
 from bootmatrix.load.validate import suggest
-from bootmatrix.model import Cell, Matrix, OwnKernel, Pattern, Profile, Traits
+from bootmatrix.model import Cell, CustomKernel, Matrix, Pattern, Profile, Traits
 
 ALL = "all"
 OWN_KERNEL = "own"
@@ -30,7 +30,7 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
     """
     specs = [find_spec(name, base) for name in matrix.specs]
     targets = find_targets(matrix.arch, profiles)
-    maker = _Maker(matrix)
+    maker = _CellExpander(matrix)
     cells = [cell for spec in specs for cell in maker.cells(spec, targets, matrix.kernel)]
     for more in matrix.include:
         more_targets = find_targets([more.arch], profiles)
@@ -132,7 +132,7 @@ def _resolved(files: Iterable[Path]) -> list[Path]:
     return [file.resolve() for file in files]
 
 
-class _Maker:
+class _CellExpander:
     """Makes the cells of a matrix; traits that many of them have are one value."""
 
     def __init__(self, matrix: Matrix) -> None:
@@ -173,7 +173,7 @@ def _traits(profile: Profile, machine: str, kernel: str) -> Traits | None:
     source = profile.kernels_of(machine).get(kernel)
     if source is None:
         return None
-    version = source.release if isinstance(source, OwnKernel) else source.version
+    version = source.release if isinstance(source, CustomKernel) else source.version
     return Traits(
         bits=profile.bits,
         endian=profile.endian,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.recipe import PACKAGE, has_stand_in, is_dockerfile, repository
-from bootmatrix.model import GivenImage, ImageSource
+from bootmatrix.model import ImageOverride, ImageSource
 from bootmatrix.model.image import ImageKind
 from bootmatrix.source.images.reference import parse_reference
 
@@ -28,7 +28,7 @@ TRANSPORTS = (REGISTRY, ENGINE, *IN_FILES)
 _TAGGED = re.compile(r"(?P<path>.+?)(?::(?P<name>[A-Za-z0-9][A-Za-z0-9_./:@-]*))?")
 
 
-def find_source(reference: str, path: Path, given: Iterable[GivenImage], find_recipe: FindRecipe) -> ImageSource:
+def find_source(reference: str, path: Path, given: Iterable[ImageOverride], find_recipe: FindRecipe) -> ImageSource:
     """Where the image comes from that the file `path` names.
 
     What the user gave comes first, then: `@pkg:` is a folder, a transport says it by itself, a name for which there is
@@ -43,7 +43,7 @@ def find_source(reference: str, path: Path, given: Iterable[GivenImage], find_re
     return _named(reference, path, find_recipe)
 
 
-def _given(reference: str, one: GivenImage, find_recipe: FindRecipe) -> ImageSource:
+def _given(reference: str, one: ImageOverride, find_recipe: FindRecipe) -> ImageSource:
     source = one.source
     if source in {REGISTRY, ENGINE}:  # the image itself, from there
         source += reference
@@ -94,7 +94,7 @@ def _in_file(reference: str, kind: ImageKind, rest: str, folder: Path) -> ImageS
     return source
 
 
-def parse_given(text: str, folder: Path) -> GivenImage:
+def parse_override(text: str, folder: Path) -> ImageOverride:
     """What `NAME=SOURCE` says.
 
     Raises:
@@ -106,10 +106,10 @@ def parse_given(text: str, folder: Path) -> GivenImage:
             f"{text!r} should be NAME=SOURCE",
             f"Such as 'redis=oci-archive:redis.tar', or 'linuxkit/*={REGISTRY}' for those of the registry.",
         )
-    return check_given(GivenImage(pattern=name.strip(), source=source.strip(), folder=str(folder)))
+    return check_override(ImageOverride(pattern=name.strip(), source=source.strip(), folder=str(folder)))
 
 
-def check_given(one: GivenImage) -> GivenImage:
+def check_override(one: ImageOverride) -> ImageOverride:
     """The same.
 
     Raises:

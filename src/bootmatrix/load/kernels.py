@@ -14,7 +14,7 @@ from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.expand import RESERVED
 from bootmatrix.load.lock import write_text
 from bootmatrix.load.validate import suggest, validate
-from bootmatrix.model import OwnKernel, Profile
+from bootmatrix.model import CustomKernel, Profile
 from bootmatrix.model.base import NAME, Model, Name
 
 HEADER = "# Kernels beside the archive's. Written by `bootmatrix kernels add`; paths are from this file's folder.\n"
@@ -23,7 +23,7 @@ HEADER = "# Kernels beside the archive's. Written by `bootmatrix kernels add`; p
 class OwnKernels(Model):
     """The file: kernels by name and architecture."""
 
-    kernels: dict[Name, dict[Name, OwnKernel]]
+    kernels: dict[Name, dict[Name, CustomKernel]]
 
 
 def kernels_file() -> Path:
@@ -31,7 +31,7 @@ def kernels_file() -> Path:
     return Path(os.environ.get("BOOTMATRIX_KERNELS") or "kernels.yml")
 
 
-def load_own(path: Path, profiles: Mapping[str, Profile]) -> dict[str, dict[str, OwnKernel]]:
+def load_custom_kernels(path: Path, profiles: Mapping[str, Profile]) -> dict[str, dict[str, CustomKernel]]:
     """The user's own kernels, by name and then by architecture; none if there is no such file.
 
     Raises:
@@ -54,7 +54,7 @@ def load_own(path: Path, profiles: Mapping[str, Profile]) -> dict[str, dict[str,
     return kernels
 
 
-def _check_parts(document: Document, place: Location, kernel: OwnKernel) -> None:
+def _check_parts(document: Document, place: Location, kernel: CustomKernel) -> None:
     from bootmatrix.source.kernel_formats import kernel_formats
 
     for index, part in enumerate(kernel.parts):
@@ -77,14 +77,14 @@ def archive_names(profile: Profile) -> set[str]:
     return {*profile.kernels, *(name for machine in profile.machines.values() for name in machine.kernels or {})}
 
 
-def with_own(profiles: Mapping[str, Profile], path: Path) -> dict[str, Profile]:
+def with_custom_kernels(profiles: Mapping[str, Profile], path: Path) -> dict[str, Profile]:
     """Profiles that know the user's own kernels too.
 
     Raises:
         InputError: as `load_own`.
     """
-    own: dict[str, dict[str, OwnKernel]] = {}
-    for name, by_arch in load_own(path, profiles).items():
+    own: dict[str, dict[str, CustomKernel]] = {}
+    for name, by_arch in load_custom_kernels(path, profiles).items():
         for arch, kernel in by_arch.items():
             placed = kernel.model_copy(update={"folder": str(path.parent)})
             own.setdefault(arch, {})[name] = placed
@@ -94,7 +94,7 @@ def with_own(profiles: Mapping[str, Profile], path: Path) -> dict[str, Profile]:
     }
 
 
-def save_own(kernels: Mapping[str, Mapping[str, OwnKernel]], path: Path) -> None:
+def save_custom_kernels(kernels: Mapping[str, Mapping[str, CustomKernel]], path: Path) -> None:
     """Write the file, whole or not at all.
 
     Raises:

@@ -9,11 +9,11 @@ from typing import ParamSpec
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.expand import find_targets, matches, product, unknown_kernels
-from bootmatrix.load.images import check_given
+from bootmatrix.load.images import check_override
 from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.load.spec import find_spec
 from bootmatrix.load.validate import validate
-from bootmatrix.model import GivenImage, Matrix, Pattern, Profile
+from bootmatrix.model import ImageOverride, Matrix, Pattern, Profile
 from bootmatrix.model.durations import duration_s
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
     matrix = validate(document, Matrix)
     _check_expect(document, matrix)
     for name, source in matrix.images.items():
-        _try(document, ("images", name), check_given, GivenImage(pattern=name, source=source))
+        _try(document, ("images", name), check_override, ImageOverride(pattern=name, source=source))
     _check_names(document, matrix, path.parent, profiles)
     document.raise_faults()
     _check_cells(document, matrix, path.parent, profiles)

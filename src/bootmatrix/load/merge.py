@@ -10,7 +10,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.images import IN_FILES
 from bootmatrix.load.recipe import PACKAGE
 from bootmatrix.load.spec import load_one, spec_files, spec_name
-from bootmatrix.model import Container, File, Spec, Volume
+from bootmatrix.model import Container, FileEntry, Spec, Volume
 from bootmatrix.model.spec import KernelSection
 
 
@@ -77,7 +77,7 @@ def _placed(spec: Spec, folder: Path) -> Spec:
     def container(one: Container) -> Container:
         return one.model_copy(update={"image": image(one.image)})
 
-    def file(one: File) -> File:
+    def file(one: FileEntry) -> FileEntry:
         local = one.source and not Path(one.source).expanduser().is_absolute()
         return one.model_copy(update={"source": f"{way}/{one.source}"}) if local else one
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from bootmatrix.load.extends import EXTENDS
-from bootmatrix.model import ImageRecipe, Matrix, OwnGuest, Profile, Registries, Spec
+from bootmatrix.model import ImageRecipe, Matrix, PrebuiltGuest, Profile, Registries, Spec
 from bootmatrix.model.base import Model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS: dict[str, type[Model]] = {
     "spec": Spec,
-    "guest": OwnGuest,
+    "guest": PrebuiltGuest,
     "matrix": Matrix,
     "profile": Profile,
     "image": ImageRecipe,

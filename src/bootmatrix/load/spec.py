@@ -11,7 +11,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.data_paths import is_file, specs_folder
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.validate import suggest, validate
-from bootmatrix.model import Container, File, OwnGuest, Spec
+from bootmatrix.model import Container, FileEntry, PrebuiltGuest, Spec
 from bootmatrix.model.capabilities import CAPABILITIES
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.spec import CHECK, CONSOLE, NETWORK
@@ -98,7 +98,7 @@ def load_one(path: Path) -> tuple[Spec, Document]:
     """
     document = read_document(path)
     if path.name.endswith(GUEST_SUFFIXES):
-        own = validate(document, OwnGuest)
+        own = validate(document, PrebuiltGuest)
         _check_own(document, own)
         return Spec(name=spec_name(path), path=str(path), own=own), document
     notes = tuple(_take_unused(document))
@@ -119,7 +119,7 @@ def _images(spec: Spec) -> list[str]:
     return [spec.kernel.image, *spec.init, *(container.image for container in containers), *volumes]
 
 
-def _check_own(document: Document, own: OwnGuest) -> None:
+def _check_own(document: Document, own: PrebuiltGuest) -> None:
     if not (own.kernel or own.initrd or own.disk):
         document.complain((), "a guest has a 'kernel', an 'initrd' or a 'disk' of its own")
     if own.cmdline and not (own.kernel or own.initrd):
@@ -234,7 +234,7 @@ def _check_annotations(document: Document, place: Location, container: Container
         document.complain(where, f"a check's time limit: {error.message}")
 
 
-def _check_file(document: Document, place: Location, file: File) -> None:
+def _check_file(document: Document, place: Location, file: FileEntry) -> None:
     if not file.path.strip("/"):
         document.complain((*place, "path"), "the path is empty")
     if ".." in PurePosixPath(file.path).parts:
@@ -250,7 +250,7 @@ def _check_file(document: Document, place: Location, file: File) -> None:
         document.complain((*place, "metadata"), f"'metadata' should be 'yaml', and is {file.metadata!r}")
 
 
-def _given(file: File) -> list[str]:
+def _given(file: FileEntry) -> list[str]:
     fields: dict[str, Any] = {
         "directory": file.directory,
         "symlink": file.symlink,

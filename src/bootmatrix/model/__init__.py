@@ -5,14 +5,14 @@ from bootmatrix.model.bisection import Bisection, Step
 from bootmatrix.model.cell import BootKind, Cell, ConsoleProof, Plan, Skip, Timeouts, Traits
 from bootmatrix.model.image import (
     CopyFile,
-    GivenImage,
     ImageConfig,
+    ImageOverride,
     ImageRecipe,
     ImageSource,
     PackageRecipe,
     StoredImage,
 )
-from bootmatrix.model.kernel import Kernel, KernelPart, OwnKernel, Package
+from bootmatrix.model.kernel import CustomKernel, Kernel, KernelPart, Package
 from bootmatrix.model.known_results import Seen, SeenCells
 from bootmatrix.model.lock import Lock
 from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern, QemuArgs
@@ -29,14 +29,15 @@ from bootmatrix.model.profile import (
     Names,
     Profile,
 )
-from bootmatrix.model.record import Order, PhaseTime, Record, ResultFile, Run, Try
+from bootmatrix.model.record import AttemptRecord, PhaseTime, Record, ResultFile, Run, RunRequest
 from bootmatrix.model.registry import Registries, Registry
-from bootmatrix.model.spec import Container, ContainerSettings, File, OwnGuest, Spec, Volume
-from bootmatrix.model.verdict import Evidence, Judgement, SubResult, Trouble, Verdict
+from bootmatrix.model.spec import Container, ContainerSettings, FileEntry, PrebuiltGuest, Spec, Volume
+from bootmatrix.model.verdict import Evidence, Judgement, KernelFault, SubResult, Verdict
 
 __all__ = [
     "Accelerator",
     "Artefact",
+    "AttemptRecord",
     "Bios",
     "Bisection",
     "BootKind",
@@ -49,22 +50,24 @@ __all__ = [
     "Container",
     "ContainerSettings",
     "CopyFile",
+    "CustomKernel",
     "Diagnostic",
     "Efi",
     "Evidence",
     "Exclude",
     "Expect",
-    "File",
+    "FileEntry",
     "Firmware",
     "Forkable",
-    "GivenImage",
     "GuestMessage",
     "ImageConfig",
+    "ImageOverride",
     "ImageRecipe",
     "ImageSource",
     "Include",
     "Judgement",
     "Kernel",
+    "KernelFault",
     "KernelForm",
     "KernelPart",
     "KernelSource",
@@ -72,16 +75,14 @@ __all__ = [
     "Machine",
     "Matrix",
     "Names",
-    "Order",
     "Outcome",
-    "OwnGuest",
-    "OwnKernel",
     "Package",
     "PackageRecipe",
     "Pattern",
     "Phase",
     "PhaseTime",
     "Plan",
+    "PrebuiltGuest",
     "Profile",
     "QemuArgs",
     "QmpEvent",
@@ -90,6 +91,7 @@ __all__ = [
     "Registry",
     "ResultFile",
     "Run",
+    "RunRequest",
     "Seen",
     "SeenCells",
     "Skip",
@@ -99,8 +101,6 @@ __all__ = [
     "SubResult",
     "Timeouts",
     "Traits",
-    "Trouble",
-    "Try",
     "Verdict",
     "Volume",
 ]

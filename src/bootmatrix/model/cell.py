@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from bootmatrix.model.base import Board, Model, Name
-from bootmatrix.model.image import GivenImage
+from bootmatrix.model.image import ImageOverride
 
 BootKind = Literal["cold", "fork"]
 """From power-on, or as a copy of a guest that was booted before."""
@@ -100,4 +100,4 @@ class Plan(Model):
 
     cells: tuple[Cell, ...]
     skips: tuple[Skip, ...] = ()
-    images: tuple[GivenImage, ...] = ()
+    images: tuple[ImageOverride, ...] = ()

@@ -14,7 +14,7 @@ GRAVITY = (Verdict.BUILD_ERROR, Verdict.PANIC, Verdict.INFRA_ERROR, Verdict.HANG
 
 
 @dataclass(frozen=True)
-class Complaint:
+class Finding:
     """A verdict with its reason in one line. Among complaints of one verdict, the first one is the reason given.
 
     `follows` marks what a fault reported elsewhere brings with it: beside that it need not be told.

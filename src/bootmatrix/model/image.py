@@ -102,7 +102,7 @@ class ImageSource(Model):
         return start + ":".join(part for part in (self.path, self.name) if part)
 
 
-class GivenImage(Model):
+class ImageOverride(Model):
     """What the user puts in the place of images: those whose names match the glob `pattern` come from `source`.
 
     Paths in `source` are from `folder`.

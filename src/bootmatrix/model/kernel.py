@@ -66,7 +66,7 @@ class KernelPart(Model):
         return self.model_copy(update={"url": str(RedactedUrl(self.url))}) if self.url else self
 
 
-class OwnKernel(Model):
+class CustomKernel(Model):
     """A kernel of the user's own for one architecture, as `kernels.yml` has it. `folder` is that file's."""
 
     parts: tuple[KernelPart, ...] = Field(min_length=1)

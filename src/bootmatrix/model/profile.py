@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
-from bootmatrix.model.kernel import OwnKernel, PageKib
+from bootmatrix.model.kernel import CustomKernel, PageKib
 
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux", "uImage"]
@@ -205,7 +205,7 @@ class Profile(Model):
     without_disk: str = Field(default="", description="why nothing is started from a disk, and what to use instead")
     kernels: dict[Name, KernelSource] = Field(min_length=1)
     kernel_magic: dict[KernelForm, Magic] = {}
-    own: dict[Name, OwnKernel] = {}
+    own: dict[Name, CustomKernel] = {}
 
     def default_machine(self) -> str:
         """Name of the machine meant when none is named."""
@@ -224,7 +224,7 @@ class Profile(Model):
         # An accelerator brings the host's CPU, and this one was asked for.
         return machine.emulated().model_copy(update={"cpu": machine.cpu_models[cpu]})
 
-    def kernels_of(self, board: str) -> dict[str, KernelSource | OwnKernel]:
+    def kernels_of(self, board: str) -> dict[str, KernelSource | CustomKernel]:
         """Kernel sources of a machine, by kernel name: its own, or else all of the profile's; and the user's."""
         machine = self.machine(board)
         return {**(self.kernels if machine.kernels is None else machine.kernels), **self.own}

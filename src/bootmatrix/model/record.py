@@ -29,7 +29,7 @@ class ResultFile(Model):
     is_cut: bool = False
 
 
-class Try(Model):
+class AttemptRecord(Model):
     """One attempt at a cell that was tried more than once. `outcome` is None if it came to no boot; `console` is a file
     beside the record, empty if there is none."""
 
@@ -66,7 +66,7 @@ class Record(Model):
     cold_reason: str = ""
     verified: bool = False
     attempts: int = 1
-    tries: tuple[Try, ...] = ()
+    tries: tuple[AttemptRecord, ...] = ()
     started_at: str
     wall_s: float
     spec_sha256: str = ""
@@ -79,7 +79,7 @@ class Record(Model):
         return self.judgement.verdict
 
 
-class Order(Model):
+class RunRequest(Model):
     """What a run was asked for. `inputs` has digests of what it is made from, by name; `locked`: it is confined to its
     lock. `allow_empty`: that no cell is run is no fault of it."""
 
@@ -109,7 +109,7 @@ class Run(Model):
     baseline: str = ""
     records: tuple[Record, ...] = ()
     unfinished: tuple[str, ...] = ()
-    order: Order | None = None
+    order: RunRequest | None = None
     resumed: tuple[str, ...] = ()
 
     @property

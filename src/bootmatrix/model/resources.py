@@ -25,7 +25,7 @@ class DeviceRule(Limits):
     access: str | None = None
 
 
-class Memory(Limits):
+class MemoryLimits(Limits):
     """Bytes; -1 is no limit."""
 
     limit: int | None = None
@@ -109,7 +109,7 @@ class Resources(Limits):
     """All of it."""
 
     devices: tuple[DeviceRule, ...] | None = None
-    memory: Memory | None = None
+    memory: MemoryLimits | None = None
     cpu: Cpu | None = None
     pids: Pids | None = None
     blockio: BlockIo | None = None

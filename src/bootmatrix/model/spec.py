@@ -193,7 +193,7 @@ class Volume(Model):
     platforms: tuple[str, ...] = ()
 
 
-class File(Model):
+class FileEntry(Model):
     """A file, folder or link of the guest's root. `mode` is octal; `source` is a file beside the spec."""
 
     path: str
@@ -208,7 +208,7 @@ class File(Model):
     gid: IdOrName | None = None
 
 
-class OwnGuest(Model):
+class PrebuiltGuest(Model):
     """A guest that somebody brings along: what a `*.guest.yml` says.
 
     Names of files are relative to it, and may hold the profile's names in braces: `out/{arch}-initrd.img`. Without a
@@ -242,10 +242,10 @@ class Spec(Model):
     onboot: tuple[Container, ...] = ()
     onshutdown: tuple[Container, ...] = ()
     services: tuple[Container, ...] = ()
-    files: tuple[File, ...] = ()
+    files: tuple[FileEntry, ...] = ()
     volumes: tuple[Volume, ...] = ()
     notes: tuple[str, ...] = ()
-    own: OwnGuest | None = None
+    own: PrebuiltGuest | None = None
 
     @property
     def containers(self) -> tuple[Container, ...]:

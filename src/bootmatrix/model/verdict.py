@@ -47,7 +47,7 @@ class SubResult(Model):
     detail: str = ""
 
 
-class Trouble(Model):
+class KernelFault(Model):
     """A fault that the kernel or the firmware reported; `name` is its kind, such as `kernel oops`.
 
     A fatal one keeps the cell from passing; another is worth knowing, and perhaps the cause. `line` is that of the
@@ -75,6 +75,6 @@ class Judgement(Model):
     evidence: tuple[Evidence, ...] = ()
     subresults: tuple[SubResult, ...] = ()
     advice: str = ""
-    troubles: tuple[Trouble, ...] = ()
+    troubles: tuple[KernelFault, ...] = ()
     is_weak: bool = False
     privileged: tuple[str, ...] = ()

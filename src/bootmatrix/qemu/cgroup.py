@@ -46,7 +46,7 @@ OOM_COUNTS = ("memory.events", "memory.oom_control")
 
 
 @dataclass(frozen=True)
-class Place:
+class CgroupLocation:
     """A folder in which groups can be made, and what they bound there."""
 
     folder: Path
@@ -88,7 +88,7 @@ def bounded(machine: Machine) -> Iterator[Bound]:
 
 
 @lru_cache(maxsize=1)
-def places() -> tuple[Place, ...]:
+def places() -> tuple[CgroupLocation, ...]:
     """Where groups can be made, found by trying. What processes that were killed left there is removed."""
     found = tuple(side_by_side(place for place in candidates() if _works(place)))
     for place in found:
@@ -96,7 +96,7 @@ def places() -> tuple[Place, ...]:
     return found
 
 
-def side_by_side(found: Iterable[Place]) -> Iterator[Place]:
+def side_by_side(found: Iterable[CgroupLocation]) -> Iterator[CgroupLocation]:
     """Those in which a process can be at the same time: of version 2 it is in one group, for all controllers."""
     has_second = False
     for place in found:
@@ -105,14 +105,14 @@ def side_by_side(found: Iterable[Place]) -> Iterator[Place]:
         has_second = has_second or place.version == 2
 
 
-def candidates() -> Iterator[Place]:
+def candidates() -> Iterator[CgroupLocation]:
     """Where groups may be made, by what the files say: first where most can be bounded, then the nearest."""
     usable: dict[tuple[Path, int], list[str]] = {}
     for controller in FILES[2]:
         for folder, version in _levels(controller):
             if os.access(folder, os.W_OK) and (version == 1 or controller in _words(folder / "cgroup.subtree_control")):
                 usable.setdefault((folder, version), []).append(controller)
-    found = (Place(folder, version, tuple(names)) for (folder, version), names in usable.items())
+    found = (CgroupLocation(folder, version, tuple(names)) for (folder, version), names in usable.items())
     return iter(sorted(found, key=lambda one: (-len(one.controllers), -len(one.folder.parts))))
 
 
@@ -138,7 +138,7 @@ def _words(file: Path) -> list[str]:
     return []
 
 
-def _works(place: Place) -> bool:
+def _works(place: CgroupLocation) -> bool:
     """Whether a child of ours can be put into a group there: the right to make one is not enough."""
     with suppress(OSError), _group(place, {}) as folder:
         child = subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -149,7 +149,7 @@ def _works(place: Place) -> bool:
 
 
 @contextmanager
-def _group(place: Place, limits: Mapping[str, int]) -> Iterator[Path]:
+def _group(place: CgroupLocation, limits: Mapping[str, int]) -> Iterator[Path]:
     """A new group with limits in it, locked and in the end removed.
 
     Raises:

@@ -7,28 +7,18 @@ import subprocess
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 from bootmatrix.errors import QemuUnsuitable
 from bootmatrix.model import Machine
 from bootmatrix.qemu.version import find_qemu
+from bootmatrix.store import Memos
 
 LIMIT_S = 30
 """More than a QEMU takes to list what it has, even from a cold disk on a busy host."""
 MAX_SAID = 300
 
 
-class Memory(Protocol):
-    """Keeps what was found: the store."""
-
-    def memo(self, kind: str, key: str) -> bytes | None:
-        """The record of a kind under a key, if there is one."""
-
-    def set_memo(self, kind: str, key: str, value: bytes) -> None:
-        """Keep a record."""
-
-
-def check_machine(machine: Machine, memory: Memory) -> None:
+def check_machine(machine: Machine, memory: Memos) -> None:
     """Check that the machine's QEMU has its machine type and its CPU model. Asked once for each file and machine.
 
     Raises:

@@ -14,7 +14,7 @@ from bootmatrix.model import Bisection, Run, Step
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS
-from bootmatrix.report.sanitize import harmless, one_line
+from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.text import STYLES
 from bootmatrix.report.units import duration
 from bootmatrix.runs.run_json import write_whole
@@ -80,20 +80,20 @@ def _view(state: Bisection, run: Run) -> BisectionView:
     suspects = {step.release for step in state.suspects()}
     booted = sum(step.verdict is not None for step in state.steps)
     return BisectionView(
-        title=harmless(f"{state.spec} on {state.target}, {state.good} to {state.bad}"),
-        headline=harmless(one_line(conclusion(state))),
+        title=sanitize(f"{state.spec} on {state.target}, {state.good} to {state.bad}"),
+        headline=sanitize(one_line(conclusion(state))),
         found=bool(suspects),
         steps=tuple(_step(step, step.release in suspects) for step in state.steps),
         facts=(
-            ("Spec", harmless(state.spec)),
-            ("Machine", harmless(state.target)),
-            ("Good", harmless(state.good)),
-            ("Bad", harmless(state.bad)),
+            ("Spec", sanitize(state.spec)),
+            ("Machine", sanitize(state.target)),
+            ("Good", sanitize(state.good)),
+            ("Bad", sanitize(state.bad)),
             ("Kernels tried", f"{booted} of {len(state.steps)}"),
-            ("Started", harmless(run.started_at)),
+            ("Started", sanitize(run.started_at)),
             ("Time", duration(run.wall_s)),
         ),
-        tool_version=harmless(run.tool_version),
+        tool_version=sanitize(run.tool_version),
         report=REPORT_FILE,
     )
 
@@ -101,11 +101,11 @@ def _view(state: Bisection, run: Run) -> BisectionView:
 def _step(step: Step, is_suspect: bool) -> StepView:
     booted = step.verdict is not None
     return StepView(
-        release=harmless(step.release),
-        version=harmless(step.version),
-        suite=harmless(step.suite),
+        release=sanitize(step.release),
+        version=sanitize(step.version),
+        suite=sanitize(step.suite),
         verdict=step.verdict.value if step.verdict else "",
-        reason=harmless(one_line(step.reason)) if booted else NOT_BOOTED,
+        reason=sanitize(one_line(step.reason)) if booted else NOT_BOOTED,
         href=f"{REPORT_FILE}#{step.cell}" if booted else "",
         is_suspect=is_suspect,
     )

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from bootmatrix.model import Diagnostic, Record, ResultFile, SubResult, Trouble, Try, Verdict
-from bootmatrix.report.sanitize import harmless, one_line
+from bootmatrix.model import AttemptRecord, Diagnostic, KernelFault, Record, ResultFile, SubResult, Verdict
+from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration, size
 from bootmatrix.runs.run_store import CELLS_FOLDER, FILES_FOLDER
 
@@ -137,7 +137,7 @@ def command_line(arguments: Sequence[str]) -> str:
     """A command for a shell, one option with its value on a line."""
     lines: list[str] = []
     for argument in arguments:
-        word = shlex.quote(harmless(argument))
+        word = shlex.quote(sanitize(argument))
         if lines and (not argument.startswith("-") or argument == "-"):
             lines[-1] += f" {word}"
         else:
@@ -164,18 +164,18 @@ def count_subresults(subresults: Sequence[SubResult]) -> str:
 
 def view_subresult(one: SubResult) -> SubResultView:
     """The view of one."""
-    return SubResultView(one_line(one.name), one.verdict.value, harmless(one.detail))
+    return SubResultView(one_line(one.name), one.verdict.value, sanitize(one.detail))
 
 
-def view_trouble(one: Trouble, href: str) -> TroubleView:
+def view_trouble(one: KernelFault, href: str) -> TroubleView:
     """The view of one; `href` leads to its line."""
-    trace = "\n".join(map(harmless, one.trace))
+    trace = "\n".join(map(sanitize, one.trace))
     return TroubleView(
-        one_line(one.name), one.is_fatal, one_line(one.text), one.line, href, trace, harmless(one.advice)
+        one_line(one.name), one.is_fatal, one_line(one.text), one.line, href, trace, sanitize(one.advice)
     )
 
 
-def view_try(number: int, one: Try, record: Record) -> TryView:
+def view_try(number: int, one: AttemptRecord, record: Record) -> TryView:
     """The view of one."""
     href = href_of(record, one.console.rpartition("/")[2]) if one.console else ""
     return TryView(number, one.judgement.verdict.value, one_line(one.judgement.reason), href)
@@ -203,13 +203,13 @@ def view_phases(record: Record) -> Iterable[PhaseView]:
 def view_artefacts(record: Record) -> Iterable[ArtefactView]:
     """The files that were booted."""
     for one in record.artefacts:
-        yield ArtefactView(one.kind, harmless(one.name), size(one.size_bytes), one.sha256)
+        yield ArtefactView(one.kind, sanitize(one.name), size(one.size_bytes), one.sha256)
 
 
 def view_packages(record: Record) -> Iterable[ArtefactView]:
     """The packages that the kernel comes from."""
     for part in record.kernel.parts if record.kernel else ():
-        yield ArtefactView(harmless(part.kind), harmless(str(part)), "", part.sha256 or "")
+        yield ArtefactView(sanitize(part.kind), sanitize(str(part)), "", part.sha256 or "")
     for one in record.kernel.packages if record.kernel else ():
         yield ArtefactView(
             f"{one.suite} {one.architecture}", f"{one.name} {one.version}", size(one.size_bytes), one.sha256

@@ -36,9 +36,9 @@ from bootmatrix.report.cell_parts import (
 )
 from bootmatrix.report.console_view import ConsoleView, Extent, last_lines, view_console
 from bootmatrix.report.failure_pattern import Family, pattern
-from bootmatrix.report.history_view import HistoryView, Mark, change_lines, marks, view_history
+from bootmatrix.report.history_view import HistoryMark, HistoryView, change_lines, marks, view_history
 from bootmatrix.report.order import cell_time, remark
-from bootmatrix.report.sanitize import harmless, one_line
+from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration
 
 PAGE_FILE = "cell.html"
@@ -129,7 +129,7 @@ class CellView:
     @property
     def advice(self) -> str:
         """What to do next."""
-        return harmless(self.record.judgement.advice)
+        return sanitize(self.record.judgement.advice)
 
     @property
     def expect(self) -> str:
@@ -153,7 +153,7 @@ class CellView:
         return tuple(change_lines(self.change)) if self.change else ()
 
     @cached_property
-    def marks(self) -> tuple[Mark, ...]:
+    def marks(self) -> tuple[HistoryMark, ...]:
         """What its verdict alone does not say."""
         return tuple(marks(self.record, self.change, self._past))
 
@@ -203,7 +203,7 @@ class CellView:
         return tuple(map(self._observation, self.record.judgement.evidence))
 
     def _observation(self, one: Evidence) -> EvidenceView:
-        return EvidenceView(harmless(one.source), harmless(one.text), one.line, self._line_href(one.line))
+        return EvidenceView(sanitize(one.source), sanitize(one.text), one.line, self._line_href(one.line))
 
     def _line_href(self, line: int | None) -> str:
         if line is None or not self.record.console:
@@ -246,7 +246,7 @@ class CellView:
         """A warning where the console alone decided, or a container had power over who did."""
         judgement = self.record.judgement
         if judgement.is_weak and judgement.privileged:
-            words = harmless("; ".join(judgement.privileged))
+            words = sanitize("; ".join(judgement.privileged))
             return f"Containers with power over init or the kernel took part: {words}."
         return "Judged by its console alone, which whatever runs in the guest can print." if judgement.is_weak else ""
 
@@ -269,7 +269,7 @@ class CellView:
     @property
     def cmdline(self) -> str:
         """The kernel's command line."""
-        return harmless(self.record.cmdline)
+        return sanitize(self.record.cmdline)
 
     @property
     def release(self) -> str:
@@ -289,12 +289,12 @@ class CellView:
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
         """What was booted where."""
-        return tuple((name, harmless(value)) for name, value in facts(self.record) if value)
+        return tuple((name, sanitize(value)) for name, value in facts(self.record) if value)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes of the build."""
-        return tuple(map(harmless, self.record.notes))
+        return tuple(map(sanitize, self.record.notes))
 
 
 def _commands(record: Record) -> Iterable[tuple[str, str]]:

@@ -10,7 +10,7 @@ from enum import Enum
 from markupsafe import Markup, escape
 
 from bootmatrix.model import Record, Verdict
-from bootmatrix.report.sanitize import harmless
+from bootmatrix.report.sanitize import sanitize
 from bootmatrix.report.units import size
 
 MAX_LINE_BYTES = 2000
@@ -55,7 +55,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ConsolePart:
     """Lines that follow each other; `omitted` of them are missing before it."""
 
     lines: tuple[Line, ...]
@@ -73,7 +73,7 @@ class ConsoleView:
     href: str
     size: str
     line_count: int
-    parts: tuple[Part, ...]
+    parts: tuple[ConsolePart, ...]
     marked: frozenset[int]
     first_error: int | None = None
     missing: bool = False
@@ -143,10 +143,10 @@ def _ranges(count: int, wanted: Sequence[int], extent: Extent, verdict: Verdict)
     return merged
 
 
-def _parts(lines: Sequence[bytes], ranges: Iterable[range], wanted: set[int]) -> Iterable[Part]:
+def _parts(lines: Sequence[bytes], ranges: Iterable[range], wanted: set[int]) -> Iterable[ConsolePart]:
     shown = 0
     for piece in ranges:
-        yield Part(
+        yield ConsolePart(
             tuple(_line(number, lines[number - 1], number in wanted) for number in piece), piece.start - shown - 1
         )
         shown = piece.stop - 1
@@ -158,6 +158,6 @@ def _line(number: int, data: bytes, wanted: bool) -> Line:
 
 
 def _text(line: bytes) -> str:
-    text = harmless(line[:MAX_LINE_BYTES].rstrip(b"\r").decode("utf-8", "replace"))
+    text = sanitize(line[:MAX_LINE_BYTES].rstrip(b"\r").decode("utf-8", "replace"))
     rest = len(line) - MAX_LINE_BYTES
     return text if rest <= 0 else f"{text} … {rest} more bytes"

@@ -13,7 +13,7 @@ from bootmatrix.report.view import ReportView, view_run
 
 
 @dataclass(frozen=True)
-class Given:
+class ReportContext:
     """A run, its consoles, and what was before it."""
 
     run: Run

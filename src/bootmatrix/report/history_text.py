@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from bootmatrix.history.values import (
     CellChange,
     CellHistory,
+    ChangeKind,
     Comparison,
-    Kind,
     PastVerdict,
     RunLine,
     Standing,
@@ -93,7 +93,7 @@ def standing_words(history: CellHistory) -> str:
     return f"fails since {day(since.started_at)}, {one_line(since.run)}{green}"
 
 
-def counted(kind: Kind, count: int) -> str:
+def counted(kind: ChangeKind, count: int) -> str:
     """`1 new cell`, `30 gone cells`, `2 still failing`."""
     noun = kind.endswith(("cell", "failure"))
     return f"{count} {kind}{'s' if noun and count != 1 else ''}"
@@ -112,7 +112,7 @@ def comparison_lines(comparison: Comparison, everything: bool = False) -> Iterat
     """The changes, regressions first; with `everything` also cells in which nothing did."""
     yield summary(comparison)
     for change in comparison.changes:
-        if everything or change.is_changed or change.inputs or change.kind is Kind.STILL_FAILING:
+        if everything or change.is_changed or change.inputs or change.kind is ChangeKind.STILL_FAILING:
             yield from change_lines(change)
 
 
@@ -122,7 +122,7 @@ def change_lines(change: CellChange) -> Iterator[str]:
     mode = "" if change.mode == "cold" else f" ({change.mode})"
     since = f"  since {day(change.since)}" if change.since else ""
     yield f"{change.kind:16} {change.id}{mode}  {verdicts}{since}"
-    if change.reason and change.kind not in {Kind.UNCHANGED, Kind.NEW_CELL, Kind.FIXED}:
+    if change.reason and change.kind not in {ChangeKind.UNCHANGED, ChangeKind.NEW_CELL, ChangeKind.FIXED}:
         yield f"    {one_line(change.reason)}"
     if change.note:
         yield f"    {one_line(change.note)}"

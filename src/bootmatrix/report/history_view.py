@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bootmatrix.history.values import CellChange, CellHistory, Kind, PastVerdict
+from bootmatrix.history.values import CellChange, CellHistory, ChangeKind, PastVerdict
 from bootmatrix.model import Record
 from bootmatrix.report.headline import short_date
 from bootmatrix.report.history_text import flips_words
@@ -19,7 +19,7 @@ FEW_CHANGES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class HistoryMark:
     """Something that a verdict alone does not say. `kind` is its style, `short` is for a grid, `words` explain it."""
 
     kind: str
@@ -37,50 +37,52 @@ class HistoryView:
     words: str
 
 
-def marks(record: Record, change: CellChange | None, past: CellHistory | None) -> Iterable[Mark]:
+def marks(record: Record, change: CellChange | None, past: CellHistory | None) -> Iterable[HistoryMark]:
     """The marks of a cell, the weightiest first."""
     if change:
         yield from _change_marks(change)
-    if past and past.is_flaky and not (change and change.kind is Kind.FLAKY):
-        yield Mark("flaky", "flaps", f"flaps: {past.flips} changes in {len(past.past)} runs")
+    if past and past.is_flaky and not (change and change.kind is ChangeKind.FLAKY):
+        yield HistoryMark("flaky", "flaps", f"flaps: {past.flips} changes in {len(past.past)} runs")
     if record.boot == "fork":
-        yield Mark("forked", "forked", "forked, verified cold" if record.verified else "forked")
+        yield HistoryMark("forked", "forked", "forked, verified cold" if record.verified else "forked")
     elif record.cold_reason:
-        yield Mark("note", "cold", "booted cold")
+        yield HistoryMark("note", "cold", "booted cold")
     if record.judgement.is_weak and record.judgement.privileged:
-        yield Mark("privileged", "privileged", "privileged containers ran beside it, which is weaker evidence")
+        yield HistoryMark("privileged", "privileged", "privileged containers ran beside it, which is weaker evidence")
     elif record.judgement.is_weak:
-        yield Mark("weak", "by console", "judged by its console alone, which is weaker evidence")
+        yield HistoryMark("weak", "by console", "judged by its console alone, which is weaker evidence")
     if record.outcome and any(one.file for one in record.outcome.diagnostics):
-        yield Mark("note", "diagnosed", "what it was doing was kept")
+        yield HistoryMark("note", "diagnosed", "what it was doing was kept")
     if record.attempts > 1:
-        yield Mark("note", f"{record.attempts} tries", f"it took {record.attempts} attempts")
+        yield HistoryMark("note", f"{record.attempts} tries", f"it took {record.attempts} attempts")
 
 
-def _change_marks(change: CellChange) -> Iterable[Mark]:
+def _change_marks(change: CellChange) -> Iterable[HistoryMark]:
     since = short_date(change.since)
     if change.is_regression:
-        yield Mark("regression", "regressed", f"regression{f' since {since}' if since else ''}")
-    elif change.kind is Kind.STILL_FAILING:
-        yield Mark(
+        yield HistoryMark("regression", "regressed", f"regression{f' since {since}' if since else ''}")
+    elif change.kind is ChangeKind.STILL_FAILING:
+        yield HistoryMark(
             "still", f"since {since}" if since else "known", f"failing{f' since {since}' if since else ' before'}"
         )
-    elif change.kind is not Kind.UNCHANGED:
-        short = {Kind.FIXED: "fixed", Kind.NEW_CELL: "new", Kind.FLAKY: "flaps"}.get(change.kind, "changed")
-        style = {Kind.FIXED: "fixed", Kind.FLAKY: "flaky"}.get(change.kind, "changed")
-        yield Mark(style, short, str(change.kind))
+    elif change.kind is not ChangeKind.UNCHANGED:
+        short = {ChangeKind.FIXED: "fixed", ChangeKind.NEW_CELL: "new", ChangeKind.FLAKY: "flaps"}.get(
+            change.kind, "changed"
+        )
+        style = {ChangeKind.FIXED: "fixed", ChangeKind.FLAKY: "flaky"}.get(change.kind, "changed")
+        yield HistoryMark(style, short, str(change.kind))
     elif change.subresults:
-        yield Mark("changed", "changed", f"{len(change.subresults)} sub-results changed")
+        yield HistoryMark("changed", "changed", f"{len(change.subresults)} sub-results changed")
     if change.duration:
         slower = change.duration.ratio > 1
         factor = change.duration.ratio if slower else 1 / max(change.duration.ratio, 0.001)
         word = "slower" if slower else "faster"
-        yield Mark("changed", f"{factor:.1f}× {word}", f"{factor:.1f} times {word} than usual")
+        yield HistoryMark("changed", f"{factor:.1f}× {word}", f"{factor:.1f} times {word} than usual")
 
 
 def change_lines(change: CellChange) -> Iterable[str]:
     """What differs from the baseline."""
-    if change.kind is not Kind.UNCHANGED:
+    if change.kind is not ChangeKind.UNCHANGED:
         verdicts = (
             f": {change.before} before, {change.now} now" if change.before and change.before != change.now else ""
         )

@@ -24,7 +24,7 @@ ORDER = ("pass", "fail", "panic", "hang", "timeout", "flaky", "build-error", "in
 
 
 @dataclass(frozen=True)
-class Part:
+class PageSection:
     """A part of a bar of 100: so many cells of a verdict."""
 
     verdict: str
@@ -43,13 +43,13 @@ class RunView:
     time: str
     state: str
     good: bool
-    parts: tuple[Part, ...]
+    parts: tuple[PageSection, ...]
     tags: tuple[str, ...]
     counts: str
 
 
 @dataclass(frozen=True)
-class Mark:
+class RunMark:
     """One verdict of a row of them; `href` leads to the cell in its run."""
 
     verdict: str
@@ -66,7 +66,7 @@ class CellLine:
     mode: str
     verdict: str
     standing: str
-    marks: tuple[Mark, ...]
+    marks: tuple[RunMark, ...]
     words: str
     flaky: bool
     usual: str
@@ -157,11 +157,11 @@ def _verdicts(line: RunLine) -> list[str]:
     return sorted(line.counts, key=lambda one: ORDER.index(one) if one in ORDER else len(ORDER))
 
 
-def _parts(line: RunLine) -> Iterator[Part]:
+def _parts(line: RunLine) -> Iterator[PageSection]:
     total, start = sum(line.counts.values()) or 1, 0.0
     for verdict in _verdicts(line):
         size = 100 * line.counts[verdict] / total
-        yield Part(one_line(verdict), round(start, 2), round(size, 2))
+        yield PageSection(one_line(verdict), round(start, 2), round(size, 2))
         start += size
 
 
@@ -181,10 +181,10 @@ def _cell(history: CellHistory) -> CellLine:
     )
 
 
-def _marks(cell: str, past: Iterable[PastVerdict]) -> Iterator[Mark]:
+def _marks(cell: str, past: Iterable[PastVerdict]) -> Iterator[RunMark]:
     for one in past:
         words = f"{day(one.started_at)}: {one.verdict}"
-        yield Mark(one_line(one.verdict), one.standing.value, _href(cell, one), words)
+        yield RunMark(one_line(one.verdict), one.standing.value, _href(cell, one), words)
 
 
 def _href(cell: str, one: PastVerdict) -> str:

@@ -45,7 +45,7 @@ def disarmed(text: str) -> str:
     return _COMMANDS.sub(lambda found: f"{found[0]} ", text)
 
 
-def harmless(text: str) -> str:
+def sanitize(text: str) -> str:
     """Text of one or more lines that only shows itself. Line numbers stay as they are."""
     # Nothing that this is about is printable to Python, and of a million lines all but a few are.
     if text.isprintable():
@@ -55,5 +55,5 @@ def harmless(text: str) -> str:
 
 def one_line(text: str, limit: int = 400) -> str:
     """Text on one line, cut in the end to `limit` characters."""
-    line = " ".join(harmless(text[: 4 * limit]).split())
+    line = " ".join(sanitize(text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bootmatrix.history.values import NO_PAST, CellChange, Kind, Past
+from bootmatrix.history.values import NO_PAST, CellChange, ChangeKind, Past
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.cell_view import CellView, ReadConsole, Surroundings
 from bootmatrix.report.charts import Charts, view_charts
@@ -16,9 +16,9 @@ from bootmatrix.report.console_view import Extent
 from bootmatrix.report.failure_pattern import families
 from bootmatrix.report.headline import clauses, short_date
 from bootmatrix.report.history_text import counted
-from bootmatrix.report.history_view import Mark
+from bootmatrix.report.history_view import HistoryMark
 from bootmatrix.report.order import WORST_FIRST, cell_order, kernels_of, urgency
-from bootmatrix.report.sanitize import harmless, one_line
+from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.shortfall import Shortfall, shortfalls
 from bootmatrix.report.units import duration
 
@@ -27,7 +27,7 @@ FEW_CELLS = 200
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """A row of the grid: one target, with a cell or None for each kernel."""
 
     target: str
@@ -48,7 +48,7 @@ class Group:
     """The rows of one spec, and what each column comes to."""
 
     spec: str
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     sums: tuple[Sum | None, ...]
 
 
@@ -83,7 +83,7 @@ class Alike:
         return self.cells[0]
 
     @property
-    def marks(self) -> tuple[Mark, ...]:
+    def marks(self) -> tuple[HistoryMark, ...]:
         """What all of them are marked with."""
         return tuple(mark for mark in self.first.marks if all(mark in cell.marks for cell in self.cells))
 
@@ -155,7 +155,7 @@ def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_f
     attention = _select(cells, lambda record: not record.expected)
     return ReportView(
         run=run,
-        title=harmless(run.title) or run.name,
+        title=sanitize(run.title) or run.name,
         clauses=clauses(run, past),
         good=run.is_good,
         complete=len(cells) <= FEW_CELLS or single_file,
@@ -173,7 +173,7 @@ def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_f
         foreseen=_select(cells, lambda record: record.expected and bool(record.cell.expect)),
         skips=_select(cells, lambda record: record.verdict is Verdict.SKIP),
         targets=tuple(dict.fromkeys(record.cell.target for record in records)),
-        unfinished=tuple(harmless(name) for name in run.missing),
+        unfinished=tuple(sanitize(name) for name in run.missing),
         shortfalls=shortfalls(run),
         beside=_beside(past),
         marks=tuple(dict.fromkeys(mark.kind for cell in cells for mark in cell.marks)),
@@ -207,18 +207,18 @@ def _beside(past: Past) -> Beside | None:
     if comparison is None or not comparison.baseline:
         return None
     counts = tuple(counted(kind, count) for kind, count in comparison.counts().items())
-    gone = tuple(change for change in comparison.changes if change.kind is Kind.GONE_CELL)
+    gone = tuple(change for change in comparison.changes if change.kind is ChangeKind.GONE_CELL)
     return Beside(one_line(comparison.baseline), short_date(comparison.baseline_started_at), counts, gone)
 
 
 def _facts(run: Run) -> Iterable[tuple[str, str]]:
     versions = dict.fromkeys(record.qemu_version for record in run.records if record.qemu_version)
     yield "bootmatrix", run.tool_version
-    yield "QEMU", ", ".join(map(harmless, versions)) or "not started"
+    yield "QEMU", ", ".join(map(sanitize, versions)) or "not started"
     host = run.host
-    yield "Host", harmless(", ".join(host[key] for key in ("kernel", "machine") if key in host))
-    yield "Processor", harmless(f"{host.get('cpus', '?')} × {host.get('cpu', 'unknown')}, {host.get('memory', '?')}")
-    yield "Python", harmless(host.get("python", "unknown"))
+    yield "Host", sanitize(", ".join(host[key] for key in ("kernel", "machine") if key in host))
+    yield "Processor", sanitize(f"{host.get('cpus', '?')} × {host.get('cpu', 'unknown')}, {host.get('memory', '?')}")
+    yield "Python", sanitize(host.get("python", "unknown"))
 
 
 def _shares(records: Iterable[Record]) -> Iterable[Share]:
@@ -244,7 +244,7 @@ def _groups(cells: Iterable[CellView], kernels: tuple[str, ...]) -> Iterable[Gro
     for cell in cells:
         places.setdefault(cell.spec, {}).setdefault(cell.target, {})[cell.kernel] = cell
     for spec, targets in places.items():
-        rows = tuple(Row(target, tuple(map(by_kernel.get, kernels))) for target, by_kernel in targets.items())
+        rows = tuple(ReportRow(target, tuple(map(by_kernel.get, kernels))) for target, by_kernel in targets.items())
         columns = zip(*(row.cells for row in rows), strict=True)
         yield Group(spec, rows, tuple(_sum([cell for cell in column if cell]) for column in columns))
 

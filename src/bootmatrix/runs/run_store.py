@@ -28,7 +28,7 @@ from typing import BinaryIO
 
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
-from bootmatrix.model import Cell, Lock, Order, Record, Run
+from bootmatrix.model import Cell, Lock, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
 from bootmatrix.runs.run_json import (
     FORMAT,
@@ -82,7 +82,7 @@ class RunWriter:
         return self._run.records
 
     @classmethod
-    def create(cls, reports: Path, title: str, baseline: str = "", order: Order | None = None) -> RunWriter:
+    def create(cls, reports: Path, title: str, baseline: str = "", order: RunRequest | None = None) -> RunWriter:
         """A new folder in `reports`, which `reports/latest` points to from now on.
 
         Raises:

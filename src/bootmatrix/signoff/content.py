@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.extract import mode_of, result_of
-from bootmatrix.history.values import Comparison, Kind
+from bootmatrix.history.values import ChangeKind, Comparison
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.order import cell_order
 
@@ -103,7 +103,7 @@ def sign_off(  # noqa: PLR0913
         deviations=deviations,
         skips=skips,
         forked=tuple(record.cell.id for record in tried if mode_of(record) != "cold"),
-        gone=tuple(change.id for change in changes if change.kind is Kind.GONE_CELL),
+        gone=tuple(change.id for change in changes if change.kind is ChangeKind.GONE_CELL),
         comparison=comparison,
         subjects=_unique(_artefacts(tried, {"image", "initrd", "disk"})),
         others=_unique([*_artefacts(tried, {"kernel", "dtb", "firmware", "attached"}), *_inputs(tried)]),

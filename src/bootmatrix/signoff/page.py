@@ -14,11 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootmatrix.history.values import Kind
+from bootmatrix.history.values import ChangeKind
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS, cell_time, kernels_of, remark
-from bootmatrix.report.sanitize import harmless, one_line
+from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration
 from bootmatrix.signoff.content import Digest, SignOff
 from bootmatrix.signoff.manifest import MANIFEST_FILE
@@ -40,7 +40,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Row:
+class SignoffRow:
     """A spec on a target, with a tile or None for each kernel."""
 
     spec: str
@@ -62,7 +62,7 @@ def render_signoff(signed: SignOff) -> bytes:
         kernels=kernels,
         rows=_rows(signed, kernels),
         releases=dict(_releases(signed.records)),
-        host=harmless(", ".join(f"{name} {value}" for name, value in signed.run.host.items())),
+        host=sanitize(", ".join(f"{name} {value}" for name, value in signed.run.host.items())),
         duration=duration(signed.run.wall_s),
         arguments=[
             (record.cell.id, one_line(shlex.join(record.cell.qemu_args)))
@@ -70,7 +70,7 @@ def render_signoff(signed: SignOff) -> bytes:
             if record.cell.qemu_args
         ],
         regressions=comparison.regressions if comparison else (),
-        fixed=[change for change in comparison.changes if change.kind is Kind.FIXED] if comparison else (),
+        fixed=[change for change in comparison.changes if change.kind is ChangeKind.FIXED] if comparison else (),
         inputs=_inputs(signed),
         digests=[Digest(one.kind, one_line(one.name), one.sha256) for one in digests[:MAX_DIGESTS]],
         more_digests=max(len(digests) - MAX_DIGESTS, 0),
@@ -99,12 +99,12 @@ def sentence(signed: SignOff) -> str:
     return words
 
 
-def _rows(signed: SignOff, kernels: tuple[str, ...]) -> list[Row]:
+def _rows(signed: SignOff, kernels: tuple[str, ...]) -> list[SignoffRow]:
     places: dict[tuple[str, str], dict[str, Tile]] = {}
     for record in signed.records:
         cell = record.cell
         places.setdefault((cell.spec_name, cell.target), {})[cell.kernel] = _tile(record, cell.id in signed.forked)
-    return [Row(spec, target, tuple(map(tiles.get, kernels))) for (spec, target), tiles in places.items()]
+    return [SignoffRow(spec, target, tuple(map(tiles.get, kernels))) for (spec, target), tiles in places.items()]
 
 
 def _tile(record: Record, forked: bool) -> Tile:

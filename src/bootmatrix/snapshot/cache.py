@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from bootmatrix.snapshot.snapshot import Damaged, Snapshot, read, write
+from bootmatrix.snapshot.snapshot import DamagedSnapshot, Snapshot, read, write
 from bootmatrix.store import Store, host_faults
 
 LIMIT_MIB = 4096
@@ -41,7 +41,7 @@ class SnapshotCache:
             snapshot = read(path)
         except FileNotFoundError:
             return None
-        except Damaged:
+        except DamagedSnapshot:
             path.unlink(missing_ok=True)
             return None
         with suppress(OSError):  # removed or read-only meanwhile: it is read already

@@ -21,7 +21,7 @@ from bootmatrix.snapshot.snapshot import FORMAT, Snapshot
 from bootmatrix.snapshot.template import NoTemplate, SuspendedTemplate, make_template
 
 
-class Turn(Protocol):
+class ResourceLease(Protocol):
     """Holds the cores and the memory that a machine's guest takes, or so much memory; waits until they are free."""
 
     def __call__(self, machine: Machine, memory_mib: int | None = None, /) -> AbstractAsyncContextManager[None]:
@@ -46,7 +46,7 @@ class _Origin:
     private_mib: int = 0
 
 
-class Forks:
+class SnapshotPool:
     """Snapshots for as long as a run lasts. Of those that no copy uses, at most `memory_mib` are kept in memory."""
 
     def __init__(self, cache: SnapshotCache, memory_mib: int, note: Callable[[str], None]) -> None:
@@ -56,7 +56,7 @@ class Forks:
         self._origins: OrderedDict[str, _Origin] = OrderedDict()
 
     @asynccontextmanager
-    async def origin(self, machine: Machine, bootable: Bootable, turn: Turn) -> AsyncIterator[Snapshot]:
+    async def origin(self, machine: Machine, bootable: Bootable, turn: ResourceLease) -> AsyncIterator[Snapshot]:
         """The snapshot that a bootable's copies start from, booted within a `turn` of the host's if need be.
 
         Raises:
@@ -100,7 +100,7 @@ class Forks:
                 origin.snapshot.close()
         self._origins.clear()
 
-    async def _get(self, key: str, origin: _Origin, wanted: tuple[Machine, Bootable, Turn]) -> Snapshot:
+    async def _get(self, key: str, origin: _Origin, wanted: tuple[Machine, Bootable, ResourceLease]) -> Snapshot:
         machine, bootable, turn = wanted
         origin.snapshot = await anyio.to_thread.run_sync(self._cache.get, key)
         if origin.snapshot is None:

@@ -36,11 +36,11 @@ ZEROS = bytes(PIECE_BYTES)
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
-class Damaged(Exception):
+class DamagedSnapshot(Exception):
     """A file that is no snapshot, or not as it was written."""
 
 
-class Header(Model):
+class SnapshotHeader(Model):
     """The first line. `name` is its file's, which stands for all that it depends on.
 
     `pieces` are the numbers of the first and of the one after the last of each row of pieces.
@@ -99,7 +99,7 @@ def write(snapshot: Snapshot, file: BinaryIO, name: str) -> int:
         size += len(data)
 
     rows = tuple(_rows(snapshot.memory, snapshot.memory_bytes))
-    header = Header(
+    header = SnapshotHeader(
         format=FORMAT,
         name=name,
         memory_bytes=snapshot.memory_bytes,
@@ -129,7 +129,7 @@ def read(path: Path) -> Snapshot:
         take = _taker(file, digest.update)
         header = _header(file, digest.update)
         if header.name != path.name:
-            raise Damaged(f"{path} is another snapshot")
+            raise DamagedSnapshot(f"{path} is another snapshot")
         snapshot = Snapshot(new_memory(header.memory_bytes >> 20), header.memory_bytes, 0, b"", b"")
         try:
             snapshot.state = take(header.state_bytes)
@@ -137,7 +137,7 @@ def read(path: Path) -> Snapshot:
             for number in _numbers(header.pieces):
                 os.pwrite(snapshot.memory, take(PIECE_BYTES), number * PIECE_BYTES)
             if file.read(DIGEST_BYTES + 1) != digest.digest():
-                raise Damaged(f"{path} has another digest than it was written with")
+                raise DamagedSnapshot(f"{path} has another digest than it was written with")
             seal(snapshot.memory)
         except BaseException:
             snapshot.close()
@@ -156,13 +156,13 @@ def _used_bytes(memory: int) -> int:
     return os.fstat(memory).st_blocks * 512
 
 
-def _header(file: BinaryIO, update: Callable[[bytes], None]) -> Header:
+def _header(file: BinaryIO, update: Callable[[bytes], None]) -> SnapshotHeader:
     line = file.readline(MAX_HEADER_BYTES)
     update(line)
     try:
-        header = Header.model_validate_json(line)
+        header = SnapshotHeader.model_validate_json(line)
     except ValidationError as error:
-        raise Damaged(f"{file.name} does not begin as a snapshot") from error
+        raise DamagedSnapshot(f"{file.name} does not begin as a snapshot") from error
     pieces = header.memory_bytes // PIECE_BYTES
     sound = header.format == FORMAT and all(0 <= first < end <= pieces for first, end in header.pieces)
     if (
@@ -171,7 +171,7 @@ def _header(file: BinaryIO, update: Callable[[bytes], None]) -> Header:
         or not 0 <= header.state_bytes <= MAX_STATE_BYTES
         or not 0 <= header.console_bytes <= MAX_CONSOLE_BYTES
     ):
-        raise Damaged(f"{file.name} is no snapshot of format {FORMAT}")
+        raise DamagedSnapshot(f"{file.name} is no snapshot of format {FORMAT}")
     return header
 
 
@@ -179,7 +179,7 @@ def _taker(file: BinaryIO, update: Callable[[bytes], None]) -> Callable[[int], b
     def take(size: int) -> bytes:
         data = file.read(size)
         if len(data) != size:
-            raise Damaged(f"{file.name} is too short")
+            raise DamagedSnapshot(f"{file.name} is too short")
         update(data)
         return data
 

@@ -80,7 +80,7 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
         async with running(line.arguments, inherited, machine, bound, wires.console) as process:
             for end in theirs:
                 end.close()
-            state = await _Maker(machine, process, wires, seen).make()
+            state = await _TemplateBuilder(machine, process, wires, seen).make()
         snapshot = await _taken(memory, machine.memory_mib, state, bytes(seen.console))
         keep.pop_all()
         return snapshot
@@ -99,7 +99,7 @@ async def _taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> 
     raise NoTemplate("its memory is still mapped by somebody")
 
 
-class _Maker:
+class _TemplateBuilder:
     """One boot of a template."""
 
     def __init__(self, machine: Machine, process: Process, wires: Wires, seen: _Seen) -> None:

@@ -21,7 +21,7 @@ from bootmatrix.model import Kernel, KernelSource, Lock, Package
 from bootmatrix.model.kernel import package_list
 from bootmatrix.progress import Observer
 from bootmatrix.redact import RedactedUrl
-from bootmatrix.source.download import Downloader, NotFound, Wanted
+from bootmatrix.source.download import Downloader, DownloadRequest, NotFound
 from bootmatrix.source.kernels import assemble, choose, images_of, no_such_kernel
 from bootmatrix.source.lock_recorder import LockedPackages, Used, kernel_key
 from bootmatrix.source.packages import Index, kernel_packages, open_index
@@ -141,7 +141,7 @@ class Archive:
         Raises:
             InfraError: it cannot be had, or is not what it should be.
         """
-        return self._downloader.file(Wanted(url, sha256, size_bytes, RedactedUrl(url).name))
+        return self._downloader.file(DownloadRequest(url, sha256, size_bytes, RedactedUrl(url).name))
 
     def length(self, url: str) -> int:
         """The length of a file in bytes, as its server says.
@@ -176,7 +176,7 @@ class Archive:
         if not _FILENAME.fullmatch(package.filename):
             raise UntrustedError(f"the archive's index gives {package} a strange path: {package.filename!r}")
         url = f"{self._settings.address}/{quote(package.filename)}"
-        wanted = Wanted(url, package.sha256, package.size_bytes, f"{package.name} {package.version}")
+        wanted = DownloadRequest(url, package.sha256, package.size_bytes, f"{package.name} {package.version}")
         try:
             return self._downloader.file(wanted)
         except NotFound as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.errors import BuildError
-from bootmatrix.source.safe_archive import FAULTS, OPENERS, Damaged, Part, open_tar
+from bootmatrix.source.safe_archive import FAULTS, OPENERS, DamagedArchive, FileSlice, open_tar
 
 CONTROL_LIMIT_BYTES = 4 << 20
 _MAGIC = b"!<arch>\n"
@@ -42,20 +42,20 @@ def read_control(path: Path) -> dict[str, str]:
         for member in archive:
             if member.name.removeprefix("./") == "control" and member.isreg():
                 return _control_fields(archive, member)
-        raise Damaged("it has no control file")
+        raise DamagedArchive("it has no control file")
 
 
 def _control_fields(archive: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, str]:
     from debian.deb822 import Deb822  # it takes long to load
 
     if member.size > CONTROL_LIMIT_BYTES:
-        raise Damaged(f"its control file has {member.size} bytes")
+        raise DamagedArchive(f"its control file has {member.size} bytes")
     file = archive.extractfile(member)
     text = file.read().decode(errors="replace") if file else ""
     fields = dict(Deb822(text))
     for name in ("Package", "Version", "Architecture"):
         if not fields.get(name):
-            raise Damaged(f"its control file does not say {name}")
+            raise DamagedArchive(f"its control file does not say {name}")
     return fields
 
 
@@ -70,10 +70,10 @@ def _open_member(path: Path, prefix: str) -> Iterator[tarfile.TarFile]:
         raise BuildError(f"{path} is not a Debian package, or a damaged one: {error}") from error
 
 
-def _find_member(file: BinaryIO, prefix: str) -> tuple[Part, str]:
+def _find_member(file: BinaryIO, prefix: str) -> tuple[FileSlice, str]:
     """A member of the ar archive, whose name is a prefix and the suffix of a compression."""
     if file.read(len(_MAGIC)) != _MAGIC:
-        raise Damaged("it is no ar archive")
+        raise DamagedArchive("it is no ar archive")
     end = file.seek(0, io.SEEK_END)
     offset = len(_MAGIC)
     while offset < end:
@@ -81,12 +81,12 @@ def _find_member(file: BinaryIO, prefix: str) -> tuple[Part, str]:
         header = file.read(_HEADER_BYTES)
         size_text = header[48:58].rstrip(b" ")
         if len(header) < _HEADER_BYTES or header[58:] != b"`\n" or not size_text.isdigit():
-            raise Damaged(f"at byte {offset} there should be an ar header")
+            raise DamagedArchive(f"at byte {offset} there should be an ar header")
         offset, size = offset + _HEADER_BYTES, int(size_text)
         if offset + size > end:
-            raise Damaged(f"it ends at byte {end}, and should go on to byte {offset + size}")
+            raise DamagedArchive(f"it ends at byte {end}, and should go on to byte {offset + size}")
         name = header[:16].rstrip(b" ").removesuffix(b"/").decode(errors="replace")
         if name.startswith(prefix) and name.removeprefix(prefix) in OPENERS:
-            return Part(file, offset, size), name.removeprefix(prefix)
+            return FileSlice(file, offset, size), name.removeprefix(prefix)
         offset += size + size % 2
-    raise Damaged(f"it has no {prefix} in a known compression")
+    raise DamagedArchive(f"it has no {prefix} in a known compression")

@@ -51,7 +51,7 @@ class _Passing(Exception):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DownloadRequest:
     """A file whose digest and size are known. `label` is what people call it."""
 
     url: str
@@ -116,7 +116,7 @@ class Downloader:
         """End downloads that are under way; their threads raise Interrupted."""
         self._closed.set()
 
-    def file(self, wanted: Wanted) -> Path:
+    def file(self, wanted: DownloadRequest) -> Path:
         """The file, from the store or else from the network.
 
         Raises:
@@ -181,7 +181,7 @@ class Downloader:
         if self._settings.offline:
             raise Offline(f"not in the cache, and downloads are forbidden: {label}", _OFFLINE_HINT)
 
-    def _fetch(self, wanted: Wanted) -> Path:
+    def _fetch(self, wanted: DownloadRequest) -> Path:
         partial = self._store.partial(wanted.sha256)
         try:
             self._retried(wanted.url, lambda: self._continue(wanted, partial))
@@ -217,7 +217,7 @@ class Downloader:
                     )
         return Reply(bytes(body), reply.headers.get("ETag", ""), reply.headers.get("Last-Modified", ""))
 
-    def _continue(self, wanted: Wanted, partial: Path) -> None:
+    def _continue(self, wanted: DownloadRequest, partial: Path) -> None:
         """Bring a partial file to its end, and check it."""
         have_bytes = partial.stat().st_size if partial.exists() else 0
         if have_bytes > wanted.size_bytes:
@@ -231,7 +231,7 @@ class Downloader:
                 self._receive(reply, wanted, partial, have_bytes)
         self._check(wanted, partial, resumed=have_bytes > 0)
 
-    def _receive(self, reply: httpx.Response, wanted: Wanted, partial: Path, done_bytes: int) -> None:
+    def _receive(self, reply: httpx.Response, wanted: DownloadRequest, partial: Path, done_bytes: int) -> None:
         """Append the body to the partial file, as much of it as may come."""
         told_at = 0.0
         with host_faults(self._store.folder), _own(partial, append=bool(done_bytes)) as file:
@@ -249,7 +249,7 @@ class Downloader:
             raise _Passing(f"the connection ended after {done_bytes} of {wanted.size_bytes} bytes")
         self._progress.download(wanted.label, done_bytes, wanted.size_bytes)
 
-    def _check(self, wanted: Wanted, partial: Path, resumed: bool) -> None:
+    def _check(self, wanted: DownloadRequest, partial: Path, resumed: bool) -> None:
         digest = sha256_of(partial)
         if digest == wanted.sha256:
             return
@@ -346,7 +346,7 @@ def _continues(reply: httpx.Response, have_bytes: int) -> bool:
     raise _Passing(f"the server answered {reply.status_code} to a request for the rest of the file")
 
 
-def _check_length(reply: httpx.Response, wanted: Wanted, have_bytes: int) -> None:
+def _check_length(reply: httpx.Response, wanted: DownloadRequest, have_bytes: int) -> None:
     length = reply.headers.get("Content-Length", "")
     if length.isdigit() and have_bytes + int(length) != wanted.size_bytes:
         raise UntrustedError(

@@ -41,31 +41,31 @@ _PAX_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE)
 _LONG_TYPES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
-class Damaged(Exception):
+class DamagedArchive(Exception):
     """What is wrong with an archive, for the message."""
 
 
 FAULTS = (
-    *(Damaged, tarfile.TarError, zstandard.ZstdError, lzma.LZMAError, zlib.error, EOFError, OSError),
+    *(DamagedArchive, tarfile.TarError, zstandard.ZstdError, lzma.LZMAError, zlib.error, EOFError, OSError),
     *(ValueError, OverflowError),  # tarfile takes the numbers of extended headers as they are
     RecursionError,  # tarfile reads a long name that belongs to a long name, and so on, in a recursion
 )
 
 
 @contextmanager
-def open_tar(part: Part, suffix: str, *, pax: bool = False) -> Iterator[tarfile.TarFile]:
+def open_tar(part: FileSlice, suffix: str, *, pax: bool = False) -> Iterator[tarfile.TarFile]:
     """A compressed tar archive that can be read once, from its beginning to its end; `pax` allows such headers in it.
 
     Raises:
         FAULTS: it is damaged, or a bomb; also while it is read.
     """
     plain = cast(IO[bytes], Bounded(part, suffix))
-    kind = PaxArchive if pax else Archive
+    kind = PaxArchive if pax else BoundedTarFile
     with kind.open(fileobj=plain, mode="r|", bufsize=1 << 16, encoding="utf-8") as archive:
         yield archive
 
 
-class Part(io.RawIOBase):
+class FileSlice(io.RawIOBase):
     """A part of a file, as a file of its own that is read from its beginning to its end."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
@@ -156,7 +156,7 @@ def suffix_of(start: bytes) -> str:
 class Bounded:
     """What a part unpacks to, up to a limit."""
 
-    def __init__(self, part: Part, suffix: str) -> None:
+    def __init__(self, part: FileSlice, suffix: str) -> None:
         self._part, self._plain = part, OPENERS[suffix](cast(BinaryIO, part))
         self._total_bytes = 0
 
@@ -165,13 +165,13 @@ class Bounded:
         data = self._plain.read(size)
         self._total_bytes += len(data)
         if self._total_bytes > FREE_BYTES and self._total_bytes > MAX_RATIO * self._part.used:
-            raise Damaged(f"it unpacks to more than {MAX_RATIO} times its size")
+            raise DamagedArchive(f"it unpacks to more than {MAX_RATIO} times its size")
         if self._total_bytes > UNPACKED_LIMIT_BYTES:
-            raise Damaged(f"it unpacks to more than {UNPACKED_LIMIT_BYTES >> 30} GiB")
+            raise DamagedArchive(f"it unpacks to more than {UNPACKED_LIMIT_BYTES >> 30} GiB")
         return data
 
 
-class Header(tarfile.TarInfo):
+class BoundedTarInfo(tarfile.TarInfo):
     """A tar header of the kinds that deb(5) allows."""
 
     types: ClassVar[tuple[bytes, ...]] = (*_PLAIN_TYPES, *_LONG_TYPES)
@@ -184,19 +184,19 @@ class Header(tarfile.TarInfo):
         try:
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            raise Damaged(f"its tar archive breaks off or is corrupt: {error}") from error
+            raise DamagedArchive(f"its tar archive breaks off or is corrupt: {error}") from error
         limit = UNPACKED_LIMIT_BYTES if header.type in (*_PLAIN_TYPES, tarfile.GNUTYPE_SPARSE) else LONG_NAME_BYTES
         if header.type not in cls.types:
-            raise Damaged(f"{header.name!r} is of the tar type {header.type!r}, which no package may have")
+            raise DamagedArchive(f"{header.name!r} is of the tar type {header.type!r}, which no package may have")
         if not 0 <= header.size <= limit:
-            raise Damaged(f"{header.name!r} is said to have {header.size} bytes")
+            raise DamagedArchive(f"{header.name!r} is said to have {header.size} bytes")
         return header
 
 
-class Archive(tarfile.TarFile):
+class BoundedTarFile(tarfile.TarFile):
     """A tar archive with a limit on its members."""
 
-    tarinfo = Header
+    tarinfo = BoundedTarInfo
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._count = self._headers_bytes = 0
@@ -206,16 +206,16 @@ class Archive(tarfile.TarFile):
         """The next member."""
         self._count += 1
         if self._count > MAX_MEMBERS:
-            raise Damaged(f"it has more than {MAX_MEMBERS} files")
+            raise DamagedArchive(f"it has more than {MAX_MEMBERS} files")
         found = super().next()
         if found is None:
             return None
         if not 0 <= found.size <= UNPACKED_LIMIT_BYTES:  # as an extended header has it
-            raise Damaged(f"{found.name[:200]!r} is said to have {found.size} bytes")
+            raise DamagedArchive(f"{found.name[:200]!r} is said to have {found.size} bytes")
         self._headers_bytes += len(found.name) + len(found.linkname)
         self._headers_bytes += sum(len(name) + len(str(value)) for name, value in found.pax_headers.items())
         if self._headers_bytes > HEADERS_BYTES:
-            raise Damaged(f"its names and headers have more than {HEADERS_BYTES >> 20} MiB in all")
+            raise DamagedArchive(f"its names and headers have more than {HEADERS_BYTES >> 20} MiB in all")
         if extents_of(found) is not None:
             found.sparse = _checked_extents(found)  # type: ignore[assignment]
         return found
@@ -234,17 +234,17 @@ def _checked_extents(file: tarfile.TarInfo) -> list[tuple[int, int]]:
     """
     extents, end = [(offset, size) for offset, size in extents_of(file) or () if size], 0
     if len(extents) > MAX_EXTENTS:
-        raise Damaged(f"{file.name[:200]!r} has more than {MAX_EXTENTS} pieces between holes")
+        raise DamagedArchive(f"{file.name[:200]!r} has more than {MAX_EXTENTS} pieces between holes")
     for offset, size in extents:
         if size < 0 or offset < end:
-            raise Damaged(f"the pieces of {file.name[:200]!r} overlap")
+            raise DamagedArchive(f"the pieces of {file.name[:200]!r} overlap")
         end = offset + size
     if end > file.size:
-        raise Damaged(f"the pieces of {file.name[:200]!r} go on behind its end")
+        raise DamagedArchive(f"the pieces of {file.name[:200]!r} go on behind its end")
     return extents
 
 
-class _PaxHeader(Header):
+class _PaxHeader(BoundedTarInfo):
     """A tar header of those kinds, or one of POSIX's extended headers (pax(1)), as images have."""
 
     types: ClassVar[tuple[bytes, ...]] = (*_PLAIN_TYPES, *_LONG_TYPES, *_PAX_TYPES, tarfile.GNUTYPE_SPARSE)
@@ -258,7 +258,7 @@ class _PaxHeader(Header):
         while more:
             found = block.read(tarfile.BLOCKSIZE)
             if len(found) < tarfile.BLOCKSIZE or len(extents) > MAX_EXTENTS:
-                raise Damaged(f"the map of the holes in {self.name[:200]!r} breaks off, or is too long")
+                raise DamagedArchive(f"the map of the holes in {self.name[:200]!r} breaks off, or is too long")
             values = (tarfile.nti(found[at : at + 12]) for at in range(0, 504, 12))  # type: ignore[attr-defined]
             extents += [(offset, count) for offset, count in zip(values, values, strict=True) if offset and count]
             more = bool(found[504])
@@ -277,18 +277,18 @@ class _PaxHeader(Header):
             while b"\n" not in rest:
                 found = file.read(tarfile.BLOCKSIZE)
                 if not found or len(rest) > tarfile.BLOCKSIZE:
-                    raise Damaged(f"the map of the holes in {following.name[:200]!r} breaks off")
+                    raise DamagedArchive(f"the map of the holes in {following.name[:200]!r} breaks off")
                 rest += found
             text, _, rest = rest.partition(b"\n")
             numbers.append(int(text[:20]))
             wanted = 1 + 2 * numbers[0]
             if not 0 <= numbers[0] <= MAX_EXTENTS:
-                raise Damaged(f"the map of the holes in {following.name[:200]!r} is too long")
+                raise DamagedArchive(f"the map of the holes in {following.name[:200]!r} is too long")
         following.offset_data = file.tell()
         following.sparse = list(zip(numbers[1::2], numbers[2::2], strict=True))  # type: ignore[assignment]
 
 
-class PaxArchive(Archive):
+class PaxArchive(BoundedTarFile):
     """A tar archive that may have extended headers, and files with holes."""
 
     tarinfo = _PaxHeader

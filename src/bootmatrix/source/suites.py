@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from bootmatrix.errors import InfraError, NetworkError, Offline, StaleMirror, UntrustedError
 from bootmatrix.progress import Observer
-from bootmatrix.source.download import Downloader, NotFound, Reply, Wanted
+from bootmatrix.source.download import Downloader, DownloadRequest, NotFound, Reply
 from bootmatrix.source.release import LIMIT_BYTES, IndexFile, Release, parse_date, verified_release
 from bootmatrix.source.release_order import ReleaseOrder
 from bootmatrix.source.settings import Settings
@@ -115,7 +115,7 @@ class Suites:
         for url in (*urls, f"{folder}/{file.path}"):
             try:
                 return self._downloader.file(
-                    Wanted(url, file.sha256, file.size_bytes, f"{suite} {parent.rpartition('/')[2]}")
+                    DownloadRequest(url, file.sha256, file.size_bytes, f"{suite} {parent.rpartition('/')[2]}")
                 )
             except (NotFound, UntrustedError) as error:
                 reason = error.message

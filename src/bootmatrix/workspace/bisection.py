@@ -10,7 +10,7 @@ from pathlib import Path
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.bisect import Question, Search, prepare_search, run_search
 from bootmatrix.cell.config import RunConfig, open_context
-from bootmatrix.cell.run import Bench
+from bootmatrix.cell.run import RunContext
 from bootmatrix.execute.budget import Budget, host_budget
 from bootmatrix.load.merge import load_spec
 from bootmatrix.plan import check_spec
@@ -25,7 +25,7 @@ from bootmatrix.workspace.workspace import Workspace
 class OpenBisection:
     """A search under way."""
 
-    def __init__(self, search: Search, context: Bench, writer: RunWriter, budget: Budget) -> None:
+    def __init__(self, search: Search, context: RunContext, writer: RunWriter, budget: Budget) -> None:
         self._search, self._context, self._writer, self._budget = search, context, writer, budget
 
     async def execute(self) -> None:

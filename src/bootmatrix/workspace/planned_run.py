@@ -13,9 +13,9 @@ from bootmatrix.assembly.sources import open_builder
 from bootmatrix.cell.config import RunConfig
 from bootmatrix.errors import InputError
 from bootmatrix.load.merge import load_spec
-from bootmatrix.model import Cell, Order, Plan, Profile, Run, Skip, Spec
+from bootmatrix.model import Cell, Plan, Profile, Run, RunRequest, Skip, Spec
 from bootmatrix.plan import verifying
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import LOCK_FILE, RunWriter, load_run
 from bootmatrix.signoff.manifest import signoffs_of
 
@@ -59,10 +59,10 @@ class PlannedRun:
         Raises:
             InputError: what the run was made from has changed since it began, or another process is at it.
         """
-        with open_builder(self.config.sources, Silent()) as builder:
+        with open_builder(self.config.sources, NullObserver()) as builder:
             inputs = digests(self.plan.cells, self.config.specs, self.config.profiles, builder)
         is_locked = self.config.sources.lock is not None and self.config.sources.lock_is_whole
-        order = Order(plan=self.plan, inputs=inputs, locked=is_locked, allow_empty=self.allow_empty)
+        order = RunRequest(plan=self.plan, inputs=inputs, locked=is_locked, allow_empty=self.allow_empty)
         if self.before is None:
             return RunWriter.create(self.reports, self.title, baseline, order)
         check_unchanged(self.before, order)
@@ -96,7 +96,7 @@ def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Pla
     return verifying(plan, count, may_fork)
 
 
-def load_resumable(folder: Path) -> tuple[Run, Order]:
+def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
     """Load a run that can be taken up again, and what it was asked for.
 
     Raises:
@@ -125,7 +125,7 @@ def lock_of(folder: Path) -> Path | None:
     return lock if lock.exists() else None
 
 
-def check_unchanged(run: Run, order: Order) -> None:
+def check_unchanged(run: Run, order: RunRequest) -> None:
     """Compare what a run was made from with what there is now.
 
     Raises:

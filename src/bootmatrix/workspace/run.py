@@ -16,7 +16,7 @@ from bootmatrix import plugins
 from bootmatrix.errors import HostError
 from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
 from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
-from bootmatrix.history.reference import Place, find_baseline
+from bootmatrix.history.reference import RunLocation, find_baseline
 from bootmatrix.history.values import Past, RunResults
 from bootmatrix.model import Record, Run
 from bootmatrix.progress import Observer
@@ -126,7 +126,7 @@ class OpenRun:
             OSError: one cannot be written.
         """
         run = self.writer.finish(interrupted=interrupted)
-        place = Place(self._planned.reports, self.writer.path.name)
+        place = RunLocation(self._planned.reports, self.writer.path.name)
         past = past_of_run(place, run, self._baseline, compared=self._compared)
         _write_reports(run, self.writer.path, past, self._options.single_file)
         return FinishedRun(run, self.writer.path, past)
@@ -168,11 +168,11 @@ def _write_page(folder: Path, record: Record) -> None:
 def _write_reports(run: Run, folder: Path, past: Past, single_file: bool) -> None:
     from bootmatrix.report import write_reports
     from bootmatrix.report.cell_pages import console_reader
-    from bootmatrix.report.context import Given
+    from bootmatrix.report.context import ReportContext
     from bootmatrix.report.summary import append_summary
 
     write_reports(run, folder, past, single_file)
-    append_summary(Given(run, console_reader(folder), past))
+    append_summary(ReportContext(run, console_reader(folder), past))
 
 
 async def _load_ahead() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cell.attempts import rejudge
 from bootmatrix.history.lookup import past_of_run, results_at
-from bootmatrix.history.reference import Place, find_run
+from bootmatrix.history.reference import RunLocation, find_run
 from bootmatrix.model import Judgement, Record, Run
 from bootmatrix.runs.run_store import load_run, read_console
 
@@ -67,5 +67,5 @@ class SavedRun:
         """
         folder = self.folder.resolve()
         other = baseline.folder.resolve()
-        results = results_at(Place(other.parent, other.name))
-        return past_of_run(Place(folder.parent, folder.name), self.run, results, compared=True).comparison
+        results = results_at(RunLocation(other.parent, other.name))
+        return past_of_run(RunLocation(folder.parent, folder.name), self.run, results, compared=True).comparison

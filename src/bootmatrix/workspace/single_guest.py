@@ -10,7 +10,7 @@ import anyio
 
 from bootmatrix.assembly.extra_qemu_args import with_qemu_args
 from bootmatrix.assembly.import_artifacts import find, reread
-from bootmatrix.assembly.prebuilt_guest import own_bootable
+from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.boot.guest import boot
 from bootmatrix.cell.attempts import save_files
@@ -24,11 +24,11 @@ from bootmatrix.model import (
     Firmware,
     Judgement,
     Machine,
-    OwnGuest,
+    PrebuiltGuest,
     Profile,
     Timeouts,
 )
-from bootmatrix.progress import Observer, Silent
+from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.run_store import CONSOLE_FILE
@@ -77,7 +77,7 @@ def find_guest(  # noqa: PLR0913  (each is an option of its own)
         BuildError: it cannot be built.
         HostError: the machine's QEMU is missing, or not fit for it.
     """
-    watching = observer or Silent()
+    watching = observer or NullObserver()
     chosen = find(name)
     if chosen:
         if shell and chosen.file.format != "kernel+initrd":
@@ -114,5 +114,5 @@ def load_pair(prefix: str, profile: Profile, machine: Machine) -> Bootable:
     name = path.name.replace("{", "{{").replace("}", "}}")
     cmdline = path.with_name(f"{path.name}-cmdline")
     words = cmdline.read_text(encoding="utf-8", errors="replace") if cmdline.is_file() else ""
-    guest = OwnGuest(kernel=f"{name}-kernel", initrd=f"{name}-initrd.img", cmdline=" ".join(words.split()))
-    return own_bootable(guest, path.parent, profile, machine)
+    guest = PrebuiltGuest(kernel=f"{name}-kernel", initrd=f"{name}-initrd.img", cmdline=" ".join(words.split()))
+    return prebuilt_bootable(guest, path.parent, profile, machine)

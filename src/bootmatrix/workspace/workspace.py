@@ -16,16 +16,16 @@ from bootmatrix.cell.config import RunConfig, open_context
 from bootmatrix.errors import InputError
 from bootmatrix.history.reference import reports_folder
 from bootmatrix.load.data_paths import arch_folders
-from bootmatrix.load.images import parse_given
-from bootmatrix.load.kernels import kernels_file, with_own
+from bootmatrix.load.images import parse_override
+from bootmatrix.load.kernels import kernels_file, with_custom_kernels
 from bootmatrix.load.lock import load_lock
 from bootmatrix.load.matrix import load_matrix
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.load.spec import find_spec, spec_name
-from bootmatrix.model import BootKind, GivenImage, Lock, Matrix, Plan, Profile, QemuArgs, Record
+from bootmatrix.model import BootKind, ImageOverride, Lock, Matrix, Plan, Profile, QemuArgs, Record
 from bootmatrix.plan import check_tests, matrix_from_arguments, narrowed, plan
-from bootmatrix.progress import Observer, Silent
+from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.store import default_cache, healed
 from bootmatrix.workspace.planned_run import PlannedRun, load_resumable, load_specs, lock_of, verify_forks
@@ -33,7 +33,7 @@ from bootmatrix.workspace.run import RunOptions, open_run
 from bootmatrix.workspace.saved_run import SavedRun
 
 if TYPE_CHECKING:
-    from bootmatrix.cell.run import Bench
+    from bootmatrix.cell.run import RunContext
 
 MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
@@ -104,17 +104,17 @@ class Workspace:
         Raises:
             InputError: a profile or kernels.yml is invalid.
         """
-        return with_own(load_profiles(arch_folders()), kernels_file())
+        return with_custom_kernels(load_profiles(arch_folders()), kernels_file())
 
-    def image_overrides(self) -> tuple[GivenImage, ...]:
+    def image_overrides(self) -> tuple[ImageOverride, ...]:
         """Parse the image overrides.
 
         Raises:
             InputError: one is not NAME=SOURCE.
         """
-        return tuple(parse_given(text, Path()) for text in self.images)
+        return tuple(parse_override(text, Path()) for text in self.images)
 
-    def sources(self, images: tuple[GivenImage, ...] | None = None) -> SourceConfig:
+    def sources(self, images: tuple[ImageOverride, ...] | None = None) -> SourceConfig:
         """Describe where files come from; `images` replaces the workspace's own overrides.
 
         Raises:
@@ -228,7 +228,7 @@ class Workspace:
 
         Closing the iterator early ends all guests, and keeps the run as interrupted.
         """
-        with open_run(planned, options or RunOptions(), Silent()) as opened:
+        with open_run(planned, options or RunOptions(), NullObserver()) as opened:
             finished = False
             try:
                 async for record in opened.records():
@@ -241,7 +241,7 @@ class Workspace:
         self, planned: PlannedRun, options: RunOptions | None = None, observer: Observer | None = None
     ) -> SavedRun:
         """Run all cells, and return the finished run. Blocking."""
-        with open_run(planned, options or RunOptions(), observer or Silent()) as opened:
+        with open_run(planned, options or RunOptions(), observer or NullObserver()) as opened:
             finished = False
             try:
                 anyio.run(opened.execute)
@@ -260,9 +260,9 @@ class Workspace:
         return self.run_sync(planned, options).records[0]
 
     @contextmanager
-    def open_context(self, planned: PlannedRun, observer: Observer | None = None) -> Iterator[Bench]:
+    def open_context(self, planned: PlannedRun, observer: Observer | None = None) -> Iterator[RunContext]:
         """Open what prepares cells of a planned run in this process, without booting them."""
-        with open_context(replace(planned.config, fork=False), observer or Silent()) as context:
+        with open_context(replace(planned.config, fork=False), observer or NullObserver()) as context:
             yield context
 
     def resolve(self, planned: PlannedRun, observer: Observer | None = None) -> tuple[Lock, list[tuple[str, str]]]:
@@ -290,11 +290,13 @@ class Workspace:
             InputError: there is no such cell or format.
             BuildError: the spec cannot be built in this form.
         """
-        from bootmatrix.assembly.export import Wanted, write
+        from bootmatrix.assembly.export import ExportRequest, write
 
         planned = self.plan_single(spec, arch, kernel, Selection(needs_qemu=False, must_test=False))
         (cell,) = planned.cells
-        wanted = Wanted(tuple(formats), prefix or Path(cell.id.replace("/", "-")), is_named="/" in arch, sbom=sbom)
+        wanted = ExportRequest(
+            tuple(formats), prefix or Path(cell.id.replace("/", "-")), is_named="/" in arch, sbom=sbom
+        )
         with self.open_context(planned, observer) as context:
             return healed(lambda: write(wanted, cell, context))
 

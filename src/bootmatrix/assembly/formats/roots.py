@@ -29,7 +29,7 @@ BLOCK_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
-class Kind:
+class RootKind:
     """A file system for a root: how Linux calls it, the module that reads it, and the program that makes it."""
 
     type: str
@@ -37,10 +37,10 @@ class Kind:
     maker: str
 
 
-KINDS: Mapping[str, Kind] = {
-    "squashfs": Kind("squashfs", "squashfs", "sqfstar"),
-    "erofs": Kind("erofs", "erofs", "mkfs.erofs"),
-    "iso": Kind("iso9660", "isofs", "xorriso"),
+KINDS: Mapping[str, RootKind] = {
+    "squashfs": RootKind("squashfs", "squashfs", "sqfstar"),
+    "erofs": RootKind("erofs", "erofs", "mkfs.erofs"),
+    "iso": RootKind("iso9660", "isofs", "xorriso"),
 }
 INIT = """#!/bin/busybox sh
 # Finds the disk with the root, and starts what is on it.
@@ -132,7 +132,7 @@ def finder(source: Source, kind: str) -> Path:
     return source.kept(f"finder-{kind}", lambda path: _write_finder(source, KINDS[kind], path), INIT)
 
 
-def _write_finder(source: Source, kind: Kind, path: Path) -> None:
+def _write_finder(source: Source, kind: RootKind, path: Path) -> None:
     assembly = source.assembly
     shell = image_tree(make_image(SHELL, specs_folder() / "x.yml", assembly.profile, assembly.builder), source.store)
     names = (*assembly.machine.modules, "virtio_blk", kind.module, "overlay")

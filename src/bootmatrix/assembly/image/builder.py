@@ -16,10 +16,10 @@ from bootmatrix.assembly.tree import Tree, directory, symlink, write_tar
 from bootmatrix.errors import BuildError
 from bootmatrix.load.images import find_source
 from bootmatrix.load.recipe import load_package
-from bootmatrix.model import GivenImage, ImageConfig, ImageRecipe, ImageSource, Package, Profile, StoredImage
+from bootmatrix.model import ImageConfig, ImageOverride, ImageRecipe, ImageSource, Package, Profile, StoredImage
 from bootmatrix.model.image import LABEL
 from bootmatrix.model.spec import ARCH
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
 from bootmatrix.source.images.engine import Build
@@ -54,7 +54,7 @@ class Builder:
     load_recipe: LoadRecipe
     fork: bool = False
     images: Images | None = None
-    given: tuple[GivenImage, ...] = ()
+    given: tuple[ImageOverride, ...] = ()
 
     def close(self) -> None:
         """End downloads that are under way; their threads raise Interrupted."""
@@ -64,7 +64,7 @@ class Builder:
 
     def sources(self) -> Images:
         """Those that are not made from packages; from public registries if nothing else was said."""
-        return self.images or Images(self.store, Silent(), self.archive.used)
+        return self.images or Images(self.store, NullObserver(), self.archive.used)
 
     def source(self, reference: str, path: Path) -> ImageSource:
         """Where the image comes from that the file `path` names.

@@ -16,9 +16,9 @@ from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.model import ImageConfig, ImageSource, Profile, StoredImage, Volume
 from bootmatrix.source.images.blobs import (
     CHUNK_BYTES,
+    BlobLocation,
     Blobs,
     Descriptor,
-    Place,
     descriptor,
     descriptors,
     parsed,
@@ -27,7 +27,7 @@ from bootmatrix.source.images.blobs import (
 from bootmatrix.source.images.layout import REF_NAME
 from bootmatrix.source.images.platforms import name_of
 from bootmatrix.source.images.pull import IMAGE_LIMIT_BYTES
-from bootmatrix.source.safe_archive import Part
+from bootmatrix.source.safe_archive import FileSlice
 from bootmatrix.store import Store
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -85,9 +85,9 @@ class _Stored:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def fetch(self, parts: Sequence[Descriptor]) -> list[Place]:
+    def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
         """Where these parts are."""
-        return [Place(self._store.verified(part.sha256), 0, part.size_bytes) for part in parts]
+        return [BlobLocation(self._store.verified(part.sha256), 0, part.size_bytes) for part in parts]
 
 
 def _layout(volume: Volume, document: bytes, blobs: Blobs, store: Store) -> Tree:
@@ -141,7 +141,7 @@ def _put(tree: Tree, data: bytes) -> None:
     tree.put(f"blobs/sha256/{hashlib.sha256(data).hexdigest()}", Node("file", 0o644, data=data))
 
 
-def _taken(part: Descriptor, place: Place, volume: Volume, store: Store) -> Path:
+def _taken(part: Descriptor, place: BlobLocation, volume: Volume, store: Store) -> Path:
     """A part in the store, where nobody else writes to it.
 
     Raises:
@@ -150,7 +150,7 @@ def _taken(part: Descriptor, place: Place, volume: Volume, store: Store) -> Path
     if place.path == store.blob(part.sha256) and place.size_bytes == part.size_bytes:
         return store.verified(part.sha256)
     with place.open() as file, store.writer() as writer:
-        source = Part(file, place.offset, place.size_bytes)
+        source = FileSlice(file, place.offset, place.size_bytes)
         while data := source.read(CHUNK_BYTES):
             writer.write(data)
         if (writer.sha256, writer.tell()) != (part.sha256, part.size_bytes):

@@ -17,7 +17,7 @@ from typing import Any
 
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
-from bootmatrix.assembly.initrd.bundle_spec import Placed
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
 from bootmatrix.assembly.initrd.privileges import ORDINARY, is_bind
 from bootmatrix.assembly.initrd.runtime_config import full_mount, runtime_config
 from bootmatrix.assembly.initrd.world import BINDS, WORLD, is_volume, normal
@@ -49,7 +49,7 @@ Json = dict[str, Any]
 
 
 def add_bundles(
-    placed: Iterable[Placed], ids: Mapping[str, int], tree: Tree, store: Store, *, in_world: bool = False
+    placed: Iterable[BundleSpec], ids: Mapping[str, int], tree: Tree, store: Store, *, in_world: bool = False
 ) -> None:
     """Put all bundles. As in LinuxKit, containers of one image share the root of the first of them.
 
@@ -72,7 +72,7 @@ def add_bundles(
             tree.put(SHARED_PIDS, text_file(""))
 
 
-def _add_configuration(one: Placed, root: str, ids: Mapping[str, int], tree: Tree, *, in_world: bool) -> None:
+def _add_configuration(one: BundleSpec, root: str, ids: Mapping[str, int], tree: Tree, *, in_world: bool) -> None:
     config = runtime_config(one.container, one.settings, one.image.config, ids)
     runtime = _runtime(one, root)
     tree.put(f"{one.path}/config.json", text_file(json.dumps(config, indent=1)))
@@ -92,7 +92,7 @@ def _add_configuration(one: Placed, root: str, ids: Mapping[str, int], tree: Tre
         tree.put(f"{HOOKS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, hooks)))
 
 
-def _runtime(one: Placed, root: str) -> Json:
+def _runtime(one: BundleSpec, root: str) -> Json:
     """runtime.json: all keys, as LinuxKit has them, and first the mounts that make the root."""
     given = one.settings.runtime or Runtime()
     spaces = given.bind_ns or BindNS()
@@ -112,7 +112,7 @@ def _runtime(one: Placed, root: str) -> Json:
     }
 
 
-def _root_mounts(one: Placed, root: str) -> list[Json]:
+def _root_mounts(one: BundleSpec, root: str) -> list[Json]:
     rootfs, tmp = f"/{one.path}/rootfs", f"/{one.path}/tmp"  # noqa: S108
     if one.settings.readonly:
         return [{"destination": rootfs, "source": f"/{root}", "options": ["bind"]}]
@@ -124,7 +124,7 @@ def _root_mounts(one: Placed, root: str) -> list[Json]:
     ]
 
 
-def _steps(one: Placed, runtime: Json, *, in_world: bool) -> Iterator[tuple[str, ...]]:
+def _steps(one: BundleSpec, runtime: Json, *, in_world: bool) -> Iterator[tuple[str, ...]]:
     """In LinuxKit's order: mounts, so that folders may be made in them, folders, control groups; then results."""
     for number, mount in enumerate(runtime["mounts"]):
         is_root = number < (1 if one.settings.readonly else 3)
@@ -136,7 +136,7 @@ def _steps(one: Placed, runtime: Json, *, in_world: bool) -> Iterator[tuple[str,
     yield from (("result", path) for path in result_paths(one))
 
 
-def _mount_steps(one: Placed, mount: Json) -> Iterator[tuple[str, ...]]:
+def _mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
     destination = _absolute(one, mount["destination"])
     options = mount.get("options", [])
     if options == ["remount", "private"]:  # nothing is shared in our guest, so nothing has to be made private
@@ -148,7 +148,7 @@ def _mount_steps(one: Placed, mount: Json) -> Iterator[tuple[str, ...]]:
     yield ("mount", mount.get("type") or NONE, mount.get("source") or NONE, destination, ",".join(options) or NONE)
 
 
-def _world_mount_steps(one: Placed, mount: Json) -> Iterator[tuple[str, ...]]:
+def _world_mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
     """Mounts in the containers' view: what leads there and from there is for that view to say.
 
     Raises:
@@ -169,13 +169,13 @@ def _world_mount_steps(one: Placed, mount: Json) -> Iterator[tuple[str, ...]]:
     yield ("inside-mount", *words)
 
 
-def _cgroup(one: Placed, path: str) -> str:
+def _cgroup(one: BundleSpec, path: str) -> str:
     if ".." in path.split("/"):
         raise BuildError(f"container {one.container.name}: the control group {path!r} leaves its folder")
     return f"/sys/fs/cgroup/{path.strip('/')}"
 
 
-def _in_world(one: Placed, config: Json, own: Json) -> tuple[Json, list[tuple[str, ...]]]:
+def _in_world(one: BundleSpec, config: Json, own: Json) -> tuple[Json, list[tuple[str, ...]]]:
     """A configuration whose paths of the guest are those of the containers' view; and the steps that find its binds.
 
     What is ours in `own` stays as it is.
@@ -201,12 +201,12 @@ def _world_namespace(space: Json) -> Json:
     return space if is_ours else {**space, "path": f"{WORLD}{normal(path)}"}
 
 
-def _absolute(one: Placed, path: str) -> str:
+def _absolute(one: BundleSpec, path: str) -> str:
     """A path of the guest: one that is not absolute is inside of the container."""
     return path if path.startswith("/") else f"/{one.path}/rootfs/{path}"
 
 
-def _own_configuration(one: Placed, config: Json, *, is_hooked: bool) -> Json:
+def _own_configuration(one: BundleSpec, config: Json, *, is_hooked: bool) -> Json:
     """Return what our init has the runtime read: LinuxKit's configuration with what only our guest has."""
     own = dict(config)
     if is_hooked:
@@ -221,7 +221,7 @@ def _own_configuration(one: Placed, config: Json, *, is_hooked: bool) -> Json:
     return own
 
 
-def _with_own_control(one: Placed, mount: Json) -> Json:
+def _with_own_control(one: BundleSpec, mount: Json) -> Json:
     """Return a mount, or in the place of a bind of the control folder a read-only one of the container's own."""
     source = posixpath.normpath(mount["source"])
     if source not in {CONTROL, f"{CONTROL}/control"} or not is_bind(mount["type"], mount.get("options", [])):
@@ -230,19 +230,19 @@ def _with_own_control(one: Placed, mount: Json) -> Json:
     return {**mount, "source": own, "options": ["ro", "rbind"]}
 
 
-def shares_pids(one: Placed) -> bool:
+def shares_pids(one: BundleSpec) -> bool:
     """Return whether a container shares its process ids with the others that do."""
     return one.settings.pid in {"host", "root"}
 
 
-def _replaced(one: Placed, own: Json, tree: Tree) -> tuple[str, ...]:
+def _replaced(one: BundleSpec, own: Json, tree: Tree) -> tuple[str, ...]:
     """Put a configuration of ours; the step that puts it in the place of LinuxKit's."""
     place = f"{CONFIGS_FOLDER}/{one.section}/{one.folder}.json"
     tree.put(place, text_file(json.dumps(own, indent=1)))
     return ("mount", NONE, f"/{place}", f"/{one.path}/config.json", "bind")
 
 
-def _hook_lines(one: Placed, runtime: Json) -> Iterator[tuple[str, ...]]:
+def _hook_lines(one: BundleSpec, runtime: Json) -> Iterator[tuple[str, ...]]:
     """What the hook does: `add NAME TYPE PEER root|new`, `move NAME`, `bind NAMESPACE PATH`.
 
     Raises:
@@ -261,7 +261,7 @@ def _hook_lines(one: Placed, runtime: Json) -> Iterator[tuple[str, ...]]:
     yield from (("bind", name, path) for name, path in runtime["bindNS"].items() if path)
 
 
-def _lines(one: Placed, steps: Iterable[tuple[str, ...]]) -> str:
+def _lines(one: BundleSpec, steps: Iterable[tuple[str, ...]]) -> str:
     lines = []
     for step in steps:
         if any(set(word) & set("\t\n\0") for word in step):
@@ -270,7 +270,7 @@ def _lines(one: Placed, steps: Iterable[tuple[str, ...]]) -> str:
     return "".join(lines)
 
 
-def result_paths(one: Placed) -> tuple[str, ...]:
+def result_paths(one: BundleSpec) -> tuple[str, ...]:
     """Files that the container leaves for the host.
 
     Raises:
@@ -285,7 +285,7 @@ def result_paths(one: Placed) -> tuple[str, ...]:
     return paths
 
 
-def results(placed: Iterable[Placed]) -> tuple[ExpectedFiles, ...]:
+def results(placed: Iterable[BundleSpec]) -> tuple[ExpectedFiles, ...]:
     """Files that containers leave for the host: an entry for each of those that have some."""
     return tuple(
         ExpectedFiles(container=one.container.name, paths=paths, section=one.section)

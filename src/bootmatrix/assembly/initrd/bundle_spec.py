@@ -17,7 +17,7 @@ MODULE_FOLDERS = ("/lib/modules", "/usr/lib/modules")
 
 
 @dataclass(frozen=True)
-class Placed:
+class BundleSpec:
     """A container with its image and settings, and the folder of the guest where it is."""
 
     section: str
@@ -37,7 +37,7 @@ class Placed:
         return {**self.image.config.labels, **(self.settings.annotations or {})}
 
 
-def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[Placed, ...]:
+def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[BundleSpec, ...]:
     """All containers of a spec, in the order in which they start."""
     placed = []
     for section in ("onboot", "services", "onshutdown"):
@@ -45,11 +45,11 @@ def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[Placed, ...]:
             image = images[container.image]
             folder = container.name if section == "services" else f"{number:03d}-{container.name}"
             settings = with_volumes(container, merged_settings(container, image.config), spec.volumes)
-            placed.append(Placed(section, folder, container, settings, image))
+            placed.append(BundleSpec(section, folder, container, settings, image))
     return tuple(placed)
 
 
-def check_seconds(placed: tuple[Placed, ...]) -> dict[str, float]:
+def check_seconds(placed: tuple[BundleSpec, ...]) -> dict[str, float]:
     """Time limits of checks by name."""
     limits = {
         one.container.name: (one.settings.annotations or {}).get(CHECK) for one in placed if one.section == "services"
@@ -57,14 +57,14 @@ def check_seconds(placed: tuple[Placed, ...]) -> dict[str, float]:
     return {name: duration_s(limit) for name, limit in limits.items() if limit is not None}
 
 
-def lost_paths(placed: Iterable[Placed]) -> Iterator[str]:
+def lost_paths(placed: Iterable[BundleSpec]) -> Iterator[str]:
     """A note for each container whose environment takes the place of an image's that says where its programs are."""
     for one in placed:
         if one.settings.env and _path_of(one.image.config.env) and not _path_of(one.settings.env):
             yield f"{one.container.name}: its env has no PATH, and takes the place of its image's, which has one"
 
 
-def ignored_users(placed: Iterable[Placed]) -> Iterator[str]:
+def ignored_users(placed: Iterable[BundleSpec]) -> Iterator[str]:
     """A note for each container that runs as root although its image names another user, as it does in LinuxKit."""
     for one in placed:
         user = one.image.config.user
@@ -80,7 +80,7 @@ def _path_of(env: Iterable[str]) -> str:
 
 
 def needed_modules(
-    placed: Iterable[Placed], init: Iterable[StoredImage], volumes: Iterable[Volume] = ()
+    placed: Iterable[BundleSpec], init: Iterable[StoredImage], volumes: Iterable[Volume] = ()
 ) -> tuple[str, ...]:
     """Kernel modules that containers, init images and volumes need."""
     labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
@@ -96,19 +96,19 @@ def _interface_kinds(settings: ContainerSettings) -> list[str]:
     return [one.add or "veth" for one in interfaces if one.add or one.peer]
 
 
-def needs_every_module(placed: Iterable[Placed]) -> bool:
+def needs_every_module(placed: Iterable[BundleSpec]) -> bool:
     """Whether a container sees the folder of the kernel's modules, and so may load any of them."""
     sources = (bind.partition(":")[0] for one in placed for bind in one.settings.binds or ())
     return any(PurePosixPath(source).is_relative_to(folder) for source in sources for folder in MODULE_FOLDERS)
 
 
-def needs_network(placed: Iterable[Placed], init: Iterable[StoredImage]) -> bool:
+def needs_network(placed: Iterable[BundleSpec], init: Iterable[StoredImage]) -> bool:
     """Whether a container or an init image asks for a network card."""
     labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
     return any(NETWORK in label for label in labels)
 
 
-def console_proof(placed: Iterable[Placed]) -> ConsoleProof | None:
+def console_proof(placed: Iterable[BundleSpec]) -> ConsoleProof | None:
     """What the console shows on a pass of a spec whose init is not ours, if a container says so.
 
     Raises:

@@ -11,7 +11,7 @@ from bootmatrix.assembly.slices import Slice
 from bootmatrix.assembly.tree import Node, Tree
 from bootmatrix.assembly.user_files import take
 from bootmatrix.errors import BuildError
-from bootmatrix.model import File, Spec
+from bootmatrix.model import FileEntry, Spec
 from bootmatrix.store import Store, sha256_of
 
 
@@ -67,7 +67,7 @@ def _source_digest(spec: Spec, source: str) -> str:
         raise BuildError(f"{spec.path}: the source {source!r} cannot be read: {error.strerror}") from error
 
 
-def _mode(file: File) -> int:
+def _mode(file: FileEntry) -> int:
     return int(file.mode, 8) if file.mode else (0o700 if file.directory else 0o600)
 
 
@@ -75,7 +75,7 @@ def _enterable(mode: int) -> int:
     return mode | sum(0o1 << shift for shift in (0, 3, 6) if mode >> shift & 0o7)
 
 
-def _node(file: File, spec: Spec, ids: Mapping[str, int], sources: SpecSources) -> Node | None:
+def _node(file: FileEntry, spec: Spec, ids: Mapping[str, int], sources: SpecSources) -> Node | None:
     """None for an optional file that is not there."""
     uid, gid = _owner(file.uid, ids), _owner(file.gid, ids)
     if file.directory:
@@ -96,7 +96,7 @@ def _owner(value: int | str | None, ids: Mapping[str, int]) -> int:
     raise BuildError(f"{value!r} is neither a number nor the name of a container of the spec")
 
 
-def _data(file: File, spec: Spec, sources: SpecSources) -> bytes | Slice | None:
+def _data(file: FileEntry, spec: Spec, sources: SpecSources) -> bytes | Slice | None:
     if file.contents is not None:
         return file.contents.encode()
     if file.metadata:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bootmatrix.assembly.initrd.bundle_spec import Placed
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
 from bootmatrix.assembly.initrd.privileges import is_bind, is_readonly
 from bootmatrix.assembly.initrd.runtime_config import label_settings
 from bootmatrix.assembly.initrd.world import is_within, normal
@@ -28,7 +28,7 @@ SHOWN = ("capabilities", "ambient", "binds", "mounts", "devices", "masked_paths"
 MAX_SHOWN = 400
 
 
-def label_notes(placed: Iterable[Placed]) -> Iterator[str]:
+def label_notes(placed: Iterable[BundleSpec]) -> Iterator[str]:
     """Yield a note for each container to which its image's label gives more than a plain container has."""
     for one in placed:
         words = "; ".join(_powers(_effective(one)))
@@ -36,7 +36,7 @@ def label_notes(placed: Iterable[Placed]) -> Iterator[str]:
             yield f"{one.container.name}: by the label of its image {one.container.image} it has {words[:MAX_SHOWN]}"
 
 
-def check_labels(placed: Iterable[Placed]) -> None:
+def check_labels(placed: Iterable[BundleSpec]) -> None:
     """Refuse labels that reach for files of init's or of other containers.
 
     Raises:
@@ -51,7 +51,7 @@ def check_labels(placed: Iterable[Placed]) -> None:
             )
 
 
-def _effective(one: Placed) -> ContainerSettings:
+def _effective(one: BundleSpec) -> ContainerSettings:
     """What comes from the label, and is not replaced by the spec."""
     label = label_settings(one.container, one.image.config).model_dump(by_alias=True, exclude_none=True, mode="json")
     said = one.container.model_dump(by_alias=True, exclude_none=True, mode="json")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from bootmatrix.assembly.image.builder import image_tree
-from bootmatrix.assembly.initrd.bundle_spec import Placed
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
 from bootmatrix.assembly.initrd.privileges import powers
 from bootmatrix.assembly.initrd.world import is_within, named_paths
 from bootmatrix.assembly.tree import Node, Tree
@@ -33,7 +33,7 @@ HINT = (
 )
 
 
-def privileged(placed: Sequence[Placed], init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
+def privileged(placed: Sequence[BundleSpec], init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
     """Return the containers that may reach init, each with that by which it may."""
     found = [(one.container.name, [*powers(one.settings)], [*_sockets(one)]) for one in placed]  # names may be shared
     if any(sockets for _, _, sockets in found) and any(
@@ -48,7 +48,7 @@ def _has_daemons(image: StoredImage, store: Store) -> bool:
     return any(is_within(path, DAEMONS) for path in image_tree(image, store).nodes)
 
 
-def _sockets(one: Placed) -> Iterable[str]:
+def _sockets(one: BundleSpec) -> Iterable[str]:
     """Binds in which a daemon that init started, and that runs containers with all rights, may listen."""
     for path in named_paths(one):
         if not path.is_made and (is_within(path.path, "/run") or is_within("/run", path.path)):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle import add_bundles
-from bootmatrix.assembly.initrd.bundle_spec import Placed, check_seconds
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds
 from bootmatrix.assembly.initrd.files import SpecSources, add_files, source_digests
 from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_files, check_images
 from bootmatrix.assembly.initrd.volumes import RESOLV_CONF, add_volumes
@@ -24,7 +24,7 @@ FIRST_ID = 100
 def guest_tree(
     spec: Spec,
     images: Mapping[str, StoredImage],
-    placed: tuple[Placed, ...],
+    placed: tuple[BundleSpec, ...],
     store: Store,
     sources: Mapping[str, str] | None = None,
 ) -> Tree:
@@ -73,7 +73,7 @@ def _init_tree(init: Iterable[StoredImage], store: Store) -> Tree:
 def linuxkit_tree(
     spec: Spec,
     images: Mapping[str, StoredImage],
-    placed: tuple[Placed, ...],
+    placed: tuple[BundleSpec, ...],
     store: Store,
     sources: Mapping[str, str] | None = None,
 ) -> Tree:
@@ -99,6 +99,6 @@ def linuxkit_tree(
     return tree
 
 
-def _id_order(placed: tuple[Placed, ...]) -> list[Placed]:
+def _id_order(placed: tuple[BundleSpec, ...]) -> list[BundleSpec]:
     order = {"onboot": 0, "onshutdown": 1, "services": 2}
     return sorted(placed, key=lambda one: order[one.section])

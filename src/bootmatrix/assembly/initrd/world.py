@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bootmatrix.assembly.initrd.bundle_spec import Placed
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
 from bootmatrix.assembly.initrd.privileges import is_bind, is_open, is_readonly
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
@@ -38,7 +38,7 @@ class Named:
     is_made: bool = False
 
 
-def needs_world(bundles: Sequence[Placed], spec: Spec, tree: Tree) -> bool:
+def needs_world(bundles: Sequence[BundleSpec], spec: Spec, tree: Tree) -> bool:
     """Return whether a path that a container names leads to files of init, or may be made to lead there.
 
     Containers that may do anything are no reason for a view of their own.
@@ -51,7 +51,7 @@ def needs_world(bundles: Sequence[Placed], spec: Spec, tree: Tree) -> bool:
     return any(not _is_harmless(path, named, links, tree) for path in named)
 
 
-def _changes_mounts(one: Placed) -> bool:
+def _changes_mounts(one: BundleSpec) -> bool:
     """Whether init mounts something in the guest's root, or makes something in the container's, in its words."""
     runtime = one.settings.runtime
     if runtime is None:
@@ -60,7 +60,7 @@ def _changes_mounts(one: Placed) -> bool:
     return bool(runtime.mounts or any(spaces.values()) or any(not path.startswith("/") for path in runtime.mkdir or ()))
 
 
-def named_paths(one: Placed) -> Iterator[Named]:
+def named_paths(one: BundleSpec) -> Iterator[Named]:
     """Yield the paths of the guest that a container binds, or has init make."""
     name, settings = one.container.name, one.settings
     for source, options in bind_sources(one):
@@ -71,7 +71,7 @@ def named_paths(one: Placed) -> Iterator[Named]:
             yield Named(name, normal(path), can_write=False, is_made=True)
 
 
-def bind_sources(one: Placed) -> Iterator[tuple[str, tuple[str, ...]]]:
+def bind_sources(one: BundleSpec) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the sources and options of a container's binds."""
     for text in one.settings.binds or ():
         source, _, rest = text.partition(":")

@@ -21,9 +21,9 @@ from bootmatrix.assembly.kernel.probe import embedded_config, form_of, page_kib_
 from bootmatrix.assembly.kernel.wrappers import PEEK_BYTES, describe, start_of, unwrapped
 from bootmatrix.assembly.user_files import copy_digested
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
-from bootmatrix.model import Kernel, KernelForm, KernelPart, KernelSource, OwnKernel, Profile, Spec, StoredImage
-from bootmatrix.source.images.kernels import File, kernel_members
-from bootmatrix.source.kernel_formats import Member, find_kind
+from bootmatrix.model import CustomKernel, Kernel, KernelForm, KernelPart, KernelSource, Profile, Spec, StoredImage
+from bootmatrix.source.images.kernels import ImageFile, kernel_members
+from bootmatrix.source.kernel_formats import Member, find_kernel_format
 from bootmatrix.source.kernel_formats.tree import MODULES_ORDER
 from bootmatrix.source.lock_recorder import kernel_key as locked_name
 from bootmatrix.store import Store, sha256_of
@@ -34,7 +34,7 @@ Fetched = Path | StoredImage
 """What a part of a kernel is in: a file or folder, or a container image."""
 
 
-def find_kernel(name: str, source: KernelSource | OwnKernel, profile: Profile, builder: Builder) -> Kernel:
+def find_kernel(name: str, source: KernelSource | CustomKernel, profile: Profile, builder: Builder) -> Kernel:
     """The kernel that a profile's or the user's own name means.
 
     Raises:
@@ -56,11 +56,11 @@ def find_spec_kernel(spec: Spec, profile: Profile, builder: Builder) -> Kernel:
     if not said.image:
         raise BuildError(f"{spec.path}: it names no kernel image, which the kernel 'spec' would be")
     part = KernelPart(kind="oci", image=said.image, binary=said.binary, tar=said.tar or "", ucode=said.ucode or "")
-    own = OwnKernel(parts=(part,), folder=str(Path(spec.path).parent))
+    own = CustomKernel(parts=(part,), folder=str(Path(spec.path).parent))
     return find_own(f"spec-{spec.name}"[:64], own, profile, builder)
 
 
-def find_own(name: str, own: OwnKernel, profile: Profile, builder: Builder) -> Kernel:
+def find_own(name: str, own: CustomKernel, profile: Profile, builder: Builder) -> Kernel:
     """A kernel of the user's own, its files in the store.
 
     Raises:
@@ -107,9 +107,9 @@ def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: St
     return _kernel(name, files.release, parts, profile) if files else None
 
 
-def add_own(
+def add_custom_kernel(
     name: str, parts: tuple[KernelPart, ...], folder: Path, profiles: Sequence[Profile], builder: Builder
-) -> tuple[Profile, OwnKernel]:
+) -> tuple[Profile, CustomKernel]:
     """A new kernel of the user's own, whole and in the store, and the one of the architectures that it is for.
 
     Raises:
@@ -127,7 +127,7 @@ def add_own(
     kernel = import_kernel(name, pinned, files, profile, builder.store)
     found = known_files(kernel_key(kernel), builder.store)
     config = builder.store.verified(found.config).read_bytes() if found and found.config else b""
-    return profile, OwnKernel(parts=pinned, release=kernel.release, page_kib=page_kib_of(config), folder=str(folder))
+    return profile, CustomKernel(parts=pinned, release=kernel.release, page_kib=page_kib_of(config), folder=str(folder))
 
 
 def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:
@@ -136,7 +136,7 @@ def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: 
     for part, file in zip(parts, files, strict=True):
         if part.kind == "oci" or isinstance(file, StoredImage):
             raise BuildError(f"{file} may be an image for several architectures", hint)
-        for member in find_kind(part.kind).members(file, ""):
+        for member in find_kernel_format(part.kind).members(file, ""):
             if not PLACE.search(member.path):
                 continue
             data = member.read()
@@ -213,7 +213,7 @@ def digest_of(kind: str, path: Path) -> str:
     try:
         if path.is_file():
             return sha256_of(path)
-        files = find_kind(kind).paths(path)
+        files = find_kernel_format(kind).paths(path)
         lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
@@ -280,7 +280,7 @@ def _copy(part: KernelPart, file: Fetched, folder: Path) -> Fetched:
     root = file.resolve()
     try:
         lists = (root / MODULES_ORDER,) if (root / MODULES_ORDER).is_file() else ()
-        for one in [root] if root.is_file() else (*find_kind(part.kind).paths(root), *lists):
+        for one in [root] if root.is_file() else (*find_kernel_format(part.kind).paths(root), *lists):
             target = folder / one.relative_to(root.anchor)
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
@@ -305,12 +305,12 @@ def _members(
             yield from kernel_members(_files(file, store), part.binary, part.tar, str(part))
             continue
         try:
-            yield from find_kind(part.kind).members(file, profile.names.oci)
+            yield from find_kernel_format(part.kind).members(file, profile.names.oci)
         except OSError as error:
             raise InputError(f"{error.filename or file}: cannot be read: {error.strerror}") from error
 
 
-def _files(image: StoredImage, store: Store) -> dict[str, File]:
+def _files(image: StoredImage, store: Store) -> dict[str, ImageFile]:
     return {path: node for path, node in image_tree(image, store).items() if node.kind == "file"}
 
 

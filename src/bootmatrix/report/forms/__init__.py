@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from bootmatrix import plugins
 
 if TYPE_CHECKING:
-    from bootmatrix.report.context import Given
+    from bootmatrix.report.context import ReportContext
 
 GROUP = "report_forms"
 
@@ -15,7 +15,7 @@ GROUP = "report_forms"
 class ReportForm(Protocol):
     """A module of a form."""
 
-    def render(self, given: Given) -> bytes:
+    def render(self, given: ReportContext) -> bytes:
         """Render a run, with its consoles and its past, as a file of this form."""
 
 
@@ -24,7 +24,7 @@ def form_names() -> tuple[str, ...]:
     return plugins.names(GROUP)
 
 
-def render(name: str, given: Given) -> bytes:
+def render(name: str, given: ReportContext) -> bytes:
     """Render a run in a form.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from bootmatrix.history.extract import mode_of
 from bootmatrix.model import Record
-from bootmatrix.report.context import Given
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.order import cell_time
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.shortfall import KIND, shortfalls
@@ -21,7 +21,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet runs what begins so."""
 
 
-def render(given: Given) -> bytes:
+def render(given: ReportContext) -> bytes:
     """The table, in UTF-8, with a line of headings."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bootmatrix.report.context import Given
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.html import render_html
 from bootmatrix.report.view import view_run
 
 
-def render(given: Given) -> bytes:
+def render(given: ReportContext) -> bytes:
     """The document, with the consoles folded in: it stands alone."""
     return render_html(view_run(given.run, given.read_console, given.past, single_file=True))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from bootmatrix.history.values import Comparison
 from bootmatrix.model import Verdict
 from bootmatrix.report.cell_view import CellView
-from bootmatrix.report.context import Given
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.history_text import counted
 from bootmatrix.report.order import SYMBOLS
 from bootmatrix.report.sanitize import one_line
@@ -19,7 +19,7 @@ MAX_CELLS = 50
 """GitHub takes a summary of 1 MiB, and nobody reads a tenth of it."""
 
 
-def render(given: Given) -> bytes:
+def render(given: ReportContext) -> bytes:
     """The document, in UTF-8. What guests say stands in code spans, in which nothing is a link, a name or markup."""
     view = given.view
     lines = [f"## {'✅' if view.good else '❌'} {code(view.title)}: {view.headline}", ""]
@@ -76,7 +76,7 @@ def _cells(title: str, cells: Iterable[CellView]) -> Iterator[str]:
     yield ""
 
 
-def _grid(given: Given) -> Iterator[str]:
+def _grid(given: ReportContext) -> Iterator[str]:
     view = given.view
     rows = [(group.spec, row) for group in view.groups for row in group.rows]
     if not rows:

@@ -13,14 +13,14 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from bootmatrix.history.extract import mode_of
 from bootmatrix.model import Record, Verdict
-from bootmatrix.report.context import Given
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.order import cell_time
 from bootmatrix.report.sanitize import one_line
 
 CELL = ("spec", "arch", "machine", "kernel", "mode")
 
 
-def render(given: Given) -> bytes:
+def render(given: ReportContext) -> bytes:
     """The text, in UTF-8."""
     registry = CollectorRegistry()
     _of_run(given, registry)
@@ -45,7 +45,7 @@ def _labels(record: Record) -> tuple[str, ...]:
     return cell.spec_name, cell.arch, cell.machine, cell.kernel, mode_of(record)
 
 
-def _of_run(given: Given, registry: CollectorRegistry) -> None:
+def _of_run(given: ReportContext, registry: CollectorRegistry) -> None:
     run, comparison = given.run, given.past.comparison
     title = (one_line(run.title),)
 

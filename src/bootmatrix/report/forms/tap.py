@@ -9,14 +9,14 @@ import json
 from collections.abc import Iterable, Iterator
 
 from bootmatrix.model import Record, SubResult, Verdict
-from bootmatrix.report.context import Given
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.shortfall import KIND, shortfalls
 
 INDENT = "    "
 
 
-def render(given: Given) -> bytes:
+def render(given: ReportContext) -> bytes:
     """The document, in UTF-8."""
     lacking = shortfalls(given.run)
     lines = ["TAP version 14", f"1..{len(given.records) + len(lacking)}"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from bootmatrix.errors import BuildError, InputError, UntrustedError
-from bootmatrix.source.safe_archive import Part
+from bootmatrix.source.safe_archive import FileSlice
 
 JSON_LIMIT_BYTES = 4 << 20
 """Of a manifest, an index, a configuration: what the distribution specification asks registries to take at least."""
@@ -32,7 +32,7 @@ class Descriptor:
 
 
 @dataclass(frozen=True)
-class Place:
+class BlobLocation:
     """Where the bytes of a part are: in which file, from which byte on."""
 
     path: Path
@@ -48,7 +48,7 @@ class Place:
         """The digest of all of it, in hexadecimal."""
         digest = hashlib.sha256()
         with self.open() as file:
-            part = Part(file, self.offset, self.size_bytes)
+            part = FileSlice(file, self.offset, self.size_bytes)
             while data := part.read(CHUNK_BYTES):
                 digest.update(data)
         return digest.hexdigest()
@@ -87,7 +87,7 @@ class Digested:
 class Blobs(Protocol):
     """A source of the parts of images. Their digests are checked by whoever reads them."""
 
-    def fetch(self, parts: Sequence[Descriptor]) -> list[Place]:
+    def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
         """Where these parts are, after they have been fetched."""
 
 

@@ -49,7 +49,7 @@ class Endpoint:
 
         return httpx.URL(f"{self.scheme}://{self.host}").host
 
-    def tls(self, *, with_own: bool = True) -> ssl.SSLContext:
+    def tls(self, *, with_custom_kernels: bool = True) -> ssl.SSLContext:
         """What decides whether a certificate is believed: the host's own, SSL_CERT_FILE, and those of `ca`.
 
         It shows our own certificate, if there is one, unless `with_own` is false.
@@ -64,7 +64,7 @@ class Endpoint:
         for file in self.ca:
             with _faults(file, "no file of certificates (PEM)"):
                 context.load_verify_locations(file)
-        if self.client_certificate and with_own:
+        if self.client_certificate and with_custom_kernels:
             certificate, key = self.client_certificate
             with _faults(certificate, f"no certificate (PEM), or {key} not its key, or a key with a password"):
                 context.load_cert_chain(certificate, key, password="")  # without one, OpenSSL asks the terminal

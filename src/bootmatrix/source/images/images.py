@@ -15,7 +15,7 @@ from bootmatrix.errors import BuildError, InputError, NetworkError, Offline, Unt
 from bootmatrix.model import ImageConfig, ImageSource, Lock, Registry, StoredImage
 from bootmatrix.progress import Observer
 from bootmatrix.source.download import NotFound
-from bootmatrix.source.images.blobs import Blobs, Descriptor, Place
+from bootmatrix.source.images.blobs import BlobLocation, Blobs, Descriptor
 from bootmatrix.source.images.engine import Build, Engine
 from bootmatrix.source.images.layers import unpack_layer
 from bootmatrix.source.images.layout import open_layout, plain_archive
@@ -141,7 +141,7 @@ class Images:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
         def make() -> StoredImage:
-            layer, bytes_ = unpack_layer(Descriptor(digest, size), Place(path, 0, size), None, self._store)
+            layer, bytes_ = unpack_layer(Descriptor(digest, size), BlobLocation(path, 0, size), None, self._store)
             config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]}}).encode()
             described = {"digest": f"sha256:{self._store.add_bytes(config)}", "size": len(config)}
             layers = [{"digest": f"sha256:{layer}", "size": bytes_}]

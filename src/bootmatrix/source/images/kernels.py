@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol, cast
 
 from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar
-from bootmatrix.source.safe_archive import Part, open_tar, suffix_of
+from bootmatrix.source.safe_archive import FileSlice, open_tar, suffix_of
 
 KERNEL, TAR, DEVELOPMENT = "kernel", "kernel.tar", "kernel-dev.tar"
 NO_TAR = "none"
@@ -18,7 +18,7 @@ CONFIGS = ("kernel_config",)
 """Where LinuxKit's kernel images have a configuration; in others that for development has it."""
 
 
-class File(Protocol):
+class ImageFile(Protocol):
     """A file of an image."""
 
     @property
@@ -29,7 +29,7 @@ class File(Protocol):
         """All of it."""
 
 
-def kernel_members(files: dict[str, File], binary: str, tar: str, image: str) -> Iterator[Member]:
+def kernel_members(files: dict[str, ImageFile], binary: str, tar: str, image: str) -> Iterator[Member]:
     """The files of an image that belong to a kernel; `binary` and `tar` are empty for their usual names.
 
     Raises:
@@ -53,10 +53,10 @@ def kernel_members(files: dict[str, File], binary: str, tar: str, image: str) ->
             yield from checked(members, Path(f"{image}: {name}"), "a tar archive")
 
 
-def _of_archive(file: File, *, only_config: bool) -> Iterator[Member]:
+def _of_archive(file: ImageFile, *, only_config: bool) -> Iterator[Member]:
     member = Member("archive", file.size, file.read)
     data = member.read()
-    part = Part(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
+    part = FileSlice(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
     with open_tar(part, suffix_of(data[:6]), pax=True) as archive:
         for one in of_tar(archive):
             if not only_config or one.path.endswith("/.config"):

@@ -6,14 +6,14 @@ import json
 from typing import BinaryIO, cast
 
 from bootmatrix.errors import BuildError, UntrustedError
-from bootmatrix.source.images.blobs import CHUNK_BYTES, Descriptor, Digested, Place
-from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, Part, suffix_of
+from bootmatrix.source.images.blobs import CHUNK_BYTES, BlobLocation, Descriptor, Digested
+from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, FileSlice, suffix_of
 from bootmatrix.store import Store, Writer
 
 _NOT_TAR = ("encrypted", "foreign", "in-toto")
 
 
-def unpack_layer(layer: Descriptor, place: Place, diff_id: str | None, store: Store) -> tuple[str, int]:
+def unpack_layer(layer: Descriptor, place: BlobLocation, diff_id: str | None, store: Store) -> tuple[str, int]:
     """The digest and the size of a layer's tar file in the store. `diff_id` is its expected digest, if known.
 
     Raises:
@@ -36,7 +36,7 @@ def unpack_layer(layer: Descriptor, place: Place, diff_id: str | None, store: St
     return digest, size
 
 
-def _unpacked(layer: Descriptor, place: Place, store: Store) -> tuple[str, int]:
+def _unpacked(layer: Descriptor, place: BlobLocation, store: Store) -> tuple[str, int]:
     if place.size_bytes != layer.size_bytes:
         raise UntrustedError(
             f"the layer {layer.sha256} has {place.size_bytes} bytes, and {layer.size_bytes} were announced"
@@ -44,7 +44,7 @@ def _unpacked(layer: Descriptor, place: Place, store: Store) -> tuple[str, int]:
     with place.open() as file, store.writer() as writer:
         suffix = suffix_of(file.read(MAGIC_BYTES))
         digested = Digested(file)
-        part = Part(cast(BinaryIO, digested), place.offset, place.size_bytes)
+        part = FileSlice(cast(BinaryIO, digested), place.offset, place.size_bytes)
         try:
             _copy(Bounded(part, suffix), writer)
             while part.read(CHUNK_BYTES):  # what comes after the end of the compressed data belongs to the digest too
@@ -61,7 +61,7 @@ def _copy(plain: Bounded, writer: Writer) -> None:
         writer.write(data)
 
 
-def _check(layer: Descriptor, digested: Digested, part: Part) -> None:
+def _check(layer: Descriptor, digested: Digested, part: FileSlice) -> None:
     while part.read(CHUNK_BYTES):
         pass
     found = digested.sha256.hexdigest()

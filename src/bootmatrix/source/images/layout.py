@@ -18,9 +18,9 @@ from bootmatrix.source.images.blobs import (
     CHUNK_BYTES,
     JSON_LIMIT_BYTES,
     MAX_LAYERS,
+    BlobLocation,
     Descriptor,
     Digested,
-    Place,
     descriptor,
     load_json,
     parsed,
@@ -28,7 +28,15 @@ from bootmatrix.source.images.blobs import (
 )
 from bootmatrix.source.images.platforms import name_of
 from bootmatrix.source.images.reference import parse_reference
-from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, Damaged, Part, PaxArchive, suffix_of
+from bootmatrix.source.safe_archive import (
+    FAULTS,
+    MAGIC_BYTES,
+    Bounded,
+    DamagedArchive,
+    FileSlice,
+    PaxArchive,
+    suffix_of,
+)
 from bootmatrix.store import Store
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -56,10 +64,10 @@ class Layout:
     """An image's files, which are left where they are. `path` is what messages call it."""
 
     path: Path
-    parts: dict[str, Place]
-    _made: dict[str, Place] = field(default_factory=dict)
+    parts: dict[str, BlobLocation]
+    _made: dict[str, BlobLocation] = field(default_factory=dict)
 
-    def fetch(self, parts: Sequence[Descriptor]) -> list[Place]:
+    def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
         """Where these parts are.
 
         Raises:
@@ -92,7 +100,7 @@ class Layout:
             raise BuildError(f"{self.path}: {name} has {place.size_bytes} bytes; {JSON_LIMIT_BYTES} at most are read")
         return place.read()
 
-    def _place(self, sha256: str) -> Place:
+    def _place(self, sha256: str) -> BlobLocation:
         place = self._made.get(sha256) or self.parts.get(f"blobs/sha256/{sha256}")
         if place is None:
             raise BuildError(f"{self.path} lacks its part sha256:{sha256}")
@@ -234,9 +242,9 @@ def open_layout(path: Path, shown: Path | None = None) -> Layout:
                 name = one.name.removeprefix("./")
                 if (one.isreg() and not one.issparse()) or one.issym() or one.islnk():
                     if name in parts:
-                        raise Damaged(f"it has two files {name[:200]!r}")
+                        raise DamagedArchive(f"it has two files {name[:200]!r}")
                     if one.isreg():
-                        parts[name] = Place(path, one.offset_data, one.size)
+                        parts[name] = BlobLocation(path, one.offset_data, one.size)
                     else:
                         links.append((name, one.linkname))
         # `docker save` of old engines makes a layer that occurs twice a link to the first one.
@@ -268,7 +276,7 @@ def _unpack(path: Path, suffix: str, store: Store) -> bytes:
     """Unpack an archive into the store. Its digest is of the bytes that were unpacked, in the same reading."""
     with path.open("rb") as file, store.writer() as writer:
         digested = Digested(file)
-        part = Part(cast(BinaryIO, digested), 0, path.stat().st_size)
+        part = FileSlice(cast(BinaryIO, digested), 0, path.stat().st_size)
         plain = Bounded(part, suffix)
         while data := plain.read(CHUNK_BYTES):
             writer.write(data)
@@ -294,8 +302,8 @@ def digest_of_layout(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _whole(file: Path) -> Place:
-    return Place(file, 0, file.stat().st_size)
+def _whole(file: Path) -> BlobLocation:
+    return BlobLocation(file, 0, file.stat().st_size)
 
 
 def _target(name: str, target: str) -> str:

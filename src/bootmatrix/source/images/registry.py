@@ -16,10 +16,10 @@ import httpx
 from bootmatrix.errors import NetworkError, UntrustedError
 from bootmatrix.progress import Observer
 from bootmatrix.source.connection import Guard, GuardedTransport
-from bootmatrix.source.download import Downloader, Manner, Refused, Wanted, new_client
+from bootmatrix.source.download import Downloader, DownloadRequest, Manner, Refused, new_client
 from bootmatrix.source.images.artifacts import IMAGE_TYPES
 from bootmatrix.source.images.auth import Authorization
-from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, Descriptor, Place
+from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, BlobLocation, Descriptor
 from bootmatrix.source.images.credentials import Credentials, config_file, find_credentials
 from bootmatrix.source.images.endpoint import Endpoint
 from bootmatrix.source.settings import Settings
@@ -69,7 +69,7 @@ class Repository:
                 raise UntrustedError(f"{url}: this has the SHA-256 {found}")
         return body
 
-    def fetch(self, parts: Sequence[Descriptor]) -> list[Place]:
+    def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
         """Parts of images, in the store; several at once.
 
         Raises:
@@ -81,15 +81,15 @@ class Repository:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(self._fetch, parts))
 
-    def _fetch(self, part: Descriptor) -> Place:
+    def _fetch(self, part: Descriptor) -> BlobLocation:
         kind = "manifests" if part.media_type in IMAGE_TYPES else "blobs"
         url = f"{self._endpoint.url}/{self._repository}/{kind}/sha256:{part.sha256}"
         label = f"{self._repository} {part.sha256[:12]}"
         try:
-            path = self._downloader.file(Wanted(url, part.sha256, part.size_bytes, label))
+            path = self._downloader.file(DownloadRequest(url, part.sha256, part.size_bytes, label))
         except Refused as error:
             raise self._refused(error) from error
-        return Place(path, 0, path.stat().st_size)
+        return BlobLocation(path, 0, path.stat().st_size)
 
     def _refused(self, error: Refused) -> NetworkError:
         """What to say of an answer that is no image."""
@@ -109,7 +109,7 @@ class Repository:
         endpoint = self._endpoint
         guard = Guard(httpx.URL(endpoint.url), endpoint.realms, endpoint.only_here)
         own = endpoint.tls()
-        others = endpoint.tls(with_own=False) if endpoint.client_certificate else own
+        others = endpoint.tls(with_custom_kernels=False) if endpoint.client_certificate else own
         tokens = new_client(GuardedTransport(guard, None, own, is_led=False))
         return new_client(
             GuardedTransport(guard, None, own, others),
@@ -145,7 +145,7 @@ class Mirrored:
                 self._progress.note(f"a mirror is passed over: {error.message}")
         return self._repositories[-1].manifest(version)
 
-    def fetch(self, parts: Sequence[Descriptor]) -> list[Place]:
+    def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
         """As for a repository."""
         for one in self._repositories[:-1]:
             try:

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from bootmatrix import plugins
-from bootmatrix.source.kernel_formats.member import Kind, Member
+from bootmatrix.source.kernel_formats.member import KernelFormat, Member
 
 GROUP = "kernel_formats"
 LAST = 1000
 
 
-def kernel_formats() -> dict[str, Kind]:
+def kernel_formats() -> dict[str, KernelFormat]:
     """All formats by name, in the order in which they are asked whether they recognise a file.
 
     Raises:
         HostError: one cannot be loaded.
     """
-    found: dict[str, Kind] = plugins.load_all(GROUP)
+    found: dict[str, KernelFormat] = plugins.load_all(GROUP)
     return dict(sorted(found.items(), key=lambda item: getattr(item[1], "ORDER", LAST)))
 
 
-def find_kind(name: str) -> Kind:
+def find_kernel_format(name: str) -> KernelFormat:
     """Find a format by name.
 
     Raises:
         InputError: there is none of this name.
     """
-    found: Kind = plugins.load(GROUP, name)
+    found: KernelFormat = plugins.load(GROUP, name)
     return found
 
 

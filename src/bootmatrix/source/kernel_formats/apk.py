@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, starts_with
-from bootmatrix.source.safe_archive import Part, open_tar
+from bootmatrix.source.safe_archive import FileSlice, open_tar
 
 DESCRIPTION = "an Alpine package"
 ORDER = 60
@@ -49,5 +49,5 @@ def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of
 
 
 def _members(path: Path) -> Iterator[Member]:
-    with path.open("rb") as file, open_tar(Part(file, 0, path.stat().st_size), ".gz", pax=True) as archive:
+    with path.open("rb") as file, open_tar(FileSlice(file, 0, path.stat().st_size), ".gz", pax=True) as archive:
         yield from of_tar(archive)

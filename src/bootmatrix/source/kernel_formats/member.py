@@ -40,7 +40,7 @@ class Member:
             raise BuildError(f"{self.path} is in an archive that is damaged: {error}") from error
 
 
-class Kind(Protocol):
+class KernelFormat(Protocol):
     """A module of a format. Formats are asked in the order of `ORDER`; the first that recognises a file reads it.
 
     Members' paths end as in a package: `lib/modules/<release>/…/x.ko`, `config-<release>`, `x.dtb`.

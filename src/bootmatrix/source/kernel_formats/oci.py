@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from bootmatrix.errors import BootmatrixError, UntrustedError
-from bootmatrix.source.images.blobs import Place, descriptors
+from bootmatrix.source.images.blobs import BlobLocation, descriptors
 from bootmatrix.source.images.layout import DOCKER, INDEX, files_of, open_layout
 from bootmatrix.source.images.pull import manifest_for
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, starts_with
-from bootmatrix.source.safe_archive import MAGIC_BYTES, Damaged, Part, open_tar, suffix_of
+from bootmatrix.source.safe_archive import MAGIC_BYTES, DamagedArchive, FileSlice, open_tar, suffix_of
 
 DESCRIPTION = "a container image"
 ORDER = 30
@@ -54,18 +54,18 @@ def _members(path: Path, platform: str) -> Iterator[Member]:
         _, manifest = manifest_for(str(path), layout.document(""), layout, platform)
         layers = descriptors(manifest.get("layers"), str(path))
     except UntrustedError as error:  # a file of the user's own that is damaged is nobody else's fault
-        raise Damaged(error.message) from error
+        raise DamagedArchive(error.message) from error
     for layer, place in reversed(list(zip(layers, layout.fetch(layers), strict=True))):
         yield from _layer(layer.sha256, place)
 
 
-def _layer(sha256: str, place: Place) -> Iterator[Member]:
+def _layer(sha256: str, place: BlobLocation) -> Iterator[Member]:
     found = place.sha256()
     if found != sha256:
-        raise Damaged(f"the layer {sha256} has the SHA-256 {found}")
+        raise DamagedArchive(f"the layer {sha256} has the SHA-256 {found}")
     with place.open() as stream:
         suffix = suffix_of(stream.read(MAGIC_BYTES))
-        with open_tar(Part(stream, place.offset, place.size_bytes), suffix, pax=True) as archive:
+        with open_tar(FileSlice(stream, place.offset, place.size_bytes), suffix, pax=True) as archive:
             yield from _with_kernel_tar(of_tar(archive))
 
 
@@ -73,7 +73,7 @@ def _with_kernel_tar(files: Iterator[Member]) -> Iterator[Member]:
     for file in files:
         if file.path == "kernel.tar":
             data = file.read()
-            part = Part(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
+            part = FileSlice(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
             with open_tar(part, suffix_of(data[:MAGIC_BYTES]), pax=True) as archive:
                 yield from of_tar(archive)
         else:

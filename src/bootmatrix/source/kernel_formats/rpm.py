@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.source.kernel_formats.member import FILE_LIMIT_BYTES, Member, checked, starts_with
-from bootmatrix.source.safe_archive import MAGIC_BYTES, MAX_MEMBERS, Bounded, Damaged, Part, suffix_of
+from bootmatrix.source.safe_archive import MAGIC_BYTES, MAX_MEMBERS, Bounded, DamagedArchive, FileSlice, suffix_of
 
 DESCRIPTION = "an RPM package"
 ORDER = 50
@@ -50,10 +50,10 @@ def _members(path: Path) -> Iterator[Member]:
         offset = _end_of_header(file, -(-offset // 8) * 8)  # the signature is padded to eight bytes
         left = path.stat().st_size - offset
         if left <= 0:
-            raise Damaged("it ends before its files")
+            raise DamagedArchive("it ends before its files")
         file.seek(offset)
         suffix = suffix_of(file.read(MAGIC_BYTES))
-        yield from _cpio(_Exact(Bounded(Part(file, offset, left), suffix)))
+        yield from _cpio(_Exact(Bounded(FileSlice(file, offset, left), suffix)))
 
 
 def _end_of_header(file: BinaryIO, offset: int) -> int:
@@ -61,7 +61,7 @@ def _end_of_header(file: BinaryIO, offset: int) -> int:
     file.seek(offset)
     start = file.read(16)
     if len(start) < 16 or not start.startswith(_HEADER):
-        raise Damaged(f"at byte {offset} there should be a header")
+        raise DamagedArchive(f"at byte {offset} there should be a header")
     entries, data_bytes = struct.unpack(">II", start[8:])
     return offset + 16 + 16 * int(entries) + int(data_bytes)
 
@@ -82,7 +82,7 @@ class _Exact:
         while left:
             part = self._plain.read(min(left, 1 << 20))
             if not part:
-                raise Damaged("its files break off")
+                raise DamagedArchive("its files break off")
             parts.append(part)
             left -= len(part)
         self.offset += size
@@ -103,13 +103,13 @@ def _cpio(stream: _Exact) -> Iterator[Member]:
     for _ in range(MAX_MEMBERS):
         header = stream.read(_CPIO_HEADER_BYTES)
         if not header.startswith(_CPIO):
-            raise Damaged("its files are not in a cpio archive")
+            raise DamagedArchive("its files are not in a cpio archive")
         try:
             mode, size, name_bytes = (int(header[start : start + 8], 16) for start in (14, 54, 94))
         except ValueError as error:
-            raise Damaged("a header of its cpio archive is no number") from error
+            raise DamagedArchive("a header of its cpio archive is no number") from error
         if not 0 < name_bytes <= _NAME_LIMIT_BYTES or size > FILE_LIMIT_BYTES:
-            raise Damaged(f"a name of {name_bytes} bytes, or a file of {size}")
+            raise DamagedArchive(f"a name of {name_bytes} bytes, or a file of {size}")
         name = stream.read(name_bytes)[:-1].decode(errors="replace")
         stream.align()
         if name == "TRAILER!!!":
@@ -119,4 +119,4 @@ def _cpio(stream: _Exact) -> Iterator[Member]:
         stream.align()
         if mode & 0o170000 == _REGULAR:
             yield Member(name.removeprefix("./").lstrip("/"), size, lambda data=data: data)  # type: ignore[misc]
-    raise Damaged(f"it has more than {MAX_MEMBERS} files")
+    raise DamagedArchive(f"it has more than {MAX_MEMBERS} files")

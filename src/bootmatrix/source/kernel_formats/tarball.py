@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 
 from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar
-from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, Part, open_tar, suffix_of
+from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, FileSlice, open_tar, suffix_of
 
 DESCRIPTION = "a tar archive"
 ORDER = 70
@@ -24,7 +24,7 @@ def recognises(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             suffix = suffix_of(file.read(MAGIC_BYTES))
-            plain = Bounded(Part(file, 0, path.stat().st_size), suffix)
+            plain = Bounded(FileSlice(file, 0, path.stat().st_size), suffix)
             start = b""
             while len(start) < _MAGIC_AT + len(_MAGIC) and (data := plain.read(512)):
                 start += data
@@ -50,7 +50,7 @@ def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of
 def _members(path: Path) -> Iterator[Member]:
     with path.open("rb") as file:
         suffix = suffix_of(file.read(MAGIC_BYTES))
-        with open_tar(Part(cast(BinaryIO, file), 0, path.stat().st_size), suffix, pax=True) as archive:
+        with open_tar(FileSlice(cast(BinaryIO, file), 0, path.stat().st_size), suffix, pax=True) as archive:
             for member in of_tar(archive):
                 if member.path in _IMAGES:
                     raise BuildError(
