@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from bootmatrix.model import Verdict as Verdict
     from bootmatrix.workspace.planned_run import PlannedRun as PlannedRun
     from bootmatrix.workspace.run import RunOptions as RunOptions
-    from bootmatrix.workspace.saved_run import SavedRun as Run  # noqa: F401  (under its public name)
+    from bootmatrix.workspace.saved_run import SavedRun
     from bootmatrix.workspace.single_guest import find_guest as find_guest
     from bootmatrix.workspace.workspace import Selection as Selection
     from bootmatrix.workspace.workspace import Workspace as Workspace
+
+    Run = SavedRun
 
 __version__ = "0.1.0"
 
