@@ -31,7 +31,7 @@ LAYERS = (
     {"qemu", "console", "runs"},
     {"store", "progress", "plugins"},
     {"model"},
-    {"errors", "bootmatrix"},
+    {"errors", "fsio", "bootmatrix"},
     {"redact"},
 )
 """From the top: a package imports from itself and from the rows below, never from a peer."""

@@ -15,9 +15,9 @@ import pytest
 
 from bootmatrix.cell.attempts import rejudge
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import sync_disk, write_atomic
 from bootmatrix.model import Verdict
 from bootmatrix.runs import run_store
-from bootmatrix.runs.run_json import sync_disk, write_whole
 from bootmatrix.runs.run_store import RunWriter, cell_folder, describe_host, load_run, read_console
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 
@@ -227,9 +227,9 @@ def test_a_cell_without_its_console_is_not_judged_again(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "file"
-    write_whole(target, b"old")
+    write_atomic(target, b"old")
     with pytest.raises(TypeError):
-        write_whole(target, "no bytes")  # type: ignore[arg-type]
+        write_atomic(target, "no bytes")  # type: ignore[arg-type]
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
     assert target.read_bytes() == b"old"
 

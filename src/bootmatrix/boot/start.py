@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix.boot.guest import boot
+from bootmatrix.fsio import read_whole
 from bootmatrix.model import Bootable, BootKind, Machine, Outcome, Phase, Timeouts
-from bootmatrix.runs.run_json import read_small
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.snapshot.clone import COPY_BEGINS
 from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool
@@ -98,5 +98,5 @@ def _why_not_up(outcome: Outcome, folder: Path) -> str:
     """What is known of a copy's end: for one that left by itself, what its init said."""
     if outcome.host_error or outcome.limit:
         return outcome.host_error or outcome.limit
-    said = read_small(folder / CONSOLE_FILE).partition(COPY_BEGINS)[2].decode("utf-8", "replace").splitlines()
+    said = read_whole(folder / CONSOLE_FILE).partition(COPY_BEGINS)[2].decode("utf-8", "replace").splitlines()
     return next((line[:200] for line in said if line.startswith("bootmatrix: ")), "it left by itself")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bootmatrix.boot.phases import guest_phases
 from bootmatrix.errors import BuildError, InfraError, InputError, described
+from bootmatrix.fsio import write_atomic
 from bootmatrix.judge import judge
 from bootmatrix.judge.result_files import UnreadableFile, unpack
 from bootmatrix.model import (
@@ -32,7 +33,6 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.qemu.command import CommandLine
-from bootmatrix.runs.run_json import write_whole
 from bootmatrix.runs.run_store import CONSOLE_FILE, FILES_FOLDER, read_console
 
 NO_COMMAND = CommandLine((), "")
@@ -265,7 +265,7 @@ def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:
             # The number is never cut off: two long paths may end alike.
             path = folder / FILES_FOLDER / f"{number}-{name}"
             path.parent.mkdir(exist_ok=True)
-            write_whole(path, sent.data, durable=False)  # with the record
+            write_atomic(path, sent.data, durable=False)  # with the record
             saved.append(
                 ResultFile(
                     container=sent.container,

@@ -32,6 +32,7 @@ from bootmatrix.cell.attempts import (
     record_of,
 )
 from bootmatrix.errors import BootmatrixError, BuildError, QemuMissing, QemuTooOld, QemuUnsuitable
+from bootmatrix.fsio import read_whole
 from bootmatrix.judge import judge
 from bootmatrix.model import (
     Bootable,
@@ -50,7 +51,6 @@ from bootmatrix.progress import Observer
 from bootmatrix.qemu.command import by_hand, kernel_cmdline
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
-from bootmatrix.runs.run_json import read_small
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool
 from bootmatrix.store import healed
@@ -245,7 +245,7 @@ async def _try(cell: Cell, context: RunContext, folder: Path) -> Attempt:
 
 
 def _judged(start: Start, bootable: Bootable, outcome: Outcome) -> Judgement:
-    transcript = read_small(start.folder / CONSOLE_FILE)  # bounded, and in memory still: a thread would take longer
+    transcript = read_whole(start.folder / CONSOLE_FILE)  # bounded, and in memory still: a thread would take longer
     return judge(outcome, start.machine, bootable, transcript)
 
 

@@ -104,12 +104,12 @@ def add_tag(place: RunLocation, tag: str) -> None:
         InputError: this cannot be a tag.
         OSError: it cannot be written.
     """
-    from bootmatrix.runs.run_json import write_whole
+    from bootmatrix.fsio import write_atomic
 
     _check(tag)
     folder = place.reports / TAGS_FOLDER
     folder.mkdir(exist_ok=True)
-    write_whole(folder / tag, f"{place.name}\n".encode())
+    write_atomic(folder / tag, f"{place.name}\n".encode())
 
 
 def remove_tag(reports: Path, tag: str) -> None:

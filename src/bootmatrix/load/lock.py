@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import write_atomic
 from bootmatrix.load.document import read_bytes
 from bootmatrix.model import Lock
-from bootmatrix.runs.run_json import write_whole
 
 MAX_BYTES = 64 << 20
 FORMAT = 1
@@ -54,6 +54,6 @@ def write_text(path: Path, text: str) -> None:
         InputError: it cannot be written there.
     """
     try:
-        write_whole(path, text.encode())
+        write_atomic(path, text.encode())
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

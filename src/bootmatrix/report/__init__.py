@@ -38,18 +38,19 @@ def write_reports(run: Run, folder: Path, past: Past | None = None, single_file:
         OSError: a file cannot be written.
     """
     # Imported here, so that the words which this package gives a terminal are to be had without all this.
+    from bootmatrix.fsio import write_atomic
     from bootmatrix.history.values import NO_PAST
     from bootmatrix.model.base import many_made
     from bootmatrix.report.cell_pages import console_reader, write_pages
     from bootmatrix.report.html import render_html
     from bootmatrix.report.junit import render_junit
     from bootmatrix.report.view import view_run
-    from bootmatrix.runs.run_json import write_run, write_whole
+    from bootmatrix.runs.run_json import write_run
     from bootmatrix.runs.run_store import RUN_FILE
 
     with many_made():
         view = view_run(run, console_reader(folder), past or NO_PAST, single_file)
-        write_whole(folder / REPORT_FILE, render_html(view))
+        write_atomic(folder / REPORT_FILE, render_html(view))
         write_pages(view, folder)
-        write_whole(folder / JUNIT_FILE, render_junit(view))
+        write_atomic(folder / JUNIT_FILE, render_junit(view))
         write_run(folder / RUN_FILE, run)

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bootmatrix.fsio import write_atomic
 from bootmatrix.model import Bisection, Run, Step
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.html import render_page
@@ -17,7 +18,6 @@ from bootmatrix.report.order import SYMBOLS
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.text import STYLES
 from bootmatrix.report.units import duration
-from bootmatrix.runs.run_json import write_whole
 
 PAGE_FILE = "bisect.html"
 NOT_BOOTED = "not booted"
@@ -72,7 +72,7 @@ def write_bisection(state: Bisection, run: Run, folder: Path) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    write_whole(folder / PAGE_FILE, render_page("bisect.html.j2", ("cell.css", "report.css"), view=_view(state, run)))
+    write_atomic(folder / PAGE_FILE, render_page("bisect.html.j2", ("cell.css", "report.css"), view=_view(state, run)))
     return folder / PAGE_FILE
 
 

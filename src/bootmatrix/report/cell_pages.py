@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import write_atomic
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.cell_view import PAGE_FILE, CellView, ReadConsole, Surroundings
 from bootmatrix.report.console_view import Extent
 from bootmatrix.report.html import render_cell
 from bootmatrix.report.view import ReportView
-from bootmatrix.runs.run_json import write_whole
 from bootmatrix.runs.run_store import cell_folder, read_console
 
 
@@ -57,4 +57,4 @@ def _page(cell: CellView, folder: Path) -> Path:
 def _write(cell: CellView, folder: Path) -> None:
     path = _page(cell, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, render_cell(cell), durable=False)
+    write_atomic(path, render_cell(cell), durable=False)

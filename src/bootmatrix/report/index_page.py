@@ -98,13 +98,13 @@ def write_index(reports: Path) -> Path:
     Raises:
         OSError: it cannot be written.
     """
+    from bootmatrix.fsio import write_atomic
     from bootmatrix.report.html import render_page
-    from bootmatrix.runs.run_json import write_whole
 
     tags = tags_of(reports)
     view = ask(reports, lambda rows: view_index(rows, tags))
     path = reports / INDEX_PAGE
-    write_whole(path, render_page("index.html.j2", ("index.css",), view=view))
+    write_atomic(path, render_page("index.html.j2", ("index.css",), view=view))
     return path
 
 

@@ -10,10 +10,7 @@ A file of another shape, as an editor may leave it, is read too, at once.
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,12 +20,12 @@ from pydantic import ValidationError
 
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import write_atomic
 from bootmatrix.model import Cell, Machine, Record, Run
 from bootmatrix.model.base import Model, as_json, many_made
 
 FORMAT = 1
 HEAD_END, END = b'"records": [\n', b"]}\n"
-BUFFER_BYTES = 1 << 16
 HINT = "A run is a folder under reports/, such as reports/latest."
 
 M = TypeVar("M", bound=Model)
@@ -36,7 +33,7 @@ M = TypeVar("M", bound=Model)
 
 def write_run(path: Path, run: Run, records: Iterable[bytes] | None = None) -> None:
     """Write a run, whole or not at all; with these records, each as JSON in one line, or those that it has."""
-    write_whole(path, run_pieces(run, records))
+    write_atomic(path, run_pieces(run, records))
 
 
 def in_a_line(data: bytes) -> bytes:
@@ -167,47 +164,3 @@ def _check_format(path: Path, data: bytes) -> None:
                 f"{path}: format {found}, and this is bootmatrix {__version__}, which reads {FORMAT}",
                 "Use the version of bootmatrix that wrote it.",
             )
-
-
-def write_whole(path: Path, data: bytes | Iterable[bytes], durable: bool = True) -> None:
-    """Write a file, whole or not at all, also when the power fails. `data` is what it holds, or its pieces.
-
-    What is not `durable` does not wait for the disk: a kill leaves it whole, but when the power fails it may be empty,
-    unless `sync_disk` came between.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("xb", buffering=BUFFER_BYTES) as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def read_small(path: Path) -> bytes:
-    """A file, read at once: without the buffer that Python would make for it, in half the time.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb", buffering=0) as file:
-        return file.read()
-
-
-def sync_disk(folder: Path) -> None:
-    """Wait until all that was written to the folder's file system is on its disk: one wait for any number of files.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(handle):  # syncfs(2), for which Python has no name
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error), str(folder))
-    finally:
-        os.close(handle)

@@ -28,19 +28,10 @@ from typing import BinaryIO
 
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import read_whole, sync_disk, write_atomic
 from bootmatrix.model import Cell, Lock, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
-from bootmatrix.runs.run_json import (
-    FORMAT,
-    HINT,
-    in_a_line,
-    read_run,
-    read_small,
-    read_value,
-    sync_disk,
-    write_run,
-    write_whole,
-)
+from bootmatrix.runs.run_json import FORMAT, HINT, in_a_line, read_run, read_value, write_run
 
 STARTED_FILE = "started.json"
 RUN_FILE = "run.json"
@@ -157,7 +148,7 @@ class RunWriter:
         with self._lock:
             if lock is not self._kept_lock and lock != self._kept_lock:
                 text = json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
-                write_whole(self.path / LOCK_FILE, text.encode())
+                write_atomic(self.path / LOCK_FILE, text.encode())
                 self._kept_lock = lock
 
     def add(self, record: Record) -> None:
@@ -167,7 +158,7 @@ class RunWriter:
             OSError: it cannot be written.
         """
         folder = self.folder(record.cell)
-        write_whole(folder / RECORD_FILE, as_json(record) + b"\n", durable=False)
+        write_atomic(folder / RECORD_FILE, as_json(record) + b"\n", durable=False)
         with self._lock:
             self._written[record.cell.id] = folder
             self._is_durable = False
@@ -220,7 +211,7 @@ class RunWriter:
                 "unfinished": unfinished,
             }
         )
-        write_run(self.path / RUN_FILE, run, (in_a_line(read_small(folder / RECORD_FILE)) for folder in folders))
+        write_run(self.path / RUN_FILE, run, (in_a_line(read_whole(folder / RECORD_FILE)) for folder in folders))
 
 
 def load_run(folder: Path) -> Run:
@@ -284,7 +275,7 @@ def cell_folder(folder: Path, cell: Cell) -> Path:
 
 def write_model(path: Path, model: Model) -> None:
     """Write a value as JSON, in lines, whole or not at all."""
-    write_whole(path, as_json(model, indent=1) + b"\n")
+    write_atomic(path, as_json(model, indent=1) + b"\n")
 
 
 def describe_host() -> dict[str, str]:
