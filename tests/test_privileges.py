@@ -39,6 +39,8 @@ def linux(**keys: Any) -> dict[str, Any]:
         ({"binds": ["/sys:/host/sys"]}, ["/host/sys", "/host/sys/fs/cgroup"]),
         ({"binds": ["/sys/fs:/f"]}, ["/f", "/f/cgroup"]),
         ({"binds": ["/:/host"]}, ["/host/proc/sys", "/host/proc/sysrq-trigger", "/host/sys", "/host/sys/fs/cgroup"]),
+        ({"binds": ["/proc/1/root:/r"]}, ["/r/proc/sys", "/r/sys"]),
+        ({"binds": ["/proc/self/root/proc:/r"]}, ["/r/sys"]),
         ({"maskedPaths": []}, ["/proc/sys"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ MEMORY = {(1, 1), (1, 2), (1, 4)}
 ORDINARY = {"tmpfs", "ramfs", "devpts", "mqueue", "hugetlbfs", "proc", "sysfs"}
 """Types of file systems by which a container reaches nothing of the guest's, once their usual paths are closed."""
 CGROUP = {"cgroup", "cgroup2"}
+MAGIC = re.compile(r"/proc/(\d+|self|thread-self)/")
 RBIND, BIND = "rbind", "bind"
 
 
@@ -109,7 +111,10 @@ def _places(root: str, mounts: Sequence[Json]) -> Iterator[str]:
                 yield mount["destination"]
             continue
         source = _normal(mount["source"])
-        if source == root:
+        if MAGIC.match(source):  # leads anywhere: to the root, or to what is sought
+            yield mount["destination"]
+            yield posixpath.join(mount["destination"], root[1:])
+        elif source == root:
             yield mount["destination"]
         elif source == "/" and RBIND in options:
             yield posixpath.join(mount["destination"], root[1:])
