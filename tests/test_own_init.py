@@ -204,3 +204,9 @@ def test_other_words_are_the_kernels(tmp_path: Path) -> None:
     path = tmp_path / "spec.yml"
     path.write_text("kernel: {cmdline: 'console=ttyS0 page_poison=1 initcall_debug nomodeset'}\ninit: [i]")
     check_cmdline(load_spec(path))
+
+
+@pytest.mark.parametrize("source", ["/proc/1/root", "/proc/self/cwd", "//proc/./1/root/proc"])
+def test_no_bind_leads_through_another_process(tmp_path: Path, source: str) -> None:
+    with pytest.raises(BuildError, match="container c: the bind .* leads through another process"):
+        tree_of(tmp_path, f"onboot: [{{name: c, image: plain, binds: ['{source}:/b']}}]")

@@ -18,7 +18,7 @@ from typing import Any
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
-from bootmatrix.assembly.initrd.privileges import ORDINARY, is_bind
+from bootmatrix.assembly.initrd.privileges import MAGIC, ORDINARY, is_bind, is_open
 from bootmatrix.assembly.initrd.runtime_config import full_mount, runtime_config
 from bootmatrix.assembly.initrd.world import BINDS, WORLD, is_volume, normal
 from bootmatrix.assembly.tree import Tree, directory, text_file
@@ -187,6 +187,11 @@ def _in_world(one: BundleSpec, config: Json, own: Json) -> tuple[Json, list[tupl
         if said != mount or is_volume(normal(source)):
             mounts.append(mount)
         elif is_bind(mount["type"], mount.get("options", ())):
+            if MAGIC.match(normal(source)) and not is_open(one.settings):
+                raise BuildError(
+                    f"container {one.container.name}: the bind {source!r} leads through another process",
+                    "Bind what is meant by its path in the guest, such as / for /proc/1/root.",
+                )
             steps.append(("bind", place, source))
             mounts.append({**mount, "source": f"{BINDS}/{place}"})
         else:  # init's own /dev has few devices then
