@@ -208,5 +208,5 @@ def test_other_words_are_the_kernels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["/proc/1/root", "/proc/self/cwd", "//proc/./1/root/proc"])
 def test_no_bind_leads_through_another_process(tmp_path: Path, source: str) -> None:
-    with pytest.raises(BuildError, match="container c: the bind .* leads through another process"):
+    with pytest.raises(BuildError, match=r"container c: the bind .* leads through another process"):
         tree_of(tmp_path, f"onboot: [{{name: c, image: plain, binds: ['{source}:/b']}}]")
