@@ -126,6 +126,57 @@ def test_a_damaged_record_counts_as_none(store: Store, change: object) -> None:
     assert not path.exists()
 
 
+def test_a_cached_value_is_made_once(store: Store) -> None:
+    made: list[str] = []
+
+    def make() -> tuple[str, int]:
+        made.append(store.add_bytes(b"abc"))
+        return ABC, 3
+
+    assert tuple(store.cached_file("layer", "key", make)) == (ABC, 3)
+    assert tuple(Store(store.folder).cached_file("layer", "key", make)) == (ABC, 3)
+    assert made == [ABC]
+    store.blob(ABC).unlink()
+    assert tuple(store.cached_file("layer", "key", make)) == (ABC, 3)
+    assert made == [ABC, ABC]
+    assert store.has(ABC)
+
+
+def test_a_cached_digest_is_made_anew_when_its_file_is_gone(store: Store) -> None:
+    assert store.cached_digest("initrd", "key", lambda: store.add_bytes(b"abc")) == ABC
+    store.blob(ABC).unlink()
+    other = store.cached_digest("initrd", "key", lambda: store.add_bytes(b"abcd"))
+    assert store.verified(other).read_bytes() == b"abcd"
+    assert store.memo("initrd", "key") == other.encode()
+
+
+def test_nothing_is_cached_of_what_failed(store: Store) -> None:
+    def fail() -> int:
+        raise ValueError("not made")
+
+    with pytest.raises(ValueError, match="not made"):
+        store.cached("number", "key", fail)
+    assert store.cached("number", "key", lambda: 1) == 1
+    assert store.cached("number", "key", fail) == 1
+    assert files_of(store.folder) == {f"memo/number/{hashlib.sha256(b'key').hexdigest()}"}
+
+
+def test_threads_make_a_cached_value_once(store: Store) -> None:
+    made: list[int] = []
+
+    def make() -> int:
+        time.sleep(0.02)
+        made.append(1)
+        return 1
+
+    threads = [threading.Thread(target=store.cached, args=("number", "key", make)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [1]
+
+
 def test_kinds_are_no_paths(store: Store) -> None:
     with pytest.raises(ValueError, match="no name"):
         store.memo("../blobs", "key")

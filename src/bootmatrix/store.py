@@ -15,6 +15,7 @@ import errno
 import fcntl
 import grp
 import hashlib
+import json
 import os
 import pwd
 import secrets
@@ -24,11 +25,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from pwd import getpwuid
-from typing import BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar
 
 from bootmatrix.errors import DamagedCache, HostError, UntrustedError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 PARTIAL_MAX_AGE_S = 7 * 24 * 3600
 """Unfinished downloads that nobody took up for so long are removed."""
@@ -39,6 +44,7 @@ HEALS = 3
 """How often one file may be found damaged, or missing, in the course of one piece of work."""
 
 T = TypeVar("T")
+M = TypeVar("M", bound="BaseModel")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
@@ -157,6 +163,23 @@ class Writer:
         return digest
 
 
+@dataclass(frozen=True)
+class Codec(Generic[T]):
+    """Converts a value to a record and back."""
+
+    load: Callable[[bytes], T]
+    dump: Callable[[T], bytes]
+
+
+JSON: Codec[Any] = Codec(json.loads, lambda value: json.dumps(value).encode())
+TEXT = Codec(bytes.decode, str.encode)
+
+
+def model_codec(model: type[M]) -> Codec[M]:
+    """Return the codec of a pydantic model."""
+    return Codec(model.model_validate_json, lambda value: value.model_dump_json().encode())
+
+
 class Memos(Protocol):
     """Small records kept by a kind and a key, as the store keeps them."""
 
@@ -213,6 +236,14 @@ class Store:
             self._checked[sha256] = now
         return path
 
+    def is_sound(self, sha256: str) -> bool:
+        """Return whether the store has a file of this digest, with this content. A damaged one is removed."""
+        try:
+            self.verified(sha256)
+        except DamagedCache:
+            return False
+        return True
+
     def add_bytes(self, data: bytes) -> str:
         """Keep bytes, and give their digest.
 
@@ -220,10 +251,8 @@ class Store:
             HostError: the disk is full.
         """
         digest = hashlib.sha256(data).hexdigest()
-        if self.has(digest):
-            with suppress(UntrustedError):  # damaged: this is the chance to replace it
-                self.verified(digest)
-                return digest
+        if self.is_sound(digest):  # if it is damaged, this replaces it
+            return digest
         with self.writer() as writer:
             writer.write(data)
             return writer.commit()
@@ -274,6 +303,36 @@ class Store:
                 file.write(hashlib.sha256(value).hexdigest().encode() + b"\n" + value)
                 file.flush()
                 temporary.replace(path)
+
+    def cached(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[], T],
+        codec: Codec[T] = JSON,
+        is_whole: Callable[[T], bool] = lambda _: True,
+    ) -> T:
+        """Load the value that is kept under a kind and key, or make and keep it. One thread and process makes it.
+
+        `is_whole` returns whether the files that a kept value names still exist; if not, it is made anew.
+        """
+        with self.once(kind, key):
+            record = self.memo(kind, key)
+            if record is not None:
+                value = codec.load(record)
+                if is_whole(value):
+                    return value
+            value = make()
+            self.set_memo(kind, key, codec.dump(value))
+            return value
+
+    def cached_digest(self, kind: str, key: str, make: Callable[[], str]) -> str:
+        """Return the digest of a file of the store that `make` adds if it is missing."""
+        return self.cached(kind, key, make, TEXT, self.has)
+
+    def cached_file(self, kind: str, key: str, make: Callable[[], tuple[str, int]]) -> tuple[str, int]:
+        """Return the digest and the size in bytes of a file of the store that `make` adds if it is missing."""
+        return self.cached(kind, key, make, is_whole=lambda file: self.has(file[0]))
 
     @contextmanager
     def once(self, kind: str, key: str) -> Iterator[None]:

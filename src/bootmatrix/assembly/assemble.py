@@ -285,15 +285,14 @@ def _template(plan: ForkPlan, builder: Builder) -> Segment:
 def _disk(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> Artefact | str:
     """The disk of a copy, made once and kept; or why there is none."""
     store, key = builder.store, json.dumps(["disk", DISK_FORMAT, FORMAT, userland])
-    with store.once("disk", key):
-        known = store.memo("disk", key)
-        reason, digest, size = json.loads(known) if known is not None else ("", "", 0)
-        if not reason and not (digest and store.has(digest)):
-            tree, reason = disk_tree(whole(), list(plan.init), store, writes=plan.writes)
-            digest, size = ("", 0) if reason else write_disk(tree, EPOCH_S, store)
-            store.set_memo("disk", key, json.dumps([reason, digest, size]).encode())
+
+    def make() -> tuple[str, str, int]:
+        tree, reason = disk_tree(whole(), list(plan.init), store, writes=plan.writes)
+        return (reason, "", 0) if reason else ("", *write_disk(tree, EPOCH_S, store))
+
+    reason, digest, size = store.cached("disk", key, make, is_whole=lambda disk: bool(disk[0]) or store.has(disk[1]))
     if reason:
-        return str(reason)
+        return reason
     path = str(store.verified(digest))
     return Artefact(kind="disk", name="the spec's part", path=path, sha256=digest, size_bytes=size)
 

@@ -37,13 +37,11 @@ def firmware_artefact(firmware: Firmware, profile: Profile, builder: Builder) ->
     """
     package = _find(firmware, profile, builder)
     store, key = builder.store, json.dumps([FORMAT, package.sha256, firmware.path])
-    with store.once("firmware", key):
-        known = store.memo("firmware", key)
-        digest = known.decode() if known else ""
-        if not digest or not store.has(digest):
-            digest = store.add_bytes(_read(builder.archive.fetch(package), firmware.path, package))
-            store.set_memo("firmware", key, digest.encode())
-    path = store.verified(digest)
+
+    def make() -> str:
+        return store.add_bytes(_read(builder.archive.fetch(package), firmware.path, package))
+
+    path = store.verified(digest := store.cached_digest("firmware", key, make))
     return Artefact(
         kind="firmware",
         name=f"{package.name} {package.version}",

@@ -18,13 +18,12 @@ from bootmatrix.errors import (
     UntrustedError,
 )
 from bootmatrix.model import Kernel, KernelSource, Lock, Package
-from bootmatrix.model.kernel import package_list
 from bootmatrix.progress import Observer
 from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.download import Downloader, DownloadRequest, NotFound
 from bootmatrix.source.kernels import assemble, choose, images_of, no_such_kernel
 from bootmatrix.source.lock_recorder import LockedPackages, Used, kernel_key
-from bootmatrix.source.packages import Index, kernel_packages, open_index
+from bootmatrix.source.packages import Index, kernel_packages, open_index, package_codec
 from bootmatrix.source.resolve import Candidates, closure
 from bootmatrix.source.settings import Settings
 from bootmatrix.source.suites import Suites
@@ -254,13 +253,12 @@ class Archive:
         digests = [file.sha256 if file else "" for file in (self._suites.index_file(s, debian_arch) for s in suites)]
         # The suites' names are part of the answer, so they are part of the key.
         key = repr((_FORMAT, list(names), sorted(without), list(suites), debian_arch, digests))
-        known = self._store.memo("closure", key)
-        if known is not None:
-            return package_list().validate_json(known)
-        with self._open_indexes(suites, debian_arch) as candidates:
-            packages = closure(names, without, candidates, f"{debian_arch} in {', '.join(suites)}")
-        self._store.set_memo("closure", key, package_list().dump_json(packages))
-        return packages
+
+        def make() -> tuple[Package, ...]:
+            with self._open_indexes(suites, debian_arch) as candidates:
+                return closure(names, without, candidates, f"{debian_arch} in {', '.join(suites)}")
+
+        return self._store.cached("closure", key, make, package_codec())
 
     @contextmanager
     def _open_indexes(self, suites: Sequence[str], debian_arch: str) -> Iterator[Candidates]:

@@ -10,16 +10,16 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
 from debian.debian_support import Version
 
-from bootmatrix.errors import NetworkError, UntrustedError
+from bootmatrix.errors import NetworkError
 from bootmatrix.model import Package
 from bootmatrix.model.kernel import package_list
-from bootmatrix.store import Store
+from bootmatrix.store import TEXT, Codec, Store
 
 LIMIT_BYTES = 512 << 20
 """The largest Packages files of Debian have 70 MB."""
@@ -75,6 +75,12 @@ class Index:
         return newest_first(_package(row, self._suite) for row in rows)
 
 
+def package_codec() -> Codec[tuple[Package, ...]]:
+    """Return the codec of a list of packages."""
+    packages = package_list()
+    return Codec(packages.validate_json, packages.dump_json)
+
+
 def newest_first(packages: Iterable[Package]) -> list[Package]:
     """Packages in the order of their names, the newest version of each first."""
     by_version = sorted(packages, key=lambda package: Version(package.version), reverse=True)
@@ -87,15 +93,13 @@ def open_index(file: Path, sha256: str, suite: str, store: Store) -> Index:
     Raises:
         NetworkError: it is not what it should be.
     """
-    with store.once("index", sha256):
-        known = store.memo("index", f"{_FORMAT} {sha256}")
-        if known:
-            with suppress(UntrustedError):  # gone or damaged: it can be made again
-                return Index(suite, store.verified(known.decode()))
+
+    def make() -> str:
         with _one_at_a_time:
-            digest = store.add_bytes(_database(_paragraphs(file)))
-        store.set_memo("index", f"{_FORMAT} {sha256}", digest.encode())
-        return Index(suite, store.verified(digest))
+            return store.add_bytes(_database(_paragraphs(file)))
+
+    digest = store.cached("index", f"{_FORMAT} {sha256}", make, TEXT, store.is_sound)
+    return Index(suite, store.verified(digest))
 
 
 def kernel_packages(sha256: str, suite: str, store: Store, file: Path | None = None) -> tuple[Package, ...] | None:
@@ -105,17 +109,16 @@ def kernel_packages(sha256: str, suite: str, store: Store, file: Path | None = N
         NetworkError: it is not what it should be.
     """
     key = json.dumps([_FORMAT, sha256, suite])
-    with store.once("kernels", key):
-        known = store.memo("kernels", key)
-        if known is not None:
-            return package_list().validate_json(known)
-        if file is None:
-            return None
-        with _one_at_a_time:
-            rows = [_row(paragraph) for paragraph in _paragraphs(file) if _KERNEL.search(paragraph)]
-        packages = tuple(newest_first(_package(row, suite) for row in rows if row and "-dbg" not in row[0]))
-        store.set_memo("kernels", key, package_list().dump_json(packages))
-        return packages
+    if file is None:
+        record = store.memo("kernels", key)
+        return package_codec().load(record) if record is not None else None
+    return store.cached("kernels", key, lambda: _read_kernels(file, suite), package_codec())
+
+
+def _read_kernels(file: Path, suite: str) -> tuple[Package, ...]:
+    with _one_at_a_time:
+        rows = [_row(paragraph) for paragraph in _paragraphs(file) if _KERNEL.search(paragraph)]
+    return tuple(newest_first(_package(row, suite) for row in rows if row and "-dbg" not in row[0]))
 
 
 Row = tuple[str, str, str, str, int, str, str, str]

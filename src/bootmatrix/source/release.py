@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bootmatrix.errors import HostError, InfraError, NetworkError, UntrustedError
 from bootmatrix.model.base import Model, Sha256
-from bootmatrix.store import Store
+from bootmatrix.store import Store, model_codec
 
 LIMIT_BYTES = 8 << 20
 """Debian's InRelease files have up to 0.3 MB."""
@@ -91,12 +91,12 @@ def verified_release(data: bytes, keyring: Path, store: Store) -> Release:
         NetworkError: it is no InRelease file.
     """
     key = json.dumps([_FORMAT, hashlib.sha256(data).hexdigest(), hashlib.sha256(keyring.read_bytes()).hexdigest()])
-    known = store.memo("release", key)
-    if known is not None:
-        return Release.model_validate_json(known)
-    release = parse_release(signed_text(data, keyring).decode(errors="replace"))
-    store.set_memo("release", key, release.model_dump_json().encode())
-    return release
+    return store.cached(
+        "release",
+        key,
+        lambda: parse_release(signed_text(data, keyring).decode(errors="replace")),
+        model_codec(Release),
+    )
 
 
 def signed_text(data: bytes, keyring: Path) -> bytes:

@@ -63,17 +63,16 @@ class Source:
     def kept(self, what: str, make: Callable[[Path], None], *inputs: object) -> Path:
         """A file that is made once, in a new folder, and kept; `inputs` are what it is made of besides this source."""
         store, key = self.store, json.dumps([what, self.key, *map(str, inputs)])
-        with store.once("format", key):
-            known = store.memo("format", key)
-            digest = known.decode() if known else ""
-            if not digest or not store.has(digest):
-                with store.workspace() as folder:
-                    path = folder / "file"
-                    make(path)
-                    digest = sha256_of(path)
-                    store.keep(path, digest)
-                store.set_memo("format", key, digest.encode())
-        return store.verified(digest)
+
+        def add() -> str:
+            with store.workspace() as folder:
+                path = folder / "file"
+                make(path)
+                digest = sha256_of(path)
+                store.keep(path, digest)
+                return digest
+
+        return store.verified(store.cached_digest("format", key, add))
 
     def kernel(self) -> Path:
         """The kernel in the form that the machine loads."""

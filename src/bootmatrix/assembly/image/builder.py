@@ -23,7 +23,7 @@ from bootmatrix.progress import NullObserver
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
 from bootmatrix.source.images.engine import Build
-from bootmatrix.source.images.images import Images, is_whole
+from bootmatrix.source.images.images import Images, cached_image
 from bootmatrix.store import Store
 
 OWN_INIT_LABELS = {"bootmatrix.protocol", "bootmatrix.fork"}
@@ -132,15 +132,8 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     packages = archive_packages(recipe, base.packages if base else (), debs, profile, builder.archive)
     ingredients = Ingredients(recipe, path, base, packages, debs, read_sources(recipe, path))
     key = ingredients.key(profile)
-    with builder.store.once("image", key):
-        known = builder.store.memo("image", key)
-        if known is not None:
-            image = StoredImage.model_validate_json(known)
-            if is_whole(image, builder.store):
-                return image.model_copy(update={"reference": reference})
-        image = _make(reference, ingredients, profile, builder)
-        builder.store.set_memo("image", key, image.model_dump_json().encode())
-        return image
+    image = cached_image("image", key, lambda: _make(reference, ingredients, profile, builder), builder.store)
+    return image.model_copy(update={"reference": reference})
 
 
 def _without_power(image: StoredImage) -> StoredImage:

@@ -52,17 +52,7 @@ def layout_image(volume: Volume, path: Path, profile: Profile, builder: Builder)
     document, blobs = _opened(source, volume, path, profile, builder)
     store, digest = builder.store, hashlib.sha256(document).hexdigest()
     key = json.dumps([_FORMAT, digest, volume.image, volume.platforms])
-    with store.once("layout", key):
-        known = store.memo("layout", key)
-        layer, size = json.loads(known) if known else ("", 0)
-        if not (layer and store.has(layer)):
-            tree = _layout(volume, document, blobs, store)
-            with store.writer() as writer:
-                with tarfile.open(fileobj=cast(IO[bytes], writer), mode="w|", format=tarfile.PAX_FORMAT) as archive:
-                    write_tar(tree, archive, EPOCH_S)
-                size = writer.tell()
-                layer = writer.commit()
-            store.set_memo("layout", key, json.dumps([layer, size]).encode())
+    layer, size = store.cached_file("layout", key, lambda: _pack(_layout(volume, document, blobs, store), store))
     return StoredImage(
         reference=volume.image,
         digest=store.add_bytes(document),
@@ -70,6 +60,14 @@ def layout_image(volume: Volume, path: Path, profile: Profile, builder: Builder)
         config=ImageConfig(),
         size_bytes=size,
     )
+
+
+def _pack(tree: Tree, store: Store) -> tuple[str, int]:
+    with store.writer() as writer:
+        with tarfile.open(fileobj=cast(IO[bytes], writer), mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            write_tar(tree, archive, EPOCH_S)
+        size = writer.tell()
+        return writer.commit(), size
 
 
 def _opened(source: ImageSource, volume: Volume, path: Path, profile: Profile, builder: Builder) -> tuple[bytes, Blobs]:

@@ -10,7 +10,7 @@ from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.initrd.cpio import PACKER, compress
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact
-from bootmatrix.store import Store, copy_into
+from bootmatrix.store import Codec, Store, copy_into
 
 MAX_INITRD_BYTES = 4 << 30
 """Its size has 32 bits where a machine is told of it (ramdisk_size of Linux's boot protocol, for one)."""
@@ -27,19 +27,23 @@ class Segment:
     plain_bytes: int = 0
 
 
+_CODEC = Codec(
+    lambda record: Segment(*json.loads(record)),
+    lambda part: json.dumps([part.sha256, part.size_bytes, part.plain_bytes]).encode(),
+)
+
+
 def segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) -> Segment:
     """A part by its key, made if there is none."""
     key = json.dumps([PACKER, key])
-    with builder.store.once("segment", key):
-        known = builder.store.memo("segment", key)
-        if known is not None:
-            kept = Segment(*json.loads(known))
-            if kept.plain_bytes and builder.store.has(kept.sha256):
-                return kept
-        made = _write(make(), builder.store)
-        parts = [made.sha256, made.size_bytes, made.plain_bytes]
-        builder.store.set_memo("segment", key, json.dumps(parts).encode())
-        return made
+    store = builder.store
+    return store.cached(
+        "segment",
+        key,
+        lambda: _write(make(), store),
+        _CODEC,
+        lambda part: bool(part.plain_bytes) and store.has(part.sha256),
+    )
 
 
 def _write(pieces: Iterable[bytes], store: Store) -> Segment:
@@ -72,13 +76,12 @@ def join(segments: Iterable[Segment], name: str, builder: Builder) -> Artefact:
             "Put less into the spec's images, and large data on a disk.",
         )
     key = json.dumps([FORMAT, *(part.sha256 for part in parts)])
-    with store.once("initrd", key):
-        known = store.memo("initrd", key)
-        digest = known.decode() if known else ""
-        if not digest or not store.has(digest):
-            with store.writer() as file:
-                for part in parts:
-                    copy_into(store.verified(part.sha256), file)
-                digest = file.commit()
-            store.set_memo("initrd", key, digest.encode())
+    digest = store.cached_digest("initrd", key, lambda: _concatenate(parts, store))
     return Artefact(kind="initrd", name=name, path=str(store.verified(digest)), sha256=digest, size_bytes=size)
+
+
+def _concatenate(parts: Iterable[Segment], store: Store) -> str:
+    with store.writer() as file:
+        for part in parts:
+            copy_into(store.verified(part.sha256), file)
+        return file.commit()

@@ -12,6 +12,7 @@ from bootmatrix.assembly.image.builder import Builder, foreign_image, image_tree
 from bootmatrix.assembly.kernel.decompress import boots
 from bootmatrix.assembly.kernel.kernel_parts import NAMED, PLACE, KernelParts
 from bootmatrix.assembly.kernel.package import (
+    CODEC,
     KernelFiles,
     Module,
     kernel_key,
@@ -250,9 +251,7 @@ def import_kernel(
         builtin=found.builtin,
         ucode=_microcode(parts, files, store),
     )
-    key = kernel_key(kernel)
-    with store.once("kernel", key):
-        store.set_memo("kernel", key, kept.model_dump_json().encode())
+    store.set_memo("kernel", kernel_key(kernel), CODEC.dump(kept))
     return kernel
 
 

@@ -21,7 +21,7 @@ from bootmatrix.model import Artefact, Kernel, KernelForm, Machine
 from bootmatrix.model.base import Model, Sha256
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
-from bootmatrix.store import Store
+from bootmatrix.store import Codec, Store
 
 FORMAT = "2"
 """Changes whenever what is unpacked, or its form, does."""
@@ -74,15 +74,13 @@ def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles
         InfraError: they cannot be had.
     """
     key = kernel_key(kernel)
-    with store.once("kernel", key):
-        files = known_files(key, store)
-        if files is not None:
-            return files
+
+    def make() -> KernelFiles:
         if kernel.parts:
             raise InfraError(f"the cache has lost the kernel {kernel.name}", "Run again to get it anew.")
-        files = _unpack(kernel, [archive.fetch(package) for package in kernel.packages], store)
-        store.set_memo("kernel", key, files.model_dump_json().encode())
-        return files
+        return _unpack(kernel, [archive.fetch(package) for package in kernel.packages], store)
+
+    return store.cached("kernel", key, make, CODEC, lambda files: _is_whole(files, store))
 
 
 def kernel_key(kernel: Kernel) -> str:
@@ -95,19 +93,24 @@ def kernel_key(kernel: Kernel) -> str:
 
 def known_files(key: str, store: Store) -> KernelFiles | None:
     """The files that are kept under a key, if the store has them all."""
-    known = store.memo("kernel", key)
-    if known is None:
-        return None
-    files = _parsed(known)
+    record = store.memo("kernel", key)
+    files = CODEC.load(record) if record is not None else None
+    return files if files and _is_whole(files, store) else None
+
+
+def _is_whole(files: KernelFiles, store: Store) -> bool:
     more = [digest for digest, _ in (*files.dtbs.values(), *filter(None, [files.ucode]))]
     needed = (files.image, files.config, files.pack, *more)
-    return files if all(store.has(digest) for digest in needed if digest) else None
+    return all(store.has(digest) for digest in needed if digest)
 
 
 @lru_cache(maxsize=16)
 def _parsed(known: bytes) -> KernelFiles:
     """What was kept, read once for the many cells of a kernel."""
     return KernelFiles.model_validate_json(known)
+
+
+CODEC = Codec(_parsed, lambda files: files.model_dump_json().encode())
 
 
 def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
@@ -300,15 +303,14 @@ def kernel_artefact(kernel: Kernel, files: KernelFiles, machine: Machine, store:
     digest, size = files.image, files.image_bytes
     if machine.kernel_form in UNPACKED_FORMS:
         key = json.dumps([FORMAT, files.image, machine.kernel_form, machine.ram_start])
-        with store.once("kernel-form", key):
-            known = store.memo("kernel-form", key)
-            digest, size = json.loads(known) if known else ("", 0)
-            if not store.has(digest):
-                data = in_form(store.verified(files.image).read_bytes(), machine.kernel_form, machine.ram_start)
-                digest, size = store.add_bytes(data), len(data)
-                store.set_memo("kernel-form", key, json.dumps([digest, size]).encode())
+        digest, size = store.cached_file("kernel-form", key, lambda: _unpack_image(files, machine, store))
     path = str(store.verified(digest))
     return Artefact(kind="kernel", name=kernel.release, path=path, sha256=digest, size_bytes=size)
+
+
+def _unpack_image(files: KernelFiles, machine: Machine, store: Store) -> tuple[str, int]:
+    data = in_form(store.verified(files.image).read_bytes(), machine.kernel_form, machine.ram_start)
+    return store.add_bytes(data), len(data)
 
 
 def dtb_artefact(name: str, kernel: Kernel, files: KernelFiles, store: Store) -> Artefact:

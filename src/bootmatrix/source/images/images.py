@@ -22,7 +22,7 @@ from bootmatrix.source.images.layout import open_layout, plain_archive
 from bootmatrix.source.images.pull import import_image
 from bootmatrix.source.images.reference import Reference, parse_reference
 from bootmatrix.source.lock_recorder import Used
-from bootmatrix.store import Store
+from bootmatrix.store import Store, model_codec
 
 if TYPE_CHECKING:
     from bootmatrix.source.images.registry import Mirrored
@@ -158,14 +158,7 @@ class Images:
 
     def _once(self, key: list[str], make: Callable[[], StoredImage]) -> StoredImage:
         """An image made once and kept."""
-        text = json.dumps([_FORMAT, *key])
-        with self._store.once("pulled", text):
-            known = self._store.memo("pulled", text)
-            image = StoredImage.model_validate_json(known) if known is not None else None
-            if image is None or not is_whole(image, self._store):
-                image = make()
-                self._store.set_memo("pulled", text, image.model_dump_json().encode())
-            return image
+        return cached_image("pulled", json.dumps([_FORMAT, *key]), make, self._store)
 
     def _pinned(self, reference: Reference) -> str:
         """The digest of an image, which is noted as used: its own, the lock's, or what its tag means now."""
@@ -241,6 +234,17 @@ class Images:
                     endpoints, reference.repository, self._store, self._progress, offline=access.offline
                 )
             return self._repositories[key]
+
+
+def cached_image(kind: str, key: str, make: Callable[[], StoredImage], store: Store) -> StoredImage:
+    """Load the image that is kept under a kind and key, or make and keep it."""
+    return store.cached(
+        kind,
+        key,
+        make,
+        model_codec(StoredImage),
+        lambda image: is_whole(image, store),
+    )
 
 
 def is_whole(image: StoredImage, store: Store) -> bool:

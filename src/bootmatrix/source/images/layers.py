@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import BinaryIO, cast
 
 from bootmatrix.errors import BuildError, UntrustedError
@@ -22,13 +21,7 @@ def unpack_layer(layer: Descriptor, place: BlobLocation, diff_id: str | None, st
     """
     if any(word in layer.media_type for word in _NOT_TAR):
         raise BuildError(f"the layer {layer.sha256} is of the kind {layer.media_type}, which cannot be unpacked")
-    key = layer.sha256
-    with store.once("layer", key):
-        known = store.memo("layer", key)
-        digest, size = json.loads(known) if known else ("", 0)
-        if not (digest and store.has(digest)):
-            digest, size = _unpacked(layer, place, store)
-            store.set_memo("layer", key, json.dumps([digest, size]).encode())
+    digest, size = store.cached_file("layer", layer.sha256, lambda: _unpacked(layer, place, store))
     if diff_id not in {None, digest}:
         raise UntrustedError(
             f"the layer {layer.sha256} unpacks to the SHA-256 {digest}, and the image's configuration says {diff_id}"
