@@ -27,7 +27,7 @@ from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import CustomKernel, ImageSource, KernelPart, PrebuiltGuest
 from bootmatrix.progress import NullObserver
 from bootmatrix.source import download
-from bootmatrix.source.images import images as images_module
+from bootmatrix.source.image_sources import layouts
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.lock_recorder import Used
 from bootmatrix.store import Store
@@ -173,7 +173,7 @@ def test_an_archive_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, i
 
     path.write_bytes(good)
     with (
-        just_before(monkeypatch, images_module, "import_image", lambda: path.write_bytes(evil)),
+        just_before(monkeypatch, layouts, "import_image", lambda: path.write_bytes(evil)),
         pytest.raises(BootmatrixError),
     ):
         read()

@@ -22,7 +22,8 @@ from bootmatrix.source.addresses import Scope, is_loopback, literal_address, sco
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.connection import Guard, GuardedTransport, _DirectTransport
 from bootmatrix.source.download import new_client
-from bootmatrix.source.images.images import Access, Images
+from bootmatrix.source.images.images import Images
+from bootmatrix.source.images.registry_access import Access
 from bootmatrix.source.images.www_authenticate import belong_together
 from bootmatrix.source.lock_recorder import Used
 from bootmatrix.store import Store

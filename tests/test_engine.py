@@ -238,7 +238,7 @@ def test_files_that_are_no_images(images: Images, tmp_path: Path, kind: str) -> 
     (tmp_path / "folder/index.json").write_text("nothing")
     path = tmp_path / ("folder" if kind == "oci" else "x")
     with pytest.raises(BuildError):
-        image_tree(images.image(ImageSource(kind=kind, path=str(path)), AMD64), Store(tmp_path / "cache"))  # type: ignore[arg-type]
+        image_tree(images.image(ImageSource(kind=kind, path=str(path)), AMD64), Store(tmp_path / "cache"))
 
 
 def test_a_layout_follows_no_links(images: Images, tmp_path: Path) -> None:

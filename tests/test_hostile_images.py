@@ -27,8 +27,9 @@ from bootmatrix.source.images import blobs, pull
 from bootmatrix.source.images.auth import Authorization
 from bootmatrix.source.images.credentials import Credentials
 from bootmatrix.source.images.endpoint import Endpoint
-from bootmatrix.source.images.images import Access, Images
+from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.layout import open_layout
+from bootmatrix.source.images.registry_access import Access
 from bootmatrix.source.images.www_authenticate import belong_together, challenges
 from bootmatrix.source.lock_recorder import Used
 from bootmatrix.store import Store

@@ -23,7 +23,6 @@ from bootmatrix.assembly.slices import SparseSlice
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BootmatrixError, BuildError
 from bootmatrix.model import ImageSource
-from bootmatrix.model.image import ImageKind
 from bootmatrix.progress import NullObserver
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.www_authenticate import challenges
@@ -69,7 +68,7 @@ def packed(layout: Path, folder: Path) -> Path:
     return path
 
 
-def read(path: Path, name: str = "", kind: ImageKind = "docker-archive", store: Store | None = None) -> Tree:
+def read(path: Path, name: str = "", kind: str = "docker-archive", store: Store | None = None) -> Tree:
     store = store or Store(path.parent / "cache")
     source = ImageSource(kind=kind, path=str(path), name=name)
     return image_tree(Images(store, NullObserver(), Used()).image(source, "linux/amd64"), store)
@@ -79,7 +78,7 @@ def content(tree: Tree) -> dict[str, bytes]:
     return {path: node.read() for path, node in tree.items() if node.kind == "file"}
 
 
-def refused(path: Path, name: str = "", kind: ImageKind = "docker-archive") -> str:
+def refused(path: Path, name: str = "", kind: str = "docker-archive") -> str:
     with pytest.raises(BuildError) as caught:
         read(path, name, kind)
     return str(caught.value)
@@ -190,7 +189,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("packer", PACKERS)
 @pytest.mark.parametrize("kind", ["docker-archive", "oci-archive", "tar"])
-def test_compressed_archives(tmp_path: Path, kind: ImageKind, packer: str) -> None:
+def test_compressed_archives(tmp_path: Path, kind: str, packer: str) -> None:
     path = tmp_path / "root.tar"
     if kind == "tar":
         path.write_bytes(files(id="x"))

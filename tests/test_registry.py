@@ -19,7 +19,8 @@ from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError
 from bootmatrix.load.lock import load_lock
 from bootmatrix.model import ImageSource, Lock, Registry, StoredImage
 from bootmatrix.source.images.credentials import Credentials, find_credentials
-from bootmatrix.source.images.images import Access, Images
+from bootmatrix.source.images.images import Images
+from bootmatrix.source.images.registry_access import Access
 from bootmatrix.source.lock_recorder import Used
 from bootmatrix.store import Store
 from image_maker import files, gzipped, make_image, make_index, zstd

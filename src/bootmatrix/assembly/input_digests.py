@@ -17,7 +17,8 @@ from bootmatrix.errors import BootmatrixError
 from bootmatrix.load.piped import kept
 from bootmatrix.load.spec import spec_files
 from bootmatrix.model import Cell, ImageSource, Profile, Spec
-from bootmatrix.source.images.layout import digest_of_layout
+from bootmatrix.model.image import DOCKERFILE_KIND, RECIPE_KIND
+from bootmatrix.source import image_sources
 from bootmatrix.store import sha256_of
 
 
@@ -74,7 +75,7 @@ def _images(
 ) -> Iterator[tuple[str, str]]:
     try:
         source = builder.source(reference, path)
-        if source.kind != "recipe":
+        if source.kind != RECIPE_KIND:
             yield f"{path}: {reference}", _of(f"{source} {_file(source)}")
             return
         recipe_path = Path(source.path)
@@ -91,8 +92,8 @@ def _images(
 
 def _file(source: ImageSource) -> str:
     """The digest of a file or a folder; of a registry's image the lock has it, and an engine's may change."""
-    if source.kind != "dockerfile":
-        return digest_of_layout(Path(source.path)) if source.path else ""
+    if source.kind != DOCKERFILE_KIND:
+        return image_sources.load(source.kind).digest(source)
     folder = Path(source.path)
     found = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     return _of("\n".join(f"{path.relative_to(folder)} {_digest(path)}" for path in found))

@@ -13,7 +13,8 @@ from bootmatrix.load.registries import load_registries, registries_file
 from bootmatrix.model import ImageOverride, Lock
 from bootmatrix.progress import Observer
 from bootmatrix.source.archive import open_archive
-from bootmatrix.source.images.images import Access, Images
+from bootmatrix.source.images.images import Images
+from bootmatrix.source.images.registry_access import Access
 from bootmatrix.store import Store
 
 

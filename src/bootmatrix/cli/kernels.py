@@ -21,13 +21,14 @@ from bootmatrix.cli.downloads import shown_downloads
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
-from bootmatrix.load.images import TRANSPORTS, find_source
+from bootmatrix.load.images import find_source
 from bootmatrix.load.kernels import check_new, kernels_file, load_custom_kernels, save_custom_kernels
 from bootmatrix.load.profile import find_machine
 from bootmatrix.load.recipe import PACKAGE, find_recipe
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import CustomKernel, KernelPart, KernelSource, Profile
 from bootmatrix.redact import RedactedUrl
+from bootmatrix.source.image_sources import find_type
 from bootmatrix.source.kernel_formats import kernel_formats
 
 Row = tuple[str, str, str, str]
@@ -104,7 +105,7 @@ def _parts(args: argparse.Namespace, builder: Builder, folder: Path) -> Iterator
         raise InputError("--sha256 is to be given once for each SOURCE, in their order, or not at all")
     digests: list[str | None] = [*map(_digest, args.sha256)] or [None] * len(args.sources)
     for source, sha256 in zip(args.sources, digests, strict=True):
-        if source.startswith((*TRANSPORTS, PACKAGE)):
+        if source.startswith(PACKAGE) or find_type(source):
             yield _image_part(source, sha256, folder)
         else:
             yield _url_part(source, sha256, builder) if "://" in source else _file_part(Path(source), sha256, folder)
@@ -129,7 +130,7 @@ def _image_part(source: str, sha256: str | None, folder: Path) -> KernelPart:
     """A container image by its transport; a path in it is from `folder`, where kernels.yml is."""
 
     found = find_source(source, Path("image"), (), find_recipe)
-    if found.kind in {"recipe", "dockerfile"}:
+    if found.is_made_here:
         text = f"@pkg:{os.path.relpath(found.path, folder)}"
     else:
         text = str(found.model_copy(update={"path": _relative(Path(found.path), folder)}) if found.path else found)

@@ -17,6 +17,7 @@ from bootmatrix.load.recipe import RECIPE, find_recipe, is_package, load_package
 from bootmatrix.load.registries import load_registries
 from bootmatrix.load.spec import SECTIONS, load_one, spec_files
 from bootmatrix.model import Profile
+from bootmatrix.model.image import DOCKERFILE_KIND, RECIPE_KIND
 
 
 def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
@@ -79,9 +80,9 @@ def _describe_spec(path: Path, profiles: Mapping[str, Profile]) -> str:
 def _check_image(document: Document, place: Location, reference: str, path: Path) -> None:
     try:
         source = find_source(reference, path, (), find_recipe)
-        if source.kind == "recipe":
+        if source.kind == RECIPE_KIND:
             load_recipe(Path(source.path))
-        elif source.kind == "dockerfile":
+        elif source.kind == DOCKERFILE_KIND:
             load_package(Path(source.path))
     except InputError as error:
         document.complain(place, str(error))

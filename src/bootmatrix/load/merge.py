@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bootmatrix.errors import InputError
-from bootmatrix.load.images import IN_FILES
 from bootmatrix.load.recipe import PACKAGE
 from bootmatrix.load.spec import load_one, spec_files, spec_name
 from bootmatrix.model import Container, FileEntry, Spec, Volume
 from bootmatrix.model.spec import KernelSection
+from bootmatrix.source.image_sources import find_type
 
 
 def load_spec(path: Path) -> Spec:
@@ -70,8 +70,9 @@ def _placed(spec: Spec, folder: Path) -> Spec:
     way = os.path.relpath(own, folder)
 
     def image(name: str) -> str:
-        prefix = next((one for one in (PACKAGE, *IN_FILES) if name.startswith(one)), None)
-        rest = name.removeprefix(prefix or "")
+        kind = find_type(name)
+        prefix = PACKAGE if name.startswith(PACKAGE) else kind.PREFIX if kind and kind.IS_PATH else ""
+        rest = name.removeprefix(prefix)
         return f"{prefix}{os.path.normpath(f'{way}/{rest}')}" if prefix and not rest.startswith("/") else name
 
     def container(one: Container) -> Container:

@@ -1,6 +1,6 @@
 """Images made from packages (`build.yml`), and images as they come out."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -86,20 +86,28 @@ class ImageConfig(Model):
     labels: dict[str, str] = {}
 
 
-ImageKind = Literal["recipe", "dockerfile", "docker", "docker-daemon", "oci", "oci-archive", "docker-archive", "tar"]
-"""A folder with a build.yml of ours or with a Dockerfile, or one of the transports of containers-transports(5)."""
+RECIPE_KIND, DOCKERFILE_KIND = "recipe", "dockerfile"
 
 
 class ImageSource(Model):
-    """Where an image comes from: `path` is a file or a folder, `name` is the image's in a registry, engine or file."""
+    """Where an image comes from: `path` is a file or a folder, `name` is the image's in a registry, engine or file.
 
-    kind: ImageKind
+    `kind` is the name of an image source, or that of a folder with a build.yml of ours or with a Dockerfile. `prefix`
+    is how its references begin, if not by the kind and a colon.
+    """
+
+    kind: str
     path: str = ""
     name: str = ""
+    prefix: str = ""
 
     def __str__(self) -> str:
-        start = "docker://" if self.kind == "docker" else f"{self.kind}:"
-        return start + ":".join(part for part in (self.path, self.name) if part)
+        return (self.prefix or f"{self.kind}:") + ":".join(part for part in (self.path, self.name) if part)
+
+    @property
+    def is_made_here(self) -> bool:
+        """True if it is a folder of which an image is made."""
+        return self.kind in {RECIPE_KIND, DOCKERFILE_KIND}
 
 
 class ImageOverride(Model):

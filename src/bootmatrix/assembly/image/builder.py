@@ -17,13 +17,14 @@ from bootmatrix.errors import BuildError
 from bootmatrix.load.images import find_source
 from bootmatrix.load.recipe import load_package
 from bootmatrix.model import ImageConfig, ImageOverride, ImageRecipe, ImageSource, Package, Profile, StoredImage
-from bootmatrix.model.image import LABEL
+from bootmatrix.model.image import DOCKERFILE_KIND, LABEL, RECIPE_KIND
 from bootmatrix.model.spec import ARCH
 from bootmatrix.progress import NullObserver
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
 from bootmatrix.source.images.engine import Build
-from bootmatrix.source.images.images import Images, cached_image
+from bootmatrix.source.images.images import Images
+from bootmatrix.source.images.services import cached_image
 from bootmatrix.store import Store
 
 OWN_INIT_LABELS = {"bootmatrix.protocol", "bootmatrix.fork"}
@@ -123,7 +124,7 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     if depth > MAX_BASES:
         raise BuildError(f"{spec}: images that are made from each other form a loop")
     source = builder.source(reference, spec)
-    if source.kind != "recipe":
+    if source.kind != RECIPE_KIND:
         return _without_power(foreign_image(source, profile, builder)).model_copy(update={"reference": reference})
     path = Path(source.path)
     recipe = builder.load_recipe(path)
@@ -150,7 +151,7 @@ def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> St
         InfraError: it cannot be had.
     """
     images = builder.sources()
-    if source.kind != "dockerfile":
+    if source.kind != DOCKERFILE_KIND:
         return images.image(source, profile.names.oci)
     folder = Path(source.path)
     package = load_package(folder)

@@ -71,8 +71,8 @@ def _pack(tree: Tree, store: Store) -> tuple[str, int]:
 
 
 def _opened(source: ImageSource, volume: Volume, path: Path, profile: Profile, builder: Builder) -> tuple[bytes, Blobs]:
-    if source.kind in {"docker", "oci", "oci-archive", "docker-archive"}:
-        return builder.sources().opened(source)
+    if opened := builder.sources().opened(source):
+        return opened
     image = make_image(volume.image, path, profile, builder)
     return builder.store.verified(image.digest).read_bytes(), _Stored(builder.store)
 

@@ -23,6 +23,8 @@ from bootmatrix.assembly.kernel.wrappers import PEEK_BYTES, describe, start_of, 
 from bootmatrix.assembly.user_files import copy_digested
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
 from bootmatrix.model import CustomKernel, Kernel, KernelForm, KernelPart, KernelSource, Profile, Spec, StoredImage
+from bootmatrix.model.image import RECIPE_KIND
+from bootmatrix.source import image_sources
 from bootmatrix.source.images.kernels import ImageFile, kernel_members
 from bootmatrix.source.kernel_formats import Member, find_kernel_format
 from bootmatrix.source.kernel_formats.tree import MODULES_ORDER
@@ -181,10 +183,10 @@ def _fetch(part: KernelPart, folder: str, profile: Profile, builder: Builder) ->
 
 def _image(part: KernelPart, folder: str, profile: Profile, builder: Builder) -> StoredImage:
     source = builder.source(part.image, Path(folder) / "kernels.yml")
-    if source.kind == "recipe":
+    if source.kind == RECIPE_KIND:
         raise InputError(f"{part.image}: an image that is made from packages holds no kernel")
-    if source.kind == "docker" and part.sha256:  # its tag may mean another one today
-        source = source.model_copy(update={"name": f"{source.name.partition('@')[0]}@sha256:{part.sha256}"})
+    if part.sha256 and not source.is_made_here:
+        source = image_sources.pin(source, part.sha256)
     return foreign_image(source, profile, builder)
 
 

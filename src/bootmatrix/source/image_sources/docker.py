@@ -1,0 +1,50 @@
+"""Images of registries: `docker://[REGISTRY/]REPOSITORY[:TAG][@sha256:DIGEST]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bootmatrix.model import ImageSource, StoredImage
+from bootmatrix.source.images.blobs import Blobs
+from bootmatrix.source.images.pull import import_image
+from bootmatrix.source.images.reference import parse_reference
+from bootmatrix.source.images.services import Services
+
+PREFIX = "docker://"
+IS_PATH = False
+
+
+def parse(text: str, folder: Path) -> ImageSource:  # noqa: ARG001  (of every source)
+    """The whole name: `redis` is `docker.io/library/redis:latest`."""
+    return ImageSource(kind="docker", prefix=PREFIX, name=str(parse_reference(text)))
+
+
+def image(source: ImageSource, platform: str, services: Services) -> StoredImage:
+    """The image, from the store, a mirror or the registry."""
+    reference = parse_reference(source.name)
+    digest = services.registries.digest(reference)
+
+    def make() -> StoredImage:
+        document = services.registries.document(reference, digest)
+        repository = services.registries.repository(reference)
+        return import_image(str(reference), document, repository, platform, services.store)
+
+    image = services.once(["registry", digest, platform], make)
+    return image.model_copy(update={"reference": str(reference)})
+
+
+def document(source: ImageSource, services: Services) -> tuple[bytes, Blobs]:
+    """The index or manifest, and the repository with its parts."""
+    reference = parse_reference(source.name)
+    digest = services.registries.digest(reference)
+    return services.registries.document(reference, digest), services.registries.repository(reference)
+
+
+def digest(source: ImageSource) -> str:  # noqa: ARG001  (of every source)
+    """Nothing: the lock has it."""
+    return ""
+
+
+def pinned(source: ImageSource, sha256: str) -> ImageSource:
+    """The image of this digest: a tag may mean another one today."""
+    return source.model_copy(update={"name": f"{source.name.partition('@')[0]}@sha256:{sha256}"})

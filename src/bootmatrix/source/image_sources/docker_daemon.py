@@ -1,0 +1,44 @@
+"""Images of a Docker engine, or of podman: `docker-daemon:NAME`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bootmatrix.errors import InputError
+from bootmatrix.model import ImageSource, StoredImage
+from bootmatrix.source.images.layout import open_layout
+from bootmatrix.source.images.pull import import_image
+from bootmatrix.source.images.services import Services
+
+PREFIX = "docker-daemon:"
+IS_PATH = False
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:@-]{0,400}")
+
+
+def parse(text: str, folder: Path) -> ImageSource:  # noqa: ARG001  (of every source)
+    """The name as the engine knows it."""
+    if not _NAME.fullmatch(text):
+        raise InputError(f"{(PREFIX + text)[:300]!r} should name an image of the Docker engine, such as {PREFIX}mine:1")
+    return ImageSource(kind="docker-daemon", name=text)
+
+
+def image(source: ImageSource, platform: str, services: Services) -> StoredImage:
+    """The image, saved by the engine unless the store has what it has now."""
+    identity = services.engine.find(source.name, platform)
+    return saved_image(source.name, identity, platform, services)
+
+
+def saved_image(name: str, identity: str, platform: str, services: Services) -> StoredImage:
+    """The image of an engine's id, such as `sha256:…`."""
+
+    def make() -> StoredImage:
+        layout = open_layout(services.store.verified(services.engine.save(identity, services.store)))
+        return import_image(name, layout.document(""), layout, platform, services.store)
+
+    return services.once(["engine", identity, platform], make)
+
+
+def digest(source: ImageSource) -> str:  # noqa: ARG001  (of every source)
+    """Nothing: what a name means to the engine may change at any time."""
+    return ""

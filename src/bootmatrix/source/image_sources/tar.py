@@ -1,0 +1,56 @@
+"""Tar archives of a root, without more: `tar:FILE`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from bootmatrix.errors import InputError
+from bootmatrix.model import ImageConfig, ImageSource, StoredImage
+from bootmatrix.source.image_sources.paths import check_is_file, parse_path
+from bootmatrix.source.images.blobs import BlobLocation, Descriptor
+from bootmatrix.source.images.layers import unpack_layer
+from bootmatrix.source.images.layout import digest_of_layout
+from bootmatrix.source.images.services import Services
+from bootmatrix.store import Store
+
+PREFIX = "tar:"
+IS_PATH = True
+
+
+def parse(text: str, folder: Path) -> ImageSource:
+    """The file, which is there."""
+    return check_is_file(parse_path(text, folder, "tar", named=False))
+
+
+def image(source: ImageSource, platform: str, services: Services) -> StoredImage:  # noqa: ARG001  (of every source)
+    """The archive as the only layer of an image."""
+    path = Path(source.path)
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return services.once(["tar", digest], lambda: _make(BlobLocation(path, 0, size), digest, services.store))
+
+
+def _make(place: BlobLocation, digest: str, store: Store) -> StoredImage:
+    layer, bytes_ = unpack_layer(Descriptor(digest, place.size_bytes), place, None, store)
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]}}).encode()
+    described = {"digest": f"sha256:{store.add_bytes(config)}", "size": len(config)}
+    layers = [{"digest": f"sha256:{layer}", "size": bytes_}]
+    manifest = json.dumps({"schemaVersion": 2, "config": described, "layers": layers}).encode()
+    return StoredImage(
+        reference=str(place.path),
+        digest=store.add_bytes(manifest),
+        layers=(layer,),
+        config=ImageConfig(),
+        size_bytes=bytes_,
+    )
+
+
+def digest(source: ImageSource) -> str:
+    """The digest of the archive."""
+    return digest_of_layout(Path(source.path))

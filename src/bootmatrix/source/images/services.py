@@ -1,0 +1,45 @@
+"""Services that image sources share: the store, registries, the Docker engine, and images that are made once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bootmatrix.errors import UntrustedError
+from bootmatrix.model import StoredImage
+from bootmatrix.source.images.engine import Engine
+from bootmatrix.source.images.registry_access import RegistryAccess
+from bootmatrix.store import Store, model_codec
+
+_FORMAT = 1
+"""Changes whenever the same image would become another one in the store."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Thread-safe, blocking."""
+
+    store: Store
+    registries: RegistryAccess
+    engine: Engine = field(default_factory=Engine)
+
+    def once(self, key: Sequence[str], make: Callable[[], StoredImage]) -> StoredImage:
+        """Make an image once and keep it. The key differs whenever the image would."""
+        return cached_image("pulled", json.dumps([_FORMAT, *key]), make, self.store)
+
+
+def cached_image(kind: str, key: str, make: Callable[[], StoredImage], store: Store) -> StoredImage:
+    """Load the image that is kept under a kind and key, or make and keep it."""
+    return store.cached(kind, key, make, model_codec(StoredImage), lambda image: is_whole(image, store))
+
+
+def is_whole(image: StoredImage, store: Store) -> bool:
+    """Return whether the store has all of an image; the contents of layers are not looked at."""
+    if not all(map(store.has, (image.digest, *image.layers))):
+        return False
+    try:
+        manifest = json.loads(store.verified(image.digest).read_bytes())
+    except UntrustedError:
+        return False
+    return store.has(manifest["config"]["digest"].removeprefix("sha256:"))
