@@ -13,9 +13,11 @@ from bootmatrix.load import load_any
 from bootmatrix.load.data_paths import arch_folders, specs_folder
 from bootmatrix.load.lock import load_lock, save_lock
 from bootmatrix.load.matrix import load_matrix
+from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import find_machine, load_profile, load_profiles
 from bootmatrix.load.recipe import find_recipe, load_package, load_recipe, repository
-from bootmatrix.model import Kernel, Lock, Package
+from bootmatrix.model import ConsoleProof, Kernel, Lock, Package
+from bootmatrix.plan import plan
 
 PROFILES = load_profiles(arch_folders())
 
@@ -182,11 +184,13 @@ include:
   - {spec: b.yml, arch: ppc64el, kernel: 6.12-64k}
 exclude:
   - {arch: armv7, kernel: newest, reason: slow}
-expect:
+xfail:
   - {spec: a, reason: known}
 timeouts: {boot: 90s, silence: 2m, shutdown: 10}
 retries: 2
 """
+
+XFAIL = "xfail:\n  - {spec: a, reason: known}"
 
 
 @pytest.fixture
@@ -233,15 +237,19 @@ def test_a_matrix(matrix: Callable[[str], Path]) -> None:
             "arch: arm64, kernel",
             "m.matrix.yml:7: this entry of 'exclude' fits no cell of the matrix",
         ),
-        ("{spec: a, reason", "{spec: z, reason", "m.matrix.yml:9: this entry of 'expect' fits no cell of the matrix"),
+        ("{spec: a, reason", "{spec: z, reason", "m.matrix.yml:9: this entry of 'xfail' fits no cell of the matrix"),
         (", reason: slow", "", "m.matrix.yml:7: 'exclude[0]' has no 'reason'"),
         ("reason: slow", "reason: ''", "m.matrix.yml:7: 'reason' is empty"),
         ("reason: slow", "raeson: slow", "m.matrix.yml:7: unknown key 'raeson'. Did you mean 'reason'?"),
-        ("reason: known", "stays: true", "m.matrix.yml:9: an entry of 'expect' has either 'reason'"),
-        ("reason: known", "reason: known, console: fine", "m.matrix.yml:9: an entry of 'expect' has either 'reason'"),
-        ("reason: known", "reason: known, forbid: [bad]", "m.matrix.yml:9: 'forbid' and 'stays' go with 'console'"),
-        ("reason: known", 'console: ""', "m.matrix.yml:9: 'console' is empty"),
-        ("reason: known", 'console: "a\\nb"', "m.matrix.yml:9: 'console' should be"),
+        ("reason: known", "reason: known, forbid: [bad]", "m.matrix.yml:9: unknown key 'forbid'"),
+        ("xfail:", "console:", "m.matrix.yml:9: 'console[0]' has no 'text'"),
+        (XFAIL, "console: {spec: z, text: fine}", "m.matrix.yml:8: this entry of 'console' fits no cell"),
+        (XFAIL, 'console: ""', "m.matrix.yml:8: 'console' is empty"),
+        (XFAIL, 'console: {text: "a\\nb"}', "m.matrix.yml:8: 'console' should be one line of printable text, and is"),
+        (XFAIL, "expect: {spec: z, reason: known}", "m.matrix.yml:8: this entry of 'expect' fits no cell"),
+        (XFAIL, "expect: {stays: true}", "m.matrix.yml:8: an entry of 'expect' has either 'reason'"),
+        (XFAIL, "expect: {reason: a, console: b}", "m.matrix.yml:8: an entry of 'expect' has either 'reason'"),
+        (XFAIL, "expect: {reason: a, forbid: [b]}", "m.matrix.yml:8: 'forbid' and 'stays' go with 'console'"),
         ("boot: 90s", "boot: 90x", "m.matrix.yml:10: 'boot': '90x' is no duration such as '60s', '2m' or '1m30s'"),
         ("boot: 90s", "boot: 0", "m.matrix.yml:10: 'boot': '0.000s' is no duration"),
         ("boot: 90s", "boot: [5]", "m.matrix.yml:10: 'boot' should be a number, and is a list"),
@@ -260,10 +268,28 @@ def test_faults_of_a_matrix(matrix: Callable[[str], Path], old: str, new: str, m
     assert refusal(lambda: load_matrix(path, PROFILES)).startswith(message)
 
 
-def test_an_expectation_of_all_cells_need_not_be_a_list(matrix: Callable[[str], Path]) -> None:
-    path = matrix(MATRIX.replace("expect:\n  - {spec: a, reason: known}", "expect: {console: fine, forbid: [bad]}"))
-    (entry,) = load_matrix(path, PROFILES).expect
-    assert (entry.console, entry.forbid, entry.reason) == ("fine", ("bad",), None)
+@pytest.mark.parametrize("text", ["console: fine", "console: {text: fine}", "console: [{text: fine}]"])
+def test_an_expectation_of_all_cells_need_not_be_a_list(matrix: Callable[[str], Path], text: str) -> None:
+    loaded = load_matrix(matrix(MATRIX.replace(XFAIL, text)), PROFILES)
+    assert [entry.proof for entry in loaded.console] == [ConsoleProof(console="fine")]
+    assert not loaded.notes
+
+
+def test_deprecated_expect_still_loads_with_a_note(matrix: Callable[[str], Path]) -> None:
+    old = "expect: [{spec: a, reason: known}, {spec: a, console: fine, forbid: [bad], stays: true}]"
+    path = matrix(MATRIX.replace(XFAIL, old))
+    new = "xfail: {spec: a, reason: known}\nconsole: {spec: a, text: fine, forbid: [bad], stays: true}"
+    before = load_matrix(path, PROFILES)
+    described = load_any(path, PROFILES)
+    now = load_matrix(matrix(MATRIX.replace(XFAIL, new)), PROFILES)
+    assert (before.xfail, before.console, before.expect) == (now.xfail, now.console, ())
+    assert before.notes == (
+        f"{path}: 'expect' is deprecated: write 'xfail' (reason) or 'console' (text, forbid, stays)",
+    )
+    assert described.endswith(before.notes[0])
+    assert "notes" not in plan(before, path.parent, PROFILES).model_dump()
+    assert plan(before, path.parent, PROFILES).notes == before.notes
+    assert plan(before, path.parent, PROFILES).cells == plan(now, path.parent, PROFILES).cells
 
 
 @pytest.mark.parametrize(
@@ -271,7 +297,9 @@ def test_an_expectation_of_all_cells_need_not_be_a_list(matrix: Callable[[str], 
     [
         ("cmdline: x\n", "g.guest.yml:1: a guest has a 'kernel', an 'initrd' or a 'disk' of its own"),
         ("disk: d\ncmdline: x\n", "g.guest.yml:2: 'cmdline' is for a kernel, and a disk brings its own"),
+        ("disk: d\nconsole: {}\n", "g.guest.yml:2: 'console' has no 'text'"),
         ("disk: d\nexpect: {}\n", "g.guest.yml:2: 'expect' has no 'console'"),
+        ("disk: d\nconsole: a\nexpect: {console: a}\n", "g.guest.yml:3: 'expect' is the deprecated form"),
         ("dsik: d\n", "g.guest.yml:1: unknown key 'dsik'. Did you mean 'disk'?"),
         ("disk: d\ninit: [x]\n", "g.guest.yml:2: unknown key 'init'."),
     ],
@@ -282,8 +310,13 @@ def test_faults_of_a_guest_that_is_brought_along(write: Write, text: str, messag
 
 
 def test_a_guest_that_is_brought_along(write: Write) -> None:
-    path = write("g.guest.yml", "disk: d\nexpect: {console: fine}\n")
-    assert load_any(path, PROFILES) == "a guest that is brought along: disk"
+    path = write("g.guest.yml", "disk: d\nconsole: fine\n")
+    assert load_any(path, PROFILES) == "a prebuilt guest: disk"
+    now = load_spec(path)
+    old = load_spec(write("g.guest.yml", "disk: d\nexpect: {console: fine}\n"))
+    assert now.own and old.own and now.own.proof == old.own.proof == ConsoleProof(console="fine")
+    assert "'expect: {console: …}' is deprecated" in load_any(path, PROFILES)
+    assert (now.notes, len(old.notes)) == ((), 1)
 
 
 def test_specs_of_one_name_are_refused(matrix: Callable[[str], Path], write: Write) -> None:

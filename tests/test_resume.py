@@ -113,7 +113,7 @@ def test_files_of_a_guest_of_ones_own_count_as_its_spec(tmp_path: Path) -> None:
     for name in ("kernel", "initrd"):
         (tmp_path / name).write_text(name)
     guest = tmp_path / "mine.guest.yml"
-    guest.write_text("kernel: kernel\ninitrd: initrd\nexpect: {console: fine}\n")
+    guest.write_text("kernel: kernel\ninitrd: initrd\nconsole: {text: fine}\n")
     changed = changes(guest, tmp_path / "store")
     assert changed() == set()
     (tmp_path / "initrd").write_text("another")

@@ -70,6 +70,15 @@ def test_times_of_a_matrix_are_numbers_or_durations() -> None:
 
 def test_an_expectation_is_a_list_or_stands_alone() -> None:
     cells = {"specs": ["a"], "arch": ["all"], "kernel": ["6.1"]}
+    for key in ("xfail", "console"):
+        assert not faults("matrix", {**cells, key: "text"})
+    assert not faults(
+        "matrix", {**cells, "console": {"text": "fine", "forbid": ["bad"]}, "xfail": [{"reason": "known"}]}
+    )
+    assert faults("matrix", {**cells, "console": {"reason": "known"}})
+    assert not faults("guest", {"disk": "a.img", "console": "fine"})
+    assert not faults("guest", {"disk": "a.img", "console": {"text": "fine"}})
+    assert json_schema("matrix")["properties"]["expect"]["deprecated"]
     assert not faults("matrix", {**cells, "expect": {"console": "fine", "forbid": ["bad"]}})
     assert not faults("matrix", {**cells, "expect": [{"reason": "known"}]})
     assert faults("matrix", {**cells, "expect": {"consloe": "fine"}})

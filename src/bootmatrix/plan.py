@@ -64,6 +64,7 @@ def plan(
         images=tuple(
             ImageOverride(pattern=name, source=source, folder=str(base)) for name, source in matrix.images.items()
         ),
+        notes=matrix.notes,
     )
 
 
@@ -141,10 +142,9 @@ def _detailed(cell: Cell, matrix: Matrix, base: Path, profiles: Mapping[str, Pro
 
 
 def _expecting(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile], base: Path) -> Cell:
-    fitting = [entry for entry in matrix.expect if matches(entry, cell, profiles, base)]
-    reasons = [entry.reason for entry in fitting if entry.reason]
-    proof = next((entry.proof for entry in fitting if entry.proof), None)
-    return cell.model_copy(update={"expect": "; ".join(reasons), "proof": proof}) if fitting else cell
+    reasons = [entry.reason for entry in matrix.xfail if matches(entry, cell, profiles, base)]
+    proof = next((entry.proof for entry in matrix.console if matches(entry, cell, profiles, base)), None)
+    return cell.model_copy(update={"expect": "; ".join(reasons), "proof": proof}) if reasons or proof else cell
 
 
 def matrix_from_arguments(

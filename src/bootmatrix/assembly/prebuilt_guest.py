@@ -45,7 +45,7 @@ def prebuilt_bootable(guest: PrebuiltGuest, base: Path, profile: Profile, machin
         disk_format=disk_format(disk.file) if disk else "raw",
         cmdline=without_consoles(guest.cmdline)[0],
         reports=False,
-        proof=guest.expect,
+        proof=guest.proof,
     )
 
 

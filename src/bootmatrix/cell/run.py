@@ -151,7 +151,7 @@ def _own(spec: Spec, cell: Cell, kernel: Kernel | None, context: RunContext) -> 
     machine, builder = context.machine(cell), context.builder
     profile = context.profiles[cell.arch]
     bootable = with_copies(prebuilt_bootable(spec.own, Path(spec.path).parent, profile, machine), builder.store)
-    bootable = bootable.model_copy(update=board_firmware(machine, profile, builder))
+    bootable = bootable.model_copy(update={**board_firmware(machine, profile, builder), "notes": spec.notes})
     if kernel is None:
         return bootable
     files = unpack_kernel(kernel, builder.archive, builder.store)
@@ -165,13 +165,13 @@ def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine)
         BuildError: it is not known how it shows a pass, or it would show it in any case.
     """
     if bootable.reports:
-        note = "its init is ours and reports by itself: 'console' under 'expect' is not used"
+        note = "its init reports by itself: the matrix's 'console' is not used"
         return bootable.model_copy(update={"notes": (*bootable.notes, note)}) if proof else bootable
     proof = proof or bootable.proof
     if proof is None:
         raise BuildError(
             "its init is not ours and reports nothing, so its console has to show whether it passed",
-            "Say how, in the matrix or the guest's file: 'expect: {console: \"what it prints when all is well\"}'.",
+            "Name the text in the matrix or the guest's file: 'console: \"the last line of a pass\"'.",
         )
     cold = {"forkable": None, "cold_reason": "its init is not ours" if bootable.forkable else bootable.cold_reason}
     shown = bootable.model_copy(update={"proof": proof, **cold})

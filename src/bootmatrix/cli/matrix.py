@@ -29,7 +29,9 @@ def run(args: argparse.Namespace) -> int:
         return run_planned(args, workspace.resume(args.resume))
     if not args.files:
         raise InputError("name a matrix, or specs", "Or a run to take up again: --resume RUN.")
-    return run_planned(args, workspace.plan(*args.files, selection=options.selection(args)))
+    planned = workspace.plan(*args.files, selection=options.selection(args))
+    options.print_notes(planned.plan)
+    return run_planned(args, planned)
 
 
 def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from bootmatrix.model import Profile
+    from bootmatrix.model import Plan, Profile
     from bootmatrix.workspace.workspace import Selection, Workspace
 
 
@@ -122,3 +122,9 @@ def complain(text: object) -> None:
     from bootmatrix.cli.output import say
 
     say(text, file=sys.stderr)
+
+
+def print_notes(plan: Plan) -> None:
+    """Print the notes of a plan on stderr."""
+    for note in plan.notes:
+        complain(f"note: {note}")

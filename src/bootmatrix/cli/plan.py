@@ -16,6 +16,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan."""
 
     plan, _, _ = options.workspace(args).matrix_plan(args.files, options.selection(args))
+    options.print_notes(plan)
     specs = load_specs(plan.cells)
     for cell in plan.cells:
         say(cell.id + (f"  (expected not to pass: {cell.expect})" if cell.expect else ""))

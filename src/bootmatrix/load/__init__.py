@@ -33,7 +33,8 @@ def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
         cells = product(matrix, path.parent, profiles)
         for spec in dict.fromkeys(cell.spec for cell in cells):
             _describe_spec(Path(spec), profiles)
-        return f"a matrix: {_count(matrix.specs, 'spec')}, {_count(cells, 'cell')} before exclusions"
+        counts = f"{_count(matrix.specs, 'spec')}, {_count(cells, 'cell')} before exclusions"
+        return "; ".join([f"a matrix: {counts}", *matrix.notes])
     return _describe_image(path) if path.name == RECIPE else _describe_by_keys(path, profiles)
 
 
@@ -63,7 +64,7 @@ def _describe_spec(path: Path, profiles: Mapping[str, Profile]) -> str:
     spec, document = load_one(path)
     if spec.own:
         parts = [name for name in ("kernel", "initrd", "disk") if getattr(spec.own, name)]
-        return f"a guest that is brought along: {', '.join(parts)}"
+        return "; ".join([f"a prebuilt guest: {', '.join(parts)}", *spec.notes])
     limits = find_limits(spec, profiles)
     for index, image in enumerate(spec.init):
         _check_image(document, ("init", index), image, path)

@@ -13,7 +13,7 @@ from bootmatrix.load.images import check_override
 from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.load.spec import find_spec
 from bootmatrix.load.validate import validate
-from bootmatrix.model import ImageOverride, Matrix, Pattern, Profile
+from bootmatrix.model import ConsolePattern, ImageOverride, Matrix, Pattern, Profile, Xfail
 from bootmatrix.model.durations import duration_s
 
 P = ParamSpec("P")
@@ -28,10 +28,9 @@ def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
     """
     document = read_document(path)
     _read_times(document)
-    if isinstance(document.data.get("expect"), dict):
-        document.data["expect"] = [document.data["expect"]]  # one that is about all cells
-    _read_qemu_args(document)
-    matrix = validate(document, Matrix)
+    for key, text_key in (("xfail", "reason"), ("console", "text"), ("expect", ""), ("qemu_args", "args")):
+        _read_short_form(document, key, text_key)
+    matrix = validate(document, Matrix, notes=())
     _check_expect(document, matrix)
     for name, source in matrix.images.items():
         _try(document, ("images", name), check_override, ImageOverride(pattern=name, source=source))
@@ -39,7 +38,7 @@ def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
     document.raise_faults()
     _check_cells(document, matrix, path.parent, profiles)
     document.raise_faults()
-    return matrix
+    return _replace_expect(matrix, path)
 
 
 def _read_times(document: Document) -> None:
@@ -55,15 +54,17 @@ def _read_times(document: Document) -> None:
             pass  # the model's own check has the words for it
 
 
-def _read_qemu_args(document: Document) -> None:
-    """An entry that is about all cells needs no list, and if it has but arguments, no key."""
-    found = document.data.get("qemu_args")
-    if isinstance(found, str | dict):
-        document.data["qemu_args"] = [{"args": found} if isinstance(found, str) else found]
+def _read_short_form(document: Document, key: str, text_key: str) -> None:
+    """Turn one entry for all cells into a list: a mapping, or just its text where `text_key` is set."""
+    entry = document.data.get(key)
+    if isinstance(entry, dict):
+        document.data[key] = [entry]
+    elif isinstance(entry, str) and text_key:
+        document.data[key] = [{text_key: entry}]
 
 
 def _check_expect(document: Document, matrix: Matrix) -> None:
-    """An entry says one of two things: why cells are known to fail, or what a pass of them looks like."""
+    """Note entries of the deprecated `expect` that are neither an `xfail` nor a `console` entry."""
     for index, entry in enumerate(matrix.expect):
         if (entry.reason is None) == (entry.console is None):
             document.complain(
@@ -73,6 +74,23 @@ def _check_expect(document: Document, matrix: Matrix) -> None:
             )
         elif entry.console is None and (entry.forbid or entry.stays):
             document.complain(("expect", index), "'forbid' and 'stays' go with 'console'")
+
+
+def _replace_expect(matrix: Matrix, path: Path) -> Matrix:
+    """Move the entries of the deprecated `expect` to `xfail` and `console`."""
+    if not matrix.expect:
+        return matrix
+    xfail, console = list(matrix.xfail), list(matrix.console)
+    for entry in matrix.expect:
+        cells = entry.model_dump(include={"spec", "arch", "kernel"})
+        if entry.reason is not None:
+            xfail.append(Xfail(**cells, reason=entry.reason))
+        elif entry.console is not None:
+            console.append(ConsolePattern(**cells, text=entry.console, forbid=entry.forbid, stays=entry.stays))
+    note = f"{path}: 'expect' is deprecated: write 'xfail' (reason) or 'console' (text, forbid, stays)"
+    return matrix.model_copy(
+        update={"xfail": tuple(xfail), "console": tuple(console), "expect": (), "notes": (*matrix.notes, note)}
+    )
 
 
 def _check_names(document: Document, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> None:
@@ -95,8 +113,9 @@ def _check_names(document: Document, matrix: Matrix, base: Path, profiles: Mappi
 
 
 def _patterns(matrix: Matrix) -> Iterator[tuple[str, Sequence[Pattern]]]:
-    """Entries that are about some of the cells, by their key."""
-    yield from (("exclude", matrix.exclude), ("expect", matrix.expect), ("qemu_args", matrix.qemu_args))
+    """Entries for some of the cells, by their key."""
+    for key in ("exclude", "xfail", "console", "expect", "qemu_args"):
+        yield key, getattr(matrix, key)
 
 
 def _try(document: Document, place: Location, act: Callable[P, object], *args: P.args, **more: P.kwargs) -> None:

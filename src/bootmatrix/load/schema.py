@@ -19,7 +19,7 @@ MODELS: dict[str, type[Model]] = {
 }
 KINDS = tuple(MODELS)
 
-FROM_THE_FILE = {"spec": ("name", "path", "notes", "own"), "profile": ("name",)}
+FROM_THE_FILE = {"spec": ("name", "path", "notes", "own"), "profile": ("name",), "matrix": ("notes",)}
 """Fields that a file does not say: they come from its name and its reading."""
 ACCEPTED = {
     "spec": {
@@ -40,10 +40,14 @@ def json_schema(kind: str) -> Json:
     schema["properties"] |= ACCEPTED.get(kind, {})
     schema["required"] = [name for name in schema.get("required", ()) if name in schema["properties"]]
     if kind == "matrix":
-        for name, more in (("expect", []), ("qemu_args", [{"type": "string"}])):
-            several = schema["properties"][name]
-            schema["properties"][name] = {"anyOf": [several, several["items"], *more]}  # one entry needs no list
+        for name in ("xfail", "console", "qemu_args", "expect"):
+            entries = schema["properties"][name]
+            text = [{"type": "string"}] if name != "expect" else []
+            schema["properties"][name] = {"anyOf": [entries, entries["items"], *text]}  # one entry needs no list
+            schema["properties"][name] |= {"deprecated": True} if entries.pop("deprecated", False) else {}
         _durations(schema["$defs"]["Timeouts"])
+    if kind == "guest":
+        schema["properties"]["console"]["anyOf"].append({"type": "string"})
     if kind == "profile":
         for extending in (schema, schema["$defs"]["Machine"]):
             _extending(extending)

@@ -98,9 +98,7 @@ def load_one(path: Path) -> tuple[Spec, Document]:
     """
     document = read_document(path)
     if path.name.endswith(GUEST_SUFFIXES):
-        own = validate(document, PrebuiltGuest)
-        _check_own(document, own)
-        return Spec(name=spec_name(path), path=str(path), own=own), document
+        return _prebuilt_spec(document, path), document
     notes = tuple(_take_unused(document))
     spec = validate(document, Spec, name=spec_name(path), path=str(path), notes=notes, own=None)
     _check(document, spec)
@@ -113,6 +111,16 @@ def load_one(path: Path) -> tuple[Spec, Document]:
     return spec, document
 
 
+def _prebuilt_spec(document: Document, path: Path) -> Spec:
+    console = document.data.get("console")
+    if isinstance(console, str):
+        document.data["console"] = {"text": console}
+    guest = validate(document, PrebuiltGuest)
+    _check_own(document, guest)
+    notes = ("'expect: {console: …}' is deprecated: write 'console: {text: …}'",) if guest.expect else ()
+    return Spec(name=spec_name(path), path=str(path), own=guest, notes=notes)
+
+
 def _images(spec: Spec) -> list[str]:
     containers = (*spec.onboot, *spec.onshutdown, *spec.services)
     volumes = (volume.image for volume in spec.volumes)
@@ -122,6 +130,8 @@ def _images(spec: Spec) -> list[str]:
 def _check_own(document: Document, own: PrebuiltGuest) -> None:
     if not (own.kernel or own.initrd or own.disk):
         document.complain((), "a guest has a 'kernel', an 'initrd' or a 'disk' of its own")
+    if own.console and own.expect:
+        document.complain(("expect",), "'expect' is the deprecated form of 'console': remove it")
     if own.cmdline and not (own.kernel or own.initrd):
         document.complain(("cmdline",), "'cmdline' is for a kernel, and a disk brings its own")
     document.raise_faults()

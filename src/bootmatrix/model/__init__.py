@@ -2,7 +2,7 @@
 
 from bootmatrix.model.artefact import Artefact, Bootable, Built, BuiltFile, Forkable
 from bootmatrix.model.bisection import Bisection, Step
-from bootmatrix.model.cell import BootKind, Cell, ConsoleProof, Plan, Skip, Timeouts, Traits
+from bootmatrix.model.cell import BootKind, Cell, ConsoleProof, ConsoleRule, Plan, Skip, Timeouts, Traits
 from bootmatrix.model.image import (
     CopyFile,
     ImageConfig,
@@ -15,7 +15,7 @@ from bootmatrix.model.image import (
 from bootmatrix.model.kernel import CustomKernel, Kernel, KernelPart, Package
 from bootmatrix.model.known_results import Seen, SeenCells
 from bootmatrix.model.lock import Lock
-from bootmatrix.model.matrix import Exclude, Expect, Include, Matrix, Pattern, QemuArgs
+from bootmatrix.model.matrix import ConsolePattern, Exclude, Expect, Include, Matrix, Pattern, QemuArgs, Xfail
 from bootmatrix.model.outcome import Diagnostic, GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import (
     Accelerator,
@@ -46,7 +46,9 @@ __all__ = [
     "BuiltFile",
     "Card",
     "Cell",
+    "ConsolePattern",
     "ConsoleProof",
+    "ConsoleRule",
     "Container",
     "ContainerSettings",
     "CopyFile",
@@ -103,4 +105,5 @@ __all__ = [
     "Traits",
     "Verdict",
     "Volume",
+    "Xfail",
 ]

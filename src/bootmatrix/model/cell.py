@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Board, Model, Name
 from bootmatrix.model.image import ImageOverride
@@ -36,7 +36,7 @@ class Traits(Model):
     kernel_version: str
 
 
-Shown = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ConsoleText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A piece of one line of a console."""
 
 
@@ -46,9 +46,22 @@ class ConsoleProof(Model):
     Such a guest has to leave by itself; one that `stays` is ended soon after it has shown the text.
     """
 
-    console: Shown
-    forbid: tuple[Shown, ...] = ()
+    console: ConsoleText
+    forbid: tuple[ConsoleText, ...] = ()
     stays: bool = False
+
+
+class ConsoleRule(Model):
+    """A ConsoleProof as files write it."""
+
+    text: ConsoleText
+    forbid: tuple[ConsoleText, ...] = ()
+    stays: bool = False
+
+    @property
+    def proof(self) -> ConsoleProof:
+        """The proof that the guest must show."""
+        return ConsoleProof(console=self.text, forbid=self.forbid, stays=self.stays)
 
 
 class Cell(Model):
@@ -96,8 +109,9 @@ class Skip(Model):
 
 
 class Plan(Model):
-    """What a matrix comes to. `images` are what the user puts in the place of images that specs name."""
+    """The cells of a matrix, the skipped ones, and the user's image overrides. `notes` are not saved."""
 
     cells: tuple[Cell, ...]
     skips: tuple[Skip, ...] = ()
     images: tuple[ImageOverride, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), exclude=True)

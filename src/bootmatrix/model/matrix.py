@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model
-from bootmatrix.model.cell import BootKind, ConsoleProof, Shown, Timeouts
+from bootmatrix.model.cell import BootKind, ConsoleRule, ConsoleText, Timeouts
 
 MAX_AGAIN = 10
 """The most that a cell may be tried again: what has not come by then is not worth the time."""
@@ -30,21 +30,23 @@ class Exclude(Pattern):
     reason: Reason
 
 
-class Expect(Pattern):
-    """Cells known not to pass, and why: `reason`. Or, with `console`, what a pass of cells looks like.
+class Xfail(Pattern):
+    """Cells that are known not to pass, and why."""
 
-    Those are guests with another init than ours, which are judged by their console: see ConsoleProof.
-    """
+    reason: Reason
+
+
+class ConsolePattern(Pattern, ConsoleRule):
+    """Console text that proves a pass of these cells."""
+
+
+class Expect(Pattern):
+    """Deprecated: an `xfail` entry if it has a `reason`, else a `console` entry."""
 
     reason: Reason | None = None
-    console: Shown | None = None
-    forbid: tuple[Shown, ...] = ()
+    console: ConsoleText | None = None
+    forbid: tuple[ConsoleText, ...] = ()
     stays: bool = False
-
-    @property
-    def proof(self) -> ConsoleProof | None:
-        """How the cells show a pass; None for an entry that is about a known failure."""
-        return ConsoleProof(console=self.console, forbid=self.forbid, stays=self.stays) if self.console else None
 
 
 class QemuArgs(Pattern):
@@ -73,10 +75,13 @@ class Matrix(Model):
     kernel: tuple[str, ...] = Field(min_length=1)
     include: tuple[Include, ...] = ()
     exclude: tuple[Exclude, ...] = ()
-    expect: tuple[Expect, ...] = ()
+    xfail: tuple[Xfail, ...] = ()
+    console: tuple[ConsolePattern, ...] = ()
+    expect: tuple[Expect, ...] = Field(default=(), json_schema_extra={"deprecated": True})
     images: dict[str, str] = {}
     qemu_args: tuple[QemuArgs, ...] = ()
     timeouts: Timeouts = Timeouts()
     boot: BootKind = "cold"
     retries: int = Field(default=1, ge=0, le=MAX_AGAIN)
     flaky: int = Field(default=0, ge=0, le=MAX_AGAIN)
+    notes: tuple[str, ...] = ()

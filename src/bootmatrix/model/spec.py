@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
-from bootmatrix.model.cell import ConsoleProof
+from bootmatrix.model.cell import ConsoleProof, ConsoleRule
 from bootmatrix.model.resources import Resources
 
 CHECK = "bootmatrix.check"
@@ -221,7 +221,13 @@ class PrebuiltGuest(Model):
     dtb: str = ""
     disk: str = ""
     cmdline: str = ""
-    expect: ConsoleProof | None = None
+    console: ConsoleRule | None = None
+    expect: ConsoleProof | None = Field(default=None, json_schema_extra={"deprecated": True})
+
+    @property
+    def proof(self) -> ConsoleProof | None:
+        """Console text that proves a pass, if the file names one."""
+        return self.console.proof if self.console else self.expect
 
     @property
     def takes_kernels(self) -> bool:
