@@ -137,8 +137,9 @@ def test_a_kernel_image_with_a_damaged_archive(builder: Builder, tmp_path: Path)
 
 def test_the_kernels_of_a_matrix_and_that_of_a_spec(tool: Tool, tmp_path: Path) -> None:
     """The axis decides; `spec` on it is the kernel that the spec names, and a spec that names none is skipped."""
-    (tmp_path / "with.yml").write_text("kernel: {image: 'linuxkit/kernel:6.12'}\ninit: [linuxkit/init:1]\n")
-    (tmp_path / "without.yml").write_text("init: [linuxkit/init:1]\n")
+    rest = "init: [linuxkit/init:1]\nonboot: [{name: a, image: 'linuxkit/a:1'}]\n"
+    (tmp_path / "with.yml").write_text("kernel: {image: 'linuxkit/kernel:6.12'}\n" + rest)
+    (tmp_path / "without.yml").write_text(rest)
     done = tool("plan", "with.yml", "without.yml", "--arch", "aarch64", "--kernel", "6.1,spec")
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())

@@ -1,0 +1,42 @@
+"""Content-addressed files, records by key, and locks, in a folder that processes share.
+
+    blobs/sha256/<xx>/<digest>   files, read-only; the name is the content's digest
+    memo/<kind>/<digest of key>  records; the first line is the digest of the rest
+    partial/<digest>             interrupted downloads, which can be resumed
+    temp/, locks/                files of running processes
+
+Everything appears whole or not at all. A killed process leaves at most a temporary file. The next process that opens
+the store removes it.
+"""
+
+from bootmatrix.store.host_faults import host_faults
+from bootmatrix.store.store import (
+    COPY_BYTES,
+    PARTIAL_MAX_AGE_S,
+    TEXT,
+    Codec,
+    Memos,
+    Store,
+    Writer,
+    copy_into,
+    default_cache,
+    healed,
+    model_codec,
+    sha256_of,
+)
+
+__all__ = [
+    "COPY_BYTES",
+    "PARTIAL_MAX_AGE_S",
+    "TEXT",
+    "Codec",
+    "Memos",
+    "Store",
+    "Writer",
+    "copy_into",
+    "default_cache",
+    "healed",
+    "host_faults",
+    "model_codec",
+    "sha256_of",
+]

@@ -1,0 +1,86 @@
+"""Faults of the file system that holds the cache, as errors with a hint."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bootmatrix.errors import HostError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+
+@contextmanager
+def host_faults(folder: Path) -> Iterator[None]:
+    """Raise a full disk or a forbidden folder as an error with a hint.
+
+    Raises:
+        HostError: the disk is full, or the folder is not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            hint = "Free some space, or move the cache with BOOTMATRIX_CACHE."
+            raise HostError(f"no space left for the cache in {folder}: {error.strerror}", hint) from error
+        if error.errno in _FORBIDDEN:
+            hint = f"{_owner_hint(error.filename)}Set BOOTMATRIX_CACHE to a folder that you can write to."
+            raise HostError(f"the cache in {folder} is not writable: {error.strerror}", hint) from error
+        raise
+
+
+def _owner_hint(path: object) -> str:
+    """Return a hint on a path that another user owns, as after sudo; else ""."""
+    with suppress(OSError, KeyError, TypeError, ValueError):
+        nearest = next(folder for folder in (Path(str(path)), *Path(str(path)).parents) if folder.exists())
+        owner = nearest.stat().st_uid
+        if owner != os.geteuid():
+            return f"{nearest} belongs to {pwd.getpwuid(owner).pw_name}: change that with 'sudo chown -R'. "
+    return ""
+
+
+def check_trusted(folder: Path) -> None:
+    """Refuse a cache that other users can write to, as its content is trusted.
+
+    The user's private group, the default of many distributions, has no other members. In a sticky folder such as /tmp
+    nobody can replace files of other users.
+
+    Raises:
+        HostError: other users can write to the folder.
+    """
+    status = folder.stat()
+    if status.st_mode & stat.S_ISVTX:
+        return
+    is_ours = status.st_uid in {os.geteuid(), 0}
+    open_to = [
+        who
+        for bit, who in ((0o020, "its group"), (0o002, "everybody"))
+        if status.st_mode & bit and not (bit == 0o020 and _is_private(status.st_gid))
+    ]
+    if is_ours and not open_to:
+        return
+    reason = f"is writable by {open_to[0]}" if open_to else f"belongs to user {status.st_uid}"
+    raise HostError(
+        f"untrusted cache {folder}: it {reason}",
+        f"Remove it, or run 'chmod -R go-w {folder}' if nobody else wrote to it. Or set BOOTMATRIX_CACHE."
+        if open_to
+        else "Select another cache with BOOTMATRIX_CACHE or --cache.",
+    )
+
+
+def _is_private(group: int) -> bool:
+    """Return whether a group is the user's own and has no other members."""
+    if group != os.getegid():
+        return False
+    try:
+        user, entry = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(group)
+    except KeyError:
+        return False
+    return entry.gr_name == user and set(entry.gr_mem) <= {user}
