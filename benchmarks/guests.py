@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio
 
 from bootmatrix.assembly.kernel.package import unpack_kernel
-from bootmatrix.cell.config import open_context
+from bootmatrix.cell.context import open_context
 from bootmatrix.cell.run import RunContext, prepare, run_cell
 from bootmatrix.model import Bootable, Cell, Kernel, Machine, Verdict
 from bootmatrix.progress import NullObserver

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import anyio
 
-from bootmatrix.assembly.sources import SourceConfig
 from bootmatrix.boot.replay import Replay
 from bootmatrix.cell.attempts import Prepared
-from bootmatrix.cell.config import RunConfig, open_context
+from bootmatrix.cell.context import open_context
 from bootmatrix.cell.run import Backend, RunContext
 from bootmatrix.execute.budget import host_budget
 from bootmatrix.execute.executor import keep_durable, longest_first, requests_of, run_requests
@@ -38,6 +37,7 @@ from bootmatrix.model import (
     Record,
     Verdict,
 )
+from bootmatrix.model.run_config import RunConfig, SourceConfig
 from bootmatrix.plan import plan
 from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import RunWriter

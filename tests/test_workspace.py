@@ -13,14 +13,16 @@ import anyio
 import pytest
 
 import bootmatrix
-from bootmatrix.cell.config import CellBundle, RunConfig, open_context, request_of
+from bootmatrix.cell.context import open_context
 from bootmatrix.cell.run import run_cell
 from bootmatrix.errors import InputError
 from bootmatrix.execute.executor import Executor
 from bootmatrix.execute.local import LocalExecutor
 from bootmatrix.model import Cell
+from bootmatrix.model.run_config import CellBundle, RunConfig, request_of
 from bootmatrix.progress import NullObserver
 from bootmatrix.workspace import workspace as workspace_module
+from bootmatrix.workspace.run import begin
 
 ELSEWHERE = """
 import pickle, sys
@@ -136,7 +138,7 @@ def test_a_cell_runs_in_another_process(workspace: bootmatrix.Workspace, tmp_pat
     )
     assert done.returncode == 0, done.stderr.decode()
     bundle: CellBundle = pickle.loads(done.stdout)
-    writer = planned.writer("")
+    writer = begin(planned, "")
     writer.adopt(bundle.record, bundle.folder)
     run = writer.finish()
     assert run.records[0].verdict is bootmatrix.Verdict.PASS

@@ -1,40 +1,19 @@
-"""The frozen description of where files come from, and the builder made from it."""
+"""The builder over the sources that a configuration names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.load.registries import load_registries, registries_file
-from bootmatrix.model import ImageOverride, Lock
+from bootmatrix.model.run_config import SourceConfig
 from bootmatrix.progress import Observer
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.registry_access import Access
 from bootmatrix.store import Store
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """The cache, the archive, the lock and the image overrides of a run. Picklable.
-
-    `archive` is an address, or None for the host's own. `lock` confines the run to its entries, or, unless
-    `lock_is_whole`, only has them preferred. `refresh` asks for newer indexes than those in the cache;
-    `allow_older_release` takes releases older than one seen before.
-    """
-
-    cache: Path
-    archive: str | None = None
-    offline: bool = False
-    refresh: bool = False
-    allow_older_release: bool = False
-    lock: Lock | None = None
-    lock_is_whole: bool = True
-    images: tuple[ImageOverride, ...] = ()
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
-from bootmatrix.cell.config import CellBundle, CellRequest, RunConfig, request_of
 from bootmatrix.cell.run import skipped
 from bootmatrix.model import Cell, Plan, Record, Skip
+from bootmatrix.model.run_config import CellBundle, CellRequest, RunConfig, request_of
 from bootmatrix.progress import Observer
 from bootmatrix.runs.run_store import RunWriter
 

@@ -11,11 +11,12 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from bootmatrix.cell.config import CellBundle, CellRequest, open_context
+from bootmatrix.cell.context import open_context
 from bootmatrix.cell.run import RunContext, run_cell
 from bootmatrix.execute.budget import Budget, host_budget, keep_busy
 from bootmatrix.execute.executor import ExecutorSettings
 from bootmatrix.model import Cell
+from bootmatrix.model.run_config import CellBundle, CellRequest
 
 AHEAD = 2
 """Cells that are fetched and built while others boot."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.bisect import Question, Search, prepare_search, run_search
-from bootmatrix.cell.config import RunConfig, open_context
+from bootmatrix.cell.context import open_context
 from bootmatrix.cell.run import RunContext
 from bootmatrix.execute.budget import Budget, host_budget
 from bootmatrix.load.merge import load_spec
+from bootmatrix.model.run_config import RunConfig
 from bootmatrix.plan import check_spec
 from bootmatrix.progress import Observer
 from bootmatrix.report import write_reports

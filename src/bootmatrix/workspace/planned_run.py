@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix import __version__
-from bootmatrix.assembly.fork import why_never
-from bootmatrix.assembly.input_digests import digests
-from bootmatrix.assembly.sources import open_builder
-from bootmatrix.cell.config import RunConfig
 from bootmatrix.errors import InputError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.model import Cell, Plan, Profile, Run, RunRequest, Skip, Spec
+from bootmatrix.model.run_config import RunConfig
 from bootmatrix.plan import verifying
-from bootmatrix.progress import NullObserver
-from bootmatrix.runs.run_store import LOCK_FILE, RunWriter, load_run
+from bootmatrix.runs.run_store import LOCK_FILE, load_run
 from bootmatrix.signoff.manifest import signoffs_of
 
 
@@ -53,21 +49,6 @@ class PlannedRun:
             }
         )
 
-    def writer(self, baseline: str) -> RunWriter:
-        """Begin to write the run; `baseline` is the name of the run that it is compared with, if any.
-
-        Raises:
-            InputError: what the run was made from has changed since it began, or another process is at it.
-        """
-        with open_builder(self.config.sources, NullObserver()) as builder:
-            inputs = digests(self.plan.cells, self.config.specs, self.config.profiles, builder)
-        is_locked = self.config.sources.lock is not None and self.config.sources.lock_is_whole
-        order = RunRequest(plan=self.plan, inputs=inputs, locked=is_locked, allow_empty=self.allow_empty)
-        if self.before is None:
-            return RunWriter.create(self.reports, self.title, baseline, order)
-        check_unchanged(self.before, order)
-        return RunWriter.resume(self.reports / self.name)
-
 
 def load_specs(cells: Iterable[Cell]) -> dict[str, Spec]:
     """Load the specs of cells, by path.
@@ -84,6 +65,8 @@ def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Pla
     Raises:
         InputError: there is no such number, or guests are not copied.
     """
+    from bootmatrix.assembly.fork import why_never
+
     if count < 1:
         raise InputError(f"--verify-fork {count}: a number of cells is 1 or more")
     if plan.cells and plan.cells[0].boot != "fork":

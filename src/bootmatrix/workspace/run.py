@@ -13,15 +13,18 @@ import anyio
 import anyio.to_thread
 
 from bootmatrix import plugins
+from bootmatrix.assembly.input_digests import digests
+from bootmatrix.assembly.sources import open_builder
 from bootmatrix.errors import HostError
 from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
 from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
 from bootmatrix.history.reference import RunLocation, find_baseline
 from bootmatrix.history.values import Past, RunResults
-from bootmatrix.model import Record, Run
-from bootmatrix.progress import Observer
+from bootmatrix.model import Record, Run, RunRequest
+from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.runs.run_store import RunWriter
-from bootmatrix.workspace.planned_run import PlannedRun
+from bootmatrix.workspace.planned_run import PlannedRun, check_unchanged
+from bootmatrix.workspace.saved_run import SavedRun
 
 UNDER_WAY_S = 0.5
 """By then the first guest runs, and leaves us time for what is needed when it has ended."""
@@ -63,7 +66,7 @@ class OpenRun:
         self._planned, self._options, self._observer = planned, options, observer
         self._baseline, self._compared = baseline, compared
         self._open_executor = find_executor(options.executor)
-        self.writer: RunWriter = planned.writer(baseline.line.name if baseline else "")
+        self.writer: RunWriter = begin(planned, baseline.line.name if baseline else "")
         self.writer.on_record = None if options.single_file else partial(_write_page, self.writer.path)
         for record in self.writer.earlier:
             observer.cell_done(record)
@@ -132,6 +135,23 @@ class OpenRun:
         return FinishedRun(run, self.writer.path, past)
 
 
+def begin(planned: PlannedRun, baseline: str) -> RunWriter:
+    """Begin to write a run; `baseline` is the name of the run that it is compared with, if any.
+
+    Raises:
+        InputError: what the run was made from has changed since it began, or another process is at it.
+    """
+    config = planned.config
+    with open_builder(config.sources, NullObserver()) as builder:
+        inputs = digests(planned.plan.cells, config.specs, config.profiles, builder)
+    is_locked = config.sources.lock is not None and config.sources.lock_is_whole
+    request = RunRequest(plan=planned.plan, inputs=inputs, locked=is_locked, allow_empty=planned.allow_empty)
+    if planned.before is None:
+        return RunWriter.create(planned.reports, planned.title, baseline, request)
+    check_unchanged(planned.before, request)
+    return RunWriter.resume(planned.reports / planned.name)
+
+
 @contextmanager
 def open_run(planned: PlannedRun, options: RunOptions, observer: Observer) -> Iterator[OpenRun]:
     """Begin a planned run: nothing is booted yet.
@@ -144,6 +164,18 @@ def open_run(planned: PlannedRun, options: RunOptions, observer: Observer) -> It
     # Read before anything is booted: a baseline that cannot be read must not cost a run its report.
     baseline = read_baseline(find_baseline(planned.reports, named, title=planned.title)) if named else None
     yield OpenRun(planned, options, observer, baseline, compared=bool(named))
+
+
+def run_blocking(planned: PlannedRun, options: RunOptions | None, observer: Observer) -> SavedRun:
+    """Run all cells of a planned run, and return the finished run."""
+    with open_run(planned, options or RunOptions(), observer) as opened:
+        finished = False
+        try:
+            anyio.run(opened.execute)
+            finished = True
+        finally:
+            done = opened.finish(interrupted=not finished)
+    return SavedRun(done.folder, done.run)
 
 
 def find_executor(name: str) -> OpenExecutor:

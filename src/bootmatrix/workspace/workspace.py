@@ -9,10 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio
-
-from bootmatrix.assembly.sources import SourceConfig
-from bootmatrix.cell.config import RunConfig, open_context
 from bootmatrix.errors import InputError
 from bootmatrix.history.reference import reports_folder
 from bootmatrix.load.data_paths import arch_folders
@@ -24,16 +20,17 @@ from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.load.spec import find_spec, spec_name
 from bootmatrix.model import BootKind, ImageOverride, Lock, Matrix, Plan, Profile, QemuArgs, Record
+from bootmatrix.model.run_config import RunConfig, SourceConfig
 from bootmatrix.plan import check_tests, matrix_from_arguments, narrowed, plan
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.store import default_cache, healed
 from bootmatrix.workspace.planned_run import PlannedRun, load_resumable, load_specs, lock_of, verify_forks
-from bootmatrix.workspace.run import RunOptions, open_run
-from bootmatrix.workspace.saved_run import SavedRun
 
 if TYPE_CHECKING:
     from bootmatrix.cell.run import RunContext
+    from bootmatrix.workspace.run import RunOptions
+    from bootmatrix.workspace.saved_run import SavedRun
 
 MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
@@ -228,6 +225,8 @@ class Workspace:
 
         Closing the iterator early ends all guests, and keeps the run as interrupted.
         """
+        from bootmatrix.workspace.run import RunOptions, open_run
+
         with open_run(planned, options or RunOptions(), NullObserver()) as opened:
             finished = False
             try:
@@ -241,14 +240,9 @@ class Workspace:
         self, planned: PlannedRun, options: RunOptions | None = None, observer: Observer | None = None
     ) -> SavedRun:
         """Run all cells, and return the finished run. Blocking."""
-        with open_run(planned, options or RunOptions(), observer or NullObserver()) as opened:
-            finished = False
-            try:
-                anyio.run(opened.execute)
-                finished = True
-            finally:
-                done = opened.finish(interrupted=not finished)
-        return SavedRun(done.folder, done.run)
+        from bootmatrix.workspace.run import run_blocking
+
+        return run_blocking(planned, options, observer or NullObserver())
 
     def boot(self, spec: str | Path, *, arch: str, kernel: str = "6.1", options: RunOptions | None = None) -> Record:
         """Run one cell, kept as a run of its own, and return its record. Blocking.
@@ -262,6 +256,8 @@ class Workspace:
     @contextmanager
     def open_context(self, planned: PlannedRun, observer: Observer | None = None) -> Iterator[RunContext]:
         """Open what prepares cells of a planned run in this process, without booting them."""
+        from bootmatrix.cell.context import open_context
+
         with open_context(replace(planned.config, fork=False), observer or NullObserver()) as context:
             yield context
 

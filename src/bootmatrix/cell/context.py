@@ -1,0 +1,40 @@
+"""What this process needs to run cells, opened from a frozen configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from bootmatrix.assembly.sources import open_builder
+from bootmatrix.boot.acceleration import Accelerators
+from bootmatrix.cell.run import RunContext
+from bootmatrix.model import Machine
+from bootmatrix.model.run_config import RunConfig
+from bootmatrix.progress import Observer
+from bootmatrix.qemu.host import available_memory_mib
+from bootmatrix.snapshot.cache import SnapshotCache
+from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool
+
+SNAPSHOT_SHARE = 0.1
+"""Part of the available memory for snapshots that no guest uses just now."""
+
+
+def no_limit(_machine: Machine, _memory_mib: int | None = None) -> nullcontext[None]:
+    """Hold nothing of the host: for a context that boots one guest, or none."""
+    return nullcontext()
+
+
+@contextmanager
+def open_context(config: RunConfig, observer: Observer, turn: ResourceLease = no_limit) -> Iterator[RunContext]:
+    """Open what this process needs to run cells; `turn` holds the cores and the memory of each guest."""
+    with open_builder(config.sources, observer, fork=config.fork) as builder:
+        forks = None
+        if config.fork:
+            memory_mib = int(available_memory_mib() * SNAPSHOT_SHARE)
+            forks = SnapshotPool(SnapshotCache(builder.store), memory_mib, observer.note)
+        try:
+            accelerate = Accelerators(builder.store).choose
+            yield RunContext(config.specs, config.profiles, builder, observer, turn, forks, accelerate, config.dump)
+        finally:
+            if forks:
+                forks.close()

@@ -1,0 +1,89 @@
+"""The frozen input and output of cells: what any process needs to run one, and what it hands back.
+
+Plain dataclasses, as they hold paths and are pickled, never written as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootmatrix.model.cell import Cell
+from bootmatrix.model.image import ImageOverride
+from bootmatrix.model.lock import Lock
+from bootmatrix.model.profile import Machine, Profile
+from bootmatrix.model.record import Record
+from bootmatrix.model.spec import Spec
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """The cache, the archive, the lock and the image overrides of a run. Picklable.
+
+    `archive` is an address, or None for the host's own. `lock` confines the run to its entries, or, unless
+    `lock_is_whole`, only has them preferred. `refresh` asks for newer indexes than those in the cache;
+    `allow_older_release` takes releases older than one seen before.
+    """
+
+    cache: Path
+    archive: str | None = None
+    offline: bool = False
+    refresh: bool = False
+    allow_older_release: bool = False
+    lock: Lock | None = None
+    lock_is_whole: bool = True
+    images: tuple[ImageOverride, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that a process needs to run cells of a run: frozen and picklable, without any open file.
+
+    `specs` are by path, `profiles` by name. `fork` prepares guests that are copied; `dump` keeps the memory of guests
+    that hang, panic or time out.
+    """
+
+    sources: SourceConfig
+    profiles: Mapping[str, Profile]
+    specs: Mapping[str, Spec]
+    fork: bool = False
+    dump: bool = False
+
+    def machine(self, cell: Cell) -> Machine:
+        """The cell's machine."""
+        return self.profiles[cell.arch].machine(cell.machine)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a cell takes of a host: cores, memory in MiB of its guest, and the accelerator it was asked to use."""
+
+    cores: int
+    memory_mib: int
+    accelerator: str = "tcg"
+
+
+@dataclass(frozen=True)
+class CellRequest:
+    """A cell to be run, with what it takes of a host."""
+
+    cell: Cell
+    needs: Needs
+
+
+@dataclass(frozen=True)
+class CellBundle:
+    """What comes back of a cell: its record, the folder with its files, and the kernels and packages used so far.
+
+    The folder holds console, diagnosis and result files, named by the record relative to it.
+    """
+
+    record: Record
+    folder: Path
+    used: Lock
+
+
+def request_of(cell: Cell, machine: Machine) -> CellRequest:
+    """Make the request for a cell of this machine."""
+    return CellRequest(cell, Needs(machine.threads, machine.memory_mib))
