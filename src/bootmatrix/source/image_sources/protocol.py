@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bootmatrix.model import ImageSource, StoredImage
-from bootmatrix.source.images.services import Services
+
+if TYPE_CHECKING:
+    from bootmatrix.source.images.services import Services
 
 
 class ImageSourceType(Protocol):
