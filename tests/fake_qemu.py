@@ -124,7 +124,7 @@ class Guest:
         self.result.sendall(data.replace(b"\n", b"\r\n") if self.result is self.console else data)
 
     def greet(self) -> None:
-        self.write(b"bootmatrix hello 1\n")
+        self.write(b"bootmatrix hello 2\n")
         answer = b""
         while not answer.endswith(b"\n"):
             answer += self.result.recv(100)

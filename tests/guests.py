@@ -52,6 +52,7 @@ def make_bootable(**changes: Any) -> Bootable:
         "services": ("server",),
         "checks": {"ping": 1.0, "write": 1.0},
         "onshutdown": ("sweep",),
+        "protocol": 2,
     }
     return Bootable.model_validate({**values, **changes})
 

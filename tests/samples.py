@@ -68,6 +68,7 @@ def make_bootable(cell: Cell) -> Bootable:
         images=(_artefact("image", "bootmatrix/influxdb", 42_000_000), _artefact("image", "bootmatrix/init", 700_000)),
         services=("influxdb",),
         checks={"check": 60.0},
+        protocol=2,
     )
 
 

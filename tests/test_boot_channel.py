@@ -48,8 +48,22 @@ def test_the_nonce_is_sent_once_and_in_reply_only() -> None:
     assert talk.take_reply() == b""
 
 
+def test_inits_of_both_versions_are_answered() -> None:
+    for version in (1, 2):
+        for noisy in (False, True):
+            talk = Conversation(NONCE, noisy)
+            talk.feed(b"bootmatrix hello %d\n" % version, 0)
+            assert talk.take_reply()
+
+
 def test_only_the_exact_greeting_is_one() -> None:
-    for other in (b"bootmatrix hello 2\n", b"xbootmatrix hello 1\n", b"bootmatrix hello 1 \n", b"bootmatrix hello 1"):
+    for other in (
+        b"bootmatrix hello 3\n",
+        b"bootmatrix hello 12\n",
+        b"xbootmatrix hello 1\n",
+        b"bootmatrix hello 1 \n",
+        b"bootmatrix hello 1",
+    ):
         talk = Conversation(NONCE)
         talk.feed(other, 0)
         assert talk.take_reply() == b""

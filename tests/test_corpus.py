@@ -51,7 +51,8 @@ def test_the_corpus_has_every_kind_of_end_of_many_architectures(cells: list[tupl
 
 def test_guests_of_others_are_judged_by_weaker_evidence(cells: list[tuple[Record, Judgement]]) -> None:
     weak = {record.cell.spec_name for record, again in cells if again.is_weak}
-    assert weak == {name for name in RIGHT if name.startswith("foreign-")}
+    foreign = {name for name in RIGHT if name.startswith("foreign-")}
+    assert weak == {*foreign, "passes"}, "these guests' init is of protocol 1, which has no account of the kernel"
 
 
 def test_the_corpus_says_nothing_of_the_host_that_it_was_made_on(cells: list[tuple[Record, Judgement]]) -> None:

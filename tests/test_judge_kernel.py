@@ -10,7 +10,7 @@ from bootmatrix.console.kernel_log import taints
 from bootmatrix.console.kernel_messages import signs
 from bootmatrix.console.log import PanicWatch
 from bootmatrix.judge import judge
-from bootmatrix.model import Judgement, Verdict
+from bootmatrix.model import Bootable, Judgement, Verdict
 from fake_qemu import KERNEL, MARK, TEXTS
 from guests import make_bootable, make_machine, make_messages, make_outcome
 
@@ -65,6 +65,23 @@ def test_no_pass_without_exactly_one_account_of_the_kernel(texts: tuple[str, ...
     judgement = judge(make_outcome(messages=ends), make_machine(), make_bootable(), READ)
     assert judgement.verdict is Verdict.FAIL
     assert "account of the kernel" in judgement.reason
+
+
+def test_an_init_of_protocol_1_passes_without_an_account_by_weaker_evidence() -> None:
+    ends = make_messages((*TEXTS[:-1], f"end pass {'a' * 64}"), end="")
+    older = make_bootable(protocol=1)
+    judgement = judge(make_outcome(messages=ends), make_machine(), older, b"")
+    assert (judgement.verdict, judgement.is_weak) == (Verdict.PASS, True)
+    assert "init of protocol 1: no account of the kernel" in judgement.reason
+    strong = judge(make_outcome(), make_machine(), older, READ)
+    assert (strong.verdict, strong.is_weak) == (Verdict.PASS, False), "an account that it has counts"
+    unreadable = make_messages((*TEXTS[:-1], "kernel", f"end pass {'a' * 64}"), end="")
+    assert judge(make_outcome(messages=unreadable), make_machine(), older, b"").verdict is Verdict.FAIL
+
+
+def test_records_without_a_protocol_are_of_protocol_1() -> None:
+    fields = make_bootable().model_dump(exclude={"protocol"})
+    assert Bootable.model_validate(fields).protocol == 1
 
 
 @pytest.mark.parametrize("taint", taints(), ids=lambda taint: taint.letter)

@@ -11,7 +11,7 @@ import pytest
 from bootmatrix.assembly.image.builder import _without_power
 from bootmatrix.assembly.initrd.bundle_spec import check_seconds, console_proof, place
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
-from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_cmdline, privileged
+from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_cmdline, find_protocol, privileged
 from bootmatrix.assembly.initrd.root import guest_tree
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
@@ -210,3 +210,27 @@ def test_other_words_are_the_kernels(tmp_path: Path) -> None:
 def test_no_bind_leads_through_another_process(tmp_path: Path, source: str) -> None:
     with pytest.raises(BuildError, match=r"container c: the bind .* leads through another process"):
         tree_of(tmp_path, f"onboot: [{{name: c, image: plain, binds: ['{source}:/b']}}]")
+
+
+@pytest.mark.parametrize(
+    ("labels", "protocol"),
+    [
+        ([], None),
+        ([{}], None),
+        ([{PROTOCOL: "1"}, {}], 1),
+        ([{PROTOCOL: "2"}], 2),
+        ([{PROTOCOL: "2"}, {PROTOCOL: "1"}], 1),
+    ],
+)
+def test_the_protocol_is_the_lowest_of_the_init_images(
+    tmp_path: Path, labels: list[dict[str, str]], protocol: int | None
+) -> None:
+    images = [stored(Store(tmp_path), f"i{number}", OURS, **each) for number, each in enumerate(labels)]
+    assert find_protocol(images) == protocol
+
+
+@pytest.mark.parametrize("version", ["0", "3", "", "x", "01"])
+def test_an_unknown_protocol_is_refused(tmp_path: Path, version: str) -> None:
+    image = stored(Store(tmp_path), "i", OURS, **{PROTOCOL: version})
+    with pytest.raises(BuildError, match=r"label bootmatrix\.protocol: expected 1 or 2, found"):
+        find_protocol([image])

@@ -30,7 +30,7 @@ from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
-from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_cmdline, privileged
+from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged
 from bootmatrix.assembly.initrd.root import guest_tree
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
@@ -72,10 +72,15 @@ class Assembly:
         """The init images."""
         return [self.images[reference] for reference in self.spec.init]
 
+    @cached_property
+    def protocol(self) -> int | None:
+        """Version of the protocol by which the spec's init reports; None if it is not ours."""
+        return find_protocol(self.init)
+
     @property
     def reports(self) -> bool:
         """Whether the spec's init is ours."""
-        return any(PROTOCOL in image.config.labels for image in self.init)
+        return self.protocol is not None
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -125,7 +130,7 @@ def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, build
     images |= {layout_key(one): layout_image(one, Path(spec.path), profile, builder) for one in layouts}
     placed = place(spec, images)
     init = [images[reference] for reference in spec.init]
-    if any(PROTOCOL in image.config.labels for image in init):
+    if find_protocol(init) is not None:
         check_cmdline(spec)
         check_labels(placed)
     network = needs_network(placed, init)
@@ -195,6 +200,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         onshutdown=_names(placed, "onshutdown"),
         results=results(placed),
         reports=assembly.reports,
+        protocol=assembly.protocol or 1,
         privileged=privileged(placed, assembly.init, builder.store) if assembly.reports else (),
         proof=None if assembly.reports else console_proof(placed),
         notes=(

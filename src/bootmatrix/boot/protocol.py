@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from bootmatrix.model import GuestMessage
 
-HELLO = b"bootmatrix hello 1"
+HELLO = (b"bootmatrix hello 1", b"bootmatrix hello 2")
+"""One for each version of the protocol. What an init has to report is decided by its image's label, not by this."""
 MAC_DIGITS = 16
 MAX_LINE_BYTES = 1 << 20
 """The longest message is a `tap`, whose guest limits it far below this."""
@@ -151,7 +152,7 @@ class Conversation:
             self._blame("the digest in the end message is not that of the messages received")
 
     def _other(self, line: bytes) -> None:
-        if line.endswith(HELLO) if self._noisy else line == HELLO:
+        if line.endswith(HELLO) if self._noisy else line in HELLO:
             self.greeted = True
         elif LOOKS_LIKE_ONE.search(line) or (line and not self._noisy):
             self.rejected += 1

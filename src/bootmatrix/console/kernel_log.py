@@ -14,6 +14,8 @@ from bootmatrix.model import Evidence, GuestMessage, KernelFault, Outcome, Verdi
 from bootmatrix.model.finding import Finding, piece
 
 KIND = "kernel"
+PROTOCOL = 2
+"""The first version of the guest protocol with a `kernel` message."""
 UNREAD = "-"
 MAX_WORDS = 7
 LOUD = 5
@@ -117,11 +119,13 @@ def unseen_troubles(log: KernelLog | None, seen: Iterable[KernelFault]) -> tuple
     return tuple(one.model_copy(update={"line": None}) for one in found)
 
 
-def missing(outcome: Outcome) -> Iterator[Finding]:
-    """A complaint for an account without the kernel's: exactly one, right before the end."""
+def missing(outcome: Outcome, protocol: int) -> Iterator[Finding]:
+    """Yield a finding unless there is exactly one account of the kernel, right before the end."""
     kinds = [message.kind for message in outcome.messages]
     if "end" not in kinds:
-        return  # which is told already
+        return  # completeness.py reports that
+    if protocol < PROTOCOL and KIND not in kinds:
+        return
     reason = ""
     if kinds.count(KIND) != 1 or kinds[-2:] != [KIND, "end"]:
         reason = f"expected one account of the kernel, right before init's last message, found {kinds.count(KIND)}"

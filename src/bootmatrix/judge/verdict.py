@@ -47,6 +47,7 @@ ADVICE = {
 
 
 PRIVILEGED = "privileged containers: weaker evidence"
+NO_ACCOUNT = "init of protocol {}: no account of the kernel: weaker evidence"
 NOTHING_TESTED = "nothing was tested: the spec has no container under onboot, services or onshutdown"
 NOTHING_ADVICE = "Add one. 'onboot' decides by its exit status, a service with 'bootmatrix.check' too."
 
@@ -80,7 +81,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
             return _shown(bootable.proof, outcome, transcript, troubles)
         if not (bootable.onboot or bootable.services or bootable.checks or bootable.onshutdown):
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
-        return _with_privileged(_passed(outcome, subresults, troubles, remarks), bootable)
+        return _weakened(_passed(outcome, subresults, troubles, remarks), bootable, log)
     complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
     first, *others = [*termination.withheld_time(outcome, complaints[0]), *complaints]
     if not first.evidence:
@@ -161,7 +162,7 @@ def _complaints(
     yield from kernel_log.complaints(consoles.log, troubles, outcome.starved_s)
     yield from termination.channel_faults(outcome, machine)
     yield from completeness.missing(outcome, bootable, transcript)
-    yield from kernel_log.missing(outcome)
+    yield from kernel_log.missing(outcome, bootable.protocol)
     yield from termination.way_out(outcome, machine, transcript)
 
 
@@ -191,15 +192,18 @@ def _passed(
     return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults, troubles=troubles)
 
 
-def _with_privileged(passed: Judgement, bootable: Bootable) -> Judgement:
-    """A pass beside containers with power over init or the kernel, which says of itself that it is weaker."""
-    if not bootable.privileged:
+def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None) -> Judgement:
+    """A pass that names what makes its evidence weaker: privileged containers, no account of the kernel."""
+    limits = [
+        *([f"{PRIVILEGED}: {'; '.join(bootable.privileged)}"] if bootable.privileged else ()),
+        *([NO_ACCOUNT.format(bootable.protocol)] if log is None else ()),
+    ]
+    if not limits:
         return passed
-    words = f"{PRIVILEGED}: {'; '.join(bootable.privileged)}"
     return passed.model_copy(
         update={
-            "reason": f"{passed.reason} ({words})"[:MAX_REASON],
-            "evidence": (piece("judge", words), *passed.evidence),
+            "reason": f"{passed.reason} ({'; '.join(limits)})"[:MAX_REASON],
+            "evidence": (*(piece("judge", limit) for limit in limits), *passed.evidence),
             "is_weak": True,
             "privileged": bootable.privileged,
         }

@@ -58,8 +58,9 @@ class Bootable(Model):
     `network` says whether the spec asks for a network card; `onboot`, `services`, `checks` and `onshutdown` are the
     containers' names in the order of the spec, which the guest must account for; `results` are the files that it must
     send, one entry for each container that has some. A guest whose init is not ours `reports` nothing: its `proof` is
-    on its console. `forkable` is what it becomes when forked, or else `cold_reason` says why it cannot; both are empty
-    where nobody asked.
+    on its console. `protocol` is the version of docs/guest-protocol.md that its init speaks: 1 in records without it.
+    `forkable` is what it becomes when forked, or else `cold_reason` says why it cannot; both are empty where nobody
+    asked.
     `qemu_args` are arguments of the user's own, `attached` the files that these name. `privileged` names the containers
     that may reach init or the kernel, each with that by which it may.
     """
@@ -83,6 +84,7 @@ class Bootable(Model):
     onshutdown: tuple[str, ...] = ()
     results: tuple[ExpectedFiles, ...] = ()
     reports: bool = True
+    protocol: int = 1
     privileged: tuple[str, ...] = ()
     proof: ConsoleProof | None = None
     notes: tuple[str, ...] = ()

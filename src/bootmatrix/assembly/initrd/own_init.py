@@ -15,7 +15,8 @@ from bootmatrix.model import Spec, StoredImage
 from bootmatrix.store import Store
 
 PROTOCOL = "bootmatrix.protocol"
-"""Label of an init image that reports by docs/guest-protocol.md."""
+"""Label of an init image that reports by docs/guest-protocol.md: the version of it."""
+VERSIONS = {"1": 1, "2": 2}
 SETTINGS = ("bootmatrix", "containers", "etc/bootmatrix", "usr/lib/bootmatrix")
 """What init reads, and where it keeps what it does."""
 DAEMONS = "etc/bootmatrix/daemons"
@@ -42,6 +43,23 @@ def privileged(placed: Sequence[BundleSpec], init: Iterable[StoredImage], store:
         found = [(name, [*words, *sockets], sockets) for name, words, sockets in found]
     told = (f"{name}: {', '.join(words)}" for name, words, _ in found if words)
     return tuple(dict.fromkeys(told))
+
+
+def find_protocol(init: Iterable[StoredImage]) -> int | None:
+    """Return the version of the protocol that the init images speak, None if no init is ours.
+
+    Raises:
+        BuildError: an image has a version that is not supported.
+    """
+    versions = []
+    for image in init:
+        label = image.config.labels.get(PROTOCOL)
+        if label is not None and label not in VERSIONS:
+            expected = " or ".join(VERSIONS)
+            problem = f"the init image {image.reference}: label {PROTOCOL}: expected {expected}, found {label[:80]!r}"
+            raise BuildError(problem, "Use an init image of this version of bootmatrix, or a newer bootmatrix.")
+        versions += [VERSIONS[label]] if label is not None else []
+    return min(versions, default=None)
 
 
 def _has_daemons(image: StoredImage, store: Store) -> bool:
