@@ -125,6 +125,7 @@ def find_qemu(bootmatrix: int) -> int | None:
     for task in Path("/proc").glob(f"{bootmatrix}/task/*"):
         with suppress(OSError):
             for child in (task / "children").read_text().split():
-                if "qemu-system" in Path(f"/proc/{child}/cmdline").read_text(errors="replace").split("\0")[0]:
+                program, *arguments = Path(f"/proc/{child}/cmdline").read_text(errors="replace").split("\0")
+                if "qemu-system" in program and "-initrd" in arguments:  # not one that only lists what it can
                     return int(child)
     return None

@@ -199,7 +199,7 @@ def write_specs(folder: Path) -> Path:
         "forged.yml": onboot(FORGED),
         "shared.yml": SHARED,
         "plan.yml": onboot("echo 1..3; echo ok 1 - one; echo ok 2 - two"),
-        "panic.yml": onboot("echo c >/proc/sysrq-trigger; sleep 60"),
+        "panic.yml": onboot("echo c >/proc/sysrq-trigger; sleep 60") + "    capabilities: [CAP_SYS_ADMIN]\n",
         "silent.yml": onboot("sleep 600"),
         "dies.yml": GUEST + SERVICE_DIES,
         "slow.yml": GUEST + CHECK_TOO_SLOW,

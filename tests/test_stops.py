@@ -18,7 +18,7 @@ import pytest
 
 from bootmatrix.boot.deadlines import PhaseClock
 from bootmatrix.judge import judge
-from bootmatrix.model import Timeouts, Verdict
+from bootmatrix.model import GuestMessage, Timeouts, Verdict
 from bootmatrix.qemu.cgroup import places
 from bootmatrix.qemu.suspension import LEAST_GAP_S, STEP_S, SuspensionMeter, gap_of, suspension_of, within
 from bootmatrix.runs.run_store import load_run
@@ -155,7 +155,28 @@ def test_what_only_a_host_without_a_core_brings_to_its_limit_says_so() -> None:
     assert expired.is_starved
 
 
-TIMED_OUT = (f"ready {RELEASE}", "services up", "check ping exit timeout", "shutdown")
+TIMED_OUT = (f"ready {RELEASE}", "services up", "check ping start", "check ping exit timeout", "shutdown")
+RAN = make_messages(TIMED_OUT[:2], "")
+
+
+def timed_out(lost_s: float | None, other_lost_s: float | None = None) -> tuple[GuestMessage, ...]:
+    """Messages of a check that ran for 10 s, and had no core for `lost_s` of these; of another one as well."""
+    texts = list(TIMED_OUT)
+    times_s = [1.0, 2.0, 2.0, 12.0, 12.0, 12.0, 12.0]
+    starved_s = [1.0, 1.0, 1.0, 1.0 + (lost_s or 0.0)]
+    if other_lost_s is not None:
+        texts[4:4] = ["check pong start", "check pong exit timeout"]
+        times_s[4:4] = [12.0, 22.0]
+        starved_s += [starved_s[-1], starved_s[-1] + other_lost_s]
+    return tuple(
+        message.model_copy(
+            update={
+                "at_s": times_s[min(number, len(times_s) - 1)],
+                "starved_s": None if lost_s is None else starved_s[min(number, len(starved_s) - 1)],
+            }
+        )
+        for number, message in enumerate(make_messages(tuple(texts), "fail"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,8 +184,12 @@ TIMED_OUT = (f"ready {RELEASE}", "services up", "check ping exit timeout", "shut
     [
         (b"", {"suspended_s": 5.0}, Verdict.INFRA_ERROR),
         (b"", {"suspended_s": 0.2}, Verdict.TIMEOUT),
-        (b"", {"starved_s": 15.0}, Verdict.INFRA_ERROR),
-        (b"", {"starved_s": 5.0}, Verdict.TIMEOUT),
+        (b"", {"messages": timed_out(lost_s=6.0), "starved_s": 7.0}, Verdict.INFRA_ERROR),
+        (b"", {"messages": timed_out(lost_s=2.0), "starved_s": 19.0}, Verdict.TIMEOUT),
+        (b"", {"messages": timed_out(lost_s=6.0, other_lost_s=1.0), "starved_s": 18.0}, Verdict.TIMEOUT),
+        (b"", {"messages": timed_out(lost_s=None), "starved_s": 16.0, "wall_s": 18.0}, Verdict.INFRA_ERROR),
+        (b"", {"messages": timed_out(lost_s=None), "starved_s": 10.0, "wall_s": 20.0}, Verdict.TIMEOUT),
+        (b"", {"ended_by": "host", "limit": "checks", "starved_s": 15.0, "messages": RAN[:2]}, Verdict.TIMEOUT),
         (b"", {"suspended_s": 5.0, "ended_by": "host", "limit": "silence"}, Verdict.INFRA_ERROR),
         (
             b"[    9.000000] Kernel panic - not syncing: softlockup: hung tasks\n",

@@ -281,7 +281,7 @@ class _Boot:
 
     def _from_result(self, data: bytes) -> None:
         for message in self._talk.feed(data, self.now()):
-            self._messages.append(message)
+            self._messages.append(message.model_copy(update={"starved_s": round(self._starved_s, 3)}))
             self.clock.message(message)
         reply = self._talk.take_reply()
         if reply:

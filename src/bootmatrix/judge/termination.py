@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bootmatrix.console.transcript import find_banners, last_lines
-from bootmatrix.model import Evidence, Machine, Outcome, QmpEvent, Verdict
+from bootmatrix.model import Evidence, GuestMessage, Machine, Outcome, QmpEvent, Verdict
 from bootmatrix.model.finding import Finding, piece
 from bootmatrix.model.outcome import SUSPENDED_S
 
@@ -20,7 +20,7 @@ STAYED = (
 )
 MAX_BANNERS = 5
 STARVED_SHARE = 0.5
-"""Of a boot's time: a guest that had less than the rest of a core cannot be said to be slow."""
+"""Of the time that a container had: with less than the rest of a core it may have needed no longer than it may."""
 STALL_PANIC = re.compile(r"softlockup|hard lockup|hung_task|blocked tasks|rcu|watchdog|stall", re.IGNORECASE)
 """Panics of kernels that give up at a stall (kernel/watchdog.c, kernel/hung_task.c, kernel/rcu/tree_stall.h)."""
 BITE = "WATCHDOG"
@@ -43,9 +43,35 @@ def withheld_time(outcome: Outcome, first: Finding) -> Iterator[Finding]:
     if outcome.suspended_s >= SUSPENDED_S:
         why = f"QEMU or bootmatrix was stopped for {outcome.suspended_s:.0f} s or its host suspended"
         yield _withheld(why, first, "Run the cell again, and let it run to its end.")
-    elif first.verdict is Verdict.TIMEOUT and outcome.starved_s >= STARVED_SHARE * outcome.wall_s:
-        why = f"the host had no core for the guest for {outcome.starved_s:.0f} of {outcome.wall_s:.0f} s"
-        yield _withheld(why, first, "Run fewer guests at once (--jobs), or on a host with less to do.")
+    elif first.verdict is Verdict.TIMEOUT and outcome.ended_by != "host":  # host limits are extended by such time
+        windows = list(_timed_out(outcome))
+        if windows and all(lost_s >= STARVED_SHARE * length_s for lost_s, length_s in windows):
+            lost_s, length_s = windows[0]
+            why = f"the host had no core for the guest for {lost_s:.1f} of {length_s:.1f} s"
+            yield _withheld(why, first, "Run fewer guests at once (--jobs), or on a host with less to do.")
+
+
+def _timed_out(outcome: Outcome) -> Iterator[tuple[float, float]]:
+    """Each container whose time was up in the guest: seconds without a host core, at least, and seconds in all.
+
+    The guest's clock runs on while QEMU waits for a core. What it lost elsewhere, while it booted, made no difference.
+    """
+    started: dict[tuple[str, str], GuestMessage] = {}
+    for message in outcome.messages:
+        name, *what = message.words or ("",)
+        if what == ["start"]:
+            started[message.kind, name] = message
+        elif what == ["exit", "timeout"]:
+            start = started.get((message.kind, name))
+            length_s = message.at_s - (start.at_s if start else 0.0)
+            yield _lost_s(outcome, start, message, length_s), length_s
+
+
+def _lost_s(outcome: Outcome, start: GuestMessage | None, end: GuestMessage, length_s: float) -> float:
+    if end.starved_s is not None:
+        return end.starved_s - ((start.starved_s or 0.0) if start else 0.0)
+    # Format 1 has no figures for each message: this much is certain.
+    return max(0.0, outcome.starved_s - (outcome.wall_s - length_s))
 
 
 def _withheld(why: str, first: Finding, advice: str) -> Finding:

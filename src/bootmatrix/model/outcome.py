@@ -14,13 +14,15 @@ SUSPENDED_S = 1.0
 class GuestMessage(Model):
     """One authentic message of the guest's init: its kind, its words, and when it came, in seconds after the start.
 
-    `sequence` is its number: they count from 1 without gaps.
+    `sequence` is its number: they count from 1 without gaps. `starved_s` is `Outcome.starved_s` at that moment, None in
+    runs of format 1.
     """
 
     kind: str
     words: tuple[str, ...]
     at_s: float
     sequence: int = 0
+    starved_s: float | None = None
 
 
 class QmpEvent(Model):
