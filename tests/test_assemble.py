@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from archive_client import kernel_source
 from bootmatrix.assembly.assemble import build, check_memory
 from bootmatrix.assembly.initrd import cache, cpio
-from bootmatrix.errors import BuildError
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.merge import load_spec
 from guests import artefact, make_bootable, make_machine
 from kitchen import PROFILES, Kitchen, add_deb, old_kernel
@@ -49,6 +51,18 @@ def test_a_machine_with_too_little_memory_is_told_before_the_boot(kitchen: Kitch
     check_memory(make_machine(memory_mib=128), make_bootable(initrd=packed, unpacked_bytes=54 << 20))
     with pytest.raises(BuildError):
         check_memory(make_machine(memory_mib=128), make_bootable(initrd=packed, unpacked_bytes=(54 << 20) + 1))
+
+
+@pytest.mark.parametrize("lack", ["files: [{path: x, source: none}]", 'init: ["@pkg:./images/none"]'])
+def test_the_file_of_a_merged_spec_that_asks_for_what_is_missing_is_named(kitchen: Kitchen, lack: str) -> None:
+    kitchen.recipe("mine", files=INIT)
+    (kitchen.folder / "a.yml").write_text(SPEC.format(which="a"))
+    (kitchen.folder / "sub").mkdir()
+    (kitchen.folder / "sub/b.yml").write_text(f"{lack}\n")
+    spec = load_spec(Path(f"{kitchen.folder}/a.yml+{kitchen.folder}/sub/b.yml"))
+    profile = PROFILES["x86_64"]
+    with pytest.raises((BuildError, InputError), match=r"^\S*/sub/b\.yml: .*none"):
+        build(spec, profile, profile.machines["q35"], kitchen.kernel(), kitchen.builder)
 
 
 def test_an_initrd_that_nothing_could_load_is_refused(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:

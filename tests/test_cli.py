@@ -66,6 +66,7 @@ def test_help_imports_nothing_heavy() -> None:
         (("matrix", "nothing.yml"), "nothing.yml: there is no such file"),
         (("build", "hello", "--arch", "sparc"), "unknown architecture 'sparc'."),
         (("build", "hello", "--arch", "ppc64le", "--kernel", "5.10"), "has a kernel '5.10'"),
+        (("build", "hello", "--arch", "x86_64", "-o", "-"), "kernel+initrd: several files, and the standard output"),
         (("build", "nothing.yml", "--arch", "x86_64"), "nothing.yml: there is no such file"),
         (("fetch", "nothing.yml"), "nothing.yml: there is no such file"),
         (("lock", "nothing.yml"), "nothing.yml: there is no such file"),

@@ -242,13 +242,25 @@ def test_a_vhd_has_the_checksum_that_its_format_asks_for(built: Path) -> None:
         ("x86_64", "rpi3", "x86_64 has no format rpi3"),
         ("x86_64", "row-bios", "Did you mean 'raw-bios'?"),
         ("x86_64", "vhd,dynamic-vhd", "would both be NAME.vhd"),
+        ("x86_64", "tar -o - --sbom", "tar, an SBOM: several files, and the standard output takes one"),
+        ("x86_64", "tar,docker -o -", "tar, docker: several files"),
         ("x86_64", ",", "',' has no name in it"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path: Path, arch: str, formats: str, said: str) -> None:
-    command = ("build", "hello", "--arch", arch, "--offline", "-f", formats)
+    command = ("build", "hello", "--arch", arch, "--offline", "-f", *formats.split(" "))
     assert said in tool(*command, cwd=tmp_path, status=2)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_standard_output_takes_a_format_of_one_file(tmp_path: Path) -> None:
+    command = [*BOOTMATRIX, "build", "hello", "--arch", "x86_64", "-f", "tar", "-o"]
+    for output in ("-", "beside"):
+        done = subprocess.run([*command, output], cwd=tmp_path, stdout=subprocess.PIPE, check=True, timeout=300)
+        if output == "-":
+            assert not list(tmp_path.iterdir())
+            streamed = done.stdout
+    assert (tmp_path / "beside.tar").read_bytes() == streamed
 
 
 @pytest.mark.parametrize("prefix", [".", "/", "..", "a/.."])

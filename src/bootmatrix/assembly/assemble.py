@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +46,7 @@ from bootmatrix.assembly.kernel.package import (
 )
 from bootmatrix.assembly.prebuilt_guest import without_consoles
 from bootmatrix.assembly.tree import Node, Tree
-from bootmatrix.errors import BuildError
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, Spec, StoredImage
 from bootmatrix.model.artefact import LACKS_MODULE
 
@@ -125,9 +126,14 @@ def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, build
         BuildError: the spec cannot be made into something bootable here.
         InfraError: the archive, the network or the host is at fault.
     """
-    images = {name: make_image(name, Path(spec.path), profile, builder) for name in references(spec)}
-    layouts = [volume for volume in spec.volumes if volume.format == "oci"]
-    images |= {layout_key(one): layout_image(one, Path(spec.path), profile, builder) for one in layouts}
+    images = {}
+    for name in references(spec):
+        with _asked_by(spec, name):
+            images[name] = make_image(name, Path(spec.path), profile, builder)
+    for volume in spec.volumes:
+        if volume.format == "oci":
+            with _asked_by(spec, volume.image):
+                images[layout_key(volume)] = layout_image(volume, Path(spec.path), profile, builder)
     placed = place(spec, images)
     init = [images[reference] for reference in spec.init]
     if find_protocol(init) is not None:
@@ -180,6 +186,17 @@ def bootable_of(assembly: Assembly) -> Bootable:
     initrd, unpacked_bytes = _initrd(assembly)
     bootable = without_initrd(assembly).model_copy(update={"initrd": initrd, "unpacked_bytes": unpacked_bytes})
     return bootable.model_copy(update=_forkable(assembly, bootable.cmdline)) if assembly.builder.fork else bootable
+
+
+@contextmanager
+def _asked_by(spec: Spec, name: str) -> Iterator[None]:
+    """Name the file of a merged spec that asks for an image which cannot be had."""
+    try:
+        yield
+    except (InputError, BuildError) as error:
+        if name in spec.asked_by:
+            raise type(error)(f"{spec.asker(name)}: {error.message}", error.hint) from error
+        raise
 
 
 def without_initrd(assembly: Assembly) -> Bootable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from bootmatrix.qemu.command import kernel_cmdline
 
 BUILT = "-bootable.json"
 SBOM = ".spdx.json"
+COPY_BYTES = 1 << 20
 EMPTY: Mapping[str, object] = {
     "kernel": None,
     "initrd": None,
@@ -82,17 +84,31 @@ def check(names: Iterable[str]) -> None:
                 raise InputError(f"{other} and {name} would both be NAME{suffix}", "Build them one after the other.")
 
 
+def check_stream(request: ExportRequest) -> None:
+    """Raises InputError if a request would write more than the one file that a stream can hold."""
+    several = [name for name in request.formats if len(output_formats()[name].files) > 1]
+    if several or len(request.formats) > 1 or request.sbom:
+        names = ", ".join((*request.formats, *(("an SBOM",) if request.sbom else ())))
+        single = ", ".join(name for name, form in output_formats().items() if len(form.files) == 1)
+        raise InputError(
+            f"{names}: several files, and the standard output takes one",
+            f"Give -o PREFIX, or one of these formats alone: {single}.",
+        )
+
+
 @dataclass(frozen=True)
 class ExportRequest:
     """What is to be written: formats, the path that all files' names begin with, and an SBOM besides.
 
-    `is_named` says that the cell's machine was chosen by name, and stands for every format.
+    `is_named` says that the cell's machine was chosen by name, and stands for every format. With `stream` the only file
+    of the only format goes there, and nothing else is written.
     """
 
     formats: tuple[str, ...]
     prefix: Path
     is_named: bool = False
     sbom: bool = False
+    stream: BinaryIO | None = None
 
 
 def write(wanted: ExportRequest, cell: Cell, materials: BuildContext) -> list[Path]:
@@ -105,6 +121,8 @@ def write(wanted: ExportRequest, cell: Cell, materials: BuildContext) -> list[Pa
     profile = materials.profiles[cell.arch]
     machines = {name: machine_of(name, profile, cell.machine, wanted.is_named) for name in wanted.formats}
     check(machines)
+    if wanted.stream:
+        check_stream(wanted)
     if wanted.prefix.name in {"", ".."}:
         raise InputError(f"{wanted.prefix} is a folder, and files' names are to begin with it", "Give FOLDER/NAME.")
     if materials.specs[cell.spec].own:
@@ -114,6 +132,11 @@ def write(wanted: ExportRequest, cell: Cell, materials: BuildContext) -> list[Pa
     for name, machine in machines.items():
         files_of = _made(name, sources[machine], machine)
         made |= {suffix: file for suffix, file in files_of.items() if suffix not in made}
+    if wanted.stream:
+        ((path, _),) = made.values()
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, wanted.stream, COPY_BYTES)
+        return []
     paths = [_put(path, wanted.prefix, suffix) for suffix, (path, _) in made.items()]
     first = next(iter(sources.values()))
     if wanted.sbom:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from bootmatrix.assembly.formats import output_formats
@@ -16,16 +17,19 @@ def run(args: argparse.Namespace) -> int:
 
     if "list" in args.format:
         return _list()
+    to_stdout = args.output == "-"
     with shown_downloads() as downloads:
         paths = options.workspace(args).build(
             args.files[0],
             arch=args.arch,
             kernel=args.kernel,
             formats=args.format,
-            prefix=Path(args.output) if args.output else None,
+            prefix=Path(args.output) if args.output and not to_stdout else None,
             sbom=args.sbom,
+            stream=sys.stdout.buffer if to_stdout else None,
             observer=downloads,
         )
+    sys.stdout.buffer.flush()
     say(*paths)
     return 0
 

@@ -134,7 +134,12 @@ def add_build(commands: Commands) -> None:
     parser.add_argument("files", nargs=1, metavar="SPEC", help="a spec (path or name)")
     arguments.add_single(parser)
     arguments.add_sources(parser)
-    parser.add_argument("-o", "--output", metavar="PREFIX", help="default: SPEC-ARCH-KERNEL in the current folder")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PREFIX",
+        help="default: SPEC-ARCH-KERNEL in the current folder; '-' writes a format's only file to stdout",
+    )
     parser.add_argument(
         "-f",
         "--format",

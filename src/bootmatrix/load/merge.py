@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bootmatrix.errors import InputError
@@ -41,9 +41,18 @@ def load_spec(path: Path) -> Spec:
         files=tuple(one for spec in placed for one in spec.files),
         volumes=tuple(one for spec in placed for one in spec.volumes),
         notes=tuple(note for spec in placed for note in spec.notes),
+        asked_by={name: spec.path for spec in reversed(placed) for name in _asked(spec)},
     )
     _check_unique(merged, path)
     return merged
+
+
+def _asked(spec: Spec) -> Iterator[str]:
+    """Names of the images and the sources that a spec asks for."""
+    yield from (spec.kernel.image, *spec.init)
+    yield from (container.image for container in spec.containers)
+    yield from (volume.image for volume in spec.volumes)
+    yield from (file.source for file in spec.files)
 
 
 def _kernel(sections: Iterable[KernelSection]) -> KernelSection:

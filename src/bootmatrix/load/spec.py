@@ -100,7 +100,7 @@ def load_one(path: Path) -> tuple[Spec, Document]:
     if path.name.endswith(GUEST_SUFFIXES):
         return _prebuilt_spec(document, path), document
     notes = tuple(_take_unused(document))
-    spec = validate(document, Spec, name=spec_name(path), path=str(path), notes=notes, own=None)
+    spec = validate(document, Spec, name=spec_name(path), path=str(path), notes=notes, own=None, asked_by={})
     _check(document, spec)
     document.raise_faults()
     old = [name for name in _images(spec) if name.startswith(OLD_NAMES)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
@@ -238,7 +239,8 @@ class PrebuiltGuest(Model):
 class Spec(Model):
     """A LinuxKit YAML file. `name` and `path` come from the file; `notes` say what was accepted and not used.
 
-    `own` is what a `*.guest.yml` says, which has nothing of the rest.
+    `own` is what a `*.guest.yml` says, which has nothing of the rest. `asked_by` names, for a spec that is merged, the
+    file that asks for an image or a source.
     """
 
     name: Name
@@ -252,6 +254,11 @@ class Spec(Model):
     volumes: tuple[Volume, ...] = ()
     notes: tuple[str, ...] = ()
     own: PrebuiltGuest | None = None
+    asked_by: Mapping[str, str] = Field({}, exclude=True)
+
+    def asker(self, name: str) -> str:
+        """The file that asks for an image or a source."""
+        return self.asked_by.get(name, self.path)
 
     @property
     def containers(self) -> tuple[Container, ...]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.reference import reports_folder
@@ -278,9 +278,12 @@ class Workspace:
         formats: Sequence[str] = ("kernel+initrd",),
         prefix: Path | None = None,
         sbom: bool = False,
+        stream: BinaryIO | None = None,
         observer: Observer | None = None,
     ) -> list[Path]:
-        """Write one cell as files, in LinuxKit's formats; `prefix` is what their paths begin with.
+        """Write one cell as files in LinuxKit's formats, and return their paths, which begin with `prefix`.
+
+        With `stream` the file of a format that has only one is written there instead.
 
         Raises:
             InputError: there is no such cell or format.
@@ -291,7 +294,7 @@ class Workspace:
         planned = self.plan_single(spec, arch, kernel, Selection(needs_qemu=False, must_test=False))
         (cell,) = planned.cells
         wanted = ExportRequest(
-            tuple(formats), prefix or Path(cell.id.replace("/", "-")), is_named="/" in arch, sbom=sbom
+            tuple(formats), prefix or Path(cell.id.replace("/", "-")), is_named="/" in arch, sbom=sbom, stream=stream
         )
         with self.open_context(planned, observer) as context:
             return healed(lambda: write(wanted, cell, context))

@@ -64,7 +64,7 @@ def _source_digest(spec: Spec, source: str) -> str:
     try:
         return sha256_of(path) if path.is_file() else ""
     except OSError as error:
-        raise BuildError(f"{spec.path}: the source {source!r} cannot be read: {error.strerror}") from error
+        raise BuildError(f"{spec.asker(source)}: the source {source!r} cannot be read: {error.strerror}") from error
 
 
 def _mode(file: FileEntry) -> int:
@@ -107,10 +107,12 @@ def _data(file: FileEntry, spec: Spec, sources: SpecSources) -> bytes | Slice | 
             taken = take(source, digest, sources.store)
             return Slice(taken, 0, taken.stat().st_size)
     except OSError as error:
-        raise BuildError(f"{spec.path}: the source {file.source!r} cannot be read: {error.strerror}") from error
+        raise BuildError(
+            f"{spec.asker(file.source)}: the source {file.source!r} cannot be read: {error.strerror}"
+        ) from error
     if file.optional:
         return None
-    raise BuildError(f"{spec.path}: there is no file {source}", f"It is the source of {file.path}.")
+    raise BuildError(f"{spec.asker(file.source)}: there is no file {source}", f"It is the source of {file.path}.")
 
 
 def _metadata(spec: Spec) -> bytes:
