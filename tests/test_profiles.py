@@ -118,6 +118,66 @@ def test_an_architecture_says_only_what_differs(write: Write) -> None:
     assert {name: source.flavour for name, source in second.kernels.items()} == {"6.1": "toyel"}
 
 
+FLAVOURS = """\
+  other: {extends: board, flavour: big}
+  another: {extends: other, kernels: {"6.12": {suites: [sid]}, "7": {flavour: odd, suites: [sid]}}}
+  third: {extends: board, kernels: {"6.12": {suites: [sid]}}}
+flavour: toy
+kernels:
+  "6.1": {suites: [bookworm]}
+  "6.12": {suites: [trixie]}
+  6.12-odd: {version: "6.12", flavour: odd, suites: [trixie]}
+"""
+
+
+def flavoured(write: Write, text: str) -> Path:
+    path = write().parent / "first.yml"
+    path.write_text(FIRST[: FIRST.index("kernels:")] + text)
+    return path
+
+
+def test_a_flavour_is_the_default_of_kernels(write: Write) -> None:
+    path = flavoured(write, FLAVOURS)
+    profile = load_profile(path)
+
+    def flavours(board: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+        sources = profile.machines[board].kernels or profile.kernels
+        return {name: (source.flavour, source.suites) for name, source in sources.items()}
+
+    old, new = {"6.1": ("toy", ("bookworm",))}, {"6.12": ("toy", ("trixie",))}
+    assert flavours("board") == {**old, **new, "6.12-odd": ("odd", ("trixie",))}
+    assert flavours("other") == {"6.1": ("big", ("bookworm",)), "6.12": ("big", ("trixie",))}
+    assert flavours("another") == {"6.12": ("big", ("sid",)), "7": ("odd", ("sid",))}
+    assert flavours("third") == {"6.12": ("toy", ("sid",))}
+    (path.parent / "second.yml").write_text(SECOND.replace("first/largest", "first/other"))
+    second = load_profile(path.parent / "second.yml")
+    assert (second.machines["board"].kernels or {})["6.12"].flavour == "big"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("flavour: toy\n", "", "first.yml:28: '6.12' has no 'flavour'"),
+        (
+            "flavour: toy\n",
+            "flavour: 1\n",
+            "first.yml:29: 'flavour' should be text. Put it in quotes",
+        ),
+        ("flavour: toy\n", "flavour:\n", "first.yml:29: 'flavour' has no value"),
+        ("flavour: big", "flavour: [big]", "first.yml:26: 'flavour' should be text"),
+    ],
+)
+def test_faults_of_flavours(write: Write, old: str, new: str, message: str) -> None:
+    assert message in refusal(flavoured(write, FLAVOURS.replace(old, new)))
+
+
+def test_no_line_of_a_profile_is_too_long() -> None:
+    files = [*CHECKOUT.glob("arch/*.yml")]
+    lines = [(file.name, line) for file in files for line in file.read_text().splitlines() if len(line) > 120]
+    assert files
+    assert not lines
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

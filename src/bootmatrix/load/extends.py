@@ -9,6 +9,7 @@ from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.flavours import apply_flavours
 from bootmatrix.load.validate import suggest
 
 EXTENDS = "extends"
@@ -48,6 +49,7 @@ class _Extender:
             for board, machine in _machines(document).items():
                 if isinstance(machine, dict):
                     self.machine(document, board)
+            apply_flavours(document)
 
     def machine(self, document: Document, board: str) -> None:
         place: Location = ("machines", board, EXTENDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bootmatrix.load.extends import EXTENDS
+from bootmatrix.load.flavours import FLAVOUR
 from bootmatrix.model import ImageRecipe, Matrix, PrebuiltGuest, Profile, Registries, Spec
 from bootmatrix.model.base import Model
 
@@ -51,6 +52,8 @@ def json_schema(kind: str) -> Json:
     if kind == "profile":
         for extending in (schema, schema["$defs"]["Machine"]):
             _extending(extending)
+            extending["properties"][FLAVOUR] = {"type": "string", "description": "of the kernels that name none"}
+        schema["$defs"]["KernelSource"]["required"].remove(FLAVOUR)
         schema["$defs"]["Names"].pop("required")  # one that extends another has some of them from there
     return {"$schema": DIALECT, **schema}
 
