@@ -289,14 +289,18 @@ class Workspace:
             InputError: there is no such cell or format.
             BuildError: the spec cannot be built in this form.
         """
+        from bootmatrix.assembly.build_context import BuildContext
         from bootmatrix.assembly.export import ExportRequest, write
+        from bootmatrix.assembly.sources import open_builder
 
         planned = self.plan_single(spec, arch, kernel, Selection(needs_qemu=False, must_test=False))
         (cell,) = planned.cells
         wanted = ExportRequest(
             tuple(formats), prefix or Path(cell.id.replace("/", "-")), is_named="/" in arch, sbom=sbom, stream=stream
         )
-        with self.open_context(planned, observer) as context:
+        config = planned.config
+        with open_builder(config.sources, observer or NullObserver()) as builder:
+            context = BuildContext(config.specs, config.profiles, builder)
             return healed(lambda: write(wanted, cell, context))
 
 
