@@ -112,7 +112,7 @@ def registry(folder: Path, **more: Any) -> Iterator[Running]:
         yield Running(host, pusher, folder / "log", scheme, ca, storage=folder / "storage")
     finally:
         process.kill()
-        process.wait()
+        process.wait(60)
 
 
 def _started(folder: Path, more: dict[str, Any]) -> tuple[subprocess.Popen[bytes], str]:
@@ -128,7 +128,7 @@ def _started(folder: Path, more: dict[str, Any]) -> tuple[subprocess.Popen[bytes
         if _answers(f"{scheme}://{host}", process):
             return process, host
         process.kill()
-        process.wait()
+        process.wait(60)
     raise AssertionError(f"the registry does not start: {(folder / 'log').read_text()}")
 
 
@@ -240,7 +240,7 @@ def serving(
             yield f"127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
-            thread.join()
+            thread.join(60)
 
 
 @pytest.fixture(scope="session")

@@ -140,4 +140,4 @@ def serve(root: Path) -> Iterator[Server]:
         finally:
             server.stopping.set()
             http.shutdown()
-            thread.join()
+            thread.join(60)

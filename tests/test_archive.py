@@ -350,7 +350,7 @@ def test_many_threads_fetch_a_thing_once(kernels: SmallArchive, opened: Opener, 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert len(answers) == 32
     assert len(server.requests) == len(set(server.requests)) == 2 + 2 + 4
 

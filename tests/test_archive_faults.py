@@ -375,19 +375,20 @@ def test_a_damaged_file_of_the_cache_is_fetched_again(
 
 
 def test_every_file_of_the_cache_may_be_damaged(published: SmallArchive, opened: Opener, store: Store) -> None:
-    def run() -> None:
+    def run() -> dict[str, bytes]:
         archive = opened()
-        archive.fetch(archive.kernel("6.12", SOURCE, "amd64").packages[0])
-        for package in archive.closure(["large"], [], ["old"], "amd64"):
-            archive.fetch(package)
+        packages = [archive.kernel("6.12", SOURCE, "amd64").packages[0]]
+        packages += archive.closure(["large"], [], ["old"], "amd64")
+        return {package.filename: archive.fetch(package).read_bytes() for package in packages}
 
-    run()
+    right = {name: (published.root / name).read_bytes() for name in run()}
+    assert len(right) > 1
     for name in files_of(store.folder):
         path = store.folder / name
         path.chmod(0o644)
         path.write_bytes(path.read_bytes()[:-3] + b"???")
-    run()
-    run()
+    assert run() == right
+    assert run() == right
 
 
 def test_a_damaged_list_of_packages_is_fetched_again(published: SmallArchive, opened: Opener, store: Store) -> None:

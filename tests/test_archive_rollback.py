@@ -141,7 +141,7 @@ def test_runs_at_the_same_time_agree_on_the_newest(tmp_path: Path) -> None:
     for one in threads:
         one.start()
     for one in threads:
-        one.join()
+        one.join(60)
     order = ReleaseOrder(Store(tmp_path), allows_older=False)
     assert [order.is_behind("old", one) for one in releases] == [True] * 39 + [False]
 

@@ -260,7 +260,7 @@ def test_killing_bootmatrix_leaves_no_child(tmp_path: Path, fake: Path, scenario
         assert os.getsid(child) != os.getsid(0), "the terminal's Ctrl-C would reach it"
     finally:
         parent.kill()
-        parent.wait()
+        parent.wait(60)
     assert wait_until_gone(child)
 
 

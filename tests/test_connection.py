@@ -313,7 +313,7 @@ def raw(answer: bytes) -> Iterator[str]:
             yield f"127.0.0.1:{server.getsockname()[1]}"
         finally:
             server.shutdown(socket.SHUT_RDWR)
-            thread.join()
+            thread.join(60)
 
 
 @pytest.mark.parametrize(

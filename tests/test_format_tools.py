@@ -41,7 +41,7 @@ def test_the_daemon_of_fakeroot_ends_with_us(tmp_path: Path, number: signal.Sign
     key = told.read_text(encoding="ascii").strip()
     assert has_queue(key)
     ours.send_signal(number)
-    ours.wait()
+    ours.wait(60)
     wait_until(lambda: not has_queue(key))
 
 

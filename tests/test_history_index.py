@@ -229,7 +229,7 @@ def test_one_that_is_killed_while_it_writes_leaves_an_index_that_answers_right(t
             time.sleep(0.001)
         time.sleep(number * 0.004)
         os.kill(child.pid, signal.SIGKILL)
-        child.communicate()
+        child.communicate(timeout=60)
         assert same(tmp_path)
     with sqlite3.connect(tmp_path / INDEX_FILE) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -92,7 +92,7 @@ def test_pages_of_the_server_run_nothing_either(browser: Chrome, run: tuple[Stag
         finally:
             browser.implicitly_wait(0)
             server.shutdown()
-            thread.join()
+            thread.join(60)
 
 
 def test_no_terminal_and_no_text_gets_control_characters(run: tuple[Stage, str]) -> None:

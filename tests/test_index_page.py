@@ -111,7 +111,7 @@ def server(reports: Path) -> Iterator[Server]:
         thread.start()
         yield found
         found.shutdown()
-        thread.join()
+        thread.join(60)
 
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -249,7 +249,7 @@ def test_the_command_serves_until_it_is_interrupted(reports: Path) -> None:
         assert (child.returncode, out, err) == (130, "", "bootmatrix: interrupted\n")
     finally:
         child.kill()
-        child.wait()
+        child.wait(60)
 
 
 def test_bad_ports_and_folders_are_told(tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -241,7 +241,7 @@ def test_a_qemu_of_another_user_does_not_outlive_us_either(tmp_path: Path) -> No
             assert int(status(child)["Uid"].split()[0]) in sandbox.OWN_UIDS
     finally:
         parent.send_signal(signal.SIGKILL)
-        parent.wait()
+        parent.wait(60)
     assert wait_until_gone(int(child), 5)
 
 

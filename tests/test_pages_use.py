@@ -40,7 +40,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         thread.start()
         yield found
         found.shutdown()
-        thread.join()
+        thread.join(60)
 
 
 def open_address(browser: Chrome, address: str) -> None:

@@ -47,7 +47,7 @@ def killed(stage: Stage) -> Iterator[Path]:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.wait(60)
     stage.go.touch()
     assert all(wait_until_gone(pid, 5) for pid, _ in stage.starts())
     yield stage.latest.resolve()
@@ -172,7 +172,7 @@ def test_a_run_under_way_is_left_alone(stage: Stage) -> None:
         assert process.poll() is None, "the test came too late"
     finally:
         process.kill()
-        process.wait()
+        process.wait(60)
     assert (done.returncode, "still under way" in done.stderr) == (2, True), done.stderr
 
 

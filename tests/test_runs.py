@@ -85,7 +85,7 @@ def test_a_writer_that_was_killed_leaves_a_readable_run(tmp_path: Path) -> None:
     while len(list(folder.glob("cells/*/*/*/*/record.json"))) < 20 and time.monotonic() < deadline:
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
-    child.wait()
+    child.wait(60)
     run = load_run(tmp_path / "latest")
     assert run.interrupted
     assert len(run.records) >= 20

@@ -173,7 +173,7 @@ def test_threads_make_a_cached_value_once(store: Store) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert made == [1]
 
 
@@ -200,7 +200,7 @@ def test_one_thread_at_a_time(store: Store) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert most == 1
     assert files_of(store.folder) == set()
 
@@ -241,7 +241,7 @@ def test_a_killed_process_holds_nothing_and_leaves_nothing(store: Store) -> None
         living = Store(store.folder)
         assert len(list((store.folder / "temp").iterdir())) == 1, "a living process's file was taken from it"
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.wait(60)
     started = time.monotonic()
     with living.once("image", "key"):
         assert time.monotonic() - started < 5
