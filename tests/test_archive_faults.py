@@ -438,11 +438,11 @@ import json, sys
 from pathlib import Path
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.model import Package
-from bootmatrix.progress import Silent
+from bootmatrix.progress import NullObserver
 from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store
 store = Store(Path(sys.argv[1]))
-archive = open_archive(store, offline=False, lock=None, address=sys.argv[2], progress=Silent())
+archive = open_archive(store, offline=False, lock=None, address=sys.argv[2], progress=NullObserver())
 try:
     archive.fetch(Package.model_validate_json(sys.argv[3]))
 except BootmatrixError as error:
