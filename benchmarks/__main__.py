@@ -25,7 +25,7 @@ from benchmarks.results import Result, as_json, median, table
 from benchmarks.together import together
 from bootmatrix.cli import arguments as shared
 from bootmatrix.errors import BootmatrixError
-from bootmatrix.report import write_reports
+from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import load_run
 
 MATRIX = "specs/influxdb.matrix.yml"

@@ -44,11 +44,11 @@ from bootmatrix.model import (
     Traits,
     Verdict,
 )
-from bootmatrix.report import write_reports
 from bootmatrix.report.cell_pages import console_reader
-from bootmatrix.report.cell_view import PAGE_FILE, CellView, Surroundings
+from bootmatrix.report.cell_view import PAGE_FILE, CellContext, CellView
 from bootmatrix.report.console_view import Extent
 from bootmatrix.report.html import render_cell
+from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_json import write_run
 from bootmatrix.runs.run_store import RUN_FILE, cell_folder, load_run
 
@@ -103,13 +103,13 @@ def write_large(folder: Path) -> Run:
     began = STARTED.isoformat()
     run = Run(name="large", title="large", tool_version="0", started_at=began, ended_at=began, records=tuple(records()))
     write_run(folder / RUN_FILE, run)
-    around = Surroundings(console_reader(folder), extent=Extent.PAGE)
+    context = CellContext(console_reader(folder), extent=Extent.PAGE)
     for record in run.records:
         place = cell_folder(folder, record.cell)
         place.mkdir(parents=True)
         (place / record.console).write_text(CONSOLE, encoding="utf-8")
         if record.verdict is Verdict.PASS:
-            (place / PAGE_FILE).write_bytes(render_cell(CellView(record, around)))
+            (place / PAGE_FILE).write_bytes(render_cell(CellView(record, context)))
     return run
 
 

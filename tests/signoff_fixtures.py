@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from bootmatrix.cli.main import main
 from bootmatrix.model import Record
-from bootmatrix.report import write_reports
+from bootmatrix.report.writer import write_reports
 from samples import green_records, write_run
 
 RELEASE = "influxdb-1.6.7"

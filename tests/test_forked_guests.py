@@ -230,7 +230,7 @@ def test_judgements_that_differ_are_told() -> None:
         ({}, ""),
         ({"cold_reason": "a <reason>"}, "cold: a <reason>"),
         ({"boot": "fork"}, "copy of a booted guest"),
-        ({"boot": "fork", "verified": True}, "copy of a booted guest, the same when booted cold"),
+        ({"boot": "fork", "verified": True}, "copy of a booted guest, confirmed by a cold boot"),
     ],
 )
 def test_the_report_says_how_a_guest_came_up(changes: dict[str, Any], words: str) -> None:

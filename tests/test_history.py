@@ -51,7 +51,7 @@ def test_runs_are_listed_newest_first(tool: Tool) -> None:
     assert re.fullmatch(rf"{GREEN} +2026-11-01 02:00 .* 8 as expected", lines[2])
     assert len(lines) == 3
     assert len(tool("runs", "-n", "1").splitlines()) == 2
-    assert tool("runs", "--title", "none") == f"{tool.reports} holds no run\n"
+    assert tool("runs", "--title", "none") == f"{tool.reports} contains no run\n"
     assert [one["name"] for one in json.loads(tool("runs", "--json"))] == [MIXED, GREEN]
 
 
@@ -69,12 +69,12 @@ def test_a_tag_names_a_run_and_moves(tool: Tool) -> None:
     assert re.search(rf"{MIXED} .* v1\.8$", tool("runs"), re.M)
     tool("runs", "untag", "v1.8")
     assert "v1.8" not in tool("runs")
-    assert "there is no tag 'v1.8'" in tool("runs", "untag", "v1.8", status=2)
+    assert "no tag 'v1.8'" in tool("runs", "untag", "v1.8", status=2)
 
 
 @pytest.mark.parametrize("tag", ["../x", ".x", "", "a b", "latest", "x" * 65, "-x/../y"])
 def test_what_cannot_be_a_tag_is_refused(tool: Tool, tag: str) -> None:
-    with pytest.raises(InputError, match="cannot be a tag"):
+    with pytest.raises(InputError, match="is not a valid tag"):
         add_tag(RunLocation(tool.reports, GREEN), tag)
     assert not (tool.reports / "tags").exists()
 
@@ -150,7 +150,7 @@ def test_a_run_that_is_not_there(tool: Tool, tmp_path: Path) -> None:
     assert f"Did you mean '{GREEN}'?" in tool("compare", GREEN[:-1], status=2)
     (tmp_path / "other").mkdir()
     assert "not a run" in tool("compare", str(tmp_path / "other"), status=2)
-    assert "holds no run" in Tool(tmp_path / "other", tool._capsys)("compare", "latest", status=2)
+    assert "contains no run" in Tool(tmp_path / "other", tool._capsys)("compare", "latest", status=2)
 
 
 def test_runs_may_be_given_as_paths_and_lie_elsewhere(tool: Tool, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.history import discover, index
+from bootmatrix.history import discover, extract, index
 from bootmatrix.history.extract import results_of
 from bootmatrix.history.index import INDEX_FILE, ask
 from bootmatrix.history.past import past_of
@@ -82,7 +82,7 @@ def test_only_what_changed_is_read_again(reports: Path, monkeypatch: pytest.Monk
         read.append(folder.name)
         return "not read"
 
-    monkeypatch.setattr(discover, "read_run", read_run)
+    monkeypatch.setattr(extract, "read_run", read_run)
     everything(reports)
     assert read == []
     new = write_dated(reports, 9, [])

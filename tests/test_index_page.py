@@ -21,8 +21,8 @@ import pytest
 
 from bootmatrix.cli.main import main
 from bootmatrix.model import Verdict
-from bootmatrix.report import write_reports
 from bootmatrix.report.index_page import write_index
+from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import RunWriter, load_run
 from bootmatrix.server import Server
 from samples import green_records, make_cell, make_record, mixed_records, write_dated
@@ -77,7 +77,7 @@ def test_its_links_lead_to_files_and_cells(reports: Path) -> None:
 
 
 def test_a_page_without_runs(tmp_path: Path) -> None:
-    assert "There is no run yet." in write_index(tmp_path).read_text()
+    assert "No runs yet." in write_index(tmp_path).read_text()
 
 
 def test_hostile_texts_stay_text(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from bootmatrix.model import Plan, RunRequest, Verdict
-from bootmatrix.report import write_reports
 from bootmatrix.report.index_page import write_index
+from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import RunWriter, load_run
 from bootmatrix.server import Server
 from browsers import complaints, media, overflow, serious_faults, show
@@ -87,9 +87,9 @@ def test_a_run_is_followed_live_to_its_report(browser: Chrome, server: Server) -
         headline = (By.ID, "headline")
         WebDriverWait(browser, 30).until(lambda seen: words in seen.find_element(*headline).text, words)
 
-    says("0 of 3 cells done, 0 not as expected; 0 under way")
+    says("0 of 3 cells done, 0 not as expected; 0 running")
     (writer.folder(cells[0]) / "console.log").write_bytes(b"<i>Starting</i>\x1b[2J\n")
-    says("1 under way")
+    says("1 running")
     assert "<i>Starting</i>" in browser.find_element(By.ID, "under").text
     writer.add(make_record(cells[0]))
     writer.add(make_record(cells[1], Verdict.FAIL, "<b>broken</b>\x1b[2J"))
@@ -102,7 +102,7 @@ def test_a_run_is_followed_live_to_its_report(browser: Chrome, server: Server) -
     assert serious_faults(browser) == []
     writer.add(make_record(cells[2]))
     write_reports(writer.finish(), writer.path)
-    says("3 of 3 cells done, 1 not as expected; ended")
+    says("3 of 3 cells done, 1 not as expected; finished")
     WebDriverWait(browser, 30).until(lambda seen: seen.find_elements(By.ID, "report"))
     assert complaints(browser) == []
     browser.find_element(By.ID, "report").click()

@@ -16,9 +16,8 @@ from rich.console import Console
 
 from bootmatrix.cli.main import main
 from bootmatrix.model import Diagnostic, Evidence, KernelFault, Record, Run, SubResult, Verdict
-from bootmatrix.report import write_reports
 from bootmatrix.report.cell_parts import command_line
-from bootmatrix.report.cell_view import CellView, Surroundings
+from bootmatrix.report.cell_view import CellContext, CellView
 from bootmatrix.report.console_view import MAX_LINE_BYTES, Extent, view_console
 from bootmatrix.report.junit import render_junit
 from bootmatrix.report.order import kernels_of
@@ -26,6 +25,7 @@ from bootmatrix.report.sanitize import TABLE, one_line, sanitize
 from bootmatrix.report.text import summary
 from bootmatrix.report.units import duration, size
 from bootmatrix.report.view import ReportView, view_run
+from bootmatrix.report.writer import write_reports
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x00\x08\x7f\x85\u202e\ud800\uffff ]]> <b>&"
@@ -49,7 +49,7 @@ def view(records: list[Record]) -> ReportView:
 
 
 def cell_view(record: Record, console: bytes = b"", extent: Extent = Extent.EXCERPT, pages: bool = True) -> CellView:
-    return CellView(record, Surroundings(lambda _: console, extent=extent, has_pages=pages))
+    return CellView(record, CellContext(lambda _: console, extent=extent, has_pages=pages))
 
 
 def junit(records: list[Record]) -> ElementTree.Element:
@@ -82,17 +82,17 @@ def test_what_is_not_as_expected_comes_first_and_unexpected_passes_before_that()
     )
     verdicts = [cell.verdict for cell in report.attention]
     assert verdicts == ["pass", "panic", "hang", "timeout", "fail", "build-error", "infra-error"]
-    assert [cell.id for cell in report.foreseen] == ["influxdb/aarch64/6.12"]
+    assert [cell.id for cell in report.expected_failures] == ["influxdb/aarch64/6.12"]
     assert [cell.reason for cell in report.skips] == ["excluded: this release needs Linux 6.1"]
 
 
 def test_cells_of_one_reason_share_a_card_with_what_all_are_marked_with() -> None:
     skips = [make_record(make_cell(arch), Verdict.SKIP, "too slow") for arch in ("x86_64", "armv7")]
     report = view([*skips, make_record(make_cell("ppc64le"), Verdict.SKIP, "no such kernel")])
-    assert sorted(len(one.cells) for one in report.folded(report.skips)) == [1, 2]
+    assert sorted(len(one.cells) for one in report.grouped(report.skips)) == [1, 2]
     copy = make_record(make_cell("x86_64"), Verdict.FAIL, "it broke").model_copy(update={"boot": "fork"})
     cold = make_record(make_cell("armv7"), Verdict.FAIL, "it broke")
-    (one,) = view([copy, cold]).alike
+    (one,) = view([copy, cold]).failure_groups
     assert (len(one.cells), one.marks) == (2, ())
 
 
@@ -186,7 +186,7 @@ def test_a_console_that_is_missing_does_not_stop_the_report(tmp_path: Path) -> N
     run, folder = write_run(tmp_path, green_records())
     (folder / "cells/influxdb/armv7/virt/6.1/console.log").unlink()
     write_reports(run, folder)
-    assert "its file is missing" in (folder / "report.html").read_text()
+    assert "missing, or too large to display" in (folder / "report.html").read_text()
 
 
 def test_the_command_can_be_given_to_a_shell() -> None:
@@ -281,7 +281,7 @@ def test_junit_says_whose_fault_it_was() -> None:
     assert failure.get("type") == "panic"
     surprise = cases["influxdb.x86_64 influxdb/x86_64/6.12"].find("failure")
     assert surprise is not None
-    assert surprise.get("message") == "passed, although this was expected to fail: issue 99: flaky clock"
+    assert surprise.get("message") == "passed, expected a failure: issue 99: flaky clock"
 
 
 def test_junit_counts_add_up() -> None:
@@ -325,7 +325,7 @@ def test_the_terminal_gets_the_table_and_each_reason() -> None:
 
 def test_a_run_of_nothing_has_no_table() -> None:
     text = printed(make_run([], interrupted=True))
-    assert "No cell was run, and interrupted" in text
+    assert "No cell was run, interrupted" in text
     assert "spec" not in text
 
 
@@ -366,7 +366,7 @@ def test_a_forked_cell_says_so() -> None:
     record = make_record(make_cell("x86_64"))
     forked = cell_view(record.model_copy(update={"boot": "fork", "verified": True}))
     assert [mark.words for mark in forked.marks] == ["forked, verified cold"]
-    assert ("Boot", "copy of a booted guest, the same when booted cold") in forked.facts
+    assert ("Boot", "copy of a booted guest, confirmed by a cold boot") in forked.facts
     cold = cell_view(record.model_copy(update={"cold_reason": "the machine has no virtio bus"}))
     assert [mark.words for mark in cold.marks] == ["booted cold"]
     assert not cell_view(record).marks
@@ -393,6 +393,6 @@ def test_a_trace_and_what_a_stuck_guest_was_doing_are_shown_harmlessly(tmp_path:
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Oops &lt;script&gt;x&lt;/script&gt;" in page
     assert 'href="cells/influxdb/x86_64/pc/6.1/diagnosis/registers.txt"' in page
-    assert "none: the guest &lt;b&gt;does not answer&lt;/b&gt;" in page
-    assert "Judged by its console alone" in page
+    assert "not available: the guest &lt;b&gt;does not answer&lt;/b&gt;" in page
+    assert "Judged by the console alone" in page
     assert "\x1b" not in page

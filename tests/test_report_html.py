@@ -26,7 +26,7 @@ from bootmatrix.history.values import (
     SubChange,
 )
 from bootmatrix.model import AttemptRecord, Evidence, KernelFault, PhaseTime, Record, Run, SubResult, Verdict
-from bootmatrix.report import write_reports
+from bootmatrix.report.writer import write_reports
 from browsers import open_all, overflow, show
 from samples import make_cell, make_record, mixed_records, write_run
 

@@ -23,7 +23,7 @@ from bootmatrix.history.values import (
     Standing,
 )
 from bootmatrix.model import Diagnostic, Record, Run, SubResult, Traits, Verdict
-from bootmatrix.report import write_reports
+from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import load_run
 from browsers import complaints, media, open_all, overflow, serious_faults, show
 from samples import make_cell, make_record, mixed_records, write_run
@@ -162,7 +162,7 @@ def test_a_large_run_leads_to_the_page_of_each_cell(browser: Chrome, tmp_path: P
     pages = {str(tile.get_attribute("href")) for tile in browser.find_elements(By.CSS_SELECTOR, ".tile")}
     assert sum(page.endswith("/cell.html") for page in pages) == len(large) + 16
     browser.find_element(By.NAME, "q").send_keys("s1/ 3.7")
-    assert browser.find_element(By.ID, "shown").text == "1 of 227"
+    assert browser.find_element(By.ID, "count").text == "1 of 227"
     assert browser.find_element(By.ID, "s1/x86_64/3.7").is_displayed()
     press(browser, Keys.ESCAPE)
     show(browser, folder / "report.html", fragment="#s2/x86_64/6.9")
@@ -435,5 +435,5 @@ def test_a_report_of_nothing_is_a_report(browser: Chrome, tmp_path: Path) -> Non
     complaints(browser)
     show(browser, folder / "report.html")
     assert text(browser, "h1") == "No cell was run; interrupted"
-    assert "No cell has a record." in text(browser, "body")
+    assert "No cell has a result." in text(browser, "body")
     assert complaints(browser) == []

@@ -227,7 +227,7 @@ def test_the_baseline_is_on_the_page(tool: Tool) -> None:
     tool.make(now, "--baseline", before)
     text = page(now)
     assert f"No regression since {before}." in text
-    assert "In the baseline, and not tested now:" in text
+    assert "In the baseline but not tested now:" in text
     tool("--release", "again", "--no-pdf", now)
     said = tool("verify", now)
     assert said.count("as they were signed off") == 2

@@ -14,11 +14,12 @@ from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
 from bootmatrix.history.reference import RunLocation, find_run
 from bootmatrix.history.values import Past
 from bootmatrix.model import Run
-from bootmatrix.report import REPORT_FILE, write_reports
+from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
 from bootmatrix.report.index_page import write_index
+from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import check_links, load_run
 from bootmatrix.signoff.manifest import signoffs_of
 

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     elif lines:
         say(*runs_lines(lines))
     else:
-        say(f"{reports} holds no run")
+        say(f"{reports} contains no run")
     return EXPECTED
 
 

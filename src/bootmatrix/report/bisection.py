@@ -1,4 +1,4 @@
-"""The report of a search for the first bad kernel: a page beside the run's own, and a table for the terminal."""
+"""Report of a kernel bisection: a page beside the run's own and a terminal table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOT_BOOTED = "not booted"
 
 @dataclass(frozen=True)
 class StepView:
-    """A kernel's line."""
+    """A row of the kernel table."""
 
     release: str
     version: str
@@ -40,11 +40,11 @@ class StepView:
 
 @dataclass(frozen=True)
 class BisectionView:
-    """What the page shows; all of it harmless text."""
+    """Values of the page, sanitized."""
 
     title: str
     headline: str
-    found: bool
+    has_result: bool
     steps: tuple[StepView, ...]
     facts: tuple[tuple[str, str], ...]
     tool_version: str
@@ -52,7 +52,7 @@ class BisectionView:
 
 
 def conclusion(state: Bisection) -> str:
-    """What the search came to, in a sentence."""
+    """Return the result of the search as a sentence."""
     problem = state.problem()
     if problem:
         return f"No answer: {problem}"
@@ -61,16 +61,16 @@ def conclusion(state: Bisection) -> str:
     change = f"{state.steps[last].verdict} before, {state.steps[first].verdict} from there on"
     if len(suspects) == 1:
         return f"The first kernel with another verdict is {suspects[0].release}: {change}"
-    untold = [step for step in suspects[:-1] if step.verdict is None]
-    why = "the search was interrupted" if untold else "those in between cannot be judged"
+    pending = [step for step in suspects[:-1] if step.verdict is None]
+    why = "the search was interrupted" if pending else "the kernels in between have no verdict"
     return f"The first kernel with another verdict is one of {', '.join(step.release for step in suspects)}: {why}"
 
 
 def write_bisection(state: Bisection, run: Run, folder: Path) -> Path:
-    """Write the page into the run's folder, whole or not at all; its path.
+    """Write the page into the run's folder atomically and return its path.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the page cannot be written.
     """
     write_atomic(folder / PAGE_FILE, render_page("bisect.html.j2", ("cell.css", "report.css"), view=_view(state, run)))
     return folder / PAGE_FILE
@@ -82,14 +82,14 @@ def _view(state: Bisection, run: Run) -> BisectionView:
     return BisectionView(
         title=sanitize(f"{state.spec} on {state.target}, {state.good} to {state.bad}"),
         headline=sanitize(one_line(conclusion(state))),
-        found=bool(suspects),
+        has_result=bool(suspects),
         steps=tuple(_step(step, step.release in suspects) for step in state.steps),
         facts=(
             ("Spec", sanitize(state.spec)),
             ("Machine", sanitize(state.target)),
             ("Good", sanitize(state.good)),
             ("Bad", sanitize(state.bad)),
-            ("Kernels tried", f"{booted} of {len(state.steps)}"),
+            ("Kernels booted", f"{booted} of {len(state.steps)}"),
             ("Started", sanitize(run.started_at)),
             ("Time", duration(run.wall_s)),
         ),
@@ -112,7 +112,7 @@ def _step(step: Step, is_suspect: bool) -> StepView:
 
 
 def bisection_text(state: Bisection) -> RenderableType:
-    """The same on a terminal."""
+    """Render the result for the terminal."""
     suspects = {step.release for step in state.suspects()}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for heading in ("", "kernel", "version", "verdict", "reason"):

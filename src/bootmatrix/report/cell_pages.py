@@ -1,4 +1,4 @@
-"""Each cell's own page, beside its record: all of its console, with an address for each line."""
+"""Pages of single cells, beside their records: the whole console, a link for each line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from bootmatrix.errors import InputError
 from bootmatrix.fsio import write_atomic
 from bootmatrix.model import Record, Verdict
-from bootmatrix.report.cell_view import PAGE_FILE, CellView, ReadConsole, Surroundings
+from bootmatrix.report.cell_view import PAGE_FILE, CellContext, CellView, ReadConsole
 from bootmatrix.report.console_view import Extent
 from bootmatrix.report.html import render_cell
 from bootmatrix.report.view import ReportView
@@ -17,7 +17,7 @@ from bootmatrix.runs.run_store import cell_folder, read_console
 
 
 def console_reader(folder: Path) -> ReadConsole:
-    """Reads consoles of the run in a folder; one that is missing is None."""
+    """Return a reader of the run's consoles; it returns None for a missing one."""
 
     def read(record: Record) -> bytes | None:
         with suppress(InputError, OSError):
@@ -28,22 +28,23 @@ def console_reader(folder: Path) -> ReadConsole:
 
 
 def write_page(record: Record, folder: Path) -> None:
-    """Write the page of a cell that has just ended; of its siblings and its past that one knows nothing yet."""
+    """Write the page of a finished cell, without siblings and history."""
     if record.verdict is not Verdict.SKIP:
-        _write(CellView(record, Surroundings(console_reader(folder), extent=Extent.PAGE)), folder)
+        _write(CellView(record, CellContext(console_reader(folder), extent=Extent.PAGE)), folder)
 
 
 def write_pages(view: ReportView, folder: Path) -> None:
-    """Write the page of every cell; in a large run only of what did not simply pass, and where there is none.
+    """Write the pages of all cells.
 
-    A pass of a large run was given its page when it ended, and thousands of them take longer than all the rest.
+    In a large run a plain pass keeps the page that it got when it finished: rewriting thousands of pages takes longer
+    than the rest of the report.
 
     Raises:
-        OSError: one cannot be written.
+        OSError: a page cannot be written.
     """
     for cell in view.cells:
         if cell.page and (view.complete or _is_special(cell) or not _page(cell, folder).exists()):
-            _write(replace(cell, around=replace(cell.around, extent=Extent.PAGE)), folder)
+            _write(replace(cell, context=replace(cell.context, extent=Extent.PAGE)), folder)
 
 
 def _is_special(cell: CellView) -> bool:

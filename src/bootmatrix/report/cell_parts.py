@@ -1,4 +1,4 @@
-"""Parts of a cell as the report shows them: evidence, phases, sub-results, files, inputs. Pure."""
+"""Parts of a cell's view: evidence, phases, sub-results, files, inputs. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from bootmatrix.report.units import duration, size
 from bootmatrix.runs.run_store import CELLS_FOLDER, FILES_FOLDER
 
 PHASES = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown", "firmware", "kernel", "init")
-"""Phases that have a colour of their own, the same one in every cell."""
+"""Phases with a fixed colour."""
 LEAST_WIDTH = 0.7
-"""Percent of the chart."""
+"""Minimum bar width, percent of the chart."""
 FEW_SUBRESULTS = 12
-"""A list of passes up to this long stands open."""
+"""Longest list of passes that starts unfolded."""
 
 
 @dataclass(frozen=True)
 class EvidenceView:
-    """One observation; `href` leads to its line of the console, or is empty."""
+    """An observation; `href` links to its console line, or is empty."""
 
     source: str
     text: str
@@ -32,8 +32,8 @@ class EvidenceView:
 
 
 @dataclass(frozen=True)
-class TroubleView:
-    """A fault that the kernel or the firmware told of; `trace` is its stack trace, or empty."""
+class KernelFaultView:
+    """A fault reported by the kernel or the firmware; `trace` is its stack trace, or empty."""
 
     name: str
     is_fatal: bool
@@ -45,8 +45,8 @@ class TroubleView:
 
 
 @dataclass(frozen=True)
-class TryView:
-    """One attempt of several; `href` is its console, or empty."""
+class AttemptView:
+    """One of several attempts; `href` links to its console, or is empty."""
 
     number: int
     verdict: str
@@ -56,7 +56,7 @@ class TryView:
 
 @dataclass(frozen=True)
 class PhaseView:
-    """A phase; `start` and `width` are percent of a bar, `colour` is a number."""
+    """A phase; `start` and `width` are percent of a bar, `colour` is an index."""
 
     name: str
     colour: int
@@ -67,7 +67,7 @@ class PhaseView:
 
 @dataclass(frozen=True)
 class SubResultView:
-    """One sub-result."""
+    """A sub-result."""
 
     name: str
     verdict: str
@@ -76,7 +76,7 @@ class SubResultView:
 
 @dataclass(frozen=True)
 class ArtefactView:
-    """A file that was booted, or a package that it came from."""
+    """A booted file, or a package that it came from."""
 
     kind: str
     name: str
@@ -90,12 +90,12 @@ DIAGNOSTICS = {
     "tasks": "the kernel's answers to sysrq",
     "memory": "memory, an ELF core",
 }
-"""What each kind of diagnostic is, for people."""
+"""Description of each kind of diagnostic."""
 
 
 @dataclass(frozen=True)
 class DiagnosticView:
-    """What was kept of a guest that was stuck: a link, or a note on why there is none."""
+    """A diagnostic of a stuck guest: a link, or a note on its absence."""
 
     name: str
     note: str
@@ -105,7 +105,7 @@ class DiagnosticView:
 
 @dataclass(frozen=True)
 class FileView:
-    """A file that a container left."""
+    """A result file of a container."""
 
     container: str
     path: str
@@ -115,26 +115,26 @@ class FileView:
 
 
 def view_file(file: ResultFile, record: Record) -> FileView:
-    """A file that was left. Its name here is ours, whatever the guest called it."""
+    """Make the view of a result file. The link uses our own file name, not the guest's."""
     href = href_of(record, FILES_FOLDER, file.file.rpartition("/")[2])
     return FileView(one_line(file.container), one_line(file.path), size(file.size_bytes), href, file.is_cut)
 
 
-def view_diagnostic(one: Diagnostic, record: Record) -> DiagnosticView:
-    """What was kept of a guest that was stuck."""
-    folder, _, name = one.file.rpartition("/")
+def view_diagnostic(diagnostic: Diagnostic, record: Record) -> DiagnosticView:
+    """Make the view of a diagnostic."""
+    folder, _, name = diagnostic.file.rpartition("/")
     href = href_of(record, folder, name) if folder and name else ""
-    return DiagnosticView(DIAGNOSTICS[one.kind], one_line(one.note), size(one.size_bytes), href)
+    return DiagnosticView(DIAGNOSTICS[diagnostic.kind], one_line(diagnostic.note), size(diagnostic.size_bytes), href)
 
 
 def href_of(record: Record, *below: str) -> str:
-    """Address of a file beside the record, relative to the report."""
+    """Return the address of a file beside the record, relative to the report."""
     cell = record.cell
     return "/".join(map(quote, (CELLS_FOLDER, cell.spec_name, cell.arch, cell.machine, cell.kernel, *below)))
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """A command for a shell, one option with its value on a line."""
+    """Format a command for a shell, one option and its value per line."""
     lines: list[str] = []
     for argument in arguments:
         word = shlex.quote(sanitize(argument))
@@ -146,43 +146,43 @@ def command_line(arguments: Sequence[str]) -> str:
 
 
 def failures_first(subresults: Iterable[SubResult]) -> list[SubResult]:
-    """Sub-results in their order, but what did not pass before what did, and skips last."""
+    """Sort sub-results stably: failures, passes, skips."""
     order = {Verdict.PASS: 1, Verdict.SKIP: 2}
-    return sorted(subresults, key=lambda one: order.get(one.verdict, 0))
+    return sorted(subresults, key=lambda result: order.get(result.verdict, 0))
 
 
 def all_pass(subresults: Iterable[SubResult]) -> bool:
-    """Whether nothing among them went wrong."""
-    return all(one.verdict in {Verdict.PASS, Verdict.SKIP} for one in subresults)
+    """Return whether all sub-results passed or were skipped."""
+    return all(result.verdict in {Verdict.PASS, Verdict.SKIP} for result in subresults)
 
 
 def count_subresults(subresults: Sequence[SubResult]) -> str:
-    """`58 pass, 2 fail`."""
-    found: Counter[Verdict] = Counter(one.verdict for one in subresults)
-    return ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict if found[verdict])
+    """Count sub-results by verdict: `58 pass, 2 fail`."""
+    counts: Counter[Verdict] = Counter(result.verdict for result in subresults)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
 
 
-def view_subresult(one: SubResult) -> SubResultView:
-    """The view of one."""
-    return SubResultView(one_line(one.name), one.verdict.value, sanitize(one.detail))
+def view_subresult(result: SubResult) -> SubResultView:
+    """Make the view of a sub-result."""
+    return SubResultView(one_line(result.name), result.verdict.value, sanitize(result.detail))
 
 
-def view_trouble(one: KernelFault, href: str) -> TroubleView:
-    """The view of one; `href` leads to its line."""
-    trace = "\n".join(map(sanitize, one.trace))
-    return TroubleView(
-        one_line(one.name), one.is_fatal, one_line(one.text), one.line, href, trace, sanitize(one.advice)
+def view_kernel_fault(fault: KernelFault, href: str) -> KernelFaultView:
+    """Make the view of a kernel fault; `href` links to its console line."""
+    trace = "\n".join(map(sanitize, fault.trace))
+    return KernelFaultView(
+        one_line(fault.name), fault.is_fatal, one_line(fault.text), fault.line, href, trace, sanitize(fault.advice)
     )
 
 
-def view_try(number: int, one: AttemptRecord, record: Record) -> TryView:
-    """The view of one."""
-    href = href_of(record, one.console.rpartition("/")[2]) if one.console else ""
-    return TryView(number, one.judgement.verdict.value, one_line(one.judgement.reason), href)
+def view_attempt(number: int, attempt: AttemptRecord, record: Record) -> AttemptView:
+    """Make the view of an attempt."""
+    href = href_of(record, attempt.console.rpartition("/")[2]) if attempt.console else ""
+    return AttemptView(number, attempt.judgement.verdict.value, one_line(attempt.judgement.reason), href)
 
 
 def view_phases(record: Record) -> Iterable[PhaseView]:
-    """Phases one below the other, each beginning where the one before ends. None is too short to be seen."""
+    """Lay out the phases, each starting where the previous one ends, at least LEAST_WIDTH wide."""
     total = sum(phase.seconds for phase in record.phases) or 1.0
     start = 0.0
     for phase in record.phases:
@@ -201,23 +201,26 @@ def view_phases(record: Record) -> Iterable[PhaseView]:
 
 
 def view_artefacts(record: Record) -> Iterable[ArtefactView]:
-    """The files that were booted."""
-    for one in record.artefacts:
-        yield ArtefactView(one.kind, sanitize(one.name), size(one.size_bytes), one.sha256)
+    """List the booted files."""
+    for artefact in record.artefacts:
+        yield ArtefactView(artefact.kind, sanitize(artefact.name), size(artefact.size_bytes), artefact.sha256)
 
 
 def view_packages(record: Record) -> Iterable[ArtefactView]:
-    """The packages that the kernel comes from."""
+    """List the packages of the kernel."""
     for part in record.kernel.parts if record.kernel else ():
         yield ArtefactView(sanitize(part.kind), sanitize(str(part)), "", part.sha256 or "")
-    for one in record.kernel.packages if record.kernel else ():
+    for package in record.kernel.packages if record.kernel else ():
         yield ArtefactView(
-            f"{one.suite} {one.architecture}", f"{one.name} {one.version}", size(one.size_bytes), one.sha256
+            f"{package.suite} {package.architecture}",
+            f"{package.name} {package.version}",
+            size(package.size_bytes),
+            package.sha256,
         )
 
 
 def facts(record: Record) -> Iterable[tuple[str, str]]:
-    """What was booted where, as pairs of a heading and a value; a value may be empty."""
+    """List the cell's configuration as pairs of a heading and a value; a value may be empty."""
     machine = record.machine_profile
     yield "Machine", machine.description if machine else record.cell.machine
     yield "Traits", _traits(record)
@@ -237,12 +240,12 @@ def _dropped(record: Record) -> str:
     outcome = record.outcome
     if outcome is None or not outcome.console_dropped_bytes:
         return ""
-    return f"{size(outcome.console_bytes)}, of which {size(outcome.console_dropped_bytes)} were not kept"
+    return f"{size(outcome.console_bytes)}, of which {size(outcome.console_dropped_bytes)} were dropped"
 
 
 def _boot(record: Record) -> str:
     if record.boot == "fork":
-        return f"copy of a booted guest{', the same when booted cold' if record.verified else ''}"
+        return f"copy of a booted guest{', confirmed by a cold boot' if record.verified else ''}"
     return f"cold: {record.cold_reason}" if record.cold_reason else ""
 
 

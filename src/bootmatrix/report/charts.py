@@ -1,4 +1,4 @@
-"""Charts of a run: where its time went, its verdicts beside those of earlier runs. Geometry, for a template. Pure."""
+"""Chart geometry for the templates: cell times and verdicts over runs. Pure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from bootmatrix.report.units import duration
 
 SLOWEST = 10
 FEW_RUNS = 3
-"""Fewer show no trend."""
+"""Runs needed for a trend."""
 MAX_DOTS = 400
-"""Dots of one row: beyond that only the longest and an even choice of the others are drawn."""
+"""Dots per row: above it only the longest times and an even sample are drawn."""
 TICKS_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 10800.0, 36000.0, 108000.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A cell's time, in percent of the axis."""
+    """A cell's time; `x` is percent of the axis."""
 
     x: float
     verdict: str
@@ -33,7 +33,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The times of one target. `median` is a place on the axis, None without a pass."""
+    """Times of one target; `median` is percent of the axis, None without a pass."""
 
     target: str
     dots: tuple[Dot, ...]
@@ -43,7 +43,7 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark on an axis, in percent."""
+    """An axis mark, in percent."""
 
     x: float
     words: str
@@ -51,7 +51,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """A cell that took long. `width` is percent of the slowest."""
+    """One of the slowest cells; `width` is percent of the slowest."""
 
     cell: CellView
     width: float
@@ -59,7 +59,7 @@ class Slow:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Cells of one run with one verdict; `y` and `height` in percent of the chart."""
+    """Cells of one run with one verdict; `y` and `height` are percent of the chart."""
 
     verdict: str
     count: int
@@ -69,7 +69,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The verdicts of one run."""
+    """Verdicts of one run."""
 
     run: str
     date: str
@@ -79,7 +79,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """All charts; empty parts are left out."""
+    """All charts; empty ones are left out."""
 
     strips: tuple[Strip, ...]
     ticks: tuple[Tick, ...]
@@ -88,7 +88,7 @@ class Charts:
 
 
 def view_charts(cells: Sequence[CellView], past: Past) -> Charts:
-    """The charts of a run."""
+    """Make the charts of a run."""
     timed = [cell for cell in cells if cell.record.outcome]
     slowest = sorted(timed, key=lambda cell: -cell.wall_s)[:SLOWEST]
     longest_s = slowest[0].wall_s if slowest else 0.0
@@ -103,13 +103,13 @@ def view_charts(cells: Sequence[CellView], past: Past) -> Charts:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A logarithmic axis of seconds: a timeout must not press all else together at one end."""
+    """A logarithmic axis of seconds, so that one timeout does not squeeze all other times."""
 
     marks_s: tuple[float, ...]
 
     @classmethod
     def around(cls, times_s: Sequence[float]) -> Axis:
-        """The shortest axis that has room for all."""
+        """Make the shortest axis that covers all times."""
         least, most = min(times_s, default=1.0), max(times_s, default=1.0)
         first = max((index for index, mark in enumerate(TICKS_S) if mark <= least), default=0)
         last = min((index for index, mark in enumerate(TICKS_S) if mark >= most), default=len(TICKS_S) - 1)
@@ -117,18 +117,18 @@ class Axis:
         return cls(TICKS_S[min(first, last - 1) : last + 1])
 
     def place(self, seconds: float) -> float:
-        """Percent of the axis."""
+        """Return a time's position in percent."""
         start, end = math.log(self.marks_s[0]), math.log(self.marks_s[-1])
         share = (math.log(max(seconds, TICKS_S[0])) - start) / (end - start)
         return round(100 * min(max(share, 0.0), 1.0), 2)
 
     def ticks(self) -> tuple[Tick, ...]:
-        """Its marks."""
+        """Return the axis marks."""
         return tuple(Tick(self.place(mark), _round_duration(mark)) for mark in self.marks_s)
 
 
 def _round_duration(seconds: float) -> str:
-    """`0.3 s`, `10 s`, `3 min`, `1 h`."""
+    """Format an axis mark: `0.3 s`, `10 s`, `3 min`, `1 h`."""
     if seconds < 60:
         return f"{seconds:g} s"
     return f"{seconds / 60:g} min" if seconds < 3600 else f"{seconds / 3600:g} h"
@@ -140,33 +140,33 @@ def _strips(cells: Iterable[CellView], axis: Axis) -> Iterable[Strip]:
         by_target[cell.target].append(cell)
     for target, members in sorted(by_target.items()):
         members.sort(key=lambda cell: -cell.wall_s)
-        shown = members if len(members) <= MAX_DOTS else members[:: len(members) // MAX_DOTS]
+        drawn = members if len(members) <= MAX_DOTS else members[:: len(members) // MAX_DOTS]
         passed = [cell.wall_s for cell in members if cell.record.verdict is Verdict.PASS]
         median = statistics.median(passed) if passed else None
         words = f"{duration(median)}, {len(passed)} pass" if median is not None else "no pass"
-        dots = tuple(Dot(axis.place(one.wall_s), one.verdict, f"{one.id}: {one.time}") for one in shown)
+        dots = tuple(Dot(axis.place(cell.wall_s), cell.verdict, f"{cell.id}: {cell.time}") for cell in drawn)
         yield Strip(target, dots, None if median is None else axis.place(median), words)
 
 
 def _columns(past: Past) -> Iterable[Column]:
-    """One column a run in which any of these cells was, oldest first; none if they are too few."""
+    """Make a column for each run with any of these cells, oldest first; none below FEW_RUNS."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for history in past.histories.values():
-        for one in history.past:
-            counts[one.started_at, one.run][one.verdict] += 1
+        for entry in history.past:
+            counts[entry.started_at, entry.run][entry.verdict] += 1
     runs = sorted(counts)[-LAST:]
     most = max((counts[run].total() for run in runs), default=0)
     for started_at, run in runs if len(runs) >= FEW_RUNS else ():
-        found = counts[started_at, run]
-        words = ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict if found[verdict])
-        yield Column(run, short_date(started_at), tuple(_pieces(found, most)), words)
+        tally = counts[started_at, run]
+        words = ", ".join(f"{tally[verdict]} {verdict}" for verdict in Verdict if tally[verdict])
+        yield Column(run, short_date(started_at), tuple(_pieces(tally, most)), words)
 
 
-def _pieces(found: Counter[str], most: int) -> Iterable[Piece]:
-    """Passes at the bottom, the rest on top of them."""
+def _pieces(counts: Counter[str], most: int) -> Iterable[Piece]:
+    """Stack the verdicts, passes at the bottom."""
     y = 100.0
     for verdict in Verdict:
-        if found[verdict]:
-            height = 100 * found[verdict] / most
+        if counts[verdict]:
+            height = 100 * counts[verdict] / most
             y -= height
-            yield Piece(verdict.value, found[verdict], round(y, 2), round(height, 2))
+            yield Piece(verdict.value, counts[verdict], round(y, 2), round(height, 2))

@@ -1,4 +1,4 @@
-"""What a form of the report is made from."""
+"""Input of the report forms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bootmatrix.report.view import ReportView, view_run
 
 @dataclass(frozen=True)
 class ReportContext:
-    """A run, its consoles, and what was before it."""
+    """A run, its consoles and its history."""
 
     run: Run
     read_console: ReadConsole
@@ -22,15 +22,15 @@ class ReportContext:
 
     @cached_property
     def view(self) -> ReportView:
-        """What reports for people show."""
+        """The view that human-readable reports render."""
         return view_run(self.run, self.read_console, self.past)
 
     @property
     def records(self) -> list[Record]:
-        """The records, in order."""
+        """The records in report order."""
         return sorted(self.run.records, key=lambda record: cell_order(record.cell))
 
     @cached_property
     def changes(self) -> dict[str, CellChange]:
-        """What changed since the baseline, by cell id."""
+        """The changes since the baseline, by cell id."""
         return self.past.comparison.by_id() if self.past.comparison else {}

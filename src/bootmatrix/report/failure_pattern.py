@@ -1,8 +1,7 @@
-"""What the cells beside a failure did, in words: `only 64k pages`, `only on this kernel`. Pure.
+"""Patterns of failures among sibling cells, in words: `Only 64k pages: …`. Pure.
 
-Cells of one spec differ by axes: architecture, machine, kernel, and what the profiles say of these: word size, byte
-order, page size, kernel version. An axis value, or two together, explains a failure if all cells that have it fail and
-no other does.
+Cells of one spec differ by axes: architecture, machine, kernel, word size, byte order, page size, kernel version.
+A value, or a pair of values, explains a failure if all cells with it fail and all others pass.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from bootmatrix.model import Cell, Record, Verdict
 from bootmatrix.report.units import natural
 
 FEW_NAMES = 4
-"""Names that a sentence lists; beyond them it counts."""
+"""Longest list of names in a sentence; longer ones become a count."""
 
 Value = tuple[str, str]
 """An axis and the words for its value: `("page size", "64k pages")`."""
 
 ALL: tuple[Value, ...] = ()
-"""What all cells share."""
+"""The key of all cells."""
 
 
 @dataclass
 class Family:
-    """The records of one spec. `good` and `bad` count passes and failures of guests by what these cells share."""
+    """Records of one spec. `good` and `bad` count passes and failures by axis value and pair of values."""
 
     good: Counter[tuple[Value, ...]] = field(default_factory=Counter)
     bad: Counter[tuple[Value, ...]] = field(default_factory=Counter)
@@ -35,29 +34,29 @@ class Family:
     by_kernel: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, record: Record) -> None:
-        """Count one more record."""
+        """Count a record."""
         self.by_target[record.cell.target].append(record)
         self.by_kernel[record.cell.kernel].append(record)
         if record.verdict.is_guests:
             values = axes(record.cell)
             counter = self.good if record.verdict is Verdict.PASS else self.bad
-            counter.update((ALL, *((one,) for one in values), *combinations(values, 2)))
+            counter.update((ALL, *((value,) for value in values), *combinations(values, 2)))
 
     def explains(self, group: tuple[Value, ...]) -> bool:
-        """Whether all that share this fail, and nothing else does."""
+        """Return whether exactly the cells with these values fail."""
         return 0 < self.bad[group] == self.bad[ALL] and not self.good[group] and self.good[ALL] > 0
 
 
 def families(records: Iterable[Record]) -> dict[str, Family]:
-    """Families by their spec's name."""
-    found: dict[str, Family] = defaultdict(Family)
+    """Group records by spec name."""
+    by_spec: dict[str, Family] = defaultdict(Family)
     for record in records:
-        found[record.cell.spec_name].add(record)
-    return found
+        by_spec[record.cell.spec_name].add(record)
+    return by_spec
 
 
 def axes(cell: Cell) -> tuple[Value, ...]:
-    """Where a cell stands on each axis, the axis that says the most first."""
+    """Return the cell's value on each axis, the most telling axis first."""
     traits = cell.traits
     values = [("arch", cell.arch), ("machine", cell.target), ("kernel", cell.kernel)]
     if traits:
@@ -71,7 +70,7 @@ def axes(cell: Cell) -> tuple[Value, ...]:
 
 
 def pattern(record: Record, family: Family) -> str:
-    """What a failure has to itself: `Only 64k pages: …`; empty for what is no failure of a guest."""
+    """Describe the pattern of a failure: `Only 64k pages: …`; empty if the guest did not fail."""
     if not record.verdict.is_guests or record.verdict is Verdict.PASS or family.bad[ALL] + family.good[ALL] < 2:
         return ""
     if not family.good[ALL]:
@@ -81,7 +80,7 @@ def pattern(record: Record, family: Family) -> str:
 
 def _explanation(cell: Cell, family: Family) -> str:
     values = axes(cell)
-    singles = [one for one in values if family.explains((one,))]
+    singles = [value for value in values if family.explains((value,))]
     if singles:
         words = _names(singles)
         return f"Only {words[0]}{_here(words[1:])}: {_against(family)}."
@@ -92,7 +91,7 @@ def _explanation(cell: Cell, family: Family) -> str:
 
 
 def _names(values: Sequence[Value]) -> list[str]:
-    """Words for values of which each says the same set of cells, without what another of them says already."""
+    """Return the words for equivalent values, without redundant ones."""
     words = list(dict.fromkeys(word for _, word in values))
     return [word for word in words if f"Linux {word}" not in words]
 
@@ -102,7 +101,7 @@ def _here(more: Sequence[str]) -> str:
 
 
 def _pair(pair: tuple[Value, ...]) -> str:
-    """Two values in one phrase; a kernel is something that one is with."""
+    """Join two values: `ARCH with kernel 6.1`."""
     first, second = (word if axis != "kernel" else f"kernel {word}" for axis, word in pair)
     return f"{first} with {second}"
 
@@ -116,8 +115,10 @@ def _against(family: Family) -> str:
 
 def _row_and_column(record: Record, family: Family) -> str:
     cell = record.cell
-    row = {one.cell.kernel: one.verdict for one in family.by_target[cell.target] if one is not record}
-    column = {one.cell.target: one.verdict for one in family.by_kernel[cell.kernel] if one is not record}
+    row = {sibling.cell.kernel: sibling.verdict for sibling in family.by_target[cell.target] if sibling is not record}
+    column = {
+        sibling.cell.target: sibling.verdict for sibling in family.by_kernel[cell.kernel] if sibling is not record
+    }
     return " ".join(
         sentence
         for sentence in (_sentence(f"On {cell.target}", "with", row), _sentence(f"With {cell.kernel}", "on", column))
@@ -126,7 +127,7 @@ def _row_and_column(record: Record, family: Family) -> str:
 
 
 def _sentence(subject: str, preposition: str, verdicts: Mapping[str, Verdict]) -> str:
-    """`On ARCH it passes with 6.1 and fails with 6.12 too.`"""
+    """Describe a row or column: `On ARCH it passes with 6.1 and fails with 6.12 too.`"""
     good = [name for name, verdict in verdicts.items() if verdict is Verdict.PASS]
     bad = [name for name, verdict in verdicts.items() if verdict.is_guests and verdict is not Verdict.PASS]
     parts = [f"it passes {preposition} {_listed(good)}"] if good else []
@@ -135,7 +136,7 @@ def _sentence(subject: str, preposition: str, verdicts: Mapping[str, Verdict]) -
 
 
 def _listed(names: Sequence[str]) -> str:
-    """`a, b and c`; of many only the number."""
+    """Join names, `a, b and c`; above FEW_NAMES only count them."""
     if len(names) > FEW_NAMES:
         return f"{len(names)} others"
     names = sorted(names, key=natural)

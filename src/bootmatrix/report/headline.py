@@ -1,4 +1,4 @@
-"""The sentence with which a report opens. Pure."""
+"""Headline of a report. Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.units import natural
 
 FEW_PLACES = 2
-"""Places of regressions that the sentence names one by one."""
+"""Places of regressions that the headline names."""
 
 
 def clauses(run: Run, past: Past) -> tuple[str, ...]:
-    """The sentence's parts: `37 of 40 cells as expected`, `2 regressions on ARCH/7.2 since 12 Nov`, `1 not run`."""
+    """Return the clauses of the headline.
+
+    `37 of 40 cells as expected`, `2 regressions on ARCH/7.2 since 12 Nov`, `1 not run`.
+    """
     tried = [record for record in run.records if record.verdict is not Verdict.SKIP]
     wrong = [record for record in tried if not record.expected]
     regressed = _regressions(wrong, past.comparison)
-    rest = [record for record in wrong if record.cell.id not in {one.cell.id for one in regressed}]
+    rest = [record for record in wrong if record.cell.id not in {record.cell.id for record in regressed}]
     parts = [_share(len(tried) - len(wrong), len(tried) + len(run.missing)), _regression_words(regressed, past)]
     parts += _kinds(rest)
     parts += [_not_run(len(run.records) - len(tried), len(run.missing))]
@@ -28,7 +31,10 @@ def clauses(run: Run, past: Past) -> tuple[str, ...]:
 
 
 def short_date(text: str, now: datetime | None = None) -> str:
-    """`12 Nov` of an RFC 3339 time, with its year if that is not the one of `now`; empty for what is no time."""
+    """Format an RFC 3339 time as `12 Nov`; empty for an invalid time.
+
+    With `now`, another year than that of `now` is included.
+    """
     try:
         when = datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
@@ -37,9 +43,9 @@ def short_date(text: str, now: datetime | None = None) -> str:
 
 
 def places(records: Collection[Record], few: int = 1) -> str:
-    """Where they are, as far as they have it in common: ` on ARCH/7.2`, ` on ARCH`, ` on 7.2`; else empty.
+    """Return the common place of records: ` on ARCH/7.2`, ` on ARCH`, ` on 7.2`; else empty.
 
-    Up to `few` places are named one by one.
+    Up to `few` places are named individually.
     """
     targets = {record.cell.target for record in records}
     kernels = {record.cell.kernel for record in records}
@@ -57,7 +63,7 @@ def _share(good: int, tried: int) -> str:
     if not tried:
         return "No cell was run"
     if good == tried:
-        return "The one cell is as expected" if tried == 1 else f"All {tried} cells as expected"
+        return "1 cell as expected" if tried == 1 else f"All {tried} cells as expected"
     return f"{good} of {tried} cell{'' if tried == 1 else 's'} as expected"
 
 
@@ -65,7 +71,7 @@ def _regressions(wrong: Iterable[Record], comparison: Comparison | None) -> list
     if comparison is None:
         return []
     changes = comparison.by_id()
-    return [one for one in wrong if one.cell.id in changes and changes[one.cell.id].is_regression]
+    return [record for record in wrong if record.cell.id in changes and changes[record.cell.id].is_regression]
 
 
 def _regression_words(records: Sequence[Record], past: Past) -> str:
@@ -79,11 +85,13 @@ def _regression_words(records: Sequence[Record], past: Past) -> str:
 
 
 def _kinds(records: Sequence[Record]) -> Iterable[str]:
-    """What is wrong beside regressions, each kind with its place."""
-    surprises = [one for one in records if one.verdict is Verdict.PASS]
-    flaky = [one for one in records if one.verdict == "flaky"]
-    failed = [one for one in records if one.verdict.is_guests and one.verdict not in {Verdict.PASS, "flaky"}]
-    ours = [one for one in records if not one.verdict.is_guests]
+    """Describe the unexpected cells other than regressions, by kind."""
+    surprises = [record for record in records if record.verdict is Verdict.PASS]
+    flaky = [record for record in records if record.verdict == "flaky"]
+    failed = [
+        record for record in records if record.verdict.is_guests and record.verdict not in {Verdict.PASS, "flaky"}
+    ]
+    ours = [record for record in records if not record.verdict.is_guests]
     if failed:
         yield f"{len(failed)} fail{'s' if len(failed) == 1 else ''}{places(failed)}"
     if flaky:

@@ -1,4 +1,4 @@
-"""A cell's past as the report shows it: marks, a sparkline, and what changed since the baseline. Pure."""
+"""A cell's history in the report: marks, a sparkline, changes since the baseline. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import duration
 
 BAR_WIDTH, BAR_GAP, HALF_HEIGHT = 5, 2, 14
-"""Pixels of a sparkline: a pass stands on the line, as high as it took long; what is none hangs below it."""
+"""Sparkline geometry in pixels: passes rise above the line by their time, other verdicts hang below."""
 LEAST_HEIGHT = 3.0
 FEW_CHANGES = 12
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryMark:
-    """Something that a verdict alone does not say. `kind` is its style, `short` is for a grid, `words` explain it."""
+    """A mark beside a verdict: `kind` is its style, `short` its label, `words` explain it."""
 
     kind: str
     short: str
@@ -29,7 +29,10 @@ class HistoryMark:
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """A sparkline and what it says in words. `paths` are pairs of a verdict and the SVG path of its bars, in pixels."""
+    """A sparkline, described by `words`.
+
+    `paths` are pairs of a verdict and the SVG path of its bars, in pixels.
+    """
 
     paths: tuple[tuple[str, str], ...]
     width: int
@@ -38,7 +41,7 @@ class HistoryView:
 
 
 def marks(record: Record, change: CellChange | None, past: CellHistory | None) -> Iterable[HistoryMark]:
-    """The marks of a cell, the weightiest first."""
+    """List the marks of a cell, the most important first."""
     if change:
         yield from _change_marks(change)
     if past and past.is_flaky and not (change and change.kind is ChangeKind.FLAKY):
@@ -48,13 +51,13 @@ def marks(record: Record, change: CellChange | None, past: CellHistory | None) -
     elif record.cold_reason:
         yield HistoryMark("note", "cold", "booted cold")
     if record.judgement.is_weak and record.judgement.privileged:
-        yield HistoryMark("privileged", "privileged", "privileged containers ran beside it, which is weaker evidence")
+        yield HistoryMark("privileged", "privileged", "privileged containers took part: weaker evidence")
     elif record.judgement.is_weak:
-        yield HistoryMark("weak", "by console", "judged by its console alone, which is weaker evidence")
-    if record.outcome and any(one.file for one in record.outcome.diagnostics):
-        yield HistoryMark("note", "diagnosed", "what it was doing was kept")
+        yield HistoryMark("weak", "by console", "judged by the console alone: weaker evidence")
+    if record.outcome and any(diagnostic.file for diagnostic in record.outcome.diagnostics):
+        yield HistoryMark("note", "diagnosed", "diagnostics of the stuck guest were saved")
     if record.attempts > 1:
-        yield HistoryMark("note", f"{record.attempts} tries", f"it took {record.attempts} attempts")
+        yield HistoryMark("note", f"{record.attempts} attempts", f"took {record.attempts} attempts")
 
 
 def _change_marks(change: CellChange) -> Iterable[HistoryMark]:
@@ -81,7 +84,7 @@ def _change_marks(change: CellChange) -> Iterable[HistoryMark]:
 
 
 def change_lines(change: CellChange) -> Iterable[str]:
-    """What differs from the baseline."""
+    """List the differences from the baseline."""
     if change.kind is not ChangeKind.UNCHANGED:
         verdicts = (
             f": {change.before} before, {change.now} now" if change.before and change.before != change.now else ""
@@ -90,7 +93,7 @@ def change_lines(change: CellChange) -> Iterable[str]:
     if change.note:
         yield one_line(change.note)
     for sub in change.subresults[:FEW_CHANGES]:
-        yield f"sub-result {one_line(sub.name)}: {sub.before or 'not there'} before, {sub.now or 'gone'} now"
+        yield f"sub-result {one_line(sub.name)}: {sub.before or 'none'} before, {sub.now or 'none'} now"
     if change.duration:
         took = change.duration
         yield f"time: {duration(took.now_s)}, usually {duration(took.usual_s)} ({took.runs} runs)"
@@ -98,23 +101,23 @@ def change_lines(change: CellChange) -> Iterable[str]:
 
 
 def view_history(past: CellHistory) -> HistoryView:
-    """The sparkline of a cell's last runs, the newest at the right."""
-    longest = max((one.seconds for one in past.past), default=0.0) or 1.0
+    """Make the sparkline of a cell's last runs, the newest on the right."""
+    longest = max((entry.seconds for entry in past.past), default=0.0) or 1.0
     paths: dict[str, str] = {}
-    for number, one in enumerate(past.past):
-        paths[one.verdict] = paths.get(one.verdict, "") + _bar(number, one, longest)
+    for number, entry in enumerate(past.past):
+        paths[entry.verdict] = paths.get(entry.verdict, "") + _bar(number, entry, longest)
     width = len(past.past) * (BAR_WIDTH + BAR_GAP)
     return HistoryView(tuple(paths.items()), width, 2 * HALF_HEIGHT + 1, _words(past))
 
 
-def _bar(number: int, one: PastVerdict, longest: float) -> str:
-    height = max(LEAST_HEIGHT, HALF_HEIGHT * one.seconds / longest)
-    y = HALF_HEIGHT - height if one.verdict == "pass" else HALF_HEIGHT + 1
+def _bar(number: int, entry: PastVerdict, longest: float) -> str:
+    height = max(LEAST_HEIGHT, HALF_HEIGHT * entry.seconds / longest)
+    y = HALF_HEIGHT - height if entry.verdict == "pass" else HALF_HEIGHT + 1
     return f"M{number * (BAR_WIDTH + BAR_GAP)} {y:.1f}h{BAR_WIDTH}v{height:.1f}h-{BAR_WIDTH}z"
 
 
 def _words(past: CellHistory) -> str:
-    passes = sum(one.verdict == "pass" for one in past.past)
+    passes = sum(entry.verdict == "pass" for entry in past.past)
     parts = [f"{passes} of the last {len(past.past)} runs passed"]
     if past.failing_since:
         parts.append(f"fails since {short_date(past.failing_since.started_at)}")

@@ -1,7 +1,4 @@
-"""Pages out of templates: the report as one HTML file, each cell's own page, and whatever else has our style.
-
-None needs a file beside it, nor the network.
-"""
+"""Self-contained HTML pages from templates: the report, the cell pages, and others of the same style."""
 
 from __future__ import annotations
 
@@ -21,30 +18,30 @@ if TYPE_CHECKING:
     from bootmatrix.report.view import ReportView
 
 ROOT = "../../../../../"
-"""From a cell's page to the run's folder: `cells/SPEC/ARCH/MACHINE/KERNEL/`."""
+"""Path from a cell's page (`cells/SPEC/ARCH/MACHINE/KERNEL/`) to the run's folder."""
 
 
 def render_html(view: ReportView) -> bytes:
-    """The report."""
+    """Render the report."""
     return render_page("report.html.j2", ("cell.css", "report.css"), ("cell.js", "report.js"), view=view)
 
 
 def render_cell(cell: CellView) -> bytes:
-    """The page of one cell, with its whole console."""
+    """Render the page of one cell, with its whole console."""
     return render_page("cell.html.j2", ("cell.css",), ("cell.js",), cell=cell, root=ROOT)
 
 
 def render_page(
     template: str, styles: tuple[str, ...], scripts: tuple[str, ...] = (), connect: bool = False, **values: object
 ) -> bytes:
-    """A document, in UTF-8. All values are escaped; only our own style and script pass as they are.
+    """Render a page in UTF-8. All values are escaped, except our own style and script.
 
     Args:
         template: a file of `templates/`.
-        styles: the same.
-        scripts: the same.
-        connect: whether the script may ask the server that the page came from.
-        values: what the template shows.
+        styles: files of `templates/`.
+        scripts: files of `templates/`.
+        connect: allow the script to request data from the page's server.
+        values: the template's values.
     """
     style, script, policy = _own(styles, scripts)
     policy += "; connect-src 'self'" if connect else ""
@@ -53,7 +50,7 @@ def render_page(
 
 
 def content_policy(style: str, script: str) -> str:
-    """What a browser may do with a page: use our style and our script, told by their digests, and nothing else.
+    """Return the Content Security Policy of a page: only our style and script, by digest.
 
     Content Security Policy Level 3, section 2.3.1.
     """
@@ -64,7 +61,7 @@ def content_policy(style: str, script: str) -> str:
 
 
 def load_templates() -> None:
-    """Compile the templates of a run's pages, which is most of the time that the first of each takes."""
+    """Compile the templates of a run's pages, the slow part of the first rendering."""
     for name in ("page.html.j2", "parts.html.j2", "cell.html.j2", "report.html.j2", "index.html.j2"):
         _environment().get_template(name)
 
@@ -84,7 +81,7 @@ def _environment() -> Environment:
 
 @cache
 def _own(styles: tuple[str, ...], scripts: tuple[str, ...]) -> tuple[Markup, Markup, str]:
-    """Our own style and script, and the policy that lets just these through."""
+    """Return our style and script, and the policy that allows only these."""
     style, script = "".join(map(_text, styles)), "".join(map(_text, scripts))
     return Markup(style), Markup(script), content_policy(style, script)  # noqa: S704
 

@@ -1,4 +1,4 @@
-"""The page of all runs, `reports/index.html`: trend, last green of each cell. Static, and made anew after each run."""
+"""Index of all runs, `reports/index.html`: a static page, rewritten after each run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from bootmatrix.fsio import write_atomic
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import histories_of
 from bootmatrix.history.queries import Rows
@@ -14,6 +15,7 @@ from bootmatrix.history.reference import tags_of
 from bootmatrix.history.values import CellHistory, PastVerdict, RunLine, Standing
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.history_text import day, run_state
+from bootmatrix.report.html import render_page
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import duration, natural
 
@@ -25,7 +27,7 @@ ORDER = ("pass", "fail", "panic", "hang", "timeout", "flaky", "build-error", "in
 
 @dataclass(frozen=True)
 class PageSection:
-    """A part of a bar of 100: so many cells of a verdict."""
+    """A segment of a bar; `start` and `size` are percent."""
 
     verdict: str
     start: float
@@ -34,7 +36,7 @@ class PageSection:
 
 @dataclass(frozen=True)
 class RunView:
-    """A row of the table of runs."""
+    """A row of the run table."""
 
     name: str
     href: str
@@ -50,7 +52,7 @@ class RunView:
 
 @dataclass(frozen=True)
 class RunMark:
-    """One verdict of a row of them; `href` leads to the cell in its run."""
+    """A verdict of a cell's history; `href` links to the cell in its run."""
 
     verdict: str
     standing: str
@@ -76,7 +78,7 @@ class CellLine:
 
 @dataclass(frozen=True)
 class TitleView:
-    """All runs of one matrix: the trend, oldest first, and the cells of its newest run."""
+    """Runs of one matrix: the trend, oldest first, and the cells of the newest run."""
 
     title: str
     trend: tuple[RunView, ...]
@@ -85,7 +87,7 @@ class TitleView:
 
 @dataclass(frozen=True)
 class IndexView:
-    """The whole page."""
+    """Values of the page."""
 
     runs: tuple[RunView, ...]
     total: int
@@ -93,14 +95,11 @@ class IndexView:
 
 
 def write_index(reports: Path) -> Path:
-    """Write the page; its path.
+    """Write the page and return its path.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the page cannot be written.
     """
-    from bootmatrix.fsio import write_atomic
-    from bootmatrix.report.html import render_page
-
     tags = tags_of(reports)
     view = ask(reports, lambda rows: view_index(rows, tags))
     path = reports / INDEX_PAGE
@@ -109,7 +108,7 @@ def write_index(reports: Path) -> Path:
 
 
 def view_index(rows: Rows, tags: dict[str, str]) -> IndexView:
-    """What the page shows."""
+    """Make the view of the page."""
     lines = rows.runs()
     titles = dict.fromkeys(line.title for line in lines if not line.fault)
     return IndexView(
@@ -127,12 +126,12 @@ def _title(rows: Rows, title: str, lines: list[RunLine], tags: dict[str, str]) -
     return TitleView(
         title=one_line(title) or "(no title)",
         trend=tuple(_run(line, tags) for line in reversed(lines[:TREND_RUNS])),
-        cells=tuple(_cell(one) for one in cells if one.past),
+        cells=tuple(_cell(history) for history in cells if history.past),
     )
 
 
 def _urgency(history: CellHistory) -> tuple[object, ...]:
-    """Cells that fail come first, then those that flip."""
+    """Sort key: failing cells first, then flaky ones."""
     standing = history.past[-1].standing if history.past else Standing.SKIP
     order = (Standing.BAD, Standing.FAULT, Standing.FORESEEN, Standing.GOOD, Standing.SKIP)
     return order.index(standing), not history.is_flaky, natural(history.id)
@@ -154,7 +153,7 @@ def _run(line: RunLine, tags: dict[str, str]) -> RunView:
 
 
 def _verdicts(line: RunLine) -> list[str]:
-    return sorted(line.counts, key=lambda one: ORDER.index(one) if one in ORDER else len(ORDER))
+    return sorted(line.counts, key=lambda verdict: ORDER.index(verdict) if verdict in ORDER else len(ORDER))
 
 
 def _parts(line: RunLine) -> Iterator[PageSection]:
@@ -182,10 +181,10 @@ def _cell(history: CellHistory) -> CellLine:
 
 
 def _marks(cell: str, past: Iterable[PastVerdict]) -> Iterator[RunMark]:
-    for one in past:
-        words = f"{day(one.started_at)}: {one.verdict}"
-        yield RunMark(one_line(one.verdict), one.standing.value, _href(cell, one), words)
+    for entry in past:
+        words = f"{day(entry.started_at)}: {entry.verdict}"
+        yield RunMark(one_line(entry.verdict), entry.standing.value, _href(cell, entry), words)
 
 
-def _href(cell: str, one: PastVerdict) -> str:
-    return f"{quote(one.run)}/{REPORT_FILE}#{quote(cell)}"
+def _href(cell: str, entry: PastVerdict) -> str:
+    return f"{quote(entry.run)}/{REPORT_FILE}#{quote(cell)}"

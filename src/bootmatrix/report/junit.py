@@ -1,8 +1,7 @@
-"""The report as JUnit's XML, which CI systems read: a suite for each spec, a case for each cell and each sub-result.
+"""JUnit XML report: a suite per spec, a case per cell and sub-result.
 
-What guests did wrong is a `failure`, what we did is an `error`; skips, and failures that were foreseen, are `skipped`.
-A case carries the end of its console; in a large run only one that did not simply pass, as CI systems refuse files of
-tens of megabytes (GitLab: 30 MB).
+A guest's fault is a `failure`, ours an `error`; skips and expected failures are `skipped`. A case contains the end of
+its console; in a large run only if it is not a plain pass, as CI systems limit the file's size (GitLab: 30 MB).
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from bootmatrix.report.view import ReportView
 COUNTED = ("tests", "failures", "errors", "skipped")
 END = b"</testsuites>"
 _COMMAND = re.compile(rb"^([ \t]*):(?=:)", re.MULTILINE)
-"""What GitHub would take for a command, were the document printed; XML has another spelling for the same text."""
+"""GitHub's workflow commands, in case the document is printed; escaped as a character reference."""
 TAIL_LINES = 100
-"""Lines of a console that a case carries; some CI systems keep no more than that."""
+"""Console lines of a case; some CI systems keep no more."""
 
 
 def render_junit(view: ReportView) -> bytes:
-    """The document, in UTF-8. All text of the view is free of what XML 1.0 does not allow."""
+    """Return the document in UTF-8. The view's text contains no characters that XML 1.0 forbids."""
     root = Element("testsuites", name=view.title, time=f"{view.run.wall_s:.3f}")
     root.attrib |= dict.fromkeys(COUNTED, "0")
     suites = []
-    # Each suite becomes text at once, as elements of thousands of cases take ten times as much memory.
+    # Each suite is serialised at once: elements of thousands of cases take ten times the memory.
     for suite in _suites(view):
         for name in COUNTED:
             root.set(name, str(int(root.get(name, "0")) + int(suite.get(name, "0"))))
@@ -56,11 +55,11 @@ def _bytes(suite: Element) -> bytes:
 
 
 def _shortfall_suite(view: ReportView) -> Element:
-    """An error for each cell without a verdict: a reader that counts failures must not take the rest for all."""
+    """Make an error for each cell without a verdict, so that a reader cannot miss it."""
     suite = Element("testsuite", name=f"bootmatrix {KIND}", timestamp=view.run.started_at, time="0")
-    for one in view.shortfalls:
-        case = SubElement(suite, "testcase", classname="bootmatrix", name=one.name, time="0")
-        _end(case, "error", KIND, one.reason, one.reason)
+    for shortfall in view.shortfalls:
+        case = SubElement(suite, "testcase", classname="bootmatrix", name=shortfall.name, time="0")
+        _end(case, "error", KIND, shortfall.reason, shortfall.reason)
     _count(suite)
     return suite
 
@@ -77,7 +76,7 @@ def _suite(spec: str, cells: Iterable[CellView], view: ReportView) -> Element:
         if view.complete or len(case):
             _add_console(case, cell)
         suite.append(case)
-        suite.extend(_subcase(cell, one) for one in cell.subresults)
+        suite.extend(_subcase(cell, result) for result in cell.subresults)
     suite.set("time", f"{total_s:.3f}")
     _count(suite)
     return suite
@@ -92,7 +91,7 @@ def _count(suite: Element) -> None:
 def _case(cell: CellView, history: CellHistory | None) -> Element:
     case = Element("testcase", classname=f"{cell.spec}.{cell.target}", name=cell.id, time=f"{cell.wall_s:.3f}")
     if cell.state == "unexpected" and cell.verdict == Verdict.PASS:
-        words = f"passed, although this was expected to fail: {cell.expect}"
+        words = f"passed, expected a failure: {cell.expect}"
         _end(case, "failure", "unexpected-pass", words, _body(cell))
     elif cell.state == "expected":
         _end(case, "skipped", cell.verdict, f"expected: {cell.expect} ({cell.verdict}: {cell.reason})", "")
@@ -102,14 +101,14 @@ def _case(cell: CellView, history: CellHistory | None) -> Element:
         tag = "failure" if Verdict(cell.verdict).is_guests else "error"
         _end(case, tag, cell.verdict, cell.reason, _body(cell))
     elif history and history.is_flaky:
-        # Surefire's form for what failed before and passes now: reporters count it, and do not fail for it.
+        # Surefire's element for a flaky test: reporters count it without failing.
         SubElement(case, "flakyFailure", message=f"flaky: {flips_words(history)}", type="flaky")
     return case
 
 
 def _body(cell: CellView) -> str:
-    """What a reporter shows below a failure's message."""
-    evidence = (f"{one.source}: {one.text}" for one in cell.evidence)
+    """Return the text below a failure's message."""
+    evidence = (f"{item.source}: {item.text}" for item in cell.evidence)
     return "\n".join([cell.reason, *evidence, cell.advice]).strip()
 
 
@@ -119,20 +118,20 @@ def _add_console(case: Element, cell: CellView) -> None:
         SubElement(case, "system-out").text = tail
 
 
-def _subcase(cell: CellView, one: SubResultView) -> Element:
-    case = Element("testcase", classname=f"{cell.spec}.{cell.target}.{cell.kernel}", name=one.name, time="0")
-    if one.verdict == Verdict.SKIP:
-        _end(case, "skipped", "skip", one.detail, "")
-    elif one.verdict != Verdict.PASS and cell.record.expected:
-        _end(case, "skipped", one.verdict, f"expected: {cell.expect}", "")
-    elif one.verdict != Verdict.PASS:
-        tag = "failure" if Verdict(one.verdict).is_guests else "error"
-        _end(case, tag, one.verdict, one.detail or one.verdict, one.detail)
+def _subcase(cell: CellView, result: SubResultView) -> Element:
+    case = Element("testcase", classname=f"{cell.spec}.{cell.target}.{cell.kernel}", name=result.name, time="0")
+    if result.verdict == Verdict.SKIP:
+        _end(case, "skipped", "skip", result.detail, "")
+    elif result.verdict != Verdict.PASS and cell.record.expected:
+        _end(case, "skipped", result.verdict, f"expected: {cell.expect}", "")
+    elif result.verdict != Verdict.PASS:
+        tag = "failure" if Verdict(result.verdict).is_guests else "error"
+        _end(case, tag, result.verdict, result.detail or result.verdict, result.detail)
     return case
 
 
 def _end(case: Element, tag: str, kind: str, message: str, body: str) -> None:
     element = SubElement(case, tag, message=message)
-    if tag != "skipped":  # the schema that CI systems check against gives `skipped` no type
+    if tag != "skipped":  # the JUnit schema allows no type for `skipped`
         element.set("type", kind)
     element.text = body or None

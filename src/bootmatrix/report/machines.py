@@ -1,4 +1,4 @@
-"""What runs showed of each machine and kernel, as a table in Markdown: docs/architectures.md is made by this."""
+"""Markdown table of the results of runs by machine and kernel, for docs/architectures.md."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bootmatrix.report.units import natural
 
 HEADINGS = ("machine", "what it is", "booted with QEMU")
 UNTRIED, UNKNOWN = "·", ""
-"""A kernel that no run tried, and one that the machine does not have."""
+"""A kernel that was not booted, and one that the machine does not support."""
 HOST = re.compile(r"\w+://[^\s/]+/")
-"""Of an address: which mirror a host has set is its own affair, and what is kept is for others to read."""
+"""Host part of an address, removed because the mirror is private to the host."""
 
 
 def seen_of(record: Record) -> Seen:
-    """What is kept of a record."""
-    cell, told = record.cell, HOST.sub("", record.judgement.reason)
+    """Extract the kept part of a record."""
+    cell, reason = record.cell, HOST.sub("", record.judgement.reason)
     is_pass = record.verdict is Verdict.PASS
     return Seen(
         cell=cell.id,
@@ -26,7 +26,7 @@ def seen_of(record: Record) -> Seen:
         machine=cell.machine,
         kernel=cell.kernel,
         verdict=record.verdict,
-        reason="" if is_pass else " ".join((f"{told} ({cell.expect})" if cell.expect else told).split()),
+        reason="" if is_pass else " ".join((f"{reason} ({cell.expect})" if cell.expect else reason).split()),
         release=record.kernel.release if record.kernel and record.outcome else "",
         qemu=record.qemu_version if record.outcome else "",
         boot=record.boot,
@@ -35,46 +35,50 @@ def seen_of(record: Record) -> Seen:
 
 
 def latest(cells: Iterable[Seen], profiles: Mapping[str, Profile]) -> list[Seen]:
-    """Of each cell that the profiles have the one that was begun last, of several such the last one.
+    """Select the newest result of each cell in the profiles.
 
-    One of a guest is not replaced by one of a skip or of a fault of ours, which tell nothing of a machine.
+    A guest's verdict is not replaced by a skip or a fault of ours.
     """
-    found: dict[str, Seen] = {}
-    for one in cells:
-        old = found.get(one.cell)
-        if old is None or (one.verdict.is_guests, one.at) >= (old.verdict.is_guests, old.at):
-            found[one.cell] = one
-    known = (one for one in found.values() if _is_known(one, profiles))
-    return sorted(known, key=lambda one: (one.arch, natural(one.machine), natural(one.kernel), one.spec))
+    newest: dict[str, Seen] = {}
+    for result in cells:
+        old = newest.get(result.cell)
+        if old is None or (result.verdict.is_guests, result.at) >= (old.verdict.is_guests, old.at):
+            newest[result.cell] = result
+    supported = (result for result in newest.values() if _is_known(result, profiles))
+    return sorted(
+        supported, key=lambda result: (result.arch, natural(result.machine), natural(result.kernel), result.spec)
+    )
 
 
-def _is_known(one: Seen, profiles: Mapping[str, Profile]) -> bool:
-    profile = profiles.get(one.arch)
-    board, at, model = one.machine.partition("@")
-    if profile is None or board not in profile.machines or one.kernel not in profile.kernels_of(board):
+def _is_known(result: Seen, profiles: Mapping[str, Profile]) -> bool:
+    profile = profiles.get(result.arch)
+    board, at, model = result.machine.partition("@")
+    if profile is None or board not in profile.machines or result.kernel not in profile.kernels_of(board):
         return False
     return not at or model in profile.machines[board].cpu_models
 
 
 def machine_table(profiles: Mapping[str, Profile], cells: Iterable[Seen]) -> str:
-    """One row a machine, and one a CPU model that was tried; one column a kernel. Then how many boots it rests on, and
-    a list of what did not pass.
+    """Format the table, the counts and the failures.
 
-    A kernel passed where all specs of the runs did; else its cell names those that did not, or those that were tried.
+    The table has a row per machine and tried CPU model, and a column per kernel.
+    An entry is `pass` if all specs of the runs passed; else it names the specs that failed, or those that were tried.
     """
     last = latest(cells, profiles)
-    specs = {one.spec for one in last}
+    specs = {result.spec for result in last}
     boards = list(_boards(profiles, last))
     kernels = sorted({kernel for profile, name in boards for kernel in _kernels(profile, name)}, key=natural)
-    rows = [_row(*board, kernels, [one for one in last if _is_of(one, *board)], specs) for board in boards]
+    rows = [_row(*board, kernels, [result for result in last if _is_of(result, *board)], specs) for board in boards]
     lines = [(*HEADINGS, *kernels), ("---",) * (len(HEADINGS) + len(kernels)), *rows]
     table = [f"| {' | '.join(line)} |" for line in lines]
-    reasons = [f"- `{one.cell}`: {one.verdict}: {one.reason}" for one in last if one.verdict is not Verdict.PASS]
+    reasons = [
+        f"- `{result.cell}`: {result.verdict}: {result.reason}" for result in last if result.verdict is not Verdict.PASS
+    ]
     return "\n".join([*table, "", _counts(last), *(["", *sorted(reasons, key=natural)] if reasons else [])])
 
 
 def _boards(profiles: Mapping[str, Profile], cells: Iterable[Seen]) -> Iterator[tuple[Profile, str]]:
-    tried = {(one.arch, one.machine) for one in cells}
+    tried = {(result.arch, result.machine) for result in cells}
     for profile in profiles.values():
         for name, machine in profile.machines.items():
             yield profile, name
@@ -86,15 +90,17 @@ def _kernels(profile: Profile, board: str) -> Iterable[str]:
     return profile.kernels_of(board.partition("@")[0])
 
 
-def _is_of(one: Seen, profile: Profile, board: str) -> bool:
-    return (one.arch, one.machine) == (profile.name, board)
+def _is_of(result: Seen, profile: Profile, board: str) -> bool:
+    return (result.arch, result.machine) == (profile.name, board)
 
 
 def _row(profile: Profile, board: str, kernels: list[str], cells: list[Seen], specs: set[str]) -> tuple[str, ...]:
-    known = _kernels(profile, board)
-    versions = sorted({one.qemu for one in cells if one.qemu}, key=natural)
-    told = [_cell([one for one in cells if one.kernel == kernel], kernel in known, specs) for kernel in kernels]
-    return (f"`{profile.name}/{board}`", _what(profile, board), ", ".join(versions), *told)
+    supported = _kernels(profile, board)
+    versions = sorted({result.qemu for result in cells if result.qemu}, key=natural)
+    verdicts = [
+        _cell([result for result in cells if result.kernel == kernel], kernel in supported, specs) for kernel in kernels
+    ]
+    return (f"`{profile.name}/{board}`", _what(profile, board), ", ".join(versions), *verdicts)
 
 
 def _what(profile: Profile, board: str) -> str:
@@ -106,16 +112,16 @@ def _what(profile: Profile, board: str) -> str:
 def _cell(cells: list[Seen], is_known: bool, specs: set[str]) -> str:
     if not is_known:
         return UNKNOWN
-    tried = [one for one in cells if one.verdict.is_guests]
+    tried = [result for result in cells if result.verdict.is_guests]
     if not tried:
         return UNTRIED
-    wrong = [f"{one.spec}: {one.verdict}" for one in tried if one.verdict is not Verdict.PASS]
-    passed = {one.spec for one in tried}
+    wrong = [f"{result.spec}: {result.verdict}" for result in tried if result.verdict is not Verdict.PASS]
+    passed = {result.spec for result in tried}
     return ", ".join(wrong) or ("pass" if passed == specs else f"{', '.join(sorted(passed))}: pass")
 
 
 def _counts(cells: Iterable[Seen]) -> str:
-    tried = [one for one in cells if one.verdict.is_guests]
-    copies = sum(one.boot == "fork" for one in tried)
-    green = sum(one.verdict is Verdict.PASS for one in tried)
+    tried = [result for result in cells if result.verdict.is_guests]
+    copies = sum(result.boot == "fork" for result in tried)
+    green = sum(result.verdict is Verdict.PASS for result in tried)
     return f"{len(tried)} cells were run, {copies} of them in a copy of a guest that was booted before; {green} passed."

@@ -1,6 +1,6 @@
-"""Text of guests made fit to be shown: on a terminal, in HTML and in XML.
+"""Sanitize text from guests for a terminal, HTML and XML.
 
-Escape sequences are taken out; every other control character stays visible, as a character that does nothing.
+Escape sequences are removed; other control characters become visible replacements.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _SEQUENCES = re.compile(
     "|\x1b[]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\\\)"  # OSC, DCS, SOS, PM, APC: titles, links, devices
     "|\x1b[ -/]{0,8}[0-OQ-WYZ`-~]"  # two characters and more: character sets, resets
 )
-"""The forms of ECMA-48, none of them over more than one line, so that none can hide what follows."""
+"""Sequences of ECMA-48, each within one line so that none can hide the text that follows."""
 
 
 def _replacements() -> dict[int, str]:
@@ -27,7 +27,7 @@ def _replacements() -> dict[int, str]:
         0xFEFF,
     )
     table |= {code: f"<U+{code:04X}>" for code in invisible}
-    # Not characters at all: UTF-8 has no lone surrogates, XML 1.0 (section 2.2) neither these two.
+    # UTF-8 has no lone surrogates; XML 1.0 (section 2.2) excludes the other two.
     table |= dict.fromkeys((*range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
     return table
 
@@ -36,24 +36,24 @@ TABLE = _replacements()
 
 
 _COMMANDS = re.compile(r"^([ \t]*):(?=:[A-Za-z])|#(?=#(?:\[|vso\[|teamcity\[))", re.MULTILINE)
-"""Beginnings of commands that CI systems look for in what a step prints: GitHub's `::error …` at a line's beginning and
-`##[error]` anywhere, Azure's `##vso[…]`, TeamCity's `##teamcity[…]`."""
+"""Commands that CI systems look for in a step's output: GitHub's `::error …` at the start of a line and `##[error]`
+anywhere, Azure's `##vso[…]`, TeamCity's `##teamcity[…]`."""
 
 
 def disarmed(text: str) -> str:
-    """Text in which a CI system finds no command."""
-    return _COMMANDS.sub(lambda found: f"{found[0]} ", text)
+    """Break up a CI system's commands in text."""
+    return _COMMANDS.sub(lambda match: f"{match[0]} ", text)
 
 
 def sanitize(text: str) -> str:
-    """Text of one or more lines that only shows itself. Line numbers stay as they are."""
-    # Nothing that this is about is printable to Python, and of a million lines all but a few are.
+    """Sanitize text of one or more lines. Line numbers do not change."""
+    # Fast path: nearly all lines are printable, and printable text needs no change.
     if text.isprintable():
         return text
     return _SEQUENCES.sub("", text.replace("\r\n", "\n")).translate(TABLE)
 
 
 def one_line(text: str, limit: int = 400) -> str:
-    """Text on one line, cut in the end to `limit` characters."""
+    """Sanitize text, join its lines, and cut it to `limit` characters."""
     line = " ".join(sanitize(text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

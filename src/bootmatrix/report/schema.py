@@ -1,4 +1,4 @@
-"""The JSON schema of run.json, made from the model."""
+"""JSON schema of run.json, generated from the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def run_schema() -> dict[str, Any]:
-    """The schema of a run of the present format."""
-    made = Run.model_json_schema(mode="serialization")
-    made["properties"]["format"] = {"const": FORMAT, "title": "Format", "description": "The version of this layout."}
-    return {"$schema": DIALECT, **made, "title": f"run.json of bootmatrix, format {FORMAT}"}
+    """Return the schema of the current run format."""
+    schema = Run.model_json_schema(mode="serialization")
+    schema["properties"]["format"] = {"const": FORMAT, "title": "Format", "description": "The version of this layout."}
+    return {"$schema": DIALECT, **schema, "title": f"run.json of bootmatrix, format {FORMAT}"}

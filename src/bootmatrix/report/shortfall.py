@@ -1,4 +1,4 @@
-"""Whatever stands in the way of a run's success beside the verdicts of its cells. Pure."""
+"""Reasons other than verdicts that keep a run from success. Pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from bootmatrix.model import Run, Verdict
 from bootmatrix.report.sanitize import one_line
 
 KIND = "unfinished"
-"""In the place of a verdict, where a form has a word for each cell."""
+"""Stands in for a verdict where a form needs one per cell."""
 
 
 class Shortfall(NamedTuple):
-    """A cell that should have a verdict and has none, or `run` for what is wrong with the whole."""
+    """A cell without the verdict that it should have, or `run` for the whole run."""
 
     name: str
     reason: str
 
 
 def shortfalls(run: Run) -> tuple[Shortfall, ...]:
-    """All of a run; none if its records alone say whether it is good. Every form of the report shows them."""
+    """List the shortfalls of a run; none if the verdicts alone decide. Every report form includes them."""
     if run.missing:
         why = "no verdict: the run was interrupted" if run.interrupted else "no verdict: its record is missing"
         return tuple(Shortfall(one_line(name), why) for name in run.missing)

@@ -1,4 +1,4 @@
-"""The summary of a CI system's step: Markdown, added to a file that it names."""
+"""Markdown summary of a CI system's step."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
 
 VARIABLE = "GITHUB_STEP_SUMMARY"
-"""Environment variable of GitHub's runners, and of those that are compatible."""
+"""Environment variable of GitHub's and compatible runners: the summary file."""
 
 
-def append_summary(given: ReportContext) -> None:
-    """Add to the file, where there is one. A summary that cannot be written is no reason for a run to fail."""
+def append_summary(context: ReportContext) -> None:
+    """Append the report to the summary file, if any. A write error does not fail the run."""
     path = os.environ.get(VARIABLE)
     if path:
         with suppress(OSError), Path(path).open("ab") as file:
-            file.write(render("md", given))
+            file.write(render("md", context))

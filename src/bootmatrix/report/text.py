@@ -1,4 +1,4 @@
-"""The report on a terminal, for rich."""
+"""Terminal report, for rich."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ STYLES = {
 
 
 def summary(run: Run) -> RenderableType:
-    """The table spec × arch × kernel, a line for each cell that did not pass, and what it all comes to."""
+    """Make the table spec × arch × kernel, a reason for each cell that did not pass, and the totals."""
     reasons = [_reason(record) for record in _noteworthy(run)]
     table = [_table(run)] if run.records else []
     return Group(*table, *reasons, *_unfinished(run), Text(), _total(run))
 
 
 def verdict_text(record: Record) -> Text:
-    """Symbol and word in the verdict's colour, `fail (expected)`."""
+    """Format a verdict in its colour: `✗ fail (expected)`."""
     verdict, aside = record.verdict, remark(record)
     style = STYLES[verdict] if not record.expected or verdict in {Verdict.PASS, Verdict.SKIP} else "yellow"
     if aside == "unexpected":
@@ -45,20 +45,20 @@ def verdict_text(record: Record) -> Text:
 
 
 def counts(run: Run) -> list[tuple[Verdict, int]]:
-    """How many cells have each verdict that occurs."""
-    found = Counter(record.verdict for record in run.records)
-    return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]
+    """Count the cells by verdict."""
+    numbers = Counter(record.verdict for record in run.records)
+    return [(verdict, numbers[verdict]) for verdict in Verdict if numbers[verdict]]
 
 
 def _table(run: Run) -> Table:
     cells = [record.cell for record in run.records]
     kernels = kernels_of(cells)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for heading, names in (("spec", [one.spec_name for one in cells]), ("arch", [one.target for one in cells])):
-        table.add_column(heading, no_wrap=True, min_width=max(map(len, names)))  # verdicts are shortened, no names
+    for heading, names in (("spec", [cell.spec_name for cell in cells]), ("arch", [cell.target for cell in cells])):
+        table.add_column(heading, no_wrap=True, min_width=max(map(len, names)))  # shorten verdicts before names
     for kernel in kernels:
         table.add_column(Text(kernel), no_wrap=True)
-    by_place = {(one.cell.spec_name, one.cell.target, one.cell.kernel): one for one in run.records}
+    by_place = {(cell.cell.spec_name, cell.cell.target, cell.cell.kernel): cell for cell in run.records}
     before = ""
     for spec, target in dict.fromkeys((cell.spec_name, cell.target) for cell in sorted(cells, key=cell_order)):
         places = [_place(by_place.get((spec, target, kernel))) for kernel in kernels]
@@ -77,7 +77,7 @@ def _place(record: Record | None) -> Text:
 
 
 def _noteworthy(run: Run) -> list[Record]:
-    """Records that are no plain pass: first those not as expected."""
+    """Select records other than plain passes, unexpected ones first."""
     rest = [record for record in run.records if record.verdict is not Verdict.PASS or not record.expected]
     return sorted(rest, key=lambda record: (record.expected, urgency(record)))
 
@@ -86,7 +86,7 @@ def _reason(record: Record) -> Text:
     text = verdict_text(record)
     text.append(f"  {record.cell.id}", "bold" if not record.expected else "").append("\n    ")
     if record.verdict is Verdict.PASS:
-        return text.append(f"it passed, and was expected to fail: {one_line(record.cell.expect)}")
+        return text.append(f"passed, expected a failure: {one_line(record.cell.expect)}")
     text.append(one_line(record.judgement.reason))
     if record.cell.expect:
         text.append(f"\n    expected: {one_line(record.cell.expect)}", "bright_black")
@@ -97,7 +97,7 @@ def _reason(record: Record) -> Text:
 
 def _unfinished(run: Run) -> Iterator[Text]:
     for name in run.unfinished:
-        yield Text(f"? no verdict  {name}: it was under way when the run ended", "bright_black")
+        yield Text(f"? no verdict  {name}: running when the run ended", "bright_black")
 
 
 def _total(run: Run) -> Text:

@@ -1,4 +1,4 @@
-"""Numbers as people read them, and names in the order in which they expect them. Quick to import."""
+"""Human-readable numbers and natural sort order. Quick to import."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key by which 6.1 comes before 6.12, and words such as `newest` after numbers."""
+    """Sort key with 6.1 before 6.12, and words such as `newest` after numbers."""
     parts = re.findall(r"\d+|\D+", name)
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
 
 
 def duration(seconds: float) -> str:
-    """`7.2 s`, `1 min 05 s`, `2 h 03 min`."""
+    """Format seconds: `7.2 s`, `1 min 05 s`, `2 h 03 min`."""
     if seconds < 0.095:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
@@ -24,7 +24,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes as `812 B`, `5.4 MB`; thousands, as packages are measured."""
+    """Format bytes in powers of 1000: `812 B`, `5.4 MB`."""
     if count < 1000:
         return f"{count} B"
     value = float(count)

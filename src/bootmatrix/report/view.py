@@ -1,4 +1,4 @@
-"""What the report shows, made from a run: plain values, in order, with all text harmless."""
+"""View of a run for the reports: plain, ordered, sanitized values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime
 
 from bootmatrix.history.values import NO_PAST, CellChange, ChangeKind, Past
 from bootmatrix.model import Record, Run, Verdict
-from bootmatrix.report.cell_view import CellView, ReadConsole, Surroundings
+from bootmatrix.report.cell_view import CellContext, CellView, ReadConsole
 from bootmatrix.report.charts import Charts, view_charts
 from bootmatrix.report.console_view import Extent
 from bootmatrix.report.failure_pattern import families
@@ -23,20 +23,20 @@ from bootmatrix.report.shortfall import Shortfall, shortfalls
 from bootmatrix.report.units import duration
 
 FEW_CELLS = 200
-"""A report of no more cells than these has all of each in it; a larger one leads to each cell's own page."""
+"""Largest report that includes all cells; a larger one links to the cell pages."""
 
 
 @dataclass(frozen=True)
 class ReportRow:
-    """A row of the grid: one target, with a cell or None for each kernel."""
+    """A row of the grid: one target, a cell or None per kernel."""
 
     target: str
     cells: tuple[CellView | None, ...]
 
 
 @dataclass(frozen=True)
-class Sum:
-    """What a column of a group comes to: `text` is `7/8`, `verdict` the worst that is not as expected, else `pass`."""
+class ColumnTotal:
+    """Total of a column: `text` is `7/8`, `verdict` the worst unexpected one, else `pass`."""
 
     text: str
     words: str
@@ -45,16 +45,16 @@ class Sum:
 
 @dataclass(frozen=True)
 class Group:
-    """The rows of one spec, and what each column comes to."""
+    """Rows of one spec, and the total of each column."""
 
     spec: str
     rows: tuple[ReportRow, ...]
-    sums: tuple[Sum | None, ...]
+    totals: tuple[ColumnTotal | None, ...]
 
 
 @dataclass(frozen=True)
 class Span:
-    """Columns of the grid that follow each other and belong to one kernel version."""
+    """Adjacent columns of one kernel version."""
 
     name: str
     kernels: tuple[str, ...]
@@ -62,7 +62,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Share:
-    """How many cells have a verdict; `start` and `width` are percent of a bar."""
+    """Cells with one verdict; `start` and `width` are percent of a bar."""
 
     verdict: str
     count: int
@@ -71,28 +71,28 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Alike:
-    """Cells that came to the same verdict in the same way: one card of the report. `cells` is not empty."""
+class FailureGroup:
+    """Cells with the same verdict and reason, one card of the report. `cells` is not empty."""
 
     cells: tuple[CellView, ...]
     patterns: tuple[str, ...]
 
     @property
     def first(self) -> CellView:
-        """The cell that stands for all."""
+        """The cell that represents the group."""
         return self.cells[0]
 
     @property
     def marks(self) -> tuple[HistoryMark, ...]:
-        """What all of them are marked with."""
+        """Marks common to all cells."""
         return tuple(mark for mark in self.first.marks if all(mark in cell.marks for cell in self.cells))
 
 
 @dataclass(frozen=True)
-class Beside:
-    """The run beside its baseline, which is a run's name. `counts` are words, `gone` are cells that it alone has."""
+class BaselineSummary:
+    """Comparison with the baseline run: `counts` in words, `gone` cells only in the baseline."""
 
-    baseline: str
+    run: str
     date: str
     counts: tuple[str, ...]
     gone: tuple[CellChange, ...]
@@ -100,7 +100,10 @@ class Beside:
 
 @dataclass(frozen=True)
 class ReportView:
-    """The whole report. `facts` are pairs of a heading and a value; `attention` is what is not as expected."""
+    """View of the report.
+
+    `facts` are pairs of a heading and a value; `attention` are the unexpected cells.
+    """
 
     run: Run
     title: str
@@ -117,31 +120,31 @@ class ReportView:
     groups: tuple[Group, ...]
     cells: tuple[CellView, ...]
     attention: tuple[CellView, ...]
-    alike: tuple[Alike, ...]
-    foreseen: tuple[CellView, ...]
+    failure_groups: tuple[FailureGroup, ...]
+    expected_failures: tuple[CellView, ...]
     skips: tuple[CellView, ...]
     targets: tuple[str, ...]
     unfinished: tuple[str, ...]
     shortfalls: tuple[Shortfall, ...]
-    beside: Beside | None
+    baseline: BaselineSummary | None
     marks: tuple[str, ...]
     charts: Charts
     past: Past
 
     @property
     def headline(self) -> str:
-        """The sentence that the report opens with."""
+        """The first sentence of the report."""
         return "; ".join(self.clauses)
 
-    def folded(self, cells: Iterable[CellView]) -> tuple[Alike, ...]:
-        """Those of the same verdict and reason together."""
-        return tuple(_alike(cells))
+    def grouped(self, cells: Iterable[CellView]) -> tuple[FailureGroup, ...]:
+        """Group cells by verdict and reason."""
+        return tuple(_failure_groups(cells))
 
 
 def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_file: bool = False) -> ReportView:
-    """The view of a run. Consoles are read one by one, so that they are never in memory all at once."""
+    """Make the view of a run. Consoles are read one at a time, to bound memory."""
     records = sorted(run.records, key=lambda record: cell_order(record.cell))
-    around = Surroundings(
+    context = CellContext(
         read_console,
         families(records),
         past.comparison.by_id() if past.comparison else {},
@@ -149,7 +152,7 @@ def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_f
         Extent.FOLDED if single_file else Extent.EXCERPT,
         has_pages=not single_file,
     )
-    cells = tuple(CellView(record, around) for record in records)
+    cells = tuple(CellView(record, context) for record in records)
     spans = _spans(records, kernels_of(record.cell for record in records))
     kernels = tuple(kernel for span in spans for kernel in span.kernels)
     attention = _select(cells, lambda record: not record.expected)
@@ -169,21 +172,21 @@ def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_f
         groups=tuple(_groups(cells, kernels)),
         cells=cells,
         attention=attention,
-        alike=tuple(_alike(attention)),
-        foreseen=_select(cells, lambda record: record.expected and bool(record.cell.expect)),
+        failure_groups=tuple(_failure_groups(attention)),
+        expected_failures=_select(cells, lambda record: record.expected and bool(record.cell.expect)),
         skips=_select(cells, lambda record: record.verdict is Verdict.SKIP),
         targets=tuple(dict.fromkeys(record.cell.target for record in records)),
         unfinished=tuple(sanitize(name) for name in run.missing),
         shortfalls=shortfalls(run),
-        beside=_beside(past),
+        baseline=_baseline(past),
         marks=tuple(dict.fromkeys(mark.kind for cell in cells for mark in cell.marks)),
         charts=view_charts(cells, past),
         past=past,
     )
 
 
-def _select(cells: Iterable[CellView], wanted: Callable[[Record], bool]) -> tuple[CellView, ...]:
-    return tuple(sorted((cell for cell in cells if wanted(cell.record)), key=_urgency))
+def _select(cells: Iterable[CellView], is_selected: Callable[[Record], bool]) -> tuple[CellView, ...]:
+    return tuple(sorted((cell for cell in cells if is_selected(cell.record)), key=_urgency))
 
 
 def _urgency(cell: CellView) -> tuple[object, ...]:
@@ -191,24 +194,24 @@ def _urgency(cell: CellView) -> tuple[object, ...]:
     return not regressed, urgency(cell.record)
 
 
-def _alike(attention: Iterable[CellView]) -> Iterable[Alike]:
-    """Cells of one spec that came to the same verdict for the same reason, but for its numbers, belong together."""
-    found: dict[tuple[object, ...], list[CellView]] = {}
+def _failure_groups(attention: Iterable[CellView]) -> Iterable[FailureGroup]:
+    """Group cells of one spec by verdict and reason, ignoring numbers in the reason."""
+    groups: dict[tuple[object, ...], list[CellView]] = {}
     for cell in attention:
         regressed = cell.change is not None and cell.change.is_regression
         key = cell.spec, regressed, cell.verdict, re.sub(r"[0-9a-f]*[0-9][0-9a-f]*", "#", cell.reason), cell.expect
-        found.setdefault(key, []).append(cell)
-    for cells in found.values():
-        yield Alike(tuple(cells), tuple(dict.fromkeys(cell.pattern for cell in cells if cell.pattern)))
+        groups.setdefault(key, []).append(cell)
+    for members in groups.values():
+        yield FailureGroup(tuple(members), tuple(dict.fromkeys(cell.pattern for cell in members if cell.pattern)))
 
 
-def _beside(past: Past) -> Beside | None:
+def _baseline(past: Past) -> BaselineSummary | None:
     comparison = past.comparison
     if comparison is None or not comparison.baseline:
         return None
     counts = tuple(counted(kind, count) for kind, count in comparison.counts().items())
     gone = tuple(change for change in comparison.changes if change.kind is ChangeKind.GONE_CELL)
-    return Beside(one_line(comparison.baseline), short_date(comparison.baseline_started_at), counts, gone)
+    return BaselineSummary(one_line(comparison.baseline), short_date(comparison.baseline_started_at), counts, gone)
 
 
 def _facts(run: Run) -> Iterable[tuple[str, str]]:
@@ -222,12 +225,12 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
 
 
 def _shares(records: Iterable[Record]) -> Iterable[Share]:
-    found: Counter[Verdict] = Counter(record.verdict for record in records)
+    counts: Counter[Verdict] = Counter(record.verdict for record in records)
     start = 0.0
     for verdict in Verdict:
-        if found[verdict]:
-            width = 100 * found[verdict] / found.total()
-            yield Share(verdict.value, found[verdict], round(start, 3), round(width, 3))
+        if counts[verdict]:
+            width = 100 * counts[verdict] / counts.total()
+            yield Share(verdict.value, counts[verdict], round(start, 3), round(width, 3))
             start += width
 
 
@@ -246,13 +249,15 @@ def _groups(cells: Iterable[CellView], kernels: tuple[str, ...]) -> Iterable[Gro
     for spec, targets in places.items():
         rows = tuple(ReportRow(target, tuple(map(by_kernel.get, kernels))) for target, by_kernel in targets.items())
         columns = zip(*(row.cells for row in rows), strict=True)
-        yield Group(spec, rows, tuple(_sum([cell for cell in column if cell]) for column in columns))
+        yield Group(spec, rows, tuple(_total([cell for cell in column if cell]) for column in columns))
 
 
-def _sum(cells: Sequence[CellView]) -> Sum | None:
+def _total(cells: Sequence[CellView]) -> ColumnTotal | None:
     tried = [cell for cell in cells if cell.record.verdict is not Verdict.SKIP]
     if not tried:
         return None
     wrong = sorted((cell.record.verdict for cell in tried if not cell.record.expected), key=WORST_FIRST.index)
     good = len(tried) - len(wrong)
-    return Sum(f"{good}/{len(tried)}", f"{good} of {len(tried)} as expected", wrong[0].value if wrong else "pass")
+    return ColumnTotal(
+        f"{good}/{len(tried)}", f"{good} of {len(tried)} as expected", wrong[0].value if wrong else "pass"
+    )

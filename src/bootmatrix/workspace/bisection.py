@@ -16,8 +16,8 @@ from bootmatrix.load.merge import load_spec
 from bootmatrix.model.run_config import RunConfig
 from bootmatrix.plan import check_spec
 from bootmatrix.progress import Observer
-from bootmatrix.report import write_reports
 from bootmatrix.report.bisection import write_bisection
+from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import RunWriter
 from bootmatrix.workspace.planned_run import load_specs
 from bootmatrix.workspace.workspace import Workspace

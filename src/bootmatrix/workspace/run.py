@@ -198,21 +198,21 @@ def _write_page(folder: Path, record: Record) -> None:
 
 
 def _write_reports(run: Run, folder: Path, past: Past, single_file: bool) -> None:
-    from bootmatrix.report import write_reports
-    from bootmatrix.report.cell_pages import console_reader
-    from bootmatrix.report.context import ReportContext
-    from bootmatrix.report.summary import append_summary
+    from bootmatrix.report.writer import publish_reports
 
-    write_reports(run, folder, past, single_file)
-    append_summary(ReportContext(run, console_reader(folder), past))
+    publish_reports(run, folder, past, single_file)
 
 
 async def _load_ahead() -> None:
     """Load what only the end of a run needs, and would else keep it waiting."""
-    from bootmatrix.report import load
-
     await anyio.sleep(UNDER_WAY_S)
-    await anyio.to_thread.run_sync(load)
+    await anyio.to_thread.run_sync(_load_report_writer)
+
+
+def _load_report_writer() -> None:
+    from bootmatrix.report.writer import load_templates
+
+    load_templates()
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:

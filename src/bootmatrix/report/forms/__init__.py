@@ -1,4 +1,4 @@
-"""Forms that a report can take: plug-ins of the group `bootmatrix.report_forms`, one module each."""
+"""Report forms: plug-ins of the group `bootmatrix.report_forms`, one module each."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ GROUP = "report_forms"
 
 
 class ReportForm(Protocol):
-    """A module of a form."""
+    """A report form's module."""
 
-    def render(self, given: ReportContext) -> bytes:
-        """Render a run, with its consoles and its past, as a file of this form."""
+    def render(self, context: ReportContext) -> bytes:
+        """Render a run, its consoles and its history as a file."""
 
 
 def form_names() -> tuple[str, ...]:
-    """Names of all forms."""
+    """Return the names of all forms."""
     return plugins.names(GROUP)
 
 
-def render(name: str, given: ReportContext) -> bytes:
+def render(name: str, context: ReportContext) -> bytes:
     """Render a run in a form.
 
     Raises:
-        InputError: there is no form of this name.
+        InputError: unknown form.
     """
     form: ReportForm = plugins.load(GROUP, name)
-    return form.render(given)
+    return form.render(context)

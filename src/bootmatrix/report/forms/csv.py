@@ -1,4 +1,4 @@
-"""The run as a table for spreadsheets: a line for each cell, also for one that should have a verdict and has none."""
+"""CSV report: one row per cell, including cells without a verdict."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ COLUMNS = (
     *("seconds", "wall_s", "attempts", "reason", "expect", "kernel_release", "qemu_version", "kernel_sha256"),
 )
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet runs what begins so."""
+"""Prefixes that a spreadsheet takes for a formula."""
 
 
-def render(given: ReportContext) -> bytes:
-    """The table, in UTF-8, with a line of headings."""
+def render(context: ReportContext) -> bytes:
+    """Return the table in UTF-8, with a header."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for record in given.records:
-        change = given.changes.get(record.cell.id)
-        writer.writerow([_safe(value) for value in _row(given.run.name, record, change.kind if change else "")])
-    for one in shortfalls(given.run):
-        row = {"run": given.run.name, "cell": one.name, "verdict": KIND, "expected": "no", "reason": one.reason}
+    for record in context.records:
+        change = context.changes.get(record.cell.id)
+        writer.writerow([_safe(value) for value in _row(context.run.name, record, change.kind if change else "")])
+    for shortfall in shortfalls(context.run):
+        row = {
+            "run": context.run.name,
+            "cell": shortfall.name,
+            "verdict": KIND,
+            "expected": "no",
+            "reason": shortfall.reason,
+        }
         writer.writerow([_safe(row.get(column, "")) for column in COLUMNS])
     return stream.getvalue().encode("utf-8")
 
@@ -41,7 +47,7 @@ def _row(run: str, record: Record, change: str) -> Iterator[str]:
     yield from (record.verdict.value, "yes" if record.expected else "no", change)
     yield from (f"{cell_time(record):.3f}", f"{record.wall_s:.3f}", str(record.attempts))
     yield from (record.judgement.reason, cell.expect, kernel.release if kernel else "", record.qemu_version)
-    yield next((one.sha256 for one in record.artefacts if one.kind == "kernel"), "")
+    yield next((artefact.sha256 for artefact in record.artefacts if artefact.kind == "kernel"), "")
 
 
 def _safe(value: str) -> str:

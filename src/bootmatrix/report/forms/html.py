@@ -1,4 +1,4 @@
-"""The report as one HTML file."""
+"""HTML report in one file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from bootmatrix.report.html import render_html
 from bootmatrix.report.view import view_run
 
 
-def render(given: ReportContext) -> bytes:
-    """The document, with the consoles folded in: it stands alone."""
-    return render_html(view_run(given.run, given.read_console, given.past, single_file=True))
+def render(context: ReportContext) -> bytes:
+    """Return the self-contained document, consoles included."""
+    return render_html(view_run(context.run, context.read_console, context.past, single_file=True))

@@ -1,4 +1,4 @@
-"""The run as it is kept; `bootmatrix schema run` describes it."""
+"""JSON report: run.json, described by `bootmatrix schema run`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from bootmatrix.report.context import ReportContext
 from bootmatrix.runs.run_json import run_pieces
 
 CONTROLS = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e]")
-"""What JSON lets stand as it is, and a terminal may not."""
+"""Characters that JSON allows unescaped and a terminal may interpret."""
 
 
-def render(given: ReportContext) -> bytes:
-    """The contents of run.json, fit to be shown on a terminal: such characters are written by their numbers."""
-    text = b"".join(run_pieces(given.run)).decode("utf-8")
-    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8")
+def render(context: ReportContext) -> bytes:
+    """Return the contents of run.json with those characters escaped."""
+    text = b"".join(run_pieces(context.run)).decode("utf-8")
+    return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode("utf-8")

@@ -1,4 +1,4 @@
-"""The report as JUnit's XML."""
+"""JUnit XML report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from bootmatrix.report.context import ReportContext
 from bootmatrix.report.junit import render_junit
 
 
-def render(given: ReportContext) -> bytes:
-    """The document."""
-    return render_junit(given.view)
+def render(context: ReportContext) -> bytes:
+    """Return the document."""
+    return render_junit(context.view)

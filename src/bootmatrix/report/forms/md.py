@@ -1,4 +1,4 @@
-"""The report as Markdown, for a pull request or a CI system's summary: GitHub's form of it."""
+"""Markdown report (GitHub's dialect), for a pull request or a CI system's summary."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from bootmatrix.report.view import ReportView
 
 MAX_ROWS = 300
 MAX_CELLS = 50
-"""GitHub takes a summary of 1 MiB, and nobody reads a tenth of it."""
+"""Limits that keep the file below GitHub's 1 MiB for a summary."""
 
 
-def render(given: ReportContext) -> bytes:
-    """The document, in UTF-8. What guests say stands in code spans, in which nothing is a link, a name or markup."""
-    view = given.view
+def render(context: ReportContext) -> bytes:
+    """Return the document in UTF-8. Text from guests is in code spans, which contain no markup."""
+    view = context.view
     lines = [f"## {'✅' if view.good else '❌'} {code(view.title)}: {view.headline}", ""]
-    if given.past.comparison:
-        lines += [*_comparison(given.past.comparison), ""]
+    if context.past.comparison:
+        lines += [*_comparison(context.past.comparison), ""]
     lines += [
         *_shortfalls(view),
         *_cells("Not as expected", view.attention),
-        *_grid(given),
-        *_cells("Expected failures", view.foreseen),
+        *_grid(context),
+        *_cells("Expected failures", view.expected_failures),
     ]
     facts = ", ".join(f"{name} {code(value)}" for name, value in view.facts[:2])
     lines += [f"{view.date}, {view.duration}; {facts}"]
@@ -37,7 +37,7 @@ def render(given: ReportContext) -> bytes:
 
 
 def code(text: str) -> str:
-    """A code span that holds just this text."""
+    """Quote text as a code span."""
     plain = one_line(text) or " "
     fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
     pad = " " if "`" in (plain[0], plain[-1]) else ""
@@ -57,27 +57,27 @@ def _shortfalls(view: ReportView) -> Iterator[str]:
     if not view.shortfalls:
         return
     yield from ("### Without a verdict", "")
-    yield from (f"- {code(one.name)}: {one.reason}" for one in view.shortfalls[:MAX_CELLS])
+    yield from (f"- {code(shortfall.name)}: {shortfall.reason}" for shortfall in view.shortfalls[:MAX_CELLS])
     if len(view.shortfalls) > MAX_CELLS:
         yield f"- and {len(view.shortfalls) - MAX_CELLS} more"
     yield ""
 
 
 def _cells(title: str, cells: Iterable[CellView]) -> Iterator[str]:
-    shown = list(cells)
-    if not shown:
+    listed = list(cells)
+    if not listed:
         return
     yield from (f"### {title}", "")
-    for cell in shown[:MAX_CELLS]:
+    for cell in listed[:MAX_CELLS]:
         expect = f"  \n  expected: {code(cell.expect)}" if cell.expect else ""
         yield f"- **{cell.verdict}** {code(cell.id)}  \n  {code(cell.reason)}{expect}"
-    if len(shown) > MAX_CELLS:
-        yield f"- and {len(shown) - MAX_CELLS} more"
+    if len(listed) > MAX_CELLS:
+        yield f"- and {len(listed) - MAX_CELLS} more"
     yield ""
 
 
-def _grid(given: ReportContext) -> Iterator[str]:
-    view = given.view
+def _grid(context: ReportContext) -> Iterator[str]:
+    view = context.view
     rows = [(group.spec, row) for group in view.groups for row in group.rows]
     if not rows:
         return

@@ -1,6 +1,6 @@
-"""The run as OpenMetrics text, for the collector of a nightly run.
+"""OpenMetrics report, for the collector of a nightly run.
 
-prometheus_client writes it: it is the reference for the format, and knows how to escape.
+Written by prometheus_client, the format's reference implementation.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from bootmatrix.report.sanitize import one_line
 CELL = ("spec", "arch", "machine", "kernel", "mode")
 
 
-def render(given: ReportContext) -> bytes:
-    """The text, in UTF-8."""
+def render(context: ReportContext) -> bytes:
+    """Return the text in UTF-8."""
     registry = CollectorRegistry()
-    _of_run(given, registry)
+    _of_run(context, registry)
     verdict = Gauge("bootmatrix_cell_verdict", "1 for the verdict of a cell", (*CELL, "verdict"), registry=registry)
     expected = Gauge("bootmatrix_cell_expected", "1 if a cell is as expected", CELL, registry=registry)
-    seconds = Gauge("bootmatrix_cell_seconds", "How long the guest ran", CELL, registry=registry)
-    phase = Gauge("bootmatrix_cell_phase_seconds", "How long a phase took", (*CELL, "phase"), registry=registry)
-    for record in given.records:
+    seconds = Gauge("bootmatrix_cell_seconds", "Running time of the guest", CELL, registry=registry)
+    phase = Gauge("bootmatrix_cell_phase_seconds", "Duration of a phase", (*CELL, "phase"), registry=registry)
+    for record in context.records:
         labels = _labels(record)
         verdict.labels(*labels, record.verdict.value).set(1)
         expected.labels(*labels).set(record.expected)
@@ -45,21 +45,21 @@ def _labels(record: Record) -> tuple[str, ...]:
     return cell.spec_name, cell.arch, cell.machine, cell.kernel, mode_of(record)
 
 
-def _of_run(given: ReportContext, registry: CollectorRegistry) -> None:
-    run, comparison = given.run, given.past.comparison
+def _of_run(context: ReportContext, registry: CollectorRegistry) -> None:
+    run, comparison = context.run, context.past.comparison
     title = (one_line(run.title),)
 
     def gauge(name: str, words: str, value: float) -> None:
         Gauge(f"bootmatrix_run_{name}", words, ("title",), registry=registry).labels(*title).set(value)
 
-    gauge("start_time_seconds", "When the run began", datetime.fromisoformat(run.started_at).timestamp())
-    gauge("seconds", "How long the run took", round(run.wall_s, 3))
+    gauge("start_time_seconds", "Start of the run", datetime.fromisoformat(run.started_at).timestamp())
+    gauge("seconds", "Duration of the run", round(run.wall_s, 3))
     gauge("interrupted", "1 if the run was interrupted", run.interrupted)
-    gauge("good", "1 if something was tested, all of it came to its end, and all is as expected", run.is_good)
-    gauge("missing_cells", "Cells that should have a verdict and have none", len(run.missing))
+    gauge("good", "1 if cells were tested, all are finished, and all are as expected", run.is_good)
+    gauge("missing_cells", "Cells without the verdict that they should have", len(run.missing))
     gauge("unexpected_cells", "Cells not as expected", sum(not record.expected for record in run.records))
     if comparison:
-        gauge("regressions", "Cells that are worse than in the baseline", len(comparison.regressions))
+        gauge("regressions", "Cells worse than in the baseline", len(comparison.regressions))
     cells = Gauge("bootmatrix_run_cells", "Cells with a verdict", ("title", "verdict"), registry=registry)
     for verdict, number in Counter(record.verdict.value for record in run.records).items():
         cells.labels(*title, verdict).set(number)

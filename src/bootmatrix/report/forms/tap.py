@@ -1,4 +1,4 @@
-"""The report as TAP version 14: a test point for each cell, its sub-results as a subtest before it.
+"""TAP 14 report: a test point per cell, its sub-results as a subtest.
 
 https://testanything.org/tap-version-14-specification.html
 """
@@ -16,16 +16,16 @@ from bootmatrix.report.shortfall import KIND, shortfalls
 INDENT = "    "
 
 
-def render(given: ReportContext) -> bytes:
-    """The document, in UTF-8."""
-    lacking = shortfalls(given.run)
-    lines = ["TAP version 14", f"1..{len(given.records) + len(lacking)}"]
-    for number, record in enumerate(given.records, 1):
+def render(context: ReportContext) -> bytes:
+    """Return the document in UTF-8."""
+    missing = shortfalls(context.run)
+    lines = ["TAP version 14", f"1..{len(context.records) + len(missing)}"]
+    for number, record in enumerate(context.records, 1):
         lines += _subtest(record)
         lines += _point(number, record)
-    for number, one in enumerate(lacking, len(given.records) + 1):
-        lines += [f"not ok {number} - {_plain(one.name)}", *_block(KIND, one.reason)]
-    if given.run.interrupted:
+    for number, shortfall in enumerate(missing, len(context.records) + 1):
+        lines += [f"not ok {number} - {_plain(shortfall.name)}", *_block(KIND, shortfall.reason)]
+    if context.run.interrupted:
         lines.append("Bail out! The run was interrupted")
     return ("\n".join(lines) + "\n").encode("utf-8")
 
@@ -48,31 +48,31 @@ def _block(verdict: str, reason: str) -> Iterator[str]:
 
 def _reason(record: Record) -> str:
     if record.verdict is Verdict.PASS:
-        return f"it passed, and was expected not to: {record.cell.expect}"
+        return f"passed, expected a failure: {record.cell.expect}"
     return record.judgement.reason
 
 
 def _subtest(record: Record) -> Iterable[str]:
-    found = record.judgement.subresults
-    if not found:
+    results = record.judgement.subresults
+    if not results:
         return []
-    points = (_subpoint(number, one, record) for number, one in enumerate(found, 1))
-    return [f"# Subtest: {_plain(record.cell.id)}", f"{INDENT}1..{len(found)}", *points]
+    points = (_subpoint(number, result, record) for number, result in enumerate(results, 1))
+    return [f"# Subtest: {_plain(record.cell.id)}", f"{INDENT}1..{len(results)}", *points]
 
 
-def _subpoint(number: int, one: SubResult, record: Record) -> str:
-    passed = one.verdict in {Verdict.PASS, Verdict.SKIP}
-    directive = f" # SKIP {_plain(one.detail)}".rstrip() if one.verdict is Verdict.SKIP else ""
-    if record.expected and not passed:  # readers that count a failure at any depth are not to see more than its cell's
+def _subpoint(number: int, result: SubResult, record: Record) -> str:
+    passed = result.verdict in {Verdict.PASS, Verdict.SKIP}
+    directive = f" # SKIP {_plain(result.detail)}".rstrip() if result.verdict is Verdict.SKIP else ""
+    if record.expected and not passed:  # some readers count failures at any depth
         directive = f" # TODO {_plain(record.cell.expect)}".rstrip()
-    return f"{INDENT}{'ok' if passed else 'not ok'} {number} - {_plain(one.name)}{directive}"
+    return f"{INDENT}{'ok' if passed else 'not ok'} {number} - {_plain(result.name)}{directive}"
 
 
 def _plain(text: str) -> str:
-    """Text that cannot be taken for a directive: a hash sign begins one, a backslash quotes it."""
+    """Escape text so that it contains no directive."""
     return one_line(text).replace("\\", "\\\\").replace("#", "\\#")
 
 
 def _quoted(text: str) -> str:
-    """A YAML scalar on one line: JSON's strings are."""
+    """Quote text as a YAML scalar on one line, with JSON's syntax."""
     return json.dumps(one_line(text), ensure_ascii=False)

@@ -1,11 +1,11 @@
 "use strict";
-// The pages are complete without this: it adds search in a console, and buttons that copy.
+// Optional: adds console search and copy buttons.
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
 function element(name, properties, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...children);
+  return node;
 }
 
 async function copy(button, text) {
@@ -50,7 +50,7 @@ function addSearch(view) {
     const words = input.value.toLowerCase();
     hits = words ? all(".lines > div", view).filter((line) => line.lastChild.textContent.toLowerCase().includes(words)) : [];
     for (const line of hits) line.classList.add("hit");
-    count.textContent = words ? "no line has it" : "";
+    count.textContent = words ? "no match" : "";
     now = -1;
     go(1);
   }

@@ -1,14 +1,14 @@
 "use strict";
-// Follows a run: asks once a second what is new. All text is set as text, never as markup.
+// Follows a run by polling once a second. All values are set as text, never as markup.
 (() => {
   const at = (id) => document.getElementById(id);
   const element = (tag, text, name) => {
-    const made = document.createElement(tag);
-    made.textContent = text;
-    if (name) made.className = name;
-    return made;
+    const node = document.createElement(tag);
+    node.textContent = text;
+    if (name) node.className = name;
+    return node;
   };
-  const QUIET_S = 10; // a guest that said nothing for this long is worth a word
+  const QUIET_S = 10; // silence of a guest that is worth showing
   const order = { bad: 0, fault: 1, foreseen: 2, good: 3, skip: 4 };
 
   function row(cell) {
@@ -33,7 +33,7 @@
   function show(state) {
     at("title").textContent = state.title;
     const wrong = state.cells.filter((cell) => cell.standing === "bad" || cell.standing === "fault").length;
-    const end = state.ended ? (state.interrupted ? "interrupted" : "ended") : `${state.under_way.length} under way`;
+    const end = state.ended ? (state.interrupted ? "interrupted" : "finished") : `${state.under_way.length} running`;
     const total = Math.max(state.planned, state.cells.length);
     const share = state.planned ? `${state.cells.length} of ${total} cells` : `${state.cells.length} cells`;
     at("headline").textContent = state.fault || `${share} done, ${wrong} not as expected; ${end}`;
@@ -43,10 +43,10 @@
     at("progress").value = state.cells.length;
     at("headline").className = `headline ${wrong ? "bad" : "good"}`;
     at("under").replaceChildren(...state.under_way.map(underWay));
-    const cells = [...state.cells].sort((one, other) => order[one.standing] - order[other.standing]);
+    const cells = [...state.cells].sort((first, second) => order[first.standing] - order[second.standing]);
     at("done").replaceChildren(...cells.map(row));
     if (state.ended && state.report && !at("report")) {
-      const link = element("a", "The report");
+      const link = element("a", "Report");
       link.id = "report";
       link.href = "report.html";
       at("headline").after(link);
@@ -56,12 +56,12 @@
   async function follow() {
     let ended = false;
     try {
-      const answer = await fetch("live.json");
-      const state = await answer.json();
+      const response = await fetch("live.json");
+      const state = await response.json();
       show(state);
       ended = state.ended && state.report;
     } catch {
-      at("headline").textContent = "The server does not answer; trying again.";
+      at("headline").textContent = "The server is not responding; retrying.";
     }
     if (!ended) setTimeout(follow, 1000);
   }

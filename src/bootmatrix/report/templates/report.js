@@ -1,4 +1,4 @@
-// The report is complete without this: it adds the filter, the order, folding, and keys.
+// Optional: adds the filter, sorting, folding and keyboard shortcuts.
 const byId = (name) => document.getElementById(name);
 const filter = byId("filter");
 const tiles = all(".tile");
@@ -13,7 +13,7 @@ const WORST = ["panic", "hang", "timeout", "fail", "flaky", "pass", "build-error
 const words = new Map();
 const reported = new Map(tiles.map((tile) => [tile.dataset.cell, tile]));
 const detailOf = new Map(details.map((cell) => [cell.dataset.cell, cell]));
-let shown = new Set(reported.keys());
+let visible = new Set(reported.keys());
 
 function textOf(tile) {
   const { cell } = tile.dataset;
@@ -32,17 +32,17 @@ function apply() {
   const now = new Set();
   for (const [cell, tile] of reported) if (matches(tile, asked, verdict.value)) now.add(cell);
   for (const [cell, tile] of reported) {
-    if (now.has(cell) === shown.has(cell)) continue;
+    if (now.has(cell) === visible.has(cell)) continue;
     tile.classList.toggle("dim", !now.has(cell));
     const detail = detailOf.get(cell);
     if (detail) detail.hidden = !now.has(cell);
   }
-  shown = now;
+  visible = now;
   for (const row of gridRows) row.hidden = !all(".tile", row).some((tile) => now.has(tile.dataset.cell)) && now.size < reported.size;
   for (const group of all(".grid tbody")) group.hidden = !all("tr[data-spec]", group).some((row) => !row.hidden);
   for (const card of cards) card.hidden = !card.dataset.cells.split(" ").some((cell) => now.has(cell));
   if (sort) order(sort.value);
-  byId("shown").textContent = now.size === reported.size ? "" : `${now.size} of ${reported.size}`;
+  byId("count").textContent = now.size === reported.size ? "" : `${now.size} of ${reported.size}`;
   byId("nothing").hidden = now.size > 0;
 }
 
@@ -62,7 +62,7 @@ function toHash() {
   const asked = new URLSearchParams();
   for (const { name, value } of filter.elements) if (name && value) asked.set(name, value);
   const hash = String(asked);
-  // Not pushed: a letter typed is no step to go back to.
+  // Replaced, not pushed: typing a letter is not a navigation step.
   history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
 }
 
@@ -114,7 +114,7 @@ function addTwist(group) {
   place.replaceWith(button);
 }
 
-// A column that is folded keeps its symbols; the words stay for screen readers.
+// A folded column keeps its symbols, and its words for screen readers.
 function addNarrowing(head) {
   const kernels = head.dataset.kernel ? [head] : [];
   let start = 1;
@@ -198,7 +198,7 @@ const keys = {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
   const { target, key } = event;
-  if (key === "Escape" && (shown.size < reported.size || target.form === filter)) {
+  if (key === "Escape" && (visible.size < reported.size || target.form === filter)) {
     clear();
     target.blur();
   } else if (/^Arrow/.test(key) && target.matches(".tile")) {

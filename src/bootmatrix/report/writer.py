@@ -1,0 +1,47 @@
+"""Writer of a run's reports. Importing it loads all that the end of a run needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bootmatrix.fsio import write_atomic
+from bootmatrix.history.values import NO_PAST, Past
+from bootmatrix.model import Run
+from bootmatrix.model.base import many_made
+from bootmatrix.report import JUNIT_FILE, REPORT_FILE
+from bootmatrix.report.cell_pages import console_reader, write_pages
+from bootmatrix.report.context import ReportContext
+from bootmatrix.report.html import load_templates, render_html
+from bootmatrix.report.junit import render_junit
+from bootmatrix.report.summary import append_summary
+from bootmatrix.report.view import view_run
+from bootmatrix.runs.run_json import write_run
+from bootmatrix.runs.run_store import RUN_FILE
+
+__all__ = ["load_templates", "publish_reports", "write_reports"]
+
+
+def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: bool = False) -> None:
+    """Write all reports into the run's folder, each atomically.
+
+    Args:
+        run: the run.
+        folder: its folder; a missing console is noted in the report.
+        past: cell histories and the comparison with a baseline.
+        single_file: fold the consoles into report.html and write no cell pages.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    with many_made():
+        view = view_run(run, console_reader(folder), past, single_file)
+        write_atomic(folder / REPORT_FILE, render_html(view))
+        write_pages(view, folder)
+        write_atomic(folder / JUNIT_FILE, render_junit(view))
+        write_run(folder / RUN_FILE, run)
+
+
+def publish_reports(run: Run, folder: Path, past: Past, single_file: bool) -> None:
+    """Write all reports, and the summary of a CI system's step, if any."""
+    write_reports(run, folder, past, single_file)
+    append_summary(ReportContext(run, console_reader(folder), past))
