@@ -1,1 +1,1 @@
-"""The memory behind the runs: an index of them, what became of each cell over time, and how two runs differ."""
+"""History of runs: an index, each cell's verdicts over time, and comparisons."""

@@ -1,4 +1,4 @@
-"""A run beside its baseline, like with like only: the same spec, machine, kernel name and way of booting. Pure."""
+"""Comparison of a run with a baseline, by spec, machine, kernel name and boot mode. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bootmatrix.history.values import (
 
 FAILED = frozenset({Standing.BAD, Standing.FORESEEN})
 DERIVED = frozenset({"initrd", "dtb"})
-"""Made from other inputs: named only where none of those changed."""
+"""Kinds of input made from others, listed only if none of those changed."""
 ORDER = tuple(ChangeKind)
 
 
@@ -32,13 +32,13 @@ def compare(
     histories: Mapping[CellKey, CellHistory],
     usual: Mapping[CellKey, Usual | None],
 ) -> Comparison:
-    """Each cell of both runs beside its other self, regressions first.
+    """Compare the cells of a run with those of a baseline, regressions first.
 
     Args:
-        run: the run in question.
-        baseline: what it is compared with; None where there was nothing before it: then each failure is a new one.
-        histories: what became of each cell up to the run.
-        usual: how long each cell usually took up to the baseline.
+        run: the run.
+        baseline: the run to compare with; with None every failure is new.
+        histories: history of each cell up to the run.
+        usual: usual duration of each cell up to the baseline.
     """
     before = {cell.key: cell for cell in baseline.cells} if baseline else {}
     now = {cell.key: cell for cell in run.cells}
@@ -48,7 +48,7 @@ def compare(
         run=run.line.name,
         baseline=baseline.line.name if baseline else "",
         baseline_started_at=baseline.line.started_at if baseline else "",
-        changes=tuple(sorted(changes, key=lambda one: (not one.is_regression, ORDER.index(one.kind)))),
+        changes=tuple(sorted(changes, key=lambda change: (not change.is_regression, ORDER.index(change.kind)))),
         interrupted=run.line.interrupted or not run.line.ended_at,
     )
 
@@ -56,10 +56,10 @@ def compare(
 def _change(now: CellResult, before: CellResult | None, history: CellHistory | None, usual: Usual | None) -> CellChange:
     if now.standing is Standing.SKIP:
         return _skipped(now, before)
-    known = before if before and _was_judged(before) else None
-    kind = _kind(now, known, bool(history and history.is_flaky))
+    old = before if before and _was_judged(before) else None
+    kind = _kind(now, old, bool(history and history.is_flaky))
     since = history.failing_since if history and now.standing in FAILED else None
-    both_pass = known is not None and known.standing is Standing.GOOD and now.standing is Standing.GOOD
+    both_pass = old is not None and old.standing is Standing.GOOD and now.standing is Standing.GOOD
     return CellChange(
         id=now.id,
         mode=now.key.mode,
@@ -70,21 +70,21 @@ def _change(now: CellResult, before: CellResult | None, history: CellHistory | N
         reason=now.reason,
         since=since.started_at if since else "",
         note=_note(now, before),
-        subresults=tuple(sub_changes(known.subresults, now.subresults)) if known and _has_boot(now) else (),
+        subresults=tuple(sub_changes(old.subresults, now.subresults)) if old and _has_boot(now) else (),
         duration=duration_change(usual, now.seconds) if both_pass else None,
-        inputs=tuple(input_changes(known.inputs, now.inputs)) if known and _has_boot(now) else (),
+        inputs=tuple(input_changes(old.inputs, now.inputs)) if old and _has_boot(now) else (),
     )
 
 
-def _kind(now: CellResult, known: CellResult | None, flaky: bool) -> ChangeKind:
-    failed, failed_before = _failed(now), known is not None and _failed(known)
+def _kind(now: CellResult, old: CellResult | None, flaky: bool) -> ChangeKind:
+    failed, failed_before = _failed(now), old is not None and _failed(old)
     if now.standing is Standing.FAULT:
         kind = ChangeKind.NO_VERDICT
     elif failed and failed_before:
         kind = ChangeKind.STILL_FAILING
     elif failed and now.standing is Standing.FORESEEN:
         kind = ChangeKind.EXPECTED_FAILURE
-    elif known is None:
+    elif old is None:
         kind = ChangeKind.NEW_FAILURE if failed else ChangeKind.NEW_CELL
     elif failed == failed_before:
         kind = ChangeKind.UNCHANGED
@@ -96,12 +96,12 @@ def _kind(now: CellResult, known: CellResult | None, flaky: bool) -> ChangeKind:
 
 
 def _failed(cell: CellResult) -> bool:
-    """Whether the guest did; a pass that nobody expected is none."""
+    """Return whether the guest failed; an unexpected pass is not a failure."""
     return cell.standing in FAILED and (cell.verdict != "pass" or cell.flaky)
 
 
 def _is_regression(kind: ChangeKind, now: CellResult) -> bool:
-    """A failure that the baseline has not. One that flips by itself is no less a failure."""
+    """Return whether a change is a failure that the baseline does not have, flaky or not."""
     return kind is ChangeKind.NEW_FAILURE or (
         kind is ChangeKind.FLAKY and _failed(now) and now.standing is Standing.BAD
     )
@@ -134,7 +134,7 @@ def _note(now: CellResult, before: CellResult | None) -> str:
     if not _was_judged(before):
         return f"no verdict on the guest in the baseline: {before.verdict}"
     if now.standing is Standing.BAD and now.verdict == "pass" and not now.flaky:
-        return f"it passes, and the matrix expects it not to: {now.expect}"
+        return f"passed, expected a failure: {now.expect}"
     return ""
 
 
@@ -150,29 +150,29 @@ _has_boot = _was_judged
 
 
 def sub_changes(before: Iterable[tuple[str, str]], now: Iterable[tuple[str, str]]) -> list[SubChange]:
-    """Sub-results that came, went or changed, in the order of those now. Of the same name, the worse one counts."""
+    """List sub-results that differ, in the current order. Of several with one name, the worst counts."""
     old, new = _by_name(before), _by_name(now)
     names = [*new, *(name for name in old if name not in new)]
     return [SubChange(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)]
 
 
 def _by_name(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    verdicts: dict[str, str] = {}
     for name, verdict in pairs:
-        if found.get(name, "pass") in {"pass", "skip"}:
-            found[name] = verdict
-    return found
+        if verdicts.get(name, "pass") in {"pass", "skip"}:
+            verdicts[name] = verdict
+    return verdicts
 
 
 def input_changes(before: Iterable[Input], now: Iterable[Input]) -> list[InputChange]:
-    """Inputs that are others. What is made from others is named only where none of those explains it."""
-    old = {(one.kind, one.name): one for one in before}
-    new = {(one.kind, one.name): one for one in now}
-    places = [*new, *(place for place in old if place not in new)]
-    found = [
+    """List the changed inputs; derived ones only if no primary input changed."""
+    old = {(entry.kind, entry.name): entry for entry in before}
+    new = {(entry.kind, entry.name): entry for entry in now}
+    keys = [*new, *(key for key in old if key not in new)]
+    changes = [
         InputChange(kind, name, old.get((kind, name)), new.get((kind, name)))
-        for kind, name in places
+        for kind, name in keys
         if old.get((kind, name)) != new.get((kind, name))
     ]
-    primary = [change for change in found if change.kind not in DERIVED]
-    return primary or found
+    primary = [change for change in changes if change.kind not in DERIVED]
+    return primary or changes

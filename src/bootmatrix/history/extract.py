@@ -1,4 +1,4 @@
-"""What of a run is remembered, made from its records. Pure."""
+"""Extraction of the indexed values from a run."""
 
 from __future__ import annotations
 
@@ -7,23 +7,45 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+from bootmatrix.errors import InputError
 from bootmatrix.history.values import CellKey, CellResult, Input, RunLine, RunResults, Standing
 from bootmatrix.model import Record, Run, Verdict
+from bootmatrix.runs.run_store import load_run
 
 WORDS_OF_PROFILE = {"description", "source"}
-"""What a profile says for people: other words boot nothing else."""
+"""Descriptive keys of a profile, without effect on the boot."""
 MAX_TEXT = 400
 MAX_SUBRESULTS = 20_000
 
 
+def read_run(folder: Path) -> RunResults | str:
+    """Read a run; on failure return the reason."""
+    try:
+        return load_results(folder)
+    except InputError as error:
+        return error.message
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {error}"
+
+
+def load_results(folder: Path) -> RunResults:
+    """Load a run and its cells from the run's own files.
+
+    Raises:
+        InputError: the run cannot be read.
+    """
+    return results_of(load_run(folder), folder.name)
+
+
 def results_of(run: Run, name: str = "") -> RunResults:
-    """A run with its cells. `name` is that of its folder, which may have been renamed."""
+    """Extract a run and its cells. `name` is the folder's current name."""
     return RunResults(line_of(run, name), tuple(result_of(record, run.tool_version) for record in run.records))
 
 
 def line_of(run: Run, name: str = "") -> RunLine:
-    """A run in a list of runs."""
+    """Extract the run's summary."""
     return RunLine(
         name=name or run.name,
         title=run.title,
@@ -40,7 +62,7 @@ def line_of(run: Run, name: str = "") -> RunLine:
 
 
 def result_of(record: Record, tool_version: str) -> CellResult:
-    """One cell."""
+    """Extract a cell."""
     cell = record.cell
     return CellResult(
         id=cell.id,
@@ -53,24 +75,24 @@ def result_of(record: Record, tool_version: str) -> CellResult:
         expect=cell.expect[:MAX_TEXT],
         inputs=tuple(inputs_of(record, tool_version)) if record.outcome else (),
         subresults=tuple(
-            (one.name[:MAX_TEXT], one.verdict.value) for one in record.judgement.subresults[:MAX_SUBRESULTS]
+            (result.name[:MAX_TEXT], result.verdict.value) for result in record.judgement.subresults[:MAX_SUBRESULTS]
         ),
     )
 
 
 def key_of(record: Record) -> CellKey:
-    """What makes it the same cell in another run."""
+    """Return the key that identifies the cell across runs."""
     cell = record.cell
     return CellKey(cell.spec_name, cell.arch, cell.machine, cell.kernel, mode_of(record))
 
 
 def mode_of(record: Record) -> str:
-    """How it was booted: `cold`, or `forked`."""
+    """Return the boot mode: `cold` or `forked`."""
     return "cold" if record.boot == "cold" else "forked"
 
 
 def standing_of(record: Record) -> Standing:
-    """What its verdict means to its matrix."""
+    """Classify a verdict by the matrix's expectation."""
     if record.verdict is Verdict.SKIP:
         return Standing.SKIP
     if not record.verdict.is_guests:
@@ -81,7 +103,7 @@ def standing_of(record: Record) -> Standing:
 
 
 def inputs_of(record: Record, tool_version: str) -> Iterator[Input]:
-    """All that the cell was made of. A kernel is called by its name in the matrix, its release is a version."""
+    """List the cell's inputs. A kernel is named as in the matrix; its release is the version."""
     if record.spec_sha256:
         yield Input("spec", record.cell.spec_name, record.spec_sha256)
     for artefact in record.artefacts:
@@ -105,11 +127,11 @@ def _version(record: Record) -> str:
 
 
 def digest_of_inputs(inputs: Iterable[Input]) -> str:
-    """One digest for all of them; empty if nothing is known."""
-    rows = sorted((one.kind, one.name, one.digest, one.version) for one in inputs)
+    """Return one digest of all inputs; empty without inputs."""
+    rows = sorted((entry.kind, entry.name, entry.digest, entry.version) for entry in inputs)
     return digest(json.dumps(rows)) if rows else ""
 
 
 def digest(text: str) -> str:
-    """SHA-256 of a text, which may hold what is no UTF-8."""
+    """Return the SHA-256 of a text, which may contain lone surrogates."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,8 +1,8 @@
-"""An index of the runs in a folder: SQLite, quick to ask, and made again from the runs when it is lost or damaged.
+"""SQLite index of the runs in a folder.
 
-It is a memory and never the truth: what it holds was read from a run, and is read again when that run's files change.
-A lock file keeps readers apart from the one that writes or replaces it, as SQLite forbids to replace a database in use.
-It is made in memory where the folder cannot be written, and beside a run that someone put elsewhere.
+The index is a cache: runs are read again when their files change, and a lost or damaged index is rebuilt. A lock file
+separates readers from the process that writes or replaces it: SQLite does not support replacing an open database. In a
+folder that is read-only or not bootmatrix's own, the index is built in memory.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ INDEX_FILE = ".index.sqlite"
 LOCK_FILE = ".index.lock"
 LATEST = "latest"
 VERSION = 1
-"""Of the schema and of what is read from a run: an index of another version is made again."""
+"""Version of the schema and the extraction: an index of another version is rebuilt."""
 BATCH = 20
-"""Runs in a transaction: a process that is killed loses this much work at most."""
+"""Runs per transaction, the most work that a killed process loses."""
 BUSY_S = 60
 
 
@@ -32,9 +32,9 @@ T = TypeVar("T")
 
 
 def ask(reports: Path, question: Callable[[Rows], T]) -> T:
-    """The answer of the index to a question about the runs in a folder, as they are now.
+    """Query the index of the runs in a folder, after bringing it up to date.
 
-    Damage may show itself only in a value that makes no sense: then the index is made again and asked again.
+    Damage may only show as an invalid value: then the index is rebuilt and queried again.
 
     Raises:
         OSError: the folder cannot be read.
@@ -53,7 +53,7 @@ def ask(reports: Path, question: Callable[[Rows], T]) -> T:
 
 @contextmanager
 def _database(reports: Path, stamps: Stamps) -> Iterator[sqlite3.Connection]:
-    """A connection to an index that is up to date."""
+    """Open a connection to an up-to-date index."""
     with ExitStack() as stack:
         current = None
         with suppress(OSError):
@@ -65,13 +65,13 @@ def _database(reports: Path, stamps: Stamps) -> Iterator[sqlite3.Connection]:
 
 
 def _keeps_runs(reports: Path) -> bool:
-    """Whether runs are written there: a run that was copied somewhere must not litter the folder around it."""
+    """Return whether bootmatrix keeps runs in the folder; elsewhere no index file is written."""
     return (reports / LATEST).is_symlink() or (reports / INDEX_FILE).exists()
 
 
 @contextmanager
 def _locked(reports: Path) -> Iterator[int]:
-    """The lock file, open."""
+    """Open the lock file."""
     lock = os.open(reports / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         yield lock
@@ -91,7 +91,7 @@ def _in_memory(reports: Path, stamps: Stamps) -> sqlite3.Connection:
 
 
 def _open_current(reports: Path, stamps: Stamps) -> sqlite3.Connection | None:
-    """The index, if it is whole and knows all runs as they are."""
+    """Open the index if it is intact and up to date."""
     path = reports / INDEX_FILE
     if not path.is_file() or path.is_symlink():
         return None
@@ -104,7 +104,7 @@ def _open_current(reports: Path, stamps: Stamps) -> sqlite3.Connection | None:
 
 
 def _bring_up_to_date(reports: Path, stamps: Stamps, lock: int) -> sqlite3.Connection:
-    """The index after what changed was read; made again if it is not sound."""
+    """Update the index; rebuild it if it is damaged."""
     path = reports / INDEX_FILE
     fcntl.flock(lock, fcntl.LOCK_EX)
     connection = _sound(path)
@@ -119,7 +119,7 @@ def _bring_up_to_date(reports: Path, stamps: Stamps, lock: int) -> sqlite3.Conne
     try:
         connection = _fresh(path.absolute().as_uri())
         _update(connection, reports, stamps)
-    except sqlite3.OperationalError:  # the disk is full, or will not hold a database: memory does
+    except sqlite3.OperationalError:  # disk full, or a file system without SQLite's locks: use memory
         return _in_memory(reports, stamps)
     return connection
 
@@ -152,15 +152,15 @@ def _fresh(address: str) -> sqlite3.Connection:
 
 
 def _update(connection: sqlite3.Connection, reports: Path, stamps: Stamps) -> None:
-    """Forget the runs that are gone, and read those that are new or changed."""
+    """Drop runs that no longer exist; read new and changed ones."""
     rows = Rows(connection)
-    known = rows.stamps()
+    indexed = rows.stamps()
     with _transaction(connection):
-        for name in known.keys() - stamps.keys():
+        for name in indexed.keys() - stamps.keys():
             rows.forget(name)
-    changed = sorted(name for name, stamp in stamps.items() if known.get(name) != stamp)
+    changed = sorted(name for name, stamp in stamps.items() if indexed.get(name) != stamp)
     for names in _batches(changed):
-        from bootmatrix.history.discover import read_run
+        from bootmatrix.history.extract import read_run
 
         with _transaction(connection):
             for name in names:

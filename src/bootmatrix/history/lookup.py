@@ -1,4 +1,4 @@
-"""Runs and baselines as users name them, with their cells and what the index knows of before."""
+"""Runs and baselines by user-supplied name."""
 
 from __future__ import annotations
 
@@ -18,70 +18,69 @@ if TYPE_CHECKING:
 
 
 def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
-    """A run beside its baseline, as the index knows them.
+    """Compare a run with a baseline, from the index.
 
     Raises:
-        InputError: one of them does not exist or cannot be read.
+        InputError: a run does not exist or cannot be read.
     """
     place = find_run(reports, run_name)
     named = None if baseline_name == LATEST else find_run(place.reports, baseline_name)
 
     def question(rows: Rows) -> Comparison:
-        run = _known(rows, place)
+        run = _load(rows, place)
         name = named.name if named else latest_before(rows, run.line.title, run.line)
         baseline: RunResults | None = None
         if named and named.reports != place.reports:
             baseline = results_at(named)
         elif name:
-            baseline = _known(rows, RunLocation(place.reports, name))
+            baseline = _load(rows, RunLocation(place.reports, name))
         return compared_with(rows, run, baseline, histories_of(rows, run.cells, run.line))
 
-    # One question, as each begins with a look at all the runs.
+    # A single query, since each one first checks all runs for changes.
     return ask(place.reports, question)
 
 
 def baseline_of(place: RunLocation, name: str) -> RunLocation | None:
-    """The baseline for a run that is there; None if it is to be the latest and nothing was before.
+    """Find the baseline of an existing run; None for `latest` without an earlier run.
 
     Raises:
-        InputError: it does not exist, or the run cannot be read.
+        InputError: the baseline does not exist, or the run cannot be read.
     """
     line = results_at(place).line
     return find_baseline(place.reports, name, title=line.title, before=line)
 
 
 def results_at(place: RunLocation) -> RunResults:
-    """A run with its cells.
+    """Load a run and its cells from the index.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the run cannot be read.
     """
-    return ask(place.reports, lambda rows: _known(rows, place))
+    return ask(place.reports, lambda rows: _load(rows, place))
 
 
-def _known(rows: Rows, place: RunLocation) -> RunResults:
-    found = rows.results(place.name)
-    if found is None:
+def _load(rows: Rows, place: RunLocation) -> RunResults:
+    results = rows.results(place.name)
+    if results is None:
         raise InputError(f"{place.folder}: no such run")
-    if found.line.fault:
-        raise InputError(found.line.fault)
-    return found
+    if results.line.fault:
+        raise InputError(results.line.fault)
+    return results
 
 
 def read_baseline(place: RunLocation | None) -> RunResults | None:
-    """A baseline out of its own files.
+    """Load a baseline from its own files.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the baseline cannot be read.
     """
-    from bootmatrix.history.extract import results_of
-    from bootmatrix.runs.run_store import load_run
+    from bootmatrix.history.extract import load_results
 
-    return results_of(load_run(place.folder), place.name) if place else None
+    return load_results(place.folder) if place else None
 
 
 def past_of_run(place: RunLocation, run: Run, baseline: RunResults | None, *, compared: bool) -> Past:
-    """What a report tells beside the run: how it stands beside the baseline, and what the index knows of before."""
+    """Return the history of a run's cells and, if `compared`, the comparison with the baseline."""
     from bootmatrix.history.extract import results_of
 
     results = results_of(run, place.name)
@@ -89,7 +88,7 @@ def past_of_run(place: RunLocation, run: Run, baseline: RunResults | None, *, co
 
 
 def usual_s(reports: Path) -> dict[str, float]:
-    """Seconds that cells usually take, by id. It only orders them, so that a past that cannot be read is no fault."""
+    """Return the usual seconds of each cell by id, for ordering only: empty if the runs cannot be read."""
     with suppress(BootmatrixError, OSError):
         return ask(reports, lambda rows: rows.usual_s())
     return {}

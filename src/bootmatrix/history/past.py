@@ -1,4 +1,4 @@
-"""The past of a run, put together from the index: what a report tells beside the run itself."""
+"""Histories and comparison of a run, queried from the index."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from bootmatrix.history.values import (
 
 
 def past_of(rows: Rows, run: RunResults, baseline: RunResults | None = None, *, compared: bool = False) -> Past:
-    """What became of each of a run's cells up to it and, if wanted, how the run stands beside a baseline.
+    """Return the histories of a run's cells and, on request, the comparison with a baseline.
 
     Args:
-        rows: the index, which knows the run.
+        rows: the index, which contains the run.
         run: the run.
-        baseline: what it is compared with.
-        compared: compare it also where there is no baseline: with nothing.
+        baseline: the run to compare with.
+        compared: compare even without a baseline.
     """
     histories = histories_of(rows, run.cells, run.line)
     comparison = compared_with(rows, run, baseline, histories) if compared or baseline else None
@@ -37,7 +37,7 @@ def past_of(rows: Rows, run: RunResults, baseline: RunResults | None = None, *, 
 
 
 def histories_of(rows: Rows, cells: Iterable[CellResult], until: RunLine) -> dict[CellKey, CellHistory]:
-    """The histories of cells up to a run."""
+    """Return the histories of cells up to a run."""
     return {
         cell.key: history_of(cell.id, cell.key, long_past(rows, cell.key, until))
         for cell in cells
@@ -46,7 +46,7 @@ def histories_of(rows: Rows, cells: Iterable[CellResult], until: RunLine) -> dic
 
 
 def long_past(rows: Rows, key: CellKey, until: RunLine | None) -> list[PastVerdict]:
-    """The last verdicts; all of them where none of the last is a pass, as the failures may have begun before."""
+    """Return a cell's last verdicts; all of them if none of the last is a pass, to find the first failure."""
     past = rows.past(key, until)
     if len(past) < LAST or any(map(is_pass, past)):
         return past
@@ -56,7 +56,7 @@ def long_past(rows: Rows, key: CellKey, until: RunLine | None) -> list[PastVerdi
 def compared_with(
     rows: Rows, run: RunResults, baseline: RunResults | None, histories: dict[CellKey, CellHistory]
 ) -> Comparison:
-    """A run beside its baseline; durations are held against what was usual up to the baseline."""
+    """Compare a run with a baseline; durations are compared with the usual ones up to the baseline."""
     usually = dict(_usual(rows, baseline, run.line.host)) if baseline else {}
     return compare(run, baseline, histories, usually)
 
@@ -64,4 +64,4 @@ def compared_with(
 def _usual(rows: Rows, baseline: RunResults, host: str) -> Iterator[tuple[CellKey, Usual | None]]:
     for cell in baseline.cells:
         if cell.standing is Standing.GOOD:
-            yield cell.key, usual([one for one in rows.past(cell.key, baseline.line) if one.host == host])
+            yield cell.key, usual([entry for entry in rows.past(cell.key, baseline.line) if entry.host == host])

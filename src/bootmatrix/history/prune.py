@@ -1,4 +1,4 @@
-"""Which runs are kept, and how the others are removed."""
+"""Selection of runs to keep, and removal of the others."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from bootmatrix.history.index import LATEST
 from bootmatrix.history.values import RunLine
 
 SIGNED_FOLDER = "signoff"
-"""In a run's folder: what signs it off; a test compares it with the name there."""
+"""Sign-off folder in a run; a test compares it with signoff.manifest."""
 LEFT_ALONE_S = 24 * 3600
-"""A run without an end may be under way if something was written within this time."""
+"""An unfinished run with a write in this time may still be running."""
 REMOVING_SUFFIX = ".removing"
 
 
 def kept(lines: Iterable[RunLine], reports: Path, tags: Mapping[str, str], keep: int) -> dict[str, str]:
-    """The runs to keep, by name, with the reason. Of each title the newest `keep`; `lines` are newest first."""
-    found: dict[str, str] = {}
+    """Return the runs to keep and the reason, by name. `lines` are newest first; `keep` counts per title."""
+    reasons: dict[str, str] = {}
     seen: dict[str, int] = {}
     ordered = list(lines)
     for line in ordered:
         seen[line.title] = seen.get(line.title, 0) + 1
         reason = _reason(line, reports, tags) or (f"among the newest {keep}" if seen[line.title] <= keep else "")
         if reason:
-            found[line.name] = reason
-    return found | _baselines(ordered, found)
+            reasons[line.name] = reason
+    return reasons | _baselines(ordered, reasons)
 
 
 def _reason(line: RunLine, reports: Path, tags: Mapping[str, str]) -> str:
@@ -45,10 +45,10 @@ def _reason(line: RunLine, reports: Path, tags: Mapping[str, str]) -> str:
 
 
 def _life(folder: Path) -> str:
-    """The signs of life of a run without an end: one that is taken up again has none any more."""
+    """Return a sign that an unfinished run is running, or empty."""
     if is_under_way(folder):
-        return "under way"
-    return "may be under way" if time.time() - changed_at(folder) < LEFT_ALONE_S else ""
+        return "running"
+    return "may be running" if time.time() - changed_at(folder) < LEFT_ALONE_S else ""
 
 
 def _latest(reports: Path) -> str:
@@ -57,43 +57,43 @@ def _latest(reports: Path) -> str:
     return ""
 
 
-def _baselines(lines: Iterable[RunLine], found: Mapping[str, str]) -> dict[str, str]:
-    """What a kept run was compared with, and what that one was compared with: newest first, so that one pass does."""
-    wanted: dict[str, str] = {}
+def _baselines(lines: Iterable[RunLine], kept_names: Mapping[str, str]) -> dict[str, str]:
+    """Return the baselines of kept runs, and their baselines. One pass suffices: newest first."""
+    baselines: dict[str, str] = {}
     for line in lines:
-        if (line.name in found or line.name in wanted) and line.baseline and line.baseline not in found:
-            wanted[line.baseline] = f"the baseline of {line.name}"
-    return wanted
+        if (line.name in kept_names or line.name in baselines) and line.baseline and line.baseline not in kept_names:
+            baselines[line.baseline] = f"the baseline of {line.name}"
+    return baselines
 
 
 def is_under_way(folder: Path) -> bool:
-    """Whether a process writes to a run."""
+    """Return whether a process writes to a run."""
     with _hold(folder) as held:
         return not held
 
 
 @contextmanager
 def _hold(folder: Path) -> Iterator[bool]:
-    """Keep others from writing to a run: by the lock that its writer has. False if one has it now."""
+    """Hold the writer's lock of a run; False if another process holds it."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context((folder / STARTED_FILE).open("rb"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
-        except OSError:  # no such file, or a file system without locks: nobody could have one
+        except OSError:  # no such file, or a file system without locks: no other holder is possible
             yield True
         else:
             yield True
 
 
 def remove_run(folder: Path) -> bool:
-    """Remove a run's folder, but not from under one that writes to it: False then.
+    """Remove a run's folder; return False if a process writes to it.
 
-    It vanishes at once, so that one who is killed meanwhile leaves no half of a run.
+    The folder is renamed first, so that a killed removal leaves no partial run.
 
     Raises:
-        OSError: it cannot be removed.
+        OSError: the folder cannot be removed.
     """
     doomed = folder.with_name(f".{folder.name}{REMOVING_SUFFIX}")
     if doomed.is_dir():
@@ -106,6 +106,6 @@ def remove_run(folder: Path) -> bool:
 
 
 def remove_leftovers(reports: Path) -> None:
-    """What an earlier removal left when it was killed."""
+    """Remove the folders that a killed removal left."""
     for folder in reports.glob(f".*{REMOVING_SUFFIX}"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""What the index holds, as values: the only place that knows its tables.
+"""Schema and queries of the index.
 
-Texts that recur from run to run, such as inputs and sub-results, are kept once, by digest, in `texts`.
+Repeated texts, such as inputs and sub-results, are stored once by digest in `texts`.
 """
 
 from __future__ import annotations
@@ -51,26 +51,26 @@ RESULT_COLUMNS = "r.shown, spec, arch, machine, kernel, mode, verdict, standing,
 
 
 class Rows:
-    """The index over one connection."""
+    """Queries on one connection to the index."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def stamps(self) -> dict[str, str]:
-        """The runs that are known, and what they were when they were read."""
+        """Return the stamp of each indexed run."""
         return dict(self._db.execute("SELECT name, stamp FROM runs"))
 
     def usual_s(self) -> dict[str, float]:
-        """Seconds that each cell took on average when it passed, by id."""
+        """Return the mean seconds of each cell's passes, by id."""
         query = "SELECT shown, AVG(seconds) FROM results WHERE verdict = 'pass' AND seconds > 0 GROUP BY shown"
         return dict(self._db.execute(query))
 
     def forget(self, name: str) -> None:
-        """Drop a run. Texts that nobody needs any more stay until the index is made again."""
+        """Delete a run. Unreferenced texts stay until the index is rebuilt."""
         self._db.execute("DELETE FROM runs WHERE name = ?", (name,))
 
     def remember(self, name: str, stamp: str, results: RunResults | str) -> None:
-        """Keep a run, or the reason for which it cannot be read, in place of what was known of it."""
+        """Insert or replace a run, or the reason why it cannot be read."""
         self.forget(name)
         if isinstance(results, str):
             results = RunResults(RunLine(name, title="", started_at="", fault=results), ())
@@ -85,7 +85,7 @@ class Rows:
             self._remember_cell(run, line.started_at, cell)
 
     def _remember_cell(self, run: int | None, started_at: str, cell: CellResult) -> None:
-        inputs = [[one.kind, one.name, one.digest, one.version] for one in cell.inputs]
+        inputs = [[entry.kind, entry.name, entry.digest, entry.version] for entry in cell.inputs]
         values = (
             *(self._cell(cell), started_at, run, cell.id, cell.verdict, cell.standing.value, cell.seconds, cell.flaky),
             *(self._text(inputs), self._text(cell.subresults), self._text([cell.reason, cell.expect])),
@@ -104,18 +104,18 @@ class Rows:
         return int(row[0])
 
     def _text(self, value: Sequence[object]) -> int:
-        """The id of a list's text: 0 for an empty one."""
+        """Return the id of a list's text; 0 for an empty list."""
         if not value:
             return 0
         text = json.dumps(value)
         sha256 = hashlib.sha256(text.encode()).hexdigest()
-        found = self._db.execute("SELECT id FROM texts WHERE sha256 = ?", (sha256,)).fetchone()
-        if found:
-            return int(found[0])
+        row = self._db.execute("SELECT id FROM texts WHERE sha256 = ?", (sha256,)).fetchone()
+        if row:
+            return int(row[0])
         return int(self._db.execute("INSERT INTO texts VALUES (NULL, ?, ?)", (sha256, text)).lastrowid or 0)
 
     def runs(self, title: str = "", limit: int = -1) -> list[RunLine]:
-        """Runs, newest first: all, or those of one title."""
+        """List runs, newest first, optionally of one title."""
         rows = self._db.execute(
             f"SELECT {RUN_COLUMNS} FROM runs WHERE ? IN ('', title) ORDER BY started_at DESC, name DESC LIMIT ?",  # noqa: S608
             (_plain(title), limit),
@@ -123,12 +123,12 @@ class Rows:
         return [_line(row) for row in rows]
 
     def run(self, name: str) -> RunLine | None:
-        """A run by the name of its folder."""
+        """Return a run by the name of its folder."""
         row = self._db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE name = ?", (_plain(name),)).fetchone()  # noqa: S608
         return _line(row) if row else None
 
     def results(self, name: str) -> RunResults | None:
-        """A run with its cells."""
+        """Return a run and its cells."""
         line = self.run(name)
         if line is None:
             return None
@@ -141,23 +141,23 @@ class Rows:
         return RunResults(line, tuple(_result(row) for row in rows))
 
     def cells(self) -> dict[str, list[CellKey]]:
-        """All cells that any run has had, by id; several of one id differ in how they were booted, or in machine."""
-        found: dict[str, list[CellKey]] = {}
+        """Return the keys of all cells by id; one id may have several machines or boot modes."""
+        keys: dict[str, list[CellKey]] = {}
         rows = self._db.execute("SELECT shown, spec, arch, machine, kernel, mode FROM cells ORDER BY shown")
-        for shown, *key in rows:
-            found.setdefault(shown, []).append(CellKey(*key))
-        return found
+        for cell_id, *key in rows:
+            keys.setdefault(cell_id, []).append(CellKey(*key))
+        return keys
 
     def past(self, key: CellKey, until: RunLine | None = None, limit: int = LAST) -> list[PastVerdict]:
-        """What a cell came to in its last runs, oldest first; with `until`, up to that run."""
-        found = self._db.execute(
+        """Return a cell's last verdicts, oldest first, optionally up to a run."""
+        rows = self._db.execute(
             f"SELECT {PAST_COLUMNS} FROM results r JOIN runs ON runs.id = r.run "  # noqa: S608
             "WHERE cell = (SELECT id FROM cells WHERE (spec, arch, machine, kernel, mode) = (?, ?, ?, ?, ?)) "
             "AND standing != 'skip' AND (? IS NULL OR r.started_at < ? OR (r.started_at = ? AND name <= ?)) "
             "ORDER BY r.started_at DESC, name DESC LIMIT ?",
             (*(key.spec, key.arch, key.machine, key.kernel, key.mode), *_until(until), limit),
         )
-        return [_past(row) for row in found][::-1]
+        return [_past(row) for row in rows][::-1]
 
 
 def _until(line: RunLine | None) -> tuple[str | None, ...]:
@@ -190,10 +190,10 @@ def _line(row: tuple[Any, ...]) -> RunLine:
 
 
 def _result(row: tuple[Any, ...]) -> CellResult:
-    shown, spec, arch, machine, kernel, mode, verdict, standing, seconds, flaky, inputs, subresults, said = row
-    reason, expect = json.loads(said)
+    cell_id, spec, arch, machine, kernel, mode, verdict, standing, seconds, flaky, inputs, subresults, texts = row
+    reason, expect = json.loads(texts)
     return CellResult(
-        id=shown,
+        id=cell_id,
         key=CellKey(spec, arch, machine, kernel, mode),
         verdict=verdict,
         standing=STANDINGS[standing],
@@ -201,13 +201,13 @@ def _result(row: tuple[Any, ...]) -> CellResult:
         flaky=bool(flaky),
         reason=reason,
         expect=expect,
-        inputs=tuple(Input(*one) for one in json.loads(inputs)),
-        subresults=tuple((one, other) for one, other in json.loads(subresults)),
+        inputs=tuple(Input(*name) for name in json.loads(inputs)),
+        subresults=tuple((name, verdict) for name, verdict in json.loads(subresults)),
     )
 
 
 def _past(row: tuple[Any, ...]) -> PastVerdict:
-    # The same few words come back with thousands of cells: each is kept once.
+    # Intern recurring words: thousands of cells share them.
     run, started_at, verdict, host = map(intern, (row[0], row[1], row[2], row[7]))
     standing, seconds, flaky, inputs = row[3:7]
     return PastVerdict(run, started_at, verdict, STANDINGS[standing], seconds, bool(flaky), str(inputs or ""), host)

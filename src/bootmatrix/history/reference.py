@@ -1,4 +1,4 @@
-"""How people name a run: its folder, `latest`, or `tag:v1.8`."""
+"""Names of runs: a folder, `latest`, or `tag:v1.8`."""
 
 from __future__ import annotations
 
@@ -17,57 +17,60 @@ from bootmatrix.history.values import RunLine
 
 TAG_PREFIX = "tag:"
 TAGS_FOLDER = "tags"
-"""In the folder of the runs: a file for each tag, named by it, that holds the name of the run's folder."""
+"""Folder in the reports: one file per tag, containing the name of the run's folder."""
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", re.ASCII)
 MAX_NAME = 300
 
 
 @dataclass(frozen=True, slots=True)
 class RunLocation:
-    """A run: its name in a folder of runs."""
+    """A run's name in a folder of runs."""
 
     reports: Path
     name: str
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
+        """The run's folder."""
         return self.reports / self.name
 
 
 def reports_folder(chosen: Path | None) -> Path:
-    """The folder of runs: the chosen one, else `BOOTMATRIX_REPORTS`, else `reports` in the current folder."""
+    """Return the folder of runs: `chosen`, else `BOOTMATRIX_REPORTS`, else `reports`."""
     return Path(chosen or os.environ.get("BOOTMATRIX_REPORTS", "reports"))
 
 
 def find_run(reports: Path, text: str) -> RunLocation:
-    """The run that a text names. `latest` is the newest there is.
+    """Find a run by name; `latest` is the newest.
 
     Raises:
-        InputError: there is no such run.
+        InputError: no such run.
     """
     if text.startswith(TAG_PREFIX):
         return _tagged(reports, text.removeprefix(TAG_PREFIX))
     if text == LATEST:
-        found = ask(reports, lambda rows: rows.runs(limit=1))
-        if not found:
-            raise InputError(f"{reports} holds no run", "Make one with 'bootmatrix matrix', or name another --reports.")
-        return RunLocation(reports, found[0].name)
+        newest = ask(reports, lambda rows: rows.runs(limit=1))
+        if not newest:
+            raise InputError(
+                f"{reports} contains no run", "Make one with 'bootmatrix matrix', or name another --reports."
+            )
+        return RunLocation(reports, newest[0].name)
     for folder in (Path(text), reports / text):
         if is_run(folder):
             real = folder.resolve()
             return RunLocation(real.parent, real.name)
     if Path(text).is_dir():
-        raise InputError(f"{text}: not a run: it holds neither run.json nor started.json", _HINT)
+        raise InputError(f"{text}: not a run: contains neither run.json nor started.json", _HINT)
     raise InputError(f"{text}: no such run", _close(reports, text) or _HINT)
 
 
 def find_baseline(reports: Path, text: str, *, title: str, before: RunLine | None = None) -> RunLocation | None:
-    """The run to compare with. `latest` is the newest of the same title that came to its end, before the one in
-    question if that is given; None if there is none yet.
+    """Find the run to compare with; None if `latest` has no match.
+
+    `latest` is the newest finished run of the same title, before `before` if set.
 
     Raises:
-        InputError: there is no such run.
+        InputError: no such run.
     """
     if text != LATEST:
         return find_run(reports, text)
@@ -77,7 +80,7 @@ def find_baseline(reports: Path, text: str, *, title: str, before: RunLine | Non
 
 
 def latest_before(rows: Rows, title: str, before: RunLine | None) -> str:
-    """The name of the newest run of a title that tested something and came to its end, before another one; or empty."""
+    """Return the name of the newest finished run of a title with tested cells, before `before`; or empty."""
     for line in rows.runs(title):
         earlier = before is None or (line.started_at, line.name) < (before.started_at, before.name)
         if earlier and line.ended_at and not line.interrupted and line.is_tested:
@@ -86,23 +89,23 @@ def latest_before(rows: Rows, title: str, before: RunLine | None) -> str:
 
 
 def tags_of(reports: Path) -> dict[str, str]:
-    """The name of a run by tag; tags of runs that are gone are left out."""
-    found = {}
+    """Return the run's name for each tag; tags of removed runs are omitted."""
+    tags = {}
     with suppress(OSError):
         for file in sorted((reports / TAGS_FOLDER).iterdir()):
             if TAG.fullmatch(file.name) and file.is_file() and not file.is_symlink():
                 name = _read(file)
                 if name and is_run(reports / name):
-                    found[file.name] = name
-    return found
+                    tags[file.name] = name
+    return tags
 
 
 def add_tag(place: RunLocation, tag: str) -> None:
-    """Give a run a tag. One of the same name moves to it.
+    """Tag a run, moving an existing tag of that name.
 
     Raises:
-        InputError: this cannot be a tag.
-        OSError: it cannot be written.
+        InputError: invalid tag.
+        OSError: the tag cannot be written.
     """
     from bootmatrix.fsio import write_atomic
 
@@ -113,16 +116,16 @@ def add_tag(place: RunLocation, tag: str) -> None:
 
 
 def remove_tag(reports: Path, tag: str) -> None:
-    """Take a tag away.
+    """Remove a tag.
 
     Raises:
-        InputError: there is no such tag.
+        InputError: no such tag.
     """
     _check(tag)
     try:
         (reports / TAGS_FOLDER / tag).unlink()
     except FileNotFoundError:
-        raise InputError(f"there is no tag {tag!r} in {reports}") from None
+        raise InputError(f"no tag {tag!r} in {reports}") from None
 
 
 _HINT = "A run is a folder under reports/, 'latest', or 'tag:NAME'; 'bootmatrix runs' lists them."
@@ -130,21 +133,21 @@ _HINT = "A run is a folder under reports/, 'latest', or 'tag:NAME'; 'bootmatrix 
 
 def _check(tag: str) -> None:
     if not TAG.fullmatch(tag) or tag == LATEST:
-        raise InputError(f"{tag!r} cannot be a tag", "Use letters, digits and _ . + -, such as v1.8.")
+        raise InputError(f"{tag!r} is not a valid tag", "Use letters, digits and _ . + -, such as v1.8.")
 
 
 def _tagged(reports: Path, tag: str) -> RunLocation:
     _check(tag)
-    known = tags_of(reports)
-    if tag not in known:
-        near = get_close_matches(tag, known, 1)
-        hint = f"Did you mean 'tag:{near[0]}'?" if near else f"There is 'bootmatrix runs tag RUN {tag}' to make it."
+    tags = tags_of(reports)
+    if tag not in tags:
+        near = get_close_matches(tag, tags, 1)
+        hint = f"Did you mean 'tag:{near[0]}'?" if near else f"'bootmatrix runs tag RUN {tag}' creates it."
         raise InputError(f"no run in {reports} has the tag {tag!r}", hint)
-    return RunLocation(reports, known[tag])
+    return RunLocation(reports, tags[tag])
 
 
 def _read(file: Path) -> str:
-    """The name in a tag's file; empty for what cannot be the name of a folder here."""
+    """Read a run's name from a tag's file; empty for an invalid name."""
     name = file.read_bytes()[:MAX_NAME].decode("utf-8", "replace").strip()
     return "" if "/" in name or name.startswith(".") else name
 

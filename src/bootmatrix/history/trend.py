@@ -1,4 +1,4 @@
-"""A cell's verdicts over time: since when it fails, how often it flips, how long it usually takes. Pure."""
+"""Trend of a cell's verdicts: failing since, flips, usual duration. Pure."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from itertools import pairwise
 from bootmatrix.history.values import LAST, CellHistory, CellKey, DurationChange, PastVerdict, Standing, Usual
 
 MANY_FLIPS = 4
-"""There and back again twice, whatever the inputs were: more than a fault that came and was mended."""
+"""Flips that make a cell flaky whatever its inputs: more than one fault and its fix."""
 FEW_RUNS = 5
-"""With fewer durations than these their spread says nothing."""
+"""Least number of durations for a meaningful spread."""
 MAD_TO_SIGMA = 1.4826
-"""The median absolute deviation times this is the standard deviation of what is normally distributed."""
+"""Ratio of the standard deviation to the median absolute deviation in a normal distribution."""
 SIGMAS = 4.0
 LEAST_SHARE = 0.25
 LEAST_S = 2.0
-"""A change is told only if it is over four deviations, over a quarter, and over two seconds: hosts are busy."""
+"""Least reported change, by all three: deviations, share, seconds. Hosts are noisy."""
 UNKNOWN_SHARE = 0.5
 UNKNOWN_S = 5.0
-"""Where the spread is not known."""
+"""Least reported change where the spread is unknown."""
 
 
 def history_of(cell_id: str, key: CellKey, past: Sequence[PastVerdict]) -> CellHistory:
-    """The history of a cell, from what it came to in each run, oldest first. Skips are no part of it."""
-    tried = [one for one in past if one.standing is not Standing.SKIP]
-    seen = tried[-LAST:]
-    judged = [one for one in seen if one.standing is not Standing.FAULT]
-    flips = [(one, other) for one, other in pairwise(judged) if is_pass(one) != is_pass(other)]
-    unprovoked = sum(bool(one.inputs) and one.inputs == other.inputs for one, other in flips)
-    flaky = unprovoked > 0 or len(flips) >= MANY_FLIPS or any(one.flaky for one in judged)
-    passes = [one for one in judged if is_pass(one)]
+    """Compute a cell's history from its past verdicts, oldest first. Skips are ignored."""
+    tried = [entry for entry in past if entry.standing is not Standing.SKIP]
+    last = tried[-LAST:]
+    judged = [entry for entry in last if entry.standing is not Standing.FAULT]
+    flips = [(entry, following) for entry, following in pairwise(judged) if is_pass(entry) != is_pass(following)]
+    unprovoked = sum(bool(entry.inputs) and entry.inputs == following.inputs for entry, following in flips)
+    flaky = unprovoked > 0 or len(flips) >= MANY_FLIPS or any(entry.flaky for entry in judged)
+    passes = [entry for entry in judged if is_pass(entry)]
     return CellHistory(
         id=cell_id,
         key=key,
-        past=tuple(seen),
+        past=tuple(last),
         failing_since=failing_since(tried),
         last_green=passes[-1] if passes else None,
         flips=len(flips),
@@ -45,35 +45,37 @@ def history_of(cell_id: str, key: CellKey, past: Sequence[PastVerdict]) -> CellH
     )
 
 
-def is_pass(one: PastVerdict) -> bool:
-    """Whether the guest passed and nothing in it was flaky."""
-    return one.verdict == "pass" and not one.flaky
+def is_pass(entry: PastVerdict) -> bool:
+    """Return whether the guest passed without being flaky."""
+    return entry.verdict == "pass" and not entry.flaky
 
 
 def failing_since(tried: Sequence[PastVerdict]) -> PastVerdict | None:
-    """The first failure after the last pass."""
+    """Return the first failure after the last pass."""
     first = None
-    for one in reversed(tried):
-        if is_pass(one):
+    for entry in reversed(tried):
+        if is_pass(entry):
             break
-        if one.standing is not Standing.FAULT:
-            first = one
+        if entry.standing is not Standing.FAULT:
+            first = entry
     return first
 
 
 def usual(judged: Sequence[PastVerdict]) -> Usual | None:
-    """What a cell usually takes on the host of its last run; a failure's time says nothing of that."""
+    """Compute the usual duration of passes on the host of the last run."""
     if not judged:
         return None
-    times = [one.seconds for one in judged if is_pass(one) and one.host == judged[-1].host and one.seconds > 0]
+    times = [
+        entry.seconds for entry in judged if is_pass(entry) and entry.host == judged[-1].host and entry.seconds > 0
+    ]
     if not times:
         return None
-    middle = statistics.median(times)
-    return Usual(middle, statistics.median(abs(one - middle) for one in times), len(times))
+    median = statistics.median(times)
+    return Usual(median, statistics.median(abs(entry - median) for entry in times), len(times))
 
 
 def duration_change(before: Usual | None, now_s: float) -> DurationChange | None:
-    """How a duration differs from the usual one; None if that may be noise."""
+    """Compare a duration with the usual one; None if the difference may be noise."""
     if before is None or before.median_s <= 0 or now_s <= 0:
         return None
     if before.runs >= FEW_RUNS:

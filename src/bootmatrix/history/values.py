@@ -1,7 +1,6 @@
-"""What is known of the past: frozen values, made from records by `facts` or read from the index.
+"""Values of the history: frozen, extracted from records or read from the index.
 
-These are plain dataclasses and verdicts are plain words, as the commands that answer from the index must not wait until
-all of the model is imported, which takes longer than the answer.
+Plain dataclasses with verdicts as words: importing the model takes longer than answering from the index.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from enum import StrEnum
 from types import MappingProxyType
 
 LAST = 30
-"""Verdicts of a cell that are looked at and shown: a month of nightly runs."""
+"""Verdicts per cell that are evaluated and displayed: a month of nightly runs."""
 
 
 class Standing(StrEnum):
-    """What a verdict means to its matrix: `fault` is ours and says nothing of the guest, `skip` was never tried."""
+    """Standing of a verdict in its matrix: `fault` is ours, not the guest's; `skip` was never tried."""
 
     GOOD = "good"
     BAD = "bad"
@@ -28,7 +27,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CellKey:
-    """What makes two cells of two runs the same one. `mode` is how it was booted: `cold`, or `forked`."""
+    """Identity of a cell across runs. `mode` is `cold` or `forked`."""
 
     spec: str
     arch: str
@@ -39,8 +38,9 @@ class CellKey:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Something that a cell was made of. `kind` is `spec`, `image`, `kernel`, `profile`, `QEMU`, `bootmatrix`, or
-    `initrd`, `dtb`, which follow from the others. `digest` is a SHA-256, empty where there is a version only.
+    """An input of a cell. `digest` is a SHA-256, empty if only a version is known.
+
+    `kind` is `spec`, `image`, `kernel`, `profile`, `QEMU`, `bootmatrix`, or a derived `initrd` or `dtb`.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """One cell of one run. `seconds` is how long the guest ran; `flaky` says that it both passed and failed in it.
+    """A cell of a run: `seconds` of running time; `flaky` if it both passed and failed.
 
     `subresults` are pairs of a name and a verdict.
     """
@@ -73,9 +73,9 @@ class CellResult:
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A run in a list of runs. `counts` has how many cells have each verdict; `fault` says why it cannot be read.
+    """A run in a list of runs. `counts` is by verdict; `fault` is the reason why it cannot be read.
 
-    `host` is what durations depend on: those of two hosts are not compared.
+    Durations are compared on the same `host` only.
     """
 
     name: str
@@ -94,18 +94,18 @@ class RunLine:
 
     @property
     def is_tested(self) -> bool:
-        """True if there is a cell that was not just skipped."""
+        """True if a cell was tried, not only skipped."""
         return any(number for verdict, number in self.counts.items() if verdict != "skip")
 
     @property
     def is_green(self) -> bool:
-        """Whether it came to its end, and all of its cells were as expected."""
+        """True if the run finished and all cells are as expected."""
         return self.is_tested and not (self.unexpected or self.interrupted or self.fault) and bool(self.ended_at)
 
 
 @dataclass(frozen=True, slots=True)
 class RunResults:
-    """A run with its cells."""
+    """A run and its cells."""
 
     line: RunLine
     cells: tuple[CellResult, ...]
@@ -113,7 +113,7 @@ class RunResults:
 
 @dataclass(frozen=True, slots=True)
 class PastVerdict:
-    """What a cell came to in one run. `inputs` is a digest of all that it was made of."""
+    """A cell's verdict in one run. `inputs` is a digest of all its inputs."""
 
     run: str
     started_at: str
@@ -127,7 +127,7 @@ class PastVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """How long a cell usually takes: the median of its passes on one host, and of their distances from it."""
+    """Usual duration: the median of a cell's passes on one host, and their median absolute deviation."""
 
     median_s: float
     mad_s: float
@@ -136,11 +136,11 @@ class Usual:
 
 @dataclass(frozen=True, slots=True)
 class CellHistory:
-    """A cell's last verdicts, oldest first, the one of the run in question last.
+    """A cell's last verdicts, oldest first, up to the run in question.
 
-    `failing_since` is the first of the unbroken row of failures at its end, which may have begun before `past`; None if
-    it does not fail. `last_green` is its last pass; `flips` counts how often it went from pass to failure or back,
-    `unprovoked_flips` those of them with exactly the same inputs. A fault of ours neither counts nor ends a row.
+    `failing_since` is the first of the current failures, possibly before `past`; None if the cell passes.
+    `last_green` is the last pass. `flips` counts changes between pass and failure, `unprovoked_flips` those with
+    identical inputs. Our own faults neither count nor end a series.
     """
 
     id: str
@@ -155,11 +155,10 @@ class CellHistory:
 
 
 class ChangeKind(StrEnum):
-    """How a cell stands beside the baseline, in the order in which it is told.
+    """Kind of a cell's change since the baseline, in display order.
 
-    `new failure`: it fails, and the baseline has no failure of it. `flaky`: its verdict changed, and is known to change
-    by itself. `no verdict`: a fault of ours. `expected failure`: it fails, the baseline has no failure of it, and the
-    matrix expects that.
+    `new failure`: fails, and did not fail in the baseline. `flaky`: the verdict changed, and is known to be unstable.
+    `no verdict`: a fault of ours. `expected failure`: a new failure that the matrix expects.
     """
 
     NEW_FAILURE = "new failure"
@@ -175,7 +174,7 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SubChange:
-    """A sub-result that changed; empty where it was not there."""
+    """A changed sub-result; `before` or `now` is empty if it does not exist."""
 
     name: str
     before: str
@@ -184,7 +183,7 @@ class SubChange:
 
 @dataclass(frozen=True, slots=True)
 class DurationChange:
-    """A duration beyond what is noise: `usual_s` over `runs` runs up to the baseline."""
+    """A change of duration beyond noise; `usual_s` is over `runs` runs up to the baseline."""
 
     usual_s: float
     now_s: float
@@ -192,13 +191,13 @@ class DurationChange:
 
     @property
     def ratio(self) -> float:
-        """Over 1 for slower."""
+        """Ratio to the usual duration, above 1 if slower."""
         return self.now_s / self.usual_s if self.usual_s else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class InputChange:
-    """An input that is another than in the baseline; None where there was none."""
+    """A changed input; None if it does not exist."""
 
     kind: str
     name: str
@@ -211,10 +210,10 @@ class InputChange:
 
 @dataclass(frozen=True, slots=True)
 class CellChange:
-    """A cell beside its baseline. `before` and `now` are verdicts, empty where there was none.
+    """A cell's change since the baseline. `before` and `now` are verdicts, empty if it does not exist.
 
-    `is_regression` is what `--fail-on regression` fails on. `reason` is that of the verdict now. `since` is when its
-    row of failures began, as RFC 3339. `note` says in words what the rest does not.
+    `is_regression` counts for `--fail-on regression`. `reason` is the current verdict's. `since` is the start of the
+    failures, in RFC 3339. `note` is a comment.
     """
 
     id: str
@@ -232,16 +231,16 @@ class CellChange:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the cell deserves a mark: anything but other inputs is different."""
+        """True if the cell is marked as changed; changed inputs alone do not count."""
         plain = {ChangeKind.UNCHANGED, ChangeKind.STILL_FAILING}
         return self.kind not in plain or self.before != self.now or bool(self.subresults or self.duration)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A run beside its baseline: one change a cell, regressions first. `baseline` is empty where there was none.
+    """Comparison of a run with a baseline: a change per cell, regressions first.
 
-    `interrupted` is true of a run that did not come to its end: what it lacks may be worse."""
+    `baseline` is empty without one. `interrupted` is true if the run did not finish: missing cells may be worse."""
 
     run: str
     baseline: str
@@ -251,22 +250,22 @@ class Comparison:
 
     @property
     def regressions(self) -> tuple[CellChange, ...]:
-        """What got worse."""
+        """Changes for the worse."""
         return tuple(change for change in self.changes if change.is_regression)
 
     def counts(self) -> dict[ChangeKind, int]:
-        """How many cells are of each kind that occurs."""
-        found = Counter(change.kind for change in self.changes)
-        return {kind: found[kind] for kind in ChangeKind if found[kind]}
+        """Count the changes by kind."""
+        numbers = Counter(change.kind for change in self.changes)
+        return {kind: numbers[kind] for kind in ChangeKind if numbers[kind]}
 
     def by_id(self) -> dict[str, CellChange]:
-        """The changes of the cells that are in the run, by cell id."""
+        """Return the changes of the run's cells by id."""
         return {change.id: change for change in self.changes if change.kind is not ChangeKind.GONE_CELL}
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a report can tell beside the run itself. `histories` is by cell id."""
+    """Histories by cell id, and the comparison with a baseline."""
 
     comparison: Comparison | None = None
     histories: Mapping[str, CellHistory] = field(default_factory=lambda: MappingProxyType({}))

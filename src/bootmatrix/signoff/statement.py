@@ -11,15 +11,18 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import Error, UnverifiedSignatureError
+from securesystemslib.signer import CryptoSigner, Signature, SSlibKey
 
 from bootmatrix.errors import InputError
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.signoff.content import Digest, SignOff
 from bootmatrix.signoff.manifest import MANIFEST_FILE
-
-if TYPE_CHECKING:
-    from securesystemslib.signer import SSlibKey
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
@@ -106,12 +109,6 @@ def sign(payload: bytes, key_file: Path) -> bytes:
     Raises:
         InputError: the file is no such key, or its password is missing or wrong.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    from securesystemslib.dsse import Envelope
-    from securesystemslib.exceptions import Error
-    from securesystemslib.signer import CryptoSigner
-
     password = os.environ.get(PASSWORD)
     try:
         data = key_file.read_bytes()
@@ -136,10 +133,6 @@ def opened(data: bytes, key_file: Path) -> bytes:
         InputError: the file is no public key.
         WrongSignature: the envelope is not signed by it, or is none.
     """
-    from securesystemslib.dsse import Envelope
-    from securesystemslib.exceptions import UnverifiedSignatureError
-    from securesystemslib.signer import Signature
-
     key = _public_key(key_file)
     payload_type, payload, signatures = _envelope_of(data)
     if payload_type != PAYLOAD_TYPE:
@@ -158,11 +151,6 @@ def _public_key(file: Path) -> SSlibKey:
     Raises:
         InputError: it is none, or of a kind that signs nothing here.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    from securesystemslib.exceptions import Error
-    from securesystemslib.signer import SSlibKey
-
     try:
         data = file.read_bytes()
         return SSlibKey.from_crypto(load_pem_public_key(data))
