@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import write_atomic
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.queries import Rows
@@ -107,8 +108,6 @@ def add_tag(place: RunLocation, tag: str) -> None:
         InputError: invalid tag.
         OSError: the tag cannot be written.
     """
-    from bootmatrix.fsio import write_atomic
-
     _check(tag)
     folder = place.reports / TAGS_FOLDER
     folder.mkdir(exist_ok=True)
