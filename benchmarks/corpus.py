@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from bootmatrix.cell.attempts import rejudge
+from bootmatrix.cell.record_builder import rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.model import Record, Run
 from bootmatrix.runs.run_store import CELLS_FOLDER, RECORD_FILE, STARTED_FILE, load_run, read_console
@@ -34,7 +34,7 @@ ENDS = ROOT / "benchmarks/ends"
 CORPUS = ROOT / "tests/corpus/runs.tar.xz"
 FOLDER = re.compile(r"(?<![\w.])(?:/[\w.+@-]+)+/")
 """The folders of an absolute path."""
-NOT_NEEDED = {"artefacts": (), "command": (), "files": (), "phases": (), "tries": (), "kernel": None}
+NOT_NEEDED = {"artefacts": (), "command": (), "files": (), "phases": (), "attempt_records": (), "kernel": None}
 
 
 def main() -> int:
@@ -83,7 +83,11 @@ def _pack(archive: tarfile.TarFile, folder: Path, name: str) -> list[Record]:
     """Add the cells of a run; which."""
     try:
         run = load_run(folder)
-        fit = [record for record, again in rejudge(run, folder) if again.verdict is record.verdict and not record.tries]
+        fit = [
+            record
+            for record, again in rejudge(run, folder)
+            if again.verdict is record.verdict and not record.attempt_records
+        ]
     except InputError as error:
         print(f"{folder}: left out: {error.message}", file=sys.stderr)
         return []

@@ -16,8 +16,8 @@ from pathlib import Path
 import anyio
 
 from bootmatrix.boot.replay import Replay
-from bootmatrix.cell.attempts import Prepared
 from bootmatrix.cell.context import open_context
+from bootmatrix.cell.retry import Prepared
 from bootmatrix.cell.run import Backend, RunContext
 from bootmatrix.execute.budget import host_budget
 from bootmatrix.execute.executor import keep_durable, longest_first, requests_of, run_requests

@@ -100,7 +100,7 @@ def run_with_stops(setting: Setting, arguments: Sequence[str], reports: Path, st
 
 def _wrong(run: Run) -> Iterator[str]:
     for record in run.records:
-        for verdict in (record.verdict, *(one.judgement.verdict for one in record.tries)):
+        for verdict in (record.verdict, *(one.judgement.verdict for one in record.attempt_records)):
             if verdict not in ALLOWED[record.cell.spec_name.partition("-")[0]]:
                 yield f"{record.cell.id}: {verdict}: {record.judgement.reason}"
 

@@ -12,7 +12,8 @@ import pytest
 
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.boot.start import Booted, Start
-from bootmatrix.cell.attempts import Attempt, Prepared, is_expected, is_worth_another, keep_diagnosis, settle
+from bootmatrix.cell.record_builder import is_expected
+from bootmatrix.cell.retry import Attempt, Prepared, final_judgement, keep_diagnosis, should_retry
 from bootmatrix.cell.run import Backend, RunContext, run_cell
 from bootmatrix.execute.budget import Budget
 from bootmatrix.load.data_paths import arch_folders
@@ -56,7 +57,7 @@ def judgements(verdicts: Sequence[Verdict]) -> list[Judgement]:
     ],
 )
 def test_what_attempts_come_to(verdicts: list[Verdict], told: int, verdict: Verdict) -> None:
-    index, judgement = settle(judgements(verdicts))
+    index, judgement = final_judgement(judgements(verdicts))
     assert (index, judgement.verdict) == (told, verdict)
     assert f"number {told}" in judgement.reason
 
@@ -80,13 +81,13 @@ def test_what_attempts_come_to(verdicts: list[Verdict], told: int, verdict: Verd
 )
 def test_when_a_cell_is_tried_again(verdicts: list[Verdict], retries: int, flaky: int, again: bool) -> None:
     cell = make_cell("x86_64").model_copy(update={"retries": retries, "flaky": flaky})
-    attempts = [Attempt(one, datetime.now(UTC)) for one in judgements(verdicts)]
-    assert is_worth_another(cell, attempts) is again
+    attempts = [Attempt(datetime.now(UTC), one) for one in judgements(verdicts)]
+    assert should_retry(cell, attempts) is again
 
 
 def test_a_failure_that_was_foreseen_is_not_tried_again() -> None:
     cell = make_cell("x86_64", expect="known").model_copy(update={"flaky": 5})
-    assert not is_worth_another(cell, [Attempt(judgements([FAIL])[0], datetime.now(UTC))])
+    assert not should_retry(cell, [Attempt(datetime.now(UTC), judgements([FAIL])[0])])
 
 
 @pytest.mark.parametrize("expect", ["", "known to fail"])
@@ -112,14 +113,14 @@ def test_a_cell_that_passes_the_second_time_is_flaky(stage: Stage) -> None:
     assert record["judgement"]["verdict"] == "flaky"
     assert record["judgement"]["reason"].startswith("1 of 2 boots failed, the first one with fail: check ping exited")
     assert record["expected"] is False
-    assert [one["judgement"]["verdict"] for one in record["tries"]] == ["fail", "pass"]
-    assert record["outcome"] == record["tries"][0]["outcome"] != record["tries"][1]["outcome"]
+    assert [one["judgement"]["verdict"] for one in record["attempt_records"]] == ["fail", "pass"]
+    assert record["outcome"] == record["attempt_records"][0]["outcome"] != record["attempt_records"][1]["outcome"]
 
 
 def test_each_attempts_console_is_kept(stage: Stage) -> None:
     cell = stage.latest / "cells/fake/fake/check_fails-then-sound/6.1"
     record = stage.record("check_fails-then-sound")
-    first, second = (cell / one["console"] for one in record["tries"])
+    first, second = (cell / one["console"] for one in record["attempt_records"])
     assert b"connection refused" in first.read_bytes()
     assert b"Linux version" in second.read_bytes()
     assert record["console"] == first.name
@@ -146,7 +147,7 @@ def test_a_flaky_cell_is_judged_so_again(stage: Stage, tmp_path: Path) -> None:
     run = json.loads(text)
     for record in run["records"]:
         if record["judgement"]["verdict"] == "flaky":
-            record["tries"][1]["outcome"] = record["tries"][0]["outcome"]
+            record["attempt_records"][1]["outcome"] = record["attempt_records"][0]["outcome"]
     path.write_text(json.dumps(run), encoding="utf-8")
     try:
         assert "fail  (recorded: flaky)" in stage.run("judge", "reports/latest").stdout
@@ -191,4 +192,4 @@ async def test_a_fault_of_ours_in_a_copy_is_held_against_no_cold_boot_and_tried_
     cell = make_cell("x86_64").model_copy(update={"boot": "fork"})
     record = await run_cell(cell, context, tmp_path)
     assert (record.verdict, record.boot, record.attempts) == (PASS, "fork", 2), record.judgement
-    assert "SIGKILL" in record.tries[0].judgement.reason
+    assert "SIGKILL" in record.attempt_records[0].judgement.reason

@@ -66,7 +66,7 @@ services:
   - name: check
     image: "@pkg:./images/busybox"
     command: [/bin/sh, -c, "sleep 600"]
-    annotations: {bootmatrix.check: 2s}
+    annotations: {bootmatrix.check: 10s}
 """
 
 FOREIGN = """
@@ -322,7 +322,7 @@ def test_a_guest_has_what_its_own_arguments_of_qemu_give(run: Ended) -> None:
 
 def test_a_panic_leaves_its_trace_and_its_registers(run: Ended) -> None:
     record = run[2]["panic/aarch64/virt/6.1"]
-    oops = [one for one in record["judgement"]["troubles"] if one["is_fatal"]]
+    oops = [one for one in record["judgement"]["kernel_faults"] if one["is_fatal"]]
     assert {one["name"] for one in oops} >= {"kernel panic"}
     assert any("write_sysrq_trigger" in line for one in oops for line in one["trace"])
     kept = {one["kind"]: one for one in record["outcome"]["diagnostics"]}

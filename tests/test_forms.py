@@ -173,7 +173,7 @@ def test_every_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["schema", kind]) == 0
         found = json.loads(capsys.readouterr().out)
         jsonschema.Draft202012Validator.check_schema(found)
-        assert found["title"].startswith("run.json of bootmatrix, format 1") is (kind == "run")
+        assert found["title"].startswith("run.json of bootmatrix, format 2") is (kind == "run")
 
 
 def test_junit_is_read_by_a_library_and_names_cells() -> None:

@@ -139,7 +139,7 @@ def test_a_record_of_several_lines_is_searched_as_such() -> None:
 def test_what_the_console_shows_is_not_told_twice() -> None:
     fault = "BUG: Bad page state in process sh  pfn:12345"
     judgement = judged(account(record(fault)), f"[    5.000000] {fault}\r\n".encode() + READ)
-    assert [one.line for one in judgement.troubles] == [1]
+    assert [one.line for one in judgement.kernel_faults] == [1]
 
 
 @pytest.mark.parametrize("levels", ["7 0", "4 4", "1 7"])

@@ -132,14 +132,14 @@ def test_a_cell_with_an_oops_is_no_pass_though_all_else_went_well() -> None:
     assert judgement.reason.startswith("the kernel reported a fault: Unable to handle kernel NULL pointer")
     assert judgement.evidence[0].line == 1
     assert judgement.advice
-    assert judgement.troubles[0].trace
+    assert judgement.kernel_faults[0].trace
 
 
 def test_a_warning_is_only_noted() -> None:
     text = b"[    1.000000] fine\n[    2.000000] WARNING: CPU: 0 PID: 1 at kernel/cpu.c:12 cpu_up+0x1/0x2\n"
     judgement = judged(text)
     assert judgement.verdict is Verdict.PASS
-    assert [(one.name, one.is_fatal) for one in judgement.troubles] == [("kernel warning", False)]
+    assert [(one.name, one.is_fatal) for one in judgement.kernel_faults] == [("kernel warning", False)]
     assert any(one.line == 2 and "kernel warning" in one.text for one in judgement.evidence)
 
 
@@ -191,7 +191,7 @@ def test_firmware_that_fails_says_what_to_do() -> None:
     outcome = make_outcome(messages=(), ended_by="host", limit="silence", limit_phase="boot")
     judgement = judge(outcome, make_machine(), make_bootable(), b"SeaBIOS\r\nNo bootable device.\r\n")
     assert judgement.verdict is Verdict.HANG
-    assert [(one.name, one.line) for one in judgement.troubles] == [("firmware", 2)]
+    assert [(one.name, one.line) for one in judgement.kernel_faults] == [("firmware", 2)]
     assert any("No bootable device." in one.text and one.line == 2 for one in judgement.evidence)
 
 

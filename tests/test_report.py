@@ -384,7 +384,7 @@ def test_a_trace_and_what_a_stuck_guest_was_doing_are_shown_harmlessly(tmp_path:
     assert record.outcome
     record = record.model_copy(
         update={
-            "judgement": record.judgement.model_copy(update={"troubles": (trouble,), "is_weak": True}),
+            "judgement": record.judgement.model_copy(update={"kernel_faults": (trouble,), "is_weak": True}),
             "outcome": record.outcome.model_copy(update={"diagnostics": kept}),
         }
     )

@@ -88,10 +88,14 @@ def hostile_records(text: str) -> list[Record]:
             "notes": (text,),
             "artefacts": tuple(one.model_copy(update={"name": text}) for one in record.artefacts),
             "phases": (PhaseTime(name=text, seconds=1.0),),
-            "tries": (AttemptRecord(judgement=record.judgement, console="console.log", started_at=record.started_at),),
+            "attempt_records": (
+                AttemptRecord(judgement=record.judgement, console="console.log", started_at=record.started_at),
+            ),
             "judgement": record.judgement.model_copy(
                 update={
-                    "troubles": (KernelFault(name=text, is_fatal=False, text=text, line=1, trace=(text,), advice=text),)
+                    "kernel_faults": (
+                        KernelFault(name=text, is_fatal=False, text=text, line=1, trace=(text,), advice=text),
+                    )
                 }
             ),
         }

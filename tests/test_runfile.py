@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.errors import InputError
-from bootmatrix.model import PhaseTime, Run
+from bootmatrix.model import AttemptRecord, KernelFault, PhaseTime, Run
 from bootmatrix.runs.run_json import Known, read_run, run_pieces, write_run
 from samples import STARTED, green_records, make_machine, make_record, mixed_records
 
@@ -54,7 +54,7 @@ def test_a_file_of_another_shape_is_read_too(file: Path, indent: int | None) -> 
         (lambda lines: [*lines[:-1], lines[-2], lines[-1]], "more follows its last record"),
         (lambda lines: [lines[0], lines[1][:40] + b"\n", *lines[2:]], "EOF"),
         (lambda lines: [lines[0], lines[1].replace(b'"expected"', b'"expecteb"'), *lines[2:]], "expecte"),
-        (lambda lines: [lines[0].replace(b'"format": 1', b'"format": 2'), *lines[1:]], "format 2"),
+        (lambda lines: [lines[0].replace(b'"format": 2', b'"format": 3'), *lines[1:]], "format 3"),
         (lambda lines: [lines[0].replace(b'"title"', b'"tilte"'), *lines[1:]], "title: Field required"),
     ],
 )
@@ -64,6 +64,21 @@ def test_what_is_damaged_is_refused(file: Path, damage: object, words: str) -> N
     with pytest.raises(InputError, match=words) as caught:
         read_run(file)
     assert str(file) in str(caught.value)
+
+
+def test_a_run_of_format_1_is_read_under_its_old_names(tmp_path: Path) -> None:
+    fault = KernelFault(name="firmware", is_fatal=False, text="said", line=2)
+    record = mixed_records()[0]
+    judgement = record.judgement.model_copy(update={"kernel_faults": (fault,)})
+    attempt = AttemptRecord(judgement=judgement, started_at=STARTED)
+    record = record.model_copy(update={"judgement": judgement, "attempt_records": (attempt, attempt)})
+    run = make_run().model_copy(update={"records": (record,)})
+    text = b"".join(run_pieces(run)).decode()
+    for name, old in (('"format": 2', '"format": 1'), ("attempt_records", "tries"), ("kernel_faults", "troubles")):
+        assert name in text
+        text = text.replace(name, old)
+    (tmp_path / "run.json").write_text(text)
+    assert read_run(tmp_path / "run.json") == run
 
 
 def test_what_many_records_have_in_common_is_kept_once(tmp_path: Path) -> None:

@@ -203,7 +203,8 @@ def test_what_a_stop_may_have_brought_about_is_ours(
     console: bytes, changes: dict[str, object], verdict: Verdict
 ) -> None:
     outcome = make_outcome(**{"messages": make_messages(TIMED_OUT, "fail"), **changes})
-    judgement = judge(outcome, make_machine(), make_bootable(), console)
+    bootable = make_bootable(checks={"ping": 6.0, "pong": 6.0})
+    judgement = judge(outcome, make_machine(), bootable, console)
     assert judgement.verdict is verdict, judgement.reason
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.cell.attempts import judgement_of
+from bootmatrix.cell.retry import judge_error
 from bootmatrix.errors import BuildError, HostError, InputError, NetworkError
 from bootmatrix.judge import judge
 from bootmatrix.model import Verdict
@@ -72,7 +72,7 @@ def test_where_it_was_seen_is_told(name: str) -> None:
     ],
 )
 def test_errors_of_ours_say_so_too(error: Exception, verdict: Verdict) -> None:
-    judgement = judgement_of(error)
+    judgement = judge_error(error)
     assert judgement.verdict is verdict
     assert judgement.evidence
     assert judgement.advice

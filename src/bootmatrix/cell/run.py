@@ -21,16 +21,8 @@ from bootmatrix.assembly.firmware import board_firmware
 from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies, with_kernel
 from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
-from bootmatrix.cell.attempts import (
-    Attempt,
-    AttemptProgress,
-    Prepared,
-    is_worth_another,
-    judgement_of,
-    keep_console,
-    keep_diagnosis,
-    record_of,
-)
+from bootmatrix.cell.record_builder import build_record
+from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_diagnosis, should_retry
 from bootmatrix.errors import BootmatrixError, BuildError, QemuMissing, QemuTooOld, QemuUnsuitable
 from bootmatrix.fsio import read_whole
 from bootmatrix.judge import judge
@@ -196,11 +188,11 @@ async def run_cell(cell: Cell, context: RunContext, folder: Path) -> Record:
     """
     started_at, started = datetime.now(UTC), time.monotonic()
     attempts: list[Attempt] = []
-    while not attempts or is_worth_another(cell, attempts):
+    while not attempts or should_retry(cell, attempts):
         if attempts:
             await _pause(cell, attempts, context, folder)
-        attempts.append(await _try(cell, context, folder))
-    return record_of(cell, attempts, folder, started_at, time.monotonic() - started)
+        attempts.append(await _attempt(cell, context, folder))
+    return build_record(cell, attempts, folder, started_at, time.monotonic() - started)
 
 
 async def _pause(cell: Cell, attempts: list[Attempt], context: RunContext, folder: Path) -> None:
@@ -214,55 +206,60 @@ async def _pause(cell: Cell, attempts: list[Attempt], context: RunContext, folde
         await anyio.sleep(RETRY_PAUSE_S)
 
 
-async def _try(cell: Cell, context: RunContext, folder: Path) -> Attempt:
-    reached = AttemptProgress(datetime.now(UTC))
+async def _attempt(cell: Cell, context: RunContext, folder: Path) -> Attempt:
+    attempt = Attempt(datetime.now(UTC))
     try:
-        # Before anything is downloaded for it.
-        reached.qemu_version = qemu_version(context.machine(cell))
-        await anyio.to_thread.run_sync(check_machine, context.machine(cell), context.builder.store)
-        prepared = await context.backend.prepare(cell, context)
-        machine = await context.accelerate(context.machine(cell), prepared.bootable)
-        bootable = with_proof(prepared.bootable, cell.proof, machine)
-        reached.prepared = prepared if bootable is prepared.bootable else replace(prepared, bootable=bootable)
-        reached.machine, reached.line = machine, by_hand(machine, bootable)
-        reached.qemu_version = qemu_version(machine)
-        context.observer.cell_stage(cell, "wait")
-        may_fork = cell.boot == "fork" and machine.is_emulated()
-        start = Start(
-            machine, cell.timeouts, context.turn, partial(context.observer.cell_stage, cell), folder, context.dump
-        )
-        booted = await context.backend.start(start, bootable, context.forks if may_fork else None)
-        reached.boot, reached.cold_reason = booted.boot, booted.cold_reason
-        judgement = _judged(start, bootable, booted.outcome)
-        reached.outcome = booted.outcome
-        attempt = reached.attempt(judgement)
-        # A fault of ours is tried again; it says nothing of the copy that a cold boot could be held against.
-        is_doubted = judgement.verdict.is_guests and (cell.verify or judgement.verdict is not Verdict.PASS)
-        return await _verified(attempt, start) if booted.boot == "fork" and is_doubted else attempt
-    except Exception as error:  # whatever it is, it is this cell's, and no other cell may suffer from it
-        is_lasting = isinstance(error, QemuMissing | QemuTooOld | QemuUnsuitable)
-        return replace(reached.attempt(judgement_of(error)), is_lasting=is_lasting)
+        machine = context.machine(cell)
+        attempt.qemu_version = qemu_version(machine)  # before any download
+        await anyio.to_thread.run_sync(check_machine, machine, context.builder.store)
+        await _boot_and_judge(attempt, cell, context, folder)
+    except Exception as error:  # every error is this cell's verdict, and affects no other cell
+        attempt.judgement = judge_error(error)
+        attempt.is_lasting = isinstance(error, QemuMissing | QemuTooOld | QemuUnsuitable)
+    return attempt
 
 
-def _judged(start: Start, bootable: Bootable, outcome: Outcome) -> Judgement:
+async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, folder: Path) -> None:
+    prepared = await context.backend.prepare(cell, context)
+    machine = await context.accelerate(context.machine(cell), prepared.bootable)
+    bootable = with_proof(prepared.bootable, cell.proof, machine)
+    attempt.prepared = prepared if bootable is prepared.bootable else replace(prepared, bootable=bootable)
+    attempt.machine, line = machine, by_hand(machine, bootable)
+    attempt.command, attempt.cmdline = line.arguments, line.cmdline
+    attempt.qemu_version = qemu_version(machine)
+    context.observer.cell_stage(cell, "wait")
+    may_fork = cell.boot == "fork" and machine.is_emulated()
+    on_phase = partial(context.observer.cell_stage, cell)
+    start = Start(machine, cell.timeouts, context.turn, on_phase, folder, context.dump)
+    booted = await context.backend.start(start, bootable, context.forks if may_fork else None)
+    attempt.boot, attempt.cold_reason = booted.boot, booted.cold_reason
+    attempt.judgement = _judge(start, bootable, booted.outcome)
+    attempt.outcome = booted.outcome
+    # Not after an infra-error: it is retried, and says nothing about the copy.
+    is_doubted = attempt.judgement.verdict.is_guests and (cell.verify or attempt.judgement.verdict is not Verdict.PASS)
+    if booted.boot == "fork" and is_doubted:
+        await _verify(attempt, start, bootable)
+
+
+def _judge(start: Start, bootable: Bootable, outcome: Outcome) -> Judgement:
     transcript = read_whole(start.folder / CONSOLE_FILE)  # bounded, and in memory still: a thread would take longer
     return judge(outcome, start.machine, bootable, transcript)
 
 
-async def _verified(forked: Attempt, start: Start) -> Attempt:
-    """A forked guest's attempt, held against a cold boot of the same: if they differ, neither is to be trusted."""
-    assert forked.prepared
-    bootable = forked.prepared.bootable
+async def _verify(attempt: Attempt, start: Start, bootable: Bootable) -> None:
+    """Compare a forked guest's judgement with a cold boot's. If they differ, trust neither."""
     with tempfile.TemporaryDirectory(prefix="cold-", dir=start.folder) as folder:
         again = replace(start, folder=Path(folder))
-        cold = _judged(again, bootable, (await start_cold(again, bootable)).outcome)
-    difference = differences(cold, forked.judgement)
+        cold = _judge(again, bootable, (await start_cold(again, bootable)).outcome)
+    forked = attempt.judgement
+    difference = differences(cold, forked)
     if not difference:
-        return replace(forked, verified=True)
+        attempt.verified = True
+        return
     reason = f"as a copy this guest differs from a cold one: {difference}"
-    evidence = (*cold.evidence, *forked.judgement.evidence)
-    judgement = Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, evidence=evidence, advice=VERIFY_ADVICE)
-    return replace(forked, judgement=judgement, differs=cold.verdict.is_guests)
+    evidence = (*cold.evidence, *forked.evidence)
+    attempt.judgement = Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, evidence=evidence, advice=VERIFY_ADVICE)
+    attempt.differs = cold.verdict.is_guests
 
 
 def differences(cold: Judgement, forked: Judgement) -> str:

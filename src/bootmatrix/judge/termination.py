@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 
 from bootmatrix.console.transcript import find_banners, last_lines
-from bootmatrix.model import Evidence, GuestMessage, Machine, Outcome, QmpEvent, Verdict
+from bootmatrix.model import Bootable, Evidence, GuestMessage, Machine, Outcome, QmpEvent, Verdict
 from bootmatrix.model.finding import Finding, piece
 from bootmatrix.model.outcome import SUSPENDED_S
+from bootmatrix.qemu.command import scale
 
 WAY_OUT = {"poweroff": "guest-shutdown", "reboot": "guest-reset", "watchdog": "guest-reset"}
 """Reason of QEMU's SHUTDOWN event (qapi/run-state.json) for each way in which a machine leaves."""
@@ -36,7 +37,7 @@ def panic_events(outcome: Outcome) -> Iterator[Finding]:
         yield Finding(Verdict.PANIC, "kernel panic; the guest did not leave by itself")
 
 
-def withheld_time(outcome: Outcome, first: Finding) -> Iterator[Finding]:
+def withheld_time(outcome: Outcome, first: Finding, machine: Machine, bootable: Bootable) -> Iterator[Finding]:
     """A complaint in the place of a `first` one that time which the guest was not given may have brought about."""
     if not first.verdict.is_guests or (first.verdict is Verdict.PANIC and not STALL_PANIC.search(first.reason)):
         return
@@ -45,14 +46,18 @@ def withheld_time(outcome: Outcome, first: Finding) -> Iterator[Finding]:
         yield _withheld(why, first, "Run the cell again, and let it run to its end.")
     elif first.verdict is Verdict.TIMEOUT and outcome.ended_by != "host":  # host limits are extended by such time
         windows = list(_timed_out(outcome))
-        if windows and all(lost_s >= STARVED_SHARE * length_s for lost_s, length_s in windows):
-            lost_s, length_s = windows[0]
+        limits_s = [bootable.checks.get(name, 0.0) * scale(machine) for name, *_ in windows]
+        if windows and all(
+            lost_s >= STARVED_SHARE * length_s and (not limit_s or length_s - lost_s < limit_s)
+            for (_, lost_s, length_s), limit_s in zip(windows, limits_s, strict=True)
+        ):
+            _, lost_s, length_s = windows[0]
             why = f"the host had no core for the guest for {lost_s:.1f} of {length_s:.1f} s"
             yield _withheld(why, first, "Run fewer guests at once (--jobs), or on a host with less to do.")
 
 
-def _timed_out(outcome: Outcome) -> Iterator[tuple[float, float]]:
-    """Each container whose time was up in the guest: seconds without a host core, at least, and seconds in all.
+def _timed_out(outcome: Outcome) -> Iterator[tuple[str, float, float]]:
+    """Containers whose time was up in the guest: name, seconds without a host core, at least, and seconds in all.
 
     The guest's clock runs on while QEMU waits for a core. What it lost elsewhere, while it booted, made no difference.
     """
@@ -64,7 +69,7 @@ def _timed_out(outcome: Outcome) -> Iterator[tuple[float, float]]:
         elif what == ["exit", "timeout"]:
             start = started.get((message.kind, name))
             length_s = message.at_s - (start.at_s if start else 0.0)
-            yield _lost_s(outcome, start, message, length_s), length_s
+            yield name, _lost_s(outcome, start, message, length_s), length_s
 
 
 def _lost_s(outcome: Outcome, start: GuestMessage | None, end: GuestMessage, length_s: float) -> float:

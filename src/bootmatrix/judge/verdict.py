@@ -83,7 +83,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
         return _weakened(_passed(outcome, subresults, troubles, remarks), bootable, log)
     complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
-    first, *others = [*termination.withheld_time(outcome, complaints[0]), *complaints]
+    first, *others = [*termination.withheld_time(outcome, complaints[0], machine, bootable), *complaints]
     if not first.evidence:
         first = replace(first, evidence=(termination.seen(outcome), *console.last_lines(transcript)))
     return Judgement(
@@ -95,7 +95,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         or _without_modules(outcome, bootable)
         or first.advice
         or _advice(first.verdict, troubles),
-        troubles=troubles,
+        kernel_faults=troubles,
         is_weak=bootable.proof is not None,
         privileged=bootable.privileged,
     )
@@ -189,7 +189,9 @@ def _passed(
         *remarks,
     )
     reason = f"{count} of {len(subresults)} results passed, and the guest left as it should"
-    return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults, troubles=troubles)
+    return Judgement(
+        verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults, kernel_faults=troubles
+    )
 
 
 def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None) -> Judgement:
@@ -214,7 +216,7 @@ def _shown(proof: ConsoleProof, outcome: Outcome, transcript: bytes, troubles: t
     """A pass by the console, which says of itself that it is weaker."""
     evidence = (*console_verdict.proofs(proof, outcome, transcript), *console.noted(troubles, ()))
     reason = f"the console shows {proof.console!r} ({console_verdict.WEAKER})"
-    return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, is_weak=True, troubles=troubles)
+    return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, is_weak=True, kernel_faults=troubles)
 
 
 def _last(outcome: Outcome) -> str:

@@ -1,5 +1,7 @@
 """What a run leaves behind: one record a cell."""
 
+from pydantic import AliasChoices, Field
+
 from bootmatrix.model.artefact import Artefact, Bootable
 from bootmatrix.model.base import Model
 from bootmatrix.model.cell import BootKind, Cell, Plan
@@ -43,10 +45,10 @@ class Record(Model):
     """One cell of a run, complete. `command` repeats the boot by hand; `console` is a file beside the record.
 
     `expected` is false for a cell that stands in the way of exit status 0: a guest verdict other than pass that no
-    `expect` names, or a pass that one does. `machine_profile` and `bootable` are what the verdict was reached with, so
-    that it can be reached again. `tries` holds every attempt, in order, of a cell that was tried more than once; the
-    outcome and all else that stands here is of the one that the verdict rests on. `spec_sha256` is a digest of what the
-    spec says, empty where it was not recorded.
+    `expect` names, or a pass that one does. `machine_profile` and `bootable` are the inputs of the verdict, for judging
+    again. `attempt_records` (`tries` in format 1) holds every attempt, in order, of a cell that was tried more than
+    once; all other fields are of the attempt that the verdict rests on. `spec_sha256` is the digest of the spec's
+    contents, empty where it was not recorded.
     """
 
     cell: Cell
@@ -66,7 +68,7 @@ class Record(Model):
     cold_reason: str = ""
     verified: bool = False
     attempts: int = 1
-    tries: tuple[AttemptRecord, ...] = ()
+    attempt_records: tuple[AttemptRecord, ...] = Field((), validation_alias=AliasChoices("attempt_records", "tries"))
     started_at: str
     wall_s: float
     spec_sha256: str = ""
@@ -97,7 +99,7 @@ class Run(Model):
     `order` is what it was asked for, so that it can be taken up again, which it was at the times in `resumed`.
     """
 
-    format: int = 1
+    format: int = 2
     name: str
     title: str
     tool_version: str

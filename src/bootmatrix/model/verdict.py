@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pydantic import AliasChoices, Field
+
 from bootmatrix.model.base import Model
 
 
@@ -68,6 +70,7 @@ class Judgement(Model):
 
     `is_weak` marks what was judged by the console alone, which whatever runs in the guest can print; and a pass beside
     containers that the spec gives power over init or the kernel: these are `privileged`, each with what it has.
+    `kernel_faults` was `troubles` in format 1.
     """
 
     verdict: Verdict
@@ -75,6 +78,6 @@ class Judgement(Model):
     evidence: tuple[Evidence, ...] = ()
     subresults: tuple[SubResult, ...] = ()
     advice: str = ""
-    troubles: tuple[KernelFault, ...] = ()
+    kernel_faults: tuple[KernelFault, ...] = Field((), validation_alias=AliasChoices("kernel_faults", "troubles"))
     is_weak: bool = False
     privileged: tuple[str, ...] = ()

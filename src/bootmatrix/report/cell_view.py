@@ -215,12 +215,14 @@ class CellView:
     @property
     def kernel_faults(self) -> tuple[KernelFaultView, ...]:
         """Faults reported by the kernel or the firmware."""
-        return tuple(view_kernel_fault(fault, self._line_href(fault.line)) for fault in self.record.judgement.troubles)
+        faults = self.record.judgement.kernel_faults
+        return tuple(view_kernel_fault(fault, self._line_href(fault.line)) for fault in faults)
 
     @property
     def attempts(self) -> tuple[AttemptView, ...]:
         """All attempts, if there were several."""
-        return tuple(view_attempt(number, attempt, self.record) for number, attempt in enumerate(self.record.tries, 1))
+        attempts = self.record.attempt_records
+        return tuple(view_attempt(number, attempt, self.record) for number, attempt in enumerate(attempts, 1))
 
     @property
     def phases(self) -> tuple[PhaseView, ...]:

@@ -1,6 +1,6 @@
 """A run as one file, `run.json`: JSON, with a record a line, so that thousands are written and read one by one.
 
-    {"format": 1, "name": …, "records": [
+    {"format": 2, "name": …, "records": [
     {…},
     {…}
     ]}
@@ -24,7 +24,9 @@ from bootmatrix.fsio import write_atomic
 from bootmatrix.model import Cell, Machine, Record, Run
 from bootmatrix.model.base import Model, as_json, many_made
 
-FORMAT = 1
+FORMAT = 2
+READ_FORMATS = (1, FORMAT)
+"""Format 1 has other names for fields, which the models know as aliases."""
 HEAD_END, END = b'"records": [\n', b"]}\n"
 HINT = "A run is a folder under reports/, such as reports/latest."
 
@@ -61,7 +63,8 @@ def read_run(path: Path) -> Run:
     """
     with many_made():
         run = _read_lines(path)
-        return read_value(path, Run) if run is None else run
+        run = read_value(path, Run) if run is None else run
+        return run if run.format == FORMAT else run.model_copy(update={"format": FORMAT})
 
 
 def _read_lines(path: Path) -> Run | None:
@@ -158,9 +161,9 @@ def _parse(path: Path, data: bytes, kind: type[M]) -> M:
 def _check_format(path: Path, data: bytes) -> None:
     with suppress(ValueError, RecursionError):
         value = json.loads(data)
-        found = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
-        if found != FORMAT:
+        version = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
+        if version not in READ_FORMATS:
             raise InputError(
-                f"{path}: format {found}, and this is bootmatrix {__version__}, which reads {FORMAT}",
+                f"{path}: format {version}, but bootmatrix {__version__} reads {' and '.join(map(str, READ_FORMATS))}",
                 "Use the version of bootmatrix that wrote it.",
             )

@@ -80,7 +80,9 @@ def _check_records(folder: Path, run: Run) -> None:
 def _check_files(folder: Path, record: Record) -> None:
     """See that the evidence which a record names is there."""
     consoles = [console_path(folder, record)] if record.console else []
-    consoles += [cell_folder(folder, record.cell) / Path(one.console).name for one in record.tries if one.console]
+    consoles += [
+        cell_folder(folder, record.cell) / Path(one.console).name for one in record.attempt_records if one.console
+    ]
     left = cell_folder(folder, record.cell) / FILES_FOLDER
     for file in (*consoles, *(left / Path(one.file).name for one in record.files)):
         if not file.is_file():

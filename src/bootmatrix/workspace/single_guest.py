@@ -13,7 +13,7 @@ from bootmatrix.assembly.import_artifacts import find, reread
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.boot.guest import boot
-from bootmatrix.cell.attempts import save_files
+from bootmatrix.cell.record_builder import save_files
 from bootmatrix.cell.run import prepare, with_proof
 from bootmatrix.errors import InputError
 from bootmatrix.judge import judge

@@ -1,0 +1,132 @@
+"""Records of cells: built from attempts, and judged again from saved runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from bootmatrix.boot.phases import guest_phases
+from bootmatrix.cell.retry import Attempt, final_judgement
+from bootmatrix.fsio import write_atomic
+from bootmatrix.judge import judge
+from bootmatrix.judge.result_files import UnreadableFile, unpack
+from bootmatrix.model import AttemptRecord, Cell, Judgement, Outcome, Record, ResultFile, Run, Verdict
+from bootmatrix.runs.run_store import FILES_FOLDER, read_console
+
+MAX_FILE_NAME = 120
+
+
+def is_expected(cell: Cell, verdict: Verdict) -> bool:
+    """Return whether the matrix expects a verdict: a pass, or a failure of the guest named by `expect`.
+
+    A flaky cell is never expected: it neither passes nor fails reliably.
+    """
+    if verdict is Verdict.SKIP:
+        return True
+    if cell.expect:
+        return verdict.is_guests and verdict not in {Verdict.PASS, Verdict.FLAKY}
+    return verdict is Verdict.PASS
+
+
+def build_record(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_at: datetime, wall_s: float) -> Record:
+    """Build the record of a cell from its decisive attempt, with a summary of every attempt.
+
+    Raises:
+        OSError: cannot write the files that the guest sent.
+    """
+    decisive, judgement = final_judgement([attempt.judgement for attempt in attempts])
+    attempt = attempts[decisive]
+    prepared, outcome = attempt.prepared, attempt.outcome
+    bootable = prepared.bootable if prepared else None
+    return Record(
+        cell=cell,
+        judgement=judgement,
+        expected=is_expected(cell, judgement.verdict),
+        outcome=outcome,
+        kernel=prepared.kernel if prepared else None,
+        artefacts=(*bootable.parts().values(), *bootable.images, *bootable.attached) if bootable else (),
+        phases=(*(prepared.phases if prepared else ()), *(guest_phases(outcome) if outcome else ())),
+        command=attempt.command,
+        cmdline=attempt.cmdline,
+        qemu_version=attempt.qemu_version,
+        console=_console(attempt, folder),
+        files=save_files(outcome, folder) if outcome else (),
+        notes=bootable.notes if bootable else (),
+        boot=attempt.boot,
+        cold_reason=attempt.cold_reason,
+        verified=attempt.verified,
+        attempts=len(attempts),
+        attempt_records=tuple(_attempt_record(each, folder) for each in attempts) if len(attempts) > 1 else (),
+        started_at=started_at.isoformat(timespec="seconds"),
+        wall_s=wall_s,
+        spec_sha256=prepared.spec_sha256 if prepared else "",
+        machine_profile=attempt.machine,
+        bootable=bootable,
+    )
+
+
+def _attempt_record(attempt: Attempt, folder: Path) -> AttemptRecord:
+    return AttemptRecord(
+        judgement=attempt.judgement,
+        outcome=attempt.outcome,
+        console=_console(attempt, folder),
+        started_at=attempt.started_at.isoformat(timespec="seconds"),
+    )
+
+
+def _console(attempt: Attempt, folder: Path) -> str:
+    """Return the console's name, empty without one. An attempt with an outcome always has a console."""
+    exists = attempt.console and (attempt.outcome or (folder / attempt.console).exists())
+    return attempt.console if exists else ""
+
+
+def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:
+    """Write the files that the guest sent to `folder`/files, under sanitized names."""
+    saved = []
+    for number, message in enumerate(message for message in outcome.messages if message.kind == "file"):
+        with suppress(UnreadableFile):
+            sent = unpack(message)
+            if sent.data is None:
+                continue
+            name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{sent.container}{sent.path}")[-MAX_FILE_NAME:]
+            # The number stays whole: the ends of two long paths may be equal.
+            path = folder / FILES_FOLDER / f"{number}-{name}"
+            path.parent.mkdir(exist_ok=True)
+            write_atomic(path, sent.data, durable=False)  # with the record
+            saved.append(
+                ResultFile(
+                    container=sent.container,
+                    path=sent.path,
+                    file=f"{FILES_FOLDER}/{path.name}",
+                    size_bytes=sent.size_bytes,
+                    is_cut=sent.is_cut,
+                )
+            )
+    return tuple(saved)
+
+
+def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
+    """Judge each booted cell of a saved run again.
+
+    Raises:
+        InputError: a console is missing.
+    """
+    for record in run.records:
+        if record.outcome is None or record.machine_profile is None or record.bootable is None:
+            continue
+        if record.attempt_records:
+            yield record, final_judgement([_rejudge(record, each, folder) for each in record.attempt_records])[1]
+        else:
+            transcript = read_console(folder, record)
+            yield record, judge(record.outcome, record.machine_profile, record.bootable, transcript)
+
+
+def _rejudge(record: Record, attempt: AttemptRecord, folder: Path) -> Judgement:
+    """Judge one attempt again. An attempt without a boot keeps its judgement."""
+    if attempt.outcome is None or record.machine_profile is None or record.bootable is None:
+        return attempt.judgement
+    transcript = read_console(folder, record.model_copy(update={"console": attempt.console}))
+    return judge(attempt.outcome, record.machine_profile, record.bootable, transcript)

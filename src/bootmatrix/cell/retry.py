@@ -1,0 +1,149 @@
+"""Attempts at a cell: verdicts for errors, retries, and the final judgement."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bootmatrix.errors import BuildError, InfraError, InputError, described
+from bootmatrix.model import (
+    Bootable,
+    BootKind,
+    Cell,
+    Evidence,
+    Judgement,
+    Kernel,
+    Machine,
+    Outcome,
+    PhaseTime,
+    Verdict,
+)
+from bootmatrix.runs.run_store import CONSOLE_FILE
+
+DIAGNOSIS_FOLDER = "diagnosis"
+BUILD_ADVICE = "'bootmatrix validate' checks specs and images, and 'bootmatrix build' repeats this step alone."
+INFRA_ADVICE = "This says nothing about the guest. Check the output of 'bootmatrix doctor', and run the cell again."
+"""Advice for errors without a hint."""
+NOT_JUDGED = Judgement(verdict=Verdict.INFRA_ERROR, reason="interrupted")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cell that is ready to boot. `kernel` is None for a guest with a kernel of its own."""
+
+    kernel: Kernel | None
+    bootable: Bootable
+    phases: tuple[PhaseTime, ...]
+    spec_sha256: str = ""
+
+
+@dataclass
+class Attempt:
+    """One attempt at a cell, filled in stage by stage; later stages are None. `console` is a file in the cell's folder.
+
+    `differs`: the forked guest's judgement is not a cold one's. `is_lasting`: a retry would meet the same fault.
+    """
+
+    started_at: datetime
+    judgement: Judgement = NOT_JUDGED
+    console: str = CONSOLE_FILE
+    prepared: Prepared | None = None
+    machine: Machine | None = None
+    outcome: Outcome | None = None
+    command: tuple[str, ...] = ()
+    cmdline: str = ""
+    qemu_version: str = ""
+    boot: BootKind = "cold"
+    cold_reason: str = ""
+    verified: bool = False
+    differs: bool = False
+    is_lasting: bool = False
+
+
+def judge_error(error: Exception) -> Judgement:
+    """Convert an error to a judgement, which never blames the guest."""
+    if isinstance(error, BuildError | InputError):
+        verdict, reason, advice = Verdict.BUILD_ERROR, error.message, error.hint or BUILD_ADVICE
+    elif isinstance(error, InfraError):
+        verdict, reason, advice = Verdict.INFRA_ERROR, error.message, error.hint or INFRA_ADVICE
+    elif isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        verdict, reason = Verdict.INFRA_ERROR, f"the disk is full: {error}"
+        advice = "Free some space, or put the cache elsewhere with BOOTMATRIX_CACHE."
+    elif isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        verdict, (reason, advice) = Verdict.INFRA_ERROR, described(error)
+    else:
+        verdict, reason = Verdict.INFRA_ERROR, f"a fault of bootmatrix itself: {type(error).__name__}: {error}"
+        advice = "Please report it, with the trace below.\n" + "".join(traceback.format_exception(error))
+    return Judgement(
+        verdict=verdict,
+        reason=reason,
+        advice=advice,
+        evidence=(Evidence(source="host", text=type(error).__name__),),
+    )
+
+
+def should_retry(cell: Cell, attempts: Sequence[Attempt]) -> bool:
+    """Return whether to retry a cell: after a fault of the host, or to confirm a failure of the guest."""
+    last = attempts[-1]
+    verdicts = [attempt.judgement.verdict for attempt in attempts]
+    if last.differs or last.is_lasting:  # a retry could hide the difference, or would fail again
+        return False
+    if verdicts[-1] is Verdict.INFRA_ERROR:
+        return verdicts.count(Verdict.INFRA_ERROR) <= cell.retries
+    if verdicts[-1] is Verdict.PASS or not verdicts[-1].is_guests or cell.expect:
+        return False
+    return sum(verdict.is_guests for verdict in verdicts) <= cell.flaky
+
+
+def keep_console(folder: Path, number: int) -> str:
+    """Rename the console of an attempt before the next one; return its new name, empty without a console."""
+    console, kept = folder / CONSOLE_FILE, folder / f"console-{number}.log"
+    if not console.exists():
+        return ""
+    console.replace(kept)
+    return kept.name
+
+
+def keep_diagnosis(folder: Path, number: int, outcome: Outcome | None) -> Outcome | None:
+    """Rename the diagnosis of an attempt before the next one; return the outcome with the new names."""
+    kept = f"{DIAGNOSIS_FOLDER}-{number}"
+    if outcome is None or not (folder / DIAGNOSIS_FOLDER).is_dir():
+        return outcome
+    (folder / DIAGNOSIS_FOLDER).replace(folder / kept)
+    moved = (
+        item.model_copy(update={"file": f"{kept}/{Path(item.file).name}"}) if item.file else item
+        for item in outcome.diagnostics
+    )
+    return outcome.model_copy(update={"diagnostics": tuple(moved)})
+
+
+def final_judgement(judgements: Sequence[Judgement]) -> tuple[int, Judgement]:
+    """Combine the judgements of all attempts; return the index of the decisive attempt, and the judgement.
+
+    Guest verdicts take precedence over errors. A cell that both passed and failed is flaky, never a pass.
+    """
+    guests = [index for index, judgement in enumerate(judgements) if judgement.verdict.is_guests]
+    failed = [index for index in guests if judgements[index].verdict is not Verdict.PASS]
+    if not guests:
+        return len(judgements) - 1, judgements[-1]
+    if not failed or len(failed) == len(guests):
+        return guests[0], judgements[guests[0]]
+    return failed[0], _flaky([judgements[index] for index in guests], judgements[failed[0]])
+
+
+def _flaky(judgements: Sequence[Judgement], failure: Judgement) -> Judgement:
+    verdicts = [judgement.verdict for judgement in judgements]
+    failed = f"{len(verdicts) - verdicts.count(Verdict.PASS)} of {len(verdicts)} boots failed"
+    boots = Evidence(source="host", text=f"boots, all of the same files: {', '.join(verdicts)}")
+    return failure.model_copy(
+        update={
+            "verdict": Verdict.FLAKY,
+            "reason": f"{failed}, the first one with {failure.verdict}: {failure.reason}",
+            "evidence": (boots, *failure.evidence),
+            "advice": f"The same files passed and failed: a race, or a host that was slow. {failure.advice}".strip(),
+        }
+    )
