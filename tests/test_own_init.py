@@ -71,6 +71,16 @@ def test_files_replace_nothing_of_inits(tmp_path: Path, entry: str) -> None:
         tree_of(tmp_path, f"services: [{{name: real, image: plain}}]\nfiles: [{entry}]")
 
 
+@pytest.mark.parametrize("path", ["usr/bin/crun", "usr/sbin/crun", "usr/lib/libseccomp.so.2", "etc/ld.so.preload"])
+def test_nor_do_other_init_images(tmp_path: Path, path: str) -> None:
+    with pytest.raises(BuildError, match=f"/{path}"):
+        tree_of(tmp_path, "", {path: "x"})
+
+
+def test_init_images_may_bring_the_same_twice(tmp_path: Path) -> None:
+    assert tree_of(tmp_path, "", RUNTIME, {"usr/sbin/runc": "r"}).get("usr/sbin/runc")
+
+
 def test_nor_do_they_by_a_link_of_another(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="/usr/lib/bootmatrix/guest"):
         files = "{path: srv/x, symlink: /usr/lib}, {path: srv/x/bootmatrix/guest, contents: x}"

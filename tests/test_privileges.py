@@ -14,6 +14,10 @@ from bootmatrix.model import Cell, Container, ContainerSettings, ImageConfig, Ju
 from bootmatrix.report.history_view import marks
 from guests import make_bootable, make_machine, make_outcome
 
+USUAL = ("/proc/sys", "/proc/sysrq-trigger", "/sys")
+PROC = {"type": "proc", "source": "proc", "destination": "/p"}
+BIND = {"type": "bind", "source": "/proc", "destination": "/run/p", "options": ["bind"]}
+
 
 def settings(**keys: Any) -> ContainerSettings:
     return ContainerSettings.model_validate_json(json.dumps(keys))
@@ -75,7 +79,17 @@ def test_what_is_hidden(name: str) -> None:
         ({"ambient": ["CAP_SYS_MODULE"]}, ("CAP_SYS_MODULE",)),
         ({"capabilities": ["CAP_SYS_PTRACE", "CAP_SYS_BOOT"]}, ("CAP_SYS_BOOT", "CAP_SYS_PTRACE")),
         ({"readonlyPaths": []}, ("readonlyPaths of its own",)),
-        ({"readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger", "/sys"]}, ()),
+        ({"readonlyPaths": [*USUAL]}, ()),
+        ({"readonlyPaths": ["/"]}, ("readonlyPaths of its own",)),
+        ({"readonlyPaths": [*USUAL], "mounts": [PROC]}, ("readonlyPaths of its own",)),
+        ({"readonlyPaths": [*USUAL], "binds": ["/proc:/p"]}, ("readonlyPaths of its own",)),
+        ({"readonlyPaths": [*USUAL], "binds": ["/:/r", "/srv:/srv"]}, ("readonlyPaths of its own",)),
+        ({"readonlyPaths": [*USUAL], "binds": ["/srv:/srv"]}, ()),
+        ({"runtime": {"mounts": [{**PROC, "destination": "/run/p"}]}}, ("a runtime mount of type proc",)),
+        ({"runtime": {"mounts": [{**PROC, "type": "cgroup"}]}}, ("a runtime mount of type cgroup",)),
+        ({"runtime": {"mounts": [{**PROC, "type": "tmpfs"}]}}, ()),
+        ({"runtime": {"mounts": [{**BIND, "destination": "p"}]}}, ("a runtime mount of /proc",)),
+        ({"runtime": {"mounts": [BIND]}}, ()),
         ({"pid": "/proc/1/ns/pid"}, ("pid: /proc/1/ns/pid",)),
         ({"devices": [{"path": "all", "type": "b"}]}, ("all devices",)),
         ({"devices": [{"path": "/dev/m", "type": "c", "major": 1, "minor": 1}]}, ("the device /dev/m",)),
@@ -91,6 +105,12 @@ def test_what_is_hidden(name: str) -> None:
 )
 def test_what_a_spec_gives_up(keys: dict[str, Any], words: tuple[str, ...]) -> None:
     assert powers(settings(**keys)) == words
+
+
+def test_no_source_has_parents_that_the_kernel_takes_otherwise() -> None:
+    made = linux(binds=["/proc/net/../root:/r"], mounts=[{**BIND, "source": "/dev/fd/../root", "destination": "/d"}])
+    assert made["mounts"]["/r"]["source"] == "/proc/root"
+    assert made["mounts"]["/d"]["source"] == "/dev/root"
 
 
 def test_a_pass_beside_privileged_containers_says_that_it_is_weaker() -> None:

@@ -192,7 +192,7 @@ def _in_world(one: BundleSpec, config: Json, own: Json) -> tuple[Json, list[tupl
                     f"container {one.container.name}: the bind {source!r} leads through another process",
                     "Bind what is meant by its path in the guest, such as / for /proc/1/root.",
                 )
-            steps.append(("bind", place, source))
+            steps.append(("bind", place, source, "all" if is_open(one.settings) else NONE))
             mounts.append({**mount, "source": f"{BINDS}/{place}"})
         else:  # init's own /dev has few devices then
             mounts.append({**mount, "source": WORLD + normal(source)} if source.startswith("/dev/") else mount)

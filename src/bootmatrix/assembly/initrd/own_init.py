@@ -26,6 +26,8 @@ STEERING = re.compile(r"noinitrd$|(init|rdinit|initrd|ENV|PATH|GLIBC_TUNABLES)=|
 """Kernel parameters (Documentation/admin-guide), and those that it does not know: init has these in its environment."""
 PROGRAM_FOLDERS = ("bin", "sbin", "usr/bin", "usr/sbin")
 LIBRARY_FOLDERS = ("lib", "lib32", "lib64", "libx32", "usr/lib", "usr/lib32", "usr/lib64", "usr/libx32")
+ROOT_LINKS = {*PROGRAM_FOLDERS, *LIBRARY_FOLDERS}
+"""Folders that one image may have as links into /usr, and another as they are."""
 RUNTIMES = {"crun", "runc"}
 UNIMPORTANT = ("usr/share", "etc/hosts", "etc/resolv.conf", "etc/mtab")
 HINT = (
@@ -79,14 +81,22 @@ def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
     Raises:
         BuildError: one does.
     """
+    runtimes: dict[str, tuple[str, str]] = {}
     for image in init:
         files = image_tree(image, store)
         is_ours = PROTOCOL in image.config.labels
         for path, node in files.nodes.items():
-            if is_ours and not _is_under(path, UNIMPORTANT) and not is_same(tree.get(path), node):
+            is_run = not _is_under(path, UNIMPORTANT) if is_ours else _is_program(path) and path not in ROOT_LINKS
+            if is_run and not is_same(tree.get(path), node):
                 raise BuildError(f"another init image replaces /{path} of {image.reference}", HINT)
-            if not is_ours and node.kind != "dir" and _is_under(path, SETTINGS) and not is_within(path, DAEMONS):
+            if not is_ours and node.kind != "dir" and _is_read(path) and not is_within(path, DAEMONS):
                 raise BuildError(f"the init image {image.reference} brings /{path}, which is init's own", HINT)
+            folder, _, name = path.rpartition("/")
+            if folder in PROGRAM_FOLDERS and name in RUNTIMES:
+                where, whose = runtimes.setdefault(name, (path, image.reference))
+                if path != where and image.reference != whose:
+                    reason = f"the init image {image.reference} brings /{path} beside /{where} of {whose}"
+                    raise BuildError(reason, HINT)
 
 
 def check_cmdline(spec: Spec) -> None:
@@ -125,6 +135,10 @@ def is_same(one: Node | None, other: Node) -> bool:
     return (one.target, one.device) == (other.target, other.device) and (
         one.data == other.data or one.read() == other.read()
     )
+
+
+def _is_read(path: str) -> bool:
+    return _is_under(path, (*SETTINGS, "etc/ld.so.preload"))
 
 
 def _is_own(path: str) -> bool:

@@ -51,7 +51,7 @@ MEMORY = {(1, 1), (1, 2), (1, 4)}
 ORDINARY = {"tmpfs", "ramfs", "devpts", "mqueue", "hugetlbfs", "proc", "sysfs"}
 """Types of file systems by which a container reaches nothing of the guest's, once their usual paths are closed."""
 CGROUP = {"cgroup", "cgroup2"}
-MAGIC = re.compile(r"/proc/(\d+|self|thread-self)/")
+MAGIC = re.compile(r"/proc/(\d+|self|thread-self)/|/dev/fd/")
 RBIND, BIND = "rbind", "bind"
 
 
@@ -165,10 +165,20 @@ def _capabilities(settings: ContainerSettings) -> Iterator[str]:
 def _paths(settings: ContainerSettings) -> Iterator[str]:
     if settings.readonly_paths is not None and not is_open(settings):
         closed = {_normal(path) for path in settings.readonly_paths}
-        if not {"/proc/sys", "/proc/sysrq-trigger", "/sys"} <= closed and "/" not in closed:
+        # The runtime closes what is mounted at a path, and not what is mounted below: `/` closes nothing of these.
+        if not {"/proc/sys", "/proc/sysrq-trigger", "/sys"} <= closed or _has_second_views(settings):
             yield "readonlyPaths of its own"
     if (settings.pid or "").startswith("/"):
         yield f"pid: {settings.pid}"
+
+
+def _has_second_views(settings: ContainerSettings) -> bool:
+    """Whether a container sees /proc or /sys, or parts of them, elsewhere than at their usual places."""
+    mounts = settings.mounts or ()
+    sources = [text.partition(":")[0] for text in settings.binds or ()]
+    sources += [one.source for one in mounts if is_bind(one.usual_type, one.options)]
+    views = any(one.usual_type in {"proc", "sysfs"} for one in mounts)
+    return views or any((_normal(one) + "/").startswith(("/proc/", "/sys/")) or _normal(one) == "/" for one in sources)
 
 
 def _devices(settings: ContainerSettings) -> Iterator[str]:
@@ -188,6 +198,8 @@ def _is_memory(device: Device) -> bool:
 def _mounts(settings: ContainerSettings) -> Iterator[str]:
     for mount in settings.mounts or ():
         yield from _mount(mount)
+    for mount in (settings.runtime and settings.runtime.mounts) or ():
+        yield from _runtime_mount(mount)
 
 
 def _mount(mount: Mount) -> Iterator[str]:
@@ -195,3 +207,14 @@ def _mount(mount: Mount) -> Iterator[str]:
     if is_bind(kind, mount.options) or kind in ORDINARY or (kind in CGROUP and is_readonly(mount.options)):
         return
     yield f"a mount of type {kind}"
+
+
+def _runtime_mount(mount: Mount) -> Iterator[str]:
+    """What init mounts for a container, of which nothing is closed to it."""
+    kind = mount.usual_type
+    is_inside = not mount.usual_destination.startswith("/")
+    if is_bind(kind, mount.options):
+        if is_inside:
+            yield f"a runtime mount of {mount.source}"
+    elif kind not in ORDINARY - {"proc", "sysfs"}:
+        yield f"a runtime mount of type {kind}"

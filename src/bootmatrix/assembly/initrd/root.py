@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
-from bootmatrix.assembly.initrd.bundle import add_bundles
+from bootmatrix.assembly.initrd.bundle import SHARED_PIDS, add_bundles
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds
 from bootmatrix.assembly.initrd.files import SpecSources, add_files, source_digests
 from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_files, check_images
@@ -91,6 +91,7 @@ def linuxkit_tree(
     in_world = needs_world(placed, spec, tree)
     if in_world:
         tree.put(WORLD_FILE, text_file(""))
+        tree.put(SHARED_PIDS, text_file(""))  # whose /proc is what they see of it
     add_bundles(_id_order(placed), ids, tree, store, in_world=in_world)
     before = dict(tree.nodes) if spec.files and any(PROTOCOL in image.config.labels for image in init) else None
     add_files(spec, ids, tree, SpecSources(store, source_digests(spec) if sources is None else sources))

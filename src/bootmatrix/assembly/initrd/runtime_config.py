@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from bootmatrix.assembly.initrd.privileges import is_open, masked_paths, readonly_paths
+from bootmatrix.assembly.initrd.privileges import is_bind, is_open, masked_paths, readonly_paths
 from bootmatrix.assembly.tree_limits import MAX_NUMBER
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, ImageConfig
@@ -248,7 +249,13 @@ def full_mount(container: Container, mount: Mount) -> Json:
     if not kind or not destination:
         lack = "destination" if kind else "type"
         raise BuildError(f"container {container.name}: a mount has no {lack}: {mount.destination or mount.type}")
-    full = _mount(destination, kind, mount.source or kind, list(mount.options))
+    source = mount.source or kind
+    full = _mount(
+        destination,
+        kind,
+        _without_parents(source) if is_bind(kind, mount.options) else source,
+        list(mount.options),
+    )
     _set(full, "uidMappings", _dumped(mount.uid_mappings))
     _set(full, "gidMappings", _dumped(mount.gid_mappings))
     return full
@@ -270,7 +277,12 @@ def _bind(text: str) -> Json:
     if len(parts) not in {2, 3} or not all(parts) or not parts[1].startswith("/"):
         raise BuildError(f"the bind {text!r} is not of the form source:/destination[:options]")
     options = [*parts[2].split(","), "rbind"] if len(parts) == 3 else ["rw", "rbind", "rshared"]
-    return _mount(parts[1], "bind", parts[0], options)
+    return _mount(parts[1], "bind", _without_parents(parts[0]), options)
+
+
+def _without_parents(source: str) -> str:
+    """A path that means the same to the runtime as to us: to the kernel, `..` leads up from where a link leads."""
+    return posixpath.normpath(source) if ".." in source.split("/") else source
 
 
 def _namespaces(settings: ContainerSettings) -> list[Json]:

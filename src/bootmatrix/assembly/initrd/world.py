@@ -107,9 +107,11 @@ def _is_elsewhere(path: str, can_write: bool) -> bool:
     top, _, rest = path[1:].partition("/")
     if top in PROGRAMS:
         return not can_write
-    if top == "proc":  # /proc/1/root leads anywhere
+    if top == "proc":  # /proc/1/root leads anywhere, and /proc has the processes of all others
         process = rest.partition("/")[0]
-        return not process.isdigit() and not process.endswith("self")
+        return bool(process) and not process.isdigit() and not process.endswith("self")
+    if is_within(path, "/dev/fd"):  # which leads to /proc/self
+        return False
     return bool(top) and top not in INIT_OWN and not (path == "/dev" and can_write)
 
 
