@@ -86,6 +86,10 @@ def test_junit_becomes_sub_results() -> None:
         (b'<?xml version="1.0" encoding="klingon"?>' + GOOD, "is not JUnit's XML: unknown encoding: klingon"),
         (b'<?xml version="1.0" encoding="rot13"?>' + GOOD, "is not JUnit's XML: 'rot13' is not a text encoding"),
         (b"\xff\xfe\x00", "is not JUnit's XML"),
+        (
+            b'<testsuite tests="1" failures="5"><testcase name="y"><flakyFailure/></testcase></testsuite>',
+            "it tells of 5 failures, and of no test that failed",
+        ),
     ],
 )
 def test_junit_that_stands_in_the_way(data: bytes, reason: str) -> None:

@@ -55,7 +55,8 @@ class Case:
     name: str
     verdict: Verdict = Verdict.PASS
     detail: str = ""
-    is_flaky: bool = False
+    flaky: int = 0
+    """How often it failed before it passed."""
 
 
 class Report:
@@ -91,7 +92,7 @@ class Report:
             self._cases.pop()
             self.results.append(SubResult(name=ended.name, verdict=ended.verdict, detail=ended.detail))
             if self._suites:
-                self._suites[-1].add(1, ended.verdict is Verdict.FAIL, ended.is_flaky)
+                self._suites[-1].add(1, ended.verdict is Verdict.FAIL, ended.flaky)
         elif ended:
             self._end_suite(self._suites.pop())
 
@@ -110,7 +111,7 @@ class Report:
         if name in BAD:
             self._fail(attributes)
         elif name in FLAKY and self._cases:
-            self._cases[-1].is_flaky = True
+            self._cases[-1].flaky += 1
             _keep(self.notes, f"{self._cases[-1].name} failed at first: {_words(attributes)}")
         elif name == "skipped" and self._cases and self._cases[-1].verdict is Verdict.PASS:
             self._cases[-1].verdict, self._cases[-1].detail = Verdict.SKIP, _words(attributes)
@@ -131,7 +132,7 @@ class Report:
             _keep(self.notes if suite.cases else self.troubles, told)
         if suite.failures and not suite.bad:
             told = f"it tells of {suite.failures} failures, and of no test that failed"
-            _keep(self.notes if suite.flaky else self.troubles, told)
+            _keep(self.notes if suite.failures <= suite.flaky else self.troubles, told)
         if self._suites:
             self._suites[-1].add(suite.cases, suite.bad, suite.flaky)
 
