@@ -164,6 +164,16 @@ def small_kernel(folder: Path) -> bytes:
     return kernel_forms.rpm(wanted, folder, lambda data: gzip.compress(data, 1)).read_bytes()
 
 
+def test_a_run_keeps_no_secret_of_an_images_name(tool: Tool, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yml"
+    spec.write_text(f"onboot: [{{name: a, image: 'docker://{USER}registry.example/x/y:z'}}]\n")
+    cells = ("--arch", "x86_64", "--kernel", "6.1", "--reports", str(tmp_path / "reports"))
+    tool("matrix", str(spec), *cells, "--archive", "http://127.0.0.1:9/")
+    kept = [file for file in (tmp_path / "reports").rglob("*") if file.is_file()]
+    assert kept
+    assert [file for file in kept if not is_clean(file.read_bytes())] == []
+
+
 @pytest.mark.boots
 def test_a_run_keeps_no_secret_of_any_url(tmp_path: Path) -> None:
     """Archive and kernels are asked for by URLs with secrets; one of these is not to be had."""

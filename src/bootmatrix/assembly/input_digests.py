@@ -18,6 +18,7 @@ from bootmatrix.load.piped import kept
 from bootmatrix.load.spec import spec_files
 from bootmatrix.model import Cell, ImageSource, Profile, Spec
 from bootmatrix.model.image import DOCKERFILE_KIND, RECIPE_KIND
+from bootmatrix.redact import redacted_reference
 from bootmatrix.source import image_sources
 from bootmatrix.store import sha256_of
 
@@ -76,13 +77,13 @@ def _images(
     try:
         source = builder.source(reference, path)
         if source.kind != RECIPE_KIND:
-            yield f"{path}: {reference}", _of(f"{source} {_file(source)}")
+            yield f"{path}: {redacted_reference(reference)}", _of(f"{source} {_file(source)}")
             return
         recipe_path = Path(source.path)
         recipe = builder.load_recipe(recipe_path)
         sources = [source_digest(entries) for entries in read_sources(recipe, recipe_path).values()]
     except BootmatrixError as error:
-        yield f"{path}: {reference}", _of(error.message)
+        yield f"{path}: {redacted_reference(reference)}", _of(error.message)
         return
     debs = [_debs(profile, recipe_path, builder) for profile in profiles] if recipe.debs else []
     yield str(recipe_path), _of("\n".join([sha256_of(recipe_path), *sources, *debs]))
