@@ -14,7 +14,7 @@ from bootmatrix.store import Codec, Store, copy_into
 
 MAX_INITRD_BYTES = 4 << 30
 """Its size has 32 bits where a machine is told of it (ramdisk_size of Linux's boot protocol, for one)."""
-FORMAT = "16"
+FORMAT = "17"
 """Changes whenever the same spec and images would give another initrd."""
 
 
