@@ -1,4 +1,4 @@
-"""The first of the archive's kernels on which a spec has another verdict: cells are booted where they halve it."""
+"""Bisect the archive's kernels for the first one with another verdict of a spec."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from bootmatrix.source.kernels import matches
 
 @dataclass(frozen=True)
 class Question:
-    """What the user asks: versions may be beginnings of one; `kernel` names one of the flavour, or is empty."""
+    """A bisection request: `good` and `bad` are version prefixes.
+
+    `kernel` names a kernel of the flavour, or is empty.
+    """
 
     spec: Path
     target: str
@@ -34,7 +37,7 @@ class Question:
 
 @dataclass
 class Search:
-    """A search under way: what it boots, and how far it is."""
+    """A search in progress."""
 
     profiles: dict[str, Profile]
     cells: tuple[Cell, ...]
@@ -42,11 +45,11 @@ class Search:
 
 
 def prepare_search(question: Question, known: Mapping[str, Profile], archive: Archive) -> Search:
-    """A search in which nothing has been booted.
+    """Prepare a search, without booting.
 
     Raises:
-        InputError: an architecture, a kernel's name or a version that there is not.
-        InfraError: the archive cannot be had.
+        InputError: unknown architecture, kernel or version.
+        InfraError: cannot reach the archive.
     """
     profile, machine = find_machine(known, question.target)
     source = source_of(profile, machine, question.kernel, question.good)
@@ -59,12 +62,12 @@ def prepare_search(question: Question, known: Mapping[str, Profile], archive: Ar
 
 
 def source_of(profile: Profile, machine: str, wanted: str, good: str) -> KernelSource:
-    """Where the kernels come from: the flavour of a named kernel, in all suites that have it for the machine.
+    """Return the source of the kernels: a flavour in all suites that have it.
 
-    Without a name it is the one whose version the good kernel's begins with.
+    Without a name, the flavour is that of the kernel with the good version.
 
     Raises:
-        InputError: there is no such kernel, or it is not the archive's.
+        InputError: not found, or not from the archive.
     """
     sources = {name: source for name, source in profile.kernels_of(machine).items() if isinstance(source, KernelSource)}
     fitting = [name for name, source in sources.items() if matches(good, name if source.version is None else "-")]
@@ -80,10 +83,10 @@ def source_of(profile: Profile, machine: str, wanted: str, good: str) -> KernelS
 
 
 def between(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
-    """The kernels from the good one to the bad one, whichever is the older; of a release, the newest version.
+    """Return the kernels from good to bad, the newest version of each release.
 
     Raises:
-        InputError: one of the two is not among them, or both are one.
+        InputError: one is not found, or both are the same.
     """
     newest = {kernel.release: kernel for kernel in sorted(kernels, key=_age)}
     order = sorted(newest.values(), key=_age)
@@ -106,7 +109,7 @@ def _position(order: Sequence[Kernel], wanted: str) -> int:
 
 
 def with_kernels(profile: Profile, machine: str, source: KernelSource, kernels: Sequence[Kernel]) -> Profile:
-    """A profile whose machine has just these kernels, each named as its release."""
+    """Return a profile whose machine has just these kernels, named by release."""
     exact = {
         kernel.release: source.model_copy(update={"version": kernel.version, "suites": (kernel.packages[0].suite,)})
         for kernel in kernels
@@ -126,7 +129,10 @@ def _begin(cells: Sequence[Cell], kernels: Sequence[Kernel], question: Question)
 
 
 async def run_search(search: Search, context: RunContext, writer: RunWriter, at_once: int) -> None:
-    """Boot kernels until the first one with another verdict is known. A cell that cannot be judged is passed over."""
+    """Boot kernels until the first one with another verdict is known.
+
+    A cell without a guest verdict is skipped.
+    """
 
     async def one(number: int) -> None:
         cell = search.cells[number]

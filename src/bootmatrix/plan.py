@@ -16,19 +16,19 @@ DEFAULT_KERNEL = "6.1"
 
 
 QemuFault = Callable[[Machine], HostError | None]
-"""Why a machine's QEMU cannot be used on this host, if it cannot."""
+"""Returns why a machine's QEMU cannot be used on this host; empty if it can."""
 
 
 def plan(
     matrix: Matrix, base: Path, profiles: Mapping[str, Profile], qemu_fault: QemuFault = lambda _machine: None
 ) -> Plan:
-    """The cells of a matrix, in its order; paths of specs are relative to `base`.
+    """Plan the cells of a matrix, in its order; paths of specs are relative to `base`.
 
-    A machine that takes a newer QEMU than the host has is skipped. One whose QEMU is not installed is skipped only if
-    no name but `all` means it: what was asked for by name is not to be left out without an error.
+    A machine that needs a newer QEMU than the host's is skipped. One whose QEMU is not installed is skipped only if it
+    is selected by `all` alone; an explicit selection is an error.
 
     Raises:
-        InputError: a spec, architecture or kernel that is not known, or no cell at all.
+        InputError: unknown spec, architecture or kernel, or no cell at all.
     """
     cells = product(matrix, base, profiles)
     unknown = [message for _, message in unknown_kernels(cells, profiles)]
@@ -73,7 +73,7 @@ MAX_REASONS = 5
 
 
 def check_tests(plan: Plan, specs: Mapping[str, Spec], *, allow_empty: bool = False) -> None:
-    """Refuse a plan that would test nothing: its success would say nothing.
+    """Refuse a plan that tests nothing.
 
     Raises:
         InputError: no cell is left to run, unless `allow_empty`; or a spec has no container that could fail.
@@ -92,10 +92,10 @@ def check_tests(plan: Plan, specs: Mapping[str, Spec], *, allow_empty: bool = Fa
 
 
 def check_spec(path: str, spec: Spec) -> None:
-    """Refuse a spec that has nothing which could fail.
+    """Refuse a spec that tests nothing.
 
     Raises:
-        InputError: it has no container.
+        InputError: no container.
     """
     if not (spec.own or spec.containers):
         raise InputError(
@@ -105,12 +105,12 @@ def check_spec(path: str, spec: Spec) -> None:
 
 
 def _excluded(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile], base: Path) -> str:
-    """The reason for which the matrix excludes a cell; empty for none."""
+    """Return why the matrix excludes a cell; empty if it does not."""
     return next((pattern.reason for pattern in matrix.exclude if matches(pattern, cell, profiles, base)), "")
 
 
 def _limited(cell: Cell, limits: Iterable[Limit]) -> str:
-    """The reason for which a cell's spec is not for its architecture; empty for none."""
+    """Return why a spec does not support the cell's architecture; empty if it does."""
     for limit in limits:
         if cell.arch not in limit.archs:
             return f"{limit.container} of this spec is for {', '.join(limit.archs)} only"
@@ -118,7 +118,10 @@ def _limited(cell: Cell, limits: Iterable[Limit]) -> str:
 
 
 def _without_kernel(cell: Cell, profiles: Mapping[str, Profile], with_kernel: Collection[str]) -> str:
-    """The reason for which a cell has no kernel; empty for none. `with_kernel` are specs that name a kernel image."""
+    """Return why a cell has no kernel; empty if it has one.
+
+    `with_kernel` are specs with a kernel image.
+    """
     if cell.kernel == SPEC_KERNEL and cell.spec not in with_kernel:
         return "the spec names no kernel image of its own"
     if not has_kernel(cell, profiles):
@@ -128,14 +131,14 @@ def _without_kernel(cell: Cell, profiles: Mapping[str, Profile], with_kernel: Co
 
 
 def _named(matrix: Matrix, profiles: Mapping[str, Profile]) -> set[tuple[str, str]]:
-    """Machines that the matrix names, so that somebody counts on them."""
+    """Return machines that the matrix names explicitly."""
     archs = (*matrix.arch, *(more.arch for more in matrix.include))
     targets = find_targets([arch for arch in archs if ALL not in arch.split("/")], profiles)
     return {(profile.name, machine) for profile, machine in targets}
 
 
 def _detailed(cell: Cell, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> Cell:
-    """A cell with what the matrix says of it beside its place in the product."""
+    """Apply the matrix's further keys to a cell."""
     given = [entry.args for entry in matrix.qemu_args if matches(entry, cell, profiles, base)]
     words = tuple(word for text in given for word in parse_qemu_args(text, base))
     return _expecting(cell.model_copy(update={"qemu_args": words}) if words else cell, matrix, profiles, base)
@@ -150,22 +153,22 @@ def _expecting(cell: Cell, matrix: Matrix, profiles: Mapping[str, Profile], base
 def matrix_from_arguments(
     specs: Sequence[str], arch: Sequence[str], kernel: Sequence[str], profiles: Mapping[str, Profile]
 ) -> Matrix:
-    """The matrix that a command line without a file for it means: all architectures, one kernel.
+    """Build a matrix from command line arguments; the default is all architectures.
 
     Raises:
-        InputError: an architecture that is not known.
+        InputError: unknown architecture.
     """
     find_targets(arch, profiles)
     return Matrix(specs=tuple(specs), arch=tuple(arch) or (ALL,), kernel=tuple(kernel) or (DEFAULT_KERNEL,))
 
 
 def narrowed(matrix: Matrix, arch: Iterable[str], kernel: Iterable[str], profiles: Mapping[str, Profile]) -> Matrix:
-    """A matrix with other architectures or kernels in the place of its own; what is not given stays.
+    """Replace a matrix's architectures or kernels, unless empty.
 
-    What `include` adds stays where it fits what was asked for.
+    Cells of `include` stay if they match.
 
     Raises:
-        InputError: an architecture that is not known.
+        InputError: unknown architecture.
     """
     archs, kernels = tuple(arch), tuple(kernel)
     wanted = {(profile.name, machine) for profile, machine in find_targets(archs, profiles)}
@@ -181,7 +184,7 @@ def narrowed(matrix: Matrix, arch: Iterable[str], kernel: Iterable[str], profile
 
 
 def verifying(plan: Plan, count: int, may_fork: Callable[[Cell], bool]) -> Plan:
-    """The plan with `count` of the cells that may be forked, spread over all of them, to be booted both ways."""
+    """Mark `count` forkable cells, spread over the plan, to boot both ways."""
     able = [index for index, cell in enumerate(plan.cells) if may_fork(cell)]
     number = min(count, len(able))
     chosen = {able[place * len(able) // number] for place in range(number)}

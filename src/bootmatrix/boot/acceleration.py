@@ -1,5 +1,7 @@
-"""Accelerators such as KVM. Only a guest that boots is a proof that one works: its device may be there, and answer, and
-yet boot nothing."""
+"""Accelerators such as KVM.
+
+Only a booted guest proves that an accelerator works: its device may exist and answer, and yet boot nothing.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +22,23 @@ from bootmatrix.qemu.version import find_qemu, qemu_version
 from bootmatrix.store import Memos
 
 REFUSED_S = 3600
-"""An accelerator that its QEMU refuses is tried again after so long, or at once where another user or right might help:
-each try takes a tenth of a second."""
+"""Interval before retrying an accelerator that QEMU refused; each try takes a tenth of a second. Another user or other
+rights cause a retry at once."""
 LIMIT_S = 15.0
-"""A guest that an accelerator runs is at its init within two seconds or so, on a busy host too."""
+"""An accelerated guest reaches its init within about two seconds, on a busy host too."""
 
 
 class Accelerators:
-    """Finds for each machine the first accelerator of its profile that works here; else it is emulated.
+    """Select the first accelerator of a profile that works here; else emulate.
 
-    What was found is kept for this host's kernel, this QEMU and this machine.
+    Results are cached for this host's kernel, this QEMU and this machine.
     """
 
     def __init__(self, memory: Memos) -> None:
         self._memory, self._turn = memory, anyio.Lock()
 
     async def choose(self, machine: Machine, bootable: Bootable) -> Machine:
-        """The machine as it is to be run here: with one accelerator that booted this very guest, or emulated."""
+        """Return the machine with an accelerator that booted this guest, or emulated."""
         for one in machine.native():
             if host() in one.hosts and await self._works(machine, one, bootable):
                 return accelerated(machine, one)
@@ -62,12 +64,12 @@ class Accelerators:
 
 
 def host() -> str:
-    """This host as `hosts` in a profile names it: `Linux/` and what uname calls its processors."""
+    """Return this host as `hosts` in a profile names it: `Linux/` and `uname -m`."""
     return f"{platform.system()}/{platform.machine()}"
 
 
 def accelerated(machine: Machine, one: Accelerator) -> Machine:
-    """A machine with an accelerator, and what this takes."""
+    """Return a machine with an accelerator and its settings."""
     changed = {"accelerators": (one.name,), "cpu": one.cpu, "machine": one.machine or machine.machine}
     return machine.model_copy(update={**changed, "qemu": one.qemu or machine.qemu})
 
@@ -75,7 +77,7 @@ def accelerated(machine: Machine, one: Accelerator) -> Machine:
 async def accelerator_boots(
     machine: Machine, one: Accelerator, bootable: Bootable, limit_s: float = LIMIT_S
 ) -> tuple[bool, str]:
-    """Whether a guest reaches its init within `limit_s`; and how that was found, in one line."""
+    """Return whether a guest reaches its init within `limit_s`, and a summary line."""
     outcome = await _try(accelerated(machine, one), bootable, limit_s)
     ways = f"{one.name}, -cpu {one.cpu}"
     if outcome is None:
@@ -96,7 +98,7 @@ async def _try(machine: Machine, bootable: Bootable, limit_s: float) -> Outcome 
 
 
 def _key(machine: Machine, one: Accelerator) -> str:
-    """Differs wherever the answer might: another host kernel, QEMU or machine."""
+    """Return a key of all inputs of the result: host kernel, QEMU and machine."""
     changed = accelerated(machine, one)
     try:
         version, stat = qemu_version(changed), find_qemu(changed).stat()
@@ -107,7 +109,7 @@ def _key(machine: Machine, one: Accelerator) -> str:
 
 
 def _attempt(machine: Machine, one: Accelerator, bootable: Bootable) -> str:
-    """Differs wherever QEMU might take what it refused: other arguments or rights, another state of KVM's device."""
+    """Return a key of all inputs of a refusal: arguments, rights, and the state of KVM's device."""
     asked = [_key(machine, one), accelerated(machine, one).model_dump_json(), *bootable.qemu_args]
     device = KVM.stat() if KVM.exists() else None
     state = [device.st_rdev, device.st_ctime_ns] if device else []

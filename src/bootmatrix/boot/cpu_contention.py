@@ -1,4 +1,4 @@
-"""How long a process wanted to run and the host had no core for it: that time is not the guest's fault."""
+"""CPU contention: time that a process was ready to run without a host core."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 
 LEAST_SHARE = 0.2
-"""A limit is over after this many times less, however busy the host is, so that every boot comes to an end."""
+"""A limit expires after this many times less, on any host, so that every boot ends."""
 
 
 def starved_s(pid: int, proc: Path = Path("/proc")) -> float:
-    """Seconds that the worst-off thread of a process waited in a queue for a core, ready to run, since it began.
+    """Return the run queue wait of a process's most delayed thread, in seconds.
 
-    The second number of a thread's schedstat, in nanoseconds (the kernel's Documentation/scheduler/sched-stats). A host
-    that does not keep it gives 0.
+    The second number of a thread's schedstat, in nanoseconds (the kernel's Documentation/scheduler/sched-stats). 0 on a
+    host without it.
     """
     waits = [0]
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Which phase a guest is in, and when its time is up. Pure: the time is handed in, in seconds after the start."""
+"""Phases of a guest and their deadlines. Pure: times are seconds after the start."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from bootmatrix.model import Bootable, GuestMessage, Machine, Phase, Timeouts
 from bootmatrix.qemu.command import scale
 
 CHECKS_MARGIN_S = 15.0
-"""Given to the guest, for the fastest machine, to end checks by itself when their own time is up."""
+"""Margin for the guest, on the fastest machine, to end checks by itself when their own time is up."""
 TALKATIVE_SHARE = 0.5
-"""Of the silence that is allowed, in phases in which a sound guest is never silent for long."""
+"""Share of the silence limit in phases in which a sound guest is never silent for long."""
 SETTLE_S = 2.0
-"""For a guest that is not to leave by itself, on the fastest machine, to go wrong after all."""
+"""For a guest that stays up, on the fastest machine, to fail after all."""
 PANIC_GRACE_S = 2.0
-"""Given to a kernel that panicked, on the fastest machine, to say the rest and to leave."""
+"""For a kernel that panicked, on the fastest machine, to print the rest and to leave."""
 
 
 @dataclass(frozen=True)
 class Expired:
-    """A limit that is over: `silence`, `panic`, `shown` (see Outcome), or the name of the phase whose time it was.
+    """An expired limit: `silence`, `panic`, `shown` (see Outcome), or a phase.
 
-    `is_starved` says that it would not be over, had the host had a core for the guest.
+    `is_starved`: the limit would not have expired, had the host had a core for the guest.
     """
 
     limit: str
@@ -33,7 +33,7 @@ class Expired:
 
 @dataclass(frozen=True)
 class _Mark:
-    """A moment: `ran_s` seconds in which the guest could run, and `open_s` in which it was not suspended."""
+    """A moment: `ran_s` seconds of guest time, `open_s` seconds without suspension."""
 
     ran_s: float
     open_s: float
@@ -42,14 +42,15 @@ class _Mark:
         return self.ran_s >= since.ran_s + limit_s
 
     def is_past_all_patience(self, since: _Mark, limit_s: float) -> bool:
-        """True after so long that a busy host is to blame, so that every boot comes to an end."""
+        """True after so long that a busy host is to blame; this ends every boot."""
         return self.open_s >= since.open_s + limit_s / LEAST_SHARE
 
 
 def phase_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> dict[Phase, float]:
-    """Seconds that each phase may last on this machine. Checks may follow each other, so their times add up.
+    """Return the time limit of each phase on this machine, in seconds.
 
-    A guest that is not ours tells of no phases: all of it is `boot`, up to the text that its proof wants.
+    Checks may run one after the other, so their times add up. A guest with another init reports no phases: all of it is
+    `boot`, up to the text of its proof.
     """
     factor = machine.time_factor
     if bootable.proof:
@@ -66,7 +67,10 @@ def phase_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> di
 
 
 def silence_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> dict[Phase, float]:
-    """Seconds that a guest may show nothing in each phase. A kernel talks while it boots; services need not."""
+    """Return the silence limit of each phase, in seconds.
+
+    A kernel prints while it boots; services need not.
+    """
     whole = timeouts.silence * machine.time_factor
     talkative = whole if bootable.proof else whole * TALKATIVE_SHARE
     # A check that computes in silence is not yet a hang while the time that its spec gives it lasts.
@@ -75,7 +79,7 @@ def silence_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> 
 
 
 class PhaseClock:
-    """Follows a guest through its phases by its messages; `on_phase` hears of each one that begins."""
+    """Follow a guest through its phases by its messages; calls `on_phase` for each."""
 
     def __init__(
         self, machine: Machine, bootable: Bootable, timeouts: Timeouts, on_phase: Callable[[Phase], None]
@@ -95,16 +99,16 @@ class PhaseClock:
         on_phase("boot")
 
     def starved(self, waited_s: float) -> None:
-        """The host had no core for the guest for so long, all in all; neither does that count against it."""
+        """Record the total time without a host core; it does not count against the guest."""
         self._waited_s = max(self._waited_s, waited_s)
 
     def suspended(self, suspended_s: float) -> None:
-        """QEMU or we were kept from running for so long, all in all, which does not count at all."""
+        """Record the total time in which QEMU or bootmatrix was stopped; it does not count."""
         self._suspended_s = suspended_s
 
     @property
     def silence_s(self) -> float:
-        """How long the guest may show nothing in this phase."""
+        """The silence limit of this phase, in seconds."""
         return self._silences[self.phase]
 
     def _at(self, at_s: float) -> _Mark:
@@ -112,16 +116,16 @@ class PhaseClock:
         return _Mark(open_s - self._waited_s, open_s)
 
     def heard(self, at_s: float) -> None:
-        """The guest showed a sign of life on some channel."""
+        """Record output of the guest on any channel."""
         self._heard = self._at(at_s)
 
     def panicked(self, at_s: float) -> None:
-        """The guest's kernel said that it gives up."""
+        """Record a panic of the guest's kernel."""
         if self._panic is None:
             self._panic = self._at(at_s)
 
     def shown(self, at_s: float) -> None:
-        """The guest showed what it is to show at its end."""
+        """Record the text that proves a pass."""
         self._enter("shutdown", at_s)
 
     def message(self, message: GuestMessage) -> None:
@@ -137,7 +141,7 @@ class PhaseClock:
             self._on_phase(phase)
 
     def expired(self, at_s: float) -> Expired | None:
-        """The limit that is over by now."""
+        """Return the limit that has expired by now."""
         now = self._at(at_s)
         limits = list(self._running_limits())
         for limit, since, limit_s in limits:
@@ -147,7 +151,7 @@ class PhaseClock:
         return next((Expired(limit, self.phase, is_starved=True) for limit in over), None)
 
     def _running_limits(self) -> Iterator[tuple[str, _Mark, float]]:
-        """Limits that count now, each with its beginning and its length in seconds."""
+        """Yield the limits in force, each with its beginning and its length in seconds."""
         if self._stays and self.phase == "shutdown":
             yield "shown", self._began, self._settle_s
         if self._panic is not None:

@@ -1,4 +1,4 @@
-"""What helps to see why a guest is stuck or broken, asked of QEMU and of the guest before both are ended."""
+"""Diagnosis of a stuck or broken guest, by QEMU and the guest before both end."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Kind = Literal["screen", "registers", "tasks", "memory"]
 
 FOLDER = "diagnosis"
 ASK_S = 5.0
-"""For QEMU to answer one question; it needs milliseconds, and a QEMU that is stuck gives none."""
+"""For QEMU to answer one question. It needs milliseconds; a stuck QEMU never answers."""
 ANSWER_S = 2.0
-"""For a guest of the fastest machine to begin to answer a sysrq; a kernel that takes interrupts does so at once."""
+"""For a guest of the fastest machine to begin to answer a sysrq. A kernel that takes interrupts answers at once."""
 QUIET_S = 0.4
 MOST_S = 8.0
 """For all that a guest says to one sysrq."""
 TASKS_S = 20.0
-"""After which a guest is asked nothing more: its console may never come to rest."""
+"""Limit on all sysrq requests: the guest's console may never be silent."""
 SYSRQ = "9lwmt"
 """All levels on the console, running CPUs, blocked tasks, memory, all tasks (Documentation/admin-guide/sysrq.rst)."""
 CTRL_O = b"\x0f"
@@ -39,14 +39,17 @@ SCREEN_BYTES = 64 << 10
 BETWEEN_S = 0.3
 DUMP_S = 120.0
 DUMP_BEYOND_MIB = 64
-"""What a dump may have beyond the guest's memory: headers, and the firmware's and the devices' own memory."""
+"""Size of a dump beyond the guest's memory: headers, and the memory of the firmware and the devices."""
 CHUNK_BYTES = 16 << 10
 """Of a dump: what is empty as a whole is left out."""
 TICK_S = 0.2
 
 
 class Diagnosis:
-    """Asks one QEMU and its guest. `send` types on the guest's console; `hear` gets all that comes back."""
+    """Query one QEMU and its guest.
+
+    `send` types on the guest's console; `hear` takes its output.
+    """
 
     def __init__(self, folder: Path, machine: Machine, monitor: Monitor, send: Callable[[bytes], None]) -> None:
         self._folder = folder / FOLDER
@@ -62,7 +65,7 @@ class Diagnosis:
         self._answers += data[: ANSWER_BYTES - len(self._answers)]
 
     async def run(self, panicked: bool, dump: bool) -> tuple[Diagnostic, ...]:
-        """All that can be had, in files; what could not be had has a note in its place. Does not last long."""
+        """Collect diagnostics in files; what is missing has a note instead. Bounded in time."""
         registers = await self._registers()
         if not registers.file:
             return (registers,)
@@ -112,7 +115,10 @@ class Diagnosis:
                 return
 
     async def _memory(self) -> Diagnostic:
-        """An ELF core of the guest's memory, which gdb and crash open, through a pipe: QEMU can open no file."""
+        """Write an ELF core of the guest's memory for gdb and crash.
+
+        Through a pipe, since QEMU cannot open files.
+        """
         path = self._folder / "memory.elf"
         most_bytes = (self._machine.memory_mib + DUMP_BEYOND_MIB) << 20
         try:
@@ -154,7 +160,7 @@ class Diagnosis:
 
 
 def keep(path: Path, kind: Kind, data: bytes) -> Diagnostic:
-    """Write a file. That the disk is full is no reason to lose the verdict too."""
+    """Write a file. A full disk does not cost the verdict."""
     try:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
@@ -166,7 +172,7 @@ def keep(path: Path, kind: Kind, data: bytes) -> Diagnostic:
 
 
 class SparseCopy:
-    """Copies from a pipe to a file until its end, leaving out what is empty. Blocking; `stop` ends it early."""
+    """Copy a pipe to a file as a sparse file. Blocking; `stop` ends it early."""
 
     def __init__(self, reader: int, path: Path, most_bytes: int) -> None:
         self._reader = reader
@@ -197,7 +203,7 @@ class SparseCopy:
             file.truncate(total)
 
     def _read(self) -> bytes:
-        """What has come, up to a few pages; nothing at the end."""
+        """Read available data, up to a few pages; empty at the end."""
         while not select.select([self._reader], [], [], TICK_S)[0]:
             if self._stopped.is_set():
                 return b""

@@ -1,4 +1,4 @@
-"""One boot, from starting QEMU to its end, and everything that was seen on the way."""
+"""One boot: start QEMU, follow the guest, collect everything observed."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ from bootmatrix.snapshot.clone import COPY_BEGINS, copy_files, wake_up
 from bootmatrix.snapshot.snapshot import Snapshot
 
 QUIET_LIMIT_S = 1.0
-"""For what a guest that has left wrote last to reach us."""
+"""For the last output of a guest that has left to arrive."""
 REST_READS = 64
-"""Of what QEMU left; pipes and sockets hold less."""
+"""Reads of the remaining output; pipes and sockets hold less."""
 LEAVE_S = 5.0
-"""For QEMU to end by itself, once asked to or once its monitor is gone; then it is killed."""
+"""For QEMU to end by itself, after a request or after its monitor closed; then it is killed."""
 
 EndedBy = Literal["guest", "host", "error"]
 
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a boot is over."""
+    """The cause of a boot's end."""
 
     ended_by: EndedBy
     limit: str = ""
@@ -84,16 +84,16 @@ async def boot(  # noqa: PLR0913
     snapshot: Snapshot | None = None,
     dump: bool = False,
 ) -> Outcome:
-    """Boot a guest and follow it to its end; its console is left in `folder`/console.log.
+    """Boot a guest and follow it to its end; its console is `folder`/console.log.
 
-    With a `snapshot` it is a copy of that guest, which goes on from there. Of a guest that hangs, panics or takes too
-    long, `folder`/diagnosis has what helps to see why; with `dump` also its memory.
+    With a `snapshot` the guest is a copy that continues from there. `folder`/diagnosis has the diagnosis of a guest
+    that hangs, panics or times out; with `dump` also its memory.
 
-    No QEMU outlives this function, however it is left, nor this process, however it dies.
+    No QEMU outlives this function, or this process.
 
     Raises:
-        HostError: QEMU cannot be started.
-        OSError: the console cannot be written.
+        HostError: cannot start QEMU.
+        OSError: cannot write the console.
     """
     nonce = secrets.token_hex(16)
     await anyio.to_thread.run_sync(partial(shutil.rmtree, folder / diagnosis.FOLDER, ignore_errors=True))
@@ -132,7 +132,7 @@ async def boot(  # noqa: PLR0913
 
 
 class _Boot:
-    """What is seen of one boot, while it lasts."""
+    """Everything observed of one boot."""
 
     clock: PhaseClock
     state: int | None = None
@@ -166,7 +166,7 @@ class _Boot:
         self._status: int | None = None
 
     def now(self) -> float:
-        """Seconds after the start. What comes after a gap is not late: nobody looked meanwhile."""
+        """Return seconds after the start; updates the time in which this process did not run."""
         at_s = time.monotonic() - self._start
         self._away_s += gap_of(at_s - self._last_s)
         self._last_s = at_s
@@ -193,7 +193,7 @@ class _Boot:
             readers.cancel_scope.deadline = anyio.current_time() + LEAVE_S
 
     def is_stuck(self) -> bool:
-        """Whether the guest hung, panicked, or took too long."""
+        """Return whether the guest hung, panicked, or timed out."""
         ending = self._ending
         if ending is None or ending.ended_by == "error":
             return False
@@ -203,7 +203,7 @@ class _Boot:
         return ending.is_panic or ending.limit == "panic" or self._panic.seen
 
     async def _diagnose(self, process: Process) -> None:
-        """Ask a guest that is stuck, and its QEMU, before they are ended. Its answers are no part of the console."""
+        """Diagnose a stuck guest before it ends. The answers are not part of the console."""
         ending = self._ending
         if ending and self.is_stuck() and process.returncode is None:
             self._wall_s = self.now()
@@ -211,7 +211,7 @@ class _Boot:
             self.diagnostics = await self._diagnosis.run(self._has_panicked(ending), self.dump)
 
     def outcome(self) -> Outcome:
-        """All of it."""
+        """Return the outcome of the boot."""
         ending = self._ending or self._unasked()
         ready = [message.at_s for message in self._messages if message.kind == "ready"]
         return Outcome(
@@ -241,7 +241,7 @@ class _Boot:
         self._over.set()
 
     async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run a part; an error in it, such as a full disk, ends the boot and is raised afterwards, alone."""
+        """Run a task. Its error, such as a full disk, ends the boot and is raised afterwards."""
         try:
             await task()
         except Exception as error:
@@ -256,7 +256,7 @@ class _Boot:
         return heard
 
     def _channels(self) -> list[tuple[socket.socket | FileIO, Callable[[bytes], None]]]:
-        """What the guest writes to, and who takes it."""
+        """The guest's output channels and their handlers."""
         console = (self._wires.console.printed, self._hear(self._from_console))
         return [console, *([(self._wires.result, self._hear(self._from_result))] if self._wires.result else [])]
 
@@ -352,13 +352,13 @@ class _Boot:
         self._wall_s = self._wall_s or self.now()
 
     async def _read_rest(self) -> None:
-        """All that a QEMU which is gone has left in the channels, though the time for reading them may be over."""
+        """Read the remaining output of a QEMU that has ended."""
         for _ in range(REST_READS):
             if not self._read_ready():
                 return
 
     async def _quiet(self, process: Process) -> None:
-        """Until QEMU, whose guest is paused, has answered twice and nothing came: nothing is held up in it any more."""
+        """Wait until a paused QEMU has answered twice without further output."""
 
         async def answered_twice() -> None:
             answers = 0
@@ -370,7 +370,7 @@ class _Boot:
             await self._within(QUIET_LIMIT_S, answered_twice, process)
 
     def _read_ready(self) -> bool:
-        """Whether anything has come."""
+        """Read all channels; return whether any had data."""
         found = [(take, read_ready(wire)) for wire, take in self._channels()]
         for take, data in found:
             if data:
@@ -378,12 +378,15 @@ class _Boot:
         return any(data for _, data in found)
 
     def _unasked(self) -> Ending:
-        """The end of a QEMU that was not told to end: its guest's by semihosting, which QEMU does not tell of."""
+        """Return the ending of a QEMU that exited unasked.
+
+        A guest leaves by semihosting without an event.
+        """
         by_guest = self._machine.exit == "semihosting" and self._status is not None and self._status >= 0
         return Ending("guest") if by_guest and not has_errors(bytes(self._stderr)) else Ending("error")
 
     def _exit_error(self, ending: Ending) -> str:
-        """What is to be said of a QEMU that ended without having been asked to, its guest neither."""
+        """Return the error of a QEMU that exited without a request by host or guest."""
         if ending.ended_by != "error" or self._status is None:
             return ""
         complaint = self.bound_fault or self._stderr.decode("utf-8", "replace").strip()[-400:]

@@ -1,4 +1,4 @@
-"""Where the time of a boot went, from the guest's messages. Pure."""
+"""Durations of a boot's phases, from the guest's messages. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SECONDS = re.compile(r"\d{1,6}\.\d\d", re.ASCII)
 
 
 def guest_phases(outcome: Outcome) -> tuple[PhaseTime, ...]:
-    """Times of the guest's phases, from the messages that end them; the last one ends with QEMU.
+    """Return durations of the guest's phases; the last one ends with QEMU.
 
-    `firmware` lasts from QEMU's start to the kernel's clock, `kernel` to init's start, `init` to its first message;
-    they are one, `boot`, where init did not tell them apart. Each onboot container is a phase, `onboot NAME`.
+    `firmware` lasts from QEMU's start to the kernel's clock, `kernel` to init's start, `init` to its first message.
+    They are one phase, `boot`, if init did not report them. Each onboot container is a phase, `onboot NAME`.
     """
     times: list[PhaseTime] = []
     before = 0.0
@@ -42,7 +42,7 @@ def _ends(messages: tuple[GuestMessage, ...]) -> Iterator[tuple[str, float]]:
 
 
 def _start(ready_s: float, messages: tuple[GuestMessage, ...]) -> Iterator[tuple[str, float]]:
-    """The phases before init was ready. What init says must fit into the time that we saw pass."""
+    """Return the phases before init was ready, if they fit into the measured time."""
     words = next((message.words for message in messages if message.kind == "uptime"), ())
     said = [float(word) for word in words if SECONDS.fullmatch(word)]
     born_s, now_s = said if len(said) == 2 else (-1.0, -1.0)

@@ -1,4 +1,4 @@
-"""The guest's side of the talk, read from raw bytes: docs/guest-protocol.md. Pure, and suspicious of everything."""
+"""The guest protocol (docs/guest-protocol.md), parsed from untrusted bytes. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from bootmatrix.model import GuestMessage
 
 HELLO = (b"bootmatrix hello 1", b"bootmatrix hello 2")
-"""One for each version of the protocol. What an init has to report is decided by its image's label, not by this."""
+"""One for each version of the protocol. The image's label, not this, decides what an init reports."""
 MAC_DIGITS = 16
 MAX_LINE_BYTES = 1 << 20
 """The longest message is a `tap`, whose guest limits it far below this."""
 MAX_MESSAGES = 5_000
 """More than a sound guest sends: two a container."""
 MAX_RESULT_BYTES = 32 << 20
-"""More than all messages of a sound guest; a channel with more on it is being flooded."""
+"""More than all messages of a sound guest; more than this is a flood."""
 
 MESSAGE = re.compile(rb"bootmatrix ([1-9][0-9]{0,8}) ([0-9a-f]{16}|-) ([!-~]+(?: [!-~]+)*)$")
 LOOKS_LIKE_ONE = re.compile(rb"bootmatrix [0-9]+ [0-9a-f]{16} ")
 UNSIGNED = b"-"
-"""In place of a MAC, on a port that init alone can open: the last message is signed, with a digest of all before it."""
+"""In place of a MAC, on a port that only init can open: the last message signs a digest of all before it."""
 PRINTK = re.compile(rb"\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? ")
-"""How the kernel begins a line: seconds since its start, and perhaps the caller (`[   T1]`)."""
+"""Start of a kernel line: seconds since its start, and perhaps the caller (`[   T1]`)."""
 
 
 def sign(nonce: str, sequence: int, text: str) -> str:
@@ -33,11 +33,11 @@ def sign(nonce: str, sequence: int, text: str) -> str:
 
 
 class Conversation:
-    """Takes the bytes of the result channel; gives authentic messages and what to answer.
+    """Parse the result channel into authentic messages, and produce replies.
 
-    `noisy` is for a console, where messages stand between other output and the kernel may write into the middle of one.
-    `fault` says what is wrong with the sequence, empty as long as nothing is; `rejected` counts what only looked like
-    a message. Messages after a fault are still given: they are no proof any more, but evidence.
+    `noisy` is for a console, where messages are mixed with other output and the kernel may write into the middle of
+    one. `fault` is the first fault of the sequence, else empty; `rejected` counts lines with a wrong signature.
+    Messages after a fault are kept as evidence; they prove nothing.
     """
 
     def __init__(self, nonce: str, noisy: bool = False) -> None:
@@ -67,7 +67,7 @@ class Conversation:
         return [message for line in self._lines(data) for message in self._read(line, at_s)]
 
     def take_reply(self) -> bytes:
-        """What to send to the guest now: the nonce, once, after the first greeting."""
+        """Return the next reply: the nonce, once, after the first greeting."""
         if not self.greeted or self._answered:
             return b""
         self._answered = True
@@ -108,9 +108,9 @@ class Conversation:
         self._other(whole)
 
     def _mend(self, line: bytes) -> bytes | None:
-        """A line without what the kernel wrote into it; None while its rest is still to come.
+        """Return a line without kernel text inside it; None if its rest is still to come.
 
-        The kernel's text ends with a line end of its own, after which the torn line goes on.
+        The kernel's text ends with its own line end, after which the torn line continues.
         """
         intruder = PRINTK.search(line)
         if intruder is None:

@@ -1,6 +1,6 @@
-"""Guests that nobody boots: each does at once what one was seen to do, so that all but the emulator can be measured.
+"""Replayed guests: recorded outcomes at once, to measure all but the emulator.
 
-No command leads here: a pass of it says nothing of any guest.
+No command uses this: a pass of it proves nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A cell's guest comes up: as a copy where that is wanted and possible, else cold."""
+"""Start a cell's guest: as a copy if requested and possible, else cold."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from bootmatrix.snapshot.snapshot import Snapshot
 from bootmatrix.snapshot.template import NoTemplate
 
 COPY_BOOT_S = 10.0
-"""For a copy to say its first word, on the fastest machine. It takes a fraction of a second."""
+"""For the first message of a copy, on the fastest machine. It takes a fraction of a second."""
 COPIES_TRIED = 2
-"""QEMU loses the timer of a copy of some machines now and then, and such a copy never says its first word."""
+"""On some machines QEMU loses the timer of a copy now and then; such a copy never sends a message."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a boot needs beside what is booted. The console is left in `folder`; `dump` keeps a stuck guest's memory."""
+    """Inputs of a boot beside the bootable.
+
+    The console is written to `folder`; `dump` keeps a stuck guest's memory.
+    """
 
     machine: Machine
     timeouts: Timeouts
@@ -35,7 +38,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Booted:
-    """What came of a boot, and how it was done; `cold_reason` is why not otherwise, where that was wanted."""
+    """The outcome of a boot, and its kind; `cold_reason` explains a cold boot instead of a fork."""
 
     outcome: Outcome
     boot: BootKind = "cold"
@@ -67,10 +70,10 @@ async def start_cold(start: Start, bootable: Bootable, reason: str = "") -> Boot
 
 
 async def _fork(start: Start, bootable: Bootable, forks: SnapshotPool) -> Booted:
-    """Go on with a copy; with another one if the first does not come up.
+    """Boot a copy, and another one if the first does not come up.
 
     Raises:
-        NoTemplate: there is nothing to copy, or no copy came up: what was seen says nothing of the spec.
+        NoTemplate: no snapshot, or no copy came up. This says nothing of the spec.
     """
     machine = start.machine
     async with forks.origin(machine, bootable, start.turn) as snapshot:
@@ -95,7 +98,7 @@ async def _boot_copy(start: Start, bootable: Bootable, forks: SnapshotPool, snap
 
 
 def _why_not_up(outcome: Outcome, folder: Path) -> str:
-    """What is known of a copy's end: for one that left by itself, what its init said."""
+    """Return why a copy did not come up: host error, limit, or init's message."""
     if outcome.host_error or outcome.limit:
         return outcome.host_error or outcome.limit
     said = read_whole(folder / CONSOLE_FILE).partition(COPY_BEGINS)[2].decode("utf-8", "replace").splitlines()

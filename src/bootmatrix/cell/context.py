@@ -1,4 +1,4 @@
-"""What this process needs to run cells, opened from a frozen configuration."""
+"""The context of cells in this process, opened from a frozen configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def no_limit(_machine: Machine, _memory_mib: int | None = None) -> nullcontext[N
 
 @contextmanager
 def open_context(config: RunConfig, observer: Observer, turn: ResourceLease = no_limit) -> Iterator[RunContext]:
-    """Open what this process needs to run cells; `turn` holds the cores and the memory of each guest."""
+    """Open the context of cells; `turn` leases cores and memory for each guest."""
     with open_builder(config.sources, observer, fork=config.fork) as builder:
         forks = None
         if config.fork:

@@ -20,9 +20,10 @@ MAX_FILE_NAME = 120
 
 
 def is_expected(cell: Cell, verdict: Verdict) -> bool:
-    """Return whether the matrix expects a verdict: a pass, or a failure of the guest named by `expect`.
+    """Return whether the matrix expects a verdict.
 
-    A flaky cell is never expected: it neither passes nor fails reliably.
+    Expected are a pass, or a failure of the guest if the cell has `expect`. A flaky cell is never expected: it neither
+    passes nor fails reliably.
     """
     if verdict is Verdict.SKIP:
         return True
@@ -32,7 +33,7 @@ def is_expected(cell: Cell, verdict: Verdict) -> bool:
 
 
 def build_record(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_at: datetime, wall_s: float) -> Record:
-    """Build the record of a cell from its decisive attempt, with a summary of every attempt.
+    """Build the record of a cell from its decisive attempt.
 
     Raises:
         OSError: cannot write the files that the guest sent.
@@ -78,7 +79,7 @@ def _attempt_record(attempt: Attempt, folder: Path) -> AttemptRecord:
 
 
 def _console(attempt: Attempt, folder: Path) -> str:
-    """Return the console's name, empty without one. An attempt with an outcome always has a console."""
+    """Return the console's name, empty without one. An attempt with an outcome has a console."""
     exists = attempt.console and (attempt.outcome or (folder / attempt.console).exists())
     return attempt.console if exists else ""
 

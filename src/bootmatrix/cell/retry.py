@@ -43,9 +43,10 @@ class Prepared:
 
 @dataclass
 class Attempt:
-    """One attempt at a cell, filled in stage by stage; later stages are None. `console` is a file in the cell's folder.
+    """One attempt at a cell, filled in stage by stage; later stages are None.
 
-    `differs`: the forked guest's judgement is not a cold one's. `is_lasting`: a retry would meet the same fault.
+    `console` is a file in the cell's folder. `differs`: a cold boot had another judgement. `is_lasting`: a retry would
+    fail in the same way.
     """
 
     started_at: datetime
@@ -87,7 +88,10 @@ def judge_error(error: Exception) -> Judgement:
 
 
 def should_retry(cell: Cell, attempts: Sequence[Attempt]) -> bool:
-    """Return whether to retry a cell: after a fault of the host, or to confirm a failure of the guest."""
+    """Return whether to retry a cell.
+
+    Faults of the host are retried, and failures of the guest are confirmed.
+    """
     last = attempts[-1]
     verdicts = [attempt.judgement.verdict for attempt in attempts]
     if last.differs or last.is_lasting:  # a retry could hide the difference, or would fail again
@@ -100,7 +104,7 @@ def should_retry(cell: Cell, attempts: Sequence[Attempt]) -> bool:
 
 
 def keep_console(folder: Path, number: int) -> str:
-    """Rename the console of an attempt before the next one; return its new name, empty without a console."""
+    """Rename the console of an attempt; return its new name, empty without one."""
     console, kept = folder / CONSOLE_FILE, folder / f"console-{number}.log"
     if not console.exists():
         return ""
@@ -109,7 +113,7 @@ def keep_console(folder: Path, number: int) -> str:
 
 
 def keep_diagnosis(folder: Path, number: int, outcome: Outcome | None) -> Outcome | None:
-    """Rename the diagnosis of an attempt before the next one; return the outcome with the new names."""
+    """Rename the diagnosis of an attempt; return the outcome with the new names."""
     kept = f"{DIAGNOSIS_FOLDER}-{number}"
     if outcome is None or not (folder / DIAGNOSIS_FOLDER).is_dir():
         return outcome
@@ -122,7 +126,7 @@ def keep_diagnosis(folder: Path, number: int, outcome: Outcome | None) -> Outcom
 
 
 def final_judgement(judgements: Sequence[Judgement]) -> tuple[int, Judgement]:
-    """Combine the judgements of all attempts; return the index of the decisive attempt, and the judgement.
+    """Return the index of the decisive attempt, and the judgement on all attempts.
 
     Guest verdicts take precedence over errors. A cell that both passed and failed is flaky, never a pass.
     """

@@ -1,4 +1,4 @@
-"""One cell through all stages: fetch, build, boot, judge. Whatever goes wrong on the way becomes its verdict."""
+"""One cell through all stages: fetch, build, boot, judge. Every error is a verdict."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ VERIFY_ADVICE = "Run it with --boot cold. If that is steady, please report it: a
 
 
 Accelerate = Callable[[Machine, Bootable], Awaitable[Machine]]
-"""The machine as it is run on this host: accelerated, where that was seen to work."""
+"""Returns the machine as it runs on this host: accelerated if that works."""
 
 
 async def _emulate(machine: Machine, _bootable: Bootable) -> Machine:
@@ -62,7 +62,7 @@ async def _emulate(machine: Machine, _bootable: Bootable) -> Machine:
 
 @dataclass(frozen=True)
 class Backend:
-    """What gets a cell ready, and what runs its guest: really, or as boot/replay.py does."""
+    """Prepare and boot hooks; replaced in benchmarks (boot/replay.py)."""
 
     prepare: Callable[[Cell, RunContext], Awaitable[Prepared]]
     start: Callable[[Start, Bootable, SnapshotPool | None], Awaitable[Booted]]
@@ -70,10 +70,10 @@ class Backend:
 
 @dataclass(frozen=True)
 class RunContext(BuildContext):
-    """What every cell of a run needs: what it is made of, who hears of it, and a limit on builds at once.
+    """The context of all cells of a run: inputs, observer, resource leases.
 
-    With `forks`, cells are copies of guests that are booted once, where they can be.
-    `dump` keeps the memory of guests that hang, panic or take too long.
+    With `forks`, cells are copies of guests that are booted once, where possible. `dump` keeps the memory of guests
+    that hang, panic or time out.
     """
 
     observer: Observer
@@ -85,7 +85,7 @@ class RunContext(BuildContext):
 
 
 def prepare(cell: Cell, context: RunContext) -> Prepared:
-    """Fetch and build what the cell boots. Blocking.
+    """Fetch and build a cell's bootable. Blocking.
 
     Raises:
         BuildError: the spec cannot be built for this architecture.
@@ -111,7 +111,7 @@ def _prepared(cell: Cell, context: RunContext) -> Prepared:
 
 
 def prepare_all(cells: Iterable[Cell], context: RunContext) -> list[tuple[Cell, str]]:
-    """Fetch and build all cells; those that cannot be, with the message. Blocking."""
+    """Fetch and build all cells; return those that failed, with the message. Blocking."""
 
     def message_of(cell: Cell) -> str:
         try:
@@ -151,10 +151,10 @@ def _own(spec: Spec, cell: Cell, kernel: Kernel | None, context: RunContext) -> 
 
 
 def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine) -> Bootable:
-    """What is booted, with what a pass of it looks like if its init is not ours.
+    """Add the proof of a pass to a bootable with another init.
 
     Raises:
-        BuildError: it is not known how it shows a pass, or it would show it in any case.
+        BuildError: no proof is configured, or it would match in any case.
     """
     if bootable.reports:
         note = "its init reports by itself: the matrix's 'console' is not used"
@@ -181,10 +181,10 @@ def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine)
 
 
 async def run_cell(cell: Cell, context: RunContext, folder: Path) -> Record:
-    """Run a cell and say what came of it; its console is left in `folder`.
+    """Run a cell and return its record; its console is left in `folder`.
 
-    Never raises but for cancellation: an error is a verdict. Faults of ours are tried again, `cell.retries` times,
-    failures of the guest `cell.flaky` times; what each attempt left is kept.
+    Only raises on cancellation: an error is a verdict. Host faults are retried `cell.retries` times, guest failures
+    `cell.flaky` times. The output of each attempt is kept.
     """
     started_at, started = datetime.now(UTC), time.monotonic()
     attempts: list[Attempt] = []
@@ -196,7 +196,7 @@ async def run_cell(cell: Cell, context: RunContext, folder: Path) -> Record:
 
 
 async def _pause(cell: Cell, attempts: list[Attempt], context: RunContext, folder: Path) -> None:
-    """Between two attempts: keep what the first one left, and give the network or the host a moment to recover."""
+    """Keep the output of an attempt, and wait for the network or the host to recover."""
     last = attempts[-1]
     number = len(attempts)
     outcome = keep_diagnosis(folder, number, last.outcome)
@@ -263,7 +263,7 @@ async def _verify(attempt: Attempt, start: Start, bootable: Bootable) -> None:
 
 
 def differences(cold: Judgement, forked: Judgement) -> str:
-    """How two judgements of the same differ in their verdicts or results; empty if they do not."""
+    """Describe the difference of two judgements in verdicts or results; empty if equal."""
     if cold.verdict is not forked.verdict:
         return f"cold {cold.verdict} ({cold.reason}), forked {forked.verdict} ({forked.reason})"
     before, after = ([(one.name, one.verdict) for one in each.subresults] for each in (cold, forked))
@@ -273,7 +273,7 @@ def differences(cold: Judgement, forked: Judgement) -> str:
 
 
 def skipped(cell: Cell, reason: str) -> Record:
-    """The record of a cell that is not run."""
+    """Return the record of a skipped cell."""
     return Record(
         cell=cell,
         judgement=Judgement(verdict=Verdict.SKIP, reason=reason),

@@ -13,21 +13,21 @@ from bootmatrix.model import Machine
 from bootmatrix.qemu.host import available_cores, available_memory_mib, children_cpu_s, idle_cpu_s
 
 QEMU_OVERHEAD_MIB = 160
-"""Memory of a QEMU process beside the guest's own: translated code above all (measured: 90 to 150 MiB)."""
+"""Memory of a QEMU process beside the guest's own: mostly translated code (measured: 90 to 150 MiB)."""
 MEMORY_SHARE = 0.8
 """Part of the available memory that guests may take."""
 
 LEND_S = 2.0
-"""How often it is measured whether guests leave cores idle, while others wait for one."""
+"""Interval of checks for idle cores while guests wait for one."""
 LEND_CORES = 0.8
 """Idle cores that are worth another guest."""
 
 
 @dataclass
 class Budget:
-    """Cores and memory, in MiB, that are free for guests. A guest larger than all of it runs alone.
+    """Free cores and memory, in MiB, for guests. A guest larger than all of it runs alone.
 
-    Guests are counted as their profiles say at first. `lend` counts them as what they were seen to use.
+    Guests count by their profiles at first; `lend` counts their measured use.
     """
 
     cores: int
@@ -40,9 +40,9 @@ class Budget:
 
     @asynccontextmanager
     async def hold(self, machine: Machine, memory_mib: int | None = None) -> AsyncIterator[None]:
-        """Take what a machine needs for as long as the context lasts; waits until it is free.
+        """Hold the resources of a machine within the context; waits until they are free.
 
-        `memory_mib` is what it is known to take, with all that its QEMU has, else it is taken to use all that it may.
+        `memory_mib` is the expected memory including QEMU's own, by default the maximum.
         """
         cores = min(machine.threads, self._total[0])
         most_mib = machine.memory_mib + QEMU_OVERHEAD_MIB
@@ -58,9 +58,9 @@ class Budget:
             self._wake()
 
     def lend(self, guests_cores: float, idle_cores: float) -> None:
-        """Let one more guest begin, if one waits and those that run leave a core idle. Memory is never lent.
+        """Let one more guest begin if one waits and the running ones leave a core idle.
 
-        A host that others keep busy has none to lend, though our guests use little of it.
+        Memory is never lent. A host that is busy otherwise has no idle core to lend.
         """
         idle = min(self._total[0] - guests_cores, idle_cores)
         if self._waiting and self.cores + self._lent <= 0 and idle >= LEND_CORES and self._lent < self._total[0]:

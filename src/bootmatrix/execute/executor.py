@@ -19,17 +19,17 @@ from bootmatrix.progress import Observer
 from bootmatrix.runs.run_store import RunWriter
 
 DURABLE_S = 1.0
-"""How often records that were written are put beyond a power cut. A kill takes none of them at any time."""
+"""Interval of syncs to disk, against power cuts. A kill loses no record at any time."""
 
 
 class Executor(Protocol):
     """Runs cells somewhere: on this host, or on others. It is opened for one run."""
 
     async def submit(self, request: CellRequest) -> None:
-        """Take a cell on. It begins when what it needs is free, in the order of submission."""
+        """Accept a cell. Cells begin in order, when their resources are free."""
 
     def results(self) -> AsyncIterator[CellBundle]:
-        """Yield the bundle of each cell that was submitted, as they come; ends when none is left."""
+        """Yield the bundle of each submitted cell; ends after the last one."""
 
     def cancel(self) -> None:
         """End all cells that are under way, with everything that they started."""
@@ -37,9 +37,9 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class ExecutorSettings:
-    """What an executor is opened with: `folder_of` names the folder of a cell's files, for those that share a disk.
+    """Settings of an executor; `folder_of` returns the folder of a cell's files on a shared disk.
 
-    `jobs` is how many cores of this host to use; None for all of them.
+    `jobs` is the number of this host's cores to use; None for all.
     """
 
     config: RunConfig
@@ -49,16 +49,16 @@ class ExecutorSettings:
 
 
 OpenExecutor = Callable[[ExecutorSettings], AbstractAsyncContextManager[Executor]]
-"""What an entry point of the group `bootmatrix.executors` is."""
+"""Type of entry points of the group `bootmatrix.executors`."""
 
 
 async def run_requests(
     requests: Iterable[CellRequest], skips: Iterable[Skip], executor: Executor, writer: RunWriter, observer: Observer
 ) -> AsyncIterator[Record]:
-    """Run cells in their order, and write and yield each record as it comes; those of skips come first.
+    """Run cells in order; write and yield each record as it comes, skips first.
 
     Raises:
-        OSError: the run cannot be written.
+        OSError: cannot write the run.
     """
     for skip in skips:
         record = skipped(skip.cell, skip.reason)
@@ -84,7 +84,7 @@ def requests_of(plan: Plan, config: RunConfig, usual_s: Mapping[str, float]) -> 
 
 
 async def keep_durable(writer: RunWriter) -> None:
-    """Have the disk keep the records that come, for ever: many at once, and no cell waits for it."""
+    """Sync records to disk for ever, many at once; no cell waits for it."""
     while True:
         await anyio.sleep(DURABLE_S)
         await anyio.to_thread.run_sync(writer.make_durable)
@@ -93,10 +93,9 @@ async def keep_durable(writer: RunWriter) -> None:
 def longest_first(
     cells: Sequence[Cell], factor_of: Callable[[Cell], float], usual_s: Mapping[str, float]
 ) -> list[Cell]:
-    """Cells in the order in which they begin: a long one that begins last would keep the other cores waiting.
+    """Sort cells by expected duration: a long cell at the end leaves other cores idle.
 
-    `usual_s` is what cells took in runs before, by id. One that is new is taken to be as slow, for its machine, as the
-    cells that are known.
+    `usual_s` has durations of earlier runs by cell id. A new cell counts as slow as the known cells, for its machine.
     """
     factors = {cell.id: factor_of(cell) for cell in cells}
     paces = [usual_s[cell.id] / factors[cell.id] for cell in cells if cell.id in usual_s]

@@ -1,4 +1,4 @@
-"""Cells on this host: more are under way than can boot, so that the next ones are fetched and built meanwhile."""
+"""The local executor: fetches and builds ahead of the cells that boot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AHEAD = 2
 
 
 class LocalExecutor:
-    """An executor that runs cells in this process, within a budget of cores and memory."""
+    """Runs cells in this process, within a budget of cores and memory."""
 
     def __init__(
         self, context: RunContext, budget: Budget, folder_of: Callable[[Cell], Path], tasks: anyio.abc.TaskGroup
@@ -34,7 +34,7 @@ class LocalExecutor:
         self._send, self._receive = anyio.create_memory_object_stream[CellBundle](float("inf"))
 
     async def submit(self, request: CellRequest) -> None:
-        """Begin the cell as soon as the host has room for it; requests begin in their order."""
+        """Begin the cell as soon as the host has room for it; requests begin in order."""
         self._waiting.append(request)
         self._pending += 1
         if self._workers < 2 * self._budget.cores + AHEAD:
@@ -80,7 +80,7 @@ async def run_locally(
 
 @asynccontextmanager
 async def open_executor(settings: ExecutorSettings) -> AsyncIterator[LocalExecutor]:
-    """Open the executor of this host: the entry point `local` of the group `bootmatrix.executors`."""
+    """Open the local executor, entry point `local` of the group `bootmatrix.executors`."""
     budget = host_budget(settings.jobs)
     with open_context(settings.config, settings.observer, budget.hold) as context:
         async with run_locally(context, budget, settings.folder_of) as executor:

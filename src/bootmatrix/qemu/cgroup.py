@@ -1,7 +1,7 @@
-"""A control group for each QEMU: what it may take of the host's memory, cores and threads. See cgroups(7).
+"""A control group for each QEMU: limits on memory, cores and threads; see cgroups(7).
 
-Version 2 is used where its controllers are on, else version 1. Where this user may make no group, QEMU has the limits
-of lockdown alone. A group is locked for as long as it is in use: one that is not was left by a process that was killed.
+Version 2 is used where its controllers are on, else version 1. Where this user cannot create groups, QEMU has only the
+limits of the sandbox. A group is locked while in use; an unlocked group is a leftover of a killed process.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from bootmatrix.qemu.sandbox import MAX_THREADS
 
 PREFIX = "bootmatrix-"
 QEMU_MIB = 1536
-"""Memory of QEMU beyond its guest's: at most 1 GiB of translated code, and what it needs for itself."""
+"""Memory of QEMU beyond its guest's: at most 1 GiB of translated code, and QEMU's own."""
 SPARE_CORES = 1
 """For QEMU's own threads, beside one for each CPU of its guest."""
 PERIOD_US = 100_000
-"""In which a quota of CPU time is counted: the kernel's own (its Documentation/scheduler/sched-bwc)."""
+"""Period of a CPU quota: the kernel's default (its Documentation/scheduler/sched-bwc)."""
 REMOVE_TRIES, REMOVE_PAUSE_S = 20, 0.01
 
 MEMBERS = "cgroup.procs"
@@ -38,11 +38,11 @@ FILES = {
     2: {"memory": "memory.max", "cpu": "cpu.max", "pids": "pids.max"},
     1: {"memory": "memory.limit_in_bytes", "cpu": "cpu.cfs_quota_us", "pids": "pids.max"},
 }
-"""Where the limit of each controller is written, by version."""
+"""The limit's file of each controller, by version."""
 SWAP = {2: "memory.swap.max", 1: "memory.memsw.limit_in_bytes"}
-"""Where swap is bounded: version 2 counts it apart, version 1 with the memory. Only kernels that swap have it."""
+"""The swap limit's file: version 2 counts swap apart, version 1 with the memory. Only kernels with swap have it."""
 OOM_COUNTS = ("memory.events", "memory.oom_control")
-"""Where a group counts the processes that were ended for want of memory, on a line `oom_kill N`."""
+"""Files that count out-of-memory kills of a group, on a line `oom_kill N`."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Bound:
                 (folder / MEMBERS).write_text(f"{pid}", encoding="ascii")
 
     def fault(self) -> str:
-        """What is to be said if the kernel ended the process because it took too much memory; else nothing."""
+        """Return an error text if the kernel killed the process for its memory use; else empty."""
         if any(_oom_kills(folder) for folder in self._folders):
             return f"it was ended by the kernel, as it took more than the {self._memory_mib} MiB that it may"
         return ""
@@ -76,7 +76,7 @@ class Bound:
 
 @contextmanager
 def bounded(machine: Machine) -> Iterator[Bound]:
-    """Groups for a machine's QEMU. They are gone when the context is left; QEMU has to have ended by then."""
+    """Create groups for a machine's QEMU, which has to end before the context does."""
     memory_mib = machine.memory_mib + QEMU_MIB
     limits = {"memory": memory_mib << 20, "cpu": machine.cpus + SPARE_CORES, "pids": MAX_THREADS + machine.cpus}
     with ExitStack() as stack:
@@ -89,7 +89,7 @@ def bounded(machine: Machine) -> Iterator[Bound]:
 
 @lru_cache(maxsize=1)
 def places() -> tuple[CgroupLocation, ...]:
-    """Where groups can be made, found by trying. What processes that were killed left there is removed."""
+    """Find places for groups by trying; removes leftovers of killed processes there."""
     found = tuple(side_by_side(place for place in candidates() if _works(place)))
     for place in found:
         sweep(place.folder)
@@ -97,7 +97,10 @@ def places() -> tuple[CgroupLocation, ...]:
 
 
 def side_by_side(found: Iterable[CgroupLocation]) -> Iterator[CgroupLocation]:
-    """Those in which a process can be at the same time: of version 2 it is in one group, for all controllers."""
+    """Select places that one process can use at the same time.
+
+    In version 2 it is in one group, for all controllers.
+    """
     has_second = False
     for place in found:
         if place.version == 1 or not has_second:
@@ -106,7 +109,7 @@ def side_by_side(found: Iterable[CgroupLocation]) -> Iterator[CgroupLocation]:
 
 
 def candidates() -> Iterator[CgroupLocation]:
-    """Where groups may be made, by what the files say: first where most can be bounded, then the nearest."""
+    """List places for groups by their files: most controllers first, then the nearest."""
     usable: dict[tuple[Path, int], list[str]] = {}
     for controller in FILES[2]:
         for folder, version in _levels(controller):
@@ -117,10 +120,10 @@ def candidates() -> Iterator[CgroupLocation]:
 
 
 def _levels(controller: str) -> Iterator[tuple[Path, int]]:
-    """Our group and those around it, with their version, up to the first that is limited itself.
+    """List our group and its ancestors, with their version, up to the first limited one.
 
-    Beside a group that is limited its guests would escape from what somebody set for us. Of version 1, a group may
-    always have others in it, so our own is the one.
+    Groups beside a limited group would escape its limit. In version 1 every group may have children, so only our own
+    counts.
     """
     for folder in groups(controller):
         if (folder / FILES[1][controller]).exists() and not (folder / "cgroup.controllers").exists():
@@ -139,7 +142,7 @@ def _words(file: Path) -> list[str]:
 
 
 def _works(place: CgroupLocation) -> bool:
-    """Whether a child of ours can be put into a group there: the right to make one is not enough."""
+    """Return whether a child process can join a group there; the right to create one is not enough."""
     with suppress(OSError), _group(place, {}) as folder:
         child = subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with child:
@@ -176,10 +179,12 @@ def _bound_swap(file: Path, most_bytes: int) -> None:
 
 
 def _made(parent: Path) -> tuple[Path, int]:
-    """A new group, and what holds its lock. Another process may take it for a left one before it is locked.
+    """Create a group, and return it with its lock.
+
+    Another process may remove it as a leftover before it is locked.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: cannot create it.
     """
     while True:
         folder = parent / f"{PREFIX}{secrets.token_hex(8)}"
@@ -212,7 +217,7 @@ def _limit(controller: str, value: int, version: int) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a group, and end what is still in it: QEMU's end it may not know yet, and of others it must have none."""
+    """Remove a group, and kill its processes."""
     for _ in range(REMOVE_TRIES):
         with suppress(OSError):
             folder.rmdir()
@@ -233,7 +238,7 @@ def _end_all(folder: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove groups that nobody holds any more, and end what their holder, who was killed, left running."""
+    """Remove groups without a holder, and kill what their killed holder left running."""
     for folder in parent.glob(f"{PREFIX}*"):
         with suppress(OSError):
             lock = _locked(folder)

@@ -1,4 +1,4 @@
-"""From a machine and what it boots to QEMU's arguments. Pure: nothing is looked up, opened or started here."""
+"""QEMU's arguments for a machine and a bootable. Pure."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Literal
 from bootmatrix.model import Bootable, Machine
 
 Mode = Literal["cell", "template", "manual", "shell", "auto"]
-"""How the guest's init behaves; docs/guest-protocol.md says what each means."""
+"""Modes of the guest's init; see docs/guest-protocol.md."""
 
 RESULT_PORT = "org.bootmatrix.result"
 """Name of the virtio-serial port that init reports on."""
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-"""QEMU's seccomp filter with all it can deny, as libvirt sets it: no guest has a use for any of these system calls."""
+"""QEMU's seccomp filter with all restrictions, as libvirt sets it. No guest needs any of these system calls."""
 
 ACTIONS = "reboot=shutdown,shutdown=pause,panic=pause"
-"""A guest that leaves is kept, paused, until its last events and bytes have been read; then we tell QEMU to quit."""
+"""A guest that leaves is paused until its last events and output have been read; then bootmatrix quits QEMU."""
 
 LEAVE_ACTIONS = "reboot=shutdown,shutdown=poweroff,panic=shutdown"
-"""The same for people, who want QEMU to be gone when the guest is."""
+"""The same for manual boots: QEMU ends with its guest."""
 
 SEMIHOSTING = ("-chardev", "null,id=semihosting", "-semihosting-config")
 SEMIHOSTING_VALUE = "enable=on,userspace=on,target=gdb,chardev=semihosting"
-"""Gives the guest one call of the emulator: to leave with a status. The calls for the host's files go to a debugger,
-and there is none; else any container could have QEMU open /proc/self/mem, and read init's secret there. What they write
-goes nowhere: QEMU's stderr is to be QEMU's own."""
+"""Gives the guest one call of the emulator: leave with a status. Calls for host files go to a debugger, which does not
+exist; otherwise any container could have QEMU open /proc/self/mem and read init's secret. Semihosting output is
+discarded, so that QEMU's stderr is QEMU's own."""
 
 LEAVING = {"watchdog": "reboot"}
-"""What init is to do, where that is called otherwise than in the profile."""
+"""Names of init's exits that differ from the profile's."""
 
 FLASH = "if=pflash,format=raw,readonly=on,file="
-"""A flash memory, before the path of what is in it; QEMU numbers them in their order."""
+"""Option of a flash memory, before the path of its contents; QEMU numbers them in order."""
 
 SERIAL_BUSES = {
     "virtio-pci": "virtio-serial-pci",
@@ -51,7 +51,7 @@ DISK_BUSES = {
 """The virtio disk of each bus."""
 
 CARD_READER = "sd"
-"""A machine's `disk` where it goes into the board's own reader of SD cards; else this names a device model."""
+"""Value of a machine's `disk` for the board's own SD card reader; else `disk` is a device model."""
 
 CD_BUSES = {"virtio-pci": "virtio-scsi-pci", "virtio-mmio": "virtio-scsi-device"}
 """The virtio SCSI controller of each bus, on which a CD is."""
@@ -70,10 +70,10 @@ class CommandLine:
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Numbers of the open sockets that QEMU inherits; `result` is None where the console is the result channel.
+    """Descriptors of sockets for QEMU; `result` is None if the console carries results.
 
-    The console is QEMU's standard input and output. `disk` is an open file, once for each way in which it is open, for
-    guests that have one.
+    The console is QEMU's standard input and output. `disk` has one open file for each access mode, for guests with a
+    disk.
     """
 
     monitor: int
@@ -83,10 +83,7 @@ class Descriptors:
 
 @dataclass(frozen=True)
 class ForkFiles:
-    """Numbers of the open files that a guest to be copied has, and each copy of it.
-
-    `state` is what its devices were left in, None for the guest that is copied itself.
-    """
+    """Descriptors of a template or a copy; `state` is None for the template."""
 
     memory: int
     disk: int
@@ -99,7 +96,7 @@ class ForkFiles:
 
 
 def for_cell(machine: Machine, bootable: Bootable, descriptors: Descriptors, program: str = "") -> CommandLine:
-    """The command of a cell: held back (`-S`) until the monitor listens, so that no event is missed.
+    """Return the command of a cell, paused (`-S`) until the monitor listens.
 
     `program` is the path of QEMU, by default its plain name.
     """
@@ -109,9 +106,9 @@ def for_cell(machine: Machine, bootable: Bootable, descriptors: Descriptors, pro
 def for_fork(
     machine: Machine, bootable: Bootable, descriptors: Descriptors, files: ForkFiles, program: str = ""
 ) -> CommandLine:
-    """The command of a guest that is to be copied, or, with a `state`, of a copy: then it goes on where that one was.
+    """Return the command of a template, or of a copy if there is a `state`.
 
-    A copy needs no kernel: it is in its memory.
+    A copy needs no kernel, which is in its memory.
     """
     is_copy = files.state is not None
     shared = (
@@ -154,7 +151,10 @@ def by_hand(machine: Machine, bootable: Bootable) -> CommandLine:
 
 
 def interactive(machine: Machine, bootable: Bootable, shell: bool = False) -> CommandLine:
-    """The guest with its console, and QEMU's monitor behind Ctrl-A C, on the terminal; `shell` leaves it at a shell."""
+    """Return a command with the console and QEMU's monitor (Ctrl-A C) on the terminal.
+
+    `shell` leaves the guest at a shell.
+    """
     result = ("-chardev", "null,id=result") if machine.result == "virtio-serial" else ()
     arguments = ("-action", LEAVE_ACTIONS, *_serial(machine, "mon:stdio"), *result)
     return _command(machine, bootable, "shell" if shell else "manual", arguments, "")
@@ -166,7 +166,7 @@ def scale(machine: Machine) -> int:
 
 
 def kernel_cmdline(machine: Machine, bootable: Bootable, mode: Mode) -> str:
-    """The kernel's command line. It holds no secret and no text that a guest prints when all is well."""
+    """Return the kernel command line. It contains no secret and no proof of a pass."""
     ours = (
         f"bootmatrix.channel={machine.result}",
         f"bootmatrix.scale={scale(machine)}",
@@ -218,7 +218,7 @@ def _board(machine: Machine) -> tuple[str, ...]:
 
 
 def _firmware(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
-    """QEMU's own file by its name, or one of ours by its path; then flash memories, which are read-only."""
+    """QEMU's own file by name, or one of bootmatrix by path; then read-only flash memories."""
     own = machine.firmware if isinstance(machine.firmware, str) else ""
     name = bootable.firmware.path if bootable.firmware else own
     flash = (word for one in bootable.flash for word in ("-drive", FLASH + one.path.replace(",", ",,")))
@@ -232,7 +232,7 @@ def _kernel(bootable: Bootable) -> tuple[str, ...]:
 
 
 def _disk(machine: Machine, bootable: Bootable, descriptors: Iterable[int]) -> tuple[str, ...]:
-    """A disk of the guest's own, which nothing else writes to; by hand, what is written is forgotten."""
+    """The guest's own disk; manual boots discard writes."""
     if not bootable.disk:
         return ()
     is_card = machine.disk == CARD_READER
@@ -257,12 +257,12 @@ def _result_port(machine: Machine) -> tuple[str, ...]:
 
 
 def _on_bus(machine: Machine, model: str) -> str:
-    """A virtio device on the bus that the profile names, where QEMU would not find one by itself."""
+    """A virtio device on the profile's bus, where QEMU does not choose one."""
     return f"{model},bus={machine.bus_name}" if machine.bus_name else model
 
 
 def _network(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
-    """A card on QEMU's user-mode network: it gives out addresses, and `restrict` keeps all else from the guest."""
+    """A card on QEMU's user-mode network; `restrict` allows only DHCP."""
     if not bootable.network or not machine.network:
         return ()
     return ("-netdev", "user,id=net0,restrict=on", "-device", f"{machine.network},netdev=net0")

@@ -1,4 +1,4 @@
-"""A disk that a guest brings along: it writes to a copy of its own, which is gone when the guest is."""
+"""Disks of prebuilt guests: each guest writes to a private copy."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import IO
 
 WRITES_BYTES = 64 << 30
-"""How large the copy may grow: QEMU's own limit on what a guest may fill the host's disk with."""
+"""Maximum size of the copy, which bounds the host disk space that a guest can fill."""
 CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
 def private_copy(path: Path, folder: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """A copy without a name, in the file system of `folder`, open for reading and writing, and once more for reading.
+    """Open an unnamed sparse copy in `folder`, read-write and read-only.
 
-    QEMU takes both, since it begins with a look at what it is given. What is empty takes no room.
+    QEMU takes both, since it probes the image first.
 
     Raises:
-        OSError: the disk is full, or the file is gone.
+        OSError: the disk is full, or the file is missing.
     """
     with path.open("rb") as source, tempfile.TemporaryFile(dir=folder) as copy:
         while data := source.read(CHUNK_BYTES):

@@ -1,4 +1,4 @@
-"""What the host has for guests, and what those that run take of it: measured."""
+"""Measured capacity and use of the host."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bootmatrix.errors import HostError
 CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
 UTIME, STIME = 11, 12
-"""Fields of /proc/PID/stat behind the name, which ends with the last bracket (proc_pid_stat(5): 14 and 15)."""
+"""Fields of /proc/PID/stat after the name, which ends at the last bracket (proc_pid_stat(5): 14 and 15)."""
 
 
 def available_cores() -> int:
-    """Cores that this process may keep busy: those it may run on, and not more than its control group may use."""
+    """Return the number of usable cores: CPU affinity, limited by the control group."""
     cores = len(os.sched_getaffinity(0))
     for folder in groups("cpu"):
         with suppress(OSError, ValueError, IndexError):
@@ -25,10 +25,10 @@ def available_cores() -> int:
 
 
 def available_memory_mib() -> int:
-    """Memory that may be taken without swapping: what the host has free or can drop, within our group's limit.
+    """Return memory available without swapping, within the group's limit.
 
     Raises:
-        HostError: /proc/meminfo does not say.
+        HostError: /proc/meminfo lacks it.
     """
     available_mib = _meminfo_mib()
     for folder in groups("memory"):
@@ -44,7 +44,7 @@ def children_cpu_s() -> float:
 
 
 def private_mib(process: int) -> int | None:
-    """Memory that only this process has, by proc_pid_smaps(5): pages of no file. None where it does not say."""
+    """Return anonymous private memory of a process (proc_pid_smaps(5)), None if unknown."""
     with suppress(OSError, StopIteration, ValueError, IndexError):
         lines = (PROC / str(process) / "smaps_rollup").read_text(encoding="ascii").splitlines()
         return int(next(line for line in lines if line.startswith("Anonymous:")).split()[1]) >> 10
@@ -52,7 +52,7 @@ def private_mib(process: int) -> int | None:
 
 
 def idle_cpu_s() -> float:
-    """Time that all cores of the host were idle since it started: the fourth and fifth number of proc_stat(5)."""
+    """Return the idle time of all cores since boot (proc_stat(5), numbers 4 and 5)."""
     words = (PROC / "stat").read_text(encoding="ascii").split("\n", 1)[0].split()
     return (int(words[4]) + int(words[5])) / os.sysconf("SC_CLK_TCK")
 
@@ -65,7 +65,7 @@ def _meminfo_mib() -> int:
 
 
 def groups(controller: str, process: str = "self") -> Iterator[Path]:
-    """Folders of a process's control groups, from its own up, of version 2 and of version 1 (cgroups(7))."""
+    """List folders of a process's control groups, upwards, both versions (cgroups(7))."""
     with suppress(OSError):
         for line in (PROC / process / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines():
             number, names, path = line.split(":", 2)
@@ -79,9 +79,9 @@ def groups(controller: str, process: str = "self") -> Iterator[Path]:
 
 
 def _mount(controller: str) -> tuple[Path, str]:
-    """Where the groups of a controller of version 1, or those of version 2 (""), are mounted, and which one is there.
+    """Return the mount point of a controller of version 1, or of version 2 (""), and its root.
 
-    Where the kernel does not say (proc_pid_mountinfo(5)), it is the place that all distributions have.
+    If the kernel does not list it (proc_pid_mountinfo(5)), return the usual place.
     """
     with suppress(OSError, ValueError, IndexError):
         for line in (PROC / "self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -92,10 +92,10 @@ def _mount(controller: str) -> tuple[Path, str]:
 
 
 def _quota(folder: Path) -> float:
-    """Cores that a group may use: cpu.max of version 2, the two files of version 1.
+    """Return the CPU quota of a group in cores: cpu.max, or the two files of version 1.
 
     Raises:
-        OSError, ValueError: there is no limit.
+        OSError, ValueError: no limit.
     """
     with suppress(FileNotFoundError):
         quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
@@ -109,10 +109,10 @@ def _quota(folder: Path) -> float:
 
 
 def _room_bytes(folder: Path) -> int:
-    """What a group may still take; files that are in memory can be dropped.
+    """Return the memory left in a group. File cache counts as free.
 
     Raises:
-        OSError, ValueError: there is no limit.
+        OSError, ValueError: no limit.
     """
     names = ("memory.max", "memory.current") if (folder / "memory.max").exists() else V1_MEMORY
     limit, used = (int((folder / name).read_text(encoding="ascii")) for name in names)
@@ -125,7 +125,7 @@ V1_MEMORY = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
 def _children() -> list[str]:
-    """Ids of the children of all our threads (proc_tid_children(5)); none where the kernel has no such file."""
+    """List child processes of all our threads (proc_tid_children(5)); empty without kernel support."""
     found: list[str] = []
     for file in (PROC / "self/task").glob("*/children"):
         with suppress(OSError):

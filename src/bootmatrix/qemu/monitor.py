@@ -1,4 +1,4 @@
-"""QEMU's monitor, through QEMU's own client library. Its events are evidence: none is missed."""
+"""QEMU's monitor (QMP), through QEMU's own client library. No event is lost."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from qemu.qmp import (
 from bootmatrix.model import QmpEvent
 
 MAX_EVENTS = 1000
-"""A guest can cause some kinds of event as often as it likes; those that end it are kept in any case."""
+"""A guest can cause some kinds of event without limit; events that end it are always kept."""
 MONITOR_ERRORS = (ConnectError, QMPError, ExecuteError, ExecInterruptedError, EOFError, OSError)
-"""What a broken connection, or a command that QEMU refuses, raises."""
+"""Errors of a broken connection or a refused command."""
 LEAVING = frozenset({"SHUTDOWN", "GUEST_PANICKED"})
 
 MAX_LINE_BYTES = 1 << 20
 """Longest line that the library may buffer."""
 
 LOAD_TICK_S = 0.002
-"""How often QEMU is asked whether it has loaded a guest's state, which takes it some milliseconds."""
+"""Interval of checks for a loaded state, which takes some milliseconds."""
 
 DISCONNECT_S = 2.0
 """For the library to wind up a connection, also one to a QEMU that is stuck."""
@@ -46,7 +46,10 @@ class Unanswered(Exception):
 
 
 class Monitor:
-    """The connection to one QEMU. `now` gives seconds after the start; `on_event` hears of each event as it comes."""
+    """The connection to one QEMU.
+
+    `now` returns seconds after the start; `on_event` receives each event.
+    """
 
     def __init__(self, end: socket.socket, now: Callable[[], float], on_event: Callable[[QmpEvent], None]) -> None:
         self.events: list[QmpEvent] = []
@@ -58,9 +61,9 @@ class Monitor:
         self._client.register_listener(EventListener(event_filter=self._take))
 
     async def run(self, state: int | None = None) -> str:
-        """Connect, let the guest go, and follow the connection to its end. Returns what went wrong, if anything did.
+        """Connect, start the guest, and follow the connection to its end; return the fault.
 
-        A copy of a guest goes on once its `state`, the number of a file that QEMU has open, is loaded.
+        A copy starts once its `state`, the number of a file that QEMU has open, is loaded.
         """
         try:
             await self._client.connect(self._end)
@@ -77,10 +80,10 @@ class Monitor:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """The connection for as long as the context lasts, for who gives QEMU commands of its own.
+        """Connect for commands of the caller.
 
         Raises:
-            QMPError: it cannot be had.
+            QMPError: cannot connect.
         """
         await self._client.connect(self._end)
         try:
@@ -97,7 +100,7 @@ class Monitor:
         return await self._client.execute(command, arguments)
 
     async def migration_status(self) -> str:
-        """How far a migration is: `completed` and `failed` end it."""
+        """Return the migration status; `completed` and `failed` are final."""
         answer = await self._client.execute("query-migrate")
         return str(answer.get("status", "none")) if isinstance(answer, dict) else "none"
 
@@ -120,10 +123,10 @@ class Monitor:
             await anyio.sleep(LOAD_TICK_S)
 
     async def ask(self, command: str, arguments: Mapping[str, object]) -> object:
-        """What QEMU answers to a command.
+        """Return QEMU's answer to a command.
 
         Raises:
-            Unanswered: it refuses, or the connection is gone.
+            Unanswered: refused, or the connection is closed.
         """
         try:
             return await self._client.execute(command, arguments)

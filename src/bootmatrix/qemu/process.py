@@ -31,14 +31,13 @@ async def running(  # noqa: PLR0913, PLR0917
     console: Console,
     writes_bytes: int = 0,
 ) -> AsyncIterator[Process]:
-    """The machine's QEMU within its bound, with its console and open descriptors; killed, and waited for, in the end.
+    """Run the machine's QEMU within its limits; kill and reap it in the end.
 
-    `writes_bytes` is how large a file may become that it writes to.
-
-    It has a session of its own, which keeps the terminal's Ctrl-C from it, and little else: see lockdown.
+    `writes_bytes` limits the size of a file that it writes to. It has its own session, so the terminal's Ctrl-C does
+    not reach it, and few rights: see sandbox.
 
     Raises:
-        HostError: it cannot be started.
+        HostError: cannot start it.
     """
     try:
         with opened(arguments) as files, console.stdin, console.stdout:
@@ -80,7 +79,7 @@ async def read_stderr(process: Process, kept: bytearray) -> None:
 
 
 def has_errors(stderr: bytes) -> bool:
-    """True if QEMU said anything but warnings (util/error-report.c), with which boards may begin."""
+    """True if QEMU printed more than warnings (util/error-report.c), as some boards do."""
     return any(line.strip() and b": warning: " not in line for line in stderr.splitlines())
 
 

@@ -1,4 +1,4 @@
-"""What a QEMU may do on the host, should its guest break out of it: as little as it needs. See docs/security.md."""
+"""The sandbox of QEMU against guests that break out; see docs/security.md."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from typing import BinaryIO
 from bootmatrix.model import Machine
 
 LEASH = ("setpriv", "--no-new-privs", "--pdeathsig", "KILL")
-"""Has the kernel kill QEMU when we die, by whatever cause (prctl(2), PR_SET_PDEATHSIG). setpriv asks for this after it
-has changed the user, which would undo it."""
+"""Makes the kernel kill QEMU when bootmatrix dies (prctl(2), PR_SET_PDEATHSIG). setpriv sets this after changing the
+user, which would reset it."""
 STILL_OURS = ("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
-"""Gives up if we died before that was asked for. Takes our process id, and then the command, which takes its place."""
+"""Exits if bootmatrix died before the death signal was set. Takes our process id and a command, which it executes."""
 
 OWN_UIDS = range(61184, 65520)
-"""Users that no account has: systemd keeps them for services that get a user only while they run
-(https://systemd.io/UIDS-GIDS, "Dynamic service users"). They exist in containers too."""
+"""Users without an account: systemd reserves them for services with a dynamic user (https://systemd.io/UIDS-GIDS,
+"Dynamic service users"). They exist in containers too."""
 _turn = itertools.count(secrets.randbelow(len(OWN_UIDS)))
 SETGID, SETUID, SETPCAP = 6, 7, 8
 """Numbers of capabilities(7), as bits of CapEff in proc_pid_status(5)."""
@@ -33,26 +33,26 @@ SETGID, SETUID, SETPCAP = 6, 7, 8
 QEMU_MIB = 3072
 """Address space of QEMU beyond the guest's memory: 1.5 GiB in all profiles, 1 GiB of it for translated code."""
 THREAD_MIB = 72
-"""Address space of one more thread: a stack of 8 MiB and an arena of malloc's of 64 MiB."""
+"""Address space of one more thread: a stack of 8 MiB and a malloc arena of 64 MiB."""
 MAX_THREADS = 64
 MAX_FILES = 256
 MAX_FILE_BYTES = 64 << 20
-"""QEMU writes to sockets and pipes, which have no size. From version 10 on the picture of a board with a screen is a
-file too, in memory: 1.2 MB at first, and the guest may ask for a larger one."""
+"""QEMU writes to sockets and pipes, which have no size. From version 10 on the framebuffer of a board is a memory file
+too: 1.2 MB at first, and the guest may request a larger one."""
 
 FILE_OPTIONS = frozenset({"-kernel", "-initrd", "-dtb", "-bios"})
 """Options of QEMU whose value is the name of a file and nothing else."""
 FILE_IN_OPTION = {"-drive": "file="}
-"""Options whose value ends in the name of a file, and what stands before the name."""
+"""Options whose value ends in a file name, and the text before it."""
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "QEMU_MODULE_DIR")
-"""What QEMU may see of our environment, in which a CI system keeps its secrets."""
+"""Variables that QEMU inherits. CI systems keep secrets in others."""
 KVM = Path("/dev/kvm")
 PROBE_S = 10
 
 
 @dataclass(frozen=True)
 class Files:
-    """A command whose files are open already: it names their descriptors, which the child has to inherit."""
+    """A command with open files: it names descriptors, which the child inherits."""
 
     arguments: tuple[str, ...]
     descriptors: tuple[int, ...]
@@ -60,9 +60,9 @@ class Files:
 
 @contextmanager
 def opened(arguments: Sequence[str]) -> Iterator[Files]:
-    """Open what the command names, for reading, so that QEMU needs no way to the folder in which it stands.
+    """Open the files of a command for reading, so that QEMU needs no access to their folders.
 
-    A name that cannot be opened is left for QEMU to complain about.
+    A file that cannot be opened keeps its name, for QEMU to report.
     """
     with ExitStack() as stack:
         changed, descriptors = list(arguments), []
@@ -78,7 +78,7 @@ def opened(arguments: Sequence[str]) -> Iterator[Files]:
 
 
 def _split_name(option: str, value: str) -> tuple[str, str]:
-    """What stands before the name of a file in an option's value, and the name, in which QEMU has a comma twice."""
+    """Split an option's value before its file name, in which QEMU doubles commas."""
     if option in FILE_OPTIONS:
         return "", value
     before, mark, name = value.partition(FILE_IN_OPTION[option])
@@ -86,9 +86,9 @@ def _split_name(option: str, value: str) -> tuple[str, str]:
 
 
 def _readable_by_all(path: Path) -> BinaryIO:
-    """A file of which a process of another user may open its own copy of the descriptor: proc_pid_fd(5).
+    """Return a descriptor that another user's process may reopen (proc_pid_fd(5)).
 
-    The cache's files are readable by all, though their folder need not be. Of another, a copy is made that has no name.
+    Cache files are readable by all, though their folder need not be. Other files are copied to unnamed ones.
     """
     file = path.open("rb")
     mode = os.fstat(file.fileno()).st_mode
@@ -102,9 +102,9 @@ def _readable_by_all(path: Path) -> BinaryIO:
 
 
 def confined(machine: Machine, program: Path, writes_bytes: int = 0) -> tuple[str, ...]:
-    """The words before a command that take from it what QEMU does not need, and end it when we end.
+    """Return the command prefix that drops rights and ends the command with bootmatrix.
 
-    Each starts the next one in its own place, so that the process id stays.
+    Each word executes the next in place, so the process id stays.
     """
     user = own_user(machine, program)
     return (
@@ -124,9 +124,9 @@ def environment(ours: Mapping[str, str]) -> dict[str, str]:
 
 
 def own_user(machine: Machine, program: Path) -> tuple[str, ...] | None:
-    """setpriv's options for a user and a group that this QEMU shares with nobody; None where it stays ours.
+    """Return setpriv's options for a user and group of this QEMU alone; None to keep ours.
 
-    We have to be root to give it one. It stays ours too if only root can reach the program or the device for KVM.
+    Only root can change the user. Ours stays also if only root can reach the program or KVM's device.
     """
     if os.geteuid() != 0 or not _may_change_user() or not _is_reachable(program):
         return None
@@ -139,7 +139,7 @@ def own_user(machine: Machine, program: Path) -> tuple[str, ...] | None:
 
 
 def _limits(machine: Machine, alone: bool, writes_bytes: int) -> tuple[str, ...]:
-    """Limits on a process's resources; that on threads counts all of a user's, so only an own user can have it."""
+    """Resource limits of a process. The thread limit counts all of a user's, so it needs an own user."""
     threads = MAX_THREADS + machine.cpus
     address_mib = machine.memory_mib + QEMU_MIB + THREAD_MIB * machine.cpus
     wanted = {"core": 0, "fsize": max(MAX_FILE_BYTES, writes_bytes), "nofile": MAX_FILES, "as": address_mib << 20}
@@ -148,7 +148,7 @@ def _limits(machine: Machine, alone: bool, writes_bytes: int) -> tuple[str, ...]
 
 
 def _within(name: str, wanted: int) -> int:
-    """A limit that is not above the one that we are under ourselves, which only root could raise."""
+    """Limit a value to our own limit, which only root could raise."""
     import resource
 
     hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
@@ -157,7 +157,7 @@ def _within(name: str, wanted: int) -> int:
 
 @lru_cache(maxsize=1)
 def _alone() -> tuple[str, ...]:
-    """A network without any device and a System V IPC of its own, where the host allows it: found by trying, once."""
+    """Options for an empty network and an own System V IPC, if the host allows it; tested once."""
     as_root = ("unshare", "--net", "--ipc", "--")
     as_user = ("unshare", "--map-current-user", "--net", "--ipc", "--")
     for words in (as_root, as_user):
@@ -169,13 +169,13 @@ def _alone() -> tuple[str, ...]:
 
 
 def _may_change_user() -> bool:
-    """Whether this root may become another user: in a container it need not have the right, nor the other exist."""
+    """Return whether this root may change its user. In a container it may lack the right."""
     maps = (Path("/proc/self/uid_map").read_text("ascii"), Path("/proc/self/gid_map").read_text("ascii"))
     return _has_capabilities(SETUID, SETGID) and all(_is_mapped(text) for text in maps)
 
 
 def _is_mapped(text: str) -> bool:
-    """Whether one line of a map of user_namespaces(7) holds all of OWN_UIDS."""
+    """Return whether a line of a map of user_namespaces(7) contains all of OWN_UIDS."""
     lines = [[int(word) for word in line.split()] for line in text.splitlines()]
     return any(first <= OWN_UIDS.start and OWN_UIDS.stop <= first + count for first, _, count in lines)
 
@@ -187,7 +187,7 @@ def _has_capabilities(*numbers: int) -> bool:
 
 
 def _is_reachable(program: Path) -> bool:
-    """Whether anybody may execute this program."""
+    """Return whether everybody may execute this program."""
     try:
         path = program.resolve(strict=True)
         return all(one.stat().st_mode & stat.S_IXOTH for one in (path, *path.parents))
@@ -196,7 +196,7 @@ def _is_reachable(program: Path) -> bool:
 
 
 def _kvm_groups(machine: Machine) -> str | None:
-    """setpriv's option for the groups that the machine's accelerators take; None if they take root."""
+    """Return setpriv's option for the accelerators' groups; None if they need root."""
     if not any(str(name).startswith("kvm") for name in machine.emulated().accelerators) or not KVM.exists():
         return "--clear-groups"
     status = KVM.stat()

@@ -1,4 +1,4 @@
-"""A QEMU that is installed may lack a machine type or a CPU model: found out before anything is downloaded for it."""
+"""Check machine types and CPU models of the installed QEMU before any download."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from bootmatrix.qemu.version import find_qemu
 from bootmatrix.store import Memos
 
 LIMIT_S = 30
-"""More than a QEMU takes to list what it has, even from a cold disk on a busy host."""
+"""More than QEMU takes to list its models, even from a cold disk on a busy host."""
 MAX_SAID = 300
 
 
 def check_machine(machine: Machine, memory: Memos) -> None:
-    """Check that the machine's QEMU has its machine type and its CPU model. Asked once for each file and machine.
+    """Check that QEMU has the machine type and the CPU model; cached by file and machine.
 
     Raises:
-        QemuUnsuitable: it has not.
+        QemuUnsuitable: it lacks one.
         HostError: QEMU is not installed.
     """
     path = find_qemu(machine)
@@ -46,7 +46,7 @@ def _check_type(machine: Machine, path: Path) -> None:
 
 
 def _check_cpu(machine: Machine, path: Path) -> None:
-    """A list of CPU models that lacks one is a reason to try it: some have other names there."""
+    """Check the CPU model. If the list lacks it, try it: some have other names there."""
     name = (machine.cpu or "").partition(",")[0]
     if not name or name.lower() in (listed := _listed(path, "-cpu").lower()) or not listed:
         return
@@ -61,13 +61,13 @@ def _check_cpu(machine: Machine, path: Path) -> None:
 
 @lru_cache(maxsize=64)
 def _listed(path: Path, option: str) -> str:
-    """What a QEMU lists of a kind; empty where it lists nothing, which says nothing."""
+    """Return QEMU's list of a kind; empty if unknown."""
     printed, _ = _output(path, option, "help")
     return printed
 
 
 def _output(*words: str | Path, said: str = "") -> tuple[str, str]:
-    """What a command prints, and what it complains of; it prints nothing if it fails."""
+    """Return stdout and stderr of a command; stdout is empty if it fails."""
     with suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(
             words, input=said, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False

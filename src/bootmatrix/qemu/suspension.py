@@ -1,8 +1,7 @@
-"""Time in which bootmatrix or a QEMU could not run: stopped by a signal, frozen with its group, or on a sleeping host.
+"""Suspensions of bootmatrix or QEMU: signals, frozen groups, a sleeping host.
 
-A QEMU that goes on after a stop lets its guest's clock jump: limits that the guest keeps by itself are then over at
-once, and its kernel sees stalls. So this time neither counts against limits, nor can what follows be held against the
-guest: see judge/termination.py.
+After a suspension the guest's clock jumps: its own limits may expire at once, and its kernel sees stalls. So this time
+does not count against limits, and later faults are not blamed on the guest: see judge/termination.py.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ STEP_S = 0.25
 LEAST_GAP_S = 1.0
 """Beyond a step: a gap that is longer is not the event loop's own work."""
 TRIES = 12
-"""A wait that a suspension may have ended begins anew so often: a QEMU that stays stopped is ended at last."""
+"""Restarts of a wait that a suspension may have ended. A QEMU that stays stopped is ended at last."""
 
 
 def suspension_of(pid: int, proc: Path = Path("/proc")) -> str:
@@ -34,7 +33,7 @@ def suspension_of(pid: int, proc: Path = Path("/proc")) -> str:
 
 
 def _is_frozen(pid: int) -> bool:
-    """True if the process's control group, of either version, is frozen, by itself or with one around it."""
+    """True if the process's control group or an ancestor is frozen, in either version."""
     for folder in groups("freezer", f"{pid}"):
         with suppress(OSError):
             return "frozen 1" in (folder / "cgroup.events").read_text("ascii").splitlines()
@@ -45,10 +44,10 @@ def _is_frozen(pid: int) -> bool:
 
 
 class SuspensionMeter:
-    """Adds up suspensions, from samples a step apart. Times are seconds.
+    """Sum up suspensions from periodic samples, in seconds.
 
-    `qemu_s` is QEMU's alone, while we ran; `own_s` is ours, in which it may have run or not. `still_s` is how long the
-    one that lasts has lasted, and `cause` says what it is.
+    `qemu_s` is QEMU's alone, while bootmatrix ran; `own_s` is bootmatrix's. `still_s` is the length of the present
+    suspension, and `cause` its cause.
     """
 
     def __init__(self) -> None:
@@ -79,14 +78,14 @@ class SuspensionMeter:
 
 
 def gap_of(passed_s: float) -> float:
-    """Return the part of the time between two steps in which nothing of this process ran; 0 if it is short."""
+    """Return the time between two steps in which this process did not run; 0 if it is short."""
     return passed_s - STEP_S if passed_s > STEP_S + LEAST_GAP_S else 0.0
 
 
 async def within(limit_s: float, work: Callable[[], Awaitable[object]], suspended: Callable[[], object]) -> bool:
-    """Do work that may begin anew, for at most `limit_s`, and return whether it was done.
+    """Run restartable work for at most `limit_s`; return whether it finished.
 
-    A limit that is over because this process did not run, or while something is `suspended`, does not count.
+    The limit does not count time in which this process did not run, or something is `suspended`.
     """
     for _ in range(TRIES):
         began_s = time.monotonic()
@@ -99,12 +98,12 @@ async def within(limit_s: float, work: Callable[[], Awaitable[object]], suspende
 
 
 def _slept_s() -> float:
-    """Time that the host was suspended since it started: then only CLOCK_MONOTONIC stands still (clock_gettime(2))."""
+    """Return the host's suspended time since boot, which CLOCK_MONOTONIC omits (clock_gettime(2))."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _busy_s() -> float:
-    """Time that this process ran or waited for a core: a gap that it explains is no suspension."""
+    """Return the time that this process ran or waited for a core. Such a gap is not a suspension."""
     waited_s = 0.0
     with suppress(OSError, ValueError, IndexError):
         waited_s = int(Path("/proc/self/schedstat").read_text("ascii").split()[1]) / 1e9

@@ -1,4 +1,4 @@
-"""What QEMU and we talk over: sockets, of which it gets one end each, and pipes for the console; how ours are read."""
+"""Transport between bootmatrix and QEMU: sockets, and pipes for the console."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import anyio
 
 CHUNK_BYTES = 64 << 10
 PACE_S = 0.01
-"""Between two looks at a console: it comes byte by byte, and to wake up for each takes 4 % of the time of a boot."""
+"""Pause between reads of a console, which comes byte by byte; one wake-up for each byte takes 4 % of a boot."""
 FLOOD_BYTES = 4 << 10
-"""Where so much has come between two looks, the next one follows at once."""
+"""After this much data in one read, the next read follows at once."""
 
 Ends = list[socket.socket]
 
 
 @contextmanager
 def socket_pairs(count: int) -> Iterator[tuple[Ends, Ends]]:
-    """Our ends, which do not block, and theirs; all closed in the end."""
+    """Create socket pairs; our ends do not block. All are closed in the end."""
     pairs = [socket.socketpair() for _ in range(count)]
     ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     try:
@@ -36,9 +36,9 @@ def socket_pairs(count: int) -> Iterator[tuple[Ends, Ends]]:
 
 @dataclass(frozen=True)
 class Console:
-    """Pipes that are QEMU's standard input and output, and our ends of them, which do not block.
+    """Pipes of QEMU's standard input and output; our ends do not block.
 
-    A pipe holds 64 KiB of single bytes; a socket is full after 300, and then the guest waits.
+    A pipe holds 64 KiB of single bytes; a socket is full after 300, and blocks the guest.
     """
 
     stdin: FileIO
@@ -62,7 +62,7 @@ def console_pipes() -> Iterator[Console]:
 
 @dataclass(frozen=True)
 class Wires:
-    """Our ends of what leads to QEMU; without a result channel of its own, the console is it."""
+    """Our ends of all channels; without a result channel the console carries results."""
 
     console: Console
     monitor: socket.socket
@@ -85,7 +85,7 @@ class Wires:
 
 @contextmanager
 def open_wires(own_result: bool) -> Iterator[tuple[Wires, Ends]]:
-    """What leads to QEMU, and the other ends of the sockets, in the order of Descriptors; closed in the end."""
+    """Open all channels; yields our ends and QEMU's sockets in the order of Descriptors."""
     with console_pipes() as console, socket_pairs(2 if own_result else 1) as (ours, theirs):
         yield Wires(console, ours[0], ours[1] if own_result else None), theirs
 
@@ -106,7 +106,7 @@ async def read_wire(
 
 
 def read_ready(wire: socket.socket | FileIO, chunk_bytes: int = CHUNK_BYTES) -> bytes | None:
-    """What has come; empty at the end, None if there is nothing yet."""
+    """Return available data; empty at the end, None if there is nothing yet."""
     with suppress(BlockingIOError, ConnectionResetError):
         return os.read(wire.fileno(), chunk_bytes)
     return None

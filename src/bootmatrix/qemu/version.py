@@ -15,7 +15,7 @@ from bootmatrix.errors import HostError, QemuMissing, QemuTooOld
 from bootmatrix.model import Machine
 
 VERSION_LIMIT_S = 30
-"""More than a QEMU takes to say its version, even from a cold disk on a busy host."""
+"""More than QEMU takes to print its version, even from a cold disk on a busy host."""
 
 
 def install_hint(package: str) -> str:
@@ -24,10 +24,10 @@ def install_hint(package: str) -> str:
 
 
 def find_qemu(machine: Machine) -> Path:
-    """The machine's QEMU.
+    """Return the path of the machine's QEMU.
 
     Raises:
-        QemuMissing: there is none in PATH.
+        QemuMissing: not found in PATH.
     """
     return _found(machine)[0]
 
@@ -49,7 +49,7 @@ def qemu_version(machine: Machine) -> str:
 
 
 def qemu_fault(machine: Machine) -> HostError | None:
-    """Why the machine's QEMU cannot be used here, if it cannot."""
+    """Return why the machine's QEMU cannot be used here; empty if it can."""
     try:
         qemu_version(machine)
     except HostError as error:
@@ -58,10 +58,10 @@ def qemu_fault(machine: Machine) -> HostError | None:
 
 
 def _found(machine: Machine) -> tuple[Path, os.stat_result]:
-    """The machine's QEMU, and what the file is like now.
+    """Return the path of the machine's QEMU, and its stat.
 
     Raises:
-        QemuMissing: there is none in PATH.
+        QemuMissing: not found in PATH.
     """
     path = _which(machine.qemu, os.environ.get("PATH"))
     with suppress(OSError):
@@ -73,7 +73,7 @@ def _found(machine: Machine) -> tuple[Path, os.stat_result]:
 
 @lru_cache(maxsize=64)
 def _which(program: str, path: str | None) -> Path | None:
-    """A program of PATH, looked for once: each cell of a run asks for it several times."""
+    """Find a program in PATH, cached: each cell asks several times."""
     found = shutil.which(program, path=path)
     return Path(found) if found else None
 

@@ -1,11 +1,11 @@
-"""A run as one file, `run.json`: JSON, with a record a line, so that thousands are written and read one by one.
+"""A run as one file, `run.json`, with a record a line for incremental access.
 
     {"format": 2, "name": …, "records": [
     {…},
     {…}
     ]}
 
-A file of another shape, as an editor may leave it, is read too, at once.
+JSON with other line breaks, as an editor may write it, is read at once.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ M = TypeVar("M", bound=Model)
 
 
 def write_run(path: Path, run: Run, records: Iterable[bytes] | None = None) -> None:
-    """Write a run, whole or not at all; with these records, each as JSON in one line, or those that it has."""
+    """Write a run atomically, with these records (JSON in a line each), or its own."""
     write_atomic(path, run_pieces(run, records))
 
 
 def in_a_line(data: bytes) -> bytes:
-    """JSON without its line ends and indents. None of either is part of a text: there a line end is written `\\n`."""
+    """Return JSON without line ends and indents. Text has neither: `\\n` is escaped there."""
     line = data.removesuffix(b"\n")
     return b"".join(map(bytes.lstrip, line.split(b"\n"))) if b"\n" in line else line
 
 
 def run_pieces(run: Run, records: Iterable[bytes] | None = None) -> Iterator[bytes]:
-    """The file, in pieces."""
+    """Yield the file in pieces."""
     head = json.dumps(run.model_copy(update={"records": ()}).model_dump(exclude={"records"}), ensure_ascii=False)
     yield f"{head[:-1]}, ".encode("utf-8", "replace") + HEAD_END
     before = b""
@@ -56,10 +56,10 @@ def run_pieces(run: Run, records: Iterable[bytes] | None = None) -> Iterator[byt
 
 
 def read_run(path: Path) -> Run:
-    """The run in a file.
+    """Read a run.
 
     Raises:
-        InputError: it is none, one of a later version, or damaged.
+        InputError: not a run, of a later version, or damaged.
     """
     with many_made():
         run = _read_lines(path)
@@ -68,7 +68,7 @@ def read_run(path: Path) -> Run:
 
 
 def _read_lines(path: Path) -> Run | None:
-    """None for a file of another shape."""
+    """Return None for a file with other line breaks."""
     with suppress(OSError), path.open("rb") as file:
         head = file.readline()
         if not head.endswith(HEAD_END):
@@ -97,14 +97,14 @@ def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
 
 
 class Known:
-    """Values that are equal in many records, each kept once: machines, kernels, files."""
+    """Deduplicates equal values of many records: machines, kernels, files."""
 
     def __init__(self) -> None:
         self._values: dict[object, object] = {}
         self._machines: dict[tuple[str, str], Machine | None] = {}
 
     def shared(self, record: Record) -> Record:
-        """The same record, made of what is known already where that is equal."""
+        """Return the record with equal values replaced by known ones."""
         bootable = record.bootable
         if bootable:
             bootable = bootable.model_copy(
@@ -136,10 +136,10 @@ class Known:
 
 
 def read_value(path: Path, kind: type[M]) -> M:
-    """A value that is a file of its own.
+    """Read a file with one value.
 
     Raises:
-        InputError: it is none, one of a later version, or damaged.
+        InputError: another type, a later version, or damaged.
     """
     try:
         return _parse(path, path.read_bytes(), kind)

@@ -1,12 +1,12 @@
 """Runs on disk: `reports/<time>-<title>/`, one record a cell, written as they come.
 
-    started.json                                 what was known at the start: a Run without records
+    started.json                                 the Run at its start, without records
     cells/SPEC/ARCH/MACHINE/KERNEL/record.json   a Record, in one line, with its console.log beside it
     lock.json                                    the kernels and packages used so far, as `bootmatrix lock` writes them
     run.json                                     the whole Run, at the end
 
-Every file appears whole or not at all, so that a run which was killed can be read up to its last record. A power cut
-may take the last seconds' records: a file of theirs that is left is empty, and counts as none.
+Every file is written atomically, so a killed run is readable up to its last record. A power cut may lose the last
+seconds' records: their files are empty, and are ignored.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FILES_FOLDER = "files"
 LATEST = "latest"
 MAX_TITLE = 60
 MAX_CONSOLE_BYTES = 64 << 20
-"""More than the console of any boot that bootmatrix records; a file larger than this is not one."""
+"""More than the console of any boot that bootmatrix records; a larger file is not a console."""
 
 
 class RunWriter:
@@ -102,11 +102,11 @@ class RunWriter:
 
     @classmethod
     def resume(cls, path: Path) -> RunWriter:
-        """Take up a run that was interrupted or killed.
+        """Resume a run that was interrupted or killed.
 
         Raises:
-            InputError: it is no run, it is damaged, a link stands in it, or another process is at it.
-            OSError: it cannot be written.
+            InputError: not a run, damaged, in use by another process, or with links.
+            OSError: cannot write it.
         """
         check_links(path)
         run = load_run(path)
@@ -117,10 +117,10 @@ class RunWriter:
         return writer
 
     def folder(self, cell: Cell) -> Path:
-        """The folder of a cell that begins, made if it is not there; of what an earlier, killed one left, it is freed.
+        """Create the folder of a cell, emptied of files of an earlier attempt.
 
         Raises:
-            OSError: it cannot be made, or a link leads out of the run.
+            OSError: cannot create it, or a link leads out of the run.
         """
         name = cell.id
         with self._lock:
@@ -152,10 +152,10 @@ class RunWriter:
                 self._kept_lock = lock
 
     def add(self, record: Record) -> None:
-        """Write a cell's record at once. It outlives a kill from now on, and a power cut from the next `make_durable`.
+        """Write a cell's record. It survives a kill at once, a power cut after `make_durable`.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: cannot write it.
         """
         folder = self.folder(record.cell)
         write_atomic(folder / RECORD_FILE, as_json(record) + b"\n", durable=False)
@@ -166,12 +166,12 @@ class RunWriter:
             self.on_record(record)
 
     def adopt(self, record: Record, folder: Path) -> None:
-        """Take in what came back of a cell: its files, unless they are in their place already, then its record.
+        """Copy a cell's files into place if needed, then write its record.
 
-        Only regular files are taken, and links are not followed.
+        Only regular files are copied; links are not followed.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: cannot write it.
         """
         own = self.folder(record.cell)
         if folder.resolve() != own.resolve():
@@ -199,7 +199,7 @@ class RunWriter:
         return read_run(self.path / RUN_FILE)
 
     def put_together(self, interrupted: bool = False) -> None:
-        """Write run.json from what was written of each cell: so many records need not be in memory at once."""
+        """Write run.json from the written records, without all of them in memory."""
         with self._lock:
             folders = tuple(self._written.values())
             unfinished = tuple(sorted(self._begun.keys() - self._written.keys()))
@@ -215,10 +215,10 @@ class RunWriter:
 
 
 def load_run(folder: Path) -> Run:
-    """The run in a folder; one that never came to its end is put together from its records.
+    """Load the run in a folder; an unfinished one is assembled from its records.
 
     Raises:
-        InputError: it is no run, one of a later version, or damaged.
+        InputError: not a run, of a later version, or damaged.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", HINT)
@@ -233,10 +233,10 @@ def load_run(folder: Path) -> Run:
 
 
 def check_links(folder: Path) -> None:
-    """Refuse a run in which links stand for folders of its cells: whatever is written there would be made elsewhere.
+    """Refuse a run with links in place of cell folders, which would redirect writes.
 
     Raises:
-        InputError: there is one.
+        InputError: a link was found.
     """
     for place, names, _ in os.walk(folder / CELLS_FOLDER):
         for link in (Path(place), *(Path(place, name) for name in names)):
@@ -264,12 +264,12 @@ def read_console(folder: Path, record: Record) -> bytes:
 
 
 def console_path(folder: Path, record: Record) -> Path:
-    """Where a record's console is: always beside the record, whatever path it claims."""
+    """Return the path of a record's console: always beside the record."""
     return cell_folder(folder, record.cell) / Path(record.console).name
 
 
 def cell_folder(folder: Path, cell: Cell) -> Path:
-    """The folder of a cell in a run. All four parts are names without a slash, so that it stays inside."""
+    """Return the folder of a cell in a run. None of its four parts has a slash."""
     return folder.joinpath(CELLS_FOLDER, cell.spec_name, cell.arch, cell.machine, cell.kernel)
 
 
@@ -279,7 +279,7 @@ def write_model(path: Path, model: Model) -> None:
 
 
 def describe_host() -> dict[str, str]:
-    """What of the host may bear on a result. It has no name, no address and no path."""
+    """Describe the host as far as it may affect results, without names and addresses."""
     return {
         "kernel": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
@@ -317,10 +317,10 @@ def _make_folder(folder: Path) -> None:
 
 
 def _held(path: Path) -> BinaryIO:
-    """The run's first file, locked against any other process that would write to the run.
+    """Lock the run's first file against other writers.
 
     Raises:
-        InputError: another process writes to it.
+        InputError: another process writes to the run.
     """
     file = (path / STARTED_FILE).open("rb")
     try:
@@ -364,14 +364,14 @@ def _recover(folder: Path) -> Run:
 
 
 def unfinished(folder: Path) -> Iterable[str]:
-    """Cells of a run that have begun and have no record, as `spec/arch/machine/kernel`: their folders below `cells`."""
+    """List cells without a record, by their folders: `spec/arch/machine/kernel`."""
     for cell in sorted((folder / CELLS_FOLDER).glob("*/*/*/*/")):
         if not _is_written(cell / RECORD_FILE):
             yield cell.relative_to(folder / CELLS_FOLDER).as_posix()
 
 
 def _is_written(record: Path) -> bool:
-    """Whether a record's contents are there. A power cut may leave a file without any, or with zeros in their place."""
+    """Return whether a record has contents. After a power cut it may be empty or zeros."""
     try:
         with record.open("rb") as file:
             return file.read(1) not in {b"", b"\0"}
@@ -382,7 +382,7 @@ def _is_written(record: Path) -> bool:
 
 
 def _field(path: str, names: tuple[str, ...]) -> str:
-    """The value of the first `name : value` line of a file in /proc that has one of these names."""
+    """Return the first `name : value` of a /proc file with one of these names."""
     with suppress(OSError):
         for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")

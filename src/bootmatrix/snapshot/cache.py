@@ -1,4 +1,4 @@
-"""Snapshots that outlive a run, in the cache: whole or not there, bounded, the least used ones removed first."""
+"""Snapshots in the cache, across runs: atomic, bounded, evicted by last use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def limit_bytes() -> int:
 
 
 class SnapshotCache:
-    """Snapshots by a key that says everything that they depend on. For any number of processes at once."""
+    """Snapshots by a key of all their inputs. Safe for any number of processes at once."""
 
     def __init__(self, store: Store, most_bytes: int | None = None) -> None:
         self._store = store
@@ -31,11 +31,11 @@ class SnapshotCache:
         self._folder = store.folder / "snapshots"
 
     def path(self, key: str) -> Path:
-        """Where the snapshot of a key is, or would be."""
+        """Return the path of a key's snapshot."""
         return self._folder / hashlib.sha256(key.encode()).hexdigest()
 
     def get(self, key: str) -> Snapshot | None:
-        """The snapshot of a key; None where there is none, or a damaged one, which is removed."""
+        """Return the snapshot of a key, or None. A damaged one is removed."""
         path = self.path(key)
         try:
             snapshot = read(path)

@@ -1,4 +1,4 @@
-"""What makes a copy of a guest one of its own: a disk, random numbers, the time and a MAC address."""
+"""Individual state of a copy: disk, random numbers, time and MAC address."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ COPY_BEGINS = b"bootmatrix: up to here it is the guest of which this one is a co
 SEED_BYTES = 64
 """As much as the kernel's generator holds twice over (drivers/char/random.c)."""
 START_S = 0.6
-"""A clock is set in whole seconds, half a second on average after the copy is told; QEMU takes the rest to start."""
+"""A clock is set in whole seconds, on average half a second after the message; QEMU takes the rest to start."""
 
 
 def wake_up() -> bytes:
-    """The line that the guest waits for: seconds since 1970, a MAC address, bytes of the host's random generator."""
+    """Return the wake-up line: seconds since 1970, a MAC address, random bytes of the host."""
     return f"{int(time.time() + START_S)} {_mac_address()} {secrets.token_hex(SEED_BYTES)}\n".encode("ascii")
 
 
@@ -41,7 +41,7 @@ def copy_files(snapshot: Snapshot, bootable: Bootable) -> Iterator[ForkFiles]:
 
 @contextmanager
 def _piped(data: bytes) -> Iterator[int]:
-    """A pipe from which the data comes. QEMU's `fd:` is meant for one; from version 9.1 on it warns of a plain file."""
+    """Return a pipe with the data. QEMU's `fd:` expects one; from version 9.1 on it warns of a plain file."""
     end, start = os.pipe()
     writer = Thread(target=_write, args=(start, data), daemon=True)
     writer.start()

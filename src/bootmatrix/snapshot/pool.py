@@ -1,4 +1,4 @@
-"""The guests that a run's copies start from: each is booted once, or found in the cache, and shared by its copies."""
+"""Snapshots shared by the copies of a run, each booted once or found in the cache."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from bootmatrix.snapshot.template import NoTemplate, SuspendedTemplate, make_tem
 
 
 class ResourceLease(Protocol):
-    """Holds the cores and the memory that a machine's guest takes, or so much memory; waits until they are free."""
+    """Holds cores and memory for a machine's guest; waits until they are free."""
 
     def __call__(self, machine: Machine, memory_mib: int | None = None, /) -> AbstractAsyncContextManager[None]:
         """Hold them for as long as the context lasts."""
 
 
 MORE = 1.5
-"""A copy may take as much more than the largest one of the same guest did, as specs differ."""
+"""A copy may take this many times the memory of the largest copy so far, since specs differ."""
 
 
 @dataclass
 class _Origin:
-    """A guest that copies start from. `fault` says why there is none; it is not tried again in this run.
+    """The origin of copies. `fault` says why it has no snapshot; it is not retried in this run.
 
-    `private_mib` is the most that a copy of it took of memory for itself.
+    `private_mib` is the largest private memory of a copy.
     """
 
     lock: anyio.Lock = field(default_factory=anyio.Lock)
@@ -47,7 +47,7 @@ class _Origin:
 
 
 class SnapshotPool:
-    """Snapshots for as long as a run lasts. Of those that no copy uses, at most `memory_mib` are kept in memory."""
+    """Snapshots of a run. Unused ones take at most `memory_mib` of memory."""
 
     def __init__(self, cache: SnapshotCache, memory_mib: int, note: Callable[[str], None]) -> None:
         self._cache = cache
@@ -57,11 +57,11 @@ class SnapshotPool:
 
     @asynccontextmanager
     async def origin(self, machine: Machine, bootable: Bootable, turn: ResourceLease) -> AsyncIterator[Snapshot]:
-        """The snapshot that a bootable's copies start from, booted within a `turn` of the host's if need be.
+        """Provide the snapshot of a bootable, booted within a `turn` of the host if needed.
 
         Raises:
-            NoTemplate: it cannot be had.
-            HostError: QEMU cannot be started.
+            NoTemplate: not available.
+            HostError: cannot start QEMU.
         """
         key = key_of(machine, bootable)
         origin = self._origins.setdefault(key, _Origin())
@@ -78,23 +78,23 @@ class SnapshotPool:
             self._make_room()
 
     def copy_mib(self, machine: Machine, bootable: Bootable) -> int | None:
-        """What the next copy is expected to take of memory, by what others took; None for the first one."""
+        """Return the expected memory of the next copy; None for the first one."""
         most_mib = self._origins[key_of(machine, bootable)].private_mib
         return int(most_mib * MORE) if most_mib else None
 
     def learn(self, machine: Machine, bootable: Bootable, private_mib: int | None) -> None:
-        """Note what a copy took of memory for itself alone."""
+        """Record the private memory of a copy."""
         origin = self._origins[key_of(machine, bootable)]
         origin.private_mib = max(origin.private_mib, private_mib or 0)
 
     def discard(self, machine: Machine, bootable: Bootable, fault: str) -> None:
-        """Forget a snapshot from which no copy came up; its cells boot cold from now on."""
+        """Discard a snapshot whose copies do not come up; its cells boot cold from now on."""
         key = key_of(machine, bootable)
         self._cache.discard(key)
         self._origins[key].fault = fault
 
     def close(self) -> None:
-        """Give all memory back."""
+        """Release all memory."""
         for origin in self._origins.values():
             if origin.snapshot:
                 origin.snapshot.close()
@@ -141,7 +141,7 @@ async def _made(machine: Machine, bootable: Bootable) -> Snapshot:
 
 
 def key_of(machine: Machine, bootable: Bootable) -> str:
-    """Differs whenever the snapshot would: QEMU's build and arguments, kernel, initrd, device tree, our own format.
+    """Return a key of all inputs: QEMU's build and arguments, kernel, initrd, format.
 
     The machine's CPU model, memory and command line are among the arguments.
     """

@@ -1,11 +1,12 @@
-"""A guest that was stopped where copies of it begin: its memory, the state of its devices, and what it had printed.
+"""Snapshots of stopped guests: memory, device state, and console output so far.
 
-Its memory is a file that has no name and cannot be written any more: copies map it privately, so that they share what
-none of them has changed, and nobody, not even a QEMU that its guest has taken over, can change what others start from.
+The memory is a sealed, unnamed file. Copies map it privately: they share unchanged pages, and nobody, not even a
+compromised QEMU, can change the origin of others.
+
 On disk it is one file:
 
-    a line of JSON   its name, sizes, and which parts of the memory hold anything
-    the state, the console, those parts
+    a line of JSON   its name, sizes, and the rows of memory pieces that are not zero
+    the state, the console, those pieces
     SHA-256 of all before
 """
 
@@ -37,13 +38,13 @@ SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_S
 
 
 class DamagedSnapshot(Exception):
-    """A file that is no snapshot, or not as it was written."""
+    """A file that is not a snapshot, or is damaged."""
 
 
 class SnapshotHeader(Model):
-    """The first line. `name` is its file's, which stands for all that it depends on.
+    """The first line. `name` is its file's name, a digest of all inputs.
 
-    `pieces` are the numbers of the first and of the one after the last of each row of pieces.
+    `pieces` are half-open ranges of piece numbers.
     """
 
     format: int
@@ -56,7 +57,7 @@ class SnapshotHeader(Model):
 
 @dataclass
 class Snapshot:
-    """A stopped guest. `memory` is an open file; `used_bytes` is what that takes of the host's memory."""
+    """A stopped guest. `memory` is an open file; `used_bytes` is its use of the host's memory."""
 
     memory: int
     memory_bytes: int
@@ -65,30 +66,30 @@ class Snapshot:
     console: bytes
 
     def close(self) -> None:
-        """Give the memory back, once the copies that have it are gone."""
+        """Release the memory, once no copy uses it."""
         if self.memory >= 0:
             os.close(self.memory)
             self.memory = -1
 
 
 def new_memory(memory_mib: int) -> int:
-    """A file in memory for a guest's memory; it holds nothing yet."""
+    """Create an empty memory file for a guest."""
     memory = os.memfd_create("bootmatrix-guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(memory, memory_mib << 20)
     return memory
 
 
 def seal(memory: int) -> None:
-    """Let nobody write to a guest's memory any more.
+    """Make a guest's memory read-only.
 
     Raises:
-        OSError: somebody still has it mapped for writing.
+        OSError: a writable mapping exists.
     """
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
 
 
 def write(snapshot: Snapshot, file: BinaryIO, name: str) -> int:
-    """Write a snapshot that will have this name, and say how many bytes it is."""
+    """Write a snapshot under a name, and return its size in bytes."""
     digest = hashlib.sha256()
     size = 0
 
@@ -121,8 +122,8 @@ def read(path: Path) -> Snapshot:
     """Read a snapshot.
 
     Raises:
-        FileNotFoundError: there is none.
-        Damaged: it is not whole, or another one than its name says.
+        FileNotFoundError: not found.
+        DamagedSnapshot: incomplete, or written under another name.
     """
     with path.open("rb") as file:
         digest = hashlib.sha256()
@@ -147,7 +148,7 @@ def read(path: Path) -> Snapshot:
 
 
 def taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> Snapshot:
-    """A snapshot of a guest that is gone, which takes its memory over."""
+    """Return a snapshot of a guest that has ended, which takes over its memory."""
     seal(memory)
     return Snapshot(memory, memory_mib << 20, _used_bytes(memory), state, console)
 
@@ -171,7 +172,7 @@ def _header(file: BinaryIO, update: Callable[[bytes], None]) -> SnapshotHeader:
         or not 0 <= header.state_bytes <= MAX_STATE_BYTES
         or not 0 <= header.console_bytes <= MAX_CONSOLE_BYTES
     ):
-        raise DamagedSnapshot(f"{file.name} is no snapshot of format {FORMAT}")
+        raise DamagedSnapshot(f"{file.name} is not a snapshot of format {FORMAT}")
     return header
 
 
@@ -191,7 +192,7 @@ def _numbers(rows: tuple[tuple[int, int], ...]) -> Iterator[int]:
 
 
 def _rows(memory: int, memory_bytes: int) -> Iterator[tuple[int, int]]:
-    """Rows of pieces that hold anything but zeros. Where the file has holes, nothing is read."""
+    """Yield ranges of pieces that are not zero. Holes of the file are not read."""
     position = 0
     while position < memory_bytes:
         try:

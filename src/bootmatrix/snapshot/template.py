@@ -1,6 +1,6 @@
-"""Boots the guest that others are copies of, up to where it waits to be copied, and keeps it as a snapshot.
+"""Template guests: boot to the point where copies start, and take a snapshot.
 
-Nothing that it says counts for any cell: it has no nonce, and its messages are not kept.
+A template's output counts for no cell: it has no nonce, and its messages are not kept.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from bootmatrix.snapshot.snapshot import MAX_CONSOLE_BYTES, MAX_STATE_BYTES, Sna
 
 READY = b"bootmatrix template 1\n"
 BOOT_S = 60.0
-"""For the guest to come to where it waits, on the fastest machine."""
+"""For the guest to come to its waiting point, on the fastest machine."""
 SETTLE_S = 0.2
-"""What the kernel does behind init's back, each copy would have to do again."""
+"""For kernel work behind init, which each copy would have to repeat."""
 SAVE_S = 60.0
 SEAL_TRIES, SEAL_PAUSE_S = 100, 0.02
 CHUNK_BYTES = 256 << 10
 DISK_BYTES = 4 << 30
-"""Size of the disk as guests see it, larger than any that a copy has. It takes no memory, as it is a hole."""
+"""Size of the disk as guests see it, larger than any copy's. It takes no memory, since it is a hole."""
 
 
 class NoTemplate(Exception):
-    """The guest to be copied did not come up, or could not be kept."""
+    """The template did not come up, or cannot be saved."""
 
 
 class SuspendedTemplate(NoTemplate):
-    """QEMU or bootmatrix was stopped meanwhile: each copy's clock, and its console, would show it."""
+    """QEMU or bootmatrix was suspended meanwhile, which would show in each copy's clock and console."""
 
 
 @dataclass
 class _Seen:
-    """What the guest said so far."""
+    """Output of the guest so far."""
 
     console: bytearray = field(default_factory=bytearray)
     result: bytearray = field(default_factory=bytearray)
@@ -56,11 +56,11 @@ class _Seen:
 
 
 async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
-    """Boot and keep the guest that copies of a bootable start from.
+    """Boot a template, and return its snapshot.
 
     Raises:
-        NoTemplate: it did not come to where it waits, or QEMU could not save it.
-        HostError: QEMU cannot be started.
+        NoTemplate: it did not come up, or QEMU could not save it.
+        HostError: cannot start QEMU.
     """
     assert bootable.forkable
     base = bootable.model_copy(update={"initrd": bootable.forkable.initrd})
@@ -87,10 +87,10 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
 
 
 async def _taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> Snapshot:
-    """The snapshot, as soon as nobody holds QEMU's mapping any more: whoever looks at a process in /proc does so too.
+    """Take the snapshot as soon as QEMU's mapping is gone; readers of /proc hold it too.
 
     Raises:
-        NoTemplate: somebody still does after a while.
+        NoTemplate: it stays mapped.
     """
     for _ in range(SEAL_TRIES):
         with suppress(OSError):
@@ -111,7 +111,7 @@ class _TemplateBuilder:
         self._fault = ""
 
     async def make(self) -> bytes:
-        """Boot, stop, save; the state of the devices."""
+        """Boot, stop and save; return the state of the devices."""
         state = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(read_wire, self._wires.console.printed, self._from_console, pace_s=PACE_S))

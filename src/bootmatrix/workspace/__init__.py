@@ -1,1 +1,1 @@
-"""The application behind the command line: settings, plans, runs. `import bootmatrix` offers it."""
+"""The Python API behind the command line: settings, plans, runs."""

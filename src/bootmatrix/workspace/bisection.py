@@ -41,11 +41,11 @@ class OpenBisection:
 
 
 def prepare(workspace: Workspace, question: Question, observer: Observer) -> Search:
-    """Find the kernels that a question is about; nothing is booted.
+    """Find the kernels of a question, without booting them.
 
     Raises:
-        InputError: an architecture, a kernel's name or a version that there is not, or a spec that tests nothing.
-        InfraError: the archive cannot be had.
+        InputError: unknown architecture, kernel or version, or a spec that tests nothing.
+        InfraError: cannot reach the archive.
     """
     check_spec(str(question.spec), load_spec(question.spec))
     with open_builder(workspace.sources(), observer) as builder:

@@ -1,4 +1,4 @@
-"""A run before it begins: its cells, what they are made of, and what is there of it already."""
+"""A planned run: cells, configuration, and existing records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bootmatrix.signoff.manifest import signoffs_of
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run to be made. `before` is what there is of it already, in the folder `name` of `reports`."""
+    """A run to execute. `before` is its existing part, in the folder `name` of `reports`."""
 
     plan: Plan
     config: RunConfig
@@ -60,10 +60,10 @@ def load_specs(cells: Iterable[Cell]) -> dict[str, Spec]:
 
 
 def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Plan:
-    """Have `count` of the cells that are copies booted cold as well.
+    """Mark `count` forked cells for a cold boot as well.
 
     Raises:
-        InputError: there is no such number, or guests are not copied.
+        InputError: invalid count, or guests are not forked.
     """
     from bootmatrix.assembly.fork import why_never
 
@@ -80,10 +80,10 @@ def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Pla
 
 
 def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
-    """Load a run that can be taken up again, and what it was asked for.
+    """Load a run to resume, and its request.
 
     Raises:
-        InputError: it is signed off, or of another version, or does not say what it was asked for.
+        InputError: signed off, written by another version, or without a request.
     """
     run = load_run(folder)
     signed = signoffs_of(folder)

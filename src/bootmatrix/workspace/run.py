@@ -27,17 +27,17 @@ from bootmatrix.workspace.planned_run import PlannedRun, check_unchanged
 from bootmatrix.workspace.saved_run import SavedRun
 
 UNDER_WAY_S = 0.5
-"""By then the first guest runs, and leaves us time for what is needed when it has ended."""
+"""The first guest runs by then, which leaves time to load modules that are used at its end."""
 LATEST = "latest"
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a planned run is executed and reported.
+    """Options of executing and reporting a run.
 
     `jobs` is the number of the host's cores to use, None for all. `dump` keeps the memory of guests that hang, panic or
-    time out. `single_file` folds the consoles into report.html. `baseline` names a run to compare with; `regressions`
-    asks for the latest one if none is named. `executor` is the name of an executor.
+    time out. `single_file` embeds the consoles in report.html. `baseline` names a run to compare with; `regressions`
+    selects the latest one otherwise. `executor` is the name of an executor.
     """
 
     jobs: int | None = None
@@ -58,7 +58,7 @@ class FinishedRun:
 
 
 class OpenRun:
-    """A run under way. `execute` runs it to its end; `records` does the same and yields each record."""
+    """A run in progress. `execute` runs it to its end; `records` also yields each record."""
 
     def __init__(
         self, planned: PlannedRun, options: RunOptions, observer: Observer, baseline: RunResults | None, compared: bool
@@ -136,10 +136,10 @@ class OpenRun:
 
 
 def begin(planned: PlannedRun, baseline: str) -> RunWriter:
-    """Begin to write a run; `baseline` is the name of the run that it is compared with, if any.
+    """Begin to write a run; `baseline` is the name of the run to compare with, if any.
 
     Raises:
-        InputError: what the run was made from has changed since it began, or another process is at it.
+        InputError: inputs have changed since the run began, or another process writes to it.
     """
     config = planned.config
     with open_builder(config.sources, NullObserver()) as builder:
@@ -182,7 +182,7 @@ def find_executor(name: str) -> OpenExecutor:
     """Find an executor by name: a plug-in of the group `bootmatrix.executors`.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: not found.
     """
     found: OpenExecutor = plugins.load("executors", name)
     return found

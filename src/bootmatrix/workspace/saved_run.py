@@ -28,7 +28,7 @@ class SavedRun:
         """Load a run by its folder, by its name in `reports`, as `latest`, or by `tag:NAME`.
 
         Raises:
-            InputError: there is no such run, or it is damaged.
+            InputError: not found, or damaged.
         """
         folder = find_run(Path(reports), str(name)).folder
         return cls(folder, load_run(folder))

@@ -1,4 +1,4 @@
-"""One guest outside of any run: a spec, what `build` wrote, or a kernel and an initrd."""
+"""One guest outside of a run: a spec, output of `build`, or a kernel and an initrd."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class SingleGuest:
     timeouts: Timeouts
 
     def with_proof(self, proof: ConsoleProof | None) -> SingleGuest:
-        """Say how the console shows a pass, for a guest whose init is not ours.
+        """Set the console proof of a guest with another init.
 
         Raises:
-            BuildError: it is not known how it shows a pass, or it would show it in any case.
+            BuildError: no proof is configured, or it would match in any case.
         """
         return replace(self, bootable=with_proof(self.bootable, proof, self.machine))
 
     def boot(self, folder: Path, *, dump: bool = False) -> tuple[Judgement, tuple[str, ...]]:
-        """Boot and judge it; the verdict, and the names of the files in the folder that tell more. Blocking."""
+        """Boot and judge it; return the verdict and the names of further files. Blocking."""
         outcome = anyio.run(partial(boot, self.machine, self.bootable, self.timeouts, folder, dump=dump))
         judgement = judge(outcome, self.machine, self.bootable, (folder / CONSOLE_FILE).read_bytes())
         files = (*(one.file for one in save_files(outcome, folder)), *(one.file for one in outcome.diagnostics))
@@ -70,12 +70,12 @@ def find_guest(  # noqa: PLR0913  (each is an option of its own)
     must_test: bool = True,
     observer: Observer | None = None,
 ) -> SingleGuest:
-    """Find what a name means, and prepare it: a file that `build` wrote, a prefix of kernel and initrd, or a spec.
+    """Find and prepare a guest: a file or prefix of `build`, or a spec.
 
     Raises:
-        InputError: there is nothing of this name, or it cannot be booted so.
+        InputError: not found, or cannot be booted in this way.
         BuildError: it cannot be built.
-        HostError: the machine's QEMU is missing, or not fit for it.
+        HostError: the machine's QEMU is missing or unsuitable.
     """
     watching = observer or NullObserver()
     chosen = find(name)
@@ -100,11 +100,13 @@ def find_guest(  # noqa: PLR0913  (each is an option of its own)
 
 
 def load_pair(prefix: str, profile: Profile, machine: Machine) -> Bootable:
-    """A kernel and an initrd as others build them too: PREFIX-kernel, PREFIX-initrd.img, and perhaps PREFIX-cmdline.
+    """Load a kernel and an initrd: PREFIX-kernel, PREFIX-initrd.img, PREFIX-cmdline.
+
+    The command line is optional.
 
     Raises:
         BuildError: one of them is missing.
-        InputError: the machine takes more than these.
+        InputError: the machine needs more files than these.
     """
     if isinstance(machine.firmware, Firmware) or machine.flash:
         raise InputError(

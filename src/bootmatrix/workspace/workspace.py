@@ -1,4 +1,4 @@
-"""The settings of bootmatrix as one frozen value, and everything that can be done with them."""
+"""The workspace: all settings of bootmatrix as one frozen value, and its operations."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
 @dataclass(frozen=True)
 class Selection:
-    """What to plan beside the files: architectures and kernels by name, and what a matrix may also say.
+    """Selection of cells beside the files: architectures and kernels, and matrix keys.
 
     An empty `arch` means all architectures, or the matrix's; an empty `kernel` 6.1, or the matrix's. `verify_fork` is a
     number of forked cells that are booted cold as well. `needs_qemu` skips or refuses machines whose QEMU is missing;
-    `must_test` refuses what would test nothing.
+    `must_test` refuses a plan that tests nothing.
     """
 
     arch: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where bootmatrix finds and keeps things. Frozen and picklable; nothing is opened until it is used.
+    """Settings of bootmatrix: cache, archive, reports. Frozen and picklable; opens nothing.
 
     Args:
         cache: folder of downloads and builds; by default `BOOTMATRIX_CACHE`, else `~/.cache/bootmatrix`.
@@ -221,7 +221,7 @@ class Workspace:
         )
 
     async def run(self, planned: PlannedRun, options: RunOptions | None = None) -> AsyncIterator[Record]:
-        """Run all cells, and yield each record as it comes; the run is kept in the reports folder, with its report.
+        """Run all cells, and yield each record; the run is kept in the reports folder.
 
         Closing the iterator early ends all guests, and keeps the run as interrupted.
         """
@@ -245,24 +245,24 @@ class Workspace:
         return run_blocking(planned, options, observer or NullObserver())
 
     def boot(self, spec: str | Path, *, arch: str, kernel: str = "6.1", options: RunOptions | None = None) -> Record:
-        """Run one cell, kept as a run of its own, and return its record. Blocking.
+        """Run one cell as a run of its own, and return its record. Blocking.
 
         Raises:
-            InputError: there is no such cell.
+            InputError: the cell does not exist.
         """
         planned = self.plan_single(spec, arch, kernel)
         return self.run_sync(planned, options).records[0]
 
     @contextmanager
     def open_context(self, planned: PlannedRun, observer: Observer | None = None) -> Iterator[RunContext]:
-        """Open what prepares cells of a planned run in this process, without booting them."""
+        """Open the context that prepares cells of a planned run, without booting them."""
         from bootmatrix.cell.context import open_context
 
         with open_context(replace(planned.config, fork=False), observer or NullObserver()) as context:
             yield context
 
     def resolve(self, planned: PlannedRun, observer: Observer | None = None) -> tuple[Lock, list[tuple[str, str]]]:
-        """Fetch and build all cells; the exact kernels, packages and images used, and cells that failed, with why."""
+        """Fetch and build all cells; return a lock of all inputs used, and failed cells."""
         from bootmatrix.cell.run import prepare_all
 
         with self.open_context(planned, observer) as context:
@@ -281,13 +281,13 @@ class Workspace:
         stream: BinaryIO | None = None,
         observer: Observer | None = None,
     ) -> list[Path]:
-        """Write one cell as files in LinuxKit's formats, and return their paths, which begin with `prefix`.
+        """Write one cell in LinuxKit's formats; return the paths, which begin with `prefix`.
 
-        With `stream` the file of a format that has only one is written there instead.
+        With `stream` the only file of a format is written there instead.
 
         Raises:
-            InputError: there is no such cell or format.
-            BuildError: the spec cannot be built in this form.
+            InputError: unknown cell or format.
+            BuildError: the spec cannot be built in this format.
         """
         from bootmatrix.assembly.build_context import BuildContext
         from bootmatrix.assembly.export import ExportRequest, write
@@ -318,7 +318,7 @@ def _forks(cells: Plan) -> bool:
 
 
 def _find_matrix(files: Sequence[str], selection: Selection, profiles: dict[str, Profile]) -> tuple[Matrix, Path, str]:
-    """The matrix that files mean, the folder that its paths start from, and its title."""
+    """Return the matrix of the files, the base folder of its paths, and its title."""
     if not files:
         raise InputError("name a matrix, or specs")
     first = find_spec(files[0])
