@@ -140,7 +140,7 @@ async def test_a_nonce_never_reaches_the_transcript(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scenario", "verdict", "reason"),
     [
-        ("exits_0", Verdict.INFRA_ERROR, "exited with status 0 and said nothing"),
+        ("exits_0", Verdict.INFRA_ERROR, "exited with status 0; it printed nothing"),
         ("exits_0_after_end", Verdict.INFRA_ERROR, "exited with status 0"),
         ("says_nothing", Verdict.FAIL, "init never reported"),
         ("forged", Verdict.FAIL, "do not come from init"),
@@ -151,7 +151,7 @@ async def test_a_nonce_never_reaches_the_transcript(tmp_path: Path) -> None:
         ("panics_and_stays", Verdict.PANIC, "kernel panic: Attempted to kill init!"),
         ("panics_by_event", Verdict.PANIC, "as the guest told its machine"),
         ("killed", Verdict.INFRA_ERROR, "was killed by SIGKILL"),
-        ("told_to_stop", Verdict.INFRA_ERROR, "told to stop, not by its guest: host-signal"),
+        ("told_to_stop", Verdict.INFRA_ERROR, "stopped from outside, not by its guest: host-signal"),
         ("fails_late", Verdict.INFRA_ERROR, "exited with status 1: qemu-system-fake: it all went wrong"),
         ("refuses", Verdict.INFRA_ERROR, "'nonsense' is not a valid device model name"),
         ("no_end", Verdict.FAIL, "last message is missing"),
@@ -291,6 +291,6 @@ async def test_a_qemu_that_takes_too_much_memory_is_not_its_guests_fault(
     _, judgement = await run("takes_memory", tmp_path)
     assert judgement.verdict is Verdict.INFRA_ERROR
     if any("memory" in place.controllers for place in cgroup.places()):
-        assert "killed by SIGKILL: it was ended by the kernel, as it took more than the 192 MiB" in judgement.reason
+        assert "killed by SIGKILL: killed by the kernel: it exceeded its memory limit of 192 MiB" in judgement.reason
     else:
         assert "took 419430400 bytes" in judgement.reason

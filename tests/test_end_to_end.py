@@ -327,7 +327,7 @@ def test_a_panic_leaves_its_trace_and_its_registers(run: Ended) -> None:
     assert any("write_sysrq_trigger" in line for one in oops for line in one["trace"])
     kept = {one["kind"]: one for one in record["outcome"]["diagnostics"]}
     assert kept["registers"]["size_bytes"] > 500
-    assert kept["tasks"]["note"] == "a kernel that panicked answers to nothing"
+    assert kept["tasks"]["note"] == "a panicked kernel does not answer"
 
 
 def test_a_guest_that_hangs_was_asked_what_it_does(run: Ended) -> None:
@@ -362,7 +362,7 @@ def test_a_board_without_power_off_leaves_by_semihosting(run: Ended) -> None:
         ("other-foreign/aarch64/virt/6.1", "fail", "'Freeing unused kernel', which is forbidden"),
         ("annotated/aarch64/virt/6.1", "fail", "the console never showed 'this is never shown'"),
         ("missing.guest/aarch64/virt/own", "build-error", "aarch64-kernel cannot be read: No such file"),
-        ("unproved/aarch64/virt/6.1", "build-error", "its init is not ours"),
+        ("unproved/aarch64/virt/6.1", "build-error", "its init is not bootmatrix's"),
         ("no-package/aarch64/virt/6.1", "build-error", "there-is-no-such-package"),
     ],
 )
@@ -433,7 +433,7 @@ def test_any_kernel_and_initrd_boot_by_their_prefix(run: Ended, tmp_path: Path) 
     assert b"Moby test suite PASSED" in (tmp_path / "kept/console.log").read_bytes()
     unproved = subprocess.run(command[:-2], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
     assert unproved.returncode == 3
-    assert "its init is not ours" in unproved.stderr
+    assert "its init is not bootmatrix's" in unproved.stderr
 
 
 def test_offline_and_warm_gives_the_same_bytes(run: Ended, tmp_path: Path) -> None:

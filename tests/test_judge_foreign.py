@@ -106,5 +106,5 @@ def test_what_is_forbidden_may_stand_where_the_kernel_repeats_its_command_line(l
 def test_a_text_that_stands_on_the_command_line_is_refused(text: str) -> None:
     machine = make_machine(cmdline=("panic=-1",))
     bootable = foreign(console=text).model_copy(update={"cmdline": "root=/dev/vda quiet"})
-    with pytest.raises(BuildError, match=f"'{text}' stands on the kernel's command line"):
+    with pytest.raises(BuildError, match=f"'{text}' is on the kernel's command line"):
         with_proof(bootable, None, machine)

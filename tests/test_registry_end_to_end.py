@@ -130,7 +130,7 @@ def test_another_init_takes_the_place_of_the_one_here_and_is_judged_by_its_conso
     single = ("foreign.yml", "--arch", arch, "--kernel", "6.1", *given)
     said = bootmatrix(tmp_path, "run", *single, "--expect", "Moby test suite PASSED")
     assert "pass: the console shows 'Moby test suite PASSED' (judged by its console alone" in said
-    assert "its init is not ours and reports nothing" in bootmatrix(tmp_path, "run", *single, status=3)
+    assert "its init is not bootmatrix's and reports nothing" in bootmatrix(tmp_path, "run", *single, status=3)
 
 
 def bootmatrix(folder: Path, *arguments: str, status: int = 0) -> str:

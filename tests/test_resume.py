@@ -89,7 +89,7 @@ def test_a_changed_spec_is_refused(stage: Stage, killed: Path) -> None:
     finally:
         spec.write_text(text)
     assert done.returncode == 2
-    assert "cannot be taken up: changed since it began: fake.yml" in done.stderr.replace(f"{stage.folder}/", "")
+    assert "cannot be resumed: changed since it began: fake.yml" in done.stderr.replace(f"{stage.folder}/", "")
     assert not (killed / RUN_FILE).exists()
 
 
@@ -187,7 +187,7 @@ def test_what_a_run_keeps_from_its_beginning_is_not_to_be_given_again(stage: Sta
 def test_a_run_that_does_not_say_what_it_was_asked_for(stage: Stage, tmp_path: Path) -> None:
     _, folder = write_run(tmp_path, green_records())
     done = stage.run("matrix", "--resume", str(folder))
-    assert (done.returncode, "does not say what it was asked for" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "cannot be resumed: it has no request" in done.stderr) == (2, True), done.stderr
 
 
 def test_neither_a_matrix_nor_a_run(stage: Stage) -> None:

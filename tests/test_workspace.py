@@ -93,7 +93,7 @@ def test_bad_input_is_an_input_error(workspace: bootmatrix.Workspace) -> None:
         workspace.plan("nowhere.yml")
     with pytest.raises(InputError, match="x68_64"):
         workspace.plan("hello", arch=["x68_64"])
-    with pytest.raises(InputError, match="one cell is meant"):
+    with pytest.raises(InputError, match="expected one cell"):
         workspace.plan_single("hello", "x86_64/all", "6.1")
     with pytest.raises(InputError, match="no such run"):
         bootmatrix.Run.load("nothing", reports=workspace.reports_folder)

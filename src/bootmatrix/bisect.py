@@ -74,7 +74,7 @@ def source_of(profile: Profile, machine: str, wanted: str, good: str) -> KernelS
     name = wanted or next(iter(fitting), "")
     if name not in sources:
         raise InputError(
-            f"{wanted or good!r} tells none of the archive's kernels of {profile.name}",
+            f"{wanted or good!r} does not match any of the archive's kernels of {profile.name}",
             f"Give --kernel, for the flavour: one of {', '.join(sources)}.",
         )
     flavour = sources[name].flavour
@@ -104,7 +104,7 @@ def _position(order: Sequence[Kernel], wanted: str) -> int:
     found = [number for number, one in enumerate(order) if wanted == one.release or matches(one.version, wanted)]
     if not wanted or not found:
         known = ", ".join(kernel.version for kernel in order)
-        raise InputError(f"the archive has no kernel {wanted!r} of this flavour", f"It has {known or 'none at all'}.")
+        raise InputError(f"the archive has no kernel {wanted!r} of this flavour", f"It has {known or 'none'}.")
     return found[-1]
 
 

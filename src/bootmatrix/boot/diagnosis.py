@@ -69,7 +69,7 @@ class Diagnosis:
         registers = await self._registers()
         if not registers.file:
             return (registers,)
-        dead = Diagnostic(kind="tasks", note="a kernel that panicked answers to nothing")
+        dead = Diagnostic(kind="tasks", note="a panicked kernel does not answer")
         tasks = dead if panicked else await self._tasks()
         return (registers, tasks, *((await self._memory(),) if dump else ()))
 
@@ -167,7 +167,7 @@ def keep(path: Path, kind: Kind, data: bytes) -> Diagnostic:
     except OSError as error:
         with suppress(OSError):
             path.unlink(missing_ok=True)
-        return Diagnostic(kind=kind, note=f"it cannot be written: {error.strerror}")
+        return Diagnostic(kind=kind, note=f"cannot write it: {error.strerror}")
     return Diagnostic(kind=kind, file=f"{path.parent.name}/{path.name}", size_bytes=len(data))
 
 

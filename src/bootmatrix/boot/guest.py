@@ -297,7 +297,7 @@ class _Boot:
                 self._end(Ending("guest"))
             else:
                 reason = str(event.data.get("reason", "unknown"))[:100]
-                self._end(Ending("error", host_error=f"QEMU was told to stop, not by its guest: {reason}"))
+                self._end(Ending("error", host_error=f"QEMU was stopped from outside, not by its guest: {reason}"))
 
     async def _watch_process(self, process: Process) -> None:
         self._status = await process.wait()
@@ -311,7 +311,7 @@ class _Boot:
             return
         if await self._within(LEAVE_S, process.wait, process):
             return
-        self._end(Ending("error", host_error=f"the connection to QEMU's monitor broke: {fault or 'closed'}"))
+        self._end(Ending("error", host_error=f"lost the connection to QEMU's monitor: {fault or 'closed'}"))
 
     async def _watch_limits(self, process: Process) -> None:
         while process.returncode is None:
@@ -390,7 +390,7 @@ class _Boot:
         if ending.ended_by != "error" or self._status is None:
             return ""
         complaint = self.bound_fault or self._stderr.decode("utf-8", "replace").strip()[-400:]
-        said = f": {complaint}" if complaint else " and said nothing"
+        said = f": {complaint}" if complaint else "; it printed nothing"
         return f"{self._machine.qemu} {exit_words(self._status)}{said}"
 
 

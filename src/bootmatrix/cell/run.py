@@ -134,7 +134,7 @@ QEMU: Backend = Backend(_prepare, start_guest)
 
 def _built(spec: Spec, cell: Cell, kernel: Kernel | None, context: RunContext) -> Bootable:
     if kernel is None:
-        raise BuildError(f"a spec needs a kernel of the profile, and {cell.kernel!r} is none")
+        raise BuildError(f"a spec needs a kernel of the profile, but {cell.kernel!r} is not one")
     return build(spec, context.profiles[cell.arch], context.machine(cell), kernel, context.builder)
 
 
@@ -162,19 +162,19 @@ def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine)
     proof = proof or bootable.proof
     if proof is None:
         raise BuildError(
-            "its init is not ours and reports nothing, so its console has to show whether it passed",
+            "its init is not bootmatrix's and reports nothing, so the console has to prove a pass",
             "Name the text in the matrix or the guest's file: 'console: \"the last line of a pass\"'.",
         )
     cold = {"forkable": None, "cold_reason": "its init is not ours" if bootable.forkable else bootable.cold_reason}
     shown = bootable.model_copy(update={"proof": proof, **cold})
     if proof.console in kernel_cmdline(machine, shown, "cell"):
         raise BuildError(
-            f"{proof.console!r} stands on the kernel's command line, which the kernel prints in any case",
+            f"{proof.console!r} is on the kernel's command line, which the kernel always prints",
             "Look for another text.",
         )
     if any(proof.console in word for word in shown.qemu_args):
         raise BuildError(
-            f"{proof.console!r} stands among the arguments of QEMU, which firmware and kernel may print in any case",
+            f"{proof.console!r} is in QEMU's arguments, which firmware and kernel may print",
             "Look for another text.",
         )
     return shown
@@ -201,7 +201,7 @@ async def _pause(cell: Cell, attempts: list[Attempt], context: RunContext, folde
     number = len(attempts)
     outcome = keep_diagnosis(folder, number, last.outcome)
     attempts[-1] = replace(last, console=keep_console(folder, number), outcome=outcome)
-    context.observer.note(f"{cell.id}: {last.judgement.reason}; once more")
+    context.observer.note(f"{cell.id}: {last.judgement.reason}; retrying")
     if last.judgement.verdict is Verdict.INFRA_ERROR:
         await anyio.sleep(RETRY_PAUSE_S)
 
@@ -269,7 +269,7 @@ def differences(cold: Judgement, forked: Judgement) -> str:
     before, after = ([(one.name, one.verdict) for one in each.subresults] for each in (cold, forked))
     only = [*(f"cold {name} {verdict}" for name, verdict in before if (name, verdict) not in after)]
     only += [f"forked {name} {verdict}" for name, verdict in after if (name, verdict) not in before]
-    return "; ".join(only[:3]) or ("" if before == after else "the results came in another order or number")
+    return "; ".join(only[:3]) or ("" if before == after else "the results differ in order or number")
 
 
 def skipped(cell: Cell, reason: str) -> Record:

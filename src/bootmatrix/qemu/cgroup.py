@@ -70,7 +70,7 @@ class Bound:
     def fault(self) -> str:
         """Return an error text if the kernel killed the process for its memory use; else empty."""
         if any(_oom_kills(folder) for folder in self._folders):
-            return f"it was ended by the kernel, as it took more than the {self._memory_mib} MiB that it may"
+            return f"killed by the kernel: it exceeded its memory limit of {self._memory_mib} MiB"
         return ""
 
 

@@ -41,7 +41,7 @@ def _check_type(machine: Machine, path: Path) -> None:
     if listed and "=" not in name and name not in {line.partition(" ")[0] for line in listed.splitlines()}:
         raise QemuUnsuitable(
             f"{path}: unsupported machine type {name!r}",
-            f"Its profile says 'machine: {machine.machine}'; '{machine.qemu} -M help' lists those that there are.",
+            f"Its profile says 'machine: {machine.machine}'; '{machine.qemu} -M help' lists the available ones.",
         )
 
 

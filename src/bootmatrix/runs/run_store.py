@@ -82,7 +82,7 @@ class RunWriter:
         """
         link = reports / LATEST
         if link.exists() and not link.is_symlink():
-            raise InputError(f"{link} is not a link to the newest run", "Move it away; bootmatrix makes it anew.")
+            raise InputError(f"{link} is not a link to the newest run", "Move it away; bootmatrix creates it again.")
         reports.mkdir(parents=True, exist_ok=True)
         path = _new_folder(reports, title)
         run = Run(
@@ -259,7 +259,7 @@ def read_console(folder: Path, record: Record) -> bytes:
     if path.is_symlink() or not path.is_file():
         raise InputError(f"{path}: the console of {record.cell.id} is missing", "Copy a run with all that is in it.")
     if path.stat().st_size > MAX_CONSOLE_BYTES:
-        raise InputError(f"{path}: {path.stat().st_size} bytes, where {MAX_CONSOLE_BYTES} is the most for a console")
+        raise InputError(f"{path}: {path.stat().st_size} bytes, expected a console of at most {MAX_CONSOLE_BYTES}")
     return path.read_bytes()
 
 

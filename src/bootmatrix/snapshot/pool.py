@@ -113,7 +113,7 @@ class SnapshotPool:
             try:
                 await anyio.to_thread.run_sync(self._cache.put, key, origin.snapshot)
             except HostError as error:
-                self._note(f"a snapshot cannot be kept for later runs: {error.message}")
+                self._note(f"cannot keep a snapshot for later runs: {error.message}")
         return origin.snapshot
 
     def _make_room(self) -> None:

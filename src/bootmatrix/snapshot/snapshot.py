@@ -130,7 +130,7 @@ def read(path: Path) -> Snapshot:
         take = _taker(file, digest.update)
         header = _header(file, digest.update)
         if header.name != path.name:
-            raise DamagedSnapshot(f"{path} is another snapshot")
+            raise DamagedSnapshot(f"{path} was written under another name")
         snapshot = Snapshot(new_memory(header.memory_bytes >> 20), header.memory_bytes, 0, b"", b"")
         try:
             snapshot.state = take(header.state_bytes)
@@ -138,7 +138,7 @@ def read(path: Path) -> Snapshot:
             for number in _numbers(header.pieces):
                 os.pwrite(snapshot.memory, take(PIECE_BYTES), number * PIECE_BYTES)
             if file.read(DIGEST_BYTES + 1) != digest.digest():
-                raise DamagedSnapshot(f"{path} has another digest than it was written with")
+                raise DamagedSnapshot(f"{path}: digest mismatch")
             seal(snapshot.memory)
         except BaseException:
             snapshot.close()
@@ -163,7 +163,7 @@ def _header(file: BinaryIO, update: Callable[[bytes], None]) -> SnapshotHeader:
     try:
         header = SnapshotHeader.model_validate_json(line)
     except ValidationError as error:
-        raise DamagedSnapshot(f"{file.name} does not begin as a snapshot") from error
+        raise DamagedSnapshot(f"{file.name} is not a snapshot") from error
     pieces = header.memory_bytes // PIECE_BYTES
     sound = header.format == FORMAT and all(0 <= first < end <= pieces for first, end in header.pieces)
     if (

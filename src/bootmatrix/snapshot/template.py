@@ -96,7 +96,7 @@ async def _taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> 
         with suppress(OSError):
             return taken(memory, memory_mib, state, console)
         await anyio.sleep(SEAL_PAUSE_S)
-    raise NoTemplate("its memory is still mapped by somebody")
+    raise NoTemplate("another process still maps its memory")
 
 
 class _TemplateBuilder:
@@ -124,7 +124,7 @@ class _TemplateBuilder:
             tasks.cancel_scope.cancel()
         self._meter.sample(self._process.pid)
         if self._meter.total_s >= SUSPENDED_S:
-            raise SuspendedTemplate(f"it was stopped for {self._meter.total_s:.1f} s while it booted")
+            raise SuspendedTemplate(f"it was suspended for {self._meter.total_s:.1f} s while it booted")
         if state is None:
             raise NoTemplate(self._complaint())
         return state
@@ -199,7 +199,7 @@ class _TemplateBuilder:
             return "its kernel panicked"
         if self._process.returncode is not None:
             said = self._seen.stderr.decode("utf-8", "replace").strip()[-300:]
-            return f"QEMU {exit_words(self._process.returncode)}: {said or 'it said nothing'}"
+            return f"QEMU {exit_words(self._process.returncode)}: {said or 'no output'}"
         if self._fault:
             return self._fault
-        return "it could not be saved" if self._ready.is_set() else "it did not come up in time"
+        return "cannot be saved" if self._ready.is_set() else "it did not come up in time"

@@ -89,15 +89,15 @@ def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
     signed = signoffs_of(folder)
     if signed:
         raise InputError(
-            f"{folder} is signed off for {', '.join(signed)}: taking it up would break that",
+            f"{folder} is signed off for {', '.join(signed)}: resuming it would break that",
             "Start a new run, or remove the sign-off first.",
         )
     if run.order is None:
-        raise InputError(f"{folder}: this run does not say what it was asked for", "Start a new one.")
+        raise InputError(f"{folder}: this run cannot be resumed: it has no request", "Start a new one.")
     if run.tool_version != __version__:
         raise InputError(
-            f"{folder}: this run began with bootmatrix {run.tool_version}, and this is {__version__}",
-            f"Take it up with bootmatrix {run.tool_version}, or start a new one.",
+            f"{folder}: this run was started by bootmatrix {run.tool_version}, this is {__version__}",
+            f"Resume it with bootmatrix {run.tool_version}, or start a new one.",
         )
     return run, run.order
 
@@ -119,6 +119,6 @@ def check_unchanged(run: Run, order: RunRequest) -> None:
     changed = [name for name in names if before.get(name) != inputs.get(name)]
     if changed:
         raise InputError(
-            f"the run {run.name} cannot be taken up: changed since it began: {', '.join(changed)}",
+            f"the run {run.name} cannot be resumed: changed since it began: {', '.join(changed)}",
             "Change it back, or start a new run: its cells would not be comparable.",
         )

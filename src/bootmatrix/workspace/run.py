@@ -83,7 +83,7 @@ class OpenRun:
             faults, others = group.split(OSError)
             if faults is None or others is not None:
                 raise
-            hint = f"When that is mended, take the run up: bootmatrix matrix --resume {self.writer.path}"
+            hint = f"Solve this, then resume the run: bootmatrix matrix --resume {self.writer.path}"
             text = f"the run in {self.writer.path} cannot be written: {_first(faults)}"
             raise HostError(text, hint) from group
 

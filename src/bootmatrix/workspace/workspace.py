@@ -192,7 +192,7 @@ class Workspace:
             raise InputError(planned.skips[0].reason)
         if len(planned.cells) != 1:
             count = len(planned.cells)
-            raise InputError(f"one cell is meant, and these are {count}", "Name one spec, --arch and --kernel.")
+            raise InputError(f"expected one cell, found {count}", "Name one spec, --arch and --kernel.")
         return planned
 
     def resume(self, run: str | Path) -> PlannedRun:
