@@ -134,7 +134,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from bootmatrix.boot import snapshots
+from bootmatrix.snapshot import cache
 from bootmatrix.store import Store
 from test_snapshots import snapshot
 
@@ -142,8 +142,8 @@ def write(one, file, name):
     file.write(bytes(100_000)); file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
-snapshots.write = write
-snapshots.SnapshotCache(Store(Path(sys.argv[1]))).put("key", snapshot())
+cache.write = write
+cache.SnapshotCache(Store(Path(sys.argv[1]))).put("key", snapshot())
 """
 
 
