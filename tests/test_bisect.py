@@ -188,7 +188,7 @@ def test_the_table_says_the_same() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere", "--arch", "aarch64"), "nowhere: there is no such file"),
+        (("nowhere", "--arch", "aarch64"), "nowhere: file not found"),
         (("hello", "--arch", "aarch65"), "unknown architecture 'aarch65'. Did you mean"),
         (
             ("hello", "--arch", "aarch64", "--kernel", "7.2k"),

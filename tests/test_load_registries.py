@@ -39,7 +39,7 @@ def test_registries_are_read(tool: Tool, tmp_path: Path, monkeypatch: pytest.Mon
         "registries.yml: registries: docker.io, registry.example:5000, [::1]:5000\n"
     )
     monkeypatch.setenv("BOOTMATRIX_REGISTRIES", "elsewhere.yml")
-    with pytest.raises(InputError, match=r"elsewhere\.yml: there is no such file, which BOOTMATRIX_REGISTRIES names"):
+    with pytest.raises(InputError, match=r"elsewhere\.yml: file not found; BOOTMATRIX_REGISTRIES names it"):
         load_registries(registries_file())
 
 
@@ -66,13 +66,13 @@ def test_only_a_registry_on_this_machine_has_no_tls_unless_it_is_said(
     ("text", "message"),
     [
         ("registries: {a: {mirror: [x]}}\n", "r.yml:1: unknown key 'mirror'. Did you mean 'mirrors'?"),
-        ("registries:\n  a:\n    ca: none.pem\n", "r.yml:3: there is no file none.pem"),
-        ("registries:\n  'http://a': {}\n", "r.yml:2: 'http://a' should be the host of a registry"),
+        ("registries:\n  a:\n    ca: none.pem\n", "r.yml:3: file not found: none.pem"),
+        ("registries:\n  'http://a': {}\n", "r.yml:2: 'http://a' must be the host of a registry"),
         ("registries: {a: {mirrors: [mirror.example]}}\n", "r.yml:1: "),
-        ("registries:\n  a:\n    mirrors: ['http://[::::']\n", "r.yml:3: 'http://[::::' is at no host"),
-        ("registries:\n  a:\n    mirrors: ['http://a:b']\n", "r.yml:3: 'http://a:b' is at no host"),
-        ("registries:\n  'a:65536': {}\n", "r.yml:2: 'a:65536' should be the host of a registry"),
-        (f"registries:\n  a:\n    ca: {'c' * 300}\n", "r.yml:3: there is no file ccc"),
+        ("registries:\n  a:\n    mirrors: ['http://[::::']\n", "r.yml:3: 'http://[::::' has no valid host"),
+        ("registries:\n  a:\n    mirrors: ['http://a:b']\n", "r.yml:3: 'http://a:b' has no valid host"),
+        ("registries:\n  'a:65536': {}\n", "r.yml:2: 'a:65536' must be the host of a registry"),
+        (f"registries:\n  a:\n    ca: {'c' * 300}\n", "r.yml:3: file not found: ccc"),
     ],
 )
 def test_faults_of_the_file(tool: Tool, text: str, message: str) -> None:
@@ -99,7 +99,7 @@ def test_what_takes_the_place_of_images_is_checked(tool: Tool) -> None:
     arguments = ("plan", "s.yml", "--arch", "x86_64")
     fetch = ("fetch", "s.yml", "--arch", "x86_64", "--offline")
     for text in ("redis", "=docker://", "redis="):
-        refused(tool(*fetch, "--image", text), f"{text!r} should be NAME=SOURCE")
+        refused(tool(*fetch, "--image", text), f"{text!r} must be NAME=SOURCE")
     refused(tool(*fetch, "--image", "redis=oic:x"), "'oic:x' should begin with the kind of source")
     assert tool(*arguments).returncode == 0
     Path("m.matrix.yml").write_text("specs: [s.yml]\narch: [x86_64]\nkernel: ['6.1']\nimages:\n  redis: redis.tar\n")

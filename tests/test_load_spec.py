@@ -92,16 +92,16 @@ def test_a_whole_spec(write: Write) -> None:
     assert check.check == "1m30s"
     assert spec.files[0].mode == "00644"
     assert spec.notes == (
-        "'trust' is not used: LinuxKit itself ignores it today",
-        "the kernel image linuxkit/kernel:6.6.13 is used by cells whose kernel is 'spec', and by no others",
+        "'trust' is not used: LinuxKit ignores it as well",
+        "the kernel image linuxkit/kernel:6.6.13 is used only by cells whose kernel is 'spec'",
     )
 
 
 def test_what_was_accepted_in_2017_still_is(write: Write) -> None:
     spec = load_spec(write("outputs:\n  - format: kernel+initrd\ninit: ['mobylinux/init:1', 'mobylinux/runc:1']\n"))
     assert spec.notes == (
-        "'outputs' is not used: today the command line says what is written, `bootmatrix build --format`",
-        "the image mobylinux/init:1 is called linuxkit/init today, as all of mobylinux/",
+        "'outputs' is not used: use `bootmatrix build --format`",
+        "the image mobylinux/init:1 has been renamed to linuxkit/init",
     )
 
 
@@ -122,29 +122,32 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
         ("onboot:\n  - name: a\n    image: ''\n", "s.yml:3: the container 'a' has no image"),
         ("init:\n  - ''\n", "s.yml:2: an image of 'init' is empty"),
         ("onboot:\n  - image: a\n", "s.yml:2: 'onboot[0]' has no 'name'"),
-        ("services:\n", "s.yml:1: 'services' has no value. Give it one, or remove it"),
-        ("services: x\n", "s.yml:1: 'services' should be a list, and is the text 'x'"),
-        ("services:\n  a: {}\n", "s.yml:1: 'services' should be a list, and is a group of keys and values"),
-        ('kernel: {cmdline: "a\\nb"}\n', "s.yml:1: 'cmdline' should be one line of printable characters"),
-        ("kernel: [a]\n", "s.yml:1: 'kernel' should be keys and values, and is a list"),
-        (SERVICE + "    command: sh\n", "s.yml:4: 'command' should be a list, and is the text 'sh'. Write [sh]"),
+        ("services:\n", "s.yml:1: 'services' has no value. Set one, or remove it"),
+        ("services: x\n", "s.yml:1: 'services' must be a list, not the text 'x'"),
+        ("services:\n  a: {}\n", "s.yml:1: 'services' must be a list, not a mapping"),
+        ('kernel: {cmdline: "a\\nb"}\n', "s.yml:1: 'cmdline' must be one line of printable text"),
+        ("kernel: [a]\n", "s.yml:1: 'kernel' must be a mapping, not a list"),
+        (SERVICE + "    command: sh\n", "s.yml:4: 'command' must be a list, not the text 'sh'. Write [sh]"),
         (
             SERVICE + "    readonly: yes\n",
-            "s.yml:4: 'readonly' should be true or false, and is the text 'yes'. Write true",
+            "s.yml:4: 'readonly' must be true or false, not the text 'yes'. Write true",
         ),
         (
             SERVICE + "    env:\n      - A=1\n      - 5\n",
-            "s.yml:6: 'env[1]' should be text, and is the number 5. Put it",
+            "s.yml:6: 'env[1]' must be text, not the number 5. Put it",
         ),
-        (SERVICE + "    uid: [1]\n", "s.yml:4: 'uid' should be a whole number or text, and is a list"),
-        (SERVICE + "    uid: 1.5\n", "s.yml:4: 'uid' should be a whole number or text, and is the number 1.5"),
+        (SERVICE + "    uid: [1]\n", "s.yml:4: 'uid' must be a whole number or text, not a list"),
+        (SERVICE + "    uid: 1.5\n", "s.yml:4: 'uid' must be a whole number or text, not the number 1.5"),
         (
             SERVICE + "    sysctl: {a.b: 1}\n",
-            "s.yml:4: 'a.b' should be text, and is the number 1. Put it in quotes: \"1\"",
+            "s.yml:4: 'a.b' must be text, not the number 1. Put it in quotes: \"1\"",
         ),
-        (SERVICE + "    net: hots\n", "s.yml:4: 'net' should be one of root, host, new, none, or an absolute path"),
-        (SERVICE + "    pid: none\n", "s.yml:4: 'pid' should be one of root, host, new, or an absolute path"),
-        (SERVICE + "    capabilities: [all, CAP_KILL]\n", "s.yml:4: 'all' stands alone, and here are 2 capabilities"),
+        (SERVICE + "    net: hots\n", "s.yml:4: 'net' must be one of root, host, new, none, or an absolute path"),
+        (SERVICE + "    pid: none\n", "s.yml:4: 'pid' must be one of root, host, new, or an absolute path"),
+        (
+            SERVICE + "    capabilities: [all, CAP_KILL]\n",
+            "s.yml:4: 'all' cannot be combined with others, found 2",
+        ),
         (
             SERVICE + "    capabilities: [NET_ADMIN]\n",
             "s.yml:4: unknown capability 'NET_ADMIN'. Did you mean 'CAP_NET_ADMIN'?",
@@ -155,46 +158,46 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
         (SERVICE + "    mounts:\n      - destination: /x\n", "s.yml:5: this mount has no 'type'"),
         (SERVICE + "    resources: {pids: {limits: 5}}\n", "s.yml:4: unknown key 'limits'. Did you mean 'limit'?"),
         (SERVICE + "    uidMappings: [{hostId: 5}]\n", "s.yml:4: unknown key 'hostId'. Did you mean 'hostID'?"),
-        ("volumes:\n  - name: A\n", "s.yml:2: 'name' should be"),
-        ("volumes:\n  - name: a\n    format: ext4\n", "s.yml:3: 'format' should be"),
-        ("volumes:\n  - name: a\n    format: oci\n", "s.yml:3: a volume of format oci has an image"),
+        ("volumes:\n  - name: A\n", "s.yml:2: 'name' must be"),
+        ("volumes:\n  - name: a\n    format: ext4\n", "s.yml:3: 'format' must be"),
+        ("volumes:\n  - name: a\n    format: oci\n", "s.yml:3: a volume of format oci must have an image"),
         ("volumes:\n  - name: a\n  - name: a\n", "s.yml:3: two volumes are called 'a', the first one in line 2"),
         ("volumes: [{name: a}, {name: a}]\n", "s.yml:1: two volumes are called 'a', the first one in line 1"),
         ("services: [&a {name: a, image: x}, *a]\n", "s.yml:1: two services are called 'a', the first one in line 1"),
-        ("trust: [a]\n", "s.yml:1: 'trust' should be keys and values"),
+        ("trust: [a]\n", "s.yml:1: 'trust' must be a mapping"),
         (SERVICE + "  - name: a\n    image: c\n", "s.yml:4: two services are called 'a', the first one in line 2"),
         (
             "services:\n  - name: a/../b\n    image: c\n",
-            "s.yml:2: 'name' should be a name: letters, digits and _ . + -",
+            "s.yml:2: 'name' must be a name: letters, digits and _ . + -",
         ),
-        ("services:\n  - name: ..\n    image: c\n", "s.yml:2: 'name' should be a name"),
+        ("services:\n  - name: ..\n    image: c\n", "s.yml:2: 'name' must be a name"),
         (
             SERVICE + "    annotations:\n      bootmatrix.check: 60\n",
-            "s.yml:5: 'bootmatrix.check' should be text, and is the",
+            "s.yml:5: 'bootmatrix.check' must be text, not the",
         ),
         (
             SERVICE + "    annotations:\n      bootmatrix.check: soon\n",
-            "s.yml:5: a check's time limit: 'soon' is no duration",
+            "s.yml:5: a check's time limit: 'soon' is not a duration",
         ),
-        (SERVICE + "    annotations: {bootmatrix.network: tap}\n", "s.yml:4: 'bootmatrix.network' should be 'user'"),
-        (SERVICE + '    annotations: {bootmatrix.console: ""}\n', "s.yml:4: 'bootmatrix.console' should be one line"),
+        (SERVICE + "    annotations: {bootmatrix.network: tap}\n", "s.yml:4: 'bootmatrix.network' must be 'user'"),
+        (SERVICE + '    annotations: {bootmatrix.console: ""}\n', "s.yml:4: 'bootmatrix.console' must be one line"),
         (
             "onboot:\n  - name: a\n    image: b\n    annotations: {bootmatrix.check: 60s}\n",
-            "s.yml:4: a check stands under 'services'.",
+            "s.yml:4: a check must be under 'services'.",
         ),
         (
             "files:\n  - path: x\n    mode: 0644\n",
-            "s.yml:3: 'mode' should be text, and is the number 0644. Put it in quotes: \"0644\"",
+            "s.yml:3: 'mode' must be text, not the number 0644. Put it in quotes: \"0644\"",
         ),
         (
             "files:\n  - path: x\n    mode: '0999'\n",
-            "s.yml:3: 'mode' should be an octal mode such as \"0644\", and is the text",
+            "s.yml:3: 'mode' must be an octal mode such as \"0644\", not the text",
         ),
-        ("files:\n  - path: x\n", "s.yml:2: the file 'x' has nothing that says what it is."),
+        ("files:\n  - path: x\n", "s.yml:2: the file 'x' has no content."),
         ("files:\n  - {path: x, contents: a, symlink: b}\n", "s.yml:2: the file 'x' has both symlink and contents."),
-        ("files:\n  - {path: ../x, contents: a}\n", "s.yml:2: the path '../x' holds '..'"),
+        ("files:\n  - {path: ../x, contents: a}\n", "s.yml:2: the path '../x' contains '..'"),
         ("files:\n  - {path: /, directory: true}\n", "s.yml:2: the path is empty"),
-        ("files:\n  - {path: x, metadata: json}\n", "s.yml:2: 'metadata' should be 'yaml', and is 'json'"),
+        ("files:\n  - {path: x, metadata: json}\n", "s.yml:2: 'metadata' must be 'yaml', not 'json'"),
     ],
 )
 def test_faults(write: Write, text: str, message: str) -> None:
@@ -225,7 +228,7 @@ def test_a_spec_that_is_not_there(write: Write, name: str) -> None:
     with pytest.raises(InputError) as caught:
         find_spec(name)
     if name == "helo":
-        assert "nor a shipped spec of this name. Did you mean 'hello'?" in str(caught.value)
+        assert "and no shipped spec has this name. Did you mean 'hello'?" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 200}.yml+{'y' * 200}.yml", f"a.yml+{'x' * 300}"])
@@ -331,11 +334,11 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     for names, message in (
         ("a.yml+a.yml", "two services are called 'a', in different files"),
         ("b.yml+b.yml", "two volumes are called 'more', in different files"),
-        ("a.yml+c.guest.yml", "a guest that is brought along cannot be merged"),
+        ("a.yml+c.guest.yml", "a prebuilt guest cannot be merged"),
     ):
         with pytest.raises(InputError, match=message):
             load_spec(find_spec(names, tmp_path))
-    with pytest.raises(InputError, match=r"none\.yml: there is no such file"):
+    with pytest.raises(InputError, match=r"none\.yml: file not found"):
         find_spec("a.yml+none.yml", tmp_path)
 
 

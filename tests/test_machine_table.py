@@ -122,9 +122,9 @@ def test_what_earlier_runs_showed_is_kept(tool: Tool, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"format": 1, "cells": [{}]}', "seen.json: this was not written by us: cells.0.cell: Field required"),
-        ("[", "seen.json: this was not written by us: "),
-        ('{"format": 2}', "seen.json: its format is 2, and this version reads 1"),
+        ('{"format": 1, "cells": [{}]}', "seen.json: not a file of known results: cells.0.cell: Field required"),
+        ("[", "seen.json: not a file of known results: "),
+        ('{"format": 2}', "seen.json: unsupported format 2, expected 1"),
     ],
 )
 def test_a_file_that_is_not_ours_is_refused(tool: Tool, text: str, message: str) -> None:

@@ -258,8 +258,8 @@ FAULTY: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
         [],
         "the release of boot/vmlinuz cannot be told",
     ),
-    "wrong digest": (lambda at: forms.deb(FILES, at), ["--sha256", "0" * 64], f"should be {'0' * 64}"),
-    "no digest": (lambda at: forms.deb(FILES, at), ["--sha256", "abc"], "--sha256 should be 64 hexadecimal digits"),
+    "wrong digest": (lambda at: forms.deb(FILES, at), ["--sha256", "0" * 64], f"must be {'0' * 64}"),
+    "no digest": (lambda at: forms.deb(FILES, at), ["--sha256", "abc"], "--sha256 must be 64 hexadecimal digits"),
     "two digests": (lambda at: forms.deb(FILES, at), ["--sha256", "0" * 64] * 2, "once for each SOURCE"),
     "no modules": (lambda at: forms.deb(FILES, at), ["--modules", "."], "there are no modules in"),
     "apk 3": (lambda at: written(at / "x.apk", b"ADBd" + bytes(99)), ["--arch", "aarch64"], "of apk's version 3"),
@@ -329,7 +329,7 @@ def test_an_image_whose_index_is_nonsense(tool: Tool, tmp_path: Path, index: str
 
 def test_a_name_of_the_archives(tool: Tool, tmp_path: Path) -> None:
     done = tool("kernels", "add", "6.1", str(forms.deb(FILES, tmp_path)))
-    refused(done, "'6.1' is the name of a kernel of the archive on aarch64")
+    refused(done, "'6.1' is the name of an archive kernel on aarch64")
 
 
 def test_what_is_no_configuration(tool: Tool, tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_what_is_no_configuration(tool: Tool, tmp_path: Path) -> None:
 
 
 def test_what_is_no_name_is_not_written(tool: Tool, tmp_path: Path) -> None:
-    refused(tool("kernels", "add", "a b", str(forms.deb(FILES, tmp_path))), "'a b' cannot be a kernel's name")
+    refused(tool("kernels", "add", "a b", str(forms.deb(FILES, tmp_path))), "'a b' is not a valid kernel name")
     assert not Path("kernels.yml").exists()
 
 
@@ -449,16 +449,19 @@ PART = "{kind: deb, path: x.deb}"
         ),
         (
             'kernels:\n  "6.1":\n    aarch64: {parts: [' + PART + "]}",
-            "kernels.yml:2: '6.1' is the name of a kernel of the arch",
+            "kernels.yml:2: '6.1' is the name of an archive kernel",
         ),
         (
             "kernels:\n  mine:\n    aarch64: {parts: [{kind: debb, path: x}]}",
             "kernels.yml:3: unknown kind 'debb'. Did you",
         ),
-        ("kernels: {mine: {aarch64: {parts: [{kind: deb}]}}}", "kernels.yml:1: give one of 'path', 'url' and 'image'"),
+        (
+            "kernels: {mine: {aarch64: {parts: [{kind: deb}]}}}",
+            "kernels.yml:1: set exactly one of 'path', 'url' and 'image'",
+        ),
         ("kernels: {mine: {aarch64: {parts: []}}}", "kernels.yml:1: 'parts' is empty"),
         ("kernels: {mine: {aarch64: {part: []}}}", "kernels.yml:1: unknown key 'part'. Did you mean 'parts'?"),
-        ("kernels: [mine]", "kernels.yml:1: 'kernels' should be keys and values"),
+        ("kernels: [mine]", "kernels.yml:1: 'kernels' must be a mapping"),
         ("mine: {}", "kernels.yml:1: unknown key 'mine'"),
     ],
 )

@@ -107,7 +107,7 @@ def test_null_leaves_out_what_the_other_says(write: Write) -> None:
     for mistake in ("cpu_models: ", "bus: null"):  # an oversight, perhaps; and a key that the other has not got
         key = mistake.partition(":")[0]
         path = write(SECOND.replace("console: ttyS1", mistake))
-        assert refusal(path) == f"{path}:5: {key!r} has no value. Give it one, or remove it"
+        assert refusal(path) == f"{path}:5: {key!r} has no value. Set one, or remove it"
 
 
 def test_an_architecture_says_only_what_differs(write: Write) -> None:
@@ -181,13 +181,13 @@ def test_no_line_of_a_profile_is_too_long() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("extends: first\n", "extends: frist\n", "second.yml:1: there is no architecture 'frist' to extend. Did you"),
-        ("first/largest", "first/lagrest", "second.yml:5: there is no machine 'first/lagrest' to extend. Did you mean"),
-        ("first/largest", "[board]", "second.yml:5: there is no machine ['board'] to extend."),
-        ("first/largest", "board", "second.yml:5: what it extends extends it in turn"),
-        ("extends: first\n", "extends: second\n", "second.yml:1: what it extends is faulty:"),
+        ("extends: first\n", "extends: frist\n", "second.yml:1: unknown architecture 'frist' to extend. Did you"),
+        ("first/largest", "first/lagrest", "second.yml:5: unknown machine 'first/lagrest' to extend. Did you mean"),
+        ("first/largest", "[board]", "second.yml:5: unknown machine ['board'] to extend."),
+        ("first/largest", "board", "second.yml:5: circular 'extends'"),
+        ("extends: first\n", "extends: second\n", "second.yml:1: the extended definition is invalid:"),
         ("console: ttyS1", "cosnole: ttyS1", "second.yml:5: unknown key 'cosnole'. Did you mean 'console'?"),
-        ("console: ttyS1", "memory_mib: 1", "second.yml:5: 'memory_mib' is the number 1: input should be greater"),
+        ("console: ttyS1", "memory_mib: 1", "second.yml:5: 'memory_mib' is the number 1: input must be greater"),
     ],
 )
 def test_faults_of_what_extends(write: Write, old: str, new: str, message: str) -> None:
@@ -198,12 +198,12 @@ def test_faults_of_what_extends(write: Write, old: str, new: str, message: str) 
 
 def test_faults_of_what_is_extended_are_told_at_their_place(write: Write) -> None:
     path = write(first=FIRST.replace("{extends: larger,", "{extends: huge,"))
-    assert f"{path.parent}/first.yml:24: there is no machine 'huge' to extend." in refusal(path)
+    assert f"{path.parent}/first.yml:24: unknown machine 'huge' to extend." in refusal(path)
 
 
 def test_machines_that_extend_each_other(write: Write) -> None:
     path = write(first=FIRST.replace("    description: a board\n", "    extends: largest\n"))
-    assert "first.yml:8: what it extends extends it in turn" in refusal(path.parent / "first.yml")
+    assert "first.yml:8: circular 'extends'" in refusal(path.parent / "first.yml")
 
 
 # --- CPU models

@@ -118,7 +118,7 @@ def test_a_digest_of_a_lock_names_no_file(tmp_path: Path) -> None:
     """It is a name in the store, where what does not have its digest is removed."""
     digest = f"sha256:../../../../..{tmp_path}/mine"
     (tmp_path / "a.lock").write_text(json.dumps({"kernels": {}, "packages": {}, "images": {"r.example/a:1": digest}}))
-    with pytest.raises(InputError, match=r"a\.lock: this is no lock file: images\.r\.example/a:1: "):
+    with pytest.raises(InputError, match=r"a\.lock: not a lock file: images\.r\.example/a:1: "):
         load_lock(tmp_path / "a.lock")
 
 

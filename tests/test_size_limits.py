@@ -80,7 +80,7 @@ def test_a_chain_of_modules_longer_than_the_stack() -> None:
 def test_a_lock_that_says_nonsense(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "x.lock"
     path.write_text(json.dumps({"kernels": {}, "packages": {"amd64": {"a": {**package("a"), **change}}}}))
-    with pytest.raises(InputError, match=r"x\.lock: this is no lock file: packages\.amd64\.a"):
+    with pytest.raises(InputError, match=r"x\.lock: not a lock file: packages\.amd64\.a"):
         load_lock(path)
 
 

@@ -1,17 +1,17 @@
-"""What can go wrong, and whose fault it is.
+"""Errors, by whose fault they are.
 
 BootmatrixError
 ├── InputError        the user's: a file, an argument. Exit status 2.
-│   └── FileError     one or more faults in a file, each with its line
-├── BuildError        a spec that cannot be made into something bootable: verdict build-error
-│   └── NoSuchPackage the archive has no such package for this architecture
-├── InfraError        ours, the network's or the host's: verdict infra-error
-│   ├── NetworkError  a server that did not answer, or answered nonsense
+│   └── FileError     faults in a file, each with its line
+├── BuildError        a spec that cannot be built into something bootable: verdict build-error
+│   └── NoSuchPackage the archive lacks this package for this architecture
+├── InfraError        bootmatrix's, the network's or the host's: verdict infra-error
+│   ├── NetworkError  no answer from a server, or an invalid one
 │   │   └── StaleMirror  an index that does not match its signed digest (a mirror in mid-sync)
-│   ├── Offline       a file that is not in the cache, while downloads are forbidden
-│   ├── UntrustedError   a signature or a digest that does not match
-│   │   └── DamagedCache  a file of the cache that is not what it was, or is gone
-│   └── HostError     something the host lacks: QEMU, disk space, memory
+│   ├── Offline       a file that is not cached while downloads are forbidden
+│   ├── UntrustedError   a signature or digest that does not match
+│   │   └── DamagedCache  a cached file that changed or disappeared
+│   └── HostError     a lack of the host: QEMU, disk space, memory
 └── Interrupted       the user's Ctrl-C. Exit status 130.
 """
 
@@ -28,7 +28,7 @@ from bootmatrix.redact import redacted
 class BootmatrixError(Exception):
     """Base of all errors that are reported as one message, without a traceback.
 
-    `hint` says what to do about it, as a sentence or a command. Both may quote URLs, out of which secrets are cut.
+    `hint` is the remedy, as a sentence or a command. Secrets in URLs are redacted from both.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -45,7 +45,7 @@ class InputError(BootmatrixError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong in a file; `line` counts from 1."""
+    """A fault in a file; `line` counts from 1."""
 
     path: str
     line: int
@@ -56,7 +56,7 @@ class Fault:
 
 
 class FileError(InputError):
-    """Faults in a file, in the order of their lines."""
+    """Faults in a file, sorted by line."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(sorted(faults, key=lambda fault: (fault.path, fault.line)))
@@ -64,27 +64,27 @@ class FileError(InputError):
 
 
 class BuildError(BootmatrixError):
-    """A spec, image or kernel that cannot be made into something bootable."""
+    """A spec, image or kernel that cannot be built into something bootable."""
 
 
 class NoSuchPackage(BuildError):
-    """The archive has no package of this name for this architecture."""
+    """The archive lacks a package for an architecture."""
 
 
 class InfraError(BootmatrixError):
-    """Our own fault, the network's or the host's; never the guest's."""
+    """A fault of bootmatrix, the network or the host; never of the guest."""
 
 
 class NetworkError(InfraError):
-    """A server that did not answer, or answered nonsense."""
+    """No answer from a server, or an invalid one."""
 
 
 class StaleMirror(NetworkError):
-    """An index that does not match the digest its InRelease file gives: a mirror in the middle of an update."""
+    """An index that does not match its InRelease file: a mirror in mid-update."""
 
 
 class Offline(InfraError):
-    """A file that is not in the cache, while downloads are forbidden."""
+    """A file that is not cached while downloads are forbidden."""
 
 
 class UntrustedError(InfraError):
@@ -92,7 +92,7 @@ class UntrustedError(InfraError):
 
 
 class DamagedCache(UntrustedError):
-    """A file of the cache that is not what it was, or is gone: it is removed, so that it can be made anew."""
+    """A cached file that changed or disappeared. It is removed and can be rebuilt."""
 
     def __init__(self, message: str, hint: str, sha256: str) -> None:
         super().__init__(message, hint)
@@ -100,32 +100,32 @@ class DamagedCache(UntrustedError):
 
 
 class HostError(InfraError):
-    """Something that the host lacks."""
+    """A lack of the host."""
 
 
 def described(error: OSError) -> tuple[str, str]:
-    """What a refusal of the operating system is about, with the path, and what to do about it; for people."""
+    """Describe an operating system error for people: its path and cause, and a hint."""
     path = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     advice = {
-        errno.ENOSPC: "Free some space there, or name another place.",
-        errno.EDQUOT: "Your quota there is used up: free some space, or name another place.",
-        errno.EROFS: "It is on a file system that cannot be written: name another place.",
-        errno.EACCES: "You may not do this there: name another place, or have its owner give it to you.",
-        errno.EPERM: "You may not do this there: name another place, or have its owner give it to you.",
+        errno.ENOSPC: "Free some space there, or choose another folder.",
+        errno.EDQUOT: "Your disk quota is exhausted: free some space, or choose another folder.",
+        errno.EROFS: "The file system is read-only: choose another folder.",
+        errno.EACCES: "Permission denied: choose another folder, or ask its owner for access.",
+        errno.EPERM: "Permission denied: choose another folder, or ask its owner for access.",
     }
     return f"{path}{error.strerror or error}", advice.get(error.errno or 0, "")
 
 
 class QemuMissing(HostError):
-    """A QEMU is not installed."""
+    """A QEMU that is not installed."""
 
 
 class QemuTooOld(HostError):
-    """A QEMU is older than a machine needs."""
+    """A QEMU older than a machine needs."""
 
 
 class QemuUnsuitable(HostError):
-    """A QEMU lacks a machine type or a CPU model."""
+    """A QEMU that lacks a machine type or a CPU model."""
 
 
 class Interrupted(BootmatrixError):

@@ -1,8 +1,8 @@
-"""Files to values of the model: nothing past here sees a raw dict."""
+"""Loading: files to values of the model. Nothing past this package sees a raw dict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 
 from bootmatrix.errors import InputError
@@ -21,10 +21,10 @@ from bootmatrix.model.image import DOCKERFILE_KIND, RECIPE_KIND
 
 
 def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
-    """Check a file of any kind, and say what it is. A matrix's specs are checked too, and a spec's images.
+    """Check a file of any kind, and describe it. Includes a matrix's specs and a spec's images.
 
     Raises:
-        InputError: it is faulty.
+        InputError: the file is invalid.
     """
     if len(spec_files(path)) > 1:
         return _describe_spec(path, profiles)
@@ -40,7 +40,7 @@ def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
 
 def _describe_image(path: Path) -> str:
     if is_package(path.parent):
-        return f"a package of LinuxKit's, built from its {load_package(path.parent).dockerfile} by a Docker engine"
+        return f"a LinuxKit package, built from its {load_package(path.parent).dockerfile} with a Docker engine"
     recipe = load_recipe(path)
     return f"an image: {_count(recipe.packages, 'package')}, {_count(recipe.files, 'file')}"
 
@@ -74,7 +74,7 @@ def _describe_spec(path: Path, profiles: Mapping[str, Profile]) -> str:
     document.raise_faults()
     services = [service for service in spec.services if service.check is None]
     parts = [f"{len(spec.onboot)} onboot", _count(services, "service"), _count(spec.checks, "check")]
-    only = [f"{one.container} is for {', '.join(one.archs)} only" for one in limits]
+    only = [f"{limit.container} is for {', '.join(limit.archs)} only" for limit in limits]
     return "; ".join(["a spec: " + ", ".join(parts), *only, *spec.notes])
 
 
@@ -89,6 +89,6 @@ def _check_image(document: Document, place: Location, reference: str, path: Path
         document.complain(place, str(error))
 
 
-def _count(things: object, word: str) -> str:
-    number = len(things)  # type: ignore[arg-type]
+def _count(items: Sized, word: str) -> str:
+    number = len(items)
     return f"{number} {word}" + ("" if number == 1 else "s")

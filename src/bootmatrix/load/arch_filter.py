@@ -1,4 +1,4 @@
-"""The architectures that a spec is for, where its containers say so."""
+"""Architectures to which a spec's containers restrict it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from dataclasses import dataclass
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.profile import find_machine
-from bootmatrix.load.spec import SECTIONS
 from bootmatrix.model import Profile, Spec
 from bootmatrix.model.spec import ARCH
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What one container is for: names of profiles."""
+    """The profiles for which a container is meant."""
 
     container: str
     archs: tuple[str, ...]
 
 
 def find_limits(spec: Spec, profiles: Mapping[str, Profile]) -> tuple[Limit, ...]:
-    """What the containers of a spec are for that do not run everywhere; a cell has to fit all of them.
+    """Find the containers of a spec that do not run everywhere. A cell must satisfy all limits.
 
     Raises:
-        InputError: an architecture is not known.
+        InputError: an architecture is unknown.
     """
-    found = []
-    for container in (one for section in SECTIONS for one in getattr(spec, section)):
+    limits = []
+    for container in (*spec.onboot, *spec.onshutdown, *spec.services):
         words = (container.annotations or {}).get(ARCH)
         if words is not None:
-            found.append(Limit(container.name, _known(words, f"{spec.path}: {ARCH} of {container.name}", profiles)))
-    return tuple(found)
+            limits.append(
+                Limit(container.name, _profile_names(words, f"{spec.path}: {ARCH} of {container.name}", profiles))
+            )
+    return tuple(limits)
 
 
-def _known(words: str, place: str, profiles: Mapping[str, Profile]) -> tuple[str, ...]:
+def _profile_names(words: str, place: str, profiles: Mapping[str, Profile]) -> tuple[str, ...]:
     if not words.split():
         raise InputError(f"{place} names no architecture")
     try:

@@ -1,4 +1,4 @@
-"""Where the files are that come with bootmatrix: in the checkout, or in the installed wheel."""
+"""Paths of the files shipped with bootmatrix, in the checkout or the installed wheel."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ CHECKOUT = PACKAGE.parent.parent
 
 
 def arch_folders() -> tuple[Path, ...]:
-    """Folders of profiles; a later one's profile replaces an earlier one's of the same name.
+    """List the folders of profiles. A later profile replaces an earlier one of the same name.
 
-    The shipped one, then `arch` in the current folder, then those that `BOOTMATRIX_ARCH` lists as PATH does.
+    The shipped folder, `arch` in the current folder, then those of `BOOTMATRIX_ARCH`, separated as in PATH.
     """
     own = os.environ.get("BOOTMATRIX_ARCH", "").split(os.pathsep)
     folders = [_shipped("arch"), Path("arch"), *(Path(name) for name in own if name)]
@@ -26,20 +26,20 @@ def arch_folders() -> tuple[Path, ...]:
 
 
 def specs_folder() -> Path:
-    """The shipped specs and, in `images`, the images made from packages."""
+    """Return the folder of the shipped specs, with the images made from packages in `images`."""
     return _shipped("specs")
 
 
 def _shipped(name: str) -> Path:
-    """A folder of the wheel, else of the checkout; relative where it is below the current folder."""
+    """Return a folder of the wheel or the checkout, relative if below the current folder."""
     installed = PACKAGE / "data" / name
     folder = installed if installed.is_dir() else CHECKOUT / name
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+    current = Path.cwd()
+    return folder.relative_to(current) if folder.is_relative_to(current) else folder
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; none has a name that is too long, and none in a forbidden folder is for us."""
+    """Return whether a readable file exists; False for names that are too long."""
     try:
         return path.is_file() or kept(path) is not None
     except OSError:

@@ -1,7 +1,7 @@
-"""YAML files as plain data that remembers its lines, read as LinuxKit reads them.
+"""YAML files as plain data with line numbers, read as LinuxKit reads them.
 
-PyYAML's own constructor reads YAML 1.1 and lets the last of two equal keys win, so only its parser is used: libyaml
-where the installed wheel has it, which LinuxKit's reader was ported from.
+PyYAML's own constructor reads YAML 1.1 and accepts duplicate keys, so only its parser is used: libyaml where
+the installed wheel has it, from which LinuxKit's reader was ported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_DEPTH = 64
 MAX_NODES = 100_000
 
 Location = tuple[str | int, ...]
-"""Where a value stands: keys and indexes from the top."""
+"""Keys and indexes of a value, from the top."""
 
 _TEXT_TAGS = {"!", "tag:yaml.org,2002:str"}
 _PLAIN_TAGS = {
@@ -35,7 +35,7 @@ _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass
 class _Node:
-    """A value before aliases are followed. `text` is a scalar's source; `plain` says that it had no quotes."""
+    """A value before aliases are resolved. `text` is a scalar's source; `plain`: unquoted."""
 
     line: int
     value: Any
@@ -45,7 +45,7 @@ class _Node:
 
 @dataclass
 class Document:
-    """A file's data, JSON types only, with the line and the source text of each value, and the faults seen so far."""
+    """A file's data (JSON types), with lines and source texts of its values, and its faults."""
 
     path: str
     data: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Document:
     faults: dict[Location, list[Fault]] = field(default_factory=dict)
 
     def line(self, location: Location) -> int:
-        """Line of a value, or of the nearest one around it."""
+        """Return the line of a value, or of the nearest one around it."""
         while location and location not in self.lines:
             location = location[:-1]
         return self.lines.get(location, 1)
@@ -64,32 +64,32 @@ class Document:
         self.faults.setdefault(location, []).append(Fault(self.path, self.line(location), message))
 
     def drop_empty(self) -> None:
-        """Take keys at the top that have no value as not given, as Go does where no schema forbids it."""
+        """Drop top-level keys without a value, as Go does without a schema."""
         for key in [key for key, value in self.data.items() if value is None and self.texts[(key,)] in WORDS]:
             del self.data[key]
-            others = self.faults.pop((key,))[1:]
-            if others:
-                self.faults[(key,)] = others
+            rest = self.faults.pop((key,))[1:]
+            if rest:
+                self.faults[(key,)] = rest
 
     def raise_faults(self) -> None:
-        """Raise what was noted.
+        """Raise the noted faults.
 
         Raises:
-            FileError: something was.
+            FileError: there are faults.
         """
         if self.faults:
             raise FileError(dict.fromkeys(fault for faults in self.faults.values() for fault in faults))
 
 
 def read_document(path: Path) -> Document:
-    """Read a YAML file whose top is keys and values. Faults that do not stop the reading are noted in the document.
+    """Read a YAML file with a mapping at the top. Faults that do not stop the reading are noted.
 
     Raises:
         InputError: the file cannot be read.
-        FileError: it is no YAML.
+        FileError: the file is not valid YAML.
     """
     if not _is_text(str(path)):
-        raise InputError(f"{path}: its name is not valid UTF-8, and records could not hold it", "Rename it.")
+        raise InputError(f"{path}: the file name is not valid UTF-8", "Rename the file.")
     return parse(read_bytes(path, MAX_BYTES), str(path))
 
 
@@ -101,42 +101,42 @@ def _is_text(name: str) -> bool:
 
 
 def read_bytes(path: Path, limit_bytes: int) -> bytes:
-    """A regular file's bytes.
+    """Read a regular file.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or it is over the limit.
+        InputError: the file does not exist, cannot be read, or exceeds the limit.
     """
     if (data := piped.kept(path)) is not None:
         return data
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{path}: this is no file")
+            raise InputError(f"{path}: not a regular file")
         with path.open("rb") as file:
             data = file.read(limit_bytes + 1)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > limit_bytes:
-        raise InputError(f"{path}: larger than {limit_bytes >> 10} KiB, which no such file needs to be")
+        raise InputError(f"{path}: larger than the limit of {limit_bytes >> 10} KiB")
     return data
 
 
 def parse(data: bytes, path: str) -> Document:
-    """Parse the first document of a YAML text; as in LinuxKit, later ones are not looked at.
+    """Parse the first document of a YAML text; later ones are ignored, as in LinuxKit.
 
     Raises:
-        FileError: it is no YAML, or its top is not keys and values.
+        FileError: the text is not valid YAML, or its top is not a mapping.
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise FileError([Fault(path, line, "this is no text in UTF-8")]) from error
+        raise FileError([Fault(path, line, "not valid UTF-8")]) from error
     try:
         root = _Composer(path, yaml.parse(text, Loader=_PARSER)).compose()
     except yaml.MarkedYAMLError as error:
         raise FileError([_syntax_fault(error, text, path)]) from error
     except yaml.YAMLError as error:
-        raise FileError([Fault(path, 1, f"this is no YAML: {' '.join(str(error).split())}")]) from error
+        raise FileError([Fault(path, 1, f"invalid YAML: {' '.join(str(error).split())}")]) from error
     return _Flattener(Document(path)).flatten(root)
 
 
@@ -146,15 +146,15 @@ def _syntax_fault(error: yaml.MarkedYAMLError, text: str, path: str) -> Fault:
     lines = text.splitlines()
     line = lines[index] if index < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
-        return Fault(path, index + 1, "this line begins with a tab. YAML is indented with blanks only")
+        return Fault(path, index + 1, "the line begins with a tab. Indent YAML with blanks")
     if mark and line[mark.column : mark.column + 1] in {"@", "`"}:
-        return Fault(path, index + 1, f"text that begins with {line[mark.column]} must be in quotes")
+        return Fault(path, index + 1, f"a text that begins with {line[mark.column]} must be in quotes")
     context = f"{error.context}: " if error.context else ""
-    return Fault(path, index + 1, f"this is no YAML: {context}{error.problem}")
+    return Fault(path, index + 1, f"invalid YAML: {context}{error.problem}")
 
 
 class _Composer:
-    """Makes nodes from a parser's events, within limits."""
+    """Builds nodes from parser events, within limits."""
 
     def __init__(self, path: str, events: Iterator[Any]) -> None:
         self.path = path
@@ -166,14 +166,14 @@ class _Composer:
         for event in self.events:
             if isinstance(event, yaml.NodeEvent):
                 return self.node(event, 0)
-        raise FileError([Fault(self.path, 1, "this file is empty")])
+        raise FileError([Fault(self.path, 1, "the file is empty")])
 
     def node(self, event: Any, depth: int) -> _Node:
         line = event.start_mark.line + 1
         self.count += 1
         if self.count > MAX_NODES or depth > MAX_DEPTH:
             limit = f"more than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"more than {MAX_NODES} values"
-            raise FileError([Fault(self.path, line, f"this has {limit}, which no such file needs")])
+            raise FileError([Fault(self.path, line, f"the file has {limit} (limit of bootmatrix)")])
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, line)
         if event.tag is not None and event.tag not in _TEXT_TAGS | _PLAIN_TAGS:
@@ -184,7 +184,7 @@ class _Composer:
         return node
 
     def alias(self, event: Any, line: int) -> _Node:
-        # An anchor is known only after its value has ended, so no value can hold itself.
+        # An anchor is defined when its value has ended, so a value cannot contain itself.
         if event.anchor not in self.anchors:
             raise FileError([Fault(self.path, line, f"the alias *{event.anchor} has no anchor before it")])
         return self.anchors[event.anchor]
@@ -193,7 +193,7 @@ class _Composer:
         if isinstance(event, yaml.ScalarEvent):
             plain = event.style in {None, ""} and event.tag not in _TEXT_TAGS
             if any("\ud800" <= character <= "\udfff" for character in event.value):
-                raise FileError([Fault(self.path, line, "this text holds half of a surrogate pair")])
+                raise FileError([Fault(self.path, line, "the text contains half of a surrogate pair")])
             value = resolve(event.value) if plain else event.value
             return _Node(line, value, event.value, plain)
         children = []
@@ -207,7 +207,7 @@ class _Composer:
 
 
 class _Flattener:
-    """Follows aliases and makes plain data, with the faults that LinuxKit's reader also finds."""
+    """Resolves aliases into plain data, and notes the faults that LinuxKit's reader also finds."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -220,7 +220,7 @@ class _Flattener:
                     Fault(
                         self.document.path,
                         root.line,
-                        f"{describe(root.value, root.text)} stands where keys and values should",
+                        f"{describe(root.value, root.text)} where a mapping is expected",
                     )
                 ]
             )
@@ -231,7 +231,7 @@ class _Flattener:
         self.document.lines.setdefault(location, node.line)
         self.count += 1
         if self.count > MAX_NODES:
-            raise FileError([Fault(self.document.path, node.line, "aliases make this too large")])
+            raise FileError([Fault(self.document.path, node.line, "the file is too large after aliases are resolved")])
         if isinstance(node.value, dict):
             return self.mapping(node, location)
         if isinstance(node.value, list):
@@ -241,41 +241,41 @@ class _Flattener:
 
     def scalar(self, node: _Node, location: Location) -> Any:
         if node.value is None:
-            what = f"{location[-1]!r}" if location and isinstance(location[-1], str) else "this entry"
-            self.document.complain(location, f"{what} has no value. Give it one, or remove it")
+            name = f"{location[-1]!r}" if location and isinstance(location[-1], str) else "the entry"
+            self.document.complain(location, f"{name} has no value. Set one, or remove it")
         elif isinstance(node.value, float) and not math.isfinite(node.value):
-            self.document.complain(location, f"{node.text[:40]} is no number that can be used")
+            self.document.complain(location, f"{node.text[:40]} is not a usable number")
             return None
         elif isinstance(node.value, str) and "\0" in node.value and location[-1:] != ("contents",):
-            self.document.complain(location, "this text holds a NUL character, which only a file's contents may")
+            self.document.complain(location, "a NUL character is allowed only in file contents")
         return node.value
 
     def mapping(self, node: _Node, location: Location) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        data: dict[str, Any] = {}
         merged: list[_Node] = []
         for key, value in node.value.values():
             if key.plain and key.text == "<<":
                 merged.extend(value.value if isinstance(value.value, list) else [value])
-            elif self.accepts_key(key, found, location):
+            elif self.accepts_key(key, data, location):
                 self.document.lines[(*location, key.text)] = key.line
-                found[key.text] = self.value(value, (*location, key.text))
+                data[key.text] = self.value(value, (*location, key.text))
         for other in merged:
-            self.merge(other, found, location)
-        return found
+            self.merge(other, data, location)
+        return data
 
-    def merge(self, other: _Node, found: dict[str, Any], location: Location) -> None:
+    def merge(self, other: _Node, data: dict[str, Any], location: Location) -> None:
         if not isinstance(other.value, dict):
-            self.document.complain(location, "'<<' takes keys and values, or a list of them")
+            self.document.complain(location, "'<<' must be a mapping or a list of mappings")
             return
         for key, value in self.mapping(other, (*location, "<<")).items():
-            if key not in found:
-                found[key] = value
+            if key not in data:
+                data[key] = value
                 self.document.lines.setdefault((*location, key), self.document.line((*location, "<<", key)))
 
-    def accepts_key(self, key: _Node, found: Mapping[str, Any], location: Location) -> bool:
+    def accepts_key(self, key: _Node, entries: Mapping[str, Any], location: Location) -> bool:
         if not isinstance(key.value, str):
             message = f"a key must be text, and {describe(key.value, key.text)} is not. Put it in quotes"
-        elif key.value in found:
+        elif key.value in entries:
             first = self.document.line((*location, key.value))
             message = f"the key {key.value!r} is given twice, first in line {first}"
         else:
@@ -286,14 +286,14 @@ class _Flattener:
 
 
 def describe(value: Any, text: str = "") -> str:
-    """What a value is, in words; `text` is its source."""
-    shown = text if len(text) <= 60 else text[:57] + "…"
+    """Describe a value in words; `text` is its source."""
+    quoted = text if len(text) <= 60 else text[:57] + "…"
     if value is None:
         return "nothing"
     if isinstance(value, bool):
-        return shown
+        return quoted
     if isinstance(value, str):
         return f"the text {value if len(value) <= 60 else value[:57] + '…'!r}" if value else "an empty text"
     if isinstance(value, int | float):
-        return f"the number {shown}"
-    return "a list" if isinstance(value, list) else "a group of keys and values"
+        return f"the number {quoted}"
+    return "a list" if isinstance(value, list) else "a mapping"

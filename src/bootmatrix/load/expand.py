@@ -1,4 +1,4 @@
-"""The cells that a matrix names, before anything is taken out of them."""
+"""Expansion of a matrix into cells, before exclusions."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from bootmatrix.model import Cell, CustomKernel, Matrix, Pattern, Profile, Trait
 
 ALL = "all"
 OWN_KERNEL = "own"
-"""The kernel's name in cells of guests that bring their own."""
+"""The kernel name in cells of prebuilt guests with their own kernel."""
 SPEC_KERNEL = "spec"
-"""The name of the kernel whose image a spec itself names."""
+"""The name of the kernel whose image the spec names."""
 RESERVED = {ALL, OWN_KERNEL, SPEC_KERNEL}
 Target = tuple[Profile, str]
 """A profile and the name of one of its machines."""
 
 
 def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tuple[Cell, ...]:
-    """Specs × arch × kernel, then what `include` adds, each once. A cell's kernel need not be one of its machine's.
+    """Expand specs × arch × kernel plus `include`, without duplicates.
+
+    A cell's machine may lack its kernel.
 
     Raises:
-        InputError: a spec or an architecture is not known, or two specs have the same name.
+        InputError: a spec or an architecture is unknown, or two specs have the same name.
     """
     specs = [find_spec(name, base) for name in matrix.specs]
     targets = find_targets(matrix.arch, profiles)
     maker = _CellExpander(matrix)
     cells = [cell for spec in specs for cell in maker.cells(spec, targets, matrix.kernel)]
-    for more in matrix.include:
-        more_targets = find_targets([more.arch], profiles)
-        cells += maker.cells(find_spec(more.spec, base), more_targets, [more.kernel])
+    for entry in matrix.include:
+        more_targets = find_targets([entry.arch], profiles)
+        cells += maker.cells(find_spec(entry.spec, base), more_targets, [entry.kernel])
     _check_names(cells)
     first: dict[str, Cell] = {}
     for cell in cells:
@@ -43,7 +45,7 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
 
 
 def kernels_of(spec: Path, names: Iterable[str], target: Target) -> list[str]:
-    """Kernel names for a spec: those of the matrix, unless it is a guest that brings its own."""
+    """Return the kernel names for a spec: the matrix's, unless the guest has its own."""
     if spec.name.endswith(GUEST_SUFFIXES):
         own = load_spec(spec).own
         if own and not own.takes_kernels:
@@ -52,21 +54,23 @@ def kernels_of(spec: Path, names: Iterable[str], target: Target) -> list[str]:
 
 
 def find_targets(names: Iterable[str], profiles: Mapping[str, Profile]) -> list[Target]:
-    """The machines that names mean, each once.
+    """Find the machines that names mean, without duplicates.
 
     `all` is the default machine of each architecture, `ARCH/all` every machine of one, and `all/all` every machine.
 
     Raises:
-        InputError: an architecture or a machine is not known.
+        InputError: an architecture or a machine is unknown.
     """
-    found: dict[tuple[str, str], Target] = {}
+    targets: dict[tuple[str, str], Target] = {}
     for name in names:
         arch, _, machine = name.partition("/")
         every = profiles if arch == ALL else (arch,)
-        for profile, board in (find_machine(profiles, one if machine == ALL else _join(one, machine)) for one in every):
+        for profile, board in (
+            find_machine(profiles, profile if machine == ALL else _join(profile, machine)) for profile in every
+        ):
             for target in profile.machines if machine == ALL else (board,):
-                found.setdefault((profile.name, target), (profile, target))
-    return list(found.values())
+                targets.setdefault((profile.name, target), (profile, target))
+    return list(targets.values())
 
 
 def _join(arch: str, machine: str) -> str:
@@ -74,34 +78,34 @@ def _join(arch: str, machine: str) -> str:
 
 
 def find_kernels(names: Iterable[str], target: Target) -> list[str]:
-    """Kernel names, where `all` is every one that the machine has."""
+    """Find kernel names; `all` is every kernel of the machine."""
     profile, machine = target
     return list(
-        dict.fromkeys(one for name in names for one in (profile.kernels_of(machine) if name == ALL else [name]))
+        dict.fromkeys(kernel for name in names for kernel in (profile.kernels_of(machine) if name == ALL else [name]))
     )
 
 
 def has_kernel(cell: Cell, profiles: Mapping[str, Profile]) -> bool:
-    """Whether the cell's machine has its kernel."""
+    """Return whether the cell's machine has its kernel."""
     return cell.kernel in {OWN_KERNEL, SPEC_KERNEL} or cell.kernel in profiles[cell.arch].kernels_of(cell.machine)
 
 
 def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
-    """Kernel names that none of the cells' machines has, each with the message about it."""
+    """List kernel names that none of the cells' machines has, each with its error message."""
     cells = tuple(cells)
-    known = {name for cell in cells for name in profiles[cell.arch].kernels_of(cell.machine)}
+    available = {name for cell in cells for name in profiles[cell.arch].kernels_of(cell.machine)}
     for kernel in dict.fromkeys(cell.kernel for cell in cells):
-        if kernel not in known | RESERVED:
-            yield kernel, f"none of the architectures chosen has a kernel {kernel!r}.{suggest(kernel, known)}"
+        if kernel not in available | RESERVED:
+            yield kernel, f"none of the selected architectures has a kernel {kernel!r}.{suggest(kernel, available)}"
 
 
 def matches(pattern: Pattern, cell: Cell, profiles: Mapping[str, Profile], base: Path) -> bool:
-    """Return whether a pattern means a cell; its paths are relative to `base`.
+    """Return whether a pattern matches a cell; its paths are relative to `base`.
 
-    An architecture without a machine means all of its machines.
+    An architecture without a machine matches all of its machines.
 
     Raises:
-        InputError: the pattern names a spec by a path at which there is none.
+        InputError: the pattern names a spec by a path that does not exist.
     """
     if pattern.kernel not in {None, ALL, cell.kernel}:
         return False
@@ -110,20 +114,20 @@ def matches(pattern: Pattern, cell: Cell, profiles: Mapping[str, Profile], base:
     if pattern.arch is None or pattern.arch == ALL:
         return True
     profile, machine = find_machine(profiles, pattern.arch)
-    wanted = cell.machine if "@" in pattern.arch else cell.machine.partition("@")[0]
-    return cell.arch == profile.name and (not {"/", "@"} & set(pattern.arch) or wanted == machine)
+    target = cell.machine if "@" in pattern.arch else cell.machine.partition("@")[0]
+    return cell.arch == profile.name and (not {"/", "@"} & set(pattern.arch) or target == machine)
 
 
 def _same_spec(name: str, cell: Cell, base: Path) -> bool:
-    """Return whether a name means a cell's spec: always the whole of it, and never one of the files merged in it.
+    """Return whether a name means a cell's spec as a whole, not one of its merged files.
 
-    It is the name in the cell's id, or the names of the files (`a.yml`, `a.yml+b.yml`) without folders; or, with a
-    slash in it, what the matrix itself would have under `specs`: then the folders have to be the same too.
+    The name is that of the cell's id, or the file names (`a.yml`, `a.yml+b.yml`) without folders. With a slash, it
+    is a path as under the matrix's `specs`: then the folders must match too.
     """
     if name == cell.spec_name:
         return True
     files = spec_files(Path(cell.spec))
-    if MERGED.join(file.name for file in files) != MERGED.join(Path(one).name for one in name.split(MERGED)):
+    if MERGED.join(file.name for file in files) != MERGED.join(Path(part).name for part in name.split(MERGED)):
         return False
     return "/" not in name or _resolved(spec_files(find_spec(name, base))) == _resolved(files)
 
@@ -133,14 +137,14 @@ def _resolved(files: Iterable[Path]) -> list[Path]:
 
 
 class _CellExpander:
-    """Makes the cells of a matrix; traits that many of them have are one value."""
+    """Makes the cells of a matrix, with traits shared between them."""
 
     def __init__(self, matrix: Matrix) -> None:
         self._matrix = matrix
         self._traits: dict[tuple[str, str, str], Traits | None] = {}
 
     def cells(self, spec: Path, targets: Iterable[Target], kernels: Sequence[str]) -> Iterator[Cell]:
-        """A spec's cells."""
+        """Make a spec's cells."""
         file, name = str(spec), spec_name(spec)
         for target in targets:
             for kernel in kernels_of(spec, kernels, target):
@@ -188,6 +192,6 @@ def _check_names(cells: Iterable[Cell]) -> None:
         first = files.setdefault(cell.spec_name, cell.spec)
         if first != cell.spec and Path(first).resolve() != Path(cell.spec).resolve():
             raise InputError(
-                f"the specs {first} and {cell.spec} would both be called {cell.spec_name!r}",
-                "Rename one of the files: a cell is known by its spec's name.",
+                f"the specs {first} and {cell.spec} have the same name {cell.spec_name!r}",
+                "Rename one of the files: a cell is identified by its spec's name.",
             )

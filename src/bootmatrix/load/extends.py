@@ -1,4 +1,4 @@
-"""`extends:` in profiles: an architecture or a machine that shares most of another says only what differs."""
+"""`extends:` in profiles: share the definition of another architecture or machine."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from bootmatrix.load.validate import suggest
 
 EXTENDS = "extends"
 NULLS = ("null", "~")
-"""What is written where a value is not to be taken over; to write nothing may be an oversight, and stays a fault."""
+"""Words for null. An empty value may be an oversight, and remains a fault."""
 NOT_SHARED = ("machines", "aliases", "description", "efi", "bios", "card", "without_disk")
-"""What an architecture has for itself, whatever it extends."""
+"""Keys of a profile that are never inherited."""
 MAX_EXTENDS = 32
-"""Profiles that extend each other in a chain, and their machines."""
+"""Limit of nested `extends`, for profiles and machines."""
 JOINED = ("names",)
-"""What an architecture takes over key by key; all else is taken over whole or not at all."""
+"""Keys of a profile that are merged key by key; others are inherited as a whole."""
 
 
 def extend(document: Document, files: Mapping[str, Path]) -> None:
-    """Put into a profile's document what it takes over from others. Faults are noted in it.
+    """Merge the extended definitions into a profile's document. Faults are noted in it.
 
-    `files` has the profiles by name. A profile's `extends` names another one; a machine's names a machine of the same
-    file, or `arch/machine`. What was taken over stands at the line of its `extends`. A key that is null is not taken
-    over: it is as if neither of them said it.
+    `files` has the profiles by name. A profile's `extends` names another profile; a machine's names a machine of
+    the same file, or `arch/machine`. Inherited values have the line of their `extends`. A null key is not
+    inherited: it counts as absent.
     """
     _Extender(files).profile(document)
 
@@ -60,23 +60,23 @@ class _Extender:
                 self.share(document, place, (*place[:2], key), value)
 
     def other_machine(self, document: Document, place: Location, name: Any) -> dict[str, Any]:
-        """A machine that one of the document extends, complete with what it extends itself."""
+        """Return a machine to extend, with its own `extends` resolved."""
         arch, slash, board = str(name).rpartition("/")
         other = self.document(document, place, arch) if slash else document
         if other is None:
             return {}
         machines = _machines(other)
         if not isinstance(machines.get(board), dict):
-            document.complain(place, f"there is no machine {name!r} to extend.{suggest(board, machines)}")
+            document.complain(place, f"unknown machine {name!r} to extend.{suggest(board, machines)}")
             return {}
         if other is document:
             self.machine(document, board)
         return dict(machines[board])
 
     def document(self, document: Document, place: Location, name: Any) -> Document | None:
-        """Another profile's document, complete with what it extends itself."""
+        """Return another profile's document, with its own `extends` resolved."""
         if str(name) not in self.files:
-            document.complain(place, f"there is no architecture {name!r} to extend.{suggest(str(name), self.files)}")
+            document.complain(place, f"unknown architecture {name!r} to extend.{suggest(str(name), self.files)}")
             return None
         if name not in self.documents:
             try:
@@ -84,24 +84,24 @@ class _Extender:
                 self.profile(other)
                 other.raise_faults()
             except InputError as error:
-                document.complain(place, f"what it extends is faulty:\n{error.message}")
+                document.complain(place, f"the extended definition is invalid:\n{error.message}")
         return self.documents.get(name)
 
     @contextmanager
-    def once(self, document: Document, what: Location, place: Location) -> Iterator[None]:
-        """Complain, and stop, where something extends itself by a detour."""
-        thing = (document.path, *what)
+    def once(self, document: Document, target: Location, place: Location) -> Iterator[None]:
+        """Note a fault, and stop, at a circular `extends`."""
+        thing = (document.path, *target)
         if thing in self.begun:
-            document.complain(place, "what it extends extends it in turn")
+            document.complain(place, "circular 'extends'")
         if len(self.begun) >= MAX_EXTENDS:
-            document.complain(place, f"it extends others that extend others, more than {MAX_EXTENDS} deep")
+            document.complain(place, f"'extends' is nested more than {MAX_EXTENDS} deep")
             document.raise_faults()
         self.begun.append(thing)
         yield
         self.begun.pop()
 
     def share(self, document: Document, place: Location, target: Location, value: Any) -> None:
-        """Take a value over, unless the document has its own at that place, or a null: then neither counts."""
+        """Inherit a value, unless the document has its own, or a null, which is removed."""
         around: Any = document.data
         for key in target[:-1]:
             around = around[key]

@@ -57,7 +57,7 @@ def parse_override(text: str, folder: Path) -> ImageOverride:
     name, equals, source = text.partition("=")
     if not equals or not name.strip() or not source.strip():
         raise InputError(
-            f"{text!r} should be NAME=SOURCE",
+            f"{text!r} must be NAME=SOURCE",
             "Such as 'redis=oci-archive:redis.tar', or 'linuxkit/*=docker://' for those of the registry.",
         )
     return check_override(ImageOverride(pattern=name.strip(), source=source.strip(), folder=str(folder)))

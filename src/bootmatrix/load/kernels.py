@@ -1,4 +1,4 @@
-"""Kernels of the user's own: `kernels.yml`, which `bootmatrix kernels add` writes."""
+"""Custom kernels: `kernels.yml`, written by `bootmatrix kernels add`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import CustomKernel, Profile
 from bootmatrix.model.base import NAME, Model, Name
 
-HEADER = "# Kernels beside the archive's. Written by `bootmatrix kernels add`; paths are from this file's folder.\n"
+HEADER = "# Custom kernels, written by `bootmatrix kernels add`. Paths are relative to this file.\n"
 
 
 class OwnKernels(Model):
@@ -27,15 +27,15 @@ class OwnKernels(Model):
 
 
 def kernels_file() -> Path:
-    """Where the user's own kernels stand: the file that BOOTMATRIX_KERNELS names, else kernels.yml in this folder."""
+    """Return the path of kernels.yml: BOOTMATRIX_KERNELS, or in the current folder."""
     return Path(os.environ.get("BOOTMATRIX_KERNELS") or "kernels.yml")
 
 
 def load_custom_kernels(path: Path, profiles: Mapping[str, Profile]) -> dict[str, dict[str, CustomKernel]]:
-    """The user's own kernels, by name and then by architecture; none if there is no such file.
+    """Load the custom kernels, by name and then by architecture; empty without the file.
 
     Raises:
-        InputError: it is faulty, or gives a kernel a name that an architecture has for one of the archive's.
+        InputError: the file is invalid, or a name is taken by a kernel of the archive.
     """
     if not path.exists():
         return {}
@@ -45,7 +45,7 @@ def load_custom_kernels(path: Path, profiles: Mapping[str, Profile]) -> dict[str
             if arch not in profiles:
                 document.complain(("kernels", name, arch), f"unknown architecture {arch!r}.{suggest(arch, profiles)}")
             elif name in archive_names(profiles[arch]):
-                document.complain(("kernels", name), f"{name!r} is the name of a kernel of the archive. Take another")
+                document.complain(("kernels", name), f"{name!r} is the name of an archive kernel. Choose another")
     kernels = validate(document, OwnKernels).kernels
     for name, own in kernels.items():
         for arch, kernel in own.items():
@@ -63,7 +63,7 @@ def _check_parts(document: Document, place: Location, kernel: CustomKernel) -> N
                 (*place, index, "kind"), f"unknown kind {part.kind!r}.{suggest(part.kind, kernel_formats())}"
             )
         if sum(map(bool, (part.path, part.url, part.image))) != 1:
-            document.complain((*place, index), "give one of 'path', 'url' and 'image'")
+            document.complain((*place, index), "set exactly one of 'path', 'url' and 'image'")
 
 
 def _entries(data: Mapping[str, object]) -> list[tuple[str, dict[str, object]]]:
@@ -73,15 +73,15 @@ def _entries(data: Mapping[str, object]) -> list[tuple[str, dict[str, object]]]:
 
 
 def archive_names(profile: Profile) -> set[str]:
-    """Names of the archive's kernels on any machine of an architecture."""
+    """Return the names of the archive's kernels on any machine of an architecture."""
     return {*profile.kernels, *(name for machine in profile.machines.values() for name in machine.kernels or {})}
 
 
 def with_custom_kernels(profiles: Mapping[str, Profile], path: Path) -> dict[str, Profile]:
-    """Profiles that know the user's own kernels too.
+    """Add the custom kernels to profiles.
 
     Raises:
-        InputError: as `load_own`.
+        InputError: as for `load_custom_kernels`.
     """
     own: dict[str, dict[str, CustomKernel]] = {}
     for name, by_arch in load_custom_kernels(path, profiles).items():
@@ -95,10 +95,10 @@ def with_custom_kernels(profiles: Mapping[str, Profile], path: Path) -> dict[str
 
 
 def save_custom_kernels(kernels: Mapping[str, Mapping[str, CustomKernel]], path: Path) -> None:
-    """Write the file, whole or not at all.
+    """Write the file atomically.
 
     Raises:
-        InputError: it cannot be written there.
+        InputError: it cannot be written.
     """
     data = {
         name: {
@@ -113,14 +113,14 @@ def save_custom_kernels(kernels: Mapping[str, Mapping[str, CustomKernel]], path:
 
 
 def check_new(name: str, profile: Profile) -> None:
-    """Whether a kernel may have a name.
+    """Check a name for a custom kernel.
 
     Raises:
-        InputError: it is no name, or the archive's kernels have it.
+        InputError: the name is invalid, or taken by an archive kernel.
     """
     if not re.fullmatch(NAME, name):
-        raise InputError(f"{name!r} cannot be a kernel's name", "Use letters, digits and _ . + -, such as mine-6.18.")
+        raise InputError(f"{name!r} is not a valid kernel name", "Use letters, digits and _ . + -, such as mine-6.18.")
     if name in RESERVED:
-        raise InputError(f"{name!r} means something else where kernels are named", "Choose another name.")
+        raise InputError(f"{name!r} is a reserved kernel name", "Choose another name.")
     if name in archive_names(profile):
-        raise InputError(f"{name!r} is the name of a kernel of the archive on {profile.name}", "Choose another name.")
+        raise InputError(f"{name!r} is the name of an archive kernel on {profile.name}", "Choose another name.")

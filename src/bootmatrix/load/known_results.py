@@ -1,4 +1,4 @@
-"""What is kept of earlier runs for the table of machines: JSON, a cell a line, so that a change of it reads well."""
+"""Known results for the table of machines: JSON with one cell per line, for readable diffs."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ FORMAT = 1
 
 
 def load_seen(path: Path) -> tuple[Seen, ...]:
-    """What the file has; nothing, if there is none.
+    """Load the results; empty if the file does not exist.
 
     Raises:
-        InputError: it cannot be read, or is none of ours.
+        InputError: the file cannot be read, or is invalid.
     """
     if not path.exists():
         return ()
     try:
-        found = SeenCells.model_validate_json(read_bytes(path, MAX_BYTES))
+        saved = SeenCells.model_validate_json(read_bytes(path, MAX_BYTES))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(
-            f"{path}: this was not written by us: {place + ': ' if place else ''}{first['msg']}"
+            f"{path}: not a file of known results: {place + ': ' if place else ''}{first['msg']}"
         ) from error
-    if found.format != FORMAT:
-        raise InputError(f"{path}: its format is {found.format}, and this version reads {FORMAT}")
-    return found.cells
+    if saved.format != FORMAT:
+        raise InputError(f"{path}: unsupported format {saved.format}, expected {FORMAT}")
+    return saved.cells
 
 
 def save_seen(path: Path, cells: Iterable[Seen]) -> None:
-    """Write the file, whole or not at all.
+    """Write the file atomically.
 
     Raises:
-        InputError: it cannot be written there.
+        InputError: it cannot be written.
     """
-    lines = ",\n".join(as_json(one).decode() for one in cells)
+    lines = ",\n".join(as_json(cell).decode() for cell in cells)
     write_text(path, f'{{"format": {FORMAT}, "cells": [\n{lines}\n]}}\n')

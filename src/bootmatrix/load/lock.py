@@ -1,4 +1,4 @@
-"""Lock files: JSON, sorted, so that a change of them reads well in a diff."""
+"""Lock files: sorted JSON, for readable diffs."""
 
 from __future__ import annotations
 
@@ -14,44 +14,42 @@ from bootmatrix.model import Lock
 
 MAX_BYTES = 64 << 20
 FORMAT = 1
-HINT = "Write it anew with 'bootmatrix lock'."
+HINT = "Recreate it with 'bootmatrix lock'."
 
 
 def load_lock(path: Path) -> Lock:
-    """Read a lock.
+    """Load a lock.
 
     Raises:
-        InputError: it cannot be read, or is none of ours.
+        InputError: the file cannot be read, or is invalid.
     """
     if not path.exists():
-        raise InputError(f"{path}: there is no such lock file", "Write it with 'bootmatrix lock'.")
+        raise InputError(f"{path}: lock file not found", "Create it with 'bootmatrix lock'.")
     try:
         lock = Lock.model_validate_json(read_bytes(path, MAX_BYTES))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{path}: this is no lock file: {place + ': ' if place else ''}{first['msg']}", HINT
-        ) from error
+        raise InputError(f"{path}: not a lock file: {place + ': ' if place else ''}{first['msg']}", HINT) from error
     if lock.format != FORMAT:
-        raise InputError(f"{path}: its format is {lock.format}, and this version reads {FORMAT}", HINT)
+        raise InputError(f"{path}: unsupported format {lock.format}, expected {FORMAT}", HINT)
     return lock
 
 
 def save_lock(lock: Lock, path: Path) -> None:
-    """Write a lock, whole or not at all.
+    """Write a lock atomically.
 
     Raises:
-        InputError: it cannot be written there.
+        InputError: it cannot be written.
     """
     write_text(path, json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file of the user's, whole or not at all.
+    """Write a user's file atomically.
 
     Raises:
-        InputError: it cannot be written there.
+        InputError: it cannot be written.
     """
     try:
         write_atomic(path, text.encode())

@@ -21,10 +21,10 @@ SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
 
 def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
-    """Read a matrix; times may be written as numbers of seconds or as durations.
+    """Load a matrix. Times may be numbers of seconds or durations.
 
     Raises:
-        InputError: it is faulty, names what is not known, or has an exception that fits no cell.
+        InputError: the file is invalid, has unknown names, or an exception that matches no cell.
     """
     document = read_document(path)
     _read_times(document)
@@ -51,7 +51,7 @@ def _read_times(document: Document) -> None:
         except InputError as error:
             document.complain(("timeouts", phase), f"{phase!r}: {error.message}")
         except (TypeError, ValueError):
-            pass  # the model's own check has the words for it
+            pass  # reported by the model's own validation
 
 
 def _read_short_form(document: Document, key: str, text_key: str) -> None:
@@ -69,11 +69,11 @@ def _check_expect(document: Document, matrix: Matrix) -> None:
         if (entry.reason is None) == (entry.console is None):
             document.complain(
                 ("expect", index),
-                "an entry of 'expect' has either 'reason', for cells that are known not to pass, "
-                "or 'console', for guests that are judged by a text on it",
+                "an entry of 'expect' must have either 'reason' (known failures) "
+                "or 'console' (text that proves a pass)",
             )
         elif entry.console is None and (entry.forbid or entry.stays):
-            document.complain(("expect", index), "'forbid' and 'stays' go with 'console'")
+            document.complain(("expect", index), "'forbid' and 'stays' require 'console'")
 
 
 def _replace_expect(matrix: Matrix, path: Path) -> Matrix:
@@ -94,16 +94,16 @@ def _replace_expect(matrix: Matrix, path: Path) -> Matrix:
 
 
 def _check_names(document: Document, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> None:
-    """Each spec and architecture by itself, so that the line can be told."""
+    """Check each spec and architecture by itself, so that faults have a line."""
     for index, spec in enumerate(matrix.specs):
         _try(document, ("specs", index), find_spec, spec, base)
     for index, arch in enumerate(matrix.arch):
         _try(document, ("arch", index), find_targets, [arch], profiles)
-    for index, more in enumerate(matrix.include):
-        _try(document, ("include", index, "spec"), find_spec, more.spec, base)
-        _try(document, ("include", index, "arch"), find_targets, [more.arch], profiles)
-    for index, given in enumerate(matrix.qemu_args):
-        _try(document, ("qemu_args", index, "args"), parse_qemu_args, given.args, base)
+    for index, entry in enumerate(matrix.include):
+        _try(document, ("include", index, "spec"), find_spec, entry.spec, base)
+        _try(document, ("include", index, "arch"), find_targets, [entry.arch], profiles)
+    for index, qemu_args in enumerate(matrix.qemu_args):
+        _try(document, ("qemu_args", index, "args"), parse_qemu_args, qemu_args.args, base)
     for key, patterns in _patterns(matrix):
         for index, pattern in enumerate(patterns):
             if pattern.spec is not None and "/" in pattern.spec:
@@ -113,14 +113,14 @@ def _check_names(document: Document, matrix: Matrix, base: Path, profiles: Mappi
 
 
 def _patterns(matrix: Matrix) -> Iterator[tuple[str, Sequence[Pattern]]]:
-    """Entries for some of the cells, by their key."""
+    """Yield entries for some of the cells, by their key."""
     for key in ("exclude", "xfail", "console", "expect", "qemu_args"):
         yield key, getattr(matrix, key)
 
 
-def _try(document: Document, place: Location, act: Callable[P, object], *args: P.args, **more: P.kwargs) -> None:
+def _try(document: Document, place: Location, act: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
     try:
-        act(*args, **more)
+        act(*args, **kwargs)
     except InputError as error:
         document.complain(place, str(error))
 
@@ -136,10 +136,10 @@ def _check_cells(document: Document, matrix: Matrix, base: Path, profiles: Mappi
     for key, patterns in _patterns(matrix):
         for index, pattern in enumerate(patterns):
             if not any(matches(pattern, cell, profiles, base) for cell in cells):
-                document.complain((key, index), f"this entry of {key!r} fits no cell of the matrix")
+                document.complain((key, index), f"this entry of {key!r} matches no cell of the matrix")
 
 
 def _kernel_place(matrix: Matrix, kernel: str) -> Location:
     if kernel in matrix.kernel:
         return ("kernel", matrix.kernel.index(kernel))
-    return next(("include", index, "kernel") for index, more in enumerate(matrix.include) if more.kernel == kernel)
+    return next(("include", index, "kernel") for index, entry in enumerate(matrix.include) if entry.kernel == kernel)

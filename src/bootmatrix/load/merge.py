@@ -1,4 +1,4 @@
-"""Several specs as one, as `linuxkit build` merges those that are named together: `a.yml+b.yml`."""
+"""Merging of specs that are named together, as `linuxkit build` does: `a.yml+b.yml`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bootmatrix.source.image_sources import find_type
 
 
 def load_spec(path: Path) -> Spec:
-    """Read a spec, or several that are one: a later file's kernel settings replace, and all its lists add.
+    """Load a spec, or merge several: later kernel settings replace, lists are appended.
 
-    What the files name beside themselves is found from each one's own folder.
+    Relative names are resolved from the folder of each file.
 
     Raises:
-        InputError: one cannot be read, or is faulty; or they do not go together.
+        InputError: a file cannot be read or is invalid, or the files cannot be merged.
     """
     files = spec_files(path)
     if len(files) == 1:
@@ -28,18 +28,18 @@ def load_spec(path: Path) -> Spec:
     specs = [load_one(file)[0] for file in files]
     for spec in specs:
         if spec.own:
-            raise InputError(f"{spec.path}: a guest that is brought along cannot be merged with a spec")
+            raise InputError(f"{spec.path}: a prebuilt guest cannot be merged with a spec")
     placed = [_placed(spec, files[0].parent) for spec in specs]
     merged = Spec(
         name=spec_name(path),
         path=str(files[0]),
         kernel=_kernel(spec.kernel for spec in placed),
         init=tuple(image for spec in placed for image in spec.init),
-        onboot=tuple(one for spec in placed for one in spec.onboot),
-        onshutdown=tuple(one for spec in placed for one in spec.onshutdown),
-        services=tuple(one for spec in placed for one in spec.services),
-        files=tuple(one for spec in placed for one in spec.files),
-        volumes=tuple(one for spec in placed for one in spec.volumes),
+        onboot=tuple(container for spec in placed for container in spec.onboot),
+        onshutdown=tuple(container for spec in placed for container in spec.onshutdown),
+        services=tuple(container for spec in placed for container in spec.services),
+        files=tuple(file for spec in placed for file in spec.files),
+        volumes=tuple(volume for spec in placed for volume in spec.volumes),
         notes=tuple(note for spec in placed for note in spec.notes),
         asked_by={name: spec.path for spec in reversed(placed) for name in _asked(spec)},
     )
@@ -56,23 +56,23 @@ def _asked(spec: Spec) -> Iterator[str]:
 
 
 def _kernel(sections: Iterable[KernelSection]) -> KernelSection:
-    """The last one that says a thing is right about it."""
-    said: dict[str, object] = {}
+    """The last value of each setting counts."""
+    values: dict[str, object] = {}
     for section in sections:
-        said |= {key: value for key, value in section.model_dump().items() if value not in {"", None}}
-    return KernelSection.model_validate(said)
+        values |= {key: value for key, value in section.model_dump().items() if value not in {"", None}}
+    return KernelSection.model_validate(values)
 
 
 def _check_unique(spec: Spec, path: Path) -> None:
-    for what, things in (("services", spec.services), ("volumes", spec.volumes)):
-        names = [thing.name for thing in things]
+    for section, entries in (("services", spec.services), ("volumes", spec.volumes)):
+        names = [entry.name for entry in entries]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise InputError(f"{path}: two {what} are called {twice!r}, in different files")
+            raise InputError(f"{path}: two {section} are called {twice!r}, in different files")
 
 
 def _placed(spec: Spec, folder: Path) -> Spec:
-    """A spec whose paths are from another folder than its own."""
+    """Rewrite a spec's relative paths for another folder."""
     own = Path(spec.path).parent
     if own == folder:
         return spec
@@ -84,15 +84,15 @@ def _placed(spec: Spec, folder: Path) -> Spec:
         rest = name.removeprefix(prefix)
         return f"{prefix}{os.path.normpath(f'{way}/{rest}')}" if prefix and not rest.startswith("/") else name
 
-    def container(one: Container) -> Container:
-        return one.model_copy(update={"image": image(one.image)})
+    def container(entry: Container) -> Container:
+        return entry.model_copy(update={"image": image(entry.image)})
 
-    def file(one: FileEntry) -> FileEntry:
-        local = one.source and not Path(one.source).expanduser().is_absolute()
-        return one.model_copy(update={"source": f"{way}/{one.source}"}) if local else one
+    def file(entry: FileEntry) -> FileEntry:
+        local = entry.source and not Path(entry.source).expanduser().is_absolute()
+        return entry.model_copy(update={"source": f"{way}/{entry.source}"}) if local else entry
 
-    def volume(one: Volume) -> Volume:
-        return one.model_copy(update={"image": image(one.image)})
+    def volume(entry: Volume) -> Volume:
+        return entry.model_copy(update={"image": image(entry.image)})
 
     return spec.model_copy(
         update={

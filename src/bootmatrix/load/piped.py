@@ -1,6 +1,6 @@
-"""Input that can be read only once: `-`, /dev/stdin, or what a shell gives for `<(…)`; read at once, and kept.
+"""Input that can be read only once: `-`, /dev/stdin, or the shell's `<(…)`.
 
-It is known by a name in the current folder from then on, so that what it names beside itself is found there.
+It is read at once and kept under a name in the current folder, from which its relative names are resolved.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _kept: dict[str, bytes] = {}
 
 
 def adopt(name: str) -> str:
-    """Read input that is not a file, and return the name that it has from now on; another name stays as it is.
+    """Read input that is not a regular file, and return its new name. Other names are unchanged.
 
     Raises:
-        InputError: it cannot be read, or is too large.
+        InputError: the input cannot be read, or is too large.
     """
     path = "/dev/stdin" if name == STDIN else name
     if not _is_piped(path):
@@ -32,14 +32,14 @@ def adopt(name: str) -> str:
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
-        raise InputError(f"{name}: larger than {MAX_BYTES >> 10} KiB, which no such file needs to be")
+        raise InputError(f"{name}: larger than the limit of {MAX_BYTES >> 10} KiB")
     kept = _free_name("stdin" if path == "/dev/stdin" else f"input-{Path(path).name}")
     _kept[kept] = data
     return kept
 
 
 def kept(path: Path) -> bytes | None:
-    """What was read under a name; None if nothing was."""
+    """Return the content kept under a name, or None."""
     return _kept.get(str(path))
 
 

@@ -62,9 +62,7 @@ def _check_machine(document: Document, name: str, machine: Machine) -> None:
     place = ("machines", name)
     for key, value in (("dtb", machine.dtb), ("firmware", machine.firmware)):
         if isinstance(value, str) and ("/" in value or not value.strip()):
-            document.complain(
-                (*place, key), f"{key!r} should be the name of a file, without a folder, and is {value!r}"
-            )
+            document.complain((*place, key), f"{key!r} must be the name of a file, without a folder, not {value!r}")
     if machine.result == "virtio-serial" and not (machine.bus or "").startswith("virtio-"):
         document.complain(
             (*place, "result"),

@@ -1,4 +1,4 @@
-"""The beginning of a new profile: a board that is like one that is known, until its file says what differs."""
+"""Template of a new profile: a board that extends a known one."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import yaml
 from bootmatrix.model import Machine, Profile
 
 HEAD = """\
-# A board like {like}, until this file says what differs. A line that is as it was there may go.
+# A board like {like}, until this file says what differs. Delete lines that stay the same.
 # docs/add-an-architecture.md says more of each key.
 extends: {arch}
 setup: false
 """
 TOLD = ("description", "source")
-"""What a new board has to say of itself."""
+"""Keys that every new board must set."""
 LEFT_OUT = (*TOLD, "cpu_models", "kernels", "exit_program")
-"""What is too long for a beginning, or is hardly ever to be changed."""
+"""Keys left out: too long for a template, or rarely changed."""
 COLUMN = 44
-"""Where the comments begin, if there is room."""
+"""Preferred column of comments."""
 
 
 def new_board(profile: Profile, machine: str, name: str) -> str:
-    """The text of a profile with one board, named as the file will be, which is so far the machine of another.
+    """Return the text of a profile with one board, so far a copy of another machine.
 
-    Each value that the machine has stands in it with what it means.
+    Each of the machine's values is listed with its meaning.
     """
     like = f"{profile.name}/{machine}"
     lines = [

@@ -1,4 +1,4 @@
-"""Arguments of the user's own for QEMU: those that can change nothing of what a verdict rests on."""
+"""The user's own QEMU arguments: those that cannot change what a verdict rests on."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ FILE = "file="
 
 @dataclass(frozen=True)
 class Option:
-    """What an option of QEMU's may say. `kinds` are the first words that it may have, all but `not_kinds` if none.
+    """The allowed values of a QEMU option.
 
-    `keys` are those that it may have, all but `not_keys` if none.
+    `kinds` are the allowed first words; if empty, all but `not_kinds`. `keys` are the allowed keys; if empty, all
+    but `not_keys`.
     """
 
     kinds: frozenset[str] = frozenset()
@@ -35,7 +36,7 @@ def _set(words: str) -> frozenset[str]:
 OPTIONS: Mapping[str, Option] = {
     "-audiodev": Option(kinds=_set("none")),
     "-chardev": Option(kinds=_set("null ringbuf"), not_keys=_set("logfile")),
-    "-device": Option(not_kinds=_set("loader guest-loader")),  # which write over what was to be booted
+    "-device": Option(not_kinds=_set("loader guest-loader")),  # these overwrite the files to boot
     "-drive": Option(
         keys=_set(
             "file if id index bus unit media format readonly snapshot cache aio discard detect-zeroes werror rerror"
@@ -70,21 +71,23 @@ ELSEWHERE = {
         " -semihosting -semihosting-config -nodefaults -readconfig"
     ),
 }
-"""Why an option cannot be given, where there is more to say than that."""
+"""Reasons for which options are not allowed."""
 
 
 def parse_qemu_args(text: str, folder: Path) -> tuple[str, ...]:
-    """The arguments in a text that is split as a shell does; names of files are from `folder`, and come out absolute.
+    """Split and check arguments in shell syntax.
+
+    File names are relative to `folder`, and returned absolute.
 
     Raises:
-        InputError: one is not to be had, or a drive's file is not there.
+        InputError: an argument is not allowed, or a drive's file does not exist.
     """
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise InputError(f"{text!r} cannot be split into QEMU's arguments: {error}") from error
     if not words:
-        raise InputError("no argument for QEMU is given")
+        raise InputError("empty QEMU arguments")
     return tuple(_checked(words, folder))
 
 
@@ -106,9 +109,9 @@ def _checked(words: list[str], folder: Path) -> Iterator[str]:
 def _refused(name: str) -> InputError:
     reason = next((why for why, names in ELSEWHERE.items() if name in names), "")
     if reason:
-        return InputError(f"QEMU's argument {name[:60]!r} cannot be given: {reason}")
-    known = suggest(name, OPTIONS)
-    return InputError(f"{name[:60]!r} is none of the arguments that can be given to QEMU.{known}")
+        return InputError(f"QEMU's argument {name[:60]!r} is not allowed: {reason}")
+    options = suggest(name, OPTIONS)
+    return InputError(f"{name[:60]!r} is not an allowed QEMU argument.{options}")
 
 
 def _value(name: str, option: Option, value: str, folder: Path) -> str:
@@ -116,25 +119,28 @@ def _value(name: str, option: Option, value: str, folder: Path) -> str:
     keys = {part.partition("=")[0] for part in parts}
     kinds = _kinds(parts)
     if value.startswith("{") or not value.isprintable():
-        raise InputError(f"{name} {value[:60]!r}: this is to be written as KEY=VALUE,…")
+        raise InputError(f"{name} {value[:60]!r}: must be KEY=VALUE,…")
     if {"help", "?"} & keys:
-        raise InputError(f"{name} {value[:60]!r} asks QEMU for help and boots nothing", "Ask the QEMU program itself.")
+        raise InputError(f"{name} {value[:60]!r} prints QEMU's help and boots nothing", "Run the QEMU program itself.")
     bad = next(
         (kind for kind in kinds if kind in option.not_kinds or (option.kinds and kind not in option.kinds)), None
     )
     if bad is not None:
-        known = f"; of {name}, there are {', '.join(sorted(option.kinds))}" if option.kinds else ""
-        raise InputError(f"{name} {bad[:60]!r} cannot be given{known}")
+        available = f"; of {name}, there are {', '.join(sorted(option.kinds))}" if option.kinds else ""
+        raise InputError(f"{name} {bad[:60]!r} is not allowed{available}")
     wrong = sorted(keys - option.keys if option.keys else keys & option.not_keys)
     if wrong:
-        raise InputError(f"{name}: {wrong[0][:60]!r} cannot be given")
+        raise InputError(f"{name}: {wrong[0][:60]!r} is not allowed")
     if name == "-drive":
         return _drive(parts, folder)
     return _confined(value, parts) if name == "-netdev" and "user" in kinds else value
 
 
 def _kinds(parts: list[str]) -> list[str]:
-    """What an option's value says it is of: by its first word, or by a key, of several of which QEMU takes the last."""
+    """Return the kinds that an option's value names: its first word, or a key.
+
+    If a key is repeated, QEMU takes the last one.
+    """
     keys = ("driver=", "qom-type=", "backend=", "type=")
     named = [part.removeprefix(key) for part in parts for key in keys if part.startswith(key)]
     return named if named and "=" in parts[0] else [parts[0], *named]
@@ -142,28 +148,28 @@ def _kinds(parts: list[str]) -> list[str]:
 
 def _drive(parts: list[str], folder: Path) -> str:
     files = [part.removeprefix(FILE) for part in parts if part.startswith(FILE)]
-    others = [part for part in parts if not part.startswith(FILE)]
-    if len(files) != 1 or any(part.count("=") != 1 for part in others):
+    rest = [part for part in parts if not part.startswith(FILE)]
+    if len(files) != 1 or any(part.count("=") != 1 for part in rest):
         raise InputError("-drive takes KEY=VALUE,…, and one file=")
-    if not {"readonly=on", "snapshot=on", "media=cdrom"} & set(others):
+    if not {"readonly=on", "snapshot=on", "media=cdrom"} & set(rest):
         raise InputError(
-            f"-drive: {files[0]} could be written to, and several guests may have it",
-            "Add readonly=on, or snapshot=on: then what the guest writes is forgotten.",
+            f"-drive: {files[0]} would be writable, and several guests may use it",
+            "Add readonly=on, or snapshot=on: then writes of the guest are discarded.",
         )
     path = (folder / files[0]).absolute()
     if not path.is_file():
-        raise InputError(f"-drive: {path} is no file, or not there")
-    return ",".join(part.replace(",", ",,") for part in (*others, FILE + str(path)))
+        raise InputError(f"-drive: {path} is not a regular file")
+    return ",".join(part.replace(",", ",,") for part in (*rest, FILE + str(path)))
 
 
 def _confined(value: str, parts: list[str]) -> str:
-    """A network on which no guest reaches the host's, as the one that specs can ask for."""
-    given = [part for part in parts if part.partition("=")[0] in {"restrict", "r"}]
-    if given and given != ["restrict=on"]:
-        raise InputError("-netdev: a guest has no way to the host's network: restrict is on")
-    return value if given else f"{value},restrict=on"
+    """Restrict a network so that the guest cannot reach the host's, like that of specs."""
+    restrict = [part for part in parts if part.partition("=")[0] in {"restrict", "r"}]
+    if restrict and restrict != ["restrict=on"]:
+        raise InputError("-netdev: a guest cannot reach the host's network: restrict is on")
+    return value if restrict else f"{value},restrict=on"
 
 
 def split_value(value: str) -> list[str]:
-    """The parts of an option's value; a comma that stands twice is one of a part's own (qemu(1))."""
+    """Split an option's value at commas; a doubled comma is a literal one (qemu(1))."""
     return [part.replace("\0", ",") for part in value.replace(",,", "\0").split(",")]

@@ -1,4 +1,4 @@
-"""Images made from packages: `build.yml`, and which one an image's reference means."""
+"""Images made from packages (`build.yml`), and their lookup by reference."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ RECIPE, DOCKERFILE = "build.yml", "Dockerfile"
 PACKAGE = "@pkg:"
 DOCKER_HUB = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
 PLACEHOLDERS = {"arch", "debian_arch", *Names.model_fields}
-"""What stands in `debs` for the architecture's names."""
+"""Placeholders in `debs` for the architecture's names."""
 MODE = re.compile(r"0*[0-7]{1,4}")
 
 
 def find_recipe(reference: str, path: Path) -> Path:
-    """The build.yml that a reference in the file `path` means.
+    """Find the build.yml that a reference in the file `path` means.
 
-    `@pkg:./images/influxdb` is a folder relative to that file; a repository, whatever its tag, is the shipped image
-    that stands in for it.
+    `@pkg:./images/influxdb` is a folder relative to that file. A repository, with any tag, is replaced by the
+    shipped image that stands in for it.
 
     Raises:
-        InputError: there is none.
+        InputError: the recipe is not found.
     """
     if reference.startswith(PACKAGE):
         return _in_folder(reference, path)
-    known = _stand_ins(specs_folder().resolve())
-    recipe = known.get(repository(reference))
+    names = _stand_ins(specs_folder().resolve())
+    recipe = names.get(repository(reference))
     if recipe is None:
         raise InputError(
-            f"no image here stands in for {reference!r}.{suggest(repository(reference), known)}",
-            "Make one from packages: a folder with a build.yml, named as @pkg:./folder.",
+            f"no shipped image replaces {reference!r}.{suggest(repository(reference), names)}",
+            "Create a folder with a build.yml, and name it as @pkg:./folder.",
         )
     return recipe
 
@@ -58,12 +58,12 @@ def _in_folder(reference: str, path: Path) -> Path:
 
 
 def has_stand_in(reference: str) -> bool:
-    """Whether an image here stands in for that of a registry."""
+    """Return whether a shipped image replaces an image of a registry."""
     return repository(reference) in _stand_ins(specs_folder().resolve())
 
 
 def is_dockerfile(reference: str, path: Path) -> bool:
-    """Whether `@pkg:` names a folder with a Dockerfile, and no recipe of ours beside it."""
+    """Return whether `@pkg:` names a folder with a Dockerfile and without a recipe."""
     name = reference.removeprefix(PACKAGE)
     if not name or "\0" in name or PurePosixPath(name).is_absolute():
         return False
@@ -75,7 +75,7 @@ def is_dockerfile(reference: str, path: Path) -> bool:
 
 
 def is_package(folder: Path) -> bool:
-    """Whether a folder is a package of LinuxKit's, whose image is built by a Docker engine."""
+    """Return whether a folder is a LinuxKit package, whose image a Docker engine builds."""
     recipe = folder / RECIPE
     if not recipe.is_file():
         return (folder / DOCKERFILE).is_file()
@@ -87,10 +87,10 @@ def _describes_package(recipe: Document, folder: Path) -> bool:
 
 
 def load_package(folder: Path) -> PackageRecipe:
-    """What the build.yml of a package of LinuxKit's says; without one, a Dockerfile stands for itself.
+    """Load the build.yml of a LinuxKit package, or the defaults for a lone Dockerfile.
 
     Raises:
-        InputError: it is faulty, or there is no Dockerfile.
+        InputError: the file is invalid, or the Dockerfile is missing.
     """
     path = folder / RECIPE
     package = PackageRecipe()
@@ -98,14 +98,17 @@ def load_package(folder: Path) -> PackageRecipe:
         document = read_document(path)
         document.drop_empty()
         package = validate(document, PackageRecipe)
-        if package.dockerfile not in {one.name for one in folder.iterdir() if one.is_file()}:
-            document.complain(("dockerfile",), f"there is no file {folder / package.dockerfile}")
+        if package.dockerfile not in {config.name for config in folder.iterdir() if config.is_file()}:
+            document.complain(("dockerfile",), f"file not found: {folder / package.dockerfile}")
         document.raise_faults()
     return package
 
 
 def repository(reference: str) -> str:
-    """`linuxkit/init` of `docker.io/linuxkit/init:v1@sha256:…`: no registry if it is Docker's, no tag, no digest."""
+    """Return the repository of a reference, without Docker Hub's name, tag and digest.
+
+    `linuxkit/init` of `docker.io/linuxkit/init:v1@sha256:…`.
+    """
     name = reference.split("@", 1)[0]
     head, slash, last = name.rpartition("/")
     name = head + slash + last.split(":", 1)[0]
@@ -116,19 +119,19 @@ def repository(reference: str) -> str:
 
 @cache
 def _stand_ins(specs: Path) -> dict[str, Path]:
-    """Shipped recipes by the repositories that they stand in for."""
-    found = {}
+    """Map repositories to the shipped recipes that replace them."""
+    recipes = {}
     for path in sorted((specs / "images").glob(f"*/{RECIPE}")):
         for replaced in _read(path)[0].replaces:
-            found[repository(replaced)] = path
-    return found
+            recipes[repository(replaced)] = path
+    return recipes
 
 
 def load_recipe(path: Path) -> ImageRecipe:
-    """Read a build.yml, and check that the images below it are there.
+    """Load a build.yml, and check that its base images exist.
 
     Raises:
-        InputError: it is faulty.
+        InputError: the file is invalid.
     """
     recipe, document = _read(path)
     _check_base(document, recipe, path)
@@ -140,8 +143,8 @@ def _read(path: Path) -> tuple[ImageRecipe, Document]:
     document = read_document(path)
     if _describes_package(document, path.parent):
         raise InputError(
-            f"{path}: this is a package of LinuxKit's, with a Dockerfile",
-            "It can be an image of a spec, but no image is made from it: build it with Docker, and name that.",
+            f"{path}: a LinuxKit package with a Dockerfile",
+            "A spec can use it, but a recipe cannot: build it with Docker, and name that image.",
         )
     recipe = validate(document, ImageRecipe)
     for index, file in enumerate(recipe.files):
@@ -150,7 +153,7 @@ def _read(path: Path) -> tuple[ImageRecipe, Document]:
         _check_deb(document, ("debs", index), pattern)
     for variable in recipe.env:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
-            document.complain(("env", variable), f"{variable!r} cannot be the name of an environment variable")
+            document.complain(("env", variable), f"{variable!r} is not a valid environment variable name")
     document.raise_faults()
     return recipe, document
 
@@ -158,19 +161,19 @@ def _read(path: Path) -> tuple[ImageRecipe, Document]:
 def _check_deb(document: Document, place: Location, pattern: str) -> None:
     if PurePosixPath(pattern).is_absolute() or not pattern.endswith(".deb"):
         document.complain(
-            place, f"{pattern!r} should be a relative path of .deb files, such as ./dist/*_{{debian_arch}}.deb"
+            place, f"{pattern!r} must be a relative path of .deb files, such as ./dist/*_{{debian_arch}}.deb"
         )
     for name in re.findall(r"\{([^{}]*)\}?", pattern):
         if name not in PLACEHOLDERS:
-            document.complain(place, f"nothing stands for {{{name}}}.{suggest(name, PLACEHOLDERS)}")
+            document.complain(place, f"unknown placeholder {{{name}}}.{suggest(name, PLACEHOLDERS)}")
 
 
 def _check_base(document: Document, recipe: ImageRecipe, path: Path) -> None:
-    """Follow `from` down: it must end, and each must be there."""
+    """Follow `from` down: it must end, and each image must exist."""
     base, where, seen = recipe.base, path, {path.resolve()}
     while base is not None:
         if not (base.startswith(PACKAGE) or has_stand_in(base)):
-            return  # a registry's, or in a file: asked for when it is needed
+            return  # of a registry or a file: fetched when needed
         try:
             where = find_recipe(base, where)
             base = _read(where)[0].base
@@ -178,9 +181,7 @@ def _check_base(document: Document, recipe: ImageRecipe, path: Path) -> None:
             document.complain(("from",), str(error))
             return
         if where.resolve() in seen:
-            document.complain(
-                ("from",), f"{recipe.base!r} comes back to {where}: images cannot be made from each other"
-            )
+            document.complain(("from",), f"{recipe.base!r} comes back to {where}(circular 'from')")
             return
         seen.add(where.resolve())
 
@@ -189,12 +190,12 @@ def _check_file(document: Document, place: Location, file: CopyFile, folder: Pat
     if not file.path.strip("/") or ".." in PurePosixPath(file.path).parts:
         document.complain((*place, "path"), f"{file.path!r} cannot be a path in an image: it is empty or holds '..'")
     if file.mode and not MODE.fullmatch(file.mode):
-        document.complain((*place, "mode"), f"'mode' should be octal such as \"0644\", and is {file.mode!r}")
+        document.complain((*place, "mode"), f"'mode' must be octal such as \"0644\", not {file.mode!r}")
     fields = ("source", "contents", "symlink", "concat")
-    given = [name for name in fields if getattr(file, name) not in {None, ()}] + ["directory"] * file.directory
-    if len(given) != 1:
-        what = f"both {' and '.join(given)}" if given else "nothing that says what it is"
-        document.complain(place, f"the file {file.path!r} has {what}. Give one of {', '.join(fields)}, directory: true")
+    kinds = [name for name in fields if getattr(file, name) not in {None, ()}] + ["directory"] * file.directory
+    if len(kinds) != 1:
+        fault = f"both {' and '.join(kinds)}" if kinds else "no content"
+        document.complain(place, f"the file {file.path!r} has {fault}. Set one of {', '.join(fields)}, directory: true")
     if file.source is not None:
         _check_source(document, (*place, "source"), file.source, folder)
 

@@ -1,4 +1,4 @@
-"""What is to be known of registries: `registries.yml`, beside the matrix or where BOOTMATRIX_REGISTRIES says."""
+"""Registry settings: `registries.yml` beside the matrix, or BOOTMATRIX_REGISTRIES."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _HOST = re.compile(r"[A-Za-z0-9.\[\]_-]+(:[0-9]{1,5}|:[0-9a-fA-F:]+\](:[0-9]{1,5
 
 
 def registries_file() -> Path:
-    """The file that BOOTMATRIX_REGISTRIES names, else registries.yml in this folder."""
+    """Return the path of registries.yml: BOOTMATRIX_REGISTRIES, or in the current folder."""
     return Path(os.environ.get("BOOTMATRIX_REGISTRIES") or "registries.yml")
 
 
 def load_registries(path: Path) -> Registries:
-    """Registries by name; none if there is no such file, unless it was asked for.
+    """Load registries by name; empty without the file, unless the environment names it.
 
     Raises:
-        InputError: it is faulty, or not there although the environment names it.
+        InputError: the file is invalid, or the one that the environment names does not exist.
     """
     if not path.exists():
         if os.environ.get("BOOTMATRIX_REGISTRIES"):
-            raise InputError(f"{path}: there is no such file, which BOOTMATRIX_REGISTRIES names")
+            raise InputError(f"{path}: file not found; BOOTMATRIX_REGISTRIES names it")
         return Registries()
     registries, document = read_model(path, Registries)
     for name, registry in registries.registries.items():
         if not (_HOST.fullmatch(name) and is_host(name)):
-            shown = str(RedactedUrl(name))
-            words = f"{shown!r} should be the host of a registry, with its port if any"
+            host = str(RedactedUrl(name))
+            words = f"{host!r} must be the host of a registry, with its port if any"
             document.complain(("registries", name), words)
         for index, mirror in enumerate(registry.mirrors):
             if not is_host(mirror.partition("://")[2]):
-                document.complain(("registries", name, "mirrors", index), f"{mirror!r} is at no host that can be asked")
+                document.complain(("registries", name, "mirrors", index), f"{mirror!r} has no valid host")
         if registry.ca and not is_file(path.parent / registry.ca):
-            document.complain(("registries", name, "ca"), f"there is no file {path.parent / registry.ca}")
+            document.complain(("registries", name, "ca"), f"file not found: {path.parent / registry.ca}")
     document.raise_faults()
     return registries

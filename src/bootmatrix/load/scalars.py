@@ -1,6 +1,7 @@
-"""What a plain YAML scalar stands for, by the rules that LinuxKit's reader has.
+"""Resolution of plain YAML scalars, by the rules of LinuxKit's reader.
 
-They are those of YAML 1.2 with octal numbers of 1.1: `yes`, `on`, `22:22` and dates are text, `0644` is a number.
+These are the rules of YAML 1.2 with octal numbers of 1.1: `yes`, `on`, `22:22` and dates are text, `0644` is a
+number.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LIMIT = 2**64
 
 
 def resolve(text: str) -> Scalar:
-    """The value of an unquoted scalar; infinities and what exceeds 64 bits come out as floats."""
+    """Resolve an unquoted scalar; infinities and numbers beyond 64 bits become floats."""
     if text in WORDS:
         return WORDS[text]
     if NOT_FINITE.match(text):
@@ -33,17 +34,17 @@ def resolve(text: str) -> Scalar:
 
 
 def _integer(text: str) -> int | float:
-    found = INTEGER.match(text)
-    assert found is not None
-    kind, digits = next((kind, digits) for kind, digits in found.groupdict().items() if digits is not None)
+    match = INTEGER.match(text)
+    assert match is not None
+    kind, digits = next((kind, digits) for kind, digits in match.groupdict().items() if digits is not None)
     if len(digits) > 64:
         return math.inf
-    value = int(digits, BASES[kind]) * (-1 if found[1] == "-" else 1)
+    value = int(digits, BASES[kind]) * (-1 if match[1] == "-" else 1)
     return value if -LIMIT < value < LIMIT else float(value)
 
 
 def _float(text: str, number: str) -> str | int | float:
-    """`1e3` and `2.0` are whole numbers, as JSON's are, which LinuxKit makes of them."""
+    """Parse a float; `1e3` and `2.0` are integers, as LinuxKit converts them to JSON."""
     if not FLOAT.match(number):
         return text
     value = float(number)

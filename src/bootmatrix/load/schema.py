@@ -21,20 +21,20 @@ MODELS: dict[str, type[Model]] = {
 KINDS = tuple(MODELS)
 
 FROM_THE_FILE = {"spec": ("name", "path", "notes", "own"), "profile": ("name",), "matrix": ("notes",)}
-"""Fields that a file does not say: they come from its name and its reading."""
+"""Fields that are not written in the file: they are derived from it."""
 ACCEPTED = {
     "spec": {
-        "trust": {"type": "object", "description": "accepted, and not used"},
-        "outputs": {"type": "array", "description": "accepted, and not used"},
+        "trust": {"type": "object", "description": "accepted but not used"},
+        "outputs": {"type": "array", "description": "accepted but not used"},
     }
 }
-"""Keys that are read and left out of the model."""
+"""Keys that are accepted and not part of the model."""
 
 Json = dict[str, Any]
 
 
 def json_schema(kind: str) -> Json:
-    """The schema of one of KINDS."""
+    """Return the schema of one of KINDS."""
     schema = MODELS[kind].model_json_schema(by_alias=True)
     for name in FROM_THE_FILE.get(kind, ()):
         schema["properties"].pop(name)
@@ -54,12 +54,12 @@ def json_schema(kind: str) -> Json:
             _extending(extending)
             extending["properties"][FLAVOUR] = {"type": "string", "description": "of the kernels that name none"}
         schema["$defs"]["KernelSource"]["required"].remove(FLAVOUR)
-        schema["$defs"]["Names"].pop("required")  # one that extends another has some of them from there
+        schema["$defs"]["Names"].pop("required")  # some may be inherited
     return {"$schema": DIALECT, **schema}
 
 
 def _extending(schema: Json) -> None:
-    """What extends another need not say all of it, and says null to leave out what the other says."""
+    """Relax a schema for `extends`: keys may be missing, or null to drop an inherited value."""
     for key, value in schema["properties"].items():
         schema["properties"][key] = {"anyOf": [value, {"type": "null"}]}
     schema["properties"][EXTENDS] = {"type": "string"}

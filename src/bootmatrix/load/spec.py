@@ -20,46 +20,46 @@ SHOWN = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 SECTIONS = ("onboot", "onshutdown", "services")
 SUFFIXES = ("", ".yml", ".yaml")
 MERGED = "+"
-"""Between the names of files that are one spec."""
+"""Separator between the files of a merged spec."""
 UNUSED: dict[str, tuple[type, str]] = {
-    "trust": (dict, "LinuxKit itself ignores it today"),
-    "outputs": (list, "today the command line says what is written, `bootmatrix build --format`"),
+    "trust": (dict, "LinuxKit ignores it as well"),
+    "outputs": (list, "use `bootmatrix build --format`"),
 }
-"""Keys that are accepted: what they should hold, and why nothing comes of it."""
+"""Accepted keys without effect: their type, and the reason."""
 OLD_NAMES = "mobylinux/"
-"""Before the names of LinuxKit's images, until 2017."""
+"""Prefix of LinuxKit's image names until 2017."""
 GUEST_SUFFIXES = (".guest.yml", ".guest.yaml")
-"""Guests that are brought along: a kernel with an initrd, or a disk."""
+"""Suffixes of prebuilt guests: a kernel with an initrd, or a disk."""
 
 
 def find_spec(name: str, base: Path = Path()) -> Path:
-    """The file that a name means: a path (from `base`), or a shipped file with or without `specs/` and `.yml`.
+    """Find a spec by a path (from `base`) or a shipped name, with or without `specs/` and `.yml`.
 
-    Names with a `+` between them are files that are merged; so are their paths.
+    Names joined by `+` are files to merge; so are their paths.
 
     Raises:
-        InputError: there is none.
+        InputError: the spec is not found.
     """
     path = base / name
     try:
         if is_file(path):
             return path
         if MERGED in name:
-            return Path(MERGED.join(str(find_spec(one, base)) for one in _pieces(name, base)))
+            return Path(MERGED.join(str(find_spec(piece, base)) for piece in _pieces(name, base)))
         shipped = _shipped(name)
     except (OSError, ValueError) as error:
-        raise InputError(f"{name!r} cannot be the name of a file") from error
+        raise InputError(f"{name!r} is not a valid file name") from error
     if shipped:
         return shipped
     if path.is_dir():
-        raise InputError(f"{path}: this is a folder, not a spec", "Name a .yml file in it.")
-    known = {file.name.removesuffix(".yml") for file in specs_folder().glob("*.yml")}
+        raise InputError(f"{path}: a folder, not a spec", "Name a .yml file in it.")
+    candidates = {file.name.removesuffix(".yml") for file in specs_folder().glob("*.yml")}
     beside = {str(file) for suffix in ("yml", "yaml") for file in path.parent.glob(f"*.{suffix}")}
-    raise InputError(f"{path}: there is no such file, nor a shipped spec of this name.{suggest(name, known | beside)}")
+    raise InputError(f"{path}: file not found, and no shipped spec has this name.{suggest(name, candidates | beside)}")
 
 
 def _pieces(name: str, base: Path) -> list[str]:
-    """Names of files that are merged; a `+` may be in them too."""
+    """Split the names of merged files; a `+` may occur in a name too."""
     pieces: list[str] = []
     rest = name.split(MERGED)
     while rest:
@@ -71,8 +71,8 @@ def _pieces(name: str, base: Path) -> list[str]:
 
 
 def spec_files(path: Path) -> list[Path]:
-    """The file of a spec, or those that are merged in it, in their order."""
-    return [path] if MERGED not in str(path) or is_file(path) else [Path(one) for one in _pieces(str(path), Path())]
+    """List the file of a spec, or its merged files in order."""
+    return [path] if MERGED not in str(path) or is_file(path) else [Path(piece) for piece in _pieces(str(path), Path())]
 
 
 def _shipped(name: str) -> Path | None:
@@ -84,17 +84,20 @@ def _shipped(name: str) -> Path | None:
 
 
 def spec_name(path: Path) -> str:
-    """The part of a cell's id that a spec's file gives: its name without `.yml`, made safe; `a+b` of merged ones."""
+    """Return the part of a cell's id for a spec's file: its safe name without `.yml`.
+
+    Merged specs are joined as `a+b`.
+    """
     stem = MERGED.join(file.stem for file in spec_files(path))
     safe = re.sub(r"[^A-Za-z0-9_.+-]", "-", stem).lstrip("_.+-")
     return safe[:64] or "spec"
 
 
 def load_one(path: Path) -> tuple[Spec, Document]:
-    """The spec in a file, and the document that knows its lines.
+    """Load one spec file, and return its document with line numbers too.
 
     Raises:
-        InputError: it cannot be read, or is faulty; all faults are named.
+        InputError: the file cannot be read, or is invalid; all faults are listed.
     """
     document = read_document(path)
     if path.name.endswith(GUEST_SUFFIXES):
@@ -106,7 +109,7 @@ def load_one(path: Path) -> tuple[Spec, Document]:
     old = [name for name in _images(spec) if name.startswith(OLD_NAMES)]
     if old:
         new = f"linuxkit/{old[0].removeprefix(OLD_NAMES).split(':')[0]}"
-        renamed = f"the image {old[0]} is called {new} today, as all of {OLD_NAMES}"
+        renamed = f"the image {old[0]} has been renamed to {new}"
         spec = spec.model_copy(update={"notes": (*spec.notes, renamed)})
     return spec, document
 
@@ -129,25 +132,25 @@ def _images(spec: Spec) -> list[str]:
 
 def _check_own(document: Document, own: PrebuiltGuest) -> None:
     if not (own.kernel or own.initrd or own.disk):
-        document.complain((), "a guest has a 'kernel', an 'initrd' or a 'disk' of its own")
+        document.complain((), "set at least one of 'kernel', 'initrd' and 'disk'")
     if own.console and own.expect:
         document.complain(("expect",), "'expect' is the deprecated form of 'console': remove it")
     if own.cmdline and not (own.kernel or own.initrd):
-        document.complain(("cmdline",), "'cmdline' is for a kernel, and a disk brings its own")
+        document.complain(("cmdline",), "'cmdline' cannot be combined with a disk")
     document.raise_faults()
 
 
 def _take_unused(document: Document) -> Iterator[str]:
-    """Remove what is accepted and not used, and say so."""
+    """Remove accepted, unused keys, and yield notes on them."""
     for key, (kind, reason) in UNUSED.items():
-        found = document.data.pop(key, None)
-        if found is not None and not isinstance(found, kind):
-            document.complain((key,), f"{key!r} should be {'keys and values' if kind is dict else 'a list'}")
-        elif found is not None:
+        value = document.data.pop(key, None)
+        if value is not None and not isinstance(value, kind):
+            document.complain((key,), f"{key!r} must be {'a mapping' if kind is dict else 'a list'}")
+        elif value is not None:
             yield f"{key!r} is not used: {reason}"
     kernel = document.data.get("kernel")
     if isinstance(kernel, dict) and kernel.get("image"):
-        yield f"the kernel image {kernel['image']} is used by cells whose kernel is 'spec', and by no others"
+        yield f"the kernel image {kernel['image']} is used only by cells whose kernel is 'spec'"
 
 
 def _check(document: Document, spec: Spec) -> None:
@@ -157,7 +160,7 @@ def _check(document: Document, spec: Spec) -> None:
         for index, container in enumerate(getattr(spec, section)):
             _check_container(document, (section, index), container)
     if not spec.kernel.cmdline.isprintable():
-        document.complain(("kernel", "cmdline"), "'cmdline' should be one line of printable characters")
+        document.complain(("kernel", "cmdline"), "'cmdline' must be one line of printable text")
     for index, image in enumerate(spec.init):
         if not image.strip():
             document.complain(("init", index), "an image of 'init' is empty")
@@ -178,7 +181,7 @@ def _check_volumes(document: Document, spec: Spec) -> None:
     _check_names(document, "volumes", [volume.name for volume in spec.volumes])
     for index, volume in enumerate(spec.volumes):
         if volume.format == "oci" and not volume.image:
-            document.complain(("volumes", index, "format"), "a volume of format oci has an image")
+            document.complain(("volumes", index, "format"), "a volume of format oci must have an image")
 
 
 def _check_container(document: Document, place: Location, container: Container) -> None:
@@ -204,7 +207,7 @@ def _check_container(document: Document, place: Location, container: Container) 
 def _check_capabilities(document: Document, place: Location, names: tuple[str, ...]) -> None:
     for index, name in enumerate(names):
         if name in {"all", "none"} and len(names) > 1:
-            document.complain((*place, index), f"{name!r} stands alone, and here are {len(names)} capabilities")
+            document.complain((*place, index), f"{name!r} cannot be combined with others, found {len(names)}")
         elif name not in {"all", "none", *CAPABILITIES}:
             document.complain((*place, index), f"unknown capability {name!r}.{_nearest_capability(name)}")
 
@@ -212,31 +215,31 @@ def _check_capabilities(document: Document, place: Location, names: tuple[str, .
 def _nearest_capability(name: str) -> str:
     upper = "CAP_" + name.upper().removeprefix("CAP_")
     hint = suggest(upper, CAPABILITIES)
-    return hint if hint.startswith(" Did") else " capabilities(7) lists them; 'all' and 'none' stand alone"
+    return hint if hint.startswith(" Did") else " capabilities(7) lists them; or use 'all' or 'none'"
 
 
 def _check_namespace(document: Document, place: Location, value: str | None) -> None:
     words = ("root", "host", "new", *(("none",) if place[-1] == "net" else ()))
     if value and value not in words and not value.startswith("/"):
         document.complain(
-            place, f"{str(place[-1])!r} should be one of {', '.join(words)}, or an absolute path, and is {value!r}"
+            place, f"{str(place[-1])!r} must be one of {', '.join(words)}, or an absolute path, not {value!r}"
         )
 
 
 def _check_annotations(document: Document, place: Location, container: Container) -> None:
     annotations = container.annotations or {}
     if NETWORK in annotations and annotations[NETWORK] != "user":
-        document.complain((*place, "annotations", NETWORK), f"{NETWORK!r} should be 'user', the only network there is")
+        document.complain((*place, "annotations", NETWORK), f"{NETWORK!r} must be 'user', the only supported network")
     if CONSOLE in annotations and not SHOWN.fullmatch(annotations[CONSOLE]):
         document.complain(
-            (*place, "annotations", CONSOLE), f"{CONSOLE!r} should be one line of text, of 300 characters at most"
+            (*place, "annotations", CONSOLE), f"{CONSOLE!r} must be one line of text, with at most 300 characters"
         )
     if CHECK not in annotations:
         return
     where = (*place, "annotations", CHECK)
     if place[0] != "services":
         document.complain(
-            where, f"a check stands under 'services'. What {place[0]!r} runs decides without being marked"
+            where, f"a check must be under 'services'. Containers of {place[0]!r} decide without an annotation"
         )
     try:
         duration_s(annotations[CHECK])
@@ -248,19 +251,19 @@ def _check_file(document: Document, place: Location, file: FileEntry) -> None:
     if not file.path.strip("/"):
         document.complain((*place, "path"), "the path is empty")
     if ".." in PurePosixPath(file.path).parts:
-        document.complain((*place, "path"), f"the path {file.path!r} holds '..'")
-    given = _given(file)
-    if len(given) != 1:
-        what = f"both {' and '.join(given)}" if given else "nothing that says what it is"
+        document.complain((*place, "path"), f"the path {file.path!r} contains '..'")
+    kinds = _kinds_of(file)
+    if len(kinds) != 1:
+        fault = f"both {' and '.join(kinds)}" if kinds else "no content"
         document.complain(
             place,
-            f"the file {file.path!r} has {what}. Give one of contents, source, symlink, metadata, directory: true",
+            f"the file {file.path!r} has {fault}. Set one of contents, source, symlink, metadata, directory: true",
         )
     if file.metadata not in {"", "yaml"}:
-        document.complain((*place, "metadata"), f"'metadata' should be 'yaml', and is {file.metadata!r}")
+        document.complain((*place, "metadata"), f"'metadata' must be 'yaml', not {file.metadata!r}")
 
 
-def _given(file: FileEntry) -> list[str]:
+def _kinds_of(file: FileEntry) -> list[str]:
     fields: dict[str, Any] = {
         "directory": file.directory,
         "symlink": file.symlink,

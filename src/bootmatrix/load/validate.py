@@ -1,4 +1,4 @@
-"""A document as a value of the model, or all that is wrong with it, in plain words."""
+"""Validation of documents against the model, with errors in plain words."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _KINDS = {
     "bool_type": "true or false",
     "tuple_type": "a list",
     "list_type": "a list",
-    "dict_type": "keys and values",
-    "model_type": "keys and values",
-    "model_attributes_type": "keys and values",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
 }
 _FORMS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$": "a name: letters, digits and _ . + -, 64 at most, "
@@ -41,9 +41,9 @@ _FORMS = {
 }
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest known word, else which ones there are."""
-    options = sorted(set(known))
+def suggest(word: str, candidates: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest candidate, else the list of candidates."""
+    options = sorted(set(candidates))
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     if near:
         return f" Did you mean {near[0]!r}?"
@@ -54,32 +54,32 @@ def read_model(path: Path, model: type[M]) -> tuple[M, Document]:
     """Read a file that holds one value.
 
     Raises:
-        InputError: the file cannot be read, or holds something else.
+        InputError: the file cannot be read, or is invalid.
     """
     document = read_document(path)
     return validate(document, model), document
 
 
-def validate(document: Document, model: type[M], **given: Any) -> M:
-    """The document's data as a value. The fields `given` are not the file's to set.
+def validate(document: Document, model: type[M], **preset: Any) -> M:
+    """Validate a document as a value. The file cannot set the fields `preset`.
 
     Raises:
-        FileError: all faults, those of the reading as well.
+        FileError: all faults, including those of reading.
     """
-    known = keys_at(model, ()) - set(given)
-    for key in set(given) & set(document.data):
-        document.complain((key,), f"unknown key {key!r}.{suggest(key, known)}")
+    names = keys_at(model, ()) - set(preset)
+    for key in set(preset) & set(document.data):
+        document.complain((key,), f"unknown key {key!r}.{suggest(key, names)}")
     try:
-        value = model.model_validate_json(json.dumps(document.data | given), by_alias=True, by_name=False)
+        value = model.model_validate_json(json.dumps(document.data | preset), by_alias=True, by_name=False)
     except ValidationError as error:
-        _note(document, model, set(given), error.errors(include_url=False))
+        _note(document, model, set(preset), error.errors(include_url=False))
         document.raise_faults()
         raise
     document.raise_faults()
     return value
 
 
-def _note(document: Document, model: type[Model], given: set[str], errors: Iterable[ErrorDetails]) -> None:
+def _note(document: Document, model: type[Model], preset: set[str], errors: Iterable[ErrorDetails]) -> None:
     errors = tuple(errors)
     unknown = {_place(document, error) for error in errors if error["type"] == "extra_forbidden"}
     grouped: dict[Location, list[ErrorDetails]] = {}
@@ -90,22 +90,22 @@ def _note(document: Document, model: type[Model], given: set[str], errors: Itera
     for location, group in grouped.items():
         if group[0]["type"] == "extra_forbidden":
             key, around = str(location[-1]), location[:-1]
-            known = keys_at(model, around) - (set() if around else given)
-            document.complain(location, f"unknown key {key!r}.{suggest(key, known)}")
+            names = keys_at(model, around) - (set() if around else preset)
+            document.complain(location, f"unknown key {key!r}.{suggest(key, names)}")
         else:
             document.complain(location, _message(document, location, group))
 
 
 def _follows(error: ErrorDetails, location: Location, faulty: Iterable[Location]) -> bool:
-    """Whether something lacks only because its key is misspelt, or what was in it is faulty."""
+    """Return whether a fault is a consequence: of a misspelt key, or of a faulty entry."""
     if error["type"] == "missing":
-        beside = [str(one[-1]) for one in faulty if one and one[:-1] == location[:-1]]
+        beside = [str(place[-1]) for place in faulty if place and place[:-1] == location[:-1]]
         return bool(difflib.get_close_matches(str(location[-1]), beside, n=1))
-    return error["type"] == "too_short" and any(one[:-1] == location for one in faulty if one)
+    return error["type"] == "too_short" and any(place[:-1] == location for place in faulty if place)
 
 
 def _place(document: Document, error: ErrorDetails) -> Location:
-    """The place in the file: pydantic adds the branches of a union to it."""
+    """Return the location in the file; pydantic adds the branches of a union to it."""
     if error["type"] == "missing":
         return error["loc"]
     location = error["loc"]
@@ -117,27 +117,27 @@ def _place(document: Document, error: ErrorDetails) -> Location:
 def _message(document: Document, location: Location, group: list[ErrorDetails]) -> str:
     error = group[0]
     text = document.texts.get(location, "")
-    found = describe(error["input"], text)
+    actual = describe(error["input"], text)
     if error["type"] in _KINDS:
-        wanted = " or ".join(dict.fromkeys(_KINDS.get(one["type"], one["msg"]) for one in group))
-        return f"{_name(location)}should be {wanted}, and is {found}{_advice(wanted, error['input'], text)}"
+        expected = " or ".join(dict.fromkeys(_KINDS.get(detail["type"], detail["msg"]) for detail in group))
+        return f"{_name(location)}must be {expected}, not {actual}{_advice(expected, error['input'], text)}"
     match error["type"]:
         case "missing":
             return f"{_name(location[:-1])}has no {str(location[-1])!r}"
         case "string_pattern_mismatch":
             pattern = error["ctx"]["pattern"]
-            return f"{_name(location)}should be {_FORMS.get(pattern, f'of the form {pattern}')}, and is {found}"
+            return f"{_name(location)}must be {_FORMS.get(pattern, f'of the form {pattern}')}, not {actual}"
         case "literal_error":
-            return f"{_name(location)}should be {error['ctx']['expected']}, and is {found}"
+            return f"{_name(location)}must be {error['ctx']['expected']}, not {actual}"
         case "string_too_short" | "too_short":
             return f"{_name(location)}is empty"
         case _:
-            words = error["msg"][:1].lower() + error["msg"][1:]
-            return f"{_name(location)}is {found}: {words}"
+            words = (error["msg"][:1].lower() + error["msg"][1:]).replace("should be", "must be")
+            return f"{_name(location)}is {actual}: {words}"
 
 
 def _name(location: Location) -> str:
-    """`'a.b' ` as the subject of a sentence: the nearest key, with a number for an entry of a list."""
+    """Return `'a.b' ` as the subject of a sentence: the nearest key, with an entry's index."""
     keys = [index for index, part in enumerate(location) if isinstance(part, str)]
     if not keys:
         return "the file "
@@ -145,18 +145,18 @@ def _name(location: Location) -> str:
     return f"'{location[keys[-1]]}{entries}' "
 
 
-def _advice(wanted: str, value: Any, text: str) -> str:
-    if wanted.startswith("text") and isinstance(value, bool | int | float):
+def _advice(expected: str, value: Any, text: str) -> str:
+    if expected.startswith("text") and isinstance(value, bool | int | float):
         return f'. Put it in quotes: "{text}"'
-    if wanted == "true or false" and str(value).lower() in {"yes", "no", "on", "off", "y", "n"}:
+    if expected == "true or false" and str(value).lower() in {"yes", "no", "on", "off", "y", "n"}:
         return f". Write {'true' if str(value).lower() in {'yes', 'on', 'y'} else 'false'}"
-    if wanted == "a list" and isinstance(value, str):
+    if expected == "a list" and isinstance(value, str):
         return f". Write [{text}]" if "\n" not in text and len(text) < 40 else ""
     return ""
 
 
 def keys_at(model: Any, location: Location) -> set[str]:
-    """The keys that a model knows at a place; none where any key may stand."""
+    """Return the keys that a model has at a location; empty where any key is allowed."""
     for part in location:
         model = _inside(model, part)
     return set(_fields(model))
@@ -169,7 +169,7 @@ def _fields(model: Any) -> dict[str, Any]:
 
 
 def _inside(kind: Any, part: str | int) -> Any:
-    """The type of a part: of a model's field, a list's entry, a mapping's value."""
+    """Return the type of a part: of a model's field, a list's entry, a mapping's value."""
     kind = _bare(kind)
     if isinstance(part, str) and part in _fields(kind):
         return _bare(_fields(kind)[part])
@@ -180,9 +180,9 @@ def _inside(kind: Any, part: str | int) -> Any:
 
 
 def _bare(kind: Any) -> Any:
-    """A type without Annotated and None."""
+    """Strip Annotated and None from a type."""
     if get_origin(kind) is Annotated:
         return _bare(get_args(kind)[0])
     if get_origin(kind) in {Union, types.UnionType}:
-        return _bare(next(one for one in get_args(kind) if one is not types.NoneType))
+        return _bare(next(branch for branch in get_args(kind) if branch is not types.NoneType))
     return kind

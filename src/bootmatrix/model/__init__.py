@@ -1,4 +1,4 @@
-"""Frozen values: what flows from one stage to the next."""
+"""Frozen values that flow from one stage to the next."""
 
 from bootmatrix.model.artefact import Artefact, Bootable, Built, BuiltFile, Forkable
 from bootmatrix.model.bisection import Bisection, Step

@@ -13,11 +13,11 @@ ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image", "disk", "
 
 
 DiskFormat = Literal["raw", "qcow2", "vpc", "vmdk"]
-"""QEMU's names of what a disk's file is like; vpc is a VHD."""
+"""QEMU's names of disk image formats; vpc is a VHD."""
 
 
 class Artefact(Model):
-    """A file and what it is made of. `name` is for people: an image's reference, a kernel's release."""
+    """A file with its digest. `name` is for people: an image's reference, a kernel's release."""
 
     kind: ArtefactKind
     name: str
@@ -27,23 +27,26 @@ class Artefact(Model):
 
     @property
     def file(self) -> Path:
-        """The file itself."""
+        """The path as a Path."""
         return Path(self.path)
 
 
 class Forkable(Model):
-    """What a bootable guest becomes when it is forked: the initrd of the guest that is copied, and the copy's disk."""
+    """The forked form of a bootable: the template's initrd, and each clone's disk."""
 
     initrd: Artefact
     disk: Artefact
 
 
 LACKS_MODULE = "the kernel has no module "
-"""How a note begins that one is missing which the machine or the spec asks for; it may be built in."""
+"""Prefix of the note on a module that the machine or the spec names and the kernel lacks. It may be built in."""
 
 
 class ExpectedFiles(Model):
-    """Files that one container must leave; another one may have the same name. `section` is empty in old records."""
+    """Files that one container must leave. `section` is empty in old records.
+
+    Containers of different sections may share a name.
+    """
 
     container: str
     paths: tuple[str, ...]
@@ -51,18 +54,17 @@ class ExpectedFiles(Model):
 
 
 class Bootable(Model):
-    """What a machine boots: `cmdline` is the part that the spec and its images ask for.
+    """The files and settings that a machine boots.
 
-    A guest that is made of a spec always has a kernel and an initrd; one that is brought along may have just a disk.
+    A guest made from a spec always has a kernel and an initrd; a prebuilt one may have just a disk.
 
-    `network` says whether the spec asks for a network card; `onboot`, `services`, `checks` and `onshutdown` are the
-    containers' names in the order of the spec, which the guest must account for; `results` are the files that it must
-    send, one entry for each container that has some. A guest whose init is not ours `reports` nothing: its `proof` is
-    on its console. `protocol` is the version of docs/guest-protocol.md that its init speaks: 1 in records without it.
-    `forkable` is what it becomes when forked, or else `cold_reason` says why it cannot; both are empty where nobody
-    asked.
-    `qemu_args` are arguments of the user's own, `attached` the files that these name. `privileged` names the containers
-    that may reach init or the kernel, each with that by which it may.
+    `cmdline` is the part from the spec and its images. `network`: the spec needs a network card. `onboot`,
+    `services`, `checks` and `onshutdown` are container names in the order of the spec. The guest must account for
+    all of them. `results` are the files that it must send, one entry per container. `reports` is false for a guest
+    with a foreign init: its `proof` is on its console. `protocol` is the version of docs/guest-protocol.md that its
+    init speaks: 1 in records without it. `forkable` is the forked form, or `cold_reason` says why there cannot be
+    one; both are empty if not requested. `qemu_args` are the user's own arguments, `attached` the files that these
+    name. `privileged` names the containers that may reach init or the kernel, each with its means.
     """
 
     kernel: Artefact | None = None
@@ -96,15 +98,15 @@ class Bootable(Model):
     @field_validator("results", mode="before")
     @classmethod
     def _by_name(cls, value: object) -> object:
-        """Records of earlier versions have the paths by the container's name."""
+        """Convert records of earlier versions, which have the paths by container name."""
         if isinstance(value, dict):
             return tuple(ExpectedFiles(container=name, paths=tuple(paths)) for name, paths in value.items())
         if isinstance(value, list):  # of JSON, where a tuple is one
-            return tuple(ExpectedFiles.model_validate(one, strict=False) for one in value)
+            return tuple(ExpectedFiles.model_validate(entry, strict=False) for entry in value)
         return value
 
     def parts(self) -> dict[str, Artefact]:
-        """The files that QEMU is given, by a short name."""
+        """The files passed to QEMU, by a short name."""
         single = {
             "kernel": self.kernel,
             "initrd.img": self.initrd,
@@ -116,14 +118,14 @@ class Bootable(Model):
         return {name: artefact for name, artefact in {**single, **flash}.items() if artefact}
 
     def with_parts(self, parts: Mapping[str, Artefact]) -> Self:
-        """The same with other files, named as in `parts`."""
+        """Replace files, named as in `parts`."""
         flash = tuple(parts[f"flash{number}"] for number in range(len(self.flash)))
         names = {"kernel": "kernel", "initrd": "initrd.img", "dtb": "dtb", "firmware": "firmware", "disk": "disk"}
         return self.model_copy(update={"flash": flash, **{field: parts.get(name) for field, name in names.items()}})
 
 
 class BuiltFile(Model):
-    """A file that was built: the format that it belongs to, and the machine that it is for."""
+    """A built file with its output format and its machine."""
 
     format: str
     machine: Board
@@ -132,9 +134,9 @@ class BuiltFile(Model):
 
 
 class Built(Model):
-    """What `bootmatrix build` says of the files that it wrote, by what their names have after the prefix.
+    """Manifest of `bootmatrix build`: the written files, by the part of their names after the prefix.
 
-    `bootable` has no files: it says what the guest has to account for, whichever of them it boots from.
+    `bootable` has no files: it lists what the guest must account for, whichever file it boots from.
     """
 
     arch: Name

@@ -1,4 +1,4 @@
-"""A search for the first kernel on which a spec has another verdict."""
+"""A search for the first kernel on which a spec's verdict changes."""
 
 from bootmatrix.model.base import Model
 from bootmatrix.model.verdict import Verdict
@@ -7,7 +7,7 @@ from bootmatrix.model.verdict import Verdict
 class Step(Model):
     """A kernel between the good and the bad one; without a verdict it was not booted.
 
-    `cell` is the id of its cell in the run that the search is.
+    `cell` is the id of its cell in the run of the search.
     """
 
     release: str
@@ -19,12 +19,15 @@ class Step(Model):
 
     @property
     def is_judged(self) -> bool:
-        """Whether it has a verdict on the guest; faults of ours say nothing of the kernel."""
+        """True if the verdict is on the guest; build and infra errors do not count."""
         return self.verdict is not None and self.verdict.is_guests
 
 
 class Bisection(Model):
-    """`steps` go from the good kernel to the bad one, as their versions do; both ends are as the user named them."""
+    """Steps from the good kernel to the bad one, in the order of their versions.
+
+    Both ends are named as the user named them.
+    """
 
     spec: str
     target: str
@@ -33,7 +36,10 @@ class Bisection(Model):
     steps: tuple[Step, ...]
 
     def bounds(self) -> tuple[int, int]:
-        """The last kernel known to be as the good one, and the first one after it known to differ; -1 for unknown."""
+        """Indexes of the last kernel known as good and of the next one known as bad.
+
+        -1 stands for unknown.
+        """
         verdict = self.steps[0].verdict if self.steps else None
         judged = [number for number, step in enumerate(self.steps) if step.is_judged]
         differs = [number for number in judged if self.steps[number].verdict != verdict]
@@ -42,28 +48,29 @@ class Bisection(Model):
         return (same[-1] if same else -1), first
 
     def suspects(self) -> tuple[Step, ...]:
-        """The kernels of which one is the first bad one: a single one, unless some in between cannot be judged.
+        """The kernels of which one is the first bad one; usually a single one.
 
-        None if the two ends do not differ, or cannot be judged themselves.
+        There are more if some kernels in between cannot be judged. None if the two ends do not differ, or cannot be
+        judged themselves.
         """
         last, first = self.bounds()
         return () if last < 0 or first < 0 else self.steps[last + 1 : first + 1]
 
     def problem(self) -> str:
-        """Why there is no answer; empty if there is one."""
+        """The reason why the search has not succeeded; empty if it has."""
         for name, step in (("good", self.steps[0]), ("bad", self.steps[-1])):
             if not step.is_judged:
-                told = f"{step.verdict}: {step.reason}" if step.verdict else "not booted"
-                return f"the {name} kernel {step.release} cannot be judged: {told}"
+                faults = f"{step.verdict}: {step.reason}" if step.verdict else "not booted"
+                return f"the {name} kernel {step.release} cannot be judged: {faults}"
         if self.steps[0].verdict == self.steps[-1].verdict:
             return f"the good and the bad kernel have the same verdict: {self.steps[0].verdict}"
         return ""
 
 
 def next_steps(search: Bisection, count: int) -> list[int]:
-    """The numbers of up to `count` kernels to boot next, spread over what is still open; the two ends come first.
+    """Choose up to `count` kernels to boot next, spread over the open range.
 
-    None when there is an answer, or there can be none.
+    The two ends come first. None when there is an answer, or there cannot be one.
     """
     ends = [number for number in (0, len(search.steps) - 1) if search.steps[number].verdict is None]
     if ends or search.problem():
@@ -72,9 +79,9 @@ def next_steps(search: Bisection, count: int) -> list[int]:
     open_ones = [number for number in range(last + 1, first) if search.steps[number].verdict is None]
     if len(open_ones) <= count:
         return open_ones
-    wanted = [last + (first - last) * part // (count + 1) for part in range(1, count + 1)]
+    steps = [last + (first - last) * part // (count + 1) for part in range(1, count + 1)]
     chosen: list[int] = []
-    for place in wanted:
-        left = [number for number in open_ones if number not in chosen]
-        chosen.append(min(left, key=lambda number, at=place: abs(number - at)))  # type: ignore[misc]
+    for place in steps:
+        gaps = [number for number in open_ones if number not in chosen]
+        chosen.append(min(gaps, key=lambda number, at=place: abs(number - at)))  # type: ignore[misc]
     return sorted(chosen)

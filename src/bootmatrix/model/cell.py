@@ -8,13 +8,13 @@ from bootmatrix.model.base import Board, Model, Name
 from bootmatrix.model.image import ImageOverride
 
 BootKind = Literal["cold", "fork"]
-"""From power-on, or as a copy of a guest that was booted before."""
+"""A cold boot from power-on, or a clone of a guest that was booted before."""
 
 
 class Timeouts(Model):
-    """Limits in seconds for the fastest machine; each machine multiplies them by its time factor.
+    """Limits in seconds for the fastest machine; multiplied by each machine's time factor.
 
-    `silence` is how long a guest may show nothing on any channel, in any phase.
+    `silence` limits the time without output on any channel, in any phase.
     """
 
     boot: float = 60
@@ -25,9 +25,9 @@ class Timeouts(Model):
 
 
 class Traits(Model):
-    """What may matter to a program about an architecture and a kernel, beside their names.
+    """Properties of an architecture and a kernel for programs that read results.
 
-    `kernel_version` is what kernels of one version share: `7.2` for `7.2-64k` too.
+    `kernel_version` is shared by kernels of one version: `7.2` for `7.2-64k` too.
     """
 
     bits: Literal[32, 64]
@@ -37,13 +37,14 @@ class Traits(Model):
 
 
 ConsoleText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""A piece of one line of a console."""
+"""Text within one line of a console."""
 
 
 class ConsoleProof(Model):
-    """How a guest without our init shows that all is well: `console` stands in a line, and nothing of `forbid` in any.
+    """Console text that proves a pass of a guest with a foreign init.
 
-    Such a guest has to leave by itself; one that `stays` is ended soon after it has shown the text.
+    `console` must occur in a line, and no text of `forbid` in any. Such a guest must shut down by itself; if it
+    `stays`, it is stopped soon after the text.
     """
 
     console: ConsoleText
@@ -65,12 +66,12 @@ class ConsoleRule(Model):
 
 
 class Cell(Model):
-    """One spec × machine × kernel. `spec` is the spec's file, `spec_name` the part of the id made from it.
+    """One spec × machine × kernel. `spec` is the file, `spec_name` its part of the id.
 
-    `machine` may name a CPU model too, `virt@cortex-a72`. `machine_is_default` keeps the profile's first machine out of
-    the id. `expect` is the reason for which this cell is known not to pass, `proof` what a pass of a guest looks like
-    that is not ours. `traits` is None where the profile has no such kernel. It is tried again `retries` times after
-    faults of ours, `flaky` times after those of its guest. `qemu_args` are arguments beyond its machine's.
+    `machine` may include a CPU model, `virt@cortex-a72`. `machine_is_default`: the id leaves the machine out.
+    `expect` is the reason of a known failure. `proof` is the console text that proves a pass of a foreign guest.
+    `traits` is None if the profile lacks the kernel. The cell is retried `retries` times after infra errors, and
+    `flaky` times after failures of its guest. `qemu_args` are arguments beyond the machine's.
     """
 
     spec: str
@@ -102,7 +103,7 @@ class Cell(Model):
 
 
 class Skip(Model):
-    """A cell that is not run, and why."""
+    """A cell that is not run, with the reason."""
 
     cell: Cell
     reason: str

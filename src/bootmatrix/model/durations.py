@@ -1,4 +1,4 @@
-"""Lengths of time as people write them."""
+"""Durations as people write them."""
 
 import re
 
@@ -9,15 +9,15 @@ MAX_S = 24 * 3600.0
 
 
 def duration_s(text: str) -> float:
-    """Seconds of `60s`, `2m`, `1m30s`, `1h` or `500ms`: more than none, a day at most.
+    """Parse `60s`, `2m`, `1m30s`, `1h` or `500ms` as seconds: above 0, a day at most.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the text is not such a duration.
     """
-    found = DURATION.fullmatch(text)
-    parts = [float(part or 0) for part in found.groups()] if found else [0.0]
+    match = DURATION.fullmatch(text)
+    parts = [float(part or 0) for part in match.groups()] if match else [0.0]
     seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1, 0.001), strict=False))
     if not 0 < seconds <= MAX_S:
-        shown = text if len(text) <= 40 else text[:37] + "…"
-        raise InputError(f"{shown!r} is no duration such as '60s', '2m' or '1m30s', of a day at most")
+        quoted = text if len(text) <= 40 else text[:37] + "…"
+        raise InputError(f"{quoted!r} is not a duration such as '60s', '2m' or '1m30s', of a day at most")
     return seconds

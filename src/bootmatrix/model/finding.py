@@ -1,4 +1,4 @@
-"""One thing that stands in the way of a pass."""
+"""An observation that prevents a pass."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ MAX_TEXT = 500
 """Characters of one piece of evidence."""
 
 GRAVITY = (Verdict.BUILD_ERROR, Verdict.PANIC, Verdict.INFRA_ERROR, Verdict.HANG, Verdict.TIMEOUT, Verdict.FAIL)
-"""Which verdict prevails. Whatever else went wrong may be due to files that the guest lacks, then to a panic."""
+"""Priority of verdicts. Missing files may cause any other fault, then a panic may."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict with its reason in one line. Among complaints of one verdict, the first one is the reason given.
+    """A verdict with its one-line reason. The first finding of the worst verdict gives the reason.
 
-    `follows` marks what a fault reported elsewhere brings with it: beside that it need not be told.
+    `follows` marks a consequence of another fault: it is left out beside that.
     """
 
     verdict: Verdict
@@ -28,5 +28,5 @@ class Finding:
 
 
 def piece(source: str, text: str, line: int | None = None) -> Evidence:
-    """A piece of evidence, cut to a bounded length."""
+    """Make a piece of evidence, cut to a bounded length."""
     return Evidence(source=source, text=text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…", line=line)

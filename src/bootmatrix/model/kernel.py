@@ -1,4 +1,4 @@
-"""Packages of the Debian archive, and the kernels that some of them are; kernels of other origins."""
+"""Packages of the Debian archive, the kernels made of them, and custom kernels."""
 
 from functools import cache
 from typing import Annotated, Literal, Self
@@ -12,12 +12,12 @@ PageKib = Literal[4, 8, 16, 32, 64, 256]
 
 
 Version = Annotated[str, StringConstraints(max_length=256)]
-"""A Debian version. Longer ones are none: Python refuses to compare numbers of thousands of digits."""
+"""A Debian version. The length is limited: Python refuses to compare numbers of thousands of digits."""
 MAX_DOWNLOAD_BYTES = 1 << 40
 
 
 class Package(Model):
-    """One .deb of the archive. `filename` is its path below the archive's address."""
+    """A .deb of the archive. `filename` is its path below the archive's address."""
 
     name: str
     version: Version
@@ -35,17 +35,17 @@ class Package(Model):
 
 @cache
 def package_list() -> TypeAdapter[tuple[Package, ...]]:
-    """What reads packages from JSON, and writes them as it."""
+    """Return the adapter that reads and writes packages as JSON."""
     return TypeAdapter(tuple[Package, ...])
 
 
 class KernelPart(Model):
-    """A file or folder that a kernel of the user's own, or a part of it, comes from.
+    """Source of a custom kernel or of a part of it: a file, folder, URL or image.
 
-    `kind` names the module that reads it; one of `path`, `url` and `image` is given, a path from the folder of the file
-    that says so. `sha256` is of the file, or of the list of a folder's files with theirs, or of the image's manifest;
-    without it, whatever is there is taken, and its digest stands in the record. `binary`, `tar` and `ucode` are files
-    of an image, if others than LinuxKit's images have them.
+    `kind` names the module that reads it. Exactly one of `path`, `url` and `image` is set; a path is relative to
+    the file that names it. `sha256` is of the file, of the list of a folder's files with their digests, or of the
+    image's manifest. Without it any content is accepted, and the record holds its digest. `binary`, `tar` and
+    `ucode` are files of an image, if their names differ from those of LinuxKit's images.
     """
 
     kind: Name
@@ -53,7 +53,7 @@ class KernelPart(Model):
     url: str = ""
     image: str = ""
     sha256: Sha256 | None = None
-    size_bytes: int = Field(default=0, ge=0, le=MAX_DOWNLOAD_BYTES, description="of what the URL gives")
+    size_bytes: int = Field(default=0, ge=0, le=MAX_DOWNLOAD_BYTES, description="of the downloaded file")
     binary: str = ""
     tar: str = ""
     ucode: str = ""
@@ -62,24 +62,24 @@ class KernelPart(Model):
         return RedactedUrl(self.url) or self.path or self.image
 
     def redacted(self) -> Self:
-        """Return the part as records and locks keep it: without the secrets that its URL may hold."""
+        """Return the part for records and locks, without secrets in its URL."""
         return self.model_copy(update={"url": str(RedactedUrl(self.url))}) if self.url else self
 
 
 class CustomKernel(Model):
-    """A kernel of the user's own for one architecture, as `kernels.yml` has it. `folder` is that file's."""
+    """A custom kernel for one architecture, from `kernels.yml` in `folder`."""
 
     parts: tuple[KernelPart, ...] = Field(min_length=1)
-    release: str = Field(default="", description="what uname -r will say")
+    release: str = Field(default="", description="output of uname -r")
     page_kib: PageKib = 4
     folder: str = ""
 
 
 class Kernel(Model):
-    """A kernel name resolved for an architecture: `6.1` is today `6.1.0-50-cloud-…`, out of these packages.
+    """A kernel resolved for an architecture: `6.1` is, for example, `6.1.0-50-cloud-…`.
 
-    `release` is what `uname -r` will say; `packages` has the image first, then those that hold parts of it. A kernel of
-    the user's own has `parts` instead, each with its digest.
+    `release` is the output of `uname -r`. `packages` has the image first, then those with further parts. A custom
+    kernel has `parts` instead, each with its digest.
     """
 
     name: str
@@ -91,5 +91,5 @@ class Kernel(Model):
 
     @property
     def origin(self) -> str:
-        """Where it comes from, in a line."""
+        """The origin in one line."""
         return str(self.packages[0]) if self.packages else ", ".join(map(str, self.parts))

@@ -1,4 +1,4 @@
-"""What runs showed of cells, in a form that is small enough to be kept beside the profiles."""
+"""Results of earlier runs, small enough to be kept beside the profiles."""
 
 from bootmatrix.model.base import Board, Model, Name
 from bootmatrix.model.cell import BootKind
@@ -6,9 +6,9 @@ from bootmatrix.model.verdict import Verdict
 
 
 class Seen(Model):
-    """One cell: what became of it, when, and on what.
+    """The latest result of one cell.
 
-    `cell` is its id; `release` is the kernel's and `qemu` the emulator's version, both empty where nothing was booted.
+    `cell` is its id; `release` the kernel's and `qemu` the emulator's version, both empty if nothing was booted.
     `reason` is empty for a pass. `at` is RFC 3339, in UTC.
     """
 
@@ -26,7 +26,7 @@ class Seen(Model):
 
 
 class SeenCells(Model):
-    """The file. `format` is this layout's version."""
+    """The file. `format` is the version of this layout."""
 
     format: int = 1
     cells: tuple[Seen, ...] = ()

@@ -1,4 +1,4 @@
-"""What `bootmatrix lock` writes: exact kernels, packages and images, so that a later run uses just those."""
+"""Lock files: exact kernels, packages and images that later runs use."""
 
 from typing import Annotated
 
@@ -11,9 +11,10 @@ ImageDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")
 
 
 class Lock(Model):
-    """`kernels` by `debian-architecture/flavour/kernel name`, `packages` by `debian-architecture` and then by name.
+    """Pinned versions.
 
-    `images` has the digests of images of registries, `sha256:…`, by their whole names with a tag.
+    `kernels` by `debian-architecture/flavour/kernel name`; `packages` by `debian-architecture`, then by name;
+    `images`: digests `sha256:…` of registry images, by whole names with a tag.
     """
 
     format: int = 1

@@ -1,4 +1,4 @@
-"""Which cells to run: what a `*.matrix.yml` says."""
+"""Matrix files: the cells to run."""
 
 from typing import Annotated
 
@@ -8,15 +8,15 @@ from bootmatrix.model.base import Model
 from bootmatrix.model.cell import BootKind, ConsoleRule, ConsoleText, Timeouts
 
 MAX_AGAIN = 10
-"""The most that a cell may be tried again: what has not come by then is not worth the time."""
+"""Maximum of retries per cell."""
 
 Reason = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Pattern(Model):
-    """Cells that match everything given; what is not given matches all.
+    """A pattern of cells: all keys must match, and a missing key matches all.
 
-    `arch` is `arch`, `arch/machine` or either with `@cpu`; without a machine or a CPU model it means all of them.
+    `arch` is `arch`, `arch/machine` or either with `@cpu`; without a machine or a CPU model it matches all of them.
     """
 
     spec: str | None = None
@@ -25,13 +25,13 @@ class Pattern(Model):
 
 
 class Exclude(Pattern):
-    """Cells not to run, and why."""
+    """Cells that are not run, with the reason."""
 
     reason: Reason
 
 
 class Xfail(Pattern):
-    """Cells that are known not to pass, and why."""
+    """Known failures, with the reason."""
 
     reason: Reason
 
@@ -50,13 +50,13 @@ class Expect(Pattern):
 
 
 class QemuArgs(Pattern):
-    """Further arguments of QEMU for cells, as a shell would split them; a drive's file is relative to the matrix."""
+    """Extra QEMU arguments for cells, in shell syntax. Drive files are relative to the matrix."""
 
     args: Annotated[str, StringConstraints(min_length=1)]
 
 
 class Include(Model):
-    """One more cell, outside of the product."""
+    """A cell outside of the product."""
 
     spec: str
     arch: str
@@ -64,10 +64,10 @@ class Include(Model):
 
 
 class Matrix(Model):
-    """Specs × arch × kernel, with its exceptions. Paths of specs are relative to the file.
+    """Specs × arch × kernel, with exceptions. Paths of specs are relative to the file.
 
-    `retries` and `flaky` say how often a cell is tried again: after a fault of ours, and after a failure of its guest.
-    `images` are sources by the names of images, or globs of them, in whose place they are taken.
+    `retries` limits attempts after infra errors, `flaky` those after failures of the guest. `images` maps image
+    names or globs to the sources that replace them.
     """
 
     specs: tuple[str, ...] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""What happened, raw, before anyone judges it."""
+"""Raw observations of a boot, before judging."""
 
 from typing import Any, Literal
 
@@ -8,14 +8,14 @@ Phase = Literal["boot", "onboot", "services", "checks", "shutdown"]
 """`boot` lasts from QEMU's start to init's first message, and each other phase to the message that ends it."""
 
 SUSPENDED_S = 1.0
-"""A guest's own limits, and its kernel's, may be over after QEMU was stopped for so long."""
+"""Suspension of QEMU after which the guest's own limits, and its kernel's, may have expired."""
 
 
 class GuestMessage(Model):
-    """One authentic message of the guest's init: its kind, its words, and when it came, in seconds after the start.
+    """An authentic message of the guest's init: kind, words, seconds since the start.
 
-    `sequence` is its number: they count from 1 without gaps. `starved_s` is `Outcome.starved_s` at that moment, None in
-    runs of format 1.
+    `sequence` numbers count from 1 without gaps. `starved_s` is `Outcome.starved_s` at that moment, None in runs of
+    format 1.
     """
 
     kind: str
@@ -26,7 +26,7 @@ class GuestMessage(Model):
 
 
 class QmpEvent(Model):
-    """An event of QEMU's monitor, and when it came, in seconds after the start."""
+    """An event of QEMU's monitor, with seconds since the start."""
 
     name: str
     data: dict[str, Any] = {}
@@ -34,10 +34,10 @@ class QmpEvent(Model):
 
 
 class Diagnostic(Model):
-    """What was kept of a guest that had to be ended, or that gave up. `file` is beside the cell's console.
+    """State of a guest that was stopped or gave up. `file` is beside the cell's console.
 
-    `screen` has the console's last lines, `registers` those of all CPUs, `tasks` what the kernel said to sysrq, and
-    `memory` is an ELF core. Without a file, `note` says why there is none.
+    `screen` has the console's last lines, `registers` those of all CPUs, `tasks` the kernel's answer to sysrq, and
+    `memory` is an ELF core. Without a file, `note` is the reason.
     """
 
     kind: Literal["screen", "registers", "tasks", "memory"]
@@ -47,17 +47,16 @@ class Diagnostic(Model):
 
 
 class Outcome(Model):
-    """Everything that was seen of one boot.
+    """All observations of one boot.
 
-    `exit_status` is QEMU's (negative: killed by that signal; None: it never started); `ended_by` says who ended it:
-    `guest` (it left by itself), `host` (we stopped it: see `limit`), `user`, or `error` (see `host_error`).
-    `messages` are those of the result channel whose digest matched, in order; `rejected` counts those that did not;
-    `result_fault` says what is wrong with their sequence, and is empty while nothing was lost, repeated or changed.
-    `limit` is the name of the phase whose time was up, or `silence`, `panic`, `flood`, or `shown`: the guest showed
-    what its proof wants, and was not to leave by itself.
-    `private_mib` is memory that only its QEMU had in the end, None where the host does not say.
-    `stderr` is QEMU's. Times are seconds of the wall clock; `starved_s` is how long the host had no core for the guest,
-    and `suspended_s` how long QEMU or bootmatrix were stopped or frozen, or the host was suspended.
+    `exit_status` is QEMU's (negative: killed by that signal; None: not started). `ended_by` is `guest` (its own
+    shutdown), `host` (stopped by bootmatrix: see `limit`), `user`, or `error` (see `host_error`). `messages` are
+    those of the result channel with a valid digest, in order; `rejected` counts the others. `result_fault` is the
+    fault of their sequence; empty if no message was lost, repeated or changed. `limit` is the phase whose time ran
+    out, or `silence`, `panic`, `flood`, or `shown` (the proof is on the console, and the guest stays).
+    `private_mib` is the memory used by this QEMU alone at the end; None if the host does not report it. `stderr` is
+    QEMU's. Times are wall-clock seconds. `starved_s` is the time without a host core for the guest, `suspended_s`
+    the time for which QEMU, bootmatrix or the host was stopped.
     """
 
     exit_status: int | None

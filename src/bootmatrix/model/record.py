@@ -1,4 +1,4 @@
-"""What a run leaves behind: one record a cell."""
+"""Records of a run: one per cell."""
 
 from pydantic import AliasChoices, Field
 
@@ -12,16 +12,16 @@ from bootmatrix.model.verdict import Judgement, Verdict
 
 
 class PhaseTime(Model):
-    """How long a part of a cell took, in seconds from the start of the part before."""
+    """Duration of a phase in seconds, from the start of the phase before."""
 
     name: str
     seconds: float
 
 
 class ResultFile(Model):
-    """A file that a container left, as the guest sent it. `file` is relative to the record's folder.
+    """A file that a container left. `file` is relative to the record's folder.
 
-    `size_bytes` is what the guest says of the whole; the file here may be only its beginning.
+    `size_bytes` is the guest's figure for the whole file; the saved file may be truncated.
     """
 
     container: str
@@ -32,8 +32,10 @@ class ResultFile(Model):
 
 
 class AttemptRecord(Model):
-    """One attempt at a cell that was tried more than once. `outcome` is None if it came to no boot; `console` is a file
-    beside the record, empty if there is none."""
+    """An attempt at a retried cell.
+
+    `outcome` is None if it did not boot. `console` is a file beside the record; empty if it saved none.
+    """
 
     judgement: Judgement
     outcome: Outcome | None = None
@@ -42,13 +44,13 @@ class AttemptRecord(Model):
 
 
 class Record(Model):
-    """One cell of a run, complete. `command` repeats the boot by hand; `console` is a file beside the record.
+    """A complete cell of a run.
 
-    `expected` is false for a cell that stands in the way of exit status 0: a guest verdict other than pass that no
-    `expect` names, or a pass that one does. `machine_profile` and `bootable` are the inputs of the verdict, for judging
-    again. `attempt_records` (`tries` in format 1) holds every attempt, in order, of a cell that was tried more than
-    once; all other fields are of the attempt that the verdict rests on. `spec_sha256` is the digest of the spec's
-    contents, empty where it was not recorded.
+    `command` repeats the boot by hand; `console` is a file beside the record. `expected` is false for a cell that
+    prevents exit status 0: a guest verdict other than pass without `expect`, or a pass despite `expect`.
+    `machine_profile` and `bootable` are the inputs of the verdict, for judging again. `attempt_records` (`tries` in
+    format 1) holds every attempt, in order, of a cell that was tried more than once; all other fields are of the
+    decisive one. `spec_sha256` is a digest of the spec's content, empty if not recorded.
     """
 
     cell: Cell
@@ -82,8 +84,11 @@ class Record(Model):
 
 
 class RunRequest(Model):
-    """What a run was asked for. `inputs` has digests of what it is made from, by name; `locked`: it is confined to its
-    lock. `allow_empty`: that no cell is run is no fault of it."""
+    """The request of a run.
+
+    `inputs` has digests of its inputs, by name. `locked`: it is confined to its lock. `allow_empty`: a run without
+    cells is a success.
+    """
 
     plan: Plan
     inputs: dict[str, str] = {}
@@ -92,11 +97,10 @@ class RunRequest(Model):
 
 
 class Run(Model):
-    """One execution of a matrix. Times are RFC 3339 in UTC; `format` is this layout's version.
+    """One execution of a matrix. Times are RFC 3339 in UTC; `format` is the layout's version.
 
     `ended_at` is empty for a run that was killed; `unfinished` names the cells that had begun and have no record.
-    `baseline` is the name of the run that it was compared with, if any.
-    `order` is what it was asked for, so that it can be taken up again, which it was at the times in `resumed`.
+    `baseline` is the name of the run compared with, if any.
     """
 
     format: int = 2

@@ -10,12 +10,11 @@ Mirror = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.:\[\]_-
 
 
 class Registry(Model):
-    """What is to be known of a registry beside its name.
+    """Settings of a registry.
 
-    `mirrors` are asked before it, in their order. `plain_http` says whether it speaks HTTP without TLS; if it does not
-    say, only one on this machine does, if no `ca` is known for it. `ca` is a file of certificates that may sign its
-    own, relative to the file that says so. `realms` are hosts to which our credentials for it may be told, although
-    they are under another domain.
+    `mirrors` are tried first, in order. `plain_http` allows HTTP without TLS; by default only for registries on
+    this machine without a `ca`. `ca` is a file of certificates, relative to the file that names it. `realms` are
+    hosts of another domain to which credentials for it may be sent.
     """
 
     mirrors: tuple[Mirror, ...] = ()
@@ -25,6 +24,6 @@ class Registry(Model):
 
 
 class Registries(Model):
-    """Registries by `host` or `host:port`; that of Docker is `docker.io`."""
+    """Registries by `host` or `host:port`; Docker Hub is `docker.io`."""
 
     registries: dict[str, Registry] = {}

@@ -1,7 +1,7 @@
-"""What a container may use: `resources` of LinuxKit's YAML, in the words of its keys.
+"""Resource limits of a container: `resources` of LinuxKit's YAML.
 
-They are those of opencontainers/runtime-spec, config-linux.md, but for `blockio` and for the size of huge pages, which
-is a number of bytes here.
+The keys are those of opencontainers/runtime-spec, config-linux.md, except for `blockio` and the size of huge pages,
+which is a number of bytes.
 """
 
 from pydantic import ConfigDict, Field
@@ -10,13 +10,13 @@ from bootmatrix.model.base import Model
 
 
 class Limits(Model):
-    """A group of limits; what is None was not said."""
+    """A group of limits; None means unset."""
 
     model_config = ConfigDict(populate_by_name=True)
 
 
 class DeviceRule(Limits):
-    """Whether devices may be used: all of a type, or those of a number; access is made of r, w and m."""
+    """Access to devices: all of a type, or those of a number. Access is made of r, w and m."""
 
     allow: bool = False
     type: str | None = None
@@ -26,7 +26,7 @@ class DeviceRule(Limits):
 
 
 class MemoryLimits(Limits):
-    """Bytes; -1 is no limit."""
+    """Bytes; -1 means unlimited."""
 
     limit: int | None = None
     reservation: int | None = None
@@ -38,7 +38,10 @@ class MemoryLimits(Limits):
 
 
 class Cpu(Limits):
-    """Shares are relative; quotas, periods and the realtime's are microseconds; cpus and mems are lists like `0-3`."""
+    """CPU limits.
+
+    Shares are relative; quotas, periods and those of realtime are microseconds; cpus and mems are lists like `0-3`.
+    """
 
     shares: int | None = None
     quota: int | None = None
@@ -50,7 +53,7 @@ class Cpu(Limits):
 
 
 class Pids(Limits):
-    """The number of processes and threads."""
+    """The maximum number of processes and threads."""
 
     limit: int | None = None
 
@@ -73,7 +76,7 @@ class ThrottleDevice(Limits):
 
 
 class BlockIo(Limits):
-    """Weights are between 10 and 1000."""
+    """Block I/O limits. Weights are between 10 and 1000."""
 
     weight: int | None = None
     leaf_weight: int | None = Field(default=None, alias="leafWeight")
@@ -85,7 +88,7 @@ class BlockIo(Limits):
 
 
 class HugepageLimit(Limits):
-    """Bytes that pages of a size, in bytes, may take."""
+    """Maximum bytes of huge pages of a size, in bytes."""
 
     page_size: int = Field(default=0, alias="pageSize")
     limit: int = 0
@@ -106,7 +109,7 @@ class Network(Limits):
 
 
 class Resources(Limits):
-    """All of it."""
+    """All resource limits of a container."""
 
     devices: tuple[DeviceRule, ...] | None = None
     memory: MemoryLimits | None = None

@@ -1,4 +1,4 @@
-"""LinuxKit's YAML: what runs in the guest."""
+"""Specs: LinuxKit's YAML and prebuilt guests."""
 
 import hashlib
 import json
@@ -12,24 +12,24 @@ from bootmatrix.model.cell import ConsoleProof, ConsoleRule
 from bootmatrix.model.resources import Resources
 
 CHECK = "bootmatrix.check"
-"""Annotation of a service that decides the cell; its value is the check's time limit, such as `60s`."""
+"""Annotation of a service that decides the cell; the value is its time limit, such as `60s`."""
 ARCH = "bootmatrix.arch"
-"""Annotation: names of architectures, apart by blanks; on all others the whole spec is skipped."""
+"""Annotation: architectures, separated by blanks; on others the whole spec is skipped."""
 MODULES = "bootmatrix.modules"
-"""Annotation or image label: names of kernel modules that the container needs, apart by blanks."""
+"""Annotation or image label: kernel modules that the container needs, separated by blanks."""
 CONSOLE = "bootmatrix.console"
-"""Annotation: for a spec whose init is not ours, the text that the container prints when all is well."""
+"""Annotation for specs with a foreign init: the text that the container prints on a pass."""
 NETWORK = "bootmatrix.network"
-"""Annotation or image label: `user` gives the guest a network card on QEMU's user-mode network."""
+"""Annotation or image label: `user` adds a network card on QEMU's user-mode network."""
 RESULTS = "bootmatrix.results"
-"""Annotation: paths in the container, apart by blanks, that the host gets when the container has ended."""
+"""Annotation: paths in the container, separated by blanks, that are sent to the host when it has ended."""
 
 OctalMode = Annotated[str, StringConstraints(pattern=r"^0*[0-7]{1,4}$")]
 IdOrName = int | str
 
 
 class KernelSection(Model):
-    """`image` is used by cells whose kernel is called `spec`; `cmdline` is added to the machine's."""
+    """Kernel settings. `image` applies to cells of the kernel `spec`; `cmdline` is appended."""
 
     image: str = ""
     cmdline: str = ""
@@ -45,11 +45,11 @@ MOUNT_POINTS = {
     "cgroup": "/sys/fs/cgroup",
     "mqueue": "/dev/mqueue",
 }
-"""Where a mount of a type goes that names no destination, as in LinuxKit."""
+"""Default destinations by mount type, as in LinuxKit."""
 
 
 class IdMapping(Model):
-    """A range of user or group numbers of a container, and where it begins outside."""
+    """A range of user or group IDs of a container, and its start on the host."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -59,7 +59,7 @@ class IdMapping(Model):
 
 
 class Mount(Model):
-    """An OCI mount. What is empty was not given: a type and a destination may follow from each other."""
+    """An OCI mount. Empty fields are unset: type and destination may follow from each other."""
 
     type: str = ""
     source: str = ""
@@ -72,19 +72,19 @@ class Mount(Model):
 
     @property
     def usual_type(self) -> str:
-        """The type, given or as the source or the destination has it; empty if neither says."""
+        """The type, or the one that the source or destination implies; empty if unknown."""
         if self.type:
             return self.type
         return self.source if self.source in MOUNT_POINTS else "tmpfs" if self.destination == "/dev" else ""
 
     @property
     def usual_destination(self) -> str:
-        """The destination, given or as the type has it; empty if neither says."""
+        """The destination, or the one that the type implies; empty if unknown."""
         return self.destination or MOUNT_POINTS.get(self.usual_type, "")
 
 
 class Device(Model):
-    """An OCI device node. The path `all` stands for all devices of a type, which the container may then use."""
+    """An OCI device node. The path `all` allows all devices of a type."""
 
     path: str = ""
     type: str = ""
@@ -94,7 +94,7 @@ class Device(Model):
 
 
 class Interface(Model):
-    """A network interface that is moved into, or made for, a container."""
+    """A network interface that is moved into, or created for, a container."""
 
     name: str = ""
     add: str = ""
@@ -103,7 +103,7 @@ class Interface(Model):
 
 
 class BindNS(Model):
-    """Paths that a container's namespaces are kept at."""
+    """Paths at which a container's namespaces are kept."""
 
     cgroup: str | None = None
     ipc: str | None = None
@@ -115,7 +115,7 @@ class BindNS(Model):
 
 
 class Runtime(Model):
-    """What the init does around a container."""
+    """Actions of init around a container."""
 
     cgroups: tuple[str, ...] | None = None
     mounts: tuple[Mount, ...] | None = None
@@ -126,9 +126,9 @@ class Runtime(Model):
 
 
 class ContainerSettings(Model):
-    """Every field of a container except its name and image; what is None was not said.
+    """All fields of a container except its name and image; None means unset.
 
-    The image label `org.mobyproject.config` holds the same fields as JSON and gives the defaults.
+    The image label `org.mobyproject.config` has the same fields as JSON: the defaults.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -177,12 +177,12 @@ class Container(ContainerSettings):
 
     @property
     def check(self) -> str | None:
-        """The time limit of a check; None for what is not one."""
+        """The time limit of a check; None for other containers."""
         return (self.annotations or {}).get(CHECK)
 
 
 class Volume(Model):
-    """A folder that containers share by its name: what an image holds, or nothing at first.
+    """A folder shared by containers: an image's files, or empty at first.
 
     `format` is `filesystem`, the image's files, or `oci`, an OCI layout of the image for `platforms`.
     """
@@ -210,10 +210,10 @@ class FileEntry(Model):
 
 
 class PrebuiltGuest(Model):
-    """A guest that somebody brings along: what a `*.guest.yml` says.
+    """A guest built elsewhere, described by a `*.guest.yml`.
 
-    Names of files are relative to it, and may hold the profile's names in braces: `out/{arch}-initrd.img`. Without a
-    kernel of its own, and with an initrd, it boots on the kernels of the matrix.
+    File names are relative to it and may contain the profile's names in braces: `out/{arch}-initrd.img`. With an
+    initrd and without a kernel, it boots on the kernels of the matrix.
     """
 
     description: str = ""
@@ -232,15 +232,15 @@ class PrebuiltGuest(Model):
 
     @property
     def takes_kernels(self) -> bool:
-        """Whether it boots on kernels of the matrix."""
+        """True if it boots on kernels of the matrix."""
         return bool(self.initrd) and not self.kernel
 
 
 class Spec(Model):
-    """A LinuxKit YAML file. `name` and `path` come from the file; `notes` say what was accepted and not used.
+    """A LinuxKit YAML file. `name` and `path` come from the file name; `notes` list accepted, unused keys.
 
-    `own` is what a `*.guest.yml` says, which has nothing of the rest. `asked_by` names, for a spec that is merged, the
-    file that asks for an image or a source.
+    `own` is a prebuilt guest; then all other fields are empty. `asked_by` maps images and sources of a merged spec
+    to the files that name them.
     """
 
     name: Name
@@ -257,7 +257,7 @@ class Spec(Model):
     asked_by: Mapping[str, str] = Field({}, exclude=True)
 
     def asker(self, name: str) -> str:
-        """The file that asks for an image or a source."""
+        """Return the file that names an image or a source."""
         return self.asked_by.get(name, self.path)
 
     @property
@@ -271,6 +271,6 @@ class Spec(Model):
         return tuple(service for service in self.services if service.check is not None)
 
     def digest(self) -> str:
-        """SHA-256 of what it says: another order of keys, or a comment, changes nothing."""
+        """SHA-256 of the content; the order of keys and comments do not matter."""
         value = self.model_dump(mode="json", exclude={"name", "path", "notes"})
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""What is said of a cell."""
+"""Verdicts and their evidence."""
 
 from enum import StrEnum
 
@@ -8,9 +8,10 @@ from bootmatrix.model.base import Model
 
 
 class Verdict(StrEnum):
-    """`pass` to `flaky` speak of the guest, `build-error` and `infra-error` of us; `skip` was never tried.
+    """The result of a cell.
 
-    `flaky` is a cell of which the same files passed in one boot and failed in another.
+    `pass` to `flaky` are verdicts on the guest; `build-error` and `infra-error` are faults of bootmatrix or the
+    host; `skip` was not tried. `flaky`: the same files passed in one boot and failed in another.
     """
 
     PASS = "pass"  # noqa: S105
@@ -25,15 +26,15 @@ class Verdict(StrEnum):
 
     @property
     def is_guests(self) -> bool:
-        """Whether it speaks of the guest."""
+        """True for a verdict on the guest."""
         return self not in {Verdict.BUILD_ERROR, Verdict.INFRA_ERROR, Verdict.SKIP}
 
 
 class Evidence(Model):
-    """One observation that a verdict rests on: where it was seen, what was seen.
+    """An observation on which a verdict rests.
 
-    `source` is the channel: `result`, `console`, `kernel` (its own account), `qmp`, `qemu` (its exit), `clock`, `host`.
-    `line` is that of the transcript, from 1, for the console's.
+    `source` is the channel: `result`, `console`, `kernel` (its log), `qmp`, `qemu` (its exit), `clock`, `host`.
+    `line` is the line of the transcript, from 1, if the source is the console.
     """
 
     source: str
@@ -42,7 +43,7 @@ class Evidence(Model):
 
 
 class SubResult(Model):
-    """A named part of a cell: a container's exit, or one line of the TAP that it printed."""
+    """A named part of a cell: a container's exit, or one line of its TAP output."""
 
     name: str
     verdict: Verdict
@@ -50,11 +51,11 @@ class SubResult(Model):
 
 
 class KernelFault(Model):
-    """A fault that the kernel or the firmware reported; `name` is its kind, such as `kernel oops`.
+    """A fault reported by the kernel or the firmware; `name` is its kind, such as `kernel oops`.
 
-    A fatal one keeps the cell from passing; another is worth knowing, and perhaps the cause. `line` is that of the
-    transcript, from 1, None where only the kernel's log has it; `trace` has the lines of its stack trace, the first one
-    included, bounded in number and length.
+    A fatal one prevents a pass; others are reported as possible causes. `line` is the line of the transcript, from
+    1; None if only the kernel's log has it. `trace` is its stack trace from the first line on, bounded in number
+    and length.
     """
 
     name: str
@@ -66,11 +67,10 @@ class KernelFault(Model):
 
 
 class Judgement(Model):
-    """A verdict with what it rests on. `reason` is one line for people; `advice` says what to do next.
+    """A verdict with its evidence. `reason` is one line for people; `advice` is the next step.
 
-    `is_weak` marks what was judged by the console alone, which whatever runs in the guest can print; and a pass beside
-    containers that the spec gives power over init or the kernel: these are `privileged`, each with what it has.
-    `kernel_faults` was `troubles` in format 1.
+    `is_weak` marks verdicts that rest on the console alone, on which the guest can print anything, and passes
+    beside containers with power over init or the kernel: these are `privileged`, each with its means.
     """
 
     verdict: Verdict
