@@ -86,7 +86,7 @@ BOOTED = [
 @pytest.mark.parametrize("name", BOOTED)
 def test_boots_with_an_account_of_init(built: Path, name: str) -> None:
     said = tool("run", name, "--arch", "x86_64", "--offline", cwd=built)
-    assert "pass: 1 of 1 results passed, and the guest left as it should" in said
+    assert "pass: 1 of 1 results passed, and the guest exited as expected" in said
     assert "hello from x86_64" in said
 
 

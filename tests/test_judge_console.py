@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.console.log import PanicWatch
-from bootmatrix.console.transcript import last_lines, said_by
+from bootmatrix.console.transcript import container_lines, last_lines
 from bootmatrix.judge import judge
 from bootmatrix.model import Judgement, Verdict
 from guests import CORPUS, make_bootable, make_machine, make_outcome
@@ -146,9 +146,9 @@ def test_the_last_lines_have_their_numbers() -> None:
 
 def test_only_a_containers_own_lines_are_shown_for_it() -> None:
     text = b"a| one\r\nab| two\r\nx a| three\r\na| four"
-    assert [(one.line, one.text) for one in said_by(text, "a")] == [(1, "a| one"), (4, "a| four")]
-    assert [one.text for one in said_by(b"a.b| x\naxb| y\n", "a.b")] == ["a.b| x"]
+    assert [(one.line, one.text) for one in container_lines(text, "a")] == [(1, "a| one"), (4, "a| four")]
+    assert [one.text for one in container_lines(b"a.b| x\naxb| y\n", "a.b")] == ["a.b| x"]
 
 
 def test_control_characters_are_left_to_the_report() -> None:
-    assert said_by(b"a| \x1b[31mred\xff\n", "a")[0].text == "a| \x1b[31mred\ufffd"
+    assert container_lines(b"a| \x1b[31mred\xff\n", "a")[0].text == "a| \x1b[31mred\ufffd"

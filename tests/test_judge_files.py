@@ -43,13 +43,13 @@ def read(*messages: GuestMessage, expected: tuple[str, ...] = ()) -> tuple[dict[
     bootable: Bootable = make_bootable(make_cell("x86_64")).model_copy(update={"results": wanted})
     found = list(read_files(outcome, bootable))
     results = {one.name: one.verdict for each in found for one in each.results}
-    return results, [one.reason for each in found for one in each.complaints]
+    return results, [one.reason for each in found for one in each.findings]
 
 
 def noted(data: bytes) -> list[str]:
     """The notes on a report in which nothing stands in the way of a pass."""
     (found,) = read_files(make_outcome(1).model_copy(update={"messages": (file("/r.xml", data),)}), Bootable())
-    assert not found.complaints
+    assert not found.findings
     assert all(one.verdict is not Verdict.FAIL for one in found.results)
     return list(found.notes)
 
@@ -67,14 +67,14 @@ def test_junit_becomes_sub_results() -> None:
         (BAD, "unit: adds: want 3, got 4"),
         (ERROR, "unit: starts: boom"),
         (NESTED, "unit: in: "),
-        (b"<testsuite/>", "unit: /r.xml has no test in it"),
-        (GOOD.replace(b"<testsuites>", b'<testsuites><testsuite tests="9"/>'), "0 tests came where 9 were announced"),
+        (b"<testsuite/>", "unit: /r.xml has no tests"),
+        (GOOD.replace(b"<testsuites>", b'<testsuites><testsuite tests="9"/>'), "expected 9 tests, got 0"),
         (GOOD.replace(b'name="y"/>', b'name="y"><rerunFailure message="again"/></testcase>'), "unit: x.y: again"),
         (BAD.replace(b"name=", b'status="notrun" name='), "unit: adds: want 3, got 4"),
         (GOOD.replace(b'name="y"', b'name="y" result="failed"'), "unit: x.y: its result is failed"),
-        (GOOD.replace(b'"a"', b'"a" failures="1"'), "it tells of 1 failures, and of no test that failed"),
-        (GOOD.replace(b'"a"', b'"a" tests="1" errors="2"'), "it tells of 2 failures"),
-        (GOOD.replace(b"</testsuite>", b"<error>boom</error></testsuite>"), "it tells of 1 failures"),
+        (GOOD.replace(b'"a"', b'"a" failures="1"'), "it counts 1 failures, but no test failed"),
+        (GOOD.replace(b'"a"', b'"a" tests="1" errors="2"'), "it counts 2 failures"),
+        (GOOD.replace(b"</testsuite>", b"<error>boom</error></testsuite>"), "it counts 1 failures"),
         (GOOD.replace(b"</testsuites>", b'<testcase name="z"><failure/></testcase></testsuites>'), "unit: z: "),
         (BAD.replace(b"<testsuite ", b'<testsuite xmlns="urn:tests" '), "unit: adds: want 3, got 4"),
         (BAD.replace(b"<failure", b'<x:failure xmlns:x="urn:tests"'), "unit: adds: want 3, got 4"),
@@ -88,7 +88,7 @@ def test_junit_becomes_sub_results() -> None:
         (b"\xff\xfe\x00", "is not JUnit's XML"),
         (
             b'<testsuite tests="1" failures="5"><testcase name="y"><flakyFailure/></testcase></testsuite>',
-            "it tells of 5 failures, and of no test that failed",
+            "it counts 5 failures, but no test failed",
         ),
     ],
 )
@@ -100,8 +100,8 @@ def test_junit_that_stands_in_the_way(data: bytes, reason: str) -> None:
 @pytest.mark.parametrize(
     ("data", "note"),
     [
-        (GOOD.replace(b'"a"', b'"a" tests="3"'), "1 tests came where 3 were announced"),
-        (GOOD.replace(b"<testsuites>", b'<testsuites tests="1000000000000">'), "1 tests came where 1000000000000 were"),
+        (GOOD.replace(b'"a"', b'"a" tests="3"'), "expected 3 tests, got 1"),
+        (GOOD.replace(b"<testsuites>", b'<testsuites tests="1000000000000">'), "expected 1000000000000 tests, got 1"),
         (
             b'<testsuite tests="1" failures="1"><testcase name="y"><flakyFailure message="first try"/></testcase>'
             b"</testsuite>",
@@ -110,7 +110,7 @@ def test_junit_that_stands_in_the_way(data: bytes, reason: str) -> None:
         (
             b'<testsuites errors="1"><testsuite errors="1"><testcase name="y"><flakyError message="no"/></testcase>'
             b"</testsuite></testsuites>",
-            "it tells of 1 failures, and of no test that failed",
+            "it counts 1 failures, but no test failed",
         ),
     ],
 )
@@ -138,7 +138,7 @@ def test_notes_are_told_beside_the_verdict() -> None:
     messages = make_messages((*TEXTS[:-2], "file unit " + " ".join(file("/r.xml", NOTED).words[1:]), *TEXTS[-2:]))
     judgement = judge(guests.make_outcome(messages=messages), guests.make_machine(), guests.make_bootable(), b"")
     assert judgement.verdict is Verdict.PASS
-    assert "note: unit: /r.xml: 1 tests came where 3 were announced" in [one.text for one in judgement.evidence]
+    assert "note: unit: /r.xml: expected 3 tests, got 1" in [one.text for one in judgement.evidence]
 
 
 def test_containers_of_one_name_leave_each_its_own() -> None:
@@ -150,9 +150,9 @@ def test_containers_of_one_name_leave_each_its_own() -> None:
 
     def reasons(*messages: GuestMessage) -> list[str]:
         found = read_files(make_outcome(1).model_copy(update={"messages": messages}), bootable)
-        return [one.reason for each in found for one in each.complaints]
+        return [one.reason for each in found for one in each.findings]
 
-    assert reasons(sent, missing, file("/x", b"x")) == ["2 containers unit were to leave a file /r.tap, and 1 did"]
+    assert reasons(sent, missing, file("/x", b"x")) == ["expected a file /r.tap from 2 containers unit, got 1"]
     assert reasons(sent, sent) == ["unit left no file /x, which the spec names as a result"]
     assert reasons(sent, sent, file("/x", b"x")) == []
     assert reasons(sent, sent, missing, file("/x", b"x")), "what is missing is not made up for by another's"
@@ -169,7 +169,7 @@ def test_suites_in_suites_are_read_once_however_deep() -> None:
     depth = 15_000
     whole = b'<testsuite tests="1">' * depth + b'<testcase name="y"/>' + b"</testsuite>" * depth
     assert read(file("/r.xml", whole)) == ({"unit: y": Verdict.PASS}, [])
-    assert noted(whole.replace(b'"1"', b'"2"', 1)) == ["unit: /r.xml: 1 tests came where 2 were announced"]
+    assert noted(whole.replace(b'"1"', b'"2"', 1)) == ["unit: /r.xml: expected 2 tests, got 1"]
 
 
 def test_a_file_that_is_named_has_to_come() -> None:

@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from bootmatrix.console.kernel_messages import MAX_OF_A_KIND, MAX_TRACE_LINES, Sign, find_kernel_faults, signs
+from bootmatrix.console.kernel_messages import (
+    MAX_OF_A_KIND,
+    MAX_TRACE_LINES,
+    KernelMessage,
+    find_kernel_faults,
+    load_messages,
+)
 from bootmatrix.judge import judge
 from bootmatrix.model import Judgement, QmpEvent, Verdict
 from guests import CORPUS, make_bootable, make_machine, make_outcome
@@ -31,12 +37,12 @@ def judged(transcript: bytes) -> Judgement:
     return judge(make_outcome(), make_machine(), make_bootable(), transcript)
 
 
-def examples() -> Iterator[tuple[Sign, str]]:
-    return ((sign, example) for sign in signs() for example in sign.examples)
+def examples() -> Iterator[tuple[KernelMessage, str]]:
+    return ((sign, example) for sign in load_messages() for example in sign.examples)
 
 
 @pytest.mark.parametrize(("sign", "example"), list(examples()), ids=lambda one: one if isinstance(one, str) else "")
-def test_each_sign_is_recognised_by_its_examples(sign: Sign, example: str) -> None:
+def test_each_sign_is_recognised_by_its_examples(sign: KernelMessage, example: str) -> None:
     begins = ["[   33.123456] ", "[   33.123456][   T1] ", "[   33.123456]  ", "[   33.123456]     "]
     if sign.name == "firmware":
         begins = ["", "\r", "\x1b[2J\x1b[01;01H"]
@@ -95,8 +101,8 @@ def test_a_test_within_a_test_of_the_kernel_counts() -> None:
     assert judged(text).verdict is Verdict.FAIL
 
 
-@pytest.mark.parametrize("sign", signs(), ids=lambda sign: sign.name)
-def test_each_sign_says_what_to_do(sign: Sign) -> None:
+@pytest.mark.parametrize("sign", load_messages(), ids=lambda sign: sign.name)
+def test_each_sign_says_what_to_do(sign: KernelMessage) -> None:
     assert sign.severity in {"fail", "note"}
     assert sign.examples
     assert sign.source

@@ -1,4 +1,4 @@
-"""The kernel's own account: its taints and its log, as init read them. The console is the other witness."""
+"""The kernel's taints and log, as init reports them: evidence beside the console."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PROTOCOL = 2
 UNREAD = "-"
 MAX_WORDS = 7
 LOUD = 5
-"""The console level from which warnings and all that is worse are shown: those below the level are."""
+"""The lowest console level that shows warnings: a console shows records below its level."""
 LOUDEST = 8
-"""The highest level that can be asked for (syslog(2)); the kernel's own word for all is above it."""
+"""The highest level that syslog(2) sets; the kernel itself uses higher ones."""
 NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 MARK = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""A random UUID, as the kernel gives them (proc(5), /proc/sys/kernel/random)."""
+"""A random UUID of the kernel (proc(5), /proc/sys/kernel/random)."""
 RECORD = re.compile(rb"[0-9]+,[0-9]+,([0-9]+),[^;]*;(.*)", re.DOTALL)
 """A record of /dev/kmsg: priority, number, microseconds, flags, text (Documentation/ABI/testing/dev-kmsg)."""
 ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
@@ -46,11 +46,11 @@ class Taint:
 
 @dataclass(frozen=True)
 class KernelLog:
-    """A `kernel` message. `levels` are the console's when init began and in the end.
+    """A `kernel` message (docs/guest-protocol.md).
 
-    `errors` counts records at level `err` or worse, `lost` those that were gone before init read them, `unsent` those
-    that it did not repeat; all are None where the log was not read to its end. `text` has the records that it
-    repeated, warnings and worse, as a console would show them. `mark` stands in the line up to which the log was read.
+    `levels` are the console levels at the start and at the end of init. `errors` counts records of level `err` or
+    worse, `lost` overwritten records, `unsent` records left out; all are None if the log was not read up to `mark`.
+    `text` has the records sent (warnings and worse) as a console shows them.
     """
 
     taints: int
@@ -63,45 +63,45 @@ class KernelLog:
 
     @property
     def is_complete(self) -> bool:
-        """True if no record that could tell of a fault is unknown."""
+        """True if no record of a fault can be missing."""
         return self.lost == 0 and self.unsent == 0
 
     @property
     def is_quiet(self) -> bool:
-        """True if the console may not have shown warnings, or what is worse."""
+        """True if the console may have hidden warnings or worse."""
         return min(self.levels) < LOUD
 
     @property
     def was_changed(self) -> bool:
-        """True if something set the console's level. A kernel that crashes does so itself (kernel/panic.c): to 15."""
+        """True if a program set the console level. A crashing kernel sets 15 (kernel/panic.c)."""
         return self.levels[0] != self.levels[1] and self.levels[1] <= LOUDEST
 
 
 @lru_cache(maxsize=1)
-def taints() -> tuple[Taint, ...]:
-    """All known taints."""
+def load_taints() -> tuple[Taint, ...]:
+    """Load all taints of taints.toml."""
     text = files("bootmatrix.console").joinpath("taints.toml").read_text(encoding="utf-8")
     return tuple(Taint(**entry) for entry in tomllib.loads(text)["taint"])
 
 
 def read_kernel_log(messages: Iterable[GuestMessage]) -> KernelLog | None:
-    """The last `kernel` message, None without a sound one."""
-    found = [message for message in messages if message.kind == KIND]
-    return _read(found[-1].words) if found else None
+    """Parse the last `kernel` message; None if it is missing or invalid."""
+    accounts = [message for message in messages if message.kind == KIND]
+    return _read(accounts[-1].words) if accounts else None
 
 
 def _read(words: Sequence[str]) -> KernelLog | None:
     numbers, counts = words[:3], words[4:MAX_WORDS]
-    is_sound = len(words) >= MAX_WORDS and all(NUMBER.fullmatch(one) for one in numbers) and MARK.fullmatch(words[3])
-    if not is_sound or not all(one == UNREAD or NUMBER.fullmatch(one) for one in counts):
+    is_sound = len(words) >= MAX_WORDS and all(NUMBER.fullmatch(word) for word in numbers) and MARK.fullmatch(words[3])
+    if not is_sound or not all(word == UNREAD or NUMBER.fullmatch(word) for word in counts):
         return None
-    errors, lost, unsent = (None if one == UNREAD else int(one) for one in counts)
+    errors, lost, unsent = (None if word == UNREAD else int(word) for word in counts)
     text = b"".join(_lines(word.encode("ascii", "replace")) for word in words[MAX_WORDS:])
     return KernelLog(int(numbers[0]), (int(numbers[1]), int(numbers[2])), words[3], errors, lost, unsent, text)
 
 
 def _lines(record: bytes) -> bytes:
-    """A record as a console shows it: each of its lines behind its time."""
+    """Format a record as a console shows it: each line after its time stamp."""
     parts = RECORD.fullmatch(record)
     if not parts:
         return b""
@@ -110,16 +110,16 @@ def _lines(record: bytes) -> bytes:
     return b"".join(b"[%5d.%06d] %s\n" % (seconds, micros, line) for line in text.split(b"\n"))
 
 
-def unseen_troubles(log: KernelLog | None, seen: Iterable[KernelFault]) -> tuple[KernelFault, ...]:
-    """Troubles that the kernel's log tells of and the console does not."""
+def unseen_faults(log: KernelLog | None, seen: Iterable[KernelFault]) -> tuple[KernelFault, ...]:
+    """Return the faults that are in the kernel's log and not on the console."""
     if log is None:
         return ()
-    names = {one.name for one in seen}
-    found = (one for one in find_kernel_faults(log.text) if one.name not in names)
-    return tuple(one.model_copy(update={"line": None}) for one in found)
+    names = {fault.name for fault in seen}
+    unseen = (fault for fault in find_kernel_faults(log.text) if fault.name not in names)
+    return tuple(fault.model_copy(update={"line": None}) for fault in unseen)
 
 
-def missing(outcome: Outcome, protocol: int) -> Iterator[Finding]:
+def check_account(outcome: Outcome, protocol: int) -> Iterator[Finding]:
     """Yield a finding unless there is exactly one account of the kernel, right before the end."""
     kinds = [message.kind for message in outcome.messages]
     if "end" not in kinds:
@@ -128,48 +128,48 @@ def missing(outcome: Outcome, protocol: int) -> Iterator[Finding]:
         return
     reason = ""
     if kinds.count(KIND) != 1 or kinds[-2:] != [KIND, "end"]:
-        reason = f"expected one account of the kernel, right before init's last message, found {kinds.count(KIND)}"
+        reason = f"expected one account of the kernel, right before init's last message, got {kinds.count(KIND)}"
     elif read_kernel_log(outcome.messages) is None:
-        reason = "init's account of the kernel cannot be read"
+        reason = "init's account of the kernel is invalid"
     if reason:
         yield Finding(Verdict.FAIL, reason, (piece("result", reason),))
 
 
-def complaints(log: KernelLog | None, troubles: Sequence[KernelFault], starved_s: float) -> Iterator[Finding]:
-    """What the kernel's own account says against a pass, beside the faults that its log tells of."""
+def check_kernel(log: KernelLog | None, faults: Sequence[KernelFault], starved_s: float) -> Iterator[Finding]:
+    """Yield findings for fatal taints, and for a silenced console beside an incomplete log."""
     if log is None:
         return
-    explained = any(one.is_fatal for one in troubles)
+    explained = any(fault.is_fatal for fault in faults)
     for taint in _taints(log, "fail"):
         words = f"the kernel is tainted {taint.letter}: {taint.meaning}"
         evidence = (piece("kernel", f"/proc/sys/kernel/tainted is {log.taints}"),)
         if taint.stall and starved_s >= STARVED_S:
-            reason = f"the host had no core for the guest for {starved_s:.0f} s, so that its kernel saw a stall"
+            reason = f"the host had no core for the guest for {starved_s:.0f} s: its kernel reported a stall"
             yield Finding(Verdict.INFRA_ERROR, reason, evidence)
             continue
-        stalled = taint.stall and any(is_stall(one.name) for one in troubles)
+        stalled = taint.stall and any(is_stall(fault.name) for fault in faults)
         yield Finding(Verdict.FAIL, words, evidence, follows=explained or stalled)
     if (log.is_quiet or log.was_changed) and not log.is_complete:
-        reason = f"the console was silenced ({_levels(log)}), and what the kernel said is lost: {_gap(log)}"
-        advice = "Leave the console as it is: take 'quiet', 'loglevel=' and writes to /proc/sys/kernel/printk out."
+        reason = f"the console was silenced ({_levels(log)}), and the kernel's log is incomplete: {_gap(log)}"
+        advice = "Remove 'quiet', 'loglevel=' and writes to /proc/sys/kernel/printk."
         yield Finding(Verdict.FAIL, reason, (piece("kernel", reason),), advice)
 
 
-def notes(log: KernelLog | None, masked: bytes) -> Iterator[Evidence]:
-    """What of the kernel's own account is worth knowing beside a verdict."""
+def kernel_notes(log: KernelLog | None, masked: bytes) -> Iterator[Evidence]:
+    """Yield remarks that change no verdict: harmless taints, a quiet console, an incomplete log."""
     if log is None:
         return
     for taint in _taints(log, "note"):
         yield piece("kernel", f"tainted {taint.letter}: {taint.meaning}")
     if log.is_quiet:
-        yield piece("kernel", f"the console was quieter than it should be: {_levels(log)}")
+        yield piece("kernel", f"the console was quiet: {_levels(log)}")
         yield from _unshown(log, masked)
     if not log.is_complete:
-        yield piece("kernel", f"its log is not known as a whole: {_gap(log)}")
+        yield piece("kernel", f"its log is incomplete: {_gap(log)}")
 
 
 def _unshown(log: KernelLog, masked: bytes) -> Iterator[Evidence]:
-    """Records that the console lacks, as far as init repeated them."""
+    """Yield records that init sent and the console lacks."""
     absent = [line for line in log.text.splitlines() if line not in masked]
     for line in absent[:MAX_NOTED]:
         yield piece("kernel", f"not on the console: {line.decode('utf-8', 'replace').strip()}")
@@ -178,14 +178,14 @@ def _unshown(log: KernelLog, masked: bytes) -> Iterator[Evidence]:
 
 
 def _taints(log: KernelLog, severity: str) -> list[Taint]:
-    return [taint for taint in taints() if log.taints >> taint.bit & 1 and taint.severity == severity]
+    return [taint for taint in load_taints() if log.taints >> taint.bit & 1 and taint.severity == severity]
 
 
 def _levels(log: KernelLog) -> str:
-    return f"its level was {log.levels[0]} when init began, and {log.levels[1]} in the end"
+    return f"level {log.levels[0]} at the start, {log.levels[1]} at the end"
 
 
 def _gap(log: KernelLog) -> str:
     if log.lost is None:
         return "init could not read it to its end"
-    return f"{log.lost} records were overwritten, {log.unsent} were too many to be repeated"
+    return f"{log.lost} records were overwritten, {log.unsent} were left out"

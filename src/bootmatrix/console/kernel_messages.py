@@ -1,4 +1,4 @@
-"""Signs of trouble on a console, as kernel_messages.toml lists them, and the traces that follow them."""
+"""Kernel and firmware messages of faults (kernel_messages.toml), and the traces that follow them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from importlib.resources import files
 from bootmatrix.model import KernelFault
 
 STAMP = rb"\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? "
-"""How the kernel begins a line: seconds since its start, and perhaps the caller."""
+"""The kernel's prefix of a line: seconds since its start, and optionally the caller."""
 STAMPED = re.compile(STAMP.replace(b"[0-9]+\\.[0-9]{6}", b"([0-9]+\\.[0-9]{6})"))
 MORE_BLANKS = rb" {0,40}"
-"""Between a stamp and text: what a message begins with, such as a test's within a test."""
+"""Indentation after a stamp, as of subtests in KTAP."""
 BEGINNING = rb"(?:^\r?|%s%s)" % (STAMP, MORE_BLANKS)
 
 MAX_OF_A_KIND = 3
-"""A fault that repeats itself is told a few times, not as often as it does."""
+"""Faults of one name that are recorded; further ones are dropped."""
 MAX_TRACE_LINES = 80
 MAX_LOOKED_AT = 1000
-"""Lines in which the rest of a trace is looked for, when other output stands between its lines."""
+"""Lines searched for the rest of a trace, which may be interleaved with other output."""
 MAX_LINE = 300
 TRACE_GAP_S = 3.0
-"""A trace is printed in one go; what the kernel says later than this after a line does not belong to it."""
+"""The longest pause between two lines of a trace."""
 TRACE_END = b"---[ end"
 PANIC = "kernel panic"
 
 
 @dataclass(frozen=True)
-class Sign:
+class KernelMessage:
     """One entry of kernel_messages.toml."""
 
     name: str
@@ -46,37 +46,39 @@ class Sign:
 
 
 @lru_cache(maxsize=1)
-def signs() -> tuple[Sign, ...]:
-    """All signs, in the order in which they are tried."""
+def load_messages() -> tuple[KernelMessage, ...]:
+    """Load all messages of kernel_messages.toml, in the order of matching."""
     text = files("bootmatrix.console").joinpath("kernel_messages.toml").read_text(encoding="utf-8")
-    entries = tomllib.loads(text)["sign"]
-    return tuple(Sign(**{**entry, "examples": tuple(entry["examples"])}) for entry in entries)
+    entries = tomllib.loads(text)["message"]
+    return tuple(KernelMessage(**{**entry, "examples": tuple(entry["examples"])}) for entry in entries)
 
 
 def is_stall(name: str) -> bool:
-    """Whether a sign may be due to a host that had no core for the guest."""
-    return any(sign.stall for sign in signs() if sign.name == name)
+    """Return whether a message of this name can be due to a host without a core for the guest."""
+    return any(message.stall for message in load_messages() if message.name == name)
 
 
 @lru_cache(maxsize=1)
 def _all_patterns() -> re.Pattern[bytes]:
-    """Any sign, at a line's beginning; the group that matched has the sign's number."""
-    each = (rb"(?P<sign_%d>%s)" % (number, _plain(sign.pattern)) for number, sign in enumerate(signs()))
+    """Return a pattern of all messages at a line's beginning; the matching group has the message's number."""
+    each = (
+        rb"(?P<message_%d>%s)" % (number, _pattern(message.pattern)) for number, message in enumerate(load_messages())
+    )
     return re.compile(rb"%s(?:%s)[^\r\n]*" % (BEGINNING, b"|".join(each)), re.MULTILINE)
 
 
-def faults() -> tuple[bytes, ...]:
-    """Patterns of all by which a kernel tells that it is broken, where a line of its begins."""
-    return tuple(_plain(sign.pattern) for sign in signs() if sign.severity == "fail")
+def fault_patterns() -> tuple[bytes, ...]:
+    """Return the patterns of fatal messages, without the beginning of a line."""
+    return tuple(_pattern(message.pattern) for message in load_messages() if message.severity == "fail")
 
 
-def _plain(pattern: str) -> bytes:
-    """A pattern that is written over several lines has its blanks in brackets."""
+def _pattern(pattern: str) -> bytes:
+    """Compile a pattern's text: one of several lines is verbose, with its blanks in brackets."""
     return (f"(?x:{pattern})" if "\n" in pattern else pattern).encode("utf-8")
 
 
 def find_kernel_faults(transcript: bytes) -> tuple[KernelFault, ...]:
-    """What the console tells of, in order, bounded. What stands in the trace of another is not told again."""
+    """Return the faults that a console shows, in order, bounded; without those inside of another's trace."""
     return tuple(_find(transcript))
 
 
@@ -84,33 +86,33 @@ def _find(transcript: bytes) -> Iterator[KernelFault]:
     counted: Counter[str] = Counter()
     position, line = 0, 1
     trace_end, fatal_trace = 0, False
-    for found in _all_patterns().finditer(transcript):
-        sign = signs()[int(str(found.lastgroup).removeprefix("sign_"))]
-        is_fatal = sign.severity == "fail"
-        is_told = found.start() < trace_end and (fatal_trace or not is_fatal) and sign.name != PANIC
-        if is_told or counted[sign.name] == MAX_OF_A_KIND:
+    for match in _all_patterns().finditer(transcript):
+        message = load_messages()[int(str(match.lastgroup).removeprefix("message_"))]
+        is_fatal = message.severity == "fail"
+        is_covered = match.start() < trace_end and (fatal_trace or not is_fatal) and message.name != PANIC
+        if is_covered or counted[message.name] == MAX_OF_A_KIND:
             continue
-        counted[sign.name] += 1
+        counted[message.name] += 1
         fatal_trace = is_fatal
-        line += transcript.count(b"\n", position, found.start())
-        position = found.start()
-        trace, trace_end = _trace(transcript, found) if sign.trace else ((), found.end())
+        line += transcript.count(b"\n", position, match.start())
+        position = match.start()
+        trace, trace_end = _trace(transcript, match) if message.trace else ((), match.end())
         yield KernelFault(
-            name=sign.name,
+            name=message.name,
             is_fatal=is_fatal,
-            text=_text(re.sub(rb"^\r?%s" % STAMP, b"", found[0])),
+            text=_text(re.sub(rb"^\r?%s" % STAMP, b"", match[0])),
             line=line,
             trace=trace,
-            advice=sign.advice,
+            advice=message.advice,
         )
 
 
-def _trace(transcript: bytes, found: re.Match[bytes]) -> tuple[tuple[str, ...], int]:
-    """The lines of a trace with the first one, and where it ends. Other programs' output between them is left out."""
-    stamp = STAMPED.search(found[0])
+def _trace(transcript: bytes, match: re.Match[bytes]) -> tuple[tuple[str, ...], int]:
+    """Return the lines of a trace and its end; output of other programs is left out."""
+    stamp = STAMPED.search(match[0])
     before = float(stamp[1]) if stamp else 0.0
-    kept = [_text(found[0])]
-    end = found.end()
+    kept = [_text(match[0])]
+    end = match.end()
     for _ in range(MAX_LOOKED_AT):
         start = transcript.find(b"\n", end) + 1
         if not start or len(kept) == MAX_TRACE_LINES:

@@ -1,4 +1,4 @@
-"""The guest's console: kept in a file of bounded size, and watched for a kernel that gives up."""
+"""The console log: a file of bounded size, and watches for panics and texts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import TracebackType
 from typing import BinaryIO
 
 from bootmatrix.console.kernel_lines import CONTAINER
-from bootmatrix.console.kernel_messages import MORE_BLANKS, STAMP, faults
-from bootmatrix.console.match import shown, without_printk
+from bootmatrix.console.kernel_messages import MORE_BLANKS, STAMP, fault_patterns
+from bootmatrix.console.match import strip_printk, text_pattern
 from bootmatrix.console.transcript import BANNER_WORDS, PANIC_WORDS, lines_with
 from bootmatrix.model import ConsoleProof
 
 KEEP_BYTES = 4 << 20
-"""Kept from the beginning and again from the end of a console; what lies between is dropped."""
+"""Kept from the beginning, and as much from the end; what is between is dropped."""
 
 WORDS = (
     *(b"[#", b"BUG", b"LOCKUP", b"stall", b"blocked for more", b"Oops", b"nternal error: ", b"nable to handle"),
@@ -35,44 +35,42 @@ WORDS = (
     *(b"lock", b"LOCKS", b"suspicious RCU", b"nvalid wait context", b"non-static key", b"chain_key", b"die for more"),
     b"contention detected",
 )
-"""One of these stands in every line by which a kernel tells that it is broken, or that it starts.
-
-See kernel_messages.toml."""
+"""Each kernel message of a fault, and each banner, contains one of these (kernel_messages.toml)."""
 STAMPS = re.compile(STAMP)
 BLANKS = re.compile(MORE_BLANKS)
-FOUND_BYTES = 64 << 10
-"""Of lines that tell of such things and are kept although what lies around them is not."""
-FOUND_LINE_BYTES = 500
-MORE_FOUND = b"[bootmatrix: there were more such lines than are kept]\n"
+KEPT_LINES_BYTES = 64 << 10
+"""Of lines with such messages that are kept from the dropped part."""
+KEPT_LINE_BYTES = 500
+FURTHER_LINES = b"[bootmatrix: further such lines were dropped]\n"
 CUT = b"..."
-"""Before what is not a line from its beginning."""
+"""Prefix of a line whose beginning was dropped."""
 
 PANIC = re.compile(rb"(?:\n|\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? )(?:---\[ end )?Kernel panic - not syncing")
-"""The kernel's last words (kernel/panic.c), as only it writes them: after its time stamp or at a line's beginning."""
+"""A panic message (kernel/panic.c) after a time stamp, or at a line's beginning."""
 LINE_END = 0x0A
 CONTAINER_LINE = re.compile(CONTAINER)
 WATCH_BYTES = 4096
-"""How much of a console is looked at again when more comes: a text, with what the kernel wrote into it."""
+"""Overlap between two searches: the longest text, with kernel lines in it."""
 PANIC_OVERLAP_BYTES = 128
-"""Longer than anything that PANIC matches."""
+"""Longer than any match of PANIC."""
 
 
 class Redactor:
-    """Blots out a secret from a stream, also where it is cut in two."""
+    """Masks a secret in a stream, also across chunks."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The stream so far, up to what may be the beginning of the secret."""
+        """Return the masked stream up to a possible beginning of the secret."""
         text = (self._held + data).replace(self._secret, b"*" * len(self._secret))
         start = self._beginning(text)
         self._held = text[start:]
         return text[:start]
 
     def rest(self) -> bytes:
-        """What was held back, at the stream's end."""
+        """Return the held-back bytes at the end of the stream."""
         rest, self._held = self._held, b""
         return rest
 
@@ -84,10 +82,10 @@ class Redactor:
 
 
 class PanicWatch:
-    """Tells when a kernel has panicked.
+    """Detects a kernel panic on the console.
 
-    A container can print what looks like a panic, and a kernel may print its own into a container's line. What stands
-    in such a line ends no guest: one that has really panicked leaves or falls silent.
+    A panic message in a container's line is ignored, as the container may have printed it: a guest whose kernel
+    panicked exits or falls silent anyway.
     """
 
     def __init__(self) -> None:
@@ -100,134 +98,131 @@ class PanicWatch:
         if self.seen:
             return
         text = self._before + data
-        self.seen = any(not self._quotes(text, found) for found in PANIC.finditer(text))
+        self.seen = any(not self._is_quote(text, match) for match in PANIC.finditer(text))
         start = max(0, len(text) - PANIC_OVERLAP_BYTES)
         self._is_containers = self._begins_in_container(text, start)
         self._before = text[start:]
 
-    def _quotes(self, text: bytes, found: re.Match[bytes]) -> bool:
-        return text[found.start()] != LINE_END and self._begins_in_container(text, found.start())
+    def _is_quote(self, text: bytes, match: re.Match[bytes]) -> bool:
+        return text[match.start()] != LINE_END and self._begins_in_container(text, match.start())
 
-    def _begins_in_container(self, text: bytes, place: int) -> bool:
-        """Return whether a place is in a line that a container printed."""
-        start = text.rfind(b"\n", 0, place + 1) + 1
+    def _begins_in_container(self, text: bytes, offset: int) -> bool:
+        """Return whether an offset is in a line that a container printed."""
+        start = text.rfind(b"\n", 0, offset + 1) + 1
         return CONTAINER_LINE.match(text, start) is not None if start else self._is_containers
 
 
 class TextWatch:
-    """Tells when a text has been shown, also one that the kernel tore."""
+    """Detects a text on the console, also with kernel lines in it."""
 
     def __init__(self, text: str) -> None:
         self.seen = False
-        self._text = shown(text)
+        self._text = text_pattern(text)
         self._before = b""
 
     def feed(self, data: bytes) -> None:
         """Look at more of the console."""
         if not self.seen:
             whole = self._before + data
-            self.seen = any(self._text.search(one) for one in (whole, without_printk(whole)))
+            self.seen = any(self._text.search(part) for part in (whole, strip_printk(whole)))
             self._before = whole[-WATCH_BYTES:]
 
 
 class Sieve:
-    """Keeps of a stream the lines that a verdict may rest on, so that flooding a console hides nothing.
+    """Keeps the lines of a stream that decide verdicts, so that a flood on the console hides nothing.
 
-    These are lines in which a kernel tells that it is broken or that it starts, all that show one of `texts`, and the
-    first one that shows `once`.
+    These are lines with kernel faults or banners, all lines with one of `texts`, and the first one with `once`.
     """
 
     def __init__(self, texts: Sequence[str] = (), once: str = "") -> None:
-        self.found = bytearray()
-        self._texts = [shown(text) for text in texts]
-        self._once = shown(once) if once else None
+        self.kept = bytearray()
+        self._texts = [text_pattern(text) for text in texts]
+        self._once = text_pattern(once) if once else None
         self._rest = b""
 
     def begin(self, before: bytes) -> None:
-        """Know what came right before the stream, which may be a line's beginning."""
+        """Set the bytes right before the stream, which may begin a line."""
         self._rest = _short((self._rest + before).rpartition(b"\n")[2])
 
     def feed(self, data: bytes) -> None:
-        """Take more of the stream; the line that is not whole yet waits for its end, if it is not too long."""
+        """Search more of the stream; an incomplete line is held back, up to a length."""
         whole = self._rest + data
         end = whole.rfind(b"\n") + 1
-        self._look(whole[: max(end, len(whole) - FOUND_LINE_BYTES)])
+        self._look(whole[: max(end, len(whole) - KEPT_LINE_BYTES)])
         self._rest = _short(whole[end:])
 
     def finish(self, following: bytes) -> bytes:
-        """The lines that were found; `following` comes after the stream, and may have a line's end."""
-        self._look(self._rest + following.split(b"\n", 1)[0][:FOUND_LINE_BYTES])
+        """Return the lines kept; `following` comes after the stream, and may complete a line."""
+        self._look(self._rest + following.split(b"\n", 1)[0][:KEPT_LINE_BYTES])
         self._rest = b""
-        return bytes(self.found)
+        return bytes(self.kept)
 
     def _look(self, text: bytes) -> None:
         if self._once and (first := self._once.search(text)):
-            self.found += _around(text, first.start())
+            self.kept += _excerpt(text, first.start())
             self._once = None
-        if len(self.found) >= FOUND_BYTES:
+        if len(self.kept) >= KEPT_LINES_BYTES:
             return
-        shown_at = (one.start() for pattern in self._texts for one in pattern.finditer(text))
-        for place in sorted({*_complaints(text), *shown_at}):
-            if len(self.found) >= FOUND_BYTES:
-                self.found += MORE_FOUND
+        texts = (match.start() for pattern in self._texts for match in pattern.finditer(text))
+        for offset in sorted({*_fault_offsets(text), *texts}):
+            if len(self.kept) >= KEPT_LINES_BYTES:
+                self.kept += FURTHER_LINES
                 return
-            self.found += _around(text, place)
+            self.kept += _excerpt(text, offset)
 
 
-def _complaints(text: bytes) -> Iterator[int]:
-    """Where a kernel tells that it is broken or that it starts: only lines with one of WORDS need a closer look."""
+def _fault_offsets(text: bytes) -> Iterator[int]:
+    """Yield offsets of kernel faults and banners; only lines with one of WORDS are parsed."""
     for start, stop in {line for word in WORDS for line in lines_with(text, word)}:
-        place = _complaint(text, start, stop)
-        if place >= 0:
-            yield place
+        offset = _fault_offset(text, start, stop)
+        if offset >= 0:
+            yield offset
 
 
-def _complaint(text: bytes, start: int, stop: int) -> int:
-    """Where in a line it does so, at the line's beginning or after a kernel's time stamp; -1 if it does not."""
+def _fault_offset(text: bytes, start: int, stop: int) -> int:
+    """Return the offset of a fault in a line: at its beginning or after a time stamp; -1 if none."""
     matches = _faults().match
     begins = start + text.startswith(b"\r", start)
     if matches(text, begins, stop):
         return begins
-    stamped = (place for stamp in STAMPS.finditer(text, start, stop) for place in _behind(text, stamp.end()))
-    found = (place for place in stamped if matches(text, place, stop))
-    return next(found, text.find(PANIC_WORDS, start, stop))
+    stamped = (offset for stamp in STAMPS.finditer(text, start, stop) for offset in _message_starts(text, stamp.end()))
+    faults = (offset for offset in stamped if matches(text, offset, stop))
+    return next(faults, text.find(PANIC_WORDS, start, stop))
 
 
-def _behind(text: bytes, stamp_end: int) -> tuple[int, int]:
-    """Where a message may begin: right behind its stamp, and behind the blanks that are there."""
+def _message_starts(text: bytes, stamp_end: int) -> tuple[int, int]:
+    """Return the possible beginnings of a message: right after its stamp, and after blanks."""
     blanks = BLANKS.match(text, stamp_end)
     return stamp_end, blanks.end() if blanks else stamp_end
 
 
 @lru_cache(maxsize=1)
 def _faults() -> re.Pattern[bytes]:
-    return re.compile(b"|".join((*faults(), BANNER_WORDS)))
+    return re.compile(b"|".join((*fault_patterns(), BANNER_WORDS)))
 
 
 def _short(line: bytes) -> bytes:
-    """The end of a line that is not whole yet, which is not to be taken for its beginning."""
-    return line if len(line) <= FOUND_LINE_BYTES else CUT + line[-FOUND_LINE_BYTES:]
+    """Return the end of an incomplete line, marked as cut."""
+    return line if len(line) <= KEPT_LINE_BYTES else CUT + line[-KEPT_LINE_BYTES:]
 
 
-def _around(text: bytes, place: int) -> bytes:
-    """The line at a place; of a long one, what is around it."""
-    start, end = text.rfind(b"\n", 0, place) + 1, text.find(b"\n", place)
-    stop = min(len(text) if end < 0 else end, place + FOUND_LINE_BYTES)
-    cut = CUT if place - start > FOUND_LINE_BYTES else b""
-    return cut + text[max(start, place - FOUND_LINE_BYTES) : stop] + b"\n"
+def _excerpt(text: bytes, offset: int) -> bytes:
+    """Return the line at an offset; of a long line, the part around it."""
+    start, end = text.rfind(b"\n", 0, offset) + 1, text.find(b"\n", offset)
+    stop = min(len(text) if end < 0 else end, offset + KEPT_LINE_BYTES)
+    cut = CUT if offset - start > KEPT_LINE_BYTES else b""
+    return cut + text[max(start, offset - KEPT_LINE_BYTES) : stop] + b"\n"
 
 
 class ConsoleLog:
-    """Writes the console as it comes; of a console that never ends, the first and the last KEEP_BYTES.
+    """Writes the beginning and the end of the console, and deciding lines between.
 
-    Of what lies between, lines stay in which a kernel complains, or that show one of the texts of a `proof`: what the
-    verdict may rest on.
+    Beginning and end have KEEP_BYTES each. The lines between are those that decide verdicts (see Sieve).
 
-    A context manager; the file is complete when it is left. `received_bytes` and `dropped_bytes` count the guest's
-    bytes.
+    A context manager; the file is complete on exit. `received_bytes` and `dropped_bytes` count the guest's bytes.
 
     Raises:
-        OSError: the disk is full, for one.
+        OSError: writing failed.
     """
 
     def __init__(
@@ -252,7 +247,7 @@ class ConsoleLog:
         self._keep(self._redactor.rest())
         if self.dropped_bytes:
             self._file.write(b"\n[bootmatrix: %d bytes of console are left out here]\n" % self.dropped_bytes)
-            self._file.write(self._sieve.finish(b"".join(self._tail)[:FOUND_LINE_BYTES]))
+            self._file.write(self._sieve.finish(b"".join(self._tail)[:KEPT_LINE_BYTES]))
         for part in self._tail:
             self._file.write(part)
         self._file.flush()

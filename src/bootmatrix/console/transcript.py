@@ -1,4 +1,7 @@
-"""What the console says. It can be forged by whatever runs in the guest, so it never makes a pass, only unmakes one."""
+"""Findings and evidence from the console.
+
+Programs of the guest can forge it: it can only rule out a pass.
+"""
 
 from __future__ import annotations
 
@@ -19,83 +22,83 @@ BANNER = re.compile(rb"(?:^\r?|%s)%s[^\r\n]*" % (STAMP, BANNER_WORDS), re.MULTIL
 SIGNED = re.compile(rb"^bootmatrix [0-9]+ [0-9a-f]{16} ")
 
 NO_ROOM = "Initramfs unpacking failed: write error"
-"""As the kernel says it (init/initramfs.c). Its other words for a failure are of an initrd that is not whole."""
+"""Message of init/initramfs.c. The other failures there are of an incomplete initrd."""
 PANIC_LINES = 20
 LAST_LINES = 8
 SHOWN_TRACE_LINES = 5
 STARVED_S = 10.0
-"""Kernels begin to speak of stalls after some 20 s, by a clock that goes on while the host lets them wait."""
+"""Kernels report stalls after some 20 s, by a clock that runs on while the host lets them wait."""
 
 ADVICE = {
-    b"Attempted to kill init": "The guest's init ended. What it said before is above the panic on the console.",
-    b"VFS: Unable to mount root": "The kernel found no initrd that it can read, or no init in it.",
+    b"Attempted to kill init": "The guest's init ended. Its last output is above the panic on the console.",
+    b"VFS: Unable to mount root": "The kernel found no readable initrd, or no init in it.",
     b"No working init found": "The initrd has no init that this architecture can run.",
     b"Out of memory": "Give the machine more memory: memory_mib in its profile.",
     b"System is deadlocked on memory": "Give the machine more memory: memory_mib in its profile.",
 }
 
 
-def cut_off(troubles: Sequence[KernelFault], outcome: Outcome) -> Iterator[Finding]:
-    """A complaint for an initrd that its machine has no room for, in a guest that came to nothing without the rest."""
-    for trouble in troubles:
-        if trouble.text == NO_ROOM and not outcome.messages:
-            reason = f"the initrd does not fit into the memory of the machine: {trouble.text}"
-            advice = "Give the machine more, by memory_mib in its profile, or put less into the spec's images."
-            yield Finding(Verdict.BUILD_ERROR, reason, (piece("console", trouble.text, trouble.line),), advice)
+def check_initrd(faults: Sequence[KernelFault], outcome: Outcome) -> Iterator[Finding]:
+    """Yield a finding if the initrd did not fit into memory and init reported nothing."""
+    for fault in faults:
+        if fault.text == NO_ROOM and not outcome.messages:
+            reason = f"the initrd does not fit into the memory of the machine: {fault.text}"
+            advice = "Give the machine more (memory_mib in its profile), or make the spec's images smaller."
+            yield Finding(Verdict.BUILD_ERROR, reason, (piece("console", fault.text, fault.line),), advice)
             return
 
 
-def panics(transcript: bytes) -> Iterator[Finding]:
-    """A complaint for a kernel's panic, or for what only looks like one."""
+def find_panics(transcript: bytes) -> Iterator[Finding]:
+    """Yield a finding for a kernel panic, or for its words in another form."""
     place = transcript.find(PANIC_WORDS)
-    if place < 0:  # which takes far less time to see than where a line begins
+    if place < 0:  # far faster than the pattern below
         return
-    found = PANIC.search(transcript)
-    if found:
-        why = _text(found[1]) or "without a reason"
-        advice = next((words for mark, words in ADVICE.items() if mark in found[1]), "")
-        evidence = tuple(_excerpt(transcript, found.start(), PANIC_LINES))
+    match = PANIC.search(transcript)
+    if match:
+        why = _text(match[1]) or "no reason given"
+        advice = next((words for mark, words in ADVICE.items() if mark in match[1]), "")
+        evidence = tuple(_excerpt(transcript, match.start(), PANIC_LINES))
         yield Finding(Verdict.PANIC, f"kernel panic: {why}", evidence, advice)
         return
     yield Finding(
         Verdict.FAIL,
-        "the console has the words of a kernel panic, though not in the way in which the kernel prints them",
+        "the console shows the words of a kernel panic, but not as the kernel prints them",
         tuple(_excerpt(transcript, place, 1)),
-        "If something in the guest prints this text, have it print another: no panic may go unnoticed.",
+        "If a program of the guest prints this text, change it: no panic may go unnoticed.",
     )
 
 
-def faults(troubles: Sequence[KernelFault], starved_s: float) -> Iterator[Finding]:
-    """A complaint for each of the kernel's own faults that it survived. Panics have one of their own.
+def check_faults(faults: Sequence[KernelFault], starved_s: float) -> Iterator[Finding]:
+    """Yield a finding for each fatal kernel message, without panics on the console (see find_panics).
 
-    A stall in a guest for which the host had no core is the host's.
+    A stall is the host's fault if it had no core for the guest for STARVED_S.
     """
-    for trouble in troubles:
-        if trouble.is_fatal and starved_s >= STARVED_S and is_stall(trouble.name):
-            reason = f"the host had no core for the guest for {starved_s:.0f} s, so that its kernel saw a stall"
+    for fault in faults:
+        if fault.is_fatal and starved_s >= STARVED_S and is_stall(fault.name):
+            reason = f"the host had no core for the guest for {starved_s:.0f} s: its kernel reported a stall"
             advice = "Run fewer guests at once (--jobs), or on a host with less to do."
-            yield Finding(Verdict.INFRA_ERROR, reason, tuple(_lines_of(trouble)), advice)
-        elif trouble.is_fatal and (trouble.name != PANIC_SIGN or trouble.line is None):
-            text = f"the kernel reported a fault: {trouble.text}"
-            yield Finding(Verdict.FAIL, text, tuple(_lines_of(trouble)), trouble.advice)
+            yield Finding(Verdict.INFRA_ERROR, reason, tuple(_lines_of(fault)), advice)
+        elif fault.is_fatal and (fault.name != PANIC_SIGN or fault.line is None):
+            text = f"the kernel reported a fault: {fault.text}"
+            yield Finding(Verdict.FAIL, text, tuple(_lines_of(fault)), fault.advice)
 
 
-def noted(troubles: Sequence[KernelFault], complained: Container[int | None]) -> Iterator[Evidence]:
-    """What else the console tells of, in lines that no complaint shows."""
-    for trouble in troubles:
-        if trouble.line not in complained:
-            yield piece(_source(trouble), f"{trouble.name}: {trouble.text}", trouble.line)
+def fault_notes(faults: Sequence[KernelFault], lines: Container[int | None]) -> Iterator[Evidence]:
+    """Yield evidence of faults, without those whose line is in `lines`."""
+    for fault in faults:
+        if fault.line not in lines:
+            yield piece(_source(fault), f"{fault.name}: {fault.text}", fault.line)
 
 
 def find_banners(transcript: bytes) -> Iterator[Evidence]:
-    """The first line of each kernel that started."""
+    """Yield the banner of each kernel that started."""
     for start, stop in lines_with(transcript, b"Linux version "):
-        for found in BANNER.finditer(transcript, start, stop):
-            yield piece("console", _text(found[0]), _line_number(transcript, found.start()))
+        for match in BANNER.finditer(transcript, start, stop):
+            yield piece("console", _text(match[0]), _line_number(transcript, match.start()))
 
 
 def lines_with(text: bytes, word: bytes) -> Iterator[tuple[int, int]]:
-    """Where lines with a word in them begin and end: far quicker than a regular expression, where there are few."""
+    """Yield start and end of each line that contains a word; far faster than a regular expression."""
     at = text.find(word)
     while at >= 0:
         start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
@@ -104,20 +107,20 @@ def lines_with(text: bytes, word: bytes) -> Iterator[tuple[int, int]]:
         at = text.find(word, stop)
 
 
-def _lines_of(trouble: KernelFault) -> Iterator[Evidence]:
-    """The beginning of a trouble's trace; only the first line's number is known, as others' output may lie between."""
-    source = _source(trouble)
-    yield piece(source, trouble.text, trouble.line)
-    yield from (piece(source, line) for line in trouble.trace[1:SHOWN_TRACE_LINES])
+def _lines_of(fault: KernelFault) -> Iterator[Evidence]:
+    """Yield the first lines of a fault's trace; only the first has a line number."""
+    source = _source(fault)
+    yield piece(source, fault.text, fault.line)
+    yield from (piece(source, line) for line in fault.trace[1:SHOWN_TRACE_LINES])
 
 
-def _source(trouble: KernelFault) -> str:
-    """The console, or the kernel's log where the console does not show a trouble."""
-    return "kernel" if trouble.line is None else "console"
+def _source(fault: KernelFault) -> str:
+    """Return `kernel` for a fault that only the kernel's log has, else `console`."""
+    return "kernel" if fault.line is None else "console"
 
 
 def last_lines(transcript: bytes) -> tuple[Evidence, ...]:
-    """What the console showed last."""
+    """Return the last lines of the console, without init's messages."""
     lines: deque[tuple[int, bytes]] = deque(maxlen=LAST_LINES)
     end = len(transcript)
     number = transcript.count(b"\n") + 1
@@ -131,22 +134,22 @@ def last_lines(transcript: bytes) -> tuple[Evidence, ...]:
     return tuple(piece("console", _text(line), number) for number, line in lines)
 
 
-def said_by(transcript: bytes, container: str) -> tuple[Evidence, ...]:
-    """The last lines of a container's output: init puts its name before each.
+def container_lines(transcript: bytes, container: str) -> tuple[Evidence, ...]:
+    """Return the last lines of a container's output, by init's prefix.
 
-    Not empty ones, nor those whose name alone was printed when the kernel wrote a line.
+    Empty lines are skipped, and prefixes that a kernel line follows.
     """
     name = re.escape(container.encode("ascii", "replace"))
     mine = re.compile(rb"^%s\| (?!%s)[^\n]*\S" % (name, STAMP), re.MULTILINE)
-    found = deque(mine.finditer(transcript), maxlen=LAST_LINES)
-    return tuple(piece("console", _text(one[0]), _line_number(transcript, one.start())) for one in found)
+    match = deque(mine.finditer(transcript), maxlen=LAST_LINES)
+    return tuple(piece("console", _text(one[0]), _line_number(transcript, one.start())) for one in match)
 
 
-def failed_first(transcript: bytes, container: str) -> Evidence | None:
-    """The first line in which a container says, in TAP, that something failed."""
+def first_failure(transcript: bytes, container: str) -> Evidence | None:
+    """Return the first `not ok` line of a container's TAP."""
     name = re.escape(container.encode("ascii", "replace"))
-    found = re.search(rb"^%s\| not ok\b[^\n#]*$" % name, transcript, re.MULTILINE)
-    return piece("console", _text(found[0]), _line_number(transcript, found.start())) if found else None
+    match = re.search(rb"^%s\| not ok\b[^\n#]*$" % name, transcript, re.MULTILINE)
+    return piece("console", _text(match[0]), _line_number(transcript, match.start())) if match else None
 
 
 def _excerpt(transcript: bytes, position: int, lines: int) -> Iterator[Evidence]:

@@ -1,4 +1,4 @@
-"""What was seen of a boot, judged."""
+"""Judging of boots."""
 
 from bootmatrix.judge.verdict import judge
 

@@ -1,4 +1,4 @@
-"""What init reported against what the spec has: every container must be accounted for."""
+"""Completeness of init's report: every container of the spec must have its messages."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bootmatrix.console.transcript import failed_first, last_lines, said_by
+from bootmatrix.console.transcript import container_lines, first_failure, last_lines
 from bootmatrix.model import Bootable, GuestMessage, Outcome, SubResult, Verdict
 from bootmatrix.model.finding import Finding, piece
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_ERROR = 300
 RESET_ADVICE = (
-    "It reset its machine, and would have done so again and again: the kernel may not fit the CPU or the machine, or "
-    "may have died before it could print. Add earlycon to the machine's cmdline."
+    "It reset its machine: the kernel may not fit the CPU or the machine, or crashed before it could print. "
+    "Add earlycon to the machine's cmdline."
 )
-NO_PORT = "bootmatrix: there is no result port"
-"""What init says on the console before it gives up."""
+NO_PORT = "no result port"
+"""End of the line that init prints before it gives up."""
 PORT_ADVICE = (
     "Its kernel found no virtio-serial port: do `bus`, `bus_name` and `modules` of the machine's profile fit the board?"
 )
 
 
-def words_of(message: GuestMessage) -> str:
-    """A message as it was sent, without its number and its signature."""
+def message_text(message: GuestMessage) -> str:
+    """Return a message without its number and its signature."""
     return " ".join((message.kind, *message.words))
 
 
 def reported_faults(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
-    """Faults that init itself told of, in the order in which they happened."""
+    """Yield faults that init reported, in their order in time."""
     for message in outcome.messages:
         if message.kind == "error":
-            yield Finding(Verdict.FAIL, f"init failed: {_decoded(message)}", (piece("result", words_of(message)),))
+            yield Finding(Verdict.FAIL, f"init failed: {_decoded(message)}", (piece("result", message_text(message)),))
         elif message.words[1:2] == ("exit",) and message.kind in {"onboot", "onshutdown", "service", "check"}:
-            yield from _exit(message, bootable, transcript)
+            yield from _exit_finding(message, bootable, transcript)
 
 
 def notes(outcome: Outcome) -> Iterator[str]:
-    """Remarks of init's that change no verdict."""
+    """Decode the `note` messages of init, which change no verdict."""
     return (_decoded(message) for message in outcome.messages if message.kind == "note")
 
 
-def _exit(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
+def _exit_finding(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
     name, status = message.words[0], message.words[2] if len(message.words) == 3 else "?"
     if status == "0" and message.kind != "service":
         return
-    what = {"onboot": "onboot container", "onshutdown": "onshutdown container"}.get(message.kind, message.kind)
-    said = said_by(transcript, name)
-    failed = failed_first(transcript, name)
-    evidence = (piece("result", words_of(message)), *([failed] if failed and failed not in said else []), *said)
-    telling = failed or (said[-1] if said else None)
-    last = f": {telling.text.removeprefix(f'{name}| ')[:MAX_ERROR]}" if telling else ""
+    role = {"onboot": "onboot container", "onshutdown": "onshutdown container"}.get(message.kind, message.kind)
+    lines = container_lines(transcript, name)
+    failed = first_failure(transcript, name)
+    evidence = (piece("result", message_text(message)), *([failed] if failed and failed not in lines else []), *lines)
+    cause = failed or (lines[-1] if lines else None)
+    last = f": {cause.text.removeprefix(f'{name}| ')[:MAX_ERROR]}" if cause else ""
     if message.kind == "service":
         yield Finding(
             Verdict.FAIL, f"service {name} ended unasked with status {status}{last}", evidence, _advice(status)
@@ -63,98 +63,102 @@ def _exit(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Itera
         within = f" within its {limit:g} s" if limit else " in time"
         yield Finding(
             Verdict.TIMEOUT,
-            f"{what} {name} did not end{within}{last}",
+            f"{role} {name} did not end{within}{last}",
             evidence,
             "If it only needs longer, raise the time in its bootmatrix.check annotation.",
         )
     else:
-        yield Finding(Verdict.FAIL, f"{what} {name} exited with status {status}{last}", evidence, _advice(status))
+        yield Finding(Verdict.FAIL, f"{role} {name} exited with status {status}{last}", evidence, _advice(status))
 
 
 def _advice(status: str) -> str:
     return {
-        "126": "Its command cannot be executed: is it of the guest's architecture, and executable?",
+        "126": "Its command cannot be executed: check its mode and its architecture.",
         "127": "Its command is not in the image.",
-        "137": "It was killed (SIGKILL): by the kernel for want of memory, or by init.",
+        "137": "It was killed (SIGKILL): by the kernel when memory ran out, or by init.",
         "139": "It crashed (SIGSEGV).",
     }.get(status, "")
 
 
-def missing(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
-    """What a sound boot reports and this one did not."""
+def find_gaps(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
+    """Yield a finding for each message that a complete report has and this one lacks."""
     messages = outcome.messages
     if not messages:
         reason = "the guest ended without a result: its init never reported"
         reset = any(event.data.get("reason") == "guest-reset" for event in outcome.events if event.name == "SHUTDOWN")
-        said = last_lines(transcript)
-        without_port = PORT_ADVICE if any(line.text == NO_PORT for line in said) else ""
-        yield Finding(Verdict.FAIL, reason, said, RESET_ADVICE if reset else without_port)
+        lines = last_lines(transcript)
+        without_port = (
+            PORT_ADVICE
+            if any(line.text.startswith("bootmatrix: ") and line.text.endswith(NO_PORT) for line in lines)
+            else ""
+        )
+        yield Finding(Verdict.FAIL, reason, lines, RESET_ADVICE if reset else PORT_ADVICE if without_port else "")
         return
-    yield from _end(messages, transcript)
-    yield from _frame(messages, bootable)
-    yield from _series("onboot", messages, bootable.onboot)
-    yield from _series("onshutdown", messages, bootable.onshutdown)
-    started = {one.words for one in messages if one.kind == "service"}
+    yield from _check_end(messages, transcript)
+    yield from _check_frame(messages, bootable)
+    yield from _check_sequence("onboot", messages, bootable.onboot)
+    yield from _check_sequence("onshutdown", messages, bootable.onshutdown)
+    started = {message.words for message in messages if message.kind == "service"}
     for name in bootable.services:
         if (name, "start") not in started:
             yield _unreported(f"service {name} was never started")
-    yield from _checks(messages, bootable)
+    yield from _check_checks(messages, bootable)
 
 
-def _frame(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Finding]:
+def _check_frame(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Finding]:
     numbers = [message.sequence for message in messages]
     if numbers != list(range(1, len(numbers) + 1)):
-        yield _unreported("messages of init are missing or out of order")
+        yield _unreported("init's messages are incomplete or out of order")
     if [message.kind for message in messages].count("ready") != 1 or messages[0].kind != "ready":
-        yield _unreported("init did not say, first and once, that it runs")
+        ready = [message.kind for message in messages].count("ready")
+        found = "none" if not ready else f"{ready}, the first message is {messages[0].kind!r}"
+        yield _unreported(f"expected exactly one 'ready' as the first message, got {found}")
     elif messages[0].words != (bootable.kernel_release,):
-        found = " ".join(messages[0].words)
-        reason = f"the guest runs kernel {found!r}, and {bootable.kernel_release!r} is what this cell is about"
-        yield Finding(Verdict.INFRA_ERROR, reason, (piece("result", words_of(messages[0])),))
+        reason = f"wrong kernel: expected {bootable.kernel_release!r}, got {' '.join(messages[0].words)!r}"
+        yield Finding(Verdict.INFRA_ERROR, reason, (piece("result", message_text(messages[0])),))
     for kind, words in (("services", ("up",)), ("shutdown", ())):
-        said = [message.words for message in messages if message.kind == kind]
-        if said != [words]:
-            often = f"reported {len(said)} times, and not once," if said else "never reported"
-            yield _unreported(f"init {often} {' '.join((kind, *words))!r}")
+        seen = [message.words for message in messages if message.kind == kind]
+        if seen != [words]:
+            yield _unreported(f"expected exactly one {' '.join((kind, *words))!r} message, got {len(seen) or 'none'}")
 
 
-def _end(messages: Sequence[GuestMessage], transcript: bytes) -> Iterator[Finding]:
+def _check_end(messages: Sequence[GuestMessage], transcript: bytes) -> Iterator[Finding]:
     ends = [message for message in messages if message.kind == "end"]
     if not ends or messages[-1].kind != "end":
-        evidence = (piece("result", f"the last message is: {words_of(messages[-1])}"), *last_lines(transcript))
+        evidence = (piece("result", f"the last message is: {message_text(messages[-1])}"), *last_lines(transcript))
         yield Finding(Verdict.FAIL, "the guest ended without a result: init's last message is missing", evidence)
     elif len(ends) > 1 or len(ends[0].words) != 2 or not DIGEST.fullmatch(ends[0].words[1]):
-        yield _unreported("init's last message is not as it has to be")
+        yield _unreported("invalid 'end' message: expected exactly one, with a verdict and a digest")
     elif ends[0].words[0] != "pass":
-        evidence = (piece("result", words_of(ends[0])),)
+        evidence = (piece("result", message_text(ends[0])),)
         yield Finding(Verdict.FAIL, "init gave the verdict 'fail'", evidence, follows=True)
 
 
-def _series(kind: str, messages: Sequence[GuestMessage], expected: Sequence[str]) -> Iterator[Finding]:
-    """Containers that run one after the other: each starts and exits with 0, in the order of the spec."""
-    found = [message.words for message in messages if message.kind == kind]
-    wanted = [words for name in expected for words in ((name, "start"), (name, "exit", "0"))]
-    if found == wanted:
+def _check_sequence(kind: str, messages: Sequence[GuestMessage], expected: Sequence[str]) -> Iterator[Finding]:
+    """Check sequential containers: each starts and exits with 0, in the order of the spec."""
+    actual = [message.words for message in messages if message.kind == kind]
+    required = [words for name in expected for words in ((name, "start"), (name, "exit", "0"))]
+    if actual == required:
         return
-    exits = Counter(words[0] for words in found if words[1:2] == ("exit",))
+    exits = Counter(words[0] for words in actual if words[1:2] == ("exit",))
     absent = list((Counter(expected) - exits).elements())
     if absent:
-        yield _unreported(f"{kind} container {absent[0]} never came to its end")
+        yield _unreported(f"{kind} container {absent[0]} did not report an exit")
     else:
-        yield _unreported(f"{kind} containers were not reported as the spec has them", follows=True)
+        yield _unreported(f"{kind} containers were not reported in the order of the spec", follows=True)
 
 
-def _checks(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Finding]:
-    found = sorted(message.words for message in messages if message.kind == "check")
-    wanted = sorted(words for name in bootable.checks for words in ((name, "start"), (name, "exit", "0")))
-    if found == wanted:
+def _check_checks(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Finding]:
+    actual = sorted(message.words for message in messages if message.kind == "check")
+    required = sorted(words for name in bootable.checks for words in ((name, "start"), (name, "exit", "0")))
+    if actual == required:
         return
-    exited = {words[0] for words in found if words[1:2] == ("exit",)}
+    exited = {words[0] for words in actual if words[1:2] == ("exit",)}
     for name in bootable.checks:
         if name not in exited:
-            yield _unreported(f"check {name} gave no result")
+            yield _unreported(f"check {name} reported no result")
     if exited >= set(bootable.checks):
-        yield _unreported("checks were not reported as the spec has them", follows=True)
+        yield _unreported("checks were not reported exactly once each", follows=True)
 
 
 def _unreported(reason: str, follows: bool = False) -> Finding:
@@ -170,7 +174,7 @@ def _decoded(message: GuestMessage) -> str:
 
 
 def subresults(outcome: Outcome, bootable: Bootable) -> Iterator[SubResult]:
-    """One for each container that the spec has, in the order of the phases."""
+    """Yield a sub-result for each container of the spec, in the order of the phases."""
     exits: dict[tuple[str, str], list[str]] = {}
     for message in outcome.messages:
         if message.words[1:2] == ("exit",) and len(message.words) == 3:
@@ -189,8 +193,8 @@ def subresults(outcome: Outcome, bootable: Bootable) -> Iterator[SubResult]:
 def _container(kind: str, name: str, exits: dict[tuple[str, str], list[str]]) -> SubResult:
     statuses = exits.get((kind, name))
     if not statuses:
-        return SubResult(name=f"{kind} {name}", verdict=Verdict.FAIL, detail="gave no result")
-    status = statuses.pop(0)  # the first of this name that did not have its own yet
+        return SubResult(name=f"{kind} {name}", verdict=Verdict.FAIL, detail="no result")
+    status = statuses.pop(0)  # containers may share a name
     if status == "0":
         return SubResult(name=f"{kind} {name}", verdict=Verdict.PASS)
     if status == "timeout":

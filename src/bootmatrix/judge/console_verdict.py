@@ -1,4 +1,4 @@
-"""Guests whose init is not ours: judged by what their console shows, which is weaker evidence, and said to be."""
+"""Verdicts on guests with a foreign init, by their console: weaker evidence, and marked as such."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import re
 from collections.abc import Iterator
 
 from bootmatrix.console.kernel_messages import STAMP
-from bootmatrix.console.match import shown, without_printk
+from bootmatrix.console.match import strip_printk, text_pattern
 from bootmatrix.console.transcript import last_lines
 from bootmatrix.model import ConsoleProof, Evidence, Outcome, QmpEvent, Verdict
 from bootmatrix.model.finding import Finding, piece
 
 WEAKER = "judged by its console alone, which whatever runs in the guest can print"
 ECHO = re.compile(rb"(?:command line:|unknown kernel command line parameters|BOOT_IMAGE=)", re.IGNORECASE)
-"""In lines in which a kernel repeats its command line; the text of a pass is refused there in any case."""
+"""Lines in which a kernel repeats its command line: they never show the text of a pass."""
 KERNEL_ECHO = re.compile(
     rb"^\r?(?:%s)?(?:(?:kernel )?command line: |unknown kernel command line parameters )" % STAMP, re.IGNORECASE
 )
-"""How only a kernel begins such a line: what is forbidden counts in all others."""
-LEFT = frozenset({"guest-shutdown", "guest-reset"})
+"""The kernel's own form of such a line; `forbid` applies to all others."""
+EXITS = frozenset({"guest-shutdown", "guest-reset"})
 STAYED = "shown"
-"""The limit of a guest that is ended as soon as it has shown the text, as its proof wants."""
+"""The limit that ends a guest with `stays` when its console shows the text."""
 
 
 def find_line(transcript: bytes, text: str, echo: re.Pattern[bytes] = ECHO) -> Evidence | None:
-    """The first line that shows a text, but for those in which a kernel repeats its command line."""
-    for candidate in (transcript, without_printk(transcript)):
+    """Return the first line that shows a text, without those that match `echo`."""
+    for candidate in (transcript, strip_printk(transcript)):
         position = 0
-        while found := shown(text).search(candidate, position):
-            start = candidate.rfind(b"\n", 0, found.start()) + 1
-            end = candidate.find(b"\n", found.end())
+        while match := text_pattern(text).search(candidate, position):
+            start = candidate.rfind(b"\n", 0, match.start()) + 1
+            end = candidate.find(b"\n", match.end())
             line = candidate[start : end if end >= 0 else None]
             if not echo.search(line):
                 number = candidate.count(b"\n", 0, start) + 1 if candidate is transcript else None
@@ -38,45 +38,45 @@ def find_line(transcript: bytes, text: str, echo: re.Pattern[bytes] = ECHO) -> E
     return None
 
 
-def complaints(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
-    """What stands in the way of a pass by the console."""
+def check_console(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
+    """Yield findings that rule out a pass by the console."""
     for text in proof.forbid:
-        found = find_line(transcript, text, KERNEL_ECHO)
-        if found:
-            yield Finding(Verdict.FAIL, f"the console shows {text!r}, which is forbidden", (found,))
+        line = find_line(transcript, text, KERNEL_ECHO)
+        if line:
+            yield Finding(Verdict.FAIL, f"the console shows {text!r}, which is forbidden", (line,))
     if find_line(transcript, proof.console) is None:
         yield Finding(
             Verdict.FAIL,
             f"the console never showed {proof.console!r}",
             last_lines(transcript),
-            "Is this the text that the guest prints, letter by letter, on the machine's console?",
+            "Does the guest print exactly this text on the machine's console?",
         )
-    yield from _way_out(proof, outcome)
+    yield from _check_exit(proof, outcome)
 
 
-def _way_out(proof: ConsoleProof, outcome: Outcome) -> Iterator[Finding]:
+def _check_exit(proof: ConsoleProof, outcome: Outcome) -> Iterator[Finding]:
     if outcome.limit == STAYED and proof.stays:
         return
-    reasons = [str(event.data.get("reason")) for event in left(outcome)]
-    if len(reasons) != 1 or reasons[0] not in LEFT:
-        found = ", ".join(reasons) or "nothing of the kind"
+    reasons = [str(event.data.get("reason")) for event in exit_events(outcome)]
+    if len(reasons) != 1 or reasons[0] not in EXITS:
+        got = ", ".join(reasons) or "none"
         yield Finding(
             Verdict.FAIL,
-            f"the guest did not leave by itself: expected a power off or a reset, found {found}",
+            f"unexpected exit: expected a guest shutdown or reset, got {got}",
             (),
-            "If it is to stay, say so beside the text: 'stays: true'.",
+            "For a guest that keeps running, set 'stays: true' beside the text.",
         )
 
 
-def left(outcome: Outcome) -> list[QmpEvent]:
-    """The events of a guest that leaves."""
+def exit_events(outcome: Outcome) -> list[QmpEvent]:
+    """Return the shutdown events that the guest caused."""
     return [event for event in outcome.events if event.name == "SHUTDOWN" and event.data.get("guest") is True]
 
 
-def proofs(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iterator[Evidence]:
-    """What a pass rests on."""
+def pass_evidence(proof: ConsoleProof, outcome: Outcome, transcript: bytes) -> Iterator[Evidence]:
+    """Yield the evidence of a pass."""
     yield piece("judge", WEAKER)
-    found = find_line(transcript, proof.console)
-    if found:
-        yield found
-    yield from (piece("qmp", f"SHUTDOWN: {event.data.get('reason')}") for event in left(outcome))
+    line = find_line(transcript, proof.console)
+    if line:
+        yield line
+    yield from (piece("qmp", f"SHUTDOWN: {event.data.get('reason')}") for event in exit_events(outcome))

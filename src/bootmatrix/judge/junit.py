@@ -1,7 +1,7 @@
-"""JUnit's XML as tests write it, read in one go and without a tree: a hostile report costs no more than its length.
+"""Streaming parser of JUnit's XML: a hostile report costs no more than its length.
 
-No library does this: those that read JUnit's XML build a tree first, follow suites in suites by recursion, and see
-neither a failure in another namespace nor what a suite says of itself and does not show.
+Libraries for JUnit's XML build a tree, recurse into nested suites, and ignore failures in other namespaces and totals
+that no test explains.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from bootmatrix.model import SubResult, Verdict
 
 SUITES = ("testsuites", "testsuite")
 BAD = ("failure", "error", "rerunFailure", "rerunError")
-"""Of a test that failed; the latter two (Maven Surefire) of one that failed each time that it was tried."""
+"""Elements of a failed test; the latter two (Maven Surefire) of one that failed in each rerun."""
 FLAKY = ("flakyFailure", "flakyError")
-"""Of a test that failed at first, and passed when it was tried again."""
+"""Elements of a test that failed first and passed in a rerun."""
 BAD_STATUSES = frozenset({"failed", "failure", "fail", "error", "errored"})
-"""In a test's `status` or `result`, which some writers set instead of, or beside, an element."""
+"""Values of a test's `status` or `result`, which some writers set instead of an element."""
 SKIP_STATUSES = frozenset({"notrun", "disabled", "skipped", "ignored", "pending", "suppressed"})
-"""The same for a test that was not run: of GoogleTest, CTest and others."""
-MAX_TROUBLES = 20
+"""The same for skipped tests, by GoogleTest, CTest and others."""
+MAX_FAULTS = 20
 CHUNK_BYTES = 4096
-"""Handed to the parser at a time, so that it reads little more of a file after the first fault."""
+"""Size of the parser's input chunks, so that it stops soon after the first fault."""
 
 
 class UnreadableReport(ValueError):
-    """What is no report."""
+    """Data that is not a JUnit report."""
 
 
 @dataclass
-class Suite:
-    """What a suite says of itself, and what came of it; those within it included."""
+class JUnitSuite:
+    """Totals of a suite as announced and as counted, nested suites included."""
 
     announced: int
     failures: int
@@ -42,68 +42,68 @@ class Suite:
     flaky: int = 0
 
     def add(self, cases: int, bad: int, flaky: int) -> None:
-        """Count what is in it."""
+        """Count results."""
         self.cases += cases
         self.bad += bad
         self.flaky += flaky
 
 
 @dataclass
-class Case:
-    """One test, as far as it was read."""
+class JUnitCase:
+    """A test, as far as it was parsed."""
 
     name: str
     verdict: Verdict = Verdict.PASS
     detail: str = ""
     flaky: int = 0
-    """How often it failed before it passed."""
+    """Failed runs before it passed."""
 
 
-class Report:
-    """The results of a report, and what it tells of and does not show. A target of XMLParser, which calls it.
+class JUnitReport:
+    """The results of a report: a target of XMLParser.
 
-    The tests decide, not the totals: these count assertions (Catch2, doctest), subtests (pytest) or each try (Surefire)
-    in some reports. Where no test says anything of what a total tells it is one of the `troubles`, else of the `notes`.
+    Tests decide, not totals: some reports' totals count assertions (Catch2, doctest), subtests (pytest) or reruns
+    (Surefire). A total that differs is a note; if no test of the suite explains it at all, a fault.
     """
 
     def __init__(self) -> None:
         self.results: list[SubResult] = []
-        self.troubles: list[str] = []
+        self.faults: list[str] = []
         self.notes: list[str] = []
-        self._open: list[Suite | Case | None] = []
-        self._suites: list[Suite] = []
-        self._cases: list[Case] = []
+        self._open: list[JUnitSuite | JUnitCase | None] = []
+        self._suites: list[JUnitSuite] = []
+        self._cases: list[JUnitCase] = []
 
     def doctype(self, *_: str | None) -> None:
-        """Refused in whatever encoding: entities could expand without end, and no report needs one."""
-        raise UnreadableReport("it has a document type, which a report does not need")
+        """Refuse a document type in any encoding: entities could expand without end."""
+        raise UnreadableReport("it has a document type, which no report needs")
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """An element begins."""
+        """Start an element."""
         name = tag.rpartition("}")[2]
         if not self._open and name not in SUITES:
             raise UnreadableReport(f"it begins with <{name[:MAX_NAME]}>")
         self._open.append(self._begin(name, attributes))
 
     def end(self, _: str) -> None:
-        """The innermost element ends."""
-        ended = self._open.pop()
-        if isinstance(ended, Case):
+        """End the innermost element."""
+        element = self._open.pop()
+        if isinstance(element, JUnitCase):
             self._cases.pop()
-            self.results.append(SubResult(name=ended.name, verdict=ended.verdict, detail=ended.detail))
+            self.results.append(SubResult(name=element.name, verdict=element.verdict, detail=element.detail))
             if self._suites:
-                self._suites[-1].add(1, ended.verdict is Verdict.FAIL, ended.flaky)
-        elif ended:
+                self._suites[-1].add(1, element.verdict is Verdict.FAIL, element.flaky)
+        elif element:
             self._end_suite(self._suites.pop())
 
-    def close(self) -> Report:
-        """The whole has been read."""
+    def close(self) -> JUnitReport:
+        """Return the report."""
         return self
 
-    def _begin(self, name: str, attributes: dict[str, str]) -> Suite | Case | None:
+    def _begin(self, name: str, attributes: dict[str, str]) -> JUnitSuite | JUnitCase | None:
         if name in SUITES:
             failures = _number(attributes, "failures") + _number(attributes, "errors")
-            self._suites.append(Suite(_number(attributes, "tests"), failures))
+            self._suites.append(JUnitSuite(_number(attributes, "tests"), failures))
             return self._suites[-1]
         if name == "testcase":
             self._cases.append(_case(attributes))
@@ -118,7 +118,7 @@ class Report:
         return None
 
     def _fail(self, attributes: dict[str, str]) -> None:
-        """The innermost test failed; outside of any, its suite did."""
+        """Fail the innermost test; outside of a test, the suite."""
         if self._cases:
             case = self._cases[-1]
             if case.verdict is not Verdict.FAIL:
@@ -126,29 +126,29 @@ class Report:
         else:
             self._suites[-1].failures += 1
 
-    def _end_suite(self, suite: Suite) -> None:
+    def _end_suite(self, suite: JUnitSuite) -> None:
         if suite.cases < suite.announced:
-            told = f"{suite.cases} tests came where {suite.announced} were announced"
-            _keep(self.notes if suite.cases else self.troubles, told)
+            text = f"expected {suite.announced} tests, got {suite.cases}"
+            _keep(self.notes if suite.cases else self.faults, text)
         if suite.failures and not suite.bad:
-            told = f"it tells of {suite.failures} failures, and of no test that failed"
-            _keep(self.notes if suite.failures <= suite.flaky else self.troubles, told)
+            text = f"it counts {suite.failures} failures, but no test failed"
+            _keep(self.notes if suite.failures <= suite.flaky else self.faults, text)
         if self._suites:
             self._suites[-1].add(suite.cases, suite.bad, suite.flaky)
 
 
 def _keep(kept: list[str], text: str) -> None:
-    if len(kept) < MAX_TROUBLES:
+    if len(kept) < MAX_FAULTS:
         kept.append(text)
 
 
-def read_report(data: bytes) -> Report:
-    """Read a report.
+def read_report(data: bytes) -> JUnitReport:
+    """Parse a report.
 
     Raises:
-        UnreadableReport: it is none.
+        UnreadableReport: it is not a JUnit report.
     """
-    report = Report()
+    report = JUnitReport()
     parser = XMLParser(target=report)  # noqa: S314  (no document type: nothing in it can expand)
     try:
         for start in range(0, len(data), CHUNK_BYTES):
@@ -156,19 +156,19 @@ def read_report(data: bytes) -> Report:
         parser.close()
     except UnreadableReport:
         raise
-    except (SyntaxError, ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows
+    except (SyntaxError, ValueError, LookupError) as error:  # LookupError: unknown encoding
         raise UnreadableReport(f"{error}") from error
     return report
 
 
-def _case(attributes: dict[str, str]) -> Case:
+def _case(attributes: dict[str, str]) -> JUnitCase:
     name = ".".join(part for part in (attributes.get("classname"), attributes.get("name")) if part)[:MAX_NAME]
     for key in ("status", "result"):
         status = attributes.get(key, "")
         verdict = _STATUSES.get(status.lower())
         if verdict:
-            return Case(name, verdict, f"its {key} is {status[:MAX_NAME]}")
-    return Case(name)
+            return JUnitCase(name, verdict, f"its {key} is {status[:MAX_NAME]}")
+    return JUnitCase(name)
 
 
 _STATUSES = dict.fromkeys(BAD_STATUSES, Verdict.FAIL) | dict.fromkeys(SKIP_STATUSES, Verdict.SKIP)
@@ -179,6 +179,6 @@ def _words(attributes: dict[str, str]) -> str:
 
 
 def _number(attributes: dict[str, str], name: str) -> int:
-    """A count that a suite gives of itself; 0 where it gives none, as not all writers do."""
+    """Parse an optional total of a suite; 0 if it is missing."""
     text = attributes.get(name, "").strip()
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else 0

@@ -1,4 +1,4 @@
-"""Files that containers leave: each one that the spec names has to come; JUnit and TAP among them are sub-results."""
+"""Result files of containers: each file in the spec is required; JUnit and TAP become sub-results."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bootmatrix.judge.junit import UnreadableReport, read_report
-from bootmatrix.judge.printed import Printed
-from bootmatrix.judge.tap import MAX_RESULTS, parse
+from bootmatrix.judge.tap import MAX_RESULTS, ParsedResults, parse
 from bootmatrix.model import Bootable, GuestMessage, Outcome, Verdict
 from bootmatrix.model.finding import Finding, piece
 
 MAX_FILE_BYTES = 1 << 20
-"""Of one file; its guest sends half of that at most."""
+"""Limit of one file; a guest sends half of it at most."""
 MISSING_ADVICE = (
-    "Files are taken from the container's own root when it has ended: what is on a bind or a tmpfs is not there."
+    "Files are taken from the container's own root after its exit; files on a bind or a tmpfs are not there."
 )
 GZIP = zlib.MAX_WBITS | 16
 
+FileCounts = Counter[tuple[str, str]]
+"""Numbers of files by container and path."""
+
 
 class UnreadableFile(ValueError):
-    """A file that did not arrive in one piece."""
+    """A damaged or oversized file."""
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A file as it came: `data` is its beginning, `size_bytes` that of the whole. None: there was no such file."""
+class SentFile:
+    """A file as sent: `data` is its beginning (None: it did not exist), `size_bytes` its whole size."""
 
     container: str
     path: str
@@ -39,21 +41,12 @@ class Sent:
 
     @property
     def is_cut(self) -> bool:
-        """Whether only its beginning came."""
+        """True if only its beginning was sent."""
         return self.data is not None and len(self.data) < self.size_bytes
 
 
-def sent_files(outcome: Outcome) -> Iterator[Sent]:
-    """The files of a boot.
-
-    Raises:
-        UnreadableFile: one of them is damaged.
-    """
-    return (unpack(message) for message in outcome.messages if message.kind == "file")
-
-
-def unpack(message: GuestMessage) -> Sent:
-    """The file that a message holds.
+def unpack(message: GuestMessage) -> SentFile:
+    """Unpack the file of a message.
 
     Raises:
         UnreadableFile: it is damaged, or too large.
@@ -62,80 +55,82 @@ def unpack(message: GuestMessage) -> Sent:
         container, path64, state, *data = message.words
         path = base64.b64decode(path64, validate=True).decode("utf-8", "replace")
         if state == "missing":
-            return Sent(container, path, None)
+            return SentFile(container, path, None)
         stream = zlib.decompressobj(GZIP)
         plain = stream.decompress(base64.b64decode(data[0], validate=True), MAX_FILE_BYTES)
         if stream.unconsumed_tail or not stream.eof:
             raise UnreadableFile(f"{path} is larger than {MAX_FILE_BYTES} bytes, or its end is missing")
-        return Sent(container, path, plain, int(state))
+        return SentFile(container, path, plain, int(state))
     except (ValueError, IndexError, binascii.Error, zlib.error) as error:
-        raise UnreadableFile(f"a file did not arrive in one piece: {error}") from error
+        raise UnreadableFile(f"a file was damaged in transfer: {error}") from error
 
 
-def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[Printed]:
-    """Sub-results and complaints of each file that came, and complaints for those that did not."""
-    came: Counter[tuple[str, str]] = Counter()
-    lacking: Counter[tuple[str, str]] = Counter()
+def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[ParsedResults]:
+    """Parse each file that was sent, and yield findings for required files that were not."""
+    sent: FileCounts = Counter()
+    missing: FileCounts = Counter()
     for message in outcome.messages:
         if message.kind != "file":
             continue
         try:
             file = unpack(message)
         except UnreadableFile as error:
-            yield Printed((), (Finding(Verdict.FAIL, str(error)),))
+            yield ParsedResults((), (Finding(Verdict.FAIL, str(error)),))
             continue
         if file.data is None:
-            lacking[file.container, file.path] += 1
+            missing[file.container, file.path] += 1
         else:
-            came[file.container, file.path] += 1
-            yield _read(file)
-    yield from (Printed((), (one,)) for one in _absent(came, lacking, bootable))
+            sent[file.container, file.path] += 1
+            yield _parse(file)
+    yield from (ParsedResults((), (finding,)) for finding in _find_missing(sent, missing, bootable))
 
 
-def _absent(came: Counter[tuple[str, str]], lacking: Counter[tuple[str, str]], bootable: Bootable) -> Iterator[Finding]:
-    """A complaint for each file that did not come. Containers may share a name: each has to leave its own.
+def _find_missing(sent: FileCounts, missing: FileCounts, bootable: Bootable) -> Iterator[Finding]:
+    """Yield a finding for each required file that is missing.
 
-    One that the guest calls missing is so, however often a file of that name and path came.
+    Containers may share a name, and each needs its own file: one reported as missing is missing, even if another
+    container of that name sent it.
     """
-    wanted = Counter((one.container, path) for one in bootable.results for path in one.paths)
-    for (container, path), number in wanted.items():
+    required = Counter((files.container, path) for files in bootable.results for path in files.paths)
+    for (container, path), number in required.items():
         reason = f"{container} left no file {path}, which the spec names as a result"
         if number > 1:
-            reason = f"{number} containers {container} were to leave a file {path}, and {came[container, path]} did"
-        if came[container, path] < number or lacking[container, path]:
+            reason = f"expected a file {path} from {number} containers {container}, got {sent[container, path]}"
+        if sent[container, path] < number or missing[container, path]:
             yield Finding(Verdict.FAIL, reason, (piece("result", reason),), MISSING_ADVICE)
 
 
-def _read(file: Sent) -> Printed:
-    readers = {".xml": _junit, ".tap": _tap}
+def _parse(file: SentFile) -> ParsedResults:
+    readers = {".xml": _parse_junit, ".tap": _parse_tap}
     reader = readers.get(PurePosixPath(file.path).suffix.lower())
     if reader is None:
-        return Printed()
+        return ParsedResults()
     if file.is_cut:
         reason = f"{file.container}: {file.path} is too large to be sent whole ({file.size_bytes} bytes)"
         advice = "Have the tests write shorter reports, or several."
-        return Printed((), (Finding(Verdict.FAIL, reason, (), advice),))
+        return ParsedResults((), (Finding(Verdict.FAIL, reason, (), advice),))
     return reader(file)
 
 
-def _tap(file: Sent) -> Printed:
-    reading = parse((file.data or b"").decode("utf-8", "replace"), file.container)
-    if reading.planned is None:
-        reading.faults.append(f"{file.path}: its plan is missing, so results may be")
-    complaints = (Finding(Verdict.FAIL, f"{file.container}: {fault}") for fault in reading.faults[:5])
-    return Printed(tuple(reading.results[:MAX_RESULTS]), tuple(complaints))
+def _parse_tap(file: SentFile) -> ParsedResults:
+    tap = parse((file.data or b"").decode("utf-8", "replace"), file.container)
+    if tap.planned is None:
+        tap.faults.append(f"{file.path}: no plan: results may be missing")
+    findings = (Finding(Verdict.FAIL, f"{file.container}: {fault}") for fault in tap.faults[:5])
+    return ParsedResults(tuple(tap.results[:MAX_RESULTS]), tuple(findings))
 
 
-def _junit(file: Sent) -> Printed:
+def _parse_junit(file: SentFile) -> ParsedResults:
     try:
         report = read_report(file.data or b"")
     except UnreadableReport as error:
-        return Printed((), (Finding(Verdict.FAIL, f"{file.container}: {file.path} is not JUnit's XML: {error}"),))
-    results = [one.model_copy(update={"name": f"{file.container}: {one.name}"}) for one in report.results]
-    bad = [one for one in results if one.verdict is Verdict.FAIL]
-    complaints = [Finding(Verdict.FAIL, f"{one.name}: {one.detail}"[:400]) for one in bad[:5]]
-    complaints += [Finding(Verdict.FAIL, f"{file.container}: {file.path}: {one}") for one in report.troubles]
+        return ParsedResults((), (Finding(Verdict.FAIL, f"{file.container}: {file.path} is not JUnit's XML: {error}"),))
+    name = f"{file.container}: {file.path}"
+    results = [test.model_copy(update={"name": f"{file.container}: {test.name}"}) for test in report.results]
+    failed = [test for test in results if test.verdict is Verdict.FAIL]
+    findings = [Finding(Verdict.FAIL, f"{test.name}: {test.detail}"[:400]) for test in failed[:5]]
+    findings += [Finding(Verdict.FAIL, f"{name}: {fault}") for fault in report.faults]
     if not results:
-        complaints.append(Finding(Verdict.FAIL, f"{file.container}: {file.path} has no test in it"))
-    notes = tuple(f"{file.container}: {file.path}: {one}" for one in report.notes)
-    return Printed(tuple(results[:MAX_RESULTS]), tuple(complaints), notes)
+        findings.append(Finding(Verdict.FAIL, f"{name} has no tests"))
+    notes = tuple(f"{name}: {note}" for note in report.notes)
+    return ParsedResults(tuple(results[:MAX_RESULTS]), tuple(findings), notes)

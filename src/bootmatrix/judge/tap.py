@@ -1,4 +1,4 @@
-"""TAP as containers print it: every line a sub-result."""
+"""TAP printed by containers: each result line becomes a sub-result."""
 
 from __future__ import annotations
 
@@ -7,34 +7,42 @@ import binascii
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from bootmatrix.judge.printed import Printed
 from bootmatrix.judge.tap_lines import TapLine, read_lines
 from bootmatrix.model import GuestMessage, SubResult, Verdict
 from bootmatrix.model.finding import Finding, piece
 
 MAX_TAP_BYTES = 4 << 20
-"""Of one container, unpacked; its guest keeps 20000 lines."""
+"""Limit of one container, unpacked; its guest keeps 20000 lines."""
 MAX_NAME = 200
 MAX_RESULTS = 1000
-"""Sub-results of one container that are kept by name; all of them are judged."""
+"""Sub-results of one container that are recorded; all are judged."""
 
 MAX_DEPTH = 16
-"""Of subtests in subtests; what is deeper counts to the last of them."""
+"""Nesting of subtests; deeper lines count to the last level."""
 
 GZIP = zlib.MAX_WBITS | 16
 
 
+class ParsedResults(NamedTuple):
+    """Results and findings of one TAP stream or file; `notes` change no verdict."""
+
+    results: tuple[SubResult, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 class UnreadableTap(ValueError):
-    """TAP that did not arrive in one piece."""
+    """Damaged or oversized TAP."""
 
 
 @dataclass
-class Level:
-    """Lines of one depth: the top, or the subtests of the result that follows them.
+class TapLevel:
+    """Lines of one indentation: the top level, or the subtests of the result after them.
 
-    `bare` counts results with neither number nor name: a runner such as prove prints one behind the results of a file.
-    `is_remark` is true of one that a line with a hash sign began.
+    `bare` counts results without number and name: runners such as prove print one after the results of a file.
+    `is_remark` is true if its first line begins with a hash sign.
     """
 
     indent: int
@@ -50,52 +58,52 @@ class Level:
 
     @property
     def is_fulfilled(self) -> bool:
-        """True if as many results came as were planned; what is only a remark and has none of them planned nothing."""
+        """True if the number of results matches the plan; a plan in remarks without results does not count."""
         if self.planned is None or (self.is_remark and not self.seen and not self.versions):
             return True
         return self.seen - self.bare <= self.planned <= self.seen
 
 
 @dataclass
-class Reading:
-    """What the TAP of one container comes to: sub-results, and faults in plain words. `levels` are those still open."""
+class ParsedTap:
+    """Parsed TAP of one container: sub-results and faults. `levels` are the open ones."""
 
     container: str
     faults: list[str] = field(default_factory=list)
-    levels: list[Level] = field(default_factory=lambda: [Level(0)])
+    levels: list[TapLevel] = field(default_factory=lambda: [TapLevel(0)])
 
     @property
     def results(self) -> list[SubResult]:
-        """Sub-results of all levels, in order."""
+        """The sub-results of all levels, in order."""
         return self.levels[0].results
 
     @property
     def planned(self) -> int | None:
-        """How many results the top level announced."""
+        """The number of results that the top level's plan announces."""
         return self.levels[0].planned
 
 
-def read_tap(messages: Iterable[GuestMessage]) -> Iterator[Printed]:
-    """Sub-results and complaints of each `tap` message."""
+def read_tap(messages: Iterable[GuestMessage]) -> Iterator[ParsedResults]:
+    """Parse each `tap` message."""
     for message in messages:
         if message.kind == "tap":
             yield _read_message(message)
 
 
-def _read_message(message: GuestMessage) -> Printed:
+def _read_message(message: GuestMessage) -> ParsedResults:
     container = message.words[0] if message.words else "?"
     try:
-        reading = parse(unpack(message.words[1] if len(message.words) > 1 else ""), container)
+        tap = parse(unpack(message.words[1] if len(message.words) > 1 else ""), container)
     except UnreadableTap as error:
-        return Printed((), (Finding(Verdict.FAIL, f"the TAP of {container} cannot be read: {error}"),))
-    complaints = tuple(
-        Finding(Verdict.FAIL, f"{container}: {fault}", (piece("result", fault),)) for fault in reading.faults[:5]
+        return ParsedResults((), (Finding(Verdict.FAIL, f"the TAP of {container} cannot be read: {error}"),))
+    findings = tuple(
+        Finding(Verdict.FAIL, f"{container}: {fault}", (piece("result", fault),)) for fault in tap.faults[:5]
     )
-    return Printed(tuple(reading.results[:MAX_RESULTS]), complaints)
+    return ParsedResults(tuple(tap.results[:MAX_RESULTS]), findings)
 
 
 def unpack(word: str) -> str:
-    """Text of a `tap` message's base64 and gzip.
+    """Decode the base64 and gzip of a `tap` message.
 
     Raises:
         UnreadableTap: it is damaged, or too large.
@@ -113,53 +121,53 @@ def unpack(word: str) -> str:
     return data.decode("utf-8", "replace")
 
 
-def parse(text: str, container: str) -> Reading:
-    """Read lines of TAP, or of the kernel's KTAP.
+def parse(text: str, container: str) -> ParsedTap:
+    """Parse TAP, or the kernel's KTAP.
 
-    Subtests may go without a plan, but not without what a plan announces; a failure among them is one of the whole.
+    Subtests need no plan, but must fulfil one that they have; a failed subtest is a fault of the container.
     """
-    reading = Reading(container)
+    tap = ParsedTap(container)
     for line in read_lines(text):
-        if not line.is_remark or _opens(reading, line):
-            _take(reading, line)
-    _end_subtests(reading, 0)
-    _close(reading, reading.levels[0], "")
-    return reading
+        if not line.is_remark or _opens(tap, line):
+            _take(tap, line)
+    _end_subtests(tap, 0)
+    _close(tap, tap.levels[0], "")
+    return tap
 
 
-def _take(reading: Reading, line: TapLine) -> None:
-    level = _level(reading, line)
+def _take(tap: ParsedTap, line: TapLine) -> None:
+    level = _level(tap, line)
     if line.kind == "version":
         level.versions += 1
     elif line.kind == "result":
-        _take_result(reading, level, line)
+        _take_result(tap, level, line)
     elif line.kind == "bail":
-        reading.faults.append(f"bailed out: {line.text}")
+        tap.faults.append(f"bailed out: {line.text}")
     else:
         level.planned = (level.planned or 0) + (line.number or 0)
         level.plans += 1
 
 
-def _opens(reading: Reading, line: TapLine) -> bool:
-    """Whether a line behind `# ` belongs to a test's output: others are remarks, such as one on what was not ok."""
-    return line.kind != "result" or any(level.indent == line.indent for level in reading.levels[1:])
+def _opens(tap: ParsedTap, line: TapLine) -> bool:
+    """Return whether a line after `# ` is quoted output of a test, not a remark such as `# not ok: …`."""
+    return line.kind != "result" or any(level.indent == line.indent for level in tap.levels[1:])
 
 
-def _level(reading: Reading, line: TapLine) -> Level:
-    """The level of a line. Deeper ones than it stay open: they belong to the next result of it."""
-    levels = reading.levels
+def _level(tap: ParsedTap, line: TapLine) -> TapLevel:
+    """Return the level of a line. Deeper levels stay open: they belong to its next result."""
+    levels = tap.levels
     if line.indent > levels[-1].indent and len(levels) < MAX_DEPTH:
-        levels.append(Level(line.indent, line.is_remark))
+        levels.append(TapLevel(line.indent, line.is_remark))
     return next(level for level in reversed(levels) if level.indent <= line.indent)
 
 
-def _take_result(reading: Reading, level: Level, line: TapLine) -> None:
+def _take_result(tap: ParsedTap, level: TapLevel, line: TapLine) -> None:
     name = line.text[:MAX_NAME] or f"test {line.number or level.seen + 1}"
-    _end_subtests(reading, level.indent, name)
+    _end_subtests(tap, level.indent, name)
     verdict, detail = _verdict(line)
-    level.results.append(SubResult(name=f"{reading.container}: {name}", verdict=verdict, detail=detail))
+    level.results.append(SubResult(name=f"{tap.container}: {name}", verdict=verdict, detail=detail))
     if verdict is Verdict.FAIL:
-        reading.faults.append(f"not ok: {name}")
+        tap.faults.append(f"not ok: {name}")
     level.seen += 1
     level.bare += line.ok and line.number is None and not line.text
     if line.number is not None:
@@ -168,23 +176,23 @@ def _take_result(reading: Reading, level: Level, line: TapLine) -> None:
         level.numbers.add(line.number)
 
 
-def _end_subtests(reading: Reading, indent: int, parent: str = "") -> None:
-    """Close the levels below one; their results go up, under the name of the result that they belong to."""
-    while reading.levels[-1].indent > indent:
-        level = reading.levels.pop()
-        _close(reading, level, parent)
-        reading.levels[-1].results += [_below(one, reading.container, parent) for one in level.results]
+def _end_subtests(tap: ParsedTap, indent: int, parent: str = "") -> None:
+    """Close deeper levels; their results move up, under the name of their parent result."""
+    while tap.levels[-1].indent > indent:
+        level = tap.levels.pop()
+        _close(tap, level, parent)
+        tap.levels[-1].results += [_below(result, tap.container, parent) for result in level.results]
 
 
-def _below(one: SubResult, container: str, parent: str) -> SubResult:
+def _below(result: SubResult, container: str, parent: str) -> SubResult:
     if not parent:
-        return one
-    name = one.name.removeprefix(f"{container}: ")
-    return one.model_copy(update={"name": f"{container}: {parent} › {name}"[: 2 * MAX_NAME]})
+        return result
+    name = result.name.removeprefix(f"{container}: ")
+    return result.model_copy(update={"name": f"{container}: {parent} › {name}"[: 2 * MAX_NAME]})
 
 
 def _verdict(line: TapLine) -> tuple[Verdict, str]:
-    """A failure that was foreseen is none, and what was foreseen to fail and did not is a pass."""
+    """Return verdict and detail: an expected failure is a skip, an unexpected pass a pass."""
     reason = line.reason[:MAX_NAME]
     if line.directive == "skip":
         return Verdict.SKIP, reason
@@ -194,15 +202,15 @@ def _verdict(line: TapLine) -> tuple[Verdict, str]:
     return (Verdict.PASS if line.ok else Verdict.FAIL), ""
 
 
-def _close(reading: Reading, level: Level, parent: str) -> None:
+def _close(tap: ParsedTap, level: TapLevel, parent: str) -> None:
     name = f"{parent}: " if parent else ""
     if not level.is_fulfilled:
-        reading.faults.append(f"{name}{level.seen} results came where {level.planned} were planned")
+        tap.faults.append(f"{name}expected {level.planned} results, got {level.seen}")
     elif level.plans == 1 and level.numbers and max(level.numbers) > (level.planned or 0):
-        reading.faults.append(f"{name}result {max(level.numbers)} came where {level.planned} were planned")
-    # Without a plan, a line that says "ok" may be just a line; one that calls itself TAP must have a plan, unless it is
-    # of subtests, which a result follows: KUnit's parameters had none up to Linux 6.16.
+        tap.faults.append(f"{name}expected {level.planned} results, got number {max(level.numbers)}")
+    # Without a plan, "ok" may be prose. Output with a version line must have a plan, except that of subtests with a
+    # parent result: KUnit's parameters had no plan up to Linux 6.16.
     if level.planned is None and level.versions and not parent:
-        reading.faults.append(f"{name}its plan is missing, so results may be")
+        tap.faults.append(f"{name}no plan: results may be missing")
     if level.repeated and level.plans <= 1 and (level.planned is not None or level.versions):
-        reading.faults.append(f"{name}result {level.repeated[0]} came twice")
+        tap.faults.append(f"{name}duplicate result number {level.repeated[0]}")

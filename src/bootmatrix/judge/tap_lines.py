@@ -1,9 +1,9 @@
-"""Lines of TAP (versions 12 to 14) and of the kernel's KTAP, by themselves: what each says, and which are no TAP.
+"""Parser of single lines of TAP (versions 12 to 14) and of the kernel's KTAP.
 
 https://testanything.org/tap-version-14-specification.html and https://docs.kernel.org/dev-tools/ktap.html.
 
-tap.py, which the tests read reports with, takes prose after `1..3` for a plan, ends a name at any hash sign, knows no
-XFAIL, and needs the whole of a YAML block, of which a guest keeps no more than its marks.
+The library tap.py takes prose after `1..3` for a plan, ends a name at any hash sign, does not know XFAIL, and needs
+whole YAML blocks, of which a guest sends the marks only.
 """
 
 from __future__ import annotations
@@ -16,33 +16,34 @@ from typing import Literal
 MAX_LINE = 1000
 
 PREFIX = re.compile(r"(?:[ \t]|# )*")
-"""Before the lines of a subtest: blanks, or `# ` where a runner prints the whole output of a test."""
+"""Indentation of a subtest: blanks, or `# ` from a runner that quotes the output of a test."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-"""Around a result, by a program that takes its output for a terminal."""
+"""Colours around a result."""
 LINE_END = re.compile(r"\r\n|\n|\r")
 RESULT = re.compile(r"(?P<bad>not )?ok(?=\s|$)\s*(?:(?P<number>[0-9]{1,9})(?=[\s-]|$))?\s*(?P<rest>.*)")
 PLAN = re.compile(r"1\.\.(?P<planned>[0-9]{1,9})\s*(?:#.*)?$|1\.\.(?P<none>0)\s+skip", re.IGNORECASE)
-"""Nothing but a remark may follow a plan's number: `1..10 is the range` is prose."""
+"""Only a remark may follow a plan's number: `1..10 is the range` is prose."""
 VERSION = re.compile(r"K?TAP version [0-9]{1,4}$")
 BAIL = re.compile(r"Bail out!\s*(?P<reason>.*)")
 DIRECTIVE = re.compile(
     r"(?:^|(?<=\s))#\s*(?P<word>skip(?:ped)?|todo|xfail)(?![\w-])[:\s]*(?P<reason>.*)", re.IGNORECASE
 )
-"""A hash sign with a blank before it and none of `\\` begins one."""
+"""Begins with a hash sign after a blank that no `\\` escapes."""
 REMARK = re.compile(r"(?:^|\s)#(?:\s.*)?$")
-"""Behind a name, such as `# time=12ms`."""
+"""After a name, for example `# time=12ms`."""
 ESCAPED = re.compile(r"\\([\\#])")
 BLOCK_BEGINS, BLOCK_ENDS = "---", "..."
-"""Marks of a YAML block, which tells more of the result before it, and whose lines are none of TAP."""
+"""Marks of a YAML block: details of the result before it. Its lines are not TAP."""
 
 LineKind = Literal["result", "plan", "version", "bail"]
 
 
 @dataclass(frozen=True)
 class TapLine:
-    """A line of TAP at its depth. `text` is a result's name, or why it bailed out; `directive` is in lower case.
+    """A line of TAP.
 
-    `number` is a result's, or the count of a plan. `is_remark` says that the line begins with a hash sign.
+    `text` is a result's name or a bail-out's reason, `number` a result's number or a plan's count.
+    `indent` counts columns. `is_remark` is true if the line begins with a hash sign.
     """
 
     kind: LineKind
@@ -57,7 +58,7 @@ class TapLine:
 
 @dataclass(frozen=True)
 class _Raw:
-    """A line without its prefix, which is `indent` columns wide."""
+    """A line without its prefix of `indent` columns."""
 
     indent: int
     text: str
@@ -65,7 +66,7 @@ class _Raw:
 
 
 def read_lines(text: str) -> Iterator[TapLine]:
-    """Lines of TAP in a text, in order, without those in YAML blocks."""
+    """Yield the lines of TAP in a text, without those in YAML blocks."""
     lines = [_raw(line[:MAX_LINE].rstrip()) for line in LINE_END.split(COLOUR.sub("", text))]
     blocks = _Blocks(lines)
     result_indent: int | None = None
@@ -74,11 +75,11 @@ def read_lines(text: str) -> Iterator[TapLine]:
         if lines[at].text == BLOCK_BEGINS and result_indent is not None and lines[at].indent > result_indent:
             at = blocks.end(at)
             continue
-        found = _parse(lines[at])
+        tap = _parse(lines[at])
         at += 1
-        if found:
-            result_indent = found.indent if found.kind == "result" else None
-            yield found
+        if tap:
+            result_indent = tap.indent if tap.kind == "result" else None
+            yield tap
 
 
 def _raw(line: str) -> _Raw:
@@ -88,15 +89,15 @@ def _raw(line: str) -> _Raw:
 
 
 class _Blocks:
-    """Ends of YAML blocks. One without an end is no block: what follows its mark is read as if there were no mark."""
+    """Ends of YAML blocks. A mark without an end is ignored."""
 
     def __init__(self, lines: Sequence[_Raw]) -> None:
         self._lines = lines
         self._open: dict[int, int] = {}
-        """By indent: up to where it is known that no block of it ends, so that no line is looked at again and again."""
+        """By indent: the line up to which no block ends, so that no line is searched twice."""
 
     def end(self, start: int) -> int:
-        """The number of the line after the block that begins at one; that after its mark if it has no end."""
+        """Return the number of the line after a block; after its mark if it has no end."""
         indent = self._lines[start].indent
         if start < self._open.get(indent, 0):
             return start + 1
@@ -113,20 +114,20 @@ class _Blocks:
 
 
 def _parse(line: _Raw) -> TapLine | None:
-    """None for what is no TAP."""
-    if found := RESULT.match(line.text):
-        return _result(line, found)
+    """Parse a line; None if it is not TAP."""
+    if match := RESULT.match(line.text):
+        return _result(line, match)
     if VERSION.match(line.text):
         return TapLine("version", line.indent, line.is_remark)
-    if found := PLAN.match(line.text):
-        return TapLine("plan", line.indent, line.is_remark, number=int(found["planned"] or 0))
-    if found := BAIL.match(line.text):
-        return TapLine("bail", line.indent, line.is_remark, text=found["reason"])
+    if match := PLAN.match(line.text):
+        return TapLine("plan", line.indent, line.is_remark, number=int(match["planned"] or 0))
+    if match := BAIL.match(line.text):
+        return TapLine("bail", line.indent, line.is_remark, text=match["reason"])
     return None
 
 
-def _result(line: _Raw, found: re.Match[str]) -> TapLine:
-    rest = found["rest"]
+def _result(line: _Raw, match: re.Match[str]) -> TapLine:
+    rest = match["rest"]
     directive = DIRECTIVE.search(rest)
     word = directive["word"].lower() if directive else ""
     name = rest[: directive.start()] if directive else REMARK.sub("", rest)
@@ -134,8 +135,8 @@ def _result(line: _Raw, found: re.Match[str]) -> TapLine:
         "result",
         line.indent,
         line.is_remark,
-        ok=not found["bad"],
-        number=int(found["number"]) if found["number"] else None,
+        ok=not match["bad"],
+        number=int(match["number"]) if match["number"] else None,
         text=ESCAPED.sub(r"\1", name.strip().removeprefix("-").strip()),
         directive="skip" if word.startswith("skip") else "todo" if word == "todo" else "xfail" if word else "",
         reason=directive["reason"] if directive else "",

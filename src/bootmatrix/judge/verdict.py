@@ -1,6 +1,6 @@
-"""From everything that was seen to a verdict. Pure, so that it can be reached again from a saved run.
+"""Verdicts from outcomes. Pure, so that a saved run can be judged again.
 
-A pass is what remains when there is nothing to complain of; all the rest of this package looks for complaints.
+A boot passes unless another module of this package yields a finding.
 """
 
 from __future__ import annotations
@@ -38,164 +38,163 @@ MAX_REASON = 400
 
 ADVICE = {
     Verdict.PANIC: "The trace says where in the kernel. Do the same spec's other kernels and machines pass?",
-    Verdict.INFRA_ERROR: "This says nothing of the guest. See what 'bootmatrix doctor' says, and run the cell again.",
-    Verdict.HANG: "The registers and tasks that are kept beside the record say what the guest was doing.",
+    Verdict.INFRA_ERROR: "The guest is not at fault. Run 'bootmatrix doctor', then run the cell again.",
+    Verdict.HANG: "The registers and tasks beside the record show what the guest was doing.",
     Verdict.TIMEOUT: "If it only needs longer, raise the limit under timeouts in the matrix.",
     Verdict.FAIL: "'bootmatrix run' repeats it with the console on the terminal; --shell lets you look around.",
 }
-"""What to do next where no complaint knows better."""
-
+"""Advice for findings without their own."""
 
 PRIVILEGED = "privileged containers: weaker evidence"
 NO_ACCOUNT = "init of protocol {}: no account of the kernel: weaker evidence"
 NOTHING_TESTED = "nothing was tested: the spec has no container under onboot, services or onshutdown"
-NOTHING_ADVICE = "Add one. 'onboot' decides by its exit status, a service with 'bootmatrix.check' too."
+NOTHING_ADVICE = "Add a container to 'onboot', or a service with 'bootmatrix.check': its exit status decides."
 
 
 @dataclass(frozen=True)
 class Consoles:
-    """The console, the same without what containers printed, and the kernel's own account."""
+    """The console, the console without container output, and the kernel's account."""
 
     transcript: bytes
-    kernels: bytes
+    kernel: bytes
     log: KernelLog | None
 
 
 def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Judgement:
-    """The verdict on a boot, with what it rests on."""
+    """Judge a boot."""
     printed = [] if bootable.proof else [*read_tap(outcome.messages), *read_files(outcome, bootable)]
     log = None if bootable.proof else read_kernel_log(outcome.messages)
-    said = transcript if bootable.proof else kernel_lines(transcript, log)
-    seen = find_kernel_faults(said)
-    troubles = (*seen, *kernel_log.unseen_troubles(log, seen))
-    complaints = [
-        *_complaints(outcome, machine, bootable, Consoles(transcript, said, log), troubles),
-        *(one for each in printed for one in each.complaints),
+    consoles = Consoles(transcript, transcript if bootable.proof else kernel_lines(transcript, log), log)
+    shown = find_kernel_faults(consoles.kernel)
+    faults = (*shown, *kernel_log.unseen_faults(log, shown))
+    findings = [
+        *_find(outcome, machine, bootable, consoles, faults),
+        *(finding for results in printed for finding in results.findings),
     ]
     reported = () if bootable.proof else completeness.subresults(outcome, bootable)
-    notes = [*completeness.notes(outcome), *(note for each in printed for note in each.notes)]
-    remarks = (*kernel_log.notes(log, said), *[piece("result", f"note: {note}") for note in notes][:MAX_NOTES])
-    subresults = _distinct([*reported, *(one for each in printed for one in each.results)])
-    if not complaints:
+    notes = [*completeness.notes(outcome), *(note for results in printed for note in results.notes)][:MAX_NOTES]
+    remarks = (*kernel_log.kernel_notes(log, consoles.kernel), *(piece("result", f"note: {note}") for note in notes))
+    subresults = _with_unique_names([*reported, *(result for results in printed for result in results.results)])
+    if not findings:
         if bootable.proof:
-            return _shown(bootable.proof, outcome, transcript, troubles)
+            return _passed_by_console(bootable.proof, outcome, transcript, faults)
         if not (bootable.onboot or bootable.services or bootable.checks or bootable.onshutdown):
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
-        return _weakened(_passed(outcome, subresults, troubles, remarks), bootable, log)
-    complaints.sort(key=lambda one: GRAVITY.index(one.verdict))
-    first, *others = [*termination.withheld_time(outcome, complaints[0], machine, bootable), *complaints]
+        return _weakened(_passed(outcome, subresults, faults, remarks), bootable, log)
+    findings.sort(key=lambda finding: GRAVITY.index(finding.verdict))
+    first, *others = [*termination.find_withheld_time(outcome, findings[0], machine, bootable), *findings]
     if not first.evidence:
-        first = replace(first, evidence=(termination.seen(outcome), *console.last_lines(transcript)))
+        first = replace(first, evidence=(termination.summarize_end(outcome), *console.last_lines(transcript)))
     return Judgement(
         verdict=first.verdict,
         reason=" ".join(first.reason.split())[:MAX_REASON],
-        evidence=(*_evidence(first, others, troubles), *remarks),
+        evidence=(*_evidence(first, others, faults), *remarks),
         subresults=subresults,
         advice=_without_arguments(first, bootable)
         or _without_modules(outcome, bootable)
         or first.advice
-        or _advice(first.verdict, troubles),
-        kernel_faults=troubles,
+        or _advice(first.verdict, faults),
+        kernel_faults=faults,
         is_weak=bootable.proof is not None,
         privileged=bootable.privileged,
     )
 
 
-def _distinct(subresults: Sequence[SubResult]) -> tuple[SubResult, ...]:
-    """Sub-results with a name of their own each: what reads reports would take those of one name for one."""
-    taken = {one.name for one in subresults}
-    seen: Counter[str] = Counter()
-    distinct = []
-    for one in subresults:
-        name = one.name
-        while seen[one.name] and name in taken:
-            seen[one.name] += 1
-            name = f"{one.name} ({seen[one.name]})"
-        seen[one.name] = max(seen[one.name], 1)
+def _with_unique_names(subresults: Sequence[SubResult]) -> tuple[SubResult, ...]:
+    """Number sub-results of the same name, since readers of reports merge them."""
+    taken = {result.name for result in subresults}
+    counts: Counter[str] = Counter()
+    unique = []
+    for result in subresults:
+        name = result.name
+        while counts[result.name] and name in taken:
+            counts[result.name] += 1
+            name = f"{result.name} ({counts[result.name]})"
+        counts[result.name] = max(counts[result.name], 1)
         taken.add(name)
-        distinct.append(one if name == one.name else one.model_copy(update={"name": name}))
-    return tuple(distinct)
+        unique.append(result if name == result.name else result.model_copy(update={"name": name}))
+    return tuple(unique)
 
 
 def _without_arguments(first: Finding, bootable: Bootable) -> str:
-    """What to do about a QEMU that fails and was given arguments of the user's own."""
-    is_ours = first.verdict is Verdict.INFRA_ERROR and bootable.qemu_args
-    return "It was given QEMU arguments of its own: does it boot without them?" if is_ours else ""
+    """Return advice on a QEMU fault beside the user's own arguments."""
+    is_suspect = first.verdict is Verdict.INFRA_ERROR and bootable.qemu_args
+    return "QEMU has extra arguments of the user's: does it boot without them?" if is_suspect else ""
 
 
 def _without_modules(outcome: Outcome, bootable: Bootable) -> str:
-    """What to do about a guest whose init never reported, on a kernel that lacks modules by which it would."""
+    """Return advice on a silent init on a kernel that lacks modules."""
     lacking = [note.removeprefix(LACKS_MODULE) for note in bootable.notes if note.startswith(LACKS_MODULE)]
     if outcome.messages or not lacking or bootable.proof:
         return ""
     return (
-        f"The kernel came without the module {', '.join(lacking)}. If it is not built in, init cannot report: "
+        f"The kernel has no module {', '.join(lacking)}. Unless it is built in, init cannot report: "
         "add the kernel with its modules (docs/kernels.md)."
     )
 
 
-def _advice(verdict: Verdict, troubles: tuple[KernelFault, ...]) -> str:
-    known = (one.advice for one in troubles if one.advice and verdict.is_guests)
-    return next(known, ADVICE[verdict])
+def _advice(verdict: Verdict, faults: tuple[KernelFault, ...]) -> str:
+    advice = (fault.advice for fault in faults if fault.advice and verdict.is_guests)
+    return next(advice, ADVICE[verdict])
 
 
-def _complaints(
-    outcome: Outcome, machine: Machine, bootable: Bootable, consoles: Consoles, troubles: tuple[KernelFault, ...]
+def _find(
+    outcome: Outcome, machine: Machine, bootable: Bootable, consoles: Consoles, faults: tuple[KernelFault, ...]
 ) -> Iterator[Finding]:
-    """All that stands in the way of a pass; of one verdict, what explains most comes first."""
+    """Yield all findings; of each verdict, the best explanation first."""
     transcript = consoles.transcript
-    yield from console.cut_off(troubles, outcome)
-    yield from console.panics(consoles.kernels)
-    yield from termination.panic_events(outcome)
-    yield from termination.host_faults(outcome, machine)
+    yield from console.check_initrd(faults, outcome)
+    yield from console.find_panics(consoles.kernel)
+    yield from termination.check_panic(outcome)
+    yield from termination.check_host(outcome, machine)
     if bootable.proof:
-        yield from termination.reboots(outcome, consoles.kernels)
-        yield from termination.limits(outcome, transcript)
-        yield from console.faults(troubles, outcome.starved_s)
-        yield from console_verdict.complaints(bootable.proof, outcome, transcript)
-        yield from termination.unwanted(outcome)
+        yield from termination.check_reboots(outcome, consoles.kernel)
+        yield from termination.check_limits(outcome, transcript)
+        yield from console.check_faults(faults, outcome.starved_s)
+        yield from console_verdict.check_console(bootable.proof, outcome, transcript)
+        yield from termination.check_events(outcome)
         return
     yield from completeness.reported_faults(outcome, bootable, transcript)
-    yield from termination.reboots(outcome, consoles.kernels)
-    yield from termination.limits(outcome, transcript)
-    yield from console.faults(troubles, outcome.starved_s)
-    yield from kernel_log.complaints(consoles.log, troubles, outcome.starved_s)
-    yield from termination.channel_faults(outcome, machine)
-    yield from completeness.missing(outcome, bootable, transcript)
-    yield from kernel_log.missing(outcome, bootable.protocol)
-    yield from termination.way_out(outcome, machine, transcript)
+    yield from termination.check_reboots(outcome, consoles.kernel)
+    yield from termination.check_limits(outcome, transcript)
+    yield from console.check_faults(faults, outcome.starved_s)
+    yield from kernel_log.check_kernel(consoles.log, faults, outcome.starved_s)
+    yield from termination.check_channel(outcome, machine)
+    yield from completeness.find_gaps(outcome, bootable, transcript)
+    yield from kernel_log.check_account(outcome, bootable.protocol)
+    yield from termination.check_exit(outcome, machine, transcript)
 
 
-def _evidence(first: Finding, others: list[Finding], troubles: tuple[KernelFault, ...]) -> tuple[Evidence, ...]:
-    """The first complaint's own evidence, then what else was found, without its details."""
+def _evidence(first: Finding, others: list[Finding], faults: tuple[KernelFault, ...]) -> tuple[Evidence, ...]:
+    """Collect the first finding's evidence, then the reasons of the others."""
     further = [piece("result", f"also: {other.reason}") for other in others if not other.follows]
-    shown = {one.line for one in first.evidence if one.line}
-    noted = console.noted([one for one in troubles if not one.is_fatal], shown)
-    return (*first.evidence, *further[:MAX_OTHERS], *noted)[:MAX_EVIDENCE]
+    lines = {piece.line for piece in first.evidence if piece.line}
+    notes = console.fault_notes([fault for fault in faults if not fault.is_fatal], lines)
+    return (*first.evidence, *further[:MAX_OTHERS], *notes)[:MAX_EVIDENCE]
 
 
 def _passed(
     outcome: Outcome,
     subresults: tuple[SubResult, ...],
-    troubles: tuple[KernelFault, ...],
+    faults: tuple[KernelFault, ...],
     remarks: tuple[Evidence, ...],
 ) -> Judgement:
-    count = len([one for one in subresults if one.verdict is Verdict.PASS])
+    count = len([result for result in subresults if result.verdict is Verdict.PASS])
     evidence = (
         piece("result", f"{len(outcome.messages)} messages, complete and signed; the last: {_last(outcome)}"),
         *(piece("qmp", f"SHUTDOWN: {event.data.get('reason')}") for event in outcome.events if event.data.get("guest")),
         piece("qemu", f"exited with status {outcome.exit_status}"),
-        *console.noted(troubles, ()),
+        *console.fault_notes(faults, ()),
         *remarks,
     )
-    reason = f"{count} of {len(subresults)} results passed, and the guest left as it should"
+    reason = f"{count} of {len(subresults)} results passed, and the guest exited as expected"
     return Judgement(
-        verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults, kernel_faults=troubles
+        verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults, kernel_faults=faults
     )
 
 
 def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None) -> Judgement:
-    """A pass that names what makes its evidence weaker: privileged containers, no account of the kernel."""
+    """Mark a pass with weaker evidence: privileged containers, no account of the kernel."""
     limits = [
         *([f"{PRIVILEGED}: {'; '.join(bootable.privileged)}"] if bootable.privileged else ()),
         *([NO_ACCOUNT.format(bootable.protocol)] if log is None else ()),
@@ -212,12 +211,14 @@ def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None) -> J
     )
 
 
-def _shown(proof: ConsoleProof, outcome: Outcome, transcript: bytes, troubles: tuple[KernelFault, ...]) -> Judgement:
-    """A pass by the console, which says of itself that it is weaker."""
-    evidence = (*console_verdict.proofs(proof, outcome, transcript), *console.noted(troubles, ()))
+def _passed_by_console(
+    proof: ConsoleProof, outcome: Outcome, transcript: bytes, faults: tuple[KernelFault, ...]
+) -> Judgement:
+    """Build a pass by the console, marked as weaker evidence."""
+    evidence = (*console_verdict.pass_evidence(proof, outcome, transcript), *console.fault_notes(faults, ()))
     reason = f"the console shows {proof.console!r} ({console_verdict.WEAKER})"
-    return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, is_weak=True, kernel_faults=troubles)
+    return Judgement(verdict=Verdict.PASS, reason=reason, evidence=evidence, is_weak=True, kernel_faults=faults)
 
 
 def _last(outcome: Outcome) -> str:
-    return completeness.words_of(outcome.messages[-1])
+    return completeness.message_text(outcome.messages[-1])
