@@ -57,7 +57,7 @@ def find_withheld_time(outcome: Outcome, first: Finding, machine: Machine, boota
 
 
 def _timed_out(outcome: Outcome) -> Iterator[tuple[str, float, float]]:
-    """Yield for each container that timed out: name, seconds without a host core (at least), seconds in all.
+    """Yield name, seconds without a host core (at least), and seconds of timed-out containers.
 
     The guest's clock runs on while QEMU waits for a core. Time lost before the container's start does not count.
     """
