@@ -44,24 +44,24 @@ class Search:
     state: Bisection
 
 
-def prepare_search(question: Question, known: Mapping[str, Profile], archive: Archive) -> Search:
+def prepare_search(question: Question, all_profiles: Mapping[str, Profile], archive: Archive) -> Search:
     """Prepare a search, without booting.
 
     Raises:
         InputError: unknown architecture, kernel or version.
         InfraError: cannot reach the archive.
     """
-    profile, machine = find_machine(known, question.target)
+    profile, machine = find_machine(all_profiles, question.target)
     source = source_of(profile, machine, question.kernel, question.good)
     kernels = between(archive.kernels(source, profile.kernel_architecture(source)), question.good, question.bad)
     narrowed = with_kernels(profile, machine, source, kernels)
-    profiles = {**known, profile.name: narrowed}
-    names = tuple(one.release for one in kernels)
+    profiles = {**all_profiles, profile.name: narrowed}
+    names = tuple(kernel.release for kernel in kernels)
     cells = product(Matrix(specs=(str(question.spec),), arch=(question.target,), kernel=names), Path(), profiles)
     return Search(profiles, cells, _begin(cells, kernels, question))
 
 
-def source_of(profile: Profile, machine: str, wanted: str, good: str) -> KernelSource:
+def source_of(profile: Profile, machine: str, kernel_name: str, good: str) -> KernelSource:
     """Return the source of the kernels: a flavour in all suites that have it.
 
     Without a name, the flavour is that of the kernel with the good version.
@@ -71,10 +71,10 @@ def source_of(profile: Profile, machine: str, wanted: str, good: str) -> KernelS
     """
     sources = {name: source for name, source in profile.kernels_of(machine).items() if isinstance(source, KernelSource)}
     fitting = [name for name, source in sources.items() if matches(good, name if source.version is None else "-")]
-    name = wanted or next(iter(fitting), "")
+    name = kernel_name or next(iter(fitting), "")
     if name not in sources:
         raise InputError(
-            f"{wanted or good!r} does not match any of the archive's kernels of {profile.name}",
+            f"{kernel_name or good!r} does not match any of the archive's kernels of {profile.name}",
             f"Give --kernel, for the flavour: one of {', '.join(sources)}.",
         )
     flavour = sources[name].flavour
@@ -100,12 +100,14 @@ def _age(kernel: Kernel) -> Version:
     return Version(kernel.version)
 
 
-def _position(order: Sequence[Kernel], wanted: str) -> int:
-    found = [number for number, one in enumerate(order) if wanted == one.release or matches(one.version, wanted)]
-    if not wanted or not found:
-        known = ", ".join(kernel.version for kernel in order)
-        raise InputError(f"the archive has no kernel {wanted!r} of this flavour", f"It has {known or 'none'}.")
-    return found[-1]
+def _position(order: Sequence[Kernel], version: str) -> int:
+    positions = [
+        number for number, kernel in enumerate(order) if version == kernel.release or matches(kernel.version, version)
+    ]
+    if not version or not positions:
+        versions = ", ".join(each.version for each in order)
+        raise InputError(f"the archive has no kernel {version!r} of this flavour", f"It has {versions or 'none'}.")
+    return positions[-1]
 
 
 def with_kernels(profile: Profile, machine: str, source: KernelSource, kernels: Sequence[Kernel]) -> Profile:
@@ -134,18 +136,18 @@ async def run_search(search: Search, context: RunContext, writer: RunWriter, at_
     A cell without a guest verdict is skipped.
     """
 
-    async def one(number: int) -> None:
+    async def step(number: int) -> None:
         cell = search.cells[number]
         record = await run_cell(cell, context, writer.folder(cell))
         writer.add(record)
         context.observer.cell_done(record)
         steps = list(search.state.steps)
-        found = {"verdict": record.verdict, "reason": record.judgement.reason}
-        steps[number] = steps[number].model_copy(update=found)
+        result = {"verdict": record.verdict, "reason": record.judgement.reason}
+        steps[number] = steps[number].model_copy(update=result)
         search.state = search.state.model_copy(update={"steps": tuple(steps)})
 
-    while wanted := next_steps(search.state, at_once):
+    while numbers := next_steps(search.state, at_once):
         async with anyio.create_task_group() as tasks:
-            for number in wanted:
-                tasks.start_soon(one, number)
+            for number in numbers:
+                tasks.start_soon(step, number)
         await anyio.to_thread.run_sync(writer.make_durable)

@@ -125,8 +125,8 @@ def _without_kernel(cell: Cell, profiles: Mapping[str, Profile], with_kernel: Co
     if cell.kernel == SPEC_KERNEL and cell.spec not in with_kernel:
         return "the spec names no kernel image of its own"
     if not has_kernel(cell, profiles):
-        known = ", ".join(profiles[cell.arch].kernels_of(cell.machine))
-        return f"the profile {cell.target} has no kernel {cell.kernel!r}; it has {known}"
+        names = ", ".join(profiles[cell.arch].kernels_of(cell.machine))
+        return f"the profile {cell.target} has no kernel {cell.kernel!r}; it has {names}"
     return ""
 
 
@@ -139,8 +139,8 @@ def _named(matrix: Matrix, profiles: Mapping[str, Profile]) -> set[tuple[str, st
 
 def _detailed(cell: Cell, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> Cell:
     """Apply the matrix's further keys to a cell."""
-    given = [entry.args for entry in matrix.qemu_args if matches(entry, cell, profiles, base)]
-    words = tuple(word for text in given for word in parse_qemu_args(text, base))
+    texts = [entry.args for entry in matrix.qemu_args if matches(entry, cell, profiles, base)]
+    words = tuple(word for text in texts for word in parse_qemu_args(text, base))
     return _expecting(cell.model_copy(update={"qemu_args": words}) if words else cell, matrix, profiles, base)
 
 
@@ -171,13 +171,14 @@ def narrowed(matrix: Matrix, arch: Iterable[str], kernel: Iterable[str], profile
         InputError: unknown architecture.
     """
     archs, kernels = tuple(arch), tuple(kernel)
-    wanted = {(profile.name, machine) for profile, machine in find_targets(archs, profiles)}
+    targets = {(profile.name, machine) for profile, machine in find_targets(archs, profiles)}
     kept = tuple(
         more
         for more in matrix.include
         if (not kernels or more.kernel in kernels or ALL in kernels)
         and all(
-            (profile.name, machine) in wanted or not wanted for profile, machine in find_targets([more.arch], profiles)
+            (profile.name, machine) in targets or not targets
+            for profile, machine in find_targets([more.arch], profiles)
         )
     )
     return matrix.model_copy(update={"include": kept, "arch": archs or matrix.arch, "kernel": kernels or matrix.kernel})

@@ -39,18 +39,18 @@ class Accelerators:
 
     async def choose(self, machine: Machine, bootable: Bootable) -> Machine:
         """Return the machine with an accelerator that booted this guest, or emulated."""
-        for one in machine.native():
-            if host() in one.hosts and await self._works(machine, one, bootable):
-                return accelerated(machine, one)
+        for accelerator in machine.native():
+            if host() in accelerator.hosts and await self._works(machine, accelerator, bootable):
+                return accelerated(machine, accelerator)
         return machine.emulated()
 
-    async def _works(self, machine: Machine, one: Accelerator, bootable: Bootable) -> bool:
-        key = _key(machine, one)
+    async def _works(self, machine: Machine, accelerator: Accelerator, bootable: Bootable) -> bool:
+        key = _key(machine, accelerator)
         async with self._turn:
-            known, attempt = self._memory.memo("accelerator", key), _attempt(machine, one, bootable)
+            known, attempt = self._memory.memo("accelerator", key), _attempt(machine, accelerator, bootable)
             if known is not None or self._is_refused(attempt):
                 return known == b"1"
-            outcome = await _try(accelerated(machine, one), bootable, LIMIT_S)
+            outcome = await _try(accelerated(machine, accelerator), bootable, LIMIT_S)
             if outcome is None or outcome.ended_by == "error":
                 self._memory.set_memo("accelerator-refused", attempt, f"{time.time()}".encode())
                 return False
@@ -68,18 +68,22 @@ def host() -> str:
     return f"{platform.system()}/{platform.machine()}"
 
 
-def accelerated(machine: Machine, one: Accelerator) -> Machine:
+def accelerated(machine: Machine, accelerator: Accelerator) -> Machine:
     """Return a machine with an accelerator and its settings."""
-    changed = {"accelerators": (one.name,), "cpu": one.cpu, "machine": one.machine or machine.machine}
-    return machine.model_copy(update={**changed, "qemu": one.qemu or machine.qemu})
+    changed = {
+        "accelerators": (accelerator.name,),
+        "cpu": accelerator.cpu,
+        "machine": accelerator.machine or machine.machine,
+    }
+    return machine.model_copy(update={**changed, "qemu": accelerator.qemu or machine.qemu})
 
 
 async def accelerator_boots(
-    machine: Machine, one: Accelerator, bootable: Bootable, limit_s: float = LIMIT_S
+    machine: Machine, accelerator: Accelerator, bootable: Bootable, limit_s: float = LIMIT_S
 ) -> tuple[bool, str]:
     """Return whether a guest reaches its init within `limit_s`, and a summary line."""
-    outcome = await _try(accelerated(machine, one), bootable, limit_s)
-    ways = f"{one.name}, -cpu {one.cpu}"
+    outcome = await _try(accelerated(machine, accelerator), bootable, limit_s)
+    ways = f"{accelerator.name}, -cpu {accelerator.cpu}"
     if outcome is None:
         return False, f"{ways}: its QEMU is not installed"
     if outcome.boot_s is not None:
@@ -97,23 +101,25 @@ async def _try(machine: Machine, bootable: Bootable, limit_s: float) -> Outcome 
             return None
 
 
-def _key(machine: Machine, one: Accelerator) -> str:
+def _key(machine: Machine, accelerator: Accelerator) -> str:
     """Return a key of all inputs of the result: host kernel, QEMU and machine."""
-    changed = accelerated(machine, one)
+    changed = accelerated(machine, accelerator)
     try:
         version, stat = qemu_version(changed), find_qemu(changed).stat()
     except HostError:
         version, stat = "", None
     build = [version, stat.st_mtime_ns, stat.st_size] if stat else []
-    return json.dumps([host(), platform.release(), platform.version(), build, changed.machine, one.model_dump()])
+    return json.dumps(
+        [host(), platform.release(), platform.version(), build, changed.machine, accelerator.model_dump()]
+    )
 
 
-def _attempt(machine: Machine, one: Accelerator, bootable: Bootable) -> str:
+def _attempt(machine: Machine, accelerator: Accelerator, bootable: Bootable) -> str:
     """Return a key of all inputs of a refusal: arguments, rights, and the state of KVM's device."""
-    asked = [_key(machine, one), accelerated(machine, one).model_dump_json(), *bootable.qemu_args]
+    inputs = [_key(machine, accelerator), accelerated(machine, accelerator).model_dump_json(), *bootable.qemu_args]
     device = KVM.stat() if KVM.exists() else None
     state = [device.st_rdev, device.st_ctime_ns] if device else []
-    return json.dumps([asked, os.geteuid(), sorted(os.getgroups()), state])
+    return json.dumps([inputs, os.geteuid(), sorted(os.getgroups()), state])
 
 
 def _why(outcome: Outcome) -> str:

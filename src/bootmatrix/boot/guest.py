@@ -371,11 +371,11 @@ class _Boot:
 
     def _read_ready(self) -> bool:
         """Read all channels; return whether any had data."""
-        found = [(take, read_ready(wire)) for wire, take in self._channels()]
-        for take, data in found:
+        received = [(take, read_ready(wire)) for wire, take in self._channels()]
+        for take, data in received:
             if data:
                 take(data)
-        return any(data for _, data in found)
+        return any(data for _, data in received)
 
     def _unasked(self) -> Ending:
         """Return the ending of a QEMU that exited unasked.

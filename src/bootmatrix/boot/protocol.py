@@ -100,10 +100,10 @@ class Conversation:
         if whole is None:
             return
         for candidate in dict.fromkeys((whole, line)):
-            found = MESSAGE.search(candidate) if self._noisy else MESSAGE.fullmatch(candidate)
-            if found and self._is_authentic(found):
-                if int(found[1]) > self._last:
-                    yield self._accept(found, at_s)
+            match = MESSAGE.search(candidate) if self._noisy else MESSAGE.fullmatch(candidate)
+            if match and self._is_authentic(match):
+                if int(match[1]) > self._last:
+                    yield self._accept(match, at_s)
                 return  # init says everything twice on a console, so that one of the two comes through
         self._other(whole)
 
@@ -120,18 +120,18 @@ class Conversation:
         self._torn = (self._torn + line[: intruder.start()])[-MAX_LINE_BYTES:]
         return None
 
-    def _is_authentic(self, found: re.Match[bytes]) -> bool:
-        if found[2] == UNSIGNED:
-            return self.greeted and not self._noisy and not found[3].startswith(b"end ")
-        expected = sign(self._nonce, int(found[1]), found[3].decode("ascii"))
-        return self.greeted and hmac.compare_digest(expected.encode("ascii"), found[2])
+    def _is_authentic(self, match: re.Match[bytes]) -> bool:
+        if match[2] == UNSIGNED:
+            return self.greeted and not self._noisy and not match[3].startswith(b"end ")
+        expected = sign(self._nonce, int(match[1]), match[3].decode("ascii"))
+        return self.greeted and hmac.compare_digest(expected.encode("ascii"), match[2])
 
-    def _accept(self, found: re.Match[bytes], at_s: float) -> GuestMessage:
-        sequence = int(found[1])
-        kind, *words = found[3].decode("ascii").split(" ")
+    def _accept(self, match: re.Match[bytes], at_s: float) -> GuestMessage:
+        sequence = int(match[1])
+        kind, *words = match[3].decode("ascii").split(" ")
         self._check_sequence(sequence)
         self._check_end(kind, words)
-        self._digest.update(found[0] + b"\n")
+        self._digest.update(match[0] + b"\n")
         self._last = sequence
         self._count += 1
         if self._count > MAX_MESSAGES:

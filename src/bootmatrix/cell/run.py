@@ -166,18 +166,18 @@ def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine)
             "Name the text in the matrix or the guest's file: 'console: \"the last line of a pass\"'.",
         )
     cold = {"forkable": None, "cold_reason": "its init is not ours" if bootable.forkable else bootable.cold_reason}
-    shown = bootable.model_copy(update={"proof": proof, **cold})
-    if proof.console in kernel_cmdline(machine, shown, "cell"):
+    proved = bootable.model_copy(update={"proof": proof, **cold})
+    if proof.console in kernel_cmdline(machine, proved, "cell"):
         raise BuildError(
             f"{proof.console!r} is on the kernel's command line, which the kernel always prints",
             "Look for another text.",
         )
-    if any(proof.console in word for word in shown.qemu_args):
+    if any(proof.console in word for word in proved.qemu_args):
         raise BuildError(
             f"{proof.console!r} is in QEMU's arguments, which firmware and kernel may print",
             "Look for another text.",
         )
-    return shown
+    return proved
 
 
 async def run_cell(cell: Cell, context: RunContext, folder: Path) -> Record:
@@ -266,7 +266,7 @@ def differences(cold: Judgement, forked: Judgement) -> str:
     """Describe the difference of two judgements in verdicts or results; empty if equal."""
     if cold.verdict is not forked.verdict:
         return f"cold {cold.verdict} ({cold.reason}), forked {forked.verdict} ({forked.reason})"
-    before, after = ([(one.name, one.verdict) for one in each.subresults] for each in (cold, forked))
+    before, after = ([(result.name, result.verdict) for result in each.subresults] for each in (cold, forked))
     only = [*(f"cold {name} {verdict}" for name, verdict in before if (name, verdict) not in after)]
     only += [f"forked {name} {verdict}" for name, verdict in after if (name, verdict) not in before]
     return "; ".join(only[:3]) or ("" if before == after else "the results differ in order or number")

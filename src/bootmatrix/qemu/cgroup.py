@@ -90,19 +90,19 @@ def bounded(machine: Machine) -> Iterator[Bound]:
 @lru_cache(maxsize=1)
 def places() -> tuple[CgroupLocation, ...]:
     """Find places for groups by trying; removes leftovers of killed processes there."""
-    found = tuple(side_by_side(place for place in candidates() if _works(place)))
-    for place in found:
+    usable = tuple(side_by_side(place for place in candidates() if _works(place)))
+    for place in usable:
         sweep(place.folder)
-    return found
+    return usable
 
 
-def side_by_side(found: Iterable[CgroupLocation]) -> Iterator[CgroupLocation]:
+def side_by_side(places: Iterable[CgroupLocation]) -> Iterator[CgroupLocation]:
     """Select places that one process can use at the same time.
 
     In version 2 it is in one group, for all controllers.
     """
     has_second = False
-    for place in found:
+    for place in places:
         if place.version == 1 or not has_second:
             yield place
         has_second = has_second or place.version == 2
@@ -115,8 +115,8 @@ def candidates() -> Iterator[CgroupLocation]:
         for folder, version in _levels(controller):
             if os.access(folder, os.W_OK) and (version == 1 or controller in _words(folder / "cgroup.subtree_control")):
                 usable.setdefault((folder, version), []).append(controller)
-    found = (CgroupLocation(folder, version, tuple(names)) for (folder, version), names in usable.items())
-    return iter(sorted(found, key=lambda one: (-len(one.controllers), -len(one.folder.parts))))
+    places = (CgroupLocation(folder, version, tuple(names)) for (folder, version), names in usable.items())
+    return iter(sorted(places, key=lambda place: (-len(place.controllers), -len(place.folder.parts))))
 
 
 def _levels(controller: str) -> Iterator[tuple[Path, int]]:

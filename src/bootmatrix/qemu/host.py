@@ -126,11 +126,11 @@ V1_MEMORY = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 def _children() -> list[str]:
     """List child processes of all our threads (proc_tid_children(5)); empty without kernel support."""
-    found: list[str] = []
+    children: list[str] = []
     for file in (PROC / "self/task").glob("*/children"):
         with suppress(OSError):
-            found += file.read_text(encoding="ascii").split()
-    return found
+            children += file.read_text(encoding="ascii").split()
+    return children
 
 
 def _ticks(process: str) -> tuple[int, int]:

@@ -142,17 +142,17 @@ def _limits(machine: Machine, alone: bool, writes_bytes: int) -> tuple[str, ...]
     """Resource limits of a process. The thread limit counts all of a user's, so it needs an own user."""
     threads = MAX_THREADS + machine.cpus
     address_mib = machine.memory_mib + QEMU_MIB + THREAD_MIB * machine.cpus
-    wanted = {"core": 0, "fsize": max(MAX_FILE_BYTES, writes_bytes), "nofile": MAX_FILES, "as": address_mib << 20}
-    wanted |= {"nproc": threads} if alone else {}
-    return ("prlimit", *(f"--{name}={_within(name, value)}" for name, value in wanted.items()), "--")
+    limits = {"core": 0, "fsize": max(MAX_FILE_BYTES, writes_bytes), "nofile": MAX_FILES, "as": address_mib << 20}
+    limits |= {"nproc": threads} if alone else {}
+    return ("prlimit", *(f"--{name}={_within(name, value)}" for name, value in limits.items()), "--")
 
 
-def _within(name: str, wanted: int) -> int:
+def _within(name: str, value: int) -> int:
     """Limit a value to our own limit, which only root could raise."""
     import resource
 
     hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
-    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 @lru_cache(maxsize=1)
@@ -190,7 +190,7 @@ def _is_reachable(program: Path) -> bool:
     """Return whether everybody may execute this program."""
     try:
         path = program.resolve(strict=True)
-        return all(one.stat().st_mode & stat.S_IXOTH for one in (path, *path.parents))
+        return all(file.stat().st_mode & stat.S_IXOTH for file in (path, *path.parents))
     except OSError:
         return False
 

@@ -74,8 +74,8 @@ def _found(machine: Machine) -> tuple[Path, os.stat_result]:
 @lru_cache(maxsize=64)
 def _which(program: str, path: str | None) -> Path | None:
     """Find a program in PATH, cached: each cell asks several times."""
-    found = shutil.which(program, path=path)
-    return Path(found) if found else None
+    location = shutil.which(program, path=path)
+    return Path(location) if location else None
 
 
 @lru_cache(maxsize=64)

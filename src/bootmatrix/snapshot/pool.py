@@ -100,8 +100,8 @@ class SnapshotPool:
                 origin.snapshot.close()
         self._origins.clear()
 
-    async def _get(self, key: str, origin: _Origin, wanted: tuple[Machine, Bootable, ResourceLease]) -> Snapshot:
-        machine, bootable, turn = wanted
+    async def _get(self, key: str, origin: _Origin, request: tuple[Machine, Bootable, ResourceLease]) -> Snapshot:
+        machine, bootable, turn = request
         origin.snapshot = await anyio.to_thread.run_sync(self._cache.get, key)
         if origin.snapshot is None:
             try:
@@ -117,15 +117,15 @@ class SnapshotPool:
         return origin.snapshot
 
     def _make_room(self) -> None:
-        idle = [one for one in self._origins.values() if one.snapshot and not one.users]
-        taken_bytes = sum(one.snapshot.used_bytes for one in idle if one.snapshot)
-        for one in idle:
+        idle = [origin for origin in self._origins.values() if origin.snapshot and not origin.users]
+        taken_bytes = sum(origin.snapshot.used_bytes for origin in idle if origin.snapshot)
+        for origin in idle:
             if taken_bytes <= self._memory_bytes:
                 return
-            if one.snapshot:
-                taken_bytes -= one.snapshot.used_bytes
-                one.snapshot.close()
-                one.snapshot = None
+            if origin.snapshot:
+                taken_bytes -= origin.snapshot.used_bytes
+                origin.snapshot.close()
+                origin.snapshot = None
 
 
 async def _made(machine: Machine, bootable: Bootable) -> Snapshot:
@@ -151,11 +151,11 @@ def key_of(machine: Machine, bootable: Bootable) -> str:
     base = bootable.model_copy(update={"initrd": bootable.forkable.initrd})
     arguments = for_fork(machine, base, Descriptors(0, 0), ForkFiles(0, 0)).arguments
     artefacts = (base.kernel, base.initrd, base.dtb)
-    known = {one.path: one.sha256 for one in artefacts if one}
+    digests = {artefact.path: artefact.sha256 for artefact in artefacts if artefact}
     return json.dumps(
         {
             "format": FORMAT,
             "qemu": [str(program), qemu_version(machine), build.st_size, build.st_mtime_ns],
-            "arguments": [known.get(word, word) for word in arguments],
+            "arguments": [digests.get(word, word) for word in arguments],
         }
     )

@@ -184,8 +184,8 @@ def find_executor(name: str) -> OpenExecutor:
     Raises:
         InputError: not found.
     """
-    found: OpenExecutor = plugins.load("executors", name)
-    return found
+    executor: OpenExecutor = plugins.load("executors", name)
+    return executor
 
 
 # What only the end of a run needs is imported by these, and before that by `_load_ahead`, while guests run.
@@ -217,5 +217,5 @@ def _load_report_writer() -> None:
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:
     """The first of the errors in a group of groups."""
-    one = group.exceptions[0]
-    return _first(one) if isinstance(one, BaseExceptionGroup) else one
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

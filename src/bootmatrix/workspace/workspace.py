@@ -295,13 +295,13 @@ class Workspace:
 
         planned = self.plan_single(spec, arch, kernel, Selection(needs_qemu=False, must_test=False))
         (cell,) = planned.cells
-        wanted = ExportRequest(
+        request = ExportRequest(
             tuple(formats), prefix or Path(cell.id.replace("/", "-")), is_named="/" in arch, sbom=sbom, stream=stream
         )
         config = planned.config
         with open_builder(config.sources, observer or NullObserver()) as builder:
             context = BuildContext(config.specs, config.profiles, builder)
-            return healed(lambda: write(wanted, cell, context))
+            return healed(lambda: write(request, cell, context))
 
 
 def split_qemu_args(texts: Sequence[str]) -> tuple[str, ...]:
