@@ -257,7 +257,7 @@ def test_a_download_under_way_is_its_owners_alone(tmp_path: Path) -> None:
     partial.write_bytes(b"older")
     partial.chmod(0o644)
     for append, content in ((True, b"olderx"), (False, b"x")):
-        with download._own(partial, append=append) as file:
+        with download._open_private(partial, append=append) as file:
             file.write(b"x")
         assert partial.read_bytes() == content
         assert partial.stat().st_mode & 0o777 == 0o600

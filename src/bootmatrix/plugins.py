@@ -1,19 +1,19 @@
-"""Plug-ins: implementations found by name among the entry points of installed packages.
+"""Plug-ins: implementations by name, from entry points of installed packages.
 
-A package adds one by an entry point in its pyproject.toml; ours are registered in the same way:
+A package adds one by an entry point in its pyproject.toml, as bootmatrix itself does:
 
     [project.entry-points."bootmatrix.report_forms"]
     yaml = "my_package.yaml_form"
 
-Each group has a small protocol, documented where it is used:
+Each group has a small protocol:
 
-| group                       | protocol                                       |
-|-----------------------------|------------------------------------------------|
-| `bootmatrix.report_forms`   | `bootmatrix.report.forms.ReportForm`           |
-| `bootmatrix.kernel_formats` | `bootmatrix.source.kernel_formats.KernelFormat` |
+| group                       | protocol                                          |
+|-----------------------------|---------------------------------------------------|
+| `bootmatrix.report_forms`   | `bootmatrix.report.forms.ReportForm`              |
+| `bootmatrix.kernel_formats` | `bootmatrix.source.kernel_formats.KernelFormat`   |
 | `bootmatrix.image_sources`  | `bootmatrix.source.image_sources.ImageSourceType` |
-| `bootmatrix.output_formats` | `bootmatrix.assembly.formats.Format`           |
-| `bootmatrix.executors`      | `bootmatrix.execute.executor.OpenExecutor`     |
+| `bootmatrix.output_formats` | `bootmatrix.assembly.formats.Format`              |
+| `bootmatrix.executors`      | `bootmatrix.execute.executor.OpenExecutor`        |
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ OWN = "bootmatrix"
 
 @cache
 def registered(group: str) -> dict[str, EntryPoint]:
-    """Entry points of the group `bootmatrix.<group>` by name, ours first, the others sorted.
+    """Return the entry points of `bootmatrix.<group>` by name, ours first.
 
     Raises:
         HostError: two packages register the same name, or ours are not registered at all.
     """
-    found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=f"{OWN}.{group}"), key=lambda one: (_package(one) != OWN, one.name)):
-        other = found.setdefault(entry.name, entry)
+    entries: dict[str, EntryPoint] = {}
+    for entry in sorted(entry_points(group=f"{OWN}.{group}"), key=lambda item: (_package(item) != OWN, item.name)):
+        other = entries.setdefault(entry.name, entry)
         if other.value != entry.value:
             packages = f"{_package(other)} and {_package(entry)}"
             raise HostError(f"{packages} both register {entry.name!r} in {OWN}.{group}", "Uninstall one of them.")
-    if not found:
-        raise HostError(f"no package registers {OWN}.{group}", "Install bootmatrix anew: its metadata is out of date.")
-    return found
+    if not entries:
+        raise HostError(f"no package registers {OWN}.{group}", "Reinstall bootmatrix: its metadata is outdated.")
+    return entries
 
 
 def names(group: str) -> tuple[str, ...]:
-    """Names of a group's plug-ins."""
+    """Return the names of a group's plug-ins."""
     return tuple(registered(group))
 
 
@@ -56,7 +56,7 @@ def load(group: str, name: str) -> Any:
     """Load a plug-in.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: unknown name.
         HostError: it cannot be imported.
     """
     entry = registered(group).get(name)
@@ -68,7 +68,7 @@ def load(group: str, name: str) -> Any:
     try:
         return entry.load()
     except Exception as error:  # another package's module may fail in any way
-        text = f"{_package(entry)} provides {name!r} in {OWN}.{group}, and it cannot be loaded: {error}"
+        text = f"cannot load {name!r} of {OWN}.{group} from {_package(entry)}: {error}"
         raise HostError(text, "Update or uninstall that package.") from error
 
 

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it."""
+"""Progress of a run, as reported to an observer."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from bootmatrix.model import Cell, Record
 
 
 class Observer(Protocol):
-    """Hears of progress, from any thread."""
+    """Receives progress, from any thread."""
 
     def cell_stage(self, cell: Cell, stage: str) -> None:
-        """A cell begins a stage: `fetch`, `build`, `wait`, or a phase of its guest."""
+        """Report that a cell enters `fetch`, `build`, `wait`, or a phase of its guest."""
 
     def cell_done(self, record: Record) -> None:
-        """A cell has its verdict."""
+        """Report a cell's verdict."""
 
     def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
-        """A download is under way, or done when both sizes are equal."""
+        """Report a download; it is complete when both sizes are equal."""
 
     def note(self, text: str) -> None:
-        """One line worth knowing."""
+        """Report one line of text."""
 
 
 class NullObserver:
-    """Nobody watches."""
+    """Ignores all reports."""
 
     def cell_stage(self, cell: Cell, stage: str) -> None:
-        """Say nothing."""
+        """Ignore."""
 
     def cell_done(self, record: Record) -> None:
-        """Say nothing."""
+        """Ignore."""
 
     def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
-        """Say nothing."""
+        """Ignore."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Ignore."""

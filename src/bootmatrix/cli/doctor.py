@@ -225,7 +225,7 @@ def archive(workspace: Workspace, known: dict[str, Profile]) -> HostCheck:
         return HostCheck("note", "archive", "not asked (--offline)")
     suite = next(suite for profile in known.values() for one in profile.kernels.values() for suite in one.suites)
     settings = Settings(workspace.archive)
-    address, started = settings.shown_address, time.monotonic()
+    address, started = settings.redacted_address, time.monotonic()
     try:
         url = f"{settings.address}/dists/{suite}/InRelease"
         with client_for(url, settings) as client:

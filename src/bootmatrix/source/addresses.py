@@ -1,4 +1,4 @@
-"""Judge hosts by the addresses that they lead to: this machine, its link, a private network, or the public one."""
+"""Network distance of hosts: this machine, its link, a private network, public."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _LEGACY = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]*|[0-
 
 
 class Scope(IntEnum):
-    """How far away an address is; what is nearer is trusted with more, and so kept from those farther away."""
+    """Network distance of an address.
+
+    A nearer address is trusted with more, so addresses farther away must not lead to it.
+    """
 
     MACHINE = 0
     LINK = 1
@@ -26,9 +29,9 @@ class Scope(IntEnum):
 
 
 def literal_address(host: str) -> Address | None:
-    """Return the address that a host's text is, in any form that `connect` takes: `127.1`, `0x7f000001`, `[::1]`.
+    """Parse a host that is an IP address; None for a name.
 
-    None for names.
+    All forms that `connect` takes are parsed: `127.1`, `0x7f000001`, `[::1]`.
     """
     text = host.strip("[]").rstrip(".")
     try:
@@ -44,9 +47,12 @@ def literal_address(host: str) -> Address | None:
 
 
 def scope_of(address: Address) -> Scope:
-    """Return how far away an address is; of one of IPv6 that stands for one of IPv4, how far away the latter is."""
+    """Return the scope of an address.
+
+    An IPv6 address that embeds an IPv4 address has the scope of the latter.
+    """
     address = _embedded(address) or address
-    if address.is_loopback or address.is_unspecified or _is_own(address):
+    if address.is_loopback or address.is_unspecified or _is_local(address):
         return Scope.MACHINE
     if address.is_link_local or address.is_multicast or address.is_reserved:
         return Scope.LINK
@@ -55,7 +61,10 @@ def scope_of(address: Address) -> Scope:
 
 
 def _embedded(address: Address) -> IPv4Address | None:
-    """Return the IPv4 address that one of IPv6 stands for: mapped, compatible, 6to4, NAT64, or Teredo."""
+    """Return the IPv4 address that an IPv6 address embeds.
+
+    The forms are mapped, compatible, 6to4, NAT64 and Teredo.
+    """
     if isinstance(address, IPv4Address):
         return None
     if address.ipv4_mapped or address.sixtofour:
@@ -65,19 +74,25 @@ def _embedded(address: Address) -> IPv4Address | None:
     return address.teredo[1] if address.teredo else None
 
 
-def _is_own(address: Address) -> bool:
-    """Return whether the address is one of this machine's own: what is sent to it then comes from it too."""
+def _is_local(address: Address) -> bool:
+    """Return whether the address belongs to this machine.
+
+    A datagram socket connected to a local address has the same address as its source.
+    """
     family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as one:
-            one.connect((str(address), 9))  # of a datagram socket: nothing is sent
-            return ip_address(one.getsockname()[0].partition("%")[0]) == ip_address(str(address).partition("%")[0])
+        with socket.socket(family, socket.SOCK_DGRAM) as udp:
+            udp.connect((str(address), 9))  # nothing is sent
+            return ip_address(udp.getsockname()[0].partition("%")[0]) == ip_address(str(address).partition("%")[0])
     except (OSError, ValueError):
         return False
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, without its port, is by its text this machine itself. No name is looked up."""
+    """Return whether a host without a port is textually this machine.
+
+    No name is looked up.
+    """
     if host.rstrip(".").lower() == "localhost":
         return True
     address = literal_address(host)

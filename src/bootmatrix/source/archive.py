@@ -1,4 +1,4 @@
-"""The Debian archive: kernels by name, packages with what they depend on, and their files."""
+"""The Debian archive: kernels by name, dependency closures, and package files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from bootmatrix.store import Store
 
 _FORMAT = 1
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+~:%-]*(/[A-Za-z0-9][A-Za-z0-9_.+~:%-]*)+")
-_LOCK_HINT = "Make the lock anew with `bootmatrix lock`."
+_LOCK_HINT = "Renew the lock with `bootmatrix lock`."
 
 
 def open_archive(  # noqa: PLR0913  (each is a setting of its own)
@@ -45,17 +45,20 @@ def open_archive(  # noqa: PLR0913  (each is a setting of its own)
     lock_is_whole: bool = True,
     allow_older: bool = False,
 ) -> Archive:
-    """An archive; nothing is asked of it yet.
+    """Return an archive. No request is sent yet.
 
-    `address` is the one that the user gave, if any; `lock` confines it to the kernels and packages that a lock names,
-    or, unless it is whole, has them preferred; `refresh` asks for newer indexes, however young those in the cache are;
-    `allow_older` takes a suite's release although a newer one was seen.
+    `address` overrides the configured address. `lock` confines the archive to the kernels and packages of a lock; if
+    the lock is not whole, they are only preferred. `refresh` asks for newer indexes whatever the age of cached ones.
+    `allow_older` accepts a suite's release that is older than one seen before.
     """
     return Archive(Settings(address, offline, refresh, allow_older=allow_older), store, lock, progress, lock_is_whole)
 
 
 class Archive:
-    """Answers from the cache where it can. Thread-safe, blocking."""
+    """Client of one archive that answers from the cache if possible.
+
+    Thread-safe and blocking.
+    """
 
     def __init__(
         self, settings: Settings, store: Store, lock: Lock | None, progress: Observer, lock_is_whole: bool = True
@@ -68,24 +71,24 @@ class Archive:
         self._missing: dict[Package, StaleMirror] = {}
 
     def close(self) -> None:
-        """End downloads that are under way; their threads raise Interrupted."""
+        """Stop running downloads. Their threads raise Interrupted."""
         self._downloader.close()
 
     @property
     def good_until_s(self) -> float:
-        """From this time on, in seconds since 1970, the answers of now may be others."""
+        """Return when answers may change, in seconds since 1970."""
         return self._suites.good_until_s
 
     def kernel(self, name: str, source: KernelSource, debian_arch: str) -> Kernel:
-        """The newest kernel of a name, a version prefix, in all the suites of its source.
+        """Find the newest kernel of a name, a version prefix, in the suites of a source.
 
-        A suite that cannot be had is told and left out, as long as another has the kernel; so is a kernel whose package
-        was found to be missing.
+        Suites that are unavailable, and kernels whose package is missing, are reported and skipped if another suite
+        has the kernel.
 
         Raises:
             NoSuchPackage: no suite has such a kernel.
-            InfraError: a suite that might have it cannot be had.
-            BuildError: the lock has no such kernel.
+            InfraError: a suite that may have it is unavailable.
+            BuildError: the lock lacks the kernel.
         """
         key = kernel_key(debian_arch, source.flavour, name)
         kernel = self._locked_kernel(key) or self._find_kernel(name, source, debian_arch)
@@ -93,72 +96,72 @@ class Archive:
         return kernel
 
     def kernels(self, source: KernelSource, debian_arch: str) -> tuple[Kernel, ...]:
-        """All kernels of a flavour that the suites of its source have.
+        """List the kernels of a flavour in the suites of a source.
 
-        A suite that cannot be had is told and left out, as long as another has any; so is a kernel that lacks a part.
+        Suites that are unavailable, and kernels that lack a part, are reported and skipped if any kernel remains.
 
         Raises:
-            InfraError: no suite can be had.
+            InfraError: all suites are unavailable.
         """
-        packages, faults = self._all_of(source, debian_arch)
+        packages, faults = self._kernel_packages_of(source, debian_arch)
         if faults and not packages:
-            raise _worst(faults)
+            raise _main_fault(faults)
         for fault in faults:
-            self._progress.note(f"kernels of a suite are left out: {fault.message}")
-        found = []
+            self._progress.note(f"skipped the kernels of a suite: {fault.message}")
+        kernels = []
         for image in images_of(source.flavour, packages):
             try:
-                found.append(assemble(image.version, image, packages))
+                kernels.append(assemble(image.version, image, packages))
             except NoSuchPackage as error:
                 self._progress.note(error.message)
-        return tuple(found)
+        return tuple(kernels)
 
     def has_locked(self, key: str) -> bool:
-        """Whether a lock says which kernel of the user's own is meant.
+        """Return whether the lock has a custom kernel of this key.
 
         Raises:
-            BuildError: nothing but the lock counts, and it has none.
+            BuildError: the archive is confined to the lock, and the lock lacks it.
         """
         return self._locked_kernel(key) is not None
 
     def own_kernel(self, key: str, kernel: Kernel) -> Kernel:
-        """A kernel of the user's own, noted as used; with a lock, the one that the lock has.
+        """Record a custom kernel as used, and check it against the lock.
 
         Raises:
-            BuildError: the lock has another one, or none.
+            BuildError: the lock has another kernel under this key, or none.
         """
         if self._locked_kernel(key) not in {None, kernel}:
-            raise BuildError(
-                f"the kernel {kernel.name} is not the one that the lock has: its digest differs", _LOCK_HINT
-            )
+            raise BuildError(f"kernel {kernel.name} differs from the locked one: its digest has changed", _LOCK_HINT)
         self.used.add_kernel(key, kernel)
         return kernel
 
     def download(self, url: str, sha256: str, size_bytes: int) -> Path:
-        """A file from elsewhere, verified.
+        """Download a file from another server, and verify it.
 
         Raises:
-            InfraError: it cannot be had, or is not what it should be.
+            InfraError: the file is unavailable, or its size or digest differs.
         """
         return self._downloader.file(DownloadRequest(url, sha256, size_bytes, RedactedUrl(url).name))
 
     def length(self, url: str) -> int:
-        """The length of a file in bytes, as its server says.
+        """Return the length of a file in bytes, as its server reports it.
 
         Raises:
-            NetworkError: it does not say, or is not there.
+            NetworkError: the file is missing, or the server does not report a length.
         """
         return self._downloader.length(url)
 
     def closure(
         self, names: Sequence[str], without: Sequence[str], suites: Sequence[str], debian_arch: str
     ) -> tuple[Package, ...]:
-        """Packages with all that they depend on, dependencies first; `suites` has the preferred ones first.
+        """Resolve packages with their dependencies, dependencies first.
+
+        `suites` lists the preferred suites first.
 
         Raises:
             NoSuchPackage: a package does not exist for this architecture.
-            InfraError: the archive cannot be had, or not be trusted.
-            BuildError: the lock lacks a package, or versions do not go together.
+            InfraError: the archive is unavailable or untrusted.
+            BuildError: the lock lacks a package, or versions conflict.
         """
         packages = self._locked_closure(names, without, suites, debian_arch)
         if packages is None:
@@ -167,34 +170,34 @@ class Archive:
         return packages
 
     def fetch(self, package: Package) -> Path:
-        """A package's file, verified.
+        """Download a package's file, and verify it.
 
         Raises:
-            InfraError: it cannot be had, or is not what it should be.
+            InfraError: the file is unavailable, or its size or digest differs.
         """
         if not _FILENAME.fullmatch(package.filename):
-            raise UntrustedError(f"the archive's index gives {package} a strange path: {package.filename!r}")
+            raise UntrustedError(f"invalid path of {package} in the archive's index: {package.filename!r}")
         url = f"{self._settings.address}/{quote(package.filename)}"
-        wanted = DownloadRequest(url, package.sha256, package.size_bytes, f"{package.name} {package.version}")
+        request = DownloadRequest(url, package.sha256, package.size_bytes, f"{package.name} {package.version}")
         try:
-            return self._downloader.file(wanted)
+            return self._downloader.file(request)
         except NotFound as error:
             raise self._gone(package) from error
 
     def resolved(self) -> Lock:
-        """The kernels and packages that were asked for so far, and those of the lock."""
+        """Return the kernels and packages used so far, and those of the lock."""
         return self.used.lock()
 
     def _gone(self, package: Package) -> NetworkError:
         if self._lock:
             return NetworkError(
-                f"the archive at {self._settings.shown_address} does not have {package} any more: the lock is outdated",
+                f"the archive at {self._settings.redacted_address} no longer has {package}: the lock is outdated",
                 f"{_LOCK_HINT} Or set BOOTMATRIX_ARCHIVE to an archive of snapshots from the lock's time.",
             )
         self._suites.outdated(package.suite)
         self._missing[package] = StaleMirror(
-            f"the archive at {self._settings.shown_address} does not have {package}, though its index says so",
-            "The mirror is in the middle of an update. Try again: the index will be fetched anew.",
+            f"the archive at {self._settings.redacted_address} lacks {package}, which its index lists",
+            "The mirror is being updated. Try again: the index will be fetched again.",
         )
         return self._missing[package]
 
@@ -202,30 +205,30 @@ class Archive:
         if self._lock and key in self._lock.kernels:
             return self._lock.kernels[key]
         if self._is_confined:
-            raise BuildError(f"the lock has no kernel {key}", _LOCK_HINT)
+            raise BuildError(f"the lock lacks the kernel {key}", _LOCK_HINT)
         return None
 
     def _find_kernel(self, name: str, source: KernelSource, debian_arch: str) -> Kernel:
-        wanted = name if source.version is None else source.version
-        packages, faults = self._all_of(source, debian_arch)
+        version = name if source.version is None else source.version
+        packages, faults = self._kernel_packages_of(source, debian_arch)
         newest = None
-        while image := choose(source, wanted, packages):
+        while image := choose(source, version, packages):
             kernel = assemble(name, image, packages)
             gone = [self._missing[package] for package in kernel.packages if package in self._missing]
             if not gone:
                 for fault in faults:
-                    taken = f"{name} for {debian_arch} is {image.version} of {image.suite}"
-                    self._progress.note(f"{taken}: {fault.message}")
+                    choice = f"{name} for {debian_arch} is {image.version} of {image.suite}"
+                    self._progress.note(f"{choice}: {fault.message}")
                 return kernel
             newest = newest or kernel
             faults += gone
             packages.remove(image)
-        if newest:  # it may be there by now
+        if newest:  # its package may exist by now
             return newest
-        raise _worst(faults) if faults else no_such_kernel(wanted, source, debian_arch, packages)
+        raise _main_fault(faults) if faults else no_such_kernel(version, source, debian_arch, packages)
 
-    def _all_of(self, source: KernelSource, debian_arch: str) -> tuple[list[Package], list[InfraError]]:
-        """The packages of kernels in a source's suites, and why a suite cannot be had."""
+    def _kernel_packages_of(self, source: KernelSource, debian_arch: str) -> tuple[list[Package], list[InfraError]]:
+        """Return the kernel packages of a source's suites, and faults of suites."""
         packages: list[Package] = []
         faults: list[InfraError] = []
         for suite in source.suites:
@@ -238,20 +241,20 @@ class Archive:
         return packages, faults
 
     def _kernels_of(self, suite: str, debian_arch: str) -> tuple[Package, ...]:
-        known = self._suites.index_file(suite, debian_arch)
-        if known is None:
+        file = self._suites.index_file(suite, debian_arch)
+        if file is None:
             return ()
-        packages = kernel_packages(known.sha256, suite, self._store)
+        packages = kernel_packages(file.sha256, suite, self._store)
         if packages is None:
-            found = self._suites.packages_file(suite, debian_arch)
-            packages = kernel_packages(found[1].sha256, suite, self._store, found[0]) if found else ()
+            index = self._suites.packages_file(suite, debian_arch)
+            packages = kernel_packages(index[1].sha256, suite, self._store, index[0]) if index else ()
         return packages or ()
 
     def _find_closure(
         self, names: Sequence[str], without: Sequence[str], suites: Sequence[str], debian_arch: str
     ) -> tuple[Package, ...]:
         digests = [file.sha256 if file else "" for file in (self._suites.index_file(s, debian_arch) for s in suites)]
-        # The suites' names are part of the answer, so they are part of the key.
+        # Packages name their suite, so the names are part of the key.
         key = repr((_FORMAT, list(names), sorted(without), list(suites), debian_arch, digests))
 
         def make() -> tuple[Package, ...]:
@@ -265,12 +268,12 @@ class Archive:
         with ExitStack() as stack:
             indexes = []
             for suite in suites:
-                found = self._suites.packages_file(suite, debian_arch)
-                if found:
-                    index = open_index(found[0], found[1].sha256, suite, self._store)
+                file = self._suites.packages_file(suite, debian_arch)
+                if file:
+                    index = open_index(file[0], file[1].sha256, suite, self._store)
                     stack.callback(index.close)
                     indexes.append(index)
-            yield _InTurn(indexes)
+            yield _IndexChain(indexes)
 
     def _locked_closure(
         self, names: Sequence[str], without: Sequence[str], suites: Sequence[str], debian_arch: str
@@ -285,11 +288,11 @@ class Archive:
         except BuildError as error:
             if not self._is_confined:
                 return None
-            raise BuildError(f"the lock does not do: {error.message}", _LOCK_HINT) from error
+            raise BuildError(f"the lock is incomplete: {error.message}", _LOCK_HINT) from error
 
 
-class _InTurn:
-    """Several indexes, the preferred one first."""
+class _IndexChain:
+    """Several indexes, the preferred first."""
 
     def __init__(self, indexes: Sequence[Index]) -> None:
         self._indexes = indexes
@@ -305,6 +308,6 @@ class _InTurn:
             yield from index.names()
 
 
-def _worst(faults: Sequence[InfraError]) -> InfraError:
-    """The fault to tell: a mirror in mid-update explains best why a kernel is missing."""
+def _main_fault(faults: Sequence[InfraError]) -> InfraError:
+    """Return the fault to report: a mirror being updated, else the first."""
     return next((fault for fault in faults if isinstance(fault, StaleMirror)), faults[0])

@@ -1,7 +1,8 @@
-"""HTTP connections that are judged by the address connected to, and that tell credentials to the right server only.
+"""HTTP connections that check the address and keep credentials to one server.
 
-A client is for one origin, the server that the user named. Where redirects and token servers lead is checked against
-the origin's own address: from a public one never to a private network, from there never to this machine or its link.
+A client is for one origin, the server that the user named. The targets of redirects and the token servers are checked
+against the origin's address: a public origin never leads to a private network, and neither leads to this machine or
+its link.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ from bootmatrix.errors import HostError, UntrustedError
 from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.addresses import Address, Scope, literal_address, scope_of
 
-_HINT = "If both servers are yours, name the second one yourself; a registry's token server as one of its realms."
+_HINT = "If you trust the second server, name it explicitly; a registry's token server under 'realms'."
 SECRET_HEADERS = ("Authorization", "Cookie")
 
 
 def origin_of(url: httpx.URL) -> tuple[str, str, int | None]:
-    """Return scheme, host and port, the scheme's own port if none is given."""
+    """Return scheme, host and port. The default is the scheme's own port."""
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
 @dataclass
 class Guard:
-    """What may be connected to. `hosts` are others that the user named beside the origin; thread-safe.
+    """Policy of the hosts that a client may connect to. Thread-safe.
 
-    With `only_here` the origin itself must be this machine: it is spoken to without TLS on that ground alone.
+    `hosts` lists other hosts that the user named. With `only_here` the origin must be this machine, as it is contacted
+    without TLS.
     """
 
     origin: httpx.URL
@@ -45,39 +47,42 @@ class Guard:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def permitted(self, host: str, addresses: Iterable[Address]) -> list[Address]:
-        """Return those of a host's addresses that may be connected to, in their order.
+        """Return the addresses of a host that may be connected to, in their order.
 
         Raises:
-            UntrustedError: none may.
+            UntrustedError: all are forbidden.
         """
-        found = list(addresses)
-        limit = self._limit(host, found)
-        kept = [one for one in found if scope_of(one) >= limit]
+        candidates = list(addresses)
+        limit = self._limit(host, candidates)
+        allowed = [address for address in candidates if scope_of(address) >= limit]
         if self.only_here and host == self.origin.host:
-            kept = [one for one in kept if scope_of(one) is Scope.MACHINE]
-        if found and not kept:
-            raise self._refusal(host, min(map(scope_of, found)))
-        return kept
+            allowed = [address for address in allowed if scope_of(address) is Scope.MACHINE]
+        if candidates and not allowed:
+            raise self._refusal(host, min(map(scope_of, candidates)))
+        return allowed
 
     def _limit(self, host: str, addresses: list[Address]) -> Scope:
-        """Return the nearest scope that a host may have: its own at first, if the user named it, else the origin's."""
+        """Return the nearest permitted scope of a host.
+
+        It is the host's own first scope if the user named it, else that of the origin.
+        """
         if host == self.origin.host or host in self.hosts:
             return self._first(host, addresses)
         return self._first(self.origin.host, None)
 
     def _first(self, host: str, addresses: list[Address] | None) -> Scope:
-        """Return the nearest scope of a host's addresses when they were first looked up: later none may be nearer."""
+        """Return the nearest scope of a host's addresses at their first lookup."""
         with self._lock:
             if host not in self._nearest:
-                found = resolve(host) if addresses is None else addresses
-                self._nearest[host] = min(map(scope_of, found), default=Scope.PUBLIC)
+                candidates = resolve(host) if addresses is None else addresses
+                self._nearest[host] = min(map(scope_of, candidates), default=Scope.PUBLIC)
             return self._nearest[host]
 
     def check_name(self, host: str) -> None:
-        """Judge a host that a proxy is to connect to, as far as its name can be looked up here.
+        """Check a host that a proxy connects to, if its name can be resolved here.
 
         Raises:
-            UntrustedError: it must not be asked.
+            UntrustedError: the host is forbidden.
         """
         if host != self.origin.host and host not in self.hosts:
             scope = self._first(host, None)
@@ -86,13 +91,13 @@ class Guard:
 
     def _refusal(self, host: str, scope: Scope) -> UntrustedError:
         if host == self.origin.host:
-            reason = "without TLS it must be this machine" if self.only_here else "it was farther away before"
-            return UntrustedError(f"{host} is on {scope} now, and {reason}: it is not asked", _HINT)
-        return UntrustedError(f"{self.origin.host} leads to {host}, which is on {scope}: this is not followed", _HINT)
+            reason = "must be this machine without TLS" if self.only_here else "was farther away before"
+            return UntrustedError(f"connection refused: {host} is on {scope} now, and {reason}", _HINT)
+        return UntrustedError(f"redirect refused: {self.origin.host} leads to {host}, which is on {scope}", _HINT)
 
 
 def resolve(host: str) -> list[Address]:
-    """Return a host's addresses as they are looked up for a connection; none if it cannot be."""
+    """Return a host's addresses; none if the lookup fails."""
     address = literal_address(host)
     if address is not None:
         return [address]
@@ -103,12 +108,14 @@ def resolve(host: str) -> list[Address]:
 
 
 def _addresses(host: str, port: int) -> list[Address]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ip_address(info[4][0]) for info in found if info[0] in {socket.AF_INET, socket.AF_INET6}))
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(
+        dict.fromkeys(ip_address(info[4][0]) for info in entries if info[0] in {socket.AF_INET, socket.AF_INET6})
+    )
 
 
 class _GuardedBackend(httpcore.SyncBackend):
-    """Looks a host up once, and connects to the very addresses that were judged."""
+    """Resolve a host once, and connect to the very addresses that were checked."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
@@ -117,7 +124,7 @@ class _GuardedBackend(httpcore.SyncBackend):
         """Connect to the first address that answers.
 
         Raises:
-            UntrustedError: the host leads where it must not.
+            UntrustedError: the host is forbidden.
         """
         try:
             addresses = self._guard.permitted(host, _addresses(host, port))
@@ -133,7 +140,7 @@ class _GuardedBackend(httpcore.SyncBackend):
 
 
 class _DirectTransport(httpx.HTTPTransport):
-    """Connects without a proxy, through a guard."""
+    """Connect without a proxy, through a guard."""
 
     def __init__(self, guard: Guard, context: ssl.SSLContext) -> None:
         super().__init__(verify=context)
@@ -143,10 +150,10 @@ class _DirectTransport(httpx.HTTPTransport):
 
 
 class GuardedTransport(httpx.BaseTransport):
-    """Sends the requests of one client. To another server than the origin's nothing goes that says who we are.
+    """Transport of one client. Credentials go to the origin only.
 
-    `elsewhere` is the TLS context for other servers, where the origin's own holds a certificate of ours. `is_led` is
-    false for a client that follows no redirect: each of its requests is meant for the server that it goes to.
+    `elsewhere` is the TLS context for other servers, if that of the origin holds a client certificate. `is_led` is
+    false for a client that follows no redirects: each of its requests is meant for its server.
     """
 
     def __init__(
@@ -158,13 +165,13 @@ class GuardedTransport(httpx.BaseTransport):
         is_led: bool = True,
     ) -> None:
         self._guard, self._proxy, self._is_led = guard, proxy, is_led
-        own = context or httpx.create_ssl_context()
-        self._contexts = {True: own, False: elsewhere or own}
+        default = context or httpx.create_ssl_context()
+        self._contexts = {True: default, False: elsewhere or default}
         self._transports: dict[tuple[bool, str], httpx.BaseTransport] = {}
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, of whatever hop."""
+        """Send one request, of any hop."""
         is_origin = origin_of(request.url) == origin_of(self._guard.origin)
         if self._is_led and not is_origin:
             for name in SECRET_HEADERS:
@@ -175,9 +182,9 @@ class GuardedTransport(httpx.BaseTransport):
         return self._transport(is_origin, proxy).handle_request(request)
 
     def close(self) -> None:
-        """End all connections."""
-        for one in self._transports.values():
-            one.close()
+        """Close all connections."""
+        for transport in self._transports.values():
+            transport.close()
 
     def _transport(self, is_origin: bool, proxy: str) -> httpx.BaseTransport:
         with self._lock:
@@ -185,30 +192,30 @@ class GuardedTransport(httpx.BaseTransport):
             if key not in self._transports:
                 context = self._contexts[is_origin]
                 direct = None if proxy else _DirectTransport(self._guard, context)
-                self._transports[key] = direct or _by_proxy(proxy, context)
+                self._transports[key] = direct or _proxy_transport(proxy, context)
             return self._transports[key]
 
     def _proxy_for(self, url: httpx.URL) -> str:
-        """Return the proxy's address; empty for none. Without one of its own a client uses the environment's."""
+        """Return the proxy's address, else "". The default is the environment's."""
         if self._proxy is not None:
             return self._proxy
-        known = urllib.request.getproxies_environment()
-        address = known.get(url.scheme) or known.get("all") or ""
+        proxies = urllib.request.getproxies_environment()
+        address = proxies.get(url.scheme) or proxies.get("all") or ""
         if not address or urllib.request.proxy_bypass(url.host):
             return ""
         return address if "://" in address else f"http://{address}"
 
 
-def _by_proxy(address: str, context: ssl.SSLContext) -> httpx.HTTPTransport:
-    """Return what sends requests by a proxy.
+def _proxy_transport(address: str, context: ssl.SSLContext) -> httpx.HTTPTransport:
+    """Return a transport that uses a proxy.
 
     Raises:
-        HostError: its address is none.
+        HostError: its address is invalid.
     """
     try:
         return httpx.HTTPTransport(verify=context, proxy=address)
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         raise HostError(
-            f"the proxy {RedactedUrl(address)} cannot be used: not the address of an HTTP proxy",
-            "Set it anew in the environment (http_proxy, https_proxy) or in apt's configuration.",
+            f"invalid proxy {RedactedUrl(address)}: not the address of an HTTP proxy",
+            "Correct it in the environment (http_proxy, https_proxy) or in apt's configuration.",
         ) from error

@@ -1,7 +1,7 @@
-"""Reading .deb files, by deb(5): an ar archive that holds two tar archives. Nothing in them is run.
+"""Read .deb files (deb(5)): an ar archive of two tar archives.
 
-A package may be hostile: what it makes this program read, hold and compute is bounded. python-debian's reader of ar
-archives is not used, since a negative size keeps it busy for ever.
+Nothing in a package is run. Packages are untrusted: input, memory and time are bounded. python-debian's reader of ar
+archives loops for ever on a negative size, so it is not used.
 """
 
 from __future__ import annotations
@@ -23,39 +23,41 @@ _HEADER_BYTES = 60
 
 @contextmanager
 def open_data(path: Path) -> Iterator[tarfile.TarFile]:
-    """The files of a package, as a tar archive that can be read once, from its beginning to its end.
+    """Open the files of a package as a tar archive to be read once, in order.
 
     Raises:
-        BuildError: it is not a package, or a damaged one; also while it is read.
+        BuildError: not a package, or damaged; also while it is read.
     """
     with _open_member(path, "data.tar") as archive:
         yield archive
 
 
 def read_control(path: Path) -> dict[str, str]:
-    """The control fields of a package. Package, Version and Architecture are always there.
+    """Read the control fields of a package.
+
+    Package, Version and Architecture are always present.
 
     Raises:
-        BuildError: it is not a package, or a damaged one.
+        BuildError: not a package, or damaged.
     """
     with _open_member(path, "control.tar") as archive:
         for member in archive:
             if member.name.removeprefix("./") == "control" and member.isreg():
                 return _control_fields(archive, member)
-        raise DamagedArchive("it has no control file")
+        raise DamagedArchive("no control file")
 
 
 def _control_fields(archive: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, str]:
-    from debian.deb822 import Deb822  # it takes long to load
+    from debian.deb822 import Deb822  # slow import
 
     if member.size > CONTROL_LIMIT_BYTES:
-        raise DamagedArchive(f"its control file has {member.size} bytes")
+        raise DamagedArchive(f"the control file has {member.size} bytes")
     file = archive.extractfile(member)
     text = file.read().decode(errors="replace") if file else ""
     fields = dict(Deb822(text))
     for name in ("Package", "Version", "Architecture"):
         if not fields.get(name):
-            raise DamagedArchive(f"its control file does not say {name}")
+            raise DamagedArchive(f"the control file lacks {name}")
     return fields
 
 
@@ -71,9 +73,9 @@ def _open_member(path: Path, prefix: str) -> Iterator[tarfile.TarFile]:
 
 
 def _find_member(file: BinaryIO, prefix: str) -> tuple[FileSlice, str]:
-    """A member of the ar archive, whose name is a prefix and the suffix of a compression."""
+    """Find a member by the prefix of its name; the rest is a compression's suffix."""
     if file.read(len(_MAGIC)) != _MAGIC:
-        raise DamagedArchive("it is no ar archive")
+        raise DamagedArchive("not an ar archive")
     end = file.seek(0, io.SEEK_END)
     offset = len(_MAGIC)
     while offset < end:
@@ -81,12 +83,12 @@ def _find_member(file: BinaryIO, prefix: str) -> tuple[FileSlice, str]:
         header = file.read(_HEADER_BYTES)
         size_text = header[48:58].rstrip(b" ")
         if len(header) < _HEADER_BYTES or header[58:] != b"`\n" or not size_text.isdigit():
-            raise DamagedArchive(f"at byte {offset} there should be an ar header")
+            raise DamagedArchive(f"expected an ar header at byte {offset}")
         offset, size = offset + _HEADER_BYTES, int(size_text)
         if offset + size > end:
-            raise DamagedArchive(f"it ends at byte {end}, and should go on to byte {offset + size}")
+            raise DamagedArchive(f"truncated: expected {offset + size} bytes, got {end}")
         name = header[:16].rstrip(b" ").removesuffix(b"/").decode(errors="replace")
         if name.startswith(prefix) and name.removeprefix(prefix) in OPENERS:
             return FileSlice(file, offset, size), name.removeprefix(prefix)
         offset += size + size % 2
-    raise DamagedArchive(f"it has no {prefix} in a known compression")
+    raise DamagedArchive(f"no {prefix} in a known compression")

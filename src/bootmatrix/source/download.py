@@ -1,4 +1,4 @@
-"""Files over HTTP into the store: resumed where they stopped, bounded by the size expected, checked by digest."""
+"""Downloads into the store: resumable, bounded in size, verified by digest."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAUSES_S = (0.5, 2.0, 5.0)
-"""Before each further try of something that a moment may heal."""
+"""Pauses before retries of transient faults."""
 PROGRESS_S = 0.1
 _TIMEOUT_S, _CONNECT_TIMEOUT_S = 30, 10
 _OWN_WORDS = ("Server disconnected", "peer closed connection")
-"""Faults of the protocol whose text quotes nothing of an answer (h11, httpcore)."""
-_HINT = "Check the network and the archive's address, then run again: downloads go on where they stopped."
-_OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while there is a network, or leave out --offline."
+"""Protocol errors of h11 and httpcore whose text does not quote the reply."""
+_HINT = "Check the network and the archive's address, then run again: downloads resume."
+_OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while online, or omit --offline."
 
 
 class NotFound(NetworkError):
-    """The server has no such file."""
+    """The server lacks the file."""
 
 
 class Refused(NetworkError):
-    """The server does not give the file to us, or not without a password."""
+    """The server denies access to the file."""
 
 
-class _Passing(Exception):
-    """A fault that may be gone at the next try."""
+class _TransientError(Exception):
+    """A fault that a retry may clear."""
 
 
 @dataclass(frozen=True)
 class DownloadRequest:
-    """A file whose digest and size are known. `label` is what people call it."""
+    """A file of known digest and size. `label` names it in progress and notes."""
 
     url: str
     sha256: str
@@ -60,14 +60,14 @@ class DownloadRequest:
     label: str
 
     @property
-    def shown(self) -> RedactedUrl:
-        """The URL for messages."""
+    def redacted_url(self) -> RedactedUrl:
+        """Return the URL for messages."""
         return RedactedUrl(self.url)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A small file and the headers that let the server say later that it has not changed."""
+    """A small file, and the headers for a conditional request."""
 
     body: bytes
     etag: str = ""
@@ -75,16 +75,16 @@ class Reply:
 
 
 def new_client(transport: GuardedTransport, **options: Any) -> httpx.Client:
-    """Return an HTTP client as downloads need it."""
+    """Return an HTTP client for downloads."""
     agent = {"User-Agent": f"bootmatrix/{__version__}", **options.pop("headers", {})}
-    import httpx  # it takes long to load, and most builds find all in the cache
+    import httpx  # slow import, and most builds need no network
 
     timeout = httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
     return httpx.Client(headers=agent, timeout=timeout, follow_redirects=True, transport=transport, **options)
 
 
 def client_for(url: str, settings: Settings) -> httpx.Client:
-    """Return a client for the server of a URL that the user gave, such as the archive's."""
+    """Return a client for the server of a URL that the user configured."""
     import httpx
 
     from bootmatrix.source.connection import Guard, GuardedTransport
@@ -94,8 +94,10 @@ def client_for(url: str, settings: Settings) -> httpx.Client:
 
 @dataclass(frozen=True)
 class Manner:
-    """How a kind of servers is asked, where that is not as for the archive: by which client for a URL, what to do when
-    one fails, and the pauses before further tries, if others than PAUSES_S."""
+    """Settings of requests to a kind of servers other than the archive.
+
+    `client` returns the client of a URL. `hint` is the hint of failed downloads. `pauses_s` replaces PAUSES_S.
+    """
 
     client: Callable[[str], httpx.Client]
     hint: str
@@ -103,7 +105,7 @@ class Manner:
 
 
 class Downloader:
-    """Fetches files for any number of threads; a file that several want is fetched once."""
+    """Fetch files for any number of threads; each file once."""
 
     def __init__(self, store: Store, progress: Observer, settings: Settings, manner: Manner | None = None) -> None:
         self._store, self._progress, self._settings = store, progress, settings
@@ -113,33 +115,33 @@ class Downloader:
         self._closed = threading.Event()
 
     def close(self) -> None:
-        """End downloads that are under way; their threads raise Interrupted."""
+        """Stop running downloads. Their threads raise Interrupted."""
         self._closed.set()
 
-    def file(self, wanted: DownloadRequest) -> Path:
-        """The file, from the store or else from the network.
+    def file(self, request: DownloadRequest) -> Path:
+        """Return a file from the store, or download it.
 
         Raises:
-            NotFound: the server has it not.
-            NetworkError: the server did not answer, or stopped short, after several tries.
-            UntrustedError: what came has another size or digest; none of it is kept.
-            Offline: it is not in the store, and downloads are forbidden.
+            NotFound: the server lacks the file.
+            NetworkError: the server did not answer, or broke off, in all tries.
+            UntrustedError: size or digest differs; nothing is kept.
+            Offline: the file is not in the store, and downloads are forbidden.
             HostError: the disk is full.
         """
-        with self._store.once("download", wanted.sha256):
-            if self._store.has(wanted.sha256):
+        with self._store.once("download", request.sha256):
+            if self._store.has(request.sha256):
                 try:
-                    return self._store.verified(wanted.sha256)
+                    return self._store.verified(request.sha256)
                 except UntrustedError as error:
-                    self._progress.note(f"{wanted.label}: {error.message}; fetching it again")
-            self._require_network(wanted.label)
-            return self._fetch(wanted)
+                    self._progress.note(f"{request.label}: {error.message}; fetching it again")
+            self._require_network(request.label)
+            return self._fetch(request)
 
     def length(self, url: str) -> int:
-        """The length of a file in bytes, as its server says.
+        """Return the length of a file in bytes, as its server reports it.
 
         Raises:
-            NetworkError: the server has it not, does not answer, or does not say.
+            NetworkError: the file is missing, or the server does not answer or report a length.
             Offline: downloads are forbidden.
         """
         self._require_network(RedactedUrl(url))
@@ -149,58 +151,58 @@ class Downloader:
         with self._reply(url, {}) as reply:
             length = reply.headers.get("Content-Length", "")
         if not length.isdigit():
-            raise NetworkError(f"{RedactedUrl(url)}: the server does not say how long it is")
+            raise NetworkError(f"{RedactedUrl(url)}: the server does not report its length")
         return int(length)
 
-    def small(self, url: str, limit_bytes: int, known: Reply | None = None) -> Reply | None:
-        """A file of unknown digest, in memory; None if it is still the one that is known.
+    def small(self, url: str, limit_bytes: int, previous: Reply | None = None) -> Reply | None:
+        """Download a small file of unknown digest; None if `previous` is current.
 
         Raises:
-            NotFound: the server has it not.
+            NotFound: the server lacks the file.
             NetworkError: the server did not answer, or the file is larger than the limit.
             Offline: downloads are forbidden.
         """
         self._require_network(RedactedUrl(url))
         headers = {"Cache-Control": "max-age=0"}
-        if known and known.etag:
-            headers["If-None-Match"] = known.etag
-        if known and known.last_modified:
-            headers["If-Modified-Since"] = known.last_modified
+        if previous and previous.etag:
+            headers["If-None-Match"] = previous.etag
+        if previous and previous.last_modified:
+            headers["If-Modified-Since"] = previous.last_modified
         return self._retried(url, lambda: self._small_once(url, limit_bytes, headers))
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless everything is to end.
+        """Wait.
 
         Raises:
-            Interrupted: it is.
+            Interrupted: the downloader was closed.
         """
         if self._closed.wait(seconds):
-            raise Interrupted("stopped while downloading")
+            raise Interrupted("download interrupted")
 
     def _require_network(self, label: str) -> None:
         if self._settings.offline:
             raise Offline(f"not in the cache, and downloads are forbidden: {label}", _OFFLINE_HINT)
 
-    def _fetch(self, wanted: DownloadRequest) -> Path:
-        partial = self._store.partial(wanted.sha256)
+    def _fetch(self, request: DownloadRequest) -> Path:
+        partial = self._store.partial(request.sha256)
         try:
-            self._retried(wanted.url, lambda: self._continue(wanted, partial))
+            self._retried(request.url, lambda: self._continue(request, partial))
         except HostError:
             partial.unlink(missing_ok=True)
             raise
-        return self._store.keep(partial, wanted.sha256)
+        return self._store.keep(partial, request.sha256)
 
     def _retried(self, url: str, attempt: Callable[[], T]) -> T:
         pauses_s = PAUSES_S if self._manner.pauses_s is None else self._manner.pauses_s
         for pause_s in pauses_s:
             try:
                 return attempt()
-            except _Passing as error:
+            except _TransientError as error:
                 self._progress.note(f"{RedactedUrl(url)}: {error}; trying again in {pause_s:g} s")
                 self.pause(pause_s)
         try:
             return attempt()
-        except _Passing as error:
+        except _TransientError as error:
             message = f"cannot download {RedactedUrl(url)}: {error} (tried {len(pauses_s) + 1} times)"
             raise NetworkError(message, self._manner.hint) from error
 
@@ -212,55 +214,53 @@ class Downloader:
             for chunk in reply.iter_raw():
                 body += chunk
                 if len(body) > limit_bytes:
-                    raise NetworkError(
-                        f"{RedactedUrl(url)} is larger than {limit_bytes} bytes, which it cannot honestly be"
-                    )
+                    raise NetworkError(f"{RedactedUrl(url)} is larger than the limit of {limit_bytes} bytes")
         return Reply(bytes(body), reply.headers.get("ETag", ""), reply.headers.get("Last-Modified", ""))
 
-    def _continue(self, wanted: DownloadRequest, partial: Path) -> None:
-        """Bring a partial file to its end, and check it."""
-        have_bytes = partial.stat().st_size if partial.exists() else 0
-        if have_bytes > wanted.size_bytes:
-            have_bytes = 0
-        if have_bytes < wanted.size_bytes:
-            headers = {"Range": f"bytes={have_bytes}-"} if have_bytes else {}
-            with self._reply(wanted.url, headers) as reply:
-                if not _continues(reply, have_bytes):
-                    have_bytes = 0
-                _check_length(reply, wanted, have_bytes)
-                self._receive(reply, wanted, partial, have_bytes)
-        self._check(wanted, partial, resumed=have_bytes > 0)
+    def _continue(self, request: DownloadRequest, partial: Path) -> None:
+        """Complete a partial file, and verify it."""
+        offset_bytes = partial.stat().st_size if partial.exists() else 0
+        if offset_bytes > request.size_bytes:
+            offset_bytes = 0
+        if offset_bytes < request.size_bytes:
+            headers = {"Range": f"bytes={offset_bytes}-"} if offset_bytes else {}
+            with self._reply(request.url, headers) as reply:
+                if not _continues(reply, offset_bytes):
+                    offset_bytes = 0
+                _check_length(reply, request, offset_bytes)
+                self._receive(reply, request, partial, offset_bytes)
+        self._check(request, partial, resumed=offset_bytes > 0)
 
-    def _receive(self, reply: httpx.Response, wanted: DownloadRequest, partial: Path, done_bytes: int) -> None:
-        """Append the body to the partial file, as much of it as may come."""
-        told_at = 0.0
-        with host_faults(self._store.folder), _own(partial, append=bool(done_bytes)) as file:
-            for chunk in reply.iter_raw():  # as they come, so that none is lost when the connection is
+    def _receive(self, reply: httpx.Response, request: DownloadRequest, partial: Path, done_bytes: int) -> None:
+        """Append the body to the partial file, up to the expected size."""
+        reported_at = 0.0
+        with host_faults(self._store.folder), _open_private(partial, append=bool(done_bytes)) as file:
+            for chunk in reply.iter_raw():  # without buffering, so that a lost connection loses no data
                 done_bytes += len(chunk)
-                if done_bytes > wanted.size_bytes:
+                if done_bytes > request.size_bytes:
                     partial.unlink()
-                    raise UntrustedError(f"{wanted.shown} is larger than the {wanted.size_bytes} bytes expected")
+                    raise UntrustedError(f"{request.redacted_url} exceeds the expected {request.size_bytes} bytes")
                 file.write(chunk)
-                if time.monotonic() - told_at >= PROGRESS_S and done_bytes < wanted.size_bytes:
-                    told_at = time.monotonic()
-                    self._progress.download(wanted.label, done_bytes, wanted.size_bytes)
+                if time.monotonic() - reported_at >= PROGRESS_S and done_bytes < request.size_bytes:
+                    reported_at = time.monotonic()
+                    self._progress.download(request.label, done_bytes, request.size_bytes)
                 self.pause(0)
-        if done_bytes < wanted.size_bytes:
-            raise _Passing(f"the connection ended after {done_bytes} of {wanted.size_bytes} bytes")
-        self._progress.download(wanted.label, done_bytes, wanted.size_bytes)
+        if done_bytes < request.size_bytes:
+            raise _TransientError(f"the connection ended after {done_bytes} of {request.size_bytes} bytes")
+        self._progress.download(request.label, done_bytes, request.size_bytes)
 
-    def _check(self, wanted: DownloadRequest, partial: Path, resumed: bool) -> None:
+    def _check(self, request: DownloadRequest, partial: Path, resumed: bool) -> None:
         digest = sha256_of(partial)
-        if digest == wanted.sha256:
+        if digest == request.sha256:
             return
         partial.unlink()
-        if resumed:  # the part that was there before may have been at fault
-            raise _Passing("the parts of the download do not fit together")
-        raise UntrustedError(f"{wanted.shown} is corrupt: its SHA-256 is {digest}, and {wanted.sha256} was expected")
+        if resumed:  # the earlier part may be at fault
+            raise _TransientError("the resumed download is corrupt")
+        raise UntrustedError(f"{request.redacted_url} is corrupt: expected SHA-256 {request.sha256}, got {digest}")
 
     @contextmanager
     def _reply(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """A reply whose body is still to be read; network faults in reading it are told apart here too."""
+        """Open a reply to read its body; network faults while reading are classified too."""
         import httpx
 
         self.pause(0)
@@ -270,14 +270,18 @@ class Downloader:
                 yield reply
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
             if _is_unknown_host(error):
-                message = f"cannot download {RedactedUrl(url)}: there is no host {httpx.URL(url).host}"
+                message = f"cannot download {RedactedUrl(url)}: unknown host {httpx.URL(url).host}"
                 raise NetworkError(message, self._manner.hint) from error
-            raise _Passing(in_words(error)) from error
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: a host that DNS does not take
+            raise _TransientError(in_words(error)) from error
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            UnicodeError,
+        ) as error:  # the last: not a DNS name
             raise NetworkError(f"{RedactedUrl(url)}: {redacted(str(error))}") from error
 
     def _http(self, url: str) -> httpx.Client:
-        """Return the client of a URL's server: none is shared, as where one may lead another may not."""
+        """Return the client of a URL's server, which other servers do not share."""
         server = "/".join(url.split("/", 3)[:3])
         with self._guard:
             if server not in self._clients:
@@ -286,17 +290,17 @@ class Downloader:
 
 
 def in_words(error: Exception) -> str:
-    """Return a fault of a connection in words: nothing of what came over it, which may not be meant for us."""
+    """Describe a connection fault without quoting the reply, which may be private."""
     import httpx
 
     text = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
     if isinstance(error, httpx.RemoteProtocolError) and not text.startswith(_OWN_WORDS):
-        return "the server does not answer in HTTP"
+        return "the server does not speak HTTP"
     return redacted(text)
 
 
-def _own(path: Path, *, append: bool) -> BinaryIO:
-    """Open a file that only its owner may read, also if it was made by an older version."""
+def _open_private(path: Path, *, append: bool) -> BinaryIO:
+    """Open a file readable by its owner only, even if an older version made it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_APPEND if append else os.O_TRUNC)
     file = os.fdopen(os.open(path, flags, 0o600), "ab" if append else "wb")
     os.fchmod(file.fileno(), 0o600)
@@ -304,51 +308,54 @@ def _own(path: Path, *, append: bool) -> BinaryIO:
 
 
 def _is_unknown_host(error: BaseException | None) -> bool:
-    """Whether a connection failed since DNS knows no such name, which is an answer; that it did not answer heals."""
+    """Return whether a connection failed because DNS has no such name.
+
+    That is an answer, and not retried, unlike a DNS server that does not answer.
+    """
     while error and not isinstance(error, socket.gaierror):
         error = error.__cause__ or error.__context__
     return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
 
 
-def _shown(reply: httpx.Response) -> RedactedUrl:
+def _redacted_url(reply: httpx.Response) -> RedactedUrl:
     return RedactedUrl(str(reply.url))
 
 
-def _named(status: int) -> str:
-    """Return a status with its usual name: what the server calls it is its own text."""
-    known = {one.value: one.phrase for one in HTTPStatus}
-    return f"{status} {known.get(status, '')}".rstrip()
+def _describe_status(status: int) -> str:
+    """Return a status with its standard phrase; the server's own phrase is untrusted."""
+    phrases = {code.value: code.phrase for code in HTTPStatus}
+    return f"{status} {phrases.get(status, '')}".rstrip()
 
 
 def _check_status(reply: httpx.Response) -> None:
     status = reply.status_code
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-        raise NotFound(f"{_shown(reply)} does not exist on the server ({status})")
+        raise NotFound(f"{_redacted_url(reply)} does not exist on the server ({status})")
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        raise Refused(f"{_shown(reply)}: the server answered {_named(status)}")
+        raise Refused(f"{_redacted_url(reply)}: the server answered {_describe_status(status)}")
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
-        raise _Passing(f"the server answered {_named(status)}")
+        raise _TransientError(f"the server answered {_describe_status(status)}")
     acceptable = {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NOT_MODIFIED}
     if status not in {*acceptable, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}:
-        raise NetworkError(f"{_shown(reply)}: the server answered {_named(status)}")
+        raise NetworkError(f"{_redacted_url(reply)}: the server answered {_describe_status(status)}")
 
 
-def _continues(reply: httpx.Response, have_bytes: int) -> bool:
-    """Whether the body begins where a partial file ends; if not, it must be the whole file.
+def _continues(reply: httpx.Response, offset_bytes: int) -> bool:
+    """Return whether the body continues a partial file; if not, it is the whole file.
 
     Raises:
-        _Passing: it is neither.
+        _TransientError: it is neither.
     """
     if reply.status_code == HTTPStatus.OK:
         return False
-    if reply.headers.get("Content-Range", "").startswith(f"bytes {have_bytes}-"):
+    if reply.headers.get("Content-Range", "").startswith(f"bytes {offset_bytes}-"):
         return True
-    raise _Passing(f"the server answered {reply.status_code} to a request for the rest of the file")
+    raise _TransientError(f"the server answered {reply.status_code} to a request for the rest of the file")
 
 
-def _check_length(reply: httpx.Response, wanted: DownloadRequest, have_bytes: int) -> None:
+def _check_length(reply: httpx.Response, request: DownloadRequest, offset_bytes: int) -> None:
     length = reply.headers.get("Content-Length", "")
-    if length.isdigit() and have_bytes + int(length) != wanted.size_bytes:
+    if length.isdigit() and offset_bytes + int(length) != request.size_bytes:
         raise UntrustedError(
-            f"{wanted.shown} has {have_bytes + int(length)} bytes, and {wanted.size_bytes} were expected"
+            f"{request.redacted_url} has {offset_bytes + int(length)} bytes, expected {request.size_bytes}"
         )

@@ -1,4 +1,7 @@
-"""The archive's lists of packages (Packages files), cut down to what is used of them and kept so in the store."""
+"""Package lists of the archive (Packages files), reduced to the used fields.
+
+The reduced lists are kept in the store.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from bootmatrix.model.kernel import package_list
 from bootmatrix.store import TEXT, Codec, Store
 
 LIMIT_BYTES = 512 << 20
-"""The largest Packages files of Debian have 70 MB."""
+"""Debian's largest Packages files have 70 MB."""
 _FORMAT = 1
 _FIELD = re.compile(
     rb"^(Package|Version|Architecture|Filename|Size|SHA256|Pre-Depends|Depends|Provides):[ \t]*(.*(?:\n[ \t].*)*)$",
@@ -47,26 +50,25 @@ _COLUMNS = "p.name, p.version, p.architecture, p.filename, p.size_bytes, p.sha25
 
 
 class Index:
-    """One suite's packages for one architecture. Not to be shared by threads; close it."""
+    """One suite's packages for one architecture. Not thread-safe; to be closed."""
 
     def __init__(self, suite: str, path: Path) -> None:
         self._suite = suite
         self._database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
 
     def close(self) -> None:
-        """Close the file."""
         self._database.close()
 
     def named(self, name: str) -> list[Package]:
-        """Packages of this name, newest first."""
+        """Return the packages of this name, newest first."""
         return self._select("packages p where p.name = ?", name)
 
     def providing(self, name: str) -> list[Package]:
-        """Packages that provide this name, in the order of their names, newest first."""
+        """Return the packages that provide this name, by name, newest first."""
         return self._select("provides v join packages p using (id) where v.name = ?", name)
 
     def names(self) -> Iterator[str]:
-        """All names, of packages and of what they provide."""
+        """Iterate over the names of packages and of what they provide."""
         for row in self._database.execute("select name from packages union select name from provides"):
             yield row[0]
 
@@ -82,16 +84,18 @@ def package_codec() -> Codec[tuple[Package, ...]]:
 
 
 def newest_first(packages: Iterable[Package]) -> list[Package]:
-    """Packages in the order of their names, the newest version of each first."""
+    """Sort packages by name, and by version with the newest first."""
     by_version = sorted(packages, key=lambda package: Version(package.version), reverse=True)
     return sorted(by_version, key=lambda package: package.name)
 
 
 def open_index(file: Path, sha256: str, suite: str, store: Store) -> Index:
-    """The index of a compressed Packages file with this digest; made once and kept in the store.
+    """Open the index of a compressed Packages file of this digest.
+
+    It is made once, and kept in the store.
 
     Raises:
-        NetworkError: it is not what it should be.
+        NetworkError: the file is invalid.
     """
 
     def make() -> str:
@@ -103,10 +107,12 @@ def open_index(file: Path, sha256: str, suite: str, store: Store) -> Index:
 
 
 def kernel_packages(sha256: str, suite: str, store: Store, file: Path | None = None) -> tuple[Package, ...] | None:
-    """The packages of kernels in a compressed Packages file with this digest; None if they are not known without it.
+    """Return the kernel packages of a compressed Packages file of this digest.
+
+    Without `file`, return None if they are not cached.
 
     Raises:
-        NetworkError: it is not what it should be.
+        NetworkError: the file is invalid.
     """
     key = json.dumps([_FORMAT, sha256, suite])
     if file is None:
@@ -125,7 +131,7 @@ Row = tuple[str, str, str, str, int, str, str, str]
 
 
 _one_at_a_time = threading.Lock()
-"""Taking a list apart needs several times its 70 MB of memory, which guests want too."""
+"""Parsing a list needs several times its 70 MB of memory, which guests need too."""
 
 
 def _paragraphs(file: Path) -> list[bytes]:
@@ -135,9 +141,9 @@ def _paragraphs(file: Path) -> list[bytes]:
         try:
             text = _uncompressed(compressed, magic)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-            raise NetworkError(f"the archive's list of packages cannot be unpacked: {error}") from error
+            raise NetworkError(f"cannot decompress the archive's list of packages: {error}") from error
     if len(text) > LIMIT_BYTES:
-        raise NetworkError(f"the archive's list of packages is larger than {LIMIT_BYTES} bytes, which it cannot be")
+        raise NetworkError(f"the archive's list of packages is larger than the limit of {LIMIT_BYTES} bytes")
     return text.split(b"\n\n")
 
 
@@ -151,12 +157,12 @@ def _uncompressed(file: BinaryIO, magic: bytes) -> bytes:
 
 def _row(paragraph: bytes) -> Row | None:
     """The fields of one package; None for what cannot be downloaded."""
-    found = {name: b" ".join(value.split()).decode(errors="replace") for name, value in _FIELD.findall(paragraph)}
-    if not all(pattern.fullmatch(found.get(name, "")) for name, pattern in NEEDED_FIELDS.items()):
+    fields = {name: b" ".join(value.split()).decode(errors="replace") for name, value in _FIELD.findall(paragraph)}
+    if not all(pattern.fullmatch(fields.get(name, "")) for name, pattern in NEEDED_FIELDS.items()):
         return None
-    fixed = (found[b"Package"], found[b"Version"], found[b"Architecture"], found[b"Filename"])
-    depends = ", ".join(found[name] for name in (b"Pre-Depends", b"Depends") if name in found)
-    return (*fixed, int(found[b"Size"]), found[b"SHA256"], depends, found.get(b"Provides", ""))
+    fixed = (fields[b"Package"], fields[b"Version"], fields[b"Architecture"], fields[b"Filename"])
+    depends = ", ".join(fields[name] for name in (b"Pre-Depends", b"Depends") if name in fields)
+    return (*fixed, int(fields[b"Size"]), fields[b"SHA256"], depends, fields.get(b"Provides", ""))
 
 
 def _package(row: Row, suite: str) -> Package:

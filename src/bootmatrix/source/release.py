@@ -1,4 +1,4 @@
-"""A suite's InRelease file: signed by the archive, it says which indexes there are, and their digests."""
+"""A suite's InRelease file: the signed list of its indexes and their digests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GPGV_TIMEOUT_S = 30
 
 
 class IndexFile(Model):
-    """A compressed list of packages, and what it must be. `path` is below the suite's folder."""
+    """A compressed list of packages. `path` is relative to the suite's folder."""
 
     path: str
     sha256: Sha256
@@ -32,9 +32,10 @@ class IndexFile(Model):
 
 
 class Release(Model):
-    """What a suite's verified InRelease says. `indexes` holds the list of packages of each architecture.
+    """Content of a suite's verified InRelease file.
 
-    `date` and `valid_until` are RFC 2822 dates as they stand in the file; `valid_until` may be empty.
+    `indexes` maps architectures to their lists of packages. `date` and `valid_until` are RFC 2822 dates as in the
+    file; `valid_until` may be empty.
     """
 
     origin: str = ""
@@ -45,50 +46,52 @@ class Release(Model):
     by_hash: bool = False
     indexes: dict[str, IndexFile]
 
-    def check_suite(self, wanted: str) -> None:
-        """See that it is of the suite that was asked for.
+    def check_suite(self, suite: str) -> None:
+        """Check that the release is of the requested suite.
 
         Raises:
-            UntrustedError: it is another suite's.
+            UntrustedError: it is of another suite.
         """
-        if wanted not in {self.suite, self.codename}:
+        if suite not in {self.suite, self.codename}:
             raise UntrustedError(
-                f"the archive's file for suite {wanted} is signed for suite {self.suite} ({self.codename})",
+                f"the archive's file for suite {suite} is signed for suite {self.suite} ({self.codename})",
                 "The mirror is misconfigured, or someone is tampering with it: use another with BOOTMATRIX_ARCHIVE.",
             )
 
     def is_over(self) -> bool:
-        """Whether it says that its time is over."""
+        """Return whether the release has expired."""
         return bool(self.valid_until) and parse_date(self.valid_until) < datetime.now(UTC)
 
     def is_early(self, tolerance_s: float = 0) -> bool:
-        """Return whether it is of a time that has not come yet."""
+        """Return whether the release is dated in the future."""
         return parse_date(self.date) > datetime.now(UTC) + timedelta(seconds=tolerance_s)
 
-    def too_early(self, wanted: str) -> InfraError:
-        """Return what is to be said of one whose time has not come yet."""
+    def too_early(self, suite: str) -> InfraError:
+        """Return the error for a release dated in the future."""
         return InfraError(
-            f"the archive's index of {wanted} is of {self.date}, which is in the future, and must not be trusted yet",
-            "See that the clock is right: `date` says what this machine believes. As for apt, Acquire::Max-FutureTime "
-            "in apt.conf says how many seconds are let pass.",
+            f"the archive's index of {suite} is dated {self.date}, which is in the future",
+            "Check this machine's clock with `date`. As for apt, Acquire::Max-FutureTime in apt.conf is the tolerance "
+            "in seconds.",
         )
 
-    def too_old(self, wanted: str) -> InfraError:
-        """What is to be said of one whose time is over."""
+    def too_old(self, suite: str) -> InfraError:
+        """Return the error for an expired release."""
         return InfraError(
-            f"the archive's index of {wanted} was valid until {self.valid_until}, and must not be trusted any more",
-            "Use a mirror that is up to date (BOOTMATRIX_ARCHIVE), see that the clock is right, or, for an archive "
-            'that is meant to stand still, set Acquire::Check-Valid-Until "false" in apt.conf.',
+            f"the archive's index of {suite} has expired: it was valid until {self.valid_until}",
+            "Use an up-to-date mirror (BOOTMATRIX_ARCHIVE), and check this machine's clock. For an archive that never "
+            'changes, set Acquire::Check-Valid-Until "false" in apt.conf.',
         )
 
 
 def verified_release(data: bytes, keyring: Path, store: Store) -> Release:
-    """What an InRelease file says, if a key of the keyring signed it; remembered, so that a file is verified once.
+    """Parse an InRelease file that a key of the keyring signed.
+
+    The result is cached, so that each file is verified once.
 
     Raises:
         UntrustedError: no good signature.
         HostError: gpgv is missing.
-        NetworkError: it is no InRelease file.
+        NetworkError: not an InRelease file.
     """
     key = json.dumps([_FORMAT, hashlib.sha256(data).hexdigest(), hashlib.sha256(keyring.read_bytes()).hexdigest()])
     return store.cached(
@@ -100,9 +103,9 @@ def verified_release(data: bytes, keyring: Path, store: Store) -> Release:
 
 
 def signed_text(data: bytes, keyring: Path) -> bytes:
-    """The part of a clear-signed file that its signature covers, and nothing else.
+    """Return the part of a clear-signed file that its signature covers.
 
-    As apt does, it takes one good signature for enough, so that a file may also be signed by keys not known here.
+    As for apt, one good signature is enough: the file may also be signed by unknown keys.
 
     Raises:
         UntrustedError: no good signature, or a bad one.
@@ -111,8 +114,8 @@ def signed_text(data: bytes, keyring: Path) -> bytes:
     """
     if not data.startswith(_BEGIN) or data.count(_BEGIN) != 1:
         raise NetworkError(
-            "the server sent something else than an InRelease file",
-            "A network's log-in page does that, or a wrong address: see BOOTMATRIX_ARCHIVE.",
+            "the server did not send an InRelease file",
+            "Possible causes are a network's log-in page and a wrong address (BOOTMATRIX_ARCHIVE).",
         )
     with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
         text = Path(folder) / "text"
@@ -121,18 +124,18 @@ def signed_text(data: bytes, keyring: Path) -> bytes:
         if "GOODSIG" not in words or "BADSIG" in words or not text.is_file():
             raise UntrustedError(
                 f"the archive's index is not signed by a key of {keyring}: {_explain(status)}",
-                "Update the package debian-archive-keyring, or name the archive's keys with BOOTMATRIX_KEYRING.",
+                "Update the package debian-archive-keyring, or set BOOTMATRIX_KEYRING to the archive's keys.",
             )
         return text.read_bytes()
 
 
 def _gpgv(arguments: list[str], data: bytes) -> str:
-    """What gpgv says of data on its status channel (GnuPG's doc/DETAILS)."""
+    """Run gpgv, and return its status lines (GnuPG's doc/DETAILS)."""
     command = ["gpgv", "--status-fd", "1", "--weak-digest", "SHA1", *arguments, "-"]
     try:
         result = subprocess.run(command, input=data, capture_output=True, timeout=_GPGV_TIMEOUT_S, check=False)
     except FileNotFoundError as error:
-        message = "gpgv is not installed, and the archive's signatures cannot be checked without it"
+        message = "gpgv is not installed: cannot check the archive's signatures"
         raise HostError(message, "apt-get install gpgv") from error
     except subprocess.TimeoutExpired as error:
         raise HostError(f"gpgv did not end within {_GPGV_TIMEOUT_S} s") from error
@@ -140,17 +143,17 @@ def _gpgv(arguments: list[str], data: bytes) -> str:
 
 
 def _explain(status: str) -> str:
-    """The lines of gpgv's status that say why, in its own words."""
+    """Select the status lines of gpgv that name the fault."""
     telling = ("BADSIG", "ERRSIG", "NO_PUBKEY", "EXPKEYSIG", "REVKEYSIG", "EXPSIG", "NODATA")
     lines = [line.removeprefix("[GNUPG:] ") for line in status.splitlines()]
     return "; ".join(line for line in lines if line.startswith(telling)) or "no signature"
 
 
 def parse_release(text: str) -> Release:
-    """The fields of a Release file that matter here.
+    """Parse the used fields of a Release file.
 
     Raises:
-        NetworkError: they are not there.
+        NetworkError: they are missing.
     """
     fields: dict[str, str] = {}
     indexes: dict[str, IndexFile] = {}
@@ -176,21 +179,21 @@ def parse_release(text: str) -> Release:
 
 
 def _add_index(words: list[str], indexes: dict[str, IndexFile]) -> None:
-    found = _INDEX.fullmatch(words[2]) if len(words) == 3 else None
-    if found and re.fullmatch(r"[0-9a-f]{64}", words[0]) and words[1].isdigit():
-        known = indexes.get(found[1])
-        if known is None or found[2] == ".xz":  # the smaller one
-            indexes[found[1]] = IndexFile(path=words[2], sha256=words[0], size_bytes=int(words[1]))
+    match = _INDEX.fullmatch(words[2]) if len(words) == 3 else None
+    if match and re.fullmatch(r"[0-9a-f]{64}", words[0]) and words[1].isdigit():
+        listed = indexes.get(match[1])
+        if listed is None or match[2] == ".xz":  # the smaller one
+            indexes[match[1]] = IndexFile(path=words[2], sha256=words[0], size_bytes=int(words[1]))
 
 
 def parse_date(text: str) -> datetime:
-    """A date of a Release file.
+    """Parse a date of a Release file.
 
     Raises:
-        NetworkError: it is none.
+        NetworkError: it is invalid.
     """
     try:
         date = parsedate_to_datetime(text)
     except (TypeError, ValueError, OverflowError) as error:
-        raise NetworkError(f"the archive's InRelease file holds no date: {text[:100]!r}") from error
+        raise NetworkError(f"invalid date in the archive's InRelease file: {text[:100]!r}") from error
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The newest release of each suite that was ever seen, so that an older one is known for what it is: rolled back."""
+"""Detect rollback: remember the newest release of each suite."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from bootmatrix.source.release import Release, parse_date
 from bootmatrix.store import Store
 
 KIND = "newest-release"
-"""Of records in the store: a date in ISO 8601 by the archive's origin and the suite's name, whatever mirror gave it."""
+"""Kind of the records: an ISO 8601 date by the archive's origin and the suite, for all mirrors."""
 
 
 class ReleaseOrder:
-    """Compares releases with those that this cache has seen. For any number of threads and processes."""
+    """Compare releases with those that this cache has seen.
+
+    For any number of threads and processes.
+    """
 
     def __init__(self, store: Store, allows_older: bool) -> None:
         self._store, self._allows_older = store, allows_older
 
     def is_behind(self, suite: str, release: Release) -> bool:
-        """Return whether a newer release of the suite was seen, and older ones are not allowed."""
-        seen = max(filter(None, (self._newest(key) for key in _keys(suite, release))), default=None)
-        return not self._allows_older and seen is not None and parse_date(release.date) < seen
+        """Return whether a newer release was seen, and older ones are forbidden."""
+        newest = max(filter(None, (self._newest(key) for key in _keys(suite, release))), default=None)
+        return not self._allows_older and newest is not None and parse_date(release.date) < newest
 
     def accept(self, suite: str, release: Release) -> None:
-        """Note a release as seen.
+        """Record a release as seen.
 
         Raises:
             UntrustedError: a newer one was seen before.
@@ -34,29 +37,29 @@ class ReleaseOrder:
         date = parse_date(release.date)
         for key in _keys(suite, release):
             with self._store.once(KIND, key):
-                seen = self._newest(key)
-                if seen is None or date > seen:
+                newest = self._newest(key)
+                if newest is None or date > newest:
                     self._store.set_memo(KIND, key, date.isoformat().encode())
-                elif date < seen and not self._allows_older:
-                    raise rolled_back(suite, release, seen)
+                elif date < newest and not self._allows_older:
+                    raise rolled_back(suite, release, newest)
 
     def _newest(self, key: str) -> datetime | None:
-        known = self._store.memo(KIND, key)
-        return datetime.fromisoformat(known.decode()) if known is not None else None
+        record = self._store.memo(KIND, key)
+        return datetime.fromisoformat(record.decode()) if record is not None else None
 
 
-def rolled_back(suite: str, release: Release, seen: datetime) -> UntrustedError:
-    """Return what is to be said of a release that is older than another one."""
-    newest = f"{seen:%a, %d %b %Y %H:%M:%S %Z}"
+def rolled_back(suite: str, release: Release, newest_date: datetime) -> UntrustedError:
+    """Return the error for a release that is older than one seen before."""
+    newest = f"{newest_date:%a, %d %b %Y %H:%M:%S %Z}"
     return UntrustedError(
-        f"the archive's index of {suite} is of {release.date}, and one of {newest} was seen before: it was rolled "
-        "back, or the mirror lags behind",
-        "Try again later, or use another mirror (--archive, BOOTMATRIX_ARCHIVE). If it is older on purpose, as a "
-        "snapshot is, say --allow-older-release, or give it a cache of its own (--cache).",
+        f"the archive's index of {suite} was rolled back, or the mirror is outdated: its date is {release.date}, and "
+        f"one of {newest} was seen before",
+        "Try again later, or use another mirror (--archive, BOOTMATRIX_ARCHIVE). For an intended older archive, such "
+        "as a snapshot, use --allow-older-release or a separate cache (--cache).",
     )
 
 
 def _keys(suite: str, release: Release) -> list[str]:
-    """Return the keys of a release: by the name that it was asked for, and by its codename."""
+    """Return a release's keys: by its requested name, and by its codename."""
     names = dict.fromkeys(filter(None, (suite, release.codename)))
     return [json.dumps([release.origin, name]) for name in names]

@@ -1,4 +1,4 @@
-"""Where the archive is and how far it is trusted: from arguments, the environment, and the host's own apt."""
+"""Address and trust of the archive: arguments, environment and the host's apt."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ from bootmatrix.errors import HostError, InputError
 from bootmatrix.redact import RedactedUrl
 
 DEFAULT_ADDRESS = "http://ftp.debian.org/debian"
-"""Debian's documented address of last resort (sources.list(5), debian.org/mirror/list)."""
+"""Debian's documented default (sources.list(5), debian.org/mirror/list)."""
 KEYRINGS = tuple(Path(f"/usr/share/keyrings/debian-archive-keyring.{suffix}") for suffix in ("pgp", "gpg"))
-"""Where the package debian-archive-keyring puts the archive's keys."""
+"""Files of the package debian-archive-keyring."""
 MAX_AGE_H = 24.0
 MAX_FUTURE_S = 10.0
-"""As apt.conf(5) has it for Acquire::Max-FutureTime."""
-_KEYRING_HINT = "Install the package debian-archive-keyring, or name a file of keys with BOOTMATRIX_KEYRING."
+"""Default of Acquire::Max-FutureTime in apt.conf(5)."""
+_KEYRING_HINT = "Install the package debian-archive-keyring, or set BOOTMATRIX_KEYRING to a file of keys."
 
 
 @dataclass(frozen=True)
 class AptSource:
-    """One entry of the host's apt sources, as far as it matters here."""
+    """The used fields of an entry of the host's apt sources."""
 
     address: str
     suites: tuple[str, ...]
     components: tuple[str, ...]
 
     def is_debian(self) -> bool:
-        """Whether it serves Debian's main archive over HTTP; security and other distributions' archives are not it."""
+        """Return whether the entry is Debian's main archive over HTTP.
+
+        Security updates and archives of other distributions are not.
+        """
         url = urlsplit(self.address)
         is_main = "main" in self.components and not all("security" in suite for suite in self.suites)
         return url.scheme in {"http", "https"} and url.path.rstrip("/").endswith("/debian") and is_main
 
 
 class Settings:
-    """What is known before anything is asked of the network. Each value is found when it is first needed.
+    """Settings of the archive. Each value is determined when it is first needed.
 
-    `offline` forbids downloads; `refresh` asks for newer indexes, however young those in the cache are; `allow_older`
-    takes releases of suites that are older than others seen before, as those of a snapshot are.
+    `offline` forbids downloads. `refresh` asks for newer indexes whatever the age of cached ones. `allow_older`
+    accepts releases of suites that are older than ones seen before, such as snapshots.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class Settings:
 
     @cached_property
     def address(self) -> str:
-        """The archive's address: the argument, else BOOTMATRIX_ARCHIVE, else the host's own, else Debian's default.
+        """Return the archive's address.
+
+        It is the argument, else BOOTMATRIX_ARCHIVE, else the host's own, else Debian's default.
 
         Raises:
             InputError: it is not an HTTP address.
@@ -71,34 +76,36 @@ class Settings:
         if not _is_http(address):
             raise InputError(
                 f"the archive's address {str(RedactedUrl(address))!r} is not an HTTP address",
-                f"It looks like {DEFAULT_ADDRESS}",
+                f"Use an address like {DEFAULT_ADDRESS}",
             )
         return address.rstrip("/")
 
     @property
-    def shown_address(self) -> RedactedUrl:
-        """The archive's address for messages."""
+    def redacted_address(self) -> RedactedUrl:
+        """Return the archive's address for messages."""
         return RedactedUrl(self.address)
 
     @cached_property
     def keyring(self) -> Path:
-        """The keys that may sign the archive.
+        """Return the file of keys that may sign the archive.
 
         Raises:
-            HostError: there are none.
+            HostError: it is missing.
         """
-        own = os.environ.get("BOOTMATRIX_KEYRING")
-        for path in (Path(own).expanduser().absolute(),) if own else KEYRINGS:
+        configured = os.environ.get("BOOTMATRIX_KEYRING")
+        for path in (Path(configured).expanduser().absolute(),) if configured else KEYRINGS:
             if path.is_file():
                 return path
-        raise HostError(f"the archive's keys are not at {own or KEYRINGS[-1]}", _KEYRING_HINT)
+        raise HostError(f"the archive's keys were not found: {configured or KEYRINGS[-1]}", _KEYRING_HINT)
 
     @cached_property
     def max_age_s(self) -> float:
-        """How old an index may be before the archive is asked for a newer one: 24 h, or BOOTMATRIX_MAX_AGE_H hours.
+        """Return the age from which on an index is renewed.
+
+        The default is 24 h; BOOTMATRIX_MAX_AGE_H overrides it in hours.
 
         Raises:
-            InputError: the environment holds no number.
+            InputError: the environment variable is not a number.
         """
         hours = os.environ.get("BOOTMATRIX_MAX_AGE_H") or str(MAX_AGE_H)
         if not re.fullmatch(r"\d+(\.\d+)?", hours):
@@ -107,27 +114,33 @@ class Settings:
 
     @cached_property
     def apt_options(self) -> dict[str, str]:
-        """The host's apt configuration, names in lower case; empty where there is no apt."""
+        """Return the host's apt configuration, with names in lower case.
+
+        It is empty without apt.
+        """
         try:
-            shown = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, timeout=10, check=False)
+            dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, timeout=10, check=False)
         except (OSError, subprocess.TimeoutExpired):
             return {}
-        lines = re.findall(r'^(\S+) "(.*)";$', shown.stdout, re.MULTILINE)
+        lines = re.findall(r'^(\S+) "(.*)";$', dump.stdout, re.MULTILINE)
         return {name.lower(): value for name, value in lines}
 
     @property
     def checks_valid_until(self) -> bool:
-        """Whether an index past its Valid-Until is refused: as the host's apt does."""
+        """Return whether expired indexes are refused, as the host's apt does."""
         return self.checks_date and self._is_on("acquire::check-valid-until")
 
     @property
     def checks_date(self) -> bool:
-        """Whether an index of the future is refused: as the host's apt does."""
+        """Return whether indexes dated in the future are refused, as the host's apt does."""
         return self._is_on("acquire::check-date")
 
     @property
     def max_future_s(self) -> float:
-        """How far in the future an index may be, as clocks differ: as the host's apt has it, and 10 s without that."""
+        """Return the tolerance for dates in the future, as clocks differ.
+
+        It is that of the host's apt, else 10 s.
+        """
         value = self.apt_options.get("acquire::max-futuretime", "")
         return float(value) if value.isascii() and value.isdigit() else MAX_FUTURE_S
 
@@ -137,8 +150,8 @@ class Settings:
 
     @property
     def proxy(self) -> str | None:
-        """The proxy that the host's apt uses; None where the environment names one, which then counts."""
-        import urllib.request  # it takes long to load, and most builds find all in the cache
+        """Return the proxy of the host's apt; None if the environment sets one."""
+        import urllib.request  # slow import, and most builds need no network
 
         url = urlsplit(self.address)
         if {url.scheme, "all"} & urllib.request.getproxies_environment().keys():
@@ -157,7 +170,10 @@ def _is_http(address: str) -> bool:
 
 
 def apt_sources(folder: Path) -> Iterator[AptSource]:
-    """Entries of sources.list and sources.list.d, in both formats of sources.list(5); unreadable ones are left out."""
+    """Iterate over the entries of sources.list and sources.list.d.
+
+    Both formats of sources.list(5) are read. Unreadable files are skipped.
+    """
     for path in (folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))):
         try:
             text = path.read_text(encoding="utf-8")
@@ -171,13 +187,13 @@ def apt_sources(folder: Path) -> Iterator[AptSource]:
 
 def _one_line_entries(text: str) -> Iterator[AptSource]:
     for line in text.splitlines():
-        found = re.match(r"\s*deb\s+(?:\[[^]]*\]\s*)?(\S+)\s+(\S+)\s*([^#]*)", line)
-        if found:
-            yield AptSource(found[1], (found[2],), tuple(found[3].split()))
+        match = re.match(r"\s*deb\s+(?:\[[^]]*\]\s*)?(\S+)\s+(\S+)\s*([^#]*)", line)
+        if match:
+            yield AptSource(match[1], (match[2],), tuple(match[3].split()))
 
 
 def _deb822_entries(text: str) -> Iterator[AptSource]:
-    from debian.deb822 import Deb822  # it takes long to load
+    from debian.deb822 import Deb822  # slow import
 
     for entry in Deb822.iter_paragraphs(text.splitlines()):
         words = {name.lower(): value.split() for name, value in entry.items()}

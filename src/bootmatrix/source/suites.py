@@ -1,4 +1,7 @@
-"""Suites of an archive as they are now: their verified InRelease files, kept for a day, and their lists of packages."""
+"""Current releases of an archive's suites, and their lists of packages.
+
+Verified InRelease files are kept for a day.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,16 @@ from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 
 PAUSES_S = (1.0, 3.0)
-"""Before each further try of an index that does not match: long enough for one file to be replaced, not for a sync."""
+"""Pauses before retries of a mismatched index: enough for one file to be replaced, not for a whole sync."""
 FAULT_MEMORY_S = 20.0
-"""So long a fault is told again to other cells that meet it, rather than being waited for again by each of them."""
+"""Period in which a fault is reported again to other cells without another try."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """An InRelease file as it was fetched; `at` in seconds since 1970."""
+class _CachedRelease:
+    """An InRelease file as fetched, at `at` seconds since 1970."""
 
     data: bytes
     at: float
@@ -35,8 +38,11 @@ class _Kept:
 
 
 class Suites:
-    """Gives the releases and lists of packages of one archive. Thread-safe; within a process a suite does not change,
-    unless it is found to be outdated. From `good_until_s` on, in seconds since 1970, answers may be others."""
+    """Releases and lists of packages of one archive. Thread-safe.
+
+    Within a process a suite does not change unless it turns out to be outdated. From `good_until_s` on, in seconds
+    since 1970, answers may differ.
+    """
 
     def __init__(self, settings: Settings, store: Store, downloader: Downloader, progress: Observer) -> None:
         self._settings, self._store, self._downloader, self._progress = settings, store, downloader, progress
@@ -46,49 +52,49 @@ class Suites:
         self.good_until_s = float("inf")
 
     def index_file(self, suite: str, debian_arch: str) -> IndexFile | None:
-        """What a suite's list of packages must be; None if it has none for this architecture.
+        """Return path and digest of a list of packages; None if the suite has none.
 
         Raises:
-            InfraError: the suite cannot be had, or not be trusted.
+            InfraError: the suite is unavailable or untrusted.
         """
         return self.release(suite).indexes.get(debian_arch)
 
     def packages_file(self, suite: str, debian_arch: str) -> tuple[Path, IndexFile] | None:
-        """A suite's list of packages, compressed; None if it has none for this architecture.
+        """Fetch a compressed list of packages; None if the suite has none.
 
         Raises:
-            StaleMirror: it is not the one that InRelease speaks of, after several tries.
-            InfraError: it cannot be had, or not be trusted.
+            StaleMirror: after several tries it is not the one that InRelease lists.
+            InfraError: it is unavailable or untrusted.
         """
         return self._remembering(f"{suite} {debian_arch}", lambda: self._matching_file(suite, debian_arch))
 
     def release(self, suite: str) -> Release:
-        """A suite's verified release.
+        """Return a suite's verified release.
 
         Raises:
-            NotFound: the archive has no such suite.
-            InfraError: it cannot be had, or not be trusted.
+            NotFound: the archive lacks the suite.
+            InfraError: it is unavailable or untrusted.
         """
         return self._remembering(suite, lambda: self._release(suite))
 
     def outdated(self, suite: str) -> None:
-        """Ask the archive for a newer release at the next need: this one speaks of files that are gone."""
+        """Mark a release as outdated, so that the next use asks for a newer one."""
         with self._store.once("suite", self._key(suite)):
             self._releases.pop(suite, None)
-            kept = self._kept(suite)
-            if kept:
-                self._keep(suite, kept.reply, at=0)
+            cached = self._cached(suite)
+            if cached:
+                self._keep(suite, cached.reply, at=0)
 
-    def _remembering(self, what: str, work: Callable[[], T]) -> T:
-        """Do something that may fail slowly; whoever asks shortly after a failure gets the same one at once."""
-        with self._store.once("suite-work", f"{self._key(what)} {id(self)}"):
-            at, fault = self._faults.get(what, (0.0, None))
+    def _remembering(self, key: str, work: Callable[[], T]) -> T:
+        """Call `work`, or raise its recent failure again without the wait."""
+        with self._store.once("suite-work", f"{self._key(key)} {id(self)}"):
+            at, fault = self._faults.get(key, (0.0, None))
             if fault and time.monotonic() - at < FAULT_MEMORY_S:
                 raise fault
             try:
                 return work()
             except InfraError as error:
-                self._faults[what] = (time.monotonic(), error)
+                self._faults[key] = (time.monotonic(), error)
                 raise
 
     def _matching_file(self, suite: str, debian_arch: str) -> tuple[Path, IndexFile] | None:
@@ -107,7 +113,7 @@ class Suites:
         raise AssertionError("the last try returns or raises")
 
     def _index(self, suite: str, file: IndexFile) -> Path:
-        """A list of packages, by its digest where the archive can, and else by its name."""
+        """Fetch a list of packages, by digest if the archive supports it, else by name."""
         folder = f"{self._settings.address}/dists/{suite}"
         parent = file.path.rpartition("/")[0]
         urls = [f"{folder}/{parent}/by-hash/SHA256/{file.sha256}"] if self.release(suite).by_hash else []
@@ -120,8 +126,7 @@ class Suites:
             except (NotFound, UntrustedError) as error:
                 reason = error.message
         raise StaleMirror(
-            f"the mirror is in the middle of an update: {suite}'s {file.path} is not the one that its signed index "
-            f"speaks of ({reason})",
+            f"the mirror is being updated: {suite}'s {file.path} does not match its signed index ({reason})",
             "Try again in an hour, or use another mirror with BOOTMATRIX_ARCHIVE.",
         )
 
@@ -132,26 +137,26 @@ class Suites:
             return self._releases[suite]
 
     def _current(self, suite: str) -> Release:
-        kept = self._kept(suite)
-        if kept and (self._settings.offline or self._is_fresh(kept)):
+        cached = self._cached(suite)
+        if cached and (self._settings.offline or self._is_fresh(cached)):
             try:
-                release = self._trusted(suite, kept.data)
-                # Another mirror may have given a newer one meanwhile.
+                release = self._trusted(suite, cached.data)
+                # Another mirror may have served a newer one.
                 if self._settings.offline or not self._order.is_behind(suite, release):
-                    self._note_end(kept, release)
+                    self._note_end(cached, release)
                     return release
-            except InfraError:  # its time may be over, or the keys may be others now
+            except InfraError:  # it may have expired, or the keys may have changed
                 if self._settings.offline:
                     raise
-        kept = self._renewed(suite, kept) if kept else self._ask(suite, None)
-        release = self._trusted(suite, kept.data)
+        cached = self._renewed(suite, cached) if cached else self._ask(suite, None)
+        release = self._trusted(suite, cached.data)
         self._order.accept(suite, release)
         return release
 
-    def _note_end(self, kept: _Kept, release: Release) -> None:
-        """Note when another answer may be due: when a kept file is too old, or no longer valid."""
-        ends = [] if self._settings.offline else [kept.at + self._settings.max_age_s]
-        if release.valid_until and not release.is_over():  # else apt's settings let it pass
+    def _note_end(self, cached: _CachedRelease, release: Release) -> None:
+        """Record when answers may change: when a cached release gets old or expires."""
+        ends = [] if self._settings.offline else [cached.at + self._settings.max_age_s]
+        if release.valid_until and not release.is_over():  # else apt's settings accept it
             ends.append(parse_date(release.valid_until).timestamp())
         self.good_until_s = min([self.good_until_s, *ends])
 
@@ -160,59 +165,59 @@ class Suites:
         release.check_suite(suite)
         if release.is_early() and self._settings.checks_date and release.is_early(self._settings.max_future_s):
             raise release.too_early(suite)
-        if release.is_over() and self._settings.checks_valid_until:  # apt is asked last, as it takes a process
+        if release.is_over() and self._settings.checks_valid_until:  # apt's settings last, as they take a process
             raise release.too_old(suite)
         return release
 
-    def _is_fresh(self, kept: _Kept) -> bool:
-        return not self._settings.refresh and 0 <= time.time() - kept.at < self._settings.max_age_s
+    def _is_fresh(self, cached: _CachedRelease) -> bool:
+        return not self._settings.refresh and 0 <= time.time() - cached.at < self._settings.max_age_s
 
-    def _renewed(self, suite: str, kept: _Kept) -> _Kept:
-        """A newer InRelease; the one that is kept if the archive does not answer."""
+    def _renewed(self, suite: str, cached: _CachedRelease) -> _CachedRelease:
+        """Fetch a newer InRelease; the cached one if the archive does not answer."""
         try:
-            return self._ask(suite, kept)
+            return self._ask(suite, cached)
         except NetworkError as error:
-            if kept.at == 0:  # known to be outdated
+            if cached.at == 0:  # known to be outdated
                 raise
-            day = time.strftime("%Y-%m-%d", time.gmtime(kept.at))
+            day = time.strftime("%Y-%m-%d", time.gmtime(cached.at))
             self._progress.note(f"{error.message}; using the index of {suite} that was fetched on {day}")
-            return kept
+            return cached
 
-    def _ask(self, suite: str, kept: _Kept | None) -> _Kept:
+    def _ask(self, suite: str, cached: _CachedRelease | None) -> _CachedRelease:
         url = f"{self._settings.address}/dists/{suite}/InRelease"
         try:
-            reply = self._downloader.small(url, LIMIT_BYTES, kept.reply if kept else None)
+            reply = self._downloader.small(url, LIMIT_BYTES, cached.reply if cached else None)
         except NotFound as error:
             raise NotFound(
-                f"the archive at {self._settings.shown_address} has no suite {suite}",
-                "See that the suite's name is right, and the archive's address (BOOTMATRIX_ARCHIVE).",
+                f"the archive at {self._settings.redacted_address} has no suite {suite}",
+                "Check the suite's name, and the archive's address (BOOTMATRIX_ARCHIVE).",
             ) from error
         except Offline as error:
             raise Offline(
                 f"the index of {suite} is not in the cache, and downloads are forbidden", error.hint
             ) from error
         if reply is None:
-            reply = kept.reply if kept else Reply(b"")
-        # Nothing is kept that cannot be trusted: a log-in page would else stay for a day.
+            reply = cached.reply if cached else Reply(b"")
+        # Checked before it is kept: a log-in page would stay for a day.
         self._order.accept(suite, self._trusted(suite, reply.body))
         return self._keep(suite, reply, time.time())
 
     def _key(self, suite: str) -> str:
         return json.dumps([self._settings.address, suite])
 
-    def _keep(self, suite: str, reply: Reply, at: float) -> _Kept:
+    def _keep(self, suite: str, reply: Reply, at: float) -> _CachedRelease:
         digest = self._store.add_bytes(reply.body)
         record = {"sha256": digest, "at": at, "etag": reply.etag, "last_modified": reply.last_modified}
         self._store.set_memo("suite", self._key(suite), json.dumps(record).encode())
-        return _Kept(reply.body, at, reply)
+        return _CachedRelease(reply.body, at, reply)
 
-    def _kept(self, suite: str) -> _Kept | None:
-        known = self._store.memo("suite", self._key(suite))
-        if known is None:
+    def _cached(self, suite: str) -> _CachedRelease | None:
+        memo = self._store.memo("suite", self._key(suite))
+        if memo is None:
             return None
-        record = json.loads(known)
+        record = json.loads(memo)
         try:
             data = self._store.verified(record["sha256"]).read_bytes()
         except UntrustedError:
             return None
-        return _Kept(data, record["at"], Reply(data, record["etag"], record["last_modified"]))
+        return _CachedRelease(data, record["at"], Reply(data, record["etag"], record["last_modified"]))

@@ -1,6 +1,6 @@
 """Sources of container images: plug-ins of the group `bootmatrix.image_sources`.
 
-A reference such as `oci:FOLDER` names its source by the word before the colon, which is the plug-in's name too.
+The prefix of a reference such as `oci:FOLDER` is the name of the plug-in.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ def load(name: str) -> ImageSourceType:
     """Load a source by name.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: unknown name.
         HostError: it cannot be imported.
     """
-    found: ImageSourceType = plugins.load(GROUP, name)
-    return found
+    source_type: ImageSourceType = plugins.load(GROUP, name)
+    return source_type
 
 
 def find_type(reference: str) -> ImageSourceType | None:
-    """Find the source that a reference names by its prefix; None for a name in a registry, or with `@pkg:`.
+    """Find the source of a reference by its prefix, if any.
 
-    Only the plug-in that is named is loaded, and none is looked for if there is no prefix.
+    None for names in a registry and for `@pkg:`. Only the named plug-in is loaded.
 
     Raises:
         HostError: it cannot be imported.
@@ -40,32 +40,32 @@ def find_type(reference: str) -> ImageSourceType | None:
     word = _WORD.match(reference)
     if word is None or word[1] not in plugins.names(GROUP):
         return None
-    found = load(word[1])
-    return found if reference.startswith(found.PREFIX) else None
+    source_type = load(word[1])
+    return source_type if reference.startswith(source_type.PREFIX) else None
 
 
 def parse(reference: str, folder: Path) -> ImageSource | None:
-    """Parse a reference that names its source by a prefix; None for any other.
+    """Parse a reference with a source's prefix; None for any other.
 
     Raises:
-        InputError: what follows the prefix cannot be, or a file is not there.
+        InputError: the reference is invalid, or a file is missing.
     """
-    found = find_type(reference)
-    return found.parse(reference.removeprefix(found.PREFIX), folder) if found else None
+    source_type = find_type(reference)
+    return source_type.parse(reference.removeprefix(source_type.PREFIX), folder) if source_type else None
 
 
 def prefixes() -> tuple[str, ...]:
-    """Prefixes of all sources.
+    """Return the prefixes of all sources.
 
     Raises:
         HostError: one cannot be imported.
     """
-    found: dict[str, ImageSourceType] = plugins.load_all(GROUP)
-    return tuple(one.PREFIX for one in found.values())
+    types: dict[str, ImageSourceType] = plugins.load_all(GROUP)
+    return tuple(source_type.PREFIX for source_type in types.values())
 
 
 def pin(source: ImageSource, sha256: str) -> ImageSource:
-    """The same source, confined to the image of this digest where the source can be."""
+    """Confine a source to the image of this digest, if it supports that."""
     pinned = getattr(load(source.kind), "pinned", None)
     result: ImageSource = pinned(source, sha256) if pinned else source
     return result

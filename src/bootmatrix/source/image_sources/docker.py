@@ -14,13 +14,13 @@ PREFIX = "docker://"
 IS_PATH = False
 
 
-def parse(text: str, folder: Path) -> ImageSource:  # noqa: ARG001  (of every source)
-    """The whole name: `redis` is `docker.io/library/redis:latest`."""
+def parse(text: str, folder: Path) -> ImageSource:  # noqa: ARG001  (protocol)
+    """Parse a name into its full form: `redis` is `docker.io/library/redis:latest`."""
     return ImageSource(kind="docker", prefix=PREFIX, name=str(parse_reference(text)))
 
 
 def image(source: ImageSource, platform: str, services: Services) -> StoredImage:
-    """The image, from the store, a mirror or the registry."""
+    """Return the image from the store, a mirror or the registry."""
     reference = parse_reference(source.name)
     digest = services.registries.digest(reference)
 
@@ -34,17 +34,17 @@ def image(source: ImageSource, platform: str, services: Services) -> StoredImage
 
 
 def document(source: ImageSource, services: Services) -> tuple[bytes, Blobs]:
-    """The index or manifest, and the repository with its parts."""
+    """Return the index or manifest, and the repository with its blobs."""
     reference = parse_reference(source.name)
     digest = services.registries.digest(reference)
     return services.registries.document(reference, digest), services.registries.repository(reference)
 
 
-def digest(source: ImageSource) -> str:  # noqa: ARG001  (of every source)
-    """Nothing: the lock has it."""
+def digest(source: ImageSource) -> str:  # noqa: ARG001  (protocol)
+    """Return "": the lock has the digest."""
     return ""
 
 
 def pinned(source: ImageSource, sha256: str) -> ImageSource:
-    """The image of this digest: a tag may mean another one today."""
+    """Return the image of this digest, as a tag may move."""
     return source.model_copy(update={"name": f"{source.name.partition('@')[0]}@sha256:{sha256}"})

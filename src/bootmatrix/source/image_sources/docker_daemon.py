@@ -16,21 +16,21 @@ IS_PATH = False
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:@-]{0,400}")
 
 
-def parse(text: str, folder: Path) -> ImageSource:  # noqa: ARG001  (of every source)
-    """The name as the engine knows it."""
+def parse(text: str, folder: Path) -> ImageSource:  # noqa: ARG001  (protocol)
+    """Parse a name of the engine."""
     if not _NAME.fullmatch(text):
-        raise InputError(f"{(PREFIX + text)[:300]!r} should name an image of the Docker engine, such as {PREFIX}mine:1")
+        raise InputError(f"{(PREFIX + text)[:300]!r} must name an image of the Docker engine, such as {PREFIX}mine:1")
     return ImageSource(kind="docker-daemon", name=text)
 
 
 def image(source: ImageSource, platform: str, services: Services) -> StoredImage:
-    """The image, saved by the engine unless the store has what it has now."""
+    """Return the image, saved by the engine unless the store has the current one."""
     identity = services.engine.find(source.name, platform)
     return saved_image(source.name, identity, platform, services)
 
 
 def saved_image(name: str, identity: str, platform: str, services: Services) -> StoredImage:
-    """The image of an engine's id, such as `sha256:…`."""
+    """Return the image of an engine's id, such as `sha256:…`."""
 
     def make() -> StoredImage:
         layout = open_layout(services.store.verified(services.engine.save(identity, services.store)))
@@ -39,6 +39,6 @@ def saved_image(name: str, identity: str, platform: str, services: Services) -> 
     return services.once(["engine", identity, platform], make)
 
 
-def digest(source: ImageSource) -> str:  # noqa: ARG001  (of every source)
-    """Nothing: what a name means to the engine may change at any time."""
+def digest(source: ImageSource) -> str:  # noqa: ARG001  (protocol)
+    """Return "": a name of the engine may change at any time."""
     return ""

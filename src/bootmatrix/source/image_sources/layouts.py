@@ -1,4 +1,4 @@
-"""Images in files: OCI layouts as folders and as archives, and what `docker save` writes."""
+"""Images in files: OCI layouts as folders or archives, and `docker save`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ class LayoutSource:
 
     @property
     def PREFIX(self) -> str:  # noqa: N802  (the protocol's)
-        """The kind and a colon."""
         return f"{self.kind}:"
 
     def parse(self, text: str, folder: Path) -> ImageSource:
-        """The file or folder, which is there."""
+        """Parse a reference to an existing file or folder."""
         source = parse_path(text, folder, self.kind)
         if not self.is_folder:
             return check_is_file(source)
@@ -39,14 +38,14 @@ class LayoutSource:
         return source
 
     def image(self, source: ImageSource, platform: str, services: Services) -> StoredImage:
-        """The image of the name, or the only one."""
+        """Return the image of the name, or the only one."""
         layout = _open(source, services)
         document = layout.document(source.name)
 
         def make() -> StoredImage:
             return import_image(source.path, document, layout, platform, services.store)
 
-        # All that is read of the layout follows from the document, by digests: what changes meanwhile is refused.
+        # The document determines all that is read of the layout by digests: later changes are refused.
         digest = hashlib.sha256(document).hexdigest()
         image = services.once(["document", digest, platform], make)
         return image.model_copy(update={"reference": source.path})
@@ -57,7 +56,7 @@ class LayoutSource:
         return layout.document(source.name), layout
 
     def digest(self, source: ImageSource) -> str:
-        """The digest of the archive, or of the layout's index."""
+        """Return the digest of the archive, or of the layout's index."""
         return digest_of_layout(Path(source.path))
 
 

@@ -1,4 +1,4 @@
-"""References to files and folders: `KIND:PATH`, perhaps with the name of an image in it."""
+"""References to files and folders: `KIND:PATH`, optionally with an image's name."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ _NAMED = re.compile(r"(?P<path>.+?)(?::(?P<name>[A-Za-z0-9][A-Za-z0-9_./:@-]*))?
 
 
 def parse_path(text: str, folder: Path, kind: str, *, named: bool = True) -> ImageSource:
-    """Parse `PATH` or, if `named`, `PATH:NAME`. A path that is there is taken as a whole, colons and all.
+    """Parse `PATH` or, if `named`, `PATH:NAME`. An existing path may have colons.
 
     Raises:
-        InputError: there is no such file or folder.
+        InputError: the file or folder is missing.
     """
     reference = f"{kind}:{text}"
-    found = _NAMED.fullmatch(text)
+    match = _NAMED.fullmatch(text)
     whole = folder / text
     try:
-        if found is None or "\0" in text:
-            raise InputError(f"{reference[:300]!r} should name a file or a folder behind the colon")
+        if match is None or "\0" in text:
+            raise InputError(f"{reference[:300]!r} must name a file or a folder after the colon")
         if not named or whole.exists():
             source = ImageSource(kind=kind, path=str(whole))
         else:
-            source = ImageSource(kind=kind, path=str(folder / found["path"]), name=found["name"] or "")
+            source = ImageSource(kind=kind, path=str(folder / match["path"]), name=match["name"] or "")
         if not Path(source.path).exists():
-            raise InputError(f"the image {reference[:300]!r}: {source.path} is not there")
+            raise InputError(f"the image {reference[:300]!r}: {source.path} not found")
     except OSError as error:
-        raise InputError(f"{reference[:100]!r} cannot be the name of a file: {error.strerror}") from error
+        raise InputError(f"{reference[:100]!r} is not a valid file name: {error.strerror}") from error
     return source
 
 
 def check_is_file(source: ImageSource) -> ImageSource:
-    """The same source.
+    """Return the source if it is a regular file.
 
     Raises:
-        InputError: it is not a file.
+        InputError: it is not.
     """
     if not Path(source.path).is_file():
         hint = "A folder with an OCI layout is oci:FOLDER."

@@ -12,39 +12,39 @@ if TYPE_CHECKING:
 
 
 class ImageSourceType(Protocol):
-    """A module or an object.
+    """Module or object of an image source.
 
-    References begin with `PREFIX`, which is the plug-in's name and a colon, and perhaps slashes. If `IS_PATH`, a path
-    follows, which is relative to the folder of the file that names it; if not, the name of an image, and a prefix
-    alone, given by `--image`, stands for the image of the same name from there.
+    A reference begins with `PREFIX`: the plug-in's name, a colon, and optional slashes. If `IS_PATH`, a path follows,
+    relative to the folder of the file with the reference. Otherwise an image's name follows; a bare prefix in
+    `--image` keeps the image's own name.
 
-    A source may have two functions more:
+    A source may have two more functions:
 
-    - `document(source, services) -> tuple[bytes, Blobs]`: the index or manifest of an image and where its parts are,
-      for volumes that hold an image as it is;
-    - `pinned(source, sha256) -> ImageSource`: the image of this digest, whatever its tag means by now.
+    - `document(source, services) -> tuple[bytes, Blobs]`: the index or manifest of an image and its blobs, for volumes
+      that hold an image as it is;
+    - `pinned(source, sha256) -> ImageSource`: the image of this digest, even if its tag has moved.
     """
 
     PREFIX: str
     IS_PATH: bool
 
     def parse(self, text: str, folder: Path) -> ImageSource:
-        """Parse what follows the prefix. The kind of the result is the plug-in's name.
+        """Parse a reference without its prefix. The result's kind is the plug-in's name.
 
         Raises:
-            InputError: it cannot be, or a file is not there.
+            InputError: it is invalid, or a file is missing.
         """
 
     def image(self, source: ImageSource, platform: str, services: Services) -> StoredImage:
-        """The image for an OCI platform, whole in the store.
+        """Return the image for an OCI platform, whole in the store.
 
         Raises:
-            BuildError: there is none for it, or it is damaged.
-            InfraError: it cannot be had.
+            BuildError: the platform is missing, or the image is damaged.
+            InfraError: the image is unavailable.
         """
 
     def digest(self, source: ImageSource) -> str:
-        """A digest that differs when another image is there; empty if only who asks elsewhere can tell.
+        """Return a digest that changes with the image; "" if only its server knows.
 
         Raises:
             InputError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""Tar archives of a root, without more: `tar:FILE`."""
+"""Tar archives of a root file system: `tar:FILE`."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ IS_PATH = True
 
 
 def parse(text: str, folder: Path) -> ImageSource:
-    """The file, which is there."""
+    """Parse a reference to an existing file."""
     return check_is_file(parse_path(text, folder, "tar", named=False))
 
 
-def image(source: ImageSource, platform: str, services: Services) -> StoredImage:  # noqa: ARG001  (of every source)
-    """The archive as the only layer of an image."""
+def image(source: ImageSource, platform: str, services: Services) -> StoredImage:  # noqa: ARG001  (protocol)
+    """Return the archive as the only layer of an image."""
     path = Path(source.path)
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot read: {error.strerror}") from error
     return services.once(["tar", digest], lambda: _make(BlobLocation(path, 0, size), digest, services.store))
 
 
-def _make(place: BlobLocation, digest: str, store: Store) -> StoredImage:
-    layer, bytes_ = unpack_layer(Descriptor(digest, place.size_bytes), place, None, store)
+def _make(location: BlobLocation, digest: str, store: Store) -> StoredImage:
+    layer, size_bytes = unpack_layer(Descriptor(digest, location.size_bytes), location, None, store)
     config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]}}).encode()
     described = {"digest": f"sha256:{store.add_bytes(config)}", "size": len(config)}
-    layers = [{"digest": f"sha256:{layer}", "size": bytes_}]
+    layers = [{"digest": f"sha256:{layer}", "size": size_bytes}]
     manifest = json.dumps({"schemaVersion": 2, "config": described, "layers": layers}).encode()
     return StoredImage(
-        reference=str(place.path),
+        reference=str(location.path),
         digest=store.add_bytes(manifest),
         layers=(layer,),
         config=ImageConfig(),
-        size_bytes=bytes_,
+        size_bytes=size_bytes,
     )
 
 
 def digest(source: ImageSource) -> str:
-    """The digest of the archive."""
+    """Return the digest of the archive."""
     return digest_of_layout(Path(source.path))

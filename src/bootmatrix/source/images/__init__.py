@@ -1,6 +1,6 @@
-"""Container images from elsewhere: registries, a Docker engine, OCI layouts, archives, plain root trees.
+"""Container images from other sources, and their import into the store.
 
-A source gives descriptors and the bytes that belong to them (`blobs.py`); what they mean is the same for all
-(`pull.py`): an index leads to the manifest of a platform, that to a configuration and to layers, and each layer is
-unpacked once into the store (`layers.py`).
+A source yields descriptors and their bytes (`blobs.py`). Their meaning is the same for all (`pull.py`): an index lists
+the manifest of a platform, which lists a configuration and layers. Each layer is unpacked once into the store
+(`layers.py`).
 """

@@ -1,7 +1,7 @@
-"""Artifacts that stand among images without being any: signatures, attestations, bills of materials.
+"""Detect artifacts among images: signatures, attestations, bills of materials.
 
-Sources: opencontainers/image-spec (manifest.md, "Guidelines for Artifact Usage"; image-index.md), the attestation
-storage of BuildKit (docs/attestations/attestation-storage.md), cosign's signature specification (SIGNATURE_SPEC.md).
+Sources: opencontainers/image-spec (manifest.md, "Guidelines for Artifact Usage"; image-index.md), BuildKit's
+attestation storage (docs/attestations/attestation-storage.md), cosign's signature specification (SIGNATURE_SPEC.md).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 REFERENCE_TYPE = "vnd.docker.reference.type"
-"""Annotation by which BuildKit marks attestations in an index."""
+"""BuildKit's annotation of attestations in an index."""
 COSIGN_KIND, COSIGN_IMAGES = "dev.cosignproject.cosign/", ("image", "imageIndex")
-"""Values of cosign's annotation `kind`, and what follows in those of images."""
+"""Prefix of cosign's annotation `kind`, and its values for images."""
 _COSIGN_TAG = re.compile(r"(?:.*[:/])?sha256-[0-9a-f]{64}(?:\.(?:sig|att|sbom))?")
 """Tags of signatures (cosign) and of referrers (distribution-spec, "Referrers Tag Schema")."""
 IMAGE_TYPES = (
@@ -27,7 +27,7 @@ _UNTYPED = ("", "application/octet-stream")
 
 
 def is_artifact_entry(entry: Mapping[str, Any], names: Iterable[str] = ()) -> bool:
-    """Return whether an index's entry, or a name that it has, marks something else than an image."""
+    """Return whether an entry of an index, or one of its names, is not an image."""
     notes = annotations_of(entry)
     kind = notes.get("kind", "")
     return (
@@ -41,7 +41,7 @@ def is_artifact_entry(entry: Mapping[str, Any], names: Iterable[str] = ()) -> bo
 
 
 def is_artifact(manifest: Mapping[str, Any]) -> bool:
-    """Return whether a manifest describes something else than an image."""
+    """Return whether a manifest does not describe an image."""
     if "manifests" in manifest:
         return False
     if _text(manifest.get("artifactType")) not in ("", *CONFIG_TYPES):
@@ -54,11 +54,11 @@ def is_artifact(manifest: Mapping[str, Any]) -> bool:
 
 
 def annotations_of(entry: Mapping[str, Any]) -> dict[str, str]:
-    """The annotations of a descriptor that are text."""
-    found = entry.get("annotations")
-    if not isinstance(found, dict):
+    """Return the annotations of a descriptor that are text."""
+    annotations = entry.get("annotations")
+    if not isinstance(annotations, dict):
         return {}
-    return {name: value for name, value in found.items() if isinstance(value, str)}
+    return {name: value for name, value in annotations.items() if isinstance(value, str)}
 
 
 def _layer_types(manifest: Mapping[str, Any]) -> Iterator[str]:

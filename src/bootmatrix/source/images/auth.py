@@ -1,4 +1,4 @@
-"""How a registry learns who we are: by name and password, or by a token from the server that it names."""
+"""Authentication at a registry: by password, or by a token of its token server."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ Find = Callable[[], Credentials | None]
 
 
 class Authorization(httpx.Auth):
-    """Answers a registry's challenges for one repository. It tells nothing to hosts that requests are redirected to.
+    """Answer a registry's challenges for one repository.
 
-    Credentials are looked for when they are first asked for, so that what needs none starts no helper.
+    Hosts that requests are redirected to get no credentials. Credentials are loaded at the first challenge, so that
+    public images start no helper program.
     """
 
     def __init__(self, endpoint: Endpoint, repository: str, find: Find, http: Callable[[], httpx.Client]) -> None:
@@ -35,79 +36,80 @@ class Authorization(httpx.Auth):
         self._guard = threading.Lock()
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send a request, and once more if it was challenged."""
+        """Send a request, and again after a challenge."""
         sent = self._header
         if sent:
             request.headers["Authorization"] = sent
         response = yield request
         if response.status_code != 401 or origin_of(response.url) != origin_of(request.url):
-            return  # it was led elsewhere, and that server's question is not answered
+            return  # challenges of redirect targets are not answered
         header = self._answer(response.headers.get_list("WWW-Authenticate"), sent)
         if header:
             request.headers["Authorization"] = header
             yield request
 
     def _answer(self, headers: list[str], sent: str) -> str:
-        """The value of an Authorization header; empty if there is nothing to say that was not said."""
+        """Return the value of an Authorization header; empty if nothing changes."""
         with self._guard:
-            if self._header != sent:  # another thread was faster
+            if self._header != sent:  # another thread authenticated
                 return self._header
-            given = challenges(headers)
-            bearer = next((one for one in given if one.scheme == "bearer"), None)
+            parsed = challenges(headers)
+            bearer = next((challenge for challenge in parsed if challenge.scheme == "bearer"), None)
             credentials = self._find()
             if bearer and credentials and credentials.bearer:
                 self._header = f"Bearer {credentials.bearer}"
             elif bearer:
                 token = self._token(bearer, credentials)
                 self._header = f"Bearer {token}" if token else ""
-            elif credentials and credentials.user and any(one.scheme == "basic" for one in given):
+            elif credentials and credentials.user and any(challenge.scheme == "basic" for challenge in parsed):
                 self._header = credentials.basic
             return self._header if self._header != sent else ""
 
     def _token(self, challenge: Challenge, credentials: Credentials | None) -> str:
         realm = self._realm(challenge.parameters.get("realm", ""), credentials is not None)
-        # The scope is ours, whatever the challenge says: a token for more is nothing to hand out.
-        asked = {"service": challenge.parameters.get("service", ""), "scope": self._scope}
+        # The scope does not come from the challenge, which may ask for a token of more rights.
+        query = {"service": challenge.parameters.get("service", ""), "scope": self._scope}
         http, plain = self._http(), {"Accept-Encoding": "identity"}
         if credentials and credentials.token:
-            form = {**asked, "grant_type": "refresh_token", "client_id": CLIENT_ID, "refresh_token": credentials.token}
-            return self._sent(http, http.build_request("POST", realm, data=form, headers=plain))
+            form = {**query, "grant_type": "refresh_token", "client_id": CLIENT_ID, "refresh_token": credentials.token}
+            return self._request_token(http, http.build_request("POST", realm, data=form, headers=plain))
         headers = {**plain, "Authorization": credentials.basic} if credentials else plain
-        return self._sent(http, http.build_request("GET", realm.copy_merge_params(asked), headers=headers))
+        return self._request_token(http, http.build_request("GET", realm.copy_merge_params(query), headers=headers))
 
     def _realm(self, text: str, has_credentials: bool) -> httpx.URL:
-        """The token server's address.
+        """Return the token server's address.
 
         Raises:
-            UntrustedError: it is not one that a password may be sent to.
+            NetworkError: it is invalid.
+            UntrustedError: a password must not be sent to it.
         """
-        name, shown = self._endpoint.name, str(RedactedUrl(text[:200]))
+        name, address = self._endpoint.name, str(RedactedUrl(text[:200]))
         try:
             realm = httpx.URL(text)
-            _ = realm.host  # read in a form of its own, which may be none
+            _ = realm.host  # decoding it may fail
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise NetworkError(f"the registry {name} names no address of a token server: {shown!r}") from error
+            raise NetworkError(f"the registry {name} has an invalid token server: {address!r}") from error
         if realm.scheme != "https" and not (realm.scheme == "http" and self._is_plain(realm.host)):
             raise UntrustedError(
-                f"the registry {name} wants its token asked for at {shown}, which is not TLS",
-                "If the registry itself is to be spoken to without TLS, say plain_http: true in registries.yml.",
+                f"the registry {name} has a token server without TLS: {address}",
+                "If the registry itself has no TLS, set plain_http: true in registries.yml.",
             )
         trusted = belong_together(self._endpoint.hostname, realm.host) or realm.host in self._endpoint.realms
         if has_credentials and not trusted:
             raise UntrustedError(
-                f"the registry {name} wants its password sent to {realm.host}, which is under another domain",
-                f"If that is right, add it in registries.yml: registries: {{{name!r}: {{realms: [{realm.host}]}}}}",
+                f"the registry {name} has a token server in another domain: {realm.host}",
+                f"If you trust it, add it in registries.yml: registries: {{{name!r}: {{realms: [{realm.host}]}}}}",
             )
         return realm
 
     def _is_plain(self, host: str) -> bool:
         return self._endpoint.scheme == "http" and (host == self._endpoint.hostname or is_loopback(host))
 
-    def _sent(self, http: httpx.Client, request: httpx.Request) -> str:
-        """The token that a server answers; empty if it refuses.
+    def _request_token(self, http: httpx.Client, request: httpx.Request) -> str:
+        """Request a token; empty if the server refuses.
 
         Raises:
-            NetworkError: it answers none.
+            NetworkError: it does not answer with a token.
         """
         place = f"{request.url.scheme}://{request.url.host}"
         try:
@@ -116,17 +118,17 @@ class Authorization(httpx.Auth):
                 body = b"".join(_limited(response))
             finally:
                 response.close()
-        except (httpx.TransportError, UnicodeError) as error:  # the last: a host that DNS does not take
+        except (httpx.TransportError, UnicodeError) as error:  # the last: not a DNS name
             raise NetworkError(f"the token server {place} does not answer: {in_words(error)}") from error
         if response.status_code in {401, 403}:
             return ""
         try:
-            found = json.loads(body)
-            token = found.get("token") or found.get("access_token")
+            reply = json.loads(body)
+            token = reply.get("token") or reply.get("access_token")
         except (ValueError, AttributeError, RecursionError):
             token = None
         if response.status_code != 200 or not isinstance(token, str) or not token.isascii() or not token.isprintable():
-            raise NetworkError(f"the token server {place} answers {response.status_code} and no token")
+            raise NetworkError(f"the token server {place} answered {response.status_code} without a token")
         return token
 
 
@@ -135,5 +137,5 @@ def _limited(response: httpx.Response) -> Generator[bytes]:
     for chunk in response.iter_raw():
         size += len(chunk)
         if size > TOKEN_LIMIT_BYTES:
-            raise NetworkError(f"{response.url.host} answers with a token of more than {TOKEN_LIMIT_BYTES} bytes")
+            raise NetworkError(f"{response.url.host} answered with a token of more than {TOKEN_LIMIT_BYTES} bytes")
         yield chunk

@@ -1,4 +1,4 @@
-"""Who we are to a registry: Docker's config.json, and the helper programs that it names (docker-credential-helpers)."""
+"""Credentials of registries: Docker's config.json and its credential helpers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bootmatrix.errors import HostError, InputError
 from bootmatrix.source.images.reference import DOCKER_HUB
 
 HUB_KEY = "https://index.docker.io/v1/"
-"""Under which Docker keeps the credentials of its own registry."""
+"""Docker's key for the credentials of Docker Hub."""
 HELPER_LIMIT_S = 30
 CONFIG_LIMIT_BYTES = 1 << 20
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NOT_FOUND = "credentials not found"
-"""What a helper says, with status 1, if it knows none."""
-TOKEN_USER = "<token>"  # noqa: S105  (the name by which helpers mark a token)
+"""Output of a helper without credentials, which exits with status 1."""
+TOKEN_USER = "<token>"  # noqa: S105  (user name by which helpers mark a token)
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """A name and password, a token that others are had for, or one for the registry itself. None is ever shown."""
+    """A user and password, a refresh token, or a registry token. Never printed."""
 
     user: str = ""
     password: str = field(default="", repr=False)
@@ -36,31 +36,31 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The value of an Authorization header."""
+        """Return the value of a Basic Authorization header."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 def config_file() -> Path:
-    """Where Docker's config.json is: in DOCKER_CONFIG, else ~/.docker."""
+    """Return the path of config.json: in DOCKER_CONFIG, else in ~/.docker."""
     folder = os.environ.get("DOCKER_CONFIG")
     return (Path(folder) if folder else Path.home() / ".docker") / "config.json"
 
 
 def find_credentials(registry: str, file: Path) -> Credentials | None:
-    """The credentials for a registry (`host[:port]`); None if there are none.
+    """Find the credentials of a registry (`host[:port]`), if any.
 
     Raises:
         InputError: the file is damaged.
-        HostError: the helper that it names does not work.
+        HostError: the credential helper fails.
     """
     config = _read(file)
     key = HUB_KEY if registry == DOCKER_HUB else registry
-    helpers = _of(config, "credHelpers").items()
-    own = next((helper for name, helper in helpers if name == registry or _host(name) == _host(key)), None)
-    helper = own or config.get("credsStore")
+    helpers = _section(config, "credHelpers").items()
+    specific = next((helper for name, helper in helpers if name == registry or _host(name) == _host(key)), None)
+    helper = specific or config.get("credsStore")
     if helper:
         return _ask(str(helper), key, file)
-    for name, entry in _of(config, "auths").items():
+    for name, entry in _section(config, "auths").items():
         if isinstance(entry, dict) and (name == key or _host(name) == _host(key)):
             return _decoded(name, entry, file)
     return None
@@ -71,28 +71,28 @@ def _read(file: Path) -> dict[str, Any]:
         if not file.is_file():
             return {}
         data = file.read_bytes()
-        config = _text_of(data) if len(data) <= CONFIG_LIMIT_BYTES else None
+        config = _parse(data) if len(data) <= CONFIG_LIMIT_BYTES else None
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{file}: cannot read: {error.strerror}") from error
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
-        raise InputError(f"{file}: this is not Docker's config.json", "Log in again, with `docker login`.")
+        raise InputError(f"{file}: not a config.json of Docker", "Log in again with `docker login`.")
     return config
 
 
-def _text_of(data: bytes) -> Any:
-    """What JSON says, all of it text that can be sent.
+def _parse(data: bytes) -> Any:
+    """Parse JSON whose text can be encoded.
 
     Raises:
-        ValueError: it is no JSON, or has halves of characters in it.
+        ValueError: invalid JSON, or it has lone surrogates.
     """
     value = json.loads(data)
     json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
-def _of(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _section(config: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = config.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -118,15 +118,15 @@ def _decoded(name: str, entry: Mapping[str, Any], file: Path) -> Credentials | N
         colon = ""
     if not colon:
         raise InputError(
-            f"{file}: the entry {name!r} of 'auths' is damaged", f"Log in again, with `docker login {_host(name)}`."
+            f"{file}: invalid entry {name!r} in 'auths'", f"Log in again with `docker login {_host(name)}`."
         )
     return Credentials(user, password.rstrip("\0"))
 
 
 def _ask(helper: str, key: str, file: Path) -> Credentials | None:
-    """Run `docker-credential-HELPER get` with the registry's name on its standard input."""
+    """Run `docker-credential-HELPER get` with the registry's name as input."""
     if not _HELPER.fullmatch(helper):
-        raise InputError(f"{file}: {helper!r} cannot be the name of a credential helper")
+        raise InputError(f"{file}: invalid name of a credential helper: {helper!r}")
     program = f"docker-credential-{helper}"
     try:
         done = subprocess.run(
@@ -134,22 +134,22 @@ def _ask(helper: str, key: str, file: Path) -> Credentials | None:
         )
     except FileNotFoundError as error:
         raise HostError(
-            f"{program}, which {file} names, is not installed", "Install it, or take it out of that file."
+            f"{program} is not installed, but required by {file}", "Install it, or remove it from that file."
         ) from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"{program}, which {file} names, does not work: {error}") from error
+        raise HostError(f"{program}, required by {file}, failed: {error}") from error
     if done.returncode:
-        said = (done.stdout + done.stderr).decode(errors="replace").strip()
-        if _NOT_FOUND in said:
+        output = (done.stdout + done.stderr).decode(errors="replace").strip()
+        if _NOT_FOUND in output:
             return None
-        raise HostError(f"{program} gives no credentials for {key}: {said[:300] or f'status {done.returncode}'}")
+        raise HostError(f"{program} failed for {key}: {output[:300] or f'status {done.returncode}'}")
     return _of_helper(program, done.stdout)
 
 
-def _of_helper(program: str, said: bytes) -> Credentials:
+def _of_helper(program: str, output: bytes) -> Credentials:
     try:
-        found = _text_of(said)
-        user, secret = str(found["Username"]), str(found["Secret"])
+        entry = _parse(output)
+        user, secret = str(entry["Username"]), str(entry["Secret"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise HostError(f"{program} answers something else than a credential") from error
+        raise HostError(f"{program} printed an invalid credential") from error
     return Credentials(token=secret) if user == TOKEN_USER else Credentials(user, secret)

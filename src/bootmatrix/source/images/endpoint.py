@@ -1,4 +1,4 @@
-"""How a registry is spoken to: by which address, over TLS or not, and whose certificates are believed."""
+"""Endpoints of registries: address, TLS and trusted certificates."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     import ssl
 
 HUB_HOST = "registry-1.docker.io"
-"""Where Docker's own registry is, whose name is another one."""
+"""Host of docker.io."""
 CERTS_FOLDERS = (Path("/etc/docker/certs.d"), Path("~/.config/docker/certs.d"))
-"""Where Docker looks for a registry's certificates, in a folder `host[:port]`: `*.crt`, and `*.cert` with `*.key`."""
+"""Docker's folders of certificates, with a folder `host[:port]` each: `*.crt`, and `*.cert` with `*.key`."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A registry, or a mirror of one. `name` is what credentials are kept under; `ca` are files of certificates.
+    """A registry or a mirror of one.
 
-    `only_here`: it is spoken to without TLS since it is this machine, and on no other ground.
+    Credentials are looked up by `name`. `ca` are files of CA certificates. `only_here` restricts an endpoint to this
+    machine, as that is the only reason to contact it without TLS.
     """
 
     name: str
@@ -39,76 +40,76 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """Below which the distribution protocol begins."""
+        """Return the root of the distribution protocol."""
         return f"{self.scheme}://{self.host}/v2"
 
     @property
     def hostname(self) -> str:
-        """The host without its port."""
-        import httpx  # it takes long to load
+        """Return the host without its port."""
+        import httpx  # slow import
 
         return httpx.URL(f"{self.scheme}://{self.host}").host
 
-    def tls(self, *, with_custom_kernels: bool = True) -> ssl.SSLContext:
-        """What decides whether a certificate is believed: the host's own, SSL_CERT_FILE, and those of `ca`.
+    def tls(self, *, with_client_certificate: bool = True) -> ssl.SSLContext:
+        """Return the TLS context: CAs of the host, of SSL_CERT_FILE and of `ca`.
 
-        It shows our own certificate, if there is one, unless `with_own` is false.
+        It has the client certificate, if any, unless that is excluded.
 
         Raises:
-            InputError: a file of certificates or a key cannot be read.
+            InputError: a file of certificates or a key is invalid.
         """
         import httpx
 
-        with _faults("SSL_CERT_FILE or SSL_CERT_DIR", "no certificates (PEM)"):
+        with _faults("SSL_CERT_FILE or SSL_CERT_DIR", "not a file of certificates (PEM)"):
             context = httpx.create_ssl_context()
         for file in self.ca:
-            with _faults(file, "no file of certificates (PEM)"):
+            with _faults(file, "not a file of certificates (PEM)"):
                 context.load_verify_locations(file)
-        if self.client_certificate and with_custom_kernels:
+        if self.client_certificate and with_client_certificate:
             certificate, key = self.client_certificate
-            with _faults(certificate, f"no certificate (PEM), or {key} not its key, or a key with a password"):
-                context.load_cert_chain(certificate, key, password="")  # without one, OpenSSL asks the terminal
+            with _faults(certificate, f"not a certificate (PEM) with the unencrypted key {key}"):
+                context.load_cert_chain(certificate, key, password="")  # by default OpenSSL asks on the terminal
         return context
 
 
 @contextmanager
-def _faults(place: Path | str, what: str) -> Iterator[None]:
-    """What OpenSSL does not take, as a fault of a file.
+def _faults(place: Path | str, fault: str) -> Iterator[None]:
+    """Report errors of OpenSSL as faults of a file.
 
     Raises:
-        InputError: it is one.
+        InputError: the file is invalid.
     """
     try:
         yield
-    except OSError as error:  # which ssl.SSLError is one of
-        raise InputError(f"{place}: this is {what}: {error}") from error
+    except OSError as error:  # ssl.SSLError is one
+        raise InputError(f"{place}: {fault}: {error}") from error
 
 
-def endpoints_of(registry: str, known: Mapping[str, Registry], base: Path) -> list[Endpoint]:
-    """Where an image of a registry may be had: its mirrors in their order, and the registry itself at last.
+def endpoints_of(registry: str, registries: Mapping[str, Registry], base: Path) -> list[Endpoint]:
+    """List the endpoints of a registry's images: its mirrors, then the registry.
 
-    `base` is the folder that paths of the settings are from.
+    Paths of the settings are relative to `base`.
     """
-    own = known.get(registry, Registry())
-    return [*(_mirror(address, known, base) for address in own.mirrors), endpoint(registry, own, base)]
+    settings = registries.get(registry, Registry())
+    return [*(_mirror(address, registries, base) for address in settings.mirrors), endpoint(registry, settings, base)]
 
 
 def endpoint(name: str, settings: Registry, base: Path) -> Endpoint:
-    """A registry itself."""
-    found = Endpoint(name, "https", HUB_HOST if name == DOCKER_HUB else name, realms=settings.realms)
-    folder = next((one for parent in CERTS_FOLDERS if (one := parent.expanduser() / name).is_dir()), None)
+    """Return the endpoint of a registry itself."""
+    result = Endpoint(name, "https", HUB_HOST if name == DOCKER_HUB else name, realms=settings.realms)
+    folder = next((path for parent in CERTS_FOLDERS if (path := parent.expanduser() / name).is_dir()), None)
     if folder:
         pairs = [(file, file.with_suffix(".key")) for file in sorted(folder.glob("*.cert"))]
-        own = next((pair for pair in pairs if pair[1].is_file()), None)
-        found = replace(found, ca=tuple(sorted(folder.glob("*.crt"))), client_certificate=own)
+        certificate = next((pair for pair in pairs if pair[1].is_file()), None)
+        result = replace(result, ca=tuple(sorted(folder.glob("*.crt"))), client_certificate=certificate)
     if settings.ca:
-        found = replace(found, ca=(*found.ca, base / settings.ca))
+        result = replace(result, ca=(*result.ca, base / settings.ca))
     is_plain = settings.plain_http
-    if is_plain is None and is_loopback(found.hostname) and not found.ca:
-        return replace(found, scheme="http", only_here=True)
-    return replace(found, scheme="http") if is_plain else found
+    if is_plain is None and is_loopback(result.hostname) and not result.ca:
+        return replace(result, scheme="http", only_here=True)
+    return replace(result, scheme="http") if is_plain else result
 
 
-def _mirror(address: str, known: Mapping[str, Registry], base: Path) -> Endpoint:
+def _mirror(address: str, registries: Mapping[str, Registry], base: Path) -> Endpoint:
     scheme, _, host = address.partition("://")
-    return replace(endpoint(host, known.get(host, Registry()), base), scheme=scheme, only_here=False)
+    return replace(endpoint(host, registries.get(host, Registry()), base), scheme=scheme, only_here=False)

@@ -1,7 +1,7 @@
-"""Images of a Docker engine, or of podman, whose service speaks the same: saved as a tar archive, or built there first.
+"""Images of a Docker engine or of podman's compatible service.
 
-The engine is the one that DOCKER_HOST names, else that of /var/run/docker.sock. Docker's own client library is used, as
-it knows all ways to reach one: sockets, TLS, ssh.
+An image is saved as a tar archive, or built first. DOCKER_HOST selects the engine; the default is
+/var/run/docker.sock. Docker's own client library supports all transports: sockets, TLS, ssh.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from bootmatrix.source.images.platforms import fits, name_of
 from bootmatrix.store import Store
 
 LIMIT_S = 600
-"""For one answer of the engine, such as the first bytes of a saved image."""
+"""Limit of one reply of the engine, such as the first bytes of a saved image."""
 SAVED_LIMIT_BYTES = 32 << 30
 BUILD_LIMIT_S = 3600
 LOG_LINES = 20
 NO_BUILDKIT = ("buildx component is missing", "failed to dial gRPC")
-"""What `docker build` says if it lacks BuildKit itself, and if the engine does, as podman's service."""
+"""Output of `docker build` if the client or the engine lacks BuildKit, as podman's service does."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """A folder with a Dockerfile, and what is added to the image's labels and given as arguments."""
+    """A folder with a Dockerfile, additional labels, and build arguments."""
 
     folder: Path
     dockerfile: str = "Dockerfile"
@@ -43,46 +43,46 @@ class Build:
 
 
 class Engine:
-    """A Docker engine, which is asked when something of it is first needed."""
+    """A Docker engine. It is contacted at the first use."""
 
     def __init__(self) -> None:
         self._client: Any = None
 
     def find(self, name: str, platform: str) -> str:
-        """The id of an image, by which its content is known.
+        """Return the id of an image, which identifies its content.
 
         Raises:
-            BuildError: the engine has no such image, or only one for another platform.
-            InfraError: it does not answer.
+            BuildError: the image is missing, or for another platform.
+            InfraError: the engine does not answer.
         """
         with _faults(name):
-            found = self._connected().inspect_image(name)
-        own = {"os": found.get("Os"), "architecture": found.get("Architecture"), "variant": found.get("Variant")}
-        if not fits(own, platform):
+            image = self._connected().inspect_image(name)
+        available = {"os": image.get("Os"), "architecture": image.get("Architecture"), "variant": image.get("Variant")}
+        if not fits(available, platform):
             raise BuildError(
-                f"the Docker engine has {name} for {name_of(own)}, and {platform} is needed",
+                f"the Docker engine has {name} for {name_of(available)}, expected {platform}",
                 f"Get it: docker pull --platform {platform} {name}",
             )
-        return str(found["Id"])
+        return str(image["Id"])
 
     def save(self, name: str, store: Store) -> str:
-        """The digest of a tar archive of an image, in the store.
+        """Save an image as a tar archive in the store, and return its digest.
 
         Raises:
-            InfraError: the engine does not answer, or sends more than any image has.
+            InfraError: the engine does not answer, or sends too much.
         """
         with _faults(name), store.writer() as writer:
             for chunk in self._connected().get_image(name):
                 writer.write(chunk)
                 if writer.tell() > SAVED_LIMIT_BYTES:
-                    raise InfraError(f"the Docker engine sends more than {SAVED_LIMIT_BYTES >> 30} GiB for {name}")
+                    raise InfraError(f"the image {name} of the Docker engine exceeds {SAVED_LIMIT_BYTES >> 30} GiB")
             return writer.commit()
 
     def build(self, build: Build, platform: str) -> str:
-        """Have a folder with a Dockerfile built for a platform; the image's id. The engine has a cache of its own.
+        """Build a folder with a Dockerfile for a platform, and return the image's id.
 
-        Docker's program is used where there is one, as its client library knows only the engine's older builder, which
-        minds no platform for images that are made FROM scratch.
+        The engine has a cache of its own. Docker's program is preferred: the client library has only the older
+        builder, which ignores the platform of images FROM scratch.
 
         Raises:
             BuildError: a step fails, or the image is for another platform.
@@ -93,7 +93,7 @@ class Engine:
             self.find(built, platform)
         except BuildError as error:
             message = f"{build}: {error.message}"
-            raise BuildError(message, "Let Docker's program have BuildKit: install docker-buildx.") from error
+            raise BuildError(message, "Install docker-buildx: the Docker client lacks BuildKit.") from error
         return built
 
     def _by_library(self, build: Build, platform: str) -> str:
@@ -115,7 +115,7 @@ class Engine:
                 log += str(line.get("stream", "")).splitlines()
                 built = (line.get("aux") or {}).get("ID", built)
         if not built:
-            raise InfraError(f"the Docker engine says nothing of what became of {build}")
+            raise InfraError(f"the Docker engine did not report the result of {build}")
         return built
 
     def _connected(self) -> Any:
@@ -129,7 +129,7 @@ class Engine:
 
 
 def _by_program(build: Build, platform: str) -> str:
-    """The id of what `docker build` makes; empty if there is no such program, or it has no BuildKit.
+    """Run `docker build`; empty without the program or BuildKit.
 
     Raises:
         BuildError: a step fails.
@@ -139,8 +139,8 @@ def _by_program(build: Build, platform: str) -> str:
     if not program:
         return ""
     with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
-        place = Path(folder) / "id"
-        command = [program, "build", "--quiet", "--platform", platform, "--iidfile", str(place)]
+        id_file = Path(folder) / "id"
+        command = [program, "build", "--quiet", "--platform", platform, "--iidfile", str(id_file)]
         command += ["--file", str(build.folder / build.dockerfile)]
         command += [word for name, value in build.labels.items() for word in ("--label", f"{name}={value}")]
         command += [word for name, value in build.arguments.items() for word in ("--build-arg", f"{name}={value}")]
@@ -155,15 +155,15 @@ def _by_program(build: Build, platform: str) -> str:
                 timeout=BUILD_LIMIT_S,
                 check=False,
             )
-        except subprocess.TimeoutExpired as error:  # whose own text has the arguments of the build, secrets among them
-            raise InfraError(f"{build}: `docker build` does not end within {BUILD_LIMIT_S} s") from error
+        except subprocess.TimeoutExpired as error:  # its text has the build arguments, which may be secret
+            raise InfraError(f"{build}: `docker build` exceeded {BUILD_LIMIT_S} s") from error
         except OSError as error:
-            raise InfraError(f"{build}: `docker build` does not begin: {error.strerror}") from error
-        if done.returncode == 0 and place.is_file():
-            return place.read_text(encoding="utf-8").strip()
+            raise InfraError(f"{build}: cannot start `docker build`: {error.strerror}") from error
+        if done.returncode == 0 and id_file.is_file():
+            return id_file.read_text(encoding="utf-8").strip()
     if any(words in done.stderr for words in NO_BUILDKIT):
         return ""
-    raise BuildError(f"{build}: `docker build` ends with status {done.returncode}:\n" + _end_of(done.stderr))
+    raise BuildError(f"{build}: `docker build` failed with status {done.returncode}:\n" + _end_of(done.stderr))
 
 
 def _end_of(text: str) -> str:
@@ -172,25 +172,25 @@ def _end_of(text: str) -> str:
 
 @contextmanager
 def _faults(name: str) -> Iterator[None]:
-    """Faults of the engine, as ours.
+    """Translate faults of the engine.
 
     Raises:
-        BuildError: it has no such image, or cannot build it.
-        InfraError: it cannot be reached, or fails.
+        BuildError: the image is missing, or cannot be built.
+        InfraError: the engine is unreachable, or fails.
     """
     import docker
     import requests
 
-    hint = "Is it running, and may you use it? DOCKER_HOST names another one, podman's for instance."
+    hint = "Check that it is running and that you have access. DOCKER_HOST selects another one, such as podman's."
     try:
         yield
     except docker.errors.NotFound as error:
         raise BuildError(
-            f"the Docker engine has no image {name}", f"Get it: docker pull {name}. Or leave out docker-daemon:."
+            f"the Docker engine has no image {name}", f"Get it: docker pull {name}. Or omit docker-daemon:."
         ) from error
     except docker.errors.APIError as error:
-        said = str(error.explanation or error)[:500]
-        kind = BuildError if error.is_client_error() else InfraError
-        raise kind(f"the Docker engine refuses {name}: {said}") from error
+        reason = str(error.explanation or error)[:500]
+        error_type = BuildError if error.is_client_error() else InfraError
+        raise error_type(f"the Docker engine rejects {name}: {reason}") from error
     except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
         raise InfraError(f"the Docker engine does not answer: {str(error)[:500]}", hint) from error

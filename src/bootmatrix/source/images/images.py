@@ -1,4 +1,4 @@
-"""Images from any source, each whole in the store: what is there already is asked of nobody."""
+"""Images from any source, whole in the store."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from bootmatrix.store import Store
 
 
 class Images:
-    """Thread-safe, blocking. A tag is asked for once: for as long as this lives, it means the same image."""
+    """Thread-safe, blocking. A tag is resolved once."""
 
     def __init__(self, store: Store, progress: Observer, used: Used, access: Access | None = None) -> None:
         self._services = Services(store, RegistryAccess(store, progress, used, access or Access()))
 
     def close(self) -> None:
-        """End downloads that are under way; their threads raise Interrupted."""
+        """Stop running downloads. Their threads raise Interrupted."""
         self._services.registries.close()
 
     def image(self, source: ImageSource, platform: str) -> StoredImage:
-        """An image for a platform.
+        """Return an image for a platform.
 
         Raises:
-            BuildError: there is none for it, or it is damaged.
-            InputError: it names what cannot be.
-            InfraError: it cannot be had.
+            BuildError: the platform is missing, or the image is damaged.
+            InputError: the reference is invalid.
+            InfraError: the image is unavailable.
         """
         return image_sources.load(source.kind).image(source, platform, self._services)
 
     def built(self, build: Build, platform: str) -> StoredImage:
-        """What a folder with a Dockerfile becomes, built by the Docker engine.
+        """Build a folder with a Dockerfile by the Docker engine.
 
         Raises:
             BuildError: a step fails.
@@ -45,13 +45,13 @@ class Images:
         return saved_image(str(build.folder), identity, platform, self._services)
 
     def opened(self, source: ImageSource) -> tuple[bytes, Blobs] | None:
-        """The index or manifest of an image, and where its parts are: for whoever copies an image as it is.
+        """Return an image's index or manifest, and its blobs, to copy it as it is.
 
-        None if the source keeps no such thing.
+        None if the source keeps no such documents.
 
         Raises:
-            BuildError: it is damaged.
-            InfraError: it cannot be had.
+            BuildError: the image is damaged.
+            InfraError: the image is unavailable.
         """
         if source.is_made_here:
             return None

@@ -1,4 +1,7 @@
-"""A kernel in a container image, as LinuxKit has it: /kernel, and /kernel.tar with modules and device trees."""
+"""A kernel in a container image, as in LinuxKit.
+
+The image has /kernel, and /kernel.tar with modules and device trees.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from bootmatrix.source.safe_archive import FileSlice, open_tar, suffix_of
 
 KERNEL, TAR, DEVELOPMENT = "kernel", "kernel.tar", "kernel-dev.tar"
 NO_TAR = "none"
-"""What a spec's `kernel.tar` says if there is none to be taken."""
+"""Value of a spec's `kernel.tar` that excludes the archive."""
 CONFIGS = ("kernel_config",)
-"""Where LinuxKit's kernel images have a configuration; in others that for development has it."""
+"""Configuration in LinuxKit's kernel images; other images have it in the development archive."""
 
 
 class ImageFile(Protocol):
@@ -23,22 +26,24 @@ class ImageFile(Protocol):
 
     @property
     def size(self) -> int:
-        """Its length in bytes."""
+        """Return the length in bytes."""
 
     def read(self) -> bytes:
-        """All of it."""
+        pass
 
 
 def kernel_members(files: dict[str, ImageFile], binary: str, tar: str, image: str) -> Iterator[Member]:
-    """The files of an image that belong to a kernel; `binary` and `tar` are empty for their usual names.
+    """Iterate over the files of an image that belong to a kernel.
+
+    Empty `binary` and `tar` mean their default names.
 
     Raises:
-        BuildError: one that is named is not there, or an archive is damaged.
+        BuildError: a named file is missing, or an archive is damaged.
     """
     for name in filter(None, (binary, tar if tar != NO_TAR else "")):
         if name.strip("/") not in files:
-            there = ", ".join(sorted(path for path in files if "/" not in path))[:300]
-            raise BuildError(f"the kernel image {image} has no file {name}; it has {there or 'none'}")
+            available = ", ".join(sorted(path for path in files if "/" not in path))[:300]
+            raise BuildError(f"the kernel image {image} has no file {name}; available: {available or 'none'}")
     archives = [tar.strip("/") or TAR, DEVELOPMENT] if tar != NO_TAR else []
     for path, file in files.items():
         if path == binary.strip("/"):
@@ -58,6 +63,6 @@ def _of_archive(file: ImageFile, *, only_config: bool) -> Iterator[Member]:
     data = member.read()
     part = FileSlice(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
     with open_tar(part, suffix_of(data[:6]), pax=True) as archive:
-        for one in of_tar(archive):
-            if not only_config or one.path.endswith("/.config"):
-                yield one
+        for packed in of_tar(archive):
+            if not only_config or packed.path.endswith("/.config"):
+                yield packed

@@ -1,4 +1,4 @@
-"""Layers of images: unpacked once, as a tar file in the store, within limits and by digest."""
+"""Unpack layers of images once into tar files in the store, bounded and verified."""
 
 from __future__ import annotations
 
@@ -12,38 +12,40 @@ from bootmatrix.store import Store, Writer
 _NOT_TAR = ("encrypted", "foreign", "in-toto")
 
 
-def unpack_layer(layer: Descriptor, place: BlobLocation, diff_id: str | None, store: Store) -> tuple[str, int]:
-    """The digest and the size of a layer's tar file in the store. `diff_id` is its expected digest, if known.
+def unpack_layer(layer: Descriptor, location: BlobLocation, diff_id: str | None, store: Store) -> tuple[str, int]:
+    """Unpack a layer into the store; return digest and size of its tar file.
+
+    `diff_id` is the expected digest, if known.
 
     Raises:
-        UntrustedError: the layer, or what it unpacks to, is not what was announced.
-        BuildError: it is damaged, a bomb, or of a kind that is not known.
+        UntrustedError: size or digest of the layer or its content differs.
+        BuildError: the layer is damaged, a bomb, or of an unsupported type.
     """
     if any(word in layer.media_type for word in _NOT_TAR):
-        raise BuildError(f"the layer {layer.sha256} is of the kind {layer.media_type}, which cannot be unpacked")
-    digest, size = store.cached_file("layer", layer.sha256, lambda: _unpacked(layer, place, store))
+        raise BuildError(f"the layer {layer.sha256} has the unsupported type {layer.media_type}")
+    digest, size = store.cached_file("layer", layer.sha256, lambda: _unpacked(layer, location, store))
     if diff_id not in {None, digest}:
         raise UntrustedError(
-            f"the layer {layer.sha256} unpacks to the SHA-256 {digest}, and the image's configuration says {diff_id}"
+            f"the layer {layer.sha256} unpacks to the SHA-256 {digest}, but the image's configuration has {diff_id}"
         )
     return digest, size
 
 
-def _unpacked(layer: Descriptor, place: BlobLocation, store: Store) -> tuple[str, int]:
-    if place.size_bytes != layer.size_bytes:
+def _unpacked(layer: Descriptor, location: BlobLocation, store: Store) -> tuple[str, int]:
+    if location.size_bytes != layer.size_bytes:
         raise UntrustedError(
-            f"the layer {layer.sha256} has {place.size_bytes} bytes, and {layer.size_bytes} were announced"
+            f"size mismatch of the layer {layer.sha256}: expected {layer.size_bytes} bytes, got {location.size_bytes}"
         )
-    with place.open() as file, store.writer() as writer:
+    with location.open() as file, store.writer() as writer:
         suffix = suffix_of(file.read(MAGIC_BYTES))
         digested = Digested(file)
-        part = FileSlice(cast(BinaryIO, digested), place.offset, place.size_bytes)
+        part = FileSlice(cast(BinaryIO, digested), location.offset, location.size_bytes)
         try:
             _copy(Bounded(part, suffix), writer)
-            while part.read(CHUNK_BYTES):  # what comes after the end of the compressed data belongs to the digest too
+            while part.read(CHUNK_BYTES):  # the digest covers trailing data too
                 pass
         except FAULTS as error:
-            _check(layer, digested, part)  # a layer that was changed on its way is not the image's fault
+            _check(layer, digested, part)  # a corrupted transfer is not the image's fault
             raise BuildError(f"the layer {layer.sha256} cannot be unpacked: {error}") from error
         _check(layer, digested, part)
         return writer.commit(), writer.tell()
@@ -57,6 +59,6 @@ def _copy(plain: Bounded, writer: Writer) -> None:
 def _check(layer: Descriptor, digested: Digested, part: FileSlice) -> None:
     while part.read(CHUNK_BYTES):
         pass
-    found = digested.sha256.hexdigest()
-    if found != layer.sha256:
-        raise UntrustedError(f"the layer {layer.sha256} has the SHA-256 {found}")
+    digest = digested.sha256.hexdigest()
+    if digest != layer.sha256:
+        raise UntrustedError(f"SHA-256 mismatch of the layer {layer.sha256}: got {digest}")

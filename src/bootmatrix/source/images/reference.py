@@ -1,4 +1,4 @@
-"""Names of images in registries, with Docker's rules for what may be left out (distribution/reference)."""
+"""Names of images in registries, with Docker's defaults (distribution/reference)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MAX_PORT = 65535
 MAX_LENGTH = 255
-"""Of a repository with its registry, as in Docker."""
+"""Limit of registry and repository together, as in Docker."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """An image's whole name. With a digest the tag is only for people."""
+    """The full name of an image. Next to a digest, the tag is only informative."""
 
     registry: str
     repository: str
@@ -36,29 +36,29 @@ class Reference:
 
     @property
     def version(self) -> str:
-        """What the registry is asked for."""
+        """Return the digest or tag for requests."""
         return self.digest or self.tag
 
 
 def is_host(text: str) -> bool:
-    """Whether `host[:port]` is one that can be asked for: an address with all its numbers, or labels that DNS takes."""
-    import httpx  # it takes long to load, and most commands need no registry
+    """Return whether `host[:port]` is a valid address or DNS name."""
+    import httpx  # slow import, and most commands need no registry
 
     try:
         url = httpx.URL(f"http://{text}")
-        url.raw_host.decode("ascii").encode("idna")  # as it is done when a connection is made
+        url.raw_host.decode("ascii").encode("idna")  # as for a connection
         return bool(url.host) and (url.port or 0) <= MAX_PORT
     except (httpx.InvalidURL, UnicodeError):
         return False
 
 
 def parse_reference(text: str) -> Reference:
-    """The whole name: `redis` is `docker.io/library/redis:latest`.
+    """Parse a name into its full form: `redis` is `docker.io/library/redis:latest`.
 
     The first part is a registry if it has a dot, a colon or a capital letter, or is `localhost`.
 
     Raises:
-        InputError: it cannot be the name of an image.
+        InputError: it is not a valid name of an image.
     """
     name, at, digest = text.partition("@")
     head, slash, last = name.rpartition("/")
@@ -73,8 +73,8 @@ def parse_reference(text: str) -> Reference:
     )
     if any(faults):
         raise InputError(
-            f"{redacted_reference(text)[:300]!r} cannot be the name of an image",
-            "It looks like [REGISTRY/]REPOSITORY[:TAG][@sha256:DIGEST], the repository in small letters.",
+            f"{redacted_reference(text)[:300]!r} is not a valid name of an image",
+            "Use [REGISTRY/]REPOSITORY[:TAG][@sha256:DIGEST], with the repository in lower case.",
         )
     return Reference(registry, repository, tag or ("" if digest else "latest"), digest)
 

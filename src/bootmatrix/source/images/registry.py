@@ -1,7 +1,7 @@
-"""A registry by the OCI distribution protocol, version 2 of Docker's: manifests and blobs of one repository.
+"""Client of a registry's repository: manifests and blobs.
 
-The clients on PyPI that were looked at (oras, python-dxf) neither go on with a blob where a connection broke off nor
-check digests and sizes of all that they get, so this is a small one upon the downloads that packages come by.
+It implements the OCI distribution protocol (Docker's version 2). The clients on PyPI, oras and python-dxf, neither
+resume broken blobs nor check all digests and sizes. So this is a small client on top of the downloader of packages.
 """
 
 from __future__ import annotations
@@ -26,36 +26,38 @@ from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 
 AT_ONCE = 4
-_HINT = "Check the network and the registry's name, then run again: downloads go on where they stopped."
+_HINT = "Check the network and the registry's name, then run again: downloads resume."
 
 
 @dataclass(frozen=True)
-class Tries:
-    """Whether anything may be asked, and the pauses before it is asked again, if not the usual ones."""
+class RequestPolicy:
+    """Permission to send requests, and pauses before retries if not the default."""
 
     offline: bool
     pauses_s: tuple[float, ...] | None = None
 
 
 class Repository:
-    """A repository of a registry or of a mirror. Thread-safe, blocking."""
+    """A repository of a registry or a mirror. Thread-safe, blocking."""
 
-    def __init__(self, endpoint: Endpoint, repository: str, store: Store, progress: Observer, access: Tries) -> None:
+    def __init__(
+        self, endpoint: Endpoint, repository: str, store: Store, progress: Observer, policy: RequestPolicy
+    ) -> None:
         self._endpoint, self._repository = endpoint, repository
-        settings = Settings(offline=access.offline)
-        self._downloader = Downloader(store, progress, settings, Manner(self._client, _HINT, access.pauses_s))
+        settings = Settings(offline=policy.offline)
+        self._downloader = Downloader(store, progress, settings, Manner(self._client, _HINT, policy.pauses_s))
 
     def close(self) -> None:
-        """End downloads that are under way; their threads raise Interrupted."""
+        """Stop running downloads. Their threads raise Interrupted."""
         self._downloader.close()
 
     def manifest(self, version: str) -> bytes:
-        """The index or the manifest of a tag, or of a digest `sha256:…`.
+        """Fetch the index or manifest of a tag, or of a digest `sha256:…`.
 
         Raises:
-            NotFound: there is no such image.
-            NetworkError: the registry does not answer, or refuses.
-            UntrustedError: what came has another digest.
+            NotFound: no such image.
+            NetworkError: the registry does not answer, or denies access.
+            UntrustedError: the digest differs.
         """
         url = f"{self._endpoint.url}/{self._repository}/manifests/{version}"
         try:
@@ -64,17 +66,17 @@ class Repository:
             raise self._refused(error) from error
         body = reply.body if reply else b""
         if version.startswith("sha256:"):
-            found = hashlib.sha256(body).hexdigest()
-            if version != f"sha256:{found}":
-                raise UntrustedError(f"{url}: this has the SHA-256 {found}")
+            digest = hashlib.sha256(body).hexdigest()
+            if version != f"sha256:{digest}":
+                raise UntrustedError(f"SHA-256 mismatch of {url}: got {digest}")
         return body
 
     def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
-        """Parts of images, in the store; several at once.
+        """Fetch blobs into the store, several at once.
 
         Raises:
-            NetworkError: the registry does not answer, or refuses, or has one not.
-            UntrustedError: one has another size or digest.
+            NetworkError: the registry does not answer, denies access, or lacks a blob.
+            UntrustedError: size or digest of one differs.
         """
         if len(parts) < 2:
             return [self._fetch(part) for part in parts]
@@ -92,15 +94,15 @@ class Repository:
         return BlobLocation(path, 0, path.stat().st_size)
 
     def _refused(self, error: Refused) -> NetworkError:
-        """What to say of an answer that is no image."""
+        """Return the error for denied access."""
         name, file = self._endpoint.name, config_file()
         if self._credentials():
-            tried = f"the credentials for {name} in {file} were tried"
-            hint = f"Log in again, `docker login {name}`, with an account that may read it."
+            reason = f"the credentials for {name} in {file} were rejected"
+            hint = f"Log in with an account that has access: `docker login {name}`."
         else:
-            tried = f"there are no credentials for {name} in {file}"
-            hint = f"Is the name right? If the image is not public, log in: `docker login {name}`."
-        return NetworkError(f"{error.message}; {tried}", hint)
+            reason = f"no credentials for {name} in {file}"
+            hint = f"Check the name. For a private image, log in: `docker login {name}`."
+        return NetworkError(f"{error.message}; {reason}", hint)
 
     def _credentials(self) -> Credentials | None:
         return find_credentials(self._endpoint.name, config_file())
@@ -108,57 +110,54 @@ class Repository:
     def _client(self, _url: str) -> httpx.Client:
         endpoint = self._endpoint
         guard = Guard(httpx.URL(endpoint.url), endpoint.realms, endpoint.only_here)
-        own = endpoint.tls()
-        others = endpoint.tls(with_custom_kernels=False) if endpoint.client_certificate else own
-        tokens = new_client(GuardedTransport(guard, None, own, is_led=False))
+        context = endpoint.tls()
+        others = endpoint.tls(with_client_certificate=False) if endpoint.client_certificate else context
+        tokens = new_client(GuardedTransport(guard, None, context, is_led=False))
         return new_client(
-            GuardedTransport(guard, None, own, others),
+            GuardedTransport(guard, None, context, others),
             headers={"Accept": ", ".join((*IMAGE_TYPES, "*/*"))},
             auth=Authorization(self._endpoint, self._repository, self._credentials, lambda: tokens),
             event_hooks={"request": [self._check_redirect]},
         )
 
     def _check_redirect(self, request: httpx.Request) -> None:
-        """Refuse to be led from TLS to plain HTTP; to which addresses a registry may lead, its guard says."""
+        """Refuse redirects from TLS to plain HTTP. The guard checks addresses."""
         if self._endpoint.scheme == "https" and request.url.scheme != "https":
             place = f"{request.url.scheme}://{request.url.host}"
-            raise UntrustedError(f"the registry {self._endpoint.name} leads to {place}, which is not followed")
+            raise UntrustedError(f"the registry {self._endpoint.name} redirects to {place}: refused")
 
 
 class Mirrored:
-    """A repository that several servers have: what one cannot give, the next one is asked for."""
+    """A repository on several servers, which are tried in order."""
 
     def __init__(self, repositories: Sequence[Repository], progress: Observer) -> None:
         self._repositories, self._progress = tuple(repositories), progress
 
     def close(self) -> None:
-        """As for a repository."""
-        for one in self._repositories:
-            one.close()
+        for repository in self._repositories:
+            repository.close()
 
     def manifest(self, version: str) -> bytes:
-        """As for a repository."""
-        for one in self._repositories[:-1]:
+        for repository in self._repositories[:-1]:
             try:
-                return one.manifest(version)
+                return repository.manifest(version)
             except (NetworkError, UntrustedError) as error:
-                self._progress.note(f"a mirror is passed over: {error.message}")
+                self._progress.note(f"skipped a mirror: {error.message}")
         return self._repositories[-1].manifest(version)
 
     def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
-        """As for a repository."""
-        for one in self._repositories[:-1]:
+        for repository in self._repositories[:-1]:
             try:
-                return one.fetch(parts)
+                return repository.fetch(parts)
             except (NetworkError, UntrustedError) as error:
-                self._progress.note(f"a mirror is passed over: {error.message}")
+                self._progress.note(f"skipped a mirror: {error.message}")
         return self._repositories[-1].fetch(parts)
 
 
 def open_repository(
     endpoints: Sequence[Endpoint], repository: str, store: Store, progress: Observer, *, offline: bool
 ) -> Mirrored:
-    """A repository; nothing is asked of it yet."""
-    mirrors, own = Tries(offline, ()), Tries(offline)  # a mirror that does not answer is passed over at once
-    found = [Repository(one, repository, store, progress, mirrors) for one in endpoints[:-1]]
-    return Mirrored([*found, Repository(endpoints[-1], repository, store, progress, own)], progress)
+    """Return a repository. No request is sent yet."""
+    mirrors, last = RequestPolicy(offline, ()), RequestPolicy(offline)  # no retries of a mirror
+    repositories = [Repository(mirror, repository, store, progress, mirrors) for mirror in endpoints[:-1]]
+    return Mirrored([*repositories, Repository(endpoints[-1], repository, store, progress, last)], progress)

@@ -20,13 +20,16 @@ from bootmatrix.store import Store
 if TYPE_CHECKING:
     from bootmatrix.source.images.registry import Mirrored
 
-_LOCK_HINT = "Make the lock anew with `bootmatrix lock`."
+_LOCK_HINT = "Renew the lock with `bootmatrix lock`."
 
 
 @dataclass(frozen=True)
 class Access:
-    """How far images may be had: `folder` is that of the registries' settings; `lock` confines to its images if it is
-    whole, and has them preferred if not."""
+    """Settings of the access to registries.
+
+    Paths in `registries` are relative to `folder`. `lock` confines the access to its images; if it is not whole, they
+    are only preferred.
+    """
 
     registries: Mapping[str, Registry] = field(default_factory=dict)
     folder: Path = Path()
@@ -36,7 +39,10 @@ class Access:
 
 
 class RegistryAccess:
-    """Thread-safe, blocking. A tag is asked for once: for as long as this lives, it means the same image."""
+    """Digests, documents and repositories of registries' images.
+
+    Thread-safe and blocking. A tag is resolved once, so that it means the same image throughout.
+    """
 
     def __init__(self, store: Store, progress: Observer, used: Used, access: Access) -> None:
         self._store, self._progress, self._used, self._access = store, progress, used, access
@@ -46,21 +52,24 @@ class RegistryAccess:
         self._repositories: dict[tuple[str, str], Mirrored] = {}
 
     def close(self) -> None:
-        """End downloads that are under way; their threads raise Interrupted."""
+        """Stop running downloads. Their threads raise Interrupted."""
         with self._guard:
             repositories = list(self._repositories.values())
-        for one in repositories:
-            one.close()
+        for repository in repositories:
+            repository.close()
 
     def digest(self, reference: Reference) -> str:
-        """The digest of an image, which is noted as used: its own, the lock's, or what its tag means now."""
+        """Resolve an image to its digest, and record it as used.
+
+        It is the digest of the reference, of the lock, or of the tag in the registry.
+        """
         key = str(reference)
         if reference.digest:
             return reference.digest
         with self._guard:
             guard = self._guards[key]
         with guard:
-            digest = self._digests.get(key) or self._locked(key) or self._asked(reference)
+            digest = self._digests.get(key) or self._locked(key) or self._resolve(reference)
             self._digests[key] = digest
         self._used.add_image(key, digest)
         return digest
@@ -68,19 +77,19 @@ class RegistryAccess:
     def _locked(self, key: str) -> str | None:
         lock = self._access.lock
         if lock and key not in lock.images and self._access.lock_is_whole:
-            raise BuildError(f"the lock has no image {key}", _LOCK_HINT)
+            raise BuildError(f"the lock lacks the image {key}", _LOCK_HINT)
         return lock.images.get(key) if lock else None
 
-    def _asked(self, reference: Reference) -> str:
+    def _resolve(self, reference: Reference) -> str:
         key = str(reference)
         if self._access.offline:
-            known = self._store.memo("tag", key)
-            if known is None:
+            record = self._store.memo("tag", key)
+            if record is None:
                 raise Offline(
                     f"not in the cache, and downloads are forbidden: {key}",
-                    "Fill the cache with `bootmatrix fetch` while there is a network, or leave out --offline.",
+                    "Fill the cache with `bootmatrix fetch` while online, or omit --offline.",
                 )
-            return known.decode()
+            return record.decode()
         try:
             document = self.repository(reference).manifest(reference.version)
         except NotFound as error:
@@ -92,7 +101,7 @@ class RegistryAccess:
         return digest
 
     def document(self, reference: Reference, digest: str) -> bytes:
-        """The index or the manifest of a digest."""
+        """Return the index or manifest of a digest."""
         sha256 = digest.removeprefix("sha256:")
         if self._store.has(sha256):
             try:
@@ -109,12 +118,12 @@ class RegistryAccess:
     def _gone(self, reference: Reference, digest: str) -> NetworkError | BuildError:
         if reference.digest:
             return BuildError(f"the registry {reference.registry} has no image {reference}")
-        message = f"the registry {reference.registry} does not have {reference} as {digest} any more"
+        message = f"the registry {reference.registry} no longer has {reference} as {digest}"
         return NetworkError(message, _LOCK_HINT if self._access.lock else "Try again.")
 
     def repository(self, reference: Reference) -> Mirrored:
-        """The repository of an image, with its mirrors; it is opened once."""
-        # What speaks with registries takes long to load, and most builds find all in the cache.
+        """Return the repository of an image with its mirrors. It is opened once."""
+        # Slow imports, and most builds need no registry.
         from bootmatrix.source.images.endpoint import endpoints_of
         from bootmatrix.source.images.registry import open_repository
 

@@ -1,4 +1,4 @@
-"""Services that image sources share: the store, registries, the Docker engine, and images that are made once."""
+"""Services shared by image sources: store, registries, engine, cached images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bootmatrix.source.images.registry_access import RegistryAccess
 from bootmatrix.store import Store, model_codec
 
 _FORMAT = 1
-"""Changes whenever the same image would become another one in the store."""
+"""To be changed when the same image would be stored differently."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Services:
     engine: Engine = field(default_factory=Engine)
 
     def once(self, key: Sequence[str], make: Callable[[], StoredImage]) -> StoredImage:
-        """Make an image once and keep it. The key differs whenever the image would."""
+        """Load a cached image, or make it. The key differs whenever the image would."""
         return cached_image("pulled", json.dumps([_FORMAT, *key]), make, self.store)
 
 
 def cached_image(kind: str, key: str, make: Callable[[], StoredImage], store: Store) -> StoredImage:
-    """Load the image that is kept under a kind and key, or make and keep it."""
+    """Load the image kept under a kind and key, or make and keep it."""
     return store.cached(kind, key, make, model_codec(StoredImage), lambda image: is_whole(image, store))
 
 
 def is_whole(image: StoredImage, store: Store) -> bool:
-    """Return whether the store has all of an image; the contents of layers are not looked at."""
+    """Return whether the store has all parts of an image. Layers are not read."""
     if not all(map(store.has, (image.digest, *image.layers))):
         return False
     try:

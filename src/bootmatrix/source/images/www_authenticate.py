@@ -1,4 +1,7 @@
-"""Challenges of `WWW-Authenticate` headers (RFC 9110, RFC 6750, distribution/auth), and which hosts belong together."""
+"""Parse `WWW-Authenticate` challenges, and compare the domains of hosts.
+
+Sources: RFC 9110, RFC 6750, distribution/auth.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,27 @@ _GAP = re.compile(r"[\s,]*")
 _SCHEME = re.compile(rf"({_WORD})(?=[\s,]|$)")
 _PARAMETER = re.compile(rf'({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))(?=[\s,]|$)')
 _TOKEN68 = re.compile(r"[ \t]+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$))")
-"""The grammar of RFC 9110, sections 5.6 and 11. Registries write values without quotes too: a URL, for instance."""
-_IN_NUMBERS = re.compile(r".*:.*|(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
-"""Hosts that are no names: of IPv6, or with a number for the last label, of which a resolver may make an address."""
+"""The grammar of RFC 9110, sections 5.6 and 11. Registries also write unquoted values such as URLs."""
+_NUMERIC = re.compile(r".*:.*|(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
+"""Hosts that resolvers may parse as addresses: IPv6, or with a number as the last label."""
 MAX_LENGTH = 8192
 SHORT_LABEL = 3
-"""Letters of the names below a country that are for everybody: co, com, ac, gov, org."""
+"""Maximum length of public suffixes below a country: co, com, ac, gov, org."""
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """A way to say who one is, and what the registry says of it; the scheme is in small letters."""
+    """An authentication scheme in lower case, and its parameters."""
 
     scheme: str
     parameters: dict[str, str] = field(default_factory=dict)
 
 
 def challenges(headers: Iterable[str]) -> list[Challenge]:
-    """All that are well formed, in their order. One header may have several, and a challenge no parameters at all."""
+    """Parse all well-formed challenges, in their order.
+
+    A header may have several. A challenge may lack parameters.
+    """
     return [challenge for header in headers for challenge in _parse(header[:MAX_LENGTH])]
 
 
@@ -48,21 +54,21 @@ def _parse(text: str) -> Iterator[Challenge]:
 
 
 def _skip(text: str, at: int) -> int:
-    """The next place that is neither blank nor comma: lists may have empty elements."""
-    found = _GAP.match(text, at)
-    return found.end() if found else at
+    """Skip blanks and commas: lists may have empty elements."""
+    gap = _GAP.match(text, at)
+    return gap.end() if gap else at
 
 
-def belong_together(one: str, other: str) -> bool:
-    """Whether two hosts are the same or under one domain, so that what is told to one may be told to the other.
+def belong_together(first: str, second: str) -> bool:
+    """Return whether two hosts are equal or in one domain, and share credentials.
 
-    `auth.example.com` and `registry.example.com` are; addresses are only if they are the same.
+    `auth.example.com` and `registry.example.com` are. Addresses must be equal.
     """
-    if one == other or (is_loopback(one) and is_loopback(other)):
+    if first == second or (is_loopback(first) and is_loopback(second)):
         return True
-    if any(literal_address(host) or _IN_NUMBERS.fullmatch(host) for host in (one, other)):
+    if any(literal_address(host) or _NUMERIC.fullmatch(host) for host in (first, second)):
         return False
-    names = [host.lower().rstrip(".").split(".") for host in (one, other)]
-    # Below .uk or .jp, names such as co.uk belong to nobody in particular: there it takes one more.
+    names = [host.lower().rstrip(".").split(".") for host in (first, second)]
+    # Below .uk or .jp, names such as co.uk are public suffixes: one more label is needed.
     length = 3 if len(names[0][-1]) == 2 and len(names[0][-2:][0]) <= SHORT_LABEL else 2
     return names[0][-length:] == names[1][-length:] and min(map(len, names)) >= length

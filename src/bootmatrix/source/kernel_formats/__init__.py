@@ -10,23 +10,23 @@ LAST = 1000
 
 
 def kernel_formats() -> dict[str, KernelFormat]:
-    """All formats by name, in the order in which they are asked whether they recognise a file.
+    """Load all formats by name, in the order in which they are tried.
 
     Raises:
         HostError: one cannot be loaded.
     """
-    found: dict[str, KernelFormat] = plugins.load_all(GROUP)
-    return dict(sorted(found.items(), key=lambda item: getattr(item[1], "ORDER", LAST)))
+    formats: dict[str, KernelFormat] = plugins.load_all(GROUP)
+    return dict(sorted(formats.items(), key=lambda item: getattr(item[1], "ORDER", LAST)))
 
 
 def find_kernel_format(name: str) -> KernelFormat:
-    """Find a format by name.
+    """Load a format by name.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: unknown name.
     """
-    found: KernelFormat = plugins.load(GROUP, name)
-    return found
+    module: KernelFormat = plugins.load(GROUP, name)
+    return module
 
 
-__all__ = ["Kind", "Member", "find_kind", "kernel_formats"]
+__all__ = ["KernelFormat", "Member", "find_kernel_format", "kernel_formats"]

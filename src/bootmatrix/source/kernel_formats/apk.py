@@ -1,5 +1,7 @@
-"""An Alpine package, by apk-package(5): gzip streams one after the other, of a signature, the control data and the
-files, which make one tar archive together."""
+"""An Alpine package (apk-package(5)).
+
+It is a sequence of gzip streams, with the signature, the control data and the files, that make one tar archive.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ _START_BYTES = 4096
 
 
 def recognises(path: Path) -> bool:
-    """By the name of its first member, or the magic of the newer format."""
+    """Match the name of the first member, or the magic of the newer format."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -31,20 +33,17 @@ def recognises(path: Path) -> bool:
 
 
 def paths(path: Path) -> list[Path]:
-    """The package."""
     return [path]
 
 
-def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
-    """Its files.
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
+    """Iterate over its files.
 
     Raises:
-        BuildError: it is damaged, or of the format of apk 3.
+        BuildError: the package is damaged, or of the format of apk 3.
     """
     if starts_with(path, _VERSION_3):
-        raise BuildError(
-            f"{path} is a package of apk's version 3, which is not supported", "Name the kernel's own file."
-        )
+        raise BuildError(f"{path}: packages of apk 3 are not supported", "Name the kernel image itself.")
     return checked(_members(path), path, DESCRIPTION)
 
 

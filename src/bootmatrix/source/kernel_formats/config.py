@@ -1,4 +1,4 @@
-"""A kernel's configuration, named beside a kernel that comes without."""
+"""A kernel's configuration, named beside a kernel without one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ DESCRIPTION = "a configuration"
 ORDER = 100
 
 
-def recognises(path: Path) -> bool:  # noqa: ARG001  (it is named, never recognised)
-    """Never."""
+def recognises(path: Path) -> bool:  # noqa: ARG001  (protocol)
+    """Return False: a configuration is named explicitly."""
     return False
 
 
 def paths(path: Path) -> list[Path]:
-    """The file."""
     return [path]
 
 
-def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
-    """The configuration."""
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
     yield of_file(path, ".config")

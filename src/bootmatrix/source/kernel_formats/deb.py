@@ -1,4 +1,4 @@
-"""A Debian package of a kernel, as `make bindeb-pkg` and Debian itself make it."""
+"""A Debian package of a kernel, as made by `make bindeb-pkg` and Debian."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ ORDER = 40
 
 
 def recognises(path: Path) -> bool:
-    """An ar archive."""
+    """Match the magic of an ar archive."""
     return starts_with(path, b"!<arch>\n")
 
 
 def paths(path: Path) -> list[Path]:
-    """The package."""
     return [path]
 
 
-def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
-    """Its files."""
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
     with open_data(path) as archive:
         yield from of_tar(archive)

@@ -1,4 +1,7 @@
-"""A kernel's own file: bzImage, Image, zImage, vmlinux, packed or not. Its bytes tell which, by the profiles' data."""
+"""A kernel image: bzImage, Image, zImage or vmlinux, compressed or not.
+
+Which one it is, its bytes tell, by data of the profiles.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,13 @@ ORDER = 80
 
 
 def recognises(path: Path) -> bool:
-    """Any file: what it is will show."""
+    """Match any file: the profiles' magic decides later."""
     return path.is_file()
 
 
 def paths(path: Path) -> list[Path]:
-    """The file."""
     return [path]
 
 
-def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
-    """The kernel."""
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
     yield of_file(path, "boot/vmlinuz")

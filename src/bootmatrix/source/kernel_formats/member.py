@@ -1,4 +1,4 @@
-"""What every kind of kernel source gives: files by path, and how a kind looks from outside."""
+"""The protocol of kernel formats, and the files that they yield."""
 
 from __future__ import annotations
 
@@ -17,50 +17,51 @@ FILE_LIMIT_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Member:
-    """A file of a kernel's source. It must be read before the next one is asked for, if at all."""
+    """A file of a kernel's source. If at all, it is read before the next one."""
 
     path: str
     size_bytes: int
     fetch: Callable[[], bytes]
 
     def read(self) -> bytes:
-        """All of it.
+        """Read the whole file.
 
         Raises:
-            BuildError: it is larger than any kernel's file, or breaks off.
-            InputError: the host does not let it be read.
+            BuildError: it is too large, or truncated.
+            InputError: the host denies access.
         """
         if self.size_bytes > FILE_LIMIT_BYTES:
-            raise BuildError(f"{self.path} has {self.size_bytes} bytes, more than any kernel's file")
+            raise BuildError(f"{self.path} has {self.size_bytes} bytes, more than the limit of {FILE_LIMIT_BYTES}")
         try:
             return self.fetch()
         except FAULTS as error:
             if isinstance(error, OSError) and error.errno:
-                raise InputError(f"{error.filename or self.path}: cannot be read: {error.strerror}") from error
-            raise BuildError(f"{self.path} is in an archive that is damaged: {error}") from error
+                raise InputError(f"{error.filename or self.path}: cannot read: {error.strerror}") from error
+            raise BuildError(f"{self.path} is in a damaged archive: {error}") from error
 
 
 class KernelFormat(Protocol):
-    """A module of a format. Formats are asked in the order of `ORDER`; the first that recognises a file reads it.
+    """Module of a kernel format.
 
-    Members' paths end as in a package: `lib/modules/<release>/…/x.ko`, `config-<release>`, `x.dtb`.
+    Formats are tried in the order of `ORDER`; the first that recognises a file reads it. Members' paths end as in a
+    package: `lib/modules/<release>/…/x.ko`, `config-<release>`, `x.dtb`.
     """
 
     DESCRIPTION: str
     ORDER: int
 
     def recognises(self, path: Path) -> bool:
-        """Whether a file or folder is of this kind."""
+        """Return whether a file or folder is of this format."""
 
     def paths(self, path: Path) -> list[Path]:
-        """The files that it is made of, which its digest covers."""
+        """List the files that belong to it, which its digest covers."""
 
     def members(self, path: Path, platform: str) -> Iterator[Member]:
-        """The files that belong to a kernel, for an OCI platform such as `linux/<arch>`."""
+        """Iterate over its files for an OCI platform such as `linux/<arch>`."""
 
 
 def starts_with(path: Path, magic: bytes, offset: int = 0) -> bool:
-    """Whether a file has these bytes."""
+    """Return whether a file has these bytes at an offset."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -69,12 +70,12 @@ def starts_with(path: Path, magic: bytes, offset: int = 0) -> bool:
 
 
 def of_file(path: Path, name: str) -> Member:
-    """A file of the host."""
+    """Return a file of the host."""
     return Member(name, path.stat().st_size, path.read_bytes)
 
 
 def of_tar(archive: tarfile.TarFile) -> Iterator[Member]:
-    """The regular files of a tar archive."""
+    """Iterate over the regular files of a tar archive."""
     for member in archive:
         if member.isreg():
             yield Member(member.name.removeprefix("./"), member.size, _reader(archive, member))
@@ -88,13 +89,13 @@ def _reader(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], b
     return read
 
 
-def checked(members: Iterable[Member], path: Path, what: str) -> Iterator[Member]:
-    """Members of an archive, whose damage is told as such.
+def checked(members: Iterable[Member], path: Path, description: str) -> Iterator[Member]:
+    """Iterate over members, and report damage of their archive.
 
     Raises:
-        BuildError: it is damaged.
+        BuildError: the archive is damaged.
     """
     try:
         yield from members
     except FAULTS as error:
-        raise BuildError(f"{path} is not {what}, or a damaged one: {error}") from error
+        raise BuildError(f"{path} is not {description}, or a damaged one: {error}") from error

@@ -1,4 +1,7 @@
-"""A folder of modules, as `make modules_install` fills it: below it, or above it, is lib/modules/<release>."""
+"""A folder of modules, as filled by `make modules_install`.
+
+lib/modules/<release> is below it or above it.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,24 @@ ORDER = 90
 PATTERNS = ("*.ko", "*.ko.gz", "*.ko.xz", "*.ko.zst", "modules.builtin", "modules.builtin.modinfo")
 
 
-def recognises(path: Path) -> bool:  # noqa: ARG001  (it is named, never recognised)
-    """Never."""
+def recognises(path: Path) -> bool:  # noqa: ARG001  (protocol)
+    """Return False: a folder of modules is named explicitly."""
     return False
 
 
 def paths(path: Path) -> list[Path]:
-    """Modules, and the list of those that are built in."""
+    """List the modules, and the list of built-in modules."""
     return sorted({file for pattern in PATTERNS for file in path.rglob(pattern) if file.is_file()})
 
 
-def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
-    """The modules, by their paths from the host's root.
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
+    """Iterate over the modules, by their paths from the host's root.
 
     Raises:
-        BuildError: there are none.
+        BuildError: the folder has no modules.
     """
-    found = paths(path)
-    if not found:
-        raise BuildError(f"there are no modules in {path}", "Fill it with `make modules_install INSTALL_MOD_PATH=…`.")
-    for file in found:
+    files = paths(path)
+    if not files:
+        raise BuildError(f"no modules found in {path}", "Fill it with `make modules_install INSTALL_MOD_PATH=…`.")
+    for file in files:
         yield of_file(file, file.resolve().as_posix().lstrip("/"))

@@ -1,7 +1,7 @@
-"""A kernel in a container image, as LinuxKit has it: /kernel, and /kernel.tar with modules and device trees.
+"""A kernel in a container image, as in LinuxKit.
 
-The image is an OCI layout (opencontainers/image-spec, image-layout.md), as a folder or a tar archive, or what
-`docker save` writes.
+The image has /kernel, and /kernel.tar with modules and device trees. It is an OCI layout (opencontainers/image-spec,
+image-layout.md) as a folder or a tar archive, or an archive of `docker save`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ORDER = 30
 
 
 def recognises(path: Path) -> bool:
-    """A folder with an index, or a tar archive with one or with docker's manifest."""
+    """Match a folder with an index, or an archive with one or Docker's manifest."""
     if path.is_dir():
         return (path / INDEX).is_file()
     if not starts_with(path, b"ustar", 257):
@@ -35,15 +35,17 @@ def recognises(path: Path) -> bool:
 
 
 def paths(path: Path) -> list[Path]:
-    """All files of the layout, or the archive."""
+    """List the files of the layout, or the archive."""
     return files_of(path) if path.is_dir() else [path]
 
 
 def members(path: Path, platform: str) -> Iterator[Member]:
-    """The files of the image's layers, the last one first; what is in kernel.tar comes as if it were in the image.
+    """Iterate over the files of the layers, the last layer first.
+
+    The files of kernel.tar replace it.
 
     Raises:
-        BuildError: there is no image for the platform, or it is damaged.
+        BuildError: the image lacks the platform, or is damaged.
     """
     return checked(_members(path, platform), path, DESCRIPTION)
 
@@ -53,16 +55,16 @@ def _members(path: Path, platform: str) -> Iterator[Member]:
         layout = open_layout(path)
         _, manifest = manifest_for(str(path), layout.document(""), layout, platform)
         layers = descriptors(manifest.get("layers"), str(path))
-    except UntrustedError as error:  # a file of the user's own that is damaged is nobody else's fault
+    except UntrustedError as error:  # the user's file is damaged
         raise DamagedArchive(error.message) from error
     for layer, place in reversed(list(zip(layers, layout.fetch(layers), strict=True))):
         yield from _layer(layer.sha256, place)
 
 
 def _layer(sha256: str, place: BlobLocation) -> Iterator[Member]:
-    found = place.sha256()
-    if found != sha256:
-        raise DamagedArchive(f"the layer {sha256} has the SHA-256 {found}")
+    digest = place.sha256()
+    if digest != sha256:
+        raise DamagedArchive(f"SHA-256 mismatch of the layer {sha256}: got {digest}")
     with place.open() as stream:
         suffix = suffix_of(stream.read(MAGIC_BYTES))
         with open_tar(FileSlice(stream, place.offset, place.size_bytes), suffix, pax=True) as archive:

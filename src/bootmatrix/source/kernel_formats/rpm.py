@@ -1,7 +1,7 @@
-"""An RPM package: a lead, two headers, and a compressed cpio archive of the files (rpm.org, format of version 4).
+"""An RPM package: a lead, two headers, and a compressed cpio archive of files.
 
-Nothing of the headers is needed but their length, so they are skipped. rpmfile, the library for it, unpacks an archive
-of any size into memory, and so is not for packages of unknown origin.
+The format is rpm.org's version 4. Only the length of the headers is needed, so they are skipped. The library rpmfile
+unpacks archives of any size into memory, so it is unsuitable for untrusted packages.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ _REGULAR = 0o100000
 
 
 def recognises(path: Path) -> bool:
-    """By the magic of the lead."""
+    """Match the magic of the lead."""
     return starts_with(path, _LEAD)
 
 
 def paths(path: Path) -> list[Path]:
-    """The package."""
     return [path]
 
 
-def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
-    """Its files.
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
+    """Iterate over its files.
 
     Raises:
-        BuildError: it is damaged.
+        BuildError: the package is damaged.
     """
     return checked(_members(path), path, DESCRIPTION)
 
@@ -50,56 +49,59 @@ def _members(path: Path) -> Iterator[Member]:
         offset = _end_of_header(file, -(-offset // 8) * 8)  # the signature is padded to eight bytes
         left = path.stat().st_size - offset
         if left <= 0:
-            raise DamagedArchive("it ends before its files")
+            raise DamagedArchive("truncated before its files")
         file.seek(offset)
         suffix = suffix_of(file.read(MAGIC_BYTES))
         yield from _cpio(_Exact(Bounded(FileSlice(file, offset, left), suffix)))
 
 
 def _end_of_header(file: BinaryIO, offset: int) -> int:
-    """Where a header ends: 16 bytes, then entries of 16 bytes each, then their data."""
+    """Return the end of a header: 16 bytes, entries of 16 bytes, and their data."""
     file.seek(offset)
     start = file.read(16)
     if len(start) < 16 or not start.startswith(_HEADER):
-        raise DamagedArchive(f"at byte {offset} there should be a header")
+        raise DamagedArchive(f"expected a header at byte {offset}")
     entries, data_bytes = struct.unpack(">II", start[8:])
     return offset + 16 + 16 * int(entries) + int(data_bytes)
 
 
 class _Exact:
-    """A stream that gives as many bytes as are asked for."""
+    """A stream that returns exactly the requested number of bytes."""
 
     def __init__(self, plain: Bounded) -> None:
         self._plain, self.offset = plain, 0
 
     def read(self, size: int) -> bytes:
-        """So many bytes.
+        """Read `size` bytes.
 
         Raises:
-            Damaged: the stream ends before.
+            DamagedArchive: the stream ends early.
         """
         parts, left = [], size
         while left:
             part = self._plain.read(min(left, 1 << 20))
             if not part:
-                raise DamagedArchive("its files break off")
+                raise DamagedArchive("its files are truncated")
             parts.append(part)
             left -= len(part)
         self.offset += size
         return b"".join(parts)
 
     def drain(self) -> None:
-        """Read to the end, so that what breaks off there is seen."""
+        """Read to the end, to notice truncation."""
         while self._plain.read(1 << 20):
             pass
 
     def align(self) -> None:
-        """Go on at a multiple of four."""
+        """Skip to a multiple of four bytes."""
         self.read(-self.offset % 4)
 
 
 def _cpio(stream: _Exact) -> Iterator[Member]:
-    """The regular files of a newc archive (cpio(5)). Of hard links the last one has the data."""
+    """Iterate over the regular files of a newc archive (cpio(5)).
+
+    Of hard links the last one has the data.
+    """
     for _ in range(MAX_MEMBERS):
         header = stream.read(_CPIO_HEADER_BYTES)
         if not header.startswith(_CPIO):
@@ -107,7 +109,7 @@ def _cpio(stream: _Exact) -> Iterator[Member]:
         try:
             mode, size, name_bytes = (int(header[start : start + 8], 16) for start in (14, 54, 94))
         except ValueError as error:
-            raise DamagedArchive("a header of its cpio archive is no number") from error
+            raise DamagedArchive("invalid number in a header of its cpio archive") from error
         if not 0 < name_bytes <= _NAME_LIMIT_BYTES or size > FILE_LIMIT_BYTES:
             raise DamagedArchive(f"a name of {name_bytes} bytes, or a file of {size}")
         name = stream.read(name_bytes)[:-1].decode(errors="replace")

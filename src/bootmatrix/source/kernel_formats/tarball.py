@@ -1,4 +1,7 @@
-"""A tar archive with a kernel's files, packed or not: of `make tar-pkg` and its like, or a package of pacman's."""
+"""A tar archive with a kernel's files, compressed or not.
+
+It is from `make tar-pkg` or alike, or a pacman package.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ DESCRIPTION = "a tar archive"
 ORDER = 70
 _MAGIC, _MAGIC_AT = b"ustar", 257
 _IMAGES = ("index.json", "manifest.json", "oci-layout")
-"""By which images are known that are not kernels' archives."""
+"""Files that mark container images."""
 
 
 def recognises(path: Path) -> bool:
-    """By tar's magic, behind the compression."""
+    """Match tar's magic in the decompressed file."""
     if not path.is_file():
         return False
     try:
@@ -34,15 +37,14 @@ def recognises(path: Path) -> bool:
 
 
 def paths(path: Path) -> list[Path]:
-    """The archive."""
     return [path]
 
 
-def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
-    """Its files.
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
+    """Iterate over its files.
 
     Raises:
-        BuildError: it is damaged, or a container image.
+        BuildError: the archive is damaged, or a container image.
     """
     return checked(_members(path), path, DESCRIPTION)
 
@@ -55,6 +57,6 @@ def _members(path: Path) -> Iterator[Member]:
                 if member.path in _IMAGES:
                     raise BuildError(
                         f"{path} is a container image in a compressed archive",
-                        f"Name it as one: docker-archive:{path.name}, or oci-archive:{path.name}.",
+                        f"Name it docker-archive:{path.name} or oci-archive:{path.name}.",
                     )
                 yield member

@@ -1,4 +1,4 @@
-"""A kernel's build tree, after `make`: its files where make leaves them, and modules as modules.order lists them."""
+"""A kernel's build tree after `make`, with the modules of modules.order."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ ORDER = 20
 MODULES_ORDER = "modules.order"
 RELEASE = "include/config/kernel.release"
 IMAGES = ("arch/*/boot/bzImage", "arch/*/boot/[Izv]*mage", "arch/*/boot/vmlinuz*", "vmlinux")
-"""Where kernels are; which of them a machine takes shows by their bytes."""
+"""Paths of kernel images. Their bytes decide which of them a machine boots."""
 _OTHERS = (".config", RELEASE, "modules.builtin")
 
 
 def recognises(path: Path) -> bool:
-    """By what make writes first."""
+    """Match the files that make writes first."""
     return (path / ".config").is_file() and (path / "include/config").is_dir()
 
 
 def paths(path: Path) -> list[Path]:
-    """Kernels first, then what goes with them."""
+    """List kernels first, then configuration, device trees and modules."""
     images = [file for pattern in IMAGES for file in sorted(path.glob(pattern)) if _is_inside(file, path)]
     others = [path / name for name in _OTHERS if (path / name).is_file()]
     trees = sorted(path.glob("arch/*/boot/dts/**/*.dtb"))
     return [*dict.fromkeys(images), *others, *trees, *_modules(path)]
 
 
-def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
-    """All of these; a module's path goes on after `kernel/`."""
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
+    """Iterate over these files. A module's path continues after `kernel/`."""
     for file in paths(path):
         name = file.relative_to(path).as_posix()
         yield of_file(file, f"lib/modules/tree/kernel/{name}" if name.endswith(".ko") else name)
 
 
 def _is_inside(file: Path, path: Path) -> bool:
-    """Whether it is a file of the tree, and no link to another one there."""
+    """Return whether a file is in the tree, and not a link."""
     return file.is_file() and not file.is_symlink() and file.resolve().is_relative_to(path.resolve())
 
 
 def _modules(path: Path) -> list[Path]:
-    """Modules in the order in which make lists them, `x.ko` or, from Linux 6.2 on, `x.o`."""
+    """List modules in make's order: `x.ko` or, from Linux 6.2 on, `x.o`."""
     listed = path / MODULES_ORDER
     if not listed.is_file():
         return []

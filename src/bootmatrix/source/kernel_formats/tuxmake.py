@@ -1,5 +1,7 @@
-"""The folder that tuxmake leaves: the kernel under its own name, `config`, `metadata.json`, modules and device trees in
-tar archives."""
+"""A folder of tuxmake.
+
+It has the kernel image, `config`, `metadata.json`, and tar archives of modules and device trees.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +18,17 @@ _ARCHIVES = ("modules.tar*", "dtbs.tar*")
 
 
 def recognises(path: Path) -> bool:
-    """By its metadata."""
-    return (path / "metadata.json").is_file() and bool(_found(path, _IMAGES))
+    """Match its metadata and a kernel image."""
+    return (path / "metadata.json").is_file() and bool(_matching_files(path, _IMAGES))
 
 
 def paths(path: Path) -> list[Path]:
-    """Kernels first."""
-    return [*_found(path, _IMAGES), *_found(path, ("config",)), *_found(path, _ARCHIVES)]
+    """List kernels first."""
+    return [*_matching_files(path, _IMAGES), *_matching_files(path, ("config",)), *_matching_files(path, _ARCHIVES)]
 
 
-def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (of every kind)
-    """The kernel, its configuration, and what is in the archives.
+def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
+    """Iterate over kernel, configuration and the files of the archives.
 
     Raises:
         BuildError: an archive is damaged.
@@ -45,5 +47,5 @@ def _archive(file: Path) -> Iterator[Member]:
             yield from of_tar(archive)
 
 
-def _found(path: Path, patterns: tuple[str, ...]) -> list[Path]:
+def _matching_files(path: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [file for pattern in patterns for file in sorted(path.glob(pattern)) if file.is_file()]
