@@ -110,8 +110,8 @@ def test_a_kernel_whose_parts_are_not_there_yet(small: SmallArchive, opened: Ope
     [
         ("6.6", "cloud-amd64", "amd64", r"no kernel 6.6 of flavour cloud-amd64 .*\n.*6.1.176-1 \(old\)"),
         ("6.1.17", "cloud-amd64", "amd64", "no kernel 6.1.17 "),
-        ("6.1", "cloud-arm64", "amd64", r"(?s)cloud-arm64.*flavours there are .*cloud-amd64"),
-        ("6.1", "armmp", "armhf", "(?s)armhf in old, new.*none of any flavour"),
+        ("6.1", "cloud-arm64", "amd64", r"(?s)cloud-arm64.*Available flavours: .*cloud-amd64"),
+        ("6.1", "armmp", "armhf", "(?s)armhf in old, new.*have no kernels"),
     ],
 )
 def test_no_such_kernel(
@@ -188,10 +188,14 @@ def test_a_choice_that_does_not_do_is_made_again(tools: SmallArchive, opened: Op
 @pytest.mark.parametrize(
     ("name", "arch", "message"),
     [
-        ("picky", "amd64", r"no package libc \(>= 3\) for amd64 in old, which picky .*needs\n  There is libc 2.36-9"),
-        ("libq", "amd64", r"no package libq for amd64 in old\n"),
+        (
+            "picky",
+            "amd64",
+            r"package libc \(>= 3\) not found for amd64 in old, which picky .*needs\n  Available: libc 2.36-9",
+        ),
+        ("libq", "amd64", r"package libq not found for amd64 in old\n"),
         ("maill-b", "amd64", "Did you mean 'mail-b'"),
-        ("libc", "armhf", "no package libc for armhf in old"),
+        ("libc", "armhf", "package libc not found for armhf in old"),
     ],
 )
 def test_no_such_package(tools: SmallArchive, opened: Opener, name: str, arch: str, message: str) -> None:
@@ -297,9 +301,9 @@ def test_a_lock_is_in_an_order_of_its_own(tools: SmallArchive, opened: Opener) -
 
 def test_what_a_lock_has_not(kernels: SmallArchive, tools: SmallArchive, opened: Opener, server: Server) -> None:
     archive = opened(lock=Lock(kernels={}, packages={}))
-    with pytest.raises(BuildError, match=r"no kernel amd64/cloud-amd64/6.1\n.*bootmatrix lock"):
+    with pytest.raises(BuildError, match=r"lacks the kernel amd64/cloud-amd64/6.1\n.*bootmatrix lock"):
         archive.kernel("6.1", kernel_source(), "amd64")
-    with pytest.raises(BuildError, match=r"(?s)libc for amd64.*bootmatrix lock"):
+    with pytest.raises(BuildError, match=r"(?s)libc not found for amd64.*bootmatrix lock"):
         archive.closure(["libc"], [], ["old"], "amd64")
     assert server.requests == []
 
@@ -308,7 +312,7 @@ def test_a_locked_package_that_the_archive_has_no_more(tools: SmallArchive, open
     archive = opened()
     (package,) = archive.closure(["libc"], [], ["old"], "amd64")
     (tools.root / package.filename).unlink()
-    with pytest.raises(NetworkError, match=r"(?s)libc 2.36-9 amd64 \(old\) any more.*outdated.*bootmatrix lock"):
+    with pytest.raises(NetworkError, match=r"(?s)no longer has libc 2.36-9 amd64 \(old\).*outdated.*bootmatrix lock"):
         opened(lock=archive.resolved()).fetch(package)
 
 
@@ -319,7 +323,7 @@ def test_a_package_that_is_gone_makes_the_index_be_fetched_anew(tools: SmallArch
     tools.suite("old").paragraphs["amd64"] = []
     tools.add("old", "libc", "2.36-10")
     tools.publish()
-    with pytest.raises(NetworkError, match=r"does not have libc 2.36-9"):
+    with pytest.raises(NetworkError, match=r"lacks libc 2.36-9"):
         archive.fetch(package)
     (package,) = archive.closure(["libc"], [], ["old"], "amd64")
     assert archive.fetch(package).is_file()
@@ -333,7 +337,7 @@ def test_strange_paths_are_refused(opened: Opener, server: Server, filename: str
     package = Package(
         name="x", version="1", architecture="all", suite="old", filename=filename, size_bytes=1, sha256="a" * 64
     )
-    with pytest.raises(UntrustedError, match="strange path"):
+    with pytest.raises(UntrustedError, match="invalid path"):
         opened().fetch(package)
     assert server.requests == []
 

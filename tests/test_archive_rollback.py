@@ -67,7 +67,7 @@ def test_an_older_release_is_refused(published: SmallArchive, opened: Opener) ->
     update(published)
     assert opened().kernel("6.12", OLD, "amd64").version == "6.12.2-1"
     put_back()
-    with pytest.raises(UntrustedError, match=r"(?s)index of old is of .*rolled back.*--allow-older-release"):
+    with pytest.raises(UntrustedError, match=r"(?s)index of old was rolled back.*--allow-older-release"):
         opened(refresh=True).kernel("6.12", OLD, "amd64")
     with pytest.raises(UntrustedError, match="rolled back"):
         opened(refresh=True).closure(["linux-image-6.12.1-cloud-amd64"], [], ["old"], "amd64")
@@ -155,7 +155,7 @@ def test_a_release_of_the_future_is_refused(
     if passes:
         assert opened().kernel("6.12", OLD, "amd64")
     else:
-        with pytest.raises(InfraError, match=r"(?s)in the future.*See that the clock is right"):
+        with pytest.raises(InfraError, match=r"(?s)in the future.*Check this machine's clock"):
             opened().kernel("6.12", OLD, "amd64")
 
 
@@ -185,7 +185,7 @@ def test_a_release_without_a_date_is_refused(published: SmallArchive, opened: Op
     for date in ("", "Date:\n", "Date: yesterday\n"):
         lines = [line for line in text.splitlines() if not line.startswith("Date:")]
         published.inrelease("old").write_bytes(signer.sign(date + "\n".join(lines) + "\n"))
-        with pytest.raises(NetworkError, match="holds no date"):
+        with pytest.raises(NetworkError, match="invalid date"):
             opened().kernel("6.12", OLD, "amd64")
 
 

@@ -65,17 +65,17 @@ def test_zstandard_in_several_frames(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "no ar archive"),
-        (b"PK\x03\x04 a zip", "no ar archive"),
+        (b"", "not an ar archive"),
+        (b"PK\x03\x04 a zip", "not an ar archive"),
         (b"!<arch>\n", "no data.tar"),
         (b"!<arch>\n" + b"x" * 60, "at byte 8"),
         (make_ar({"debian-binary": b"2.0\n"}), "no data.tar"),
         (make_ar({"data.tar.lz4": b"x"}), "known compression"),
-        (make_ar({"data.tar": b""}), "breaks off"),
+        (make_ar({"data.tar": b""}), "truncated"),
         (make_ar({"data.tar.gz": b"no gzip"}), "gzip"),
         (make_ar({"data.tar.xz": b"no xz at all"}), "format"),
         (make_ar({"data.tar.zst": b"no zstd at all"}), "zstd"),
-        (make_ar({"data.tar": b"x" * 512}), "breaks off or is corrupt"),
+        (make_ar({"data.tar": b"x" * 512}), "truncated or corrupt"),
     ],
 )
 def test_what_is_no_package(tmp_path: Path, data: bytes, why: str) -> None:
@@ -86,7 +86,7 @@ def test_what_is_no_package(tmp_path: Path, data: bytes, why: str) -> None:
 @pytest.mark.parametrize("size", [b"-60", b"1e3", b"", b"+5", "٣".encode(), b"9999999999"])
 def test_an_ar_member_of_a_strange_size(tmp_path: Path, size: bytes) -> None:
     data = b"!<arch>\n" + b"debian-binary".ljust(48) + size.ljust(10) + b"`\n" + b"2.0\n" * 100
-    with pytest.raises(BuildError, match=r"at byte|go on to byte"):
+    with pytest.raises(BuildError, match=r"at byte|truncated: expected"):
         read(write(tmp_path / "a.deb", data))
 
 
@@ -130,14 +130,14 @@ def test_kinds_that_no_package_may_have(tmp_path: Path, kind: bytes) -> None:
     tar[156:157] = kind
     tar[148:156] = b" " * 8
     tar[148:156] = b"%06o\0 " % sum(tar[:512])
-    with pytest.raises(BuildError, match="no package may have"):
+    with pytest.raises(BuildError, match="forbidden tar type"):
         read(write(tmp_path / "a.deb", Deb().of_tar(bytes(tar))))
 
 
 def test_pax_headers_are_refused(tmp_path: Path) -> None:
     """They could make tarfile read a list without an end, and dpkg does not take them either."""
     tar = make_tar([entry("x" * 200)], tarfile.PAX_FORMAT)
-    with pytest.raises(BuildError, match="no package may have"):
+    with pytest.raises(BuildError, match="forbidden tar type"):
         read(write(tmp_path / "a.deb", Deb().of_tar(tar)))
 
 
@@ -149,7 +149,7 @@ def _header(size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
 def test_a_name_of_gibibytes(tmp_path: Path, kind: bytes) -> None:
-    with pytest.raises(BuildError, match="is said to have"):
+    with pytest.raises(BuildError, match="invalid size"):
         read(write(tmp_path / "a.deb", Deb().of_tar(_header(3 * GIB, kind) + bytes(100_000))))
 
 
@@ -161,7 +161,7 @@ def test_long_names_that_belong_to_long_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [-1, -GIB, 5 * GIB, 1 << 62])
 def test_a_file_that_is_said_to_be_too_large(tmp_path: Path, size: int) -> None:
-    with pytest.raises(BuildError, match=r"is said to have|larger than"):
+    with pytest.raises(BuildError, match=r"invalid size|larger than"):
         read(write(tmp_path / "a.deb", Deb().of_tar(_header(size) + bytes(2048))))
 
 

@@ -78,7 +78,7 @@ def refusal(act: Callable[[], object], kind: type[BootmatrixError] = BuildError)
         ([hard_link("a", "/etc/passwd")], "which is not there"),
         ([link("l", "/etc"), hard_link("a", "l/passwd")], "which is not there"),
         ([link("a", "b"), link("b", "a"), entry("a/x", b"x")], "form a loop"),
-        ([entry("a", kind=b"7")], "of the tar type b'7'"),
+        ([entry("a", kind=b"7")], "forbidden tar type b'7'"),
         ([entry("dev/x", kind=tarfile.CHRTYPE, major=1 << 20, minor=1 << 33)], "cannot be a device number"),
         ([entry("../.wh.evil")], "leaves the image's root"),
     ],
@@ -218,12 +218,12 @@ def test_too_many_layers(tmp_path: Path) -> None:
     manifest = json.loads(one.root)
     manifest["layers"] *= blobs.MAX_LAYERS + 1
     huge = Made(json.dumps(manifest).encode(), one.blobs)
-    assert "or one of more than 512" in refusal(lambda: taken(tmp_path, huge))
+    assert "at most 512" in refusal(lambda: taken(tmp_path, huge))
 
 
 def test_a_manifest_that_is_huge(tmp_path: Path) -> None:
     made = make_image(files(a="1"), annotations={"x": "x" * (5 << 20)})
-    assert "is said to have" in refusal(lambda: taken(tmp_path, make_index({AMD64: made})))
+    assert "too large" in refusal(lambda: taken(tmp_path, make_index({AMD64: made})))
 
 
 def test_what_is_said_to_be_too_much_is_not_even_fetched(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_extended_headers_that_say_nonsense(tmp_path: Path, headers: dict[str, s
     with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(member("index.json", headers), io.BytesIO(b"{}"))
     source = ImageSource(kind="oci-archive", path=str(tmp_path / "x.tar"))
-    assert "x.tar is no image, or a damaged one" in refusal(lambda: images(tmp_path).image(source, AMD64))
+    assert "x.tar is not an image, or damaged" in refusal(lambda: images(tmp_path).image(source, AMD64))
 
 
 def member(name: str, headers: dict[str, str]) -> tarfile.TarInfo:
@@ -273,7 +273,7 @@ def test_a_part_that_cannot_be_read(tmp_path: Path) -> None:
 )
 def test_a_configuration_of_something_else_than_texts(tmp_path: Path, config: dict[str, object]) -> None:
     made = make_image(files(a="1"), config=config)
-    assert "something else than texts" in refusal(lambda: taken(tmp_path, made))
+    assert "expected text" in refusal(lambda: taken(tmp_path, made))
 
 
 # ---- other than announced -----------------------------------------------------------------------------------------
@@ -291,25 +291,25 @@ LAYER = json.loads(GOOD.root)["layers"][0]
 @pytest.mark.parametrize(
     ("made", "kind", "message"),
     [
-        (changed(GOOD, layers=[{**LAYER, "size": LAYER["size"] + 1}]), UntrustedError, "bytes, and"),
-        (Made(GOOD.root, {**GOOD.blobs, LAYER["digest"]: gzipped(b"other")}), UntrustedError, "announced"),
-        (Made(GOOD.root, {**GOOD.blobs, LAYER["digest"]: bytes(LAYER["size"])}), UntrustedError, "has the SHA-256"),
-        (changed(GOOD, layers=[]), BuildError, "its configuration does not say what they unpack to"),
-        (changed(GOOD, layers="x"), BuildError, "has no list of layers"),
+        (changed(GOOD, layers=[{**LAYER, "size": LAYER["size"] + 1}]), UntrustedError, "size mismatch"),
+        (Made(GOOD.root, {**GOOD.blobs, LAYER["digest"]: gzipped(b"other")}), UntrustedError, "size mismatch"),
+        (Made(GOOD.root, {**GOOD.blobs, LAYER["digest"]: bytes(LAYER["size"])}), UntrustedError, "SHA-256 mismatch"),
+        (changed(GOOD, layers=[]), BuildError, "must have 0 diff_ids"),
+        (changed(GOOD, layers="x"), BuildError, "must have a list of at most 512 layers"),
         (
             changed(GOOD, layers=[{"digest": "sha256:../../../etc/passwd", "size": 1}]),
             BuildError,
-            "only sha256 is known",
+            "only sha256 is supported",
         ),
-        (changed(GOOD, layers=[{**LAYER, "digest": "md5:0"}]), BuildError, "only sha256 is known"),
-        (changed(GOOD, layers=[{**LAYER, "size": -1}]), BuildError, "is said to have -1 bytes"),
-        (changed(GOOD, layers=[{**LAYER, "size": 1 << 60}]), BuildError, "is said to have"),
-        (changed(GOOD, layers=[{**LAYER, "digest": "sha256:" + "0" * 64}]), BuildError, "lacks its part"),
-        (changed(GOOD, layers=[{**LAYER, "mediaType": "x.encrypted"}]), BuildError, "which cannot be unpacked"),
-        (changed(GOOD, config=None), BuildError, "has the digest 'None'"),
-        (Made(b"[]"), BuildError, "is no JSON object"),
-        (Made(b"{" * 100_000), BuildError, "is no JSON"),
-        (Made(b'{"schemaVersion": 1, "fsLayers": []}'), BuildError, "of the format of 2014"),
+        (changed(GOOD, layers=[{**LAYER, "digest": "md5:0"}]), BuildError, "only sha256 is supported"),
+        (changed(GOOD, layers=[{**LAYER, "size": -1}]), BuildError, "has an invalid size: -1"),
+        (changed(GOOD, layers=[{**LAYER, "size": 1 << 60}]), BuildError, "invalid size"),
+        (changed(GOOD, layers=[{**LAYER, "digest": "sha256:" + "0" * 64}]), BuildError, "lacks the blob"),
+        (changed(GOOD, layers=[{**LAYER, "mediaType": "x.encrypted"}]), BuildError, "unsupported type"),
+        (changed(GOOD, config=None), BuildError, "unsupported digest 'None'"),
+        (Made(b"[]"), BuildError, "is not a JSON object"),
+        (Made(b"{" * 100_000), BuildError, "is invalid JSON"),
+        (Made(b'{"schemaVersion": 1, "fsLayers": []}'), BuildError, "unsupported schema 1"),
         (Made(b'{"manifests": [1, null, {}]}'), BuildError, "None"),
     ],
 )
@@ -325,7 +325,7 @@ def test_what_a_layer_unpacks_to_is_checked_too(tmp_path: Path) -> None:
     other = make_image(files(a="2"))
     swapped = Made(json.dumps({**json.loads(GOOD.root), "layers": json.loads(other.root)["layers"]}).encode())
     swapped.blobs |= {**GOOD.blobs, **other.blobs}
-    assert "and the image's configuration says" in refusal(lambda: taken(tmp_path, swapped), UntrustedError)
+    assert "but the image's configuration has" in refusal(lambda: taken(tmp_path, swapped), UntrustedError)
 
 
 @pytest.mark.parametrize("pack", [gzipped, zstd])
@@ -349,7 +349,7 @@ def test_an_index_that_says_to_be_its_own_part(tmp_path: Path) -> None:
         ]
     }
     root = json.dumps(lie).ljust(200).encode()
-    assert "has the SHA-256" in refusal(
+    assert "SHA-256 mismatch" in refusal(
         lambda: taken(tmp_path, Made(root, {"sha256:" + "1" * 64: root})), UntrustedError
     )
 
@@ -420,7 +420,7 @@ def test_a_password_does_not_follow_a_redirect(tmp_path: Path, logged_in: Callab
         there = elsewhere.replace("127.0.0.1", "localhost")
         other.answers = {"/v2/": (401, challenge, b"")}
         registry.answers = {"/manifests/": (401, challenge, b"")}
-        assert "were tried" in refusal(lambda: asked(tmp_path, host), NetworkError)
+        assert "were rejected" in refusal(lambda: asked(tmp_path, host), NetworkError)
         assert registry.seen[-1][2].startswith("Basic ")
         registry.answers = {"/manifests/": (307, {"Location": f"http://{there}/v2/x"}, b"")}
         refusal(lambda: asked(tmp_path, host), NetworkError)
@@ -442,7 +442,7 @@ def test_redirects_lead_neither_from_tls_to_plain_http_nor_round_and_round(
     with lying(authority) as (host, registry), lying() as (plain, _):
         settings = {host: Registry(ca=str(authority.files[0]))}
         registry.answers = {"/v2/": (307, {"Location": f"http://{plain}/v2/"}, b"")}
-        assert "which is not followed" in refusal(lambda: asked(tmp_path, host, registries=settings), UntrustedError)
+        assert "refused" in refusal(lambda: asked(tmp_path, host, registries=settings), UntrustedError)
         registry.answers = {"/v2/": (307, {"Location": f"https://{host}/v2/"}, b"")}
         assert "redirects" in refusal(lambda: asked(tmp_path, host, registries=settings), NetworkError)
 
@@ -486,14 +486,14 @@ def test_a_token_is_asked_for_as_it_is(tmp_path: Path) -> None:
 def test_a_manifest_without_end(tmp_path: Path) -> None:
     with lying() as (host, registry):
         registry.answers = {"/manifests/": (200, {}, bytes(5 << 20))}
-        assert "which it cannot honestly be" in refusal(lambda: asked(tmp_path, host), NetworkError)
+        assert "larger than the limit" in refusal(lambda: asked(tmp_path, host), NetworkError)
 
 
 def test_a_manifest_of_another_digest(tmp_path: Path) -> None:
     with lying() as (host, registry):
         registry.answers = {"/manifests/": (200, {}, GOOD.root)}
         source = ImageSource(kind="docker", name=f"{host}/x@{sha256(b'')}")
-        assert "this has the SHA-256" in refusal(lambda: images(tmp_path).image(source, AMD64), UntrustedError)
+        assert "SHA-256 mismatch" in refusal(lambda: images(tmp_path).image(source, AMD64), UntrustedError)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"token": 7}', '{"token": "ü\\n"}'.encode(), b"{" * 9999])
@@ -501,7 +501,7 @@ def test_a_token_server_that_answers_nonsense(tmp_path: Path, body: bytes) -> No
     with lying() as (host, registry):
         realm = f'Bearer realm="http://{host}/token"'
         registry.answers = {"/token": (200, {}, body), "/v2/": (401, {"WWW-Authenticate": realm}, b"")}
-        assert "and no token" in refusal(lambda: asked(tmp_path, host), NetworkError)
+        assert "without a token" in refusal(lambda: asked(tmp_path, host), NetworkError)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,8 @@ def test_a_kernel_of_an_images_file(tool: Tool, builder: Builder, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert added(builder).release == "6.9.2-other"
     refused(
-        tool("kernels", "add", "other", "oci:layout:a:3", "--arch", "aarch64"), "has no image 'a:3'; it has a:1, a:2"
+        tool("kernels", "add", "other", "oci:layout:a:3", "--arch", "aarch64"),
+        "has no image 'a:3'; available: a:1, a:2",
     )
     refused(tool("kernels", "add", "other", "oci:none", "--arch", "aarch64"), "none is not there")
     refused(tool("kernels", "add", "spec", "oci:layout:a:1", "--arch", "aarch64"), "'spec' means something else")
@@ -117,7 +118,7 @@ def test_the_kernel_that_a_spec_names(builder: Builder, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("binary: bzImage", "has no file bzImage; it has kernel, kernel.tar, kernel_config"),
+        ("binary: bzImage", "has no file bzImage; available: kernel, kernel.tar, kernel_config"),
         ("tar: modules.tar", "has no file modules.tar"),
         ("ucode: intel-ucode.cpio", "has no file intel-ucode.cpio, or it is no cpio archive"),
         ("ucode: kernel_config", "has no file kernel_config, or it is no cpio archive"),

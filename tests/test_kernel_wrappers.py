@@ -161,4 +161,4 @@ def test_a_compressed_container_image_is_named(tool: Tool, tmp_path: Path) -> No
     path.write_bytes(gzip.compress(path.read_bytes()))
     done = tool("kernels", "add", "mine", str(path), "--arch", "aarch64")
     assert done.returncode == 2
-    assert "Name it as one: docker-archive:saved.tar" in done.stderr
+    assert "Name it docker-archive:saved.tar" in done.stderr

@@ -87,7 +87,7 @@ def test_certificates_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     junk.write_text("junk")
     plain = Endpoint("r.example", "https", "r.example")
     for endpoint in (replace(plain, ca=(junk,)), replace(plain, client_certificate=(junk, junk))):
-        with pytest.raises(InputError, match=r"junk: this is no .*PEM"):
+        with pytest.raises(InputError, match=r"junk: not a .*PEM"):
             endpoint.tls()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
     with pytest.raises(InputError, match="SSL_CERT_FILE"):

@@ -171,4 +171,4 @@ def test_an_index_boots_on_two_architectures_and_stays_what_it_was(
     bootmatrix(tmp_path, "fetch", *arguments, "--locked")
     assert plain.requests("/v2/hello/") == before
     said = bootmatrix(tmp_path, "fetch", *arguments, status=3)
-    assert "is for linux/s390x, and linux/amd64 is needed" in said
+    assert "is for linux/s390x, expected linux/amd64" in said

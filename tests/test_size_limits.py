@@ -86,7 +86,7 @@ def test_a_lock_that_says_nonsense(tmp_path: Path, change: dict[str, object]) ->
 
 @pytest.mark.parametrize("text", ["libc (>= {})", "libc (= 1:{})"])
 def test_a_relation_with_a_version_that_python_does_not_compare(text: str) -> None:
-    with pytest.raises(BuildError, match="cannot be read"):
+    with pytest.raises(BuildError, match="invalid dependency"):
         parse_relation(text.format("9" * 5_000))
 
 

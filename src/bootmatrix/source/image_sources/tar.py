@@ -32,7 +32,7 @@ def image(source: ImageSource, platform: str, services: Services) -> StoredImage
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
     except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     return services.once(["tar", digest], lambda: _make(BlobLocation(path, 0, size), digest, services.store))
 
 

@@ -62,7 +62,7 @@ class BlobLocation:
         try:
             file = self.path.open("rb")
         except OSError as error:
-            raise InputError(f"{self.path}: cannot read: {error.strerror}") from error
+            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
         file.seek(self.offset)
         return file
 

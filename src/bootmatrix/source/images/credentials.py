@@ -73,7 +73,7 @@ def _read(file: Path) -> dict[str, Any]:
         data = file.read_bytes()
         config = _parse(data) if len(data) <= CONFIG_LIMIT_BYTES else None
     except OSError as error:
-        raise InputError(f"{file}: cannot read: {error.strerror}") from error
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):

@@ -365,5 +365,5 @@ def _faults(path: Path) -> Iterator[None]:
         yield
     except FAULTS as error:
         if isinstance(error, OSError) and error.errno:
-            raise InputError(f"{error.filename or path}: cannot read: {error.strerror}") from error
+            raise InputError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
         raise BuildError(f"{path} is not an image, or damaged: {error}") from error

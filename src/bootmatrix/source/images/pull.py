@@ -124,7 +124,9 @@ def _diff_ids(config: dict[str, Any], count: int, label: str) -> list[str]:
         raise BuildError(f"the configuration of {label} must have {count} diff_ids, one per layer")
     for diff_id in diff_ids:
         if not isinstance(diff_id, str) or not DIGEST.fullmatch(diff_id):
-            raise BuildError(f"unsupported diff_id in the configuration of {label}: {str(diff_id)[:80]!r}")
+            raise BuildError(
+                f"invalid diff_id in the configuration of {label}: {str(diff_id)[:80]!r}, expected sha256:…"
+            )
     return [diff_id.removeprefix("sha256:") for diff_id in diff_ids]
 
 

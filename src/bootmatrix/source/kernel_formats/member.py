@@ -36,7 +36,7 @@ class Member:
             return self.fetch()
         except FAULTS as error:
             if isinstance(error, OSError) and error.errno:
-                raise InputError(f"{error.filename or self.path}: cannot read: {error.strerror}") from error
+                raise InputError(f"{error.filename or self.path}: cannot be read: {error.strerror}") from error
             raise BuildError(f"{self.path} is in a damaged archive: {error}") from error
 
 
