@@ -34,6 +34,8 @@ class RedactedUrl(str):
 
 def redacted_reference(text: str) -> str:
     """Remove credentials before the host from an image's reference; keep its digest."""
+    if text.startswith("@"):  # a folder
+        return text
     match = _DIGEST.fullmatch(text)
     name, digest = match.groups() if match else (text, "")
     return f"{RedactedUrl(name)}{digest}"
