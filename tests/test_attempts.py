@@ -158,7 +158,7 @@ def test_a_flaky_cell_is_judged_so_again(stage: Stage, tmp_path: Path) -> None:
 def test_a_number_of_times_that_is_none(stage: Stage) -> None:
     done = stage.run("matrix", "all.matrix.yml", "--flaky", "11")
     assert done.returncode == 2
-    assert "--flaky: '11' is no number from 0 to 10" in done.stderr
+    assert "--flaky: '11' must be a number from 0 to 10" in done.stderr
 
 
 def test_what_a_stuck_guest_was_doing_outlives_the_next_attempt(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def serving(folder: Path) -> Iterator[str]:
 def test_a_host_that_is_set_up_lacks_nothing(tmp_path: Path) -> None:
     done = doctor(tmp_path, "--offline")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Everything that is needed is here." in done.stdout
+    assert "Everything needed is installed." in done.stdout
     assert "not asked" in line(done, "archive")
     assert not (tmp_path / "cache/blobs").exists() or not list((tmp_path / "cache/blobs").rglob("*.*"))
 
@@ -71,7 +71,7 @@ def test_without_an_emulator(tmp_path: Path) -> None:
         (path / name).symlink_to(shutil.which(name) or "")
     done = doctor(tmp_path, "--offline", PATH=str(path))
     assert done.returncode == 3
-    assert line(done, "qemu-system-arm").startswith("lacking")
+    assert line(done, "qemu-system-arm").startswith("missing")
     assert line(done, "qemu-system-ppc64").startswith("ok")
     (advice,) = (row for row in done.stdout.splitlines() if row.startswith("qemu-system-arm:"))
     assert "nstall" in advice
@@ -82,8 +82,8 @@ def test_without_a_program_of_the_system(tmp_path: Path) -> None:
     path.mkdir()
     done = doctor(tmp_path, "--offline", PATH=str(path))
     assert done.returncode == 3
-    assert line(done, "gpgv").startswith("lacking")
-    assert line(done, "setpriv").startswith("lacking")
+    assert line(done, "gpgv").startswith("missing")
+    assert line(done, "setpriv").startswith("missing")
     assert line(done, "sqfstar").startswith("–")
 
 
@@ -93,7 +93,7 @@ def test_with_an_emulator_that_is_too_old(tmp_path: Path) -> None:
     (tmp_path / "arch/ppc64le.yml").write_text(text.replace('min_qemu: "7.0"', 'min_qemu: "99.1"'), encoding="utf-8")
     done = doctor(tmp_path, "--offline")
     assert done.returncode == 3
-    assert line(done, "qemu-system-ppc64").startswith("lacking")
+    assert line(done, "qemu-system-ppc64").startswith("missing")
     assert "99.1 or later" in line(done, "qemu-system-ppc64")
 
 
@@ -111,14 +111,14 @@ def test_with_a_broken_emulator(tmp_path: Path) -> None:
 def test_without_the_archives_keys(tmp_path: Path) -> None:
     done = doctor(tmp_path, "--offline", BOOTMATRIX_KEYRING=str(tmp_path / "none.gpg"))
     assert done.returncode == 3
-    assert line(done, "keys").startswith("lacking")
+    assert line(done, "keys").startswith("missing")
 
 
 def test_with_a_cache_that_has_no_room(tmp_path: Path) -> None:
     """/proc is a file system without any."""
     done = doctor(tmp_path, "--offline", "--cache", "/proc/bootmatrix")
     assert done.returncode == 3
-    assert line(done, "cache").startswith("lacking")
+    assert line(done, "cache").startswith("missing")
 
 
 def test_an_archive_that_answers(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_archive_that_has_nothing(tmp_path: Path) -> None:
 def test_an_archive_that_does_not_answer(tmp_path: Path) -> None:
     done = doctor(tmp_path, BOOTMATRIX_ARCHIVE=NOBODY_LISTENS)
     assert done.returncode == 3
-    assert line(done, "archive").startswith("lacking")
+    assert line(done, "archive").startswith("missing")
     assert "Traceback" not in done.stderr
 
 

@@ -244,7 +244,7 @@ def test_a_vhd_has_the_checksum_that_its_format_asks_for(built: Path) -> None:
         ("x86_64", "vhd,dynamic-vhd", "would both be NAME.vhd"),
         ("x86_64", "tar -o - --sbom", "tar, an SBOM: several files, and the standard output takes one"),
         ("x86_64", "tar,docker -o -", "tar, docker: several files"),
-        ("x86_64", ",", "',' has no name in it"),
+        ("x86_64", ",", "',' contains no name"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path: Path, arch: str, formats: str, said: str) -> None:

@@ -213,6 +213,6 @@ def test_a_signed_run_is_not_written_again(tmp_path: Path, capsys: pytest.Captur
     _, folder = write_run(tmp_path, green_records())
     assert main(["signoff", str(folder), "--release", "v1", "--no-pdf", "--reports", str(tmp_path)]) == 0
     assert main(["report", str(folder), "--reports", str(tmp_path)]) == 2
-    assert "is signed off for v1: another report would break that" in capsys.readouterr().err
+    assert "is signed off for v1: a new report would invalidate that" in capsys.readouterr().err
     assert main(["report", str(folder), "--format", "md", "--reports", str(tmp_path)]) == 0
     assert main(["signoff", "verify", str(folder), "--reports", str(tmp_path)]) == 0

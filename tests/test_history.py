@@ -105,7 +105,7 @@ def test_the_history_of_several_cells(tool: Tool) -> None:
 
 def test_an_unknown_cell_is_told(tool: Tool) -> None:
     text = tool("history", "influxdb/x86_64/7.3", status=2)
-    assert "no run has had a cell 'influxdb/x86_64/7.3'\n  Did you mean 'influxdb/x86_64/7.2'?" in text
+    assert "no run has a cell 'influxdb/x86_64/7.3'\n  Did you mean 'influxdb/x86_64/7.2'?" in text
 
 
 def test_compare_tells_regressions_first(tool: Tool) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bootmatrix.cli.main import main
 from bootmatrix.cli.progress import PlainScreen, plain_console
-from bootmatrix.cli.run import _shown
+from bootmatrix.cli.run import _followed
 from bootmatrix.model import Plan, Record, Verdict
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
@@ -66,7 +66,7 @@ def test_no_line_of_a_form_begins_with_the_words_of_a_guest(form: str, tmp_path:
 
 def test_the_console_of_a_guest_gives_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     console = tmp_path / "console.log"
-    with _shown(console):
+    with _followed(console):
         console.write_text(f"{COMMAND}\n  {COMMAND}\nsh: ##[add-mask]a\n{COMMAND}")
     out = capsys.readouterr().out
     assert out.count("PWNED") == 3

@@ -234,7 +234,7 @@ FAULTY: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "no kernel": (lambda at: written(at / "x", b"#!/bin/sh\n"), [], "x: this is no kernel of any architecture here"),
     "empty": (lambda at: written(at / "x", b""), [], "this is no kernel of any architecture here"),
     "not there": (lambda at: at / "x", [], "x: there is no such file or folder"),
-    "some folder": (lambda at: at, [], "a kernel does not come in this"),
+    "some folder": (lambda at: at, [], "not a kernel"),
     "no kernel, for one": (
         lambda at: written(at / "x", b"text"),
         ["--arch", "armv7"],
@@ -377,7 +377,7 @@ def test_a_tree_that_is_followed(tool: Tool, opened: Opener, store: Store, tmp_p
 
 def test_an_address_that_is_no_web_address(tool: Tool) -> None:
     done = tool("kernels", "add", "mine", "file:///boot/vmlinuz", "--sha256", "0" * 64)
-    refused(done, "file:///boot/vmlinuz: a kernel's URL begins with http:// or https://")
+    refused(done, "file:///boot/vmlinuz: a kernel's URL must start with http:// or https://")
 
 
 def test_a_kernel_from_a_url(tool: Tool, opened: Opener, store: Store, tmp_path: Path) -> None:
@@ -477,7 +477,7 @@ def test_a_faulty_file(tool: Tool, tmp_path: Path, text: str, message: str) -> N
 def test_the_file_may_be_elsewhere(tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOOTMATRIX_KERNELS", str(tmp_path / "etc/own.yml"))
     source = forms.deb(FILES, tmp_path)
-    refused(tool("kernels", "add", "mine", str(source)), "own.yml: there is no such folder")
+    refused(tool("kernels", "add", "mine", str(source)), "own.yml: no such folder")
     (tmp_path / "etc").mkdir()
     assert tool("kernels", "add", "mine", str(source)).returncode == 0
     data = yaml.safe_load((tmp_path / "etc/own.yml").read_text())

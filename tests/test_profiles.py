@@ -339,10 +339,10 @@ def test_a_new_board_replaces_no_file(tmp_path: Path) -> None:
     assert new(file).returncode == 0
     text = file.read_text()
     for path, like, message in (
-        (file, "aarch64", "is there already"),
-        (tmp_path / "arch/armv7.yml", "armv7", "there is an architecture 'armv7', which it would replace"),
+        (file, "aarch64", "already exists"),
+        (tmp_path / "arch/armv7.yml", "armv7", "would replace the architecture 'armv7'"),
         (tmp_path / "a b.yml", "aarch64", "without blanks"),
-        (tmp_path / "mine.yaml", "aarch64", "is named <name>.yml"),
+        (tmp_path / "mine.yaml", "aarch64", "file name must be NAME.yml"),
         (file / "mine.yml", "aarch64", "cannot be made: File exists"),
         (tmp_path / "other.yml", "aarch64/vrit", "Did you mean 'virt'"),
     ):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.cli.downloads import shown_downloads
+from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.progress import open_screen
 from bootmatrix.model import Plan, Verdict
 from samples import make_cell, make_record, mixed_records, write_run
@@ -160,7 +160,7 @@ def test_plain_lines_are_one_line_each_whatever_the_guest_says(capsys: pytest.Ca
 
 
 def test_plain_downloads_say_only_what_is_large(capsys: pytest.CaptureFixture[str]) -> None:
-    with shown_downloads() as downloads:
+    with download_progress() as downloads:
         for done in (0, 1_000_000, 2_000_000, 5_400_000):
             downloads.download("linux.deb", done, 5_400_000)
             downloads.download("Release", min(done, 140_000), 140_000)

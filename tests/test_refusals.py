@@ -40,7 +40,7 @@ def test_a_current_folder_that_was_removed(stage: Stage, tmp_path: Path) -> None
             timeout=60,
             check=False,
         )
-        said(done, "the current folder cannot be used", "cd ~")
+        said(done, "cannot use the current folder", "cd ~")
         assert done.returncode == 2
 
 

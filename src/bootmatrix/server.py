@@ -1,9 +1,8 @@
-"""Reports over HTTP, on loopback only, with runs followed as they grow.
+"""HTTP server of the reports, on loopback only; follows running runs.
 
-The standard library's server does: one user, one machine, files and one small answer in JSON. What guests left is
-served as plain text in a sandbox, whatever it claims to be. Only what stands in a run's folder, by its plain path, is
-served; a link is not. A Host header other than loopback's is refused, so that no web page can read reports through a
-name that it made point here.
+Uses the standard library's server: one user, one machine, files and one JSON response. Files from guests are served as
+sandboxed plain text. Only regular files in a run's folder are served, by their plain path, never through a link.
+Requests with a Host header other than loopback's are refused, against DNS rebinding.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ HOSTS = ("localhost", LOOPBACK, "[::1]")
 LIVE_PAGE, LIVE_FILE = "live", "live.json"
 IDLE_S = 30
 TAIL_BYTES, LAST_CHARS = 4096, 120
-"""Of a console, where a cell is under way."""
+"""Bytes read from the end of a running cell's console, and the length of the displayed line."""
 CELL_DEPTH = 6
-"""Parts of the path of a file beside a record: cells/SPEC/ARCH/MACHINE/KERNEL/FILE."""
+"""Path components of a file beside a record: cells/SPEC/ARCH/MACHINE/KERNEL/FILE."""
 SANDBOX = "default-src 'none'; sandbox"
 TYPES = {".html": "text/html", ".json": "application/json", ".xml": "application/xml", ".pdf": "application/pdf"}
-"""Of files that we write; everything else is plain text."""
+"""Content types of our own files; all others are plain text."""
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the runs of one folder. `port` 0 takes any that is free."""
+    """Server of the runs in one folder. `port` 0 picks a free port."""
 
     daemon_threads = True
 
@@ -58,15 +57,15 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The server's address."""
         return f"http://{LOOPBACK}:{self.server_address[1]}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away in the middle is no fault to tell."""
+        """Ignore clients that disconnect during a request."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request."""
+    """Handler of one request."""
 
     server: Server
     server_version = "bootmatrix"
@@ -81,12 +80,12 @@ class Handler(BaseHTTPRequestHandler):
     }
 
     def do_GET(self) -> None:
-        """Answer with a page, a file or the state of a run."""
+        """Respond with a page, a file or the state of a run."""
         with suppress(ConnectionError):
             try:
                 self._answer()
-            except (OSError, ValueError):  # a name that no file can have, or a file that is gone meanwhile
-                self._refuse(HTTPStatus.NOT_FOUND, "there is no such file")
+            except (OSError, ValueError):  # an invalid name, or a file removed meanwhile
+                self._refuse(HTTPStatus.NOT_FOUND, "no such file")
 
     def _answer(self) -> None:
         host = self.headers.get("Host", "")
@@ -98,11 +97,11 @@ class Handler(BaseHTTPRequestHandler):
         if parts[0] == LATEST and (self.server.reports / LATEST).is_symlink():
             return self._redirect("/", (self.server.reports / LATEST).resolve().name, *parts[1:])
         if not _is_plain(parts) or not is_run(self.server.reports / parts[0]):
-            return self._refuse(HTTPStatus.NOT_FOUND, "there is no such run")
+            return self._refuse(HTTPStatus.NOT_FOUND, "no such run")
         return self._in_run(parts[0], parts[1:])
 
     def do_HEAD(self) -> None:
-        """The same without a body."""
+        """Respond like GET, without a body."""
         self.do_GET()
 
     def _in_run(self, name: str, parts: list[str]) -> None:
@@ -124,9 +123,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _file(self, folder: Path, parts: list[str]) -> None:
         path = folder.joinpath(*parts)
-        # A link anywhere on the way makes the real path another one.
+        # A link in any component makes the resolved path differ.
         if not path.is_file() or path.resolve() != path:
-            return self._refuse(HTTPStatus.NOT_FOUND, "there is no such file")
+            return self._refuse(HTTPStatus.NOT_FOUND, "no such file")
         with path.open("rb") as file:
             self._headers(HTTPStatus.OK, _type(parts), path.stat().st_size, _is_guests(parts))
             if self.command == "GET":
@@ -161,30 +160,30 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing is logged: only `cli` prints."""
+        """Log nothing: only `cli` prints."""
 
 
 def _is_plain(parts: list[str]) -> bool:
-    """Whether every part is the name of a visible file or folder, the last one perhaps empty."""
+    """Return whether all components are visible file names; the last may be empty."""
     *folders, last = parts
     names = [*folders, *([last] if last else [])]
     return all(name and name[0] != "." and not set(name) & set("/\\\0") for name in names)
 
 
 def _is_guests(parts: list[str]) -> bool:
-    """Whether a file's contents are a guest's, or in a form that a browser might run."""
+    """Return whether a file's contents may be a guest's, or in a form that a browser may run."""
     return _type(parts) not in {TYPES[".html"], TYPES[".pdf"]}
 
 
 def _type(parts: list[str]) -> str:
-    """Beside a record we write one page; what else is below `cells` may be a guest's."""
+    """Return a file's content type. Below `cells`, only the cell page is ours."""
     if parts[0] == CELLS_FOLDER and not (len(parts) == CELL_DEPTH and parts[-1] == PAGE_FILE):
         return "text/plain"
     return TYPES.get(Path(parts[-1]).suffix, "text/plain")
 
 
 def state_of(reports: Path, name: str) -> dict[str, Any]:
-    """A run as it is now, for the page that follows it."""
+    """Return the current state of a run, for the live page."""
     results = ask(reports, lambda rows: rows.results(name))
     line = results.line if results else None
     return {
@@ -210,7 +209,7 @@ def state_of(reports: Path, name: str) -> dict[str, Any]:
 
 
 def _planned(folder: Path) -> int:
-    """How many cells the run was asked for, those that are skipped too; 0 where it does not say."""
+    """Return the number of planned cells, skipped ones included; 0 if unknown."""
     with suppress(OSError, InputError):
         file = folder / STARTED_FILE
         return _planned_in(file, file.stat().st_mtime_ns)
@@ -219,20 +218,20 @@ def _planned(folder: Path) -> int:
 
 @lru_cache(maxsize=16)
 def _planned_in(file: Path, _written: int) -> int:
-    """The same of a file that is read once, although its page asks every second."""
+    """Read the number of planned cells, cached: the live page asks every second."""
     order = read_value(file, Run).order
     return len(order.plan.cells) + len(order.plan.skips) if order else 0
 
 
 def _under_way(folder: Path) -> Iterator[dict[str, Any]]:
-    """Cells that have begun and have no record, each with its console's last line and how long ago that was said."""
+    """List the running cells, each with its console's last line and the seconds since then."""
     for cell in unfinished(folder):
         last, quiet_s = _last_words(folder / CELLS_FOLDER / cell / CONSOLE_FILE)
         yield {"id": cell, "last": last, "quiet_s": quiet_s}
 
 
 def _last_words(console: Path) -> tuple[str, int]:
-    """The last line on a console that has something to read in it, and the seconds since the console grew."""
+    """Return the last non-empty line of a console, and the seconds since its last write."""
     try:
         with console.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -240,5 +239,5 @@ def _last_words(console: Path) -> tuple[str, int]:
             lines = file.read(TAIL_BYTES).decode(errors="replace").splitlines()
     except OSError:
         return "", 0
-    said = (text for line in reversed(lines) if (text := one_line(line, LAST_CHARS)))
-    return next(said, ""), max(int(time.time() - status.st_mtime), 0)
+    texts = (text for line in reversed(lines) if (text := one_line(line, LAST_CHARS)))
+    return next(texts, ""), max(int(time.time() - status.st_mtime), 0)

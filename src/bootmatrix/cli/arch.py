@@ -1,4 +1,4 @@
-"""`bootmatrix arch`: the architectures and their machines; whether a profile holds good; what runs showed of each."""
+"""`bootmatrix arch`: list, check and create profiles; table of results by machine."""
 
 from __future__ import annotations
 
@@ -28,14 +28,13 @@ from bootmatrix.report.machines import latest, machine_table, seen_of
 from bootmatrix.runs.run_store import load_run
 
 CHECK_KERNEL = "6.1"
-"""What `arch check` boots where the profile has it; else the first kernel that it has."""
+"""Preferred kernel of `arch check`; else the profile's first one."""
 
 
 def run(_args: argparse.Namespace) -> int:
     """Print all profiles."""
-
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("arch/machine", "what it is", "QEMU", "kernels"):
+    for heading in ("arch/machine", "description", "QEMU", "kernels"):
         table.add_column(heading, no_wrap=heading == "arch/machine")
     for profile in options.profiles().values():
         for name, machine in profile.machines.items():
@@ -47,50 +46,47 @@ def run(_args: argparse.Namespace) -> int:
                 f"{machine.qemu} ≥ {machine.min_qemu}",
                 " ".join(profile.kernels_of(name)),
             )
-    options.print_table(table, "* meant when only the architecture is named")
+    options.print_table(table, "* default machine of the architecture")
     return 0
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Validate a profile and boot each of its machines; the exit status is that of a matrix."""
-
+    """Validate a profile and boot its machines; return a matrix run's exit status."""
     profile = load_profile(args.file)
     say(f"{args.file}: valid, {len(profile.machines)} machines")
-    known = {**options.profiles(), profile.name: profile}
-    cells = plan(check_matrix(profile, args.machine, args.kernel), Path(), known, qemu_fault)
+    profiles = {**options.profiles(), profile.name: profile}
+    cells = plan(check_matrix(profile, args.machine, args.kernel), Path(), profiles, qemu_fault)
     for skip in cells.skips:
         say(f"{skip.cell.target}: skipped: {skip.reason}")
     workspace, selection = options.workspace(args), options.selection(args)
-    return matrix.run_planned(args, workspace.planned((cells, f"arch-{profile.name}", known), selection))
+    return matrix.run_planned(args, workspace.planned((cells, f"arch-{profile.name}", profiles), selection))
 
 
 def run_new(args: argparse.Namespace) -> int:
-    """Write a profile to begin with."""
-
+    """Write a new profile, based on a machine."""
     profile, machine = find_machine(options.profiles(), args.like)
     file: Path = args.file
     if file.suffix != ".yml" or not re.fullmatch(NAME, file.stem):
-        raise InputError(f"{file}: a profile's file is named <name>.yml, without blanks")
+        raise InputError(f"{file}: a profile's file name must be NAME.yml, without blanks")
     if file.exists():
-        raise InputError(f"{file} is there already")
+        raise InputError(f"{file} already exists")
     if file.stem in options.profiles():
-        raise InputError(f"{file}: there is an architecture {file.stem!r}, which it would replace", "Name it anew.")
+        raise InputError(f"{file}: would replace the architecture {file.stem!r}", "Choose another name.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{error.filename} cannot be made: {error.strerror}") from error
+        raise InputError(f"cannot create {error.filename}: {error.strerror}") from error
     write_text(file, new_board(profile, machine.partition("@")[0], file.stem))
-    say(f"{file}: like {args.like} so far. Change what differs, then: bootmatrix arch check {file}")
+    say(f"{file}: a copy of {args.like}. Edit it, then run: bootmatrix arch check {file}")
     return EXPECTED
 
 
 def check_matrix(profile: Profile, machines: tuple[str, ...], kernels: tuple[str, ...]) -> Matrix:
-    """`hello` on each machine of a profile, by default with one kernel that it has.
+    """Make a matrix of `hello` on each machine of a profile, by default with one kernel.
 
     Raises:
-        InputError: there is no such machine.
+        InputError: no such machine.
     """
-
     names = [find_machine({profile.name: profile}, f"{profile.name}/{name}")[1] for name in machines]
     spec = str(find_spec(ARCH_CHECK_SPEC))
     cells = tuple(
@@ -103,22 +99,21 @@ def check_matrix(profile: Profile, machines: tuple[str, ...], kernels: tuple[str
 
 
 def _check_kernel(profile: Profile, machine: str) -> str:
-    known = profile.kernels_of(machine)
-    return CHECK_KERNEL if CHECK_KERNEL in known else next(iter(known))
+    kernels = profile.kernels_of(machine)
+    return CHECK_KERNEL if CHECK_KERNEL in kernels else next(iter(kernels))
 
 
 def run_table(args: argparse.Namespace) -> int:
-    """Print a table of the machines, with what became of each kernel."""
-
+    """Print the results of runs by machine and kernel."""
     if not args.runs and not (args.kept and args.kept.exists()):
-        raise InputError("name runs, or a file that keeps what earlier ones showed: --kept FILE")
-    known, reports = options.profiles(), options.reports_of(args)
+        raise InputError("name runs, or a file with earlier results: --kept FILE")
+    profiles, reports = options.profiles(), options.reports_of(args)
     runs = [load_run(find_run(reports, name).folder) for name in args.runs]
     kept = load_seen(args.kept) if args.kept else ()
     new = [seen_of(record) for run in runs for record in run.records]
-    wanted = args.spec or {one.spec for one in new} | {one.spec for one in kept}
-    every = latest([*kept, *(one for one in new if one.spec in wanted)], known)
+    specs = args.spec or {result.spec for result in new} | {result.spec for result in kept}
+    newest = latest([*kept, *(result for result in new if result.spec in specs)], profiles)
     if args.kept and args.runs:
-        save_seen(args.kept, every)
-    say(machine_table(known, [one for one in every if one.spec in wanted]))
+        save_seen(args.kept, newest)
+    say(machine_table(profiles, [result for result in newest if result.spec in specs]))
     return EXPECTED

@@ -1,4 +1,4 @@
-"""`bootmatrix bisect`: the first of the archive's kernels on which a spec has another verdict."""
+"""`bootmatrix bisect`: find the first archive kernel that changes a spec's verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import anyio
 
 from bootmatrix.bisect import Question, Search
 from bootmatrix.cli import options
-from bootmatrix.cli.downloads import shown_downloads
+from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, INTERRUPTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
 from bootmatrix.cli.progress import open_screen
@@ -23,13 +23,12 @@ from bootmatrix.workspace.bisection import open_bisection, prepare
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search; the exit status."""
-
+    """Run the search and return the exit status."""
     if args.locked is not None:
-        raise InputError("a search takes many kernels, and a lock has few", "Leave out --locked.")
+        raise InputError("bisect needs many kernels, a lock file has few", "Omit --locked.")
     workspace = options.workspace(args)
     question = Question(find_spec(args.spec), args.arch, args.good, args.bad, args.kernel)
-    with shown_downloads() as downloads:
+    with download_progress() as downloads:
         search = prepare(workspace, question, downloads)
     args.is_kept = True
     with open_screen(Plan(cells=search.cells)) as screen:
@@ -41,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _end(search: Search, page: Path, finished: bool) -> int:
-    """Say what was found."""
-
+    """Print the result and return the exit status."""
     options.print_table(bisection_text(search.state))
     say(page)
     if not finished:

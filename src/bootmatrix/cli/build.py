@@ -1,4 +1,4 @@
-"""`bootmatrix build`: write one cell as files, in LinuxKit's formats."""
+"""`bootmatrix build`: write one cell in LinuxKit's output formats."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from pathlib import Path
 
 from bootmatrix.assembly.formats import output_formats
 from bootmatrix.cli import options
-from bootmatrix.cli.downloads import shown_downloads
+from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.output import say
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build, and write the files of all formats that were asked for, and `PREFIX-bootable.json`."""
-
+    """Write the requested formats and `PREFIX-bootable.json`."""
     if "list" in args.format:
         return _list()
     to_stdout = args.output == "-"
-    with shown_downloads() as downloads:
+    with download_progress() as downloads:
         paths = options.workspace(args).build(
             args.files[0],
             arch=args.arch,
@@ -35,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-
-    for name, one in output_formats().items():
-        say(f"{name:18} {one.description}: {' '.join(f'NAME{suffix}' for suffix in one.files)}")
+    for name, output_format in output_formats().items():
+        say(f"{name:18} {output_format.description}: {' '.join(f'NAME{suffix}' for suffix in output_format.files)}")
     return 0

@@ -1,4 +1,4 @@
-"""`bootmatrix compare`: how a run stands beside another one."""
+"""`bootmatrix compare`: compare a run with a baseline."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from bootmatrix.report.history_text import comparison_lines
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the comparison."""
-
+    """Print the comparison and return the exit status."""
     baseline = args.baseline or args.baseline_name or "latest"
     comparison = compared(options.reports_of(args), args.run_name, baseline)
     if args.json:

@@ -1,4 +1,4 @@
-"""Downloads on the standard error. Most commands find all in the cache, and do not wait for what would show them."""
+"""Downloads on the standard error. The screen is loaded with the first download."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def shown_downloads() -> Iterator[Observer]:
-    """Show downloads from the first one on."""
+def download_progress() -> Iterator[Observer]:
+    """Display downloads, from the first one on."""
     with ExitStack() as opened:
         yield Downloads(opened)
 
 
 class Downloads:
-    """Hears of downloads, and opens the screen for them with the first one."""
+    """Observer that opens the screen with the first download."""
 
     def __init__(self, opened: ExitStack) -> None:
         self._opened = opened
@@ -28,20 +28,20 @@ class Downloads:
         self._lock = Lock()
 
     def cell_stage(self, cell: Cell, stage: str) -> None:
-        """Not shown."""
+        """Ignore."""
 
     def cell_done(self, record: Record) -> None:
-        """Not shown."""
+        """Ignore."""
 
     def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
-        """Show how far it is."""
-        self._shown().download(label, done_bytes, total_bytes)
+        """Display the progress."""
+        self._open().download(label, done_bytes, total_bytes)
 
     def note(self, text: str) -> None:
-        """Show the line."""
-        self._shown().note(text)
+        """Display the line."""
+        self._open().note(text)
 
-    def _shown(self) -> Observer:
+    def _open(self) -> Observer:
         from bootmatrix.cli.progress import open_downloads
 
         with self._lock:

@@ -1,4 +1,4 @@
-"""Exit statuses, and the one that a run comes to."""
+"""Exit statuses of commands and runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ INTERRUPTED = 130
 
 
 def exit_status(run: Run) -> int:
-    """The exit status of a run: a guest's unexpected verdict weighs more than a fault of ours.
+    """Return the exit status of a run: a guest's unexpected verdict outranks a fault of ours.
 
-    A run that tested nothing proves nothing: bad input, unless that was allowed.
+    A run that tested nothing is bad input, unless allowed.
     """
     unexpected = [record.verdict for record in run.records if not record.expected]
     if run.interrupted:
@@ -31,9 +31,10 @@ def exit_status(run: Run) -> int:
 
 
 def regression_status(comparison: Comparison, *, allow_empty: bool = False) -> int:
-    """The exit status where only what got worse counts. A cell without a verdict is no proof that nothing did.
+    """Return the exit status with `--fail-on regression`.
 
-    Nor is a run that was interrupted; one that tested nothing is bad input, unless `allow_empty`.
+    A cell without a verdict, or an interruption, may hide a regression. A run that tested nothing is bad input, unless
+    `allow_empty`.
     """
     if comparison.regressions:
         return NOT_EXPECTED

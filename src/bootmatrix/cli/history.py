@@ -1,4 +1,4 @@
-"""`bootmatrix history`: what became of a cell, run after run."""
+"""`bootmatrix history`: verdicts of a cell over time."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from bootmatrix.report.history_text import history_lines
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the history of the cells that are meant."""
-
+    """Print the history of the matching cells."""
     histories = ask(options.reports_of(args), lambda rows: list(_histories(rows, args.cell)))
     if args.json:
         options.print_json([asdict(history) for history in histories])
@@ -32,18 +31,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _histories(rows: Rows, pattern: str) -> Iterable[CellHistory]:
-
-    for name, key in _meant(rows.cells(), pattern):
+    for name, key in _matching(rows.cells(), pattern):
         yield history_of(name, key, long_past(rows, key, None))
 
 
-def _meant(cells: dict[str, list[CellKey]], pattern: str) -> Iterable[tuple[str, CellKey]]:
-
+def _matching(cells: dict[str, list[CellKey]], pattern: str) -> Iterable[tuple[str, CellKey]]:
     names = [pattern] if pattern in cells else [name for name in cells if fnmatchcase(name, pattern)]
     if not names:
         near = get_close_matches(pattern, cells, 1)
         raise InputError(
-            f"no run has had a cell {pattern!r}",
-            f"Did you mean {near[0]!r}?" if near else "A cell is spec/arch[/machine]/kernel, as reports show it.",
+            f"no run has a cell {pattern!r}",
+            f"Did you mean {near[0]!r}?" if near else "A cell is spec/arch[/machine]/kernel, as in the reports.",
         )
     return [(name, key) for name in names for key in cells[name]]

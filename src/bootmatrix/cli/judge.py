@@ -1,4 +1,4 @@
-"""`bootmatrix judge`: judge the cells of a saved run again."""
+"""`bootmatrix judge`: repeat the verdicts of a saved run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from bootmatrix.runs.run_store import load_run
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each verdict; status 1 where one differs from the record."""
-
+    """Print each verdict; return status 1 if one differs from the record."""
     folder = find_run(options.reports_of(args), args.run_name).folder
     changed = judged = 0
     for record, again in rejudge(load_run(folder), folder):
@@ -26,5 +25,5 @@ def run(args: argparse.Namespace) -> int:
         recorded = "" if same else f"  (recorded: {record.verdict})"
         say(f"{record.cell.id}  {again.verdict}{recorded}  {one_line(again.reason)}")
     if not judged:
-        raise InputError(f"{folder}: no cell of this run was booted, so that there is nothing to judge")
+        raise InputError(f"{folder}: no cell of this run was booted, so there is nothing to judge")
     return NOT_EXPECTED if changed else EXPECTED

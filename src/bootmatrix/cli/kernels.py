@@ -1,4 +1,4 @@
-"""`bootmatrix kernels`: which kernel names resolve to what on each architecture; and the user's own kernels."""
+"""`bootmatrix kernels`: resolve kernel names; add and remove custom kernels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import add_custom_kernel, find_kernel
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.cli import options
-from bootmatrix.cli.downloads import shown_downloads
+from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
@@ -35,14 +35,13 @@ Row = tuple[str, str, str, str]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table; status 3 if a name does not resolve."""
-
-    known = options.profiles()
-    chosen = [find_machine(known, name)[0] for name in args.arch] or list(known.values())
-    wanted = [one for profile in chosen for one in _sources(profile)]
+    """Print the table of kernels; return status 3 if a name does not resolve."""
+    profiles = options.profiles()
+    selected = [find_machine(profiles, name)[0] for name in args.arch] or list(profiles.values())
+    entries = [entry for profile in selected for entry in _sources(profile)]
     sources = options.workspace(args).sources()
-    with shown_downloads() as downloads, open_builder(sources, downloads) as builder, ThreadPoolExecutor() as pool:
-        rows = list(pool.map(lambda one: _row(builder, *one), wanted))
+    with download_progress() as downloads, open_builder(sources, downloads) as builder, ThreadPoolExecutor() as pool:
+        rows = list(pool.map(lambda entry: _row(builder, *entry), entries))
     table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("arch", "kernel", "release", "package"):
         table.add_column(heading)
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sources(profile: Profile) -> Iterator[tuple[str, Profile, str, KernelSource | CustomKernel]]:
-    """For each kernel `arch` or `arch/machine`, its architecture, its name and its source."""
+    """Yield target, profile, kernel name and source of each kernel."""
     by_target: dict[str, dict[str, KernelSource | CustomKernel]] = {profile.name: {**profile.kernels, **profile.own}}
     for name, machine in profile.machines.items():
         by_target[f"{profile.name}/{name}"] = {**(machine.kernels or {})}
@@ -63,7 +62,6 @@ def _sources(profile: Profile) -> Iterator[tuple[str, Profile, str, KernelSource
 
 
 def _row(builder: Builder, target: str, profile: Profile, name: str, source: KernelSource | CustomKernel) -> Row:
-
     try:
         kernel = find_kernel(name, source, profile, builder)
     except BootmatrixError as error:
@@ -72,37 +70,35 @@ def _row(builder: Builder, target: str, profile: Profile, name: str, source: Ker
 
 
 def run_add(args: argparse.Namespace) -> int:
-    """Read a kernel whole, and write it into kernels.yml."""
-
-    known, file = options.profiles(), kernels_file()
+    """Add a kernel to kernels.yml."""
+    profiles, file = options.profiles(), kernels_file()
     if not file.parent.is_dir():
-        raise InputError(f"{file}: there is no such folder")
-    chosen = [find_machine(known, args.one_arch)[0]] if args.one_arch else list(known.values())
-    kernels = load_custom_kernels(file, known)
+        raise InputError(f"{file}: no such folder: {file.parent}")
+    candidates = [find_machine(profiles, args.one_arch)[0]] if args.one_arch else list(profiles.values())
+    kernels = load_custom_kernels(file, profiles)
     try:
-        with shown_downloads() as downloads, open_builder(options.workspace(args).sources(), downloads) as builder:
-            profile, own = add_custom_kernel(
-                args.name, tuple(_parts(args, builder, file.parent)), file.parent, chosen, builder
+        with download_progress() as downloads, open_builder(options.workspace(args).sources(), downloads) as builder:
+            profile, kernel = add_custom_kernel(
+                args.name, tuple(_parts(args, builder, file.parent)), file.parent, candidates, builder
             )
     except BuildError as error:
         raise InputError(error.message, error.hint) from error
     check_new(args.name, profile)
-    kernels.setdefault(args.name, {})[profile.name] = _followed(own) if args.follow else own
+    kernels.setdefault(args.name, {})[profile.name] = _followed(kernel) if args.follow else kernel
     save_custom_kernels(kernels, file)
-    say(f"{args.name} for {profile.name}: Linux {own.release}, in {file}")
+    say(f"{args.name} for {profile.name}: Linux {kernel.release}, in {file}")
     return EXPECTED
 
 
-def _followed(own: CustomKernel) -> CustomKernel:
-    """Without the digests of local files."""
-    parts = tuple(part if part.url else part.model_copy(update={"sha256": None}) for part in own.parts)
-    return own.model_copy(update={"parts": parts})
+def _followed(kernel: CustomKernel) -> CustomKernel:
+    """Return a kernel without the digests of local files."""
+    parts = tuple(part if part.url else part.model_copy(update={"sha256": None}) for part in kernel.parts)
+    return kernel.model_copy(update={"parts": parts})
 
 
 def _parts(args: argparse.Namespace, builder: Builder, folder: Path) -> Iterator[KernelPart]:
-
     if args.sha256 and len(args.sha256) != len(args.sources):
-        raise InputError("--sha256 is to be given once for each SOURCE, in their order, or not at all")
+        raise InputError("--sha256 must be repeated for each SOURCE, in order, or omitted")
     digests: list[str | None] = [*map(_digest, args.sha256)] or [None] * len(args.sources)
     for source, sha256 in zip(args.sources, digests, strict=True):
         if source.startswith(PACKAGE) or find_type(source):
@@ -115,39 +111,35 @@ def _parts(args: argparse.Namespace, builder: Builder, folder: Path) -> Iterator
 
 
 def _digest(text: str) -> str:
-
     if not re.fullmatch(r"[0-9a-f]{64}", text.lower()):
-        raise InputError(f"--sha256 should be 64 hexadecimal digits, and is {text!r}")
+        raise InputError(f"--sha256: expected 64 hexadecimal digits, found {text!r}")
     return text.lower()
 
 
 def _file_part(path: Path, sha256: str | None, folder: Path) -> KernelPart:
-
     return KernelPart(kind=_kind(path, str(path)), path=_relative(path, folder), sha256=sha256)
 
 
 def _image_part(source: str, sha256: str | None, folder: Path) -> KernelPart:
-    """A container image by its transport; a path in it is from `folder`, where kernels.yml is."""
-
-    found = find_source(source, Path("image"), (), find_recipe)
-    if found.is_made_here:
-        text = f"@pkg:{os.path.relpath(found.path, folder)}"
+    """Make the part for a container image; its path is relative to `folder`, that of kernels.yml."""
+    image = find_source(source, Path("image"), (), find_recipe)
+    if image.is_made_here:
+        text = f"@pkg:{os.path.relpath(image.path, folder)}"
     else:
-        text = str(found.model_copy(update={"path": _relative(Path(found.path), folder)}) if found.path else found)
+        text = str(image.model_copy(update={"path": _relative(Path(image.path), folder)}) if image.path else image)
     return KernelPart(kind="oci", image=text, sha256=sha256)
 
 
 def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
-
     if not url.startswith(("http://", "https://")):
         raise InputError(
-            f"{RedactedUrl(url)}: a kernel's URL begins with http:// or https://", "A file is given by its path."
+            f"{RedactedUrl(url)}: a kernel's URL must start with http:// or https://", "Give a file by its path."
         )
     if sha256 is None:
-        raise InputError(f"{RedactedUrl(url)}: a kernel from a URL needs its SHA-256", "Give it with --sha256.")
+        raise InputError(f"{RedactedUrl(url)}: a kernel from a URL needs its SHA-256", "Add --sha256.")
     size_bytes, kept = builder.archive.length(url), str(RedactedUrl(url))
     if kept != url:
-        print(f"note: {kept} is kept without its password and query; add the kernel again if the cache is emptied")
+        print(f"note: {kept} is saved without its password and query; after emptying the cache, add the kernel again")
     return KernelPart(
         kind=_kind(builder.archive.download(url, sha256, size_bytes), kept),
         url=kept,
@@ -156,34 +148,31 @@ def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
     )
 
 
-def _kind(path: Path, shown: str) -> str:
-
+def _kind(path: Path, label: str) -> str:
     if not path.exists():
-        raise InputError(f"{shown}: there is no such file or folder")
+        raise InputError(f"{label}: no such file or folder")
     for name, kind in kernel_formats().items():
         if kind.recognises(path):
             return name
-    known = ", ".join(kind.DESCRIPTION for kind in kernel_formats().values())
-    raise InputError(f"{shown}: a kernel does not come in this", f"Known are {known}.")
+    supported = ", ".join(kind.DESCRIPTION for kind in kernel_formats().values())
+    raise InputError(f"{label}: not a kernel", f"Supported: {supported}.")
 
 
 def _relative(path: Path, folder: Path) -> str:
-
     if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder")
+        raise InputError(f"{path}: no such file or folder")
     return os.path.relpath(path, folder)
 
 
 def run_remove(args: argparse.Namespace) -> int:
-    """Take a kernel out of kernels.yml."""
-
-    known, file = options.profiles(), kernels_file()
-    kernels = load_custom_kernels(file, known)
+    """Remove a kernel from kernels.yml."""
+    profiles, file = options.profiles(), kernels_file()
+    kernels = load_custom_kernels(file, profiles)
     if args.name not in kernels:
         raise InputError(f"{file} has no kernel {args.name!r}.{suggest(args.name, kernels)}")
-    arch = find_machine(known, args.one_arch)[0].name if args.one_arch else None
-    kept = {name: own for name, own in kernels[args.name].items() if arch not in {None, name}}
-    if len(kept) == len(kernels[args.name]):
+    arch = find_machine(profiles, args.one_arch)[0].name if args.one_arch else None
+    remaining = {name: kernel for name, kernel in kernels[args.name].items() if arch not in {None, name}}
+    if len(remaining) == len(kernels[args.name]):
         raise InputError(f"{file} has no kernel {args.name!r} for {arch}")
-    save_custom_kernels({**kernels, args.name: kept}, file)
+    save_custom_kernels({**kernels, args.name: remaining}, file)
     return EXPECTED

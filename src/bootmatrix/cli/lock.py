@@ -1,4 +1,4 @@
-"""`bootmatrix lock`: write down the exact kernels, packages and images of registries of a matrix."""
+"""`bootmatrix lock`: write the exact kernels, packages and registry images of a matrix."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import argparse
 import sys
 
 from bootmatrix.cli import options
-from bootmatrix.cli.downloads import shown_downloads
+from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
 from bootmatrix.load.lock import save_lock
 
 
 def run(args: argparse.Namespace) -> int:
-    """Resolve every cell and write the lock, whole or not at all."""
-
+    """Resolve every cell and write the lock file atomically."""
     workspace = options.workspace(args)
     planned = workspace.plan(*args.files, selection=options.selection(args))
-    with shown_downloads() as downloads:
+    with download_progress() as downloads:
         lock, failures = workspace.resolve(planned, downloads)
     if failures:
         for cell, message in failures:
             options.complain(f"{cell}: {message}")
-        say("nothing was written", file=sys.stderr)
+        say("no lock file was written", file=sys.stderr)
         return OUR_FAULT
     output = args.output or options.lock_file(args)
     save_lock(lock, output)

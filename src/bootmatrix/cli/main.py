@@ -1,4 +1,4 @@
-"""The command line: options are in `parsers`, and each command is a module with a `run`, imported when it is run."""
+"""Command line: options are in `parsers`; a command's module is imported when it runs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from bootmatrix.redact import redacted
 from bootmatrix.report.sanitize import sanitize
 
 NEW_OBJECTS = 50_000
-"""What is imported stays: to search it for cycles at every 700 new objects, as Python does, is a tenth of a build."""
+"""Garbage collection threshold: imported objects stay, and the default threshold costs a tenth of a build."""
 
 COMMANDS = tuple(ADDERS)
 
 EPILOG = """\
 exit status:
   0    all as expected
-  1    a guest's verdict was not: fail, panic, hang, timeout, flaky, or a pass that was not expected
+  1    an unexpected verdict of a guest: fail, panic, hang, timeout, flaky, or a pass
   2    bad input or usage, or nothing was tested
   3    only our own or infrastructure's errors: build-error, infra-error
   130  interrupted
@@ -37,7 +37,7 @@ exit status:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints quote arguments, among which may be URLs with secrets."""
+    """Argument parser whose errors are redacted: arguments may be URLs with secrets."""
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and exit with status 2."""
@@ -45,10 +45,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(only: str = "") -> argparse.ArgumentParser:
-    """The whole command line; or, for speed, the part of it that has just one command."""
+    """Make the parser of the command line or, for speed, of one command only."""
     top = Parser(
         prog="bootmatrix",
-        description="Boot every spec × architecture × kernel under emulation, and say of each whether it passed, "
+        description="Boot every spec × architecture × kernel under emulation, and print for each whether it passed, "
         "failed, panicked or hung, and why.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -61,14 +61,14 @@ def parser(only: str = "") -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status."""
+    """Run a command and return its exit status."""
     # Looking for plug-ins of pydantic reads the metadata of all installed packages, whenever its first model is built.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
     if arguments is None:
         streams.take_over()
         signals.handle_signals()
     gc.set_threshold(NEW_OBJECTS)
-    atexit.register(gc.freeze)  # before it ends, Python would search all that was imported once more, for 0.06 s
+    atexit.register(gc.freeze)  # skips the collection at exit, which takes 0.06 s
     args = argparse.Namespace()
     try:
         words = sys.argv[1:] if arguments is None else list(arguments)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_folder()
         _adopt_input(args)
         status = _run(args)
-    except SystemExit as left:  # argparse's, after a text of its own
+    except SystemExit as left:  # from argparse, after its own output
         if lost := streams.lost_output():
             status = _without_output(lost, int(left.code or 0))
             raise SystemExit(status) from lost
@@ -88,19 +88,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_folder() -> None:
-    """Check that the current folder is there.
+    """Check that the current folder exists.
 
     Raises:
-        InputError: somebody removed it, or we may not look at it.
+        InputError: it was removed, or is not accessible.
     """
     try:
         Path.cwd().stat()
     except OSError as error:
-        raise InputError(f"the current folder cannot be used: {error.strerror}", "Change to another: cd ~") from error
+        raise InputError(f"cannot use the current folder: {error.strerror}", "Change to another: cd ~") from error
 
 
 def _adopt_input(args: argparse.Namespace) -> None:
-    """Read files that are the standard input or a pipe."""
+    """Copy input files that are the standard input or a pipe."""
     files = getattr(args, "files", None)
     if files and any(str(name) == "-" or str(name).startswith("/") for name in files):
         from bootmatrix.load.piped import adopt
@@ -109,20 +109,20 @@ def _adopt_input(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Run the command `module[:function]`; only now what it needs is imported."""
+    """Import and run the command `module[:function]`."""
     module, _, function = args.command.partition(":")
     return int(getattr(import_module(f"bootmatrix.cli.{module}"), function or "run")(args))
 
 
 def _without_output(lost: OSError, status: int) -> int:
-    """The exit status of a command whose output went nowhere. A run is kept, and does not need it."""
+    """Return the exit status after a write error. A saved run does not need its output."""
     if lost.errno != errno.EPIPE:
-        options.complain(f"bootmatrix: the standard output cannot be written: {lost.strerror}")
+        options.complain(f"bootmatrix: cannot write to the standard output: {lost.strerror}")
     return status or OUR_FAULT
 
 
 def _fault(error: BaseException) -> int:
-    """Say what went wrong; the exit status. Whatever it is, it must not end with the one that speaks of a guest."""
+    """Report an error and return the exit status, never that of a guest's verdict."""
     if isinstance(error, KeyboardInterrupt | Interrupted) or _has_interrupt(error):
         options.complain("bootmatrix: interrupted")
         return INTERRUPTED
@@ -136,7 +136,7 @@ def _fault(error: BaseException) -> int:
     import traceback
 
     trace = "".join(traceback.format_exception(error))
-    options.complain(f"bootmatrix: a fault of bootmatrix itself; please report it\n{trace}")
+    options.complain(f"bootmatrix: internal error; please report it\n{trace}")
     return OUR_FAULT
 
 

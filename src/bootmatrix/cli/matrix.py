@@ -22,21 +22,20 @@ from bootmatrix.workspace.run import RunOptions, open_run
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a matrix; the exit status."""
+    """Run a matrix and return the exit status."""
     workspace = options.workspace(args)
     if args.resume:
         options.check_resumed(args)
         return run_planned(args, workspace.resume(args.resume))
     if not args.files:
-        raise InputError("name a matrix, or specs", "Or a run to take up again: --resume RUN.")
+        raise InputError("name a matrix, or specs", "To resume a run: --resume RUN.")
     planned = workspace.plan(*args.files, selection=options.selection(args))
     options.print_notes(planned.plan)
     return run_planned(args, planned)
 
 
 def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
-    """Run it, report it, and say what came of it; the exit status."""
-
+    """Execute a planned run, report it, and return the exit status."""
     chosen = RunOptions(
         jobs=args.jobs,
         dump=args.dump,
@@ -55,17 +54,15 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
 
 
 def _write_index(reports: Path) -> None:
-    """The page of all runs. That it cannot be written changes nothing about this one."""
-
+    """Update the index page of all runs; a failure does not affect this run."""
     try:
         write_index(reports)
     except OSError as error:
-        options.complain(f"bootmatrix: the page of all runs is not up to date: {error}")
+        options.complain(f"bootmatrix: the index page is out of date: {error}")
 
 
 def _end(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> int:
-    """Say what changed since the baseline; the exit status."""
-
+    """Print the changes since the baseline and return the exit status."""
     if comparison:
         say(*comparison_lines(comparison))
     if regressions_only and comparison and not (run.interrupted or run.missing):

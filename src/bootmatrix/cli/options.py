@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they stand for."""
+"""Options shared by several commands, and their values."""
 
 from __future__ import annotations
 
@@ -21,58 +21,58 @@ OF_THE_RUN = (
     *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked", "reports"),
     "allow_empty",
 )
-"""Arguments that a run keeps from its beginning."""
+"""Arguments that a resumed run takes from its start."""
 
 
 def lock_file(args: argparse.Namespace) -> Path:
-    """The lock file that belongs to the files named: `influxdb.matrix.yml` has `influxdb.matrix.lock`."""
+    """Return the lock file of the input files: `influxdb.matrix.lock` for `influxdb.matrix.yml`."""
     return Path(args.files[0]).with_suffix(".lock")
 
 
 def workspace(args: argparse.Namespace) -> Workspace:
-    """The workspace that the options describe. A command without an option of these has its default."""
+    """Make the workspace from the options; missing options have their default."""
     from bootmatrix.workspace.workspace import Workspace
 
-    given = vars(args)
-    locked = given.get("locked")
+    values = vars(args)
+    locked = values.get("locked")
     return Workspace(
-        cache=given.get("cache"),
-        archive=given.get("archive"),
-        offline=given.get("offline", False),
-        reports=given.get("reports"),
+        cache=values.get("cache"),
+        archive=values.get("archive"),
+        offline=values.get("offline", False),
+        reports=values.get("reports"),
         lock=lock_file(args) if locked is True else Path(locked) if locked else None,
-        images=tuple(given.get("image", ())),
-        refresh=given.get("refresh", False),
-        allow_older_release=given.get("allow_older_release", False),
+        images=tuple(values.get("image", ())),
+        refresh=values.get("refresh", False),
+        allow_older_release=values.get("allow_older_release", False),
     )
 
 
 def selection(args: argparse.Namespace) -> Selection:
-    """The selection of cells that the options make."""
+    """Make the selection of cells from the options."""
     from bootmatrix.workspace.workspace import Selection
 
-    given = {field.name: vars(args)[field.name] for field in fields(Selection) if field.name in vars(args)}
-    given["qemu_args"] = tuple(given.get("qemu_args", ()))
-    return Selection(**given)
+    values = {field.name: vars(args)[field.name] for field in fields(Selection) if field.name in vars(args)}
+    values["qemu_args"] = tuple(values.get("qemu_args", ()))
+    return Selection(**values)
 
 
 def check_resumed(args: argparse.Namespace) -> None:
-    """Refuse options that a run keeps from its beginning.
+    """Reject options that a resumed run takes from its start.
 
     Raises:
-        InputError: one of them is given.
+        InputError: one of them is set.
     """
     from bootmatrix.errors import InputError
 
     if any(vars(args)[name] for name in OF_THE_RUN):
         raise InputError(
-            "--resume takes a run up as it began: name no files with it, and none of --arch, --kernel, --image, "
+            "--resume cannot be combined with MATRIX or SPEC arguments, nor with --arch, --kernel, --image, "
             "--qemu-args, --flaky, --boot, --verify-fork, --locked, --reports and --allow-empty"
         )
 
 
 def profiles() -> dict[str, Profile]:
-    """All profiles by name, with the user's own kernels."""
+    """Load all profiles by name, with the custom kernels."""
     from bootmatrix.load.data_paths import arch_folders
     from bootmatrix.load.kernels import kernels_file, with_custom_kernels
     from bootmatrix.load.profile import load_profiles
@@ -81,18 +81,18 @@ def profiles() -> dict[str, Profile]:
 
 
 def print_table(*parts: RenderableType) -> None:
-    """Print tables, and what belongs to them. A cell that is wrapped may begin a line with the words of a guest."""
+    """Print tables. Wrapped text may start a line with a guest's words, so commands in it are disarmed."""
     from bootmatrix.report.sanitize import disarmed
 
     console = table_console()
-    with console.capture() as shown:
+    with console.capture() as capture:
         for part in parts:
             console.print(part)
-    print(disarmed(shown.get()), end="")
+    print(disarmed(capture.get()), end="")
 
 
 def table_console() -> Console:
-    """Where a table is printed: as wide as the terminal, and wide enough for whole words in a file or a pipe."""
+    """Open a console for tables, as wide as the terminal; in a file or pipe wide enough for whole words."""
     import sys
 
     from rich.console import Console
@@ -104,21 +104,21 @@ def table_console() -> Console:
 
 
 def reports_of(args: argparse.Namespace) -> Path:
-    """Where runs are kept: `--reports`, else `BOOTMATRIX_REPORTS`, else `reports` in the current folder."""
+    """Return the folder of runs: `--reports`, else `BOOTMATRIX_REPORTS`, else `reports`."""
     from bootmatrix.history.reference import reports_folder
 
     return reports_folder(args.reports)
 
 
 def print_json(value: object) -> None:
-    """Print a value for other programs."""
+    """Print a value as JSON."""
     import json
 
     print(json.dumps(value, indent=1))
 
 
 def complain(text: object) -> None:
-    """Print what is wrong on stderr. It may quote a spec, a mirror or a package: that is made harmless."""
+    """Print a sanitized message on stderr."""
     from bootmatrix.cli.output import say
 
     say(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What commands print: only text that shows itself, also to the CI system that reads it."""
+"""Output of commands: sanitized, also for the CI system that reads it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 def say(*lines: object, file: TextIO | None = None) -> None:
-    """Print lines, which may quote a file's name, a spec or a guest. Without a line, print nothing."""
+    """Print sanitized lines; without lines, print nothing."""
     from bootmatrix.redact import redacted
     from bootmatrix.report.sanitize import disarmed, sanitize
 

@@ -1,4 +1,4 @@
-"""The options of all commands. Nothing is imported here that a command needs to run."""
+"""Options of all commands. Imports nothing that only the commands need."""
 
 from __future__ import annotations
 
@@ -14,122 +14,126 @@ if TYPE_CHECKING:
 BUILD_DEFAULT_FORMAT = "kernel+initrd"
 ARCH_CHECK_SPEC = "hello"
 KERNELS_ADD_HELP = """\
-SOURCE is a kernel's own file (bzImage, Image, zImage, vmlinux), a build tree, a .deb, .rpm or .apk, tuxmake's folder,
-an OCI image (folder or tar), or the URL of such a file. With a transport, such as docker://linuxkit/kernel:6.12, it
-is a container image (docs/images.md). Several together are one kernel, such as one package with the
-kernel and another one with its modules. What it is shows by its content.
+SOURCE is a kernel file (bzImage, Image, zImage, vmlinux), a build tree, a .deb, .rpm or .apk, tuxmake's folder, an OCI
+image (folder or tar), or the URL of such a file. With a transport, such as docker://linuxkit/kernel:6.12, it is a
+container image (docs/images.md). Several sources form one kernel, such as a package with the kernel and another with
+its modules. The kind is detected from the content.
 """
 BISECT_DESCRIPTION = """\
-Boots the archive's kernels between two, where they halve what is left, until the first one is known on which the spec
-has another verdict than on the good one. A kernel that cannot be judged, as it cannot be had or the host is at fault,
-is passed over. Exit status: 0 if it is found, 1 if the two ends do not differ, 3 if one of them cannot be judged.
+Boots the archive's kernels between two versions, halving the range until it has the first kernel on which the spec has
+another verdict than on the good one. Kernels without a verdict (not available, or a fault of the host) are skipped.
+Exit status: 0 if the kernel is found, 1 if both ends have the same verdict, 3 if an end has no verdict.
 """
 RUNS_SHOWN = 30
 PRUNE_KEEP = 30
 SIGNOFF_DESCRIPTION = (
-    "Sign a run off: a page to print (HTML, and PDF where there is a chromium), an in-toto attestation of the same "
-    "content, and the digests of all files of the run, in RUN/signoff/NAME/. A verdict that is not as expected, or an "
-    "interruption, has to be accepted by someone, for a reason. 'bootmatrix signoff verify RUN' checks it: exit status "
-    "1 if anything was changed since."
+    "Sign a run off for a release: a printable page (HTML, and PDF if chromium is installed), an in-toto attestation "
+    "of the same content, and the digests of all files of the run, in RUN/signoff/NAME/. An unexpected verdict or an "
+    "interruption must be accepted by a person, for a reason. 'bootmatrix signoff verify RUN' verifies it: exit status "
+    "1 if anything has changed."
 )
 SERVE_PORT = 8471
 SCHEMA_KINDS = ("run", "spec", "guest", "matrix", "profile", "image", "registries")
-"""`run`, and the kinds of load/schema.py, which takes the model with it; a test compares them."""
+"""`run`, and the kinds of load.schema, repeated because importing it is slow; a test compares them."""
 
 
 def add_matrix(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `matrix`."""
     parser = commands.add_parser("matrix", help="boot every spec × architecture × kernel, and write a report")
     arguments.add_selection(parser, required=False)
     arguments.add_sources(parser)
     arguments.add_qemu_args(parser)
     arguments.add_allow_empty(parser)
-    parser.add_argument("--resume", metavar="RUN", help="run what is missing of a run that was interrupted or killed")
+    parser.add_argument("--resume", metavar="RUN", help="finish a run that was interrupted or killed")
     parser.add_argument(
         "--flaky",
         type=arguments.times,
         metavar="N",
-        help="boot what failed up to N times more; what then passes is 'flaky', never a pass",
+        help="retry failed cells up to N times; a cell that then passes is 'flaky', never a pass",
     )
     add_running(parser)
     parser.set_defaults(command="matrix")
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
-    """Options of running a plan."""
+    """Add the options for executing a plan."""
     parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
     parser.add_argument(
         "--boot",
         choices=("cold", "fork"),
-        help="fork: boot one guest for each machine, kernel and init, and run cells as copies of it (default: cold)",
+        help="fork: boot one guest per machine, kernel and init, and run cells in copies of it (default: cold)",
     )
     parser.add_argument(
         "--verify-fork",
         type=int,
         metavar="N",
-        help="with --boot fork: boot N of the cells cold as well, and compare verdicts and results",
+        help="with --boot fork: boot N of the cells cold as well, and compare the results",
     )
-    parser.add_argument("--executor", default="local", metavar="NAME", help="what runs the cells (default: this host)")
+    parser.add_argument(
+        "--executor", default="local", metavar="NAME", help="executor of the cells (default: this host)"
+    )
     arguments.add_single_file(parser)
     arguments.add_baseline(parser)
     arguments.add_reports(parser)
     parser.add_argument(
         "--dump",
         action="store_true",
-        help="keep the memory of guests that hang, panic or take too long, for gdb",
+        help="save the memory of guests that hang, panic or time out, for gdb",
     )
 
 
 def add_plan(commands: Commands) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser("plan", help="print the cells of a matrix, and what is skipped and why")
+    """Add the options of `plan`."""
+    parser = commands.add_parser("plan", help="print the cells of a matrix, and the skipped ones with the reason")
     arguments.add_selection(parser)
     arguments.add_allow_empty(parser)
     parser.set_defaults(command="plan")
 
 
 def add_run(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `run`."""
     parser = commands.add_parser(
         "run",
         help="boot one spec with the console on the terminal",
-        description="Boot one spec with the console on the terminal, and say what the verdict is. With --shell the "
-        "guest does not shut down at its end but gives a shell; leave it with 'poweroff -f', or QEMU with Ctrl-A X.",
+        description="Boot one spec with the console on the terminal, and print the verdict. With --shell the guest "
+        "does not shut down but starts a shell; leave it with 'poweroff -f', or QEMU with Ctrl-A X.",
     )
     parser.add_argument(
         "files",
         nargs=1,
         metavar="SPEC|FILE|PREFIX",
-        help="a spec, a file that 'bootmatrix build' wrote, or the prefix of a kernel and an initrd (PREFIX-kernel, …)",
+        help="a spec, an output of 'bootmatrix build', or the prefix of a kernel and an initrd (PREFIX-kernel, …)",
     )
     arguments.add_single(parser)
     arguments.add_sources(parser)
     arguments.add_qemu_args(parser)
     parser.add_argument(
-        "--expect", metavar="TEXT", help="for a guest that is not ours: what its console shows on a pass"
+        "--expect", metavar="TEXT", help="for a guest with another init: the console text that proves a pass"
     )
-    parser.add_argument("--forbid", action="append", default=[], metavar="TEXT", help="what it must not show")
-    parser.add_argument("--stays", action="store_true", help="it does not leave by itself: end it once it showed TEXT")
-    parser.add_argument("--shell", action="store_true", help="a shell on the console at the end, and no verdict")
+    parser.add_argument(
+        "--forbid", action="append", default=[], metavar="TEXT", help="console text that fails the guest"
+    )
+    parser.add_argument("--stays", action="store_true", help="the guest does not shut down: stop it after TEXT")
+    parser.add_argument("--shell", action="store_true", help="start a shell on the console at the end; no verdict")
     parser.add_argument(
         "--keep",
         type=Path,
         metavar="FOLDER",
-        help="keep its console there, the files that it sends, and what is known of it if it hangs or panics",
+        help="save the console, the guest's files, and diagnostics of a hang or panic",
     )
     parser.add_argument(
-        "--dump", action="store_true", help="with --keep: if it hangs or panics, its memory too, for gdb"
+        "--dump", action="store_true", help="with --keep: save the memory of a guest that hangs or panics, for gdb"
     )
     parser.set_defaults(command="run")
 
 
 def add_build(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `build`."""
     parser = commands.add_parser(
         "build",
         help="write one cell as kernel and initrd, disk, ISO, cloud image…",
         description="Write one spec for one architecture and kernel, in any of LinuxKit's formats: docs/formats.md. "
-        "'bootmatrix run' boots what it wrote.",
+        "'bootmatrix run' boots the result.",
     )
     parser.add_argument("files", nargs=1, metavar="SPEC", help="a spec (path or name)")
     arguments.add_single(parser)
@@ -148,23 +152,23 @@ def add_build(commands: Commands) -> None:
         metavar="F,…",
         help=f"formats, or 'list' (default: {BUILD_DEFAULT_FORMAT})",
     )
-    parser.add_argument("--sbom", action="store_true", help="write what is in it too, as SPDX: PREFIX.spdx.json")
+    parser.add_argument("--sbom", action="store_true", help="also write an SPDX SBOM: PREFIX.spdx.json")
     parser.set_defaults(command="build")
 
 
 def add_validate(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `validate`."""
     parser = commands.add_parser("validate", help="check specs, matrices, profiles and image recipes without building")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.set_defaults(command="validate")
 
 
 def add_arch(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `arch`."""
     parser = commands.add_parser(
         "arch",
         help="list architectures and machines; check a profile by booting it",
-        description="Without more, list architectures, their machines and kernel names.",
+        description="Without an action, list architectures, their machines and kernel names.",
     )
     parser.set_defaults(command="arch")
     actions = parser.add_subparsers(metavar="ACTION")
@@ -177,17 +181,17 @@ def add_arch(commands: Commands) -> None:
     arguments.add_sources(check)
     add_running(check)
     check.set_defaults(command="arch:run_check", files=[ARCH_CHECK_SPEC])
-    new = actions.add_parser("new", help="write the beginning of a profile, of a board that is like another")
-    new.add_argument("file", type=Path, metavar="FILE", help="arch/<name>.yml, which is not there yet")
-    new.add_argument("--like", required=True, metavar="A[/MACHINE]", help="the machine to begin with")
+    new = actions.add_parser("new", help="create a profile from a similar board's")
+    new.add_argument("file", type=Path, metavar="FILE", help="arch/<name>.yml, a new file")
+    new.add_argument("--like", required=True, metavar="A[/MACHINE]", help="the machine to copy")
     new.set_defaults(command="arch:run_new")
-    table = actions.add_parser("table", help="what runs showed of each machine and kernel, as a table in Markdown")
-    table.add_argument("runs", nargs="*", metavar="RUN", help="runs; of a cell, the boot that was begun last counts")
+    table = actions.add_parser("table", help="print the results of runs by machine and kernel, as Markdown")
+    table.add_argument("runs", nargs="*", metavar="RUN", help="runs; a cell's latest result counts")
     table.add_argument(
         "--kept",
         type=Path,
         metavar="FILE",
-        help="a file that keeps what earlier runs showed: it is brought up to date, and the table made from it",
+        help="a file with the results of earlier runs, which is updated and included",
     )
     table.add_argument("--spec", type=arguments.names, default=(), metavar="S,…", help="only these specs")
     arguments.add_reports(table)
@@ -195,35 +199,35 @@ def add_arch(commands: Commands) -> None:
 
 
 def add_kernels(commands: Commands) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser("kernels", help="list which kernel names resolve to what; add kernels of your own")
+    """Add the options of `kernels`."""
+    parser = commands.add_parser("kernels", help="list the kernel names and what they resolve to; add custom kernels")
     parser.add_argument("--arch", type=arguments.names, default=(), metavar="A,…", help="only these architectures")
     arguments.add_sources(parser)
     parser.set_defaults(command="kernels")
-    actions = parser.add_subparsers(title="kernels of your own, in kernels.yml", metavar="ACTION")
+    actions = parser.add_subparsers(title="custom kernels, in kernels.yml", metavar="ACTION")
     _add_kernels_add(actions)
-    remove = actions.add_parser("remove", help="take a kernel out of kernels.yml")
+    remove = actions.add_parser("remove", help="remove a kernel from kernels.yml")
     remove.add_argument("name", metavar="NAME")
-    remove.add_argument("--arch", dest="one_arch", metavar="A", help="only that of this architecture")
+    remove.add_argument("--arch", dest="one_arch", metavar="A", help="only for this architecture")
     remove.set_defaults(command="kernels:run_remove")
 
 
 def _add_kernels_add(actions: Commands) -> None:
     add = actions.add_parser("add", help="add a kernel, pinned by its digest", description=KERNELS_ADD_HELP)
-    add.add_argument("name", metavar="NAME", help="what --kernel will call it")
+    add.add_argument("name", metavar="NAME", help="name for --kernel")
     add.add_argument("sources", nargs="+", metavar="SOURCE", help="file, folder or URL")
-    add.add_argument("--arch", dest="one_arch", metavar="A", help="its architecture (default: as its first bytes say)")
-    add.add_argument("--modules", type=Path, metavar="FOLDER", help="what `make modules_install` filled")
-    add.add_argument("--config", type=Path, metavar="FILE", help="its configuration, put at /boot in the guest")
-    add.add_argument("--sha256", action="append", default=[], metavar="HEX", help="of each SOURCE; a URL must have it")
-    add.add_argument("--follow", action="store_true", help="do not pin it: take it as it is at each run")
+    add.add_argument("--arch", dest="one_arch", metavar="A", help="its architecture (default: detected)")
+    add.add_argument("--modules", type=Path, metavar="FOLDER", help="output folder of `make modules_install`")
+    add.add_argument("--config", type=Path, metavar="FILE", help="its configuration, for /boot in the guest")
+    add.add_argument("--sha256", action="append", default=[], metavar="HEX", help="for each SOURCE; required for a URL")
+    add.add_argument("--follow", action="store_true", help="do not pin it: read it again for each run")
     arguments.add_sources(add)
     add.set_defaults(command="kernels:run_add")
 
 
 def add_fetch(commands: Commands) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser("fetch", help="download and build what a matrix needs, without booting")
+    """Add the options of `fetch`."""
+    parser = commands.add_parser("fetch", help="download and build everything for a matrix, without booting")
     arguments.add_selection(parser)
     arguments.add_allow_empty(parser)
     arguments.add_sources(parser)
@@ -231,8 +235,8 @@ def add_fetch(commands: Commands) -> None:
 
 
 def add_lock(commands: Commands) -> None:
-    """The command's arguments."""
-    words = "write the exact kernels, packages and registry images of a matrix to a file for --locked"
+    """Add the options of `lock`."""
+    words = "write the exact kernels, packages and registry images of a matrix to a lock file, for --locked"
     parser = commands.add_parser("lock", help=words)
     arguments.add_selection(parser)
     arguments.add_allow_empty(parser)
@@ -242,19 +246,19 @@ def add_lock(commands: Commands) -> None:
 
 
 def add_report(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `report`."""
     parser = commands.add_parser(
         "report",
-        help="write the report of a saved run again, even of an interrupted one, or print it in another form",
-        description="Write the report of a saved run again, even of an interrupted one. With --format print it in that "
-        "form, and write nothing.",
+        help="write the report of a saved run again, or print it in another form",
+        description="Write the report of a saved run again, even of an interrupted one. With --format, print it in "
+        "that form instead.",
     )
     parser.add_argument("run_name", metavar="RUN", help=f"{arguments.RUN_HELP}, or any run's folder")
     arguments.add_single_file(parser)
     parser.add_argument(
         "--format",
         metavar="FORM",
-        help="print this form: md, junit, tap, csv, openmetrics, json, or html, a single file that stands alone",
+        help="print this form: md, junit, tap, csv, openmetrics, json, or html (one self-contained file)",
     )
     arguments.add_baseline(parser)
     arguments.add_reports(parser)
@@ -262,152 +266,151 @@ def add_report(commands: Commands) -> None:
 
 
 def add_judge(commands: Commands) -> None:
-    """The command's arguments."""
-    parser = commands.add_parser("judge", help="judge the cells of a saved run again, from what was recorded")
+    """Add the options of `judge`."""
+    parser = commands.add_parser("judge", help="repeat the verdicts of a saved run from the recorded data")
     parser.add_argument("run_name", metavar="RUN", help=f"{arguments.RUN_HELP}, or any run's folder")
     arguments.add_reports(parser)
     parser.set_defaults(command="judge")
 
 
 def add_bisect(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `bisect`."""
     parser = commands.add_parser(
         "bisect", help="find the first kernel of the archive that breaks a spec", description=BISECT_DESCRIPTION
     )
     parser.add_argument("spec", metavar="SPEC", help="a spec (path or name)")
     parser.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="one architecture")
-    parser.add_argument("--good", required=True, metavar="VERSION", help="a version, or its beginning: 6.12.43")
-    parser.add_argument("--bad", required=True, metavar="VERSION", help="another one, newer or older")
-    parser.add_argument("--kernel", default="", metavar="K", help="whose flavour to take (default: by the version)")
+    parser.add_argument("--good", required=True, metavar="VERSION", help="a version or its prefix: 6.12.43")
+    parser.add_argument("--bad", required=True, metavar="VERSION", help="a newer or older version")
+    parser.add_argument("--kernel", default="", metavar="K", help="kernel name with the flavour (default: by version)")
     arguments.add_sources(parser)
     parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
-    parser.add_argument("--reports", type=Path, metavar="FOLDER", help="where runs are kept (default: reports)")
+    parser.add_argument("--reports", type=Path, metavar="FOLDER", help="folder of runs (default: reports)")
     parser.set_defaults(command="bisect")
 
 
 def add_runs(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `runs`."""
     parser = commands.add_parser(
         "runs",
-        help="list the runs that are kept; tag them",
-        description="List the runs that are kept, newest first. A tag names a run for --baseline tag:NAME, and keeps "
-        "'bootmatrix prune' from removing it.",
+        help="list runs; tag and untag them",
+        description="List runs, newest first. A tag names a run for --baseline tag:NAME, and protects it from "
+        "'bootmatrix prune'.",
     )
     arguments.add_reports(parser)
     parser.add_argument("--title", default="", help="only runs of this matrix or these specs")
     parser.add_argument(
-        "-n", type=int, default=RUNS_SHOWN, metavar="N", help=f"how many (default: {RUNS_SHOWN}; 0: all)"
+        "-n", type=int, default=RUNS_SHOWN, metavar="N", help=f"number of runs (default: {RUNS_SHOWN}; 0: all)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command="runs")
     actions = parser.add_subparsers(title="tags", metavar="tag|untag")
-    tag = actions.add_parser("tag", help="give a run a tag")
+    tag = actions.add_parser("tag", help="tag a run")
     tag.add_argument("run_name", metavar="RUN", help=arguments.RUN_HELP)
     tag.add_argument("tag", metavar="NAME", help="such as v1.8")
-    arguments.add_reports(tag, below=True)
+    arguments.add_reports(tag, subcommand=True)
     tag.set_defaults(command="runs:run_tag")
-    untag = actions.add_parser("untag", help="take a tag away")
+    untag = actions.add_parser("untag", help="remove a tag")
     untag.add_argument("tag", metavar="NAME")
-    arguments.add_reports(untag, below=True)
+    arguments.add_reports(untag, subcommand=True)
     untag.set_defaults(command="runs:run_untag")
 
 
 def add_history(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `history`."""
     parser = commands.add_parser(
         "history",
-        help="a cell's verdicts over time: since when it fails, how often it flips, its usual duration",
-        description="A cell's last verdicts, since when it fails, how often its verdict flips (and how often with "
-        "exactly the same inputs), and how long it usually takes.",
+        help="print a cell's verdicts over time: failing since, flips, usual duration",
+        description="Print a cell's last verdicts, since when it fails, how often its verdict flips (and how often "
+        "with identical inputs), and its usual duration.",
     )
-    parser.add_argument("cell", metavar="CELL", help="as reports show it; 'influxdb/*/6.1' means several")
+    parser.add_argument("cell", metavar="CELL", help="as in the reports; 'influxdb/*/6.1' matches several")
     arguments.add_reports(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command="history")
 
 
 def add_compare(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `compare`."""
     parser = commands.add_parser(
         "compare",
-        help="what changed between two runs: new failures, fixes, durations, inputs",
-        description="Compare the cells of a run with the same cells of a baseline: the same spec, machine, kernel name "
-        "and way of booting. Regressions come first. Other inputs (kernel, image, profile, QEMU, spec) are named.",
+        help="compare two runs: new failures, fixes, durations, inputs",
+        description="Compare the cells of a run with those of a baseline that have the same spec, machine, kernel name "
+        "and boot mode. Regressions come first. Changed inputs (kernel, image, profile, QEMU, spec) are listed.",
     )
     parser.add_argument("run_name", metavar="RUN", help=arguments.RUN_HELP)
-    parser.add_argument("baseline_name", nargs="?", metavar="BASELINE", help="the same (default: latest, before RUN)")
+    parser.add_argument("baseline_name", nargs="?", metavar="BASELINE", help="the same (default: latest before RUN)")
     arguments.add_baseline(parser)
     arguments.add_allow_empty(parser)
     arguments.add_reports(parser)
-    parser.add_argument("--all", action="store_true", help="also cells in which nothing changed")
+    parser.add_argument("--all", action="store_true", help="include unchanged cells")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command="compare")
 
 
 def add_prune(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `prune`."""
     parser = commands.add_parser(
         "prune",
         help="remove old runs",
-        description="Remove old runs. Kept are, of each title, the newest ones, and always: the latest, those that are "
-        "tagged or signed off, what they were compared with, and one that may be under way. It asks nothing, and says "
-        "what it removed.",
+        description="Remove old runs, without confirmation, and print their names. Kept are the newest runs of each "
+        "title and always: the latest run, tagged and signed-off runs, their baselines, and runs that may be running.",
     )
     arguments.add_reports(parser)
     parser.add_argument(
-        "--keep", type=int, default=PRUNE_KEEP, metavar="N", help=f"of each title (default: {PRUNE_KEEP})"
+        "--keep", type=int, default=PRUNE_KEEP, metavar="N", help=f"runs per title (default: {PRUNE_KEEP})"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
     parser.set_defaults(command="prune")
 
 
 def add_signoff(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `signoff`."""
     parser = commands.add_parser(
         "signoff",
-        help="sign a run off for a release: a page to print and an attestation; verify it",
+        help="sign a run off for a release, with a printable page and an attestation; verify it",
         description=SIGNOFF_DESCRIPTION,
         usage="bootmatrix signoff RUN --release NAME [--baseline RUN] [--accept CELL --reason WHY --by WHO]… "
         "[--sign-key KEY]\n       bootmatrix signoff verify RUN [--release NAME] [--key PUBLIC-KEY]",
     )
     parser.add_argument("words", nargs="+", metavar="[verify] RUN", help=arguments.RUN_HELP)
-    parser.add_argument("--release", default="", metavar="NAME", help="what is released, such as influxdb-1.6.7")
+    parser.add_argument("--release", default="", metavar="NAME", help="the release, such as influxdb-1.6.7")
     parser.add_argument("--baseline", metavar="RUN", help="compare with this run: the same")
-    for name, what in (
-        ("accept", "a cell (or a pattern of cells, or 'interrupted')"),
-        ("reason", "why, once for each --accept"),
-        ("by", "who says so, once for each --accept, or once for all"),
+    for name, words in (
+        ("accept", "accept a cell (or a pattern of cells, or 'interrupted')"),
+        ("reason", "the reason, once for each --accept"),
+        ("by", "the person, once for each --accept, or once for all"),
     ):
-        parser.add_argument(f"--{name}", action="append", default=[], metavar=name.upper(), help=what)
+        parser.add_argument(f"--{name}", action="append", default=[], metavar=name.upper(), help=words)
     parser.add_argument(
         "--sign-key", type=Path, metavar="KEY", help="private key to sign with (PEM; ed25519, ECDSA, RSA)"
     )
-    parser.add_argument("--no-pdf", action="store_true", help="make no PDF")
+    parser.add_argument("--no-pdf", action="store_true", help="write no PDF")
     parser.add_argument("--key", type=Path, metavar="PUBLIC-KEY", help="verify: the public key (PEM)")
     arguments.add_reports(parser)
     parser.set_defaults(command="signoff")
 
 
 def add_serve(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `serve`."""
     parser = commands.add_parser(
         "serve",
-        help="show all reports in a browser, and follow a run live",
+        help="serve all reports to a browser on this machine, and follow a run live",
         description="Serve the reports on 127.0.0.1, for this machine only, until Ctrl-C. /latest/live follows the "
-        "newest run as its cells are done.",
+        "newest run.",
     )
     parser.add_argument(
-        "--port", type=int, default=SERVE_PORT, metavar="N", help=f"default: {SERVE_PORT}; 0 takes a free one"
+        "--port", type=int, default=SERVE_PORT, metavar="N", help=f"default: {SERVE_PORT}; 0 picks a free one"
     )
     arguments.add_reports(parser)
     parser.set_defaults(command="serve")
 
 
 def add_schema(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `schema`."""
     parser = commands.add_parser(
         "schema",
-        help="print the JSON schema of run.json, or of the files that you write",
+        help="print the JSON schema of run.json, or of users' files",
         description="Print the JSON schema of run.json, for programs that read it, or of a spec, a matrix, a profile "
         "or an image recipe, for editors.",
     )
@@ -416,12 +419,12 @@ def add_schema(commands: Commands) -> None:
 
 
 def add_doctor(commands: Commands) -> None:
-    """The command's arguments."""
+    """Add the options of `doctor`."""
     parser = commands.add_parser(
         "doctor",
-        help="say what the host lacks, and how to install it",
-        description="Say what the host has and lacks, with the command that installs it. Exit status 3 if something "
-        "that is needed is lacking. KVM is not needed; where there is /dev/kvm, a guest is booted to see if it works.",
+        help="check the host, and print how to install what is missing",
+        description="Check the host, and print how to install what is missing. Exit status 3 if something needed is "
+        "missing. KVM is optional; if /dev/kvm exists, a guest is booted to test it.",
     )
     arguments.add_sources(parser)
     parser.set_defaults(command="doctor")
@@ -449,4 +452,4 @@ ADDERS = {
     "schema": add_schema,
     "doctor": add_doctor,
 }
-"""What adds a command's options, by its name, in the order of the help."""
+"""Functions that add a command's options, by command, in the order of the help."""

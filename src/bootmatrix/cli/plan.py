@@ -1,4 +1,4 @@
-"""`bootmatrix plan`: the cells of a matrix, and what is skipped and why, without booting."""
+"""`bootmatrix plan`: list the cells and skips of a matrix, without booting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from bootmatrix.workspace.planned_run import load_specs
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
-
     plan, _, _ = options.workspace(args).matrix_plan(args.files, options.selection(args))
     options.print_notes(plan)
     specs = load_specs(plan.cells)

@@ -1,4 +1,4 @@
-"""A run as it goes: a live table on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ if TYPE_CHECKING:
     from bootmatrix.progress import Observer
 
 PLAIN_WIDTH = 160
-"""Columns of tables where there is no terminal to ask."""
+"""Table width without a terminal."""
 LARGE_BYTES = 1_000_000
-"""Downloads that are worth a line of their own."""
+"""Least size of a download with a line of its own."""
 REFRESHES_PER_S = 4
 SHOWN_DOWNLOADS = 3
 BAR_COLUMNS = 24
 
 
 def is_live(stream: TextIO) -> bool:
-    """Whether the stream is a terminal on which lines can be drawn anew, and no CI system reads it."""
+    """Return whether the stream is a terminal that can redraw lines, outside of CI."""
     in_ci = os.environ.get("CI", "").lower() not in {"", "0", "false"}
     return stream.isatty() and not in_ci and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def plain_console(stream: TextIO) -> Console:
-    """A console that writes no escape sequence, whatever the environment says."""
+    """Open a console that never writes escape sequences."""
     return Console(file=stream, force_terminal=False, color_system=None, highlight=False, width=PLAIN_WIDTH)
 
 
 def _forgive(stream: TextIO) -> None:
-    """Show what the stream's encoding lacks as question marks, for who does not come by `main`."""
+    """Replace characters that the stream cannot encode, for callers other than `main`."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="replace")
 
 
 @contextmanager
 def open_screen(plan: Plan) -> Iterator[LiveScreen | PlainScreen]:
-    """Show a run on the standard output."""
+    """Display a run on the standard output."""
     _forgive(sys.stdout)
     if not is_live(sys.stdout):
         yield PlainScreen(plain_console(sys.stdout), plan)
@@ -68,7 +68,7 @@ def open_screen(plan: Plan) -> Iterator[LiveScreen | PlainScreen]:
 
 @contextmanager
 def open_downloads() -> Iterator[Observer]:
-    """Show downloads, and nothing of cells, on the standard error."""
+    """Display downloads only, on the standard error."""
     nothing = Plan(cells=())
     _forgive(sys.stderr)
     if not is_live(sys.stderr):
@@ -79,7 +79,7 @@ def open_downloads() -> Iterator[Observer]:
 
 
 class PlainScreen:
-    """One line for each thing that is over."""
+    """Plain display: a line for each finished cell or download."""
 
     def __init__(self, console: Console, plan: Plan) -> None:
         self._console = console
@@ -90,10 +90,10 @@ class PlainScreen:
         self._lock = RLock()
 
     def cell_stage(self, cell: Cell, stage: str) -> None:
-        """Not worth a line."""
+        """Ignore."""
 
     def cell_done(self, record: Record) -> None:
-        """`pass  influxdb/arch/6.1  7.2 s`, with the reason if it is no pass."""
+        """Print `pass  influxdb/arch/6.1  7.2 s`, with the reason unless it passed."""
         took = "" if record.verdict is Verdict.SKIP else duration(cell_time(record))
         words = f"{record.verdict:<11}  {record.cell.id:<{self._width}}  {took:>10}"
         aside = f"({remark(record)}) " if remark(record) else ""
@@ -101,7 +101,7 @@ class PlainScreen:
         self._line(f"{words}  {aside}{reason}")
 
     def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
-        """The beginning and the end of a large one."""
+        """Print the start and the end of a large download."""
         if total_bytes <= LARGE_BYTES:
             return
         with self._lock:
@@ -113,13 +113,13 @@ class PlainScreen:
                 self._line(f"downloading  {one_line(label)}  {size(total_bytes)}")
 
     def note(self, text: str) -> None:
-        """The line."""
+        """Print the line."""
         self._line(one_line(text))
 
     def finish(self, run: Run, path: Path) -> None:
-        """The table, the reasons, and where the report is."""
+        """Print the table, the reasons, and the report's path."""
         with self._lock, self._console.capture() as end:
-            # No line is wrapped: it would begin with the words of a guest.
+            # Lines are not wrapped: a new line could start with a guest's words.
             show_end(self._console, run, path, self._planned, soft_wrap=True)
         self._console.file.write(disarmed(end.get()))
         self._console.file.flush()
@@ -132,14 +132,14 @@ class PlainScreen:
 
 @dataclass
 class Under:
-    """A cell under way: its stage, and when it began, by the monotonic clock."""
+    """A running cell: its stage, and its start by the monotonic clock."""
 
     stage: str
     since: float
 
 
 class LiveScreen:
-    """A table that is drawn anew, sized to the terminal: all cells if they fit, else those that matter."""
+    """Live table, sized to the terminal: all cells if they fit, else the most important."""
 
     def __init__(self, console: Console, plan: Plan, transient: bool = False) -> None:
         self._console = console
@@ -159,30 +159,30 @@ class LiveScreen:
         self._live.stop()
 
     def cell_stage(self, cell: Cell, stage: str) -> None:
-        """Show the stage."""
+        """Display the stage."""
         with self._lock:
             since = self._under[cell.id].since if cell.id in self._under else time.monotonic()
             self._under[cell.id] = Under(stage, since)
 
     def cell_done(self, record: Record) -> None:
-        """Show the verdict."""
+        """Display the verdict."""
         with self._lock:
             self._under.pop(record.cell.id, None)
             self._records[record.cell.id] = record
 
     def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
-        """Show how far it is; once it is done, no more."""
+        """Display the progress until the download is complete."""
         with self._lock:
             self._downloads.pop(label, None)
             if done_bytes < total_bytes:
                 self._downloads[label] = (done_bytes, total_bytes)
 
     def note(self, text: str) -> None:
-        """A line above the table."""
+        """Print a line above the table."""
         self._console.print(Text(one_line(text), "bright_black"))
 
     def finish(self, run: Run, path: Path) -> None:
-        """In place of the live table the last one, the reasons, and where the report is."""
+        """Replace the live table by the final one, the reasons, and the report's path."""
         with self._lock:
             planned = len(self._cells)
             self._cells, self._downloads = [], {}
@@ -200,32 +200,32 @@ class LiveScreen:
 
     def _headline(self) -> Text:
         tried = (record.verdict for record in self._records.values() if record.verdict is not Verdict.SKIP)
-        found: Counter[Verdict] = Counter(tried)
-        text = Text(f"{found.total()} of {len(self._cells)} done", "bold", no_wrap=True, overflow="ellipsis")
+        counts: Counter[Verdict] = Counter(tried)
+        text = Text(f"{counts.total()} of {len(self._cells)} done", "bold", no_wrap=True, overflow="ellipsis")
         for verdict in Verdict:
-            if found[verdict]:
-                text.append(" · ", "bright_black").append(f"{found[verdict]} {verdict}", STYLES[verdict])
+            if counts[verdict]:
+                text.append(" · ", "bright_black").append(f"{counts[verdict]} {verdict}", STYLES[verdict])
         return text.append(f"  {duration(time.monotonic() - self._start)}", "bright_black")
 
     def _table(self, width: int, height: int) -> Table:
-        shown = self._shown(max(height, 1))
+        visible = self._visible(max(height, 1))
         table = Table.grid(padding=(0, 2, 0, 0))
         for _ in range(3):
             table.add_column(no_wrap=True, overflow="ellipsis")
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width - 60, 10))
-        for cell in shown:
+        for cell in visible:
             table.add_row(*self._row(cell))
-        hidden = len(self._cells) - len(shown)
+        hidden = len(self._cells) - len(visible)
         if hidden:
             table.add_row("", Text(f"and {hidden} more", "bright_black"))
         return table
 
-    def _shown(self, height: int) -> list[Cell]:
-        """The cells that fit: those under way, then those not as expected, then those done, in the plan's order."""
+    def _visible(self, height: int) -> list[Cell]:
+        """Return the cells that fit: running, then unexpected, then finished; in order."""
         if len(self._cells) <= height:
             return self._cells
-        chosen = sorted(self._cells, key=self._weight)[: height - 1]
-        return sorted(chosen, key=cell_order)
+        selected = sorted(self._cells, key=self._weight)[: height - 1]
+        return sorted(selected, key=cell_order)
 
     def _weight(self, cell: Cell) -> int:
         record = self._records.get(cell.id)
@@ -255,7 +255,7 @@ class LiveScreen:
 
 
 def show_end(console: Console, run: Run, path: Path, planned: int, *, soft_wrap: bool = False) -> None:
-    """The summary of a run, how many of its cells were not tried, and where its report is."""
+    """Print the summary of a run, the number of missing verdicts, and the report's path."""
     console.print(summary(run), soft_wrap=soft_wrap)
     missing = planned - sum(record.verdict is not Verdict.SKIP for record in run.records)
     if missing > 0:

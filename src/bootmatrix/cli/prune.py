@@ -14,10 +14,9 @@ from bootmatrix.history.reference import tags_of
 
 
 def run(args: argparse.Namespace) -> int:
-    """Remove, and say so."""
-
+    """Remove old runs and print them."""
     if args.keep < 0:
-        raise InputError(f"--keep {args.keep}: how many runs to keep cannot be less than none")
+        raise InputError(f"--keep {args.keep}: must not be negative")
     reports = options.reports_of(args)
     lines = [line for line in ask(reports, lambda rows: rows.runs()) if not line.fault]
     staying = kept(lines, reports, tags_of(reports), args.keep)
@@ -28,6 +27,6 @@ def run(args: argparse.Namespace) -> int:
     say(*(f"{'would remove' if args.dry_run else 'removed'} {name}" for name in removed))
     for name in doomed:
         if name not in removed:
-            say(f"kept {name}: it was taken up meanwhile")
+            say(f"kept {name}: it was resumed meanwhile")
     say(f"{len(removed)} {'to remove' if args.dry_run else 'removed'}, {len(lines) - len(removed)} kept")
     return EXPECTED

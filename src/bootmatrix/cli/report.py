@@ -1,4 +1,4 @@
-"""`bootmatrix report`: write the report of a saved run again, or print it in another form."""
+"""`bootmatrix report`: write a saved run's report again, or print it in another form."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ from bootmatrix.signoff.manifest import signoffs_of
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write it from the records and print its path, or print it."""
-
+    """Write the report and print its path, or print the report."""
     place = find_run(options.reports_of(args), args.run_name)
     saved = load_run(place.folder)
-    given = args.baseline or ("latest" if args.fail_on else saved.baseline)
-    baseline = read_baseline(baseline_of(place, given)) if given else None
-    past = past_of_run(place, saved, baseline, compared=bool(given))
+    baseline_name = args.baseline or ("latest" if args.fail_on else saved.baseline)
+    baseline = read_baseline(baseline_of(place, baseline_name)) if baseline_name else None
+    past = past_of_run(place, saved, baseline, compared=bool(baseline_name))
     saved = saved.model_copy(update={"baseline": baseline.line.name if baseline else ""})
     if args.format:
         _print(args.format, saved, place, past)
@@ -43,23 +42,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(form: str, saved: Run, place: RunLocation, past: Past) -> None:
-
     sys.stdout.flush()
     sys.stdout.buffer.write(render(form, ReportContext(saved, console_reader(place.folder), past)))
     sys.stdout.buffer.flush()
 
 
 def _write(args: argparse.Namespace, saved: Run, place: RunLocation, past: Past) -> None:
-
     check_links(place.folder)
     signed = signoffs_of(place.folder)
     if signed:
         raise InputError(
-            f"{place.folder} is signed off for {', '.join(signed)}: another report would break that",
+            f"{place.folder} is signed off for {', '.join(signed)}: a new report would invalidate that",
             "Print it with --format html, or remove the sign-off first.",
         )
     write_reports(saved, place.folder, past, args.single_file)
     if place.reports.resolve() == options.reports_of(args).resolve():
         write_index(place.reports)
-    shown = Path(args.run_name) if Path(args.run_name).is_dir() else place.folder
-    say(shown / REPORT_FILE)
+    folder = Path(args.run_name) if Path(args.run_name).is_dir() else place.folder
+    say(folder / REPORT_FILE)

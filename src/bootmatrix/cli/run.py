@@ -1,4 +1,4 @@
-"""`bootmatrix run`: boot one spec, or what `bootmatrix build` wrote, with the console on the terminal."""
+"""`bootmatrix run`: boot one spec, or a built file, with the console on the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from threading import Event, Thread
 from pydantic import ValidationError
 
 from bootmatrix.cli import options
-from bootmatrix.cli.downloads import shown_downloads
+from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
@@ -30,9 +30,8 @@ FOLLOW_S = 0.05
 
 
 def run(args: argparse.Namespace) -> int:
-    """Boot; the exit status is 0 for a pass, 1 for any other verdict of the guest's, 3 for an error of ours."""
-
-    with shown_downloads() as downloads:
+    """Boot and return the exit status: 0 for a pass, 1 for another verdict of the guest, 3 for our error."""
+    with download_progress() as downloads:
         guest = find_guest(
             options.workspace(args),
             args.files[0],
@@ -48,43 +47,41 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
         os.execv(program, interactive(guest.machine, guest.bootable, shell=True).arguments)  # noqa: S604, S606
     guest = guest.with_proof(_proof(args))
-    with _folder(args) as folder, _shown(folder / CONSOLE_FILE):
+    with _folder(args) as folder, _followed(folder / CONSOLE_FILE):
         judgement, kept = guest.boot(folder, dump=args.dump)
     say(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
     if judgement.advice:
         say(judgement.advice)
     if args.keep:
-        say(*(f"Kept: {folder / name}" for name in kept))
+        say(*(f"Saved: {folder / name}" for name in kept))
     elif len(kept) > 1:
-        say(f"--keep FOLDER keeps {', '.join(kept)}.")
+        say(f"--keep FOLDER saves {', '.join(kept)}.")
     if not judgement.verdict.is_guests:
         return OUR_FAULT
     return EXPECTED if judgement.verdict == "pass" else NOT_EXPECTED
 
 
 def _proof(args: argparse.Namespace) -> ConsoleProof | None:
-
     if args.expect is None:
         if args.forbid or args.stays:
-            raise InputError("--forbid and --stays go with --expect")
+            raise InputError("--forbid and --stays need --expect")
         return None
     try:
         return ConsoleProof(console=args.expect, forbid=tuple(args.forbid), stays=args.stays)
     except ValidationError as error:
-        raise InputError("--expect and --forbid take one line of printable text, of 300 characters at most") from error
+        raise InputError("--expect and --forbid must be one printable line of at most 300 characters") from error
 
 
 @contextmanager
 def _folder(args: argparse.Namespace) -> Iterator[Path]:
-    """Where the console and all else goes that a boot leaves.
+    """Provide the folder for the console and the other results of a boot.
 
     Raises:
-        InputError: it cannot be made, or there is none in which a dump would stay.
+        InputError: the folder cannot be created, or --dump without a folder to keep.
     """
-
     if args.keep is None:
         if args.dump:
-            raise InputError("--dump goes with --keep FOLDER", "A dump is as large as the guest's memory.")
+            raise InputError("--dump needs --keep FOLDER", "A dump is as large as the guest's memory.")
         with tempfile.TemporaryDirectory(prefix="bootmatrix-") as name:
             yield Path(name)
         return
@@ -96,8 +93,8 @@ def _folder(args: argparse.Namespace) -> Iterator[Path]:
 
 
 @contextmanager
-def _shown(console: Path) -> Iterator[None]:
-    """Print a file as it grows, for as long as the context lasts."""
+def _followed(console: Path) -> Iterator[None]:
+    """Print a file as it grows, within the context."""
     done = Event()
     thread = Thread(target=_follow, args=(console, done), daemon=True)
     thread.start()
@@ -109,7 +106,6 @@ def _shown(console: Path) -> Iterator[None]:
 
 
 def _follow(console: Path, done: Event) -> None:
-
     position = 0
     while True:
         last = done.is_set()

@@ -1,4 +1,4 @@
-"""`bootmatrix runs`: list the runs that are kept, and give them tags."""
+"""`bootmatrix runs`: list, tag and untag runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from bootmatrix.report.history_text import runs_lines
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the list."""
-
+    """Print the list of runs."""
     reports: Path = options.reports_of(args)
     lines = ask(reports, lambda rows: rows.runs(args.title, args.n or -1))
     tags = tags_of(reports)
@@ -32,7 +31,6 @@ def run(args: argparse.Namespace) -> int:
 
 def run_tag(args: argparse.Namespace) -> int:
     """Tag a run."""
-
     place = find_run(options.reports_of(args), args.run_name)
     add_tag(place, args.tag)
     say(f"tag:{args.tag} is {place.name}")
@@ -40,7 +38,6 @@ def run_tag(args: argparse.Namespace) -> int:
 
 
 def run_untag(args: argparse.Namespace) -> int:
-    """Take a tag away."""
-
+    """Remove a tag."""
     remove_tag(options.reports_of(args), args.tag)
     return EXPECTED

@@ -1,4 +1,4 @@
-"""`bootmatrix schema`: JSON schemas, of the files that people write and of the one that programs read."""
+"""`bootmatrix schema`: JSON schemas of run.json and of users' files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ RUN = "run"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it."""
-
+    """Print a schema."""
     options.print_json(run_schema() if args.kind == RUN else json_schema(args.kind))
     return EXPECTED

@@ -1,4 +1,4 @@
-"""`bootmatrix serve`: show reports on loopback, and follow runs live."""
+"""`bootmatrix serve`: serve reports on loopback and follow runs live."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from bootmatrix.server import Server
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-
     reports = options.reports_of(args)
     if not reports.is_dir():
-        raise InputError(f"{reports}: no such folder", "Runs make it; --reports names another.")
+        raise InputError(f"{reports}: no such folder", "A run creates it; --reports names another.")
     try:
         server = Server(reports, args.port)
     except (OSError, OverflowError) as error:
-        raise InputError(f"port {args.port} cannot be used: {error}", "Name another one with --port.") from error
+        raise InputError(f"cannot use port {args.port}: {error}", "Choose another with --port.") from error
     with server:
-        say(f"{reports} is served at {server.url} (and runs live at /latest/live); Ctrl-C ends it")
+        say(f"serving {reports} at {server.url} (live run: /latest/live); Ctrl-C stops it")
         sys.stdout.flush()
         server.serve_forever()
     return EXPECTED

@@ -1,4 +1,4 @@
-"""Ctrl-C and the like: the first one ends what is done, and those that follow at once do not end the end of it."""
+"""Interruption: the first signal stops the command, immediate repetitions are ignored."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_S = 5.0
-"""Within it a signal is the first one once more: who stops a run tells its process, its group, and both again."""
+"""Time in which repeated signals count as one: a process and its group are often signalled both."""
 
 
 class _Interruption:
-    """What a signal does: `listener` hears of it, or it is raised as KeyboardInterrupt."""
+    """Signal handler: calls `listener` the first time, else raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.is_handled = False
@@ -39,7 +39,7 @@ _INTERRUPTION = _Interruption()
 
 
 def handle_signals() -> None:
-    """Have signals end this process by KeyboardInterrupt from now on; those that it is to ignore stay ignored."""
+    """Raise KeyboardInterrupt on signals from now on, except on ignored ones."""
     _INTERRUPTION.first_s = None
     if threading.current_thread() is not threading.main_thread():
         return
@@ -51,7 +51,7 @@ def handle_signals() -> None:
 
 @contextmanager
 def handled_signals() -> Iterator[None]:
-    """`handle_signals`, for as long as the context lasts, unless they are handled anyway."""
+    """Handle signals within the context, unless they are handled already."""
     if _INTERRUPTION.is_handled:
         yield
         return
@@ -67,8 +67,11 @@ def handled_signals() -> Iterator[None]:
 
 
 async def until_signal(work: Callable[[], Awaitable[None]], note: Callable[[str], None]) -> bool:
-    """Do work; whether it came to its end: the first Ctrl-C or SIGTERM ends all guests and keeps what is done."""
-    from asyncio import get_running_loop  # not loaded by commands that boot nothing
+    """Do work and return whether it finished.
+
+    The first signal stops all guests and keeps the finished results.
+    """
+    from asyncio import get_running_loop  # slow, and not needed by commands that boot nothing
 
     import anyio
 
@@ -80,7 +83,7 @@ async def until_signal(work: Callable[[], Awaitable[None]], note: Callable[[str]
 
             async def stop_on_signal() -> None:
                 await asked.wait()
-                note("interrupted: ending all guests")
+                note("interrupted: stopping all guests")
                 tasks.cancel_scope.cancel()
 
             with handled_signals():

@@ -1,4 +1,4 @@
-"""`bootmatrix signoff`: sign a run off for a release, and verify that."""
+"""`bootmatrix signoff`: sign a run off for a release, and verify sign-offs."""
 
 from __future__ import annotations
 
@@ -21,19 +21,17 @@ from bootmatrix.signoff.verify import verify_signoff
 
 def run(args: argparse.Namespace) -> int:
     """Sign off, or verify."""
-
     *action, name = args.words
     if action not in ([], ["verify"]):
-        raise InputError(f"{' '.join(args.words)}: give one run", "See 'bootmatrix signoff --help'.")
+        raise InputError(f"{' '.join(args.words)}: expected one run", "See 'bootmatrix signoff --help'.")
     place = find_run(options.reports_of(args), name)
     return _verify(args, place) if action else _sign_off(args, place)
 
 
 def _sign_off(args: argparse.Namespace, place: RunLocation) -> int:
-
     release = _name(args)
     if args.key:
-        raise InputError("--key is for 'verify'; --sign-key signs")
+        raise InputError("--key is for 'signoff verify'; --sign-key signs")
     written = write_signoff(
         Request(
             folder=place.folder,
@@ -52,18 +50,16 @@ def _sign_off(args: argparse.Namespace, place: RunLocation) -> int:
 
 
 def _name(args: argparse.Namespace) -> str:
-    """The release, which becomes the name of a folder."""
-
+    """Return the release, which becomes a folder's name."""
     if not TAG.fullmatch(args.release):
-        raise InputError(f"--release {args.release!r}: give a name of letters, digits and _ . + -")
+        raise InputError(f"--release {args.release!r}: must consist of letters, digits and _ . + -")
     return str(args.release)
 
 
 def _acceptances(args: argparse.Namespace) -> list[Acceptance]:
-
     who = args.by * len(args.accept) if len(args.by) == 1 else args.by
     if not len(args.accept) == len(args.reason) == len(who):
-        raise InputError("each --accept CELL needs its --reason WHY and --by WHO")
+        raise InputError("each --accept CELL needs a --reason WHY and a --by WHO")
     rows = list(zip(args.accept, args.reason, who, strict=True))
     if not all(part.strip() for row in rows for part in row):
         raise InputError("--accept, --reason and --by must not be empty")
@@ -71,8 +67,7 @@ def _acceptances(args: argparse.Namespace) -> list[Acceptance]:
 
 
 def _comparison(args: argparse.Namespace, place: RunLocation) -> Comparison | None:
-    """Both runs are read from their own files: the index is no ground for a sign-off."""
-
+    """Compare the runs from their own files: a sign-off does not rely on the index."""
     if not args.baseline:
         return None
     baseline = read_baseline(baseline_of(place, args.baseline))
@@ -80,10 +75,9 @@ def _comparison(args: argparse.Namespace, place: RunLocation) -> Comparison | No
 
 
 def _verify(args: argparse.Namespace, place: RunLocation) -> int:
-
     names = [_name(args)] if args.release else signoffs_of(place.folder)
     if not names:
-        raise InputError(f"{place.folder} is not signed off", "Do it with 'bootmatrix signoff RUN --release NAME'.")
+        raise InputError(f"{place.folder} is not signed off", "Use 'bootmatrix signoff RUN --release NAME'.")
     status = EXPECTED
     for name in names:
         checked = verify_signoff(place.folder, name, args.key)
@@ -91,9 +85,9 @@ def _verify(args: argparse.Namespace, place: RunLocation) -> int:
             say(f"{name}: {one_line(fault)}")
         if checked.faults:
             status = NOT_EXPECTED
-            say(f"{name}: NOT as it was signed off")
+            say(f"{name}: the sign-off is NOT valid")
         else:
             result = one_line(str(checked.statement["predicate"].get("result")))
-            how = f"signed by {args.key}" if checked.is_signed else "not signed: this shows accidents only"
-            say(f"{name}: {result}, {checked.file_count} files as they were signed off; {how}")
+            how = f"signed by {args.key}" if checked.is_signed else "not signed: only accidental changes are detected"
+            say(f"{name}: {result}, {checked.file_count} files unchanged; {how}")
     return status

@@ -1,4 +1,4 @@
-"""Standard output and error of all commands: they take any text, carry no escapes, and outlive whoever reads them."""
+"""Standard streams: accept any text, sanitize it, and survive a closed reader."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import sys
 from typing import Any, TextIO
 
 ODD = re.compile(r"[^\n\t -~]")
-"""What may be more than a character that shows itself."""
+"""Characters that may not be plain printable text."""
 
 
 class _Descriptor(io.RawIOBase):
-    """An open file that swallows what it cannot write any more; `error` says why."""
+    """A file descriptor that discards data after a write error, kept in `error`."""
 
     def __init__(self, number: int, *, is_closed: bool) -> None:
         self._number = number
@@ -38,7 +38,7 @@ class _Descriptor(io.RawIOBase):
         while self.error is None:
             try:
                 return os.write(self._number, data)
-            except BlockingIOError:  # somebody who has it too made it so
+            except BlockingIOError:  # another holder made it non-blocking
                 select.select([], [self._number], [])
             except OSError as error:
                 self.error = error
@@ -46,7 +46,7 @@ class _Descriptor(io.RawIOBase):
 
 
 class Output(io.TextIOWrapper):
-    """A stream of text in which nothing but line ends and tabs has a power of its own."""
+    """A text stream that sanitizes everything but line ends and tabs."""
 
     def __init__(self, number: int, encoding: str, *, is_closed: bool, line_buffering: bool) -> None:
         self._descriptor = _Descriptor(number, is_closed=is_closed)
@@ -54,11 +54,11 @@ class Output(io.TextIOWrapper):
 
     @property
     def error(self) -> OSError | None:
-        """Why nothing is written any more, if that is so."""
+        """The first write error, if any."""
         return self._descriptor.error
 
     def write(self, text: str) -> int:
-        """Write text, made harmless; its length."""
+        """Write sanitized text and return its length."""
         if ODD.search(text):
             from bootmatrix.report.sanitize import sanitize
 
@@ -66,12 +66,12 @@ class Output(io.TextIOWrapper):
         return super().write(text)
 
     def write_styled(self, text: str) -> int:
-        """Write text with escapes of our own."""
+        """Write text that contains our own escape sequences."""
         return super().write(text)
 
 
 class _Styled:
-    """A stream as rich takes it: its escapes are ours, and the texts between them are made harmless before."""
+    """A stream for rich, whose escape sequences are ours, and whose texts are sanitized before."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -82,12 +82,12 @@ class _Styled:
 
 
 def styled(stream: TextIO) -> TextIO:
-    """The stream for who writes colours to a terminal."""
+    """Return the stream to which styled text can be written."""
     return _Styled(stream) if isinstance(stream, Output) else stream  # type: ignore[return-value]
 
 
 def take_over() -> None:
-    """Put our streams in the place of Python's, which end a program in the middle of its work when nobody reads."""
+    """Replace Python's streams, which end a program when nobody reads them."""
     was_closed = {number for number in (1, 2) if not _is_open(number)}
     _fill_standard_descriptors()
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
@@ -100,14 +100,14 @@ def take_over() -> None:
 
 
 def lost_output() -> OSError | None:
-    """Why the standard output is not what was printed, if that is so."""
+    """Flush the streams and return the write error of the standard output, if any."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     return sys.stdout.error if isinstance(sys.stdout, Output) else None
 
 
 def _fill_standard_descriptors() -> None:
-    """Open what was closed, so that no file of ours takes its number, and with it what others print."""
+    """Open closed standard descriptors, so that none of our files gets their numbers."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)

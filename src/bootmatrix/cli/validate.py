@@ -1,4 +1,4 @@
-"""`bootmatrix validate`: check specs, matrices, profiles and image recipes without building."""
+"""`bootmatrix validate`: check specs, matrices, profiles and image recipes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from bootmatrix.load import load_any
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check every file; all faults of all files are printed."""
-
-    known = options.profiles()
+    """Check every file and print all errors."""
+    profiles = options.profiles()
     status = EXPECTED
     for file in args.files:
         try:
-            say(f"{file}: {load_any(file, known)}")
+            say(f"{file}: {load_any(file, profiles)}")
         except InputError as error:
             options.complain(error)
             status = BAD_INPUT

@@ -55,7 +55,7 @@ def marks(record: Record, change: CellChange | None, past: CellHistory | None) -
     elif record.judgement.is_weak:
         yield HistoryMark("weak", "by console", "judged by the console alone: weaker evidence")
     if record.outcome and any(diagnostic.file for diagnostic in record.outcome.diagnostics):
-        yield HistoryMark("note", "diagnosed", "diagnostics of the stuck guest were saved")
+        yield HistoryMark("note", "diagnosed", "diagnostics saved")
     if record.attempts > 1:
         yield HistoryMark("note", f"{record.attempts} attempts", f"took {record.attempts} attempts")
 

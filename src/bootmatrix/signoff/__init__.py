@@ -1,1 +1,1 @@
-"""Sign-off: a run and how it stands beside a baseline, as a page and an attestation, with the digest of everything."""
+"""Sign-off: a run and its comparison with a baseline as a page and an attestation."""

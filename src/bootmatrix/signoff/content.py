@@ -1,4 +1,4 @@
-"""What a sign-off says, made from a run. Pure."""
+"""Content of a sign-off, derived from a run. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.order import cell_order
 
 INTERRUPTED = "interrupted"
-"""What `--accept` names for a run that was interrupted, in a cell's place."""
+"""Stands for the interruption of a run in `--accept`, instead of a cell."""
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Someone's word that a release may go out nevertheless. `cell` is an id, a pattern of ids, or `interrupted`."""
+    """Acceptance of an exception. `cell` is an id, a pattern of ids, or `interrupted`."""
 
     cell: str
     reason: str
@@ -27,7 +27,7 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Deviation:
-    """Something that is no plain pass. `accepted` is why it does not stand in the way, `by` who says so."""
+    """An exception: anything but a plain pass. `accepted` is the reason for acceptance, `by` the person."""
 
     cell: str
     verdict: str
@@ -39,7 +39,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Digest:
-    """Something with a digest that was tested, or tested with."""
+    """Digest of something tested, or used in the test."""
 
     kind: str
     name: str
@@ -48,10 +48,10 @@ class Digest:
 
 @dataclass(frozen=True)
 class SignOff:
-    """The whole of it. `subjects` are what was tested, `others` what it was tested with; cells are by id.
+    """A sign-off. `subjects` were tested, `others` used in the test; cells are by id.
 
-    `result` is PASSED if all cells passed, and WARNED if a cell was skipped, or anything was expected or accepted.
-    `empty_folders` are those of the run that hold nothing, which a manifest of files cannot list.
+    `result` is PASSED if all cells passed, and WARNED if a cell was skipped, expected to fail, or accepted.
+    `empty_folders` are the run's empty folders, which a manifest of files cannot list.
     """
 
     release: str
@@ -81,15 +81,15 @@ def sign_off(  # noqa: PLR0913
     manifest_sha256: str,
     empty_folders: tuple[str, ...] = (),
 ) -> SignOff:
-    """Put together what is signed.
+    """Derive the content of a sign-off.
 
     Raises:
-        InputError: nothing passed, something that nobody expected was not accepted, or an acceptance is of nothing.
+        InputError: no cell passed, an unexpected verdict is not accepted, or an acceptance matches nothing.
     """
     records = sorted(run.records, key=lambda record: cell_order(record.cell))
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
     if not any(record.verdict is Verdict.PASS for record in tried):
-        raise InputError(f"{run.name}: no cell passed, so that there is nothing to sign off")
+        raise InputError(f"{run.name}: no cell passed, so there is nothing to sign off")
     deviations = tuple(_deviations(run, tried, acceptances))
     _check(run, deviations, acceptances)
     changes = comparison.changes if comparison else ()
@@ -115,24 +115,26 @@ def sign_off(  # noqa: PLR0913
 
 def _deviations(run: Run, records: Iterable[Record], acceptances: Sequence[Acceptance]) -> Iterator[Deviation]:
     if run.interrupted or run.missing:
-        found = _accepted(INTERRUPTED, acceptances)
+        acceptance = _accepted(INTERRUPTED, acceptances)
         words = f"the run was interrupted{_unfinished(run)}"
-        yield Deviation(INTERRUPTED, "", words, found.reason if found else "", found.by if found else "", False)
+        yield Deviation(
+            INTERRUPTED, "", words, acceptance.reason if acceptance else "", acceptance.by if acceptance else "", False
+        )
     for record in records:
         if record.verdict is Verdict.PASS and record.expected:
             continue
-        found = _accepted(record.cell.id, acceptances)
+        acceptance = _accepted(record.cell.id, acceptances)
         reason = record.judgement.reason
         if record.verdict is Verdict.PASS:
-            reason = "it passed, and was expected not to"
-        known = Acceptance("", record.cell.expect, "the matrix") if record.expected else None
-        word = found or known
+            reason = "passed, expected a failure"
+        expectation = Acceptance("", record.cell.expect, "the matrix") if record.expected else None
+        accepted = acceptance or expectation
         yield Deviation(
             cell=record.cell.id,
             verdict=record.verdict.value,
             reason=reason,
-            accepted=word.reason if word else "",
-            by=word.by if word else "",
+            accepted=accepted.reason if accepted else "",
+            by=accepted.by if accepted else "",
             expected=record.expected,
         )
 
@@ -142,42 +144,46 @@ def _unfinished(run: Run) -> str:
 
 
 def _accepted(cell: str, acceptances: Iterable[Acceptance]) -> Acceptance | None:
-    return next((one for one in acceptances if _is_for(one, cell)), None)
+    return next((acceptance for acceptance in acceptances if _is_for(acceptance, cell)), None)
 
 
 def _is_for(acceptance: Acceptance, cell: str) -> bool:
-    """Return whether an acceptance is of a cell. An interruption is no cell: no pattern matches it, only its name."""
+    """Return whether an acceptance covers a cell. Patterns do not match an interruption."""
     return acceptance.cell == cell or (cell != INTERRUPTED and fnmatchcase(cell, acceptance.cell))
 
 
 def _check(run: Run, deviations: Sequence[Deviation], acceptances: Iterable[Acceptance]) -> None:
-    open_ones = [one for one in deviations if not one.accepted]
-    if open_ones:
-        lines = "".join(f"\n  {one.cell}: {one.verdict or 'yes'}: {one.reason}" for one in open_ones)
+    unaccepted = [entry for entry in deviations if not entry.accepted]
+    if unaccepted:
+        lines = "".join(f"\n  {entry.cell}: {entry.verdict or 'yes'}: {entry.reason}" for entry in unaccepted)
         raise InputError(
-            f"{run.name} is not signed off, as nobody accepts this:{lines}",
-            "Accept each with --accept CELL --reason WHY --by WHO, or mend it and run again.",
+            f"{run.name} is not signed off; not accepted:{lines}",
+            "Accept each with --accept CELL --reason WHY --by WHO, or fix it and run again.",
         )
-    for one in acceptances:
-        if not any(_is_for(one, found.cell) for found in deviations):
-            raise InputError(f"--accept {one.cell}: nothing of that name needs to be accepted")
+    for entry in acceptances:
+        if not any(_is_for(entry, deviation.cell) for deviation in deviations):
+            raise InputError(f"--accept {entry.cell}: matches nothing that needs acceptance")
 
 
 def _artefacts(records: Iterable[Record], kinds: set[str]) -> Iterator[Digest]:
     for record in records:
-        for one in record.artefacts:
-            if one.kind in kinds:
-                name = f"{record.cell.id} {one.name}" if one.kind == "initrd" else f"{record.cell.arch} {one.name}"
-                yield Digest(one.kind, name, one.sha256)
+        for artefact in record.artefacts:
+            if artefact.kind in kinds:
+                name = (
+                    f"{record.cell.id} {artefact.name}"
+                    if artefact.kind == "initrd"
+                    else f"{record.cell.arch} {artefact.name}"
+                )
+                yield Digest(artefact.kind, name, artefact.sha256)
 
 
 def _inputs(records: Iterable[Record]) -> Iterator[Digest]:
     for record in records:
-        for one in result_of(record, "").inputs:
-            if one.kind in {"spec", "profile"}:
-                yield Digest(one.kind, one.name, one.digest)
-            elif one.kind == "QEMU arguments":
-                yield Digest(one.kind, one.version, one.digest)
+        for entry in result_of(record, "").inputs:
+            if entry.kind in {"spec", "profile"}:
+                yield Digest(entry.kind, entry.name, entry.digest)
+            elif entry.kind == "QEMU arguments":
+                yield Digest(entry.kind, entry.version, entry.digest)
         for package in record.kernel.packages if record.kernel else ():
             yield Digest("package", f"{package.name} {package.version} {package.architecture}", package.sha256)
         for part in record.kernel.parts if record.kernel else ():
@@ -185,8 +191,8 @@ def _inputs(records: Iterable[Record]) -> Iterator[Digest]:
 
 
 def _unique(digests: Iterable[Digest]) -> tuple[Digest, ...]:
-    """One for each digest and kind, in order: an image of one architecture is booted with many kernels."""
-    found: dict[tuple[str, str], Digest] = {}
-    for one in digests:
-        found.setdefault((one.kind, one.sha256), one)
-    return tuple(sorted(found.values(), key=lambda one: (one.kind, one.name)))
+    """Remove duplicates of one kind and digest, and sort: many cells share an image."""
+    unique: dict[tuple[str, str], Digest] = {}
+    for entry in digests:
+        unique.setdefault((entry.kind, entry.sha256), entry)
+    return tuple(sorted(unique.values(), key=lambda entry: (entry.kind, entry.name)))

@@ -1,4 +1,4 @@
-"""Write a sign-off into the run's folder."""
+"""Creation of a sign-off in the run's folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from bootmatrix.signoff.verify import ENVELOPE_FILE, PAGE_FILE, PDF_FILE, STATEM
 
 @dataclass(frozen=True)
 class Request:
-    """What to sign off, and how. `key` is a private key's file; without one nothing is signed."""
+    """Request for a sign-off. `key` is a private key's file; without it nothing is signed."""
 
     folder: Path
     run: Run
@@ -44,7 +44,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written, and where. `notes` say what is missing of it."""
+    """Result of a sign-off; `notes` are about missing parts."""
 
     folder: Path
     signed: SignOff
@@ -52,20 +52,20 @@ class Written:
 
 
 def write_signoff(request: Request) -> Written:
-    """Sign a run off: all of its files appear at once, or none.
+    """Sign a run off; all files appear at once, or none.
 
     Raises:
-        InputError: the run is not fit for it, is signed off under this name already, or the key is none.
-        OSError: something cannot be read or written.
+        InputError: the run cannot be signed off, the name is in use, or the key is invalid.
+        OSError: a file cannot be read or written.
     """
     target = request.folder / SIGNOFF_FOLDER / request.release
     if target.exists():
-        raise InputError(f"{target} is there already", "Choose another --release, or remove that folder first.")
-    found = survey(request.folder)
-    if found.faults:
-        raise InputError(f"{request.folder}: {found.faults[0]}", "Remove it from the run.")
+        raise InputError(f"{target} already exists", "Choose another --release, or remove that folder first.")
+    contents = survey(request.folder)
+    if contents.faults:
+        raise InputError(f"{request.folder}: {contents.faults[0]}", "Remove it from the run.")
     check_agreement(request.folder, request.run)
-    lines = write_lines(without_signoff(found.files))
+    lines = write_lines(without_signoff(contents.files))
     (request.folder / SIGNOFF_FOLDER).mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{request.release}.", suffix=".part", dir=target.parent))
     try:
@@ -77,7 +77,7 @@ def write_signoff(request: Request) -> Written:
             acceptances=request.acceptances,
             comparison=request.comparison,
             manifest_sha256=sha256_of(work / MANIFEST_FILE),
-            empty_folders=tuple(outside_signoff(found.empty)),
+            empty_folders=tuple(outside_signoff(contents.empty)),
         )
         notes = _write(work, signed, request)
         _make_durable(work)
@@ -99,7 +99,7 @@ def _write(work: Path, signed: SignOff, request: Request) -> tuple[str, ...]:
         (work / ENVELOPE_FILE).write_bytes(sign(payload, request.key))
     else:
         (work / STATEMENT_FILE).write_bytes(payload)
-    unsigned = "" if request.key else "not signed: give --sign-key KEY to protect it against more than accidents"
+    unsigned = "" if request.key else "not signed: --sign-key KEY protects it from more than accidents"
     return tuple(note for note in (fault, unsigned) if note)
 
 

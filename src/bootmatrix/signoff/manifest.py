@@ -1,4 +1,4 @@
-"""The digests of all files of a run, in the form that `sha256sum --check` reads too."""
+"""Manifest: the SHA-256 of all files of a run, readable by `sha256sum --check`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from bootmatrix.errors import InputError
 
 SIGNOFF_FOLDER = "signoff"
-"""In a run's folder: what signs it off, which is no part of what is signed."""
+"""Folder in a run for its sign-offs; excluded from the manifest."""
 MANIFEST_FILE = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64})  ([^\x00-\x1f\\]{1,4096})", re.ASCII)
 MAX_BYTES = 64 << 20
@@ -24,7 +24,7 @@ Manifest = dict[str, str]
 
 @dataclass(frozen=True)
 class Survey:
-    """Everything below a folder. `empty` are folders without any entry, `faults` say what has no place in a run."""
+    """Entries below a folder: `files`, `empty` folders, and `faults`, entries that a run must not have."""
 
     files: Manifest
     empty: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Survey:
 
 
 def survey(folder: Path) -> Survey:
-    """Read a folder without following a link or opening anything but plain files.
+    """List a folder, without following links or opening special files.
 
     Raises:
         OSError: the folder itself cannot be listed.
@@ -43,7 +43,7 @@ def survey(folder: Path) -> Survey:
     for path, kind in _walk(folder):
         name = path.relative_to(folder).as_posix()
         if not LINE.fullmatch(f"{'0' * 64}  {name}"):
-            faults.append(f"{name!r}: a name with control characters or backslashes, which no manifest can list")
+            faults.append(f"{name!r}: a manifest cannot list a name with control characters or backslashes")
         elif kind == "file":
             try:
                 files[name] = sha256_of(path)
@@ -52,25 +52,25 @@ def survey(folder: Path) -> Survey:
         elif kind == "empty":
             empty.append(name)
         else:
-            faults.append(f"{name}: {kind}, and a run has plain files only")
+            faults.append(f"{name}: expected a regular file, found {kind}")
     return Survey(dict(sorted(files.items())), tuple(sorted(empty)), tuple(faults))
 
 
 def manifest_of(folder: Path) -> Manifest:
-    """Return the digests of all files of a run as they are now.
+    """Return the current digests of all files of a run.
 
     Raises:
-        InputError: something is neither a plain file nor a folder, or has a name that no line can hold.
+        InputError: an entry is neither a regular file nor a folder, or has an invalid name.
         OSError: the folder cannot be listed.
     """
-    found = survey(folder)
-    if found.faults:
-        raise InputError(f"{folder}: {found.faults[0]}", "Remove it from the run.")
-    return found.files
+    contents = survey(folder)
+    if contents.faults:
+        raise InputError(f"{folder}: {contents.faults[0]}", "Remove it from the run.")
+    return contents.files
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what is not a folder with contents, and its kind: `file`, `empty`, or words for what it is."""
+    """Yield everything but non-empty folders, with its kind: `file`, `empty`, or a description."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:
@@ -93,51 +93,51 @@ def _kind(mode: int) -> str:
 
 
 def without_signoff(manifest: Manifest) -> Manifest:
-    """What is signed: not what signs it."""
+    """Return the signed part of a manifest: without the sign-offs."""
     names = outside_signoff(manifest)
     return {name: manifest[name] for name in names}
 
 
 def outside_signoff(names: Iterable[str]) -> list[str]:
-    """Return the paths that are signed: not those of what signs them."""
+    """Return the signed paths: without the sign-offs."""
     return [name for name in names if name.partition("/")[0] != SIGNOFF_FOLDER]
 
 
 def signoffs_of(folder: Path) -> list[str]:
-    """The releases that a run is signed off for."""
-    found = (folder / SIGNOFF_FOLDER).glob("[!.]*/")
-    return sorted(path.name for path in found if path.is_dir() and not path.is_symlink())
+    """List the releases that a run is signed off for."""
+    folders = (folder / SIGNOFF_FOLDER).glob("[!.]*/")
+    return sorted(path.name for path in folders if path.is_dir() and not path.is_symlink())
 
 
 def write_lines(manifest: Manifest) -> bytes:
-    """The file's contents."""
+    """Format a manifest."""
     return "".join(f"{digest}  {name}\n" for name, digest in manifest.items()).encode("utf-8", "surrogateescape")
 
 
 def read_lines(data: bytes) -> Manifest:
-    """What `write_lines` wrote.
+    """Parse a manifest.
 
     Raises:
-        InputError: it is not that.
+        InputError: invalid line.
     """
-    found = {}
-    # Not splitlines(): names may hold U+2028 or U+0085, at which it splits too.
+    manifest = {}
+    # Not splitlines(), which also splits at U+2028 and U+0085.
     for number, line in enumerate(data.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"), 1):
         match = LINE.fullmatch(line)
-        if not match or match[2] in found:
+        if not match or match[2] in manifest:
             raise InputError(f"{MANIFEST_FILE}:{number}: not a digest and a path")
-        found[match[2]] = match[1]
-    return found
+        manifest[match[2]] = match[1]
+    return manifest
 
 
 def differences(signed: Manifest, now: Manifest) -> list[str]:
-    """In words, what is not as it was signed."""
+    """Describe the differences from the signed manifest."""
     words = [f"{name}: changed" for name in signed if name in now and signed[name] != now[name]]
     words += [f"{name}: missing" for name in signed if name not in now]
-    return words + [f"{name}: not there when it was signed" for name in now if name not in signed]
+    return words + [f"{name}: not part of the signed run" for name in now if name not in signed]
 
 
 def sha256_of(path: Path) -> str:
-    """A file's digest."""
+    """Return a file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""A sign-off as a page to print: HTML with a style for paper, and PDF by a browser where there is one."""
+"""Printable page of a sign-off: HTML, and PDF by an installed browser."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from bootmatrix.signoff.manifest import MANIFEST_FILE
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 BROWSER_LIMIT_S = 90
 MAX_DIGESTS = 60
-"""More than these do not fit on two sheets; the attestation has all."""
+"""Digests on two printed sheets; the attestation has all."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A cell of the grid in words."""
+    """A cell of the grid, in words."""
 
     verdict: str
     words: str
@@ -41,7 +41,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class SignoffRow:
-    """A spec on a target, with a tile or None for each kernel."""
+    """A spec on a target, a tile or None per kernel."""
 
     spec: str
     target: str
@@ -49,7 +49,7 @@ class SignoffRow:
 
 
 def render_signoff(signed: SignOff) -> bytes:
-    """The document, in UTF-8."""
+    """Return the document in UTF-8."""
     comparison = signed.comparison
     kernels = kernels_of(record.cell for record in signed.records)
     digests = [*signed.subjects, *signed.others]
@@ -72,7 +72,7 @@ def render_signoff(signed: SignOff) -> bytes:
         regressions=comparison.regressions if comparison else (),
         fixed=[change for change in comparison.changes if change.kind is ChangeKind.FIXED] if comparison else (),
         inputs=_inputs(signed),
-        digests=[Digest(one.kind, one_line(one.name), one.sha256) for one in digests[:MAX_DIGESTS]],
+        digests=[Digest(digest.kind, one_line(digest.name), digest.sha256) for digest in digests[:MAX_DIGESTS]],
         more_digests=max(len(digests) - MAX_DIGESTS, 0),
         manifest_file=MANIFEST_FILE,
         line=one_line,
@@ -80,11 +80,11 @@ def render_signoff(signed: SignOff) -> bytes:
 
 
 def sentence(signed: SignOff) -> str:
-    """What it all comes to: `40 cells: 38 passed, 2 exceptions accepted. No regression since v1.7.`"""
-    found = Counter(record.verdict for record in signed.records)
-    total, passed = len(signed.records), found[Verdict.PASS]
+    """Summarise a sign-off: `38 of 40 cells passed. 2 exceptions were accepted: see below. …`"""
+    counts = Counter(record.verdict for record in signed.records)
+    total, passed = len(signed.records), counts[Verdict.PASS]
     words = f"All {total} cells passed." if passed == total else f"{passed} of {total} cells passed."
-    accepted = sum(not one.expected for one in signed.deviations)
+    accepted = sum(not deviation.expected for deviation in signed.deviations)
     if accepted:
         words += f" {accepted} {'exception was' if accepted == 1 else 'exceptions were'} accepted: see below."
     if signed.skips:
@@ -95,7 +95,7 @@ def sentence(signed: SignOff) -> str:
         regressions = f"{number or 'No'} {'regression' if number < 2 else 'regressions'}"
         words += f" {regressions} since {one_line(signed.comparison.baseline)}."
     else:
-        words += " It was compared with no earlier run."
+        words += " No earlier run to compare with."
     return words
 
 
@@ -115,32 +115,32 @@ def _tile(record: Record, forked: bool) -> Tile:
 
 
 def _releases(records: Iterable[Record]) -> Iterable[tuple[str, str]]:
-    """What a kernel's name meant, by target and name."""
+    """Return the kernel release by target and kernel name."""
     for record in records:
         if record.kernel:
             yield f"{record.cell.target} {record.cell.kernel}", one_line(record.kernel.release)
 
 
 def _inputs(signed: SignOff) -> list[str]:
-    """What else is different from the baseline, each thing once."""
+    """List the inputs that changed since the baseline, without duplicates."""
     changes = signed.comparison.changes if signed.comparison else ()
-    return list(dict.fromkeys(one_line(str(one)) for change in changes for one in change.inputs))
+    return list(dict.fromkeys(one_line(str(entry)) for change in changes for entry in change.inputs))
 
 
 def browser() -> str | None:
-    """A browser that can print, if there is one."""
+    """Find an installed browser that can print."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def print_pdf(page: Path, target: Path) -> str:
-    """Print a page of ours into a file; why it could not be done, or nothing. No process of the browser is left."""
+    """Print one of our pages to PDF; return the reason on failure. No browser process remains."""
     program = browser()
     if program is None:
         return "no browser to make a PDF with (chromium)"
     with tempfile.TemporaryDirectory(prefix="bootmatrix-print-", ignore_cleanup_errors=True) as profile:
         command = [
             *(program, "--headless", "--disable-gpu", "--no-pdf-header-footer", "--no-first-run"),
-            # Nothing of the page is a script, and its policy forbids all; root has no sandbox to give it.
+            # The page contains no script and its policy forbids all; root cannot use the browser's sandbox.
             *(["--no-sandbox"] if os.geteuid() == 0 else []),
             *("--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}"),
             *(f"--print-to-pdf={target.absolute()}", page.absolute().as_uri()),
@@ -151,7 +151,7 @@ def print_pdf(page: Path, target: Path) -> str:
         try:
             _, errors = child.communicate(timeout=BROWSER_LIMIT_S)
         except subprocess.TimeoutExpired:
-            errors = b"it took too long"
+            errors = b"timeout"
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)

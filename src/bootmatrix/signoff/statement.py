@@ -1,4 +1,4 @@
-"""A sign-off as an in-toto attestation: a Statement v1 with the predicate test-result v0.1, signed in a DSSE envelope.
+"""In-toto attestation of a sign-off: Statement v1, predicate test-result v0.1, DSSE.
 
 https://github.com/in-toto/attestation: spec/v1/statement.md, spec/predicates/test-result.md
 """
@@ -28,18 +28,18 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PASSWORD = "BOOTMATRIX_SIGN_PASSWORD"  # noqa: S105
-"""Environment variable with the password of a private key that has one."""
+"""Environment variable with the password of the private key."""
 MAX_SIGNATURES = 100
 
 
 def statement(signed: SignOff, files: dict[str, str]) -> dict[str, Any]:
-    """The Statement. `files` are the digests of what stands beside it: the manifest, the page."""
+    """Make the Statement. `files` are the digests of the files beside it: the manifest, the page."""
     verdicts = {record.cell.id: record for record in signed.records}
-    failed = {one.cell for one in signed.deviations if not one.expected}
-    warned = {one.cell for one in signed.deviations} - failed
+    failed = {deviation.cell for deviation in signed.deviations if not deviation.expected}
+    warned = {deviation.cell for deviation in signed.deviations} - failed
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": _name(one), "digest": {"sha256": one.sha256}} for one in signed.subjects],
+        "subject": [_descriptor(digest) for digest in signed.subjects],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "result": signed.result,
@@ -50,7 +50,7 @@ def statement(signed: SignOff, files: dict[str, str]) -> dict[str, Any]:
                     else {"name": name, "digest": {"sha256": digest}}
                     for name, digest in files.items()
                 ),
-                *({"name": _name(one), "digest": {"sha256": one.sha256}} for one in signed.others),
+                *(_descriptor(digest) for digest in signed.others),
             ],
             "passedTests": [name for name in verdicts if name not in failed | warned],
             "warnedTests": [name for name in verdicts if name in warned],
@@ -59,12 +59,12 @@ def statement(signed: SignOff, files: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _name(one: Digest) -> str:
-    return one_line(f"{one.kind} {one.name}")
+def _descriptor(digest: Digest) -> dict[str, Any]:
+    return {"name": one_line(f"{digest.kind} {digest.name}"), "digest": {"sha256": digest.sha256}}
 
 
 def _annotations(signed: SignOff) -> dict[str, Any]:
-    """What else the page says."""
+    """Return the annotations: the rest of the page's content."""
     run, comparison = signed.run, signed.comparison
     return {
         "release": signed.release,
@@ -86,28 +86,28 @@ def _annotations(signed: SignOff) -> dict[str, Any]:
         },
         "exceptions": [
             {
-                "cell": one.cell,
-                "verdict": one.verdict,
-                "reason": one_line(one.reason),
-                "accepted": one_line(one.accepted),
-                "by": one_line(one.by),
+                "cell": entry.cell,
+                "verdict": entry.verdict,
+                "reason": one_line(entry.reason),
+                "accepted": one_line(entry.accepted),
+                "by": one_line(entry.by),
             }
-            for one in signed.deviations
+            for entry in signed.deviations
         ],
         "skipped": {record.cell.id: one_line(record.judgement.reason) for record in signed.skips},
     }
 
 
 def as_bytes(value: object) -> bytes:
-    """JSON for people and for signing."""
+    """Format JSON, for signing."""
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def sign(payload: bytes, key_file: Path) -> bytes:
-    """A DSSE envelope around a Statement, signed by a private key in PEM: ed25519, ECDSA or RSA.
+    """Sign a Statement in a DSSE envelope with a private key in PEM: Ed25519, ECDSA or RSA.
 
     Raises:
-        InputError: the file is no such key, or its password is missing or wrong.
+        InputError: invalid key, or its password is missing or wrong.
     """
     password = os.environ.get(PASSWORD)
     try:
@@ -130,26 +130,26 @@ def opened(data: bytes, key_file: Path) -> bytes:
     A signature's `keyid` is a hint that signers may leave out, and that nothing authenticates: it decides nothing.
 
     Raises:
-        InputError: the file is no public key.
-        WrongSignature: the envelope is not signed by it, or is none.
+        InputError: the file is not a public key.
+            WrongSignature: the envelope is invalid, or not signed with this key.
     """
     key = _public_key(key_file)
     payload_type, payload, signatures = _envelope_of(data)
     if payload_type != PAYLOAD_TYPE:
-        raise WrongSignature(f"its payload is no in-toto statement but {one_line(payload_type)}")
+        raise WrongSignature(f"payload type: expected an in-toto statement, found {one_line(payload_type)}")
     signed = Envelope(payload, payload_type, {}).pae()
     for signature in signatures:
         with suppress(UnverifiedSignatureError):
             key.verify_signature(Signature(key.keyid, signature.hex()), signed)
             return payload
-    raise WrongSignature("the signature is not of this key")
+    raise WrongSignature("not signed with this key")
 
 
 def _public_key(file: Path) -> SSlibKey:
     """Read a public key, as SubjectPublicKeyInfo or PKCS #1.
 
     Raises:
-        InputError: it is none, or of a kind that signs nothing here.
+            InputError: the file is not a public key, or of an unsupported kind.
     """
     try:
         data = file.read_bytes()
@@ -161,25 +161,25 @@ def _public_key(file: Path) -> SSlibKey:
 
 
 def _found(data: bytes) -> str:
-    """Name what a PEM file begins with; empty for a file of no such form."""
+    """Describe the contents of a PEM file by its label; empty without one."""
     label = re.match(rb"\s*-----BEGIN ([A-Z0-9 ]{1,40})-----", data)
     return f"the file holds a {label[1].decode()}" if label else ""
 
 
 def _envelope_of(data: bytes) -> tuple[str, bytes, list[bytes]]:
-    """Return payload type, payload and signatures of an envelope; base64 of either alphabet, as DSSE has it.
+    """Return payload type, payload and signatures of an envelope, in either base64 alphabet of DSSE.
 
     Raises:
-        WrongSignature: it is none.
+            WrongSignature: invalid envelope.
     """
     try:
-        found = json.loads(data)
-        payload_type, entries = found["payloadType"], found["signatures"]
+        envelope = json.loads(data)
+        payload_type, entries = envelope["payloadType"], envelope["signatures"]
         if not isinstance(payload_type, str) or not isinstance(entries, list) or len(entries) > MAX_SIGNATURES:
             raise ValueError("no payload type, or no list of up to 100 signatures")
-        return payload_type, _decoded(found["payload"]), [_decoded(entry["sig"]) for entry in entries]
+        return payload_type, _decoded(envelope["payload"]), [_decoded(entry["sig"]) for entry in entries]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WrongSignature(f"the envelope cannot be read: {one_line(f'{type(error).__name__}: {error}')}") from error
+        raise WrongSignature(f"invalid envelope: {one_line(f'{type(error).__name__}: {error}')}") from error
 
 
 def _decoded(text: str) -> bytes:
@@ -187,7 +187,7 @@ def _decoded(text: str) -> bytes:
 
 
 class WrongSignature(Exception):
-    """A signature that does not hold."""
+    """Invalid signature."""
 
 
 _KEY_HINT = (

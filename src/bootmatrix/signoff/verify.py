@@ -1,4 +1,4 @@
-"""Hold a run and one of its sign-offs against what was signed."""
+"""Verification of a run and its sign-off against the attestation."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ PDF_FILE = "signoff.pdf"
 STATEMENT_FILE = "attestation.json"
 ENVELOPE_FILE = "attestation.dsse.json"
 BUNDLE_FILE = "attestation.sigstore.json"
-"""What sigstore's tools leave when they sign the statement; it is theirs to verify."""
+"""Sigstore's signature of the statement, left to its own tools to verify."""
 _DIGESTED = {MANIFEST_FILE, PAGE_FILE, PDF_FILE}
 _FORMS = ({ENVELOPE_FILE}, {STATEMENT_FILE}, {STATEMENT_FILE, BUNDLE_FILE})
-"""The attestation files that may stand beside each other: of a signed sign-off, of one that is not, of sigstore's."""
+"""Valid sets of attestation files: signed, unsigned, and unsigned with sigstore's."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of checking a sign-off: it holds if there are no faults. `statement` is empty if it cannot be read."""
+    """Result of a verification: valid without faults. `statement` is empty if it cannot be read."""
 
     release: str
     is_signed: bool
@@ -46,41 +46,39 @@ class Checked:
 
 
 def verify_signoff(folder: Path, release: str, key: Path | None) -> Checked:
-    """Hold a sign-off, and all files of its run, against its attestation.
+    """Verify a sign-off and all files of its run against its attestation.
 
-    With a public key nothing holds but a sign-off that is signed by it. Without one, only unsigned ones are checked.
+    With a public key, only a sign-off signed by it is valid. Without a key, only unsigned ones can be checked.
 
     Raises:
-        InputError: there is no such sign-off, it is signed and no key is given, or the key is none.
+        InputError: no such sign-off, a signed one without a key, or an invalid key.
         OSError: the run's folder cannot be listed.
     """
     place = folder / SIGNOFF_FOLDER / release
     if place.parent.is_symlink() or place.is_symlink() or not place.is_dir():
-        raise InputError(
-            f"{place}: there is no such sign-off", "Make one with 'bootmatrix signoff RUN --release NAME'."
-        )
+        raise InputError(f"{place}: no such sign-off", "Make one with 'bootmatrix signoff RUN --release NAME'.")
     envelope = place / ENVELOPE_FILE
     if key is None and envelope.is_file():
-        raise InputError(f"{envelope}: it is signed", "Give the public key with --key, so that it can be verified.")
-    found = survey(folder)
-    faults = [*found.faults, *_out_of_place(found)]
+        raise InputError(f"{envelope}: the sign-off is signed", "Name the public key with --key to verify it.")
+    contents = survey(folder)
+    faults = [*contents.faults, *_out_of_place(contents)]
     try:
-        told = _statement(_payload(place, key))
-        faults += [*_misattributed(told, folder, release), *_changed(found, place, told)]
+        attested = _statement(_payload(place, key))
+        faults += [*_misattributed(attested, folder, release), *_changed(contents, place, attested)]
     except WrongSignature as error:
         return Checked(release, key is not None, (*faults, str(error)), {})
-    return Checked(release, key is not None, tuple(faults), told, len(without_signoff(found.files)))
+    return Checked(release, key is not None, tuple(faults), attested, len(without_signoff(contents.files)))
 
 
-def _out_of_place(found: Survey) -> Iterator[str]:
-    """Name what stands in the folder of the sign-offs, of any release, and is no part of one."""
+def _out_of_place(contents: Survey) -> Iterator[str]:
+    """Describe unexpected entries in the folder of the sign-offs, of all releases."""
     beside: dict[str, set[str]] = {}
-    for name in (*found.files, *found.empty):
+    for name in (*contents.files, *contents.empty):
         parts = PurePosixPath(name).parts
         if parts[0] != SIGNOFF_FOLDER:
             continue
-        if name in found.empty or len(parts) != 3 or not TAG.fullmatch(parts[1]):
-            yield f"{name}: not there when it was signed"
+        if name in contents.empty or len(parts) != 3 or not TAG.fullmatch(parts[1]):
+            yield f"{name}: not part of the signed run"
         elif parts[2] not in _DIGESTED:
             beside.setdefault(parts[1], set()).add(parts[2])
         else:
@@ -95,38 +93,40 @@ def _unexpected(release: str, names: set[str]) -> Iterator[str]:
     if not names & {ENVELOPE_FILE, STATEMENT_FILE}:
         yield f"{place}: has no attestation"
     for name in sorted(names - ({ENVELOPE_FILE} if ENVELOPE_FILE in names else _FORMS[2])):
-        yield f"{place}/{name}: not there when it was signed"
+        yield f"{place}/{name}: not part of the signed run"
 
 
-def _misattributed(told: dict[str, Any], folder: Path, release: str) -> Iterator[str]:
-    """Compare the release and the run that were signed with the names that they have here."""
-    said = _annotations(told)
-    for what, signed, here in (
-        ("release", said.get("release"), release),
-        ("run", said.get("run"), folder.resolve().name),
+def _misattributed(attested: dict[str, Any], folder: Path, release: str) -> Iterator[str]:
+    """Compare the signed release and run with their names here."""
+    annotations = _annotations(attested)
+    for kind, signed, actual in (
+        ("release", annotations.get("release"), release),
+        ("run", annotations.get("run"), folder.resolve().name),
     ):
-        if signed != here:
-            yield f"the attestation is of the {what} {signed!r}, and this is {here!r}"
+        if signed != actual:
+            yield f"the attestation is for {kind} {signed!r}, not {actual!r}"
 
 
-def _changed(found: Survey, place: Path, told: dict[str, Any]) -> list[str]:
-    """Name what is not as it was signed: of what stands beside the attestation, then of the run."""
+def _changed(contents: Survey, place: Path, attested: dict[str, Any]) -> list[str]:
+    """Describe the changes since the signature: first beside the attestation, then in the run."""
     above = f"{SIGNOFF_FOLDER}/{place.name}/"
-    beside = {f"{above}{name}": digest for name, digest in _digests(told).items() if name in _DIGESTED}
-    here = {name: found.files[name] for name in (f"{above}{name}" for name in _DIGESTED) if name in found.files}
-    faults = differences(beside, here)
+    beside = {f"{above}{name}": digest for name, digest in _digests(attested).items() if name in _DIGESTED}
+    current = {
+        name: contents.files[name] for name in (f"{above}{name}" for name in _DIGESTED) if name in contents.files
+    }
+    faults = differences(beside, current)
     if faults:
         return faults
     try:
         signed = read_lines((place / MANIFEST_FILE).read_bytes())
     except InputError as error:
         raise WrongSignature(error.message) from error
-    faults = differences(signed, without_signoff(found.files))
-    known = _annotations(told).get("emptyFolders")
-    empty = set(known) if isinstance(known, list) else set()
+    faults = differences(signed, without_signoff(contents.files))
+    recorded = _annotations(attested).get("emptyFolders")
+    empty = set(recorded) if isinstance(recorded, list) else set()
     return faults + [
-        f"{name}: an empty folder, not there when it was signed"
-        for name in outside_signoff(found.empty)
+        f"{name}: an empty folder that is not part of the signed run"
+        for name in outside_signoff(contents.empty)
         if name not in empty
     ]
 
@@ -141,28 +141,28 @@ def _payload(place: Path, key: Path | None) -> bytes:
 
 def _read(file: Path) -> bytes:
     if file.is_symlink() or not file.is_file() or file.stat().st_size > MAX_BYTES:
-        raise WrongSignature(f"{file} is missing, or no plain file of a plausible size")
+        raise WrongSignature(f"{file}: missing, not a regular file, or too large")
     return file.read_bytes()
 
 
 def _statement(payload: bytes) -> dict[str, Any]:
-    """The statement in a payload, of the form that we write."""
+    """Parse a payload as a statement of a sign-off."""
     try:
-        found = json.loads(payload)
-        is_ours = (found["_type"], found["predicateType"]) == (STATEMENT_TYPE, PREDICATE_TYPE)
-        if not is_ours or MANIFEST_FILE not in _digests(found) or not isinstance(_annotations(found), dict):
-            raise WrongSignature("the attestation is not one of a sign-off")
+        value = json.loads(payload)
+        is_ours = (value["_type"], value["predicateType"]) == (STATEMENT_TYPE, PREDICATE_TYPE)
+        if not is_ours or MANIFEST_FILE not in _digests(value) or not isinstance(_annotations(value), dict):
+            raise WrongSignature("the attestation is not a sign-off's")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WrongSignature(f"the attestation cannot be read: {type(error).__name__}: {error}") from error
-    return dict(found)
+    return dict(value)
 
 
-def _digests(told: dict[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["digest"]["sha256"] for one in told["predicate"]["configuration"]}
+def _digests(attested: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["digest"]["sha256"] for entry in attested["predicate"]["configuration"]}
 
 
-def _annotations(told: dict[str, Any]) -> dict[str, Any]:
-    """Return what the statement says beside the manifest's digest: the release and the run among it."""
-    found = next(one for one in told["predicate"]["configuration"] if one["name"] == MANIFEST_FILE)
-    annotations: dict[str, Any] = found.get("annotations", {})
+def _annotations(attested: dict[str, Any]) -> dict[str, Any]:
+    """Return the annotations of the manifest's digest, including the release and the run."""
+    manifest = next(entry for entry in attested["predicate"]["configuration"] if entry["name"] == MANIFEST_FILE)
+    annotations: dict[str, Any] = manifest.get("annotations", {})
     return annotations
