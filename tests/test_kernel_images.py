@@ -89,7 +89,7 @@ def test_a_kernel_of_an_images_file(tool: Tool, builder: Builder, tmp_path: Path
         "has no image 'a:3'; available: a:1, a:2",
     )
     refused(tool("kernels", "add", "other", "oci:none", "--arch", "aarch64"), "none not found")
-    refused(tool("kernels", "add", "spec", "oci:layout:a:1", "--arch", "aarch64"), "'spec' means something else")
+    refused(tool("kernels", "add", "spec", "oci:layout:a:1", "--arch", "aarch64"), "'spec' is a reserved kernel name")
 
 
 SPEC = "kernel: {{image: 'oci:layout', {more}}}\ninit: [linuxkit/init:1]\n"
