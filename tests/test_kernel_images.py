@@ -120,8 +120,8 @@ def test_the_kernel_that_a_spec_names(builder: Builder, tmp_path: Path) -> None:
     [
         ("binary: bzImage", "has no file bzImage; available: kernel, kernel.tar, kernel_config"),
         ("tar: modules.tar", "has no file modules.tar"),
-        ("ucode: intel-ucode.cpio", "has no file intel-ucode.cpio, or it is no cpio archive"),
-        ("ucode: kernel_config", "has no file kernel_config, or it is no cpio archive"),
+        ("ucode: intel-ucode.cpio", "has no file intel-ucode.cpio, or it is not a cpio archive"),
+        ("ucode: kernel_config", "has no file kernel_config, or it is not a cpio archive"),
     ],
 )
 def test_files_that_a_kernel_image_has_not(builder: Builder, tmp_path: Path, more: str, message: str) -> None:

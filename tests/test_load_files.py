@@ -114,7 +114,7 @@ def test_a_profile_is_one_file(write: Write, monkeypatch: pytest.MonkeyPatch) ->
         (
             "exit: poweroff",
             "exit: semihosting\n    exit_program: eA==",
-            "arch/toy.yml:19: 'exit_program' is no ELF program in base64",
+            "arch/toy.yml:19: 'exit_program' is not an ELF program in base64",
         ),
         ("exit: poweroff", "exit: poweroff\n    exit_program: f0VMRg==", "arch/toy.yml:19: 'exit_program' is only for"),
         ('"6.1"', "6.1", "arch/toy.yml:21: a key must be text, and the number 6.1 is not. Put it in quotes"),
@@ -148,7 +148,7 @@ def test_an_alias_belongs_to_one(write: Write) -> None:
 
 
 def test_no_profiles_at_all(tmp_path: Path) -> None:
-    assert "there are no architectures" in refusal(lambda: load_profiles([tmp_path]))
+    assert "no architectures" in refusal(lambda: load_profiles([tmp_path]))
 
 
 def test_machines_are_found() -> None:

@@ -91,7 +91,7 @@ def test_too_much_is_not_even_fetched(kitchen: Kitchen, monkeypatch: pytest.Monk
     size = sum(len(data) for data in IMAGES["linux/amd64"].blobs.values())
     monkeypatch.setattr(oci_volume, "IMAGE_LIMIT_BYTES", size)
     copied(kitchen, volume("linux/amd64"))
-    with pytest.raises(BuildError, match=r"(?s)volume data: oci:layout has more than .*Name the platforms"):
+    with pytest.raises(BuildError, match=r"(?s)volume data: oci:layout has more than .*List the needed platforms"):
         copied(kitchen, volume())
 
 

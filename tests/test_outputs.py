@@ -99,5 +99,5 @@ def test_where_a_kernel_says_how_much_memory_it_takes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("start", [0x202 - program.OPTIONAL_AT - program.IMAGE_SIZE - 3, 0x1000, 0xFFFFFFFF])
 def test_a_kernel_whose_header_is_not_there_is_no_program(tmp_path: Path, start: int) -> None:
-    with pytest.raises(BuildError, match="the kernel mine is no program for UEFI"):
+    with pytest.raises(BuildError, match="the kernel mine is not a UEFI program"):
         program._image_size(_kernel(tmp_path, start, 0))

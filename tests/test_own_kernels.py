@@ -231,23 +231,27 @@ def written(path: Path, data: bytes) -> Path:
 
 OTHERS = kernel_files(IMAGE, "6.8.0")
 FAULTY: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
-    "no kernel": (lambda at: written(at / "x", b"#!/bin/sh\n"), [], "x: this is no kernel of any architecture here"),
-    "empty": (lambda at: written(at / "x", b""), [], "this is no kernel of any architecture here"),
+    "no kernel": (lambda at: written(at / "x", b"#!/bin/sh\n"), [], "x: this is not a kernel of a known architecture"),
+    "empty": (lambda at: written(at / "x", b""), [], "this is not a kernel of a known architecture"),
     "not there": (lambda at: at / "x", [], "x: there is no such file or folder"),
     "some folder": (lambda at: at, [], "not a kernel"),
     "no kernel, for one": (
         lambda at: written(at / "x", b"text"),
         ["--arch", "armv7"],
-        "no kernel of this architecture",
+        "not a kernel of this architecture",
     ),
-    "another architecture": (lambda at: forms.deb(FILES, at), ["--arch", "armv7"], "no kernel of this architecture"),
+    "another architecture": (lambda at: forms.deb(FILES, at), ["--arch", "armv7"], "not a kernel of this architecture"),
     "unknown architecture": (lambda at: at, ["--arch", "armv77"], "unknown architecture 'armv77'. Did you mean"),
     "another form": (
         lambda at: written(at / "vmlinux", make_kernel(MINE, "vmlinux")),
         ["--arch", "aarch64"],
         "is a vmlinux, and the machines boot a Image",
     ),
-    "package without kernel": (lambda at: forms.rpm({"etc/x": b"x"}, at), ["--arch", "aarch64"], "no kernel in it"),
+    "package without kernel": (
+        lambda at: forms.rpm({"etc/x": b"x"}, at),
+        ["--arch", "aarch64"],
+        "it contains no kernel",
+    ),
     "modules of another release": (
         lambda at: forms.deb(OTHERS | {"boot/vmlinuz-6.8.0": IMAGE}, at),
         [],
@@ -256,10 +260,10 @@ FAULTY: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "no release": (
         lambda at: written(at / "x", IMAGE.partition(b"Linux version")[0]),
         [],
-        "the release of boot/vmlinuz cannot be told",
+        "the release of boot/vmlinuz cannot be determined",
     ),
-    "wrong digest": (lambda at: forms.deb(FILES, at), ["--sha256", "0" * 64], f"must be {'0' * 64}"),
-    "no digest": (lambda at: forms.deb(FILES, at), ["--sha256", "abc"], "--sha256 must be 64 hexadecimal digits"),
+    "wrong digest": (lambda at: forms.deb(FILES, at), ["--sha256", "0" * 64], f"expected {'0' * 64}"),
+    "no digest": (lambda at: forms.deb(FILES, at), ["--sha256", "abc"], "--sha256 should be 64 hexadecimal digits"),
     "two digests": (lambda at: forms.deb(FILES, at), ["--sha256", "0" * 64] * 2, "once for each SOURCE"),
     "no modules": (lambda at: forms.deb(FILES, at), ["--modules", "."], "no modules found in"),
     "apk 3": (
@@ -340,7 +344,7 @@ def test_what_is_no_configuration(tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "Image").write_bytes(IMAGE)
     (tmp_path / "map").write_text("ffff800008000000 t _text\n")
     done = tool("kernels", "add", "mine", str(tmp_path / "Image"), "--config", str(tmp_path / "map"))
-    refused(done, ".config is no kernel's configuration")
+    refused(done, ".config is not a kernel's configuration")
 
 
 def test_what_is_no_name_is_not_written(tool: Tool, tmp_path: Path) -> None:
@@ -354,11 +358,11 @@ def test_a_kernel_that_changes_after_it_was_added(tool: Tool, opened: Opener, st
     source.write_bytes(source.read_bytes() + b"\n")
     other = Store(tmp_path / "other")
     for kept in (store, other):
-        with pytest.raises(InputError, match=r"is not what was expected: its SHA-256 is .*, and should be"):
+        with pytest.raises(InputError, match=r"has changed: its SHA-256 is .*, expected"):
             found(opened, kept)
     source.unlink()
     assert found(opened, store)[0].release == RELEASE, "the cache has it still"
-    with pytest.raises(InputError, match="there is no such file or folder, which a kernel comes from"):
+    with pytest.raises(InputError, match="file or folder of a kernel not found"):
         found(opened, other)
 
 

@@ -75,8 +75,8 @@ def test_a_folder_as_source(kitchen: Kitchen) -> None:
         ("/etc/passwd", "outside the recipe's folder"),
         ("out", "outside the recipe's folder"),
         ("out/x", "outside the recipe's folder"),
-        ("none", "there is no file"),
-        ("pipe", "there is no file"),
+        ("none", "file not found"),
+        ("pipe", "file not found"),
     ],
 )
 @pytest.mark.parametrize("raw", [True, False])

@@ -167,7 +167,7 @@ def test_removing_follows_links_of_folders() -> None:
 
 
 def test_a_file_cannot_be_the_root() -> None:
-    with pytest.raises(BuildError, match="root itself"):
+    with pytest.raises(BuildError, match="is the root"):
         Tree().put("./", text_file("x"))
     tree = tree_of(folder("./"), entry("./a", b"1"))
     assert files(tree) == {"a": b"1"}
@@ -186,7 +186,7 @@ def test_hard_links_are_one_node() -> None:
 
 @pytest.mark.parametrize("target", ["missing", "folder", "b", "loop/x"])
 def test_hard_links_to_nothing(target: str) -> None:
-    with pytest.raises(BuildError, match=r"not there|loop"):
+    with pytest.raises(BuildError, match=r"does not exist|loop"):
         tree_of(folder("folder"), link("loop", "loop"), hard_link("b", target))
 
 

@@ -1,4 +1,4 @@
-"""A spec, a machine and a kernel become what QEMU boots. What cells share is made once and kept."""
+"""Assembly of a spec, a machine and a kernel into a bootable. Shared parts are cached."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
 
 @dataclass(frozen=True)
 class Assembly:
-    """All that a guest is made of, found and fetched; what is made of it is not made yet."""
+    """All fetched inputs of a guest, before anything is built."""
 
     spec: Spec
     profile: Profile
@@ -80,19 +80,19 @@ class Assembly:
 
     @property
     def reports(self) -> bool:
-        """Whether the spec's init is ours."""
+        """True if the spec's init is bootmatrix's own."""
         return self.protocol is not None
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        """The digests of the spec's own files, which are used as they were when these were computed."""
+        """Digests of the spec's own files, which are used as they were when digested."""
         return source_digests(self.spec)
 
     @cached_property
     def key(self) -> str:
-        """Differs whenever a file of the root or of the initrd does, and needs neither of them built.
+        """Cache key of the guest's root and initrd, computed without building them.
 
-        The images count as they are: their files have extended attributes, for which an initrd has no place.
+        Images count by their digests: they have extended attributes, for which an initrd has no place.
         """
         modules = _modules_key(self.kernel, self.files, [one.path for one in self.modules[0]])
         every = needs_every_module(self.placed)
@@ -101,7 +101,7 @@ class Assembly:
 
     @property
     def modules(self) -> tuple[list[Module], list[str]]:
-        """Modules in the order in which they are loaded, and the names that the kernel has none of."""
+        """Modules in load order, and the names that the kernel lacks."""
         return load_order(self.files, self.wanted)
 
     def userland(self) -> Tree:
@@ -120,11 +120,11 @@ class Assembly:
 
 
 def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Assembly:
-    """What a machine is to boot for a spec.
+    """Fetch everything that a machine boots for a spec.
 
     Raises:
-        BuildError: the spec cannot be made into something bootable here.
-        InfraError: the archive, the network or the host is at fault.
+        BuildError: the spec cannot be built for this machine.
+        InfraError: a fault of the archive, the network or the host.
     """
     images = {}
     for name in references(spec):
@@ -153,11 +153,11 @@ def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, build
 
 
 def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Bootable:
-    """What a machine boots for a spec; if the builder is to, also what forks of it need.
+    """Build the bootable of a machine for a spec, with the parts for forking if enabled.
 
     Raises:
-        BuildError: the spec cannot be made into something bootable here.
-        InfraError: the archive, the network or the host is at fault.
+        BuildError: the spec cannot be built for this machine.
+        InfraError: a fault of the archive, the network or the host.
     """
     bootable = bootable_of(gather(spec, profile, machine, kernel, builder))
     check_memory(machine, bootable)
@@ -165,24 +165,24 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
 
 
 def check_memory(machine: Machine, bootable: Bootable) -> None:
-    """Whether a machine has the memory that an initrd unpacks to.
+    """Check that a machine has the memory for the unpacked initrd.
 
-    The kernel gives half of its memory to it (tmpfs(5)), and counts none that the packed initrd still occupies.
+    The kernel gives it half of the memory (tmpfs(5)), not counting the packed initrd.
 
     Raises:
-        BuildError: it has not.
+        BuildError: the initrd is too large.
     """
     packed_bytes = bootable.initrd.size_bytes if bootable.initrd else 0
     if packed_bytes + 2 * bootable.unpacked_bytes > machine.memory_mib << 20:
         raise BuildError(
             f"the initrd of {packed_bytes >> 20} MiB unpacks to {bootable.unpacked_bytes >> 20} MiB, and "
-            f"{machine.machine} has {machine.memory_mib} MiB of memory: half of what is left can be used for it",
-            "Give the machine more, by memory_mib in its profile, or put less into the spec's images.",
+            f"{machine.machine} has {machine.memory_mib} MiB of memory, of which half of the rest is usable for it",
+            "Increase memory_mib in the machine's profile, or reduce the spec's images.",
         )
 
 
 def bootable_of(assembly: Assembly) -> Bootable:
-    """What a machine boots. Its `reports` says whether the spec's init is ours."""
+    """Build the bootable. Its `reports` is true if the spec's init is bootmatrix's own."""
     initrd, unpacked_bytes = _initrd(assembly)
     bootable = without_initrd(assembly).model_copy(update={"initrd": initrd, "unpacked_bytes": unpacked_bytes})
     return bootable.model_copy(update=_forkable(assembly, bootable.cmdline)) if assembly.builder.fork else bootable
@@ -200,7 +200,7 @@ def _asked_by(spec: Spec, name: str) -> Iterator[None]:
 
 
 def without_initrd(assembly: Assembly) -> Bootable:
-    """What a machine boots, all but its initrd, which takes longer to build than all the rest."""
+    """Build all of a bootable except its initrd, which takes the longest."""
     spec, machine, kernel, builder = assembly.spec, assembly.machine, assembly.kernel, assembly.builder
     placed, files = assembly.placed, assembly.files
     return Bootable(
@@ -232,7 +232,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
 
 
 def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
-    """The initrd, and how many bytes it unpacks to."""
+    """Build the initrd; return its unpacked size in bytes too."""
     machine, kernel, builder = assembly.machine, assembly.kernel, assembly.builder
     modules = [one.path for one in assembly.modules[0]]
     parts = (
@@ -247,7 +247,7 @@ def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
 
 
 def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
-    """The fields of a Bootable that speak of forking."""
+    """Return the fields of a Bootable about forking."""
     if needs_every_module(assembly.placed):
         return {"cold_reason": "a container sees the folder of the kernel's modules"}
     plan = ForkPlan(
@@ -267,7 +267,7 @@ def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class ForkPlan:
-    """What decides whether a guest can be forked, and from what."""
+    """Inputs that decide if and how a guest can be forked."""
 
     profile: Profile
     machine: Machine
@@ -280,7 +280,7 @@ class ForkPlan:
 
 
 def _forked(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> dict[str, object]:
-    """The fields of a Bootable that speak of forking."""
+    """Return the fields of a Bootable about forking."""
     reason = why_not(plan.profile, plan.machine, plan.cmdline, plan.init)
     if reason:
         return {"cold_reason": reason}
@@ -306,7 +306,7 @@ def _template(plan: ForkPlan, builder: Builder) -> Segment:
 
 
 def _disk(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> Artefact | str:
-    """The disk of a copy, made once and kept; or why there is none."""
+    """Build the disk of a clone, cached; return the reason if there cannot be one."""
     store, key = builder.store, json.dumps(["disk", DISK_FORMAT, FORMAT, userland])
 
     def make() -> tuple[str, str, int]:
@@ -321,13 +321,13 @@ def _disk(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Bui
 
 
 def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
-    """The spec's kernel command line without its consoles, which are the machine's to say, and a note on those."""
+    """Return the spec's kernel command line without consoles, and a note on each of them."""
     cmdline, consoles = without_consoles(spec.kernel.cmdline)
-    return cmdline, tuple(f"{word} on the kernel's command line is not used: the machine says it" for word in consoles)
+    return cmdline, tuple(f"{word} on the kernel's command line is not used: the machine sets it" for word in consoles)
 
 
 def references(spec: Spec) -> list[str]:
-    """The images that a spec names, each once; but for those that volumes have as they are."""
+    """List the images that a spec names, except those of OCI volumes."""
     containers = (*spec.onboot, *spec.services, *spec.onshutdown)
     volumes = (volume.image for volume in spec.volumes if volume.image and volume.format != "oci")
     return list(dict.fromkeys((*spec.init, *volumes, *(container.image for container in containers))))
@@ -347,7 +347,7 @@ def _image_artefact(image: StoredImage, builder: Builder) -> Artefact:
 
 
 def _userland(assembly: Assembly) -> Segment:
-    """The part of the initrd that no kernel has a say in, so that all kernels share it."""
+    """The segment that is independent of the kernel, shared by all kernels."""
     key = _userland_key(assembly.spec, assembly.images, assembly.sources)
     return segment(key, assembly.builder, lambda: write_cpio(assembly.userland(), EPOCH_S))
 
@@ -376,7 +376,7 @@ def _every_module(kernel: Kernel, files: KernelFiles, builder: Builder) -> Segme
 
 
 def _exit_program(machine: Machine, builder: Builder) -> Segment:
-    """The program by which init leaves a machine that knows no other way."""
+    """The program with which init leaves a machine without another way."""
     key = json.dumps(["exit", FORMAT, machine.exit_program])
     return segment(key, builder, lambda: write_cpio(_exit_tree(machine), EPOCH_S))
 

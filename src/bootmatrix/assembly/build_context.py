@@ -1,4 +1,4 @@
-"""What a cell is made of, before anything is made."""
+"""The inputs of a cell, before anything is built."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class BuildContext:
     builder: Builder
 
     def machine(self, cell: Cell) -> Machine:
-        """The cell's machine."""
+        """Return the cell's machine."""
         return self.profiles[cell.arch].machine(cell.machine)
 
 
 def fetch_kernel(cell: Cell, materials: BuildContext) -> Kernel | None:
-    """The cell's kernel, unpacked in the store; None for a guest that brings its own."""
+    """Return the cell's kernel, unpacked in the store; None for a guest with its own."""
     if cell.kernel == OWN_KERNEL:
         return None
     profile, builder = materials.profiles[cell.arch], materials.builder

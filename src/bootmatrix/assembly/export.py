@@ -1,4 +1,4 @@
-"""One cell as files in any number of formats, and back: what of these boots how."""
+"""Export of one cell in output formats, with a manifest of the bootable ones."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ EMPTY: Mapping[str, object] = {
 
 
 def machine_of(name: str, profile: Profile, chosen: str, is_named: bool) -> str:
-    """The machine that a format is for: the one that was named, or the profile's for what it is started by.
+    """Return the machine for a format: the named one, or the profile's for its boot method.
 
     Raises:
-        InputError: there is no such format, or none for this architecture.
+        InputError: the format is unknown, or not available for this architecture.
     """
     one = output_formats().get(name)
     if one is None:
@@ -69,13 +69,17 @@ def _lack(one: Format) -> str:
 
 
 def formats_of(profile: Profile) -> list[str]:
-    """Formats that an architecture has."""
+    """List the formats of an architecture."""
     starts = {"": True, "efi": profile.efi, "bios": profile.bios, "card": profile.card}
     return [name for name, one in output_formats().items() if starts[one.start]]
 
 
 def check(names: Iterable[str]) -> None:
-    """Raises InputError if two formats would write the same file with different contents."""
+    """Check that no two formats write the same file with different contents.
+
+    Raises:
+        InputError: two do.
+    """
     owners: dict[str, str] = {}
     for name in names:
         for suffix in output_formats()[name].files:
@@ -98,10 +102,9 @@ def check_stream(request: ExportRequest) -> None:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is to be written: formats, the path that all files' names begin with, and an SBOM besides.
+    """An export: formats, the path prefix of all files, and whether to write an SBOM.
 
-    `is_named` says that the cell's machine was chosen by name, and stands for every format. With `stream` the only file
-    of the only format goes there, and nothing else is written.
+    `is_named`: the cell's machine was named, and counts for every format.
     """
 
     formats: tuple[str, ...]
@@ -112,11 +115,11 @@ class ExportRequest:
 
 
 def write(wanted: ExportRequest, cell: Cell, materials: BuildContext) -> list[Path]:
-    """Build a cell in some formats, and write their files, and what `boots` needs; the paths, in order.
+    """Build a cell in some formats, and write their files and the manifest; return the paths.
 
     Raises:
-        InputError: a format that is not known, or not for this architecture.
-        BuildError: the spec cannot be built in this form.
+        InputError: a format is unknown, or not available for this architecture.
+        BuildError: the spec cannot be built in this format.
     """
     profile = materials.profiles[cell.arch]
     machines = {name: machine_of(name, profile, cell.machine, wanted.is_named) for name in wanted.formats}
@@ -153,7 +156,7 @@ def _kept(data: bytes, source: Source) -> Path:
 
 
 def _made(name: str, source: Source, machine: str) -> dict[str, tuple[Path, BuiltFile]]:
-    """Files of the store by what their names will have after the prefix, and what will be said of each."""
+    """Build the files by name suffix, with their manifest entries."""
     one = output_formats()[name]
     made = {suffix: maker(source) for suffix, maker in one.files.items()}
     if one.boots in {"kernel", "root"}:
@@ -184,7 +187,7 @@ def _without_files(bootable: Bootable) -> Bootable:
 
 
 def _put(source: Path, prefix: Path, suffix: str) -> Path:
-    """Copy a file of the store beside the others, whole or not at all."""
+    """Copy a file of the store atomically."""
     target = prefix.with_name(prefix.name + suffix)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
@@ -196,7 +199,7 @@ def _put(source: Path, prefix: Path, suffix: str) -> Path:
                 # A descriptor beside an absolute path has Python call linkat(2), which alone follows this link.
                 os.link(f"/proc/self/fd/{out.fileno()}", beside, src_dir_fd=out.fileno(), follow_symlinks=True)
         beside.replace(target)
-    except OSError as error:  # a write that fails does not say to what
+    except OSError as error:  # a failed write does not name its file
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         beside.unlink(missing_ok=True)
@@ -204,9 +207,9 @@ def _put(source: Path, prefix: Path, suffix: str) -> Path:
 
 
 def _unnamed(beside: Path) -> BinaryIO:
-    """A file that has no name yet, so that nothing of it stays if we are killed; `beside`, where that cannot be."""
+    """Open an unnamed file, so that nothing is left if killed; `beside` if unsupported."""
     try:
         handle = os.open(beside.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
-    except OSError:  # the file system has none of these: NFS, for one
+    except OSError:  # unsupported by the file system, such as NFS
         return beside.open("xb")
     return os.fdopen(handle, "w+b")

@@ -1,4 +1,4 @@
-"""What is booted, with the arguments that a cell gives to QEMU beyond its machine's, and the files of these."""
+"""A cell's own QEMU arguments, with the files that they name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ COLD = "it has QEMU arguments of its own"
 
 
 def with_qemu_args(bootable: Bootable, words: Sequence[str]) -> Bootable:
-    """The same with further arguments; their files are known by digest. Such a guest is no copy of another.
+    """Add arguments to a bootable, with digests of their files. Such a guest is not forked.
 
     Raises:
-        BuildError: a drive's file cannot be read, or names other files of the host.
+        BuildError: a drive's file cannot be read, or refers to other files of the host.
     """
     if not words:
         return bootable
@@ -33,7 +33,7 @@ def with_qemu_args(bootable: Bootable, words: Sequence[str]) -> Bootable:
 
 
 def drive_files(words: Sequence[str]) -> Iterator[Path]:
-    """The files of drives, as `parse_qemu_args` leaves them."""
+    """List the files of drives, in arguments from `parse_qemu_args`."""
     for option, value in pairwise(words):
         if option == "-drive":
             yield Path(split_value(value)[-1].removeprefix(FILE))
@@ -50,7 +50,10 @@ def _attached(path: Path) -> Artefact:
 
 
 def _drive(value: str) -> str:
-    """A drive whose format is said: QEMU would guess it from contents that a guest may have written."""
+    """Return a drive with an explicit format.
+
+    QEMU would guess it from contents that a guest may have written.
+    """
     if any(part.startswith("format=") for part in split_value(value)):
         return value
     return f"format={disk_format(Path(split_value(value)[-1].removeprefix(FILE)))},{value}"

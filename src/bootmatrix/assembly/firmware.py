@@ -1,4 +1,4 @@
-"""Firmware out of packages of the archive, so that a board boots the same wherever QEMU comes from."""
+"""Firmware from packages of the archive, independent of the host's QEMU."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LIMIT_BYTES = 256 << 20
 
 
 def board_firmware(machine: Machine, profile: Profile, builder: Builder) -> dict[str, Any]:
-    """The files of the archive that a board starts with, as fields of Bootable.
+    """Fetch the firmware with which a board starts, as fields of Bootable.
 
     Raises:
-        BuildError: the archive has no such file.
+        BuildError: the archive lacks the file.
     """
     own = machine.firmware
     firmware = firmware_artefact(own, profile, builder) if isinstance(own, Firmware) else None
@@ -29,11 +29,11 @@ def board_firmware(machine: Machine, profile: Profile, builder: Builder) -> dict
 
 
 def firmware_artefact(firmware: Firmware, profile: Profile, builder: Builder) -> Artefact:
-    """A file of firmware, unpacked once.
+    """Unpack a firmware file, cached.
 
     Raises:
-        BuildError: the package has no such file, or is damaged.
-        InfraError: the package cannot be had.
+        BuildError: the package lacks the file, or is damaged.
+        InfraError: the package cannot be fetched.
     """
     package = _find(firmware, profile, builder)
     store, key = builder.store, json.dumps([FORMAT, package.sha256, firmware.path])

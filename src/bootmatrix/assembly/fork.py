@@ -1,4 +1,4 @@
-"""What a forked guest needs: the initrd of the guest that is copied, and a disk with the spec's own part."""
+"""Parts of a forked guest: the template's initrd, and a disk with the spec's own part."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PACKER = "sqfstar"
 
 
 def why_not(profile: Profile, machine: Machine, cmdline: str, init: Iterable[StoredImage]) -> str:
-    """Why a guest can only be booted cold; empty if it can be forked."""
+    """Return why a guest can only be booted cold; empty if it can be forked."""
     reasons = {
         "the spec has a kernel command line of its own": bool(cmdline),
         f"no init image has the label {FORK}": not any(FORK in image.config.labels for image in init),
@@ -46,7 +46,7 @@ def why_not(profile: Profile, machine: Machine, cmdline: str, init: Iterable[Sto
 
 
 def why_never(profile: Profile, machine: Machine) -> str:
-    """Why no guest of a machine can be forked, whatever it is; empty if some can."""
+    """Return why no guest of a machine can be forked; empty if some can."""
     reasons = {
         "the machine has no virtio bus": machine.bus not in DISK_BUSES or machine.result != "virtio-serial",
         "the machine has flash memory": bool(machine.flash),
@@ -58,10 +58,10 @@ def why_never(profile: Profile, machine: Machine) -> str:
 
 
 def template_tree(init: list[StoredImage], profile: Profile, store: Store) -> Tree:
-    """Root of the guest that is copied: what all specs with these init images have in common.
+    """Build the template's root: the common part of all specs with these init images.
 
     Raises:
-        BuildError: the init images hold no program of this architecture.
+        BuildError: the init images contain no program of this architecture.
     """
     tree = base_tree(init, store)
     tree.put(CONTAINERS, directory())
@@ -70,7 +70,7 @@ def template_tree(init: list[StoredImage], profile: Profile, store: Store) -> Tr
 
 
 def _program(code: bytes, tree: Tree) -> bytes:
-    """A static ELF executable of this machine code, for the machine that the tree's programs are for (elf(5))."""
+    """Build a static ELF executable of this machine code, for the machine of the tree's programs (elf(5))."""
     like = next((node.read() for _, node in tree.items() if node.kind == "file" and _is_elf(node)), None)
     if like is None:
         raise BuildError("the init images hold no program")
@@ -108,7 +108,7 @@ def _is_elf(node: Node) -> bool:
 
 
 def disk_tree(whole: Tree, init: list[StoredImage], store: Store, *, writes: bool) -> tuple[Tree, str]:
-    """What is on a copy's disk: all that a guest's root has beyond the init images; or why that is no disk."""
+    """Build the tree of a clone's disk: the guest's root beyond the init images, or a reason."""
     base, disk = base_tree(init, store), Tree()
     disk.put(SETTINGS_FOLDER, directory())
     if writes:
@@ -128,9 +128,9 @@ def disk_tree(whole: Tree, init: list[StoredImage], store: Store, *, writes: boo
 
 
 def writes_bundles(spec: Spec, placed: Iterable[BundleSpec]) -> bool:
-    """Whether anything may be written below /containers: the disk, unlike an initrd, needs an overlay for that.
+    """Return whether anything may write below /containers; a disk needs an overlay for that.
 
-    Of a root that is read only, the runtime makes the mount points that it lacks.
+    In a read-only root, the runtime creates missing mount points.
     """
     return bool(spec.volumes) or any(_writes(one) for one in placed)
 
@@ -157,7 +157,7 @@ def _same(one: Node, other: Node) -> bool:
 
 
 def write_disk(tree: Tree, mtime_s: int, store: Store) -> tuple[str, int]:
-    """Write a tree as an uncompressed squashfs into the store; its digest and size in bytes.
+    """Write a tree as an uncompressed squashfs into the store; return digest and bytes.
 
     Raises:
         HostError: squashfs-tools are not installed, or fail.

@@ -1,4 +1,4 @@
-"""What `bootmatrix build` wrote, as what boots: found by the name of a file, and only if it is still the same."""
+"""Import of files written by `bootmatrix build`, found by name and verified by digest."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from bootmatrix.store import Store, sha256_of
 AGAIN = "Build it again."
 DISK_IN_TAR = "disk.raw"
 LIMIT_BYTES = 16 << 20
-"""What is said of a guest has some kilobytes."""
+"""Limit of a manifest, which has a few kilobytes."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A file of a format, and what was written with it."""
+    """A file of a format, with the manifest that lists it."""
 
     prefix: Path
     suffix: str
@@ -38,17 +38,17 @@ class Chosen:
 
     @property
     def file(self) -> BuiltFile:
-        """What is known of the file."""
+        """The manifest entry of the file."""
         return self.built.files[self.suffix]
 
 
 def find(name: str) -> Chosen | None:
-    """What a file's name, or a prefix, means; None where there is nothing that `bootmatrix build` wrote.
+    """Find the build that a file name or a prefix means; None if nothing was built there.
 
     A prefix means the first of its formats that QEMU boots.
 
     Raises:
-        InputError: it is damaged, or nothing that boots.
+        InputError: the build is damaged, or not bootable.
     """
     known = sorted({suffix for one in output_formats().values() for suffix in one.files}, key=len, reverse=True)
     for suffix in known:
@@ -67,7 +67,7 @@ def find(name: str) -> Chosen | None:
 
 
 def _main(name: str) -> str:
-    """What is booted of a format: its last file."""
+    """The file of a format that is booted: its last one."""
     return list(output_formats()[name].files)[-1]
 
 
@@ -92,16 +92,16 @@ def _load(prefix: Path) -> Built | None:
         built = Built.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise fault from error
-    if built.bootable.parts() or built.bootable.forkable:  # else it could name any file of the host for QEMU
+    if built.bootable.parts() or built.bootable.forkable:  # otherwise it could name any file of the host for QEMU
         raise fault
     return built
 
 
 def reread(chosen: Chosen, target: str, profiles: dict[str, Profile], builder: Builder) -> tuple[Machine, Bootable]:
-    """The machine that a file is for, and what it boots. `target` is what the user named, `arch[/machine]`.
+    """Return the machine of a file, and its bootable. `target` is the user's `arch[/machine]`.
 
     Raises:
-        InputError: a file was changed since, or is for another architecture.
+        InputError: a file has changed, or is for another architecture.
     """
     profile, board = find_machine(profiles, target)
     if profile.name != chosen.built.arch:
@@ -130,7 +130,7 @@ def _file(chosen: Chosen, suffix: str, kind: ArtefactKind) -> Artefact:
 
 
 def _disk(chosen: Chosen, store: Store) -> Artefact:
-    """The disk; out of its archive, into the store, if it is in one."""
+    """Return the disk, unpacked into the store if it is in an archive."""
     disk = _file(chosen, chosen.suffix, "disk")
     if chosen.suffix.endswith(".tar.gz"):
         disk = _unpacked(disk, store)
@@ -140,10 +140,10 @@ def _disk(chosen: Chosen, store: Store) -> Artefact:
 
 
 def _take_out(archive: tarfile.TarFile, path: Path) -> None:
-    """Write the disk that an archive begins with, with holes where it is empty.
+    """Write the disk at the beginning of an archive, as a sparse file.
 
     Raises:
-        ValueError: it begins with something else, or with more than any disk of ours has.
+        ValueError: the archive begins with something else, or the disk is too large.
     """
     member = archive.next()
     if member is None or member.name != DISK_IN_TAR or not member.isreg() or member.size > WRITES_BYTES:
@@ -162,7 +162,7 @@ def _unpacked(packed: Artefact, store: Store) -> Artefact:
             with tarfile.open(packed.path, "r:gz") as archive:
                 _take_out(archive, path)
         except (*FAULTS, KeyError, ValueError, OverflowError) as error:
-            if isinstance(error, OSError) and error.errno:  # the host's, a full disk for one
+            if isinstance(error, OSError) and error.errno:  # a fault of the host, such as a full disk
                 raise
             raise InputError(f"{packed.path}: no archive with a {DISK_IN_TAR}, or a damaged one", AGAIN) from error
         digest, size = sha256_of(path), path.stat().st_size

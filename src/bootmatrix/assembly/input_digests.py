@@ -1,4 +1,4 @@
-"""Digests of what the user wrote for a plan, so that a run which is taken up again can tell whether it was changed."""
+"""Digests of the user's inputs of a plan, to detect changes before a run is resumed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from bootmatrix.store import sha256_of
 def digests(
     cells: Iterable[Cell], specs: Mapping[str, Spec], profiles: Mapping[str, Profile], builder: Builder
 ) -> dict[str, str]:
-    """A digest for each spec, profile and image recipe of the cells, by its path or name.
+    """Digest each spec, profile and image recipe of the cells, by path or name.
 
-    What cannot be read has the error in place of a digest: its cells will tell of it.
+    For an unreadable input the error replaces the digest: its cells report it.
     """
     cells = tuple(cells)
     used = {name: profiles[name] for name in sorted({cell.arch for cell in cells})}
@@ -49,13 +49,13 @@ def digests(
 
 
 def _spec_digest(file: Path) -> str:
-    """A spec's digest, also if it came by a pipe."""
+    """Digest a spec, also one that was piped."""
     data = kept(file)
     return sha256_of(file) if data is None else hashlib.sha256(data).hexdigest()
 
 
 def _own(spec: Spec, cell: Cell, profile: Profile) -> str:
-    """The digests of the files of a guest that somebody brings along."""
+    """Digest the files of a prebuilt guest."""
     assert spec.own
     try:
         bootable = prebuilt_bootable(spec.own, Path(spec.path).parent, profile, profile.machine(cell.machine))
@@ -92,7 +92,7 @@ def _images(
 
 
 def _file(source: ImageSource) -> str:
-    """The digest of a file or a folder; of a registry's image the lock has it, and an engine's may change."""
+    """Digest a file or a folder. The lock has those of registry images; an engine's may change."""
     if source.kind != DOCKERFILE_KIND:
         return image_sources.load(source.kind).digest(source)
     folder = Path(source.path)
@@ -101,7 +101,7 @@ def _file(source: ImageSource) -> str:
 
 
 def _digest(path: Path) -> str:
-    """What a file holds, or where a link leads."""
+    """Digest the contents of a file, or the target of a link."""
     try:
         return str(path.readlink()) if path.is_symlink() else sha256_of(path)
     except OSError as error:

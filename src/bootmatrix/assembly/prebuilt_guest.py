@@ -1,4 +1,4 @@
-"""Guests that somebody brings along: a kernel and an initrd, or a disk, in place of what is made of a spec."""
+"""Prebuilt guests: a kernel and an initrd, or a disk, instead of a spec."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from bootmatrix.qemu.command import CARD_READER, DISK_BUSES
 from bootmatrix.store import Store, sha256_of
 
 QCOW2 = b"QFI\xfb"
-"""Where a disk image begins so, QEMU's docs/interop/qcow2.txt says what follows: at 8 the backing file's place, at 24
+"""Magic of qcow2 (QEMU's docs/interop/qcow2.txt). Its header has at 8 the backing file's offset, at 24
 the disk's size, at 72 (from version 3 on) features that a reader must know, of which bit 2 is an external data file."""
 EXTERNAL_DATA = 1 << 2
 SMALLEST_CARD_BYTES = 1 << 20
-"""What is advised at least: there is no smaller card to buy, by far."""
+"""Minimum size in the hint; real cards are larger."""
 VMDK, VMDK_CAPACITY_AT = b"KDMV", 12
-"""Where a VMDK of one file begins so, and where it says how many sectors it has; none: it describes other files."""
+"""Magic of a VMDK of one file, and the offset of its sector count; 0 means that it describes other files."""
 VMDK_PARENT, VMDK_TEXT_END_BYTES = b"parentFileNameHint", 512 + 20 * 512
-"""What its description names a parent with, and where that ends: QEMU reads 20 sectors from the second one on."""
+"""Key of a parent in its description, and the end of that: QEMU reads 20 sectors from the second one on."""
 VHD, VHD_FOOTER_BYTES = b"conectix", 512
-"""How the last sector of a VHD begins."""
+"""Magic of the last sector of a VHD."""
 FORMATS: Mapping[bytes, DiskFormat] = {QCOW2: "qcow2", VMDK: "vmdk"}
 
 
 def prebuilt_bootable(guest: PrebuiltGuest, base: Path, profile: Profile, machine: Machine) -> Bootable:
-    """What a machine boots of somebody's own files, but for a kernel of the cell. Their names are relative to `base`.
+    """Return the bootable of a prebuilt guest, without a cell's kernel. Names are relative to `base`.
 
     Raises:
         BuildError: a file is missing, or a disk image refers to other files of the host.
@@ -50,9 +50,9 @@ def prebuilt_bootable(guest: PrebuiltGuest, base: Path, profile: Profile, machin
 
 
 def with_copies(bootable: Bootable, store: Store) -> Bootable:
-    """The same guest from copies in the store: what boots has the digest that its record says.
+    """Replace a guest's files by copies in the store, which match the record's digests.
 
-    A disk is too large for that, and is read where it is.
+    Disks are too large for that, and are read in place.
 
     Raises:
         InputError: a file has changed since it was digested.
@@ -69,10 +69,10 @@ def with_copies(bootable: Bootable, store: Store) -> Bootable:
 
 
 def with_kernel(bootable: Bootable, kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Bootable:
-    """Somebody's own files on a kernel of the cell.
+    """Add a cell's kernel to a prebuilt guest.
 
     Raises:
-        BuildError: the kernel has not got the machine's device tree.
+        BuildError: the kernel lacks the machine's device tree.
     """
     dtb = dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb and not bootable.dtb else bootable.dtb
     found = {"kernel": kernel_artefact(kernel, files, machine, store), "kernel_release": kernel.release, "dtb": dtb}
@@ -80,7 +80,7 @@ def with_kernel(bootable: Bootable, kernel: Kernel, files: KernelFiles, machine:
 
 
 def without_consoles(cmdline: str) -> tuple[str, tuple[str, ...]]:
-    """A kernel command line without its consoles, which are the machine's to say, and those."""
+    """Split a kernel command line into the part without consoles, and the consoles."""
     words = cmdline.split()
     consoles = tuple(word for word in words if word.startswith("console="))
     return " ".join(word for word in words if word not in consoles), consoles
@@ -128,7 +128,10 @@ def _check_disk(disk: Artefact, is_card: bool) -> None:
 
 
 def disk_format(path: Path) -> DiskFormat:
-    """The format of a disk, by how its file begins or ends. QEMU is told, as a guest could write another beginning."""
+    """Detect the format of a disk from its first or last bytes.
+
+    QEMU gets it explicitly, as a guest could overwrite the beginning.
+    """
     with path.open("rb") as file:
         magic = file.read(4)
         file.seek(max(0, file.seek(0, os.SEEK_END) - VHD_FOOTER_BYTES))
@@ -137,7 +140,7 @@ def disk_format(path: Path) -> DiskFormat:
 
 
 def refers(path: Path) -> bool:
-    """Whether a disk's file names other files of the host, which QEMU would open."""
+    """Return whether a disk image names other files of the host, which QEMU would open."""
     with path.open("rb") as file:
         header = file.read(VMDK_TEXT_END_BYTES)
     if header.startswith(VMDK):

@@ -1,4 +1,4 @@
-"""Contents of files that stand somewhere in another file, so that they need not be in memory."""
+"""File contents as slices of other files, which are not held in memory."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Slice:
     size: int
 
     def read(self) -> bytes:
-        """Its bytes."""
+        """Read all bytes."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
 
     def open(self) -> BinaryIO:
-        """A file that stands at its beginning; what comes after its end is something else's."""
+        """Open a file at the beginning of the slice; it extends beyond the end."""
         file = self.path.open("rb")
         file.seek(self.offset)
         return file
 
     def pieces(self) -> Iterator[bytes]:
-        """Its bytes, a few at a time."""
+        """Yield the bytes in pieces."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             left = self.size
@@ -48,28 +48,28 @@ class Slice:
 
 @dataclass(frozen=True)
 class SparseSlice(Slice):
-    """A file with holes, of which only the data between them stands in the other file, one piece after the other.
+    """A sparse file; the other file holds only its data, piece after piece.
 
-    `extents` are the pieces' offsets in the file and their sizes, in order.
+    `extents` are the offsets and sizes of the pieces in the sparse file, in order.
     """
 
     extents: tuple[tuple[int, int], ...]
 
     @property
     def holes_bytes(self) -> int:
-        """How much of it is holes."""
+        """The size of all holes."""
         return self.size - sum(size for _, size in self.extents)
 
     def read(self) -> bytes:
-        """Its bytes, with zeros in its holes."""
+        """Read all bytes, with zeros in holes."""
         return b"".join(self.pieces())
 
     def open(self) -> BinaryIO:
-        """The same as a file that is read from its beginning to its end."""
+        """Open as a file that can be read sequentially."""
         return cast(BinaryIO, io.BufferedReader(_Pieces(self.pieces()), PIECE_BYTES))
 
     def pieces(self) -> Iterator[bytes]:
-        """Its bytes, a few at a time, with zeros in its holes."""
+        """Yield the bytes in pieces, with zeros in holes."""
         at, place = 0, self.offset
         for offset, size in (*self.extents, (self.size, 0)):
             yield from _zeros(offset - at)
@@ -85,13 +85,13 @@ def _zeros(count: int) -> Iterator[bytes]:
 
 
 class _Pieces(io.RawIOBase):
-    """Pieces of bytes as a file."""
+    """A file of pieces of bytes."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._rest = pieces, memoryview(b"")
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
@@ -106,13 +106,13 @@ class _Pieces(io.RawIOBase):
 
 
 class Spool:
-    """A file that holds the contents of others, one after the other, so that they need not be in memory."""
+    """A file that holds the contents of others one after the other."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file
 
     def add(self, source: IO[bytes]) -> Slice:
-        """Append what can be read, and say where it is.
+        """Append everything that can be read; return its slice.
 
         Raises:
             HostError: the disk is full.

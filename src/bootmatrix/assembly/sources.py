@@ -1,4 +1,4 @@
-"""The builder over the sources that a configuration names."""
+"""Frozen configuration of sources, and the builder made from it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from bootmatrix.store import Store
 
 @contextmanager
 def open_builder(config: SourceConfig, observer: Observer, *, fork: bool = False) -> Iterator[Builder]:
-    """Open a builder over the sources; its downloads end with the context.
+    """Open a builder over the sources; downloads end with the context.
 
-    `fork` has it build what copies of guests need too.
+    `fork` also builds the parts for forked guests.
     """
     store = Store(config.cache)
     archive = open_archive(

@@ -1,7 +1,7 @@
-"""A guest's or an image's files in memory, before they become a tar or a cpio archive.
+"""A file tree in memory, from which tar and cpio archives are written.
 
-Paths are relative to the root, with neither `.` nor `..`. Links are followed inside the tree only, as in a chroot, so
-that nothing hostile in an archive reaches the host.
+Paths are relative to the root, with neither `.` nor `..`. Links are followed inside the tree only, as in a chroot:
+a hostile archive cannot reach the host.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ KEPT_XATTRS = ("security.capability", "user.")
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A file, folder, link or device. The same node under two paths is a hard link.
+    """A file, folder, link or device. One node under two paths is a hard link.
 
-    `xattrs` are extended attributes that an image gave it, by name: capabilities, and the user's own. A tar archive
-    carries them, and an initrd has no place for them.
+    `xattrs` are an image's extended attributes by name: capabilities, and the user's own. A tar archive has them,
+    an initrd does not.
     """
 
     kind: Kind
@@ -62,36 +62,36 @@ class Node:
         return self.data.size if isinstance(self.data, Slice) else len(self.data)
 
     def read(self) -> bytes:
-        """The data."""
+        """Return the data."""
         return self.data.read() if isinstance(self.data, Slice) else self.data
 
     def open(self) -> BinaryIO:
-        """A file that stands at the beginning of the data; what comes after its end is not the node's."""
+        """Open a file at the beginning of the data; it may extend beyond the end."""
         return self.data.open() if isinstance(self.data, Slice) else io.BytesIO(self.data)
 
     def pieces(self) -> Iterator[bytes]:
-        """The data, a few bytes at a time where it is large."""
+        """Yield the data in pieces."""
         return self.data.pieces() if isinstance(self.data, Slice) else iter((self.data,))
 
 
 def directory(mode: int = 0o755) -> Node:
-    """A folder of root's."""
+    """Return a folder owned by root."""
     return Node("dir", mode)
 
 
 def text_file(text: str, mode: int = 0o644) -> Node:
-    """A file of root's."""
+    """Return a file owned by root."""
     return Node("file", mode, data=text.encode())
 
 
 def symlink(target: str) -> Node:
-    """A symbolic link."""
+    """Return a symbolic link."""
     return Node("symlink", 0o777, target=target)
 
 
 @dataclass
 class Tree:
-    """Nodes by path. A folder that a path needs and that is not there is made."""
+    """Nodes by path. Missing parent folders are created."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     size_bytes: int = 0
@@ -102,7 +102,7 @@ class Tree:
     _paths: dict[Node, int] = field(default_factory=dict)
 
     def resolve(self, path: str, whole: bool = False) -> str:
-        """The path with the links of its folders followed inside the tree; the last part only if it is the `whole`.
+        """Resolve links inside the tree; that of the last part only if `whole`.
 
         Raises:
             BuildError: links form a loop, or the path leaves the root.
@@ -134,34 +134,34 @@ class Tree:
         return "/".join([*done, *reversed(todo)])
 
     def get(self, path: str) -> Node | None:
-        """The node of a path; links of its folders are followed, and it may be a link itself."""
+        """Return the node of a path. Links of its folders are followed; it may be a link itself."""
         return self.nodes.get(self.resolve(path))
 
     def put(self, path: str, node: Node) -> None:
-        """Put a node at a path. A folder leaves what is there already in place; anything else replaces it.
+        """Put a node at a path. A folder keeps an existing folder; anything else replaces.
 
         Raises:
-            BuildError: the path leaves the root, or the tree is too large for an initrd, or a number too large.
+            BuildError: the path leaves the root, the tree is too large for an initrd, or a number is too large.
         """
         where = self.resolve(path)
         if not where:
             if node.kind != "dir":
-                raise BuildError(f"the path {path!r} is the root itself, which is a folder")
+                raise BuildError(f"the path {path!r} is the root, which must be a folder")
             return
         check_numbers(path, (node.uid, node.gid), node.device)
         check_lengths(where, node.target)
         self._make_parents(where)
-        there = self.nodes.get(where)
+        present = self.nodes.get(where)
         if node.kind == "dir":
-            if there is not None and there.kind == "symlink" and self._is_directory(where):
+            if present is not None and present.kind == "symlink" and self._is_directory(where):
                 return
-        elif there is not None and there.kind == "dir":
+        elif present is not None and present.kind == "dir":
             self._remove(where)
         self._set(where, node)
         if self.size_bytes > MAX_TREE_BYTES:
             raise BuildError(f"the files are larger than {MAX_TREE_BYTES >> 30} GiB in all")
         if len(self.nodes) > MAX_NODES:
-            raise BuildError(f"there are more than {MAX_NODES} files and folders")
+            raise BuildError(f"more than {MAX_NODES} files and folders")
         if self._names_bytes > MAX_NAMES_BYTES:
             raise BuildError(f"the paths of all files have more than {MAX_NAMES_BYTES >> 20} MiB")
 
@@ -169,21 +169,23 @@ class Tree:
         """Make `path` a hard link to `target`.
 
         Raises:
-            BuildError: there is no such file.
+            BuildError: the target does not exist.
         """
         node = self.get(target)
         if node is None or node.kind == "dir":
-            raise BuildError(f"{path} is a hard link to {target}, which is not there")
+            raise BuildError(f"{path} is a hard link to {target}, which does not exist")
         self.put(path, node)
 
     def remove(self, path: str) -> None:
-        """Remove a node and what is below it, if it is there."""
+        """Remove a node and its contents, if it exists."""
         where = self.resolve(path)
         if where in self.nodes:
             self._remove(where)
 
     def matching(self, patterns: Iterable[str]) -> list[str]:
-        """Paths that match a glob, in order. `*` matches slashes too; a folder that matches stands for all in it.
+        """List paths that match a glob, in order.
+
+        `*` matches slashes too; a matching folder includes its contents.
 
         Raises:
             BuildError: a glob leaves the root.
@@ -196,17 +198,17 @@ class Tree:
         return [path for path in sorted(self.nodes) if matches(path)]
 
     def graft(self, other: Tree, prefix: str) -> None:
-        """Put all of another tree below a folder, made if need be."""
+        """Add another tree below a folder, which is created if missing."""
         if prefix:
             self.put(prefix, directory())
         for path, node in sorted(other.nodes.items()):
             self.put(f"{prefix}/{path}", node)
 
     def add_tar(self, archive: tarfile.TarFile, spool: Spool | None = None) -> None:
-        """Put everything of a tar archive, which may be hostile; the contents of its files go to the spool, if any.
+        """Add a tar archive, which may be hostile. Contents go to the spool, if any.
 
         Raises:
-            BuildError: a path leaves the root, a hard link has no target, or it is too large.
+            BuildError: a path leaves the root, a hard link has no target, or the archive is too large.
         """
         for member in archive:
             if member.islnk():
@@ -222,13 +224,12 @@ class Tree:
             self.put(member.name, node)
 
     def add_layer(self, layer: Path) -> None:
-        """Put a layer of an image upon what is there: an uncompressed tar file of the store, which may be hostile.
+        """Apply a layer of an image: an uncompressed tar file of the store, which may be hostile.
 
-        Contents stay where they are. What the layer takes away (`.wh.` files, opencontainers/image-spec, layer.md)
-        goes first, wherever in it that stands.
+        Contents stay in place. Whiteouts (`.wh.` files, opencontainers/image-spec, layer.md) are applied first.
 
         Raises:
-            BuildError: it is no such file, or a damaged one; or as for `add_tar`.
+            BuildError: the file is missing or damaged; or as for `add_tar`.
         """
         try:
             with PaxArchive.open(layer, mode="r:", encoding="utf-8") as archive:
@@ -239,7 +240,7 @@ class Tree:
                 if _whiteout(member.name) is None:
                     self._add_member(member, layer)
         except FAULTS as error:
-            raise BuildError(f"the layer {layer.name} is not a tar archive, or a damaged one: {error}") from error
+            raise BuildError(f"the layer {layer.name} is not a valid tar archive: {error}") from error
 
     def _take_away(self, name: str) -> None:
         hidden = _whiteout(name)
@@ -276,14 +277,14 @@ class Tree:
         return data
 
     def _unlink(self, path: str) -> None:
-        """Remove what is no folder: that of a layer takes its place, even that of a link to a folder."""
+        """Remove a node that is not a folder: a layer's folder replaces it, even a link to one."""
         where = self.resolve(path)
         there = self.nodes.get(where)
         if there is not None and there.kind != "dir":
             self._remove(where)
 
     def items(self) -> Iterator[tuple[str, Node]]:
-        """Paths and nodes, each folder before what is in it."""
+        """Yield paths and nodes, each folder before its contents."""
         return iter(sorted(self.nodes.items(), key=lambda item: item[0].split("/")))
 
     def _make_parents(self, where: str) -> None:
@@ -297,7 +298,7 @@ class Tree:
                 self._set(parent, directory())
 
     def _is_folder(self, where: str) -> bool:
-        """Return whether a path is that of a folder by itself; then there are no links in it."""
+        """Return whether a path is a folder itself; then it contains no links."""
         node = self.nodes.get(where)
         return node is not None and node.kind == "dir"
 
@@ -337,7 +338,7 @@ class Tree:
 
 
 def _whiteout(name: str) -> str | None:
-    """What an entry of a layer takes away: the name of a file, or all that is in its folder; None for what is put."""
+    """Return the name that a whiteout removes, OPAQUE for a whole folder; None for other entries."""
     last = name.rstrip("/").rpartition("/")[2]
     if last.startswith(OPAQUE):
         return OPAQUE
@@ -345,7 +346,7 @@ def _whiteout(name: str) -> str | None:
 
 
 def _xattrs(member: tarfile.TarInfo) -> tuple[tuple[str, str], ...]:
-    """Extended attributes that mean something in a guest, as POSIX's extended headers carry them."""
+    """Return the extended attributes that matter in a guest, from POSIX extended headers."""
     found = ((name.removeprefix(XATTR), value) for name, value in member.pax_headers.items() if name.startswith(XATTR))
     return tuple(sorted((name, value) for name, value in found if name.startswith(KEPT_XATTRS)))
 
@@ -360,14 +361,14 @@ def _node_of(member: tarfile.TarInfo) -> Node:
     }
     kind = "file" if member.isreg() else kinds.get(member.type)
     if kind is None:
-        raise BuildError(f"{member.name} is of a kind that no image can hold: {member.type!r}")
+        raise BuildError(f"{member.name} has an unsupported type: {member.type!r}")
     device = (member.devmajor, member.devminor) if kind in {"char", "block"} else (0, 0)
     target = member.linkname if kind == "symlink" else ""
     return Node(kind, member.mode & 0o7777, member.uid, member.gid, target, device=device, xattrs=_xattrs(member))
 
 
 def write_tar(tree: Tree, target: tarfile.TarFile, mtime_s: int) -> None:
-    """Write all of a tree, in an order and with times that do not depend on when and where."""
+    """Write a tree in a reproducible order, with reproducible times."""
     first_paths: dict[int, str] = {}
     types = {"dir": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "char": tarfile.CHRTYPE}
     types |= {"block": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE, "file": tarfile.REGTYPE}

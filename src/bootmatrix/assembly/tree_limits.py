@@ -1,4 +1,4 @@
-"""Limits of a tree of files: what an archive that is small can make this program hold and do is bounded."""
+"""Limits of a file tree: a small archive must not cause unbounded memory or work."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MAX_NUMBER = (1 << 32) - 1
 
 
 def clean(path: str) -> str:
-    """A path without leading slash, `.` and doubled slashes.
+    """Normalise a path: no leading slash, `.` or doubled slashes.
 
     Raises:
-        BuildError: it has a `..` or a NUL, or is too long.
+        BuildError: the path contains `..` or NUL, or is too long.
     """
     parts = [part for part in path.split("/") if part not in {"", "."}]
     if len(path) > MAX_PATH_BYTES:
@@ -39,14 +39,14 @@ def clean(path: str) -> str:
 
 
 def check_lengths(where: str, target: str) -> None:
-    """Hold a path and a link's target against Linux's limits.
+    """Check a path and a link's target against Linux's limits.
 
     Raises:
         BuildError: they are too long, or too deep.
     """
     if len(target) > MAX_PATH_BYTES:
         raise BuildError(f"the link {where[:200]!r} has a target of {len(target)} characters")
-    if 4 * len(where) <= MAX_NAME_BYTES:  # as most are: too short to be anything of that, in UTF-8
+    if 4 * len(where) <= MAX_NAME_BYTES:  # the usual case: too short to exceed any limit in UTF-8
         return
     names = [name.encode("utf-8", "replace") for name in where.split("/")]
     if sum(map(len, names)) + len(names) > MAX_PATH_BYTES + 1 or max(map(len, names)) > MAX_NAME_BYTES:
@@ -58,10 +58,10 @@ def check_lengths(where: str, target: str) -> None:
 
 
 def check_numbers(path: str, owners: tuple[int, int], device: Iterable[int]) -> None:
-    """Hold owners and device numbers against what archives can say.
+    """Check owners and device numbers against the limits of archives.
 
     Raises:
-        BuildError: one is negative, or too large.
+        BuildError: a number is negative, or too large.
     """
     numbers = {"uid": owners[0], "gid": owners[1], "device number": max(device, key=abs)}
     for name, number in numbers.items():

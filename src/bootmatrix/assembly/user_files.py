@@ -1,4 +1,4 @@
-"""Files of the user's, which may change while they are used: what is used has the digest that was computed of it."""
+"""User files, which may change while in use: only contents with the known digest are used."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bootmatrix.store import COPY_BYTES, Store, host_faults
 
 
 def take(path: Path, sha256: str, store: Store) -> Path:
-    """Copy a file into the store, unless its content is there already; the copy, which nobody else writes to.
+    """Copy a file into the store, unless it has it already; return the private copy.
 
     Raises:
-        InputError: it has another digest than a moment ago.
-        OSError: it cannot be read.
+        InputError: the digest has changed.
+        OSError: the file cannot be read.
     """
     if store.has(sha256):
         return store.verified(sha256)
@@ -27,7 +27,7 @@ def take(path: Path, sha256: str, store: Store) -> Path:
 
 
 def take_into(folder: Path, path: Path, sha256: str) -> Path:
-    """The same into a folder of our own, for what is used once."""
+    """Copy a file into a private folder, for a single use."""
     target = folder / sha256
     if not target.exists():
         found = copy_digested(path, target)
@@ -38,11 +38,11 @@ def take_into(folder: Path, path: Path, sha256: str) -> Path:
 
 
 def copy_digested(path: Path, target: Path) -> str:
-    """Copy a file, and give the digest of the copy.
+    """Copy a file, and return the digest of the copy.
 
     Raises:
         HostError: the disk is full.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     digest = hashlib.sha256()
     with path.open("rb") as source, host_faults(target.parent), target.open("xb") as copy:
@@ -53,4 +53,4 @@ def copy_digested(path: Path, target: Path) -> str:
 
 
 def _changed(path: Path) -> InputError:
-    return InputError(f"{path}: this has changed while it was read", "Try again when nothing writes to it.")
+    return InputError(f"{path}: has changed while it was read", "Try again when nothing writes to it.")

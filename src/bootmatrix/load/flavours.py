@@ -10,10 +10,10 @@ FLAVOUR, KERNELS = "flavour", "kernels"
 
 
 def apply_flavours(document: Document) -> None:
-    """Give each kernel of a profile's document that names no flavour the default of its machine or profile.
+    """Apply the default `flavour` of a machine or profile to kernels without one.
 
-    A machine that names a flavour and no kernels has those of the profile that name none, with this flavour. Faults
-    are noted in the document.
+    A machine with a flavour and without kernels inherits the profile's kernels that have none. Faults are noted in
+    the document.
     """
     profile_kernels = document.data.get(KERNELS)
     default = _take(document, (), document.data)

@@ -1,4 +1,4 @@
-"""What an image's name in a file means: a folder, an image here, a registry's, or what the user puts in its place."""
+"""Resolution of image names in files: folders, shipped images, registries, overrides."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FindRecipe = Callable[[str, Path], Path]
 
 
 def find_source(reference: str, path: Path, given: Iterable[ImageOverride], find_recipe: FindRecipe) -> ImageSource:
-    """Where the image comes from that the file `path` names.
+    """Find the source of an image named in the file `path`.
 
-    What the user gave comes first, then: `@pkg:` is a folder, a transport says it by itself, a name for which there is
-    an image here means that, and every other name is a registry's.
+    Overrides come first. Then `@pkg:` is a folder, a transport is explicit, a name with a shipped image means that,
+    and every other name is a registry's.
 
     Raises:
-        InputError: the name cannot be one, or a folder or file is not there.
+        InputError: the name is invalid, or a folder or file does not exist.
     """
     for one in given:
         if any(fnmatchcase(name, one.pattern) for name in (reference, repository(reference))):
@@ -49,10 +49,10 @@ def _named(reference: str, path: Path, find_recipe: FindRecipe) -> ImageSource:
 
 
 def parse_override(text: str, folder: Path) -> ImageOverride:
-    """What `NAME=SOURCE` says.
+    """Parse `NAME=SOURCE`.
 
     Raises:
-        InputError: it says something else.
+        InputError: the text is not of this form.
     """
     name, equals, source = text.partition("=")
     if not equals or not name.strip() or not source.strip():
@@ -64,10 +64,10 @@ def parse_override(text: str, folder: Path) -> ImageOverride:
 
 
 def check_override(one: ImageOverride) -> ImageOverride:
-    """The same.
+    """Check the source of an override.
 
     Raises:
-        InputError: its source is none.
+        InputError: the source is invalid.
     """
     if not one.source.startswith(PACKAGE) and image_sources.find_type(one.source) is None:
         known = ", ".join((*image_sources.prefixes(), PACKAGE))

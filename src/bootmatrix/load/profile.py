@@ -21,16 +21,16 @@ MAX_PROGRAM_BYTES = 4096
 
 
 def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
-    """All profiles of the folders by name; a later folder's replaces an earlier one's.
+    """Load all profiles by name; those of later folders replace earlier ones.
 
     Raises:
-        InputError: a profile is faulty, two claim the same alias, or there are none.
+        InputError: a profile is invalid, two have the same alias, or the folders are empty.
     """
     files = profile_files(folders)
     profiles = {name: load_profile(file, files) for name, file in sorted(files.items())}
     if not profiles:
         raise InputError(
-            "there are no architectures: no arch/*.yml was found",
+            "no architectures: no arch/*.yml found",
             "Name their folder in BOOTMATRIX_ARCH.",
         )
     _check_aliases(profiles, files)
@@ -38,15 +38,17 @@ def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
 
 
 def profile_files(folders: Iterable[Path]) -> dict[str, Path]:
-    """Files of profiles by name; a later folder's replaces an earlier one's."""
+    """List profile files by name; those of later folders replace earlier ones."""
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yml"))}
 
 
 def load_profile(path: Path, files: Mapping[str, Path] | None = None) -> Profile:
-    """One profile, named as its file is. `files` are those it may extend, by name; by default its folder's and ours.
+    """Load a profile, named as its file. `files` are those it may extend, by name.
+
+    They default to those of its folder and the shipped ones.
 
     Raises:
-        InputError: it is faulty.
+        InputError: the file is invalid.
     """
     document = read_document(path)
     extend(document, profile_files([*arch_folders(), path.parent]) if files is None else files)
@@ -89,7 +91,7 @@ def _check_exit(document: Document, place: Location, machine: Machine) -> None:
     if not machine.exit_program:
         document.complain((*place, "exit"), "'exit: semihosting' takes a program: 'exit_program', in base64")
     elif not _is_program(machine.exit_program):
-        document.complain((*place, "exit_program"), "'exit_program' is no ELF program in base64")
+        document.complain((*place, "exit_program"), "'exit_program' is not an ELF program in base64")
     if [int(part) for part in machine.min_qemu.split(".")] < SEMIHOSTING_QEMU:
         document.complain((*place, "min_qemu"), "'exit: semihosting' from user space takes QEMU 7.2 or later")
 
@@ -116,12 +118,12 @@ def _check_aliases(profiles: Mapping[str, Profile], files: Mapping[str, Path]) -
 
 
 def find_machine(profiles: Mapping[str, Profile], target: str) -> tuple[Profile, str]:
-    """The profile and the machine's name that `arch[/machine][@cpu]` means; `arch` may be an alias.
+    """Find the profile and the machine's name for `arch[/machine][@cpu]`; `arch` may be an alias.
 
-    The CPU model stays a part of the machine's name, `virt@cortex-a72`, which Profile.machine understands.
+    The CPU model stays a part of the machine's name, `virt@cortex-a72`, as Profile.machine takes it.
 
     Raises:
-        InputError: there is no such architecture, machine or CPU model.
+        InputError: the architecture, machine or CPU model is unknown.
     """
     board, at, cpu = target.partition("@")
     arch, slash, machine = board.partition("/")

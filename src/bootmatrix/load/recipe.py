@@ -181,7 +181,7 @@ def _check_base(document: Document, recipe: ImageRecipe, path: Path) -> None:
             document.complain(("from",), str(error))
             return
         if where.resolve() in seen:
-            document.complain(("from",), f"{recipe.base!r} comes back to {where}(circular 'from')")
+            document.complain(("from",), f"{recipe.base!r} comes back to {where} (circular 'from')")
             return
         seen.add(where.resolve())
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 
 class Model(BaseModel):
-    """A frozen value. Input is read from JSON types in strict mode: no number becomes a string, no string a number.
+    """A frozen value. JSON input is strict: numbers and strings are not converted.
 
-    What reads and checks a value is built when the first one is made, since no command has a use for all of them.
+    Validators and serialisers are built on first use.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
@@ -45,7 +45,7 @@ def _field_names(kind: type[BaseModel]) -> set[str]:
 
 @contextmanager
 def many_made() -> Iterator[None]:
-    """While a great many values are made that all stay: looking for cycles among them takes longer than making them."""
+    """Disable garbage collection while many lasting values are created."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -63,4 +63,4 @@ Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 """A name that is safe as a file name: it has no slash and does not begin with a dot or a dash."""
 
 Board = Annotated[str, StringConstraints(pattern=f"^{NAME}(@{NAME})?$")]
-"""A machine's name, perhaps with one of its CPU models: `virt@cortex-a72`. Safe as a file name too."""
+"""A machine's name, optionally with a CPU model: `virt@cortex-a72`. Safe as a file name."""

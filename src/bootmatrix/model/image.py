@@ -11,10 +11,9 @@ LABEL = "org.mobyproject.config"
 
 
 class CopyFile(Model):
-    """A file, folder or link put into an image. `source` is relative to build.yml and stays inside its folder.
+    """A file, folder or link for an image. `source` is relative to build.yml and stays inside its folder.
 
-    `concat` are globs of files that are in the image already: the file is made of all of them, in the order of their
-    paths.
+    `concat` are globs of files of the image: the new file is their concatenation, in the order of their paths.
     """
 
     path: str
@@ -27,13 +26,13 @@ class CopyFile(Model):
 
 
 class ImageRecipe(Model):
-    """What `build.yml` says.
+    """A recipe of an image: `build.yml`.
 
-    `packages` come from the archive with their dependencies, except those named in `without`; `debs` are local .deb
-    files as globs in which `{debian_arch}` and the other names of the profile stand for the architecture's; `keep` and
-    `drop` are globs of paths in the image. `replaces` are LinuxKit's images that this one stands in for. `labels` are
-    OCI labels: `org.mobyproject.config` gives a container's defaults, `bootmatrix.modules` kernel
-    modules and `bootmatrix.network` whether a network card is needed.
+    `packages` come from the archive with their dependencies, except those in `without`. `debs` are globs of local
+    .deb files; `{debian_arch}` and the other names of the profile are replaced. `keep` and `drop` are globs of
+    paths in the image. `replaces` are LinuxKit's images that this one replaces. `labels` are OCI labels:
+    `org.mobyproject.config` has a container's defaults, `bootmatrix.modules` kernel modules, `bootmatrix.network`
+    the need of a network card.
     """
 
     description: str = ""
@@ -55,10 +54,10 @@ class ImageRecipe(Model):
 
 
 class PackageRecipe(Model):
-    """The build.yml of a package of LinuxKit's (docs/packages.md there), whose image a Docker engine builds.
+    """The build.yml of a LinuxKit package (docs/packages.md there), built by a Docker engine.
 
-    `config` becomes the label `org.mobyproject.config`; `build_args` are `NAME=VALUE`. What is said for LinuxKit's own
-    `pkg build`, of names and tags in registries, is read and not used.
+    `config` becomes the label `org.mobyproject.config`; `build_args` are `NAME=VALUE`. Keys for LinuxKit's own
+    `pkg build`, such as names and tags in registries, are ignored.
     """
 
     image: str = ""
@@ -76,7 +75,7 @@ class PackageRecipe(Model):
 
 
 class ImageConfig(Model):
-    """The part of an OCI image's configuration that a container takes its defaults from."""
+    """The part of an OCI image configuration with the defaults of containers."""
 
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
@@ -90,11 +89,7 @@ RECIPE_KIND, DOCKERFILE_KIND = "recipe", "dockerfile"
 
 
 class ImageSource(Model):
-    """Where an image comes from: `path` is a file or a folder, `name` is the image's in a registry, engine or file.
-
-    `kind` is the name of an image source, or that of a folder with a build.yml of ours or with a Dockerfile. `prefix`
-    is how its references begin, if not by the kind and a colon.
-    """
+    """Source of an image: `path` of a file or folder, `name` in a registry, engine or file."""
 
     kind: str
     path: str = ""
@@ -111,9 +106,9 @@ class ImageSource(Model):
 
 
 class ImageOverride(Model):
-    """What the user puts in the place of images: those whose names match the glob `pattern` come from `source`.
+    """A user's override: images that match the glob `pattern` are taken from `source`.
 
-    Paths in `source` are from `folder`.
+    Paths in `source` are relative to `folder`.
     """
 
     pattern: str
@@ -122,7 +117,7 @@ class ImageOverride(Model):
 
 
 class StoredImage(Model):
-    """An image in the local store: an OCI manifest's digest, its layers' digests lowest first, and its config."""
+    """An image in the store: manifest digest, layer digests (lowest first), and config."""
 
     reference: str
     digest: Sha256

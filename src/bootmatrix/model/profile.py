@@ -1,4 +1,4 @@
-"""How an architecture is emulated: what `arch/<name>.yml` says."""
+"""Profiles: the emulation of an architecture, `arch/<name>.yml`."""
 
 from typing import Annotated, Literal, Self
 
@@ -9,7 +9,7 @@ from bootmatrix.model.kernel import CustomKernel, PageKib
 
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux", "uImage"]
-"""What QEMU loads. A `vmlinux` is taken out of a bzImage, and a `uImage` made of a zImage, where one is found."""
+"""Kernel forms that QEMU loads. A bzImage is converted to `vmlinux`, and a zImage to `uImage`."""
 QemuProgram = Annotated[str, StringConstraints(pattern=r"^qemu-system-[a-z0-9_]+$")]
 _MAGIC = r"\d+:([0-9a-f]{2})+(/([0-9a-f]{2})+)?"
 Magic = Annotated[str, StringConstraints(pattern=rf"^{_MAGIC}( {_MAGIC})*$")]
@@ -18,15 +18,15 @@ Bus = Literal["virtio-pci", "virtio-mmio", "virtio-ccw", "pci", "usb"]
 MachineCode = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){4,256}$")]
 ResultChannel = Literal["virtio-serial", "console"]
 GuestExit = Literal["poweroff", "reboot", "watchdog", "semihosting"]
-"""How a guest leaves QEMU; `watchdog`: it reboots, on a board that does so by its watchdog, of which QEMU tells;
+"""Ways to exit QEMU. `watchdog`: a reboot, on a board that reboots by its watchdog, which QEMU reports;
 `semihosting`: by a call of the emulator, which its `exit_program` makes."""
 
 Sysrq = Literal["break", "ctrl-o"]
-"""How the console asks its kernel for a sysrq: by a break on a serial line, or by Ctrl-O on a hypervisor's console."""
+"""Console signals for sysrq: a break on a serial line, or Ctrl-O on a hypervisor's console."""
 
 
 class Names(Model):
-    """What the architecture is called elsewhere. `oci` is a platform: `linux`, architecture, perhaps a variant."""
+    """Names of the architecture elsewhere. `oci` is a platform: `linux/ARCHITECTURE[/VARIANT]`."""
 
     kernel: str
     qemu: str
@@ -37,12 +37,12 @@ class Names(Model):
 
 
 class KernelSource(Model):
-    """Where a named kernel comes from in the Debian archive.
+    """Source of a named kernel in the Debian archive.
 
-    `version` is a version prefix, the kernel's own name when not given and empty for whatever is newest; `flavour` is
-    Debian's; `suites` are those searched, all of them, for the newest match. `architecture` is Debian's name of the
-    kernel's, where that is not the userland's: a 64-bit kernel runs 32-bit programs. `page_kib` is the size of a page
-    of memory that its configuration chooses.
+    `version` is a version prefix: by default the kernel's name, and empty for the newest. `flavour` is Debian's;
+    `suites` are all searched for the newest match. `architecture` is Debian's name of the kernel's architecture, if
+    it differs from the userland's: a 64-bit kernel runs 32-bit programs. `page_kib` is the page size of its
+    configuration.
     """
 
     version: str | None = None
@@ -53,9 +53,9 @@ class KernelSource(Model):
 
 
 class Firmware(Model):
-    """A file of firmware, out of a package of the Debian archive; `path` is where it is in the package.
+    """A firmware file of a Debian package; `path` is its path in the package.
 
-    `architecture` is the one whose index lists the package, and matters little: firmware is for all of them.
+    `architecture` names the index that lists the package; firmware packages are the same for all.
     """
 
     package: str
@@ -65,11 +65,11 @@ class Firmware(Model):
 
 
 class Efi(Model):
-    """How UEFI starts kernels of an architecture from a disk.
+    """The boot of kernels from a disk by UEFI.
 
-    `program` is the file's name by which it looks for one, in EFI/BOOT; `stub` the program that is put before kernel,
-    initrd and command line to make it (systemd-stub(7)); `machine` the profile's machine that starts with UEFI;
-    `room_kib` what kernels use behind themselves while they unpack, without asking UEFI for it.
+    `program` is the default file name in EFI/BOOT; `stub` the program that is combined with kernel, initrd and
+    command line (systemd-stub(7)); `machine` the profile's machine with UEFI; `room_kib` the memory behind the
+    kernel that it uses while unpacking.
     """
 
     program: Annotated[str, StringConstraints(pattern=r"^BOOT[A-Z0-9]+\.EFI$")]
@@ -79,9 +79,9 @@ class Efi(Model):
 
 
 class Bios(Model):
-    """How a BIOS starts kernels from a disk: ISOLINUX, the module of its that it loads, and a sector for hard disks.
+    """The boot of kernels from a disk by a BIOS: ISOLINUX, its module, and a boot sector.
 
-    `machine` is the profile's machine that starts with a BIOS.
+    `machine` is the profile's machine with a BIOS.
     """
 
     loader: Firmware
@@ -91,10 +91,10 @@ class Bios(Model):
 
 
 class Card(Model):
-    """What a board loads from the first partition of an SD card, beside its maker's firmware.
+    """Files on the first partition of a board's SD card, beside the vendor's firmware.
 
-    `kernel` and `initrd` are the names of these two there, `config` the contents of config.txt; `machine` is the board.
-    `cmdline` stands before the machine's command line; `dtbs` are device trees of boards that are like it.
+    `kernel` and `initrd` are file names there, `config` the contents of config.txt; `machine` is the board.
+    `cmdline` is put before the machine's command line; `dtbs` are device trees of similar boards.
     """
 
     kernel: str
@@ -106,10 +106,10 @@ class Card(Model):
 
 
 class Accelerator(Model):
-    """A faster way to run a machine than emulation, on some hosts; used only where a guest was seen to boot by it.
+    """An accelerator for a machine on some hosts; used only after a guest has booted with it.
 
-    `name` is a value of QEMU's -accel; `hosts` are systems and processors as uname has them, `Linux/…`. `cpu`,
-    `machine` and `qemu` stand in the place of the machine's own.
+    `name` is a value of QEMU's -accel; `hosts` are systems and processors as in uname, `Linux/…`. `cpu`, `machine`
+    and `qemu` replace the machine's own.
     """
 
     name: str
@@ -129,11 +129,11 @@ class Machine(Model):
     machine: str = Field(description="QEMU's name of the board, and its options: -M help")
     cpu: str | None = Field(default=None, description="QEMU's name of the CPU: -cpu help; none: the board's own")
     cpu_models: dict[Name, str] = Field(default={}, description="further values of -cpu, by the name they have after @")
-    cpus: int = Field(default=1, ge=1, le=64, description="how many; some boards know one number only")
+    cpus: int = Field(default=1, ge=1, le=64, description="number of CPUs; fixed on some boards")
     threads: int = Field(default=1, ge=1, le=64, description="host cores that the emulated CPUs keep busy")
-    memory_mib: int = Field(ge=64, le=65536, description="of RAM; some boards know one size only")
+    memory_mib: int = Field(ge=64, le=65536, description="RAM; fixed on some boards")
     accelerators: tuple[str | Accelerator, ...] = Field(
-        default=("tcg",), description="the best first; those that are mere values of -accel work on every host"
+        default=("tcg",), description="best first; plain values of -accel work on every host"
     )
     arguments: tuple[str, ...] = Field(default=(), description="further arguments of QEMU")
     console: Name = Field(description="the kernel's name of the serial port")
@@ -164,24 +164,26 @@ class Machine(Model):
     source: str = Field(default="", description="where these values come from")
 
     def native(self) -> tuple[Accelerator, ...]:
-        """Accelerators that work on some hosts only, the best first."""
-        return tuple(one for one in self.accelerators if isinstance(one, Accelerator))
+        """Return the accelerators for some hosts only, best first."""
+        return tuple(accelerator for accelerator in self.accelerators if isinstance(accelerator, Accelerator))
 
     def is_emulated(self) -> bool:
-        """Whether it runs on no accelerator but QEMU's own translator."""
-        return all(isinstance(one, str) and one.split(",")[0] == "tcg" for one in self.accelerators)
+        """Return whether only QEMU's translator runs it."""
+        return all(
+            isinstance(accelerator, str) and accelerator.split(",")[0] == "tcg" for accelerator in self.accelerators
+        )
 
     def emulated(self) -> Self:
-        """The machine without these."""
-        every = tuple(one for one in self.accelerators if isinstance(one, str))
+        """Return the machine without native accelerators."""
+        every = tuple(accelerator for accelerator in self.accelerators if isinstance(accelerator, str))
         return self if every == self.accelerators else self.model_copy(update={"accelerators": every})
 
 
 class Profile(Model):
-    """An architecture. `name` is the file's; the first machine is the one meant when none is named.
+    """An architecture. `name` is the file's; the first machine is the default.
 
-    `kernel_magic` says by which bytes a kernel of this architecture is known, for each form that there is of it. `own`
-    are kernels of the user's own; they do not stand in the profile's file.
+    `kernel_magic` maps kernel forms to the bytes that identify a kernel of this architecture. `own` are custom
+    kernels, which are not in the profile's file.
     """
 
     name: Name
@@ -208,31 +210,31 @@ class Profile(Model):
     own: dict[Name, CustomKernel] = {}
 
     def default_machine(self) -> str:
-        """Name of the machine meant when none is named."""
+        """Return the name of the default machine."""
         return next(iter(self.machines))
 
     def machine(self, board: str) -> Machine:
-        """The machine of a name, with the CPU model that stands after an `@`.
+        """Return a machine by name, with the CPU model after `@` applied.
 
         Raises:
-            KeyError: there is no such machine or CPU model.
+            KeyError: the machine or the CPU model is unknown.
         """
         name, at, cpu = board.partition("@")
         machine = self.machines[name]
         if not at:
             return machine
-        # An accelerator brings the host's CPU, and this one was asked for.
+        # An accelerator would use the host's CPU instead of this one.
         return machine.emulated().model_copy(update={"cpu": machine.cpu_models[cpu]})
 
     def kernels_of(self, board: str) -> dict[str, KernelSource | CustomKernel]:
-        """Kernel sources of a machine, by kernel name: its own, or else all of the profile's; and the user's."""
+        """Return the kernel sources of a machine by name: its own or the profile's, and custom ones."""
         machine = self.machine(board)
         return {**(self.kernels if machine.kernels is None else machine.kernels), **self.own}
 
     def borrows_kernels(self) -> bool:
-        """Whether all of its kernels are another architecture's, on which its programs run as well."""
+        """Return whether all kernels are another architecture's, which also runs its programs."""
         return all(source.architecture not in {None, self.names.debian} for source in self.kernels.values())
 
     def kernel_architecture(self, source: KernelSource) -> str:
-        """Debian's name of a kernel's architecture."""
+        """Return Debian's name of a kernel's architecture."""
         return source.architecture or self.names.debian

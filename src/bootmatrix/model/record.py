@@ -100,7 +100,8 @@ class Run(Model):
     """One execution of a matrix. Times are RFC 3339 in UTC; `format` is the layout's version.
 
     `ended_at` is empty for a run that was killed; `unfinished` names the cells that had begun and have no record.
-    `baseline` is the name of the run compared with, if any.
+    `baseline` is the name of the run compared with, if any. `order` is the request, kept for resuming; `resumed`
+    has the times at which the run was resumed.
     """
 
     format: int = 2

@@ -51,13 +51,13 @@ class RunConfig:
     dump: bool = False
 
     def machine(self, cell: Cell) -> Machine:
-        """The cell's machine."""
+        """Return the cell's machine."""
         return self.profiles[cell.arch].machine(cell.machine)
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a cell takes of a host: cores, memory in MiB of its guest, and the accelerator it was asked to use."""
+    """Resources that a cell needs of a host: cores, memory of its guest in MiB, accelerator."""
 
     cores: int
     memory_mib: int
@@ -74,7 +74,7 @@ class CellRequest:
 
 @dataclass(frozen=True)
 class CellBundle:
-    """What comes back of a cell: its record, the folder with its files, and the kernels and packages used so far.
+    """The result of a cell: record, folder of its files, and the kernels and packages used.
 
     The folder holds console, diagnosis and result files, named by the record relative to it.
     """

@@ -1,4 +1,4 @@
-"""Formats that a guest is written in: plug-ins of the group `bootmatrix.output_formats`, each a `Format`.
+"""Output formats: plug-ins of the group `bootmatrix.output_formats`.
 
 tree ─┬─ tar, docker
       ├─ squashfs, erofs, ISO  (root of a kernel that finds it)
@@ -13,10 +13,10 @@ from bootmatrix.assembly.formats.format import Format
 
 
 def output_formats() -> dict[str, Format]:
-    """All formats by name.
+    """Load all formats by name.
 
     Raises:
-        HostError: one cannot be loaded.
+        HostError: a format cannot be loaded.
     """
     return plugins.load_all("output_formats")
 

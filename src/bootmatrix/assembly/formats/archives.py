@@ -1,4 +1,4 @@
-"""The root, or kernel and initrd, as archives."""
+"""Formats that are archives of the root, or of kernel and initrd."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 def root(source: Source) -> Path:
-    """The whole root, with the kernel and its command line in boot/."""
+    """Write the whole root, with the kernel and its command line in boot/."""
 
     def make(path: Path) -> None:
         with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
@@ -32,13 +32,13 @@ def root(source: Source) -> Path:
 
 
 def kernel_initrd(source: Source) -> Path:
-    """Kernel, initrd and command line in one tar archive."""
+    """Write kernel, initrd and command line as one tar archive."""
     members = {"kernel": source.kernel_program(), "initrd.img": source.initrd(), "cmdline": source.cmdline_file()}
     return source.kept("tar-kernel-initrd", lambda path: write_members(path, members.items()))
 
 
 def write_members(path: Path, members: Iterable[tuple[str, Path | bytes]]) -> None:
-    """A tar archive of files, by their names in it."""
+    """Write a tar archive of files, by their names in it."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
         for name, content in members:
             member = tarfile.TarInfo(name)
@@ -50,9 +50,9 @@ def write_members(path: Path, members: Iterable[tuple[str, Path | bytes]]) -> No
 
 
 def docker(source: Source) -> Path:
-    """A container image of one layer, as an OCI layout that `docker load` takes too.
+    """Write a container image of one layer, as an OCI layout that `docker load` accepts.
 
-    LinuxKit writes what `docker build` would make this of.
+    The image is that of `docker build` in LinuxKit.
     """
     layer = root(source)
     config = json.dumps(_config(source, layer.name), sort_keys=True).encode()

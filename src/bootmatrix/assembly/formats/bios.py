@@ -1,4 +1,4 @@
-"""What a BIOS starts: a CD with ISOLINUX, which is a disk as well, since its first sector is one (isohybrid)."""
+"""CDs and disks for a BIOS: ISOLINUX, on a CD that is also a disk (isohybrid)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LOAD = ["-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot
 
 
 def iso(source: Source) -> Path:
-    """A CD that a BIOS starts; written to a disk, it starts from there."""
+    """Write a CD for a BIOS; it also starts from a disk."""
     bios = source.assembly.profile.bios
     assert bios
     return source.kept("iso-bios", lambda path: _write(source, bios, path), bios, *versions("xorriso"))
 
 
 def disk(source: Source) -> Path:
-    """The same as a disk, in whole MiB."""
+    """Write the CD as a disk, padded to whole MiB."""
 
     def make(path: Path) -> None:
         shutil.copyfile(iso(source), path)
@@ -59,5 +59,5 @@ def _write(source: Source, bios: Bios, path: Path) -> None:
     write_iso(content, path, options, source.id)
 
 
-CD = Format("a CD that a BIOS starts", {".iso": iso}, "bios", "cd")
-DISK = Format("a disk that a BIOS starts", {"-bios.img": disk}, "bios", "disk")
+CD = Format("a CD for a BIOS", {".iso": iso}, "bios", "cd")
+DISK = Format("a disk for a BIOS", {"-bios.img": disk}, "bios", "disk")

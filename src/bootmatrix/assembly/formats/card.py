@@ -1,4 +1,4 @@
-"""Files for the first partition of a board's SD card. The maker's firmware, which is not free, is not among them."""
+"""Files of a board's SD card, without the vendor's non-free firmware."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bootmatrix.model import Card
 
 
 def files(source: Source) -> Path:
-    """A tar archive of kernel, initrd, device tree, and what the firmware is to know."""
+    """Write a tar archive of kernel, initrd, device tree and firmware settings."""
     card = source.assembly.profile.card
     assert card
     return source.kept("card", lambda path: _write(source, card, path), card)
@@ -25,12 +25,12 @@ def _write(source: Source, card: Card, path: Path) -> None:
         (card.kernel, unwrapped(source.kernel_program().read_bytes())),
         (card.initrd, source.initrd()),
     ]
-    dtb, others = source.described.dtb, source.assembly.files.dtbs
+    dtb, rest = source.described.dtb, source.assembly.files.dtbs
     if dtb:
         members.append((dtb.name, dtb.file))
     for name in card.dtbs:
-        if name in others and not (dtb and name == dtb.name):
-            members.append((name, source.store.verified(others[name][0])))
+        if name in rest and not (dtb and name == dtb.name):
+            members.append((name, source.store.verified(rest[name][0])))
     write_members(path, members)
 
 

@@ -1,4 +1,4 @@
-"""Disks in the forms that clouds and hypervisors take. What their writers draw by lot is put in from the content."""
+"""Disk formats of clouds and hypervisors. Random IDs are replaced by digests."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ VHD_TIME_AT, VHD_SUM_AT, VHD_ID_AT = 24, 64, 68
 """Seconds since 2000, checksum and number in a footer (Microsoft's Virtual Hard Disk Image Format Specification)."""
 YEAR_2000_S = 946684800
 VMDK_TEXT_BYTES = 64 << 10
-"""Where the text that describes a VMDK is looked for: it stands in its first sectors."""
+"""Bytes searched for a VMDK's description, which is in its first sectors."""
 CID_DIGITS = 8
 CONVERTER = "qemu-img"
 
 
 def qcow2(disk: Callable[[Source], Path], source: Source) -> Path:
-    """A disk as qcow2."""
+    """Write a disk as qcow2."""
     raw = disk(source)
     return source.kept("qcow2", lambda path: _convert(raw, path, "qcow2"), raw.name, *versions(CONVERTER))
 
 
 def aws(source: Source) -> Path:
-    """A disk of whole GiB, as EC2 counts."""
+    """Write a disk of whole GiB, as EC2 counts."""
     return source.kept("aws", lambda path: _in_gib(bios.disk(source), path), bios.disk(source).name)
 
 
 def gcp(source: Source) -> Path:
-    """A disk of whole GiB in a compressed tar archive, as Compute Engine takes it: `disk.raw`, in GNU's old format."""
+    """Write `disk.raw` of whole GiB as a tar.gz in GNU's old format, for Compute Engine."""
 
     def make(path: Path) -> None:
         disk = path.with_name("disk.raw")
@@ -52,17 +52,17 @@ def gcp(source: Source) -> Path:
 
 
 def vhd(source: Source) -> Path:
-    """A VHD of fixed size: the disk, and a footer."""
+    """Write a VHD of fixed size: the disk and a footer."""
     return _vhd(source, "fixed")
 
 
 def dynamic_vhd(source: Source) -> Path:
-    """A VHD that grows."""
+    """Write a growing VHD."""
     return _vhd(source, "dynamic")
 
 
 def vmdk(source: Source) -> Path:
-    """A VMDK that grows."""
+    """Write a growing VMDK."""
 
     def make(path: Path) -> None:
         _convert(bios.disk(source), path, "vmdk")
@@ -75,18 +75,20 @@ def vmdk(source: Source) -> Path:
 
 
 def with_cid(head: bytes, cid: bytes) -> bytes:
-    """The beginning of a VMDK, as long as before, with a content ID of all its digits: qemu-img draws one by lot, and
-    writes it without leading zeros. The text ends in zero bytes, of which some give way.
+    """Set the content ID in the first bytes of a VMDK, keeping the length.
+
+    qemu-img chooses it at random, and writes it without leading zeros. The text is padded with zero bytes, some of
+    which are used.
 
     Raises:
-        HostError: there is no such text.
+        HostError: the text is missing.
     """
-    found = re.search(rb"\nCID=([0-9a-f]{1,8})\n", head)
-    end = head.find(b"\0", found.end()) if found else -1
-    more = len(cid) - len(found[1]) if found else 0
-    if not found or end < 0 or head[end : end + more].strip(b"\0"):
+    match = re.search(rb"\nCID=([0-9a-f]{1,8})\n", head)
+    end = head.find(b"\0", match.end()) if match else -1
+    more = len(cid) - len(match[1]) if match else 0
+    if not match or end < 0 or head[end : end + more].strip(b"\0"):
         raise HostError("qemu-img wrote a VMDK without a CID", "Please report this, with its version.")
-    return head[: found.start(1)] + cid + head[found.end(1) : end] + head[end + more :]
+    return head[: match.start(1)] + cid + head[match.end(1) : end] + head[end + more :]
 
 
 def _vhd(source: Source, subformat: str) -> Path:
@@ -104,7 +106,7 @@ def _vhd(source: Source, subformat: str) -> Path:
 
 
 def _settled_footer(footer: bytes, source: Source) -> bytes:
-    """A VHD's footer with a time and a number that do not depend on when and where."""
+    """Return a VHD's footer with a reproducible time and ID."""
     if not footer.startswith(VHD_MAGIC):
         raise HostError("qemu-img wrote a VHD without a footer", "Please report this, with its version.")
     data = bytearray(footer)

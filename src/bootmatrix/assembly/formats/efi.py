@@ -1,4 +1,4 @@
-"""What UEFI starts: a disk or a CD with one program of kernel, initrd and command line."""
+"""Disks and CDs for UEFI, with one program of kernel, initrd and command line."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 
 
 def disk(source: Source) -> Path:
-    """A disk with one partition, on which UEFI finds its program."""
+    """Write a disk with one partition that has the UEFI program."""
     return source.kept("raw-efi", lambda path: _write_disk(source, path), _of(source), *versions(*FAT_TOOLS, "sfdisk"))
 
 
 def iso(source: Source) -> Path:
-    """A CD with one boot image, in which UEFI finds its program."""
+    """Write a CD with one boot image that has the UEFI program."""
 
     def make(path: Path) -> None:
         content = path.with_name("content")
@@ -61,7 +61,7 @@ def _write_disk(source: Source, path: Path) -> None:
 
 
 def _write_fat(source: Source, path: Path) -> None:
-    """A FAT file system with the program where UEFI looks for it on a disk that it does not know."""
+    """Write a FAT file system with the program at UEFI's default path."""
     efi = _of(source)
     folder = path.with_name("efi")
     folder.mkdir()
@@ -80,6 +80,6 @@ def _write_fat(source: Source, path: Path) -> None:
     folder.rmdir()
 
 
-CD = Format("a CD that UEFI starts", {"-efi.iso": iso}, "efi", "cd")
+CD = Format("a CD for UEFI", {"-efi.iso": iso}, "efi", "cd")
 CD_INITRD = Format("the same", {"-efi-initrd.iso": iso}, "efi", "cd")
-DISK = Format("a disk that UEFI starts", {"-efi.img": disk}, "efi", "disk")
+DISK = Format("a disk for UEFI", {"-efi.img": disk}, "efi", "disk")

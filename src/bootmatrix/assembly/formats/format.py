@@ -1,4 +1,4 @@
-"""A format that a guest is written in: makers of its files."""
+"""The protocol of output formats: makers of files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bootmatrix.assembly.formats.source import Source
 Start = Literal["", "efi", "bios", "card"]
 """The key of the profile that says how a format is started; none for those that an emulator or a loader starts."""
 Boots = Literal["", "kernel", "root", "disk", "cd"]
-"""What QEMU boots of it: nothing as it is; kernel and initrd; kernel and root; a disk; or a CD."""
+"""Ways in which QEMU boots a format: none; kernel and initrd; kernel and root; a disk; or a CD."""
 Maker = Callable[[Source], Path]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format: makers of its files, by what their names have after the prefix."""
+    """An output format: makers of its files, by the suffix of their names."""
 
     description: str
     files: Mapping[str, Maker]

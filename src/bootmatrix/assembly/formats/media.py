@@ -1,4 +1,4 @@
-"""What disks and CDs have in common."""
+"""Common parts of disks and CDs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ VOLUME = "BOOTMATRIX"
 
 
 def stamp(folder: Path) -> None:
-    """Give all files of a folder, and itself, the one time and the modes that they are to have."""
+    """Set reproducible times and modes for a folder and its files."""
     for path in (*sorted(folder.rglob("*")), folder):
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (EPOCH_S, EPOCH_S))
 
 
 def copy_sparse(source: Path, target: BinaryIO) -> None:
-    """Append a file to another, with holes in the place of zeros; what is behind its end has to be a hole already."""
+    """Append a file to another as a sparse file; the target must be a hole beyond its end."""
     with source.open("rb") as file:
         write_sparse(file, target)
 
 
 def write_sparse(source: IO[bytes], target: BinaryIO) -> None:
-    """The same for what is read from anywhere."""
+    """Append pieces of bytes as a sparse file."""
     zeros = bytes(COPY_BYTES)
     while data := source.read(COPY_BYTES):
         if data == zeros[: len(data)]:
@@ -39,7 +39,7 @@ def write_sparse(source: IO[bytes], target: BinaryIO) -> None:
 
 
 def write_iso(content: Path, path: Path, options: Sequence[str | Path], digest: str) -> None:
-    """An ISO 9660 of a folder's files, the same whoever makes it; a GPT in it has its number from the digest."""
+    """Write a reproducible ISO 9660 of a folder; a GPT in it gets its ID from the digest."""
     stamp(content)
     path.unlink(missing_ok=True)
     names = ["-R", "-J", "-V", VOLUME, "-uid", "0", "-gid", "0"]

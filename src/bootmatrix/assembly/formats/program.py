@@ -1,6 +1,6 @@
-"""A kernel as a program for UEFI that needs nothing else: systemd-stub(7) with a section for each of its parts.
+"""Self-contained UEFI programs: systemd-stub(7) with one section per part.
 
-Sections are appended to a PE file as its specification has it; no library that writes PE streams them.
+Sections are appended to a PE file by its specification; available PE libraries do not stream them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SECTION_ALIGNMENT, FILE_ALIGNMENT, IMAGE_SIZE, HEADERS_SIZE = 32, 36, 56, 60
 
 
 def write_program(source: Source, stub: Path, path: Path, room_bytes: int = 0) -> None:
-    """The stub with the kernel, the initrd and the command line of a source; with room in memory behind the kernel.
+    """Combine the stub with kernel, initrd and command line, with memory reserved behind the kernel.
 
     Raises:
-        BuildError: the kernel is no program for UEFI.
+        BuildError: the kernel is not a UEFI program.
     """
     place, size = _image_size(source)
     parts = {".cmdline": source.cmdline_file(), ".linux": source.kernel_program(), ".initrd": source.initrd()}
@@ -54,10 +54,10 @@ def write_program(source: Source, stub: Path, path: Path, room_bytes: int = 0) -
 
 
 def _image_size(source: Source) -> tuple[int, int]:
-    """Where the kernel's header says how much memory it takes, and how much that is.
+    """Return the offset of the kernel's memory size in its header, and its value.
 
     Raises:
-        BuildError: the kernel is no program for UEFI.
+        BuildError: the kernel is not a UEFI program.
     """
     with source.kernel_program().open("rb") as file:
         if file.read(len(MZ)) == MZ:
@@ -67,13 +67,13 @@ def _image_size(source: Source) -> tuple[int, int]:
             if size:
                 return place, size
     raise BuildError(
-        f"the kernel {source.assembly.kernel.name} is no program for UEFI: it lacks CONFIG_EFI_STUB",
-        "Build the format kernel+initrd, or take another kernel.",
+        f"the kernel {source.assembly.kernel.name} is not a UEFI program: it lacks CONFIG_EFI_STUB",
+        "Build the format kernel+initrd, or choose another kernel.",
     )
 
 
 def _word_at(file: BinaryIO, place: int) -> int:
-    """The word there; 0 if the file ends before it does."""
+    """Return the word at an offset; 0 beyond the end of the file."""
     file.seek(place)
     data = file.read(WORD.size)
     return WORD.unpack(data)[0] if len(data) == WORD.size else 0
@@ -81,13 +81,13 @@ def _word_at(file: BinaryIO, place: int) -> int:
 
 @dataclass
 class _Header:
-    """A PE file whose header learns of further sections. `end` is where the file ends then."""
+    """A PE file whose header gets more sections. `end` is the file's end so far."""
 
     data: bytearray
     end: int = 0
 
     def sections(self, sizes: dict[str, int]) -> Iterator[tuple[str, int]]:
-        """Enter sections of these sizes; for each, where its content goes in the file."""
+        """Add sections of these sizes; return their offsets in the file."""
         start = self._word(PE_AT)
         count, optional_size = (struct.unpack_from("<H", self.data, start + at)[0] for at in (6, 20))
         optional, table = start + OPTIONAL_AT, start + OPTIONAL_AT + optional_size

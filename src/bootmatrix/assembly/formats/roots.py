@@ -1,4 +1,4 @@
-"""The root as a disk of its own, and the small initrd that finds it: the kernel's drivers for both are modules."""
+"""The root as a disk, and a small initrd with the drivers that finds it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BLOCK_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class RootKind:
-    """A file system for a root: how Linux calls it, the module that reads it, and the program that makes it."""
+    """A root file system: Linux's name, the module that reads it, and its mkfs program."""
 
     type: str
     module: str
@@ -71,7 +71,7 @@ exec $b switch_root /run/root /init
 
 
 def root(source: Source, kind: str) -> Path:
-    """A file system of the root, without the kernel; what is written to it goes to memory."""
+    """Write a file system of the root, without the kernel. At run time, changes go to memory."""
     writers = {"squashfs": _write_squashfs, "erofs": _write_erofs, "iso": _write_iso}
     return source.kept(f"root-{kind}", lambda path: writers[kind](source, path), *versions(KINDS[kind].maker))
 
@@ -107,7 +107,7 @@ def _write_iso(source: Source, path: Path) -> None:
 
 
 def _from_folder(source: Source, path: Path, command: str) -> None:
-    """Have a program make a file system of a folder in which, as far as it can see, are devices and all owners."""
+    """Run a mkfs program on a folder that appears to it with devices and all owners."""
     folder = path.with_name("root")
     folder.mkdir()
     folder.chmod(0o755)
@@ -124,10 +124,10 @@ def _pad(path: Path) -> None:
 
 
 def finder(source: Source, kind: str) -> Path:
-    """The initrd that finds a root: a shell, modules for disk and file system, and what to do with them.
+    """Build the initrd that finds a root: a shell, and modules for disk and file system.
 
     Raises:
-        BuildError: the kernel has no such module.
+        BuildError: the kernel lacks a module.
     """
     return source.kept(f"finder-{kind}", lambda path: _write_finder(source, KINDS[kind], path), INIT)
 

@@ -1,4 +1,4 @@
-"""What went into a guest, as SPDX 2.3 (spdx.github.io/spdx-spec/v2.3): kernel, images, and the packages in them."""
+"""SBOM of a guest as SPDX 2.3 (spdx.github.io/spdx-spec/v2.3): kernel, images, packages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Json = dict[str, object]
 
 
 def sbom(source: Source) -> bytes:
-    """The document, as JSON."""
+    """Return the document as JSON."""
     spec, kernel = source.assembly.spec, source.assembly.kernel
     images = list(source.assembly.images.values())
     owned = [_kernel(kernel, source), *(part for image in images for part in _image(image, source))]
@@ -53,7 +53,7 @@ def _kernel(kernel: Kernel, source: Source) -> tuple[Json, str]:
 
 
 def _image(image: StoredImage, source: Source) -> Iterator[tuple[Json, str]]:
-    """An image, which is in the guest, and its packages, which are in the image."""
+    """Return an image, contained in the guest, with its packages."""
     number = f"SPDXRef-image-{image.digest}"
     yield _package(number, image.reference, "", image.digest), GUEST
     for text in image.packages:
@@ -84,7 +84,7 @@ def _purl(name: str, version: str, architecture: str) -> str:
 
 
 def _deb_id(text: str, digest: str) -> str:
-    """An identifier of a package's own: few characters may stand in one, so that others look alike in it."""
+    """Return a unique identifier of a package; only few characters are allowed."""
     name, version = text.split(" ")[:2]
     own = hashlib.sha256(f"{text} {digest}".encode()).hexdigest()[:16]
     return f"SPDXRef-deb-{_safe(name)}-{_safe(version)}-{own}"

@@ -1,4 +1,4 @@
-"""What the files of all formats are made of, and where what was made is kept."""
+"""Common source of all output formats, with a cache of built files."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ NAMESPACE = uuid.UUID("5f0c1a52-6f0b-5c39-9a57-52a8d0c0f3a1")
 
 @dataclass(frozen=True)
 class Source:
-    """A guest before it has a form. `cmdline` is the kernel's command line, as it stands in every format.
+    """A guest before export. `cmdline` is the kernel's command line in every format.
 
-    `described` is what a machine boots, without the initrd.
+    `described` is the bootable without its initrd.
     """
 
     assembly: Assembly
@@ -37,31 +37,31 @@ class Source:
 
     @cached_property
     def bootable(self) -> Bootable:
-        """What a machine boots. Formats without an initrd do not ask for it, nor wait for one."""
+        """The bootable. Formats without an initrd do not build it."""
         return bootable_of(self.assembly)
 
     @property
     def store(self) -> Store:
-        """Where everything is kept."""
+        """The store."""
         return self.assembly.builder.store
 
     @cached_property
     def key(self) -> str:
-        """Differs whenever kernel, initrd, command line or a file of the root does."""
+        """Cache key of kernel, initrd, command line and root."""
         parts = {name: artefact.sha256 for name, artefact in self.described.parts().items()}
         return json.dumps([FORMAT, parts, self.assembly.key, self.assembly.files.image, self.cmdline], sort_keys=True)
 
     @cached_property
     def id(self) -> str:
-        """A SHA-256 of all this, for whatever needs a number of its own."""
+        """SHA-256 of the key, from which IDs are derived."""
         return hashlib.sha256(self.key.encode()).hexdigest()
 
-    def uuid(self, what: str) -> uuid.UUID:
-        """The number of a part."""
-        return uuid.uuid5(NAMESPACE, f"{what} {self.id}")
+    def uuid(self, part: str) -> uuid.UUID:
+        """Return a UUID for a part."""
+        return uuid.uuid5(NAMESPACE, f"{part} {self.id}")
 
     def kept(self, what: str, make: Callable[[Path], None], *inputs: object) -> Path:
-        """A file that is made once, in a new folder, and kept; `inputs` are what it is made of besides this source."""
+        """Build a file in a new folder, cached; `inputs` are its inputs besides this source."""
         store, key = self.store, json.dumps([what, self.key, *map(str, inputs)])
 
         def add() -> str:
@@ -85,19 +85,19 @@ class Source:
         return self.bootable.initrd.file
 
     def kernel_program(self) -> Path:
-        """The kernel as it came, which firmware and boot loaders take, and LinuxKit writes."""
+        """The original kernel, for firmware and boot loaders, as LinuxKit writes it."""
         return self.store.verified(self.assembly.files.image)
 
     def cmdline_file(self) -> Path:
-        """The command line in a file, without a line end, as LinuxKit writes it."""
+        """The command line as a file without a line end, as in LinuxKit."""
         return self.store.verified(self.store.add_bytes(self.cmdline.encode()))
 
     def loader(self, firmware: Firmware) -> Path:
-        """A program of the archive by which something starts."""
+        """Return a boot loader from the archive."""
         return firmware_artefact(firmware, self.assembly.profile, self.assembly.builder).file
 
     def tree(self) -> Tree:
-        """The whole root, with the kernel as it came, and the command line, where LinuxKit has them."""
+        """The whole root, with the original kernel and the command line at LinuxKit's paths."""
         tree, kernel = self.assembly.whole(), self.kernel_program()
         tree.put("boot/kernel", Node("file", 0o644, data=Slice(kernel, 0, kernel.stat().st_size)))
         tree.put("boot/cmdline", text_file(self.cmdline))
@@ -107,10 +107,10 @@ class Source:
         return tree
 
     def fits(self, path: Path, limit_bytes: int, what: str) -> int:
-        """A file's size.
+        """Return a file's size, checked against a limit.
 
         Raises:
-            BuildError: it is too large for what it goes into.
+            BuildError: the file is too large.
         """
         size = path.stat().st_size
         if size >= limit_bytes:

@@ -1,5 +1,7 @@
-"""Programs of the host that make file systems and disks: found, run with nothing of the host's settings, and named
-with the package that brings them where they are missing."""
+"""Host programs that make file systems and disks, run without the host's settings.
+
+A missing program is reported with its package.
+"""
 
 from __future__ import annotations
 
@@ -39,37 +41,37 @@ ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "SOURCE_DATE_EPOCH": str(EPOCH_
 
 
 def find_tool(name: str) -> str:
-    """A program's path.
+    """Find a program.
 
     Raises:
-        HostError: it is not installed.
+        HostError: the program is not installed.
     """
-    found = shutil.which(name, path=PATH)
-    if found is None:
+    path = shutil.which(name, path=PATH)
+    if path is None:
         raise HostError(f"{name} is not installed", f"Install it: sudo apt-get install {TOOLS[name]}")
-    return found
+    return path
 
 
 def versions(*names: str) -> tuple[str, ...]:
-    """What tells one version of some programs from another: size and time of each as its package has it.
+    """Identify the versions of programs: size and time of each file.
 
-    A program that is missing has none: what it made before may still be used.
+    A missing program has none: files that it made before remain usable.
     """
-    found = (shutil.which(name, path=PATH) for name in names)
-    stamps = (Path(path).stat() if path else None for path in found)
+    files = (shutil.which(name, path=PATH) for name in names)
+    stamps = (Path(path).stat() if path else None for path in files)
     return tuple(f"{stamp.st_size} {stamp.st_mtime_ns}" if stamp else "" for stamp in stamps)
 
 
 def run(name: str, arguments: Sequence[str | Path], feed: Callable[[IO[bytes]], object] | None = None) -> None:
-    """Run a program to its end, with what `feed` writes to its input; it ends when we do.
+    """Run a program to its end, with the output of `feed` as input; it ends with this process.
 
     Raises:
-        HostError: it is not installed, or fails.
+        HostError: the program is not installed, or fails.
     """
     for tool in (name, *(word for word in arguments if word in TOOLS)):
         find_tool(str(tool))
     command = [*LEASH, "--", find_tool(name), *map(str, arguments)]
-    # A file, as a program that complains at length would wait for us to read a pipe, and we for it to read its input.
+    # A file instead of a pipe avoids a deadlock when a program writes much before it reads its input.
     with tempfile.TemporaryFile() as complaints:
         child = subprocess.Popen(
             command,
@@ -87,10 +89,10 @@ def run(name: str, arguments: Sequence[str | Path], feed: Callable[[IO[bytes]], 
 
 
 def _finish(child: subprocess.Popen[bytes], feed: Callable[[IO[bytes]], object] | None) -> None:
-    """Feed a program and wait for its end; it is interrupted, and waited for, where that fails."""
+    """Feed a program and wait for its end; on errors, interrupt it first."""
     try:
         if feed and child.stdin:
-            with suppress(BrokenPipeError), child.stdin:  # it says why
+            with suppress(BrokenPipeError), child.stdin:  # its stderr has the reason
                 feed(child.stdin)
         child.wait()
     except BaseException:

@@ -1,4 +1,7 @@
-"""Images made from packages: a `build.yml` becomes an OCI image of one layer in the store. Nothing foreign is run."""
+"""Images made from packages: a `build.yml` becomes an OCI image of one layer.
+
+Nothing of the packages is executed.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +46,10 @@ LoadRecipe = Callable[[Path], ImageRecipe]
 
 @dataclass(frozen=True)
 class Builder:
-    """What building needs. `find_recipe` finds the build.yml that an image's name in a file means.
+    """Everything that building needs. `find_recipe` finds the build.yml for an image name.
 
-    `images` has those that are not made from packages; `given` is what the user puts in the place of images.
-    `fork` says whether what forked guests need is built too.
+    `images` has images that are not made from packages; `given` the user's overrides. `fork` enables the parts for
+    forked guests.
     """
 
     store: Store
@@ -58,27 +61,27 @@ class Builder:
     given: tuple[ImageOverride, ...] = ()
 
     def close(self) -> None:
-        """End downloads that are under way; their threads raise Interrupted."""
+        """End running downloads; their threads raise Interrupted."""
         self.archive.close()
         if self.images:
             self.images.close()
 
     def sources(self) -> Images:
-        """Those that are not made from packages; from public registries if nothing else was said."""
+        """The images that are not made from packages; by default from public registries."""
         return self.images or Images(self.store, NullObserver(), self.archive.used)
 
     def source(self, reference: str, path: Path) -> ImageSource:
-        """Where the image comes from that the file `path` names.
+        """Find the source of an image named in the file `path`.
 
         Raises:
-            InputError: the name cannot be one, or a folder or file is not there.
+            InputError: the name is invalid, or a folder or file does not exist.
         """
         return find_source(reference, path, self.given, self.find_recipe)
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """All that an image is made from."""
+    """All inputs of an image."""
 
     recipe: ImageRecipe
     path: Path
@@ -89,19 +92,19 @@ class Ingredients:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All packages in the image, name and version first."""
+        """All packages in the image, `name version`."""
         below = self.base.packages if self.base else ()
-        return (*below, *(f"{one.name} {one.version}" for one in self.packages), *map(str, self.debs))
+        return (*below, *(f"{package.name} {package.version}" for package in self.packages), *map(str, self.debs))
 
     @property
     def sums(self) -> dict[str, str]:
-        """The digest of each package, by its name and version as in `names`."""
+        """The digest of each package, by its `name version`."""
         below = self.base.package_sums if self.base else {}
         own = {f"{one.name} {one.version}": one.sha256 for one in self.packages}
         return {**below, **own, **{str(one): one.sha256 for one in self.debs}}
 
     def key(self, profile: Profile) -> str:
-        """Differs whenever the image would."""
+        """Cache key of the image."""
         parts = {
             "format": FORMAT,
             "platform": profile.names.oci,
@@ -115,14 +118,14 @@ class Ingredients:
 
 
 def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, depth: int = 0) -> StoredImage:
-    """The image that a name in a file means, made for an architecture once and kept in the store.
+    """Build the image that a name in a file means, for an architecture, cached in the store.
 
     Raises:
-        BuildError: the recipe cannot be followed: no such package, file or base image.
-        InfraError: the archive, the network or the host is at fault.
+        BuildError: the recipe cannot be built: a package, file or base image is missing.
+        InfraError: a fault of the archive, the network or the host.
     """
     if depth > MAX_BASES:
-        raise BuildError(f"{spec}: images that are made from each other form a loop")
+        raise BuildError(f"{spec}: circular 'from'")
     source = builder.source(reference, spec)
     if source.kind != RECIPE_KIND:
         return _without_power(foreign_image(source, profile, builder)).model_copy(update={"reference": reference})
@@ -138,17 +141,17 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
 
 
 def _without_power(image: StoredImage) -> StoredImage:
-    """An image without labels by which it would say of itself that its init is ours: only a recipe's count."""
+    """Remove labels that mark bootmatrix's own init: only recipes may set them."""
     labels = {name: value for name, value in image.config.labels.items() if name not in OWN_INIT_LABELS}
     return image.model_copy(update={"config": image.config.model_copy(update={"labels": labels})})
 
 
 def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> StoredImage:
-    """An image that is not made from packages.
+    """Fetch an image that is not made from packages.
 
     Raises:
-        BuildError: there is none for the architecture, or it cannot be built.
-        InfraError: it cannot be had.
+        BuildError: the image does not exist for the architecture, or cannot be built.
+        InfraError: the image cannot be fetched.
     """
     images = builder.sources()
     if source.kind != DOCKERFILE_KIND:
@@ -158,8 +161,8 @@ def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> St
     wanted = profile.names.oci.split("/")[1]
     if package.arches and wanted not in package.arches:
         raise BuildError(
-            f"{folder}: this package is for {', '.join(package.arches)}, and not for {wanted}",
-            f"A container that is not for all architectures can say so: annotations: {{{ARCH}: …}}.",
+            f"{folder}: the package is for {', '.join(package.arches)}, and not for {wanted}",
+            f"Restrict the container to its architectures: annotations: {{{ARCH}: …}}.",
         )
     labels = {LABEL: json.dumps(package.config)} if package.config is not None else {}
     arguments = dict(text.split("=", 1) for text in package.build_args if "=" in text)
@@ -167,10 +170,10 @@ def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> St
 
 
 def image_tree(image: StoredImage, store: Store) -> Tree:
-    """The files of an image: its layers, one upon the other.
+    """Return the files of an image: its layers, applied in order.
 
     Raises:
-        BuildError: a layer holds what cannot be in an image.
+        BuildError: a layer is invalid.
     """
     tree = Tree()
     for layer in image.layers:
@@ -199,9 +202,9 @@ def _make(reference: str, ingredients: Ingredients, profile: Profile, builder: B
 
 
 def _layer(ingredients: Ingredients, builder: Builder, spool: Spool, folder: Path) -> Tree:
-    """The image's files; the contents of those that come out of packages are in the spool.
+    """Build the layer; contents of packages go to the spool.
 
-    The user's own files are copied to the folder first: they are used as they were when they were digested.
+    The user's own files are copied to the folder first, and used as they were when digested.
     """
     layer = _merged_root()
     if ingredients.base:
@@ -227,7 +230,7 @@ def _merged_root() -> Tree:
 
 
 def _prune_merged(tree: Tree) -> None:
-    """Take away links into /usr that nothing uses."""
+    """Remove unused links into /usr."""
     for name in MERGED_FOLDERS:
         if not tree.matching([f"usr/{name}/*"]):
             tree.remove(name)
@@ -246,7 +249,7 @@ def _write_layer(tree: Tree, store: Store) -> tuple[str, int]:
 
 def _config(recipe: ImageRecipe, base: StoredImage | None) -> ImageConfig:
     below = base.config if base else ImageConfig()
-    # As in a Dockerfile: an entrypoint of its own leaves the base's command behind, a command keeps the entrypoint.
+    # As in a Dockerfile: a new entrypoint drops the base's command, a new command keeps the entrypoint.
     return ImageConfig(
         entrypoint=recipe.entrypoint or below.entrypoint,
         cmd=recipe.cmd or (() if recipe.entrypoint else below.cmd),
@@ -263,7 +266,7 @@ def _environment(below: tuple[str, ...], own: dict[str, str]) -> tuple[str, ...]
 
 
 def _write_manifest(layer: str, layer_bytes: int, config: ImageConfig, platform: str, store: Store) -> str:
-    """Write an OCI image configuration and manifest (opencontainers/image-spec); the manifest's digest."""
+    """Write an OCI image configuration and manifest (opencontainers/image-spec); return the digest."""
     system, architecture, *variant = platform.split("/")
     image = {
         "created": "2017-04-18T16:30:00Z",

@@ -1,4 +1,4 @@
-"""Volumes of `format: oci`: an OCI layout of an image as it is, for some platforms or all, as LinuxKit copies it."""
+"""Volumes of `format: oci`: an OCI layout of an image, for some platforms or all."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _FORMAT = 1
 
 
 def layout_key(volume: Volume) -> str:
-    """Under which a volume's layout stands among the images of a spec; no image is called so."""
+    """Return the key of a volume's layout among a spec's images; not a valid image name."""
     return f"layout of {volume.image} for {','.join(volume.platforms) or 'all'}"
 
 
 def layout_image(volume: Volume, path: Path, profile: Profile, builder: Builder) -> StoredImage:
-    """An image whose files are an OCI layout of the volume's image. `path` is the file that names it.
+    """Build an image whose files are an OCI layout. `path` is the file that names it.
 
     Raises:
-        BuildError: the image is not there for a platform, or cannot be copied.
-        InfraError: it cannot be had.
+        BuildError: the image does not exist for a platform, or cannot be copied.
+        InfraError: the image cannot be fetched.
     """
     source = builder.source(volume.image, path)
     document, blobs = _opened(source, volume, path, profile, builder)
@@ -78,13 +78,13 @@ def _opened(source: ImageSource, volume: Volume, path: Path, profile: Profile, b
 
 
 class _Stored:
-    """The parts of images that were made here."""
+    """Parts of locally made images."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
-        """Where these parts are."""
+        """Return the paths of parts."""
         return [BlobLocation(self._store.verified(part.sha256), 0, part.size_bytes) for part in parts]
 
 
@@ -92,9 +92,9 @@ def _layout(volume: Volume, document: bytes, blobs: Blobs, store: Store) -> Tree
     tree = Tree()
     tree.put("oci-layout", text_file(LAYOUT))
     tree.put("blobs/sha256", directory())
-    found = parsed(document, volume.image)
+    manifests = parsed(document, volume.image)
     announced_bytes = 0
-    for manifest in _manifests(volume, document, found, blobs):
+    for manifest in _manifests(volume, document, manifests, blobs):
         _put(tree, manifest)
         said = parsed(manifest, f"the manifest of {volume.image}")
         config = descriptor(said.get("config"), f"the configuration of {volume.image}")
@@ -103,13 +103,13 @@ def _layout(volume: Volume, document: bytes, blobs: Blobs, store: Store) -> Tree
         if announced_bytes > IMAGE_LIMIT_BYTES:
             raise BuildError(
                 f"volume {volume.name}: {volume.image} has more than {IMAGE_LIMIT_BYTES >> 30} GiB in all",
-                "Name the platforms that are needed, under 'platforms'.",
+                "List the needed platforms under 'platforms'.",
             )
         for part, place in zip(parts, blobs.fetch(parts), strict=True):
             data = Slice(_taken(part, place, volume, store), 0, part.size_bytes)
             tree.put(f"blobs/sha256/{part.sha256}", Node("file", 0o644, data=data))
     _put(tree, document)
-    kind = INDEX_TYPE if "manifests" in found else MANIFEST_TYPE
+    kind = INDEX_TYPE if "manifests" in manifests else MANIFEST_TYPE
     root = {"mediaType": kind, "digest": f"sha256:{hashlib.sha256(document).hexdigest()}", "size": len(document)}
     index = {"schemaVersion": 2, "manifests": [{**root, "annotations": {REF_NAME: volume.image}}]}
     tree.put("index.json", text_file(json.dumps(index, indent=1)))
@@ -117,7 +117,7 @@ def _layout(volume: Volume, document: bytes, blobs: Blobs, store: Store) -> Tree
 
 
 def _manifests(volume: Volume, document: bytes, found: dict[str, Any], blobs: Blobs) -> Iterator[bytes]:
-    """The manifests of the platforms that the volume names; of all, if it names none."""
+    """Return the manifests of the volume's platforms; by default of all."""
     entries = found.get("manifests")
     if not isinstance(entries, list):
         yield document
@@ -140,10 +140,10 @@ def _put(tree: Tree, data: bytes) -> None:
 
 
 def _taken(part: Descriptor, place: BlobLocation, volume: Volume, store: Store) -> Path:
-    """A part in the store, where nobody else writes to it.
+    """Return a part in the store, where it cannot change.
 
     Raises:
-        UntrustedError: it is another one than was announced.
+        UntrustedError: the part does not match its digest.
     """
     if place.path == store.blob(part.sha256) and place.size_bytes == part.size_bytes:
         return store.verified(part.sha256)

@@ -1,4 +1,4 @@
-"""The packages that an image is made from: local ones, those named, and those that they depend on."""
+"""Packages of an image: local ones, named ones, and their dependencies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bootmatrix.store import sha256_of
 
 @dataclass(frozen=True)
 class LocalDeb:
-    """A package that a recipe names by its file. `depends` are alternatives, any of which will do."""
+    """A package that a recipe names by its file. `depends` are alternatives."""
 
     path: Path
     sha256: str
@@ -33,7 +33,7 @@ class LocalDeb:
 
 
 def local_debs(recipe: ImageRecipe, recipe_path: Path, profile: Profile) -> tuple[LocalDeb, ...]:
-    """The packages of a recipe's `debs`.
+    """Find the packages of a recipe's `debs`.
 
     Raises:
         BuildError: a pattern matches none or several, or a package is damaged or for another architecture.
@@ -47,7 +47,7 @@ def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb
         wanted = pattern.format_map(names)
     except (KeyError, ValueError, IndexError, AttributeError) as error:
         known = ", ".join(f"{{{name}}}" for name in names)
-        raise BuildError(f"{recipe_path}: in {pattern!r} only these names stand for something: {known}") from error
+        raise BuildError(f"{recipe_path}: in {pattern!r} the only placeholders are {known}") from error
     shown = recipe_path.parent / wanted
     found = sorted(glob.glob(f"{glob.escape(str(recipe_path.parent))}/{wanted}"))  # noqa: PTH207  (may begin with ..)
     if not found:
@@ -55,7 +55,7 @@ def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb
             f"no file matches {shown}", "Build the package for this architecture, or exclude the architecture."
         )
     if len(found) > 1:
-        raise BuildError(f"{len(found)} files match {shown}, and one is meant: {', '.join(found)}")
+        raise BuildError(f"{len(found)} files match {shown}, expected one: {', '.join(found)}")
     deb = Path(found[0])
     root = project_root(recipe_path)
     if not deb.resolve().is_relative_to(root):
@@ -67,17 +67,20 @@ def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb
 
 
 def project_root(recipe_path: Path) -> Path:
-    """The folder that a recipe's packages lie in: the git work tree around it, else the folder that has `images`."""
+    """Return the folder that must contain a recipe's packages.
+
+    It is the git work tree, or the parent of `images`.
+    """
     folder = recipe_path.parent.resolve()
     tree = next((one for one in (folder, *folder.parents) if (one / ".git").exists()), None)
     return tree or (folder.parent.parent if folder.parent.name == "images" else folder)
 
 
 def take_deb(deb: LocalDeb, folder: Path) -> Path:
-    """Copy a local package to a folder of our own, the very one that was read.
+    """Copy a local package to a private folder, as it was read.
 
     Raises:
-        InputError: it has changed since.
+        InputError: the package has changed since.
     """
     try:
         taken = take_into(folder, deb.path, deb.sha256)
@@ -85,7 +88,7 @@ def take_deb(deb: LocalDeb, folder: Path) -> Path:
         raise BuildError(f"{deb.path}: cannot be read: {error.strerror}") from error
     control = read_control(taken)
     if (control["Package"], control["Version"]) != (deb.name, deb.version):
-        raise InputError(f"{deb.path}: this has changed while it was read", "Try again when nothing writes to it.")
+        raise InputError(f"{deb.path}: has changed while it was read", "Try again when nothing writes to it.")
     return taken
 
 
@@ -93,9 +96,7 @@ def _read(path: Path, debian_arch: str) -> LocalDeb:
     control = read_control(path)
     for field in ("Package", "Version"):
         if not NEEDED_FIELDS[field.encode()].fullmatch(control[field]):
-            raise BuildError(
-                f"{path} has the {field} {control[field][:100]!r}, which is no such thing (deb-control(5))"
-            )
+            raise BuildError(f"{path} has the {field} {control[field][:100]!r}, which is invalid (deb-control(5))")
     if control["Architecture"] not in {debian_arch, "all"}:
         raise BuildError(f"{path} is a package for {control['Architecture']!r}, and the guest is {debian_arch!r}")
     return LocalDeb(
@@ -111,10 +112,10 @@ def _read(path: Path, debian_arch: str) -> LocalDeb:
 
 
 def _relations(path: Path, field: str) -> list[tuple[str, ...]]:
-    """The alternatives of each part of a field: `name` or `name (>= version)`, without what stands for architectures.
+    """Parse a field into alternatives, `name` or `name (>= version)`, without architecture qualifiers.
 
     Raises:
-        BuildError: it cannot be read.
+        BuildError: the field is invalid.
     """
     groups = []
     for group in (part for part in field.split(",") if part.strip()):
@@ -131,13 +132,13 @@ def _relations(path: Path, field: str) -> list[tuple[str, ...]]:
 def archive_packages(
     recipe: ImageRecipe, base: Sequence[str], debs: Iterable[LocalDeb], profile: Profile, archive: Archive
 ) -> tuple[Package, ...]:
-    """Packages of the archive: those named, and those that they and the local ones depend on.
+    """Find packages of the archive: the named ones, and all dependencies.
 
-    `base` are the packages of the image below, `name version`, which are there already.
+    `base` are the packages of the base image, `name version`, which are installed already.
 
     Raises:
-        NoSuchPackage: a package is not there for this architecture.
-        InfraError: the archive cannot be had.
+        NoSuchPackage: a package does not exist for this architecture.
+        InfraError: a fault of the archive.
     """
     local = {name for deb in debs for name in (deb.name, *deb.provides)}
     without = {*recipe.without, *local, *(package.split(" ")[0] for package in base)}
@@ -160,11 +161,11 @@ class _Search:
         return self.archive.closure(names, self.without, self.suites, self.debian_arch)
 
     def first_there(self, alternatives: Sequence[str]) -> str:
-        """The first alternative that the archive has; the last, if it has none, for the error's sake."""
-        for one in alternatives[:-1]:
+        """Return the first alternative that the archive has, or else the last one, for the error."""
+        for name in alternatives[:-1]:
             try:
-                self.closure([one])
+                self.closure([name])
             except BuildError:  # a lock does not say NoSuchPackage
                 continue
-            return one
+            return name
         return alternatives[-1]

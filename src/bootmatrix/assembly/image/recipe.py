@@ -1,4 +1,4 @@
-"""What a recipe puts into an image besides packages, and what it takes away."""
+"""Files that a recipe adds to an image besides packages, and files that it removes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ NOT_FOR_GUESTS = (
     "etc/init.d",
     "etc/cron.*",
 )
-"""What packages carry for people and for other inits; a recipe's `keep` brings it back."""
+"""Files for people and for other inits; a recipe's `keep` keeps them."""
 
 
 @dataclass(frozen=True)
 class SourceEntry:
-    """A file, folder or link of a `source`, as it was when it was digested. `below` is its path in the source."""
+    """A file, folder or link of a `source`, as digested. `below` is its path in the source."""
 
     kind: Literal["file", "dir", "symlink"]
     below: str
@@ -52,32 +52,32 @@ class SourceEntry:
 
 
 Sources = Mapping[str, tuple[SourceEntry, ...]]
-"""What is in the sources of a recipe's files, by their names."""
+"""Entries of the sources of a recipe's files, by source name."""
 
 
 def read_sources(recipe: ImageRecipe, recipe_path: Path) -> Sources:
     """List and digest the sources of a recipe's files.
 
     Raises:
-        BuildError: one is not there, cannot be read, or lies outside of the recipe's folder.
+        BuildError: a source is missing, unreadable, or outside of the recipe's folder.
     """
     return {copy.source: _entries(copy, recipe_path) for copy in recipe.files if copy.source is not None}
 
 
 def source_digest(entries: tuple[SourceEntry, ...]) -> str:
-    """The digest of a `source`: of a file, or of a folder's names, modes and contents."""
+    """Digest a `source`: a file, or a folder's names, modes and contents."""
     if len(entries) == 1 and entries[0].kind == "file" and not entries[0].below:
         return str(entries[0])
-    names = (f"{one.below} {one}" for one in entries)
+    names = (f"{entry.below} {entry}" for entry in entries)
     return hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()
 
 
 def put_file(copy: CopyFile, recipe_path: Path, tree: Tree, entries: tuple[SourceEntry, ...], folder: Path) -> None:
-    """Put one of the recipe's `files`. `entries` are its source's; what is in them is copied to the `folder` first.
+    """Add one of the recipe's `files`. `entries` are its source's, copied to the `folder` first.
 
     Raises:
-        BuildError: it has no content, or one that cannot be read, or lies outside of the recipe's folder.
-        InputError: its content is not what it was when it was digested.
+        BuildError: the file has no content, or it is unreadable or outside of the recipe's folder.
+        InputError: the content has changed since it was digested.
     """
     mode = int(copy.mode, 8) if copy.mode else None
     if copy.directory:
@@ -94,7 +94,7 @@ def put_file(copy: CopyFile, recipe_path: Path, tree: Tree, entries: tuple[Sourc
     else:
         raise BuildError(
             f"{recipe_path}: the file {copy.path} has no content",
-            "Give it one of: source, contents, concat, symlink, directory.",
+            "Set one of: source, contents, concat, symlink, directory.",
         )
 
 
@@ -144,16 +144,16 @@ def _source(copy: CopyFile, recipe_path: Path) -> Path:
     if not source.resolve().is_relative_to(root):
         raise BuildError(f"{recipe_path}: the source {copy.source!r} is outside the recipe's folder")
     if not source.is_dir() and not source.is_file():
-        raise BuildError(f"{recipe_path}: there is no file {source}")
+        raise BuildError(f"{recipe_path}: file not found: {source}")
     return source
 
 
 def drop(tree: Tree, recipe: ImageRecipe) -> None:
-    """Take away what no guest needs, and what the recipe drops, but for what it keeps."""
-    kept = set(tree.matching(recipe.keep))
-    kept |= {str(folder) for path in kept for folder in PurePosixPath(path).parents}
+    """Remove files that no guest needs, and those of the recipe's `drop`, except for `keep`."""
+    keep = set(tree.matching(recipe.keep))
+    keep |= {str(folder) for path in keep for folder in PurePosixPath(path).parents}
     for path in tree.matching((*NOT_FOR_GUESTS, *recipe.drop)):
-        if path not in kept:
+        if path not in keep:
             tree.remove(path)
 
 
@@ -161,5 +161,5 @@ def drop(tree: Tree, recipe: ImageRecipe) -> None:
 def _readable(copy: CopyFile, recipe_path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:  # not readable; a loop of links; not a name at all
+    except (OSError, RuntimeError, ValueError) as error:  # unreadable, a loop of links, or an invalid name
         raise BuildError(f"{recipe_path}: the source {copy.source!r} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""An image's files as a root: without what only its making left there, and with what a running system needs."""
+"""Image files as a root, without build leftovers and with files of a running system."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HOSTS = (
     ("ff02::1", ("ip6-allnodes",)),
     ("ff02::2", ("ip6-allrouters",)),
 )
-"""What LinuxKit gives every image as /etc/hosts, to the byte."""
+"""Contents of /etc/hosts in every image, as in LinuxKit."""
 NO_RESOLV_CONF = "\n# no resolv.conf configured\n"
 
 
 def completed(tree: Tree, resolv_conf: str = "") -> Tree:
-    """The tree, changed in place, as LinuxKit puts it into a guest; with /etc/resolv.conf a link to `resolv_conf`."""
+    """Adapt the tree in place, as LinuxKit does; /etc/resolv.conf links to `resolv_conf`."""
     for path in LEFT_OUT:
         tree.remove(path)
     for path in FOLDERS:

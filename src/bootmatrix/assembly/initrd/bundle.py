@@ -1,11 +1,11 @@
-"""A container in the guest: its OCI bundle, as LinuxKit lays it out, and what init does before it starts.
+"""OCI bundles of containers in the guest, laid out as in LinuxKit, and init's preparations.
 
-containers/SECTION/FOLDER/config.json     what the OCI runtime reads
-containers/SECTION/FOLDER/runtime.json    what is done around it, in LinuxKit's words
-containers/SECTION/FOLDER/rootfs          its root; if it is writable, an overlay on lower/ with tmp/
-etc/bootmatrix/containers/SECTION/FOLDER  the same as steps for our init, one a line, with tabs between the words
-etc/bootmatrix/hooks/SECTION/FOLDER       what is done when its namespaces are there, and it does not run yet
-etc/bootmatrix/configs/SECTION/FOLDER.json  what the runtime reads in the place of config.json, if that is not enough
+containers/SECTION/FOLDER/config.json     configuration of the OCI runtime
+containers/SECTION/FOLDER/runtime.json    preparations, in LinuxKit's format
+containers/SECTION/FOLDER/rootfs          the root; if writable, an overlay on lower/ with tmp/
+etc/bootmatrix/containers/SECTION/FOLDER  the preparations as steps for init, one per line, separated by tabs
+etc/bootmatrix/hooks/SECTION/FOLDER       actions between creating the namespaces and starting the container
+etc/bootmatrix/configs/SECTION/FOLDER.json  the runtime's configuration, if it differs from config.json
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ CONFIGS_FOLDER = "etc/bootmatrix/configs"
 SHARED_PIDS = "etc/bootmatrix/pids"
 """Is there if init is to make a namespace of process ids that containers share."""
 PIDS = "/bootmatrix/pids"
-"""Where init keeps it. Its own processes are outside, so that no container sees them, or can signal them."""
+"""Its path. Init's processes are outside of it: containers cannot see or signal them."""
 CONTROL = "/run/bootmatrix"
-"""What a container binds to make requests: docs/guest-protocol.md."""
+"""Folder that a container binds to make requests: docs/guest-protocol.md."""
 CONTROL_FOLDER = "/bootmatrix/control"
-"""Where init makes a folder with a pipe for each container that does."""
+"""Init's folders with a pipe for each such container."""
 CRUN = "run.oci."
-"""How annotations begin by which crun mounts, runs or writes what no other runtime would (crun(1))."""
+"""Prefix of annotations with which crun mounts, runs or writes more than other runtimes (crun(1))."""
 HOOK_PROGRAM = "/usr/lib/bootmatrix/hook"
 NONE = "-"
 """In the place of an empty word of a step."""
@@ -51,12 +51,12 @@ Json = dict[str, Any]
 def add_bundles(
     placed: Iterable[BundleSpec], ids: Mapping[str, int], tree: Tree, store: Store, *, in_world: bool = False
 ) -> None:
-    """Put all bundles. As in LinuxKit, containers of one image share the root of the first of them.
+    """Add all bundles. As in LinuxKit, containers of one image share the root of the first.
 
-    With `in_world`, they see a view of the guest's root that is theirs (world.py).
+    With `in_world`, they see their own view of the guest's root (world.py).
 
     Raises:
-        BuildError: a setting that the guest cannot have.
+        BuildError: the guest does not support a setting.
     """
     roots: dict[str, str] = {}
     for one in placed:
@@ -93,7 +93,7 @@ def _add_configuration(one: BundleSpec, root: str, ids: Mapping[str, int], tree:
 
 
 def _runtime(one: BundleSpec, root: str) -> Json:
-    """runtime.json: all keys, as LinuxKit has them, and first the mounts that make the root."""
+    """Return runtime.json: all keys, as in LinuxKit, starting with the mounts of the root."""
     given = one.settings.runtime or Runtime()
     spaces = given.bind_ns or BindNS()
     return {
@@ -125,7 +125,7 @@ def _root_mounts(one: BundleSpec, root: str) -> list[Json]:
 
 
 def _steps(one: BundleSpec, runtime: Json, *, in_world: bool) -> Iterator[tuple[str, ...]]:
-    """In LinuxKit's order: mounts, so that folders may be made in them, folders, control groups; then results."""
+    """Return the steps in LinuxKit's order: mounts, folders in them, control groups, results."""
     for number, mount in enumerate(runtime["mounts"]):
         is_root = number < (1 if one.settings.readonly else 3)
         yield from _mount_steps(one, mount) if is_root or not in_world else _world_mount_steps(one, mount)
@@ -139,7 +139,7 @@ def _steps(one: BundleSpec, runtime: Json, *, in_world: bool) -> Iterator[tuple[
 def _mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
     destination = _absolute(one, mount["destination"])
     options = mount.get("options", [])
-    if options == ["remount", "private"]:  # nothing is shared in our guest, so nothing has to be made private
+    if options == ["remount", "private"]:  # nothing is shared in this guest, so nothing must be made private
         return
     yield ("mkdir", destination)
     for option in options:
@@ -149,10 +149,10 @@ def _mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
 
 
 def _world_mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
-    """Mounts in the containers' view: what leads there and from there is for that view to say.
+    """Return the steps of mounts in the containers' view, which resolves their paths.
 
     Raises:
-        BuildError: one that is inside of the container and takes its contents from elsewhere by a type of its own.
+        BuildError: a mount inside of the container needs a type of its own.
     """
     options, kind = list(mount.get("options", ())), mount.get("type", "")
     words = (kind or NONE, mount.get("source") or NONE, mount["destination"], ",".join(options) or NONE)
@@ -176,9 +176,9 @@ def _cgroup(one: BundleSpec, path: str) -> str:
 
 
 def _in_world(one: BundleSpec, config: Json, own: Json) -> tuple[Json, list[tuple[str, ...]]]:
-    """A configuration whose paths of the guest are those of the containers' view; and the steps that find its binds.
+    """Rewrite a configuration's paths for the containers' view; add steps that resolve binds.
 
-    What is ours in `own` stays as it is.
+    Paths in `own` are unchanged.
     """
     mounts: list[Json] = []
     steps: list[tuple[str, ...]] = []
@@ -194,7 +194,7 @@ def _in_world(one: BundleSpec, config: Json, own: Json) -> tuple[Json, list[tupl
                 )
             steps.append(("bind", place, source, "all" if is_open(one.settings) else NONE))
             mounts.append({**mount, "source": f"{BINDS}/{place}"})
-        else:  # init's own /dev has few devices then
+        else:  # init's own /dev has few devices in this case
             mounts.append({**mount, "source": WORLD + normal(source)} if source.startswith("/dev/") else mount)
     spaces = [_world_namespace(space) for space in own["linux"]["namespaces"]]
     return {**own, "mounts": mounts, "linux": {**own["linux"], "namespaces": spaces}}, steps
@@ -207,12 +207,12 @@ def _world_namespace(space: Json) -> Json:
 
 
 def _absolute(one: BundleSpec, path: str) -> str:
-    """A path of the guest: one that is not absolute is inside of the container."""
+    """Return a guest path; a relative one is inside of the container."""
     return path if path.startswith("/") else f"/{one.path}/rootfs/{path}"
 
 
 def _own_configuration(one: BundleSpec, config: Json, *, is_hooked: bool) -> Json:
-    """Return what our init has the runtime read: LinuxKit's configuration with what only our guest has."""
+    """Return LinuxKit's configuration with the additions of this guest."""
     own = dict(config)
     if is_hooked:
         hook = {"path": HOOK_PROGRAM, "args": ["hook", f"/{HOOKS_FOLDER}/{one.section}/{one.folder}"]}
@@ -227,7 +227,7 @@ def _own_configuration(one: BundleSpec, config: Json, *, is_hooked: bool) -> Jso
 
 
 def _with_own_control(one: BundleSpec, mount: Json) -> Json:
-    """Return a mount, or in the place of a bind of the control folder a read-only one of the container's own."""
+    """Return a mount; a bind of the control folder becomes read-only and private."""
     source = posixpath.normpath(mount["source"])
     if source not in {CONTROL, f"{CONTROL}/control"} or not is_bind(mount["type"], mount.get("options", [])):
         return mount
@@ -236,22 +236,22 @@ def _with_own_control(one: BundleSpec, mount: Json) -> Json:
 
 
 def shares_pids(one: BundleSpec) -> bool:
-    """Return whether a container shares its process ids with the others that do."""
+    """Return whether a container shares its process IDs with others."""
     return one.settings.pid in {"host", "root"}
 
 
 def _replaced(one: BundleSpec, own: Json, tree: Tree) -> tuple[str, ...]:
-    """Put a configuration of ours; the step that puts it in the place of LinuxKit's."""
+    """Add a configuration; return the step that replaces LinuxKit's with it."""
     place = f"{CONFIGS_FOLDER}/{one.section}/{one.folder}.json"
     tree.put(place, text_file(json.dumps(own, indent=1)))
     return ("mount", NONE, f"/{place}", f"/{one.path}/config.json", "bind")
 
 
 def _hook_lines(one: BundleSpec, runtime: Json) -> Iterator[tuple[str, ...]]:
-    """What the hook does: `add NAME TYPE PEER root|new`, `move NAME`, `bind NAMESPACE PATH`.
+    """Return the hook's lines: `add NAME TYPE PEER root|new`, `move NAME`, `bind NAMESPACE PATH`.
 
     Raises:
-        BuildError: an interface without a name, or half of a pair.
+        BuildError: an interface lacks a name or its peer.
     """
     for interface in runtime["interfaces"]:
         name, peer = interface.get("name", ""), interface.get("peer", "")
@@ -276,10 +276,10 @@ def _lines(one: BundleSpec, steps: Iterable[tuple[str, ...]]) -> str:
 
 
 def result_paths(one: BundleSpec) -> tuple[str, ...]:
-    """Files that the container leaves for the host.
+    """Return the result files of a container.
 
     Raises:
-        BuildError: a path is not absolute, or they are too many.
+        BuildError: a path is not absolute, or there are too many.
     """
     paths = tuple(dict.fromkeys((one.settings.annotations or {}).get(RESULTS, "").split()))
     if len(paths) > MAX_RESULTS:
@@ -291,7 +291,7 @@ def result_paths(one: BundleSpec) -> tuple[str, ...]:
 
 
 def results(placed: Iterable[BundleSpec]) -> tuple[ExpectedFiles, ...]:
-    """Files that containers leave for the host: an entry for each of those that have some."""
+    """Return the result files of all containers that have some."""
     return tuple(
         ExpectedFiles(container=one.container.name, paths=paths, section=one.section)
         for one in placed

@@ -1,4 +1,4 @@
-"""Containers of a spec with their images and settings, and what they ask of the machine."""
+"""Containers of a spec with their images and settings, and their needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODULE_FOLDERS = ("/lib/modules", "/usr/lib/modules")
 
 @dataclass(frozen=True)
 class BundleSpec:
-    """A container with its image and settings, and the folder of the guest where it is."""
+    """A container with its image, its settings, and its folder in the guest."""
 
     section: str
     folder: str
@@ -28,17 +28,17 @@ class BundleSpec:
 
     @property
     def path(self) -> str:
-        """The bundle, below the root."""
+        """The bundle's path, relative to the root."""
         return f"containers/{self.section}/{self.folder}"
 
     @property
     def annotation_and_label(self) -> Mapping[str, str]:
-        """Labels of the image and annotations of the container, which come first."""
+        """Annotations of the container, then labels of the image."""
         return {**self.image.config.labels, **(self.settings.annotations or {})}
 
 
 def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[BundleSpec, ...]:
-    """All containers of a spec, in the order in which they start."""
+    """Return all containers of a spec in start order."""
     placed = []
     for section in ("onboot", "services", "onshutdown"):
         for number, container in enumerate(getattr(spec, section)):
@@ -50,7 +50,7 @@ def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[BundleSpec, ..
 
 
 def check_seconds(placed: tuple[BundleSpec, ...]) -> dict[str, float]:
-    """Time limits of checks by name."""
+    """Return time limits of checks by name."""
     limits = {
         one.container.name: (one.settings.annotations or {}).get(CHECK) for one in placed if one.section == "services"
     }
@@ -58,14 +58,14 @@ def check_seconds(placed: tuple[BundleSpec, ...]) -> dict[str, float]:
 
 
 def lost_paths(placed: Iterable[BundleSpec]) -> Iterator[str]:
-    """A note for each container whose environment takes the place of an image's that says where its programs are."""
+    """Note each container whose environment replaces the image's PATH."""
     for one in placed:
         if one.settings.env and _path_of(one.image.config.env) and not _path_of(one.settings.env):
             yield f"{one.container.name}: its env has no PATH, and takes the place of its image's, which has one"
 
 
 def ignored_users(placed: Iterable[BundleSpec]) -> Iterator[str]:
-    """A note for each container that runs as root although its image names another user, as it does in LinuxKit."""
+    """Note each container that runs as root despite its image's user, as in LinuxKit."""
     for one in placed:
         user = one.image.config.user
         if user.partition(":")[0] not in {"", "root", "0"} and one.settings.uid is None:
@@ -82,7 +82,7 @@ def _path_of(env: Iterable[str]) -> str:
 def needed_modules(
     placed: Iterable[BundleSpec], init: Iterable[StoredImage], volumes: Iterable[Volume] = ()
 ) -> tuple[str, ...]:
-    """Kernel modules that containers, init images and volumes need."""
+    """Return kernel modules for containers, init images and volumes."""
     labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
     named = [name for label in labels for name in label.get(MODULES, "").split()]
     made = [kind for one in placed for kind in _interface_kinds(one.settings)]
@@ -91,28 +91,28 @@ def needed_modules(
 
 
 def _interface_kinds(settings: ContainerSettings) -> list[str]:
-    """Types of the network interfaces that are made for a container; their modules are named alike."""
+    """Return the types of a container's network interfaces, which name their modules."""
     interfaces = (settings.runtime and settings.runtime.interfaces) or ()
     return [one.add or "veth" for one in interfaces if one.add or one.peer]
 
 
 def needs_every_module(placed: Iterable[BundleSpec]) -> bool:
-    """Whether a container sees the folder of the kernel's modules, and so may load any of them."""
+    """Return whether a container sees the folder of kernel modules, and may load any."""
     sources = (bind.partition(":")[0] for one in placed for bind in one.settings.binds or ())
     return any(PurePosixPath(source).is_relative_to(folder) for source in sources for folder in MODULE_FOLDERS)
 
 
 def needs_network(placed: Iterable[BundleSpec], init: Iterable[StoredImage]) -> bool:
-    """Whether a container or an init image asks for a network card."""
+    """Return whether a container or an init image needs a network card."""
     labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
     return any(NETWORK in label for label in labels)
 
 
 def console_proof(placed: Iterable[BundleSpec]) -> ConsoleProof | None:
-    """What the console shows on a pass of a spec whose init is not ours, if a container says so.
+    """Return the console text that proves a pass of a foreign guest, if a container has one.
 
     Raises:
-        BuildError: two say different things.
+        BuildError: containers have different texts.
     """
     said = ((one.settings.annotations or {}).get(CONSOLE) for one in placed)
     texts = {text for text in said if text is not None}

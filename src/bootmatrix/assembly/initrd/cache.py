@@ -1,4 +1,4 @@
-"""Initrds are joined of segments, each of which is made once and kept: the guest's root, a kernel's modules."""
+"""Initrds joined from cached segments: the guest's root, a kernel's modules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = "17"
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of an initrd, in the store."""
+    """A segment of an initrd, in the store."""
 
     sha256: str
     size_bytes: int
@@ -34,7 +34,7 @@ _CODEC = Codec(
 
 
 def segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) -> Segment:
-    """A part by its key, made if there is none."""
+    """Return a segment by its key, built if missing."""
     key = json.dumps([PACKER, key])
     store = builder.store
     return store.cached(
@@ -63,17 +63,17 @@ def _write(pieces: Iterable[bytes], store: Store) -> Segment:
 
 
 def join(segments: Iterable[Segment], name: str, builder: Builder) -> Artefact:
-    """One initrd of several segments, which the kernel unpacks one after the other.
+    """Join segments into one initrd, which the kernel unpacks in order.
 
     Raises:
-        BuildError: it is larger than any machine takes.
+        BuildError: the initrd is larger than any machine supports.
     """
     store, parts = builder.store, tuple(segments)
     size = sum(part.size_bytes for part in parts)
     if size >= MAX_INITRD_BYTES:
         raise BuildError(
             f"the initrd of {name} has {size >> 20} MiB: machines and boot loaders take less than 4 GiB",
-            "Put less into the spec's images, and large data on a disk.",
+            "Reduce the spec's images, and put large data on a disk.",
         )
     key = json.dumps([FORMAT, *(part.sha256 for part in parts)])
     digest = store.cached_digest("initrd", key, lambda: _concatenate(parts, store))

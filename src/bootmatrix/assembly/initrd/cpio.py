@@ -1,4 +1,7 @@
-"""Initrds: cpio archives in the `newc` format (the kernel's driver-api/early-userspace/buffer-format.rst)."""
+"""Initrds: cpio archives in `newc` format.
+
+Source: the kernel's driver-api/early-userspace/buffer-format.rst.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,10 @@ PACKER = f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
 
 
 def write_cpio(tree: Tree, mtime_s: int) -> Iterator[bytes]:
-    """A cpio archive of a tree, in pieces. The data of a hard-linked file stands at the last of its paths.
+    """Yield a cpio archive of a tree. A hard-linked file's data is at its last path.
 
     Raises:
-        BuildError: a path or a link that the kernel would leave out.
+        BuildError: the kernel would skip a path or a link.
     """
     paths: dict[int, list[str]] = {}
     for path, node in tree.items():
@@ -72,13 +75,13 @@ def _check_names(path: str, node: Node) -> None:
 
 
 def _encoded(text: str) -> bytes:
-    """A name's bytes. Those that are no UTF-8 are carried along as Python carries file names."""
+    """Encode a name; invalid UTF-8 is kept as in Python's file names."""
     return text.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)
 class Inode:
-    """What the paths of a file have in common: the number by which they are known to be one, and how many they are."""
+    """The inode number and link count shared by the paths of a hard-linked file."""
 
     number: int
     links: int
@@ -99,7 +102,7 @@ def _padding(length: int) -> bytes:
 
 
 def compress(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """One zstd frame, padded so that another can follow: the kernel unpacks one after the other."""
+    """Compress as one zstd frame, padded so that another can follow."""
     size = 0
     for packed in _compressed(pieces):
         size += len(packed)

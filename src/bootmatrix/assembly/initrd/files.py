@@ -1,4 +1,4 @@
-"""`files` of a spec: what the guest's root gets beside its images."""
+"""The `files` of a spec in the guest's root."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from bootmatrix.store import Store, sha256_of
 
 @dataclass(frozen=True)
 class SpecSources:
-    """Digests of sources as `source_digests` gives them, and the store that they are copied to before they are used."""
+    """Digests of sources from `source_digests`, and the store to which sources are copied."""
 
     store: Store
     digests: Mapping[str, str]
 
 
 def add_files(spec: Spec, ids: Mapping[str, int], tree: Tree, sources: SpecSources) -> None:
-    """Put all of them, the later ones upon the earlier ones.
+    """Add all files in order.
 
-    As in LinuxKit, the folders of a file get its owner and its mode, with leave to enter for those who may read.
+    As in LinuxKit, parent folders get the file's owner and mode, plus execute permission for readers.
 
     Raises:
-        BuildError: an owner or a source that there is not.
+        BuildError: an owner or a source does not exist.
     """
     done: set[str] = set()
     for file in spec.files:
@@ -46,15 +46,15 @@ def add_files(spec: Spec, ids: Mapping[str, int], tree: Tree, sources: SpecSourc
 
 
 def source_path(spec: Spec, source: str) -> Path:
-    """The file that a `source` names, relative to the spec; `~` is the user's own folder."""
+    """Return the path of a `source`, relative to the spec; `~` is the home folder."""
     return Path(spec.path).parent / Path(source).expanduser()
 
 
 def source_digests(spec: Spec) -> dict[str, str]:
-    """Digests of the files that a spec's `files` name, by their sources; empty for one that is not there.
+    """Digest the sources of a spec's `files`; empty for missing ones.
 
     Raises:
-        BuildError: one cannot be read.
+        BuildError: a source cannot be read.
     """
     return {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
 
@@ -76,7 +76,7 @@ def _enterable(mode: int) -> int:
 
 
 def _node(file: FileEntry, spec: Spec, ids: Mapping[str, int], sources: SpecSources) -> Node | None:
-    """None for an optional file that is not there."""
+    """None for a missing optional file."""
     uid, gid = _owner(file.uid, ids), _owner(file.gid, ids)
     if file.directory:
         return Node("dir", _mode(file), uid, gid)
@@ -112,10 +112,10 @@ def _data(file: FileEntry, spec: Spec, sources: SpecSources) -> bytes | Slice | 
         ) from error
     if file.optional:
         return None
-    raise BuildError(f"{spec.asker(file.source)}: there is no file {source}", f"It is the source of {file.path}.")
+    raise BuildError(f"{spec.asker(file.source)}: file not found: {source}", f"It is the source of {file.path}.")
 
 
 def _metadata(spec: Spec) -> bytes:
-    """The spec itself, as YAML; JSON is YAML, and reads the same everywhere."""
+    """The spec itself as JSON, which is YAML too."""
     values = spec.model_dump(mode="json", by_alias=True, exclude={"name", "path", "notes"}, exclude_none=True)
     return (json.dumps({key: value for key, value in values.items() if value}, indent=2) + "\n").encode()

@@ -1,7 +1,7 @@
-"""What the label `org.mobyproject.config` gives a container: shown, and refused where it would reach others.
+"""Settings from the label `org.mobyproject.config`: listed, and refused if they affect others.
 
-An image comes from somebody else. Its label may configure its own container; it has no say in the verdict, and none in
-init's files or another container's.
+An image is third-party. Its label may configure its own container, but not the verdict, init's files, or other
+containers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bootmatrix.model.spec import Mount
 OWN_FOLDERS = ("/bootmatrix", "/containers", "/etc/bootmatrix", "/usr/lib/bootmatrix")
 """Init's and other containers' own: no label names a path in them."""
 PROGRAMS = ("/init", "/bin/busybox", "/usr/bin/busybox", "/usr/bin/crun", "/usr/bin/runc", "/usr/sbin/runc")
-"""What init runs: no label has itself given these, or a folder above them, to be written to."""
+"""Programs of init: no label may bind these, or a folder above them, writable."""
 LIBRARIES = ("/etc/ld.so.preload", "/lib", "/lib64", "/sbin", "/usr/lib64", "/usr/sbin")
 SPACES = ("net", "ipc", "uts", "pid", "userns")
 SHOWN = ("capabilities", "ambient", "binds", "mounts", "devices", "masked_paths", "readonly_paths", "sysctl", "runtime")
@@ -29,7 +29,7 @@ MAX_SHOWN = 400
 
 
 def label_notes(placed: Iterable[BundleSpec]) -> Iterator[str]:
-    """Yield a note for each container to which its image's label gives more than a plain container has."""
+    """Note each container whose image label grants more than the defaults."""
     for one in placed:
         words = "; ".join(_powers(_effective(one)))
         if words:
@@ -37,22 +37,22 @@ def label_notes(placed: Iterable[BundleSpec]) -> Iterator[str]:
 
 
 def check_labels(placed: Iterable[BundleSpec]) -> None:
-    """Refuse labels that reach for files of init's or of other containers.
+    """Refuse labels that reach files of init or of other containers.
 
     Raises:
-        BuildError: one does.
+        BuildError: a label does.
     """
     for one in placed:
         for what in _reached(_effective(one)):
             raise BuildError(
                 f"container {one.container.name}: the label {LABEL} of {one.container.image} asks for {what}, "
                 "by which it would reach files of init or of other containers",
-                "An image has no such rights of its own. If it is meant, say the whole key in the spec.",
+                "An image cannot grant itself such rights. If intended, set the whole key in the spec.",
             )
 
 
 def _effective(one: BundleSpec) -> ContainerSettings:
-    """What comes from the label, and is not replaced by the spec."""
+    """Settings of the label that the spec does not replace."""
     label = label_settings(one.container, one.image.config).model_dump(by_alias=True, exclude_none=True, mode="json")
     said = one.container.model_dump(by_alias=True, exclude_none=True, mode="json")
     left: dict[str, Any] = {key: value for key, value in label.items() if key not in said or key == "runtime"}
@@ -107,7 +107,7 @@ def _reaching_mounts(key: str, mounts: Iterable[Mount]) -> Iterator[str]:
 
 
 def is_reaching(path: str, can_write: bool) -> bool:
-    """Return whether a path of the guest leads to files of init or of containers."""
+    """Return whether a guest path leads to files of init or of containers."""
     path = normal(path)
     if any(is_within(path, folder) for folder in OWN_FOLDERS):
         return True

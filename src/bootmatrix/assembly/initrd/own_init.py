@@ -1,4 +1,4 @@
-"""Our init is ours: nothing that a spec or another init image brings may take the place of what it runs or reads."""
+"""Protection of bootmatrix's init: specs and other init images cannot replace its files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROTOCOL = "bootmatrix.protocol"
 """Label of an init image that reports by docs/guest-protocol.md: the version of it."""
 VERSIONS = {"1": 1, "2": 2}
 SETTINGS = ("bootmatrix", "containers", "etc/bootmatrix", "usr/lib/bootmatrix")
-"""What init reads, and where it keeps what it does."""
+"""Paths that init reads or writes."""
 DAEMONS = "etc/bootmatrix/daemons"
 """Other init images name here what is to run beside the services."""
 LOADER = ("etc/ld.so.preload", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
@@ -37,8 +37,8 @@ HINT = (
 
 
 def privileged(placed: Sequence[BundleSpec], init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
-    """Return the containers that may reach init, each with that by which it may."""
-    found = [(one.container.name, [*powers(one.settings)], [*_sockets(one)]) for one in placed]  # names may be shared
+    """Return the containers that may reach init, each with its means."""
+    found = [(one.container.name, [*powers(one.settings)], [*_sockets(one)]) for one in placed]  # not unique
     if any(sockets for _, _, sockets in found) and any(
         _has_daemons(image, store) for image in init if PROTOCOL not in image.config.labels
     ):
@@ -69,17 +69,17 @@ def _has_daemons(image: StoredImage, store: Store) -> bool:
 
 
 def _sockets(one: BundleSpec) -> Iterable[str]:
-    """Binds in which a daemon that init started, and that runs containers with all rights, may listen."""
+    """Binds that may contain sockets of daemons which init started with all rights."""
     for path in named_paths(one):
         if not path.is_made and (is_within(path.path, "/run") or is_within("/run", path.path)):
             yield f"the bind {path.path}, where daemons of init listen"
 
 
 def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
-    """Refuse init images that replace files of the one that reports, or bring files that it would read.
+    """Refuse init images that replace files of the reporting one, or that it would read.
 
     Raises:
-        BuildError: one does.
+        BuildError: an image does.
     """
     runtimes: dict[str, tuple[str, str]] = {}
     for image in init:
@@ -100,21 +100,25 @@ def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
 
 
 def check_cmdline(spec: Spec) -> None:
-    """Refuse words on the spec's kernel command line that start another init, or speak to ours.
+    """Refuse kernel parameters that start another init, or configure init.
 
     Raises:
-        BuildError: it has one.
+        BuildError: the command line has one.
     """
     word = next((word for word in spec.kernel.cmdline.replace('"', " ").split() if STEERING.match(word)), None)
     if word is not None:
-        raise BuildError(f"kernel.cmdline: {word[:80]!r} would start another init, or speak to ours", HINT)
+        raise BuildError(
+            f"kernel.cmdline: {word[:80]!r} would start another init, or configure bootmatrix's init", HINT
+        )
 
 
 def check_files(before: Mapping[str, Node], tree: Tree) -> None:
-    """Refuse entries of `files` that replace programs of the init images, or what these read. `before` has no entries.
+    """Refuse `files` that replace programs of the init images or their inputs.
+
+    `before` is the tree without these entries.
 
     Raises:
-        BuildError: one does.
+        BuildError: an entry does.
     """
     for path, node in before.items():
         now = tree.nodes.get(path)
@@ -127,7 +131,7 @@ def check_files(before: Mapping[str, Node], tree: Tree) -> None:
 
 
 def is_same(one: Node | None, other: Node) -> bool:
-    """Return whether two nodes are alike but for their owners and times; of folders only that both are some."""
+    """Return whether two nodes are equal except for owners and times; folders are all equal."""
     if one is None or one.kind != other.kind:
         return False
     if one is other or one.kind == "dir":
@@ -150,7 +154,7 @@ def _is_program(path: str) -> bool:
 
 
 def _is_shadow(path: str, node: Node) -> bool:
-    """Whether a new file is found by its name in the place of a program, or a library, of the init images."""
+    """Return whether a new file would shadow a program or library of the init images."""
     folder, _, name = path.rpartition("/")
     if folder in PROGRAM_FOLDERS:
         return name in RUNTIMES

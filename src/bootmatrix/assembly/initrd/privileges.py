@@ -1,4 +1,4 @@
-"""The privileges of containers: the kernel's files that are closed to them by default, and what a spec gives up."""
+"""Privileges of containers: default restrictions, and those that a spec lifts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ MASKED_PROC = (
 )
 READONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 MASKED_SYS = ("devices/virtual/powercap", "firmware")
-"""What Docker and containerd mask and make read-only (moby: oci/defaults.go; containerd: pkg/oci/spec.go)."""
+"""Paths that Docker and containerd mask and make read-only (moby: oci/defaults.go; containerd: pkg/oci/spec.go)."""
 SYSCTL = ("abi", "crypto", "debug", "dev", "fs", "kernel", "sunrpc", "user", "vm", "xen")
 """All folders of /proc/sys but `net`, which whoever configures the network writes to."""
 NETWORK_SYSCTL = "CAP_NET_ADMIN"
 OPEN = "CAP_SYS_ADMIN"
-"""Who has it can take away any mount: closing paths to it would only be in the way of those who mean it."""
+"""This capability can remove any mount, so closing paths would not protect anything."""
 
 POWERFUL = (
     "CAP_BPF",
@@ -56,29 +56,29 @@ RBIND, BIND = "rbind", "bind"
 
 
 def is_bind(kind: str, options: Iterable[str]) -> bool:
-    """Return whether a mount is a bind, whose type runtimes do not look at."""
+    """Return whether a mount is a bind; runtimes ignore the type of those."""
     return kind in {"bind", "none"} or bool({BIND, RBIND} & set(options))
 
 
 def is_readonly(options: Iterable[str]) -> bool:
-    """Return whether the last word on it in mount options is `ro`."""
+    """Return whether mount options end up as `ro`."""
     said = [option for option in options if option in {"ro", "rw"}]
     return said[-1:] == ["ro"]
 
 
 def capability_names(settings: ContainerSettings) -> set[str]:
-    """Return all capabilities that a container asks for."""
+    """Return the capabilities of a container."""
     asked = (*(settings.capabilities or ()), *(settings.ambient or ()))
     return set(CAPABILITIES) if any(name.lower() == "all" for name in asked) else set(asked)
 
 
 def is_open(settings: ContainerSettings) -> bool:
-    """Return whether no path is closed to a container by default."""
+    """Return whether a container has no default restrictions on paths."""
     return OPEN in capability_names(settings)
 
 
 def masked_paths(settings: ContainerSettings, mounts: Sequence[Json]) -> list[str]:
-    """Return the paths that are hidden from a container: those that it names, else the usual ones."""
+    """Return the paths hidden from a container: its own list, or the defaults."""
     if settings.masked_paths is not None:
         return list(settings.masked_paths)
     if is_open(settings):
@@ -89,7 +89,7 @@ def masked_paths(settings: ContainerSettings, mounts: Sequence[Json]) -> list[st
 
 
 def readonly_paths(settings: ContainerSettings, mounts: Sequence[Json]) -> list[str]:
-    """Return the paths that a container cannot write to: those that it names, else the usual ones."""
+    """Return the read-only paths of a container: its own list, or the defaults."""
     if settings.readonly_paths is not None:
         return list(settings.readonly_paths)
     if is_open(settings):
@@ -102,7 +102,10 @@ def readonly_paths(settings: ContainerSettings, mounts: Sequence[Json]) -> list[
 
 
 def _places(root: str, mounts: Sequence[Json]) -> Iterator[str]:
-    """Where a container sees all of /proc or of /sys: mounts of its type, and binds of it or of the guest's root."""
+    """Return the paths where a container sees all of /proc or of /sys.
+
+    They are mounts of that type, and binds of it or of the guest's root.
+    """
     kind = {"/proc": "proc", "/sys": "sysfs"}[root]
     for mount in mounts:
         options = mount.get("options", ())
@@ -121,7 +124,7 @@ def _places(root: str, mounts: Sequence[Json]) -> Iterator[str]:
 
 
 def _whole_sys(mounts: Sequence[Json]) -> Iterator[str]:
-    """Views of /sys, beside the usual one, which is mounted read-only."""
+    """Return views of /sys beside the usual one, which is read-only."""
     for place in _places("/sys", mounts):
         if place != "/sys" or not _is_usual_sys(mounts):
             yield place
@@ -136,7 +139,7 @@ def _is_usual_sys(mounts: Sequence[Json]) -> bool:
 
 
 def _bound(mounts: Sequence[Json]) -> Iterator[str]:
-    """Binds of parts of /proc and /sys."""
+    """Return binds of parts of /proc and /sys."""
     for mount in mounts:
         source = _normal(mount["source"])
         if is_bind(mount["type"], mount.get("options", ())) and source.startswith(("/proc/", "/sys/")):
@@ -150,7 +153,7 @@ def _normal(path: str) -> str:
 
 
 def powers(settings: ContainerSettings) -> tuple[str, ...]:
-    """Return what a container is given by which it can reach the kernel, or init, in words of its spec."""
+    """Return the settings of a container with which it can reach the kernel or init."""
     return tuple(dict.fromkeys((*_capabilities(settings), *_paths(settings), *_devices(settings), *_mounts(settings))))
 
 
@@ -173,7 +176,7 @@ def _paths(settings: ContainerSettings) -> Iterator[str]:
 
 
 def _has_second_views(settings: ContainerSettings) -> bool:
-    """Whether a container sees /proc or /sys, or parts of them, elsewhere than at their usual places."""
+    """Return whether a container sees /proc or /sys, or parts of them, at unusual places."""
     mounts = settings.mounts or ()
     sources = [text.partition(":")[0] for text in settings.binds or ()]
     sources += [one.source for one in mounts if is_bind(one.usual_type, one.options)]
@@ -210,7 +213,7 @@ def _mount(mount: Mount) -> Iterator[str]:
 
 
 def _runtime_mount(mount: Mount) -> Iterator[str]:
-    """What init mounts for a container, of which nothing is closed to it."""
+    """Yield mounts that init makes for a container, of which no path is closed."""
     kind = mount.usual_type
     is_inside = not mount.usual_destination.startswith("/")
     if is_bind(kind, mount.options):

@@ -1,4 +1,4 @@
-"""The guest's root: init images, volumes, containers, files, and what init has to know of them."""
+"""The guest's root: init images, volumes, containers, files, and init's settings."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def guest_tree(
     store: Store,
     sources: Mapping[str, str] | None = None,
 ) -> Tree:
-    """The guest's root, without what depends on the kernel. `sources` are digests of the spec's own files.
+    """Build the guest's root without kernel parts. `sources` are digests of the spec's files.
 
     Raises:
-        BuildError: an image, a setting or a file that the guest cannot have.
+        BuildError: an image, a setting or a file is not possible in the guest.
     """
     tree = _folders()
     tree.graft(linuxkit_tree(spec, images, placed, store, sources), "")
@@ -44,7 +44,7 @@ def guest_tree(
 
 
 def base_tree(init: Iterable[StoredImage], store: Store) -> Tree:
-    """The part of the guest's root that the init images make: all of it for a spec that has nothing else."""
+    """Build the init images' part of the root, which is all of it for an empty spec."""
     tree = _folders()
     tree.graft(_init_tree(init, store), "")
     _put_console(tree)
@@ -77,10 +77,10 @@ def linuxkit_tree(
     store: Store,
     sources: Mapping[str, str] | None = None,
 ) -> Tree:
-    """The root as LinuxKit's own build makes it from the same images; and what init has to know, in etc/bootmatrix.
+    """Build the root as LinuxKit does from the same images, and init's settings in etc/bootmatrix.
 
     Raises:
-        BuildError: as guest_tree.
+        BuildError: as for guest_tree.
     """
     init = [images[reference] for reference in spec.init]
     tree = _init_tree(init, store)

@@ -1,4 +1,4 @@
-"""OCI runtime configurations (opencontainers/runtime-spec, config.json) as LinuxKit makes them from its YAML."""
+"""OCI runtime configurations (opencontainers/runtime-spec, config.json), as in LinuxKit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OCI_VERSION = "1.0.2"
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 OURS = "bootmatrix."
-"""How annotations begin by which a spec says what is checked."""
+"""Prefix of annotations that define checks."""
 ALL_DEVICES = "all"
 """In place of a device's path: all devices of its type."""
 RENAMED = {"blockio": "blockIO"}
@@ -37,30 +37,30 @@ Json = dict[str, Any]
 
 
 def merged_settings(container: Container, image: ImageConfig) -> ContainerSettings:
-    """A container's settings: what the spec says replaces the label key by key, and runtime by its sub-keys.
+    """Merge a container's settings: the spec replaces the label key by key, runtime by sub-keys.
 
-    `capabilities.add` and `binds.add` of the spec add to what the label says, unless the spec also says the
-    whole. A label has no use for these, as in LinuxKit.
+    `capabilities.add` and `binds.add` of the spec extend the label's lists, unless the spec replaces them. In a
+    label they have no effect, as in LinuxKit.
 
     Raises:
         BuildError: the label is not JSON of the known keys.
     """
     label = label_settings(container, image).model_dump(by_alias=True, exclude_none=True, mode="json")
-    said = container.model_dump(by_alias=True, exclude_none=True, exclude={"name", "image"}, mode="json")
-    merged = {**label, **said}
-    runtime = {**label.get("runtime", {}), **said.get("runtime", {})}
-    spaces = {**label.get("runtime", {}).get("bindNS", {}), **said.get("runtime", {}).get("bindNS", {})}
+    values = container.model_dump(by_alias=True, exclude_none=True, exclude={"name", "image"}, mode="json")
+    merged = {**label, **values}
+    runtime = {**label.get("runtime", {}), **values.get("runtime", {})}
+    spaces = {**label.get("runtime", {}).get("bindNS", {}), **values.get("runtime", {}).get("bindNS", {})}
     if runtime:
         merged["runtime"] = {**runtime, **({"bindNS": spaces} if spaces else {})}
     for key in ("capabilities", "binds"):
-        more = merged.pop(f"{key}.add", []) if f"{key}.add" in said else []
-        if more and key not in said:
+        more = merged.pop(f"{key}.add", []) if f"{key}.add" in values else []
+        if more and key not in values:
             merged[key] = _added(label.get(key, []), more)
     return ContainerSettings.model_validate_json(json.dumps(merged))
 
 
 def _added(names: list[str], more: list[str]) -> list[str]:
-    """A list with more in it, nothing twice; `all` has everything in it already, and `none` nothing yet."""
+    """Extend a list without duplicates; `all` already includes everything, and `none` is dropped."""
     whole = [name.lower() for name in names]
     if whole == ["all"]:
         return names
@@ -68,7 +68,9 @@ def _added(names: list[str], more: list[str]) -> list[str]:
 
 
 def label_settings(container: Container, image: ImageConfig) -> ContainerSettings:
-    """Return what an image's label says, without annotations of ours: these decide, and only the spec may.
+    """Return the settings of an image's label, without bootmatrix's annotations.
+
+    Those affect the verdict: only the spec may set them.
 
     Raises:
         BuildError: the label is not JSON of the known keys.
@@ -89,12 +91,12 @@ def label_settings(container: Container, image: ImageConfig) -> ContainerSetting
 def runtime_config(
     container: Container, settings: ContainerSettings, image: ImageConfig, ids: Mapping[str, int]
 ) -> Json:
-    """The config.json of a container. As in LinuxKit, the image's own user is not used.
+    """Return the config.json of a container. As in LinuxKit, the image's user is ignored.
 
-    `ids` are the numbers that stand for container names in uid and gid.
+    `ids` map container names in uid and gid to numbers.
 
     Raises:
-        BuildError: a setting that cannot be met, such as a capability that is none.
+        BuildError: a setting is impossible, such as an unknown capability.
     """
     mounts = _mounts(container, settings)
     config: Json = {
@@ -116,7 +118,7 @@ def _process(container: Container, settings: ContainerSettings, image: ImageConf
         "user": user,
         "args": list(_arguments(container, settings, image)),
         "env": list(settings.env if settings.env is not None else image.env) or [DEFAULT_PATH],
-        # An image's may be relative, by which engines mean from the root; crun takes none such.
+        # An image's may be relative: engines resolve it from the root, crun refuses it.
         "cwd": settings.cwd or f"/{image.workdir.lstrip('/')}",
         "capabilities": _capabilities(container, settings),
     }
@@ -143,7 +145,7 @@ def _linux(container: Container, settings: ContainerSettings, mounts: list[Json]
 
 
 def _resources(settings: ContainerSettings) -> Json:
-    """`resources`, and a rule for each device that the container has: without it, it could not be used."""
+    """Return `resources` with a rule for each device, without which it would be unusable."""
     given = settings.resources.model_dump(by_alias=True, exclude_none=True, mode="json") if settings.resources else {}
     renamed = {RENAMED.get(key, key): value for key, value in given.items()}
     if "hugepageLimits" in renamed:
@@ -154,7 +156,7 @@ def _resources(settings: ContainerSettings) -> Json:
 
 
 def _page_size(size_bytes: int) -> str:
-    """A size as the kernel's hugetlb controller names it: `2MB`."""
+    """Format a size as the kernel's hugetlb controller does: `2MB`."""
     for shift, unit in ((30, "GB"), (20, "MB")):
         if size_bytes >> shift and size_bytes % (1 << shift) == 0:
             return f"{size_bytes >> shift}{unit}"
@@ -171,7 +173,7 @@ def _dumped(values: Iterable[Model] | None) -> list[Json]:
 
 
 def _set(target: Json, key: str, value: object) -> None:
-    """Set what says something: as in LinuxKit, what is empty is left out."""
+    """Set a key unless the value is empty, as in LinuxKit."""
     if value not in (None, "", [], {}, False):
         target[key] = value
 
@@ -197,7 +199,7 @@ def _number(container: Container, value: int | str, ids: Mapping[str, int]) -> i
 
 
 def _capabilities(container: Container, settings: ContainerSettings) -> dict[str, list[str]]:
-    """The sets that are not empty. Ambient capabilities are also bounding, inheritable and permitted."""
+    """Return the non-empty sets. Ambient capabilities are also bounding, inheritable and permitted."""
     given = _named(container, settings.capabilities or ())
     ambient = _named(container, settings.ambient or ())
     most = sorted({*given, *ambient})
@@ -217,9 +219,9 @@ def _named(container: Container, names: tuple[str, ...]) -> list[str]:
 
 
 def _mounts(container: Container, settings: ContainerSettings) -> list[Json]:
-    """Default mounts, replaced by those of the spec with the same destination, in the order of their destinations.
+    """Return default mounts, replaced by the spec's with the same destination, sorted.
 
-    /sys is read-only, as Docker has it, unless the container is open (privileges.py).
+    /sys is read-only, as in Docker, unless the container is open (privileges.py).
     """
     ro = ["ro"] if settings.readonly else []
     closed = [] if is_open(settings) or settings.readonly_paths is not None else ["ro"]
@@ -240,10 +242,10 @@ def _mounts(container: Container, settings: ContainerSettings) -> list[Json]:
 
 
 def full_mount(container: Container, mount: Mount) -> Json:
-    """A mount as the OCI has it, with the type and the destination that follow from what is given.
+    """Return a mount as in the OCI, with the implied type and destination.
 
     Raises:
-        BuildError: one of them does not.
+        BuildError: one of these cannot be determined.
     """
     kind, destination = mount.usual_type, mount.usual_destination
     if not kind or not destination:

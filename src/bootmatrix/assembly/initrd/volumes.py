@@ -1,4 +1,4 @@
-"""Volumes: folders of the guest that containers share by name. Where they are is as in LinuxKit."""
+"""Volumes: guest folders shared by containers, at LinuxKit's paths."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RESOLV_CONF = "/run/resolvconf/resolv.conf"
 
 
 def with_volumes(container: Container, settings: ContainerSettings, volumes: Sequence[Volume]) -> ContainerSettings:
-    """Settings whose binds and mounts name folders in the place of volumes.
+    """Replace volume names in binds and mounts by folders.
 
     Raises:
-        BuildError: there is no such volume, or it is read-only and is to be written.
+        BuildError: the volume is unknown, or it is read-only and bound writable.
     """
     known = {volume.name: volume for volume in volumes}
     binds = [_bind(container, text, known) for text in settings.binds or ()]
@@ -53,8 +53,8 @@ def _merged(container: Container, name: str, options: Sequence[str], known: Mapp
     volume = known.get(name)
     if volume is None:
         raise BuildError(
-            f"container {container.name}: there is no volume {name!r}",
-            "A bind's source is an absolute path, or the name of an entry under 'volumes'.",
+            f"container {container.name}: unknown volume {name!r}",
+            "A bind's source must be an absolute path, or a name under 'volumes'.",
         )
     if volume.readonly and ("ro" not in options or "rw" in options):
         raise BuildError(f"container {container.name}: the volume {name} is read-only. Bind it with the option ro")
@@ -62,10 +62,10 @@ def _merged(container: Container, name: str, options: Sequence[str], known: Mapp
 
 
 def add_volumes(volumes: Sequence[Volume], images: Mapping[str, StoredImage], tree: Tree, store: Store) -> None:
-    """Put the folders of volumes, and the list from which init mounts them.
+    """Add the folders of volumes, and the list from which init mounts them.
 
     Raises:
-        BuildError: a volume that cannot be made.
+        BuildError: a volume cannot be built.
     """
     for volume in volumes:
         below = f"{FOLDER}/{volume.name}"

@@ -1,6 +1,7 @@
-"""The containers' view of the guest's root: a copy that init makes when a bind would otherwise reach its own files.
+"""The containers' view of the guest's root: a copy that protects init's files from binds.
 
-Most specs bind folders of their own, and need none. Init makes one (docs/guest-protocol.md) if the spec has this file:
+Most specs bind folders of their own, and need none. Init creates it (docs/guest-protocol.md) if the spec has this
+file:
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from bootmatrix.model import Spec
 
 WORLD_FILE = "etc/bootmatrix/world"
 WORLD = "/bootmatrix/world"
-"""Where init has it. No path that a container can name leads out of it."""
+"""Its path. No path that a container can name leads out of it."""
 BINDS = "/bootmatrix/binds"
-"""Where init puts what a container binds, found in the view as the container would find it."""
+"""Init's folder for a container's binds, resolved in the view as by the container."""
 VOLUMES = "/containers/volumes/"
 
 PROGRAMS = {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc"}
@@ -30,7 +31,7 @@ INIT_OWN = {"init", "bootmatrix", "containers"}
 
 @dataclass(frozen=True)
 class Named:
-    """A path of the guest that a container's settings name. `is_made`: init makes it, before the container runs."""
+    """A guest path named by a container. `is_made`: init creates it before the container runs."""
 
     container: str
     path: str
@@ -39,9 +40,9 @@ class Named:
 
 
 def needs_world(bundles: Sequence[BundleSpec], spec: Spec, tree: Tree) -> bool:
-    """Return whether a path that a container names leads to files of init, or may be made to lead there.
+    """Return whether a container's path leads, or may be made to lead, to files of init.
 
-    Containers that may do anything are no reason for a view of their own.
+    Containers with all privileges do not count.
     """
     bounded = [one for one in bundles if not is_open(one.settings)]
     if any(_changes_mounts(one) for one in bounded):
@@ -52,7 +53,7 @@ def needs_world(bundles: Sequence[BundleSpec], spec: Spec, tree: Tree) -> bool:
 
 
 def _changes_mounts(one: BundleSpec) -> bool:
-    """Whether init mounts something in the guest's root, or makes something in the container's, in its words."""
+    """Return whether init mounts in the guest's root, or creates paths in the container's."""
     runtime = one.settings.runtime
     if runtime is None:
         return False
@@ -61,7 +62,7 @@ def _changes_mounts(one: BundleSpec) -> bool:
 
 
 def named_paths(one: BundleSpec) -> Iterator[Named]:
-    """Yield the paths of the guest that a container binds, or has init make."""
+    """Yield guest paths that a container binds, or lets init create."""
     name, settings = one.container.name, one.settings
     for source, options in bind_sources(one):
         yield Named(name, normal(source), not is_readonly(options))
@@ -82,12 +83,12 @@ def bind_sources(one: BundleSpec) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def normal(path: str) -> str:
-    """Return a path without doubled slashes, `.` and `..`; one that is not absolute is the root's."""
+    """Normalise a path: no doubled slashes, `.` and `..`; relative to the root."""
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def is_volume(path: str) -> bool:
-    """Return whether a path is the folder of a volume, which init has mounted and no container can replace."""
+    """Return whether a path is a volume's folder, which init mounts and containers cannot replace."""
     name, slash, rest = path.removeprefix(VOLUMES).partition("/")
     return path.startswith(VOLUMES) and bool(name and slash) and rest == "merged"
 
@@ -103,11 +104,11 @@ def _is_harmless(one: Named, named: Iterable[Named], links: set[str], tree: Tree
 
 
 def _is_elsewhere(path: str, can_write: bool) -> bool:
-    """Whether nothing of init's is to be had, or to be changed, by a path that no link leads astray."""
+    """Return whether a path, without links, is independent of init's files."""
     top, _, rest = path[1:].partition("/")
     if top in PROGRAMS:
         return not can_write
-    if top == "proc":  # /proc/1/root leads anywhere, and /proc has the processes of all others
+    if top == "proc":  # /proc/1/root leads everywhere, and /proc has the processes of all others
         process = rest.partition("/")[0]
         return bool(process) and not process.isdigit() and not process.endswith("self")
     if is_within(path, "/dev/fd"):  # which leads to /proc/self
@@ -116,12 +117,12 @@ def _is_elsewhere(path: str, can_write: bool) -> bool:
 
 
 def _can_replace(other: Named, one: Named, path: str) -> bool:
-    """Whether another path's container may put a link where this path leads through."""
+    """Return whether another path's container may replace a part of this path by a link."""
     if not other.can_write or (one.is_made and one.container == other.container):
         return False
     return any(each != other.path and is_within(each, other.path) for each in (one.path, path))
 
 
 def is_within(path: str, folder: str) -> bool:
-    """Return whether a path is a folder or lies below it."""
+    """Return whether a path is a folder or below it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

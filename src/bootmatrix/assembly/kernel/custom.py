@@ -1,4 +1,4 @@
-"""Kernels of the user's own: read from whatever they come in, and known from then on by the digests of that."""
+"""Custom kernels: imported from any supported form, and identified by digests."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from bootmatrix.store import Store, sha256_of
 LOCK_FLAVOUR = "own"
 CPIO = b"070701"
 Fetched = Path | StoredImage
-"""What a part of a kernel is in: a file or folder, or a container image."""
+"""Source of a kernel's part: a file or folder, or a container image."""
 
 
 def find_kernel(name: str, source: KernelSource | CustomKernel, profile: Profile, builder: Builder) -> Kernel:
-    """The kernel that a profile's or the user's own name means.
+    """Find the kernel for a name of a profile or of a custom kernel.
 
     Raises:
-        BootmatrixError: it cannot be had; whose fault that is shows in the class.
+        BootmatrixError: the kernel is unavailable; the class tells the cause.
     """
     if isinstance(source, KernelSource):
         return builder.archive.kernel(name, source, profile.kernel_architecture(source))
@@ -49,26 +49,28 @@ def find_kernel(name: str, source: KernelSource | CustomKernel, profile: Profile
 
 
 def find_spec_kernel(spec: Spec, profile: Profile, builder: Builder) -> Kernel:
-    """The kernel of the image that a spec's `kernel` section names.
+    """Find the kernel in the image of a spec's `kernel` section.
 
     Raises:
-        BuildError: it names none, or the image holds none that the architecture boots.
-        InfraError: it cannot be had.
+        BuildError: the spec names no image, or the image has no kernel for the architecture.
+        InfraError: the image cannot be fetched.
     """
-    said = spec.kernel
-    if not said.image:
-        raise BuildError(f"{spec.path}: it names no kernel image, which the kernel 'spec' would be")
-    part = KernelPart(kind="oci", image=said.image, binary=said.binary, tar=said.tar or "", ucode=said.ucode or "")
+    section = spec.kernel
+    if not section.image:
+        raise BuildError(f"{spec.path}: the kernel 'spec' requires a kernel image in the spec")
+    part = KernelPart(
+        kind="oci", image=section.image, binary=section.binary, tar=section.tar or "", ucode=section.ucode or ""
+    )
     own = CustomKernel(parts=(part,), folder=str(Path(spec.path).parent))
     return find_own(f"spec-{spec.name}"[:64], own, profile, builder)
 
 
 def find_own(name: str, own: CustomKernel, profile: Profile, builder: Builder) -> Kernel:
-    """A kernel of the user's own, its files in the store.
+    """Find a custom kernel, with its files in the store.
 
     Raises:
-        InputError: what it comes from is not there, or not what it was when the kernel was added.
-        BuildError: it holds no kernel that the architecture boots, or another one than the lock says.
+        InputError: a source is missing, or has changed since the kernel was added.
+        BuildError: it has no kernel for the architecture, or a different one from the lock's.
         InfraError: it cannot be downloaded.
     """
     parts, files = own.parts, None
@@ -86,10 +88,10 @@ def find_own(name: str, own: CustomKernel, profile: Profile, builder: Builder) -
 
 
 def _check_unchanged(parts: Iterable[KernelPart], folder: str) -> None:
-    """Whether files that a kernel in the cache was read from are still what they were, where they are still there.
+    """Check that the source files of a cached kernel are unchanged, if they still exist.
 
     Raises:
-        InputError: they have changed: it would be the old kernel that passes.
+        InputError: they have changed: the old kernel would be tested.
     """
     for part in parts:
         path = Path(folder, part.path).absolute()
@@ -99,12 +101,12 @@ def _check_unchanged(parts: Iterable[KernelPart], folder: str) -> None:
 
 @cache
 def _digest_once(kind: str, path: Path) -> str:
-    """A digest that every cell asks for."""
+    """Return a digest, cached for all cells."""
     return digest_of(kind, path)
 
 
 def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: Store) -> Kernel | None:
-    """A kernel that the store has already."""
+    """Return a kernel of the store."""
     kernel = _kernel(name, "", parts, profile)
     files = known_files(kernel_key(kernel), store)
     return _kernel(name, files.release, parts, profile) if files else None
@@ -113,11 +115,11 @@ def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: St
 def add_custom_kernel(
     name: str, parts: tuple[KernelPart, ...], folder: Path, profiles: Sequence[Profile], builder: Builder
 ) -> tuple[Profile, CustomKernel]:
-    """A new kernel of the user's own, whole and in the store, and the one of the architectures that it is for.
+    """Import a new custom kernel into the store, and determine its architecture.
 
     Raises:
-        InputError: what it comes from is not there.
-        BuildError: it is not for exactly one of the architectures, or damaged.
+        InputError: a source is missing.
+        BuildError: it is damaged, or not for exactly one of the architectures.
         InfraError: it cannot be downloaded.
     """
     if len(profiles) > 1 and any(part.image for part in parts):
@@ -134,7 +136,7 @@ def add_custom_kernel(
 
 
 def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:
-    """The architecture whose kernels begin with such bytes."""
+    """Return the architecture whose kernels begin with these bytes."""
     hint, strange = "Name it with --arch.", ("", "")
     for part, file in zip(parts, files, strict=True):
         if part.kind == "oci" or isinstance(file, StoredImage):
@@ -150,15 +152,15 @@ def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: 
                 return found[0]
             if found:
                 raise BuildError(f"{file} may be for {', '.join(one.name for one in found)}", hint)
-    what = strange[0] or "no kernel of any architecture here"
+    what = strange[0] or "not a kernel of a known architecture"
     raise BuildError(f"{', '.join(map(str, parts))}: this is {what}", strange[1])
 
 
 def _start(data: bytes, *, is_named: bool) -> bytes:
-    """The first bytes of what a file holds.
+    """Return the first bytes of a file's content.
 
     Raises:
-        BuildError: it is called as kernels are, and damaged, or wrapped in what is not supported.
+        BuildError: it has a kernel's name, and is damaged, or wrapped in an unsupported form.
     """
     return unwrapped(data, PEEK_BYTES) if is_named else start_of(data)
 
@@ -177,14 +179,14 @@ def _fetch(part: KernelPart, folder: str, profile: Profile, builder: Builder) ->
         return builder.archive.download(part.url, part.sha256, part.size_bytes)
     path = Path(folder) / part.path
     if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder, which a kernel comes from")
+        raise InputError(f"{path}: file or folder of a kernel not found")
     return path
 
 
 def _image(part: KernelPart, folder: str, profile: Profile, builder: Builder) -> StoredImage:
     source = builder.source(part.image, Path(folder) / "kernels.yml")
     if source.kind == RECIPE_KIND:
-        raise InputError(f"{part.image}: an image that is made from packages holds no kernel")
+        raise InputError(f"{part.image}: an image made from packages has no kernel")
     if part.sha256 and not source.is_made_here:
         source = image_sources.pin(source, part.sha256)
     return foreign_image(source, profile, builder)
@@ -197,8 +199,8 @@ def _pinned(part: KernelPart, fetched: Fetched) -> KernelPart:
 def _pin(part: KernelPart, found: str) -> KernelPart:
     if part.sha256 not in {None, found}:
         raise InputError(
-            f"{part} is not what was expected: its SHA-256 is {found}, and should be {part.sha256}",
-            "Add it again with `bootmatrix kernels add`; with --follow, what is there is taken at each run.",
+            f"{part} has changed: its SHA-256 is {found}, expected {part.sha256}",
+            "Add it again with `bootmatrix kernels add`; with --follow, each run takes the current content.",
         )
     return part.model_copy(update={"sha256": found})
 
@@ -208,7 +210,7 @@ def _digest(part: KernelPart, fetched: Fetched) -> str:
 
 
 def digest_of(kind: str, path: Path) -> str:
-    """The SHA-256 of a file; of a folder, that of lines `digest  path`, one for each file that is used of it.
+    """Return the SHA-256 of a file, or of a folder's lines `digest  path`, one per used file.
 
     Raises:
         InputError: it cannot be read.
@@ -226,10 +228,10 @@ def digest_of(kind: str, path: Path) -> str:
 def import_kernel(
     name: str, parts: tuple[KernelPart, ...], files: Iterable[Fetched], profile: Profile, store: Store
 ) -> Kernel:
-    """Read a kernel out of what it comes in, and keep its files in the store.
+    """Import a kernel into the store.
 
     Raises:
-        BuildError: there is no kernel in it that the architecture boots, or it is damaged.
+        BuildError: the source has no kernel for the architecture, or is damaged.
     """
     files = tuple(files)
     found = KernelParts(profile.kernel_magic, _bootable_forms(profile))
@@ -259,15 +261,15 @@ def import_kernel(
 
 @contextmanager
 def _copied(parts: Sequence[KernelPart], files: Sequence[Fetched], store: Store) -> Iterator[tuple[Fetched, ...]]:
-    """Copies of files and folders that are the user's, which nobody else writes to; messages have their own names.
+    """Copy the user's files and folders to a private place; messages use their own names.
 
     Raises:
-        InputError: they are not what their digests say any more.
+        InputError: their digests have changed.
     """
     with store.workspace() as folder:
         copies = tuple(_copy(part, file, folder) for part, file in zip(parts, files, strict=True))
         if any(_digest(part, copy) != part.sha256 for part, copy in zip(parts, copies, strict=True)):
-            raise InputError(f"{', '.join(map(str, parts))}: this has changed while it was read", "Try again.")
+            raise InputError(f"{', '.join(map(str, parts))}: has changed while it was read", "Try again.")
         try:
             yield copies
         except BootmatrixError as error:
@@ -275,7 +277,7 @@ def _copied(parts: Sequence[KernelPart], files: Sequence[Fetched], store: Store)
 
 
 def _copy(part: KernelPart, file: Fetched, folder: Path) -> Fetched:
-    """A copy below a folder, under the whole of its path: folders of modules are known by those above them."""
+    """Copy below a folder, under the whole path: module folders are recognised by their parents."""
     if isinstance(file, StoredImage):
         return file
     root = file.resolve()
@@ -292,7 +294,7 @@ def _copy(part: KernelPart, file: Fetched, folder: Path) -> Fetched:
 
 
 def _bootable_forms(profile: Profile) -> tuple[KernelForm, ...]:
-    """Forms of kernels that machines of a profile boot, those first that most of them do."""
+    """Return the kernel forms that machines of a profile boot, most frequent first."""
     loaded = [machine.kernel_form for machine in profile.machines.values()]
     counts = {form: sum(boots(one, form) for one in loaded) for form in profile.kernel_magic}
     return tuple(sorted((form for form in counts if counts[form]), key=lambda form: -counts[form]))
@@ -316,17 +318,17 @@ def _files(image: StoredImage, store: Store) -> dict[str, ImageFile]:
 
 
 def _microcode(parts: tuple[KernelPart, ...], files: Iterable[Fetched], store: Store) -> tuple[str, int] | None:
-    """What a part of the kernel names as `ucode`.
+    """Return the part of the kernel named as `ucode`.
 
     Raises:
-        BuildError: it is not there, or no cpio archive.
+        BuildError: it is missing, or not a cpio archive.
     """
     for part, image in zip(parts, files, strict=True):
         if part.ucode and isinstance(image, StoredImage):
             file = _files(image, store).get(part.ucode.strip("/"))
             data = Member(part.ucode, file.size, file.read).read() if file else b""
             if not data.startswith(CPIO):
-                raise BuildError(f"the kernel image {part} has no file {part.ucode}, or it is no cpio archive")
+                raise BuildError(f"the kernel image {part} has no file {part.ucode}, or it is not a cpio archive")
             return store.add_bytes(data + bytes(-len(data) % 4)), len(data) + -len(data) % 4
     return None
 
@@ -336,10 +338,10 @@ def _placed(module: Module, release: str) -> Module:
 
 
 def _release(found: KernelParts, path: str, image: bytes) -> str:
-    """What uname -r will say: as the kernel itself has it, else its tree or its modules' folder.
+    """Return the output of uname -r: from the kernel, its tree or its modules' folder.
 
     Raises:
-        BuildError: nothing says it, or they differ.
+        BuildError: it is unknown, or they differ.
     """
     own = release_of(image) or found.tree_release
     others = [release for release in found.releases if release != own]
@@ -347,7 +349,7 @@ def _release(found: KernelParts, path: str, image: bytes) -> str:
         raise BuildError(f"{path} is of the release {own}, and the modules beside it are of {', '.join(others)}")
     if not own and len(found.releases) != 1:
         raise BuildError(
-            f"the release of {path} cannot be told: it does not say it, and there are no modules whose folder would",
+            f"the release of {path} cannot be determined: no version string, no lib/modules/RELEASE",
             "Add it as part of its build tree or its package.",
         )
     return own or found.releases[0]

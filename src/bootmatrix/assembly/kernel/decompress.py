@@ -1,6 +1,6 @@
-"""A kernel in the form that a machine loads, taken out of the program around it that unpacks it.
+"""Kernels converted to the form that a machine loads, without their unpackers.
 
-That program is slow under emulation; here it is done once, and the same kernel begins at once in every guest.
+Unpackers are slow under emulation. The conversion is done once, and every guest starts faster.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from bootmatrix.model import KernelForm
 
 PIECE_BYTES = 1 << 20
 MAX_PAYLOADS = 64
-"""Places that look like the beginning of a payload: each may unpack to much."""
+"""Maximum of possible payload offsets: each may unpack to much."""
 MAX_BYTES = 256 << 20
-"""More than any kernel has."""
+"""Larger than any kernel."""
 XZ_MEMORY_BYTES = 256 << 20
 """Kernels since 6.12 ask for a dictionary of 128 MiB; a header that asks for gibibytes is refused."""
 LZ4_BLOCK_BYTES = 8 << 20
-"""What a block of lz4's legacy frame holds at most (lz4_Frame_format.md)."""
+"""Maximum block of lz4's legacy frame (lz4_Frame_format.md)."""
 LZ4_MAGIC = 0x184C2102
 
 PVH_NOTE = struct.pack("<III4s", 4, 4, 18, b"Xen\0"), struct.pack("<III4s", 4, 8, 18, b"Xen\0")
-"""How the note begins that names the entry for a start without an unpacker: XEN_ELFNOTE_PHYS32_ENTRY, of 4 or 8 bytes
+"""Start of the ELF note with the entry point without an unpacker: XEN_ELFNOTE_PHYS32_ENTRY, of 4 or 8 bytes
 (Xen's public/elfnote.h). QEMU refuses a kernel that has none."""
 
 BZ_MAGIC = b"HdrS"
@@ -54,15 +54,15 @@ UNPACKED_FORMS = tuple(MADE_OF)
 
 
 def boots(machines: KernelForm, own: KernelForm) -> bool:
-    """Whether a machine that loads kernels of one form boots a kernel that comes in another."""
+    """Return whether a machine for one kernel form boots a kernel of another form."""
     return own in {machines, MADE_OF.get(machines)}
 
 
 def in_form(data: bytes, form: KernelForm, ram_start: int) -> bytes:
-    """A kernel in the form asked for; as it is, where it is in no wrapping or cannot start without it.
+    """Convert a kernel to a form; unchanged if it is not wrapped or cannot start without it.
 
     Raises:
-        BuildError: it is damaged.
+        BuildError: the kernel is damaged.
     """
     if form == "vmlinux" and data[BZ_MAGIC_AT : BZ_MAGIC_AT + 4] == BZ_MAGIC:
         plain = unpacked(_bz_payload(data))
@@ -73,10 +73,10 @@ def in_form(data: bytes, form: KernelForm, ram_start: int) -> bytes:
 
 
 def unpacked(data: bytes) -> bytes:
-    """What a kernel's unpacker would make of its payload, behind which the size of this stands.
+    """Unpack a kernel's payload, which is followed by its unpacked size.
 
     Raises:
-        BuildError: it is damaged, too large, or packed in a way that no kernel of ours is.
+        BuildError: it is damaged, too large, or packed by an unknown method.
     """
     for magic, unpack in UNPACKERS.items():
         if data.startswith(magic):
@@ -87,11 +87,11 @@ def unpacked(data: bytes) -> bytes:
             if len(plain) >= MAX_BYTES:
                 raise BuildError(f"the kernel has more than {MAX_BYTES >> 20} MiB")
             return plain
-    raise BuildError(f"the kernel is packed in an unknown way, which begins with {data[:6].hex()}")
+    raise BuildError(f"the kernel is packed by an unknown method, beginning with {data[:6].hex()}")
 
 
 def _xz(data: bytes) -> bytes:
-    """In pieces: all at once, Python would hold the kernel twice while it joins what it had in blocks."""
+    """Unpack in pieces: at once, Python would hold the kernel twice while joining blocks."""
     stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
     plain = bytearray(stream.decompress(data, PIECE_BYTES))
     while not stream.eof and not stream.needs_input and len(plain) < MAX_BYTES:
@@ -110,7 +110,7 @@ def _zstd(data: bytes) -> bytes:
 
 
 def in_lz4(data: bytes, limit: int = MAX_BYTES) -> bytes:
-    """The legacy frame, which the command line tool writes for kernels: blocks with their sizes before them."""
+    """Unpack lz4's legacy frame, which its command line tool writes: blocks with sizes before them."""
     plain = bytearray()
     for block in _lz4_blocks(data):
         plain += lz4.block.decompress(block, uncompressed_size=LZ4_BLOCK_BYTES)
@@ -143,17 +143,17 @@ MAGICS = re.compile(b"|".join(map(re.escape, UNPACKERS)))
 
 
 def _bz_payload(data: bytes) -> bytes:
-    """The packed kernel in a bzImage."""
+    """Return the packed kernel of a bzImage."""
     (version,) = struct.unpack_from("<H", data, BZ_VERSION_AT)
     if version < BZ_PAYLOAD_VERSION:
-        raise BuildError(f"the kernel's boot protocol {version:#x} is too old to say where its payload is")
+        raise BuildError(f"the kernel's boot protocol {version:#x} is too old: it has no payload offset")
     offset, length = struct.unpack_from("<II", data, BZ_PAYLOAD_AT)
     start = ((data[BZ_SECTORS_AT] or 4) + 1) * 512 + offset
     return data[start : start + length]
 
 
 def _as_uimage(data: bytes, ram_start: int) -> bytes:
-    """A zImage's kernel with U-Boot's header, which tells QEMU to load it where the kernel expects to be."""
+    """Convert a zImage's kernel to U-Boot's format, whose header has the load address for QEMU."""
     found = _z_sizes(data)
     if found is None:
         return data
@@ -169,7 +169,7 @@ def _as_uimage(data: bytes, ram_start: int) -> bytes:
 
 
 def _z_sizes(data: bytes) -> tuple[int, int] | None:
-    """Where a zImage's payload ends, and its kernel's distance from the RAM's start; None if it does not say."""
+    """Return the payload's end in a zImage, and the kernel's offset in RAM; None if unknown."""
     if len(data) < Z_HEADER_AT + Z_HEADER.size:
         return None
     magic, _, _, _, table_magic, table_at = Z_HEADER.unpack_from(data, Z_HEADER_AT)
@@ -180,15 +180,15 @@ def _z_sizes(data: bytes) -> tuple[int, int] | None:
 
 
 def _z_kernel(data: bytes) -> bytes:
-    """The kernel in a zImage, which does not say where its payload begins.
+    """Return the kernel of a zImage without a payload offset.
 
     Raises:
-        BuildError: there is none.
+        BuildError: no payload was found.
     """
     for found in islice(MAGICS.finditer(data), MAX_PAYLOADS):
-        # The unpacker itself holds such bytes too, with which no payload begins.
+        # The unpacker itself contains such bytes, too.
         with suppress(BuildError):
             plain = unpacked(data[found.start() :])
             if len(plain) > len(data):
                 return plain
-    raise BuildError("the kernel is damaged: there is nothing in its zImage that can be unpacked")
+    raise BuildError("the kernel is damaged: its zImage has no payload")

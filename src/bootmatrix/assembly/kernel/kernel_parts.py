@@ -1,4 +1,4 @@
-"""The files that belong to a kernel, out of all that it comes with."""
+"""Selection of a kernel's files from everything it comes with."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bootmatrix.store import Writer
 
 NAMED = re.compile(rf"(?:^|/)(?:{'|'.join(KERNEL_NAMES)}|bzImage|zImage|Image|kernel)(?:[.-][^/]*)?$")
 PLACE = re.compile(r"^(?:[^/]+|(?:.*/)?boot/[^/]+|(?:usr/)?lib/modules/[^/]+/[^/]+)$")
-"""Where packages have kernels, whatever these are called: `image`, in some of SUSE's."""
+"""Folders in which packages have kernels of any name, such as SUSE's `image`."""
 _CONFIG = re.compile(r"(?:^|/)(?:\.config|config-[^/]+)$|lib/modules/[^/]+/config$")
 _MODULE = re.compile(r"(?:^|/)lib/modules/([^/]+)/(.+)$")
 
 
 @dataclass
 class KernelParts:
-    """What has been found of a kernel so far."""
+    """The parts of a kernel collected so far."""
 
     magic: Mapping[KernelForm, str]
     wanted: tuple[KernelForm, ...]
@@ -40,7 +40,7 @@ class KernelParts:
     tree_release: str = ""
 
     def take(self, member: Member, pack: Writer) -> None:
-        """Look at a file, and keep what belongs to a kernel."""
+        """Keep a file if it belongs to a kernel."""
         name = member.path.rpartition("/")[2]
         if is_module(name):
             self._take_module(member, pack)
@@ -58,10 +58,10 @@ class KernelParts:
             self._take_unnamed(member)
 
     def image(self) -> tuple[KernelForm, str, bytes]:
-        """The kernel of the form that the architecture's machines boot.
+        """Return the kernel in a form that the architecture's machines boot.
 
         Raises:
-            BuildError: there is none.
+            BuildError: the sources have no such kernel.
         """
         for images in (self.images, self.unnamed):
             for form in self.wanted:
@@ -73,11 +73,11 @@ class KernelParts:
             raise BuildError(f"{path} is a {form}, and the machines boot a {' or '.join(self.wanted)}")
         if self.strangers:
             what, hint = self.strangers[0]
-            said = (
-                what if hint or " is " in what else f"{what} is no kernel of this architecture: its first bytes say so"
+            form_hint = (
+                what if hint or " is " in what else f"{what} is not a kernel of this architecture by its first bytes"
             )
-            raise BuildError(said, hint)
-        raise BuildError("there is no kernel in it")
+            raise BuildError(form_hint, hint)
+        raise BuildError("it contains no kernel")
 
     def _has_wanted(self) -> bool:
         return any(form in self.images for form in self.wanted)
@@ -88,14 +88,14 @@ class KernelParts:
         form = form_of(data, self.magic)
         if form is None:
             what, hint = describe(packed)
-            unknown = "no kernel of this architecture: its first bytes say so"
+            unknown = "not a kernel of this architecture by its first bytes"
             self.strangers.append((f"{member.path} is {what or unknown}", hint))
         else:
             check_whole(data)
             self.images.setdefault(form, (member.path, data))
 
     def _take_unnamed(self, member: Member) -> None:
-        """Take a file that is a kernel although it is not called so: its first bytes show it, and its release."""
+        """Take a file without a kernel's name that is one by its first bytes and its release."""
         if member.size_bytes > FILE_LIMIT_BYTES:
             return
         packed = member.read()
@@ -109,7 +109,7 @@ class KernelParts:
     def _take_config(self, member: Member) -> None:
         data = member.read()
         if not re.search(rb"^(# )?CONFIG_\w", data, re.MULTILINE):
-            raise BuildError(f"{member.path} is no kernel's configuration: no line of it is of CONFIG_…")
+            raise BuildError(f"{member.path} is not a kernel's configuration: no CONFIG_… line")
         self.config = self.config or data
 
     def _take_module(self, member: Member, pack: Writer) -> None:

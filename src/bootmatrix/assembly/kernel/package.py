@@ -1,4 +1,4 @@
-"""What is in a kernel's packages: the kernel itself, its configuration, device trees and modules."""
+"""Files of a kernel's packages: kernel, configuration, device trees and modules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMAT = "2"
 MODULE_LIMIT_BYTES = 64 << 20
 FILE_LIMIT_BYTES = 256 << 20
 XZ_MEMORY_BYTES = 128 << 20
-"""xz -9 takes 65 MiB; a header that asks for gibibytes is refused."""
+"""xz -9 needs 65 MiB; headers that request gibibytes are refused."""
 KERNEL_FOLDERS = ("boot/", "lib/modules/", "usr/lib/modules/", "usr/lib/linux-image-")
 PACKED = (".gz", ".xz", ".zst")
 KERNEL_NAMES = ("vmlinuz", "vmlinux")
@@ -36,9 +36,9 @@ KERNEL_NAMES = ("vmlinuz", "vmlinux")
 
 
 class Module(Model):
-    """A kernel module: its path in the guest, where it is in the blob, and the modules it needs.
+    """A kernel module: its path in the guest, its slice of the blob, and its dependencies.
 
-    The path is below /usr: /lib may be a link, and the kernel would put a folder in the link's place.
+    The path is below /usr: /lib may be a link, which the kernel would replace by a folder.
     """
 
     path: str
@@ -48,10 +48,11 @@ class Module(Model):
 
 
 class KernelFiles(Model):
-    """A kernel's files in the store; modules by name, with `_` for `-`, each a zstd frame of the blob `pack`.
+    """A kernel's files in the store.
 
-    `form` and `release` are empty for kernels of the archive, whose profile and packages say them. A kernel of the
-    user's own may have no `config`. `ucode` is a cpio archive of microcode with its size; it stands before an initrd.
+    Modules are by name, with `_` for `-`; each is a zstd frame of the blob `pack`. `form` and `release` are empty
+    for kernels of the archive, whose profile and packages have them. A custom kernel may lack `config`. `ucode` is
+    a cpio archive of microcode with its size; it is put before an initrd.
     """
 
     image: Sha256
@@ -67,24 +68,24 @@ class KernelFiles(Model):
 
 
 def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles:
-    """The files of a kernel, unpacked once.
+    """Unpack the files of a kernel, cached.
 
     Raises:
-        BuildError: the packages hold no kernel.
-        InfraError: they cannot be had.
+        BuildError: the packages contain no kernel.
+        InfraError: they cannot be fetched.
     """
     key = kernel_key(kernel)
 
     def make() -> KernelFiles:
         if kernel.parts:
-            raise InfraError(f"the cache has lost the kernel {kernel.name}", "Run again to get it anew.")
+            raise InfraError(f"the cache has lost the kernel {kernel.name}", "Run again to fetch it again.")
         return _unpack(kernel, [archive.fetch(package) for package in kernel.packages], store)
 
     return store.cached("kernel", key, make, CODEC, lambda files: _is_whole(files, store))
 
 
 def kernel_key(kernel: Kernel) -> str:
-    """What a kernel's files are kept under: the digests of all that they come from."""
+    """Return the cache key of a kernel's files: the digests of their sources."""
     if kernel.parts:
         parts = [(part.kind, part.sha256, *filter(None, (part.binary, part.tar, part.ucode))) for part in kernel.parts]
         return json.dumps([FORMAT, "own", kernel.architecture, parts])
@@ -92,7 +93,7 @@ def kernel_key(kernel: Kernel) -> str:
 
 
 def known_files(key: str, store: Store) -> KernelFiles | None:
-    """The files that are kept under a key, if the store has them all."""
+    """Return the cached files of a key, if the store has them all."""
     record = store.memo("kernel", key)
     files = CODEC.load(record) if record is not None else None
     return files if files and _is_whole(files, store) else None
@@ -106,7 +107,7 @@ def _is_whole(files: KernelFiles, store: Store) -> bool:
 
 @lru_cache(maxsize=16)
 def _parsed(known: bytes) -> KernelFiles:
-    """What was kept, read once for the many cells of a kernel."""
+    """Parse cached files once for all cells of a kernel."""
     return KernelFiles.model_validate_json(known)
 
 
@@ -149,10 +150,10 @@ def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
 
 
 def _members(packages: list[Path]) -> Iterator[tuple[str, bytes]]:
-    """Regular files of packages that may belong to a kernel, by path.
+    """Yield regular files of packages that may belong to a kernel, by path.
 
     Raises:
-        BuildError: one of them is larger than any kernel's.
+        BuildError: a file is larger than any kernel's.
     """
     for package in packages:
         with open_data(package) as archive:
@@ -168,20 +169,20 @@ def _members(packages: list[Path]) -> Iterator[tuple[str, bytes]]:
 
 
 def is_module(name: str) -> bool:
-    """Whether a file name is a module's."""
+    """Return whether a file name is a module's."""
     return name.endswith((".ko", *(f".ko{suffix}" for suffix in PACKED)))
 
 
 def module_name(path: str) -> str:
-    """A module's name as the kernel has it: without folder and suffix, `_` for `-`."""
+    """Return a module's name as in the kernel: without folder and suffix, `_` for `-`."""
     return PurePosixPath(path).name.split(".")[0].replace("-", "_")
 
 
 def pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
-    """A module whose frame goes to this offset of the blob, and the frame.
+    """Return a module for this offset of the blob, and its frame.
 
     Raises:
-        BuildError: it is damaged, or larger than any module.
+        BuildError: the module is damaged, or too large.
     """
     plain = _uncompressed(path, data)
     frame = zstandard.ZstdCompressor(level=1).compress(plain)
@@ -190,7 +191,7 @@ def pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
 
 
 def _uncompressed(path: str, data: bytes) -> bytes:
-    """A module as the kernel takes it."""
+    """Return a module's ELF file."""
     try:
         plain, complete = _plain(path, data)
     except (lzma.LZMAError, zstandard.ZstdError, zlib.error) as error:
@@ -201,7 +202,7 @@ def _uncompressed(path: str, data: bytes) -> bytes:
 
 
 def _plain(path: str, data: bytes) -> tuple[bytes, bool]:
-    """What a module unpacks to, and whether that is all of it."""
+    """Return an unpacked module, and whether it is complete."""
     if path.endswith(".gz"):
         gzip = zlib.decompressobj(31)  # 31: with gzip's header (zlib.h)
         return gzip.decompress(data, MODULE_LIMIT_BYTES), gzip.eof
@@ -215,14 +216,14 @@ def _plain(path: str, data: bytes) -> tuple[bytes, bool]:
 
 
 def _depends(module: bytes) -> tuple[str, ...]:
-    """The names after `depends=` in a module's .modinfo section, which is a list of strings that end with a NUL."""
+    """Return the names after `depends=` in a module's .modinfo section: NUL-terminated strings."""
     found = re.search(rb"\0depends=([^\0]*)\0", module)
     names = found[1].decode(errors="replace") if found else ""
     return tuple(name.replace("-", "_") for name in names.split(",") if name)
 
 
 def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module], list[str]]:
-    """Modules and all that they need, each after those it needs; and the names that this kernel has in no form."""
+    """Sort modules and their dependencies in load order; return names that the kernel lacks too."""
     order: list[Module] = []
     missing: list[str] = []
     begun = set(files.builtin)
@@ -239,7 +240,7 @@ def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module
 
     for name in wanted:
         first = begin(name.replace("-", "_"))
-        waiting = [first] if first else []  # a list, as a chain of modules may be longer than Python's stack
+        waiting = [first] if first else []  # an explicit stack: chains of modules may exceed Python's recursion limit
         while waiting:
             module, needs = waiting[-1]
             need = next(needs, None)
@@ -262,7 +263,7 @@ def _modules_in(files: KernelFiles, modules: Iterable[Module], store: Store) -> 
 
 
 def every_module_tree(kernel: Kernel, files: KernelFiles, store: Store) -> Tree:
-    """All modules of a kernel, and what each of them needs in the form that modprobe reads (depmod(8))."""
+    """Build the tree of all modules, with dependencies in modprobe's format (depmod(8))."""
     modules = [files.modules[name] for name in sorted(files.modules)]
     tree = _modules_in(files, modules, store)
     folder = f"usr/lib/modules/{kernel.release}"
@@ -275,7 +276,7 @@ def every_module_tree(kernel: Kernel, files: KernelFiles, store: Store) -> Tree:
 
 
 def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store: Store) -> Tree:
-    """What the guest needs of a kernel: modules, the list in whose order they are loaded, and the configuration."""
+    """Build the tree of kernel parts: modules, their load order, and the configuration."""
     tree = _modules_in(files, modules, store)
     tree.put("etc/bootmatrix/modules", text_file("".join(f"/{module.path}\n" for module in modules)))
     if files.config:
@@ -285,7 +286,7 @@ def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store
 
 
 def check_form(kernel: Kernel, files: KernelFiles, machine: Machine) -> None:
-    """Whether a machine boots kernels of this form.
+    """Check that a machine boots kernels of this form.
 
     Raises:
         BuildError: it does not.
@@ -295,10 +296,10 @@ def check_form(kernel: Kernel, files: KernelFiles, machine: Machine) -> None:
 
 
 def kernel_artefact(kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Artefact:
-    """The kernel itself, in the form that the machine loads; made once.
+    """Return the kernel in the form that the machine loads, cached.
 
     Raises:
-        BuildError: it is damaged.
+        BuildError: the kernel is damaged.
     """
     digest, size = files.image, files.image_bytes
     if machine.kernel_form in UNPACKED_FORMS:
@@ -314,13 +315,13 @@ def _unpack_image(files: KernelFiles, machine: Machine, store: Store) -> tuple[s
 
 
 def dtb_artefact(name: str, kernel: Kernel, files: KernelFiles, store: Store) -> Artefact:
-    """A device tree of the kernel.
+    """Return a device tree of the kernel.
 
     Raises:
-        BuildError: the kernel's packages have none of this name.
+        BuildError: the kernel's packages lack it.
     """
     if name not in files.dtbs:
-        near = ", ".join(get_close_matches(name, files.dtbs, 5)) or "none of a name like it"
+        near = ", ".join(get_close_matches(name, files.dtbs, 5)) or "no similar name"
         raise BuildError(f"the packages of {kernel.release} hold no device tree {name}", f"They hold {near}.")
     digest, size = files.dtbs[name]
     return Artefact(kind="dtb", name=name, path=str(store.verified(digest)), sha256=digest, size_bytes=size)

@@ -1,4 +1,4 @@
-"""What a kernel's file says of itself: its form, its release, its configuration."""
+"""Properties of a kernel file: form, release, configuration."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _FAULTS = (lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, V
 
 
 def check_whole(data: bytes) -> None:
-    """Hold a kernel's file against what its own headers say of its length, where it has such.
+    """Check a kernel's size against its own headers.
 
     Raises:
-        BuildError: it ends before.
+        BuildError: the file is truncated.
     """
     needed = max([0, *_ends(data)])
     if needed > len(data):
@@ -39,8 +39,8 @@ def check_whole(data: bytes) -> None:
 
 
 def _ends(data: bytes) -> Iterator[int]:
-    """Where the parts end that an ELF file's segments, or an EFI program's sections (PE, section 4), say they have."""
-    with suppress(struct.error, IndexError):  # headers beyond the end are none
+    """Yield the ends of parts: ELF segments, or sections of an EFI program (PE, section 4)."""
+    with suppress(struct.error, IndexError):  # headers beyond the end do not exist
         if data[:4] == b"\x7fELF":
             order, wide = "<>"[data[5] - 1], data[4] == 2
             (table,) = struct.unpack_from(f"{order}{'Q' if wide else 'I'}", data, 32 if wide else 28)
@@ -58,12 +58,12 @@ def _ends(data: bytes) -> Iterator[int]:
 
 
 def form_of(data: bytes, magic: Mapping[KernelForm, str]) -> KernelForm | None:
-    """The form of a kernel, by the bytes that a profile says such a kernel has; None if it has none of them."""
+    """Return the form of a kernel by a profile's magic bytes; None if none match."""
     return next((form for form, rules in magic.items() if all(_holds(data, rule) for rule in rules.split())), None)
 
 
 def _holds(data: bytes, rule: str) -> bool:
-    """Whether data obeys `OFFSET:BYTES[/MASK]`."""
+    """Return whether data matches `OFFSET:BYTES[/MASK]`."""
     offset, _, text = rule.partition(":")
     wanted, mask = (bytes.fromhex(part) if part else b"" for part in text.partition("/")[::2])
     found = data[int(offset) : int(offset) + len(wanted)]
@@ -72,7 +72,7 @@ def _holds(data: bytes, rule: str) -> bool:
 
 
 def release_of(data: bytes) -> str:
-    """What `uname -r` will say on a kernel, as its file has it, packed or not; empty if that cannot be found."""
+    """Return the output of `uname -r` from a kernel file, packed or not; empty if unknown."""
     offset, magic = _BOOT_HEADER
     if data[offset : offset + len(magic)] == magic:
         start = int.from_bytes(data[0x20E:0x210], "little") + 0x200
@@ -87,7 +87,7 @@ def release_of(data: bytes) -> str:
 
 
 def embedded_config(data: bytes) -> bytes | None:
-    """The configuration that a kernel carries, if it does."""
+    """Return the configuration embedded in a kernel, if any."""
     for text in (data, *_packed_in(data)):
         start, end = (text.find(mark) for mark in _CONFIG)
         if 0 <= start < end:
@@ -105,16 +105,16 @@ def _gunzip(data: bytes) -> bytes:
 
 
 def page_kib_of(config: bytes) -> PageKib:
-    """The size of a page that a configuration chooses; 4 if it has no choice."""
+    """Return the page size of a configuration; 4 if it has no choice."""
     found = re.search(rb"^CONFIG_(?:\w+_)?(?:(\d+)K_PAGES|PAGE_SIZE_(\d+)KB)=y$", config, re.MULTILINE)
     size = int(found[1] or found[2]) if found else 4
     return next((known for known in get_args(PageKib) if known == size), 4)
 
 
 def _packed_in(data: bytes) -> Iterator[bytes]:
-    """What a kernel that unpacks itself has inside."""
+    """Yield the payloads of a self-unpacking kernel."""
     for found in islice(MAGICS.finditer(data), MAX_PAYLOADS):
-        # The unpacker itself holds such bytes too, with which no payload begins.
+        # The unpacker itself contains such bytes, too.
         with suppress(BuildError):
             inside = unpacked(data[found.start() :])
             if _RELEASE.search(inside):

@@ -1,4 +1,4 @@
-"""What kernels are wrapped in: compression, boot loaders' headers, EFI programs. Others are named, and refused.
+"""Wrappers of kernels: compression, boot loader headers, EFI programs. Others are refused by name.
 
 Sources: Linux's scripts/Makefile.lib and drivers/firmware/efi/libstub/zboot-header.S; U-Boot's include/image.h and
 doc/usage/fit; the UAPI group's Unified Kernel Image; lz4_Frame_format.md; Android's boot_img_hdr.
@@ -36,7 +36,7 @@ MAX_WRAPPERS = 4
 """Around each other: a uImage of a zboot program with a compressed kernel has three."""
 _FAULTS = (
     *(lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, ValueError),
-    *(RuntimeError, lz4.block.LZ4BlockError),  # what lz4's two modules raise
+    *(RuntimeError, lz4.block.LZ4BlockError),  # errors of lz4's two modules
 )
 _ZBOOT, _ZBOOT_KIND_AT = b"zimg", 24
 """At offset 4: an EFI program that unpacks the kernel, and where it says how that is packed."""
@@ -45,7 +45,7 @@ _LZMA_ALONE = re.compile(rb"\x5d\0\0[\0-\xff]{10}\0", re.DOTALL)
 
 
 class _Stream(Protocol):
-    """A decompressor that knows whether it has come to the end."""
+    """A decompressor that detects the end of its stream."""
 
     @property
     def eof(self) -> bool: ...
@@ -121,10 +121,10 @@ _FDT = b"\xd0\x0d\xfe\xed"
 
 
 def unwrapped(data: bytes, limit: int = LIMIT_BYTES) -> bytes:
-    """A kernel as its machine boots it: without what it is compressed and wrapped in. `limit` is for a look alone.
+    """Remove compression and wrappers from a kernel. `limit` is for probing only.
 
     Raises:
-        BuildError: it is damaged, or wrapped in what is not supported.
+        BuildError: it is damaged, or wrapped in an unsupported form.
     """
     for _ in range(MAX_WRAPPERS):
         inside = _unwrap(data, limit)
@@ -135,7 +135,7 @@ def unwrapped(data: bytes, limit: int = LIMIT_BYTES) -> bytes:
 
 
 def start_of(data: bytes) -> bytes:
-    """The first bytes of what a file holds, if that can be told; empty otherwise."""
+    """Return the first bytes of a file's content; empty if unknown."""
     try:
         return unwrapped(data, PEEK_BYTES)
     except BuildError:
@@ -143,7 +143,7 @@ def start_of(data: bytes) -> bytes:
 
 
 def describe(data: bytes) -> tuple[str, str]:
-    """What a file is that is no kernel, in a few words, and what to do about it; empty if that is not known."""
+    """Describe a file that is not a kernel in a few words, with a hint; empty if unknown."""
     for (offset, magic), words in _STRANGE.items():
         if data[offset : offset + len(magic)] == magic:
             return words
@@ -178,7 +178,7 @@ def _unpacked(unpack: Callable[[bytes, int], bytes], data: bytes, limit: int) ->
 
 
 def _zboot(data: bytes, limit: int) -> bytes:
-    """The payload of an EFI program of Linux's own that unpacks it."""
+    """Return the payload of Linux's self-unpacking EFI program."""
     start, size = (int.from_bytes(data[at : at + 4], "little") for at in (8, 12))
     kind = data[_ZBOOT_KIND_AT : _ZBOOT_KIND_AT + 8].partition(b"\0")[0].decode("ascii", "replace")
     payload = data[start : start + size]
@@ -194,17 +194,17 @@ def _zboot(data: bytes, limit: int) -> bytes:
 
 
 def _uimage(data: bytes) -> bytes:
-    """What U-Boot's legacy header stands before."""
+    """Return the payload of U-Boot's legacy format."""
     if len(data) < UIMAGE.size:
         raise BuildError("the kernel is cut off: it is a uImage without the whole of its header")
     size, kind, packed = int.from_bytes(data[12:16], "big"), data[30], data[31]
     if kind != UIMAGE_KERNEL:
-        raise BuildError(f"this is a uImage (U-Boot) of the type {kind}, and a kernel's is {UIMAGE_KERNEL}")
+        raise BuildError(f"a uImage (U-Boot) of the type {kind}, and a kernel's is {UIMAGE_KERNEL}")
     payload = data[UIMAGE.size : UIMAGE.size + size]
     if len(payload) < size:
         raise BuildError(f"the kernel is cut off: its uImage header says {size} bytes, and there are {len(payload)}")
     if packed == _UIMAGE_LZO:
-        raise BuildError("this is a uImage (U-Boot) whose kernel is compressed with LZO, which is not supported")
+        raise BuildError("a uImage (U-Boot) whose kernel is compressed with LZO, which is not supported")
     return payload
 
 
@@ -212,7 +212,7 @@ _UIMAGE_LZO = 4
 
 
 def _section(data: bytes, name: bytes) -> bytes | None:
-    """A section of an EFI program (PE): a unified kernel image has the kernel in `.linux`."""
+    """Return a section of an EFI program (PE); a unified kernel image has the kernel in `.linux`."""
     if data[:2] != b"MZ" or len(data) < 0x40:
         return None
     start = int.from_bytes(data[0x3C:0x40], "little")
