@@ -134,7 +134,7 @@ def test_a_file_that_is_not_ours_is_refused(tool: Tool, text: str, message: str)
 
 
 def test_nothing_to_make_a_table_of_is_refused(tool: Tool) -> None:
-    refused(tool("arch", "table"), "name runs, or a file that keeps what earlier ones showed: --kept FILE")
+    refused(tool("arch", "table"), "name runs, or a file with earlier results: --kept FILE")
 
 
 def test_the_documentations_table_is_made_of_what_is_kept() -> None:

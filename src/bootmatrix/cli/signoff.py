@@ -85,7 +85,7 @@ def _verify(args: argparse.Namespace, place: RunLocation) -> int:
             say(f"{name}: {one_line(fault)}")
         if checked.faults:
             status = NOT_EXPECTED
-            say(f"{name}: the sign-off is NOT valid")
+            say(f"{name}: NOT valid")
         else:
             result = one_line(str(checked.statement["predicate"].get("result")))
             how = f"signed by {args.key}" if checked.is_signed else "not signed: only accidental changes are detected"
