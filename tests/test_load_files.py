@@ -388,7 +388,7 @@ def test_a_spec_is_valid_only_if_its_images_are_there(write: Write) -> None:
     spec = write("s.yml", 'init: ["@pkg:./none"]\nservices:\n  - name: a\n    image: nobody/NOTHING\n')
     lines = [line for line in refusal(lambda: load_any(spec, PROFILES)).splitlines() if line.startswith("s.yml")]
     assert lines[0].startswith("s.yml:1: the image '@pkg:./none': the folder none is not there.")
-    assert lines[1].startswith("s.yml:4: 'nobody/NOTHING' cannot be the name of an image")
+    assert lines[1].startswith("s.yml:4: 'nobody/NOTHING' is not a valid name of an image")
 
 
 @pytest.mark.parametrize(
