@@ -59,7 +59,7 @@ def test_help_imports_nothing_heavy() -> None:
         ),
         (("plan", "hello", "--kernel", "../.."), "'../..' cannot be the name of a kernel"),
         (("plan", "influxdb.matrix", "hello"), "a matrix stands alone"),
-        (("plan", "."), ".: this is a folder, not a spec"),
+        (("plan", "."), ".: a folder, not a spec"),
         (("matrix", "hello", "--arch", "x68_64"), "unknown architecture 'x68_64'. Did you mean 'x86_64'?"),
         (("matrix", "hello", "--arch", ","), "argument --arch: ',' contains no name"),
         (("matrix", "hello", "--kernel", "6.2"), "none of the selected architectures has a kernel '6.2'."),
@@ -131,7 +131,7 @@ def test_validate_goes_on_after_a_faulty_file(process: Tool, tmp_path: Path) -> 
     starts = [
         "a.yml:1: unknown key 'x'.",
         "a.yml:2: unknown key 'y'.",
-        "c.yml:1: 'nobody/nothing:' cannot be the name of an image",
+        "c.yml:1: 'nobody/nothing:' is not a valid name of an image",
     ]
     found = [line for line in result.stderr.splitlines() if re.match(r"[abc]\.yml", line)]
     assert all(line.startswith(start) for line, start in zip(found, starts, strict=True))
