@@ -194,7 +194,7 @@ def test_the_table_says_the_same() -> None:
             ("hello", "--arch", "aarch64", "--kernel", "7.2k"),
             "'7.2k' does not match any of the archive's kernels of aarch64",
         ),
-        (("hello", "--arch", "aarch64", "--locked"), "a search takes many kernels, and a lock has few"),
+        (("hello", "--arch", "aarch64", "--locked"), "bisect needs many kernels, a lock file has few"),
     ],
 )
 def test_bad_input(tool: Tool, arguments: tuple[str, ...], message: str) -> None:

@@ -150,7 +150,7 @@ def test_they_stand_on_the_command_line_after_what_is_ours() -> None:
 def test_a_text_among_them_is_no_proof() -> None:
     guest = make_bootable(reports=False, proof=ConsoleProof(console="all is well"))
     assert with_proof(guest, None, make_machine()).proof
-    with pytest.raises(BuildError, match="among the arguments of QEMU"):
+    with pytest.raises(BuildError, match="in QEMU's arguments"):
         with_proof(with_qemu_args(guest, ("-smbios", "type=1,serial=all is well")), None, make_machine())
 
 

@@ -283,7 +283,10 @@ def _bind(text: str) -> Json:
 
 
 def _without_parents(source: str) -> str:
-    """A path that means the same to the runtime as to us: to the kernel, `..` leads up from where a link leads."""
+    """Resolve `..` in a path lexically.
+
+    The kernel would resolve it after following links.
+    """
     return posixpath.normpath(source) if ".." in source.split("/") else source
 
 
