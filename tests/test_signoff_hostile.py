@@ -281,6 +281,18 @@ def test_envelopes_without_a_keyid_verify(tool: Tool, signed: Path, keys: tuple[
         assert "NOT valid" in tool("verify", signed, "--key", keys[1], status=1)
 
 
+def test_envelopes_hold_nothing_unsigned(tool: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
+    file = envelope_of(signed)
+    text = file.read_text()
+    right = json.loads(text)
+    (signature,) = right["signatures"]
+    for found in ({**right, "note": "x"}, {**right, "signatures": [{**signature, "cert": "x"}]}):
+        file.write_text(json.dumps(found))
+        assert "is unknown" in tool("verify", signed, "--key", keys[1], status=1)
+    file.write_text(text.replace("{", '{"payload": "e30=",', 1))
+    assert "a key comes twice" in tool("verify", signed, "--key", keys[1], status=1)
+
+
 @pytest.mark.parametrize("data", ["[" * 100_000, '{"a":' * 100_000, '{"payload": "' + "A" * 4000 + '"}'])
 def test_envelopes_that_are_none(tool: Tool, signed: Path, keys: tuple[Path, Path], data: str) -> None:
     envelope_of(signed).write_text(data)

@@ -173,13 +173,39 @@ def _envelope_of(data: bytes) -> tuple[str, bytes, list[bytes]]:
             WrongSignature: invalid envelope.
     """
     try:
-        envelope = json.loads(data)
+        envelope = json.loads(data, object_pairs_hook=_without_doubles)
+        _check_keys(envelope, {"payloadType", "payload", "signatures"})
         payload_type, entries = envelope["payloadType"], envelope["signatures"]
         if not isinstance(payload_type, str) or not isinstance(entries, list) or len(entries) > MAX_SIGNATURES:
             raise ValueError("no payload type, or no list of up to 100 signatures")
+        for entry in entries:
+            _check_keys(entry, {"keyid", "sig"})
         return payload_type, _decoded(envelope["payload"]), [_decoded(entry["sig"]) for entry in entries]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WrongSignature(f"invalid envelope: {one_line(f'{type(error).__name__}: {error}')}") from error
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON.
+
+    Raises:
+        ValueError: it has a key twice, which readers could understand in two ways.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key comes twice")
+    return found
+
+
+def _check_keys(found: dict[str, Any], known: set[str]) -> None:
+    """Refuse what no signature covers, and a reader might take for signed.
+
+    Raises:
+        ValueError: there is another key.
+    """
+    other = next((key for key in found if key not in known), None)
+    if other is not None:
+        raise ValueError(f"the key {other[:80]!r} is unknown")
 
 
 def _decoded(text: str) -> bytes:
