@@ -13,6 +13,8 @@ CONTAINER = rb"%s\| " % NAME.encode("ascii")
 CUT = b"..."
 """Prefix of a line whose beginning was dropped (console/log.py)."""
 CONTAINER_LINE = re.compile(rb"^(?:%s|%s)[^\n]*" % (CONTAINER, re.escape(CUT)), re.MULTILINE)
+FIRST = re.compile(rb"^%s" % CONTAINER, re.MULTILINE)
+UNSTAMPED = re.compile(rb"^(?!\r?%s)[^\n]+" % STAMP, re.MULTILINE)
 MARK_LEVEL = 6
 """The level of the line with the mark: a console of this level or less does not show it."""
 STAMPED = re.compile(STAMP)
@@ -22,18 +24,26 @@ def kernel_lines(transcript: bytes, log: KernelLog | None) -> bytes:
     """Return the transcript with blanks for container output; offsets stay the same.
 
     The kernel prints into the middle of container lines, and a container can imitate that. Up to the mark of a complete
-    kernel log, the log has all kernel messages: container lines are masked as a whole. After the mark, or without
-    such a log, a container line is masked up to its first time stamp only.
+    kernel log, the log has all kernel messages: container lines are masked as a whole, and so are lines without a time
+    stamp after the first container line, as the rest of a broken line has no prefix. After the mark, or without such a
+    log, a container line is masked up to its first time stamp only.
     """
     logged_bytes = _logged_bytes(transcript, log)
-    return CONTAINER_LINE.sub(lambda line: _blank(line[0], line.end() <= logged_bytes), transcript)
+    masked = CONTAINER_LINE.sub(lambda line: _blank(line[0], line.end() <= logged_bytes), transcript)
+    first = FIRST.search(transcript, 0, logged_bytes)
+    if not first:
+        return masked
+    start = first.start()
+    stamped = UNSTAMPED.sub(lambda line: b" " * len(line[0]), masked[start:logged_bytes])
+    return masked[:start] + stamped + masked[logged_bytes:]
 
 
 def _logged_bytes(transcript: bytes, log: KernelLog | None) -> int:
     """Return the number of transcript bytes printed before the kernel log was read."""
     if log is None or not log.is_complete:
         return 0
-    mark = re.search(rb"^\r?%s[^\n|]*%s" % (STAMP, log.mark.encode("ascii")), transcript, re.MULTILINE)
+    own, within = (rb"%s[^\n]*%s" % (start, log.mark.encode("ascii")) for start in (rb"^\r?" + STAMP, STAMP))
+    mark = re.search(own, transcript, re.MULTILINE) or re.search(within, transcript)
     if mark:
         return mark.start()
     return len(transcript) if min(log.levels) <= MARK_LEVEL else 0
