@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,29 @@ def test_a_scale_that_is_not_a_number_is_ignored(word: str) -> None:
         check=False,
     )
     assert done.stdout == "20\n", done.stderr
+
+
+LEAVES_NONBLOCK = """
+import fcntl, os
+fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_NONBLOCK)
+try:
+    while True:
+        os.write(1, b"x" * 4095 + b"\\n")
+except BlockingIOError:
+    pass
+"""
+
+
+def test_the_end_of_outputs_is_marked_though_the_pipe_is_full_and_does_not_wait(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text(LEAVES_NONBLOCK)
+    script = "\n".join(
+        (
+            function("supervise"),
+            'logged() { sleep 0.5; grep -c -- "$MARK"; }',
+            f"supervise 1 x {sys.executable} leaves.py; MARK=another; wait",
+        )
+    )
+    command = ["bash", "-c", f"exec 3>&1 4>events\n{script}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, cwd=tmp_path)
+    assert done.stdout.strip() == "1", done.stderr
+    assert (tmp_path / "events").read_text() == "ended 1 0\n"

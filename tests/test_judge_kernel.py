@@ -187,6 +187,35 @@ def test_what_the_kernel_prints_into_a_containers_line_counts(line: str) -> None
     assert dead.verdict in {Verdict.FAIL, Verdict.PANIC}
 
 
+@pytest.mark.parametrize("line", FORGED)
+@pytest.mark.parametrize(
+    "broken_by", [b"[    5.000000] eth0: link up\r\n[    5.100000] eth0: renamed\r\n", b"other| hello\r\n"]
+)
+def test_the_rest_of_a_line_that_was_broken_is_not_the_kernels(line: str, broken_by: bytes) -> None:
+    rest = line.replace("[    1.234567] ", "").encode() + b"\r\n"
+    assert judged(console=b"log| a long line " + broken_by + rest + READ).verdict is Verdict.PASS
+    assert judged(console=b"log| a long line " + READ + b"log| more\r\n").verdict is Verdict.PASS
+
+
+def test_the_rest_of_a_broken_line_hides_no_fault_of_the_log() -> None:
+    oops = "BUG: kernel NULL pointer dereference, address: 0000000000000008"
+    console = b"log| a long line [    5.000000] " + oops.encode() + b"\r\nand its end\r\n" + READ
+    assert judged(account(record(oops)), console).verdict is Verdict.FAIL
+
+
+def test_a_mark_within_a_containers_line_ends_what_is_known() -> None:
+    console = b"log| BUG: kernel NULL pointer dereference\r\nlog| 50 % " + READ
+    assert judged(console=console).verdict is Verdict.PASS
+    assert judged(console=console + b"[    9.500000] Kernel panic - not syncing: x\r\n").verdict is Verdict.PANIC
+
+
+def test_daemons_of_init_images_weaken_a_pass() -> None:
+    brought = make_bootable(daemons=("init image other",))
+    judgement = judge(make_outcome(), make_machine(), brought, READ)
+    assert (judgement.verdict, judgement.is_weak) == (Verdict.PASS, True)
+    assert "init image's daemons: weaker evidence: init image other" in judgement.reason
+
+
 def test_a_mark_that_a_container_prints_ends_nothing() -> None:
     mark = b"app| " + READ
     printed = b"app| [    1.234567] BUG: kernel NULL pointer dereference, address: 0000000000000008\r\n"

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bootmatrix.assembly.image.builder import _without_power
+from bootmatrix.assembly.image.builder import Ingredients, _without_power
+from bootmatrix.assembly.image.recipe import read_sources
 from bootmatrix.assembly.initrd.bundle_spec import check_seconds, console_proof, place
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
-from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_cmdline, find_protocol, privileged
+from bootmatrix.assembly.initrd.own_init import (
+    KNOWN_DAEMONS,
+    PROTOCOL,
+    check_cmdline,
+    find_protocol,
+    privileged,
+    unknown_daemons,
+)
 from bootmatrix.assembly.initrd.root import guest_tree
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
+from bootmatrix.load.recipe import load_recipe
 from bootmatrix.model import ImageConfig, StoredImage
 from bootmatrix.model.image import LABEL
 from bootmatrix.store import Store
@@ -244,3 +254,60 @@ def test_an_unknown_protocol_is_refused(tmp_path: Path, version: str) -> None:
     image = stored(Store(tmp_path), "i", OURS, **{PROTOCOL: version})
     with pytest.raises(BuildError, match=r"label bootmatrix\.protocol: expected 1 or 2, found"):
         find_protocol([image])
+
+
+DAEMON = {"etc/bootmatrix/daemons/x": "x"}
+
+
+def test_daemons_of_unknown_init_images_are_told(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    ours = stored(store, "ours", OURS, **{PROTOCOL: "2"})
+    brings, plain = stored(store, "brings", DAEMON), stored(store, "plain", RUNTIME)
+    claims = brings.model_copy(update={"reference": "claims", "recipe_digest": "0" * 64})
+    assert unknown_daemons([ours, brings, plain, claims], store) == ("init image brings", "init image claims")
+    known = brings.model_copy(update={"recipe_digest": next(iter(KNOWN_DAEMONS))})
+    assert not unknown_daemons([ours, known], store)
+
+
+def test_the_shipped_recipe_of_a_daemon_is_known() -> None:
+    path = Path(__file__).parents[1] / "specs" / "images" / "containerd" / "build.yml"
+    recipe = load_recipe(path)
+    shipped = Ingredients(recipe, path, None, (), (), read_sources(recipe, path))
+    assert shipped.recipe_digest in KNOWN_DAEMONS
+    other = replace(shipped, recipe=recipe.model_copy(update={"debs": ("mine.deb",)}))
+    assert other.recipe_digest not in KNOWN_DAEMONS
+
+
+@pytest.mark.parametrize(
+    ("bind", "told"),
+    [("/run:/run", 1), ("/var:/v", 1), ("/var/lib/containerd/x:/v", 1), ("/var:/v:ro", 0), ("/var/lib/mine:/v", 0)],
+)
+def test_binds_by_which_a_daemon_is_told_what_to_run(tmp_path: Path, bind: str, told: int) -> None:
+    store = Store(tmp_path / "cache")
+    path = tmp_path / "spec.yml"
+    path.write_text(f"onboot: [{{name: a, image: plain, binds: ['{bind}']}}]\n")
+    placed = place(load_spec(path), {"plain": stored(store, "plain", {"run": "r"})})
+    assert len(privileged(placed, [stored(store, "brings", DAEMON)], store)) == told
+
+
+def test_a_runtime_mount_is_a_bind_also_by_one_of_several_words(tmp_path: Path) -> None:
+    mount = "{type: tmpfs, source: /proc, destination: p, options: ['rw,bind']}"
+    path = tmp_path / "spec.yml"
+    path.write_text(f"onboot: [{{name: c, image: plain, runtime: {{mounts: [{mount}]}}}}]\n")
+    store = Store(tmp_path / "cache")
+    placed = place(load_spec(path), {"plain": stored(store, "plain", {"run": "r"})})
+    assert privileged(placed, (), store) == ("c: a runtime mount of /proc",)
+
+
+@pytest.mark.parametrize("option", ["move", "rw,move", "remount"])
+def test_no_runtime_mount_changes_those_of_init(tmp_path: Path, option: str) -> None:
+    mount = f"{{type: tmpfs, source: /sys, destination: p, options: ['{option}']}}"
+    with pytest.raises(BuildError, match="changes a mount of init's"):
+        tree_of(tmp_path, f"onboot: [{{name: c, image: plain, runtime: {{mounts: [{mount}]}}}}]")
+
+
+@pytest.mark.parametrize("kind", ["block", "''", "bc", "B"])
+def test_a_device_has_a_type_of_which_nobody_reads_a_part(tmp_path: Path, kind: str) -> None:
+    device = f"{{path: /dev/x, type: {kind}, major: 254, minor: 0}}"
+    with pytest.raises(BuildError, match="the type of /dev/x: expected b, c, u, p, found"):
+        tree_of(tmp_path, f"onboot: [{{name: c, image: plain, devices: [{device}]}}]")

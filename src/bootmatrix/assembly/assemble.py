@@ -31,7 +31,7 @@ from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
-from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged
+from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
 from bootmatrix.assembly.initrd.root import guest_tree
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
@@ -219,6 +219,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         reports=assembly.reports,
         protocol=assembly.protocol or 1,
         privileged=privileged(placed, assembly.init, builder.store) if assembly.reports else (),
+        daemons=unknown_daemons(assembly.init, builder.store) if assembly.reports else (),
         proof=None if assembly.reports else console_proof(placed),
         notes=(
             *spec.notes,

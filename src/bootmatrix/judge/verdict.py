@@ -46,6 +46,7 @@ ADVICE = {
 """Advice for findings without their own."""
 
 PRIVILEGED = "privileged containers: weaker evidence"
+DAEMONS = "init image's daemons: weaker evidence"
 NO_ACCOUNT = "init of protocol {}: no account of the kernel: weaker evidence"
 NOTHING_TESTED = "nothing was tested: the spec has no container under onboot, services or onshutdown"
 NOTHING_ADVICE = "Add a container to 'onboot', or a service with 'bootmatrix.check': its exit status decides."
@@ -96,7 +97,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         or _advice(first.verdict, faults),
         kernel_faults=faults,
         is_weak=bootable.proof is not None,
-        privileged=bootable.privileged,
+        privileged=(*bootable.privileged, *bootable.daemons),
     )
 
 
@@ -197,6 +198,7 @@ def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None) -> J
     """Mark a pass with weaker evidence: privileged containers, no account of the kernel."""
     limits = [
         *([f"{PRIVILEGED}: {'; '.join(bootable.privileged)}"] if bootable.privileged else ()),
+        *([f"{DAEMONS}: {'; '.join(bootable.daemons)}"] if bootable.daemons else ()),
         *([NO_ACCOUNT.format(bootable.protocol)] if log is None else ()),
     ]
     if not limits:
@@ -206,7 +208,7 @@ def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None) -> J
             "reason": f"{passed.reason} ({'; '.join(limits)})"[:MAX_REASON],
             "evidence": (*(piece("judge", limit) for limit in limits), *passed.evidence),
             "is_weak": True,
-            "privileged": bootable.privileged,
+            "privileged": (*bootable.privileged, *bootable.daemons),
         }
     )
 

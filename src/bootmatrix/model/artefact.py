@@ -64,7 +64,8 @@ class Bootable(Model):
     with a foreign init: its `proof` is on its console. `protocol` is the version of docs/guest-protocol.md that its
     init speaks: 1 in records without it. `forkable` is the forked form, or `cold_reason` says why there cannot be
     one; both are empty if not requested. `qemu_args` are the user's own arguments, `attached` the files that these
-    name. `privileged` names the containers that may reach init or the kernel, each with its means.
+    name. `privileged` names the containers that may reach init or the kernel, each with its means, `daemons` the
+    init images whose daemons, which run as init does, are not known.
     """
 
     kernel: Artefact | None = None
@@ -88,6 +89,7 @@ class Bootable(Model):
     reports: bool = True
     protocol: int = 1
     privileged: tuple[str, ...] = ()
+    daemons: tuple[str, ...] = ()
     proof: ConsoleProof | None = None
     notes: tuple[str, ...] = ()
     forkable: Forkable | None = None

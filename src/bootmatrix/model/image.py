@@ -117,7 +117,10 @@ class ImageOverride(Model):
 
 
 class StoredImage(Model):
-    """An image in the store: manifest digest, layer digests (lowest first), and config."""
+    """An image in the store: manifest digest, layer digests (lowest first), and config.
+
+    `recipe_digest` is empty for an image that is not built from a recipe.
+    """
 
     reference: str
     digest: Sha256
@@ -126,3 +129,4 @@ class StoredImage(Model):
     size_bytes: int
     packages: tuple[str, ...] = ()
     package_sums: dict[str, Sha256] = {}
+    recipe_digest: str = ""

@@ -251,7 +251,7 @@ class CellView:
         judgement = self.record.judgement
         if judgement.is_weak and judgement.privileged:
             words = sanitize("; ".join(judgement.privileged))
-            return f"Privileged containers could influence the verdict: {words}."
+            return f"Privileged containers, or daemons, could influence the verdict: {words}."
         return "Judged by the console alone, which anything in the guest can write to." if judgement.is_weak else ""
 
     @property

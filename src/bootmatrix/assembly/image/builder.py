@@ -5,6 +5,7 @@ Nothing of the packages is executed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 from collections.abc import Callable
@@ -103,6 +104,15 @@ class Ingredients:
         own = {f"{one.name} {one.version}": one.sha256 for one in self.packages}
         return {**below, **own, **{str(one): one.sha256 for one in self.debs}}
 
+    @property
+    def recipe_digest(self) -> str:
+        """The digest of what the image's author wrote: it says nothing of versions of packages, nor of a base."""
+        parts = {
+            "recipe": self.recipe.model_dump(mode="json", by_alias=True, exclude={"description"}),
+            "files": {name: source_digest(entries) for name, entries in self.sources.items()},
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
     def key(self, profile: Profile) -> str:
         """Cache key of the image."""
         parts = {
@@ -137,7 +147,7 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     ingredients = Ingredients(recipe, path, base, packages, debs, read_sources(recipe, path))
     key = ingredients.key(profile)
     image = cached_image("image", key, lambda: _make(reference, ingredients, profile, builder), builder.store)
-    return image.model_copy(update={"reference": reference})
+    return image.model_copy(update={"reference": reference, "recipe_digest": ingredients.recipe_digest})
 
 
 def _without_power(image: StoredImage) -> StoredImage:

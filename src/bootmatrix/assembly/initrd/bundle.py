@@ -18,13 +18,13 @@ from typing import Any
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
-from bootmatrix.assembly.initrd.privileges import MAGIC, ORDINARY, is_bind, is_open
+from bootmatrix.assembly.initrd.privileges import MAGIC, ORDINARY, is_bind, is_open, words
 from bootmatrix.assembly.initrd.runtime_config import full_mount, runtime_config
 from bootmatrix.assembly.initrd.world import BINDS, WORLD, is_volume, normal
 from bootmatrix.assembly.tree import Tree, directory, text_file
 from bootmatrix.errors import BuildError
 from bootmatrix.model.artefact import ExpectedFiles
-from bootmatrix.model.spec import RESULTS, BindNS, Runtime
+from bootmatrix.model.spec import RESULTS, BindNS, Mount, Runtime
 from bootmatrix.store import Store
 
 MAX_RESULTS = 16
@@ -42,6 +42,8 @@ CONTROL_FOLDER = "/bootmatrix/control"
 CRUN = "run.oci."
 """Prefix of annotations with which crun mounts, runs or writes more than other runtimes (crun(1))."""
 HOOK_PROGRAM = "/usr/lib/bootmatrix/hook"
+CHANGING = {"move", "remount"}
+"""Options by which mount(8) mounts nothing new."""
 NONE = "-"
 """In the place of an empty word of a step."""
 
@@ -95,6 +97,7 @@ def _add_configuration(one: BundleSpec, root: str, ids: Mapping[str, int], tree:
 def _runtime(one: BundleSpec, root: str) -> Json:
     """Return runtime.json: all keys, as in LinuxKit, starting with the mounts of the root."""
     given = one.settings.runtime or Runtime()
+    _check_mounts(one, given.mounts or ())
     spaces = given.bind_ns or BindNS()
     return {
         "cgroups": list(given.cgroups or ()),
@@ -110,6 +113,22 @@ def _runtime(one: BundleSpec, root: str) -> Json:
         "bindNS": {name: path or "" for name, path in spaces.model_dump().items()},
         "namespace": given.namespace or "",
     }
+
+
+def _check_mounts(one: BundleSpec, mounts: Iterable[Mount]) -> None:
+    """Refuse mounts that change what init itself has mounted.
+
+    Raises:
+        BuildError: one does.
+    """
+    for mount in mounts:
+        changes = next((word for word in words(mount.options) if word in CHANGING), None)
+        if changes is not None:
+            raise BuildError(
+                f"container {one.container.name}: runtime.mounts has the option {changes!r} for {mount.destination}, "
+                "which changes a mount of init's",
+                "Mount it anew: with 'bind' for what is mounted elsewhere.",
+            )
 
 
 def _root_mounts(one: BundleSpec, root: str) -> list[Json]:

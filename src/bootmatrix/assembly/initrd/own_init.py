@@ -21,6 +21,10 @@ SETTINGS = ("bootmatrix", "containers", "etc/bootmatrix", "usr/lib/bootmatrix")
 """Paths that init reads or writes."""
 DAEMONS = "etc/bootmatrix/daemons"
 """Other init images name here what is to run beside the services."""
+KNOWN_DAEMONS = {"84a7ad1ad5703e26f4031be064334381c8a2b7fa1d5eae3a146cd55d2272b7db"}
+"""Digests of recipes (specs/images) whose daemons are known to leave alone what init and the runtime use."""
+DAEMON_STATE = "/var/lib/containerd"
+"""Where the known daemon has its containers, some of which it starts by itself."""
 LOADER = ("etc/ld.so.preload", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
 STEERING = re.compile(r"noinitrd$|(init|rdinit|initrd|ENV|PATH|GLIBC_TUNABLES)=|LD_|_LIBCONTAINER_|bootmatrix[._]")
 """Kernel parameters (Documentation/admin-guide), and those that it does not know: init has these in its environment."""
@@ -47,6 +51,13 @@ def privileged(placed: Sequence[BundleSpec], init: Iterable[StoredImage], store:
     return tuple(dict.fromkeys(told))
 
 
+def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
+    """Return the init images that bring daemons of which nothing is known: these run as init does."""
+    others = (image for image in init if PROTOCOL not in image.config.labels)
+    brought = (one for one in others if one.recipe_digest not in KNOWN_DAEMONS and _has_daemons(one, store))
+    return tuple(f"init image {image.reference}" for image in brought)
+
+
 def find_protocol(init: Iterable[StoredImage]) -> int | None:
     """Return the version of the protocol that the init images speak, None if no init is ours.
 
@@ -69,10 +80,12 @@ def _has_daemons(image: StoredImage, store: Store) -> bool:
 
 
 def _sockets(one: BundleSpec) -> Iterable[str]:
-    """Binds that may contain sockets of daemons which init started with all rights."""
+    """Binds by which containers can instruct daemons which init started with all rights."""
     for path in named_paths(one):
         if not path.is_made and (is_within(path.path, "/run") or is_within("/run", path.path)):
             yield f"the bind {path.path}, where daemons of init listen"
+        elif path.can_write and (is_within(path.path, DAEMON_STATE) or is_within(DAEMON_STATE, path.path)):
+            yield f"the bind {path.path}, where daemons of init keep what they run"
 
 
 def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:

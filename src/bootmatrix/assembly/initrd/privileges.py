@@ -57,12 +57,17 @@ RBIND, BIND = "rbind", "bind"
 
 def is_bind(kind: str, options: Iterable[str]) -> bool:
     """Return whether a mount is a bind; runtimes ignore the type of those."""
-    return kind in {"bind", "none"} or bool({BIND, RBIND} & set(options))
+    return kind in {"bind", "none"} or bool({BIND, RBIND} & set(words(options)))
+
+
+def words(options: Iterable[str]) -> list[str]:
+    """Return mount options one by one: mount(8) accepts several in one text, separated by commas."""
+    return [word for option in options for word in option.split(",")]
 
 
 def is_readonly(options: Iterable[str]) -> bool:
     """Return whether mount options end up as `ro`."""
-    said = [option for option in options if option in {"ro", "rw"}]
+    said = [option for option in words(options) if option in {"ro", "rw"}]
     return said[-1:] == ["ro"]
 
 

@@ -27,6 +27,7 @@ OURS = "bootmatrix."
 """Prefix of annotations that define checks."""
 ALL_DEVICES = "all"
 """In place of a device's path: all devices of its type."""
+DEVICE_TYPES = ("b", "c", "u", "p")
 RENAMED = {"blockio": "blockIO"}
 """Keys of `resources` that the OCI spells in another way."""
 _RLIMITS = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME"
@@ -326,6 +327,9 @@ def _limit(container: Container, text: str) -> int:
 
 
 def _device(container: Container, device: Device) -> Json:
+    if device.type not in DEVICE_TYPES:  # runtimes look at the first letter alone
+        problem = f"container {container.name}: the type of {device.path}: expected {', '.join(DEVICE_TYPES)}"
+        raise BuildError(f"{problem}, found {device.type[:20]!r}", "A disk is b, most others are c.")
     described = device.model_dump(exclude={"mode"})
     if device.mode:
         if not re.fullmatch("0*[0-7]{1,4}", device.mode):
