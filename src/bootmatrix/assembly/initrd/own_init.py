@@ -24,7 +24,7 @@ DAEMONS = "etc/bootmatrix/daemons"
 KNOWN_DAEMONS = {"84a7ad1ad5703e26f4031be064334381c8a2b7fa1d5eae3a146cd55d2272b7db"}
 """Digests of recipes (specs/images) whose daemons are known to leave alone what init and the runtime use."""
 DAEMON_STATE = "/var/lib/containerd"
-"""Where the known daemon has its containers, some of which it starts by itself."""
+"""Folder of the known daemon's containers, some of which it starts by itself."""
 LOADER = ("etc/ld.so.preload", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
 STEERING = re.compile(r"noinitrd$|(init|rdinit|initrd|ENV|PATH|GLIBC_TUNABLES)=|LD_|_LIBCONTAINER_|bootmatrix[._]")
 """Kernel parameters (Documentation/admin-guide), and those that it does not know: init has these in its environment."""
