@@ -51,6 +51,8 @@ def test_each_line_is_a_result() -> None:
         ("TAP version 13\nok 1\n", "no plan: results may be missing"),
         ("KTAP version 1\n1..1\n    not ok 1 - inner\nok 1 - outer\n", "not ok: inner"),
         ("1..2\n", "expected 2 results, got 0"),
+        ("1..9999999999\nok 1\n", "expected 9999999999 results, got 1"),
+        (f"1..{'9' * 5000}\nok 1\n", f"expected {'9' * 18} results, got 1"),
         ("1..2\nok 1\nok 3\n", "expected 2 results, got number 3"),
         (
             "KTAP version 1\n1..1\n    KTAP version 1\n    1..3\n    ok 1 - a\n    ok 2 - b\nok 1 - outer\n",

@@ -311,3 +311,9 @@ def test_a_device_has_a_type_of_which_nobody_reads_a_part(tmp_path: Path, kind: 
     device = f"{{path: /dev/x, type: {kind}, major: 254, minor: 0}}"
     with pytest.raises(BuildError, match="the type of /dev/x: expected b, c, u, p, found"):
         tree_of(tmp_path, f"onboot: [{{name: c, image: plain, devices: [{device}]}}]")
+
+
+@pytest.mark.parametrize("path", ["/", ".", "/.", "a/..", "../x"])
+def test_no_container_runs_in_the_guests_own_control_group(tmp_path: Path, path: str) -> None:
+    with pytest.raises(BuildError, match="cgroupsPath: expected a group below the guest's"):
+        tree_of(tmp_path, f"onboot: [{{name: c, image: plain, cgroupsPath: '{path}'}}]")

@@ -21,7 +21,9 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 """Colours around a result."""
 LINE_END = re.compile(r"\r\n|\n|\r")
 RESULT = re.compile(r"(?P<bad>not )?ok(?=\s|$)\s*(?:(?P<number>[0-9]{1,9})(?=[\s-]|$))?\s*(?P<rest>.*)")
-PLAN = re.compile(r"1\.\.(?P<planned>[0-9]{1,9})\s*(?:#.*)?$|1\.\.(?P<none>0)\s+skip", re.IGNORECASE)
+MAX_DIGITS = 18
+"""A plan of more is cut: no output fulfils it either way."""
+PLAN = re.compile(r"1\.\.(?P<planned>[0-9]+)\s*(?:#.*)?$|1\.\.(?P<none>0)\s+skip", re.IGNORECASE)
 """Only a remark may follow a plan's number: `1..10 is the range` is prose."""
 VERSION = re.compile(r"K?TAP version [0-9]{1,4}$")
 BAIL = re.compile(r"Bail out!\s*(?P<reason>.*)")
@@ -120,7 +122,9 @@ def _parse(line: _Raw) -> TapLine | None:
     if VERSION.match(line.text):
         return TapLine("version", line.indent, line.is_remark)
     if match := PLAN.match(line.text):
-        return TapLine("plan", line.indent, line.is_remark, number=int(match["planned"] or 0))
+        return TapLine(
+            "plan", line.indent, line.is_remark, number=int((match["planned"] or "").lstrip("0")[:MAX_DIGITS] or 0)
+        )
     if match := BAIL.match(line.text):
         return TapLine("bail", line.indent, line.is_remark, text=match["reason"])
     return None

@@ -137,7 +137,7 @@ def _linux(container: Container, settings: ContainerSettings, mounts: list[Json]
     _set(linux, "uidMappings", _dumped(settings.uid_mappings))
     _set(linux, "gidMappings", _dumped(settings.gid_mappings))
     _set(linux, "sysctl", settings.sysctl)
-    _set(linux, "cgroupsPath", settings.cgroups_path)
+    _set(linux, "cgroupsPath", _cgroup_path(container, settings.cgroups_path or ""))
     _set(linux, "devices", [_device(container, device) for device in devices if device.path != ALL_DEVICES])
     _set(linux, "rootfsPropagation", settings.rootfs_propagation)
     _set(linux, "maskedPaths", masked_paths(settings, mounts))
@@ -167,6 +167,18 @@ def _page_size(size_bytes: int) -> str:
 def _device_rule(device: Device) -> Json:
     numbers = {} if device.path == ALL_DEVICES else {"major": device.major, "minor": device.minor}
     return {"allow": True, "type": device.type, **numbers, "access": "rwm"}
+
+
+def _cgroup_path(container: Container, path: str) -> str:
+    """Return a container's control group.
+
+    Raises:
+        BuildError: it is the guest's own. The runtime kills all processes of a group when its container has ended.
+    """
+    if path and (posixpath.normpath(f"/{path.lstrip('/')}") == "/" or ".." in path.split("/")):
+        problem = f"container {container.name}: cgroupsPath: expected a group below the guest's, found {path!r}"
+        raise BuildError(problem, "Give it a name, or leave it out.")
+    return path
 
 
 def _dumped(values: Iterable[Model] | None) -> list[Json]:
