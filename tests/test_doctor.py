@@ -60,7 +60,7 @@ def test_a_host_that_is_set_up_lacks_nothing(tmp_path: Path) -> None:
     done = doctor(tmp_path, "--offline")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Everything needed is installed." in done.stdout
-    assert "not asked" in line(done, "archive")
+    assert "not checked" in line(done, "archive")
     assert not (tmp_path / "cache/blobs").exists() or not list((tmp_path / "cache/blobs").rglob("*.*"))
 
 
@@ -173,7 +173,7 @@ def test_kvm_is_tried_with_a_guest(tmp_path: Path) -> None:
         (["opensuse-tumbleweed", "opensuse", "suse"], "sudo zypper install gpg2"),
         (["arch"], "sudo pacman -S gnupg"),
         (["alpine"], "sudo apk add gpgv"),
-        (["plan9"], "Install what your system calls gpgv."),
+        (["plan9"], "Install your system's equivalent of gpgv."),
     ],
 )
 def test_the_command_is_that_of_the_distribution(likes: list[str], command: str) -> None:
@@ -181,4 +181,4 @@ def test_the_command_is_that_of_the_distribution(likes: list[str], command: str)
 
 
 def test_a_package_that_a_distribution_lacks_is_described() -> None:
-    assert install_command(KEYRING, ["suse"]) == "Install what your system calls debian-archive-keyring."
+    assert install_command(KEYRING, ["suse"]) == "Install your system's equivalent of debian-archive-keyring."

@@ -158,7 +158,7 @@ def test_a_package_says_what_it_is_for(kitchen: Kitchen) -> None:
     folder.mkdir()
     (folder / "Dockerfile").write_text("FROM scratch\n")
     (folder / "build.yml").write_text("image: mine\narches: [amd64, arm64]\n")
-    with pytest.raises(BuildError, match="this package is for amd64, arm64, and not for arm"):
+    with pytest.raises(BuildError, match="the package is for amd64, arm64, and not for arm"):
         image_of(kitchen, "armv7")
 
 

@@ -256,4 +256,4 @@ def test_bad_ports_and_folders_are_told(tmp_path: Path, server: Server, capsys: 
     assert main(["serve", "--reports", str(tmp_path / "none")]) == 2
     for port in (str(server.server_address[1]), "99999"):
         assert main(["serve", "--reports", str(tmp_path), "--port", port]) == 2
-        assert f"port {port} cannot be used" in capsys.readouterr().err
+        assert f"cannot use port {port}" in capsys.readouterr().err

@@ -233,7 +233,7 @@ OTHERS = kernel_files(IMAGE, "6.8.0")
 FAULTY: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "no kernel": (lambda at: written(at / "x", b"#!/bin/sh\n"), [], "x: this is not a kernel of a known architecture"),
     "empty": (lambda at: written(at / "x", b""), [], "this is not a kernel of a known architecture"),
-    "not there": (lambda at: at / "x", [], "x: there is no such file or folder"),
+    "not there": (lambda at: at / "x", [], "x: no such file or folder"),
     "some folder": (lambda at: at, [], "not a kernel"),
     "no kernel, for one": (
         lambda at: written(at / "x", b"text"),
@@ -263,8 +263,8 @@ FAULTY: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
         "the release of boot/vmlinuz cannot be determined",
     ),
     "wrong digest": (lambda at: forms.deb(FILES, at), ["--sha256", "0" * 64], f"expected {'0' * 64}"),
-    "no digest": (lambda at: forms.deb(FILES, at), ["--sha256", "abc"], "--sha256 should be 64 hexadecimal digits"),
-    "two digests": (lambda at: forms.deb(FILES, at), ["--sha256", "0" * 64] * 2, "once for each SOURCE"),
+    "no digest": (lambda at: forms.deb(FILES, at), ["--sha256", "abc"], "--sha256: expected 64 hexadecimal digits"),
+    "two digests": (lambda at: forms.deb(FILES, at), ["--sha256", "0" * 64] * 2, "must be repeated for each SOURCE"),
     "no modules": (lambda at: forms.deb(FILES, at), ["--modules", "."], "no modules found in"),
     "apk 3": (
         lambda at: written(at / "x.apk", b"ADBd" + bytes(99)),

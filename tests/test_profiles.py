@@ -343,7 +343,7 @@ def test_a_new_board_replaces_no_file(tmp_path: Path) -> None:
         (tmp_path / "arch/armv7.yml", "armv7", "would replace the architecture 'armv7'"),
         (tmp_path / "a b.yml", "aarch64", "without blanks"),
         (tmp_path / "mine.yaml", "aarch64", "file name must be NAME.yml"),
-        (file / "mine.yml", "aarch64", "cannot be made: File exists"),
+        (file / "mine.yml", "aarch64", "mine.yml: File exists"),
         (tmp_path / "other.yml", "aarch64/vrit", "Did you mean 'virt'"),
     ):
         done = new(path, like)
