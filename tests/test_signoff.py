@@ -38,7 +38,8 @@ def test_a_green_run_is_signed_off(tool: Tool, green: Path) -> None:
     assert "All 8 cells passed. No earlier run to compare with." in page(green)
     assert "all cold" in page(green)
     assert tool("verify", green) == (
-        f"{RELEASE}: PASSED, {len(manifest_of(green)) - 3} files unchanged; not signed: only accidental changes are detected\n"
+        f"{RELEASE}: PASSED, {len(manifest_of(green)) - 3} files unchanged; "
+        "not signed: only accidental changes are detected\n"
     )
     assert not list(green.rglob("*.part"))
 
