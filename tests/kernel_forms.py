@@ -88,7 +88,7 @@ def apk(files: Files, folder: Path) -> Path:
 
 
 def tar_package(files: Files, folder: Path) -> Path:
-    """What `make tarzst-pkg` makes."""
+    """A package as `make tarzst-pkg` writes it."""
     return _written(folder / "linux.tar.zst", zstandard.compress(tar(files)))
 
 

@@ -41,7 +41,7 @@ class Stop:
 
 @dataclass
 class Stopped:
-    """What came of a run: stops that met their process, and verdicts by cell."""
+    """The result of a run: stops that met their process, and verdicts by cell."""
 
     stops: int
     status: int

@@ -36,7 +36,7 @@ ALPHA, BETA = (make_image(files(id=name), pack=bytes) for name in ("alpha", "bet
 
 
 def engine(folder: Path, *images: tuple[Made, str], saved: Sequence[Json] | None = None) -> Path:
-    """What `docker save` of engines 25 to 29 writes: a layout with containerd's names, and manifest.json."""
+    """Archive of `docker save` of engines 25 to 29: a layout with containerd's names, and manifest.json."""
     layout = write_layout(folder, {name: made for made, name in images})
     entries = [
         made.described(
