@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -19,17 +20,22 @@ enum { STATE_BYTES = 1 << 20, WORDS = 5 };
 
 static pid_t read_state(void)
 {
-	static char text[STATE_BYTES];
+	char *text = malloc(STATE_BYTES); /* no static memory: PID 1, the same program, would lock it */
 	size_t size = 0;
 	ssize_t count;
+	pid_t pid;
 
-	while ((count = read(STDIN_FILENO, text + size, sizeof text - size)) != 0) {
+	if (text == NULL)
+		return -1;
+	while (size < STATE_BYTES && (count = read(STDIN_FILENO, text + size, STATE_BYTES - size)) != 0) {
 		if (count > 0)
 			size += (size_t)count;
 		else if (errno != EINTR)
-			return -1;
+			break;
 	}
-	return size < sizeof text ? oci_state_pid(text, size) : -1;
+	pid = size < STATE_BYTES ? oci_state_pid(text, size) : -1;
+	free(text);
+	return pid;
 }
 
 /* Open a namespace of a process. */

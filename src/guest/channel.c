@@ -1,0 +1,80 @@
+#include "channel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util.h"
+
+#define PORTS "/sys/class/virtio-ports"
+
+enum { RETRY_MS = 5 };
+
+/* Open the port if it is there. */
+static int try_port(const char *name)
+{
+	char **ports = list_folder(PORTS), line[128], path[512];
+	int file = -1;
+
+	for (size_t i = 0; ports[i] && file < 0; i++) {
+		snprintf(path, sizeof path, PORTS "/%s/name", ports[i]);
+		if (!read_line(path, line, sizeof line) || strcmp(line, name) != 0)
+			continue;
+		snprintf(path, sizeof path, "/dev/%s", ports[i]);
+		file = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	}
+	free_list(ports);
+	return file;
+}
+
+int open_port(const char *name, int64_t until_ms)
+{
+	int file;
+
+	while ((file = try_port(name)) < 0 && now_ms() < until_ms)
+		poll(NULL, 0, RETRY_MS);
+	return file;
+}
+
+/* Read a byte. Return 0 if the time is over, -1 on a failure. The end of a port is that no host has it open yet. */
+static ssize_t read_byte(int file, char *byte, int64_t until_ms)
+{
+	for (;;) {
+		ssize_t count = read(file, byte, 1);
+		struct pollfd ready = { .fd = file, .events = POLLIN };
+
+		if (count > 0)
+			return 1;
+		if (count < 0 && errno != EAGAIN && errno != EINTR)
+			return -1;
+		if (now_ms() >= until_ms)
+			return 0;
+		if (count == 0)
+			poll(NULL, 0, RETRY_MS);
+		else
+			poll(&ready, 1, wait_ms(until_ms));
+	}
+}
+
+ssize_t read_channel_line(int file, char *line, size_t size, int64_t until_ms)
+{
+	size_t length = 0;
+
+	for (;;) {
+		char byte;
+
+		if (read_byte(file, &byte, until_ms) <= 0 || length + 1 >= size)
+			return -1;
+		if (byte == '\n') {
+			if (length && line[length - 1] == '\r')
+				length--;
+			line[length] = '\0';
+			return (ssize_t)length;
+		}
+		line[length++] = byte;
+	}
+}

@@ -1,0 +1,127 @@
+#include "init.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "console.h"
+#include "leave.h"
+#include "modules.h"
+#include "mounts.h"
+#include "netlink.h"
+#include "report.h"
+#include "settings.h"
+#include "util.h"
+
+enum { PORT_S = 20, NONCE_S = 30, AUTO_NONCE_S = 5 };
+
+static char born[32], console_level[16];
+
+static _Noreturn void end(void)
+{
+	console_drain();
+	leave(settings.leave, !is_failed());
+}
+
+/* No container can read init's memory, and no lack of memory pages it out. */
+static void protect(void)
+{
+	prctl(PR_SET_DUMPABLE, 0);
+	mlockall(MCL_CURRENT);
+	signal(SIGPIPE, SIG_IGN);
+	umask(022);
+}
+
+/* Read a word of a file in /proc. */
+static void read_word(const char *path, char *word, size_t size)
+{
+	if (!read_line(path, word, size))
+		snprintf(word, size, "0");
+	word[strcspn(word, " \t")] = '\0';
+}
+
+static void start_machine(void)
+{
+	move_root();
+	mount_root_systems();
+	console_open();
+	protect();
+	read_word("/proc/uptime", born, sizeof born);
+	read_settings();
+	read_word("/proc/sys/kernel/printk", console_level, sizeof console_level);
+	load_modules("/etc/bootmatrix/modules");
+	link_up("lo");
+	sethostname("bootmatrix", 10);
+}
+
+/* A guest on a disk uses the port if the host has one, else it reports to the console only. */
+static void choose_mode(void)
+{
+	int port;
+
+	if (settings.mode != MODE_AUTO)
+		return;
+	settings.mode = MODE_MANUAL;
+	if (settings.is_console)
+		return;
+	port = open_port(RESULT_PORT, now_ms() + settings.scale * 1000);
+	if (port < 0)
+		return;
+	report_to(port);
+	settings.mode = MODE_CELL;
+	settings.is_auto = true;
+}
+
+static void open_channel(void)
+{
+	if ((settings.mode != MODE_CELL && settings.mode != MODE_TEMPLATE) || report_file() >= 0)
+		return;
+	if (settings.is_console) {
+		console_stop_echo();
+		report_to(console_file());
+		return;
+	}
+	report_to(open_port(RESULT_PORT, now_ms() + PORT_S * settings.scale * 1000));
+	if (report_file() >= 0)
+		return;
+	console_print("no result port");
+	end();
+}
+
+static void greet(void)
+{
+	if (settings.mode != MODE_CELL || shake_hands(settings.is_auto ? AUTO_NONCE_S : NONCE_S))
+		return;
+	console_print("the host does not answer");
+	if (!settings.is_auto)
+		end();
+	settings.mode = MODE_MANUAL;
+}
+
+static void say_ready(void)
+{
+	char release[128], now[32];
+
+	read_word("/proc/sys/kernel/osrelease", release, sizeof release);
+	say("ready %s", release);
+	read_word("/proc/uptime", now, sizeof now);
+	say("uptime %s %s", born, now);
+}
+
+_Noreturn void init(void)
+{
+	start_machine();
+	choose_mode();
+	open_channel();
+	greet();
+	say_ready();
+	say_end();
+	end();
+}

@@ -1,0 +1,27 @@
+/* Settings on the kernel's command line: docs/guest-protocol.md. */
+#ifndef BOOTMATRIX_SETTINGS_H
+#define BOOTMATRIX_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum mode { MODE_CELL, MODE_MANUAL, MODE_AUTO, MODE_TEMPLATE, MODE_SHELL, MODE_AGENT };
+
+struct settings {
+	enum mode mode;
+	bool is_console; /* the console is the result channel, not a port */
+	bool is_auto;    /* the mode was chosen by whether a host answers */
+	int64_t scale;   /* multiplies all time limits */
+	char leave[16];  /* way to leave QEMU */
+	char agent[16];  /* how the agent is reached; empty: there is none */
+};
+
+extern struct settings settings;
+
+/* Read a command line; unknown words and invalid values are ignored. The text is changed. */
+void parse_settings(struct settings *values, char *cmdline);
+
+/* Read the kernel's command line. */
+void read_settings(void);
+
+#endif
