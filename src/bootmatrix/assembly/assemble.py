@@ -14,6 +14,7 @@ from bootmatrix.assembly.firmware import board_firmware
 from bootmatrix.assembly.fork import DISK_FORMAT, disk_tree, template_tree, why_not, write_disk, writes_bundles
 from bootmatrix.assembly.fork import MODULES as FORK_MODULES
 from bootmatrix.assembly.image.builder import EPOCH_S, Builder, make_image
+from bootmatrix.assembly.image.contents import spec_contents
 from bootmatrix.assembly.image.oci_volume import layout_image, layout_key
 from bootmatrix.assembly.initrd.bundle import results
 from bootmatrix.assembly.initrd.bundle_spec import (
@@ -211,6 +212,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         cmdline=_cmdline(spec)[0],
         network=assembly.network,
         images=tuple(_image_artefact(image, builder) for image in assembly.images.values()),
+        contents=tuple(spec_contents(spec, assembly.images, assembly.sources)),
         onboot=_names(placed, "onboot"),
         services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
         checks=check_seconds(placed),

@@ -377,7 +377,7 @@ def add_signoff(commands: Commands) -> None:
     parser.add_argument("--release", default="", metavar="NAME", help="the release, such as influxdb-1.6.7")
     parser.add_argument("--baseline", metavar="RUN", help="compare with this run: the same")
     for name, words in (
-        ("accept", "accept a cell (or a pattern of cells, or 'interrupted')"),
+        ("accept", "accept a cell (or a pattern of cells, 'interrupted', or 'not-tested')"),
         ("reason", "the reason, once for each --accept"),
         ("by", "the person, once for each --accept, or once for all"),
     ):

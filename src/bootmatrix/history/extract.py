@@ -110,6 +110,7 @@ def inputs_of(record: Record, tool_version: str) -> Iterator[Input]:
         is_kernel = artefact.kind == "kernel"
         name = record.cell.kernel if is_kernel else "" if artefact.kind == "initrd" else artefact.name[:MAX_TEXT]
         yield Input(artefact.kind, name, artefact.sha256, _version(record) if is_kernel else "")
+    yield from _components(record)
     if record.machine_profile:
         text = json.dumps(record.machine_profile.model_dump(exclude=WORDS_OF_PROFILE), sort_keys=True)
         yield Input("profile", f"{record.cell.arch}/{record.cell.machine}", digest(text))
@@ -119,6 +120,12 @@ def inputs_of(record: Record, tool_version: str) -> Iterator[Input]:
     if record.qemu_version:
         yield Input("QEMU", "", version=record.qemu_version[:MAX_TEXT])
     yield Input("bootmatrix", "", version=tool_version)
+
+
+def _components(record: Record) -> Iterable[Input]:
+    """List the packages and the user's files, each once: several images share most packages."""
+    parts = (part for image in record.contents for part in image.components if part.kind in {"package", "file"})
+    return dict.fromkeys(Input(part.kind, part.name[:MAX_TEXT], part.sha256, part.version[:MAX_TEXT]) for part in parts)
 
 
 def _version(record: Record) -> str:

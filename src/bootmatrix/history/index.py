@@ -21,7 +21,7 @@ from bootmatrix.history.queries import SCHEMA, Rows
 INDEX_FILE = ".index.sqlite"
 LOCK_FILE = ".index.lock"
 LATEST = "latest"
-VERSION = 1
+VERSION = 2
 """Version of the schema and the extraction: an index of another version is rebuilt."""
 BATCH = 20
 """Runs per transaction, the most work that a killed process loses."""

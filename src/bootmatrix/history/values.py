@@ -40,7 +40,8 @@ class CellKey:
 class Input:
     """An input of a cell. `digest` is a SHA-256, empty if only a version is known.
 
-    `kind` is `spec`, `image`, `kernel`, `profile`, `QEMU`, `bootmatrix`, or a derived `initrd` or `dtb`.
+    `kind` is `spec`, `image`, `package`, `file`, `kernel`, `profile`, `QEMU`, `bootmatrix`, or a derived `initrd` or
+    `dtb`.
     """
 
     kind: str
@@ -252,6 +253,27 @@ class Comparison:
     def regressions(self) -> tuple[CellChange, ...]:
         """Changes for the worse."""
         return tuple(change for change in self.changes if change.is_regression)
+
+    @property
+    def baseline_cells(self) -> tuple[str, ...]:
+        """Ids of the cells that the baseline tested."""
+        return tuple(dict.fromkeys(change.id for change in self.changes if change.before not in {"", "skip"}))
+
+    @property
+    def not_tested(self) -> tuple[str, ...]:
+        """Ids of the cells that the baseline tested and the run did not, in no boot mode."""
+        tested = {change.id for change in self.changes if change.now not in {"", "skip"}}
+        return tuple(name for name in self.baseline_cells if name not in tested)
+
+    @property
+    def not_tested_words(self) -> str:
+        """`20 of the 24 cells of the baseline were not tested`; empty if all were."""
+        count, total = len(self.not_tested), len(self.baseline_cells)
+        return (
+            f"{count} of the {total} cells of the baseline {'was' if count == 1 else 'were'} not tested"
+            if count
+            else ""
+        )
 
     def counts(self) -> dict[ChangeKind, int]:
         """Count the changes by kind."""

@@ -3,6 +3,7 @@
 from bootmatrix.model.artefact import Artefact, Bootable, Built, BuiltFile, Forkable
 from bootmatrix.model.bisection import Bisection, Step
 from bootmatrix.model.cell import BootKind, Cell, ConsoleProof, ConsoleRule, Plan, Skip, Timeouts, Traits
+from bootmatrix.model.contents import Component, ImageContents
 from bootmatrix.model.image import (
     CopyFile,
     ImageConfig,
@@ -46,6 +47,7 @@ __all__ = [
     "BuiltFile",
     "Card",
     "Cell",
+    "Component",
     "ConsolePattern",
     "ConsoleProof",
     "ConsoleRule",
@@ -63,6 +65,7 @@ __all__ = [
     "Forkable",
     "GuestMessage",
     "ImageConfig",
+    "ImageContents",
     "ImageOverride",
     "ImageRecipe",
     "ImageSource",

@@ -8,6 +8,7 @@ from pydantic import field_validator
 
 from bootmatrix.model.base import Board, Model, Name, Sha256
 from bootmatrix.model.cell import ConsoleProof
+from bootmatrix.model.contents import ImageContents
 
 ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image", "disk", "attached"]
 
@@ -65,7 +66,8 @@ class Bootable(Model):
     init speaks: 1 in records without it. `forkable` is the forked form, or `cold_reason` says why there cannot be
     one; both are empty if not requested. `qemu_args` are the user's own arguments, `attached` the files that these
     name. `privileged` names the containers that may reach init or the kernel, each with its means, `daemons` the
-    init images whose daemons, which run as init does, are not known.
+    init images whose daemons, which run as init does, are not known. `contents` lists the packages and files of each
+    image.
     """
 
     kernel: Artefact | None = None
@@ -81,6 +83,7 @@ class Bootable(Model):
     cmdline: str = ""
     network: bool = False
     images: tuple[Artefact, ...] = ()
+    contents: tuple[ImageContents, ...] = ()
     onboot: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     checks: dict[str, float] = {}

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from bootmatrix.model.base import Model, Sha256
+from bootmatrix.model.contents import Component
 
 LABEL = "org.mobyproject.config"
 """Image label with a container's defaults, as JSON."""
@@ -119,7 +120,8 @@ class ImageOverride(Model):
 class StoredImage(Model):
     """An image in the store: manifest digest, layer digests (lowest first), and config.
 
-    `recipe_digest` is empty for an image that is not built from a recipe.
+    `recipe_digest` is empty for an image that is not built from a recipe. `contents` is computed for each use, and
+    not kept in the store.
     """
 
     reference: str
@@ -130,3 +132,4 @@ class StoredImage(Model):
     packages: tuple[str, ...] = ()
     package_sums: dict[str, Sha256] = {}
     recipe_digest: str = ""
+    contents: tuple[Component, ...] = ()

@@ -5,6 +5,7 @@ from pydantic import AliasChoices, Field
 from bootmatrix.model.artefact import Artefact, Bootable
 from bootmatrix.model.base import Model
 from bootmatrix.model.cell import BootKind, Cell, Plan
+from bootmatrix.model.contents import Component, ImageContents, product_of
 from bootmatrix.model.kernel import Kernel
 from bootmatrix.model.outcome import Outcome
 from bootmatrix.model.profile import Machine
@@ -81,6 +82,23 @@ class Record(Model):
     def verdict(self) -> Verdict:
         """The judgement's verdict."""
         return self.judgement.verdict
+
+    @property
+    def contents(self) -> tuple[ImageContents, ...]:
+        """Packages and files in the guest, by image; empty for a prebuilt guest and in old records."""
+        return self.bootable.contents if self.bootable else ()
+
+    @property
+    def product(self) -> tuple[Component, ...]:
+        """The tested product; of a guest of unknown contents, its images or its disk."""
+        named = product_of(self.contents)
+        if named or self.contents:
+            return named
+        return tuple(
+            Component(kind=artefact.kind, name=artefact.name, sha256=artefact.sha256, is_named=True)
+            for artefact in self.artefacts
+            if artefact.kind in {"image", "disk"}
+        )
 
 
 class RunRequest(Model):

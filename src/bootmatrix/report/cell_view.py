@@ -38,6 +38,7 @@ from bootmatrix.report.console_view import ConsoleView, Extent, last_lines, view
 from bootmatrix.report.failure_pattern import Family, pattern
 from bootmatrix.report.history_view import HistoryMark, HistoryView, change_lines, marks, view_history
 from bootmatrix.report.order import cell_time, remark
+from bootmatrix.report.product import ContentsView, product_lines, product_words, view_contents
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration
 
@@ -289,6 +290,16 @@ class CellView:
     def packages(self) -> tuple[ArtefactView, ...]:
         """The packages of the kernel."""
         return tuple(view_packages(self.record))
+
+    @property
+    def tested(self) -> str:
+        """The tested product."""
+        return product_words(product_lines([self.record]))
+
+    @property
+    def contents(self) -> tuple[ContentsView, ...]:
+        """Packages and files of each image."""
+        return view_contents(self.record.contents)
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:

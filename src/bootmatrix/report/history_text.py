@@ -108,7 +108,8 @@ def summary(comparison: Comparison) -> str:
     words = f"{number or 'no'} {'regression' if number == 1 else 'regressions'}"
     since = f"since {one_line(comparison.baseline)}" if comparison.baseline else "(no earlier run to compare with)"
     counts = ", ".join(counted(kind, count) for kind, count in comparison.counts().items())
-    return f"{words} {since}: {counts}" if counts else f"{words} {since}"
+    part = f"; {comparison.not_tested_words}" if comparison.not_tested else ""
+    return f"{words} {since}: {counts}{part}" if counts else f"{words} {since}"
 
 
 def comparison_lines(comparison: Comparison, everything: bool = False) -> Iterator[str]:

@@ -18,6 +18,7 @@ from bootmatrix.report.headline import clauses, short_date
 from bootmatrix.report.history_text import counted
 from bootmatrix.report.history_view import HistoryMark
 from bootmatrix.report.order import WORST_FIRST, cell_order, kernels_of, urgency
+from bootmatrix.report.product import product_lines, product_words, version_changes
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.shortfall import Shortfall, shortfalls
 from bootmatrix.report.units import duration
@@ -102,7 +103,8 @@ class BaselineSummary:
 class ReportView:
     """View of the report.
 
-    `facts` are pairs of a heading and a value; `attention` are the unexpected cells.
+    `facts` are pairs of a heading and a value; `attention` are the unexpected cells. `tested` names the product,
+    `versions` the changes of its packages since the baseline.
     """
 
     run: Run
@@ -114,6 +116,8 @@ class ReportView:
     date: str
     duration: str
     facts: tuple[tuple[str, str], ...]
+    tested: str
+    versions: str
     shares: tuple[Share, ...]
     kernels: tuple[str, ...]
     spans: tuple[Span, ...]
@@ -166,6 +170,8 @@ def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_f
         date=datetime.fromisoformat(run.started_at).strftime("%-d %B %Y, %H:%M UTC"),
         duration=duration(run.wall_s),
         facts=tuple(_facts(run)),
+        tested=product_words(product_lines(records)),
+        versions=version_changes(past.comparison, records),
         shares=tuple(_shares(records)),
         kernels=kernels,
         spans=spans,

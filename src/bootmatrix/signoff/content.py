@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.extract import mode_of, result_of
-from bootmatrix.history.values import ChangeKind, Comparison
+from bootmatrix.history.values import Comparison
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.order import cell_order
+from bootmatrix.report.product import ProductLine, product_lines
 
 INTERRUPTED = "interrupted"
 """Stands for the interruption of a run in `--accept`, instead of a cell."""
+NOT_TESTED = "not-tested"
+"""Stands for all cells of the baseline that were not tested in `--accept`, instead of a cell."""
+OF_THE_RUN = frozenset({INTERRUPTED, NOT_TESTED})
+NAMED_CELLS = 20
+"""Cells that an exception names; the attestation has all."""
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Acceptance of an exception. `cell` is an id, a pattern of ids, or `interrupted`."""
+    """Acceptance of an exception. `cell` is an id, a pattern of ids, `interrupted` or `not-tested`."""
 
     cell: str
     reason: str
@@ -50,7 +56,9 @@ class Digest:
 class SignOff:
     """A sign-off. `subjects` were tested, `others` used in the test; cells are by id.
 
-    `result` is PASSED if all cells passed, and WARNED if a cell was skipped, expected to fail, or accepted.
+    `result` is PASSED if all cells passed, and WARNED if a cell was skipped, expected to fail, or accepted, or if cells
+    of the baseline were not tested. `products` are the tested packages, files and images, `gone` the cells of the
+    baseline that were not tested.
     `empty_folders` are the run's empty folders, which a manifest of files cannot list.
     """
 
@@ -58,6 +66,7 @@ class SignOff:
     run: Run
     date: str
     result: str
+    products: tuple[ProductLine, ...]
     records: tuple[Record, ...]
     deviations: tuple[Deviation, ...]
     skips: tuple[Record, ...]
@@ -90,36 +99,51 @@ def sign_off(  # noqa: PLR0913
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
     if not any(record.verdict is Verdict.PASS for record in tried):
         raise InputError(f"{run.name}: no cell passed, so there is nothing to sign off")
-    deviations = tuple(_deviations(run, tried, acceptances))
+    deviations = (*_of_the_run(run, comparison, acceptances), *_deviations(tried, acceptances))
     _check(run, deviations, acceptances)
-    changes = comparison.changes if comparison else ()
     skips = tuple(record for record in records if record.verdict is Verdict.SKIP)
+    subjects = _unique([*_products(tried), *_artefacts(tried, {"image", "initrd", "disk"})])
     return SignOff(
         release=release,
         run=run,
         date=date,
         result="WARNED" if deviations or skips else "PASSED",
+        products=product_lines(tried),
         records=tuple(tried),
         deviations=deviations,
         skips=skips,
         forked=tuple(record.cell.id for record in tried if mode_of(record) != "cold"),
-        gone=tuple(change.id for change in changes if change.kind is ChangeKind.GONE_CELL),
+        gone=comparison.not_tested if comparison else (),
         comparison=comparison,
-        subjects=_unique(_artefacts(tried, {"image", "initrd", "disk"})),
-        others=_unique([*_artefacts(tried, {"kernel", "dtb", "firmware", "attached"}), *_inputs(tried)]),
+        subjects=subjects,
+        others=_unique(
+            [*_artefacts(tried, {"kernel", "dtb", "firmware", "attached"}), *_inputs(tried), *_came_along(tried)],
+            {entry.sha256 for entry in subjects},
+        ),
         qemu=tuple(dict.fromkeys(record.qemu_version for record in tried if record.qemu_version)),
         manifest_sha256=manifest_sha256,
         empty_folders=empty_folders,
     )
 
 
-def _deviations(run: Run, records: Iterable[Record], acceptances: Sequence[Acceptance]) -> Iterator[Deviation]:
+def _of_the_run(run: Run, comparison: Comparison | None, acceptances: Sequence[Acceptance]) -> Iterator[Deviation]:
+    """Yield the exceptions of the whole run: an interruption, and cells of the baseline that were not tested."""
     if run.interrupted or run.missing:
-        acceptance = _accepted(INTERRUPTED, acceptances)
-        words = f"the run was interrupted{_unfinished(run)}"
-        yield Deviation(
-            INTERRUPTED, "", words, acceptance.reason if acceptance else "", acceptance.by if acceptance else "", False
-        )
+        yield _exception(INTERRUPTED, f"the run was interrupted{_unfinished(run)}", acceptances)
+    if comparison and comparison.not_tested:
+        names, total = comparison.not_tested[:NAMED_CELLS], len(comparison.not_tested)
+        more = f" and {total - NAMED_CELLS} more" if total > NAMED_CELLS else ""
+        yield _exception(NOT_TESTED, f"{comparison.not_tested_words}: {', '.join(names)}{more}", acceptances)
+
+
+def _exception(name: str, words: str, acceptances: Sequence[Acceptance]) -> Deviation:
+    acceptance = _accepted(name, acceptances)
+    return Deviation(
+        name, "", words, acceptance.reason if acceptance else "", acceptance.by if acceptance else "", False
+    )
+
+
+def _deviations(records: Iterable[Record], acceptances: Sequence[Acceptance]) -> Iterator[Deviation]:
     for record in records:
         if record.verdict is Verdict.PASS and record.expected:
             continue
@@ -148,14 +172,16 @@ def _accepted(cell: str, acceptances: Iterable[Acceptance]) -> Acceptance | None
 
 
 def _is_for(acceptance: Acceptance, cell: str) -> bool:
-    """Return whether an acceptance covers a cell. Patterns do not match an interruption."""
-    return acceptance.cell == cell or (cell != INTERRUPTED and fnmatchcase(cell, acceptance.cell))
+    """Return whether an acceptance covers a cell. Patterns match no exception of the whole run."""
+    return acceptance.cell == cell or (cell not in OF_THE_RUN and fnmatchcase(cell, acceptance.cell))
 
 
 def _check(run: Run, deviations: Sequence[Deviation], acceptances: Iterable[Acceptance]) -> None:
     unaccepted = [entry for entry in deviations if not entry.accepted]
     if unaccepted:
-        lines = "".join(f"\n  {entry.cell}: {entry.verdict or 'yes'}: {entry.reason}" for entry in unaccepted)
+        lines = "".join(
+            f"\n  {entry.cell}: {entry.verdict}{': ' if entry.verdict else ''}{entry.reason}" for entry in unaccepted
+        )
         raise InputError(
             f"{run.name} is not signed off; not accepted:{lines}",
             "Accept each with --accept CELL --reason WHY --by WHO, or fix it and run again.",
@@ -177,6 +203,21 @@ def _artefacts(records: Iterable[Record], kinds: set[str]) -> Iterator[Digest]:
                 yield Digest(artefact.kind, name, artefact.sha256)
 
 
+def _products(records: Iterable[Record]) -> Iterator[Digest]:
+    for record in records:
+        for part in record.product:
+            name = " ".join(word for word in (part.name, part.version, part.architecture) if word)
+            yield Digest(part.kind, name, part.sha256)
+
+
+def _came_along(records: Iterable[Record]) -> Iterator[Digest]:
+    """List all packages and files in the guests; the product is among them."""
+    for record in records:
+        for part in (part for image in record.contents for part in image.components):
+            name = " ".join(word for word in (part.name, part.version, part.architecture) if word)
+            yield Digest(part.kind, name, part.sha256)
+
+
 def _inputs(records: Iterable[Record]) -> Iterator[Digest]:
     for record in records:
         for entry in result_of(record, "").inputs:
@@ -190,9 +231,10 @@ def _inputs(records: Iterable[Record]) -> Iterator[Digest]:
             yield Digest("package", str(part), part.sha256 or "")
 
 
-def _unique(digests: Iterable[Digest]) -> tuple[Digest, ...]:
-    """Remove duplicates of one kind and digest, and sort: many cells share an image."""
+def _unique(digests: Iterable[Digest], listed: Collection[str] = ()) -> tuple[Digest, ...]:
+    """Remove duplicates of one kind and digest and those that are listed already, and sort: cells share images."""
     unique: dict[tuple[str, str], Digest] = {}
     for entry in digests:
-        unique.setdefault((entry.kind, entry.sha256), entry)
+        if entry.sha256 not in listed:
+            unique.setdefault((entry.kind, entry.sha256), entry)
     return tuple(sorted(unique.values(), key=lambda entry: (entry.kind, entry.name)))

@@ -18,6 +18,7 @@ from bootmatrix.history.values import ChangeKind
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS, cell_time, kernels_of, remark
+from bootmatrix.report.product import version_changes
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration
 from bootmatrix.signoff.content import Digest, SignOff
@@ -27,6 +28,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chro
 BROWSER_LIMIT_S = 90
 MAX_DIGESTS = 60
 """Digests on two printed sheets; the attestation has all."""
+MAX_PRODUCTS = 20
+"""Products on the first sheet; the attestation has all."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def render_signoff(signed: SignOff) -> bytes:
     """Return the document in UTF-8."""
     comparison = signed.comparison
     kernels = kernels_of(record.cell for record in signed.records)
-    digests = [*signed.subjects, *signed.others]
+    shown = {digest for product in signed.products[:MAX_PRODUCTS] for _, digest in product.digests}
+    digests = [entry for entry in (*signed.subjects, *signed.others) if entry.sha256 not in shown]
     return render_page(
         "signoff.html.j2",
         ("signoff.css",),
@@ -72,6 +76,9 @@ def render_signoff(signed: SignOff) -> bytes:
         regressions=comparison.regressions if comparison else (),
         fixed=[change for change in comparison.changes if change.kind is ChangeKind.FIXED] if comparison else (),
         inputs=_inputs(signed),
+        versions=version_changes(comparison, signed.records),
+        products=signed.products[:MAX_PRODUCTS],
+        more_products=max(len(signed.products) - MAX_PRODUCTS, 0),
         digests=[Digest(digest.kind, one_line(digest.name), digest.sha256) for digest in digests[:MAX_DIGESTS]],
         more_digests=max(len(digests) - MAX_DIGESTS, 0),
         manifest_file=MANIFEST_FILE,
@@ -83,7 +90,7 @@ def sentence(signed: SignOff) -> str:
     """Summarise a sign-off: `38 of 40 cells passed. 2 exceptions were accepted: see below. …`"""
     counts = Counter(record.verdict for record in signed.records)
     total, passed = len(signed.records), counts[Verdict.PASS]
-    words = f"All {total} cells passed." if passed == total else f"{passed} of {total} cells passed."
+    words = _passed_words(passed, total, signed)
     accepted = sum(not deviation.expected for deviation in signed.deviations)
     if accepted:
         words += f" {accepted} {'exception was' if accepted == 1 else 'exceptions were'} accepted: see below."
@@ -97,6 +104,20 @@ def sentence(signed: SignOff) -> str:
     else:
         words += " No earlier run to compare with."
     return words
+
+
+def _passed_words(passed: int, total: int, signed: SignOff) -> str:
+    """Count the passes; among the cells of the baseline if some of them were not tested."""
+    comparison = signed.comparison
+    if comparison and signed.gone:
+        known = set(comparison.baseline_cells)
+        good = sum(record.verdict is Verdict.PASS and record.cell.id in known for record in signed.records)
+        more = passed - good
+        new = f" {more} new cell{'' if more == 1 else 's'} passed." if more else ""
+        return f"Passed {good} of the {len(known)} cells of the baseline; {len(signed.gone)} not tested.{new}"
+    if passed == total:
+        return "The only cell passed." if total == 1 else f"All {total} cells passed."
+    return f"{passed} of {total} cells passed."
 
 
 def _rows(signed: SignOff, kernels: tuple[str, ...]) -> list[SignoffRow]:
@@ -122,9 +143,10 @@ def _releases(records: Iterable[Record]) -> Iterable[tuple[str, str]]:
 
 
 def _inputs(signed: SignOff) -> list[str]:
-    """List the inputs that changed since the baseline, without duplicates."""
+    """List the inputs other than packages and files that changed since the baseline, without duplicates."""
     changes = signed.comparison.changes if signed.comparison else ()
-    return list(dict.fromkeys(one_line(str(entry)) for change in changes for entry in change.inputs))
+    entries = (entry for change in changes for entry in change.inputs if entry.kind not in {"package", "file"})
+    return list(dict.fromkeys(one_line(str(entry)) for entry in entries))
 
 
 def browser() -> str | None:

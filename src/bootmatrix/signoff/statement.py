@@ -69,6 +69,7 @@ def _annotations(signed: SignOff) -> dict[str, Any]:
     return {
         "release": signed.release,
         "run": run.name,
+        "tested": [one_line(str(product)) for product in signed.products],
         "startedAt": run.started_at,
         "signedOffAt": signed.date,
         "bootmatrix": run.tool_version,

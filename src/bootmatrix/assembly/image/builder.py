@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from bootmatrix.assembly.image.contents import pulled_contents, recipe_contents
 from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs, take_deb
 from bootmatrix.assembly.image.recipe import Sources, drop, put_file, read_sources, source_digest
 from bootmatrix.assembly.slices import Spool
@@ -138,7 +139,9 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
         raise BuildError(f"{spec}: circular 'from'")
     source = builder.source(reference, spec)
     if source.kind != RECIPE_KIND:
-        return _without_power(foreign_image(source, profile, builder)).model_copy(update={"reference": reference})
+        image = _without_power(foreign_image(source, profile, builder))
+        contents = pulled_contents(image, reference, source, profile)
+        return image.model_copy(update={"reference": reference, "contents": contents})
     path = Path(source.path)
     recipe = builder.load_recipe(path)
     base = make_image(recipe.base, path, profile, builder, depth + 1) if recipe.base else None
@@ -147,7 +150,10 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     ingredients = Ingredients(recipe, path, base, packages, debs, read_sources(recipe, path))
     key = ingredients.key(profile)
     image = cached_image("image", key, lambda: _make(reference, ingredients, profile, builder), builder.store)
-    return image.model_copy(update={"reference": reference, "recipe_digest": ingredients.recipe_digest})
+    sources = ingredients.sources
+    contents = recipe_contents(recipe, base=base, packages=packages, debs=debs, sources=sources, profile=profile)
+    known = {"reference": reference, "recipe_digest": ingredients.recipe_digest, "contents": contents}
+    return image.model_copy(update=known)
 
 
 def _without_power(image: StoredImage) -> StoredImage:

@@ -25,6 +25,7 @@ class LocalDeb:
     sha256: str
     name: str
     version: str
+    architecture: str = ""
     provides: tuple[str, ...] = ()
     depends: tuple[tuple[str, ...], ...] = ()
 
@@ -104,6 +105,7 @@ def _read(path: Path, debian_arch: str) -> LocalDeb:
         sha256=sha256_of(path),
         name=control["Package"],
         version=control["Version"],
+        architecture=control["Architecture"],
         provides=tuple(group[0].split(" ")[0] for group in _relations(path, control.get("Provides", ""))),
         depends=tuple(
             group for field in ("Pre-Depends", "Depends") for group in _relations(path, control.get(field, ""))
