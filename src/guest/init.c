@@ -1,24 +1,34 @@
 #include "init.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "bundle.h"
 #include "channel.h"
 #include "console.h"
+#include "copy.h"
+#include "kernel_log.h"
 #include "leave.h"
+#include "loop.h"
 #include "modules.h"
 #include "mounts.h"
 #include "netlink.h"
 #include "report.h"
+#include "runtime.h"
+#include "services.h"
 #include "settings.h"
 #include "util.h"
+#include "world.h"
 
 enum { PORT_S = 20, NONCE_S = 30, AUTO_NONCE_S = 5 };
 
@@ -115,13 +125,60 @@ static void say_ready(void)
 	say("uptime %s %s", born, now);
 }
 
+static void run_spec(void)
+{
+	if (!find_runtime()) {
+		say_error("no init image has crun or runc");
+	} else if (share_pids() && make_view() && set_up_volumes() && run_section("onboot")) {
+		run_services();
+		stop_services();
+	}
+	run_section("onshutdown");
+}
+
+/* A shell of an init image on the console, in a session of its own. */
+static void run_shell(void)
+{
+	static char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin", home[] = "HOME=/", term[] = "TERM=linux";
+	static char shell[] = "/bin/sh", *const argv[] = { shell, NULL }, *const environment[] = { path, home, term, NULL };
+	sigset_t none;
+	pid_t child;
+
+	console_drain();
+	child = fork();
+	if (child == 0) {
+		forget_nonce();
+		setsid();
+		ioctl(0, TIOCSCTTY, 0);
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		signal(SIGPIPE, SIG_DFL);
+		execve(shell, argv, environment);
+		dprintf(2, "bootmatrix: cannot start %s: %s. Add an image with a shell to 'init'.\n", shell, strerror(errno));
+		_exit(127);
+	}
+	while (child > 0 && waitpid(-1, NULL, 0) != child)
+		;
+}
+
 _Noreturn void init(void)
 {
 	start_machine();
 	choose_mode();
 	open_channel();
+	open_loop();
+	if (settings.mode == MODE_TEMPLATE) {
+		if (!become_copy(report_file()))
+			end();
+		settings.mode = MODE_CELL;
+		snprintf(born, sizeof born, "-"); /* that of the template */
+	}
 	greet();
 	say_ready();
+	run_spec();
+	say_kernel(console_level);
 	say_end();
+	if (settings.mode == MODE_SHELL)
+		run_shell();
 	end();
 }

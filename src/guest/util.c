@@ -173,12 +173,17 @@ bool make_folders(const char *path)
 	return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+static bool is_dots(const char *name)
+{
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
 static int compare(const void *first, const void *second)
 {
 	return strcmp(*(char *const *)first, *(char *const *)second);
 }
 
-char **list_folder(const char *path)
+static char **list(const char *path, bool has_hidden)
 {
 	DIR *folder = opendir(path);
 	struct dirent *entry;
@@ -186,7 +191,7 @@ char **list_folder(const char *path)
 	size_t count = 0;
 
 	while (folder && (entry = readdir(folder)) != NULL) {
-		if (entry->d_name[0] == '.')
+		if (entry->d_name[0] == '.' && (!has_hidden || is_dots(entry->d_name)))
 			continue;
 		names = allocate(names, (count + 2) * sizeof *names);
 		names[count++] = format("%s", entry->d_name);
@@ -196,6 +201,16 @@ char **list_folder(const char *path)
 	qsort(names, count, sizeof *names, compare);
 	names[count] = NULL;
 	return names;
+}
+
+char **list_folder(const char *path)
+{
+	return list(path, false);
+}
+
+char **list_all(const char *path)
+{
+	return list(path, true);
 }
 
 void free_list(char **names)

@@ -51,6 +51,9 @@ bool make_folders(const char *path);
 /* Names in a folder in the order of their bytes, without those that begin with a dot; the last is NULL. */
 char **list_folder(const char *path);
 
+/* All names in a folder but "." and ".." */
+char **list_all(const char *path);
+
 void free_list(char **names);
 
 #endif

@@ -1,0 +1,220 @@
+#include "bundle.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "inroot.h"
+#include "mounts.h"
+#include "report.h"
+#include "settings.h"
+#include "util.h"
+#include "world.h"
+
+enum { WORDS = 5, FILE_BYTES = 512 << 10, CONSOLE_FILE_BYTES = 16 << 10 };
+
+/* Do something with each step of a bundle; stop at the first failure. */
+static bool each_step(const char *folder, bool (*perform)(const char *folder, char *words[WORDS]))
+{
+	char *path = format("/etc/bootmatrix/containers/%s", folder), *text = read_all(path), *rest = text, *line;
+	bool is_done = true;
+
+	while (is_done && (line = next_word(&rest, '\n')) != NULL) {
+		char *words[WORDS] = { NULL };
+
+		if (*line == '\0')
+			continue;
+		for (int i = 0; i < WORDS; i++) {
+			words[i] = next_word(&line, '\t');
+			if (words[i] == NULL)
+				words[i] = line = (char *)"";
+		}
+		is_done = perform(folder, words);
+	}
+	free(path);
+	free(text);
+	return is_done;
+}
+
+/* Open a path as the container would; make a folder if it is missing. */
+static int open_inside(const char *folder, const char *path, bool is_made)
+{
+	char *root = format("/containers/%s/rootfs", folder);
+	int above = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), file = -1;
+
+	if (above >= 0) {
+		file = is_made ? make_folders_in_root(above, path) : open_in_root(above, path, O_PATH, 0);
+		close(above);
+	}
+	free(root);
+	return file;
+}
+
+static bool make_inside(const char *folder, const char *path)
+{
+	char *root = format("/containers/%s/rootfs", folder);
+	size_t size = strlen(root);
+	int made = open_inside(folder, strncmp(path, root, size) == 0 ? path + size : path, true);
+
+	free(root);
+	if (made >= 0)
+		close(made);
+	return made >= 0;
+}
+
+/* A mount in a container's root; the source of a bind is in the containers' view. */
+static bool mount_inside(const char *folder, char *words[WORDS])
+{
+	const char *type = words[1], *source = words[2], *options = words[4];
+	int target = open_inside(folder, words[3], true);
+	char at[64];
+	bool is_mounted = target >= 0;
+
+	snprintf(at, sizeof at, "/proc/self/fd/%d", target);
+	if (is_mounted && is_bind(type, options))
+		is_mounted = bind_from_view(source, target, options);
+	else if (is_mounted)
+		is_mounted = mount_at(type, source, at, options);
+	if (target >= 0)
+		close(target);
+	return is_mounted;
+}
+
+static bool perform(const char *folder, char *words[WORDS])
+{
+	const char *step = words[0];
+
+	if (strcmp(step, "mkdir") == 0)
+		return make_folders(words[1]);
+	if (strcmp(step, "mount") == 0)
+		return mount_at(words[1], words[2], words[3], words[4]);
+	if (strcmp(step, "control") == 0)
+		return open_control(folder);
+	if (strcmp(step, "world-mkdir") == 0)
+		return make_in_view(words[1]);
+	if (strcmp(step, "world-mount") == 0)
+		return mount_in_view(words[1], words[2], words[3], words[4]);
+	if (strcmp(step, "inside-mkdir") == 0)
+		return make_inside(folder, words[1]);
+	if (strcmp(step, "inside-mount") == 0)
+		return mount_inside(folder, words);
+	return true;
+}
+
+static bool set_up_step(const char *folder, char *words[WORDS])
+{
+	if (perform(folder, words))
+		return true;
+	say_error("cannot set up container %s: %s %s %s %s %s: %s", folder, words[0], words[1], words[2], words[3],
+	          words[4], strerror(errno));
+	return false;
+}
+
+bool set_up(const char *folder)
+{
+	return each_step(folder, set_up_step);
+}
+
+static bool put_step(const char *folder, char *words[WORDS])
+{
+	(void)folder;
+	if (strcmp(words[0], "bind") == 0)
+		put_bind(words[1], words[2], strcmp(words[3], "all") == 0);
+	return true;
+}
+
+void put_binds(const char *folder)
+{
+	if (has_view())
+		each_step(folder, put_step);
+}
+
+/* Read the beginning of a regular file of a container. Return its length, -1 if there is no such file. */
+static ssize_t read_inside(const char *folder, const char *path, char *data, size_t most, int64_t *size)
+{
+	int place = open_inside(folder, path, false), file = -1;
+	struct stat status;
+	char name[64];
+	ssize_t length = 0, more = -1;
+
+	if (place >= 0 && fstat(place, &status) == 0 && S_ISREG(status.st_mode)) {
+		snprintf(name, sizeof name, "/proc/self/fd/%d", place);
+		file = open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		*size = status.st_size;
+	}
+	while (file >= 0 && (size_t)length < most && (more = read(file, data + length, most - (size_t)length)) > 0)
+		length += more;
+	if (place >= 0)
+		close(place);
+	if (file >= 0)
+		close(file);
+	return file < 0 || more < 0 ? -1 : length;
+}
+
+static const char *file_owner;
+
+static bool say_file(const char *folder, char *words[WORDS])
+{
+	size_t most = settings.is_console ? CONSOLE_FILE_BYTES : FILE_BYTES;
+	char *data, *name, *text, *contents;
+	int64_t size = 0;
+	ssize_t length;
+
+	if (strcmp(words[0], "result") != 0)
+		return true;
+	data = allocate(NULL, most);
+	length = read_inside(folder, words[1], data, most, &size);
+	name = encoded(words[1], strlen(words[1]));
+	contents = length < 0 ? NULL : packed(data, (size_t)length);
+	if (contents)
+		text = format("file %s %s %lld %s", file_owner, name, (long long)size, contents);
+	else
+		text = format("file %s %s missing", file_owner, name);
+	say_text(text);
+	free(text);
+	free(contents);
+	free(name);
+	free(data);
+	return true;
+}
+
+void say_files(const char *folder, const char *name)
+{
+	file_owner = name;
+	each_step(folder, say_file);
+}
+
+static bool set_up_volume(const char *name)
+{
+	char *at = format("/containers/volumes/%s", name), *tmp = format("%s/tmp", at), *merged = format("%s/merged", at);
+	char *upper = format("%s/upper", tmp), *work = format("%s/work", tmp);
+	char *options = format("lowerdir=%s/lower,upperdir=%s,workdir=%s", at, upper, work);
+	bool is_mounted = mount_at("tmpfs", "tmp", tmp, "-") && mkdir(upper, 0755) == 0 && mkdir(work, 0755) == 0 &&
+	                  mount_at("overlay", "overlay", merged, options);
+
+	if (!is_mounted)
+		say_error("cannot set up volume %s: %s", name, strerror(errno));
+	free(at);
+	free(tmp);
+	free(merged);
+	free(upper);
+	free(work);
+	free(options);
+	return is_mounted;
+}
+
+bool set_up_volumes(void)
+{
+	char *text = read_all("/etc/bootmatrix/volumes"), *rest = text, *name;
+	bool is_done = true;
+
+	while (is_done && (name = next_word(&rest, '\n')) != NULL)
+		is_done = *name == '\0' || set_up_volume(name);
+	free(text);
+	return is_done;
+}

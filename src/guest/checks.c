@@ -1,0 +1,126 @@
+#include "checks.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bundle.h"
+#include "report.h"
+#include "services.h"
+#include "settings.h"
+#include "util.h"
+
+#define CHECKS "/etc/bootmatrix/checks"
+
+enum { LAST_OUTPUT_S = 10 };
+
+/* Cut the next check off a list of names and seconds. Return its name, or NULL at the end. */
+static char *next_check(char **rest, int64_t *limit_s)
+{
+	char *line = next_word(rest, '\n'), *name;
+
+	if (line == NULL || *line == '\0')
+		return NULL;
+	name = next_word(&line, ' ');
+	if (line == NULL || !parse_number(line, limit_s))
+		*limit_s = 1;
+	return name;
+}
+
+bool is_check(const char *name)
+{
+	char *text = read_all(CHECKS), *rest = text, *check;
+	int64_t limit_s;
+	bool is_listed = false;
+
+	while (!is_listed && (check = next_check(&rest, &limit_s)) != NULL)
+		is_listed = strcmp(check, name) == 0;
+	free(text);
+	return is_listed;
+}
+
+static void start_check(const char *name, int64_t limit_s)
+{
+	char *folder = format("services/%s", name);
+	struct run *run;
+
+	say("check %s start", name);
+	run = launch(RUN_CHECK, folder, name);
+	run->is_open = true;
+	run->limit_ms = now_ms() + limit_s * settings.scale * 1000;
+	free(folder);
+}
+
+void start_checks(void)
+{
+	char *text = read_all(CHECKS), *rest = text, *name;
+	int64_t limit_s;
+
+	while ((name = next_check(&rest, &limit_s)) != NULL)
+		start_check(name, limit_s);
+	free(text);
+}
+
+bool has_open_checks(void)
+{
+	struct run *run = runs;
+
+	while (run && !run->is_open)
+		run = run->next;
+	return run != NULL;
+}
+
+/* Its last output may need more time than it has left. */
+void check_ended(struct run *run)
+{
+	int64_t limit_ms = now_ms() + LAST_OUTPUT_S * settings.scale * 1000;
+
+	if (run->status != 0)
+		set_failed();
+	if (run->limit_ms < limit_ms)
+		run->limit_ms = limit_ms;
+}
+
+static void expire_check(struct run *run)
+{
+	set_failed();
+	run->limit_ms = NEVER;
+	if (run->status != STATUS_UNKNOWN) {
+		say_error("the output of check %s was not read to its end in time", run->name);
+	} else {
+		kill_run(run, SIGKILL);
+		run->status = STATUS_TIMEOUT;
+	}
+}
+
+void expire_checks(void)
+{
+	for (struct run *run = runs; run; run = run->next)
+		if (run->is_open && !is_read(run) && now_ms() >= run->limit_ms)
+			expire_check(run);
+}
+
+static void report_check(struct run *run)
+{
+	run->is_open = false;
+	say_tap(run);
+	say_files(run->folder, run->name);
+	if (run->status == STATUS_TIMEOUT)
+		say("check %s exit timeout", run->name);
+	else
+		say("check %s exit %d", run->name, run->status);
+}
+
+void report_checks(void)
+{
+	for (struct run *run = runs; run; run = run->next)
+		if (run->is_open && is_read(run))
+			report_check(run);
+}
+
+void report_ended_checks(void)
+{
+	for (struct run *run = runs; run; run = run->next)
+		if (run->is_open && run->status != STATUS_UNKNOWN)
+			report_check(run);
+}

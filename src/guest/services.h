@@ -1,0 +1,27 @@
+/* Onboot and onshutdown containers, services, checks and daemons: docs/guest-protocol.md. */
+#ifndef BOOTMATRIX_SERVICES_H
+#define BOOTMATRIX_SERVICES_H
+
+#include <stdbool.h>
+
+#include "runs.h"
+
+/* Handle the end of a run. */
+void run_ended(struct run *run);
+
+/* Restart a service at a container's request. */
+void restart_service(const char *name);
+
+/* Send the TAP of a run. */
+void say_tap(struct run *run);
+
+/* Run the containers of a section in sequence. Return whether all of onboot succeeded. */
+bool run_section(const char *section);
+
+/* Start daemons, services and checks, and wait for the checks; without any, see services stay up for a while. */
+void run_services(void);
+
+/* Stop all services. */
+void stop_services(void);
+
+#endif
