@@ -20,7 +20,14 @@ from archive_client import Opener
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import find_kernel
 from bootmatrix.assembly.kernel.decompress import boots
-from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files, load_order, module_tree
+from bootmatrix.assembly.kernel.package import (
+    KernelFiles,
+    check_modules,
+    kernel_key,
+    known_files,
+    load_order,
+    module_tree,
+)
 from bootmatrix.assembly.kernel.probe import check_whole, embedded_config, form_of, page_kib_of, release_of
 from bootmatrix.assembly.kernel.wrappers import unwrapped
 from bootmatrix.errors import BuildError, InputError
@@ -189,6 +196,46 @@ def test_an_efi_kernel_that_is_cut_off() -> None:
     check_whole(b"MZ")
     with pytest.raises(BuildError, match="cut off: it has 399 bytes, and its header says 400"):
         check_whole(bytes(data[:-1]))
+
+
+def test_a_self_unpacking_kernel_that_is_cut_off() -> None:
+    data = bytearray(1024 + 160)
+    struct.pack_into("<B2xI", data, 0x1F1, 1, 10)
+    data[0x202:0x206] = b"HdrS"
+    check_whole(bytes(data) + b"signature")
+    with pytest.raises(BuildError, match="cut off: it has 1183 bytes, and its header says 1184"):
+        check_whole(bytes(data[:-1]))
+
+
+def test_a_zimage_that_is_cut_off() -> None:
+    data = bytearray(400)
+    struct.pack_into("<III", data, 0x24, 0x016F2818, 100, 500)
+    check_whole(bytes(data))
+    with pytest.raises(BuildError, match="cut off: it has 399 bytes, and its header says 400"):
+        check_whole(bytes(data[:-1]))
+
+
+def test_a_build_tree_beside_the_folder_of_kernels_yml_keeps_its_modules(
+    tool: Tool, opened: Opener, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = forms.tree(FILES, tmp_path)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    done = tool("kernels", "add", "mine", f"../{source.name}", "--arch", "aarch64")
+    assert done.returncode == 0, done.stderr
+    _, kept = found(opened, store)
+    assert set(kept.modules) == {"mod_a", "mod_b"}
+
+
+def test_a_kernel_without_a_module_that_the_spec_names_is_refused(
+    tool: Tool, opened: Opener, store: Store, tmp_path: Path
+) -> None:
+    done = tool("kernels", "add", "mine", str(forms.tree(FILES, tmp_path)))
+    assert done.returncode == 0, done.stderr
+    kernel, kept = found(opened, store)
+    check_modules(kernel, kept, ("mod-a", "inside"))
+    with pytest.raises(BuildError, match=r"the kernel mine .* has no module mod_c, which the spec needs"):
+        check_modules(kernel, kept, ("mod-a", "mod-c"))
 
 
 def test_what_a_kernel_says_of_itself() -> None:

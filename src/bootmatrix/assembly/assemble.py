@@ -23,6 +23,7 @@ from bootmatrix.assembly.initrd.bundle_spec import (
     console_proof,
     ignored_users,
     lost_paths,
+    named_modules,
     needed_modules,
     needs_every_module,
     needs_network,
@@ -38,6 +39,7 @@ from bootmatrix.assembly.kernel.package import (
     KernelFiles,
     Module,
     check_form,
+    check_modules,
     dtb_artefact,
     every_module_tree,
     kernel_artefact,
@@ -145,6 +147,7 @@ def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, build
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
     files = unpack_kernel(kernel, builder.archive, builder.store)
     check_form(kernel, files, machine)
+    check_modules(kernel, files, named_modules(placed, init))
     wanted = (
         *machine.modules,
         *(machine.network_modules if network else ()),

@@ -17,11 +17,13 @@ SETTLE_S = 2.0
 """For a guest that stays up, on the fastest machine, to fail after all."""
 PANIC_GRACE_S = 2.0
 """For a kernel that panicked, on the fastest machine, to print the rest and to leave."""
+FAULT_GRACE_S = 10.0
+"""For a guest whose kernel reported a fault, on the fastest machine, to print the trace, and to end if it can."""
 
 
 @dataclass(frozen=True)
 class Expired:
-    """An expired limit: `silence`, `panic`, `shown` (see Outcome), or a phase.
+    """An expired limit: `silence`, `panic`, `fault`, `shown` (see Outcome), or a phase.
 
     `is_starved`: the limit would not have expired, had the host had a core for the guest.
     """
@@ -95,7 +97,9 @@ class PhaseClock:
         self._checks_left = len(bootable.checks)
         self._began = self._heard = _Mark(0.0, 0.0)
         self._waited_s = self._suspended_s = 0.0
+        self._fault_grace_s = FAULT_GRACE_S * machine.time_factor
         self._panic: _Mark | None = None
+        self._fault: _Mark | None = None
         on_phase("boot")
 
     def starved(self, waited_s: float) -> None:
@@ -123,6 +127,11 @@ class PhaseClock:
         """Record a panic of the guest's kernel."""
         if self._panic is None:
             self._panic = self._at(at_s)
+
+    def faulted(self, at_s: float) -> None:
+        """Record a fault that the guest's kernel reported."""
+        if self._fault is None:
+            self._fault = self._at(at_s)
 
     def shown(self, at_s: float) -> None:
         """Record the text that proves a pass."""
@@ -157,6 +166,8 @@ class PhaseClock:
         if self._panic is not None:
             yield "panic", self._panic, self._panic_grace_s
             return
+        if self._fault is not None:
+            yield "fault", self._fault, self._fault_grace_s
         yield "silence", self._heard, self._silences[self.phase]
         yield self.phase, self._began, self._limits[self.phase]
 

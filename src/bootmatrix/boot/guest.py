@@ -24,7 +24,7 @@ from bootmatrix.boot.cpu_contention import starved_s
 from bootmatrix.boot.deadlines import PhaseClock
 from bootmatrix.boot.diagnosis import Diagnosis
 from bootmatrix.boot.protocol import Conversation
-from bootmatrix.console.log import ConsoleLog, PanicWatch, TextWatch
+from bootmatrix.console.log import ConsoleLog, FaultWatch, PanicWatch, TextWatch
 from bootmatrix.model import (
     Bootable,
     ConsoleProof,
@@ -148,6 +148,7 @@ class _Boot:
         self._log = log
         self._talk = talk
         self._panic = PanicWatch()
+        self._faults = FaultWatch()
         self._watch: TextWatch | None = None
         self._messages: list[GuestMessage] = []
         self._stderr = bytearray()
@@ -266,8 +267,11 @@ class _Boot:
             return
         self._log.write(data)
         self._panic.feed(data)
+        self._faults.feed(data)
         if self._panic.seen:
             self.clock.panicked(self.now())
+        elif self._faults.is_certain(self._starved_s):
+            self.clock.faulted(self.now())
         if self.proof:
             self._look_for(self.proof, data)
         elif self._wires.result is None:
@@ -327,7 +331,7 @@ class _Boot:
         expired = self.clock.expired(self.now())
         if self._meter.still_s >= self.clock.silence_s:
             self._end(Ending("error", host_error=f"QEMU was {self._meter.cause}, not by its guest"))
-        elif expired and expired.is_starved and expired.limit not in {"shown", "panic"}:
+        elif expired and expired.is_starved and expired.limit not in {"shown", "panic", "fault"}:
             error = f"the host had no core for QEMU for {self._starved_s:.0f} s"
             self._end(Ending("error", host_error=f"{error}, and the guest did not finish {expired.phase}"))
         elif expired:

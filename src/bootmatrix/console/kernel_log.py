@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import Literal
 
-from bootmatrix.console.kernel_messages import find_kernel_faults, is_stall
+from bootmatrix.console.kernel_messages import STARVED_S, find_kernel_faults, is_stall
 from bootmatrix.model import Evidence, GuestMessage, KernelFault, Outcome, Verdict
 from bootmatrix.model.finding import Finding, piece
 
@@ -29,8 +30,6 @@ RECORD = re.compile(rb"[0-9]+,[0-9]+,([0-9]+),[^;]*;(.*)", re.DOTALL)
 """A record of /dev/kmsg: priority, number, microseconds, flags, text (Documentation/ABI/testing/dev-kmsg)."""
 ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 MAX_NOTED = 5
-STARVED_S = 10.0
-"""As for a stall on the console (transcript.py)."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +142,13 @@ def check_kernel(log: KernelLog | None, faults: Sequence[KernelFault], starved_s
     for taint in _taints(log, "fail"):
         words = f"the kernel is tainted {taint.letter}: {taint.meaning}"
         evidence = (piece("kernel", f"/proc/sys/kernel/tainted is {log.taints}"),)
-        if taint.stall and starved_s >= STARVED_S:
+        if taint.stall and starved_s >= STARVED_S and not any(is_stall(fault.name) for fault in faults):
             reason = f"the host had no core for the guest for {starved_s:.0f} s: its kernel reported a stall"
             yield Finding(Verdict.INFRA_ERROR, reason, evidence)
             continue
         stalled = taint.stall and any(is_stall(fault.name) for fault in faults)
-        yield Finding(Verdict.FAIL, words, evidence, follows=explained or stalled)
+        cause: Literal["kernel", "stall"] = "stall" if taint.stall else "kernel"
+        yield Finding(Verdict.FAIL, words, evidence, cause=cause, follows=explained or stalled)
     if (log.is_quiet or log.was_changed) and not log.is_complete:
         reason = f"the console was silenced ({_levels(log)}), and the kernel's log is incomplete: {_gap(log)}"
         advice = "Remove 'quiet', 'loglevel=' and writes to /proc/sys/kernel/printk."

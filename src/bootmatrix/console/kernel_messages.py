@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -28,6 +28,12 @@ MAX_LINE = 300
 TRACE_GAP_S = 3.0
 """The longest pause between two lines of a trace."""
 TRACE_END = b"---[ end"
+STARVED_S = 10.0
+"""Kernels report stalls after some 20 s, by a clock that runs on while the host lets them wait."""
+STALL_S = 20.0
+"""Shortest stall that is reported (kernel/watchdog.c, twice watchdog_thresh)."""
+STALLED = re.compile(r"(?:stuck for|blocked for more than) (\d{1,6}) ?s", re.ASCII)
+"""Seconds of a stall in the kernel's words."""
 PANIC = "kernel panic"
 
 
@@ -56,6 +62,29 @@ def load_messages() -> tuple[KernelMessage, ...]:
 def is_stall(name: str) -> bool:
     """Return whether a message of this name can be due to a host without a core for the guest."""
     return any(message.stall for message in load_messages() if message.name == name)
+
+
+def may_be_starved(name: str, text: str, starved_s: float) -> bool:
+    """Return whether a host without a core for the guest may have caused a fault.
+
+    It has not if the kernel counted more seconds of a stall than the host withheld, by STALL_S.
+    """
+    if starved_s < STARVED_S or not is_stall(name):
+        return False
+    counted = STALLED.search(text)
+    return counted is None or float(counted[1]) - starved_s < STALL_S
+
+
+@lru_cache(maxsize=1)
+def _locations() -> tuple[re.Pattern[str], ...]:
+    text = files("bootmatrix.console").joinpath("kernel_messages.toml").read_text(encoding="utf-8")
+    return tuple(re.compile(entry["pattern"]) for entry in tomllib.loads(text)["location"])
+
+
+def locate(trace: Iterable[str]) -> str:
+    """Return the function and offset in which a fault happened, from its trace; empty if unknown."""
+    matches = (pattern.search(line) for line in trace for pattern in _locations())
+    return next((match[1] for match in matches if match), "")
 
 
 @lru_cache(maxsize=1)

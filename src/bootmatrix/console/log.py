@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import BinaryIO
 
 from bootmatrix.console.kernel_lines import CONTAINER
-from bootmatrix.console.kernel_messages import MORE_BLANKS, STAMP, fault_patterns
+from bootmatrix.console.kernel_messages import MORE_BLANKS, STAMP, fault_patterns, find_kernel_faults, may_be_starved
+from bootmatrix.console.kernel_messages import PANIC as PANIC_NAME
 from bootmatrix.console.match import strip_printk, text_pattern
 from bootmatrix.console.transcript import BANNER_WORDS, PANIC_WORDS, lines_with
-from bootmatrix.model import ConsoleProof
+from bootmatrix.model import ConsoleProof, KernelFault
 
 KEEP_BYTES = 4 << 20
 """Kept from the beginning, and as much from the end; what is between is dropped."""
@@ -49,6 +50,8 @@ PANIC = re.compile(rb"(?:\n|\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? )(?:---
 """A panic message (kernel/panic.c) after a time stamp, or at a line's beginning."""
 LINE_END = 0x0A
 CONTAINER_LINE = re.compile(CONTAINER)
+FIRST_CONTAINER = re.compile(rb"^%s" % CONTAINER, re.MULTILINE)
+MAX_FAULTS = 20
 WATCH_BYTES = 4096
 """Overlap between two searches: the longest text, with kernel lines in it."""
 PANIC_OVERLAP_BYTES = 128
@@ -110,6 +113,46 @@ class PanicWatch:
         """Return whether an offset is in a line that a container printed."""
         start = text.rfind(b"\n", 0, offset + 1) + 1
         return CONTAINER_LINE.match(text, start) is not None if start else self._is_containers
+
+
+class FaultWatch:
+    """Detects fatal kernel messages, other than panics, on the console: in lines of their own.
+
+    Container lines do not count, nor a line after a torn one, nor unstamped lines after a container's.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[KernelFault] = []
+        self._rest = b""
+        self._has_containers = self._is_torn = False
+
+    def feed(self, data: bytes) -> None:
+        """Look at more of the console."""
+        whole = self._rest + data
+        end = whole.rfind(b"\n") + 1
+        self._rest = _short(whole[end:])
+        block = whole[:end]
+        if any(word in block for word in WORDS):
+            self.faults += [fault for line in block.splitlines() for fault in self._read(line)]
+        elif block:
+            self._has_containers = self._has_containers or FIRST_CONTAINER.search(block) is not None
+            self._pass(block[block.rfind(b"\n", 0, -1) + 1 :])
+
+    def is_certain(self, starved_s: float) -> bool:
+        """Return whether a fault was seen that the host cannot have caused."""
+        return any(not may_be_starved(fault.name, fault.text, starved_s) for fault in self.faults)
+
+    def _read(self, line: bytes) -> Iterator[KernelFault]:
+        was_torn = self._is_torn
+        self._pass(line)
+        is_kernels = not CONTAINER_LINE.match(line) and (STAMPS.search(line) or not self._has_containers)
+        if is_kernels and not was_torn and len(self.faults) < MAX_FAULTS:
+            yield from (fault for fault in find_kernel_faults(line) if fault.is_fatal and fault.name != PANIC_NAME)
+
+    def _pass(self, line: bytes) -> None:
+        is_container = CONTAINER_LINE.match(line) is not None
+        self._has_containers = self._has_containers or is_container
+        self._is_torn = is_container and STAMPS.search(line) is not None
 
 
 class TextWatch:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
+from typing import Literal
 
 from bootmatrix.console.kernel_messages import PANIC as PANIC_SIGN
-from bootmatrix.console.kernel_messages import STAMP, is_stall
+from bootmatrix.console.kernel_messages import STAMP, is_stall, locate, may_be_starved
 from bootmatrix.model import Evidence, KernelFault, Outcome, Verdict
 from bootmatrix.model.finding import Finding, piece
 
@@ -26,9 +27,6 @@ NO_ROOM = "Initramfs unpacking failed: write error"
 PANIC_LINES = 20
 LAST_LINES = 8
 SHOWN_TRACE_LINES = 5
-STARVED_S = 10.0
-"""Kernels report stalls after some 20 s, by a clock that runs on while the host lets them wait."""
-
 ADVICE = {
     b"Attempted to kill init": "The guest's init ended. Its last output is above the panic on the console.",
     b"VFS: Unable to mount root": "The kernel found no readable initrd, or no init in it.",
@@ -48,8 +46,11 @@ def check_initrd(faults: Sequence[KernelFault], outcome: Outcome) -> Iterator[Fi
             return
 
 
-def find_panics(transcript: bytes) -> Iterator[Finding]:
-    """Yield a finding for a kernel panic, or for its words in another form."""
+def find_panics(transcript: bytes, faults: Sequence[KernelFault] = ()) -> Iterator[Finding]:
+    """Yield a finding for a kernel panic, or for its words in another form.
+
+    The reason begins with the first fatal one of `faults` that came before.
+    """
     place = transcript.find(PANIC_WORDS)
     if place < 0:  # far faster than the pattern below
         return
@@ -58,7 +59,12 @@ def find_panics(transcript: bytes) -> Iterator[Finding]:
         why = _text(match[1]) or "no reason given"
         advice = next((words for mark, words in ADVICE.items() if mark in match[1]), "")
         evidence = tuple(_excerpt(transcript, match.start(), PANIC_LINES))
-        yield Finding(Verdict.PANIC, f"kernel panic: {why}", evidence, advice)
+        cause = _first_fault(faults, evidence[0].line if evidence else None)
+        if cause:
+            reason = f"{describe(cause)}; then a kernel panic: {why}"
+            yield Finding(Verdict.PANIC, reason, (*_lines_of(cause), *evidence), cause.advice or advice)
+        else:
+            yield Finding(Verdict.PANIC, f"kernel panic: {why}", evidence, advice)
         return
     yield Finding(
         Verdict.FAIL,
@@ -71,16 +77,29 @@ def find_panics(transcript: bytes) -> Iterator[Finding]:
 def check_faults(faults: Sequence[KernelFault], starved_s: float) -> Iterator[Finding]:
     """Yield a finding for each fatal kernel message, without panics on the console (see find_panics).
 
-    A stall is the host's fault if it had no core for the guest for STARVED_S.
+    A stall is the host's fault if that may have caused it.
     """
     for fault in faults:
-        if fault.is_fatal and starved_s >= STARVED_S and is_stall(fault.name):
+        if fault.is_fatal and may_be_starved(fault.name, fault.text, starved_s):
             reason = f"the host had no core for the guest for {starved_s:.0f} s: its kernel reported a stall"
             advice = "Run fewer guests at once (--jobs), or on a host with less to do."
             yield Finding(Verdict.INFRA_ERROR, reason, tuple(_lines_of(fault)), advice)
         elif fault.is_fatal and (fault.name != PANIC_SIGN or fault.line is None):
-            text = f"the kernel reported a fault: {fault.text}"
-            yield Finding(Verdict.FAIL, text, tuple(_lines_of(fault)), fault.advice)
+            text = f"the kernel reported a fault: {describe(fault)}"
+            cause: Literal["kernel", "stall"] = "stall" if is_stall(fault.name) else "kernel"
+            yield Finding(Verdict.FAIL, text, tuple(_lines_of(fault)), fault.advice, cause=cause)
+
+
+def describe(fault: KernelFault) -> str:
+    """Return a fault's message with the function in which it happened, if its trace tells."""
+    where = locate(fault.trace)
+    return f"{fault.text.removesuffix('!')}, at {where}" if where and where not in fault.text else fault.text
+
+
+def _first_fault(faults: Sequence[KernelFault], line: int | None) -> KernelFault | None:
+    """Return the first fatal fault on the console before a line."""
+    fatal = (fault for fault in faults if fault.is_fatal and fault.name != PANIC_SIGN and fault.line and line)
+    return next((fault for fault in fatal if fault.line and line and fault.line < line), None)
 
 
 def fault_notes(faults: Sequence[KernelFault], lines: Container[int | None]) -> Iterator[Evidence]:

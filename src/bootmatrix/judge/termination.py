@@ -39,7 +39,7 @@ def check_panic(outcome: Outcome) -> Iterator[Finding]:
 
 def find_withheld_time(outcome: Outcome, first: Finding, machine: Machine, bootable: Bootable) -> Iterator[Finding]:
     """Yield a finding that replaces the `first` one if time withheld from the guest may have caused it."""
-    if not first.verdict.is_guests or (first.verdict is Verdict.PANIC and not STALL_PANIC.search(first.reason)):
+    if not first.verdict.is_guests or _is_kernels_own(first):
         return
     if outcome.suspended_s >= SUSPENDED_S:
         why = f"QEMU or bootmatrix was stopped, or the host suspended, for {outcome.suspended_s:.0f} s"
@@ -54,6 +54,13 @@ def find_withheld_time(outcome: Outcome, first: Finding, machine: Machine, boota
             _, lost_s, length_s = windows[0]
             why = f"the host had no core for the guest for {lost_s:.1f} of {length_s:.1f} s"
             yield _withheld(why, first, "Run fewer guests at once (--jobs), or on a host with less to do.")
+
+
+def _is_kernels_own(first: Finding) -> bool:
+    """Return whether the kernel reported a fault for which no lack of time can be the cause."""
+    if first.verdict is Verdict.PANIC:
+        return not STALL_PANIC.search(first.reason)
+    return first.cause == "kernel"
 
 
 def _timed_out(outcome: Outcome) -> Iterator[tuple[str, float, float]]:
@@ -92,7 +99,7 @@ def summarize_end(outcome: Outcome) -> Evidence:
 
 
 def _limit_name(limit: str) -> str:
-    return f"{limit} timeout" if limit not in {"panic", "flood", "shown"} else f"limit: {limit}"
+    return f"{limit} timeout" if limit not in {"panic", "flood", "shown", "fault"} else f"limit: {limit}"
 
 
 def check_host(outcome: Outcome, machine: Machine) -> Iterator[Finding]:
@@ -135,7 +142,7 @@ def check_reboots(outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
 
 def check_limits(outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
     """Yield a finding for a guest that a limit ended."""
-    if outcome.ended_by != "host" or outcome.limit in {"panic", "shown"}:
+    if outcome.ended_by != "host" or outcome.limit in {"panic", "shown", "fault"}:
         return
     phase = outcome.limit_phase or "boot"
     stopped = piece("clock", f"stopped after {outcome.wall_s:.1f} s, in phase {phase}")

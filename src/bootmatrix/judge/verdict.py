@@ -29,7 +29,7 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.model.artefact import LACKS_MODULE
-from bootmatrix.model.finding import GRAVITY, Finding, piece
+from bootmatrix.model.finding import Finding, piece
 
 MAX_EVIDENCE = 60
 MAX_OTHERS = 10
@@ -82,7 +82,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         if not (bootable.onboot or bootable.services or bootable.checks or bootable.onshutdown):
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
         return _weakened(_passed(outcome, subresults, faults, remarks), bootable, log)
-    findings.sort(key=lambda finding: GRAVITY.index(finding.verdict))
+    findings.sort(key=lambda finding: finding.gravity)
     first, *others = [*termination.find_withheld_time(outcome, findings[0], machine, bootable), *findings]
     if not first.evidence:
         first = replace(first, evidence=(termination.summarize_end(outcome), *console.last_lines(transcript)))
@@ -145,7 +145,7 @@ def _find(
     """Yield all findings; of each verdict, the best explanation first."""
     transcript = consoles.transcript
     yield from console.check_initrd(faults, outcome)
-    yield from console.find_panics(consoles.kernel)
+    yield from console.find_panics(consoles.kernel, faults)
     yield from termination.check_panic(outcome)
     yield from termination.check_host(outcome, machine)
     if bootable.proof:

@@ -83,11 +83,16 @@ def needed_modules(
     placed: Iterable[BundleSpec], init: Iterable[StoredImage], volumes: Iterable[Volume] = ()
 ) -> tuple[str, ...]:
     """Return kernel modules for containers, init images and volumes."""
-    labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
-    named = [name for label in labels for name in label.get(MODULES, "").split()]
+    placed = tuple(placed)
     made = [kind for one in placed for kind in _interface_kinds(one.settings)]
     overlay = ["overlay"] if any(not one.settings.readonly for one in placed) or volumes else []
-    return tuple(dict.fromkeys([*named, *made, *overlay]))
+    return tuple(dict.fromkeys([*named_modules(placed, init), *made, *overlay]))
+
+
+def named_modules(placed: Iterable[BundleSpec], init: Iterable[StoredImage]) -> tuple[str, ...]:
+    """Return the kernel modules that containers and init images ask for by name."""
+    labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
+    return tuple(dict.fromkeys(name for label in labels for name in label.get(MODULES, "").split()))
 
 
 def _interface_kinds(settings: ContainerSettings) -> list[str]:

@@ -295,6 +295,20 @@ def check_form(kernel: Kernel, files: KernelFiles, machine: Machine) -> None:
         raise BuildError(f"the kernel {kernel.name} is a {files.form}, and this machine boots a {machine.kernel_form}")
 
 
+def check_modules(kernel: Kernel, files: KernelFiles, names: Iterable[str]) -> None:
+    """Check that a kernel has the modules that a spec names, as far as its list of built-in ones tells.
+
+    Raises:
+        BuildError: it lacks one.
+    """
+    lacking = load_order(files, tuple(names))[1] if files.builtin else []
+    if lacking:
+        raise BuildError(
+            f"the kernel {kernel.name} ({kernel.release}) has no module {', '.join(lacking)}, which the spec needs",
+            "Build it in or as a module; a custom kernel needs its modules too: docs/kernels.md.",
+        )
+
+
 def kernel_artefact(kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Artefact:
     """Return the kernel in the form that the machine loads, cached.
 

@@ -24,6 +24,11 @@ _CONFIG = (b"IKCFG_ST", b"IKCFG_ED")
 """Around the gzipped configuration, where CONFIG_IKCONFIG is set (kernel/configs.c)."""
 _BOOT_HEADER = (0x202, b"HdrS")
 """Of a bzImage, with the offset of its version's text less 512 at 0x20e (Linux's boot protocol)."""
+_SETUP_SECTORS, _DEFAULT_SECTORS = 0x1F1, 4
+"""Sectors of the real-mode part after the first one; 3 bytes on, the rest's size (syssize) in paragraphs."""
+_SECTOR_BYTES, _PARAGRAPH_BYTES = 512, 16
+_ZIMAGE_HEADER = (0x24, bytes.fromhex("18286f01"))
+"""Of a zImage, with its addresses of start and end behind it (Documentation/arch/arm/booting.rst)."""
 _FAULTS = (lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, ValueError)
 
 
@@ -39,7 +44,20 @@ def check_whole(data: bytes) -> None:
 
 
 def _ends(data: bytes) -> Iterator[int]:
-    """Yield the ends of parts: ELF segments, or sections of an EFI program (PE, section 4)."""
+    """Yield the ends of a kernel's parts, as its headers say."""
+    yield from _program_ends(data)
+    offset, magic = _BOOT_HEADER
+    if data[offset : offset + len(magic)] == magic:
+        sectors, paragraphs = struct.unpack_from("<B2xI", data, _SETUP_SECTORS)
+        yield ((sectors or _DEFAULT_SECTORS) + 1) * _SECTOR_BYTES + paragraphs * _PARAGRAPH_BYTES
+    offset, magic = _ZIMAGE_HEADER
+    if data[offset : offset + len(magic)] == magic and len(data) >= offset + 12:
+        start, end = struct.unpack_from("<II", data, offset + 4)
+        yield end - start
+
+
+def _program_ends(data: bytes) -> Iterator[int]:
+    """Yield the ends of ELF segments, or of sections of an EFI program (PE, section 4)."""
     with suppress(struct.error, IndexError):  # headers beyond the end do not exist
         if data[:4] == b"\x7fELF":
             order, wide = "<>"[data[5] - 1], data[4] == 2

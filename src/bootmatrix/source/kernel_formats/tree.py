@@ -47,5 +47,5 @@ def _modules(path: Path) -> list[Path]:
     if not listed.is_file():
         return []
     names = listed.read_text(encoding="utf-8", errors="replace").split()
-    files = [path / f"{name.removeprefix('kernel/').rpartition('.')[0]}.ko" for name in names]
-    return [file for file in dict.fromkeys(files) if ".." not in file.parts and _is_inside(file, path)]
+    modules = [f"{name.removeprefix('kernel/').rpartition('.')[0]}.ko" for name in names if ".." not in name.split("/")]
+    return [path / module for module in dict.fromkeys(modules) if _is_inside(path / module, path)]
