@@ -1,5 +1,5 @@
 # The two commands are `make demo` and `make test`. Both begin with `make setup`.
-.PHONY: help setup setup-tests demo test lint format bench fuzz lock wheel clean
+.PHONY: help setup setup-tests demo test lint format bench fuzz agent lock wheel clean
 
 BIN := .venv/bin
 # Tests that boot guests are CPU-bound: more workers than two only make guests slower, not the whole.
@@ -13,7 +13,8 @@ help:
 	@echo 'make lint    ruff, mypy;  make format  writes what ruff would'
 	@echo 'make fuzz    readers of what others wrote, for as long as FUZZ="--seconds N" says'
 	@echo 'make bench   beside bare QEMU, overhead, size and speed, measured'
-	@echo 'make lock    write requirements.lock anew (UPGRADE=1: newest versions)'
+	@echo 'make agent   compile src/guest for every architecture (CHECK=1: compare with what is there; AGENT=amd64: one)'
+	@echo 'make lock    write the two requirements*.lock anew (UPGRADE=1: newest versions)'
 	@echo 'make wheel   dist/*.whl'
 	@echo 'make clean   remove .venv, caches of tools and dist; downloads stay in the cache'
 
@@ -46,6 +47,10 @@ fuzz: setup-tests
 bench: setup
 	@$(BIN)/python -m benchmarks $(BENCH)
 
+agent:
+	@.ci/setup.sh agent
+	@$(BIN)/python src/guest/make_guest.py $(if $(CHECK),--check) $(AGENT)
+
 lock:
 	@.ci/lock.sh
 
@@ -54,4 +59,4 @@ wheel: setup
 	@ls dist/*.whl
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv-agent .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sets up a checkout: the system's packages that are missing, and .venv with the locked Python dependencies.
-# `.ci/setup.sh` sets up what a run needs, `.ci/setup.sh tests` also what the tests need. Done twice, it does nothing.
+# `.ci/setup.sh` sets up what a run needs, `.ci/setup.sh tests` also what the tests need, `.ci/setup.sh agent` the compiler of
+# the guest's init. Done twice, it does nothing.
 # Exit status 2 if something is missing that cannot be installed from here.
 set -eu
 umask 022
@@ -43,6 +44,8 @@ missing_to_run() {
 
 missing_to_test() {
     need_qemu $TESTED
+    need gcc gcc "tests of the guest's init"
+    [ -e /usr/include/stdio.h ] || echo "libc6-dev|tests of the guest's init"
     need gpg gnupg "tests that sign an archive of their own"
     need xorriso xorriso "tests of what is built: CDs"
     need_admins mkfs.vfat dosfstools "tests of what is built: disks"
@@ -200,6 +203,23 @@ install_locked() {
     echo "$digest" >.venv/locked
 }
 
+# The compiler is for few: 100 MB to download, in an environment of its own.
+install_compiler() {
+    wanted=$(digest requirements-agent.lock)
+    if [ "$(cat .venv-agent/locked 2>/dev/null)" = "$wanted" ] && .venv-agent/bin/python -c 'import ziglang' 2>/dev/null; then
+        return
+    fi
+    say "making .venv-agent with the packages of requirements-agent.lock"
+    rm -rf .venv-agent
+    "$python" -m venv .venv-agent
+    .venv-agent/bin/pip install --quiet --disable-pip-version-check --retries 5 --require-hashes \
+        -r requirements-agent.lock || {
+        complain "pip could not install requirements-agent.lock: see above"
+        exit 2
+    }
+    echo "$wanted" >.venv-agent/locked
+}
+
 install_project() {
     digest=$(digest pyproject.toml .venv/locked)
     if is_marked installed "$digest" && .venv/bin/bootmatrix --version >/dev/null 2>&1; then return; fi
@@ -218,3 +238,6 @@ fi
 system_packages "${1:-run}"
 install_locked
 install_project
+case ${1:-run} in
+    tests|agent) install_compiler ;;
+esac

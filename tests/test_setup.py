@@ -25,6 +25,7 @@ TOOLS = (
     *("sh", "awk", "basename", "bash", "cat", "cut", "dirname", "echo", "env", "flock", "grep", "id", "make"),
     *("mkdir", "mktemp", "mv", "rm", "sed", "sha256sum", "sort", "tr", "true"),
 )
+LOCKS = ("requirements.lock", "requirements-agent.lock")
 RUNS = ("gpgv", "setpriv", "sqfstar")
 TESTED = ("qemu-system-s390x",)
 """Emulators that only the tests need."""
@@ -36,7 +37,7 @@ def checkout(tmp_path: Path) -> Path:
     copy = tmp_path / "checkout"
     shutil.copytree(ROOT / ".ci", copy / ".ci")
     shutil.copytree(ROOT / "arch", copy / "arch")
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "pyproject.toml", *LOCKS):
         shutil.copy(ROOT / name, copy)
     return copy
 
@@ -92,6 +93,10 @@ def make_ready(checkout: Path) -> None:
     (checkout / ".venv/locked").write_text(locked, encoding="ascii")
     installed = _mark(checkout, checkout / "pyproject.toml", checkout / ".venv/locked")
     (checkout / ".venv/installed").write_text(installed, encoding="ascii")
+    (checkout / ".venv-agent/bin").mkdir(parents=True)
+    script(checkout / ".venv-agent/bin/python", 'case "$*" in *"import ziglang") exit 0 ;; *) exit 1 ;; esac')
+    agent = _mark(checkout, checkout / "requirements-agent.lock")
+    (checkout / ".venv-agent/locked").write_text(agent, encoding="ascii")
 
 
 def _mark(checkout: Path, *files: Path) -> str:
@@ -99,23 +104,25 @@ def _mark(checkout: Path, *files: Path) -> str:
     return hashlib.sha256(f"{checkout.resolve()}\n".encode() + contents).hexdigest() + "\n"
 
 
-def requirements() -> Iterator[tuple[Requirement, int]]:
-    """Requirements of the lock with the number of their digests."""
-    text = re.sub(r"^\s*#.*\n", "", (ROOT / "requirements.lock").read_text(encoding="utf-8"), flags=re.MULTILINE)
+def requirements(lock: str = "requirements.lock") -> Iterator[tuple[Requirement, int]]:
+    """Requirements of a lock with the number of their digests."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / lock).read_text(encoding="utf-8"), flags=re.MULTILINE)
     for entry in text.replace("\\\n", " ").splitlines():
         words, *digests = entry.split(" --hash=sha256:")
         assert all(re.fullmatch(r"[0-9a-f]{64}", digest.strip()) for digest in digests), entry
         yield Requirement(words), len(digests)
 
 
-def test_the_lock_pins_everything_by_digest() -> None:
-    for requirement, digests in requirements():
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_pins_everything_by_digest(lock: str) -> None:
+    for requirement, digests in requirements(lock):
         assert [specifier.operator for specifier in requirement.specifier] == ["=="], requirement
         assert digests > 0, requirement
 
 
-def test_the_lock_names_no_address() -> None:
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_names_no_address(lock: str) -> None:
+    text = (ROOT / lock).read_text(encoding="utf-8")
     assert "://" not in text
     assert not re.search(r"^\s*-(?!-hash)", text, flags=re.MULTILINE)
 
@@ -191,7 +198,7 @@ def test_installs_nothing_for_a_user_without_sudo(checkout: Path, bin_folder: Pa
 def test_a_package_that_the_system_lacks_is_left_out_only_if_tests_alone_need_it(
     checkout: Path, bin_folder: Path
 ) -> None:
-    give_programs(bin_folder, "gpg", "docker-registry", "htpasswd", "dockerd", *FORMAT_PROGRAMS)
+    give_programs(bin_folder, "gcc", "gpg", "docker-registry", "htpasswd", "dockerd", *FORMAT_PROGRAMS)
     script(bin_folder / "id", "echo 0")
     script(bin_folder / "apt-cache", "echo '  Candidate: (none)'")
     script(bin_folder / "apt-get", 'case "$*" in *install*) echo >installed ;; esac')

@@ -119,6 +119,13 @@ class Accelerator(Model):
     qemu: QemuProgram | None = None
 
 
+class GuestTarget(Model):
+    """The target of zig for which `make agent` builds the guest's init, and its CPU with features (`-mcpu`)."""
+
+    target: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+-linux-musl[a-z0-9]*$")]
+    cpu: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+([+-][a-z0-9_]+)*$")] = "baseline"
+
+
 class Machine(Model):
     """A QEMU board. Times are multiplied by `time_factor`, which is 1 for the fastest of them."""
 
@@ -196,6 +203,7 @@ class Profile(Model):
         default=(), description="where packages come from that the suites of an image's recipe do not have"
     )
     setup: bool = Field(default=False, description="whether `make setup` installs the emulator of its first machine")
+    guest: GuestTarget | None = Field(default=None, description="for what `make agent` compiles the guest's init")
     reseed: MachineCode | None = Field(
         default=None,
         description="machine code that seeds the kernel's random numbers anew and exits: a forked guest's first act",
