@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/utsname.h>
 #include <termios.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #define KEEPERS 16
 #define VERSION 1
 #define PIPE_BYTES (1 << 20)
+#define MARK_BYTES 16
 #define POLLED (1 + KEEPERS + CHANNELS * 3)
 /* More than the answers to all frames that one read may bring, beside one largest frame of output. */
 #define OUTBOX_BYTES (FRAME_BYTES * 6)
@@ -40,6 +42,8 @@ static struct {
 	size_t request_bytes;
 	uint32_t request_channel;
 	int exit_status; /* -1: go on */
+	uint8_t mark[MARK_BYTES];
+	bool is_synchronous;
 } agent;
 
 static struct channel *find_channel(uint32_t id)
@@ -280,6 +284,20 @@ static bool take_frame(const struct frame *frame)
 	return channel ? take_for_channel(channel, frame) : true; /* it has ended meanwhile */
 }
 
+/* What comes before the host's answer to this agent's greeting was for another one. */
+static bool find_mark(struct frame_reader *reader)
+{
+	size_t have = reader->end - reader->start;
+	uint8_t *at = memmem(reader->buffer + reader->start, have, agent.mark, MARK_BYTES);
+
+	if (at)
+		reader->start = (size_t)(at - reader->buffer) + MARK_BYTES;
+	else if (have >= MARK_BYTES)
+		reader->start = reader->end - (MARK_BYTES - 1);
+	agent.is_synchronous = at;
+	return at;
+}
+
 static void read_host(void)
 {
 	struct frame frame;
@@ -290,11 +308,17 @@ static void read_host(void)
 
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
+	if (size == 0 && !agent.is_synchronous) { /* no host has the port open yet */
+		poll(NULL, 0, 5);
+		return;
+	}
 	if (size <= 0) {
 		agent.exit_status = 0;
 		return;
 	}
 	agent.reader.end += (size_t)size;
+	if (!agent.is_synchronous && !find_mark(&agent.reader))
+		return;
 	while ((status = frame_next(&agent.reader, &frame)) > 0 && agent.exit_status < 0)
 		if (!take_frame(&frame)) {
 			status = -1;
@@ -309,12 +333,13 @@ static void read_host(void)
 static void say_hello(void)
 {
 	struct utsname names;
-	uint8_t head[8];
+	uint8_t head[8 + MARK_BYTES];
 	char text[256];
 
 	uname(&names);
 	put32(head, VERSION);
 	put32(head + 4, (uint32_t)agent.window);
+	memcpy(head + 8, agent.mark, MARK_BYTES);
 	snprintf(text, sizeof(text), "%.60s %.60s", names.release, names.machine);
 	send_frame(&agent.box, 0, FRAME_HELLO, head, sizeof(head), text, strlen(text));
 }
@@ -392,7 +417,7 @@ int agent_serve(int in, int out, unsigned window)
 	agent.box.fd = out;
 	agent.box.room = OUTBOX_BYTES;
 	agent.box.bytes = malloc(OUTBOX_BYTES);
-	if (!agent.box.bytes)
+	if (!agent.box.bytes || getrandom(agent.mark, MARK_BYTES, 0) != MARK_BYTES)
 		return 1;
 	for (int i = 0; i < KEEPERS; i++)
 		agent.keepers[i].socket = -1;

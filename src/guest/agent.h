@@ -2,10 +2,18 @@
 #ifndef BOOTMATRIX_AGENT_H
 #define BOOTMATRIX_AGENT_H
 
+#include <sys/types.h>
+
 /* The exit status of an agent that was told to shut the guest down. */
 #define AGENT_SHUTDOWN 88
 
 /* Serve the host on a channel until it is closed; the agent's exit status. `window` is what a sender may send in advance. */
 int agent_serve(int in, int out, unsigned window);
+
+#define AGENT_PORT "org.bootmatrix.agent"
+
+/* Start the agent in a process of its own, on its port or on the console as the settings say; its id, or -1. When it ends
+ * with another status than AGENT_SHUTDOWN it was killed or confused, and can be started again. */
+pid_t agent_start(void);
 
 #endif

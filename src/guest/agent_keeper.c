@@ -173,6 +173,7 @@ static _Noreturn void become_keeper(int socket, const char *root, bool privilege
 	char *words[] = {(char *)(uintptr_t)KEEPER_NAME, (char *)(uintptr_t)root,
 			 (char *)(uintptr_t)(privileged ? "privileged" : "default"), NULL};
 	char *env[] = {NULL};
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	pid_t child;
 
 	if (unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC))
@@ -180,6 +181,10 @@ static _Noreturn void become_keeper(int socket, const char *root, bool privilege
 	child = fork();
 	if (child)
 		_exit(child < 0);
+	/* The agent's own streams may be the console, by which it talks to the host. */
+	for (int i = 0; i < 3; i++)
+		if (dup2(null, i) < 0)
+			_exit(1);
 	/* A new program image: nothing that the agent knows is in its memory. */
 	if (dup2(socket, KEEPER_SOCKET) != KEEPER_SOCKET)
 		_exit(1);

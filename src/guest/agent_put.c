@@ -26,7 +26,7 @@ static uint64_t get64(const uint8_t *at)
 	return (uint64_t)get32(at) << 32 | get32(at + 4);
 }
 
-static bool read_text(char *text, size_t length, size_t room)
+static bool take_text(char *text, size_t length, size_t room)
 {
 	if (length >= room || !read_exactly(0, text, length) || memchr(text, 0, length))
 		return false;
@@ -49,8 +49,8 @@ static bool read_record(struct record *record, const char *top)
 	memcpy(record->path, top, used + 1);
 	if (head[21] || head[22])
 		record->path[used++] = '/';
-	return read_text(record->path + used, (size_t)head[21] << 8 | head[22], sizeof(record->path) - used) &&
-	       read_text(record->target, (size_t)head[23] << 8 | head[24], sizeof(record->target));
+	return take_text(record->path + used, (size_t)head[21] << 8 | head[22], sizeof(record->path) - used) &&
+	       take_text(record->target, (size_t)head[23] << 8 | head[24], sizeof(record->target));
 }
 
 static bool copy_bytes(int file, uint64_t size)

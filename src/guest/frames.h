@@ -12,7 +12,7 @@
 #define FRAME_BYTES (FRAME_HEADER + FRAME_PAYLOAD)
 
 enum frame_type {
-	FRAME_HELLO = 1, /* guest: version, window, facts */
+	FRAME_HELLO = 1, /* guest: version, window, 16 random bytes that the host's first bytes repeat, release and machine */
 	FRAME_PART,      /* host: the beginning of a request that takes several frames */
 	FRAME_OPEN,      /* host: the rest of a request */
 	FRAME_DATA,      /* stream number, bytes */

@@ -1,0 +1,198 @@
+"""Commands, copies and connections by the agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from bootmatrix.errors import InputError
+from bootmatrix.guest.client import AgentChannel, AgentClient, AgentError, CommandEnd
+from bootmatrix.guest.frames import AgentFault, ExitKind, StreamNumber
+from bootmatrix.guest.inbound import DEFAULT_LIMIT_BYTES, GuestFileError, TreeReceiver
+from bootmatrix.guest.outbound import Known, TreeLimits, tree_records
+from bootmatrix.guest.requests import Request
+
+MAX_OUTPUT_BYTES = 64 << 20
+"""Of a command whose output is collected; what comes after it is thrown away."""
+MAX_COMPLAINT_BYTES = 4096
+
+
+@asynccontextmanager
+async def channel_of(client: AgentClient, request: Request) -> AsyncIterator[AgentChannel]:
+    """Begin a command, and end it with the context.
+
+    Raises:
+        AgentError, InputError: as `AgentClient.open`.
+    """
+    channel = await client.open(request)
+    try:
+        yield channel
+    finally:
+        with anyio.CancelScope(shield=True):
+            await channel.close()
+
+
+@dataclass
+class Output:
+    """Collected output of a command."""
+
+    end: CommandEnd | None = None
+    out: bytearray = field(default_factory=bytearray)
+    err: bytearray = field(default_factory=bytearray)
+
+
+async def run_command(client: AgentClient, request: Request, data: bytes = b"") -> Output:
+    """Run a command with `data` as its standard input, and collect its output.
+
+    Raises:
+        AgentError, InputError: as `AgentClient.open`.
+    """
+    output = Output()
+    async with channel_of(client, request) as channel, anyio.create_task_group() as tasks:
+        tasks.start_soon(_collect, channel, StreamNumber.OUT, output.out, MAX_OUTPUT_BYTES)
+        tasks.start_soon(_collect, channel, StreamNumber.ERR, output.err, MAX_OUTPUT_BYTES)
+        await channel.send(data)
+        await channel.send_end()
+        output.end = await _end_of(channel)
+    if output.end is None:
+        await channel.wait()  # raises
+    return output
+
+
+async def _end_of(channel: AgentChannel) -> CommandEnd | None:
+    try:
+        return await channel.wait()
+    except AgentError:
+        return None
+
+
+async def _collect(channel: AgentChannel, stream: StreamNumber, kept: bytearray, most: int) -> None:
+    while data := await channel.receive(stream):
+        kept += data[: most - len(kept)]
+
+
+async def put(  # noqa: PLR0913
+    client: AgentClient,
+    source: Path,
+    target: str,
+    *,
+    root: str = "",
+    name: str = "",
+    limits: TreeLimits | None = None,
+    known: Known | None = None,
+) -> None:
+    """Copy a file or folder into the guest.
+
+    With a `name`, a `target` that is a folder there gets it under this name.
+
+    Raises:
+        InputError: the source cannot be read, or the target cannot be written.
+        AgentError: the guest is not there any more.
+    """
+    kept = bytearray()
+    async with channel_of(client, Request("put", [target, name], root)) as channel, anyio.create_task_group() as tasks:
+        tasks.start_soon(_collect, channel, StreamNumber.ERR, kept, MAX_COMPLAINT_BYTES)
+        for chunk in tree_records(source, limits or TreeLimits(), known):
+            if not await channel.send(chunk):
+                break
+        await channel.send_end()
+        end = await _end_of(channel)
+    end = end or await channel.wait()
+    if end.status:
+        raise InputError(f"cannot copy {source} into the guest: {_complaint(end, kept)}")
+
+
+async def get(
+    client: AgentClient, source: str, target: Path, *, root: str = "", limit_bytes: int = DEFAULT_LIMIT_BYTES
+) -> list[str]:
+    """Copy a file or folder out of the guest; return notes on what was left out.
+
+    Raises:
+        GuestFileError: it cannot be fetched.
+        AgentError: the guest is not there any more, or does not keep to the protocol.
+        HostError: cannot write it.
+    """
+    receiver = TreeReceiver(source, target, limit_bytes)
+    try:
+        async with channel_of(client, Request("get", [str(limit_bytes), source], root)) as channel:
+            while data := await channel.receive():
+                receiver.feed(data)
+            end = await channel.wait()
+        if end.status:
+            raise GuestFileError(f"cannot copy {source} from the guest: {_complaint(end, bytearray())}")
+        receiver.finish()
+    except AgentFault as fault:
+        raise AgentError(f"the guest's agent does not keep to its protocol: {fault}") from fault
+    finally:
+        receiver.close()
+    return receiver.notes
+
+
+def _complaint(end: CommandEnd, kept: bytearray) -> str:
+    if end.kind is ExitKind.FAULT:
+        return f"cannot {end.text}: {fault_words(end)}"
+    return kept.decode("utf-8", "replace").strip()[:500] or f"status {end.status}"
+
+
+def fault_words(end: CommandEnd) -> str:
+    """Describe the errno of a command that was not run."""
+    import os
+
+    return os.strerror(end.number) if end.number < 200 else f"error {end.number}"
+
+
+class Connection:
+    """A connection to a port or socket in the guest. `first` is data that have come already."""
+
+    def __init__(self, channel: AgentChannel, first: bytes) -> None:
+        self.send, self.send_end = channel.send, channel.send_end
+        self._channel, self._first = channel, first
+
+    async def receive(self) -> bytes:
+        """Return the next data; empty at the end."""
+        data, self._first = self._first, b""
+        return data or await self._channel.receive()
+
+
+@asynccontextmanager
+async def connection(client: AgentClient, kind: str, address: str, root: str = "") -> AsyncIterator[Connection]:
+    """Connect to a TCP port (`tcp`, number) of the guest's loopback, or a Unix socket (`unix`, path).
+
+    Raises:
+        ConnectionRefusedError: nobody listens there.
+        AgentError: the guest is not there any more.
+    """
+    async with channel_of(client, Request("connect", [kind, address], root)) as channel:
+        first = await channel.receive()
+        if not first.startswith(b"+"):
+            await channel.wait()
+            raise ConnectionRefusedError(f"{kind} {address} of the guest cannot be reached")
+        yield Connection(channel, first[1:])
+
+
+@dataclass(frozen=True)
+class CommandSettings:
+    """Settings of a command beside its words: see Request."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    uid: int = 0
+    gid: int = 0
+    privileged: bool = False
+
+
+def exec_request(words: Sequence[str], root: str, settings: CommandSettings) -> Request:
+    """Return the request for a command.
+
+    Raises:
+        InputError: there is no command.
+    """
+    if not words:
+        raise InputError("no command", "Name one after '--'.")
+    return Request(
+        "exec", words, root, settings.env, settings.cwd, settings.uid, settings.gid, None, settings.privileged
+    )

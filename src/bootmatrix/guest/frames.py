@@ -1,0 +1,115 @@
+"""Frames of the agent's channel (docs/agent.md), parsed from untrusted bytes. Pure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+HEADER = struct.Struct(">IIB")
+"""Length of the payload, number of the channel, type."""
+PAYLOAD_BYTES = 64 << 10
+HELLO = struct.Struct(">II16s")
+"""Version, window in bytes, and the mark that the host's first bytes repeat."""
+CREDIT = struct.Struct(">BI")
+EXIT = struct.Struct(">BI")
+SIGNAL = struct.Struct(">I")
+SIZE = struct.Struct(">II")
+"""Rows and columns of a terminal."""
+VERSION = 1
+
+
+class FrameType(IntEnum):
+    """Types of frames; the C side has them in frames.h."""
+
+    HELLO = 1
+    PART = 2
+    OPEN = 3
+    DATA = 4
+    END = 5
+    CREDIT = 6
+    SIGNAL = 7
+    RESIZE = 8
+    CLOSE = 9
+    EXIT = 10
+    SHUTDOWN = 11
+
+
+class StreamNumber(IntEnum):
+    """Streams of a command."""
+
+    IN = 0
+    OUT = 1
+    ERR = 2
+
+
+class ExitKind(IntEnum):
+    """Ends of a command: its status, a signal, or a fault that kept it from running."""
+
+    STATUS = 1
+    SIGNAL = 2
+    FAULT = 3
+
+
+class AgentFault(Exception):
+    """Bytes of the agent that break the protocol."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame."""
+
+    type: FrameType
+    channel: int
+    payload: bytes = b""
+
+    def encoded(self) -> bytes:
+        """Return the frame as it is sent."""
+        return HEADER.pack(len(self.payload), self.channel, self.type) + self.payload
+
+
+class FrameReader:
+    """Frames out of a stream of bytes."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that these bytes complete.
+
+        Raises:
+            AgentFault: one is invalid.
+        """
+        self._buffer += data
+        position = 0
+        try:
+            while len(self._buffer) - position >= HEADER.size:
+                length, channel, number = HEADER.unpack_from(self._buffer, position)
+                if length > PAYLOAD_BYTES:
+                    raise AgentFault(f"a frame of {length} bytes")
+                if len(self._buffer) - position - HEADER.size < length:
+                    return
+                start = position + HEADER.size
+                position = start + length
+                yield Frame(_type_of(number), channel, bytes(self._buffer[start:position]))
+        finally:
+            del self._buffer[:position]
+
+
+def _type_of(number: int) -> FrameType:
+    try:
+        return FrameType(number)
+    except ValueError:
+        raise AgentFault(f"a frame of type {number}") from None
+
+
+def unpack(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
+    """Unpack a payload of exactly this layout.
+
+    Raises:
+        AgentFault: it has another length.
+    """
+    if len(payload) != layout.size:
+        raise AgentFault(f"a payload of {len(payload)} bytes, expected {layout.size}")
+    return layout.unpack(payload)

@@ -1,0 +1,168 @@
+"""Files and folders of a guest, which is hostile, written below a folder of the host."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import stat
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from bootmatrix.errors import BootmatrixError, HostError, described
+from bootmatrix.guest.frames import AgentFault
+from bootmatrix.guest.records import FileBytes, RecordReader, RecordType, TreeRecord
+
+MAX_FILES = 100_000
+DEFAULT_LIMIT_BYTES = 1 << 30
+KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+class GuestFileError(BootmatrixError):
+    """A file of a guest that cannot be fetched."""
+
+
+class TreeReceiver:
+    """Receive one tree into a new folder beside its target, then put it in its place.
+
+    Only folders of the same tree are written to, and no link is followed: what is written stays in that folder.
+    """
+
+    def __init__(self, source: str, target: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        self.notes: list[str] = []
+        self._source, self._target, self._left, self._limit = source, target, limit_bytes, limit_bytes
+        self._reader = RecordReader()
+        self._kinds: dict[str, RecordType] = {}
+        self._file: BinaryIO | None = None
+        self._mode = 0
+        self._is_over = False
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=".bootmatrix-", dir=target.parent))
+        except OSError as error:
+            raise HostError(*described(error)) from error
+
+    def feed(self, data: bytes) -> None:
+        """Take what the agent's `get` sends.
+
+        Raises:
+            GuestFileError: the guest cannot send a file, or too much of it.
+            AgentFault: it does not keep to the protocol.
+            HostError: cannot write it.
+        """
+        try:
+            for item in self._reader.feed(data):
+                self._write(item.data) if isinstance(item, FileBytes) else self._begin(item)
+        except OSError as error:
+            raise HostError(*described(error)) from error
+
+    def finish(self) -> None:
+        """Put the tree into its place.
+
+        Raises:
+            AgentFault: it is incomplete.
+            HostError: cannot write it.
+        """
+        self._close_file()
+        if not self._is_over or not self._reader.is_between:
+            raise AgentFault("an incomplete tree")
+        try:
+            _merge(self._folder / "top", self._target)
+        except OSError as error:
+            raise HostError(*described(error)) from error
+
+    def close(self) -> None:
+        """Remove what is not in its place."""
+        self._close_file()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _begin(self, record: TreeRecord) -> None:
+        self._close_file()
+        if self._is_over:
+            raise AgentFault("a record after the last one")
+        if record.type is RecordType.END:
+            self._is_over = True
+            return
+        if record.type is RecordType.FAULT:
+            raise GuestFileError(f"{self._named(record)}: {_cause(record.size, self._limit)}")
+        self._check(record)
+        path = self._path(record.path)
+        if record.type is RecordType.FOLDER:
+            path.mkdir(mode=0o700)
+        elif record.type is RecordType.LINK:
+            self._link(record, path)
+        elif record.type is RecordType.OTHER:
+            self._leave_out(record)
+        else:
+            self._open(record, path)
+
+    def _open(self, record: TreeRecord, path: Path) -> None:
+        self._left -= record.size
+        if self._left < 0:
+            raise GuestFileError(f"{self._named(record)}: more than {self._limit >> 20} MiB in all")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._mode = record.mode & 0o777 | 0o600
+
+    def _write(self, data: bytes) -> None:
+        assert self._file
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def _link(self, record: TreeRecord, path: Path) -> None:
+        end = posixpath.normpath(posixpath.join(posixpath.dirname(record.path) or ".", record.target or "/"))
+        if record.target.startswith("/") or end.split("/")[0] == ".." or not record.path or "\0" in record.target:
+            self.notes.append(f"{self._named(record)}: a link out of the tree is left out")
+            return
+        path.symlink_to(record.target)
+
+    def _leave_out(self, record: TreeRecord) -> None:
+        kind = KINDS.get(stat.S_IFMT(record.mode), "not a regular file")
+        if not record.path:
+            raise GuestFileError(f"{self._source}: cannot be fetched: it is {kind}")
+        self.notes.append(f"{self._named(record)}: {kind} is left out")
+
+    def _check(self, record: TreeRecord) -> None:
+        """Check that a record's path is new, and in a folder of this tree."""
+        parts = record.path.split("/")
+        if record.path and any(part in {"", ".", ".."} or "\0" in part for part in parts):
+            raise AgentFault(f"the path {record.path[:200]!r}")
+        parent = "/".join(parts[:-1])
+        if record.path in self._kinds or (record.path and self._kinds.get(parent) is not RecordType.FOLDER):
+            raise AgentFault(f"the path {record.path[:200]!r} twice, or without its folder")
+        if len(self._kinds) >= MAX_FILES:
+            raise GuestFileError(f"{self._source}: more than {MAX_FILES} files")
+        self._kinds[record.path] = record.type
+
+    def _path(self, below: str) -> Path:
+        return self._folder / "top" / PurePosixPath(below)
+
+    def _named(self, record: TreeRecord) -> str:
+        return f"{self._source}/{record.path}" if record.path else self._source
+
+    def _close_file(self) -> None:
+        if self._file:
+            os.fchmod(self._file.fileno(), self._mode)
+            self._file.close()
+            self._file = None
+
+
+def _cause(number: int, limit_bytes: int) -> str:
+    if number == 27:  # EFBIG
+        return f"more than {limit_bytes >> 20} MiB in all"
+    return os.strerror(number) if number < 200 else "cannot be read"
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Move a tree to where others may be already: files are replaced, folders stay."""
+    if not source.is_symlink() and source.is_dir() and target.is_dir():
+        for entry in source.iterdir():
+            _merge(entry, target / entry.name)
+        return
+    if source.is_dir() and not source.is_symlink():
+        source.chmod(0o755)
+        if target.is_symlink() or target.exists():
+            target.unlink()
+    source.replace(target)

@@ -1,0 +1,104 @@
+"""Flow-controlled streams of one command."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import anyio
+
+from bootmatrix.guest.frames import AgentFault
+
+
+class Signal:
+    """Wakes all who wait for a change."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        """Wake them."""
+        self._event.set()
+        self._event = anyio.Event()
+
+    async def wait(self) -> None:
+        """Wait for the next change."""
+        await self._event.wait()
+
+
+class Incoming:
+    """Data of the guest, at most `window` bytes that nobody has taken yet."""
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._chunks: deque[bytes] = deque()
+        self._held = self._taken = 0
+        self._is_over = False
+        self._changed = Signal()
+
+    def feed(self, data: bytes) -> None:
+        """Add data.
+
+        Raises:
+            AgentFault: more than the window, or after the end.
+        """
+        self._held += len(data)
+        if self._is_over or self._held + self._taken > self._window:
+            raise AgentFault("more data than it may send")
+        self._chunks.append(data)
+        self._changed.set()
+
+    def end(self) -> None:
+        """Note that nothing more comes."""
+        self._is_over = True
+        self._changed.set()
+
+    async def take(self) -> bytes:
+        """Return the next data; empty at the end."""
+        while not self._chunks and not self._is_over:
+            await self._changed.wait()
+        if not self._chunks:
+            return b""
+        data = self._chunks.popleft()
+        self._held -= len(data)
+        self._taken += len(data)
+        return data
+
+    def credit(self) -> int:
+        """Return how many bytes to give back to the sender by now; 0 for none yet."""
+        if self._is_over or self._taken < self._window // 4:
+            return 0
+        credit, self._taken = self._taken, 0
+        return credit
+
+
+class Outgoing:
+    """What may be sent to the guest: at first `window` bytes."""
+
+    def __init__(self, window: int) -> None:
+        self._window = self._left = window
+        self._is_over = False
+        self._changed = Signal()
+
+    def add(self, credit: int) -> None:
+        """Add credit.
+
+        Raises:
+            AgentFault: more than was sent.
+        """
+        self._left += credit
+        if self._left > self._window:
+            raise AgentFault("more credit than was used")
+        self._changed.set()
+
+    def end(self) -> None:
+        """Note that nobody takes any more."""
+        self._is_over = True
+        self._changed.set()
+
+    async def reserve(self, most: int) -> int:
+        """Wait for credit, and return how many bytes may be sent now; 0 at the end."""
+        while not self._left and not self._is_over:
+            await self._changed.wait()
+        size = 0 if self._is_over else min(most, self._left)
+        self._left -= size
+        return size
