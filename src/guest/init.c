@@ -127,11 +127,20 @@ static void say_ready(void)
 
 static void run_spec(void)
 {
-	if (!find_runtime()) {
+	bool serves = strcmp(settings.agent, "serve") == 0, is_started;
+
+	if (!find_runtime() && !serves) {
 		say_error("no init image has crun or runc");
-	} else if (share_pids() && make_view() && set_up_volumes() && run_section("onboot")) {
-		run_services();
-		stop_services();
+	} else if (share_pids() && make_view() && set_up_volumes()) {
+		is_started = run_section("onboot");
+		if (is_started && serves)
+			serve_host();
+		else if (is_started)
+			run_services();
+		if (is_failed() && strcmp(settings.agent, "hold") == 0)
+			hold();
+		if (is_started)
+			stop_services();
 	}
 	run_section("onshutdown");
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent_keeper.h"
 #include "hook.h"
 #include "init.h"
 
@@ -13,6 +14,8 @@ int main(int argc, char **argv)
 
 	if (strcmp(name, "hook") == 0)
 		return hook_main(argc, argv);
+	if (strcmp(name, KEEPER_NAME) == 0)
+		return keeper_main(argc, argv);
 	if (getpid() == 1)
 		init();
 	fputs("bootmatrix: this program is a guest's PID 1\n", stderr);

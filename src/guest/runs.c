@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent.h"
 #include "bundle.h"
 #include "report.h"
 #include "runtime.h"
@@ -193,6 +194,13 @@ struct run *launch_daemon(const char *name)
 	follow(run, start_program(argv, &file), file);
 	free(program);
 	return run;
+}
+
+void launch_agent(void)
+{
+	struct run *run = add_run(RUN_AGENT, "", "agent", format("%s", ""));
+
+	follow(run, agent_start(), -1);
 }
 
 bool kill_run(const struct run *run, int signal)

@@ -8,7 +8,7 @@
 
 #include "output.h"
 
-enum run_kind { RUN_SECTION, RUN_SERVICE, RUN_CHECK, RUN_DAEMON, RUN_WAITING };
+enum run_kind { RUN_SECTION, RUN_SERVICE, RUN_CHECK, RUN_DAEMON, RUN_WAITING, RUN_AGENT };
 
 enum { STATUS_UNKNOWN = -1, STATUS_TIMEOUT = -2 };
 
@@ -41,6 +41,9 @@ struct run *launch(enum run_kind kind, const char *folder, const char *name);
 
 /* Start a daemon of an init image. */
 struct run *launch_daemon(const char *name);
+
+/* Start the agent, which talks to the host. */
+void launch_agent(void);
 
 /* Start runtimes in advance, in a guest to be copied. */
 void start_waiting_runtimes(void);

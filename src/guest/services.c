@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent.h"
 #include "bundle.h"
 #include "checks.h"
 #include "console.h"
@@ -15,10 +16,10 @@
 #include "settings.h"
 #include "util.h"
 
-enum { STOP_S = 10, SETTLE_S = 2, DRAIN_S = 2, RETRY_MS = 100, REFUSALS = 10 };
+enum { STOP_S = 10, SETTLE_S = 2, DRAIN_S = 2, RETRY_MS = 100, REFUSALS = 10, AGENTS = 5 };
 
-static bool is_stopping;
-static int refusals;
+static bool is_stopping, is_released;
+static int refusals, agents;
 
 static int64_t after_s(int64_t seconds)
 {
@@ -66,12 +67,22 @@ static void service_ended(struct run *run)
 	}
 }
 
+static void agent_ended(struct run *run)
+{
+	run->is_replaced = true;
+	is_released = run->status == AGENT_SHUTDOWN || agents++ >= AGENTS;
+	if (!is_released)
+		launch_agent();
+}
+
 void run_ended(struct run *run)
 {
 	if (run->kind == RUN_SERVICE)
 		service_ended(run);
 	else if (run->kind == RUN_DAEMON)
 		fail_service(run, run->status);
+	else if (run->kind == RUN_AGENT)
+		agent_ended(run);
 	else if (run->kind == RUN_CHECK)
 		check_ended(run);
 }
@@ -248,6 +259,24 @@ void run_services(void)
 		wait_for_event(NEVER);
 		report_checks();
 	}
+}
+
+void hold(void)
+{
+	console_print("the guest has failed and is held");
+	launch_agent();
+	while (!is_released)
+		wait_for_event(NEVER);
+}
+
+void serve_host(void)
+{
+	start_daemons();
+	if (!start_services())
+		return;
+	launch_agent();
+	while (!is_released)
+		wait_for_event(NEVER);
 }
 
 static bool is_any_alive(void)

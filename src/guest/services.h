@@ -21,6 +21,12 @@ bool run_section(const char *section);
 /* Start daemons, services and checks, and wait for the checks; without any, see services stay up for a while. */
 void run_services(void);
 
+/* Start daemons and services, and the agent; return when the host tells it to shut down. Checks are set up and not run. */
+void serve_host(void);
+
+/* Keep a guest that has failed as it is, with the agent, until the host tells it to shut down. */
+void hold(void);
+
 /* Stop all services. */
 void stop_services(void);
 

@@ -13,7 +13,7 @@ struct settings {
 	bool is_auto;    /* the mode was chosen by whether a host answers */
 	int64_t scale;   /* multiplies all time limits */
 	char leave[16];  /* way to leave QEMU */
-	char agent[16];  /* how the agent is reached; empty: there is none */
+	char agent[16];  /* when there is an agent: serve, hold; empty: never */
 };
 
 extern struct settings settings;
