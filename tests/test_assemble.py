@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from archive_client import kernel_source
-from bootmatrix.assembly.assemble import build, check_memory
+from bootmatrix.assembly.assemble import build
 from bootmatrix.assembly.initrd import cache, cpio
+from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.merge import load_spec
 from guests import artefact, make_bootable, make_machine

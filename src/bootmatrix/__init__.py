@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from bootmatrix.workspace.planned_run import PlannedRun as PlannedRun
     from bootmatrix.workspace.run import RunOptions as RunOptions
     from bootmatrix.workspace.saved_run import SavedRun
+    from bootmatrix.workspace.selection import Selection as Selection
     from bootmatrix.workspace.single_guest import find_guest as find_guest
-    from bootmatrix.workspace.workspace import Selection as Selection
     from bootmatrix.workspace.workspace import Workspace as Workspace
 
     Run = SavedRun
@@ -46,7 +46,7 @@ _HOMES = {
     "Record": "model",
     "Run": "workspace.saved_run:SavedRun",
     "RunOptions": "workspace.run",
-    "Selection": "workspace.workspace",
+    "Selection": "workspace.selection",
     "Verdict": "model",
     "Workspace": "workspace.workspace",
     "find_guest": "workspace.single_guest",

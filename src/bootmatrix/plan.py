@@ -7,13 +7,13 @@ from pathlib import Path
 
 from bootmatrix.errors import HostError, InputError, QemuMissing, QemuTooOld
 from bootmatrix.load.arch_filter import Limit, find_limits
-from bootmatrix.load.expand import ALL, SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
+from bootmatrix.load.expand import SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
+from bootmatrix.load.facts import ALL, DEFAULT_KERNEL
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.qemu_args import parse_qemu_args
-from bootmatrix.model import Cell, ImageOverride, Machine, Matrix, Plan, Profile, Skip, Spec
-
-DEFAULT_KERNEL = "6.1"
-
+from bootmatrix.model import Cell, GuestSize, ImageOverride, Machine, Matrix, Plan, Profile, Skip, Spec
+from bootmatrix.model.guest_size import parse_size
+from bootmatrix.model.spec import RESOURCES
 
 QemuFault = Callable[[Machine], HostError | None]
 """Returns why a machine's QEMU cannot be used on this host; empty if it can."""
@@ -36,6 +36,7 @@ def plan(
         raise InputError("\n".join(unknown))
     named = _named(matrix, profiles)
     specs = {path: load_spec(Path(path)) for path in dict.fromkeys(cell.spec for cell in cells)}
+    cells = tuple(_sized(cell, specs[cell.spec], matrix, base, profiles) for cell in cells)
     limits = {path: find_limits(spec, profiles) for path, spec in specs.items()}
     asked = {cell.spec for cell in cells if cell.kernel == SPEC_KERNEL}
     with_kernel = {path for path in asked if specs[path].kernel.image}
@@ -51,6 +52,7 @@ def plan(
             reason := _excluded(cell, matrix, profiles, base)
             or _limited(cell, limits[cell.spec])
             or _without_kernel(cell, profiles, with_kernel)
+            or profiles[cell.arch].machine(cell.machine).size_fault(cell.size)
         )
     }
     for cell in cells:
@@ -128,6 +130,18 @@ def _without_kernel(cell: Cell, profiles: Mapping[str, Profile], with_kernel: Co
         names = ", ".join(profiles[cell.arch].kernels_of(cell.machine))
         return f"the profile {cell.target} has no kernel {cell.kernel!r}; it has {names}"
     return ""
+
+
+def _sized(cell: Cell, spec: Spec, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> Cell:
+    """Set a cell's memory and CPUs: those of the matrix, else what the spec's containers need."""
+    size = GuestSize()
+    for container in spec.containers:
+        if text := (container.annotations or {}).get(RESOURCES):
+            size = size.largest(parse_size(text))
+    for rule in matrix.resources:
+        if matches(rule, cell, profiles, base):
+            size = rule.size.over(size)
+    return cell.model_copy(update={"size": size}) if size != GuestSize() else cell
 
 
 def _named(matrix: Matrix, profiles: Mapping[str, Profile]) -> set[tuple[str, str]]:

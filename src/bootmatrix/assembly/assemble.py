@@ -33,6 +33,7 @@ from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
+from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
 from bootmatrix.assembly.initrd.root import guest_tree
 from bootmatrix.assembly.kernel.package import (
@@ -166,23 +167,6 @@ def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builde
     bootable = bootable_of(gather(spec, profile, machine, kernel, builder))
     check_memory(machine, bootable)
     return bootable
-
-
-def check_memory(machine: Machine, bootable: Bootable) -> None:
-    """Check that a machine has the memory for the unpacked initrd.
-
-    The kernel gives it half of the memory (tmpfs(5)), not counting the packed initrd.
-
-    Raises:
-        BuildError: the initrd is too large.
-    """
-    packed_bytes = bootable.initrd.size_bytes if bootable.initrd else 0
-    if packed_bytes + 2 * bootable.unpacked_bytes > machine.memory_mib << 20:
-        raise BuildError(
-            f"the initrd of {packed_bytes >> 20} MiB unpacks to {bootable.unpacked_bytes >> 20} MiB, and "
-            f"{machine.machine} has {machine.memory_mib} MiB of memory, of which half of the rest is usable for it",
-            "Increase memory_mib in the machine's profile, or reduce the spec's images.",
-        )
 
 
 def bootable_of(assembly: Assembly) -> Bootable:

@@ -22,7 +22,7 @@ class BuildContext:
 
     def machine(self, cell: Cell) -> Machine:
         """Return the cell's machine."""
-        return self.profiles[cell.arch].machine(cell.machine)
+        return self.profiles[cell.arch].machine(cell.machine).sized(cell.size)
 
 
 def fetch_kernel(cell: Cell, materials: BuildContext) -> Kernel | None:

@@ -18,9 +18,11 @@ from bootmatrix.assembly.assemble import build
 from bootmatrix.assembly.build_context import BuildContext, fetch_kernel
 from bootmatrix.assembly.extra_qemu_args import with_qemu_args
 from bootmatrix.assembly.firmware import board_firmware
+from bootmatrix.assembly.initrd.memory import grown, largest
 from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies, with_kernel
 from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
+from bootmatrix.cell.adjust import adjusted
 from bootmatrix.cell.record_builder import build_record
 from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_diagnosis, should_retry
 from bootmatrix.errors import BootmatrixError, BuildError, QemuMissing, QemuTooOld, QemuUnsuitable
@@ -95,7 +97,7 @@ def prepare(cell: Cell, context: RunContext) -> Prepared:
 
 
 def _prepared(cell: Cell, context: RunContext) -> Prepared:
-    spec = context.specs[cell.spec]
+    spec = adjusted(context.specs[cell.spec], cell)
     started = time.monotonic()
     context.observer.cell_stage(cell, "fetch")
     kernel = fetch_kernel(cell, context)
@@ -107,7 +109,7 @@ def _prepared(cell: Cell, context: RunContext) -> Prepared:
         PhaseTime(name="fetch", seconds=fetched - started),
         PhaseTime(name="build", seconds=time.monotonic() - fetched),
     )
-    return Prepared(kernel, bootable, phases, spec.digest())
+    return Prepared(kernel, bootable, phases, context.specs[cell.spec].digest())
 
 
 def prepare_all(cells: Iterable[Cell], context: RunContext) -> list[tuple[Cell, str]]:
@@ -135,7 +137,9 @@ QEMU: Backend = Backend(_prepare, start_guest)
 def _built(spec: Spec, cell: Cell, kernel: Kernel | None, context: RunContext) -> Bootable:
     if kernel is None:
         raise BuildError(f"a spec needs a kernel of the profile, but {cell.kernel!r} is not one")
-    return build(spec, context.profiles[cell.arch], context.machine(cell), kernel, context.builder)
+    machine = context.machine(cell)
+    machine = largest(machine) if cell.size.grows else machine
+    return build(spec, context.profiles[cell.arch], machine, kernel, context.builder)
 
 
 def _own(spec: Spec, cell: Cell, kernel: Kernel | None, context: RunContext) -> Bootable:
@@ -221,7 +225,10 @@ async def _attempt(cell: Cell, context: RunContext, folder: Path) -> Attempt:
 
 async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, folder: Path) -> None:
     prepared = await context.backend.prepare(cell, context)
-    machine = await context.accelerate(context.machine(cell), prepared.bootable)
+    machine = context.machine(cell)
+    if cell.size.grows:
+        machine = grown(machine, prepared.bootable)
+    machine = await context.accelerate(machine, prepared.bootable)
     bootable = with_proof(prepared.bootable, cell.proof, machine)
     attempt.prepared = prepared if bootable is prepared.bootable else replace(prepared, bootable=bootable)
     attempt.machine, line = machine, by_hand(machine, bootable)

@@ -22,6 +22,59 @@ def add_selection(parser: argparse.ArgumentParser, required: bool = True) -> Non
     parser.add_argument("--kernel", type=names, default=(), metavar="K,…", help="kernel names, such as 6.1,newest")
 
 
+def add_facts(parser: argparse.ArgumentParser) -> None:
+    """Add --page-size, --bits, --endian and --cpu: kernels and machines by facts."""
+    parser.add_argument(
+        "--page-size",
+        type=page_sizes,
+        default=(),
+        metavar="4k,…",
+        help="kernels of these page sizes (4k, 16k, 64k), or 'all'; without --kernel, of any version",
+    )
+    parser.add_argument("--bits", type=bits, default=(), metavar="32|64", help="only architectures of this word size")
+    parser.add_argument(
+        "--endian", type=endians, default=(), metavar="little|big", help="only architectures of this byte order"
+    )
+    parser.add_argument("--cpu", type=names, default=(), metavar="CPU,…", help="these CPU models, or 'all'")
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """Add --machine, --memory, --cpus, --append and --timeout."""
+    parser.add_argument("--machine", metavar="M", help="board of the architecture, as in --arch A/M")
+    parser.add_argument("--memory", metavar="SIZE", help="memory of a guest: 512M, 2G, or 'auto': as its initrd needs")
+    parser.add_argument("--cpus", type=int, metavar="N", help="CPUs of a guest")
+    parser.add_argument(
+        "--append", action="append", default=[], metavar="WORDS", help="append words to the kernel command line"
+    )
+    parser.add_argument(
+        "--timeout", metavar="TIME", help="time limit of containers and checks, such as 90s, for the fastest machine"
+    )
+
+
+def page_sizes(text: str) -> tuple[str, ...]:
+    """Parse page sizes separated by commas: `4k`, `64K`, `all`."""
+    sizes = tuple(name.lower() for name in names(text))
+    known = ("all", "4k", "8k", "16k", "32k", "64k", "256k")
+    for size in sizes:
+        if size not in known:
+            raise argparse.ArgumentTypeError(f"{size!r} must be one of {', '.join(known)}")
+    return sizes
+
+
+def bits(text: str) -> tuple[int, ...]:
+    """Parse word sizes separated by commas."""
+    if not set(names(text)) <= {"32", "64"}:
+        raise argparse.ArgumentTypeError(f"{text!r} must be 32 or 64")
+    return tuple(map(int, names(text)))
+
+
+def endians(text: str) -> tuple[str, ...]:
+    """Parse byte orders separated by commas."""
+    if not set(names(text)) <= {"little", "big"}:
+        raise argparse.ArgumentTypeError(f"{text!r} must be little or big")
+    return names(text)
+
+
 def add_allow_empty(parser: argparse.ArgumentParser) -> None:
     """Add --allow-empty."""
     parser.add_argument(

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from bootmatrix.model import Plan, Profile
-    from bootmatrix.workspace.workspace import Selection, Workspace
+    from bootmatrix.workspace.selection import Selection
+    from bootmatrix.workspace.workspace import Workspace
 
 
 WIDE = 160
 OF_THE_RUN = (
     *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked", "reports"),
-    "allow_empty",
+    *("allow_empty", "page_size", "bits", "endian", "cpu", "machine", "memory", "cpus", "append", "timeout"),
 )
 """Arguments that a resumed run takes from its start."""
 
@@ -49,11 +50,33 @@ def workspace(args: argparse.Namespace) -> Workspace:
 
 def selection(args: argparse.Namespace) -> Selection:
     """Make the selection of cells from the options."""
-    from bootmatrix.workspace.workspace import Selection
+    from bootmatrix.workspace.selection import Selection
 
     values = {field.name: vars(args)[field.name] for field in fields(Selection) if field.name in vars(args)}
-    values["qemu_args"] = tuple(values.get("qemu_args", ()))
+    for name in ("qemu_args", "append"):
+        values[name] = tuple(values.get(name, ()))
     return Selection(**values)
+
+
+def guest_selection(args: argparse.Namespace) -> Selection:
+    """Make the selection of a single guest: all but its architecture and kernel."""
+    from bootmatrix.workspace.selection import Selection
+
+    return Selection(
+        qemu_args=tuple(args.qemu_args),
+        memory=args.memory,
+        cpus=args.cpus,
+        append=tuple(args.append),
+        timeout=args.timeout,
+    )
+
+
+def board(args: argparse.Namespace) -> str:
+    """Return the machine of a single guest, `arch/machine`."""
+    from bootmatrix.workspace.selection import Selection, board_targets
+
+    (target,) = board_targets(Selection(arch=(args.arch,), machine=args.machine))
+    return target
 
 
 def check_resumed(args: argparse.Namespace) -> None:
@@ -66,8 +89,10 @@ def check_resumed(args: argparse.Namespace) -> None:
 
     if any(vars(args)[name] for name in OF_THE_RUN):
         raise InputError(
-            "--resume cannot be combined with MATRIX or SPEC arguments, nor with --arch, --kernel, --image, "
-            "--qemu-args, --flaky, --boot, --verify-fork, --locked, --reports and --allow-empty"
+            "--resume cannot be combined with MATRIX or SPEC arguments, nor with options that choose cells or change "
+            "their guests: --arch, --kernel, --image, --qemu-args, --flaky, --boot, --verify-fork, --locked, "
+            "--reports, --allow-empty, --page-size, --bits, --endian, --cpu, --machine, --memory, --cpus, --append "
+            "and --timeout"
         )
 
 

@@ -41,6 +41,8 @@ def add_matrix(commands: Commands) -> None:
     """Add the options of `matrix`."""
     parser = commands.add_parser("matrix", help="boot every spec × architecture × kernel, and write a report")
     arguments.add_selection(parser, required=False)
+    arguments.add_facts(parser)
+    arguments.add_size(parser)
     arguments.add_sources(parser)
     arguments.add_qemu_args(parser)
     arguments.add_allow_empty(parser)
@@ -86,6 +88,8 @@ def add_plan(commands: Commands) -> None:
     """Add the options of `plan`."""
     parser = commands.add_parser("plan", help="print the cells of a matrix, and the skipped ones with the reason")
     arguments.add_selection(parser)
+    arguments.add_facts(parser)
+    arguments.add_size(parser)
     arguments.add_allow_empty(parser)
     parser.set_defaults(command="plan")
 
@@ -105,6 +109,7 @@ def add_run(commands: Commands) -> None:
         help="a spec, an output of 'bootmatrix build', or the prefix of a kernel and an initrd (PREFIX-kernel, …)",
     )
     arguments.add_single(parser)
+    arguments.add_size(parser)
     arguments.add_sources(parser)
     arguments.add_qemu_args(parser)
     parser.add_argument(

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -35,11 +36,12 @@ def run(args: argparse.Namespace) -> int:
         guest = find_guest(
             options.workspace(args),
             args.files[0],
-            args.arch,
+            options.board(args),
             args.kernel,
-            qemu_args=tuple(args.qemu_args),
+            selection=replace(
+                options.guest_selection(args), machine=None, must_test=not args.shell and args.expect is None
+            ),
             shell=args.shell,
-            must_test=not args.shell and args.expect is None,
             observer=downloads,
         )
     program = find_qemu(guest.machine)

@@ -31,8 +31,8 @@ ADVICE = {
     b"Attempted to kill init": "The guest's init ended. Its last output is above the panic on the console.",
     b"VFS: Unable to mount root": "The kernel found no readable initrd, or no init in it.",
     b"No working init found": "The initrd has no init that this architecture can run.",
-    b"Out of memory": "Give the machine more memory: memory_mib in its profile.",
-    b"System is deadlocked on memory": "Give the machine more memory: memory_mib in its profile.",
+    b"Out of memory": "Give the guest more memory: --memory, or 'resources' in the matrix.",
+    b"System is deadlocked on memory": "Give the guest more memory: --memory, or 'resources' in the matrix.",
 }
 
 
@@ -41,7 +41,7 @@ def check_initrd(faults: Sequence[KernelFault], outcome: Outcome) -> Iterator[Fi
     for fault in faults:
         if fault.text == NO_ROOM and not outcome.messages:
             reason = f"the initrd does not fit into the memory of the machine: {fault.text}"
-            advice = "Give the machine more (memory_mib in its profile), or make the spec's images smaller."
+            advice = "Give the guest more (--memory, or 'resources' in the matrix), or make the spec's images smaller."
             yield Finding(Verdict.BUILD_ERROR, reason, (piece("console", fault.text, fault.line),), advice)
             return
 

@@ -6,20 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.load.facts import ALL, ANY_KERNEL, Target, choose_kernels, no_page_size, with_facts
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import find_machine
 from bootmatrix.load.spec import GUEST_SUFFIXES, MERGED, find_spec, spec_files, spec_name
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import Cell, CustomKernel, Matrix, Pattern, Profile, Traits
 
-ALL = "all"
 OWN_KERNEL = "own"
 """The kernel name in cells of prebuilt guests with their own kernel."""
 SPEC_KERNEL = "spec"
 """The name of the kernel whose image the spec names."""
-RESERVED = {ALL, OWN_KERNEL, SPEC_KERNEL}
-Target = tuple[Profile, str]
-"""A profile and the name of one of its machines."""
+RESERVED = {ALL, ANY_KERNEL, OWN_KERNEL, SPEC_KERNEL}
 
 
 def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tuple[Cell, ...]:
@@ -31,9 +29,11 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
         InputError: a spec or an architecture is unknown, or two specs have the same name.
     """
     specs = [find_spec(name, base) for name in matrix.specs]
-    targets = find_targets(matrix.arch, profiles)
+    targets = with_facts(find_targets(matrix.arch, profiles), matrix)
     maker = _CellExpander(matrix)
-    cells = [cell for spec in specs for cell in maker.cells(spec, targets, matrix.kernel)]
+    cells = [cell for spec in specs for cell in maker.cells(spec, targets, matrix.kernel, matrix.page_size)]
+    if matrix.page_size and not cells:
+        raise no_page_size(targets, matrix.page_size)
     for entry in matrix.include:
         more_targets = find_targets([entry.arch], profiles)
         cells += maker.cells(find_spec(entry.spec, base), more_targets, [entry.kernel])
@@ -44,13 +44,13 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
     return tuple(first.values())
 
 
-def kernels_of(spec: Path, names: Iterable[str], target: Target) -> list[str]:
+def kernels_of(spec: Path, names: Sequence[str], target: Target, page_sizes: Sequence[str] = ()) -> list[str]:
     """Return the kernel names for a spec: the matrix's, unless the guest has its own."""
     if spec.name.endswith(GUEST_SUFFIXES):
         own = load_spec(spec).own
         if own and not own.takes_kernels:
             return [OWN_KERNEL]
-    return find_kernels(names, target)
+    return choose_kernels(names, page_sizes, target)
 
 
 def find_targets(names: Iterable[str], profiles: Mapping[str, Profile]) -> list[Target]:
@@ -75,14 +75,6 @@ def find_targets(names: Iterable[str], profiles: Mapping[str, Profile]) -> list[
 
 def _join(arch: str, machine: str) -> str:
     return f"{arch}/{machine}" if machine else arch
-
-
-def find_kernels(names: Iterable[str], target: Target) -> list[str]:
-    """Find kernel names; `all` is every kernel of the machine."""
-    profile, machine = target
-    return list(
-        dict.fromkeys(kernel for name in names for kernel in (profile.kernels_of(machine) if name == ALL else [name]))
-    )
 
 
 def has_kernel(cell: Cell, profiles: Mapping[str, Profile]) -> bool:
@@ -143,11 +135,13 @@ class _CellExpander:
         self._matrix = matrix
         self._traits: dict[tuple[str, str, str], Traits | None] = {}
 
-    def cells(self, spec: Path, targets: Iterable[Target], kernels: Sequence[str]) -> Iterator[Cell]:
+    def cells(
+        self, spec: Path, targets: Iterable[Target], kernels: Sequence[str], page_sizes: Sequence[str] = ()
+    ) -> Iterator[Cell]:
         """Make a spec's cells."""
         file, name = str(spec), spec_name(spec)
         for target in targets:
-            for kernel in kernels_of(spec, kernels, target):
+            for kernel in kernels_of(spec, kernels, target, page_sizes):
                 yield self._cell(file, name, target, kernel)
 
     def _cell(self, file: str, name: str, target: Target, kernel: str) -> Cell:
@@ -168,6 +162,8 @@ class _CellExpander:
                 boot=self._matrix.boot,
                 traits=self._traits[place],
                 flaky=self._matrix.flaky,
+                append=self._matrix.append,
+                limit_s=self._matrix.limit,
             )
         except ValueError as error:
             raise InputError(f"{kernel!r} cannot be the name of a kernel") from error

@@ -17,6 +17,8 @@ from bootmatrix.model import ConsolePattern, ImageOverride, Matrix, Pattern, Pro
 from bootmatrix.model.durations import duration_s
 
 P = ParamSpec("P")
+SHORT_FORMS = {"xfail": "reason", "console": "text", "expect": "", "qemu_args": "args", "resources": ""}
+"""Keys whose only entry needs no list, and the entry's key that may stand alone."""
 SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
 
@@ -28,12 +30,14 @@ def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
     """
     document = read_document(path)
     _read_times(document)
-    for key, text_key in (("xfail", "reason"), ("console", "text"), ("expect", ""), ("qemu_args", "args")):
+    for key, text_key in SHORT_FORMS.items():
         _read_short_form(document, key, text_key)
     matrix = validate(document, Matrix, notes=())
     _check_expect(document, matrix)
     for name, source in matrix.images.items():
         _try(document, ("images", name), check_override, ImageOverride(pattern=name, source=source))
+    for index, rule in enumerate(matrix.resources):
+        _try(document, ("resources", index, "memory"), lambda entry: entry.size, rule)
     _check_names(document, matrix, path.parent, profiles)
     document.raise_faults()
     _check_cells(document, matrix, path.parent, profiles)
@@ -114,7 +118,7 @@ def _check_names(document: Document, matrix: Matrix, base: Path, profiles: Mappi
 
 def _patterns(matrix: Matrix) -> Iterator[tuple[str, Sequence[Pattern]]]:
     """Yield entries for some of the cells, by their key."""
-    for key in ("exclude", "xfail", "console", "expect", "qemu_args"):
+    for key in ("exclude", "xfail", "console", "expect", "qemu_args", "resources"):
         yield key, getattr(matrix, key)
 
 

@@ -41,9 +41,9 @@ def json_schema(kind: str) -> Json:
     schema["properties"] |= ACCEPTED.get(kind, {})
     schema["required"] = [name for name in schema.get("required", ()) if name in schema["properties"]]
     if kind == "matrix":
-        for name in ("xfail", "console", "qemu_args", "expect"):
+        for name in ("xfail", "console", "qemu_args", "expect", "resources"):
             entries = schema["properties"][name]
-            text = [{"type": "string"}] if name != "expect" else []
+            text = [{"type": "string"}] if name not in {"expect", "resources"} else []
             schema["properties"][name] = {"anyOf": [entries, entries["items"], *text]}  # one entry needs no list
             schema["properties"][name] |= {"deprecated": True} if entries.pop("deprecated", False) else {}
         _durations(schema["$defs"]["Timeouts"])

@@ -14,7 +14,8 @@ from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Container, FileEntry, PrebuiltGuest, Spec
 from bootmatrix.model.capabilities import CAPABILITIES
 from bootmatrix.model.durations import duration_s
-from bootmatrix.model.spec import CHECK, CONSOLE, NETWORK
+from bootmatrix.model.guest_size import parse_size
+from bootmatrix.model.spec import CHECK, CONSOLE, NETWORK, RESOURCES
 
 SHOWN = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 SECTIONS = ("onboot", "onshutdown", "services")
@@ -234,6 +235,11 @@ def _check_annotations(document: Document, place: Location, container: Container
         document.complain(
             (*place, "annotations", CONSOLE), f"{CONSOLE!r} must be one line of text, with at most 300 characters"
         )
+    if RESOURCES in annotations:
+        try:
+            parse_size(annotations[RESOURCES])
+        except InputError as error:
+            document.complain((*place, "annotations", RESOURCES), f"{RESOURCES!r}: {error.message}")
     if CHECK not in annotations:
         return
     where = (*place, "annotations", CHECK)

@@ -4,6 +4,7 @@ from bootmatrix.model.artefact import Artefact, Bootable, Built, BuiltFile, Fork
 from bootmatrix.model.bisection import Bisection, Step
 from bootmatrix.model.cell import BootKind, Cell, ConsoleProof, ConsoleRule, Plan, Skip, Timeouts, Traits
 from bootmatrix.model.contents import Component, ImageContents
+from bootmatrix.model.guest_size import GuestSize
 from bootmatrix.model.image import (
     CopyFile,
     ImageConfig,
@@ -16,7 +17,17 @@ from bootmatrix.model.image import (
 from bootmatrix.model.kernel import CustomKernel, Kernel, KernelPart, Package
 from bootmatrix.model.known_results import Seen, SeenCells
 from bootmatrix.model.lock import Lock
-from bootmatrix.model.matrix import ConsolePattern, Exclude, Expect, Include, Matrix, Pattern, QemuArgs, Xfail
+from bootmatrix.model.matrix import (
+    ConsolePattern,
+    Exclude,
+    Expect,
+    Include,
+    Matrix,
+    Pattern,
+    QemuArgs,
+    ResourceRule,
+    Xfail,
+)
 from bootmatrix.model.outcome import Diagnostic, GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import (
     Accelerator,
@@ -64,6 +75,7 @@ __all__ = [
     "Firmware",
     "Forkable",
     "GuestMessage",
+    "GuestSize",
     "ImageConfig",
     "ImageContents",
     "ImageOverride",
@@ -94,6 +106,7 @@ __all__ = [
     "Record",
     "Registries",
     "Registry",
+    "ResourceRule",
     "ResultFile",
     "Run",
     "RunRequest",

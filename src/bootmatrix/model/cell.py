@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Board, Model, Name
+from bootmatrix.model.guest_size import GuestSize
 from bootmatrix.model.image import ImageOverride
 
 BootKind = Literal["cold", "fork"]
@@ -71,7 +72,8 @@ class Cell(Model):
     `machine` may include a CPU model, `virt@cortex-a72`. `machine_is_default`: the id leaves the machine out.
     `expect` is the reason of a known failure. `proof` is the console text that proves a pass of a foreign guest.
     `traits` is None if the profile lacks the kernel. The cell is retried `retries` times after infra errors, and
-    `flaky` times after failures of its guest. `qemu_args` are arguments beyond the machine's.
+    `flaky` times after failures of its guest. `qemu_args` are arguments beyond the machine's. `size` replaces the
+    machine's memory and CPUs, `append` is added to the kernel command line, and `limit_s` replaces the checks' limits.
     """
 
     spec: str
@@ -89,6 +91,9 @@ class Cell(Model):
     traits: Traits | None = None
     flaky: int = 0
     qemu_args: tuple[str, ...] = ()
+    size: GuestSize = GuestSize()
+    append: str = ""
+    limit_s: float | None = None
 
     @property
     def id(self) -> str:

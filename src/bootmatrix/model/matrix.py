@@ -1,11 +1,12 @@
 """Matrix files: the cells to run."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from bootmatrix.model.base import Model
+from bootmatrix.model.base import Model, Name
 from bootmatrix.model.cell import BootKind, ConsoleRule, ConsoleText, Timeouts
+from bootmatrix.model.guest_size import SizeRequest
 
 MAX_AGAIN = 10
 """Maximum of retries per cell."""
@@ -55,6 +56,14 @@ class QemuArgs(Pattern):
     args: Annotated[str, StringConstraints(min_length=1)]
 
 
+class ResourceRule(Pattern, SizeRequest):
+    """Memory and CPUs of cells. Of several entries that match a cell, the last one counts."""
+
+
+PageSize = Literal["all", "4k", "8k", "16k", "32k", "64k", "256k"]
+"""A page size, or all that an architecture's kernels have."""
+
+
 class Include(Model):
     """A cell outside of the product."""
 
@@ -67,7 +76,8 @@ class Matrix(Model):
     """Specs × arch × kernel, with exceptions. Paths of specs are relative to the file.
 
     `retries` limits attempts after infra errors, `flaky` those after failures of the guest. `images` maps image
-    names or globs to the sources that replace them.
+    names or globs to the sources that replace them. `page_size` chooses kernels, `bits`, `endian` and `cpu` machines.
+    `append` is added to the kernel command line, `limit` replaces the time limits of checks.
     """
 
     specs: tuple[str, ...] = Field(min_length=1)
@@ -80,6 +90,13 @@ class Matrix(Model):
     expect: tuple[Expect, ...] = Field(default=(), json_schema_extra={"deprecated": True})
     images: dict[str, str] = {}
     qemu_args: tuple[QemuArgs, ...] = ()
+    resources: tuple[ResourceRule, ...] = ()
+    page_size: tuple[PageSize, ...] = ()
+    bits: tuple[Literal[32, 64], ...] = ()
+    endian: tuple[Literal["little", "big"], ...] = ()
+    cpu: tuple[Name, ...] = ()
+    append: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000)] = ""
+    limit: float | None = Field(default=None, gt=0, le=24 * 3600)
     timeouts: Timeouts = Timeouts()
     boot: BootKind = "cold"
     retries: int = Field(default=1, ge=0, le=MAX_AGAIN)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
+from bootmatrix.model.guest_size import GuestSize
 from bootmatrix.model.kernel import CustomKernel, PageKib
 
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
@@ -139,6 +140,12 @@ class Machine(Model):
     cpus: int = Field(default=1, ge=1, le=64, description="number of CPUs; fixed on some boards")
     threads: int = Field(default=1, ge=1, le=64, description="host cores that the emulated CPUs keep busy")
     memory_mib: int = Field(ge=64, le=65536, description="RAM; fixed on some boards")
+    max_memory_mib: int | None = Field(
+        default=None, ge=64, le=65536, description="the most RAM that a guest can have; none: fixed at memory_mib"
+    )
+    max_cpus: int | None = Field(
+        default=None, ge=1, le=64, description="the most CPUs that a guest can have; none: fixed at cpus"
+    )
     accelerators: tuple[str | Accelerator, ...] = Field(
         default=("tcg",), description="best first; plain values of -accel work on every host"
     )
@@ -174,6 +181,25 @@ class Machine(Model):
         """Return the accelerators for some hosts only, best first."""
         return tuple(accelerator for accelerator in self.accelerators if isinstance(accelerator, Accelerator))
 
+    def sized(self, size: GuestSize) -> Self:
+        """Return the machine with another memory and number of CPUs, where they are not fixed."""
+        changes: dict[str, int] = {}
+        if size.memory_mib and self.max_memory_mib is not None:
+            changes["memory_mib"] = size.memory_mib
+        if size.cpus and self.max_cpus is not None:
+            changes |= {"cpus": size.cpus, "threads": size.cpus}
+        return self.model_copy(update=changes) if changes else self
+
+    def size_fault(self, size: GuestSize) -> str:
+        """Return why a guest cannot have a size; empty if it can, or if a fixed machine has as much."""
+        memory_mib = size.memory_mib or 0
+        if memory_mib > (self.max_memory_mib or self.memory_mib):
+            most = _most(self.memory_mib, self.max_memory_mib, "MiB")
+            return f"the guest needs {memory_mib} MiB of memory, and {most}"
+        if (size.cpus or 0) > (self.max_cpus or self.cpus):
+            return f"the guest needs {size.cpus} CPUs, and {_most(self.cpus, self.max_cpus, 'CPUs')}"
+        return ""
+
     def is_emulated(self) -> bool:
         """Return whether only QEMU's translator runs it."""
         return all(
@@ -184,6 +210,11 @@ class Machine(Model):
         """Return the machine without native accelerators."""
         every = tuple(accelerator for accelerator in self.accelerators if isinstance(accelerator, str))
         return self if every == self.accelerators else self.model_copy(update={"accelerators": every})
+
+
+def _most(own: int, most: int | None, unit: str) -> str:
+    """Describe the limit of a machine: `this machine has 1024 MiB, which is fixed`."""
+    return f"this machine has {own} {unit}, which is fixed" if most is None else f"this machine can have {most} {unit}"
 
 
 class Profile(Model):

@@ -52,7 +52,7 @@ class RunConfig:
 
     def machine(self, cell: Cell) -> Machine:
         """Return the cell's machine."""
-        return self.profiles[cell.arch].machine(cell.machine)
+        return self.profiles[cell.arch].machine(cell.machine).sized(cell.size)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ CONSOLE = "bootmatrix.console"
 """Annotation for specs with a foreign init: the text that the container prints on a pass."""
 NETWORK = "bootmatrix.network"
 """Annotation or image label: `user` adds a network card on QEMU's user-mode network."""
+RESOURCES = "bootmatrix.resources"
+"""Annotation: memory and CPUs that the guest needs for the container, such as `memory=2G cpus=2`."""
 RESULTS = "bootmatrix.results"
 """Annotation: paths in the container, separated by blanks, that are sent to the host when it has ended."""
 

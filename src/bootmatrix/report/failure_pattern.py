@@ -59,6 +59,8 @@ def axes(cell: Cell) -> tuple[Value, ...]:
     """Return the cell's value on each axis, the most telling axis first."""
     traits = cell.traits
     values = [("arch", cell.arch), ("machine", cell.target), ("kernel", cell.kernel)]
+    cpu = cell.machine.partition("@")[2]
+    values += [("cpu", f"CPU {cpu}")] if cpu else []
     if traits:
         values[:0] = [
             ("page size", f"{traits.page_kib}k pages"),

@@ -10,6 +10,7 @@ import anyio
 
 from bootmatrix.assembly.extra_qemu_args import with_qemu_args
 from bootmatrix.assembly.import_artifacts import find, reread
+from bootmatrix.assembly.initrd.memory import grown
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.boot.guest import boot
@@ -28,11 +29,13 @@ from bootmatrix.model import (
     Profile,
     Timeouts,
 )
+from bootmatrix.model.durations import duration_s
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.run_store import CONSOLE_FILE
-from bootmatrix.workspace.workspace import Selection, Workspace, split_qemu_args
+from bootmatrix.workspace.selection import Selection, requested_size, split_qemu_args
+from bootmatrix.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -65,38 +68,53 @@ def find_guest(  # noqa: PLR0913  (each is an option of its own)
     arch: str,
     kernel: str,
     *,
-    qemu_args: tuple[str, ...] = (),
+    selection: Selection | None = None,
     shell: bool = False,
-    must_test: bool = True,
     observer: Observer | None = None,
 ) -> SingleGuest:
     """Find and prepare a guest: a file or prefix of `build`, or a spec.
 
     Raises:
-        InputError: not found, or cannot be booted in this way.
+        InputError: not found, or cannot be booted in this way, or the machine cannot have this size.
         BuildError: it cannot be built.
         HostError: the machine's QEMU is missing or unsuitable.
     """
-    watching = observer or NullObserver()
+    watching, selection = observer or NullObserver(), selection or Selection()
     chosen = find(name)
     if chosen:
         if shell and chosen.file.format != "kernel+initrd":
             raise InputError("--shell is for a spec, or for kernel+initrd", "What starts on a disk is fixed there.")
         with open_builder(workspace.sources(), watching) as builder:
             machine, bootable = reread(chosen, arch, workspace.profiles(), builder)
-        return SingleGuest(machine, with_qemu_args(bootable, split_qemu_args(qemu_args)), Timeouts())
+        return _changed(machine, bootable, selection)
     if Path(f"{name}-kernel").exists():
         profile, board = find_machine(workspace.profiles(), arch)
         machine = profile.machine(board)
-        bootable = with_qemu_args(load_pair(name, profile, machine), split_qemu_args(qemu_args))
-        return SingleGuest(machine, bootable, Timeouts())
-    planned = workspace.plan_single(name, arch, kernel, Selection(qemu_args=qemu_args, must_test=must_test))
+        return _changed(machine, load_pair(name, profile, machine), selection)
+    planned = workspace.plan_single(name, arch, kernel, selection)
     with workspace.open_context(planned, watching) as context:
         (cell,) = planned.cells
         machine = context.machine(cell)
         qemu_version(machine)  # before anything is downloaded for it
         check_machine(machine, context.builder.store)
-        return SingleGuest(machine, prepare(cell, context).bootable, cell.timeouts)
+        bootable = prepare(cell, context).bootable
+        return SingleGuest(grown(machine, bootable) if cell.size.grows else machine, bootable, cell.timeouts)
+
+
+def _changed(machine: Machine, bootable: Bootable, selection: Selection) -> SingleGuest:
+    """Apply a selection's size, arguments and time limit to a guest without a spec."""
+    size, timeouts = requested_size(selection), Timeouts()
+    if fault := machine.size_fault(size):
+        raise InputError(fault)
+    if selection.timeout is not None:
+        limit_s = duration_s(selection.timeout)
+        timeouts = timeouts.model_copy(update={"onboot": limit_s, "services": limit_s})
+    if selection.append:
+        words = " ".join(filter(None, (bootable.cmdline, *selection.append)))
+        bootable = bootable.model_copy(update={"cmdline": words})
+    bootable = with_qemu_args(bootable, split_qemu_args(selection.qemu_args))
+    machine = machine.sized(size)
+    return SingleGuest(grown(machine, bootable) if size.grows else machine, bootable, timeouts)
 
 
 def load_pair(prefix: str, profile: Profile, machine: Machine) -> Bootable:

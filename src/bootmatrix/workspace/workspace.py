@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,15 +16,15 @@ from bootmatrix.load.kernels import kernels_file, with_custom_kernels
 from bootmatrix.load.lock import load_lock
 from bootmatrix.load.matrix import load_matrix
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.load.spec import find_spec, spec_name
-from bootmatrix.model import BootKind, ImageOverride, Lock, Matrix, Plan, Profile, QemuArgs, Record
+from bootmatrix.model import ImageOverride, Lock, Matrix, Plan, Profile, Record
 from bootmatrix.model.run_config import RunConfig, SourceConfig
 from bootmatrix.plan import check_tests, matrix_from_arguments, narrowed, plan
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.store import default_cache, healed
 from bootmatrix.workspace.planned_run import PlannedRun, load_resumable, load_specs, lock_of, verify_forks
+from bootmatrix.workspace.selection import Selection, apply, board_targets, default_kernels
 
 if TYPE_CHECKING:
     from bootmatrix.cell.run import RunContext
@@ -33,26 +32,6 @@ if TYPE_CHECKING:
     from bootmatrix.workspace.saved_run import SavedRun
 
 MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Selection of cells beside the files: architectures and kernels, and matrix keys.
-
-    An empty `arch` means all architectures, or the matrix's; an empty `kernel` 6.1, or the matrix's. `verify_fork` is a
-    number of forked cells that are booted cold as well. `needs_qemu` skips or refuses machines whose QEMU is missing;
-    `must_test` refuses a plan that tests nothing.
-    """
-
-    arch: tuple[str, ...] = ()
-    kernel: tuple[str, ...] = ()
-    boot: BootKind | None = None
-    flaky: int | None = None
-    qemu_args: tuple[str, ...] = ()
-    verify_fork: int | None = None
-    allow_empty: bool = False
-    needs_qemu: bool = True
-    must_test: bool = True
 
 
 @dataclass(frozen=True)
@@ -152,16 +131,8 @@ class Workspace:
         """
         profiles = self.profiles()
         matrix, base, title = _find_matrix(files, selection, profiles)
-        changes: dict[str, object] = {}
-        if selection.boot:
-            changes["boot"] = selection.boot
-        if selection.flaky is not None:
-            changes["flaky"] = selection.flaky
-        if selection.qemu_args:
-            words = shlex.join(split_qemu_args(selection.qemu_args))
-            changes["qemu_args"] = (*matrix.qemu_args, QemuArgs(args=words))
         fault = (qemu_fault,) if selection.needs_qemu else ()
-        found = plan(matrix.model_copy(update=changes), base, profiles, *fault)
+        found = plan(apply(selection, matrix), base, profiles, *fault)
         found = found.model_copy(update={"images": (*self.image_overrides(), *found.images)})
         return found, title, profiles
 
@@ -304,15 +275,6 @@ class Workspace:
             return healed(lambda: write(request, cell, context))
 
 
-def split_qemu_args(texts: Sequence[str]) -> tuple[str, ...]:
-    """Split arguments of QEMU as a shell would.
-
-    Raises:
-        InputError: one is not allowed.
-    """
-    return tuple(word for text in texts for word in parse_qemu_args(text, Path()))
-
-
 def _forks(cells: Plan) -> bool:
     return any(cell.boot == "fork" for cell in cells.cells)
 
@@ -324,10 +286,11 @@ def _find_matrix(files: Sequence[str], selection: Selection, profiles: dict[str,
     first = find_spec(files[0])
     if not first.name.endswith(MATRIX_SUFFIXES):
         specs = [str(find_spec(name)) for name in files]
-        matrix = matrix_from_arguments(specs, selection.arch, selection.kernel, profiles)
+        kernels = default_kernels(selection, selection.kernel)
+        matrix = matrix_from_arguments(specs, board_targets(selection), kernels, profiles)
         return matrix, Path(), " ".join(spec_name(Path(name)) for name in specs)
     if len(files) > 1:
         raise InputError("a matrix stands alone", f"Give either {files[0]} or specs.")
     matrix = load_matrix(first, profiles)
-    narrow = narrowed(matrix, selection.arch, selection.kernel, profiles)
+    narrow = narrowed(matrix, board_targets(selection), selection.kernel, profiles)
     return narrow, first.parent, first.name.split(".")[0]

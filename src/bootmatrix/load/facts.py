@@ -1,0 +1,108 @@
+"""Choice of machines and kernels by facts: word size, byte order, CPU model, page size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.validate import suggest
+from bootmatrix.model import CustomKernel, KernelSource, Matrix, Profile
+
+ALL = "all"
+DEFAULT_KERNEL = "6.1"
+ANY_KERNEL = "default"
+"""The kernel name that means DEFAULT_KERNEL, or the first kernel of machines that lack it."""
+Target = tuple[Profile, str]
+"""A profile and the name of one of its machines."""
+Source = KernelSource | CustomKernel
+
+
+def with_facts(targets: Iterable[Target], matrix: Matrix) -> list[Target]:
+    """Keep the machines that a matrix chooses by facts.
+
+    Raises:
+        InputError: none is left.
+    """
+    every = list(targets)
+    kept = [target for target in every if _fits(target[0], matrix)]
+    if not kept and every:
+        facts = ", ".join([*(f"{bits} bits" for bits in matrix.bits), *(f"{one} endian" for one in matrix.endian)])
+        names = ", ".join(dict.fromkeys(profile.name for profile, _ in every))
+        raise InputError(f"no architecture is left: none of {names} has {facts}", "Choose others with --arch.")
+    return list(_with_cpus(kept, matrix.cpu)) if matrix.cpu else kept
+
+
+def _fits(profile: Profile, matrix: Matrix) -> bool:
+    is_wide = not matrix.bits or profile.bits in matrix.bits
+    return is_wide and (not matrix.endian or profile.endian in matrix.endian)
+
+
+def _with_cpus(targets: Sequence[Target], names: Sequence[str]) -> Iterator[Target]:
+    """Replace machines by their CPU models of these names; `all` is the machine's own CPU and every model."""
+    known = {cpu for profile, board in targets for cpu in profile.machines[board.partition("@")[0]].cpu_models}
+    for name in names:
+        if name not in known | {ALL}:
+            raise InputError(f"none of the selected machines has a CPU model {name!r}.{suggest(name, known)}")
+    for profile, board in targets:
+        if ALL in names or "@" in board:
+            yield profile, board
+        if "@" not in board:
+            models = profile.machines[board].cpu_models
+            yield from ((profile, f"{board}@{model}") for model in models if ALL in names or model in names)
+
+
+def choose_kernels(names: Sequence[str], sizes: Sequence[str], target: Target) -> list[str]:
+    """Choose kernels of a machine: the named ones, of these page sizes if there are any.
+
+    A kernel of another page size is replaced by one of its version. `default` is any version. Names that the machine
+    lacks stay, for their own message.
+    """
+    profile, machine = target
+    kernels = profile.kernels_of(machine)
+    if not sizes:
+        return list(dict.fromkeys(name for word in names for name in _meant(word, kernels)))
+    wanted = sorted({source.page_kib for source in kernels.values()})
+    wanted = wanted if ALL in sizes else [size for size in wanted if f"{size}k" in sizes]
+    chosen = [kernel for word in names for size in wanted for kernel in _of_size(word, size, kernels)]
+    return list(dict.fromkeys(chosen))
+
+
+def _meant(word: str, kernels: Mapping[str, Source]) -> list[str]:
+    if word == ALL:
+        return list(kernels)
+    if word == ANY_KERNEL:
+        return [DEFAULT_KERNEL if DEFAULT_KERNEL in kernels else next(iter(kernels))]
+    return [word]
+
+
+def _of_size(word: str, size: int, kernels: Mapping[str, Source]) -> Iterator[str]:
+    """Yield the kernels that a name means, of a page size."""
+    for name in _meant(word, kernels):
+        if name not in kernels or kernels[name].page_kib == size:
+            yield name
+        elif word != ALL:
+            others = [other for other in kernels if kernels[other].page_kib == size and _version(other, kernels)]
+            version = _version(name, kernels)
+            siblings = [other for other in others if _version(other, kernels) == version]
+            yield from siblings[:1] or (others[-1:] if word == ANY_KERNEL else ())
+
+
+def _version(name: str, kernels: Mapping[str, Source]) -> str:
+    """Return the version of a kernel; empty for the newest of all."""
+    source = kernels[name]
+    version = source.release if isinstance(source, CustomKernel) else source.version
+    return name if version is None else version
+
+
+def no_page_size(targets: Iterable[Target], sizes: Sequence[str]) -> InputError:
+    """Return the error for page sizes that no chosen kernel has."""
+    known = {
+        f"{profile.name} {name} ({source.page_kib}k)"
+        for profile, machine in targets
+        for name, source in profile.kernels_of(machine).items()
+        if f"{source.page_kib}k" in sizes
+    }
+    return InputError(
+        f"no kernel is left: none of the selected ones has pages of {' or '.join(sizes)}",
+        f"These have: {', '.join(sorted(known))}." if known else "No kernel of these architectures has such pages.",
+    )

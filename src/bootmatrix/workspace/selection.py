@@ -1,0 +1,130 @@
+"""Selection of cells beside the files, and the matrix that it makes of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.facts import ANY_KERNEL
+from bootmatrix.load.qemu_args import parse_qemu_args
+from bootmatrix.model import BootKind, GuestSize, Matrix, QemuArgs, ResourceRule
+from bootmatrix.model.durations import duration_s
+from bootmatrix.model.guest_size import AUTO, MAX_CPUS, memory_mib
+from bootmatrix.model.matrix import PageSize
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Selection of cells beside the files: architectures and kernels, and matrix keys.
+
+    An empty `arch` means all architectures, or the matrix's; an empty `kernel` 6.1, or the matrix's. `verify_fork` is a
+    number of forked cells that are booted cold as well. `needs_qemu` skips or refuses machines whose QEMU is missing;
+    `must_test` refuses a plan that tests nothing.
+
+    `page_size`, `bits`, `endian` and `cpu` choose kernels and machines by facts; `machine` is a board of each of the
+    architectures. `memory` (`2G`, `auto`) and `cpus` are the guests' size. `append` is added to the kernel command
+    line; `timeout` (`90s`) replaces the limits of onboot containers, services and checks.
+    """
+
+    arch: tuple[str, ...] = ()
+    kernel: tuple[str, ...] = ()
+    boot: BootKind | None = None
+    flaky: int | None = None
+    qemu_args: tuple[str, ...] = ()
+    verify_fork: int | None = None
+    allow_empty: bool = False
+    needs_qemu: bool = True
+    must_test: bool = True
+    page_size: tuple[PageSize, ...] = ()
+    bits: tuple[Literal[32, 64], ...] = ()
+    endian: tuple[Literal["little", "big"], ...] = ()
+    cpu: tuple[str, ...] = ()
+    machine: str | None = None
+    memory: str | None = None
+    cpus: int | None = None
+    append: tuple[str, ...] = ()
+    timeout: str | None = None
+
+
+def board_targets(selection: Selection) -> tuple[str, ...]:
+    """Return the selected architectures, with `machine` for those that name none.
+
+    Raises:
+        InputError: a machine without an architecture.
+    """
+    if selection.machine is None:
+        return selection.arch
+    if not selection.arch:
+        raise InputError("--machine needs --arch", f"Such as --arch A --machine {selection.machine}.")
+    return tuple(name if "/" in name else _on_board(name, selection.machine) for name in selection.arch)
+
+
+def _on_board(arch: str, machine: str) -> str:
+    name, at, cpu = arch.partition("@")
+    return f"{name}/{machine}{at}{cpu}"
+
+
+def apply(selection: Selection, matrix: Matrix) -> Matrix:
+    """Return the matrix with a selection's keys in the place of its own.
+
+    Raises:
+        InputError: a value is invalid.
+    """
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("boot", "flaky", "page_size", "bits", "endian", "cpu")
+        if (value := getattr(selection, name)) not in {None, ()}
+    }
+    if selection.qemu_args:
+        words = shlex.join(split_qemu_args(selection.qemu_args))
+        changes["qemu_args"] = (*matrix.qemu_args, QemuArgs(args=words))
+    if selection.memory is not None or selection.cpus is not None:
+        changes["resources"] = (*matrix.resources, _resources(selection))
+    if selection.append:
+        changes["append"] = " ".join(filter(None, (matrix.append, *map(_checked_append, selection.append))))
+    if selection.timeout is not None:
+        limit_s = duration_s(selection.timeout)
+        limits = {"onboot": limit_s, "services": limit_s}
+        changes |= {"limit": limit_s, "timeouts": matrix.timeouts.model_copy(update=limits)}
+    return matrix.model_copy(update=changes)
+
+
+def requested_size(selection: Selection) -> GuestSize:
+    """Return the size of guests that a selection asks for.
+
+    Raises:
+        InputError: it is invalid.
+    """
+    return _resources(selection).size
+
+
+def default_kernels(selection: Selection, kernels: Iterable[str]) -> tuple[str, ...]:
+    """Return kernel names: the given ones, or any version where page sizes choose."""
+    return tuple(kernels) or ((ANY_KERNEL,) if selection.page_size else ())
+
+
+def _resources(selection: Selection) -> ResourceRule:
+    if selection.memory not in {None, AUTO}:
+        memory_mib(selection.memory or "")
+    if selection.cpus is not None and not 1 <= selection.cpus <= MAX_CPUS:
+        raise InputError(f"--cpus {selection.cpus}: must be a number from 1 to {MAX_CPUS}")
+    return ResourceRule(memory=selection.memory, cpus=selection.cpus)
+
+
+def _checked_append(words: str) -> str:
+    if not words.isprintable() or len(words) > 1000:
+        raise InputError("--append must be one line of printable text, of at most 1000 characters")
+    return words
+
+
+def split_qemu_args(texts: Sequence[str]) -> tuple[str, ...]:
+    """Split arguments of QEMU as a shell would.
+
+    Raises:
+        InputError: one is not allowed.
+    """
+    return tuple(word for text in texts for word in parse_qemu_args(text, Path()))
