@@ -8,7 +8,7 @@
 #include "base64.h"
 #include "channel.h"
 #include "console.h"
-#include "gzip.h"
+#include "deflate.h"
 #include "settings.h"
 #include "sha256.h"
 #include "util.h"
@@ -171,8 +171,8 @@ char *encoded(const void *data, size_t size)
 
 char *packed(const void *data, size_t size)
 {
-	void *file = allocate(NULL, gzip_size(size));
-	char *text = encoded(file, gzip_store(data, size, file));
+	void *file = allocate(NULL, deflate_room(size));
+	char *text = encoded(file, gzip_deflate(data, size, file));
 
 	free(file);
 	return text;
