@@ -402,6 +402,11 @@ def test_a_spec_is_valid_only_if_its_images_are_there(write: Write) -> None:
         ("files:\n  - {path: a, source: /etc/passwd}\n", "i/build.yml:2: '/etc/passwd' lies outside of i"),
         ("files:\n  - {path: a, source: away}\n", "i/build.yml:2: 'away' lies outside of i"),
         ("files:\n  - {path: a, source: none}\n", "i/build.yml:2: i/none is not there"),
+        (
+            "files:\n  - {path: a, source: 'bin/{debian_acrh}'}\n",
+            "i/build.yml:2: unknown placeholder {debian_acrh}. Did you mean 'debian_arch'?",
+        ),
+        ("files:\n  - {path: a, source: '../{arch}'}\n", "i/build.yml:2: '../{arch}' lies outside of i"),
         ("files:\n  - {path: ../a, contents: x}\n", "i/build.yml:2: '../a' cannot be a path in an image"),
         ("files:\n  - {path: a}\n", "i/build.yml:2: the file 'a' has no content"),
         (

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import ImageRecipe
 from kitchen import Kitchen, files, of_recipe
@@ -146,3 +147,16 @@ def test_a_source_that_cannot_be_read(kitchen: Kitchen, source: str) -> None:
     recipe = ImageRecipe.model_validate_json(json.dumps({"files": [{"path": "x", "source": source}]}))
     with pytest.raises(BuildError, match=r"cannot be read|there is no file"):
         replace(kitchen, builder=replace(kitchen.builder, load_recipe=of_recipe(recipe))).make()
+
+
+def test_a_source_for_each_architecture(kitchen: Kitchen) -> None:
+    where = kitchen.recipe("mine")
+    (where / "bin").mkdir()
+    for name in ("amd64", "arm64"):
+        (where / "bin" / name).write_text(name)
+    fields = [{"path": "init", "source": "bin/{debian_arch}"}, {"path": "plain", "source": "bin/amd64"}]
+    for arch, name in (("x86_64", "amd64"), ("aarch64", "arm64")):
+        tree = image_tree(kitchen.make(arch=arch, files=fields), kitchen.builder.store)
+        assert (tree.nodes["init"].read(), tree.nodes["plain"].read()) == (name.encode(), b"amd64")
+    with pytest.raises(BuildError, match=r"file not found: .*/bin/armhf"):
+        kitchen.make(arch="armv7", files=fields)

@@ -4,8 +4,8 @@
     make_guest.py --check [NAME…]    build in a folder that is removed again, and compare
     make_guest.py --sources          print the digest of the sources
 
-The sources, the flags below, and the version of zig in requirements-agent.lock make the bytes, and nothing else: names are
-relative to this folder, and there are no debugging information, build id or times.
+The sources, the flags below, and the version of zig in requirements-agent.lock make the bytes, and nothing else: names
+are relative to this folder, and there are no debugging information, build id or times.
 """
 
 from __future__ import annotations

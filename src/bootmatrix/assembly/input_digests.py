@@ -10,13 +10,13 @@ from bootmatrix.assembly.assemble import references
 from bootmatrix.assembly.extra_qemu_args import drive_files
 from bootmatrix.assembly.image.builder import MAX_BASES, Builder
 from bootmatrix.assembly.image.packages import local_debs
-from bootmatrix.assembly.image.recipe import read_sources, source_digest
+from bootmatrix.assembly.image.recipe import for_architecture, read_sources, source_digest
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.load.piped import kept
 from bootmatrix.load.spec import spec_files
-from bootmatrix.model import Cell, ImageSource, Profile, Spec
+from bootmatrix.model import Cell, ImageRecipe, ImageSource, Profile, Spec
 from bootmatrix.model.image import DOCKERFILE_KIND, RECIPE_KIND
 from bootmatrix.redact import redacted_reference
 from bootmatrix.source import image_sources
@@ -81,14 +81,18 @@ def _images(
             return
         recipe_path = Path(source.path)
         recipe = builder.load_recipe(recipe_path)
-        sources = [source_digest(entries) for entries in read_sources(recipe, recipe_path).values()]
+        sources = [_recipe_sources(for_architecture(recipe, profile), recipe_path) for profile in profiles]
     except BootmatrixError as error:
         yield f"{path}: {redacted_reference(reference)}", _of(error.message)
         return
     debs = [_debs(profile, recipe_path, builder) for profile in profiles] if recipe.debs else []
-    yield str(recipe_path), _of("\n".join([sha256_of(recipe_path), *sources, *debs]))
+    yield str(recipe_path), _of("\n".join([sha256_of(recipe_path), *dict.fromkeys(sources), *debs]))
     if recipe.base and depth < MAX_BASES:
         yield from _images(recipe.base, recipe_path, profiles, builder, depth + 1)
+
+
+def _recipe_sources(recipe: ImageRecipe, recipe_path: Path) -> str:
+    return "\n".join(source_digest(entries) for entries in read_sources(recipe, recipe_path).values())
 
 
 def _file(source: ImageSource) -> str:

@@ -16,7 +16,7 @@ RECIPE, DOCKERFILE = "build.yml", "Dockerfile"
 PACKAGE = "@pkg:"
 DOCKER_HUB = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
 PLACEHOLDERS = {"arch", "debian_arch", *Names.model_fields}
-"""Placeholders in `debs` for the architecture's names."""
+"""Placeholders in `debs` and `source` for the architecture's names."""
 MODE = re.compile(r"0*[0-7]{1,4}")
 
 
@@ -163,7 +163,11 @@ def _check_deb(document: Document, place: Location, pattern: str) -> None:
         document.complain(
             place, f"{pattern!r} must be a relative path of .deb files, such as ./dist/*_{{debian_arch}}.deb"
         )
-    for name in re.findall(r"\{([^{}]*)\}?", pattern):
+    _check_placeholders(document, place, pattern)
+
+
+def _check_placeholders(document: Document, place: Location, text: str) -> None:
+    for name in re.findall(r"\{([^{}]*)\}?", text):
         if name not in PLACEHOLDERS:
             document.complain(place, f"unknown placeholder {{{name}}}.{suggest(name, PLACEHOLDERS)}")
 
@@ -201,11 +205,14 @@ def _check_file(document: Document, place: Location, file: CopyFile, folder: Pat
 
 
 def _check_source(document: Document, place: Location, source: str, folder: Path) -> None:
+    """Check a source. One with placeholders is looked for when the architecture is known."""
     root = folder.resolve()
     try:
         target = (root / source).resolve()
         if not target.is_relative_to(root):
             document.complain(place, f"{source!r} lies outside of {folder}, where an image's files must be")
+        elif not target.exists() and re.search(r"\{[a-z_]+\}", source):
+            _check_placeholders(document, place, source)
         elif not target.exists():
             document.complain(place, f"{folder / source} is not there")
     except (OSError, ValueError, RuntimeError):

@@ -12,7 +12,8 @@ LABEL = "org.mobyproject.config"
 
 
 class CopyFile(Model):
-    """A file, folder or link for an image. `source` is relative to build.yml and stays inside its folder.
+    """A file, folder or link for an image. `source` is relative to build.yml and stays inside its folder;
+    `{debian_arch}` and the other names of the profile are replaced in it.
 
     `concat` are globs of files of the image: the new file is their concatenation, in the order of their paths.
     """

@@ -15,7 +15,7 @@ from typing import IO, cast
 
 from bootmatrix.assembly.image.contents import pulled_contents, recipe_contents
 from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs, take_deb
-from bootmatrix.assembly.image.recipe import Sources, drop, put_file, read_sources, source_digest
+from bootmatrix.assembly.image.recipe import Sources, drop, for_architecture, put_file, read_sources, source_digest
 from bootmatrix.assembly.slices import Spool
 from bootmatrix.assembly.tree import Tree, directory, symlink, write_tar
 from bootmatrix.errors import BuildError
@@ -143,7 +143,7 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
         contents = pulled_contents(image, reference, source, profile)
         return image.model_copy(update={"reference": reference, "contents": contents})
     path = Path(source.path)
-    recipe = builder.load_recipe(path)
+    recipe = for_architecture(builder.load_recipe(path), profile)
     base = make_image(recipe.base, path, profile, builder, depth + 1) if recipe.base else None
     debs = local_debs(recipe, path, profile)
     packages = archive_packages(recipe, base.packages if base else (), debs, profile, builder.archive)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootmatrix.assembly.image.recipe import placeholders
 from bootmatrix.assembly.user_files import take_into
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import ImageRecipe, Package, Profile
@@ -39,7 +40,7 @@ def local_debs(recipe: ImageRecipe, recipe_path: Path, profile: Profile) -> tupl
     Raises:
         BuildError: a pattern matches none or several, or a package is damaged or for another architecture.
     """
-    names = {**profile.names.model_dump(), "debian_arch": profile.names.debian, "arch": profile.name}
+    names = placeholders(profile)
     return tuple(_one_deb(pattern, recipe_path, names) for pattern in recipe.debs)
 
 

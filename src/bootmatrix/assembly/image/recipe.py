@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from bootmatrix.assembly.slices import Slice
 from bootmatrix.assembly.tree import Node, Tree, directory, symlink, text_file
 from bootmatrix.assembly.user_files import take_into
 from bootmatrix.errors import BuildError
-from bootmatrix.model import CopyFile, ImageRecipe
+from bootmatrix.model import CopyFile, ImageRecipe, Profile
 from bootmatrix.store import sha256_of
 
 NOT_FOR_GUESTS = (
@@ -53,6 +54,22 @@ class SourceEntry:
 
 Sources = Mapping[str, tuple[SourceEntry, ...]]
 """Entries of the sources of a recipe's files, by source name."""
+
+
+def placeholders(profile: Profile) -> dict[str, str]:
+    """Return the placeholders of `debs` and `source` with their values for an architecture."""
+    return {**profile.names.model_dump(), "debian_arch": profile.names.debian, "arch": profile.name}
+
+
+def for_architecture(recipe: ImageRecipe, profile: Profile) -> ImageRecipe:
+    """Replace the placeholders of the recipe's sources. Names of files that look alike stay as they are."""
+    names = placeholders(profile)
+
+    def filled(copy: CopyFile) -> CopyFile:
+        text = re.sub(r"\{([a-z_]+)\}", lambda match: names.get(match[1], match[0]), copy.source or "")
+        return copy if copy.source in {None, text} else copy.model_copy(update={"source": text})
+
+    return recipe.model_copy(update={"files": tuple(filled(copy) for copy in recipe.files)})
 
 
 def read_sources(recipe: ImageRecipe, recipe_path: Path) -> Sources:
@@ -144,7 +161,10 @@ def _source(copy: CopyFile, recipe_path: Path) -> Path:
     if not source.resolve().is_relative_to(root):
         raise BuildError(f"{recipe_path}: the source {copy.source!r} is outside the recipe's folder")
     if not source.is_dir() and not source.is_file():
-        raise BuildError(f"{recipe_path}: file not found: {source}")
+        raise BuildError(
+            f"{recipe_path}: file not found: {source}",
+            "If its name has an architecture in it: build it for this one, or exclude the architecture.",
+        )
     return source
 
 
