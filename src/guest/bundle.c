@@ -9,11 +9,11 @@
 #include <unistd.h>
 
 #include "control.h"
-#include "inroot.h"
 #include "mounts.h"
 #include "report.h"
 #include "settings.h"
 #include "util.h"
+#include "walk.h"
 #include "world.h"
 
 enum { WORDS = 5, FILE_BYTES = 512 << 10, CONSOLE_FILE_BYTES = 16 << 10 };
@@ -48,7 +48,7 @@ static int open_inside(const char *folder, const char *path, bool is_made)
 	int above = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), file = -1;
 
 	if (above >= 0) {
-		file = is_made ? make_folders_in_root(above, path) : open_in_root(above, path, O_PATH, 0);
+		file = walk(above, path, is_made);
 		close(above);
 	}
 	free(root);

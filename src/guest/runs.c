@@ -39,7 +39,7 @@ static struct run *add_run(enum run_kind kind, const char *folder, const char *n
 	return *place = run;
 }
 
-/* Follow a process; one that could not be started has ended. */
+/* Follow a process with its output; one that could not be started has ended. */
 static void follow(struct run *run, pid_t process, int file)
 {
 	run->process = process;
@@ -62,11 +62,14 @@ static bool start_waiting(int number)
 {
 	struct run *run = add_run(RUN_WAITING, "", "", format("waiting.%d", number));
 	char *folder = waiting_folder(run), *config = format("%s/config.json", folder);
+	pid_t process = -1;
 	int file = -1;
 	bool is_made = make_folders(folder) && mkfifo(config, 0600) == 0;
 
 	if (is_made)
-		follow(run, runtime_run(folder, config, run->id, &file), file);
+		process = runtime_run(folder, config, run->id, &file);
+	if (is_made)
+		follow(run, process, file);
 	free(folder);
 	free(config);
 	return is_made && run->process > 0;
@@ -168,9 +171,11 @@ static struct run *start_container(enum run_kind kind, const char *folder, const
 	struct run *run = add_run(kind, folder, name, format("%s", folder));
 	char *bundle = format("/containers/%s", folder);
 	int file = -1;
+	pid_t process;
 
 	*strchr(run->id, '/') = '.';
-	follow(run, runtime_run(bundle, NULL, run->id, &file), file);
+	process = runtime_run(bundle, NULL, run->id, &file);
+	follow(run, process, file);
 	free(bundle);
 	return run;
 }
@@ -190,8 +195,9 @@ struct run *launch_daemon(const char *name)
 	char *program = format("/etc/bootmatrix/daemons/%s", name);
 	char *argv[] = { program, NULL };
 	int file = -1;
+	pid_t process = start_program(argv, &file);
 
-	follow(run, start_program(argv, &file), file);
+	follow(run, process, file);
 	free(program);
 	return run;
 }

@@ -15,10 +15,10 @@
 
 #include "console.h"
 #include "copy_tree.h"
-#include "inroot.h"
 #include "mounts.h"
 #include "report.h"
 #include "util.h"
+#include "walk.h"
 
 #define VIEW STATE "/world"
 #define OVERLAY STATE "/overlay"
@@ -38,7 +38,7 @@ bool has_view(void)
 int open_in_view(const char *path)
 {
 	int root = view >= 0 ? view : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int file = open_in_root(root, path, O_PATH, 0);
+	int file = walk(root, path, false);
 
 	if (root != view)
 		close(root);
@@ -47,7 +47,7 @@ int open_in_view(const char *path)
 
 bool make_in_view(const char *path)
 {
-	int folder = make_folders_in_root(view, path);
+	int folder = walk(view, path, true);
 
 	if (folder >= 0)
 		close(folder);
