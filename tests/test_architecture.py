@@ -117,7 +117,7 @@ def forbidden_words() -> set[str]:
         words |= {profile.name, *profile.aliases, *names}
         words |= {piece for name in names for piece in re.split(r"[/-]", name)}
         words |= set(profile.machines)
-    return {word.lower() for word in words} - {"linux", "gnu", "v7", "virt"}
+    return {word.lower() for word in words} - {"linux", "gnu", "v7", "virt", "pc"}
 
 
 def named(text: str) -> set[str]:

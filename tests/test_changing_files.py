@@ -24,13 +24,14 @@ from bootmatrix.assembly.kernel.package import kernel_key, known_files
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies
 from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError
 from bootmatrix.load.recipe import find_recipe, load_recipe
-from bootmatrix.model import CustomKernel, ImageSource, KernelPart, PrebuiltGuest
+from bootmatrix.model import Artefact, CustomKernel, ImageSource, KernelPart, PrebuiltGuest
 from bootmatrix.progress import NullObserver
+from bootmatrix.qemu.disk import private_copy
 from bootmatrix.source import download
 from bootmatrix.source.image_sources import layouts
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.lock_recorder import Used
-from bootmatrix.store import Store
+from bootmatrix.store import Store, sha256_of
 from image_maker import files as layer_of
 from image_maker import make_image as made
 from image_maker import write_archive, write_saved
@@ -199,6 +200,19 @@ def test_a_guest_of_ones_own(tmp_path: Path, store: Store) -> None:
     ]
     with refused_as_changed():
         with_copies(guest, Store(tmp_path / "another"))
+
+
+def test_a_disk_of_ones_own(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(b"good" + bytes(2 << 20) + b"end")
+    artefact = Artefact(kind="disk", name="disk", path=str(disk), sha256=sha256_of(disk), size_bytes=9)
+    with private_copy(artefact, tmp_path) as (copy, reader):
+        copy.write(b"guest")
+        copy.flush()
+        assert reader.read() == b"good" + bytes(2 << 20) + b"endguest"
+    disk.write_bytes(b"evil" + bytes(2 << 20) + b"end")
+    with pytest.raises(InputError, match="has changed since it was digested"), private_copy(artefact, tmp_path):
+        pass
 
 
 # ---- where packages may lie, and the cache -----------------------------------------------------------------------

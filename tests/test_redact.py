@@ -246,3 +246,9 @@ def commands(folder: Path, url: str, sha256: str, gone: str) -> str:
     run("signoff", "latest", "--release", "r1", *accepted, "--reports", "reports")
     run("lock", "hello", "--arch", "aarch64", "--kernel", "mine")
     return said
+
+
+def test_a_url_without_its_scheme_is_no_file_and_keeps_its_password(tool: Tool) -> None:
+    done = tool("kernels", "add", "mine", f"{USER}example.org/kernel.deb")
+    assert done.returncode == 2
+    assert done.stderr == "example.org/kernel.deb: no such file or folder\n"

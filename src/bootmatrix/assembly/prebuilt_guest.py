@@ -52,7 +52,7 @@ def prebuilt_bootable(guest: PrebuiltGuest, base: Path, profile: Profile, machin
 def with_copies(bootable: Bootable, store: Store) -> Bootable:
     """Replace a guest's files by copies in the store, which match the record's digests.
 
-    Disks are too large for that, and are read in place.
+    Disks are too large for that: each guest's own copy is compared (qemu/disk.py).
 
     Raises:
         InputError: a file has changed since it was digested.

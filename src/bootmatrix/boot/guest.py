@@ -93,6 +93,7 @@ async def boot(  # noqa: PLR0913
 
     Raises:
         HostError: cannot start QEMU.
+        InputError: the guest's disk has changed since it was digested.
         OSError: cannot write the console.
     """
     nonce = secrets.token_hex(16)
@@ -106,7 +107,7 @@ async def boot(  # noqa: PLR0913
         seen.dump = dump
         seen.proof = bootable.proof
         seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
-        disk = stack.enter_context(private_copy(bootable.disk.file, folder)) if bootable.disk else ()
+        disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
         if snapshot:
             files = stack.enter_context(copy_files(snapshot, bootable))
             log.write(snapshot.console + COPY_BEGINS)

@@ -27,7 +27,7 @@ from bootmatrix.load.profile import find_machine
 from bootmatrix.load.recipe import PACKAGE, find_recipe
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import CustomKernel, KernelPart, KernelSource, Profile
-from bootmatrix.redact import RedactedUrl
+from bootmatrix.redact import RedactedUrl, redacted_reference
 from bootmatrix.source.image_sources import find_type
 from bootmatrix.source.kernel_formats import kernel_formats
 
@@ -149,8 +149,8 @@ def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
 
 
 def _kind(path: Path, label: str) -> str:
-    if not path.exists():
-        raise InputError(f"{label}: no such file or folder")
+    if not path.exists():  # perhaps it was meant as a URL
+        raise InputError(f"{redacted_reference(label) if ':' in label else label}: no such file or folder")
     for name, kind in kernel_formats().items():
         if kind.recognises(path):
             return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,26 +10,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from bootmatrix.errors import InputError
+from bootmatrix.model import Artefact
+
 WRITES_BYTES = 64 << 30
 """Maximum size of the copy, which bounds the host disk space that a guest can fill."""
 CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
-def private_copy(path: Path, folder: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def private_copy(disk: Artefact, folder: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Open an unnamed sparse copy in `folder`, read-write and read-only.
 
     QEMU takes both, since it probes the image first.
 
     Raises:
+        InputError: the file has changed since it was digested.
         OSError: the disk is full, or the file is missing.
     """
-    with path.open("rb") as source, tempfile.TemporaryFile(dir=folder) as copy:
+    digest = hashlib.sha256()
+    with disk.file.open("rb") as source, tempfile.TemporaryFile(dir=folder) as copy:
         while data := source.read(CHUNK_BYTES):
+            digest.update(data)
             if data.count(0) == len(data):
                 copy.seek(len(data), os.SEEK_CUR)
             else:
                 copy.write(data)
+        if digest.hexdigest() != disk.sha256:
+            raise InputError(f"{disk.path} has changed since it was digested", "Run again when nothing writes to it.")
         copy.truncate()
         copy.flush()
         with Path(f"/proc/self/fd/{copy.fileno()}").open("rb") as reader:

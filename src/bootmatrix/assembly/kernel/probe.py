@@ -28,7 +28,7 @@ _SETUP_SECTORS, _DEFAULT_SECTORS = 0x1F1, 4
 """Sectors of the real-mode part after the first one; 3 bytes on, the rest's size (syssize) in paragraphs."""
 _SECTOR_BYTES, _PARAGRAPH_BYTES = 512, 16
 _ZIMAGE_HEADER = (0x24, bytes.fromhex("18286f01"))
-"""Of a zImage, with its addresses of start and end behind it (Documentation/arch/arm/booting.rst)."""
+"""Of a zImage, with its addresses of start and end behind it (Documentation/arch/*/booting.rst)."""
 _FAULTS = (lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, ValueError)
 
 

@@ -142,7 +142,8 @@ def _ask(helper: str, key: str, file: Path) -> Credentials | None:
         output = (done.stdout + done.stderr).decode(errors="replace").strip()
         if _NOT_FOUND in output:
             return None
-        raise HostError(f"{program} failed for {key}: {output[:300] or f'status {done.returncode}'}")
+        # Its output may contain what it was to keep.
+        raise HostError(f"{program} failed for {key}: status {done.returncode}", f"Run it: echo {key} | {program} get")
     return _of_helper(program, done.stdout)
 
 
