@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 
 from bootmatrix.assembly.firmware import board_firmware
-from bootmatrix.assembly.fork import DISK_FORMAT, disk_tree, template_tree, why_not, write_disk, writes_bundles
+from bootmatrix.assembly.fork import DISK_FORMAT, disk_tree, template_tree, why_not, writes_bundles
 from bootmatrix.assembly.fork import MODULES as FORK_MODULES
 from bootmatrix.assembly.image.builder import EPOCH_S, Builder, make_image
 from bootmatrix.assembly.image.contents import spec_contents
 from bootmatrix.assembly.image.oci_volume import layout_image, layout_key
+from bootmatrix.assembly.image_disks import MODULES as DISK_MODULES
+from bootmatrix.assembly.image_disks import image_disks, images_on_disk
 from bootmatrix.assembly.initrd.bundle import results
 from bootmatrix.assembly.initrd.bundle_spec import (
     BundleSpec,
@@ -49,9 +51,10 @@ from bootmatrix.assembly.kernel.package import (
     unpack_kernel,
 )
 from bootmatrix.assembly.prebuilt_guest import without_consoles
+from bootmatrix.assembly.squashfs import write_disk
 from bootmatrix.assembly.tree import Node, Tree
 from bootmatrix.errors import BuildError, InputError
-from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, Spec, StoredImage
+from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, RootPlace, Spec, StoredImage
 from bootmatrix.model.artefact import LACKS_MODULE
 
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
@@ -71,6 +74,7 @@ class Assembly:
     files: KernelFiles
     wanted: tuple[str, ...]
     network: bool
+    on_disk: tuple[StoredImage, ...] = ()
 
     @property
     def init(self) -> list[StoredImage]:
@@ -112,6 +116,11 @@ class Assembly:
         """The guest's root, without what depends on the kernel and the machine."""
         return guest_tree(self.spec, self.images, self.placed, self.builder.store, self.sources)
 
+    def userland_beside_disks(self) -> Tree:
+        """The guest's root without the roots that are on disks."""
+        digests = {image.digest for image in self.on_disk}
+        return guest_tree(self.spec, self.images, self.placed, self.builder.store, self.sources, on_disk=digests)
+
     def whole(self) -> Tree:
         """The guest's root with the kernel's modules."""
         tree = self.userland()
@@ -123,8 +132,12 @@ class Assembly:
         return tree
 
 
-def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Assembly:
+def gather(  # noqa: PLR0913, PLR0917
+    spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder, roots: RootPlace = "ram"
+) -> Assembly:
     """Fetch everything that a machine boots for a spec.
+
+    `roots` says where the roots of containers are in a cold boot.
 
     Raises:
         BuildError: the spec cannot be built for this machine.
@@ -149,22 +162,26 @@ def gather(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, build
     files = unpack_kernel(kernel, builder.archive, builder.store)
     check_form(kernel, files, machine)
     check_modules(kernel, files, named_modules(placed, init))
+    on_disk = images_on_disk(roots, machine, files, placed, init)
     wanted = (
         *machine.modules,
+        *(DISK_MODULES if on_disk else ()),
         *(machine.network_modules if network else ()),
         *needed_modules(placed, init, spec.volumes),
     )
-    return Assembly(spec, profile, machine, kernel, builder, images, placed, files, wanted, network)
+    return Assembly(spec, profile, machine, kernel, builder, images, placed, files, wanted, network, on_disk)
 
 
-def build(spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder) -> Bootable:
+def build(  # noqa: PLR0913, PLR0917
+    spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder, roots: RootPlace = "ram"
+) -> Bootable:
     """Build the bootable of a machine for a spec, with the parts for forking if enabled.
 
     Raises:
         BuildError: the spec cannot be built for this machine.
         InfraError: a fault of the archive, the network or the host.
     """
-    bootable = bootable_of(gather(spec, profile, machine, kernel, builder))
+    bootable = bootable_of(gather(spec, profile, machine, kernel, builder, roots))
     check_memory(machine, bootable)
     return bootable
 
@@ -198,6 +215,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         **board_firmware(machine, assembly.profile, builder),
         cmdline=_cmdline(spec)[0],
         network=assembly.network,
+        roots=image_disks(assembly.on_disk, builder.store),
         images=tuple(_image_artefact(image, builder) for image in assembly.images.values()),
         contents=tuple(spec_contents(spec, assembly.images, assembly.sources)),
         onboot=_names(placed, "onboot"),
@@ -339,7 +357,9 @@ def _image_artefact(image: StoredImage, builder: Builder) -> Artefact:
 def _userland(assembly: Assembly) -> Segment:
     """The segment that is independent of the kernel, shared by all kernels."""
     key = _userland_key(assembly.spec, assembly.images, assembly.sources)
-    return segment(key, assembly.builder, lambda: write_cpio(assembly.userland(), EPOCH_S))
+    if assembly.on_disk:
+        key = json.dumps([key, "without", *(image.digest for image in assembly.on_disk)])
+    return segment(key, assembly.builder, lambda: write_cpio(assembly.userland_beside_disks(), EPOCH_S))
 
 
 def _userland_key(spec: Spec, images: dict[str, StoredImage], sources: Mapping[str, str]) -> str:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import tarfile
-import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 
-from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, writes_root
 from bootmatrix.assembly.initrd.root import base_tree
-from bootmatrix.assembly.tree import Node, Tree, directory, text_file, write_tar
-from bootmatrix.errors import BuildError, HostError
+from bootmatrix.assembly.tree import Node, Tree, directory, text_file
+from bootmatrix.errors import BuildError
 from bootmatrix.model import Machine, Profile, Spec, StoredImage
 from bootmatrix.qemu.command import DISK_BUSES
 from bootmatrix.store import Store
@@ -31,9 +27,6 @@ ROOT_FOLDER = ".root"
 """Folder of the disk whose files are copied to the guest's root, if there is one."""
 WRITES_FILE = ".writes"
 """A file of the disk by which init knows to put an overlay on it."""
-DISK_BLOCK_BYTES = 64 << 10
-"""Larger than any page: the guest reads whole pages, also the last one."""
-PACKER = "sqfstar"
 
 
 def why_not(profile: Profile, machine: Machine, cmdline: str, init: Iterable[StoredImage]) -> str:
@@ -128,18 +121,8 @@ def disk_tree(whole: Tree, init: list[StoredImage], store: Store, *, writes: boo
 
 
 def writes_bundles(spec: Spec, placed: Iterable[BundleSpec]) -> bool:
-    """Return whether anything may write below /containers; a disk needs an overlay for that.
-
-    In a read-only root, the runtime creates missing mount points.
-    """
-    return bool(spec.volumes) or any(_writes(one) for one in placed)
-
-
-def _writes(one: BundleSpec) -> bool:
-    settings = one.settings
-    mounts = (settings.binds, settings.binds_add, settings.mounts, settings.tmpfs, settings.devices)
-    moves = (settings.cwd or one.image.config.workdir or "/") != "/"
-    return settings.runtime is not None or (bool(settings.readonly) and (moves or any(mounts)))
+    """Return whether anything may write below /containers; a disk needs an overlay for that."""
+    return bool(spec.volumes) or any(writes_root(one) for one in placed)
 
 
 def _put_with_folders(path: str, whole: Tree, disk: Tree) -> None:
@@ -154,43 +137,3 @@ def _same(one: Node, other: Node) -> bool:
         (other.kind, other.mode, other.uid, other.gid, other.target, other.device)
     )
     return same and (one.data == other.data or one.read() == other.read())
-
-
-def write_disk(tree: Tree, mtime_s: int, store: Store) -> tuple[str, int]:
-    """Write a tree as an uncompressed squashfs into the store; return digest and bytes.
-
-    Raises:
-        HostError: squashfs-tools are not installed, or fail.
-    """
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
-        path = Path(folder) / "disk"
-        _pack(tree, mtime_s, path)
-        data = path.read_bytes()
-    data += bytes(-len(data) % DISK_BLOCK_BYTES)
-    return store.add_bytes(data), len(data)
-
-
-def _pack(tree: Tree, mtime_s: int, path: Path) -> None:
-    options = ("-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-quiet", "-no-progress", "-exit-on-error")
-    times = ("-mkfs-time", str(mtime_s), "-root-time", str(mtime_s))
-    try:
-        packer = subprocess.Popen(
-            [PACKER, *options, *times, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-    except FileNotFoundError as error:
-        raise HostError(f"{PACKER} is not installed", "Install it: sudo apt-get install squashfs-tools") from error
-    with packer:
-        assert packer.stdin
-        assert packer.stderr
-        try:
-            with tarfile.open(fileobj=packer.stdin, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
-                write_tar(tree, archive, mtime_s)
-            packer.stdin.close()
-        except BrokenPipeError:
-            pass  # it says why
-        complaint = packer.stderr.read().decode("utf-8", "replace").strip()
-    if packer.returncode:
-        raise HostError(f"{PACKER} failed with status {packer.returncode}: {complaint[-400:]}")

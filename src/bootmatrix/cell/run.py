@@ -139,7 +139,7 @@ def _built(spec: Spec, cell: Cell, kernel: Kernel | None, context: RunContext) -
         raise BuildError(f"a spec needs a kernel of the profile, but {cell.kernel!r} is not one")
     machine = context.machine(cell)
     machine = largest(machine) if cell.size.grows else machine
-    return build(spec, context.profiles[cell.arch], machine, kernel, context.builder)
+    return build(spec, context.profiles[cell.arch], machine, kernel, context.builder, cell.roots)
 
 
 def _own(spec: Spec, cell: Cell, kernel: Kernel | None, context: RunContext) -> Bootable:

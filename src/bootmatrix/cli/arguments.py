@@ -129,6 +129,16 @@ def add_qemu_args(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_roots(parser: argparse.ArgumentParser) -> None:
+    """Add --roots PLACE."""
+    parser.add_argument(
+        "--roots",
+        choices=("auto", "ram", "disk"),
+        help="where the roots of containers are in a cold boot (default auto: those of large images on read-only "
+        "disks, others in RAM)",
+    )
+
+
 def add_reports(parser: argparse.ArgumentParser, subcommand: bool = False) -> None:
     """Add --reports FOLDER. `subcommand` keeps the parent parser's value."""
     parser.add_argument(

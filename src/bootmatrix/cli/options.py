@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WIDE = 160
 OF_THE_RUN = (
     *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked", "reports"),
-    *("allow_empty", "page_size", "bits", "endian", "cpu", "machine", "memory", "cpus", "append", "timeout"),
+    *("allow_empty", "page_size", "bits", "endian", "cpu", "machine", "memory", "cpus", "append", "timeout", "roots"),
 )
 """Arguments that a resumed run takes from its start."""
 
@@ -68,6 +68,7 @@ def guest_selection(args: argparse.Namespace) -> Selection:
         cpus=args.cpus,
         append=tuple(args.append),
         timeout=args.timeout,
+        roots=args.roots,
     )
 
 
@@ -91,8 +92,8 @@ def check_resumed(args: argparse.Namespace) -> None:
         raise InputError(
             "--resume cannot be combined with MATRIX or SPEC arguments, nor with options that choose cells or change "
             "their guests: --arch, --kernel, --image, --qemu-args, --flaky, --boot, --verify-fork, --locked, "
-            "--reports, --allow-empty, --page-size, --bits, --endian, --cpu, --machine, --memory, --cpus, --append "
-            "and --timeout"
+            "--reports, --allow-empty, --page-size, --bits, --endian, --cpu, --machine, --memory, --cpus, --append, "
+            "--timeout and --roots"
         )
 
 

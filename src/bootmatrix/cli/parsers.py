@@ -65,6 +65,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         choices=("cold", "fork"),
         help="fork: boot one guest per machine, kernel and init, and run cells in copies of it (default: cold)",
     )
+    arguments.add_roots(parser)
     parser.add_argument(
         "--verify-fork",
         type=int,
@@ -112,6 +113,7 @@ def add_run(commands: Commands) -> None:
     arguments.add_size(parser)
     arguments.add_sources(parser)
     arguments.add_qemu_args(parser)
+    arguments.add_roots(parser)
     parser.add_argument(
         "--expect", metavar="TEXT", help="for a guest with another init: the console text that proves a pass"
     )

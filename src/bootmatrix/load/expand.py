@@ -160,6 +160,7 @@ class _CellExpander:
                 timeouts=self._matrix.timeouts,
                 retries=self._matrix.retries,
                 boot=self._matrix.boot,
+                roots=self._matrix.roots,
                 traits=self._traits[place],
                 flaky=self._matrix.flaky,
                 append=self._matrix.append,

@@ -10,7 +10,7 @@ from bootmatrix.model.base import Board, Model, Name, Sha256
 from bootmatrix.model.cell import ConsoleProof
 from bootmatrix.model.contents import ImageContents
 
-ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image", "disk", "attached"]
+ArtefactKind = Literal["kernel", "initrd", "dtb", "firmware", "image", "disk", "root", "attached"]
 
 
 DiskFormat = Literal["raw", "qcow2", "vpc", "vmdk"]
@@ -59,6 +59,8 @@ class Bootable(Model):
 
     A guest made from a spec always has a kernel and an initrd; a prebuilt one may have just a disk.
 
+    `roots` are disks with the roots of large images, named by their serial numbers.
+
     `cmdline` is the part from the spec and its images. `network`: the spec needs a network card. `onboot`,
     `services`, `checks` and `onshutdown` are container names in the order of the spec. The guest must account for
     all of them. `results` are the files that it must send, one entry per container. `reports` is false for a guest
@@ -80,6 +82,7 @@ class Bootable(Model):
     disk: Artefact | None = None
     disk_format: DiskFormat = "raw"
     disk_is_cd: bool = False
+    roots: tuple[Artefact, ...] = ()
     cmdline: str = ""
     network: bool = False
     images: tuple[Artefact, ...] = ()
@@ -120,13 +123,17 @@ class Bootable(Model):
             "disk": self.disk,
         }
         flash = {f"flash{number}": artefact for number, artefact in enumerate(self.flash)}
-        return {name: artefact for name, artefact in {**single, **flash}.items() if artefact}
+        roots = {f"root{number}": artefact for number, artefact in enumerate(self.roots)}
+        return {name: artefact for name, artefact in {**single, **flash, **roots}.items() if artefact}
 
     def with_parts(self, parts: Mapping[str, Artefact]) -> Self:
         """Replace files, named as in `parts`."""
         flash = tuple(parts[f"flash{number}"] for number in range(len(self.flash)))
+        roots = tuple(parts[f"root{number}"] for number in range(len(self.roots)))
         names = {"kernel": "kernel", "initrd": "initrd.img", "dtb": "dtb", "firmware": "firmware", "disk": "disk"}
-        return self.model_copy(update={"flash": flash, **{field: parts.get(name) for field, name in names.items()}})
+        return self.model_copy(
+            update={"flash": flash, "roots": roots, **{field: parts.get(name) for field, name in names.items()}}
+        )
 
 
 class BuiltFile(Model):

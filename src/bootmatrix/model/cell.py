@@ -10,6 +10,8 @@ from bootmatrix.model.image import ImageOverride
 
 BootKind = Literal["cold", "fork"]
 """A cold boot from power-on, or a clone of a guest that was booted before."""
+RootPlace = Literal["auto", "ram", "disk"]
+"""Where the roots of containers are in a cold boot. `auto`: those of large images on disks, where possible."""
 
 
 class Timeouts(Model):
@@ -94,6 +96,7 @@ class Cell(Model):
     size: GuestSize = GuestSize()
     append: str = ""
     limit_s: float | None = None
+    roots: RootPlace = "auto"
 
     @property
     def id(self) -> str:

@@ -125,6 +125,7 @@ def for_fork(
         *("-device", f"{_on_bus(machine, DISK_BUSES[machine.bus or ''])},drive=disk,serial={DISK_SERIAL}"),
     )
     board = machine.model_copy(update={"machine": f"{machine.machine},memory-backend=ram"})
+    bootable = bootable.model_copy(update={"roots": ()})  # all is on the copy's own disk
     channels = (*_channels(machine, descriptors), *shared)
     line = _command(board, bootable, "template", channels, program)
     if not is_copy:
@@ -197,6 +198,7 @@ def _command(  # noqa: PLR0913, PLR0917
         *_network(machine, bootable),
         *_kernel(bootable),
         *_disk(machine, bootable, disk),
+        *_roots(machine, bootable),
         *bootable.qemu_args,
         *(("-append", cmdline) if bootable.kernel else ()),
     )
@@ -247,6 +249,16 @@ def _disk(machine: Machine, bootable: Bootable, descriptors: Iterable[int]) -> t
         return (*given, "-drive", f"{drive},file.locking=off,file=/dev/fdset/1", *device)
     name = bootable.disk.path.replace(",", ",,")
     return ("-drive", f"{drive},snapshot=on,file={name}", *device)
+
+
+def _roots(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
+    """The read-only disks with the roots of images; init knows each by its serial number."""
+    words: list[str] = []
+    for number, root in enumerate(bootable.roots):
+        name = root.path.replace(",", ",,")
+        device = f"{_on_bus(machine, DISK_BUSES[machine.bus or ''])},drive=root{number},serial={root.name}"
+        words += ("-drive", f"if=none,id=root{number},format=raw,readonly=on,file={name}", "-device", device)
+    return tuple(words)
 
 
 def _result_port(machine: Machine) -> tuple[str, ...]:

@@ -6,18 +6,19 @@ containers/SECTION/FOLDER/rootfs          the root; if writable, an overlay on l
 etc/bootmatrix/containers/SECTION/FOLDER  the preparations as steps for init, one per line, separated by tabs
 etc/bootmatrix/hooks/SECTION/FOLDER       actions between creating the namespaces and starting the container
 etc/bootmatrix/configs/SECTION/FOLDER.json  the runtime's configuration, if it differs from config.json
+etc/bootmatrix/roots                      roots on disks: serial number, path, `rw` if something is written there
 """
 
 from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
-from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, writes_root
 from bootmatrix.assembly.initrd.privileges import MAGIC, ORDINARY, is_bind, is_open, words
 from bootmatrix.assembly.initrd.runtime_config import full_mount, runtime_config
 from bootmatrix.assembly.initrd.world import BINDS, WORLD, is_volume, normal
@@ -31,6 +32,9 @@ MAX_RESULTS = 16
 STEPS_FOLDER = "etc/bootmatrix/containers"
 HOOKS_FOLDER = "etc/bootmatrix/hooks"
 CONFIGS_FOLDER = "etc/bootmatrix/configs"
+ROOTS_LIST = "etc/bootmatrix/roots"
+SERIAL_CHARACTERS = 20
+"""VIRTIO_BLK_ID_BYTES of linux/virtio_blk.h."""
 SHARED_PIDS = "etc/bootmatrix/pids"
 """Is there if init is to make a namespace of process ids that containers share."""
 PIDS = "/bootmatrix/pids"
@@ -50,12 +54,19 @@ NONE = "-"
 Json = dict[str, Any]
 
 
-def add_bundles(
-    placed: Iterable[BundleSpec], ids: Mapping[str, int], tree: Tree, store: Store, *, in_world: bool = False
+def add_bundles(  # noqa: PLR0913
+    placed: Sequence[BundleSpec],
+    ids: Mapping[str, int],
+    tree: Tree,
+    store: Store,
+    *,
+    in_world: bool = False,
+    on_disk: Collection[str] = (),
 ) -> None:
     """Add all bundles. As in LinuxKit, containers of one image share the root of the first.
 
-    With `in_world`, they see their own view of the guest's root (world.py).
+    With `in_world`, they see their own view of the guest's root (world.py). Init mounts the roots of the images
+    `on_disk`, by digest.
 
     Raises:
         BuildError: the guest does not support a setting.
@@ -64,7 +75,9 @@ def add_bundles(
     for one in placed:
         own = f"{one.path}/{'rootfs' if one.settings.readonly else 'lower'}"
         root = roots.setdefault(one.image.digest, own)
-        if root == own:
+        if root == own and one.image.digest in on_disk:
+            tree.put(own, directory())
+        elif root == own:
             tree.graft(completed(image_tree(one.image, store)), own)
         for folder in ("rootfs",) if one.settings.readonly else ("tmp", "rootfs"):
             if tree.get(f"{one.path}/{folder}") is None:
@@ -72,6 +85,20 @@ def add_bundles(
         _add_configuration(one, root, ids, tree, in_world=in_world)
         if shares_pids(one):
             tree.put(SHARED_PIDS, text_file(""))
+    if on_disk:
+        tree.put(ROOTS_LIST, text_file("".join(_root_lines(placed, roots, on_disk))))
+
+
+def disk_serial(digest: str) -> str:
+    """Return the serial number by which init knows the disk of an image."""
+    return digest[:SERIAL_CHARACTERS]
+
+
+def _root_lines(placed: Sequence[BundleSpec], roots: Mapping[str, str], on_disk: Collection[str]) -> Iterator[str]:
+    written = {one.image.digest for one in placed if writes_root(one)}
+    for digest, root in roots.items():
+        if digest in on_disk:
+            yield f"{disk_serial(digest)}\t/{root}\t{'rw' if digest in written else 'ro'}\n"
 
 
 def _add_configuration(one: BundleSpec, root: str, ids: Mapping[str, int], tree: Tree, *, in_world: bool) -> None:

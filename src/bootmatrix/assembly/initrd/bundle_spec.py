@@ -49,6 +49,14 @@ def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[BundleSpec, ..
     return tuple(placed)
 
 
+def writes_root(one: BundleSpec) -> bool:
+    """Return whether the runtime may write to a read-only root: it creates missing mount points."""
+    settings = one.settings
+    mounts = (settings.binds, settings.binds_add, settings.mounts, settings.tmpfs, settings.devices)
+    moves = (settings.cwd or one.image.config.workdir or "/") != "/"
+    return settings.runtime is not None or (bool(settings.readonly) and (moves or any(mounts)))
+
+
 def check_seconds(placed: tuple[BundleSpec, ...]) -> dict[str, float]:
     """Return time limits of checks by name."""
     limits = {

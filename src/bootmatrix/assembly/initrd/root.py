@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
@@ -21,20 +21,24 @@ FIRST_ID = 100
 """Containers that are named in a uid or gid get numbers from here on, as in LinuxKit."""
 
 
-def guest_tree(
+def guest_tree(  # noqa: PLR0913
     spec: Spec,
     images: Mapping[str, StoredImage],
     placed: tuple[BundleSpec, ...],
     store: Store,
     sources: Mapping[str, str] | None = None,
+    *,
+    on_disk: Collection[str] = (),
 ) -> Tree:
     """Build the guest's root without kernel parts. `sources` are digests of the spec's files.
+
+    The roots of images whose digests are in `on_disk` are left out.
 
     Raises:
         BuildError: an image, a setting or a file is not possible in the guest.
     """
     tree = _folders()
-    tree.graft(linuxkit_tree(spec, images, placed, store, sources), "")
+    tree.graft(linuxkit_tree(spec, images, placed, store, sources, on_disk=on_disk), "")
     if tree.get("init") is None:
         raise BuildError(f"{spec.path}: none of the images under 'init' has a file /init", "Add the image 'init'.")
     _put_console(tree)
@@ -70,12 +74,14 @@ def _init_tree(init: Iterable[StoredImage], store: Store) -> Tree:
     return tree
 
 
-def linuxkit_tree(
+def linuxkit_tree(  # noqa: PLR0913
     spec: Spec,
     images: Mapping[str, StoredImage],
     placed: tuple[BundleSpec, ...],
     store: Store,
     sources: Mapping[str, str] | None = None,
+    *,
+    on_disk: Collection[str] = (),
 ) -> Tree:
     """Build the root as LinuxKit does from the same images, and init's settings in etc/bootmatrix.
 
@@ -92,7 +98,7 @@ def linuxkit_tree(
     if in_world:
         tree.put(WORLD_FILE, text_file(""))
         tree.put(SHARED_PIDS, text_file(""))  # whose /proc is what they see of it
-    add_bundles(_id_order(placed), ids, tree, store, in_world=in_world)
+    add_bundles(_id_order(placed), ids, tree, store, in_world=in_world, on_disk=on_disk)
     before = dict(tree.nodes) if spec.files and any(PROTOCOL in image.config.labels for image in init) else None
     add_files(spec, ids, tree, SpecSources(store, source_digests(spec) if sources is None else sources))
     if before is not None:

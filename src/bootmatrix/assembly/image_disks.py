@@ -1,0 +1,80 @@
+"""Disks with the roots of large images. Each is packed once, for all kernels and specs.
+
+A guest mounts such a disk instead of unpacking it, and needs no memory for what it does not read.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+
+from bootmatrix.assembly.image.builder import EPOCH_S, image_tree
+from bootmatrix.assembly.image.roots import completed
+from bootmatrix.assembly.initrd.bundle import disk_serial
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
+from bootmatrix.assembly.kernel.package import KernelFiles, load_order
+from bootmatrix.assembly.squashfs import PACKER, write_disk
+from bootmatrix.errors import BuildError
+from bootmatrix.model import Artefact, Machine, RootPlace, StoredImage
+from bootmatrix.qemu.command import DISK_BUSES
+from bootmatrix.store import Store
+
+LABEL = "bootmatrix.roots"
+"""Label of an init image whose init mounts roots from disks."""
+MODULES = ("virtio_blk", "squashfs", "overlay")
+FORMAT = 1
+"""Changes whenever the same image would give another disk."""
+MIN_BYTES = 8 << 20
+"""Smaller images are unpacked as fast as a disk is mounted: docs/speed.md."""
+MAX_DISKS = 6
+"""Some boards have few slots on their bus."""
+
+
+def images_on_disk(
+    place: RootPlace, machine: Machine, files: KernelFiles, placed: Sequence[BundleSpec], init: Iterable[StoredImage]
+) -> tuple[StoredImage, ...]:
+    """Return the images whose roots are on disks, the largest first.
+
+    Raises:
+        BuildError: the roots must be on disks, and cannot be.
+    """
+    if place == "ram":
+        return ()
+    reason = _why_not(machine, files, init)
+    if place == "disk" and reason:
+        raise BuildError(f"the roots of containers cannot be on disks: {reason}", "Use --roots auto or ram.")
+    if reason:
+        return ()
+    images = {one.image.digest: one.image for one in placed}.values()
+    large = [image for image in images if place == "disk" or image.size_bytes >= MIN_BYTES]
+    return tuple(sorted(large, key=lambda image: (-image.size_bytes, image.digest))[:MAX_DISKS])
+
+
+def _why_not(machine: Machine, files: KernelFiles, init: Iterable[StoredImage]) -> str:
+    if machine.bus not in DISK_BUSES:
+        return "the machine has no virtio bus"
+    if not any(LABEL in image.config.labels for image in init):
+        return f"no init image has the label {LABEL}"
+    if shutil.which(PACKER) is None:
+        return f"{PACKER} of squashfs-tools is not installed"
+    missing = [name for name in load_order(files, MODULES)[1] if name in MODULES]
+    return f"the kernel has no module {missing[0]}" if missing else ""
+
+
+def image_disks(images: Collection[StoredImage], store: Store) -> tuple[Artefact, ...]:
+    """Return the disks of images, packed if missing. Their names are their serial numbers.
+
+    Raises:
+        HostError: squashfs-tools are not installed, or fail.
+    """
+    return tuple(_disk(image, store) for image in images)
+
+
+def _disk(image: StoredImage, store: Store) -> Artefact:
+    def make() -> tuple[str, int]:
+        return write_disk(completed(image_tree(image, store)), EPOCH_S, store)
+
+    digest, size = store.cached_file("root", json.dumps([FORMAT, image.digest]), make)
+    name, path = disk_serial(image.digest), str(store.verified(digest))
+    return Artefact(kind="root", name=name, path=path, sha256=digest, size_bytes=size)
