@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,41 +16,16 @@
 #include "channel.h"
 #include "console.h"
 #include "copy_tree.h"
+#include "disk.h"
 #include "leave.h"
 #include "mounts.h"
 #include "netlink.h"
 #include "runs.h"
-#include "settings.h"
 #include "util.h"
 
 #define CONTAINERS "/containers"
 
-enum { DISK_S = 20, RETRY_MS = 20, HELLO_BYTES = 512 };
-
-/* Find the disk with the spec's part of a copy, by its serial number: a machine may have other disks. */
-static bool try_disk(char *disk, size_t size)
-{
-	char **blocks = list_folder("/sys/block"), line[64], path[512];
-	bool is_found = false;
-
-	for (size_t i = 0; blocks[i] && !is_found; i++) {
-		snprintf(path, sizeof path, "/sys/block/%s/serial", blocks[i]);
-		snprintf(disk, size, "/dev/%s", blocks[i]);
-		is_found = read_line(path, line, sizeof line) && strcmp(line, "bootmatrix") == 0 && access(disk, F_OK) == 0;
-	}
-	free_list(blocks);
-	return is_found;
-}
-
-static bool find_disk(char *disk, size_t size)
-{
-	int64_t until_ms = now_ms() + DISK_S * settings.scale * 1000;
-	bool is_found;
-
-	while (!(is_found = try_disk(disk, size)) && now_ms() < until_ms)
-		poll(NULL, 0, RETRY_MS);
-	return is_found;
-}
+enum { HELLO_BYTES = 512 };
 
 static bool set_clock(const char *seconds)
 {
@@ -132,7 +106,7 @@ bool become_copy(int channel)
 	start_waiting_runtimes();
 	if (getrandom(&byte, 1, 0) != 1) /* waits for the random number generator, which cannot be reseeded before */
 		return false;
-	if (!find_disk(disk, sizeof disk)) {
+	if (!find_disk("bootmatrix", disk, sizeof disk)) {
 		console_print("no disk found");
 		return false;
 	}

@@ -24,6 +24,7 @@
 #include "mounts.h"
 #include "netlink.h"
 #include "report.h"
+#include "roots.h"
 #include "runtime.h"
 #include "services.h"
 #include "settings.h"
@@ -131,7 +132,7 @@ static void run_spec(void)
 
 	if (!find_runtime() && !serves) {
 		say_error("no init image has crun or runc");
-	} else if (share_pids() && make_view() && set_up_volumes()) {
+	} else if (share_pids() && mount_roots() && make_view() && set_up_volumes()) {
 		is_started = run_section("onboot");
 		if (is_started && serves)
 			serve_host();

@@ -17,6 +17,7 @@
 #include "copy_tree.h"
 #include "mounts.h"
 #include "report.h"
+#include "roots.h"
 #include "util.h"
 #include "walk.h"
 
@@ -190,9 +191,11 @@ static bool replace_devices(void)
 	return true;
 }
 
-/* A forked guest has its bundles on a separate disk. */
+/* A forked guest has its bundles on a separate disk, and roots may be on disks of their own. */
 static bool overlay_containers(void)
 {
+	if (!overlay_roots(VIEW, OVERLAY))
+		return false;
 	if (access("/containers/.settings", F_OK) != 0)
 		return true;
 	return mkdir(OVERLAY "/upper2", 0755) == 0 && mkdir(OVERLAY "/work2", 0755) == 0 &&

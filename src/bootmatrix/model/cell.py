@@ -11,7 +11,7 @@ from bootmatrix.model.image import ImageOverride
 BootKind = Literal["cold", "fork"]
 """A cold boot from power-on, or a clone of a guest that was booted before."""
 RootPlace = Literal["auto", "ram", "disk"]
-"""Where the roots of containers are in a cold boot. `auto`: those of large images on disks, where possible."""
+"""Place of containers' roots in a cold boot. `auto`: those of large images on disks, where possible."""
 
 
 class Timeouts(Model):
