@@ -27,7 +27,7 @@ LAYERS = (
     {"cell"},
     {"assembly", "plan", "signoff", "server"},
     {"boot", "load", "report"},
-    {"snapshot", "source", "history", "judge"},
+    {"snapshot", "source", "history", "judge", "guest"},
     {"qemu", "console", "runs"},
     {"store", "progress", "plugins"},
     {"model"},

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bootmatrix.errors import AgentError as AgentError
     from bootmatrix.errors import BootmatrixError as BootmatrixError
     from bootmatrix.errors import BuildError as BuildError
     from bootmatrix.errors import InfraError as InfraError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from bootmatrix.model import Judgement as Judgement
     from bootmatrix.model import Record as Record
     from bootmatrix.model import Verdict as Verdict
+    from bootmatrix.workspace.guest import CommandError as CommandError
+    from bootmatrix.workspace.guest import CommandResult as CommandResult
+    from bootmatrix.workspace.guest import Guest as Guest
     from bootmatrix.workspace.planned_run import PlannedRun as PlannedRun
     from bootmatrix.workspace.run import RunOptions as RunOptions
     from bootmatrix.workspace.saved_run import SavedRun
@@ -36,9 +40,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AgentError": "errors",
     "BootmatrixError": "errors",
     "BuildError": "errors",
     "Cell": "model",
+    "CommandError": "workspace.guest",
+    "CommandResult": "workspace.guest",
+    "Guest": "workspace.guest",
     "InfraError": "errors",
     "InputError": "errors",
     "Judgement": "model",

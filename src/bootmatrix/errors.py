@@ -5,6 +5,8 @@ BootmatrixError
 │   └── FileError     faults in a file, each with its line
 ├── BuildError        a spec that cannot be built into something bootable: verdict build-error
 │   └── NoSuchPackage the archive lacks this package for this architecture
+├── AgentError        a guest, or the agent in it, that is not there any more
+│   └── GuestFileError   a file of a guest that cannot be fetched
 ├── InfraError        bootmatrix's, the network's or the host's: verdict infra-error
 │   ├── NetworkError  no answer from a server, or an invalid one
 │   │   └── StaleMirror  an index that does not match its signed digest (a mirror in mid-sync)
@@ -69,6 +71,14 @@ class BuildError(BootmatrixError):
 
 class NoSuchPackage(BuildError):
     """The archive lacks a package for an architecture."""
+
+
+class AgentError(BootmatrixError):
+    """A guest, or the agent in it, that is not there any more."""
+
+
+class GuestFileError(AgentError):
+    """A file of a guest that cannot be fetched."""
 
 
 class InfraError(BootmatrixError):

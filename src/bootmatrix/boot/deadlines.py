@@ -99,6 +99,7 @@ class PhaseClock:
         self._waited_s = self._suspended_s = 0.0
         self._fault_grace_s = FAULT_GRACE_S * machine.time_factor
         self._panic: _Mark | None = None
+        self._is_held = False
         self._fault: _Mark | None = None
         on_phase("boot")
 
@@ -137,8 +138,18 @@ class PhaseClock:
         """Record the text that proves a pass."""
         self._enter("shutdown", at_s)
 
+    def hold(self) -> None:
+        """Suspend the limits while the host uses the guest, up to its shutdown; only a panic still ends it."""
+        self._is_held = True
+
+    def _release(self, at_s: float) -> None:
+        self._is_held = False
+        self._began = self._heard = self._at(at_s)
+
     def message(self, message: GuestMessage) -> None:
         """Enter the phase that a message begins, if it begins one."""
+        if self._is_held and message.kind == "shutdown":
+            self._release(message.at_s)
         following = self._following(message.kind, message.words)
         if following:
             self._enter(following, message.at_s)
@@ -168,6 +179,8 @@ class PhaseClock:
             return
         if self._fault is not None:
             yield "fault", self._fault, self._fault_grace_s
+        if self._is_held:
+            return
         yield "silence", self._heard, self._silences[self.phase]
         yield self.phase, self._began, self._limits[self.phase]
 

@@ -25,6 +25,8 @@ from bootmatrix.boot.deadlines import PhaseClock
 from bootmatrix.boot.diagnosis import Diagnosis
 from bootmatrix.boot.protocol import Conversation
 from bootmatrix.console.log import ConsoleLog, FaultWatch, PanicWatch, TextWatch
+from bootmatrix.guest.client import AgentClient
+from bootmatrix.guest.wire import SocketWire
 from bootmatrix.model import (
     Bootable,
     ConsoleProof,
@@ -83,11 +85,13 @@ async def boot(  # noqa: PLR0913
     *,
     snapshot: Snapshot | None = None,
     dump: bool = False,
+    attach: Callable[[AgentClient], None] | None = None,
 ) -> Outcome:
     """Boot a guest and follow it to its end; its console is `folder`/console.log.
 
     With a `snapshot` the guest is a copy that continues from there. `folder`/diagnosis has the diagnosis of a guest
-    that hangs, panics or times out; with `dump` also its memory.
+    that hangs, panics or times out; with `dump` also its memory. `attach` gets the client of the guest's agent, if the
+    bootable has one, before the boot.
 
     No QEMU outlives this function, or this process.
 
@@ -102,21 +106,24 @@ async def boot(  # noqa: PLR0913
     with ExitStack() as stack:
         file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
         log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii"), proof=bootable.proof))
-        wires, theirs = stack.enter_context(open_wires(machine.result == "virtio-serial"))
+        wires, theirs = stack.enter_context(open_wires(machine.result == "virtio-serial", bool(bootable.agent)))
         seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None), folder)
         seen.dump = dump
         seen.proof = bootable.proof
         seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
+        if wires.agent and attach:
+            seen.agent = AgentClient(SocketWire(wires.agent), seen.clock.hold)
+            attach(seen.agent)
         disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
         if snapshot:
             files = stack.enter_context(copy_files(snapshot, bootable))
             log.write(snapshot.console + COPY_BEGINS)
             seen.state = files.state
             wires.send(wake_up())
-            command = for_fork(machine, bootable, _descriptors(theirs, ()), files, program)
+            command = for_fork(machine, bootable, _descriptors(theirs, (), bootable), files, program)
         else:
             files = None
-            command = for_cell(machine, bootable, _descriptors(theirs, disk), program)
+            command = for_cell(machine, bootable, _descriptors(theirs, disk, bootable), program)
         inherited = [*(end.fileno() for end in (*theirs, *disk)), *(files.numbers if files else ())]
         bound = stack.enter_context(bounded(machine))
         starting = running(command.arguments, inherited, machine, bound, wires.console, WRITES_BYTES if disk else 0)
@@ -137,6 +144,7 @@ class _Boot:
 
     clock: PhaseClock
     state: int | None = None
+    agent: AgentClient | None = None
 
     def __init__(self, machine: Machine, wires: Wires, log: ConsoleLog, talk: Conversation, folder: Path) -> None:
         self.broken: Exception | None = None
@@ -184,6 +192,8 @@ class _Boot:
                 readers.start_soon(self._guard, partial(read_wire, wire, take, pace_s=pace_s))
             readers.start_soon(self._guard, lambda: self._watch_monitor(process))
             readers.start_soon(self._guard, lambda: self._watch_process(process))
+            if self.agent:
+                readers.start_soon(self._guard, self.agent.run)
             readers.start_soon(self._guard, lambda: self._watch_limits(process))
             await self._over.wait()
             if self._ending and self._ending.ended_by == "guest":
@@ -399,6 +409,7 @@ class _Boot:
         return f"{self._machine.qemu} {exit_words(self._status)}{said}"
 
 
-def _descriptors(theirs: list[socket.socket], disk: Iterable[IO[bytes]]) -> Descriptors:
-    monitor, *result = (end.fileno() for end in theirs)
-    return Descriptors(monitor, result[0] if result else None, tuple(file.fileno() for file in disk))
+def _descriptors(theirs: list[socket.socket], disk: Iterable[IO[bytes]], bootable: Bootable) -> Descriptors:
+    monitor, *ports = (end.fileno() for end in theirs)
+    agent = ports.pop() if bootable.agent else None
+    return Descriptors(monitor, ports[0] if ports else None, tuple(file.fileno() for file in disk), agent)

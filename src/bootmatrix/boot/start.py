@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bootmatrix.boot.guest import boot
 from bootmatrix.fsio import read_whole
+from bootmatrix.guest.client import AgentClient
 from bootmatrix.model import Bootable, BootKind, Machine, Outcome, Phase, Timeouts
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.snapshot.clone import COPY_BEGINS
@@ -25,7 +26,8 @@ COPIES_TRIED = 2
 class Start:
     """Inputs of a boot beside the bootable.
 
-    The console is written to `folder`; `dump` keeps a stuck guest's memory.
+    The console is written to `folder`; `dump` keeps a stuck guest's memory. `attach` gets the client of each guest's
+    agent, if it has one.
     """
 
     machine: Machine
@@ -34,6 +36,7 @@ class Start:
     on_phase: Callable[[Phase], None]
     folder: Path
     dump: bool = False
+    attach: Callable[[AgentClient], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,13 @@ async def start_cold(start: Start, bootable: Bootable, reason: str = "") -> Boot
     """Boot a guest from power-on."""
     async with start.turn(start.machine):
         outcome = await boot(
-            start.machine, bootable, start.timeouts, start.folder, on_phase=start.on_phase, dump=start.dump
+            start.machine,
+            bootable,
+            start.timeouts,
+            start.folder,
+            on_phase=start.on_phase,
+            dump=start.dump,
+            attach=start.attach,
         )
     return Booted(outcome, cold_reason=reason)
 
@@ -91,7 +100,14 @@ async def _boot_copy(start: Start, bootable: Bootable, forks: SnapshotPool, snap
     timeouts = start.timeouts.model_copy(update={"boot": min(start.timeouts.boot, COPY_BOOT_S)})
     async with start.turn(machine, forks.copy_mib(machine, bootable)):
         outcome = await boot(
-            machine, bootable, timeouts, start.folder, on_phase=start.on_phase, snapshot=snapshot, dump=start.dump
+            machine,
+            bootable,
+            timeouts,
+            start.folder,
+            on_phase=start.on_phase,
+            snapshot=snapshot,
+            dump=start.dump,
+            attach=start.attach,
         )
     forks.learn(machine, bootable, outcome.private_mib)
     return outcome

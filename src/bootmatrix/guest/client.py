@@ -10,7 +10,7 @@ from typing import Protocol
 
 import anyio
 
-from bootmatrix.errors import BootmatrixError
+from bootmatrix.errors import AgentError
 from bootmatrix.guest.frames import (
     CREDIT,
     EXIT,
@@ -33,10 +33,6 @@ from bootmatrix.guest.streams import Incoming, Outgoing
 MAX_WINDOW = 16 << 20
 MAX_GREETINGS = 5
 """An agent that was killed is started again, at most so often."""
-
-
-class AgentError(BootmatrixError):
-    """A guest, or the agent in it, that is not there any more."""
 
 
 class Wire(Protocol):
@@ -183,12 +179,12 @@ def _kind_of(number: int) -> ExitKind:
 
 
 class AgentClient:
-    """The host's end. `run` has to run as long as it is used."""
+    """The host's end. `run` has to run as long as it is used; `on_ready` is called when the agent has greeted."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, on_ready: Callable[[], None] = lambda: None) -> None:
         self.facts = ""
         self.greetings = 0
-        self._wire = wire
+        self._wire, self._on_ready = wire, on_ready
         self._reader = FrameReader()
         self._channels: dict[int, AgentChannel] = {}
         self._numbers = itertools.count(1)
@@ -282,4 +278,5 @@ class AgentClient:
         self._window = window
         self._lose_channels(AgentError("the agent in the guest was ended, and has been started again"))
         await self._send(mark)
+        self._on_ready()
         self._ready.set()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import anyio
 
-from bootmatrix.errors import InputError
-from bootmatrix.guest.client import AgentChannel, AgentClient, AgentError, CommandEnd
+from bootmatrix.errors import AgentError, GuestFileError, InputError
+from bootmatrix.guest.client import AgentChannel, AgentClient, CommandEnd
 from bootmatrix.guest.frames import AgentFault, ExitKind, StreamNumber
-from bootmatrix.guest.inbound import DEFAULT_LIMIT_BYTES, GuestFileError, TreeReceiver
+from bootmatrix.guest.inbound import DEFAULT_LIMIT_BYTES, TreeReceiver
 from bootmatrix.guest.outbound import Known, TreeLimits, tree_records
 from bootmatrix.guest.requests import Request
 

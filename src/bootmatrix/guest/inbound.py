@@ -10,17 +10,13 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from bootmatrix.errors import BootmatrixError, HostError, described
+from bootmatrix.errors import GuestFileError, HostError, described
 from bootmatrix.guest.frames import AgentFault
 from bootmatrix.guest.records import FileBytes, RecordReader, RecordType, TreeRecord
 
 MAX_FILES = 100_000
 DEFAULT_LIMIT_BYTES = 1 << 30
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-
-
-class GuestFileError(BootmatrixError):
-    """A file of a guest that cannot be fetched."""
 
 
 class TreeReceiver:

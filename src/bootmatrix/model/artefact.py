@@ -54,6 +54,10 @@ class ExpectedFiles(Model):
     section: str = ""
 
 
+AgentMode = Literal["", "serve", "hold"]
+"""Presence of the agent: never; while services run, until the host shuts the guest down; or once it has failed."""
+
+
 class Bootable(Model):
     """The files and settings that a machine boots.
 
@@ -67,9 +71,9 @@ class Bootable(Model):
     with a foreign init: its `proof` is on its console. `protocol` is the version of docs/guest-protocol.md that its
     init speaks: 1 in records without it. `forkable` is the forked form, or `cold_reason` says why there cannot be
     one; both are empty if not requested. `qemu_args` are the user's own arguments, `attached` the files that these
-    name. `privileged` names the containers that may reach init or the kernel, each with its means, `daemons` the
-    init images whose daemons, which run as init does, are not known. `contents` lists the packages and files of each
-    image.
+    name. `agent` says when the guest has an agent (docs/agent.md). `privileged` names the containers that may reach
+    init or the kernel, each with its means, `daemons` the init images whose daemons, which run as init does, are not
+    known. `contents` lists the packages and files of each image.
     """
 
     kernel: Artefact | None = None
@@ -102,6 +106,7 @@ class Bootable(Model):
     cold_reason: str = ""
     qemu_args: tuple[str, ...] = ()
     attached: tuple[Artefact, ...] = ()
+    agent: AgentMode = ""
 
     @field_validator("results", mode="before")
     @classmethod

@@ -15,6 +15,9 @@ Mode = Literal["cell", "template", "manual", "shell", "auto"]
 RESULT_PORT = "org.bootmatrix.result"
 """Name of the virtio-serial port that init reports on."""
 
+AGENT_PORT = "org.bootmatrix.agent"
+"""Name of the virtio-serial port of the guest's agent."""
+
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 """QEMU's seccomp filter with all restrictions, as libvirt sets it. No guest needs any of these system calls."""
 
@@ -79,6 +82,7 @@ class Descriptors:
     monitor: int
     result: int | None = None
     disk: tuple[int, ...] = ()
+    agent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ def _channels(machine: Machine, descriptors: Descriptors) -> tuple[str, ...]:
         *("-chardev", "stdio,id=console,signal=off"),
         *_serial(machine, "chardev:console"),
     )
-    return (*arguments, *(() if descriptors.result is None else _socket("result", descriptors.result)))
+    ports = {"result": descriptors.result, "agent": descriptors.agent}
+    return (*arguments, *(word for name, end in ports.items() if end is not None for word in _socket(name, end)))
 
 
 def by_hand(machine: Machine, bootable: Bootable) -> CommandLine:
@@ -173,6 +178,7 @@ def kernel_cmdline(machine: Machine, bootable: Bootable, mode: Mode) -> str:
         f"bootmatrix.scale={scale(machine)}",
         f"bootmatrix.exit={LEAVING.get(machine.exit, machine.exit)}",
         "" if mode == "cell" else f"bootmatrix.mode={mode}",
+        f"bootmatrix.agent={bootable.agent}" if bootable.agent else "",
     )
     words = [
         f"console={machine.console}",
@@ -194,7 +200,7 @@ def _command(  # noqa: PLR0913, PLR0917
         *_board(machine),
         *_firmware(machine, bootable),
         *channels,
-        *_result_port(machine),
+        *_ports(machine, bootable),
         *_network(machine, bootable),
         *_kernel(bootable),
         *_disk(machine, bootable, disk),
@@ -261,11 +267,14 @@ def _roots(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _result_port(machine: Machine) -> tuple[str, ...]:
+def _ports(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
+    """The ports of init and of the agent, if the machine has them."""
     if machine.result != "virtio-serial":
         return ()
     controller = _on_bus(machine, SERIAL_BUSES.get(machine.bus or "", "virtio-serial"))
-    return ("-device", controller, "-device", f"virtserialport,chardev=result,name={RESULT_PORT}")
+    ports = {"result": RESULT_PORT, **({"agent": AGENT_PORT} if bootable.agent else {})}
+    devices = (f"virtserialport,chardev={name},name={port}" for name, port in ports.items())
+    return ("-device", controller, *(word for device in devices for word in ("-device", device)))
 
 
 def _on_bus(machine: Machine, model: str) -> str:

@@ -67,6 +67,7 @@ class Wires:
     console: Console
     monitor: socket.socket
     result: socket.socket | None
+    agent: socket.socket | None = None
 
     def send(self, line: bytes) -> None:
         """Send init a line."""
@@ -84,10 +85,10 @@ class Wires:
 
 
 @contextmanager
-def open_wires(own_result: bool) -> Iterator[tuple[Wires, Ends]]:
+def open_wires(own_result: bool, agent: bool = False) -> Iterator[tuple[Wires, Ends]]:
     """Open all channels; yields our ends and QEMU's sockets in the order of Descriptors."""
-    with console_pipes() as console, socket_pairs(2 if own_result else 1) as (ours, theirs):
-        yield Wires(console, ours[0], ours[1] if own_result else None), theirs
+    with console_pipes() as console, socket_pairs(1 + own_result + agent) as (ours, theirs):
+        yield Wires(console, ours[0], ours[1] if own_result else None, ours[-1] if agent else None), theirs
 
 
 async def read_wire(

@@ -149,7 +149,7 @@ def key_of(machine: Machine, bootable: Bootable) -> str:
     program = find_qemu(machine)
     build = program.stat()
     base = bootable.model_copy(update={"initrd": bootable.forkable.initrd})
-    arguments = for_fork(machine, base, Descriptors(0, 0), ForkFiles(0, 0)).arguments
+    arguments = for_fork(machine, base, Descriptors(0, 0, agent=0 if base.agent else None), ForkFiles(0, 0)).arguments
     artefacts = (base.kernel, base.initrd, base.dtb)
     digests = {artefact.path: artefact.sha256 for artefact in artefacts if artefact}
     return json.dumps(

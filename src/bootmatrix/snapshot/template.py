@@ -71,11 +71,11 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
         keep = stack.enter_context(ExitStack())
         keep.callback(os.close, memory)
         os.ftruncate(disk, DISK_BYTES)
-        wires, theirs = stack.enter_context(open_wires(own_result=True))
-        monitor, result = (end.fileno() for end in theirs)
-        descriptors = Descriptors(monitor, result)
+        wires, theirs = stack.enter_context(open_wires(own_result=True, agent=bool(bootable.agent)))
+        monitor, result, *agent = (end.fileno() for end in theirs)
+        descriptors = Descriptors(monitor, result, agent=agent[0] if agent else None)
         line = for_fork(machine, base, descriptors, ForkFiles(memory, disk), str(find_qemu(machine)))
-        inherited = [monitor, result, memory, disk]
+        inherited = [monitor, result, *agent, memory, disk]
         bound = stack.enter_context(bounded(machine))
         async with running(line.arguments, inherited, machine, bound, wires.console) as process:
             for end in theirs:

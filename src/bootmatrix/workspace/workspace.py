@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -28,6 +28,7 @@ from bootmatrix.workspace.selection import Selection, apply, board_targets, defa
 
 if TYPE_CHECKING:
     from bootmatrix.cell.run import RunContext
+    from bootmatrix.workspace.guest import Guest
     from bootmatrix.workspace.run import RunOptions
     from bootmatrix.workspace.saved_run import SavedRun
 
@@ -231,6 +232,31 @@ class Workspace:
 
         with open_context(replace(planned.config, fork=False), observer or NullObserver()) as context:
             yield context
+
+    @asynccontextmanager
+    async def guest(  # noqa: PLR0913
+        self,
+        name: str = "debian",
+        *,
+        arch: str,
+        kernel: str = "6.1",
+        selection: Selection | None = None,
+        env: Mapping[str, str] | None = None,
+        observer: Observer | None = None,
+    ) -> AsyncIterator[Guest]:
+        """Boot a guest for commands, files and connections; it is killed in the end. Asynchronous.
+
+        `name` is a spec, whose services are started, or an image, of which nothing is started.
+
+        Raises:
+            InputError: unknown spec, architecture or kernel.
+            BootmatrixError: it cannot be built or booted.
+        """
+        from bootmatrix.workspace.guest import open_guest, plan_guest
+
+        planned, root = plan_guest(self, name, arch, kernel, selection or Selection())
+        async with open_guest(planned, root, observer, env) as guest:
+            yield guest
 
     def resolve(self, planned: PlannedRun, observer: Observer | None = None) -> tuple[Lock, list[tuple[str, str]]]:
         """Fetch and build all cells; return a lock of all inputs used, and failed cells."""

@@ -1,0 +1,289 @@
+"""A running guest: commands, files and connections."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+
+from bootmatrix.cell.context import open_context
+from bootmatrix.errors import AgentError, BuildError, InputError
+from bootmatrix.guest import commands
+from bootmatrix.guest.client import AgentChannel, AgentClient, CommandEnd
+from bootmatrix.guest.commands import Connection, fault_words
+from bootmatrix.guest.forward import LocalAddress, forwarded
+from bootmatrix.guest.frames import ExitKind
+from bootmatrix.guest.inbound import DEFAULT_LIMIT_BYTES
+from bootmatrix.guest.requests import ENVIRONMENT, Request, TerminalSize
+from bootmatrix.load.data_paths import specs_folder
+from bootmatrix.load.spec import find_spec
+from bootmatrix.model import Container, ImageOverride, Spec
+from bootmatrix.model.spec import CHECK
+from bootmatrix.progress import NullObserver, Observer
+from bootmatrix.workspace.guest_session import GuestSession, open_session
+from bootmatrix.workspace.planned_run import PlannedRun
+from bootmatrix.workspace.selection import Selection
+from bootmatrix.workspace.workspace import Workspace
+
+DEFAULT_IMAGE = "debian"
+ROOT = "root"
+"""Name of the container whose root commands use, in a guest made for an image."""
+POLL_S = 0.1
+CONTAINERS = "/containers/services"
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """The end of a command: exit status as a shell has it, and all output, at most 64 MiB of each stream."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode("utf-8", "replace")
+
+
+class Guest:
+    """A running guest.
+
+    Paths in the guest are below `root`: the root of the guest's image, or of the service that `at` names.
+
+    >>> async with bootmatrix.Workspace().guest("debian", arch="aarch64") as guest:  # doctest: +SKIP
+    ...     result = await guest.run(["uname", "-m"])
+    """
+
+    def __init__(self, session: GuestSession, root: str, env: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self.env = {**ENVIRONMENT, **(env or {})}
+        self._session = session
+
+    @property
+    def id(self) -> str:
+        """`NAME/arch[/machine]/kernel`, as of a cell."""
+        return self._session.cell.id
+
+    @property
+    def facts(self) -> str:
+        """Release of its kernel and name of its machine, as of `uname -r -m`."""
+        return self._client.facts
+
+    @property
+    def console(self) -> bytes:
+        """Its console output so far."""
+        return self._session.console.read_bytes()
+
+    def at(self, service: str) -> Guest:
+        """Return the same guest with the root of one of its spec's services.
+
+        Raises:
+            InputError: the spec has no such service.
+        """
+        bootable = self._session.bootable
+        names = (*bootable.services, *bootable.checks)
+        if service not in names:
+            raise InputError(f"the guest has no service {service!r}; it has {', '.join(names) or 'none'}")
+        return Guest(self._session, f"{CONTAINERS}/{service}/rootfs", self.env)
+
+    async def run(  # noqa: PLR0913
+        self,
+        command: Sequence[str],
+        *,
+        input: bytes = b"",  # noqa: A002
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        uid: int = 0,
+        gid: int = 0,
+        privileged: bool = False,
+        timeout: float | None = None,
+        check: bool = False,
+    ) -> CommandResult:
+        """Run a command to its end. `timeout` is in seconds; with `check` another status than 0 is an error.
+
+        Raises:
+            TimeoutError: it takes longer; it is killed.
+            AgentError: the guest has ended; the text says of what.
+            CommandError: it cannot be run, or failed although `check` is set.
+        """
+        request = Request("exec", command, self.root, {**self.env, **(env or {})}, cwd, uid, gid, None, privileged)
+        with anyio.fail_after(timeout):
+            async with self._explained():
+                output = await commands.run_command(self._client, request, input)
+        assert output.end
+        result = CommandResult(output.end.status, bytes(output.out), bytes(output.err))
+        if output.end.kind is ExitKind.FAULT or (check and result.status):
+            raise CommandError(command[0], output.end, result)
+        return result
+
+    @asynccontextmanager
+    async def open(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        terminal: TerminalSize | None = None,
+        privileged: bool = False,
+    ) -> AsyncIterator[AgentChannel]:
+        """Run a command with its streams open, killed at the end of the context.
+
+        Raises:
+            AgentError: the guest has ended.
+        """
+        variables = {**self.env, **(env or {})}
+        request = Request("exec", command, self.root, variables, cwd, terminal=terminal, privileged=privileged)
+        async with self._explained(), commands.channel_of(self._client, request) as channel:
+            yield channel
+
+    async def put(self, source: str | Path, target: str) -> None:
+        """Copy a file or folder into the guest; into `target` if that is a folder there.
+
+        Raises:
+            InputError: cannot read it, or cannot write it in the guest.
+            AgentError: the guest has ended.
+        """
+        path = Path(source)
+        async with self._explained():
+            await commands.put(self._client, path, target, root=self.root, name=path.resolve().name)
+
+    async def get(self, source: str, target: str | Path, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> list[str]:
+        """Copy a file or folder out of the guest; into `target` if that is a folder.
+
+        Returns notes on what was left out: devices, and links that lead out of the tree.
+
+        Raises:
+            GuestFileError: it cannot be fetched.
+            HostError: cannot write it here.
+            AgentError: the guest has ended.
+        """
+        path = Path(target)
+        place = path / Path(source).name if path.is_dir() else path
+        async with self._explained():
+            return await commands.get(self._client, source, place, root=self.root, limit_bytes=limit_bytes)
+
+    @asynccontextmanager
+    async def connect(self, port: int | str) -> AsyncIterator[Connection]:
+        """Connect to a TCP port of the guest's loopback, or to a Unix socket by its path.
+
+        Raises:
+            ConnectionRefusedError: nobody listens there.
+            AgentError: the guest has ended.
+        """
+        kind = "unix" if isinstance(port, str) else "tcp"
+        root = self.root if kind == "unix" else ""
+        async with self._explained(), commands.connection(self._client, kind, str(port), root) as made:
+            yield made
+
+    @asynccontextmanager
+    async def forward(self, port: int | str, *, local_port: int = 0) -> AsyncIterator[LocalAddress]:
+        """Forward a port of this host's loopback to one of the guest; a free one by default.
+
+        Raises:
+            InputError: the local port is taken.
+        """
+        kind = "unix" if isinstance(port, str) else "tcp"
+        root = self.root if kind == "unix" else ""
+        async with forwarded(self._client, kind, str(port), root=root, local_port=local_port) as address:
+            yield address
+
+    async def wait_for_port(self, port: int | str, *, timeout: float = 30) -> None:
+        """Wait until a connection to a port or socket of the guest succeeds.
+
+        Raises:
+            TimeoutError: none does in time.
+            AgentError: the guest has ended.
+        """
+        with anyio.fail_after(timeout):
+            while True:
+                try:
+                    async with self.connect(port):
+                        return
+                except ConnectionRefusedError:
+                    await anyio.sleep(POLL_S)
+
+    @property
+    def _client(self) -> AgentClient:
+        assert self._session.client
+        return self._session.client
+
+    @asynccontextmanager
+    async def _explained(self) -> AsyncIterator[None]:
+        """Say of what the guest ended."""
+        try:
+            yield
+        except AgentError as error:
+            cause = await self._session.cause()
+            raise AgentError(f"the guest {cause}" if cause else error.message) from error
+
+
+class CommandError(BuildError):
+    """A command in a guest that cannot be run, or that failed."""
+
+    def __init__(self, name: str, end: CommandEnd, result: CommandResult) -> None:
+        self.result = result
+        if end.kind is ExitKind.FAULT:
+            super().__init__(f"{name}: cannot {end.text}: {fault_words(end)}")
+        else:
+            last = result.stderr.decode("utf-8", "replace").strip()[-500:]
+            super().__init__(f"{name}: exit status {result.status}{f': {last}' if last else ''}")
+
+
+def image_spec(image: str) -> tuple[Spec, ImageOverride]:
+    """Return a spec that runs nothing and has an image's root, and the image's source.
+
+    A shipped image is named by its folder.
+    """
+    folder = specs_folder()
+    is_shipped = "/" not in image and (folder / "images" / image / "build.yml").is_file()
+    root = Container(name=ROOT, image="bootmatrix.invalid/root", annotations={CHECK: "1s"})
+    spec = Spec(name="exec", path=str(folder / "exec.yml"), init=("@pkg:./images/init",), services=(root,))
+    source = f"@pkg:./images/{image}" if is_shipped else image
+    return spec, ImageOverride(pattern=root.image, source=source, folder=str(folder) if is_shipped else ".")
+
+
+def plan_guest(workspace: Workspace, name: str, arch: str, kernel: str, selection: Selection) -> tuple[PlannedRun, str]:
+    """Plan one guest of a spec or an image; return the root of its commands too.
+
+    Raises:
+        InputError: unknown architecture, kernel or spec.
+    """
+    try:
+        spec_path = str(find_spec(name)) if name != DEFAULT_IMAGE else ""
+    except InputError:
+        if name.endswith((".yml", ".yaml")):
+            raise
+        spec_path = ""
+    if spec_path:
+        planned = workspace.plan_single(spec_path, arch, kernel, selection)
+        return replace(planned, config=replace(planned.config, fork=True)), ""
+    spec, override = image_spec(name)
+    planned = workspace.plan_single("hello", arch, kernel, selection)
+    cell = planned.cells[0].model_copy(update={"spec": spec.path, "spec_name": spec.name})
+    sources = replace(planned.config.sources, images=(override, *planned.config.sources.images))
+    config = replace(planned.config, sources=sources, specs={spec.path: spec}, fork=True)
+    plan = planned.plan.model_copy(update={"cells": (cell,)})
+    return replace(planned, plan=plan, config=config), f"{CONTAINERS}/{ROOT}/rootfs"
+
+
+@asynccontextmanager
+async def open_guest(
+    planned: PlannedRun, root: str, observer: Observer | None = None, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Guest]:
+    """Boot a planned guest, forked if possible; it is killed in the end.
+
+    Raises:
+        BootmatrixError: it cannot be built or booted.
+    """
+    (cell,) = planned.cells
+    with (
+        tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder,
+        open_context(planned.config, observer or NullObserver()) as context,
+    ):
+        async with open_session(cell, context, Path(folder)) as session:
+            yield Guest(session, root, env)

@@ -1,0 +1,130 @@
+"""A guest that serves its host by an agent: its boot in the background, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from bootmatrix.boot.start import Booted, Start, start_guest
+from bootmatrix.cell.run import RunContext, prepare
+from bootmatrix.errors import AgentError, BootmatrixError
+from bootmatrix.fsio import read_whole
+from bootmatrix.guest.client import AgentClient
+from bootmatrix.guest.streams import Signal
+from bootmatrix.judge import judge
+from bootmatrix.model import Bootable, Cell, Machine, Phase
+from bootmatrix.qemu.suitability import check_machine
+from bootmatrix.qemu.version import qemu_version
+from bootmatrix.runs.run_store import CONSOLE_FILE
+
+END_S = 10.0
+"""For the end of a guest to be known after its agent's channel was closed."""
+
+
+def _ignore(_: Phase) -> None:
+    pass
+
+
+@dataclass
+class GuestSession:
+    """A booting or running guest. A copy that does not come up is replaced, also its client."""
+
+    machine: Machine
+    bootable: Bootable
+    cell: Cell
+    folder: Path
+    client: AgentClient | None = None
+    fault: BaseException | None = None
+    booted: Booted | None = None
+    _changed: Signal = field(default_factory=Signal)
+    _ended: anyio.Event = field(default_factory=anyio.Event)
+
+    def attach(self, client: AgentClient) -> None:
+        """Use another client."""
+        self.client = client
+        self._changed.set()
+
+    async def follow(self, context: RunContext) -> None:
+        """Boot the guest, and follow it to its end."""
+        start = Start(self.machine, self.cell.timeouts, context.turn, _ignore, self.folder, attach=self.attach)
+        try:
+            self.booted = await start_guest(start, self.bootable, context.forks)
+        except Exception as error:
+            self.fault = error
+        finally:
+            self._ended.set()
+            self._changed.set()
+
+    async def ready(self) -> AgentClient:
+        """Wait for the agent.
+
+        Raises:
+            AgentError: the guest ended before, or did not come up.
+            BootmatrixError: it cannot be booted.
+        """
+        while not self._ended.is_set():
+            client = self.client
+            if client is None:
+                await self._changed.wait()
+                continue
+            with suppress(AgentError):  # a copy that did not come up: another one may
+                await client.ready()
+                return client
+            while self.client is client and not self._ended.is_set():
+                await self._changed.wait()
+        raise AgentError(f"the guest {self._cause()}") from self._host_fault()
+
+    async def cause(self) -> str:
+        """Describe how the guest ended; empty if it still runs."""
+        with anyio.move_on_after(END_S):
+            await self._ended.wait()
+        return self._cause() if self._ended.is_set() else ""
+
+    @property
+    def console(self) -> Path:
+        """The file of its console."""
+        return self.folder / CONSOLE_FILE
+
+    def _host_fault(self) -> BaseException | None:
+        if isinstance(self.fault, BootmatrixError):
+            raise self.fault
+        return self.fault
+
+    def _cause(self) -> str:
+        if self.fault is not None:
+            return f"cannot be booted: {self.fault}"
+        if self.booted is None:
+            return "was stopped"
+        judgement = judge(self.booted.outcome, self.machine, self.bootable, read_whole(self.console))
+        return f"has ended: {judgement.reason}"
+
+
+@asynccontextmanager
+async def open_session(cell: Cell, context: RunContext, folder: Path) -> AsyncIterator[GuestSession]:
+    """Build and boot a cell's guest with an agent; it is killed in the end.
+
+    Raises:
+        BootmatrixError: it cannot be built or booted.
+        AgentError: it did not come up.
+    """
+    machine = context.machine(cell)
+    qemu_version(machine)  # before any download
+    await anyio.to_thread.run_sync(check_machine, machine, context.builder.store)
+    prepared = await anyio.to_thread.run_sync(prepare, cell, context, abandon_on_cancel=True)
+    bootable = prepared.bootable.model_copy(update={"agent": "serve"})
+    session = GuestSession(machine.emulated(), bootable, cell, folder)
+    # A task of its own: a task group would wrap the errors of those who use the guest.
+    work = asyncio.create_task(session.follow(context))
+    try:
+        await session.ready()
+        yield session
+    finally:
+        work.cancel()
+        with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError):
+            await work
