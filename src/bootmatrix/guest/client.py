@@ -27,7 +27,7 @@ from bootmatrix.guest.frames import (
     StreamNumber,
     unpack,
 )
-from bootmatrix.guest.requests import Request, TerminalSize
+from bootmatrix.guest.requests import GuestRequest, TerminalSize
 from bootmatrix.guest.streams import Incoming, Outgoing
 
 MAX_WINDOW = 16 << 20
@@ -217,7 +217,7 @@ class AgentClient:
         if self._fault:
             raise self._fault
 
-    async def open(self, request: Request) -> AgentChannel:
+    async def open(self, request: GuestRequest) -> AgentChannel:
         """Begin a command; close its channel in the end.
 
         Raises:

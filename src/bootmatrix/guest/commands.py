@@ -14,7 +14,7 @@ from bootmatrix.guest.client import AgentChannel, AgentClient, CommandEnd
 from bootmatrix.guest.frames import AgentFault, ExitKind, StreamNumber
 from bootmatrix.guest.inbound import DEFAULT_LIMIT_BYTES, TreeReceiver
 from bootmatrix.guest.outbound import Known, TreeLimits, tree_records
-from bootmatrix.guest.requests import Request
+from bootmatrix.guest.requests import GuestRequest
 
 MAX_OUTPUT_BYTES = 64 << 20
 """Of a command whose output is collected; what comes after it is thrown away."""
@@ -22,7 +22,7 @@ MAX_COMPLAINT_BYTES = 4096
 
 
 @asynccontextmanager
-async def channel_of(client: AgentClient, request: Request) -> AsyncIterator[AgentChannel]:
+async def channel_of(client: AgentClient, request: GuestRequest) -> AsyncIterator[AgentChannel]:
     """Begin a command, and end it with the context.
 
     Raises:
@@ -37,7 +37,7 @@ async def channel_of(client: AgentClient, request: Request) -> AsyncIterator[Age
 
 
 @dataclass
-class Output:
+class CommandOutput:
     """Collected output of a command."""
 
     end: CommandEnd | None = None
@@ -45,13 +45,13 @@ class Output:
     err: bytearray = field(default_factory=bytearray)
 
 
-async def run_command(client: AgentClient, request: Request, data: bytes = b"") -> Output:
+async def run_command(client: AgentClient, request: GuestRequest, data: bytes = b"") -> CommandOutput:
     """Run a command with `data` as its standard input, and collect its output.
 
     Raises:
         AgentError, InputError: as `AgentClient.open`.
     """
-    output = Output()
+    output = CommandOutput()
     async with channel_of(client, request) as channel, anyio.create_task_group() as tasks:
         tasks.start_soon(_collect, channel, StreamNumber.OUT, output.out, MAX_OUTPUT_BYTES)
         tasks.start_soon(_collect, channel, StreamNumber.ERR, output.err, MAX_OUTPUT_BYTES)
@@ -94,7 +94,10 @@ async def put(  # noqa: PLR0913
         AgentError: the guest is not there any more.
     """
     kept = bytearray()
-    async with channel_of(client, Request("put", [target, name], root)) as channel, anyio.create_task_group() as tasks:
+    async with (
+        channel_of(client, GuestRequest("put", [target, name], root)) as channel,
+        anyio.create_task_group() as tasks,
+    ):
         tasks.start_soon(_collect, channel, StreamNumber.ERR, kept, MAX_COMPLAINT_BYTES)
         for chunk in tree_records(source, limits or TreeLimits(), known):
             if not await channel.send(chunk):
@@ -118,7 +121,7 @@ async def get(
     """
     receiver = TreeReceiver(source, target, limit_bytes)
     try:
-        async with channel_of(client, Request("get", [str(limit_bytes), source], root)) as channel:
+        async with channel_of(client, GuestRequest("get", [str(limit_bytes), source], root)) as channel:
             while data := await channel.receive():
                 receiver.feed(data)
             end = await channel.wait()
@@ -166,7 +169,7 @@ async def connection(client: AgentClient, kind: str, address: str, root: str = "
         ConnectionRefusedError: nobody listens there.
         AgentError: the guest is not there any more.
     """
-    async with channel_of(client, Request("connect", [kind, address], root)) as channel:
+    async with channel_of(client, GuestRequest("connect", [kind, address], root)) as channel:
         first = await channel.receive()
         if not first.startswith(b"+"):
             await channel.wait()
@@ -176,7 +179,7 @@ async def connection(client: AgentClient, kind: str, address: str, root: str = "
 
 @dataclass(frozen=True)
 class CommandSettings:
-    """Settings of a command beside its words: see Request."""
+    """Settings of a command beside its words: see GuestRequest."""
 
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = ""
@@ -185,14 +188,14 @@ class CommandSettings:
     privileged: bool = False
 
 
-def exec_request(words: Sequence[str], root: str, settings: CommandSettings) -> Request:
+def exec_request(words: Sequence[str], root: str, settings: CommandSettings) -> GuestRequest:
     """Return the request for a command.
 
     Raises:
-        InputError: there is no command.
+        InputError: the command is empty.
     """
     if not words:
-        raise InputError("no command", "Name one after '--'.")
-    return Request(
+        raise InputError("expected a command", "Name one after '--'.")
+    return GuestRequest(
         "exec", words, root, settings.env, settings.cwd, settings.uid, settings.gid, None, settings.privileged
     )

@@ -24,8 +24,8 @@ class TerminalSize:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to run: `verb` with its words.
+class GuestRequest:
+    """A command to run: `verb` with its words.
 
     `root` is the path of the root in the guest, empty for the guest's own. With a `terminal` the command has one. A
     `privileged` command has all capabilities.

@@ -72,7 +72,7 @@ class Incoming:
 
 
 class Outgoing:
-    """What may be sent to the guest: at first `window` bytes."""
+    """Credit for data to the guest: at first `window` bytes."""
 
     def __init__(self, window: int) -> None:
         self._window = self._left = window

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from bootmatrix.guest.commands import Connection, fault_words
 from bootmatrix.guest.forward import LocalAddress, forwarded
 from bootmatrix.guest.frames import ExitKind
 from bootmatrix.guest.inbound import DEFAULT_LIMIT_BYTES
-from bootmatrix.guest.requests import ENVIRONMENT, Request, TerminalSize
+from bootmatrix.guest.requests import ENVIRONMENT, GuestRequest, TerminalSize
 from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.load.spec import find_spec
 from bootmatrix.model import Container, ImageOverride, Spec
@@ -26,8 +26,6 @@ from bootmatrix.model.spec import CHECK
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.workspace.guest_session import GuestSession, open_session
 from bootmatrix.workspace.planned_run import PlannedRun
-from bootmatrix.workspace.selection import Selection
-from bootmatrix.workspace.workspace import Workspace
 
 DEFAULT_IMAGE = "debian"
 ROOT = "root"
@@ -111,7 +109,7 @@ class Guest:
             AgentError: the guest has ended; the text says of what.
             CommandError: it cannot be run, or failed although `check` is set.
         """
-        request = Request("exec", command, self.root, {**self.env, **(env or {})}, cwd, uid, gid, None, privileged)
+        request = GuestRequest("exec", command, self.root, {**self.env, **(env or {})}, cwd, uid, gid, None, privileged)
         with anyio.fail_after(timeout):
             async with self._explained():
                 output = await commands.run_command(self._client, request, input)
@@ -137,7 +135,7 @@ class Guest:
             AgentError: the guest has ended.
         """
         variables = {**self.env, **(env or {})}
-        request = Request("exec", command, self.root, variables, cwd, terminal=terminal, privileged=privileged)
+        request = GuestRequest("exec", command, self.root, variables, cwd, terminal=terminal, privileged=privileged)
         async with self._explained(), commands.channel_of(self._client, request) as channel:
             yield channel
 
@@ -247,8 +245,10 @@ def image_spec(image: str) -> tuple[Spec, ImageOverride]:
     return spec, ImageOverride(pattern=root.image, source=source, folder=str(folder) if is_shipped else ".")
 
 
-def plan_guest(workspace: Workspace, name: str, arch: str, kernel: str, selection: Selection) -> tuple[PlannedRun, str]:
+def plan_guest(plan_single: Callable[[str], PlannedRun], name: str) -> tuple[PlannedRun, str]:
     """Plan one guest of a spec or an image; return the root of its commands too.
+
+    `plan_single` plans one cell of a spec.
 
     Raises:
         InputError: unknown architecture, kernel or spec.
@@ -260,10 +260,10 @@ def plan_guest(workspace: Workspace, name: str, arch: str, kernel: str, selectio
             raise
         spec_path = ""
     if spec_path:
-        planned = workspace.plan_single(spec_path, arch, kernel, selection)
+        planned = plan_single(spec_path)
         return replace(planned, config=replace(planned.config, fork=True)), ""
     spec, override = image_spec(name)
-    planned = workspace.plan_single("hello", arch, kernel, selection)
+    planned = plan_single("hello")
     cell = planned.cells[0].model_copy(update={"spec": spec.path, "spec_name": spec.name})
     sources = replace(planned.config.sources, images=(override, *planned.config.sources.images))
     config = replace(planned.config, sources=sources, specs={spec.path: spec}, fork=True)

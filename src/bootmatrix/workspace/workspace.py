@@ -254,7 +254,7 @@ class Workspace:
         """
         from bootmatrix.workspace.guest import open_guest, plan_guest
 
-        planned, root = plan_guest(self, name, arch, kernel, selection or Selection())
+        planned, root = plan_guest(lambda spec: self.plan_single(spec, arch, kernel, selection), name)
         async with open_guest(planned, root, observer, env) as guest:
             yield guest
 
