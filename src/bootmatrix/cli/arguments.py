@@ -75,6 +75,31 @@ def endians(text: str) -> tuple[str, ...]:
     return names(text)
 
 
+def add_subset(parser: argparse.ArgumentParser) -> None:
+    """Add --only, --shard, --budget and --rerun-failed."""
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="GLOB", help="only cells whose id matches: 'influxdb/*/6.1'"
+    )
+    parser.add_argument(
+        "--rerun-failed",
+        default="",
+        metavar="RUN",
+        help=f"only cells of this run that are not as expected: {RUN_HELP}",
+    )
+    parser.add_argument(
+        "--shard",
+        default="",
+        metavar="I/N",
+        help="only part I of N, of about equal time; 'bootmatrix merge' joins them",
+    )
+    parser.add_argument(
+        "--budget",
+        default="",
+        metavar="TIME",
+        help="run what is worth most within a time, such as 15m: new, failed lately, flaky, changed, longest not run",
+    )
+
+
 def add_allow_empty(parser: argparse.ArgumentParser) -> None:
     """Add --allow-empty."""
     parser.add_argument(

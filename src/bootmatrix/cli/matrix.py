@@ -49,11 +49,11 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
         finished = anyio.run(until_signal, opened.execute, screen.note)
         done = opened.finish(interrupted=not finished)
         screen.finish(done.run, done.folder)
-    _write_index(planned.reports)
-    return _end(done.run, done.past.comparison, regressions_only=chosen.regressions)
+    update_index(planned.reports)
+    return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)
 
 
-def _write_index(reports: Path) -> None:
+def update_index(reports: Path) -> None:
     """Update the index page of all runs; a failure does not affect this run."""
     try:
         write_index(reports)
@@ -61,7 +61,7 @@ def _write_index(reports: Path) -> None:
         options.complain(f"bootmatrix: the index page is out of date: {error}")
 
 
-def _end(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> int:
+def end_run(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> int:
     """Print the changes since the baseline and return the exit status."""
     if comparison:
         say(*comparison_lines(comparison))

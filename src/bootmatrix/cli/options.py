@@ -21,6 +21,7 @@ WIDE = 160
 OF_THE_RUN = (
     *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked", "reports"),
     *("allow_empty", "page_size", "bits", "endian", "cpu", "machine", "memory", "cpus", "append", "timeout", "roots"),
+    *("only", "shard", "budget", "rerun_failed"),
 )
 """Arguments that a resumed run takes from its start."""
 
@@ -53,7 +54,7 @@ def selection(args: argparse.Namespace) -> Selection:
     from bootmatrix.workspace.selection import Selection
 
     values = {field.name: vars(args)[field.name] for field in fields(Selection) if field.name in vars(args)}
-    for name in ("qemu_args", "append"):
+    for name in ("qemu_args", "append", "only"):
         values[name] = tuple(values.get(name, ()))
     return Selection(**values)
 
@@ -93,7 +94,7 @@ def check_resumed(args: argparse.Namespace) -> None:
             "--resume cannot be combined with MATRIX or SPEC arguments, nor with options that choose cells or change "
             "their guests: --arch, --kernel, --image, --qemu-args, --flaky, --boot, --verify-fork, --locked, "
             "--reports, --allow-empty, --page-size, --bits, --endian, --cpu, --machine, --memory, --cpus, --append, "
-            "--timeout and --roots"
+            "--timeout, --roots, --only, --shard, --budget and --rerun-failed"
         )
 
 

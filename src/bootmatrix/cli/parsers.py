@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootmatrix.cli import arguments
+from bootmatrix.cli import arguments, ci_parsers
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Any]
@@ -43,6 +43,7 @@ def add_matrix(commands: Commands) -> None:
     arguments.add_selection(parser, required=False)
     arguments.add_facts(parser)
     arguments.add_size(parser)
+    arguments.add_subset(parser)
     arguments.add_sources(parser)
     arguments.add_qemu_args(parser)
     arguments.add_allow_empty(parser)
@@ -91,6 +92,8 @@ def add_plan(commands: Commands) -> None:
     arguments.add_selection(parser)
     arguments.add_facts(parser)
     arguments.add_size(parser)
+    arguments.add_subset(parser)
+    arguments.add_reports(parser)
     arguments.add_allow_empty(parser)
     parser.set_defaults(command="plan")
 
@@ -453,6 +456,7 @@ ADDERS = {
     "runs": add_runs,
     "history": add_history,
     "compare": add_compare,
+    "merge": ci_parsers.add_merge,
     "prune": add_prune,
     "signoff": add_signoff,
     "serve": add_serve,

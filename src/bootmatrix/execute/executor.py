@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from bootmatrix.model import Cell, Plan, Record, Skip
 from bootmatrix.model.run_config import CellBundle, CellRequest, RunConfig, request_of
 from bootmatrix.progress import Observer
 from bootmatrix.runs.run_store import RunWriter
+from bootmatrix.subset.expected_time import expected_s
 
 DURABLE_S = 1.0
 """Interval of syncs to disk, against power cuts. A kill loses no record at any time."""
@@ -93,11 +93,6 @@ async def keep_durable(writer: RunWriter) -> None:
 def longest_first(
     cells: Sequence[Cell], factor_of: Callable[[Cell], float], usual_s: Mapping[str, float]
 ) -> list[Cell]:
-    """Sort cells by expected duration: a long cell at the end leaves other cores idle.
-
-    `usual_s` has durations of earlier runs by cell id. A new cell counts as slow as the known cells, for its machine.
-    """
-    factors = {cell.id: factor_of(cell) for cell in cells}
-    paces = [usual_s[cell.id] / factors[cell.id] for cell in cells if cell.id in usual_s]
-    pace_s = statistics.median(paces) if paces else 1.0
-    return sorted(cells, key=lambda cell: -usual_s.get(cell.id, pace_s * factors[cell.id]))
+    """Sort cells by expected duration: a long cell at the end leaves other cores idle."""
+    seconds = expected_s(cells, factor_of, usual_s)
+    return sorted(cells, key=lambda cell: -seconds[cell.id])

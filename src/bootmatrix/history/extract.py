@@ -7,12 +7,13 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.values import CellKey, CellResult, Input, RunLine, RunResults, Standing
-from bootmatrix.model import Record, Run, Verdict
-from bootmatrix.runs.run_store import load_run
+from bootmatrix.model import Cell, Machine, Record, Run, Verdict
+from bootmatrix.runs.run_store import RUN_FILE, load_run
 
 WORDS_OF_PROFILE = {"description", "source"}
 """Descriptive keys of a profile, without effect on the boot."""
@@ -36,12 +37,37 @@ def load_results(folder: Path) -> RunResults:
     Raises:
         InputError: the run cannot be read.
     """
+    stamp = _stamp(folder)
+    if stamp and _known.get(stamp):
+        return _known[stamp]
     return results_of(load_run(folder), folder.name)
+
+
+_known: dict[tuple[int, ...], RunResults] = {}
+"""The results of the run that this process has just written, by the identity of its file."""
+
+
+def keep_results(folder: Path, results: RunResults) -> None:
+    """Remember the results of a run that is in memory, so that indexing it does not read it again."""
+    stamp = _stamp(folder)
+    _known.clear()
+    if stamp:
+        _known[stamp] = results
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Return the identity and the state of a run's file; empty without one."""
+    with suppress(OSError):
+        status = (folder / RUN_FILE).stat()
+        return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+    return ()
 
 
 def results_of(run: Run, name: str = "") -> RunResults:
     """Extract a run and its cells. `name` is the folder's current name."""
-    return RunResults(line_of(run, name), tuple(result_of(record, run.tool_version) for record in run.records))
+    digests: dict[int, str] = {}
+    cells = tuple(result_of(record, run.tool_version, digests) for record in run.records)
+    return RunResults(line_of(run, name), cells)
 
 
 def line_of(run: Run, name: str = "") -> RunLine:
@@ -61,8 +87,8 @@ def line_of(run: Run, name: str = "") -> RunLine:
     )
 
 
-def result_of(record: Record, tool_version: str) -> CellResult:
-    """Extract a cell."""
+def result_of(record: Record, tool_version: str, digests: dict[int, str] | None = None) -> CellResult:
+    """Extract a cell. `digests` keeps those of machines that several records share."""
     cell = record.cell
     return CellResult(
         id=cell.id,
@@ -73,7 +99,7 @@ def result_of(record: Record, tool_version: str) -> CellResult:
         flaky=record.verdict is Verdict.FLAKY,
         reason=record.judgement.reason[:MAX_TEXT],
         expect=cell.expect[:MAX_TEXT],
-        inputs=tuple(inputs_of(record, tool_version)) if record.outcome else (),
+        inputs=tuple(inputs_of(record, tool_version, digests)) if record.outcome else (),
         subresults=tuple(
             (result.name[:MAX_TEXT], result.verdict.value) for result in record.judgement.subresults[:MAX_SUBRESULTS]
         ),
@@ -102,7 +128,7 @@ def standing_of(record: Record) -> Standing:
     return Standing.GOOD if record.verdict is Verdict.PASS else Standing.FORESEEN
 
 
-def inputs_of(record: Record, tool_version: str) -> Iterator[Input]:
+def inputs_of(record: Record, tool_version: str, digests: dict[int, str] | None = None) -> Iterator[Input]:
     """List the cell's inputs. A kernel is named as in the matrix; its release is the version."""
     if record.spec_sha256:
         yield Input("spec", record.cell.spec_name, record.spec_sha256)
@@ -111,12 +137,7 @@ def inputs_of(record: Record, tool_version: str) -> Iterator[Input]:
         name = record.cell.kernel if is_kernel else "" if artefact.kind == "initrd" else artefact.name[:MAX_TEXT]
         yield Input(artefact.kind, name, artefact.sha256, _version(record) if is_kernel else "")
     yield from _components(record)
-    if record.machine_profile:
-        text = json.dumps(record.machine_profile.model_dump(exclude=WORDS_OF_PROFILE), sort_keys=True)
-        yield Input("profile", f"{record.cell.arch}/{record.cell.machine}", digest(text))
-    if record.cell.qemu_args:
-        text = shlex.join(record.cell.qemu_args)
-        yield Input("QEMU arguments", "", digest(text), text[:MAX_TEXT])
+    yield from settings_of(record.cell, record.machine_profile, digests)
     if record.qemu_version:
         yield Input("QEMU", "", version=record.qemu_version[:MAX_TEXT])
     yield Input("bootmatrix", "", version=tool_version)
@@ -126,6 +147,18 @@ def _components(record: Record) -> Iterable[Input]:
     """List the packages and the user's files, each once: several images share most packages."""
     parts = (part for image in record.contents for part in image.components if part.kind in {"package", "file"})
     return dict.fromkeys(Input(part.kind, part.name[:MAX_TEXT], part.sha256, part.version[:MAX_TEXT]) for part in parts)
+
+
+def settings_of(cell: Cell, machine: Machine | None, digests: dict[int, str] | None = None) -> Iterator[Input]:
+    """List the inputs of a cell that its machine and its QEMU arguments are."""
+    if machine:
+        known = {} if digests is None else digests
+        if id(machine) not in known:
+            known[id(machine)] = digest(json.dumps(machine.model_dump(exclude=WORDS_OF_PROFILE), sort_keys=True))
+        yield Input("profile", f"{cell.arch}/{cell.machine}", known[id(machine)])
+    if cell.qemu_args:
+        text = shlex.join(cell.qemu_args)
+        yield Input("QEMU arguments", "", digest(text), text[:MAX_TEXT])
 
 
 def _version(record: Record) -> str:

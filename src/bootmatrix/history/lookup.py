@@ -81,9 +81,10 @@ def read_baseline(place: RunLocation | None) -> RunResults | None:
 
 def past_of_run(place: RunLocation, run: Run, baseline: RunResults | None, *, compared: bool) -> Past:
     """Return the history of a run's cells and, if `compared`, the comparison with the baseline."""
-    from bootmatrix.history.extract import results_of
+    from bootmatrix.history.extract import keep_results, results_of
 
     results = results_of(run, place.name)
+    keep_results(place.folder, results)
     return ask(place.reports, lambda rows: past_of(rows, results, baseline, compared=compared))
 
 

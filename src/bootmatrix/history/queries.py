@@ -159,6 +159,16 @@ class Rows:
         )
         return [_past(row) for row in rows][::-1]
 
+    def last_inputs(self, key: CellKey) -> tuple[Input, ...]:
+        """Return the inputs of a cell's last boot."""
+        row = self._db.execute(
+            "SELECT t.text FROM results r JOIN texts t ON t.id = r.inputs WHERE inputs != 0 AND cell = "
+            "(SELECT id FROM cells WHERE (spec, arch, machine, kernel, mode) = (?, ?, ?, ?, ?)) "
+            "ORDER BY r.started_at DESC LIMIT 1",
+            (key.spec, key.arch, key.machine, key.kernel, key.mode),
+        ).fetchone()
+        return tuple(Input(*entry) for entry in json.loads(row[0])) if row else ()
+
 
 def _until(line: RunLine | None) -> tuple[str | None, ...]:
     return (line.started_at, line.started_at, line.started_at, line.name) if line else (None,) * 4

@@ -2,7 +2,18 @@
 
 from bootmatrix.model.artefact import Artefact, Bootable, Built, BuiltFile, Forkable
 from bootmatrix.model.bisection import Bisection, Step
-from bootmatrix.model.cell import BootKind, Cell, ConsoleProof, ConsoleRule, Plan, RootPlace, Skip, Timeouts, Traits
+from bootmatrix.model.cell import (
+    BootKind,
+    Cell,
+    ConsoleProof,
+    ConsoleRule,
+    Part,
+    Plan,
+    RootPlace,
+    Skip,
+    Timeouts,
+    Traits,
+)
 from bootmatrix.model.contents import Component, ImageContents
 from bootmatrix.model.guest_size import GuestSize
 from bootmatrix.model.image import (
@@ -95,6 +106,7 @@ __all__ = [
     "Outcome",
     "Package",
     "PackageRecipe",
+    "Part",
     "Pattern",
     "Phase",
     "PhaseTime",

@@ -117,10 +117,27 @@ class Skip(Model):
     reason: str
 
 
+class Part(Model):
+    """Description of a plan that is a part of another one.
+
+    `words` is for people: `shard 2/4`. `title` is the other plan's. `shard` is `2/4` or empty. `whole` has the ids of
+    all cells and skips of all shards.
+    """
+
+    words: str
+    title: str = ""
+    shard: str = ""
+    whole: tuple[str, ...] = ()
+
+
 class Plan(Model):
-    """The cells of a matrix, the skipped ones, and the user's image overrides. `notes` are not saved."""
+    """The cells of a matrix, the skipped ones, and the user's image overrides. `notes` are not saved.
+
+    `part` is set if it is a part of another plan.
+    """
 
     cells: tuple[Cell, ...]
     skips: tuple[Skip, ...] = ()
     images: tuple[ImageOverride, ...] = ()
     notes: tuple[str, ...] = Field(default=(), exclude=True)
+    part: Part | None = None

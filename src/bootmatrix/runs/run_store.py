@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from threading import Lock as Mutex
 from typing import BinaryIO
@@ -97,7 +98,7 @@ class RunWriter:
         )
         write_model(path / STARTED_FILE, run)
         writer = cls(path, run)
-        _point(link, path.name)
+        point_latest(reports, path.name)
         return writer
 
     @classmethod
@@ -295,17 +296,19 @@ def _now() -> str:
 
 
 def _new_folder(reports: Path, title: str) -> Path:
+    while True:
+        path = free_name(reports, title)
+        with suppress(FileExistsError):
+            path.mkdir()
+            return path
+
+
+def free_name(reports: Path, title: str) -> Path:
+    """Return the path of a run that does not exist, named by the time and its title."""
     words = re.sub(r"[^A-Za-z0-9_.+-]+", "-", title)[:MAX_TITLE].strip("-.") or "run"
     name = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{words}"
-    number = 1
-    while True:
-        path = reports / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return path
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(path for path in map(reports.joinpath, names) if not path.exists())
 
 
 def _make_folder(folder: Path) -> None:
@@ -336,11 +339,13 @@ def _held(path: Path) -> BinaryIO:
     return file
 
 
-def _point(link: Path, target: str) -> None:
+def point_latest(reports: Path, name: str) -> None:
+    """Make `reports/latest` a link to a run."""
+    link = reports / LATEST
     temporary = link.with_name(f".{LATEST}.{os.getpid()}.{time.monotonic_ns()}")
     # A file system without links is no reason to fail: the link is a convenience.
     with suppress(OSError):
-        temporary.symlink_to(target)
+        temporary.symlink_to(name)
         try:
             temporary.replace(link)
         finally:

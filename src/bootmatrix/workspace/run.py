@@ -20,7 +20,7 @@ from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_dur
 from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
 from bootmatrix.history.reference import RunLocation, find_baseline
 from bootmatrix.history.values import Past, RunResults
-from bootmatrix.model import Record, Run, RunRequest
+from bootmatrix.model import Plan, Record, Run, RunRequest
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.runs.run_store import RunWriter
 from bootmatrix.workspace.planned_run import PlannedRun, check_unchanged
@@ -162,8 +162,17 @@ def open_run(planned: PlannedRun, options: RunOptions, observer: Observer) -> It
     before = planned.before.baseline if planned.before else ""
     named = options.baseline or before or (LATEST if options.regressions else "")
     # Read before anything is booted: a baseline that cannot be read must not cost a run its report.
-    baseline = read_baseline(find_baseline(planned.reports, named, title=planned.title)) if named else None
+    title = planned.plan.part.title if planned.plan.part else planned.title
+    baseline = read_baseline(find_baseline(planned.reports, named, title=title)) if named else None
+    if baseline and planned.plan.part:
+        baseline = limited_to(baseline, planned.plan)
     yield OpenRun(planned, options, observer, baseline, compared=bool(named))
+
+
+def limited_to(baseline: RunResults, plan: Plan) -> RunResults:
+    """Return the part of a baseline that a plan has too: cells outside of a part are not gone."""
+    ids = {cell.id for cell in plan.cells} | {skip.cell.id for skip in plan.skips}
+    return replace(baseline, cells=tuple(cell for cell in baseline.cells if cell.id in ids))
 
 
 def run_blocking(planned: PlannedRun, options: RunOptions | None, observer: Observer) -> SavedRun:

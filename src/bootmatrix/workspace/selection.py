@@ -28,6 +28,9 @@ class Selection:
     `page_size`, `bits`, `endian` and `cpu` choose kernels and machines by facts; `machine` is a board of each of the
     architectures. `memory` (`2G`, `auto`) and `cpus` are the guests' size. `append` is added to the kernel command
     line; `timeout` (`90s`) replaces the limits of onboot containers, services and checks.
+
+    `only` has patterns of cell ids; `rerun_failed` names a run whose cells that are not as expected are selected;
+    `shard` is a part of it all, such as `2/4`; `budget` a duration.
     """
 
     arch: tuple[str, ...] = ()
@@ -49,6 +52,10 @@ class Selection:
     cpus: int | None = None
     append: tuple[str, ...] = ()
     timeout: str | None = None
+    only: tuple[str, ...] = ()
+    shard: str = ""
+    budget: str = ""
+    rerun_failed: str = ""
 
 
 def board_targets(selection: Selection) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from bootmatrix.plan import check_tests, matrix_from_arguments, narrowed, plan
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.store import default_cache, healed
+from bootmatrix.workspace.choice import Choice, choose, part_title
 from bootmatrix.workspace.planned_run import PlannedRun, load_resumable, load_specs, lock_of, verify_forks
 from bootmatrix.workspace.selection import Selection, apply, board_targets, default_kernels
 
@@ -135,7 +136,9 @@ class Workspace:
         fault = (qemu_fault,) if selection.needs_qemu else ()
         found = plan(apply(selection, matrix), base, profiles, *fault)
         found = found.model_copy(update={"images": (*self.image_overrides(), *found.images)})
-        return found, title, profiles
+        choice = Choice(selection.only, selection.rerun_failed, selection.shard, selection.budget)
+        chosen = choose(found, choice, profiles, self.reports_folder, title)
+        return chosen, part_title(title, chosen), profiles
 
     def planned(self, expanded: tuple[Plan, str, dict[str, Profile]], selection: Selection) -> PlannedRun:
         """Make a run of cells that are expanded already.
@@ -147,10 +150,11 @@ class Workspace:
         if selection.verify_fork is not None:
             cells = verify_forks(cells, selection.verify_fork, profiles)
         specs = load_specs(cells.cells)
+        allow_empty = selection.allow_empty or bool(cells.part and cells.part.whole)
         if selection.must_test:
-            check_tests(cells, specs, allow_empty=selection.allow_empty)
+            check_tests(cells, specs, allow_empty=allow_empty)
         config = RunConfig(self.sources(cells.images), profiles, specs, fork=_forks(cells))
-        return PlannedRun(cells, config, title, self.reports_folder, allow_empty=selection.allow_empty)
+        return PlannedRun(cells, config, title, self.reports_folder, allow_empty=allow_empty)
 
     def plan_single(self, spec: str | Path, arch: str, kernel: str, selection: Selection | None = None) -> PlannedRun:
         """Plan exactly one cell.

@@ -1,0 +1,30 @@
+"""`bootmatrix merge`: join runs into one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bootmatrix.cli import options
+from bootmatrix.cli.matrix import end_run, update_index
+from bootmatrix.cli.output import say
+from bootmatrix.report import REPORT_FILE
+from bootmatrix.report.text import summary
+from bootmatrix.runs.run_store import point_latest
+from bootmatrix.workspace.merge import find_runs, merge_runs, merged_folder, report_merged
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge runs, report, and return the exit status of the whole."""
+    reports: Path = options.reports_of(args)
+    folders = find_runs(reports, args.run_names)
+    merged = merge_runs(folders, args.output or merged_folder(folders, reports))
+    for note in merged.notes:
+        options.complain(f"note: {note}")
+    done = report_merged(merged, args.baseline or ("latest" if args.fail_on else ""), args.single_file)
+    if done.folder.parent.resolve() == reports.resolve():
+        point_latest(reports, done.folder.name)
+        update_index(reports)
+    options.print_table(summary(done.run))
+    say(done.folder / REPORT_FILE)
+    return end_run(done.run, done.past.comparison, regressions_only=bool(args.fail_on))

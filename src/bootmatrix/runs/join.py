@@ -1,0 +1,108 @@
+"""Folders of cells from several runs, joined in the folder of a new run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from bootmatrix.errors import InputError
+from bootmatrix.fsio import write_atomic
+from bootmatrix.model import Cell, Lock, Record
+from bootmatrix.model.base import as_json
+from bootmatrix.runs.run_json import read_value
+from bootmatrix.runs.run_store import LOCK_FILE, RECORD_FILE, cell_folder
+
+T = TypeVar("T")
+
+
+def link_cell(source: Path, target: Path, cell: Cell, names: Mapping[str, str] | None = None) -> None:
+    """Take a cell's files from one run into another, as hard links where the file system has them.
+
+    No file of a run is changed in place, so two runs can share one. Only regular files are taken. `names` gives new
+    names to files of the cell's folder, and selects them; None takes all.
+
+    Raises:
+        OSError: cannot write.
+    """
+    folder, own = cell_folder(source, cell), cell_folder(target, cell)
+    own.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        _link_files(folder, own, names)
+
+
+def _link_files(folder: Path, own: Path, names: Mapping[str, str] | None) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if names is not None and entry.name not in names:
+                continue
+            path = own / (names[entry.name] if names else entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                path.mkdir(exist_ok=True)
+                _link_files(Path(entry.path), path, None)
+            elif entry.is_file(follow_symlinks=False):
+                _link(entry.path, path)
+
+
+def _link(source: str, target: Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target, follow_symlinks=False)
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write the record of a joined run; a link to another run's file is replaced, not followed."""
+    path = cell_folder(folder, record.cell) / RECORD_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, as_json(record) + b"\n", durable=False)
+
+
+def has_record(folder: Path, cell: Cell) -> bool:
+    """Return whether a joined run has the record of a cell."""
+    return (cell_folder(folder, cell) / RECORD_FILE).exists()
+
+
+def join_locks(folders: list[Path]) -> tuple[Lock | None, list[str]]:
+    """Join the locks of runs; also return the names of entries in which they differ.
+
+    Raises:
+        InputError: one is damaged.
+    """
+    files = [folder / LOCK_FILE for folder in folders if (folder / LOCK_FILE).is_file()]
+    locks = [read_value(file, Lock) for file in files]
+    differing: list[str] = []
+    kernels = _join([lock.kernels for lock in locks], differing)
+    images = _join([lock.images for lock in locks], differing)
+    archs = dict.fromkeys(arch for lock in locks for arch in lock.packages)
+    packages = {arch: _join([lock.packages.get(arch, {}) for lock in locks], differing) for arch in archs}
+    lock = Lock(kernels=kernels, packages=packages, images=images) if locks else None
+    return lock, list(dict.fromkeys(differing))
+
+
+def _join(parts: list[dict[str, T]], differing: list[str]) -> dict[str, T]:
+    joined: dict[str, T] = {}
+    for key, value in (pair for part in parts for pair in part.items()):
+        if joined.setdefault(key, value) != value:
+            differing.append(key)
+    return joined
+
+
+def new_folder(path: Path) -> Path:
+    """Create a folder beside `path`, to be renamed to it when complete.
+
+    Raises:
+        InputError: `path` exists.
+        OSError: cannot be created.
+    """
+    if path.exists() or path.is_symlink():
+        raise InputError(f"{path} already exists", "Name a new folder, or remove that one first.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.{os.getpid()}.part")
+    work.mkdir()
+    return work

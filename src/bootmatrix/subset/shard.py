@@ -1,0 +1,63 @@
+"""Shards: a plan split over several jobs, so that all end at about the same time."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bootmatrix.errors import InputError
+from bootmatrix.model import Plan
+
+MAX_SHARDS = 1000
+_SHARD = re.compile(r"(\d{1,4})/(\d{1,4})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number` of `count`, from 1."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+def parse_shard(text: str) -> Shard:
+    """Parse `2/4`.
+
+    Raises:
+        InputError: invalid.
+    """
+    match = _SHARD.fullmatch(text)
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count <= MAX_SHARDS:
+        raise InputError(f"--shard {text[:20]!r}: expected NUMBER/COUNT such as '2/4', of at most {MAX_SHARDS} shards")
+    return Shard(number, count)
+
+
+def split(seconds: Mapping[str, float], count: int) -> list[list[str]]:
+    """Assign cells to shards, longest first, each to the shard with the least to do.
+
+    The result depends only on ids and durations, so every job computes the same.
+    """
+    shards: list[list[str]] = [[] for _ in range(count)]
+    loads = [(0.0, index) for index in range(count)]
+    for name in sorted(seconds, key=lambda name: (-seconds[name], name)):
+        load_s, index = heapq.heappop(loads)
+        shards[index].append(name)
+        heapq.heappush(loads, (load_s + seconds[name], index))
+    return shards
+
+
+def shard_of(plan: Plan, shard: Shard, seconds: Mapping[str, float]) -> Plan:
+    """Return a shard of a plan. Skips are dealt out too: all shards together are the plan."""
+    own = set(split({cell.id: seconds[cell.id] for cell in plan.cells}, shard.count)[shard.number - 1])
+    return plan.model_copy(
+        update={
+            "cells": tuple(cell for cell in plan.cells if cell.id in own),
+            "skips": plan.skips[shard.number - 1 :: shard.count],
+        }
+    )
