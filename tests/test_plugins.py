@@ -244,7 +244,7 @@ def test_ours_are_registered_in_the_same_way() -> None:
     assert "deb" in plugins.names("kernel_formats")
     assert "kernel+initrd" in plugins.names("output_formats")
     assert "oci-archive" in plugins.names("image_sources")
-    assert plugins.names("executors")[0] == "local"
+    assert plugins.names("executors") == ("dask", "local")
     with pytest.raises(InputError, match="unknown report form 'cvs'"):
         plugins.load("report_forms", "cvs")
     with pytest.raises(HostError, match=r"no package registers bootmatrix\.nothing"):

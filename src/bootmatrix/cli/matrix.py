@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -20,16 +21,23 @@ from bootmatrix.report.index_page import write_index
 from bootmatrix.workspace.planned_run import PlannedRun
 from bootmatrix.workspace.run import RunOptions, open_run
 
+LOCAL = "local"
+"""The executor of this host."""
+
 
 def run(args: argparse.Namespace) -> int:
     """Run a matrix and return the exit status."""
+    if args.cluster and args.executor == LOCAL:
+        raise InputError("--cluster needs an executor that uses other machines", "Give --executor dask with it.")
     workspace = options.workspace(args)
     if args.resume:
         options.check_resumed(args)
         return run_planned(args, workspace.resume(args.resume))
     if not args.files:
         raise InputError("name a matrix, or specs", "To resume a run: --resume RUN.")
-    planned = workspace.plan(*args.files, selection=options.selection(args))
+    # The machines of a cluster have QEMUs of their own.
+    selection = replace(options.selection(args), needs_qemu=args.executor == LOCAL)
+    planned = workspace.plan(*args.files, selection=selection)
     options.print_notes(planned.plan)
     return run_planned(args, planned)
 
@@ -43,6 +51,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
         baseline=args.baseline or "",
         regressions=bool(args.fail_on),
         executor=args.executor,
+        cluster=args.cluster or "",
     )
     args.is_kept = True
     with open_screen(planned.plan) as screen, open_run(planned, chosen, screen) as opened:

@@ -76,6 +76,11 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--executor", default="local", metavar="NAME", help="executor of the cells (default: this host)"
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="FILE|ADDRESS",
+        help="with --executor dask: hosts.yml, slurm.yml, or a scheduler's file (default: a worker on this host)",
+    )
     arguments.add_single_file(parser)
     arguments.add_baseline(parser)
     arguments.add_reports(parser)

@@ -39,13 +39,15 @@ class Executor(Protocol):
 class ExecutorSettings:
     """Settings of an executor; `folder_of` returns the folder of a cell's files on a shared disk.
 
-    `jobs` is the number of this host's cores to use; None for all.
+    `jobs` is the number of this host's cores to use; None for all. `cluster` names the machines of an executor that
+    uses others.
     """
 
     config: RunConfig
     observer: Observer
     folder_of: Callable[[Cell], Path]
     jobs: int | None = None
+    cluster: str = ""
 
 
 OpenExecutor = Callable[[ExecutorSettings], AbstractAsyncContextManager[Executor]]

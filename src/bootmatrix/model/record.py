@@ -51,7 +51,8 @@ class Record(Model):
     prevents exit status 0: a guest verdict other than pass without `expect`, or a pass despite `expect`.
     `machine_profile` and `bootable` are the inputs of the verdict, for judging again. `attempt_records` (`tries` in
     format 1) holds every attempt, in order, of a cell that was tried more than once; all other fields are of the
-    decisive one. `spec_sha256` is a digest of the spec's content, empty if not recorded.
+    decisive one. `spec_sha256` is a digest of the spec's content, empty if not recorded. `host` is the name of the
+    cluster's host that ran the cell, empty for the run's own.
     """
 
     cell: Cell
@@ -75,6 +76,7 @@ class Record(Model):
     started_at: str
     wall_s: float
     spec_sha256: str = ""
+    host: str = ""
     machine_profile: Machine | None = None
     bootable: Bootable | None = None
 

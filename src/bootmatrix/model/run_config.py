@@ -57,11 +57,13 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Needs:
-    """Resources that a cell needs of a host: cores, memory of its guest in MiB, accelerator."""
+    """Resources that a cell needs of a host: cores, memory of its guest in MiB, accelerator, and a QEMU's version."""
 
     cores: int
     memory_mib: int
     accelerator: str = "tcg"
+    qemu: str = ""
+    min_qemu: str = "0"
 
 
 @dataclass(frozen=True)
@@ -86,4 +88,4 @@ class CellBundle:
 
 def request_of(cell: Cell, machine: Machine) -> CellRequest:
     """Make the request for a cell of this machine."""
-    return CellRequest(cell, Needs(machine.threads, machine.memory_mib))
+    return CellRequest(cell, Needs(machine.threads, machine.memory_mib, qemu=machine.qemu, min_qemu=machine.min_qemu))

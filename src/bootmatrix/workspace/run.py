@@ -37,7 +37,8 @@ class RunOptions:
 
     `jobs` is the number of the host's cores to use, None for all. `dump` keeps the memory of guests that hang, panic or
     time out. `single_file` embeds the consoles in report.html. `baseline` names a run to compare with; `regressions`
-    selects the latest one otherwise. `executor` is the name of an executor.
+    selects the latest one otherwise. `executor` is the name of an executor, `cluster` the file or address of its
+    machines.
     """
 
     jobs: int | None = None
@@ -46,6 +47,7 @@ class RunOptions:
     baseline: str = ""
     regressions: bool = False
     executor: str = "local"
+    cluster: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,9 @@ class OpenRun:
             raise HostError(text, hint) from group
 
     async def _execute(self, on_record: Callable[[Record], None]) -> None:
-        config = self._planned.config
-        config = replace(config, dump=self._options.dump)
-        settings = ExecutorSettings(config, self._observer, self.writer.folder, self._options.jobs)
+        options = self._options
+        config = replace(self._planned.config, dump=options.dump)
+        settings = ExecutorSettings(config, self._observer, self.writer.folder, options.jobs, options.cluster)
         missing = self._planned.missing
         usual = usual_s(self._planned.reports) if len(missing.cells) > 1 else {}
         async with anyio.create_task_group() as tasks:

@@ -1,0 +1,11 @@
+"""A worker of `--executor dask`: `python -m bootmatrix.cli.worker_process`, which a run starts and holds."""
+
+from __future__ import annotations
+
+import os
+
+from bootmatrix.execute.dask.worker import main
+
+if __name__ == "__main__":
+    # At once: nothing that a library left running may keep a worker that has ended.
+    os._exit(main())

@@ -1,0 +1,101 @@
+"""The cluster of a run: scheduler, workers and the way of files, from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+from distributed import Client, Scheduler
+
+from bootmatrix.execute.dask.exchange import Depot, SharedFolder
+from bootmatrix.execute.dask.fleet import Fleet
+from bootmatrix.execute.dask.local_worker import hold_local_worker
+from bootmatrix.execute.dask.security import RunKeys, configure, make_run_keys
+from bootmatrix.execute.executor import ExecutorSettings
+
+LOOPBACK = "127.0.0.1"
+END_S = 10.0
+"""Limit for ending workers and scheduler."""
+
+
+@dataclass(frozen=True)
+class OpenCluster:
+    """A cluster in use. `folder` is for files on their way, and is empty at first."""
+
+    client: Client
+    fleet: Fleet
+    depot: Depot
+    folder: Path
+
+
+class QuietScheduler(Scheduler):
+    """A Dask scheduler without its web server."""
+
+    def start_http_server(self, *_arguments: Any, **_options: Any) -> None:
+        """Listen on nothing but the scheduler's own port."""
+
+
+@asynccontextmanager
+async def open_cluster(settings: ExecutorSettings, folder: Path) -> AsyncIterator[OpenCluster]:
+    """Open the cluster that the settings name, or a worker on this host.
+
+    Raises:
+        InputError: the cluster's file is invalid.
+        HostError: no host can be reached.
+    """
+    configure()
+    bundles = folder / "bundles"
+    bundles.mkdir()
+    async with _open_local(settings, folder, bundles) as cluster:
+        yield cluster
+
+
+@asynccontextmanager
+async def _open_local(settings: ExecutorSettings, folder: Path, bundles: Path) -> AsyncIterator[OpenCluster]:
+    exchange = folder / "exchange"
+    depot = SharedFolder(str(exchange), settings.config.sources.cache.absolute() / "blobs")
+    await depot.prepare()
+    async with (
+        run_scheduler() as (client, address, keys),
+        followed(client, settings) as fleet,
+        hold_local_worker(settings, fleet, address, keys, exchange),
+    ):
+        yield OpenCluster(client, fleet, depot, bundles)
+
+
+@asynccontextmanager
+async def run_scheduler() -> AsyncIterator[tuple[Client, str, RunKeys]]:
+    """Run a scheduler in this process, on loopback, with a key of its own, and a client of it."""
+    keys = make_run_keys()
+    security = keys.security()
+    scheduler = QuietScheduler(host=LOOPBACK, port=0, protocol="tls", security=security, dashboard=False)
+    await scheduler
+    try:
+        client = await Client(
+            scheduler.address, security=security, asynchronous=True, set_as_default=False, name="bootmatrix"
+        )
+        try:
+            yield client, scheduler.address, keys
+        finally:
+            with anyio.move_on_after(END_S, shield=True):
+                await client.close(timeout=END_S)
+    finally:
+        with anyio.move_on_after(END_S, shield=True):
+            await scheduler.close(reason="bootmatrix-end")
+
+
+@asynccontextmanager
+async def followed(client: Client, settings: ExecutorSettings) -> AsyncIterator[Fleet]:
+    """Follow the workers of a scheduler within the context."""
+    fleet = Fleet(client, settings.observer.note)
+    following = asyncio.create_task(fleet.follow())
+    try:
+        yield fleet
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)

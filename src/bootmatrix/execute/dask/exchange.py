@@ -1,0 +1,103 @@
+"""Ways of files between a run and its workers: a shared folder or object store, by fsspec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio.to_thread
+
+from bootmatrix.errors import InfraError, InputError
+
+ARTEFACTS, BUNDLES = "artefacts", "bundles"
+
+
+class WorkerExchange(Protocol):
+    """The worker's end."""
+
+    async def get(self, sha256: str, target: Path) -> None:
+        """Write an artefact to a new file.
+
+        Raises:
+            InfraError: it cannot be had.
+        """
+
+    async def put(self, bundle: Path) -> None:
+        """Hand a bundle over, under its name; the file may be gone then.
+
+        Raises:
+            InfraError: it cannot be written.
+        """
+
+
+class Depot(Protocol):
+    """The client's end."""
+
+    async def publish(self, files: Mapping[str, Path]) -> None:
+        """Offer artefacts, by digest, to all workers."""
+
+    async def collect(self, instance: str, bundle: str, target: Path) -> None:
+        """Write a worker's bundle to a new file, and remove the worker's.
+
+        Raises:
+            InfraError: it cannot be had.
+        """
+
+
+class SharedFolder:
+    """Both ends of an exchange through a folder or URL that client and workers reach."""
+
+    def __init__(self, url: str, own: Path | None = None) -> None:
+        """Open it. Files below `own`, the client's store, are not copied: the workers have the same store.
+
+        Raises:
+            InputError: unknown protocol, or one whose package is not installed.
+        """
+        import fsspec
+
+        try:
+            self._system, self._root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise InputError(f"exchange {url!r}: {error}", "Use a folder, or a URL that fsspec knows.") from error
+        self._own = own
+        self._published: set[str] = set()
+
+    async def publish(self, files: Mapping[str, Path]) -> None:
+        """Copy artefacts that are not there yet."""
+        own = self._own
+        for sha256, path in files.items():
+            if sha256 not in self._published and not (own and path.is_relative_to(own)):
+                await self._call("put_file", str(path), f"{self._root}/{ARTEFACTS}/{sha256}")
+            self._published.add(sha256)
+
+    async def get(self, sha256: str, target: Path) -> None:
+        """Copy an artefact from there."""
+        await self._call("get_file", f"{self._root}/{ARTEFACTS}/{sha256}", str(target))
+
+    async def put(self, bundle: Path) -> None:
+        """Copy a bundle there."""
+        await self._call("put_file", str(bundle), f"{self._root}/{BUNDLES}/{bundle.name}")
+
+    async def collect(self, instance: str, bundle: str, target: Path) -> None:  # noqa: ARG002  (names are unique)
+        """Copy a bundle from there, and remove it."""
+        path = f"{self._root}/{BUNDLES}/{bundle}"
+        await self._call("get_file", path, str(target))
+        await self._call("rm_file", path)
+
+    async def prepare(self) -> None:
+        """Make the folders."""
+        for name in (ARTEFACTS, BUNDLES):
+            await self._call("makedirs", f"{self._root}/{name}", True)
+
+    async def remove(self) -> None:
+        """Remove the folder with all its files."""
+        await self._call("rm", self._root, True)
+
+    async def _call(self, name: str, *arguments: Any) -> None:
+        method = getattr(self._system, name)
+        try:
+            await anyio.to_thread.run_sync(method, *arguments)
+        except Exception as error:  # each file system has its own errors
+            text = f"{type(error).__name__}: {error}"
+            raise InfraError(f"the exchange {self._root} failed ({name}): {text[:300]}") from error

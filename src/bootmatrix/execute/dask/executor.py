@@ -1,0 +1,260 @@
+"""The executor `dask`: prepares cells here, and runs them on the workers of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from distributed import Future
+from distributed.client import FutureCancelledError
+from distributed.scheduler import KilledWorker
+
+from bootmatrix import __version__
+from bootmatrix.cell.context import open_context
+from bootmatrix.cell.retry import Prepared
+from bootmatrix.cell.run import RunContext
+from bootmatrix.cell.shipped import LostAttempt, files_of, lost_record, prepare_here, restored, with_lost
+from bootmatrix.errors import HostError, InfraError
+from bootmatrix.execute.dask.bundle import unpack
+from bootmatrix.execute.dask.cluster import OpenCluster, open_cluster
+from bootmatrix.execute.dask.task import TOPIC, run_task
+from bootmatrix.execute.dask.worker import MEMORY, SLOT
+from bootmatrix.execute.executor import ExecutorSettings
+from bootmatrix.model import Cell, Judgement, Record, Verdict
+from bootmatrix.model.remote import CellTask, TaskResult
+from bootmatrix.model.run_config import CellBundle, CellRequest
+
+AHEAD = 2
+"""Cells per slot that are with Dask: one runs, one waits."""
+MAX_ATTEMPTS = 4
+"""Attempts of a cell whose host refuses it or fails."""
+WAIT_S = 1.0
+
+
+@dataclass
+class Flight:
+    """A cell that is with Dask: the workers that may run it, and those on which it was seen to begin."""
+
+    cell: Cell
+    workers: set[str]
+    begun: list[tuple[str, datetime]] = field(default_factory=list)
+
+
+class DaskExecutor:
+    """Runs cells on a cluster. This process keeps the truth: the queue, the attempts and the records."""
+
+    def __init__(
+        self, settings: ExecutorSettings, context: RunContext, cluster: OpenCluster, tasks: anyio.abc.TaskGroup
+    ) -> None:
+        self._settings, self._context, self._cluster, self._tasks = settings, context, cluster, tasks
+        self._fleet, self._client = cluster.fleet, cluster.client
+        self._waiting: deque[CellRequest] = deque()
+        self._workers = self._pending = 0
+        self._numbers = itertools.count(1)
+        self._flights: dict[str, Flight] = {}
+        self._send, self._receive = anyio.create_memory_object_stream[CellBundle](float("inf"))
+        self._client.subscribe_topic(TOPIC, self._on_event)
+
+    async def submit(self, request: CellRequest) -> None:
+        """Queue a cell."""
+        self._waiting.append(request)
+        self._pending += 1
+        self._grow()
+
+    async def results(self) -> AsyncIterator[CellBundle]:
+        """Yield the bundles of all cells that were submitted, as they come."""
+        while self._pending:
+            bundle = await self._receive.receive()
+            yield bundle
+            self._pending -= 1
+            if bundle.folder.parent == self._cluster.folder:
+                shutil.rmtree(bundle.folder, ignore_errors=True)
+            self._grow()
+
+    def cancel(self) -> None:
+        """End all cells that are under way."""
+        self._tasks.cancel_scope.cancel()
+
+    def _grow(self) -> None:
+        while self._workers < min(AHEAD * max(1, self._fleet.slots), len(self._waiting) + self._workers):
+            self._workers += 1
+            self._tasks.start_soon(self._work)
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                request = self._waiting.popleft()
+                record, folder = await self._run(request)
+                await self._send.send(CellBundle(record, folder, self._context.builder.archive.resolved()))
+        finally:
+            self._workers -= 1
+
+    async def _run(self, request: CellRequest) -> tuple[Record, Path]:
+        """Prepare a cell, and run it on a worker; its files are in the returned folder."""
+        cell = request.cell
+        folder = self._cluster.folder / f"{next(self._numbers)}"
+        folder.mkdir()
+        prepared = await prepare_here(cell, self._context, folder)
+        if isinstance(prepared, Record):
+            return prepared, folder
+        files = {artefact.sha256: Path(artefact.path) for artefact in files_of(prepared.bootable)}
+        await self._cluster.depot.publish(files)
+        lost: list[LostAttempt] = []
+        while len(lost) < MAX_ATTEMPTS:
+            hopeless = await self._room(request)
+            if hopeless:
+                return lost_record(cell, lost, _no_host(hopeless), folder), folder
+            record = await self._try(request, prepared, lost, folder)
+            if record:
+                return with_lost(record, lost), folder
+        *before, last = lost
+        return lost_record(cell, before, last.judgement, folder), folder
+
+    async def _room(self, request: CellRequest) -> str:
+        """Wait for a worker that can run a cell; return why there will be none."""
+        self._context.observer.cell_stage(request.cell, "wait")
+        while not self._fleet.capable(request.needs):
+            hopeless = self._fleet.hopeless(request.needs)
+            if hopeless:
+                return hopeless
+            await self._fleet.wait(WAIT_S)
+        self._grow()
+        return ""
+
+    async def _try(
+        self, request: CellRequest, prepared: Prepared, lost: list[LostAttempt], folder: Path
+    ) -> Record | None:
+        """Run a cell once on some worker. None after an attempt that is lost."""
+        task = self._task(request.cell, prepared)
+        excluded = {attempt.host for attempt in lost}
+        flight = Flight(request.cell, set(self._fleet.capable(request.needs, excluded)))
+        started_at = datetime.now(UTC)
+        self._flights[task.name] = flight
+        try:
+            text = await self._await_result(task, request, flight)
+        finally:
+            del self._flights[task.name]
+        result = TaskResult.model_validate_json(text) if text else None
+        # Dask runs the cell elsewhere when a worker is lost; the attempts there are kept.
+        final = result.instance if result else None
+        lost += [
+            LostAttempt(self._host(instance), "the host, or the way to it, was lost", at)
+            for instance, at in flight.begun
+            if instance != final
+        ]
+        if result is None:
+            if not flight.begun:
+                lost.append(LostAttempt("the cluster", "the worker was lost", started_at))
+            return None
+        if result.refusal or result.sha256 is None:
+            lost.append(LostAttempt(result.host, result.refusal or "no bundle", started_at))
+            return None
+        try:
+            return await self._collect(task, result, folder)
+        except (InfraError, OSError) as error:
+            lost.append(LostAttempt(result.host, str(error), started_at))
+            return None
+
+    async def _collect(self, task: CellTask, result: TaskResult, folder: Path) -> Record:
+        """Fetch the bundle of a result, verify it, and put its files into `folder`."""
+        assert result.sha256
+        bundle = folder.with_suffix(".tar")
+        try:
+            await self._cluster.depot.collect(result.instance, result.bundle, bundle)
+            shutil.rmtree(folder)
+            folder.mkdir()
+            record = await anyio.to_thread.run_sync(unpack, bundle, result.sha256, folder, result.host)
+        finally:
+            bundle.unlink(missing_ok=True)
+        return restored(record, task, result.host)
+
+    def _task(self, cell: Cell, prepared: Prepared) -> CellTask:
+        return CellTask(
+            tool_version=__version__,
+            name=f"{cell.id}#{next(self._numbers)}",
+            cell=cell,
+            machine=self._context.machine(cell),
+            kernel=prepared.kernel,
+            bootable=prepared.bootable,
+            phases=prepared.phases,
+            spec_sha256=prepared.spec_sha256,
+            fork=self._settings.config.fork,
+            dump=self._settings.config.dump,
+        )
+
+    async def _await_result(self, task: CellTask, request: CellRequest, flight: Flight) -> str:
+        """Give a task to Dask, and wait for its result; empty if all workers that may run it are lost.
+
+        Raises:
+            HostError: the scheduler is lost.
+        """
+        future: Future[Any] = self._client.submit(
+            run_task,
+            task.model_dump_json(),
+            key=task.name,
+            pure=False,
+            workers=sorted(flight.workers),
+            resources={SLOT: 1, MEMORY: request.needs.memory_mib},
+        )
+        waiting: asyncio.Future[str] = asyncio.ensure_future(_result(future))
+        try:
+            while not waiting.done():
+                await self._fleet_or(waiting)
+                if not waiting.done() and not flight.workers & self._fleet.offers.keys():
+                    return ""
+            return waiting.result()
+        except KilledWorker:
+            return ""
+        except FutureCancelledError as error:
+            raise HostError(
+                "the cluster's scheduler was lost", "The run can be taken up: bootmatrix matrix --resume latest"
+            ) from error
+        finally:
+            waiting.cancel()
+            future.release()
+
+    async def _fleet_or(self, waiting: asyncio.Future[str]) -> None:
+        change = self._fleet.change()
+        await asyncio.wait((waiting, change), return_when=asyncio.FIRST_COMPLETED)
+
+    def _host(self, instance: str) -> str:
+        offers = (*self._fleet.offers.values(), *self._fleet.seen.values())
+        return next((offer.host for offer in offers if offer.instance == instance), "a host")
+
+    def _on_event(self, event: tuple[float, object]) -> None:
+        match event[1]:
+            case [str(name), str(instance)] if name in self._flights:
+                self._flights[name].begun.append((instance, datetime.now(UTC)))
+                self._context.observer.cell_stage(self._flights[name].cell, "boot")
+
+
+def _no_host(reason: str) -> Judgement:
+    advice = "Add a host that can run it, or leave the cell out."
+    return Judgement(verdict=Verdict.INFRA_ERROR, reason=f"no host can run it: {reason}", advice=advice)
+
+
+async def _result(future: Future[Any]) -> str:
+    text: str = await future
+    return text
+
+
+@asynccontextmanager
+async def open_executor(settings: ExecutorSettings) -> AsyncIterator[DaskExecutor]:
+    """Open the executor, entry point `dask` of the group `bootmatrix.executors`."""
+    with (
+        open_context(settings.config, settings.observer) as context,
+        tempfile.TemporaryDirectory(prefix="bootmatrix-dask-") as folder,
+    ):
+        async with open_cluster(settings, Path(folder)) as cluster, anyio.create_task_group() as tasks:
+            yield DaskExecutor(settings, context, cluster, tasks)

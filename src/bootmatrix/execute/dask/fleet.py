@@ -1,0 +1,145 @@
+"""The workers of a run as the scheduler knows them, and the hosts that are expected."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from distributed import Client
+from pydantic import ValidationError
+
+from bootmatrix.execute.dask.offers import shortfall, unmet, version_fault
+from bootmatrix.execute.dask.task import PLUGIN
+from bootmatrix.model.remote import Offer
+from bootmatrix.model.run_config import Needs
+
+POLL_S = 1.0
+FIRST_POLL_S = 0.1
+RETURN_S = 60.0
+"""Time that a lost host has to come back before the cells that only it can run are given up."""
+HostState = Literal["pending", "up", "lost", "failed"]
+
+
+@dataclass
+class HostStatus:
+    """A host of the cluster. `since_s` is monotonic; `reason` is of a failure."""
+
+    state: HostState = "pending"
+    since_s: float = 0.0
+    reason: str = ""
+
+
+class Fleet:
+    """Knows the workers and their offers; tells the executor of each change."""
+
+    def __init__(self, client: Client, note: Callable[[str], None]) -> None:
+        self._client, self._note = client, note
+        self.offers: dict[str, Offer] = {}
+        """By the worker's address."""
+        self.hosts: dict[str, HostStatus] = {}
+        """Hosts that a run supervises; empty for other clusters."""
+        self.known: dict[str, Offer] = {}
+        """Last offers, by host: of lost ones too."""
+        self.awaits_workers_s = 0.0
+        """Time for the first worker of a cluster without known hosts."""
+        self.seen: dict[str, Offer] = {}
+        """Every offer of this run, by instance."""
+        self._begun_s = time.monotonic()
+        self._refused: set[str] = set()
+        self._change: asyncio.Future[None] | None = None
+        self._news = asyncio.Event()
+        client.subscribe_topic("all", lambda _event: self._news.set())
+
+    @property
+    def slots(self) -> int:
+        """Return the number of cells that fit at a time."""
+        return sum(offer.slots for offer in self.offers.values())
+
+    def set_host(self, name: str, state: HostState, reason: str = "") -> None:
+        """Report the state of a supervised host."""
+        self.hosts[name] = HostStatus(state, time.monotonic(), reason)
+        self.changed()
+
+    def changed(self) -> None:
+        """Wake all who wait for a change."""
+        if self._change and not self._change.done():
+            self._change.set_result(None)
+
+    def change(self) -> asyncio.Future[None]:
+        """Return a future of the next change. All who wait share it."""
+        if self._change is None or self._change.done():
+            self._change = asyncio.get_running_loop().create_future()
+        return self._change
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait for a change, or the time."""
+        await asyncio.wait((self.change(),), timeout=timeout_s)
+
+    def capable(self, needs: Needs, excluded: Iterable[str] = ()) -> list[str]:
+        """Return the addresses of workers that can run a cell; those of `excluded` hosts only if nobody else can."""
+        able = {address: offer for address, offer in self.offers.items() if not unmet(needs, offer)}
+        left = [address for address, offer in able.items() if offer.host not in set(excluded)]
+        return left or list(able)
+
+    def hopeless(self, needs: Needs) -> str:
+        """Return why a cell that no worker can run now never will be; empty while there is hope."""
+        now_s = time.monotonic()
+        if any(host.state == "pending" for host in self.hosts.values()):
+            return ""
+        lost = [name for name, host in self.hosts.items() if host.state == "lost"]
+        for name in lost:
+            offer = self.known.get(name)
+            fits = offer is None or not unmet(needs, offer)
+            if fits and now_s - self.hosts[name].since_s < RETURN_S:
+                return ""
+        if not self.hosts and not self.known and now_s - self._begun_s < self.awaits_workers_s:
+            return ""
+        failures = [f"{name}: {host.reason}" for name, host in self.hosts.items() if host.state == "failed"]
+        missing = [f"{name} was lost" for name in lost]
+        return "; ".join([*failures, *missing]) if not self.offers and self.hosts else self._shortfall(needs)
+
+    def _shortfall(self, needs: Needs) -> str:
+        offers = self.offers.values() or self.known.values()
+        return shortfall(needs, offers)
+
+    async def follow(self) -> None:
+        """Keep the offers up to date, for ever."""
+        while True:
+            await self.refresh()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), POLL_S if self.offers else FIRST_POLL_S)
+            self._news.clear()
+
+    async def refresh(self) -> None:
+        """Ask the scheduler for its workers."""
+        scheduler: Any = self._client.scheduler
+        info: dict[str, Any] = await scheduler.identity(n_workers=-1)
+        offers = {}
+        for address, worker in info["workers"].items():
+            offer = self.offers.get(address) or self._offer(address, worker)
+            if offer:
+                offers[address] = offer
+        if offers != self.offers:
+            self.offers = offers
+            self.seen |= {offer.instance: offer for offer in offers.values()}
+            self.known |= {offer.host: offer for offer in offers.values()}
+            self.changed()
+
+    def _offer(self, address: str, worker: dict[str, Any]) -> Offer | None:
+        """Return a worker's offer; a worker that does not fit is refused in words, once."""
+        try:
+            offer = Offer.model_validate_json(worker.get(PLUGIN, ""))
+            fault = version_fault(offer)
+        except ValidationError:
+            offer, fault = None, "is not a worker of bootmatrix, or of another version"
+        if offer and not fault:
+            return offer
+        name = offer.host if offer else str(worker.get("name", address))
+        if address not in self._refused:
+            self._refused.add(address)
+            self._note(f"the worker {name[:100]} is not used: it {fault}")
+        return None

@@ -1,0 +1,114 @@
+"""A worker process and its control channel, wherever it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from bootmatrix.errors import HostError, InfraError
+from bootmatrix.execute.dask.control import BEAT_S, SILENCE_S
+from bootmatrix.model.remote import FromWorker, ToWorker, WorkerSettings
+
+START_S = 60.0
+"""Limit for a worker's first line: it imports its modules and asks each QEMU for its version."""
+
+
+class Pipe(Protocol):
+    """The two ends of a process's standard streams, as asyncio and asyncssh have them."""
+
+    async def readline(self) -> bytes:
+        """Read a line; empty at the end."""
+
+    def write(self, data: bytes) -> None:
+        """Write to standard input."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The first answer of a worker: its port on the host's loopback, folder, and clock less ours in seconds."""
+
+    port: int
+    folder: str
+    clock_offset_s: float
+
+
+class HeldWorker:
+    """The client's end of a worker's control channel."""
+
+    def __init__(self, pipe: Pipe, name: str) -> None:
+        self._pipe, self._name = pipe, name
+
+    def send(self, message: ToWorker) -> None:
+        """Write a line."""
+        self._pipe.write(message.model_dump_json().encode() + b"\n")
+
+    async def start(self, settings: WorkerSettings) -> Hello:
+        """Send the settings, and wait for the worker's port.
+
+        Raises:
+            HostError: it does not start.
+        """
+        self._pipe.write(settings.model_dump_json().encode() + b"\n")
+        try:
+            message = await asyncio.wait_for(self._read(), START_S)
+        except TimeoutError:
+            message = FromWorker(kind="failed", text=f"no answer within {START_S:.0f} s")
+        if message is None or message.kind != "hello":
+            raise HostError(f"{self._name}: the worker does not start: {message.text if message else 'it ended'}")
+        return Hello(message.port, message.folder, message.clock_s - time.time())
+
+    async def _read(self) -> FromWorker | None:
+        line = await self._pipe.readline()
+        try:
+            return FromWorker.model_validate_json(line) if line else None
+        except ValidationError as error:
+            text = line[:200].decode("utf-8", "replace")
+            raise HostError(f"{self._name}: not a message of a worker: {text!r}") from error
+
+    async def follow(self, send_file: Callable[[str], Awaitable[None]]) -> str:
+        """Serve the worker until it ends; return why. `send_file` puts an artefact into its folder."""
+        beating = asyncio.create_task(self._beat())
+        sending: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                try:
+                    message = await asyncio.wait_for(self._read(), SILENCE_S)
+                except TimeoutError:
+                    return f"it has been silent for {SILENCE_S:.0f} s"
+                if message is None:
+                    return "its worker ended"
+                if message.kind == "failed":
+                    return message.text
+                if message.kind == "need" and message.sha256:
+                    task = asyncio.create_task(self._answer(message.sha256, send_file))
+                    sending.add(task)
+                    task.add_done_callback(sending.discard)
+        finally:
+            for task in (beating, *sending):
+                task.cancel()
+
+    async def _answer(self, sha256: str, send_file: Callable[[str], Awaitable[None]]) -> None:
+        try:
+            await send_file(sha256)
+        except (InfraError, OSError) as error:
+            self.send(ToWorker(kind="refused", sha256=sha256, text=str(error)))
+        else:
+            self.send(ToWorker(kind="sent", sha256=sha256))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            with suppress(OSError):
+                self.send(ToWorker(kind="beat"))
+
+
+def new_instance() -> str:
+    """Return a name that no other worker has."""
+    return secrets.token_hex(8)

@@ -1,0 +1,98 @@
+"""Keys of one run's cluster, and Dask's configuration."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import dask
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from distributed.security import Security
+
+VALID_FROM, VALID_TO = datetime(2000, 1, 1, tzinfo=UTC), datetime(2099, 12, 31, tzinfo=UTC)
+"""A host whose clock is wrong still takes the certificate. The key lives for one run."""
+SILENCE_S = "12s"
+"""Limit of a connection that does not answer."""
+ALLOWED_FAILURES = 10
+"""Workers that may die under one cell: Dask blames every cell that waits on a dead worker."""
+
+CONFIG: dict[str, Any] = {
+    "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+    "distributed.scheduler.worker-ttl": "15s",
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.scheduler.events-cleanup-delay": "10s",
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.admin.low-level-log-length": 100,
+    "distributed.admin.event-loop-monitor-interval": "20s",
+    "distributed.comm.timeouts.tcp": SILENCE_S,
+    "distributed.comm.timeouts.connect": SILENCE_S,
+    "distributed.comm.require-encryption": True,
+    "distributed.comm.compression": False,
+}
+"""Cells are few and long, and their memory is QEMU's: what Dask does for data is switched off."""
+
+
+LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncssh")
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """A certificate and its key, in PEM. It is its own authority: both ends have the same."""
+
+    certificate: str
+    key: str
+
+    def security(self) -> Security:
+        """Return Dask's form, which refuses connections without TLS."""
+        ends = ("scheduler", "worker", "client")
+        pairs = {f"tls_{end}_{part}": value for end in ends for part, value in self._parts()}
+        return Security(tls_ca_file=self.certificate, require_encryption=True, **pairs)
+
+    def _parts(self) -> tuple[tuple[str, str], ...]:
+        return ("cert", self.certificate), ("key", self.key)
+
+
+def make_run_keys() -> RunKeys:
+    """Make a key and its certificate for one run."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bootmatrix run")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(VALID_FROM)
+        .not_valid_after(VALID_TO)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return RunKeys(certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode())
+
+
+def dask_version() -> str:
+    """Return the version of `distributed`, which must be the same on both ends."""
+    return version("distributed")
+
+
+def configure() -> None:
+    """Set Dask's configuration in this process, and silence its log: what matters, the fleet notices itself."""
+    dask.config.set(CONFIG)
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [logging.NullHandler()]
+        logger.propagate = False

@@ -1,0 +1,117 @@
+"""The one function that Dask calls: a cell in, JSON in, JSON out."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import anyio.to_thread
+from distributed import get_worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from bootmatrix import __version__
+from bootmatrix.cell.run import RunContext
+from bootmatrix.cell.shipped import files_of, run_shipped
+from bootmatrix.errors import InfraError, described
+from bootmatrix.execute.dask.artefacts import Artefacts
+from bootmatrix.execute.dask.bundle import pack
+from bootmatrix.execute.dask.exchange import WorkerExchange
+from bootmatrix.model.remote import PROTOCOL, CellTask, Offer, TaskResult
+
+PLUGIN = "bootmatrix"
+TOPIC = "bootmatrix"
+"""Topic of events `[task, instance]`: a cell begins."""
+RUNNING = {"executing", "long-running"}
+
+
+class CellRunner(WorkerPlugin):
+    """Runs the tasks of one Dask worker. It stops a cell when Dask forgets its task."""
+
+    name = PLUGIN
+
+    def __init__(
+        self, offer: Offer, context: RunContext, artefacts: Artefacts, exchange: WorkerExchange, folder: Path
+    ) -> None:
+        self.offer, self._context, self._artefacts = offer, context, artefacts
+        self._exchange, self._folder = exchange, folder
+        self._running: dict[str, asyncio.Task[TaskResult]] = {}
+        self._numbers = itertools.count(1)
+
+    def transition(self, key: object, start: str, finish: str, **_more: object) -> None:
+        """Stop a cell whose task is released while it runs: Dask itself does not."""
+        running = self._running.get(str(key))
+        if running and start in RUNNING and finish in {"released", "cancelled"}:
+            running.cancel()
+
+    async def stop(self) -> None:
+        """End all cells with their guests."""
+        for running in self._running.values():
+            running.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def run(self, task: CellTask) -> TaskResult:
+        """Run a cell; a task that is cancelled ends its guest first."""
+        running = asyncio.create_task(self._run(task))
+        self._running[task.name] = running
+        try:
+            return await running
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            return self.refused("stopped")
+        finally:
+            self._running.pop(task.name, None)
+
+    async def _run(self, task: CellTask) -> TaskResult:
+        folder = self._folder / f"{self.offer.instance}-{next(self._numbers)}"
+        bundle = self._folder / f"{folder.name}.tar"
+        try:
+            folder.mkdir()
+            with self._artefacts.held(files_of(task.bootable)):
+                record = await run_shipped(task, self._context, folder, self._artefacts.fetch)
+            sha256, size_bytes = await anyio.to_thread.run_sync(pack, record, folder, bundle)
+            await self._exchange.put(bundle)
+        except (OSError, InfraError) as error:
+            bundle.unlink(missing_ok=True)
+            return self.refused(error.message if isinstance(error, InfraError) else described(error)[0])
+        finally:
+            await anyio.to_thread.run_sync(_remove, folder)
+        return TaskResult(
+            host=self.offer.host,
+            instance=self.offer.instance,
+            bundle=bundle.name,
+            sha256=sha256,
+            size_bytes=size_bytes,
+        )
+
+    def refused(self, reason: str) -> TaskResult:
+        """Return a result without a bundle."""
+        return TaskResult(host=self.offer.host, instance=self.offer.instance, refusal=reason)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def run_task(text: str) -> str:
+    """Run a cell on the worker that Dask chose. Both texts are JSON: a CellTask, a TaskResult."""
+    worker = get_worker()
+    runner = worker.plugins[PLUGIN]
+    assert isinstance(runner, CellRunner)
+    fault = _version_fault(text)
+    if fault:
+        return runner.refused(fault).model_dump_json()
+    task = CellTask.model_validate_json(text)
+    worker.log_event(TOPIC, [task.name, runner.offer.instance])
+    return (await runner.run(task)).model_dump_json()
+
+
+def _version_fault(text: str) -> str:
+    values = json.loads(text)
+    theirs = (values.get("protocol"), values.get("tool_version"))
+    if theirs == (PROTOCOL, __version__):
+        return ""
+    return f"runs bootmatrix {__version__} (protocol {PROTOCOL}), the run {theirs[1]} (protocol {theirs[0]})"

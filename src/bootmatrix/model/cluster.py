@@ -1,0 +1,85 @@
+"""Clusters: hosts by SSH, Slurm, or a Dask scheduler that runs already."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from bootmatrix.model.base import Model, Name
+
+HostAddress = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_-]{0,254}$")]
+UserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+TlsAddress = Annotated[str, StringConstraints(pattern=r"^tls://[A-Za-z0-9.:\[\]_-]+:[0-9]{1,5}$")]
+
+
+class SshTarget(Model):
+    """The way to an SSH server. Empty fields have OpenSSH's defaults."""
+
+    address: HostAddress
+    port: int = Field(default=22, ge=1, le=65535)
+    user: UserName | None = None
+    key: str = Field(default="", description="file of the private key; none: the agent, and the usual files")
+    known_hosts: str = Field(default="", description="file of known host keys (default: ~/.ssh/known_hosts)")
+
+
+class Host(SshTarget):
+    """A host that runs cells.
+
+    `slots` is the number of cores to use, 0 for all. `labels` are free words. `fetch` says where artefacts come from:
+    the client by SFTP, or a folder or URL that both reach.
+    """
+
+    name: Name
+    jump: tuple[SshTarget, ...] = Field(default=(), description="hosts on the way, the first one first")
+    slots: int = Field(default=0, ge=0, le=1024, description="cores to use (default: all)")
+    labels: tuple[Name, ...] = ()
+    python: str = Field(default="python3", min_length=1, description="Python 3.11 or later on the host")
+    cache: str = Field(default=".cache/bootmatrix-worker", min_length=1, description="folder there, from the home")
+    store_mib: int = Field(default=20480, ge=256, description="limit of the artefacts that are kept there")
+    fetch: str = Field(default="client", min_length=1, description="client, or a folder or fsspec URL")
+    via: Literal["worker"] = Field(default="worker", description="worker: cells boot in QEMU on the host")
+
+
+class Slurm(Model):
+    """Jobs of Slurm, each of which is a worker.
+
+    `exchange` and `cache` are folders that all nodes share. `script` are lines for the job's script before the worker.
+    """
+
+    exchange: str = Field(min_length=1, description="folder that the nodes and this host share, or an fsspec URL")
+    cache: str = Field(default="", description="folder of the nodes' artefacts (default: this host's cache)")
+    partition: str | None = None
+    account: str | None = None
+    cores: int = Field(default=2, ge=1, le=1024, description="cores of a job")
+    memory_mib: int = Field(default=4096, ge=512, description="memory of a job")
+    walltime: str = Field(default="01:00:00", description="time limit of a job")
+    jobs: int = Field(default=4, ge=1, le=10_000, description="most jobs at a time")
+    interface: str | None = Field(default=None, description="network interface of the scheduler (default: loopback)")
+    python: str = Field(default="", description="Python on the nodes, with bootmatrix (default: this one)")
+    script: tuple[str, ...] = ()
+    directives: tuple[str, ...] = Field(default=(), description="further #SBATCH options")
+
+
+class SchedulerAddress(Model):
+    """A scheduler that runs already, with bootmatrix workers. TLS with a key of both ends is required."""
+
+    address: TlsAddress
+    ca: str
+    certificate: str
+    key: str
+    exchange: str = Field(min_length=1, description="folder or fsspec URL that the workers and this host share")
+
+
+class Cluster(Model):
+    """The machines of a run: exactly one of the three."""
+
+    hosts: tuple[Host, ...] = ()
+    slurm: Slurm | None = None
+    scheduler: SchedulerAddress | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = [name for name in ("hosts", "slurm", "scheduler") if getattr(self, name)]
+        if len(kinds) != 1:
+            found = " and ".join(kinds) or "none"
+            raise ValueError(f"exactly one of hosts, slurm and scheduler is required, not {found}")
+        return self
