@@ -38,6 +38,7 @@ from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
 from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
 from bootmatrix.assembly.initrd.root import guest_tree
+from bootmatrix.assembly.kernel.options import MissingOption, missing_options
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
     Module,
@@ -55,7 +56,7 @@ from bootmatrix.assembly.squashfs import write_disk
 from bootmatrix.assembly.tree import Node, Tree
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, RootPlace, Spec, StoredImage
-from bootmatrix.model.artefact import LACKS_MODULE
+from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
 
 EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
 
@@ -235,8 +236,17 @@ def without_initrd(assembly: Assembly) -> Bootable:
             *ignored_users(placed),
             *label_notes(placed),
             *(f"{LACKS_MODULE}{name}" for name in assembly.modules[1]),
+            *(f"{LACKS_OPTION}{option}" for option in _lacking_options(assembly)),
         ),
     )
+
+
+def _lacking_options(assembly: Assembly) -> tuple[MissingOption, ...]:
+    """Return what the configuration of a custom kernel lacks, if it has one."""
+    if not (assembly.kernel.parts and assembly.files.config and assembly.reports):
+        return ()
+    config = assembly.builder.store.verified(assembly.files.config).read_bytes()
+    return missing_options(config, assembly.machine, "containers")
 
 
 def _initrd(assembly: Assembly) -> tuple[Artefact, int]:

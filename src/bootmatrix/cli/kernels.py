@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import add_custom_kernel, find_kernel
+from bootmatrix.assembly.kernel.options import fragment, parse_purposes
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
@@ -32,6 +33,8 @@ from bootmatrix.source.image_sources import find_type
 from bootmatrix.source.kernel_formats import kernel_formats
 
 Row = tuple[str, str, str, str]
+MAX_LACKING = 5
+"""Options that a kernel lacks which are named."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,7 +81,7 @@ def run_add(args: argparse.Namespace) -> int:
     kernels = load_custom_kernels(file, profiles)
     try:
         with download_progress() as downloads, open_builder(options.workspace(args).sources(), downloads) as builder:
-            profile, kernel = add_custom_kernel(
+            profile, kernel, lacking = add_custom_kernel(
                 args.name, tuple(_parts(args, builder, file.parent)), file.parent, candidates, builder
             )
     except BuildError as error:
@@ -87,6 +90,10 @@ def run_add(args: argparse.Namespace) -> int:
     kernels.setdefault(args.name, {})[profile.name] = _followed(kernel) if args.follow else kernel
     save_custom_kernels(kernels, file)
     say(f"{args.name} for {profile.name}: Linux {kernel.release}, in {file}")
+    if lacking:
+        more = f" and {len(lacking) - MAX_LACKING} more" if len(lacking) > MAX_LACKING else ""
+        say(f"note: its configuration lacks {', '.join(map(str, lacking[:MAX_LACKING]))}{more}")
+        say(f"      bootmatrix kernels fragment {profile.name}   prints what guests need, for merge_config.sh")
     return EXPECTED
 
 
@@ -162,6 +169,13 @@ def _relative(path: Path, folder: Path) -> str:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     return os.path.relpath(path, folder)
+
+
+def run_fragment(args: argparse.Namespace) -> int:
+    """Print a fragment of a kernel's configuration."""
+    profile, board = find_machine(options.profiles(), args.machine)
+    say(fragment(profile.machine(board), *parse_purposes(args.purposes)).rstrip("\n"))
+    return EXPECTED
 
 
 def run_remove(args: argparse.Namespace) -> int:

@@ -221,6 +221,21 @@ def add_kernels(commands: Commands) -> None:
     parser.set_defaults(command="kernels")
     actions = parser.add_subparsers(title="custom kernels, in kernels.yml", metavar="ACTION")
     _add_kernels_add(actions)
+    fragment = actions.add_parser(
+        "fragment",
+        help="print the options of the kernel's configuration that guests need, for merge_config.sh",
+        description="Print options for a kernel's configuration: scripts/kconfig/merge_config.sh .config FRAGMENT.",
+    )
+    fragment.add_argument("machine", metavar="ARCH[/MACHINE]", help="the architecture, or one of its machines")
+    fragment.add_argument(
+        "--for",
+        dest="purposes",
+        type=arguments.names,
+        default=("containers",),
+        metavar="P,…",
+        help="containers (default), agent, kunit",
+    )
+    fragment.set_defaults(command="kernels:run_fragment")
     remove = actions.add_parser("remove", help="remove a kernel from kernels.yml")
     remove.add_argument("name", metavar="NAME")
     remove.add_argument("--arch", dest="one_arch", metavar="A", help="only for this architecture")

@@ -116,6 +116,11 @@ def find_banners(transcript: bytes) -> Iterator[Evidence]:
             yield piece("console", _text(match[0]), _line_number(transcript, match.start()))
 
 
+def has_kernel_output(transcript: bytes) -> bool:
+    """Return whether a kernel has printed anything."""
+    return re.search(STAMP, transcript) is not None or next(find_banners(transcript), None) is not None
+
+
 def lines_with(text: bytes, word: bytes) -> Iterator[tuple[int, int]]:
     """Yield start and end of each line that contains a word; far faster than a regular expression."""
     at = text.find(word)

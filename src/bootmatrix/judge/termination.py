@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bootmatrix.console.transcript import find_banners, last_lines
+from bootmatrix.console.transcript import find_banners, has_kernel_output, last_lines
 from bootmatrix.model import Bootable, Evidence, GuestMessage, Machine, Outcome, QmpEvent, Verdict
 from bootmatrix.model.finding import Finding, piece
 from bootmatrix.model.outcome import SUSPENDED_S
@@ -18,6 +18,10 @@ SEMIHOSTING_PASS = 80
 NOT_EXITED_ADVICE = (
     "Init reported its end, but QEMU did not exit. If this happens with each kernel, 'exit' in the machine's profile "
     "is wrong: docs/add-an-architecture.md."
+)
+NO_OUTPUT_ADVICE = (
+    "Does the kernel have the driver of the console ({0}), built in, and no console= of its own? With 'earlycon' on "
+    "its command line (--append) it prints from its first moments on."
 )
 MAX_BANNERS = 5
 STARVED_SHARE = 0.5
@@ -140,7 +144,7 @@ def check_reboots(outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
         )
 
 
-def check_limits(outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
+def check_limits(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[Finding]:
     """Yield a finding for a guest that a limit ended."""
     if outcome.ended_by != "host" or outcome.limit in {"panic", "shown", "fault"}:
         return
@@ -153,6 +157,9 @@ def check_limits(outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
         advice = f"Its last message came after {heard:.1f} s. The console shows its progress."
         if outcome.messages and outcome.messages[-1].kind == "end":
             advice = NOT_EXITED_ADVICE
+        elif not outcome.messages and not has_kernel_output(transcript):
+            reason = "the guest hangs: its kernel printed nothing on the console"
+            advice = NO_OUTPUT_ADVICE.format(machine.console)
         yield Finding(Verdict.HANG, reason, evidence, advice)
     elif outcome.limit == "flood":
         yield Finding(Verdict.FAIL, f"the guest floods its result channel: {outcome.result_fault}", evidence)

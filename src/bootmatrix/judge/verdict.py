@@ -28,13 +28,14 @@ from bootmatrix.model import (
     SubResult,
     Verdict,
 )
-from bootmatrix.model.artefact import LACKS_MODULE
+from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
 from bootmatrix.model.finding import Finding, piece
 
 MAX_EVIDENCE = 60
 MAX_OTHERS = 10
 MAX_NOTES = 10
 MAX_REASON = 400
+MAX_OPTIONS = 5
 
 ADVICE = {
     Verdict.PANIC: "The trace says where in the kernel. Do the same spec's other kernels and machines pass?",
@@ -92,6 +93,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
         evidence=(*_evidence(first, others, faults), *remarks),
         subresults=subresults,
         advice=_without_arguments(first, bootable)
+        or _without_options(outcome, bootable)
         or _without_modules(outcome, bootable)
         or first.advice
         or _advice(first.verdict, faults),
@@ -134,6 +136,14 @@ def _without_modules(outcome: Outcome, bootable: Bootable) -> str:
     )
 
 
+def _without_options(outcome: Outcome, bootable: Bootable) -> str:
+    """Return advice on a silent guest whose kernel's configuration lacks what it needs."""
+    lacking = [note.removeprefix(LACKS_OPTION) for note in bootable.notes if note.startswith(LACKS_OPTION)]
+    if outcome.messages or not lacking:
+        return ""
+    return f"The kernel's configuration lacks {', '.join(lacking[:MAX_OPTIONS])}: `bootmatrix kernels fragment`."
+
+
 def _advice(verdict: Verdict, faults: tuple[KernelFault, ...]) -> str:
     advice = (fault.advice for fault in faults if fault.advice and verdict.is_guests)
     return next(advice, ADVICE[verdict])
@@ -150,14 +160,14 @@ def _find(
     yield from termination.check_host(outcome, machine)
     if bootable.proof:
         yield from termination.check_reboots(outcome, consoles.kernel)
-        yield from termination.check_limits(outcome, transcript)
+        yield from termination.check_limits(outcome, machine, transcript)
         yield from console.check_faults(faults, outcome.starved_s)
         yield from console_verdict.check_console(bootable.proof, outcome, transcript)
         yield from termination.check_events(outcome)
         return
     yield from completeness.reported_faults(outcome, bootable, transcript)
     yield from termination.check_reboots(outcome, consoles.kernel)
-    yield from termination.check_limits(outcome, transcript)
+    yield from termination.check_limits(outcome, machine, transcript)
     yield from console.check_faults(faults, outcome.starved_s)
     yield from kernel_log.check_kernel(consoles.log, faults, outcome.starved_s)
     yield from termination.check_channel(outcome, machine)

@@ -40,6 +40,7 @@ class Forkable(Model):
 
 
 LACKS_MODULE = "the kernel has no module "
+LACKS_OPTION = "the kernel's configuration lacks "
 """Prefix of the note on a module that the machine or the spec names and the kernel lacks. It may be built in."""
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from bootmatrix.assembly.image.builder import Builder, foreign_image, image_tree
 from bootmatrix.assembly.kernel.decompress import boots
 from bootmatrix.assembly.kernel.kernel_parts import NAMED, PLACE, KernelParts
+from bootmatrix.assembly.kernel.options import MissingOption, missing_options
 from bootmatrix.assembly.kernel.package import (
     CODEC,
     KernelFiles,
@@ -112,9 +114,17 @@ def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: St
     return _kernel(name, files.release, parts, profile) if files else None
 
 
+class AddedKernel(NamedTuple):
+    """A new kernel, its architecture, and what its configuration lacks for the architecture's first machine."""
+
+    profile: Profile
+    kernel: CustomKernel
+    lacking: tuple[MissingOption, ...]
+
+
 def add_custom_kernel(
     name: str, parts: tuple[KernelPart, ...], folder: Path, profiles: Sequence[Profile], builder: Builder
-) -> tuple[Profile, CustomKernel]:
+) -> AddedKernel:
     """Import a new custom kernel into the store, and determine its architecture.
 
     Raises:
@@ -132,7 +142,9 @@ def add_custom_kernel(
     kernel = import_kernel(name, pinned, files, profile, builder.store)
     found = known_files(kernel_key(kernel), builder.store)
     config = builder.store.verified(found.config).read_bytes() if found and found.config else b""
-    return profile, CustomKernel(parts=pinned, release=kernel.release, page_kib=page_kib_of(config), folder=str(folder))
+    added = CustomKernel(parts=pinned, release=kernel.release, page_kib=page_kib_of(config), folder=str(folder))
+    machine = profile.machine(profile.default_machine())
+    return AddedKernel(profile, added, missing_options(config, machine, "containers") if config else ())
 
 
 def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:

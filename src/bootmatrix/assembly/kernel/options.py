@@ -1,0 +1,96 @@
+"""Options of a kernel's configuration that guests need (options.toml)."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from importlib.resources import files
+from typing import Literal, get_args
+
+from bootmatrix.errors import InputError
+from bootmatrix.model import Machine
+
+Purpose = Literal["base", "containers", "agent", "kunit"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+_SET = re.compile(rb"^CONFIG_(\w+)=([^\r\n]*)", re.MULTILINE)
+MAX_CONFIG_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Need:
+    """One entry of options.toml. An option `A|B` is met by either symbol."""
+
+    purpose: Purpose
+    what: str
+    options: tuple[str, ...]
+    module: bool = False
+    when: Mapping[str, str] = field(default_factory=dict)
+
+    def holds_for(self, machine: Machine) -> bool:
+        """Return whether a machine has this need."""
+        return all(fnmatchcase(str(getattr(machine, key) or ""), pattern) for key, pattern in self.when.items())
+
+
+@dataclass(frozen=True)
+class MissingOption:
+    """A symbol (or `A|B`) that a kernel does not set, or sets as a module where it must be built in."""
+
+    symbol: str
+    what: str
+    is_module: bool = False
+
+    def __str__(self) -> str:
+        needed = "=y, and it is a module" if self.is_module else ""
+        return f"CONFIG_{self.symbol.replace('|', ' or CONFIG_')}{needed} ({self.what})"
+
+
+@lru_cache(maxsize=1)
+def load_needs() -> tuple[Need, ...]:
+    """Load options.toml."""
+    text = files("bootmatrix.assembly.kernel").joinpath("options.toml").read_text(encoding="utf-8")
+    return tuple(Need(**{**entry, "options": tuple(entry["options"])}) for entry in tomllib.loads(text)["need"])
+
+
+def needs_of(machine: Machine, *purposes: Purpose) -> Iterator[Need]:
+    """Yield what a machine's guests need, for `base` and further purposes."""
+    wanted = {"base", *purposes}
+    return (need for need in load_needs() if need.purpose in wanted and need.holds_for(machine))
+
+
+def missing_options(config: bytes, machine: Machine, *purposes: Purpose) -> tuple[MissingOption, ...]:
+    """Compare a configuration (`.config`) with what guests need."""
+    values = {match[1].decode(): match[2] for match in _SET.finditer(config[:MAX_CONFIG_BYTES])}
+    return tuple(_missing(values, machine, *purposes))
+
+
+def _missing(values: Mapping[str, bytes], machine: Machine, *purposes: Purpose) -> Iterator[MissingOption]:
+    for need in needs_of(machine, *purposes):
+        for option in need.options:
+            states = [values.get(symbol) for symbol in option.split("|")]
+            if b"y" in states or (need.module and b"m" in states):
+                continue
+            yield MissingOption(option, need.what, is_module=b"m" in states)
+
+
+def fragment(machine: Machine, *purposes: Purpose) -> str:
+    """Return a fragment for the kernel's scripts/kconfig/merge_config.sh, with a comment on each need."""
+    lines = []
+    for need in needs_of(machine, *purposes):
+        lines += [f"# {need.what}", *(f"CONFIG_{option.split('|')[0]}=y" for option in need.options)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def parse_purposes(words: tuple[str, ...]) -> tuple[Purpose, ...]:
+    """Check the names of purposes.
+
+    Raises:
+        InputError: one is unknown.
+    """
+    for word in words:
+        if word not in PURPOSES:
+            raise InputError(f"--for: unknown purpose {word!r}: must be one of {', '.join(PURPOSES)}")
+    return tuple(purpose for purpose in PURPOSES if purpose in words)

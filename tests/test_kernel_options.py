@@ -1,0 +1,112 @@
+"""Options of a kernel's configuration: what guests need, what a kernel lacks, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.assembly.kernel.options import PURPOSES, fragment, load_needs, missing_options, needs_of
+from bootmatrix.assembly.kernel.package import unpack_kernel
+from bootmatrix.judge import judge
+from bootmatrix.model import Machine, Verdict
+from bootmatrix.model.artefact import LACKS_OPTION
+from bootmatrix.progress import NullObserver
+from bootmatrix.source.archive import open_archive
+from bootmatrix.store import Store, default_cache
+from command_line import Tool
+from guests import make_bootable, make_machine, make_outcome
+from kernel_forms import PROFILES, kernel_files, make_kernel, tree
+
+pytest_plugins = ("archive_fixtures", "command_line")
+
+MACHINES = [
+    pytest.param(machine, id=f"{profile.name}-{name}")
+    for profile in PROFILES.values()
+    for name, machine in profile.machines.items()
+]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_each_machine_has_a_console(machine: Machine) -> None:
+    assert [need.what for need in needs_of(machine)].count("the console") == 1
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_fragment_is_all_that_is_needed(machine: Machine) -> None:
+    whole = fragment(machine, *PURPOSES)
+    assert missing_options(whole.encode(), machine, *PURPOSES) == ()
+    for line in whole.splitlines():
+        if line.startswith("CONFIG_"):
+            lacking = missing_options(whole.replace(f"{line}\n", "").encode(), machine, *PURPOSES)
+            assert [f"CONFIG_{option.symbol.split('|')[0]}=y" for option in lacking][:1] == [line]
+
+
+def test_a_module_does_only_where_the_initrd_has_it() -> None:
+    machine = make_machine()
+    as_modules = fragment(machine, "containers").replace("=y", "=m")
+    lacking = {option.symbol: option for option in missing_options(as_modules.encode(), machine, "containers")}
+    assert "PROC_FS" in lacking
+    assert str(lacking["PROC_FS"]) == "CONFIG_PROC_FS=y, and it is a module (init's file systems)"
+    assert not {"VIRTIO_CONSOLE", "OVERLAY_FS"} & set(lacking)
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64", "armv7", "ppc64le"])
+def test_kernels_of_the_archive_lack_nothing(arch: str) -> None:
+    profile = PROFILES[arch]
+    machine = profile.machine(profile.default_machine())
+    store = Store(default_cache())
+    archive = open_archive(store, offline=False, lock=None, address=None, progress=NullObserver())
+    source = profile.kernels["6.1"]
+    kernel = archive.kernel("6.1", source, profile.kernel_architecture(source))
+    files = unpack_kernel(kernel, archive, store)
+    assert files.config
+    assert missing_options(store.verified(files.config).read_bytes(), machine, "containers", "agent") == ()
+
+
+def test_adding_a_kernel_says_what_it_lacks(tool: Tool, tmp_path: Path) -> None:
+    profile = PROFILES["aarch64"]
+    config = fragment(profile.machine(profile.default_machine()), "containers").replace("CONFIG_OVERLAY_FS=y\n", "")
+    source = tree(kernel_files(make_kernel(profile)), tmp_path)
+    (source / ".config").write_text(config)
+    done = tool("kernels", "add", "mine", str(source))
+    assert done.returncode == 0, done.stderr
+    assert "note: its configuration lacks CONFIG_OVERLAY_FS (containers' roots)\n" in done.stdout
+    (source / ".config").write_text(config + "CONFIG_OVERLAY_FS=m\n")
+    assert "note:" not in tool("kernels", "add", "mine", str(source)).stdout
+
+
+def test_the_fragment_on_the_command_line(tool: Tool) -> None:
+    done = tool("kernels", "fragment", "aarch64", "--for", "kunit")
+    assert done.returncode == 0, done.stderr
+    assert "\nCONFIG_KUNIT=y\n" in done.stdout
+    assert "CONFIG_OVERLAY_FS" not in done.stdout
+    wrong = tool("kernels", "fragment", "aarch64", "--for", "kunits")
+    assert (wrong.returncode, wrong.stderr.splitlines()[0]) == (
+        2,
+        "--for: unknown purpose 'kunits': must be one of base, containers, agent, kunit",
+    )
+
+
+def test_a_guest_without_any_output_is_told_as_such() -> None:
+    silent = make_outcome(messages=(), ended_by="host", limit="silence", limit_phase="boot")
+    firmware = b"SLOF **********************\nBooting from memory...\n"
+    judgement = judge(silent, make_machine(), make_bootable(), firmware)
+    assert (judgement.verdict, judgement.reason) == (
+        Verdict.HANG,
+        "the guest hangs: its kernel printed nothing on the console",
+    )
+    assert "earlycon" in judgement.advice
+    printed = judge(silent, make_machine(), make_bootable(), firmware + b"[    0.000000] Linux version 6.1\n")
+    assert "no more output" in printed.reason
+    lacking = make_bootable(notes=(f"{LACKS_OPTION}CONFIG_SERIAL_8250_CONSOLE (the console)",))
+    assert judge(silent, make_machine(), lacking, firmware).advice == (
+        "The kernel's configuration lacks CONFIG_SERIAL_8250_CONSOLE (the console): `bootmatrix kernels fragment`."
+    )
+
+
+def test_each_need_is_of_a_known_purpose_and_machine() -> None:
+    for need in load_needs():
+        assert need.purpose in PURPOSES
+        assert need.options
+        assert set(need.when) <= set(Machine.model_fields)
