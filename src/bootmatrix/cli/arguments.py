@@ -210,3 +210,19 @@ def names(text: str) -> tuple[str, ...]:
     if not words:
         raise argparse.ArgumentTypeError(f"{text!r} contains no name")
     return words
+
+
+def add_git_bisect(parser: argparse.ArgumentParser) -> None:
+    """Add the options for `git bisect run`."""
+    group = parser.add_argument_group("git bisect run")
+    group.add_argument(
+        "--git-bisect",
+        action="store_true",
+        help="exit with 0 for a good commit, 1 for a bad one, 125 for one that cannot be tested",
+    )
+    group.add_argument("--build", metavar="CMD", help="run this shell command first; if it fails: cannot be tested")
+    group.add_argument(
+        "--match",
+        metavar="TEXT",
+        help="only a verdict TEXT, or a reason with TEXT in it, is bad: others cannot be tested",
+    )

@@ -13,6 +13,14 @@ NOT_EXPECTED = 1
 BAD_INPUT = 2
 OUR_FAULT = 3
 INTERRUPTED = 130
+CANNOT_TEST = 125
+"""`git bisect run` skips a commit with this status, counts 1 to 124 as bad, and stops from 128 on (git-bisect(1))."""
+ABORTED = 128
+
+
+def git_bisect_status(status: int) -> int:
+    """Return a command's status for `git bisect run`: only a guest's verdict is good or bad."""
+    return CANNOT_TEST if status in {BAD_INPUT, OUR_FAULT} else status
 
 
 def exit_status(run: Run) -> int:

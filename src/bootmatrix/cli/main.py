@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from bootmatrix import __version__
 from bootmatrix.cli import options, signals, streams
-from bootmatrix.cli.exits import BAD_INPUT, INTERRUPTED, OUR_FAULT
+from bootmatrix.cli.exits import ABORTED, BAD_INPUT, INTERRUPTED, OUR_FAULT, git_bisect_status
 from bootmatrix.cli.parsers import ADDERS
 from bootmatrix.errors import BootmatrixError, InputError, Interrupted, described
 from bootmatrix.redact import redacted
@@ -25,6 +25,8 @@ NEW_OBJECTS = 50_000
 """Garbage collection threshold: imported objects stay, and the default threshold costs a tenth of a build."""
 
 COMMANDS = tuple(ADDERS)
+
+GIT_BISECT = "--git-bisect"
 
 EPILOG = """\
 exit status:
@@ -70,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(NEW_OBJECTS)
     atexit.register(gc.freeze)  # skips the collection at exit, which takes 0.06 s
     args = argparse.Namespace()
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        words = sys.argv[1:] if arguments is None else list(arguments)
         parser(words[0] if words else "").parse_args(words, args)
         _check_folder()
         _adopt_input(args)
@@ -80,9 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if lost := streams.lost_output():
             status = _without_output(lost, int(left.code or 0))
             raise SystemExit(status) from lost
+        if left.code and GIT_BISECT in words:  # bad usage is so for each commit
+            raise SystemExit(ABORTED) from left
         raise
     except BaseException as error:
         status = _fault(error)
+    if getattr(args, "git_bisect", False):
+        status = git_bisect_status(status)
     lost = streams.lost_output()
     return _without_output(lost, status) if lost and not getattr(args, "is_kept", False) else status
 

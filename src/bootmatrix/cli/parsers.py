@@ -129,6 +129,7 @@ def add_run(commands: Commands) -> None:
         "--forbid", action="append", default=[], metavar="TEXT", help="console text that fails the guest"
     )
     parser.add_argument("--stays", action="store_true", help="the guest does not shut down: stop it after TEXT")
+    arguments.add_git_bisect(parser)
     parser.add_argument("--shell", action="store_true", help="start a shell on the console at the end; no verdict")
     parser.add_argument(
         "--keep",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
-from bootmatrix.errors import InputError
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import ConsoleProof
 from bootmatrix.qemu.command import interactive
 from bootmatrix.qemu.version import find_qemu
@@ -32,6 +33,10 @@ FOLLOW_S = 0.05
 
 def run(args: argparse.Namespace) -> int:
     """Boot and return the exit status: 0 for a pass, 1 for another verdict of the guest, 3 for our error."""
+    if (args.build or args.match) and not args.git_bisect:
+        raise InputError("--build and --match need --git-bisect")
+    if args.build:
+        _build(args.build)
     with download_progress() as downloads:
         guest = find_guest(
             options.workspace(args),
@@ -60,7 +65,24 @@ def run(args: argparse.Namespace) -> int:
         say(f"--keep FOLDER saves {', '.join(kept)}.")
     if not judgement.verdict.is_guests:
         return OUR_FAULT
-    return EXPECTED if judgement.verdict == "pass" else NOT_EXPECTED
+    if judgement.verdict == "pass":
+        return EXPECTED
+    if args.match and args.match != judgement.verdict and args.match not in judgement.reason:
+        say(f"Not the fault to find: {one_line(args.match)}")
+        return OUR_FAULT
+    return NOT_EXPECTED
+
+
+def _build(command: str) -> None:
+    """Run the user's command in a shell.
+
+    Raises:
+        BuildError: it fails.
+    """
+    sys.stdout.flush()
+    status = subprocess.run(command, shell=True, check=False).returncode  # noqa: S602
+    if status:
+        raise BuildError(f"--build: {command}: status {status}")
 
 
 def _proof(args: argparse.Namespace) -> ConsoleProof | None:
