@@ -180,8 +180,6 @@ def test_prune_keeps_what_matters_and_says_what_it_removed(tmp_path: Path, capsy
     tagged = load_run(tmp_path / names[1])
     write_model(tmp_path / names[1] / "run.json", tagged.model_copy(update={"baseline": names[0]}))
     going = RunWriter.create(tmp_path, "under way").path.name
-    (tmp_path / "latest").unlink()
-    (tmp_path / "latest").symlink_to(names[3])
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("not a run")
     outside = tmp_path / "precious"
@@ -191,20 +189,21 @@ def test_prune_keeps_what_matters_and_says_what_it_removed(tmp_path: Path, capsy
 
     said = tool("prune", "--keep", "2", "--dry-run")
     assert [line for line in said.splitlines() if line.startswith("would")] == [
-        f"would remove {name}" for name in (names[6], names[5], names[4])
+        f"would remove {name}" for name in (names[6], names[5], names[4], names[3])
     ]
     assert sum(map(is_run, tmp_path.iterdir())) == 11  # the link `latest` counts too
     said = tool("prune", "--keep", "2")
-    assert said.splitlines()[-1] == "3 removed, 7 kept"
+    assert said.splitlines()[-1] == "4 removed, 6 kept"
     left = {path.name for path in tmp_path.iterdir() if is_run(path)}
-    assert left == {*names[:4], *names[7:], going, "latest"}
+    assert left == {*names[:3], *names[7:], going, "latest"}
     assert (outside / "file").read_text() == "x"
     assert (tmp_path / "notes" / "mine.txt").exists()
-    assert tool("prune", "--keep", "2") == "0 removed, 7 kept\n"
+    assert tool("prune", "--keep", "2") == "0 removed, 6 kept\n"
 
 
 def test_prune_leaves_alone_what_is_being_taken_up(tool: Tool) -> None:
     interrupted = write_dated(tool.reports, 5, green_records(), title="other", interrupted=True)
+    write_dated(tool.reports, 6, green_records())
     long_ago = 1_000_000_000
     for file in (tool.reports / interrupted).rglob("*.json"):
         os.utime(file, (long_ago, long_ago))

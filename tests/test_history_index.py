@@ -20,7 +20,7 @@ from bootmatrix.history.extract import results_of
 from bootmatrix.history.index import INDEX_FILE, ask
 from bootmatrix.history.past import past_of
 from bootmatrix.history.queries import Rows
-from bootmatrix.history.values import CellHistory, ChangeKind, Past, RunResults
+from bootmatrix.history.values import CellHistory, ChangeKind, Past, RunResults, RunState, UnusableRun
 from bootmatrix.model import Verdict
 from bootmatrix.runs import run_store
 from bootmatrix.runs.run_store import RunWriter, load_run, write_model
@@ -78,9 +78,9 @@ def test_only_what_changed_is_read_again(reports: Path, monkeypatch: pytest.Monk
     everything(reports)
     read: list[str] = []
 
-    def read_run(folder: Path) -> str:
+    def read_run(folder: Path) -> UnusableRun:
         read.append(folder.name)
-        return "not read"
+        return UnusableRun(RunState.DAMAGED, "not read")
 
     monkeypatch.setattr(extract, "read_run", read_run)
     everything(reports)

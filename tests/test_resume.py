@@ -176,9 +176,7 @@ def test_a_run_under_way_is_left_alone(stage: Stage) -> None:
     assert (done.returncode, "still under way" in done.stderr) == (2, True), done.stderr
 
 
-@pytest.mark.parametrize(
-    "more", [("all.matrix.yml",), ("--arch", "fake"), ("--flaky", "1"), ("--reports", "x"), ("--qemu-args=-usb",)]
-)
+@pytest.mark.parametrize("more", [("all.matrix.yml",), ("--arch", "fake"), ("--flaky", "1"), ("--qemu-args=-usb",)])
 def test_what_a_run_keeps_from_its_beginning_is_not_to_be_given_again(stage: Stage, more: tuple[str, ...]) -> None:
     done = stage.run("matrix", *more, "--resume", "reports/latest")
     assert (done.returncode, "--resume cannot be combined with" in done.stderr) == (2, True), done.stderr

@@ -2,7 +2,11 @@
 
 BootmatrixError
 ├── InputError        the user's: a file, an argument. Exit status 2.
-│   └── FileError     faults in a file, each with its line
+│   ├── FileError     faults in a file, each with its line
+│   └── RunFault      a saved run that cannot be used
+│       ├── DamagedRun    its files are not as they were written
+│       ├── OtherFormat   another version of bootmatrix wrote it
+│       └── UnreadableRun the host refuses to read it
 ├── BuildError        a spec that cannot be built into something bootable: verdict build-error
 │   └── NoSuchPackage the archive lacks this package for this architecture
 ├── AgentError        a guest, or the agent in it, that is not there any more
@@ -63,6 +67,22 @@ class FileError(InputError):
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(sorted(faults, key=lambda fault: (fault.path, fault.line)))
         super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class RunFault(InputError):
+    """A saved run that cannot be used."""
+
+
+class DamagedRun(RunFault):
+    """A run whose files are not as they were written."""
+
+
+class OtherFormat(RunFault):
+    """A run that another version of bootmatrix wrote."""
+
+
+class UnreadableRun(RunFault):
+    """A run that the host refuses to read."""
 
 
 class BuildError(BootmatrixError):

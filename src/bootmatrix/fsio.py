@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,6 +39,20 @@ def read_whole(path: Path) -> bytes:
     """
     with path.open("rb", buffering=0) as file:
         return file.read()
+
+
+def replace_link(link: Path, target: str) -> None:
+    """Point a symbolic link to a target, atomically.
+
+    Raises:
+        OSError: the file system has no links, or cannot be written.
+    """
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.{time.monotonic_ns()}")
+    temporary.symlink_to(target)
+    try:
+        temporary.replace(link)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sync_disk(folder: Path) -> None:

@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote, urlsplit
 from bootmatrix.errors import InputError
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.index import LATEST, ask
-from bootmatrix.history.reference import tags_of
+from bootmatrix.history.reference import newest_run, tags_of
 from bootmatrix.model import Run
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_view import PAGE_FILE
@@ -94,8 +94,8 @@ class Handler(BaseHTTPRequestHandler):
         parts = [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]] or ["*"]
         if parts in ([""], [INDEX_PAGE]):
             return self._send(self._index(), "text/html")
-        if parts[0] == LATEST and (self.server.reports / LATEST).is_symlink():
-            return self._redirect("/", (self.server.reports / LATEST).resolve().name, *parts[1:])
+        if parts[0] == LATEST and (newest := newest_run(self.server.reports)):
+            return self._redirect("/", newest, *parts[1:])
         if not _is_plain(parts) or not is_run(self.server.reports / parts[0]):
             return self._refuse(HTTPStatus.NOT_FOUND, "no such run")
         return self._in_run(parts[0], parts[1:])
@@ -118,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _index(self) -> bytes:
         tags = tags_of(self.server.reports)
-        view = ask(self.server.reports, lambda rows: view_index(rows, tags))
+        view = ask(self.server.reports, lambda rows: view_index(rows, self.server.reports, tags))
         return render_page("index.html.j2", ("index.css",), view=view)
 
     def _file(self, folder: Path, parts: list[str]) -> None:

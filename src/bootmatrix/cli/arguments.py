@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-RUN_HELP = "a folder under reports/, 'latest', or 'tag:NAME'"
+RUN_HELP = "a folder under reports/, 'latest', 'last-good', 'tag:NAME' or 'branch:NAME'"
 
 
 def add_selection(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -181,7 +181,7 @@ def add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on",
         choices=("regression",),
-        help="exit with status 1 only for regressions from the baseline (default baseline: latest), not for every "
+        help="exit with status 1 only for regressions from the baseline (default baseline: last-good), not for every "
         "unexpected verdict",
     )
 

@@ -14,7 +14,7 @@ from bootmatrix.report.history_text import comparison_lines
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison and return the exit status."""
-    baseline = args.baseline or args.baseline_name or "latest"
+    baseline = args.baseline or args.baseline_name or ("last-good" if args.fail_on else "latest")
     comparison = compared(options.reports_of(args), args.run_name, baseline)
     if args.json:
         options.print_json(asdict(comparison))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from bootmatrix.workspace.run import RunOptions, open_run
 
 LOCAL = "local"
 """The executor of this host."""
+BRANCH_VARIABLES = ("BOOTMATRIX_BRANCH", "GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME", "BRANCH_NAME")
+"""Environment variables with the branch under test: ours, GitHub's, GitLab's, Jenkins's."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,6 +55,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
         regressions=bool(args.fail_on),
         executor=args.executor,
         cluster=args.cluster or "",
+        branch=_branch(args.branch),
     )
     args.is_kept = True
     with open_screen(planned.plan) as screen, open_run(planned, chosen, screen) as opened:
@@ -60,6 +64,11 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
         screen.finish(done.run, done.folder)
     update_index(planned.reports)
     return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)
+
+
+def _branch(chosen: str | None) -> str:
+    """Return the branch under test: `chosen`, else that of the environment; empty if unknown."""
+    return chosen or next((value for name in BRANCH_VARIABLES if (value := os.environ.get(name, ""))), "")
 
 
 def update_index(reports: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WIDE = 160
 OF_THE_RUN = (
-    *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked", "reports"),
+    *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked"),
     *("allow_empty", "page_size", "bits", "endian", "cpu", "machine", "memory", "cpus", "append", "timeout", "roots"),
     *("only", "shard", "budget", "rerun_failed"),
 )
@@ -93,7 +93,7 @@ def check_resumed(args: argparse.Namespace) -> None:
         raise InputError(
             "--resume cannot be combined with MATRIX or SPEC arguments, nor with options that choose cells or change "
             "their guests: --arch, --kernel, --image, --qemu-args, --flaky, --boot, --verify-fork, --locked, "
-            "--reports, --allow-empty, --page-size, --bits, --endian, --cpu, --machine, --memory, --cpus, --append, "
+            "--allow-empty, --page-size, --bits, --endian, --cpu, --machine, --memory, --cpus, --append, "
             "--timeout, --roots, --only, --shard, --budget and --rerun-failed"
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import arguments, ci_parsers
+from bootmatrix.cli.upkeep_parsers import add_accept
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Any]
@@ -47,7 +48,9 @@ def add_matrix(commands: Commands) -> None:
     arguments.add_sources(parser)
     arguments.add_qemu_args(parser)
     arguments.add_allow_empty(parser)
-    parser.add_argument("--resume", metavar="RUN", help="finish a run that was interrupted or killed")
+    parser.add_argument(
+        "--resume", metavar="RUN", help=f"finish a run that was interrupted or killed: {arguments.RUN_HELP}"
+    )
     parser.add_argument(
         "--flaky",
         type=arguments.times,
@@ -83,6 +86,11 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_single_file(parser)
     arguments.add_baseline(parser)
+    parser.add_argument(
+        "--branch",
+        metavar="NAME",
+        help="the branch under test, for --baseline branch:NAME (default: BOOTMATRIX_BRANCH, or that of the CI system)",
+    )
     arguments.add_reports(parser)
     parser.add_argument(
         "--dump",
@@ -291,6 +299,9 @@ def add_report(commands: Commands) -> None:
         metavar="FORM",
         help="print this form: md, junit, tap, csv, openmetrics, json, or html (one self-contained file)",
     )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="with --format: write it to a file, whole or not at all"
+    )
     arguments.add_baseline(parser)
     arguments.add_reports(parser)
     parser.set_defaults(command="report")
@@ -392,6 +403,11 @@ def add_prune(commands: Commands) -> None:
         "--keep", type=int, default=PRUNE_KEEP, metavar="N", help=f"runs per title (default: {PRUNE_KEEP})"
     )
     parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    parser.add_argument(
+        "--unreadable",
+        action="store_true",
+        help="also remove runs that are damaged, not readable, or of another version's format",
+    )
     parser.set_defaults(command="prune")
 
 
@@ -478,6 +494,7 @@ ADDERS = {
     "history": add_history,
     "compare": add_compare,
     "merge": ci_parsers.add_merge,
+    "accept": add_accept,
     "prune": add_prune,
     "signoff": add_signoff,
     "serve": add_serve,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from bootmatrix.cli import options
-from bootmatrix.cli.exits import EXPECTED
+from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
-from bootmatrix.errors import InputError
+from bootmatrix.errors import InputError, described
 from bootmatrix.history.index import ask
 from bootmatrix.history.prune import kept, remove_leftovers, remove_run
-from bootmatrix.history.reference import tags_of
+from bootmatrix.history.reference import newest_run, tags_of
+from bootmatrix.history.values import NO_RESULT, RunLine
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,15 +21,49 @@ def run(args: argparse.Namespace) -> int:
     if args.keep < 0:
         raise InputError(f"--keep {args.keep}: must not be negative")
     reports = options.reports_of(args)
-    lines = [line for line in ask(reports, lambda rows: rows.runs()) if not line.fault]
-    staying = kept(lines, reports, tags_of(reports), args.keep)
+    newest_run(reports)  # points the link to it
+    lines = ask(reports, lambda rows: rows.runs())
+    staying = kept(lines, reports, tags_of(reports), args.keep, unreadable=args.unreadable)
     doomed = [line.name for line in lines if line.name not in staying]
-    if not args.dry_run:
+    if args.dry_run:
+        say(*(f"would remove {name}" for name in doomed))
+        removed, failed = doomed, 0
+    else:
         remove_leftovers(reports)
-    removed = [name for name in doomed if args.dry_run or remove_run(reports / name)]
-    say(*(f"{'would remove' if args.dry_run else 'removed'} {name}" for name in removed))
-    for name in doomed:
-        if name not in removed:
-            say(f"kept {name}: it was resumed meanwhile")
+        removed, failed = _remove(reports, doomed)
+    _say_unusable(lines, staying)
     say(f"{len(removed)} {'to remove' if args.dry_run else 'removed'}, {len(lines) - len(removed)} kept")
-    return EXPECTED
+    if removed and not args.dry_run:
+        _write_index(reports)
+    return OUR_FAULT if failed else EXPECTED
+
+
+def _remove(reports: Path, doomed: Iterable[str]) -> tuple[list[str], int]:
+    """Remove runs; return the names of the removed ones, and the number of those that could not be removed."""
+    removed, failed = [], 0
+    for name in doomed:
+        try:
+            is_removed = remove_run(reports / name)
+        except OSError as error:
+            failed += 1
+            options.complain(f"kept {name}: it cannot be removed: {': '.join(filter(None, described(error)))}")
+            continue
+        if is_removed:
+            removed.append(name)
+        say(f"removed {name}" if is_removed else f"kept {name}: it was resumed meanwhile")
+    return removed, failed
+
+
+def _say_unusable(lines: Iterable[RunLine], staying: Mapping[str, str]) -> None:
+    """Name the runs that cannot be read and are kept for that."""
+    for line in lines:
+        if line.state in NO_RESULT and staying.get(line.name) == str(line.state):
+            say(f"kept {line.name}: {line.state}; --unreadable removes it")
+
+
+def _write_index(reports: Path) -> None:
+    """Write the index page anew: it must not name removed runs."""
+    from bootmatrix.report.index_page import INDEX_PAGE, write_index
+
+    if (reports / INDEX_PAGE).is_file():
+        write_index(reports)

@@ -9,7 +9,9 @@ from pathlib import Path
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, regression_status
 from bootmatrix.cli.output import say
-from bootmatrix.errors import InputError
+from bootmatrix.errors import InputError, RunFault
+from bootmatrix.fsio import write_atomic
+from bootmatrix.history.index import ask
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
 from bootmatrix.history.reference import RunLocation, find_run
 from bootmatrix.history.values import Past
@@ -27,13 +29,19 @@ from bootmatrix.signoff.manifest import signoffs_of
 def run(args: argparse.Namespace) -> int:
     """Write the report and print its path, or print the report."""
     place = find_run(options.reports_of(args), args.run_name)
-    saved = load_run(place.folder)
-    baseline_name = args.baseline or ("latest" if args.fail_on else saved.baseline)
+    if args.output and not args.format:
+        raise InputError("--output needs --format", "Without it the report is written into the run's folder.")
+    try:
+        saved = load_run(place.folder)
+    except RunFault:
+        _write_state(args, place)
+        raise
+    baseline_name = args.baseline or ("last-good" if args.fail_on else saved.baseline)
     baseline = read_baseline(baseline_of(place, baseline_name)) if baseline_name else None
     past = past_of_run(place, saved, baseline, compared=bool(baseline_name))
     saved = saved.model_copy(update={"baseline": baseline.line.name if baseline else ""})
     if args.format:
-        _print(args.format, saved, place, past)
+        _output(render(args.format, ReportContext(saved, console_reader(place.folder), past)), args.output)
     else:
         _write(args, saved, place, past)
     if not (args.fail_on and past.comparison):
@@ -41,10 +49,23 @@ def run(args: argparse.Namespace) -> int:
     return regression_status(past.comparison, allow_empty=saved.is_good)
 
 
-def _print(form: str, saved: Run, place: RunLocation, past: Past) -> None:
+def _output(data: bytes, file: Path | None) -> None:
+    if file:
+        write_atomic(file, data)
+        return
     sys.stdout.flush()
-    sys.stdout.buffer.write(render(form, ReportContext(saved, console_reader(place.folder), past)))
+    sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
+
+
+def _write_state(args: argparse.Namespace, place: RunLocation) -> None:
+    """Write at least the state of a run that cannot be read, for alerts."""
+    if args.format == "openmetrics":
+        from bootmatrix.report.forms.openmetrics import render_unusable
+
+        line = ask(place.reports, lambda rows: rows.run(place.name))
+        if line:
+            _output(render_unusable(line.title, line.started_at, str(line.state)), args.output)
 
 
 def _write(args: argparse.Namespace, saved: Run, place: RunLocation, past: Past) -> None:

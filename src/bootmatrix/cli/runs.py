@@ -10,7 +10,7 @@ from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.output import say
 from bootmatrix.history.index import ask
-from bootmatrix.history.reference import add_tag, find_run, remove_tag, tags_of
+from bootmatrix.history.reference import add_tag, find_run, remove_tag, tags_of, with_life
 from bootmatrix.report.history_text import runs_lines
 
 
@@ -19,7 +19,10 @@ def run(args: argparse.Namespace) -> int:
     reports: Path = options.reports_of(args)
     lines = ask(reports, lambda rows: rows.runs(args.title, args.n or -1))
     tags = tags_of(reports)
-    lines = [replace(line, tags=tuple(tag for tag, name in tags.items() if name == line.name)) for line in lines]
+    lines = [
+        replace(with_life(line, reports), tags=tuple(tag for tag, name in tags.items() if name == line.name))
+        for line in lines
+    ]
     if args.json:
         options.print_json([asdict(line) for line in lines])
     elif lines:

@@ -176,6 +176,12 @@ def first_failure(transcript: bytes, container: str) -> Evidence | None:
     return piece("console", _text(match[0]), _line_number(transcript, match.start())) if match else None
 
 
+def line_at(transcript: bytes, number: int) -> Evidence | None:
+    """Return a line of the console by its number, from 1."""
+    lines = transcript.split(b"\n", number)
+    return piece("console", _text(lines[number - 1]), number) if number <= len(lines) else None
+
+
 def _excerpt(transcript: bytes, position: int, lines: int) -> Iterator[Evidence]:
     start = transcript.rfind(b"\n", 0, position) + 1 if transcript[position : position + 1] != b"\n" else position + 1
     number = _line_number(transcript, start)

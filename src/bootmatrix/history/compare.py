@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from bootmatrix.history.acceptance import AcceptedFailure, acceptance_of
 from bootmatrix.history.trend import duration_change
 from bootmatrix.history.values import (
     CellChange,
@@ -31,6 +33,7 @@ def compare(
     baseline: RunResults | None,
     histories: Mapping[CellKey, CellHistory],
     usual: Mapping[CellKey, Usual | None],
+    accepted: Sequence[AcceptedFailure] = (),
 ) -> Comparison:
     """Compare the cells of a run with those of a baseline, regressions first.
 
@@ -39,10 +42,12 @@ def compare(
         baseline: the run to compare with; with None every failure is new.
         histories: history of each cell up to the run.
         usual: usual duration of each cell up to the baseline.
+        accepted: failures that are accepted now.
     """
     before = {cell.key: cell for cell in baseline.cells} if baseline else {}
     now = {cell.key: cell for cell in run.cells}
     changes = [_change(cell, before.get(key), histories.get(key), usual.get(key)) for key, cell in now.items()]
+    changes = [_accept(change, accepted) for change in changes]
     changes += [_gone(cell, now) for key, cell in before.items() if key not in now and _was_tried(cell)]
     return Comparison(
         run=run.line.name,
@@ -58,6 +63,7 @@ def _change(now: CellResult, before: CellResult | None, history: CellHistory | N
         return _skipped(now, before)
     old = before if before and _was_judged(before) else None
     kind = _kind(now, old, bool(history and history.is_flaky))
+    is_regression = _is_regression(kind, now)
     since = history.failing_since if history and now.standing in FAILED else None
     both_pass = old is not None and old.standing is Standing.GOOD and now.standing is Standing.GOOD
     return CellChange(
@@ -66,18 +72,27 @@ def _change(now: CellResult, before: CellResult | None, history: CellHistory | N
         kind=kind,
         before=before.verdict if before else "",
         now=now.verdict,
-        is_regression=_is_regression(kind, now),
+        is_regression=is_regression,
         reason=now.reason,
         since=since.started_at if since else "",
-        note=_note(now, before),
+        note=(_earlier(before, history) if is_regression else "") or _note(now, before),
         subresults=tuple(sub_changes(old.subresults, now.subresults)) if old and _has_boot(now) else (),
         duration=duration_change(usual, now.seconds) if both_pass else None,
         inputs=tuple(input_changes(old.inputs, now.inputs)) if old and _has_boot(now) else (),
     )
 
 
+def _accept(change: CellChange, accepted: Sequence[AcceptedFailure]) -> CellChange:
+    """Mark a failure that a person accepted."""
+    failures = {ChangeKind.NEW_FAILURE, ChangeKind.STILL_FAILING, ChangeKind.FLAKY}
+    entry = acceptance_of(change.id, accepted) if change.kind in failures else None
+    if entry is None or change.now in {"pass", "skip"}:
+        return change
+    return replace(change, kind=ChangeKind.ACCEPTED_FAILURE, is_regression=False, note=str(entry))
+
+
 def _kind(now: CellResult, old: CellResult | None, flaky: bool) -> ChangeKind:
-    failed, failed_before = _failed(now), old is not None and _failed(old)
+    failed, failed_before = _failed(now), old is not None and _failed(old) and not old.accepted
     if now.standing is Standing.FAULT:
         kind = ChangeKind.NO_VERDICT
     elif failed and failed_before:
@@ -126,6 +141,14 @@ def _gone(before: CellResult, now: Mapping[CellKey, CellResult]) -> CellChange:
     return CellChange(
         id=before.id, mode=before.key.mode, kind=ChangeKind.GONE_CELL, before=before.verdict, now="", note=note
     )
+
+
+def _earlier(before: CellResult | None, history: CellHistory | None) -> str:
+    """Describe a regression that is not new: `regressed 3 runs ago`, or one whose acceptance ended."""
+    if before and before.accepted:
+        return f"was {before.accepted}"
+    number = history.failing_runs - 1 if history else 0
+    return f"regressed {number} run{'' if number == 1 else 's'} ago" if number > 0 else ""
 
 
 def _note(now: CellResult, before: CellResult | None) -> str:

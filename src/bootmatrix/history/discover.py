@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,10 @@ RUN_FILE = "run.json"
 STARTED_FILE = "started.json"
 RECORD_FILE = "record.json"
 CELLS_FOLDER = "cells"
+OWN_NAMES = frozenset({"latest", "tags"})
+"""Names beside runs. A `latest` that is a folder is a copy of another run, by a tool that follows links."""
+NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ-.+", re.ASCII)
+"""Name of a run's folder, as run_store makes it."""
 
 Stamps = dict[str, str]
 """A value per run folder that changes with the run's files."""
@@ -25,7 +30,8 @@ def stamps_of(reports: Path) -> Stamps:
     stamps = {}
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(reports) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False) or not _is_text(entry.name):
+            is_own = entry.name.startswith(".") or entry.name in OWN_NAMES
+            if is_own or not entry.is_dir(follow_symlinks=False) or not _is_text(entry.name):
                 continue
             stamp = _stamp(entry.path)
             if stamp:
@@ -46,8 +52,12 @@ def changed_at(folder: Path) -> float:
 
 def _stamp(folder: str) -> str:
     """Return a run's stamp; empty for other folders. An unfinished run's stamp changes with each record."""
-    with suppress(OSError):
+    try:
         return _of_file(os.stat(f"{folder}/{RUN_FILE}"))  # noqa: PTH116
+    except PermissionError:
+        return "not readable" if NAME.fullmatch(folder.rpartition("/")[2]) else ""
+    except OSError:
+        pass
     with suppress(OSError):
         began = _of_file(os.stat(f"{folder}/{STARTED_FILE}"))  # noqa: PTH116
         records = [file.stat() for file in Path(folder, CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}")]

@@ -6,13 +6,24 @@ import hashlib
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from bootmatrix.errors import InputError
-from bootmatrix.history.values import CellKey, CellResult, Input, RunLine, RunResults, Standing
-from bootmatrix.model import Cell, Machine, Record, Run, Verdict
+from bootmatrix.errors import InputError, OtherFormat, UnreadableRun
+from bootmatrix.history.acceptance import AcceptedFailure, acceptance_of
+from bootmatrix.history.values import (
+    CellKey,
+    CellResult,
+    Input,
+    RunLine,
+    RunResults,
+    RunState,
+    Standing,
+    UnusableRun,
+)
+from bootmatrix.model import AcceptanceRecord, Cell, Machine, Record, Run, Verdict
 from bootmatrix.runs.run_store import RUN_FILE, load_run
 
 WORDS_OF_PROFILE = {"description", "source"}
@@ -21,14 +32,20 @@ MAX_TEXT = 400
 MAX_SUBRESULTS = 20_000
 
 
-def read_run(folder: Path) -> RunResults | str:
+def read_run(folder: Path) -> RunResults | UnusableRun:
     """Read a run; on failure return the reason."""
     try:
         return load_results(folder)
+    except OtherFormat as error:
+        return UnusableRun(RunState.OTHER_FORMAT, error.message)
+    except UnreadableRun as error:
+        return UnusableRun(RunState.NOT_READABLE, error.message)
     except InputError as error:
-        return error.message
-    except (OSError, ValueError) as error:
-        return f"cannot be read: {error}"
+        return UnusableRun(RunState.DAMAGED, error.message)
+    except OSError as error:
+        return UnusableRun(RunState.NOT_READABLE, f"{folder}: cannot be read: {error.strerror or error}")
+    except ValueError as error:
+        return UnusableRun(RunState.DAMAGED, f"{folder}: damaged: {error}")
 
 
 def load_results(folder: Path) -> RunResults:
@@ -66,8 +83,9 @@ def _stamp(folder: Path) -> tuple[int, ...]:
 def results_of(run: Run, name: str = "") -> RunResults:
     """Extract a run and its cells. `name` is the folder's current name."""
     digests: dict[int, str] = {}
-    cells = tuple(result_of(record, run.tool_version, digests) for record in run.records)
-    return RunResults(line_of(run, name), cells)
+    cells = tuple(result_of(record, run.tool_version, digests, run.accepted) for record in run.records)
+    line = replace(line_of(run, name), accepted=sum(bool(cell.accepted) for cell in cells))
+    return RunResults(line, cells)
 
 
 def line_of(run: Run, name: str = "") -> RunLine:
@@ -83,12 +101,23 @@ def line_of(run: Run, name: str = "") -> RunLine:
         host=f"{run.host.get('cpus', '?')} × {run.host.get('cpu', 'unknown')}",
         baseline=run.baseline,
         unexpected=sum(not record.expected for record in run.records),
+        missing=len(run.missing),
+        branch=run.branch,
+        state=RunState.INTERRUPTED if run.interrupted else RunState.FINISHED,
         counts=Counter(record.verdict.value for record in run.records),
     )
 
 
-def result_of(record: Record, tool_version: str, digests: dict[int, str] | None = None) -> CellResult:
-    """Extract a cell. `digests` keeps those of machines that several records share."""
+def result_of(
+    record: Record,
+    tool_version: str,
+    digests: dict[int, str] | None = None,
+    accepted: Sequence[AcceptanceRecord] = (),
+) -> CellResult:
+    """Extract a cell. `digests` keeps those of machines that several records share.
+
+    `accepted` are the failures that were accepted at the run's end.
+    """
     cell = record.cell
     return CellResult(
         id=cell.id,
@@ -103,7 +132,16 @@ def result_of(record: Record, tool_version: str, digests: dict[int, str] | None 
         subresults=tuple(
             (result.name[:MAX_TEXT], result.verdict.value) for result in record.judgement.subresults[:MAX_SUBRESULTS]
         ),
+        accepted=_accepted(record, accepted)[:MAX_TEXT],
     )
+
+
+def _accepted(record: Record, accepted: Sequence[AcceptanceRecord]) -> str:
+    """Describe the acceptance of a failure; empty without one. A verdict of ours cannot be accepted."""
+    if standing_of(record) is not Standing.BAD:
+        return ""
+    entries = [AcceptedFailure(entry.cell, entry.reason, entry.by, entry.at, entry.until) for entry in accepted]
+    return str(acceptance_of(record.cell.id, entries) or "")
 
 
 def key_of(record: Record) -> CellKey:

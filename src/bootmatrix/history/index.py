@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from bootmatrix.history.discover import Stamps, stamps_of
 from bootmatrix.history.queries import SCHEMA, Rows
+from bootmatrix.history.values import RunResults, RunState, UnusableRun
 
 INDEX_FILE = ".index.sqlite"
 LOCK_FILE = ".index.lock"
@@ -164,7 +165,14 @@ def _update(connection: sqlite3.Connection, reports: Path, stamps: Stamps) -> No
 
         with _transaction(connection):
             for name in names:
-                rows.remember(name, stamps[name], read_run(reports / name))
+                results = read_run(reports / name)
+                rows.remember(name, _stamp(stamps[name], results), results)
+
+
+def _stamp(stamp: str, results: RunResults | UnusableRun) -> str:
+    """Return the stamp to store. A run is read again each time while another version or the host is at fault."""
+    is_lasting = isinstance(results, RunResults) or results.state is RunState.DAMAGED
+    return stamp if is_lasting else f"{stamp} again"
 
 
 @contextmanager

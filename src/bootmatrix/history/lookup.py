@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.errors import BootmatrixError, InputError
-from bootmatrix.history.index import LATEST, ask
+from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted
+from bootmatrix.history.index import ask
 from bootmatrix.history.past import compared_with, histories_of, past_of
-from bootmatrix.history.reference import RunLocation, find_baseline, find_run, latest_before
+from bootmatrix.history.reference import (
+    BRANCH_PREFIX,
+    RELATIVE,
+    RunLocation,
+    baseline_before,
+    find_baseline,
+    find_run,
+)
 
 if TYPE_CHECKING:
     from bootmatrix.history.queries import Rows
@@ -24,24 +33,27 @@ def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
         InputError: a run does not exist or cannot be read.
     """
     place = find_run(reports, run_name)
-    named = None if baseline_name == LATEST else find_run(place.reports, baseline_name)
+    is_relative = baseline_name in RELATIVE or baseline_name.startswith(BRANCH_PREFIX)
+    named = None if is_relative else find_run(place.reports, baseline_name)
+    accepted = read_accepted(place.reports)
 
     def question(rows: Rows) -> Comparison:
         run = _load(rows, place)
-        name = named.name if named else latest_before(rows, run.line.title, run.line)
+        name = named.name if named else baseline_before(rows, baseline_name, run.line.title, run.line)
         baseline: RunResults | None = None
         if named and named.reports != place.reports:
             baseline = results_at(named)
         elif name:
             baseline = _load(rows, RunLocation(place.reports, name))
-        return compared_with(rows, run, baseline, histories_of(rows, run.cells, run.line))
+        histories = histories_of(rows, run.cells, run.line)
+        return compared_with(rows, run, baseline, histories, current(accepted, run.line.title))
 
     # A single query, since each one first checks all runs for changes.
     return ask(place.reports, question)
 
 
 def baseline_of(place: RunLocation, name: str) -> RunLocation | None:
-    """Find the baseline of an existing run; None for `latest` without an earlier run.
+    """Find the baseline of an existing run; None for `latest` or `last-good` without such an earlier run.
 
     Raises:
         InputError: the baseline does not exist, or the run cannot be read.
@@ -79,13 +91,24 @@ def read_baseline(place: RunLocation | None) -> RunResults | None:
     return load_results(place.folder) if place else None
 
 
-def past_of_run(place: RunLocation, run: Run, baseline: RunResults | None, *, compared: bool) -> Past:
-    """Return the history of a run's cells and, if `compared`, the comparison with the baseline."""
+def past_of_run(
+    place: RunLocation,
+    run: Run,
+    baseline: RunResults | None,
+    *,
+    compared: bool,
+    accepted: Sequence[AcceptedFailure] | None = None,
+) -> Past:
+    """Return the history of a run's cells and, if `compared`, the comparison with the baseline.
+
+    `accepted` are the accepted failures, by default those that are kept beside the run.
+    """
     from bootmatrix.history.extract import keep_results, results_of
 
     results = results_of(run, place.name)
     keep_results(place.folder, results)
-    return ask(place.reports, lambda rows: past_of(rows, results, baseline, compared=compared))
+    holding = current(read_accepted(place.reports), run.title) if accepted is None else accepted
+    return ask(place.reports, lambda rows: past_of(rows, results, baseline, compared=compared, accepted=holding))
 
 
 def usual_s(reports: Path) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from bootmatrix.history.acceptance import AcceptedFailure
 from bootmatrix.history.compare import compare
 from bootmatrix.history.queries import Rows
 from bootmatrix.history.trend import history_of, is_pass, usual
@@ -22,7 +23,14 @@ from bootmatrix.history.values import (
 )
 
 
-def past_of(rows: Rows, run: RunResults, baseline: RunResults | None = None, *, compared: bool = False) -> Past:
+def past_of(
+    rows: Rows,
+    run: RunResults,
+    baseline: RunResults | None = None,
+    *,
+    compared: bool = False,
+    accepted: Sequence[AcceptedFailure] = (),
+) -> Past:
     """Return the histories of a run's cells and, on request, the comparison with a baseline.
 
     Args:
@@ -30,9 +38,10 @@ def past_of(rows: Rows, run: RunResults, baseline: RunResults | None = None, *, 
         run: the run.
         baseline: the run to compare with.
         compared: compare even without a baseline.
+        accepted: failures that are accepted now.
     """
     histories = histories_of(rows, run.cells, run.line)
-    comparison = compared_with(rows, run, baseline, histories) if compared or baseline else None
+    comparison = compared_with(rows, run, baseline, histories, accepted) if compared or baseline else None
     return Past(comparison, {history.id: history for history in histories.values()})
 
 
@@ -54,11 +63,15 @@ def long_past(rows: Rows, key: CellKey, until: RunLine | None) -> list[PastVerdi
 
 
 def compared_with(
-    rows: Rows, run: RunResults, baseline: RunResults | None, histories: dict[CellKey, CellHistory]
+    rows: Rows,
+    run: RunResults,
+    baseline: RunResults | None,
+    histories: dict[CellKey, CellHistory],
+    accepted: Sequence[AcceptedFailure] = (),
 ) -> Comparison:
     """Compare a run with a baseline; durations are compared with the usual ones up to the baseline."""
     usually = dict(_usual(rows, baseline, run.line.host)) if baseline else {}
-    return compare(run, baseline, histories, usually)
+    return compare(run, baseline, histories, usually, accepted)
 
 
 def _usual(rows: Rows, baseline: RunResults, host: str) -> Iterator[tuple[CellKey, Usual | None]]:

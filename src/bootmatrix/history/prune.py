@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
+import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from bootmatrix.history.discover import STARTED_FILE, changed_at
+from bootmatrix.history.discover import changed_at
 from bootmatrix.history.index import LATEST
-from bootmatrix.history.values import RunLine
+from bootmatrix.history.values import NO_RESULT, RunLine
+from bootmatrix.runs.hold import hold, is_under_way
 
 SIGNED_FOLDER = "signoff"
 """Sign-off folder in a run; a test compares it with signoff.manifest."""
@@ -20,14 +22,21 @@ LEFT_ALONE_S = 24 * 3600
 REMOVING_SUFFIX = ".removing"
 
 
-def kept(lines: Iterable[RunLine], reports: Path, tags: Mapping[str, str], keep: int) -> dict[str, str]:
-    """Return the runs to keep and the reason, by name. `lines` are newest first; `keep` counts per title."""
+def kept(
+    lines: Iterable[RunLine], reports: Path, tags: Mapping[str, str], keep: int, *, unreadable: bool = False
+) -> dict[str, str]:
+    """Return the runs to keep and the reason, by name.
+
+    `lines` are newest first; `keep` counts the readable ones per title. The others are kept, unless `unreadable`.
+    """
     reasons: dict[str, str] = {}
     seen: dict[str, int] = {}
     ordered = list(lines)
     for line in ordered:
-        seen[line.title] = seen.get(line.title, 0) + 1
-        reason = _reason(line, reports, tags) or (f"among the newest {keep}" if seen[line.title] <= keep else "")
+        is_usable = line.state not in NO_RESULT
+        seen[line.title] = seen.get(line.title, 0) + is_usable
+        among = f"among the newest {keep}" if seen[line.title] <= keep else ""
+        reason = _reason(line, reports, tags) or (among if is_usable else "" if unreadable else str(line.state))
         if reason:
             reasons[line.name] = reason
     return reasons | _baselines(ordered, reasons)
@@ -41,14 +50,14 @@ def _reason(line: RunLine, reports: Path, tags: Mapping[str, str]) -> str:
         return "the latest"
     if (reports / line.name / SIGNED_FOLDER).exists():
         return "signed off"
-    return "" if line.ended_at else _life(reports / line.name)
+    return "" if line.ended_at else _life(reports / line.name, is_known=line.state not in NO_RESULT)
 
 
-def _life(folder: Path) -> str:
-    """Return a sign that an unfinished run is running, or empty."""
+def _life(folder: Path, *, is_known: bool) -> str:
+    """Return a sign that an unfinished run is running, or empty. A run that cannot be read is not known to be one."""
     if is_under_way(folder):
         return "running"
-    return "may be running" if time.time() - changed_at(folder) < LEFT_ALONE_S else ""
+    return "may be running" if is_known and time.time() - changed_at(folder) < LEFT_ALONE_S else ""
 
 
 def _latest(reports: Path) -> str:
@@ -66,43 +75,45 @@ def _baselines(lines: Iterable[RunLine], kept_names: Mapping[str, str]) -> dict[
     return baselines
 
 
-def is_under_way(folder: Path) -> bool:
-    """Return whether a process writes to a run."""
-    with _hold(folder) as held:
-        return not held
-
-
-@contextmanager
-def _hold(folder: Path) -> Iterator[bool]:
-    """Hold the writer's lock of a run; False if another process holds it."""
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context((folder / STARTED_FILE).open("rb"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        except OSError:  # no such file, or a file system without locks: no other holder is possible
-            yield True
-        else:
-            yield True
-
-
 def remove_run(folder: Path) -> bool:
     """Remove a run's folder; return False if a process writes to it.
 
     The folder is renamed first, so that a killed removal leaves no partial run.
 
     Raises:
-        OSError: the folder cannot be removed.
+        OSError: the folder cannot be removed; then it is whole, unless the disk failed meanwhile.
     """
     doomed = folder.with_name(f".{folder.name}{REMOVING_SUFFIX}")
     if doomed.is_dir():
         shutil.rmtree(doomed)
-    with _hold(folder) as held:
-        if held:
+    with hold(folder) as is_free:
+        if is_free:
+            _check_removable(folder)
             folder.rename(doomed)
             shutil.rmtree(doomed)
-    return held
+    return bool(is_free)
+
+
+def _check_removable(folder: Path) -> None:
+    """Check that every folder of a run may be changed, and is on its own disk.
+
+    Raises:
+        OSError: one may not.
+    """
+    device = folder.stat().st_dev
+    for place, names, _ in os.walk(folder, onerror=_raise):
+        if names and not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+        for name in names:
+            path = Path(place, name)
+            if not path.is_symlink() and path.stat().st_dev != device:
+                raise OSError(errno.EBUSY, "another file system is mounted here", str(path))
+        if not os.access(place, os.W_OK | os.X_OK) and any(os.scandir(place)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def remove_leftovers(reports: Path) -> None:

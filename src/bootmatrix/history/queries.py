@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Sequence
 from sys import intern
@@ -20,7 +21,9 @@ from bootmatrix.history.values import (
     PastVerdict,
     RunLine,
     RunResults,
+    RunState,
     Standing,
+    UnusableRun,
 )
 
 SCHEMA = """
@@ -28,7 +31,8 @@ CREATE TABLE runs(
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stamp TEXT NOT NULL, title TEXT NOT NULL,
     started_at TEXT NOT NULL, ended_at TEXT NOT NULL, wall_s REAL NOT NULL, interrupted INTEGER NOT NULL,
     tool_version TEXT NOT NULL,
-    host TEXT NOT NULL, baseline TEXT NOT NULL, unexpected INTEGER NOT NULL, counts TEXT NOT NULL, fault TEXT NOT NULL);
+    host TEXT NOT NULL, baseline TEXT NOT NULL, unexpected INTEGER NOT NULL, counts TEXT NOT NULL, fault TEXT NOT NULL,
+    state TEXT NOT NULL, accepted INTEGER NOT NULL, missing INTEGER NOT NULL, branch TEXT NOT NULL);
 CREATE TABLE cells(
     id INTEGER PRIMARY KEY, spec TEXT NOT NULL, arch TEXT NOT NULL, machine TEXT NOT NULL, kernel TEXT NOT NULL,
     mode TEXT NOT NULL, shown TEXT NOT NULL, UNIQUE(spec, arch, machine, kernel, mode));
@@ -42,9 +46,12 @@ CREATE TABLE results(
     said INTEGER NOT NULL REFERENCES texts, PRIMARY KEY(cell, started_at, run)) WITHOUT ROWID;
 CREATE INDEX by_run ON results(run);
 """
+NAME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d-\d\d-\d\d)Z-(.+)", re.ASCII)
+"""Name of a run's folder, as run_store makes it."""
 STANDINGS = {standing.value: standing for standing in Standing}
 RUN_COLUMNS = (
-    "name, title, started_at, ended_at, wall_s, interrupted, tool_version, host, baseline, unexpected, counts, fault"
+    "name, title, started_at, ended_at, wall_s, interrupted, tool_version, host, baseline, unexpected, counts, fault, "
+    "state, accepted, missing, branch"
 )
 PAST_COLUMNS = "name, r.started_at, verdict, standing, seconds, flaky, inputs, host"
 RESULT_COLUMNS = "r.shown, spec, arch, machine, kernel, mode, verdict, standing, seconds, flaky, i.text, s.text, w.text"
@@ -69,15 +76,18 @@ class Rows:
         """Delete a run. Unreferenced texts stay until the index is rebuilt."""
         self._db.execute("DELETE FROM runs WHERE name = ?", (name,))
 
-    def remember(self, name: str, stamp: str, results: RunResults | str) -> None:
+    def remember(self, name: str, stamp: str, results: RunResults | UnusableRun) -> None:
         """Insert or replace a run, or the reason why it cannot be read."""
         self.forget(name)
-        if isinstance(results, str):
-            results = RunResults(RunLine(name, title="", started_at="", fault=results), ())
+        if isinstance(results, UnusableRun):
+            started_at, title = of_name(name)
+            line = RunLine(name, title=title, started_at=started_at, fault=results.fault, state=results.state)
+            results = RunResults(line, ())
         line = results.line
         values = (
             *(name, stamp, line.title, line.started_at, line.ended_at, line.wall_s, line.interrupted),
             *(line.tool_version, line.host, line.baseline, line.unexpected, json.dumps(dict(line.counts)), line.fault),
+            *(line.state.value, line.accepted, line.missing, line.branch),
         )
         marks = ", ".join("?" * len(values))
         run = self._db.execute(f"INSERT INTO runs VALUES (NULL, {marks})", tuple(map(_plain, values))).lastrowid  # noqa: S608
@@ -88,7 +98,7 @@ class Rows:
         inputs = [[entry.kind, entry.name, entry.digest, entry.version] for entry in cell.inputs]
         values = (
             *(self._cell(cell), started_at, run, cell.id, cell.verdict, cell.standing.value, cell.seconds, cell.flaky),
-            *(self._text(inputs), self._text(cell.subresults), self._text([cell.reason, cell.expect])),
+            *(self._text(inputs), self._text(cell.subresults), self._text([cell.reason, cell.expect, cell.accepted])),
         )
         self._db.execute(
             "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", tuple(map(_plain, values))
@@ -114,11 +124,12 @@ class Rows:
             return int(row[0])
         return int(self._db.execute("INSERT INTO texts VALUES (NULL, ?, ?)", (sha256, text)).lastrowid or 0)
 
-    def runs(self, title: str = "", limit: int = -1) -> list[RunLine]:
-        """List runs, newest first, optionally of one title."""
+    def runs(self, title: str = "", limit: int = -1, until: str = "") -> list[RunLine]:
+        """List runs, newest first, optionally of one title, or not dated after a time."""
         rows = self._db.execute(
-            f"SELECT {RUN_COLUMNS} FROM runs WHERE ? IN ('', title) ORDER BY started_at DESC, name DESC LIMIT ?",  # noqa: S608
-            (_plain(title), limit),
+            f"SELECT {RUN_COLUMNS} FROM runs WHERE ? IN ('', title) AND (? = '' OR started_at <= ?) "  # noqa: S608
+            "ORDER BY started_at DESC, name DESC LIMIT ?",
+            (_plain(title), until, until, limit),
         )
         return [_line(row) for row in rows]
 
@@ -170,6 +181,12 @@ class Rows:
         return tuple(Input(*entry) for entry in json.loads(row[0])) if row else ()
 
 
+def of_name(name: str) -> tuple[str, str]:
+    """Return start and title of a run by its name, `2026-11-24T01-40-05Z-title`; for another name it is the title."""
+    match = NAME.fullmatch(name)
+    return (f"{match[1]}T{match[2].replace('-', ':')}+00:00", match[3]) if match else ("", name)
+
+
 def _until(line: RunLine | None) -> tuple[str | None, ...]:
     return (line.started_at, line.started_at, line.started_at, line.name) if line else (None,) * 4
 
@@ -180,9 +197,8 @@ def _plain(value: object) -> object:
 
 
 def _line(row: tuple[Any, ...]) -> RunLine:
-    name, title, started_at, ended_at, wall_s, interrupted, tool_version, host, baseline, unexpected, counts, fault = (
-        row
-    )
+    name, title, started_at, ended_at, wall_s, interrupted, tool_version, host, baseline, unexpected, counts = row[:11]
+    fault, state, accepted, missing, branch = row[11:]
     return RunLine(
         name=name,
         title=title,
@@ -196,12 +212,16 @@ def _line(row: tuple[Any, ...]) -> RunLine:
         unexpected=unexpected,
         counts=json.loads(counts),
         fault=fault,
+        state=RunState(state),
+        accepted=accepted,
+        missing=missing,
+        branch=branch,
     )
 
 
 def _result(row: tuple[Any, ...]) -> CellResult:
     cell_id, spec, arch, machine, kernel, mode, verdict, standing, seconds, flaky, inputs, subresults, texts = row
-    reason, expect = json.loads(texts)
+    reason, expect, accepted = json.loads(texts)
     return CellResult(
         id=cell_id,
         key=CellKey(spec, arch, machine, kernel, mode),
@@ -213,6 +233,7 @@ def _result(row: tuple[Any, ...]) -> CellResult:
         expect=expect,
         inputs=tuple(Input(*name) for name in json.loads(inputs)),
         subresults=tuple((name, verdict) for name, verdict in json.loads(subresults)),
+        accepted=accepted,
     )
 
 

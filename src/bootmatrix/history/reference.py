@@ -1,21 +1,31 @@
-"""Names of runs: a folder, `latest`, or `tag:v1.8`."""
+"""Names of runs: a folder, `latest`, `last-good`, `tag:v1.8`, or `branch:main`."""
 
 from __future__ import annotations
 
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 
 from bootmatrix.errors import InputError
-from bootmatrix.fsio import write_atomic
+from bootmatrix.fsio import replace_link, write_atomic
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.queries import Rows
-from bootmatrix.history.values import RunLine
+from bootmatrix.history.values import RunLine, RunState
+from bootmatrix.runs.hold import is_under_way
 
+LAST_GOOD = "last-good"
+"""The newest run that ended with every failure accepted."""
+RELATIVE = frozenset({LATEST, LAST_GOOD})
+"""Names that mean another run as time goes on."""
+BRANCH_PREFIX = "branch:"
+"""The newest good run of a branch."""
+CLOCK_SLACK_S = 60
+"""Difference of clocks that is ignored; a run dated later is dated in the future."""
 TAG_PREFIX = "tag:"
 TAGS_FOLDER = "tags"
 """Folder in the reports: one file per tag, containing the name of the run's folder."""
@@ -42,7 +52,7 @@ def reports_folder(chosen: Path | None) -> Path:
 
 
 def find_run(reports: Path, text: str) -> RunLocation:
-    """Find a run by name; `latest` is the newest.
+    """Find a run by name; `latest` is the newest that is not dated in the future, readable or not.
 
     Raises:
         InputError: no such run.
@@ -50,12 +60,17 @@ def find_run(reports: Path, text: str) -> RunLocation:
     if text.startswith(TAG_PREFIX):
         return _tagged(reports, text.removeprefix(TAG_PREFIX))
     if text == LATEST:
-        newest = ask(reports, lambda rows: rows.runs(limit=1))
-        if not newest:
+        name = newest_run(reports)
+        if not name:
             raise InputError(
                 f"{reports} contains no run", "Make one with 'bootmatrix matrix', or name another --reports."
             )
-        return RunLocation(reports, newest[0].name)
+        return RunLocation(reports, name)
+    if text == LAST_GOOD or text.startswith(BRANCH_PREFIX):
+        name = ask(reports, lambda rows: baseline_before(rows, text, "", None))
+        if not name:
+            raise InputError(f"{reports} contains no run that is {text}", "'bootmatrix runs' lists them.")
+        return RunLocation(reports, name)
     for folder in (Path(text), reports / text):
         if is_run(folder):
             real = folder.resolve()
@@ -65,28 +80,65 @@ def find_run(reports: Path, text: str) -> RunLocation:
     raise InputError(f"{text}: no such run", _close(reports, text) or _HINT)
 
 
-def find_baseline(reports: Path, text: str, *, title: str, before: RunLine | None = None) -> RunLocation | None:
-    """Find the run to compare with; None if `latest` has no match.
+def find_baseline(
+    reports: Path, text: str, *, title: str, before: RunLine | None = None, branch: str = ""
+) -> RunLocation | None:
+    """Find the run to compare with; None if `latest`, `last-good` or a branch has no match.
 
-    `latest` is the newest finished run of the same title, before `before` if set.
+    `latest` is the newest finished run of the same title, before `before` if set; `last-good` the newest of them in
+    which every failure was accepted.
 
     Raises:
         InputError: no such run.
     """
-    if text != LATEST:
+    if text not in RELATIVE and not text.startswith(BRANCH_PREFIX):
         return find_run(reports, text)
 
-    name = ask(reports, lambda rows: latest_before(rows, title, before))
+    name = ask(reports, lambda rows: baseline_before(rows, text, title, before, branch))
     return RunLocation(reports, name) if name else None
 
 
-def latest_before(rows: Rows, title: str, before: RunLine | None) -> str:
-    """Return the name of the newest finished run of a title with tested cells, before `before`; or empty."""
-    for line in rows.runs(title):
-        earlier = before is None or (line.started_at, line.name) < (before.started_at, before.name)
-        if earlier and line.ended_at and not line.interrupted and line.is_tested:
-            return line.name
-    return ""
+def baseline_before(rows: Rows, text: str, title: str, before: RunLine | None, branch: str = "") -> str:
+    """Return the name of the run that a relative baseline means, before `before`; or empty.
+
+    The last good run is one of the same branch, if there is any.
+    """
+    branch = before.branch if before else branch
+    lines = [line for line in rows.runs(title, until=now()) if _is_earlier(line, before) and line.is_tested]
+    if text == LATEST:
+        return next((line.name for line in lines if line.is_finished), "")
+    good = [line for line in lines if line.is_good]
+    if text.startswith(BRANCH_PREFIX):
+        return next((line.name for line in good if line.branch == text.removeprefix(BRANCH_PREFIX)), "")
+    same = (line.name for line in good if line.branch == branch)
+    return next(same, good[0].name if good else "")
+
+
+def _is_earlier(line: RunLine, before: RunLine | None) -> bool:
+    return before is None or (line.started_at, line.name) < (before.started_at, before.name)
+
+
+def now() -> str:
+    """Return the current time, with some slack for clocks, as runs are dated."""
+    return (datetime.now(UTC) + timedelta(seconds=CLOCK_SLACK_S)).isoformat(timespec="seconds")
+
+
+def newest_run(reports: Path) -> str:
+    """Return the name of the newest run, or empty. The link `latest` is pointed to it if it differs."""
+    newest = ask(reports, lambda rows: rows.runs(limit=1, until=now()))
+    name = newest[0].name if newest else ""
+    link = reports / LATEST
+    with suppress(OSError):
+        if name and link.is_symlink() and str(link.readlink()) != name:
+            replace_link(link, name)
+    return name
+
+
+def with_life(line: RunLine, reports: Path) -> RunLine:
+    """Return the line of an unfinished run that a process writes to as under way."""
+    if line.state is RunState.INTERRUPTED and not line.ended_at and is_under_way(reports / line.name):
+        return replace(line, state=RunState.UNDER_WAY)
+    return line
 
 
 def tags_of(reports: Path) -> dict[str, str]:
@@ -127,11 +179,11 @@ def remove_tag(reports: Path, tag: str) -> None:
         raise InputError(f"no tag {tag!r} in {reports}") from None
 
 
-_HINT = "A run is a folder under reports/, 'latest', or 'tag:NAME'; 'bootmatrix runs' lists them."
+_HINT = "Name a folder under reports/, latest, last-good, tag:NAME or branch:NAME; 'bootmatrix runs' lists them."
 
 
 def _check(tag: str) -> None:
-    if not TAG.fullmatch(tag) or tag == LATEST:
+    if not TAG.fullmatch(tag) or tag in RELATIVE:
         raise InputError(f"{tag!r} is not a valid tag", "Use letters, digits and _ . + -, such as v1.8.")
 
 

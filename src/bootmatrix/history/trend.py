@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from bootmatrix.history.values import LAST, CellHistory, CellKey, DurationChange, PastVerdict, Standing, Usual
 
@@ -37,6 +37,7 @@ def history_of(cell_id: str, key: CellKey, past: Sequence[PastVerdict]) -> CellH
         key=key,
         past=tuple(last),
         failing_since=failing_since(tried),
+        failing_runs=len(_failures(tried)),
         last_green=passes[-1] if passes else None,
         flips=len(flips),
         unprovoked_flips=unprovoked,
@@ -52,13 +53,13 @@ def is_pass(entry: PastVerdict) -> bool:
 
 def failing_since(tried: Sequence[PastVerdict]) -> PastVerdict | None:
     """Return the first failure after the last pass."""
-    first = None
-    for entry in reversed(tried):
-        if is_pass(entry):
-            break
-        if entry.standing is not Standing.FAULT:
-            first = entry
-    return first
+    return next(reversed(_failures(tried)), None)
+
+
+def _failures(tried: Sequence[PastVerdict]) -> list[PastVerdict]:
+    """Return the failures after the last pass, newest first."""
+    since = takewhile(lambda entry: not is_pass(entry), reversed(tried))
+    return [entry for entry in since if entry.standing is not Standing.FAULT]
 
 
 def usual(judged: Sequence[PastVerdict]) -> Usual | None:

@@ -25,6 +25,21 @@ class Standing(StrEnum):
     SKIP = "skip"
 
 
+class RunState(StrEnum):
+    """State of a run. Only a finished one has a result."""
+
+    FINISHED = "finished"
+    UNDER_WAY = "under way"
+    INTERRUPTED = "interrupted"
+    DAMAGED = "damaged"
+    OTHER_FORMAT = "other format"
+    NOT_READABLE = "not readable"
+
+
+NO_RESULT = frozenset({RunState.DAMAGED, RunState.OTHER_FORMAT, RunState.NOT_READABLE})
+"""States of runs of which nothing is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class CellKey:
     """Identity of a cell across runs. `mode` is `cold` or `forked`."""
@@ -57,7 +72,7 @@ class Input:
 class CellResult:
     """A cell of a run: `seconds` of running time; `flaky` if it both passed and failed.
 
-    `subresults` are pairs of a name and a verdict.
+    `subresults` are pairs of a name and a verdict. `accepted` describes the acceptance of a failure.
     """
 
     id: str
@@ -70,13 +85,15 @@ class CellResult:
     expect: str = ""
     inputs: tuple[Input, ...] = ()
     subresults: tuple[tuple[str, str], ...] = ()
+    accepted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
     """A run in a list of runs. `counts` is by verdict; `fault` is the reason why it cannot be read.
 
-    Durations are compared on the same `host` only.
+    Durations are compared on the same `host` only. `accepted` counts the unexpected cells that a person accepted,
+    `missing` the planned cells without a verdict. Of a run that cannot be read, title and start are those of its name.
     """
 
     name: str
@@ -92,6 +109,10 @@ class RunLine:
     counts: Mapping[str, int] = field(default_factory=dict)
     fault: str = ""
     tags: tuple[str, ...] = ()
+    state: RunState = RunState.FINISHED
+    accepted: int = 0
+    missing: int = 0
+    branch: str = ""
 
     @property
     def is_tested(self) -> bool:
@@ -101,7 +122,29 @@ class RunLine:
     @property
     def is_green(self) -> bool:
         """True if the run finished and all cells are as expected."""
-        return self.is_tested and not (self.unexpected or self.interrupted or self.fault) and bool(self.ended_at)
+        return self.is_good and not self.unexpected
+
+    @property
+    def is_finished(self) -> bool:
+        """True if the run came to its end and can be read."""
+        return bool(self.ended_at) and not (self.interrupted or self.fault)
+
+    @property
+    def is_good(self) -> bool:
+        """True if the run finished, and every failure in it was accepted: a baseline for later runs."""
+        return self.is_tested and self.is_finished and self.unexpected == self.accepted and not self.missing
+
+    def is_future(self, now: str) -> bool:
+        """Return whether the run is dated after `now`, in RFC 3339 in UTC."""
+        return self.started_at > now
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableRun:
+    """A run that cannot be read, with the reason."""
+
+    state: RunState
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +183,7 @@ class CellHistory:
     """A cell's last verdicts, oldest first, up to the run in question.
 
     `failing_since` is the first of the current failures, possibly before `past`; None if the cell passes.
+    `failing_runs` counts the failures since then.
     `last_green` is the last pass. `flips` counts changes between pass and failure, `unprovoked_flips` those with
     identical inputs. Our own faults neither count nor end a series.
     """
@@ -148,6 +192,7 @@ class CellHistory:
     key: CellKey
     past: tuple[PastVerdict, ...]
     failing_since: PastVerdict | None = None
+    failing_runs: int = 0
     last_green: PastVerdict | None = None
     flips: int = 0
     unprovoked_flips: int = 0
@@ -159,7 +204,8 @@ class ChangeKind(StrEnum):
     """Kind of a cell's change since the baseline, in display order.
 
     `new failure`: fails, and did not fail in the baseline. `flaky`: the verdict changed, and is known to be unstable.
-    `no verdict`: a fault of ours. `expected failure`: a new failure that the matrix expects.
+    `no verdict`: a fault of ours. `expected failure`: a new failure that the matrix expects. `accepted failure`: a
+    failure that a person accepted.
     """
 
     NEW_FAILURE = "new failure"
@@ -167,6 +213,7 @@ class ChangeKind(StrEnum):
     NO_VERDICT = "no verdict"
     STILL_FAILING = "still failing"
     EXPECTED_FAILURE = "expected failure"
+    ACCEPTED_FAILURE = "accepted failure"
     GONE_CELL = "gone cell"
     NEW_CELL = "new cell"
     FIXED = "fixed"

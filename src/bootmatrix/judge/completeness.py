@@ -8,8 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bootmatrix.console.transcript import container_lines, first_failure, last_lines
-from bootmatrix.model import Bootable, GuestMessage, Outcome, SubResult, Verdict
+from bootmatrix.console.test_output import failed_results, find_failed_tests, is_telling
+from bootmatrix.console.transcript import container_lines, first_failure, last_lines, line_at
+from bootmatrix.model import Bootable, Evidence, GuestMessage, Outcome, SubResult, Verdict
 from bootmatrix.model.finding import Finding, piece
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -30,13 +31,15 @@ def message_text(message: GuestMessage) -> str:
     return " ".join((message.kind, *message.words))
 
 
-def reported_faults(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
-    """Yield faults that init reported, in their order in time."""
+def reported_faults(
+    outcome: Outcome, bootable: Bootable, transcript: bytes, results: Sequence[SubResult] = ()
+) -> Iterator[Finding]:
+    """Yield faults that init reported, in their order in time. `results` are of the containers' TAP and JUnit."""
     for message in outcome.messages:
         if message.kind == "error":
             yield Finding(Verdict.FAIL, f"init failed: {_decoded(message)}", (piece("result", message_text(message)),))
         elif message.words[1:2] == ("exit",) and message.kind in {"onboot", "onshutdown", "service", "check"}:
-            yield from _exit_finding(message, bootable, transcript)
+            yield from _exit_finding(message, bootable, transcript, results)
 
 
 def notes(outcome: Outcome) -> Iterator[str]:
@@ -44,16 +47,18 @@ def notes(outcome: Outcome) -> Iterator[str]:
     return (_decoded(message) for message in outcome.messages if message.kind == "note")
 
 
-def _exit_finding(message: GuestMessage, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
+def _exit_finding(
+    message: GuestMessage, bootable: Bootable, transcript: bytes, results: Sequence[SubResult]
+) -> Iterator[Finding]:
     name, status = message.words[0], message.words[2] if len(message.words) == 3 else "?"
     if status == "0" and message.kind != "service":
         return
     role = {"onboot": "onboot container", "onshutdown": "onshutdown container"}.get(message.kind, message.kind)
+    words, first = _cause(name, transcript, results)
     lines = container_lines(transcript, name)
-    failed = first_failure(transcript, name)
-    evidence = (piece("result", message_text(message)), *([failed] if failed and failed not in lines else []), *lines)
-    cause = failed or (lines[-1] if lines else None)
-    last = f": {cause.text.removeprefix(f'{name}| ')[:MAX_ERROR]}" if cause else ""
+    sign = [first] if first and first not in lines else []
+    evidence = (piece("result", message_text(message)), *sign, *lines)
+    last = f": {words[:MAX_ERROR]}" if words else ""
     if message.kind == "service":
         yield Finding(
             Verdict.FAIL, f"service {name} ended unasked with status {status}{last}", evidence, _advice(status)
@@ -69,6 +74,17 @@ def _exit_finding(message: GuestMessage, bootable: Bootable, transcript: bytes) 
         )
     else:
         yield Finding(Verdict.FAIL, f"{role} {name} exited with status {status}{last}", evidence, _advice(status))
+
+
+def _cause(name: str, transcript: bytes, results: Sequence[SubResult]) -> tuple[str, Evidence | None]:
+    """Describe the failed tests of a container, or else its last telling line; with the first line about it."""
+    first = first_failure(transcript, name)
+    tests = find_failed_tests(transcript, name) or failed_results(name, results)
+    if tests and not (first and len(tests.names) == 1):
+        return str(tests), line_at(transcript, tests.line) if tests.line else first
+    lines = [line for line in container_lines(transcript, name) if is_telling(line.text.removeprefix(f"{name}| "))]
+    cause = first or (lines[-1] if lines else None)
+    return (cause.text.removeprefix(f"{name}| ") if cause else ""), cause
 
 
 def _advice(status: str) -> str:

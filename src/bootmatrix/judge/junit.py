@@ -161,6 +161,44 @@ def read_report(data: bytes) -> JUnitReport:
     return report
 
 
+def is_report(data: bytes) -> bool:
+    """Return whether the root of XML is JUnit's. Other XML, such as a coverage report, is a file like any other.
+
+    Data that is not XML counts as a damaged report.
+    """
+    root = _Root()
+    parser = XMLParser(target=root)  # noqa: S314  (no document type: nothing in it can expand)
+    try:
+        for start in range(0, len(data), CHUNK_BYTES):
+            parser.feed(data[start : start + CHUNK_BYTES])
+            if root.name:
+                return root.name in SUITES
+    except (SyntaxError, ValueError, LookupError):
+        return root.name in {"", *SUITES}
+    return True
+
+
+class _Root:
+    """Target of XMLParser that keeps the name of the root."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def doctype(self, *_: str | None) -> None:
+        """Refuse a document type."""
+        raise UnreadableReport("it has a document type")
+
+    def start(self, tag: str, _: dict[str, str]) -> None:
+        """Keep the first element's name."""
+        self.name = self.name or tag.rpartition("}")[2]
+
+    def end(self, _: str) -> None:
+        """Ignore."""
+
+    def close(self) -> None:
+        """Ignore."""
+
+
 def _case(attributes: dict[str, str]) -> JUnitCase:
     name = ".".join(part for part in (attributes.get("classname"), attributes.get("name")) if part)[:MAX_NAME]
     for key in ("status", "result"):

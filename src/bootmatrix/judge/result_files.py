@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bootmatrix.judge.junit import UnreadableReport, read_report
+from bootmatrix.judge.junit import UnreadableReport, is_report, read_report
 from bootmatrix.judge.tap import MAX_RESULTS, ParsedResults, parse
 from bootmatrix.model import Bootable, GuestMessage, Outcome, Verdict
 from bootmatrix.model.finding import Finding, piece
@@ -101,8 +101,9 @@ def _find_missing(sent: FileCounts, missing: FileCounts, bootable: Bootable) -> 
 
 
 def _parse(file: SentFile) -> ParsedResults:
-    readers = {".xml": _parse_junit, ".tap": _parse_tap}
-    reader = readers.get(PurePosixPath(file.path).suffix.lower())
+    suffix = PurePosixPath(file.path).suffix.lower()
+    is_junit = suffix == ".xml" and (not file.data or is_report(file.data))
+    reader = _parse_junit if is_junit else _parse_tap if suffix == ".tap" else None
     if reader is None:
         return ParsedResults()
     if file.is_cut:

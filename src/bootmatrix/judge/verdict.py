@@ -55,18 +55,20 @@ NOTHING_ADVICE = "Add a container to 'onboot', or a service with 'bootmatrix.che
 
 @dataclass(frozen=True)
 class Consoles:
-    """The console, the console without container output, and the kernel's account."""
+    """The console, the console without container output, the kernel's account, and results of TAP and JUnit."""
 
     transcript: bytes
     kernel: bytes
     log: KernelLog | None
+    results: tuple[SubResult, ...]
 
 
 def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Judgement:
     """Judge a boot."""
     printed = [] if bootable.proof else [*read_tap(outcome.messages), *read_files(outcome, bootable)]
     log = None if bootable.proof else read_kernel_log(outcome.messages)
-    consoles = Consoles(transcript, transcript if bootable.proof else kernel_lines(transcript, log), log)
+    parsed = tuple(result for results in printed for result in results.results)
+    consoles = Consoles(transcript, transcript if bootable.proof else kernel_lines(transcript, log), log, parsed)
     shown = find_kernel_faults(consoles.kernel)
     faults = (*shown, *kernel_log.unseen_faults(log, shown))
     findings = [
@@ -76,7 +78,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
     reported = () if bootable.proof else completeness.subresults(outcome, bootable)
     notes = [*completeness.notes(outcome), *(note for results in printed for note in results.notes)][:MAX_NOTES]
     remarks = (*kernel_log.kernel_notes(log, consoles.kernel), *(piece("result", f"note: {note}") for note in notes))
-    subresults = _with_unique_names([*reported, *(result for results in printed for result in results.results)])
+    subresults = _with_unique_names([*reported, *parsed])
     if not findings:
         if bootable.proof:
             return _passed_by_console(bootable.proof, outcome, transcript, faults)
@@ -150,7 +152,11 @@ def _advice(verdict: Verdict, faults: tuple[KernelFault, ...]) -> str:
 
 
 def _find(
-    outcome: Outcome, machine: Machine, bootable: Bootable, consoles: Consoles, faults: tuple[KernelFault, ...]
+    outcome: Outcome,
+    machine: Machine,
+    bootable: Bootable,
+    consoles: Consoles,
+    faults: tuple[KernelFault, ...],
 ) -> Iterator[Finding]:
     """Yield all findings; of each verdict, the best explanation first."""
     transcript = consoles.transcript
@@ -165,7 +171,7 @@ def _find(
         yield from console_verdict.check_console(bootable.proof, outcome, transcript)
         yield from termination.check_events(outcome)
         return
-    yield from completeness.reported_faults(outcome, bootable, transcript)
+    yield from completeness.reported_faults(outcome, bootable, transcript, consoles.results)
     yield from termination.check_reboots(outcome, consoles.kernel)
     yield from termination.check_limits(outcome, machine, transcript)
     yield from console.check_faults(faults, outcome.starved_s)

@@ -52,13 +52,14 @@ from bootmatrix.model.profile import (
     Names,
     Profile,
 )
-from bootmatrix.model.record import AttemptRecord, PhaseTime, Record, ResultFile, Run, RunRequest
+from bootmatrix.model.record import AcceptanceRecord, AttemptRecord, PhaseTime, Record, ResultFile, Run, RunRequest
 from bootmatrix.model.registry import Registries, Registry
 from bootmatrix.model.spec import Container, ContainerSettings, FileEntry, PrebuiltGuest, Spec, Volume
 from bootmatrix.model.verdict import Evidence, Judgement, KernelFault, SubResult, Verdict
 
 __all__ = [
     "Accelerator",
+    "AcceptanceRecord",
     "Artefact",
     "AttemptRecord",
     "Bios",

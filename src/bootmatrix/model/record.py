@@ -116,12 +116,23 @@ class RunRequest(Model):
     allow_empty: bool = False
 
 
+class AcceptanceRecord(Model):
+    """Acceptance of a cell's failure by a person. `cell` is an id or a pattern, `until` the last day."""
+
+    cell: str
+    reason: str
+    by: str
+    at: str
+    until: str
+
+
 class Run(Model):
     """One execution of a matrix. Times are RFC 3339 in UTC; `format` is the layout's version.
 
     `ended_at` is empty for a run that was killed; `unfinished` names the cells that had begun and have no record.
     `baseline` is the name of the run compared with, if any. `order` is the request, kept for resuming; `resumed`
-    has the times at which the run was resumed.
+    has the times at which the run was resumed. `branch` is the branch under test, if any. `accepted` are the accepted
+    failures at the run's end. `under_way` is not stored: a process writes to the run.
     """
 
     format: int = 2
@@ -134,10 +145,18 @@ class Run(Model):
     interrupted: bool = False
     host: dict[str, str] = {}
     baseline: str = ""
+    branch: str = ""
+    accepted: tuple[AcceptanceRecord, ...] = ()
     records: tuple[Record, ...] = ()
     unfinished: tuple[str, ...] = ()
     order: RunRequest | None = None
     resumed: tuple[str, ...] = ()
+    under_way: bool = Field(default=False, exclude=True)
+
+    @property
+    def incomplete(self) -> str:
+        """`interrupted` or `under way` in the words of the reports; empty for a finished run."""
+        return "under way" if self.under_way else "interrupted" if self.interrupted else ""
 
     @property
     def missing(self) -> tuple[str, ...]:

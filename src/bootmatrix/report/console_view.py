@@ -66,7 +66,8 @@ class ConsolePart:
 class ConsoleView:
     """A console. `href` is its file; `marked` are the numbers of the displayed lines of evidence.
 
-    `first_error` is the first line of evidence, else the first with suspicious words.
+    `first_error` is the line that the reason quotes, or that of the first evidence, else the first with suspicious
+    words.
     """
 
     href: str
@@ -93,7 +94,7 @@ def view_console(record: Record, data: bytes | None, href: str, extent: Extent) 
     evidence = {
         entry.line for entry in record.judgement.evidence if entry.line is not None and entry.line <= len(lines)
     }
-    first = min(evidence, default=None) or (None if record.verdict is Verdict.PASS else _first_alarm(data))
+    first = _telling(record, evidence) or (None if record.verdict is Verdict.PASS else _first_alarm(data))
     ranges = _ranges(len(lines), sorted({*evidence, *([first] if first else [])}), extent, record.verdict)
     parts = tuple(_parts(lines, ranges, evidence))
     marked = frozenset(line.number for part in parts for line in part.lines if line.number in evidence)
@@ -122,6 +123,14 @@ def last_lines(data: bytes, count: int) -> str:
     """Return the end of a console as text."""
     lines = data.rstrip(b"\n").rsplit(b"\n", count)[-count:] if data else []
     return "\n".join(map(_text, lines))
+
+
+def _telling(record: Record, evidence: set[int]) -> int | None:
+    """Return the first line of evidence that the reason quotes, else the first one."""
+    reason = record.judgement.reason
+    pieces = [piece for piece in record.judgement.evidence if piece.line in evidence]
+    quoted = (piece.line for piece in pieces if (text := piece.text.rpartition("| ")[2].strip()) and text in reason)
+    return next(quoted, pieces[0].line if pieces else None)
 
 
 def _first_alarm(data: bytes) -> int | None:

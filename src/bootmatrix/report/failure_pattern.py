@@ -17,6 +17,9 @@ from bootmatrix.report.units import natural
 FEW_NAMES = 4
 """Longest list of names in a sentence; longer ones become a count."""
 
+MAX_PAIRS = 3
+"""Equivalent pairs of values that a sentence names."""
+
 Value = tuple[str, str]
 """An axis and the words for its value: `("page size", "64k pages")`."""
 
@@ -86,10 +89,8 @@ def _explanation(cell: Cell, family: Family) -> str:
     if singles:
         words = _names(singles)
         return f"Only {words[0]}{_here(words[1:])}: {_against(family)}."
-    for pair in combinations(values, 2):
-        if family.explains(pair):
-            return f"Only {_pair(pair)}: {_against(family)}."
-    return ""
+    pairs = [_pair(pair) for pair in combinations(values, 2) if family.explains(pair)][:MAX_PAIRS]
+    return f"Only {pairs[0]}{_here(pairs[1:])}: {_against(family)}." if pairs else ""
 
 
 def _names(values: Sequence[Value]) -> list[str]:

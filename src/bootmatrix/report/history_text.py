@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from bootmatrix.history.reference import now
 from bootmatrix.history.values import (
+    NO_RESULT,
     CellChange,
     CellHistory,
     ChangeKind,
     Comparison,
     PastVerdict,
     RunLine,
+    RunState,
     Standing,
 )
 from bootmatrix.report.sanitize import one_line
@@ -47,14 +50,17 @@ def _time(line: RunLine) -> str:
 
 
 def run_state(line: RunLine) -> str:
-    """Summarise a run: `8 as expected`, `2 of 8 not as expected, interrupted`."""
-    if line.fault:
-        return one_line(line.fault.rpartition(f"{line.name}/")[2], 100)
+    """Summarise a run: `8 as expected`, `2 of 8 not as expected, interrupted`, `damaged: run.json: …`."""
+    if line.state in NO_RESULT:
+        fault = line.fault.rpartition(f"{line.name}/")[2].removeprefix("damaged: ").replace(": damaged:", ":")
+        return one_line(f"{line.state}: {fault}", 120)
     tried = sum(number for verdict, number in line.counts.items() if verdict != "skip")
     words = f"{line.unexpected} of {tried} not as expected" if line.unexpected else f"{tried} as expected"
-    if line.interrupted and line.ended_at:
-        return f"{words}, interrupted"
-    return words if line.ended_at else f"{words}, not finished"
+    if line.accepted:
+        words += f", {line.accepted} accepted"
+    if line.state is not RunState.FINISHED:
+        words += f", {line.state}"
+    return f"{words}, dated in the future" if line.is_future(now()) else words
 
 
 def history_lines(history: CellHistory) -> Iterator[str]:

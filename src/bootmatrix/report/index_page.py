@@ -11,8 +11,8 @@ from bootmatrix.fsio import write_atomic
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import histories_of
 from bootmatrix.history.queries import Rows
-from bootmatrix.history.reference import tags_of
-from bootmatrix.history.values import CellHistory, PastVerdict, RunLine, Standing
+from bootmatrix.history.reference import now, tags_of, with_life
+from bootmatrix.history.values import CellHistory, PastVerdict, RunLine, RunState, Standing
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.history_text import day, run_state
 from bootmatrix.report.html import render_page
@@ -78,11 +78,16 @@ class CellLine:
 
 @dataclass(frozen=True)
 class TitleView:
-    """Runs of one matrix: the trend, oldest first, and the cells of the newest run."""
+    """Runs of one matrix: the trend, oldest first, and the cells of the newest finished run.
+
+    `warning` is set if there is a newer run, without a result.
+    """
 
     title: str
     trend: tuple[RunView, ...]
     cells: tuple[CellLine, ...]
+    newest: RunView
+    warning: str
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class IndexView:
     runs: tuple[RunView, ...]
     total: int
     titles: tuple[TitleView, ...]
+    newest: RunView | None
 
 
 def write_index(reports: Path) -> Path:
@@ -101,33 +107,58 @@ def write_index(reports: Path) -> Path:
         OSError: the page cannot be written.
     """
     tags = tags_of(reports)
-    view = ask(reports, lambda rows: view_index(rows, tags))
+    view = ask(reports, lambda rows: view_index(rows, reports, tags))
     path = reports / INDEX_PAGE
     write_atomic(path, render_page("index.html.j2", ("index.css",), view=view))
     return path
 
 
-def view_index(rows: Rows, tags: dict[str, str]) -> IndexView:
+def view_index(rows: Rows, reports: Path, tags: dict[str, str]) -> IndexView:
     """Make the view of the page."""
-    lines = rows.runs()
-    titles = dict.fromkeys(line.title for line in lines if not line.fault)
+    lines = [with_life(line, reports) for line in rows.runs()]
+    site = Site(reports, tags)
+    titles = dict.fromkeys(line.title for line in lines)
+    newest = next((line for line in lines if not line.is_future(site.now)), None)
     return IndexView(
-        runs=tuple(_run(line, tags) for line in lines[:SHOWN_RUNS]),
+        runs=tuple(_run(line, site) for line in lines[:SHOWN_RUNS]),
         total=len(lines),
-        titles=tuple(_title(rows, title, [line for line in lines if line.title == title], tags) for title in titles),
+        titles=tuple(_title(rows, title, [line for line in lines if line.title == title], site) for title in titles),
+        newest=_run(newest, site) if newest else None,
     )
 
 
-def _title(rows: Rows, title: str, lines: list[RunLine], tags: dict[str, str]) -> TitleView:
-    newest = next((line for line in lines if line.ended_at), lines[0])
+class Site:
+    """The folder of runs as pages: tags, the current time, and which runs have a report."""
+
+    def __init__(self, reports: Path, tags: dict[str, str]) -> None:
+        self.reports, self.tags, self.now = reports, tags, now()
+        self._has_report: dict[str, bool] = {}
+
+    def href(self, run: str, cell: str = "") -> str:
+        """Return the address of a run's report, or of a cell in it; empty for a run without one."""
+        if run not in self._has_report:
+            self._has_report[run] = (self.reports / run / REPORT_FILE).is_file()
+        anchor = f"#{quote(cell)}" if cell else ""
+        return f"{quote(run)}/{REPORT_FILE}{anchor}" if self._has_report[run] else ""
+
+
+def _title(rows: Rows, title: str, lines: list[RunLine], site: Site) -> TitleView:
+    past = [line for line in lines if not line.is_future(site.now)] or lines
+    newest = next((line for line in past if line.ended_at), past[0])
     results = rows.results(newest.name)
     histories = histories_of(rows, results.cells, newest) if results else {}
     cells = sorted(histories.values(), key=_urgency)
     return TitleView(
         title=one_line(title) or "(no title)",
-        trend=tuple(_run(line, tags) for line in reversed(lines[:TREND_RUNS])),
-        cells=tuple(_cell(history) for history in cells if history.past),
+        trend=tuple(_run(line, site) for line in reversed(lines[:TREND_RUNS])),
+        cells=tuple(_cell(history, site) for history in cells if history.past),
+        newest=_run(newest, site),
+        warning="" if newest is past[0] else f"The newest run, {one_line(past[0].name)}, is {_state(past[0])}.",
     )
+
+
+def _state(line: RunLine) -> str:
+    return "of another version's format" if line.state is RunState.OTHER_FORMAT else str(line.state)
 
 
 def _urgency(history: CellHistory) -> tuple[object, ...]:
@@ -137,17 +168,17 @@ def _urgency(history: CellHistory) -> tuple[object, ...]:
     return order.index(standing), not history.is_flaky, natural(history.id)
 
 
-def _run(line: RunLine, tags: dict[str, str]) -> RunView:
+def _run(line: RunLine, site: Site) -> RunView:
     return RunView(
         name=one_line(line.name),
-        href=f"{quote(line.name)}/{REPORT_FILE}",
+        href=site.href(line.name),
         title=one_line(line.title),
         date=day(line.started_at),
         time=duration(line.wall_s) if line.ended_at else "",
         state=run_state(line),
         good=line.is_green,
         parts=tuple(_parts(line)),
-        tags=tuple(tag for tag, name in tags.items() if name == line.name),
+        tags=tuple(tag for tag, name in site.tags.items() if name == line.name),
         counts=", ".join(f"{line.counts[verdict]} {one_line(verdict)}" for verdict in _verdicts(line)),
     )
 
@@ -164,27 +195,23 @@ def _parts(line: RunLine) -> Iterator[PageSection]:
         start += size
 
 
-def _cell(history: CellHistory) -> CellLine:
+def _cell(history: CellHistory, site: Site) -> CellLine:
     last, green = history.past[-1], history.last_green
     return CellLine(
         id=history.id,
         mode=history.key.mode,
         verdict=last.verdict,
         standing=last.standing.value,
-        marks=tuple(_marks(history.id, history.past)),
+        marks=tuple(_marks(history.id, history.past, site)),
         words=f"fails since {day(since.started_at)}" if (since := history.failing_since) else "",
         flaky=history.is_flaky,
         usual=duration(history.usual.median_s) if history.usual else "",
         last_green=day(green.started_at) if green else "none",
-        last_green_href=_href(history.id, green) if green else "",
+        last_green_href=site.href(green.run, history.id) if green else "",
     )
 
 
-def _marks(cell: str, past: Iterable[PastVerdict]) -> Iterator[RunMark]:
+def _marks(cell: str, past: Iterable[PastVerdict], site: Site) -> Iterator[RunMark]:
     for entry in past:
         words = f"{day(entry.started_at)}: {entry.verdict}"
-        yield RunMark(one_line(entry.verdict), entry.standing.value, _href(cell, entry), words)
-
-
-def _href(cell: str, entry: PastVerdict) -> str:
-    return f"{quote(entry.run)}/{REPORT_FILE}#{quote(cell)}"
+        yield RunMark(one_line(entry.verdict), entry.standing.value, site.href(entry.run, cell), words)

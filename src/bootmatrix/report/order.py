@@ -57,8 +57,8 @@ def cell_time(record: Record) -> float:
     return record.outcome.wall_s if record.outcome else record.wall_s
 
 
-def headline(records: Iterable[Record], interrupted: bool) -> str:
-    """Summarise the cells: `All 8 cells as expected`, `3 of 12 cells not as expected`."""
+def headline(records: Iterable[Record], incomplete: str) -> str:
+    """Summarise the cells: `All 8 cells as expected`, `3 of 12 cells not as expected, interrupted`."""
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
     wrong = sum(not record.expected for record in tried)
     if not tried:
@@ -67,7 +67,7 @@ def headline(records: Iterable[Record], interrupted: bool) -> str:
         words = f"{wrong} of {len(tried)} cells not as expected"
     else:
         words = "1 cell as expected" if len(tried) == 1 else f"All {len(tried)} cells as expected"
-    return f"{words}, interrupted" if interrupted else words
+    return f"{words}, {incomplete}" if incomplete else words
 
 
 def remark(record: Record) -> str:

@@ -21,9 +21,13 @@ class Shortfall(NamedTuple):
 def shortfalls(run: Run) -> tuple[Shortfall, ...]:
     """List the shortfalls of a run; none if the verdicts alone decide. Every report form includes them."""
     if run.missing:
-        why = "no verdict: the run was interrupted" if run.interrupted else "no verdict: its record is missing"
+        why = f"no verdict: {_words(run)}" if run.interrupted else "no verdict: its record is missing"
         return tuple(Shortfall(one_line(name), why) for name in run.missing)
     if run.interrupted:
-        return (Shortfall("run", "the run was interrupted"),)
+        return (Shortfall("run", _words(run)),)
     tested = any(record.verdict is not Verdict.SKIP for record in run.records)
     return () if tested or run.is_good else (Shortfall("run", "nothing was tested: no cell was run"),)
+
+
+def _words(run: Run) -> str:
+    return "the run is still under way" if run.under_way else "the run was interrupted"

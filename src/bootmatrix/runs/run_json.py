@@ -19,7 +19,7 @@ from typing import BinaryIO, TypeVar
 from pydantic import ValidationError
 
 from bootmatrix import __version__
-from bootmatrix.errors import InputError
+from bootmatrix.errors import DamagedRun, OtherFormat, UnreadableRun
 from bootmatrix.fsio import write_atomic
 from bootmatrix.model import Cell, Machine, Record, Run
 from bootmatrix.model.base import Model, as_json, many_made
@@ -59,7 +59,9 @@ def read_run(path: Path) -> Run:
     """Read a run.
 
     Raises:
-        InputError: not a run, of a later version, or damaged.
+        DamagedRun: not a run, or damaged.
+        OtherFormat: another version wrote it.
+        UnreadableRun: cannot be read.
     """
     with many_made():
         run = _read_lines(path)
@@ -69,13 +71,19 @@ def read_run(path: Path) -> Run:
 
 def _read_lines(path: Path) -> Run | None:
     """Return None for a file with other line breaks."""
-    with suppress(OSError), path.open("rb") as file:
-        head = file.readline()
-        if not head.endswith(HEAD_END):
-            return None
-        run = _parse(path, head.removesuffix(b"\n") + b"]}", Run)
-        return run.model_copy(update={"records": tuple(_records(path, file))})
-    return None
+    try:
+        with path.open("rb") as file:
+            head = file.readline()
+            if not head.endswith(HEAD_END):
+                return None
+            run = _parse(path, head.removesuffix(b"\n") + b"]}", Run)
+            return run.model_copy(update={"records": tuple(_records(path, file))})
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableRun:
+    return UnreadableRun(f"{path}: cannot be read: {error.strerror}", "Ask its owner for access, or copy it again.")
 
 
 def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
@@ -85,15 +93,15 @@ def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
         if line == END:
             break
         if is_last:
-            raise InputError(f"{path}: damaged: more follows its last record", HINT)
+            raise DamagedRun(f"{path}: damaged: more follows its last record", HINT)
         is_last = not line.endswith(b",\n")
         yield known.shared(_parse(path, line.rstrip(b",\n"), Record))
     else:
-        raise InputError(f"{path}: damaged: its end is missing", HINT)
+        raise DamagedRun(f"{path}: damaged: its end is missing", HINT)
     if is_last is False:
-        raise InputError(f"{path}: damaged: its last record is missing", HINT)
+        raise DamagedRun(f"{path}: damaged: its last record is missing", HINT)
     if file.read(1):
-        raise InputError(f"{path}: damaged: more follows its end", HINT)
+        raise DamagedRun(f"{path}: damaged: more follows its end", HINT)
 
 
 class Known:
@@ -139,12 +147,14 @@ def read_value(path: Path, kind: type[M]) -> M:
     """Read a file with one value.
 
     Raises:
-        InputError: another type, a later version, or damaged.
+        DamagedRun: another type, or damaged.
+        OtherFormat: another version wrote it.
+        UnreadableRun: cannot be read.
     """
     try:
         return _parse(path, path.read_bytes(), kind)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
 
 
 def _parse(path: Path, data: bytes, kind: type[M]) -> M:
@@ -155,7 +165,7 @@ def _parse(path: Path, data: bytes, kind: type[M]) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: damaged: {f'{where}: ' if where else ''}{first['msg']}", HINT) from error
+        raise DamagedRun(f"{path}: damaged: {f'{where}: ' if where else ''}{first['msg']}", HINT) from error
 
 
 def _check_format(path: Path, data: bytes) -> None:
@@ -163,7 +173,7 @@ def _check_format(path: Path, data: bytes) -> None:
         value = json.loads(data)
         version = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
         if version not in READ_FORMATS:
-            raise InputError(
+            raise OtherFormat(
                 f"{path}: format {version}, but bootmatrix {__version__} reads {' and '.join(map(str, READ_FORMATS))}",
                 "Use the version of bootmatrix that wrote it.",
             )

@@ -29,9 +29,10 @@ from typing import BinaryIO
 
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
-from bootmatrix.fsio import read_whole, sync_disk, write_atomic
-from bootmatrix.model import Cell, Lock, Record, Run, RunRequest
+from bootmatrix.fsio import read_whole, replace_link, sync_disk, write_atomic
+from bootmatrix.model import AcceptanceRecord, Cell, Lock, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
+from bootmatrix.runs.hold import is_under_way
 from bootmatrix.runs.run_json import FORMAT, HINT, in_a_line, read_run, read_value, write_run
 
 STARTED_FILE = "started.json"
@@ -74,7 +75,9 @@ class RunWriter:
         return self._run.records
 
     @classmethod
-    def create(cls, reports: Path, title: str, baseline: str = "", order: RunRequest | None = None) -> RunWriter:
+    def create(
+        cls, reports: Path, title: str, baseline: str = "", order: RunRequest | None = None, branch: str = ""
+    ) -> RunWriter:
         """A new folder in `reports`, which `reports/latest` points to from now on.
 
         Raises:
@@ -94,6 +97,7 @@ class RunWriter:
             started_at=_now(),
             host=describe_host(),
             baseline=baseline,
+            branch=branch,
             order=order,
         )
         write_model(path / STARTED_FILE, run)
@@ -194,12 +198,12 @@ class RunWriter:
         if not was_durable:
             sync_disk(self.path)
 
-    def finish(self, interrupted: bool = False) -> Run:
-        """Write run.json; the whole run."""
-        self.put_together(interrupted)
+    def finish(self, interrupted: bool = False, accepted: tuple[AcceptanceRecord, ...] = ()) -> Run:
+        """Write run.json; the whole run. `accepted` are the acceptances that hold at its end."""
+        self.put_together(interrupted, accepted)
         return read_run(self.path / RUN_FILE)
 
-    def put_together(self, interrupted: bool = False) -> None:
+    def put_together(self, interrupted: bool = False, accepted: tuple[AcceptanceRecord, ...] = ()) -> None:
         """Write run.json from the written records, without all of them in memory."""
         with self._lock:
             folders = tuple(self._written.values())
@@ -209,6 +213,7 @@ class RunWriter:
                 "ended_at": _now(),
                 "wall_s": self._run.wall_s + time.monotonic() - self._start,
                 "interrupted": interrupted,
+                "accepted": accepted,
                 "unfinished": unfinished,
             }
         )
@@ -224,7 +229,7 @@ def load_run(folder: Path) -> Run:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", HINT)
     finished = folder / RUN_FILE
-    if finished.is_file():
+    if finished.exists():
         run = read_run(finished)
         if run.ended_at:
             return run
@@ -341,15 +346,9 @@ def _held(path: Path) -> BinaryIO:
 
 def point_latest(reports: Path, name: str) -> None:
     """Make `reports/latest` a link to a run."""
-    link = reports / LATEST
-    temporary = link.with_name(f".{LATEST}.{os.getpid()}.{time.monotonic_ns()}")
     # A file system without links is no reason to fail: the link is a convenience.
     with suppress(OSError):
-        temporary.symlink_to(name)
-        try:
-            temporary.replace(link)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_link(reports / LATEST, name)
 
 
 def _recover(folder: Path) -> Run:
@@ -362,6 +361,7 @@ def _recover(folder: Path) -> Run:
         update={
             "wall_s": max([end - start for end in ends] + [0.0]),
             "interrupted": True,
+            "under_way": is_under_way(folder),
             "records": records,
             "unfinished": tuple(unfinished(folder)),
         }

@@ -15,12 +15,13 @@ import anyio.to_thread
 from bootmatrix import plugins
 from bootmatrix.assembly.input_digests import digests
 from bootmatrix.assembly.sources import open_builder
-from bootmatrix.errors import HostError
+from bootmatrix.errors import HostError, InputError
 from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
+from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted
 from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
-from bootmatrix.history.reference import RunLocation, find_baseline
+from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_baseline
 from bootmatrix.history.values import Past, RunResults
-from bootmatrix.model import Plan, Record, Run, RunRequest
+from bootmatrix.model import AcceptanceRecord, Plan, Record, Run, RunRequest
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.runs.run_store import RunWriter
 from bootmatrix.workspace.planned_run import PlannedRun, check_unchanged
@@ -28,7 +29,6 @@ from bootmatrix.workspace.saved_run import SavedRun
 
 UNDER_WAY_S = 0.5
 """The first guest runs by then, which leaves time to load modules that are used at its end."""
-LATEST = "latest"
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class RunOptions:
 
     `jobs` is the number of the host's cores to use, None for all. `dump` keeps the memory of guests that hang, panic or
     time out. `single_file` embeds the consoles in report.html. `baseline` names a run to compare with; `regressions`
-    selects the latest one otherwise. `executor` is the name of an executor, `cluster` the file or address of its
-    machines.
+    selects the last good one otherwise. `executor` is the name of an executor, `cluster` the file or address of its
+    machines. `branch` is the branch under test.
     """
 
     jobs: int | None = None
@@ -48,6 +48,7 @@ class RunOptions:
     regressions: bool = False
     executor: str = "local"
     cluster: str = ""
+    branch: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class OpenRun:
     ) -> None:
         self._planned, self._options, self._observer = planned, options, observer
         self._baseline, self._compared = baseline, compared
+        self._accepted = current(read_accepted(planned.reports), planned.title)
         self._open_executor = find_executor(options.executor)
-        self.writer: RunWriter = begin(planned, baseline.line.name if baseline else "")
+        self.writer: RunWriter = begin(planned, baseline.line.name if baseline else "", options.branch)
         self.writer.on_record = None if options.single_file else partial(_write_page, self.writer.path)
         for record in self.writer.earlier:
             observer.cell_done(record)
@@ -130,15 +132,22 @@ class OpenRun:
         Raises:
             OSError: one cannot be written.
         """
-        run = self.writer.finish(interrupted=interrupted)
+        accepted = self._accepted_now()
+        run = self.writer.finish(interrupted=interrupted, accepted=tuple(map(_recorded, accepted)))
         place = RunLocation(self._planned.reports, self.writer.path.name)
-        past = past_of_run(place, run, self._baseline, compared=self._compared)
+        past = past_of_run(place, run, self._baseline, compared=self._compared, accepted=accepted)
         _write_reports(run, self.writer.path, past, self._options.single_file)
         return FinishedRun(run, self.writer.path, past)
 
+    def _accepted_now(self) -> tuple[AcceptedFailure, ...]:
+        """Read the accepted failures again; a file that was damaged meanwhile must not cost the run its report."""
+        with suppress(InputError):
+            return current(read_accepted(self._planned.reports), self._planned.title)
+        return self._accepted
 
-def begin(planned: PlannedRun, baseline: str) -> RunWriter:
-    """Begin to write a run; `baseline` is the name of the run to compare with, if any.
+
+def begin(planned: PlannedRun, baseline: str, branch: str = "") -> RunWriter:
+    """Begin to write a run of a branch; `baseline` is the name of the run to compare with, if any.
 
     Raises:
         InputError: inputs have changed since the run began, or another process writes to it.
@@ -149,7 +158,7 @@ def begin(planned: PlannedRun, baseline: str) -> RunWriter:
     is_locked = config.sources.lock is not None and config.sources.lock_is_whole
     request = RunRequest(plan=planned.plan, inputs=inputs, locked=is_locked, allow_empty=planned.allow_empty)
     if planned.before is None:
-        return RunWriter.create(planned.reports, planned.title, baseline, request)
+        return RunWriter.create(planned.reports, planned.title, baseline, request, branch)
     check_unchanged(planned.before, request)
     return RunWriter.resume(planned.reports / planned.name)
 
@@ -162,10 +171,11 @@ def open_run(planned: PlannedRun, options: RunOptions, observer: Observer) -> It
         InputError: the baseline cannot be read, or what is resumed has changed since it began.
     """
     before = planned.before.baseline if planned.before else ""
-    named = options.baseline or before or (LATEST if options.regressions else "")
+    named = options.baseline or before or (LAST_GOOD if options.regressions else "")
     # Read before anything is booted: a baseline that cannot be read must not cost a run its report.
     title = planned.plan.part.title if planned.plan.part else planned.title
-    baseline = read_baseline(find_baseline(planned.reports, named, title=title)) if named else None
+    place = find_baseline(planned.reports, named, title=title, branch=options.branch) if named else None
+    baseline = read_baseline(place)
     if baseline and planned.plan.part:
         baseline = limited_to(baseline, planned.plan)
     yield OpenRun(planned, options, observer, baseline, compared=bool(named))
@@ -187,6 +197,10 @@ def run_blocking(planned: PlannedRun, options: RunOptions | None, observer: Obse
         finally:
             done = opened.finish(interrupted=not finished)
     return SavedRun(done.folder, done.run)
+
+
+def _recorded(entry: AcceptedFailure) -> AcceptanceRecord:
+    return AcceptanceRecord(cell=entry.cell, reason=entry.reason, by=entry.by, at=entry.at, until=entry.until)
 
 
 def find_executor(name: str) -> OpenExecutor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bootmatrix.errors import InputError
-from bootmatrix.history.reference import reports_folder
+from bootmatrix.history.reference import find_run, reports_folder
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.images import parse_override
 from bootmatrix.load.kernels import kernels_file, with_custom_kernels
@@ -172,12 +172,12 @@ class Workspace:
         return planned
 
     def resume(self, run: str | Path) -> PlannedRun:
-        """Plan what is missing of a run that was interrupted or killed.
+        """Plan what is missing of a run that was interrupted or killed: a folder, or any name of a run.
 
         Raises:
             InputError: it cannot be taken up again.
         """
-        folder = Path(run).resolve()
+        folder = find_run(self.reports_folder, str(run)).folder.resolve()
         before, order = load_resumable(folder)
         lock = lock_of(folder)
         sources = replace(

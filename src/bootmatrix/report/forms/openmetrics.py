@@ -6,17 +6,20 @@ Written by prometheus_client, the format's reference implementation.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from bootmatrix.history.extract import mode_of
+from bootmatrix.history.values import RunState
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.order import cell_time
 from bootmatrix.report.sanitize import one_line
 
+GOOD = "1 if cells were tested, all are finished, and all are as expected"
 CELL = ("spec", "arch", "machine", "kernel", "mode")
 
 
@@ -40,6 +43,29 @@ def render(context: ReportContext) -> bytes:
     return text
 
 
+def render_unusable(title: str, started_at: str, state: str) -> bytes:
+    """Return the metrics of a run that cannot be read: its state, and its start as far as it is known."""
+    registry = CollectorRegistry()
+    with suppress(ValueError):
+        began = datetime.fromisoformat(started_at).timestamp()
+        _run_gauge(registry, title, "start_time_seconds", "Start of the run", began)
+    _run_gauge(registry, title, "good", GOOD, 0)
+    _states(registry, title, state)
+    text: bytes = generate_latest(registry)
+    return text
+
+
+def _run_gauge(registry: CollectorRegistry, title: str, name: str, words: str, value: float) -> None:
+    Gauge(f"bootmatrix_run_{name}", words, ("title",), registry=registry).labels(one_line(title)).set(value)
+
+
+def _states(registry: CollectorRegistry, title: str, state: str) -> None:
+    """Set the state of the run to 1, and all others to 0."""
+    gauge = Gauge("bootmatrix_run_state", "1 for the state of the run", ("title", "state"), registry=registry)
+    for entry in RunState:
+        gauge.labels(one_line(title), entry.value).set(entry.value == state)
+
+
 def _labels(record: Record) -> tuple[str, ...]:
     cell = record.cell
     return cell.spec_name, cell.arch, cell.machine, cell.kernel, mode_of(record)
@@ -50,12 +76,15 @@ def _of_run(context: ReportContext, registry: CollectorRegistry) -> None:
     title = (one_line(run.title),)
 
     def gauge(name: str, words: str, value: float) -> None:
-        Gauge(f"bootmatrix_run_{name}", words, ("title",), registry=registry).labels(*title).set(value)
+        _run_gauge(registry, run.title, name, words, value)
 
     gauge("start_time_seconds", "Start of the run", datetime.fromisoformat(run.started_at).timestamp())
+    if run.ended_at:
+        gauge("end_time_seconds", "End of the run", datetime.fromisoformat(run.ended_at).timestamp())
+    _states(registry, run.title, run.incomplete or RunState.FINISHED)
     gauge("seconds", "Duration of the run", round(run.wall_s, 3))
     gauge("interrupted", "1 if the run was interrupted", run.interrupted)
-    gauge("good", "1 if cells were tested, all are finished, and all are as expected", run.is_good)
+    gauge("good", GOOD, run.is_good)
     gauge("missing_cells", "Cells without the verdict that they should have", len(run.missing))
     gauge("unexpected_cells", "Cells not as expected", sum(not record.expected for record in run.records))
     if comparison:

@@ -26,7 +26,7 @@ def render(context: ReportContext) -> bytes:
     for number, shortfall in enumerate(missing, len(context.records) + 1):
         lines += [f"not ok {number} - {_plain(shortfall.name)}", *_block(KIND, shortfall.reason)]
     if context.run.interrupted:
-        lines.append("Bail out! The run was interrupted")
+        lines.append(f"Bail out! The run {'is still under way' if context.run.under_way else 'was interrupted'}")
     return ("\n".join(lines) + "\n").encode("utf-8")
 
 

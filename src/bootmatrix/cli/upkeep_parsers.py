@@ -1,0 +1,34 @@
+"""Options of the commands that look after runs and the cache."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from bootmatrix.cli import arguments
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[Any]
+
+ACCEPT_DAYS = 30
+
+
+def add_accept(commands: Commands) -> None:
+    """Add the options of `accept`."""
+    parser = commands.add_parser(
+        "accept",
+        help="accept a cell's failure for some time, with a reason; list and remove acceptances",
+        description="Accept a failure, so that it is not a regression any more: it is a 'known failure' until the cell "
+        "passes or the day comes. Without CELL, list the acceptances. They are in accepted.json, beside the runs.",
+    )
+    parser.add_argument("cell", nargs="?", metavar="CELL", help="as in the reports; 'influxdb/*/6.1' matches several")
+    parser.add_argument("--reason", default="", metavar="WHY", help="the reason")
+    parser.add_argument("--by", default="", metavar="WHO", help="the person (default: the name of the user)")
+    parser.add_argument(
+        "--until", default="", metavar="DATE", help=f"the last day, 2026-12-31 (default: in {ACCEPT_DAYS} days)"
+    )
+    parser.add_argument("--title", default="", help="only in runs of this matrix or these specs")
+    parser.add_argument("--remove", action="store_true", help="remove the acceptances of CELL")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments.add_reports(parser)
+    parser.set_defaults(command="accept")

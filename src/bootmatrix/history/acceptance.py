@@ -1,0 +1,100 @@
+"""Accepted failures: kept beside the runs, each with a reason, a person and a last day. Quick to import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from bootmatrix.errors import InputError
+from bootmatrix.fsio import write_atomic
+
+ACCEPTED_FILE = "accepted.json"
+FORMAT = 1
+MAX_BYTES = 4 << 20
+_KEYS = ("cell", "reason", "by", "at", "until", "title")
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedFailure:
+    """Acceptance of a cell's failure. `cell` is an id or a pattern; `until` the last day on which it holds.
+
+    `at` is the time of the acceptance. An empty `title` means the runs of all matrices.
+    """
+
+    cell: str
+    reason: str
+    by: str
+    at: str
+    until: str
+    title: str = ""
+
+    def covers(self, cell: str) -> bool:
+        """Return whether it is for a cell."""
+        return self.cell == cell or fnmatchcase(cell, self.cell)
+
+    def holds(self, day: date, title: str) -> bool:
+        """Return whether it holds on a day for the runs of a title."""
+        return self.until >= day.isoformat() and self.title in {"", title}
+
+    def __str__(self) -> str:
+        return f"accepted by {self.by} until {self.until}: {self.reason}"
+
+
+def read_accepted(reports: Path) -> tuple[AcceptedFailure, ...]:
+    """Read the accepted failures of a folder of runs; none without a file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    file = reports / ACCEPTED_FILE
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        value = json.loads(data)
+        if len(data) > MAX_BYTES or value["format"] != FORMAT:
+            raise ValueError(f"expected format {FORMAT} and at most {MAX_BYTES} bytes")
+        return tuple(_entry(entry) for entry in value["accepted"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        hint = "Repair it, or remove it and accept the failures again."
+        raise InputError(f"{file}: damaged: {error}", hint) from error
+
+
+def _entry(value: dict[str, str]) -> AcceptedFailure:
+    if set(value) != set(_KEYS) or not all(isinstance(text, str) for text in value.values()):
+        raise ValueError(f"an entry must have the texts {', '.join(_KEYS)}")
+    date.fromisoformat(value["until"])
+    return AcceptedFailure(**value)
+
+
+def write_accepted(reports: Path, accepted: Iterable[AcceptedFailure]) -> None:
+    """Write the accepted failures.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    value = {"format": FORMAT, "accepted": [asdict(entry) for entry in accepted]}
+    write_atomic(reports / ACCEPTED_FILE, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def today() -> date:
+    """Return the current day in UTC."""
+    return datetime.now(UTC).date()
+
+
+def current(accepted: Iterable[AcceptedFailure], title: str, day: date | None = None) -> tuple[AcceptedFailure, ...]:
+    """Select the acceptances that hold today for the runs of a title."""
+    return tuple(entry for entry in accepted if entry.holds(day or today(), title))
+
+
+def acceptance_of(cell: str, accepted: Sequence[AcceptedFailure]) -> AcceptedFailure | None:
+    """Return the latest acceptance that covers a cell."""
+    return next((entry for entry in reversed(accepted) if entry.covers(cell)), None)

@@ -1,0 +1,32 @@
+"""Locks of runs: the writer of a run holds its first file. Quick to import."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+STARTED_FILE = "started.json"
+"""The file in run_store, repeated because importing the model is slow. A test compares them."""
+
+
+def is_under_way(folder: Path) -> bool:
+    """Return whether a process writes to a run."""
+    with hold(folder) as held:
+        return not held
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[bool]:
+    """Hold the writer's lock of a run; False if another process holds it."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context((folder / STARTED_FILE).open("rb"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        except OSError:  # no such file, or a file system without locks: no other holder is possible
+            yield True
+        else:
+            yield True

@@ -1,0 +1,136 @@
+"""Failed tests are named in a verdict's reason, from the output of the runners that people use."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+
+import pytest
+
+from bootmatrix.console.test_output import FailedTests, failed_results, find_failed_tests, is_telling
+from bootmatrix.judge.junit import is_report
+from bootmatrix.judge.result_files import read_files
+from bootmatrix.judge.tap import ParsedResults
+from bootmatrix.model import Bootable, GuestMessage, SubResult, Verdict
+from samples import make_outcome
+
+PYTEST = """
+=================================== FAILURES ===================================
+________________________________ test_roundtrip ________________________________
+    def test_roundtrip():
+>       assert 1 == 2
+E       assert 1 == 2
+test_it.py:4: AssertionError
+=========================== short test summary info ============================
+FAILED test_it.py::test_roundtrip - assert 1 == 2
+FAILED test_it.py::test_big[a b] - ValueError: big
+========================= 2 failed, 2 passed in 0.05s ==========================
+"""
+UNITTEST = """
+======================================================================
+FAIL: test_one (test_it.Case)
+----------------------------------------------------------------------
+Ran 3 tests in 0.001s
+
+FAILED (failures=1)
+"""
+GO = """
+--- PASS: TestSmall (0.00s)
+--- FAIL: TestBig (0.00s)
+    --- FAIL: TestBig/of_two (0.00s)
+        big_test.go:9: got 1
+FAIL
+FAIL\texample.org/mine\t0.004s
+"""
+CARGO = """
+test tests::small ... ok
+test tests::big ... FAILED
+thread 'tests::big' panicked at src/lib.rs:9:5:
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+"""
+GTEST = """
+[==========] Running 3 tests from 1 test suite.
+big_test.cc:7: Failure
+[  FAILED  ] Big.OfTwo (0 ms)
+[==========] 3 tests from 1 test suite ran. (0 ms total)
+[  FAILED  ] Big.OfTwo
+"""
+
+
+def console(output: str, container: str = "tests") -> bytes:
+    """The console of a guest whose container prints this."""
+    lines = [f"{container}| {line}" for line in output.split("\n")]
+    return "\n".join(["[    0.0] Linux version 6.1", "other| FAILED x::y", *lines, "[    9.9] reboot"]).encode()
+
+
+@pytest.mark.parametrize(
+    ("output", "words", "first"),
+    [
+        (PYTEST, "pytest: 2 of 4 failed: test_roundtrip, test_big[a", "____ test_roundtrip ____"),
+        (UNITTEST, "unittest: 1 of 3 failed: test_one", "FAIL: test_one"),
+        (GO, "go test: 1 of 3 failed: TestBig/of_two", "--- FAIL: TestBig (0.00s)"),
+        (CARGO, "cargo test: 1 of 2 failed: tests::big", "test tests::big ... FAILED"),
+        (GTEST, "GoogleTest: 1 of 3 failed: Big.OfTwo", "big_test.cc:7: Failure"),
+    ],
+)
+def test_runners_are_understood(output: str, words: str, first: str) -> None:
+    text = console(output)
+    failed = find_failed_tests(text, "tests")
+    assert failed
+    assert str(failed).startswith(words)
+    assert failed.line
+    assert first in text.decode().split("\n")[failed.line - 1]
+
+
+@pytest.mark.parametrize("output", ["", "all 4 passed", "FAILED", "--- PASS: TestSmall (0.00s)", "FAIL: no"])
+def test_other_output_names_no_test(output: str) -> None:
+    assert find_failed_tests(console(output), "tests") is None
+
+
+def test_many_names_are_cut() -> None:
+    names = tuple(f"test_{number}" for number in range(9))
+    assert str(FailedTests("pytest", names, 20)).endswith("9 of 20 failed: " + ", ".join(names[:5]) + " and 4 more")
+
+
+def test_results_of_a_container_are_counted_without_skips() -> None:
+    results = [
+        SubResult(name=f"tests: {name}", verdict=verdict)
+        for name, verdict in (("a", Verdict.PASS), ("b", Verdict.FAIL), ("c", Verdict.SKIP), ("d", Verdict.FAIL))
+    ]
+    assert str(failed_results("tests", results)) == "2 of 3 failed: b, d"
+    assert failed_results("other", results) is None
+
+
+@pytest.mark.parametrize("line", ["------", "=====", "", "+ make check", "$ ./test", "# make"])
+def test_a_rule_or_an_echo_tells_nothing(line: str) -> None:
+    assert not is_telling(line)
+    assert is_telling(f"{line} error: no such file".removeprefix("+ ").removeprefix("$ ").removeprefix("# "))
+
+
+@pytest.mark.parametrize(
+    ("data", "is_junit"),
+    [
+        (b"<testsuites/>", True),
+        (b'<?xml version="1.0"?>\n<testsuite name="x">', True),
+        (b'<coverage version="1"/>', False),
+        (b'<a:testsuite xmlns:a="x"/>', True),
+        (b"<broken", True),
+        (b"no xml", True),
+    ],
+)
+def test_xml_is_junit_by_its_root(data: bytes, is_junit: bool) -> None:
+    assert is_report(data) is is_junit
+
+
+def test_a_coverage_report_is_no_failure() -> None:
+    assert not [finding for parsed in _files("cov.xml", b"<coverage/>") for finding in parsed.findings]
+    assert [finding for parsed in _files("cov.xml", b"<testsuite/>") for finding in parsed.findings]
+
+
+def _files(path: str, data: bytes) -> list[ParsedResults]:
+    words = ("tests", base64.b64encode(path.encode()).decode(), str(len(data)))
+    packed = base64.b64encode(gzip.compress(data)).decode()
+    outcome = make_outcome(1).model_copy(
+        update={"messages": (GuestMessage(kind="file", words=(*words, packed), at_s=1),)}
+    )
+    return list(read_files(outcome, Bootable()))
