@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -95,8 +95,8 @@ async def run_shipped(task: CellTask, context: RunContext, folder: Path, fetch: 
     return await run_cell(task.cell, ShippedContext(**changed), folder)
 
 
-def restored(record: Record, task: CellTask, host: str) -> Record:
-    """Return a record of another host with the paths of this one.
+def restored(record: Record, task: CellTask, host: str, clock_offset_s: float = 0) -> Record:
+    """Return a record of another host with the paths and the time of this one.
 
     Raises:
         InfraError: it is of another cell.
@@ -114,9 +114,12 @@ def restored(record: Record, task: CellTask, host: str) -> Record:
         kept = {"notes": there.notes, "proof": there.proof, "forkable": None, "cold_reason": there.cold_reason}
         bootable = task.bootable.model_copy(update={**kept, "forkable": task.bootable.forkable})
     parts = (*bootable.parts().values(), *bootable.images, *bootable.attached) if bootable else ()
-    return record.model_copy(
-        update={"host": host, "command": command, "bootable": bootable, "artefacts": parts, "kernel": task.kernel}
-    )
+    changes = {"host": host, "command": command, "bootable": bootable, "artefacts": parts, "kernel": task.kernel}
+    if clock_offset_s:
+        started_at = datetime.fromisoformat(record.started_at) - timedelta(seconds=clock_offset_s)
+        note = f"the clock of {host} was {clock_offset_s:+.0f} s off: the start is corrected"
+        changes |= {"started_at": started_at.isoformat(timespec="seconds"), "notes": (*record.notes, note)}
+    return record.model_copy(update=changes)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.local_worker import hold_local_worker
 from bootmatrix.execute.dask.security import RunKeys, configure, make_run_keys
 from bootmatrix.execute.executor import ExecutorSettings
+from bootmatrix.load.cluster import load_cluster
+from bootmatrix.model.cluster import Host
+from bootmatrix.store import Store
 
 LOOPBACK = "127.0.0.1"
 END_S = 10.0
@@ -51,7 +54,9 @@ async def open_cluster(settings: ExecutorSettings, folder: Path) -> AsyncIterato
     configure()
     bundles = folder / "bundles"
     bundles.mkdir()
-    async with _open_local(settings, folder, bundles) as cluster:
+    file = load_cluster(Path(settings.cluster)) if settings.cluster else None
+    opening = _open_hosts(settings, file.hosts, bundles) if file else _open_local(settings, folder, bundles)
+    async with opening as cluster:
         yield cluster
 
 
@@ -66,6 +71,18 @@ async def _open_local(settings: ExecutorSettings, folder: Path, bundles: Path) -
         hold_local_worker(settings, fleet, address, keys, exchange),
     ):
         yield OpenCluster(client, fleet, depot, bundles)
+
+
+@asynccontextmanager
+async def _open_hosts(settings: ExecutorSettings, hosts: tuple[Host, ...], bundles: Path) -> AsyncIterator[OpenCluster]:
+    from bootmatrix.execute.dask.hosts.supervise import HostsDepot, Supervisor, supervised
+
+    depot = HostsDepot(hosts)
+    await depot.prepare()
+    async with run_scheduler() as (client, address, keys), followed(client, settings) as fleet:
+        supervisor = Supervisor(fleet, depot, keys, address, Store(settings.config.sources.cache))
+        async with supervised(hosts, supervisor, fleet, settings.observer):
+            yield OpenCluster(client, fleet, depot, bundles)
 
 
 @asynccontextmanager

@@ -116,10 +116,19 @@ class DaskExecutor:
             if hopeless:
                 return lost_record(cell, lost, _no_host(hopeless), folder), folder
             record = await self._try(request, prepared, lost, folder)
-            if record:
+            if record and not self._is_worth_another(record, request, lost):
                 return with_lost(record, lost), folder
+            if record:
+                lost.append(LostAttempt(record.host, record.judgement.reason, datetime.now(UTC)))
         *before, last = lost
         return lost_record(cell, before, last.judgement, folder), folder
+
+    def _is_worth_another(self, record: Record, request: CellRequest, lost: list[LostAttempt]) -> bool:
+        """Return whether a cell that a host failed should be tried on another one, if there is any."""
+        tried = {record.host, *(attempt.host for attempt in lost)}
+        addresses = self._fleet.capable(request.needs, tried)
+        is_elsewhere = any(self._fleet.offers[address].host not in tried for address in addresses)
+        return record.verdict is Verdict.INFRA_ERROR and is_elsewhere
 
     async def _room(self, request: CellRequest) -> str:
         """Wait for a worker that can run a cell; return why there will be none."""
@@ -177,7 +186,7 @@ class DaskExecutor:
             record = await anyio.to_thread.run_sync(unpack, bundle, result.sha256, folder, result.host)
         finally:
             bundle.unlink(missing_ok=True)
-        return restored(record, task, result.host)
+        return restored(record, task, result.host, self._fleet.offsets.get(result.host, 0.0))
 
     def _task(self, cell: Cell, prepared: Prepared) -> CellTask:
         return CellTask(

@@ -21,6 +21,8 @@ POLL_S = 1.0
 FIRST_POLL_S = 0.1
 RETURN_S = 60.0
 """Time that a lost host has to come back before the cells that only it can run are given up."""
+START_S = 90.0
+"""Time for a host to connect, take the tool and start its worker."""
 HostState = Literal["pending", "up", "lost", "failed"]
 
 
@@ -46,6 +48,8 @@ class Fleet:
         """Last offers, by host: of lost ones too."""
         self.awaits_workers_s = 0.0
         """Time for the first worker of a cluster without known hosts."""
+        self.offsets: dict[str, float] = {}
+        """Clocks of hosts less ours, in seconds, if they differ noticeably."""
         self.seen: dict[str, Offer] = {}
         """Every offer of this run, by instance."""
         self._begun_s = time.monotonic()
@@ -88,8 +92,11 @@ class Fleet:
     def hopeless(self, needs: Needs) -> str:
         """Return why a cell that no worker can run now never will be; empty while there is hope."""
         now_s = time.monotonic()
-        if any(host.state == "pending" for host in self.hosts.values()):
-            return ""
+        offered = {offer.host for offer in self.offers.values()}
+        for name, host in self.hosts.items():
+            is_coming = host.state in {"pending", "up"} and name not in offered
+            if is_coming and now_s - host.since_s < START_S:
+                return ""
         lost = [name for name, host in self.hosts.items() if host.state == "lost"]
         for name in lost:
             offer = self.known.get(name)
