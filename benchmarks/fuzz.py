@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,14 +22,19 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from fuzz_targets import hold, targets  # noqa: E402
+from guest_program import READERS, compile_program, fuzz, fuzz_by_libfuzzer, has_libfuzzer  # noqa: E402
 
 BATCH = 500
 """Examples between two looks at the clock."""
+GUEST = "guest-"
+"""Readers of the guest's program, in C: fuzzed by libFuzzer if clang is installed, else by a fuzzer of ours and gcc."""
+NO_LIMIT = 1 << 30
+"""Of inputs: the clock ends it."""
 
 
 def main() -> int:
     """Fuzz what the arguments name."""
-    names = tuple(targets(Path()))
+    names = (*targets(Path()), *(f"{GUEST}{reader}" for reader in READERS))
     default = "atheris" if importlib.util.find_spec("atheris") else "hypothesis"
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__.split("\n", 1)[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)} (default: all)")
@@ -38,8 +44,10 @@ def main() -> int:
     unknown = sorted(set(args.names) - set(names))
     if unknown:
         parser.error(f"no reader is called {unknown[0]}; there are {', '.join(names)}")
+    chosen = args.names or names
     holds = by_coverage if args.by == "atheris" else by_chance
-    broken = [name for name in args.names or names if not holds(name, args.seconds)]
+    broken = [name for name in chosen if not name.startswith(GUEST) and not holds(name, args.seconds)]
+    broken += fuzz_guest([name for name in chosen if name.startswith(GUEST)], args.seconds)
     print(f"broken: {', '.join(broken)}" if broken else "all readers held")
     return 1 if broken else 0
 
@@ -64,6 +72,28 @@ def by_coverage(name: str, seconds: float) -> bool:
     print(f"{name}:", flush=True)
     command = [sys.executable, "-m", "benchmarks.follow", f"{seconds:.0f}", name]
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+def fuzz_guest(names: list[str], seconds: float) -> list[str]:
+    """Fuzz readers of the guest's program; return those that broke. The folder with what broke them stays."""
+    if not names:
+        return []
+    folder = Path(tempfile.mkdtemp(prefix="bootmatrix-fuzz-"))
+    program = None if has_libfuzzer(folder) else compile_program(folder)
+    broken = [name for name in names if not _holds(folder, program, name.removeprefix(GUEST), int(seconds))]
+    if broken:
+        print(f"what broke them is in {folder}", flush=True)
+    else:
+        shutil.rmtree(folder)
+    return broken
+
+
+def _holds(folder: Path, program: Path | None, reader: str, seconds: int) -> bool:
+    if program is None:
+        return fuzz_by_libfuzzer(folder, reader, seconds)
+    done = fuzz(program, reader, NO_LIMIT, seconds)
+    print(f"{GUEST}{done.stdout}{done.stderr}".rstrip(), flush=True)
+    return done.returncode == 0
 
 
 if __name__ == "__main__":

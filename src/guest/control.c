@@ -58,7 +58,7 @@ const char *request_add(struct request_reader *reader, char byte)
 	const char *service = NULL;
 
 	if (byte != '\n') {
-		if (reader->length < REQUEST_BYTES - 1 && byte != '\0')
+		if (reader->length < CONTROL_BYTES - 1 && byte != '\0')
 			reader->line[reader->length++] = byte;
 		else
 			reader->is_long = true;

@@ -7,11 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { REQUEST_BYTES = 128 };
+enum { CONTROL_BYTES = 128 };
 
 /* State of a reader: lines that are too long are ignored as a whole. */
 struct request_reader {
-	char line[REQUEST_BYTES];
+	char line[CONTROL_BYTES];
 	size_t length;
 	bool is_long, has_ignored; /* has_ignored: something was not a request */
 };

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gzip.h"
+#include "crc32.h"
 #include "util.h"
 
 enum {
