@@ -272,7 +272,7 @@ def test_junit_says_whose_fault_it_was() -> None:
         "influxdb.armv7 influxdb/armv7/5.10": ("skipped",),
         "influxdb.aarch64 influxdb/aarch64/6.12": ("skipped",),
         "influxdb.x86_64 influxdb/x86_64/6.12": ("failure",),
-        "influxdb.x86_64.7.2 check: read them back": ("failure",),
+        "influxdb.x86_64 7.2: check: read them back": ("skipped",),
     }
     for name, tags in kinds.items():
         assert tuple(child.tag for child in cases[name] if child.tag != "system-out") == tags, name

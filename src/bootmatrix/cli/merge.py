@@ -12,6 +12,7 @@ from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.text import summary
 from bootmatrix.runs.run_store import point_latest
 from bootmatrix.workspace.merge import find_runs, merge_runs, merged_folder, report_merged
+from bootmatrix.workspace.run import RunOptions
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,7 +22,8 @@ def run(args: argparse.Namespace) -> int:
     merged = merge_runs(folders, args.output or merged_folder(folders, reports))
     for note in merged.notes:
         options.complain(f"note: {note}")
-    done = report_merged(merged, args.baseline or ("latest" if args.fail_on else ""), args.single_file)
+    chosen = RunOptions(single_file=args.single_file, baseline=args.baseline or "", regressions=bool(args.fail_on))
+    done = report_merged(merged, chosen)
     if done.folder.parent.resolve() == reports.resolve():
         point_latest(reports, done.folder.name)
         update_index(reports)

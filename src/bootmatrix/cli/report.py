@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from bootmatrix.cli import options
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     baseline_name = args.baseline or ("last-good" if args.fail_on else saved.baseline)
     baseline = read_baseline(baseline_of(place, baseline_name)) if baseline_name else None
     past = past_of_run(place, saved, baseline, compared=bool(baseline_name))
+    past = replace(past, regressions_only=bool(args.fail_on))
     saved = saved.model_copy(update={"baseline": baseline.line.name if baseline else ""})
     if args.format:
         _output(render(args.format, ReportContext(saved, console_reader(place.folder), past)), args.output)

@@ -334,10 +334,14 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Histories by cell id, and the comparison with a baseline."""
+    """Histories by cell id, and the comparison with a baseline.
+
+    `regressions_only`: the exit status is 1 for regressions only, and forms that CI systems read agree with it.
+    """
 
     comparison: Comparison | None = None
     histories: Mapping[str, CellHistory] = field(default_factory=lambda: MappingProxyType({}))
+    regressions_only: bool = False
 
 
 NO_PAST = Past()

@@ -1,13 +1,18 @@
 """JUnit XML report: a suite per spec, a case per cell and sub-result.
 
-A guest's fault is a `failure`, ours an `error`; skips and expected failures are `skipped`. A case contains the end of
-its console; in a large run only if it is not a plain pass, as CI systems limit the file's size (GitLab: 30 MB).
+A guest's fault is a `failure`, ours an `error`, as is a cell without a verdict; skips, expected failures, and with
+`--fail-on regression` earlier failures are `skipped`. A failure is counted once, by its cell: failed sub-results are
+`skipped`, with their details. A case contains the end of its console; in a large run only if it is not a plain pass, as
+CI systems limit the file's size (GitLab: 30 MB).
+
+Readers split a class name at its dots (Jenkins: package and class), so that names have none but ours.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from bootmatrix.history.values import CellHistory
@@ -15,7 +20,8 @@ from bootmatrix.model import Verdict
 from bootmatrix.report.cell_parts import SubResultView
 from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.history_text import flips_words
-from bootmatrix.report.shortfall import KIND
+from bootmatrix.report.sanitize import one_line, sanitize
+from bootmatrix.report.shortfall import KIND, Shortfall
 from bootmatrix.report.view import ReportView
 
 COUNTED = ("tests", "failures", "errors", "skipped")
@@ -24,6 +30,20 @@ _COMMAND = re.compile(rb"^([ \t]*):(?=:)", re.MULTILINE)
 """GitHub's workflow commands, in case the document is printed; escaped as a character reference."""
 TAIL_LINES = 100
 """Console lines of a case; some CI systems keep no more."""
+MAX_TAIL = 20_000
+"""Characters of a case's console."""
+MAX_PARTS = 50
+"""Failed sub-results that the text of a failure lists."""
+MAX_CASES = 20_000
+"""Cases of a document; beyond them passed sub-results are left out."""
+
+
+@dataclass(frozen=True)
+class CaseChoice:
+    """Unexpected cells that do not fail the run, with the reason; and whether passed sub-results are included."""
+
+    tolerated: Mapping[str, str]
+    is_complete: bool
 
 
 def render_junit(view: ReportView) -> bytes:
@@ -42,10 +62,16 @@ def render_junit(view: ReportView) -> bytes:
 
 
 def _suites(view: ReportView) -> Iterator[Element]:
+    lacking: dict[str, list[Shortfall]] = {}
+    for shortfall in view.shortfalls:
+        lacking.setdefault(shortfall.name.partition("/")[0], []).append(shortfall)
+    parts = sum(len(cell.subresults) for cell in view.cells)
+    choice = CaseChoice(dict(_tolerated(view)), len(view.cells) + parts <= MAX_CASES)
     for group in view.groups:
-        yield _suite(group.spec, (cell for row in group.rows for cell in row.cells if cell), view)
-    if view.shortfalls:
-        yield _shortfall_suite(view)
+        cells = (cell for row in group.rows for cell in row.cells if cell)
+        yield _suite(group.spec, cells, view, choice, lacking.pop(group.spec, ()))
+    for spec, shortfalls in lacking.items():
+        yield _suite(spec, (), view, choice, shortfalls)
 
 
 def _bytes(suite: Element) -> bytes:
@@ -54,32 +80,47 @@ def _bytes(suite: Element) -> bytes:
     return b" " + _COMMAND.sub(rb"\1&#58;", text) + b"\n"
 
 
-def _shortfall_suite(view: ReportView) -> Element:
-    """Make an error for each cell without a verdict, so that a reader cannot miss it."""
-    suite = Element("testsuite", name=f"bootmatrix {KIND}", timestamp=view.run.started_at, time="0")
-    for shortfall in view.shortfalls:
-        case = SubElement(suite, "testcase", classname="bootmatrix", name=shortfall.name, time="0")
-        _end(case, "error", KIND, shortfall.reason, shortfall.reason)
-    _count(suite)
-    return suite
-
-
-def _suite(spec: str, cells: Iterable[CellView], view: ReportView) -> Element:
+def _suite(
+    spec: str,
+    cells: Iterable[CellView],
+    view: ReportView,
+    choice: CaseChoice,
+    shortfalls: Iterable[Shortfall] = (),
+) -> Element:
     suite = Element("testsuite", name=spec, timestamp=view.run.started_at)
     properties = SubElement(suite, "properties")
     for name, value in view.facts:
         SubElement(properties, "property", name=name, value=value)
-    total_s = 0.0
+    total_s, left_out = 0.0, 0
     for cell in cells:
         total_s += cell.wall_s
-        case = _case(cell, view.past.histories.get(cell.id))
+        case = _case(cell, view.past.histories.get(cell.id), choice.tolerated.get(cell.id, ""))
         if view.complete or len(case):
             _add_console(case, cell)
         suite.append(case)
-        suite.extend(_subcase(cell, result) for result in cell.subresults)
+        kept = [part for part in cell.subresults if choice.is_complete or part.verdict != Verdict.PASS]
+        left_out += len(cell.subresults) - len(kept)
+        suite.extend(_subcase(cell, result) for result in kept)
+    suite.extend(map(_shortfall_case, shortfalls))
+    if left_out:
+        SubElement(properties, "property", name="passed sub-results left out", value=str(left_out))
     suite.set("time", f"{total_s:.3f}")
     _count(suite)
     return suite
+
+
+def _shortfall_case(shortfall: Shortfall) -> Element:
+    """Make an error of a cell without a verdict, under its own name: a reader cannot miss it."""
+    spec, _, rest = shortfall.name.partition("/")
+    target = rest.rpartition("/")[0]
+    class_name = _class_name(spec, target) if target else "bootmatrix"
+    case = Element("testcase", classname=class_name, name=shortfall.name, time="0")
+    _end(case, "error", KIND, shortfall.reason, shortfall.reason)
+    return case
+
+
+def _class_name(spec: str, target: str) -> str:
+    return f"{spec.replace('.', '_')}.{target.replace('.', '_')}"
 
 
 def _count(suite: Element) -> None:
@@ -88,9 +129,12 @@ def _count(suite: Element) -> None:
     suite.attrib |= dict(zip(COUNTED, map(str, [len(cases), *ends]), strict=True))
 
 
-def _case(cell: CellView, history: CellHistory | None) -> Element:
-    case = Element("testcase", classname=f"{cell.spec}.{cell.target}", name=cell.id, time=f"{cell.wall_s:.3f}")
-    if cell.state == "unexpected" and cell.verdict == Verdict.PASS:
+def _case(cell: CellView, history: CellHistory | None, tolerated: str) -> Element:
+    class_name = _class_name(cell.spec, cell.target)
+    case = Element("testcase", classname=class_name, name=cell.id, time=f"{cell.wall_s:.3f}")
+    if tolerated:
+        _end(case, "skipped", cell.verdict, tolerated, "")
+    elif cell.state == "unexpected" and cell.verdict == Verdict.PASS:
         words = f"passed, expected a failure: {cell.expect}"
         _end(case, "failure", "unexpected-pass", words, _body(cell))
     elif cell.state == "expected":
@@ -100,33 +144,59 @@ def _case(cell: CellView, history: CellHistory | None) -> Element:
     elif cell.verdict != Verdict.PASS:
         tag = "failure" if Verdict(cell.verdict).is_guests else "error"
         _end(case, tag, cell.verdict, cell.reason, _body(cell))
+        case.extend(_reruns(cell))
     elif history and history.is_flaky:
         # Surefire's element for a flaky test: reporters count it without failing.
         SubElement(case, "flakyFailure", message=f"flaky: {flips_words(history)}", type="flaky")
     return case
 
 
+def _tolerated(view: ReportView) -> Iterator[tuple[str, str]]:
+    """List unexpected cells that do not fail a run which fails only for regressions, with the reason."""
+    past = view.past
+    changes = past.comparison.by_id() if past.comparison and past.regressions_only else {}
+    for cell in view.attention:
+        change = changes.get(cell.id)
+        if change and not change.is_regression and Verdict(cell.verdict).is_guests:
+            yield cell.id, f"{change.kind}, not a regression: {cell.verdict}: {cell.reason}"
+
+
+def _reruns(cell: CellView) -> Iterator[Element]:
+    """Make an element for each further failed boot of a flaky cell: the first one is its failure."""
+    failed = [
+        each for each in cell.record.attempt_records if each.judgement.verdict not in {Verdict.PASS, Verdict.SKIP}
+    ]
+    for attempt in failed[1:]:
+        judgement = attempt.judgement
+        tag = "rerunFailure" if judgement.verdict.is_guests else "rerunError"
+        element = Element(tag, message=one_line(judgement.reason), type=judgement.verdict.value)
+        SubElement(element, "stackTrace").text = sanitize(judgement.reason)
+        yield element
+
+
 def _body(cell: CellView) -> str:
     """Return the text below a failure's message."""
     evidence = (f"{item.source}: {item.text}" for item in cell.evidence)
-    return "\n".join([cell.reason, *evidence, cell.advice]).strip()
+    parts = [f"{part.verdict}: {part.name}" for part in cell.subresults if part.verdict not in {"pass", "skip"}]
+    return "\n".join([cell.reason, *evidence, cell.advice, *parts[:MAX_PARTS]]).strip()
 
 
 def _add_console(case: Element, cell: CellView) -> None:
     tail = cell.console_end(TAIL_LINES)
     if tail:
-        SubElement(case, "system-out").text = tail
+        SubElement(case, "system-out").text = tail if len(tail) <= MAX_TAIL else f"…{tail[-MAX_TAIL:]}"
 
 
 def _subcase(cell: CellView, result: SubResultView) -> Element:
-    case = Element("testcase", classname=f"{cell.spec}.{cell.target}.{cell.kernel}", name=result.name, time="0")
+    name = f"{cell.kernel}: {result.name}"
+    case = Element("testcase", classname=_class_name(cell.spec, cell.target), name=name, time="0")
     if result.verdict == Verdict.SKIP:
         _end(case, "skipped", "skip", result.detail, "")
     elif result.verdict != Verdict.PASS and cell.record.expected:
         _end(case, "skipped", result.verdict, f"expected: {cell.expect}", "")
     elif result.verdict != Verdict.PASS:
-        tag = "failure" if Verdict(result.verdict).is_guests else "error"
-        _end(case, tag, result.verdict, result.detail or result.verdict, result.detail)
+        words = f"{result.verdict}, counted as {cell.id}: {result.detail or result.verdict}"
+        _end(case, "skipped", result.verdict, words, "")
     return case
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.extract import digest_of_inputs, inputs_of
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
-from bootmatrix.history.reference import RunLocation, find_run
+from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_run
 from bootmatrix.model import AttemptRecord, Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
 from bootmatrix.model.base import many_made
 from bootmatrix.report.writer import publish_reports
@@ -32,7 +32,7 @@ from bootmatrix.runs.run_store import (
     write_model,
 )
 from bootmatrix.subset.shard import parse_shard
-from bootmatrix.workspace.run import FinishedRun
+from bootmatrix.workspace.run import FinishedRun, RunOptions
 
 MAX_NOTES = 20
 """Notes of one kind; more are counted."""
@@ -136,21 +136,23 @@ def merged_folder(folders: Sequence[Path], reports: Path) -> Path:
     return free_name(reports, f"{title}-merged")
 
 
-def report_merged(merged: MergedRun, baseline_name: str, single_file: bool) -> FinishedRun:
-    """Write the reports of a merged run, compared with a baseline if one is named.
+def report_merged(merged: MergedRun, options: RunOptions) -> FinishedRun:
+    """Write the reports of a merged run, compared with a baseline if the options say so.
 
     Raises:
         InputError: the baseline cannot be read.
         OSError: cannot write.
     """
     place = RunLocation(merged.folder.parent, merged.folder.name)
+    baseline_name = options.baseline or (LAST_GOOD if options.regressions else "")
     found = baseline_of(place, baseline_name) if baseline_name else None
     baseline = read_baseline(found) if found else None
     run = merged.run.model_copy(update={"baseline": found.name}) if found else merged.run
     if found:
         write_model(merged.folder / STARTED_FILE, _as_started(run))
     past = past_of_run(place, run, baseline, compared=bool(baseline_name))
-    publish_reports(run, merged.folder, past, single_file)
+    past = replace(past, regressions_only=options.regressions)
+    publish_reports(run, merged.folder, past, options.single_file)
     return FinishedRun(run, merged.folder, past)
 
 
@@ -284,6 +286,8 @@ def _merged(sources: Sequence[RunSource], chosen: Sequence[CellMerge], name: str
         wall_s=max([max(ends) - _seconds(started), *(run.wall_s for run in runs)] if ends else [0.0]),
         interrupted=any(run.interrupted for run in runs) and _is_lacking(order.plan, records),
         host=_hosts(runs),
+        branch=next((run.branch for run in runs if run.branch), ""),
+        accepted=tuple(dict.fromkeys(entry for run in runs for entry in run.accepted)),
         records=records,
         unfinished=_gaps(runs, records, notes),
         order=order,

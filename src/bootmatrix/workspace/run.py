@@ -136,6 +136,7 @@ class OpenRun:
         run = self.writer.finish(interrupted=interrupted, accepted=tuple(map(_recorded, accepted)))
         place = RunLocation(self._planned.reports, self.writer.path.name)
         past = past_of_run(place, run, self._baseline, compared=self._compared, accepted=accepted)
+        past = replace(past, regressions_only=self._options.regressions)
         _write_reports(run, self.writer.path, past, self._options.single_file)
         return FinishedRun(run, self.writer.path, past)
 
