@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootmatrix.cli import arguments, ci_parsers
+from bootmatrix.cli import arguments, ci_parsers, guest_parsers
 from bootmatrix.cli.upkeep_parsers import add_accept
 
 if TYPE_CHECKING:
@@ -500,5 +500,10 @@ ADDERS = {
     "serve": add_serve,
     "schema": add_schema,
     "doctor": add_doctor,
+    "exec": guest_parsers.add_exec,
+    "shell": guest_parsers.add_shell,
+    "cp": guest_parsers.add_cp,
+    "forward": guest_parsers.add_forward,
+    "guests": guest_parsers.add_guests,
 }
 """Functions that add a command's options, by command, in the order of the help."""

@@ -70,7 +70,7 @@ class Guest:
     @property
     def facts(self) -> str:
         """Release of its kernel and name of its machine, as of `uname -r -m`."""
-        return self._client.facts
+        return self.client.facts
 
     @property
     def console(self) -> bytes:
@@ -111,8 +111,8 @@ class Guest:
         """
         request = GuestRequest("exec", command, self.root, {**self.env, **(env or {})}, cwd, uid, gid, None, privileged)
         with anyio.fail_after(timeout):
-            async with self._explained():
-                output = await commands.run_command(self._client, request, input)
+            async with self.explained():
+                output = await commands.run_command(self.client, request, input)
         assert output.end
         result = CommandResult(output.end.status, bytes(output.out), bytes(output.err))
         if output.end.kind is ExitKind.FAULT or (check and result.status):
@@ -136,7 +136,7 @@ class Guest:
         """
         variables = {**self.env, **(env or {})}
         request = GuestRequest("exec", command, self.root, variables, cwd, terminal=terminal, privileged=privileged)
-        async with self._explained(), commands.channel_of(self._client, request) as channel:
+        async with self.explained(), commands.channel_of(self.client, request) as channel:
             yield channel
 
     async def put(self, source: str | Path, target: str) -> None:
@@ -147,8 +147,8 @@ class Guest:
             AgentError: the guest has ended.
         """
         path = Path(source)
-        async with self._explained():
-            await commands.put(self._client, path, target, root=self.root, name=path.resolve().name)
+        async with self.explained():
+            await commands.put(self.client, path, target, root=self.root, name=path.resolve().name)
 
     async def get(self, source: str, target: str | Path, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> list[str]:
         """Copy a file or folder out of the guest; into `target` if that is a folder.
@@ -162,8 +162,8 @@ class Guest:
         """
         path = Path(target)
         place = path / Path(source).name if path.is_dir() else path
-        async with self._explained():
-            return await commands.get(self._client, source, place, root=self.root, limit_bytes=limit_bytes)
+        async with self.explained():
+            return await commands.get(self.client, source, place, root=self.root, limit_bytes=limit_bytes)
 
     @asynccontextmanager
     async def connect(self, port: int | str) -> AsyncIterator[Connection]:
@@ -175,7 +175,7 @@ class Guest:
         """
         kind = "unix" if isinstance(port, str) else "tcp"
         root = self.root if kind == "unix" else ""
-        async with self._explained(), commands.connection(self._client, kind, str(port), root) as made:
+        async with self.explained(), commands.connection(self.client, kind, str(port), root) as made:
             yield made
 
     @asynccontextmanager
@@ -187,7 +187,7 @@ class Guest:
         """
         kind = "unix" if isinstance(port, str) else "tcp"
         root = self.root if kind == "unix" else ""
-        async with forwarded(self._client, kind, str(port), root=root, local_port=local_port) as address:
+        async with forwarded(self.client, kind, str(port), root=root, local_port=local_port) as address:
             yield address
 
     async def wait_for_port(self, port: int | str, *, timeout: float = 30) -> None:
@@ -205,13 +205,18 @@ class Guest:
                 except ConnectionRefusedError:
                     await anyio.sleep(POLL_S)
 
+    async def ended(self) -> None:
+        """Wait until the guest has ended."""
+        await self._session.ended()
+
     @property
-    def _client(self) -> AgentClient:
+    def client(self) -> AgentClient:
+        """The connection to its agent."""
         assert self._session.client
         return self._session.client
 
     @asynccontextmanager
-    async def _explained(self) -> AsyncIterator[None]:
+    async def explained(self) -> AsyncIterator[None]:
         """Say of what the guest ended."""
         try:
             yield

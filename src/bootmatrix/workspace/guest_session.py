@@ -86,6 +86,10 @@ class GuestSession:
             await self._ended.wait()
         return self._cause() if self._ended.is_set() else ""
 
+    async def ended(self) -> None:
+        """Wait for its end."""
+        await self._ended.wait()
+
     @property
     def console(self) -> Path:
         """The file of its console."""

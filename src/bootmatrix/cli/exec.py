@@ -1,0 +1,133 @@
+"""`bootmatrix exec` and `shell`: a command in a guest, as if it ran here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import termios
+import tty
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from bootmatrix.cli import options
+from bootmatrix.errors import BootmatrixError, InputError
+
+OUR_STATUS = 125
+"""Exit status for errors of bootmatrix and of the guest itself, as `docker run` has it."""
+INTERRUPTED = 130
+USER = re.compile(r"(\d{1,9})(?::(\d{1,9}))?", re.ASCII)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a command and return its exit status."""
+    words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    if not words:
+        raise InputError("expected a command", "Name it after '--': bootmatrix exec --arch A -- uname -m")
+    return run_words(args, words)
+
+
+def run_words(args: argparse.Namespace, words: list[str]) -> int:
+    """Run these words; errors have a status of their own, which no command has by itself."""
+    try:
+        return _run(args, _job(args, words))
+    except BootmatrixError as error:
+        options.complain(f"bootmatrix: {error}")
+        return OUR_STATUS
+
+
+def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
+    from bootmatrix.workspace import kept_client
+
+    settings = _settings(args)
+    folder = kept_client.guests_folder() / kept_client.key_of(settings)
+    end = kept_client.connect(folder)
+    if end is None and args.keep_alive:
+        end = kept_client.connect(_start(args, folder.name, settings))
+    if end is None:
+        from bootmatrix.cli.exec_here import run_here
+
+        return run_here(args, settings, job, _raw_terminal)
+    with end, _raw_terminal(job):
+        return kept_client.run_in(end, job, _say)
+
+
+def _start(args: argparse.Namespace, name: str, settings: Mapping[str, Any]) -> Any:
+    from bootmatrix.model.durations import duration_s
+    from bootmatrix.workspace import kept_server
+
+    options.complain("bootmatrix: starting a guest to be kept")
+    return kept_server.start(kept_server.KeptSettings(name, keep_s=duration_s(args.keep_alive), **settings))
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that make one guest differ from another, as JSON values."""
+    workspace = {
+        "cache": _absolute(args.cache),
+        "archive": args.archive,
+        "offline": args.offline,
+    }
+    selection = {"memory": args.memory, "cpus": args.cpus}
+    return {
+        "name": args.root_image,
+        "arch": args.arch,
+        "kernel": args.kernel,
+        "workspace": {name: value for name, value in workspace.items() if value},
+        "selection": {name: value for name, value in selection.items() if value},
+    }
+
+
+def _absolute(path: Any) -> str | None:
+    return os.path.abspath(path) if path else None  # noqa: PTH100
+
+
+def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
+    """Return the job as JSON values: the fields of ExecJob."""
+    user = USER.fullmatch(getattr(args, "user", "0"))
+    if user is None:
+        raise InputError(f"--user {args.user!r} must be UID or UID:GID")
+    folder, has_tree = os.getcwd(), not getattr(args, "no_tree", False)  # noqa: PTH109
+    env = dict(_variable(text) for text in args.env)
+    job: dict[str, Any] = {
+        "words": words,
+        "folder": folder,
+        "cwd": getattr(args, "cwd", None) or (folder if has_tree else "/"),
+        "tree": has_tree,
+        "get": getattr(args, "get", []),
+        "uid": int(user[1]),
+        "gid": int(user[2] or user[1]),
+        "privileged": args.privileged,
+    }
+    if os.isatty(0) and os.isatty(1):
+        size = os.get_terminal_size(0)
+        env = {"TERM": os.environ.get("TERM", "linux"), **env}
+        job |= {"rows": size.lines or 24, "columns": size.columns or 80}
+    return {**job, "env": env}
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise InputError(f"--env {text!r} must be NAME=VALUE")
+    return name, value
+
+
+@contextmanager
+def _raw_terminal(job: Mapping[str, Any]) -> Iterator[None]:
+    """Pass what is typed on unchanged, if the command has a terminal."""
+    if not job.get("rows"):
+        yield
+        return
+    before = termios.tcgetattr(0)
+    tty.setraw(0)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()
+    options.complain(f"bootmatrix: {text}")

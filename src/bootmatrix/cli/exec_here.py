@@ -1,0 +1,102 @@
+"""A command in a guest that this process boots, and that ends with it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import anyio
+
+from bootmatrix.cli import options
+from bootmatrix.errors import BootmatrixError
+from bootmatrix.guest.attach import CommandStreams, Control
+from bootmatrix.guest.requests import TerminalSize
+from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, GuestFiles, run_job
+from bootmatrix.workspace.guest import Guest
+from bootmatrix.workspace.selection import Selection
+
+INTERRUPTED = 130
+PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+Terminal = Callable[[Mapping[str, Any]], AbstractContextManager[None]]
+
+
+def run_here(args: argparse.Namespace, settings: Mapping[str, Any], job: Mapping[str, Any], terminal: Terminal) -> int:
+    """Boot a guest, run a job in it, and return its exit status."""
+    result = anyio.run(_run, args, settings, job, terminal)
+    for text in result.messages:
+        options.complain(f"bootmatrix: {text}")
+    return result.status
+
+
+async def _run(
+    args: argparse.Namespace, settings: Mapping[str, Any], job: Mapping[str, Any], terminal: Terminal
+) -> ExecResult:
+    result = ExecResult(INTERRUPTED)
+    commands = _Signals()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(commands.watch, tasks.cancel_scope)
+            workspace = options.workspace(argparse.Namespace(**{**vars(args), "image": ()}))
+            selection = Selection(**settings["selection"])
+            async with workspace.guest(
+                settings["name"], arch=args.arch, kernel=args.kernel, selection=selection
+            ) as guest:
+                with terminal(job):
+                    result = await _run_job(guest, ExecJob.from_json(job), commands)
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        return _fault(group)
+    return result
+
+
+def _fault(group: BaseExceptionGroup[BaseException]) -> ExecResult:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, BootmatrixError):
+        return ExecResult(OUR_STATUS, (str(error),))
+    raise error
+
+
+async def _run_job(guest: Guest, job: ExecJob, commands: _Signals) -> ExecResult:
+    commands.is_running = True
+    return await run_job(guest, job, CommandStreams(0, 1, 2), commands.controls(), GuestFiles())
+
+
+class _Signals:
+    """Signals for the command, once it runs; before, and from the second Ctrl-C on, they end all."""
+
+    def __init__(self) -> None:
+        self.is_running = False
+        self._sender, self._receiver = anyio.create_memory_object_stream[Control](64)
+
+    def controls(self) -> AsyncIterator[Control]:
+        """Return the stream of controls."""
+        return self._receiver
+
+    async def watch(self, scope: anyio.CancelScope) -> None:
+        """Receive this process' signals."""
+        interrupts = 0
+        with anyio.open_signal_receiver(*PASSED, signal.SIGWINCH) as signals:
+            async for number in signals:
+                interrupts += number == signal.SIGINT
+                if number != signal.SIGWINCH and (not self.is_running or interrupts > 1):
+                    scope.cancel()
+                    return
+                self._pass_on(number)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        import os
+
+        control = Control(int(number))
+        if number == signal.SIGWINCH:
+            size = os.get_terminal_size(0) if os.isatty(0) else os.terminal_size((80, 24))
+            control = Control(size=TerminalSize(size.lines, size.columns))
+        try:
+            self._sender.send_nowait(control)
+        except anyio.WouldBlock:
+            return

@@ -1,0 +1,93 @@
+"""Options of the commands that use a running guest: exec, shell, cp, forward, guests."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[Any]
+
+EXEC_DESCRIPTION = """\
+Run a command in a guest of another architecture or kernel. The current folder appears there below the same path.
+Its streams and its exit status are those of the command here: 125 for errors of bootmatrix, 126 and 127 for a command
+that cannot be run, 128 and the number for a signal.
+"""
+
+
+def add_guest(parser: argparse.ArgumentParser) -> None:
+    """Add --arch, --kernel, --image and the size of one guest."""
+    parser.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="architecture of the guest")
+    parser.add_argument("--kernel", default="6.1", metavar="K", help="kernel of the guest (default: 6.1)")
+    parser.add_argument(
+        "--image", dest="root_image", default="debian", metavar="I", help="image of its root (default: debian)"
+    )
+    parser.add_argument("--memory", metavar="SIZE", help="memory of the guest: 512M, 2G")
+    parser.add_argument("--cpus", type=int, metavar="N", help="CPUs of the guest")
+    parser.add_argument("--offline", action="store_true", help="download nothing: use only the cache")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="folder for downloads and builds")
+    parser.add_argument("--archive", metavar="URL", help="address of the Debian archive")
+
+
+def add_keep(parser: argparse.ArgumentParser) -> None:
+    """Add --keep-alive."""
+    parser.add_argument(
+        "--keep-alive", metavar="TIME", help="keep the guest for later commands, until it was unused for so long: 10m"
+    )
+
+
+def add_exec(commands: Commands) -> None:
+    """Add the options of `exec`."""
+    parser = commands.add_parser("exec", help="run a command in a guest", description=EXEC_DESCRIPTION)
+    add_guest(parser)
+    add_keep(parser)
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable there")
+    parser.add_argument("--cwd", metavar="FOLDER", help="folder there in which it runs (default: as here)")
+    parser.add_argument("--user", default="0", metavar="UID[:GID]", help="user and group there (default: 0)")
+    parser.add_argument("--get", action="append", default=[], metavar="PATH", help="copy a file or folder back")
+    parser.add_argument("--no-tree", action="store_true", help="do not copy the current folder into the guest")
+    parser.add_argument("--privileged", action="store_true", help="give the command all capabilities")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND…", help="the command")
+    parser.set_defaults(command="exec")
+
+
+def add_shell(commands: Commands) -> None:
+    """Add the options of `shell`."""
+    parser = commands.add_parser("shell", help="open a shell in a guest")
+    add_guest(parser)
+    add_keep(parser)
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable there")
+    parser.add_argument("--tree", action="store_true", help="copy the current folder into the guest")
+    parser.add_argument("--privileged", action="store_true", help="give the shell all capabilities")
+    parser.set_defaults(command="shell")
+
+
+def add_cp(commands: Commands) -> None:
+    """Add the options of `cp`."""
+    parser = commands.add_parser(
+        "cp", help="copy files into or out of a kept guest", description="One of FROM and TO is ID:PATH."
+    )
+    parser.add_argument("source", metavar="FROM", help="a path here, or ID:PATH")
+    parser.add_argument("target", metavar="TO", help="a path here, or ID:PATH")
+    parser.set_defaults(command="cp")
+
+
+def add_forward(commands: Commands) -> None:
+    """Add the options of `forward`."""
+    parser = commands.add_parser(
+        "forward", help="forward ports of this host's loopback into a kept guest, until interrupted"
+    )
+    parser.add_argument("id", metavar="ID", help="a kept guest, as 'bootmatrix guests' lists it")
+    parser.add_argument("ports", nargs="+", metavar="[LOCAL:]PORT", help="ports; PORT may be the path of a Unix socket")
+    parser.set_defaults(command="forward")
+
+
+def add_guests(commands: Commands) -> None:
+    """Add the options of `guests`."""
+    parser = commands.add_parser("guests", help="list or stop kept guests")
+    actions = parser.add_subparsers(metavar="ACTION")
+    parser.set_defaults(command="guests:list_guests")
+    stop = actions.add_parser("stop", help="stop kept guests")
+    stop.add_argument("ids", nargs="*", metavar="ID", help="all without a name")
+    stop.set_defaults(command="guests:stop_guests")

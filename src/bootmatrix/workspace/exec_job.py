@@ -1,0 +1,153 @@
+"""A command of `bootmatrix exec`: its files, its run in a guest, and the files that come back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from bootmatrix.errors import AgentError, InputError
+from bootmatrix.guest import commands
+from bootmatrix.guest.attach import CommandStreams, Control, attach
+from bootmatrix.guest.client import CommandEnd
+from bootmatrix.guest.commands import fault_words
+from bootmatrix.guest.frames import ExitKind
+from bootmatrix.guest.outbound import Known, TreeLimits
+from bootmatrix.guest.requests import GuestRequest, TerminalSize
+from bootmatrix.workspace.guest import Guest
+
+MAX_TREE_BYTES = 1 << 30
+MAX_TREE_FILES = 20_000
+OUR_STATUS = 125
+"""Exit status for errors of bootmatrix and of the guest itself, as `docker run` has it."""
+TREE_HINT = "Run it in a smaller folder, or with --no-tree, and copy with 'bootmatrix cp'."
+
+
+@dataclass(frozen=True)
+class ExecJob:
+    """A command, and the files that it needs. Written as JSON between processes.
+
+    `folder` is the host's current folder, which appears below the same path in the guest if `tree` is set; `cwd` the
+    folder in which the command runs. `get` are paths that are copied back, relative ones from `folder`.
+    """
+
+    words: tuple[str, ...]
+    folder: str
+    cwd: str
+    tree: bool = True
+    env: Mapping[str, str] = field(default_factory=dict)
+    get: tuple[str, ...] = ()
+    uid: int = 0
+    gid: int = 0
+    rows: int = 0
+    columns: int = 0
+    privileged: bool = False
+
+    @property
+    def terminal(self) -> TerminalSize | None:
+        """Size of the command's terminal, if it has one."""
+        return TerminalSize(self.rows, self.columns) if self.rows else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> ExecJob:
+        """Make a job of such fields."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """The exit status of a command, and messages about it for the user."""
+
+    status: int
+    messages: tuple[str, ...] = ()
+
+
+@dataclass
+class GuestFiles:
+    """Files that a guest has already from earlier jobs, which copy theirs one after the other."""
+
+    known: Known = field(default_factory=dict)
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+
+async def run_job(
+    guest: Guest, job: ExecJob, streams: CommandStreams, controls: AsyncIterator[Control], files: GuestFiles
+) -> ExecResult:
+    """Run a job in a guest.
+
+    Raises:
+        AgentError: the guest has ended.
+        InputError: its files cannot be copied, or the command is too large.
+    """
+    async with files.lock:
+        try:
+            messages = await _put_files(guest, job, files.known)
+        except BaseException:
+            files.known.clear()  # some of them may not be there
+            raise
+    env = {**guest.env, **job.env}
+    request = GuestRequest(
+        *("exec", job.words, guest.root, env, job.cwd, job.uid, job.gid, job.terminal, job.privileged)
+    )
+    async with guest.explained():
+        end = await attach(guest.client, request, streams, controls)
+    status = end.status
+    if end.kind is ExitKind.FAULT:
+        messages.append(_fault_text(end, job))
+    for path in job.get:
+        try:
+            messages += await guest.get(_inside(path, job), _outside(path, job))
+        except AgentError as error:
+            messages.append(error.message)
+            status = status or OUR_STATUS
+    return ExecResult(status, tuple(messages))
+
+
+async def _put_files(guest: Guest, job: ExecJob, known: Known) -> list[str]:
+    limits = TreeLimits(MAX_TREE_FILES, MAX_TREE_BYTES, TREE_HINT)
+    folder = Path(job.folder)
+    async with guest.explained():
+        if job.tree:
+            _check_folder(folder)
+            await commands.put(guest.client, folder, job.folder, root=guest.root, limits=limits, known=known)
+        program = _program(job)
+        if program and not (job.tree and program.is_relative_to(folder)):
+            await commands.put(guest.client, program, str(program), root=guest.root, limits=limits, known=known)
+    return [f"{path}: not copied into the guest: not a regular file" for path in limits.skipped[:5]]
+
+
+def _check_folder(folder: Path) -> None:
+    if folder in {Path("/"), Path.home()}:
+        raise InputError(f"{folder}: this folder is not copied into a guest", TREE_HINT)
+
+
+def _program(job: ExecJob) -> Path | None:
+    """Return the program if it is a file here, named by a path."""
+    word = job.words[0]
+    path = Path(os.path.normpath(Path(job.folder) / word))
+    return path if "/" in word and path.is_file() else None
+
+
+def _inside(path: str, job: ExecJob) -> str:
+    return os.path.normpath(Path(job.folder) / path)
+
+
+def _outside(path: str, job: ExecJob) -> Path:
+    return Path(job.folder) / (Path(path).name if path.startswith("/") else path)
+
+
+def _fault_text(end: CommandEnd, job: ExecJob) -> str:
+    text = f"{job.words[0]}: cannot {end.text} in the guest: {fault_words(end)}"
+    if end.text == "run" and end.number == 8:  # ENOEXEC
+        return f"{text}. Is it a program for this architecture?"
+    if end.text == "run" and end.number == 2 and _program(job):
+        return f"{text}. The image lacks its interpreter or dynamic loader, or it is for another architecture."
+    return text

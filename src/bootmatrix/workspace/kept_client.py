@@ -1,0 +1,215 @@
+"""Guests that are kept for the next command: where they are, and how commands reach them.
+
+Light: only the standard library is imported, since a command in a kept guest takes less than a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bootmatrix import __version__
+from bootmatrix.errors import AgentError, HostError
+
+SOCKET, INFO, LOCK = "socket", "guest.json", "lock"
+LENGTH = struct.Struct(">I")
+MAX_MESSAGE_BYTES = 4 << 20
+STOP_S = 15.0
+
+
+@dataclass(frozen=True)
+class KeptGuest:
+    """A kept guest: its folder and description."""
+
+    folder: Path
+    info: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Its name for the user."""
+        return self.folder.name
+
+
+def key_of(settings: Mapping[str, Any]) -> str:
+    """Return the id of a guest with these settings, of this version of bootmatrix."""
+    text = json.dumps({**settings, "version": __version__, "package": str(Path(__file__).parent)}, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def guests_folder() -> Path:
+    """Return the folder of kept guests, which nobody else can enter.
+
+    Raises:
+        HostError: it belongs to somebody else.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    parent = Path(runtime) if runtime and Path(runtime).is_dir() else Path(tempfile.gettempdir())
+    folder = parent / (f"bootmatrix-{os.getuid()}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise HostError(f"{folder}: not a private folder of this user", "Remove it, or set XDG_RUNTIME_DIR.")
+    return folder
+
+
+def is_alive(folder: Path) -> bool:
+    """Return whether the process of a kept guest holds its lock."""
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def kept_guests() -> Iterator[KeptGuest]:
+    """Yield all kept guests of this user; leftovers of killed processes are removed."""
+    for folder in sorted(guests_folder().iterdir()):
+        if not is_alive(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        with suppress(OSError, ValueError):
+            yield KeptGuest(folder, json.loads((folder / INFO).read_bytes()))
+
+
+def connect(folder: Path) -> socket.socket | None:
+    """Connect to a kept guest; None if there is none."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        end.connect(str(folder / SOCKET))
+    except OSError:
+        end.close()
+        return None
+    return end
+
+
+def send_message(end: socket.socket, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+    """Send a message, with open files."""
+    data = json.dumps(message).encode("utf-8", "surrogateescape")
+    socket.send_fds(end, [LENGTH.pack(len(data))], list(descriptors))
+    end.sendall(data)
+
+
+def receive_message(end: socket.socket) -> dict[str, Any] | None:
+    """Receive a message; None at the end."""
+    head = _receive(end, LENGTH.size)
+    size = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
+    data = _receive(end, size) if 0 < size <= MAX_MESSAGE_BYTES else b""
+    return dict(json.loads(data)) if data else None
+
+
+def _receive(end: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        part = end.recv(size - len(data))
+        if not part:
+            return b""
+        data += part
+    return bytes(data)
+
+
+def run_in(end: socket.socket, job: Mapping[str, Any], say: Callable[[str], None]) -> int:
+    """Run a job in a kept guest on this process' standard streams; return its exit status.
+
+    Raises:
+        AgentError: the guest has ended.
+    """
+    with _passed_on(end):
+        send_message(end, {"job": job}, (0, 1, 2))
+        while message := receive_message(end):
+            for text in message.get("messages", ()):
+                say(text)
+            if "status" in message:
+                return int(message["status"])
+    raise AgentError("the kept guest has ended")
+
+
+def follow(guest: KeptGuest, message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Send a request, and yield the answers until the guest closes the connection."""
+    end = connect(guest.folder)
+    if end is None:
+        raise AgentError(f"the kept guest {guest.id} has ended")
+    with end:
+        send_message(end, message)
+        while answer := receive_message(end):
+            yield answer
+
+
+def request(guest: KeptGuest, message: Mapping[str, Any]) -> dict[str, Any]:
+    """Send a request, and return its one answer.
+
+    Raises:
+        AgentError: the guest has ended.
+    """
+    for answer in follow(guest, message):
+        return answer
+    raise AgentError(f"the kept guest {guest.id} has ended")
+
+
+@contextmanager
+def _passed_on(end: socket.socket) -> Iterator[None]:
+    """Pass signals and sizes of the terminal on; the second Ctrl-C interrupts this process."""
+    count = 0
+
+    def pass_signal(number: int, _frame: object) -> None:
+        nonlocal count
+        count += number == signal.SIGINT
+        if count > 1:
+            raise KeyboardInterrupt
+        with suppress(OSError):
+            send_message(end, {"signal": number})
+
+    def pass_size(_number: int, _frame: object) -> None:
+        with suppress(OSError):
+            size = os.get_terminal_size(0)
+            send_message(end, {"rows": size.lines, "columns": size.columns})
+
+    passed = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+    before = {number: signal.signal(number, pass_signal) for number in passed}
+    before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, pass_size)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop(guest: KeptGuest) -> None:
+    """Stop a kept guest, and wait for its end.
+
+    Raises:
+        HostError: it does not end.
+    """
+    end = connect(guest.folder)
+    if end is None:
+        return
+    with end:
+        end.settimeout(STOP_S)
+        try:
+            send_message(end, {"stop": True})
+            while receive_message(end):
+                pass
+        except OSError:
+            pass  # it is ending
+    until_s = time.monotonic() + STOP_S
+    while is_alive(guest.folder):
+        if time.monotonic() > until_s:
+            raise HostError(f"the kept guest {guest.id} does not end")
+        time.sleep(0.02)

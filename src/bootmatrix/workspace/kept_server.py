@@ -1,0 +1,306 @@
+"""The process that owns a kept guest, and runs commands of other processes in it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from bootmatrix import __version__
+from bootmatrix.errors import BootmatrixError, HostError
+from bootmatrix.guest.attach import CommandStreams, Control
+from bootmatrix.guest.requests import TerminalSize
+from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, GuestFiles, run_job
+from bootmatrix.workspace.guest import Guest
+from bootmatrix.workspace.kept_client import INFO, LENGTH, LOCK, MAX_MESSAGE_BYTES, SOCKET, guests_folder, is_alive
+from bootmatrix.workspace.selection import Selection
+from bootmatrix.workspace.workspace import Workspace
+
+PROGRAM = "from bootmatrix.workspace.kept_server import main; main()"
+STREAMS = 3
+
+
+@dataclass(frozen=True)
+class KeptSettings:
+    """Settings of a kept guest, as JSON values: options of the workspace and of the selection."""
+
+    id: str
+    name: str
+    arch: str
+    kernel: str
+    keep_s: float
+    workspace: Mapping[str, Any] = field(default_factory=dict)
+    selection: Mapping[str, Any] = field(default_factory=dict)
+
+
+def start(settings: KeptSettings) -> Path:
+    """Start the process of a kept guest, and wait until the guest is ready; return its folder.
+
+    Several processes may do so at once: one of them starts it.
+
+    Raises:
+        BootmatrixError: it cannot be booted.
+    """
+    folder = guests_folder() / settings.id
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as answer:
+        fields = {**vars(settings), "answer": writing}
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(writing,),
+            )
+        finally:
+            os.close(writing)
+        assert process.stdin
+        with process.stdin as pipe, suppress(BrokenPipeError):
+            pipe.write(json.dumps(fields).encode())
+        try:
+            said = answer.read(MAX_MESSAGE_BYTES)
+        except BaseException:  # interrupted while it boots
+            process.kill()
+            process.wait()
+            raise
+    if said != b"ready":
+        process.kill()
+        process.wait()
+        text = said.decode("utf-8", "replace") or "it ended unexpectedly"
+        raise HostError(f"cannot keep a guest: {text}")
+    process.returncode = 0  # it goes on by itself
+    return folder
+
+
+def main() -> None:
+    """The process: settings are read from the standard input."""
+    fields = json.loads(sys.stdin.buffer.read(MAX_MESSAGE_BYTES))
+    answer = int(fields.pop("answer"))
+    settings = KeptSettings(**fields)
+    folder = guests_folder() / settings.id
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / LOCK).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _wait_for_other(folder, answer)
+            return
+        try:
+            anyio.run(_serve, settings, folder, answer)
+        except BaseExceptionGroup as group:
+            _reply(answer, str(group.exceptions[0]))
+        except BootmatrixError as error:
+            _reply(answer, str(error))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_other(folder: Path, answer: int) -> None:
+    """Wait until the guest that another process starts is ready."""
+    while is_alive(folder):
+        if (folder / SOCKET).exists():
+            _reply(answer, "ready")
+            return
+        time.sleep(0.05)
+    _reply(answer, "another process could not start it")
+
+
+def _reply(answer: int, text: str) -> None:
+    with suppress(OSError):
+        os.write(answer, text.encode())
+        os.close(answer)
+
+
+async def _serve(settings: KeptSettings, folder: Path, answer: int) -> None:
+    selection = Selection(**{name: _frozen(value) for name, value in settings.selection.items()})
+    workspace = Workspace(**{name: _workspace_value(name, value) for name, value in settings.workspace.items()})
+    async with workspace.guest(settings.name, arch=settings.arch, kernel=settings.kernel, selection=selection) as guest:
+        await _Server(settings, folder, guest).run(answer)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _workspace_value(name: str, value: Any) -> Any:
+    return Path(value) if value is not None and name in {"cache", "reports", "lock"} else _frozen(value)
+
+
+class _Server:
+    """A kept guest with its commands."""
+
+    def __init__(self, settings: KeptSettings, folder: Path, guest: Guest) -> None:
+        self._settings, self._folder, self._guest = settings, folder, guest
+        self._files = GuestFiles()
+        self._used = 0
+        self._idle_since = anyio.current_time()
+
+    async def run(self, answer: int) -> None:
+        """Serve until nobody has used the guest for its time, it ends, or somebody stops it."""
+        info = {**vars(self._settings), "version": __version__, "pid": os.getpid(), "started": time.time()}
+        (self._folder / INFO).write_text(json.dumps(info), encoding="utf-8")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as listener:
+            temporary = self._folder / "socket.new"
+            listener.bind(str(temporary))
+            listener.listen(64)
+            temporary.rename(self._folder / SOCKET)
+            _reply(answer, "ready")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._end_when_idle, tasks.cancel_scope)
+                tasks.start_soon(self._end_with_guest, tasks.cancel_scope)
+                with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                    tasks.start_soon(_end_by_signal, signals, tasks.cancel_scope)
+                    while True:
+                        await anyio.wait_readable(listener)
+                        with suppress(BlockingIOError):
+                            end, _ = listener.accept()
+                            tasks.start_soon(self._serve_client, end, tasks.cancel_scope)
+
+    async def _end_when_idle(self, scope: anyio.CancelScope) -> None:
+        while self._used or anyio.current_time() < self._idle_since + self._settings.keep_s:
+            await anyio.sleep(0.2)
+        scope.cancel()
+
+    async def _end_with_guest(self, scope: anyio.CancelScope) -> None:
+        await self._guest.ended()
+        scope.cancel()
+
+    async def _serve_client(self, end: socket.socket, scope: anyio.CancelScope) -> None:
+        self._used += 1
+        try:
+            with end:
+                end.setblocking(False)
+                if _user_of(end) == os.getuid():
+                    await _Client(end, self._guest, self._files, scope).serve()
+        finally:
+            self._used -= 1
+            self._idle_since = anyio.current_time()
+
+
+async def _end_by_signal(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel()
+
+
+def _user_of(end: socket.socket) -> int:
+    _, uid, _ = struct.unpack("3i", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
+
+
+class _Client:
+    """A process that runs a command."""
+
+    def __init__(self, end: socket.socket, guest: Guest, files: GuestFiles, scope: anyio.CancelScope) -> None:
+        self._end, self._guest, self._files, self._scope = end, guest, files, scope
+        self._descriptors: list[int] = []
+
+    async def serve(self) -> None:
+        """Serve its first message."""
+        try:
+            message = await self._receive()
+            if message and message.get("stop"):
+                self._scope.cancel()
+            elif message and "job" in message and len(self._descriptors) == STREAMS:
+                await self._run(ExecJob.from_json(message["job"]))
+            elif message and "copy" in message:
+                await self._answer(self._copy(**message["copy"]))
+            elif message and "forward" in message:
+                await self._answer(self._forward(message["forward"]))
+        except (ValueError, TypeError, KeyError):
+            return
+        finally:
+            for descriptor in self._descriptors:
+                with suppress(OSError):
+                    os.close(descriptor)
+
+    async def _run(self, job: ExecJob) -> None:
+        result = ExecResult(OUR_STATUS, ("the guest was stopped",))
+        async with anyio.create_task_group() as tasks:
+            controls, received = anyio.create_memory_object_stream[Control](64)
+            tasks.start_soon(self._read_controls, controls, tasks.cancel_scope)
+            stdin, stdout, stderr = self._descriptors
+            try:
+                result = await run_job(self._guest, job, CommandStreams(stdin, stdout, stderr), received, self._files)
+            except BootmatrixError as error:
+                result = ExecResult(OUR_STATUS, (str(error),))
+            await self._send({"status": result.status, "messages": result.messages})
+            tasks.cancel_scope.cancel()
+
+    async def _answer(self, work: Awaitable[tuple[str, ...]]) -> None:
+        try:
+            messages, status = await work, 0
+        except BootmatrixError as error:
+            messages, status = (str(error),), OUR_STATUS
+        await self._send({"status": status, "messages": messages})
+
+    async def _copy(self, direction: str, here: str, there: str) -> tuple[str, ...]:
+        if direction == "get":
+            return tuple(await self._guest.get(there, here))
+        await self._guest.put(here, there)
+        return ()
+
+    async def _forward(self, ports: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        """Forward ports until the other end is closed."""
+        async with AsyncExitStack() as stack:
+            for port in ports:
+                made = self._guest.forward(port["there"], local_port=int(port["local"]))
+                address = await stack.enter_async_context(made)
+                await self._send({"messages": [f"{address} leads to {port['there']} of the guest"]})
+            while await self._receive():
+                pass
+        return ()
+
+    async def _read_controls(self, controls: Any, scope: anyio.CancelScope) -> None:
+        """Pass signals and sizes on; a client that is gone cancels its command."""
+        while message := await self._receive():
+            size = TerminalSize(int(message["rows"]), int(message["columns"])) if "rows" in message else None
+            with suppress(anyio.WouldBlock):
+                controls.send_nowait(Control(int(message.get("signal", 0)), size))
+        scope.cancel()
+
+    async def _receive(self) -> dict[str, Any] | None:
+        head = await self._read(LENGTH.size)
+        size = LENGTH.unpack(head)[0] if head else 0
+        data = await self._read(size) if 0 < size <= MAX_MESSAGE_BYTES else b""
+        return dict(json.loads(data)) if data else None
+
+    async def _read(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            await anyio.wait_readable(self._end)
+            try:
+                part, descriptors, _, _ = socket.recv_fds(self._end, size - len(data), STREAMS)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return b""
+            self._descriptors += descriptors
+            if not part:
+                return b""
+            data += part
+        return bytes(data)
+
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        data = json.dumps(message).encode("utf-8", "surrogateescape")
+        view = memoryview(LENGTH.pack(len(data)) + data)
+        with suppress(OSError):
+            while view:
+                await anyio.wait_writable(self._end)
+                view = view[self._end.send(view) :]
