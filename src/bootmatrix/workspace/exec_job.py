@@ -59,7 +59,8 @@ class ExecJob:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ExecJob:
         """Make a job of such fields."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        values: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in fields.items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True)
