@@ -59,8 +59,8 @@ class ExecJob:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ExecJob:
         """Make a job of such fields."""
-        values: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in fields.items()}
-        return cls(**values)
+        values: dict[str, Any] = dict(fields)
+        return cls(**{name: tuple(item) if isinstance(item, list) else item for name, item in values.items()})
 
 
 @dataclass(frozen=True)
