@@ -59,8 +59,10 @@ class ExecJob:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ExecJob:
         """Make a job of such fields."""
-        values: dict[str, Any] = dict(fields)
-        return cls(**{name: tuple(item) if isinstance(item, list) else item for name, item in values.items()})
+        values: dict[str, Any] = {}
+        for name, item in fields.items():
+            values[name] = tuple(item) if isinstance(item, list) else item
+        return cls(**values)
 
 
 @dataclass(frozen=True)

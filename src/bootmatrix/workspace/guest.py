@@ -52,9 +52,6 @@ class Guest:
     """A running guest.
 
     Paths in the guest are below `root`: the root of the guest's image, or of the service that `at` names.
-
-    >>> async with bootmatrix.Workspace().guest("debian", arch="aarch64") as guest:  # doctest: +SKIP
-    ...     result = await guest.run(["uname", "-m"])
     """
 
     def __init__(self, session: GuestSession, root: str, env: Mapping[str, str] | None = None) -> None:

@@ -90,7 +90,7 @@ def kept_guests() -> Iterator[KeptGuest]:
 
 
 def connect(folder: Path) -> socket.socket | None:
-    """Connect to a kept guest; None if there is none."""
+    """Connect to a kept guest; return None if it is not there."""
     end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         end.connect(str(folder / SOCKET))
