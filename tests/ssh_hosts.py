@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,10 +97,6 @@ class SshHost:
             )
         )
         for _ in range(100):
-            try:
-                run("ip", "netns", "exec", self.namespace, "sh", "-c", "echo | nc -w1 127.0.0.1 22 || true")
-            except subprocess.CalledProcessError:
-                pass
             if self.listens():
                 return
             time.sleep(0.1)
@@ -144,7 +140,9 @@ class SshHost:
         return found
 
     def workers(self) -> list[int]:
-        return [pid for pid, command in self.commands().items() if "worker_process" in command and "sh -c" not in command]
+        return [
+            pid for pid, command in self.commands().items() if "worker_process" in command and "sh -c" not in command
+        ]
 
     def wait_gone(self, limit_s: float = 15.0) -> dict[int, str]:
         """Wait until no process of a run is left; those that are left after the limit."""
@@ -158,10 +156,8 @@ class SshHost:
     def down(self) -> None:
         """End the host's processes, and remove it."""
         for pid in self.pids():
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         for program in self.programs:
             program.kill()
             program.wait()
@@ -180,7 +176,13 @@ class SshHost:
             "cache": str(self.cache),
             **more,
         }
-        return "  - {" + ", ".join(f'{key}: "{value}"' if isinstance(value, str) else f"{key}: {value}" for key, value in lines.items()) + "}\n"
+        return (
+            "  - {"
+            + ", ".join(
+                f'{key}: "{value}"' if isinstance(value, str) else f"{key}: {value}" for key, value in lines.items()
+            )
+            + "}\n"
+        )
 
 
 @contextmanager
