@@ -14,6 +14,7 @@ from bootmatrix.source.archive import open_archive
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.registry_access import Access
 from bootmatrix.store import Store
+from bootmatrix.store.trim import tidy
 
 
 @contextmanager
@@ -49,3 +50,4 @@ def open_builder(config: SourceConfig, observer: Observer, *, fork: bool = False
         yield builder
     finally:
         builder.close()
+        tidy(store)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import arguments, ci_parsers, guest_parsers
-from bootmatrix.cli.upkeep_parsers import add_accept
+from bootmatrix.cli.upkeep_parsers import add_accept, add_cache
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Any]
@@ -496,6 +496,7 @@ ADDERS = {
     "merge": ci_parsers.add_merge,
     "accept": add_accept,
     "prune": add_prune,
+    "cache": add_cache,
     "signoff": add_signoff,
     "serve": add_serve,
     "schema": add_schema,

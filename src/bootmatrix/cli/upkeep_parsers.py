@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import arguments
@@ -32,3 +33,21 @@ def add_accept(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments.add_reports(parser)
     parser.set_defaults(command="accept")
+
+
+def add_cache(commands: Commands) -> None:
+    """Add the options of `cache`."""
+    parser = commands.add_parser(
+        "cache",
+        help="print what the cache holds; remove the least recently used files",
+        description="Print what takes how much of the cache. Runs keep it within BOOTMATRIX_CACHE_MAX (default: 20G; "
+        "0: no limit) by themselves. A removed file is fetched or built again when it is needed.",
+    )
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="folder for downloads and builds")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command="cache")
+    actions = parser.add_subparsers(metavar="ACTION")
+    prune = actions.add_parser("prune", help="remove the least recently used files")
+    prune.add_argument("--keep", required=True, metavar="SIZE", help="what may stay, such as 10G; 0 removes all")
+    prune.add_argument("--cache", type=Path, default=argparse.SUPPRESS, metavar="FOLDER", help="the same")
+    prune.set_defaults(command="cache:run_prune")

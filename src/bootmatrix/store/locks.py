@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from bootmatrix.errors import HostError
 
 
 def open_locked(path: Path, flags: int) -> BinaryIO:
@@ -25,6 +29,45 @@ def open_locked(path: Path, flags: int) -> BinaryIO:
         if os.fstat(file.fileno()).st_nlink:
             return file
         file.close()
+
+
+class SharedFolder:
+    """A lock on a folder that every process shares while it uses the folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        except OSError as error:
+            if error.errno in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
+                text = f"the cache in {path.parent} is on a file system without locks (flock)"
+                raise HostError(text, "Set BOOTMATRIX_CACHE to a folder on a local disk.") from error
+            raise
+
+    def is_alone(self) -> bool:
+        """Return whether nobody else shares the lock."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        return True
+
+
+def share_folder(path: Path) -> SharedFolder:
+    """Share a writable folder with other processes.
+
+    Raises:
+        HostError: the file system has no locks.
+        OSError: the folder is not writable.
+    """
+    if not os.access(path, os.W_OK | os.X_OK):
+        read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+        number = errno.EROFS if read_only else errno.EACCES
+        raise OSError(number, os.strerror(number), str(path))
+    return SharedFolder(path)
 
 
 def lock_folder(path: Path) -> int:

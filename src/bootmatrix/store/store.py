@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar
 
 from bootmatrix.errors import DamagedCache, UntrustedError
 from bootmatrix.store.host_faults import check_trusted, host_faults
-from bootmatrix.store.locks import lock_folder, open_locked, remove_abandoned
+from bootmatrix.store.locks import lock_folder, open_locked, remove_abandoned, share_folder
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -26,6 +26,9 @@ PARTIAL_MAX_AGE_S = 7 * 24 * 3600
 """Interrupted downloads that were not resumed for this long are removed."""
 
 COPY_BYTES = 1 << 20
+
+TIDIED_FILE = "tidied"
+"""File among the locks that stays; the others are of running processes."""
 
 HEALS = 3
 """Maximum number of times that one file may be damaged or missing during one call of `healed`."""
@@ -161,6 +164,7 @@ class Store:
             for name in ("", "blobs", "blobs/sha256", "memo", "partial", "temp", "locks"):
                 (self.folder / name).mkdir(mode=0o755, parents=True, exist_ok=True)
                 check_trusted(self.folder / name)
+            self._users = share_folder(self.folder / "locks")
             self._clean()
 
     def blob(self, sha256: str) -> Path:
@@ -194,7 +198,12 @@ class Store:
                 hint = "Run again to restore it. If this happens often, check the disk."
                 raise DamagedCache(message, hint, sha256)
             self._checked[sha256] = identity
+            _touch(path, identity)
         return path
+
+    def is_alone(self) -> bool:
+        """Return whether no other process, and no other store of this one, uses the cache."""
+        return self._users.is_alone()
 
     def is_sound(self, sha256: str) -> bool:
         """Return whether the store has this file undamaged. A damaged one is removed."""
@@ -350,11 +359,20 @@ class Store:
     def _clean(self) -> None:
         for path in (self.folder / "temp").iterdir():
             remove_abandoned(path)
+        for path in (self.folder / "locks").iterdir():
+            if path.name != TIDIED_FILE:
+                remove_abandoned(path)
         oldest_s = time.time() - PARTIAL_MAX_AGE_S
         for path in (self.folder / "partial").iterdir():
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest_s:
                     path.unlink()
+
+
+def _touch(path: Path, identity: tuple[int, int, int]) -> None:
+    """Record the use of a file in its access time, which many disks do not keep by themselves."""
+    with suppress(OSError):
+        os.utime(path, ns=(time.time_ns(), identity[2]))
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
