@@ -18,6 +18,7 @@ from bootmatrix import __version__
 from bootmatrix.errors import HostError, Interrupted, NetworkError, Offline, UntrustedError
 from bootmatrix.progress import Observer
 from bootmatrix.redact import RedactedUrl, redacted
+from bootmatrix.source.pace import Pace, TooSlow, pace_limits
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store, host_faults, sha256_of
 
@@ -113,6 +114,7 @@ class Downloader:
         self._clients: dict[str, httpx.Client] = {}
         self._guard = threading.Lock()
         self._closed = threading.Event()
+        self._limits = pace_limits()
 
     def close(self) -> None:
         """Stop running downloads. Their threads raise Interrupted."""
@@ -211,11 +213,21 @@ class Downloader:
         with self._reply(url, headers) as reply:
             if reply.status_code == HTTPStatus.NOT_MODIFIED:
                 return None
-            for chunk in reply.iter_raw():
+            for chunk in self._paced(reply):
                 body += chunk
                 if len(body) > limit_bytes:
                     raise NetworkError(f"{RedactedUrl(url)} is larger than the limit of {limit_bytes} bytes")
         return Reply(bytes(body), reply.headers.get("ETag", ""), reply.headers.get("Last-Modified", ""))
+
+    def _paced(self, reply: httpx.Response) -> Iterator[bytes]:
+        """Yield the body, within the limits of time and rate; a slow server is tried again, as a broken one is."""
+        pace = Pace(self._limits)
+        try:
+            for chunk in reply.iter_raw():
+                pace.add(len(chunk))
+                yield chunk
+        except TooSlow as error:
+            raise _TransientError(f"the server is too slow: {error}") from error
 
     def _continue(self, request: DownloadRequest, partial: Path) -> None:
         """Complete a partial file, and verify it."""
@@ -235,7 +247,7 @@ class Downloader:
         """Append the body to the partial file, up to the expected size."""
         reported_at = 0.0
         with host_faults(self._store.folder), _open_private(partial, append=bool(done_bytes)) as file:
-            for chunk in reply.iter_raw():  # without buffering, so that a lost connection loses no data
+            for chunk in self._paced(reply):  # without buffering, so that a lost connection loses no data
                 done_bytes += len(chunk)
                 if done_bytes > request.size_bytes:
                     partial.unlink()

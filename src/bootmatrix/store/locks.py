@@ -31,7 +31,7 @@ def open_locked(path: Path, flags: int) -> BinaryIO:
         file.close()
 
 
-class SharedFolder:
+class FolderUse:
     """A lock on a folder that every process shares while it uses the folder."""
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class SharedFolder:
         return True
 
 
-def share_folder(path: Path) -> SharedFolder:
+def share_folder(path: Path) -> FolderUse:
     """Share a writable folder with other processes.
 
     Raises:
@@ -67,7 +67,7 @@ def share_folder(path: Path) -> SharedFolder:
         read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
         number = errno.EROFS if read_only else errno.EACCES
         raise OSError(number, os.strerror(number), str(path))
-    return SharedFolder(path)
+    return FolderUse(path)
 
 
 def lock_folder(path: Path) -> int:
