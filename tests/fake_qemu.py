@@ -17,10 +17,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+
+from lean_qemu import GREETING, LIMIT_S, answer, is_command, requests
 
 RELEASE = os.environ.get("FAKE_QEMU_RELEASE", "6.1.0-50-test")
 MARK = "01234567-89ab-cdef-0123-456789abcdef"
@@ -46,8 +47,6 @@ TEXTS = (
 )
 """What init says of `guests.make_bootable()` when all is well, but for the last message."""
 
-GREETING = {"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}
-
 
 class Monitor:
     """QEMU's side of QMP, as far as it is needed."""
@@ -60,37 +59,29 @@ class Monitor:
         self._lock = threading.Lock()
 
     def say(self, message: dict[str, Any]) -> None:
+        self._send(json.dumps(message).encode() + b"\r\n")
+
+    def _send(self, data: bytes) -> None:
         with self._lock:
-            self._wire.sendall(json.dumps(message).encode() + b"\r\n")
+            self._wire.sendall(data)
 
     def event(self, name: str, **data: Any) -> None:
         stamp = {"seconds": int(time.time()), "microseconds": 0}
         self.say({"event": name, "data": data, "timestamp": stamp})
 
     def serve(self) -> None:
-        self.say(GREETING)
-        for request in self._requests():
-            if request["execute"] == "quit" and self.deaf:
+        self._send(GREETING)
+        for request in requests(lambda: self._wire.recv(4096)):
+            if is_command(request, b"quit") and self.deaf:
                 continue
             if self.held_up:
                 self.held_up.pop(0)()
-            self.say({"return": {}, "id": request.get("id")})
-            if request["execute"] == "cont":
+            self._send(answer(request))
+            if is_command(request, b"cont"):
                 self.started.set()
-            if request["execute"] == "quit":
+            if is_command(request, b"quit"):
                 self.event("SHUTDOWN", guest=False, reason="host-qmp-quit")
                 os._exit(0)
-
-    def _requests(self) -> Iterator[dict[str, Any]]:
-        """JSON values, with whatever blanks between them, or none."""
-        text = ""
-        while data := self._wire.recv(4096):
-            text = (text + data.decode()).lstrip()
-            with suppress(json.JSONDecodeError):
-                while text:
-                    request, end = json.JSONDecoder().raw_decode(text)
-                    text = text[end:].lstrip()
-                    yield request
 
 
 class Console:
@@ -157,8 +148,8 @@ class Guest:
 
 
 def wait() -> NoReturn:
-    while True:
-        time.sleep(60)
+    time.sleep(LIMIT_S)
+    os._exit(97)
 
 
 # --- scenarios
@@ -545,7 +536,8 @@ def main(arguments: list[str]) -> None:
         wait()
     monitor = Monitor(wires["monitor"])
     threading.Thread(target=monitor.serve, daemon=True).start()
-    monitor.started.wait()
+    if not monitor.started.wait(LIMIT_S):
+        os._exit(97)
     run: Callable[[Guest], None] = globals()[scenario]
     run(Guest(wires, monitor))
 

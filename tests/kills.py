@@ -17,6 +17,8 @@ from bootmatrix.errors import InputError
 from bootmatrix.model import Run
 from bootmatrix.runs.run_store import load_run
 
+LIMIT_S = 600.0
+"""No run of these takes longer; it is killed, and its test fails."""
 ORPHAN_S = 5.0
 """No process may outlive a killed bootmatrix for longer."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -43,6 +45,7 @@ class Setting:
             capture_output=True,
             text=True,
             check=False,
+            timeout=LIMIT_S,
         )
 
 
@@ -83,7 +86,7 @@ def try_kill(setting: Setting, matrix: Sequence[str], reports: Path, expected: V
             )
             time.sleep(moment_s)
             process.kill()
-            process.wait()
+            process.wait(LIMIT_S)
         gone_s, orphans = wait_for_children()
     told = set(DONE.findall(output.read_text()))
     latest = reports / "latest"

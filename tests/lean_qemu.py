@@ -12,8 +12,14 @@ import signal
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing is slow to import
+    from collections.abc import Callable, Iterator
+
 VERSION = b'{"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}'
 GREETING = b'{"QMP": {"version": ' + VERSION + b', "capabilities": []}}\r\n'
+LIMIT_S = 600
+"""It ends by then, whoever forgot it."""
 fds: dict[str, int] = {}
 started = _thread.allocate_lock()
 
@@ -31,22 +37,36 @@ def event(name: str, data: str) -> None:
 def serve(deaf: bool) -> None:
     """QEMU's side of QMP, as far as it is needed: every request is answered with nothing, and `quit` ends it all."""
     write("monitor", GREETING)
+    for request in requests(lambda: os.read(fds["monitor"], 4096)):
+        quits = is_command(request, b"quit")
+        if quits and deaf:
+            continue
+        write("monitor", answer(request))
+        if is_command(request, b"cont"):
+            started.release()
+        if quits:
+            event("SHUTDOWN", '{"guest": false, "reason": "host-qmp-quit"}')
+            os._exit(0)
+
+
+def requests(receive: "Callable[[], bytes]") -> "Iterator[bytes]":
+    """Requests of QMP, with whatever blanks between them, or none."""
     text = b""
-    while data := os.read(fds["monitor"], 4096):
+    while data := receive():
         text += data
         while end := whole(text):
             request, text = text[:end], text[end:]
-            quits = b'"quit"' in request
-            if quits and deaf:
-                continue
-            _, named, number = request.partition(b'"id":')
-            answer = b', "id": "' + number.split(b'"')[1] + b'"' if named else b""
-            write("monitor", b'{"return": {}' + answer + b"}\r\n")
-            if b'"cont"' in request:
-                started.release()
-            if quits:
-                event("SHUTDOWN", '{"guest": false, "reason": "host-qmp-quit"}')
-                os._exit(0)
+            yield request
+
+
+def is_command(request: bytes, name: bytes) -> bool:
+    return b'"' + name + b'"' in request
+
+
+def answer(request: bytes) -> bytes:
+    """A success that returns nothing."""
+    _, named, number = request.partition(b'"id":')
+    return b'{"return": {}' + (b', "id": "' + number.split(b'"')[1] + b'"' if named else b"") + b"}\r\n"
 
 
 def whole(text: bytes) -> int:
@@ -172,8 +192,8 @@ class Guest:
         os.kill(os.getpid(), number)
 
     def wait(self) -> None:
-        while True:
-            time.sleep(60)
+        time.sleep(LIMIT_S)
+        os._exit(97)
 
 
 def main() -> None:
@@ -192,11 +212,13 @@ def main() -> None:
         getattr(guest, name)(*values)
     started.acquire()
     _thread.start_new_thread(serve, (("deaf",) in steps,))
-    started.acquire()
+    if not started.acquire(timeout=LIMIT_S):
+        os._exit(97)
     for name, *values in steps:
         if name != "deaf":
             getattr(guest, name)(*values)
     guest.wait()
 
 
-main()
+if __name__ == "__main__":
+    main()

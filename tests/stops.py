@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Literal
 
 from bootmatrix.model import Run
 from bootmatrix.runs.run_store import load_run
-from kills import Setting
+from kills import LIMIT_S, Setting
 
 Whom = Literal["bootmatrix", "qemu"]
 
@@ -84,18 +85,27 @@ def run_with_stops(setting: Setting, arguments: Sequence[str], reports: Path, st
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-        met = 0
-        for stop in stops:
-            while process.poll() is None and find_qemu(process.pid) is None:
-                time.sleep(0.05)
-            time.sleep(stop.pause_s)
-            if process.poll() is not None:
-                break
-            met += _stop(process.pid, stop)
+        watchdog = threading.Timer(LIMIT_S, process.kill)
+        watchdog.start()
+        met = _stop_all(process, stops)
         status = process.wait()
+        watchdog.cancel()
     run = load_run(reports / "latest")
     verdicts = {record.cell.spec_name: f"{record.verdict}: {record.judgement.reason}" for record in run.records}
     return Stopped(met, status, output.read_text(), verdicts, list(_wrong(run)))
+
+
+def _stop_all(process: subprocess.Popen[bytes], stops: Iterator[Stop]) -> int:
+    """Stop somebody until the run is over; return how many stops met their process."""
+    met = 0
+    for stop in stops:
+        while process.poll() is None and find_qemu(process.pid) is None:
+            time.sleep(0.05)
+        time.sleep(stop.pause_s)
+        if process.poll() is not None:
+            break
+        met += _stop(process.pid, stop)
+    return met
 
 
 def _wrong(run: Run) -> Iterator[str]:
