@@ -137,6 +137,14 @@ def add_run(commands: Commands) -> None:
         "--forbid", action="append", default=[], metavar="TEXT", help="console text that fails the guest"
     )
     parser.add_argument("--stays", action="store_true", help="the guest does not shut down: stop it after TEXT")
+    parser.add_argument(
+        "--gdb",
+        nargs="?",
+        type=int,
+        const=1234,
+        metavar="PORT",
+        help="let the guest wait for gdb on this port of the loopback (default: 1234); no verdict",
+    )
     arguments.add_git_bisect(parser)
     parser.add_argument("--shell", action="store_true", help="start a shell on the console at the end; no verdict")
     parser.add_argument(

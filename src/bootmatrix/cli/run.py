@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
+from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -21,22 +24,20 @@ from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
 from bootmatrix.errors import BuildError, InputError
+from bootmatrix.load.kernels import kernels_file, load_custom_kernels
 from bootmatrix.model import ConsoleProof
 from bootmatrix.qemu.command import interactive
 from bootmatrix.qemu.version import find_qemu
 from bootmatrix.report.sanitize import disarmed, one_line, sanitize
 from bootmatrix.runs.run_store import CONSOLE_FILE
-from bootmatrix.workspace.single_guest import find_guest
+from bootmatrix.workspace.single_guest import SingleGuest, find_guest
 
 FOLLOW_S = 0.05
 
 
 def run(args: argparse.Namespace) -> int:
     """Boot and return the exit status: 0 for a pass, 1 for another verdict of the guest, 3 for our error."""
-    if (args.build or args.match) and not args.git_bisect:
-        raise InputError("--build and --match need --git-bisect")
-    if args.build:
-        _build(args.build)
+    _begin(args)
     with download_progress() as downloads:
         guest = find_guest(
             options.workspace(args),
@@ -44,15 +45,16 @@ def run(args: argparse.Namespace) -> int:
             options.board(args),
             args.kernel,
             selection=replace(
-                options.guest_selection(args), machine=None, must_test=not args.shell and args.expect is None
+                options.guest_selection(args),
+                machine=None,
+                must_test=not args.shell and args.gdb is None and args.expect is None,
             ),
             shell=args.shell,
             observer=downloads,
         )
     program = find_qemu(guest.machine)
-    if args.shell:
-        sys.stdout.flush()
-        os.execv(program, interactive(guest.machine, guest.bootable, shell=True).arguments)  # noqa: S604, S606
+    if args.shell or args.gdb is not None:
+        _become_qemu(str(program), guest if args.gdb is None else _for_gdb(guest, args), args)
     guest = guest.with_proof(_proof(args))
     with _folder(args) as folder, _followed(folder / CONSOLE_FILE):
         judgement, kept = guest.boot(folder, dump=args.dump)
@@ -71,6 +73,56 @@ def run(args: argparse.Namespace) -> int:
         say(f"Not the fault to find: {one_line(args.match)}")
         return OUR_FAULT
     return NOT_EXPECTED
+
+
+def _begin(args: argparse.Namespace) -> None:
+    """Check options, and run the user's build, before anything is downloaded.
+
+    Raises:
+        InputError: options that do not go together, or a port that cannot be had.
+        BuildError: the build fails.
+    """
+    if (args.build or args.match) and not args.git_bisect:
+        raise InputError("--build and --match need --git-bisect")
+    if args.build:
+        _build(args.build)
+    if args.gdb is not None:
+        _check_port(args.gdb)
+
+
+def _become_qemu(program: str, guest: SingleGuest, args: argparse.Namespace) -> NoReturn:
+    """Replace this process by QEMU, with the console on the terminal."""
+    sys.stdout.flush()
+    command = interactive(guest.machine, guest.bootable, shell=args.shell, gdb_port=args.gdb)
+    os.execv(program, command.arguments)  # noqa: S606
+
+
+def _check_port(port: int) -> None:
+    """Check that gdb can have a port.
+
+    Raises:
+        InputError: the port is invalid or taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise InputError(f"--gdb: cannot use port {port}: {error}", "Choose another: --gdb PORT.") from error
+
+
+def _for_gdb(guest: SingleGuest, args: argparse.Namespace) -> SingleGuest:
+    """Print gdb's command, and keep the kernel at the addresses of its vmlinux."""
+    symbols = next((str(path) for path in _vmlinux(args) if path.is_file()), "vmlinux")
+    say("The guest waits for gdb:", f"  gdb-multiarch {shlex.quote(symbols)} -ex 'target remote 127.0.0.1:{args.gdb}'")
+    return replace(guest, bootable=guest.bootable.model_copy(update={"cmdline": f"{guest.bootable.cmdline} nokaslr"}))
+
+
+def _vmlinux(args: argparse.Namespace) -> Iterator[Path]:
+    """Yield the vmlinux of each build tree that the kernel was added from."""
+    custom = load_custom_kernels(kernels_file(), options.profiles()).get(args.kernel, {})
+    for kernel in custom.values():
+        yield from (Path(kernel.folder, part.path, "vmlinux") for part in kernel.parts if part.path)
 
 
 def _build(command: str) -> None:

@@ -156,13 +156,15 @@ def by_hand(machine: Machine, bootable: Bootable) -> CommandLine:
     return interactive(machine, bootable)
 
 
-def interactive(machine: Machine, bootable: Bootable, shell: bool = False) -> CommandLine:
+def interactive(machine: Machine, bootable: Bootable, shell: bool = False, gdb_port: int | None = None) -> CommandLine:
     """Return a command with the console and QEMU's monitor (Ctrl-A C) on the terminal.
 
-    `shell` leaves the guest at a shell.
+    `shell` leaves the guest at a shell. With a `gdb_port` the guest waits, before its first instruction, for gdb on
+    this port of the loopback.
     """
     result = ("-chardev", "null,id=result") if machine.result == "virtio-serial" else ()
-    arguments = ("-action", LEAVE_ACTIONS, *_serial(machine, "mon:stdio"), *result)
+    gdb = ("-S", "-gdb", f"tcp:127.0.0.1:{gdb_port}") if gdb_port is not None else ()
+    arguments = ("-action", LEAVE_ACTIONS, *_serial(machine, "mon:stdio"), *result, *gdb)
     return _command(machine, bootable, "shell" if shell else "manual", arguments, "")
 
 
