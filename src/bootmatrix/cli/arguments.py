@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 RUN_HELP = "a folder under reports/, 'latest', 'last-good', 'tag:NAME' or 'branch:NAME'"
@@ -193,6 +194,14 @@ def add_single_file(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fold the consoles into report.html, to send it as one file (default: a page for each cell)",
     )
+
+
+def period(text: str) -> float:
+    """Parse a time such as `6h`, `90min` or `45s` as seconds."""
+    match = re.fullmatch(r"(\d{1,6})(s|min|h|d)", text)
+    if not match or not int(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a time, such as 6h, 90min or 45s")
+    return float(int(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[match[2]])
 
 
 def times(text: str) -> int:

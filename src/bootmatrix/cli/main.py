@@ -90,7 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if getattr(args, "git_bisect", False):
         status = git_bisect_status(status)
     lost = streams.lost_output()
-    return _without_output(lost, status) if lost and not getattr(args, "is_kept", False) else status
+    status = _without_output(lost, status) if lost and not getattr(args, "is_kept", False) else status
+    if arguments is None:
+        signals.leave_in_time(status)
+    return status
 
 
 def _check_folder() -> None:

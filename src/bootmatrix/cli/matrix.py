@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,10 +60,13 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
     )
     args.is_kept = True
     with open_screen(planned.plan) as screen, open_run(planned, chosen, screen) as opened:
-        finished = anyio.run(until_signal, opened.execute, screen.note)
+        screen.begin(opened.writer.path)
+        finished = anyio.run(until_signal, opened.execute, screen.note, args.deadline)
         done = opened.finish(interrupted=not finished)
         screen.finish(done.run, done.folder)
     update_index(planned.reports)
+    if done.run.interrupted:
+        say(f"To finish it: bootmatrix matrix --resume {shlex.quote(str(done.folder))}")
     return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)
 
 

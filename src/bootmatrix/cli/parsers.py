@@ -87,6 +87,12 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     arguments.add_single_file(parser)
     arguments.add_baseline(parser)
     parser.add_argument(
+        "--deadline",
+        type=arguments.period,
+        metavar="TIME",
+        help="stop all guests after this time, such as 6h or 90min; the rest counts as interrupted",
+    )
+    parser.add_argument(
         "--branch",
         metavar="NAME",
         help="the branch under test, for --baseline branch:NAME (default: BOOTMATRIX_BRANCH, or that of the CI system)",

@@ -21,7 +21,8 @@ def run(args: argparse.Namespace) -> int:
         say(cell.id + (f"  (expected not to pass: {cell.expect})" if cell.expect else ""))
     for skip in plan.skips:
         say(f"{skip.cell.id}  skipped: {one_line(skip.reason)}")
-    say(f"{len(plan.cells)} cells, {len(plan.skips)} skipped")
+    cells = len(plan.cells)
+    say(f"{cells} cell{'' if cells == 1 else 's'}, {len(plan.skips)} skipped")
     sys.stdout.flush()
     check_tests(plan, specs, allow_empty=args.allow_empty)
     return 0

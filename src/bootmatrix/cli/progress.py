@@ -78,27 +78,42 @@ def open_downloads() -> Iterator[Observer]:
         yield screen
 
 
+def cell_count(cells: int, skips: int) -> str:
+    """Count cells: `1 cell, 0 skipped`."""
+    return f"{cells} cell{'' if cells == 1 else 's'}, {skips} skipped"
+
+
 class PlainScreen:
     """Plain display: a line for each finished cell or download."""
 
     def __init__(self, console: Console, plan: Plan) -> None:
         self._console = console
-        self._planned = len(plan.cells)
+        self._planned, self._skipped, self._done = len(plan.cells), len(plan.skips), 0
+        self._count_width = len(f"[{self._planned}/{self._planned}] ")
         named = [*plan.cells, *(skip.cell for skip in plan.skips)]
         self._width = max((len(cell.id) for cell in named), default=0)
         self._downloads: set[str] = set()
         self._lock = RLock()
 
+    def begin(self, path: Path) -> None:
+        """Print the number of cells and the run's folder."""
+        self._line(f"{cell_count(self._planned, self._skipped)}: {path}")
+
     def cell_stage(self, cell: Cell, stage: str) -> None:
         """Ignore."""
 
     def cell_done(self, record: Record) -> None:
-        """Print `pass  influxdb/arch/6.1  7.2 s`, with the reason unless it passed."""
+        """Print `[3/8] pass  influxdb/arch/6.1  7.2 s`, with the reason unless it passed."""
+        count = " " * self._count_width
+        if record.verdict is not Verdict.SKIP and self._planned:
+            with self._lock:
+                self._done += 1
+                count = f"[{self._done}/{self._planned}] ".rjust(self._count_width)
         took = "" if record.verdict is Verdict.SKIP else duration(cell_time(record))
         words = f"{record.verdict:<11}  {record.cell.id:<{self._width}}  {took:>10}"
         aside = f"({remark(record)}) " if remark(record) else ""
         reason = "" if record.verdict is Verdict.PASS else one_line(record.judgement.reason)
-        self._line(f"{words}  {aside}{reason}")
+        self._line(f"{count}{words}  {aside}{reason}")
 
     def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
         """Print the start and the end of a large download."""
@@ -150,6 +165,9 @@ class LiveScreen:
         self._start = time.monotonic()
         self._lock = RLock()
         self._live = Live(self, console=console, refresh_per_second=REFRESHES_PER_S, transient=transient)
+
+    def begin(self, path: Path) -> None:
+        """Ignore: the table shows the cells, and its end the folder."""
 
     def __enter__(self) -> LiveScreen:
         self._live.start()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,7 +12,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 
+from bootmatrix.report.units import duration
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+END_S = 4.0
+"""Time after a signal in which threads may end by themselves."""
 AGAIN_S = 5.0
 """Time in which repeated signals count as one: a process and its group are often signalled both."""
 
@@ -66,10 +72,31 @@ def handled_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-async def until_signal(work: Callable[[], Awaitable[None]], note: Callable[[str], None]) -> bool:
+def leave_in_time(status: int) -> None:
+    """End the process after a signal, whatever its threads do.
+
+    They have until END_S after the signal to end by themselves; a download waits for its server much longer. The
+    next process that opens the cache removes what they leave.
+    """
+    if _INTERRUPTION.first_s is None or not _INTERRUPTION.is_handled:
+        return
+    ends_s = _INTERRUPTION.first_s + END_S
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(ends_s - time.monotonic(), 0.0))
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.current_thread()):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+
+
+async def until_signal(
+    work: Callable[[], Awaitable[None]], note: Callable[[str], None], deadline_s: float | None = None
+) -> bool:
     """Do work and return whether it finished.
 
-    The first signal stops all guests and keeps the finished results.
+    The first signal, or the deadline, stops all guests and keeps the finished results.
     """
     from asyncio import get_running_loop  # slow, and not needed by commands that boot nothing
 
@@ -86,10 +113,17 @@ async def until_signal(work: Callable[[], Awaitable[None]], note: Callable[[str]
                 note("interrupted: stopping all guests")
                 tasks.cancel_scope.cancel()
 
+            async def stop_at_deadline(seconds: float) -> None:
+                await anyio.sleep(seconds)
+                note(f"the deadline of {duration(seconds)} is over: stopping all guests")
+                tasks.cancel_scope.cancel()
+
             with handled_signals():
                 _INTERRUPTION.listener = partial(loop.call_soon_threadsafe, asked.set)
                 try:
                     tasks.start_soon(stop_on_signal)
+                    if deadline_s is not None:
+                        tasks.start_soon(stop_at_deadline, deadline_s)
                     await work()
                     finished = True
                     tasks.cancel_scope.cancel()

@@ -130,7 +130,7 @@ class CellView:
     @property
     def advice(self) -> str:
         """The advice on the next step."""
-        return sanitize(self.record.judgement.advice)
+        return sanitize(advice_of(self.record))
 
     @property
     def expect(self) -> str:
@@ -312,10 +312,20 @@ class CellView:
         return tuple(map(sanitize, self.record.notes))
 
 
-def _commands(record: Record) -> Iterable[tuple[str, str]]:
+def run_command(record: Record) -> tuple[str, ...]:
+    """Return the command that boots the cell again."""
     cell = record.cell
     more = (f"--qemu-args={shlex.join(cell.qemu_args)}",) if cell.qemu_args else ()
-    again = ("bootmatrix", "run", cell.spec, "--arch", cell.target, "--kernel", cell.kernel, *more)
+    return ("bootmatrix", "run", cell.spec, "--arch", cell.target, "--kernel", cell.kernel, *more)
+
+
+def advice_of(record: Record) -> str:
+    """Return the judgement's advice, with whole commands."""
+    return record.judgement.advice.replace("'bootmatrix run'", f"'{shlex.join(run_command(record))}'", 1)
+
+
+def _commands(record: Record) -> Iterable[tuple[str, str]]:
+    again = run_command(record)
     yield "Run it again, with its console on the terminal", command_line(again).replace(" \\\n   ", "")
     yield "Open a shell in the same guest", command_line((*again, "--shell")).replace(" \\\n   ", "")
     if record.command:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bootmatrix.model import Record, Run, Verdict
+from bootmatrix.report.cell_view import advice_of
 from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import duration
@@ -91,7 +92,7 @@ def _reason(record: Record) -> Text:
     if record.cell.expect:
         text.append(f"\n    expected: {one_line(record.cell.expect)}", "bright_black")
     if record.judgement.advice and not record.expected:
-        text.append(f"\n    {one_line(record.judgement.advice)}", "cyan")
+        text.append(f"\n    {one_line(advice_of(record))}", "cyan")
     return text
 
 
