@@ -25,7 +25,7 @@ LAYERS = (
     {"workspace"},
     {"execute", "bisect"},
     {"cell"},
-    {"assembly", "plan", "signoff", "server", "subset"},
+    {"assembly", "plan", "scaffold", "signoff", "server", "subset"},
     {"boot", "load", "report"},
     {"snapshot", "source", "history", "judge", "guest"},
     {"qemu", "console", "runs"},

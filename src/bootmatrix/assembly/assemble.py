@@ -16,6 +16,7 @@ from bootmatrix.assembly.fork import MODULES as FORK_MODULES
 from bootmatrix.assembly.image.builder import EPOCH_S, Builder, make_image
 from bootmatrix.assembly.image.contents import spec_contents
 from bootmatrix.assembly.image.oci_volume import layout_image, layout_key
+from bootmatrix.assembly.image.programs import check_programs
 from bootmatrix.assembly.image_disks import MODULES as DISK_MODULES
 from bootmatrix.assembly.image_disks import image_disks, images_on_disk
 from bootmatrix.assembly.initrd.bundle import results
@@ -153,6 +154,7 @@ def gather(  # noqa: PLR0913, PLR0917
             with _asked_by(spec, volume.image):
                 images[layout_key(volume)] = layout_image(volume, Path(spec.path), profile, builder)
     placed = place(spec, images)
+    check_programs(placed, profile, builder)
     init = [images[reference] for reference in spec.init]
     if find_protocol(init) is not None:
         check_cmdline(spec)

@@ -13,6 +13,11 @@ def add_selection(parser: argparse.ArgumentParser, required: bool = True) -> Non
     """Add MATRIX or SPEC…, --arch and --kernel."""
     count = "+" if required else "*"
     parser.add_argument("files", nargs=count, metavar="MATRIX|SPEC", help="a *.matrix.yml, or specs (path or name)")
+    add_targets(parser)
+
+
+def add_targets(parser: argparse.ArgumentParser) -> None:
+    """Add --arch and --kernel."""
     parser.add_argument(
         "--arch",
         type=names,
@@ -116,9 +121,21 @@ def add_single(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", default="6.1", metavar="K", help="one kernel name (default: 6.1)")
 
 
+def add_downloads(parser: argparse.ArgumentParser) -> None:
+    """Add --offline, --cache, --archive and --allow-older-release."""
+    parser.add_argument("--offline", action="store_true", help="download nothing: use only the cache")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="folder for downloads and builds")
+    parser.add_argument("--archive", metavar="URL", help="address of the Debian archive")
+    parser.add_argument(
+        "--allow-older-release",
+        action="store_true",
+        help="accept a suite's release that is older than one seen before, such as a snapshot's",
+    )
+
+
 def add_sources(parser: argparse.ArgumentParser) -> None:
     """Add --offline, --locked, --cache, --archive, --allow-older-release and --image."""
-    parser.add_argument("--offline", action="store_true", help="download nothing: use only the cache")
+    add_downloads(parser)
     parser.add_argument(
         "--locked",
         nargs="?",
@@ -126,13 +143,6 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="FILE",
         help="use only the packages of a lock file (default: the file that 'bootmatrix lock' writes beside the matrix)",
-    )
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="folder for downloads and builds")
-    parser.add_argument("--archive", metavar="URL", help="address of the Debian archive")
-    parser.add_argument(
-        "--allow-older-release",
-        action="store_true",
-        help="accept a suite's release that is older than one seen before, such as a snapshot's",
     )
     parser.add_argument(
         "--image",
@@ -202,6 +212,60 @@ def period(text: str) -> float:
     if not match or not int(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} must be a time, such as 6h, 90min or 45s")
     return float(int(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[match[2]])
+
+
+def add_flaky(parser: argparse.ArgumentParser) -> None:
+    """Add --flaky N."""
+    parser.add_argument(
+        "--flaky",
+        type=times,
+        metavar="N",
+        help="retry failed cells up to N times; a cell that then passes is 'flaky', never a pass",
+    )
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Add the options for executing a plan."""
+    parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
+    parser.add_argument(
+        "--boot",
+        choices=("cold", "fork"),
+        help="fork: boot one guest per machine, kernel and init, and run cells in copies of it (default: cold)",
+    )
+    add_roots(parser)
+    parser.add_argument(
+        "--verify-fork",
+        type=int,
+        metavar="N",
+        help="with --boot fork: boot N of the cells cold as well, and compare the results",
+    )
+    parser.add_argument(
+        "--executor", default="local", metavar="NAME", help="executor of the cells (default: this host)"
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="FILE|ADDRESS",
+        help="with --executor dask: hosts.yml, slurm.yml, or a scheduler's file (default: a worker on this host)",
+    )
+    add_single_file(parser)
+    add_baseline(parser)
+    parser.add_argument(
+        "--deadline",
+        type=period,
+        metavar="TIME",
+        help="stop all guests after this time, such as 6h or 90min; the rest counts as interrupted",
+    )
+    parser.add_argument(
+        "--branch",
+        metavar="NAME",
+        help="the branch under test, for --baseline branch:NAME (default: BOOTMATRIX_BRANCH, or that of the CI system)",
+    )
+    add_reports(parser)
+    parser.add_argument(
+        "--dump",
+        action="store_true",
+        help="save the memory of guests that hang, panic or time out, for gdb",
+    )
 
 
 def times(text: str) -> int:

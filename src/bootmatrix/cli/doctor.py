@@ -177,7 +177,7 @@ def keyring() -> HostCheck:
         return HostCheck("missing", "archive's keys", error.message, install(KEYRING))
 
 
-def disk(cache_folder: Path | None) -> HostCheck:
+def disk(cache_folder: Path | None, needed_mib: int = DISK_MIB) -> HostCheck:
     """Check the free space of the cache."""
     cache_path = (cache_folder or default_cache()).absolute()
     existing = next(folder for folder in (cache_path, *cache_path.parents) if folder.is_dir())
@@ -187,8 +187,8 @@ def disk(cache_folder: Path | None) -> HostCheck:
         return HostCheck(
             "missing", "cache", f"{existing} is not writable", "Put the cache elsewhere: BOOTMATRIX_CACHE=…"
         )
-    if free_mib < DISK_MIB:
-        hint = f"{DISK_MIB >> 10} GiB are needed. Free some, or put the cache elsewhere: BOOTMATRIX_CACHE=…"
+    if free_mib < needed_mib:
+        hint = f"{needed_mib >> 10} GiB are needed. Free some, or put the cache elsewhere: BOOTMATRIX_CACHE=…"
         return HostCheck("missing", "cache", detail, hint)
     return HostCheck("ok", "cache", detail)
 

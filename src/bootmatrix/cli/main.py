@@ -28,6 +28,9 @@ COMMANDS = tuple(ADDERS)
 
 GIT_BISECT = "--git-bisect"
 
+RUNNERS = {"try"}
+"""Commands whose arguments end with `--` and a command for the guest."""
+
 EPILOG = """\
 exit status:
   0    all as expected
@@ -74,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = argparse.Namespace()
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        words, args.words = _split_command(words)
         parser(words[0] if words else "").parse_args(words, args)
         _check_folder()
         _adopt_input(args)
@@ -94,6 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         signals.leave_in_time(status)
     return status
+
+
+def _split_command(words: list[str]) -> tuple[list[str], list[str]]:
+    """Split the arguments of a command that runs another one, which follows `--`."""
+    if not words or words[0] not in RUNNERS or "--" not in words:
+        return words, []
+    place = words.index("--")
+    return words[:place], words[place + 1 :]
 
 
 def _check_folder() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import arguments, ci_parsers, guest_parsers
+from bootmatrix.cli.parsers_try import add_try
 from bootmatrix.cli.upkeep_parsers import add_accept, add_cache
 
 if TYPE_CHECKING:
@@ -51,58 +52,9 @@ def add_matrix(commands: Commands) -> None:
     parser.add_argument(
         "--resume", metavar="RUN", help=f"finish a run that was interrupted or killed: {arguments.RUN_HELP}"
     )
-    parser.add_argument(
-        "--flaky",
-        type=arguments.times,
-        metavar="N",
-        help="retry failed cells up to N times; a cell that then passes is 'flaky', never a pass",
-    )
-    add_running(parser)
+    arguments.add_flaky(parser)
+    arguments.add_running(parser)
     parser.set_defaults(command="matrix")
-
-
-def add_running(parser: argparse.ArgumentParser) -> None:
-    """Add the options for executing a plan."""
-    parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
-    parser.add_argument(
-        "--boot",
-        choices=("cold", "fork"),
-        help="fork: boot one guest per machine, kernel and init, and run cells in copies of it (default: cold)",
-    )
-    arguments.add_roots(parser)
-    parser.add_argument(
-        "--verify-fork",
-        type=int,
-        metavar="N",
-        help="with --boot fork: boot N of the cells cold as well, and compare the results",
-    )
-    parser.add_argument(
-        "--executor", default="local", metavar="NAME", help="executor of the cells (default: this host)"
-    )
-    parser.add_argument(
-        "--cluster",
-        metavar="FILE|ADDRESS",
-        help="with --executor dask: hosts.yml, slurm.yml, or a scheduler's file (default: a worker on this host)",
-    )
-    arguments.add_single_file(parser)
-    arguments.add_baseline(parser)
-    parser.add_argument(
-        "--deadline",
-        type=arguments.period,
-        metavar="TIME",
-        help="stop all guests after this time, such as 6h or 90min; the rest counts as interrupted",
-    )
-    parser.add_argument(
-        "--branch",
-        metavar="NAME",
-        help="the branch under test, for --baseline branch:NAME (default: BOOTMATRIX_BRANCH, or that of the CI system)",
-    )
-    arguments.add_reports(parser)
-    parser.add_argument(
-        "--dump",
-        action="store_true",
-        help="save the memory of guests that hang, panic or time out, for gdb",
-    )
 
 
 def add_plan(commands: Commands) -> None:
@@ -217,7 +169,7 @@ def add_arch(commands: Commands) -> None:
     check.add_argument("--machine", type=arguments.names, default=(), metavar="M,…", help="only these machines")
     check.add_argument("--kernel", type=arguments.names, default=(), metavar="K,…", help="kernels (default: one)")
     arguments.add_sources(check)
-    add_running(check)
+    arguments.add_running(check)
     check.set_defaults(command="arch:run_check", files=[ARCH_CHECK_SPEC])
     new = actions.add_parser("new", help="create a profile from a similar board's")
     new.add_argument("file", type=Path, metavar="FILE", help="arch/<name>.yml, a new file")
@@ -492,6 +444,7 @@ def add_doctor(commands: Commands) -> None:
 
 
 ADDERS = {
+    "try": add_try,
     "matrix": add_matrix,
     "plan": add_plan,
     "run": add_run,

@@ -14,6 +14,8 @@ from bootmatrix.model import CopyFile, ImageRecipe, Names, PackageRecipe
 
 RECIPE, DOCKERFILE = "build.yml", "Dockerfile"
 PACKAGE = "@pkg:"
+SHIPPED = "bootmatrix/"
+"""Prefix of the names of shipped images: `bootmatrix/init`."""
 DOCKER_HUB = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
 PLACEHOLDERS = {"arch", "debian_arch", *Names.model_fields}
 """Placeholders in `debs` and `source` for the architecture's names."""
@@ -122,6 +124,7 @@ def _stand_ins(specs: Path) -> dict[str, Path]:
     """Map repositories to the shipped recipes that replace them."""
     recipes = {}
     for path in sorted((specs / "images").glob(f"*/{RECIPE}")):
+        recipes[f"{SHIPPED}{path.parent.name}"] = path
         for replaced in _read(path)[0].replaces:
             recipes[repository(replaced)] = path
     return recipes

@@ -15,6 +15,22 @@ QemuProgram = Annotated[str, StringConstraints(pattern=r"^qemu-system-[a-z0-9_]+
 _MAGIC = r"\d+:([0-9a-f]{2})+(/([0-9a-f]{2})+)?"
 Magic = Annotated[str, StringConstraints(pattern=rf"^{_MAGIC}( {_MAGIC})*$")]
 """`OFFSET:BYTES[/MASK]`, one or several: bytes, in hexadecimal, by which a kernel's file is known."""
+
+
+def has_magic(data: bytes, rules: str) -> bool:
+    """Return whether the beginning of a file has all of these bytes."""
+    return all(_has_bytes(data, rule) for rule in rules.split())
+
+
+def _has_bytes(data: bytes, rule: str) -> bool:
+    """Return whether data matches `OFFSET:BYTES[/MASK]`."""
+    offset, _, text = rule.partition(":")
+    wanted, mask = (bytes.fromhex(part) if part else b"" for part in text.partition("/")[::2])
+    found = data[int(offset) : int(offset) + len(wanted)]
+    masked = bytes(one & bits for one, bits in zip(found, mask, strict=False)) if mask else found
+    return masked == wanted
+
+
 Bus = Literal["virtio-pci", "virtio-mmio", "virtio-ccw", "pci", "usb"]
 MachineCode = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){4,256}$")]
 ResultChannel = Literal["virtio-serial", "console"]
@@ -238,6 +254,10 @@ class Profile(Model):
     reseed: MachineCode | None = Field(
         default=None,
         description="machine code that seeds the kernel's random numbers anew and exits: a forked guest's first act",
+    )
+    programs: tuple[Magic, ...] = Field(
+        default=(),
+        description="bytes of the headers of programs that it runs, the architecture's own first: elf(5)",
     )
     machines: dict[Name, Machine] = Field(min_length=1)
     efi: Efi | None = Field(default=None, description="how UEFI starts it from a disk or an ISO")

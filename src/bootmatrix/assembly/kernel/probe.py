@@ -17,6 +17,7 @@ from bootmatrix.assembly.kernel.decompress import MAGICS, MAX_PAYLOADS, unpacked
 from bootmatrix.errors import BuildError
 from bootmatrix.model import KernelForm
 from bootmatrix.model.kernel import PageKib
+from bootmatrix.model.profile import has_magic
 
 CONFIG_LIMIT_BYTES = 16 << 20
 _RELEASE = re.compile(rb"Linux version ([0-9][0-9A-Za-z.+~_-]{1,63}) ")
@@ -77,16 +78,7 @@ def _program_ends(data: bytes) -> Iterator[int]:
 
 def form_of(data: bytes, magic: Mapping[KernelForm, str]) -> KernelForm | None:
     """Return the form of a kernel by a profile's magic bytes; None if none match."""
-    return next((form for form, rules in magic.items() if all(_holds(data, rule) for rule in rules.split())), None)
-
-
-def _holds(data: bytes, rule: str) -> bool:
-    """Return whether data matches `OFFSET:BYTES[/MASK]`."""
-    offset, _, text = rule.partition(":")
-    wanted, mask = (bytes.fromhex(part) if part else b"" for part in text.partition("/")[::2])
-    found = data[int(offset) : int(offset) + len(wanted)]
-    masked = bytes(one & bits for one, bits in zip(found, mask, strict=False)) if mask else found
-    return masked == wanted
+    return next((form for form, rules in magic.items() if has_magic(data, rules)), None)
 
 
 def release_of(data: bytes) -> str:

@@ -1,0 +1,177 @@
+"""The program that a container starts: whether the guest can run it, known before the boot.
+
+A program for another architecture, or one whose loader or libraries are missing, fails in the guest with a message that
+misleads: `no such file or directory`. Whatever is in doubt is left to the guest.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bootmatrix.assembly.image.builder import Builder, image_tree
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
+from bootmatrix.assembly.initrd.runtime_config import DEFAULT_PATH
+from bootmatrix.assembly.tree import Node, Tree
+from bootmatrix.errors import BootmatrixError, BuildError
+from bootmatrix.model import ImageRecipe, Profile
+from bootmatrix.model.profile import has_magic
+from bootmatrix.source.elf import HEADER_BYTES, describe, is_program, read_program
+from bootmatrix.store import Store
+
+FORMAT = "1"
+SCRIPT = b"#!"
+MAX_LINE_BYTES = 256
+"""Of the first line of a script, as in Linux (BINPRM_BUF_SIZE)."""
+MAX_INTERPRETERS = 4
+LIBC = re.compile(r"ld-linux|ld64\.so|ld\.so|libc\.so|libm\.so|libdl\.so|libpthread\.so|librt\.so")
+"""Files of Debian's libc6."""
+
+
+@dataclass(frozen=True)
+class ProgramFault:
+    """A reason why a program cannot run. `library` is what is missing, if that is the reason."""
+
+    text: str
+    library: str = ""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Names that Debian's package of the library would have (Debian Policy, 8.1)."""
+        return library_packages(self.library) if self.library else ()
+
+
+def check_program(one: BundleSpec, profile: Profile, store: Store) -> ProgramFault | None:
+    """Check the program of a container, once for each image and command; None without a fault."""
+    config = one.image.config
+    arguments = one.settings.command if one.settings.command is not None else (*config.entrypoint, *config.cmd)
+    path = next((text for text in (*(one.settings.env or ()), *config.env) if text.startswith("PATH=")), "")
+    search = [arguments[:2], path or DEFAULT_PATH, one.settings.cwd or config.workdir]
+    key = json.dumps([FORMAT, one.image.digest, search, profile.programs, profile.name])
+
+    def find() -> tuple[str, str]:
+        try:
+            fault = _find_fault(one, arguments, path or DEFAULT_PATH, profile, store)
+        except BuildError:  # links in a loop, and the like: the build says so
+            fault = None
+        return (fault.text, fault.library) if fault else ("", "")
+
+    text, library = store.cached("program", key, find)
+    return ProgramFault(text, library) if text else None
+
+
+def check_programs(placed: Iterable[BundleSpec], profile: Profile, builder: Builder) -> None:
+    """Check the programs of all containers.
+
+    Raises:
+        BuildError: the guest cannot run one.
+    """
+    for one in placed:
+        fault = check_program(one, profile, builder.store)
+        if fault:
+            raise BuildError(f"container {one.container.name}: {fault.text}", _advice(fault, profile, builder))
+
+
+def _advice(fault: ProgramFault, profile: Profile, builder: Builder) -> str:
+    if not fault.library:
+        return f"Whatever the image's label says: build it for {profile.names.oci}."
+    suites = tuple(dict.fromkeys((*ImageRecipe().suites, *profile.suites)))
+    for name in fault.packages:
+        with suppress(BootmatrixError):
+            builder.archive.closure([name], (), suites, profile.names.debian)
+            return f"The archive's package {name} has it: add it to the image's 'packages' (try: --packages {name})."
+    return "Add it to the image, or link the program statically."
+
+
+def library_packages(library: str) -> tuple[str, ...]:
+    """Return the names that Debian's package of a library may have: `libssl3` for `libssl.so.3`."""
+    name = posixpath.basename(library)
+    if "ld-musl" in name:
+        return ("musl",)
+    if LIBC.match(name):
+        return ("libc6",)
+    match = re.fullmatch(r"(lib.+)-([0-9.]+)\.so", name) or re.fullmatch(r"(lib.+?)\.so\.?([0-9.]*)", name)
+    if match is None:
+        return ()
+    stem, version = match[1].lower().replace("_", "-"), match[2]
+    joined = f"{stem}-{version}" if stem[-1].isdigit() else f"{stem}{version}"
+    return tuple(dict.fromkeys((joined, f"{joined}t64", f"{stem}-{version}".rstrip("-"), stem)))
+
+
+def _find_fault(
+    one: BundleSpec, arguments: Sequence[str], path: str, profile: Profile, store: Store
+) -> ProgramFault | None:
+    tree = image_tree(one.image, store)
+    folder = one.settings.cwd or one.image.config.workdir
+    for word in arguments[:2]:  # the second one is what an entrypoint's script starts
+        if word.startswith("-"):
+            break
+        for program in _interpreters(word, path, folder, tree):
+            if fault := _fault_of(program, one, profile, tree):
+                return fault
+    return None
+
+
+def _interpreters(word: str, path: str, folder: str, tree: Tree) -> Iterator[tuple[str, Node]]:
+    """Yield the program that a word names, and the interpreters of scripts."""
+    for _ in range(MAX_INTERPRETERS):
+        found = _lookup(word, path, folder, tree)
+        if found is None:
+            return
+        yield found
+        with found[1].open() as file:
+            line = file.read(MAX_LINE_BYTES).split(b"\n")[0]
+        if line[:2] != SCRIPT or not line[2:].split():
+            return
+        words = line[2:].decode("utf-8", "replace").split()
+        word = words[1] if words[0] == "/usr/bin/env" and len(words) > 1 and words[1][0] != "-" else words[0]
+
+
+def _lookup(word: str, path: str, folder: str, tree: Tree) -> tuple[str, Node] | None:
+    """Find a program as execvp(3) does; None if it is not there."""
+    names = [posixpath.join(folder or "/", word)] if "/" in word else []
+    names = names or [posixpath.join(part, word) for part in path.removeprefix("PATH=").split(":") if part]
+    for name in names:
+        where = tree.resolve(posixpath.normpath(name).lstrip("/"), whole=True)
+        node = tree.nodes.get(where)
+        if node is not None and node.kind == "file":
+            return name, node
+    return None
+
+
+def _fault_of(program: tuple[str, Node], one: BundleSpec, profile: Profile, tree: Tree) -> ProgramFault | None:
+    name, node = program
+    with node.open() as file:
+        start = file.read(HEADER_BYTES)
+    if not is_program(start):
+        return None
+    if profile.programs and not any(has_magic(start, magic) for magic in profile.programs):
+        return ProgramFault(
+            f"{name} in the image {one.container.image} is a program for {describe(start)}, and the guest is "
+            f"{profile.name}"
+        )
+    return _missing_library(name, node, one, tree)
+
+
+def _missing_library(name: str, node: Node, one: BundleSpec, tree: Tree) -> ProgramFault | None:
+    """Return the fault of a program whose loader or libraries are nowhere in the image."""
+    with node.open() as file:
+        program = read_program(file)
+    if program is None or not program.interpreter:
+        return None
+    bound = tuple(bind.split(":")[1] for bind in one.settings.binds or () if ":" in bind)
+    if bound or one.settings.mounts:  # files may come from there
+        return None
+    present = {path.rpartition("/")[2] for path in tree.nodes}
+    if tree.nodes.get(tree.resolve(program.interpreter.lstrip("/"), whole=True)) is None:
+        text = f"{name} needs the loader {program.interpreter}, which the image {one.container.image} has not got"
+        return ProgramFault(text, program.interpreter)
+    lacking = next((library for library in program.libraries if posixpath.basename(library) not in present), "")
+    if not lacking:
+        return None
+    text = f"{name} needs the library {lacking}, which the image {one.container.image} has not got"
+    return ProgramFault(text, lacking)

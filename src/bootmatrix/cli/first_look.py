@@ -1,0 +1,46 @@
+"""A first look at the host, before anything is downloaded: everything that is missing, and one command for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bootmatrix.cli.doctor import GPGV, SETPRIV, HostCheck, disk, emulator, keyring, program
+from bootmatrix.errors import HostError
+from bootmatrix.model import Machine
+
+LEAST_DISK_MIB = 1024
+"""Room for the kernel, the packages and the initrd of a small trial."""
+
+
+def check_host(machines: Iterable[Machine], cache: Path | None, *, offline: bool) -> None:
+    """Check all that a run needs of this host.
+
+    Raises:
+        HostError: something is missing; the hint has one command that installs all of it.
+    """
+    needed = {machine.qemu: machine for machine in machines}
+    checks = [
+        *(emulator(machine) for machine in needed.values()),
+        program("setpriv", "ends QEMU together with bootmatrix", SETPRIV),
+        *(() if offline else (program("gpgv", "verifies the archive's signatures", GPGV), keyring())),
+        disk(cache, LEAST_DISK_MIB),
+    ]
+    missing = [check for check in checks if check.state == "missing"]
+    if missing:
+        lines = "\n".join(f"  {check.name}: {check.detail}" for check in missing)
+        raise HostError(f"this host lacks what the run needs:\n{lines}", _command(missing))
+
+
+def _command(missing: Iterable[HostCheck]) -> str:
+    """Join hints that install packages in one command, and put the others behind it."""
+    installs: dict[str, list[str]] = {}
+    others = []
+    for check in missing:
+        command, _, package = check.hint.rpartition(" ")
+        if command.startswith("sudo "):
+            installs.setdefault(command, []).append(package)
+        else:
+            others.append(check.hint)
+    lines = [f"{command} {' '.join(dict.fromkeys(packages))}" for command, packages in installs.items()]
+    return "\n  ".join(dict.fromkeys((*lines, *others)))

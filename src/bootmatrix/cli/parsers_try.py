@@ -1,0 +1,76 @@
+"""Options of `try`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bootmatrix.cli import arguments
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[Any]
+
+DESCRIPTION = """\
+Runs anything on every architecture and kernel, and judges it as 'matrix' does.
+
+THING is a folder with sources (copied in, the command runs there), a program (for each architecture:
+./dist/tool-{oci_arch}), .deb packages (./tool_*_{debian_arch}.deb), a container image (redis:7) or an archive of one,
+or nothing: then the command runs in the image of --image. What follows '--' is the command; for a program, its
+arguments. An image without a command is started as it is: it passes if it stays up, and answers at --port or --http.
+"""
+EXAMPLES = """\
+examples:
+  bootmatrix try . --packages gcc,make --arch A,B -- make check
+  bootmatrix try './dist/tool-{oci_arch}' --arch all -- --version
+  bootmatrix try redis:7 --port 6379 --page-size all
+  bootmatrix try --arch A -- uname -a
+"""
+
+
+def add_try(commands: Commands) -> None:
+    """Add the options of `try`."""
+    parser = commands.add_parser(
+        "try",
+        help="run a source tree, a program, packages or an image on every architecture and kernel",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="bootmatrix try [THING] [options] [-- COMMAND…]",
+    )
+    parser.add_argument("things", nargs="*", metavar="THING", help="folder, program, .deb files, image, archive")
+    arguments.add_targets(parser)
+    arguments.add_facts(parser)
+    arguments.add_size(parser)
+    _add_guest(parser)
+    parser.add_argument(
+        "--save", type=Path, metavar="FOLDER", help="also write spec, image recipe and matrix, to a new folder"
+    )
+    arguments.add_downloads(parser)
+    arguments.add_qemu_args(parser)
+    arguments.add_flaky(parser)
+    arguments.add_running(parser)
+    parser.set_defaults(command="trial", image=[], locked=None)
+
+
+def _add_guest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image",
+        dest="base",
+        default="debian",
+        metavar="IMAGE",
+        help="image in which a folder, a program or packages run (default: debian, the shipped one)",
+    )
+    parser.add_argument(
+        "--packages", type=arguments.names, default=(), metavar="P,…", help="more packages of the archive in it"
+    )
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="environment variable")
+    parser.add_argument(
+        "--service", metavar="NAME", help="for packages: start the program of this unit, which has to stay up"
+    )
+    parser.add_argument("--stays", metavar="TIME", help="time that a service has to stay up (default: 10s)")
+    parser.add_argument("--port", type=int, metavar="N", help="TCP port at which a service has to answer")
+    parser.add_argument("--http", metavar="PATH", help="path that a service has to serve over HTTP, such as /ping")
+    parser.add_argument(
+        "--get", action="append", default=[], metavar="PATH", help="take this file of the guest into the report"
+    )

@@ -1,0 +1,103 @@
+"""`bootmatrix try`: run anything on every architecture and kernel."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from bootmatrix.cli import options
+from bootmatrix.cli.first_look import check_host
+from bootmatrix.cli.matrix import run_planned
+from bootmatrix.cli.output import say
+from bootmatrix.errors import QemuMissing
+from bootmatrix.load.facts import ALL
+from bootmatrix.model import Profile
+from bootmatrix.model.guest_size import AUTO
+from bootmatrix.qemu.version import qemu_fault
+from bootmatrix.scaffold.thing import Thing, find_thing
+from bootmatrix.scaffold.trial import TrialRequest
+from bootmatrix.workspace.planned_run import PlannedRun
+from bootmatrix.workspace.selection import Selection, board_targets, requested_size
+from bootmatrix.workspace.trial import prepare_trial
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the project of a trial, run its matrix, and return the exit status."""
+    workspace = options.workspace(args)
+    profiles = workspace.profiles()
+    request = _request(args, profiles)
+    matrix, notes = prepare_trial(request, profiles, workspace.cache, args.save)
+    for note in notes:
+        options.complain(f"note: {note}")
+    if args.save:
+        say(f"Saved: {matrix}. To run it: bootmatrix matrix {matrix}")
+    selection = Selection(
+        qemu_args=tuple(args.qemu_args),
+        boot=args.boot,
+        roots=args.roots,
+        flaky=args.flaky,
+        verify_fork=args.verify_fork,
+    )
+    planned = workspace.plan(str(matrix), selection=selection)
+    options.print_notes(planned.plan)
+    check_host(_machines(planned, profiles), workspace.cache, offline=workspace.offline)
+    return run_planned(args, planned)
+
+
+def _machines(planned: PlannedRun, profiles: dict[str, Profile]) -> list[Any]:
+    return [profiles[cell.arch].machine(cell.machine) for cell in planned.cells]
+
+
+def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialRequest:
+    thing = find_thing(args.things)
+    given = Selection(arch=args.arch, machine=args.machine)
+    targets = board_targets(given) or _default_targets(thing, profiles)
+    return TrialRequest(
+        thing=thing,
+        words=tuple(args.words),
+        arch=_present(targets, profiles),
+        is_explicit=bool(args.arch) and not any(name.partition("/")[0] == ALL for name in args.arch),
+        kernel=args.kernel,
+        image=args.base,
+        packages=args.packages,
+        env=tuple(args.env),
+        results=tuple(args.get),
+        service=args.service or "",
+        stays=args.stays or "",
+        port=args.port,
+        path=args.http or "",
+        timeout=args.timeout or "",
+        keys=_matrix_keys(args),
+    )
+
+
+def _default_targets(thing: Thing, profiles: dict[str, Profile]) -> tuple[str, ...]:
+    """Return the architectures of a trial that names none: all for a program, else those of `make setup`."""
+    if thing.kind in {"program", "packages"}:
+        return (ALL,)
+    return tuple(name for name, profile in profiles.items() if profile.setup)
+
+
+def _present(targets: tuple[str, ...], profiles: dict[str, Profile]) -> tuple[str, ...]:
+    """Replace `all` by the architectures whose QEMU is installed; all of them if none is."""
+    if ALL not in targets:
+        return targets
+    present = [
+        name
+        for name, profile in profiles.items()
+        if not isinstance(qemu_fault(profile.machine(profile.default_machine())), QemuMissing)
+    ]
+    return tuple(word for target in targets for word in (present or [ALL] if target == ALL else [target]))
+
+
+def _matrix_keys(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keys of the matrix that options set."""
+    requested_size(Selection(memory=args.memory, cpus=args.cpus))
+    cpus = {} if args.cpus is None else {"cpus": args.cpus}
+    keys: dict[str, Any] = {"resources": {"memory": args.memory or AUTO, **cpus}}
+    for name in ("page_size", "bits", "endian", "cpu"):
+        if value := getattr(args, name):
+            keys[name] = list(value)
+    if args.append:
+        keys["append"] = " ".join(args.append)
+    return keys

@@ -1,0 +1,319 @@
+"""The project of `bootmatrix try`: spec, image recipe and matrix of a thing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.expand import find_targets
+from bootmatrix.load.facts import ANY_KERNEL
+from bootmatrix.load.recipe import SHIPPED, has_stand_in
+from bootmatrix.model import Profile
+from bootmatrix.model.durations import duration_s
+from bootmatrix.scaffold.debs import choose_packages, copy_packages, read_packages, service_command
+from bootmatrix.scaffold.programs import FileChoice, choose_programs
+from bootmatrix.scaffold.source_tree import copy_tree
+from bootmatrix.scaffold.thing import Thing, find_thing
+from bootmatrix.scaffold.yaml_text import yaml_text
+
+CAPABILITIES = (
+    *("CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD"),
+    *("CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID"),
+    "CAP_SYS_CHROOT",
+)
+"""Docker's default (moby: oci/caps/defaults.go), which images of registries are made for."""
+INIT = (f"{SHIPPED}init", f"{SHIPPED}crun")
+PROBE_IMAGE = f"{SHIPPED}busybox"
+DEFAULT_LIMIT = "5m"
+DEFAULT_STAYS = "10s"
+ANSWER_S = 60
+"""Time that a service has for its first answer."""
+ALTERNATIVES = {
+    "usr/bin/cc": ("gcc", ("gcc", "build-essential")),
+    "usr/bin/c++": ("g++", ("g++", "build-essential")),
+    "usr/bin/java": ("../lib/jvm/default-java/bin/java", ("default-jre-headless", "default-jdk-headless")),
+    "usr/bin/javac": ("../lib/jvm/default-java/bin/javac", ("default-jdk-headless",)),
+}
+"""Links that maintainer scripts would set, with their targets, and the packages that bring these."""
+MAX_PORT = 65535
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SOURCES = "/src"
+PROBE = """\
+number=0
+passed() { number=$((number + 1)); echo "ok $number - $1"; }
+failed() { number=$((number + 1)); echo "not ok $number - $1"; exit 1; }
+
+answers() {
+  if [ -n "$URL" ]; then wget -q -T 5 -O /dev/null "$URL"
+  elif [ -n "$PORT" ]; then nc -w 5 127.0.0.1 "$PORT" </dev/null >/dev/null
+  fi
+}
+
+[ -z "$URL$PORT" ] || echo "1..3"
+[ -n "$URL$PORT" ] || echo "1..1"
+if [ -n "$URL$PORT" ]; then
+  tries=0
+  until answers 2>/dev/null; do
+    tries=$((tries + 1))
+    [ "$tries" -lt $((ANSWER_S * 2)) ] || { answers; failed "it answers at ${URL:-port $PORT}"; }
+    sleep 0.5
+  done
+  passed "it answers at ${URL:-port $PORT}"
+fi
+sleep "$STAYS_S"
+passed "it stays up for $STAYS_S s"
+if [ -n "$URL$PORT" ]; then
+  answers || failed "it still answers"
+  passed "it still answers"
+fi
+"""
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """Everything that `bootmatrix try` takes. `keys` are further keys of the matrix.
+
+    `arch` are targets; if `is_explicit`, the thing must be for each of them.
+    """
+
+    thing: Thing
+    words: tuple[str, ...] = ()
+    arch: tuple[str, ...] = ()
+    is_explicit: bool = False
+    kernel: tuple[str, ...] = ()
+    image: str = "debian"
+    packages: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+    service: str = ""
+    stays: str = ""
+    port: int | None = None
+    path: str = ""
+    timeout: str = ""
+    keys: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_service(self) -> bool:
+        """True if a program is to stay, and not to end."""
+        asks = bool(self.stays or self.port or self.path or self.service)
+        return asks or (self.thing.kind == "image" and not self.words)
+
+
+@dataclass
+class _Project:
+    """A project under way."""
+
+    folder: Path
+    request: TrialRequest
+    name: str
+    choice: FileChoice | None = None
+    notes: list[str] = field(default_factory=list)
+    command: tuple[str, ...] = ()
+    cwd: str = ""
+
+    def write(self, name: str, data: Mapping[str, Any], comment: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml_text(data, comment), encoding="utf-8")
+
+
+def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Profile]) -> tuple[Path, list[str]]:
+    """Write the project of a trial to an empty folder; return its matrix, and notes for the user.
+
+    Raises:
+        InputError: the request does not fit together, or no architecture is left.
+    """
+    _check(request)
+    targets = [
+        profile.name + ("" if machine == profile.default_machine() else f"/{machine}")
+        for profile, machine in find_targets(request.arch, profiles)
+    ]
+    project = _Project(folder, request, request.thing.name)
+    image = _write_image(project, targets, profiles)
+    _write_spec(project, image)
+    return _write_matrix(project, targets), project.notes
+
+
+def _check(request: TrialRequest) -> None:
+    kind = request.thing.kind
+    if kind in {"folder", "none"} and not (request.words or request.is_service):
+        example = "make check" if kind == "folder" else "uname -m"
+        raise InputError("there is nothing to run: a command is missing", f"Give it after '--': -- {example}")
+    if kind in {"folder", "none"} and not request.words:
+        raise InputError("--stays, --port and --http need a command that stays", "Give it after '--'.")
+    if kind == "packages" and not (request.words or request.service):
+        raise InputError("there is nothing to run: packages need a command or --service", "Such as: -- tool --version")
+    if request.service and kind != "packages":
+        raise InputError("--service is for packages, whose unit it names")
+    if request.packages and kind == "image":
+        raise InputError("--packages cannot be combined with an image", "Use --image debian, or add them to the image.")
+    _check_words(request)
+
+
+def _check_words(request: TrialRequest) -> None:
+    for name in request.packages:
+        if not PACKAGE_NAME.fullmatch(name):
+            raise InputError(f"{name!r} cannot be the name of a package")
+    for text in request.env:
+        if not VARIABLE.fullmatch(text.partition("=")[0]) or "=" not in text:
+            raise InputError(f"--env {text!r} must be NAME=VALUE")
+    if request.port is not None and not 1 <= request.port <= MAX_PORT:
+        raise InputError(f"--port {request.port}: must be a number from 1 to {MAX_PORT}")
+    if request.path and not re.fullmatch(r"/[!-~]*", request.path):
+        raise InputError(f"--http {request.path!r} must be a path such as /ping")
+    for path in request.results:
+        if not path.startswith("/") or path.endswith("/") or ".." in path.split("/") or path.split() != [path]:
+            raise InputError(f"--get {path!r} must be the absolute path of a file in the guest")
+
+
+def base_image(name: str) -> str:
+    """Return the reference of a base image: `debian` is the shipped one.
+
+    Raises:
+        InputError: it cannot be an image.
+    """
+    if not {"/", ":"} & set(name) and has_stand_in(f"{SHIPPED}{name}"):
+        return f"{SHIPPED}{name}"
+    thing = find_thing([name])
+    if thing.kind != "image":
+        raise InputError(f"--image {name}: a {thing.kind}, and not an image")
+    return thing.image
+
+
+def _write_image(project: _Project, targets: list[str], profiles: Mapping[str, Profile]) -> str:
+    """Write the recipes of the image that runs; return the image's reference."""
+    request, kind = project.request, project.request.thing.kind
+    archs = list(dict.fromkeys(target.partition("/")[0] for target in targets))
+    recipe: dict[str, Any] = {"from": _write_base(project)}
+    project.command = request.words
+    if kind == "image":
+        recipe["from"] = request.thing.image
+    elif kind == "folder":
+        _add_folder(project, recipe)
+    elif kind == "program":
+        _add_program(project, recipe, archs, profiles)
+    elif kind == "packages":
+        _add_packages(project, recipe, archs, profiles)
+    if request.env:
+        recipe["env"] = dict(text.split("=", 1) for text in request.env)
+    if set(recipe) == {"from"}:
+        return str(recipe["from"]).replace("@pkg:../", "@pkg:./images/")
+    project.write(f"images/{project.name}/build.yml", recipe, f"The image of {project.name}. See docs/images.md.")
+    return f"@pkg:./images/{project.name}"
+
+
+def _write_base(project: _Project) -> str:
+    """Write the recipe of a base image with more packages, apart from what changes often."""
+    base, packages = base_image(project.request.image), project.request.packages
+    if not packages:
+        return base
+    links = [
+        {"path": path, "symlink": target}
+        for path, (target, names) in ALTERNATIVES.items()
+        if set(names) & set(packages)
+    ]
+    recipe = {"from": base, "packages": list(packages), **({"files": links} if links else {})}
+    project.write(f"images/{project.name}-base/build.yml", recipe, "The base image, with packages of the archive.")
+    return f"@pkg:../{project.name}-base"
+
+
+def _add_folder(project: _Project, recipe: dict[str, Any]) -> None:
+    source = Path(project.request.thing.paths[0]).resolve()
+    copied = copy_tree(source, project.folder / f"images/{project.name}/tree")
+    project.notes += copied.notes()
+    project.cwd = f"{SOURCES}/{project.name}"
+    recipe |= {"files": [{"path": project.cwd.lstrip("/"), "source": "tree"}], "workdir": project.cwd}
+
+
+def _add_program(project: _Project, recipe: dict[str, Any], archs: list[str], profiles: Mapping[str, Profile]) -> None:
+    pattern = project.request.thing.paths[0]
+    choice = project.choice = choose_programs(pattern, archs, profiles, explicit=project.request.is_explicit)
+    folder = project.folder / f"images/{project.name}/bin"
+    name = project.name
+    for arch, path in choice.files.items():
+        target = folder / (name if choice.is_same else f"{arch}/{name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            shutil.copyfile(path, target)
+    source = f"bin/{name}" if choice.is_same else f"bin/{{arch}}/{name}"
+    recipe["files"] = [{"path": f"usr/local/bin/{name}", "source": source, "mode": "0755"}]
+    project.command = (f"/usr/local/bin/{name}", *project.request.words)
+
+
+def _add_packages(project: _Project, recipe: dict[str, Any], archs: list[str], profiles: Mapping[str, Profile]) -> None:
+    request = project.request
+    packages = read_packages(request.thing.paths, profiles)
+    project.choice, names = choose_packages(packages, archs, profiles, explicit=request.is_explicit)
+    used = sorted({profiles[arch].names.debian for arch in project.choice.files})
+    copy_packages(packages, project.folder / f"images/{project.name}/debs", used)
+    recipe["debs"] = [f"./debs/{{debian_arch}}/{name}.deb" for name in names]
+    if request.service:
+        project.command = service_command(list(project.choice.files.values()), request.service)
+
+
+def _write_spec(project: _Project, image: str) -> None:
+    request = project.request
+    limit = request.timeout or DEFAULT_LIMIT
+    container: dict[str, Any] = {"name": project.name, "image": image, "capabilities": list(CAPABILITIES)}
+    if project.command:
+        container["command"] = list(project.command)
+    if project.cwd:
+        container["cwd"] = project.cwd
+    annotations = {"bootmatrix.results": " ".join(request.results)} if request.results else {}
+    spec: dict[str, Any] = {"init": list(INIT)}
+    if not request.is_service:
+        container["annotations"] = {"bootmatrix.check": limit, **annotations}
+        project.write(f"{project.name}.yml", spec | {"services": [container]}, _comment(project))
+        return
+    if annotations:
+        container["annotations"] = annotations
+    probe = _probe(project)
+    files = [{"path": "checks/probe", "mode": "0644", "contents": PROBE.replace("ANSWER_S", str(ANSWER_S))}]
+    project.write(f"{project.name}.yml", spec | {"services": [container, probe], "files": files}, _comment(project))
+
+
+def _probe(project: _Project) -> dict[str, Any]:
+    """Return the check that looks at a service from outside."""
+    request = project.request
+    stays_s = duration_s(request.stays or DEFAULT_STAYS)
+    port = request.port or (80 if request.path else None)
+    url = f"http://127.0.0.1:{port}{request.path}" if request.path else ""
+    limit = request.timeout or f"{stays_s + 2 * ANSWER_S:.0f}s"
+    env = [f"URL={url}", f"PORT={port or ''}", f"STAYS_S={stays_s:.0f}", "PATH=/bin:/usr/bin"]
+    return {
+        "name": f"{project.name[:50]}-probe",
+        "image": PROBE_IMAGE,
+        "readonly": True,
+        "command": ["/bin/busybox", "sh", "/checks/probe"],
+        "env": env,
+        "binds": ["/checks:/checks:ro"],
+        "annotations": {"bootmatrix.check": limit},
+    }
+
+
+def _comment(project: _Project) -> str:
+    what = " ".join(project.request.thing.paths) or project.request.thing.image or project.request.image
+    run = f"bootmatrix matrix {project.name}.matrix.yml"
+    lines = (f"Written by 'bootmatrix try' for {json.dumps(what)[1:-1]}.", f"Run it: {run}")
+    return "\n".join(lines)
+
+
+def _write_matrix(project: _Project, targets: list[str]) -> Path:
+    request = project.request
+    kernels = list(request.kernel) or [ANY_KERNEL]
+    limit_s = duration_s(request.timeout or DEFAULT_LIMIT)
+    matrix: dict[str, Any] = {"specs": [f"{project.name}.yml"], "arch": targets, "kernel": kernels}
+    if project.choice and project.choice.lacking:
+        matrix["exclude"] = [{"arch": arch, "reason": reason} for arch, reason in project.choice.lacking.items()]
+    matrix |= request.keys
+    matrix["timeouts"] = {"boot": 120, "services": limit_s, "silence": limit_s}
+    path = project.folder / f"{project.name}.matrix.yml"
+    project.write(path.name, matrix, "Which architectures and kernels. See docs/verdicts.md.")
+    return path

@@ -1,0 +1,61 @@
+"""Headers of programs: architecture, loader and libraries (elf(5))."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO
+
+MAGIC = b"\x7fELF"
+HEADER_BYTES = 20
+"""The part of a header that names class, byte order and machine."""
+MAX_LIBRARIES = 1000
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program's header. `interpreter` is its loader, empty if static; `libraries` are names without folders."""
+
+    architecture: str
+    interpreter: str = ""
+    libraries: tuple[str, ...] = ()
+
+
+def is_program(data: bytes) -> bool:
+    """Return whether a file begins like a program."""
+    return data[:4] == MAGIC and len(data) >= HEADER_BYTES
+
+
+def describe(data: bytes) -> str:
+    """Describe the architecture of a program by its first bytes: `64-bit big-endian …`."""
+    from elftools.elf.enums import ENUM_E_MACHINE  # slow import
+
+    names = {number: name for name, number in ENUM_E_MACHINE.items() if isinstance(number, int)}
+    order = "big" if data[5:6] == b"\2" else "little"
+    number = int.from_bytes(data[18:20], "big" if order == "big" else "little")
+    bits = {1: "32-bit", 2: "64-bit"}.get(data[4], "of unknown width")
+    return f"{bits} {order}-endian {names.get(number, f'machine {number}').removeprefix('EM_')}"
+
+
+def read_program(file: BinaryIO) -> Program | None:
+    """Read the header and the dynamic section of a program; None if it is not one, or damaged."""
+    from elftools.elf.elffile import ELFFile  # slow import
+
+    start = file.read(HEADER_BYTES)
+    if not is_program(start):
+        return None
+    file.seek(0)
+    try:
+        elf = ELFFile(file)
+        interpreter = next((one.get_interp_name() for one in _segments(elf, "PT_INTERP")), "")
+        dynamic = (tag for segment in _segments(elf, "PT_DYNAMIC") for tag in segment.iter_tags("DT_NEEDED"))
+        libraries = [str(tag.needed) for tag in islice(dynamic, MAX_LIBRARIES)]
+    except Exception:  # a hostile header makes it raise nearly anything
+        return None
+    return Program(describe(start), str(interpreter), tuple(libraries))
+
+
+def _segments(elf: Any, kind: str) -> Iterator[Any]:
+    """Yield the segments of a type; the library's own types do not say what each has."""
+    yield from elf.iter_segments(kind)

@@ -1,0 +1,94 @@
+"""A trial: the project of a thing, kept in the cache or in a folder of the user's, and its run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bootmatrix.errors import InputError
+from bootmatrix.model import Profile
+from bootmatrix.scaffold.trial import TrialRequest, write_trial
+from bootmatrix.store import default_cache, sha256_of
+
+TRIALS = "try"
+"""Folder of the cache with the projects of trials: a run refers to its spec's file."""
+MAX_TRIALS = 100
+KEPT_S = 30 * 86400.0
+HALF_WRITTEN_S = 86400.0
+DRAFT = ".draft-"
+
+
+def prepare_trial(
+    request: TrialRequest, profiles: Mapping[str, Profile], cache: Path | None, save: Path | None
+) -> tuple[Path, list[str]]:
+    """Write the project of a trial; return its matrix, and notes.
+
+    It is in the folder `save`, else in the cache, under the digest of its contents: the same trial has the same files.
+
+    Raises:
+        InputError: the request is invalid, or `save` is in use.
+    """
+    if save is not None:
+        return _save(request, profiles, save)
+    trials = (cache or default_cache()) / TRIALS
+    trials.mkdir(parents=True, exist_ok=True)
+    _remove_old(trials)
+    with _draft(trials) as draft:
+        matrix, notes = write_trial(draft, request, profiles)
+        final = trials / f"{request.thing.name}-{_digest(draft)[:16]}"
+        with suppress(OSError):  # the same trial is there already
+            draft.rename(final)
+    os.utime(final)
+    return final / matrix.name, notes
+
+
+def _save(request: TrialRequest, profiles: Mapping[str, Profile], save: Path) -> tuple[Path, list[str]]:
+    if save.exists() and (not save.is_dir() or any(save.iterdir())):
+        raise InputError(f"--save {save}: exists, and is not an empty folder", "Name a new folder.")
+    try:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        with _draft(save.parent) as draft:
+            matrix, notes = write_trial(draft, request, profiles)
+            draft.chmod(0o755)
+            draft.rename(save)
+    except OSError as error:
+        raise InputError(f"--save {save}: {error.strerror}") from error
+    return save / matrix.name, notes
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """Provide a folder beside the final one; what is left of it is removed."""
+    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        content = f"-> {path.readlink()}" if path.is_symlink() else sha256_of(path) if path.is_file() else ""
+        mode = 0 if path.is_symlink() else path.stat().st_mode
+        digest.update(os.fsencode(f"{path.relative_to(folder)}\0{mode}\0{content}\n"))
+    return digest.hexdigest()
+
+
+def _remove_old(trials: Path) -> None:
+    """Remove drafts that were left by a kill, and projects of long ago."""
+    now = time.time()
+    with suppress(OSError):
+        entries = sorted(trials.iterdir(), key=lambda path: -path.stat().st_mtime)
+        for number, path in enumerate(entries):
+            age_s = now - path.stat().st_mtime
+            if age_s > (HALF_WRITTEN_S if path.name.startswith(DRAFT) else KEPT_S) or (
+                number >= MAX_TRIALS and age_s > HALF_WRITTEN_S
+            ):
+                shutil.rmtree(path, ignore_errors=True)

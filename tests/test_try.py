@@ -1,0 +1,460 @@
+"""`bootmatrix try`: what a thing is, the project that is written for it, and all kinds of bad input. Boots little."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bootmatrix.assembly.image.programs import library_packages
+from bootmatrix.cli.first_look import check_host
+from bootmatrix.errors import HostError, InputError
+from bootmatrix.load.data_paths import CHECKOUT
+from bootmatrix.load.matrix import load_matrix
+from bootmatrix.load.profile import load_profiles
+from bootmatrix.load.spec import load_one
+from bootmatrix.model import Matrix, Profile
+from bootmatrix.scaffold import source_tree
+from bootmatrix.scaffold.source_tree import copy_tree
+from bootmatrix.scaffold.thing import Thing, find_thing
+from bootmatrix.scaffold.trial import TrialRequest, write_trial
+from bootmatrix.source.elf import describe, read_program
+from bootmatrix.workspace.trial import prepare_trial
+from small_archive import make_deb
+
+PROFILES = load_profiles([CHECKOUT / "arch"])
+PROGRAM = Path(sys.executable).with_name("bootmatrix")
+
+
+def header(profile: Profile, size: int = 64) -> bytes:
+    """The beginning of a static program for an architecture."""
+    data = bytearray(size)
+    for rule in profile.programs[0].split():
+        offset, _, text = rule.partition(":")
+        data[int(offset) : int(offset) + len(text) // 2] = bytes.fromhex(text)
+    return bytes(data)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+
+
+def write(path: Path, data: str | bytes = "x\n", mode: int = 0o644) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    path.chmod(mode)
+    return path
+
+
+def deb(name: str, architecture: str, files: dict[str, bytes]) -> bytes:
+    return make_deb(f"Package: {name}\nVersion: 1\nArchitecture: {architecture}\n", files)
+
+
+def project(here: Path, request: TrialRequest) -> tuple[Path, Matrix]:
+    """Write a project and load it: folder and matrix."""
+    folder = here / "project"
+    folder.mkdir()
+    matrix, _ = write_trial(folder, request, PROFILES)
+    return folder, load_matrix(matrix, PROFILES)
+
+
+def tool(here: Path, *words: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "BOOTMATRIX_CACHE": str(here / "cache"), **({"PATH": path} if path is not None else {})}
+    return subprocess.run(
+        [PROGRAM, "try", *words], cwd=here, env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+# Kinds of things
+
+
+def test_each_kind_is_known_by_what_it_is(here: Path) -> None:
+    write(here / "src/main.c")
+    write(here / "tool", header(PROFILES["s390x"]), 0o755)
+    write(here / "script", "#!/bin/sh\n", 0o755)
+    write(here / "layout/oci-layout", "{}")
+    with tarfile.open(here / "saved.tar", "w") as archive:
+        archive.add(write(here / "manifest.json", "[]"), "manifest.json")
+    with tarfile.open(here / "root.tar", "w") as archive:
+        archive.add(write(here / "x"), "bin/x")
+    assert find_thing([]).kind == "none"
+    assert find_thing(["./src"]) == Thing("folder", ("src",))
+    assert find_thing(["."]).kind == "folder"
+    assert find_thing(["./tool"]) == Thing("program", ("tool",))
+    assert find_thing(["./script"]).kind == "program"
+    assert find_thing(["./dist/tool-{oci_arch}"]) == Thing("program", ("./dist/tool-{oci_arch}",))
+    assert find_thing(["a.deb", "b.deb"]) == Thing("packages", ("a.deb", "b.deb"))
+    assert find_thing(["redis:7"]) == Thing("image", image="docker://redis:7")
+    assert find_thing(["bootmatrix/redis"]) == Thing("image", image="bootmatrix/redis")
+    assert find_thing(["./layout"]).image == f"oci:{here}/layout"
+    assert find_thing(["./saved.tar"]).image == f"docker-archive:{here}/saved.tar"
+    assert find_thing(["./root.tar"]).image == f"tar:{here}/root.tar"
+    assert find_thing(["docker-archive:saved.tar"]).image == f"docker-archive:{here}/saved.tar"
+
+
+def test_what_is_nothing_of_these_or_two(here: Path) -> None:
+    write(here / "redis/x")
+    write(here / "notes.txt", "no archive\n")
+    write(here / "spec.yml", "init: []\n")
+    write(here / "secret", header(PROFILES["s390x"]), 0)
+    os.mkfifo(here / "pipe")
+    for words, message in {
+        ("redis",): r"'redis' may be the folder \./redis or the image docker://redis",
+        ("./none",): r"\./none: No such file",
+        ("A B",): "is not there, and cannot be an image's name",
+        ("./notes.txt",): "a file of unknown kind",
+        ("./spec.yml",): "a YAML file",
+        ("./pipe",): "not a regular file or folder",
+        ("./redis", "./notes.txt"): "2 things are named",
+        ("oci:./none",): "none not found",
+        ("",): "does not name",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            find_thing(words)
+    if os.geteuid() != 0:
+        with pytest.raises(InputError, match="cannot be read"):
+            find_thing(["./secret"])
+
+
+@pytest.mark.parametrize(
+    ("thing", "name"),
+    [
+        (Thing("image", image="docker://ghcr.io/me/thing:v1@sha256:00"), "thing"),
+        (Thing("image", image="docker://redis:7"), "redis"),
+        (Thing("image", image="docker-archive:/a/my app.tar"), "my-app"),
+        (Thing("program", ("./dist/tool-{oci_arch}",)), "tool"),
+        (Thing("packages", ("./influxdb_1.8_{debian_arch}.deb",)), "influxdb"),
+        (Thing("none"), "try"),
+        (Thing("program", ("./---",)), "try"),
+    ],
+)
+def test_the_name_of_a_cell(thing: Thing, name: str) -> None:
+    assert thing.name == name
+
+
+# Programs
+
+
+def test_a_program_runs_where_its_header_says(here: Path) -> None:
+    write(here / "tool", header(PROFILES["s390x"]), 0o755)
+    thing = find_thing(["./tool"])
+    folder, matrix = project(here, TrialRequest(thing, words=("--version",), arch=("all",)))
+    assert {entry.arch for entry in matrix.exclude} == set(PROFILES) - {"s390x"}
+    assert "program for 64-bit big-endian S390" in matrix.exclude[0].reason
+    spec = load_one(folder / "tool.yml")[0]
+    assert spec.services[0].command == ("/usr/local/bin/tool", "--version")
+    assert spec.services[0].check == "5m"
+    assert (folder / "images/tool/bin/tool").read_bytes() == header(PROFILES["s390x"])
+
+
+def test_a_program_for_none_of_the_wanted_architectures(here: Path) -> None:
+    write(here / "tool", header(PROFILES["s390x"]), 0o755)
+    done = tool(here, "./tool", "--arch", "armv7,s390x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "tool is a program for 64-bit big-endian S390, and not for armv7\n  It is for --arch s390x.\n"
+    )
+    write(here / "alpha", b"\x7fELF\2\1\1" + bytes(11) + b"\x26\x90" + bytes(44), 0o755)
+    done = tool(here, "./alpha")
+    assert done.returncode == 2
+    assert "no architecture is left" in done.stderr
+
+
+def test_a_program_for_each_architecture(here: Path) -> None:
+    for name, word in (("x86_64", "amd64"), ("s390x", "s390x")):
+        write(here / f"dist/tool-{word}", header(PROFILES[name]), 0o755)
+    write(here / "dist/tool-arm64", header(PROFILES["x86_64"]), 0o755)
+    thing = find_thing(["dist/tool-{oci_arch}"])
+    folder, matrix = project(here, TrialRequest(thing, arch=("x86_64", "s390x", "aarch64", "riscv64")))
+    reasons = {entry.arch: entry.reason for entry in matrix.exclude}
+    assert reasons["riscv64"] == "dist/tool-riscv64: No such file or directory"
+    assert "is a program for 64-bit little-endian X86_64, and not for aarch64" in reasons["aarch64"]
+    assert sorted(path.parent.name for path in folder.glob("images/tool/bin/*/tool")) == ["s390x", "x86_64"]
+    with pytest.raises(InputError, match="not for aarch64"):
+        write_trial(here / "other", TrialRequest(thing, arch=("aarch64",), is_explicit=True), PROFILES)
+    with pytest.raises(InputError, match=r"unknown placeholder \{oci_arhc\}. Did you mean 'oci_arch'"):
+        write_trial(here / "third", TrialRequest(find_thing(["tool-{oci_arhc}"]), arch=("s390x",)), PROFILES)
+
+
+@pytest.mark.parametrize("arch", PROFILES)
+def test_each_architecture_knows_its_programs(arch: str) -> None:
+    profile = PROFILES[arch]
+    assert profile.programs
+    data = header(profile)
+    assert data[4] == {32: 1, 64: 2}[profile.bits]
+    assert data[5] == {"little": 1, "big": 2}[profile.endian]
+    assert "machine " not in describe(data)
+
+
+def test_headers_that_are_damaged_are_left_to_the_guest() -> None:
+    import io
+
+    whole = Path(sys.executable).resolve().read_bytes()
+    program = read_program(io.BytesIO(whole))
+    assert program is not None
+    assert "ld-" in program.interpreter
+    assert any("libc" in name for name in program.libraries)
+    for cut in range(0, 4096, 61):
+        damaged = bytearray(whole[:8192])
+        damaged[cut % 512] ^= 0xFF
+        read_program(io.BytesIO(bytes(damaged[: 8192 - cut])))
+
+
+@pytest.mark.parametrize(
+    ("library", "package"),
+    [
+        ("libssl.so.3", "libssl3"),
+        ("libfoo2.so.1", "libfoo2-1"),
+        ("libstdc++.so.6", "libstdc++6"),
+        ("libdb-5.3.so", "libdb5.3"),
+        ("/lib/ld-linux-armhf.so.3", "libc6"),
+        ("/lib64/ld64.so.2", "libc6"),
+        ("/lib/ld-musl-riscv64.so.1", "musl"),
+    ],
+)
+def test_the_package_of_a_library(library: str, package: str) -> None:
+    assert package in library_packages(library)
+    assert not library_packages("plugin")
+
+
+# Source trees
+
+
+def test_a_source_tree_is_copied_as_git_sees_it(here: Path) -> None:
+    for name in ("main.c", ".git/config", "build/out.o", "keep/build.c", "a.log", "sub/b.log", "sub/important.log"):
+        write(here / "tree" / name)
+    write(here / "tree/run.sh", "#!/bin/sh\n", 0o750)
+    write(here / "tree/.gitignore", "/build\n*.log\n")
+    write(here / "tree/sub/.gitignore", "!important.log\n")
+    (here / "tree/link").symlink_to("main.c")
+    (here / "tree/away").symlink_to("../../etc/passwd")
+    os.mkfifo(here / "tree/pipe")
+    with socket.socket(socket.AF_UNIX) as unix:
+        os.chdir(here / "tree")
+        unix.bind("socket")
+        os.chdir(here)
+    copied = copy_tree(here / "tree", here / "copy")
+    found = sorted(str(path.relative_to(here / "copy")) for path in (here / "copy").rglob("*") if not path.is_dir())
+    assert found == [
+        *(".gitignore", "away", "keep/build.c", "link", "main.c", "run.sh", "sub/.gitignore", "sub/important.log"),
+    ]
+    assert (here / "copy/run.sh").stat().st_mode & 0o777 == 0o755
+    assert (here / "copy/link").readlink() == Path("main.c")
+    notes = list(copied.notes())
+    assert notes[0].startswith("copied 8 files")
+    assert notes[1:] == [
+        "left out, as they are not files: pipe, socket",
+        "links that lead out of the tree lead nowhere in the guest: away",
+    ]
+
+
+def test_a_source_tree_has_limits(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_tree, "MAX_FILES", 30)
+    for number in range(29):
+        write(here / f"tree/modules/{number}")
+    write(here / "tree/a.c")
+    copy_tree(here / "tree", here / "copy")
+    write(here / "tree/b.c")
+    with pytest.raises(InputError, match=r"more than 30 files .*; most of it so far: modules") as caught:
+        copy_tree(here / "tree", here / "second")
+    assert ".gitignore" in caught.value.hint
+    monkeypatch.setattr(source_tree, "MAX_FILES", 100)
+    monkeypatch.setattr(source_tree, "MAX_BYTES", 1 << 20)
+    with (here / "tree/large").open("wb") as file:
+        file.truncate(2 << 20)
+    with pytest.raises(InputError, match="1 MiB; most of it so far: large"):
+        copy_tree(here / "tree", here / "third")
+
+
+def test_a_source_tree_without_files(here: Path) -> None:
+    write(here / "tree/.gitignore", "*\n")
+    with pytest.raises(InputError, match="no file is left to copy"):
+        copy_tree(here / "tree", here / "copy")
+    if os.geteuid() != 0:
+        write(here / "other/x", "", 0)
+        with pytest.raises(InputError, match="cannot be copied"):
+            copy_tree(here / "other", here / "second")
+
+
+def test_the_project_of_a_source_tree(here: Path) -> None:
+    write(here / "hello/Makefile", "check:\n")
+    thing = find_thing(["./hello"])
+    request = TrialRequest(thing, words=("make", "check"), arch=("s390x", "x86_64/q35"), packages=("gcc", "make"))
+    folder, matrix = project(here, request)
+    recipe = yaml.safe_load((folder / "images/hello/build.yml").read_text(encoding="utf-8"))
+    assert recipe == {
+        "from": "@pkg:../hello-base",
+        "files": [{"path": "src/hello", "source": "tree"}],
+        "workdir": "/src/hello",
+    }
+    base = yaml.safe_load((folder / "images/hello-base/build.yml").read_text(encoding="utf-8"))
+    assert base["from"] == "bootmatrix/debian"
+    assert {"path": "usr/bin/cc", "symlink": "gcc"} in base["files"]
+    (container,) = load_one(folder / "hello.yml")[0].services
+    assert (container.command, container.cwd) == (("make", "check"), "/src/hello")
+    assert matrix.arch == ("s390x", "x86_64")
+    assert (matrix.kernel, matrix.timeouts.silence) == (("default",), 300.0)
+
+
+# Packages
+
+
+def test_packages_by_architecture(here: Path) -> None:
+    unit = "[Service]\nEnvironment=A=1\nEnvironmentFile=-/etc/default/x\nExecStart=-/usr/bin/xd -f\n"
+    for architecture in ("amd64", "s390x"):
+        data = deb("x", architecture, {"lib/systemd/system/x.service": unit.encode()})
+        write(here / f"x_1_{architecture}.deb", data)
+    write(here / "data_1_all.deb", deb("data", "all", {"usr/share/data": b"x"}))
+    thing = find_thing(["./x_*_{debian_arch}.deb", "data_1_all.deb"])
+    request = TrialRequest(thing, service="x", stays="3s", arch=("x86_64", "s390x", "armv7"))
+    folder, matrix = project(here, request)
+    assert [(entry.arch, entry.reason) for entry in matrix.exclude] == [
+        ("armv7", "no package x for armhf among the files")
+    ]
+    assert sorted(str(path.relative_to(folder / "images/x/debs")) for path in folder.rglob("*.deb")) == [
+        *("amd64/data.deb", "amd64/x.deb", "s390x/data.deb", "s390x/x.deb"),
+    ]
+    service, probe = load_one(folder / "x.yml")[0].services
+    assert service.command is not None
+    assert service.command[2].splitlines() == [
+        "export A=1",
+        "if [ -r /etc/default/x ]; then set -a; . /etc/default/x; set +a; fi",
+        "exec /usr/bin/xd -f",
+    ]
+    assert "STAYS_S=3" in (probe.env or ())
+    for words, message in {
+        ("y",): r"the packages have no unit y\.service\. It has x\.service",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            write_trial(here / "other", TrialRequest(thing, service=words[0], arch=("s390x",)), PROFILES)
+
+
+def test_packages_that_are_none(here: Path) -> None:
+    write(here / "bad.deb", "x")
+    for words, message in {
+        ("none.deb", "--", "x"): "none.deb: no such package file",
+        ("bad.deb", "--", "x"): "bad.deb is not a Debian package",
+        ("bad.deb",): "packages need a command or --service",
+    }.items():
+        done = tool(here, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
+
+
+# Images and services
+
+
+def test_an_image_is_started_and_looked_at(here: Path) -> None:
+    request = TrialRequest(find_thing(["influxdb:1.8"]), arch=("x86_64",), port=8086, path="/ping", kernel=("6.1",))
+    folder, _ = project(here, request)
+    service, probe = load_one(folder / "influxdb.yml")[0].services
+    assert (service.image, service.command, service.check) == ("docker://influxdb:1.8", None, None)
+    assert probe.check == "130s"
+    assert {"URL=http://127.0.0.1:8086/ping", "PORT=8086", "STAYS_S=10"} <= set(probe.env or ())
+
+
+def test_an_image_with_a_command_and_an_environment(here: Path) -> None:
+    thing = find_thing(["redis:7"])
+    request = TrialRequest(thing, words=("redis-server", "--version"), arch=("x86_64",), env=("A=b=c",))
+    folder, _ = project(here, request)
+    (container,) = load_one(folder / "redis.yml")[0].services
+    assert (container.command, container.check) == (("redis-server", "--version"), "5m")
+    recipe = yaml.safe_load((folder / "images/redis/build.yml").read_text(encoding="utf-8"))
+    assert recipe == {"from": "docker://redis:7", "env": {"A": "b=c"}}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "there is nothing to run"),
+        (("./tree",), "there is nothing to run: a command is missing"),
+        (("./tree", "--port", "80"), "need a command that stays"),
+        (("redis:7", "--service", "x"), "--service is for packages"),
+        (("redis:7", "--packages", "gcc"), "--packages cannot be combined with an image"),
+        (("./tree", "--packages", "GCC", "--", "x"), "'GCC' cannot be the name of a package"),
+        (("redis:7", "--port", "0"), "--port 0: must be a number"),
+        (("redis:7", "--http", "ping"), "--http 'ping' must be a path"),
+        (("redis:7", "--env", "A"), "--env 'A' must be NAME=VALUE"),
+        (("redis:7", "--get", "a.xml"), "--get 'a.xml' must be the absolute path"),
+        (("redis:7", "--get", "/a/../b"), "must be the absolute path"),
+        (("redis:7", "--stays", "soon"), "'soon' is not a duration"),
+        (("redis:7", "--memory", "2TB"), "'2TB' is not an amount of memory"),
+        (("redis:7", "--arch", "x87"), "x87"),
+        (("redis:7", "--arch", "s390x", "--kernel", "1.0"), "none of the selected architectures has a kernel '1.0'"),
+        (("redis:7", "--arch", "s390x", "--page-size", "64k"), "No kernel of these architectures has such pages"),
+        (("./tree", "--save", "tree", "--", "x"), "--save tree: exists, and is not an empty folder"),
+        (("./tree", "--image", "./nowhere/at all", "--arch", "s390x", "--", "x"), "nowhere"),
+    ],
+)
+def test_bad_input_is_one_message(here: Path, words: tuple[str, ...], message: str) -> None:
+    write(here / "tree/x.c")
+    done = tool(here, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((here / "cache").rglob(".draft-*"))
+    assert not (here / "reports").exists()
+
+
+# The project's place
+
+
+def test_the_same_trial_has_the_same_files(here: Path) -> None:
+    write(here / "hello/Makefile", "check:\n")
+    request = TrialRequest(find_thing(["./hello"]), words=("make",), arch=("s390x",))
+    first, _ = prepare_trial(request, PROFILES, here / "cache", None)
+    assert prepare_trial(request, PROFILES, here / "cache", None)[0] == first
+    write(here / "hello/Makefile", "check: x\n")
+    assert prepare_trial(request, PROFILES, here / "cache", None)[0] != first
+    saved, _ = prepare_trial(request, PROFILES, here / "cache", here / "mine")
+    assert saved == here / "mine/hello.matrix.yml"
+    assert not list(here.rglob(".draft-*"))
+    os.utime(first.parent, (0, 0))
+    prepare_trial(request, PROFILES, here / "cache", None)
+    assert not first.exists()
+
+
+# The first look
+
+
+def test_everything_that_is_missing_is_said_at_once(here: Path) -> None:
+    write(here / "bin/true")
+    done = tool(here, "--arch", "s390x,armv7", "--", "uname", path=str(here / "bin"))
+    assert (done.returncode, done.stdout) == (3, "")
+    lines = done.stderr.splitlines()
+    assert lines[0] == "bootmatrix: this host lacks what the run needs:"
+    assert [line.split(":")[0].strip() for line in lines[1:5]] == [
+        *("qemu-system-s390x", "qemu-system-arm", "setpriv", "gpgv"),
+    ]
+    if Path("/etc/debian_version").exists():
+        assert lines[-1].split()[-4:] == ["qemu-system-misc", "qemu-system-arm", "util-linux", "gpgv"]
+    assert not (here / "cache/blobs").exists()
+
+
+def test_too_little_disk(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootmatrix.cli.first_look.LEAST_DISK_MIB", 1 << 40)
+    with pytest.raises(HostError, match="GiB free at") as caught:
+        check_host([PROFILES["x86_64"].machine("q35")], here, offline=True)
+    assert "Free some" in caught.value.hint
+
+
+def test_a_written_project_is_valid(here: Path) -> None:
+    write(here / "hello/Makefile", "check:\n")
+    request = TrialRequest(find_thing(["./hello"]), words=("make", 'a "quoted" word\n#'), arch=("s390x",))
+    folder, _ = project(here, request)
+    done = subprocess.run(
+        [PROGRAM, "validate", *sorted(map(str, folder.rglob("*.yml")))], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (container,) = load_one(folder / "hello.yml")[0].services
+    assert json.dumps(container.command) == json.dumps(["make", 'a "quoted" word\n#'])
