@@ -17,6 +17,7 @@ from bootmatrix import __version__
 from bootmatrix.cli import options, signals, streams
 from bootmatrix.cli.exits import ABORTED, BAD_INPUT, INTERRUPTED, OUR_FAULT, git_bisect_status
 from bootmatrix.cli.parsers import ADDERS
+from bootmatrix.cli.project_defaults import apply_defaults
 from bootmatrix.errors import BootmatrixError, InputError, Interrupted, described
 from bootmatrix.redact import redacted
 from bootmatrix.report.sanitize import sanitize
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words, args.words = _split_command(words)
         parser(words[0] if words else "").parse_args(words, args)
         _check_folder()
+        apply_defaults(args)
         _adopt_input(args)
         status = _run(args)
     except SystemExit as left:  # from argparse, after its own output

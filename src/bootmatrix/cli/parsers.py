@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import arguments, ci_parsers, guest_parsers
-from bootmatrix.cli.parsers_try import add_try
+from bootmatrix.cli.parsers_try import add_completion, add_new, add_try
 from bootmatrix.cli.upkeep_parsers import add_accept, add_cache
 
 if TYPE_CHECKING:
@@ -445,6 +445,7 @@ def add_doctor(commands: Commands) -> None:
 
 ADDERS = {
     "try": add_try,
+    "new": add_new,
     "matrix": add_matrix,
     "plan": add_plan,
     "run": add_run,
@@ -473,5 +474,6 @@ ADDERS = {
     "cp": guest_parsers.add_cp,
     "forward": guest_parsers.add_forward,
     "guests": guest_parsers.add_guests,
+    "completion": add_completion,
 }
 """Functions that add a command's options, by command, in the order of the help."""

@@ -1,4 +1,4 @@
-"""Options of `try`."""
+"""Options of `try`, `new` and `completion`."""
 
 from __future__ import annotations
 
@@ -74,3 +74,27 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--get", action="append", default=[], metavar="PATH", help="take this file of the guest into the report"
     )
+
+
+def add_new(commands: Commands) -> None:
+    """Add the options of `new`."""
+    parser = commands.add_parser(
+        "new",
+        help="write an example project to start from: spec, image recipe, matrix, CI files",
+        description="Write an example project with comments to a new folder: a spec with a service and a check, its "
+        "image recipe, a matrix, files for GitHub and GitLab, and JSON Schemas for editors.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder; its name is the spec's")
+    parser.set_defaults(command="new")
+
+
+def add_completion(commands: Commands) -> None:
+    """Add the options of `completion`."""
+    parser = commands.add_parser(
+        "completion",
+        help="print the completion script of a shell",
+        description="Print the completion script of a shell. For bash: bootmatrix completion bash >"
+        "~/.local/share/bash-completion/completions/bootmatrix",
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
+    parser.set_defaults(command="completion")

@@ -56,7 +56,7 @@ def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialReq
         thing=thing,
         words=tuple(args.words),
         arch=_present(targets, profiles),
-        is_explicit=bool(args.arch) and not any(name.partition("/")[0] == ALL for name in args.arch),
+        is_explicit=_is_explicit(args),
         kernel=args.kernel,
         image=args.base,
         packages=args.packages,
@@ -69,6 +69,12 @@ def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialReq
         timeout=args.timeout or "",
         keys=_matrix_keys(args),
     )
+
+
+def _is_explicit(args: argparse.Namespace) -> bool:
+    """Return whether the architectures were named one by one, so that each of them must be possible."""
+    is_default = vars(args).get("arch_is_default", False)
+    return bool(args.arch) and not is_default and not any(name.partition("/")[0] == ALL for name in args.arch)
 
 
 def _default_targets(thing: Thing, profiles: dict[str, Profile]) -> tuple[str, ...]:

@@ -1,0 +1,80 @@
+"""Defaults of options in a project's pyproject.toml: the table `[tool.bootmatrix]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.errors import InputError
+
+FILE, TABLE = "pyproject.toml", "bootmatrix"
+NAMES, FOLDERS = ("arch", "kernel"), ("cache", "reports")
+MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
+VARIABLES = {"cache": "BOOTMATRIX_CACHE", "reports": "BOOTMATRIX_REPORTS"}
+"""Environment variables that prevail."""
+
+
+def apply_defaults(args: argparse.Namespace) -> None:
+    """Set the options that were not given. A matrix file's own architectures and kernels prevail.
+
+    Raises:
+        InputError: the table is invalid.
+    """
+    path, table = find_table(Path.cwd())
+    if not table:
+        return
+    values = vars(args)
+    has_matrix = values.get("resume") or any(str(name).endswith(MATRIX_SUFFIXES) for name in values.get("files") or ())
+    for key in NAMES:
+        if key in table and values.get(key) == () and not has_matrix:
+            values[key] = _names(path, key, table[key])
+            values[f"{key}_is_default"] = True
+    for key in FOLDERS:
+        if key in table and key in values and values[key] is None and not os.environ.get(VARIABLES[key]):
+            values[key] = path.parent / Path(_text(path, key, table[key])).expanduser()
+
+
+def find_table(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Find the table in the folder or the nearest one above it; empty without one.
+
+    Raises:
+        InputError: the file or the table is invalid.
+    """
+    for parent in (folder, *folder.parents):
+        path = parent / FILE
+        if not path.is_file():
+            continue
+        try:
+            with path.open("rb") as file:
+                table = tomllib.load(file).get("tool", {}).get(TABLE)
+        except (OSError, ValueError, AttributeError) as error:
+            raise InputError(f"{path}: cannot be read: {error}") from error
+        if table is not None:
+            return path, _checked(path, table)
+    return folder, {}
+
+
+def _checked(path: Path, table: object) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: [tool.{TABLE}] must be a table")
+    unknown = sorted(set(table) - {*NAMES, *FOLDERS})
+    if unknown:
+        known = ", ".join((*NAMES, *FOLDERS))
+        raise InputError(f"{path}: unknown key {unknown[0]!r} in [tool.{TABLE}]. Known: {known}")
+    return table
+
+
+def _names(path: Path, key: str, value: object) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f'{path}: {key!r} in [tool.{TABLE}] must be a list of names, such as {key} = ["all"]')
+    return tuple(names)
+
+
+def _text(path: Path, key: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{path}: {key!r} in [tool.{TABLE}] must be a folder")
+    return value

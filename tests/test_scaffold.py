@@ -1,0 +1,110 @@
+"""What `bootmatrix new` and `completion` write, and the defaults of a project."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.recipe import find_recipe
+from bootmatrix.scaffold.examples import write_example
+
+PROGRAM = Path(sys.executable).with_name("bootmatrix")
+
+
+def tool(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROGRAM, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_an_example_is_valid_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = tool(tmp_path, "new", "mine")
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = tmp_path / "mine"
+    files = [folder / name for name in ("mine.yml", "mine.matrix.yml", "images/mine/build.yml")]
+    for file, kind in zip(files, ("spec", "matrix", "image"), strict=True):
+        line = file.read_text(encoding="utf-8").splitlines()[0]
+        schema = (file.parent / line.partition("$schema=")[2]).resolve()
+        assert schema == folder / f"{kind}.schema.json"
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert not list(Draft202012Validator(yaml.safe_load(schema.read_text(encoding="utf-8"))).iter_errors(data))
+    done = tool(tmp_path, "validate", *map(str, files))
+    assert (done.returncode, done.stderr) == (0, "")
+    done = tool(tmp_path, "plan", "mine/mine.matrix.yml")
+    assert "mine/x86_64/6.1" in done.stdout
+    workflow = yaml.safe_load((folder / "ci/github.yml").read_text(encoding="utf-8"))
+    assert any("matrix mine/mine.matrix.yml" in step.get("run", "") for step in workflow["jobs"]["bootmatrix"]["steps"])
+    assert "matrix mine/mine.matrix.yml" in (folder / "ci/gitlab.yml").read_text(encoding="utf-8")
+
+
+def test_an_example_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/x").write_text("x", encoding="utf-8")
+    done = tool(tmp_path, "new", "mine")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "exists, and is not an empty folder" in done.stderr
+    with pytest.raises(InputError, match="cannot be the name of a spec"):
+        write_example(tmp_path / "a b", ["s390x"], [])
+
+
+def test_shipped_images_have_a_name_everywhere(tmp_path: Path) -> None:
+    assert find_recipe("bootmatrix/init", tmp_path / "x.yml").parent.name == "init"
+    with pytest.raises(InputError, match="Did you mean 'bootmatrix/busybox'"):
+        find_recipe("bootmatrix/busibox", tmp_path / "x.yml")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_the_commands(tmp_path: Path, shell: str) -> None:
+    done = tool(tmp_path, "completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--page-size" in done.stdout or "page-size" in done.stdout
+    if shell == "bash":
+        script = tmp_path / "script"
+        script.write_text(done.stdout, encoding="utf-8")
+        ask = f'. {script}; COMP_WORDS=(bootmatrix tr); COMP_CWORD=1; COMP_LINE="bootmatrix tr"; '
+        ask += (
+            'command="$(complete -p bootmatrix | sed "s/.*-F \\([^ ]*\\).*/\\1/")"; $command bootmatrix tr bootmatrix; '
+        )
+        found = subprocess.run(
+            ["bash", "-c", f'{ask} echo "${{COMPREPLY[@]}}"'], capture_output=True, text=True, check=False, timeout=20
+        )
+        assert found.stdout.split() == ["try"]
+
+
+def test_a_project_has_defaults(tmp_path: Path) -> None:
+    table = '[tool.bootmatrix]\narch = ["s390x", "aarch64"]\nkernel = "7.2"\nreports = "out/reports"\n'
+    (tmp_path / "pyproject.toml").write_text(table, encoding="utf-8")
+    (tmp_path / "sub").mkdir()
+    done = tool(tmp_path / "sub", "plan", "hello")
+    assert done.stdout.splitlines()[:2] == ["hello/s390x/7.2", "hello/aarch64/7.2"]
+    done = tool(tmp_path, "plan", "hello", "--arch", "x86_64", "--kernel", "6.1")
+    assert done.stdout.splitlines()[0] == "hello/x86_64/6.1"
+    matrix = tmp_path / "my.matrix.yml"
+    matrix.write_text('{specs: [hello], arch: [armv7], kernel: ["6.1"]}', encoding="utf-8")
+    assert tool(tmp_path, "plan", "my.matrix.yml").stdout.splitlines()[0] == "hello/armv7/6.1"
+    assert "no such run" in tool(tmp_path, "judge", "latest").stderr or not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tool.bootmatrix]\narchs = []\n", "unknown key 'archs' in [tool.bootmatrix]"),
+        ("[tool.bootmatrix]\narch = []\n", "'arch' in [tool.bootmatrix] must be a list of names"),
+        ("[tool.bootmatrix]\ncache = 3\n", "'cache' in [tool.bootmatrix] must be a folder"),
+        ("[tool]\nbootmatrix = 3\n", "[tool.bootmatrix] must be a table"),
+        ("[tool.bootmatrix\n", "cannot be read"),
+    ],
+)
+def test_a_table_that_is_invalid(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    env = {name: value for name, value in os.environ.items() if name != "BOOTMATRIX_CACHE"}
+    done = subprocess.run(
+        [PROGRAM, "try", "--", "true"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
