@@ -140,7 +140,9 @@ class SshHost:
         return found
 
     def workers(self) -> list[int]:
-        return [pid for pid, command in self.commands().items() if "worker_process" in command and "sh -c" not in command]
+        return [
+            pid for pid, command in self.commands().items() if "worker_process" in command and "sh -c" not in command
+        ]
 
     def wait_gone(self, limit_s: float = 15.0) -> dict[int, str]:
         """Wait until no process of a run is left; those that are left after the limit."""
@@ -174,7 +176,13 @@ class SshHost:
             "cache": str(self.cache),
             **more,
         }
-        return "  - {" + ", ".join(f'{key}: "{value}"' if isinstance(value, str) else f"{key}: {value}" for key, value in lines.items()) + "}\n"
+        return (
+            "  - {"
+            + ", ".join(
+                f'{key}: "{value}"' if isinstance(value, str) else f"{key}: {value}" for key, value in lines.items()
+            )
+            + "}\n"
+        )
 
 
 @contextmanager

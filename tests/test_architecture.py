@@ -7,6 +7,7 @@ import re
 import statistics
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def part(name: str) -> str:
     return name.split(".")[:2][-1]
 
 
+@cache
 def tree(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"), str(file))
 
@@ -109,6 +111,7 @@ def test_no_two_modules_import_each_other() -> None:
     assert not mutual
 
 
+@cache
 def forbidden_words() -> set[str]:
     """Every name that an architecture has in any world, and those of its machines that mean nothing else."""
     words = set()
