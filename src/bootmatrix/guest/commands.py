@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,20 +93,31 @@ async def put(  # noqa: PLR0913
         InputError: the source cannot be read, or the target cannot be written.
         AgentError: the guest is not there any more.
     """
-    kept = bytearray()
+    kept, end = bytearray(), None
+    fault: InputError | None = None
     async with (
         channel_of(client, GuestRequest("put", [target, name], root)) as channel,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(_collect, channel, StreamNumber.ERR, kept, MAX_COMPLAINT_BYTES)
-        for chunk in tree_records(source, limits or TreeLimits(), known):
-            if not await channel.send(chunk):
-                break
-        await channel.send_end()
-        end = await _end_of(channel)
+        try:
+            await _send_all(channel, tree_records(source, limits or TreeLimits(), known))
+            end = await _end_of(channel)
+        except InputError as error:  # raised below: a task group would wrap it
+            fault = error
+            await channel.close()
+    if fault:
+        raise fault
     end = end or await channel.wait()
     if end.status:
         raise InputError(f"cannot copy {source} into the guest: {_complaint(end, kept)}")
+
+
+async def _send_all(channel: AgentChannel, chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        if not await channel.send(chunk):
+            break
+    await channel.send_end()
 
 
 async def get(

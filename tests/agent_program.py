@@ -1,0 +1,84 @@
+"""The guest's agent as a program of the host, with sanitizers, and a client that talks to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from bootmatrix.guest.client import AgentClient
+from bootmatrix.guest.wire import SocketWire
+from guest_program import FLAGS, SOURCES
+
+MAIN = """
+#include <stdlib.h>
+#include <string.h>
+#include "agent.h"
+#include "agent_keeper.h"
+int main(int argc, char **argv)
+{
+	if (strcmp(argv[0], KEEPER_NAME) == 0)
+		return keeper_main(argc, argv);
+	return agent_serve(atoi(argv[1]), atoi(argv[1]), 1 << 18);
+}
+"""
+PARTS = ("agent.c", "agent_[!s]*.c", "agent_spawn.c", "frames.c", "util.c")
+LIMIT_S = 60
+ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0", "UBSAN_OPTIONS": "abort_on_error=1"}
+
+
+def compile_agent(folder: Path) -> Path:
+    """Compile the agent."""
+    (folder / "main.c").write_text(MAIN, encoding="ascii")
+    files = [str(path) for part in PARTS for path in sorted(SOURCES.glob(part))]
+    program = folder / "agent"
+    command = ["gcc", *FLAGS, "-I", str(SOURCES), str(folder / "main.c"), *files, "-o", str(program)]
+    subprocess.run(command, check=True, timeout=LIMIT_S * 5)
+    return program
+
+
+@asynccontextmanager
+async def running(program: Path) -> AsyncIterator[tuple[AgentClient, subprocess.Popen[bytes]]]:
+    """Run the agent with a client, in namespaces of a user without rights if this user has none."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    as_root = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
+    command = [*as_root, str(program), str(theirs.fileno())]
+    process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), env=ENVIRONMENT, stderr=subprocess.PIPE)
+    theirs.close()
+    client = AgentClient(SocketWire(ours))
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.run)
+            yield client, process
+            tasks.cancel_scope.cancel()
+    finally:
+        ours.close()
+        process.kill()
+        process.wait(LIMIT_S)
+        assert process.stderr
+        complaint = process.stderr.read().decode()
+        process.stderr.close()
+    assert "Sanitizer" not in complaint, complaint
+
+
+def with_agent(program: Path, work: Callable[[AgentClient], Awaitable[None]]) -> None:
+    """Do work with a client of a running agent."""
+
+    async def run() -> None:
+        with anyio.fail_after(LIMIT_S):
+            async with running(program) as (client, _):
+                await work(client)
+
+    try:
+        anyio.run(run)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from None

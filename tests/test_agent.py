@@ -1,0 +1,371 @@
+"""The guest's agent and its client, as two processes of the host: streams, files, connections, and faults of both."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import stat
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+
+from agent_program import compile_agent, running, with_agent
+from bootmatrix.errors import AgentError, GuestFileError, InputError
+from bootmatrix.guest import commands
+from bootmatrix.guest.client import AgentClient
+from bootmatrix.guest.commands import channel_of, connection, run_command
+from bootmatrix.guest.forward import forwarded
+from bootmatrix.guest.frames import ExitKind, Frame, FrameType, StreamNumber
+from bootmatrix.guest.outbound import TreeLimits
+from bootmatrix.guest.requests import GuestRequest, TerminalSize
+
+PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_agent(tmp_path_factory.mktemp("agent"))
+
+
+def shell(text: str, **more: object) -> GuestRequest:
+    return GuestRequest("exec", ["sh", "-c", text], env=PATH, **more)  # type: ignore[arg-type]
+
+
+def test_streams_are_apart_and_binary(program: Path) -> None:
+    data = random.Random(1).randbytes(3_000_000)
+
+    async def work(client: AgentClient) -> None:
+        output = await run_command(client, shell("cat; echo no >&2; exit 3"), data)
+        assert output.end
+        assert (bytes(output.out) == data, bytes(output.err), output.end.status) == (True, b"no\n", 3)
+
+    with_agent(program, work)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "kind"),
+    [
+        (shell("exit 255"), 255, ExitKind.STATUS),
+        (shell("kill -TERM $$"), 143, ExitKind.SIGNAL),
+        (GuestRequest("exec", ["/nowhere/x"], env=PATH), 127, ExitKind.FAULT),
+        (GuestRequest("exec", ["/etc/passwd"], env=PATH), 126, ExitKind.FAULT),
+        (GuestRequest("exec", ["true"], cwd="/nowhere", env=PATH), 127, ExitKind.FAULT),
+        (GuestRequest("exec", ["true"], root="/nowhere", env=PATH), 127, ExitKind.FAULT),
+        (shell("[ $(id -u):$(id -g) = 7:8 ]", uid=7, gid=8), 0, ExitKind.STATUS),
+        (GuestRequest("exec", ["sh", "-c", '[ "$X" = "a\nb" ]'], env={**PATH, "X": "a\nb"}), 0, ExitKind.STATUS),
+    ],
+)
+def test_ends(program: Path, request_: GuestRequest, status: int, kind: ExitKind) -> None:
+    if request_.uid and os.geteuid():
+        pytest.skip("only root can have several users")
+
+    async def work(client: AgentClient) -> None:
+        end = (await run_command(client, request_)).end
+        assert end
+        assert (end.status, end.kind) == (status, kind)
+
+    with_agent(program, work)
+
+
+def test_many_commands_one_after_the_other_and_at_once(program: Path) -> None:
+    async def work(client: AgentClient) -> None:
+        for number in range(200):
+            output = await run_command(client, GuestRequest("exec", ["echo", f"{number}"], env=PATH))
+            assert output.out == f"{number}\n".encode()
+        texts: dict[int, bytes] = {}
+
+        async def keep(number: int) -> None:
+            texts[number] = bytes((await run_command(client, shell(f"cat; echo {number}"), b"x" * 70_000)).out)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(40):
+                tasks.start_soon(keep, number)
+        assert texts == {number: b"x" * 70_000 + f"{number}\n".encode() for number in range(40)}
+
+    with_agent(program, work)
+
+
+def test_more_commands_than_channels_are_refused(program: Path) -> None:
+    async def work(client: AgentClient) -> None:
+        channels = [await client.open(shell("exec sleep 100")) for _ in range(70)]
+        ends = [await channel.wait() for channel in channels[64:]]
+        assert {end.kind for end in ends} == {ExitKind.FAULT}
+        for channel in channels:
+            await channel.close()
+        assert (await run_command(client, shell("exit 4"))).end
+
+    with_agent(program, work)
+
+
+def test_a_command_waits_for_a_slow_reader(program: Path) -> None:
+    """Its output is neither lost nor kept in memory beyond the window."""
+
+    async def work(client: AgentClient) -> None:
+        async with channel_of(client, shell("head -c 4000000 /dev/zero; echo done >&2")) as channel:
+            await anyio.sleep(0.3)
+            assert await channel.receive(StreamNumber.OUT)
+            with anyio.move_on_after(0.2):
+                assert not await channel.receive(StreamNumber.ERR), "it should wait for its standard output"
+            rest = 0
+            while data := await channel.receive(StreamNumber.OUT):
+                rest += len(data)
+            assert rest > 3_000_000
+            assert (await channel.wait()).status == 0
+
+    with_agent(program, work)
+
+
+def test_input_without_end_ends_with_the_command(program: Path) -> None:
+    async def work(client: AgentClient) -> None:
+        async with channel_of(client, shell("head -c 100000 >/dev/null; exit 9")) as channel:
+            while await channel.send(b"y\n" * 5000):
+                pass
+            assert (await channel.wait()).status == 9
+
+    with_agent(program, work)
+
+
+def test_processes_left_behind_do_not_delay_an_end(program: Path) -> None:
+    async def work(client: AgentClient) -> None:
+        with anyio.fail_after(20):
+            output = await run_command(client, shell("(while :; do echo more; sleep 0.01; done) & echo first; exit 5"))
+        assert output.end
+        assert output.end.status == 5
+        assert output.out.startswith((b"first", b"more"))
+
+    with_agent(program, work)
+
+
+def test_a_terminal(program: Path) -> None:
+    async def work(client: AgentClient) -> None:
+        request = shell("trap 'stty size; exit 8' INT; tty; stty size; while :; do sleep 0.02; done")
+        request = GuestRequest(request.verb, request.words, env=PATH, terminal=TerminalSize(33, 77))
+        async with channel_of(client, request) as channel:
+            text = b""
+            while b"33 77" not in text:
+                text += await channel.receive()
+            await channel.resize(TerminalSize(11, 22))
+            await channel.send(b"\x03")
+            while data := await channel.receive():
+                text += data
+            assert b"11 22" in text
+            assert (await channel.wait()).status == 8
+
+    with_agent(program, work)
+
+
+def test_a_signal(program: Path) -> None:
+    async def work(client: AgentClient) -> None:
+        async with channel_of(client, GuestRequest("exec", ["sleep", "100"], env=PATH)) as channel:
+            await channel.signal(signal.SIGINT)
+            assert (await channel.wait()).status == 130
+
+    with_agent(program, work)
+
+
+def test_commands_see_neither_the_agent_nor_its_files(program: Path) -> None:
+    text = "cat /proc/[0-9]*/comm; ls -l /proc/1/fd /proc/self/fd; tr '\\0' ' ' </proc/1/environ"
+
+    async def work(client: AgentClient) -> None:
+        output = await run_command(client, shell(text))
+        assert b"agent" not in output.out.replace(b"bootmatrix-kee", b"")
+        assert b"socket:" not in output.out
+        assert b"Permission denied" in output.err, "the keeper's descriptors and environment cannot be read"
+
+    with_agent(program, work)
+
+
+def make_tree(top: Path) -> None:
+    (top / "a b" / "ü").mkdir(parents=True)
+    (top / "a b" / "ü" / "data").write_bytes(random.Random(2).randbytes(700_000))
+    (top / "empty").touch()
+    (top / "run").write_text("#!/bin/sh\n", encoding="ascii")
+    (top / "run").chmod(0o755)
+    (top / "link").symlink_to("a b/ü/data")
+    (top / "dangling").symlink_to("nothing")
+    (top / "read-only").mkdir(mode=0o755)
+    (top / "read-only" / "x").write_text("x", encoding="ascii")
+
+
+def listed(top: Path) -> dict[str, tuple[int, bytes]]:
+    found = {}
+    for path in sorted(top.rglob("*")):
+        mode = stat.S_IFMT(path.lstat().st_mode) | (path.lstat().st_mode & 0o100 if path.is_file() else 0)
+        data = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        found[str(path.relative_to(top))] = (mode, data)
+    return found
+
+
+def test_a_tree_goes_there_and_back(program: Path, tmp_path: Path) -> None:
+    source, there, back = tmp_path / "source", tmp_path / "there", tmp_path / "back"
+    source.mkdir()
+    make_tree(source)
+
+    async def work(client: AgentClient) -> None:
+        limits = TreeLimits()
+        os.mkfifo(source / "pipe")
+        await commands.put(client, source, str(there), limits=limits)
+        assert limits.skipped == [str(source / "pipe")]
+        (source / "pipe").unlink()
+        await commands.put(client, source, str(there))  # once more, over it
+        assert await commands.get(client, str(there), back) == []
+        await commands.put(client, source / "run", str(there), name="named")
+
+    with_agent(program, work)
+    assert listed(back) == listed(source)
+    assert (there / "named").read_bytes() == (source / "run").read_bytes()
+    assert (there / "run").stat().st_mtime == int((source / "run").stat().st_mtime)
+    assert not list(tmp_path.glob(".bootmatrix-*"))
+
+
+def test_files_that_cannot_be_fetched(program: Path, tmp_path: Path) -> None:
+    there, back = tmp_path / "there", tmp_path / "back"
+    there.mkdir()
+    os.mkfifo(there / "pipe")
+    (there / "out").symlink_to("/etc/passwd")
+    (there / "large").write_bytes(bytes(3 << 20))
+
+    async def work(client: AgentClient) -> None:
+        with pytest.raises(GuestFileError, match="a pipe"):
+            await commands.get(client, str(there / "pipe"), back)
+        with pytest.raises(GuestFileError, match="No such file"):
+            await commands.get(client, str(there / "missing"), back)
+        with pytest.raises(GuestFileError, match="more than 2 MiB"):
+            await commands.get(client, str(there), back, limit_bytes=2 << 20)
+        notes = await commands.get(client, str(there), back)
+        assert sorted(note.split(": ")[1] for note in notes) == [
+            "a link out of the tree is left out",
+            "a pipe is left out",
+        ]
+
+    with_agent(program, work)
+    assert sorted(path.name for path in back.iterdir()) == ["large"]
+    assert not list(tmp_path.glob(".bootmatrix-*"))
+
+
+def test_what_cannot_be_written_there(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="ascii")
+
+    async def work(client: AgentClient) -> None:
+        with pytest.raises(InputError, match=r"File exists|Not a directory"):
+            await commands.put(client, tmp_path / "file", "/etc/passwd/below/it")
+        with pytest.raises(InputError, match="too many files"):
+            await commands.put(client, tmp_path, str(tmp_path / "there"), limits=TreeLimits(files=1))
+        with pytest.raises(InputError, match="too many bytes"):
+            await commands.put(client, tmp_path / "file", str(tmp_path / "there"), limits=TreeLimits(bytes=0))
+
+    with_agent(program, work)
+
+
+@pytest.fixture
+def echo() -> int:
+    """The port of a server that sends back what it gets while it gets it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener:
+            end, _ = listener.accept()
+            with end:
+                while data := end.recv(65536):
+                    end.sendall(data)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def test_a_port_is_forwarded_both_ways_at_once(program: Path, echo: int) -> None:
+    data = random.Random(3).randbytes(2_000_000)
+
+    async def work(client: AgentClient) -> None:
+        async with forwarded(client, "tcp", f"{echo}") as address:
+            assert address.host == "127.0.0.1"
+            async with (
+                await anyio.connect_tcp(address.host, address.port) as stream,
+                anyio.create_task_group() as tasks,
+            ):
+                received = bytearray()
+
+                async def receive() -> None:
+                    async for part in stream:
+                        received.extend(part)
+
+                tasks.start_soon(receive)
+                await stream.send(data)
+                await stream.send_eof()
+            assert bytes(received) == data
+
+    with_agent(program, work)
+
+
+def test_a_port_where_nobody_listens(program: Path) -> None:
+    async def work(client: AgentClient) -> None:
+        with pytest.raises(ConnectionRefusedError):
+            async with connection(client, "tcp", "1"):
+                pass
+        with pytest.raises(ConnectionRefusedError):
+            async with connection(client, "unix", "/nowhere"):
+                pass
+
+    with_agent(program, work)
+
+
+def test_a_local_port_that_is_taken(program: Path, echo: int) -> None:
+    async def work(client: AgentClient) -> None:
+        with pytest.raises(InputError, match="cannot be used"):
+            async with forwarded(client, "tcp", "1", local_port=echo):
+                pass
+
+    with_agent(program, work)
+
+
+def test_an_agent_that_is_killed(program: Path) -> None:
+    async def run() -> None:
+        async with running(program) as (client, process):
+            channel = await client.open(shell("sleep 100"))
+            await anyio.sleep(0.2)
+            process.kill()
+            with anyio.fail_after(20), pytest.raises(AgentError):
+                await channel.wait()
+            with pytest.raises(AgentError):
+                await client.open(shell("true"))
+
+    anyio.run(run)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(FrameType.EXIT, 1),
+        Frame(FrameType.DATA, 0, b"\0x"),
+        Frame(FrameType.DATA, 1, b""),
+        Frame(FrameType.DATA, 1, b"\1x"),
+        Frame(FrameType.CREDIT, 1, b"\1\xff\xff\xff\xff"),
+        Frame(FrameType.RESIZE, 1, b"\0"),
+        Frame(FrameType.END, 1, b""),
+    ],
+)
+def test_an_agent_ends_at_a_frame_that_is_not_allowed(program: Path, frame: Frame) -> None:
+    async def run() -> None:
+        async with running(program) as (client, process):
+            channel = await client.open(shell("sleep 100"))
+            await client.send(frame.type, frame.channel, frame.payload)
+            with anyio.fail_after(20), pytest.raises(AgentError):
+                await channel.wait()
+            assert process.wait(20) == 1
+
+    anyio.run(run)
+
+
+def test_more_input_than_the_window_ends_the_agent(program: Path) -> None:
+    async def run() -> None:
+        async with running(program) as (client, process):
+            channel = await client.open(shell("sleep 100"))
+            for _ in range(30):
+                await client.send(FrameType.DATA, channel.number, b"\0" + bytes(60_000))
+            assert process.wait(20) == 1
+
+    anyio.run(run)
