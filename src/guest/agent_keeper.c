@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -190,6 +191,7 @@ static _Noreturn void become_keeper(int socket, const char *root, bool privilege
 		_exit(1);
 	if (socket == KEEPER_SOCKET)
 		fcntl(socket, F_SETFD, 0);
+	syscall(SYS_close_range, KEEPER_SOCKET + 1, ~0U, 0);
 	execve("/proc/self/exe", words, env);
 	_exit(1);
 }
