@@ -22,7 +22,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 TEXTS = sorted(file for file in SOURCE.rglob("*") if file.is_file() and file.suffix not in {".pyc"})
 
 LAYERS = (
-    {"cli"},
+    {"cli", "pytest_plugin"},
     {"workspace"},
     {"execute", "bisect"},
     {"cell"},

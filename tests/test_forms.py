@@ -64,7 +64,7 @@ def hostile() -> ReportContext:
 
 
 def test_forms_are_found_by_name() -> None:
-    assert form_names() == ("csv", "html", "json", "junit", "md", "openmetrics", "tap")
+    assert form_names() == ("csv", "github", "html", "json", "junit", "md", "openmetrics", "tap")
 
 
 @pytest.mark.parametrize("name", form_names())

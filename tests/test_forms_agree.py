@@ -107,6 +107,7 @@ def json_is_good(text: bytes) -> bool:
 
 READERS: dict[str, Callable[[bytes], bool]] = {
     "csv": csv_is_good,
+    "github": lambda text: b"::error" not in text,
     "html": lambda text: b'<header class="top good">' in text,
     "json": json_is_good,
     "junit": junit_is_good,

@@ -43,6 +43,11 @@ class CommandResult:
     stderr: bytes
 
     @property
+    def exit_status(self) -> int:
+        """The exit status, under its longer name."""
+        return self.status
+
+    @property
     def text(self) -> str:
         """Standard output as text."""
         return self.stdout.decode("utf-8", "replace")

@@ -1,0 +1,104 @@
+"""Plug-in for pytest: guests as fixtures, cells as parameters. Imports nothing of bootmatrix until a test uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from bootmatrix.model import Record
+    from bootmatrix.pytest_plugin.cells import TestCell
+    from bootmatrix.pytest_plugin.guest import PytestGuest
+
+CELL = "bootmatrix_cell"
+FIXTURES = (CELL, "guest", "fresh_guest", "bootmatrix_record")
+MARKER = (
+    "bootmatrix(spec, arch=[…], kernel=['6.1'], at=''): run the tests in a guest of each cell; "
+    "'at' is the service in whose root commands run"
+)
+_CELL = pytest.StashKey[str]()
+_CONSOLE = pytest.StashKey["PytestGuest"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the plug-in's options."""
+    group = parser.getgroup("bootmatrix")
+    for name, words in (("arch", "architectures"), ("kernel", "kernels")):
+        group.addoption(f"--bootmatrix-{name}", metavar="X,…", default="", help=f"only these {words} of marked tests")
+    group.addoption("--bootmatrix-reports", metavar="FOLDER", default="", help="folder of runs of 'bootmatrix_record'")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", MARKER)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a parameter of each cell that the marker of a test names."""
+    if not set(FIXTURES) & set(metafunc.fixturenames):
+        return
+    marker = metafunc.definition.get_closest_marker("bootmatrix")
+    if marker is None:  # another package's fixture of this name, or a marker that is missing: the fixture tells
+        return
+    from bootmatrix.pytest_plugin.cells import parameters
+
+    cells = parameters(metafunc.config, metafunc.definition.path, marker)
+    metafunc.parametrize(CELL, cells, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def bootmatrix_cell(request: pytest.FixtureRequest) -> TestCell:
+    """The cell under test: `id`, `spec`, `arch`, `kernel`, `time_factor`."""
+    cell: TestCell | None = getattr(request, "param", None)
+    if cell is None:
+        raise pytest.UsageError("this test needs a marker such as @pytest.mark.bootmatrix(spec='hello', arch=['all'])")
+    return cell
+
+
+@pytest.fixture(scope="module")
+def guest(bootmatrix_cell: TestCell, request: pytest.FixtureRequest) -> Iterator[PytestGuest]:
+    """A running guest of the cell, shared by the tests of a module."""
+    yield from _guest(bootmatrix_cell, request)
+
+
+@pytest.fixture
+def fresh_guest(bootmatrix_cell: TestCell, request: pytest.FixtureRequest) -> Iterator[PytestGuest]:
+    """A running guest for this test alone; a copy of a booted one where the machine can be copied."""
+    yield from _guest(bootmatrix_cell, request)
+
+
+def _guest(cell: TestCell, request: pytest.FixtureRequest) -> Iterator[PytestGuest]:
+    from bootmatrix.pytest_plugin.guest import open_guest
+
+    with open_guest(cell) as opened:
+        request.node.stash[_CONSOLE] = opened
+        try:
+            yield opened
+        finally:
+            del request.node.stash[_CONSOLE]
+
+
+@pytest.fixture(scope="module")
+def bootmatrix_record(bootmatrix_cell: TestCell, request: pytest.FixtureRequest) -> Record:
+    """The record of the cell, booted and judged as by `bootmatrix matrix`, and kept as a run."""
+    from bootmatrix.pytest_plugin.cells import run_cell
+
+    return run_cell(bootmatrix_cell, request.config)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
+    """Report faults of ours as errors, those of a guest as failures; add the cell and its console."""
+    outcome = yield
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    cell = params.get(CELL)
+    if cell is None:
+        return
+    from bootmatrix.pytest_plugin.reports import complete
+
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    parent = item.getparent(pytest.Module)
+    guests = [node.stash.get(_CONSOLE, None) for node in (item, parent) if node is not None]
+    complete(report, call, cell, next((each for each in guests if each), None))

@@ -1,0 +1,35 @@
+"""Reports of tests in guests: whose fault it was, the cell, the console."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bootmatrix.errors import AgentError, BootmatrixError
+from bootmatrix.pytest_plugin.cells import TestCell
+from bootmatrix.pytest_plugin.guest import PytestGuest
+from bootmatrix.report.sanitize import sanitize
+
+LAST_LINES = 60
+
+
+def complete(report: pytest.TestReport, call: pytest.CallInfo[Any], cell: TestCell, guest: PytestGuest | None) -> None:
+    """Complete the report of a test.
+
+    Reporters show a failed `call` as a failure, other phases as errors: a fault of ours during a test is shown as an
+    error, and a guest that ends while its fixture is made as a failure.
+    """
+    if call.when == "setup" and report.passed:
+        report.user_properties.append(("bootmatrix_cell", cell.id))
+    error = call.excinfo.value if call.excinfo else None
+    if not report.failed or error is None:
+        return
+    if isinstance(error, AgentError):
+        report.when = "call"
+    elif isinstance(error, BootmatrixError) and report.when == "call":
+        report.when = "setup"
+    console = guest.console if guest else b""
+    if console:
+        text = sanitize("\n".join(console.decode("utf-8", "replace").splitlines()[-LAST_LINES:]))
+        report.sections.append((f"Console of {cell.id}", text))

@@ -1,0 +1,188 @@
+"""The files for CI systems: valid by their schemas, safe by an auditor, and each shell step run for real."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stage import ROOT, Stage, set_up
+
+ACTION = ROOT / "action.yml"
+WORKFLOW = ROOT / ".github/workflows/matrix.yml"
+COMPONENT = ROOT / "templates/matrix/template.yml"
+JENKINSFILE = ROOT / "ci/Jenkinsfile"
+BIN = Path(sys.executable).parent
+
+
+def tool(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BIN / name, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+def component(inputs: dict[str, str]) -> str:
+    """The GitLab component as GitLab reads it: with its inputs put in."""
+    _, text = COMPONENT.read_text(encoding="utf-8").split("\n---\n")
+    return re.sub(r"\$\[\[ inputs\.([a-z-]+) \]\]", lambda match: inputs[match[1]], text)
+
+
+INPUTS = {
+    "repository": "https://example.org/b.git",
+    "ref": "v1",
+    "files": "all.matrix.yml",
+    "arch": "",
+    "kernel": "",
+    "shards": "2",
+    "merge-args": "",
+}
+
+
+def fits(schema: str, text: str, folder: Path) -> bool:
+    file = folder / "file.yml"
+    file.write_text(text, encoding="utf-8")
+    transform = ("--data-transform", "gitlab-ci") if schema == "gitlab-ci" else ()
+    return tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *transform, file).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "mistake"),
+    [
+        ("github-actions", ACTION.read_text(), ("using: composite", "using: compost")),
+        ("github-workflows", WORKFLOW.read_text(), ("runs-on:", "run-on:")),
+        ("gitlab-ci", component(INPUTS), ("parallel: 2", "parallel: many")),
+    ],
+    ids=["action", "workflow", "component"],
+)
+def test_files_fit_the_schemas_of_their_systems(
+    schema: str, text: str, mistake: tuple[str, str], tmp_path: Path
+) -> None:
+    assert fits(schema, text, tmp_path)
+    assert not fits(schema, text.replace(*mistake), tmp_path)
+
+
+def test_an_auditor_finds_nothing_in_the_github_files(tmp_path: Path) -> None:
+    if not (BIN / "zizmor").exists():
+        pytest.skip("zizmor has no wheel for this platform")
+    audit = ("--offline", "--no-progress", "--no-config")
+    done = tool("zizmor", *audit, ACTION, WORKFLOW)
+    assert done.returncode == 0, done.stdout + done.stderr
+    bad = tmp_path / "action.yml"
+    bad.write_text(ACTION.read_text().replace("'\"$ACTION_PATH/ci/run.sh\"'", "echo ${{ github.head_ref }}"))
+    assert tool("zizmor", *audit, bad).returncode != 0
+
+
+def test_the_component_declares_each_input_that_it_uses() -> None:
+    head, text = COMPONENT.read_text(encoding="utf-8").split("\n---\n")
+    used = set(re.findall(r"\$\[\[ inputs\.([a-z-]+) \]\]", text))
+    assert used == set(yaml.safe_load(head)["spec"]["inputs"]) == set(INPUTS)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A project with a matrix of two cells, one of which fails, and a clean clone of bootmatrix beside its files."""
+    made = set_up(tmp_path_factory.mktemp("project"), ("sound", "check_fails"))
+    made.matrix("sound", "check_fails")
+    clone = ["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(made.folder / "clone")]
+    subprocess.run(clone, check=True, timeout=120)
+    for name in ("ci", "action.yml", "templates", ".github"):  # as they are here, committed or not
+        subprocess.run(["cp", "-r", ROOT / name, made.folder / "clone/"], check=True, timeout=60)
+    yield made
+
+
+def shell(stage: Stage, text: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a step as a runner does."""
+    env = {**stage.environment(), "BOOTMATRIX_HOME": str(BIN.parent), **variables}
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text]
+    return subprocess.run(command, cwd=stage.folder, env=env, capture_output=True, text=True, timeout=200, check=False)
+
+
+def action_steps(stage: Stage, inputs: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
+    action = yaml.safe_load(ACTION.read_text(encoding="utf-8"))
+    values: dict[str, str] = {name: entry.get("default", "") for name, entry in action["inputs"].items()} | inputs
+    known = {f"inputs.{name}": value for name, value in values.items()} | {
+        "github.action_path": str(stage.folder / "clone")
+    }
+    for step in action["runs"]["steps"]:
+        if "run" in step:
+            assert "${{" not in step["run"], "an expression in a script is a way in for others' text"
+            env = {
+                name: re.sub(r"\$\{\{ (\S+) \}\}", lambda match: known[match[1]], value)
+                for name, value in step["env"].items()
+            }
+            yield step["run"], env
+
+
+def workflow_runs(job: str) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"][job]["steps"]
+    return [step for step in steps if "run" in step]
+
+
+def test_the_steps_of_the_action_and_of_the_workflow(stage: Stage) -> None:
+    summary = stage.folder / "summary.md"
+    github = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary), "GITHUB_PATH": str(stage.folder / "path")}
+    for number in (1, 2):
+        inputs = {"files": "all.matrix.yml", "shard": f"{number}/2"}
+        shards = {"BOOTMATRIX_REPORTS": f"shards/{number}"}
+        done = [shell(stage, text, **github, **env, **shards) for text, env in action_steps(stage, inputs)]
+        assert done[0].returncode == 0 and done[0].stdout.startswith("bootmatrix "), done[0].stderr
+    assert sorted(path.name.split("-")[-2] for path in (stage.folder / "shards").glob("*/20*")) == ["1", "2"]
+    (stage.folder / ".bootmatrix").symlink_to("clone")
+    install, merge = workflow_runs("merge")
+    assert shell(stage, install["run"].replace("x86_64", "fake"), **github).returncode == 0
+    done_merge = shell(stage, merge["run"], **github, BOOTMATRIX_ARGS="--fail-on regression")
+    assert done_merge.returncode == 1, done_merge.stderr
+    annotations = [line for line in done_merge.stdout.splitlines() if line.startswith("::error ")]
+    assert len(annotations) == 1
+    place = re.match(r"::error file=(.*),line=(\d+),title=fail%3A fake/fake/check_fails/6.1::", annotations[0])
+    assert place, annotations
+    assert "annotations: {bootmatrix.check" in (stage.folder / "fake.yml").read_text().splitlines()[int(place[2]) - 1]
+    assert summary.read_text().count("## ❌") >= 2
+    assert (stage.folder / "path").read_text().startswith(str(BIN))
+    assert len(list((stage.folder / "reports").glob("20*-all-merged"))) == 1
+
+
+def test_the_scripts_of_the_component(stage: Stage) -> None:
+    jobs = yaml.safe_load(component({**INPUTS, "repository": str(stage.folder / "clone"), "ref": "main"}))
+    variables = {name: str(value) for name, value in jobs[".bootmatrix"]["variables"].items()}
+    skipped = {"BOOTMATRIX_CACHE", "BOOTMATRIX_HOME"}  # this machine's cache and program instead
+    variables = {name: value for name, value in variables.items() if name not in skipped}
+    (stage.folder / ".bootmatrix").unlink(missing_ok=True)
+    subprocess.run(["rm", "-rf", stage.folder / "shards", stage.folder / "reports"], check=True, timeout=60)
+    before = [
+        line.replace("git clone", "cp -r clone .bootmatrix; : git clone")
+        for line in jobs[".bootmatrix"]["before_script"]
+    ]
+    for number in (1, 2):
+        script = "\n".join([*before, *jobs["bootmatrix-shard"]["script"]])
+        done = shell(stage, script, **variables, CI_NODE_INDEX=str(number), CI_NODE_TOTAL="2")
+        assert done.returncode in {0, 1}, done.stderr
+    script = "\n".join([*before, *jobs["bootmatrix"]["script"]]).replace(" x86_64", " fake")
+    done = shell(stage, script, **variables, **{name: str(v) for name, v in jobs["bootmatrix"]["variables"].items()})
+    assert done.returncode == 1 and "fake/fake/check_fails/6.1" in done.stdout, done.stderr
+    assert (stage.folder / jobs["bootmatrix"]["artifacts"]["reports"]["junit"]).is_file()
+
+
+def test_the_steps_of_the_jenkinsfile(stage: Stage) -> None:
+    text = JENKINSFILE.read_text(encoding="utf-8")
+    steps = re.findall(r"^\s+sh '(.*)'$", text, re.MULTILINE)
+    assert len(steps) == 7 and text.count("{") == text.count("}")
+    assert set(re.search(r"values (.*)", text)[1].replace("'", "").split(", ")) == {"1", "2", "3", "4"}  # type: ignore[index]
+    subprocess.run(["rm", "-rf", stage.folder / "reports"], check=True, timeout=60)
+    variables = {"BOOTMATRIX_FILES": "all.matrix.yml", "SHARD": "1"}
+    first, rest = steps[:4], steps[4:]
+    statuses = [shell(stage, _local(step), **variables).returncode for step in first]
+    assert statuses[:3] == [0, 0, 0] and statuses[3] in {0, 1}
+    subprocess.run(["mv", stage.folder / "shards", stage.folder / "stashed"], check=True, timeout=60)
+    assert shell(stage, rest[0]).returncode == 0
+    subprocess.run(["mv", stage.folder / "stashed", stage.folder / "shards"], check=True, timeout=60)
+    statuses = [shell(stage, _local(step)).returncode for step in ("rm -rf .bootmatrix", *rest[1:])]
+    assert statuses[:3] == [0, 0, 0] and statuses[3] in {1, 3}, "three of four shards are missing"
+
+
+def _local(step: str) -> str:
+    return step.replace("git clone", "cp -r clone .bootmatrix; : git clone").replace(" x86_64", " fake")
