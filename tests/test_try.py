@@ -186,6 +186,13 @@ def test_a_program_for_each_architecture(here: Path) -> None:
         write_trial(here / "third", TrialRequest(find_thing(["tool-{oci_arhc}"]), arch=("s390x",)), PROFILES)
 
 
+def test_a_program_and_facts(here: Path) -> None:
+    write(here / "tool", header(PROFILES["s390x"]), 0o755)
+    keys = {"endian": ["big"], "page_size": ["4k"]}
+    _, matrix = project(here, TrialRequest(find_thing(["./tool"]), arch=("all",), keys=keys))
+    assert (matrix.exclude, matrix.endian, matrix.page_size) == ((), ("big",), ("4k",))
+
+
 @pytest.mark.parametrize("arch", PROFILES)
 def test_each_architecture_knows_its_programs(arch: str) -> None:
     profile = PROFILES[arch]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bootmatrix.errors import InputError
-from bootmatrix.load.expand import find_targets
+from bootmatrix.load.expand import find_targets, product
 from bootmatrix.load.facts import ANY_KERNEL
 from bootmatrix.load.recipe import SHIPPED, has_stand_in
-from bootmatrix.model import Profile
+from bootmatrix.model import Matrix, Profile
 from bootmatrix.model.durations import duration_s
 from bootmatrix.scaffold.debs import choose_packages, copy_packages, read_packages, service_command
 from bootmatrix.scaffold.programs import FileChoice, choose_programs
@@ -50,10 +50,15 @@ number=0
 passed() { number=$((number + 1)); echo "ok $number - $1"; }
 failed() { number=$((number + 1)); echo "not ok $number - $1"; exit 1; }
 
+# 0A is the state LISTEN: include/net/tcp_states.h
+listens() {
+  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port=":$(printf %04X "$PORT")" '
+    $4 == "0A" && substr($2, length($2) - 4) == port { found = 1 }
+    END { exit !found }'
+}
+
 answers() {
-  if [ -n "$URL" ]; then wget -q -T 5 -O /dev/null "$URL"
-  elif [ -n "$PORT" ]; then nc -w 5 127.0.0.1 "$PORT" </dev/null >/dev/null
-  fi
+  if [ -n "$URL" ]; then timeout 5 wget -q -O /dev/null "$URL"; else listens; fi
 }
 
 [ -z "$URL$PORT" ] || echo "1..3"
@@ -138,7 +143,7 @@ def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Prof
     project = _Project(folder, request, request.thing.name)
     image = _write_image(project, targets, profiles)
     _write_spec(project, image)
-    return _write_matrix(project, targets), project.notes
+    return _write_matrix(project, targets, profiles), project.notes
 
 
 def _check(request: TrialRequest) -> None:
@@ -305,14 +310,23 @@ def _comment(project: _Project) -> str:
     return "\n".join(lines)
 
 
-def _write_matrix(project: _Project, targets: list[str]) -> Path:
+def _exclusions(project: _Project, matrix: Mapping[str, Any], profiles: Mapping[str, Profile]) -> list[dict[str, str]]:
+    """Exclude architectures without a file, those of them that have cells: an entry must match one."""
+    assert project.choice
+    facts = {key: tuple(value) if isinstance(value, list) else value for key, value in matrix.items()}
+    cells = product(Matrix(**{**facts, "resources": ()}), project.folder, profiles)
+    archs = {cell.arch for cell in cells}
+    return [{"arch": arch, "reason": reason} for arch, reason in project.choice.lacking.items() if arch in archs]
+
+
+def _write_matrix(project: _Project, targets: list[str], profiles: Mapping[str, Profile]) -> Path:
     request = project.request
     kernels = list(request.kernel) or [ANY_KERNEL]
     limit_s = duration_s(request.timeout or DEFAULT_LIMIT)
     matrix: dict[str, Any] = {"specs": [f"{project.name}.yml"], "arch": targets, "kernel": kernels}
-    if project.choice and project.choice.lacking:
-        matrix["exclude"] = [{"arch": arch, "reason": reason} for arch, reason in project.choice.lacking.items()]
     matrix |= request.keys
+    if project.choice and project.choice.lacking:
+        matrix["exclude"] = _exclusions(project, matrix, profiles)
     matrix["timeouts"] = {"boot": 120, "services": limit_s, "silence": limit_s}
     path = project.folder / f"{project.name}.matrix.yml"
     project.write(path.name, matrix, "Which architectures and kernels. See docs/verdicts.md.")
