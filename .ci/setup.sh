@@ -35,7 +35,7 @@ missing_to_run() {
     # shellcheck disable=SC2046  # names of files, apart by blanks
     need_qemu $(profiles_to_run)
     need gpgv gpgv "to verify the archive's signatures"
-    need sqfstar squashfs-tools "disks of forked guests"
+    need sqfstar squashfs-tools "disks of roots, and of forked guests"
     need setpriv util-linux "to end QEMU together with bootmatrix"
     [ -e "$KEYRING" ] || echo "debian-archive-keyring|to verify the archive's signatures"
     [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -d /etc/pki/tls/certs ] ||
@@ -53,6 +53,8 @@ missing_to_test() {
     need_admins sfdisk fdisk "tests of what is built: disks"
     need mkfs.erofs erofs-utils "tests of what is built: roots"
     need fakeroot fakeroot "tests of what is built: roots"
+    need bwrap bubblewrap "tests of the user tier"
+    need qemu-s390x-static qemu-user-static "tests of the user tier"
     need qemu-img qemu-utils "tests of what is built: disks for clouds"
     need docker-registry docker-registry "tests that pull images from a registry"
     need htpasswd apache2-utils "tests that pull images from a registry"

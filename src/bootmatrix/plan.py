@@ -56,7 +56,8 @@ def plan(
         )
     }
     for cell in cells:
-        fault = qemu_fault(profiles[cell.arch].machine(cell.machine)) if cell.id not in skips else None
+        is_booted = cell.id not in skips and cell.tier == "system"
+        fault = qemu_fault(profiles[cell.arch].machine(cell.machine)) if is_booted else None
         is_named = (cell.arch, cell.machine) in named
         if isinstance(fault, QemuTooOld) or (isinstance(fault, QemuMissing) and not is_named):
             skips[cell.id] = f"{fault.message}. {fault.hint}" if fault.hint else fault.message

@@ -134,6 +134,24 @@ class Assembly:
         return tree
 
 
+def fetch_images(spec: Spec, profile: Profile, builder: Builder) -> dict[str, StoredImage]:
+    """Fetch or make all images of a spec, by reference.
+
+    Raises:
+        BuildError: an image cannot be built for this architecture.
+        InfraError: a fault of the archive, the network or the host.
+    """
+    images = {}
+    for name in references(spec):
+        with _asked_by(spec, name):
+            images[name] = make_image(name, Path(spec.path), profile, builder)
+    for volume in spec.volumes:
+        if volume.format == "oci":
+            with _asked_by(spec, volume.image):
+                images[layout_key(volume)] = layout_image(volume, Path(spec.path), profile, builder)
+    return images
+
+
 def gather(  # noqa: PLR0913, PLR0917
     spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder, roots: RootPlace = "ram"
 ) -> Assembly:
@@ -145,14 +163,7 @@ def gather(  # noqa: PLR0913, PLR0917
         BuildError: the spec cannot be built for this machine.
         InfraError: a fault of the archive, the network or the host.
     """
-    images = {}
-    for name in references(spec):
-        with _asked_by(spec, name):
-            images[name] = make_image(name, Path(spec.path), profile, builder)
-    for volume in spec.volumes:
-        if volume.format == "oci":
-            with _asked_by(spec, volume.image):
-                images[layout_key(volume)] = layout_image(volume, Path(spec.path), profile, builder)
+    images = fetch_images(spec, profile, builder)
     placed = place(spec, images)
     check_programs(placed, profile, builder)
     init = [images[reference] for reference in spec.init]
@@ -219,7 +230,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         cmdline=_cmdline(spec)[0],
         network=assembly.network,
         roots=image_disks(assembly.on_disk, builder.store),
-        images=tuple(_image_artefact(image, builder) for image in assembly.images.values()),
+        images=tuple(image_artefact(image, builder) for image in assembly.images.values()),
         contents=tuple(spec_contents(spec, assembly.images, assembly.sources)),
         onboot=_names(placed, "onboot"),
         services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
@@ -361,7 +372,8 @@ def _is_check(one: BundleSpec) -> bool:
     return one.container.name in check_seconds((one,))
 
 
-def _image_artefact(image: StoredImage, builder: Builder) -> Artefact:
+def image_artefact(image: StoredImage, builder: Builder) -> Artefact:
+    """Return an image as an artefact of records."""
     path = str(builder.store.blob(image.digest))
     return Artefact(kind="image", name=image.reference, path=path, sha256=image.digest, size_bytes=image.size_bytes)
 

@@ -13,7 +13,7 @@ from bootmatrix.cell.retry import Attempt, final_judgement
 from bootmatrix.fsio import write_atomic
 from bootmatrix.judge import judge
 from bootmatrix.judge.result_files import UnreadableFile, unpack
-from bootmatrix.model import AttemptRecord, Cell, Judgement, Outcome, Record, ResultFile, Run, Verdict
+from bootmatrix.model import Artefact, AttemptRecord, Cell, Judgement, Outcome, Record, ResultFile, Run, Verdict
 from bootmatrix.runs.run_store import FILES_FOLDER, read_console
 
 MAX_FILE_NAME = 120
@@ -23,10 +23,12 @@ def is_expected(cell: Cell, verdict: Verdict) -> bool:
     """Return whether the matrix expects a verdict.
 
     Expected are a pass, or a failure of the guest if the cell has `expect`. A flaky cell is never expected: it neither
-    passes nor fails reliably.
+    passes nor fails reliably. In the user tier a known failure may pass: it may be one of a kernel.
     """
-    if verdict is Verdict.SKIP:
+    if verdict in {Verdict.SKIP, Verdict.USER_PASS}:
         return True
+    if verdict is Verdict.USER_FAIL:
+        return bool(cell.expect)
     if cell.expect:
         return verdict.is_guests and verdict not in {Verdict.PASS, Verdict.FLAKY}
     return verdict is Verdict.PASS
@@ -48,7 +50,7 @@ def build_record(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_
         expected=is_expected(cell, judgement.verdict),
         outcome=outcome,
         kernel=prepared.kernel if prepared else None,
-        artefacts=(*bootable.parts().values(), *bootable.images, *bootable.attached) if bootable else (),
+        artefacts=_artefacts(attempt),
         phases=(*(prepared.phases if prepared else ()), *(guest_phases(outcome) if outcome else ())),
         command=attempt.command,
         cmdline=attempt.cmdline,
@@ -63,10 +65,18 @@ def build_record(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_
         attempt_records=tuple(_attempt_record(each, folder) for each in attempts) if len(attempts) > 1 else (),
         started_at=started_at.isoformat(timespec="seconds"),
         wall_s=wall_s,
-        spec_sha256=prepared.spec_sha256 if prepared else "",
+        spec_sha256=prepared.spec_sha256 if prepared else attempt.user.spec_sha256 if attempt.user else "",
+        user_outcome=attempt.user_outcome,
         machine_profile=attempt.machine,
         bootable=bootable,
     )
+
+
+def _artefacts(attempt: Attempt) -> tuple[Artefact, ...]:
+    if attempt.user:
+        return attempt.user.artefacts
+    bootable = attempt.prepared.bootable if attempt.prepared else None
+    return (*bootable.parts().values(), *bootable.images, *bootable.attached) if bootable else ()
 
 
 def _attempt_record(attempt: Attempt, folder: Path) -> AttemptRecord:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from bootmatrix.cell.user_tier import UserCell
 from bootmatrix.errors import BuildError, InfraError, InputError, described
 from bootmatrix.model import (
     Bootable,
@@ -22,6 +23,7 @@ from bootmatrix.model import (
     PhaseTime,
     Verdict,
 )
+from bootmatrix.model.user_tier import UserOutcome
 from bootmatrix.runs.run_store import CONSOLE_FILE
 
 DIAGNOSIS_FOLDER = "diagnosis"
@@ -55,6 +57,8 @@ class Attempt:
     prepared: Prepared | None = None
     machine: Machine | None = None
     outcome: Outcome | None = None
+    user: UserCell | None = None
+    user_outcome: UserOutcome | None = None
     command: tuple[str, ...] = ()
     cmdline: str = ""
     qemu_version: str = ""

@@ -25,9 +25,11 @@ from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.cell.adjust import adjusted
 from bootmatrix.cell.record_builder import build_record
 from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_diagnosis, should_retry
+from bootmatrix.cell.user_tier import Unsupported, prepare_user, run_user_cell
 from bootmatrix.errors import BootmatrixError, BuildError, QemuMissing, QemuTooOld, QemuUnsuitable
 from bootmatrix.fsio import read_whole
 from bootmatrix.judge import judge
+from bootmatrix.judge.user_tier import unsupported
 from bootmatrix.model import (
     Bootable,
     Cell,
@@ -214,6 +216,9 @@ async def _attempt(cell: Cell, context: RunContext, folder: Path) -> Attempt:
     attempt = Attempt(datetime.now(UTC))
     try:
         machine = context.machine(cell)
+        if cell.tier == "user":
+            await _run_in_user_tier(attempt, cell, context, folder)
+            return attempt
         attempt.qemu_version = qemu_version(machine)  # before any download
         await anyio.to_thread.run_sync(check_machine, machine, context.builder.store)
         await _boot_and_judge(attempt, cell, context, folder)
@@ -221,6 +226,21 @@ async def _attempt(cell: Cell, context: RunContext, folder: Path) -> Attempt:
         attempt.judgement = judge_error(error)
         attempt.is_lasting = isinstance(error, QemuMissing | QemuTooOld | QemuUnsuitable)
     return attempt
+
+
+async def _run_in_user_tier(attempt: Attempt, cell: Cell, context: RunContext, folder: Path) -> None:
+    spec, profile = context.specs[cell.spec], context.profiles[cell.arch]
+    context.observer.cell_stage(cell, "build")
+    try:
+        work = partial(prepare_user, spec, profile, context.machine(cell), context.builder)
+        prepared = await anyio.to_thread.run_sync(partial(healed, work), abandon_on_cancel=True)
+    except Unsupported as error:
+        attempt.judgement = unsupported(str(error))
+        return
+    attempt.user = prepared
+    context.observer.cell_stage(cell, "wait")
+    async with context.turn(context.machine(cell)):
+        attempt.user_outcome, attempt.judgement = await run_user_cell(prepared, folder)
 
 
 async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, folder: Path) -> None:

@@ -175,6 +175,27 @@ def add_roots(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tier(parser: argparse.ArgumentParser) -> None:
+    """Add --tier NAMES."""
+    parser.add_argument(
+        "--tier",
+        type=tiers,
+        default=(),
+        metavar="T,…",
+        help="system: guests with their own kernels (default); user: programs on this host's kernel, by user-mode "
+        "emulation, with verdicts of their own",
+    )
+
+
+def tiers(text: str) -> tuple[str, ...]:
+    """Parse names of tiers."""
+    chosen = names(text)
+    for name in chosen:
+        if name not in {"user", "system"}:
+            raise argparse.ArgumentTypeError(f"{name!r} must be user or system")
+    return chosen
+
+
 def add_reports(parser: argparse.ArgumentParser, subcommand: bool = False) -> None:
     """Add --reports FOLDER. `subcommand` keeps the parent parser's value."""
     parser.add_argument(
@@ -233,6 +254,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         help="fork: boot one guest per machine, kernel and init, and run cells in copies of it (default: cold)",
     )
     add_roots(parser)
+    add_tier(parser)
     parser.add_argument(
         "--verify-fork",
         type=int,

@@ -158,7 +158,7 @@ def program(name: str, use: str, packages: Packages) -> HostCheck:
 
 def packer() -> HostCheck:
     """Check the tool for forked guests' disks, which nothing else needs."""
-    check = program("sqfstar", "makes the disks of forked guests", SQUASHFS)
+    check = program("sqfstar", "makes disks of roots, and of forked guests", SQUASHFS)
     return check if check.state == "ok" else replace(check, state="note", hint=f"for --boot fork: {check.hint}")
 
 

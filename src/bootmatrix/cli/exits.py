@@ -31,7 +31,7 @@ def exit_status(run: Run) -> int:
     unexpected = [record.verdict for record in run.records if not record.expected]
     if run.interrupted:
         return INTERRUPTED
-    if any(verdict.is_guests for verdict in unexpected):
+    if any(verdict.is_tested for verdict in unexpected):
         return NOT_EXPECTED
     if unexpected or run.missing:
         return OUR_FAULT

@@ -151,7 +151,9 @@ def key_of(record: Record) -> CellKey:
 
 
 def mode_of(record: Record) -> str:
-    """Return the boot mode: `cold` or `forked`."""
+    """Return the boot mode: `cold` or `forked`; `user` in the user tier."""
+    if record.cell.tier == "user":
+        return "user"
     return "cold" if record.boot == "cold" else "forked"
 
 
@@ -159,11 +161,11 @@ def standing_of(record: Record) -> Standing:
     """Classify a verdict by the matrix's expectation."""
     if record.verdict is Verdict.SKIP:
         return Standing.SKIP
-    if not record.verdict.is_guests:
+    if not record.verdict.is_tested:
         return Standing.FAULT
     if not record.expected:
         return Standing.BAD
-    return Standing.GOOD if record.verdict is Verdict.PASS else Standing.FORESEEN
+    return Standing.GOOD if record.verdict in {Verdict.PASS, Verdict.USER_PASS} else Standing.FORESEEN
 
 
 def inputs_of(record: Record, tool_version: str, digests: dict[int, str] | None = None) -> Iterator[Input]:

@@ -17,7 +17,9 @@ OWN_KERNEL = "own"
 """The kernel name in cells of prebuilt guests with their own kernel."""
 SPEC_KERNEL = "spec"
 """The name of the kernel whose image the spec names."""
-RESERVED = {ALL, ANY_KERNEL, OWN_KERNEL, SPEC_KERNEL}
+USER_KERNEL = "user"
+"""The kernel name in cells of the user tier: the host's own."""
+RESERVED = {ALL, ANY_KERNEL, OWN_KERNEL, SPEC_KERNEL, USER_KERNEL}
 
 
 def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tuple[Cell, ...]:
@@ -31,10 +33,12 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
     specs = [find_spec(name, base) for name in matrix.specs]
     targets = with_facts(find_targets(matrix.arch, profiles), matrix)
     maker = _CellExpander(matrix)
-    cells = [cell for spec in specs for cell in maker.cells(spec, targets, matrix.kernel, matrix.page_size)]
+    cells = [cell for spec in specs for cell in maker.user_cells(spec, targets)]
+    if "system" in matrix.tier:
+        cells += [cell for spec in specs for cell in maker.cells(spec, targets, matrix.kernel, matrix.page_size)]
     if matrix.page_size and not cells:
         raise no_page_size(targets, matrix.page_size)
-    for entry in matrix.include:
+    for entry in matrix.include if "system" in matrix.tier else ():
         more_targets = find_targets([entry.arch], profiles)
         cells += maker.cells(find_spec(entry.spec, base), more_targets, [entry.kernel])
     _check_names(cells)
@@ -79,7 +83,11 @@ def _join(arch: str, machine: str) -> str:
 
 def has_kernel(cell: Cell, profiles: Mapping[str, Profile]) -> bool:
     """Return whether the cell's machine has its kernel."""
-    return cell.kernel in {OWN_KERNEL, SPEC_KERNEL} or cell.kernel in profiles[cell.arch].kernels_of(cell.machine)
+    return (
+        cell.kernel in {OWN_KERNEL, SPEC_KERNEL}
+        or cell.tier == "user"
+        or cell.kernel in profiles[cell.arch].kernels_of(cell.machine)
+    )
 
 
 def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
@@ -143,6 +151,14 @@ class _CellExpander:
         for target in targets:
             for kernel in kernels_of(spec, kernels, target, page_sizes):
                 yield self._cell(file, name, target, kernel)
+
+    def user_cells(self, spec: Path, targets: Iterable[Target]) -> Iterator[Cell]:
+        """Make a spec's cells of the user tier, if it is chosen: one for each architecture, without a machine."""
+        file, name = str(spec), spec_name(spec)
+        profiles = {profile.name: profile for profile, _ in targets} if "user" in self._matrix.tier else {}
+        for profile in profiles.values():
+            cell = self._cell(file, name, (profile, profile.default_machine()), USER_KERNEL)
+            yield cell.model_copy(update={"tier": "user", "boot": "cold"})
 
     def _cell(self, file: str, name: str, target: Target, kernel: str) -> Cell:
         profile, machine = target

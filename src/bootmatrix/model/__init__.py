@@ -11,6 +11,7 @@ from bootmatrix.model.cell import (
     Plan,
     RootPlace,
     Skip,
+    Tier,
     Timeouts,
     Traits,
 )
@@ -131,6 +132,7 @@ __all__ = [
     "Step",
     "StoredImage",
     "SubResult",
+    "Tier",
     "Timeouts",
     "Traits",
     "Verdict",

@@ -14,6 +14,10 @@ RootPlace = Literal["auto", "ram", "disk"]
 """Place of containers' roots in a cold boot. `auto`: those of large images on disks, where possible."""
 
 
+Tier = Literal["user", "system"]
+"""`user`: programs on the host's kernel, by user-mode emulation. `system`: a guest that is booted."""
+
+
 class Timeouts(Model):
     """Limits in seconds for the fastest machine; multiplied by each machine's time factor.
 
@@ -97,6 +101,7 @@ class Cell(Model):
     append: str = ""
     limit_s: float | None = None
     roots: RootPlace = "auto"
+    tier: Tier = "system"
 
     @property
     def id(self) -> str:

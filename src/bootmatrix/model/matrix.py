@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
-from bootmatrix.model.cell import BootKind, ConsoleRule, ConsoleText, RootPlace, Timeouts
+from bootmatrix.model.cell import BootKind, ConsoleRule, ConsoleText, RootPlace, Tier, Timeouts
 from bootmatrix.model.guest_size import SizeRequest
 
 MAX_AGAIN = 10
@@ -100,6 +100,7 @@ class Matrix(Model):
     timeouts: Timeouts = Timeouts()
     boot: BootKind = "cold"
     roots: RootPlace = "auto"
+    tier: tuple[Tier, ...] = ("system",)
     retries: int = Field(default=1, ge=0, le=MAX_AGAIN)
     flaky: int = Field(default=0, ge=0, le=MAX_AGAIN)
     notes: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from bootmatrix.model.contents import Component, ImageContents, product_of
 from bootmatrix.model.kernel import Kernel
 from bootmatrix.model.outcome import Outcome
 from bootmatrix.model.profile import Machine
+from bootmatrix.model.user_tier import UserOutcome
 from bootmatrix.model.verdict import Judgement, Verdict
 
 
@@ -49,6 +50,7 @@ class Record(Model):
 
     `command` repeats the boot by hand; `console` is a file beside the record. `expected` is false for a cell that
     prevents exit status 0: a guest verdict other than pass without `expect`, or a pass despite `expect`.
+    `user_outcome` has the observations of the user tier, in the place of `outcome`.
     `machine_profile` and `bootable` are the inputs of the verdict, for judging again. `attempt_records` (`tries` in
     format 1) holds every attempt, in order, of a cell that was tried more than once; all other fields are of the
     decisive one. `spec_sha256` is a digest of the spec's content, empty if not recorded. `host` is the name of the
@@ -59,6 +61,7 @@ class Record(Model):
     judgement: Judgement
     expected: bool
     outcome: Outcome | None = None
+    user_outcome: UserOutcome | None = None
     kernel: Kernel | None = None
     artefacts: tuple[Artefact, ...] = ()
     phases: tuple[PhaseTime, ...] = ()

@@ -12,6 +12,9 @@ class Verdict(StrEnum):
 
     `pass` to `flaky` are verdicts on the guest; `build-error` and `infra-error` are faults of bootmatrix or the
     host; `skip` was not tried. `flaky`: the same files passed in one boot and failed in another.
+
+    `user-pass`, `user-fail` and `user-unsupported` are those of the user tier: programs on the host's own kernel. They
+    say nothing of a guest or its kernel. `user-unsupported`: user-mode emulation cannot run it.
     """
 
     PASS = "pass"  # noqa: S105
@@ -23,11 +26,24 @@ class Verdict(StrEnum):
     BUILD_ERROR = "build-error"
     INFRA_ERROR = "infra-error"
     SKIP = "skip"
+    USER_PASS = "user-pass"  # noqa: S105
+    USER_FAIL = "user-fail"
+    USER_UNSUPPORTED = "user-unsupported"
 
     @property
     def is_guests(self) -> bool:
         """True for a verdict on the guest."""
-        return self not in {Verdict.BUILD_ERROR, Verdict.INFRA_ERROR, Verdict.SKIP}
+        return self not in {Verdict.BUILD_ERROR, Verdict.INFRA_ERROR, Verdict.SKIP} and not self.is_user_tier
+
+    @property
+    def is_user_tier(self) -> bool:
+        """True for a verdict of the user tier."""
+        return self in {Verdict.USER_PASS, Verdict.USER_FAIL, Verdict.USER_UNSUPPORTED}
+
+    @property
+    def is_tested(self) -> bool:
+        """True for a verdict that the tested programs caused, in a guest or in the user tier."""
+        return self.is_guests or self in {Verdict.USER_PASS, Verdict.USER_FAIL}
 
 
 class Evidence(Model):

@@ -88,9 +88,9 @@ def _kinds(records: Sequence[Record]) -> Iterable[str]:
     surprises = [record for record in records if record.verdict is Verdict.PASS]
     flaky = [record for record in records if record.verdict == "flaky"]
     failed = [
-        record for record in records if record.verdict.is_guests and record.verdict not in {Verdict.PASS, "flaky"}
+        record for record in records if record.verdict.is_tested and record.verdict not in {Verdict.PASS, "flaky"}
     ]
-    ours = [record for record in records if not record.verdict.is_guests]
+    ours = [record for record in records if not record.verdict.is_tested]
     if failed:
         yield f"{len(failed)} fail{'s' if len(failed) == 1 else ''}{places(failed)}"
     if flaky:

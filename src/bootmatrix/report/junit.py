@@ -141,8 +141,10 @@ def _case(cell: CellView, history: CellHistory | None, tolerated: str) -> Elemen
         _end(case, "skipped", cell.verdict, f"expected: {cell.expect} ({cell.verdict}: {cell.reason})", "")
     elif cell.verdict == Verdict.SKIP:
         _end(case, "skipped", "skip", cell.reason, "")
+    elif cell.verdict == Verdict.USER_PASS:
+        SubElement(case, "system-err").text = f"user tier, no verdict on a kernel: {cell.reason}"
     elif cell.verdict != Verdict.PASS:
-        tag = "failure" if Verdict(cell.verdict).is_guests else "error"
+        tag = "failure" if Verdict(cell.verdict).is_tested else "error"
         _end(case, tag, cell.verdict, cell.reason, _body(cell))
         case.extend(_reruns(cell))
     elif history and history.is_flaky:

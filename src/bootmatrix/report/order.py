@@ -17,6 +17,9 @@ SYMBOLS = {
     Verdict.BUILD_ERROR: "B",
     Verdict.INFRA_ERROR: "I",
     Verdict.SKIP: "–",
+    Verdict.USER_PASS: "u",
+    Verdict.USER_FAIL: "x",
+    Verdict.USER_UNSUPPORTED: "?",
 }
 """A symbol for each verdict, so that none depends on colour alone."""
 
@@ -26,7 +29,10 @@ WORST_FIRST = (
     Verdict.TIMEOUT,
     Verdict.FAIL,
     Verdict.FLAKY,
+    Verdict.USER_FAIL,
     Verdict.PASS,
+    Verdict.USER_PASS,
+    Verdict.USER_UNSUPPORTED,
     Verdict.BUILD_ERROR,
     Verdict.INFRA_ERROR,
     Verdict.SKIP,
@@ -41,7 +47,7 @@ def cell_order(cell: Cell) -> tuple[object, ...]:
 def urgency(record: Record) -> tuple[object, ...]:
     """Sort key of unexpected cells: unexpected passes, guests' failures, our faults."""
     surprising = record.verdict is Verdict.PASS
-    return not surprising, not record.verdict.is_guests, WORST_FIRST.index(record.verdict), cell_order(record.cell)
+    return not surprising, not record.verdict.is_tested, WORST_FIRST.index(record.verdict), cell_order(record.cell)
 
 
 def kernels_of(cells: Iterable[Cell]) -> tuple[str, ...]:
@@ -74,6 +80,6 @@ def remark(record: Record) -> str:
     """Return `unexpected` for an unexpected pass, `expected` for an expected failure, else an empty text."""
     if record.verdict is Verdict.PASS:
         return "" if record.expected else "unexpected"
-    if record.verdict is Verdict.SKIP or not record.expected:
+    if record.verdict in {Verdict.SKIP, Verdict.USER_PASS} or not record.expected:
         return ""
     return "expected"

@@ -14,6 +14,7 @@ from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.cell_view import advice_of
 from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
 from bootmatrix.report.sanitize import one_line
+from bootmatrix.report.tiers import tier_lines
 from bootmatrix.report.units import duration
 
 STYLES = {
@@ -26,6 +27,9 @@ STYLES = {
     Verdict.BUILD_ERROR: "bold blue",
     Verdict.INFRA_ERROR: "bold blue",
     Verdict.SKIP: "bright_black",
+    Verdict.USER_PASS: "cyan",
+    Verdict.USER_FAIL: "bold red",
+    Verdict.USER_UNSUPPORTED: "bold blue",
 }
 
 
@@ -33,13 +37,18 @@ def summary(run: Run) -> RenderableType:
     """Make the table spec × arch × kernel, a reason for each cell that did not pass, and the totals."""
     reasons = [_reason(record) for record in _noteworthy(run)]
     table = [_table(run)] if run.records else []
-    return Group(*table, *reasons, *_unfinished(run), Text(), _total(run))
+    tiers = [Text(line) for line in tier_lines(run.records)]
+    return Group(*table, *reasons, *_unfinished(run), Text(), *tiers, _total(run))
 
 
 def verdict_text(record: Record) -> Text:
     """Format a verdict in its colour: `✗ fail (expected)`."""
     verdict, aside = record.verdict, remark(record)
-    style = STYLES[verdict] if not record.expected or verdict in {Verdict.PASS, Verdict.SKIP} else "yellow"
+    style = (
+        STYLES[verdict]
+        if not record.expected or verdict in {Verdict.PASS, Verdict.SKIP, Verdict.USER_PASS}
+        else "yellow"
+    )
     if aside == "unexpected":
         style = "bold yellow"
     return Text(f"{SYMBOLS[verdict]} {verdict}" + (f" ({aside})" if aside else ""), style)

@@ -21,6 +21,7 @@ from bootmatrix.report.order import WORST_FIRST, cell_order, kernels_of, urgency
 from bootmatrix.report.product import product_lines, product_words, version_changes
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.shortfall import Shortfall, shortfalls
+from bootmatrix.report.tiers import tier_lines
 from bootmatrix.report.units import duration
 
 FEW_CELLS = 200
@@ -104,7 +105,7 @@ class ReportView:
     """View of the report.
 
     `facts` are pairs of a heading and a value; `attention` are the unexpected cells. `tested` names the product,
-    `versions` the changes of its packages since the baseline.
+    `versions` the changes of its packages since the baseline. `tiers` are sentences on the user tier.
     """
 
     run: Run
@@ -118,6 +119,7 @@ class ReportView:
     facts: tuple[tuple[str, str], ...]
     tested: str
     versions: str
+    tiers: tuple[str, ...]
     shares: tuple[Share, ...]
     kernels: tuple[str, ...]
     spans: tuple[Span, ...]
@@ -172,6 +174,7 @@ def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_f
         facts=tuple(_facts(run)),
         tested=product_words(product_lines(records)),
         versions=version_changes(past.comparison, records),
+        tiers=tier_lines(records),
         shares=tuple(_shares(records)),
         kernels=kernels,
         spans=spans,

@@ -97,12 +97,17 @@ def sign_off(  # noqa: PLR0913
     """
     records = sorted(run.records, key=lambda record: cell_order(record.cell))
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
+    if user := [record.cell.id for record in tried if record.cell.tier == "user" or record.verdict.is_user_tier]:
+        raise InputError(
+            f"{run.name}: {user[0]} was tried in the user tier, on the host's kernel: it cannot be signed off",
+            "Run the matrix with 'tier: [system]', and sign off that run.",
+        )
     if not any(record.verdict is Verdict.PASS for record in tried):
         raise InputError(f"{run.name}: no cell passed, so there is nothing to sign off")
     deviations = (*_of_the_run(run, comparison, acceptances), *_deviations(tried, acceptances))
     _check(run, deviations, acceptances)
     skips = tuple(record for record in records if record.verdict is Verdict.SKIP)
-    subjects = _unique([*_products(tried), *_artefacts(tried, {"image", "initrd", "disk"})])
+    subjects = _unique([*_products(tried), *_artefacts(tried, {"image", "initrd", "disk", "root"})])
     return SignOff(
         release=release,
         run=run,

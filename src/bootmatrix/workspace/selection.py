@@ -11,7 +11,7 @@ from typing import Any, Literal
 from bootmatrix.errors import InputError
 from bootmatrix.load.facts import ANY_KERNEL
 from bootmatrix.load.qemu_args import parse_qemu_args
-from bootmatrix.model import BootKind, GuestSize, Matrix, QemuArgs, ResourceRule, RootPlace
+from bootmatrix.model import BootKind, GuestSize, Matrix, QemuArgs, ResourceRule, RootPlace, Tier
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.guest_size import AUTO, MAX_CPUS, memory_mib
 from bootmatrix.model.matrix import PageSize
@@ -37,6 +37,7 @@ class Selection:
     kernel: tuple[str, ...] = ()
     boot: BootKind | None = None
     roots: RootPlace | None = None
+    tier: tuple[Tier, ...] = ()
     flaky: int | None = None
     qemu_args: tuple[str, ...] = ()
     verify_fork: int | None = None
@@ -84,7 +85,7 @@ def apply(selection: Selection, matrix: Matrix) -> Matrix:
     """
     changes: dict[str, Any] = {
         name: value
-        for name in ("boot", "roots", "flaky", "page_size", "bits", "endian", "cpu")
+        for name in ("boot", "roots", "tier", "flaky", "page_size", "bits", "endian", "cpu")
         if (value := getattr(selection, name)) not in {None, ()}
     }
     if selection.qemu_args:

@@ -92,7 +92,7 @@ def linuxkit_tree(  # noqa: PLR0913
     tree = _init_tree(init, store)
     if any(PROTOCOL in image.config.labels for image in init):
         check_images(tree, init, store)
-    ids = {one.container.name: number for number, one in enumerate(_id_order(placed), start=FIRST_ID)}
+    ids = container_ids(placed)
     add_volumes(spec.volumes, images, tree, store)
     in_world = needs_world(placed, spec, tree)
     if in_world:
@@ -104,6 +104,11 @@ def linuxkit_tree(  # noqa: PLR0913
     if before is not None:
         check_files(before, tree)
     return tree
+
+
+def container_ids(placed: tuple[BundleSpec, ...]) -> dict[str, int]:
+    """Return the numbers that containers' names stand for in a uid or gid."""
+    return {one.container.name: number for number, one in enumerate(_id_order(placed), start=FIRST_ID)}
 
 
 def _id_order(placed: tuple[BundleSpec, ...]) -> list[BundleSpec]:

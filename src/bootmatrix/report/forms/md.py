@@ -25,6 +25,7 @@ def render(context: ReportContext) -> bytes:
     lines = [f"## {'✅' if view.good else '❌'} {code(view.title)}: {view.headline}", ""]
     if context.past.comparison:
         lines += [*_comparison(context.past.comparison), ""]
+    lines += [f"- {code(line)}" for line in view.tiers] + ([""] if view.tiers else [])
     lines += [
         *_shortfalls(view),
         *_cells("Not as expected", view.attention),

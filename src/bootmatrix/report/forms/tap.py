@@ -31,7 +31,7 @@ def render(context: ReportContext) -> bytes:
 
 
 def _point(number: int, record: Record) -> Iterator[str]:
-    passed = record.verdict in {Verdict.PASS, Verdict.SKIP} and record.expected
+    passed = record.verdict in {Verdict.PASS, Verdict.SKIP, Verdict.USER_PASS} and record.expected
     directive = ""
     if record.verdict is Verdict.SKIP:
         directive = f" # SKIP {_plain(record.judgement.reason)}"

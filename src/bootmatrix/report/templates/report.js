@@ -6,7 +6,7 @@ const list = byId("cell-list");
 const details = list ? all("details.cell", list) : [];
 const gridRows = all(".grid tr[data-spec]");
 const cards = all(".card");
-const WORST = ["panic", "hang", "timeout", "fail", "flaky", "pass", "build-error", "infra-error", "skip"];
+const WORST = ["panic", "hang", "timeout", "fail", "flaky", "user-fail", "pass", "user-pass", "user-unsupported", "build-error", "infra-error", "skip"];
 
 // ---- the filter -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,115 @@
+"""Verdicts of the user tier. Pure. None of them is a verdict on a guest or a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bootmatrix.judge.tap import MAX_RESULTS, parse
+from bootmatrix.model import Evidence, Judgement, SubResult, Verdict
+from bootmatrix.model.finding import piece
+from bootmatrix.model.user_tier import UserContainer, UserEnd, UserOutcome
+
+STOPPED = 137
+"""Status of a service that was killed in the end: 128 and SIGKILL."""
+OUT_OF_TIME = 124
+"""Status of timeout(1)."""
+FIRST_NEW_CALL = 424
+"""From here on system calls have the same numbers on all architectures (arch/*/syscalls in Linux)."""
+PROBED_CALLS = {435, 436, 439}
+"""clone3, close_range and faccessat2: the C library does without."""
+ADVICE = "This was user-mode emulation on the host's kernel. The system tier, without --tier user, decides."
+MAX_EVIDENCE = 8
+
+
+def judge_user(outcome: UserOutcome, containers: Sequence[UserContainer], console: str) -> Judgement:
+    """Judge a run of the user tier.
+
+    A pass needs an account to its end: every container started, onboot containers, checks and onshutdown ended with
+    status 0, services ran until they were stopped, and no TAP result failed.
+    """
+    if outcome.fault:
+        reason = f"the user tier could not run it: {outcome.fault}"
+        return Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, advice=ADVICE)
+    faults = [*_faults(outcome, containers)]
+    tap, tap_faults = _tap(containers, console)
+    faults += tap_faults
+    faults += [f"{one.name}: {one.detail or 'failed'}" for one in tap if one.verdict is Verdict.FAIL]
+    results = (*_results(outcome, containers), *tap)
+    kernel = f"on the host's Linux {outcome.kernel_release}"
+    means = f"user-mode emulation by {outcome.emulator}" if outcome.emulator else "the host's own processor"
+    if not faults:
+        reason = f"{len(containers)} containers as expected by {means}, {kernel}: no verdict on a kernel"
+        return Judgement(verdict=Verdict.USER_PASS, reason=reason, subresults=results, advice="", is_weak=True)
+    lacking = [*_lacking(outcome, containers)]
+    verdict = Verdict.USER_UNSUPPORTED if lacking else Verdict.USER_FAIL
+    reason = f"{lacking[0]}: {faults[0]}" if lacking else faults[0]
+    texts = (*lacking[1:], *faults[1:], *_other_calls(outcome, containers), f"{means}, {kernel}")
+    evidence: tuple[Evidence, ...] = tuple(piece("host", text) for text in texts[:MAX_EVIDENCE])
+    return Judgement(verdict=verdict, reason=reason, evidence=evidence, subresults=results, advice=ADVICE, is_weak=True)
+
+
+def unsupported(reason: str) -> Judgement:
+    """Return the judgement on a spec that needs what only a guest has."""
+    return Judgement(verdict=Verdict.USER_UNSUPPORTED, reason=reason, advice=ADVICE, is_weak=True)
+
+
+def _faults(outcome: UserOutcome, containers: Sequence[UserContainer]) -> Iterator[str]:
+    if outcome.is_late:
+        yield "it did not end in time"
+    ends = {end.number: end for end in outcome.ends}
+    for number, container in enumerate(containers):
+        if number in outcome.started and (fault := _fault(container, ends.get(number))):
+            yield f"{container.role} {container.name} {fault}"
+    for number, container in enumerate(containers):
+        if number not in outcome.started:
+            yield f"{container.role} {container.name} was not started"
+    if not outcome.finished:
+        yield "the account of the run has no end"
+
+
+def _fault(container: UserContainer, end: UserEnd | None) -> str:
+    """Return why a container did not end as it should; empty if it did."""
+    if end is None:
+        return "has no end"
+    if container.role == "service":
+        is_good = end.was_stopped and end.status == STOPPED
+        return "" if is_good else f"ended unasked with status {end.status}"
+    if not end.status:
+        return ""
+    late = " or ran out of time" if end.status == OUT_OF_TIME else ""
+    return f"exited with status {end.status}{late}"
+
+
+def _results(outcome: UserOutcome, containers: Sequence[UserContainer]) -> Iterator[SubResult]:
+    ends = {end.number: end for end in outcome.ends}
+    for number, container in enumerate(containers):
+        detail = _fault(container, ends.get(number))
+        verdict = Verdict.USER_FAIL if detail else Verdict.USER_PASS
+        yield SubResult(name=f"{container.role} {container.name}", verdict=verdict, detail=detail)
+
+
+def _tap(containers: Sequence[UserContainer], console: str) -> tuple[tuple[SubResult, ...], list[str]]:
+    results: list[SubResult] = []
+    faults: list[str] = []
+    lines = console.split("\n")
+    for name in dict.fromkeys(one.name for one in containers if one.role in {"onboot", "check"}):
+        prefix = f"{name}| "
+        tap = parse("\n".join(line.removeprefix(prefix) for line in lines if line.startswith(prefix)), name)
+        results += tap.results[:MAX_RESULTS]
+        faults += [f"{name}: {fault}" for fault in tap.faults[:5]]
+    return tuple(results[:MAX_RESULTS]), faults
+
+
+def _lacking(outcome: UserOutcome, containers: Sequence[UserContainer]) -> Iterator[str]:
+    """Yield what a program used that the emulator lacks, and that the C library does not only probe for."""
+    for number, calls in outcome.missing_calls.items():
+        new = [call for call in calls if call >= FIRST_NEW_CALL and call not in PROBED_CALLS]
+        if new:
+            names = ", ".join(map(str, new[:5]))
+            yield f"{containers[number].name} uses system calls that user-mode emulation lacks ({names})"
+
+
+def _other_calls(outcome: UserOutcome, containers: Sequence[UserContainer]) -> Iterator[str]:
+    for number, calls in outcome.missing_calls.items():
+        names = ", ".join(map(str, calls[:10]))
+        yield f"system calls of {containers[number].name} that the emulator lacks, and that may matter: {names}"

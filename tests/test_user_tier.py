@@ -1,0 +1,290 @@
+"""The user tier: real programs under user-mode emulation, and verdicts that are never those of a kernel."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix import Workspace
+from bootmatrix.cell.record_builder import is_expected
+from bootmatrix.cli.exits import exit_status
+from bootmatrix.errors import HostError, InputError
+from bootmatrix.history.extract import key_of, standing_of
+from bootmatrix.history.values import Standing
+from bootmatrix.judge.user_tier import judge_user
+from bootmatrix.model import Cell, Judgement, Record, Run, Verdict
+from bootmatrix.model.user_tier import UserContainer, UserEnd, UserOutcome
+from bootmatrix.qemu.user_mode import check_kernel
+from bootmatrix.report.tiers import tier_lines
+from bootmatrix.signoff.content import sign_off
+from bootmatrix.workspace.selection import Selection
+from samples import make_cell, make_record
+
+ROOT = Path(__file__).parents[1]
+ARCHS = ("x86_64", "s390x")
+HEAD = 'init: ["@pkg:./images/init", "@pkg:./images/crun"]\n'
+SHELL = "  - {{name: {name}, image: \"@pkg:./images/busybox\", command: [/bin/sh, -c, '{text}']{more}}}\n"
+SPECS = {
+    "good": HEAD
+    + "onboot:\n"
+    + SHELL.format(name="prep", text="echo data > /vol/x; printf half", more=", binds: ['v:/vol', '/conf:/conf:ro']")
+    + SHELL.format(name="reads", text="! touch /x && cat /conf/a", more=", readonly: true, binds: ['/conf:/conf:ro']")
+    + "services:\n"
+    + SHELL.format(
+        name="web", text="mkdir /w; cp /vol/x /w; exec busybox httpd -f -p 8080 -h /w", more=", binds: ['v:/vol']"
+    )
+    + SHELL.format(
+        name="asks",
+        text="for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://127.0.0.1:8080/x && exit; sleep 1; done; exit 1",
+        more=", annotations: {bootmatrix.check: 30s}",
+    )
+    + "volumes: [{name: v}]\nfiles: [{path: conf/a, contents: conf}]\n",
+    "fails": HEAD + "onboot:\n" + SHELL.format(name="a", text="exit 3", more=""),
+    "dies": HEAD + "services:\n" + SHELL.format(name="a", text="sleep 0.5", more=""),
+    "slow": HEAD
+    + "services:\n"
+    + SHELL.format(name="a", text="sleep 99 & sleep 99", more=", annotations: {bootmatrix.check: 2s}"),
+    # The first container's last line has no end: it must not hide the second one's result.
+    "tap": HEAD
+    + "onboot:\n"
+    + SHELL.format(name="a", text="printf half", more="")
+    + SHELL.format(name="b", text="echo not ok 1 - it broke", more=""),
+    "rights": HEAD + "onboot:\n" + SHELL.format(name="a", text="true", more=", capabilities: [CAP_NET_ADMIN]"),
+    "etc": HEAD + "onboot:\n" + SHELL.format(name="a", text="true", more=", binds: ['/etc:/host']"),
+    "out": HEAD
+    + "onboot:\n"
+    + SHELL.format(name="a", text="[ ! -e /host/passwd ]", more=", binds: ['/link:/host']")
+    + "files: [{path: link, symlink: /etc}]\n",
+}
+EXPECTED = {
+    "good": Verdict.USER_PASS,
+    "fails": Verdict.USER_FAIL,
+    "dies": Verdict.USER_FAIL,
+    "slow": Verdict.USER_FAIL,
+    "tap": Verdict.USER_FAIL,
+    "rights": Verdict.USER_UNSUPPORTED,
+    "etc": Verdict.USER_UNSUPPORTED,
+    "out": Verdict.USER_UNSUPPORTED,
+}
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, dict[str, dict[str, Any]]]:
+    """The run's folder, the exit status, and the records by cell."""
+    folder = tmp_path_factory.mktemp("user")
+    shutil.copytree(ROOT / "specs/images", folder / "images")
+    for name, text in SPECS.items():
+        (folder / f"{name}.yml").write_text(text)
+    names = [f"{name}.yml" for name in SPECS]
+    command = ["matrix", *names, "--tier", "user", "--arch", ",".join(ARCHS), "--reports", str(folder / "reports")]
+    done = subprocess.run(
+        [sys.executable, "-m", "bootmatrix.cli.main", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    run = folder / "reports/latest"
+    assert run.exists(), done.stdout + done.stderr
+    records = json.loads((run / "run.json").read_bytes())["records"]
+    return run, done.returncode, {f"{one['cell']['spec_name']}/{one['cell']['arch']}": one for one in records}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", SPECS)
+def test_verdicts_of_real_programs(tried: Any, name: str, arch: str) -> None:
+    record = tried[2][f"{name}/{arch}"]
+    assert record["judgement"]["verdict"] == EXPECTED[name], record["judgement"]
+    assert record["cell"]["tier"] == "user"
+    assert record["cell"]["kernel"] == "user"
+    assert not any(one["kind"] in {"kernel", "initrd"} for one in record["artefacts"])
+
+
+def test_a_foreign_program_is_emulated_and_a_native_one_is_not(tried: Any) -> None:
+    native, foreign = (tried[2][f"good/{arch}"]["user_outcome"] for arch in ARCHS)
+    assert not native["emulator"]
+    assert "s390x" in foreign["emulator"]
+    assert foreign["missing_calls"]["0"]  # rseq, at least: the emulator's log is read
+
+
+def running(words: bytes) -> list[bytes]:
+    """Command lines of processes that contain words."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" "))
+    return [line for line in found if words in line and b"sh -c" not in line]
+
+
+def test_failures_have_status_1_and_no_process_is_left(tried: Any) -> None:
+    assert tried[1] == 1
+    assert not running(b"sleep 99")
+
+
+def test_a_killed_tool_leaves_no_process(tried: Any, tmp_path: Path) -> None:
+    folder = tried[0].parents[1]
+    text = SHELL.format(name="a", text="echo it runs; exec sleep 9871", more="")
+    (folder / "stays.yml").write_text(f"{HEAD}onboot:\n{text}")
+    command = [sys.executable, "-m", "bootmatrix.cli.main", "matrix", "stays.yml", "--tier", "user", "--arch", "s390x"]
+    with subprocess.Popen(
+        [*command, "--reports", str(tmp_path)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as tool:
+        assert _within(60, lambda: bool(running(b"sleep 9871")))
+        tool.kill()
+    assert _within(20, lambda: not running(b"sleep 9871"))
+
+
+def _within(limit_s: float, holds: Callable[[], bool]) -> bool:
+    end_s = time.monotonic() + limit_s
+    while not holds():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def printed(run: Path, form: str) -> str:
+    command = [sys.executable, "-m", "bootmatrix.cli.main", "report", str(run), "--format", form]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.replace("&#39;", "'")
+
+
+def test_reports_never_call_it_a_pass(tried: Any) -> None:
+    run, _, records = tried
+    junit = (run / "junit.xml").read_text()
+    assert "user tier, no verdict on a kernel" in junit
+    assert junit.count("<failure ") >= 8
+    for form in ("html", "md"):
+        assert "16 cells are of the user tier: programs on the host's kernel" in printed(run, form)
+    assert printed(run, "tap").count("\nnot ok ") == 14
+    assert ",user-pass,yes," in printed(run, "csv")
+    assert {one["judgement"]["verdict"] for one in records.values()} == set(EXPECTED.values())
+
+
+def make_run(records: list[Record]) -> Run:
+    return Run(name="r", title="r", tool_version="1", started_at="2026-01-01T00:00:00+00:00", records=tuple(records))
+
+
+def container(role: Any = "onboot", name: str = "a") -> UserContainer:
+    return UserContainer(role=role, name=name, root="r", arguments=("x",))
+
+
+def outcome(*ends: UserEnd, **changes: Any) -> UserOutcome:
+    values = {"emulator": "qemu-x", "kernel_release": "6", "started": tuple(end.number for end in ends), "ends": ends}
+    return UserOutcome.model_validate({**values, "finished": True, **changes})
+
+
+GOOD = UserEnd(number=0, status=0)
+
+
+def test_a_pass_needs_every_end() -> None:
+    one = [container()]
+    assert judge_user(outcome(GOOD), one, "").verdict is Verdict.USER_PASS
+    for bad in (
+        outcome(),
+        outcome(started=(0,)),
+        outcome(GOOD, finished=False),
+        outcome(GOOD, is_late=True),
+        outcome(UserEnd(number=0, status=1)),
+    ):
+        assert judge_user(bad, one, "").verdict is Verdict.USER_FAIL, bad
+    assert judge_user(outcome(GOOD), one, "a| not ok 1\n").verdict is Verdict.USER_FAIL
+    assert judge_user(outcome(GOOD), one, "a| 1..2\na| ok 1\n").verdict is Verdict.USER_FAIL
+    assert judge_user(outcome(fault="no tmpfs"), one, "").verdict is Verdict.INFRA_ERROR
+
+
+def test_a_service_runs_until_it_is_stopped() -> None:
+    service = [container("service")]
+    assert (
+        judge_user(outcome(UserEnd(number=0, status=137, was_stopped=True)), service, "").verdict is Verdict.USER_PASS
+    )
+    for status, was_stopped in ((137, False), (0, True), (139, True)):
+        end = UserEnd(number=0, status=status, was_stopped=was_stopped)
+        assert judge_user(outcome(end), service, "").verdict is Verdict.USER_FAIL
+
+
+def test_a_missing_system_call_explains_a_failure_and_never_a_pass() -> None:
+    failed = outcome(UserEnd(number=0, status=1), missing_calls={0: (425,)})
+    judged = judge_user(failed, [container()], "")
+    assert judged.verdict is Verdict.USER_UNSUPPORTED
+    assert "425" in judged.reason
+    assert judge_user(outcome(GOOD, missing_calls={0: (425,)}), [container()], "").verdict is Verdict.USER_PASS
+    probed = outcome(UserEnd(number=0, status=1), missing_calls={0: (293, 435)})
+    assert judge_user(probed, [container()], "").verdict is Verdict.USER_FAIL
+
+
+def user_record(verdict: Verdict, **changes: Any) -> Record:
+    cell = make_cell("x86_64").model_copy(update={"kernel": "user", "tier": "user", **changes})
+    return make_record(cell, Verdict.PASS).model_copy(
+        update={
+            "judgement": Judgement(verdict=verdict, reason="r"),
+            "outcome": None,
+            "expected": is_expected(cell, verdict),
+        }
+    )
+
+
+def test_no_verdict_of_this_tier_is_a_guests() -> None:
+    for verdict in (Verdict.USER_PASS, Verdict.USER_FAIL, Verdict.USER_UNSUPPORTED):
+        assert not verdict.is_guests
+        assert verdict is not Verdict.PASS
+        assert key_of(user_record(verdict)).mode == "user"
+    assert standing_of(user_record(Verdict.USER_PASS)) is Standing.GOOD
+    assert standing_of(user_record(Verdict.USER_FAIL)) is Standing.BAD
+    assert standing_of(user_record(Verdict.USER_UNSUPPORTED)) is Standing.FAULT
+    assert standing_of(user_record(Verdict.USER_FAIL, expect="known")) is Standing.FORESEEN
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"), [(Verdict.USER_PASS, 0), (Verdict.USER_FAIL, 1), (Verdict.USER_UNSUPPORTED, 3)]
+)
+def test_exit_statuses(verdict: Verdict, status: int) -> None:
+    assert exit_status(make_run([user_record(verdict)])) == status
+
+
+@pytest.mark.parametrize("verdict", [Verdict.USER_PASS, Verdict.USER_FAIL, Verdict.PASS])
+def test_a_run_with_a_cell_of_this_tier_is_never_signed_off(verdict: Verdict) -> None:
+    """Not even beside cells that passed, nor if a record says something else."""
+    run = make_run([make_record(make_cell("x86_64"), Verdict.PASS), user_record(verdict)])
+    with pytest.raises(InputError, match="was tried in the user tier"):
+        sign_off(run, release="1", date="2026-01-01", acceptances=(), comparison=None, manifest_sha256="0" * 64)
+
+
+def test_differences_between_the_tiers_are_told() -> None:
+    def system(kernel: str, verdict: Verdict) -> Record:
+        cell: Cell = make_cell("x86_64").model_copy(update={"kernel": kernel})
+        return make_record(cell, verdict)
+
+    booted = [system("6.1", Verdict.PASS), system("7.2-64k", Verdict.FAIL)]
+    name = booted[0].cell.spec_name
+    assert tier_lines(booted) == ()
+    assert tier_lines([user_record(Verdict.USER_PASS), *booted])[1:] == (
+        f"{name}/x86_64: passes by user emulation, fails on 7.2-64k.",
+    )
+    assert tier_lines([user_record(Verdict.USER_FAIL), *booted])[1:] == (
+        f"{name}/x86_64: fails by user emulation, passes on 6.1.",
+    )
+    assert len(tier_lines([user_record(Verdict.USER_PASS), booted[0]])) == 1
+
+
+def test_cells_of_the_tier_stand_beside_booted_ones() -> None:
+    workspace = Workspace(offline=True)
+    both = workspace.plan("hello", selection=Selection(arch=("aarch64/raspi3b", "aarch64"), tier=("user", "system")))
+    ids = [cell.id for cell in both.cells]
+    assert ids.count("hello/aarch64/user") == 1
+    assert "hello/aarch64/6.1" in ids
+    assert {cell.tier for cell in workspace.plan("hello", arch=["aarch64"]).cells} == {"system"}
+
+
+def test_an_old_kernel_is_refused() -> None:
+    check_kernel("6.7.0-1-amd64")
+    with pytest.raises(HostError, match=r"needs Linux 6\.7 or later"):
+        check_kernel("6.6.99")
