@@ -39,7 +39,11 @@ class SshHost:
 
     @property
     def address(self) -> str:
-        return f"10.97.{self.number}.2"
+        return f"{self.network}.2"
+
+    @property
+    def network(self) -> str:
+        return f"10.{100 + os.getpid() % 100}.{self.number}"
 
     @property
     def namespace(self) -> str:
@@ -47,7 +51,7 @@ class SshHost:
 
     @property
     def link(self) -> str:
-        return f"bm{os.getpid() % 10000}v{self.number}"
+        return f"bm{os.getpid()}v{self.number}"
 
     @property
     def known_hosts(self) -> Path:
@@ -66,7 +70,7 @@ class SshHost:
         self.home.mkdir(parents=True)
         run("ip", "netns", "add", self.namespace)
         run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
-        run("ip", "address", "add", f"10.97.{self.number}.1/24", "dev", self.link)
+        run("ip", "address", "add", f"{self.network}.1/24", "dev", self.link)
         run("ip", "link", "set", self.link, "up")
         for words in (
             ("address", "add", f"{self.address}/24", "dev", "eth0"),
@@ -91,7 +95,20 @@ class SshHost:
         Path("/run/sshd").mkdir(exist_ok=True)
         self.programs.append(
             subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")],
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "KILL",
+                    "ip",
+                    "netns",
+                    "exec",
+                    self.namespace,
+                    SSHD,
+                    "-D",
+                    "-e",
+                    "-f",
+                    str(self.folder / "sshd_config"),
+                ],
                 stdin=subprocess.DEVNULL,
                 stderr=(self.folder / "sshd.log").open("ab"),
             )
@@ -185,9 +202,23 @@ class SshHost:
         )
 
 
+def remove_abandoned() -> None:
+    """Remove namespaces of tests that were killed. Their links go with them."""
+    for path in Path("/run/netns").glob("bm*n*"):
+        owner = path.name[2:].partition("n")[0]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            for pid in subprocess.run(
+                ["ip", "netns", "pids", path.name], capture_output=True, text=True, check=False
+            ).stdout.split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            subprocess.run(["ip", "netns", "del", path.name], check=False, capture_output=True)
+
+
 @contextmanager
 def ssh_hosts(folder: Path, count: int) -> Iterator[list[SshHost]]:
     """So many hosts, called a, b, …, with one key for all."""
+    remove_abandoned()
     folder.mkdir(parents=True, exist_ok=True)
     key = make_key(folder / "key")
     hosts = [SshHost("abcdefgh"[number], 10 + number, folder / f"host{number}", key) for number in range(count)]

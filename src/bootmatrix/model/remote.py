@@ -88,6 +88,18 @@ class WorkerSettings(Model):
     forwarded: bool = False
 
 
+class SharedWorkerSettings(Model):
+    """Settings of a worker that Slurm or a person starts. `host` is empty for the node's own name."""
+
+    exchange: str
+    cache: str
+    host: str = ""
+    cores: int = 0
+    slots: int = 0
+    labels: tuple[str, ...] = ()
+    store_mib: int = 0
+
+
 class FromWorker(Model):
     """A line from a worker process.
 

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 from distributed import Client, Scheduler
+from distributed.security import Security
 
+from bootmatrix.errors import HostError
 from bootmatrix.execute.dask.exchange import Depot, SharedFolder
 from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.local_worker import hold_local_worker
 from bootmatrix.execute.dask.security import RunKeys, configure, make_run_keys
 from bootmatrix.execute.executor import ExecutorSettings
 from bootmatrix.load.cluster import load_cluster
-from bootmatrix.model.cluster import Host
+from bootmatrix.model.cluster import Cluster, Host, SchedulerAddress, Slurm
 from bootmatrix.store import Store
 
 LOOPBACK = "127.0.0.1"
+QUEUE_S = 24 * 3600.0
+"""Time that Slurm may leave the first job in its queue."""
+JOIN_S = 60.0
+"""Time for the first worker of a scheduler that runs already."""
 END_S = 10.0
 """Limit for ending workers and scheduler."""
 
@@ -55,9 +62,21 @@ async def open_cluster(settings: ExecutorSettings, folder: Path) -> AsyncIterato
     bundles = folder / "bundles"
     bundles.mkdir()
     file = load_cluster(Path(settings.cluster)) if settings.cluster else None
-    opening = _open_hosts(settings, file.hosts, bundles) if file else _open_local(settings, folder, bundles)
-    async with opening as cluster:
+    async with _opening(settings, file, folder, bundles) as cluster:
         yield cluster
+
+
+def _opening(
+    settings: ExecutorSettings, file: Cluster | None, folder: Path, bundles: Path
+) -> AbstractAsyncContextManager[OpenCluster]:
+    if file is None:
+        return _open_local(settings, folder, bundles)
+    if file.hosts:
+        return _open_hosts(settings, file.hosts, bundles)
+    if file.slurm:
+        return _open_slurm(settings, file.slurm, bundles)
+    assert file.scheduler
+    return _open_address(settings, file.scheduler, bundles)
 
 
 @asynccontextmanager
@@ -86,6 +105,60 @@ async def _open_hosts(settings: ExecutorSettings, hosts: tuple[Host, ...], bundl
 
 
 @asynccontextmanager
+async def _open_slurm(settings: ExecutorSettings, slurm: Slurm, bundles: Path) -> AsyncIterator[OpenCluster]:
+    from bootmatrix.execute.dask.slurm import SlurmJobs, slurm_jobs
+
+    own_cache = settings.config.sources.cache.absolute()
+    cache = Path(slurm.cache).expanduser().absolute() if slurm.cache else own_cache
+    keys = make_run_keys()
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-", dir=Path(slurm.exchange).expanduser().absolute()) as shared:
+        depot = SharedFolder(f"{shared}/files", own_cache / "blobs" if cache == own_cache else None)
+        await depot.prepare()
+        fleets: list[Fleet] = []
+        demand = lambda: fleets[0].demand if fleets else 0  # noqa: E731
+        jobs = SlurmJobs(slurm, keys, Path(shared), f"{shared}/files", cache)
+        async with (
+            slurm_jobs(jobs, demand) as address,
+            _client(address, keys.security()) as client,
+            followed(client, settings) as fleet,
+        ):
+            fleets.append(fleet)
+            fleet.awaits_workers_s = QUEUE_S
+            yield OpenCluster(client, fleet, depot, bundles)
+
+
+@asynccontextmanager
+async def _open_address(
+    settings: ExecutorSettings, place: SchedulerAddress, bundles: Path
+) -> AsyncIterator[OpenCluster]:
+    keys = RunKeys(*(Path(name).read_text(encoding="ascii") for name in (place.certificate, place.key)))
+    depot = SharedFolder(place.exchange)
+    await depot.prepare()
+    security = keys.security(Path(place.ca).read_text(encoding="ascii"))
+    async with _client(place.address, security) as client, followed(client, settings) as fleet:
+        fleet.awaits_workers_s = JOIN_S
+        yield OpenCluster(client, fleet, depot, bundles)
+
+
+@asynccontextmanager
+async def _client(address: str, security: Security) -> AsyncIterator[Client]:
+    """Connect to a scheduler.
+
+    Raises:
+        HostError: it does not answer, or refuses our key.
+    """
+    try:
+        client = await Client(address, security=security, asynchronous=True, set_as_default=False, name="bootmatrix")
+    except (OSError, TimeoutError) as error:
+        raise HostError(f"cannot connect to the scheduler {address}: {error}") from error
+    try:
+        yield client
+    finally:
+        with anyio.move_on_after(END_S, shield=True):
+            await client.close(timeout=END_S)
+
+
+@asynccontextmanager
 async def run_scheduler() -> AsyncIterator[tuple[Client, str, RunKeys]]:
     """Run a scheduler in this process, on loopback, with a key of its own, and a client of it."""
     keys = make_run_keys()
@@ -93,14 +166,8 @@ async def run_scheduler() -> AsyncIterator[tuple[Client, str, RunKeys]]:
     scheduler = QuietScheduler(host=LOOPBACK, port=0, protocol="tls", security=security, dashboard=False)
     await scheduler
     try:
-        client = await Client(
-            scheduler.address, security=security, asynchronous=True, set_as_default=False, name="bootmatrix"
-        )
-        try:
+        async with _client(scheduler.address, security) as client:
             yield client, scheduler.address, keys
-        finally:
-            with anyio.move_on_after(END_S, shield=True):
-                await client.close(timeout=END_S)
     finally:
         with anyio.move_on_after(END_S, shield=True):
             await scheduler.close(reason="bootmatrix-end")

@@ -70,6 +70,7 @@ class DaskExecutor:
         """Queue a cell."""
         self._waiting.append(request)
         self._pending += 1
+        self._fleet.demand = self._pending
         self._grow()
 
     async def results(self) -> AsyncIterator[CellBundle]:
@@ -78,6 +79,7 @@ class DaskExecutor:
             bundle = await self._receive.receive()
             yield bundle
             self._pending -= 1
+            self._fleet.demand = self._pending
             if bundle.folder.parent == self._cluster.folder:
                 shutil.rmtree(bundle.folder, ignore_errors=True)
             self._grow()

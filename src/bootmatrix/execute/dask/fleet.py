@@ -52,6 +52,8 @@ class Fleet:
         """Clocks of hosts less ours, in seconds, if they differ noticeably."""
         self.seen: dict[str, Offer] = {}
         """Every offer of this run, by instance."""
+        self.demand = 0
+        """Cells without a record yet, for clusters that grow with them."""
         self._begun_s = time.monotonic()
         self._refused: set[str] = set()
         self._change: asyncio.Future[None] | None = None

@@ -54,11 +54,11 @@ class RunKeys:
     certificate: str
     key: str
 
-    def security(self) -> Security:
-        """Return Dask's form, which refuses connections without TLS."""
+    def security(self, authority: str = "") -> Security:
+        """Return Dask's form, which refuses connections without TLS. `authority` is PEM, by default the certificate."""
         ends = ("scheduler", "worker", "client")
         pairs = {f"tls_{end}_{part}": value for end in ends for part, value in self._parts()}
-        return Security(tls_ca_file=self.certificate, require_encryption=True, **pairs)
+        return Security(tls_ca_file=authority or self.certificate, require_encryption=True, **pairs)
 
     def _parts(self) -> tuple[tuple[str, str], ...]:
         return ("cert", self.certificate), ("key", self.key)

@@ -79,6 +79,14 @@ def worker_options(offer: Offer, budget_mib: int) -> dict[str, Any]:
     }
 
 
+def set_offer(worker: Worker, offer: Offer) -> None:
+    """Give a Dask worker that is not yet registered the offer and its resources."""
+    options = worker_options(offer, offer.memory_mib)
+    worker.startup_information = {**worker.startup_information, **options["startup_information"]}
+    worker.state.total_resources = dict(options["resources"])
+    worker.state.available_resources = dict(options["resources"])
+
+
 async def serve(channel: WorkerChannel) -> None:
     """Work until the channel ends, the scheduler is lost, or a signal comes.
 
