@@ -284,6 +284,16 @@ def test_cells_of_the_tier_stand_beside_booted_ones() -> None:
     assert {cell.tier for cell in workspace.plan("hello", arch=["aarch64"]).cells} == {"system"}
 
 
+def test_a_run_without_guests_is_no_baseline_of_one_with_guests() -> None:
+    workspace = Workspace(offline=True)
+    titles = {
+        tier: workspace.plan("hello", selection=Selection(arch=("aarch64",), tier=tier)).title
+        for tier in (("user",), ("system",), ("user", "system"))
+    }
+    assert titles[("user",)] == "hello (user tier)"
+    assert titles[("system",)] == titles[("user", "system")] == "hello"
+
+
 def test_an_old_kernel_is_refused() -> None:
     check_kernel("6.7.0-1-amd64")
     with pytest.raises(HostError, match=r"needs Linux 6\.7 or later"):

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from bootmatrix.workspace.run import RunOptions
     from bootmatrix.workspace.saved_run import SavedRun
 
+USER_TITLE = " (user tier)"
+"""Added to the title of a run without guests, so that it is no baseline of one with guests."""
 MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
 
@@ -136,6 +138,8 @@ class Workspace:
         fault = (qemu_fault,) if selection.needs_qemu else ()
         found = plan(apply(selection, matrix), base, profiles, *fault)
         found = found.model_copy(update={"images": (*self.image_overrides(), *found.images)})
+        if {cell.tier for cell in found.cells} == {"user"}:
+            title = f"{title}{USER_TITLE}"
         choice = Choice(selection.only, selection.rerun_failed, selection.shard, selection.budget)
         chosen = choose(found, choice, profiles, self.reports_folder, title)
         return chosen, part_title(title, chosen), profiles
