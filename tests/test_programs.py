@@ -120,7 +120,7 @@ def test_a_script_runs_and_its_files_come_back(tmp_path: Path) -> None:
     script.write_text(script.read_text(encoding="utf-8").replace("/tmp/out.xml", "/tmp/out.txt"))
     status, text, record = attempt(tmp_path, "./tool", *options, "--save", "saved", "--", "c d")
     assert (status, record["judgement"]["verdict"]) == (0, "pass"), text
-    assert [result["name"] for result in record["judgement"]["subresults"]] == ["tool: b c d"]
+    assert "tool: b c d" in [result["name"] for result in record["judgement"]["subresults"]]
     (result,) = record["results"]
     assert result["path"] == "/tmp/out.txt"
     plan = subprocess.run(

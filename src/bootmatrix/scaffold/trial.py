@@ -32,6 +32,8 @@ INIT = (f"{SHIPPED}init", f"{SHIPPED}crun")
 PROBE_IMAGE = f"{SHIPPED}busybox"
 DEFAULT_LIMIT = "5m"
 DEFAULT_STAYS = "10s"
+LEAST_LIMIT_S = 60.0
+"""Of the guest beside its command, as in a matrix: it takes time too."""
 ANSWER_S = 60
 """Time that a service has for its first answer."""
 ALTERNATIVES = {
@@ -322,7 +324,7 @@ def _exclusions(project: _Project, matrix: Mapping[str, Any], profiles: Mapping[
 def _write_matrix(project: _Project, targets: list[str], profiles: Mapping[str, Profile]) -> Path:
     request = project.request
     kernels = list(request.kernel) or [ANY_KERNEL]
-    limit_s = duration_s(request.timeout or DEFAULT_LIMIT)
+    limit_s = max(duration_s(request.timeout or DEFAULT_LIMIT), LEAST_LIMIT_S)
     matrix: dict[str, Any] = {"specs": [f"{project.name}.yml"], "arch": targets, "kernel": kernels}
     matrix |= request.keys
     if project.choice and project.choice.lacking:

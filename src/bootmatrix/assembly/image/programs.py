@@ -6,6 +6,7 @@ misleads: `no such file or directory`. Whatever is in doubt is left to the guest
 
 from __future__ import annotations
 
+import io
 import json
 import posixpath
 import re
@@ -23,11 +24,13 @@ from bootmatrix.model.profile import has_magic
 from bootmatrix.source.elf import HEADER_BYTES, describe, is_program, read_program
 from bootmatrix.store import Store
 
-FORMAT = "1"
+FORMAT = "2"
 SCRIPT = b"#!"
 MAX_LINE_BYTES = 256
 """Of the first line of a script, as in Linux (BINPRM_BUF_SIZE)."""
 MAX_INTERPRETERS = 4
+MAX_PROGRAM_BYTES = 512 << 20
+"""Larger programs are not looked into."""
 LIBC = re.compile(r"ld-linux|ld64\.so|ld\.so|libc\.so|libm\.so|libdl\.so|libpthread\.so|librt\.so")
 """Files of Debian's libc6."""
 
@@ -123,12 +126,16 @@ def _interpreters(word: str, path: str, folder: str, tree: Tree) -> Iterator[tup
         if found is None:
             return
         yield found
-        with found[1].open() as file:
-            line = file.read(MAX_LINE_BYTES).split(b"\n")[0]
+        line = _start(found[1])[:MAX_LINE_BYTES].split(b"\n")[0]
         if line[:2] != SCRIPT or not line[2:].split():
             return
         words = line[2:].decode("utf-8", "replace").split()
         word = words[1] if words[0] == "/usr/bin/env" and len(words) > 1 and words[1][0] != "-" else words[0]
+
+
+def _start(node: Node) -> bytes:
+    """Return the first bytes of a file."""
+    return next(iter(node.pieces()), b"")
 
 
 def _lookup(word: str, path: str, folder: str, tree: Tree) -> tuple[str, Node] | None:
@@ -145,8 +152,7 @@ def _lookup(word: str, path: str, folder: str, tree: Tree) -> tuple[str, Node] |
 
 def _fault_of(program: tuple[str, Node], one: BundleSpec, profile: Profile, tree: Tree) -> ProgramFault | None:
     name, node = program
-    with node.open() as file:
-        start = file.read(HEADER_BYTES)
+    start = _start(node)[:HEADER_BYTES]
     if not is_program(start):
         return None
     if profile.programs and not any(has_magic(start, magic) for magic in profile.programs):
@@ -159,8 +165,7 @@ def _fault_of(program: tuple[str, Node], one: BundleSpec, profile: Profile, tree
 
 def _missing_library(name: str, node: Node, one: BundleSpec, tree: Tree) -> ProgramFault | None:
     """Return the fault of a program whose loader or libraries are nowhere in the image."""
-    with node.open() as file:
-        program = read_program(file)
+    program = read_program(io.BytesIO(node.read())) if node.size <= MAX_PROGRAM_BYTES else None
     if program is None or not program.interpreter:
         return None
     bound = tuple(bind.split(":")[1] for bind in one.settings.binds or () if ":" in bind)
