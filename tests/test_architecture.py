@@ -26,7 +26,7 @@ LAYERS = (
     {"workspace"},
     {"execute", "bisect"},
     {"cell"},
-    {"assembly", "plan", "scaffold", "signoff", "server", "subset"},
+    {"assembly", "plan", "scaffold", "signoff", "server", "subset", "forge"},
     {"boot", "load", "report"},
     {"snapshot", "source", "history", "judge", "guest"},
     {"qemu", "console", "runs"},

@@ -31,3 +31,28 @@ def add_merge(commands: Commands) -> None:
     arguments.add_baseline(parser)
     arguments.add_reports(parser)
     parser.set_defaults(command="merge")
+
+
+ANNOUNCE_DESCRIPTION = """\
+Tell the result of a run on GitHub (variables of its jobs, and GITHUB_TOKEN) or GitLab (and GITLAB_TOKEN). A comment is
+updated, not repeated. A fault of the network is printed, and the exit status stays 0.
+"""
+
+
+def add_announce(commands: Commands) -> None:
+    """Add the options of `announce`."""
+    words = "tell a run's result on GitHub or GitLab: status, comment, issues"
+    parser = commands.add_parser("announce", help=words, description=ANNOUNCE_DESCRIPTION)
+    parser.add_argument("run_name", metavar="RUN", help=arguments.RUN_HELP)
+    for name, help_words in (
+        ("github-status", "a check run with annotations, or a commit status if the token may not"),
+        ("github-comment", "one comment on the pull request"),
+        ("github-issues", "an issue for each cell that fails, closed when it passes; for the main branch"),
+        ("gitlab-status", "the commit's status"),
+        ("gitlab-comment", "one note on the merge request"),
+    ):
+        parser.add_argument(f"--{name}", action="store_true", help=help_words)
+    parser.add_argument("--link", default="", metavar="URL", help="where the report is (default: the job's page)")
+    parser.add_argument("--baseline", metavar="RUN", help=f"compare with this run: {arguments.RUN_HELP}")
+    arguments.add_reports(parser)
+    parser.set_defaults(command="announce")

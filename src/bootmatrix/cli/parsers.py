@@ -462,6 +462,7 @@ ADDERS = {
     "history": add_history,
     "compare": add_compare,
     "merge": ci_parsers.add_merge,
+    "announce": ci_parsers.add_announce,
     "accept": add_accept,
     "prune": add_prune,
     "cache": add_cache,

@@ -1,0 +1,1 @@
+"""Statuses, comments and issues on GitHub and GitLab."""

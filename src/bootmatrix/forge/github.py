@@ -1,0 +1,166 @@
+"""GitHub: commit status or check run, one comment on the pull request, an issue for each cell that fails."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.errors import InputError
+from bootmatrix.forge.api import ForgeApi, RefusedError
+from bootmatrix.forge.message import comment, headline, issue, mark
+from bootmatrix.model import Record, Verdict
+from bootmatrix.report.context import ReportContext
+
+MAX_ANNOTATIONS = 50
+"""Annotations of a check run in one request."""
+MAX_ISSUES = 20
+"""Issues that one run opens: a broken kernel must not flood a project."""
+LABEL = "bootmatrix"
+
+
+@dataclass(frozen=True)
+class GithubPlace:
+    """A commit, and the pull request it belongs to, 0 if none. `link` leads to the report."""
+
+    api: str
+    token: str
+    repository: str
+    commit: str
+    pull_request: int = 0
+    link: str = ""
+
+    def open(self) -> ForgeApi:
+        """Open the API."""
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        return ForgeApi(f"{self.api}/repos/{self.repository}/", headers)
+
+
+def place_of(environment: Mapping[str, str], link: str = "") -> GithubPlace:
+    """Find the place in the variables of a GitHub job.
+
+    Raises:
+        InputError: one is missing.
+    """
+    for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_SHA"):
+        if not environment.get(name):
+            raise InputError(f"{name} is not set", "In a GitHub job: env: {GITHUB_TOKEN: ${{ github.token }}}.")
+    repository = environment["GITHUB_REPOSITORY"]
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
+        raise InputError(f"GITHUB_REPOSITORY {repository[:80]!r}: expected OWNER/NAME")
+    number, head = _pull_request(environment.get("GITHUB_EVENT_PATH", ""))
+    run = f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{repository}/actions/runs/"
+    run_id = environment.get("GITHUB_RUN_ID", "")
+    return GithubPlace(
+        api=environment.get("GITHUB_API_URL", "https://api.github.com"),
+        token=environment["GITHUB_TOKEN"],
+        repository=repository,
+        commit=head or environment["GITHUB_SHA"],  # GITHUB_SHA of a pull request is of a merge that nobody sees
+        pull_request=number,
+        link=link or (run + run_id if run_id else ""),
+    )
+
+
+def _pull_request(path: str) -> tuple[int, str]:
+    """Return number and head commit of the event's pull request; 0 and empty if there is none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        pull = json.loads(Path(path).read_text(encoding="utf-8"))["pull_request"] if path else {}
+        return int(pull["number"]), str(pull["head"]["sha"])
+    return 0, ""
+
+
+def tell_status(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
+    """Create a check run with annotations, or a commit status if the token may not; return which.
+
+    Raises:
+        NetworkError: neither is possible.
+    """
+    name = f"bootmatrix/{context.run.title}"[:100]
+    try:
+        api.send("POST", "check-runs", _check_run(name, place, context))
+    except RefusedError as error:
+        if error.status not in {401, 403, 404, 422}:
+            raise
+        state = "success" if context.run.is_good else "failure"
+        value = {"state": state, "context": name, "description": headline(context), "target_url": place.link or None}
+        api.send("POST", f"statuses/{place.commit}", value)
+        return "commit status"
+    return "check run"
+
+
+def _check_run(name: str, place: GithubPlace, context: ReportContext) -> dict[str, Any]:
+    wrong = [cell.record for cell in context.view.attention]
+    output = {
+        "title": headline(context),
+        "summary": comment(context, place.link)[:60_000],
+        "annotations": [_annotation(record) for record in wrong[:MAX_ANNOTATIONS]],
+    }
+    conclusion = "success" if context.run.is_good else "failure"
+    value = {"name": name, "head_sha": place.commit, "status": "completed", "conclusion": conclusion, "output": output}
+    return value | ({"details_url": place.link} if place.link else {})
+
+
+def _annotation(record: Record) -> dict[str, Any]:
+    return {
+        "path": record.cell.spec,
+        "start_line": 1,
+        "end_line": 1,
+        "annotation_level": "failure",
+        "title": f"{record.verdict}: {record.cell.id}",
+        "message": record.judgement.reason[:1000] or str(record.verdict),
+    }
+
+
+def tell_comment(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
+    """Write the comment on the pull request, or update the one that is there; return which.
+
+    Raises:
+        NetworkError: it cannot be written.
+    """
+    if not place.pull_request:
+        return "no pull request: no comment"
+    body = {"body": comment(context, place.link)}
+    own = mark(context.view.title)
+    for entry in api.pages(f"issues/{place.pull_request}/comments?per_page=100"):
+        if str(entry.get("body", "")).startswith(own):
+            api.send("PATCH", f"issues/comments/{int(entry['id'])}", body)
+            return "comment updated"
+    api.send("POST", f"issues/{place.pull_request}/comments", body)
+    return "comment created"
+
+
+def tell_issues(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
+    """Open, update and close an issue for each cell that fails; return the numbers.
+
+    Cells without a verdict of this run keep their issues.
+
+    Raises:
+        NetworkError: one cannot be written.
+    """
+    known: dict[str, Any] = {}
+    for entry in api.pages(f"issues?state=open&labels={LABEL}&per_page=100"):
+        first = str(entry.get("body", "")).partition("\n")[0]
+        known.setdefault(first, entry)
+    counts = {"opened": 0, "updated": 0, "closed": 0}
+    for record in context.records:
+        entry = known.get(mark(record.cell.id))
+        if record.verdict.is_guests and not record.expected and record.verdict is not Verdict.PASS:
+            title, body = issue(record, place.link)
+            if entry:
+                api.send("PATCH", f"issues/{int(entry['number'])}", {"title": title, "body": body})
+                counts["updated"] += 1
+            elif counts["opened"] < MAX_ISSUES:
+                api.send("POST", "issues", {"title": title, "body": body, "labels": [LABEL]})
+                counts["opened"] += 1
+        elif entry and record.verdict is Verdict.PASS:
+            api.send("PATCH", f"issues/{int(entry['number'])}", {"state": "closed", "state_reason": "completed"})
+            counts["closed"] += 1
+    return "issues: " + ", ".join(f"{number} {name}" for name, number in counts.items())

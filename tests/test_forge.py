@@ -1,0 +1,155 @@
+"""Results told on GitHub and GitLab, against a small server with their faults."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.forge import api as forge_api
+from bootmatrix.model import Verdict
+from command_line import Result, Tool, refused, tool
+from forge_server import TOKEN, Forge, serve_forge
+from samples import make_cell, make_record, write_dated
+
+__all__ = ["tool"]
+
+
+@pytest.fixture
+def forge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tool: Tool) -> Iterator[Forge]:
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps({"pull_request": {"number": 7, "head": {"sha": "f" * 40}}}))
+    with serve_forge() as server:
+        variables = {
+            "GITHUB_TOKEN": TOKEN, "GITHUB_REPOSITORY": "me/project", "GITHUB_SHA": "a" * 40,
+            "GITHUB_API_URL": server.address, "GITHUB_EVENT_PATH": str(event), "GITHUB_RUN_ID": "12",
+            "GITLAB_TOKEN": TOKEN, "CI_API_V4_URL": server.address, "CI_PROJECT_ID": "3", "CI_COMMIT_SHA": "b" * 40,
+            "CI_MERGE_REQUEST_IID": "9", "CI_PIPELINE_URL": "https://gitlab.example/p/1",
+        }  # fmt: skip
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def made(tmp_path: Path, day: int, *verdicts: Verdict) -> str:
+    cells = [make_cell(arch) for arch in ("x86_64", "aarch64", "armv7")]
+    records = [make_record(*pair) for pair in zip(cells, verdicts, strict=False)]
+    changed = [record.model_copy(update={"spec_sha256": f"{day}" * 64}) for record in records]
+    return write_dated(tmp_path / "reports", day, changed)
+
+
+def announce(tool: Tool, name: str, *options: str) -> Result:
+    done = tool("announce", name, *options)
+    assert done.returncode == 0, done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+    return done
+
+
+P, F = Verdict.PASS, Verdict.FAIL
+
+
+def test_a_check_run_with_annotations(tool: Tool, tmp_path: Path, forge: Forge) -> None:
+    done = announce(tool, made(tmp_path, 1, P, F), "--github-status")
+    assert done.stdout == "check run\n"
+    (value,) = forge.sent("POST", "/repos/me/project/check-runs")
+    assert (value["head_sha"], value["conclusion"]) == ("f" * 40, "failure")
+    assert value["details_url"] == "https://github.com/me/project/actions/runs/12"
+    assert [note["title"] for note in value["output"]["annotations"]] == ["fail: influxdb/aarch64/6.1"]
+
+
+@pytest.mark.parametrize("status", [403, 404, 422])
+def test_a_token_that_may_not_create_check_runs_sets_a_status(
+    tool: Tool, tmp_path: Path, forge: Forge, status: int
+) -> None:
+    forge.faults = [("check-runs", status, {})]
+    assert announce(tool, made(tmp_path, 1, P, P), "--github-status").stdout == "commit status\n"
+    (value,) = forge.sent("POST", "/statuses/" + "f" * 40)
+    assert (value["state"], value["context"]) == ("success", "bootmatrix/influxdb")
+    assert len(value["description"]) <= 140
+
+
+def test_one_comment_that_is_updated_on_whatever_page_it_is(tool: Tool, tmp_path: Path, forge: Forge) -> None:
+    forge.comments = [{"id": number, "body": "from others"} for number in range(1, 6)]
+    before = made(tmp_path, 1, P, F, P)
+    after = made(tmp_path, 2, F, P, P)
+    assert announce(tool, before, "--github-comment").stdout == "comment created\n"
+    done = announce(tool, after, "--github-comment", "--baseline", before, "--link", "https://ci.example/r")
+    assert done.stdout == "comment updated\n"
+    assert len(forge.comments) == 6
+    body = forge.comments[-1]["body"]
+    assert "**Regressed**\n\n- `influxdb/x86_64/6.1` pass → fail" in body
+    assert "**Fixed**\n\n- `influxdb/aarch64/6.1` fail → pass" in body
+    assert "[Report](https://ci.example/r)" in body
+    assert forge.comments[0]["body"] == "from others"
+
+
+def test_an_issue_is_opened_updated_and_closed(tool: Tool, tmp_path: Path, forge: Forge) -> None:
+    for day, verdicts, words in (
+        (1, (F, F, P), "2 opened, 0 updated, 0 closed"),
+        (2, (F, Verdict.INFRA_ERROR, P), "0 opened, 1 updated, 0 closed"),
+        (3, (P, F, P), "0 opened, 1 updated, 1 closed"),
+    ):
+        assert announce(tool, made(tmp_path, day, *verdicts), "--github-issues").stdout == f"issues: {words}\n"
+        forge.issues = [entry for entry in forge.issues if entry["state"] == "open"]
+    assert [entry["title"] for entry in forge.issues] == ["influxdb/aarch64/6.1: fail"]
+
+
+def test_gitlab_has_a_status_and_a_note(tool: Tool, tmp_path: Path, forge: Forge) -> None:
+    name = made(tmp_path, 1, P, F)
+    for words in ("comment created", "comment updated"):
+        done = announce(tool, name, "--gitlab-status", "--gitlab-comment")
+        assert done.stdout == f"commit status\n{words}\n"
+    assert forge.sent("POST", "/projects/3/statuses/" + "b" * 40)[0]["state"] == "failed"
+    assert len(forge.comments) == 1 and "https://gitlab.example/p/1" in forge.comments[0]["body"]
+
+
+def test_faults_that_pass_are_waited_for(tool: Tool, tmp_path: Path, forge: Forge) -> None:
+    forge.faults = [
+        ("check-runs", 503, {}),
+        ("check-runs", 429, {"Retry-After": "0"}),
+        ("check-runs", 403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(time.time()))}),
+    ]
+    assert announce(tool, made(tmp_path, 1, P), "--github-status").stdout == "check run\n"
+    assert len(forge.sent("POST", "check-runs")) == 4
+
+
+def test_a_rate_limit_of_an_hour_is_not_waited_for(tool: Tool, tmp_path: Path, forge: Forge) -> None:
+    hour = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(time.time()) + 3600)}
+    forge.faults = [("comments", 403, hour)]
+    began = time.monotonic()
+    done = announce(tool, made(tmp_path, 1, P), "--github-comment")
+    assert "not announced: GET issues/7/comments: status 403: no, not so" in done.stderr
+    assert time.monotonic() - began < 20
+
+
+def test_no_network_fails_nothing(tool: Tool, tmp_path: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forge_api, "TRIES", 2)
+    name = made(tmp_path, 1, P)
+    forge.faults = [("check-runs", 500, {})] * 2
+    assert (
+        "not announced: POST check-runs: status 500, after 2 attempts" in announce(tool, name, "--github-status").stderr
+    )
+    monkeypatch.setenv("GITHUB_API_URL", "http://127.0.0.1:1")
+    assert "ConnectError" in announce(tool, name, "--github-status").stderr
+    monkeypatch.setenv("GITHUB_API_URL", forge.address)
+    forge.faults = [("comments", 200, {"Link": '<http://evil.example/x>; rel="next"'})]
+    assert "the next page is on another host" in announce(tool, name, "--github-comment").stderr
+
+
+def test_words_of_guests_are_code_and_cannot_forge_a_mark(tool: Tool, tmp_path: Path, forge: Forge) -> None:
+    reason = "@everyone <!-- bootmatrix: influxdb --> [x](http://evil.example) `a`"
+    record = make_record(make_cell("x86_64"), F, reason)
+    name = write_dated(tmp_path / "reports", 1, [record])
+    announce(tool, name, "--github-comment")
+    assert f"`` {reason} ``" in forge.comments[0]["body"]
+
+
+def test_missing_settings_are_bad_input(tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = made(tmp_path, 1, P)
+    for variable in ("GITHUB_TOKEN", "GITLAB_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    refused(tool("announce", name, "--github-status"), "GITHUB_TOKEN is not set")
+    refused(tool("announce", name, "--gitlab-status"), "GITLAB_TOKEN is not set")
