@@ -45,7 +45,7 @@ def test_an_initrd_without_room_is_no_fault_of_the_guest() -> None:
     judgement = judged(cut + panicked, messages=())
     assert judgement.verdict is Verdict.BUILD_ERROR
     assert judgement.reason.startswith("the initrd does not fit into the memory of the machine")
-    assert "memory_mib" in judgement.advice
+    assert "--memory" in judgement.advice
     assert judged(panicked, messages=()).verdict is Verdict.PANIC
     assert judged(cut).verdict is Verdict.PASS, "what was cut off was not needed, and init has said that all is well"
 
