@@ -1,4 +1,4 @@
-"""The guest's init, as far as its parts can be tried in a shell of the host. All of it runs in tests that boot."""
+"""Parts of the guest's init, compiled for the host with sanitizers (tests/guest/parts.c)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,33 @@ from pathlib import Path
 
 import pytest
 
-GUEST = Path(__file__).resolve().parents[1] / "specs/images/init/guest"
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = [path for path in sorted((ROOT / "src/guest").glob("*.c")) if path.name != "main.c"]
+FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+LIMIT_S = 60
 
 
-def function(name: str) -> str:
-    """A function of init's."""
-    text = GUEST.read_text()
-    start = text.index(f"\n{name}() {{\n")
-    return text[start : text.index("\n}\n", start) + 3]
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parts as one program."""
+    path = tmp_path_factory.mktemp("guest") / "parts"
+    main = ROOT / "tests/guest/parts.c"
+    command = ["gcc", *FLAGS, f"-I{ROOT / 'src/guest'}", "-o", str(path), str(main), *map(str, SOURCES)]
+    subprocess.run(command, check=True)
+    return path
+
+
+def run(program: Path, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run a part; a finding of a sanitizer is an error."""
+    done = subprocess.run([program, *words], input=stdin, capture_output=True, timeout=LIMIT_S, check=False)
+    assert b"Sanitizer" not in done.stderr, done.stderr.decode()
+    assert done.returncode in {0, 1}, done.stderr.decode()
+    return done
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A container's root, in which the container made what it could think of."""
+    """A container's root with hostile links."""
     root = tmp_path / "rootfs"
     for folder in ("out/folder", "var", "run"):
         (root / folder).mkdir(parents=True)
@@ -45,16 +59,6 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def resolved(root: Path, path: str) -> str:
-    """The file that init sends, relative to the root; empty if it says that there is none."""
-    script = f'set -f\n{function("resolve")}\nresolve "$1" "$2" && [ -f "$FILE" ] && printf %s "$FILE"'
-    done = subprocess.run(
-        ["sh", "-c", script, "sh", str(root), path], capture_output=True, text=True, timeout=10, check=False
-    )
-    assert not done.stderr
-    return done.stdout.removeprefix(f"{root}/")
-
-
 @pytest.mark.parametrize(
     ("path", "file"),
     [
@@ -76,22 +80,21 @@ def resolved(root: Path, path: str) -> str:
     ],
 )
 def test_a_result_is_what_its_container_would_find_there_and_never_outside_of_its_root(
-    root: Path, path: str, file: str
+    program: Path, root: Path, path: str, file: str
 ) -> None:
-    assert resolved(root, path) == file
+    expected = (root / file).read_bytes() if file else b""
+    assert run(program, "walk", str(root), path).stdout == expected
 
 
 RECORDS = r"""
 6,0,0,-;Linux version 6.1.0
-3,1,10,-;an error\x0aof two lines
- SUBSYSTEM=acpi
+3,1,10,-;an error\x0aof two lines\n SUBSYSTEM=acpi
 4,2,20,-;a warning
 6,3,30,-;    not ok 1 example
 14,4,40,-;read up to here: MARK
 15,5,50,-;behind it
 """
 STRANGE = (
-    "x[$(touch PATH)],1,2,-;x",
     "09,1,2,-;x",
     "4",
     ",",
@@ -100,71 +103,141 @@ STRANGE = (
     "4+4,1,2,-;x",
     "-4,1,2,-;x",
 )
-
-
-def kernel_account(tmp_path: Path, log: str) -> str:
-    """The words about the kernel's log that init sends, and `alive` if init goes on behind it."""
-    (tmp_path / "kmsg").write_text(log.lstrip("\n"))
-    functions = function("is_number") + function("read_log").replace("/dev/kmsg", f"{tmp_path}/kmsg")
-    script = f'set -f\nCHANNEL=port LOG_BYTES=9999\n{functions}\nread_log MARK\necho "$RECORDS alive"'
-    command = ["bash", "-c", script]
-    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, cwd=tmp_path).stdout.strip()
-
-
 WHOLE = (
     r"3,1,10,-;an\x20error\x0aof\x20two\x20lines 4,2,20,-;a\x20warning "
-    r"6,3,30,-;\x20\x20\x20\x20not\x20ok\x201\x20example alive"
+    r"6,3,30,-;\x20\x20\x20\x20not\x20ok\x201\x20example"
 )
 
 
-def test_the_kernels_log_is_read_up_to_the_mark(tmp_path: Path) -> None:
-    assert kernel_account(tmp_path, RECORDS) == f"1 0 0 {WHOLE}"
+def account(program: Path, log: str, most_bytes: int = 9999) -> str:
+    """Return the words about the kernel's log that init sends."""
+    return run(program, "kernel-log", "MARK", str(most_bytes), stdin=log.lstrip("\n").encode()).stdout.decode().strip()
+
+
+def test_the_kernels_log_is_read_up_to_the_mark(program: Path) -> None:
+    assert account(program, RECORDS) == f"1 0 0 {WHOLE}"
+
+
+def test_a_log_without_the_mark_is_no_account(program: Path) -> None:
+    assert account(program, RECORDS.replace("MARK", "another")) == ""
 
 
 @pytest.mark.parametrize("line", STRANGE)
-def test_a_line_of_the_kernels_log_that_is_not_a_record_is_counted_as_left_out(tmp_path: Path, line: str) -> None:
+def test_a_line_of_the_kernels_log_that_is_not_a_record_is_counted_as_left_out(program: Path, line: str) -> None:
     lines = RECORDS.splitlines()
-    log = "\n".join([*lines[:3], line.replace("PATH", f"{tmp_path}/made"), *lines[3:]]) + "\n"
-    assert kernel_account(tmp_path, log) == f"1 0 1 {WHOLE}"
-    assert not (tmp_path / "made").exists()
+    assert account(program, "\n".join([*lines[:3], line, *lines[3:]]) + "\n") == f"1 0 1 {WHOLE}"
 
 
-@pytest.mark.parametrize("word", ["", "x", "1.5", "-1", "1+1", "08", "$((1))", "1" * 19])
-def test_a_scale_that_is_not_a_number_is_ignored(word: str) -> None:
-    functions = function("is_number") + function("read_cmdline").replace("</proc/cmdline", "")
-    script = f"{functions}\nSCALE=1\nread_cmdline\necho $((SCALE * 20))"
-    done = subprocess.run(
-        ["sh", "-c", script],
-        input=f"quiet bootmatrix.scale={word}\n",
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=False,
-    )
-    assert done.stdout == "20\n", done.stderr
+def test_records_beyond_the_limit_are_counted_and_long_ones_cut(program: Path) -> None:
+    log = "\n".join([f"3,7,1,-;{'x ' * 900}", *(f"4,{number},2,-;warning" for number in range(8, 99)), "6,99,3,-;MARK"])
+    errors, lost, left, first, *rest = account(program, f"{log}\n", 1000).split(" ")
+    assert (errors, lost, len(first)) == ("1", "7", 400)
+    assert len(rest) + int(left) == 91
+    assert 0 < len(rest) < 91
 
 
-LEAVES_NONBLOCK = """
-import fcntl, os
+@pytest.mark.parametrize("word", ["", "x", "1.5", "-1", "0", "1+1", "08", "$((1))", "1" * 19])
+def test_a_scale_that_is_not_a_number_is_ignored(program: Path, word: str) -> None:
+    assert run(program, "scale", stdin=f"quiet bootmatrix.scale={word}\n".encode()).stdout == b"1\n"
+
+
+def test_a_scale_is_read(program: Path) -> None:
+    assert run(program, "scale", stdin=b"bootmatrix.channel=console bootmatrix.scale=20 quiet\n").stdout == b"20\n"
+
+
+TAP = (
+    b"TAP version 14",
+    b"1..3",
+    b"ok",
+    b"ok 1 - a",
+    b"  ---",
+    b"  ...",
+    b"\x1b[32mnot ok\x1b[0m 2",
+    b"# not ok 3",
+    b"\t\rok\r",
+    b"Bail out!",
+    b"KTAP version 1",
+)
+NOT_TAP = (b"", b"okay", b"not okay", b"1.. 3", b"#ok", b"x ok", b"  --- x", b"\x1b[3zok", b"\x1b[", b"not ", b"\0ok")
+
+
+def test_lines_of_tap_are_kept(program: Path) -> None:
+    assert run(program, "tap", stdin=b"\n".join((*TAP, b""))).stdout.splitlines() == [*TAP]
+
+
+def test_other_lines_are_not(program: Path) -> None:
+    assert not run(program, "tap", stdin=b"\n".join((b"---", *NOT_TAP, b""))).stdout
+
+
+def test_too_many_lines_of_tap_end_in_a_bail_out(program: Path) -> None:
+    kept = run(program, "tap", stdin=b"ok\n" * 20_100).stdout.splitlines()
+    assert (len(kept), kept[-1]) == (20_001, b"Bail out! more lines than the 20000 that are kept")
+
+
+def test_requests_are_whole_short_lines(program: Path) -> None:
+    noise = b"restart\nrestart a b\nrestart /x\nstop a\n" + b"x" * 300_000 + b" restart b\n" + b"restart " + b"c" * 200
+    text = b"restart a.b\n \n" + noise + b"\n\0\nrestart  d-e_f+1 \nrestart cut"
+    assert run(program, "requests", stdin=text).stdout.split(b"\n") == [b"a.b", b"d-e_f+1", b"some ignored", b""]
+    assert run(program, "requests", stdin=b"\nrestart a\n\n").stdout == b"a\nnone ignored\n"
+
+
+FILLS_THE_PIPE = """
+import fcntl, os, subprocess
 fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_NONBLOCK)
+os.write(1, b"1..1\\n")
+if os.environ.get("LEAVES"):
+    subprocess.Popen(["sh", "-c", "sleep 1; while :; do echo ok; done"], stderr=subprocess.DEVNULL)
 try:
     while True:
         os.write(1, b"x" * 4095 + b"\\n")
 except BlockingIOError:
     pass
+try:
+    for _ in range(4096):
+        os.write(1, b"e")
+except BlockingIOError:
+    pass
 """
 
 
-def test_the_end_of_outputs_is_marked_though_the_pipe_is_full_and_does_not_wait(tmp_path: Path) -> None:
-    (tmp_path / "leaves.py").write_text(LEAVES_NONBLOCK)
-    script = "\n".join(
-        (
-            function("supervise"),
-            'logged() { sleep 0.5; grep -c -- "$MARK"; }',
-            f"supervise 1 x {sys.executable} leaves.py; MARK=another; wait",
-        )
-    )
-    command = ["bash", "-c", f"exec 3>&1 4>events\n{script}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, cwd=tmp_path)
-    assert done.stdout.strip() == "1", done.stderr
-    assert (tmp_path / "events").read_text() == "ended 1 0\n"
+@pytest.mark.parametrize("leaves", ["", "1"])
+def test_output_is_read_up_to_the_end_of_its_process(
+    program: Path, monkeypatch: pytest.MonkeyPatch, leaves: str
+) -> None:
+    """The pipe is full, does not block, and a process left behind prints on."""
+    monkeypatch.setenv("LEAVES", leaves)
+    done = run(program, "output", sys.executable, "-c", FILLS_THE_PIPE)
+    assert done.stderr == b"drained 1\n"
+    lines = done.stdout.splitlines()
+    assert lines[0] == b"name| 1..1"
+    assert len(lines) >= 15
+    assert set(lines[1:-1]) == {b"name| " + b"x" * 4095}
+
+
+def test_a_line_without_an_end_is_printed_and_kept(program: Path) -> None:
+    done = run(program, "output", "sh", "-c", "echo; printf 'not ok - last'")
+    assert (done.stdout, done.stderr) == (b"name| \nname| not ok - last\n", b"drained 1\n")
+
+
+def test_a_long_line_is_printed_in_parts(program: Path) -> None:
+    done = run(program, "output", "sh", "-c", "head -c 50000 /dev/zero | tr '\\0' x")
+    assert [len(line) for line in done.stdout.splitlines()] == [6 + (32 << 10), 6 + 50_000 - (32 << 10)]
+
+
+def test_a_tree_is_copied_over_another(program: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "from", tmp_path / "to"
+    for path in (source / "folder", target / "folder"):
+        path.mkdir(parents=True)
+    (source / "folder/.new").write_bytes(b"new")
+    (source / "folder/.new").chmod(0o640)
+    os.utime(source / "folder/.new", (1, 2))
+    (target / "folder/kept").write_text("kept")
+    (source / "folder/changed").write_text("2")
+    (target / "folder/changed").write_text("1")
+    (source / "link").symlink_to("/none")
+    assert run(program, "copy", str(source), str(target)).returncode == 0
+    status = (target / "folder/.new").stat()
+    assert (status.st_mode & 0o7777, status.st_mtime) == (0o640, 2)
+    assert [(target / "folder" / name).read_text() for name in ("kept", "changed")] == ["kept", "2"]
+    assert str((target / "link").readlink()) == "/none"
+    assert run(program, "copy", str(source / "none"), str(target)).returncode == 1

@@ -35,6 +35,11 @@ void console_open(void)
 		console = open("/dev/null", O_RDWR | O_CLOEXEC);
 }
 
+void console_use(int file)
+{
+	console = file;
+}
+
 int console_file(void)
 {
 	return console;

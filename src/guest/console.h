@@ -8,6 +8,9 @@
 /* Open the console, also as standard input, output and error. */
 void console_open(void);
 
+/* Use a file as the console. */
+void console_use(int file);
+
 /* The console's descriptor, which does not block. */
 int console_file(void);
 

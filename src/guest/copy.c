@@ -113,5 +113,6 @@ bool become_copy(int channel)
 	console_drain();
 	if (!write_all(channel, hello, sizeof hello - 1) || read_channel_line(channel, line, sizeof line, NEVER) < 0)
 		return false;
+	rearm_timer(); /* which some machines lose: docs/findings.md */
 	return make_unique(line, disk);
 }

@@ -21,7 +21,7 @@ SETTINGS = ("bootmatrix", "containers", "etc/bootmatrix", "usr/lib/bootmatrix")
 """Paths that init reads or writes."""
 DAEMONS = "etc/bootmatrix/daemons"
 """Other init images name here what is to run beside the services."""
-KNOWN_DAEMONS = {"84a7ad1ad5703e26f4031be064334381c8a2b7fa1d5eae3a146cd55d2272b7db"}
+KNOWN_DAEMONS = {"aff4a5880e2559e54a754e210384a22d11b9bcf120dc3e85b298267020bd3e05"}
 """Digests of recipes (specs/images) whose daemons are known to leave alone what init and the runtime use."""
 DAEMON_STATE = "/var/lib/containerd"
 """Folder of the known daemon's containers, some of which it starts by itself."""
