@@ -52,8 +52,8 @@ spoil() {
 for root in /b /b/root /proc/1/root /b/1/root /b/proc/1/root; do
   spoil $root; spoil $root/etc; spoil $root/containers
 done
-for folder in /b /b/bin /b/sbin /b/usr/bin /b/usr/sbin /b/1/root/usr/bin /proc/1/root/usr/bin; do
-  for name in crun busybox; do
+for folder in /b /b/bin /b/sbin /b/usr/bin /b/usr/sbin /b/1/root /b/1/root/usr/bin /proc/1/root /proc/1/root/usr/bin; do
+  for name in crun init; do
     [ -e $folder/$name ] || continue
     rm -f $folder/$name; printf '#!/bin/busybox sh\nexit 0\n' >$folder/$name; chmod 755 $folder/$name
   done

@@ -228,8 +228,9 @@ def test_real_guests_are_not_blamed_for_stops(tmp_path: Path) -> None:
 @pytest.mark.boots
 def test_a_template_that_was_stopped_is_made_anew(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "specs/images", tmp_path / "images")
-    with (tmp_path / "images/init/guest").open("a") as init:
-        init.write(f"# of {time.time_ns()}: no snapshot is of this init\n")
+    recipe = tmp_path / "images/init/build.yml"
+    unique = f"files:\n  - {{path: etc/unique, contents: '{time.time_ns()}'}}\n"  # no snapshot is of this init
+    recipe.write_text(recipe.read_text().replace("files:\n", unique))
     spec = tmp_path / "sound.yml"
     spec.write_text(SPECS["sound"])
     setting = Setting(BOOTMATRIX, ROOT, os.environ)

@@ -87,7 +87,7 @@ bool kernel_log_add(struct kernel_log *log, const char *record, size_t size)
 		return true;
 	log->errors += level <= ERROR; /* above 7 it is not the kernel's */
 	is_kept = level % 8 <= WARNING || is_failed_test(line);
-	if (is_kept && log->worse_bytes + log->bad_bytes + strlen(line) > log->most)
+	if (is_kept && log->worse_bytes + log->bad_bytes + strnlen(line, KEPT_CHARACTERS) > log->most)
 		log->left++;
 	else if (is_kept && level % 8 <= ERROR)
 		keep(&log->worse, &log->worse_bytes, line);

@@ -1,5 +1,6 @@
 #include "tap.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "util.h"
@@ -86,4 +87,5 @@ void tap_add(struct tap *tap, const char *line, size_t size)
 	tap->is_full = true;
 	end = format("Bail out! more lines than the %d that are kept", MOST_LINES);
 	append(tap, end, strlen(end));
+	free(end);
 }

@@ -20,8 +20,9 @@ from bootmatrix.model.spec import Mount
 
 OWN_FOLDERS = ("/bootmatrix", "/containers", "/etc/bootmatrix", "/usr/lib/bootmatrix")
 """Init's and other containers' own: no label names a path in them."""
-PROGRAMS = ("/init", "/bin/busybox", "/usr/bin/busybox", "/usr/bin/crun", "/usr/bin/runc", "/usr/sbin/runc")
-"""Programs of init: no label may bind these, or a folder above them, writable."""
+FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
+PROGRAMS = ("/init", *(f"{folder}/{name}" for folder in FOLDERS for name in ("crun", "runc")))
+"""Init, and what it runs: no label may bind these, or a folder above them, writable."""
 LIBRARIES = ("/etc/ld.so.preload", "/lib", "/lib64", "/sbin", "/usr/lib64", "/usr/sbin")
 SPACES = ("net", "ipc", "uts", "pid", "userns")
 SHOWN = ("capabilities", "ambient", "binds", "mounts", "devices", "masked_paths", "readonly_paths", "sysctl", "runtime")
