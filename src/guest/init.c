@@ -150,7 +150,7 @@ static void run_spec(void)
 static void run_shell(void)
 {
 	static char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin", home[] = "HOME=/", term[] = "TERM=linux";
-	static char shell[] = "/bin/sh", *const argv[] = { shell, NULL }, *const environment[] = { path, home, term, NULL };
+	static char shell[] = "sh", *const argv[] = { shell, NULL }, *const environment[] = { path, home, term, NULL };
 	sigset_t none;
 	pid_t child;
 
@@ -163,8 +163,9 @@ static void run_shell(void)
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		signal(SIGPIPE, SIG_DFL);
-		execve(shell, argv, environment);
-		dprintf(2, "bootmatrix: cannot start %s: %s. Add an image with a shell to 'init'.\n", shell, strerror(errno));
+		execve("/bin/sh", argv, environment);
+		execve("/usr/lib/bootmatrix/busybox", argv, environment);
+		dprintf(2, "bootmatrix: cannot start /bin/sh: %s. Add an image with a shell to 'init'.\n", strerror(errno));
 		_exit(127);
 	}
 	while (child > 0 && waitpid(-1, NULL, 0) != child)

@@ -11,6 +11,7 @@ import anyio
 from bootmatrix.assembly.extra_qemu_args import with_qemu_args
 from bootmatrix.assembly.import_artifacts import find, reread
 from bootmatrix.assembly.initrd.memory import grown
+from bootmatrix.assembly.initrd.shell import with_shell
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.boot.guest import boot
@@ -98,6 +99,8 @@ def find_guest(  # noqa: PLR0913  (each is an option of its own)
         qemu_version(machine)  # before anything is downloaded for it
         check_machine(machine, context.builder.store)
         bootable = prepare(cell, context).bootable
+        if shell:
+            bootable = with_shell(bootable, context.profiles[cell.arch], context.builder)
         return SingleGuest(grown(machine, bootable) if cell.size.grows else machine, bootable, cell.timeouts)
 
 

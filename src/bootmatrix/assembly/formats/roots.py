@@ -11,15 +11,13 @@ from typing import IO
 from bootmatrix.assembly.formats.format import Format, Maker
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.formats.tools import run, versions
-from bootmatrix.assembly.image.builder import EPOCH_S, image_tree, make_image
+from bootmatrix.assembly.image.builder import EPOCH_S
 from bootmatrix.assembly.initrd.cpio import compress, write_cpio
+from bootmatrix.assembly.initrd.shell import PROGRAM, shell_program
 from bootmatrix.assembly.kernel.package import load_order, module_tree
 from bootmatrix.assembly.tree import Node, Tree, directory, text_file, write_tar
 from bootmatrix.errors import BuildError
-from bootmatrix.load.data_paths import specs_folder
 
-SHELL = "@pkg:./images/busybox"
-"""The shipped image whose shell and small tools the finder uses."""
 MARK = "etc/bootmatrix/root"
 """A file of the root by which it is known among all disks."""
 SQUASHFS_MEMORY = "64M"
@@ -134,18 +132,15 @@ def finder(source: Source, kind: str) -> Path:
 
 def _write_finder(source: Source, kind: RootKind, path: Path) -> None:
     assembly = source.assembly
-    shell = image_tree(make_image(SHELL, specs_folder() / "x.yml", assembly.profile, assembly.builder), source.store)
     names = (*assembly.machine.modules, "virtio_blk", kind.module, "overlay")
     modules, missing = load_order(assembly.files, names)
     if lacking := [name for name in missing if name in {kind.module, "overlay"}]:
         raise BuildError(f"the kernel {assembly.kernel.name} has no module {lacking[0]}", "Choose another format.")
     tree = module_tree(assembly.kernel, assembly.files, modules, source.store)
-    program = shell.get("bin/busybox")
-    assert program
     text = INIT
     for word, value in {"@TYPE@": kind.type, "@MARK@": MARK, "@ID@": source.id}.items():
         text = text.replace(word, value)
-    tree.put("bin/busybox", program)
+    tree.put(PROGRAM, shell_program(assembly.profile, assembly.builder))
     tree.put("dev/console", Node("char", 0o600, device=(5, 1)))
     tree.put("init", text_file(text, 0o755))
     with path.open("wb") as file:
