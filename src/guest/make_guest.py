@@ -26,7 +26,7 @@ from bootmatrix.model.profile import GuestTarget
 SOURCES = Path(__file__).resolve().parent
 BINARIES = CHECKOUT / "specs/images/init/bin"
 SUMS = "SHA256SUMS"
-DIALECT = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
+DIALECT = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-option-ignored")
 FLAGS = (
     *("-Os", "-static", "-s", "-fno-stack-protector", "-fno-sanitize=all", "-fno-ident"),
     *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-ffunction-sections", "-fdata-sections"),
