@@ -16,7 +16,7 @@ IMAGE = "@pkg:./images/busybox"
 """The shipped image with a shell and small tools in one program."""
 PROGRAM = "bin/busybox"
 PLACE = "usr/lib/bootmatrix/busybox"
-"""Where init looks for it."""
+"""Its path in the guest, known to init."""
 
 
 def shell_program(profile: Profile, builder: Builder) -> Node:
