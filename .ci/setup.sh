@@ -52,6 +52,7 @@ missing_to_test() {
     need mcopy mtools "tests of what is built: disks"
     need_admins sfdisk fdisk "tests of what is built: disks"
     need mkfs.erofs erofs-utils "tests of what is built: roots"
+    need promtool prometheus "tests of the alert rules"
     need fakeroot fakeroot "tests of what is built: roots"
     need bwrap bubblewrap "tests of the user tier"
     need qemu-s390x-static qemu-user-static "tests of the user tier"

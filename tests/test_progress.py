@@ -128,11 +128,15 @@ def test_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
             screen.cell_done(record)
         screen.finish(run, path)
     out = capsys.readouterr().out
-    assert re.search(r"^pass +influxdb/ppc64le/6\.1 +7\.2 s$", out, re.MULTILINE)
-    assert re.search(r"^panic +influxdb/aarch64/7\.2 +6\.3 s  kernel panic: VFS: Unable", out, re.MULTILINE)
-    assert re.search(r"^pass +influxdb/x86_64/6\.12 +4\.1 s  \(unexpected\)$", out, re.MULTILINE)
+    assert re.search(r"^ *\[\d+/14\] pass +influxdb/ppc64le/6\.1 +7\.2 s$", out, re.MULTILINE)
     assert re.search(
-        r"^fail +influxdb/aarch64/6\.12 +6\.3 s  \(expected\) check 'check' exited with 1$", out, re.MULTILINE
+        r"^ *\[\d+/14\] panic +influxdb/aarch64/7\.2 +6\.3 s  kernel panic: VFS: Unable", out, re.MULTILINE
+    )
+    assert re.search(r"^ *\[\d+/14\] pass +influxdb/x86_64/6\.12 +4\.1 s  \(unexpected\)$", out, re.MULTILINE)
+    assert re.search(
+        r"^ *\[\d+/14\] fail +influxdb/aarch64/6\.12 +6\.3 s  \(expected\) check 'check' exited with 1$",
+        out,
+        re.MULTILINE,
     )
     assert "passed, expected a failure: issue 99: flaky clock" in out
     assert out.endswith(f"{path}/report.html\n")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from bootmatrix.boot.phases import guest_phases
 from bootmatrix.cell.retry import Attempt, final_judgement
@@ -17,6 +17,13 @@ from bootmatrix.model import Artefact, AttemptRecord, Cell, Judgement, Outcome, 
 from bootmatrix.runs.run_store import FILES_FOLDER, read_console
 
 MAX_FILE_NAME = 120
+INERT_SUFFIXES = frozenset(
+    {
+        *(".txt", ".log", ".tap", ".csv", ".json", ".md", ".png", ".jpg", ".jpeg", ".gif"),
+        *(".gz", ".xz", ".zst", ".bz2", ".zip", ".tar", ".tgz", ".bin", ".cpio", ".deb", ".core", ".data"),
+    }
+)
+"""Suffixes of a guest's files that open as text, as a picture, or as a download."""
 
 
 def is_expected(cell: Cell, verdict: Verdict) -> bool:
@@ -94,6 +101,14 @@ def _console(attempt: Attempt, folder: Path) -> str:
     return attempt.console if exists else ""
 
 
+def harmless_name(name: str) -> str:
+    """Return a file name that no browser and no server takes for a page: `.txt` is appended to most names.
+
+    Browsers run the scripts of HTML, SVG and XML, and guess the kind of a file without a known suffix.
+    """
+    return name if PurePath(name).suffix.lower() in INERT_SUFFIXES else f"{name}.txt"
+
+
 def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:
     """Write the files that the guest sent to `folder`/files, under sanitized names."""
     saved = []
@@ -104,7 +119,7 @@ def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:
                 continue
             name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{sent.container}{sent.path}")[-MAX_FILE_NAME:]
             # The number stays whole: the ends of two long paths may be equal.
-            path = folder / FILES_FOLDER / f"{number}-{name}"
+            path = folder / FILES_FOLDER / f"{number}-{harmless_name(name)}"
             path.parent.mkdir(exist_ok=True)
             write_atomic(path, sent.data, durable=False)  # with the record
             saved.append(

@@ -386,7 +386,12 @@ def add_signoff(commands: Commands) -> None:
         usage="bootmatrix signoff RUN --release NAME [--baseline RUN] [--accept CELL --reason WHY --by WHO]… "
         "[--sign-key KEY]\n       bootmatrix signoff verify RUN [--release NAME] [--key PUBLIC-KEY]",
     )
-    parser.add_argument("words", nargs="+", metavar="[verify] RUN", help=arguments.RUN_HELP)
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="[verify] RUN|REPORT.html",
+        help=f"{arguments.RUN_HELP}; verify: also a report that was sent",
+    )
     parser.add_argument("--release", default="", metavar="NAME", help="the release, such as influxdb-1.6.7")
     parser.add_argument("--baseline", metavar="RUN", help="compare with this run: the same")
     for name, words in (

@@ -25,6 +25,8 @@ from bootmatrix.report.index_page import write_index
 from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import check_links, load_run
 from bootmatrix.signoff.manifest import signoffs_of
+from bootmatrix.signoff.sent_report import with_notice
+from bootmatrix.signoff.verify import changed_since
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,12 +45,23 @@ def run(args: argparse.Namespace) -> int:
     past = replace(past, regressions_only=bool(args.fail_on))
     saved = saved.model_copy(update={"baseline": baseline.line.name if baseline else ""})
     if args.format:
-        _output(render(args.format, ReportContext(saved, console_reader(place.folder), past)), args.output)
+        data = render(args.format, ReportContext(saved, console_reader(place.folder), past))
+        _output(_with_warning(data, place) if args.format == "html" else data, args.output)
     else:
         _write(args, saved, place, past)
     if not (args.fail_on and past.comparison):
         return EXPECTED
     return regression_status(past.comparison, allow_empty=saved.is_good)
+
+
+def _with_warning(page: bytes, place: RunLocation) -> bytes:
+    """Warn, here and in the page, if the run differs from what was signed off."""
+    changed = changed_since(place.folder)
+    if not changed:
+        return page
+    words = f"{place.name} differs from what was signed off as {', '.join(changed)}"
+    options.complain(f"warning: {words}")
+    return with_notice(page, f"Warning: {words}.")
 
 
 def _output(data: bytes, file: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
@@ -16,7 +17,7 @@ from bootmatrix.runs.run_store import load_run
 from bootmatrix.signoff.content import Acceptance
 from bootmatrix.signoff.make import Request, write_signoff
 from bootmatrix.signoff.manifest import signoffs_of
-from bootmatrix.signoff.verify import verify_signoff
+from bootmatrix.signoff.verify import verify_sent, verify_signoff
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
     *action, name = args.words
     if action not in ([], ["verify"]):
         raise InputError(f"{' '.join(args.words)}: expected one run", "See 'bootmatrix signoff --help'.")
+    if action and Path(name).is_file():
+        return _verify_sent(args, Path(name))
     place = find_run(options.reports_of(args), name)
     return _verify(args, place) if action else _sign_off(args, place)
 
@@ -72,6 +75,19 @@ def _comparison(args: argparse.Namespace, place: RunLocation) -> Comparison | No
         return None
     baseline = read_baseline(baseline_of(place, args.baseline))
     return past_of_run(place, load_run(place.folder), baseline, compared=True).comparison
+
+
+def _verify_sent(args: argparse.Namespace, file: Path) -> int:
+    """Verify a report that was sent."""
+    checked = verify_sent(file, args.key, args.release)
+    say(*(f"{file}: {one_line(fault)}" for fault in checked.faults))
+    if checked.faults:
+        say(f"{file}: NOT valid")
+        return NOT_EXPECTED
+    result = one_line(str(checked.statement["predicate"].get("result")))
+    how = f"signed by {args.key}" if checked.is_signed else "not signed: only accidental changes are detected"
+    say(f"{file}: {one_line(checked.release)}: {result}, unchanged; {how}")
+    return EXPECTED
 
 
 def _verify(args: argparse.Namespace, place: RunLocation) -> int:

@@ -41,6 +41,15 @@ def short_date(text: str, now: datetime | None = None) -> str:
     return f"{when:%-d %b}" if now is None or now.year == when.year else f"{when:%-d %b %Y}"
 
 
+def long_date(text: str) -> str:
+    """Format an RFC 3339 time as `12 November 2026, 01:40 UTC`.
+
+    Raises:
+        ValueError: invalid time.
+    """
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%-d %B %Y, %H:%M UTC")
+
+
 def places(records: Collection[Record], few: int = 1) -> str:
     """Return the common place of records: ` on ARCH/7.2`, ` on ARCH`, ` on 7.2`; else empty.
 

@@ -99,7 +99,7 @@ def version_changes(comparison: Comparison | None, records: Iterable[Record]) ->
     changed = {entry.name for entry in inputs}
     ids = {change.id for change in compared}
     same = _unchanged((record for record in records if record.cell.id in ids), changed)
-    return "; ".join([*words, *([same] if same else [])])
+    return "; ".join([*(words or ["no package changed"]), *([same] if same else [])]) if words or same else ""
 
 
 def _change(entry: InputChange) -> str:
@@ -126,4 +126,8 @@ def _unchanged(records: Iterable[Record], changed: set[str]) -> str:
     if not names:
         return ""
     first, *others = sorted(names, key=lambda name: (name != "libc6", list(names).index(name)))
-    return one_line(first) + (f" and {len(others)} more packages" if others else "") + " unchanged"
+    return (
+        one_line(first)
+        + (f" and {len(others)} more package{'s' if len(others) > 1 else ''}" if others else "")
+        + " unchanged"
+    )

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from bootmatrix.history.values import NO_PAST, CellChange, ChangeKind, Past
 from bootmatrix.model import Record, Run, Verdict
@@ -14,7 +13,7 @@ from bootmatrix.report.cell_view import CellContext, CellView, ReadConsole
 from bootmatrix.report.charts import Charts, view_charts
 from bootmatrix.report.console_view import Extent
 from bootmatrix.report.failure_pattern import families
-from bootmatrix.report.headline import clauses, short_date
+from bootmatrix.report.headline import clauses, long_date, short_date
 from bootmatrix.report.history_text import counted
 from bootmatrix.report.history_view import HistoryMark
 from bootmatrix.report.order import WORST_FIRST, cell_order, kernels_of, urgency
@@ -169,7 +168,7 @@ def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_f
         good=run.is_good,
         complete=len(cells) <= FEW_CELLS or single_file,
         has_pages=not single_file,
-        date=datetime.fromisoformat(run.started_at).strftime("%-d %B %Y, %H:%M UTC"),
+        date=long_date(run.started_at),
         duration=duration(run.wall_s),
         facts=tuple(_facts(run)),
         tested=product_words(product_lines(records)),

@@ -25,7 +25,8 @@ from bootmatrix.signoff.manifest import (
     write_lines,
 )
 from bootmatrix.signoff.page import print_pdf, render_signoff
-from bootmatrix.signoff.statement import as_bytes, sign, statement
+from bootmatrix.signoff.sent_report import REPORT_FILE, attested, digest_of, render_sent
+from bootmatrix.signoff.statement import as_bytes, key_id, sign, statement
 from bootmatrix.signoff.verify import ENVELOPE_FILE, PAGE_FILE, PDF_FILE, STATEMENT_FILE
 
 
@@ -93,12 +94,13 @@ def write_signoff(request: Request) -> Written:
 def _write(work: Path, signed: SignOff, request: Request) -> tuple[str, ...]:
     (work / PAGE_FILE).write_bytes(render_signoff(signed))
     fault = print_pdf(work / PAGE_FILE, work / PDF_FILE) if request.pdf else ""
+    sent = render_sent(signed, request.folder, key_id(request.key))
     names = [MANIFEST_FILE, PAGE_FILE, *([PDF_FILE] if (work / PDF_FILE).exists() else [])]
-    payload = as_bytes(statement(signed, {name: sha256_of(work / name) for name in names}))
-    if request.key:
-        (work / ENVELOPE_FILE).write_bytes(sign(payload, request.key))
-    else:
-        (work / STATEMENT_FILE).write_bytes(payload)
+    digests = {**{name: sha256_of(work / name) for name in names}, REPORT_FILE: digest_of(sent)}
+    payload = as_bytes(statement(signed, digests))
+    attestation = sign(payload, request.key) if request.key else payload
+    (work / (ENVELOPE_FILE if request.key else STATEMENT_FILE)).write_bytes(attestation)
+    (work / REPORT_FILE).write_bytes(attested(sent, attestation))
     unsigned = "" if request.key else "not signed: --sign-key KEY protects it from more than accidents"
     return tuple(note for note in (fault, unsigned) if note)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bootmatrix.history.values import ChangeKind
 from bootmatrix.model import Record, Verdict
+from bootmatrix.report.headline import long_date
 from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS, cell_time, kernels_of, remark
 from bootmatrix.report.product import version_changes
@@ -83,6 +84,7 @@ def render_signoff(signed: SignOff) -> bytes:
         more_digests=max(len(digests) - MAX_DIGESTS, 0),
         manifest_file=MANIFEST_FILE,
         line=one_line,
+        date=long_date,
     )
 
 

@@ -110,19 +110,32 @@ def sign(payload: bytes, key_file: Path) -> bytes:
     Raises:
         InputError: invalid key, or its password is missing or wrong.
     """
+    signer = _signer(key_file)
+    envelope = Envelope(payload, PAYLOAD_TYPE, {})
+    envelope.sign(signer)
+    return as_bytes(envelope.to_dict())
+
+
+def _signer(key_file: Path) -> CryptoSigner:
     password = os.environ.get(PASSWORD)
     try:
         data = key_file.read_bytes()
         key = load_pem_private_key(data, password.encode() if password else None)
-        signer = CryptoSigner(key)
+        return CryptoSigner(key)
     except (ValueError, TypeError, UnsupportedAlgorithm, Error) as error:
         reason = error if b"PRIVATE KEY" in data else _found(data) or error
         raise InputError(f"{key_file}: not a private key that can sign: {reason}", _KEY_HINT) from error
     except OSError as error:
         raise InputError(f"{key_file}: cannot be read: {error.strerror}") from error
-    envelope = Envelope(payload, PAYLOAD_TYPE, {})
-    envelope.sign(signer)
-    return as_bytes(envelope.to_dict())
+
+
+def key_id(key_file: Path | None) -> str:
+    """Return the id of a private key, which its public key has too; empty without a key.
+
+    Raises:
+        InputError: invalid key, or its password is missing or wrong.
+    """
+    return str(_signer(key_file).public_key.keyid) if key_file else ""
 
 
 def opened(data: bytes, key_file: Path) -> bytes:

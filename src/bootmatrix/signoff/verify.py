@@ -18,9 +18,11 @@ from bootmatrix.signoff.manifest import (
     differences,
     outside_signoff,
     read_lines,
+    signoffs_of,
     survey,
     without_signoff,
 )
+from bootmatrix.signoff.sent_report import REPORT_FILE, digest_of, read_sent
 from bootmatrix.signoff.statement import PREDICATE_TYPE, STATEMENT_TYPE, WrongSignature, opened
 
 PAGE_FILE = "signoff.html"
@@ -29,7 +31,7 @@ STATEMENT_FILE = "attestation.json"
 ENVELOPE_FILE = "attestation.dsse.json"
 BUNDLE_FILE = "attestation.sigstore.json"
 """Sigstore's signature of the statement, left to its own tools to verify."""
-_DIGESTED = {MANIFEST_FILE, PAGE_FILE, PDF_FILE}
+_DIGESTED = {MANIFEST_FILE, PAGE_FILE, PDF_FILE, REPORT_FILE}
 _FORMS = ({ENVELOPE_FILE}, {STATEMENT_FILE}, {STATEMENT_FILE, BUNDLE_FILE})
 """Valid sets of attestation files: signed, unsigned, and unsigned with sigstore's."""
 
@@ -63,8 +65,10 @@ def verify_signoff(folder: Path, release: str, key: Path | None) -> Checked:
     contents = survey(folder)
     faults = [*contents.faults, *_out_of_place(contents)]
     try:
-        attested = _statement(_payload(place, key))
-        faults += [*_misattributed(attested, folder, release), *_changed(contents, place, attested)]
+        payload = _payload(place, key)
+        attested = _statement(payload)
+        sent = _sent_digest(place, key, payload)
+        faults += [*_misattributed(attested, folder, release), *_changed(contents, place, attested, sent)]
     except WrongSignature as error:
         return Checked(release, key is not None, (*faults, str(error)), {})
     return Checked(release, key is not None, tuple(faults), attested, len(without_signoff(contents.files)))
@@ -107,13 +111,18 @@ def _misattributed(attested: dict[str, Any], folder: Path, release: str) -> Iter
             yield f"the attestation is for {kind} {signed!r}, not {actual!r}"
 
 
-def _changed(contents: Survey, place: Path, attested: dict[str, Any]) -> list[str]:
-    """Describe the changes since the signature: first beside the attestation, then in the run."""
+def _changed(contents: Survey, place: Path, attested: dict[str, Any], sent: str) -> list[str]:
+    """Describe the changes since the signature: first beside the attestation, then in the run.
+
+    `sent` is the digest of the report that carries the attestation.
+    """
     above = f"{SIGNOFF_FOLDER}/{place.name}/"
     beside = {f"{above}{name}": digest for name, digest in _digests(attested).items() if name in _DIGESTED}
     current = {
         name: contents.files[name] for name in (f"{above}{name}" for name in _DIGESTED) if name in contents.files
     }
+    if f"{above}{REPORT_FILE}" in current:
+        current[f"{above}{REPORT_FILE}"] = sent
     faults = differences(beside, current)
     if faults:
         return faults
@@ -129,6 +138,50 @@ def _changed(contents: Survey, place: Path, attested: dict[str, Any]) -> list[st
         for name in outside_signoff(contents.empty)
         if name not in empty
     ]
+
+
+def _sent_digest(place: Path, key: Path | None, payload: bytes) -> str:
+    """Return the digest of the report that was sent; empty if it does not carry the same statement."""
+    try:
+        page, attestation = read_sent(place / REPORT_FILE)
+        carried = opened(attestation, key) if key else attestation
+    except (InputError, WrongSignature):
+        return ""
+    return digest_of(page) if carried == payload else ""
+
+
+def verify_sent(file: Path, key: Path | None, release: str = "") -> Checked:
+    """Verify a report in one file against the attestation that it carries.
+
+    Raises:
+        InputError: it carries none, a signed one without a key, or an invalid key.
+    """
+    page, attestation = read_sent(file)
+    if key is None and b'"payloadType"' in attestation[:4096]:
+        raise InputError(f"{file}: the sign-off is signed", "Name the public key with --key to verify it.")
+    try:
+        value = _statement(opened(attestation, key) if key else attestation)
+    except WrongSignature as error:
+        return Checked(release, key is not None, (str(error),), {})
+    signed = str(_annotations(value).get("release"))
+    faults = [] if release in {"", signed} else [f"the attestation is for release {signed!r}, not {release!r}"]
+    if _digests(value).get(REPORT_FILE) != digest_of(page):
+        faults.append("the report was changed since it was signed off")
+    return Checked(signed, key is not None, tuple(faults), value)
+
+
+def changed_since(folder: Path) -> list[str]:
+    """Return the releases for which a run was signed off and from whose manifest it differs now."""
+    contents = survey(folder)
+    return [release for release in signoffs_of(folder) if _differs(contents, folder / SIGNOFF_FOLDER / release)]
+
+
+def _differs(contents: Survey, place: Path) -> bool:
+    try:
+        signed = read_lines((place / MANIFEST_FILE).read_bytes())
+    except (InputError, OSError):
+        return True
+    return bool(differences(signed, without_signoff(contents.files)))
 
 
 def _payload(place: Path, key: Path | None) -> bytes:

@@ -1,0 +1,88 @@
+"""The report in one file that is sent with a sign-off: it carries the attestation that covers it.
+
+The attestation has the digest of the report without its last line, and that line is the attestation.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from pathlib import Path
+
+from bootmatrix.errors import InputError
+from bootmatrix.history.values import Past
+from bootmatrix.report.cell_pages import console_reader
+from bootmatrix.report.context import ReportContext
+from bootmatrix.report.forms.html import render
+from bootmatrix.report.sanitize import one_line
+from bootmatrix.signoff.content import SignOff
+
+REPORT_FILE = "report.html"
+MAX_BYTES = 256 << 20
+_LINE = re.compile(rb"<!-- bootmatrix-signoff ([A-Za-z0-9+/]+={0,2}) -->\n\Z")
+_MAIN = b'<main class="wrap">'
+
+
+def render_sent(signed: SignOff, folder: Path, key_id: str) -> bytes:
+    """Render the report in one file, with the release, the digest of the run and the key's id; not attested yet."""
+    context = ReportContext(signed.run, console_reader(folder), Past(signed.comparison))
+    key = f"key id {key_id}" if key_id else "not signed with a key"
+    words = (
+        f"Signed off as {signed.release}: {signed.result}, {signed.date}. "
+        f"Digest of the run: sha256 {signed.manifest_sha256}; {key}. "
+        f"'bootmatrix signoff verify {REPORT_FILE}' checks this file."
+    )
+    return with_notice(render(context), words)
+
+
+def with_notice(page: bytes, words: str) -> bytes:
+    """Add a notice above the contents of a report."""
+    text = one_line(words, 1000).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    notice = f'\n<section class="notice" aria-label="Sign-off"><p>{text}</p></section>'
+    return page.replace(_MAIN, _MAIN + notice.encode(), 1)
+
+
+def attested(page: bytes, attestation: bytes) -> bytes:
+    """Append the attestation to a report."""
+    return b"%s\n<!-- bootmatrix-signoff %s -->\n" % (page.rstrip(b"\n"), base64.b64encode(attestation))
+
+
+def split(data: bytes) -> tuple[bytes, bytes]:
+    """Return a report and its attestation.
+
+    Raises:
+        InputError: the report has no attestation.
+    """
+    match = _LINE.search(data, max(data.rfind(b"\n<!-- bootmatrix-signoff "), 0))
+    if not match:
+        raise InputError("not a report that was signed off", "'bootmatrix signoff' writes it beside its page.")
+    try:
+        return data[: match.start()].rstrip(b"\n"), base64.b64decode(match[1], validate=True)
+    except binascii.Error as error:
+        raise InputError(f"its attestation is damaged: {error}") from error
+
+
+def digest_of(page: bytes) -> str:
+    """Return the digest that the attestation has of a report."""
+    return hashlib.sha256(page.rstrip(b"\n")).hexdigest()
+
+
+def read_sent(file: Path) -> tuple[bytes, bytes]:
+    """Read a report and its attestation.
+
+    Raises:
+        InputError: it cannot be read, or has no attestation.
+    """
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{file}: larger than {MAX_BYTES} bytes")
+    try:
+        return split(data)
+    except InputError as error:
+        raise InputError(f"{file}: {error.message}", error.hint) from error

@@ -1,0 +1,140 @@
+"""docs/nightly.md: its commands, its script over some nights, and its alert rules."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bootmatrix.cli.main import main
+from bootmatrix.cli.parsers import ADDERS
+from samples import green_records, write_dated
+from stage import ROOT, Stage, set_up
+
+DOCS = ROOT / "docs"
+PAGE = (DOCS / "nightly.md").read_text(encoding="utf-8")
+NIGHTS = "sound-then-no_end-then-no_end-then-no_end-then-sound"
+COMMANDS = re.findall(r"^    bootmatrix (.*)$", PAGE, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    made = set_up(tmp_path_factory.mktemp("nights"), [NIGHTS, "lingers"])
+    program = made.folder / "bin/bootmatrix"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m bootmatrix.cli.main "$@"\n')
+    program.chmod(0o755)
+    shutil.copy(DOCS / "nightly/nightly.sh", made.folder)
+    made.matrix(NIGHTS)
+    return made
+
+
+def night(stage: Stage) -> subprocess.CompletedProcess[str]:
+    command = ["./nightly.sh", "all.matrix.yml"]
+    return subprocess.run(
+        command, cwd=stage.folder, env=stage.environment(), capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+def test_nights_and_mornings(stage: Stage) -> None:
+    """Green, a regression, the same one still, accepted; each night says so by status, words and metrics."""
+    metrics = stage.folder / "bootmatrix.prom"
+    first = night(stage)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert re.match(r"1 cell, 0 skipped: reports/", first.stdout)
+    assert 'bootmatrix_run_good{title="all"} 1.0' in metrics.read_text()
+    for number in (2, 3):
+        red = night(stage)
+        assert red.returncode == 1, red.stdout + red.stderr
+        assert ("regressed 1 run ago" in red.stdout) is (number == 3)
+        assert 'bootmatrix_run_regressions{title="all"} 1.0' in metrics.read_text()
+    stage.run("accept", "fake/*", "--reason", "known", "--by", "Ann")
+    accepted = night(stage)
+    assert accepted.returncode == 0, accepted.stdout + accepted.stderr
+    assert "accepted by Ann" in accepted.stdout
+    assert night(stage).returncode == 0
+    assert "last-good" not in stage.run("runs").stderr
+
+
+def test_an_interrupted_night_is_finished(stage: Stage) -> None:
+    (stage.folder / "late.matrix.yml").write_text('specs: [fake.yml]\narch: [fake/lingers]\nkernel: ["6.1"]\n')
+    done = stage.run("matrix", "late.matrix.yml", "--deadline", "1s")
+    assert done.returncode == 130, done.stdout + done.stderr
+    assert "the deadline of 1.0 s is over" in done.stdout
+    assert "To finish it: bootmatrix matrix --resume " in done.stdout
+    assert ", interrupted" in stage.run("runs", "-n", "1").stdout
+    stage.go.touch()
+    again = night(stage)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 as expected" in stage.run("runs", "-n", "1").stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_are_understood(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that look back are run over two nights; a matrix is started above."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOOTMATRIX_CACHE", str(tmp_path / "cache"))
+    for day in (1, 2):
+        write_dated(tmp_path / "reports", day, green_records())
+    words = shlex.split(command)
+    assert words[0] in ADDERS
+    status = main(words)
+    said = "".join(capsys.readouterr())
+    expected = 2 if words[0] == "matrix" else 0
+    assert status == expected, said
+    assert "usage:" not in said
+
+
+def test_the_alert_rules(tmp_path: Path) -> None:
+    """By Prometheus' own tool: each rule fires where it should, and nowhere else."""
+    promtool = shutil.which("promtool")
+    assert promtool, "Debian's package prometheus has it"
+    rules = DOCS / "nightly/alerts.yml"
+    subprocess.run([promtool, "check", "rules", str(rules)], check=True, capture_output=True)
+    cases = {
+        "BootmatrixRegression": [('bootmatrix_run_regressions{title="m"}', "2")],
+        "BootmatrixUnusableRun": [('bootmatrix_run_state{title="m",state="damaged"}', "1")],
+        "BootmatrixInterrupted": [('bootmatrix_run_state{title="m",state="interrupted"}', "1")],
+        "BootmatrixNoRun": [('bootmatrix_run_start_time_seconds{title="m"}', "-200000")],
+        "BootmatrixNotGood": [
+            ('bootmatrix_run_good{title="m"}', "0"),
+            ('bootmatrix_run_state{title="m",state="finished"}', "1"),
+        ],
+        "": [
+            ('bootmatrix_run_good{title="m"}', "1"),
+            ('bootmatrix_run_state{title="m",state="finished"}', "1"),
+            ('bootmatrix_run_state{title="m",state="damaged"}', "0"),
+            ('bootmatrix_run_regressions{title="m"}', "0"),
+            ('bootmatrix_run_start_time_seconds{title="m"}', "0"),
+        ],
+    }
+    names = [name for name in cases if name]
+    assert sorted(names) == sorted(
+        rule["alert"] for group in yaml.safe_load(rules.read_text())["groups"] for rule in group["rules"]
+    )
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": series, "values": f"{value}+0x9"} for series, value in inputs],
+            "promql_expr_test": [
+                {
+                    "expr": f'count(ALERTS{{alertname="{name}"}}) or vector(0)',
+                    "eval_time": "5m",
+                    "exp_samples": [{"labels": "{}", "value": int(name == firing)}],
+                }
+                for name in names
+            ],
+        }
+        for firing, inputs in cases.items()
+    ]
+    file = tmp_path / "tests.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": tests}))
+    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
