@@ -315,9 +315,8 @@ def _comment(project: _Project) -> str:
 def _exclusions(project: _Project, matrix: Mapping[str, Any], profiles: Mapping[str, Profile]) -> list[dict[str, str]]:
     """Exclude architectures without a file, those of them that have cells: an entry must match one."""
     assert project.choice
-    facts = {key: tuple(value) if isinstance(value, list) else value for key, value in matrix.items()}
-    cells = product(Matrix(**{**facts, "resources": ()}), project.folder, profiles)
-    archs = {cell.arch for cell in cells}
+    whole = Matrix.model_validate_json(json.dumps({**matrix, "resources": []}))
+    archs = {cell.arch for cell in product(whole, project.folder, profiles)}
     return [{"arch": arch, "reason": reason} for arch, reason in project.choice.lacking.items() if arch in archs]
 
 
