@@ -59,6 +59,11 @@ SPECS = {
     + SHELL.format(name="a", text="printf half", more="")
     + SHELL.format(name="b", text="echo not ok 1 - it broke", more=""),
     "rights": HEAD + "onboot:\n" + SHELL.format(name="a", text="true", more=", capabilities: [CAP_NET_ADMIN]"),
+    "usual": HEAD
+    + "onboot:\n"
+    + SHELL.format(
+        name="a", text="grep -q CapEff:.*400$ /proc/self/status", more=", capabilities: [CAP_NET_BIND_SERVICE]"
+    ),
     "etc": HEAD + "onboot:\n" + SHELL.format(name="a", text="true", more=", binds: ['/etc:/host']"),
     "out": HEAD
     + "onboot:\n"
@@ -72,6 +77,7 @@ EXPECTED = {
     "slow": Verdict.USER_FAIL,
     "tap": Verdict.USER_FAIL,
     "rights": Verdict.USER_UNSUPPORTED,
+    "usual": Verdict.USER_PASS,
     "etc": Verdict.USER_UNSUPPORTED,
     "out": Verdict.USER_UNSUPPORTED,
 }
@@ -163,7 +169,7 @@ def test_reports_never_call_it_a_pass(tried: Any) -> None:
     assert "user tier, no verdict on a kernel" in junit
     assert junit.count("<failure ") >= 8
     for form in ("html", "md"):
-        assert "16 cells are of the user tier: programs on the host's kernel" in printed(run, form)
+        assert "18 cells are of the user tier: programs on the host's kernel" in printed(run, form)
     assert printed(run, "tap").count("\nnot ok ") == 14
     assert ",user-pass,yes," in printed(run, "csv")
     assert {one["judgement"]["verdict"] for one in records.values()} == set(EXPECTED.values())

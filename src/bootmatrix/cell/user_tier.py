@@ -45,6 +45,12 @@ from bootmatrix.qemu.user_mode import (
 )
 from bootmatrix.runs.run_store import CONSOLE_FILE
 
+NAMESPACED = {
+    *("CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD"),
+    *("CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID"),
+    "CAP_SYS_CHROOT",
+}
+"""Those of an ordinary container. In a namespace of one user they reach its own files and processes only."""
 MAX_CONSOLE_BYTES = 16 << 20
 MAX_ACCOUNT_BYTES = 1 << 20
 LIMIT_S = 60.0
@@ -107,6 +113,7 @@ def _container(one: BundleSpec, root: str, config: dict[str, Any], tree: Tree) -
         binds=tuple(binds),
         tmpfs=tuple(tmpfs),
         is_readonly=bool(one.settings.readonly),
+        capabilities=tuple(sorted(_capabilities(config))),
         has_network="network" not in spaces,
         limit_s=LIMIT_S,
     )
@@ -115,7 +122,7 @@ def _container(one: BundleSpec, root: str, config: dict[str, Any], tree: Tree) -
 def _needs(one: BundleSpec, config: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     linux, settings = config["linux"], one.settings
     yield "a name that is not plain", not NAME.fullmatch(one.container.name)
-    yield "capabilities", any(config["process"]["capabilities"].values())
+    yield "capabilities for the whole machine", bool(_capabilities(config) - NAMESPACED)
     yield "devices", bool(linux.get("devices"))
     yield "sysctl settings", bool(linux.get("sysctl"))
     yield "mappings of users", bool(linux.get("uidMappings") or linux.get("gidMappings"))
@@ -124,6 +131,10 @@ def _needs(one: BundleSpec, config: dict[str, Any]) -> Iterator[tuple[str, bool]
     yield "a network namespace by its path", any("path" in space for space in linux["namespaces"])
     yield "result files", bool(result_paths(one))
     yield "a hostname", bool(config.get("hostname"))
+
+
+def _capabilities(config: dict[str, Any]) -> set[str]:
+    return {name for names in config["process"]["capabilities"].values() for name in names}
 
 
 def _mounts(name: str, mounts: Iterable[dict[str, Any]], tree: Tree) -> tuple[list[UserBind], list[str]]:

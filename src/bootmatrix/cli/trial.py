@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _machines(planned: PlannedRun, profiles: dict[str, Profile]) -> list[Any]:
-    return [profiles[cell.arch].machine(cell.machine) for cell in planned.cells]
+    return [profiles[cell.arch].machine(cell.machine) for cell in planned.cells if cell.tier == "system"]
 
 
 def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialRequest:

@@ -18,6 +18,7 @@ FIRST_NEW_CALL = 424
 PROBED_CALLS = {435, 436, 439}
 """clone3, close_range and faccessat2: the C library does without."""
 ADVICE = "This was user-mode emulation on the host's kernel. The system tier, without --tier user, decides."
+NARROW = "{name} has capabilities, which reach less here: there is one user only, and no change to another"
 MAX_EVIDENCE = 8
 
 
@@ -43,7 +44,8 @@ def judge_user(outcome: UserOutcome, containers: Sequence[UserContainer], consol
     lacking = [*_lacking(outcome, containers)]
     verdict = Verdict.USER_UNSUPPORTED if lacking else Verdict.USER_FAIL
     reason = f"{lacking[0]}: {faults[0]}" if lacking else faults[0]
-    texts = (*lacking[1:], *faults[1:], *_other_calls(outcome, containers), f"{means}, {kernel}")
+    narrow = (NARROW.format(name=one.name) for one in containers if one.capabilities)
+    texts = (*lacking[1:], *faults[1:], *narrow, *_other_calls(outcome, containers), f"{means}, {kernel}")
     evidence: tuple[Evidence, ...] = tuple(piece("host", text) for text in texts[:MAX_EVIDENCE])
     return Judgement(verdict=verdict, reason=reason, evidence=evidence, subresults=results, advice=ADVICE, is_weak=True)
 

@@ -20,7 +20,8 @@ class UserBind(Model):
 class UserContainer(Model):
     """A container of the user tier.
 
-    `root` is its root in the guest's tree. `limit_s` limits a check or an onboot container.
+    `root` is its root in the guest's tree. `capabilities` hold in the container's own namespaces only.
+    `limit_s` limits a check or an onboot container.
     """
 
     role: UserRole
@@ -34,6 +35,7 @@ class UserContainer(Model):
     binds: tuple[UserBind, ...] = ()
     tmpfs: tuple[str, ...] = ()
     is_readonly: bool = False
+    capabilities: tuple[str, ...] = ()
     has_network: bool = True
     limit_s: float = 60
 

@@ -179,6 +179,7 @@ def _command(number: int, container: UserContainer, emulator: Emulator | None, c
         *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--new-session"),
         *(() if container.has_network else ("--unshare-net",)),
         *("--cap-drop", "ALL", "--bind", f"{BASE}/run/{number}/root", "/", "--proc", "/proc", "--dev", "/dev"),
+        *(word for name in container.capabilities for word in ("--cap-add", name)),
         *(("--bind", f"{BASE}/log/{number}", LOG_FOLDER) if emulator else ()),
         *(word for path in container.tmpfs for word in ("--tmpfs", path)),
         *(
