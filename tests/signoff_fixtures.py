@@ -43,20 +43,20 @@ class Tool:
 
 
 @pytest.fixture
-def signer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Tool:
+def signing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Tool:
     return Tool(tmp_path / "reports", capsys)
 
 
-def written(signer: Tool, records: list[Record], interrupted: bool = False) -> Path:
+def written(signing: Tool, records: list[Record], interrupted: bool = False) -> Path:
     """Write a run with its reports; its folder."""
-    run, folder = write_run(signer.reports, records, interrupted=interrupted)
+    run, folder = write_run(signing.reports, records, interrupted=interrupted)
     write_reports(run, folder)
     return folder
 
 
 @pytest.fixture
-def green(signer: Tool) -> Path:
-    return written(signer, green_records())
+def green(signing: Tool) -> Path:
+    return written(signing, green_records())
 
 
 def write_keys(folder: Path, kind: str = "ed25519", password: bytes = b"") -> tuple[Path, Path]:

@@ -27,7 +27,7 @@ services:
     image: "@pkg:./images/tools"
     annotations: {bootmatrix.check: 5s}
 files:
-  - {path: opt/signer, source: signer, mode: "0755"}
+  - {path: opt/signing, source: signing, mode: "0755"}
   - {path: etc/motd, contents: hello}
 """
 
@@ -67,7 +67,7 @@ def test_a_guest_knows_its_contents(kitchen: Kitchen, small: SmallArchive) -> No
     )  # fmt: skip
     (where / "prog").write_bytes(b"\x7fELF program")
     (where / "conf").write_text("level=1")
-    (kitchen.folder / "signer").write_text("#!/bin/sh\n")
+    (kitchen.folder / "signing").write_text("#!/bin/sh\n")
     contents = kitchen.build(SPEC, kitchen.kernel()).contents
     assert [(image.image, image.roles) for image in contents] == [
         ("@pkg:./images/init", ("init",)),
@@ -83,7 +83,7 @@ def test_a_guest_knows_its_contents(kitchen: Kitchen, small: SmallArchive) -> No
     ]
     assert [part.name for part in server.others] == ["library", "/etc/conf"]
     assert server.named[1].architecture == server.named[2].architecture == "amd64"
-    assert [part.name for part in product_of(contents)] == ["server", "mine", "/bin/prog", "/opt/signer"]
+    assert [part.name for part in product_of(contents)] == ["server", "mine", "/bin/prog", "/opt/signing"]
 
 
 def test_init_is_never_the_product() -> None:
@@ -92,9 +92,9 @@ def test_init_is_never_the_product() -> None:
     assert product_of(used) == ()
 
 
-def test_the_product_is_first_on_the_page_and_a_subject(signer: Tool) -> None:
-    folder = written(signer, stocked(green_records()))
-    signer.make(folder)
+def test_the_product_is_first_on_the_page_and_a_subject(signing: Tool) -> None:
+    folder = written(signing, stocked(green_records()))
+    signing.make(folder)
     text = (folder / "signoff" / "influxdb-1.6.7" / "signoff.html").read_text()
     assert text.index("redis-server") < text.index("<h2>Scope")
     assert digest("5:7.0.15-1") in text
@@ -114,21 +114,21 @@ def test_the_product_is_in_the_report_and_the_record(tmp_path: Path) -> None:
     assert f"libc6 2.36-9 (amd64, sha256 {digest('libc6')})" in next(folder.rglob("cell.html")).read_text()
 
 
-def test_versions_since_the_baseline_in_words(signer: Tool) -> None:
-    before = write_dated(signer.reports, 1, stocked(green_records()))
-    now = signer.reports / write_dated(signer.reports, 2, stocked(green_records(), "5:7.0.16-1"))
-    signer.make(now, "--baseline", before)
+def test_versions_since_the_baseline_in_words(signing: Tool) -> None:
+    before = write_dated(signing.reports, 1, stocked(green_records()))
+    now = signing.reports / write_dated(signing.reports, 2, stocked(green_records(), "5:7.0.16-1"))
+    signing.make(now, "--baseline", before)
     text = (now / "signoff" / "influxdb-1.6.7" / "signoff.html").read_text()
     assert "redis-server 5:7.0.15-1 → 5:7.0.16-1; libc6 unchanged" in text
 
 
-def test_a_part_is_not_the_whole(signer: Tool) -> None:
-    before = write_dated(signer.reports, 1, green_records())
-    now = signer.reports / write_dated(signer.reports, 2, green_records()[:2])
-    said = signer.make(now, "--baseline", before, status=2)
+def test_a_part_is_not_the_whole(signing: Tool) -> None:
+    before = write_dated(signing.reports, 1, green_records())
+    now = signing.reports / write_dated(signing.reports, 2, green_records()[:2])
+    said = signing.make(now, "--baseline", before, status=2)
     assert "not-tested: 6 of the 8 cells of the baseline were not tested: influxdb/" in said
-    signer.make(now, *("--baseline", before, "--accept", "*", "--reason", "x", "--by", "Ann"), status=2)
-    said = signer.make(now, *("--baseline", before, "--accept", "not-tested", "--reason", "a patch", "--by", "Ann"))
+    signing.make(now, *("--baseline", before, "--accept", "*", "--reason", "x", "--by", "Ann"), status=2)
+    said = signing.make(now, *("--baseline", before, "--accept", "not-tested", "--reason", "a patch", "--by", "Ann"))
     assert "WARNED" in said
     text = (now / "signoff" / "influxdb-1.6.7" / "signoff.html").read_text()
     assert "Passed 2 of the 8 cells of the baseline; 6 not tested." in text
@@ -137,11 +137,11 @@ def test_a_part_is_not_the_whole(signer: Tool) -> None:
 
 
 @pytest.mark.parametrize("how", ["skipped", "forked"])
-def test_a_skipped_cell_is_not_tested_and_a_forked_one_is(signer: Tool, how: str) -> None:
-    before = write_dated(signer.reports, 1, green_records())
+def test_a_skipped_cell_is_not_tested_and_a_forked_one_is(signing: Tool, how: str) -> None:
+    before = write_dated(signing.reports, 1, green_records())
     first, *rest = green_records()
     other = first.model_copy(update={"boot": "fork"})
     changed = make_record(first.cell, Verdict.SKIP, "no QEMU") if how == "skipped" else other
-    now = signer.reports / write_dated(signer.reports, 2, [changed, *rest])
-    said = signer.make(now, "--baseline", before, status=2 if how == "skipped" else 0)
+    now = signing.reports / write_dated(signing.reports, 2, [changed, *rest])
+    said = signing.make(now, "--baseline", before, status=2 if how == "skipped" else 0)
     assert ("1 of the 8 cells of the baseline was not tested" in said) is (how == "skipped")

@@ -31,21 +31,21 @@ def test_the_folder_that_prune_looks_for_is_the_one_written() -> None:
     assert SIGNED_FOLDER == SIGNOFF_FOLDER
 
 
-def test_a_green_run_is_signed_off(signer: Tool, green: Path) -> None:
-    said = signer.make(green)
+def test_a_green_run_is_signed_off(signing: Tool, green: Path) -> None:
+    said = signing.make(green)
     assert said.startswith(f"{green}/signoff/{RELEASE}: PASSED\n")
     assert "not signed: --sign-key" in said
     assert "All 8 cells passed. No earlier run to compare with." in page(green)
     assert "all cold" in page(green)
-    assert signer("verify", green) == (
+    assert signing("verify", green) == (
         f"{RELEASE}: PASSED, {len(manifest_of(green)) - 4} files unchanged; "
         "not signed: only accidental changes are detected\n"
     )
     assert not list(green.rglob("*.part"))
 
 
-def test_the_attestation_is_an_in_toto_test_result(signer: Tool, green: Path) -> None:
-    signer.make(green)
+def test_the_attestation_is_an_in_toto_test_result(signing: Tool, green: Path) -> None:
+    signing.make(green)
     told = statement(green)
     assert told["_type"] == "https://in-toto.io/Statement/v1"
     assert told["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
@@ -64,97 +64,97 @@ def test_the_attestation_is_an_in_toto_test_result(signer: Tool, green: Path) ->
     assert any(name.startswith("profile ") for name in configuration)
 
 
-def test_the_manifest_is_one_for_sha256sum(signer: Tool, green: Path) -> None:
-    signer.make(green)
+def test_the_manifest_is_one_for_sha256sum(signing: Tool, green: Path) -> None:
+    signing.make(green)
     command = ["sha256sum", "--check", "--strict", "--quiet", f"signoff/{RELEASE}/SHA256SUMS"]
     assert subprocess.run(command, cwd=green, check=False, capture_output=True, text=True).stdout == ""
     (green / "report.html").write_text("other")
     assert subprocess.run(command, cwd=green, check=False, capture_output=True, text=True).returncode == 1
 
 
-def test_any_changed_byte_is_found(signer: Tool, green: Path) -> None:
+def test_any_changed_byte_is_found(signing: Tool, green: Path) -> None:
     """In every file of the run and of the sign-off, at its beginning, middle and end."""
-    private, public = write_keys(signer.reports)
-    signer.make(green, "--sign-key", private)
+    private, public = write_keys(signing.reports)
+    signing.make(green, "--sign-key", private)
     files = [path for path in green.rglob("*") if path.is_file()]
     assert len(files) > 15
     for file in files:
         whole = file.read_bytes()
         for place in {0, len(whole) // 2, len(whole) - 1}:
             file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-            said = signer("verify", green, "--key", public, status=1)
+            said = signing("verify", green, "--key", public, status=1)
             assert "NOT valid" in said, file
         file.write_bytes(whole)
-    assert "PASSED" in signer("verify", green, "--key", public)
+    assert "PASSED" in signing("verify", green, "--key", public)
 
 
-def test_files_that_come_or_go_are_found(signer: Tool, green: Path) -> None:
-    signer.make(green)
+def test_files_that_come_or_go_are_found(signing: Tool, green: Path) -> None:
+    signing.make(green)
     (green / "cells" / "more.log").write_text("x")
-    assert "cells/more.log: not part of the signed run" in signer("verify", green, status=1)
+    assert "cells/more.log: not part of the signed run" in signing("verify", green, status=1)
     (green / "cells" / "more.log").unlink()
     (green / "signoff" / RELEASE / "more.html").write_text("x")
-    assert f"signoff/{RELEASE}/more.html: not part of the signed run" in signer("verify", green, status=1)
+    assert f"signoff/{RELEASE}/more.html: not part of the signed run" in signing("verify", green, status=1)
     (green / "signoff" / RELEASE / "more.html").unlink()
     (green / "junit.xml").unlink()
-    assert "junit.xml: missing" in signer("verify", green, status=1)
+    assert "junit.xml: missing" in signing("verify", green, status=1)
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
-def test_a_signature_is_of_one_key(signer: Tool, green: Path, tmp_path: Path, kind: str) -> None:
+def test_a_signature_is_of_one_key(signing: Tool, green: Path, tmp_path: Path, kind: str) -> None:
     private, public = write_keys(tmp_path, kind)
-    said = signer.make(green, "--sign-key", private)
+    said = signing.make(green, "--sign-key", private)
     assert "not signed" not in said
-    assert f"signed by {public}" in signer("verify", green, "--key", public)
-    assert "is signed" in signer("verify", green, status=2)
+    assert f"signed by {public}" in signing("verify", green, "--key", public)
+    assert "is signed" in signing("verify", green, status=2)
     (tmp_path / "other").mkdir()
     _, other = write_keys(tmp_path / "other", kind)
-    assert "not signed with this key" in signer("verify", green, "--key", other, status=1)
-    assert "not a public key" in signer("verify", green, "--key", private, status=2)
+    assert "not signed with this key" in signing("verify", green, "--key", other, status=1)
+    assert "not a public key" in signing("verify", green, "--key", private, status=2)
 
 
-def test_a_changed_statement_needs_another_signature(signer: Tool, green: Path, tmp_path: Path) -> None:
+def test_a_changed_statement_needs_another_signature(signing: Tool, green: Path, tmp_path: Path) -> None:
     private, public = write_keys(tmp_path)
-    signer.make(green, "--sign-key", private)
+    signing.make(green, "--sign-key", private)
     file = green / "signoff" / RELEASE / "attestation.dsse.json"
     envelope = Envelope.from_dict(json.loads(file.read_text()))
     envelope.payload = envelope.payload.replace(b'"PASSED"', b'"WARNED"')
     file.write_text(json.dumps(envelope.to_dict()))
-    assert "not signed with this key" in signer("verify", green, "--key", public, status=1)
+    assert "not signed with this key" in signing("verify", green, "--key", public, status=1)
 
 
-def test_with_a_key_an_unsigned_sign_off_does_not_hold(signer: Tool, green: Path, tmp_path: Path) -> None:
+def test_with_a_key_an_unsigned_sign_off_does_not_hold(signing: Tool, green: Path, tmp_path: Path) -> None:
     _, public = write_keys(tmp_path)
-    signer.make(green)
-    assert "this sign-off is not signed" in signer("verify", green, "--key", public, status=1)
+    signing.make(green)
+    assert "this sign-off is not signed" in signing("verify", green, "--key", public, status=1)
 
 
-def test_a_signed_statement_of_something_else_does_not_hold(signer: Tool, green: Path, tmp_path: Path) -> None:
+def test_a_signed_statement_of_something_else_does_not_hold(signing: Tool, green: Path, tmp_path: Path) -> None:
     from bootmatrix.signoff.statement import sign
 
     private, public = write_keys(tmp_path)
-    signer.make(green, "--sign-key", private)
+    signing.make(green, "--sign-key", private)
     file = green / "signoff" / RELEASE / "attestation.dsse.json"
     for payload in (b"{}", b"[]", b"no json", b'{"_type": 1, "predicateType": 2, "predicate": {"configuration": []}}'):
         file.write_bytes(sign(payload, private))
-        assert "NOT valid" in signer("verify", green, "--key", public, status=1)
+        assert "NOT valid" in signing("verify", green, "--key", public, status=1)
     for data in (b"", b"[]", b"{}", b'{"payload": 1, "payloadType": 2, "signatures": 3}', b"\xff"):
         file.write_bytes(data)
-        assert "NOT valid" in signer("verify", green, "--key", public, status=1)
+        assert "NOT valid" in signing("verify", green, "--key", public, status=1)
 
 
-def test_a_key_with_a_password(signer: Tool, green: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_with_a_password(signing: Tool, green: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     private, public = write_keys(tmp_path, password=b"secret")
-    assert "not a private key that can sign" in signer.make(green, "--sign-key", private, status=2)
+    assert "not a private key that can sign" in signing.make(green, "--sign-key", private, status=2)
     assert not (green / "signoff").exists()
     monkeypatch.setenv("BOOTMATRIX_SIGN_PASSWORD", "secret")
-    signer.make(green, "--sign-key", private)
-    signer("verify", green, "--key", public)
+    signing.make(green, "--sign-key", private)
+    signing("verify", green, "--key", public)
 
 
-def test_what_nobody_accepts_is_not_signed(signer: Tool) -> None:
-    folder = written(signer, mixed_records())
-    said = signer.make(folder, status=2)
+def test_what_nobody_accepts_is_not_signed(signing: Tool) -> None:
+    folder = written(signing, mixed_records())
+    said = signing.make(folder, status=2)
     assert "not signed off; not accepted" in said
     for record in mixed_records():
         named = f"  {record.cell.id}: {record.verdict}: " in said
@@ -162,18 +162,18 @@ def test_what_nobody_accepts_is_not_signed(signer: Tool) -> None:
     assert not (folder / "signoff").exists()
 
 
-def test_exceptions_are_accepted_by_name_with_a_reason(signer: Tool) -> None:
+def test_exceptions_are_accepted_by_name_with_a_reason(signing: Tool) -> None:
     records = green_records()
     records[0] = make_record(records[0].cell, Verdict.FAIL, "<b>broken</b>")
     known = make_record(make_cell("armv7", "6.12", expect="issue 412"), Verdict.HANG, "silent", expected=True)
-    folder = written(signer, [*records, known, make_record(make_cell("armv7", "5.10"), Verdict.SKIP, "too old")])
+    folder = written(signing, [*records, known, make_record(make_cell("armv7", "5.10"), Verdict.SKIP, "too old")])
     cell = records[0].cell.id
-    signer.make(folder, "--accept", cell, "--reason", "known <i>bug</i> 7", status=2)
-    signer.make(folder, "--accept", cell, "--reason", " ", "--by", "Ann", status=2)
-    assert "matches nothing" in signer.make(
+    signing.make(folder, "--accept", cell, "--reason", "known <i>bug</i> 7", status=2)
+    signing.make(folder, "--accept", cell, "--reason", " ", "--by", "Ann", status=2)
+    assert "matches nothing" in signing.make(
         folder, *("--accept", cell, "--reason", "x", "--accept", "other", "--reason", "y", "--by", "Ann"), status=2
     )
-    said = signer.make(folder, "--accept", cell, "--reason", "known <i>bug</i> 7", "--by", "Ann")
+    said = signing.make(folder, "--accept", cell, "--reason", "known <i>bug</i> 7", "--by", "Ann")
     assert f"{RELEASE}: WARNED" in said
     text = page(folder)
     assert "&lt;b&gt;broken&lt;/b&gt;" in text
@@ -190,54 +190,54 @@ def test_exceptions_are_accepted_by_name_with_a_reason(signer: Tool) -> None:
     ]
 
 
-def test_an_interrupted_run_takes_an_acceptance(signer: Tool) -> None:
-    folder = written(signer, green_records(), interrupted=True)
-    assert "the run was interrupted" in signer.make(folder, status=2)
-    signer.make(folder, "--accept", "interrupted", "--reason", "the rest is not shipped", "--by", "Ann")
+def test_an_interrupted_run_takes_an_acceptance(signing: Tool) -> None:
+    folder = written(signing, green_records(), interrupted=True)
+    assert "the run was interrupted" in signing.make(folder, status=2)
+    signing.make(folder, "--accept", "interrupted", "--reason", "the rest is not shipped", "--by", "Ann")
     assert "interrupted" in page(folder)
     assert statement(folder)["predicate"]["result"] == "WARNED"
 
 
-def test_a_signed_run_is_not_taken_up_again(signer: Tool, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = written(signer, green_records(), interrupted=True)
-    signer.make(folder, "--accept", "interrupted", "--reason", "boards left out", "--by", "Ann")
+def test_a_signed_run_is_not_taken_up_again(signing: Tool, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(signing, green_records(), interrupted=True)
+    signing.make(folder, "--accept", "interrupted", "--reason", "boards left out", "--by", "Ann")
     assert main(["matrix", "--resume", str(folder)]) == 2
     assert f"is signed off for {RELEASE}" in capsys.readouterr().err
-    assert "unchanged" in signer("verify", folder)
+    assert "unchanged" in signing("verify", folder)
 
 
-def test_what_sigstore_leaves_beside_the_statement_is_its_own(signer: Tool, green: Path) -> None:
-    signer.make(green)
+def test_what_sigstore_leaves_beside_the_statement_is_its_own(signing: Tool, green: Path) -> None:
+    signing.make(green)
     (green / "signoff" / RELEASE / "attestation.sigstore.json").write_text("{}")
-    assert "unchanged" in signer("verify", green)
+    assert "unchanged" in signing("verify", green)
     (green / "signoff" / RELEASE / "another.json").write_text("{}")
-    assert "not part of the signed run" in signer("verify", green, status=1)
+    assert "not part of the signed run" in signing("verify", green, status=1)
 
 
-def test_a_run_without_a_pass_is_never_signed(signer: Tool) -> None:
+def test_a_run_without_a_pass_is_never_signed(signing: Tool) -> None:
     cell = make_cell("x86_64")
     for records in ([], [make_record(cell, Verdict.SKIP, "no")], [make_record(cell, Verdict.FAIL, "no")]):
-        said = signer.make(written(signer, records), *("--accept", "*", "--reason", "x", "--by", "y"), status=2)
+        said = signing.make(written(signing, records), *("--accept", "*", "--reason", "x", "--by", "y"), status=2)
         assert "no cell passed" in said
 
 
-def test_the_baseline_is_on_the_page(signer: Tool) -> None:
-    before = write_dated(signer.reports, 1, mixed_records())
-    now = signer.reports / write_dated(signer.reports, 2, green_records())
-    signer.make(now, *("--baseline", before, "--accept", "not-tested", "--reason", "others", "--by", "Ann"))
+def test_the_baseline_is_on_the_page(signing: Tool) -> None:
+    before = write_dated(signing.reports, 1, mixed_records())
+    now = signing.reports / write_dated(signing.reports, 2, green_records())
+    signing.make(now, *("--baseline", before, "--accept", "not-tested", "--reason", "others", "--by", "Ann"))
     text = page(now)
     assert f"No regression since {before}." in text
     assert "In the baseline but not tested now:" in text
-    signer("--release", "again", "--no-pdf", now)
-    said = signer("verify", now)
+    signing("--release", "again", "--no-pdf", now)
+    said = signing("verify", now)
     assert said.count("unchanged") == 2
 
 
-def test_forked_cells_are_said_to_be(signer: Tool) -> None:
+def test_forked_cells_are_said_to_be(signing: Tool) -> None:
     records = green_records()
     records[0] = records[0].model_copy(update={"boot": "fork"})
-    folder = written(signer, records)
-    signer.make(folder)
+    folder = written(signing, records)
+    signing.make(folder)
     text = page(folder)
     assert "<b>1 of 8 cells were forked from a booted guest</b>" in text
     assert "all cold" not in text
@@ -246,13 +246,13 @@ def test_forked_cells_are_said_to_be(signer: Tool) -> None:
     assert told["annotations"]["forked"] == [records[0].cell.id]
 
 
-def test_cells_with_arguments_of_their_own_are_said_to_have_them(signer: Tool) -> None:
+def test_cells_with_arguments_of_their_own_are_said_to_have_them(signing: Tool) -> None:
     records = green_records()
     cell = records[0].cell.model_copy(update={"qemu_args": ("-device", "edu,x=<b>")})
     disk = records[0].artefacts[0].model_copy(update={"kind": "attached", "name": "data.img", "sha256": "9" * 64})
     artefacts = (*records[0].artefacts, disk)
-    folder = written(signer, [records[0].model_copy(update={"cell": cell, "artefacts": artefacts}), *records[1:]])
-    signer.make(folder)
+    folder = written(signing, [records[0].model_copy(update={"cell": cell, "artefacts": artefacts}), *records[1:]])
+    signing.make(folder)
     text = page(folder)
     assert f"<li>{cell.id}: <code>-device" in text
     assert "<b>additional QEMU arguments" in text
@@ -264,22 +264,22 @@ def test_cells_with_arguments_of_their_own_are_said_to_have_them(signer: Tool) -
     assert any(one["name"].startswith("QEMU arguments") for one in said)
 
 
-def test_names_that_would_leave_the_folder_are_refused(signer: Tool, green: Path) -> None:
+def test_names_that_would_leave_the_folder_are_refused(signing: Tool, green: Path) -> None:
     for name in ("../x", "", ".x", "a/b", "a\nb"):
-        assert "--release" in signer(green, "--release", name, status=2)
+        assert "--release" in signing(green, "--release", name, status=2)
         if name:
-            assert "--release" in signer("verify", green, "--release", name, status=2)
-    signer.make(green)
-    assert "already exists" in signer.make(green, status=2)
-    assert "no such sign-off" in signer("verify", green, "--release", "other", status=2)
-    assert "is not signed off" in signer("verify", written(signer, green_records()), status=2)
+            assert "--release" in signing("verify", green, "--release", name, status=2)
+    signing.make(green)
+    assert "already exists" in signing.make(green, status=2)
+    assert "no such sign-off" in signing("verify", green, "--release", "other", status=2)
+    assert "is not signed off" in signing("verify", written(signing, green_records()), status=2)
 
 
-def test_a_link_in_a_run_is_not_signed(signer: Tool, green: Path) -> None:
-    signer.make(green)
+def test_a_link_in_a_run_is_not_signed(signing: Tool, green: Path) -> None:
+    signing.make(green)
     shutil.rmtree(green / "signoff")
     (green / "link").symlink_to("/etc/passwd")
-    assert "expected a regular file" in signer.make(green, status=2)
+    assert "expected a regular file" in signing.make(green, status=2)
 
 
 def test_manifests_read_back_and_nothing_else_does() -> None:
@@ -293,26 +293,26 @@ def test_manifests_read_back_and_nothing_else_does() -> None:
 
 
 @pytest.mark.skipif(browser() is None, reason="Ubuntu's archive has no browser that runs here")
-def test_a_hundred_cells_print_on_two_sheets(signer: Tool) -> None:
+def test_a_hundred_cells_print_on_two_sheets(signing: Tool) -> None:
     records = [
         make_record(make_cell(arch, kernel, spec))
         for spec in ("influxdb", "prometheus", "hello", "check", "storage")
         for arch in ("x86_64", "aarch64", "armv7", "ppc64le")
         for kernel in ("5.10", "6.1", "6.12", "7.2", "newest")
     ]
-    folder = written(signer, records)
-    signer(folder, "--release", RELEASE)
+    folder = written(signing, records)
+    signing(folder, "--release", RELEASE)
     pdf = (folder / "signoff" / RELEASE / "signoff.pdf").read_bytes()
     assert pdf.startswith(b"%PDF-")
     assert len(re.findall(rb"/Type\s*/Page\b(?!s)", pdf)) in {1, 2}
     assert "signoff.pdf" in json.dumps(statement(folder))
     (folder / "signoff" / RELEASE / "signoff.pdf").unlink()
-    assert "signoff.pdf: missing" in signer("verify", folder, status=1)
+    assert "signoff.pdf: missing" in signing("verify", folder, status=1)
 
 
 def test_without_a_browser_the_page_is_there_and_that_is_said(
-    signer: Tool, green: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    signing: Tool, green: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "note: no browser to make a PDF with" in signer(green, "--release", RELEASE)
+    assert "note: no browser to make a PDF with" in signing(green, "--release", RELEASE)
     assert page(green)

@@ -36,39 +36,39 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def signed(signer: Tool, green: Path, keys: tuple[Path, Path]) -> Path:
-    signer.make(green, "--sign-key", keys[0])
+def signed(signing: Tool, green: Path, keys: tuple[Path, Path]) -> Path:
+    signing.make(green, "--sign-key", keys[0])
     return green
 
 
 # One release, one run
 
 
-def test_a_sign_off_of_one_release_is_none_of_another(signer: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
+def test_a_sign_off_of_one_release_is_none_of_another(signing: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
     (signed / "signoff" / RELEASE).rename(signed / "signoff/influxdb-1.7.0")
     for words in ((), ("--release", "influxdb-1.7.0")):
-        said = signer("verify", signed, *words, "--key", keys[1], status=1)
+        said = signing("verify", signed, *words, "--key", keys[1], status=1)
         assert f"for release '{RELEASE}', not 'influxdb-1.7.0'" in said
         assert "PASSED" not in said
 
 
-def test_a_copy_under_another_release_does_not_hold(signer: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
+def test_a_copy_under_another_release_does_not_hold(signing: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
     shutil.copytree(signed / "signoff" / RELEASE, signed / "signoff/influxdb-1.7.0")
-    said = signer("verify", signed, "--key", keys[1], status=1)
+    said = signing("verify", signed, "--key", keys[1], status=1)
     assert f"{RELEASE}: PASSED" in said
     assert "influxdb-1.7.0: NOT valid" in said
 
 
-def test_a_sign_off_of_one_run_is_none_of_another(signer: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
+def test_a_sign_off_of_one_run_is_none_of_another(signing: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
     moved = signed.rename(signed.with_name("2027-01-01T00-00-00Z-influxdb"))
-    said = signer("verify", moved, "--key", keys[1], status=1)
+    said = signing("verify", moved, "--key", keys[1], status=1)
     assert f"for run '{signed.name}', not '{moved.name}'" in said
 
 
-def test_a_sign_off_is_not_carried_to_another_run(signer: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
-    other = written(signer, green_records())
+def test_a_sign_off_is_not_carried_to_another_run(signing: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
+    other = written(signing, green_records())
     shutil.copytree(signed / "signoff", other / "signoff")
-    assert f"for run '{signed.name}'" in signer("verify", other, "--key", keys[1], status=1)
+    assert f"for run '{signed.name}'" in signing("verify", other, "--key", keys[1], status=1)
 
 
 # Whatever is new
@@ -119,16 +119,16 @@ NEW: list[tuple[str, Callable[[Path], None]]] = [
 
 @pytest.mark.parametrize("release", [(), ("--release", RELEASE)])
 def test_whatever_is_new_is_named(
-    signer: Tool, signed: Path, keys: tuple[Path, Path], release: tuple[str, ...]
+    signing: Tool, signed: Path, keys: tuple[Path, Path], release: tuple[str, ...]
 ) -> None:
     before = set(signed.rglob("*"))
     for name, put in NEW:
         put(signed / name)
-        said = signer("verify", signed, *release, "--key", keys[1], status=1)
+        said = signing("verify", signed, *release, "--key", keys[1], status=1)
         assert shown_name(name) in said, said
         for path in sorted(set(signed.rglob("*")) - before, reverse=True):
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        assert f"{RELEASE}: PASSED" in signer("verify", signed, "--key", keys[1]), name
+        assert f"{RELEASE}: PASSED" in signing("verify", signed, "--key", keys[1]), name
 
 
 def shown_name(name: str) -> str:
@@ -137,27 +137,27 @@ def shown_name(name: str) -> str:
     return (repr(name) if is_odd else name).replace("\udce9", "\ufffd").rstrip()
 
 
-def test_empty_folders_of_the_run_are_signed_too(signer: Tool, green: Path) -> None:
+def test_empty_folders_of_the_run_are_signed_too(signing: Tool, green: Path) -> None:
     (green / "cells/begun/x86_64/pc/6.1").mkdir(parents=True)
-    signer.make(green)
-    assert "unchanged" in signer("verify", green)
+    signing.make(green)
+    assert "unchanged" in signing("verify", green)
     (green / "cells/begun/x86_64/pc/6.1").rmdir()
-    assert "cells/begun/x86_64/pc: an empty folder" in signer("verify", green, status=1)
+    assert "cells/begun/x86_64/pc: an empty folder" in signing("verify", green, status=1)
 
 
-def test_another_release_may_be_signed_later(signer: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
-    signer(signed, "--release", "influxdb-1.6.8", "--no-pdf", "--sign-key", keys[0])
-    assert signer("verify", signed, "--key", keys[1]).count("unchanged") == 2
-    assert signer("verify", signed, "--release", RELEASE, "--key", keys[1]).count("unchanged") == 1
+def test_another_release_may_be_signed_later(signing: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
+    signing(signed, "--release", "influxdb-1.6.8", "--no-pdf", "--sign-key", keys[0])
+    assert signing("verify", signed, "--key", keys[1]).count("unchanged") == 2
+    assert signing("verify", signed, "--release", RELEASE, "--key", keys[1]).count("unchanged") == 1
 
 
 @pytest.mark.parametrize("name", ["a\u2028b.log", "a\u0085b.log", "a\u2029b.log", "\u202egol.log"])
-def test_names_that_unicode_breaks_lines_at_verify(signer: Tool, green: Path, name: str) -> None:
+def test_names_that_unicode_breaks_lines_at_verify(signing: Tool, green: Path, name: str) -> None:
     (green / "cells" / name).write_text("kept")
-    signer.make(green)
-    assert "unchanged" in signer("verify", green)
+    signing.make(green)
+    assert "unchanged" in signing("verify", green)
     (green / "cells" / name).write_text("changed")
-    assert ": changed" in signer("verify", green, status=1)
+    assert ": changed" in signing("verify", green, status=1)
     manifest = {name: "0" * 64, "other": "1" * 64}
     assert read_lines(write_lines(manifest)) == manifest
 
@@ -190,51 +190,51 @@ CONTRADICTIONS: list[tuple[str, Callable[[Path], object]]] = [
 
 @pytest.mark.parametrize(("words", "spoil"), CONTRADICTIONS)
 def test_files_that_contradict_each_other_are_not_signed(
-    signer: Tool, green: Path, words: str, spoil: Callable[[Path], object]
+    signing: Tool, green: Path, words: str, spoil: Callable[[Path], object]
 ) -> None:
     spoil(green)
-    assert words in signer.make(green, status=2)
+    assert words in signing.make(green, status=2)
     assert not (green / "signoff").exists()
 
 
-def test_a_failure_hidden_in_run_json_is_not_signed(signer: Tool) -> None:
+def test_a_failure_hidden_in_run_json_is_not_signed(signing: Tool) -> None:
     """The cell's own record says fail; run.json was edited to say pass."""
     records = green_records()
-    _, folder = write_run(signer.reports, [make_record(records[0].cell, Verdict.FAIL, "broken"), *records[1:]])
+    _, folder = write_run(signing.reports, [make_record(records[0].cell, Verdict.FAIL, "broken"), *records[1:]])
     edit(folder / "run.json", '"verdict":"fail","reason":"broken"', '"verdict":"pass","reason":"all checks passed"')
     edit(folder / "run.json", '"expected":false', '"expected":true')
-    assert "differs from the record" in signer.make(folder, status=2)
+    assert "differs from the record" in signing.make(folder, status=2)
 
 
-def test_a_run_that_hides_that_it_did_not_end_is_not_signed(signer: Tool) -> None:
+def test_a_run_that_hides_that_it_did_not_end_is_not_signed(signing: Tool) -> None:
     """run.json says nothing of its end, so that it is read by its records, and yet is what others would read."""
-    folder = written(signer, green_records(), interrupted=True)
+    folder = written(signing, green_records(), interrupted=True)
     text = (folder / "run.json").read_text()
     text = re.sub(r'"ended_at": "[^"]*"', '"ended_at": ""', text).replace('"interrupted": true', '"interrupted": false')
     (folder / "run.json").write_text(text)
     accept = ("--accept", "interrupted", "--reason", "x", "--by", "Ann")
-    assert "'interrupted' differs" in signer.make(folder, *accept, status=2)
+    assert "'interrupted' differs" in signing.make(folder, *accept, status=2)
 
 
-def test_a_killed_run_may_be_signed(signer: Tool) -> None:
-    folder = written(signer, green_records(), interrupted=True)
+def test_a_killed_run_may_be_signed(signing: Tool) -> None:
+    folder = written(signing, green_records(), interrupted=True)
     (folder / "run.json").unlink()
     accept = ("--accept", "interrupted", "--reason", "x", "--by", "Ann")
-    signer.make(folder, *accept)
-    assert "unchanged" in signer("verify", folder)
+    signing.make(folder, *accept)
+    assert "unchanged" in signing("verify", folder)
 
 
-def test_a_renamed_run_is_not_signed(signer: Tool, green: Path) -> None:
-    assert "its folder's is 'other'" in signer.make(green.rename(green.with_name("other")), status=2)
+def test_a_renamed_run_is_not_signed(signing: Tool, green: Path) -> None:
+    assert "its folder's is 'other'" in signing.make(green.rename(green.with_name("other")), status=2)
 
 
 # What counts as a pass
 
 
-def test_a_skip_is_no_pass(signer: Tool) -> None:
+def test_a_skip_is_no_pass(signing: Tool) -> None:
     skipped = make_record(make_cell("armv7", "5.10"), Verdict.SKIP, "no QEMU for it")
-    folder = written(signer, [*green_records(), skipped])
-    assert f"{RELEASE}: WARNED" in signer.make(folder)
+    folder = written(signing, [*green_records(), skipped])
+    assert f"{RELEASE}: WARNED" in signing.make(folder)
     predicate = statement(folder)["predicate"]
     assert predicate["result"] == "WARNED"
     assert skipped.cell.id not in predicate["passedTests"]
@@ -242,14 +242,14 @@ def test_a_skip_is_no_pass(signer: Tool) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["*", "inter*", "[i]nterrupted", "?nterrupted"])
-def test_no_pattern_accepts_an_interruption(signer: Tool, pattern: str) -> None:
-    folder = written(signer, mixed_records(), interrupted=True)
+def test_no_pattern_accepts_an_interruption(signing: Tool, pattern: str) -> None:
+    folder = written(signing, mixed_records(), interrupted=True)
     accept = ("--accept", pattern, "--reason", "all of it", "--accept", "*", "--reason", "all", "--by", "Ann")
-    said = signer.make(folder, *accept, status=2)
+    said = signing.make(folder, *accept, status=2)
     assert "the run was interrupted" in said or f"--accept {pattern}: matches nothing" in said
-    assert "interrupted: the run was" in signer.make(folder, *ACCEPT_ALL, status=2)
+    assert "interrupted: the run was" in signing.make(folder, *ACCEPT_ALL, status=2)
     more = ("--accept", "interrupted", "--reason", "left out", "--by", "Ann")
-    assert "WARNED" in signer.make(folder, *ACCEPT_ALL, *more)
+    assert "WARNED" in signing.make(folder, *ACCEPT_ALL, *more)
 
 
 # Keys and envelopes of others
@@ -259,7 +259,7 @@ def envelope_of(folder: Path) -> Path:
     return folder / "signoff" / RELEASE / "attestation.dsse.json"
 
 
-def test_envelopes_without_a_keyid_verify(signer: Tool, signed: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+def test_envelopes_without_a_keyid_verify(signing: Tool, signed: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     file = envelope_of(signed)
     right = json.loads(file.read_text())
     (signature,) = right["signatures"]
@@ -273,37 +273,37 @@ def test_envelopes_without_a_keyid_verify(signer: Tool, signed: Path, keys: tupl
         [stranger, {"sig": signature["sig"]}],
     ):
         file.write_text(json.dumps({**right, "signatures": signatures}))
-        assert "PASSED" in signer("verify", signed, "--key", keys[1])
+        assert "PASSED" in signing("verify", signed, "--key", keys[1])
     (tmp_path / "other").mkdir()
     _, other = write_keys(tmp_path / "other")
-    assert "not signed with this key" in signer("verify", signed, "--key", other, status=1)
+    assert "not signed with this key" in signing("verify", signed, "--key", other, status=1)
     wrong: tuple[object, ...] = (7, {}, [], [stranger], [{"keyid": "x"}], [7], [{"sig": 7}], [{"sig": "%"}])
     for found in wrong:
         file.write_text(json.dumps({**right, "signatures": found}))
-        assert "NOT valid" in signer("verify", signed, "--key", keys[1], status=1)
+        assert "NOT valid" in signing("verify", signed, "--key", keys[1], status=1)
 
 
-def test_envelopes_hold_nothing_unsigned(signer: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
+def test_envelopes_hold_nothing_unsigned(signing: Tool, signed: Path, keys: tuple[Path, Path]) -> None:
     file = envelope_of(signed)
     text = file.read_text()
     right = json.loads(text)
     (signature,) = right["signatures"]
     for found in ({**right, "note": "x"}, {**right, "signatures": [{**signature, "cert": "x"}]}):
         file.write_text(json.dumps(found))
-        assert "is unknown" in signer("verify", signed, "--key", keys[1], status=1)
+        assert "is unknown" in signing("verify", signed, "--key", keys[1], status=1)
     file.write_text(text.replace("{", '{"payload": "e30=",', 1))
-    assert "a key comes twice" in signer("verify", signed, "--key", keys[1], status=1)
+    assert "a key comes twice" in signing("verify", signed, "--key", keys[1], status=1)
 
 
 @pytest.mark.parametrize("data", ["[" * 100_000, '{"a":' * 100_000, '{"payload": "' + "A" * 4000 + '"}'])
-def test_envelopes_that_are_none(signer: Tool, signed: Path, keys: tuple[Path, Path], data: str) -> None:
+def test_envelopes_that_are_none(signing: Tool, signed: Path, keys: tuple[Path, Path], data: str) -> None:
     envelope_of(signed).write_text(data)
-    assert "NOT valid" in signer("verify", signed, "--key", keys[1], status=1)
+    assert "NOT valid" in signing("verify", signed, "--key", keys[1], status=1)
 
 
 @pytest.mark.parametrize("password", [b"", b"secret"])
 def test_pkcs_1_keys_are_read(
-    signer: Tool, green: Path, tmp_path: Path, password: bytes, monkeypatch: pytest.MonkeyPatch
+    signing: Tool, green: Path, tmp_path: Path, password: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = rsa.generate_private_key(65537, 2048)
     how = BestAvailableEncryption(password) if password else NoEncryption()
@@ -311,8 +311,8 @@ def test_pkcs_1_keys_are_read(
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, how))
     public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.PKCS1))
     monkeypatch.setenv("BOOTMATRIX_SIGN_PASSWORD", password.decode())
-    signer.make(green, "--sign-key", private)
-    assert "PASSED" in signer("verify", green, "--key", public)
+    signing.make(green, "--sign-key", private)
+    assert "PASSED" in signing("verify", green, "--key", public)
 
 
 @pytest.mark.parametrize(
@@ -326,9 +326,9 @@ def test_pkcs_1_keys_are_read(
     ],
 )
 def test_what_is_no_public_key_is_refused_in_words(
-    signer: Tool, signed: Path, tmp_path: Path, text: str, words: str
+    signing: Tool, signed: Path, tmp_path: Path, text: str, words: str
 ) -> None:
     (tmp_path / "key").write_text(text)
-    said = signer("verify", signed, "--key", tmp_path / "key", status=2)
+    said = signing("verify", signed, "--key", tmp_path / "key", status=2)
     assert words in said
     assert "PKCS #1" in said

@@ -14,47 +14,47 @@ from signoff_fixtures import RELEASE, Tool, write_keys
 pytest_plugins = ("signoff_fixtures",)
 
 
-def test_a_sent_report_is_verified_by_itself(tool: Tool, green: Path, tmp_path: Path) -> None:
+def test_a_sent_report_is_verified_by_itself(signing: Tool, green: Path, tmp_path: Path) -> None:
     private, public = write_keys(tmp_path)
-    tool.make(green, "--sign-key", private)
+    signing.make(green, "--sign-key", private)
     sent = tmp_path / "mail" / "report.html"
     sent.parent.mkdir()
     shutil.copy(green / "signoff" / RELEASE / "report.html", sent)
     text = sent.read_text()
     assert f"Signed off as {RELEASE}: PASSED" in text
     assert f"key id {key_id(private)}" in text
-    assert "unchanged; signed by" in tool("verify", sent, "--key", public)
-    assert "is signed" in tool("verify", sent, status=2)
-    assert "not 'other'" in tool("verify", sent, "--key", public, "--release", "other", status=1)
+    assert "unchanged; signed by" in signing("verify", sent, "--key", public)
+    assert "is signed" in signing("verify", sent, status=2)
+    assert "not 'other'" in signing("verify", sent, "--key", public, "--release", "other", status=1)
     (tmp_path / "other").mkdir()
     _, other = write_keys(tmp_path / "other")
-    assert "not signed with this key" in tool("verify", sent, "--key", other, status=1)
+    assert "not signed with this key" in signing("verify", sent, "--key", other, status=1)
 
 
 @pytest.mark.parametrize("change", [("All 8 cells", "All 9 cells"), ("</html>", "</html> ")])
-def test_a_changed_report_is_not_valid(tool: Tool, green: Path, tmp_path: Path, change: tuple[str, str]) -> None:
+def test_a_changed_report_is_not_valid(signing: Tool, green: Path, tmp_path: Path, change: tuple[str, str]) -> None:
     private, public = write_keys(tmp_path)
-    tool.make(green, "--sign-key", private)
+    signing.make(green, "--sign-key", private)
     sent = green / "signoff" / RELEASE / "report.html"
     text = sent.read_text()
     assert change[0] in text
     sent.write_text(text.replace(*change, 1))
-    assert "the report was changed since" in tool("verify", sent, "--key", public, status=1)
-    assert f"signoff/{RELEASE}/report.html: changed" in tool("verify", green, "--key", public, status=1)
+    assert "the report was changed since" in signing("verify", sent, "--key", public, status=1)
+    assert f"signoff/{RELEASE}/report.html: changed" in signing("verify", green, "--key", public, status=1)
 
 
-def test_other_files_carry_no_attestation(tool: Tool, green: Path) -> None:
-    tool.make(green)
-    assert "unchanged; not signed" in tool("verify", green / "signoff" / RELEASE / "report.html")
-    assert "not a report that was signed off" in tool("verify", green / "report.html", status=2)
+def test_other_files_carry_no_attestation(signing: Tool, green: Path) -> None:
+    signing.make(green)
+    assert "unchanged; not signed" in signing("verify", green / "signoff" / RELEASE / "report.html")
+    assert "not a report that was signed off" in signing("verify", green / "report.html", status=2)
 
 
 def test_a_report_of_a_changed_run_warns(
-    tool: Tool, green: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    signing: Tool, green: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tool.make(green)
+    signing.make(green)
     page = tmp_path / "page.html"
-    command = ["report", str(green), "--format", "html", "-o", str(page), "--reports", str(tool.reports)]
+    command = ["report", str(green), "--format", "html", "-o", str(page), "--reports", str(signing.reports)]
     assert main(command) == 0
     assert not capsys.readouterr().err
     (green / "junit.xml").write_text("<testsuites/>")
