@@ -170,7 +170,7 @@ def test_the_scripts_of_the_component(stage: Stage) -> None:
 def test_the_steps_of_the_jenkinsfile(stage: Stage) -> None:
     text = JENKINSFILE.read_text(encoding="utf-8")
     steps = re.findall(r"^\s+sh '(.*)'$", text, re.MULTILINE)
-    assert len(steps) == 7 and text.count("{") == text.count("}")
+    assert len(steps) == 8 and text.count("{") == text.count("}")
     assert set(re.search(r"values (.*)", text)[1].replace("'", "").split(", ")) == {"1", "2", "3", "4"}  # type: ignore[index]
     subprocess.run(["rm", "-rf", stage.folder / "reports"], check=True, timeout=60)
     variables = {"BOOTMATRIX_FILES": "all.matrix.yml", "SHARD": "1"}

@@ -18,7 +18,6 @@ MARKER = (
     "bootmatrix(spec, arch=[…], kernel=['6.1'], at=''): run the tests in a guest of each cell; "
     "'at' is the service in whose root commands run"
 )
-_CELL = pytest.StashKey[str]()
 _CONSOLE = pytest.StashKey["PytestGuest"]()
 
 
@@ -91,9 +90,10 @@ def bootmatrix_record(bootmatrix_cell: TestCell, request: pytest.FixtureRequest)
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
     """Report faults of ours as errors, those of a guest as failures; add the cell and its console."""
+    cell = getattr(getattr(item, "callspec", None), "params", {}).get(CELL)
+    if cell is not None and call.when == "setup":
+        item.user_properties.append((CELL, cell.id))
     outcome = yield
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    cell = params.get(CELL)
     if cell is None:
         return
     from bootmatrix.pytest_plugin.reports import complete

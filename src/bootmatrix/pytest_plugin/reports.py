@@ -20,8 +20,6 @@ def complete(report: pytest.TestReport, call: pytest.CallInfo[Any], cell: TestCe
     Reporters show a failed `call` as a failure, other phases as errors: a fault of ours during a test is shown as an
     error, and a guest that ends while its fixture is made as a failure.
     """
-    if call.when == "setup" and report.passed:
-        report.user_properties.append(("bootmatrix_cell", cell.id))
     error = call.excinfo.value if call.excinfo else None
     if not report.failed or error is None:
         return

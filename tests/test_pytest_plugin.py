@@ -1,0 +1,120 @@
+"""The plug-in for pytest: parameters, records, faults; guests are booted for real."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+MARK = 'pytestmark = pytest.mark.bootmatrix(spec="{spec}", arch=["x86_64", "aarch64"], kernel=["6.1", "7.2"])\n'
+NAMES = "def test_names(bootmatrix_cell):\n    assert bootmatrix_cell.arch.split('/')[0] in bootmatrix_cell.id\n"
+
+
+def run_tests(folder: Path, text: str, *options: str, spec: str = "hello", limit_s: int = 120) -> tuple[int, str]:
+    """Run a test file in a process of its own, as a user does."""
+    (folder / "test_it.py").write_text(f"import pytest\n{MARK.format(spec=spec)}{text}")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, "test_it.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit_s, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_cells_are_parameters_by_id(tmp_path: Path) -> None:
+    status, text = run_tests(tmp_path, NAMES, "--collect-only", "-q", "--strict-markers")
+    assert status == 0
+    assert [line for line in text.splitlines() if "::" in line] == [
+        f"test_it.py::test_names[hello/{arch}/{kernel}]" for arch in ("x86_64", "aarch64") for kernel in ("6.1", "7.2")
+    ]
+
+
+def test_options_narrow_the_cells(tmp_path: Path) -> None:
+    options = ("--bootmatrix-arch", "aarch64", "--bootmatrix-kernel", "7.2", "-v")
+    status, text = run_tests(tmp_path, NAMES, *options)
+    assert status == 0 and "test_names[hello/aarch64/7.2] PASSED" in text and "1 passed" in text
+
+
+def test_a_matrix_with_exceptions_marks_its_tests(tmp_path: Path) -> None:
+    (tmp_path / "my.matrix.yml").write_text(
+        'specs: [hello]\narch: [x86_64, aarch64]\nkernel: ["6.1"]\n'
+        "exclude: [{arch: aarch64, reason: not today}]\nxfail: [{arch: x86_64, reason: known}]\n"
+    )
+    test = "def test_it(bootmatrix_cell):\n    assert 0\n"
+    status, text = run_tests(tmp_path, test, "-rxs", "--bootmatrix-kernel", "6.1", spec="my.matrix.yml")
+    assert status == 0, text
+    assert "1 skipped, 1 xfailed" in text and "not today" in text and "known" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('pytestmark = pytest.mark.bootmatrix(spec="hello", arch=["aarch46"])\n', "aarch64"),
+        ('pytestmark = pytest.mark.bootmatrix(spec="none.yml")\n', "none.yml"),
+        ('pytestmark = pytest.mark.bootmatrix(spec="hello", kernels=["6.1"])\n', "takes spec, arch, kernel and at"),
+        ("pytestmark = []\n", "needs a marker"),
+    ],
+)
+def test_bad_markers_are_usage_errors(tmp_path: Path, text: str, message: str) -> None:
+    status, out = run_tests(tmp_path, text + NAMES)
+    assert status != 0 and message in out and "INTERNALERROR" not in out
+
+
+def test_without_use_nothing_of_bootmatrix_is_imported(tmp_path: Path) -> None:
+    test = (
+        "import sys\ndef test_it(pytestconfig):\n"
+        "    assert pytestconfig.pluginmanager.hasplugin('bootmatrix')\n"
+        "    ours = {name for name in sys.modules if name.startswith('bootmatrix.')}\n"
+        "    assert ours == {'bootmatrix.pytest_plugin'} and 'pydantic' not in sys.modules\n"
+    )
+    status, text = run_tests(tmp_path, test)
+    assert status == 0, text
+
+
+def test_a_fault_of_ours_is_an_error_and_one_of_the_guest_a_failure(tmp_path: Path) -> None:
+    test = (
+        "from bootmatrix.errors import AgentError, InfraError\n"
+        "@pytest.fixture\ndef ended():\n    raise AgentError('the guest ended: panic')\n"
+        "def test_ours(bootmatrix_cell):\n    raise InfraError('no room')\n"
+        "def test_ended(bootmatrix_cell, ended):\n    pass\n"
+    )
+    options = ("--bootmatrix-arch", "x86_64", "--bootmatrix-kernel", "6.1", "--junit-xml", "out.xml")
+    status, text = run_tests(tmp_path, test, *options)
+    assert status == 1 and "1 failed, 1 error" in text, text
+    cases = {
+        str(case.get("name")).partition("[")[0]: case
+        for case in ElementTree.parse(tmp_path / "out.xml").iter("testcase")
+    }
+    assert cases["test_ours"].find("error") is not None and cases["test_ours"].find("failure") is None
+    assert cases["test_ended"].find("failure") is not None and cases["test_ended"].find("error") is None
+    properties = [one.get("value") for one in cases["test_ours"].iter("property")]
+    assert properties == ["hello/x86_64/6.1"]
+
+
+GUEST = """
+def test_commands(guest):
+    assert guest.run(["/bin/sh", "-c", "echo $0", guest.id], timeout=20).text == f"{guest.id}\\n"
+    assert guest.run(["/bin/false"]).exit_status == 1
+
+def test_files(guest, tmp_path):
+    (tmp_path / "points.txt").write_bytes(b"\\0points")
+    guest.put(tmp_path / "points.txt", "/tmp/points.txt")
+    assert guest.get("/tmp/points.txt", tmp_path / "back").read_bytes() == b"\\0points"
+
+def test_port(guest):
+    guest.wait_for_port(6379, timeout=30)
+
+def test_fresh(fresh_guest):
+    assert fresh_guest.run(["/bin/ls", "/tmp/points.txt"]).exit_status != 0
+
+def test_slow(guest):
+    guest.run(["/bin/sleep", "60"], timeout=0.2)
+"""
+
+
+@pytest.mark.boots
+def test_guests_as_fixtures(tmp_path: Path) -> None:
+    options = ("--bootmatrix-arch", "x86_64", "--bootmatrix-kernel", "6.1", "--tb=short")
+    status, text = run_tests(tmp_path, GUEST, *options, spec="redis", limit_s=240)
+    assert status == 1 and "1 failed, 4 passed" in text, text
+    assert "TimeoutError" in text and "Console of redis/x86_64/6.1" in text
