@@ -94,7 +94,7 @@ def test_a_fault_of_ours_is_an_error_and_one_of_the_guest_a_failure(tmp_path: Pa
 GUEST = """
 def test_commands(guest):
     assert guest.run(["/bin/sh", "-c", "echo $0", guest.id], timeout=20).text == f"{guest.id}\\n"
-    assert guest.run(["/bin/false"]).exit_status == 1
+    assert guest.run(["/bin/sh", "-c", "exit 3"]).exit_status == 3
 
 def test_files(guest, tmp_path):
     (tmp_path / "points.txt").write_bytes(b"\\0points")
@@ -105,10 +105,10 @@ def test_port(guest):
     guest.wait_for_port(6379, timeout=30)
 
 def test_fresh(fresh_guest):
-    assert fresh_guest.run(["/bin/ls", "/tmp/points.txt"]).exit_status != 0
+    assert fresh_guest.run(["/bin/sh", "-c", "test -e /tmp/points.txt"]).exit_status == 1
 
 def test_slow(guest):
-    guest.run(["/bin/sleep", "60"], timeout=0.2)
+    guest.run(["/bin/sh", "-c", "while :; do :; done"], timeout=0.2)
 """
 
 

@@ -70,7 +70,7 @@ def place_of(environment: Mapping[str, str], link: str = "") -> GithubPlace:
 
 
 def _pull_request(path: str) -> tuple[int, str]:
-    """Return number and head commit of the event's pull request; 0 and empty if there is none."""
+    """Return number and head commit of the event's pull request; 0 and empty without one."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         pull = json.loads(Path(path).read_text(encoding="utf-8"))["pull_request"] if path else {}
         return int(pull["number"]), str(pull["head"]["sha"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.errors import AgentError, BootmatrixError
+from bootmatrix.errors import AgentError, InfraError
 from bootmatrix.pytest_plugin.cells import TestCell
 from bootmatrix.pytest_plugin.guest import PytestGuest
 from bootmatrix.report.sanitize import sanitize
@@ -25,7 +25,7 @@ def complete(report: pytest.TestReport, call: pytest.CallInfo[Any], cell: TestCe
         return
     if isinstance(error, AgentError):
         report.when = "call"
-    elif isinstance(error, BootmatrixError) and report.when == "call":
+    elif isinstance(error, InfraError) and report.when == "call":
         report.when = "setup"
     console = guest.console if guest else b""
     if console:

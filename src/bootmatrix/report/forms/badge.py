@@ -1,0 +1,48 @@
+"""A badge for a README: SVG with the result; grey when the run is old or did not end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from xml.sax.saxutils import escape
+
+from bootmatrix.report.context import ReportContext
+from bootmatrix.report.sanitize import one_line
+
+MAX_AGE = timedelta(days=7)
+"""Age from which a run says nothing about today."""
+MAX_TITLE = 40
+CHARACTER_PX, PAD_PX = 6.6, 10
+GREEN, RED, GREY = "#2e7d32", "#c62828", "#6b7280"
+SVG = """\
+<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" role="img" aria-label="{label}: {text}">
+<title>{label}: {text}</title>
+<rect width="{left}" height="20" fill="#3f4650"/><rect x="{left}" width="{right}" height="20" fill="{colour}"/>
+<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle">
+<text x="{middle_left}" y="14">{label}</text><text x="{middle_right}" y="14">{text}</text>
+</g>
+</svg>
+"""
+
+
+def render(context: ReportContext) -> bytes:
+    """Return the picture in UTF-8."""
+    label = one_line(context.run.title, MAX_TITLE) or "bootmatrix"
+    text, colour = _state(context, datetime.now(UTC))
+    left, right = (round(len(words) * CHARACTER_PX) + PAD_PX for words in (label, text))
+    places = {"middle_left": left / 2, "middle_right": left + right / 2}
+    words = {"label": escape(label, {'"': "&quot;"}), "text": escape(text, {'"': "&quot;"}), "colour": colour}
+    return SVG.format(width=left + right, left=left, right=right, **places, **words).encode("utf-8", "replace")
+
+
+def _state(context: ReportContext, now: datetime) -> tuple[str, str]:
+    run = context.run
+    tried = [record for record in run.records if record.verdict != "skip"]
+    good = sum(record.expected for record in tried)
+    total = len(tried) + len(run.missing)
+    text = f"{good} of {total} as expected"
+    began = datetime.fromisoformat(run.started_at)
+    if now - began > MAX_AGE:
+        return f"{text}, {began:%Y-%m-%d}", GREY
+    if run.is_good:
+        return text, GREEN
+    return (f"{text}, interrupted", GREY) if run.interrupted else (text, RED)
