@@ -26,6 +26,7 @@ from bootmatrix.boot.diagnosis import Diagnosis
 from bootmatrix.boot.protocol import Conversation
 from bootmatrix.console.log import ConsoleLog, FaultWatch, PanicWatch, TextWatch
 from bootmatrix.guest.client import AgentClient
+from bootmatrix.guest.console_link import ConsoleWire
 from bootmatrix.guest.wire import SocketWire
 from bootmatrix.model import (
     Bootable,
@@ -101,29 +102,30 @@ async def boot(  # noqa: PLR0913
         OSError: cannot write the console.
     """
     nonce = secrets.token_hex(16)
+    has_port = machine.result == "virtio-serial"
+    has_agent_port = has_port and bool(bootable.agent)
     await anyio.to_thread.run_sync(partial(shutil.rmtree, folder / diagnosis.FOLDER, ignore_errors=True))
     program = str(find_qemu(machine))
     with ExitStack() as stack:
         file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
         log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii"), proof=bootable.proof))
-        wires, theirs = stack.enter_context(open_wires(machine.result == "virtio-serial", bool(bootable.agent)))
+        wires, theirs = stack.enter_context(open_wires(has_port, has_agent_port))
         seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None), folder)
         seen.dump = dump
         seen.proof = bootable.proof
         seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
-        if wires.agent and attach:
-            seen.agent = AgentClient(SocketWire(wires.agent), seen.clock.hold)
-            attach(seen.agent)
+        if bootable.agent and attach:
+            attach(seen.connect_agent(nonce))
         disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
         if snapshot:
             files = stack.enter_context(copy_files(snapshot, bootable))
             log.write(snapshot.console + COPY_BEGINS)
             seen.state = files.state
             wires.send(wake_up())
-            command = for_fork(machine, bootable, _descriptors(theirs, (), bootable), files, program)
+            command = for_fork(machine, bootable, _descriptors(theirs, (), has_agent_port), files, program)
         else:
             files = None
-            command = for_cell(machine, bootable, _descriptors(theirs, disk, bootable), program)
+            command = for_cell(machine, bootable, _descriptors(theirs, disk, has_agent_port), program)
         inherited = [*(end.fileno() for end in (*theirs, *disk)), *(files.numbers if files else ())]
         bound = stack.enter_context(bounded(machine))
         starting = running(command.arguments, inherited, machine, bound, wires.console, WRITES_BYTES if disk else 0)
@@ -145,6 +147,7 @@ class _Boot:
     clock: PhaseClock
     state: int | None = None
     agent: AgentClient | None = None
+    link: ConsoleWire | None = None
 
     def __init__(self, machine: Machine, wires: Wires, log: ConsoleLog, talk: Conversation, folder: Path) -> None:
         self.broken: Exception | None = None
@@ -183,6 +186,15 @@ class _Boot:
         self.clock.suspended(self._away_s + self._meter.qemu_s)
         return at_s
 
+    def connect_agent(self, nonce: str) -> AgentClient:
+        """Make the client of the guest's agent, on its port or on the console."""
+        if self._wires.agent is None:
+            self.link = ConsoleWire(nonce, self._wires.type, self._machine.time_factor)
+        wire = SocketWire(self._wires.agent) if self._wires.agent else self.link
+        assert wire
+        self.agent = AgentClient(wire, self.clock.hold)
+        return self.agent
+
     async def follow(self, process: Process) -> None:
         """Read all channels until the boot is over, and end QEMU."""
         async with anyio.create_task_group() as readers:
@@ -194,6 +206,8 @@ class _Boot:
             readers.start_soon(self._guard, lambda: self._watch_process(process))
             if self.agent:
                 readers.start_soon(self._guard, self.agent.run)
+            if self.link:
+                readers.start_soon(self._guard, self.link.run)
             readers.start_soon(self._guard, lambda: self._watch_limits(process))
             await self._over.wait()
             if self._ending and self._ending.ended_by == "guest":
@@ -287,6 +301,8 @@ class _Boot:
             self._look_for(self.proof, data)
         elif self._wires.result is None:
             self._from_result(data)
+        if self.link:
+            self.link.feed(data)
 
     def _look_for(self, proof: ConsoleProof, data: bytes) -> None:
         self._watch = self._watch or TextWatch(proof.console)
@@ -319,6 +335,8 @@ class _Boot:
         self._wall_s = self._wall_s or self.now()
         self._gone.set()
         self._over.set()
+        if self.link:
+            self.link.end()
 
     async def _watch_monitor(self, process: Process) -> None:
         fault = await self._monitor.run(self.state)
@@ -409,7 +427,7 @@ class _Boot:
         return f"{self._machine.qemu} {exit_words(self._status)}{said}"
 
 
-def _descriptors(theirs: list[socket.socket], disk: Iterable[IO[bytes]], bootable: Bootable) -> Descriptors:
+def _descriptors(theirs: list[socket.socket], disk: Iterable[IO[bytes]], has_agent: bool) -> Descriptors:
     monitor, *ports = (end.fileno() for end in theirs)
-    agent = ports.pop() if bootable.agent else None
+    agent = ports.pop() if has_agent else None
     return Descriptors(monitor, ports[0] if ports else None, tuple(file.fileno() for file in disk), agent)
