@@ -121,7 +121,7 @@ def test_a_script_runs_and_its_files_come_back(tmp_path: Path) -> None:
     status, text, record = attempt(tmp_path, "./tool", *options, "--save", "saved", "--", "c d")
     assert (status, record["judgement"]["verdict"]) == (0, "pass"), text
     assert "tool: b c d" in [result["name"] for result in record["judgement"]["subresults"]]
-    (result,) = record["results"]
+    (result,) = record["files"]
     assert result["path"] == "/tmp/out.txt"
     plan = subprocess.run(
         [PROGRAM, "plan", "saved/tool.matrix.yml"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
@@ -134,7 +134,7 @@ def test_a_service_that_does_not_answer_fails(tmp_path: Path) -> None:
     options = ("--arch", "x86_64", "--image", "bootmatrix/busybox", "--port", "81", "--timeout", "8s")
     command = ("/bin/busybox", "sh", "-c", "while :; do sleep 1; done")
     status, text, record = attempt(tmp_path, *options, "--", *command)
-    assert (status, record["judgement"]["verdict"]) == (1, "fail"), text
+    assert (status, record["judgement"]["verdict"]) == (1, "timeout"), text
     assert "try-probe" in record["judgement"]["reason"]
 
 
