@@ -50,6 +50,7 @@ class Server(ThreadingHTTPServer):
     """Server of the runs in one folder. `port` 0 picks a free port."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, reports: Path, port: int) -> None:
         self.reports = reports.resolve()

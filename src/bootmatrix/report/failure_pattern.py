@@ -90,7 +90,8 @@ def _explanation(cell: Cell, family: Family) -> str:
         words = _names(singles)
         return f"Only {words[0]}{_here(words[1:])}: {_against(family)}."
     pairs = [_pair(pair) for pair in combinations(values, 2) if family.explains(pair)]
-    pairs = list(dict.fromkeys(pairs))[:MAX_PAIRS]
+    # A kernel is named by its version, mostly.
+    pairs = list({words.replace("Linux ", "kernel "): words for words in reversed(pairs)}.values())[::-1][:MAX_PAIRS]
     return f"Only {pairs[0]}{_here(pairs[1:])}: {_against(family)}." if pairs else ""
 
 
