@@ -69,6 +69,8 @@ def load(group: str, name: str) -> Any:
         return entry.load()
     except Exception as error:  # another package's module may fail in any way
         text = f"cannot load {name!r} of {OWN}.{group} from {_package(entry)}: {error}"
+        if _package(entry) == OWN and isinstance(error, ModuleNotFoundError):
+            raise HostError(text, f"Install its packages: pip install '{OWN}[{name}]'") from error
         raise HostError(text, "Update or uninstall that package.") from error
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import arguments, ci_parsers, guest_parsers
+from bootmatrix.cli.hosts_parsers import add_hosts
 from bootmatrix.cli.parsers_try import add_completion, add_new, add_try
 from bootmatrix.cli.upkeep_parsers import add_accept, add_cache
 
@@ -35,7 +36,7 @@ SIGNOFF_DESCRIPTION = (
     "1 if anything has changed."
 )
 SERVE_PORT = 8471
-SCHEMA_KINDS = ("run", "spec", "guest", "matrix", "profile", "image", "registries")
+SCHEMA_KINDS = ("run", "spec", "guest", "matrix", "profile", "image", "registries", "cluster")
 """`run`, and the kinds of load.schema, repeated because importing it is slow; a test compares them."""
 
 
@@ -475,6 +476,7 @@ ADDERS = {
     "serve": add_serve,
     "schema": add_schema,
     "doctor": add_doctor,
+    "hosts": add_hosts,
     "exec": guest_parsers.add_exec,
     "shell": guest_parsers.add_shell,
     "cp": guest_parsers.add_cp,

@@ -8,6 +8,7 @@ from bootmatrix.load.extends import EXTENDS
 from bootmatrix.load.flavours import FLAVOUR
 from bootmatrix.model import ImageRecipe, Matrix, PrebuiltGuest, Profile, Registries, Spec
 from bootmatrix.model.base import Model
+from bootmatrix.model.cluster import Cluster
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS: dict[str, type[Model]] = {
@@ -17,6 +18,7 @@ MODELS: dict[str, type[Model]] = {
     "profile": Profile,
     "image": ImageRecipe,
     "registries": Registries,
+    "cluster": Cluster,
 }
 KINDS = tuple(MODELS)
 

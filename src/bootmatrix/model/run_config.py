@@ -57,13 +57,17 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Needs:
-    """Resources that a cell needs of a host: cores, memory of its guest in MiB, accelerator, and a QEMU's version."""
+    """Resources that a cell needs of a host: cores, memory of its guest in MiB, accelerator, and a QEMU's version.
+
+    `host` confines the cell to a host of a cluster.
+    """
 
     cores: int
     memory_mib: int
     accelerator: str = "tcg"
     qemu: str = ""
     min_qemu: str = "0"
+    host: str = ""
 
 
 @dataclass(frozen=True)

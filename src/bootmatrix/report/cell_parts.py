@@ -226,6 +226,7 @@ def facts(record: Record) -> Iterable[tuple[str, str]]:
     yield "Traits", _traits(record)
     yield "Kernel", f"{record.kernel.release} ({record.kernel.version})" if record.kernel else record.cell.kernel
     yield "QEMU", record.qemu_version
+    yield "Host", sanitize(record.host)
     yield "QEMU arguments", shlex.join(record.cell.qemu_args)
     yield "Accelerator", ", ".join(map(str, machine.emulated().accelerators)) if machine else ""
     yield "Spec", record.cell.spec

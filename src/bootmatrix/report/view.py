@@ -226,10 +226,22 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     versions = dict.fromkeys(record.qemu_version for record in run.records if record.qemu_version)
     yield "bootmatrix", run.tool_version
     yield "QEMU", ", ".join(map(sanitize, versions)) or "not started"
+    yield from _hosts(run.records)
     host = run.host
     yield "Host", sanitize(", ".join(host[key] for key in ("kernel", "machine") if key in host))
     yield "Processor", sanitize(f"{host.get('cpus', '?')} × {host.get('cpu', 'unknown')}, {host.get('memory', '?')}")
     yield "Python", sanitize(host.get("python", "unknown"))
+
+
+def _hosts(records: Iterable[Record]) -> Iterable[tuple[str, str]]:
+    """List the hosts of a cluster with the counts of their cells, by verdict."""
+    counts: dict[str, Counter[Verdict]] = {}
+    for record in records:
+        if record.host:
+            counts.setdefault(record.host, Counter())[record.verdict] += 1
+    for name, verdicts in sorted(counts.items()):
+        text = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+        yield f"Cells on {sanitize(name)}", text
 
 
 def _shares(records: Iterable[Record]) -> Iterable[Share]:

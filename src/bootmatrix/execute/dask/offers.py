@@ -85,6 +85,8 @@ def unmet(needs: Needs, offer: Offer) -> str:
 
     A guest that wants more cores than the host has runs alone, as on this host.
     """
+    if needs.host not in {"", offer.host}:
+        return f"not {needs.host}"
     version = offer.qemu.get(needs.qemu, "")
     if needs.qemu and not version:
         return f"{needs.qemu} is not installed"

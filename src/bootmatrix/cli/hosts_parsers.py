@@ -1,0 +1,26 @@
+"""Options of `hosts`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bootmatrix.cli import arguments
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[Any]
+
+
+def add_hosts(commands: Commands) -> None:
+    """Add the options of `hosts`."""
+    parser = commands.add_parser(
+        "hosts",
+        help="check the hosts of a cluster for 'matrix --executor dask'",
+        description="Connect to each host of the file, start a worker there, and boot a guest of the host's own "
+        "architecture. Exit status 3 if a host cannot be used.",
+    )
+    parser.add_argument("action", choices=("check",), help="check: reach, software, clock, and a booted guest")
+    parser.add_argument("file", type=Path, metavar="FILE", help="hosts.yml (docs/many-machines.md)")
+    arguments.add_sources(parser)
+    parser.set_defaults(command="hosts")

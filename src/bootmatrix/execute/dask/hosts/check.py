@@ -1,0 +1,74 @@
+"""A check of a cluster's hosts: reached, worker started, clock, and a guest booted."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+
+from bootmatrix.cell.context import open_context
+from bootmatrix.execute.dask.cluster import open_cluster
+from bootmatrix.execute.dask.executor import DaskExecutor
+from bootmatrix.execute.dask.fleet import START_S, Fleet
+from bootmatrix.execute.executor import ExecutorSettings
+from bootmatrix.model import Record
+from bootmatrix.model.remote import Offer
+from bootmatrix.model.run_config import CellRequest
+
+WAIT_S = 0.5
+
+
+@dataclass(frozen=True)
+class HostReport:
+    """The result for one host. `fault` is empty for one that can be used; `record` is of its guest, if any."""
+
+    name: str
+    fault: str = ""
+    offer: Offer | None = None
+    up_s: float = 0
+    clock_offset_s: float = 0
+    record: Record | None = None
+
+
+async def check_hosts(settings: ExecutorSettings, choose: Callable[[Offer], CellRequest | None]) -> list[HostReport]:
+    """Start a worker on each host, and boot the guest there that `choose` returns for its offer.
+
+    Raises:
+        InputError: the cluster's file is invalid.
+    """
+    with (
+        open_context(settings.config, settings.observer) as context,
+        tempfile.TemporaryDirectory(prefix="bootmatrix-check-") as folder,
+    ):
+        began_s = time.monotonic()
+        async with open_cluster(settings, Path(folder)) as cluster, anyio.create_task_group() as tasks:
+            executor = DaskExecutor(settings, context, cluster, tasks)
+            up_s = await _wait(cluster.fleet, began_s)
+            for name in up_s:
+                request = choose(cluster.fleet.known[name])
+                if request:
+                    await executor.submit(replace(request, needs=replace(request.needs, host=name)))
+            records = {bundle.record.host: bundle.record async for bundle in executor.results()}
+            return [_report(name, cluster.fleet, up_s, records) for name in cluster.fleet.hosts]
+
+
+async def _wait(fleet: Fleet, began_s: float) -> dict[str, float]:
+    """Wait until each host is up or has failed; return the seconds that those took that are up."""
+    up_s: dict[str, float] = {}
+    while time.monotonic() - began_s < START_S:
+        for name in fleet.known:
+            up_s.setdefault(name, time.monotonic() - began_s)
+        if all(name in up_s or host.state == "failed" for name, host in fleet.hosts.items()):
+            break
+        await fleet.wait(WAIT_S)
+    return up_s
+
+
+def _report(name: str, fleet: Fleet, up_s: dict[str, float], records: dict[str, Record]) -> HostReport:
+    if name not in up_s:
+        return HostReport(name, fleet.hosts[name].reason or f"no worker within {START_S:.0f} s")
+    return HostReport(name, "", fleet.known[name], up_s[name], fleet.offsets.get(name, 0.0), records.get(name))

@@ -1,0 +1,60 @@
+"""Check of the hosts of a cluster, with a guest of each host's own architecture."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from bootmatrix import plugins
+from bootmatrix.errors import InputError
+from bootmatrix.execute.executor import ExecutorSettings
+from bootmatrix.load.cluster import load_cluster
+from bootmatrix.model import Cell
+from bootmatrix.model.run_config import CellRequest, request_of
+from bootmatrix.progress import Observer
+from bootmatrix.workspace.planned_run import PlannedRun
+from bootmatrix.workspace.workspace import Selection, Workspace
+
+if TYPE_CHECKING:
+    from bootmatrix.execute.dask.hosts.check import HostReport
+    from bootmatrix.model.remote import Offer
+
+SPEC, KERNEL = "hello", "6.1"
+
+
+def check_cluster(workspace: Workspace, cluster: Path, observer: Observer) -> list[HostReport]:
+    """Check all hosts of a file. Blocking.
+
+    Raises:
+        InputError: the file is invalid, or names no hosts.
+    """
+    plugins.load("executors", "dask")  # says what to install if its packages are missing
+    from bootmatrix.execute.dask.hosts.check import check_hosts
+
+    if not load_cluster(cluster).hosts:
+        raise InputError(f"{cluster}: it names no hosts to check", "Give a file with 'hosts:'.")
+    planned = workspace.plan(
+        SPEC, selection=Selection(arch=("all",), kernel=(KERNEL,), needs_qemu=False, allow_empty=True)
+    )
+
+    def choose(offer: Offer) -> CellRequest | None:
+        return _choose(planned, offer)
+
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-check-") as folder:
+        settings = ExecutorSettings(planned.config, observer, lambda _cell: Path(folder), cluster=str(cluster))
+        return anyio.run(check_hosts, settings, choose)
+
+
+def _choose(planned: PlannedRun, offer: Offer) -> CellRequest | None:
+    """Return the cell of the host's own architecture, else the first one that its QEMUs can boot."""
+    config = planned.config
+
+    def is_foreign(cell: Cell) -> bool:
+        return config.profiles[cell.arch].names.uname != offer.system.partition("/")[2]
+
+    cells = [cell for cell in planned.cells if config.machine(cell).qemu in offer.qemu]
+    ordered = sorted(cells, key=is_foreign)
+    return request_of(ordered[0], config.machine(ordered[0])) if ordered else None
