@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +14,7 @@ import pytest
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.model import Run, Verdict
 from bootmatrix.runs.run_store import load_run
-from ssh_hosts import PYTHON, SshHost, make_key, run, ssh_hosts, write_hosts
+from ssh_hosts import SshHost, ssh_hosts, write_hosts
 
 pytestmark = [
     pytest.mark.boots,
@@ -113,38 +111,6 @@ def busy(desk: Desk) -> SshHost | None:
     return next((host for host in desk.hosts if guests(host)), None)
 
 
-def test_cells_run_on_a_bare_host_and_nothing_is_left(desk: Desk, hosts: list[SshHost]) -> None:
-    output, done = desk.end(desk.start("quick", cluster=desk.cluster(*hosts)))
-    assert [record.verdict for record in done.records] == [Verdict.PASS], output
-    record = done.records[0]
-    assert record.host in {"a", "b"}
-    assert record.bootable and record.bootable.kernel and Path(record.bootable.kernel.path).is_file()
-    assert str(hosts[0].folder) not in " ".join(record.command), "the command names files of this host"
-    for host in hosts:
-        assert host.wait_gone(GONE_S) == {}
-        assert list((host.cache / "workers").iterdir()) == []
-
-
-def test_a_killed_worker_and_a_killed_guest_cost_no_record(desk: Desk, hosts: list[SshHost]) -> None:
-    process = desk.start("slow", cluster=desk.cluster(*hosts))
-    until(lambda: busy(desk))
-    first = busy(desk)
-    assert first
-    for pid in first.workers():
-        os.kill(pid, signal.SIGKILL)
-    second = next(host for host in hosts if host is not first)
-    until(lambda: guests(first) == [])
-    until(lambda: guests(second))
-    os.kill(guests(second)[0], signal.SIGKILL)
-    output, done = desk.end(process)
-    assert [record.verdict for record in done.records] == [Verdict.PASS], output
-    record = done.records[0]
-    kept = [attempt.judgement for attempt in record.attempt_records]
-    assert record.attempts == len(kept) >= 2, kept
-    assert f"{first.name}: the host, or the way to it, was lost" in kept[0].reason
-    assert all(judgement.verdict is Verdict.INFRA_ERROR for judgement in kept[:-1])
-
-
 def test_a_silent_cut_is_noticed_and_a_mended_host_comes_back(desk: Desk, hosts: list[SshHost]) -> None:
     process = desk.start("slow", cluster=desk.cluster(hosts[0]))
     until(lambda: guests(hosts[0]))
@@ -157,72 +123,3 @@ def test_a_silent_cut_is_noticed_and_a_mended_host_comes_back(desk: Desk, hosts:
         Verdict.INFRA_ERROR,
         Verdict.PASS,
     ]
-
-
-def test_ctrl_c_stops_guests_and_a_killed_client_can_be_resumed(desk: Desk, hosts: list[SshHost]) -> None:
-    cluster = desk.cluster(hosts[0])
-    process = desk.start("quick", "long", cluster=cluster)
-    until(lambda: guests(hosts[0]))
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert hosts[0].wait_gone(GONE_S) == {}
-    (desk.folder / "long.yml").write_text(SPEC.replace("SECONDS", "1"))
-    shutil.rmtree(desk.reports)
-    process = desk.start("quick", "slow", cluster=cluster)
-    until(lambda: list(desk.latest.glob("cells/quick/*/*/*/record.json")))
-    until(lambda: guests(hosts[0]))
-    process.kill()
-    process.communicate()
-    before = load_run(desk.latest)
-    resumed = desk.start(cluster=cluster)
-    output, done = desk.end(resumed)
-    assert {record.cell.spec_name for record in done.records} == {"quick", "slow"}, output
-    assert len(done.records) == 2
-    kept = next(record for record in done.records if record.cell.spec_name == "quick")
-    assert kept == before.records[0], "what had a record was not run again"
-
-
-def test_two_runs_share_a_host(desk: Desk, hosts: list[SshHost]) -> None:
-    cluster = desk.cluster(hosts[0])
-    one = desk.start("quick", cluster=cluster, more=("--jobs", "1"))
-    other = desk.start("slow", cluster=cluster)
-    outputs = [process.communicate(timeout=120)[0] for process in (one, other)]
-    assert [one.returncode, other.returncode] == [0, 0], outputs
-
-
-def test_a_host_whose_clock_is_wrong_is_used_and_corrected(desk: Desk, hosts: list[SshHost]) -> None:
-    python = desk.folder / "yesterday"
-    python.write_text(f'#!/bin/sh\nexec faketime -f -1d {PYTHON} "$@"\n')
-    python.chmod(0o755)
-    started = time.time()
-    output, done = desk.end(desk.start("quick", cluster=desk.cluster(hosts[0], python=str(python))))
-    assert [record.verdict for record in done.records] == [Verdict.PASS], output
-    assert "its clock is -86400 s off" in output or "its clock is -86399 s off" in output
-    from datetime import datetime
-
-    assert abs(datetime.fromisoformat(done.records[0].started_at).timestamp() - started) < 120
-
-
-def test_a_full_disk_there_is_said(desk: Desk, hosts: list[SshHost]) -> None:
-    small = desk.folder / "small"
-    small.mkdir()
-    run("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", small)
-    try:
-        output, done = desk.end(desk.start("quick", cluster=desk.cluster(hosts[0], cache=str(small))))
-    finally:
-        run("umount", "-l", small)
-    assert [record.verdict for record in done.records] == [Verdict.INFRA_ERROR], output
-    assert "cannot send the tool" in done.records[0].judgement.reason
-
-
-def test_keys_that_do_not_fit_are_refused_in_words(desk: Desk, hosts: list[SshHost]) -> None:
-    wrong = make_key(desk.folder / "wrong")
-    output, done = desk.end(desk.start("quick", cluster=desk.cluster(hosts[0], key=str(wrong))))
-    assert done.records[0].verdict is Verdict.INFRA_ERROR, output
-    assert "permission denied for root" in done.records[0].judgement.reason
-    other = make_key(desk.folder / "other").with_suffix(".pub").read_text().split()
-    known = desk.folder / "known"
-    known.write_text(f"{hosts[0].address} {other[0]} {other[1]}\n")
-    output, done = desk.end(desk.start("quick", cluster=desk.cluster(hosts[0], known_hosts=str(known))))
-    assert "its host key is not the known one" in done.records[0].judgement.reason, output

@@ -16,7 +16,8 @@ from bootmatrix.model import Cell
 from bootmatrix.model.run_config import CellRequest, request_of
 from bootmatrix.progress import Observer
 from bootmatrix.workspace.planned_run import PlannedRun
-from bootmatrix.workspace.workspace import Selection, Workspace
+from bootmatrix.workspace.selection import Selection
+from bootmatrix.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from bootmatrix.execute.dask.hosts.check import HostReport

@@ -40,6 +40,7 @@ async def check_hosts(settings: ExecutorSettings, choose: Callable[[Offer], Cell
     Raises:
         InputError: the cluster's file is invalid.
     """
+    reports: list[HostReport] = []
     with (
         open_context(settings.config, settings.observer) as context,
         tempfile.TemporaryDirectory(prefix="bootmatrix-check-") as folder,
@@ -53,7 +54,8 @@ async def check_hosts(settings: ExecutorSettings, choose: Callable[[Offer], Cell
                 if request:
                     await executor.submit(replace(request, needs=replace(request.needs, host=name)))
             records = {bundle.record.host: bundle.record async for bundle in executor.results()}
-            return [_report(name, cluster.fleet, up_s, records) for name in cluster.fleet.hosts]
+            reports += [_report(name, cluster.fleet, up_s, records) for name in cluster.fleet.hosts]
+    return reports
 
 
 async def _wait(fleet: Fleet, began_s: float) -> dict[str, float]:
