@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bootmatrix.workspace.saved_run import SavedRun
 
 USER_TITLE = " (user tier)"
-"""Added to the title of a run without guests, so that it is no baseline of one with guests."""
+"""Added to the title of a run without guests, so that it is not a baseline of one with guests."""
 MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
 
