@@ -150,8 +150,8 @@ def test_a_machine_that_qemu_does_not_restore_is_not_forked() -> None:
     profile = load_profiles([ROOT / "arch"])["ppc64le"]
     config = ImageConfig(labels={FORK: "1"})
     init = [StoredImage(reference="init", digest="0" * 64, layers=(), config=config, size_bytes=1)]
-    assert not why_not(profile, profile.machines["pseries"], "", init)
-    assert why_not(profile, profile.machines["powernv9"], "", init).startswith("QEMU does not restore")
+    assert not why_not(profile.machines["pseries"], "", init)
+    assert why_not(profile.machines["powernv9"], "", init).startswith("QEMU does not restore")
 
 
 def key_and_snapshot(record: dict[str, Any]) -> tuple[str, Path]:

@@ -86,6 +86,7 @@ static bool make_unique(char *line, const char *disk)
 {
 	char *rest = line, *seconds = next_word(&rest, ' '), *address = next_word(&rest, ' '), *seed = rest;
 
+	rearm_timer();
 	if (seed == NULL || reseed(seed) != 0 || !set_clock(seconds) || !set_address(address)) {
 		console_print("cannot become a copy: %s", strerror(errno));
 		return false;

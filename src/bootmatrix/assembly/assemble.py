@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -54,12 +53,10 @@ from bootmatrix.assembly.kernel.package import (
 )
 from bootmatrix.assembly.prebuilt_guest import without_consoles
 from bootmatrix.assembly.squashfs import write_disk
-from bootmatrix.assembly.tree import Node, Tree
+from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, RootPlace, Spec, StoredImage
 from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
-
-EXIT_PROGRAM = "usr/lib/bootmatrix/leave"
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class Assembly:
         """
         modules = _modules_key(self.kernel, self.files, [one.path for one in self.modules[0]])
         every = needs_every_module(self.placed)
-        more = [modules, every, self.machine.exit_program, self.files.ucode]
+        more = [modules, every, self.files.ucode]
         return json.dumps([_userland_key(self.spec, self.images, self.sources), *more])
 
     @property
@@ -129,8 +126,6 @@ class Assembly:
         tree.graft(module_tree(self.kernel, self.files, self.modules[0], self.builder.store), "")
         if needs_every_module(self.placed):
             tree.graft(every_module_tree(self.kernel, self.files, self.builder.store), "")
-        if self.machine.exit_program:
-            tree.graft(_exit_tree(self.machine), "")
         return tree
 
 
@@ -264,14 +259,13 @@ def _lacking_options(assembly: Assembly) -> tuple[MissingOption, ...]:
 
 def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
     """Build the initrd; return its unpacked size in bytes too."""
-    machine, kernel, builder = assembly.machine, assembly.kernel, assembly.builder
+    kernel, builder = assembly.kernel, assembly.builder
     modules = [one.path for one in assembly.modules[0]]
     parts = (
         *((Segment(*assembly.files.ucode),) if assembly.files.ucode else ()),
         _userland(assembly),
         _modules(kernel, assembly.files, modules, builder),
         *((_every_module(kernel, assembly.files, builder),) if needs_every_module(assembly.placed) else ()),
-        *((_exit_program(machine, builder),) if machine.exit_program else ()),
     )
     name = f"{assembly.spec.name} {assembly.profile.name} {kernel.release}"
     return join(parts, name, builder), sum(part.plain_bytes for part in parts)
@@ -312,7 +306,7 @@ class ForkPlan:
 
 def _forked(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> dict[str, object]:
     """Return the fields of a Bootable about forking."""
-    reason = why_not(plan.profile, plan.machine, plan.cmdline, plan.init)
+    reason = why_not(plan.machine, plan.cmdline, plan.init)
     if reason:
         return {"cold_reason": reason}
     modules, missing = load_order(plan.files, (*plan.modules, *FORK_MODULES))
@@ -332,8 +326,8 @@ def _forked(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: B
 
 def _template(plan: ForkPlan, builder: Builder) -> Segment:
     init = list(plan.init)
-    key = json.dumps(["template", FORMAT, [image.digest for image in init], plan.profile.reseed])
-    return segment(key, builder, lambda: write_cpio(template_tree(init, plan.profile, builder.store), EPOCH_S))
+    key = json.dumps(["template", FORMAT, [image.digest for image in init]])
+    return segment(key, builder, lambda: write_cpio(template_tree(init, builder.store), EPOCH_S))
 
 
 def _disk(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> Artefact | str:
@@ -407,16 +401,3 @@ def _modules_key(kernel: Kernel, files: KernelFiles, paths: list[str]) -> str:
 def _every_module(kernel: Kernel, files: KernelFiles, builder: Builder) -> Segment:
     key = json.dumps(["every module", FORMAT, kernel.release, files.pack])
     return segment(key, builder, lambda: write_cpio(every_module_tree(kernel, files, builder.store), EPOCH_S))
-
-
-def _exit_program(machine: Machine, builder: Builder) -> Segment:
-    """The program with which init leaves a machine without another way."""
-    key = json.dumps(["exit", FORMAT, machine.exit_program])
-    return segment(key, builder, lambda: write_cpio(_exit_tree(machine), EPOCH_S))
-
-
-def _exit_tree(machine: Machine) -> Tree:
-    tree = Tree()
-    program = base64.b64decode("".join(machine.exit_program.split()))
-    tree.put(EXIT_PROGRAM, Node("file", 0o700, data=program))
-    return tree

@@ -16,7 +16,7 @@ setup: false
 """
 TOLD = ("description", "source")
 """Keys that every new board must set."""
-LEFT_OUT = (*TOLD, "cpu_models", "kernels", "exit_program")
+LEFT_OUT = (*TOLD, "cpu_models", "kernels")
 """Keys left out: too long for a template, or rarely changed."""
 COLUMN = 44
 """Preferred column of comments."""

@@ -32,11 +32,10 @@ def _has_bytes(data: bytes, rule: str) -> bool:
 
 
 Bus = Literal["virtio-pci", "virtio-mmio", "virtio-ccw", "pci", "usb"]
-MachineCode = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){4,256}$")]
 ResultChannel = Literal["virtio-serial", "console"]
 GuestExit = Literal["poweroff", "reboot", "watchdog", "semihosting"]
 """Ways to exit QEMU. `watchdog`: a reboot, on a board that reboots by its watchdog, which QEMU reports;
-`semihosting`: by a call of the emulator, which its `exit_program` makes."""
+`semihosting`: by a call of the emulator, where it has one."""
 
 Sysrq = Literal["break", "ctrl-o"]
 """Console signals for sysrq: a break on a serial line, or Ctrl-O on a hypervisor's console."""
@@ -184,7 +183,6 @@ class Machine(Model):
     network: str | None = Field(default=None, description="the QEMU device model of the network card")
     result: ResultChannel = Field(description="how init reports: virtio-serial, or console on boards without virtio")
     exit: GuestExit = Field(description="how the guest leaves QEMU: poweroff, reboot, watchdog or semihosting")
-    exit_program: str = Field(default="", description="for exit: semihosting, the static program in base64")
     sysrq: Sysrq = Field(default="break", description="how the console asks a kernel that hangs what it does")
     modules: tuple[str, ...] = Field(default=(), description="kernel modules the board itself needs")
     network_modules: tuple[str, ...] = Field(default=(), description="those of the network card")
@@ -251,10 +249,6 @@ class Profile(Model):
     )
     setup: bool = Field(default=False, description="whether `make setup` installs the emulator of its first machine")
     guest: GuestTarget | None = Field(default=None, description="for what `make agent` compiles the guest's init")
-    reseed: MachineCode | None = Field(
-        default=None,
-        description="machine code that seeds the kernel's random numbers anew and exits: a forked guest's first act",
-    )
     programs: tuple[Magic, ...] = Field(
         default=(),
         description="bytes of the headers of programs that it runs, the architecture's own first: elf(5)",

@@ -74,7 +74,7 @@ def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Pla
 
     def may_fork(cell: Cell) -> bool:
         profile = profiles[cell.arch]
-        return not cell.qemu_args and not why_never(profile, profile.machine(cell.machine))
+        return not cell.qemu_args and not why_never(profile.machine(cell.machine))
 
     return verifying(plan, count, may_fork)
 
