@@ -61,6 +61,10 @@ missing_to_test() {
     need htpasswd apache2-utils "tests that pull images from a registry"
     need dockerd docker.io "tests that take images from a Docker engine"
     need_admins sshd openssh-server "tests of hosts by SSH"
+    need_admins slurmctld slurmctld "tests of Slurm"
+    need_admins slurmd slurmd "tests of Slurm"
+    need sbatch slurm-client "tests of Slurm"
+    need_admins munged munge "tests of Slurm"
     has chromium || has google-chrome || echo "chromium|tests that look at the report in a browser"
     has chromedriver || echo "chromium-driver|tests that look at the report in a browser"
 }
