@@ -1,0 +1,49 @@
+"""Commands in real guests: one guest for all of a test, killed at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+import bootmatrix
+from bootmatrix.errors import AgentError
+
+pytestmark = pytest.mark.boots
+LIMIT_S = 300
+
+
+async def use(guest: bootmatrix.Guest, folder: Path) -> None:
+    assert (await guest.run(["sh", "-c", "cat; exit 3"], input=b"\0\xff")).stdout == b"\0\xff"
+    data = bytes(range(256)) * 4096
+    (folder / "data").write_bytes(data)
+    await guest.put(folder / "data", "/tmp")
+    await guest.get("/tmp/data", folder / "back")
+    assert (folder / "back").read_bytes() == data
+    processes = (await guest.run(["ps", "-e", "-o", "comm="])).text.split()
+    assert len(processes) == 2, processes  # the first process of its namespace, and ps
+    for path in ("/init", "/etc/bootmatrix", "/containers", "/dev/vport0p1", "/dev/hvc0"):
+        assert (await guest.run(["test", "-e", path])).status == 1, path
+    assert (await guest.run(["sh", "-c", "echo c >/proc/sysrq-trigger"])).status != 0
+    with pytest.raises(bootmatrix.CommandError, match="No such file"):
+        await guest.run(["/nowhere"])
+    with pytest.raises(TimeoutError):
+        await guest.run(["sleep", "100"], timeout=1)
+
+
+async def die(guest: bootmatrix.Guest) -> None:
+    """The guest's kernel panics under a command."""
+    with pytest.raises(AgentError, match="panic"):
+        await guest.run(["sh", "-c", "echo c >/proc/sysrq-trigger; sleep 60"], privileged=True)
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "s390x"])
+def test_a_guest(arch: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        with anyio.fail_after(LIMIT_S):
+            async with bootmatrix.Workspace().guest("debian", arch=arch) as guest:
+                await use(guest, tmp_path)
+                await die(guest)
+
+    anyio.run(run)
