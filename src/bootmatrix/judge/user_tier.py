@@ -39,7 +39,8 @@ def judge_user(outcome: UserOutcome, containers: Sequence[UserContainer], consol
     kernel = f"on the host's Linux {outcome.kernel_release}"
     means = f"user-mode emulation by {outcome.emulator}" if outcome.emulator else "the host's own processor"
     if not faults:
-        reason = f"{len(containers)} containers as expected by {means}, {kernel}: no verdict on a kernel"
+        count = "1 container" if len(containers) == 1 else f"{len(containers)} containers"
+        reason = f"{count} as expected by {means}, {kernel}: no verdict on a kernel"
         return Judgement(verdict=Verdict.USER_PASS, reason=reason, subresults=results, advice="", is_weak=True)
     lacking = [*_lacking(outcome, containers)]
     verdict = Verdict.USER_UNSUPPORTED if lacking else Verdict.USER_FAIL
