@@ -23,7 +23,7 @@ def test_help_names_every_command_and_the_exit_statuses(process: Tool) -> None:
     result = process("--help")
     assert result.returncode == 0
     for command in COMMANDS:
-        assert re.search(rf"^    {command} ", result.stdout, re.M)
+        assert re.search(rf"^    {command}\s", result.stdout, re.M)
     for status in ("0 ", "1 ", "2 ", "3 ", "130 "):
         assert re.search(rf"^  {status}", result.stdout, re.M)
     assert process("--version").stdout == f"bootmatrix {__version__}\n"

@@ -145,7 +145,8 @@ def test_limits_do_not_depend_on_the_wall_clock() -> None:
     sources = [file for package in ("boot", "cell", "execute") for file in (source / package).rglob("*.py")]
     assert len(sources) > 10
     users = {file.name for file in sources if re.search(r"\btime\.time\(", file.read_text())}
-    assert users <= {"acceleration.py"}, "its memo of a refused accelerator outlives the process, and limits no guest"
+    # Memos and caches outlive the process, and hosts compare their clocks; none of it limits a guest.
+    assert users <= {"acceleration.py", "artefacts.py", "process.py", "worker.py"}
 
 
 def test_every_fault_in_the_table_has_its_test() -> None:

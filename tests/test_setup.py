@@ -76,6 +76,10 @@ def emulators() -> set[str]:
     return {profile.machines[profile.default_machine()].qemu for profile in profiles if profile.setup}
 
 
+TEST_PROGRAMS = (
+    *("gcc", "gpg", "docker-registry", "htpasswd", "dockerd", "promtool", "bwrap", "qemu-s390x-static"),
+    *("slurmctld", "slurmd", "sbatch", "munged"),
+)
 FORMAT_PROGRAMS = ("xorriso", "mkfs.vfat", "mcopy", "sfdisk", "mkfs.erofs", "fakeroot", "qemu-img")
 
 
@@ -198,7 +202,7 @@ def test_installs_nothing_for_a_user_without_sudo(checkout: Path, bin_folder: Pa
 def test_a_package_that_the_system_lacks_is_left_out_only_if_tests_alone_need_it(
     checkout: Path, bin_folder: Path
 ) -> None:
-    give_programs(bin_folder, "gcc", "gpg", "docker-registry", "htpasswd", "dockerd", *FORMAT_PROGRAMS)
+    give_programs(bin_folder, *TEST_PROGRAMS, *FORMAT_PROGRAMS)
     script(bin_folder / "id", "echo 0")
     script(bin_folder / "apt-cache", "echo '  Candidate: (none)'")
     script(bin_folder / "apt-get", 'case "$*" in *install*) echo >installed ;; esac')
