@@ -1,9 +1,6 @@
 """Records of a run: one per cell."""
 
-import json
-from typing import Any
-
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field
 
 from bootmatrix.model.artefact import Artefact, Bootable
 from bootmatrix.model.base import Model
@@ -14,9 +11,6 @@ from bootmatrix.model.outcome import Outcome
 from bootmatrix.model.profile import Machine
 from bootmatrix.model.user_tier import UserOutcome
 from bootmatrix.model.verdict import Judgement, Verdict
-
-REMOVED_KEYS = {"exit_program"}
-"""Keys of machines that older records have."""
 
 
 class PhaseTime(Model):
@@ -88,15 +82,6 @@ class Record(Model):
     host: str = ""
     machine_profile: Machine | None = None
     bootable: Bootable | None = None
-
-    @field_validator("machine_profile", mode="before")
-    @classmethod
-    def _without_removed_keys(cls, value: Any) -> Any:
-        """Drop keys that profiles of older versions had."""
-        if not isinstance(value, dict) or not REMOVED_KEYS & value.keys():
-            return value
-        kept = {key: item for key, item in value.items() if key not in REMOVED_KEYS}
-        return Machine.model_validate_json(json.dumps(kept))
 
     @property
     def verdict(self) -> Verdict:

@@ -27,6 +27,8 @@ from bootmatrix.model.base import Model, as_json, many_made
 FORMAT = 2
 READ_FORMATS = (1, FORMAT)
 """Format 1 has other names for fields, which the models know as aliases."""
+REMOVED_KEY = "exit_program"
+"""Of machines in older records."""
 HEAD_END, END = b'"records": [\n', b"]}\n"
 HINT = "A run is a folder under reports/, such as reports/latest."
 
@@ -161,11 +163,24 @@ def _parse(path: Path, data: bytes, kind: type[M]) -> M:
     if kind is Run:
         _check_format(path, data)
     try:
-        return kind.model_validate_json(data)
+        return kind.model_validate_json(_without_removed(data) if REMOVED_KEY.encode() in data else data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise DamagedRun(f"{path}: damaged: {f'{where}: ' if where else ''}{first['msg']}", HINT) from error
+
+
+def _without_removed(data: bytes) -> bytes:
+    """Drop keys of older versions from records; other JSON stays as it is."""
+    try:
+        value = json.loads(data)
+        records = [value, *value.get("records", ())]
+        found = [
+            record["machine_profile"].pop(REMOVED_KEY, None) for record in records if record.get("machine_profile")
+        ]
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return data  # the model says what is wrong
+    return json.dumps(value).encode() if found else data
 
 
 def _check_format(path: Path, data: bytes) -> None:
