@@ -290,13 +290,16 @@ async def _verify(attempt: Attempt, start: Start, bootable: Bootable) -> None:
 
 
 def differences(cold: Judgement, forked: Judgement) -> str:
-    """Describe the difference of two judgements in verdicts or results; empty if equal."""
+    """Describe the difference of two judgements in verdicts or results; empty if equal.
+
+    The order of results does not count: checks run at the same time.
+    """
     if cold.verdict is not forked.verdict:
         return f"cold {cold.verdict} ({cold.reason}), forked {forked.verdict} ({forked.reason})"
     before, after = ([(result.name, result.verdict) for result in each.subresults] for each in (cold, forked))
     only = [*(f"cold {name} {verdict}" for name, verdict in before if (name, verdict) not in after)]
     only += [f"forked {name} {verdict}" for name, verdict in after if (name, verdict) not in before]
-    return "; ".join(only[:3]) or ("" if before == after else "the results differ in order or number")
+    return "; ".join(only[:3]) or ("" if sorted(before) == sorted(after) else "the results differ in number")
 
 
 def skipped(cell: Cell, reason: str) -> Record:
