@@ -18,7 +18,7 @@ PER_PAGE = 2
 
 @dataclass
 class Forge:
-    """What was sent, and what there is. `faults`: part of a path, status and headers of the next answers."""
+    """Requests received, and objects kept. `faults`: part of a path, status and headers of the next answers."""
 
     address: str = ""
     requests: list[tuple[str, str, Any]] = field(default_factory=list)

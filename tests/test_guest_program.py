@@ -26,7 +26,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def unit(program: Path, *arguments: str, data: bytes = b"") -> bytes:
-    """What a function gives for the data."""
+    """Return the output of a function for the data."""
     command = [str(program), "units", *arguments]
     done = subprocess.run(command, input=data, env=ENVIRONMENT, capture_output=True, check=False, timeout=LIMIT_S)
     assert done.returncode == 0, done.stderr.decode()

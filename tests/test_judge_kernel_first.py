@@ -1,4 +1,4 @@
-"""What the kernel itself reports comes first: before its consequences, and before bootmatrix' limits."""
+"""Faults that the kernel reports come first: before their consequences, and before bootmatrix' limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `bootmatrix new` and `completion` write, and the defaults of a project."""
+"""Files that `bootmatrix new` and `completion` write, and the defaults of a project."""
 
 from __future__ import annotations
 
