@@ -1,9 +1,10 @@
-"""What nothing may spoil, tried many times: `ends` of guests, `kills` of runs, `stops` of processes, `privileges`.
+"""Trials of what nothing may spoil: `ends` of guests, `kills` of runs, `stops` of processes, `privileges`, `cases`.
 
     python -m benchmarks.trials ends --count 10000
     python -m benchmarks.trials kills --count 50
     python -m benchmarks.trials stops --count 200
     python -m benchmarks.trials privileges --count 300
+    python -m benchmarks.trials cases
 
 Exit status 1 if a verdict was wrong, a process outlived its run, or a record was lost.
 """
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from bootmatrix.runs.run_store import load_run  # noqa: E402
+from case_files import ALL, boot_all  # noqa: E402
 from ends import Figures, lean_qemu, try_ends  # noqa: E402  (the tests' own, which try a few of each)
 from hostile import sample, write_specs  # noqa: E402
 from kills import Setting, Trial, moments, try_kill, verdicts  # noqa: E402
@@ -46,13 +48,31 @@ ARCHS = "x86_64,aarch64,armv7,ppc64le"
 def main() -> int:
     """Try what the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trials", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("what", choices=("ends", "kills", "stops", "privileges"))
+    parser.add_argument("what", choices=("ends", "kills", "stops", "privileges", "cases"))
     parser.add_argument("--count", type=int, help="how many (default: 10000 ends, 50 kills, 200 stops, 300 privileges)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes, or cores for guests")
-    parser.add_argument("--arch", default=ARCHS, help=f"architectures of the runs that are killed (default: {ARCHS})")
+    parser.add_argument("--arch", default=ARCHS, help=f"architectures of killed runs and of cases (default: {ARCHS})")
+    parser.add_argument("--kernel", default="6.1", help="kernel of cases (default: 6.1)")
     args = parser.parse_args()
-    return {"ends": ends, "kills": kills, "stops": stops, "privileges": privileges}[args.what](args)
+    trials = {"ends": ends, "kills": kills, "stops": stops, "privileges": privileges, "cases": cases}
+    return trials[args.what](args)
+
+
+def cases(args: argparse.Namespace) -> int:
+    """All of tests/cases on each architecture, as forks and cold."""
+    count, started, wrong = 0, time.monotonic(), 0
+    for arch in args.arch.split(","):
+        with tempfile.TemporaryDirectory(prefix="bootmatrix-cases-") as name:
+            records = boot_all(Path(name), arch, args.kernel, verified=len(ALL))
+        faults = {case.name: list(case.faults(records[case.name, arch])) for case in ALL}
+        count += len(records)
+        wrong += sum(map(bool, faults.values()))
+        for case, found in faults.items():
+            for fault in found:
+                print(f"WRONG  {case} on {arch}: {fault}", flush=True)
+    print(f"{count} cases in {time.monotonic() - started:.0f} s: {wrong} wrong")
+    return 1 if wrong else 0
 
 
 def privileges(args: argparse.Namespace) -> int:
