@@ -30,7 +30,7 @@ def available_memory_mib() -> int:
     Raises:
         HostError: /proc/meminfo lacks it.
     """
-    available_mib = _meminfo_mib()
+    available_mib = _meminfo_mib("MemAvailable")
     for folder in groups("memory"):
         with suppress(OSError, ValueError):
             available_mib = min(available_mib, _room_bytes(folder) >> 20)
@@ -57,11 +57,20 @@ def idle_cpu_s() -> float:
     return (int(words[4]) + int(words[5])) / os.sysconf("SC_CLK_TCK")
 
 
-def _meminfo_mib() -> int:
+def total_memory_mib() -> int:
+    """Return the host's memory.
+
+    Raises:
+        HostError: /proc/meminfo lacks it.
+    """
+    return _meminfo_mib("MemTotal")
+
+
+def _meminfo_mib(name: str) -> int:
     for line in (PROC / "meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) >> 10
-    raise HostError("/proc/meminfo does not say how much memory is available", "bootmatrix needs Linux 3.14 or later.")
+    raise HostError(f"/proc/meminfo lacks {name}", "bootmatrix needs Linux 3.14 or later.")
 
 
 def groups(controller: str, process: str = "self") -> Iterator[Path]:

@@ -59,7 +59,7 @@ def open_bisection(
     """Begin a search; `jobs` is the number of the host's cores to use, None for all."""
     specs = load_specs(search.cells)
     writer = RunWriter.create(workspace.reports_folder, f"bisect {search.state.spec}")
-    budget = host_budget(jobs)
+    budget = host_budget(jobs, workspace.sources().cache, observer)
     config = RunConfig(replace(workspace.sources(), lock=None), search.profiles, specs)
     with open_context(config, observer, budget.hold) as context:
         yield OpenBisection(search, context, writer, budget)

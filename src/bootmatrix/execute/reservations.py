@@ -1,0 +1,113 @@
+"""Cores and memory that all runs with one cache reserve for their guests.
+
+Each reservation is a file, locked while its process lives: a killed run holds nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkstemp
+from typing import Self
+
+from bootmatrix.store.host_faults import host_faults
+from bootmatrix.store.locks import lock_folder
+
+FOLDER = "reservations"
+
+
+@dataclass(frozen=True)
+class Room:
+    """Cores, and memory in MiB."""
+
+    cores: int = 0
+    memory_mib: int = 0
+
+    def __add__(self, other: Room) -> Room:
+        return Room(self.cores + other.cores, self.memory_mib + other.memory_mib)
+
+    def fits(self, other: Room) -> bool:
+        """Return whether the other room has both in sufficient amount."""
+        return self.cores <= other.cores and self.memory_mib <= other.memory_mib
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """A file that is locked until it is released."""
+
+    path: Path
+    descriptor: int
+
+    def release(self) -> None:
+        """Give the room back."""
+        self.path.unlink(missing_ok=True)
+        os.close(self.descriptor)
+
+
+class Reservations:
+    """Reservations in one folder, shared by processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @classmethod
+    def of_cache(cls, cache: Path) -> Self:
+        """Open the reservations of the runs that share a cache."""
+        return cls(cache / FOLDER)
+
+    def held(self) -> Room:
+        """Return what all runs hold."""
+        with self._locked():
+            return self._sum()
+
+    def take(self, room: Room, total: Room) -> Reservation | None:
+        """Reserve room if everything reserved stays within the total, or if nothing else is reserved."""
+        with self._locked():
+            held = self._sum()
+            if held != Room() and not (held + room).fits(total):
+                return None
+            return self._write(room)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with host_faults(self._folder):
+            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor = lock_folder(self._folder)
+        try:
+            with host_faults(self._folder):
+                yield
+        finally:
+            os.close(descriptor)
+
+    def _sum(self) -> Room:
+        return sum((_held(Path(entry.path)) for entry in os.scandir(self._folder)), Room())
+
+    def _write(self, room: Room) -> Reservation:
+        descriptor, name = mkstemp(dir=self._folder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.write(descriptor, f"{room.cores} {room.memory_mib}".encode())
+        return Reservation(Path(name), descriptor)
+
+
+def _held(path: Path) -> Room:
+    """Read a reservation; remove it if its process has ended."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _parse(os.read(descriptor, 100))
+        else:
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+    return Room()
+
+
+def _parse(line: bytes) -> Room:
+    cores, _, memory_mib = line.partition(b" ")
+    return Room(int(cores), int(memory_mib)) if cores.isdigit() and memory_mib.isdigit() else Room()
