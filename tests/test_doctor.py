@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.cli.doctor import GPGV, KEYRING, install_command
+from bootmatrix.cli.doctor import GPGV, KEYRING, PROBE_S, fetch_probe, install_command
+from bootmatrix.errors import HostError
+from bootmatrix.workspace.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(sys.executable).with_name("bootmatrix")
@@ -182,3 +186,13 @@ def test_the_command_is_that_of_the_distribution(likes: list[str], command: str)
 
 def test_a_package_that_a_distribution_lacks_is_described() -> None:
     assert install_command(KEYRING, ["suse"]) == "Install your system's equivalent of debian-archive-keyring."
+
+
+def test_a_download_for_the_kvm_check_is_given_up_in_time(tmp_path: Path) -> None:
+    """The archive accepts the connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        archive = f"http://127.0.0.1:{listener.getsockname()[1]}/debian"
+        workspace = Workspace(cache=tmp_path / "cache", archive=archive)
+        cells = ("hello", "--arch", "x86_64", "--kernel", "6.1")
+        with pytest.raises(HostError, match="takes longer"):
+            fetch_probe(workspace, cells, time.monotonic() + PROBE_S + 3)

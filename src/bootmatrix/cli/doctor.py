@@ -6,6 +6,8 @@ import argparse
 import os
 import platform
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -38,9 +40,14 @@ State = Literal["ok", "missing", "note"]
 
 DISK_MIB = 3072
 """Least free space: a full cache of the shipped matrices (packages, kernels, initrds) is 1 to 2 GiB."""
-ARCHIVE_LIMIT_S = 15.0
+LIMIT_S = 30.0
+"""Time of all checks together."""
+ARCHIVE_LIMIT_S = 8.0
+PROBE_S = 8.0
+"""Part of the time that is left for the boot of the KVM check."""
 KVM_LIMIT_S = 20.0
 """Under working KVM a guest is up in about a second."""
+NAME_WIDTH = 23
 MAX_REASON = 240
 """Length of the reason for a failure of KVM: QEMU's last output may be long."""
 KVM = Path("/dev/kvm")
@@ -92,14 +99,13 @@ class HostCheck:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table and advice; return status 3 if something needed is missing."""
-    profiles = options.profiles()
-    findings = list(examine(options.workspace(args), profiles))
-    show(findings)
+    findings = show(examine(options.workspace(args), options.profiles()))
     return OUR_FAULT if any(finding.state == "missing" for finding in findings) else EXPECTED
 
 
 def examine(workspace: Workspace, profiles: dict[str, Profile]) -> Iterator[HostCheck]:
-    """Run all checks, in the order of the table."""
+    """Run all checks, in the order of the table, within `LIMIT_S`."""
+    end_s = time.monotonic() + LIMIT_S
     machines = [machine for profile in profiles.values() for machine in profile.machines.values()]
     yield from emulators(profiles)
     yield program("gpgv", "verifies the archive's signatures", GPGV)
@@ -111,8 +117,9 @@ def examine(workspace: Workspace, profiles: dict[str, Profile]) -> Iterator[Host
     yield memory(machines)
     yield HostCheck("ok", "cores", f"{len(os.sched_getaffinity(0))}")
     yield bounds()
-    yield archive(workspace, profiles)
-    yield kvm(workspace, profiles)
+    reached = archive(workspace, profiles)
+    yield reached
+    yield kvm(workspace if reached.state == "ok" else replace(workspace, offline=True), profiles, end_s)
 
 
 def emulators(profiles: dict[str, Profile]) -> Iterator[HostCheck]:
@@ -233,8 +240,8 @@ def archive(workspace: Workspace, profiles: dict[str, Profile]) -> HostCheck:
     return HostCheck("ok", "archive", f"{address} ({time.monotonic() - started:.2f} s)")
 
 
-def kvm(workspace: Workspace, profiles: dict[str, Profile]) -> HostCheck:
-    """Check that KVM boots a guest: the device may open although no guest starts."""
+def kvm(workspace: Workspace, profiles: dict[str, Profile], end_s: float) -> HostCheck:
+    """Check that KVM boots a guest before `end_s`: the device may open although no guest starts."""
     slow = "Emulation is used, which does not need KVM."
     if not KVM.exists():
         return HostCheck("note", "KVM", f"{KVM} not found", slow)
@@ -246,7 +253,7 @@ def kvm(workspace: Workspace, profiles: dict[str, Profile]) -> HostCheck:
     if native is None:
         return HostCheck("note", "KVM", f"not checked: no profile is for {platform.machine()}", slow)
     try:
-        boots, reason = probe_kvm(workspace, native)
+        boots, reason = probe_kvm(workspace, native, end_s)
     except (BootmatrixError, OSError) as error:
         return HostCheck("note", "KVM", f"not checked: cannot prepare a test guest: {str(error).splitlines()[0]}", slow)
     if boots:
@@ -255,24 +262,44 @@ def kvm(workspace: Workspace, profiles: dict[str, Profile]) -> HostCheck:
     return HostCheck("note", "KVM", summary, slow)
 
 
-def probe_kvm(workspace: Workspace, profile: Profile) -> tuple[bool, str]:
+def probe_kvm(workspace: Workspace, profile: Profile, end_s: float) -> tuple[bool, str]:
     """Boot `hello` with each accelerator of this host; return whether one worked, and the reason.
 
     Raises:
-        BootmatrixError: no guest can be prepared, such as offline with an empty cache.
+        BootmatrixError: no guest can be prepared in time, such as offline with an empty cache.
     """
     kernels = profile.kernels_of(profile.default_machine())
     kernel = PROBE_KERNEL if PROBE_KERNEL in kernels else next(iter(kernels))
-    guest = find_guest(workspace, "hello", profile.name, kernel)
+    fetch_probe(workspace, ("hello", "--arch", profile.name, "--kernel", kernel), end_s)
+    guest = find_guest(replace(workspace, offline=True), "hello", profile.name, kernel)
     machine, bootable = guest.machine, guest.bootable
+    native = [accelerator for accelerator in machine.native() if host() in accelerator.hosts]
     failures = []
-    for accelerator in machine.native():
-        if host() in accelerator.hosts:
-            boots, reason = anyio.run(accelerator_boots, machine, accelerator, bootable, KVM_LIMIT_S)
-            if boots:
-                return True, reason
-            failures.append(reason)
+    for left, accelerator in zip(range(len(native), 0, -1), native, strict=True):
+        limit_s = max(1.0, min(KVM_LIMIT_S, (end_s - time.monotonic()) / left))
+        boots, reason = anyio.run(accelerator_boots, machine, accelerator, bootable, limit_s)
+        if boots:
+            return True, reason
+        failures.append(reason)
     return False, "; ".join(failures) or f"the profile {profile.name} names no accelerator for {host()}"
+
+
+def fetch_probe(workspace: Workspace, cells: tuple[str, ...], end_s: float) -> None:
+    """Fetch and build the probe's guest in a process of its own, which is killed when the time is over.
+
+    Raises:
+        HostError: it took too long.
+    """
+    if workspace.offline:
+        return
+    ways = [*(("--cache", str(workspace.cache)) if workspace.cache else ())]
+    ways += ["--archive", workspace.archive] if workspace.archive else []
+    command = [sys.executable, "-m", "bootmatrix.cli.main", "fetch", *cells, *ways]
+    try:
+        subprocess.run(command, capture_output=True, check=False, timeout=end_s - PROBE_S - time.monotonic())
+    except subprocess.TimeoutExpired:
+        hint = f"'bootmatrix fetch {' '.join(cells)}' prepares it."
+        raise HostError("the download takes longer than 'doctor' may", hint) from None
 
 
 def install(packages: Packages) -> str:
@@ -292,17 +319,22 @@ def install_command(packages: Packages, likes: Iterable[str]) -> str:
     return f"Install your system's equivalent of {packages['apt']}."
 
 
-def show(findings: list[HostCheck]) -> None:
-    """Print the table, then advice on each missing item."""
+def show(checks: Iterable[HostCheck]) -> list[HostCheck]:
+    """Print each check as it ends, then advice on each missing item; return the checks."""
     marks: dict[State, tuple[str, str]] = {"ok": ("ok", "green"), "missing": ("missing", "red"), "note": ("–", "dim")}
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for finding in findings:
-        table.add_row(Text(*marks[finding.state]), Text(finding.name), Text(finding.detail))
     console = options.table_console()
-    console.print(table)
+    findings = []
+    for finding in checks:
+        row = Table.grid(padding=(0, 2, 0, 0))
+        row.add_column(min_width=max(map(len, marks)))
+        row.add_column(min_width=NAME_WIDTH)
+        row.add_row(Text(*marks[finding.state]), Text(finding.name), Text(finding.detail))
+        console.print(row)
+        findings.append(finding)
     missing = [finding for finding in findings if finding.state == "missing"]
     notes = [finding for finding in findings if finding.state == "note" and finding.hint]
     _advise(partial(console.print, soft_wrap=True), missing, notes)
+    return findings
 
 
 def _advise(line: Callable[[object], None], missing: list[HostCheck], notes: list[HostCheck]) -> None:
