@@ -211,11 +211,12 @@ def test_two_runs_at_once_make_a_damaged_snapshot_anew_and_both_copy_it(
     kept.close()
 
 
-def test_judgements_that_differ_are_told() -> None:
-    def judgement(verdict: Verdict, *results: tuple[str, Verdict]) -> Judgement:
-        subresults = tuple(SubResult(name=name, verdict=one) for name, one in results)
-        return Judgement(verdict=verdict, reason="why", subresults=subresults)
+def judgement(verdict: Verdict, *results: tuple[str, Verdict]) -> Judgement:
+    subresults = tuple(SubResult(name=name, verdict=one) for name, one in results)
+    return Judgement(verdict=verdict, reason="why", subresults=subresults)
 
+
+def test_judgements_that_differ_are_told() -> None:
     good = judgement(Verdict.PASS, ("a", Verdict.PASS), ("b", Verdict.PASS))
     assert differences(good, good) == ""
     assert "cold pass (why), forked fail (why)" in differences(good, judgement(Verdict.FAIL))
@@ -224,6 +225,22 @@ def test_judgements_that_differ_are_told() -> None:
     assert differences(good, swapped) == "", "checks run at the same time"
     twice = judgement(Verdict.PASS, ("a", Verdict.PASS), ("b", Verdict.PASS), ("b", Verdict.PASS))
     assert "differ in number" in differences(good, twice)
+
+
+def test_only_the_order_of_parallel_containers_is_free() -> None:
+    containers = ["onboot a", "onboot b", "check c", "check d", "service s", "onshutdown z"]
+    tests = ["a: 1", "b: 1", "c: 1", "c: 2", "d: 1"]
+
+    def passed(*names: str) -> Judgement:
+        return judgement(Verdict.PASS, *((name, Verdict.PASS) for name in (*containers, *names)))
+
+    cold = passed(*tests)
+    assert differences(cold, passed("a: 1", "b: 1", "d: 1", "c: 1", "c: 2")) == "", "the checks ended otherwise"
+    assert differences(cold, passed("d: 1", "a: 1", "c: 2", "b: 1", "c: 1")) == "", "onboot's are in order"
+    assert "cold onboot a, onboot b" in differences(cold, passed("b: 1", "a: 1", "c: 1", "c: 2", "d: 1"))
+    first = judgement(Verdict.PASS, ("onboot a", Verdict.PASS), ("onboot b", Verdict.PASS))
+    second = judgement(Verdict.PASS, ("onboot b", Verdict.PASS), ("onboot a", Verdict.PASS))
+    assert differences(first, second).startswith("their order differs")
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import anyio
@@ -54,6 +55,8 @@ from bootmatrix.store import healed
 RETRY_PAUSE_S = 2.0
 PREPARE_WORKERS = 4
 VERIFY_ADVICE = "Run it with --boot cold. If that is steady, please report it: a copy should not differ."
+SEQUENTIAL, PARALLEL = {"onboot", "onshutdown"}, {"check", "service"}
+"""First words of the sub-results of containers (judge/completeness.py); those of tests begin with `CONTAINER: `."""
 
 
 Accelerate = Callable[[Machine, Bootable], Awaitable[Machine]]
@@ -292,14 +295,27 @@ async def _verify(attempt: Attempt, start: Start, bootable: Bootable) -> None:
 def differences(cold: Judgement, forked: Judgement) -> str:
     """Describe the difference of two judgements in verdicts or results; empty if equal.
 
-    The order of results does not count: checks run at the same time.
+    The order of results does not count among checks and services, which run at the same time.
     """
     if cold.verdict is not forked.verdict:
         return f"cold {cold.verdict} ({cold.reason}), forked {forked.verdict} ({forked.reason})"
     before, after = ([(result.name, result.verdict) for result in each.subresults] for each in (cold, forked))
     only = [*(f"cold {name} {verdict}" for name, verdict in before if (name, verdict) not in after)]
     only += [f"forked {name} {verdict}" for name, verdict in after if (name, verdict) not in before]
-    return "; ".join(only[:3]) or ("" if sorted(before) == sorted(after) else "the results differ in number")
+    if only or sorted(before) != sorted(after):
+        return "; ".join(only[:3]) or "the results differ in number"
+    first, second = ([*_sequence(each)] for each in (cold, forked))
+    return "" if first == second else f"their order differs: cold {', '.join(first)}, forked {', '.join(second)}"
+
+
+def _sequence(judgement: Judgement) -> Iterator[str]:
+    """Yield the onboot and onshutdown containers in the order of their exits, then in that of their tests."""
+    roles = [result.name.split(" ") for result in judgement.subresults]
+    yield from (f"{role} {rest[0]}" for role, *rest in roles if role in SEQUENTIAL and rest)
+    others = {rest[0] for role, *rest in roles if role in PARALLEL and rest}
+    names = {rest[0] for role, *rest in roles if role in SEQUENTIAL and rest} - others
+    tested = (result.name.partition(": ")[0] for result in judgement.subresults if ": " in result.name)
+    yield from (name for name, _ in groupby(name for name in tested if name in names))
 
 
 def skipped(cell: Cell, reason: str) -> Record:
