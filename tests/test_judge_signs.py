@@ -82,6 +82,8 @@ def test_headlines_of_public_reports_are_recognised() -> None:
         "[    1.500000] Spectre V2 : Spectre v2 / SpectreRSB mitigation: Filling RSB on context switch",
         "[    1.500000] lockdep: debugging is on, to find deadlocks",
         "[    1.500000] kmemleak: Kernel memory leak detector initialized (mem pool available: 15679)",
+        "[    1.500000] ODEBUG: 0 of 0 active objects replaced",
+        "[    1.500000] check: Scanning 2 areas for low memory corruption",
         "[    1.500000] EXT4-fs (vda): mounted filesystem with ordered data mode",
         "[    1.500000] ok 1 mine",
         "[    1.500000]     ok 2 - mine # SKIP no device",
@@ -93,6 +95,17 @@ def test_headlines_of_public_reports_are_recognised() -> None:
 )
 def test_a_line_of_a_sound_boot_is_no_sign(line: str) -> None:
     assert find_kernel_faults(f"{line}\r\n".encode()) == ()
+
+
+def test_a_program_that_reads_across_a_boundary_is_not_the_kernels_fault() -> None:
+    """An ARM kernel prints the same line for a program, which gets SIGBUS, as for itself, where an oops follows."""
+    fault = (
+        b"[  541.916015] Unhandled fault: alignment exception (0x011) at 0x00508ae4\n[  541.922732] pgd = ec340000\n"
+    )
+    judgement = judged(fault)
+    assert judgement.verdict is Verdict.PASS
+    assert [(one.name, one.is_fatal) for one in judgement.kernel_faults] == [("unhandled fault", False)]
+    assert judged(fault + b"[  541.952218] Internal error: : 11 [#1] SMP ARM\n").verdict is Verdict.FAIL
 
 
 def test_a_test_within_a_test_of_the_kernel_counts() -> None:
