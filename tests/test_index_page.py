@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from threading import Thread
@@ -20,6 +21,7 @@ from urllib.parse import unquote
 import pytest
 
 from bootmatrix.cli.main import main
+from bootmatrix.errors import InputError
 from bootmatrix.model import Verdict
 from bootmatrix.report.index_page import write_index
 from bootmatrix.report.writer import write_reports
@@ -139,6 +141,38 @@ def test_pages_are_served(server: Server, reports: Path) -> None:
     assert get(server, f"/{name}/run.json")[1]["content-type"].startswith("application/json")
     assert get(server, f"/{name}/report.html", method="HEAD")[2] == b""
     assert get(server, "/latest/live")[0] in {302, 404}
+
+
+def test_behind_a_proxy_below_a_path(reports: Path) -> None:
+    with Server(reports, 0, "https://ci.example.org/results/") as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        name = next(reports.glob("2026-11-01*")).name
+        for path in (f"/results/{name}/", f"/{name}/"):
+            status, headers, _data = get(server, path, "ci.example.org")
+            assert (status, headers["location"]) == (302, f"/results/{name}/report.html")
+        page = f"/results/{name}/report.html"
+        assert get(server, page, "CI.example.org:443")[2] == (reports / name / "report.html").read_bytes()
+        assert b"All runs" in get(server, "/results/", "ci.example.org")[2]
+        assert get(server, page, "elsewhere.example.org")[0] == 421
+        assert get(server, "/results/../secret", "ci.example.org")[0] == 404
+        server.shutdown()
+        thread.join(60)
+
+
+@pytest.mark.parametrize(
+    "address", ["ci.example.org", "ftp://x/", "https://", "https://x:y/", "https://u:p@x/", "http://x/?q"]
+)
+def test_a_base_url_is_an_address(reports: Path, address: str) -> None:
+    with pytest.raises(InputError, match="invalid address"):
+        Server(reports, 0, address)
+
+
+def test_fifty_readers_at_once(server: Server, reports: Path) -> None:
+    page = f"/{next(reports.glob('2026-11-01*')).name}/report.html"
+    with ThreadPoolExecutor(50) as pool:
+        statuses = pool.map(lambda number: get(server, page if number % 2 else "/")[0], range(200))
+    assert set(statuses) == {200}
 
 
 def test_what_a_guest_left_is_plain_text_in_a_sandbox(server: Server, reports: Path) -> None:

@@ -2,7 +2,8 @@
 
 Uses the standard library's server: one user, one machine, files and one JSON response. Files from guests are served as
 sandboxed plain text. Only regular files in a run's folder are served, by their plain path, never through a link.
-Requests with a Host header other than loopback's are refused, against DNS rebinding.
+Requests with a Host header other than loopback's, or that of the address behind a proxy, are refused, against DNS
+rebinding.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -37,6 +39,9 @@ LOOPBACK = "127.0.0.1"
 HOSTS = ("localhost", LOOPBACK, "[::1]")
 LIVE_PAGE, LIVE_FILE = "live", "live.json"
 IDLE_S = 30
+MAX_THREADS = 64
+INDEX_S = 1.0
+"""Time for which a rendered index page is served."""
 TAIL_BYTES, LAST_CHARS = 4096, 120
 """Bytes read from the end of a running cell's console, and the length of the displayed line."""
 CELL_DEPTH = 6
@@ -47,19 +52,59 @@ TYPES = {".html": "text/html", ".json": "application/json", ".xml": "application
 
 
 class Server(ThreadingHTTPServer):
-    """Server of the runs in one folder. `port` 0 picks a free port."""
+    """Server of the runs in one folder. `port` 0 picks a free port.
+
+    `base_url` is the address that a proxy gives it, such as https://ci.example.org/bootmatrix/. The proxy may keep the
+    path or cut it off.
+
+    Raises:
+        InputError: invalid base URL.
+        OSError: the port cannot be used.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, reports: Path, port: int) -> None:
+    def __init__(self, reports: Path, port: int, base_url: str = "") -> None:
         self.reports = reports.resolve()
+        self.hosts, self.prefix = _host_and_path(base_url) if base_url else (HOSTS, "")
+        self._base_url = base_url
+        self._slots = threading.BoundedSemaphore(MAX_THREADS)
+        self._index_lock = threading.Lock()
+        self._index = (float("-inf"), b"")
         super().__init__((LOOPBACK, port), Handler)
 
     @property
     def url(self) -> str:
         """The server's address."""
-        return f"http://{LOOPBACK}:{self.server_address[1]}/"
+        return self._base_url or f"http://{LOOPBACK}:{self.server_address[1]}/"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin a thread for a request when there are few enough."""
+        self._slots.acquire()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Respond, in a thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def index(self) -> bytes:
+        """Return the index page, rendered anew once in a while."""
+        with self._index_lock:
+            rendered_at, page = self._index
+            if time.monotonic() - rendered_at > INDEX_S:
+                tags = tags_of(self.reports)
+                view = ask(self.reports, lambda rows: view_index(rows, self.reports, tags))
+                page = render_page("index.html.j2", ("index.css",), view=view)
+                self._index = (time.monotonic(), page)
+            return page
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore clients that disconnect during a request."""
@@ -89,14 +134,17 @@ class Handler(BaseHTTPRequestHandler):
                 self._refuse(HTTPStatus.NOT_FOUND, "no such file")
 
     def _answer(self) -> None:
-        host = self.headers.get("Host", "")
-        if host.rpartition(":")[0] not in HOSTS and host not in HOSTS:
+        host = self.headers.get("Host", "").lower()
+        if host.rpartition(":")[0] not in self.server.hosts and host not in self.server.hosts:
             return self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this server is for loopback only")
-        parts = [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]] or ["*"]
+        path = urlsplit(self.path).path
+        if path.startswith(f"{self.server.prefix}/"):
+            path = path.removeprefix(self.server.prefix)
+        parts = [unquote(part) for part in path.split("/")[1:]] or ["*"]
         if parts in ([""], [INDEX_PAGE]):
-            return self._send(self._index(), "text/html")
+            return self._send(self.server.index(), "text/html")
         if parts[0] == LATEST and (newest := newest_run(self.server.reports)):
-            return self._redirect("/", newest, *parts[1:])
+            return self._redirect(newest, *parts[1:])
         if not _is_plain(parts) or not is_run(self.server.reports / parts[0]):
             return self._refuse(HTTPStatus.NOT_FOUND, "no such run")
         return self._in_run(parts[0], parts[1:])
@@ -109,18 +157,13 @@ class Handler(BaseHTTPRequestHandler):
         folder = self.server.reports / name
         if parts in ([], [""]):
             page = REPORT_FILE if (folder / REPORT_FILE).is_file() else LIVE_PAGE
-            return self._redirect("/", name, page)
+            return self._redirect(name, page)
         if parts == [LIVE_PAGE]:
             page_bytes = render_page("live.html.j2", ("index.css",), ("live.js",), connect=True, name=name)
             return self._send(page_bytes, "text/html")
         if parts == [LIVE_FILE]:
             return self._send(json.dumps(state_of(self.server.reports, name)).encode(), "application/json")
         return self._file(folder, parts)
-
-    def _index(self) -> bytes:
-        tags = tags_of(self.server.reports)
-        view = ask(self.server.reports, lambda rows: view_index(rows, self.server.reports, tags))
-        return render_page("index.html.j2", ("index.css",), view=view)
 
     def _file(self, folder: Path, parts: list[str]) -> None:
         path = folder.joinpath(*parts)
@@ -150,7 +193,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _redirect(self, *parts: str) -> None:
         self.send_response(HTTPStatus.FOUND)
-        self.send_header("Location", parts[0] + "/".join(map(quote, parts[1:])))
+        self.send_header("Location", f"{self.server.prefix}/{'/'.join(map(quote, parts))}")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -162,6 +205,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Log nothing: only `cli` prints."""
+
+
+def _host_and_path(base_url: str) -> tuple[tuple[str, ...], str]:
+    """Return the hosts that requests may name, and the path below which the reports are.
+
+    Raises:
+        InputError: not an address of a server.
+    """
+    with suppress(ValueError):  # an invalid port
+        parts = urlsplit(base_url)
+        plain = not (parts.query or parts.fragment or parts.username or parts.password)
+        if parts.scheme in {"http", "https"} and parts.hostname and plain and parts.port != 0:
+            host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+            return (*HOSTS, host), unquote(parts.path).rstrip("/")
+    raise InputError(f"--base-url {base_url}: invalid address", "Such as https://ci.example.org/bootmatrix/")
 
 
 def _is_plain(parts: list[str]) -> bool:

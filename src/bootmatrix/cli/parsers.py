@@ -421,6 +421,9 @@ def add_serve(commands: Commands) -> None:
     parser.add_argument(
         "--port", type=int, default=SERVE_PORT, metavar="N", help=f"default: {SERVE_PORT}; 0 picks a free one"
     )
+    parser.add_argument(
+        "--base-url", default="", metavar="URL", help="address behind a proxy: https://ci.example.org/bootmatrix/"
+    )
     arguments.add_reports(parser)
     parser.set_defaults(command="serve")
 

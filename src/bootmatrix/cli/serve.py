@@ -18,11 +18,11 @@ def run(args: argparse.Namespace) -> int:
     if not reports.is_dir():
         raise InputError(f"{reports}: no such folder", "A run creates it; --reports names another.")
     try:
-        server = Server(reports, args.port)
+        server = Server(reports, args.port, args.base_url)
     except (OSError, OverflowError) as error:
         raise InputError(f"cannot use port {args.port}: {error}", "Choose another with --port.") from error
     with server:
-        say(f"serving {reports} at {server.url} (live run: /latest/live); Ctrl-C stops it")
+        say(f"serving {reports} at {server.url} (live run: latest/live); Ctrl-C stops it")
         sys.stdout.flush()
         server.serve_forever()
     return EXPECTED
