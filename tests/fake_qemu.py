@@ -334,13 +334,17 @@ def hostile(guest: Guest) -> None:
     guest.leave()
 
 
-def floods_a_gigabyte(guest: Guest) -> None:
+FLOOD_BYTES = 160 << 20
+"""Twenty times what is kept of a console."""
+
+
+def floods_its_console(guest: Guest) -> None:
     """Sound, but for what it prints, which is all one line."""
     guest.greet()
     for text in TEXTS:
         guest.say(text)
     block = b"flood " * 11000
-    for _ in range((1 << 30) // len(block) + 1):
+    for _ in range(FLOOD_BYTES // len(block) + 1):
         guest.console.sendall(block)
     guest.say_end()
     guest.leave()
