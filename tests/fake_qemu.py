@@ -1,6 +1,7 @@
 """A QEMU that emulates nothing: a real child process with a real monitor, whose guest is a script.
 
-It is started as QEMU is, with `-fake SCENARIO` among its arguments, for faults that a real one will not show on demand.
+It is started as QEMU is, with `-fake SCENARIO` or `-prom-env fake=SCENARIO` among its arguments, for faults that a real
+one will not show on demand.
 Of `-fake ONE,OTHER` each start takes the next one, and all later ones the last.
 """
 
@@ -526,7 +527,8 @@ def main(arguments: list[str]) -> None:
     if "--version" in arguments:
         sys.stdout.write("QEMU emulator version 7.2.22 (Fake 1:7.2)\n")
         return
-    scenario = turn_of(arguments[arguments.index("-fake") + 1].split(","))
+    option = "-fake" if "-fake" in arguments else "-prom-env"
+    scenario = turn_of(arguments[arguments.index(option) + 1].removeprefix("fake=").split(","))
     if "FAKE_QEMU_PIDFILE" in os.environ:
         Path(os.environ["FAKE_QEMU_PIDFILE"]).write_text(str(os.getpid()))
     if "FAKE_QEMU_PIDS" in os.environ:

@@ -94,6 +94,7 @@ def _become_qemu(program: str, guest: SingleGuest, args: argparse.Namespace) -> 
     """Replace this process by QEMU, with the console on the terminal."""
     sys.stdout.flush()
     command = interactive(guest.machine, guest.bootable, shell=args.shell, gdb_port=args.gdb)
+    os.chdir("/")  # QEMU prefers firmware of the current folder to its own
     os.execv(program, command.arguments)  # noqa: S606
 
 

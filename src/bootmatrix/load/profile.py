@@ -9,6 +9,7 @@ from bootmatrix.errors import Fault, FileError, InputError
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.extends import extend
+from bootmatrix.load.qemu_args import ACCELERATOR_KEYS, BOARD_KEYS, HOST_KEYS, check_value, check_words
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Machine, Profile
 
@@ -69,6 +70,7 @@ def _check_machine(document: Document, name: str, machine: Machine) -> None:
             "Without one, write console",
         )
     _check_exit(document, place, machine)
+    _check_arguments(document, place, machine)
     for index, accelerator in enumerate(machine.accelerators):
         kind = (accelerator if isinstance(accelerator, str) else accelerator.name).split(",")[0]
         if kind not in ACCELERATORS:
@@ -78,6 +80,26 @@ def _check_machine(document: Document, name: str, machine: Machine) -> None:
 
     if not any(isinstance(one, str) and one.split(",")[0] == "tcg" for one in machine.accelerators):
         document.complain((*place, "accelerators"), "'accelerators' has no tcg, which works on every host: put it last")
+
+
+def _check_arguments(document: Document, place: Location, machine: Machine) -> None:
+    """Check QEMU's options: a profile may come with somebody else's project, and must not open the host."""
+    try:
+        check_words(machine.arguments)
+    except InputError as error:
+        document.complain((*place, "arguments"), f"{error.message}. {error.hint}".removesuffix(". "))
+    models = [("cpu", model) for model in (machine.cpu, *machine.cpu_models.values())]
+    devices = [("network", machine.network), ("disk", machine.disk), *models]
+    accelerators = [one for one in machine.accelerators if isinstance(one, str)]
+    accelerators += [f"{one.name},{one.machine or ''}" for one in machine.native()]
+    values = [(key, value, HOST_KEYS) for key, value in devices if value]
+    values += [("machine", machine.machine, BOARD_KEYS)]
+    values += [("accelerators", value, ACCELERATOR_KEYS | BOARD_KEYS) for value in accelerators]
+    for key, value, forbidden in values:
+        try:
+            check_value(value, forbidden)
+        except InputError as error:
+            document.complain((*place, key), error.message)
 
 
 def _check_exit(document: Document, place: Location, machine: Machine) -> None:

@@ -1,9 +1,10 @@
-"""The user's own QEMU arguments: those that cannot change what a verdict rests on."""
+"""QEMU arguments of users and profiles: those that cannot reach the host, or change what a verdict rests on."""
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,12 @@ FILE = "file="
 class Option:
     """The allowed values of a QEMU option.
 
-    `kinds` are the allowed first words; if empty, all but `not_kinds`. `keys` are the allowed keys; if empty, all
-    but `not_keys`.
+    `kinds` are the allowed first words; if empty, all but those that `not_kinds` matches. `keys` are the allowed keys;
+    if empty, all but `not_keys`.
     """
 
     kinds: frozenset[str] = frozenset()
-    not_kinds: frozenset[str] = frozenset()
+    not_kinds: str = "(?!)"
     keys: frozenset[str] = frozenset()
     not_keys: frozenset[str] = frozenset()
     has_value: bool = True
@@ -33,17 +34,29 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
+HOST_DEVICES = r"(?:guest-)?loader|(?:vfio|vhost|u2f|virtio-input-host)\b.*|usb-(?:host|mtp)|canokey|ccid-card-emulated"
+"""Devices that overwrite the files to boot, or hand files and devices of the host to the guest."""
+HOST_KEYS = _set(
+    "cdat db dir evdev fd file filename frudatafile hidraw host host-path host_ip hostaddr hostbus hostdevice hostport"
+    " ibdev initrd kernel logfile mem-path path pcap romfile rootdir sdrfile sysfsdev vhostfd"
+)
+"""Properties of QEMU's devices that name files, devices or addresses of the host; `pcap` is even written. They may be
+empty: `romfile=` leaves out a ROM."""
+BOARD_KEYS = _set("append dtb dumpdtb firmware initrd kernel")
+"""Properties of boards that name files (`-M help`); `dumpdtb` writes one."""
+ACCELERATOR_KEYS = _set("device")
+
 OPTIONS: Mapping[str, Option] = {
     "-audiodev": Option(kinds=_set("none")),
     "-chardev": Option(kinds=_set("null ringbuf"), not_keys=_set("logfile")),
-    "-device": Option(not_kinds=_set("loader guest-loader")),  # these overwrite the files to boot
+    "-device": Option(not_kinds=HOST_DEVICES, not_keys=HOST_KEYS),
     "-drive": Option(
         keys=_set(
             "file if id index bus unit media format readonly snapshot cache aio discard detect-zeroes werror rerror"
         )
     ),
     "-fw_cfg": Option(not_keys=_set("file")),
-    "-global": Option(),
+    "-global": Option(not_kinds=HOST_DEVICES, not_keys=HOST_KEYS),
     "-icount": Option(not_keys=_set("rr rrfile rrsnapshot")),
     "-netdev": Option(kinds=_set("user hubport"), not_keys=_set("guestfwd hostfwd smb tftp")),
     "-numa": Option(),
@@ -91,6 +104,32 @@ def parse_qemu_args(text: str, folder: Path) -> tuple[str, ...]:
     return tuple(_checked(words, folder))
 
 
+def check_words(words: Iterable[str]) -> None:
+    """Check arguments that are split already, of a profile or of a saved run.
+
+    Raises:
+        InputError: an argument is not allowed.
+    """
+    for _ in _checked(list(words), Path("/")):
+        pass
+
+
+def check_value(value: str, forbidden: frozenset[str], kinds: str = HOST_DEVICES) -> None:
+    """Check the value of an option that a field of a profile sets: a board, a device, an accelerator.
+
+    Raises:
+        InputError: it names a file or a device of the host.
+    """
+    parts = split_value(value)
+    if value.startswith("{") or not value.isprintable():
+        raise InputError(f"{value[:60]!r}: must be NAME,KEY=VALUE,…")
+    if any(re.fullmatch(kinds, kind) for kind in _kinds(parts)):
+        raise InputError(f"{parts[0][:60]!r} is not allowed: it gives the guest a part of the host")
+    wrong = sorted(_named_keys(parts) & forbidden)
+    if wrong:
+        raise InputError(f"{wrong[0]!r} is not allowed: it names a file or a device of the host")
+
+
 def _checked(words: list[str], folder: Path) -> Iterator[str]:
     rest = list(words)
     while rest:
@@ -116,24 +155,34 @@ def _refused(name: str) -> InputError:
 
 def _value(name: str, option: Option, value: str, folder: Path) -> str:
     parts = split_value(value)
-    keys = {part.partition("=")[0] for part in parts}
-    kinds = _kinds(parts)
+    keys, kinds = {part.partition("=")[0] for part in parts}, _kinds(parts)
     if value.startswith("{") or not value.isprintable():
         raise InputError(f"{name} {value[:60]!r}: must be KEY=VALUE,…")
     if {"help", "?"} & keys:
         raise InputError(f"{name} {value[:60]!r} prints QEMU's help and boots nothing", "Run the QEMU program itself.")
-    bad = next(
-        (kind for kind in kinds if kind in option.not_kinds or (option.kinds and kind not in option.kinds)), None
-    )
+    if name == "-global":
+        kinds = [kind.partition(".")[0] for kind in kinds]
+    bad = next((kind for kind in kinds if _is_excluded(kind, option)), None)
     if bad is not None:
         available = f"; of {name}, there are {', '.join(sorted(option.kinds))}" if option.kinds else ""
         raise InputError(f"{name} {bad[:60]!r} is not allowed{available}")
-    wrong = sorted(keys - option.keys if option.keys else keys & option.not_keys)
+    wrong = sorted(keys - option.keys if option.keys else _named_keys(parts) & option.not_keys)
     if wrong:
         raise InputError(f"{name}: {wrong[0][:60]!r} is not allowed")
     if name == "-drive":
         return _drive(parts, folder)
     return _confined(value, parts) if name == "-netdev" and "user" in kinds else value
+
+
+def _is_excluded(kind: str, option: Option) -> bool:
+    return kind not in option.kinds if option.kinds else bool(re.fullmatch(option.not_kinds, kind))
+
+
+def _named_keys(parts: Iterable[str]) -> set[str]:
+    """Return the keys that have a value, also as `DEVICE.KEY=VALUE` and `property=KEY`, which `-global` takes."""
+    pairs = [part.partition("=") for part in parts]
+    names = {name for key, _, value in pairs if value for name in (key, *key.split("."))}
+    return names | {value for key, _, value in pairs if key == "property"}
 
 
 def _kinds(parts: list[str]) -> list[str]:

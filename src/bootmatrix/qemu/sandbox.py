@@ -62,7 +62,8 @@ class Files:
 def opened(arguments: Sequence[str]) -> Iterator[Files]:
     """Open the files of a command for reading, so that QEMU needs no access to their folders.
 
-    A file that cannot be opened keeps its name, for QEMU to report.
+    A file that cannot be opened keeps its name, for QEMU to report. A name without a folder is of QEMU's own firmware,
+    never of the current folder, which may be anybody's.
     """
     with ExitStack() as stack:
         changed, descriptors = list(arguments), []
@@ -70,6 +71,8 @@ def opened(arguments: Sequence[str]) -> Iterator[Files]:
             if option not in FILE_OPTIONS and option not in FILE_IN_OPTION:
                 continue
             before, name = _split_name(option, arguments[number + 1])
+            if not Path(name).is_absolute():
+                continue
             with suppress(OSError):
                 file = stack.enter_context(_readable_by_all(Path(name)))
                 descriptors.append(file.fileno())

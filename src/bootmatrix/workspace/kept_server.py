@@ -62,7 +62,7 @@ def start(settings: KeptSettings) -> Path:
         fields = {**vars(settings), "answer": writing}
         try:
             process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM],
+                [sys.executable, "-P", "-c", PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

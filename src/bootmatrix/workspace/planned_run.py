@@ -9,6 +9,7 @@ from pathlib import Path
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
 from bootmatrix.load.merge import load_spec
+from bootmatrix.load.qemu_args import check_words
 from bootmatrix.model import Cell, Plan, Profile, Run, RunRequest, Skip, Spec
 from bootmatrix.model.run_config import RunConfig
 from bootmatrix.plan import verifying
@@ -99,6 +100,11 @@ def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
             f"{folder}: this run was started by bootmatrix {run.tool_version}, this is {__version__}",
             f"Resume it with bootmatrix {run.tool_version}, or start a new one.",
         )
+    for cell in run.order.plan.cells:
+        try:
+            check_words(cell.qemu_args)
+        except InputError as error:
+            raise InputError(f"{folder}: {cell.id}: {error.message}", error.hint) from error
     return run, run.order
 
 

@@ -46,7 +46,7 @@ async def hold_local_worker(
 ) -> AsyncIterator[None]:
     """Run a worker on this host within the context. It shares the cache of the run."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", MODULE),
+        *(sys.executable, "-P", "-m", MODULE),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=LINE_BYTES,

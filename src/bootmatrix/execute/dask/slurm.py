@@ -83,6 +83,7 @@ class SlurmJobs:
             "job_extra_directives": list(slurm.directives),
             "job_script_prologue": [
                 *slurm.script,
+                "export PYTHONSAFEPATH=1",  # no module of the folder that the run was started in
                 f"export {VARIABLE}={shlex.quote(str(self.folder / SETTINGS_FILE))}",
             ],
             "worker_extra_args": [

@@ -1,0 +1,113 @@
+"""The current folder may be a checkout of somebody else: nothing in it runs on the host, or in the place of a guest's
+firmware."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.errors import FileError, HostError, InputError
+from bootmatrix.load.data_paths import CHECKOUT, PACKAGE, arch_folders
+from bootmatrix.load.profile import load_profile, load_profiles
+from bootmatrix.qemu import sandbox
+from bootmatrix.runs.run_store import STARTED_FILE
+from bootmatrix.workspace import kept_server
+from bootmatrix.workspace.kept_server import KeptSettings
+from bootmatrix.workspace.planned_run import load_resumable
+from samples import green_records, write_run
+
+FIRMWARE = "qboot.rom"
+
+
+def test_firmware_is_not_taken_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / FIRMWARE).write_bytes(b"of somebody else")
+    monkeypatch.chdir(tmp_path)
+    with sandbox.opened(["qemu", "-bios", FIRMWARE]) as files:
+        assert files.arguments == ("qemu", "-bios", FIRMWARE)
+    with sandbox.opened(["qemu", "-bios", str(tmp_path / FIRMWARE)]) as files:
+        assert files.arguments[-1].startswith("/dev/fd/")
+
+
+def test_no_python_module_of_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("json", "anyio", "bootmatrix"):
+        (tmp_path / f"{name}.py").write_text("open('taken-over', 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with pytest.raises(HostError, match="unknown architecture 'none'"):
+        kept_server.start(KeptSettings("0", "hello", "none", "6.1", 1.0, {"cache": str(tmp_path / "cache")}))
+    assert not (tmp_path / "taken-over").exists()
+    # Without the option it would have been: the check above can fail.
+    unsafe = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    subprocess.run([sys.executable, "-c", "import bootmatrix"], env=unsafe, check=True, timeout=60)
+    assert (tmp_path / "taken-over").exists()
+
+
+def test_every_python_that_is_started_skips_it() -> None:
+    commands = [
+        (file.name, words)
+        for file in PACKAGE.rglob("*.py")
+        for words in re.findall(r"[\[(]sys\.executable, ([^,\])]+)", file.read_text(encoding="utf-8"))
+    ]
+    assert len(commands) >= 2
+    assert {words for _, words in commands} == {'"-P"'}, commands
+    assert "PYTHONSAFEPATH=1" in (PACKAGE / "execute/dask/slurm.py").read_text(encoding="utf-8")
+
+
+PROFILE = """\
+extends: x86_64
+description: as it came with a project
+machines:
+  board:
+    extends: x86_64/q35
+    description: the same
+    %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("arguments: [-plugin, ./evil.so]", "'-plugin' is not an allowed QEMU argument"),
+        ('arguments: [-chardev, "file,id=x,path=/home/u/.bashrc"]', "-chardev 'file' is not allowed"),
+        ("arguments: [-sandbox, 'off']", "'-sandbox' is not allowed"),
+        ("arguments: [-readconfig, ./x]", "'-readconfig' is not allowed"),
+        ("arguments: [-L, .]", "'-L' is not an allowed QEMU argument"),
+        ('arguments: [-device, "usb-mtp,rootdir=/"]', "-device 'usb-mtp' is not allowed"),
+        ('machine: "q35,dumpdtb=/home/u/.bashrc"', "'dumpdtb' is not allowed"),
+        ('machine: "q35,firmware=x"', "'firmware' is not allowed"),
+        ('network: "virtio-net-pci,romfile=/etc/shadow"', "'romfile' is not allowed"),
+        ('disk: "usb-storage,pcap=/home/u/.bashrc"', "'pcap' is not allowed"),
+        ('accelerators: ["tcg,device=/dev/x"]', "'device' is not allowed"),
+        ('cpu_models: {old: "max,file=/x"}', "'file' is not allowed"),
+    ],
+)
+def test_a_profile_cannot_open_the_host(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text(PROFILE % line)
+    with pytest.raises(FileError) as caught:
+        load_profile(path, {"x86_64": CHECKOUT / "arch/x86_64.yml"})
+    assert message in str(caught.value)
+
+
+def test_shipped_profiles_need_none_of_that() -> None:
+    assert len(load_profiles(arch_folders())) > 10
+
+
+def test_a_saved_run_cannot_open_the_host(tmp_path: Path) -> None:
+    _, folder = write_run(tmp_path / "reports", green_records())
+    (folder / "run.json").unlink()
+    started = json.loads((folder / STARTED_FILE).read_text())
+    cell = {**json.loads(green_records()[0].cell.model_dump_json()), "qemu_args": ["-device", "edu"]}
+    started |= {"order": {"plan": {"cells": [cell]}, "inputs": {}, "locked": False}}
+    (folder / STARTED_FILE).write_text(json.dumps(started))
+    assert load_resumable(folder)[1].plan.cells[0].qemu_args == ("-device", "edu")
+    cell["qemu_args"] = ["-plugin", "/tmp/evil.so"]
+    (folder / STARTED_FILE).write_text(json.dumps(started))
+    with pytest.raises(InputError, match="'-plugin' is not an allowed QEMU argument"):
+        load_resumable(folder)
