@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bootmatrix.console.kernel_log import load_taints
-from bootmatrix.console.kernel_messages import load_messages
+from bootmatrix.console.kernel_messages import WARNINGS, load_messages
 from bootmatrix.console.log import PanicWatch
 from bootmatrix.judge import judge
 from bootmatrix.model import Bootable, Judgement, Verdict
@@ -232,3 +232,35 @@ def test_a_line_that_was_cut_off_may_be_a_containers() -> None:
     cut = b"...x[    1.234567] BUG: kernel NULL pointer dereference\n"
     assert judged(console=cut + READ).verdict is Verdict.PASS
     assert judged(console=READ + cut).verdict is Verdict.FAIL
+
+
+WARN = "WARNING: CPU: 0 PID: 1 at kernel/cpu.c:12 cpu_up+0x1/0x2"
+UBSAN = "UBSAN: array-index-out-of-bounds in drivers/x.c:12:3"
+
+
+def judged_strictly(kernel: str, console: bytes = READ) -> Judgement:
+    messages = make_messages((*TEXTS[:-1], kernel))
+    bootable = make_bootable().model_copy(update={"fail_on": WARNINGS})
+    return judge(make_outcome(messages=messages), make_machine(), bootable, console)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "console", "reason"),
+    [
+        (KERNEL, f"[    1.000000] {WARN}\r\n".encode() + READ, "kernel/cpu.c:12"),
+        (account(record(UBSAN, 3)), READ, "array-index-out-of-bounds"),
+        (account(taint=1 << 9), READ, "tainted W"),
+    ],
+    ids=("on the console", "in the log alone", "by the taint alone"),
+)
+def test_warnings_fail_where_it_is_asked_for(kernel: str, console: bytes, reason: str) -> None:
+    judgement = judged_strictly(kernel, console)
+    assert judgement.verdict is Verdict.FAIL
+    assert reason in judgement.reason
+    assert judged(kernel, console).verdict is Verdict.PASS
+
+
+def test_other_notes_stay_notes_beside_strict_warnings() -> None:
+    killed = "Out of memory: Killed process 71 (influxd) total-vm:1kB, anon-rss:1kB"
+    assert judged_strictly(account(record(killed))).verdict is Verdict.PASS
+    assert judged_strictly(KERNEL).verdict is Verdict.PASS

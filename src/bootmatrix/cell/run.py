@@ -109,7 +109,7 @@ def _prepared(cell: Cell, context: RunContext) -> Prepared:
     fetched = time.monotonic()
     context.observer.cell_stage(cell, "build")
     bootable = _own(spec, cell, kernel, context) if spec.own else _built(spec, cell, kernel, context)
-    bootable = with_qemu_args(bootable, cell.qemu_args)
+    bootable = with_qemu_args(bootable, cell.qemu_args).model_copy(update={"fail_on": cell.fail_on})
     phases = (
         PhaseTime(name="fetch", seconds=fetched - started),
         PhaseTime(name="build", seconds=time.monotonic() - fetched),

@@ -245,6 +245,15 @@ def add_flaky(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_fail_on_warning(parser: argparse.ArgumentParser) -> None:
+    """Add --fail-on-warning."""
+    parser.add_argument(
+        "--fail-on-warning",
+        action="store_true",
+        help="a warning of the kernel (WARN, UBSAN) fails the cell; 'fail_on' in a matrix chooses more messages",
+    )
+
+
 def add_running(parser: argparse.ArgumentParser) -> None:
     """Add the options for executing a plan."""
     parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")

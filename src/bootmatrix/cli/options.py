@@ -21,7 +21,7 @@ WIDE = 160
 OF_THE_RUN = (
     *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked"),
     *("allow_empty", "page_size", "bits", "endian", "cpu", "machine", "memory", "cpus", "append", "timeout", "roots"),
-    "tier",
+    *("tier", "fail_on_warning"),
     *("only", "shard", "budget", "rerun_failed"),
 )
 """Arguments that a resumed run takes from its start."""
@@ -71,6 +71,7 @@ def guest_selection(args: argparse.Namespace) -> Selection:
         append=tuple(args.append),
         timeout=args.timeout,
         roots=args.roots,
+        fail_on_warning=args.fail_on_warning,
     )
 
 

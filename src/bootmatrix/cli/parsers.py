@@ -54,6 +54,7 @@ def add_matrix(commands: Commands) -> None:
         "--resume", metavar="RUN", help=f"finish a run that was interrupted or killed: {arguments.RUN_HELP}"
     )
     arguments.add_flaky(parser)
+    arguments.add_fail_on_warning(parser)
     arguments.add_running(parser)
     parser.set_defaults(command="matrix")
 
@@ -89,6 +90,7 @@ def add_run(commands: Commands) -> None:
     arguments.add_sources(parser)
     arguments.add_qemu_args(parser)
     arguments.add_roots(parser)
+    arguments.add_fail_on_warning(parser)
     parser.add_argument(
         "--expect", metavar="TEXT", help="for a guest with another init: the console text that proves a pass"
     )

@@ -49,6 +49,7 @@ def add_try(commands: Commands) -> None:
     arguments.add_downloads(parser)
     arguments.add_qemu_args(parser)
     arguments.add_flaky(parser)
+    arguments.add_fail_on_warning(parser)
     arguments.add_running(parser)
     parser.set_defaults(command="trial", image=[], locked=None)
 

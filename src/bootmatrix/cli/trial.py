@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         tier=args.tier,
         flaky=args.flaky,
         verify_fork=args.verify_fork,
+        fail_on_warning=args.fail_on_warning,
     )
     planned = workspace.plan(str(matrix), selection=selection)
     options.print_notes(planned.plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -41,6 +41,7 @@ class Taint:
     severity: str
     meaning: str
     stall: bool = False
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,18 @@ def check_account(outcome: Outcome, protocol: int) -> Iterator[Finding]:
         yield Finding(Verdict.FAIL, reason, (piece("result", reason),))
 
 
-def check_kernel(log: KernelLog | None, faults: Sequence[KernelFault], starved_s: float) -> Iterator[Finding]:
-    """Yield findings for fatal taints, and for a silenced console beside an incomplete log."""
+def check_kernel(
+    log: KernelLog | None, faults: Sequence[KernelFault], starved_s: float, fail_on: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Yield findings for fatal taints, and for a silenced console beside an incomplete log.
+
+    Taints of messages in `fail_on` are fatal too.
+    """
     if log is None:
         return
     explained = any(fault.is_fatal for fault in faults)
-    for taint in _taints(log, "fail"):
+    escalated = (taint for taint in _taints(log, "note") if taint.message in fail_on)
+    for taint in (*_taints(log, "fail"), *escalated):
         words = f"the kernel is tainted {taint.letter}: {taint.meaning}"
         evidence = (piece("kernel", f"/proc/sys/kernel/tainted is {log.taints}"),)
         if taint.stall and starved_s >= STARVED_S and not any(is_stall(fault.name) for fault in faults):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -35,6 +35,10 @@ STALL_S = 20.0
 STALLED = re.compile(r"(?:stuck for|blocked for more than) (\d{1,6}) ?s", re.ASCII)
 """Seconds of a stall in the kernel's words."""
 PANIC = "kernel panic"
+NOTE = "note"
+"""Severity of messages that prevent no pass."""
+WARNINGS = ("kernel warning", "undefined behaviour")
+"""Notes by which a kernel reports a fault of its own."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,11 @@ def may_be_starved(name: str, text: str, starved_s: float) -> bool:
         return False
     counted = STALLED.search(text)
     return counted is None or float(counted[1]) - starved_s < STALL_S
+
+
+def escalated(faults: Iterable[KernelFault], fatal: Collection[str]) -> tuple[KernelFault, ...]:
+    """Return the faults, with those of the given names as fatal ones."""
+    return tuple(fault.model_copy(update={"is_fatal": True}) if fault.name in fatal else fault for fault in faults)
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from bootmatrix.console import kernel_log
 from bootmatrix.console import transcript as console
 from bootmatrix.console.kernel_lines import kernel_lines
 from bootmatrix.console.kernel_log import KernelLog, read_kernel_log
-from bootmatrix.console.kernel_messages import find_kernel_faults
+from bootmatrix.console.kernel_messages import escalated, find_kernel_faults
 from bootmatrix.judge import completeness, console_verdict, termination
 from bootmatrix.judge.result_files import read_files
 from bootmatrix.judge.tap import read_tap
@@ -70,7 +70,7 @@ def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: by
     parsed = tuple(result for results in printed for result in results.results)
     consoles = Consoles(transcript, transcript if bootable.proof else kernel_lines(transcript, log), log, parsed)
     shown = find_kernel_faults(consoles.kernel)
-    faults = (*shown, *kernel_log.unseen_faults(log, shown))
+    faults = escalated((*shown, *kernel_log.unseen_faults(log, shown)), bootable.fail_on)
     findings = [
         *_find(outcome, machine, bootable, consoles, faults),
         *(finding for results in printed for finding in results.findings),
@@ -175,7 +175,7 @@ def _find(
     yield from termination.check_reboots(outcome, consoles.kernel)
     yield from termination.check_limits(outcome, machine, transcript)
     yield from console.check_faults(faults, outcome.starved_s)
-    yield from kernel_log.check_kernel(consoles.log, faults, outcome.starved_s)
+    yield from kernel_log.check_kernel(consoles.log, faults, outcome.starved_s, bootable.fail_on)
     yield from termination.check_channel(outcome, machine)
     yield from completeness.find_gaps(outcome, bootable, transcript)
     yield from kernel_log.check_account(outcome, bootable.protocol)

@@ -181,6 +181,7 @@ class _CellExpander:
                 flaky=self._matrix.flaky,
                 append=self._matrix.append,
                 limit_s=self._matrix.limit,
+                fail_on=self._matrix.fail_on,
             )
         except ValueError as error:
             raise InputError(f"{kernel!r} cannot be the name of a kernel") from error

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec
 
+from bootmatrix.console.kernel_messages import NOTE, load_messages
 from bootmatrix.errors import InputError
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.expand import find_targets, matches, product, unknown_kernels
@@ -38,6 +39,7 @@ def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
         _try(document, ("images", name), check_override, ImageOverride(pattern=name, source=source))
     for index, rule in enumerate(matrix.resources):
         _try(document, ("resources", index, "memory"), lambda entry: entry.size, rule)
+    _check_fail_on(document, matrix)
     _check_names(document, matrix, path.parent, profiles)
     document.raise_faults()
     _check_cells(document, matrix, path.parent, profiles)
@@ -65,6 +67,13 @@ def _read_short_form(document: Document, key: str, text_key: str) -> None:
         document.data[key] = [entry]
     elif isinstance(entry, str) and text_key:
         document.data[key] = [{text_key: entry}]
+
+
+def _check_fail_on(document: Document, matrix: Matrix) -> None:
+    known = [message.name for message in load_messages() if message.severity == NOTE]
+    for index, name in enumerate(matrix.fail_on):
+        if name not in known:
+            document.complain(("fail_on", index), f"{name!r} must be one of {', '.join(known)}")
 
 
 def _check_expect(document: Document, matrix: Matrix) -> None:

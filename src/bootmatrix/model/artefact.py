@@ -74,7 +74,7 @@ class Bootable(Model):
     one; both are empty if not requested. `qemu_args` are the user's own arguments, `attached` the files that these
     name. `agent` says when the guest has an agent (docs/agent.md). `privileged` names the containers that may reach
     init or the kernel, each with its means, `daemons` the init images whose daemons, which run as init does, are not
-    known. `contents` lists the packages and files of each image.
+    known. `contents` lists the packages and files of each image. `fail_on` is the cell's.
     """
 
     kernel: Artefact | None = None
@@ -108,6 +108,7 @@ class Bootable(Model):
     qemu_args: tuple[str, ...] = ()
     attached: tuple[Artefact, ...] = ()
     agent: AgentMode = ""
+    fail_on: tuple[str, ...] = ()
 
     @field_validator("results", mode="before")
     @classmethod

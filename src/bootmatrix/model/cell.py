@@ -80,6 +80,7 @@ class Cell(Model):
     `traits` is None if the profile lacks the kernel. The cell is retried `retries` times after infra errors, and
     `flaky` times after failures of its guest. `qemu_args` are arguments beyond the machine's. `size` replaces the
     machine's memory and CPUs, `append` is added to the kernel command line, and `limit_s` replaces the checks' limits.
+    `fail_on` names kernel messages that fail the cell although they are notes elsewhere.
     """
 
     spec: str
@@ -100,6 +101,7 @@ class Cell(Model):
     size: GuestSize = GuestSize()
     append: str = ""
     limit_s: float | None = None
+    fail_on: tuple[str, ...] = ()
     roots: RootPlace = "auto"
     tier: Tier = "system"
 

@@ -77,7 +77,8 @@ class Matrix(Model):
 
     `retries` limits attempts after infra errors, `flaky` those after failures of the guest. `images` maps image
     names or globs to the sources that replace them. `page_size` chooses kernels, `bits`, `endian` and `cpu` machines.
-    `append` is added to the kernel command line, `limit` replaces the time limits of checks.
+    `append` is added to the kernel command line, `limit` replaces the time limits of checks. `fail_on` names kernel
+    messages that fail a cell and are notes otherwise, such as `kernel warning`.
     """
 
     specs: tuple[str, ...] = Field(min_length=1)
@@ -97,6 +98,7 @@ class Matrix(Model):
     cpu: tuple[Name, ...] = ()
     append: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000)] = ""
     limit: float | None = Field(default=None, gt=0, le=24 * 3600)
+    fail_on: tuple[str, ...] = ()
     timeouts: Timeouts = Timeouts()
     boot: BootKind = "cold"
     roots: RootPlace = "auto"

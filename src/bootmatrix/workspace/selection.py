@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bootmatrix.console.kernel_messages import WARNINGS
 from bootmatrix.errors import InputError
 from bootmatrix.load.facts import ANY_KERNEL
 from bootmatrix.load.qemu_args import parse_qemu_args
@@ -27,7 +28,8 @@ class Selection:
 
     `page_size`, `bits`, `endian` and `cpu` choose kernels and machines by facts; `machine` is a board of each of the
     architectures. `memory` (`2G`, `auto`) and `cpus` are the guests' size. `append` is added to the kernel command
-    line; `timeout` (`90s`) replaces the limits of onboot containers, services and checks.
+    line; `timeout` (`90s`) replaces the limits of onboot containers, services and checks. `fail_on_warning` makes the
+    kernel's warnings failures.
 
     `only` has patterns of cell ids; `rerun_failed` names a run whose cells that are not as expected are selected;
     `shard` is a part of it all, such as `2/4`; `budget` a duration.
@@ -53,6 +55,7 @@ class Selection:
     cpus: int | None = None
     append: tuple[str, ...] = ()
     timeout: str | None = None
+    fail_on_warning: bool = False
     only: tuple[str, ...] = ()
     shard: str = ""
     budget: str = ""
@@ -95,6 +98,8 @@ def apply(selection: Selection, matrix: Matrix) -> Matrix:
         changes["resources"] = (*matrix.resources, _resources(selection))
     if selection.append:
         changes["append"] = " ".join(filter(None, (matrix.append, *map(_checked_append, selection.append))))
+    if selection.fail_on_warning:
+        changes["fail_on"] = tuple(dict.fromkeys((*matrix.fail_on, *WARNINGS)))
     if selection.timeout is not None:
         limit_s = duration_s(selection.timeout)
         limits = {"onboot": limit_s, "services": limit_s}

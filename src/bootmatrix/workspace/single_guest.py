@@ -17,6 +17,7 @@ from bootmatrix.assembly.sources import open_builder
 from bootmatrix.boot.guest import boot
 from bootmatrix.cell.record_builder import save_files
 from bootmatrix.cell.run import prepare, with_proof
+from bootmatrix.console.kernel_messages import WARNINGS
 from bootmatrix.errors import InputError
 from bootmatrix.judge import judge
 from bootmatrix.load.profile import find_machine
@@ -115,6 +116,8 @@ def _changed(machine: Machine, bootable: Bootable, selection: Selection) -> Sing
     if selection.append:
         words = " ".join(filter(None, (bootable.cmdline, *selection.append)))
         bootable = bootable.model_copy(update={"cmdline": words})
+    if selection.fail_on_warning:
+        bootable = bootable.model_copy(update={"fail_on": WARNINGS})
     bootable = with_qemu_args(bootable, split_qemu_args(selection.qemu_args))
     machine = machine.sized(size)
     return SingleGuest(grown(machine, bootable) if size.grows else machine, bootable, timeouts)
