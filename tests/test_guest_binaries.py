@@ -9,15 +9,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.load.profile import load_profiles
 from guest_program import LIMIT_S, ROOT
 
 MAKER = ROOT / "src/guest/make_guest.py"
-BINARIES = specs_folder().resolve() / "images/init/bin"
+IMAGES = specs_folder().resolve() / "images"
+BINARIES, LIBRARIES = IMAGES / "init/bin", IMAGES / "crun/lib"
 
 
 def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -26,15 +29,16 @@ def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_binaries_are_of_these_sources() -> None:
-    first, *lines = (BINARIES / "SHA256SUMS").read_text(encoding="ascii").splitlines()
+@pytest.mark.parametrize("folder", [BINARIES, LIBRARIES], ids=["init", "crun"])
+def test_binaries_are_of_these_sources(folder: Path) -> None:
+    first, *lines = (folder / "SHA256SUMS").read_text(encoding="ascii").splitlines()
     done = make("--sources")
     assert first == f"# of sources {done.stdout.strip()}", "the sources have changed: run `make agent`"
     digests = {name: digest for digest, name in (line.split("  ") for line in lines)}
     architectures = {profile.names.debian for profile in load_profiles([ROOT / "arch"]).values()}
-    assert set(digests) == architectures == {path.name for path in BINARIES.iterdir()} - {"SHA256SUMS"}
+    assert set(digests) == architectures == {path.name for path in folder.iterdir()} - {"SHA256SUMS"}
     for name, digest in digests.items():
-        assert hashlib.sha256((BINARIES / name).read_bytes()).hexdigest() == digest, name
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
 
 
 def test_changes_of_sources_and_binaries_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,10 +55,10 @@ def test_changes_of_sources_and_binaries_would_be_seen(tmp_path: Path, monkeypat
     assert maker.sources_digest() != digest
     name = own_architecture()
     (tmp_path / name).write_bytes((BINARIES / name).read_bytes())
-    assert maker._compare({name: tmp_path / name}) == 0
+    assert maker._compare(BINARIES, {name: tmp_path / name}) == 0
     with (tmp_path / name).open("ab") as program:
         program.write(b"\0")
-    assert maker._compare({name: tmp_path / name}) == 1
+    assert maker._compare(BINARIES, {name: tmp_path / name}) == 1
 
 
 def test_binaries_are_static_and_say_nothing_of_their_maker() -> None:
@@ -62,6 +66,21 @@ def test_binaries_are_static_and_say_nothing_of_their_maker() -> None:
         data = path.read_bytes()
         assert path.name == "SHA256SUMS" or data[:4] == b"\x7fELF"
         assert not any(word in data for word in (b"/lib/ld", b"/home", b"/tmp/b", b"zig-cache", str(ROOT).encode()))
+
+
+def test_placeholders_define_what_crun_links() -> None:
+    """A symbol that is missing would end crun at its start, which every boot shows."""
+    words = (MAKER.parent / "crun/libsystemd.c").read_text(encoding="ascii").split()
+    names = {word.removeprefix("ABSENT(").rstrip(")") for word in words if word.startswith("ABSENT(sd_")}
+    assert len(names) > 20
+    for path in LIBRARIES.iterdir():
+        if path.name != "SHA256SUMS":
+            with path.open("rb") as file:
+                segment: Any = next(ELFFile(file).iter_segments("PT_DYNAMIC"))
+                symbols = {one.name for one in segment.iter_symbols() if one["st_shndx"] != "SHN_UNDEF"}
+                assert [tag.soname for tag in segment.iter_tags("DT_SONAME")] == ["libsystemd.so.0"]
+                assert {name for name in symbols if name.startswith("sd_")} == names, path.name
+                assert not list(segment.iter_tags("DT_NEEDED"))
 
 
 def own_architecture() -> str:

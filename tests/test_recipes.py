@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -160,3 +162,45 @@ def test_a_source_for_each_architecture(kitchen: Kitchen) -> None:
         assert (tree.nodes["init"].read(), tree.nodes["plain"].read()) == (name.encode(), b"amd64")
     with pytest.raises(BuildError, match=r"file not found: .*/bin/armhf"):
         kitchen.make(arch="armv7", files=fields)
+
+
+def link(folder: Path, name: str, *libraries: Path, shared: bool = True) -> Path:
+    """Compile a library, or a program, that links others."""
+    flags = ["-shared", "-fPIC", f"-Wl,-soname,{name}"] if shared else []
+    source = "int nothing;" if shared else "int main(void) { return 0; }"
+    words = [
+        "gcc",
+        "-Wl,--no-as-needed",
+        *flags,
+        "-x",
+        "c",
+        "-",
+        "-x",
+        "none",
+        *map(str, libraries),
+        "-o",
+        folder / name,
+    ]
+    subprocess.run(words, input=source, text=True, check=True)
+    return folder / name
+
+
+def test_libraries_that_no_program_links_are_left_out(kitchen: Kitchen) -> None:
+    where = kitchen.recipe("mine")
+    second = link(where, "libsecond.so.1")
+    first = link(where, "libfirst.so.1", second)
+    link(where, "libunused.so.1", link(where, "libbelow.so.1"))
+    link(where, "program", first, shared=False)
+    (where / "libbroken.so").write_bytes(b"\x7fELF, and no more")
+    named = ("libfirst.so.1", "libunused.so.1", "libbelow.so.1", "libbroken.so", "program")
+    copies = [
+        *({"path": f"usr/lib/{name}", "source": name, "mode": "0644"} for name in named if name != "program"),
+        {"path": "usr/lib/far/libsecond.so.1.2", "source": "libsecond.so.1", "mode": "0644"},
+        {"path": "usr/lib/libsecond.so.1", "symlink": "far/libsecond.so.1.2"},
+        {"path": "usr/bin/program", "source": "program", "mode": "0755"},
+    ]
+    tree = kitchen.tree(files=copies, drop_unused_libraries=True, keep=["usr/lib/libbelow*"])
+    kept = {path for path in tree.nodes if path.startswith("usr/") and tree.nodes[path].kind != "dir"}
+    used = {"usr/lib/libfirst.so.1", "usr/lib/libsecond.so.1", "usr/lib/far/libsecond.so.1.2", "usr/bin/program"}
+    assert kept == {*used, "usr/lib/libbelow.so.1"}
+    assert len(files(kitchen.tree(files=copies))) == len(copies) - 1

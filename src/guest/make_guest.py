@@ -1,6 +1,6 @@
 """Build the guest's init for every architecture of `arch/`, by zig, and check that the same bytes come out again.
 
-    make_guest.py [NAME…]            write specs/images/init/bin/NAME and SHA256SUMS; names are Debian's
+    make_guest.py [NAME…]            write specs/images/{init/bin,crun/lib}/NAME and SHA256SUMS; names are Debian's
     make_guest.py --check [NAME…]    build in a folder that is removed again, and compare
     make_guest.py --sources          print the digest of the sources
 
@@ -24,13 +24,20 @@ from bootmatrix.load.profile import load_profiles
 from bootmatrix.model.profile import GuestTarget
 
 SOURCES = Path(__file__).resolve().parent
-BINARIES = CHECKOUT / "specs/images/init/bin"
+IMAGES = CHECKOUT / "specs/images"
+PROGRAM, LIBRARY = Path("init/bin"), Path("crun/lib")
+"""Where the images have init, and a placeholder of libsystemd for crun."""
 SUMS = "SHA256SUMS"
 DIALECT = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-option-ignored")
-FLAGS = (
-    *("-Os", "-static", "-s", "-fno-stack-protector", "-fno-sanitize=all", "-fno-ident"),
-    *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-ffunction-sections", "-fdata-sections"),
-    *("-Wl,--gc-sections", "-Wl,--build-id=none"),
+COMMON = (
+    *("-Os", "-s", "-fno-stack-protector", "-fno-sanitize=all", "-fno-ident"),
+    *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-Wl,--build-id=none"),
+)
+FLAGS = (*COMMON, "-static", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
+LIBRARY_FLAGS = (
+    *COMMON,
+    *("-shared", "-nostdlib", "-Wl,-z,max-page-size=65536"),
+    *("-Wl,-soname,libsystemd.so.0", "-Wl,--version-script=crun/libsystemd.map"),
 )
 
 
@@ -47,8 +54,15 @@ def main() -> int:
         return 2
     names = options.names or sorted(targets)
     with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
-        built = {name: build(targets[name], Path(folder) / name) for name in names}
-        return _compare(built) if options.check else _write(built, set(targets))
+        built: dict[Path, dict[str, Path]] = {PROGRAM: {}, LIBRARY: {}}
+        for name in names:
+            built[PROGRAM][name] = build(targets[name], Path(folder) / name)
+            built[LIBRARY][name] = build_library(targets[name], Path(folder) / f"{name}.so")
+        if options.check:
+            return max(_compare(IMAGES / where, files) for where, files in built.items())
+        for where, files in built.items():
+            _write(IMAGES / where, files, set(targets))
+    return 0
 
 
 def _options() -> argparse.Namespace:
@@ -73,22 +87,31 @@ def sources() -> list[Path]:
 def sources_digest() -> str:
     """Digest everything in the checkout that makes the binaries: sources, flags, targets, zig's version."""
     locked = (CHECKOUT / "requirements-agent.lock").read_bytes()
-    targets = sorted((name, target.target, target.cpu) for name, target in guest_targets().items())
-    digest = hashlib.sha256(repr((DIALECT, FLAGS, targets)).encode() + locked)
-    for path in sorted(SOURCES.glob("*.[ch]")):
-        digest.update(f"\n{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
+    targets = sorted((name, repr(target)) for name, target in guest_targets().items())
+    digest = hashlib.sha256(repr((DIALECT, FLAGS, LIBRARY_FLAGS, targets)).encode() + locked)
+    for path in (*sorted(SOURCES.glob("*.[ch]")), *sorted(SOURCES.glob("crun/*"))):
+        digest.update(f"\n{path.relative_to(SOURCES)} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
     return digest.hexdigest()
 
 
 def build(target: GuestTarget, program: Path) -> Path:
     """Compile and link a program for a target."""
-    wanted = ("-target", target.target, f"-mcpu={target.cpu}")
     names = [path.name for path in sources()]
-    command = [*_zig(), "cc", *wanted, *DIALECT, *FLAGS, "-o", str(program), *names]
+    return _compile(target.target, (f"-mcpu={target.cpu}", *FLAGS), names, program)
+
+
+def build_library(target: GuestTarget, library: Path) -> Path:
+    """Compile and link the placeholder of libsystemd for a target."""
+    flags = (f"-mcpu={target.cpu}", *LIBRARY_FLAGS)
+    return _compile(target.library or target.target, flags, ["crun/libsystemd.c"], library)
+
+
+def _compile(target: str, flags: Iterable[str], names: Iterable[str], result: Path) -> Path:
+    command = [*_zig(), "cc", "-target", target, *DIALECT, *flags, "-o", str(result), *names]
     done = subprocess.run(command, cwd=SOURCES, check=False)
     if done.returncode:
-        sys.exit(f"make agent: zig failed with status {done.returncode} for {target.target}")
-    return program
+        sys.exit(f"make agent: zig failed with status {done.returncode} for {target}")
+    return result
 
 
 def _zig() -> list[str]:
@@ -96,26 +119,25 @@ def _zig() -> list[str]:
     return [str(own if own.exists() else sys.executable), "-m", "ziglang"]
 
 
-def _write(built: dict[str, Path], known: Iterable[str]) -> int:
-    BINARIES.mkdir(exist_ok=True)
+def _write(binaries: Path, built: dict[str, Path], known: Iterable[str]) -> None:
+    binaries.mkdir(exist_ok=True)
     for name, program in built.items():
-        shutil.copyfile(program, BINARIES / name)
-        (BINARIES / name).chmod(0o755)
-    for path in BINARIES.iterdir():
+        shutil.copyfile(program, binaries / name)
+        (binaries / name).chmod(0o755)
+    for path in binaries.iterdir():
         if path.name not in {*known, SUMS}:
             path.unlink()
-    lines = [f"{_sha256(BINARIES / name)}  {name}" for name in sorted(known) if (BINARIES / name).exists()]
+    lines = [f"{_sha256(binaries / name)}  {name}" for name in sorted(known) if (binaries / name).exists()]
     text = "\n".join([f"# of sources {sources_digest()}", *lines]) + "\n"
-    new = BINARIES / f".{SUMS}"
+    new = binaries / f".{SUMS}"
     new.write_text(text)
-    new.replace(BINARIES / SUMS)
-    return 0
+    new.replace(binaries / SUMS)
 
 
-def _compare(built: dict[str, Path]) -> int:
-    different = [name for name, program in built.items() if _sha256(program) != _sha256(BINARIES / name)]
+def _compare(binaries: Path, built: dict[str, Path]) -> int:
+    different = [name for name, program in built.items() if _sha256(program) != _sha256(binaries / name)]
     for name in different:
-        print(f"{BINARIES / name} is not what the sources give: run `make agent`", file=sys.stderr)  # noqa: T201
+        print(f"{binaries / name} is not what the sources give: run `make agent`", file=sys.stderr)  # noqa: T201
     return 1 if different else 0
 
 

@@ -32,7 +32,8 @@ class ImageRecipe(Model):
 
     `packages` come from the archive with their dependencies, except those in `without`. `debs` are globs of local
     .deb files; `{debian_arch}` and the other names of the profile are replaced. `keep` and `drop` are globs of
-    paths in the image. `replaces` are LinuxKit's images that this one replaces. `labels` are OCI labels:
+    paths in the image; `drop_unused_libraries` drops shared libraries that no program in it links. `replaces` are
+    LinuxKit's images that this one replaces. `labels` are OCI labels:
     `org.mobyproject.config` has a container's defaults, `bootmatrix.modules` kernel modules, `bootmatrix.network`
     the need of a network card.
     """
@@ -46,6 +47,7 @@ class ImageRecipe(Model):
     files: tuple[CopyFile, ...] = ()
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    drop_unused_libraries: bool = False
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     env: dict[str, str] = {}

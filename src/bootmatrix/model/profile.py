@@ -136,9 +136,13 @@ class Accelerator(Model):
 
 
 class GuestTarget(Model):
-    """The target of zig for which `make agent` builds the guest's init, and its CPU with features (`-mcpu`)."""
+    """The target of zig for which `make agent` builds the guest's init, and its CPU with features (`-mcpu`).
+
+    `library` is the target of what Debian's programs link, where its way to pass floating-point numbers is another.
+    """
 
     target: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+-linux-musl[a-z0-9]*$")]
+    library: Annotated[str, StringConstraints(pattern=r"^([a-z0-9_]+-linux-[a-z0-9]+)?$")] = ""
     cpu: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+([+-][a-z0-9_]+)*$")] = "baseline"
 
 

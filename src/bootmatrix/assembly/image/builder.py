@@ -34,7 +34,7 @@ from bootmatrix.store import Store
 
 OWN_INIT_LABELS = {"bootmatrix.protocol", "bootmatrix.fork"}
 """Labels of an init image whose account makes a verdict."""
-FORMAT = "4"
+FORMAT = "5"
 """Changes whenever the same recipe would give another image."""
 EPOCH_S = 1492533000
 """2017-04-18T16:30Z, the time that LinuxKit gives to what it generates: images do not depend on when they are made."""

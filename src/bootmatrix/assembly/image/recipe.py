@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from bootmatrix.assembly.image.libraries import unused_libraries
 from bootmatrix.assembly.slices import Slice
 from bootmatrix.assembly.tree import Node, Tree, directory, symlink, text_file
 from bootmatrix.assembly.user_files import take_into
@@ -169,10 +170,13 @@ def _source(copy: CopyFile, recipe_path: Path) -> Path:
 
 
 def drop(tree: Tree, recipe: ImageRecipe) -> None:
-    """Remove files that no guest needs, and those of the recipe's `drop`, except for `keep`."""
+    """Remove files that no guest needs, those of the recipe's `drop`, and unused libraries, except for `keep`."""
     keep = set(tree.matching(recipe.keep))
     keep |= {str(folder) for path in keep for folder in PurePosixPath(path).parents}
     for path in tree.matching((*NOT_FOR_GUESTS, *recipe.drop)):
+        if path not in keep:
+            tree.remove(path)
+    for path in unused_libraries(tree) if recipe.drop_unused_libraries else ():
         if path not in keep:
             tree.remove(path)
 
