@@ -20,12 +20,15 @@ def kind_of(path: Path) -> str:
         return "image"
     if path.parent.name == "arch":
         return "profile"
+    if path.parent.name == "kernels":
+        return "catalogue"
     return "matrix" if path.name.endswith(".matrix.yml") else "spec"
 
 
 FILES = [
     *sorted(specs_folder().rglob("*.yml")),
     *sorted((CHECKOUT / "arch").glob("*.yml")),
+    *sorted((CHECKOUT / "kernels").glob("*.yml")),
     *sorted(CORPUS.glob("*.yml")),
 ]
 
@@ -57,6 +60,7 @@ def test_files_fit_their_schema(path: Path) -> None:
         ("matrix", {"specs": ["a"], "arch": ["all"], "kernel": ["6.1"], "timeouts": {"boot": []}}),
         ("profile", {"name": "x"}),
         ("image", {"package": []}),
+        ("catalogue", {"description": "x", "format": "apt", "architectures": {}, "kernels": {}}),
     ],
 )
 def test_what_is_faulty_does_not_fit(kind: str, data: Any) -> None:

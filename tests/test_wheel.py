@@ -62,7 +62,7 @@ def bootmatrix(prefix: Path, tmp_path: Path) -> Bootmatrix:
 
 def test_has_every_profile_and_spec(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
-    shipped = [path for folder in ("arch", "specs") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    shipped = [path for folder in ("arch", "kernels", "specs") for path in (ROOT / folder).rglob("*") if path.is_file()]
     assert len(shipped) > 10
     assert [path for path in shipped if f"bootmatrix/data/{path.relative_to(ROOT)}" not in inside] == []
 

@@ -17,7 +17,7 @@ from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import add_custom_kernel, find_kernel
 from bootmatrix.assembly.kernel.options import fragment, parse_purposes
 from bootmatrix.assembly.sources import open_builder
-from bootmatrix.cli import options
+from bootmatrix.cli import catalogues, options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
@@ -39,6 +39,10 @@ MAX_LACKING = 5
 
 def run(args: argparse.Namespace) -> int:
     """Print the table of kernels; return status 3 if a name does not resolve."""
+    if args.facts:
+        return catalogues.run_facts(args)
+    if args.distro:
+        return catalogues.run_distro(args)
     profiles = options.profiles()
     selected = [find_machine(profiles, name)[0] for name in args.arch] or list(profiles.values())
     entries = [entry for profile in selected for entry in _sources(profile)]

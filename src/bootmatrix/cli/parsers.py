@@ -36,7 +36,7 @@ SIGNOFF_DESCRIPTION = (
     "1 if anything has changed."
 )
 SERVE_PORT = 8471
-SCHEMA_KINDS = ("run", "spec", "guest", "matrix", "profile", "image", "registries", "cluster")
+SCHEMA_KINDS = ("run", "spec", "guest", "matrix", "profile", "catalogue", "image", "registries", "cluster")
 """`run`, and the kinds of load.schema, repeated because importing it is slow; a test compares them."""
 
 
@@ -196,9 +196,17 @@ def add_kernels(commands: Commands) -> None:
     parser = commands.add_parser("kernels", help="list the kernel names and what they resolve to; add custom kernels")
     parser.add_argument("--arch", type=arguments.names, default=(), metavar="A,…", help="only these architectures")
     arguments.add_sources(parser)
+    parser.add_argument("--distro", default="", metavar="NAME", help="only those of kernels/NAME.yml, or all of these")
+    parser.add_argument("--facts", action="store_true", help="page size, HZ, preemption, address width, configuration")
     parser.set_defaults(command="kernels")
-    actions = parser.add_subparsers(title="custom kernels, in kernels.yml", metavar="ACTION")
+    actions = parser.add_subparsers(title="custom kernels and catalogues", metavar="ACTION")
     _add_kernels_add(actions)
+    check = actions.add_parser("check", help="try the kernels of distributions against their servers, as a table")
+    check.add_argument("names", nargs="*", metavar="DISTRIBUTION", help="the name of a catalogue")
+    check.add_argument("--all", action="store_true", help="all catalogues")
+    check.add_argument("--arch", type=arguments.names, default=(), metavar="A,…", help="only these architectures")
+    arguments.add_sources(check)
+    check.set_defaults(command="catalogues:run_check")
     fragment = actions.add_parser(
         "fragment",
         help="print the options of the kernel's configuration that guests need, for merge_config.sh",

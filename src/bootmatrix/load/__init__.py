@@ -7,10 +7,11 @@ from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.arch_filter import find_limits
+from bootmatrix.load.catalogue import load_catalogue, with_catalogues
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.expand import product
 from bootmatrix.load.images import find_source
-from bootmatrix.load.matrix import SUFFIXES, load_matrix
+from bootmatrix.load.matrix import SUFFIXES, kernel_names, load_matrix
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import load_profile
 from bootmatrix.load.recipe import RECIPE, find_recipe, is_package, load_package, load_recipe
@@ -29,6 +30,7 @@ def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
     if len(spec_files(path)) > 1:
         return _describe_spec(path, profiles)
     if path.name.endswith(SUFFIXES):
+        profiles = with_catalogues(profiles, kernel_names(path))
         matrix = load_matrix(path, profiles)
         cells = product(matrix, path.parent, profiles)
         for spec in dict.fromkeys(cell.spec for cell in cells):
@@ -49,6 +51,9 @@ def _describe_by_keys(path: Path, profiles: Mapping[str, Profile]) -> str:
     data = read_document(path).data
     if "registries" in data:
         return f"registries: {', '.join(load_registries(path).registries)}"
+    if "kernels" in data and "format" in data:
+        catalogue = load_catalogue(path)
+        return f"a kernel catalogue: {_count(catalogue.kernels, 'kernel')} of {catalogue.description}"
     if "machines" in data:
         profile = load_profile(path)
         return f"a profile: {_count(profile.machines, 'machine')}, {_count(profile.kernels, 'kernel')}"

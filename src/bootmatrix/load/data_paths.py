@@ -16,8 +16,20 @@ def arch_folders() -> tuple[Path, ...]:
 
     The shipped folder, `arch` in the current folder, then those of `BOOTMATRIX_ARCH`, separated as in PATH.
     """
-    own = os.environ.get("BOOTMATRIX_ARCH", "").split(os.pathsep)
-    folders = [_shipped("arch"), Path("arch"), *(Path(name) for name in own if name)]
+    return _folders("arch", "BOOTMATRIX_ARCH")
+
+
+def catalogue_folders() -> tuple[Path, ...]:
+    """List the folders of kernel catalogues. A later catalogue replaces an earlier one of the same name.
+
+    The shipped folder, `kernels` in the current folder, then those of `BOOTMATRIX_CATALOGUES`, separated as in PATH.
+    """
+    return _folders("kernels", "BOOTMATRIX_CATALOGUES")
+
+
+def _folders(name: str, variable: str) -> tuple[Path, ...]:
+    own = os.environ.get(variable, "").split(os.pathsep)
+    folders = [_shipped(name), Path(name), *(Path(folder) for folder in own if folder)]
     seen: dict[Path, Path] = {}
     for folder in folders:
         if folder.is_dir():

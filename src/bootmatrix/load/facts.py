@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.validate import suggest
-from bootmatrix.model import CustomKernel, KernelSource, Matrix, Profile
+from bootmatrix.model import AnyKernel, CustomKernel, Matrix, Profile, RepositoryKernel
 
 ALL = "all"
 DEFAULT_KERNEL = "6.1"
@@ -14,7 +14,6 @@ ANY_KERNEL = "default"
 """The kernel name that means DEFAULT_KERNEL, or the first kernel of machines that lack it."""
 Target = tuple[Profile, str]
 """A profile and the name of one of its machines."""
-Source = KernelSource | CustomKernel
 
 
 def with_facts(targets: Iterable[Target], matrix: Matrix) -> list[Target]:
@@ -67,15 +66,16 @@ def choose_kernels(names: Sequence[str], sizes: Sequence[str], target: Target) -
     return list(dict.fromkeys(chosen))
 
 
-def _meant(word: str, kernels: Mapping[str, Source]) -> list[str]:
+def _meant(word: str, kernels: Mapping[str, AnyKernel]) -> list[str]:
+    every = [name for name, source in kernels.items() if not isinstance(source, RepositoryKernel)]
     if word == ALL:
-        return list(kernels)
+        return every
     if word == ANY_KERNEL:
-        return [DEFAULT_KERNEL if DEFAULT_KERNEL in kernels else next(iter(kernels))]
+        return [DEFAULT_KERNEL if DEFAULT_KERNEL in kernels else every[0]]
     return [word]
 
 
-def _of_size(word: str, size: int, kernels: Mapping[str, Source]) -> Iterator[str]:
+def _of_size(word: str, size: int, kernels: Mapping[str, AnyKernel]) -> Iterator[str]:
     """Yield the kernels that a name means, of a page size."""
     for name in _meant(word, kernels):
         if name not in kernels or kernels[name].page_kib == size:
@@ -87,10 +87,12 @@ def _of_size(word: str, size: int, kernels: Mapping[str, Source]) -> Iterator[st
             yield from siblings[:1] or (others[-1:] if word == ANY_KERNEL else ())
 
 
-def _version(name: str, kernels: Mapping[str, Source]) -> str:
+def _version(name: str, kernels: Mapping[str, AnyKernel]) -> str:
     """Return the version of a kernel; empty for the newest of all."""
     source = kernels[name]
     version = source.release if isinstance(source, CustomKernel) else source.version
+    if isinstance(source, RepositoryKernel):
+        return version or name
     return name if version is None else version
 
 

@@ -60,6 +60,20 @@ def _read_times(document: Document) -> None:
             pass  # reported by the model's own validation
 
 
+def kernel_names(path: Path) -> set[str]:
+    """Return all kernel names in a matrix file, which may be invalid otherwise.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    data = read_document(path).data
+    kernels = data.get("kernel")
+    entries = [entry for value in data.values() if isinstance(value, list) for entry in value]
+    names = [*(kernels if isinstance(kernels, list) else [kernels])]
+    names += [entry.get("kernel") for entry in entries if isinstance(entry, dict)]
+    return {name for name in names if isinstance(name, str)}
+
+
 def _read_short_form(document: Document, key: str, text_key: str) -> None:
     """Turn one entry for all cells into a list: a mapping, or just its text where `text_key` is set."""
     entry = document.data.get(key)

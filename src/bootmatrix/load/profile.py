@@ -51,7 +51,7 @@ def load_profile(path: Path, files: Mapping[str, Path] | None = None) -> Profile
     document = read_document(path)
     extend(document, profile_files([*arch_folders(), path.parent]) if files is None else files)
     document.raise_faults()
-    profile = validate(document, Profile, name=path.stem, own={})
+    profile = validate(document, Profile, name=path.stem, own={}, catalogue={})
     for name, machine in profile.machines.items():
         _check_machine(document, name, machine)
     document.raise_faults()

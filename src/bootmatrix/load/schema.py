@@ -6,7 +6,7 @@ from typing import Any
 
 from bootmatrix.load.extends import EXTENDS
 from bootmatrix.load.flavours import FLAVOUR
-from bootmatrix.model import ImageRecipe, Matrix, PrebuiltGuest, Profile, Registries, Spec
+from bootmatrix.model import Catalogue, ImageRecipe, Matrix, PrebuiltGuest, Profile, Registries, Spec
 from bootmatrix.model.base import Model
 from bootmatrix.model.cluster import Cluster
 
@@ -16,13 +16,19 @@ MODELS: dict[str, type[Model]] = {
     "guest": PrebuiltGuest,
     "matrix": Matrix,
     "profile": Profile,
+    "catalogue": Catalogue,
     "image": ImageRecipe,
     "registries": Registries,
     "cluster": Cluster,
 }
 KINDS = tuple(MODELS)
 
-FROM_THE_FILE = {"spec": ("name", "path", "notes", "own"), "profile": ("name",), "matrix": ("notes",)}
+FROM_THE_FILE = {
+    "spec": ("name", "path", "notes", "own"),
+    "profile": ("name", "own", "catalogue"),
+    "catalogue": ("name", "folder"),
+    "matrix": ("notes",),
+}
 """Fields that are not written in the file: they are derived from it."""
 ACCEPTED = {
     "spec": {

@@ -16,6 +16,7 @@ from bootmatrix.model.cell import (
     Traits,
 )
 from bootmatrix.model.contents import Component, ImageContents
+from bootmatrix.model.distribution import Catalogue, CatalogueEntry, RepositoryKernel
 from bootmatrix.model.guest_size import GuestSize
 from bootmatrix.model.image import (
     CopyFile,
@@ -43,6 +44,7 @@ from bootmatrix.model.matrix import (
 from bootmatrix.model.outcome import Diagnostic, GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import (
     Accelerator,
+    AnyKernel,
     Bios,
     Card,
     Efi,
@@ -61,6 +63,7 @@ from bootmatrix.model.verdict import Evidence, Judgement, KernelFault, SubResult
 __all__ = [
     "Accelerator",
     "AcceptanceRecord",
+    "AnyKernel",
     "Artefact",
     "AttemptRecord",
     "Bios",
@@ -70,6 +73,8 @@ __all__ = [
     "Built",
     "BuiltFile",
     "Card",
+    "Catalogue",
+    "CatalogueEntry",
     "Cell",
     "Component",
     "ConsolePattern",
@@ -120,6 +125,7 @@ __all__ = [
     "Record",
     "Registries",
     "Registry",
+    "RepositoryKernel",
     "ResourceRule",
     "ResultFile",
     "RootPlace",

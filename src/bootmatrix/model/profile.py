@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
+from bootmatrix.model.distribution import RepositoryKernel
 from bootmatrix.model.guest_size import GuestSize
 from bootmatrix.model.kernel import CustomKernel, PageKib
 
@@ -66,6 +67,10 @@ class KernelSource(Model):
     architecture: str | None = None
     suites: tuple[str, ...] = Field(min_length=1)
     page_kib: PageKib = 4
+
+
+AnyKernel = KernelSource | CustomKernel | RepositoryKernel
+"""Sources of named kernels: the archive, the user, other distributions."""
 
 
 class Firmware(Model):
@@ -239,7 +244,7 @@ class Profile(Model):
     """An architecture. `name` is the file's; the first machine is the default.
 
     `kernel_magic` maps kernel forms to the bytes that identify a kernel of this architecture. `own` are custom
-    kernels, which are not in the profile's file.
+    kernels, and `catalogue` those of other distributions; they are not in the profile's file.
     """
 
     name: Name
@@ -265,6 +270,7 @@ class Profile(Model):
     kernels: dict[Name, KernelSource] = Field(min_length=1)
     kernel_magic: dict[KernelForm, Magic] = {}
     own: dict[Name, CustomKernel] = {}
+    catalogue: dict[Name, RepositoryKernel] = {}
 
     def default_machine(self) -> str:
         """Return the name of the default machine."""
@@ -283,10 +289,10 @@ class Profile(Model):
         # An accelerator would use the host's CPU instead of this one.
         return machine.emulated().model_copy(update={"cpu": machine.cpu_models[cpu]})
 
-    def kernels_of(self, board: str) -> dict[str, KernelSource | CustomKernel]:
-        """Return the kernel sources of a machine by name: its own or the profile's, and custom ones."""
+    def kernels_of(self, board: str) -> dict[str, AnyKernel]:
+        """Return the kernel sources of a machine by name: its own or the profile's, custom and catalogued ones."""
         machine = self.machine(board)
-        return {**(self.kernels if machine.kernels is None else machine.kernels), **self.own}
+        return {**self.catalogue, **(self.kernels if machine.kernels is None else machine.kernels), **self.own}
 
     def borrows_kernels(self) -> bool:
         """Return whether all kernels are another architecture's, which also runs its programs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,13 +18,14 @@ from bootmatrix.errors import (
     StaleMirror,
     UntrustedError,
 )
-from bootmatrix.model import Kernel, KernelSource, Lock, Package
+from bootmatrix.model import Kernel, KernelPart, KernelSource, Lock, Package
 from bootmatrix.progress import Observer
 from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.download import Downloader, DownloadRequest, NotFound
 from bootmatrix.source.kernels import assemble, choose, images_of, no_such_kernel
 from bootmatrix.source.lock_recorder import LockedPackages, Used, kernel_key
 from bootmatrix.source.packages import Index, kernel_packages, open_index, package_codec
+from bootmatrix.source.repositories.kernels import Repositories
 from bootmatrix.source.resolve import Candidates, closure
 from bootmatrix.source.settings import Settings
 from bootmatrix.source.suites import Suites
@@ -77,7 +79,12 @@ class Archive:
     @property
     def good_until_s(self) -> float:
         """Return when answers may change, in seconds since 1970."""
-        return self._suites.good_until_s
+        return min(self._suites.good_until_s, self.repositories.good_until_s)
+
+    @cached_property
+    def repositories(self) -> Repositories:
+        """The repositories of other distributions."""
+        return Repositories(self._settings, self._store, self._downloader, self._progress, self)
 
     def kernel(self, name: str, source: KernelSource, debian_arch: str) -> Kernel:
         """Find the newest kernel of a name, a version prefix, in the suites of a source.
@@ -123,6 +130,15 @@ class Archive:
             BuildError: the archive is confined to the lock, and the lock lacks it.
         """
         return self._locked_kernel(key) is not None
+
+    def locked_parts(self, key: str) -> tuple[KernelPart, ...]:
+        """Return the parts of a locked custom kernel; empty without a lock, or if it lacks the kernel.
+
+        Raises:
+            BuildError: the archive is confined to the lock, and the lock lacks it.
+        """
+        locked = self._locked_kernel(key)
+        return locked.parts if locked else ()
 
     def own_kernel(self, key: str, kernel: Kernel) -> Kernel:
         """Record a custom kernel as used, and check it against the lock.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -53,7 +54,10 @@ class _TransientError(Exception):
 
 @dataclass(frozen=True)
 class DownloadRequest:
-    """A file of known digest and size. `label` names it in progress and notes."""
+    """A file of known size, and of known digest unless `sha256` is empty.
+
+    `label` names it in progress and notes.
+    """
 
     url: str
     sha256: str
@@ -138,6 +142,24 @@ class Downloader:
                     self._progress.note(f"{request.label}: {error.message}; fetching it again")
             self._require_network(request.label)
             return self._fetch(request)
+
+    def unpinned(self, url: str, size_bytes: int, label: str) -> str:
+        """Download a file of unknown digest into the store, and return its SHA-256. The caller verifies it.
+
+        Raises:
+            NotFound, NetworkError, Offline, HostError: as for `file`.
+            UntrustedError: its size differs.
+        """
+        name = hashlib.sha256(url.encode()).hexdigest()
+        with self._store.once("download", name):
+            self._require_network(label)
+            partial = self._store.partial(name)
+            partial.unlink(missing_ok=True)  # another file may have taken its place
+            request = DownloadRequest(url, "", size_bytes, label)
+            self._retried(url, lambda: self._continue(request, partial))
+            digest = sha256_of(partial)
+            self._store.keep(partial, digest)
+            return digest
 
     def length(self, url: str) -> int:
         """Return the length of a file in bytes, as its server reports it.
@@ -263,7 +285,7 @@ class Downloader:
 
     def _check(self, request: DownloadRequest, partial: Path, resumed: bool) -> None:
         digest = sha256_of(partial)
-        if digest == request.sha256:
+        if request.sha256 in {digest, ""}:
             return
         partial.unlink()
         if resumed:  # the earlier part may be at fault

@@ -78,13 +78,14 @@ def no_such_kernel(version: str, source: KernelSource, debian_arch: str, package
     kernel = f"kernel {version}" if version else "kernel"
     message = f"no {kernel} of flavour {source.flavour} for {debian_arch} in {', '.join(source.suites)}"
     if images:
-        return NoSuchPackage(message, f"Available: {_listed(f'{image.version} ({image.suite})' for image in images)}.")
+        return NoSuchPackage(message, f"Available: {listed(f'{image.version} ({image.suite})' for image in images)}.")
     suffixes = {match[1] for package in packages if (match := re.match(rf"{PREFIX}[\d.]+.*?-([a-z].*)", package.name))}
-    hint = f"Available flavours: {_listed(sorted(suffixes))}." if suffixes else "The suites have no kernels."
+    hint = f"Available flavours: {listed(sorted(suffixes))}." if suffixes else "The suites have no kernels."
     return NoSuchPackage(message, hint)
 
 
-def _listed(items: Iterable[str]) -> str:
+def listed(items: Iterable[str]) -> str:
+    """Join the first few different items."""
     unique = list(dict.fromkeys(items))
     more = f" and {len(unique) - _MAX_LISTED} more" if len(unique) > _MAX_LISTED else ""
     return ", ".join(unique[:_MAX_LISTED]) + more

@@ -122,9 +122,18 @@ def kernel_packages(sha256: str, suite: str, store: Store, file: Path | None = N
 
 
 def _read_kernels(file: Path, suite: str) -> tuple[Package, ...]:
+    return tuple(package for package in select_packages(file, suite, _KERNEL) if "-dbg" not in package.name)
+
+
+def select_packages(file: Path, suite: str, paragraphs: re.Pattern[bytes]) -> tuple[Package, ...]:
+    """Read the packages of a compressed Packages file whose paragraphs match, newest first.
+
+    Raises:
+        NetworkError: the file is invalid.
+    """
     with _one_at_a_time:
-        rows = [_row(paragraph) for paragraph in _paragraphs(file) if _KERNEL.search(paragraph)]
-    return tuple(newest_first(_package(row, suite) for row in rows if row and "-dbg" not in row[0]))
+        rows = [_row(paragraph) for paragraph in _paragraphs(file) if paragraphs.search(paragraph)]
+    return tuple(newest_first(_package(row, suite) for row in rows if row))
 
 
 Row = tuple[str, str, str, str, int, str, str, str]

@@ -119,19 +119,23 @@ def signed_text(data: bytes, keyring: Path) -> bytes:
         )
     with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
         text = Path(folder) / "text"
-        status = _gpgv(["--keyring", str(keyring), "--output", str(text)], data)
+        status = run_gpgv(["--keyring", str(keyring), "--output", str(text), "-"], data)
         words = {line.split(" ")[1] for line in status.splitlines() if line.startswith("[GNUPG:] ")}
         if "GOODSIG" not in words or "BADSIG" in words or not text.is_file():
             raise UntrustedError(
-                f"the archive's index is not signed by a key of {keyring}: {_explain(status)}",
+                f"the archive's index is not signed by a key of {keyring}: {explain(status)}",
                 "Update the package debian-archive-keyring, or set BOOTMATRIX_KEYRING to the archive's keys.",
             )
         return text.read_bytes()
 
 
-def _gpgv(arguments: list[str], data: bytes) -> str:
-    """Run gpgv, and return its status lines (GnuPG's doc/DETAILS)."""
-    command = ["gpgv", "--status-fd", "1", "--weak-digest", "SHA1", *arguments, "-"]
+def run_gpgv(arguments: list[str], data: bytes = b"") -> str:
+    """Run gpgv, and return its status lines (GnuPG's doc/DETAILS).
+
+    Raises:
+        HostError: it is missing, or does not end.
+    """
+    command = ["gpgv", "--status-fd", "1", "--weak-digest", "SHA1", *arguments]
     try:
         result = subprocess.run(command, input=data, capture_output=True, timeout=_GPGV_TIMEOUT_S, check=False)
     except FileNotFoundError as error:
@@ -142,7 +146,7 @@ def _gpgv(arguments: list[str], data: bytes) -> str:
     return result.stdout.decode(errors="replace")
 
 
-def _explain(status: str) -> str:
+def explain(status: str) -> str:
     """Select the status lines of gpgv that name the fault."""
     telling = ("BADSIG", "ERRSIG", "NO_PUBKEY", "EXPKEYSIG", "REVKEYSIG", "EXPSIG", "NODATA")
     lines = [line.removeprefix("[GNUPG:] ") for line in status.splitlines()]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.reference import find_run, reports_folder
+from bootmatrix.load.catalogue import with_catalogues
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.images import parse_override
 from bootmatrix.load.kernels import kernels_file, with_custom_kernels
 from bootmatrix.load.lock import load_lock
-from bootmatrix.load.matrix import load_matrix
+from bootmatrix.load.matrix import kernel_names, load_matrix
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.spec import find_spec, spec_name
 from bootmatrix.model import ImageOverride, Lock, Matrix, Plan, Profile, Record
@@ -133,7 +134,7 @@ class Workspace:
         Raises:
             InputError: a file, an architecture or a kernel that is not known.
         """
-        profiles = self.profiles()
+        profiles = with_catalogues(self.profiles(), {*selection.kernel, *_kernel_names(files)})
         matrix, base, title = _find_matrix(files, selection, profiles)
         fault = (qemu_fault,) if selection.needs_qemu else ()
         found = plan(apply(selection, matrix), base, profiles, *fault)
@@ -189,7 +190,8 @@ class Workspace:
             lock=load_lock(lock) if lock else None,
             lock_is_whole=order.locked,
         )
-        config = RunConfig(sources, self.profiles(), load_specs(order.plan.cells), fork=_forks(order.plan))
+        profiles = with_catalogues(self.profiles(), {cell.kernel for cell in order.plan.cells})
+        config = RunConfig(sources, profiles, load_specs(order.plan.cells), fork=_forks(order.plan))
         return PlannedRun(
             plan=order.plan,
             config=config,
@@ -311,6 +313,12 @@ class Workspace:
 
 def _forks(cells: Plan) -> bool:
     return any(cell.boot == "fork" for cell in cells.cells)
+
+
+def _kernel_names(files: Sequence[str]) -> set[str]:
+    """Return the kernel names of a matrix file; none of specs."""
+    path = find_spec(files[0]) if files else Path()
+    return kernel_names(path) if path.name.endswith(MATRIX_SUFFIXES) else set()
 
 
 def _find_matrix(files: Sequence[str], selection: Selection, profiles: dict[str, Profile]) -> tuple[Matrix, Path, str]:

@@ -24,9 +24,21 @@ from bootmatrix.assembly.kernel.probe import embedded_config, form_of, page_kib_
 from bootmatrix.assembly.kernel.wrappers import PEEK_BYTES, describe, start_of, unwrapped
 from bootmatrix.assembly.user_files import copy_digested
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
-from bootmatrix.model import CustomKernel, Kernel, KernelForm, KernelPart, KernelSource, Profile, Spec, StoredImage
+from bootmatrix.model import (
+    AnyKernel,
+    CustomKernel,
+    Kernel,
+    KernelForm,
+    KernelPart,
+    KernelSource,
+    Profile,
+    RepositoryKernel,
+    Spec,
+    StoredImage,
+)
 from bootmatrix.model.image import RECIPE_KIND
 from bootmatrix.source import image_sources
+from bootmatrix.source.download import NotFound
 from bootmatrix.source.images.kernels import ImageFile, kernel_members
 from bootmatrix.source.kernel_formats import Member, find_kernel_format
 from bootmatrix.source.kernel_formats.tree import MODULES_ORDER
@@ -39,15 +51,31 @@ Fetched = Path | StoredImage
 """Source of a kernel's part: a file or folder, or a container image."""
 
 
-def find_kernel(name: str, source: KernelSource | CustomKernel, profile: Profile, builder: Builder) -> Kernel:
-    """Find the kernel for a name of a profile or of a custom kernel.
+def find_kernel(name: str, source: AnyKernel, profile: Profile, builder: Builder) -> Kernel:
+    """Find the kernel for a name of a profile, of a custom kernel or of a catalogue.
 
     Raises:
         BootmatrixError: the kernel is unavailable; the class tells the cause.
     """
     if isinstance(source, KernelSource):
         return builder.archive.kernel(name, source, profile.kernel_architecture(source))
+    if isinstance(source, RepositoryKernel):
+        return _find_catalogued(name, source, profile, builder)
     return find_own(name, source, profile, builder)
+
+
+def _find_catalogued(name: str, source: RepositoryKernel, profile: Profile, builder: Builder) -> Kernel:
+    """Find a kernel of another distribution: of the lock, or the newest of its repositories."""
+    debian = profile.names.debian
+    key = locked_name(debian, source.distribution, name)
+    repositories = builder.archive.repositories
+    parts = builder.archive.locked_parts(key)
+    if not parts:
+        parts = source.pinned or repositories.parts(source, debian)
+    try:
+        return find_own(name, CustomKernel(parts=parts, page_kib=source.page_kib), profile, builder, key)
+    except NotFound as error:
+        raise repositories.gone(source, debian, error) from error
 
 
 def find_spec_kernel(spec: Spec, profile: Profile, builder: Builder) -> Kernel:
@@ -67,8 +95,8 @@ def find_spec_kernel(spec: Spec, profile: Profile, builder: Builder) -> Kernel:
     return find_own(f"spec-{spec.name}"[:64], own, profile, builder)
 
 
-def find_own(name: str, own: CustomKernel, profile: Profile, builder: Builder) -> Kernel:
-    """Find a custom kernel, with its files in the store.
+def find_own(name: str, own: CustomKernel, profile: Profile, builder: Builder, key: str = "") -> Kernel:
+    """Find a custom kernel, with its files in the store. `key` is its name in a lock.
 
     Raises:
         InputError: a source is missing, or has changed since the kernel was added.
@@ -76,7 +104,7 @@ def find_own(name: str, own: CustomKernel, profile: Profile, builder: Builder) -
         InfraError: it cannot be downloaded.
     """
     parts, files = own.parts, None
-    key = locked_name(profile.names.debian, LOCK_FLAVOUR, name)
+    key = key or locked_name(profile.names.debian, LOCK_FLAVOUR, name)
     if all(part.sha256 for part in parts) and _known(name, parts, profile, builder.store):
         if not builder.archive.has_locked(key):
             _check_unchanged(parts, own.folder)

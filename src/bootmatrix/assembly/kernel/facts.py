@@ -1,0 +1,58 @@
+"""Facts of a kernel's configuration: page size, timer, preemption, address width."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.kernel.options import missing_options
+from bootmatrix.assembly.kernel.package import unpack_kernel
+from bootmatrix.assembly.kernel.probe import page_kib_of
+from bootmatrix.model import Kernel, Machine
+
+UNKNOWN = "?"
+_HZ = re.compile(rb"^CONFIG_HZ=(\d+)$", re.MULTILINE)
+_PREEMPTION = re.compile(rb"^CONFIG_(PREEMPT(?:_NONE|_VOLUNTARY|_LAZY|_RT)?)=y$", re.MULTILINE)
+_VA_BITS = re.compile(rb"^CONFIG_\w*VA_BITS=(\d+)$|^CONFIG_\w*VA_BITS_(?:SV)?(\d+)=y$", re.MULTILINE)
+_LEVELS = re.compile(rb"^CONFIG_PGTABLE_LEVELS=(\d)$", re.MULTILINE)
+MAX_LACKING = 3
+"""Options that are named."""
+
+
+def kernel_facts(kernel: Kernel, machine: Machine, builder: Builder) -> tuple[str, ...]:
+    """Return page size, HZ, preemption, VA bits, the configuration's digest, and missing options for containers.
+
+    Raises:
+        BootmatrixError: the kernel is unavailable.
+    """
+    files = unpack_kernel(kernel, builder.archive, builder.store)
+    if not files.config:
+        return (UNKNOWN,) * 6
+    return config_facts(builder.store.verified(files.config).read_bytes(), machine)
+
+
+def config_facts(config: bytes, machine: Machine) -> tuple[str, ...]:
+    """Return the facts of a configuration, as `kernel_facts` does."""
+    lacking = [option.symbol for option in missing_options(config, machine, "containers")]
+    more = f" and {len(lacking) - MAX_LACKING} more" if len(lacking) > MAX_LACKING else ""
+    return (
+        f"{page_kib_of(config)}k",
+        _first(_HZ, config),
+        _first(_PREEMPTION, config).removeprefix("PREEMPT_").lower(),
+        _address_width(config),
+        hashlib.sha256(config).hexdigest()[:12],
+        ", ".join(lacking[:MAX_LACKING]) + more,
+    )
+
+
+def _first(pattern: re.Pattern[bytes], config: bytes) -> str:
+    match = pattern.search(config)
+    return next(filter(None, match.groups())).decode() if match else UNKNOWN
+
+
+def _address_width(config: bytes) -> str:
+    """Return the width that the configuration names, else its levels of page tables."""
+    width = _first(_VA_BITS, config)
+    levels = _first(_LEVELS, config)
+    return f"{levels} levels" if width == UNKNOWN and levels != UNKNOWN else width

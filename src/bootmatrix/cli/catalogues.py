@@ -1,0 +1,108 @@
+"""`bootmatrix kernels --distro` and `kernels check`: the kernels of other distributions."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from bootmatrix.assembly.kernel.custom import find_kernel
+from bootmatrix.assembly.kernel.facts import kernel_facts
+from bootmatrix.assembly.sources import open_builder
+from bootmatrix.cli import options
+from bootmatrix.cli.downloads import download_progress
+from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
+from bootmatrix.errors import BootmatrixError, InputError
+from bootmatrix.load.catalogue import find_catalogue, kernels_for, load_catalogues
+from bootmatrix.load.profile import find_machine
+from bootmatrix.model import AnyKernel, Catalogue, Profile, RepositoryKernel
+
+Entry = tuple[Profile, str, RepositoryKernel]
+CHECKS = 16
+"""Repositories that are tried at once; most of the time is waiting."""
+EVERY = "all"
+
+
+def run_distro(args: argparse.Namespace) -> int:
+    """Print the kernels of a distribution and their newest versions; return status 3 if one does not resolve."""
+    names = list(load_catalogues()) if args.distro == EVERY else [args.distro]
+    return _print_checked(args, [entry for name in names for entry in _entries(args, find_catalogue(name))])
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Try the entries of catalogues against their real servers; return status 3 if one is not available."""
+    if bool(args.names) == args.all:
+        raise InputError("name distributions, or give --all", f"Known: {', '.join(load_catalogues())}.")
+    names = list(load_catalogues()) if args.all else args.names
+    args.impatient = True
+    return _print_checked(args, [entry for name in names for entry in _entries(args, find_catalogue(name))])
+
+
+def _entries(args: argparse.Namespace, catalogue: Catalogue) -> Iterator[Entry]:
+    profiles = options.profiles()
+    selected = [find_machine(profiles, name)[0] for name in args.arch] or list(profiles.values())
+    for profile in selected:
+        for name, kernel in kernels_for(catalogue, profile.name):
+            yield profile, name, kernel
+
+
+def _print_checked(args: argparse.Namespace, entries: list[Entry]) -> int:
+    sources = options.workspace(args).sources()
+    with (
+        download_progress() as downloads,
+        open_builder(sources, downloads) as builder,
+        ThreadPoolExecutor(CHECKS) as pool,
+    ):
+        repositories = builder.archive.repositories
+        if getattr(args, "impatient", False):
+            repositories = repositories.impatient()
+        results = list(pool.map(lambda entry: repositories.check(entry[2], entry[0].names.debian), entries))
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for heading in ("distribution", "kernel", "arch", "newest version"):
+        table.add_column(heading)
+    for (profile, name, kernel), (version, fault) in zip(entries, results, strict=True):
+        found = f"{version} ({fault})" if version and fault else version or f"({fault})"
+        table.add_row(*map(escape, (kernel.distribution, name, profile.name, found)))
+    options.print_table(table)
+    good = sum(not fault for _, fault in results)
+    options.print_table(f"{good} of {len(results)} are available")
+    return EXPECTED if good == len(results) else OUR_FAULT
+
+
+def run_facts(args: argparse.Namespace) -> int:
+    """Print facts of the kernels' configurations; return status 3 if a kernel is not available."""
+    profiles = options.profiles()
+    selected = [find_machine(profiles, name) for name in args.arch]
+    selected = selected or [(profile, profile.default_machine()) for profile in profiles.values()]
+    kernels: list[tuple[Profile, str, str, AnyKernel]] = [
+        (profile, board, name, source)
+        for profile, board in selected
+        for name, source in _sources(profile, board, args.distro)
+    ]
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for heading in ("arch", "kernel", "release", "pages", "HZ", "preemption", "VA bits", "config", "lacks"):
+        table.add_column(heading)
+    are_good = True
+    with download_progress() as downloads, open_builder(options.workspace(args).sources(), downloads) as builder:
+        for profile, board, name, source in kernels:
+            try:
+                kernel = find_kernel(name, source, profile, builder)
+                facts = kernel_facts(kernel, profile.machine(board), builder)
+                row = (kernel.release, *facts)
+            except BootmatrixError as error:
+                row, are_good = (f"({error.message})",), False
+            table.add_row(*map(escape, (profile.name, name, *row)))
+    options.print_table(table)
+    return EXPECTED if are_good else OUR_FAULT
+
+
+def _sources(profile: Profile, board: str, distro: str) -> Iterator[tuple[str, AnyKernel]]:
+    if not distro:
+        yield from profile.kernels_of(board).items()
+        return
+    for name in load_catalogues() if distro == EVERY else [distro]:
+        yield from kernels_for(find_catalogue(name), profile.name)

@@ -1,0 +1,205 @@
+"""apk repositories of version 2: a signed APKINDEX.tar.gz, and packages by the digest of their control data.
+
+Sources: apk-tools' apk-package(5) and apk-repositories(5). A repository is the folder of one architecture.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import hashlib
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from bootmatrix.errors import NetworkError, UntrustedError
+from bootmatrix.source.repositories.access import (
+    MAX_PACKAGE_BYTES,
+    Keys,
+    RepositoryAccess,
+    RepositoryPackage,
+    package_codec,
+)
+from bootmatrix.source.repositories.versions import version_key
+from bootmatrix.source.safe_archive import FAULTS, DamagedArchive, FileSlice, open_tar
+
+PACKAGE_KIND = "apk"
+_FORMAT = 1
+_SIGNATURE = re.compile(r"\.SIGN\.(RSA|RSA256|RSA512)\.([A-Za-z0-9@._-]+\.rsa\.pub)")
+_PIECE_BYTES = 1 << 16
+CONTROL_LIMIT_BYTES = 16 << 20
+INDEX_LIMIT_BYTES = 256 << 20
+_TAR_END = gzip.compress(bytes(1024), mtime=0)
+_CHECKSUMS = {"Q1": "sha1", "Q2": "sha256"}
+"""Prefixes of digests of control data; SHA-1 is what the format has."""
+
+
+def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) -> tuple[RepositoryPackage, ...]:
+    """List the packages whose whole name matches."""
+    url = _index_url(repository)
+    digest = access.indexes.read((url,), lambda files: _verified(files, access.keys, url))
+    key = json.dumps([_FORMAT, "apk", repository, digest, names.pattern])
+
+    def make() -> tuple[RepositoryPackage, ...]:
+        text = access.indexes.read((url,), lambda files: _index_text(files[0], url))
+        return tuple(_packages(text, repository.rstrip("/"), names))
+
+    return access.store.cached("repository-packages", key, make, package_codec())
+
+
+def verify(path: Path, package: RepositoryPackage, access: RepositoryAccess) -> None:  # noqa: ARG001  (protocol)
+    """Check that the index has the digest of the control data, and these the digest of the files."""
+    kind, expected = _CHECKSUMS.get(package.checksum[:2], ""), package.checksum[2:]
+    data = path.read_bytes()
+    try:
+        parts = list(_streams(data))
+        control, files = parts[-2], parts[-1]
+        found = base64.b64encode(hashlib.new(kind, control).digest()).decode() if kind else ""
+        info = _member(control, ".PKGINFO").decode("utf-8", "replace") if found == expected else ""
+    except (*FAULTS, IndexError) as error:
+        raise UntrustedError(f"{package.url} is not an apk package, or a damaged one: {error}") from error
+    if found != expected:
+        raise UntrustedError(f"{package.url} is corrupt: its control data is not what the index lists")
+    datahash = re.search(r"^datahash = ([0-9a-f]{64})$", info, re.MULTILINE)
+    if not datahash or datahash[1] != hashlib.sha256(files).hexdigest():
+        raise UntrustedError(f"{package.url} is corrupt: its files are not those of its control data")
+
+
+def outdated(repository: str, access: RepositoryAccess) -> None:
+    """Mark a repository's index as outdated."""
+    access.indexes.outdated((_index_url(repository),))
+
+
+def order(version: str) -> Any:
+    """Return the sort key of a version."""
+    return version_key(version)
+
+
+def _index_url(repository: str) -> str:
+    return f"{repository.rstrip('/')}/APKINDEX.tar.gz"
+
+
+def _verified(files: Sequence[bytes], keys: Keys, url: str) -> str:
+    """Return the digest of an index that a key signed."""
+    parts = _parts_of(files[0], url)
+    try:
+        signatures = _signatures(parts[0])
+    except FAULTS as error:
+        raise UntrustedError(f"{url} is damaged: {error}") from error
+    known = [(kind, keys.files[name], data) for kind, name, data in signatures if name in keys.files]
+    if not known:
+        names = ", ".join(name for _, name, _ in signatures) or "none"
+        raise UntrustedError(
+            f"{url} is not signed by a key of its distribution: signed by {names}",
+            "Update bootmatrix's catalogue (its 'keys'), or name newer keys in one of your own: docs/kernels.md.",
+        )
+    if not any(_is_signed(b"".join(parts[1:]), *signature) for signature in known):
+        raise UntrustedError(f"{url}: the signature does not fit: it was changed")
+    return hashlib.sha256(files[0]).hexdigest()
+
+
+def _parts_of(data: bytes, url: str) -> list[bytes]:
+    try:
+        parts = list(_streams(data))
+    except FAULTS as error:
+        raise NetworkError(f"{url} is not the index of a repository: {error}", "Check its address.") from error
+    if len(parts) < 2:
+        raise UntrustedError(f"{url} has no signature")
+    return parts
+
+
+def _is_signed(data: bytes, kind: str, key: bytes, signature: bytes) -> bool:
+    """Return whether an RSA key signed data (PKCS #1 v1.5), with the digest that the signature's name says."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    digests = {"RSA": hashes.SHA1(), "RSA256": hashes.SHA256(), "RSA512": hashes.SHA512()}  # noqa: S303
+    try:
+        public = load_pem_public_key(key)
+        if not isinstance(public, rsa.RSAPublicKey):
+            return False
+        public.verify(signature, data, padding.PKCS1v15(), digests[kind])
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _streams(data: bytes) -> Iterator[bytes]:
+    """Yield the gzip streams of a file, still compressed."""
+    while data:
+        stream, size = zlib.decompressobj(31), 0  # 31: with gzip's header (zlib.h)
+        rest = data
+        while rest and not stream.eof:
+            size += len(stream.decompress(rest, _PIECE_BYTES))
+            if size > MAX_PACKAGE_BYTES:
+                raise DamagedArchive("it is too large")
+            rest = stream.unconsumed_tail
+        if not stream.eof:
+            raise EOFError("it is truncated")
+        yield data[: len(data) - len(stream.unused_data)]
+        data = stream.unused_data
+
+
+def _signatures(part: bytes) -> list[tuple[str, str, bytes]]:
+    """Return digest, key's name and bytes of the signatures in the first stream."""
+    found = []
+    for name, data in _members(part):
+        match = _SIGNATURE.fullmatch(name)
+        if match:
+            found.append((match[1], match[2], data))
+    return found
+
+
+def _member(part: bytes, name: str) -> bytes:
+    return next((data for found, data in _members(part) if found == name), b"")
+
+
+def _members(part: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the small files of a stream, which lacks a tar archive's end."""
+    whole = part + _TAR_END
+    file = FileSlice(cast(BinaryIO, io.BytesIO(whole)), 0, len(whole))
+    with open_tar(file, ".gz", pax=True) as archive:
+        for member in archive:
+            if member.isreg() and member.size <= CONTROL_LIMIT_BYTES:
+                content = archive.extractfile(member)
+                yield member.name, content.read() if content else b""
+
+
+def _index_text(data: bytes, url: str) -> str:
+    for part in _parts_of(data, url)[1:]:
+        file = FileSlice(cast(BinaryIO, io.BytesIO(part)), 0, len(part))
+        with open_tar(file, ".gz", pax=True) as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.name == "APKINDEX" else None
+                if content and member.size <= INDEX_LIMIT_BYTES:
+                    return content.read().decode("utf-8", "replace")
+    raise NetworkError(f"{url} lists no packages")
+
+
+def _packages(text: str, base: str, names: re.Pattern[str]) -> Iterator[RepositoryPackage]:
+    for paragraph in text.split("\n\n"):
+        fields = dict(line.split(":", 1) for line in paragraph.splitlines() if line[1:2] == ":")
+        name, version, size, checksum = (fields.get(key, "") for key in "PVSC")
+        is_sound = size.isdigit() and int(size) <= MAX_PACKAGE_BYTES and _is_checksum(checksum)
+        if names.fullmatch(name) and is_sound and re.fullmatch(r"[A-Za-z0-9._+~-]{1,256}", version):
+            yield RepositoryPackage(
+                name=name,
+                version=version,
+                url=f"{base}/{name}-{version}.apk",
+                size_bytes=int(size),
+                checksum=checksum,
+            )
+
+
+def _is_checksum(text: str) -> bool:
+    try:
+        return text[:2] in _CHECKSUMS and bool(base64.b64decode(text[2:], validate=True))
+    except binascii.Error:
+        return False

@@ -1,0 +1,99 @@
+"""apt repositories: InRelease and Packages, as of the Debian archive. A repository is `ADDRESS SUITE`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from debian.debian_support import Version
+
+from bootmatrix.errors import InfraError, NetworkError, StaleMirror, UntrustedError
+from bootmatrix.source.packages import select_packages
+from bootmatrix.source.repositories.access import RepositoryAccess, RepositoryPackage, package_codec
+from bootmatrix.source.settings import Settings
+from bootmatrix.source.suites import Suites
+
+PACKAGE_KIND = "deb"
+_HINT = "Name another mirror, or its keys, in a catalogue of your own: docs/kernels.md."
+_FORMAT = 1
+
+
+class _RepositorySettings(Settings):
+    """Settings of an apt repository beside the archive: its own address and keys."""
+
+    def __init__(self, base: Settings, address: str, keyring: Path) -> None:
+        super().__init__(address, base.offline, base.refresh, allow_older=base.allow_older)
+        self.keyring = keyring
+
+
+def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) -> tuple[RepositoryPackage, ...]:
+    """List the packages whose whole name matches."""
+    address, suite = _parts(repository)
+    suites = _suites(address, access)
+    with _own_hints(repository):
+        file = suites.index_file(suite, access.architecture)
+        access.indexes.good_until_s = min(access.indexes.good_until_s, suites.good_until_s)
+        if file is None:
+            return ()
+        key = json.dumps([_FORMAT, "apt", file.sha256, address, suite, names.pattern])
+
+        def make() -> tuple[RepositoryPackage, ...]:
+            index = suites.packages_file(suite, access.architecture)
+            return _read(index[0], address, suite, names) if index else ()
+
+        return access.store.cached("repository-packages", key, make, package_codec())
+
+
+def _read(file: Path, address: str, suite: str, names: re.Pattern[str]) -> tuple[RepositoryPackage, ...]:
+    wanted = re.compile(rf"^Package:[ \t]*(?:{names.pattern})[ \t]*$".encode(), re.MULTILINE)
+    return tuple(
+        RepositoryPackage(
+            name=package.name,
+            version=package.version,
+            url=f"{address}/{quote(package.filename)}",
+            size_bytes=package.size_bytes,
+            checksum=f"sha256:{package.sha256}",
+        )
+        for package in select_packages(file, suite, wanted)
+    )
+
+
+def verify(path: Path, package: RepositoryPackage, access: RepositoryAccess) -> None:
+    """Accept a package: the signed index has its SHA-256."""
+
+
+def outdated(repository: str, access: RepositoryAccess) -> None:
+    """Mark a repository's index as outdated."""
+    address, suite = _parts(repository)
+    _suites(address, access).outdated(suite)
+
+
+def order(version: str) -> Any:
+    """Return the sort key of a version (deb-version(7))."""
+    return Version(version)
+
+
+def _parts(repository: str) -> tuple[str, str]:
+    address, _, suite = repository.partition(" ")
+    return address.rstrip("/"), suite
+
+
+def _suites(address: str, access: RepositoryAccess) -> Suites:
+    settings = _RepositorySettings(access.settings, address, access.keys.keyring)
+    return Suites(settings, access.store, access.downloader, access.progress)
+
+
+@contextmanager
+def _own_hints(repository: str) -> Iterator[None]:
+    """Name the repository in errors, and replace hints that are for the Debian archive."""
+    try:
+        yield
+    except (StaleMirror, UntrustedError, NetworkError) as error:
+        raise type(error)(f"{repository}: {error.message}", _HINT) from error
+    except InfraError:
+        raise

@@ -1,0 +1,134 @@
+"""pacman repositories: a database of packages, and detached signatures of it or of the packages.
+
+Source: pacman's repo-add(8) and its database format. A repository is `FOLDER NAME`, for FOLDER/NAME.db.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import quote
+
+from bootmatrix.errors import NetworkError, UntrustedError
+from bootmatrix.source.repositories.access import MAX_PACKAGE_BYTES, RepositoryAccess, RepositoryPackage, package_codec
+from bootmatrix.source.repositories.signatures import SIGNATURE_LIMIT_BYTES, check_detached
+from bootmatrix.source.repositories.versions import version_key
+from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, FileSlice, open_tar, suffix_of
+
+PACKAGE_KIND = "tar"
+_FORMAT = 1
+_FIELD = re.compile(r"^%([A-Z0-9]+)%\n([^\n]*)$", re.MULTILINE)
+DESC_LIMIT_BYTES = 1 << 20
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+:~-]{0,254}")
+_INFO_LIMIT_BYTES = 1 << 20
+
+
+def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) -> tuple[RepositoryPackage, ...]:
+    """List the packages whose whole name matches."""
+    urls = _index_urls(repository, access)
+
+    def check(files: Sequence[bytes]) -> str:
+        if len(files) > 1:
+            check_detached(files[0], files[1], access.keys.keyring, urls[0], access.keys.revoked)
+        return hashlib.sha256(files[0]).hexdigest()
+
+    digest = access.indexes.read(urls, check)
+    key = json.dumps([_FORMAT, "pacman", repository, digest, names.pattern])
+
+    def make() -> tuple[RepositoryPackage, ...]:
+        return access.indexes.read(urls, lambda files: tuple(_packages(files[0], repository, names)))
+
+    return access.store.cached("repository-packages", key, make, package_codec())
+
+
+def verify(path: Path, package: RepositoryPackage, access: RepositoryAccess) -> None:
+    """Check a package's own signature, if the index is not signed."""
+    if access.signed == "index":
+        return
+    if package.signature:
+        signature = base64.b64decode(package.signature)
+    else:
+        reply = access.downloader.small(f"{package.url}.sig", SIGNATURE_LIMIT_BYTES)
+        signature = reply.body if reply else b""
+    check_detached(path, signature, access.keys.keyring, f"the package {package}", access.keys.revoked)
+    if (found := _own_name(path)) != package.name:
+        raise UntrustedError(f"expected the package {package.name}, and it is {found!r}")
+
+
+def outdated(repository: str, access: RepositoryAccess) -> None:
+    """Mark a repository's index as outdated."""
+    access.indexes.outdated(_index_urls(repository, access))
+
+
+def order(version: str) -> Any:
+    """Return the sort key of a version (vercmp(8))."""
+    return version_key(version)
+
+
+def _index_urls(repository: str, access: RepositoryAccess) -> tuple[str, ...]:
+    folder, _, name = repository.partition(" ")
+    url = f"{folder.rstrip('/')}/{name}.db"
+    return (url, f"{url}.sig") if access.signed == "index" else (url,)
+
+
+def _packages(data: bytes, repository: str, names: re.Pattern[str]) -> Iterator[RepositoryPackage]:
+    folder = repository.partition(" ")[0].rstrip("/")
+    part = FileSlice(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
+    try:
+        with open_tar(part, suffix_of(data[:MAGIC_BYTES]), pax=True) as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.name.endswith("/desc") else None
+                if content and member.size <= DESC_LIMIT_BYTES:
+                    fields = dict(_FIELD.findall(content.read().decode("utf-8", "replace")))
+                    if names.fullmatch(fields.get("NAME", "")) and _is_sound(fields):
+                        yield _package(fields, folder)
+    except FAULTS as error:
+        raise NetworkError(f"{repository} is not a database of packages, or a damaged one: {error}") from error
+
+
+def _is_sound(fields: dict[str, str]) -> bool:
+    size = fields.get("CSIZE", "")
+    try:
+        base64.b64decode(fields.get("PGPSIG", ""), validate=True)
+    except binascii.Error:
+        return False
+    return (
+        size.isdigit()
+        and int(size) <= MAX_PACKAGE_BYTES
+        and bool(re.fullmatch(r"[0-9a-f]{64}", fields.get("SHA256SUM", "")))
+        and bool(_FILE.fullmatch(fields.get("FILENAME", "")))
+    )
+
+
+def _package(fields: dict[str, str], folder: str) -> RepositoryPackage:
+    return RepositoryPackage(
+        name=fields["NAME"],
+        version=fields.get("VERSION", ""),
+        url=f"{folder}/{quote(fields['FILENAME'])}",
+        size_bytes=int(fields["CSIZE"]),
+        checksum=f"sha256:{fields['SHA256SUM']}",
+        signature=fields.get("PGPSIG", ""),
+    )
+
+
+def _own_name(path: Path) -> str:
+    """Return the name that a package has in its .PKGINFO."""
+    try:
+        with path.open("rb") as file:
+            suffix = suffix_of(file.read(MAGIC_BYTES))
+            with open_tar(FileSlice(file, 0, path.stat().st_size), suffix, pax=True) as archive:
+                for member in archive:
+                    content = archive.extractfile(member) if member.name == ".PKGINFO" else None
+                    if content:
+                        match = re.search(rb"^pkgname = (\S+)$", content.read(_INFO_LIMIT_BYTES), re.MULTILINE)
+                        return match[1].decode("utf-8", "replace") if match else ""
+    except FAULTS as error:
+        raise UntrustedError(f"{path.name} is not a package, or a damaged one: {error}") from error
+    return ""

@@ -1,0 +1,166 @@
+"""The XML files of rpm-md repositories, read as streams by expat. Documents with a DTD are refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, cast
+from urllib.parse import urljoin, urlsplit
+from xml.parsers import expat
+
+from bootmatrix.errors import NetworkError
+from bootmatrix.source.repositories.access import DIGESTS, MAX_PACKAGE_BYTES, RepositoryPackage
+from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, DamagedArchive, FileSlice, suffix_of
+
+PIECE_BYTES = 1 << 16
+MAX_TEXT = 1 << 12
+"""Characters of the elements that are read: names, versions, digests."""
+MAX_PACKAGES = 10_000
+"""Matching packages of one repository."""
+LIST_LIMIT_BYTES = 512 << 20
+_TEXTS = {"name", "arch", "checksum", "size"}
+"""Elements whose text is read. In primary.xml `size` has attributes instead."""
+
+
+@dataclass(frozen=True)
+class Primary:
+    """The list of packages that repomd.xml names. `href` is relative to the repository."""
+
+    href: str
+    checksum: str
+    size_bytes: int
+
+
+@dataclass
+class _Element:
+    """The attributes and texts of an element's children, by their names."""
+
+    attributes: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+class _Collector:
+    """Calls `take` with each element of a name, and forgets it."""
+
+    def __init__(self, name: str, take: Callable[[_Element, Mapping[str, str]], None]) -> None:
+        self._name, self._take = name, take
+        self._element: _Element | None = None
+        self._own: Mapping[str, str] = {}
+        self._text: list[str] | None = None
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.StartDoctypeDeclHandler = self._doctype
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        name = tag.rpartition(":")[2]
+        if name == self._name:
+            self._element, self._own = _Element(), attributes
+        elif self._element is not None and name not in self._element.attributes:
+            self._element.attributes[name] = attributes
+            if name in _TEXTS:
+                self._text = []
+                self.parser.CharacterDataHandler = self._characters
+
+    def _characters(self, text: str) -> None:
+        if self._text is not None and sum(map(len, self._text)) < MAX_TEXT:
+            self._text.append(text)
+
+    def _end(self, tag: str) -> None:
+        name = tag.rpartition(":")[2]
+        if self._text is not None and self._element is not None:
+            self._element.texts[name] = "".join(self._text).strip()
+            self._text, self.parser.CharacterDataHandler = None, None
+        if name == self._name and self._element is not None:
+            self._take(self._element, self._own)
+            self._element = None
+
+    def _doctype(self, *_: object) -> None:
+        raise ValueError("it has a document type declaration")
+
+
+def read_primary(data: bytes, label: str) -> Primary:
+    """Read repomd.xml.
+
+    Raises:
+        NetworkError: it is not an index of a repository, or has no list of packages with a known digest.
+    """
+    lists: list[Primary] = []
+
+    def take(element: _Element, own: Mapping[str, str]) -> None:
+        href = element.attributes.get("location", {}).get("href", "")
+        if own.get("type") == "primary" and _is_relative(href):
+            size = element.texts.get("size", "") or "0"
+            lists.append(Primary(href, _checksum(element), int(size) if size.isdigit() else 0))
+
+    collector = _Collector("data", take)
+    try:
+        collector.parser.Parse(data, True)
+    except (expat.ExpatError, ValueError) as error:
+        raise NetworkError(
+            f"{label} is not the index of a repository: {error}",
+            "Possible causes are a network's log-in page and a wrong address in the catalogue.",
+        ) from error
+    found = next((entry for entry in lists if entry.checksum), None)
+    if found is None:
+        raise NetworkError(f"{label} names no list of packages with a digest of {', '.join(DIGESTS)}")
+    return found
+
+
+def read_packages(file: Path, base: str, names: re.Pattern[str], architecture: str) -> tuple[RepositoryPackage, ...]:
+    """Read the packages of primary.xml whose names match, for an architecture.
+
+    Raises:
+        NetworkError: the file is damaged.
+    """
+    found: list[RepositoryPackage] = []
+
+    def take(element: _Element, _own: Mapping[str, str]) -> None:
+        name, version = element.texts.get("name", ""), element.attributes.get("version", {})
+        href, size = (element.attributes.get(tag, {}) for tag in ("location", "size"))
+        if not names.fullmatch(name) or element.texts.get("arch") != architecture:
+            return
+        bytes_text, checksum = size.get("package", ""), _checksum(element)
+        if not (checksum and bytes_text.isdigit() and int(bytes_text) <= MAX_PACKAGE_BYTES):
+            return
+        if _is_relative(path := href.get("href", "")) and len(found) < MAX_PACKAGES:
+            found.append(
+                RepositoryPackage(
+                    name=name,
+                    version=_version(version),
+                    url=urljoin(base, path),
+                    size_bytes=int(bytes_text),
+                    checksum=checksum,
+                )
+            )
+
+    collector = _Collector("package", take)
+    try:
+        with file.open("rb") as packed:
+            suffix = suffix_of(packed.read(MAGIC_BYTES))
+            plain = Bounded(FileSlice(packed, 0, file.stat().st_size), suffix)
+            collector.parser.ParseFile(cast(IO[bytes], plain))
+    except (expat.ExpatError, DamagedArchive, *FAULTS) as error:
+        raise NetworkError(f"the list of packages of {base} is damaged: {error}") from error
+    return tuple(found)
+
+
+def _version(attributes: Mapping[str, str]) -> str:
+    epoch, version, release = (attributes.get(key, "") for key in ("epoch", "ver", "rel"))
+    return f"{f'{epoch}:' if epoch not in {'', '0'} else ''}{version}-{release}"
+
+
+def _checksum(element: _Element) -> str:
+    """Return `sha256:HEX`; empty for digests that are not supported."""
+    kind = element.attributes.get("checksum", {}).get("type", "").lower()
+    text = element.texts.get("checksum", "").lower()
+    return f"{kind}:{text}" if kind in DIGESTS and re.fullmatch(r"[0-9a-f]{64,128}", text) else ""
+
+
+def _is_relative(href: str) -> bool:
+    """Return whether a path stays below the repository."""
+    url = urlsplit(href)
+    return bool(href) and not (url.scheme or url.netloc or href.startswith("/")) and ".." not in href.split("/")

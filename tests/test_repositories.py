@@ -1,0 +1,293 @@
+"""Kernels of other distributions: found in repositories of every format, verified, pinned; or refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from archive_client import Listener, Opener
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.kernel.custom import find_kernel
+from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files
+from bootmatrix.errors import BuildError, InfraError, NoSuchPackage, Offline, StaleMirror, UntrustedError
+from bootmatrix.load.recipe import find_recipe, load_recipe
+from bootmatrix.model import Kernel, RepositoryKernel
+from bootmatrix.model.distribution import RepositoryKeys
+from bootmatrix.source.repositories import index_cache
+from bootmatrix.store import Store
+from kernel_forms import PROFILES, kernel_files, make_kernel
+from kitchen import module
+from repositories import FORMATS, Apk, Apt, Pacman, Repository, RpmMd, sign_rpm
+from small_archive import Signer
+from small_server import Fault, Server, serve
+
+pytest_plugins = ("archive_fixtures",)
+
+MINE = PROFILES["x86_64"]
+OLD, NEW = "6.9.1-1", "6.10.2-1"
+Maker = Callable[..., Repository]
+
+
+def image(version: str) -> bytes:
+    """A kernel that says its release."""
+    return make_kernel(MINE, release=version)
+
+
+def fill(repository: Repository, version: str, *, parts: bool = True) -> Path:
+    """Put a kernel in, apart from its module `extra`; give the package with the image."""
+    below = f"lib/modules/{version}/kernel"
+    path = repository.add(f"kernel-{version}", version, kernel_files(image(version), version))
+    if parts:
+        repository.add(f"modules-{version}", version, {f"{below}/extra.ko": module()})
+    return path
+
+
+def source(repository: Repository, server: Server, **changes: object) -> RepositoryKernel:
+    """The entry of a catalogue."""
+    values = {
+        "distribution": "mine",
+        "format": repository.format,
+        "signed": repository.signed,
+        "keys": RepositoryKeys(files=(str(repository.keys),)),
+        "architecture": repository.arch,
+        "repositories": (repository.address(server.address),),
+        "image": "kernel-{release}",
+        "parts": ("modules-{release}",),
+    }
+    return RepositoryKernel(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_cache, "PAUSES_S", (0.01, 0.01))
+
+
+@pytest.fixture
+def make(tmp_path: Path, signer: Signer) -> Maker:
+    """Makes a repository of a format with an old and a new kernel."""
+
+    def made(kind: str, signed: str = "index") -> Repository:
+        repository = FORMATS[kind](tmp_path / "served", signer, signed)
+        fill(repository, OLD)
+        fill(repository, NEW)
+        repository.publish()
+        return repository
+
+    return made
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> object:
+    (tmp_path / "served").mkdir()
+    with serve(tmp_path / "served") as running:
+        yield running
+
+
+def found(entry: RepositoryKernel, opened: Opener, store: Store, **options: object) -> tuple[Kernel, KernelFiles]:
+    """A kernel as a cell finds it."""
+    builder = Builder(store, opened(**options), find_recipe, load_recipe)
+    kernel = find_kernel("mine-1", entry, MINE, builder)
+    files = known_files(kernel_key(kernel), store)
+    assert files
+    return kernel, files
+
+
+@pytest.mark.parametrize(
+    ("kind", "signed"),
+    [
+        ("apt", "index"),
+        ("rpm-md", "index"),
+        ("rpm-md", "packages"),
+        ("pacman", "index"),
+        ("pacman", "packages"),
+        ("apk", "index"),
+    ],
+)
+def test_the_newest_kernel(kind: str, signed: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make(kind, signed)
+    entry = source(repository, web)
+    kernel, files = found(entry, opened, store)
+    assert (kernel.release, "extra" in files.modules) == (NEW, True)
+    assert store.verified(files.image).read_bytes() == image(NEW)
+    assert [part.kind for part in kernel.parts] == [kernel.parts[0].kind] * 2
+    older, _ = found(entry.model_copy(update={"version": "6.9"}), opened, store)
+    assert older.release == OLD
+    count = len(web.requests)
+    again, _ = found(entry, opened, store, offline=True)
+    assert (again, len(web.requests)) == (kernel, count)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_lock_holds_the_packages(kind: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make(kind)
+    entry = source(repository, web)
+    builder = Builder(store, opened(), find_recipe, load_recipe)
+    kernel = find_kernel("mine-1", entry, MINE, builder)
+    lock = builder.archive.resolved()
+    assert lock.kernels["amd64/mine/mine-1"] == kernel
+    fill(repository, "6.11.1-1")
+    repository.publish()
+    assert found(entry, opened, store, refresh=True)[0].release == "6.11.1-1"
+    assert found(entry, opened, store, lock=lock)[0] == kernel
+    with pytest.raises(BuildError, match="the lock lacks the kernel"):
+        find_kernel("mine-2", entry, MINE, Builder(store, opened(lock=lock), find_recipe, load_recipe))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_index_of_another_key(
+    kind: str, make: Maker, web: Server, opened: Opener, store: Store, tmp_path: Path
+) -> None:
+    repository = make(kind)
+    if kind == "apk":
+        keys = tmp_path / "other.rsa.pub"
+        shutil.copy(repository.keys, keys)
+    else:
+        other = Signer.create(Path("/tmp") / f"bm-{tmp_path.parent.name[-8:]}-{kind}")
+        keys = tmp_path / "other.gpg"
+        shutil.copy(other.keyring, keys)
+        other.close()
+        shutil.rmtree(other.home)
+    entry = source(repository, web, keys=RepositoryKeys(files=(str(keys),)))
+    with pytest.raises(UntrustedError, match=r"not signed by a key"):
+        found(entry, opened, store)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_changed_byte(kind: str, make: Maker, web: Server, opened: Opener, store: Store, tmp_path: Path) -> None:
+    repository = make(kind)
+    entry = source(repository, web)
+    index = repository.index.read_bytes()
+    half = len(index) // 2
+    repository.index.write_bytes(index[:half] + bytes([index[half] ^ 1]) + index[half + 1 :])
+    with pytest.raises(InfraError):
+        found(entry, opened, store)
+    repository.index.write_bytes(index)
+    web.faults[:] = [Fault(next(repository.root.rglob(f"kernel-{NEW}*")).name, corrupt=True)]
+    with pytest.raises(UntrustedError, match=r"corrupt|damaged"):
+        found(entry, opened, store)
+    web.faults.clear()
+    assert found(entry, opened, store)[0].release == NEW, "nothing of it was kept"
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_mirror_in_the_middle_of_an_update(kind: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make(kind)
+    entry = source(repository, web)
+    newer = fill(repository, "6.11.1-1")
+    repository.publish()
+    kept = newer.read_bytes()
+    newer.unlink()
+    with pytest.raises(StaleMirror, match="lacks a package that its index lists"):
+        found(entry, opened, store)
+    count = web.count(repository.index.name)
+    newer.write_bytes(kept)
+    assert found(entry, opened, store)[0].release == "6.11.1-1"
+    assert web.count(repository.index.name) > count, "the index is fetched again"
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_kernel_without_its_modules(kind: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make(kind)
+    fill(repository, "6.11.1-1", parts=False)
+    repository.publish()
+    with pytest.raises(NoSuchPackage, match=r"needs modules-6\.11\.1-1, which .* lacks"):
+        found(source(repository, web), opened, store)
+    optional = source(repository, web, parts=(), optional=("modules-{release}",))
+    assert found(optional, opened, store)[0].release == "6.11.1-1"
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_the_repository_lacks(kind: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make(kind)
+    with pytest.raises(NoSuchPackage, match=r"no kernel 5\.4"):
+        found(source(repository, web, version="5.4"), opened, store)
+    gone = source(repository, web, repositories=(repository.address(f"{web.address}/elsewhere"),))
+    with pytest.raises(InfraError):
+        found(gone, opened, store)
+    both = source(repository, web, repositories=(*gone.repositories, repository.address(web.address)))
+    assert found(both, opened, store)[0].release == NEW
+    with pytest.raises(Offline):
+        found(gone, opened, store, offline=True)
+
+
+def test_an_expired_index(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make("apt")
+    assert isinstance(repository, Apt)
+    repository.valid_s = "Valid-Until: Thu, 01 Jan 2026 00:00:00 UTC\n"
+    repository.publish()
+    with pytest.raises(InfraError, match="has expired"):
+        found(source(repository, web), opened, store)
+
+
+def test_an_rpm_package_that_nobody_signed(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make("rpm-md")
+    assert isinstance(repository, RpmMd)
+    entry = source(repository, web, signed="packages")
+    with pytest.raises(UntrustedError, match="has no signature"):
+        found(entry, opened, store)
+    newer = fill(repository, "6.11.1-1")
+    sign_rpm(newer, repository.signer)
+    sign_rpm(newer.with_name("modules-6.11.1-1-6.11.1-1.rpm"), repository.signer)
+    data = bytearray(newer.read_bytes())
+    data[-9] ^= 1  # the list is made of the changed package: only its signature can tell
+    newer.write_bytes(data)
+    repository.publish()
+    with pytest.raises(UntrustedError, match="not those of its signed header"):
+        found(entry, opened, store, refresh=True)
+
+
+def test_a_signed_package_under_another_name(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make("pacman", "packages")
+    assert isinstance(repository, Pacman)
+    entry = source(repository, web)
+    old, new = (next(repository.root.glob(f"kernel-{version}*.zst")) for version in (OLD, NEW))
+    for suffix in ("", ".sig"):
+        shutil.copy(f"{old}{suffix}", f"{new}{suffix}")
+    index = repository.index.read_bytes()
+    repository.publish()
+    assert repository.index.read_bytes() != index
+    kernel, _ = found(entry, opened, store)
+    assert kernel.release == OLD, "a package is what it says it is"
+
+
+def test_a_revoked_key(make: Maker, web: Server, opened: Opener, store: Store, tmp_path: Path) -> None:
+    repository = make("pacman", "packages")
+    lines = repository.signer.gpg("--with-colons", "--list-keys").decode().splitlines()
+    fingerprint = next(line.split(":")[9] for line in lines if line.startswith("fpr"))
+    (tmp_path / "revoked").write_text(f"{fingerprint}\n")
+    keys = RepositoryKeys(files=(str(repository.keys),), revoked=str(tmp_path / "revoked"))
+    with pytest.raises(UntrustedError, match="revoked key"):
+        found(source(repository, web, keys=keys), opened, store)
+
+
+def test_an_apk_whose_files_are_others(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make("apk")
+    assert isinstance(repository, Apk)
+    one, other = (repository.root / f"kernel-{version}-{version}.apk" for version in (NEW, OLD))
+    parts = [file.read_bytes() for file in (one, other)]
+    start = parts[0].rindex(b"\x1f\x8b\x08")
+    one.write_bytes(parts[0][:start] + parts[1][parts[1].rindex(b"\x1f\x8b\x08") :])
+    with pytest.raises((UntrustedError, StaleMirror)):
+        found(source(repository, web), opened, store)
+
+
+def test_a_mirror_that_does_not_answer_any_more(
+    make: Maker, web: Server, opened: Opener, store: Store, listener: Listener
+) -> None:
+    repository = make("rpm-md")
+    entry = source(repository, web)
+    found(entry, opened, store)
+    web.faults.append(Fault("repomd.xml", status=500))
+    assert found(entry, opened, store, refresh=True)[0].release == NEW
+    assert any("using the index that was fetched on" in note for note in listener.notes)
+
+
+def test_lists_are_compressed_in_any_way(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make("rpm-md")
+    assert isinstance(repository, RpmMd)
+    for suffix in ("xz", "bz2"):
+        repository.publish(f"--general-compress-type={suffix}")
+        assert found(source(repository, web), opened, store, refresh=True)[0].release == NEW
