@@ -64,6 +64,8 @@ missing_to_test() {
     need docker-registry docker-registry "tests that pull images from a registry"
     need htpasswd apache2-utils "tests that pull images from a registry"
     need dockerd docker.io "tests that take images from a Docker engine"
+    need_admins sshd openssh-server "tests of hosts by SSH"
+    need faketime faketime "tests of hosts by SSH: a wrong clock"
     need_admins slurmctld slurmctld "tests of Slurm"
     need_admins slurmd slurmd "tests of Slurm"
     need sbatch slurm-client "tests of Slurm"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tarfile
 from dataclasses import replace
@@ -14,7 +15,10 @@ from bootmatrix import __version__
 from bootmatrix.cell.shipped import LostAttempt, with_lost
 from bootmatrix.errors import InfraError
 from bootmatrix.execute.dask.bundle import pack, unpack
+from bootmatrix.execute.dask.cluster import run_scheduler
+from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.offers import make_offer, shortfall, unmet, version_fault
+from bootmatrix.execute.dask.placement import NoHost, Placement
 from bootmatrix.model import Record, Verdict
 from bootmatrix.model.remote import Offer
 from bootmatrix.model.run_config import Needs
@@ -119,3 +123,47 @@ def test_lost_attempts_stand_before_the_decisive_one() -> None:
     assert merged.verdict is Verdict.PASS
     assert merged.attempt_records[0].judgement.reason == "desk: the link was cut"
     assert with_lost(record, []) == record
+
+
+async def _placements() -> None:
+    async with run_scheduler() as (client, _address, _keys):
+        fleet = Fleet(client, print)
+        placement = Placement(fleet)
+        fleet.set_host("desk", "up")
+        fleet.set_host("power", "pending")
+        fleet.offers = {"desk": an_offer(cores=1, slots=4)}
+        assert [await placement.take(NEEDS) for _ in range(3)] == ["desk"] * 3, "its core, and two ahead"
+        late = asyncio.create_task(placement.take(NEEDS))
+        elsewhere = asyncio.create_task(placement.take(replace(NEEDS, host="power")))
+        await asyncio.sleep(0)
+        assert not late.done()
+        fleet.offers = {**fleet.offers, "power": an_offer(host="power", cores=8, slots=18)}
+        fleet.changed()
+        assert await late == "power", "a cell that waits goes to a host that comes later"
+        assert await elsewhere == "power"
+        assert await placement.take(NEEDS) == "power", "the one with the most room"
+        placement.give_back("desk")
+        assert await placement.take(NEEDS, {"power"}) == "desk"
+        with pytest.raises(NoHost, match=r"desk: 4096 MiB of memory.*power: "):
+            await placement.take(replace(NEEDS, memory_mib=60_000))
+
+
+def test_cells_go_to_the_host_with_the_most_room() -> None:
+    asyncio.run(_placements())
+
+
+async def _lost_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with run_scheduler() as (client, _address, _keys):
+        fleet = Fleet(client, print)
+        fleet.set_host("desk", "up")
+        fleet.known = {"desk": an_offer()}
+        fleet.set_host("desk", "lost", "its worker ended")
+        assert fleet.hopeless(NEEDS) == "", "it may come back"
+        monkeypatch.setattr("bootmatrix.execute.dask.fleet.RETURN_S", 0.1)
+        await asyncio.sleep(0.2)
+        fleet.set_host("desk", "lost", "cannot connect")  # as after each attempt
+        assert "desk was lost" in fleet.hopeless(NEEDS)
+
+
+def test_a_host_that_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.run(_lost_host(monkeypatch))

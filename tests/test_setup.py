@@ -78,7 +78,7 @@ def emulators() -> set[str]:
 
 TEST_PROGRAMS = (
     *("gcc", "gpg", "docker-registry", "htpasswd", "dockerd", "promtool", "bwrap", "qemu-s390x-static"),
-    *("slurmctld", "slurmd", "sbatch", "munged"),
+    *("sshd", "faketime", "slurmctld", "slurmd", "sbatch", "munged"),
 )
 FORMAT_PROGRAMS = ("xorriso", "mkfs.vfat", "mcopy", "sfdisk", "mkfs.erofs", "fakeroot", "qemu-img")
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
+from bootmatrix.cli.output import say
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.workspace.hosts import check_cluster
 
@@ -21,13 +22,14 @@ HEADINGS = ("", "host", "system", "Python", "cores", "memory", "QEMU", "clock", 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table of the hosts; return status 3 if one cannot be used."""
+    """Print a table of the hosts, and the faults below it; return status 3 if one cannot be used."""
     with download_progress() as observer:
         reports = check_cluster(options.workspace(args), args.file, observer)
     table = Table(*HEADINGS, box=None, padding=(0, 2, 0, 0))
     for report in reports:
         table.add_row(*(Text(one_line(text)) for text in _row(report)))
     options.print_table(table)
+    say(*(f"{report.name}: {_fault(report)}" for report in reports if not _is_good(report)))
     return EXPECTED if all(_is_good(report) for report in reports) else OUR_FAULT
 
 
@@ -38,7 +40,7 @@ def _is_good(report: HostReport) -> bool:
 def _row(report: HostReport) -> tuple[str, ...]:
     offer = report.offer
     if offer is None:
-        return "fault", report.name, report.fault
+        return "fault", report.name
     qemu = ", ".join(sorted(set(offer.qemu.values()))) or "none"
     clock = f"{report.clock_offset_s:+.0f} s" if report.clock_offset_s else "right"
     memory = f"{offer.memory_mib} MiB"
@@ -46,12 +48,18 @@ def _row(report: HostReport) -> tuple[str, ...]:
     return ("ok" if _is_good(report) else "fault", report.name, *facts, _guest(report))
 
 
+def _fault(report: HostReport) -> str:
+    if report.fault:
+        return report.fault.removeprefix(f"{report.name}: ")
+    return report.record.judgement.reason if report.record else "no QEMU of a known machine"
+
+
 def _guest(report: HostReport) -> str:
     record = report.record
     if record is None:
-        return "no QEMU of a known machine"
+        return "no QEMU"
     if record.outcome is None or record.machine_profile is None:
-        return f"{record.verdict}: {record.judgement.reason}"
+        return str(record.verdict)
     machine, seconds = record.machine_profile, record.outcome.wall_s
     means = "emulated" if machine.is_emulated() else str(machine.accelerators[0])
     return f"{record.cell.target} {record.verdict} in {seconds:.1f} s, {means}"

@@ -53,9 +53,11 @@ def _choose(planned: PlannedRun, offer: Offer) -> CellRequest | None:
     """Return the cell of the host's own architecture, else the first one that its QEMUs can boot."""
     config = planned.config
 
-    def is_foreign(cell: Cell) -> bool:
-        return config.profiles[cell.arch].names.uname != offer.system.partition("/")[2]
+    def distance(cell: Cell) -> tuple[bool, int]:
+        """Order by instruction set, then by its width: a 64-bit kernel may have a profile of 32-bit programs too."""
+        profile = config.profiles[cell.arch]
+        return profile.names.uname != offer.system.partition("/")[2], -profile.bits
 
     cells = [cell for cell in planned.cells if config.machine(cell).qemu in offer.qemu]
-    ordered = sorted(cells, key=is_foreign)
+    ordered = sorted(cells, key=distance)
     return request_of(ordered[0], config.machine(ordered[0])) if ordered else None

@@ -28,6 +28,7 @@ from bootmatrix.cell.shipped import LostAttempt, files_of, lost_record, prepare_
 from bootmatrix.errors import HostError, InfraError
 from bootmatrix.execute.dask.bundle import unpack
 from bootmatrix.execute.dask.cluster import OpenCluster, open_cluster
+from bootmatrix.execute.dask.placement import NoHost, Placement
 from bootmatrix.execute.dask.task import TOPIC, run_task
 from bootmatrix.execute.dask.worker import MEMORY, SLOT
 from bootmatrix.execute.executor import ExecutorSettings
@@ -35,19 +36,17 @@ from bootmatrix.model import Cell, Judgement, Record, Verdict
 from bootmatrix.model.remote import CellTask, TaskResult
 from bootmatrix.model.run_config import CellBundle, CellRequest
 
-AHEAD = 2
-"""Cells per slot that are with Dask: one runs, one waits."""
+AHEAD = 8
+"""Cells beyond those on workers that are fetched and built."""
 MAX_ATTEMPTS = 4
 """Attempts of a cell whose host refuses it or fails."""
-WAIT_S = 1.0
 
 
 @dataclass
 class Flight:
-    """A cell that is with Dask: the workers that may run it, and those on which it was seen to begin."""
+    """A cell that is with Dask, and the workers on which it was seen to begin."""
 
     cell: Cell
-    workers: set[str]
     begun: list[tuple[str, datetime]] = field(default_factory=list)
 
 
@@ -59,6 +58,7 @@ class DaskExecutor:
     ) -> None:
         self._settings, self._context, self._cluster, self._tasks = settings, context, cluster, tasks
         self._fleet, self._client = cluster.fleet, cluster.client
+        self._placement = Placement(cluster.fleet)
         self._waiting: deque[CellRequest] = deque()
         self._workers = self._pending = 0
         self._numbers = itertools.count(1)
@@ -89,7 +89,7 @@ class DaskExecutor:
         self._tasks.cancel_scope.cancel()
 
     def _grow(self) -> None:
-        while self._workers < min(AHEAD * max(1, self._fleet.slots), len(self._waiting) + self._workers):
+        while self._workers < min(self._placement.capacity + AHEAD, len(self._waiting) + self._workers):
             self._workers += 1
             self._tasks.start_soon(self._work)
 
@@ -114,10 +114,16 @@ class DaskExecutor:
         await self._cluster.depot.publish(files)
         lost: list[LostAttempt] = []
         while len(lost) < MAX_ATTEMPTS:
-            hopeless = await self._room(request)
-            if hopeless:
-                return lost_record(cell, lost, _no_host(hopeless), folder), folder
-            record = await self._try(request, prepared, lost, folder)
+            self._context.observer.cell_stage(cell, "wait")
+            try:
+                address = await self._placement.take(request.needs, {attempt.host for attempt in lost})
+            except NoHost as error:
+                return lost_record(cell, lost, _no_host(str(error)), folder), folder
+            try:
+                self._grow()
+                record = await self._try(request, prepared, address, lost, folder)
+            finally:
+                self._placement.give_back(address)
             if record and not self._is_worth_another(record, request, lost):
                 return with_lost(record, lost), folder
             if record:
@@ -132,32 +138,19 @@ class DaskExecutor:
         is_elsewhere = any(self._fleet.offers[address].host not in tried for address in addresses)
         return record.verdict is Verdict.INFRA_ERROR and is_elsewhere
 
-    async def _room(self, request: CellRequest) -> str:
-        """Wait for a worker that can run a cell; return why there will be none."""
-        self._context.observer.cell_stage(request.cell, "wait")
-        while not self._fleet.capable(request.needs):
-            hopeless = self._fleet.hopeless(request.needs)
-            if hopeless:
-                return hopeless
-            await self._fleet.wait(WAIT_S)
-        self._grow()
-        return ""
-
     async def _try(
-        self, request: CellRequest, prepared: Prepared, lost: list[LostAttempt], folder: Path
+        self, request: CellRequest, prepared: Prepared, address: str, lost: list[LostAttempt], folder: Path
     ) -> Record | None:
-        """Run a cell once on some worker. None after an attempt that is lost."""
+        """Run a cell once on a worker. None after an attempt that is lost."""
         task = self._task(request.cell, prepared)
-        excluded = {attempt.host for attempt in lost}
-        flight = Flight(request.cell, set(self._fleet.capable(request.needs, excluded)))
-        started_at = datetime.now(UTC)
+        flight = Flight(request.cell)
+        started_at, host = datetime.now(UTC), self._fleet.offers[address].host
         self._flights[task.name] = flight
         try:
-            text = await self._await_result(task, request, flight)
+            text = await self._await_result(task, request, address)
         finally:
             del self._flights[task.name]
         result = TaskResult.model_validate_json(text) if text else None
-        # Dask runs the cell elsewhere when a worker is lost; the attempts there are kept.
         final = result.instance if result else None
         lost += [
             LostAttempt(self._host(instance), "the host, or the way to it, was lost", at)
@@ -166,7 +159,7 @@ class DaskExecutor:
         ]
         if result is None:
             if not flight.begun:
-                lost.append(LostAttempt("the cluster", "the worker was lost", started_at))
+                lost.append(LostAttempt(host, "the worker was lost", started_at))
             return None
         if result.refusal or result.sha256 is None:
             lost.append(LostAttempt(result.host, result.refusal or "no bundle", started_at))
@@ -204,8 +197,8 @@ class DaskExecutor:
             dump=self._settings.config.dump,
         )
 
-    async def _await_result(self, task: CellTask, request: CellRequest, flight: Flight) -> str:
-        """Give a task to Dask, and wait for its result; empty if all workers that may run it are lost.
+    async def _await_result(self, task: CellTask, request: CellRequest, address: str) -> str:
+        """Give a task to Dask for a worker, and wait for its result; empty if the worker is lost.
 
         Raises:
             HostError: the scheduler is lost.
@@ -215,14 +208,14 @@ class DaskExecutor:
             task.model_dump_json(),
             key=task.name,
             pure=False,
-            workers=sorted(flight.workers),
+            workers=[address],
             resources={SLOT: 1, MEMORY: request.needs.memory_mib},
         )
         waiting: asyncio.Future[str] = asyncio.ensure_future(_result(future))
         try:
             while not waiting.done():
                 await self._fleet_or(waiting)
-                if not waiting.done() and not flight.workers & self._fleet.offers.keys():
+                if not waiting.done() and address not in self._fleet.offers:
                     return ""
             return waiting.result()
         except KilledWorker:

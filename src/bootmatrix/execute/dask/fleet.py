@@ -55,19 +55,19 @@ class Fleet:
         self.demand = 0
         """Cells without a record yet, for clusters that grow with them."""
         self._begun_s = time.monotonic()
-        self._refused: set[str] = set()
+        self._left_s: dict[str, float] = {}
+        """Times, by host, at which workers left: a supervisor may notice that later."""
+        self.refused: dict[str, str] = {}
+        """Workers of other versions: why, by host or, for others, by address."""
         self._change: asyncio.Future[None] | None = None
         self._news = asyncio.Event()
         client.subscribe_topic("all", lambda _event: self._news.set())
 
-    @property
-    def slots(self) -> int:
-        """Return the number of cells that fit at a time."""
-        return sum(offer.slots for offer in self.offers.values())
-
     def set_host(self, name: str, state: HostState, reason: str = "") -> None:
-        """Report the state of a supervised host."""
-        self.hosts[name] = HostStatus(state, time.monotonic(), reason)
+        """Report the state of a supervised host. Its time is that of the change: attempts to come back do not count."""
+        before = self.hosts.get(name)
+        since_s = before.since_s if before and before.state == state else time.monotonic()
+        self.hosts[name] = HostStatus(state, since_s, reason)
         self.changed()
 
     def changed(self) -> None:
@@ -96,8 +96,8 @@ class Fleet:
         now_s = time.monotonic()
         offered = {offer.host for offer in self.offers.values()}
         for name, host in self.hosts.items():
-            is_coming = host.state in {"pending", "up"} and name not in offered
-            if is_coming and now_s - host.since_s < START_S:
+            is_coming = host.state in {"pending", "up"} and name not in offered and name not in self.refused
+            if is_coming and now_s - max(host.since_s, self._left_s.get(name, 0)) < START_S:
                 return ""
         lost = [name for name, host in self.hosts.items() if host.state == "lost"]
         for name in lost:
@@ -108,12 +108,11 @@ class Fleet:
         if not self.hosts and not self.known and now_s - self._begun_s < self.awaits_workers_s:
             return ""
         failures = [f"{name}: {host.reason}" for name, host in self.hosts.items() if host.state == "failed"]
-        missing = [f"{name} was lost" for name in lost]
-        return "; ".join([*failures, *missing]) if not self.offers and self.hosts else self._shortfall(needs)
-
-    def _shortfall(self, needs: Needs) -> str:
-        offers = self.offers.values() or self.known.values()
-        return shortfall(needs, offers)
+        failures += [f"{name} {fault}" for name, fault in self.refused.items()]
+        failures += [f"{name} was lost" for name in lost]
+        if self.offers or not failures:
+            failures.append(shortfall(needs, self.offers.values() or self.known.values()))
+        return "; ".join(failures)
 
     async def follow(self) -> None:
         """Keep the offers up to date, for ever."""
@@ -133,6 +132,8 @@ class Fleet:
             if offer:
                 offers[address] = offer
         if offers != self.offers:
+            gone = self.offers.keys() - offers.keys()
+            self._left_s |= {self.offers[address].host: time.monotonic() for address in gone}
             self.offers = offers
             self.seen |= {offer.instance: offer for offer in offers.values()}
             self.known |= {offer.host: offer for offer in offers.values()}
@@ -148,7 +149,8 @@ class Fleet:
         if offer and not fault:
             return offer
         name = offer.host if offer else str(worker.get("name", address))
-        if address not in self._refused:
-            self._refused.add(address)
+        key = offer.host if offer else address
+        if key not in self.refused:
+            self.refused[key] = fault
             self._note(f"the worker {name[:100]} is not used: it {fault}")
         return None

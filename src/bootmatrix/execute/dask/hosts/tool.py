@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import sys
 import sysconfig
 import tarfile
@@ -25,8 +26,10 @@ from bootmatrix.store import Store
 ROOTS = ("bootmatrix", "distributed", "fsspec")
 SKIPPED_PARTS = {"tests", "__pycache__", "dataframe", "static", "templates"}
 """Folders of Dask that a worker does not import. `templates` of our report are not used there either."""
-SKIPPED = {"docker", "bokeh"}
-"""Packages that only building and reporting import."""
+SKIPPED = {"docker", "bokeh", "prometheus-client", "rich", "securesystemslib", "shtab"}
+"""Packages that only building, reporting and the command line import."""
+UNUSED_FILE = re.compile(r"zstandard/(_cffi\.|backend_cffi)|.*\.(pth|pyc|pyi)$|\.\.")
+"""Files without use there: zstandard's other backend, which is as large as a tenth of all."""
 COMPRESSION = 6
 
 PROBE = (
@@ -73,7 +76,7 @@ def tool_files() -> Iterator[tuple[str, Path]]:
     for package in _distributions():
         for file in package.files or ():
             name = str(file)
-            if name.startswith("..") or SKIPPED_PARTS & set(file.parts) or name.endswith((".pth", ".pyc", ".pyi")):
+            if UNUSED_FILE.match(name) or SKIPPED_PARTS & set(file.parts):
                 continue
             path = Path(str(package.locate_file(file)))
             if path.is_file():

@@ -1,0 +1,102 @@
+"""Placement of cells: each goes to the worker with the most room, of those that can run it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bootmatrix.execute.dask.fleet import Fleet
+from bootmatrix.model.remote import Offer
+from bootmatrix.model.run_config import Needs
+
+AHEAD = 2
+"""Cells beyond its cores that a worker has: they fetch their files while others boot."""
+WAIT_S = 1.0
+
+
+class NoHost(Exception):
+    """No host can run a cell; the message says why, host by host."""
+
+
+@dataclass(frozen=True)
+class _Wish:
+    needs: Needs
+    excluded: frozenset[str]
+    answer: asyncio.Future[str]
+
+
+class Placement:
+    """Holds the room of all workers. Cells are placed in order, unless a later one fits and an earlier one does not.
+
+    Cells that wait here, and not on a worker, can still go to a host that comes later.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._loads: Counter[str] = Counter()
+        self._wishes: list[_Wish] = []
+
+    @property
+    def capacity(self) -> int:
+        """Return the number of cells that the workers take at a time."""
+        return sum(self._limit(offer) for offer in self._fleet.offers.values())
+
+    async def take(self, needs: Needs, excluded: Iterable[str] = ()) -> str:
+        """Wait for a worker with room; return its address. `excluded` hosts are used only if nobody else can run it.
+
+        Raises:
+            NoHost: there will be none.
+        """
+        wish = _Wish(needs, frozenset(excluded), asyncio.get_running_loop().create_future())
+        self._wishes.append(wish)
+        try:
+            self._assign()
+            while not wish.answer.done():
+                self._check(needs)
+                change = self._fleet.change()
+                await asyncio.wait((wish.answer, change), timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+                self._assign()
+            return wish.answer.result()
+        except BaseException:
+            if wish.answer.done():
+                self.give_back(wish.answer.result())
+            raise
+        finally:
+            if wish in self._wishes:
+                self._wishes.remove(wish)
+
+    def give_back(self, address: str) -> None:
+        """Free the room of a cell that has ended."""
+        self._loads[address] -= 1
+        if self._loads[address] <= 0:
+            del self._loads[address]
+        self._assign()
+
+    def _check(self, needs: Needs) -> None:
+        if not self._fleet.capable(needs):
+            reason = self._fleet.hopeless(needs)
+            if reason:
+                raise NoHost(reason)
+
+    def _limit(self, offer: Offer) -> int:
+        """Return how many cells a worker takes: fewer if there are others, which would be idle at the end."""
+        is_alone = len(self._fleet.offers) == 1 and len(self._fleet.hosts) <= 1
+        return offer.slots if is_alone else min(offer.slots, offer.cores + AHEAD)
+
+    def _room(self, address: str) -> float:
+        """Return the part of a worker that is free; 0 or less for none."""
+        offer = self._fleet.offers.get(address)
+        return 1 - self._loads[address] / self._limit(offer) if offer else 0
+
+    def _assign(self) -> None:
+        for wish in tuple(self._wishes):
+            if not any(self._room(address) > 0 for address in self._fleet.offers):
+                return
+            able = self._fleet.capable(wish.needs, wish.excluded)
+            best = max(able, key=self._room, default="")
+            if best and self._room(best) > 0:
+                self._loads[best] += 1
+                self._wishes.remove(wish)
+                wish.answer.set_result(best)
