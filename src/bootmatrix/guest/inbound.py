@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import shutil
 import stat
 import tempfile
@@ -108,8 +107,7 @@ class TreeReceiver:
             view = view[self._file.write(view) :]
 
     def _link(self, record: TreeRecord, path: Path) -> None:
-        end = posixpath.normpath(posixpath.join(posixpath.dirname(record.path) or ".", record.target or "/"))
-        if record.target.startswith("/") or end.split("/")[0] == ".." or not record.path or "\0" in record.target:
+        if not record.path or not _stays_inside(record.target, record.path.count("/")):
             self.notes.append(f"{self._named(record)}: a link out of the tree is left out")
             return
         path.symlink_to(record.target)
@@ -151,11 +149,25 @@ def _cause(number: int, limit_bytes: int) -> str:
     return os.strerror(number) if number < 200 else "cannot be read"
 
 
-def _merge(source: Path, target: Path) -> None:
-    """Move a tree to where others may be already: files are replaced, folders stay."""
-    if not source.is_symlink() and source.is_dir() and target.is_dir():
+def _stays_inside(target: str, depth: int) -> bool:
+    """Return whether a link in a folder of this depth leads to the same tree, whatever other links are there.
+
+    `..` is only followed from the link's own folder: behind a name, which may be a link, it may lead anywhere.
+    """
+    parts = [part for part in target.split("/") if part not in {"", "."}]
+    up = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
+    return bool(target) and not target.startswith("/") and "\0" not in target and up <= depth and ".." not in parts[up:]
+
+
+def _merge(source: Path, target: Path, is_top: bool = True) -> None:
+    """Move a tree to where others may be already: files and links are replaced, folders stay.
+
+    A link is only followed if it is the target itself: a guest may have made the others, in an earlier tree.
+    """
+    is_folder = target.is_dir() and (is_top or not target.is_symlink())
+    if not source.is_symlink() and source.is_dir() and is_folder:
         for entry in source.iterdir():
-            _merge(entry, target / entry.name)
+            _merge(entry, target / entry.name, is_top=False)
         return
     if source.is_dir() and not source.is_symlink():
         source.chmod(0o755)
