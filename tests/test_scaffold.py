@@ -78,6 +78,7 @@ def test_completion_knows_the_commands(tmp_path: Path, shell: str) -> None:
 
 def test_a_project_has_defaults(tmp_path: Path) -> None:
     table = '[tool.bootmatrix]\narch = ["s390x", "aarch64"]\nkernel = "7.2"\nreports = "out/reports"\n'
+    table += f'cache = "{tmp_path.parent}/cache"\n'
     (tmp_path / "pyproject.toml").write_text(table, encoding="utf-8")
     (tmp_path / "sub").mkdir()
     done = tool(tmp_path / "sub", "plan", "hello")
@@ -96,12 +97,17 @@ def test_a_project_has_defaults(tmp_path: Path) -> None:
         ("[tool.bootmatrix]\narchs = []\n", "unknown key 'archs' in [tool.bootmatrix]"),
         ("[tool.bootmatrix]\narch = []\n", "'arch' in [tool.bootmatrix] must be a list of names"),
         ("[tool.bootmatrix]\ncache = 3\n", "'cache' in [tool.bootmatrix] must be a folder"),
+        ('[tool.bootmatrix]\ncache = ".cache"\n', "'cache' in [tool.bootmatrix] must be an absolute path outside"),
+        ('[tool.bootmatrix]\ncache = "../cache"\n', "'cache' in [tool.bootmatrix] must be an absolute path outside"),
+        ('[tool.bootmatrix]\ncache = "{here}/x"\n', "'cache' in [tool.bootmatrix] must be an absolute path outside"),
+        ('[tool.bootmatrix]\nreports = "../x"\n', "'reports' in [tool.bootmatrix] must be in "),
+        ('[tool.bootmatrix]\nreports = "~/x"\n', "'reports' in [tool.bootmatrix] must be in "),
         ("[tool]\nbootmatrix = 3\n", "[tool.bootmatrix] must be a table"),
         ("[tool.bootmatrix\n", "cannot be read"),
     ],
 )
 def test_a_table_that_is_invalid(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text(text.replace("{here}", str(tmp_path)), encoding="utf-8")
     env = {name: value for name, value in os.environ.items() if name != "BOOTMATRIX_CACHE"}
     done = subprocess.run(
         [PROGRAM, "try", "--", "true"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60

@@ -319,3 +319,35 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert default_cache() == tmp_path / "xdg/bootmatrix"
     monkeypatch.setenv("BOOTMATRIX_CACHE", "~/own")
     assert default_cache() == tmp_path / "own"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "fault"),
+    [
+        ("", 0o777, "writable by everybody"),
+        ("memo", 0o777, "writable by everybody"),
+        ("memo", 0o1777, "writable by everybody"),  # sticky: others could add records
+        ("blobs/sha256", 0o1777, "writable by everybody"),
+        ("", 0o1777, ""),  # as /tmp: the folders in it are ours
+    ],
+)
+def test_a_cache_that_others_can_write_to_is_refused(tmp_path: Path, name: str, mode: int, fault: str) -> None:
+    folder = tmp_path / "cache"
+    (folder / name).mkdir(parents=True)
+    (folder / name).chmod(mode)
+    if not fault:
+        Store(folder)
+        return
+    with pytest.raises(HostError, match=fault):
+        Store(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_a_cache_of_another_user_is_refused(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(mode)
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(HostError, match="untrusted cache"):
+        Store(folder)

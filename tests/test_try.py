@@ -23,6 +23,7 @@ from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.spec import load_one
 from bootmatrix.model import Matrix, Profile
 from bootmatrix.scaffold import source_tree
+from bootmatrix.scaffold.debs import read_packages
 from bootmatrix.scaffold.source_tree import copy_tree
 from bootmatrix.scaffold.thing import Thing, find_thing
 from bootmatrix.scaffold.trial import TrialRequest, write_trial
@@ -465,3 +466,13 @@ def test_a_written_project_is_valid(here: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     (container,) = load_one(folder / "hello.yml")[0].services
     assert json.dumps(container.command) == json.dumps(["make", 'a "quoted" word\n#'])
+
+
+@pytest.mark.parametrize("field", ["Package: ../../../out", "Package: /out", "Architecture: ../../out"])
+def test_a_package_whose_name_is_a_path_is_refused(tmp_path: Path, field: str) -> None:
+    fields = {"Package": "x", "Version": "1.0", "Architecture": "amd64"} | dict([field.split(": ")])
+    control = "".join(f"{name}: {value}\n" for name, value in fields.items())
+    path = tmp_path / "x_1.0_amd64.deb"
+    path.write_bytes(make_deb(control, {}))
+    with pytest.raises(InputError, match=f"the {field.split(':', maxsplit=1)[0]} is '.*out', which is invalid"):
+        read_packages([str(path)], PROFILES)

@@ -34,7 +34,7 @@ def apply_defaults(args: argparse.Namespace) -> None:
             values[f"{key}_is_default"] = True
     for key in FOLDERS:
         if key in table and key in values and values[key] is None and not os.environ.get(VARIABLES[key]):
-            values[key] = path.parent / Path(_text(path, key, table[key])).expanduser()
+            values[key] = _folder(path, key, table[key])
 
 
 def find_table(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -74,7 +74,23 @@ def _names(path: Path, key: str, value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _text(path: Path, key: str, value: object) -> str:
+def _folder(path: Path, key: str, value: object) -> Path:
+    """Return a folder that the table names.
+
+    The project may be somebody else's. It cannot bring a cache, whose content is trusted, and its reports stay in it.
+    """
     if not isinstance(value, str) or not value:
         raise InputError(f"{path}: {key!r} in [tool.{TABLE}] must be a folder")
-    return value
+    root = path.parent.resolve()
+    folder = path.parent / Path(value).expanduser()
+    is_inside = folder.resolve().is_relative_to(root)
+    if key == "reports" and not is_inside:
+        raise InputError(f"{path}: 'reports' in [tool.{TABLE}] must be in {root}", _OUTSIDE)
+    tree = next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), root)
+    if key == "cache" and (not Path(value).expanduser().is_absolute() or folder.resolve().is_relative_to(tree)):
+        hint = f"Its content is trusted, and a project could bring it. {_OUTSIDE}"
+        raise InputError(f"{path}: 'cache' in [tool.{TABLE}] must be an absolute path outside of the project", hint)
+    return folder
+
+
+_OUTSIDE = "Options (--cache, --reports) and environment variables can name any folder."

@@ -35,7 +35,7 @@ def open_data(path: Path) -> Iterator[tarfile.TarFile]:
 def read_control(path: Path) -> dict[str, str]:
     """Read the control fields of a package.
 
-    Package, Version and Architecture are always present.
+    Package, Version and Architecture are always present and valid: safe as parts of a path.
 
     Raises:
         BuildError: not a package, or damaged.
@@ -50,6 +50,8 @@ def read_control(path: Path) -> dict[str, str]:
 def _control_fields(archive: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, str]:
     from debian.deb822 import Deb822  # slow import
 
+    from bootmatrix.source.packages import NEEDED_FIELDS
+
     if member.size > CONTROL_LIMIT_BYTES:
         raise DamagedArchive(f"the control file has {member.size} bytes")
     file = archive.extractfile(member)
@@ -58,6 +60,8 @@ def _control_fields(archive: tarfile.TarFile, member: tarfile.TarInfo) -> dict[s
     for name in ("Package", "Version", "Architecture"):
         if not fields.get(name):
             raise DamagedArchive(f"the control file lacks {name}")
+        if not NEEDED_FIELDS[name.encode()].fullmatch(fields[name]):
+            raise DamagedArchive(f"the {name} is {fields[name][:100]!r}, which is invalid (deb-control(5))")
     return fields
 
 

@@ -9,7 +9,7 @@ Everything appears whole or not at all. A killed process leaves at most a tempor
 the store removes it.
 """
 
-from bootmatrix.store.host_faults import host_faults
+from bootmatrix.store.host_faults import check_trusted, host_faults
 from bootmatrix.store.store import (
     COPY_BYTES,
     PARTIAL_MAX_AGE_S,
@@ -33,6 +33,7 @@ __all__ = [
     "Memos",
     "Store",
     "Writer",
+    "check_trusted",
     "copy_into",
     "default_cache",
     "healed",

@@ -46,19 +46,20 @@ def _owner_hint(path: object) -> str:
     return ""
 
 
-def check_trusted(folder: Path) -> None:
+def check_trusted(folder: Path, is_top: bool = False) -> None:
     """Refuse a cache that other users can write to, as its content is trusted.
 
-    The user's private group, the default of many distributions, has no other members. In a sticky folder such as /tmp
-    nobody can replace files of other users.
+    The user's private group, the default of many distributions, has no other members. The top folder may be sticky,
+    such as /tmp: there nobody but its owner can replace the folders in it, which are checked too. They may not, as
+    others could add files to them.
 
     Raises:
         HostError: other users can write to the folder.
     """
     status = folder.stat()
-    if status.st_mode & stat.S_ISVTX:
-        return
     is_ours = status.st_uid in {os.geteuid(), 0}
+    if is_top and is_ours and status.st_mode & stat.S_ISVTX:
+        return
     open_to = [
         who
         for bit, who in ((0o020, "its group"), (0o002, "everybody"))

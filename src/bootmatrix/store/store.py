@@ -163,7 +163,7 @@ class Store:
         with host_faults(self.folder):
             for name in ("", "blobs", "blobs/sha256", "memo", "partial", "temp", "locks"):
                 (self.folder / name).mkdir(mode=0o755, parents=True, exist_ok=True)
-                check_trusted(self.folder / name)
+                check_trusted(self.folder / name, is_top=not name)
             self._users = share_folder(self.folder / "locks")
             self._clean()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from bootmatrix.errors import InputError
 from bootmatrix.model import Profile
 from bootmatrix.scaffold.trial import TrialRequest, write_trial
-from bootmatrix.store import default_cache, sha256_of
+from bootmatrix.store import check_trusted, default_cache, sha256_of
 
 TRIALS = "try"
 """Folder of the cache with the projects of trials: a run refers to its spec's file."""
@@ -33,11 +33,13 @@ def prepare_trial(
 
     Raises:
         InputError: the request is invalid, or `save` is in use.
+        HostError: other users can write to the cache.
     """
     if save is not None:
         return _save(request, profiles, save)
     trials = (cache or default_cache()) / TRIALS
-    trials.mkdir(parents=True, exist_ok=True)
+    trials.mkdir(mode=0o755, parents=True, exist_ok=True)
+    check_trusted(trials)
     _remove_old(trials)
     with _draft(trials) as draft:
         matrix, notes = write_trial(draft, request, profiles)

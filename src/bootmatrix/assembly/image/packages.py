@@ -13,7 +13,6 @@ from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import ImageRecipe, Package, Profile
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import read_control
-from bootmatrix.source.packages import NEEDED_FIELDS
 from bootmatrix.source.resolve import parse_relation
 from bootmatrix.store import sha256_of
 
@@ -96,9 +95,6 @@ def take_deb(deb: LocalDeb, folder: Path) -> Path:
 
 def _read(path: Path, debian_arch: str) -> LocalDeb:
     control = read_control(path)
-    for field in ("Package", "Version"):
-        if not NEEDED_FIELDS[field.encode()].fullmatch(control[field]):
-            raise BuildError(f"{path} has the {field} {control[field][:100]!r}, which is invalid (deb-control(5))")
     if control["Architecture"] not in {debian_arch, "all"}:
         raise BuildError(f"{path} is a package for {control['Architecture']!r}, and the guest is {debian_arch!r}")
     return LocalDeb(
