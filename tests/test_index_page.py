@@ -67,6 +67,31 @@ def test_the_page_tells_trend_and_last_green(reports: Path) -> None:
     assert len(re.findall("2026-11-0[12] 02:00: 8 as expected", text)) == 2
 
 
+def test_weeks_are_counted_by_architecture(tmp_path: Path) -> None:
+    """1 November 2026 was a Sunday."""
+    x86, arm = make_cell("x86_64"), make_cell("aarch64")
+    write_dated(tmp_path, 1, [make_record(x86), make_record(arm)])
+    write_dated(tmp_path, 2, [make_record(x86), make_record(arm, Verdict.FAIL, "it broke")])
+    write_dated(tmp_path, 3, [make_record(x86), make_record(arm, Verdict.INFRA_ERROR, "ours")])
+    text = write_index(tmp_path).read_text()
+    assert "By week, since 2026-10-26" in text
+    labels = re.findall(r'role="img" aria-label="(26 Oct [^"]*)"', text)
+    weeks = [re.findall(r"(\d) of (\d) passed", label) for label in labels]
+    assert weeks == [[("2", "2"), ("2", "3")], [("1", "1"), ("0", "1")], [("1", "1"), ("2", "2")]]
+    assert "2 Nov to 8 Nov 2026: 0 of 1 passed" in labels[1]
+
+
+def test_one_week_is_no_trend(tmp_path: Path) -> None:
+    write_dated(tmp_path, 3, green_records())
+    write_dated(tmp_path, 4, green_records())
+    assert "By week" not in write_index(tmp_path).read_text()
+
+
+def test_the_input_that_changed_with_the_verdict_is_named(reports: Path) -> None:
+    text = " ".join(Links(write_index(reports).read_text()).words.split())
+    assert re.search(r"fails since 2026-11-03 02:00, with (unchanged inputs|\w+ \S+: .+ → )", text)
+
+
 def test_its_links_lead_to_files_and_cells(reports: Path) -> None:
     page = Links(write_index(reports).read_text())
     assert len(page.hrefs) > 20

@@ -24,6 +24,7 @@ from bootmatrix.history.values import (
     RunState,
     Standing,
     UnusableRun,
+    WeekCount,
 )
 
 SCHEMA = """
@@ -169,6 +170,27 @@ class Rows:
             (*(key.spec, key.arch, key.machine, key.kernel, key.mode), *_until(until), limit),
         )
         return [_past(row) for row in rows][::-1]
+
+    def weeks(self, title: str, count: int) -> list[WeekCount]:
+        """Count the cells of a title's last weeks by architecture, oldest first.
+
+        Cells without a verdict on the guest do not count.
+        """
+        rows = self._db.execute(
+            "SELECT date(r.started_at, 'weekday 0', '-6 days') AS monday, arch, COUNT(*), SUM(verdict = 'pass'), "
+            "SUM(flaky), COALESCE(AVG(CASE WHEN verdict = 'pass' AND seconds > 0 THEN seconds END), 0.0) "
+            "FROM results r JOIN runs ON runs.id = r.run JOIN cells ON cells.id = r.cell "
+            "WHERE title = ? AND standing NOT IN ('skip', 'fault') AND monday IS NOT NULL AND monday > "
+            "(SELECT date(MAX(started_at), 'weekday 0', '-6 days', ?) FROM runs WHERE title = ?) "
+            "GROUP BY monday, arch ORDER BY monday, arch",
+            (_plain(title), f"-{7 * count} days", _plain(title)),
+        )
+        return [WeekCount(*row) for row in rows]
+
+    def inputs(self, entry: PastVerdict) -> tuple[Input, ...]:
+        """Return the inputs of a boot in a cell's history."""
+        row = self._db.execute("SELECT text FROM texts WHERE id = ?", (entry.inputs or 0,)).fetchone()
+        return tuple(Input(*values) for values in json.loads(row[0])) if row else ()
 
     def last_inputs(self, key: CellKey) -> tuple[Input, ...]:
         """Return the inputs of a cell's last boot."""

@@ -179,6 +179,22 @@ class Usual:
 
 
 @dataclass(frozen=True, slots=True)
+class WeekCount:
+    """Cells of one architecture in the runs of a week, which begins on `monday` (2026-11-23).
+
+    `judged` counts those with a verdict on the guest, `passed` and `flaky` are among them. `pass_s` is the mean time of
+    a pass in seconds; 0 without one.
+    """
+
+    monday: str
+    arch: str
+    judged: int
+    passed: int
+    flaky: int
+    pass_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class CellHistory:
     """A cell's last verdicts, oldest first, up to the run in question.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bootmatrix.fsio import write_atomic
+from bootmatrix.history.compare import input_changes
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import histories_of
 from bootmatrix.history.queries import Rows
@@ -18,10 +19,12 @@ from bootmatrix.report.history_text import day, run_state
 from bootmatrix.report.html import render_page
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import duration, natural
+from bootmatrix.report.weekly import WEEKS, WeeklyTrend, view_weeks
 
 INDEX_PAGE = "index.html"
 SHOWN_RUNS = 200
 TREND_RUNS = 60
+SHOWN_INPUTS = 2
 ORDER = ("pass", "fail", "panic", "hang", "timeout", "flaky", "build-error", "infra-error", "skip")
 
 
@@ -88,6 +91,7 @@ class TitleView:
     cells: tuple[CellLine, ...]
     newest: RunView
     warning: str
+    weeks: WeeklyTrend | None
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,9 @@ def _title(rows: Rows, title: str, lines: list[RunLine], site: Site) -> TitleVie
     return TitleView(
         title=one_line(title) or "(no title)",
         trend=tuple(_run(line, site) for line in reversed(lines[:TREND_RUNS])),
-        cells=tuple(_cell(history, site) for history in cells if history.past),
+        cells=tuple(_cell(history, rows, site) for history in cells if history.past),
         newest=_run(newest, site),
+        weeks=view_weeks(rows.weeks(title, WEEKS)),
         warning="" if newest is past[0] else f"The newest run, {one_line(past[0].name)}, is {_state(past[0])}.",
     )
 
@@ -195,7 +200,7 @@ def _parts(line: RunLine) -> Iterator[PageSection]:
         start += size
 
 
-def _cell(history: CellHistory, site: Site) -> CellLine:
+def _cell(history: CellHistory, rows: Rows, site: Site) -> CellLine:
     last, green = history.past[-1], history.last_green
     return CellLine(
         id=history.id,
@@ -203,12 +208,26 @@ def _cell(history: CellHistory, site: Site) -> CellLine:
         verdict=last.verdict,
         standing=last.standing.value,
         marks=tuple(_marks(history.id, history.past, site)),
-        words=f"fails since {day(since.started_at)}" if (since := history.failing_since) else "",
+        words=_failing(history, rows),
         flaky=history.is_flaky,
         usual=duration(history.usual.median_s) if history.usual else "",
         last_green=day(green.started_at) if green else "none",
         last_green_href=site.href(green.run, history.id) if green else "",
     )
+
+
+def _failing(history: CellHistory, rows: Rows) -> str:
+    """Return since when a cell fails, and the inputs that changed with its verdict."""
+    since = history.failing_since
+    if since is None:
+        return ""
+    words = f"fails since {day(since.started_at)}"
+    green = history.last_green
+    if green is None or green.inputs == since.inputs:
+        return f"{words}, with unchanged inputs" if green else words
+    changes = [one_line(str(change)) for change in input_changes(rows.inputs(green), rows.inputs(since))]
+    more = f" and {len(changes) - SHOWN_INPUTS} more" if len(changes) > SHOWN_INPUTS else ""
+    return f"{words}, with {'; '.join(changes[:SHOWN_INPUTS])}{more}" if changes else words
 
 
 def _marks(cell: str, past: Iterable[PastVerdict], site: Site) -> Iterator[RunMark]:
