@@ -179,7 +179,7 @@ def link(folder: Path, name: str, *libraries: Path, shared: bool = True) -> Path
         "none",
         *map(str, libraries),
         "-o",
-        folder / name,
+        str(folder / name),
     ]
     subprocess.run(words, input=source, text=True, check=True)
     return folder / name
