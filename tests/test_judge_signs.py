@@ -108,6 +108,37 @@ def test_a_program_that_reads_across_a_boundary_is_not_the_kernels_fault() -> No
     assert judged(fault + b"[  541.952218] Internal error: : 11 [#1] SMP ARM\n").verdict is Verdict.FAIL
 
 
+EARLY = b"""\
+[    0.000000] radix-mmu: Page sizes from device-tree:
+[    0.000000] Linux version 6.1.0-test (a@b) (gcc-12) #1 SMP
+[    0.000000] printk: console [udbg0] enabled
+[    0.000070] time_init: 56 bit decrementer (max: 7fffffffffffff)
+[    0.001101] clocksource: timebase mult[1f40000] shift[24] registered
+[    0.069916] Console: colour dummy device 80x25
+"""
+"""As by an early console, before that of the command line is registered."""
+
+
+@pytest.mark.parametrize("lines", [b"[    0.076668] printk: console [hvc0] enabled\n", b""])
+def test_a_log_that_a_second_console_repeats_is_no_second_boot(lines: bytes) -> None:
+    """`udbg-immortal` on ppc64le, and `earlycon` on many boards: with the new console's line, or none yet."""
+    shown = EARLY + lines + EARLY + b"[    0.076668] printk: console [hvc0] enabled\n[    0.093008] pid_max: 301\n"
+    assert judged(shown).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        EARLY.replace(b"0.069916", b"0.069917") + b"[    0.076668] printk: console [hvc0] enabled\n",
+        EARLY + b"[    0.093008] pid_max: default: 32768 minimum: 301\n",
+        EARLY.partition(b"[    0.069916]")[0] + b"[    0.093008] printk: console [hvc0] enabled\n",
+    ],
+    ids=["other times", "no console", "not to where it was"],
+)
+def test_a_second_boot_that_looks_like_the_first_is_a_reboot(again: bytes) -> None:
+    assert judged(EARLY + again).reason == "the guest rebooted: its kernel started 2 times"
+
+
 def test_a_test_within_a_test_of_the_kernel_counts() -> None:
     text = b"[    1.500000] KTAP version 1\n[    1.500001]     not ok 1 mine_breaks\n[    1.500002] not ok 1 mine\n"
     assert [one.text for one in find_kernel_faults(text)] == ["not ok 1 mine_breaks", "not ok 1 mine"]

@@ -12,6 +12,7 @@ from typing import Literal
 
 from bootmatrix.console.kernel_messages import PANIC as PANIC_SIGN
 from bootmatrix.console.kernel_messages import STAMP, is_stall, locate, may_be_starved
+from bootmatrix.console.log_replay import is_replay
 from bootmatrix.model import Evidence, KernelFault, Outcome, Verdict
 from bootmatrix.model.finding import Finding, piece
 
@@ -20,6 +21,8 @@ PANIC_WORDS = b"Kernel panic - not syncing"
 
 BANNER_WORDS = b"Linux version [0-9]"
 BANNER = re.compile(rb"(?:^\r?|%s)%s[^\r\n]*" % (STAMP, BANNER_WORDS), re.MULTILINE)
+MAX_REPLAYS = 4
+"""Banners after the first that may be repetitions: one for each further console."""
 SIGNED = re.compile(rb"^bootmatrix [0-9]+ [0-9a-f]{16} ")
 
 NO_ROOM = "Initramfs unpacking failed: write error"
@@ -110,10 +113,13 @@ def fault_notes(faults: Sequence[KernelFault], lines: Container[int | None]) -> 
 
 
 def find_banners(transcript: bytes) -> Iterator[Evidence]:
-    """Yield the banner of each kernel that started."""
+    """Yield the banner of each kernel that started; not those that a second console repeats."""
+    number = 0
     for start, stop in lines_with(transcript, b"Linux version "):
         for match in BANNER.finditer(transcript, start, stop):
-            yield piece("console", _text(match[0]), _line_number(transcript, match.start()))
+            if not (0 < number <= MAX_REPLAYS and is_replay(transcript, match.start())):
+                yield piece("console", _text(match[0]), _line_number(transcript, match.start()))
+            number += 1
 
 
 def has_kernel_output(transcript: bytes) -> bool:
