@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,16 +67,30 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_cache, "PAUSES_S", (0.01, 0.01))
 
 
-@pytest.fixture
-def make(tmp_path: Path, signer: Signer) -> Maker:
-    """Makes a repository of a format with an old and a new kernel."""
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Maker:
+    """Makes a repository of a format with an old and a new kernel, once for all tests."""
 
-    def made(kind: str, signed: str = "index") -> Repository:
-        repository = FORMATS[kind](tmp_path / "served", signer, signed)
+    @cache
+    def made(kind: str, signed: str) -> Repository:
+        repository = FORMATS[kind](tmp_path_factory.mktemp("repository") / "served", signer, signed)
         fill(repository, OLD)
         fill(repository, NEW)
         repository.publish()
         return repository
+
+    return made
+
+
+@pytest.fixture
+def make(tmp_path: Path, templates: Maker) -> Maker:
+    """Copies a repository with an old and a new kernel."""
+
+    def made(kind: str, signed: str = "index") -> Repository:
+        template = templates(kind, signed)
+        copy = replace(template, root=tmp_path / "served", entries=[*template.entries])
+        shutil.copytree(template.root, copy.root, dirs_exist_ok=True, symlinks=True)
+        return copy
 
     return made
 

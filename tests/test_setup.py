@@ -80,7 +80,16 @@ TEST_PROGRAMS = (
     *("gcc", "gpg", "docker-registry", "htpasswd", "dockerd", "promtool", "bwrap", "qemu-s390x-static"),
     *("sshd", "faketime", "slurmctld", "slurmd", "sbatch", "munged"),
 )
-FORMAT_PROGRAMS = ("xorriso", "mkfs.vfat", "mcopy", "sfdisk", "mkfs.erofs", "fakeroot", "qemu-img")
+REPOSITORY = ("apt-ftparchive", "createrepo_c", "rpmbuild", "repo-add")
+FORMAT_PROGRAMS = (
+    "xorriso",
+    "mkfs.vfat",
+    "mcopy",
+    "sfdisk",
+    "mkfs.erofs",
+    "fakeroot",
+    "qemu-img",
+)
 
 
 def give_programs(bin_folder: Path, *more: str) -> None:
@@ -202,7 +211,7 @@ def test_installs_nothing_for_a_user_without_sudo(checkout: Path, bin_folder: Pa
 def test_a_package_that_the_system_lacks_is_left_out_only_if_tests_alone_need_it(
     checkout: Path, bin_folder: Path
 ) -> None:
-    give_programs(bin_folder, *TEST_PROGRAMS, *FORMAT_PROGRAMS)
+    give_programs(bin_folder, *TEST_PROGRAMS, *FORMAT_PROGRAMS, *REPOSITORY)
     script(bin_folder / "id", "echo 0")
     script(bin_folder / "apt-cache", "echo '  Candidate: (none)'")
     script(bin_folder / "apt-get", 'case "$*" in *install*) echo >installed ;; esac')

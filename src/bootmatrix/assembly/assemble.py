@@ -37,6 +37,7 @@ from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
 from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
+from bootmatrix.assembly.initrd.repack import for_kernel
 from bootmatrix.assembly.initrd.root import guest_tree
 from bootmatrix.assembly.kernel.options import MissingOption, missing_options
 from bootmatrix.assembly.kernel.package import (
@@ -268,7 +269,7 @@ def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
         *((_every_module(kernel, assembly.files, builder),) if needs_every_module(assembly.placed) else ()),
     )
     name = f"{assembly.spec.name} {assembly.profile.name} {kernel.release}"
-    return join(parts, name, builder), sum(part.plain_bytes for part in parts)
+    return join(for_kernel(parts, assembly.files, builder), name, builder), sum(part.plain_bytes for part in parts)
 
 
 def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
@@ -316,8 +317,9 @@ def _forked(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: B
     disk = _disk(plan, whole, userland, builder)
     if isinstance(disk, str):
         return {"cold_reason": disk}
+    parts = _template(plan, builder), _modules(plan.kernel, plan.files, [one.path for one in modules], builder)
     initrd = join(
-        (_template(plan, builder), _modules(plan.kernel, plan.files, [one.path for one in modules], builder)),
+        for_kernel(parts, plan.files, builder),
         f"to be forked, {plan.profile.name} {plan.kernel.release}",
         builder,
     )

@@ -27,7 +27,7 @@ class Segment:
     plain_bytes: int = 0
 
 
-_CODEC = Codec(
+SEGMENT_CODEC = Codec(
     lambda record: Segment(*json.loads(record)),
     lambda part: json.dumps([part.sha256, part.size_bytes, part.plain_bytes]).encode(),
 )
@@ -41,7 +41,7 @@ def segment(key: str, builder: Builder, make: Callable[[], Iterator[bytes]]) -> 
         "segment",
         key,
         lambda: _write(make(), store),
-        _CODEC,
+        SEGMENT_CODEC,
         lambda part: bool(part.plain_bytes) and store.has(part.sha256),
     )
 
