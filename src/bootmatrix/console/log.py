@@ -34,7 +34,7 @@ WORDS = (
     *(b"lab error", b"lab corruption", b"list_", b"corruption", b"refcount_t: ", b"ODEBUG: ", b"KASAN: ", b"VFS: "),
     *(b"CFI failure", b"ENDBR", b"usercopy: ", b"exploit attempt", b"unregister_netdevice", b"starved for", b"not ok"),
     *(b"lock", b"LOCKS", b"suspicious RCU", b"nvalid wait context", b"non-static key", b"chain_key", b"die for more"),
-    b"contention detected",
+    *(b"contention detected", b"single bit error", b"low stack detected"),
 )
 """Each kernel message of a fault, and each banner, contains one of these (kernel_messages.toml)."""
 STAMPS = re.compile(STAMP)
