@@ -14,18 +14,19 @@ from typing import Any
 import httpx
 import pytest
 
-from archive_client import Opener, kernel_source
+from archive_client import Listener, Opener, kernel_source
 from bootmatrix.errors import BootmatrixError, HostError, InfraError, NetworkError, UntrustedError
 from bootmatrix.model import ImageSource, Registry
 from bootmatrix.progress import NullObserver
 from bootmatrix.source.addresses import Scope, is_loopback, literal_address, scope_of
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.connection import Guard, GuardedTransport, _DirectTransport
-from bootmatrix.source.download import new_client
+from bootmatrix.source.download import Downloader, Reply, new_client
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.registry_access import Access
 from bootmatrix.source.images.www_authenticate import belong_together
 from bootmatrix.source.lock_recorder import Used
+from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 from registry_fixtures import serving
 
@@ -390,3 +391,22 @@ def test_a_proxy_of_a_kind_that_is_not_known() -> None:
         said = refusal(lambda: http.get(PUBLIC), HostError)
         assert "hidden" not in said
         assert "nothing://host" in said
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "127.1", "[::1]"])
+def test_this_machine_is_not_asked_by_a_proxy(by_proxy: Callable[[str], None], name: str) -> None:
+    """To a proxy the name means itself, and a password for it would cross the network without TLS."""
+    with answering() as (proxy, asked):
+        by_proxy(proxy)
+        with pytest.raises(httpx.ConnectError):
+            client(f"http://{name}:1").get(f"http://{name}:1/v2/")
+        assert asked.seen == []
+        client("http://registry.example").get("http://registry.example/v2/")
+        assert len(asked.seen) == 1
+
+
+def test_headers_that_cannot_be_sent_back_do_not_end_it(store: Store) -> None:
+    """A server's ETag may have any bytes; later requests would fail for as long as the cache has it."""
+    with answering(**{"/x": (200, {}, b"1")}) as (host, _):
+        reply = Downloader(store, Listener(), Settings()).small(f"http://{host}/x", 10, Reply(b"", "\u20ac", "\xe9"))
+        assert reply and reply.body == b"1"

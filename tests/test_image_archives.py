@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import struct
 import subprocess
 import tarfile
@@ -21,9 +22,10 @@ import zstandard
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.slices import SparseSlice
 from bootmatrix.assembly.tree import Tree
-from bootmatrix.errors import BootmatrixError, BuildError
+from bootmatrix.errors import BootmatrixError, BuildError, InputError, UntrustedError
 from bootmatrix.model import ImageSource
 from bootmatrix.progress import NullObserver
+from bootmatrix.source import image_sources
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.www_authenticate import challenges
 from bootmatrix.source.lock_recorder import Used
@@ -152,6 +154,28 @@ def test_an_archive_that_is_two_images_at_once(tmp_path: Path) -> None:
     assert "have different layers" in refused(path)
 
 
+@pytest.mark.parametrize("name", ["", "a:1", "1"])
+def test_an_archive_whose_manifest_json_has_more_than_the_index(tmp_path: Path, name: str) -> None:
+    """Older engines would load the last one under this name."""
+    saved = [described(ALPHA, "a:1"), described(BETA, "a:1")]
+    path = engine(tmp_path, (ALPHA, "docker.io/library/a:1"), saved=saved)
+    assert "its index.json has one image" in refused(path, name)
+    path = engine(tmp_path, (ALPHA, "docker.io/library/a:1"), saved=saved[:1] * 2)
+    assert content(read(path, name)) == {"id": b"alpha"}
+
+
+def test_images_of_several_platforms_are_those_of_manifest_json(tmp_path: Path) -> None:
+    arm = make_image(files(id="arm"), platform="linux/arm64")
+    layout = write_layout(tmp_path, {"": ALPHA, "x": arm})
+    pairs = (("amd64", ALPHA), ("arm64", arm))
+    entries = [made.described(platform={"os": "linux", "architecture": name}) for name, made in pairs]
+    (layout / "index.json").write_text(json.dumps({"manifests": entries}))
+    (layout / "manifest.json").write_text(json.dumps([described(ALPHA, "a:1")]))
+    assert content(read(packed(layout, tmp_path))) == {"id": b"alpha"}
+    (layout / "manifest.json").write_text(json.dumps([described(BETA, "a:1")]))
+    assert "describe different images" in refused(packed(layout, tmp_path))
+
+
 @pytest.mark.parametrize("root", [{"type": "layers", "diff_ids": None}, {"type": "layers"}, None])
 @pytest.mark.parametrize("layers", [[], None])
 def test_an_image_without_layers(tmp_path: Path, root: Json | None, layers: list[object] | None) -> None:
@@ -166,6 +190,23 @@ def test_a_name_twice_in_an_archive_is_refused(tmp_path: Path) -> None:
     path = write_saved(tmp_path, [files(id="x")], {})
     path.write_bytes(make_tar([entry("manifest.json", b"[]"), entry("./manifest.json", b"[]")]))
     assert "duplicate file 'manifest.json'" in refused(path)
+    for other in (".//manifest.json", "./././manifest.json", "/manifest.json"):
+        path.write_bytes(make_tar([entry("manifest.json", b"[]"), entry(other, b"[]")]))
+        assert "duplicate file 'manifest.json'" in refused(path)
+    path.write_bytes(make_tar([entry("manifest.json", b"[]"), entry("x/../manifest.json", b"[]")]))
+    assert "'x/../manifest.json' leads out of its folder" in refused(path)
+    link = entry("manifest.json", kind=tarfile.SYMTYPE, to="other.json")
+    for members in ([link, entry("manifest.json", b"[]")], [entry("manifest.json", b"[]"), link], [link, link]):
+        path.write_bytes(make_tar([entry("other.json", b"[]"), *members]))
+        assert "duplicate file 'manifest.json'" in refused(path)
+
+
+def test_an_index_that_is_no_file_does_not_block(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path, ALPHA)
+    (layout / "index.json").unlink()
+    os.mkfifo(layout / "index.json")
+    with pytest.raises(InputError, match=r"index\.json: not a regular file"):
+        image_sources.load("oci").digest(ImageSource(kind="oci", path=str(layout)))
 
 
 # ---- compression --------------------------------------------------------------------------------------------------
@@ -373,10 +414,26 @@ def with_root(root: bytes) -> Made:
         (json.dumps({**MANIFEST, "mediaType": ["x"]}), "is ambiguous"),
         (json.dumps(MANIFEST)[:-1] + ', "layers": []}', "duplicate key 'layers'"),
         (json.dumps({**MANIFEST, "Layers": []}), "in two spellings"),
+        (json.dumps({**MANIFEST, "config": {**MANIFEST["config"], "Digest": BETA.digest}}), "key 'Digest' in two"),
+        (json.dumps({**MANIFEST, "layers": [{**MANIFEST["layers"][0], "diGest": ""}]}), "key 'diGest' in two"),
+        (json.dumps({**MANIFEST, "layers": [{**MANIFEST["layers"][0], "\u017fize": 1}]}), "in two spellings"),
     ],
 )
 def test_a_document_that_could_be_two_things(tmp_path: Path, root: str, message: str) -> None:
     assert message in refused(write_layout(tmp_path, with_root(root.encode())), kind="oci")
+
+
+def test_names_in_maps_may_differ_in_case_alone(tmp_path: Path) -> None:
+    made = make_image(files(id="x"), config={"Labels": {"a": "1", "A": "2"}}, annotations={"b": "", "B": ""})
+    assert content(read(write_layout(tmp_path, made), kind="oci")) == {"id": b"x"}
+
+
+def test_a_layer_of_another_size_is_refused_even_if_it_is_known(tmp_path: Path) -> None:
+    assert read(write_layout(tmp_path, ALPHA), kind="oci")
+    layer = {**MANIFEST["layers"][0], "size": MANIFEST["layers"][0]["size"] + 1}
+    made = with_root(json.dumps({**MANIFEST, "layers": [layer]}).encode())
+    with pytest.raises(UntrustedError, match="size mismatch of the layer"):
+        read(write_layout(tmp_path, made), kind="oci")
 
 
 def test_a_media_type_that_an_index_contradicts(tmp_path: Path) -> None:

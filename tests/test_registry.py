@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -195,6 +197,70 @@ def test_what_is_not_what_it_should_be_is_not_taken(plain: Running, images: Open
     with pytest.raises((UntrustedError, NetworkError)):  # a registry that checks itself answers 500
         act()
     assert not any(victim in str(path) for path in (tmp_path / "cache/blobs").rglob("*"))
+
+
+INDEX_TYPE, MANIFEST_TYPE = (f"application/vnd.oci.image.{kind}.v1+json" for kind in ("index", "manifest"))
+
+
+@contextmanager
+def serving_document(body: bytes, media_type: str, status: int = 200, blobs: Mapping[str, bytes] = {}) -> Iterator[str]:
+    """A registry that sends this as every manifest."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            blob = blobs.get(self.path.rsplit("/", 1)[1])
+            data = body if blob is None else blob
+            self.send_response(200 if blob else status)
+            if media_type and blob is None:
+                self.send_header("Content-Type", media_type)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data if status != 304 else b"")
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    with serving(Handler) as host:
+        yield host
+
+
+@pytest.mark.parametrize(
+    ("media_type", "fault"),
+    [
+        (INDEX_TYPE, "sends it as application/vnd.oci.image.index.v1+json, but it says application/vnd.oci.image.man"),
+        (f"{INDEX_TYPE}; charset=utf-8", "sends it as application/vnd.oci.image.index.v1+json"),
+        (MANIFEST_TYPE.replace("oci.image", "docker.distribution"), "sends it as application/vnd.docker"),
+        ("text/html; charset=utf-8", "answered with a page"),
+        (MANIFEST_TYPE, ""),
+        (MANIFEST_TYPE.upper(), ""),
+        ("application/json", ""),
+        ("application/octet-stream", ""),
+        ("", ""),
+    ],
+)
+def test_the_registrys_media_type_agrees_with_the_document(images: Open, media_type: str, fault: str) -> None:
+    made = make_image(files(a=media_type))
+    with serving_document(made.root, media_type, blobs=made.blobs) as host:
+        source = ImageSource(kind="docker", name=f"{host}/mine:1")
+        if not fault:
+            assert images().image(source, "linux/amd64").digest == made.digest.removeprefix("sha256:")
+            return
+        with pytest.raises((UntrustedError, NetworkError), match=re.escape(fault)):
+            images().image(source, "linux/amd64")
+
+
+def test_a_media_type_contradicts_a_document_that_has_none(images: Open) -> None:
+    document = {key: value for key, value in json.loads(make_image(files(a="x")).root).items() if key != "mediaType"}
+    with serving_document(json.dumps(document).encode(), INDEX_TYPE) as host:
+        act: Pull = lambda: images().image(ImageSource(kind="docker", name=f"{host}/mine:1"), "linux/amd64")
+        assert "does not match its media type" in error_of(act, UntrustedError)
+
+
+@pytest.mark.parametrize("status", [206, 304, 416])
+def test_an_answer_that_was_not_asked_for_is_the_servers_fault(images: Open, status: int) -> None:
+    with serving_document(b"{}", "application/json", status) as host:
+        act: Pull = lambda: images().image(ImageSource(kind="docker", name=f"{host}/mine:1"), "linux/amd64")
+        assert f"the server answered {status}" in error_of(act, NetworkError)
 
 
 # ---- who we are ---------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import httpx
 
 from bootmatrix.errors import HostError, UntrustedError
 from bootmatrix.redact import RedactedUrl
-from bootmatrix.source.addresses import Address, Scope, literal_address, scope_of
+from bootmatrix.source.addresses import Address, Scope, is_loopback, literal_address, scope_of
 
 _HINT = "If you trust the second server, name it explicitly; a registry's token server under 'realms'."
 SECRET_HEADERS = ("Authorization", "Cookie")
@@ -196,9 +196,15 @@ class GuardedTransport(httpx.BaseTransport):
             return self._transports[key]
 
     def _proxy_for(self, url: httpx.URL) -> str:
-        """Return the proxy's address, else "". The default is the environment's."""
+        """Return the proxy's address, else "". The default is the environment's.
+
+        A proxy of the environment is for other machines, as for programs in Go: to it this machine's names mean itself,
+        and plain HTTP, which is for this machine only, would cross the network.
+        """
         if self._proxy is not None:
             return self._proxy
+        if is_loopback(url.host):
+            return ""
         proxies = urllib.request.getproxies_environment()
         address = proxies.get(url.scheme) or proxies.get("all") or ""
         if not address or urllib.request.proxy_bypass(url.host):

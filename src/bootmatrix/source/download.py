@@ -72,11 +72,12 @@ class DownloadRequest:
 
 @dataclass(frozen=True)
 class Reply:
-    """A small file, and the headers for a conditional request."""
+    """A small file, its media type as the server reports it, and the headers for a conditional request."""
 
     body: bytes
     etag: str = ""
     last_modified: str = ""
+    media_type: str = ""
 
 
 def new_client(transport: GuardedTransport, **options: Any) -> httpx.Client:
@@ -188,10 +189,9 @@ class Downloader:
         """
         self._require_network(RedactedUrl(url))
         headers = {"Cache-Control": "max-age=0"}
-        if previous and previous.etag:
-            headers["If-None-Match"] = previous.etag
-        if previous and previous.last_modified:
-            headers["If-Modified-Since"] = previous.last_modified
+        if previous:
+            known = {"If-None-Match": previous.etag, "If-Modified-Since": previous.last_modified}
+            headers |= {name: value for name, value in known.items() if value and value.isascii()}
         return self._retried(url, lambda: self._small_once(url, limit_bytes, headers))
 
     def pause(self, seconds: float) -> None:
@@ -239,7 +239,8 @@ class Downloader:
                 body += chunk
                 if len(body) > limit_bytes:
                     raise NetworkError(f"{RedactedUrl(url)} is larger than the limit of {limit_bytes} bytes")
-        return Reply(bytes(body), reply.headers.get("ETag", ""), reply.headers.get("Last-Modified", ""))
+        values = (reply.headers.get(name, "") for name in ("ETag", "Last-Modified", "Content-Type"))
+        return Reply(bytes(body), *values)
 
     def _paced(self, reply: httpx.Response) -> Iterator[bytes]:
         """Yield the body, within the limits of time and rate; a slow server is tried again, as a broken one is."""
@@ -369,8 +370,12 @@ def _check_status(reply: httpx.Response) -> None:
         raise Refused(f"{_redacted_url(reply)}: the server answered {_describe_status(status)}")
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
         raise _TransientError(f"the server answered {_describe_status(status)}")
-    acceptable = {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NOT_MODIFIED}
-    if status not in {*acceptable, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}:
+    acceptable = {HTTPStatus.OK}
+    if "Range" in reply.request.headers:
+        acceptable |= {HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
+    if any(name in reply.request.headers for name in ("If-None-Match", "If-Modified-Since")):
+        acceptable.add(HTTPStatus.NOT_MODIFIED)
+    if status not in acceptable:
         raise NetworkError(f"{_redacted_url(reply)}: the server answered {_describe_status(status)}")
 
 

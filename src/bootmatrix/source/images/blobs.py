@@ -19,6 +19,8 @@ MAX_LAYERS = 512
 """Docker's own limit is 127."""
 CHUNK_BYTES = 1 << 20
 LAYER_LIMIT_BYTES = 16 << 30
+_MAPS = {"annotations", "labels", "exposedports", "volumes"}
+"""Keys whose values are maps of free names (image-spec, config.md and annotations.md)."""
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -133,11 +135,27 @@ def parsed(data: bytes, label: str) -> dict[str, Any]:
         raise BuildError(f"{label} is invalid JSON") from error
     if not isinstance(value, dict):
         raise BuildError(f"{label} is not a JSON object")
-    folded: dict[str, str] = {}
-    for key in value:
-        if folded.setdefault(key.casefold(), key) != key:  # Go's parsers accept either
-            raise BuildError(f"{label} is ambiguous: key {key[:100]!r} in two spellings")
+    _check_spelling(value, label)
     return value
+
+
+def _check_spelling(value: Any, label: str) -> None:
+    """Refuse keys in two spellings, of which Go's parsers take the last one. Names in maps are the user's own.
+
+    Raises:
+        BuildError: a key has two.
+    """
+    if isinstance(value, list):
+        for entry in value:
+            _check_spelling(entry, label)
+    if not isinstance(value, dict):
+        return
+    folded: dict[str, str] = {}
+    for key, inner in value.items():
+        if folded.setdefault(key.casefold(), key) != key:
+            raise BuildError(f"{label} is ambiguous: key {key[:100]!r} in two spellings")
+        if key.casefold() not in _MAPS:
+            _check_spelling(inner, label)
 
 
 class AmbiguousKey(ValueError):

@@ -23,6 +23,10 @@ def unpack_layer(layer: Descriptor, location: BlobLocation, diff_id: str | None,
     """
     if any(word in layer.media_type for word in _NOT_TAR):
         raise BuildError(f"the layer {layer.sha256} has the unsupported type {layer.media_type}")
+    if location.size_bytes != layer.size_bytes:  # even if it was unpacked before, for an image with the right size
+        raise UntrustedError(
+            f"size mismatch of the layer {layer.sha256}: expected {layer.size_bytes} bytes, got {location.size_bytes}"
+        )
     digest, size = store.cached_file("layer", layer.sha256, lambda: _unpacked(layer, location, store))
     if diff_id not in {None, digest}:
         raise UntrustedError(
@@ -32,10 +36,6 @@ def unpack_layer(layer: Descriptor, location: BlobLocation, diff_id: str | None,
 
 
 def _unpacked(layer: Descriptor, location: BlobLocation, store: Store) -> tuple[str, int]:
-    if location.size_bytes != layer.size_bytes:
-        raise UntrustedError(
-            f"size mismatch of the layer {layer.sha256}: expected {layer.size_bytes} bytes, got {location.size_bytes}"
-        )
     with location.open() as file, store.writer() as writer:
         suffix = suffix_of(file.read(MAGIC_BYTES))
         digested = Digested(file)

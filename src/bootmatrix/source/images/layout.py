@@ -88,9 +88,10 @@ class Layout:
             return self._synthesized(_select_saved(self.path, self._saved(), name))
         entries = self._select(self._images(), name)
         if len(entries) > 1:
-            return json.dumps({"manifests": entries}).encode()
-        label = f"the image in {self.path}"
-        data = read_bytes(descriptor(entries[0], label), self, label)
+            data = json.dumps({"manifests": entries}).encode()
+        else:
+            label = f"the image in {self.path}"
+            data = read_bytes(descriptor(entries[0], label), self, label)
         return self._reconciled(data, name) if DOCKER in self.parts else data
 
     def _json(self, name: str) -> bytes:
@@ -182,10 +183,12 @@ class Layout:
             BuildError: they describe different images.
         """
         document, saved = parsed(data, f"the manifest of {self.path}"), self._saved()
-        named = [image for image in saved if _is_any(image.tags, name)] if name else saved
-        if len(named) != 1:
+        named = [image for image in saved if not name or _is_any((*image.tags, *map(_tag, image.tags)), name)]
+        if not named:
             return data
         image = named[0]
+        if any((other.config, other.layers) != (image.config, image.layers) for other in named):
+            raise BuildError(f"{self.path}: its {INDEX} has one image {name!r}, its {DOCKER} several")
         config = self._digest_of(image.config)
         if config not in self._configs_of(document):
             raise BuildError(f"{self.path}: its {INDEX} and its {DOCKER} describe different images")
@@ -242,17 +245,19 @@ def open_layout(path: Path, alias: Path | None = None) -> Layout:
         if path.is_dir():
             return Layout(path, {file.relative_to(path).as_posix(): _whole(file) for file in files_of(path)})
         with PaxArchive.open(path, mode="r:") as archive:
-            links = []
+            links, names = [], set()
             parts = {}
             for member in archive:
-                name = member.name.removeprefix("./")
-                if (member.isreg() and not member.issparse()) or member.issym() or member.islnk():
-                    if name in parts:
-                        raise DamagedArchive(f"duplicate file {name[:200]!r}")
-                    if member.isreg():
-                        parts[name] = BlobLocation(path, member.offset_data, member.size)
-                    else:
-                        links.append((name, member.linkname))
+                if member.isdir():
+                    continue
+                name = _normalized(member.name)
+                if name in names:
+                    raise DamagedArchive(f"duplicate file {name[:200]!r}")
+                names.add(name)
+                if member.isreg() and not member.issparse():
+                    parts[name] = BlobLocation(path, member.offset_data, member.size)
+                elif member.issym() or member.islnk():
+                    links.append((name, member.linkname))
         # `docker save` of old engines writes a repeated layer as a link to the first.
         parts |= {name: parts[end] for name, end in ((n, _target(n, t)) for n, t in links) if end in parts}
         return Layout(alias or path, parts)
@@ -304,12 +309,30 @@ def digest_of_layout(path: Path) -> str:
     Raises:
         InputError: it cannot be read.
     """
-    with _faults(path), (path / INDEX if path.is_dir() else path).open("rb") as file:
+    file_path = path / INDEX if path.is_dir() else path
+    if file_path.exists() and not file_path.is_file():
+        raise InputError(f"{file_path}: not a regular file")
+    with _faults(path), file_path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _whole(file: Path) -> BlobLocation:
     return BlobLocation(file, 0, file.stat().st_size)
+
+
+def _normalized(name: str) -> str:
+    """Return a member's path as a program that unpacks the archive would have it.
+
+    Raises:
+        DamagedArchive: it leads out of the archive.
+    """
+    if ".." in name.split("/"):
+        raise DamagedArchive(f"{name[:200]!r} leads out of its folder")
+    return "/".join(part for part in name.split("/") if part not in {"", "."})
+
+
+def _tag(name: str) -> str:
+    return name.rpartition(":")[2]
 
 
 def _target(name: str, target: str) -> str:

@@ -7,25 +7,30 @@ resume broken blobs nor check all digests and sizes. So this is a small client o
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
 
-from bootmatrix.errors import NetworkError, UntrustedError
+from bootmatrix.errors import BuildError, NetworkError, UntrustedError
 from bootmatrix.progress import Observer
+from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.connection import Guard, GuardedTransport
-from bootmatrix.source.download import Downloader, DownloadRequest, Manner, Refused, new_client
+from bootmatrix.source.download import Downloader, DownloadRequest, Manner, Refused, Reply, new_client
 from bootmatrix.source.images.artifacts import IMAGE_TYPES
 from bootmatrix.source.images.auth import Authorization
 from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, BlobLocation, Descriptor
 from bootmatrix.source.images.credentials import Credentials, config_file, find_credentials
 from bootmatrix.source.images.endpoint import Endpoint
+from bootmatrix.source.images.pull import check_unambiguous
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 
 AT_ONCE = 4
+_VENDOR = "application/vnd."
 _HINT = "Check the network and the registry's name, then run again: downloads resume."
 
 
@@ -44,7 +49,7 @@ class Repository:
         self, endpoint: Endpoint, repository: str, store: Store, progress: Observer, policy: RequestPolicy
     ) -> None:
         self._endpoint, self._repository = endpoint, repository
-        settings = Settings(offline=policy.offline)
+        self._store, settings = store, Settings(offline=policy.offline)
         self._downloader = Downloader(store, progress, settings, Manner(self._client, _HINT, policy.pauses_s))
 
     def close(self) -> None:
@@ -56,19 +61,21 @@ class Repository:
 
         Raises:
             NotFound: no such image.
-            NetworkError: the registry does not answer, or denies access.
-            UntrustedError: the digest differs.
+            NetworkError: the registry does not answer, denies access, or answers with something else.
+            UntrustedError: the digest differs, or the answer's media type contradicts the document's.
         """
         url = f"{self._endpoint.url}/{self._repository}/manifests/{version}"
         try:
             reply = self._downloader.small(url, JSON_LIMIT_BYTES)
         except Refused as error:
             raise self._refused(error) from error
-        body = reply.body if reply else b""
+        assert reply  # there was no condition
+        body = reply.body
         if version.startswith("sha256:"):
             digest = hashlib.sha256(body).hexdigest()
             if version != f"sha256:{digest}":
                 raise UntrustedError(f"SHA-256 mismatch of {url}: got {digest}")
+        _check_media_type(url, reply)
         return body
 
     def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
@@ -84,13 +91,20 @@ class Repository:
             return list(pool.map(self._fetch, parts))
 
     def _fetch(self, part: Descriptor) -> BlobLocation:
-        kind = "manifests" if part.media_type in IMAGE_TYPES else "blobs"
-        url = f"{self._endpoint.url}/{self._repository}/{kind}/sha256:{part.sha256}"
+        if part.media_type in IMAGE_TYPES:
+            return self._document(part)
+        url = f"{self._endpoint.url}/{self._repository}/blobs/sha256:{part.sha256}"
         label = f"{self._repository} {part.sha256[:12]}"
         try:
             path = self._downloader.file(DownloadRequest(url, part.sha256, part.size_bytes, label))
         except Refused as error:
             raise self._refused(error) from error
+        return BlobLocation(path, 0, path.stat().st_size)
+
+    def _document(self, part: Descriptor) -> BlobLocation:
+        if not self._store.is_sound(part.sha256):
+            self._store.add_bytes(self.manifest(f"sha256:{part.sha256}"))
+        path = self._store.verified(part.sha256)
         return BlobLocation(path, 0, path.stat().st_size)
 
     def _refused(self, error: Refused) -> NetworkError:
@@ -125,6 +139,38 @@ class Repository:
         if self._endpoint.scheme == "https" and request.url.scheme != "https":
             place = f"{request.url.scheme}://{request.url.host}"
             raise UntrustedError(f"the registry {self._endpoint.name} redirects to {place}: refused")
+
+
+def _check_media_type(url: str, reply: Reply) -> None:
+    """Check the media type of a manifest's answer against the document's.
+
+    Clients that believe the header would take another image. Servers of plain files send a general type, or none.
+
+    Raises:
+        NetworkError: it is a page, such as a log-in page.
+        UntrustedError: they contradict each other.
+    """
+    header = reply.media_type.partition(";")[0].strip().lower()
+    if header in {"text/html", "application/xhtml+xml"}:
+        raise NetworkError(f"{RedactedUrl(url)}: the server answered with a page ({header}), not a manifest", _HINT)
+    try:
+        document = json.loads(reply.body)
+    except (ValueError, RecursionError):  # reported by its parser
+        return
+    if not isinstance(document, dict):
+        return
+    media_type = document.get("mediaType")
+    if isinstance(media_type, str) and header.startswith(_VENDOR) and media_type.lower() != header:
+        raise UntrustedError(
+            f"{RedactedUrl(url)}: the registry sends it as {header[:100]}, but it says {media_type[:100]}",
+            "Push the image again, or use another registry or mirror.",
+        )
+    with suppress(BuildError):  # a document that contradicts itself is reported by its parser
+        check_unambiguous(document, url)
+        try:
+            check_unambiguous(document, f"the manifest at {RedactedUrl(url)}", header)
+        except BuildError as error:
+            raise UntrustedError(error.message, error.hint) from error
 
 
 class Mirrored:
