@@ -1,10 +1,13 @@
 #include "agent_builtins.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "util.h"
 
 int complain(const char *step, const char *path)
 {
@@ -32,6 +35,21 @@ bool read_exactly(int file, void *data, size_t size)
 	return true;
 }
 
+/* Print the paths that match a pattern, each with a NUL at its end. */
+static int glob_main(char **words)
+{
+	glob_t found;
+	int status;
+
+	if (!words[0])
+		return 2;
+	status = glob(words[0], 0, NULL, &found);
+	for (size_t i = 0; !status && i < found.gl_pathc; i++)
+		if (!write_all(1, found.gl_pathv[i], strlen(found.gl_pathv[i]) + 1))
+			return 1;
+	return status && status != GLOB_NOMATCH ? 1 : 0;
+}
+
 int builtin_main(enum request_verb verb, char **words)
 {
 	switch (verb) {
@@ -41,6 +59,8 @@ int builtin_main(enum request_verb verb, char **words)
 		return get_main(words);
 	case VERB_CONNECT:
 		return connect_main(words);
+	case VERB_GLOB:
+		return glob_main(words);
 	default:
 		return 2;
 	}

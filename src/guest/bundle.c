@@ -135,10 +135,10 @@ void put_binds(const char *folder)
 }
 
 /* Read the beginning of a regular file of a container. Return its length, -1 if there is no such file. */
-static ssize_t read_inside(const char *folder, const char *path, char *data, size_t most, int64_t *size)
+static ssize_t read_inside(const char *folder, const char *path, char *data, size_t most, int64_t *size, bool *is_folder)
 {
 	int place = open_inside(folder, path, false), file = -1;
-	struct stat status;
+	struct stat status = {0};
 	char name[64];
 	ssize_t length = 0, more = -1;
 
@@ -147,6 +147,7 @@ static ssize_t read_inside(const char *folder, const char *path, char *data, siz
 		file = open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 		*size = status.st_size;
 	}
+	*is_folder = S_ISDIR(status.st_mode);
 	while (file >= 0 && (size_t)length < most && (more = read(file, data + length, most - (size_t)length)) > 0)
 		length += more;
 	if (place >= 0)
@@ -157,6 +158,21 @@ static ssize_t read_inside(const char *folder, const char *path, char *data, siz
 }
 
 static const char *file_owner;
+static bool has_more;
+
+/* What is not sent whole is left to the host, which may fetch it by the agent. */
+static void say_more(const char *folder, const char *name)
+{
+	if (strcmp(settings.agent, "collect") != 0)
+		return;
+	has_more = true;
+	say("more %s %s %s", file_owner, name, folder);
+}
+
+bool has_more_files(void)
+{
+	return has_more;
+}
 
 static bool say_file(const char *folder, char *words[WORDS])
 {
@@ -164,18 +180,22 @@ static bool say_file(const char *folder, char *words[WORDS])
 	char *data, *name, *text, *contents;
 	int64_t size = 0;
 	ssize_t length;
+	bool is_tree;
 
 	if (strcmp(words[0], "result") != 0)
 		return true;
 	data = allocate(NULL, most);
-	length = read_inside(folder, words[1], data, most, &size);
+	length = read_inside(folder, words[1], data, most, &size, &is_tree);
+	is_tree = is_tree || (length < 0 && strpbrk(words[1], "*?["));
 	name = encoded(words[1], strlen(words[1]));
 	contents = length < 0 ? NULL : packed(data, (size_t)length);
 	if (contents)
 		text = format("file %s %s %lld %s", file_owner, name, (long long)size, contents);
 	else
-		text = format("file %s %s missing", file_owner, name);
+		text = format("file %s %s %s", file_owner, name, is_tree ? "tree" : "missing");
 	say_text(text);
+	if (is_tree || (contents && size > length))
+		say_more(folder, name);
 	free(text);
 	free(contents);
 	free(name);

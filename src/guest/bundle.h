@@ -14,6 +14,9 @@ void put_binds(const char *folder);
 /* Send the result files of a bundle. */
 void say_files(const char *folder, const char *name);
 
+/* Return whether a result file was not sent whole, and is left to the host. */
+bool has_more_files(void);
+
 bool set_up_volumes(void);
 
 #endif

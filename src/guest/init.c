@@ -142,6 +142,8 @@ static void run_spec(void)
 			hold();
 		if (is_started)
 			stop_services();
+		if (settings.mode == MODE_CELL)
+			collect();
 	}
 	run_section("onshutdown");
 }

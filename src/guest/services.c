@@ -16,7 +16,7 @@
 #include "settings.h"
 #include "util.h"
 
-enum { STOP_S = 10, SETTLE_S = 2, DRAIN_S = 2, RETRY_MS = 100, REFUSALS = 10, AGENTS = 5 };
+enum { STOP_S = 10, COLLECT_S = 900, SETTLE_S = 2, DRAIN_S = 2, RETRY_MS = 100, REFUSALS = 10, AGENTS = 5 };
 
 static bool is_stopping, is_released;
 static int refusals, agents;
@@ -277,6 +277,19 @@ void serve_host(void)
 	launch_agent();
 	while (!is_released)
 		wait_for_event(NEVER);
+}
+
+/* The host fetches the rest of the result files by the agent; no container runs any more. */
+void collect(void)
+{
+	int64_t until_ms = after_s(COLLECT_S);
+
+	if (!has_more_files())
+		return;
+	say("collect");
+	launch_agent();
+	while (!is_released && now_ms() < until_ms)
+		wait_for_event(until_ms);
 }
 
 static bool is_any_alive(void)

@@ -27,6 +27,9 @@ void serve_host(void);
 /* Keep a guest that has failed as it is, with the agent, until the host tells it to shut down. */
 void hold(void);
 
+/* Wait until the host has fetched the result files that were not sent whole. */
+void collect(void);
+
 /* Stop all services. */
 void stop_services(void);
 

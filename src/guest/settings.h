@@ -13,7 +13,7 @@ struct settings {
 	bool is_auto;    /* the mode was chosen by whether a host answers */
 	int64_t scale;   /* multiplies all time limits */
 	char leave[16];  /* way to leave QEMU */
-	char agent[16];  /* when there is an agent: serve, hold; empty: never */
+	char agent[16];  /* when there is an agent: serve, hold, collect; empty: never */
 };
 
 extern struct settings settings;

@@ -17,6 +17,8 @@ SETTLE_S = 2.0
 """For a guest that stays up, on the fastest machine, to fail after all."""
 PANIC_GRACE_S = 2.0
 """For a kernel that panicked, on the fastest machine, to print the rest and to leave."""
+COLLECT_S = 900.0
+"""For the host to fetch result files, on the fastest machine; the guest waits as long."""
 FAULT_GRACE_S = 10.0
 """For a guest whose kernel reported a fault, on the fastest machine, to print the trace, and to end if it can."""
 
@@ -99,7 +101,8 @@ class PhaseClock:
         self._waited_s = self._suspended_s = 0.0
         self._fault_grace_s = FAULT_GRACE_S * machine.time_factor
         self._panic: _Mark | None = None
-        self._is_held = False
+        self._is_held = self._is_collecting = False
+        self._collect_s = COLLECT_S * machine.time_factor
         self._fault: _Mark | None = None
         on_phase("boot")
 
@@ -150,6 +153,9 @@ class PhaseClock:
         """Enter the phase that a message begins, if it begins one."""
         if self._is_held and message.kind == "shutdown":
             self._release(message.at_s)
+        if message.kind == "collect" or self._is_collecting:
+            self._is_collecting = message.kind == "collect"
+            self._release(message.at_s)
         following = self._following(message.kind, message.words)
         if following:
             self._enter(following, message.at_s)
@@ -182,7 +188,7 @@ class PhaseClock:
         if self._is_held:
             return
         yield "silence", self._heard, self._silences[self.phase]
-        yield self.phase, self._began, self._limits[self.phase]
+        yield self.phase, self._began, self._collect_s if self._is_collecting else self._limits[self.phase]
 
     def _following(self, kind: str, words: tuple[str, ...]) -> Phase | None:
         if kind in {"shutdown", "onshutdown", "end"}:

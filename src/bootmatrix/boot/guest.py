@@ -20,6 +20,7 @@ import anyio.to_thread
 from anyio.abc import Process
 
 from bootmatrix.boot import diagnosis
+from bootmatrix.boot.collect import CollectLimits, Collector
 from bootmatrix.boot.cpu_contention import starved_s
 from bootmatrix.boot.deadlines import PhaseClock
 from bootmatrix.boot.diagnosis import Diagnosis
@@ -87,12 +88,13 @@ async def boot(  # noqa: PLR0913
     snapshot: Snapshot | None = None,
     dump: bool = False,
     attach: Callable[[AgentClient], None] | None = None,
+    limits: CollectLimits | None = None,
 ) -> Outcome:
     """Boot a guest and follow it to its end; its console is `folder`/console.log.
 
     With a `snapshot` the guest is a copy that continues from there. `folder`/diagnosis has the diagnosis of a guest
     that hangs, panics or times out; with `dump` also its memory. `attach` gets the client of the guest's agent, if the
-    bootable has one, before the boot.
+    bootable has one, before the boot. `limits` are of result files that the agent sends to `folder`/files.
 
     No QEMU outlives this function, or this process.
 
@@ -114,7 +116,9 @@ async def boot(  # noqa: PLR0913
         seen.dump = dump
         seen.proof = bootable.proof
         seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
-        if bootable.agent and attach:
+        if bootable.agent == "collect":
+            seen.collect(folder, limits or CollectLimits())
+        elif bootable.agent and attach:
             attach(seen.connect_agent(nonce))
         disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
         if snapshot:
@@ -148,6 +152,7 @@ class _Boot:
     state: int | None = None
     agent: AgentClient | None = None
     link: ConsoleWire | None = None
+    collector: Collector | None = None
 
     def __init__(self, machine: Machine, wires: Wires, log: ConsoleLog, talk: Conversation, folder: Path) -> None:
         self.broken: Exception | None = None
@@ -195,6 +200,17 @@ class _Boot:
         self.agent = AgentClient(wire, self.clock.hold)
         return self.agent
 
+    def collect(self, folder: Path, limits: CollectLimits) -> None:
+        """Fetch result files by the agent, as soon as the guest has announced them."""
+        assert self._wires.agent
+        self.agent = AgentClient(SocketWire(self._wires.agent))
+        self.collector = Collector(self.agent, folder, limits, lambda: self.clock.heard(self.now()))
+        self._announced = anyio.Event()
+
+    async def _collect(self, collector: Collector) -> None:
+        await self._announced.wait()
+        await collector.run(tuple(self._messages))
+
     async def follow(self, process: Process) -> None:
         """Read all channels until the boot is over, and end QEMU."""
         async with anyio.create_task_group() as readers:
@@ -208,6 +224,8 @@ class _Boot:
                 readers.start_soon(self._guard, self.agent.run)
             if self.link:
                 readers.start_soon(self._guard, self.link.run)
+            if self.collector:
+                readers.start_soon(self._guard, partial(self._collect, self.collector))
             readers.start_soon(self._guard, lambda: self._watch_limits(process))
             await self._over.wait()
             if self._ending and self._ending.ended_by == "guest":
@@ -260,6 +278,7 @@ class _Boot:
             console_bytes=self._log.received_bytes,
             console_dropped_bytes=self._log.dropped_bytes,
             diagnostics=self.diagnostics,
+            collected=tuple(self.collector.files) if self.collector else (),
         )
 
     def _end(self, ending: Ending) -> None:
@@ -314,6 +333,8 @@ class _Boot:
         for message in self._talk.feed(data, self.now()):
             self._messages.append(message.model_copy(update={"starved_s": round(self._starved_s, 3)}))
             self.clock.message(message)
+            if message.kind == "collect" and self.collector:
+                self._announced.set()
         reply = self._talk.take_reply()
         if reply:
             self._wires.send(reply)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootmatrix.boot.collect import CollectLimits
 from bootmatrix.boot.guest import boot
 from bootmatrix.fsio import read_whole
 from bootmatrix.guest.client import AgentClient
@@ -27,7 +28,7 @@ class Start:
     """Inputs of a boot beside the bootable.
 
     The console is written to `folder`; `dump` keeps a stuck guest's memory. `attach` gets the client of each guest's
-    agent, if it has one.
+    agent, if it has one; `limits` are of result files that an agent sends.
     """
 
     machine: Machine
@@ -37,6 +38,7 @@ class Start:
     folder: Path
     dump: bool = False
     attach: Callable[[AgentClient], None] | None = None
+    limits: CollectLimits | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ async def start_cold(start: Start, bootable: Bootable, reason: str = "") -> Boot
             on_phase=start.on_phase,
             dump=start.dump,
             attach=start.attach,
+            limits=start.limits,
         )
     return Booted(outcome, cold_reason=reason)
 
@@ -108,6 +111,7 @@ async def _boot_copy(start: Start, bootable: Bootable, forks: SnapshotPool, snap
             snapshot=snapshot,
             dump=start.dump,
             attach=start.attach,
+            limits=start.limits,
         )
     forks.learn(machine, bootable, outcome.private_mib)
     return outcome

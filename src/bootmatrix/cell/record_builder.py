@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from bootmatrix.boot.phases import guest_phases
 from bootmatrix.cell.retry import Attempt, final_judgement
 from bootmatrix.fsio import write_atomic
 from bootmatrix.judge import judge
-from bootmatrix.judge.result_files import UnreadableFile, unpack
-from bootmatrix.model import Artefact, AttemptRecord, Cell, Judgement, Outcome, Record, ResultFile, Run, Verdict
-from bootmatrix.runs.run_store import FILES_FOLDER, read_console
-
-MAX_FILE_NAME = 120
-INERT_SUFFIXES = frozenset(
-    {
-        *(".txt", ".log", ".tap", ".csv", ".json", ".md", ".png", ".jpg", ".jpeg", ".gif"),
-        *(".gz", ".xz", ".zst", ".bz2", ".zip", ".tar", ".tgz", ".bin", ".cpio", ".deb", ".core", ".data"),
-    }
+from bootmatrix.judge.result_files import SentFile, UnreadableFile, unpack
+from bootmatrix.model import (
+    Artefact,
+    AttemptRecord,
+    Cell,
+    CollectedFile,
+    Judgement,
+    Outcome,
+    Record,
+    ResultFile,
+    Run,
+    Verdict,
 )
-"""Suffixes of a guest's files that open as text, as a picture, or as a download."""
+from bootmatrix.runs.result_names import FILES_FOLDER, file_reader, harmless_name, plain_name
+from bootmatrix.runs.run_store import cell_folder, read_console
 
 
 def is_expected(cell: Cell, verdict: Verdict) -> bool:
@@ -101,37 +103,43 @@ def _console(attempt: Attempt, folder: Path) -> str:
     return attempt.console if exists else ""
 
 
-def harmless_name(name: str) -> str:
-    """Return a file name that no browser and no server takes for a page: `.txt` is appended to most names.
-
-    Browsers run the scripts of HTML, SVG and XML, and guess the kind of a file without a known suffix.
-    """
-    return name if PurePath(name).suffix.lower() in INERT_SUFFIXES else f"{name}.txt"
-
-
 def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:
-    """Write the files that the guest sent to `folder`/files, under sanitized names."""
+    """Write the files that the guest sent to `folder`/files, under sanitized names; add those that were fetched."""
+    fetched = {(file.container, file.asked) for file in outcome.collected if file.file}
     saved = []
     for number, message in enumerate(message for message in outcome.messages if message.kind == "file"):
         with suppress(UnreadableFile):
             sent = unpack(message)
-            if sent.data is None:
-                continue
-            name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{sent.container}{sent.path}")[-MAX_FILE_NAME:]
-            # The number stays whole: the ends of two long paths may be equal.
-            path = folder / FILES_FOLDER / f"{number}-{harmless_name(name)}"
-            path.parent.mkdir(exist_ok=True)
-            write_atomic(path, sent.data, durable=False)  # with the record
-            saved.append(
-                ResultFile(
-                    container=sent.container,
-                    path=sent.path,
-                    file=f"{FILES_FOLDER}/{path.name}",
-                    size_bytes=sent.size_bytes,
-                    is_cut=sent.is_cut,
-                )
-            )
-    return tuple(saved)
+            if sent.data is not None and (sent.container, sent.path) not in fetched:
+                saved.append(_save_file(sent, sent.data, number, folder))
+    return (*saved, *(_fetched(file) for file in outcome.collected if file.file))
+
+
+def _save_file(sent: SentFile, data: bytes, number: int, folder: Path) -> ResultFile:
+    # The number stays whole: the ends of two long paths may be equal.
+    path = folder / FILES_FOLDER / f"{number}-{harmless_name(plain_name(sent.container, sent.path))}"
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, data, durable=False)  # with the record
+    return ResultFile(
+        container=sent.container,
+        path=sent.path,
+        file=f"{FILES_FOLDER}/{path.name}",
+        size_bytes=sent.size_bytes,
+        is_cut=sent.is_cut,
+    )
+
+
+def _fetched(file: CollectedFile) -> ResultFile:
+    return ResultFile(
+        container=file.container,
+        path=file.path,
+        file=file.file,
+        size_bytes=file.size_bytes,
+        is_cut=bool(file.cut),
+        is_tree=file.is_tree,
+        files=file.files,
+        notes=(*((file.cut,) if file.cut else ()), *file.notes),
+    )
 
 
 def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
@@ -147,7 +155,8 @@ def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
             yield record, final_judgement([_rejudge(record, each, folder) for each in record.attempt_records])[1]
         else:
             transcript = read_console(folder, record)
-            yield record, judge(record.outcome, record.machine_profile, record.bootable, transcript)
+            read = file_reader(cell_folder(folder, record.cell))
+            yield record, judge(record.outcome, record.machine_profile, record.bootable, transcript, read)
 
 
 def _rejudge(record: Record, attempt: AttemptRecord, folder: Path) -> Judgement:
@@ -155,4 +164,5 @@ def _rejudge(record: Record, attempt: AttemptRecord, folder: Path) -> Judgement:
     if attempt.outcome is None or record.machine_profile is None or record.bootable is None:
         return attempt.judgement
     transcript = read_console(folder, record.model_copy(update={"console": attempt.console}))
-    return judge(attempt.outcome, record.machine_profile, record.bootable, transcript)
+    read = file_reader(cell_folder(folder, record.cell))
+    return judge(attempt.outcome, record.machine_profile, record.bootable, transcript, read)

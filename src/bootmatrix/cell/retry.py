@@ -24,6 +24,7 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.model.user_tier import UserOutcome
+from bootmatrix.runs.result_names import FILES_FOLDER
 from bootmatrix.runs.run_store import CONSOLE_FILE
 
 DIAGNOSIS_FOLDER = "diagnosis"
@@ -127,6 +128,19 @@ def keep_diagnosis(folder: Path, number: int, outcome: Outcome | None) -> Outcom
         for item in outcome.diagnostics
     )
     return outcome.model_copy(update={"diagnostics": tuple(moved)})
+
+
+def keep_files(folder: Path, number: int, outcome: Outcome | None) -> Outcome | None:
+    """Rename the files that an attempt fetched; return the outcome with the new names."""
+    kept = f"{FILES_FOLDER}-{number}"
+    if outcome is None or not outcome.collected or not (folder / FILES_FOLDER).is_dir():
+        return outcome
+    (folder / FILES_FOLDER).replace(folder / kept)
+    moved = (
+        file.model_copy(update={"file": f"{kept}/{Path(file.file).name}"}) if file.file else file
+        for file in outcome.collected
+    )
+    return outcome.model_copy(update={"collected": tuple(moved)})
 
 
 def final_judgement(judgements: Sequence[Judgement]) -> tuple[int, Judgement]:

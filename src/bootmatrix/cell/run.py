@@ -22,10 +22,11 @@ from bootmatrix.assembly.firmware import board_firmware
 from bootmatrix.assembly.initrd.memory import grown, largest
 from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies, with_kernel
+from bootmatrix.boot.collect import CollectLimits, with_collection
 from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.cell.adjust import adjusted
 from bootmatrix.cell.record_builder import build_record
-from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_diagnosis, should_retry
+from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_diagnosis, keep_files, should_retry
 from bootmatrix.cell.user_tier import Unsupported, prepare_user, run_user_cell
 from bootmatrix.errors import BootmatrixError, BuildError, QemuMissing, QemuTooOld, QemuUnsuitable
 from bootmatrix.fsio import read_whole
@@ -48,6 +49,7 @@ from bootmatrix.progress import Observer
 from bootmatrix.qemu.command import by_hand, kernel_cmdline
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
+from bootmatrix.runs.result_names import file_reader
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool
 from bootmatrix.store import healed
@@ -208,7 +210,7 @@ async def _pause(cell: Cell, attempts: list[Attempt], context: RunContext, folde
     """Keep the output of an attempt, and wait for the network or the host to recover."""
     last = attempts[-1]
     number = len(attempts)
-    outcome = keep_diagnosis(folder, number, last.outcome)
+    outcome = keep_files(folder, number, keep_diagnosis(folder, number, last.outcome))
     attempts[-1] = replace(last, console=keep_console(folder, number), outcome=outcome)
     context.observer.note(f"{cell.id}: {last.judgement.reason}; retrying")
     if last.judgement.verdict is Verdict.INFRA_ERROR:
@@ -260,7 +262,9 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
     context.observer.cell_stage(cell, "wait")
     may_fork = cell.boot == "fork" and machine.is_emulated()
     on_phase = partial(context.observer.cell_stage, cell)
-    start = Start(machine, cell.timeouts, context.turn, on_phase, folder, context.dump)
+    limits = CollectLimits.of(cell.get_limit)
+    start = Start(machine, cell.timeouts, context.turn, on_phase, folder, context.dump, limits=limits)
+    bootable = with_collection(bootable, machine)
     booted = await context.backend.start(start, bootable, context.forks if may_fork else None)
     attempt.boot, attempt.cold_reason = booted.boot, booted.cold_reason
     attempt.judgement = _judge(start, bootable, booted.outcome)
@@ -273,7 +277,7 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
 
 def _judge(start: Start, bootable: Bootable, outcome: Outcome) -> Judgement:
     transcript = read_whole(start.folder / CONSOLE_FILE)  # bounded, and in memory still: a thread would take longer
-    return judge(outcome, start.machine, bootable, transcript)
+    return judge(outcome, start.machine, bootable, transcript, file_reader(start.folder))
 
 
 async def _verify(attempt: Attempt, start: Start, bootable: Bootable) -> None:

@@ -254,6 +254,15 @@ def add_fail_on_warning(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_get_limit(parser: argparse.ArgumentParser) -> None:
+    """Add --get-limit SIZE."""
+    parser.add_argument(
+        "--get-limit",
+        metavar="SIZE",
+        help="limit of a cell's result files, such as 4G (default: 64M for a file that a spec names, 1G in all)",
+    )
+
+
 def add_running(parser: argparse.ArgumentParser) -> None:
     """Add the options for executing a plan."""
     parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
@@ -264,6 +273,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     )
     add_roots(parser)
     add_tier(parser)
+    add_get_limit(parser)
     parser.add_argument(
         "--verify-fork",
         type=int,

@@ -73,7 +73,11 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, metavar="N", help="TCP port at which a service has to answer")
     parser.add_argument("--http", metavar="PATH", help="path that a service has to serve over HTTP, such as /ping")
     parser.add_argument(
-        "--get", action="append", default=[], metavar="PATH", help="take this file of the guest into the report"
+        "--get",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="take a file or folder of the guest into the report",
     )
 
 

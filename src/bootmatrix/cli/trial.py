@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
         qemu_args=tuple(args.qemu_args),
         boot=args.boot,
         roots=args.roots,
+        get_limit=args.get_limit,
         tier=args.tier,
         flaky=args.flaky,
         verify_fork=args.verify_fork,

@@ -18,17 +18,53 @@ DEFAULT_LIMIT_BYTES = 1 << 30
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
-class TreeReceiver:
+class TreeCheck:
+    """Check the records of one tree: paths below its top, numbers, links."""
+
+    def __init__(self, source: str, max_files: int = MAX_FILES) -> None:
+        self.notes: list[str] = []
+        self._source, self._max_files = source, max_files
+        self._kinds: dict[str, RecordType] = {}
+
+    def _check(self, record: TreeRecord) -> None:
+        """Check that a record's path is new, and in a folder of this tree."""
+        parts = record.path.split("/")
+        if record.path and any(part in {"", ".", ".."} or "\0" in part for part in parts):
+            raise AgentFault(f"the path {record.path[:200]!r}")
+        parent = "/".join(parts[:-1])
+        if record.path in self._kinds or (record.path and self._kinds.get(parent) is not RecordType.FOLDER):
+            raise AgentFault(f"the path {record.path[:200]!r} twice, or without its folder")
+        if len(self._kinds) >= self._max_files:
+            raise GuestFileError(f"{self._source}: more than {self._max_files} files")
+        self._kinds[record.path] = record.type
+
+    def _may_link(self, record: TreeRecord) -> bool:
+        """Return whether a link stays in the tree; if not, note that it is left out."""
+        if not record.path or not _stays_inside(record.target, record.path.count("/")):
+            self.notes.append(f"{self._named(record)}: a link out of the tree is left out")
+            return False
+        return True
+
+    def _leave_out(self, record: TreeRecord) -> None:
+        kind = KINDS.get(stat.S_IFMT(record.mode), "not a regular file")
+        if not record.path:
+            raise GuestFileError(f"{self._source}: cannot be fetched: it is {kind}")
+        self.notes.append(f"{self._named(record)}: {kind} is left out")
+
+    def _named(self, record: TreeRecord) -> str:
+        return f"{self._source}/{record.path}" if record.path else self._source
+
+
+class TreeReceiver(TreeCheck):
     """Receive one tree into a new folder beside its target, then put it in its place.
 
     Only folders of the same tree are written to, and no link is followed: what is written stays in that folder.
     """
 
     def __init__(self, source: str, target: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
-        self.notes: list[str] = []
-        self._source, self._target, self._left, self._limit = source, target, limit_bytes, limit_bytes
+        super().__init__(source)
+        self._target, self._left, self._limit = target, limit_bytes, limit_bytes
         self._reader = RecordReader()
-        self._kinds: dict[str, RecordType] = {}
         self._file: BinaryIO | None = None
         self._mode = 0
         self._is_over = False
@@ -80,13 +116,14 @@ class TreeReceiver:
             self._is_over = True
             return
         if record.type is RecordType.FAULT:
-            raise GuestFileError(f"{self._named(record)}: {_cause(record.size, self._limit)}")
+            raise GuestFileError(f"{self._named(record)}: {fault_cause(record.size, self._limit)}")
         self._check(record)
         path = self._path(record.path)
         if record.type is RecordType.FOLDER:
             path.mkdir(mode=0o700)
         elif record.type is RecordType.LINK:
-            self._link(record, path)
+            if self._may_link(record):
+                path.symlink_to(record.target)
         elif record.type is RecordType.OTHER:
             self._leave_out(record)
         else:
@@ -106,35 +143,8 @@ class TreeReceiver:
         while view:
             view = view[self._file.write(view) :]
 
-    def _link(self, record: TreeRecord, path: Path) -> None:
-        if not record.path or not _stays_inside(record.target, record.path.count("/")):
-            self.notes.append(f"{self._named(record)}: a link out of the tree is left out")
-            return
-        path.symlink_to(record.target)
-
-    def _leave_out(self, record: TreeRecord) -> None:
-        kind = KINDS.get(stat.S_IFMT(record.mode), "not a regular file")
-        if not record.path:
-            raise GuestFileError(f"{self._source}: cannot be fetched: it is {kind}")
-        self.notes.append(f"{self._named(record)}: {kind} is left out")
-
-    def _check(self, record: TreeRecord) -> None:
-        """Check that a record's path is new, and in a folder of this tree."""
-        parts = record.path.split("/")
-        if record.path and any(part in {"", ".", ".."} or "\0" in part for part in parts):
-            raise AgentFault(f"the path {record.path[:200]!r}")
-        parent = "/".join(parts[:-1])
-        if record.path in self._kinds or (record.path and self._kinds.get(parent) is not RecordType.FOLDER):
-            raise AgentFault(f"the path {record.path[:200]!r} twice, or without its folder")
-        if len(self._kinds) >= MAX_FILES:
-            raise GuestFileError(f"{self._source}: more than {MAX_FILES} files")
-        self._kinds[record.path] = record.type
-
     def _path(self, below: str) -> Path:
         return self._folder / "top" / PurePosixPath(below)
-
-    def _named(self, record: TreeRecord) -> str:
-        return f"{self._source}/{record.path}" if record.path else self._source
 
     def _close_file(self) -> None:
         if self._file:
@@ -143,7 +153,8 @@ class TreeReceiver:
             self._file = None
 
 
-def _cause(number: int, limit_bytes: int) -> str:
+def fault_cause(number: int, limit_bytes: int) -> str:
+    """Describe the errno of a record of type FAULT."""
     if number == 27:  # EFBIG
         return f"more than {limit_bytes >> 20} MiB in all"
     return os.strerror(number) if number < 200 else "cannot be read"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 from bootmatrix.judge.junit import UnreadableReport, is_report, read_report
 from bootmatrix.judge.tap import MAX_RESULTS, ParsedResults, parse
-from bootmatrix.model import Bootable, GuestMessage, Outcome, Verdict
+from bootmatrix.model import Bootable, CollectedFile, GuestMessage, Outcome, Verdict
 from bootmatrix.model.finding import Finding, piece
 
 MAX_FILE_BYTES = 1 << 20
@@ -21,7 +23,16 @@ MISSING_ADVICE = (
     "Files are taken from the container's own root after its exit; files on a bind or a tmpfs are not there."
 )
 GZIP = zlib.MAX_WBITS | 16
+MAX_FAULTS = 5
 
+MAX_REPORT_BYTES = 64 << 20
+"""Of a report that was fetched."""
+MAX_REPORTS = 1000
+"""Of one tree."""
+TREE_ADVICE = "Folders, patterns and large files are fetched by the agent, which this machine lacks: name files."
+
+FileReader = Callable[[str], BinaryIO]
+"""Opens a file that was fetched, by its name below the cell's folder."""
 FileCounts = Counter[tuple[str, str]]
 """Numbers of files by container and path."""
 
@@ -38,6 +49,7 @@ class SentFile:
     path: str
     data: bytes | None
     size_bytes: int = 0
+    is_tree: bool = False
 
     @property
     def is_cut(self) -> bool:
@@ -54,8 +66,8 @@ def unpack(message: GuestMessage) -> SentFile:
     try:
         container, path64, state, *data = message.words
         path = base64.b64decode(path64, validate=True).decode("utf-8", "replace")
-        if state == "missing":
-            return SentFile(container, path, None)
+        if state in {"missing", "tree"}:
+            return SentFile(container, path, None, is_tree=state == "tree")
         stream = zlib.decompressobj(GZIP)
         plain = stream.decompress(base64.b64decode(data[0], validate=True), MAX_FILE_BYTES)
         if stream.unconsumed_tail or not stream.eof:
@@ -65,10 +77,18 @@ def unpack(message: GuestMessage) -> SentFile:
         raise UnreadableFile(f"a file was damaged in transfer: {error}") from error
 
 
-def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[ParsedResults]:
-    """Parse each file that was sent, and yield findings for required files that were not."""
+def no_files(name: str) -> BinaryIO:
+    """Refuse to open a file, where none were fetched."""
+    raise FileNotFoundError(name)
+
+
+def read_files(outcome: Outcome, bootable: Bootable, read: FileReader = no_files) -> Iterator[ParsedResults]:
+    """Parse each file that was sent or fetched, and yield findings for required files that were not."""
     sent: FileCounts = Counter()
     missing: FileCounts = Counter()
+    fetched: dict[tuple[str, str], list[CollectedFile]] = {}
+    for collected in outcome.collected:
+        fetched.setdefault((collected.container, collected.asked), []).append(collected)
     for message in outcome.messages:
         if message.kind != "file":
             continue
@@ -77,12 +97,56 @@ def read_files(outcome: Outcome, bootable: Bootable) -> Iterator[ParsedResults]:
         except UnreadableFile as error:
             yield ParsedResults((), (Finding(Verdict.FAIL, str(error)),))
             continue
-        if file.data is None:
-            missing[file.container, file.path] += 1
+        key = file.container, file.path
+        if file.is_tree or (file.is_cut and any(each.file for each in fetched.get(key, ()))):
+            sent[key] += 1
+            yield from _read_fetched(file, fetched.get(key, []), read)
+        elif file.data is None:
+            missing[key] += 1
         else:
-            sent[file.container, file.path] += 1
+            sent[key] += 1
             yield _parse(file)
     yield from (ParsedResults((), (finding,)) for finding in _find_missing(sent, missing, bootable))
+
+
+def _read_fetched(sent: SentFile, files: Sequence[CollectedFile], read: FileReader) -> Iterator[ParsedResults]:
+    """Parse what was fetched for one path of a spec."""
+    faults = [file.fault for file in files if file.fault] or ([] if files else ["it was not fetched"])
+    for fault in faults[:MAX_FAULTS]:
+        reason = f"{sent.container}: the result {sent.path} cannot be fetched: {fault}"
+        yield ParsedResults((), (Finding(Verdict.FAIL, reason, (), "" if files else TREE_ADVICE),))
+    for file in files:
+        if file.file:
+            try:
+                yield from _read_saved(file, read)
+            except (OSError, tarfile.TarError) as error:
+                reason = f"{file.container}: {file.path} cannot be read: {error}"
+                yield ParsedResults((), (Finding(Verdict.INFRA_ERROR, reason),))
+        notes = [*([f"cut: {file.cut}"] if file.cut else []), *file.notes]
+        yield ParsedResults((), (), tuple(notes[:MAX_FAULTS]))
+
+
+def _read_saved(file: CollectedFile, read: FileReader) -> Iterator[ParsedResults]:
+    with read(file.file) as saved:
+        if not file.is_tree:
+            if _is_report(file.path):
+                data = saved.read(MAX_REPORT_BYTES)
+                yield _parse(SentFile(file.container, file.path, data, file.size_bytes))
+            return
+        count = 0
+        with tarfile.open(fileobj=saved, mode="r|", errors="surrogateescape", encoding="utf-8") as archive:
+            for member in archive:
+                if not member.isreg() or not _is_report(member.name) or count >= MAX_REPORTS:
+                    continue
+                source = archive.extractfile(member)
+                assert source
+                count += 1
+                path = f"{file.path}/{member.name}".encode("utf-8", "replace").decode()
+                yield _parse(SentFile(file.container, path, source.read(MAX_REPORT_BYTES), member.size))
+
+
+def _is_report(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in {".xml", ".tap"}
 
 
 def _find_missing(sent: FileCounts, missing: FileCounts, bootable: Bootable) -> Iterator[Finding]:

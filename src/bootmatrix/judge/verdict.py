@@ -15,7 +15,7 @@ from bootmatrix.console.kernel_lines import kernel_lines
 from bootmatrix.console.kernel_log import KernelLog, read_kernel_log
 from bootmatrix.console.kernel_messages import escalated, find_kernel_faults
 from bootmatrix.judge import completeness, console_verdict, termination
-from bootmatrix.judge.result_files import read_files
+from bootmatrix.judge.result_files import FileReader, no_files, read_files
 from bootmatrix.judge.tap import read_tap
 from bootmatrix.model import (
     Bootable,
@@ -63,9 +63,11 @@ class Consoles:
     results: tuple[SubResult, ...]
 
 
-def judge(outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes) -> Judgement:
-    """Judge a boot."""
-    printed = [] if bootable.proof else [*read_tap(outcome.messages), *read_files(outcome, bootable)]
+def judge(
+    outcome: Outcome, machine: Machine, bootable: Bootable, transcript: bytes, read: FileReader = no_files
+) -> Judgement:
+    """Judge a boot. `read` opens files that were fetched from the guest."""
+    printed = [] if bootable.proof else [*read_tap(outcome.messages), *read_files(outcome, bootable, read)]
     log = None if bootable.proof else read_kernel_log(outcome.messages)
     parsed = tuple(result for results in printed for result in results.results)
     consoles = Consoles(transcript, transcript if bootable.proof else kernel_lines(transcript, log), log, parsed)

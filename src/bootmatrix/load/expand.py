@@ -12,6 +12,7 @@ from bootmatrix.load.profile import find_machine
 from bootmatrix.load.spec import GUEST_SUFFIXES, MERGED, find_spec, spec_files, spec_name
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import Cell, CustomKernel, Matrix, Pattern, Profile, Traits
+from bootmatrix.model.guest_size import limit_bytes
 
 OWN_KERNEL = "own"
 """The kernel name in cells of prebuilt guests with their own kernel."""
@@ -177,6 +178,7 @@ class _CellExpander:
                 retries=self._matrix.retries,
                 boot=self._matrix.boot,
                 roots=self._matrix.roots,
+                get_limit=limit_bytes(self._matrix.get_limit) if self._matrix.get_limit else None,
                 traits=self._traits[place],
                 flaky=self._matrix.flaky,
                 append=self._matrix.append,

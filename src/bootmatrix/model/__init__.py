@@ -41,7 +41,7 @@ from bootmatrix.model.matrix import (
     ResourceRule,
     Xfail,
 )
-from bootmatrix.model.outcome import Diagnostic, GuestMessage, Outcome, Phase, QmpEvent
+from bootmatrix.model.outcome import CollectedFile, Diagnostic, GuestMessage, Outcome, Phase, QmpEvent
 from bootmatrix.model.profile import (
     Accelerator,
     AnyKernel,
@@ -76,6 +76,7 @@ __all__ = [
     "Catalogue",
     "CatalogueEntry",
     "Cell",
+    "CollectedFile",
     "Component",
     "ConsolePattern",
     "ConsoleProof",

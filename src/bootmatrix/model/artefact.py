@@ -55,8 +55,9 @@ class ExpectedFiles(Model):
     section: str = ""
 
 
-AgentMode = Literal["", "serve", "hold"]
-"""Presence of the agent: never; while services run, until the host shuts the guest down; or once it has failed."""
+AgentMode = Literal["", "serve", "hold", "collect"]
+"""Presence of the agent: never; while services run, until the host shuts the guest down; once it has failed; or in the
+end, if result files are too large for messages."""
 
 
 class Bootable(Model):

@@ -81,6 +81,7 @@ class Cell(Model):
     `flaky` times after failures of its guest. `qemu_args` are arguments beyond the machine's. `size` replaces the
     machine's memory and CPUs, `append` is added to the kernel command line, and `limit_s` replaces the checks' limits.
     `fail_on` names kernel messages that fail the cell although they are notes elsewhere.
+    `get_limit` is the limit of result files, in bytes.
     """
 
     spec: str
@@ -103,6 +104,7 @@ class Cell(Model):
     limit_s: float | None = None
     fail_on: tuple[str, ...] = ()
     roots: RootPlace = "auto"
+    get_limit: int | None = None
     tier: Tier = "system"
 
     @property

@@ -17,6 +17,22 @@ MemoryText = Annotated[str, StringConstraints(pattern=MEMORY_PATTERN)]
 """`512M`, `2G` or `auto`."""
 
 
+LimitText = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[MG]$")]
+"""A number of bytes: `64M`, `2G`."""
+
+
+def limit_bytes(text: str) -> int:
+    """Return the bytes of a size such as `64M` or `2G`.
+
+    Raises:
+        InputError: it is not one.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,6})([MG])", text)
+    if match is None:
+        raise InputError(f"{text!r} must be a size such as 64M or 2G")
+    return int(match[1]) << {"M": 20, "G": 30}[match[2]]
+
+
 class GuestSize(Model):
     """Memory in MiB and CPUs of a guest; None: the machine's own. With `grows`, memory follows the initrd."""
 

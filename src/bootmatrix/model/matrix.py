@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
 from bootmatrix.model.cell import BootKind, ConsoleRule, ConsoleText, RootPlace, Tier, Timeouts
-from bootmatrix.model.guest_size import SizeRequest
+from bootmatrix.model.guest_size import LimitText, SizeRequest
 
 MAX_AGAIN = 10
 """Maximum of retries per cell."""
@@ -77,8 +77,8 @@ class Matrix(Model):
 
     `retries` limits attempts after infra errors, `flaky` those after failures of the guest. `images` maps image
     names or globs to the sources that replace them. `page_size` chooses kernels, `bits`, `endian` and `cpu` machines.
-    `append` is added to the kernel command line, `limit` replaces the time limits of checks. `fail_on` names kernel
-    messages that fail a cell and are notes otherwise, such as `kernel warning`.
+    `append` is added to the kernel command line, `limit` replaces the time limits of checks, `get_limit` limits result
+    files. `fail_on` names kernel messages that fail a cell and are notes otherwise, such as `kernel warning`.
     """
 
     specs: tuple[str, ...] = Field(min_length=1)
@@ -102,6 +102,7 @@ class Matrix(Model):
     timeouts: Timeouts = Timeouts()
     boot: BootKind = "cold"
     roots: RootPlace = "auto"
+    get_limit: LimitText | None = None
     tier: tuple[Tier, ...] = ("system",)
     retries: int = Field(default=1, ge=0, le=MAX_AGAIN)
     flaky: int = Field(default=0, ge=0, le=MAX_AGAIN)

@@ -46,6 +46,25 @@ class Diagnostic(Model):
     note: str = ""
 
 
+class CollectedFile(Model):
+    """A result file that the host fetched by the agent: `asked` in the spec, `path` in the guest.
+
+    `file` is below the cell's folder; a tree is a tar. `cut` says what is missing by a limit, `fault` why `file` is
+    empty. `size_bytes` are those of the contents, `files` their number.
+    """
+
+    container: str
+    asked: str
+    path: str
+    file: str = ""
+    is_tree: bool = False
+    size_bytes: int = 0
+    files: int = 0
+    cut: str = ""
+    fault: str = ""
+    notes: tuple[str, ...] = ()
+
+
 class Outcome(Model):
     """All observations of one boot.
 
@@ -56,7 +75,8 @@ class Outcome(Model):
     out, or `silence`, `panic`, `flood`, or `shown` (the proof is on the console, and the guest stays).
     `private_mib` is the memory used by this QEMU alone at the end; None if the host does not report it. `stderr` is
     QEMU's. Times are wall-clock seconds. `starved_s` is the time without a host core for the guest, `suspended_s`
-    the time for which QEMU, bootmatrix or the host was stopped.
+    the time for which QEMU, bootmatrix or the host was stopped. `collected` are result files that were too large for
+    messages.
     """
 
     exit_status: int | None
@@ -78,3 +98,4 @@ class Outcome(Model):
     console_bytes: int = 0
     console_dropped_bytes: int = 0
     diagnostics: tuple[Diagnostic, ...] = ()
+    collected: tuple[CollectedFile, ...] = ()

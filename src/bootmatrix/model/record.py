@@ -23,7 +23,8 @@ class PhaseTime(Model):
 class ResultFile(Model):
     """A file that a container left. `file` is relative to the record's folder.
 
-    `size_bytes` is the guest's figure for the whole file; the saved file may be truncated.
+    `size_bytes` is the guest's figure for the whole file; the saved file may be truncated. A folder `is_tree`: it is
+    saved as a tar of `files` files. `notes` say what is missing.
     """
 
     container: str
@@ -31,6 +32,9 @@ class ResultFile(Model):
     file: str
     size_bytes: int
     is_cut: bool = False
+    is_tree: bool = False
+    files: int = 1
+    notes: tuple[str, ...] = ()
 
 
 class AttemptRecord(Model):

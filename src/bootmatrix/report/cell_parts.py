@@ -6,12 +6,13 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from bootmatrix.model import AttemptRecord, Diagnostic, KernelFault, Record, ResultFile, SubResult, Verdict
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration, size
-from bootmatrix.runs.run_store import CELLS_FOLDER, FILES_FOLDER
+from bootmatrix.runs.run_store import CELLS_FOLDER
 
 PHASES = ("fetch", "build", "boot", "onboot", "services", "checks", "shutdown", "firmware", "kernel", "init")
 """Phases with a fixed colour."""
@@ -112,12 +113,19 @@ class FileView:
     size: str
     href: str
     is_cut: bool
+    notes: tuple[str, ...] = ()
+    name: str = ""
 
 
 def view_file(file: ResultFile, record: Record) -> FileView:
     """Make the view of a result file. The link uses our own file name, not the guest's."""
-    href = href_of(record, FILES_FOLDER, file.file.rpartition("/")[2])
-    return FileView(one_line(file.container), one_line(file.path), size(file.size_bytes), href, file.is_cut)
+    href = href_of(record, *file.file.split("/"))
+    words = size(file.size_bytes)
+    if file.is_tree:
+        words = f"a tar of {file.files} file{'' if file.files == 1 else 's'}, {words}"
+    notes = tuple(map(one_line, file.notes))
+    name = f"{PurePosixPath(file.path).name}{'.tar' if file.is_tree else ''}"
+    return FileView(one_line(file.container), one_line(file.path), words, href, file.is_cut, notes, one_line(name))
 
 
 def view_diagnostic(diagnostic: Diagnostic, record: Record) -> DiagnosticView:

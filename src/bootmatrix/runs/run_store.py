@@ -41,8 +41,6 @@ LOCK_FILE = "lock.json"
 RECORD_FILE = "record.json"
 CONSOLE_FILE = "console.log"
 CELLS_FOLDER = "cells"
-FILES_FOLDER = "files"
-"""Beside a record: files that the containers of its cell left."""
 LATEST = "latest"
 MAX_TITLE = 60
 MAX_CONSOLE_BYTES = 64 << 20

@@ -32,6 +32,8 @@ INIT = (f"{SHIPPED}init", f"{SHIPPED}crun")
 PROBE_IMAGE = f"{SHIPPED}busybox"
 DEFAULT_LIMIT = "5m"
 DEFAULT_STAYS = "10s"
+GET_LIMIT = "1G"
+"""Of all result files of a cell."""
 LEAST_LIMIT_S = 60.0
 """Of the guest beside its command, as in a matrix: it takes time too."""
 ANSWER_S = 60
@@ -176,8 +178,8 @@ def _check_words(request: TrialRequest) -> None:
     if request.path and not re.fullmatch(r"/[!-~]*", request.path):
         raise InputError(f"--http {request.path!r} must be a path such as /ping")
     for path in request.results:
-        if not path.startswith("/") or path.endswith("/") or ".." in path.split("/") or path.split() != [path]:
-            raise InputError(f"--get {path!r} must be the absolute path of a file in the guest")
+        if not re.fullmatch(r"/.*[^/].*", path) or ".." in path.split("/") or path.split() != [path]:
+            raise InputError(f"--get {path!r} must be the absolute path of a file or folder in the guest")
 
 
 def base_image(name: str) -> str:
@@ -326,6 +328,8 @@ def _write_matrix(project: _Project, targets: list[str], profiles: Mapping[str, 
     limit_s = max(duration_s(request.timeout or DEFAULT_LIMIT), LEAST_LIMIT_S)
     matrix: dict[str, Any] = {"specs": [f"{project.name}.yml"], "arch": targets, "kernel": kernels}
     matrix |= request.keys
+    if request.results:
+        matrix["get_limit"] = GET_LIMIT
     if project.choice and project.choice.lacking:
         matrix["exclude"] = _exclusions(project, matrix, profiles)
     matrix["timeouts"] = {"boot": 120, "services": limit_s, "silence": limit_s}

@@ -9,7 +9,6 @@ from bootmatrix.model import Record, Run
 from bootmatrix.runs.run_json import read_run, read_value
 from bootmatrix.runs.run_store import (
     CELLS_FOLDER,
-    FILES_FOLDER,
     RECORD_FILE,
     RUN_FILE,
     STARTED_FILE,
@@ -82,7 +81,8 @@ def _check_files(folder: Path, record: Record) -> None:
     consoles = [console_path(folder, record)] if record.console else []
     attempts = record.attempt_records
     consoles += [cell_folder(folder, record.cell) / Path(entry.console).name for entry in attempts if entry.console]
-    left = cell_folder(folder, record.cell) / FILES_FOLDER
-    for file in (*consoles, *(left / Path(entry.file).name for entry in record.files)):
+    left = cell_folder(folder, record.cell)
+    names = (Path(entry.file) for entry in record.files)
+    for file in (*consoles, *(left / name.parent.name / name.name for name in names)):
         if not file.is_file():
             raise InputError(f"{file}: missing, but named in the record of {record.cell.id}", _HINT)

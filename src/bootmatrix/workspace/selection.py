@@ -14,7 +14,7 @@ from bootmatrix.load.facts import ANY_KERNEL
 from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.model import BootKind, GuestSize, Matrix, QemuArgs, ResourceRule, RootPlace, Tier
 from bootmatrix.model.durations import duration_s
-from bootmatrix.model.guest_size import AUTO, MAX_CPUS, memory_mib
+from bootmatrix.model.guest_size import AUTO, MAX_CPUS, limit_bytes, memory_mib
 from bootmatrix.model.matrix import PageSize
 
 
@@ -28,8 +28,8 @@ class Selection:
 
     `page_size`, `bits`, `endian` and `cpu` choose kernels and machines by facts; `machine` is a board of each of the
     architectures. `memory` (`2G`, `auto`) and `cpus` are the guests' size. `append` is added to the kernel command
-    line; `timeout` (`90s`) replaces the limits of onboot containers, services and checks. `fail_on_warning` makes the
-    kernel's warnings failures.
+    line; `timeout` (`90s`) replaces the limits of onboot containers, services and checks, `get_limit` (`2G`) that of
+    result files. `fail_on_warning` makes the kernel's warnings failures.
 
     `only` has patterns of cell ids; `rerun_failed` names a run whose cells that are not as expected are selected;
     `shard` is a part of it all, such as `2/4`; `budget` a duration.
@@ -56,6 +56,7 @@ class Selection:
     append: tuple[str, ...] = ()
     timeout: str | None = None
     fail_on_warning: bool = False
+    get_limit: str | None = None
     only: tuple[str, ...] = ()
     shard: str = ""
     budget: str = ""
@@ -100,6 +101,9 @@ def apply(selection: Selection, matrix: Matrix) -> Matrix:
         changes["append"] = " ".join(filter(None, (matrix.append, *map(_checked_append, selection.append))))
     if selection.fail_on_warning:
         changes["fail_on"] = tuple(dict.fromkeys((*matrix.fail_on, *WARNINGS)))
+    if selection.get_limit is not None:
+        limit_bytes(selection.get_limit)
+        changes["get_limit"] = selection.get_limit
     if selection.timeout is not None:
         limit_s = duration_s(selection.timeout)
         limits = {"onboot": limit_s, "services": limit_s}

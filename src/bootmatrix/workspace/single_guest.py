@@ -14,6 +14,7 @@ from bootmatrix.assembly.initrd.memory import grown
 from bootmatrix.assembly.initrd.shell import with_shell
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.assembly.sources import open_builder
+from bootmatrix.boot.collect import with_collection
 from bootmatrix.boot.guest import boot
 from bootmatrix.cell.record_builder import save_files
 from bootmatrix.cell.run import prepare, with_proof
@@ -35,6 +36,7 @@ from bootmatrix.model.durations import duration_s
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
+from bootmatrix.runs.result_names import file_reader
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.workspace.selection import Selection, requested_size, split_qemu_args
 from bootmatrix.workspace.workspace import Workspace
@@ -58,8 +60,10 @@ class SingleGuest:
 
     def boot(self, folder: Path, *, dump: bool = False) -> tuple[Judgement, tuple[str, ...]]:
         """Boot and judge it; return the verdict and the names of further files. Blocking."""
-        outcome = anyio.run(partial(boot, self.machine, self.bootable, self.timeouts, folder, dump=dump))
-        judgement = judge(outcome, self.machine, self.bootable, (folder / CONSOLE_FILE).read_bytes())
+        bootable = with_collection(self.bootable, self.machine)
+        outcome = anyio.run(partial(boot, self.machine, bootable, self.timeouts, folder, dump=dump))
+        console = (folder / CONSOLE_FILE).read_bytes()
+        judgement = judge(outcome, self.machine, self.bootable, console, file_reader(folder))
         files = (*(one.file for one in save_files(outcome, folder)), *(one.file for one in outcome.diagnostics))
         return judgement, (CONSOLE_FILE, *filter(None, files))
 

@@ -327,12 +327,14 @@ def result_paths(one: BundleSpec) -> tuple[str, ...]:
     Raises:
         BuildError: a path is not absolute, or there are too many.
     """
-    paths = tuple(dict.fromkeys((one.settings.annotations or {}).get(RESULTS, "").split()))
+    words = (one.settings.annotations or {}).get(RESULTS, "").split()
+    paths = tuple(dict.fromkeys(word.rstrip("/") for word in words))
     if len(paths) > MAX_RESULTS:
         raise BuildError(f"container {one.container.name}: {len(paths)} results, and {MAX_RESULTS} at most can be sent")
     for path in paths:
-        if not path.startswith("/") or ".." in path.split("/") or path.endswith("/"):
-            raise BuildError(f"container {one.container.name}: the result {path!r} is not the absolute path of a file")
+        if not path.startswith("/") or ".." in path.split("/") or not path:
+            fault = f"the result {path or '/'!r} is not the absolute path of a file or folder"
+            raise BuildError(f"container {one.container.name}: {fault}")
     return paths
 
 

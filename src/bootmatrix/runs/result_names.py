@@ -1,0 +1,48 @@
+"""Files that guests leave, as they are saved beside a record: their names, and how to open them."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+FILES_FOLDER = "files"
+"""Beside a record: files that the containers of its cell left."""
+MAX_FILE_NAME = 120
+INERT_SUFFIXES = frozenset(
+    {
+        *(".txt", ".log", ".tap", ".csv", ".json", ".md", ".png", ".jpg", ".jpeg", ".gif"),
+        *(".gz", ".xz", ".zst", ".bz2", ".zip", ".tar", ".tgz", ".bin", ".cpio", ".deb", ".core", ".data"),
+    }
+)
+"""Suffixes of a guest's files that open as text, as a picture, or as a download."""
+
+
+def harmless_name(name: str) -> str:
+    """Return a file name that no browser and no server takes for a page: `.txt` is appended to most names.
+
+    Browsers run the scripts of HTML, SVG and XML, and guess the kind of a file without a known suffix.
+    """
+    return name if PurePath(name).suffix.lower() in INERT_SUFFIXES else f"{name}.txt"
+
+
+def plain_name(container: str, path: str) -> str:
+    """Return a name of plain letters for a file of a container."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{container}{path}")[-MAX_FILE_NAME:]
+
+
+def file_reader(folder: Path) -> Callable[[str], BinaryIO]:
+    """Return a reader of the files below a cell's folder. No link is followed, and nothing blocks."""
+
+    def read(name: str) -> BinaryIO:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.fdopen(os.open(folder / Path(name).parent.name / Path(name).name, flags), "rb")
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise FileNotFoundError(name)
+        return file
+
+    return read

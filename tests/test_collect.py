@@ -1,0 +1,172 @@
+"""Trees of a hostile guest as one tar, and result files that an agent fetched: names, limits, what is judged."""
+
+from __future__ import annotations
+
+import io
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.errors import GuestFileError
+from bootmatrix.guest import archive
+from bootmatrix.guest.archive import ArchiveReceiver
+from bootmatrix.guest.frames import AgentFault
+from bootmatrix.guest.records import RecordType, TreeRecord
+from bootmatrix.judge.result_files import read_files
+from bootmatrix.model import Bootable, CollectedFile, GuestMessage, Verdict
+from bootmatrix.runs.result_names import file_reader
+from samples import make_outcome
+from test_judge_files import BAD, GOOD, file, word
+
+END = TreeRecord(RecordType.END).encoded()
+
+
+def folder(path: str = "") -> bytes:
+    return TreeRecord(RecordType.FOLDER, path, 0o755).encoded()
+
+
+def plain(path: str, data: bytes, size: int | None = None) -> bytes:
+    return TreeRecord(RecordType.FILE, path, 0o644, len(data) if size is None else size).encoded() + data
+
+
+def link(path: str, target: str) -> bytes:
+    return TreeRecord(RecordType.LINK, path, 0o777, target=target).encoded()
+
+
+def receive(place: Path, *records: bytes, limit: int = 1 << 20) -> ArchiveReceiver:
+    receiver = ArchiveReceiver("/out", place / "plain.txt", place / "tree.tar", limit)
+    try:
+        for record in records:
+            receiver.feed(record)
+        receiver.finish()
+    finally:
+        receiver.close()
+    return receiver
+
+
+def names(path: Path) -> dict[str, bytes]:
+    with tarfile.open(path, "r:") as tar:
+        return {one.name: one.type for one in tar}
+
+
+def test_a_file_is_saved_as_it_is(tmp_path: Path) -> None:
+    receiver = receive(tmp_path, plain("", b"hello"), END)
+    assert (tmp_path / "plain.txt").read_bytes() == b"hello"
+    assert (receiver.is_tree, receiver.files, receiver.size_bytes) == (False, 1, 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["plain.txt"]
+
+
+def test_a_folder_is_one_tar_with_its_names(tmp_path: Path) -> None:
+    odd = b"b\xff\n.html".decode("utf-8", "surrogateescape")
+    receiver = receive(tmp_path, folder(), folder("sub"), plain("sub/" + odd, b"<b>" * 300), link("sub/l", odd), END)
+    assert receiver.is_tree
+    with tarfile.open(tmp_path / "tree.tar", errors="surrogateescape", encoding="utf-8") as tar:
+        assert [(one.name, one.size) for one in tar] == [("sub", 0), ("sub/" + odd, 900), ("sub/l", 0)]
+        source = tar.extractfile("sub/" + odd)
+        assert source
+        assert source.read() == b"<b>" * 300
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../x", "a/../../x", ""])
+def test_links_out_of_the_tree_are_left_out(tmp_path: Path, target: str) -> None:
+    receiver = receive(tmp_path, folder(), link("bad", target), link("good", "bad"), END)
+    assert names(tmp_path / "tree.tar") == {"good": tarfile.SYMTYPE}
+    assert receiver.notes == ["/out/bad: a link out of the tree is left out"]
+
+
+def test_pipes_and_devices_are_left_out(tmp_path: Path) -> None:
+    kinds = {"pipe": stat.S_IFIFO, "disk": stat.S_IFBLK, "port": stat.S_IFSOCK}
+    records = [TreeRecord(RecordType.OTHER, name, mode | 0o644).encoded() for name, mode in kinds.items()]
+    receiver = receive(tmp_path, folder(), *records, END)
+    assert not names(tmp_path / "tree.tar")
+    assert receiver.notes == ["/out/pipe: a pipe is left out", "/out/disk: a device is left out", receiver.notes[2]]
+    with pytest.raises(GuestFileError, match="cannot be fetched: it is a pipe"):
+        receive(tmp_path / "x", TreeRecord(RecordType.OTHER, "", stat.S_IFIFO).encoded(), END)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        (folder(), plain("../x", b"")),
+        (folder(), plain("/x", b"")),
+        (folder(), plain("a//x", b"")),
+        (folder(), plain("a/x", b"")),
+        (folder(), plain("a", b""), plain("a", b"")),
+        (folder(), link("a", "b"), plain("a/x", b"")),
+        (plain("", b""), plain("a", b"")),
+        (END, plain("", b"")),
+        (folder(), plain("a", b"", size=1 << 50)),
+        (folder(),),
+        (folder(), plain("a", b"x", size=9), END[:-1]),
+    ],
+)
+def test_what_a_sound_agent_never_sends(tmp_path: Path, records: tuple[bytes, ...]) -> None:
+    with pytest.raises(AgentFault):
+        receive(tmp_path, *records)
+    assert {path.name for path in tmp_path.iterdir()} <= {"tree.tar", "plain.txt"}
+
+
+def test_more_files_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_FILES", 3)
+    with pytest.raises(GuestFileError, match="more than 3 files"):
+        receive(tmp_path, folder(), *(plain(f"f{number}", b"x") for number in range(9)), END)
+    assert names(tmp_path / "tree.tar") == {"f0": tarfile.REGTYPE, "f1": tarfile.REGTYPE}, "what came is kept"
+
+
+def test_what_is_too_large_is_left_out_and_said(tmp_path: Path) -> None:
+    fault = TreeRecord(RecordType.FAULT, "hole", size=27).encoded()
+    other = TreeRecord(RecordType.FAULT, "secret", size=13).encoded()
+    receiver = receive(tmp_path, folder(), fault, other, plain("small", b"x"), END, limit=5 << 20)
+    assert receiver.cut == "/out/hole: more than 5 MiB in all"
+    assert receiver.notes == ["/out/secret: Permission denied"]
+    assert names(tmp_path / "tree.tar") == {"small": tarfile.REGTYPE}
+
+
+def tree_message(path: str) -> GuestMessage:
+    return GuestMessage(kind="file", words=("unit", word(path.encode()), "tree"), at_s=1)
+
+
+def judged(place: Path, message: GuestMessage, *files: CollectedFile) -> tuple[dict[str, Verdict], list[str]]:
+    outcome = make_outcome(1).model_copy(update={"messages": (message,), "collected": files})
+    found = list(read_files(outcome, Bootable(), file_reader(place)))
+    results = {one.name: one.verdict for each in found for one in each.results}
+    return results, [one.reason for each in found for one in each.findings]
+
+
+def test_reports_that_were_fetched_count(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/0-r.xml.txt").write_bytes(BAD)
+    with tarfile.open(tmp_path / "files/1.tar", "w") as tar:
+        for name, data in (("sub/good.xml", GOOD), ("page.html", BAD), ("pom.xml", b"<project/>")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    single = CollectedFile(
+        container="unit", asked="/r.xml", path="/r.xml", file="files/0-r.xml.txt", size_bytes=len(BAD)
+    )
+    results, faults = judged(tmp_path, file("/r.xml", BAD[:20], size=len(BAD)), single)
+    assert results == {"unit: adds": Verdict.FAIL}
+    assert faults == ["unit: adds: want 3, got 4"]
+    tree = CollectedFile(container="unit", asked="/out", path="/out", file="files/1.tar", is_tree=True)
+    assert judged(tmp_path, tree_message("/out"), tree) == ({"unit: x.y": Verdict.PASS}, [])
+
+
+def test_what_was_not_fetched_fails(tmp_path: Path) -> None:
+    assert judged(tmp_path, tree_message("/out"))[1] == ["unit: the result /out cannot be fetched: it was not fetched"]
+    none = CollectedFile(container="unit", asked="/*.xml", path="/*.xml", fault="nothing matches it")
+    assert judged(tmp_path, tree_message("/*.xml"), none)[1] == [
+        "unit: the result /*.xml cannot be fetched: nothing matches it"
+    ]
+    cut = file("/r.xml", BAD[:20], size=len(BAD))
+    assert "too large to be sent whole" in judged(tmp_path, cut)[1][0]
+
+
+def test_a_saved_file_that_is_gone_is_not_the_guests_fault(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/0.xml.txt").symlink_to("/etc/passwd")
+    gone = CollectedFile(container="unit", asked="/r.xml", path="/r.xml", file="files/0.xml.txt")
+    outcome = make_outcome(1).model_copy(update={"messages": (file("/r.xml", b"", size=9),), "collected": (gone,)})
+    (*_, finding) = [one for each in read_files(outcome, Bootable(), file_reader(tmp_path)) for one in each.findings]
+    assert finding.verdict is Verdict.INFRA_ERROR
