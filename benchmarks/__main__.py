@@ -19,6 +19,7 @@ from benchmarks.build import build
 from benchmarks.build_memory import build_memory
 from benchmarks.forked import forked, matrices, memory
 from benchmarks.large import render_in_a_process, write_large
+from benchmarks.many_machines import many_machines
 from benchmarks.pages import open_and_filter
 from benchmarks.peers import known_archs
 from benchmarks.results import Result, as_json, median, table
@@ -79,6 +80,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--arch", default="all", metavar="A,…", help="architectures to time in pairs (default: all)")
     parser.add_argument("--kernel", default="6.1", metavar="K,…", help="kernels to time in pairs (default: 6.1)")
     parser.add_argument("--runs", type=int, default=1000, metavar="N", help="runs to look back over (default: 1000)")
+    parser.add_argument(
+        "--cells", type=int, default=100_000, metavar="N", help="cells over 100 simulated hosts (default: 100000)"
+    )
     parser.add_argument(
         "--format",
         type=shared.names,
@@ -286,6 +290,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "plan": plans,
     "runs": runs,
     "history": look_back,
+    "hosts": many_machines,
 }
 
 if __name__ == "__main__":

@@ -96,11 +96,11 @@ def plan_here(cells: int) -> Grown:
     """Plan at least so many cells, and put them in order."""
     profiles = load_profiles(arch_folders())
     with tempfile.TemporaryDirectory() as folder:
-        matrix = _matrix(cells, profiles, Path(folder))
+        matrix = matrix_of(cells, profiles, Path(folder))
         started = time.monotonic()
         planned = plan(matrix, Path(folder), profiles)
         longest_first(planned.cells, lambda cell: profiles[cell.arch].machine(cell.machine).time_factor, {})
-        return _grown(started)
+        return grown_since(started)
 
 
 def run_here(cells: int) -> Grown:
@@ -108,7 +108,7 @@ def run_here(cells: int) -> Grown:
     profiles = load_profiles(arch_folders())
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         path = Path(folder)
-        matrix = _matrix(cells, profiles, path)
+        matrix = matrix_of(cells, profiles, path)
         started = time.monotonic()
         planned = plan(matrix, path, profiles)
         seen = Verdicts()
@@ -116,7 +116,7 @@ def run_here(cells: int) -> Grown:
         config = RunConfig(SourceConfig(path / "cache", offline=True), profiles, {})
         anyio.run(_run, planned, config, writer, seen)
         writer.put_together()
-        grown = _grown(started)
+        grown = grown_since(started)
         assert seen.counted == {Verdict.PASS: len(planned.cells)}, seen.counted
         return grown
 
@@ -139,7 +139,8 @@ async def _prepare(_cell: Cell, _bench: RunContext) -> Prepared:
     return Prepared(None, BOOTABLE, (), "")
 
 
-def _matrix(cells: int, profiles: Mapping[str, Profile], folder: Path) -> Matrix:
+def matrix_of(cells: int, profiles: Mapping[str, Profile], folder: Path) -> Matrix:
+    """A matrix of at least so many cells."""
     archs = tuple(
         name for name, profile in profiles.items() if profile.setup and set(KERNELS) <= profile.kernels.keys()
     )
@@ -149,7 +150,8 @@ def _matrix(cells: int, profiles: Mapping[str, Profile], folder: Path) -> Matrix
     return Matrix(specs=tuple(names), arch=archs, kernel=KERNELS)
 
 
-def _grown(started: float) -> Grown:
+def grown_since(started: float) -> Grown:
+    """Time from then on, and this process's memory."""
     return Grown(time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 
 

@@ -13,11 +13,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+import bootmatrix
 from boot_sector import MACHINE, write_guest
+from bootmatrix.assembly.build_context import fetch_kernel
+from bootmatrix.cell.context import open_context
 from bootmatrix.model import Run, Verdict
+from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import load_run
 from ssh_hosts import PYTHON, SshHost, make_key, ssh_hosts, write_hosts
 
@@ -73,10 +78,23 @@ class Desk:
 
 @dataclass(frozen=True)
 class Checked:
-    """The output and the exit status of `hosts check`, with a host that can be used and three that cannot."""
+    """The output and the exit status of `hosts check`, with a host that can be used and three that cannot.
+
+    `has_fetched`: the former took the kernel's packages from its own archive.
+    """
 
     output: str
     status: int
+    has_fetched: bool
+
+
+def _kernel_packages() -> dict[str, Path]:
+    """The files of the kernel that `hosts check` boots, by their names in the archive."""
+    planned = bootmatrix.Workspace().plan("hello", arch=["x86_64"], kernel=["6.1"])
+    with open_context(planned.config, NullObserver()) as context:
+        kernel = fetch_kernel(planned.cells[0], context)
+        assert kernel
+        return {package.filename: context.builder.archive.fetch(package) for package in kernel.packages}
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +108,17 @@ def checked(tmp_path_factory: pytest.TempPathFactory, hosts: list[SshHost]) -> C
     """Check the first host, which gets the tool by that; then give the others a copy of it."""
     folder = tmp_path_factory.mktemp("check")
     usable, other = hosts[:2]
+    files, kernel = folder / "archive", _kernel_packages()
+    for name, blob in kernel.items():
+        (files / name).parent.mkdir(parents=True, exist_ok=True)
+        (files / name).symlink_to(blob)
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nBOOTMATRIX_ARCHIVE=http://{usable.network}.1:8000 exec {PYTHON} "$@"\n')
+    python.chmod(0o755)
     stranger, impostor = make_key(folder / "stranger"), folder / "impostor"
     words = make_key(folder / "other").with_suffix(".pub").read_text().split()
     impostor.write_text(f"{other.address} {words[0]} {words[1]}\n")
-    path = write_hosts(folder / "hosts.yml", [usable])
+    path = write_hosts(folder / "hosts.yml", [usable], fetch="archive", python=str(python))
     bad = (
         other.entry(name="wrong-key", key=str(stranger)),
         other.entry(name="impostor", known_hosts=str(impostor)),
@@ -102,11 +127,17 @@ def checked(tmp_path_factory: pytest.TempPathFactory, hosts: list[SshHost]) -> C
     path.write_text(path.read_text() + "".join(bad))
     wide = {**os.environ, "COLUMNS": "200"}
     command = [*COMMAND, "hosts", "check", str(path)]
-    done = subprocess.run(command, env=wide, capture_output=True, text=True, check=False)
+    words = ["-m", "http.server", "8000", "--bind", f"{usable.network}.1", "--directory", str(files)]
+    with (folder / "archive.log").open("wb") as log:
+        serve = ["setpriv", "--pdeathsig", "KILL", sys.executable, *words]
+        with subprocess.Popen(serve, stdout=log, stderr=log) as server:
+            done = subprocess.run(command, env=wide, capture_output=True, text=True, check=False)
+            server.kill()
+    fetched = [name for name in kernel if f"GET /{quote(name)} " in (folder / "archive.log").read_text()]
     assert usable.cache.joinpath("tool").is_dir(), done.stdout + done.stderr
     for host in hosts[1:]:
         shutil.copytree(usable.cache / "tool", host.cache / "tool", copy_function=os.link)
-    return Checked(done.stdout + done.stderr, done.returncode)
+    return Checked(done.stdout + done.stderr, done.returncode, fetched == list(kernel))
 
 
 @pytest.fixture
@@ -155,6 +186,7 @@ def test_hosts_are_checked_by_a_guest_and_bad_ones_are_told_apart(checked: Check
     assert "its host key is not the known one" in faults["impostor"]
     assert "cannot connect" in faults["nowhere"]
     assert checked.status == 3
+    assert checked.has_fetched
 
 
 def test_killed_workers_and_guests_cost_no_record(desk: Desk, hosts: list[SshHost]) -> None:

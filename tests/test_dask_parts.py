@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import tarfile
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,15 +16,17 @@ import pytest
 from bootmatrix import __version__
 from bootmatrix.cell.shipped import LostAttempt, with_lost
 from bootmatrix.errors import InfraError
+from bootmatrix.execute.dask.artefacts import Artefacts
 from bootmatrix.execute.dask.bundle import pack, unpack
 from bootmatrix.execute.dask.cluster import run_scheduler
+from bootmatrix.execute.dask.exchange import SharedFolder
 from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.offers import make_offer, shortfall, unmet, version_fault
 from bootmatrix.execute.dask.placement import NoHost, Placement
-from bootmatrix.model import Record, Verdict
+from bootmatrix.model import Artefact, Record, Verdict
 from bootmatrix.model.remote import Offer
 from bootmatrix.model.run_config import Needs
-from bootmatrix.store import sha256_of
+from bootmatrix.store import Store, sha256_of
 from samples import make_cell, make_record
 
 NEEDS = Needs(cores=1, memory_mib=512, qemu="qemu-system-fake", min_qemu="7.2")
@@ -167,3 +171,33 @@ async def _lost_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_host_that_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(_lost_host(monkeypatch))
+
+
+def artefact(tmp_path: Path, name: str) -> Artefact:
+    path = tmp_path / name
+    path.write_bytes(name.encode() * (1 << 20))
+    return Artefact(kind="kernel", name=name, path=str(path), sha256=sha256_of(path), size_bytes=path.stat().st_size)
+
+
+async def _fetches(tmp_path: Path) -> None:
+    exchange = SharedFolder(str(tmp_path / "exchange"))
+    await exchange.prepare()
+    files = [artefact(tmp_path, name) for name in "abc"]
+    await exchange.publish({file.sha256: file.file for file in files})
+    first, second, third = files
+    artefacts = Artefacts(Store(tmp_path / "cache"), exchange, limit_mib=1)
+    found = await asyncio.gather(*(artefacts.fetch([first]) for _ in range(5)))
+    assert artefacts.fetched == 1, "requests at the same time are joined"
+    path = found[0][first.sha256]
+    long_ago_s = time.time() - 3600
+    os.utime(path, (long_ago_s, long_ago_s))
+    with artefacts.held([first]):
+        await artefacts.fetch([second])
+        assert path.exists(), "a cell uses it"
+    await artefacts.fetch([third])
+    assert not path.exists(), "the store is bounded"
+    assert artefacts.fetched == 3
+
+
+def test_artefacts_are_fetched_once_into_a_bounded_store(tmp_path: Path) -> None:
+    asyncio.run(_fetches(tmp_path))

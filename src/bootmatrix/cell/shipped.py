@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
 
+from bootmatrix.assembly.kernel.package import kernel_artefact, unpack_kernel
 from bootmatrix.cell.record_builder import build_record
 from bootmatrix.cell.retry import Attempt, Prepared, judge_error, should_retry
 from bootmatrix.cell.run import RETRY_PAUSE_S, Backend, RunContext, run_cell
-from bootmatrix.errors import InfraError
+from bootmatrix.errors import BootmatrixError, InfraError
 from bootmatrix.model import (
     Artefact,
     AttemptRecord,
@@ -79,6 +81,28 @@ def with_paths(bootable: Bootable, paths: Mapping[str, Path]) -> Bootable:
             "forkable": Forkable(initrd=moved(forkable.initrd), disk=moved(forkable.disk)) if forkable else None,
         }
     )
+
+
+async def make_kernel(task: CellTask, context: RunContext) -> None:
+    """Make a cell's kernel from the archive's packages, verified by their digests, if this host is not offline.
+
+    A failure is not a fault: the client has the kernel.
+    """
+    kernel, wanted, builder = task.kernel, task.bootable.kernel, context.builder
+    if (
+        builder.archive.is_offline
+        or kernel is None
+        or wanted is None
+        or kernel.parts
+        or builder.store.has(wanted.sha256)
+    ):
+        return
+
+    def make() -> None:
+        kernel_artefact(kernel, unpack_kernel(kernel, builder.archive, builder.store), task.machine, builder.store)
+
+    with suppress(BootmatrixError):
+        await anyio.to_thread.run_sync(make, abandon_on_cancel=True)
 
 
 async def run_shipped(task: CellTask, context: RunContext, folder: Path, fetch: FetchArtefacts) -> Record:

@@ -11,6 +11,10 @@ UserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-
 TlsAddress = Annotated[str, StringConstraints(pattern=r"^tls://[A-Za-z0-9.:\[\]_-]+:[0-9]{1,5}$")]
 
 
+CLIENT, ARCHIVE = "client", "archive"
+"""Values of a host's `fetch` that are not a folder."""
+
+
 class SshTarget(Model):
     """The way to an SSH server. Empty fields have OpenSSH's defaults."""
 
@@ -25,7 +29,7 @@ class Host(SshTarget):
     """A host that runs cells.
 
     `slots` is the number of cores to use, 0 for all. `labels` are free words. `fetch` says where artefacts come from:
-    the client by SFTP, or a folder or URL that both reach.
+    the client by SFTP, a folder or URL that both reach, or, for kernels, the archive.
     """
 
     name: Name
@@ -35,8 +39,13 @@ class Host(SshTarget):
     python: str = Field(default="python3", min_length=1, description="Python 3.11 or later on the host")
     cache: str = Field(default=".cache/bootmatrix-worker", min_length=1, description="folder there, from the home")
     store_mib: int = Field(default=20480, ge=256, description="limit of the artefacts that are kept there")
-    fetch: str = Field(default="client", min_length=1, description="client, or a folder or fsspec URL")
+    fetch: str = Field(default="client", min_length=1, description="client, archive, or a folder or fsspec URL")
     via: Literal["worker"] = Field(default="worker", description="worker: cells boot in QEMU on the host")
+
+    @property
+    def exchange(self) -> str:
+        """Return the folder or URL that files go through; empty for SFTP."""
+        return "" if self.fetch in {CLIENT, ARCHIVE} else self.fetch
 
 
 class Slurm(Model):

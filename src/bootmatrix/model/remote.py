@@ -70,7 +70,8 @@ class WorkerSettings(Model):
 
     `certificate` and `key` are PEM text: both ends prove themselves with them. `exchange` is a folder or an fsspec
     URL; empty for files through the process that started the worker. `store_mib` bounds the files kept in `cache`,
-    0 for no bound.
+    0 for no bound. `from_archive`: kernels come from the archive. `programs` are the QEMUs that the run needs, empty
+    for all.
     """
 
     protocol: int = PROTOCOL
@@ -85,7 +86,8 @@ class WorkerSettings(Model):
     cores: int = 0
     labels: tuple[str, ...] = ()
     store_mib: int = 0
-    forwarded: bool = False
+    from_archive: bool = False
+    programs: tuple[str, ...] = ()
 
 
 class SharedWorkerSettings(Model):

@@ -77,6 +77,11 @@ class Archive:
         self._downloader.close()
 
     @property
+    def is_offline(self) -> bool:
+        """True if nothing is downloaded."""
+        return self._settings.offline
+
+    @property
     def good_until_s(self) -> float:
         """Return when answers may change, in seconds since 1970."""
         return min(self._suites.good_until_s, self.repositories.good_until_s)

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 from distributed import Client, Scheduler
@@ -18,6 +19,7 @@ from bootmatrix.errors import HostError
 from bootmatrix.execute.dask.exchange import Depot, SharedFolder
 from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.local_worker import hold_local_worker
+from bootmatrix.execute.dask.offers import programs_of
 from bootmatrix.execute.dask.security import RunKeys, configure, make_run_keys
 from bootmatrix.execute.executor import ExecutorSettings
 from bootmatrix.load.cluster import load_cluster
@@ -94,12 +96,15 @@ async def _open_local(settings: ExecutorSettings, folder: Path, bundles: Path) -
 
 @asynccontextmanager
 async def _open_hosts(settings: ExecutorSettings, hosts: tuple[Host, ...], bundles: Path) -> AsyncIterator[OpenCluster]:
+    from bootmatrix.execute.dask.hosts.session import ClientAccess
     from bootmatrix.execute.dask.hosts.supervise import HostsDepot, Supervisor, supervised
 
     depot = HostsDepot(hosts)
     await depot.prepare()
     async with run_scheduler() as (client, address, keys), followed(client, settings) as fleet:
-        supervisor = Supervisor(fleet, depot, keys, address, Store(settings.config.sources.cache))
+        port, store = int(urlsplit(address).port or 0), Store(settings.config.sources.cache)
+        access = ClientAccess(keys, port, store, programs_of(settings.config))
+        supervisor = Supervisor(fleet, depot, access)
         async with supervised(hosts, supervisor, fleet, settings.observer):
             yield OpenCluster(client, fleet, depot, bundles)
 

@@ -63,7 +63,8 @@ class WorkerChannel:
         """Handle lines until the input ends or is silent."""
         while True:
             try:
-                line = await asyncio.wait_for(self.line(), SILENCE_S)
+                async with asyncio.timeout(SILENCE_S):
+                    line = await self.line()
             except TimeoutError:
                 return
             if not line:

@@ -119,7 +119,8 @@ class Fleet:
         while True:
             await self.refresh()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), POLL_S if self.offers else FIRST_POLL_S)
+                async with asyncio.timeout(POLL_S if self.offers else FIRST_POLL_S):
+                    await self._news.wait()
             self._news.clear()
 
     async def refresh(self) -> None:

@@ -12,6 +12,7 @@ import anyio
 
 from bootmatrix.errors import InfraError
 from bootmatrix.execute.dask.fleet import Fleet
+from bootmatrix.execute.dask.offers import programs_of
 from bootmatrix.execute.dask.process import HeldWorker, new_instance
 from bootmatrix.execute.dask.security import RunKeys
 from bootmatrix.execute.executor import ExecutorSettings
@@ -66,6 +67,7 @@ async def hold_local_worker(
                 cache=str(settings.config.sources.cache.absolute()),
                 exchange=str(exchange),
                 cores=settings.jobs or 0,
+                programs=programs_of(settings.config),
             )
         )
         worker.send(ToWorker(kind="contact", address=f"tls://{LOOPBACK}:{hello.port}"))
@@ -91,7 +93,8 @@ async def end_process(process: asyncio.subprocess.Process) -> None:
         process.stdin.close()
     with anyio.CancelScope(shield=True):
         with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), END_S)
+            async with asyncio.timeout(END_S):
+                await process.wait()
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()

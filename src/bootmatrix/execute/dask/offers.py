@@ -18,7 +18,7 @@ from bootmatrix.boot.acceleration import host
 from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB
 from bootmatrix.execute.dask.security import dask_version
 from bootmatrix.model.remote import PROTOCOL, Offer
-from bootmatrix.model.run_config import Needs
+from bootmatrix.model.run_config import Needs, RunConfig
 from bootmatrix.qemu.host import available_cores, available_memory_mib
 from bootmatrix.qemu.sandbox import KVM
 
@@ -28,8 +28,10 @@ AHEAD = 2
 """Cells that fetch their files while others boot."""
 
 
-def make_offer(name: str, cores: int = 0, slots: int = 0, labels: tuple[str, ...] = ()) -> Offer:
-    """Describe this host. `cores` and `slots` are limits, 0 for none. Blocking."""
+def make_offer(
+    name: str, cores: int = 0, slots: int = 0, labels: tuple[str, ...] = (), programs: tuple[str, ...] = ()
+) -> Offer:
+    """Describe this host. `cores` and `slots` are limits, 0 for none; `programs` are QEMUs to look for. Blocking."""
     cores = min(cores or available_cores(), available_cores())
     return Offer(
         tool_version=__version__,
@@ -41,19 +43,26 @@ def make_offer(name: str, cores: int = 0, slots: int = 0, labels: tuple[str, ...
         cores=cores,
         memory_mib=available_memory_mib(),
         slots=slots or 2 * cores + AHEAD,
-        qemu=qemu_versions(),
+        qemu=qemu_versions(programs),
         accelerators=("tcg", *(("kvm",) if os.access(KVM, os.R_OK | os.W_OK) else ())),
         labels=labels,
     )
 
 
-def qemu_versions() -> dict[str, str]:
-    """Return the versions of all QEMU system emulators in PATH, by program. Blocking."""
+def qemu_versions(only: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the versions of QEMU system emulators in PATH, by program; of all without `only`. Blocking."""
     folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     names = {path.name for folder in folders if folder.is_dir() for path in folder.glob("qemu-system-*")}
     programs = sorted(name for name in names if QEMU.fullmatch(name) and shutil.which(name))
+    programs = [name for name in programs if not only or name in only]
     with ThreadPoolExecutor(4) as pool:
         return {name: version for name, version in zip(programs, pool.map(_version, programs), strict=True) if version}
+
+
+def programs_of(config: RunConfig) -> tuple[str, ...]:
+    """List the QEMUs of all machines of a run's profiles."""
+    machines = [machine for profile in config.profiles.values() for machine in profile.machines.values()]
+    return tuple(sorted({machine.qemu for machine in machines if machine.qemu}))
 
 
 def _version(program: str) -> str:

@@ -17,7 +17,7 @@ from bootmatrix.execute.dask.exchange import SharedFolder
 from bootmatrix.execute.dask.offers import make_offer
 from bootmatrix.execute.dask.security import configure
 from bootmatrix.execute.dask.task import PLUGIN
-from bootmatrix.execute.dask.worker import open_runner, set_offer, work_folder
+from bootmatrix.execute.dask.worker import StoreLimits, open_runner, set_offer, work_folder
 from bootmatrix.model.remote import SharedWorkerSettings
 
 VARIABLE = "BOOTMATRIX_WORKER"
@@ -40,7 +40,9 @@ async def dask_setup(worker: Worker) -> None:
     cache = Path(settings.cache).expanduser().absolute()
     folder = _OPEN.enter_context(work_folder(cache, offer.instance))
     exchange = SharedFolder(settings.exchange)
-    runner = await _OPEN.enter_async_context(open_runner(cache, offer, exchange, folder, settings.store_mib))
+    runner = await _OPEN.enter_async_context(
+        open_runner(cache, offer, exchange, folder, StoreLimits(settings.store_mib))
+    )
     set_offer(worker, offer)
     await worker.plugin_add(plugin=runner, name=PLUGIN)
 

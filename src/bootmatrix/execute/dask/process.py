@@ -57,7 +57,8 @@ class HeldWorker:
         """
         self._pipe.write(settings.model_dump_json().encode() + b"\n")
         try:
-            message = await asyncio.wait_for(self._read(), START_S)
+            async with asyncio.timeout(START_S):
+                message = await self._read()
         except TimeoutError:
             message = FromWorker(kind="failed", text=f"no answer within {START_S:.0f} s")
         if message is None or message.kind != "hello":
@@ -79,7 +80,8 @@ class HeldWorker:
         try:
             while True:
                 try:
-                    message = await asyncio.wait_for(self._read(), SILENCE_S)
+                    async with asyncio.timeout(SILENCE_S):
+                        message = await self._read()
                 except TimeoutError:
                     return f"it has been silent for {SILENCE_S:.0f} s"
                 if message is None:

@@ -14,7 +14,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from bootmatrix import __version__
 from bootmatrix.cell.run import RunContext
-from bootmatrix.cell.shipped import files_of, run_shipped
+from bootmatrix.cell.shipped import files_of, make_kernel, run_shipped
 from bootmatrix.errors import InfraError, described
 from bootmatrix.execute.dask.artefacts import Artefacts
 from bootmatrix.execute.dask.bundle import pack
@@ -71,6 +71,7 @@ class CellRunner(WorkerPlugin):
         try:
             folder.mkdir()
             with self._artefacts.held(files_of(task.bootable)):
+                await make_kernel(task, self._context)
                 record = await run_shipped(task, self._context, folder, self._artefacts.fetch)
             sha256, size_bytes = await anyio.to_thread.run_sync(pack, record, folder, bundle)
             await self._exchange.put(bundle)

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,23 @@ class QuietWorker(Worker):
         """Listen on nothing but the worker's own port."""
 
 
+@dataclass(frozen=True)
+class StoreLimits:
+    """The bound of a worker's store, and whether kernels come from the archive."""
+
+    store_mib: int = 0
+    from_archive: bool = False
+
+
 @asynccontextmanager
 async def open_runner(
-    cache: Path, offer: Offer, exchange: WorkerExchange, folder: Path, store_mib: int
+    cache: Path, offer: Offer, exchange: WorkerExchange, folder: Path, limits: StoreLimits
 ) -> AsyncIterator[CellRunner]:
     """Open what runs cells on this host; at the end all guests are stopped."""
-    config = RunConfig(SourceConfig(cache, offline=True), {}, {}, fork=True)
+    config = RunConfig(SourceConfig(cache, offline=not limits.from_archive), {}, {}, fork=True)
     budget = host_budget(offer.cores)
     with open_context(config, NullObserver(), budget.hold) as context:
-        artefacts = Artefacts(context.builder.store, exchange, store_mib)
+        artefacts = Artefacts(context.builder.store, exchange, limits.store_mib)
         runner = CellRunner(offer, context, artefacts, exchange, folder)
         busy = asyncio.create_task(keep_busy(budget))
         try:
@@ -96,14 +105,15 @@ async def serve(channel: WorkerChannel) -> None:
     settings = WorkerSettings.model_validate_json(await channel.line())
     if settings.protocol != PROTOCOL:
         raise HostError(f"bootmatrix {__version__} has protocol {PROTOCOL}, the client {settings.protocol}")
-    offer = make_offer(settings.host, settings.cores, settings.slots, settings.labels)
+    offer = make_offer(settings.host, settings.cores, settings.slots, settings.labels, settings.programs)
     offer = offer.model_copy(update={"instance": settings.instance})
     cache = Path(settings.cache).expanduser().absolute()
     with work_folder(cache, settings.instance) as folder:
         channel.incoming = folder / "incoming"
         channel.incoming.mkdir()
         exchange: WorkerExchange = SharedFolder(settings.exchange) if settings.exchange else channel
-        async with open_runner(cache, offer, exchange, folder, settings.store_mib) as runner:
+        limits = StoreLimits(settings.store_mib, settings.from_archive)
+        async with open_runner(cache, offer, exchange, folder, limits) as runner:
             await _work(settings, channel, runner, folder)
 
 

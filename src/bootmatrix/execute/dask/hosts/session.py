@@ -20,14 +20,13 @@ from bootmatrix.execute.dask.hosts.connection import HostFault, connected
 from bootmatrix.execute.dask.hosts.tool import PROBE, own_platform, own_versions, tool_archive
 from bootmatrix.execute.dask.process import HeldWorker, Hello
 from bootmatrix.execute.dask.security import RunKeys
-from bootmatrix.model.cluster import Host
+from bootmatrix.model.cluster import ARCHIVE, Host
 from bootmatrix.model.remote import ToWorker, WorkerSettings
 from bootmatrix.store import Store
 
 LOOPBACK = "127.0.0.1"
 END_S = 9.0
 MODULE = "bootmatrix.cli.worker_process"
-CLIENT = "client"
 COMMAND_S = 60.0
 UNPACK = "import sys,tarfile;tarfile.open(sys.argv[1]).extractall(sys.argv[2])"
 OLD_DAYS = 30
@@ -96,10 +95,18 @@ class HostSession:
             raise InfraError(f"{self.host.name}: cannot fetch the bundle {name}: {error}") from error
 
 
+@dataclass(frozen=True)
+class ClientAccess:
+    """The client's end of all hosts: keys and port of the scheduler, store, and the QEMUs to look for there."""
+
+    keys: RunKeys
+    port: int
+    store: Store
+    programs: tuple[str, ...]
+
+
 @asynccontextmanager
-async def host_session(
-    host: Host, keys: RunKeys, scheduler_port: int, instance: str, store: Store
-) -> AsyncIterator[HostSession]:
+async def host_session(host: Host, client: ClientAccess, instance: str) -> AsyncIterator[HostSession]:
     """Run a worker on a host within the context.
 
     Raises:
@@ -107,30 +114,31 @@ async def host_session(
         HostError: the worker does not start.
     """
     async with connected(host) as connection, connection.start_sftp_client() as sftp:
-        prefix = await _tool(host, connection, sftp, store)
-        listener = await connection.forward_remote_port(LOOPBACK, 0, LOOPBACK, scheduler_port)
+        prefix = await _tool(host, connection, sftp, client.store)
+        listener = await connection.forward_remote_port(LOOPBACK, 0, LOOPBACK, client.port)
         command = f"exec {prefix}{shlex.quote(host.python)} -m {MODULE}"
         async with _process(connection, command) as process:
             worker = HeldWorker(SshPipe(process), host.name)
-            hello = await _start(worker, process, _settings(host, keys, listener.get_port(), instance))
+            hello = await _start(worker, process, _settings(host, client, listener.get_port(), instance))
             forward = await connection.forward_local_port(LOOPBACK, 0, LOOPBACK, hello.port)
             worker.send(ToWorker(kind="contact", address=f"tls://{LOOPBACK}:{forward.get_port()}"))
             yield HostSession(host, worker, hello, sftp)
 
 
-def _settings(host: Host, keys: RunKeys, port: int, instance: str) -> WorkerSettings:
+def _settings(host: Host, client: ClientAccess, port: int, instance: str) -> WorkerSettings:
     return WorkerSettings(
         scheduler=f"tls://{LOOPBACK}:{port}",
-        certificate=keys.certificate,
-        key=keys.key,
+        certificate=client.keys.certificate,
+        key=client.keys.key,
         host=host.name,
         instance=instance,
         cache=host.cache,
-        exchange="" if host.fetch == CLIENT else host.fetch,
+        exchange=host.exchange,
+        from_archive=host.fetch == ARCHIVE,
         cores=host.slots,
         labels=host.labels,
         store_mib=host.store_mib,
-        forwarded=True,
+        programs=client.programs,
     )
 
 
@@ -139,7 +147,8 @@ async def _start(worker: HeldWorker, process: asyncssh.SSHClientProcess[bytes], 
         return await worker.start(settings)
     except InfraError as error:
         with suppress(TimeoutError):
-            words = await asyncio.wait_for(process.stderr.read(2000), 1)
+            async with asyncio.timeout(1):
+                words = await process.stderr.read(2000)
             last = words.decode("utf-8", "replace").strip().splitlines()[-1:]
             raise HostFault(f"{error.message} {' '.join(last)[:300]}".strip()) from error
         raise

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import anyio
 import asyncssh
@@ -14,12 +13,10 @@ import asyncssh
 from bootmatrix.errors import InfraError
 from bootmatrix.execute.dask.exchange import SharedFolder
 from bootmatrix.execute.dask.fleet import Fleet
-from bootmatrix.execute.dask.hosts.session import CLIENT, HostSession, host_session
+from bootmatrix.execute.dask.hosts.session import ClientAccess, HostSession, host_session
 from bootmatrix.execute.dask.process import new_instance
-from bootmatrix.execute.dask.security import RunKeys
 from bootmatrix.model.cluster import Host
 from bootmatrix.progress import Observer
-from bootmatrix.store import Store
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0
 CLOCK_S = 2.0
@@ -33,7 +30,7 @@ class HostsDepot:
     def __init__(self, hosts: tuple[Host, ...]) -> None:
         self.sessions: dict[str, HostSession] = {}
         self._files: dict[str, Path] = {}
-        self._shared = {host.fetch: SharedFolder(host.fetch) for host in hosts if host.fetch != CLIENT}
+        self._shared = {host.exchange: SharedFolder(host.exchange) for host in hosts if host.exchange}
 
     async def prepare(self) -> None:
         """Make the folders that are shared."""
@@ -58,18 +55,17 @@ class HostsDepot:
         session = self.sessions.get(instance)
         if session is None:
             raise InfraError("the host was lost before its result came")
-        if session.host.fetch == CLIENT:
-            await session.get(bundle, target)
+        if session.host.exchange:
+            await self._shared[session.host.exchange].collect(instance, bundle, target)
         else:
-            await self._shared[session.host.fetch].collect(instance, bundle, target)
+            await session.get(bundle, target)
 
 
 class Supervisor:
     """Keeps a worker on each host."""
 
-    def __init__(self, fleet: Fleet, depot: HostsDepot, keys: RunKeys, scheduler: str, store: Store) -> None:
-        self._fleet, self._depot, self._keys, self._store = fleet, depot, keys, store
-        self._port = int(urlsplit(scheduler).port or 0)
+    def __init__(self, fleet: Fleet, depot: HostsDepot, client: ClientAccess) -> None:
+        self._fleet, self._depot, self._client = fleet, depot, client
 
     async def keep(self, host: Host, observer: Observer) -> None:
         """Keep a worker on a host, until the host has a lasting fault."""
@@ -94,7 +90,7 @@ class Supervisor:
     async def _once(self, host: Host, observer: Observer) -> str:
         """Run a worker on a host until it ends; return why."""
         instance = new_instance()
-        async with host_session(host, self._keys, self._port, instance, self._store) as session:
+        async with host_session(host, self._client, instance) as session:
             offset_s = session.hello.clock_offset_s
             self._fleet.offsets[host.name] = offset_s if abs(offset_s) > CLOCK_S else 0.0
             if abs(offset_s) > CLOCK_S:

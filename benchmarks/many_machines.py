@@ -1,0 +1,228 @@
+"""Many machines: real scheduler, executor and workers, whose guests sleep instead of booting; and real guests beside.
+
+All simulated workers are in one process with the client, so its memory is an upper bound of the client's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import anyio
+
+from benchmarks import guests, scale
+from benchmarks.results import Result
+from bootmatrix.boot.start import Booted, Start
+from bootmatrix.cell.context import open_context
+from bootmatrix.cell.retry import Prepared
+from bootmatrix.cell.run import Backend, RunContext
+from bootmatrix.execute.budget import Budget
+from bootmatrix.execute.dask.artefacts import Artefacts
+from bootmatrix.execute.dask.cluster import OpenCluster, followed, run_scheduler
+from bootmatrix.execute.dask.exchange import SharedFolder
+from bootmatrix.execute.dask.executor import DaskExecutor
+from bootmatrix.execute.dask.offers import make_offer
+from bootmatrix.execute.dask.security import configure
+from bootmatrix.execute.dask.task import CellRunner
+from bootmatrix.execute.dask.worker import LOOPBACK, QuietWorker, worker_options
+from bootmatrix.execute.executor import ExecutorSettings, keep_durable, requests_of, run_requests
+from bootmatrix.load.data_paths import arch_folders
+from bootmatrix.load.profile import load_profiles
+from bootmatrix.model import Artefact, Bootable, Cell, Plan, Verdict
+from bootmatrix.model.remote import Offer
+from bootmatrix.model.run_config import RunConfig, SourceConfig
+from bootmatrix.plan import plan
+from bootmatrix.runs.run_store import CONSOLE_FILE, RunWriter
+from bootmatrix.snapshot.pool import SnapshotPool
+from bootmatrix.store import Store, sha256_of
+
+CONSOLE = b"a line of a console, as a guest prints it\n" * 700
+"""30 kB."""
+RATE_CELLS, RATE_WORKERS, CELL_S, MIN_RATE = 5_000, 20, 0.1, 150.0
+SLEEPERS, SLEEP_S, MIN_SPEEDUP = 4, 1.0, 3.6
+SLEEP_CELLS = 80
+MANY_WORKERS, MANY_MIB, GROWTH = 100, 500, 1.5
+HELLO_CELLS, HELLO_RATIO = 60, 1.10
+WORKER_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Cells over workers of one core each; `cell_s` is the time of a guest."""
+
+    cells: int
+    workers: int
+    cell_s: float
+
+
+class Sleep:
+    """A guest that sleeps, with a console and a pass."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def start(self, start: Start, _bootable: Bootable, _forks: SnapshotPool | None) -> Booted:
+        """Sleep within the worker's budget, as a guest runs."""
+        async with start.turn(start.machine):
+            await anyio.sleep(self._seconds)
+            (start.folder / CONSOLE_FILE).write_bytes(CONSOLE)
+        return Booted(scale.OUTCOME)
+
+
+def in_a_process(simulation: Simulation) -> scale.Grown:
+    """Simulate in a fresh process, whose memory is its own."""
+    words = [sys.executable, "-m", __name__, json.dumps(asdict(simulation))]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    return scale.Grown(**json.loads(done.stdout))
+
+
+def simulate(simulation: Simulation) -> scale.Grown:
+    """Plan, run, judge and record cells on simulated workers."""
+    configure()
+    profiles = load_profiles(arch_folders())
+    with tempfile.TemporaryDirectory(dir=scale.MEMORY if scale.MEMORY.is_dir() else None) as folder:
+        path = Path(folder)
+        matrix = scale.matrix_of(simulation.cells, profiles, path)
+        planned = plan(matrix, path, profiles)
+        planned = planned.model_copy(update={"cells": planned.cells[: simulation.cells]})
+        seen = scale.Verdicts()
+        writer = RunWriter.create(path / "reports", "many")
+        config = RunConfig(SourceConfig(path / "cache", offline=True), profiles, {})
+        settings = ExecutorSettings(config, seen, writer.folder)
+        started = asyncio.run(_simulate(simulation, planned, settings, writer, path))
+        grown = scale.grown_since(started)
+        assert seen.counted == {Verdict.PASS: simulation.cells}, seen.counted
+        return grown
+
+
+async def _simulate(
+    simulation: Simulation, planned: Plan, settings: ExecutorSettings, writer: RunWriter, folder: Path
+) -> float:
+    depot = SharedFolder(str(folder / "exchange"))
+    await depot.prepare()
+    (folder / "bundles").mkdir()
+    backend = Backend(_prepare_in(folder), Sleep(0).start)
+    async with AsyncExitStack() as stack:
+        client, address, keys = await stack.enter_async_context(run_scheduler())
+        fleet = await stack.enter_async_context(followed(client, settings))
+        for number in range(simulation.workers):
+            runner = await stack.enter_async_context(_runner(number, simulation.cell_s, settings, folder))
+            options = worker_options(runner.offer, runner.offer.memory_mib)
+            worker = QuietWorker(address, host=LOOPBACK, security=keys.security(), plugins=(runner,), **options)
+            await stack.enter_async_context(worker)
+        while len(fleet.offers) < simulation.workers:
+            await fleet.wait(0.1)
+        context = replace(stack.enter_context(open_context(settings.config, settings.observer)), backend=backend)
+        cluster = OpenCluster(client, fleet, depot, folder / "bundles")
+        started = time.monotonic()
+        async with anyio.create_task_group() as tasks:
+            executor = DaskExecutor(settings, context, cluster, tasks)
+            tasks.start_soon(keep_durable, writer)
+            requests = requests_of(planned, settings.config, {})
+            async for _ in run_requests(requests, (), executor, writer, settings.observer):
+                pass
+            tasks.cancel_scope.cancel()
+        writer.put_together()
+        return started
+
+
+@asynccontextmanager
+async def _runner(number: int, cell_s: float, settings: ExecutorSettings, folder: Path) -> AsyncIterator[CellRunner]:
+    own = folder / f"worker{number}"
+    own.mkdir()
+    config = replace(settings.config, sources=SourceConfig(own / "cache", offline=True))
+    exchange = SharedFolder(str(folder / "exchange"))
+    with open_context(config, settings.observer, Budget(1, WORKER_MIB).hold) as context:
+        slept = replace(context, backend=Backend(context.backend.prepare, Sleep(cell_s).start))
+        artefacts = Artefacts(Store(own / "cache"), exchange)
+        yield CellRunner(_offer(number), slept, artefacts, exchange, own)
+
+
+def _offer(number: int) -> Offer:
+    machines = [machine for profile in load_profiles(arch_folders()).values() for machine in profile.machines.values()]
+    versions = {machine.qemu: "99.0" for machine in machines}
+    offer = make_offer(f"host{number}", 1, programs=("none",))
+    return offer.model_copy(update={"memory_mib": WORKER_MIB, "slots": 4, "qemu": versions})
+
+
+def _prepare_in(folder: Path) -> Callable[[Cell, RunContext], Awaitable[Prepared]]:
+    file = folder / "kernel"
+    file.write_bytes(b"a kernel" * 1000)
+    kernel = Artefact(kind="kernel", name="linux", path=str(file), sha256=sha256_of(file), size_bytes=8000)
+    bootable = scale.BOOTABLE.model_copy(update={"kernel": kernel})
+
+    async def prepare(_cell: Cell, _context: RunContext) -> Prepared:
+        return Prepared(None, bootable, (), "")
+
+    return prepare
+
+
+def many_machines(args: argparse.Namespace) -> Iterator[Result]:
+    """All figures of many machines; `--cells` of them for memory."""
+    yield _rate()
+    yield _speedup()
+    yield _memory(args.cells)
+    yield _beside(args)
+
+
+def _rate() -> Result:
+    grown = in_a_process(Simulation(RATE_CELLS, RATE_WORKERS, CELL_S))
+    rate = RATE_CELLS / grown.wall_s
+    name = f"{RATE_CELLS} simulated cells over {RATE_WORKERS} workers"
+    return Result(name, f"{rate:.0f} cells/s", f"{MIN_RATE:.0f} cells/s", rate >= MIN_RATE, {"wall_s": grown.wall_s})
+
+
+def _speedup() -> Result:
+    one, many = (in_a_process(Simulation(SLEEP_CELLS, workers, SLEEP_S)) for workers in (1, SLEEPERS))
+    speedup = one.wall_s / many.wall_s
+    name = f"{SLEEP_CELLS} sleeping cells, {SLEEPERS} hosts beside one"
+    details: dict[str, float | list[float]] = {"one_s": one.wall_s, "many_s": many.wall_s}
+    return Result(name, f"×{speedup:.2f}", f"×{MIN_SPEEDUP}", speedup >= MIN_SPEEDUP, details)
+
+
+def _memory(cells: int) -> Result:
+    few, many = (in_a_process(Simulation(count, MANY_WORKERS, 0)) for count in (cells // 10, cells))
+    growth = many.wall_s / few.wall_s / 10
+    return Result(
+        name=f"{cells} cells over {MANY_WORKERS} simulated workers, all in one process",
+        value=f"{many.memory_mib} MiB, {many.wall_s:.0f} s, per cell ×{growth:.2f} of that of a tenth",
+        target=f"{MANY_MIB} MiB, ×{GROWTH}",
+        ok=many.memory_mib <= MANY_MIB and growth <= GROWTH,
+        details={"few_s": few.wall_s, "many_s": many.wall_s, "few_mib": few.memory_mib, "many_mib": many.memory_mib},
+    )
+
+
+def _beside(args: argparse.Namespace) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        words = [*_copies(Path(folder), HELLO_CELLS), "--arch", "x86_64"]
+        ours = [*words, "--executor", "dask"]
+        guests.whole_matrix(args, words[:1] + words[-2:], Path(folder) / "first", offline=False)
+        wall_s = [guests.whole_matrix(args, some, Path(folder) / "runs").wall_s for some in (words, ours)]
+    ratio = wall_s[1] / wall_s[0]
+    name = f"{HELLO_CELLS} hello cells, dask beside local"
+    details: dict[str, float | list[float]] = {"local_s": wall_s[0], "dask_s": wall_s[1]}
+    return Result(
+        name, f"{wall_s[1]:.1f} s, {wall_s[0]:.1f} s: ×{ratio:.2f}", f"×{HELLO_RATIO}", ratio <= HELLO_RATIO, details
+    )
+
+
+def _copies(folder: Path, count: int) -> list[str]:
+    """Specs that are `hello` under other names."""
+    (folder / "images").symlink_to(Path("specs/images").absolute())
+    paths = [folder / f"hello{number}.yml" for number in range(count)]
+    for path in paths:
+        path.write_bytes(Path("specs/hello.yml").read_bytes())
+    return [str(path) for path in paths]
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(simulate(Simulation(**json.loads(sys.argv[1]))))))
