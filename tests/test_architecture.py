@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import bootmatrix
+from bootmatrix.load.catalogue import load_catalogues
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 
@@ -149,6 +150,30 @@ def test_an_architecture_would_be_seen(line: str) -> None:
 
 def test_words_that_only_look_like_one_are_not() -> None:
     assert not named("harm alarm charm 64 bits, virtual, linux-gnu")
+
+
+@cache
+def distributions() -> set[str]:
+    """The distributions of the catalogues: their files' names, and the first words of their kernels' names."""
+    catalogues = load_catalogues([CHECKOUT / "kernels"])
+    words = {match[0] for one in catalogues.values() for name in one.kernels if (match := re.match("[a-z]+", name))}
+    return {word for word in {*catalogues, *words} if len(word) > 2} - {"amazon"}  # a cloud, too
+
+
+OF_THE_HOST = {"cli/doctor.py", "scaffold/examples.py"}
+"""Package managers by the host's os-release(5), and the label of a CI's runner: neither is about kernels."""
+
+
+def test_no_distribution_is_named_in_the_source() -> None:
+    wrong = [
+        f"{file.relative_to(SOURCE)}:{number}"
+        for file in TEXTS
+        if file.relative_to(SOURCE).as_posix() not in OF_THE_HOST
+        for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        if distributions() & set(re.findall("[a-z]+", line.lower()))
+    ]
+    assert not wrong
+    assert {"ubuntu", "fedora", "almalinux", "alma", "rocky", "alpine", "opensuse", "oracle"} <= distributions()
 
 
 def speaks(code: ast.AST) -> list[int]:

@@ -12,9 +12,10 @@ from debian.debian_support import Version
 
 from bootmatrix.cell.run import RunContext, run_cell
 from bootmatrix.errors import InputError
+from bootmatrix.load.catalogue import find_catalogue, kernels_for, with_catalogues
 from bootmatrix.load.expand import product
 from bootmatrix.load.profile import find_machine
-from bootmatrix.model import Bisection, Cell, Kernel, KernelSource, Matrix, Profile, Step
+from bootmatrix.model import AnyKernel, Bisection, Cell, Kernel, KernelSource, Matrix, Profile, RepositoryKernel, Step
 from bootmatrix.model.bisection import next_steps
 from bootmatrix.runs.run_store import RunWriter
 from bootmatrix.source.archive import Archive
@@ -26,6 +27,7 @@ class Question:
     """A bisection request: `good` and `bad` are version prefixes.
 
     `kernel` names a kernel of the flavour, or is empty.
+    `distro` names a catalogue, whose releases are joined, or is empty.
     """
 
     spec: Path
@@ -33,6 +35,7 @@ class Question:
     good: str
     bad: str
     kernel: str = ""
+    distro: str = ""
 
 
 @dataclass
@@ -52,13 +55,66 @@ def prepare_search(question: Question, all_profiles: Mapping[str, Profile], arch
         InfraError: cannot reach the archive.
     """
     profile, machine = find_machine(all_profiles, question.target)
-    source = source_of(profile, machine, question.kernel, question.good)
-    kernels = between(archive.kernels(source, profile.kernel_architecture(source)), question.good, question.bad)
-    narrowed = with_kernels(profile, machine, source, kernels)
+    entries = catalogued(question, profile)
+    sources: Mapping[str, AnyKernel]
+    if entries:
+        kernels, sources = kernels_of_repositories(entries, question, profile, archive)
+        narrowed = profile.model_copy(update={"catalogue": sources})
+    else:
+        source = source_of(profile, machine, question.kernel, question.good)
+        every = archive.kernels(source, profile.kernel_architecture(source))
+        kernels = between(every, question.good, question.bad)
+        narrowed = with_kernels(profile, machine, source, kernels)
     profiles = {**all_profiles, profile.name: narrowed}
     names = tuple(kernel.release for kernel in kernels)
     cells = product(Matrix(specs=(str(question.spec),), arch=(question.target,), kernel=names), Path(), profiles)
     return Search(profiles, cells, _begin(cells, kernels, question))
+
+
+def catalogued(question: Question, profile: Profile) -> list[RepositoryKernel]:
+    """Return the entries of catalogues that a question means; none for the archive's kernels.
+
+    `kernel` names one, or the flavour of a distribution's; without it, its first flavour is taken.
+
+    Raises:
+        InputError: unknown distribution, or it has no such kernels for the architecture.
+    """
+    if not question.distro:
+        every = with_catalogues({profile.name: profile}, [question.kernel] if question.kernel else [])
+        entry = every[profile.name].catalogue.get(question.kernel)
+        return [entry] if entry else []
+    entries = dict(kernels_for(find_catalogue(question.distro), profile.name))
+    flavours = [entry.flavour for name, entry in entries.items() if question.kernel in {"", name} and entry.flavour]
+    if not flavours:
+        raise InputError(
+            f"{question.distro} has no kernels {question.kernel} of a flavour for {profile.name}",
+            f"It has {', '.join(entries) or 'none'}. Give --kernel one of these, for its repositories alone.",
+        )
+    return [entry for entry in entries.values() if entry.flavour == flavours[0]]
+
+
+def kernels_of_repositories(
+    entries: Sequence[RepositoryKernel], question: Question, profile: Profile, archive: Archive
+) -> tuple[list[Kernel], dict[str, RepositoryKernel]]:
+    """Return the kernels from good to bad, and their sources by release.
+
+    Raises:
+        InputError: one is not found, or both are the same.
+        InfraError: no repository is available.
+    """
+    found = archive.repositories.all_kernels(entries, profile.names.debian)
+    kernels = [
+        Kernel(name=one.name, release=one.name, version=one.plain_version, architecture=source.architecture)
+        for one, source in found
+    ]
+    chosen = between_ordered(kernels, question.good, question.bad)
+    names = {kernel.release for kernel in chosen}
+    sources = {
+        one.name: source.model_copy(update={"version": one.plain_version, "repositories": (one.repository,)})
+        for one, source in found
+        if one.name in names
+    }
+    return chosen, sources
 
 
 def source_of(profile: Profile, machine: str, kernel_name: str, good: str) -> KernelSource:
@@ -83,13 +139,22 @@ def source_of(profile: Profile, machine: str, kernel_name: str, good: str) -> Ke
 
 
 def between(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
-    """Return the kernels from good to bad, the newest version of each release.
+    """Return the kernels of the archive from good to bad, the newest version of each release.
+
+    Raises:
+        InputError: as for `between_ordered`.
+    """
+    return between_ordered(sorted(kernels, key=_age), good, bad)
+
+
+def between_ordered(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
+    """Return the kernels from good to bad, the last version of each release; `kernels` has the oldest first.
 
     Raises:
         InputError: one is not found, or both are the same.
     """
-    newest = {kernel.release: kernel for kernel in sorted(kernels, key=_age)}
-    order = sorted(newest.values(), key=_age)
+    newest = {kernel.release: kernel for kernel in kernels}
+    order = [kernel for kernel in kernels if newest[kernel.release] is kernel]
     first, last = _position(order, good), _position(order, bad)
     if first == last:
         raise InputError(f"{good} and {bad} are the same kernel, {order[first].release} ({order[first].version})")
@@ -123,11 +188,16 @@ def with_kernels(profile: Profile, machine: str, source: KernelSource, kernels: 
 
 def _begin(cells: Sequence[Cell], kernels: Sequence[Kernel], question: Question) -> Bisection:
     steps = tuple(
-        Step(release=kernel.release, version=kernel.version, suite=kernel.packages[0].suite, cell=cell.id)
+        Step(release=kernel.release, version=kernel.version, suite=_suite(kernel), cell=cell.id)
         for cell, kernel in zip(cells, kernels, strict=True)
     )
     first = cells[0]
     return Bisection(spec=first.spec_name, target=first.target, good=question.good, bad=question.bad, steps=steps)
+
+
+def _suite(kernel: Kernel) -> str:
+    """Return the suite of an archive's kernel; empty for those of repositories."""
+    return kernel.packages[0].suite if kernel.packages else ""
 
 
 async def run_search(search: Search, context: RunContext, writer: RunWriter, at_once: int) -> None:

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if args.locked is not None:
         raise InputError("bisect needs many kernels, a lock file has few", "Omit --locked.")
     workspace = options.workspace(args)
-    question = Question(find_spec(args.spec), args.arch, args.good, args.bad, args.kernel)
+    question = Question(find_spec(args.spec), args.arch, args.good, args.bad, args.kernel, args.distro)
     with download_progress() as downloads:
         search = prepare(workspace, question, downloads)
     args.is_kept = True

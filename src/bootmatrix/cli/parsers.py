@@ -302,6 +302,7 @@ def add_bisect(commands: Commands) -> None:
     parser.add_argument("--good", required=True, metavar="VERSION", help="a version or its prefix: 6.12.43")
     parser.add_argument("--bad", required=True, metavar="VERSION", help="a newer or older version")
     parser.add_argument("--kernel", default="", metavar="K", help="kernel name with the flavour (default: by version)")
+    parser.add_argument("--distro", default="", metavar="NAME", help="through the releases of a distribution")
     arguments.add_sources(parser)
     parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
     parser.add_argument("--reports", type=Path, metavar="FOLDER", help="folder of runs (default: reports)")

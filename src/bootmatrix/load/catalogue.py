@@ -79,10 +79,8 @@ def _check_entry(document: Document, name: str, entry: CatalogueEntry, catalogue
     for index, text in enumerate(entry.repositories):
         _check_words(document, (*place, "repositories", index), text, _ADDRESS_WORDS)
         if catalogue.format in {"apt", "pacman"} and " " not in text:
-            what = "suite" if catalogue.format == "apt" else "database"
-            document.complain(
-                (*place, "repositories", index), f"{text!r} has no {what}: write ADDRESS, a blank, and it"
-            )
+            what = "SUITE" if catalogue.format == "apt" else "DATABASE"
+            document.complain((*place, "repositories", index), f"{text!r} must be of the form 'ADDRESS {what}'")
         if "{address}" in text and not catalogue.addresses:
             document.complain((*place, "repositories", index), "the catalogue has no 'addresses' for {address}")
     for text in filter(None, (entry.image, *(entry.parts or ()), *(entry.optional or ()))):

@@ -18,7 +18,7 @@ from bootmatrix.store import Writer
 
 NAMED = re.compile(rf"(?:^|/)(?:{'|'.join(KERNEL_NAMES)}|bzImage|zImage|Image|kernel)(?:[.-][^/]*)?$")
 PLACE = re.compile(r"^(?:[^/]+|(?:.*/)?boot/[^/]+|(?:usr/)?lib/modules/[^/]+/[^/]+)$")
-"""Folders in which packages have kernels of any name, such as SUSE's `image`."""
+"""Folders in which packages have kernels of any name, such as `image`."""
 _CONFIG = re.compile(r"(?:^|/)(?:\.config|config-[^/]+)$|lib/modules/[^/]+/config$")
 _MODULE = re.compile(r"(?:^|/)lib/modules/([^/]+)/(.+)$")
 

@@ -1,4 +1,4 @@
-"""An Alpine package (apk-package(5)).
+"""A package of apk 2 (apk-package(5)).
 
 It is a sequence of gzip streams, with the signature, the control data and the files, that make one tar archive.
 """
@@ -14,7 +14,7 @@ from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, starts_with
 from bootmatrix.source.safe_archive import FileSlice, open_tar
 
-DESCRIPTION = "an Alpine package"
+DESCRIPTION = "an apk package"
 ORDER = 60
 _VERSION_3 = b"ADB"
 _FIRST = (b".SIGN.", b".PKGINFO\0")

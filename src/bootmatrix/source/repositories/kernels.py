@@ -44,7 +44,12 @@ class KernelCandidate:
     @property
     def name(self) -> str:
         """A name without characters that a kernel's name may not have."""
-        return re.sub(r"[^A-Za-z0-9_.+-]", "_", self.version)[:64]
+        return re.sub(r"[^A-Za-z0-9_.+-]", "_", self.plain_version)[:64]
+
+    @property
+    def plain_version(self) -> str:
+        """The version without its epoch."""
+        return _plain(self.version)
 
 
 @dataclass
@@ -83,25 +88,32 @@ class Repositories:
             InfraError: they are unavailable or untrusted.
         """
         candidates, faults = self._candidates(source, debian_arch)
-        fitting = [entry for entry in candidates if matches(_plain(entry.version), source.version)]
+        fitting = _fitting(candidates, source.version)
         if not fitting:
             raise faults[0] if faults else self._no_such_kernel(source, candidates)
         for fault in faults:
             self.progress.note(f"{source.distribution} kernel {fitting[-1].version}: {fault.message}")
         return self.pinned(fitting[-1], source, debian_arch)
 
-    def kernels(self, source: RepositoryKernel, debian_arch: str) -> list[KernelCandidate]:
-        """List all kernels of a catalogue's entry that have all parts, oldest first.
+    def all_kernels(
+        self, sources: Sequence[RepositoryKernel], debian_arch: str
+    ) -> list[tuple[KernelCandidate, RepositoryKernel]]:
+        """List the kernels of entries of one format that have all parts, oldest first, with their entries.
 
         Raises:
             InfraError: all repositories are unavailable.
         """
-        candidates, faults = self._candidates(source, debian_arch)
-        if faults and not candidates:
+        found: dict[str, tuple[KernelCandidate, RepositoryKernel]] = {}
+        faults: list[InfraError] = []
+        for source in sources:
+            candidates, more = self._candidates(source, debian_arch)
+            faults += more
+            found |= {entry.version: (entry, source) for entry in candidates if not entry.lacking}
+        if faults and not found:
             raise faults[0]
         for fault in faults:
             self.progress.note(f"skipped the kernels of a repository: {fault.message}")
-        return [entry for entry in candidates if not entry.lacking]
+        return sorted(found.values(), key=lambda entry: _reader(entry[1]).order(entry[0].version))
 
     def pinned(self, kernel: KernelCandidate, source: RepositoryKernel, debian_arch: str) -> tuple[KernelPart, ...]:
         """Return the parts of a kernel with the SHA-256 of each package, verified.
@@ -139,7 +151,7 @@ class Repositories:
             candidates, faults = self._candidates(source, debian_arch)
         except BootmatrixError as error:
             return "", _briefly(error)
-        fitting = [entry for entry in candidates if matches(_plain(entry.version), source.version)]
+        fitting = _fitting(candidates, source.version)
         if not fitting:
             return "", _briefly(faults[0] if faults else self._no_such_kernel(source, candidates))
         newest = fitting[-1]
@@ -232,6 +244,12 @@ def _briefly(error: BootmatrixError) -> str:
     """Return a message without the URL that could not be downloaded: its host is the last word."""
     is_long = isinstance(error, NetworkError) and not isinstance(error, NotFound) and "cannot download" in error.message
     return error.message.rpartition(": ")[2] if is_long else error.message
+
+
+def _fitting(candidates: Sequence[KernelCandidate], version: str) -> list[KernelCandidate]:
+    """Return the kernels of exactly a version, else of a prefix."""
+    exact = [entry for entry in candidates if entry.plain_version == version]
+    return exact or [entry for entry in candidates if matches(entry.plain_version, version)]
 
 
 def _plain(version: str) -> str:
