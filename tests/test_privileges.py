@@ -46,6 +46,10 @@ def linux(**keys: Any) -> dict[str, Any]:
         ({"binds": ["/proc/1/root:/r"]}, ["/r/proc/sys", "/r/sys"]),
         ({"binds": ["/proc/self/root/proc:/r"]}, ["/r/sys"]),
         ({"maskedPaths": []}, ["/proc/sys"]),
+        # Of these a runtime passes "ro,sync" to the file system: it would be writable.
+        ({"mounts": [{"type": "sysfs", "source": "s", "destination": "/sys", "options": ["ro,sync"]}]}, ["/sys"]),
+        ({"mounts": [{**PROC, "options": ["hidepid=0,bind"]}]}, ["/p/sys", "/p/sysrq-trigger"]),
+        ({"mounts": [{**BIND, "source": "/", "options": ["nosuid,rbind"]}]}, ["/run/p/proc/sys", "/run/p/sys"]),
     ],
 )
 def test_what_is_read_only(keys: dict[str, Any], paths: list[str]) -> None:
@@ -101,6 +105,11 @@ def test_what_is_hidden(name: str) -> None:
         ({"mounts": [{"type": "tmpfs", "source": "d", "destination": "/d"}]}, ()),
         ({"mounts": [{"type": "cgroup", "destination": "/c", "options": ["rw"]}]}, ("a mount of type cgroup",)),
         ({"mounts": [{"type": "debugfs", "source": "/x", "destination": "/d", "options": ["bind"]}]}, ()),
+        (
+            {"mounts": [{"type": "debugfs", "source": "d", "destination": "/d", "options": ["nosuid,bind"]}]},
+            ("a mount of type debugfs",),
+        ),
+        ({"mounts": [{"type": "cgroup", "destination": "/c", "options": ["ro,sync"]}]}, ("a mount of type cgroup",)),
     ],
 )
 def test_what_a_spec_gives_up(keys: dict[str, Any], words: tuple[str, ...]) -> None:

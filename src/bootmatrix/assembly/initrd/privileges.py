@@ -56,8 +56,13 @@ RBIND, BIND = "rbind", "bind"
 
 
 def is_bind(kind: str, options: Iterable[str]) -> bool:
-    """Return whether a mount is a bind; runtimes ignore the type of those."""
+    """Return whether a mount is a bind, or may be one; runtimes ignore the type of those."""
     return kind in {"bind", "none"} or bool({BIND, RBIND} & set(words(options)))
+
+
+def _is_surely_bind(kind: str, options: Iterable[str]) -> bool:
+    """Return whether a runtime binds: of `nosuid,bind` it understands nothing, and some file systems ignore it."""
+    return kind in {"bind", "none"} or bool({BIND, RBIND} & set(options))
 
 
 def words(options: Iterable[str]) -> list[str]:
@@ -66,8 +71,12 @@ def words(options: Iterable[str]) -> list[str]:
 
 
 def is_readonly(options: Iterable[str]) -> bool:
-    """Return whether mount options end up as `ro`."""
-    said = [option for option in words(options) if option in {"ro", "rw"}]
+    """Return whether mount options end up as `ro`.
+
+    Only whole options count: of `ro,sync` a runtime understands nothing. It passes it to the file system, which has
+    been mounted before and stays writable.
+    """
+    said = [option for option in options if option in {"ro", "rw"}]
     return said[-1:] == ["ro"]
 
 
@@ -113,10 +122,10 @@ def _places(root: str, mounts: Sequence[Json]) -> Iterator[str]:
     """
     kind = {"/proc": "proc", "/sys": "sysfs"}[root]
     for mount in mounts:
-        options = mount.get("options", ())
+        options = words(mount.get("options", ()))
+        if mount["type"] == kind:  # also of a bind: runtimes do not split an option with a comma, which ours may be
+            yield mount["destination"]
         if not is_bind(mount["type"], options):
-            if mount["type"] == kind:
-                yield mount["destination"]
             continue
         source = _normal(mount["source"])
         if MAGIC.match(source):  # leads anywhere: to the root, or to what is sought
@@ -212,7 +221,8 @@ def _mounts(settings: ContainerSettings) -> Iterator[str]:
 
 def _mount(mount: Mount) -> Iterator[str]:
     kind = mount.usual_type
-    if is_bind(kind, mount.options) or kind in ORDINARY or (kind in CGROUP and is_readonly(mount.options)):
+    is_closed = kind in CGROUP and is_readonly(mount.options)
+    if _is_surely_bind(kind, mount.options) or kind in ORDINARY or is_closed:
         return
     yield f"a mount of type {kind}"
 
