@@ -28,6 +28,86 @@ SPACES = tuple(
     }.items()
     for value in values
 )
+MAPPING = [{"containerID": 0, "hostID": 0, "size": 65536}]
+DEVICES = {
+    "/dev/mem": ("c", 1, 1),
+    "/dev/port": ("c", 1, 4),
+    "/dev/kmsg": ("c", 1, 11),
+    "/dev/console": ("c", 5, 1),
+    "/dev/ttyS0": ("c", 4, 64),
+    "/dev/snapshot": ("c", 10, 231),
+    "/dev/uinput": ("c", 10, 223),
+    "/dev/loop-control": ("c", 10, 237),
+    "/dev/msr": ("c", 202, 0),
+    "/dev/sg0": ("c", 21, 0),
+    "/dev/disk": ("b", 254, 0),
+}
+"""By fixed numbers (Documentation/admin-guide/devices.txt); a port of virtio-serial has others each time."""
+KEYS: tuple[tuple[str, Any], ...] = (
+    *(
+        ("devices", [{"path": path, "type": kind, "major": major, "minor": minor, "mode": "0666"}])
+        for path, (kind, major, minor) in DEVICES.items()
+    ),
+    *(
+        ("devices", [{"path": "/dev/port0", "type": "c", "major": n, "minor": 1, "mode": "0666"}])
+        for n in range(240, 255)
+    ),
+    ("devices", [{"path": "all", "type": "c"}]),
+    ("resources", {"devices": [{"allow": True, "access": "rwm"}]}),
+    ("resources", {"pids": {"limit": 3}}),
+    ("sysctl", {"kernel.core_pattern": "|/bin/sh"}),
+    ("sysctl", {"kernel.printk": "1 1 1 1"}),
+    ("sysctl", {"net.ipv4.ip_forward": "1"}),
+    *(("rootfsPropagation", value) for value in ("shared", "slave", "private", "unbindable")),
+    *(("oomScoreAdj", value) for value in (-1000, 1000)),
+    *(("rlimits", [value]) for value in ("core,unlimited", "nproc,1", "memlock,unlimited", "rtprio,99")),
+    ("noNewPrivileges", False),
+    ("maskedPaths", []),
+    ("readonlyPaths", []),
+    ("readonlyPaths", ["/proc/sys", "/proc/sysrq-trigger", "/sys"]),
+    ("userns", "new"),
+    ("uidMappings", MAPPING),
+    *(("cgroupsPath", value) for value in ("real", "/real", "services/real", "real/below", "bootmatrix")),
+    *(("pid", value) for value in ("/proc/1/ns/pid", "/proc/self/ns/pid")),
+    *(("net", value) for value in ("/proc/1/ns/net", "/b/net")),
+    ("runtime", {"mkdir": ["/etc/bootmatrix/x", "/containers/services/real/x", "/bootmatrix/x", "/b"]}),
+    ("runtime", {"bindNS": {"net": "/etc/bootmatrix/checks"}}),
+    ("runtime", {"bindNS": {"pid": "/containers/services/real/config.json"}}),
+    ("runtime", {"interfaces": [{"name": "spoil", "add": "dummy", "createInRoot": True}]}),
+    ("runtime", {"mounts": [{"type": "tmpfs", "source": "t", "destination": "/etc/bootmatrix"}]}),
+    ("runtime", {"mounts": [{"type": "tmpfs", "source": "t", "destination": "/containers/services/real"}]}),
+    ("runtime", {"mounts": [{"type": "bind", "source": "/", "destination": "/b", "options": ["bind"]}]}),
+    ("runtime", {"cgroups": ["real", "/", "../x"]}),
+    *(
+        ("mounts", [{"type": kind, "source": kind, "destination": place, "options": options}])
+        for kind, place, options in (
+            ("proc", "/b", []),
+            ("proc", "/b/proc", ["rw"]),
+            ("proc", "/b/../b", ["rw"]),
+            ("proc", "b", ["rw"]),
+            ("proc", "/b", ["hidepid=0,rw"]),
+            ("sysfs", "/b", ["rw"]),
+            ("sysfs", "/sys", ["rw"]),
+            ("sysfs", "/sys", ["ro,sync"]),
+            ("cgroup", "/sys/fs/cgroup", ["ro,sync"]),
+            ("tmpfs", "/proc", []),
+            ("mqueue", "/b", []),
+            ("devpts", "/b", []),
+            ("cgroup2", "/b", ["rw"]),
+            ("cgroup", "/b", ["ro"]),
+        )
+    ),
+    *(
+        ("mounts", [{"type": "bind", "source": source, "destination": "/b", "options": options}])
+        for source in ("/", "/proc", "/sys", "/dev", "/containers")
+        for options in (["rbind", "rslave"], ["rbind", "rshared"], ["bind", "private"], ["rbind,rw,rprivate"])
+    ),
+    ("mounts", [{"type": "bind", "source": "/", "destination": "/b", "options": ["rbind"], "uidmappings": MAPPING}]),
+    ("mounts", [{"type": "proc", "source": "/proc", "destination": "/b", "options": ["bind"]}]),
+    ("mounts", [{"type": "proc", "source": "/", "destination": "/b", "options": ["noatime,rbind"]}]),
+    *(("ambient", [name]) for name in ("CAP_SETUID", "CAP_MKNOD", "CAP_NET_ADMIN", "CAP_SYS_PTRACE")),
+)
+"""Other keys of a container."""
 ATTACK = r"""
 me=$$
 for proc in /proc /b/proc /b; do
@@ -62,6 +142,18 @@ rm -rf /b/bootmatrix/hook /b/lib/bootmatrix
 for to in /b/control /b/bootmatrix/control /run/bootmatrix/control /b/run/bootmatrix/control; do
   [ -p $to ] && { echo "check real 0"; echo "ended 1 0"; echo "restart real"; } >$to
 done
+for sys in /sys /b/sys /b; do echo 1 >$sys/module/rcupdate/parameters/rcu_cpu_stall_suppress; done
+for port in /sys/class/virtio-ports/* /b/class/virtio-ports/* /b/sys/class/virtio-ports/*; do
+  [ -e $port/dev ] || continue
+  IFS=: read major minor <$port/dev; mknod /vport c $major $minor; echo junk >/vport; rm -f /vport
+done
+i=240; while [ $i -lt 255 ]; do mknod /vport c $i 1; echo junk >/vport; rm -f /vport; i=$((i+1)); done
+for to in /dev/mem /dev/port /dev/port0 /dev/msr /dev/sg0 /dev/disk /dev/snapshot /dev/uinput; do
+  dd if=/dev/zero of=$to bs=1k count=64 seek=512
+done
+mknod /mem c 1 1; mknod /disk b 254 0; dd if=/dev/zero of=/mem bs=1k count=64; dd if=/dev/zero of=/disk bs=1k count=64
+for signal in STOP KILL; do for pid in $(cat /b/[0-9]*/status | sed -n 's/^Pid:.//p'); do kill -$signal $pid; done; done
+ulimit -c unlimited
 rm -f /dev/null && ln -s /etc/bootmatrix/checks /dev/null
 (unshare -Urm sh -c 'mount -t proc p /tmp; echo x >/tmp/sys/kernel/core_pattern') &
 mount -t binfmt_misc m /tmp; mount -o remount,rw /proc/sys; mount -t debugfs d /tmp
@@ -111,6 +203,7 @@ def all_hostile() -> list[Hostile]:
         [("capabilities", [name]) for name in (*CAPABILITIES, "all")],
         [("binds", [bind]) for bind in BINDS],
         list(SPACES),
+        list(KEYS),
     )
     singles = [((*one,),) for kind in kinds for one in kind]
     pairs = [(one, other) for first, second in combinations(kinds, 2) for one, other in product(first, second)]
