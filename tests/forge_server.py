@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 TOKEN = "ghs_secretsecretsecret"
+OWN_ID = 42
+"""The token's user on GitLab."""
 PER_PAGE = 2
 """Entries of a page, whatever was asked for."""
 
@@ -49,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(fault[1], {"message": "no, not so"}, fault[2])
         if not is_ours:
             return self.reply(401, {"message": "Bad credentials"})
+        if path.endswith("/user"):
+            return self.reply(200, {"id": OWN_ID})
         entries = self.forge.comments if re.search("comments|notes", path) else self.forge.issues
         return self.entries(entries, path, query, value)
 
@@ -67,7 +71,8 @@ class Handler(BaseHTTPRequestHandler):
         if re.search("check-runs|statuses", path):
             return self.reply(201, {})
         number = len(entries) + 1
-        entries.append({"id": number, "number": number, "state": "open", **value})
+        own = {"user": {"type": "Bot"}, "author": {"id": OWN_ID}, "author_association": "NONE"}
+        entries.append({"id": number, "number": number, "state": "open", **own, **value})
         return self.reply(201, entries[-1])
 
     do_GET = do_POST = do_PATCH = do_PUT = answer  # noqa: N815

@@ -97,6 +97,28 @@ def test_an_issue_is_opened_updated_and_closed(tool: Tool, tmp_path: Path, forge
     assert [entry["title"] for entry in forge.issues] == ["influxdb/aarch64/6.1: fail"]
 
 
+@pytest.mark.parametrize("option", ["--github-comment", "--gitlab-comment"])
+def test_a_comment_of_somebody_else_with_the_mark_stays(tool: Tool, tmp_path: Path, forge: Forge, option: str) -> None:
+    """Its author could change it again, to a result that is none."""
+    stranger = {"user": {"type": "User"}, "author": {"id": 666}, "author_association": "CONTRIBUTOR"}
+    theirs = {"id": 1, "body": "<!-- bootmatrix: influxdb -->\nall passed", **stranger}
+    forge.comments = [dict(theirs)]
+    assert announce(tool, made(tmp_path, 1, F), option).stdout == "comment created\n"
+    assert forge.comments[0] == theirs
+    assert announce(tool, made(tmp_path, 2, F), option).stdout == "comment updated\n"
+    assert len(forge.comments) == 2
+
+
+def test_an_issue_of_somebody_else_with_the_mark_is_neither_changed_nor_closed(
+    tool: Tool, tmp_path: Path, forge: Forge
+) -> None:
+    announce(tool, made(tmp_path, 1, F), "--github-issues")
+    (ours,) = forge.issues
+    forge.issues = [{**ours, "user": {"type": "User"}, "author_association": "NONE"}]
+    assert announce(tool, made(tmp_path, 2, P), "--github-issues").stdout == "issues: 0 opened, 0 updated, 0 closed\n"
+    assert forge.issues[0]["state"] == "open"
+
+
 def test_gitlab_has_a_status_and_a_note(tool: Tool, tmp_path: Path, forge: Forge) -> None:
     name = made(tmp_path, 1, P, F)
     for words in ("comment created", "comment updated"):
@@ -145,6 +167,16 @@ def test_words_of_guests_are_code_and_cannot_forge_a_mark(tool: Tool, tmp_path: 
     name = write_dated(tmp_path / "reports", 1, [record])
     announce(tool, name, "--github-comment")
     assert f"`` {reason} ``" in forge.comments[0]["body"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("GITHUB_TOKEN", "t\u00f6ken"), ("GITHUB_API_URL", "http://[::1")])
+def test_settings_that_cannot_be_sent_are_bad_input(
+    tool: Tool, tmp_path: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    done = tool("announce", made(tmp_path, 1, P), "--github-status")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the address of the API or the token is invalid" in done.stderr and value not in done.stderr
 
 
 def test_missing_settings_are_bad_input(tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

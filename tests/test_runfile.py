@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import AttemptRecord, KernelFault, PhaseTime, Run
+from bootmatrix.runs import run_json
 from bootmatrix.runs.run_json import Known, read_run, run_pieces, write_run
+from bootmatrix.runs.run_store import RECORD_FILE, RUN_FILE, STARTED_FILE, load_run
 from samples import STARTED, green_records, make_machine, make_record, mixed_records
+from samples import write_run as write_whole
 
 
 def make_run() -> Run:
@@ -114,3 +119,26 @@ def test_a_value_has_no_list_of_given_fields_of_its_own() -> None:
     assert one.model_fields_set is other.model_fields_set is one.model_copy().model_fields_set
     assert sys.getsizeof(one.model_fields_set) > 200, "what is saved"
     assert one.model_copy(update={"seconds": 2.0}) != one
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
+@pytest.mark.parametrize("name", [RUN_FILE, STARTED_FILE, RECORD_FILE])
+def test_a_run_from_elsewhere_with_a_file_that_is_none(
+    tmp_path: Path, name: str, make: Callable[[Path], object]
+) -> None:
+    """A pipe would keep its reader waiting, and a device never ends."""
+    _, folder = write_whole(tmp_path, green_records())
+    victim = next(folder.rglob(name))
+    if name != RUN_FILE:
+        (folder / RUN_FILE).unlink()
+    victim.unlink()
+    make(victim)
+    with pytest.raises(InputError):
+        load_run(folder)
+
+
+def test_a_run_larger_than_any_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, folder = write_whole(tmp_path, green_records())
+    monkeypatch.setattr(run_json, "MAX_RUN_BYTES", 1 << 10)
+    with pytest.raises(InputError, match=r"run\.json: cannot be read: larger than 0 MiB"):
+        load_run(folder)

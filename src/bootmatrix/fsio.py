@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 BUFFER_BYTES = 1 << 16
 
@@ -29,6 +32,31 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], durable: bool = True
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def open_plain(path: Path, limit_bytes: int | None = None) -> BinaryIO:
+    """Open a regular file of a folder that may be somebody else's, for reading.
+
+    Neither links nor files that never end, such as pipes and devices, are opened.
+
+    Raises:
+        OSError: it cannot be opened, is not a regular file, or larger than the limit.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.EINVAL, "not a regular file, but a link", str(path)) from error
+        raise
+    file = os.fdopen(handle, "rb")
+    status = os.fstat(handle)
+    fault = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
+    if not fault and limit_bytes is not None and status.st_size > limit_bytes:
+        fault = f"larger than {limit_bytes >> 20} MiB"
+    if fault:
+        file.close()
+        raise OSError(errno.EINVAL, fault, str(path))
+    return file
 
 
 def read_whole(path: Path) -> bytes:

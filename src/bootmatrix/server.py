@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import open_plain
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.reference import newest_run, tags_of
@@ -292,7 +293,7 @@ def _under_way(folder: Path) -> Iterator[dict[str, Any]]:
 def _last_words(console: Path) -> tuple[str, int]:
     """Return the last non-empty line of a console, and the seconds since its last write."""
     try:
-        with console.open("rb") as file:
+        with open_plain(console) as file:
             status = os.fstat(file.fileno())
             file.seek(max(status.st_size - TAIL_BYTES, 0))
             lines = file.read(TAIL_BYTES).decode(errors="replace").splitlines()

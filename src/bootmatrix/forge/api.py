@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from bootmatrix.errors import NetworkError
+from bootmatrix.errors import InputError, NetworkError
 
 TRIES = 4
 TIMEOUT_S = 20.0
@@ -19,10 +19,19 @@ LIMITED = frozenset({403, 429})
 
 
 class ForgeApi:
-    """Requests to one API. `wait` is called with seconds before a retry."""
+    """Requests to one API. `wait` is called with seconds before a retry.
+
+    Raises:
+        InputError: the address or a header is invalid.
+    """
 
     def __init__(self, address: str, headers: Mapping[str, str], wait: Callable[[float], None] = time.sleep) -> None:
-        self._client = httpx.Client(base_url=address, headers=dict(headers), timeout=TIMEOUT_S, follow_redirects=False)
+        try:
+            self._client = httpx.Client(
+                base_url=address, headers=dict(headers), timeout=TIMEOUT_S, follow_redirects=False
+            )
+        except (UnicodeError, httpx.InvalidURL) as error:
+            raise InputError("the address of the API or the token is invalid") from error
         self._wait = wait
 
     def __enter__(self) -> ForgeApi:

@@ -20,6 +20,8 @@ MAX_ANNOTATIONS = 50
 """Annotations of a check run in one request."""
 MAX_ISSUES = 20
 """Issues that one run opens: a broken kernel must not flood a project."""
+WRITERS = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
+"""Values of `author_association` of people who belong to the project."""
 LABEL = "bootmatrix"
 
 
@@ -130,11 +132,21 @@ def tell_comment(api: ForgeApi, place: GithubPlace, context: ReportContext) -> s
     body = {"body": comment(context, place.link)}
     own = mark(context.view.title)
     for entry in api.pages(f"issues/{place.pull_request}/comments?per_page=100"):
-        if str(entry.get("body", "")).startswith(own):
+        if _is_trusted(entry) and str(entry.get("body", "")).startswith(own):
             api.send("PATCH", f"issues/comments/{int(entry['id'])}", body)
             return "comment updated"
     api.send("POST", f"issues/{place.pull_request}/comments", body)
     return "comment created"
+
+
+def _is_trusted(entry: dict[str, Any]) -> bool:
+    """Return whether a comment or issue is a program's, or of somebody who may write to the project.
+
+    Anybody can copy the mark into a comment, and could change it again after its update.
+    """
+    user = entry.get("user")
+    is_bot = isinstance(user, dict) and user.get("type") == "Bot"
+    return is_bot or entry.get("author_association") in WRITERS
 
 
 def tell_issues(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
@@ -148,7 +160,8 @@ def tell_issues(api: ForgeApi, place: GithubPlace, context: ReportContext) -> st
     known: dict[str, Any] = {}
     for entry in api.pages(f"issues?state=open&labels={LABEL}&per_page=100"):
         first = str(entry.get("body", "")).partition("\n")[0]
-        known.setdefault(first, entry)
+        if _is_trusted(entry):
+            known.setdefault(first, entry)
     counts = {"opened": 0, "updated": 0, "closed": 0}
     for record in context.records:
         entry = known.get(mark(record.cell.id))

@@ -75,9 +75,12 @@ def tell_comment(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> s
         return "no merge request: no comment"
     notes = f"merge_requests/{place.merge_request}/notes"
     body = {"body": comment(context, place.link)}
-    own = mark(context.view.title)
+    own, user = mark(context.view.title), api.send("GET", f"{place.api}/user")
+    author = user.get("id") if isinstance(user, dict) else None
     for entry in api.pages(f"{notes}?per_page=100"):
-        if str(entry.get("body", "")).startswith(own):
+        # Anybody can copy the mark into a note, and could change it again after its update.
+        is_ours = author is not None and (entry.get("author") or {}).get("id") == author
+        if is_ours and str(entry.get("body", "")).startswith(own):
             api.send("PUT", f"{notes}/{int(entry['id'])}", body)
             return "comment updated"
     api.send("POST", notes, body)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from bootmatrix.fsio import open_plain
+
 STARTED_FILE = "started.json"
 """The file in run_store, repeated because importing the model is slow. A test compares them."""
 
@@ -22,7 +24,7 @@ def hold(folder: Path) -> Iterator[bool]:
     """Hold the writer's lock of a run; False if another process holds it."""
     with ExitStack() as stack:
         try:
-            file = stack.enter_context((folder / STARTED_FILE).open("rb"))
+            file = stack.enter_context(open_plain(folder / STARTED_FILE))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False

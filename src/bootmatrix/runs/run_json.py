@@ -20,13 +20,15 @@ from pydantic import ValidationError
 
 from bootmatrix import __version__
 from bootmatrix.errors import DamagedRun, OtherFormat, UnreadableRun
-from bootmatrix.fsio import write_atomic
+from bootmatrix.fsio import open_plain, write_atomic
 from bootmatrix.model import Cell, Machine, Record, Run
 from bootmatrix.model.base import Model, as_json, many_made
 
 FORMAT = 2
 READ_FORMATS = (1, FORMAT)
 """Format 1 has other names for fields, which the models know as aliases."""
+MAX_RUN_BYTES = 2 << 30
+"""A run of 5,000 cells has 0.2 GB."""
 REMOVED_KEY = "exit_program"
 """Of machines in older records."""
 HEAD_END, END = b'"records": [\n', b"]}\n"
@@ -74,7 +76,7 @@ def read_run(path: Path) -> Run:
 def _read_lines(path: Path) -> Run | None:
     """Return None for a file with other line breaks."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path, MAX_RUN_BYTES) as file:
             head = file.readline()
             if not head.endswith(HEAD_END):
                 return None
@@ -154,7 +156,9 @@ def read_value(path: Path, kind: type[M]) -> M:
         UnreadableRun: cannot be read.
     """
     try:
-        return _parse(path, path.read_bytes(), kind)
+        with open_plain(path, MAX_RUN_BYTES) as file:
+            data = file.read()
+        return _parse(path, data, kind)
     except OSError as error:
         raise _unreadable(path, error) from error
 

@@ -29,7 +29,7 @@ from typing import BinaryIO
 
 from bootmatrix import __version__
 from bootmatrix.errors import InputError
-from bootmatrix.fsio import read_whole, replace_link, sync_disk, write_atomic
+from bootmatrix.fsio import open_plain, read_whole, replace_link, sync_disk, write_atomic
 from bootmatrix.model import AcceptanceRecord, Cell, Lock, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
 from bootmatrix.runs.hold import is_under_way
@@ -328,7 +328,7 @@ def _held(path: Path) -> BinaryIO:
     Raises:
         InputError: another process writes to the run.
     """
-    file = (path / STARTED_FILE).open("rb")
+    file = open_plain(path / STARTED_FILE)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -376,7 +376,7 @@ def unfinished(folder: Path) -> Iterable[str]:
 def _is_written(record: Path) -> bool:
     """Return whether a record has contents. After a power cut it may be empty or zeros."""
     try:
-        with record.open("rb") as file:
+        with open_plain(record) as file:
             return file.read(1) not in {b"", b"\0"}
     except FileNotFoundError:
         return False

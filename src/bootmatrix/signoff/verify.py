@@ -132,7 +132,7 @@ def _changed(contents: Survey, place: Path, attested: dict[str, Any], sent: str)
         raise WrongSignature(error.message) from error
     faults = differences(signed, without_signoff(contents.files))
     recorded = _annotations(attested).get("emptyFolders")
-    empty = set(recorded) if isinstance(recorded, list) else set()
+    empty = {name for name in recorded if isinstance(name, str)} if isinstance(recorded, list) else set()
     return faults + [
         f"{name}: an empty folder that is not part of the signed run"
         for name in outside_signoff(contents.empty)
