@@ -101,3 +101,15 @@ def test_the_recipe_for_an_own_release_fits_the_shipped_image() -> None:
     changed = re.sub(r"^packages:.*", 'debs: ["./influxdb_*_{debian_arch}.deb"]', recipe, flags=re.MULTILINE)
     assert yaml.safe_load(changed)["debs"] == ["./influxdb_*_{debian_arch}.deb"]
     assert '|debs: ["./influxdb_*_{debian_arch}.deb"]|' in README
+
+
+def test_the_documented_catalogue_is_one(tmp_path: Path) -> None:
+    (text,) = (text for text in blocks(ROOT / "docs/kernels.md") if "format: rpm-md" in text)
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels/mine.yml").write_text(text, encoding="utf-8")
+    assert (
+        "a kernel catalogue: 1 kernel of My distribution" in bootmatrix(tmp_path, "validate", "kernels/mine.yml").stdout
+    )
+    assert (
+        "hello/x86_64/mine-9" in bootmatrix(tmp_path, "plan", "hello", "--arch", "x86_64", "--kernel", "mine-9").stdout
+    )

@@ -64,6 +64,46 @@ def uki(kernel: bytes) -> bytes:
     return pe(osrel=b"ID=mine\n", cmdline=b"quiet", initrd=b"070701" + bytes(900), linux=kernel, uname=b"6.9")
 
 
+def tree(nodes: dict[str, object]) -> bytes:
+    """A flattened tree (Devicetree Specification, chapter 5) of nested nodes and their properties."""
+    names, body = b"", b""
+
+    def add(name: str, node: dict[str, object]) -> None:
+        nonlocal names, body
+        body += struct.pack(">I", 1) + name.encode() + b"\0" * (4 - len(name) % 4)
+        for key, value in node.items():
+            if isinstance(value, bytes):
+                body += struct.pack(">III", 3, len(value), len(names)) + value + bytes(-len(value) % 4)
+                names += key.encode() + b"\0"
+        for key, value in node.items():
+            if isinstance(value, dict):
+                add(key, value)
+        body += struct.pack(">I", 2)
+
+    add("", nodes)
+    body += struct.pack(">I", 9)
+    header = (0xD00DFEED, 56 + len(body) + len(names), 56, 56 + len(body), 40, 17, 16, 0, len(names), len(body))
+    return struct.pack(">10I", *header) + bytes(16) + body + names
+
+
+def fit_of(kernel: bytes) -> bytes:
+    """A FIT image with another kernel before the configured one."""
+    images = {
+        "fdt": {"type": b"flat_dt\0", "data": b"\xd0\x0d\xfe\xed"},
+        "old": {"type": b"kernel\0", "data": b"another"},
+        "new": {"type": b"kernel\0", "compression": b"none\0", "data": kernel},
+    }
+    configurations = {"default": b"conf\0", "conf": {"kernel": b"new\0"}}
+    return tree({"images": images, "configurations": configurations})
+
+
+def fit_outside(kernel: bytes) -> bytes:
+    """A FIT image whose data are behind the tree (`mkimage -E`)."""
+    sizes = {"data-offset": struct.pack(">I", 0), "data-size": struct.pack(">I", len(kernel))}
+    made = tree({"images": {"kernel": {"type": b"kernel\0", **sizes}}})
+    return made + bytes(-len(made) % 4) + kernel
+
+
 WRAPPED: dict[str, Pack] = {
     "nothing": bytes,
     "gzip": gzip.compress,
@@ -82,6 +122,9 @@ WRAPPED: dict[str, Pack] = {
     "zboot, xz": lambda data: zboot(lzma.compress(data), b"xzkern"),
     "zboot, zstd": lambda data: zboot(zstandard.compress(data), b"zstd22"),
     "UKI": uki,
+    "FIT": fit_of,
+    "FIT, gzip": lambda data: fit_of(gzip.compress(data)),
+    "FIT, data outside": lambda data: fit_outside(lzma_alone(data)),
     "UKI of zboot": lambda data: uki(zboot(gzip.compress(data), b"gzip")),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,13 +13,16 @@ import pytest
 
 from archive_client import Listener, Opener
 from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.initrd.repack import packing_of
 from bootmatrix.assembly.kernel.custom import find_kernel
+from bootmatrix.assembly.kernel.facts import config_facts
 from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files
-from bootmatrix.errors import BuildError, InfraError, NoSuchPackage, Offline, StaleMirror, UntrustedError
+from bootmatrix.errors import BuildError, InfraError, NetworkError, NoSuchPackage, Offline, StaleMirror, UntrustedError
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Kernel, RepositoryKernel
 from bootmatrix.model.distribution import RepositoryKeys
 from bootmatrix.source.repositories import index_cache
+from bootmatrix.source.repositories.rpm_xml import read_packages
 from bootmatrix.store import Store
 from kernel_forms import PROFILES, kernel_files, make_kernel
 from kitchen import module
@@ -307,3 +311,55 @@ def test_lists_are_compressed_in_any_way(make: Maker, web: Server, opened: Opene
     for suffix in ("xz", "bz2"):
         repository.publish(f"--general-compress-type={suffix}")
         assert found(source(repository, web), opened, store, refresh=True)[0].release == NEW
+
+
+PACKAGE = (
+    "<package><name>kernel-1</name><arch>x86_64</arch><version ver='1' rel='1'/>"
+    "<checksum type='sha256'>{digest}</checksum><size package='{size}'/><location href='{href}'/></package>"
+)
+
+
+def read_list(tmp_path: Path, text: str) -> list[str]:
+    """The packages of a list."""
+    (tmp_path / "primary.xml").write_text(text)
+    found = read_packages(tmp_path / "primary.xml", "http://x/", re.compile("kernel-.*"), "x86_64")
+    return [package.url for package in found]
+
+
+def test_a_list_from_an_enemy(tmp_path: Path) -> None:
+    sound = {"digest": "0" * 64, "size": "1", "href": "a/b.rpm"}
+    assert read_list(tmp_path, f"<metadata>{PACKAGE.format(**sound)}</metadata>") == ["http://x/a/b.rpm"]
+    for wrong in (
+        {"href": "../../etc/x"},
+        {"href": "http://other/x"},
+        {"href": "//other/x"},
+        {"href": "/x"},
+        {"size": "-1"},
+        {"size": "9" * 30},
+        {"digest": "x"},
+    ):
+        assert read_list(tmp_path, f"<metadata>{PACKAGE.format(**{**sound, **wrong})}</metadata>") == []
+    entities = '<!DOCTYPE m [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
+    for text in (f"{entities}<metadata>&b;</metadata>", "<metadata><package>", "no XML", ""):
+        with pytest.raises(NetworkError, match="is damaged"):
+            read_list(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("config", "packing"),
+    [
+        (b"", "zstd"),
+        (b"CONFIG_RD_GZIP=y\nCONFIG_RD_ZSTD=y\n", "zstd"),
+        (b"CONFIG_RD_GZIP=y\n# CONFIG_RD_ZSTD is not set\n", "gzip"),
+        (b"CONFIG_RD_XZ=y\n", "plain"),
+    ],
+)
+def test_how_an_initrd_is_packed(config: bytes, packing: str) -> None:
+    assert packing_of(config) == packing
+
+
+def test_facts_of_a_configuration() -> None:
+    config = b"CONFIG_HZ=250\nCONFIG_PREEMPT_VOLUNTARY=y\nCONFIG_ARM64_64K_PAGES=y\nCONFIG_ARM64_VA_BITS=52\n"
+    pages, rate, preemption, width, _, lacks = config_facts(config, MINE.machine(MINE.default_machine()))
+    assert (pages, rate, preemption, width) == ("64k", "250", "voluntary", "52")
+    assert lacks.startswith("BLK_DEV_INITRD")

@@ -27,6 +27,8 @@ from bootmatrix.assembly.kernel.decompress import (
     XZ_MEMORY_BYTES,
     in_lz4,
 )
+from bootmatrix.assembly.kernel.fit import MAGIC as FIT_MAGIC
+from bootmatrix.assembly.kernel.fit import fit_kernel
 from bootmatrix.errors import BuildError
 
 LIMIT_BYTES = 1 << 30
@@ -117,7 +119,7 @@ _STRANGE: Mapping[tuple[int, bytes], tuple[str, str]] = {
     (0, b"7z\xbc\xaf\x27\x1c"): ("a 7z archive", "Unpack it."),
     (257, b"ustar"): ("a tar archive", ""),
 }
-_FDT = b"\xd0\x0d\xfe\xed"
+_FDT = FIT_MAGIC
 
 
 def unwrapped(data: bytes, limit: int = LIMIT_BYTES) -> bytes:
@@ -161,6 +163,8 @@ def _unwrap(data: bytes, limit: int) -> bytes:
         return _zboot(data, limit)
     if data[:4] == struct.pack(">I", UIMAGE_MAGIC):
         return _uimage(data)
+    if data.startswith(_FDT):
+        return fit_kernel(data) or data
     linux = _section(data, b".linux")
     if linux is not None:
         return linux
