@@ -74,8 +74,18 @@ def test_the_page_of_a_hostile_cell_stays_usable(browser: Chrome, run: tuple[Sta
     assert "hostile" not in browser.find_element(By.TAG_NAME, "table").text
 
 
+FOREIGN_PAGE = """<!doctype html><title>a page of a run from elsewhere</title><script>
+const tell = (word) => {
+  document.body.insertAdjacentHTML("beforeend", `<p id=done>${self.origin} ${word}</p>`);
+};
+const read = () => fetch("/").then((answer) => answer.text());
+addEventListener("load", () => read().then(() => tell("read"), () => tell("refused")));
+</script>"""
+
+
 def test_pages_of_the_server_run_nothing_either(browser: Chrome, run: tuple[Stage, str]) -> None:
     stage, _ = run
+    planted = stage.latest.resolve() / "planted.html"
     with Server(stage.reports, 0) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -89,7 +99,14 @@ def test_pages_of_the_server_run_nothing_either(browser: Chrome, run: tuple[Stag
                 browser.implicitly_wait(20)
                 browser.find_element(By.CSS_SELECTOR, "td")
                 check_harmless(browser)
+            # The report's own script goes on under the policy that the server adds.
+            browser.find_element(By.CSS_SELECTOR, "input").send_keys("sound")
+            assert "hostile" not in browser.find_element(By.TAG_NAME, "table").text
+            planted.write_text(FOREIGN_PAGE, encoding="utf-8")
+            browser.get(f"{address}/latest/{planted.name}")
+            assert browser.find_element(By.CSS_SELECTOR, "#done").text == "null refused"
         finally:
+            planted.unlink(missing_ok=True)
             browser.implicitly_wait(0)
             server.shutdown()
             thread.join(60)

@@ -48,6 +48,12 @@ TAIL_BYTES, LAST_CHARS = 4096, 120
 CELL_DEPTH = 6
 """Path components of a file beside a record: cells/SPEC/ARCH/MACHINE/KERNEL/FILE."""
 SANDBOX = "default-src 'none'; sandbox"
+PAGE_SANDBOX = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "sandbox allow-scripts allow-popups allow-downloads"
+)
+"""Policy of saved pages, in addition to their own: a run may come from elsewhere, and its page may be somebody else's.
+Its script has no origin, so that it can read no other run, and no network."""
 TYPES = {".html": "text/html", ".json": "application/json", ".xml": "application/xml", ".pdf": "application/pdf"}
 """Content types of our own files; all others are plain text."""
 
@@ -172,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
         if not path.is_file() or path.resolve() != path:
             return self._refuse(HTTPStatus.NOT_FOUND, "no such file")
         with path.open("rb") as file:
-            self._headers(HTTPStatus.OK, _type(parts), path.stat().st_size, _is_guests(parts))
+            self._headers(HTTPStatus.OK, _type(parts), path.stat().st_size, _policy(parts))
             if self.command == "GET":
                 shutil.copyfileobj(file, self.wfile)
         return None
@@ -182,14 +188,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(data)
 
-    def _headers(self, status: HTTPStatus, kind: str, length: int, sandbox: bool = False) -> None:
+    def _headers(self, status: HTTPStatus, kind: str, length: int, policy: str = "") -> None:
         self.send_response(status)
         for name, value in self.common.items():
             self.send_header(name, value)
         self.send_header("Content-Type", kind if kind == TYPES[".pdf"] else f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(length))
-        if sandbox:
-            self.send_header("Content-Security-Policy", SANDBOX)
+        if policy:
+            self.send_header("Content-Security-Policy", policy)
         self.end_headers()
 
     def _redirect(self, *parts: str) -> None:
@@ -200,7 +206,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus, words: str) -> None:
         data = f"{words}\n".encode()
-        self._headers(status, "text/plain", len(data), sandbox=True)
+        self._headers(status, "text/plain", len(data), SANDBOX)
         if self.command == "GET":
             self.wfile.write(data)
 
@@ -230,9 +236,10 @@ def _is_plain(parts: list[str]) -> bool:
     return all(name and name[0] != "." and not set(name) & set("/\\\0") for name in names)
 
 
-def _is_guests(parts: list[str]) -> bool:
-    """Return whether a file's contents may be a guest's, or in a form that a browser may run."""
-    return _type(parts) not in {TYPES[".html"], TYPES[".pdf"]}
+def _policy(parts: list[str]) -> str:
+    """Return the policy of a file: its contents may be a guest's, or somebody else's page."""
+    policies = {TYPES[".html"]: PAGE_SANDBOX, TYPES[".pdf"]: ""}
+    return policies.get(_type(parts), SANDBOX)
 
 
 def _type(parts: list[str]) -> str:
