@@ -30,7 +30,8 @@ SKIPPED = {"docker", "bokeh", "prometheus-client", "rich", "securesystemslib", "
 """Packages that only building, reporting and the command line import."""
 UNUSED_FILE = re.compile(r"zstandard/(_cffi\.|backend_cffi)|.*\.(pth|pyc|pyi)$|\.\.")
 """Files without use there: zstandard's other backend, which is as large as a tenth of all."""
-COMPRESSION = 6
+COMPRESSION = 1
+"""Packing and unpacking take longer than sending a few megabytes more."""
 
 PROBE = (
     "import json,sys,sysconfig\n"
