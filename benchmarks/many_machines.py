@@ -45,8 +45,8 @@ from bootmatrix.runs.run_store import CONSOLE_FILE, RunWriter
 from bootmatrix.snapshot.pool import SnapshotPool
 from bootmatrix.store import Store, sha256_of
 
-CONSOLE = b"a line of a console, as a guest prints it\n" * 700
-"""30 kB."""
+CONSOLE, RESULT = b"hello\n", b"a result\n" * 3_400
+"""A console that is judged at once, and 30 kB beside it: workers in one process would judge one after the other."""
 RATE_CELLS, RATE_WORKERS, CELL_S, MIN_RATE = 5_000, 20, 0.1, 150.0
 SLEEPERS, SLEEP_S, MIN_SPEEDUP = 4, 1.0, 3.6
 SLEEP_CELLS = 80
@@ -75,6 +75,7 @@ class Sleep:
         async with start.turn(start.machine):
             await anyio.sleep(self._seconds)
             (start.folder / CONSOLE_FILE).write_bytes(CONSOLE)
+            (start.folder / "result").write_bytes(RESULT)
         return Booted(scale.OUTCOME)
 
 
