@@ -240,6 +240,7 @@ def test_an_expired_index(make: Maker, web: Server, opened: Opener, store: Store
     repository.publish()
     with pytest.raises(InfraError, match="has expired"):
         found(source(repository, web), opened, store)
+    assert found(source(repository, web, archived=True), opened, store)[0].release == NEW
 
 
 def test_an_rpm_package_that_nobody_signed(make: Maker, web: Server, opened: Opener, store: Store) -> None:

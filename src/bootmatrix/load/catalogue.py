@@ -125,6 +125,7 @@ def _resolved(catalogue: Catalogue, entry: CatalogueEntry, arch: str) -> Reposit
         parts=catalogue.parts if entry.parts is None else entry.parts,
         optional=catalogue.optional if entry.optional is None else entry.optional,
         version=entry.version,
+        archived=entry.archived,
         page_kib=entry.page_kib,
         flavour=entry.flavour,
     )

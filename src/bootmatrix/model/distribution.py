@@ -43,6 +43,7 @@ class CatalogueEntry(Model):
     page_kib: PageKib = 4
     keys: RepositoryKeys | None = None
     signed: Signed | None = None
+    archived: bool = Field(default=False, description="a snapshot of the past: its index may have expired")
     flavour: str = Field(default="", description="kernels of the same flavour are bisected together: --distro")
 
 
@@ -82,6 +83,7 @@ class RepositoryKernel(Model):
     parts: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     version: str = ""
+    archived: bool = False
     page_kib: PageKib = 4
     flavour: str = ""
     pinned: tuple[KernelPart, ...] = ()

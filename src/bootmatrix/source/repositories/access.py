@@ -64,6 +64,7 @@ class RepositoryAccess:
     keys: Keys
     signed: Signed
     architecture: str
+    archived: bool = False
 
     def file(self, url: str, checksum: str, size_bytes: int, label: str) -> Path:
         """Fetch a file of a known digest.

@@ -26,9 +26,15 @@ _FORMAT = 1
 class _RepositorySettings(Settings):
     """Settings of an apt repository beside the archive: its own address and keys."""
 
-    def __init__(self, base: Settings, address: str, keyring: Path) -> None:
-        super().__init__(address, base.offline, base.refresh, allow_older=base.allow_older)
-        self.keyring = keyring
+    def __init__(self, base: Settings, address: str, access: RepositoryAccess) -> None:
+        super().__init__(address, base.offline, base.refresh, allow_older=base.allow_older or access.archived)
+        self.keyring = access.keys.keyring
+        self._is_archived = access.archived
+
+    @property
+    def checks_valid_until(self) -> bool:
+        """Return whether expired indexes are refused: not those of snapshots."""
+        return not self._is_archived and super().checks_valid_until
 
 
 def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) -> tuple[RepositoryPackage, ...]:
@@ -84,7 +90,7 @@ def _parts(repository: str) -> tuple[str, str]:
 
 
 def _suites(address: str, access: RepositoryAccess) -> Suites:
-    settings = _RepositorySettings(access.settings, address, access.keys.keyring)
+    settings = _RepositorySettings(access.settings, address, access)
     return Suites(settings, access.store, access.downloader, access.progress)
 
 

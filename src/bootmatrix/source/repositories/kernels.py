@@ -200,6 +200,7 @@ class Repositories:
             keys=fetch_keys(source.keys, source.folder, self.archive, self.store, debian_arch),
             signed=source.signed,
             architecture=source.architecture,
+            archived=source.archived,
         )
 
     def _pin(self, package: RepositoryPackage, reader: RepositoryReader, access: RepositoryAccess) -> KernelPart:
