@@ -82,6 +82,7 @@ def test_what_is_hidden(name: str) -> None:
         ({"capabilities": ["all"]}, ("all capabilities",)),
         ({"ambient": ["CAP_SYS_MODULE"]}, ("CAP_SYS_MODULE",)),
         ({"capabilities": ["CAP_SYS_PTRACE", "CAP_SYS_BOOT"]}, ("CAP_SYS_BOOT", "CAP_SYS_PTRACE")),
+        ({"capabilities": ["CAP_MKNOD", "CAP_SYSLOG"]}, ("CAP_SYSLOG",)),
         ({"readonlyPaths": []}, ("readonlyPaths of its own",)),
         ({"readonlyPaths": [*USUAL]}, ()),
         ({"readonlyPaths": ["/"]}, ("readonlyPaths of its own",)),

@@ -44,8 +44,10 @@ POWERFUL = (
     "CAP_SYS_MODULE",
     "CAP_SYS_PTRACE",
     "CAP_SYS_RAWIO",
+    "CAP_SYSLOG",
 )
-"""Capabilities that reach the kernel's memory, or files and processes outside of the container (capabilities(7))."""
+"""Capabilities that reach the kernel's memory, or files and processes outside of the container, or can silence the
+kernel for a while (capabilities(7))."""
 MEMORY = {(1, 1), (1, 2), (1, 4)}
 """Character devices that are memory and I/O ports: mem, kmem, port (Documentation/admin-guide/devices.txt)."""
 ORDINARY = {"tmpfs", "ramfs", "devpts", "mqueue", "hugetlbfs", "proc", "sysfs"}
