@@ -117,7 +117,7 @@ def old_kernel(release: str = RELEASE, /, **modules: bytes) -> bytes:
     below = f"./lib/modules/{release}"
     members = [
         entry(f"./boot/vmlinuz-{release}", b"kernel of " + release.encode()),
-        entry(f"./boot/config-{release}", b"CONFIG_X=y\n"),
+        entry(f"./boot/config-{release}", b"CONFIG_RD_ZSTD=y\n"),
         entry(f"./boot/System.map-{release}", b"map"),
         entry(f"./usr/lib/linux-image-{release}/vendor/board.dtb", b"tree"),
         entry(f"{below}/modules.builtin", b"kernel/drivers/virtio_pci.ko\nkernel/fs/built-in-thing.ko\n"),
