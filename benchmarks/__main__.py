@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import beside, guests, history, kept, scale
+from benchmarks.agent import agent
 from benchmarks.build import build
 from benchmarks.build_memory import build_memory
 from benchmarks.forked import forked, matrices, memory
@@ -36,7 +37,7 @@ OVERHEAD_RATIO = 1.10
 OVERHEAD_S = 0.15
 MEMORY = "/dev/shm"
 MATRIX_RATIO = 1.3
-INITRD_BYTES = 6_000_000
+INITRD_BYTES = 2_500_000
 HELP_S = 0.25
 REPORT_S = 1.0
 LARGE_S = 5.0
@@ -280,6 +281,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "beside": others,
     "together": together,
     "forked": forked,
+    "agent": agent,
     "memory": memory,
     "matrices": matrices,
     "matrix": matrix,

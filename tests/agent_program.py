@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -16,18 +16,47 @@ from bootmatrix.guest.wire import SocketWire
 from guest_program import FLAGS, SOURCES
 
 MAIN = """
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include "agent.h"
+#include "agent_console.h"
 #include "agent_keeper.h"
+static int serve_console(int console, const char *nonce)
+{
+	uint8_t key[SHA256_BYTES];
+	struct hmac_sha256 mac;
+	int ends[2];
+	hmac_sha256_init(&mac, nonce, strlen(nonce));
+	hmac_sha256_update(&mac, "agent 1", 7);
+	hmac_sha256_final(&mac, key);
+	socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
+	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(console);
+		close(ends[0]);
+		_exit(agent_serve(ends[1], ends[1], 8 << 10));
+	}
+	close(ends[1]);
+	fcntl(console, F_SETFL, O_NONBLOCK);
+	fcntl(ends[0], F_SETFL, O_NONBLOCK);
+	console_relay(console, ends[0], key, 100);
+	return 0;
+}
 int main(int argc, char **argv)
 {
 	if (strcmp(argv[0], KEEPER_NAME) == 0)
 		return keeper_main(argc, argv);
+	if (argc > 2)
+		return serve_console(atoi(argv[1]), argv[2]);
 	return agent_serve(atoi(argv[1]), atoi(argv[1]), 1 << 18);
 }
 """
-PARTS = ("agent.c", "agent_[!s]*.c", "agent_spawn.c", "frames.c", "util.c")
+PARTS = ("agent.c", "agent_[!s]*.c", "agent_spawn.c", "base64.c", "frames.c", "sha256.c", "util.c")
 LIMIT_S = 60
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0", "UBSAN_OPTIONS": "abort_on_error=1"}
 
@@ -42,21 +71,17 @@ def compile_agent(folder: Path) -> Path:
     return program
 
 
-@asynccontextmanager
-async def running(program: Path) -> AsyncIterator[tuple[AgentClient, subprocess.Popen[bytes]]]:
-    """Run the agent with a client, in namespaces of a user without rights if this user has none."""
+@contextmanager
+def started(program: Path, *more: str) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+    """Start the agent, in namespaces of a user without rights if this user has none; the host's end of its channel."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     as_root = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
-    command = [*as_root, str(program), str(theirs.fileno())]
+    command = [*as_root, str(program), str(theirs.fileno()), *more]
     process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), env=ENVIRONMENT, stderr=subprocess.PIPE)
     theirs.close()
-    client = AgentClient(SocketWire(ours))
     try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(client.run)
-            yield client, process
-            tasks.cancel_scope.cancel()
+        yield ours, process
     finally:
         ours.close()
         process.kill()
@@ -65,6 +90,17 @@ async def running(program: Path) -> AsyncIterator[tuple[AgentClient, subprocess.
         complaint = process.stderr.read().decode()
         process.stderr.close()
     assert "Sanitizer" not in complaint, complaint
+
+
+@asynccontextmanager
+async def running(program: Path) -> AsyncIterator[tuple[AgentClient, subprocess.Popen[bytes]]]:
+    """Run the agent with a client."""
+    with started(program) as (ours, process):
+        client = AgentClient(SocketWire(ours))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.run)
+            yield client, process
+            tasks.cancel_scope.cancel()
 
 
 def with_agent(program: Path, work: Callable[[AgentClient], Awaitable[None]]) -> None:

@@ -1,17 +1,24 @@
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent.h"
+#include "agent_console.h"
 #include "channel.h"
 #include "report.h"
 #include "settings.h"
 #include "util.h"
 
-enum { PORT_S = 20, WINDOW = 1 << 20 };
+enum { PORT_S = 20, WINDOW = 1 << 20, CONSOLE_WINDOW = 8 << 10, REPEAT_MS = 1500 };
+
+static unsigned starts;
 
 /* Give up all that is init's: its secret, its files, its signals. */
 static void leave_init(void)
@@ -27,7 +34,7 @@ static void leave_init(void)
 	mlockall(MCL_CURRENT | MCL_FUTURE);
 }
 
-static int serve(void)
+static int serve_port(void)
 {
 	int port;
 
@@ -36,11 +43,61 @@ static int serve(void)
 	return port < 0 ? 1 : agent_serve(port, port, WINDOW);
 }
 
+/* The agent proper, beside the process that moves its bytes; they end with each other. */
+static _Noreturn void serve_socket(int ends[2], uint8_t *key)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	explicit_bzero(key, SHA256_BYTES);
+	close(ends[0]);
+	mlockall(MCL_CURRENT | MCL_FUTURE);
+	_exit(agent_serve(ends[1], ends[1], CONSOLE_WINDOW));
+}
+
+static int status_of(pid_t agent)
+{
+	int status;
+
+	if (waitpid(agent, &status, 0) != agent || !WIFEXITED(status))
+		return 1;
+	return WEXITSTATUS(status);
+}
+
+/* Each start has a key of its own, by which the host knows that lines are numbered anew. */
+static int serve_console(void)
+{
+	uint8_t key[SHA256_BYTES];
+	char label[32];
+	int ends[2], console;
+	pid_t agent;
+
+	snprintf(label, sizeof label, "agent %u", starts);
+	derive_key(label, key);
+	leave_init();
+	signal(SIGPIPE, SIG_IGN);
+	console = open("/dev/console", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (console < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+		return 1;
+	agent = fork();
+	if (agent == 0) {
+		close(console);
+		serve_socket(ends, key);
+	}
+	close(ends[1]);
+	fcntl(ends[0], F_SETFL, O_NONBLOCK);
+	if (agent > 0)
+		console_relay(console, ends[0], key, REPEAT_MS * settings.scale);
+	close(ends[0]);
+	return agent > 0 ? status_of(agent) : 1;
+}
+
 pid_t agent_start(void)
 {
-	pid_t pid = fork();
+	pid_t pid;
 
+	starts++;
+	pid = fork();
 	if (pid == 0)
-		_exit(serve());
+		_exit(settings.is_console ? serve_console() : serve_port());
 	return pid;
 }

@@ -51,6 +51,15 @@ bool shake_hands(int seconds)
 	return is_signed;
 }
 
+void derive_key(const char *label, uint8_t key[SHA256_BYTES])
+{
+	struct hmac_sha256 mac;
+
+	hmac_sha256_init(&mac, nonce, strlen(nonce));
+	hmac_sha256_update(&mac, label, strlen(label));
+	hmac_sha256_final(&mac, key);
+}
+
 void forget_nonce(void)
 {
 	explicit_bzero(nonce, sizeof nonce);

@@ -4,6 +4,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include "sha256.h"
 
 /* Use a channel; it does not block. */
 void report_to(int file);
@@ -13,6 +16,9 @@ int report_file(void);
 
 /* Greet the host, and read the nonce with which messages are signed. Return whether the host answered. */
 bool shake_hands(int seconds);
+
+/* Derive a key from the nonce. */
+void derive_key(const char *label, uint8_t key[SHA256_BYTES]);
 
 /* Send a message. Without a host it is printed. */
 void say(const char *text, ...) __attribute__((format(printf, 1, 2)));

@@ -22,8 +22,11 @@ LINE_BYTES = 480
 WINDOW = 4
 """Lines that are not acknowledged; together they fit into the buffer of the guest's terminal."""
 MAC_DIGITS = 16
+LINE_WORD = b"bootmatrix-agent "
 PATTERN = re.compile(rb"bootmatrix-agent ([0-9a-f]{16}) ((\d{1,10}) (\d{1,10}) ([A-Za-z0-9+/=]{0,640}))\r?\Z", re.ASCII)
 MAX_LINE_BYTES = 4096
+MAX_STARTS = 10
+"""An agent that was killed is started again, with another key and lines numbered anew; at most so often."""
 REPEAT_S = 1.5
 
 
@@ -35,9 +38,9 @@ class LinkSegment:
     data: bytes
 
 
-def key_of(nonce: str) -> bytes:
-    """Derive the key of the lines from the boot's secret."""
-    return hmac.new(nonce.encode("ascii"), b"agent", hashlib.sha256).digest()
+def key_of(nonce: str, start: int = 1) -> bytes:
+    """Derive the key of the lines from the boot's secret, for the agent of the first or a later start."""
+    return hmac.new(nonce.encode("ascii"), b"agent %d" % start, hashlib.sha256).digest()
 
 
 def encode_line(key: bytes, side: bytes, sequence: int, acknowledged: int, data: bytes) -> bytes:
@@ -66,7 +69,8 @@ class ConsoleWire:
     """A stream of bytes in lines of a console. `type` types on it; `run` has to run as long as it is used."""
 
     def __init__(self, nonce: str, type_line: Callable[[bytes], None], scale: float = 1) -> None:
-        self._key, self._type = key_of(nonce), type_line
+        self._nonce, self._type = nonce, type_line
+        self._start, self._key = 1, key_of(nonce)
         self._repeat_s = REPEAT_S * scale
         self._line = bytearray()
         self._received: deque[bytes] = deque()
@@ -120,8 +124,25 @@ class ConsoleWire:
                 for segment in self._waiting:
                     self._write(segment)
 
+    def _decode(self, line: bytes) -> tuple[int, int, bytes] | None:
+        """Decode a line of this agent, or of one that was started after it."""
+        if LINE_WORD not in line:
+            return None
+        for start in range(self._start, min(self._start + 2, MAX_STARTS)):
+            if decoded := decode_line(key_of(self._nonce, start), b"g", line):
+                self._restart(start)
+                return decoded
+        return None
+
+    def _restart(self, start: int) -> None:
+        if start == self._start:
+            return
+        self._start, self._key = start, key_of(self._nonce, start)
+        self._next = self._taken = 0
+        self._waiting.clear()
+
     def _take(self, line: bytes) -> None:
-        decoded = decode_line(self._key, b"g", line)
+        decoded = self._decode(line)
         if decoded is None:
             return
         sequence, acknowledged, data = decoded

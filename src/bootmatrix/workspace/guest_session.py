@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from bootmatrix.boot.start import Booted, Start, start_guest
 from bootmatrix.cell.run import RunContext, prepare
-from bootmatrix.errors import AgentError, BootmatrixError, InputError
+from bootmatrix.errors import AgentError, BootmatrixError
 from bootmatrix.fsio import read_whole
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.streams import Signal
@@ -114,15 +114,10 @@ async def open_session(cell: Cell, context: RunContext, folder: Path) -> AsyncIt
     """Build and boot a cell's guest with an agent; it is killed in the end.
 
     Raises:
-        InputError: the machine has no port for the agent.
         BootmatrixError: it cannot be built or booted.
         AgentError: it did not come up.
     """
     machine = context.machine(cell)
-    if machine.result != "virtio-serial":
-        raise InputError(
-            f"{cell.target}: the agent needs a virtio-serial port, which this machine lacks", "Choose another machine."
-        )
     qemu_version(machine)  # before any download
     await anyio.to_thread.run_sync(check_machine, machine, context.builder.store)
     prepared = await anyio.to_thread.run_sync(prepare, cell, context, abandon_on_cancel=True)
