@@ -60,6 +60,7 @@ missing_to_test() {
     need fakeroot fakeroot "tests of what is built: roots"
     need bwrap bubblewrap "tests of the user tier"
     need qemu-s390x-static qemu-user-static "tests of the user tier"
+    need passt passt "tests of outbound networks"
     need qemu-img qemu-utils "tests of what is built: disks for clouds"
     need docker-registry docker-registry "tests that pull images from a registry"
     need htpasswd apache2-utils "tests that pull images from a registry"

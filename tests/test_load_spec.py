@@ -179,7 +179,7 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
             SERVICE + "    annotations:\n      bootmatrix.check: soon\n",
             "s.yml:5: a check's time limit: 'soon' is not a duration",
         ),
-        (SERVICE + "    annotations: {bootmatrix.network: tap}\n", "s.yml:4: 'bootmatrix.network' must be 'user'"),
+        (SERVICE + "    annotations: {bootmatrix.network: tap}\n", "s.yml:4: 'bootmatrix.network' must be none, guest"),
         (SERVICE + '    annotations: {bootmatrix.console: ""}\n', "s.yml:4: 'bootmatrix.console' must be one line"),
         (
             "onboot:\n  - name: a\n    image: b\n    annotations: {bootmatrix.check: 60s}\n",

@@ -77,7 +77,7 @@ def emulators() -> set[str]:
 
 
 TEST_PROGRAMS = (
-    *("gcc", "gpg", "docker-registry", "htpasswd", "dockerd", "promtool", "bwrap", "qemu-s390x-static"),
+    *("gcc", "gpg", "docker-registry", "htpasswd", "dockerd", "promtool", "bwrap", "passt", "qemu-s390x-static"),
     *("sshd", "faketime", "slurmctld", "slurmd", "sbatch", "munged"),
 )
 REPOSITORY = ("apt-ftparchive", "createrepo_c", "rpmbuild", "repo-add")

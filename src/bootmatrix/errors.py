@@ -158,5 +158,9 @@ class QemuUnsuitable(HostError):
     """A QEMU that lacks a machine type or a CPU model."""
 
 
+class ToolMissing(HostError):
+    """A program of this host that is not installed."""
+
+
 class Interrupted(BootmatrixError):
     """Stopped by the user."""

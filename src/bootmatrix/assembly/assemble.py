@@ -29,6 +29,7 @@ from bootmatrix.assembly.initrd.bundle_spec import (
     needed_modules,
     needs_every_module,
     needs_network,
+    needs_outbound,
     place,
 )
 from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
@@ -225,6 +226,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         **board_firmware(machine, assembly.profile, builder),
         cmdline=_cmdline(spec)[0],
         network=assembly.network,
+        outbound=assembly.network and needs_outbound(placed),
         roots=image_disks(assembly.on_disk, builder.store),
         images=tuple(image_artefact(image, builder) for image in assembly.images.values()),
         contents=tuple(spec_contents(spec, assembly.images, assembly.sources)),

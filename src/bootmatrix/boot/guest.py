@@ -6,8 +6,8 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -45,6 +45,7 @@ from bootmatrix.qemu.command import Descriptors, for_cell, for_fork
 from bootmatrix.qemu.disk import WRITES_BYTES, private_copy
 from bootmatrix.qemu.host import private_mib
 from bootmatrix.qemu.monitor import Monitor, Unanswered
+from bootmatrix.qemu.outbound import outbound_network
 from bootmatrix.qemu.process import exit_words, has_errors, kill, read_stderr, running
 from bootmatrix.qemu.suspension import STEP_S, SuspensionMeter, gap_of, suspension_of, within
 from bootmatrix.qemu.transport import PACE_S, Wires, open_wires, read_ready, read_wire
@@ -108,36 +109,37 @@ async def boot(  # noqa: PLR0913
     has_agent_port = has_port and bool(bootable.agent)
     await anyio.to_thread.run_sync(partial(shutil.rmtree, folder / diagnosis.FOLDER, ignore_errors=True))
     program = str(find_qemu(machine))
-    with ExitStack() as stack:
-        file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
-        log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii"), proof=bootable.proof))
-        wires, theirs = stack.enter_context(open_wires(has_port, has_agent_port))
-        seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None), folder)
-        seen.dump = dump
-        seen.proof = bootable.proof
-        seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
-        if bootable.agent == "collect":
-            seen.collect(folder, limits or CollectLimits())
-        elif bootable.agent and attach:
-            attach(seen.connect_agent(nonce))
-        disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
-        if snapshot:
-            files = stack.enter_context(copy_files(snapshot, bootable))
-            log.write(snapshot.console + COPY_BEGINS)
-            seen.state = files.state
-            wires.send(wake_up())
-            command = for_fork(machine, bootable, _descriptors(theirs, (), has_agent_port), files, program)
-        else:
-            files = None
-            command = for_cell(machine, bootable, _descriptors(theirs, disk, has_agent_port), program)
-        inherited = [*(end.fileno() for end in (*theirs, *disk)), *(files.numbers if files else ())]
-        bound = stack.enter_context(bounded(machine))
-        starting = running(command.arguments, inherited, machine, bound, wires.console, WRITES_BYTES if disk else 0)
-        async with starting as process:
-            for end in theirs:
-                end.close()
-            await seen.follow(process)
-        seen.bound_fault = bound.fault()
+    async with _network(bootable) as network:
+        with ExitStack() as stack:
+            file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
+            log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii"), proof=bootable.proof))
+            wires, theirs = stack.enter_context(open_wires(has_port, has_agent_port))
+            seen = _Boot(machine, wires, log, Conversation(nonce, wires.result is None), folder)
+            seen.dump = dump
+            seen.proof = bootable.proof
+            seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
+            if bootable.agent == "collect":
+                seen.collect(folder, limits or CollectLimits())
+            elif bootable.agent and attach:
+                attach(seen.connect_agent(nonce))
+            disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
+            if snapshot:
+                files = stack.enter_context(copy_files(snapshot, bootable))
+                log.write(snapshot.console + COPY_BEGINS)
+                seen.state = files.state
+                wires.send(wake_up())
+                command = for_fork(machine, bootable, _descriptors(theirs, (), has_agent_port), files, program)
+            else:
+                files = None
+                command = for_cell(machine, bootable, _descriptors(theirs, disk, has_agent_port, network), program)
+            inherited = [*(end.fileno() for end in (*theirs, *disk, *network)), *(files.numbers if files else ())]
+            bound = stack.enter_context(bounded(machine))
+            starting = running(command.arguments, inherited, machine, bound, wires.console, WRITES_BYTES if disk else 0)
+            async with starting as process:
+                for end in (*theirs, *network):
+                    end.close()
+                await seen.follow(process)
+            seen.bound_fault = bound.fault()
     if seen.broken:
         raise seen.broken
     if seen.is_stuck():
@@ -448,7 +450,20 @@ class _Boot:
         return f"{self._machine.qemu} {exit_words(self._status)}{said}"
 
 
-def _descriptors(theirs: list[socket.socket], disk: Iterable[IO[bytes]], has_agent: bool) -> Descriptors:
+@asynccontextmanager
+async def _network(bootable: Bootable) -> AsyncIterator[tuple[socket.socket, ...]]:
+    """Start the network of a guest that has one which leads outside; yield QEMU's end."""
+    if not bootable.outbound:
+        yield ()
+        return
+    async with outbound_network() as end:
+        yield (end,)
+
+
+def _descriptors(
+    theirs: list[socket.socket], disk: Iterable[IO[bytes]], has_agent: bool, network: tuple[socket.socket, ...] = ()
+) -> Descriptors:
     monitor, *ports = (end.fileno() for end in theirs)
     agent = ports.pop() if has_agent else None
-    return Descriptors(monitor, ports[0] if ports else None, tuple(file.fileno() for file in disk), agent)
+    files = tuple(file.fileno() for file in disk)
+    return Descriptors(monitor, ports[0] if ports else None, files, agent, network[0].fileno() if network else None)

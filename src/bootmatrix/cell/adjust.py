@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bootmatrix.model import Cell, Container, Spec
-from bootmatrix.model.spec import CHECK
+from bootmatrix.model.spec import CHECK, NETWORK
 
 
 def adjusted(spec: Spec, cell: Cell) -> Spec:
     """Return the spec with what the cell appends and limits; the spec itself if there is nothing."""
     if cell.append:
         spec = _appended(spec, cell.append)
+    if cell.network is not None:
+        spec = _networked(spec, cell.network)
     if cell.limit_s is not None:
         spec = spec.model_copy(update={"services": tuple(_limited(one, cell.limit_s) for one in spec.services)})
     return spec
@@ -21,6 +23,18 @@ def _appended(spec: Spec, words: str) -> Spec:
         return spec.model_copy(update={"own": own})
     kernel = spec.kernel.model_copy(update={"cmdline": f"{spec.kernel.cmdline} {words}".strip()})
     return spec.model_copy(update={"kernel": kernel})
+
+
+def _networked(spec: Spec, network: str) -> Spec:
+    """Return the spec with a network for its containers; one says it for all."""
+    sections = {name: getattr(spec, name) for name in ("onboot", "services", "onshutdown")}
+    changed = {
+        name: tuple(
+            one.model_copy(update={"annotations": {**(one.annotations or {}), NETWORK: network}}) for one in containers
+        )
+        for name, containers in sections.items()
+    }
+    return spec.model_copy(update=changed)
 
 
 def _limited(service: Container, limit_s: float) -> Container:

@@ -28,7 +28,7 @@ from bootmatrix.cell.adjust import adjusted
 from bootmatrix.cell.record_builder import build_record
 from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_diagnosis, keep_files, should_retry
 from bootmatrix.cell.user_tier import Unsupported, prepare_user, run_user_cell
-from bootmatrix.errors import BootmatrixError, BuildError, QemuMissing, QemuTooOld, QemuUnsuitable
+from bootmatrix.errors import BootmatrixError, BuildError, QemuMissing, QemuTooOld, QemuUnsuitable, ToolMissing
 from bootmatrix.fsio import read_whole
 from bootmatrix.judge import judge
 from bootmatrix.judge.user_tier import unsupported
@@ -229,7 +229,7 @@ async def _attempt(cell: Cell, context: RunContext, folder: Path) -> Attempt:
         await _boot_and_judge(attempt, cell, context, folder)
     except Exception as error:  # every error is this cell's verdict, and affects no other cell
         attempt.judgement = judge_error(error)
-        attempt.is_lasting = isinstance(error, QemuMissing | QemuTooOld | QemuUnsuitable)
+        attempt.is_lasting = isinstance(error, QemuMissing | QemuTooOld | QemuUnsuitable | ToolMissing)
     return attempt
 
 
@@ -255,6 +255,9 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
         machine = grown(machine, prepared.bootable)
     machine = await context.accelerate(machine, prepared.bootable)
     bootable = with_proof(prepared.bootable, cell.proof, machine)
+    if bootable.outbound:
+        cold = {"forkable": None, "cold_reason": "its network leads outside"}
+        bootable = bootable.model_copy(update=cold)
     attempt.prepared = prepared if bootable is prepared.bootable else replace(prepared, bootable=bootable)
     attempt.machine, line = machine, by_hand(machine, bootable)
     attempt.command, attempt.cmdline = line.arguments, line.cmdline

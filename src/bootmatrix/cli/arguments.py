@@ -263,6 +263,16 @@ def add_get_limit(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add --network."""
+    parser.add_argument(
+        "--network",
+        choices=("none", "guest", "outbound"),
+        help="network of the guests: none; a card on a network of its own; or one that leads to the internet, but not "
+        "to this host or a private network (default: as the spec says)",
+    )
+
+
 def add_running(parser: argparse.ArgumentParser) -> None:
     """Add the options for executing a plan."""
     parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
@@ -274,6 +284,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     add_roots(parser)
     add_tier(parser)
     add_get_limit(parser)
+    add_network(parser)
     parser.add_argument(
         "--verify-fork",
         type=int,

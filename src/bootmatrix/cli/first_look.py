@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bootmatrix.cli.doctor import GPGV, SETPRIV, HostCheck, disk, emulator, keyring, program
+from bootmatrix.cli.doctor import GPGV, INSTALLERS, SETPRIV, HostCheck, disk, emulator, keyring, program
 from bootmatrix.errors import HostError
 from bootmatrix.model import Machine
+from bootmatrix.qemu.outbound import PROGRAM
 
+PASST = dict.fromkeys(INSTALLERS, PROGRAM)
+"""The package of each installer."""
 LEAST_DISK_MIB = 1024
 """Room for the kernel, the packages and the initrd of a small trial."""
 
 
-def check_host(machines: Iterable[Machine], cache: Path | None, *, offline: bool) -> None:
+def check_host(machines: Iterable[Machine], cache: Path | None, *, offline: bool, outbound: bool = False) -> None:
     """Check all that a run needs of this host.
 
     Raises:
@@ -24,6 +27,7 @@ def check_host(machines: Iterable[Machine], cache: Path | None, *, offline: bool
         *(emulator(machine) for machine in needed.values()),
         program("setpriv", "ends QEMU together with bootmatrix", SETPRIV),
         *(() if offline else (program("gpgv", "verifies the archive's signatures", GPGV), keyring())),
+        *((program(PROGRAM, "gives guests an outbound network", PASST),) if outbound else ()),
         disk(cache, LEAST_DISK_MIB),
     ]
     missing = [check for check in checks if check.state == "missing"]

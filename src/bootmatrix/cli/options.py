@@ -21,7 +21,7 @@ WIDE = 160
 OF_THE_RUN = (
     *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked"),
     *("allow_empty", "page_size", "bits", "endian", "cpu", "machine", "memory", "cpus", "append", "timeout", "roots"),
-    *("tier", "fail_on_warning", "get_limit"),
+    *("tier", "fail_on_warning", "get_limit", "network"),
     *("only", "shard", "budget", "rerun_failed"),
 )
 """Arguments that a resumed run takes from its start."""
@@ -96,7 +96,7 @@ def check_resumed(args: argparse.Namespace) -> None:
             "--resume cannot be combined with MATRIX or SPEC arguments, nor with options that choose cells or change "
             "their guests: --arch, --kernel, --image, --qemu-args, --flaky, --boot, --verify-fork, --locked, "
             "--allow-empty, --page-size, --bits, --endian, --cpu, --machine, --memory, --cpus, --append, "
-            "--timeout, --roots, --tier, --get-limit, --only, --shard, --budget and --rerun-failed"
+            "--timeout, --roots, --tier, --get-limit, --network, --only, --shard, --budget and --rerun-failed"
         )
 
 

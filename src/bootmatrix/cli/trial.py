@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         boot=args.boot,
         roots=args.roots,
         get_limit=args.get_limit,
+        network=None if args.network == "outbound" else args.network,
         tier=args.tier,
         flaky=args.flaky,
         verify_fork=args.verify_fork,
@@ -43,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     )
     planned = workspace.plan(str(matrix), selection=selection)
     options.print_notes(planned.plan)
-    check_host(_machines(planned, profiles), workspace.cache, offline=workspace.offline)
+    machines = _machines(planned, profiles)
+    check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")
     return run_planned(args, planned)
 
 
@@ -70,6 +72,7 @@ def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialReq
         port=args.port,
         path=args.http or "",
         timeout=args.timeout or "",
+        outbound=args.network == "outbound",
         keys=_matrix_keys(args),
     )
 

@@ -49,6 +49,7 @@ ADVICE = {
 PRIVILEGED = "privileged containers: weaker evidence"
 DAEMONS = "init image's daemons: weaker evidence"
 NO_ACCOUNT = "init of protocol {}: no account of the kernel: weaker evidence"
+OUTBOUND = "a network that leads outside: an unreproducible input"
 NOTHING_TESTED = "nothing was tested: the spec has no container under onboot, services or onshutdown"
 NOTHING_ADVICE = "Add a container to 'onboot', or a service with 'bootmatrix.check': its exit status decides."
 
@@ -217,6 +218,7 @@ def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None) -> J
     limits = [
         *([f"{PRIVILEGED}: {'; '.join(bootable.privileged)}"] if bootable.privileged else ()),
         *([f"{DAEMONS}: {'; '.join(bootable.daemons)}"] if bootable.daemons else ()),
+        *([OUTBOUND] if bootable.outbound else ()),
         *([NO_ACCOUNT.format(bootable.protocol)] if log is None else ()),
     ]
     if not limits:

@@ -179,6 +179,7 @@ class _CellExpander:
                 boot=self._matrix.boot,
                 roots=self._matrix.roots,
                 get_limit=limit_bytes(self._matrix.get_limit) if self._matrix.get_limit else None,
+                network=self._matrix.network,
                 traits=self._traits[place],
                 flaky=self._matrix.flaky,
                 append=self._matrix.append,

@@ -15,7 +15,7 @@ from bootmatrix.model import Container, FileEntry, PrebuiltGuest, Spec
 from bootmatrix.model.capabilities import CAPABILITIES
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.guest_size import parse_size
-from bootmatrix.model.spec import CHECK, CONSOLE, NETWORK, RESOURCES
+from bootmatrix.model.spec import CHECK, CONSOLE, NETWORK, NETWORKS, RESOURCES
 
 SHOWN = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 SECTIONS = ("onboot", "onshutdown", "services")
@@ -229,8 +229,8 @@ def _check_namespace(document: Document, place: Location, value: str | None) -> 
 
 def _check_annotations(document: Document, place: Location, container: Container) -> None:
     annotations = container.annotations or {}
-    if NETWORK in annotations and annotations[NETWORK] != "user":
-        document.complain((*place, "annotations", NETWORK), f"{NETWORK!r} must be 'user', the only supported network")
+    if NETWORK in annotations and annotations[NETWORK] not in NETWORKS:
+        document.complain((*place, "annotations", NETWORK), f"{NETWORK!r} must be none, guest or outbound")
     if CONSOLE in annotations and not SHOWN.fullmatch(annotations[CONSOLE]):
         document.complain(
             (*place, "annotations", CONSOLE), f"{CONSOLE!r} must be one line of text, with at most 300 characters"

@@ -67,7 +67,8 @@ class Bootable(Model):
 
     `roots` are disks with the roots of large images, named by their serial numbers.
 
-    `cmdline` is the part from the spec and its images. `network`: the spec needs a network card. `onboot`,
+    `cmdline` is the part from the spec and its images. `network`: the spec needs a network card, `outbound` one that
+    leads outside. `onboot`,
     `services`, `checks` and `onshutdown` are container names in the order of the spec. The guest must account for
     all of them. `results` are the files that it must send, one entry per container. `reports` is false for a guest
     with a foreign init: its `proof` is on its console. `protocol` is the version of docs/guest-protocol.md that its
@@ -91,6 +92,7 @@ class Bootable(Model):
     roots: tuple[Artefact, ...] = ()
     cmdline: str = ""
     network: bool = False
+    outbound: bool = False
     images: tuple[Artefact, ...] = ()
     contents: tuple[ImageContents, ...] = ()
     onboot: tuple[str, ...] = ()

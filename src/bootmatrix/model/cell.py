@@ -18,6 +18,10 @@ Tier = Literal["user", "system"]
 """`user`: programs on the host's kernel, by user-mode emulation. `system`: a guest that is booted."""
 
 
+Network = Literal["none", "guest", "outbound"]
+"""`guest`: a card on a network without anybody else. `outbound`: one that leads to the internet, and nowhere near."""
+
+
 class Timeouts(Model):
     """Limits in seconds for the fastest machine; multiplied by each machine's time factor.
 
@@ -82,6 +86,7 @@ class Cell(Model):
     machine's memory and CPUs, `append` is added to the kernel command line, and `limit_s` replaces the checks' limits.
     `fail_on` names kernel messages that fail the cell although they are notes elsewhere.
     `get_limit` is the limit of result files, in bytes.
+    `network` replaces that of the spec.
     """
 
     spec: str
@@ -105,6 +110,7 @@ class Cell(Model):
     fail_on: tuple[str, ...] = ()
     roots: RootPlace = "auto"
     get_limit: int | None = None
+    network: Network | None = None
     tier: Tier = "system"
 
     @property

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
-from bootmatrix.model.cell import BootKind, ConsoleRule, ConsoleText, RootPlace, Tier, Timeouts
+from bootmatrix.model.cell import BootKind, ConsoleRule, ConsoleText, Network, RootPlace, Tier, Timeouts
 from bootmatrix.model.guest_size import LimitText, SizeRequest
 
 MAX_AGAIN = 10
@@ -79,6 +79,7 @@ class Matrix(Model):
     names or globs to the sources that replace them. `page_size` chooses kernels, `bits`, `endian` and `cpu` machines.
     `append` is added to the kernel command line, `limit` replaces the time limits of checks, `get_limit` limits result
     files. `fail_on` names kernel messages that fail a cell and are notes otherwise, such as `kernel warning`.
+    `network` replaces that of the specs.
     """
 
     specs: tuple[str, ...] = Field(min_length=1)
@@ -103,6 +104,7 @@ class Matrix(Model):
     boot: BootKind = "cold"
     roots: RootPlace = "auto"
     get_limit: LimitText | None = None
+    network: Network | None = None
     tier: tuple[Tier, ...] = ("system",)
     retries: int = Field(default=1, ge=0, le=MAX_AGAIN)
     flaky: int = Field(default=0, ge=0, le=MAX_AGAIN)

@@ -20,7 +20,9 @@ MODULES = "bootmatrix.modules"
 CONSOLE = "bootmatrix.console"
 """Annotation for specs with a foreign init: the text that the container prints on a pass."""
 NETWORK = "bootmatrix.network"
-"""Annotation or image label: `user` adds a network card on QEMU's user-mode network."""
+"""Annotation or image label: `guest`, or `user`, adds a network card on an isolated network. As an annotation also
+`outbound`, a network that leads outside, and `none`, which leaves the card out."""
+NETWORKS = ("none", "guest", "user", "outbound")
 RESOURCES = "bootmatrix.resources"
 """Annotation: memory and CPUs that the guest needs for the container, such as `memory=2G cpus=2`."""
 RESULTS = "bootmatrix.results"

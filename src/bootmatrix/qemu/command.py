@@ -59,6 +59,9 @@ CARD_READER = "sd"
 CD_BUSES = {"virtio-pci": "virtio-scsi-pci", "virtio-mmio": "virtio-scsi-device"}
 """The virtio SCSI controller of each bus, on which a CD is."""
 
+OUTBOUND = "outbound"
+"""QEMU's name of the network that leads outside."""
+
 DISK_SERIAL = "bootmatrix"
 """Serial number by which init knows the disk of a copy."""
 
@@ -75,7 +78,8 @@ class CommandLine:
 class Descriptors:
     """Descriptors of sockets for QEMU; `result` is None if the console carries results.
 
-    The console is QEMU's standard input and output. `disk` has one open file for each access mode, for guests with a
+    The console is QEMU's standard input and output. `network` carries the frames of an outbound network.
+    `disk` has one open file for each access mode, for guests with a
     disk.
     """
 
@@ -83,6 +87,7 @@ class Descriptors:
     result: int | None = None
     disk: tuple[int, ...] = ()
     agent: int | None = None
+    network: int | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,9 @@ def _channels(machine: Machine, descriptors: Descriptors) -> tuple[str, ...]:
         *_serial(machine, "chardev:console"),
     )
     ports = {"result": descriptors.result, "agent": descriptors.agent}
-    return (*arguments, *(word for name, end in ports.items() if end is not None for word in _socket(name, end)))
+    sockets = (word for name, end in ports.items() if end is not None for word in _socket(name, end))
+    outbound = () if descriptors.network is None else ("-netdev", f"socket,id={OUTBOUND},fd={descriptors.network}")
+    return (*arguments, *sockets, *outbound)
 
 
 def by_hand(machine: Machine, bootable: Bootable) -> CommandLine:
@@ -203,7 +210,7 @@ def _command(  # noqa: PLR0913, PLR0917
         *_firmware(machine, bootable),
         *channels,
         *_ports(machine, bootable),
-        *_network(machine, bootable),
+        *_network(machine, bootable, mode),
         *_kernel(bootable),
         *_disk(machine, bootable, disk),
         *_roots(machine, bootable),
@@ -284,10 +291,12 @@ def _on_bus(machine: Machine, model: str) -> str:
     return f"{model},bus={machine.bus_name}" if machine.bus_name else model
 
 
-def _network(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
-    """A card on QEMU's user-mode network; `restrict` allows only DHCP."""
+def _network(machine: Machine, bootable: Bootable, mode: Mode) -> tuple[str, ...]:
+    """A card on QEMU's user-mode network; `restrict` allows only DHCP. An outbound network is among the channels."""
     if not bootable.network or not machine.network:
         return ()
+    if bootable.outbound and mode == "cell":
+        return ("-device", f"{machine.network},netdev={OUTBOUND}")
     return ("-netdev", "user,id=net0,restrict=on", "-device", f"{machine.network},netdev=net0")
 
 

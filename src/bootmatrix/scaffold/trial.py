@@ -29,6 +29,9 @@ CAPABILITIES = (
 )
 """Docker's default (moby: oci/caps/defaults.go), which images of registries are made for."""
 INIT = (f"{SHIPPED}init", f"{SHIPPED}crun")
+DHCP_IMAGE = f"{SHIPPED}dhcpcd"
+RESOLVERS = "/run/resolvconf/resolv.conf:/etc/resolv.conf"
+"""The list of resolvers that dhcpcd writes, as containers bind it."""
 PROBE_IMAGE = f"{SHIPPED}busybox"
 DEFAULT_LIMIT = "5m"
 DEFAULT_STAYS = "10s"
@@ -106,6 +109,7 @@ class TrialRequest:
     port: int | None = None
     path: str = ""
     timeout: str = ""
+    outbound: bool = False
     keys: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -277,6 +281,9 @@ def _write_spec(project: _Project, image: str) -> None:
         container["cwd"] = project.cwd
     annotations = {"bootmatrix.results": " ".join(request.results)} if request.results else {}
     spec: dict[str, Any] = {"init": list(INIT)}
+    if request.outbound:
+        spec["onboot"] = [{"name": "dhcpcd", "image": DHCP_IMAGE, "annotations": {"bootmatrix.network": "outbound"}}]
+        container["binds"] = [RESOLVERS]
     if not request.is_service:
         container["annotations"] = {"bootmatrix.check": limit, **annotations}
         project.write(f"{project.name}.yml", spec | {"services": [container]}, _comment(project))

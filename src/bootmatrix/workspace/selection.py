@@ -12,7 +12,7 @@ from bootmatrix.console.kernel_messages import WARNINGS
 from bootmatrix.errors import InputError
 from bootmatrix.load.facts import ANY_KERNEL
 from bootmatrix.load.qemu_args import parse_qemu_args
-from bootmatrix.model import BootKind, GuestSize, Matrix, QemuArgs, ResourceRule, RootPlace, Tier
+from bootmatrix.model import BootKind, GuestSize, Matrix, Network, QemuArgs, ResourceRule, RootPlace, Tier
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.guest_size import AUTO, MAX_CPUS, limit_bytes, memory_mib
 from bootmatrix.model.matrix import PageSize
@@ -29,7 +29,7 @@ class Selection:
     `page_size`, `bits`, `endian` and `cpu` choose kernels and machines by facts; `machine` is a board of each of the
     architectures. `memory` (`2G`, `auto`) and `cpus` are the guests' size. `append` is added to the kernel command
     line; `timeout` (`90s`) replaces the limits of onboot containers, services and checks, `get_limit` (`2G`) that of
-    result files. `fail_on_warning` makes the kernel's warnings failures.
+    result files. `network` replaces that of the specs. `fail_on_warning` makes the kernel's warnings failures.
 
     `only` has patterns of cell ids; `rerun_failed` names a run whose cells that are not as expected are selected;
     `shard` is a part of it all, such as `2/4`; `budget` a duration.
@@ -57,6 +57,7 @@ class Selection:
     timeout: str | None = None
     fail_on_warning: bool = False
     get_limit: str | None = None
+    network: Network | None = None
     only: tuple[str, ...] = ()
     shard: str = ""
     budget: str = ""
@@ -89,7 +90,7 @@ def apply(selection: Selection, matrix: Matrix) -> Matrix:
     """
     changes: dict[str, Any] = {
         name: value
-        for name in ("boot", "roots", "tier", "flaky", "page_size", "bits", "endian", "cpu")
+        for name in ("boot", "roots", "network", "tier", "flaky", "page_size", "bits", "endian", "cpu")
         if (value := getattr(selection, name)) not in {None, ()}
     }
     if selection.qemu_args:

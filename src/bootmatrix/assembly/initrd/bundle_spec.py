@@ -117,8 +117,20 @@ def needs_every_module(placed: Iterable[BundleSpec]) -> bool:
 
 def needs_network(placed: Iterable[BundleSpec], init: Iterable[StoredImage]) -> bool:
     """Return whether a container or an init image needs a network card."""
+    placed = tuple(placed)
+    if "none" in _networks(placed):
+        return False
     labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
     return any(NETWORK in label for label in labels)
+
+
+def needs_outbound(placed: Iterable[BundleSpec]) -> bool:
+    """Return whether the spec itself asks for a network that leads outside; no image can."""
+    return "outbound" in _networks(placed)
+
+
+def _networks(placed: Iterable[BundleSpec]) -> set[str]:
+    return {(one.container.annotations or {}).get(NETWORK, "") for one in placed}
 
 
 def console_proof(placed: Iterable[BundleSpec]) -> ConsoleProof | None:
