@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bootmatrix.assembly.image.packages import local_debs
 from bootmatrix.assembly.image.programs import library_packages
 from bootmatrix.cli.first_look import check_host
-from bootmatrix.errors import HostError, InputError
+from bootmatrix.errors import BuildError, HostError, InputError
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.matrix import load_matrix
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.spec import load_one
-from bootmatrix.model import Matrix, Profile
+from bootmatrix.model import ImageRecipe, Matrix, Profile
 from bootmatrix.scaffold import source_tree
 from bootmatrix.scaffold.debs import read_packages
 from bootmatrix.scaffold.source_tree import copy_tree
@@ -476,3 +477,17 @@ def test_a_package_whose_name_is_a_path_is_refused(tmp_path: Path, field: str) -
     path.write_bytes(make_deb(control, {}))
     with pytest.raises(InputError, match=f"the {field.split(':', maxsplit=1)[0]} is '.*out', which is invalid"):
         read_packages([str(path)], PROFILES)
+
+
+def test_a_project_saved_in_the_tried_folder_is_not_in_its_own_copy(here: Path) -> None:
+    write(here / "src/main.sh", "true\n")
+    request = TrialRequest(find_thing(["."]), ("true",), ("x86_64",))
+    prepare_trial(request, PROFILES, None, here / "out")
+    (tree,) = (here / "out/images").glob("*/tree")
+    assert sorted(path.name for path in tree.rglob("*")) == ["main.sh", "src"]
+
+
+def test_a_pipe_among_packages_does_not_block(here: Path) -> None:
+    os.mkfifo(here / "x.deb")
+    with pytest.raises(BuildError, match=r"x\.deb is not a regular file"):
+        local_debs(ImageRecipe(debs=("./x.deb",)), here / "build.yml", PROFILES["x86_64"])

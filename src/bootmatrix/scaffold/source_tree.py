@@ -45,15 +45,15 @@ def _some(paths: list[str]) -> str:
     return ", ".join(paths[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def copy_tree(source: Path, target: Path) -> CopiedTree:
-    """Copy a source tree.
+def copy_tree(source: Path, target: Path, without: Path | None = None) -> CopiedTree:
+    """Copy a source tree, except for the folder `without`, in which the copy may be.
 
     Raises:
         InputError: too many or too large files, unreadable ones, or none at all.
     """
     from pathspec import GitIgnoreSpec
 
-    copier = _Copier(source, GitIgnoreSpec)
+    copier = _Copier(source, GitIgnoreSpec, without)
     target.mkdir(parents=True)
     copier.copy(source, target, (), 0)
     if not copier.tree.files:
@@ -62,8 +62,9 @@ def copy_tree(source: Path, target: Path) -> CopiedTree:
 
 
 class _Copier:
-    def __init__(self, root: Path, spec_type: type) -> None:
+    def __init__(self, root: Path, spec_type: type, without: Path | None) -> None:
         self.root, self.spec_type, self.tree = root, spec_type, CopiedTree()
+        self.without = without.resolve() if without else None
 
     def copy(self, folder: Path, target: Path, rules: tuple[tuple[Path, object], ...], depth: int) -> None:
         if depth > MAX_DEPTH:
@@ -77,6 +78,8 @@ class _Copier:
             path = Path(entry.path)
             is_folder = entry.is_dir(follow_symlinks=False)
             if entry.name in ALWAYS or _is_ignored(path, is_folder, rules):
+                continue
+            if is_folder and self.without and path.resolve() == self.without:
                 continue
             if is_folder:
                 (target / entry.name).mkdir()

@@ -239,7 +239,7 @@ def _write_base(project: _Project) -> str:
 
 def _add_folder(project: _Project, recipe: dict[str, Any]) -> None:
     source = Path(project.request.thing.paths[0]).resolve()
-    copied = copy_tree(source, project.folder / f"images/{project.name}/tree")
+    copied = copy_tree(source, project.folder / f"images/{project.name}/tree", project.folder)
     project.notes += copied.notes()
     project.cwd = f"{SOURCES}/{project.name}"
     recipe |= {"files": [{"path": project.cwd.lstrip("/"), "source": "tree"}], "workdir": project.cwd}

@@ -64,6 +64,8 @@ def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb
             f"{recipe_path}: the package {wanted!r} lies outside of {root}, the recipe's project",
             "Copy it to a folder of the project. A project is a git work tree, or the folder that has 'images' in it.",
         )
+    if not deb.is_file():
+        raise BuildError(f"{recipe_path}: {deb} is not a regular file")
     return _read(deb, names["debian_arch"])
 
 
