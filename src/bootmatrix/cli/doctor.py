@@ -294,7 +294,7 @@ def fetch_probe(workspace: Workspace, cells: tuple[str, ...], end_s: float) -> N
         return
     ways = [*(("--cache", str(workspace.cache)) if workspace.cache else ())]
     ways += ["--archive", workspace.archive] if workspace.archive else []
-    command = [sys.executable, "-m", "bootmatrix.cli.main", "fetch", *cells, *ways]
+    command = [sys.executable, "-P", "-m", "bootmatrix.cli.main", "fetch", *cells, *ways]
     try:
         subprocess.run(command, capture_output=True, check=False, timeout=end_s - PROBE_S - time.monotonic())
     except subprocess.TimeoutExpired:
