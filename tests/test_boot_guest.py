@@ -190,7 +190,7 @@ async def test_a_repeated_message_changes_nothing(tmp_path: Path) -> None:
 async def test_a_broken_monitor_is_ours(
     tmp_path: Path, scenario: str, fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bootmatrix.boot.guest.LEAVE_S", 0.3)
+    monkeypatch.setattr("bootmatrix.boot.observation.LEAVE_S", 0.3)
     _, judgement = await run(scenario, tmp_path)
     assert judgement.verdict is Verdict.INFRA_ERROR
     assert "monitor" in judgement.reason
@@ -198,7 +198,7 @@ async def test_a_broken_monitor_is_ours(
 
 
 async def test_a_qemu_that_does_not_quit_is_killed(tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bootmatrix.boot.guest.LEAVE_S", 0.3)
+    monkeypatch.setattr("bootmatrix.boot.observation.LEAVE_S", 0.3)
     outcome, judgement = await run("stubborn", tmp_path)
     assert outcome.exit_status == -signal.SIGKILL
     assert judgement.verdict is Verdict.INFRA_ERROR
