@@ -107,9 +107,13 @@ class Ingredients:
 
     @property
     def recipe_digest(self) -> str:
-        """The digest of what the image's author wrote: it says nothing of versions of packages, nor of a base."""
+        """The digest of what the image's author wrote: it says nothing of versions of packages, nor of a base.
+
+        Keys with their defaults do not count, so that a new key changes no digest.
+        """
+        recipe = self.recipe.model_dump(mode="json", by_alias=True, exclude={"description"}, exclude_defaults=True)
         parts = {
-            "recipe": self.recipe.model_dump(mode="json", by_alias=True, exclude={"description"}),
+            "recipe": recipe,
             "files": {name: source_digest(entries) for name, entries in self.sources.items()},
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

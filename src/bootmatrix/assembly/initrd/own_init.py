@@ -21,7 +21,7 @@ SETTINGS = ("bootmatrix", "containers", "etc/bootmatrix", "usr/lib/bootmatrix")
 """Paths that init reads or writes."""
 DAEMONS = "etc/bootmatrix/daemons"
 """Other init images name here what is to run beside the services."""
-KNOWN_DAEMONS = {"aff4a5880e2559e54a754e210384a22d11b9bcf120dc3e85b298267020bd3e05"}
+KNOWN_DAEMONS = {"427309d71c80af2c40f420898b3fadac8ef2a6f0b2ea5c39c7c9b0e57ac6ca81"}
 """Digests of recipes (specs/images) whose daemons are known to leave alone what init and the runtime use."""
 DAEMON_STATE = "/var/lib/containerd"
 """Folder of the known daemon's containers, some of which it starts by itself."""
