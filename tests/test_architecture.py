@@ -26,7 +26,7 @@ LAYERS = (
     {"cli", "pytest_plugin"},
     {"workspace"},
     {"execute", "bisect"},
-    {"cell"},
+    {"cell", "cloud"},
     {"assembly", "plan", "scaffold", "signoff", "server", "subset", "forge"},
     {"boot", "load", "report"},
     {"snapshot", "source", "history", "judge", "guest"},

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootmatrix.cli import arguments, ci_parsers, guest_parsers
+from bootmatrix.cli import arguments, ci_parsers, cloud_parsers, guest_parsers
 from bootmatrix.cli.hosts_parsers import add_hosts
 from bootmatrix.cli.parsers_try import add_completion, add_new, add_try
 from bootmatrix.cli.upkeep_parsers import add_accept, add_cache
@@ -107,6 +107,7 @@ def add_run(commands: Commands) -> None:
         help="let the guest wait for gdb on this port of the loopback (default: 1234); no verdict",
     )
     arguments.add_git_bisect(parser)
+    cloud_parsers.add_on(parser)
     parser.add_argument("--shell", action="store_true", help="start a shell on the console at the end; no verdict")
     parser.add_argument(
         "--keep",
@@ -490,6 +491,9 @@ ADDERS = {
     "serve": add_serve,
     "schema": add_schema,
     "doctor": add_doctor,
+    "push": cloud_parsers.add_push,
+    "cloud": cloud_parsers.add_cloud,
+    "cost": cloud_parsers.add_cost,
     "hosts": add_hosts,
     "exec": guest_parsers.add_exec,
     "shell": guest_parsers.add_shell,

@@ -37,6 +37,10 @@ FOLLOW_S = 0.05
 
 def run(args: argparse.Namespace) -> int:
     """Boot and return the exit status: 0 for a pass, 1 for another verdict of the guest, 3 for our error."""
+    if args.on:
+        from bootmatrix.cli.run_on import run_on
+
+        return run_on(args)
     _begin(args)
     with download_progress() as downloads:
         guest = find_guest(

@@ -1,0 +1,87 @@
+"""Options of the commands for other places: push, cloud, cost."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from bootmatrix.cli import arguments
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[Any]
+
+CLOUDS = ("aws", "gcp")
+SWEEP_OLDER = "6h"
+
+
+def add_on(parser: argparse.ArgumentParser) -> None:
+    """Add --on PLACE to `run`, with the choices of a cloud."""
+    where = parser.add_argument_group("other places (docs/where-to-run.md)")
+    where.add_argument("--on", choices=CLOUDS, metavar="PLACE", help="run it there, not in QEMU: aws, gcp")
+    add_choice(where)
+    where.add_argument("--poll", type=float, default=10, metavar="SECONDS", help="pause between looks at a cloud (10)")
+    where.add_argument(
+        "--console-lag", type=float, default=600, metavar="SECONDS", help="wait for an ended instance's console (600)"
+    )
+
+
+def add_choice(parser: argparse._ActionsContainer) -> None:
+    """Add the choices of a cloud."""
+    parser.add_argument("--region", metavar="R", help="AWS: the region (default: that of the profile); GCP: the zone")
+    parser.add_argument("--project", metavar="P", help="GCP: the project")
+    parser.add_argument("--bucket", metavar="B", help="GCP: the bucket for the upload")
+    parser.add_argument("--instance-type", metavar="T", help="the kind of machine (default: in arch/clouds)")
+    parser.add_argument("--spot", action="store_true", help="a spot machine, which the cloud may reclaim")
+
+
+def add_push(commands: Commands) -> None:
+    """Add the options of `push`."""
+    words = "upload a spec as an image of a cloud: aws, gcp"
+    parser = commands.add_parser("push", help=words, description=f"{words.capitalize()}. No sweep removes it.")
+    parser.add_argument("on", choices=CLOUDS, metavar="CLOUD")
+    parser.add_argument("files", nargs=1, metavar="SPEC")
+    arguments.add_single(parser)
+    add_choice(parser)
+    arguments.add_sources(parser)
+    parser.set_defaults(command="push")
+
+
+def add_cloud(commands: Commands) -> None:
+    """Add the options of `cloud`."""
+    parser = commands.add_parser("cloud", help="remove what killed runs left in a cloud")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    sweep = actions.add_parser("sweep", help="remove everything with bootmatrix's tag, except what 'push' made")
+    sweep.add_argument("on", choices=CLOUDS, metavar="PLACE")
+    sweep.add_argument(
+        "--older-than",
+        type=arguments.period,
+        default=arguments.period(SWEEP_OLDER),
+        metavar="TIME",
+        help=f"in a cloud, only what is older, since other runs may be on (default: {SWEEP_OLDER})",
+    )
+    add_choice(sweep)
+    sweep.set_defaults(command="push:run_sweep")
+
+
+def add_cost(commands: Commands) -> None:
+    """Add the options of `cost`."""
+    parser = commands.add_parser(
+        "cost",
+        help="estimate a run's cost on machines by the hour, and the break-even",
+        description="Computes what a run costs on machines that are paid by the hour, beside one that is always on, "
+        "and from how many runs a month on the latter is cheaper.",
+    )
+    parser.add_argument("what", metavar="MATRIX|SPEC", nargs="+", help="what will be run")
+    parser.add_argument("--hour", type=float, required=True, metavar="PRICE", help="price of a machine's hour")
+    parser.add_argument("--month", type=float, metavar="PRICE", help="price of a machine that is always on, a month")
+    parser.add_argument("--runs", type=float, default=30, metavar="N", help="runs a month (default: 30)")
+    parser.add_argument("--cell", type=float, metavar="SECONDS", help="of a cell (default: 30)")
+    parser.add_argument(
+        "--start", type=float, default=60, metavar="SECONDS", help="until a machine works (default: 60)"
+    )
+    parser.add_argument("--machines", type=int, default=1, metavar="N", help="machines of a run (default: 1)")
+    parser.add_argument("--cores", type=int, default=2, metavar="N", help="cells at a time on each (default: 2)")
+    parser.add_argument(
+        "--least", type=float, default=60, metavar="SECONDS", help="least time that is paid (default: 60)"
+    )
+    parser.set_defaults(command="cost")

@@ -1,0 +1,47 @@
+"""`bootmatrix cost`: what a run costs on machines by the hour."""
+
+from __future__ import annotations
+
+import argparse
+
+from bootmatrix.cli import options
+from bootmatrix.cli.output import say
+from bootmatrix.cloud.cost import Cost, Prices, cost_of
+from bootmatrix.errors import InputError
+from bootmatrix.workspace.selection import Selection
+
+CELL_S = 30.0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the cost of a run, and the break-even.
+
+    Raises:
+        InputError: a number is not positive, or a matrix or spec is not found.
+    """
+    values = (args.hour, args.runs, args.machines, args.cores, args.cell or 1, args.month or 1)
+    if min(values) <= 0 or min(args.start, args.least) < 0:
+        raise InputError("prices, times and numbers must be positive")
+    cells_s, source = _times(args)
+    prices = Prices(args.hour, args.month, args.start, args.least)
+    _print(cost_of(cells_s, args.machines, args.cores, prices, args.runs), len(cells_s), source, args)
+    return 0
+
+
+def _times(args: argparse.Namespace) -> tuple[list[float], str]:
+    """Return the cells' seconds, and where they come from."""
+    workspace = options.workspace(args)
+    selection = Selection(needs_qemu=False, must_test=False)
+    cells = workspace.plan(*args.what, selection=selection).cells
+    seconds = args.cell or CELL_S
+    return [seconds] * len(cells), f"estimated at {seconds:g} s a cell"
+
+
+def _print(cost: Cost, cells: int, source: str, args: argparse.Namespace) -> None:
+    say(f"{cells} cells, {source}, on {args.machines} x {args.cores} cores")
+    say(
+        f"a run: {cost.run:.4f} ({cost.cell:.5f} a cell), {cost.wall_s:.0f} s; {cost.paid_s:.0f} s of machines are paid"
+    )
+    say(f"{args.runs:g} runs a month: {cost.month:.2f}")
+    if cost.break_even is not None:
+        say(f"always on: {args.month:.2f} a month; cheaper from {cost.break_even:.0f} runs a month on")

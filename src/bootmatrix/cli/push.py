@@ -1,0 +1,28 @@
+"""`bootmatrix push` and `bootmatrix cloud sweep`: images in clouds, and what is left there."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from bootmatrix.cli.output import say
+from bootmatrix.cli.run_on import build, open_place, open_to_sweep
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build a spec, upload it and print the image's name."""
+    place, machine = open_place(args.on, args, keep=True)
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as name:
+        prefix = Path(name) / Path(args.files[0]).name.split(".")[0]
+        build(args, machine.format, prefix)
+        say(place.push(prefix.with_name(prefix.name + machine.suffix), prefix.name))
+    return 0
+
+
+def run_sweep(args: argparse.Namespace) -> int:
+    """Remove what runs left, and print it."""
+    removed = open_to_sweep(args.on, args).sweep(args.older_than)
+    say(*(f"removed {name}" for name in removed))
+    say(f"{len(removed)} removed")
+    return 0

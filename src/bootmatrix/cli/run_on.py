@@ -1,0 +1,136 @@
+"""`bootmatrix run --on`: run one spec in a cloud."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootmatrix.assembly.export import BUILT
+from bootmatrix.cli import options
+from bootmatrix.cli.downloads import download_progress
+from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
+from bootmatrix.cli.output import say
+from bootmatrix.errors import InputError
+from bootmatrix.load.clouds import load_cloud_machine
+from bootmatrix.load.profile import find_machine
+from bootmatrix.model import Bootable, Built, Judgement, Timeouts, Verdict
+from bootmatrix.model.cloud import CloudMachine, CloudRun
+from bootmatrix.model.durations import duration_s
+from bootmatrix.report.sanitize import disarmed, one_line, sanitize
+from bootmatrix.runs.run_store import CONSOLE_FILE
+
+if TYPE_CHECKING:
+    from bootmatrix.cloud.place import Place
+
+BOOT_S = 240
+"""Seconds that a cloud takes to give a machine and to show its console, beside the limits of the spec."""
+QEMU_ONLY = (
+    *("shell", "gdb", "expect", "forbid", "stays", "dump", "git_bisect", "build", "match", "qemu_args"),
+    *("memory", "cpus", "append", "fail_on_warning"),
+)
+"""Options that need a guest in QEMU."""
+
+
+def run_on(args: argparse.Namespace) -> int:
+    """Build and run a spec elsewhere; return the exit status as `run` does.
+
+    Raises:
+        InputError: options that do not go together.
+    """
+    refused = [name for name in QEMU_ONLY if _is_set(args, name)]
+    if refused:
+        raise InputError(f"--on {args.on} cannot be combined with --{refused[0].replace('_', '-')}")
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as name:
+        folder = Path(name)
+        if args.keep:
+            args.keep.mkdir(parents=True, exist_ok=True)
+        judgement = _in_cloud(args, folder, args.keep or folder)
+    say(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
+    if judgement.advice:
+        say(judgement.advice)
+    if judgement.verdict in {Verdict.PASS, Verdict.USER_PASS}:
+        return EXPECTED
+    return NOT_EXPECTED if judgement.verdict.is_tested else OUR_FAULT
+
+
+def _is_set(args: argparse.Namespace, name: str) -> bool:
+    value = getattr(args, name, None)
+    return bool(value) or (name == "gdb" and value is not None)
+
+
+def _in_cloud(args: argparse.Namespace, folder: Path, results: Path) -> Judgement:
+    from bootmatrix.cloud.place import CloudPace, check_spec
+    from bootmatrix.cloud.place import run as run_in
+
+    place, machine = open_place(args.on, args)
+    prefix = folder / "run"
+    bootable = build(args, machine.format, prefix)
+    check_spec(bootable)
+    disk = prefix.with_name(prefix.name + machine.suffix)
+    pace = CloudPace(limit_s(args, bootable) + BOOT_S, args.poll, args.console_lag)
+    judgement, console = run_in(place, disk, bootable, pace, _print)
+    (results / CONSOLE_FILE).write_bytes(console)
+    return judgement
+
+
+def open_place(name: str, args: argparse.Namespace, keep: bool = False) -> tuple[Place, CloudMachine]:
+    """Open a cloud for an architecture.
+
+    Raises:
+        InputError: the cloud has no machine for it.
+        HostError: its library or credentials are missing.
+    """
+    profile, _ = find_machine(options.profiles(), args.arch)
+    machine = load_cloud_machine(name, profile)
+    return _open(name, args, machine, keep), machine
+
+
+def open_to_sweep(name: str, args: argparse.Namespace) -> Place:
+    """Open a cloud without a machine, to remove things there.
+
+    Raises:
+        HostError: its library or credentials are missing.
+    """
+    return _open(name, args, None, False)
+
+
+def _open(name: str, args: argparse.Namespace, machine: CloudMachine | None, keep: bool) -> Place:
+    choice = CloudRun(
+        region=args.region or "",
+        project=args.project or "",
+        bucket=args.bucket or "",
+        instance_type=args.instance_type or "",
+        spot=args.spot,
+    )
+    if name == "aws":
+        from bootmatrix.cloud.aws import AwsPlace
+
+        return AwsPlace(machine, choice, options.workspace(args).cache_folder / "uploads", keep)
+    from bootmatrix.cloud.gcp import GcpPlace
+
+    return GcpPlace(machine, choice, keep)
+
+
+def build(args: argparse.Namespace, form: str, prefix: Path) -> Bootable:
+    """Build a spec in a format; return its bootable."""
+    with download_progress() as downloads:
+        options.workspace(args).build(
+            args.files[0], arch=args.arch, kernel=args.kernel, formats=(form,), prefix=prefix, observer=downloads
+        )
+    return Built.model_validate_json(prefix.with_name(prefix.name + BUILT).read_bytes()).bootable
+
+
+def limit_s(args: argparse.Namespace, bootable: Bootable) -> float:
+    """Return the limit of a whole run: --timeout, or that of all phases."""
+    if args.timeout is not None:
+        return duration_s(args.timeout)
+    limits = Timeouts()
+    return limits.boot + limits.onboot + limits.services + limits.shutdown + max(bootable.checks.values(), default=0)
+
+
+def _print(data: bytes) -> None:
+    sys.stdout.write(disarmed(sanitize(data.decode("utf-8", "replace").replace("\r\n", "\n"))))
+    sys.stdout.flush()

@@ -1,0 +1,6 @@
+"""Places to run a spec other than QEMU on this host: a container engine, and clouds (docs/where-to-run.md).
+
+    push ── start ── console ── stop        sweep: whatever a killed run left
+
+Everything that is made in a place has a label or tag of bootmatrix, and is removed when the run ends.
+"""

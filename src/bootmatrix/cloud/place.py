@@ -1,0 +1,149 @@
+"""The protocol of clouds, and a run in one: push, start, follow the console, stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from bootmatrix.errors import InputError
+from bootmatrix.judge.elsewhere import Elsewhere, judge_console, unsigned_messages
+from bootmatrix.model import Bootable, Judgement, Outcome, Verdict
+
+TAG = "bootmatrix"
+"""Tag or label of everything that is made in a cloud."""
+OVERLAP_BYTES = 512
+"""Bytes at the end of a console by which its next piece is joined."""
+LEAVE_S = 60
+"""Seconds that a guest with a complete account has to leave."""
+CUT = "the cloud dropped a part of the console before it was read"
+End = Literal["", "guest", "host"]
+"""End of an instance: none yet, by its own guest, or by the cloud or a person."""
+Follow = Callable[[bytes], object]
+
+
+@dataclass(frozen=True)
+class State:
+    """An instance's state; `reason` is the cloud's own word for its end."""
+
+    end: End = ""
+    reason: str = ""
+
+
+class Place(Protocol):
+    """A cloud. Its methods raise InfraError, or HostError for missing credentials."""
+
+    name: str
+
+    def push(self, disk: Path, title: str) -> str:
+        """Upload a disk and register it; return the image's name."""
+
+    def start(self, image: str) -> str:
+        """Start an instance that ends when its guest powers off; return its name."""
+
+    def console(self, instance: str) -> bytes:
+        """Return the latest console output that the cloud has."""
+
+    def state(self, instance: str) -> State:
+        """Return whether an instance has ended."""
+
+    def clean(self) -> None:
+        """Remove everything that this run has made, found by its tag: also what an answer that was lost has made."""
+
+    def sweep(self, older_s: float) -> list[str]:
+        """Remove what other runs left, if it is older; return what was removed. Pushed images stay."""
+
+
+@dataclass(frozen=True)
+class CloudPace:
+    """Seconds: the limit of a run, between two looks, and for the console of an instance that has ended."""
+
+    limit_s: float
+    poll_s: float = 10
+    lag_s: float = 600
+
+
+class ConsoleTail:
+    """A console joined from the overlapping pieces that a cloud returns: each is the end of what it has."""
+
+    def __init__(self) -> None:
+        self.transcript = b""
+        self.is_cut = False
+
+    def add(self, piece: bytes) -> bytes:
+        """Join a piece; return what is new."""
+        if not piece or self.transcript.endswith(piece):
+            return b""
+        if piece.startswith(self.transcript):
+            new = piece[len(self.transcript) :]
+        else:
+            end = self.transcript[-OVERLAP_BYTES:]
+            place = piece.rfind(end)
+            self.is_cut = self.is_cut or place < 0
+            new = piece[place + len(end) :] if place >= 0 else piece
+        self.transcript += new
+        return new
+
+
+def check_spec(bootable: Bootable) -> None:
+    """Check that a cloud's console can carry the account of a spec.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not bootable.reports:
+        raise InputError("a cloud needs bootmatrix's init in the spec", 'Name "@pkg:./images/init" under init.')
+    if bootable.results:
+        raise InputError("bootmatrix.results: a cloud's console does not carry files", "Run this spec in QEMU.")
+
+
+def run(place: Place, disk: Path, bootable: Bootable, pace: CloudPace, follow: Follow) -> tuple[Judgement, bytes]:
+    """Push, start, follow, judge, and remove everything; return the judgement and the console.
+
+    Raises:
+        InputError: the spec needs more than a console.
+        InfraError: the cloud fails.
+    """
+    check_spec(bootable)
+    try:
+        instance = place.start(place.push(disk, disk.name))
+        outcome, tail = _follow(place, instance, pace, follow)
+    finally:
+        place.clean()
+    judgement = judge_console(Elsewhere(place.name), outcome, bootable, tail.transcript)
+    if tail.is_cut and judgement.verdict is not Verdict.PASS:
+        judgement = Judgement(verdict=Verdict.INFRA_ERROR, reason=f"{CUT}: {judgement.reason}", is_weak=True)
+    return judgement, tail.transcript
+
+
+def _follow(place: Place, instance: str, pace: CloudPace, follow: Follow) -> tuple[Outcome, ConsoleTail]:
+    """Look at an instance until its account is complete, or has no more chance to be."""
+    tail, start, ended, complete = ConsoleTail(), time.monotonic(), 0.0, 0.0
+    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    limit = ""
+    while True:
+        state = place.state(instance)
+        follow(tail.add(place.console(instance)))
+        now = time.monotonic()
+        has_end = any(message.kind == "end" for message in unsigned_messages(tail.transcript))
+        ended, complete = ended or now * bool(state.end), complete or now * has_end
+        if state.end and (has_end or now - ended > pace.lag_s):
+            break
+        if complete and now - complete > LEAVE_S:  # some clouds do not see that a guest has left
+            break
+        if not state.end and not complete and now - start > pace.limit_s:
+            limit = "time"
+            break
+        time.sleep(pace.poll_s)
+    outcome = Outcome(
+        exit_status=None,
+        ended_by="guest" if state.end == "guest" else "host",
+        limit=limit,
+        host_error=f"{place.name} ended the instance: {state.reason}" if state.end == "host" else "",
+        started_at=started_at,
+        wall_s=time.monotonic() - start,
+        console_bytes=len(tail.transcript),
+    )
+    return outcome, tail

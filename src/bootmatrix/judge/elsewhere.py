@@ -1,0 +1,163 @@
+"""Verdicts on specs that ran in a container engine or a cloud: docs/where-to-run.md. Pure.
+
+QEMU does not report there how the guest left, so its account must be complete, and a pass is marked as weaker
+evidence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bootmatrix.console import transcript as console
+from bootmatrix.console.kernel_lines import kernel_lines
+from bootmatrix.console.kernel_messages import find_kernel_faults
+from bootmatrix.console.match import strip_printk
+from bootmatrix.judge import completeness
+from bootmatrix.judge.console_verdict import WEAKER
+from bootmatrix.judge.result_files import read_files
+from bootmatrix.judge.tap import ParsedResults, parse, read_tap
+from bootmatrix.model import Bootable, Evidence, GuestMessage, Judgement, KernelFault, Outcome, SubResult, Verdict
+from bootmatrix.model.finding import Finding, piece
+
+UNSIGNED = re.compile(
+    rb"^bootmatrix: ((?:ready|uptime|onboot|services?|check|shutdown|onshutdown|end)(?: [!-~]+)*)\r*$", re.MULTILINE
+)
+"""A message of init in the mode `manual`, in which it has no secret."""
+MAX_EVIDENCE = 40
+MAX_MESSAGES = 5000
+USER = {Verdict.PASS: Verdict.USER_PASS, Verdict.FAIL: Verdict.USER_FAIL, Verdict.TIMEOUT: Verdict.USER_FAIL}
+"""Verdicts on what ran on a kernel that is not the guest's own."""
+NO_KERNEL = "on the kernel of the engine, {}: no verdict on the spec's kernel"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A place where a spec ran: its name, and the kernel's release if that is the place's own.
+
+    `exit_status` is that of init, where the place reports one.
+    """
+
+    name: str
+    host_kernel: str = ""
+    exit_status: int | None = None
+
+
+def unsigned_messages(transcript: bytes) -> tuple[GuestMessage, ...]:
+    """Return init's messages on a console to which no host listened. A container with that console can forge them."""
+    lines = [match[1].decode("ascii") for match in UNSIGNED.finditer(strip_printk(transcript))][:MAX_MESSAGES]
+    return tuple(
+        GuestMessage(kind=kind, words=tuple(words), at_s=0, sequence=number)
+        for number, (kind, *words) in enumerate((line.split(" ") for line in lines), 1)
+    )
+
+
+def judge_signed(place: Elsewhere, outcome: Outcome, bootable: Bootable, transcript: bytes) -> Judgement:
+    """Judge an account that init signed, on the kernel of the place."""
+    bootable = bootable.model_copy(update={"kernel_release": place.host_kernel})
+    printed = [*read_tap(outcome.messages), *read_files(outcome, bootable)]
+    judgement = _judge(place, outcome, bootable, transcript, (printed, ()))
+    words = NO_KERNEL.format(place.host_kernel)
+    return judgement.model_copy(
+        update={
+            "verdict": USER.get(judgement.verdict, judgement.verdict),
+            "reason": f"{judgement.reason} ({words})",
+            "subresults": tuple(
+                result.model_copy(update={"verdict": USER.get(result.verdict, result.verdict)})
+                for result in judgement.subresults
+            ),
+        }
+    )
+
+
+def judge_console(place: Elsewhere, outcome: Outcome, bootable: Bootable, transcript: bytes) -> Judgement:
+    """Judge what a cloud's console shows: the unsigned account of init, and the kernel's messages."""
+    outcome = outcome.model_copy(update={"messages": unsigned_messages(transcript)})
+    names = (*bootable.onboot, *bootable.checks)
+    printed = [_tap(name, transcript) for name in dict.fromkeys(names)]
+    faults = find_kernel_faults(kernel_lines(transcript, None))
+    judgement = _judge(place, outcome, bootable, transcript, (printed, faults))
+    if judgement.verdict is not Verdict.PASS:
+        return judgement
+    return judgement.model_copy(update={"reason": f"{judgement.reason} ({WEAKER})"})
+
+
+def _tap(name: str, transcript: bytes) -> ParsedResults:
+    """Parse the TAP that a container printed. Without a plan or a version nothing is expected of it."""
+    prefix = f"{name}| "
+    lines = strip_printk(transcript).decode("utf-8", "replace").replace("\r", "").split("\n")
+    tap = parse("\n".join(line.removeprefix(prefix) for line in lines if line.startswith(prefix)), name)
+    failed = [f"{one.name}: {one.detail or 'failed'}" for one in tap.results if one.verdict is Verdict.FAIL]
+    reasons = (*tap.faults, *failed)
+    return ParsedResults(
+        tuple(tap.results), tuple(Finding(Verdict.FAIL, f"{name}: {reason}") for reason in reasons[:5])
+    )
+
+
+def _judge(
+    place: Elsewhere,
+    outcome: Outcome,
+    bootable: Bootable,
+    transcript: bytes,
+    parsed: tuple[list[ParsedResults], tuple[KernelFault, ...]],
+) -> Judgement:
+    printed, faults = parsed
+    results = tuple(result for one in printed for result in one.results)
+    subresults = (*completeness.subresults(outcome, bootable), *results)
+    findings = sorted(_find(place, outcome, bootable, transcript, (results, faults)), key=lambda one: one.gravity)
+    findings += [finding for one in printed for finding in one.findings]
+    if not subresults and not findings:
+        return Judgement(verdict=Verdict.BUILD_ERROR, reason="nothing was tested: the spec has no container")
+    if not findings:
+        return _passed(place, outcome, subresults, bootable)
+    first, *others = findings
+    evidence = first.evidence or console.last_lines(transcript)
+    also = (piece("result", f"also: {one.reason}") for one in others if not one.follows)
+    return Judgement(
+        verdict=first.verdict,
+        reason=first.reason,
+        evidence=(*evidence, *also)[:MAX_EVIDENCE],
+        subresults=subresults,
+        advice=first.advice,
+        kernel_faults=faults,
+        is_weak=True,
+    )
+
+
+def _passed(place: Elsewhere, outcome: Outcome, subresults: tuple[SubResult, ...], bootable: Bootable) -> Judgement:
+    evidence: list[Evidence] = [piece("result", f"{len(outcome.messages)} messages, complete, on {place.name}")]
+    if place.exit_status is not None:
+        evidence.append(piece("host", f"init exited with status {place.exit_status}"))
+    return Judgement(
+        verdict=Verdict.PASS,
+        reason=f"{len(subresults)} of {len(subresults)} results passed on {place.name}",
+        evidence=tuple(evidence),
+        subresults=subresults,
+        is_weak=True,
+        privileged=(*bootable.privileged, *bootable.daemons),
+    )
+
+
+def _find(
+    place: Elsewhere,
+    outcome: Outcome,
+    bootable: Bootable,
+    transcript: bytes,
+    parsed: tuple[tuple[SubResult, ...], tuple[KernelFault, ...]],
+) -> Iterator[Finding]:
+    results, faults = parsed
+    if outcome.host_error:
+        yield Finding(Verdict.INFRA_ERROR, outcome.host_error, (piece("host", outcome.host_error),))
+    if faults:
+        yield from console.find_panics(kernel_lines(transcript, None), faults)
+        yield from console.check_faults(faults, 0.0)
+    if outcome.limit:
+        reason = f"it did not end within {outcome.wall_s:.0f} s"
+        yield Finding(Verdict.TIMEOUT, reason, console.last_lines(transcript), "Raise the limit with --timeout.")
+    yield from completeness.reported_faults(outcome, bootable, transcript, results)
+    if outcome.result_fault:
+        yield Finding(Verdict.FAIL, f"invalid result channel: {outcome.result_fault}")
+    yield from completeness.find_gaps(outcome, bootable, transcript)
+    if place.exit_status:
+        yield Finding(Verdict.FAIL, f"init exited with status {place.exit_status}", follows=True)

@@ -1,0 +1,36 @@
+"""Costs of runs on machines by the hour."""
+
+from __future__ import annotations
+
+import pytest
+
+from bootmatrix.cloud.cost import Prices, cost_of
+from command_line import Tool, refused
+
+pytest_plugins = ("command_line",)
+
+
+def test_a_run_of_an_hour_on_one_machine() -> None:
+    cost = cost_of([1800, 1800], 1, 1, Prices(0.72, 194.72, start_s=0), runs=30)
+    assert (cost.wall_s, cost.paid_s, cost.run, cost.cell) == (3600, 3600, 0.72, 0.36)
+    assert cost.month == pytest.approx(21.6)
+    assert cost.break_even == pytest.approx(194.72 / 0.72)
+
+
+def test_cells_side_by_side_and_the_start_of_each_machine() -> None:
+    cost = cost_of([100, 60, 40, 10], 2, 1, Prices(36, start_s=20), runs=1)
+    assert (cost.wall_s, cost.paid_s, cost.run) == (130, 250, 2.5)
+    assert cost.break_even is None
+
+
+def test_least_time_and_machines_without_a_cell() -> None:
+    assert cost_of([1], 3, 2, Prices(3600, start_s=0), 1).run == 60
+    assert cost_of([], 3, 2, Prices(1, 100), 1).run == 0
+
+
+def test_the_command(tool: Tool) -> None:
+    done = tool("cost", "hello", "--hour", "0.72", "--month", "194.72", "--cell", "3540")
+    assert done.returncode == 0, done.stderr
+    assert "estimated at 3540 s a cell" in done.stdout
+    assert "cheaper from" in done.stdout
+    refused(tool("cost", "hello", "--hour", "0"), "must be positive")
