@@ -56,7 +56,7 @@ int main(int argc, char **argv)
 	return agent_serve(atoi(argv[1]), atoi(argv[1]), 1 << 18);
 }
 """
-PARTS = ("agent.c", "agent_[!s]*.c", "agent_spawn.c", "base64.c", "frames.c", "sha256.c", "util.c")
+PARTS = ("agent.c", "agent_[!s]*.c", "agent_serve.c", "agent_spawn.c", "base64.c", "frames.c", "sha256.c", "util.c")
 LIMIT_S = 60
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0", "UBSAN_OPTIONS": "abort_on_error=1"}
 

@@ -8,20 +8,23 @@ import signal
 import socket
 import stat
 import threading
+import urllib.request
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from agent_program import compile_agent, running, with_agent
 from bootmatrix.errors import AgentError, GuestFileError, InputError
-from bootmatrix.guest import commands
+from bootmatrix.guest import commands, serve
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.commands import channel_of, connection, run_command
 from bootmatrix.guest.forward import forwarded
 from bootmatrix.guest.frames import ExitKind, Frame, FrameType, StreamNumber
 from bootmatrix.guest.outbound import TreeLimits
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
+from bootmatrix.source.guest_repository import Response
 
 PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
@@ -297,6 +300,40 @@ def test_a_port_is_forwarded_both_ways_at_once(program: Path, echo: int) -> None
                 await stream.send(data)
                 await stream.send_eof()
             assert bytes(received) == data
+
+    with_agent(program, work)
+
+
+def test_requests_are_answered_by_the_host(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setattr(serve, "PORT", port)
+    asked: list[bytes] = []
+
+    def answer(head: bytes) -> Response:
+        asked.append(head)
+        return Response("200 OK", b"x" * 300_000)
+
+    def fetch() -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/a", timeout=30) as reply:
+            return len(reply.read())
+
+    async def work(client: AgentClient) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve.serve_http, client, answer)
+            with anyio.fail_after(30):
+                while True:
+                    try:
+                        await (await anyio.connect_tcp("127.0.0.1", port)).aclose()  # a client that says nothing
+                        break
+                    except OSError:
+                        await anyio.sleep(0.05)
+            assert await anyio.to_thread.run_sync(fetch) == 300_000
+            assert await anyio.to_thread.run_sync(fetch) == 300_000
+            tasks.cancel_scope.cancel()
+        assert len(asked) == 2
+        assert asked[0].startswith(b"GET /a HTTP/1.1\r\n")
 
     with_agent(program, work)
 

@@ -42,7 +42,7 @@ async def die(guest: bootmatrix.Guest) -> None:
 def test_a_guest(arch: str, tmp_path: Path) -> None:
     async def run() -> None:
         with anyio.fail_after(LIMIT_S):
-            async with bootmatrix.Workspace().guest("debian", arch=arch) as guest:
+            async with bootmatrix.Workspace().guest(arch=arch) as guest:
                 await use(guest, tmp_path)
                 await die(guest)
 

@@ -307,7 +307,7 @@ def test_the_project_of_a_source_tree(here: Path) -> None:
         "workdir": "/src/hello",
     }
     base = yaml.safe_load((folder / "images/hello-base/build.yml").read_text(encoding="utf-8"))
-    assert base["from"] == "bootmatrix/debian"
+    assert base["from"] == "bootmatrix/debian-small"
     assert {"path": "usr/bin/cc", "symlink": "gcc"} in base["files"]
     (container,) = load_one(folder / "hello.yml")[0].services
     assert (container.command, container.cwd) == (("make", "check"), "/src/hello")
@@ -346,6 +346,13 @@ def test_packages_by_architecture(here: Path) -> None:
     }.items():
         with pytest.raises(InputError, match=message):
             write_trial(here / "other", TrialRequest(thing, service=words[0], arch=("s390x",)), PROFILES)
+
+
+def test_roots_with_apt_are_prepared(here: Path) -> None:
+    request = TrialRequest(find_thing([]), words=("x",), arch=("x86_64",), image="debian:13", packages=("jq",))
+    folder, _ = project(here, request)
+    base = yaml.safe_load((folder / "images/try-base/build.yml").read_text(encoding="utf-8"))
+    assert (base["from"], base["packages"], base["configure"]) == ("bootmatrix/debian-13", ["jq"], True)
 
 
 def test_packages_that_are_none(here: Path) -> None:

@@ -61,6 +61,8 @@ int builtin_main(enum request_verb verb, char **words)
 		return connect_main(words);
 	case VERB_GLOB:
 		return glob_main(words);
+	case VERB_SERVE:
+		return serve_main(words);
 	default:
 		return 2;
 	}

@@ -13,11 +13,15 @@ int builtin_main(enum request_verb verb, char **words);
 /* Write a tree that is read from standard input: PATH. */
 int put_main(char **words);
 
-/* Send files and trees: LIMIT PATH... */
+/* Send a file or tree: LIMIT PATH [owners SKIPPED...]. With owners, a record of type 'm' is before each other one. */
 int get_main(char **words);
 
 /* Connect to a port of loopback or a Unix socket: tcp PORT, or unix PATH. */
 int connect_main(char **words);
+
+/* Have the host answer HTTP requests to a port of loopback: PORT. On standard output '+', then for each request its
+ * head's length (4 bytes) and the head; on standard input, the answer's length (8 bytes) and the answer. */
+int serve_main(char **words);
 
 /* Print what failed with errno; returns 1. */
 int complain(const char *step, const char *path);

@@ -3,9 +3,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "agent_builtins.h"
@@ -19,6 +22,8 @@ static struct {
 	uint8_t bytes[64 << 10];
 	size_t used;
 	uint64_t left; /* bytes that may still be sent */
+	char **skipped; /* paths below the top that are left out; NULL without records of owners */
+	dev_t device;
 } out;
 
 static bool flush(void)
@@ -87,6 +92,25 @@ static bool send_bytes(int file, uint64_t size)
 	return true;
 }
 
+/* `UID GID LINKS DEVICE INODE MAJOR MINOR [CAPABILITIES]`: two files of one device and inode are one file. Capabilities are
+ * the extended attribute in hexadecimal. */
+static bool send_owner(int file, const struct stat *status)
+{
+	uint8_t value[64];
+	char text[300];
+	ssize_t size = file < 0 ? 0 : fgetxattr(file, "security.capability", value, sizeof(value));
+	int used;
+
+	if (!out.skipped)
+		return true;
+	used = snprintf(text, sizeof(text), "%u %u %lu %llu %llu %u %u ", status->st_uid, status->st_gid,
+			(unsigned long)status->st_nlink, (unsigned long long)status->st_dev,
+			(unsigned long long)status->st_ino, major(status->st_rdev), minor(status->st_rdev));
+	for (ssize_t i = 0; i < size; i++)
+		used += snprintf(text + used, sizeof(text) - (size_t)used, "%02x", value[i]);
+	return send_record(RECORD_OWNER, NULL, 0, "", text);
+}
+
 static bool send_file(int folder, const char *name, const struct stat *status, const char *path)
 {
 	int file = openat(folder, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -101,7 +125,7 @@ static bool send_file(int folder, const char *name, const struct stat *status, c
 		return send_fault(path);
 	}
 	out.left -= size;
-	is_sent = send_record(RECORD_FILE, status, size, path, "") && send_bytes(file, size);
+	is_sent = send_owner(file, status) && send_record(RECORD_FILE, status, size, path, "") && send_bytes(file, size);
 	close(file);
 	return is_sent;
 }
@@ -114,7 +138,7 @@ static bool send_link(int folder, const char *name, const struct stat *status, c
 	if (size < 0)
 		return send_fault(path);
 	target[size] = 0;
-	return send_record(RECORD_LINK, status, 0, path, target);
+	return send_owner(-1, status) && send_record(RECORD_LINK, status, 0, path, target);
 }
 
 static bool send_any(int folder, const char *name, char *path, int depth, int flags);
@@ -150,19 +174,42 @@ static bool send_folder(int parent, const char *name, char *path, int depth)
 	return is_sent;
 }
 
+static bool is_skipped(const char *path)
+{
+	char **skipped = out.skipped;
+
+	while (skipped && *skipped && strcmp(*skipped, path))
+		skipped++;
+	return skipped && *skipped;
+}
+
+/* With owners, what is mounted below the top is not part of the tree. */
+static bool is_mount(const struct stat *status, int depth)
+{
+	if (depth == 0)
+		out.device = status->st_dev;
+	return out.skipped && status->st_dev != out.device;
+}
+
 static bool send_any(int folder, const char *name, char *path, int depth, int flags)
 {
 	struct stat status;
 
+	if (is_skipped(path))
+		return true;
 	if (fstatat(folder, name, &status, flags))
 		return send_fault(path);
 	if (S_ISREG(status.st_mode))
 		return send_file(folder, name, &status, path);
 	if (S_ISLNK(status.st_mode))
 		return send_link(folder, name, &status, path);
+	if (!send_owner(-1, &status))
+		return false;
 	if (!S_ISDIR(status.st_mode))
 		return send_record(RECORD_OTHER, &status, 0, path, "");
-	return send_record(RECORD_FOLDER, &status, 0, path, "") && send_folder(folder, name, path, depth);
+	if (!send_record(RECORD_FOLDER, &status, 0, path, ""))
+		return false;
+	return is_mount(&status, depth) || send_folder(folder, name, path, depth);
 }
 
 int get_main(char **words)
@@ -172,6 +219,7 @@ int get_main(char **words)
 	if (!words[0] || !words[1])
 		return 2;
 	out.left = strtoull(words[0], NULL, 10);
+	out.skipped = words[2] && !strcmp(words[2], "owners") ? words + 3 : NULL;
 	if (!send_any(AT_FDCWD, words[1], path, 0, 0) || !send_record(RECORD_END, NULL, 0, "", "") || !flush())
 		return complain("send it", words[1]);
 	return 0;

@@ -12,6 +12,7 @@ enum record_type {
 	RECORD_FOLDER = 'd',
 	RECORD_LINK = 'l',
 	RECORD_OTHER = 'o', /* a device, socket or pipe, which is not read: its mode says which */
+	RECORD_OWNER = 'm', /* of the record that follows; its target is a text, see send_owner */
 	RECORD_FAULT = 'x', /* its size is the errno */
 	RECORD_END = 'e'
 };

@@ -150,17 +150,23 @@ def fetch_images(spec: Spec, profile: Profile, builder: Builder) -> dict[str, St
 
 
 def gather(  # noqa: PLR0913, PLR0917
-    spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder, roots: RootPlace = "ram"
+    spec: Spec,
+    profile: Profile,
+    machine: Machine,
+    kernel: Kernel,
+    builder: Builder,
+    roots: RootPlace = "ram",
+    images: dict[str, StoredImage] | None = None,
 ) -> Assembly:
     """Fetch everything that a machine boots for a spec.
 
-    `roots` says where the roots of containers are in a cold boot.
+    `roots` says where the roots of containers are in a cold boot. `images` are the spec's, if they are there already.
 
     Raises:
         BuildError: the spec cannot be built for this machine.
         InfraError: a fault of the archive, the network or the host.
     """
-    images = fetch_images(spec, profile, builder)
+    images = images or fetch_images(spec, profile, builder)
     placed = place(spec, images)
     check_programs(placed, profile, builder)
     init = [images[reference] for reference in spec.init]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.prepare.preparer import Preparer
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.load.registries import load_registries, registries_file
 from bootmatrix.model.run_config import SourceConfig
@@ -45,6 +46,7 @@ def open_builder(config: SourceConfig, observer: Observer, *, fork: bool = False
         images=Images(store, observer, archive.used, access),
         given=config.images,
         fork=fork,
+        prepare=Preparer(observer),
     )
     try:
         yield builder

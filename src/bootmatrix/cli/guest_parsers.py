@@ -21,7 +21,11 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="architecture of the guest")
     parser.add_argument("--kernel", default="6.1", metavar="K", help="kernel of the guest (default: 6.1)")
     parser.add_argument(
-        "--image", dest="root_image", default="debian", metavar="I", help="image of its root (default: debian)"
+        "--image",
+        dest="root_image",
+        default="debian-small",
+        metavar="I",
+        help="image of its root (default: debian-small)",
     )
     parser.add_argument("--memory", metavar="SIZE", help="memory of the guest: 512M, 2G")
     parser.add_argument("--cpus", type=int, metavar="N", help="CPUs of the guest")

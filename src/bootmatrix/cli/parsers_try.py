@@ -58,12 +58,21 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image",
         dest="base",
-        default="debian",
+        default="debian-small",
         metavar="IMAGE",
-        help="image in which a folder, a program or packages run (default: debian, the shipped one)",
+        help="image in which a folder, a program or packages run: debian, debian:13, debian:sid, … (default: "
+        "debian-small, without apt)",
     )
     parser.add_argument(
         "--packages", type=arguments.names, default=(), metavar="P,…", help="more packages of the archive in it"
+    )
+    parser.add_argument(
+        "--run",
+        dest="prepare",
+        action="append",
+        default=[],
+        metavar="COMMAND",
+        help="prepare the image by this shell command, which runs as root in a guest, once; apt-get works there",
     )
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="environment variable")
     parser.add_argument(

@@ -65,6 +65,7 @@ def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialReq
         kernel=args.kernel,
         image=args.base,
         packages=args.packages,
+        prepare=tuple(args.prepare),
         env=tuple(args.env),
         results=tuple(args.get),
         service=args.service or "",

@@ -117,6 +117,8 @@ class TreeReceiver(TreeCheck):
             return
         if record.type is RecordType.FAULT:
             raise GuestFileError(f"{self._named(record)}: {fault_cause(record.size, self._limit)}")
+        if record.type is RecordType.OWNER:
+            raise AgentFault("a record that was not asked for")
         self._check(record)
         path = self._path(record.path)
         if record.type is RecordType.FOLDER:

@@ -21,6 +21,7 @@ class RecordType(Enum):
     FOLDER = b"d"
     LINK = b"l"
     OTHER = b"o"
+    OWNER = b"m"
     FAULT = b"x"
     END = b"e"
 

@@ -19,6 +19,7 @@ SHIPPED = "bootmatrix/"
 DOCKER_HUB = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
 PLACEHOLDERS = {"arch", "debian_arch", *Names.model_fields}
 """Placeholders in `debs` and `source` for the architecture's names."""
+MAX_COMMAND_BYTES = 64 << 10
 MODE = re.compile(r"0*[0-7]{1,4}")
 
 
@@ -62,6 +63,12 @@ def _in_folder(reference: str, path: Path) -> Path:
 def has_stand_in(reference: str) -> bool:
     """Return whether a shipped image replaces an image of a registry."""
     return repository(reference) in _stand_ins(specs_folder().resolve())
+
+
+def shipped_image(name: str) -> str:
+    """Return the folder of a shipped image that a user names: `NAME-TAG` for `NAME:TAG`; else empty."""
+    folder = re.sub(r"^([^/:]+):([^/:]+)$", r"\1-\2", name)
+    return folder if "/" not in folder and has_stand_in(f"{SHIPPED}{folder}") else ""
 
 
 def is_dockerfile(reference: str, path: Path) -> bool:
@@ -157,6 +164,11 @@ def _read(path: Path) -> tuple[ImageRecipe, Document]:
     for variable in recipe.env:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
             document.complain(("env", variable), f"{variable!r} is not a valid environment variable name")
+    for index, command in enumerate(recipe.prepare):
+        if not command.strip() or "\0" in command:
+            document.complain(("prepare", index), "an empty command")
+        elif len(command.encode()) > MAX_COMMAND_BYTES:
+            document.complain(("prepare", index), f"a command longer than {MAX_COMMAND_BYTES >> 10} KiB")
     document.raise_faults()
     return recipe, document
 

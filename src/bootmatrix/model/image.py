@@ -36,6 +36,9 @@ class ImageRecipe(Model):
     LinuxKit's images that this one replaces. `labels` are OCI labels:
     `org.mobyproject.config` has a container's defaults, `bootmatrix.modules` kernel modules, `bootmatrix.network`
     the need of a network card.
+
+    `prepare` are commands that run as root in a guest of the architecture, once. With `configure`, the packages'
+    maintainer scripts run there before.
     """
 
     description: str = ""
@@ -48,6 +51,8 @@ class ImageRecipe(Model):
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     drop_unused_libraries: bool = False
+    configure: bool = False
+    prepare: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     env: dict[str, str] = {}
@@ -55,6 +60,11 @@ class ImageRecipe(Model):
     user: str = ""
     labels: dict[str, str] = {}
     replaces: tuple[str, ...] = ()
+
+    @property
+    def is_prepared(self) -> bool:
+        """True if a part of the image is made in a guest."""
+        return self.configure or bool(self.prepare)
 
 
 class PackageRecipe(Model):

@@ -48,7 +48,7 @@ files:
 RECIPE = """\
 {modeline}
 # The image of the service. No Docker is needed: packages come from the Debian archive, for each architecture.
-from: bootmatrix/debian
+from: bootmatrix/debian-small
 packages: [busybox]                   # with their dependencies
 # debs: ["./{name}_*_{{debian_arch}}.deb"]    # your own packages, one for each architecture, beside this file
 files:

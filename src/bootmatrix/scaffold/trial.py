@@ -13,7 +13,7 @@ from typing import Any
 from bootmatrix.errors import InputError
 from bootmatrix.load.expand import find_targets, product
 from bootmatrix.load.facts import ANY_KERNEL
-from bootmatrix.load.recipe import SHIPPED, has_stand_in
+from bootmatrix.load.recipe import SHIPPED, shipped_image
 from bootmatrix.model import Matrix, Profile
 from bootmatrix.model.durations import duration_s
 from bootmatrix.scaffold.debs import choose_packages, copy_packages, read_packages, service_command
@@ -33,6 +33,8 @@ DHCP_IMAGE = f"{SHIPPED}dhcpcd"
 RESOLVERS = "/run/resolvconf/resolv.conf:/etc/resolv.conf"
 """The list of resolvers that dhcpcd writes, as containers bind it."""
 PROBE_IMAGE = f"{SHIPPED}busybox"
+DEFAULT_IMAGE, PREPARED_IMAGE = "debian-small", "debian"
+"""The roots of trials: the second one has the packages' database, so that scripts of packages can run."""
 DEFAULT_LIMIT = "5m"
 DEFAULT_STAYS = "10s"
 GET_LIMIT = "1G"
@@ -41,6 +43,8 @@ LEAST_LIMIT_S = 60.0
 """Of the guest beside its command, as in a matrix: it takes time too."""
 ANSWER_S = 60
 """Time that a service has for its first answer."""
+KEPT = ("usr/lib/systemd", "etc/systemd", "etc/init.d", "etc/cron.*")
+"""Files that recipes leave out by default, and that scripts of packages need."""
 ALTERNATIVES = {
     "usr/bin/cc": ("gcc", ("gcc", "build-essential")),
     "usr/bin/c++": ("g++", ("g++", "build-essential")),
@@ -100,8 +104,9 @@ class TrialRequest:
     arch: tuple[str, ...] = ()
     is_explicit: bool = False
     kernel: tuple[str, ...] = ()
-    image: str = "debian"
+    image: str = DEFAULT_IMAGE
     packages: tuple[str, ...] = ()
+    prepare: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     service: str = ""
@@ -165,9 +170,15 @@ def _check(request: TrialRequest) -> None:
         raise InputError("there is nothing to run: packages need a command or --service", "Such as: -- tool --version")
     if request.service and kind != "packages":
         raise InputError("--service is for packages, whose unit it names")
-    if request.packages and kind == "image":
-        raise InputError("--packages cannot be combined with an image", "Use --image debian, or add them to the image.")
+    if kind == "image":
+        _check_image(request)
     _check_words(request)
+
+
+def _check_image(request: TrialRequest) -> None:
+    for option, value in (("--packages", request.packages), ("--run", request.prepare)):
+        if value:
+            raise InputError(f"{option} cannot be combined with an image", "Use --image debian, or change the image.")
 
 
 def _check_words(request: TrialRequest) -> None:
@@ -187,13 +198,13 @@ def _check_words(request: TrialRequest) -> None:
 
 
 def base_image(name: str) -> str:
-    """Return the reference of a base image: `debian` is the shipped one.
+    """Return the reference of a base image: `debian` and `debian:13` are shipped ones.
 
     Raises:
         InputError: it cannot be an image.
     """
-    if not {"/", ":"} & set(name) and has_stand_in(f"{SHIPPED}{name}"):
-        return f"{SHIPPED}{name}"
+    if shipped := shipped_image(name):
+        return f"{SHIPPED}{shipped}"
     thing = find_thing([name])
     if thing.kind != "image":
         raise InputError(f"--image {name}: a {thing.kind}, and not an image")
@@ -224,7 +235,10 @@ def _write_image(project: _Project, targets: list[str], profiles: Mapping[str, P
 
 def _write_base(project: _Project) -> str:
     """Write the recipe of a base image with more packages, apart from what changes often."""
-    base, packages = base_image(project.request.image), project.request.packages
+    request = project.request
+    if is_prepared(request):
+        return _write_prepared(project)
+    base, packages = base_image(request.image), request.packages
     if not packages:
         return base
     links = [
@@ -234,6 +248,24 @@ def _write_base(project: _Project) -> str:
     ]
     recipe = {"from": base, "packages": list(packages), **({"files": links} if links else {})}
     project.write(f"images/{project.name}-base/build.yml", recipe, "The base image, with packages of the archive.")
+    return f"@pkg:../{project.name}-base"
+
+
+def is_prepared(request: TrialRequest) -> bool:
+    """Return whether a part of the root is made in a guest: by commands, or by the scripts of packages."""
+    return bool(request.prepare or (request.packages and request.image != DEFAULT_IMAGE))
+
+
+def _write_prepared(project: _Project) -> str:
+    request = project.request
+    base = base_image(PREPARED_IMAGE if request.image == DEFAULT_IMAGE else request.image)
+    packages = list(request.packages)
+    recipe: dict[str, Any] = {"from": base}
+    if packages:
+        recipe |= {"packages": packages, "configure": True, "keep": list(KEPT)}
+    if request.prepare:
+        recipe["prepare"] = list(request.prepare)
+    project.write(f"images/{project.name}-base/build.yml", recipe, "The base image, prepared in a guest, once.")
     return f"@pkg:../{project.name}-base"
 
 
@@ -291,8 +323,12 @@ def _write_spec(project: _Project, image: str) -> None:
     if annotations:
         container["annotations"] = annotations
     probe = _probe(project)
-    files = [{"path": "checks/probe", "mode": "0644", "contents": PROBE.replace("ANSWER_S", str(ANSWER_S))}]
-    project.write(f"{project.name}.yml", spec | {"services": [container, probe], "files": files}, _comment(project))
+    parts = {"services": [container, probe], "files": [_probe_file()]}
+    project.write(f"{project.name}.yml", spec | parts, _comment(project))
+
+
+def _probe_file() -> dict[str, Any]:
+    return {"path": "checks/probe", "mode": "0644", "contents": PROBE.replace("ANSWER_S", str(ANSWER_S))}
 
 
 def _probe(project: _Project) -> dict[str, Any]:

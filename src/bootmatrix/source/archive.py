@@ -24,9 +24,10 @@ from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.download import Downloader, DownloadRequest, NotFound
 from bootmatrix.source.kernels import assemble, choose, images_of, no_such_kernel
 from bootmatrix.source.lock_recorder import LockedPackages, Used, kernel_key
-from bootmatrix.source.packages import Index, kernel_packages, open_index, package_codec
+from bootmatrix.source.packages import IndexChain, kernel_packages, open_index, package_codec, reduced_index
+from bootmatrix.source.reduced_index import list_name, list_of, release_of
 from bootmatrix.source.repositories.kernels import Repositories
-from bootmatrix.source.resolve import Candidates, closure
+from bootmatrix.source.resolve import closure
 from bootmatrix.source.settings import Settings
 from bootmatrix.source.suites import Suites
 from bootmatrix.store import Store
@@ -205,6 +206,70 @@ class Archive:
         except NotFound as error:
             raise self._gone(package) from error
 
+    def signed_part(self, suite: str, debian_arch: str, name: str) -> bytes | Path | None:
+        """Return a file below a suite's folder: InRelease, or the list of packages; None for others.
+
+        Raises:
+            InfraError: the suite is unavailable or untrusted.
+        """
+        if name == "InRelease":
+            return self._suites.in_release(suite)
+        file = self._suites.index_file(suite, debian_arch)
+        if file is None or name not in {file.path, f"{file.path.rpartition('/')[0]}/by-hash/SHA256/{file.sha256}"}:
+            return None
+        found = self._suites.packages_file(suite, debian_arch)
+        return found[0] if found else None
+
+    def reduced_part(self, suite: str, debian_arch: str, name: str) -> bytes | Path | None:
+        """Return Release or the reduced list of a suite, neither signed; None for other files.
+
+        A confined archive lists the packages of its lock.
+
+        Raises:
+            InfraError: the suite is unavailable or untrusted.
+        """
+        if name not in {"Release", list_name(debian_arch)}:
+            return None
+        listed: bytes | Path = list_of(one for one in self._locked_packages(debian_arch) if one.suite == suite)
+        if not (self._lock and self._is_confined):
+            found = self._suites.packages_file(suite, debian_arch)
+            if found is None:
+                return None
+            listed = reduced_index(found[0], found[1].sha256, self._store)
+        if name != "Release":
+            return listed
+        return release_of(listed if isinstance(listed, bytes) else listed.read_bytes(), suite, debian_arch)
+
+    def package_at(self, filename: str, suites: Sequence[str], debian_arch: str) -> Package:
+        """Find a package by its path in the archive, in the indexes of suites or in the lock.
+
+        Raises:
+            NoSuchPackage: no index lists it.
+            InfraError: a suite is unavailable or untrusted.
+        """
+        for package in self._locked_packages(debian_arch):
+            if package.filename == filename:
+                return package
+        if not (self._lock and self._is_confined):
+            with self._open_indexes(suites, debian_arch, may_lack=True) as candidates:
+                if found := candidates.at(filename):
+                    return found
+        raise NoSuchPackage(f"{filename} is not in {'the lock' if self._is_confined else 'the indexes'}")
+
+    def is_newest(self, package: Package, debian_arch: str) -> bool:
+        """Return whether a package is still what its suite, or the lock, has under its name.
+
+        Raises:
+            InfraError: the suite is unavailable or untrusted.
+        """
+        if self._lock and self._is_confined:
+            return package in self._locked_packages(debian_arch)
+        with self._open_indexes((package.suite,), debian_arch) as candidates:
+            return package in candidates.named(package.name)[:1]
+
+    def _locked_packages(self, debian_arch: str) -> tuple[Package, ...]:
+        return tuple(self._lock.packages.get(debian_arch, {}).values()) if self._lock else ()
+
     def resolved(self) -> Lock:
         """Return the kernels and packages used so far, and those of the lock."""
         return self.used.lock()
@@ -285,16 +350,22 @@ class Archive:
         return self._store.cached("closure", key, make, package_codec())
 
     @contextmanager
-    def _open_indexes(self, suites: Sequence[str], debian_arch: str) -> Iterator[Candidates]:
+    def _open_indexes(self, suites: Sequence[str], debian_arch: str, *, may_lack: bool = False) -> Iterator[IndexChain]:
+        """Open the indexes of suites; with `may_lack`, those that the archive has."""
         with ExitStack() as stack:
             indexes = []
             for suite in suites:
-                file = self._suites.packages_file(suite, debian_arch)
+                try:
+                    file = self._suites.packages_file(suite, debian_arch)
+                except NotFound:
+                    if not may_lack:
+                        raise
+                    continue
                 if file:
                     index = open_index(file[0], file[1].sha256, suite, self._store)
                     stack.callback(index.close)
                     indexes.append(index)
-            yield _IndexChain(indexes)
+            yield IndexChain(indexes)
 
     def _locked_closure(
         self, names: Sequence[str], without: Sequence[str], suites: Sequence[str], debian_arch: str
@@ -310,23 +381,6 @@ class Archive:
             if not self._is_confined:
                 return None
             raise BuildError(f"the lock is incomplete: {error.message}", _LOCK_HINT) from error
-
-
-class _IndexChain:
-    """Several indexes, the preferred first."""
-
-    def __init__(self, indexes: Sequence[Index]) -> None:
-        self._indexes = indexes
-
-    def named(self, name: str) -> list[Package]:
-        return [package for index in self._indexes for package in index.named(name)]
-
-    def providing(self, name: str) -> list[Package]:
-        return [package for index in self._indexes for package in index.providing(name)]
-
-    def names(self) -> Iterator[str]:
-        for index in self._indexes:
-            yield from index.names()
 
 
 def _main_fault(faults: Sequence[InfraError]) -> InfraError:

@@ -17,6 +17,7 @@ from bootmatrix.errors import BuildError
 from bootmatrix.source.safe_archive import FAULTS, OPENERS, DamagedArchive, FileSlice, open_tar
 
 CONTROL_LIMIT_BYTES = 4 << 20
+MAX_CONTROL_FILES = 200
 _MAGIC = b"!<arch>\n"
 _HEADER_BYTES = 60
 
@@ -45,6 +46,25 @@ def read_control(path: Path) -> dict[str, str]:
             if member.name.removeprefix("./") == "control" and member.isreg():
                 return _control_fields(archive, member)
         raise DamagedArchive("no control file")
+
+
+def read_control_files(path: Path) -> dict[str, bytes]:
+    """Read all files of a package's control archive by name: `control`, `postinst`, `conffiles` and others.
+
+    Raises:
+        BuildError: not a package, or damaged.
+    """
+    files: dict[str, bytes] = {}
+    with _open_member(path, "control.tar") as archive:
+        for member in archive:
+            name = member.name.removeprefix("./")
+            if not member.isreg() or "/" in name:
+                continue
+            if member.size > CONTROL_LIMIT_BYTES or len(files) >= MAX_CONTROL_FILES:
+                raise DamagedArchive("the control archive is too large")
+            file = archive.extractfile(member)
+            files[name] = file.read() if file else b""
+    return files
 
 
 def _control_fields(archive: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, str]:

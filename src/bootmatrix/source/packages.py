@@ -12,7 +12,7 @@ import re
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,7 @@ from debian.debian_support import Version
 from bootmatrix.errors import NetworkError
 from bootmatrix.model import Package
 from bootmatrix.model.kernel import package_list
+from bootmatrix.source.reduced_index import reduced_list
 from bootmatrix.store import TEXT, Codec, Store
 
 LIMIT_BYTES = 512 << 20
@@ -67,6 +68,10 @@ class Index:
         """Return the packages that provide this name, by name, newest first."""
         return self._select("provides v join packages p using (id) where v.name = ?", name)
 
+    def at(self, filename: str) -> list[Package]:
+        """Return the package of this path in the archive."""
+        return self._select("packages p where p.filename = ?", filename)
+
     def names(self) -> Iterator[str]:
         """Iterate over the names of packages and of what they provide."""
         for row in self._database.execute("select name from packages union select name from provides"):
@@ -75,6 +80,26 @@ class Index:
     def _select(self, condition: str, name: str) -> list[Package]:
         rows = self._database.execute(f"select {_COLUMNS} from {condition}", (name,))  # noqa: S608  (no input in it)
         return newest_first(_package(row, self._suite) for row in rows)
+
+
+class IndexChain:
+    """Several indexes, the preferred first."""
+
+    def __init__(self, indexes: Sequence[Index]) -> None:
+        self._indexes = indexes
+
+    def named(self, name: str) -> list[Package]:
+        return [package for index in self._indexes for package in index.named(name)]
+
+    def at(self, filename: str) -> Package | None:
+        return next((package for index in self._indexes for package in index.at(filename)), None)
+
+    def providing(self, name: str) -> list[Package]:
+        return [package for index in self._indexes for package in index.providing(name)]
+
+    def names(self) -> Iterator[str]:
+        for index in self._indexes:
+            yield from index.names()
 
 
 def package_codec() -> Codec[tuple[Package, ...]]:
@@ -104,6 +129,20 @@ def open_index(file: Path, sha256: str, suite: str, store: Store) -> Index:
 
     digest = store.cached("index", f"{_FORMAT} {sha256}", make, TEXT, store.is_sound)
     return Index(suite, store.verified(digest))
+
+
+def reduced_index(file: Path, sha256: str, store: Store) -> Path:
+    """Return the reduced list of a compressed Packages file of this digest, made once.
+
+    Raises:
+        NetworkError: the file is invalid.
+    """
+
+    def make() -> str:
+        with _one_at_a_time:
+            return store.add_bytes(reduced_list(_paragraphs(file)))
+
+    return store.verified(store.cached("reduced", f"{_FORMAT} {sha256}", make, TEXT, store.is_sound))
 
 
 def kernel_packages(sha256: str, suite: str, store: Store, file: Path | None = None) -> tuple[Package, ...] | None:

@@ -68,6 +68,19 @@ class Suites:
         """
         return self._remembering(f"{suite} {debian_arch}", lambda: self._matching_file(suite, debian_arch))
 
+    def in_release(self, suite: str) -> bytes:
+        """Return a suite's verified InRelease file.
+
+        Raises:
+            NotFound: the archive lacks the suite.
+            InfraError: it is unavailable or untrusted.
+        """
+        self.release(suite)
+        cached = self._cached(suite)
+        if cached is None:
+            raise NotFound(f"the index of {suite} was removed from the cache", "Try again.")
+        return cached.data
+
     def release(self, suite: str) -> Release:
         """Return a suite's verified release.
 

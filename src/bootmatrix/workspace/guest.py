@@ -20,6 +20,7 @@ from bootmatrix.guest.frames import ExitKind
 from bootmatrix.guest.inbound import DEFAULT_LIMIT_BYTES
 from bootmatrix.guest.requests import ENVIRONMENT, GuestRequest, TerminalSize
 from bootmatrix.load.data_paths import specs_folder
+from bootmatrix.load.recipe import shipped_image
 from bootmatrix.load.spec import find_spec
 from bootmatrix.model import Container, ImageOverride, Spec
 from bootmatrix.model.spec import CHECK
@@ -27,7 +28,7 @@ from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.workspace.guest_session import GuestSession, open_session
 from bootmatrix.workspace.planned_run import PlannedRun
 
-DEFAULT_IMAGE = "debian"
+DEFAULT_IMAGE = "debian-small"
 ROOT = "root"
 """Name of the container whose root commands use, in a guest made for an image."""
 POLL_S = 0.1
@@ -242,14 +243,14 @@ class CommandError(BuildError):
 def image_spec(image: str) -> tuple[Spec, ImageOverride]:
     """Return a spec that runs nothing and has an image's root, and the image's source.
 
-    A shipped image is named by its folder.
+    A shipped image is named by its folder, or as `NAME:TAG`.
     """
     folder = specs_folder()
-    is_shipped = "/" not in image and (folder / "images" / image / "build.yml").is_file()
+    shipped = shipped_image(image)
     root = Container(name=ROOT, image="bootmatrix.invalid/root", annotations={CHECK: "1s"})
     spec = Spec(name="exec", path=str(folder / "exec.yml"), init=("@pkg:./images/init",), services=(root,))
-    source = f"@pkg:./images/{image}" if is_shipped else image
-    return spec, ImageOverride(pattern=root.image, source=source, folder=str(folder) if is_shipped else ".")
+    source = f"@pkg:./images/{shipped}" if shipped else image
+    return spec, ImageOverride(pattern=root.image, source=source, folder=str(folder) if shipped else ".")
 
 
 def plan_guest(plan_single: Callable[[str], PlannedRun], name: str) -> tuple[PlannedRun, str]:

@@ -16,12 +16,14 @@ from bootmatrix.cell.run import RunContext, prepare
 from bootmatrix.errors import AgentError, BootmatrixError
 from bootmatrix.fsio import read_whole
 from bootmatrix.guest.client import AgentClient
+from bootmatrix.guest.serve import serve_http
 from bootmatrix.guest.streams import Signal
 from bootmatrix.judge import judge
 from bootmatrix.model import Bootable, Cell, Machine, Phase
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.source.guest_repository import GuestRepository
 
 END_S = 10.0
 """For the end of a guest to be known after its agent's channel was closed."""
@@ -125,10 +127,16 @@ async def open_session(cell: Cell, context: RunContext, folder: Path) -> AsyncIt
     session = GuestSession(machine.emulated(), bootable, cell, folder)
     # A task of its own: a task group would wrap the errors of those who use the guest.
     work = asyncio.create_task(session.follow(context))
+    tasks = [work]
     try:
-        await session.ready()
+        client = await session.ready()
+        profile = context.profiles[cell.arch]
+        repository = GuestRepository(context.builder.archive, profile.names.debian, profile.suites)
+        tasks.append(asyncio.create_task(serve_http(client, repository.answer)))
         yield session
     finally:
-        work.cancel()
-        with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError):
-            await work
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError):
+                await task

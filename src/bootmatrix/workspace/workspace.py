@@ -246,7 +246,7 @@ class Workspace:
     @asynccontextmanager
     async def guest(  # noqa: PLR0913
         self,
-        name: str = "debian",
+        name: str = "debian-small",
         *,
         arch: str,
         kernel: str = "6.1",

@@ -11,9 +11,11 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Protocol, cast, runtime_checkable
 
 from bootmatrix.assembly.image.contents import pulled_contents, recipe_contents
+from bootmatrix.assembly.image.dpkg_database import has_database, read_unpacked, register
+from bootmatrix.assembly.image.manifest import write_manifest
 from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs, take_deb
 from bootmatrix.assembly.image.recipe import Sources, drop, for_architecture, put_file, read_sources, source_digest
 from bootmatrix.assembly.slices import Spool
@@ -47,6 +49,42 @@ LoadRecipe = Callable[[Path], ImageRecipe]
 
 
 @dataclass(frozen=True)
+class PrepareOrder:
+    """An image without what its recipe's `configure` and `prepare` add. Commands may fetch packages of `suites`."""
+
+    image: StoredImage
+    recipe: ImageRecipe
+    path: Path
+    suites: tuple[str, ...] = ()
+
+
+class Prepare(Protocol):
+    """Runs the commands of a recipe in a guest; returns the image, and the packages that they fetched."""
+
+    def __call__(
+        self, order: PrepareOrder, profile: Profile, builder: Builder, /
+    ) -> tuple[StoredImage, tuple[Package, ...]]:
+        """Return the prepared image.
+
+        Raises:
+            BuildError: a command fails.
+            InfraError: a fault of the archive, the network or the host.
+        """
+
+
+@runtime_checkable
+class SupportsClose(Protocol):
+    """Something whose work can be ended."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+def _cannot_prepare(order: PrepareOrder, _: Profile, _builder: Builder) -> tuple[StoredImage, tuple[Package, ...]]:
+    raise BuildError(f"{order.path}: images cannot be prepared here")
+
+
+@dataclass(frozen=True)
 class Builder:
     """Everything that building needs. `find_recipe` finds the build.yml for an image name.
 
@@ -61,10 +99,13 @@ class Builder:
     fork: bool = False
     images: Images | None = None
     given: tuple[ImageOverride, ...] = ()
+    prepare: Prepare = _cannot_prepare
 
     def close(self) -> None:
         """End running downloads; their threads raise Interrupted."""
         self.archive.close()
+        if isinstance(self.prepare, SupportsClose):
+            self.prepare.close()
         if self.images:
             self.images.close()
 
@@ -119,11 +160,13 @@ class Ingredients:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def key(self, profile: Profile) -> str:
-        """Cache key of the image."""
+        """Cache key of the image, without what is made in a guest. Keys for that count only if they are set."""
+        unused = {"prepare", *(() if self.recipe.configure else ("configure",))}
+        recipe = self.recipe.model_dump(mode="json", by_alias=True, exclude=unused)
         parts = {
             "format": FORMAT,
             "platform": profile.names.oci,
-            "recipe": self.recipe.model_dump(mode="json", by_alias=True),
+            "recipe": recipe,
             "base": self.base.digest if self.base else None,
             "packages": [package.sha256 for package in self.packages],
             "debs": [deb.sha256 for deb in self.debs],
@@ -154,6 +197,10 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     ingredients = Ingredients(recipe, path, base, packages, debs, read_sources(recipe, path))
     key = ingredients.key(profile)
     image = cached_image("image", key, lambda: _make(reference, ingredients, profile, builder), builder.store)
+    if recipe.is_prepared:
+        order = PrepareOrder(image, recipe, path, (*recipe.suites, *profile.suites))
+        image, more = builder.prepare(order, profile, builder)
+        packages = (*packages, *more)
     sources = ingredients.sources
     contents = recipe_contents(recipe, base=base, packages=packages, debs=debs, sources=sources, profile=profile)
     known = {"reference": reference, "recipe_digest": ingredients.recipe_digest, "contents": contents}
@@ -212,7 +259,7 @@ def _make(reference: str, ingredients: Ingredients, profile: Profile, builder: B
     config = _config(recipe, base)
     return StoredImage(
         reference=reference,
-        digest=_write_manifest(digest, size, config, profile.names.oci, store),
+        digest=write_manifest((digest,), config, profile.names.oci, store),
         layers=(digest,),
         config=config,
         size_bytes=size,
@@ -230,12 +277,17 @@ def _layer(ingredients: Ingredients, builder: Builder, spool: Spool, folder: Pat
     if ingredients.base:
         layer.graft(image_tree(ingredients.base, builder.store), "")
     fetched = [builder.archive.fetch(package) for package in ingredients.packages]
-    for package in (*fetched, *(take_deb(deb, folder) for deb in ingredients.debs)):
+    paths = (*fetched, *(take_deb(deb, folder) for deb in ingredients.debs))
+    is_registered = ingredients.recipe.configure or has_database(layer)
+    inherited = frozenset(layer.nodes) if is_registered else frozenset()
+    for package in paths:
         with open_data(package) as archive:
             layer.add_tar(archive, spool)
+    if is_registered:
+        register(layer, [read_unpacked(package) for package in paths])
     for copy in ingredients.recipe.files:
         put_file(copy, ingredients.path, layer, ingredients.sources.get(copy.source or "", ()), folder)
-    drop(layer, ingredients.recipe)
+    drop(layer, ingredients.recipe, inherited)
     _prune_merged(layer)
     return layer
 
@@ -283,35 +335,3 @@ def _config(recipe: ImageRecipe, base: StoredImage | None) -> ImageConfig:
 def _environment(below: tuple[str, ...], own: dict[str, str]) -> tuple[str, ...]:
     variables = {name: value for name, _, value in (text.partition("=") for text in below)}
     return tuple(f"{name}={value}" for name, value in {**variables, **own}.items())
-
-
-def _write_manifest(layer: str, layer_bytes: int, config: ImageConfig, platform: str, store: Store) -> str:
-    """Write an OCI image configuration and manifest (opencontainers/image-spec); return the digest."""
-    system, architecture, *variant = platform.split("/")
-    image = {
-        "created": "2017-04-18T16:30:00Z",
-        "architecture": architecture,
-        "os": system,
-        **({"variant": variant[0]} if variant else {}),
-        "config": {
-            "Entrypoint": list(config.entrypoint),
-            "Cmd": list(config.cmd),
-            "Env": list(config.env),
-            "WorkingDir": config.workdir,
-            "User": config.user,
-            "Labels": config.labels,
-        },
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
-    }
-    body = json.dumps(image, sort_keys=True).encode()
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": _descriptor("application/vnd.oci.image.config.v1+json", store.add_bytes(body), len(body)),
-        "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer, layer_bytes)],
-    }
-    return store.add_bytes(json.dumps(manifest, sort_keys=True).encode())
-
-
-def _descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
-    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -169,11 +169,15 @@ def _source(copy: CopyFile, recipe_path: Path) -> Path:
     return source
 
 
-def drop(tree: Tree, recipe: ImageRecipe) -> None:
-    """Remove files that no guest needs, those of the recipe's `drop`, and unused libraries, except for `keep`."""
+def drop(tree: Tree, recipe: ImageRecipe, inherited: Set[str] = frozenset()) -> None:
+    """Remove files that no guest needs, those of the recipe's `drop`, and unused libraries, except for `keep`.
+
+    `inherited` are paths of the base image, whose recipe has decided about them.
+    """
     keep = set(tree.matching(recipe.keep))
     keep |= {str(folder) for path in keep for folder in PurePosixPath(path).parents}
-    for path in tree.matching((*NOT_FOR_GUESTS, *recipe.drop)):
+    unneeded = [path for path in tree.matching(NOT_FOR_GUESTS) if path not in inherited]
+    for path in (*unneeded, *tree.matching(recipe.drop)):
         if path not in keep:
             tree.remove(path)
     for path in unused_libraries(tree) if recipe.drop_unused_libraries else ():

@@ -1,0 +1,42 @@
+"""OCI image configurations and manifests (opencontainers/image-spec) of images made here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from bootmatrix.model import ImageConfig
+from bootmatrix.store import Store
+
+
+def write_manifest(layers: Sequence[str], config: ImageConfig, platform: str, store: Store) -> str:
+    """Write the configuration and manifest of layers in the store; return the manifest's digest."""
+    system, architecture, *variant = platform.split("/")
+    image = {
+        "created": "2017-04-18T16:30:00Z",
+        "architecture": architecture,
+        "os": system,
+        **({"variant": variant[0]} if variant else {}),
+        "config": {
+            "Entrypoint": list(config.entrypoint),
+            "Cmd": list(config.cmd),
+            "Env": list(config.env),
+            "WorkingDir": config.workdir,
+            "User": config.user,
+            "Labels": config.labels,
+        },
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}" for layer in layers]},
+    }
+    body = json.dumps(image, sort_keys=True).encode()
+    media_type = "application/vnd.oci.image.layer.v1.tar"
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": _descriptor("application/vnd.oci.image.config.v1+json", store.add_bytes(body), len(body)),
+        "layers": [_descriptor(media_type, layer, store.blob(layer).stat().st_size) for layer in layers],
+    }
+    return store.add_bytes(json.dumps(manifest, sort_keys=True).encode())
+
+
+def _descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
