@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tap.parser import Parser
 
 from bootmatrix.cli.main import main
-from bootmatrix.cli.parsers import SCHEMA_KINDS
+from bootmatrix.cli.parsers.files import SCHEMA_KINDS
 from bootmatrix.history.extract import results_of
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import past_of

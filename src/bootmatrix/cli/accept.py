@@ -13,7 +13,7 @@ from pathlib import Path
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.output import say
-from bootmatrix.cli.upkeep_parsers import ACCEPT_DAYS
+from bootmatrix.cli.parsers.upkeep import ACCEPT_DAYS
 from bootmatrix.errors import InputError
 from bootmatrix.history.acceptance import AcceptedFailure, read_accepted, today, write_accepted
 from bootmatrix.history.index import ask

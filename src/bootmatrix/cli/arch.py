@@ -12,7 +12,7 @@ from rich.table import Table
 from bootmatrix.cli import matrix, options
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.output import say
-from bootmatrix.cli.parsers import ARCH_CHECK_SPEC
+from bootmatrix.cli.parsers.files import ARCH_CHECK_SPEC
 from bootmatrix.errors import InputError
 from bootmatrix.history.reference import find_run
 from bootmatrix.load.known_results import load_seen, save_seen

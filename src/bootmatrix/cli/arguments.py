@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any, TypeAlias
 
+Commands: TypeAlias = "argparse._SubParsersAction[Any]"
+"""Type of the commands of a parser."""
 RUN_HELP = "a folder under reports/, 'latest', 'last-good', 'tag:NAME' or 'branch:NAME'"
 
 

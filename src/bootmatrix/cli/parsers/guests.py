@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[Any]
+from bootmatrix.cli.arguments import Commands
 
 EXEC_DESCRIPTION = """\
 Run a command in a guest of another architecture or kernel. The current folder appears there below the same path.

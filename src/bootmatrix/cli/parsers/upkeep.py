@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import arguments
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[Any]
+from bootmatrix.cli.arguments import Commands
 
 ACCEPT_DAYS = 30
 

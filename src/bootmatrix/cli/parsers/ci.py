@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import arguments
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[Any]
+from bootmatrix.cli.arguments import Commands
 
 MERGE_DESCRIPTION = """\
 Join runs into one with one report: the shards of a matrix, runs of several hosts, or a run and the repetition of its

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import arguments
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[Any]
+from bootmatrix.cli.arguments import Commands
 
 CLOUDS = ("aws", "gcp")
 SWEEP_OLDER = "6h"

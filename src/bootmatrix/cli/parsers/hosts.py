@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import arguments
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[Any]
+from bootmatrix.cli.arguments import Commands
 
 
 def add_hosts(commands: Commands) -> None:

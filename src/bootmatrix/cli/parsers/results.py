@@ -1,0 +1,179 @@
+"""Options of commands on runs that are saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bootmatrix.cli import arguments
+from bootmatrix.cli.arguments import Commands
+
+RUNS_SHOWN = 30
+PRUNE_KEEP = 30
+SIGNOFF_DESCRIPTION = (
+    "Sign a run off for a release: a printable page (HTML, and PDF if chromium is installed), an in-toto attestation "
+    "of the same content, and the digests of all files of the run, in RUN/signoff/NAME/. An unexpected verdict or an "
+    "interruption must be accepted by a person, for a reason. 'bootmatrix signoff verify RUN' verifies it: exit status "
+    "1 if anything has changed."
+)
+SERVE_PORT = 8471
+
+
+def add_report(commands: Commands) -> None:
+    """Add the options of `report`."""
+    parser = commands.add_parser(
+        "report",
+        help="write the report of a saved run again, or print it in another form",
+        description="Write the report of a saved run again, even of an interrupted one. With --format, print it in "
+        "that form instead.",
+    )
+    parser.add_argument("run_name", metavar="RUN", help=f"{arguments.RUN_HELP}, or any run's folder")
+    arguments.add_single_file(parser)
+    parser.add_argument(
+        "--format",
+        metavar="FORM",
+        help="print this form: md, junit, tap, csv, openmetrics, json, github (annotations), or html (one file)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="with --format: write it to a file, whole or not at all"
+    )
+    arguments.add_baseline(parser)
+    arguments.add_reports(parser)
+    parser.set_defaults(command="report")
+
+
+def add_judge(commands: Commands) -> None:
+    """Add the options of `judge`."""
+    parser = commands.add_parser("judge", help="repeat the verdicts of a saved run from the recorded data")
+    parser.add_argument("run_name", metavar="RUN", help=f"{arguments.RUN_HELP}, or any run's folder")
+    arguments.add_reports(parser)
+    parser.set_defaults(command="judge")
+
+
+def add_runs(commands: Commands) -> None:
+    """Add the options of `runs`."""
+    parser = commands.add_parser(
+        "runs",
+        help="list runs; tag and untag them",
+        description="List runs, newest first. A tag names a run for --baseline tag:NAME, and protects it from "
+        "'bootmatrix prune'.",
+    )
+    arguments.add_reports(parser)
+    parser.add_argument("--title", default="", help="only runs of this matrix or these specs")
+    parser.add_argument(
+        "-n", type=int, default=RUNS_SHOWN, metavar="N", help=f"number of runs (default: {RUNS_SHOWN}; 0: all)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command="runs")
+    actions = parser.add_subparsers(title="tags", metavar="tag|untag")
+    tag = actions.add_parser("tag", help="tag a run")
+    tag.add_argument("run_name", metavar="RUN", help=arguments.RUN_HELP)
+    tag.add_argument("tag", metavar="NAME", help="such as v1.8")
+    arguments.add_reports(tag, subcommand=True)
+    tag.set_defaults(command="runs:run_tag")
+    untag = actions.add_parser("untag", help="remove a tag")
+    untag.add_argument("tag", metavar="NAME")
+    arguments.add_reports(untag, subcommand=True)
+    untag.set_defaults(command="runs:run_untag")
+
+
+def add_history(commands: Commands) -> None:
+    """Add the options of `history`."""
+    parser = commands.add_parser(
+        "history",
+        help="print a cell's verdicts over time: failing since, flips, usual duration",
+        description="Print a cell's last verdicts, since when it fails, how often its verdict flips (and how often "
+        "with identical inputs), and its usual duration.",
+    )
+    parser.add_argument("cell", metavar="CELL", help="as in the reports; 'influxdb/*/6.1' matches several")
+    arguments.add_reports(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command="history")
+
+
+def add_compare(commands: Commands) -> None:
+    """Add the options of `compare`."""
+    parser = commands.add_parser(
+        "compare",
+        help="compare two runs: new failures, fixes, durations, inputs",
+        description="Compare the cells of a run with those of a baseline that have the same spec, machine, kernel name "
+        "and boot mode. Regressions come first. Changed inputs (kernel, image, profile, QEMU, spec) are listed.",
+    )
+    parser.add_argument("run_name", metavar="RUN", help=arguments.RUN_HELP)
+    parser.add_argument("baseline_name", nargs="?", metavar="BASELINE", help="the same (default: latest before RUN)")
+    arguments.add_baseline(parser)
+    arguments.add_allow_empty(parser)
+    arguments.add_reports(parser)
+    parser.add_argument("--all", action="store_true", help="include unchanged cells")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command="compare")
+
+
+def add_prune(commands: Commands) -> None:
+    """Add the options of `prune`."""
+    parser = commands.add_parser(
+        "prune",
+        help="remove old runs",
+        description="Remove old runs, without confirmation, and print their names. Kept are the newest runs of each "
+        "title and always: the latest run, tagged and signed-off runs, their baselines, and runs that may be running.",
+    )
+    arguments.add_reports(parser)
+    parser.add_argument(
+        "--keep", type=int, default=PRUNE_KEEP, metavar="N", help=f"runs per title (default: {PRUNE_KEEP})"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    parser.add_argument(
+        "--unreadable",
+        action="store_true",
+        help="also remove runs that are damaged, not readable, or of another version's format",
+    )
+    parser.set_defaults(command="prune")
+
+
+def add_signoff(commands: Commands) -> None:
+    """Add the options of `signoff`."""
+    parser = commands.add_parser(
+        "signoff",
+        help="sign a run off for a release, with a printable page and an attestation; verify it",
+        description=SIGNOFF_DESCRIPTION,
+        usage="bootmatrix signoff RUN --release NAME [--baseline RUN] [--accept CELL --reason WHY --by WHO]… "
+        "[--sign-key KEY]\n       bootmatrix signoff verify RUN [--release NAME] [--key PUBLIC-KEY]",
+    )
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="[verify] RUN|REPORT.html",
+        help=f"{arguments.RUN_HELP}; verify: also a report that was sent",
+    )
+    parser.add_argument("--release", default="", metavar="NAME", help="the release, such as influxdb-1.6.7")
+    parser.add_argument("--baseline", metavar="RUN", help="compare with this run: the same")
+    for name, words in (
+        ("accept", "accept a cell (or a pattern of cells, 'interrupted', or 'not-tested')"),
+        ("reason", "the reason, once for each --accept"),
+        ("by", "the person, once for each --accept, or once for all"),
+    ):
+        parser.add_argument(f"--{name}", action="append", default=[], metavar=name.upper(), help=words)
+    parser.add_argument(
+        "--sign-key", type=Path, metavar="KEY", help="private key to sign with (PEM; ed25519, ECDSA, RSA)"
+    )
+    parser.add_argument("--no-pdf", action="store_true", help="write no PDF")
+    parser.add_argument("--key", type=Path, metavar="PUBLIC-KEY", help="verify: the public key (PEM)")
+    arguments.add_reports(parser)
+    parser.set_defaults(command="signoff")
+
+
+def add_serve(commands: Commands) -> None:
+    """Add the options of `serve`."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve all reports to a browser on this machine, and follow a run live",
+        description="Serve the reports on 127.0.0.1, for this machine only, until Ctrl-C. /latest/live follows the "
+        "newest run.",
+    )
+    parser.add_argument(
+        "--port", type=int, default=SERVE_PORT, metavar="N", help=f"default: {SERVE_PORT}; 0 picks a free one"
+    )
+    parser.add_argument(
+        "--base-url", default="", metavar="URL", help="address behind a proxy: https://ci.example.org/bootmatrix/"
+    )
+    arguments.add_reports(parser)
+    parser.set_defaults(command="serve")
