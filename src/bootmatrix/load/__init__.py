@@ -8,6 +8,7 @@ from pathlib import Path
 from bootmatrix.errors import InputError
 from bootmatrix.load.arch_filter import find_limits
 from bootmatrix.load.catalogue import load_catalogue, with_catalogues
+from bootmatrix.load.clouds import load_cloud
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.expand import product
 from bootmatrix.load.images import find_source
@@ -54,6 +55,8 @@ def _describe_by_keys(path: Path, profiles: Mapping[str, Profile]) -> str:
     if "kernels" in data and "format" in data:
         catalogue = load_catalogue(path)
         return f"a kernel catalogue: {_count(catalogue.kernels, 'kernel')} of {catalogue.description}"
+    if "instances" in data:
+        return f"a cloud: {_count(load_cloud(path).instances, 'kind')} of instances"
     if "machines" in data:
         profile = load_profile(path)
         return f"a profile: {_count(profile.machines, 'machine')}, {_count(profile.kernels, 'kernel')}"

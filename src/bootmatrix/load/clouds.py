@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bootmatrix.errors import InputError
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.validate import read_model
@@ -18,8 +20,17 @@ def load_cloud_machine(cloud: str, profile: Profile) -> CloudMachine:
     files = [path for folder in arch_folders() if (path := folder / "clouds" / f"{cloud}.yml").is_file()]
     if not files:
         raise InputError(f"no file clouds/{cloud}.yml in any folder of profiles")
-    machines = read_model(files[-1], Cloud)[0].machines
+    machines = load_cloud(files[-1]).instances
     name = profile.names.oci.split("/")[1]
     if name not in machines:
         raise InputError(f"{files[-1]}: {cloud} has no machine for {profile.name}", f"It has: {', '.join(machines)}.")
     return machines[name]
+
+
+def load_cloud(path: Path) -> Cloud:
+    """Load a cloud's file.
+
+    Raises:
+        InputError: it is invalid.
+    """
+    return read_model(path, Cloud)[0]

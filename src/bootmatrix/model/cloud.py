@@ -19,7 +19,7 @@ class CloudMachine(Model):
 class Cloud(Model):
     """A cloud's machines, by OCI's names of architectures."""
 
-    machines: dict[str, CloudMachine]
+    instances: dict[str, CloudMachine]
 
 
 class CloudRun(Model):
