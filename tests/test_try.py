@@ -348,6 +348,28 @@ def test_packages_by_architecture(here: Path) -> None:
             write_trial(here / "other", TrialRequest(thing, service=words[0], arch=("s390x",)), PROFILES)
 
 
+def test_packages_installed_for_systemd(here: Path) -> None:
+    unit = b"[Service]\nExecStart=/usr/bin/xd\n"
+    write(here / "x_1_all.deb", deb("x", "all", {"lib/systemd/system/x.service": unit}))
+    thing = find_thing(["x_1_all.deb"])
+    request = TrialRequest(thing, service="x", systemd=True, stays="3s", port=80, arch=("x86_64",), prepare=("true",))
+    folder, _ = project(here, request)
+    base = yaml.safe_load((folder / "images/x-base/build.yml").read_text(encoding="utf-8"))
+    assert (base["from"], base["configure"], base["prepare"]) == ("bootmatrix/debian", True, ["true"])
+    assert "systemd-sysv" in base["packages"]
+    assert yaml.safe_load((folder / "images/x/build.yml").read_text(encoding="utf-8"))["configure"] is True
+    spec = load_one(folder / "x.yml")[0]
+    system, unit_probe, probe = spec.services
+    assert (system.command, system.check) == (("/sbin/init",), None)
+    assert any("UNIT='x.service' STAYS_S=3\n" in (file.contents or "") for file in spec.files)
+    assert unit_probe.check
+    assert probe.check
+    with pytest.raises(InputError, match="--systemd needs --service"):
+        write_trial(here / "other", TrialRequest(thing, words=("x",), systemd=True), PROFILES)
+    with pytest.raises(InputError, match="have no unit y"):
+        write_trial(here / "other", TrialRequest(thing, service="y", systemd=True, arch=("x86_64",)), PROFILES)
+
+
 def test_roots_with_apt_are_prepared(here: Path) -> None:
     request = TrialRequest(find_thing([]), words=("x",), arch=("x86_64",), image="debian:13", packages=("jq",))
     folder, _ = project(here, request)

@@ -66,6 +66,7 @@ def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialReq
         image=args.base,
         packages=args.packages,
         prepare=tuple(args.prepare),
+        systemd=args.systemd,
         env=tuple(args.env),
         results=tuple(args.get),
         service=args.service or "",

@@ -19,6 +19,7 @@ from bootmatrix.model.durations import duration_s
 from bootmatrix.scaffold.debs import choose_packages, copy_packages, read_packages, service_command
 from bootmatrix.scaffold.programs import FileChoice, choose_programs
 from bootmatrix.scaffold.source_tree import copy_tree
+from bootmatrix.scaffold.systemd import SYSTEMD, SYSTEMD_FILES, SYSTEMD_PACKAGES, systemd_parts, unit_name
 from bootmatrix.scaffold.thing import Thing, find_thing
 from bootmatrix.scaffold.yaml_text import yaml_text
 
@@ -110,6 +111,7 @@ class TrialRequest:
     env: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     service: str = ""
+    systemd: bool = False
     stays: str = ""
     port: int | None = None
     path: str = ""
@@ -172,6 +174,8 @@ def _check(request: TrialRequest) -> None:
         raise InputError("--service is for packages, whose unit it names")
     if kind == "image":
         _check_image(request)
+    if request.systemd and not request.service:
+        raise InputError("--systemd needs --service: the unit that has to be active")
     _check_words(request)
 
 
@@ -253,16 +257,18 @@ def _write_base(project: _Project) -> str:
 
 def is_prepared(request: TrialRequest) -> bool:
     """Return whether a part of the root is made in a guest: by commands, or by the scripts of packages."""
-    return bool(request.prepare or (request.packages and request.image != DEFAULT_IMAGE))
+    return bool(request.prepare or request.systemd or (request.packages and request.image != DEFAULT_IMAGE))
 
 
 def _write_prepared(project: _Project) -> str:
     request = project.request
     base = base_image(PREPARED_IMAGE if request.image == DEFAULT_IMAGE else request.image)
-    packages = list(request.packages)
+    packages = list(dict.fromkeys((*request.packages, *(SYSTEMD_PACKAGES if request.systemd else ()))))
     recipe: dict[str, Any] = {"from": base}
     if packages:
         recipe |= {"packages": packages, "configure": True, "keep": list(KEPT)}
+    if request.systemd:
+        recipe["files"] = list(SYSTEMD_FILES)
     if request.prepare:
         recipe["prepare"] = list(request.prepare)
     project.write(f"images/{project.name}-base/build.yml", recipe, "The base image, prepared in a guest, once.")
@@ -301,6 +307,9 @@ def _add_packages(project: _Project, recipe: dict[str, Any], archs: list[str], p
     recipe["debs"] = [f"./debs/{{debian_arch}}/{name}.deb" for name in names]
     if request.service:
         project.command = service_command(list(project.choice.files.values()), request.service)
+    if request.systemd:
+        recipe |= {"configure": True, "keep": list(KEPT)}
+        project.command = SYSTEMD
 
 
 def _write_spec(project: _Project, image: str) -> None:
@@ -313,6 +322,14 @@ def _write_spec(project: _Project, image: str) -> None:
         container["cwd"] = project.cwd
     annotations = {"bootmatrix.results": " ".join(request.results)} if request.results else {}
     spec: dict[str, Any] = {"init": list(INIT)}
+    if request.systemd:
+        stays_s = duration_s(request.stays or DEFAULT_STAYS)
+        spec |= systemd_parts(container, PROBE_IMAGE, unit_name(request.service), stays_s)
+        if request.port or request.path:
+            spec["services"].append(_probe(project))
+            spec["files"].append(_probe_file())
+        project.write(f"{project.name}.yml", spec, _comment(project))
+        return
     if request.outbound:
         spec["onboot"] = [{"name": "dhcpcd", "image": DHCP_IMAGE, "annotations": {"bootmatrix.network": "outbound"}}]
         container["binds"] = [RESOLVERS]

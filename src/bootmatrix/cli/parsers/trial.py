@@ -71,6 +71,9 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
         metavar="COMMAND",
         help="prepare the image by this shell command, which runs as root in a guest, once; apt-get works there",
     )
+    parser.add_argument(
+        "--systemd", action="store_true", help="with --service: install for real, start systemd, watch the unit"
+    )
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="environment variable")
     parser.add_argument(
         "--service", metavar="NAME", help="for packages: start the program of this unit, which has to stay up"
