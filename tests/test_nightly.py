@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_an_interrupted_night_is_finished(stage: Stage) -> None:
     assert "1 as expected" in stage.run("runs", "-n", "1").stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("serve ")])
 def test_the_commands_are_understood(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +91,18 @@ def test_the_commands_are_understood(
     expected = 2 if words[0] == "matrix" else 0
     assert status == expected, said
     assert "usage:" not in said
+
+
+def test_the_server_serves_until_it_is_interrupted(tmp_path: Path) -> None:
+    (command,) = (command for command in COMMANDS if command.startswith("serve "))
+    write_dated(tmp_path / "reports", 1, green_records())
+    words = [sys.executable, "-m", "bootmatrix.cli.main", *shlex.split(command), "--port", "0"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        line = server.stdout.readline()
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) in {0, 130}
+    assert " at https://ci.example.org/bootmatrix/ " in line
 
 
 def test_the_alert_rules(tmp_path: Path) -> None:
