@@ -60,14 +60,18 @@ static void read_word(const char *path, char *word, size_t size)
 
 static void start_machine(void)
 {
-	move_root();
-	mount_root_systems();
+	bool is_contained = getenv(SETTINGS_VARIABLE) != NULL;
+
+	if (!is_contained)
+		move_root();
+	mount_root_systems(is_contained);
 	console_open();
 	protect();
 	read_word("/proc/uptime", born, sizeof born);
 	read_settings();
 	read_word("/proc/sys/kernel/printk", console_level, sizeof console_level);
-	load_modules("/etc/bootmatrix/modules");
+	if (!is_contained)
+		load_modules("/etc/bootmatrix/modules");
 	link_up("lo");
 	sethostname("bootmatrix", 10);
 }

@@ -2,7 +2,8 @@
 #ifndef BOOTMATRIX_LEAVE_H
 #define BOOTMATRIX_LEAVE_H
 
-/* Write all output and files, then leave QEMU: `way` is "poweroff", "reboot" or "semihosting". The last has the exit
+/* Write all output and files, then leave QEMU: `way` is "poweroff", "reboot", "exit" (of an engine's
+ * container: status 0 or 1) or "semihosting". The last has the exit
  * status 80 for a pass and 81 for a fail (docs/guest-protocol.md). A way that the machine lacks ends in a power off. */
 _Noreturn void leave(const char *way, int is_pass);
 

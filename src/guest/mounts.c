@@ -38,17 +38,21 @@ void move_root(void)
 		perror("bootmatrix: cannot move the root");
 }
 
-void mount_root_systems(void)
+void mount_root_systems(bool is_contained)
 {
 	for (size_t i = 0; i < sizeof systems / sizeof *systems; i++) {
 		const struct file_system *one = &systems[i];
 
-		if (!make_folders(one->target) || mount(one->type, one->target, one->type, one->flags, one->data) != 0)
+		if (is_contained && strcmp(one->type, "devtmpfs") == 0)
+			continue;
+		if (make_folders(one->target) && mount(one->type, one->target, one->type, one->flags, one->data) == 0)
+			continue;
+		if (!is_contained || errno != EBUSY) /* the engine has mounted the same */
 			fprintf(stderr, "bootmatrix: cannot mount %s: %s\n", one->target, strerror(errno));
 	}
 	for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
 		make_folders(folders[i]);
-	if (symlink("/proc/self/fd", "/dev/fd") != 0) /* TOMOYO of Linux 5.10 resolves execveat(2) of runtimes there */
+	if (symlink("/proc/self/fd", "/dev/fd") != 0 && errno != EEXIST) /* TOMOYO of Linux 5.10 resolves execveat(2) of runtimes there */
 		perror("bootmatrix: cannot make /dev/fd");
 }
 

@@ -7,8 +7,9 @@
 /* Mount the root once more over itself: pivot_root(2) of containers refuses the kernel's first root. */
 void move_root(void);
 
-/* Mount what init and containers need, and make folders in it. */
-void mount_root_systems(void);
+/* Mount what init and containers need, and make folders in it. In an engine's container /dev stays the engine's: the
+ * kernel has one devtmpfs, which is the host's there. */
+void mount_root_systems(bool is_contained);
 
 /* Mount as mount(8) does. Type, source and options may be "-" (none). Return whether this succeeded. */
 bool mount_at(const char *type, const char *source, const char *target, const char *options);

@@ -1,6 +1,7 @@
 #include "settings.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "util.h"
@@ -58,8 +59,10 @@ void parse_settings(struct settings *values, char *cmdline)
 
 void read_settings(void)
 {
-	char cmdline[8192];
+	char cmdline[8192], *words = getenv(SETTINGS_VARIABLE);
 
-	if (read_text("/proc/cmdline", cmdline, sizeof cmdline) > 0)
+	if (words)
+		parse_settings(&settings, words);
+	else if (read_text("/proc/cmdline", cmdline, sizeof cmdline) > 0)
 		parse_settings(&settings, cmdline);
 }

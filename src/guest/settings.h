@@ -7,6 +7,9 @@
 
 enum mode { MODE_CELL, MODE_MANUAL, MODE_AUTO, MODE_TEMPLATE, MODE_SHELL, MODE_AGENT };
 
+/* An engine's image has this variable, with settings as on a command line. That of the kernel is the host's there. */
+#define SETTINGS_VARIABLE "BOOTMATRIX"
+
 struct settings {
 	enum mode mode;
 	bool is_console; /* the console is the result channel, not a port */
@@ -21,7 +24,7 @@ extern struct settings settings;
 /* Read a command line; unknown words and invalid values are ignored. The text is changed. */
 void parse_settings(struct settings *values, char *cmdline);
 
-/* Read the kernel's command line. */
+/* Read SETTINGS_VARIABLE, or else the kernel's command line. */
 void read_settings(void);
 
 #endif

@@ -22,7 +22,12 @@ def run(args: argparse.Namespace) -> int:
 
 def run_sweep(args: argparse.Namespace) -> int:
     """Remove what runs left, and print it."""
-    removed = open_to_sweep(args.on, args).sweep(args.older_than)
+    if args.on == "docker":
+        from bootmatrix.cloud.docker import DockerPlace
+
+        removed = DockerPlace().sweep()
+    else:
+        removed = open_to_sweep(args.on, args).sweep(args.older_than)
     say(*(f"removed {name}" for name in removed))
     say(f"{len(removed)} removed")
     return 0

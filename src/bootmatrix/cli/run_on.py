@@ -1,4 +1,4 @@
-"""`bootmatrix run --on`: run one spec in a cloud."""
+"""`bootmatrix run --on`: run one spec in a container engine or a cloud."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def run_on(args: argparse.Namespace) -> int:
         folder = Path(name)
         if args.keep:
             args.keep.mkdir(parents=True, exist_ok=True)
-        judgement = _in_cloud(args, folder, args.keep or folder)
+        on = _on_docker if args.on == "docker" else _in_cloud
+        judgement = on(args, folder, args.keep or folder)
     say(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
     if judgement.advice:
         say(judgement.advice)
@@ -59,6 +60,15 @@ def run_on(args: argparse.Namespace) -> int:
 def _is_set(args: argparse.Namespace, name: str) -> bool:
     value = getattr(args, name, None)
     return bool(value) or (name == "gdb" and value is not None)
+
+
+def _on_docker(args: argparse.Namespace, folder: Path, results: Path) -> Judgement:
+    from bootmatrix.cloud.docker import DockerPlace
+
+    place, prefix = DockerPlace(), folder / "run"
+    bootable = build(args, "docker", prefix)
+    image = prefix.with_name(f"{prefix.name}.docker")
+    return place.run(image, bootable, limit_s(args, bootable), results, _print)
 
 
 def _in_cloud(args: argparse.Namespace, folder: Path, results: Path) -> Judgement:

@@ -17,6 +17,8 @@ from bootmatrix.assembly.tree import write_tar
 CREATED = "2017-04-18T16:30:00Z"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
+ENVIRONMENT = "BOOTMATRIX=bootmatrix.channel=console bootmatrix.mode=auto bootmatrix.exit=exit"
+"""Tells bootmatrix's init that it is in an engine's container, and that nobody may listen."""
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -80,7 +82,7 @@ def docker(source: Source) -> Path:
         (_blob(_digest(body)), body),
         (_blob(layer.name), layer),
     ]
-    return source.kept("docker", lambda path: write_members(path, members), tag)
+    return source.kept("docker", lambda path: write_members(path, members), tag, ENVIRONMENT)
 
 
 def _config(source: Source, layer: str) -> dict[str, object]:
@@ -90,7 +92,11 @@ def _config(source: Source, layer: str) -> dict[str, object]:
         "architecture": architecture,
         "os": system,
         **({"variant": variant[0]} if variant else {}),
-        "config": {"Entrypoint": ["/init"], "WorkingDir": "/"},
+        "config": {
+            "Entrypoint": ["/init"],
+            "WorkingDir": "/",
+            **({"Env": [ENVIRONMENT]} if source.described.reports else {}),
+        },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
     }
 

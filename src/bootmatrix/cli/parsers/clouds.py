@@ -8,13 +8,14 @@ from bootmatrix.cli import arguments
 from bootmatrix.cli.arguments import Commands
 
 CLOUDS = ("aws", "gcp")
+PLACES = ("docker", *CLOUDS)
 SWEEP_OLDER = "6h"
 
 
 def add_on(parser: argparse.ArgumentParser) -> None:
     """Add --on PLACE to `run`, with the choices of a cloud."""
     where = parser.add_argument_group("other places (docs/where-to-run.md)")
-    where.add_argument("--on", choices=CLOUDS, metavar="PLACE", help="run it there, not in QEMU: aws, gcp")
+    where.add_argument("--on", choices=PLACES, metavar="PLACE", help="run it there, not in QEMU: docker, aws, gcp")
     add_choice(where)
     where.add_argument("--poll", type=float, default=10, metavar="SECONDS", help="pause between looks at a cloud (10)")
     where.add_argument(
@@ -45,10 +46,10 @@ def add_push(commands: Commands) -> None:
 
 def add_cloud(commands: Commands) -> None:
     """Add the options of `cloud`."""
-    parser = commands.add_parser("cloud", help="remove what killed runs left in a cloud")
+    parser = commands.add_parser("cloud", help="remove what killed runs left in a container engine or a cloud")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     sweep = actions.add_parser("sweep", help="remove everything with bootmatrix's tag, except what 'push' made")
-    sweep.add_argument("on", choices=CLOUDS, metavar="PLACE")
+    sweep.add_argument("on", choices=PLACES, metavar="PLACE")
     sweep.add_argument(
         "--older-than",
         type=arguments.period,
