@@ -31,7 +31,7 @@ class Case:
     is_forked: bool
 
     def faults(self, record: Record) -> Iterator[str]:
-        """What a record says otherwise than the header."""
+        """Yield the differences of a record from the header."""
         judgement = record.judgement
         if record.verdict != self.verdict:
             yield f"{self.verdict} expected: {judgement.model_dump_json(indent=1)}"

@@ -225,7 +225,7 @@ def _download(session: Any, disk: Path) -> None:
 
 @dataclass
 class Project:
-    """What a project of Compute Engine has."""
+    """State of a project of Compute Engine."""
 
     images: dict[str, Any] = field(default_factory=dict)
     instances: dict[str, Any] = field(default_factory=dict)

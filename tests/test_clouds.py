@@ -113,7 +113,7 @@ def gcp_place(**more: Any) -> GcpPlace:
 
 
 def left(server: Server) -> list[str]:
-    """What is left of bootmatrix in the region."""
+    """Resources of bootmatrix that are left in the region."""
     ec2 = server.state["session"].client("ec2", endpoint_url=server.state["moto"])
     tag = [{"Name": "tag-key", "Values": ["bootmatrix"]}]
     live = {"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}

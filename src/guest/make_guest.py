@@ -26,7 +26,7 @@ from bootmatrix.model.profile import GuestTarget
 SOURCES = Path(__file__).resolve().parent
 IMAGES = CHECKOUT / "specs/images"
 PROGRAM, LIBRARY = Path("init/bin"), Path("crun/lib")
-"""Where the images have init, and a placeholder of libsystemd for crun."""
+"""Folders of the images: init, and the placeholder of libsystemd for crun."""
 SUMS = "SHA256SUMS"
 DIALECT = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-option-ignored")
 COMMON = (
