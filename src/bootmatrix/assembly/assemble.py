@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from bootmatrix.assembly.firmware import board_firmware
-from bootmatrix.assembly.fork import DISK_FORMAT, disk_tree, template_tree, why_not, writes_bundles
-from bootmatrix.assembly.fork import MODULES as FORK_MODULES
+from bootmatrix.assembly.fork import writes_bundles
+from bootmatrix.assembly.forked_parts import ForkPlan, forked_parts
 from bootmatrix.assembly.image.builder import EPOCH_S, Builder, make_image
 from bootmatrix.assembly.image.contents import spec_contents
 from bootmatrix.assembly.image.oci_volume import layout_image, layout_key
@@ -37,6 +37,7 @@ from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
 from bootmatrix.assembly.initrd.memory import check_memory
+from bootmatrix.assembly.initrd.module_segments import every_module_segment, module_segment, modules_key
 from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
 from bootmatrix.assembly.initrd.repack import for_kernel
 from bootmatrix.assembly.initrd.root import guest_tree
@@ -54,10 +55,9 @@ from bootmatrix.assembly.kernel.package import (
     unpack_kernel,
 )
 from bootmatrix.assembly.prebuilt_guest import without_consoles
-from bootmatrix.assembly.squashfs import write_disk
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError, InputError
-from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, RootPlace, Spec, StoredImage
+from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, RootPlace, Spec, StoredImage
 from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
 
 
@@ -103,7 +103,7 @@ class Assembly:
 
         Images count by their digests: they have extended attributes, for which an initrd has no place.
         """
-        modules = _modules_key(self.kernel, self.files, [one.path for one in self.modules[0]])
+        modules = modules_key(self.kernel, self.files, [one.path for one in self.modules[0]])
         every = needs_every_module(self.placed)
         more = [modules, every, self.files.ucode]
         return json.dumps([_userland_key(self.spec, self.images, self.sources), *more])
@@ -273,8 +273,8 @@ def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
     parts = (
         *((Segment(*assembly.files.ucode),) if assembly.files.ucode else ()),
         _userland(assembly),
-        _modules(kernel, assembly.files, modules, builder),
-        *((_every_module(kernel, assembly.files, builder),) if needs_every_module(assembly.placed) else ()),
+        module_segment(kernel, assembly.files, modules, builder),
+        *((every_module_segment(kernel, assembly.files, builder),) if needs_every_module(assembly.placed) else ()),
     )
     name = f"{assembly.spec.name} {assembly.profile.name} {kernel.release}"
     return join(for_kernel(parts, assembly.files, builder), name, builder), sum(part.plain_bytes for part in parts)
@@ -294,65 +294,9 @@ def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
         cmdline,
         writes_bundles(assembly.spec, assembly.placed),
     )
-    return _forked(
+    return forked_parts(
         plan, assembly.userland, _userland_key(assembly.spec, assembly.images, assembly.sources), assembly.builder
     )
-
-
-@dataclass(frozen=True)
-class ForkPlan:
-    """Inputs that decide if and how a guest can be forked."""
-
-    profile: Profile
-    machine: Machine
-    kernel: Kernel
-    files: KernelFiles
-    modules: tuple[str, ...]
-    init: tuple[StoredImage, ...]
-    cmdline: str
-    writes: bool
-
-
-def _forked(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> dict[str, object]:
-    """Return the fields of a Bootable about forking."""
-    reason = why_not(plan.machine, plan.cmdline, plan.init)
-    if reason:
-        return {"cold_reason": reason}
-    modules, missing = load_order(plan.files, (*plan.modules, *FORK_MODULES))
-    lacking = [name for name in missing if name in FORK_MODULES]
-    if lacking:
-        return {"cold_reason": f"the kernel has no module {lacking[0]}"}
-    disk = _disk(plan, whole, userland, builder)
-    if isinstance(disk, str):
-        return {"cold_reason": disk}
-    parts = _template(plan, builder), _modules(plan.kernel, plan.files, [one.path for one in modules], builder)
-    initrd = join(
-        for_kernel(parts, plan.files, builder),
-        f"to be forked, {plan.profile.name} {plan.kernel.release}",
-        builder,
-    )
-    return {"forkable": Forkable(initrd=initrd, disk=disk)}
-
-
-def _template(plan: ForkPlan, builder: Builder) -> Segment:
-    init = list(plan.init)
-    key = json.dumps(["template", FORMAT, [image.digest for image in init]])
-    return segment(key, builder, lambda: write_cpio(template_tree(init, builder.store), EPOCH_S))
-
-
-def _disk(plan: ForkPlan, whole: Callable[[], Tree], userland: str, builder: Builder) -> Artefact | str:
-    """Build the disk of a clone, cached; return the reason if there cannot be one."""
-    store, key = builder.store, json.dumps(["disk", DISK_FORMAT, FORMAT, userland])
-
-    def make() -> tuple[str, str, int]:
-        tree, reason = disk_tree(whole(), list(plan.init), store, writes=plan.writes)
-        return (reason, "", 0) if reason else ("", *write_disk(tree, EPOCH_S, store))
-
-    reason, digest, size = store.cached("disk", key, make, is_whole=lambda disk: bool(disk[0]) or store.has(disk[1]))
-    if reason:
-        return reason
-    path = str(store.verified(digest))
-    return Artefact(kind="disk", name="the spec's part", path=path, sha256=digest, size_bytes=size)
 
 
 def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
@@ -395,19 +339,3 @@ def _userland_key(spec: Spec, images: dict[str, StoredImage], sources: Mapping[s
     return json.dumps(
         ["userland", FORMAT, contents, sources, {name: image.digest for name, image in images.items()}], sort_keys=True
     )
-
-
-def _modules(kernel: Kernel, files: KernelFiles, paths: list[str], builder: Builder) -> Segment:
-    by_path = {module.path: module for module in files.modules.values()}
-    key = _modules_key(kernel, files, paths)
-    modules = [by_path[path] for path in paths]
-    return segment(key, builder, lambda: write_cpio(module_tree(kernel, files, modules, builder.store), EPOCH_S))
-
-
-def _modules_key(kernel: Kernel, files: KernelFiles, paths: list[str]) -> str:
-    return json.dumps(["modules", FORMAT, kernel.release, files.pack, files.config, paths])
-
-
-def _every_module(kernel: Kernel, files: KernelFiles, builder: Builder) -> Segment:
-    key = json.dumps(["every module", FORMAT, kernel.release, files.pack])
-    return segment(key, builder, lambda: write_cpio(every_module_tree(kernel, files, builder.store), EPOCH_S))
