@@ -14,7 +14,7 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -29,6 +29,13 @@ PROGRAM = "passt"
 HEAD = struct.Struct(">I")
 """Length of a frame, before each one (QEMU's net/socket.c)."""
 MAX_FRAME_BYTES = 128 << 10
+PIECE_BYTES = 32 << 10
+"""The kernel queues this much at once (UNIX_SKB_FRAGS_SZ of net/unix/af_unix.c), or nothing of it.
+
+passt before 2024 loses its place in the stream when it reads a part of a frame. Content of a frame would then be taken
+for frames, past the filter. So it gets whole frames only, and none that is longer.
+"""
+MTU, QUEUE_BYTES = "32000", 256 << 10
 ETHERNET_BYTES, ADDRESS_AT, LEAST_IP_BYTES = 14, 30, 34
 ARP, IPV4 = b"\x08\x06", b"\x08\x00"
 READ_BYTES = 256 << 10
@@ -145,11 +152,12 @@ async def outbound_network() -> AsyncIterator[socket.socket]:
             pass_fds=(passts.fileno(),),
         )
         passts.close()
+        inner.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
         for end in (ours, inner):
             end.setblocking(False)
         # Tasks of their own: a task group would wrap the errors of those who use the network.
         work = [
-            asyncio.create_task(_filtered(ours, inner, PacketFilter(near))),
+            asyncio.create_task(pass_filtered(ours, inner, PacketFilter(near))),
             asyncio.create_task(_relayed(inner, ours)),
         ]
         try:
@@ -171,31 +179,62 @@ def _command(descriptor: int, near: Iterable[IPv4Network]) -> list[str]:
     return [
         *(find_passt(), "--foreground", "--quiet", "--stderr", "--ipv4-only", "--no-map-gw"),
         *("--fd", str(descriptor), "--tcp-ports", "none", "--udp-ports", "none"),
-        *("--address", GUEST_ADDRESS, "--netmask", PREFIX, "--gateway", GATEWAY),
+        *("--address", GUEST_ADDRESS, "--netmask", PREFIX, "--gateway", GATEWAY, "--mtu", MTU),
         *servers,
     ]
 
 
-async def _filtered(source: socket.socket, target: socket.socket, allowed: PacketFilter) -> None:
+async def pass_filtered(source: socket.socket, target: socket.socket, allowed: PacketFilter) -> None:
     """Pass the guest's frames that are allowed, until an end is closed."""
     buffer = bytearray()
     while data := await _receive(source):
         buffer += data
-        passed = bytearray()
-        at = 0
-        while len(buffer) - at >= HEAD.size:
-            (size,) = HEAD.unpack_from(buffer, at)
-            if size > MAX_FRAME_BYTES:
+        frames, used = _frames(buffer)
+        for piece in _pieces(frame for frame in frames if allowed.allows(frame[HEAD.size :])):
+            if not await _send_whole(target, piece):
                 return
-            end = at + HEAD.size + size
-            if len(buffer) < end:
-                break
-            if allowed.allows(bytes(buffer[at + HEAD.size : end])):
-                passed += buffer[at:end]
-            at = end
-        del buffer[:at]
-        if not await _send(target, passed):
+        del buffer[:used]
+        if len(buffer) >= HEAD.size and HEAD.unpack_from(buffer)[0] > MAX_FRAME_BYTES:
             return
+
+
+def _frames(buffer: bytearray) -> tuple[list[bytes], int]:
+    """Return the whole frames at the start of a buffer, with their lengths before them, and their size together."""
+    found: list[bytes] = []
+    at = 0
+    while len(buffer) - at >= HEAD.size:
+        (size,) = HEAD.unpack_from(buffer, at)
+        end = at + HEAD.size + size
+        if size > MAX_FRAME_BYTES or len(buffer) < end:
+            break
+        found.append(bytes(buffer[at:end]))
+        at = end
+    return found, at
+
+
+def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Join frames to pieces that the kernel queues at once; frames that are longer are dropped."""
+    piece = bytearray()
+    for frame in frames:
+        if len(frame) > PIECE_BYTES:
+            continue
+        if len(piece) + len(frame) > PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+        piece += frame
+    if piece:
+        yield bytes(piece)
+
+
+async def _send_whole(end: socket.socket, piece: bytes) -> bool:
+    """Send a piece in one call; False if the end is closed, or if only a part was sent: no more may follow it."""
+    while True:
+        try:
+            return end.send(piece) == len(piece)
+        except BlockingIOError:
+            await anyio.wait_writable(end)
+        except OSError:
+            return False
 
 
 async def _relayed(source: socket.socket, target: socket.socket) -> None:
@@ -214,7 +253,7 @@ async def _receive(end: socket.socket) -> bytes:
             return b""
 
 
-async def _send(end: socket.socket, data: bytes | bytearray) -> bool:
+async def _send(end: socket.socket, data: bytes) -> bool:
     view = memoryview(data)
     while view:
         try:
