@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from bootmatrix.source.repositories.rpm_xml import read_packages
 from bootmatrix.store import Store
 from kernel_forms import PROFILES, kernel_files, make_kernel
 from kitchen import module
-from repositories import FORMATS, Apk, Apt, Pacman, Repository, RpmMd, sign_rpm
+from repositories import FORMATS, Apk, Apt, Pacman, Repository, RpmMd, pax, sign_rpm
 from small_archive import Signer
 from small_server import Fault, Server, serve
 
@@ -293,6 +294,30 @@ def test_an_apk_whose_files_are_others(make: Maker, web: Server, opened: Opener,
     one.write_bytes(parts[0][:start] + parts[1][parts[1].rindex(b"\x1f\x8b\x08") :])
     with pytest.raises((UntrustedError, StaleMirror)):
         found(source(repository, web), opened, store)
+
+
+def test_an_apk_with_a_file_in_the_place_of_its_signature(
+    make: Maker, web: Server, opened: Opener, store: Store
+) -> None:
+    """The signature's stream has no digest: what is put into its place, of the same size, must not be read."""
+    repository = make("apk")
+    assert isinstance(repository, Apk)
+    package = repository.root / f"modules-{NEW}-{NEW}.apk"
+    data = package.read_bytes()
+    control_at = data.index(b"\x1f\x8b\x08", 1)
+    evil = pax({f"lib/modules/{NEW}/kernel/evil.ko": module()}, end=False)
+    for name in ("", ".SIGN.RSA.x"):
+        first = gzip.compress((pax({name: b"x"}, end=False) if name else b"") + evil)
+        # a header of gzip may have any number of bytes more (RFC 1952, FEXTRA)
+        spare = control_at - len(first) - 2
+        assert spare >= 0
+        padded = first[:3] + b"\x04" + first[4:10] + spare.to_bytes(2, "little") + bytes(spare) + first[10:]
+        package.write_bytes(padded + data[control_at:])
+        try:
+            _, files = found(source(repository, web), opened, store)
+        except UntrustedError:
+            continue
+        assert set(files.modules) == {"extra", "mod_a", "mod_b"}, name
 
 
 def test_a_mirror_that_does_not_answer_any_more(

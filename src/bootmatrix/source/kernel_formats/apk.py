@@ -1,6 +1,7 @@
 """A package of apk 2 (apk-package(5)).
 
-It is a sequence of gzip streams, with the signature, the control data and the files, that make one tar archive.
+It is a sequence of gzip streams, with the signature, the control data and the files, that make one tar archive. Files
+are read from the last of them only: nothing vouches for what the first one has.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, starts_with
-from bootmatrix.source.safe_archive import FileSlice, open_tar
+from bootmatrix.source.safe_archive import DamagedArchive, FileSlice, open_tar
 
 DESCRIPTION = "an apk package"
 ORDER = 60
 _VERSION_3 = b"ADB"
 _FIRST = (b".SIGN.", b".PKGINFO\0")
+_SIGNATURE = b".SIGN."
 _START_BYTES = 4096
+_PIECE_BYTES = 1 << 16
+_SKIPPED_LIMIT_BYTES = 64 << 20
+"""Signatures and control data, unpacked; those of kernels have a few KiB."""
 
 
 def recognises(path: Path) -> bool:
@@ -47,6 +53,35 @@ def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (pr
     return checked(_members(path), path, DESCRIPTION)
 
 
+def parts_of(file: BinaryIO) -> tuple[int, int]:
+    """Return where the control data and where the files begin, in bytes.
+
+    Raises:
+        FAULTS: it is damaged.
+    """
+    first = _end_of_stream(file, 0)
+    file.seek(0)
+    is_signed = zlib.decompressobj(31).decompress(file.read(_START_BYTES), len(_SIGNATURE)) == _SIGNATURE
+    return (first, _end_of_stream(file, first)) if is_signed else (0, first)
+
+
+def _end_of_stream(file: BinaryIO, offset: int) -> int:
+    """Return the end of the gzip stream that begins at an offset."""
+    file.seek(offset)
+    stream, size, packed = zlib.decompressobj(31), 0, b""  # 31: with gzip's header (zlib.h)
+    while not stream.eof:
+        packed = packed or file.read(_PIECE_BYTES)
+        if not packed:
+            raise EOFError("it is truncated")
+        size += len(stream.decompress(packed, _PIECE_BYTES))
+        if size > _SKIPPED_LIMIT_BYTES:
+            raise DamagedArchive("its signature or control data is too large")
+        packed = stream.unconsumed_tail
+    return file.tell() - len(stream.unused_data)
+
+
 def _members(path: Path) -> Iterator[Member]:
-    with path.open("rb") as file, open_tar(FileSlice(file, 0, path.stat().st_size), ".gz", pax=True) as archive:
-        yield from of_tar(archive)
+    with path.open("rb") as file:
+        _, start = parts_of(file)
+        with open_tar(FileSlice(file, start, path.stat().st_size - start), ".gz", pax=True) as archive:
+            yield from of_tar(archive)

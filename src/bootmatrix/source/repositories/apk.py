@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from bootmatrix.errors import NetworkError, UntrustedError
+from bootmatrix.source.kernel_formats.apk import parts_of
 from bootmatrix.source.repositories.access import (
     MAX_PACKAGE_BYTES,
     Keys,
@@ -57,11 +58,11 @@ def verify(path: Path, package: RepositoryPackage, access: RepositoryAccess) -> 
     kind, expected = _CHECKSUMS.get(package.checksum[:2], ""), package.checksum[2:]
     data = path.read_bytes()
     try:
-        parts = list(_streams(data))
-        control, files = parts[-2], parts[-1]
+        control_at, files_at = parts_of(io.BytesIO(data))
+        control, files = data[control_at:files_at], data[files_at:]
         found = base64.b64encode(hashlib.new(kind, control).digest()).decode() if kind else ""
         info = _member(control, ".PKGINFO").decode("utf-8", "replace") if found == expected else ""
-    except (*FAULTS, IndexError) as error:
+    except FAULTS as error:
         raise UntrustedError(f"{package.url} is not an apk package, or a damaged one: {error}") from error
     if found != expected:
         raise UntrustedError(f"{package.url} is corrupt: its control data is not what the index lists")
