@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -23,6 +24,8 @@ from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Kernel, RepositoryKernel
 from bootmatrix.model.distribution import RepositoryKeys
 from bootmatrix.source.repositories import index_cache
+from bootmatrix.source.repositories.access import Keys
+from bootmatrix.source.repositories.rpm_signature import check_package
 from bootmatrix.source.repositories.rpm_xml import read_packages
 from bootmatrix.store import Store
 from kernel_forms import PROFILES, kernel_files, make_kernel
@@ -275,8 +278,36 @@ def test_a_signed_package_under_another_name(make: Maker, web: Server, opened: O
     assert kernel.release == OLD, "a package is what it says it is"
 
 
-def test_a_revoked_key(make: Maker, web: Server, opened: Opener, store: Store, tmp_path: Path) -> None:
+def test_a_signed_package_of_another_version(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    """An index that nobody signed offers an old package as a new one."""
     repository = make("pacman", "packages")
+    data = zlib.decompress(repository.index.read_bytes(), 31)
+    assert len(OLD) == len("6.9.9-1")
+    lie = data.replace(f"%VERSION%\n{OLD}\n".encode(), b"%VERSION%\n6.9.9-1\n")
+    assert lie != data
+    repository.index.write_bytes(gzip.compress(lie))
+    entry = source(repository, web, image=f"kernel-{OLD}", parts=())
+    with pytest.raises(
+        UntrustedError, match=r"expected the package kernel-6\.9\.1-1 6\.9\.9-1, and it is .* 6\.9\.1-1"
+    ):
+        found(entry, opened, store)
+
+
+def test_an_rpm_package_is_what_its_header_says(make: Maker) -> None:
+    repository = make("rpm-md", "packages")
+    keys = Keys(repository.keys, {})
+    path = repository.root / f"kernel-{OLD}-{OLD}.rpm"
+    check_package(path, f"kernel-{OLD} {OLD} x86_64", keys)
+    for name in (f"kernel-{OLD} {NEW} x86_64", f"kernel-{NEW} {OLD} x86_64", f"kernel-{OLD} {OLD} aarch64"):
+        with pytest.raises(UntrustedError, match=r"and it is 'kernel-6\.9\.1-1 6\.9\.1-1 x86_64'"):
+            check_package(path, name, keys)
+
+
+@pytest.mark.parametrize(("kind", "signed"), [("pacman", "packages"), ("pacman", "index"), ("rpm-md", "index")])
+def test_a_revoked_key(
+    kind: str, signed: str, make: Maker, web: Server, opened: Opener, store: Store, tmp_path: Path
+) -> None:
+    repository = make(kind, signed)
     lines = repository.signer.gpg("--with-colons", "--list-keys").decode().splitlines()
     fingerprint = next(line.split(":")[9] for line in lines if line.startswith("fpr"))
     (tmp_path / "revoked").write_text(f"{fingerprint}\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bootmatrix.errors import BuildError, InputError
+from bootmatrix.fsio import open_plain
 from bootmatrix.model import Package
 from bootmatrix.model.distribution import RepositoryKeys
 from bootmatrix.source.deb import open_data
@@ -63,7 +64,8 @@ def _own_files(keys: RepositoryKeys, folder: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for name in filter(None, (*keys.files, keys.revoked)):
         try:
-            files[_base(name)] = (folder / name).read_bytes()[:KEY_LIMIT_BYTES]
+            with open_plain((folder / name).resolve(), KEY_LIMIT_BYTES) as file:
+                files[_base(name)] = file.read()
         except OSError as error:
             raise InputError(f"{folder / name}: the keys of a repository cannot be read: {error.strerror}") from error
     return files

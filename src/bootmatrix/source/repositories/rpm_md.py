@@ -30,7 +30,8 @@ def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) 
 
     def check(files: Sequence[bytes]) -> Primary:
         if len(files) > 1:
-            check_detached(files[0], files[1], access.keys.keyring, f"{base}repodata/repomd.xml")
+            label, keys = f"{base}repodata/repomd.xml", access.keys
+            check_detached(files[0], files[1], keys.keyring, label, keys.revoked)
         return read_primary(files[0], f"{base}repodata/repomd.xml")
 
     primary = access.indexes.read(_index_urls(repository, access), check)
@@ -53,7 +54,7 @@ def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) 
 def verify(path: Path, package: RepositoryPackage, access: RepositoryAccess) -> None:
     """Check a package's own signature, if the index is not signed."""
     if access.signed == "packages":
-        check_package(path, package.name, access.keys)
+        check_package(path, f"{package} {access.architecture}", access.keys)
 
 
 def outdated(repository: str, access: RepositoryAccess) -> None:

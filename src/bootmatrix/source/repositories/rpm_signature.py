@@ -20,7 +20,8 @@ LEAD_BYTES = 96
 HEADER_LIMIT_BYTES = 64 << 20
 """Headers list all files; those of kernels have a few hundred KiB."""
 _MAGIC = b"\x8e\xad\xe8\x01"
-_NAME, _PAYLOAD_DIGEST, _PAYLOAD_DIGEST_KIND = 1000, 5092, 5093
+_NAME, _VERSION, _RELEASE, _EPOCH, _ARCH = 1000, 1001, 1002, 1003, 1022
+_PAYLOAD_DIGEST, _PAYLOAD_DIGEST_KIND = 5092, 5093
 _HEADER_SIGNATURES = (268, 267)
 """RPMSIGTAG_RSA, and RPMSIGTAG_DSA for all other algorithms."""
 _OPENPGP = 278
@@ -54,6 +55,13 @@ class _RpmHeader:
         data = self.raw[self.data_at + offset : self.data_at + offset + 4]
         return int.from_bytes(data, "big") if kind == _INT32 and len(data) == 4 else 0
 
+    @property
+    def package(self) -> str:
+        """The package's name and version as in an index, and its architecture."""
+        epoch = self.number(_EPOCH)
+        version = f"{f'{epoch}:' if epoch else ''}{self.text(_VERSION)}-{self.text(_RELEASE)}"
+        return f"{self.text(_NAME)} {version} {self.text(_ARCH)}"
+
     def binary(self, tag: int) -> bytes:
         """Return the bytes of a tag; empty without it."""
         kind, offset, count = self.tags.get(tag, (0, 0, 0))
@@ -61,7 +69,9 @@ class _RpmHeader:
 
 
 def check_package(path: Path, name: str, keys: Keys) -> None:
-    """Check that a key signed a package, that its files are the signed ones, and that it has the wanted name.
+    """Check that a key signed a package, that its files are the signed ones, and that it is the wanted one.
+
+    `name` is name, version and architecture: without a signed index, only the package itself tells them.
 
     Raises:
         UntrustedError: one of these does not hold, or the package is damaged.
@@ -73,8 +83,8 @@ def check_package(path: Path, name: str, keys: Keys) -> None:
             header = _header(file, -(-signature.end // 8) * 8)
         except (struct.error, ValueError) as error:
             raise UntrustedError(f"{name} is not an RPM package, or a damaged one: {error}") from error
-        if header.text(_NAME) != name:
-            raise UntrustedError(f"expected the package {name}, and it is {header.text(_NAME)!r}")
+        if header.package != name:
+            raise UntrustedError(f"expected the package {name}, and it is {header.package[:300]!r}")
         own = _header_signature(signature)
         kind = _DIGESTS.get(header.number(_PAYLOAD_DIGEST_KIND), "")
         if own and kind:
