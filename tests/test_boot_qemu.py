@@ -144,6 +144,24 @@ def test_an_image_that_opens_other_files_of_the_host_is_refused(tmp_path: Path, 
         prebuilt_bootable(PrebuiltGuest(disk="a.qcow2"), tmp_path, profile, pc())
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("/dev/zero", "the disk /dev/zero is not a regular file"),
+        ("pipe", "pipe is not a regular file"),
+        ("{arch:>99999999999}", "only these names"),
+        ("{arch!r}", "only these names"),
+        ("{arch.x}", "only these names"),
+        ("{", "only these names"),
+    ],
+)
+def test_a_disk_that_would_never_be_read_to_its_end(tmp_path: Path, name: str, words: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    profile = load_profiles([CHECKOUT / "arch"])["x86_64"]
+    with pytest.raises(BuildError, match=words):
+        prebuilt_bootable(PrebuiltGuest(disk=name), tmp_path, profile, pc())
+
+
 @pytest.mark.parametrize("name", ["card.img", "card.qcow2"])
 def test_a_card_has_a_size_that_a_card_can_have(tmp_path: Path, name: str) -> None:
     (tmp_path / "card.img").write_bytes(bytes(3 << 20))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from bootmatrix.assembly.kernel.package import KernelFiles, dtb_artefact, kernel_artefact
-from bootmatrix.assembly.user_files import take
+from bootmatrix.assembly.user_files import filled, take
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, PrebuiltGuest, Profile
 from bootmatrix.model.artefact import ArtefactKind, DiskFormat
@@ -90,10 +91,13 @@ def _file(kind: ArtefactKind, name: str, base: Path, names: Mapping[str, str]) -
     if not name:
         return None
     try:
-        path = base / name.format_map(names)
-        size = path.stat().st_size
-        return Artefact(kind=kind, name=path.name, path=str(path.resolve()), sha256=sha256_of(path), size_bytes=size)
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        path = base / filled(name, names)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+            raise BuildError(f"the {kind} {path} is not a regular file")
+        sha256, size = sha256_of(path), status.st_size
+        return Artefact(kind=kind, name=path.name, path=str(path.resolve()), sha256=sha256, size_bytes=size)
+    except ValueError as error:
         known = ", ".join(f"{{{one}}}" for one in names)
         raise BuildError(f"in {name!r} only these names stand for something: {known}") from error
     except OSError as error:

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from string import Formatter
 
 from bootmatrix.errors import InputError
 from bootmatrix.store import COPY_BYTES, Store, host_faults
+
+
+def filled(text: str, names: Mapping[str, str]) -> str:
+    """Replace names in braces in the name of a file. Widths and the like, which could make it huge, are refused.
+
+    Raises:
+        ValueError: an unknown name, or an invalid brace.
+    """
+    for _, name, width, conversion in Formatter().parse(text):
+        if name is not None and (name not in names or width or conversion):
+            raise ValueError(name)
+    return text.format_map(names)
 
 
 def take(path: Path, sha256: str, store: Store) -> Path:

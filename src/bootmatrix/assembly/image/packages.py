@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix.assembly.image.recipe import placeholders
-from bootmatrix.assembly.user_files import take_into
+from bootmatrix.assembly.user_files import filled, take_into
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import ImageRecipe, Package, Profile
 from bootmatrix.source.archive import Archive
@@ -45,8 +45,8 @@ def local_debs(recipe: ImageRecipe, recipe_path: Path, profile: Profile) -> tupl
 
 def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb:
     try:
-        wanted = pattern.format_map(names)
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        wanted = filled(pattern, names)
+    except ValueError as error:
         known = ", ".join(f"{{{name}}}" for name in names)
         raise BuildError(f"{recipe_path}: in {pattern!r} the only placeholders are {known}") from error
     shown = recipe_path.parent / wanted
