@@ -11,6 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from bootmatrix.cli.project_defaults import find_table
 from bootmatrix.errors import InputError
 from bootmatrix.load.recipe import find_recipe
 from bootmatrix.scaffold.examples import write_example
@@ -89,6 +90,19 @@ def test_a_project_has_defaults(tmp_path: Path) -> None:
     matrix.write_text('{specs: [hello], arch: [armv7], kernel: ["6.1"]}', encoding="utf-8")
     assert tool(tmp_path, "plan", "my.matrix.yml").stdout.splitlines()[0] == "hello/armv7/6.1"
     assert "no such run" in tool(tmp_path, "judge", "latest").stderr or not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("owner", "mode", "counts"), [(1234, 0o777, False), (1234, 0o755, True), (0, 0o777, True)])
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user")
+def test_a_table_in_a_folder_of_everybody(tmp_path: Path, owner: int, mode: int, counts: bool) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text("[tool.bootmatrix]\narch = 'x86_64'\n", encoding="utf-8")
+    (tmp_path / "mine").mkdir()
+    os.chown(file, owner, owner)
+    tmp_path.chmod(mode)
+    _, table = find_table(tmp_path / "mine")
+    assert bool(table) is counts
+    assert find_table(tmp_path)[1], "the current folder is chosen by whoever starts us"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,14 @@ def apply_defaults(args: argparse.Namespace) -> None:
 def find_table(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Find the table in the folder or the nearest one above it; empty without one.
 
+    A stranger's file in a folder above that everybody can write to, such as /tmp, is nobody's project.
+
     Raises:
         InputError: the file or the table is invalid.
     """
     for parent in (folder, *folder.parents):
         path = parent / FILE
-        if not path.is_file():
+        if not path.is_file() or (parent != folder and _is_strangers(path)):
             continue
         try:
             with path.open("rb") as file:
@@ -55,6 +58,11 @@ def find_table(folder: Path) -> tuple[Path, dict[str, Any]]:
         if table is not None:
             return path, _checked(path, table)
     return folder, {}
+
+
+def _is_strangers(path: Path) -> bool:
+    is_open = bool(path.parent.stat().st_mode & stat.S_IWOTH)
+    return is_open and path.stat().st_uid not in {os.geteuid(), 0}
 
 
 def _checked(path: Path, table: object) -> dict[str, Any]:
