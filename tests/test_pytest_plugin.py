@@ -35,6 +35,17 @@ def test_options_narrow_the_cells(tmp_path: Path) -> None:
     assert status == 0 and "test_names[hello/aarch64/7.2] PASSED" in text and "1 passed" in text
 
 
+def test_options_that_leave_out_all_cells_do_so_aloud(tmp_path: Path) -> None:
+    status, text = run_tests(tmp_path, NAMES, "--bootmatrix-arch", "amd64", "--bootmatrix-kernel", "7.2", "-v")
+    assert status == 0 and "test_names[hello/x86_64/7.2] PASSED" in text and "1 passed" in text
+    status, text = run_tests(tmp_path, NAMES, "--bootmatrix-arch", "s390x", "-rs")
+    assert status == 0 and "1 skipped" in text and "no cell of its marker is selected" in text
+    for options in (("--bootmatrix-arch", "x86-64"), ("--bootmatrix-kernel", "9.9")):
+        status, text = run_tests(tmp_path, NAMES, *options)
+        assert status != 0 and "INTERNALERROR" not in text
+        assert "Did you mean 'x86_64'" in text or "has a kernel '9.9'" in text
+
+
 def test_a_matrix_with_exceptions_marks_its_tests(tmp_path: Path) -> None:
     (tmp_path / "my.matrix.yml").write_text(
         'specs: [hello]\narch: [x86_64, aarch64]\nkernel: ["6.1"]\n'

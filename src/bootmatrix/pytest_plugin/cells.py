@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,10 @@ from bootmatrix.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet
+
+
+NO_CELL = pytest.param(None, id="none", marks=pytest.mark.skip(reason="no cell of its marker is selected"))
+"""For a test without cells: pytest's own form of such a test has no place for a report."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ def parameters(config: pytest.Config, file: Path, marker: pytest.Mark) -> list[P
     wanted = {name: _list(marker.kwargs.get(name, ())) for name in values}
     spec = _spec(str(marker.kwargs["spec"]), file.parent)
     try:
-        return _cells(config, spec, wanted, values, str(marker.kwargs.get("at", "")))
+        chosen = _known(spec, values["arch"], values["kernel"])
+        return _cells(config, spec, wanted, chosen, str(marker.kwargs.get("at", ""))) or [NO_CELL]
     except BootmatrixError as error:
         raise pytest.UsageError(f"{file}: {error}") from error
 
@@ -75,6 +81,21 @@ def _list(value: str | Sequence[str]) -> tuple[str, ...]:
 @cache
 def _workspace(reports: str = "") -> Workspace:
     return Workspace(reports=Path(reports) if reports else None)
+
+
+@cache
+def _known(spec: str, arch: tuple[str, ...], kernel: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Return the names that the options select, as cells have them.
+
+    Raises:
+        BootmatrixError: one is unknown, and would leave out all tests without a word.
+    """
+    if arch or kernel:
+        _workspace().plan(spec, selection=Selection(arch=arch, kernel=kernel, allow_empty=True))
+    profiles = _workspace().profiles().values() if arch else ()
+    names = {alias: profile.name for profile in profiles for alias in profile.aliases}
+    words = [re.fullmatch("([^/@]*)(.*)", word, re.DOTALL) for word in arch]
+    return {"arch": tuple(f"{names.get(word[1], word[1])}{word[2]}" for word in words if word), "kernel": kernel}
 
 
 def _cells(
