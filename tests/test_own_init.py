@@ -211,6 +211,8 @@ def test_no_annotation_speaks_to_the_runtime(tmp_path: Path) -> None:
         "LD_PRELOAD=/srv/x.so",
         "bootmatrix.mode=manual",
         "bootmatrix_mode=manual",
+        "BOOTMATRIX=bootmatrix.channel=console",
+        '"BOOTMATRIX=x y"',
     ],
 )
 def test_the_command_line_starts_no_other_init(tmp_path: Path, word: str) -> None:

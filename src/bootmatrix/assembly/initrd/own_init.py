@@ -26,7 +26,9 @@ KNOWN_DAEMONS = {"427309d71c80af2c40f420898b3fadac8ef2a6f0b2ea5c39c7c9b0e57ac6ca
 DAEMON_STATE = "/var/lib/containerd"
 """Folder of the known daemon's containers, some of which it starts by itself."""
 LOADER = ("etc/ld.so.preload", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
-STEERING = re.compile(r"noinitrd$|(init|rdinit|initrd|ENV|PATH|GLIBC_TUNABLES)=|LD_|_LIBCONTAINER_|bootmatrix[._]")
+STEERING = re.compile(
+    r"noinitrd$|(init|rdinit|initrd|ENV|PATH|GLIBC_TUNABLES|BOOTMATRIX)=|LD_|_LIBCONTAINER_|bootmatrix[._]"
+)
 """Kernel parameters (Documentation/admin-guide), and those that it does not know: init has these in its environment."""
 PROGRAM_FOLDERS = ("bin", "sbin", "usr/bin", "usr/sbin")
 LIBRARY_FOLDERS = ("lib", "lib32", "lib64", "libx32", "usr/lib", "usr/lib32", "usr/lib64", "usr/libx32")
