@@ -12,6 +12,7 @@ import pytest
 
 from archive_client import Opener
 from bootmatrix.assembly.image.builder import image_tree
+from bootmatrix.assembly.prepare import tree_reader
 from bootmatrix.assembly.prepare.difference import difference
 from bootmatrix.assembly.prepare.tree_reader import TreeReader
 from bootmatrix.assembly.tree import Tree, directory, symlink, text_file
@@ -89,6 +90,14 @@ def test_a_tree_that_breaks_the_protocol(data: bytes, tmp_path: Path) -> None:
 def test_a_tree_beyond_its_limit(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="larger"):
         read(owner() + file("a", b"x" * 101) + END, tmp_path)
+
+
+def test_one_file_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time another inode, which has more links."""
+    monkeypatch.setattr(tree_reader, "MAX_NODES", 50)
+    data = b"".join(owner(f"0 0 2 1 {number} 0 0 ") + file("a", b"") for number in range(51))
+    with pytest.raises(BuildError, match="more than 50 files"):
+        read(data + END, tmp_path)
 
 
 # Its difference
@@ -184,6 +193,7 @@ def test_what_a_guest_does_not_get(address: str, opened: Opener, small: SmallArc
     assert repository.packages == ()
     assert repository.answer(b"POST / HTTP/1.1\r\n\r\n").status.startswith("405")
     assert repository.answer(b"\xff\r\n\r\n").status.startswith("405")
+    assert repository.answer(b"GET http://[x/dists/a/b HTTP/1.1\r\n\r\n").status.startswith("400")
 
 
 def test_a_short_list_keeps_what_apt_needs() -> None:

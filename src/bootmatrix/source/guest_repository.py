@@ -67,7 +67,10 @@ class GuestRepository:
         request = _REQUEST.match(head)
         if request is None:
             return Response("405 Method Not Allowed", b"only GET is served\n")
-        address = urlsplit(request[1].decode("latin-1"))
+        try:
+            address = urlsplit(request[1].decode("latin-1"))
+        except ValueError:
+            return Response("400 Bad Request", b"not a URL\n")
         path = _TOP.search(unquote(address.path))
         try:
             return Response("200 OK", self._find(path[1] if path else "", is_reduced=address.netloc == REDUCED))

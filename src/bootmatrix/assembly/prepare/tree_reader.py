@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from bootmatrix.assembly.slices import Slice
 from bootmatrix.assembly.tree import Kind, Node, Tree
+from bootmatrix.assembly.tree_limits import MAX_NODES
 from bootmatrix.errors import BuildError
 from bootmatrix.guest.frames import AgentFault
 from bootmatrix.guest.inbound import fault_cause
@@ -32,6 +33,7 @@ class TreeReader:
         self._xattrs: tuple[tuple[str, str], ...] = ()
         self._links: dict[tuple[int, ...], Node] = {}
         self._is_over = False
+        self._count = 0
 
     def feed(self, data: bytes) -> None:
         """Take bytes.
@@ -88,6 +90,9 @@ class TreeReader:
     def _put(self, record: TreeRecord) -> None:
         if not self._owner:
             raise AgentFault("a record without an owner")
+        self._count += 1
+        if self._count > MAX_NODES:  # also of one path again and again
+            raise BuildError(f"the guest sends more than {MAX_NODES} files and folders")
         parts = record.path.split("/")
         if record.path and any(part in {"", ".", ".."} or "\0" in part for part in parts):
             raise AgentFault(f"the path {record.path[:200]!r}")
