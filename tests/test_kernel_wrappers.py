@@ -17,6 +17,7 @@ import yaml
 import zstandard
 
 import kernel_forms as forms
+from bootmatrix.assembly.kernel.fit import fit_kernel
 from bootmatrix.assembly.kernel.wrappers import PEEK_BYTES, start_of, unwrapped
 from bootmatrix.errors import BuildError
 from command_line import Tool
@@ -205,3 +206,18 @@ def test_a_compressed_container_image_is_named(tool: Tool, tmp_path: Path) -> No
     done = tool("kernels", "add", "mine", str(path), "--arch", "aarch64")
     assert done.returncode == 2
     assert "Name it docker-archive:saved.tar" in done.stderr
+
+
+def test_a_fit_image_whose_properties_share_a_long_name() -> None:
+    """Each would copy it: 20 GB in all."""
+    properties = struct.pack(">3I", 3, 0, 0) * 20_000
+    tree = struct.pack(">I4s", 1, b"\0" * 4) + properties
+    names = 40 + len(tree)
+    data = (
+        struct.pack(">10I", 0xD00DFEED, names + (1 << 20) + 1, 40, names, 0, 17, 16, 0, 0, 0)
+        + tree
+        + b"x" * (1 << 20)
+        + b"\0"
+    )
+    with pytest.raises(BuildError, match="is damaged"):
+        fit_kernel(data)

@@ -14,6 +14,8 @@ MAGIC = b"\xd0\x0d\xfe\xed"
 _BEGIN, _END, _PROPERTY, _NOP = 1, 2, 3, 4
 _MAX_DEPTH = 16
 _MAX_NODES = 10_000
+_MAX_NAME_BYTES = 256
+"""Many properties may share one name: a long one would be copied for each."""
 
 Node = dict[str, bytes]
 
@@ -75,7 +77,7 @@ def _nodes(data: bytes) -> Iterator[tuple[str, Node]]:
         (token,) = struct.unpack_from(">I", data, at)
         at += 4
         if token == _BEGIN:
-            end = data.index(b"\0", at)
+            end = data.index(b"\0", at, at + _MAX_NAME_BYTES)
             path.append(data[at:end].decode("ascii", "replace"))
             open_nodes.append({})
             at = -(-(end + 1) // 4) * 4
@@ -89,7 +91,9 @@ def _nodes(data: bytes) -> Iterator[tuple[str, Node]]:
             size, name = struct.unpack_from(">II", data, at)
             if at + 8 + size > len(data):
                 raise ValueError("it is cut off")
-            key = data[names + name : data.index(b"\0", names + name)].decode("ascii", "replace")
+            start = names + name
+            end = data.index(b"\0", start, start + _MAX_NAME_BYTES)
+            key = data[start:end].decode("ascii", "replace")
             open_nodes[-1][key] = data[at + 8 : at + 8 + size]
             at = -(-(at + 8 + size) // 4) * 4
         elif token != _NOP:
