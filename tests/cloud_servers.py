@@ -166,6 +166,8 @@ class Aws(Handler):
         status, data, headers = self._moto(body)
         if action == "RunInstances" and status == 200:
             self._start(data)
+        if action == "RegisterImage" and status == 200:
+            self._tag_image(data, query)
         if faults.takes(faults.lost, request):
             self.lose()
             return
@@ -198,6 +200,13 @@ class Aws(Handler):
         if self.server.instances.boots:
             _download(self.server.state["session"], disk)
         self.server.instances.start(name, disk)
+
+    def _tag_image(self, answer: bytes, query: dict[str, list[str]]) -> None:
+        """Give an image the tags of its request, which moto leaves out."""
+        (image,) = re.findall(rb"<imageId>(ami-[0-9a-f]+)</imageId>", answer)
+        tag = {name: query[f"TagSpecification.1.Tag.1.{name}"][0] for name in ("Key", "Value")}
+        ec2 = self.server.state["session"].client("ec2", endpoint_url=self.server.state["moto"])
+        ec2.create_tags(Resources=[image.decode()], Tags=[tag])
 
     def _end_instances(self) -> None:
         ec2 = self.server.state["session"].client("ec2", endpoint_url=self.server.state["moto"])
