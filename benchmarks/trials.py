@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from bootmatrix.runs.run_store import load_run  # noqa: E402
-from case_files import ALL, boot_all  # noqa: E402
+from case_files import ALL, boot_cases  # noqa: E402
 from ends import Figures, lean_qemu, try_ends  # noqa: E402  (the tests' own, which try a few of each)
 from hostile import sample, write_specs  # noqa: E402
 from kills import Setting, Trial, moments, try_kill, verdicts  # noqa: E402
@@ -64,8 +64,9 @@ def cases(args: argparse.Namespace) -> int:
     count, started, wrong = 0, time.monotonic(), 0
     for arch in args.arch.split(","):
         with tempfile.TemporaryDirectory(prefix="bootmatrix-cases-") as name:
-            records = boot_all(Path(name), arch, args.kernel, verified=len(ALL))
-        faults = {case.name: list(case.faults(records[case.name, arch])) for case in ALL}
+            ways = ("--boot", "fork", "--verify-fork", str(len(ALL)), "--jobs", str(args.jobs))
+            records = boot_cases(Path(name), ALL, arch, args.kernel, ways)
+        faults = {case.name: list(case.faults(records[case.name])) for case in ALL}
         count += len(records)
         wrong += sum(map(bool, faults.values()))
         for case, found in faults.items():

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,18 +48,14 @@ def _read(path: Path) -> Case:
 ALL = [_read(path) for path in sorted(CASES.glob("*.yml"))]
 
 
-def boot_all(folder: Path, arch: str, kernel: str, verified: int) -> dict[tuple[str, str], Record]:
-    """Boot all cases as forks in one run; return the records by case and architecture.
-
-    `verified` forks are booted cold too; where the two differ, the verdict is infra-error.
-    """
+def boot_cases(folder: Path, cases: Sequence[Case], arch: str, kernel: str, ways: Iterable[str]) -> dict[str, Record]:
+    """Boot cases in one run, with further options of `bootmatrix matrix`; return the records by case."""
     shutil.copytree(CASES, folder, dirs_exist_ok=True)
     (folder / "images").symlink_to(IMAGES)
-    specs = [f"{case.name}.yml" for case in ALL]
-    ways = ("--boot", "fork", *(("--verify-fork", str(verified)) if verified else ()))
+    specs = [f"{case.name}.yml" for case in cases]
     cells = ("--arch", arch, "--kernel", kernel, *ways, "--reports", "reports")
     command = [sys.executable, "-m", "bootmatrix.cli.main", "matrix", *specs, *cells]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     run = folder / "reports/latest"
     assert run.exists(), done.stdout + done.stderr
-    return {(one.cell.spec_name, one.cell.arch): one for one in load_run(run).records}
+    return {one.cell.spec_name: one for one in load_run(run).records}

@@ -22,7 +22,7 @@ from packages import Deb, entry, make_tar
 
 PROFILES = load_profiles([CHECKOUT / "arch"])
 RELEASE = "6.9.1-mine+"
-CONFIG = b"CONFIG_MINE=y\nCONFIG_64K_PAGES=y\n"
+CONFIG = b"CONFIG_MINE=y\nCONFIG_RD_ZSTD=y\nCONFIG_64K_PAGES=y\n"
 Files = Mapping[str, bytes]
 
 

@@ -74,7 +74,7 @@ def test_a_kernel_in_one_package(kitchen: Kitchen, suffix: str) -> None:
         f"{below}/net_core.ko": modules["net_core"],
         f"{below}/virtio-net.ko": modules["virtio-net"],
         "etc/bootmatrix/modules": f"/{below}/net_core.ko\n/{below}/virtio-net.ko\n".encode(),
-        f"boot/config-{RELEASE}": b"CONFIG_X=y\n",
+        f"boot/config-{RELEASE}": b"CONFIG_RD_ZSTD=y\n",
     }
 
 

@@ -126,7 +126,9 @@ def _file(chosen: Chosen, suffix: str, kind: ArtefactKind) -> Artefact:
     known = chosen.built.files.get(suffix)
     if known is None or not path.is_file() or sha256_of(path) != known.sha256:
         raise InputError(f"{path}: missing, or not the file that was built", AGAIN)
-    return Artefact(kind=kind, name=path.name, path=str(path), sha256=known.sha256, size_bytes=known.size_bytes)
+    return Artefact(
+        kind=kind, name=path.name, path=str(path.absolute()), sha256=known.sha256, size_bytes=known.size_bytes
+    )
 
 
 def _disk(chosen: Chosen, store: Store) -> Artefact:
