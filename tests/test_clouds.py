@@ -205,6 +205,11 @@ def test_a_sweep_takes_what_is_left_and_keeps_what_was_pushed(
     assert sorted(one[:3] for one in left(aws)) == ["ami", "sna"]
     assert image in left(aws)
     kept.clean()
+    assert image in left(aws)  # what was pushed is its owner's to remove
+    ec2 = aws.state["session"].client("ec2", endpoint_url=aws.state["moto"])
+    ec2.deregister_image(ImageId=image)
+    for snapshot in left(aws):
+        ec2.delete_snapshot(SnapshotId=snapshot)
 
 
 def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aws: Server) -> None:
