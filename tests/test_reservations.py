@@ -11,6 +11,7 @@ import pytest
 
 from bootmatrix.execute.budget import OTHERS_S, QEMU_OVERHEAD_MIB, Budget, Others
 from bootmatrix.execute.reservations import FOLDER, Reservations, Room
+from bootmatrix.model import Machine
 from bootmatrix.progress import NullObserver
 from guests import make_machine
 
@@ -41,6 +42,12 @@ class Notes(NullObserver):
 
     def note(self, text: str) -> None:
         self.lines.append(text)
+
+
+async def guest(budget: Budget, machine: Machine, began: anyio.Event) -> None:
+    """Begin when there is room."""
+    async with budget.hold(machine):
+        began.set()
 
 
 def test_reservations_of_all_add_up(tmp_path: Path) -> None:
@@ -90,14 +97,9 @@ async def test_a_run_waits_for_another_and_says_so(tmp_path: Path) -> None:
     budget = Budget(2, 2000, Others(reservations, TOTAL, notes))
     kept = reservations.take(Room(1, 1000), TOTAL)
     assert kept
-    began = anyio.Event()
-
-    async def guest() -> None:
-        async with budget.hold(machine):
-            began.set()
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(guest)
+        began = anyio.Event()
+        tasks.start_soon(guest, budget, machine, began)
         await anyio.sleep(3 * OTHERS_S)
         assert not began.is_set()
         assert len(notes.lines) == 1
@@ -112,14 +114,9 @@ async def test_a_core_that_other_runs_leave_idle_is_lent(tmp_path: Path) -> None
     reservations, machine = Reservations(tmp_path), make_machine(memory_mib=200)
     budget = Budget(2, 2000, Others(reservations, TOTAL))
     assert reservations.take(Room(2, 100), TOTAL)
-    began = anyio.Event()
-
-    async def guest() -> None:
-        async with budget.hold(machine):
-            began.set()
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(guest)
+        began = anyio.Event()
+        tasks.start_soon(guest, budget, machine, began)
         await anyio.sleep(2 * OTHERS_S)
         assert not began.is_set()
         budget.lend(0.0, 0.5)
