@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.boot.cpu_contention import starved_s
+from bootmatrix.boot.cpu_contention import MAX_POINTS, StarvationMeter, waits_s
 from bootmatrix.boot.deadlines import PANIC_GRACE_S, PhaseClock, phase_limits
 from bootmatrix.model import Bootable, Phase, Timeouts
 from fake_qemu import TEXTS
@@ -105,9 +105,27 @@ def test_what_a_process_waited_for_a_core_is_read_from_its_threads(tmp_path: Pat
     for thread, text in (("1", "5 2000000000 9\n"), ("2", "5 3500000000 9\n"), ("3", "nonsense"), ("4", "")):
         (tmp_path / "7" / "task" / thread).mkdir(parents=True)
         (tmp_path / "7" / "task" / thread / "schedstat").write_text(text)
-    assert starved_s(7, tmp_path) == 3.5
-    assert starved_s(8, tmp_path) == 0.0
-    assert starved_s(os.getpid()) >= 0.0
+    assert waits_s(7, tmp_path) == {"1": 2.0, "2": 3.5}
+    assert waits_s(8, tmp_path) == {}
+    assert waits_s(os.getpid())
+
+
+def test_each_wait_of_a_thread_counts_and_not_only_that_of_the_one_that_waited_longest_so_far() -> None:
+    meter = StarvationMeter()
+    meter.sample({"1": 30.0, "2": 0.0}, 40.0)
+    meter.sample({"1": 30.0, "2": 15.0}, 60.0)
+    meter.sample({}, 61.0)
+    meter.sample({"2": 15.5, "3": 0.0}, 62.0)
+    assert meter.total_s == 45.5
+    assert meter.points == [(40.0, 30.0), (60.0, 45.0)]
+
+
+def test_a_long_boot_on_a_busy_host_has_a_bounded_number_of_points() -> None:
+    meter = StarvationMeter()
+    for second in range(10 * MAX_POINTS):
+        meter.sample({"1": float(second)}, second)
+    assert MAX_POINTS / 3 < len(meter.points) <= MAX_POINTS
+    assert meter.points[-1][0] > 9 * MAX_POINTS
 
 
 def test_a_check_may_be_silent_for_as_long_as_it_may_last() -> None:

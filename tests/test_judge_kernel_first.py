@@ -11,6 +11,7 @@ import pytest
 from bootmatrix.boot.deadlines import FAULT_GRACE_S, PhaseClock
 from bootmatrix.console.kernel_messages import locate
 from bootmatrix.console.log import FaultWatch
+from bootmatrix.console.stalls import KernelStart, Starvation
 from bootmatrix.judge import judge
 from bootmatrix.model import Judgement, Timeouts, Verdict
 from fake_qemu import RELEASE
@@ -72,6 +73,88 @@ def test_a_stall_is_the_hosts_unless_the_kernel_counted_more_than_it_withheld(
     assert judged(LOCKUP.format(counted), starved_s=starved_s, **limits).verdict is verdict
 
 
+HUNG = "[  {}.000000] INFO: task VM Thread:123 blocked for more than {} seconds.\n"
+RCU = "[  {}.000000] rcu: INFO: rcu_preempt self-detected stall on CPU\n"
+SOFT = "[  {}.000000] watchdog: BUG: soft lockup - CPU#0 stuck for {}s! [sh:1]\n"
+QUEUE = "[  {}.000000] BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for {}s!\n"
+HARD = "[  {}.000000] NMI watchdog: Watchdog detected hard LOCKUP on cpu 0\n"
+EARLY = ((12.0, 4.0), (28.0, 30.0))
+"""Recorded: 30 s without a core within the first 28 s, and none later."""
+LATE = ((12.0, 1.0), (195.0, 16.0), (200.0, 40.0))
+
+
+@pytest.mark.parametrize(
+    ("line", "points", "verdict"),
+    [
+        (SOFT.format(30, 26), EARLY, Verdict.INFRA_ERROR),
+        (SOFT.format(200, 26), EARLY, Verdict.FAIL),
+        (SOFT.format(200, 26), LATE, Verdict.INFRA_ERROR),
+        (SOFT.format(100, 78), EARLY, Verdict.FAIL),
+        (SOFT.format(195, 26), ((180.0, 4.0), (190.0, 9.0)), Verdict.FAIL),
+        (SOFT.format(30, 26) + SOFT.format(90, 80), EARLY, Verdict.FAIL),
+        (HUNG.format(130, 120), EARLY, Verdict.INFRA_ERROR),
+        (HUNG.format(260, 241), EARLY, Verdict.FAIL),
+        (HUNG.format(300, 241), EARLY, Verdict.FAIL),
+        (HUNG.format(380, 362), LATE, Verdict.FAIL),
+        (HUNG.format(300, 120), EARLY, Verdict.FAIL),
+        (RCU.format(30), EARLY, Verdict.INFRA_ERROR),
+        (RCU.format(93), EARLY, Verdict.FAIL),
+        (RCU.format(197), LATE, Verdict.INFRA_ERROR),
+        (QUEUE.format(200, 43), LATE, Verdict.INFRA_ERROR),
+        (QUEUE.format(100, 43), EARLY, Verdict.FAIL),
+        (HARD.format(200), ((195.0, 6.0),), Verdict.INFRA_ERROR),
+        (HARD.format(100), ((50.0, 6.0),), Verdict.FAIL),
+        ("[  100.000000] kernel BUG at lib/x.c:27!\n", LATE, Verdict.FAIL),
+    ],
+)
+def test_only_time_withheld_during_a_stall_explains_it(
+    line: str, points: tuple[tuple[float, float], ...], verdict: Verdict
+) -> None:
+    total_s = points[-1][1]
+    judgement = judged(line, starved_s=total_s, starvation=points, kernel_start_s=1.0, wall_s=400.0)
+    assert judgement.verdict is verdict, judgement.reason
+
+
+def test_a_copied_guests_clock_began_before_its_boot() -> None:
+    line = SOFT.format(500, 26)
+    assert judged(line, starved_s=40.0, starvation=LATE, kernel_start_s=-300.0).verdict is Verdict.INFRA_ERROR
+    assert judged(line, starved_s=40.0, starvation=LATE, kernel_start_s=-400.0).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("panic", "at_s", "verdict"),
+    [
+        ("softlockup: hung tasks", 200, Verdict.INFRA_ERROR),
+        ("softlockup: hung tasks", 100, Verdict.PANIC),
+        ("Fatal exception", 200, Verdict.PANIC),
+    ],
+)
+def test_a_panic_by_a_stall_that_the_host_brought_about_is_the_hosts(panic: str, at_s: int, verdict: Verdict) -> None:
+    console = SOFT.format(at_s, 26) + f"[  {at_s}.100000] Kernel panic - not syncing: {panic}\n"
+    ended = {"ended_by": "host", "limit": "panic", "messages": ()}
+    judgement = judged(console, starved_s=40.0, starvation=LATE, kernel_start_s=1.0, **ended)
+    assert judgement.verdict is verdict, judgement.reason
+
+
+def test_a_function_of_a_trace_makes_no_panic_a_stall() -> None:
+    console = BUG.replace("lib/x.c", "kernel/rcu/tree.c") + "[    2.2] x\n" + PANIC.replace("Attempted", "Tried")
+    assert judged(console, suspended_s=60.0, ended_by="host", limit="panic").verdict is Verdict.PANIC
+
+
+def test_the_kernels_clock_is_found_by_lines_of_its_own() -> None:
+    start = KernelStart()
+    start.feed(b"SeaBIOS\n", 1.0)
+    assert start.at_s is None
+    start.feed(b"[    0.000000] Linux version\n[    2.500000] x", 5.0)
+    assert start.at_s == 2.5
+    start.feed(b"y\napp| z\n", 6.0)
+    start.feed(b"app| [    0.500000] quoted\n[    5.0000", 7.0)
+    start.feed(b"[  900.000000] the middle of a line\n", 8.0)
+    assert start.at_s == 2.5
+    start.feed(b"[    6.000000] nearer\n", 8.0)
+    assert start.at_s == 2.0
+
+
 def test_a_suspended_host_excuses_a_stall_and_no_other_fault() -> None:
     assert judged(LOCKUP.format(26), suspended_s=60.0).verdict is Verdict.INFRA_ERROR
     assert judged(BUG, suspended_s=60.0).verdict is Verdict.FAIL
@@ -100,7 +183,7 @@ def test_the_watch_sees_a_fault_however_it_is_cut(size: int) -> None:
     for start in range(0, len(data), size):
         watch.feed(data[start : start + size])
     assert watch.faults[0].text == "kernel BUG at lib/x.c:27!"
-    assert watch.is_certain(60.0)
+    assert watch.is_certain(Starvation(60.0))
 
 
 @pytest.mark.parametrize(
@@ -123,10 +206,10 @@ def test_the_watch_ignores_what_containers_print_and_what_is_not_fatal(lines: st
 def test_the_watch_waits_while_the_host_may_be_the_cause() -> None:
     watch = FaultWatch()
     watch.feed(LOCKUP.format(26).encode())
-    assert watch.is_certain(0.0)
-    assert not watch.is_certain(12.0)
+    assert watch.is_certain(Starvation())
+    assert not watch.is_certain(Starvation(12.0))
     watch.feed(LOCKUP.format(52).encode())
-    assert watch.is_certain(12.0)
+    assert watch.is_certain(Starvation(12.0))
 
 
 def test_a_guest_with_a_fault_has_a_moment_to_end_by_itself() -> None:

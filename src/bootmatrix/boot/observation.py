@@ -18,11 +18,12 @@ import anyio.to_thread
 from anyio.abc import Process
 
 from bootmatrix.boot.collect import CollectLimits, Collector
-from bootmatrix.boot.cpu_contention import starved_s
+from bootmatrix.boot.cpu_contention import StarvationMeter, waits_s
 from bootmatrix.boot.deadlines import PhaseClock
 from bootmatrix.boot.diagnosis import Diagnosis
 from bootmatrix.boot.protocol import Conversation
 from bootmatrix.console.log import ConsoleLog, FaultWatch, PanicWatch, TextWatch
+from bootmatrix.console.stalls import RECORDED_S, KernelStart, Starvation
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.console_link import ConsoleWire
 from bootmatrix.guest.wire import SocketWire
@@ -96,7 +97,8 @@ class Observation:
         self._ending: Ending | None = None
         self._over, self._gone = anyio.Event(), anyio.Event()
         self._wall_s = 0.0
-        self._starved_s = 0.0
+        self._starved = StarvationMeter()
+        self._kernel_start = KernelStart()
         self._private_mib: int | None = None
         self._status: int | None = None
 
@@ -174,6 +176,7 @@ class Observation:
     def outcome(self) -> Outcome:
         """Return the outcome of the boot."""
         ending = self._ending or self._unasked()
+        starved = self._starvation()
         ready = [message.at_s for message in self._messages if message.kind == "ready"]
         return Outcome(
             exit_status=self._status,
@@ -189,7 +192,9 @@ class Observation:
             started_at=self._started_at,
             wall_s=self._wall_s,
             boot_s=ready[0] if ready else None,
-            starved_s=self._starved_s,
+            starved_s=starved.total_s,
+            starvation=tuple(starved.points) if starved.total_s >= RECORDED_S else (),
+            kernel_start_s=starved.kernel_start_s if starved.total_s >= RECORDED_S else None,
             suspended_s=self._meter.total_s,
             private_mib=self._private_mib,
             console_bytes=self._log.received_bytes,
@@ -229,9 +234,10 @@ class Observation:
         self._log.write(data)
         self._panic.feed(data)
         self._faults.feed(data)
+        self._kernel_start.feed(data, self.now())
         if self._panic.seen:
             self.clock.panicked(self.now())
-        elif self._faults.is_certain(self._starved_s):
+        elif self._faults.is_certain(self._starvation()):
             self.clock.faulted(self.now())
         if self.proof:
             self._look_for(self.proof, data)
@@ -239,6 +245,9 @@ class Observation:
             self._from_result(data)
         if self.link:
             self.link.feed(data)
+
+    def _starvation(self) -> Starvation:
+        return Starvation(self._starved.total_s, self._starved.points, self._kernel_start.at_s)
 
     def _look_for(self, proof: ConsoleProof, data: bytes) -> None:
         self._watch = self._watch or TextWatch(proof.console)
@@ -248,7 +257,7 @@ class Observation:
 
     def _from_result(self, data: bytes) -> None:
         for message in self._talk.feed(data, self.now()):
-            self._messages.append(message.model_copy(update={"starved_s": round(self._starved_s, 3)}))
+            self._messages.append(message.model_copy(update={"starved_s": round(self._starved.total_s, 3)}))
             self.clock.message(message)
             if message.kind == "collect" and self.collector:
                 self._announced.set()
@@ -287,8 +296,8 @@ class Observation:
     async def _watch_limits(self, process: Process) -> None:
         while process.returncode is None:
             self._meter.sample(process.pid)
-            self._starved_s = max(self._starved_s, starved_s(process.pid))
-            self.clock.starved(self._starved_s)
+            self._starved.sample(waits_s(process.pid), self.now())
+            self.clock.starved(self._starved.total_s)
             if not self._over.is_set():
                 self._check_limits()
             with anyio.move_on_after(STEP_S):
@@ -299,7 +308,7 @@ class Observation:
         if self._meter.still_s >= self.clock.silence_s:
             self._end(Ending("error", host_error=f"QEMU was {self._meter.cause}, not by its guest"))
         elif expired and expired.is_starved and expired.limit not in {"shown", "panic", "fault"}:
-            error = f"the host had no core for QEMU for {self._starved_s:.0f} s"
+            error = f"the host had no core for QEMU for {self._starved.total_s:.0f} s"
             self._end(Ending("error", host_error=f"{error}, and the guest did not finish {expired.phase}"))
         elif expired:
             self._end(Ending("host", expired.limit, expired.phase))

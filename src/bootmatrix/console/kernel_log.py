@@ -10,7 +10,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Literal
 
-from bootmatrix.console.kernel_messages import STARVED_S, find_kernel_faults, is_stall
+from bootmatrix.console.kernel_messages import find_kernel_faults, stall_of
+from bootmatrix.console.stalls import STARVED_S, Starvation
 from bootmatrix.model import Evidence, GuestMessage, KernelFault, Outcome, Verdict
 from bootmatrix.model.finding import Finding, piece
 
@@ -136,7 +137,7 @@ def check_account(outcome: Outcome, protocol: int) -> Iterator[Finding]:
 
 
 def check_kernel(
-    log: KernelLog | None, faults: Sequence[KernelFault], starved_s: float, fail_on: Collection[str] = ()
+    log: KernelLog | None, faults: Sequence[KernelFault], starvation: Starvation, fail_on: Collection[str] = ()
 ) -> Iterator[Finding]:
     """Yield findings for fatal taints, and for a silenced console beside an incomplete log.
 
@@ -149,11 +150,11 @@ def check_kernel(
     for taint in (*_taints(log, "fail"), *escalated):
         words = f"the kernel is tainted {taint.letter}: {taint.meaning}"
         evidence = (piece("kernel", f"/proc/sys/kernel/tainted is {log.taints}"),)
-        if taint.stall and starved_s >= STARVED_S and not any(is_stall(fault.name) for fault in faults):
-            reason = f"the host had no core for the guest for {starved_s:.0f} s: its kernel reported a stall"
+        stalled = taint.stall and any(stall_of(fault.name) for fault in faults)
+        if taint.stall and starvation.total_s >= STARVED_S and not stalled:
+            reason = f"the host had no core for the guest for {starvation.total_s:.0f} s: its kernel reported a stall"
             yield Finding(Verdict.INFRA_ERROR, reason, evidence)
             continue
-        stalled = taint.stall and any(is_stall(fault.name) for fault in faults)
         cause: Literal["kernel", "stall"] = "stall" if taint.stall else "kernel"
         yield Finding(Verdict.FAIL, words, evidence, cause=cause, follows=explained or stalled)
     if (log.is_quiet or log.was_changed) and not log.is_complete:

@@ -28,12 +28,6 @@ MAX_LINE = 300
 TRACE_GAP_S = 3.0
 """The longest pause between two lines of a trace."""
 TRACE_END = b"---[ end"
-STARVED_S = 10.0
-"""Kernels report stalls after some 20 s, by a clock that runs on while the host lets them wait."""
-STALL_S = 20.0
-"""Shortest stall that is reported (kernel/watchdog.c, twice watchdog_thresh)."""
-STALLED = re.compile(r"(?:stuck for|blocked for more than) (\d{1,6}) ?s", re.ASCII)
-"""Seconds of a stall in the kernel's words."""
 PANIC = "kernel panic"
 NOTE = "note"
 """Severity of messages that prevent no pass."""
@@ -50,7 +44,7 @@ class KernelMessage:
     trace: bool
     pattern: str
     source: str
-    stall: bool = False
+    stall: float = 0.0
     advice: str = ""
     examples: tuple[str, ...] = ()
 
@@ -63,20 +57,9 @@ def load_messages() -> tuple[KernelMessage, ...]:
     return tuple(KernelMessage(**{**entry, "examples": tuple(entry["examples"])}) for entry in entries)
 
 
-def is_stall(name: str) -> bool:
-    """Return whether a message of this name can be due to a host without a core for the guest."""
-    return any(message.stall for message in load_messages() if message.name == name)
-
-
-def may_be_starved(name: str, text: str, starved_s: float) -> bool:
-    """Return whether a host without a core for the guest may have caused a fault.
-
-    It has not if the kernel counted more seconds of a stall than the host withheld, by STALL_S.
-    """
-    if starved_s < STARVED_S or not is_stall(name):
-        return False
-    counted = STALLED.search(text)
-    return counted is None or float(counted[1]) - starved_s < STALL_S
+def stall_of(name: str) -> float:
+    """Return the least stall, in seconds, that messages of this name report; 0 if a busy host cannot be the cause."""
+    return max((message.stall for message in load_messages() if message.name == name), default=0.0)
 
 
 def escalated(faults: Iterable[KernelFault], fatal: Collection[str]) -> tuple[KernelFault, ...]:
@@ -140,6 +123,7 @@ def _find(transcript: bytes) -> Iterator[KernelFault]:
             is_fatal=is_fatal,
             text=_text(re.sub(rb"^\r?%s" % STAMP, b"", match[0])),
             line=line,
+            at_s=_stamp(match[0]),
             trace=trace,
             advice=message.advice,
         )
@@ -147,8 +131,8 @@ def _find(transcript: bytes) -> Iterator[KernelFault]:
 
 def _trace(transcript: bytes, match: re.Match[bytes]) -> tuple[tuple[str, ...], int]:
     """Return the lines of a trace and its end; output of other programs is left out."""
-    stamp = STAMPED.search(match[0])
-    before = float(stamp[1]) if stamp else 0.0
+    stamp = _stamp(match[0])
+    before = stamp or 0.0
     kept = [_text(match[0])]
     end = match.end()
     for _ in range(MAX_LOOKED_AT):
@@ -158,7 +142,7 @@ def _trace(transcript: bytes, match: re.Match[bytes]) -> tuple[tuple[str, ...], 
         end = transcript.find(b"\n", start)
         end = len(transcript) if end < 0 else end
         now = STAMPED.search(transcript, start, end)
-        if stamp and not now:
+        if stamp is not None and not now:
             continue
         if now and float(now[1]) > before + TRACE_GAP_S:
             return tuple(kept), start
@@ -167,6 +151,11 @@ def _trace(transcript: bytes, match: re.Match[bytes]) -> tuple[tuple[str, ...], 
         if TRACE_END in transcript[start:end]:
             break
     return tuple(kept), end
+
+
+def _stamp(line: bytes) -> float | None:
+    stamp = STAMPED.search(line)
+    return float(stamp[1]) if stamp else None
 
 
 def _text(line: bytes) -> str:

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import BinaryIO
 
 from bootmatrix.console.kernel_lines import CONTAINER
-from bootmatrix.console.kernel_messages import MORE_BLANKS, STAMP, fault_patterns, find_kernel_faults, may_be_starved
+from bootmatrix.console.kernel_messages import MORE_BLANKS, STAMP, fault_patterns, find_kernel_faults
 from bootmatrix.console.kernel_messages import PANIC as PANIC_NAME
 from bootmatrix.console.match import strip_printk, text_pattern
+from bootmatrix.console.stalls import Starvation, may_be_starved
 from bootmatrix.console.transcript import BANNER_WORDS, PANIC_WORDS, lines_with
 from bootmatrix.model import ConsoleProof, KernelFault
 
@@ -138,9 +139,9 @@ class FaultWatch:
             self._has_containers = self._has_containers or FIRST_CONTAINER.search(block) is not None
             self._pass(block[block.rfind(b"\n", 0, -1) + 1 :])
 
-    def is_certain(self, starved_s: float) -> bool:
+    def is_certain(self, starvation: Starvation) -> bool:
         """Return whether a fault was seen that the host cannot have caused."""
-        return any(not may_be_starved(fault.name, fault.text, starved_s) for fault in self.faults)
+        return any(not may_be_starved(fault, starvation) for fault in self.faults)
 
     def _read(self, line: bytes) -> Iterator[KernelFault]:
         was_torn = self._is_torn

@@ -11,8 +11,9 @@ from collections.abc import Container, Iterator, Sequence
 from typing import Literal
 
 from bootmatrix.console.kernel_messages import PANIC as PANIC_SIGN
-from bootmatrix.console.kernel_messages import STAMP, is_stall, locate, may_be_starved
+from bootmatrix.console.kernel_messages import STAMP, locate, stall_of
 from bootmatrix.console.log_replay import is_replay
+from bootmatrix.console.stalls import Starvation, may_be_starved
 from bootmatrix.model import Evidence, KernelFault, Outcome, Verdict
 from bootmatrix.model.finding import Finding, piece
 
@@ -27,6 +28,7 @@ SIGNED = re.compile(rb"^bootmatrix [0-9]+ [0-9a-f]{16} ")
 
 NO_ROOM = "Initramfs unpacking failed: write error"
 """Message of init/initramfs.c. The other failures there are of an incomplete initrd."""
+BUSY_ADVICE = "Run fewer guests at once (--jobs), or on a host with less to do."
 PANIC_LINES = 20
 LAST_LINES = 8
 SHOWN_TRACE_LINES = 5
@@ -77,20 +79,21 @@ def find_panics(transcript: bytes, faults: Sequence[KernelFault] = ()) -> Iterat
     )
 
 
-def check_faults(faults: Sequence[KernelFault], starved_s: float) -> Iterator[Finding]:
+def check_faults(faults: Sequence[KernelFault], starvation: Starvation) -> Iterator[Finding]:
     """Yield a finding for each fatal kernel message, without panics on the console (see find_panics).
 
-    A stall is the host's fault if that may have caused it.
+    A stall is the host's fault if that may have caused it, and no other fault is the guest's.
     """
-    for fault in faults:
-        if fault.is_fatal and may_be_starved(fault.name, fault.text, starved_s):
-            reason = f"the host had no core for the guest for {starved_s:.0f} s: its kernel reported a stall"
-            advice = "Run fewer guests at once (--jobs), or on a host with less to do."
-            yield Finding(Verdict.INFRA_ERROR, reason, tuple(_lines_of(fault)), advice)
-        elif fault.is_fatal and (fault.name != PANIC_SIGN or fault.line is None):
+    fatal = [fault for fault in faults if fault.is_fatal]
+    certain = [fault for fault in fatal if not may_be_starved(fault, starvation)]
+    for fault in certain:
+        if fault.name != PANIC_SIGN or fault.line is None:
             text = f"the kernel reported a fault: {describe(fault)}"
-            cause: Literal["kernel", "stall"] = "stall" if is_stall(fault.name) else "kernel"
+            cause: Literal["kernel", "stall"] = "stall" if stall_of(fault.name) else "kernel"
             yield Finding(Verdict.FAIL, text, tuple(_lines_of(fault)), fault.advice, cause=cause)
+    for fault in () if certain else fatal:
+        why = f"the host had no core for the guest for {starvation.during(fault):.0f} s"
+        yield Finding(Verdict.INFRA_ERROR, f"{why}: its kernel reported a stall", tuple(_lines_of(fault)), BUSY_ADVICE)
 
 
 def describe(fault: KernelFault) -> str:

@@ -14,6 +14,7 @@ from bootmatrix.console import transcript as console
 from bootmatrix.console.kernel_lines import kernel_lines
 from bootmatrix.console.kernel_messages import find_kernel_faults
 from bootmatrix.console.match import strip_printk
+from bootmatrix.console.stalls import Starvation
 from bootmatrix.judge import completeness
 from bootmatrix.judge.console_verdict import WEAKER
 from bootmatrix.judge.result_files import read_files
@@ -151,7 +152,7 @@ def _find(
         yield Finding(Verdict.INFRA_ERROR, outcome.host_error, (piece("host", outcome.host_error),))
     if faults:
         yield from console.find_panics(kernel_lines(transcript, None), faults)
-        yield from console.check_faults(faults, 0.0)
+        yield from console.check_faults(faults, Starvation())
     if outcome.limit:
         reason = f"it did not end within {outcome.wall_s:.0f} s"
         yield Finding(Verdict.TIMEOUT, reason, console.last_lines(transcript), "Raise the limit with --timeout.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from bootmatrix.console.transcript import find_banners, has_kernel_output, last_lines
-from bootmatrix.model import Bootable, Evidence, GuestMessage, Machine, Outcome, QmpEvent, Verdict
+from bootmatrix.console.kernel_messages import PANIC as PANIC_SIGN
+from bootmatrix.console.stalls import may_be_starved, starvation_of
+from bootmatrix.console.transcript import BUSY_ADVICE, find_banners, has_kernel_output, last_lines
+from bootmatrix.model import Bootable, Evidence, GuestMessage, KernelFault, Machine, Outcome, QmpEvent, Verdict
 from bootmatrix.model.finding import Finding, piece
 from bootmatrix.model.outcome import SUSPENDED_S
 from bootmatrix.qemu.command import scale
@@ -41,13 +43,21 @@ def check_panic(outcome: Outcome) -> Iterator[Finding]:
         yield Finding(Verdict.PANIC, "kernel panic; the guest did not exit")
 
 
-def find_withheld_time(outcome: Outcome, first: Finding, machine: Machine, bootable: Bootable) -> Iterator[Finding]:
+def find_withheld_time(
+    outcome: Outcome, first: Finding, machine: Machine, bootable: Bootable, faults: Sequence[KernelFault]
+) -> Iterator[Finding]:
     """Yield a finding that replaces the `first` one if time withheld from the guest may have caused it."""
     if not first.verdict.is_guests or _is_kernels_own(first):
         return
     if outcome.suspended_s >= SUSPENDED_S:
         why = f"QEMU or bootmatrix was stopped, or the host suspended, for {outcome.suspended_s:.0f} s"
         yield _withheld(why, first, "Run the cell again without interruption.")
+    elif first.verdict is Verdict.PANIC:
+        starvation = starvation_of(outcome)
+        stalls = [fault for fault in faults if fault.is_fatal and fault.name != PANIC_SIGN]
+        if stalls and all(may_be_starved(fault, starvation) for fault in stalls):
+            why = f"the host had no core for the guest for {starvation.during(stalls[0]):.0f} s"
+            yield _withheld(why, first, BUSY_ADVICE)
     elif first.verdict is Verdict.TIMEOUT and outcome.ended_by != "host":  # host limits are extended by such time
         windows = list(_timed_out(outcome))
         limits_s = [bootable.checks.get(name, 0.0) * scale(machine) for name, *_ in windows]
@@ -57,13 +67,13 @@ def find_withheld_time(outcome: Outcome, first: Finding, machine: Machine, boota
         ):
             _, lost_s, length_s = windows[0]
             why = f"the host had no core for the guest for {lost_s:.1f} of {length_s:.1f} s"
-            yield _withheld(why, first, "Run fewer guests at once (--jobs), or on a host with less to do.")
+            yield _withheld(why, first, BUSY_ADVICE)
 
 
 def _is_kernels_own(first: Finding) -> bool:
     """Return whether the kernel reported a fault for which no lack of time can be the cause."""
     if first.verdict is Verdict.PANIC:
-        return not STALL_PANIC.search(first.reason)
+        return not STALL_PANIC.search(first.reason.rpartition("kernel panic: ")[2])
     return first.cause == "kernel"
 
 

@@ -14,6 +14,7 @@ from bootmatrix.console import transcript as console
 from bootmatrix.console.kernel_lines import kernel_lines
 from bootmatrix.console.kernel_log import KernelLog, read_kernel_log
 from bootmatrix.console.kernel_messages import escalated, find_kernel_faults
+from bootmatrix.console.stalls import starvation_of
 from bootmatrix.judge import completeness, console_verdict, termination
 from bootmatrix.judge.result_files import FileReader, no_files, read_files
 from bootmatrix.judge.tap import read_tap
@@ -89,7 +90,7 @@ def judge(
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
         return _weakened(_passed(outcome, subresults, faults, remarks), bootable, log)
     findings.sort(key=lambda finding: finding.gravity)
-    first, *others = [*termination.find_withheld_time(outcome, findings[0], machine, bootable), *findings]
+    first, *others = [*termination.find_withheld_time(outcome, findings[0], machine, bootable, faults), *findings]
     if not first.evidence:
         first = replace(first, evidence=(termination.summarize_end(outcome), *console.last_lines(transcript)))
     return Judgement(
@@ -170,15 +171,15 @@ def _find(
     if bootable.proof:
         yield from termination.check_reboots(outcome, consoles.kernel)
         yield from termination.check_limits(outcome, machine, transcript)
-        yield from console.check_faults(faults, outcome.starved_s)
+        yield from console.check_faults(faults, starvation_of(outcome))
         yield from console_verdict.check_console(bootable.proof, outcome, transcript)
         yield from termination.check_events(outcome)
         return
     yield from completeness.reported_faults(outcome, bootable, transcript, consoles.results)
     yield from termination.check_reboots(outcome, consoles.kernel)
     yield from termination.check_limits(outcome, machine, transcript)
-    yield from console.check_faults(faults, outcome.starved_s)
-    yield from kernel_log.check_kernel(consoles.log, faults, outcome.starved_s, bootable.fail_on)
+    yield from console.check_faults(faults, starvation_of(outcome))
+    yield from kernel_log.check_kernel(consoles.log, faults, starvation_of(outcome), bootable.fail_on)
     yield from termination.check_channel(outcome, machine)
     yield from completeness.find_gaps(outcome, bootable, transcript)
     yield from kernel_log.check_account(outcome, bootable.protocol)

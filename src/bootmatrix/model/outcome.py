@@ -75,8 +75,9 @@ class Outcome(Model):
     out, or `silence`, `panic`, `flood`, or `shown` (the proof is on the console, and the guest stays).
     `private_mib` is the memory used by this QEMU alone at the end; None if the host does not report it. `stderr` is
     QEMU's. Times are wall-clock seconds. `starved_s` is the time without a host core for the guest, `suspended_s`
-    the time for which QEMU, bootmatrix or the host was stopped. `collected` are result files that were too large for
-    messages.
+    the time for which QEMU, bootmatrix or the host was stopped. If a stall can be due to `starved_s`, `starvation` has
+    moments with its value, and `kernel_start_s` the moment at which the kernel's clock was 0. `collected` are result
+    files that were too large for messages.
     """
 
     exit_status: int | None
@@ -93,6 +94,8 @@ class Outcome(Model):
     wall_s: float
     boot_s: float | None = None
     starved_s: float = 0.0
+    starvation: tuple[tuple[float, float], ...] = ()
+    kernel_start_s: float | None = None
     suspended_s: float = 0.0
     private_mib: int | None = None
     console_bytes: int = 0

@@ -70,14 +70,15 @@ class KernelFault(Model):
     """A fault reported by the kernel or the firmware; `name` is its kind, such as `kernel oops`.
 
     A fatal one prevents a pass; others are reported as possible causes. `line` is the line of the transcript, from
-    1; None if only the kernel's log has it. `trace` is its stack trace from the first line on, bounded in number
-    and length.
+    1; None if only the kernel's log has it. `at_s` is the time stamp, in seconds of the kernel's clock. `trace` is its
+    stack trace from the first line on, bounded in number and length.
     """
 
     name: str
     is_fatal: bool
     text: str
     line: int | None
+    at_s: float | None = None
     trace: tuple[str, ...] = ()
     advice: str = ""
 
