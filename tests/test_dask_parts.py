@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import os
+import socket
+import subprocess
+import sys
 import tarfile
 import time
 from dataclasses import replace
@@ -23,8 +27,9 @@ from bootmatrix.execute.dask.exchange import SharedFolder
 from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.offers import make_offer, shortfall, unmet, version_fault
 from bootmatrix.execute.dask.placement import NoHost, Placement
+from bootmatrix.execute.dask.security import make_run_keys
 from bootmatrix.model import Artefact, Record, Verdict
-from bootmatrix.model.remote import Offer
+from bootmatrix.model.remote import FromWorker, Offer, ToWorker, WorkerSettings
 from bootmatrix.model.run_config import Needs
 from bootmatrix.store import Store, sha256_of
 from samples import make_cell, make_record
@@ -32,9 +37,15 @@ from samples import make_cell, make_record
 NEEDS = Needs(cores=1, memory_mib=512, qemu="qemu-system-fake", min_qemu="7.2")
 
 
+@functools.cache
+def desk() -> Offer:
+    """What this host offers: each QEMU is asked once."""
+    return make_offer("desk")
+
+
 def an_offer(**changes: object) -> Offer:
     values = {"cores": 2, "memory_mib": 4096, "qemu": {"qemu-system-fake": "7.2.22"}, "slots": 6}
-    return make_offer("desk").model_copy(update={**values, **changes})
+    return desk().model_copy(update={**values, **changes})
 
 
 def test_a_host_that_has_all_is_capable() -> None:
@@ -201,3 +212,44 @@ async def _fetches(tmp_path: Path) -> None:
 
 def test_artefacts_are_fetched_once_into_a_bounded_store(tmp_path: Path) -> None:
     asyncio.run(_fetches(tmp_path))
+
+
+@pytest.mark.parametrize(("has_contact", "status"), [(True, 0), (False, 3)])
+def test_a_worker_whose_client_is_gone_ends_while_it_joins(tmp_path: Path, has_contact: bool, status: int) -> None:
+    keys, cache = make_run_keys(), tmp_path / "cache"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        scheduler = f"tls://127.0.0.1:{silent.getsockname()[1]}"
+        settings = WorkerSettings(
+            scheduler=scheduler,
+            certificate=keys.certificate,
+            key=keys.key,
+            host="desk",
+            instance="one",
+            cache=str(cache),
+            exchange=str(tmp_path),
+            programs=("qemu-system-x86_64",),
+        )
+        with subprocess.Popen(
+            [sys.executable, "-m", "bootmatrix.cli.worker_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdin and process.stdout and process.stderr
+            process.stdin.write(settings.model_dump_json() + "\n")
+            process.stdin.flush()
+            hello = FromWorker.model_validate_json(process.stdout.readline())
+            assert hello.kind == "hello"
+            if has_contact:
+                contact = ToWorker(kind="contact", address=f"tls://127.0.0.1:{hello.port}")
+                process.stdin.write(contact.model_dump_json() + "\n")
+                process.stdin.flush()
+                silent.accept()  # it has begun to join
+            process.stdin.close()
+            try:
+                assert process.wait(10) == status
+            finally:
+                process.kill()
+            assert process.stderr.read() == ""
+    assert list((cache / "workers").iterdir()) == []

@@ -17,6 +17,8 @@ from bootmatrix.model.remote import FromWorker, ToWorker
 BEAT_S = 3.0
 SILENCE_S = 10.0
 """Silence after which either end takes the other for lost: three beats."""
+START_S = 30.0
+"""Limit for the client's first lines, which come without beats."""
 LINE_BYTES = 1 << 20
 
 
@@ -39,6 +41,21 @@ class WorkerChannel:
             return await self._reader.readline()
         except ValueError as error:
             raise HostError("a line on the control channel is too long") from error
+
+    async def first_line(self) -> bytes:
+        """Read a line that must come, before the channel is followed.
+
+        Raises:
+            HostError: the input ends first, or the line does not come.
+        """
+        try:
+            async with asyncio.timeout(START_S):
+                line = await self.line()
+        except TimeoutError:
+            line = b""
+        if not line:
+            raise HostError("the client is gone")
+        return line
 
     def send(self, message: FromWorker) -> None:
         """Write a line. An error means that the reader is gone, which the input's end tells too."""

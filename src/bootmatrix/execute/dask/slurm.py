@@ -91,7 +91,8 @@ class SlurmJobs:
                 *("--dashboard-address", f"{LOOPBACK}:0", "--memory-limit", "0"),
                 *(() if slurm.interface else ("--host", LOOPBACK)),
             ],
-            "python": slurm.python or sys.executable,
+            # Instead of the job's shell: a worker whose shell is killed first is no longer found by Slurm.
+            "python": f"exec {slurm.python or sys.executable}",
             "nanny": False,
             "death_timeout": 60,
             "security": self.keys.security(),

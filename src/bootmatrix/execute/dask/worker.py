@@ -102,7 +102,7 @@ async def serve(channel: WorkerChannel) -> None:
     Raises:
         BootmatrixError: the worker cannot start.
     """
-    settings = WorkerSettings.model_validate_json(await channel.line())
+    settings = WorkerSettings.model_validate_json(await channel.first_line())
     if settings.protocol != PROTOCOL:
         raise HostError(f"bootmatrix {__version__} has protocol {PROTOCOL}, the client {settings.protocol}")
     offer = make_offer(settings.host, settings.cores, settings.slots, settings.labels, settings.programs)
@@ -120,7 +120,7 @@ async def serve(channel: WorkerChannel) -> None:
 async def _work(settings: WorkerSettings, channel: WorkerChannel, runner: CellRunner, folder: Path) -> None:
     port = free_port()
     channel.send(FromWorker(kind="hello", port=port, folder=str(folder), clock_s=time.time()))
-    contact = ToWorker.model_validate_json(await channel.line()).address
+    contact = ToWorker.model_validate_json(await channel.first_line()).address
     worker = QuietWorker(
         settings.scheduler,
         host=LOOPBACK,
@@ -132,18 +132,25 @@ async def _work(settings: WorkerSettings, channel: WorkerChannel, runner: CellRu
         death_timeout=30,
         **worker_options(runner.offer, runner.offer.memory_mib),
     )
-    ends = [asyncio.create_task(channel.follow()), asyncio.create_task(channel.beat())]
+    working = asyncio.create_task(_join(worker))
+    ends = [asyncio.create_task(end) for end in (channel.follow(), channel.beat(), _signal())]
     try:
-        await worker
-        ends.append(asyncio.create_task(worker.finished()))
-        ends.append(asyncio.create_task(_signal()))
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, *ends), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
     finally:
+        working.cancel()
         for end in ends:
             end.cancel()
         with anyio.move_on_after(END_S):
             await runner.stop()
             await worker.close(nanny=False, reason="bootmatrix-end")
+
+
+async def _join(worker: Worker) -> None:
+    """Register with the scheduler, and work until it ends the worker."""
+    await worker
+    await worker.finished()
 
 
 async def _signal() -> None:
