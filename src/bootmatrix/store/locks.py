@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,15 +76,27 @@ def lock_folder(path: Path) -> int:
     If another process removes the folder before the lock is held, it is made again.
     """
     while True:
-        path.mkdir(mode=0o700, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+        descriptor = _locked_folder(path, fcntl.LOCK_EX)
+        if descriptor is not None:
             return descriptor
-        os.close(descriptor)
+
+
+def lock_unused_folder(path: Path) -> int | None:
+    """Make a folder, and lock it without waiting; return None if another process has it, or has just removed it."""
+    return _locked_folder(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _locked_folder(path: Path, operation: int) -> int | None:
+    path.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileNotFoundError), ExitStack() as stack:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, descriptor)
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, operation)
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                stack.pop_all()
+                return descriptor
+    return None
 
 
 def remove_abandoned(path: Path) -> None:

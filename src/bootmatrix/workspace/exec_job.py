@@ -24,6 +24,9 @@ MAX_TREE_BYTES = 1 << 30
 MAX_TREE_FILES = 20_000
 OUR_STATUS = 125
 """Exit status for errors of bootmatrix and of the guest itself, as `docker run` has it."""
+SYSTEM = ("/bin", "/sbin", "/lib", "/lib64", "/usr")
+"""Folders whose programs are the guest's own: a copy of this host's would replace them."""
+LOCAL = "/usr/local"
 TREE_HINT = "Run it in a smaller folder, or with --no-tree, and copy with 'bootmatrix cp'."
 
 
@@ -133,10 +136,15 @@ def _check_folder(folder: Path) -> None:
 
 
 def _program(job: ExecJob) -> Path | None:
-    """Return the program if it is a file here, named by a path."""
+    """Return the program if it is a file here, named by a path, and no part of the system."""
     word = job.words[0]
     path = Path(os.path.normpath(Path(job.folder) / word))
-    return path if "/" in word and path.is_file() else None
+    is_system = _is_system(path) and not path.is_relative_to(job.folder)
+    return path if "/" in word and not is_system and path.is_file() else None
+
+
+def _is_system(path: Path) -> bool:
+    return any(map(path.is_relative_to, SYSTEM)) and not path.is_relative_to(LOCAL)
 
 
 def _inside(path: str, job: ExecJob) -> str:

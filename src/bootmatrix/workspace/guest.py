@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -290,8 +289,8 @@ async def open_guest(
     """
     (cell,) = planned.cells
     with (
-        tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder,
         open_context(planned.config, observer or NullObserver()) as context,
+        context.builder.store.workspace() as folder,
     ):
-        async with open_session(cell, context, Path(folder)) as session:
+        async with open_session(cell, context, folder.absolute()) as session:
             yield Guest(session, root, env)

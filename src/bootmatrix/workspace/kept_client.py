@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -25,7 +24,7 @@ from typing import Any
 from bootmatrix import __version__
 from bootmatrix.errors import AgentError, HostError
 
-SOCKET, INFO, LOCK = "socket", "guest.json", "lock"
+SOCKET, INFO = "socket", "guest.json"
 LENGTH = struct.Struct(">I")
 MAX_MESSAGE_BYTES = 4 << 20
 STOP_S = 15.0
@@ -68,14 +67,17 @@ def guests_folder() -> Path:
 
 
 def is_alive(folder: Path) -> bool:
-    """Return whether the process of a kept guest holds its lock."""
+    """Return whether the process of a kept guest lives: it locks its folder."""
     try:
-        with (folder / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
     return False
 
 
@@ -83,19 +85,27 @@ def kept_guests() -> Iterator[KeptGuest]:
     """Yield all kept guests of this user; leftovers of killed processes are removed."""
     for folder in sorted(guests_folder().iterdir()):
         if not is_alive(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             continue
         with suppress(OSError, ValueError):
             yield KeptGuest(folder, json.loads((folder / INFO).read_bytes()))
 
 
+def _remove(folder: Path) -> None:
+    from bootmatrix.store.locks import remove_abandoned  # not light
+
+    remove_abandoned(folder)
+
+
 def connect(folder: Path) -> socket.socket | None:
-    """Connect to a kept guest; return None if it is not there."""
+    """Connect to a kept guest; return None if it is not there. What a killed one has left is removed."""
     end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         end.connect(str(folder / SOCKET))
     except OSError:
         end.close()
+        if folder.exists():
+            _remove(folder)
         return None
     return end
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -25,14 +25,18 @@ from bootmatrix import __version__
 from bootmatrix.errors import BootmatrixError, HostError
 from bootmatrix.guest.attach import CommandStreams, Control
 from bootmatrix.guest.requests import TerminalSize
+from bootmatrix.store.locks import lock_unused_folder
 from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, GuestFiles, run_job
 from bootmatrix.workspace.guest import Guest
-from bootmatrix.workspace.kept_client import INFO, LENGTH, LOCK, MAX_MESSAGE_BYTES, SOCKET, guests_folder, is_alive
+from bootmatrix.workspace.kept_client import INFO, LENGTH, MAX_MESSAGE_BYTES, SOCKET, connect, guests_folder
 from bootmatrix.workspace.selection import Selection
 from bootmatrix.workspace.workspace import Workspace
 
 PROGRAM = "from bootmatrix.workspace.kept_server import main; main()"
 STREAMS = 3
+END_S = 5.0
+"""For a process that was interrupted while it boots its guest."""
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -77,62 +81,109 @@ def start(settings: KeptSettings) -> Path:
         try:
             said = answer.read(MAX_MESSAGE_BYTES)
         except BaseException:  # interrupted while it boots
-            process.kill()
-            process.wait()
+            _end(process)
             raise
     if said != b"ready":
-        process.kill()
-        process.wait()
+        _end(process)
         text = said.decode("utf-8", "replace") or "it ended unexpectedly"
         raise HostError(f"cannot keep a guest: {text}")
     process.returncode = 0  # it goes on by itself
     return folder
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        process.kill()
+        process.wait()
+
+
+class _Answer:
+    """The pipe by which the process that started this one waits for its guest."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def send(self, text: str) -> None:
+        """Say that the guest is ready, or the fault. Only the first answer counts."""
+        if self._descriptor < 0:
+            return
+        with suppress(OSError):
+            os.write(self._descriptor, text.encode("utf-8", "replace"))
+        with suppress(OSError):
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def is_abandoned(self) -> bool:
+        """Return whether nobody waits for the answer any more."""
+        if self._descriptor < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._descriptor, 0)
+        return bool(poll.poll(0))
+
+    async def until_abandoned(self) -> None:
+        """Wait until nobody waits for an answer that was not given."""
+        while not self.is_abandoned():
+            await anyio.sleep(POLL_S)
+
+
 def main() -> None:
     """The process: settings are read from the standard input."""
     fields = json.loads(sys.stdin.buffer.read(MAX_MESSAGE_BYTES))
-    answer = int(fields.pop("answer"))
+    answer = _Answer(int(fields.pop("answer")))
     settings = KeptSettings(**fields)
     folder = guests_folder() / settings.id
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with (folder / LOCK).open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _wait_for_other(folder, answer)
+    while lock_unused_folder(folder) is None:  # another process starts it, or has it, or removes it
+        if answer.is_abandoned():
             return
-        try:
-            anyio.run(_serve, settings, folder, answer)
-        except BaseExceptionGroup as group:
-            _reply(answer, str(group.exceptions[0]))
-        except BootmatrixError as error:
-            _reply(answer, str(error))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_for_other(folder: Path, answer: int) -> None:
-    """Wait until the guest that another process starts is ready."""
-    while is_alive(folder):
-        if (folder / SOCKET).exists():
-            _reply(answer, "ready")
+        if end := connect(folder):
+            end.close()
+            answer.send("ready")
             return
-        time.sleep(0.05)
-    _reply(answer, "another process could not start it")
+        time.sleep(POLL_S)
+    try:
+        anyio.run(_serve, settings, folder, answer)
+    except BaseException as error:
+        answer.send(_described(error))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)  # without threads that still download
 
 
-def _reply(answer: int, text: str) -> None:
-    with suppress(OSError):
-        os.write(answer, text.encode())
-        os.close(answer)
+def _described(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) if isinstance(error, BootmatrixError) else f"{type(error).__name__}: {error}"
 
 
-async def _serve(settings: KeptSettings, folder: Path, answer: int) -> None:
+async def _serve(settings: KeptSettings, folder: Path, answer: _Answer) -> None:
+    """Boot the guest and serve, until it ends, a signal comes, or its starter is gone before it is ready."""
     selection = Selection(**{name: _frozen(value) for name, value in settings.selection.items()})
     workspace = Workspace(**{name: _workspace_value(name, value) for name, value in settings.workspace.items()})
-    async with workspace.guest(settings.name, arch=settings.arch, kernel=settings.kernel, selection=selection) as guest:
-        await _Server(settings, folder, guest).run(answer)
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_end_by_signal, signals, tasks.cancel_scope)
+            tasks.start_soon(_end_with_starter, answer, tasks.cancel_scope)
+            async with workspace.guest(
+                settings.name, arch=settings.arch, kernel=settings.kernel, selection=selection
+            ) as guest:
+                await _Server(settings, folder, guest).run(answer)
+            tasks.cancel_scope.cancel()
+
+
+async def _end_by_signal(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel()
+
+
+async def _end_with_starter(answer: _Answer, scope: anyio.CancelScope) -> None:
+    await answer.until_abandoned()
+    scope.cancel()
 
 
 def _frozen(value: Any) -> Any:
@@ -152,7 +203,7 @@ class _Server:
         self._used = 0
         self._idle_since = anyio.current_time()
 
-    async def run(self, answer: int) -> None:
+    async def run(self, answer: _Answer) -> None:
         """Serve until nobody has used the guest for its time, it ends, or somebody stops it."""
         info = {**vars(self._settings), "version": __version__, "pid": os.getpid(), "started": time.time()}
         (self._folder / INFO).write_text(json.dumps(info), encoding="utf-8")
@@ -161,17 +212,15 @@ class _Server:
             listener.bind(str(temporary))
             listener.listen(64)
             temporary.rename(self._folder / SOCKET)
-            _reply(answer, "ready")
+            answer.send("ready")
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._end_when_idle, tasks.cancel_scope)
                 tasks.start_soon(self._end_with_guest, tasks.cancel_scope)
-                with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-                    tasks.start_soon(_end_by_signal, signals, tasks.cancel_scope)
-                    while True:
-                        await anyio.wait_readable(listener)
-                        with suppress(BlockingIOError):
-                            end, _ = listener.accept()
-                            tasks.start_soon(self._serve_client, end, tasks.cancel_scope)
+                while True:
+                    await anyio.wait_readable(listener)
+                    with suppress(BlockingIOError):
+                        end, _ = listener.accept()
+                        tasks.start_soon(self._serve_client, end, tasks.cancel_scope)
 
     async def _end_when_idle(self, scope: anyio.CancelScope) -> None:
         while self._used or anyio.current_time() < self._idle_since + self._settings.keep_s:
@@ -192,11 +241,6 @@ class _Server:
         finally:
             self._used -= 1
             self._idle_since = anyio.current_time()
-
-
-async def _end_by_signal(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
-    async for _ in signals:
-        scope.cancel()
 
 
 def _user_of(end: socket.socket) -> int:

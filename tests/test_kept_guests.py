@@ -1,0 +1,178 @@
+"""Commands in guests, and kept guests, that are interrupted or killed: nothing of them is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.store import Store, default_cache
+from kills import adopting
+
+pytestmark = pytest.mark.boots
+TOOL = Path(sys.executable).with_name("bootmatrix")
+LIMIT_S = 300
+GUEST = ("--arch", "x86_64", "--image", "busybox")
+KEPT = ("--keep-alive", "10m")
+ENDLESS = "trap : INT; echo begun; while :; do sleep 1; done"
+"""A command that does not end by Ctrl-C."""
+
+
+class Host:
+    """Processes of bootmatrix, with folders of their own for kept guests and temporary files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "TMPDIR": str(folder)}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        command = [str(TOOL), *words]
+        return subprocess.Popen(command, env=self.env, text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=LIMIT_S)
+        return process.returncode, out, err
+
+    def sh(self, text: str, *options: str) -> tuple[int, str, str]:
+        return self.run("exec", *GUEST, *options, "--no-tree", "--", "/bin/sh", "-c", text)
+
+    def begin(self, text: str, *options: str) -> subprocess.Popen[str]:
+        """Start a command that prints `begun`, and wait for that."""
+        process = self.start("exec", *GUEST, *options, "--no-tree", "--", "/bin/sh", "-c", text)
+        assert process.stdout
+        assert process.stdout.readline() == "begun\n", process.communicate()
+        return process
+
+    def commands(self) -> str:
+        """Return the command lines in the kept guest."""
+        return self.sh("cat /proc/[0-9]*/cmdline")[1]
+
+    def owners(self) -> list[int]:
+        return [int(json.loads(file.read_bytes())["pid"]) for file in self.folder.glob("bootmatrix-*/*/guest.json")]
+
+    def left(self) -> list[Path]:
+        """Return what is still there, besides the folder in which guests are kept."""
+        return [path for path in self.folder.rglob("*") if path != self.folder / f"bootmatrix-{os.getuid()}"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _orphans() -> Iterator[None]:
+    with adopting():
+        yield
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host with a kept guest."""
+    made = Host(tmp_path_factory.mktemp("host"))
+    assert made.sh("exit 7", *KEPT)[0] == 7
+    (owner,) = made.owners()
+    yield made
+    assert made.run("guests", "stop")[0] == 0
+    assert until(lambda: owner not in processes())
+    assert made.left() == []
+
+
+def until(is_so: Callable[[], bool], limit_s: float = 60) -> bool:
+    end_s = time.monotonic() + limit_s
+    while not is_so():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def processes() -> dict[int, str]:
+    """Return the names of all processes below this one, also of orphans; not of those that have ended."""
+    parents, names = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        state, parent = text.rpartition(")")[2].split()[:2]
+        if state not in "ZX":
+            parents[int(path.parent.name)] = int(parent)
+            names[int(path.parent.name)] = text[text.index("(") + 1 : text.rindex(")")]
+    below = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= more
+    return {pid: names[pid] for pid in below - {os.getpid()}}
+
+
+def test_the_first_interrupt_is_the_commands(host: Host) -> None:
+    process = host.begin("trap 'echo so; exit 9' INT; echo begun; while :; do sleep 0.1; done")
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=LIMIT_S)[0] == "so\n"
+    assert process.returncode == 9
+
+
+def end(process: subprocess.Popen[str], numbers: Sequence[signal.Signals]) -> None:
+    """Send signals, and wait for the end."""
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.3)
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == (-9 if numbers[0] is signal.SIGKILL else 130)
+
+
+WAYS = pytest.mark.parametrize("numbers", [(signal.SIGINT,) * 2, (signal.SIGKILL,)], ids=["twice", "kill"])
+
+
+@WAYS
+def test_a_command_ends_with_its_process_here(host: Host, numbers: Sequence[signal.Signals]) -> None:
+    process = host.begin(ENDLESS)
+    assert "begun" in host.commands()
+    end(process, numbers)
+    assert until(lambda: "begun" not in host.commands())
+    assert len(host.owners()) == 1
+
+
+@WAYS
+def test_a_guest_that_is_not_kept_ends_with_its_process(tmp_path: Path, numbers: Sequence[signal.Signals]) -> None:
+    host, before = Host(tmp_path), processes()
+    process = host.begin(ENDLESS)
+    assert any(name.startswith("qemu") for pid, name in processes().items() if pid not in before)
+    end(process, numbers)
+    assert until(lambda: not processes().keys() - before.keys(), 5)
+    assert host.left() == []
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "qemu"), (signal.SIGKILL, "qemu"), (signal.SIGKILL, "")])
+def test_a_guest_that_is_being_started_ends_with_its_process(tmp_path: Path, number: signal.Signals, name: str) -> None:
+    """It is not kept: nobody knows of it yet."""
+    host, before = Host(tmp_path), processes()
+    process = host.start("exec", *GUEST, *KEPT, "--no-tree", "--", "/bin/sh", "-c", "true")
+
+    def has_begun() -> bool:
+        new = {pid: text for pid, text in processes().items() if pid not in before and pid != process.pid}
+        return any(text.startswith(name) for text in new.values())
+
+    assert until(has_begun)
+    end(process, [number])
+    assert until(lambda: not processes().keys() - before.keys())
+    assert host.left() == []
+
+
+def test_an_owner_that_is_killed_takes_its_guest_along(tmp_path: Path) -> None:
+    host, before = Host(tmp_path), processes()
+    process = host.begin(ENDLESS, *KEPT)
+    (owner,) = host.owners()
+    assert host.commands().count("begun") == 1
+    os.kill(owner, signal.SIGKILL)
+    assert "the kept guest has ended" in process.communicate(timeout=LIMIT_S)[1]
+    assert process.returncode == 125
+    assert until(lambda: not processes().keys() - before.keys(), 5)
+    assert "no guest is kept" in host.run("guests")[1]
+    assert host.left() == []
+    store = Store(default_cache())  # whoever opens it next removes what was left
+    assert not [path for path in (store.folder / "temp").iterdir() if path.name.startswith(f"{owner}-")]
