@@ -76,6 +76,50 @@ def test_a_service_that_a_check_restarts_may_start_twice() -> None:
     assert judged(messages=saying(*texts)).verdict is Verdict.PASS
 
 
+def test_a_service_that_ignores_its_stop_changes_no_verdict() -> None:
+    at = TEXTS.index("shutdown") + 1
+    judgement = judged(messages=saying(*TEXTS[:at], "service server killed 2004", *TEXTS[at:]))
+    assert judgement.verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"onboot": ("prepare",)}, "; it has no check: its onboot containers ended with 0"),
+        (
+            {"onboot": ("prepare",), "services": ("server",)},
+            "; it has no check: its onboot containers ended with 0, its services stayed up for 2 s",
+        ),
+        ({"services": ("server",), "checks": {"ping": 9.0}}, " and the guest exited as expected"),
+    ],
+)
+def test_a_pass_without_a_check_says_what_it_means(names: dict[str, Any], expected: str) -> None:
+    bootable = make_bootable(**{"onboot": (), "services": (), "checks": {}, "onshutdown": (), **names})
+    texts = [
+        *(f"onboot {name} {end}" for name in bootable.onboot for end in ("start", "exit 0")),
+        *(f"service {name} start" for name in bootable.services),
+        "services up",
+        *(f"check {name} {end}" for name in bootable.checks for end in ("start", "exit 0")),
+    ]
+    messages = saying(f"ready {RELEASE}", *texts, "shutdown")
+    judgement = judge(make_outcome(messages=messages), make_machine(), bootable, CLEAN)
+    assert (judgement.verdict, judgement.reason.endswith(expected)) == (Verdict.PASS, True), judgement.reason
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [("silence", Verdict.HANG), ("checks", Verdict.TIMEOUT)])
+def test_a_hang_for_want_of_memory_says_so(limit: str, verdict: Verdict) -> None:
+    cut = make_messages()[:9]
+    told = {"ended_by": "host", "limit": limit, "limit_phase": "checks", "messages": cut, "events": ()}
+    plain = judged(**told)
+    assert (plain.verdict, plain.reason.startswith("the guest")) == (verdict, True)
+    killed = b"[    9.000000] Out of memory: Killed process 71 (influxd) total-vm:1kB, anon-rss:1kB\n"
+    judgement = judged(CLEAN + killed, **told)
+    assert judgement.verdict is verdict
+    assert judgement.reason == f"the guest ran out of memory; then: {plain.reason}"
+    assert "--memory" in judgement.advice
+    assert "Out of memory: Killed process 71" in judgement.evidence[0].text
+
+
 MESSAGES = make_messages()
 
 

@@ -177,7 +177,19 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
         ),
         (
             SERVICE + "    annotations:\n      bootmatrix.check: soon\n",
-            "s.yml:5: a check's time limit: 'soon' is not a duration",
+            "s.yml:5: the time of 'bootmatrix.check': 'soon' is not a duration",
+        ),
+        (
+            SERVICE + "    annotations:\n      bootmatrix.stop: 0s\n",
+            "s.yml:5: the time of 'bootmatrix.stop': '0s' is not a duration",
+        ),
+        (
+            "onboot:\n  - name: a\n    image: b\n    annotations: {bootmatrix.stop: 60s}\n",
+            "s.yml:4: 'bootmatrix.stop' must be under 'services'. Others end by themselves",
+        ),
+        (
+            SERVICE + "    annotations: {bootmatrix.chek: 60s}\n",
+            "s.yml:4: unknown annotation 'bootmatrix.chek'. Did you mean 'bootmatrix.check'?",
         ),
         (SERVICE + "    annotations: {bootmatrix.network: tap}\n", "s.yml:4: 'bootmatrix.network' must be none, guest"),
         (SERVICE + '    annotations: {bootmatrix.console: ""}\n', "s.yml:4: 'bootmatrix.console' must be one line"),

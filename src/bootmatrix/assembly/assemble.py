@@ -31,6 +31,7 @@ from bootmatrix.assembly.initrd.bundle_spec import (
     needs_network,
     needs_outbound,
     place,
+    stop_seconds,
 )
 from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
@@ -239,6 +240,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         onboot=_names(placed, "onboot"),
         services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
         checks=check_seconds(placed),
+        stops=stop_seconds(placed),
         onshutdown=_names(placed, "onshutdown"),
         results=results(placed),
         reports=assembly.reports,

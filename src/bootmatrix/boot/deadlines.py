@@ -66,8 +66,13 @@ def phase_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> di
         "onboot": timeouts.onboot * factor,
         "services": timeouts.services * factor,
         "checks": checks,
-        "shutdown": timeouts.shutdown * factor,
+        "shutdown": timeouts.shutdown * factor + _stop_s(machine, bootable),
     }
+
+
+def _stop_s(machine: Machine, bootable: Bootable) -> float:
+    """Return the longest time that the spec gives a service to end."""
+    return max(bootable.stops.values(), default=0.0) * scale(machine)
 
 
 def silence_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> dict[Phase, float]:
@@ -79,7 +84,8 @@ def silence_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> 
     talkative = whole if bootable.proof else whole * TALKATIVE_SHARE
     # A check that computes in silence is not yet a hang while the time that its spec gives it lasts.
     checks = max([whole] + [limit * scale(machine) for limit in bootable.checks.values()])
-    return {"boot": talkative, "onboot": whole, "services": whole, "checks": checks, "shutdown": talkative}
+    shutdown = talkative + _stop_s(machine, bootable)
+    return {"boot": talkative, "onboot": whole, "services": whole, "checks": checks, "shutdown": shutdown}
 
 
 class PhaseClock:

@@ -43,7 +43,7 @@ ADVICE = {
     Verdict.INFRA_ERROR: "The guest is not at fault. Run 'bootmatrix doctor', then run the cell again.",
     Verdict.HANG: "The registers and tasks beside the record show what the guest was doing.",
     Verdict.TIMEOUT: "If it only needs longer, raise the limit under timeouts in the matrix.",
-    Verdict.FAIL: "'bootmatrix run' repeats it with the console on the terminal; --shell lets you look around.",
+    Verdict.FAIL: "'bootmatrix run --shell' opens a shell in its guest; without --shell it shows the boot again.",
 }
 """Advice for findings without their own."""
 
@@ -51,6 +51,8 @@ PRIVILEGED = "privileged containers: weaker evidence"
 DAEMONS = "init image's daemons: weaker evidence"
 NO_ACCOUNT = "init of protocol {}: no account of the kernel: weaker evidence"
 OUTBOUND = "a network that leads outside: an unreproducible input"
+OUT_OF_MEMORY = "out of memory"
+"""Name of the kernel's message about that, in kernel_messages.toml."""
 NOTHING_TESTED = "nothing was tested: the spec has no container under onboot, services or onshutdown"
 NOTHING_ADVICE = "Add a container to 'onboot', or a service with 'bootmatrix.check': its exit status decides."
 
@@ -88,8 +90,9 @@ def judge(
             return _passed_by_console(bootable.proof, outcome, transcript, faults)
         if not (bootable.onboot or bootable.services or bootable.checks or bootable.onshutdown):
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
-        return _weakened(_passed(outcome, subresults, faults, remarks), bootable, log)
+        return _weakened(_passed(outcome, bootable, subresults, faults, remarks), bootable, log)
     findings.sort(key=lambda finding: finding.gravity)
+    findings[0] = _for_want_of_memory(findings[0], faults)
     first, *others = [*termination.find_withheld_time(outcome, findings[0], machine, bootable, faults), *findings]
     if not first.evidence:
         first = replace(first, evidence=(termination.summarize_end(outcome), *console.last_lines(transcript)))
@@ -107,6 +110,16 @@ def judge(
         is_weak=bootable.proof is not None,
         privileged=(*bootable.privileged, *bootable.daemons),
     )
+
+
+def _for_want_of_memory(first: Finding, faults: Sequence[KernelFault]) -> Finding:
+    """Say of a guest that hangs or is late that its kernel ran out of memory, if it did."""
+    lack = next((fault for fault in faults if fault.name == OUT_OF_MEMORY), None)
+    if lack is None or first.verdict not in {Verdict.HANG, Verdict.TIMEOUT}:
+        return first
+    evidence = (piece("console", lack.text, lack.line), *first.evidence)
+    reason = f"the guest ran out of memory; then: {first.reason}"
+    return replace(first, reason=reason, evidence=evidence, advice=lack.advice)
 
 
 def _with_unique_names(subresults: Sequence[SubResult]) -> tuple[SubResult, ...]:
@@ -194,8 +207,21 @@ def _evidence(first: Finding, others: list[Finding], faults: tuple[KernelFault, 
     return (*first.evidence, *further[:MAX_OTHERS], *notes)[:MAX_EVIDENCE]
 
 
+def _meaning(bootable: Bootable) -> str:
+    """Say what a pass of a spec without any check means; empty with one."""
+    if bootable.checks:
+        return ""
+    ends = [
+        *(["its onboot containers ended with 0"] if bootable.onboot else []),
+        *(["its services stayed up for 2 s"] if bootable.services else []),
+        *(["its onshutdown containers ended with 0"] if bootable.onshutdown else []),
+    ]
+    return f"; it has no check: {', '.join(ends)}"
+
+
 def _passed(
     outcome: Outcome,
+    bootable: Bootable,
     subresults: tuple[SubResult, ...],
     faults: tuple[KernelFault, ...],
     remarks: tuple[Evidence, ...],
@@ -208,7 +234,7 @@ def _passed(
         *console.fault_notes(faults, ()),
         *remarks,
     )
-    reason = f"{count} of {len(subresults)} results passed, and the guest exited as expected"
+    reason = f"{count} of {len(subresults)} results passed, and the guest exited as expected{_meaning(bootable)}"
     return Judgement(
         verdict=Verdict.PASS, reason=reason, evidence=evidence, subresults=subresults, kernel_faults=faults
     )

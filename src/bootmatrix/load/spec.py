@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +15,7 @@ from bootmatrix.model import Container, FileEntry, PrebuiltGuest, Spec
 from bootmatrix.model.capabilities import CAPABILITIES
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.guest_size import parse_size
-from bootmatrix.model.spec import CHECK, CONSOLE, NETWORK, NETWORKS, RESOURCES
+from bootmatrix.model.spec import ANNOTATIONS, CHECK, CONSOLE, NETWORK, NETWORKS, PREFIX, RESOURCES, STOP
 
 SHOWN = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 SECTIONS = ("onboot", "onshutdown", "services")
@@ -229,6 +229,10 @@ def _check_namespace(document: Document, place: Location, value: str | None) -> 
 
 def _check_annotations(document: Document, place: Location, container: Container) -> None:
     annotations = container.annotations or {}
+    for name in annotations:
+        if name.startswith(PREFIX) and name not in ANNOTATIONS:
+            hint = suggest(name, ANNOTATIONS)
+            document.complain((*place, "annotations", name), f"unknown annotation {name!r}.{hint}")
     if NETWORK in annotations and annotations[NETWORK] not in NETWORKS:
         document.complain((*place, "annotations", NETWORK), f"{NETWORK!r} must be none, guest or outbound")
     if CONSOLE in annotations and not SHOWN.fullmatch(annotations[CONSOLE]):
@@ -240,17 +244,22 @@ def _check_annotations(document: Document, place: Location, container: Container
             parse_size(annotations[RESOURCES])
         except InputError as error:
             document.complain((*place, "annotations", RESOURCES), f"{RESOURCES!r}: {error.message}")
-    if CHECK not in annotations:
+    alone = f"a check must be under 'services'. Containers of {place[0]!r} decide without an annotation"
+    _check_time(document, place, CHECK, annotations, alone)
+    _check_time(document, place, STOP, annotations, f"{STOP!r} must be under 'services'. Others end by themselves")
+
+
+def _check_time(document: Document, place: Location, name: str, annotations: Mapping[str, str], misplaced: str) -> None:
+    """Check an annotation of services that has a time."""
+    if name not in annotations:
         return
-    where = (*place, "annotations", CHECK)
+    where = (*place, "annotations", name)
     if place[0] != "services":
-        document.complain(
-            where, f"a check must be under 'services'. Containers of {place[0]!r} decide without an annotation"
-        )
+        document.complain(where, misplaced)
     try:
-        duration_s(annotations[CHECK])
+        duration_s(annotations[name])
     except InputError as error:
-        document.complain(where, f"a check's time limit: {error.message}")
+        document.complain(where, f"the time of {name!r}: {error.message}")
 
 
 def _check_file(document: Document, place: Location, file: FileEntry) -> None:

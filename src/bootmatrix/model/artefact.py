@@ -70,9 +70,10 @@ class Bootable(Model):
     `cmdline` is the part from the spec and its images. `network`: the spec needs a network card, `outbound` one that
     leads outside. `onboot`,
     `services`, `checks` and `onshutdown` are container names in the order of the spec. The guest must account for
-    all of them. `results` are the files that it must send, one entry per container. `reports` is false for a guest
-    with a foreign init: its `proof` is on its console. `protocol` is the version of docs/guest-protocol.md that its
-    init speaks: 1 in records without it. `forkable` is the forked form, or `cold_reason` says why there cannot be
+    all of them. `stops` are seconds that services have to end. `results` are the files that it must send, one entry
+    per container. `reports` is false for a guest with a foreign init: its `proof` is on its console. `protocol` is the
+    version of docs/guest-protocol.md that its init speaks: 1 in records without it. `forkable` is the forked form, or
+    `cold_reason` says why there cannot be
     one; both are empty if not requested. `qemu_args` are the user's own arguments, `attached` the files that these
     name. `agent` says when the guest has an agent (docs/agent.md). `privileged` names the containers that may reach
     init or the kernel, each with its means, `daemons` the init images whose daemons, which run as init does, are not
@@ -98,6 +99,7 @@ class Bootable(Model):
     onboot: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     checks: dict[str, float] = {}
+    stops: dict[str, float] = {}
     onshutdown: tuple[str, ...] = ()
     results: tuple[ExpectedFiles, ...] = ()
     reports: bool = True

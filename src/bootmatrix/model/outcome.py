@@ -1,5 +1,6 @@
 """Raw observations of a boot, before judging."""
 
+import re
 from typing import Any, Literal
 
 from bootmatrix.model.base import Model
@@ -7,6 +8,7 @@ from bootmatrix.model.base import Model
 Phase = Literal["boot", "onboot", "services", "checks", "shutdown"]
 """`boot` lasts from QEMU's start to init's first message, and each other phase to the message that ends it."""
 
+DIGITS = re.compile(r"[0-9]{1,9}")
 SUSPENDED_S = 1.0
 """Suspension of QEMU after which the guest's own limits, and its kernel's, may have expired."""
 
@@ -102,3 +104,13 @@ class Outcome(Model):
     console_dropped_bytes: int = 0
     diagnostics: tuple[Diagnostic, ...] = ()
     collected: tuple[CollectedFile, ...] = ()
+
+    @property
+    def ignored_stops(self) -> dict[str, float]:
+        """Seconds for which each service that ignores SIGTERM held up the guest's end, by name."""
+        killed = (message.words for message in self.messages if message.kind == "service")
+        return {
+            words[0]: int(words[2]) / 1000
+            for words in killed
+            if len(words) == 3 and words[1] == "killed" and DIGITS.fullmatch(words[2])
+        }

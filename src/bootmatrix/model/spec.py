@@ -27,6 +27,11 @@ RESOURCES = "bootmatrix.resources"
 """Annotation: memory and CPUs that the guest needs for the container, such as `memory=2G cpus=2`."""
 RESULTS = "bootmatrix.results"
 """Annotation: paths in the container, separated by blanks, that are sent to the host when it has ended."""
+STOP = "bootmatrix.stop"
+"""Annotation of a service: the time that it has to end after SIGTERM, such as `20s`; then it is killed."""
+ANNOTATIONS = (CHECK, ARCH, MODULES, CONSOLE, NETWORK, RESOURCES, RESULTS, STOP)
+PREFIX = "bootmatrix."
+"""Prefix of annotations that belong to bootmatrix: no other than ANNOTATIONS may have it."""
 
 OctalMode = Annotated[str, StringConstraints(pattern=r"^0*[0-7]{1,4}$")]
 IdOrName = int | str

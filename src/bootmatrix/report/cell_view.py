@@ -37,6 +37,7 @@ from bootmatrix.report.cell_parts import (
 from bootmatrix.report.console_view import ConsoleView, Extent, last_lines, view_console
 from bootmatrix.report.failure_pattern import Family, pattern
 from bootmatrix.report.history_view import HistoryMark, HistoryView, change_lines, marks, view_history
+from bootmatrix.report.lost_time import lost_time
 from bootmatrix.report.order import cell_time, remark
 from bootmatrix.report.product import ContentsView, product_lines, product_words, view_contents
 from bootmatrix.report.sanitize import one_line, sanitize
@@ -136,6 +137,11 @@ class CellView:
     def expect(self) -> str:
         """The reason for which a failure is expected, or empty."""
         return one_line(self.record.cell.expect)
+
+    @property
+    def lost_time(self) -> tuple[str, ...]:
+        """Services that ignored SIGTERM, with the time that it took."""
+        return tuple(lost_time(self.record))
 
     @cached_property
     def pattern(self) -> str:
@@ -321,7 +327,7 @@ def run_command(record: Record) -> tuple[str, ...]:
 
 def advice_of(record: Record) -> str:
     """Return the judgement's advice, with whole commands."""
-    return record.judgement.advice.replace("'bootmatrix run'", f"'{shlex.join(run_command(record))}'", 1)
+    return record.judgement.advice.replace("'bootmatrix run", f"'{shlex.join(run_command(record))}", 1)
 
 
 def _commands(record: Record) -> Iterable[tuple[str, str]]:

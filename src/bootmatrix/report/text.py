@@ -12,6 +12,7 @@ from rich.text import Text
 
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.cell_view import advice_of
+from bootmatrix.report.lost_time import lost_time_of_run
 from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.tiers import tier_lines
@@ -38,7 +39,8 @@ def summary(run: Run) -> RenderableType:
     reasons = [_reason(record) for record in _noteworthy(run)]
     table = [_table(run)] if run.records else []
     tiers = [Text(line) for line in tier_lines(run.records)]
-    return Group(*table, *reasons, *_unfinished(run), Text(), *tiers, _total(run))
+    lost = [Text(f"note: {line}", "bright_black") for line in lost_time_of_run(run.records)]
+    return Group(*table, *reasons, *_unfinished(run), *lost, Text(), *tiers, _total(run))
 
 
 def verdict_text(record: Record) -> Text:

@@ -11,7 +11,7 @@ from bootmatrix.assembly.initrd.volumes import with_volumes
 from bootmatrix.errors import BuildError
 from bootmatrix.model import ConsoleProof, Container, ContainerSettings, Spec, StoredImage, Volume
 from bootmatrix.model.durations import duration_s
-from bootmatrix.model.spec import CHECK, CONSOLE, MODULES, NETWORK
+from bootmatrix.model.spec import CHECK, CONSOLE, MODULES, NETWORK, STOP
 
 MODULE_FOLDERS = ("/lib/modules", "/usr/lib/modules")
 
@@ -59,10 +59,21 @@ def writes_root(one: BundleSpec) -> bool:
 
 def check_seconds(placed: tuple[BundleSpec, ...]) -> dict[str, float]:
     """Return time limits of checks by name."""
-    limits = {
-        one.container.name: (one.settings.annotations or {}).get(CHECK) for one in placed if one.section == "services"
+    return _service_seconds(placed, CHECK)
+
+
+def stop_seconds(placed: tuple[BundleSpec, ...]) -> dict[str, float]:
+    """Return the times that services have to end, by name; others have the default of init."""
+    return _service_seconds(placed, STOP)
+
+
+def _service_seconds(placed: tuple[BundleSpec, ...], annotation: str) -> dict[str, float]:
+    values = {
+        one.container.name: (one.settings.annotations or {}).get(annotation)
+        for one in placed
+        if one.section == "services"
     }
-    return {name: duration_s(limit) for name, limit in limits.items() if limit is not None}
+    return {name: duration_s(value) for name, value in values.items() if value is not None}
 
 
 def lost_paths(placed: Iterable[BundleSpec]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle import SHARED_PIDS, add_bundles
-from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds, stop_seconds
 from bootmatrix.assembly.initrd.files import SpecSources, add_files, source_digests
 from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_files, check_images
 from bootmatrix.assembly.initrd.volumes import RESOLV_CONF, add_volumes
@@ -42,9 +42,14 @@ def guest_tree(  # noqa: PLR0913
     if tree.get("init") is None:
         raise BuildError(f"{spec.path}: none of the images under 'init' has a file /init", "Add the image 'init'.")
     _put_console(tree)
-    limits = "".join(f"{name} {max(1, round(limit))}\n" for name, limit in check_seconds(placed).items())
-    tree.put("etc/bootmatrix/checks", text_file(limits))
+    tree.put("etc/bootmatrix/checks", text_file(_seconds_list(check_seconds(placed))))
+    if stops := stop_seconds(placed):
+        tree.put("etc/bootmatrix/stops", text_file(_seconds_list(stops)))
     return tree
+
+
+def _seconds_list(limits: Mapping[str, float]) -> str:
+    return "".join(f"{name} {max(1, round(limit))}\n" for name, limit in limits.items())
 
 
 def base_tree(init: Iterable[StoredImage], store: Store) -> Tree:
