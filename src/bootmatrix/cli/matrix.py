@@ -15,7 +15,7 @@ from bootmatrix.cli.exits import exit_status, regression_status
 from bootmatrix.cli.output import say
 from bootmatrix.cli.progress import open_screen
 from bootmatrix.cli.signals import until_signal
-from bootmatrix.errors import InputError
+from bootmatrix.errors import HostError, InputError
 from bootmatrix.history.values import Comparison
 from bootmatrix.model import Run
 from bootmatrix.report.history_text import comparison_lines
@@ -61,10 +61,16 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
     args.is_kept = True
     with open_screen(planned.plan) as screen, open_run(planned, chosen, screen) as opened:
         screen.begin(opened.writer.path)
-        finished = anyio.run(until_signal, opened.execute, screen.note, args.deadline)
+        fault = None
+        try:
+            finished = anyio.run(until_signal, opened.execute, screen.note, args.deadline)
+        except HostError as error:
+            finished, fault = False, error
         done = opened.finish(interrupted=not finished)
         screen.finish(done.run, done.folder)
     update_index(planned.reports)
+    if lost := fault or done.fault:
+        raise lost
     if done.run.interrupted:
         say(f"To finish it: bootmatrix matrix --resume {shlex.quote(str(done.folder))}")
     return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)

@@ -22,7 +22,7 @@ __all__ = ["load_templates", "publish_reports", "write_reports"]
 
 
 def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: bool = False) -> None:
-    """Write all reports into the run's folder, each atomically.
+    """Write all reports into the run's folder, each atomically, and as many of them as can be written.
 
     Args:
         run: the run.
@@ -33,12 +33,22 @@ def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: boo
     Raises:
         OSError: a file cannot be written.
     """
+    faults: list[OSError] = []
     with many_made():
         view = view_run(run, console_reader(folder), past, single_file)
-        write_atomic(folder / REPORT_FILE, render_html(view))
-        write_pages(view, folder)
-        write_atomic(folder / JUNIT_FILE, render_junit(view))
-        write_run(folder / RUN_FILE, run)
+        # On a disk that is soon full, the small files for programs come first.
+        for write in (
+            lambda: write_atomic(folder / JUNIT_FILE, render_junit(view)),
+            lambda: write_run(folder / RUN_FILE, run),
+            lambda: write_atomic(folder / REPORT_FILE, render_html(view)),
+            lambda: write_pages(view, folder),
+        ):
+            try:
+                write()
+            except OSError as error:
+                faults.append(error)
+    if faults:
+        raise faults[0]
 
 
 def publish_reports(run: Run, folder: Path, past: Past, single_file: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import shlex
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,7 +25,8 @@ from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_baseline
 from bootmatrix.history.values import Past, RunResults
 from bootmatrix.model import AcceptanceRecord, Plan, Record, Run, RunRequest
 from bootmatrix.progress import NullObserver, Observer
-from bootmatrix.runs.run_store import RunWriter
+from bootmatrix.runs.run_store import RunWriter, load_run
+from bootmatrix.runs.spare_room import SpareRoom
 from bootmatrix.workspace.planned_run import PlannedRun, check_unchanged
 from bootmatrix.workspace.saved_run import SavedRun
 
@@ -53,11 +56,15 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that came to its end, its folder, and what is known beside it."""
+    """A run that came to its end, its folder, and what is known beside it.
+
+    `fault` is set if a file of it could not be written, such as on a full disk.
+    """
 
     run: Run
     folder: Path
     past: Past
+    fault: HostError | None = None
 
 
 class OpenRun:
@@ -71,6 +78,7 @@ class OpenRun:
         self._accepted = current(read_accepted(planned.reports), planned.title)
         self._open_executor = find_executor(options.executor)
         self.writer: RunWriter = begin(planned, baseline.line.name if baseline else "", options.branch)
+        self._room = SpareRoom(self.writer.path, len(planned.plan.cells))
         self.writer.on_record = None if options.single_file else partial(_write_page, self.writer.path)
         for record in self.writer.earlier:
             observer.cell_done(record)
@@ -87,9 +95,7 @@ class OpenRun:
             faults, others = group.split(OSError)
             if faults is None or others is not None:
                 raise
-            hint = f"Solve this, then resume the run: bootmatrix matrix --resume {self.writer.path}"
-            text = f"the run in {self.writer.path} cannot be written: {_first(faults)}"
-            raise HostError(text, hint) from group
+            raise unwritten(self.writer.path, _first(faults)) from group
 
     async def _execute(self, on_record: Callable[[Record], None]) -> None:
         options = self._options
@@ -127,24 +133,36 @@ class OpenRun:
                 await work
 
     def finish(self, *, interrupted: bool) -> FinishedRun:
-        """Write run.json and the reports.
-
-        Raises:
-            OSError: one cannot be written.
-        """
+        """Write run.json and the reports: as many of them as the disk has room for."""
+        self._room.release()
         accepted = self._accepted_now()
-        run = self.writer.finish(interrupted=interrupted, accepted=tuple(map(_recorded, accepted)))
+        faults: list[OSError] = []
+        try:
+            run = self.writer.finish(interrupted=interrupted, accepted=tuple(map(_recorded, accepted)))
+        except OSError as error:
+            faults.append(error)
+            run = load_run(self.writer.path).model_copy(update={"under_way": False})
         place = RunLocation(self._planned.reports, self.writer.path.name)
         past = past_of_run(place, run, self._baseline, compared=self._compared, accepted=accepted)
         past = replace(past, regressions_only=self._options.regressions)
-        _write_reports(run, self.writer.path, past, self._options.single_file)
-        return FinishedRun(run, self.writer.path, past)
+        try:
+            _write_reports(run, self.writer.path, past, self._options.single_file)
+        except OSError as error:
+            faults.append(error)
+        return FinishedRun(run, self.writer.path, past, unwritten(self.writer.path, faults[0]) if faults else None)
 
     def _accepted_now(self) -> tuple[AcceptedFailure, ...]:
         """Read the accepted failures again; a file that was damaged meanwhile must not cost the run its report."""
         with suppress(InputError):
             return current(read_accepted(self._planned.reports), self._planned.title)
         return self._accepted
+
+
+def unwritten(folder: Path, error: OSError) -> HostError:
+    """Return the error on a run whose files cannot be written any more."""
+    solve = "Free some space on its disk" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "Solve this"
+    hint = f"What was written is kept. {solve}, then: bootmatrix matrix --resume {shlex.quote(str(folder))}"
+    return HostError(f"the run in {folder} cannot be written: {error}", hint)
 
 
 def begin(planned: PlannedRun, baseline: str, branch: str = "") -> RunWriter:
@@ -189,7 +207,11 @@ def limited_to(baseline: RunResults, plan: Plan) -> RunResults:
 
 
 def run_blocking(planned: PlannedRun, options: RunOptions | None, observer: Observer) -> SavedRun:
-    """Run all cells of a planned run, and return the finished run."""
+    """Run all cells of a planned run, and return the finished run.
+
+    Raises:
+        HostError: a file of the run cannot be written.
+    """
     with open_run(planned, options or RunOptions(), observer) as opened:
         finished = False
         try:
@@ -197,6 +219,8 @@ def run_blocking(planned: PlannedRun, options: RunOptions | None, observer: Obse
             finished = True
         finally:
             done = opened.finish(interrupted=not finished)
+    if done.fault:
+        raise done.fault
     return SavedRun(done.folder, done.run)
 
 
