@@ -70,7 +70,8 @@ def check_trusted(folder: Path, is_top: bool = False) -> None:
     reason = f"is writable by {open_to[0]}" if open_to else f"belongs to user {status.st_uid}"
     raise HostError(
         f"untrusted cache {folder}: it {reason}",
-        f"Remove it, or run 'chmod -R go-w {folder}' if nobody else wrote to it. Or set BOOTMATRIX_CACHE."
+        "A cache has one user, since its content is trusted: set BOOTMATRIX_CACHE, or --cache, to one of your own. "
+        f"If nobody else wrote to this one, run 'chmod -R go-w {folder}'; else remove it."
         if open_to
         else "Select another cache with BOOTMATRIX_CACHE or --cache.",
     )
