@@ -1,4 +1,4 @@
-"""A disk that is full at the end of a run: what fits is written, junit.xml and run.json first, and the table is shown."""
+"""A disk that is full at the end of a run: the table is shown, and what fits is written, small files first."""
 
 from __future__ import annotations
 
