@@ -25,8 +25,9 @@ from bootmatrix.history.values import (
 from bootmatrix.model import Diagnostic, Record, Run, SubResult, Traits, Verdict
 from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import load_run
+from bootmatrix.signoff.page import print_pdf
 from browsers import complaints, media, open_all, overflow, serious_faults, show
-from samples import make_cell, make_record, mixed_records, write_run
+from samples import green_records, make_cell, make_record, mixed_records, write_run
 
 pytest_plugins = ("browser_fixtures",)
 
@@ -426,6 +427,14 @@ def test_printed_it_has_no_controls_and_has_all_cells(browser: Chrome, report: P
     assert browser.execute_script("return getComputedStyle(document.querySelector('.grid-scroll')).maxHeight") == "none"
     assert overflow(browser) == 0
     media(browser)
+
+
+def test_four_cells_that_pass_are_printed_on_two_pages(tmp_path: Path) -> None:
+    run, folder = write_run(tmp_path, green_records()[:4])
+    write_reports(run, folder)
+    assert print_pdf(folder / "report.html", tmp_path / "report.pdf") == ""
+    pages = re.findall(rb"/Type\s*/Page\b(?!s)", (tmp_path / "report.pdf").read_bytes())
+    assert 1 <= len(pages) <= 2
 
 
 def test_a_report_of_nothing_is_a_report(browser: Chrome, tmp_path: Path) -> None:
