@@ -51,6 +51,8 @@ missing_to_test() {
     need createrepo_c createrepo-c "tests of repositories"
     need rpmbuild rpm "tests of repositories"
     need repo-add pacman-package-manager "tests of repositories"
+    [ -d /usr/share/makepkg ] || echo "makepkg|tests of repositories: repo-add needs it"
+    need bsdtar libarchive-tools "tests of repositories: repo-add needs it"
     need xorriso xorriso "tests of what is built: CDs"
     need_admins mkfs.vfat dosfstools "tests of what is built: disks"
     need mcopy mtools "tests of what is built: disks"

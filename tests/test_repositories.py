@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import re
 import shutil
+import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -293,6 +295,43 @@ def test_a_signed_package_of_another_version(make: Maker, web: Server, opened: O
         found(entry, opened, store)
 
 
+@pytest.mark.parametrize("kind", ["rpm-md", "pacman"])
+def test_a_known_package_under_a_new_version(kind: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    """An index that nobody signed offers a package again that was verified before, as a newer one."""
+    repository = make(kind, "packages")
+    entry = source(repository, web, image=f"kernel-{OLD}", parts=())
+    assert found(entry, opened, store)[0].release == OLD
+    if kind == "pacman":
+        data = zlib.decompress(repository.index.read_bytes(), 31)
+        repository.index.write_bytes(
+            gzip.compress(data.replace(f"%VERSION%\n{OLD}\n".encode(), b"%VERSION%\n9.9.9-1\n"))
+        )
+    else:
+        assert isinstance(repository, RpmMd)
+        repository.publish("--general-compress-type=gz")
+        offer_as(repository, OLD, "9.9.9-1")
+    with pytest.raises(UntrustedError, match=r"expected the package kernel-6\.9\.1-1 9\.9\.9-1"):
+        found(entry, opened, store, refresh=True)
+
+
+def offer_as(repository: RpmMd, old: str, new: str) -> None:
+    """Change a version in the list of packages."""
+    index = repository.index.read_text()
+    primary = repository.root / re.findall(r'href="(repodata/[^"]*primary\.xml\.gz)"', index)[0]
+    number, _, release = old.partition("-")
+    lie, _, again = new.partition("-")
+    text = gzip.decompress(primary.read_bytes())
+    changed = text.replace(f'ver="{number}" rel="{release}"'.encode(), f'ver="{lie}" rel="{again}"'.encode())
+    assert changed != text
+    packed = gzip.compress(changed)
+    index = index.replace(
+        f">{hashlib.sha256(primary.read_bytes()).hexdigest()}<", f">{hashlib.sha256(packed).hexdigest()}<"
+    )
+    index = re.sub(rf"<size>{primary.stat().st_size}</size>", f"<size>{len(packed)}</size>", index)
+    primary.write_bytes(packed)
+    repository.index.write_text(index)
+
+
 def test_an_rpm_package_is_what_its_header_says(make: Maker) -> None:
     repository = make("rpm-md", "packages")
     keys = Keys(repository.keys, {})
@@ -301,6 +340,13 @@ def test_an_rpm_package_is_what_its_header_says(make: Maker) -> None:
     for name in (f"kernel-{OLD} {NEW} x86_64", f"kernel-{NEW} {OLD} x86_64", f"kernel-{OLD} {OLD} aarch64"):
         with pytest.raises(UntrustedError, match=r"and it is 'kernel-6\.9\.1-1 6\.9\.1-1 x86_64'"):
             check_package(path, name, keys)
+
+
+def test_an_rpm_package_whose_signature_is_no_base64(tmp_path: Path) -> None:
+    header = b"\x8e\xad\xe8\x01" + bytes(4) + struct.pack(">II", 1, 2) + struct.pack(">4I", 278, 8, 0, 1) + b"A\0"
+    (tmp_path / "x.rpm").write_bytes(bytes(96) + header + bytes(-len(header) % 8) + header)
+    with pytest.raises(UntrustedError, match="not an RPM package, or a damaged one"):
+        check_package(tmp_path / "x.rpm", "x 1-1 x86_64", Keys(tmp_path / "none", {}))
 
 
 @pytest.mark.parametrize(("kind", "signed"), [("pacman", "packages"), ("pacman", "index"), ("rpm-md", "index")])

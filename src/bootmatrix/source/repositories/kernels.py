@@ -205,7 +205,10 @@ class Repositories:
 
     def _pin(self, package: RepositoryPackage, reader: RepositoryReader, access: RepositoryAccess) -> KernelPart:
         """Verify a package once, and return it as a part."""
-        key = json.dumps([package.url, package.checksum, access.signed, access.keys.keyring.name, package.name])
+        # All that is verified: an index that nobody signed may offer a known file as another version.
+        key = json.dumps(
+            [package.model_dump(mode="json"), access.signed, access.architecture, access.keys.keyring.name]
+        )
 
         def make() -> str:
             path = self._fetch(package, access)

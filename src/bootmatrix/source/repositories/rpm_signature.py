@@ -81,11 +81,11 @@ def check_package(path: Path, name: str, keys: Keys) -> None:
         try:
             signature = _header(file, LEAD_BYTES)
             header = _header(file, -(-signature.end // 8) * 8)
+            own = _header_signature(signature)
         except (struct.error, ValueError) as error:
             raise UntrustedError(f"{name} is not an RPM package, or a damaged one: {error}") from error
         if header.package != name:
             raise UntrustedError(f"expected the package {name}, and it is {header.package[:300]!r}")
-        own = _header_signature(signature)
         kind = _DIGESTS.get(header.number(_PAYLOAD_DIGEST_KIND), "")
         if own and kind:
             check_detached(header.raw, own, keys.keyring, f"the package {name}", keys.revoked)
