@@ -209,3 +209,55 @@ def test_blocks_without_end_take_no_square_of_the_time() -> None:
     started = time.monotonic()
     parse(text, "x")
     assert time.monotonic() - started < 5
+
+
+def ended(text: str, status: str, *, later: bool = True) -> Judgement:
+    """A boot whose first check ended with a status after such TAP; init then ends the rest, or the other had ended."""
+    at = TEXTS.index("check ping exit 0")
+    rest = [one for one in TEXTS[at + 1 :] if later or not one.startswith("check write exit")]
+    messages = make_messages((*TEXTS[:at], f"tap ping {packed(text)}", f"check ping exit {status}", *rest), "fail")
+    return judge(make_outcome(messages=messages), make_machine(), make_bootable(), b"")
+
+
+@pytest.mark.parametrize("later", [True, False])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("TAP version 13\n1..0 # SKIP no such device\n", ": no such device"),
+        ("1..0 # skipped: no such device", ": no such device"),
+        ("1..0 # SKIP\n", ""),
+        ("1..2\nok 1 - a # SKIP no such device\nok 2 - b # SKIP\n", ": no such device"),
+    ],
+)
+def test_a_kselftest_that_skips_is_a_skip(text: str, reason: str, later: bool) -> None:
+    judgement = ended(text, "4", later=later)
+    assert judgement.verdict is Verdict.SKIP, judgement.reason
+    assert judgement.reason == f"check ping skipped all of its tests{reason}"
+    assert {one.verdict for one in judgement.subresults if "ping" in one.name} == {Verdict.SKIP}
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("", "4"),
+        ("1..0 # SKIP x\n", "1"),
+        ("1..0\n", "4"),
+        ("1..2\nok 1 # SKIP x\nok 2\n", "4"),
+        ("1..2\nok 1 # SKIP x\nnot ok 2\n", "4"),
+        ("1..2\nok 1 # SKIP x\n", "4"),
+        ("1..0 # SKIP x\n", "timeout"),
+    ],
+)
+def test_other_ends_are_no_skips(text: str, status: str) -> None:
+    assert ended(text, status).verdict in {Verdict.FAIL, Verdict.TIMEOUT}
+
+
+def test_a_skip_hides_no_other_failure() -> None:
+    texts = [*TEXTS, f"tap ping {packed('1..0 # SKIP x')}"]
+    for old, new in (("check ping exit 0", "check ping exit 4"), ("check write exit 0", "check write exit 1")):
+        texts = [new if one == old else one for one in texts]
+    judgement = judge(make_outcome(messages=make_messages(tuple(texts), "fail")), make_machine(), make_bootable(), b"")
+    assert judgement.verdict is Verdict.FAIL
+    assert "check write exited with status 1" in judgement.reason
+    lost = make_messages(tuple(texts), "fail")[:-1]
+    assert judge(make_outcome(messages=lost), make_machine(), make_bootable(), b"").verdict is Verdict.FAIL

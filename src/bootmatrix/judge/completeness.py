@@ -15,6 +15,8 @@ from bootmatrix.model.finding import Finding, piece
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_ERROR = 300
+KSELFTEST_SKIP = "4"
+"""KSFT_SKIP (tools/testing/selftests/kselftest.h)."""
 RESET_ADVICE = (
     "It reset its machine: the kernel may not fit the CPU or the machine, or crashed before it could print. "
     "Add earlycon to the machine's cmdline."
@@ -72,8 +74,17 @@ def _exit_finding(
             evidence,
             "If it only needs longer, raise the time in its bootmatrix.check annotation.",
         )
+    elif status == KSELFTEST_SKIP and (skips := _skipped(name, results)):
+        reason = f": {skips[0].detail}" if skips[0].detail else ""
+        yield Finding(Verdict.SKIP, f"{role} {name} skipped all of its tests{reason}", evidence)
     else:
         yield Finding(Verdict.FAIL, f"{role} {name} exited with status {status}{last}", evidence, _advice(status))
+
+
+def _skipped(name: str, results: Sequence[SubResult]) -> list[SubResult]:
+    """Return the skips of a container that printed nothing else; its exit status alone does not say so."""
+    mine = [result for result in results if result.name.startswith(f"{name}: ")]
+    return mine if all(result.verdict is Verdict.SKIP for result in mine) else []
 
 
 def _cause(name: str, transcript: bytes, results: Sequence[SubResult]) -> tuple[str, Evidence | None]:
@@ -89,6 +100,7 @@ def _cause(name: str, transcript: bytes, results: Sequence[SubResult]) -> tuple[
 
 def _advice(status: str) -> str:
     return {
+        KSELFTEST_SKIP: "If it is a kselftest that skips: it counts as a skip if it prints '1..0 # SKIP REASON'.",
         "126": "Its command cannot be executed: check its mode and its architecture.",
         "127": "Its command is not in the image.",
         "137": "It was killed (SIGKILL): by the kernel when memory ran out, or by init.",
@@ -96,8 +108,13 @@ def _advice(status: str) -> str:
     }.get(status, "")
 
 
-def find_gaps(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterator[Finding]:
-    """Yield a finding for each message that a complete report has and this one lacks."""
+def find_gaps(
+    outcome: Outcome, bootable: Bootable, transcript: bytes, *, is_skipped: bool = False
+) -> Iterator[Finding]:
+    """Yield a finding for each message that a complete report has and this one lacks.
+
+    With `is_skipped` a container skipped its tests: init ends early then, and what it did not start follows from that.
+    """
     messages = outcome.messages
     if not messages:
         reason = "the guest ended without a result: its init never reported"
@@ -111,17 +128,17 @@ def find_gaps(outcome: Outcome, bootable: Bootable, transcript: bytes) -> Iterat
         yield Finding(Verdict.FAIL, reason, lines, RESET_ADVICE if reset else PORT_ADVICE if without_port else "")
         return
     yield from _check_end(messages, transcript)
-    yield from _check_frame(messages, bootable)
-    yield from _check_sequence("onboot", messages, bootable.onboot)
+    yield from _check_frame(messages, bootable, is_skipped)
+    yield from _check_sequence("onboot", messages, bootable.onboot, is_skipped)
     yield from _check_sequence("onshutdown", messages, bootable.onshutdown)
     started = {message.words for message in messages if message.kind == "service"}
     for name in bootable.services:
         if (name, "start") not in started:
-            yield _unreported(f"service {name} was never started")
-    yield from _check_checks(messages, bootable)
+            yield _unreported(f"service {name} was never started", follows=is_skipped)
+    yield from _check_checks(messages, bootable, is_skipped)
 
 
-def _check_frame(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Finding]:
+def _check_frame(messages: Sequence[GuestMessage], bootable: Bootable, is_skipped: bool) -> Iterator[Finding]:
     numbers = [message.sequence for message in messages]
     if numbers != list(range(1, len(numbers) + 1)):
         yield _unreported("init's messages are incomplete or out of order")
@@ -135,7 +152,8 @@ def _check_frame(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterat
     for kind, words in (("services", ("up",)), ("shutdown", ())):
         seen = [message.words for message in messages if message.kind == kind]
         if seen != [words]:
-            yield _unreported(f"expected exactly one {' '.join((kind, *words))!r} message, got {len(seen) or 'none'}")
+            reason = f"expected exactly one {' '.join((kind, *words))!r} message, got {len(seen) or 'none'}"
+            yield _unreported(reason, follows=is_skipped and kind == "services" and not seen)
 
 
 def _check_end(messages: Sequence[GuestMessage], transcript: bytes) -> Iterator[Finding]:
@@ -150,7 +168,9 @@ def _check_end(messages: Sequence[GuestMessage], transcript: bytes) -> Iterator[
         yield Finding(Verdict.FAIL, "init gave the verdict 'fail'", evidence, follows=True)
 
 
-def _check_sequence(kind: str, messages: Sequence[GuestMessage], expected: Sequence[str]) -> Iterator[Finding]:
+def _check_sequence(
+    kind: str, messages: Sequence[GuestMessage], expected: Sequence[str], is_skipped: bool = False
+) -> Iterator[Finding]:
     """Check sequential containers: each starts and exits with 0, in the order of the spec."""
     actual = [message.words for message in messages if message.kind == kind]
     required = [words for name in expected for words in ((name, "start"), (name, "exit", "0"))]
@@ -159,12 +179,12 @@ def _check_sequence(kind: str, messages: Sequence[GuestMessage], expected: Seque
     exits = Counter(words[0] for words in actual if words[1:2] == ("exit",))
     absent = list((Counter(expected) - exits).elements())
     if absent:
-        yield _unreported(f"{kind} container {absent[0]} did not report an exit")
+        yield _unreported(f"{kind} container {absent[0]} did not report an exit", follows=is_skipped)
     else:
         yield _unreported(f"{kind} containers were not reported in the order of the spec", follows=True)
 
 
-def _check_checks(messages: Sequence[GuestMessage], bootable: Bootable) -> Iterator[Finding]:
+def _check_checks(messages: Sequence[GuestMessage], bootable: Bootable, is_skipped: bool) -> Iterator[Finding]:
     actual = sorted(message.words for message in messages if message.kind == "check")
     required = sorted(words for name in bootable.checks for words in ((name, "start"), (name, "exit", "0")))
     if actual == required:
@@ -172,7 +192,7 @@ def _check_checks(messages: Sequence[GuestMessage], bootable: Bootable) -> Itera
     exited = {words[0] for words in actual if words[1:2] == ("exit",)}
     for name in bootable.checks:
         if name not in exited:
-            yield _unreported(f"check {name} reported no result")
+            yield _unreported(f"check {name} reported no result", follows=is_skipped)
     if exited >= set(bootable.checks):
         yield _unreported("checks were not reported exactly once each", follows=True)
 
@@ -189,24 +209,26 @@ def _decoded(message: GuestMessage) -> str:
     return " ".join(data.decode("utf-8", "replace").split())[:MAX_ERROR]
 
 
-def subresults(outcome: Outcome, bootable: Bootable) -> Iterator[SubResult]:
-    """Yield a sub-result for each container of the spec, in the order of the phases."""
+def subresults(outcome: Outcome, bootable: Bootable, results: Sequence[SubResult] = ()) -> Iterator[SubResult]:
+    """Yield a sub-result for each container of the spec, in the order of the phases. `results` are of their tests."""
     exits: dict[tuple[str, str], list[str]] = {}
     for message in outcome.messages:
         if message.words[1:2] == ("exit",) and len(message.words) == 3:
             exits.setdefault((message.kind, message.words[0]), []).append(message.words[2])
     for kind, names in (("onboot", bootable.onboot), ("check", tuple(bootable.checks))):
-        yield from (_container(kind, name, exits) for name in names)
+        yield from (_container(kind, name, exits, results) for name in names)
     started = {message.words[0] for message in outcome.messages if message.kind == "service" and message.words}
     for name in bootable.services:
         died = exits.get(("service", name))
         verdict = Verdict.FAIL if died or name not in started else Verdict.PASS
         detail = f"ended unasked with status {died[0]}" if died else "" if name in started else "not started"
         yield SubResult(name=f"service {name}", verdict=verdict, detail=detail)
-    yield from (_container("onshutdown", name, exits) for name in bootable.onshutdown)
+    yield from (_container("onshutdown", name, exits, results) for name in bootable.onshutdown)
 
 
-def _container(kind: str, name: str, exits: dict[tuple[str, str], list[str]]) -> SubResult:
+def _container(
+    kind: str, name: str, exits: dict[tuple[str, str], list[str]], results: Sequence[SubResult]
+) -> SubResult:
     statuses = exits.get((kind, name))
     if not statuses:
         return SubResult(name=f"{kind} {name}", verdict=Verdict.FAIL, detail="no result")
@@ -215,4 +237,5 @@ def _container(kind: str, name: str, exits: dict[tuple[str, str], list[str]]) ->
         return SubResult(name=f"{kind} {name}", verdict=Verdict.PASS)
     if status == "timeout":
         return SubResult(name=f"{kind} {name}", verdict=Verdict.TIMEOUT, detail="did not end in time")
-    return SubResult(name=f"{kind} {name}", verdict=Verdict.FAIL, detail=f"exited with status {status}")
+    verdict = Verdict.SKIP if status == KSELFTEST_SKIP and _skipped(name, results) else Verdict.FAIL
+    return SubResult(name=f"{kind} {name}", verdict=verdict, detail=f"exited with status {status}")

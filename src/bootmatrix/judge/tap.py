@@ -19,6 +19,8 @@ MAX_NAME = 200
 MAX_RESULTS = 1000
 """Sub-results of one container that are recorded; all are judged."""
 
+ALL_TESTS = "all tests"
+"""Name of the sub-result of a plan that skips all: `1..0 # SKIP no hardware`."""
 MAX_DEPTH = 16
 """Nesting of subtests; deeper lines count to the last level."""
 
@@ -146,6 +148,9 @@ def _take(tap: ParsedTap, line: TapLine) -> None:
     else:
         level.planned = (level.planned or 0) + (line.number or 0)
         level.plans += 1
+        if line.directive:
+            verdict, detail = _verdict(line)
+            level.results.append(SubResult(name=f"{tap.container}: {ALL_TESTS}", verdict=verdict, detail=detail))
 
 
 def _opens(tap: ParsedTap, line: TapLine) -> bool:

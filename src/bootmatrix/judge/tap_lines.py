@@ -23,7 +23,10 @@ LINE_END = re.compile(r"\r\n|\n|\r")
 RESULT = re.compile(r"(?P<bad>not )?ok(?=\s|$)\s*(?:(?P<number>[0-9]{1,9})(?=[\s-]|$))?\s*(?P<rest>.*)")
 MAX_DIGITS = 18
 """A plan of more is cut: no output fulfils it either way."""
-PLAN = re.compile(r"1\.\.(?P<planned>[0-9]+)\s*(?:#.*)?$|1\.\.(?P<none>0)\s+skip", re.IGNORECASE)
+PLAN = re.compile(
+    r"1\.\.(?P<planned>[0-9]+)\s*(?:#\s*(?P<skip>skip\w*)?[:\s]*(?P<reason>.*))?$|1\.\.(?P<none>0)\s+skip\S*\s*(?P<why>.*)",
+    re.IGNORECASE,
+)
 """Only a remark may follow a plan's number: `1..10 is the range` is prose."""
 VERSION = re.compile(r"K?TAP version [0-9]{1,4}$")
 BAIL = re.compile(r"Bail out!\s*(?P<reason>.*)")
@@ -122,12 +125,20 @@ def _parse(line: _Raw) -> TapLine | None:
     if VERSION.match(line.text):
         return TapLine("version", line.indent, line.is_remark)
     if match := PLAN.match(line.text):
-        return TapLine(
-            "plan", line.indent, line.is_remark, number=int((match["planned"] or "").lstrip("0")[:MAX_DIGITS] or 0)
-        )
+        return _plan(line, match)
     if match := BAIL.match(line.text):
         return TapLine("bail", line.indent, line.is_remark, text=match["reason"])
     return None
+
+
+def _plan(line: _Raw, match: re.Match[str]) -> TapLine:
+    """Return a plan; one of no tests may be a skip of all, with its reason."""
+    number = int((match["planned"] or "").lstrip("0")[:MAX_DIGITS] or 0)
+    is_skip = not number and bool(match["skip"] or match["none"])
+    reason = (match["reason"] or match["why"] or "").strip() if is_skip else ""
+    return TapLine(
+        "plan", line.indent, line.is_remark, number=number, directive="skip" if is_skip else "", reason=reason
+    )
 
 
 def _result(line: _Raw, match: re.Match[str]) -> TapLine:

@@ -43,6 +43,7 @@ ADVICE = {
     Verdict.INFRA_ERROR: "The guest is not at fault. Run 'bootmatrix doctor', then run the cell again.",
     Verdict.HANG: "The registers and tasks beside the record show what the guest was doing.",
     Verdict.TIMEOUT: "If it only needs longer, raise the limit under timeouts in the matrix.",
+    Verdict.SKIP: "It was booted, and tested nothing: its tests found what they need missing.",
     Verdict.FAIL: "'bootmatrix run --shell' opens a shell in its guest; without --shell it shows the boot again.",
 }
 """Advice for findings without their own."""
@@ -81,7 +82,7 @@ def judge(
         *_find(outcome, machine, bootable, consoles, faults),
         *(finding for results in printed for finding in results.findings),
     ]
-    reported = () if bootable.proof else completeness.subresults(outcome, bootable)
+    reported = () if bootable.proof else completeness.subresults(outcome, bootable, parsed)
     notes = [*completeness.notes(outcome), *(note for results in printed for note in results.notes)][:MAX_NOTES]
     remarks = (*kernel_log.kernel_notes(log, consoles.kernel), *(piece("result", f"note: {note}") for note in notes))
     subresults = _with_unique_names([*reported, *parsed])
@@ -91,6 +92,8 @@ def judge(
         if not (bootable.onboot or bootable.services or bootable.checks or bootable.onshutdown):
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
         return _weakened(_passed(outcome, bootable, subresults, faults, remarks), bootable, log)
+    if any(finding.verdict is Verdict.SKIP for finding in findings):
+        findings = [finding for finding in findings if not finding.follows]
     findings.sort(key=lambda finding: finding.gravity)
     findings[0] = _for_want_of_memory(findings[0], faults)
     first, *others = [*termination.find_withheld_time(outcome, findings[0], machine, bootable, faults), *findings]
@@ -188,13 +191,15 @@ def _find(
         yield from console_verdict.check_console(bootable.proof, outcome, transcript)
         yield from termination.check_events(outcome)
         return
-    yield from completeness.reported_faults(outcome, bootable, transcript, consoles.results)
+    reported = list(completeness.reported_faults(outcome, bootable, transcript, consoles.results))
+    yield from reported
     yield from termination.check_reboots(outcome, consoles.kernel)
     yield from termination.check_limits(outcome, machine, transcript)
     yield from console.check_faults(faults, starvation_of(outcome))
     yield from kernel_log.check_kernel(consoles.log, faults, starvation_of(outcome), bootable.fail_on)
     yield from termination.check_channel(outcome, machine)
-    yield from completeness.find_gaps(outcome, bootable, transcript)
+    is_skipped = any(finding.verdict is Verdict.SKIP for finding in reported)
+    yield from completeness.find_gaps(outcome, bootable, transcript, is_skipped=is_skipped)
     yield from kernel_log.check_account(outcome, bootable.protocol)
     yield from termination.check_exit(outcome, machine, transcript)
 

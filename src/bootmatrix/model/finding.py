@@ -10,7 +10,15 @@ from bootmatrix.model import Evidence, Verdict
 MAX_TEXT = 500
 """Characters of one piece of evidence."""
 
-GRAVITY = (Verdict.BUILD_ERROR, Verdict.PANIC, Verdict.INFRA_ERROR, Verdict.HANG, Verdict.TIMEOUT, Verdict.FAIL)
+GRAVITY = (
+    Verdict.BUILD_ERROR,
+    Verdict.PANIC,
+    Verdict.INFRA_ERROR,
+    Verdict.HANG,
+    Verdict.TIMEOUT,
+    Verdict.FAIL,
+    Verdict.SKIP,
+)
 """Priority of verdicts. Missing files may cause any other fault, then a panic may."""
 KERNEL_GRAVITY = GRAVITY.index(Verdict.INFRA_ERROR) + 0.5
 """Priority of other faults that the kernel itself reports: its hangs, timeouts and failures may follow from them."""
