@@ -32,7 +32,7 @@ from bootmatrix.workspace.kept_client import INFO, LENGTH, MAX_MESSAGE_BYTES, SO
 from bootmatrix.workspace.selection import Selection
 from bootmatrix.workspace.workspace import Workspace
 
-PROGRAM = "from bootmatrix.workspace.kept_server import main; main()"
+MODULE = "bootmatrix.cli.kept_process"
 STREAMS = 3
 END_S = 5.0
 """For a process that was interrupted while it boots its guest."""
@@ -66,7 +66,7 @@ def start(settings: KeptSettings) -> Path:
         fields = {**vars(settings), "answer": writing}
         try:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", PROGRAM],
+                [sys.executable, "-P", "-m", MODULE],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -152,7 +152,6 @@ def main() -> None:
         answer.send(_described(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)  # without threads that still download
 
 
 def _described(error: BaseException) -> str:

@@ -1,0 +1,11 @@
+"""The process of a kept guest: `python -m bootmatrix.cli.kept_process`, which `exec` and `shell` start."""
+
+from __future__ import annotations
+
+import os
+
+from bootmatrix.workspace.kept_server import main
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # at once: a download that nobody waits for may take long
