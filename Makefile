@@ -30,7 +30,7 @@ demo: setup
 	    { status=$$?; echo "demo: exit status $$status of bootmatrix (README: exit status)" >&2; exit $$status; }
 
 test: setup-tests lint
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: setup
 	@$(BIN)/ruff check

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
 # A busy machine makes an example slow, and no example wrong.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+LONGEST = (
+    "test_formats.py",
+    "test_cases.py",
+    "test_dask_hosts.py",
+    "test_end_to_end.py",
+    "test_streams.py",
+    "test_report_use.py",
+    "test_clouds.py",
+    "test_fuzz.py",
+    "test_programs.py",
+    "test_faults.py",
+)
+"""Files that take a minute or more, begun first: the workers of `--no-loadscope-reorder` then end at the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, and of the others those with many tests."""
+    missing = [name for name in LONGEST if not Path(__file__).with_name(name).exists()]
+    if missing:
+        raise pytest.UsageError(f"conftest.py: LONGEST names no file of tests: {', '.join(missing)}")
+    tests = Counter(item.path for item in items)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (places.get(item.path.name, len(LONGEST)), -tests[item.path], item.path))
 
 
 @pytest.fixture(scope="session")

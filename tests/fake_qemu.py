@@ -335,8 +335,8 @@ def hostile(guest: Guest) -> None:
     guest.leave()
 
 
-FLOOD_BYTES = 160 << 20
-"""Twenty times what is kept of a console."""
+FLOOD_BYTES = 40 << 20
+"""Five times what is kept of a console."""
 
 
 def floods_its_console(guest: Guest) -> None:

@@ -43,6 +43,8 @@ def run(stage: Stage) -> Stage:
 
 def test_a_qemu_that_is_stopped_is_not_its_guests_fault(run: Stage) -> None:
     assert run.verdict("stopped") == ("infra-error", "QEMU was stopped by a signal (SIGSTOP), not by its guest")
+    outcome = run.record("stopped")["outcome"]
+    assert 15 <= outcome["suspended_s"] < 30, "no answer is awaited from it once its time is over"
 
 
 def test_a_qemu_that_is_killed_is_not_its_guests_fault(run: Stage) -> None:

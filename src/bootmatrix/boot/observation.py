@@ -305,7 +305,7 @@ class Observation:
 
     def _check_limits(self) -> None:
         expired = self.clock.expired(self.now())
-        if self._meter.still_s >= self.clock.silence_s:
+        if self._is_held_still():
             self._end(Ending("error", host_error=f"QEMU was {self._meter.cause}, not by its guest"))
         elif expired and expired.is_starved and expired.limit not in {"shown", "panic", "fault"}:
             error = f"the host had no core for QEMU for {self._starved.total_s:.0f} s"
@@ -313,11 +313,15 @@ class Observation:
         elif expired:
             self._end(Ending("host", expired.limit, expired.phase))
 
+    def _is_held_still(self) -> bool:
+        """True if QEMU has been stopped for so long that its cell ends by it."""
+        return self._meter.still_s >= self.clock.silence_s
+
     async def _within(self, limit_s: float, work: Callable[[], Awaitable[object]], process: Process) -> bool:
         return await within(limit_s, work, lambda: process.returncode is None and suspension_of(process.pid))
 
     async def _leave(self, process: Process) -> None:
-        """End QEMU: by asking, and if that does not help, by force."""
+        """End QEMU: by asking, and if that does not help, by force. A stopped one cannot answer."""
         self._private_mib = private_mib(process.pid)
 
         async def leave() -> None:
@@ -325,7 +329,8 @@ class Observation:
                 await self._monitor.quit()
             await process.wait()
 
-        await self._within(LEAVE_S, leave, process)
+        if not self._is_held_still():
+            await self._within(LEAVE_S, leave, process)
         kill(process)
         self._status = await process.wait()
         self._gone.set()
