@@ -105,7 +105,7 @@ class PlainScreen:
     def cell_done(self, record: Record) -> None:
         """Print `[3/8] pass  influxdb/arch/6.1  7.2 s`, with the reason unless it passed."""
         count = " " * self._count_width
-        if record.verdict is not Verdict.SKIP and self._planned:
+        if _was_planned(record) and self._planned:
             with self._lock:
                 self._done += 1
                 count = f"[{self._done}/{self._planned}] ".rjust(self._count_width)
@@ -275,10 +275,15 @@ class LiveScreen:
 def show_end(console: Console, run: Run, path: Path, planned: int, *, soft_wrap: bool = False) -> None:
     """Print the summary of a run, the number of missing verdicts, and the report's path."""
     console.print(summary(run), soft_wrap=soft_wrap)
-    missing = planned - sum(record.verdict is not Verdict.SKIP for record in run.records)
+    missing = planned - sum(map(_was_planned, run.records))
     if missing > 0:
         console.print(Text(f"{missing} of {planned} cells have no verdict", "bold red"))
     console.print(Text(f"{path}/report.html"), soft_wrap=True)
+
+
+def _was_planned(record: Record) -> bool:
+    """Return whether a cell was to be run: one that was booted may be a skip too."""
+    return record.verdict is not Verdict.SKIP or record.outcome is not None
 
 
 def _right(seconds: float) -> Text:
