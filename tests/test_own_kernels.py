@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -236,6 +237,37 @@ def test_a_kernel_without_a_module_that_the_spec_names_is_refused(
     check_modules(kernel, kept, ("mod-a", "inside"))
     with pytest.raises(BuildError, match=r"the kernel mine .* has no module mod_c, which the spec needs"):
         check_modules(kernel, kept, ("mod-a", "mod-c"))
+
+
+def test_an_unfinished_build_tree_is_refused(tool: Tool, tmp_path: Path) -> None:
+    source = forms.tree(FILES, tmp_path)
+    for image in ("arch/mine/boot/Image", "vmlinux"):
+        (source / image).unlink()
+    status, shown = add(tool, source)
+    assert status == 2
+    assert "linux: a build tree without a kernel: no arch/*/boot image" in shown
+    assert "Has make finished?" in shown
+
+
+def test_a_configuration_that_is_newer_than_its_kernel_is_told(tool: Tool, tmp_path: Path) -> None:
+    source = forms.tree(FILES, tmp_path)
+    note = f"note: {source}/.config is newer than the kernel"
+    for age_s, is_told in ((-60, False), (60, True)):
+        built = (source / "vmlinux").stat().st_mtime
+        os.utime(source / ".config", (built + age_s, built + age_s))
+        done = tool("kernels", "add", f"mine{age_s}", str(source))
+        assert (done.returncode, note in done.stdout) == (0, is_told), done.stdout + done.stderr
+
+
+def test_a_board_of_ones_own_does_not_make_its_architecture_ambiguous(tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "arch").mkdir(exist_ok=True)
+    board = (
+        "extends: aarch64\ndescription: a board\nmachines:\n  board: {extends: aarch64/virt, description: a board}\n"
+    )
+    (tmp_path / "arch/a-board.yml").write_text(board, encoding="utf-8")
+    done = tool("kernels", "add", "mine", str(forms.tree(FILES, tmp_path)))
+    assert done.returncode == 0, done.stderr
+    assert "mine for aarch64: " in done.stdout
 
 
 def test_what_a_kernel_says_of_itself() -> None:

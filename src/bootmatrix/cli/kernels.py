@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,15 +22,16 @@ from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
+from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.images import find_source
 from bootmatrix.load.kernels import check_new, kernels_file, load_custom_kernels, save_custom_kernels
-from bootmatrix.load.profile import find_machine
+from bootmatrix.load.profile import find_machine, profile_files
 from bootmatrix.load.recipe import PACKAGE, find_recipe
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import CustomKernel, KernelPart, KernelSource, Profile
 from bootmatrix.redact import RedactedUrl, redacted_reference
 from bootmatrix.source.image_sources import find_type
-from bootmatrix.source.kernel_formats import kernel_formats
+from bootmatrix.source.kernel_formats import kernel_formats, tree
 
 Row = tuple[str, str, str, str]
 MAX_LACKING = 5
@@ -81,7 +82,7 @@ def run_add(args: argparse.Namespace) -> int:
     profiles, file = options.profiles(), kernels_file()
     if not file.parent.is_dir():
         raise InputError(f"{file}: no such folder: {file.parent}")
-    candidates = [find_machine(profiles, args.one_arch)[0]] if args.one_arch else list(profiles.values())
+    candidates = [find_machine(profiles, args.one_arch)[0]] if args.one_arch else _shipped_first(profiles)
     kernels = load_custom_kernels(file, profiles)
     try:
         with download_progress() as downloads, open_builder(options.workspace(args).sources(), downloads) as builder:
@@ -94,11 +95,20 @@ def run_add(args: argparse.Namespace) -> int:
     kernels.setdefault(args.name, {})[profile.name] = _followed(kernel) if args.follow else kernel
     save_custom_kernels(kernels, file)
     say(f"{args.name} for {profile.name}: Linux {kernel.release}, in {file}")
+    for source in map(Path, args.sources):
+        if source.is_dir() and tree.recognises(source) and tree.is_outdated(source):
+            say(f"note: {source / tree.CONFIG} is newer than the kernel: run make, or this is not what it configures")
     if lacking:
         more = f" and {len(lacking) - MAX_LACKING} more" if len(lacking) > MAX_LACKING else ""
         say(f"note: its configuration lacks {', '.join(map(str, lacking[:MAX_LACKING]))}{more}")
         say(f"      bootmatrix kernels fragment {profile.name}   prints what guests need, for merge_config.sh")
     return EXPECTED
+
+
+def _shipped_first(profiles: Mapping[str, Profile]) -> list[Profile]:
+    """Sort profiles so that those of boards of one's own come after those of their architectures."""
+    shipped = profile_files(arch_folders()[:1])
+    return sorted(profiles.values(), key=lambda profile: profile.name not in shipped)
 
 
 def _followed(kernel: CustomKernel) -> CustomKernel:

@@ -37,6 +37,9 @@ MAX_OTHERS = 10
 MAX_NOTES = 10
 MAX_REASON = 400
 MAX_OPTIONS = 5
+MUTE = "(the console)"
+"""End of the note on an option without which a kernel has no console (options.toml)."""
+FRAGMENT = "'bootmatrix kernels fragment ARCH' prints what it needs, for merge_config.sh."
 
 ADVICE = {
     Verdict.PANIC: "The trace says where in the kernel. Do the same spec's other kernels and machines pass?",
@@ -105,7 +108,7 @@ def judge(
         evidence=(*_evidence(first, others, faults), *remarks),
         subresults=subresults,
         advice=_without_arguments(first, bootable)
-        or _without_options(outcome, bootable)
+        or _without_options(outcome, bootable, transcript)
         or _without_modules(outcome, bootable)
         or first.advice
         or _advice(first.verdict, faults),
@@ -158,12 +161,15 @@ def _without_modules(outcome: Outcome, bootable: Bootable) -> str:
     )
 
 
-def _without_options(outcome: Outcome, bootable: Bootable) -> str:
+def _without_options(outcome: Outcome, bootable: Bootable, transcript: bytes) -> str:
     """Return advice on a silent guest whose kernel's configuration lacks what it needs."""
     lacking = [note.removeprefix(LACKS_OPTION) for note in bootable.notes if note.startswith(LACKS_OPTION)]
     if outcome.messages or not lacking:
         return ""
-    return f"The kernel's configuration lacks {', '.join(lacking[:MAX_OPTIONS])}: `bootmatrix kernels fragment`."
+    mute = [option for option in lacking if option.endswith(MUTE)]
+    if mute and not console.has_kernel_output(transcript):
+        return f"It cannot print: its configuration lacks {', '.join(mute)}. {FRAGMENT}"
+    return f"The kernel's configuration lacks {', '.join(lacking[:MAX_OPTIONS])}. {FRAGMENT}"
 
 
 def _advice(verdict: Verdict, faults: tuple[KernelFault, ...]) -> str:

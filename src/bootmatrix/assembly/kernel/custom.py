@@ -176,7 +176,7 @@ def add_custom_kernel(
 
 
 def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:
-    """Return the architecture whose kernels begin with these bytes."""
+    """Return the architecture whose kernels begin with these bytes: the first of several profiles of one."""
     hint, strange = "Name it with --arch.", ("", "")
     for part, file in zip(parts, files, strict=True):
         if part.kind == "oci" or isinstance(file, StoredImage):
@@ -188,7 +188,7 @@ def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: 
             strange = strange if strange[0] else describe(data)
             data = _start(data, is_named=bool(NAMED.search(member.path)))
             found = [one for one in profiles if form_of(data, one.kernel_magic) and not one.borrows_kernels()]
-            if len(found) == 1:
+            if len({one.names.debian for one in found}) == 1:
                 return found[0]
             if found:
                 raise BuildError(f"{file} may be for {', '.join(one.name for one in found)}", hint)

@@ -5,32 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, of_file
 
 DESCRIPTION = "a build tree of Linux"
 ORDER = 20
+CONFIG = ".config"
 MODULES_ORDER = "modules.order"
 RELEASE = "include/config/kernel.release"
 IMAGES = ("arch/*/boot/bzImage", "arch/*/boot/[Izv]*mage", "arch/*/boot/vmlinuz*", "vmlinux")
 """Paths of kernel images. Their bytes decide which of them a machine boots."""
-_OTHERS = (".config", RELEASE, "modules.builtin")
+_OTHERS = (CONFIG, RELEASE, "modules.builtin")
 
 
 def recognises(path: Path) -> bool:
     """Match the files that make writes first."""
-    return (path / ".config").is_file() and (path / "include/config").is_dir()
+    return (path / CONFIG).is_file() and (path / "include/config").is_dir()
 
 
 def paths(path: Path) -> list[Path]:
     """List kernels first, then configuration, device trees and modules."""
-    images = [file for pattern in IMAGES for file in sorted(path.glob(pattern)) if _is_inside(file, path)]
+    images = find_images(path)
     others = [path / name for name in _OTHERS if (path / name).is_file()]
     trees = sorted(path.glob("arch/*/boot/dts/**/*.dtb"))
-    return [*dict.fromkeys(images), *others, *trees, *_modules(path)]
+    return [*images, *others, *trees, *_modules(path)]
+
+
+def find_images(path: Path) -> list[Path]:
+    """List the files of a tree that may be its kernel."""
+    images = (file for pattern in IMAGES for file in sorted(path.glob(pattern)) if _is_inside(file, path))
+    return list(dict.fromkeys(images))
+
+
+def is_outdated(path: Path) -> bool:
+    """Return whether a tree's configuration is newer than its kernels: `make` has to be run again."""
+    newest = max((file.stat().st_mtime for file in find_images(path)), default=None)
+    return newest is not None and (path / CONFIG).stat().st_mtime > newest
 
 
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
-    """Iterate over these files. A module's path continues after `kernel/`."""
+    """Iterate over these files. A module's path continues after `kernel/`.
+
+    Raises:
+        BuildError: the tree has no kernel.
+    """
+    if not find_images(path):
+        raise BuildError(f"{path}: a build tree without a kernel: no arch/*/boot image", "Has make finished?")
     for file in paths(path):
         name = file.relative_to(path).as_posix()
         yield of_file(file, f"lib/modules/tree/kernel/{name}" if name.endswith(".ko") else name)
