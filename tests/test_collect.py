@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 import tarfile
@@ -14,7 +15,7 @@ from bootmatrix.guest import archive
 from bootmatrix.guest.archive import ArchiveReceiver
 from bootmatrix.guest.frames import AgentFault
 from bootmatrix.guest.records import RecordType, TreeRecord
-from bootmatrix.judge.result_files import read_files
+from bootmatrix.judge.result_files import read_files, without_fetched
 from bootmatrix.model import Bootable, CollectedFile, GuestMessage, Verdict
 from bootmatrix.runs.result_names import file_reader
 from samples import make_outcome
@@ -151,6 +152,21 @@ def test_reports_that_were_fetched_count(tmp_path: Path) -> None:
     assert faults == ["unit: adds: want 3, got 4"]
     tree = CollectedFile(container="unit", asked="/out", path="/out", file="files/1.tar", is_tree=True)
     assert judged(tmp_path, tree_message("/out"), tree) == ({"unit: x.y": Verdict.PASS}, [])
+
+
+def test_a_record_has_the_digest_of_what_was_fetched_whole(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/0-r.xml.txt").write_bytes(BAD)
+    fetched = CollectedFile(container="unit", asked="/r.xml", path="/r.xml", file="files/0-r.xml.txt")
+    messages = (file("/r.xml", BAD[:20], size=len(BAD)), file("/other", b"whole"), file("/cut", b"x", size=9))
+    outcome = make_outcome(1).model_copy(update={"messages": messages, "collected": (fetched,)})
+    slim = without_fetched(outcome)
+    assert slim.messages[0].words == (*messages[0].words[:3], f"sha256:{hashlib.sha256(BAD[:20]).hexdigest()}")
+    assert slim.messages[1:] == messages[1:]
+    assert without_fetched(slim) == slim
+    assert judged(tmp_path, slim.messages[0], fetched) == judged(tmp_path, messages[0], fetched)
+    assert "unit: adds" in judged(tmp_path, slim.messages[0], fetched)[0]
+    assert "too large to be sent whole" in judged(tmp_path, slim.messages[0])[1][0]
 
 
 def test_what_was_not_fetched_fails(tmp_path: Path) -> None:

@@ -294,6 +294,10 @@ def test_the_digest_of_all_inputs_follows_each_of_them() -> None:
 
     assert of(PASS) == of(FAIL)
     assert of(PASS) != of(PASS.model_copy(update={"qemu_version": "10.0.2"}))
+    strict = PASS.cell.model_copy(update={"fail_on": ("kernel warning", "out of memory")})
+    assert of(PASS) != of(PASS.model_copy(update={"cell": strict}))
+    turned = strict.model_copy(update={"fail_on": strict.fail_on[::-1]})
+    assert of(PASS.model_copy(update={"cell": turned})) == of(PASS.model_copy(update={"cell": strict}))
     assert of(INFRA) == ""
 
 

@@ -11,7 +11,7 @@ from bootmatrix.boot.phases import guest_phases
 from bootmatrix.cell.retry import Attempt, final_judgement
 from bootmatrix.fsio import write_atomic
 from bootmatrix.judge import judge
-from bootmatrix.judge.result_files import SentFile, UnreadableFile, unpack
+from bootmatrix.judge.result_files import SentFile, UnreadableFile, unpack, without_fetched
 from bootmatrix.model import (
     Artefact,
     AttemptRecord,
@@ -57,7 +57,7 @@ def build_record(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_
         cell=cell,
         judgement=judgement,
         expected=is_expected(cell, judgement.verdict),
-        outcome=outcome,
+        outcome=without_fetched(outcome) if outcome else None,
         kernel=prepared.kernel if prepared else None,
         artefacts=_artefacts(attempt),
         phases=(*(prepared.phases if prepared else ()), *(guest_phases(outcome) if outcome else ())),
@@ -91,7 +91,7 @@ def _artefacts(attempt: Attempt) -> tuple[Artefact, ...]:
 def _attempt_record(attempt: Attempt, folder: Path) -> AttemptRecord:
     return AttemptRecord(
         judgement=attempt.judgement,
-        outcome=attempt.outcome,
+        outcome=without_fetched(attempt.outcome) if attempt.outcome else None,
         console=_console(attempt, folder),
         started_at=attempt.started_at.isoformat(timespec="seconds"),
     )

@@ -190,7 +190,7 @@ def _components(record: Record) -> Iterable[Input]:
 
 
 def settings_of(cell: Cell, machine: Machine | None, digests: dict[int, str] | None = None) -> Iterator[Input]:
-    """List the inputs of a cell that its machine and its QEMU arguments are."""
+    """List the inputs of a cell that its machine, its QEMU arguments and the messages that fail it are."""
     if machine:
         known = {} if digests is None else digests
         if id(machine) not in known:
@@ -199,6 +199,9 @@ def settings_of(cell: Cell, machine: Machine | None, digests: dict[int, str] | N
     if cell.qemu_args:
         text = shlex.join(cell.qemu_args)
         yield Input("QEMU arguments", "", digest(text), text[:MAX_TEXT])
+    if cell.fail_on:
+        text = ", ".join(sorted(cell.fail_on))
+        yield Input("fail_on", "", digest(text), text[:MAX_TEXT])
 
 
 def _version(record: Record) -> str:

@@ -55,8 +55,8 @@ class CellKey:
 class Input:
     """An input of a cell. `digest` is a SHA-256, empty if only a version is known.
 
-    `kind` is `spec`, `image`, `package`, `file`, `kernel`, `profile`, `QEMU`, `bootmatrix`, or a derived `initrd` or
-    `dtb`.
+    `kind` is `spec`, `image`, `package`, `file`, `kernel`, `profile`, `fail_on`, `QEMU`, `bootmatrix`, or a derived
+    `initrd` or `dtb`.
     """
 
     kind: str
