@@ -11,7 +11,6 @@ from bootmatrix.model import (
     Bootable,
     Cell,
     Evidence,
-    GuestMessage,
     Judgement,
     Kernel,
     Machine,
@@ -24,6 +23,7 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.runs.run_store import RUN_FILE, STARTED_FILE, RunWriter, write_model
+from guests import left, make_messages
 
 STARTED = "2026-11-24T01:40:05+00:00"
 RELEASES = {"6.1": "6.1.0-50", "6.12": "6.12.9", "7.2": "7.2.4-1"}
@@ -56,6 +56,10 @@ def make_cell(arch: str, kernel: str = "6.1", spec: str = "influxdb", machine: s
         kernel=kernel,
         expect=expect,
     )
+
+
+ENDS = {Verdict.PANIC: "panic", Verdict.HANG: "silence", Verdict.TIMEOUT: "checks"}
+"""Limits that end a guest."""
 
 
 def make_bootable(cell: Cell) -> Bootable:
@@ -117,13 +121,30 @@ def make_kernel(cell: Cell) -> Kernel:
     return Kernel(name=cell.kernel, release=release, version=package.version, architecture="all", packages=(package,))
 
 
-def make_outcome(seconds: float, ended_by: str = "guest", exit_status: int = 0) -> Outcome:
-    """What was seen of a boot."""
+def make_outcome(seconds: float) -> Outcome:
+    """What was seen of a boot that passed."""
+    return outcome_of(Verdict.PASS, RELEASES["6.1"], seconds)
+
+
+def outcome_of(verdict: Verdict, release: str, seconds: float) -> Outcome:
+    """What was seen of a boot with such an end: it bears the verdict out."""
+    status = "0" if verdict is Verdict.PASS else "1"
+    texts = [f"ready {release}", "service influxdb start", "services up", "check check start"]
+    ends = ENDS.get(verdict)
+    if ends is None:
+        texts += [f"check check exit {status}", "shutdown"]
+    messages = make_messages(tuple(texts), "" if ends else "pass" if verdict is Verdict.PASS else "fail")
+    share = seconds * 0.7 / len(messages)
     return Outcome.model_validate(
         {
-            "exit_status": exit_status,
-            "ended_by": ended_by,
-            "messages": (GuestMessage(kind="ready", words=("6.1.0-50",), at_s=seconds * 0.3),),
+            "exit_status": 0,
+            "ended_by": "host" if ends else "guest",
+            "limit": ends or "",
+            "limit_phase": "checks" if ends else None,
+            "messages": tuple(
+                one.model_copy(update={"at_s": seconds * 0.3 + share * number}) for number, one in enumerate(messages)
+            ),
+            "events": () if ends else (left(),),
             "started_at": STARTED,
             "wall_s": seconds,
             "boot_s": seconds * 0.3,
@@ -159,7 +180,7 @@ def make_record(  # one argument for each thing that tests vary
     took_s = seconds or TIMES_S.get(cell.arch, 5.0)
     bootable = make_bootable(cell)
     more = {
-        "outcome": make_outcome(took_s),
+        "outcome": outcome_of(verdict, bootable.kernel_release, took_s),
         "kernel": make_kernel(cell),
         "artefacts": tuple(one for one in (bootable.kernel, bootable.initrd, *bootable.images) if one),
         "phases": (

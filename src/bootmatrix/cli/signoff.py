@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bootmatrix.cell.borne_out import check_verdicts
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
 from bootmatrix.cli.output import say
@@ -44,6 +45,7 @@ def _sign_off(args: argparse.Namespace, place: RunLocation) -> int:
             comparison=_comparison(args, place),
             key=args.sign_key,
             pdf=not args.no_pdf,
+            check=check_verdicts,
         )
     )
     say(f"{written.folder}: {written.signed.result}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,11 +32,15 @@ from bootmatrix.signoff.verify import ENVELOPE_FILE, PAGE_FILE, PDF_FILE, STATEM
 
 @dataclass(frozen=True)
 class Request:
-    """Request for a sign-off. `key` is a private key's file; without it nothing is signed."""
+    """Request for a sign-off. `key` is a private key's file; without it nothing is signed.
+
+    `check` refuses a run whose verdicts are not those of its evidence (InputError).
+    """
 
     folder: Path
     run: Run
     release: str
+    check: Callable[[Run, Path], None]
     acceptances: Sequence[Acceptance] = ()
     comparison: Comparison | None = None
     key: Path | None = None
@@ -66,6 +70,7 @@ def write_signoff(request: Request) -> Written:
     if contents.faults:
         raise InputError(f"{request.folder}: {contents.faults[0]}", "Remove it from the run.")
     check_agreement(request.folder, request.run)
+    request.check(request.run, request.folder)
     lines = write_lines(without_signoff(contents.files))
     (request.folder / SIGNOFF_FOLDER).mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{request.release}.", suffix=".part", dir=target.parent))

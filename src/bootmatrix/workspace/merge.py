@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from bootmatrix.cell.borne_out import check_verdicts
 from bootmatrix.cell.record_builder import is_expected
 from bootmatrix.cell.retry import final_judgement
 from bootmatrix.errors import InputError
@@ -110,6 +111,8 @@ def merge_runs(folders: Sequence[Path], target: Path) -> MergedRun:
         for folder in folders:
             check_links(folder)
         sources = [RunSource(folder, load_run(folder)) for folder in folders]
+        for source in sources:
+            check_verdicts(source.run, source.folder)
         notes = _Notes()
         chosen = _choose_all(sources, notes)
         lock, differing = join_locks(list(folders))
@@ -327,6 +330,7 @@ def _order(runs: Sequence[Run], records: Sequence[Record], notes: _Notes) -> Run
             cells.setdefault(cell.id, cell)
         for skip in order.plan.skips:
             skips.setdefault(skip.cell.id, skip)
+    cells.update((record.cell.id, record.cell) for record in records if record.cell.id in cells)
     inputs: dict[str, str] = {}
     for name, value in (pair for order in orders for pair in order.inputs.items()):
         if inputs.setdefault(name, value) != value:

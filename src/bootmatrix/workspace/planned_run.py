@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix import __version__
+from bootmatrix.cell.borne_out import check_verdicts
 from bootmatrix.errors import InputError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.qemu_args import check_words
@@ -100,6 +101,7 @@ def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
             f"{folder}: this run was started by bootmatrix {run.tool_version}, this is {__version__}",
             f"Resume it with bootmatrix {run.tool_version}, or start a new one.",
         )
+    check_verdicts(run, folder)
     for cell in run.order.plan.cells:
         try:
             check_words(cell.qemu_args)

@@ -1,0 +1,53 @@
+"""Verdicts of a saved run, compared with their own evidence before anything is built on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bootmatrix.cell.record_builder import is_expected, rejudge
+from bootmatrix.errors import InputError
+from bootmatrix.model import Cell, Judgement, Record, Run, Verdict
+from bootmatrix.runs.run_store import RECORD_FILE, RUN_FILE, cell_folder
+
+HINT = f"If it was changed or damaged, remove it and {RUN_FILE}: --resume then runs the cell again."
+TOLD = ("verdict", "is_weak", "privileged")
+"""What a judgement says that a reader of a summary relies on."""
+
+
+def check_verdicts(run: Run, folder: Path) -> None:
+    """Judge all cells of a saved run again, and compare.
+
+    Guards against damage and edited verdicts, and not against somebody who edits the evidence as well.
+
+    Raises:
+        InputError: a verdict is not what its evidence says, or a console is missing.
+    """
+    planned = {cell.id: cell for cell in run.order.plan.cells} if run.order else {}
+    again = {record.cell.id: judgement for record, judgement in rejudge(run, folder)}
+    for record in run.records:
+        fault = next(_faults(record, planned.get(record.cell.id), again.get(record.cell.id)), "")
+        if fault:
+            raise InputError(f"{cell_folder(folder, record.cell) / RECORD_FILE}: {fault}", HINT)
+
+
+def _faults(record: Record, planned: Cell | None, again: Judgement | None) -> Iterator[str]:
+    verdict = record.verdict
+    if record.expected != is_expected(record.cell, verdict):
+        word = "as expected" if record.expected else "unexpected"
+        yield f"it says that its verdict, {verdict}, is {word}, and its cell does not"
+    if planned and verdict is Verdict.SKIP:
+        yield "it says that its cell was skipped, and the run's plan does not"
+    if planned and planned.expect != record.cell.expect:
+        yield "its known failures (xfail) are not those of the run's plan"
+    if verdict.is_user_tier and (record.cell.tier != "user" or (verdict.is_tested and record.user_outcome is None)):
+        yield f"it says {verdict}, without a run in the user tier"
+    if not verdict.is_guests:  # what blames us is no claim about the guest, and never as expected
+        return
+    bare = [one for one in record.attempt_records if one.judgement.verdict.is_guests and one.outcome is None]
+    if again is None or bare:
+        yield f"it says {verdict}, without the boot that this would rest on"
+    elif again.verdict is not verdict:
+        yield f"it says {verdict}, and its evidence {again.verdict}: {' '.join(again.reason.split())[:200]}"
+    elif any(getattr(again, name) != getattr(record.judgement, name) for name in TOLD):
+        yield f"it says {verdict} without the reservations that its evidence gives: {again.reason[:200]}"
