@@ -35,13 +35,15 @@ class ExecJob:
     """A command, and the files that it needs. Written as JSON between processes.
 
     `folder` is the host's current folder, which appears below the same path in the guest if `tree` is set; `cwd` the
-    folder in which the command runs. `get` are paths that are copied back, relative ones from `folder`.
+    folder in which the command runs. With `program`, a program of the host that is named by its path is copied. `get`
+    are paths that are copied back, relative ones from `folder`.
     """
 
     words: tuple[str, ...]
     folder: str
     cwd: str
     tree: bool = True
+    program: bool = True
     env: Mapping[str, str] = field(default_factory=dict)
     get: tuple[str, ...] = ()
     uid: int = 0
@@ -70,10 +72,14 @@ class ExecJob:
 
 @dataclass(frozen=True)
 class ExecResult:
-    """The exit status of a command, and messages about it for the user."""
+    """The exit status of a command, and messages about it for the user.
+
+    `is_fault`: the status is bootmatrix's own, and the command's is not known.
+    """
 
     status: int
     messages: tuple[str, ...] = ()
+    is_fault: bool = False
 
 
 @dataclass
@@ -137,6 +143,8 @@ def _check_folder(folder: Path) -> None:
 
 def _program(job: ExecJob) -> Path | None:
     """Return the program if it is a file here, named by a path, and no part of the system."""
+    if not job.program:
+        return None
     word = job.words[0]
     path = Path(os.path.normpath(Path(job.folder) / word))
     is_system = _is_system(path) and not path.is_relative_to(job.folder)

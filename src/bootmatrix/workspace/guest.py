@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -141,8 +142,15 @@ class Guest:
         async with self.explained(), commands.channel_of(self.client, request) as channel:
             yield channel
 
-    async def put(self, source: str | Path, target: str) -> None:
-        """Copy a file or folder into the guest; into `target` if that is a folder there.
+    @property
+    def description(self) -> dict[str, Any]:
+        """Its cell, kernel, files with their digests, QEMU, and the packages that it got so far, as JSON values."""
+        return {**self._session.description(), "kernel_release": self.facts}
+
+    async def put(self, source: str | Path, target: str, *, exact: bool = False) -> None:
+        """Copy a file or folder into the guest; into `target` if that is a folder there, unless `exact`.
+
+        An exact copy of a folder adds to a folder that is there.
 
         Raises:
             InputError: cannot read it, or cannot write it in the guest.
@@ -150,10 +158,13 @@ class Guest:
         """
         path = Path(source)
         async with self.explained():
-            await commands.put(self.client, path, target, root=self.root, name=path.resolve().name)
+            name = "" if exact else path.resolve().name
+            await commands.put(self.client, path, target, root=self.root, name=name)
 
-    async def get(self, source: str, target: str | Path, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> list[str]:
-        """Copy a file or folder out of the guest; into `target` if that is a folder.
+    async def get(
+        self, source: str, target: str | Path, *, limit_bytes: int = DEFAULT_LIMIT_BYTES, exact: bool = False
+    ) -> list[str]:
+        """Copy a file or folder out of the guest; into `target` if that is a folder, unless `exact`.
 
         Returns notes on what was left out: devices, and links that lead out of the tree.
 
@@ -163,7 +174,7 @@ class Guest:
             AgentError: the guest has ended.
         """
         path = Path(target)
-        place = path / Path(source).name if path.is_dir() else path
+        place = path / Path(source).name if path.is_dir() and not exact else path
         async with self.explained():
             return await commands.get(self.client, source, place, root=self.root, limit_bytes=limit_bytes)
 

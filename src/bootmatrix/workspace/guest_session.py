@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -25,6 +26,7 @@ from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.source.guest_repository import GuestRepository
 
+PACKAGE_FIELDS = {"name", "version", "architecture", "suite", "sha256"}
 END_S = 10.0
 """For the end of a guest to be known after its agent's channel was closed."""
 
@@ -44,6 +46,7 @@ class GuestSession:
     client: AgentClient | None = None
     fault: BaseException | None = None
     booted: Booted | None = None
+    repository: GuestRepository | None = None
     _changed: Signal = field(default_factory=Signal)
     _ended: anyio.Event = field(default_factory=anyio.Event)
 
@@ -97,6 +100,18 @@ class GuestSession:
         """The file of its console."""
         return self.folder / CONSOLE_FILE
 
+    def description(self) -> dict[str, Any]:
+        """Return what it was made of, and got, as JSON values."""
+        files = {**self.bootable.parts(), **{image.name: image for image in self.bootable.images}}
+        packages = self.repository.packages if self.repository else ()
+        return {
+            "cell": self.cell.id,
+            "qemu": qemu_version(self.machine),
+            "memory_mib": self.machine.memory_mib,
+            "files": {name: artefact.sha256 for name, artefact in files.items()},
+            "packages": [package.model_dump(include=PACKAGE_FIELDS) for package in packages],
+        }
+
     def _host_fault(self) -> BaseException | None:
         if isinstance(self.fault, BootmatrixError):
             raise self.fault
@@ -132,6 +147,7 @@ async def open_session(cell: Cell, context: RunContext, folder: Path) -> AsyncIt
         client = await session.ready()
         profile = context.profiles[cell.arch]
         repository = GuestRepository(context.builder.archive, profile.names.debian, profile.suites)
+        session.repository = repository
         tasks.append(asyncio.create_task(serve_http(client, repository.answer)))
         yield session
     finally:

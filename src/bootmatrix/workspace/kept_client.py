@@ -135,8 +135,12 @@ def _receive(end: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def run_in(end: socket.socket, job: Mapping[str, Any], say: Callable[[str], None]) -> int:
+def run_in(
+    end: socket.socket, job: Mapping[str, Any], say: Callable[[str], None], fault_status: int | None = None
+) -> int:
     """Run a job in a kept guest on this process' standard streams; return its exit status.
+
+    `fault_status` replaces the status of a fault that is not the command's.
 
     Raises:
         AgentError: the guest has ended.
@@ -147,7 +151,7 @@ def run_in(end: socket.socket, job: Mapping[str, Any], say: Callable[[str], None
             for text in message.get("messages", ()):
                 say(text)
             if "status" in message:
-                return int(message["status"])
+                return int(message["status"] if fault_status is None or not message.get("fault") else fault_status)
     raise AgentError("the kept guest has ended")
 
 

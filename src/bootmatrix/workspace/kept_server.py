@@ -264,6 +264,10 @@ class _Client:
                 await self._run(ExecJob.from_json(message["job"]))
             elif message and "copy" in message:
                 await self._answer(self._copy(**message["copy"]))
+            elif message and "own" in message:
+                await self._be_owned()
+            elif message and "describe" in message:
+                await self._send({"status": 0, "description": self._guest.description})
             elif message and "forward" in message:
                 await self._answer(self._forward(message["forward"]))
         except (ValueError, TypeError, KeyError):
@@ -274,7 +278,7 @@ class _Client:
                     os.close(descriptor)
 
     async def _run(self, job: ExecJob) -> None:
-        result = ExecResult(OUR_STATUS, ("the guest was stopped",))
+        result = ExecResult(OUR_STATUS, ("the guest was stopped",), is_fault=True)
         async with anyio.create_task_group() as tasks:
             controls, received = anyio.create_memory_object_stream[Control](64)
             tasks.start_soon(self._read_controls, controls, tasks.cancel_scope)
@@ -282,9 +286,16 @@ class _Client:
             try:
                 result = await run_job(self._guest, job, CommandStreams(stdin, stdout, stderr), received, self._files)
             except BootmatrixError as error:
-                result = ExecResult(OUR_STATUS, (str(error),))
-            await self._send({"status": result.status, "messages": result.messages})
+                result = ExecResult(OUR_STATUS, (str(error),), is_fault=True)
+            await self._send({"status": result.status, "messages": result.messages, "fault": result.is_fault})
             tasks.cancel_scope.cancel()
+
+    async def _be_owned(self) -> None:
+        """Stop the guest when the other end is closed, however its process ends."""
+        await self._send({"status": 0})
+        while await self._receive():
+            pass
+        self._scope.cancel()
 
     async def _answer(self, work: Awaitable[tuple[str, ...]]) -> None:
         try:
@@ -293,10 +304,10 @@ class _Client:
             messages, status = (str(error),), OUR_STATUS
         await self._send({"status": status, "messages": messages})
 
-    async def _copy(self, direction: str, here: str, there: str) -> tuple[str, ...]:
+    async def _copy(self, direction: str, here: str, there: str, exact: bool = False) -> tuple[str, ...]:
         if direction == "get":
-            return tuple(await self._guest.get(there, here))
-        await self._guest.put(here, there)
+            return tuple(await self._guest.get(there, here, exact=exact))
+        await self._guest.put(here, there, exact=exact)
         return ()
 
     async def _forward(self, ports: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

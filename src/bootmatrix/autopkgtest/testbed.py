@@ -1,0 +1,167 @@
+"""A testbed: one kept guest at a time, owned by the process of its server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.errors import AgentError, BuildError, InputError
+from bootmatrix.fsio import write_atomic
+from bootmatrix.workspace import kept_client, kept_server
+from bootmatrix.workspace.kept_client import KeptGuest
+
+KEEP_S = 30.0
+"""For a guest whose server ended before it owned the guest."""
+FOLDER = "/tmp/autopkgtest"  # noqa: S108  (in the guest)
+SCRATCH = f"mkdir -p {FOLDER} && chmod 1777 {FOLDER}"
+LISTS = """
+command -v apt-get >/dev/null || exit 0
+ls /var/lib/apt/lists 2>/dev/null | grep -q _Packages && exit 0
+out=$(apt-get update 2>&1) || { echo "$out" >&2; exit 1; }
+"""
+"""Fetch apt's lists, if the root has apt and none of them."""
+
+
+@dataclass(frozen=True)
+class TestbedSettings:
+    """Settings of testbeds, as JSON values of `KeptSettings`.
+
+    `record` is a file for descriptions of all guests; `has_init` starts systemd in the testbed.
+    """
+
+    __test__ = False
+
+    name: str
+    arch: str
+    kernel: str
+    workspace: Mapping[str, Any] = field(default_factory=dict)
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    record: Path | None = None
+    has_init: bool = False
+
+
+class Testbed:
+    """A testbed that is closed or open. Blocking.
+
+    `program` runs a command of a kept guest: `[--terminal] FOLDER -- COMMAND…`.
+    """
+
+    __test__ = False
+
+    def __init__(self, settings: TestbedSettings, program: Sequence[str]) -> None:
+        self._settings, self._program = settings, program
+        self._numbers = count(1)
+        self._guest: KeptGuest | None = None
+        self._owner: Any = None
+        self._prefix: tuple[str, ...] = ()
+        self._records: list[Mapping[str, Any]] = []
+
+    @property
+    def is_open(self) -> bool:
+        """True if there is a guest."""
+        return self._guest is not None
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The features of README.virtualisation-server that testbeds have."""
+        whole = ("isolation-container", "isolation-machine") if self._settings.has_init else ()
+        return ("root-on-testbed", "revert", "revert-full-system", *whole)
+
+    def open(self) -> str:
+        """Boot a guest; return a folder of it for everybody.
+
+        Raises:
+            BootmatrixError: it cannot be booted.
+        """
+        settings = self._settings
+        folder = kept_server.start(
+            kept_server.KeptSettings(
+                f"autopkgtest-{os.getpid()}-{next(self._numbers)}",
+                *(settings.name, settings.arch, settings.kernel, KEEP_S, settings.workspace, settings.selection),
+            )
+        )
+        self._guest = KeptGuest(folder, {})
+        self._owner = self._owning(folder)
+        self._check(("sh", "-c", SCRATCH), "prepare its folder")
+        self._check(("sh", "-c", LISTS), "fetch apt's lists")
+        if settings.has_init:
+            self._start_init()
+        return FOLDER
+
+    def close(self) -> None:
+        """Stop the guest, if there is one, and wait for its end."""
+        guest, self._guest, self._prefix = self._guest, None, ()
+        if guest is None:
+            return
+        try:
+            self._note(guest)
+        finally:
+            if self._owner:
+                self._owner.close()
+            kept_client.stop(guest)
+
+    def command(self, *, terminal: bool = False) -> list[str]:
+        """Return the command before which a command of the testbed is put."""
+        assert self._guest
+        options = ["--terminal"] if terminal else []
+        return [*self._program, *options, str(self._guest.folder), "--", *self._prefix]
+
+    def run(self, words: Sequence[str], *, terminal: bool = False, streams: tuple[Any, Any] = (None, None)) -> int:
+        """Run a command with streams of this process; return its exit status."""
+        source, target = streams
+        command = [*self.command(terminal=terminal), *words]
+        return subprocess.run(command, stdin=source, stdout=target, stderr=target, check=False).returncode
+
+    def copy(self, direction: str, here: str, there: str) -> None:
+        """Copy a file or folder: `put` into the guest, `get` out of it.
+
+        Raises:
+            BuildError: it cannot be copied.
+            AgentError: the guest has ended.
+        """
+        assert self._guest
+        request = {"copy": {"direction": direction, "here": here, "there": there, "exact": True}}
+        answer = kept_client.request(self._guest, request)
+        if answer.get("status"):
+            raise BuildError("; ".join(answer.get("messages", ())))
+
+    def _owning(self, folder: Path) -> Any:
+        end = kept_client.connect(folder)
+        if end is None:
+            raise AgentError("the guest has ended")
+        kept_client.send_message(end, {"own": True})
+        kept_client.receive_message(end)
+        return end
+
+    def _check(self, words: Sequence[str], purpose: str) -> str:
+        command = [*self.command(), *words]
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if result.returncode:
+            said = (result.stderr or result.stdout).decode("utf-8", "replace").strip()[-1000:]
+            raise BuildError(f"cannot {purpose} in the guest: exit status {result.returncode}: {said}")
+        return result.stdout.decode("utf-8", "replace")
+
+    def _start_init(self) -> None:
+        """Start systemd in a PID namespace of its own, which all further commands enter."""
+        text = (Path(__file__).parent / "start_init.sh").read_text(encoding="utf-8")
+        number = self._check(("sh", "-c", text), "start systemd").strip().splitlines()[-1]
+        if not number.isdigit():
+            raise InputError(f"the root has no systemd: {number[:200]}", "Use a root with it, or --init none.")
+        self._prefix = ("nsenter", "--target", number, "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--")
+
+    def _note(self, guest: KeptGuest) -> None:
+        """Add the description of a guest to the record."""
+        if self._settings.record is None:
+            return
+        try:
+            self._records.append(kept_client.request(guest, {"describe": True}).get("description", {}))
+        except AgentError as error:
+            self._records.append({"cell": self._settings.arch, "fault": str(error)})
+        data = json.dumps({"guests": self._records}, indent=1)
+        write_atomic(self._settings.record, data.encode())

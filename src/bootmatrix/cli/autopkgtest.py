@@ -1,0 +1,123 @@
+"""`autopkgtest-virt-bootmatrix`: the program that autopkgtest starts behind `-- bootmatrix`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bootmatrix.cli import options, testbed_command
+from bootmatrix.cli.exits import BAD_INPUT, OUR_FAULT
+from bootmatrix.errors import BootmatrixError, InputError, described
+
+ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+DESCRIPTION = """\
+A virtualisation server of autopkgtest: each testbed is a guest of this machine and kernel.
+Use it as: autopkgtest … -- bootmatrix --arch A --kernel K
+"""
+
+
+class _Ended(BaseException):
+    """A signal that ends the server."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of its options."""
+    made = argparse.ArgumentParser(
+        "autopkgtest-virt-bootmatrix", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="one architecture")
+    made.add_argument("--kernel", default="6.1", metavar="K", help="a kernel's name (default: 6.1)")
+    made.add_argument("--root", default="debian:13", metavar="IMAGE", help="root with apt (default: debian:13)")
+    made.add_argument("--memory", default="2G", help="the guest's memory (default: 2G)")
+    made.add_argument("--cpus", type=int, help="the guest's CPUs")
+    made.add_argument("--init", choices=("none", "systemd"), default="none", help="start it in the testbed")
+    made.add_argument("--network", choices=("none", "outbound"), default="none", help="default: none")
+    made.add_argument("--record", type=Path, metavar="FILE", help="write the guests' kernels, files and packages")
+    made.add_argument("--lock", type=Path, metavar="FILE", help="use the kernels and packages of a lock file only")
+    made.add_argument("--cache", type=Path, metavar="FOLDER", help="folder of downloads and builds")
+    made.add_argument("--archive", metavar="URL", help="address of the archive")
+    made.add_argument("--offline", action="store_true", help="download nothing")
+    made.add_argument("-d", "--debug", action="store_true", help="ignored")
+    return made
+
+
+def main() -> int:
+    """Serve on the standard streams; return 0 after `quit`."""
+    args = parser().parse_args()
+    for number in ENDING:
+        signal.signal(number, _end)
+    try:
+        _serve(args)
+    except _Ended as ended:
+        _die(ended.number)
+    except BootmatrixError as error:
+        options.complain(f"autopkgtest-virt-bootmatrix: {error}")
+        return BAD_INPUT if isinstance(error, InputError) else OUR_FAULT
+    except OSError as error:
+        options.complain(f"autopkgtest-virt-bootmatrix: {described(error)[0]}")
+        return OUR_FAULT
+    return 0
+
+
+def _end(number: int, _frame: object) -> None:
+    for other in ENDING:  # the end itself is waited for only once
+        signal.signal(other, signal.SIG_DFL)
+    raise _Ended(number)
+
+
+def _die(number: int) -> NoReturn:
+    os.kill(os.getpid(), number)
+    raise AssertionError("the signal's default ends this process")
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from bootmatrix.autopkgtest.protocol import ProtocolServer
+    from bootmatrix.autopkgtest.testbed import Testbed, TestbedSettings
+
+    settings = TestbedSettings(
+        *(args.root, args.arch, args.kernel, _workspace(args), _selection(args)),
+        record=args.record.absolute() if args.record else None,
+        has_init=args.init == "systemd",
+    )
+    testbed = Testbed(settings, (sys.executable, "-P", testbed_command.__file__))
+    ProtocolServer(testbed, lambda words: _shell(testbed, words)).serve(sys.stdin.buffer, sys.stdout.buffer)
+
+
+def _workspace(args: argparse.Namespace) -> Mapping[str, Any]:
+    paths = {"cache": args.cache, "lock": args.lock}
+    values = {name: str(path.absolute()) for name, path in paths.items() if path}
+    return {**values, **({"archive": args.archive} if args.archive else {}), "offline": args.offline}
+
+
+def _selection(args: argparse.Namespace) -> Mapping[str, Any]:
+    values = {"memory": args.memory, "cpus": args.cpus}
+    if args.network != "none":
+        values["network"] = args.network
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _shell(testbed: Any, words: Sequence[str]) -> None:
+    """Run a shell on this process' terminal; without one, nothing."""
+    folder, *variables = words
+    names = [name for name in variables if "=" in name]
+    command = [
+        "env",
+        f"--chdir={folder}",
+        *names,
+        "sh",
+        "-c",
+        "command -v bash >/dev/null && exec bash -i || exec sh -i",
+    ]
+    try:
+        with open("/dev/tty", "rb") as source, open("/dev/tty", "wb") as target:  # noqa: PTH123
+            testbed.run(command, terminal=True, streams=(source, target))
+    except OSError as error:
+        options.complain(f"autopkgtest-virt-bootmatrix: cannot run a shell: {error.strerror}")

@@ -1,0 +1,60 @@
+"""The auxiliary program of a testbed: one command in its guest, on this process' standard streams.
+
+Started as a file, `testbed_command.py [--terminal] FOLDER -- COMMAND…`, many times in a test: it imports little.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import termios
+import tty
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FAULT = 254
+"""Exit status if the command could not be run, or its guest has ended, by the protocol."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run a command; return its exit status, or 254."""
+    from bootmatrix.errors import BootmatrixError
+    from bootmatrix.workspace import kept_client
+
+    has_terminal = words[0] == "--terminal"
+    folder, _, *command = words[has_terminal:]
+    end = kept_client.connect(Path(folder))
+    if end is None:
+        _say("the testbed has ended")
+        return FAULT
+    before = termios.tcgetattr(0) if has_terminal else None
+    try:
+        with end:
+            if before:
+                tty.setraw(0)
+            return kept_client.run_in(end, job(command, has_terminal), _say, FAULT)
+    except (BootmatrixError, OSError) as error:
+        _say(str(error))
+        return FAULT
+    finally:
+        if before:
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def job(command: Sequence[str], has_terminal: bool) -> Mapping[str, Any]:
+    """Return the fields of an ExecJob: as root with all capabilities, and nothing of the host."""
+    fields = {"words": list(command), "folder": "/", "cwd": "/", "tree": False, "program": False, "privileged": True}
+    if not has_terminal:
+        return fields
+    size = os.get_terminal_size(0)
+    env = {"TERM": os.environ.get("TERM", "linux")}
+    return {**fields, "env": env, "rows": size.lines or 24, "columns": size.columns or 80}
+
+
+def _say(text: str) -> None:
+    os.write(2, f"autopkgtest-virt-bootmatrix: {text}\n".encode("utf-8", "replace"))
+
+
+if __name__ == "__main__":
+    os._exit(main(sys.argv[1:]))
