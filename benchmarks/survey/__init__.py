@@ -1,0 +1,1 @@
+"""A survey: the archive's packages, with their own tests, on machines and kernels."""

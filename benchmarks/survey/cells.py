@@ -1,0 +1,155 @@
+"""One cell of a survey: autopkgtest with a package's tests in guests, and its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.survey.plan import SurveyCell, SurveyList
+from benchmarks.survey.sources import SourcePackage
+from bootmatrix import __version__
+from bootmatrix.fsio import write_atomic
+
+PASSED, SOME_SKIPPED, FAILED, FAILED_SKIPPED, ALL_SKIPPED, BAD_PACKAGE = 0, 2, 4, 6, 8, 12
+"""Exit statuses of autopkgtest(1); others are faults of the testbed."""
+STATUS = {
+    PASSED: "pass",
+    SOME_SKIPPED: "pass",
+    FAILED: "fail",
+    FAILED_SKIPPED: "fail",
+    ALL_SKIPPED: "skip",
+    BAD_PACKAGE: "bad-package",
+}
+RESULT = "result.json"
+SUMMARY = re.compile(r"(\S+)\s+(PASS|FAIL|SKIP|FLAKY)(?:\s+(.*))?")
+END_S = 60.0
+"""For autopkgtest to end its testbed after a signal."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """The result of a cell, kept as JSON. `status` is one of STATUS, `timeout` or `fault`; times are in seconds."""
+
+    id: str
+    package: str
+    version: str
+    machine: str
+    kernel: str
+    status: str
+    exit_status: int
+    reason: str
+    tests: tuple[dict[str, str], ...]
+    dsc_sha256: str
+    command: str
+    started_at: str
+    wall_s: float
+    cpu_s: float
+    tool: str = __version__
+    guests: tuple[dict[str, Any], ...] = field(default=())
+
+
+def load_result(folder: Path) -> CellResult | None:
+    """Return the kept result of a cell; None without one."""
+    try:
+        values: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
+    except (OSError, ValueError):
+        return None
+    values |= {name: tuple(values[name]) for name in ("tests", "guests")}
+    return CellResult(**values)
+
+
+def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder: Path, limit_s: float) -> CellResult:
+    """Run a package's tests on a target, and keep result, output and record in a folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    record = folder / "record.json"
+    command = [
+        *("autopkgtest", "--no-built-binaries", f"{source.tree}//", "--output-dir", str(folder / "out")),
+        *("--timeout-factor", "10", "--", str(Path(sys.executable).with_name("autopkgtest-virt-bootmatrix"))),
+        *("--arch", cell.machine, "--kernel", cell.kernel, "--root", survey.root, "--init", survey.init),
+        *("--record", str(record)),
+    ]
+    started, before_s = time.monotonic(), _cpu_s()
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    status, is_over = _run(command, folder / "log", limit_s)
+    guests = json.loads(record.read_bytes())["guests"] if record.is_file() else []
+    result = CellResult(
+        *(cell.id, cell.package, source.version, cell.machine, cell.kernel),
+        status="timeout" if is_over else STATUS.get(status, "fault"),
+        exit_status=status,
+        reason=_reason(folder / "log", status, is_over, limit_s),
+        tests=_tests(folder / "out" / "summary"),
+        dsc_sha256=source.dsc_sha256,
+        command=shlex.join(["autopkgtest", "-B", f"{cell.package}//", *command[command.index("--") :]][:-2]),
+        started_at=started_at,
+        wall_s=round(time.monotonic() - started, 1),
+        cpu_s=round(_cpu_s() - before_s, 1),
+        guests=tuple(guests),
+    )
+    write_atomic(folder / RESULT, json.dumps(asdict(result), indent=1).encode())
+    return result
+
+
+def _run(command: list[str], log: Path, limit_s: float) -> tuple[int, bool]:
+    """Run a command with its output in a file; return its exit status, and whether it was ended for its time."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=_env()
+        )
+        try:
+            return process.wait(limit_s), False
+        except subprocess.TimeoutExpired:
+            return _stop(process), True
+        except BaseException:
+            _stop(process)
+            raise
+
+
+def _env() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+def _stop(process: subprocess.Popen[bytes]) -> int:
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        return process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+
+
+def _cpu_s() -> float:
+    """CPU time of ended children, without guests, whose processes are nobody's children."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _tests(summary: Path) -> tuple[dict[str, str], ...]:
+    if not summary.is_file():
+        return ()
+    lines = summary.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = [match for line in lines if (match := SUMMARY.fullmatch(line.strip()))]
+    return tuple({"name": match[1], "result": match[2].lower(), "reason": match[3] or ""} for match in found)
+
+
+def _reason(log: Path, status: int, is_over: bool, limit_s: float) -> str:
+    """Return the last error of autopkgtest; empty if all tests have a result."""
+    if is_over:
+        return f"ended after {limit_s:.0f} s"
+    if status in {PASSED, SOME_SKIPPED, FAILED, FAILED_SKIPPED, ALL_SKIPPED}:
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    telling = [line for line in lines if "ERROR" in line or "bad package" in line or "virt-bootmatrix" in line]
+    return (telling or lines or [""])[-1][:300]
