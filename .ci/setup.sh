@@ -60,6 +60,7 @@ missing_to_test() {
     need mkfs.erofs erofs-utils "tests of what is built: roots"
     need promtool prometheus "tests of the alert rules"
     need fakeroot fakeroot "tests of what is built: roots"
+    need autopkgtest autopkgtest "tests of testbeds for autopkgtest"
     need bwrap bubblewrap "tests of the user tier"
     need qemu-s390x-static qemu-user-static "tests of the user tier"
     need passt passt "tests of outbound networks"

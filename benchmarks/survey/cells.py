@@ -76,9 +76,9 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
     folder.mkdir(parents=True)
     record = folder / "record.json"
     command = [
-        *("autopkgtest", "--no-built-binaries", f"{source.tree}//", "--output-dir", str(folder / "out")),
+        *("autopkgtest", "--no-built-binaries", str(source.tree), "--output-dir", str(folder / "out")),
         *("--timeout-factor", "10", "--", str(Path(sys.executable).with_name("autopkgtest-virt-bootmatrix"))),
-        *("--arch", cell.machine, "--kernel", cell.kernel, "--root", survey.root, "--init", survey.init),
+        *("--arch", cell.machine, "--kernel", cell.kernel, "--root", survey.root),
         *("--record", str(record)),
     ]
     started, before_s = time.monotonic(), _cpu_s()
@@ -92,7 +92,7 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
         reason=_reason(folder / "log", status, is_over, limit_s),
         tests=_tests(folder / "out" / "summary"),
         dsc_sha256=source.dsc_sha256,
-        command=shlex.join(["autopkgtest", "-B", f"{cell.package}//", *command[command.index("--") :]][:-2]),
+        command=shlex.join(["autopkgtest", "-B", cell.package + "/", *command[command.index("--") :]][:-2]),
         started_at=started_at,
         wall_s=round(time.monotonic() - started, 1),
         cpu_s=round(_cpu_s() - before_s, 1),

@@ -58,7 +58,7 @@ sizes, by [autopkgtest-virt-bootmatrix](autopkgtest.md). Written by `python -m b
 
 - **Extent**: {packages} of {len(survey.packages)} packages, {len(results)} of {cells} cells{_counted(counts)}.
 - **Date**: {f"{dates[0]} to {dates[-1]}" if dates else "not run"}.
-- **Testbeds**: root `{survey.root}`, init {survey.init}, 2 GiB of memory, TCG, no network beside the archive.
+- **Testbeds**: root `{survey.root}`, 2 GiB of memory, TCG, no network beside the archive.
 - **Programs**: {tools}.
 
 To repeat a cell, in a folder with the unpacked source: the command in its row below. To repeat all:

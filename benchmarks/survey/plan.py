@@ -55,7 +55,6 @@ class SurveyList:
 
     suite: str
     root: str
-    init: str
     targets: tuple[tuple[str, str], ...]
     packages: tuple[str, ...]
     causes: tuple[Cause, ...]
@@ -76,7 +75,7 @@ def load_list(path: Path) -> SurveyList:
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
         return SurveyList(
-            *(str(fields["suite"]), str(fields["root"]), str(fields.get("init", "none"))),
+            *(str(fields["suite"]), str(fields["root"])),
             targets=tuple(_target(str(text), path) for text in fields["targets"]),
             packages=tuple(str(name) for name in fields["packages"]),
             causes=tuple(_cause(entry, path) for entry in fields.get("causes") or ()),

@@ -75,6 +75,9 @@ class SourceArchive:
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
                 raise BuildError(f"cannot unpack {dsc}: {result.stderr.strip()[-500:]}")
+            tests = new / "tree" / "debian" / "tests" / "control"
+            if not tests.is_file() or "build-needed" not in tests.read_text(encoding="utf-8", errors="replace"):
+                (new / "tree" / "debian" / "files").touch()  # autopkgtest need not build it
             (new / "tree").rename(target)
 
     def _find(self, name: str) -> Sources:

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bootmatrix.errors import AgentError, BuildError, InputError
+from bootmatrix.errors import AgentError, BuildError
 from bootmatrix.fsio import write_atomic
 from bootmatrix.workspace import kept_client, kept_server
 from bootmatrix.workspace.kept_client import KeptGuest
@@ -32,7 +32,7 @@ out=$(apt-get update 2>&1) || { echo "$out" >&2; exit 1; }
 class TestbedSettings:
     """Settings of testbeds, as JSON values of `KeptSettings`.
 
-    `record` is a file for descriptions of all guests; `has_init` starts systemd in the testbed.
+    `record` is a file for descriptions of all guests.
     """
 
     __test__ = False
@@ -43,7 +43,6 @@ class TestbedSettings:
     workspace: Mapping[str, Any] = field(default_factory=dict)
     selection: Mapping[str, Any] = field(default_factory=dict)
     record: Path | None = None
-    has_init: bool = False
 
 
 class Testbed:
@@ -59,7 +58,6 @@ class Testbed:
         self._numbers = count(1)
         self._guest: KeptGuest | None = None
         self._owner: Any = None
-        self._prefix: tuple[str, ...] = ()
         self._records: list[Mapping[str, Any]] = []
 
     @property
@@ -70,8 +68,8 @@ class Testbed:
     @property
     def capabilities(self) -> tuple[str, ...]:
         """The features of README.virtualisation-server that testbeds have."""
-        whole = ("isolation-container", "isolation-machine") if self._settings.has_init else ()
-        return ("root-on-testbed", "revert", "revert-full-system", *whole)
+        # No isolation-machine: its tests may start services, and there is no init system that would.
+        return ("root-on-testbed", "revert", "revert-full-system")
 
     def open(self) -> str:
         """Boot a guest; return a folder of it for everybody.
@@ -90,13 +88,11 @@ class Testbed:
         self._owner = self._owning(folder)
         self._check(("sh", "-c", SCRATCH), "prepare its folder")
         self._check(("sh", "-c", LISTS), "fetch apt's lists")
-        if settings.has_init:
-            self._start_init()
         return FOLDER
 
     def close(self) -> None:
         """Stop the guest, if there is one, and wait for its end."""
-        guest, self._guest, self._prefix = self._guest, None, ()
+        guest, self._guest = self._guest, None
         if guest is None:
             return
         try:
@@ -110,7 +106,7 @@ class Testbed:
         """Return the command before which a command of the testbed is put."""
         assert self._guest
         options = ["--terminal"] if terminal else []
-        return [*self._program, *options, str(self._guest.folder), "--", *self._prefix]
+        return [*self._program, *options, str(self._guest.folder), "--"]
 
     def run(self, words: Sequence[str], *, terminal: bool = False, streams: tuple[Any, Any] = (None, None)) -> int:
         """Run a command with streams of this process; return its exit status."""
@@ -146,14 +142,6 @@ class Testbed:
             said = (result.stderr or result.stdout).decode("utf-8", "replace").strip()[-1000:]
             raise BuildError(f"cannot {purpose} in the guest: exit status {result.returncode}: {said}")
         return result.stdout.decode("utf-8", "replace")
-
-    def _start_init(self) -> None:
-        """Start systemd in a PID namespace of its own, which all further commands enter."""
-        text = (Path(__file__).parent / "start_init.sh").read_text(encoding="utf-8")
-        number = self._check(("sh", "-c", text), "start systemd").strip().splitlines()[-1]
-        if not number.isdigit():
-            raise InputError(f"the root has no systemd: {number[:200]}", "Use a root with it, or --init none.")
-        self._prefix = ("nsenter", "--target", number, "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--")
 
     def _note(self, guest: KeptGuest) -> None:
         """Add the description of a guest to the record."""

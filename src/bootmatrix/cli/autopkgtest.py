@@ -35,10 +35,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="one architecture")
     made.add_argument("--kernel", default="6.1", metavar="K", help="a kernel's name (default: 6.1)")
-    made.add_argument("--root", default="debian:13", metavar="IMAGE", help="root with apt (default: debian:13)")
+    made.add_argument("--root", default="debian", metavar="IMAGE", help="root with apt (default: debian)")
     made.add_argument("--memory", default="2G", help="the guest's memory (default: 2G)")
     made.add_argument("--cpus", type=int, help="the guest's CPUs")
-    made.add_argument("--init", choices=("none", "systemd"), default="none", help="start it in the testbed")
     made.add_argument("--network", choices=("none", "outbound"), default="none", help="default: none")
     made.add_argument("--record", type=Path, metavar="FILE", help="write the guests' kernels, files and packages")
     made.add_argument("--lock", type=Path, metavar="FILE", help="use the kernels and packages of a lock file only")
@@ -85,7 +84,6 @@ def _serve(args: argparse.Namespace) -> None:
     settings = TestbedSettings(
         *(args.root, args.arch, args.kernel, _workspace(args), _selection(args)),
         record=args.record.absolute() if args.record else None,
-        has_init=args.init == "systemd",
     )
     testbed = Testbed(settings, (sys.executable, "-P", testbed_command.__file__))
     ProtocolServer(testbed, lambda words: _shell(testbed, words)).serve(sys.stdin.buffer, sys.stdout.buffer)
