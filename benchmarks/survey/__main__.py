@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--state", type=Path, default=Path("reports/survey"), help="folder of results")
     parser.add_argument("--page", type=Path, help="write the page to this file")
     parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="cells, PACKAGE/MACHINE/KERNEL")
-    parser.add_argument("--budget", default="0s", help="begin no cell after this time; 0s only writes the page")
+    parser.add_argument("--budget", default="", help="begin no cell after this time; without it, run none")
     parser.add_argument("--limit", default="1h", help="time of one cell (default: 1h)")
     parser.add_argument("--jobs", type=int, default=1, help="guests at once (default: 1)")
     parser.add_argument("--again", action="store_true", help="run cells again that have a result")
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _run(survey: SurveyList, args: argparse.Namespace) -> None:
-    end = time.monotonic() + duration_s(args.budget)
+    end = time.monotonic() + (duration_s(args.budget) if args.budget else 0)
     sources = SourceArchive(Store(default_cache()), survey.suite, args.state.absolute() / "sources")
     cells = [cell for cell in survey.cells() if _is_due(cell, args)]
 
