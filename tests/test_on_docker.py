@@ -54,6 +54,24 @@ def test_a_spec_passes_and_leaves_nothing(engine: Engine, run: Run, tmp_path: Pa
     assert sorted(path.name for path in Path("/dev").iterdir()) == before
 
 
+def test_a_label_gives_no_power_over_the_host(run: Run, tmp_path: Path) -> None:
+    """An image of somebody else asks for everything; the spec does not."""
+    assert run("true")[0] == 0  # the engine is there
+    recipe = tmp_path / "own"
+    recipe.mkdir()
+    label = json.dumps(
+        {"capabilities": ["all"], "devices": [{"path": "/dev/kvm", "type": "c", "major": 10, "minor": 232}]}
+    )
+    (recipe / "build.yml").write_text(f"from: bootmatrix/busybox\nlabels: {{org.mobyproject.config: '{label}'}}\n")
+    spec = tmp_path / "label.yml"
+    one = '  - {name: one, image: "@pkg:./own", command: [/bin/sh, -c, "true"]%s}\n'
+    spec.write_text(INIT + one % "")
+    arguments = ["run", str(spec), "--on", "docker", "--arch", HOST.name]
+    assert main(arguments) == 2
+    spec.write_text(INIT + one % ", capabilities: [CAP_CHOWN], devices: []")
+    assert main(arguments) == 0
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [

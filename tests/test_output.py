@@ -58,7 +58,7 @@ def test_no_line_of_a_run_begins_with_the_words_of_a_guest(tmp_path: Path) -> No
 @pytest.mark.parametrize("form", ["csv", "junit", "md", "tap"])
 def test_no_line_of_a_form_begins_with_the_words_of_a_guest(form: str, tmp_path: Path) -> None:
     run, _ = write_run(tmp_path, hostile_records()[:3])
-    text = render(form, ReportContext(run, lambda _: f"a\n{COMMAND}\n  {COMMAND}\n".encode()))
+    text = render(form, ReportContext(run, lambda _: f"a\n{COMMAND}\n \xa0\u2003{COMMAND}\n".encode()))
     assert not re.search(r"^\s*::[A-Za-z]", text.decode(), re.MULTILINE)
     if form == "junit":
         shown = [one.text or "" for one in ElementTree.fromstring(text).iter("system-out")]
@@ -68,9 +68,9 @@ def test_no_line_of_a_form_begins_with_the_words_of_a_guest(form: str, tmp_path:
 def test_the_console_of_a_guest_gives_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     console = tmp_path / "console.log"
     with _followed(console):
-        console.write_text(f"{COMMAND}\n  {COMMAND}\nsh: ##[add-mask]a\n{COMMAND}")
+        console.write_text(f"{COMMAND}\n  {COMMAND}\nsh: ##[add-mask]a\n\u3000\xa0{COMMAND}\n{COMMAND}")
     out = capsys.readouterr().out
-    assert out.count("PWNED") == 3
+    assert out.count("PWNED") == 4
     assert not IS_COMMAND.search(out)
 
 

@@ -196,6 +196,24 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         load_run(folder)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"baseline": ""', '"baseline": "../../another/run"'),
+        ('"started_at": "', '"started_at": "yesterday, '),
+        ('"ended_at": "20', '"ended_at": "9999-12-31T23:59:59-12:00 20'),
+    ],
+)
+def test_a_run_that_somebody_edited_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    """It would lead to another run's files, or to a time that is none."""
+    _, folder = write_run(tmp_path, mixed_records())
+    text = (folder / "run.json").read_text()
+    assert old in text
+    (folder / "run.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=r"run\.json: damaged: .*(baseline|started_at|ended_at)"):
+        load_run(folder)
+
+
 def test_a_record_cannot_point_outside_its_run(tmp_path: Path) -> None:
     run, folder = write_run(tmp_path, green_records()[:1])
     (tmp_path / "secret").write_text("secret")

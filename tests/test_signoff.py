@@ -246,6 +246,29 @@ def test_forked_cells_are_said_to_be(signing: Tool) -> None:
     assert told["annotations"]["forked"] == [records[0].cell.id]
 
 
+def test_cells_with_weaker_evidence_are_said_to_have_it(signing: Tool) -> None:
+    first, second, *rest = green_records()
+    by_console = first.judgement.model_copy(update={"is_weak": True})
+    power = second.judgement.model_copy(update={"is_weak": True, "privileged": ("app: all capabilities",)})
+    folder = written(
+        signing,
+        [
+            first.model_copy(update={"judgement": by_console}),
+            second.model_copy(update={"judgement": power}),
+            *rest,
+        ],
+    )
+    signing.make(folder)
+    configuration = statement(folder)["predicate"]["configuration"]
+    notes = next(entry["annotations"] for entry in configuration if "annotations" in entry)
+    assert notes["weakerEvidence"] == {
+        first.cell.id: "judged by the console alone",
+        second.cell.id: "app: all capabilities",
+    }
+    page = (folder / f"signoff/{RELEASE}/signoff.html").read_text()
+    assert f"<li>{second.cell.id}: app: all capabilities</li>" in page
+
+
 def test_cells_with_arguments_of_their_own_are_said_to_have_them(signing: Tool) -> None:
     records = green_records()
     cell = records[0].cell.model_copy(update={"qemu_args": ("-device", "edu,x=<b>")})

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.errors import HostError, UntrustedError
+from bootmatrix.snapshot.cache import SnapshotCache
 from bootmatrix.store import PARTIAL_MAX_AGE_S, Store, default_cache
 from small_disk import run_on_small_disk
 
@@ -340,6 +341,15 @@ def test_a_cache_that_others_can_write_to_is_refused(tmp_path: Path, name: str, 
         return
     with pytest.raises(HostError, match=fault):
         Store(folder)
+
+
+def test_a_folder_that_others_prepared_in_a_sticky_cache_is_refused(tmp_path: Path) -> None:
+    """A snapshot is a guest's whole memory: whoever writes it writes the verdicts."""
+    (tmp_path / "snapshots").mkdir()
+    tmp_path.chmod(0o1777)
+    (tmp_path / "snapshots").chmod(0o777)
+    with pytest.raises(HostError, match=r"untrusted cache .*snapshots: it is writable by everybody"):
+        SnapshotCache(Store(tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

@@ -36,7 +36,7 @@ from bootmatrix.assembly.initrd.bundle_spec import (
 from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.files import source_digests
-from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
+from bootmatrix.assembly.initrd.image_label import check_labels, label_notes, self_granted
 from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.initrd.module_segments import every_module_segment, module_segment, modules_key
 from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
@@ -246,6 +246,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         reports=assembly.reports,
         protocol=assembly.protocol or 1,
         privileged=privileged(placed, assembly.init, builder.store) if assembly.reports else (),
+        self_granted=self_granted(placed),
         daemons=unknown_daemons(assembly.init, builder.store) if assembly.reports else (),
         proof=None if assembly.reports else console_proof(placed),
         notes=(

@@ -21,6 +21,7 @@ from bootmatrix.model.cloud import CloudMachine, CloudRun
 from bootmatrix.model.durations import duration_s
 from bootmatrix.report.sanitize import disarmed, one_line, sanitize
 from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.store import Store
 
 if TYPE_CHECKING:
     from bootmatrix.cloud.place import Place
@@ -118,7 +119,7 @@ def _open(name: str, args: argparse.Namespace, machine: CloudMachine | None, kee
     if name == "aws":
         from bootmatrix.cloud.aws import AwsPlace
 
-        return AwsPlace(machine, choice, options.workspace(args).cache_folder / "uploads", keep)
+        return AwsPlace(machine, choice, Store(options.workspace(args).cache_folder).own_folder("uploads"), keep)
     from bootmatrix.cloud.gcp import GcpPlace
 
     return GcpPlace(machine, choice, keep)

@@ -133,13 +133,20 @@ class DockerPlace:
         """Run an image to its end and judge it; its console is saved in the folder.
 
         Raises:
-            InputError: init is not bootmatrix's, and would change this host's devices.
+            InputError: init is not bootmatrix's, and would change this host's devices; or an image's label asks for
+                power over this host.
             InfraError: the engine fails.
         """
         if not bootable.reports:
             raise InputError(
                 "--on docker needs bootmatrix's init: others mount the devices of the engine's host",
                 'Name "@pkg:./images/init" or linuxkit/init under init.',
+            )
+        if bootable.self_granted:
+            raise InputError(
+                "--on docker: by the labels of images, containers would have power over the engine's host: "
+                f"{'; '.join(bootable.self_granted)[:400]}",
+                "An image cannot grant itself that. If it is intended, set the same keys in the spec.",
             )
         needs, number = find_needs(archive), secrets.token_hex(8)
         tag = f"bootmatrix.local/run:{number}"

@@ -72,8 +72,8 @@ def _keeps_runs(reports: Path) -> bool:
 
 @contextmanager
 def _locked(reports: Path) -> Iterator[int]:
-    """Open the lock file."""
-    lock = os.open(reports / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    """Open the lock file. The folder may be somebody else's: a link is not followed."""
+    lock = os.open(reports / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         yield lock
     finally:

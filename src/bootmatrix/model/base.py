@@ -4,10 +4,11 @@ import gc
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 
 class Model(BaseModel):
@@ -57,6 +58,38 @@ def many_made() -> Iterator[None]:
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hexadecimal, without a prefix."""
+
+
+def _checked_time(text: str) -> str:
+    """Return a time as it is.
+
+    Raises:
+        ValueError: it is not a time of RFC 3339, or out of range.
+    """
+    try:
+        datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"not a time: {text[:40]!r}") from error
+    return text
+
+
+Time = Annotated[str, AfterValidator(_checked_time)]
+"""A time of RFC 3339."""
+
+
+def _checked_run_name(text: str) -> str:
+    """Return the name of a run's folder as it is.
+
+    Raises:
+        ValueError: it is a path.
+    """
+    if "/" in text or "\0" in text or text in {".", ".."}:
+        raise ValueError(f"a path in place of the name of a run: {text[:80]!r}")
+    return text
+
+
+RunName = Annotated[str, AfterValidator(_checked_run_name)]
+"""The name of a run's folder, beside other runs."""
 
 NAME = "[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}"
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]

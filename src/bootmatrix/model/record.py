@@ -1,9 +1,11 @@
 """Records of a run: one per cell."""
 
+from typing import Literal
+
 from pydantic import AliasChoices, Field
 
 from bootmatrix.model.artefact import Artefact, Bootable
-from bootmatrix.model.base import Model
+from bootmatrix.model.base import Model, RunName, Time
 from bootmatrix.model.cell import BootKind, Cell, Plan
 from bootmatrix.model.contents import Component, ImageContents, product_of
 from bootmatrix.model.kernel import Kernel
@@ -46,7 +48,7 @@ class AttemptRecord(Model):
     judgement: Judgement
     outcome: Outcome | None = None
     console: str = ""
-    started_at: str
+    started_at: Time
 
 
 class Record(Model):
@@ -80,7 +82,7 @@ class Record(Model):
     verified: bool = False
     attempts: int = 1
     attempt_records: tuple[AttemptRecord, ...] = Field((), validation_alias=AliasChoices("attempt_records", "tries"))
-    started_at: str
+    started_at: Time
     wall_s: float
     spec_sha256: str = ""
     host: str = ""
@@ -146,12 +148,12 @@ class Run(Model):
     name: str
     title: str
     tool_version: str
-    started_at: str
-    ended_at: str = ""
+    started_at: Time
+    ended_at: Literal[""] | Time = ""
     wall_s: float = 0
     interrupted: bool = False
     host: dict[str, str] = {}
-    baseline: str = ""
+    baseline: RunName = ""
     branch: str = ""
     accepted: tuple[AcceptanceRecord, ...] = ()
     records: tuple[Record, ...] = ()

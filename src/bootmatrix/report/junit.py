@@ -26,7 +26,8 @@ from bootmatrix.report.view import ReportView
 
 COUNTED = ("tests", "failures", "errors", "skipped")
 END = b"</testsuites>"
-_COMMAND = re.compile(rb"^([ \t]*):(?=:)", re.MULTILINE)
+_BLANKS = "".join(chr(code) for code in range(0x9, 0x3001) if chr(code).isspace() and code != 0xA)
+_COMMAND = re.compile(f"^([{_BLANKS}]*):(?=:)", re.MULTILINE)
 """GitHub's workflow commands, in case the document is printed; escaped as a character reference."""
 TAIL_LINES = 100
 """Console lines of a case; some CI systems keep no more."""
@@ -76,8 +77,8 @@ def _suites(view: ReportView) -> Iterator[Element]:
 
 def _bytes(suite: Element) -> bytes:
     indent(suite, " ", 1)
-    text: bytes = tostring(suite, encoding="utf-8")
-    return b" " + _COMMAND.sub(rb"\1&#58;", text) + b"\n"
+    text: str = tostring(suite, encoding="unicode")
+    return b" " + _COMMAND.sub(r"\1&#58;", text).encode() + b"\n"
 
 
 def _suite(

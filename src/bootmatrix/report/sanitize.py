@@ -20,11 +20,11 @@ def _replacements() -> dict[int, str]:
     table[0x7F] = "\u2421"
     invisible = (
         *range(0x80, 0xA0),
-        0x61C,
+        *(0xAD, 0x61C, 0x180E),
         *range(0x200B, 0x2010),
         *range(0x2028, 0x202F),
         *range(0x2060, 0x2070),
-        0xFEFF,
+        *(0xFEFF, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080)),
     )
     table |= {code: f"<U+{code:04X}>" for code in invisible}
     # UTF-8 has no lone surrogates; XML 1.0 (section 2.2) excludes the other two.
@@ -35,9 +35,9 @@ def _replacements() -> dict[int, str]:
 TABLE = _replacements()
 
 
-_COMMANDS = re.compile(r"^([ \t]*):(?=:[A-Za-z])|#(?=#(?:\[|vso\[|teamcity\[))", re.MULTILINE)
-"""Commands that CI systems look for in a step's output: GitHub's `::error …` at the start of a line and `##[error]`
-anywhere, Azure's `##vso[…]`, TeamCity's `##teamcity[…]`."""
+_COMMANDS = re.compile(r"^([^\S\n]*):(?=:[A-Za-z])|#(?=#(?:\[|vso\[|teamcity\[))", re.MULTILINE)
+"""Commands that CI systems look for in a step's output: GitHub's `::error …` at the start of a line, behind any of
+Unicode's blanks, and `##[error]` anywhere, Azure's `##vso[…]`, TeamCity's `##teamcity[…]`."""
 
 
 def disarmed(text: str) -> str:

@@ -12,6 +12,7 @@ from bootmatrix.history.values import Comparison
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.order import cell_order
 from bootmatrix.report.product import ProductLine, product_lines
+from bootmatrix.report.sanitize import one_line
 
 INTERRUPTED = "interrupted"
 """Stands for the interruption of a run in `--accept`, instead of a cell."""
@@ -234,6 +235,15 @@ def _inputs(records: Iterable[Record]) -> Iterator[Digest]:
             yield Digest("package", f"{package.name} {package.version} {package.architecture}", package.sha256)
         for part in record.kernel.parts if record.kernel else ():
             yield Digest("package", str(part), part.sha256 or "")
+
+
+def weaker_evidence(records: Iterable[Record]) -> dict[str, str]:
+    """Return the reasons for which evidence is weaker, by the cell's id."""
+    return {
+        record.cell.id: one_line("; ".join(record.judgement.privileged), 1000) or "judged by the console alone"
+        for record in records
+        if record.judgement.is_weak
+    }
 
 
 def _unique(digests: Iterable[Digest], listed: Collection[str] = ()) -> tuple[Digest, ...]:

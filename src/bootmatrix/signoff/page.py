@@ -22,7 +22,7 @@ from bootmatrix.report.order import SYMBOLS, cell_time, kernels_of, remark
 from bootmatrix.report.product import version_changes
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration
-from bootmatrix.signoff.content import Digest, SignOff
+from bootmatrix.signoff.content import Digest, SignOff, weaker_evidence
 from bootmatrix.signoff.manifest import MANIFEST_FILE
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -74,6 +74,7 @@ def render_signoff(signed: SignOff) -> bytes:
             for record in signed.records
             if record.cell.qemu_args
         ],
+        weaker=weaker_evidence(signed.records),
         regressions=comparison.regressions if comparison else (),
         fixed=[change for change in comparison.changes if change.kind is ChangeKind.FIXED] if comparison else (),
         inputs=_inputs(signed),

@@ -21,7 +21,7 @@ from securesystemslib.signer import CryptoSigner, Signature, SSlibKey
 
 from bootmatrix.errors import InputError
 from bootmatrix.report.sanitize import one_line
-from bootmatrix.signoff.content import Digest, SignOff
+from bootmatrix.signoff.content import Digest, SignOff, weaker_evidence
 from bootmatrix.signoff.manifest import MANIFEST_FILE
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -80,6 +80,7 @@ def _annotations(signed: SignOff) -> dict[str, Any]:
         "emptyFolders": list(signed.empty_folders),
         "notTestedUnlikeBaseline": list(signed.gone),
         "forked": list(signed.forked),
+        "weakerEvidence": weaker_evidence(signed.records),
         "qemuArguments": {
             record.cell.id: [one_line(word) for word in record.cell.qemu_args]
             for record in signed.records

@@ -11,6 +11,8 @@ from pathlib import Path
 from bootmatrix.snapshot.snapshot import DamagedSnapshot, Snapshot, read, write
 from bootmatrix.store import Store, host_faults
 
+FOLDER = "snapshots"
+"""Of the cache."""
 LIMIT_MIB = 4096
 """Of disk for all snapshots. One takes 40 to 130 MiB."""
 LIMIT_VARIABLE = "BOOTMATRIX_SNAPSHOTS_MIB"
@@ -28,7 +30,7 @@ class SnapshotCache:
     def __init__(self, store: Store, most_bytes: int | None = None) -> None:
         self._store = store
         self._most_bytes = limit_bytes() if most_bytes is None else most_bytes
-        self._folder = store.folder / "snapshots"
+        self._folder = store.own_folder(FOLDER)
 
     def path(self, key: str) -> Path:
         """Return the path of a key's snapshot."""
@@ -55,7 +57,7 @@ class SnapshotCache:
             HostError: the disk is full.
         """
         with host_faults(self._folder):
-            self._folder.mkdir(exist_ok=True)
+            self._store.own_folder(FOLDER)
             with self._store.temporary() as (path, file):
                 kept = self.path(key)
                 if write(snapshot, file, kept.name) > self._most_bytes:

@@ -162,10 +162,21 @@ class Store:
         self._checked: dict[str, tuple[int, int, int]] = {}
         with host_faults(self.folder):
             for name in ("", "blobs", "blobs/sha256", "memo", "partial", "temp", "locks"):
-                (self.folder / name).mkdir(mode=0o755, parents=True, exist_ok=True)
-                check_trusted(self.folder / name, is_top=not name)
+                self.own_folder(name)
             self._users = share_folder(self.folder / "locks")
             self._clean()
+
+    def own_folder(self, name: str) -> Path:
+        """Return a folder of the cache, which is made if missing.
+
+        Raises:
+            HostError: others can write to it, as its content is trusted; or the cache is not writable.
+        """
+        path = self.folder / name
+        with host_faults(self.folder):
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            check_trusted(path, is_top=not name)
+        return path
 
     def blob(self, sha256: str) -> Path:
         """Return the path of the file with this digest, which may be missing."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
-from bootmatrix.assembly.initrd.privileges import is_bind, is_readonly
+from bootmatrix.assembly.initrd.privileges import is_bind, is_readonly, powers
 from bootmatrix.assembly.initrd.runtime_config import label_settings
 from bootmatrix.assembly.initrd.world import is_within, normal
 from bootmatrix.errors import BuildError
@@ -35,6 +35,17 @@ def label_notes(placed: Iterable[BundleSpec]) -> Iterator[str]:
         words = "; ".join(_powers(_effective(one)))
         if words:
             yield f"{one.container.name}: by the label of its image {one.container.image} it has {words[:MAX_SHOWN]}"
+
+
+def self_granted(placed: Iterable[BundleSpec]) -> tuple[str, ...]:
+    """Return the containers to which not the spec, but their image's label gives power or devices, each with both."""
+    found = []
+    for one in placed:
+        settings = _effective(one)
+        words = [*powers(settings), *(f"the device {device.path}" for device in settings.devices or ())]
+        if words:
+            found.append(f"{one.container.name}: {', '.join(dict.fromkeys(words))}")
+    return tuple(found)
 
 
 def check_labels(placed: Iterable[BundleSpec]) -> None:
