@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import jsonschema
+import kcidb_io
 import pytest
 from junitparser import JUnitXml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -22,7 +23,7 @@ from bootmatrix.history.index import ask
 from bootmatrix.history.past import past_of
 from bootmatrix.history.values import NO_PAST, Past
 from bootmatrix.load import schema as load_schema
-from bootmatrix.model import Evidence, Record, Run, SubResult, Verdict
+from bootmatrix.model import Evidence, Plan, Record, Run, RunRequest, SubResult, Verdict
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import form_names, render
 from bootmatrix.report.forms.md import code
@@ -64,7 +65,9 @@ def hostile() -> ReportContext:
 
 
 def test_forms_are_found_by_name() -> None:
-    assert form_names() == (*("badge", "csv", "github", "html", "json", "junit", "md", "openmetrics", "tap", "tiers"),)
+    assert form_names() == (
+        *("badge", "csv", "github", "html", "json", "junit", "kcidb", "md", "openmetrics", "tap", "tiers"),
+    )
 
 
 @pytest.mark.parametrize("name", form_names())
@@ -165,6 +168,32 @@ def test_run_json_follows_its_schema() -> None:
         jsonschema.validate(wrong, described)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**wrong, "format": 99}, described)
+
+
+def test_kcidb_is_valid_for_kernelci() -> None:
+    """By the library that the database itself uses: schema, and references between the objects."""
+    schema = kcidb_io.schema.V5_3
+    for one in (given(mixed_records()), given([], interrupted=True), hostile()):
+        document = json.loads(render("kcidb", one))
+        assert schema.is_valid_exactly(document)
+        kept = {name: {entry["id"] for entry in document.get(name, ())} for name in ("checkouts", "builds", "tests")}
+        assert {entry["checkout_id"] for entry in document.get("builds", ())} == kept["checkouts"]
+        assert {entry["build_id"] for entry in document.get("tests", ())} == kept["builds"]
+        assert len(kept["tests"]) == len(document.get("tests", ()))
+    tests = {entry["comment"]: entry for entry in json.loads(render("kcidb", given(mixed_records())))["tests"]}
+    found = {name: tests[f"influxdb/{name}"]["status"] for name in ("aarch64/7.2", "aarch64/6.12", "armv7/5.10")}
+    assert found == {"aarch64/7.2": "FAIL", "aarch64/6.12": "FAIL", "armv7/5.10": "SKIP"}
+    assert tests["influxdb/aarch64/7.2"]["misc"]["verdict"] == "panic"
+    assert tests["influxdb/aarch64/7.2"]["log_excerpt"] == "line\n"
+    assert not schema.is_valid({"version": {"major": 5, "minor": 3}, "tests": [{"id": "none"}]})
+
+
+def test_kcidb_has_the_cells_without_a_verdict(tmp_path: Path) -> None:
+    cells = [make_cell("x86_64"), make_cell("armv7")]
+    run = given([make_record(cells[0], Verdict.INFRA_ERROR)], interrupted=True).run
+    lacking = run.model_copy(update={"order": RunRequest(plan=Plan(cells=tuple(cells), skips=()))})
+    tests = json.loads(render("kcidb", ReportContext(lacking, lambda _: b"")))["tests"]
+    assert [(entry["comment"], entry["status"]) for entry in tests] == [(cell.id, "MISS") for cell in cells]
 
 
 def test_every_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
