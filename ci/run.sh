@@ -1,10 +1,12 @@
 #!/bin/sh
 # Runs a matrix in a CI job, whole or one shard, and prints annotations for GitHub. Settings are variables:
-#   BOOTMATRIX_FILES (a matrix or specs), BOOTMATRIX_ARCH, BOOTMATRIX_KERNEL, BOOTMATRIX_SHARD (2/4), BOOTMATRIX_ARGS
+#   BOOTMATRIX_FILES (a matrix or specs), BOOTMATRIX_ARCH, BOOTMATRIX_KERNEL, BOOTMATRIX_SHARD (2/4), BOOTMATRIX_ARGS,
+#   BOOTMATRIX_ANNOUNCE (announce.sh)
 # Exit status: that of `bootmatrix matrix`.
 set -eu
 home=${BOOTMATRIX_HOME:-$HOME/.local/share/bootmatrix-ci}
 PATH=$home/bin:$PATH
+. "$(dirname "$0")/result.sh"
 # KVM is used if it boots a guest; without access to the device there is nothing to try.
 if [ -e /dev/kvm ] && [ ! -w /dev/kvm ]; then sudo -n chmod a+rw /dev/kvm 2>/dev/null || true; fi
 
@@ -15,5 +17,5 @@ set -- $BOOTMATRIX_FILES ${BOOTMATRIX_ARGS:-}
 [ -z "${BOOTMATRIX_SHARD:-}" ] || set -- "$@" --shard "$BOOTMATRIX_SHARD"
 status=0
 bootmatrix matrix "$@" || status=$?
-if [ -n "${GITHUB_ACTIONS:-}" ] && [ "$status" != 2 ]; then bootmatrix report latest --format github || true; fi
+tell
 exit "$status"

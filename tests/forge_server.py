@@ -58,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def entries(self, entries: list[dict[str, Any]], path: str, query: str, value: Any) -> None:
         if self.command == "GET":
+            entries = [entry for entry in entries if entry.get("state") != "closed"]
             page = int((re.findall(r"\bpage=(\d+)", query) or ["1"])[0])
             part = entries[(page - 1) * PER_PAGE : page * PER_PAGE]
             more = page * PER_PAGE < len(entries)
@@ -67,12 +68,14 @@ class Handler(BaseHTTPRequestHandler):
             number = int(path.rpartition("/")[2])
             found = next(entry for entry in entries if entry["id"] == number)
             found.update(value)
+            if found.pop("state_event", "") == "close":  # GitLab's way
+                found["state"] = "closed"
             return self.reply(200, found)
         if re.search("check-runs|statuses", path):
             return self.reply(201, {})
         number = len(entries) + 1
         own = {"user": {"type": "Bot"}, "author": {"id": OWN_ID}, "author_association": "NONE"}
-        entries.append({"id": number, "number": number, "state": "open", **own, **value})
+        entries.append({"id": number, "number": number, "iid": number, "state": "open", **own, **value})
         return self.reply(201, entries[-1])
 
     do_GET = do_POST = do_PATCH = do_PUT = answer  # noqa: N815

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from forge_server import TOKEN, Forge, serve_forge
 from stage import ROOT, Stage, set_up
 
 ACTION = ROOT / "action.yml"
@@ -39,6 +40,7 @@ INPUTS = {
     "kernel": "",
     "shards": "2",
     "merge-args": "",
+    "announce": "status,issues",
 }
 
 
@@ -101,20 +103,35 @@ def shell(stage: Stage, text: str, **variables: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=stage.folder, env=env, capture_output=True, text=True, timeout=200, check=False)
 
 
+def filled(text: str, known: dict[str, str]) -> str:
+    """Put in the values of expressions, as a runner does."""
+    return re.sub(r"\$\{\{ (\S+) \}\}", lambda match: known[match[1]], text)
+
+
+def applies(condition: str, known: dict[str, str]) -> bool:
+    """Whether a step runs after steps that were no failure: conditions are `always()` and names that are not empty."""
+    parts = [part for part in condition.split(" && ") if part not in {"", "always()"}]
+    return all(known.get(part.removesuffix(" != ''"), "") != "" for part in parts)
+
+
+def outputs(stage: Stage) -> dict[str, str]:
+    path = stage.folder / "output"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return dict(line.split("=", 1) for line in lines)
+
+
 def action_steps(stage: Stage, inputs: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield script and environment of each step; one that reads an output does so when it is asked for."""
     action = yaml.safe_load(ACTION.read_text(encoding="utf-8"))
-    values: dict[str, str] = {name: entry.get("default", "") for name, entry in action["inputs"].items()} | inputs
-    known = {f"inputs.{name}": value for name, value in values.items()} | {
-        "github.action_path": str(stage.folder / "clone")
-    }
+    known = {"github.action_path": str(stage.folder / "clone"), "github.token": TOKEN}
+    values = {name: entry.get("default", "") for name, entry in action["inputs"].items()} | inputs
+    known |= {f"inputs.{name}": filled(value, known) for name, value in values.items()}
+    (stage.folder / "output").unlink(missing_ok=True)
     for step in action["runs"]["steps"]:
-        if "run" in step:
+        known |= {f"steps.boot.outputs.{name}": value for name, value in outputs(stage).items()}
+        if "run" in step and applies(step.get("if", ""), known):
             assert "${{" not in step["run"], "an expression in a script is a way in for others' text"
-            env = {
-                name: re.sub(r"\$\{\{ (\S+) \}\}", lambda match: known[match[1]], value)
-                for name, value in step["env"].items()
-            }
-            yield step["run"], env
+            yield step["run"], {name: filled(value, known) for name, value in step["env"].items()}
 
 
 def workflow_runs(job: str) -> list[dict[str, Any]]:
@@ -122,14 +139,29 @@ def workflow_runs(job: str) -> list[dict[str, Any]]:
     return [step for step in steps if "run" in step]
 
 
-def test_the_steps_of_the_action_and_of_the_workflow(stage: Stage) -> None:
-    summary = stage.folder / "summary.md"
-    github = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary), "GITHUB_PATH": str(stage.folder / "path")}
+@pytest.fixture
+def forge() -> Iterator[Forge]:
+    with serve_forge() as server:
+        yield server
+
+
+def github_job(stage: Stage, forge: Forge) -> dict[str, str]:
+    """The variables of a GitHub job for a push."""
+    files = {"STEP_SUMMARY": "summary.md", "PATH": "path", "OUTPUT": "output"}
+    job = {"GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "me/project", "GITHUB_SHA": "a" * 40}
+    job |= {"GITHUB_API_URL": forge.address, "GITHUB_RUN_ID": "12"}
+    return job | {f"GITHUB_{name}": str(stage.folder / file) for name, file in files.items()}
+
+
+def test_the_steps_of_the_action_and_of_the_workflow(stage: Stage, forge: Forge) -> None:
+    github = github_job(stage, forge)
     for number in (1, 2):
-        inputs = {"files": "all.matrix.yml", "shard": f"{number}/2"}
+        inputs = {"files": "all.matrix.yml", "shard": f"{number}/2", "announce": "status" if number == 2 else ""}
         shards = {"BOOTMATRIX_REPORTS": f"shards/{number}"}
         done = [shell(stage, text, **github, **env, **shards) for text, env in action_steps(stage, inputs)]
         assert done[0].returncode == 0 and done[0].stdout.startswith("bootmatrix "), done[0].stderr
+        assert [one.stdout for one in done[2:]] == (["check run\n"] if number == 2 else [])
+    assert len(forge.sent("POST", "/check-runs")) == 1
     assert sorted(path.name.split("-")[-2] for path in (stage.folder / "shards").glob("*/20*")) == ["1", "2"]
     (stage.folder / ".bootmatrix").symlink_to("clone")
     install, merge = workflow_runs("merge")
@@ -141,12 +173,33 @@ def test_the_steps_of_the_action_and_of_the_workflow(stage: Stage) -> None:
     place = re.match(r"::error file=(.*),line=(\d+),title=fail%3A fake/fake/check_fails/6.1::", annotations[0])
     assert place, annotations
     assert "annotations: {bootmatrix.check" in (stage.folder / "fake.yml").read_text().splitlines()[int(place[2]) - 1]
-    assert summary.read_text().count("## ❌") >= 2
+    assert (stage.folder / "summary.md").read_text().count("## ❌") >= 2
     assert (stage.folder / "path").read_text().startswith(str(BIN))
-    assert len(list((stage.folder / "reports").glob("20*-all-merged"))) == 1
+    (merged,) = (stage.folder / "reports").glob("20*-all-merged")
+    assert outputs(stage)["run"] == merged.name
+    known = {"inputs.announce": "status,issues", "needs.merge.outputs.run": merged.name, "github.token": TOKEN}
+    _, announce = workflow_runs("announce")
+    told = shell(
+        stage, announce["run"], **github, **{name: filled(text, known) for name, text in announce["env"].items()}
+    )
+    assert (told.returncode, told.stdout) == (0, "check run\nissues: 1 opened, 0 updated, 0 closed\n"), told.stderr
+    assert forge.sent("POST", "/check-runs")[-1]["conclusion"] == "failure"
 
 
-def test_the_scripts_of_the_component(stage: Stage) -> None:
+def test_a_job_without_a_run_of_its_own_tells_nothing(stage: Stage, forge: Forge) -> None:
+    """The result of an earlier run, which a cache restores, is not that of this commit."""
+    old = stage.folder / "reports" / "20260101T000000Z-all"
+    old.mkdir(parents=True, exist_ok=True)
+    (stage.folder / "reports" / "latest").unlink(missing_ok=True)
+    (stage.folder / "reports" / "latest").symlink_to(old.name)
+    inputs = {"files": "none.matrix.yml", "announce": "status"}
+    done = [shell(stage, text, **github_job(stage, forge), **env) for text, env in action_steps(stage, inputs)]
+    assert [one.returncode for one in done] == [0, 2] and "none.matrix.yml" in done[1].stderr
+    told = shell(stage, "clone/ci/merge.sh none", **github_job(stage, forge), BOOTMATRIX_ANNOUNCE="status")
+    assert told.returncode == 2 and not outputs(stage) and not forge.requests
+
+
+def test_the_scripts_of_the_component(stage: Stage, forge: Forge) -> None:
     jobs = yaml.safe_load(component({**INPUTS, "repository": str(stage.folder / "clone"), "ref": "main"}))
     variables = {name: str(value) for name, value in jobs[".bootmatrix"]["variables"].items()}
     skipped = {"BOOTMATRIX_CACHE", "BOOTMATRIX_HOME"}  # this machine's cache and program instead
@@ -162,26 +215,43 @@ def test_the_scripts_of_the_component(stage: Stage) -> None:
         done = shell(stage, script, **variables, CI_NODE_INDEX=str(number), CI_NODE_TOTAL="2")
         assert done.returncode in {0, 1}, done.stderr
     script = "\n".join([*before, *jobs["bootmatrix"]["script"]]).replace(" x86_64", " fake")
-    done = shell(stage, script, **variables, **{name: str(v) for name, v in jobs["bootmatrix"]["variables"].items()})
+    variables |= {name: str(v) for name, v in jobs["bootmatrix"]["variables"].items()}
+    gitlab = {"GITLAB_TOKEN": TOKEN, "CI_API_V4_URL": forge.address, "CI_PROJECT_ID": "3", "CI_COMMIT_SHA": "b" * 40}
+    done = shell(stage, script, **variables, **gitlab)
     assert done.returncode == 1 and "fake/fake/check_fails/6.1" in done.stdout, done.stderr
+    assert done.stdout.endswith("commit status\nissues: 1 opened, 0 updated, 0 closed\n")
+    assert forge.sent("POST", "/statuses/" + "b" * 40)[0]["state"] == "failed"
     assert (stage.folder / jobs["bootmatrix"]["artifacts"]["reports"]["junit"]).is_file()
 
 
-def test_the_steps_of_the_jenkinsfile(stage: Stage) -> None:
+def test_the_steps_of_the_jenkinsfile(stage: Stage, forge: Forge) -> None:
     text = JENKINSFILE.read_text(encoding="utf-8")
     steps = re.findall(r"^\s+sh '(.*)'$", text, re.MULTILINE)
     assert len(steps) == 8 and text.count("{") == text.count("}")
     assert set(re.search(r"values (.*)", text)[1].replace("'", "").split(", ")) == {"1", "2", "3", "4"}  # type: ignore[index]
     subprocess.run(["rm", "-rf", stage.folder / "reports"], check=True, timeout=60)
-    variables = {"BOOTMATRIX_FILES": "all.matrix.yml", "SHARD": "1"}
+    chat = forge.address.replace("http", "json") + f"/{TOKEN}"
+    variables = {"BOOTMATRIX_FILES": "all.matrix.yml", "SHARD": "1", "BOOTMATRIX_NOTIFY": chat}
     first, rest = steps[:4], steps[4:]
-    statuses = [shell(stage, _local(step), **variables).returncode for step in first]
+    done = [shell(stage, _local(step), **variables) for step in first]
+    statuses = [one.returncode for one in done]
     assert statuses[:3] == [0, 0, 0] and statuses[3] in {0, 1}
+    assert "bootmatrix: not notified: json://…: refused or unreachable" in done[3].stderr
+    assert forge.requests[0][1] == f"/{TOKEN}" and "1 cell" in forge.requests[0][2]["title"]
     subprocess.run(["mv", stage.folder / "shards", stage.folder / "stashed"], check=True, timeout=60)
     assert shell(stage, rest[0]).returncode == 0
     subprocess.run(["mv", stage.folder / "stashed", stage.folder / "shards"], check=True, timeout=60)
     statuses = [shell(stage, _local(step)).returncode for step in ("rm -rf .bootmatrix", *rest[1:])]
     assert statuses[:3] == [0, 0, 0] and statuses[3] in {1, 3}, "three of four shards are missing"
+
+
+def test_run_tells_its_verdict(stage: Stage, forge: Forge) -> None:
+    chat = forge.address.replace("http", "json")
+    done = stage.run("run", "fake.yml", "--arch", "fake/sound", "--notify", chat)
+    assert done.returncode == 0, done.stderr
+    ((_, _, post),) = forge.requests
+    assert (post["title"], post["type"]) == ("fake.yml on fake/sound, kernel 6.1: pass", "success")
+    assert stage.run("matrix", "all.matrix.yml", "--notify", "nosuch://x").returncode == 2
 
 
 def _local(step: str) -> str:

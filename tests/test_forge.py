@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.forge import api as forge_api
+from bootmatrix.forge import issues
 from bootmatrix.model import Verdict
 from command_line import Result, Tool, refused, tool
 from forge_server import TOKEN, Forge, serve_forge
@@ -86,15 +87,75 @@ def test_one_comment_that_is_updated_on_whatever_page_it_is(tool: Tool, tmp_path
     assert forge.comments[0]["body"] == "from others"
 
 
-def test_an_issue_is_opened_updated_and_closed(tool: Tool, tmp_path: Path, forge: Forge) -> None:
+@pytest.fixture
+def main_branch(forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Forge:
+    """A job for a commit on the main branch, on both forges."""
+    event = tmp_path / "push.json"
+    event.write_text(json.dumps({"repository": {"default_branch": "main"}}))
+    variables = {
+        "GITHUB_EVENT_PATH": str(event), "GITHUB_REF": "refs/heads/main", "CI_MERGE_REQUEST_IID": "",
+        "CI_DEFAULT_BRANCH": "main", "CI_COMMIT_BRANCH": "main",
+    }  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return forge
+
+
+ON_BOTH = pytest.mark.parametrize("option", ["--github-issues", "--gitlab-issues"])
+
+
+@ON_BOTH
+def test_an_issue_is_opened_updated_and_closed(tool: Tool, tmp_path: Path, main_branch: Forge, option: str) -> None:
     for day, verdicts, words in (
         (1, (F, F, P), "2 opened, 0 updated, 0 closed"),
         (2, (F, Verdict.INFRA_ERROR, P), "0 opened, 1 updated, 0 closed"),
         (3, (P, F, P), "0 opened, 1 updated, 1 closed"),
+        (4, (P, F, F), "1 opened, 1 updated, 0 closed"),
     ):
-        assert announce(tool, made(tmp_path, day, *verdicts), "--github-issues").stdout == f"issues: {words}\n"
-        forge.issues = [entry for entry in forge.issues if entry["state"] == "open"]
-    assert [entry["title"] for entry in forge.issues] == ["influxdb/aarch64/6.1: fail"]
+        assert announce(tool, made(tmp_path, day, *verdicts), option).stdout == f"issues: {words}\n"
+    assert {entry["title"].split("/")[1]: entry["state"] for entry in main_branch.issues} == {
+        "x86_64": "closed",
+        "aarch64": "open",
+        "armv7": "open",
+    }
+
+
+@ON_BOTH
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"GITHUB_REF": "refs/heads/next", "CI_COMMIT_BRANCH": "next"},
+        {"GITHUB_REF": "refs/tags/v1", "CI_COMMIT_BRANCH": ""},
+    ],
+    ids=["another branch", "a tag"],
+)
+def test_issues_are_for_the_main_branch(
+    tool: Tool,
+    tmp_path: Path,
+    main_branch: Forge,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    variables: dict[str, str],
+) -> None:
+    """A pass elsewhere says nothing about it, and must close none."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert announce(tool, made(tmp_path, 1, P, F), option).stdout == "not the main branch: no issues\n"
+    assert not main_branch.requests
+
+
+@ON_BOTH
+def test_issues_are_not_for_pull_requests(tool: Tool, tmp_path: Path, forge: Forge, option: str) -> None:
+    assert announce(tool, made(tmp_path, 1, F), option).stdout == "not the main branch: no issues\n"
+    assert not forge.requests
+
+
+def test_a_broken_kernel_does_not_flood_a_project(
+    tool: Tool, tmp_path: Path, main_branch: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issues, "MAX_ISSUES", 2)
+    done = announce(tool, made(tmp_path, 1, F, F, F), "--gitlab-issues")
+    assert done.stdout == "issues: 2 opened, 0 updated, 0 closed, 1 more not opened\n"
 
 
 @pytest.mark.parametrize("option", ["--github-comment", "--gitlab-comment"])
@@ -109,14 +170,15 @@ def test_a_comment_of_somebody_else_with_the_mark_stays(tool: Tool, tmp_path: Pa
     assert len(forge.comments) == 2
 
 
+@ON_BOTH
 def test_an_issue_of_somebody_else_with_the_mark_is_neither_changed_nor_closed(
-    tool: Tool, tmp_path: Path, forge: Forge
+    tool: Tool, tmp_path: Path, main_branch: Forge, option: str
 ) -> None:
-    announce(tool, made(tmp_path, 1, F), "--github-issues")
-    (ours,) = forge.issues
-    forge.issues = [{**ours, "user": {"type": "User"}, "author_association": "NONE"}]
-    assert announce(tool, made(tmp_path, 2, P), "--github-issues").stdout == "issues: 0 opened, 0 updated, 0 closed\n"
-    assert forge.issues[0]["state"] == "open"
+    announce(tool, made(tmp_path, 1, F), option)
+    (ours,) = main_branch.issues
+    main_branch.issues = [{**ours, "user": {"type": "User"}, "author": {"id": 666}, "author_association": "NONE"}]
+    assert announce(tool, made(tmp_path, 2, P), option).stdout == "issues: 0 opened, 0 updated, 0 closed\n"
+    assert main_branch.issues[0]["state"] == "open"
 
 
 def test_gitlab_has_a_status_and_a_note(tool: Tool, tmp_path: Path, forge: Forge) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
+from bootmatrix.cli.notify import notifier, tell_run
 from bootmatrix.cli.output import say
 from bootmatrix.errors import NetworkError
 from bootmatrix.forge import github, gitlab
 from bootmatrix.forge.api import ForgeApi
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
 from bootmatrix.history.reference import find_run
+from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
 from bootmatrix.runs.run_store import load_run
@@ -29,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     baseline = read_baseline(baseline_of(place, name)) if name else None
     past = past_of_run(place, saved, baseline, compared=bool(name))
     context = ReportContext(saved, console_reader(place.folder), past)
+    tell_run(notifier(args), context, place.folder / REPORT_FILE, args.link)
     for api, tellers in _chosen(args, context):
         with api:
             for teller in tellers:
@@ -61,6 +64,7 @@ def _chosen(args: argparse.Namespace, context: ReportContext) -> Iterator[tuple[
         for is_chosen, function in (
             (args.gitlab_status, gitlab.tell_status),
             (args.gitlab_comment, gitlab.tell_comment),
+            (args.gitlab_issues, gitlab.tell_issues),
         )
         if is_chosen
     ]

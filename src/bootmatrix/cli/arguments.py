@@ -221,6 +221,18 @@ def add_baseline(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_notify(parser: argparse.ArgumentParser) -> None:
+    """Add --notify URL."""
+    parser.add_argument(
+        "--notify",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="tell the result to this service, as apprise names it: slack://…, mailto://…, json://…; may be repeated "
+        "(default: BOOTMATRIX_NOTIFY, which keeps tokens out of the list of processes)",
+    )
+
+
 def add_single_file(parser: argparse.ArgumentParser) -> None:
     """Add --single-file."""
     parser.add_argument(
@@ -304,6 +316,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     )
     add_single_file(parser)
     add_baseline(parser)
+    add_notify(parser)
     parser.add_argument(
         "--deadline",
         type=period,

@@ -12,12 +12,16 @@ import anyio
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import exit_status, regression_status
+from bootmatrix.cli.notify import notifier, tell_run
 from bootmatrix.cli.output import say
 from bootmatrix.cli.progress import open_screen
 from bootmatrix.cli.signals import until_signal
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.history.values import Comparison
 from bootmatrix.model import Run
+from bootmatrix.report import REPORT_FILE
+from bootmatrix.report.cell_pages import console_reader
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.history_text import comparison_lines
 from bootmatrix.report.index_page import write_index
 from bootmatrix.workspace.planned_run import PlannedRun
@@ -58,6 +62,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
         cluster=args.cluster or "",
         branch=_branch(args.branch),
     )
+    told = notifier(args)
     args.is_kept = True
     with open_screen(planned.plan) as screen, open_run(planned, chosen, screen) as opened:
         screen.begin(opened.writer.path)
@@ -73,6 +78,8 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
         raise lost
     if done.run.interrupted:
         say(f"To finish it: bootmatrix matrix --resume {shlex.quote(str(done.folder))}")
+    context = ReportContext(done.run, console_reader(done.folder), done.past)
+    tell_run(told, context, done.folder / REPORT_FILE)
     return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)
 
 

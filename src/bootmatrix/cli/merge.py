@@ -7,8 +7,11 @@ from pathlib import Path
 
 from bootmatrix.cli import options
 from bootmatrix.cli.matrix import end_run, update_index
+from bootmatrix.cli.notify import notifier, tell_run
 from bootmatrix.cli.output import say
 from bootmatrix.report import REPORT_FILE
+from bootmatrix.report.cell_pages import console_reader
+from bootmatrix.report.context import ReportContext
 from bootmatrix.report.text import summary
 from bootmatrix.runs.run_store import point_latest
 from bootmatrix.workspace.merge import find_runs, merge_runs, merged_folder, report_merged
@@ -18,6 +21,7 @@ from bootmatrix.workspace.run import RunOptions
 def run(args: argparse.Namespace) -> int:
     """Merge runs, report, and return the exit status of the whole."""
     reports: Path = options.reports_of(args)
+    told = notifier(args)
     folders = find_runs(reports, args.run_names)
     merged = merge_runs(folders, args.output or merged_folder(folders, reports))
     for note in merged.notes:
@@ -29,4 +33,6 @@ def run(args: argparse.Namespace) -> int:
         update_index(reports)
     options.print_table(summary(done.run))
     say(done.folder / REPORT_FILE)
+    context = ReportContext(done.run, console_reader(done.folder), done.past)
+    tell_run(told, context, done.folder / REPORT_FILE)
     return end_run(done.run, done.past.comparison, regressions_only=bool(args.fail_on))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 from bootmatrix.errors import InputError
 
 FILE, TABLE = "pyproject.toml", "bootmatrix"
-NAMES, FOLDERS = ("arch", "kernel"), ("cache", "reports")
+NAMES, FOLDERS, NOTIFY = ("arch", "kernel"), ("cache", "reports"), "notify"
+KEYS = frozenset({*NAMES, *FOLDERS, NOTIFY})
 MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 VARIABLES = {"cache": "BOOTMATRIX_CACHE", "reports": "BOOTMATRIX_REPORTS"}
 """Environment variables that prevail."""
@@ -33,6 +35,8 @@ def apply_defaults(args: argparse.Namespace) -> None:
         if key in table and values.get(key) == () and not has_matrix:
             values[key] = _names(path, key, table[key])
             values[f"{key}_is_default"] = True
+    if NOTIFY in table and NOTIFY in values:
+        values["notify_variables"] = _variables(path, table[NOTIFY])
     for key in FOLDERS:
         if key in table and key in values and values[key] is None and not os.environ.get(VARIABLES[key]):
             values[key] = _folder(path, key, table[key])
@@ -68,9 +72,9 @@ def _is_strangers(path: Path) -> bool:
 def _checked(path: Path, table: object) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise InputError(f"{path}: [tool.{TABLE}] must be a table")
-    unknown = sorted(set(table) - {*NAMES, *FOLDERS})
+    unknown = sorted(set(table) - KEYS)
     if unknown:
-        known = ", ".join((*NAMES, *FOLDERS))
+        known = ", ".join((*NAMES, *FOLDERS, NOTIFY))
         raise InputError(f"{path}: unknown key {unknown[0]!r} in [tool.{TABLE}]. Known: {known}")
     return table
 
@@ -80,6 +84,20 @@ def _names(path: Path, key: str, value: object) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
         raise InputError(f'{path}: {key!r} in [tool.{TABLE}] must be a list of names, such as {key} = ["all"]')
     return tuple(names)
+
+
+def _variables(path: Path, value: object) -> tuple[str, ...]:
+    """Return the names of environment variables with addresses of services.
+
+    The addresses themselves hold tokens, which are not for a repository; and a project that is somebody else's chooses
+    no address that this host sends something to.
+    """
+    names = _names(path, NOTIFY, value)
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            hint = f'Put the address into an environment variable, and name it: {NOTIFY} = ["CHAT_URL"].'
+            raise InputError(f"{path}: {NOTIFY!r} in [tool.{TABLE}] must be names of environment variables", hint)
+    return names
 
 
 def _folder(path: Path, key: str, value: object) -> Path:

@@ -15,22 +15,26 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import ValidationError
 
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
+from bootmatrix.cli.notify import notifier, tell
 from bootmatrix.cli.output import say
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.kernels import kernels_file, load_custom_kernels
-from bootmatrix.model import ConsoleProof
+from bootmatrix.model import ConsoleProof, Verdict
 from bootmatrix.qemu.command import interactive
 from bootmatrix.qemu.version import find_qemu
 from bootmatrix.report.sanitize import disarmed, one_line, sanitize
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.workspace.single_guest import SingleGuest, find_guest
+
+if TYPE_CHECKING:
+    from bootmatrix.forge.notify import Notifier
 
 FOLLOW_S = 0.05
 
@@ -41,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         from bootmatrix.cli.run_on import run_on
 
         return run_on(args)
+    told = notifier(args)
     _begin(args)
     with download_progress() as downloads:
         guest = find_guest(
@@ -65,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     say(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
     if judgement.advice:
         say(judgement.advice)
+    _tell(told, args, judgement.verdict)
     if args.keep:
         say(*(f"Saved: {folder / name}" for name in kept))
     elif len(kept) > 1:
@@ -77,6 +83,15 @@ def run(args: argparse.Namespace) -> int:
         say(f"Not the fault to find: {one_line(args.match)}")
         return OUR_FAULT
     return NOT_EXPECTED
+
+
+def _tell(told: Notifier | None, args: argparse.Namespace, verdict: Verdict) -> None:
+    """Tell the verdict to the services of --notify."""
+    if told:
+        from bootmatrix.forge.notify import Message, job_page
+
+        title = one_line(f"{args.files[0]} on {args.arch}, kernel {args.kernel}: {verdict}")
+        tell(told, Message(title, job_page(os.environ) or title, verdict is Verdict.PASS))
 
 
 def _begin(args: argparse.Namespace) -> None:

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bootmatrix.errors import InputError
+from bootmatrix.forge import issues
 from bootmatrix.forge.api import ForgeApi, RefusedError
-from bootmatrix.forge.message import comment, headline, issue, mark
-from bootmatrix.model import Record, Verdict
+from bootmatrix.forge.message import comment, headline, mark
+from bootmatrix.model import Record
 from bootmatrix.report.context import ReportContext
 
 MAX_ANNOTATIONS = 50
 """Annotations of a check run in one request."""
-MAX_ISSUES = 20
-"""Issues that one run opens: a broken kernel must not flood a project."""
 WRITERS = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
 """Values of `author_association` of people who belong to the project."""
-LABEL = "bootmatrix"
 
 
 @dataclass(frozen=True)
 class GithubPlace:
-    """A commit, and the pull request it belongs to, 0 if none. `link` leads to the report."""
+    """A commit, and the pull request it belongs to, 0 if none. `link` leads to the report.
+
+    `is_main`: it is on the repository's default branch, as far as the job knows.
+    """
 
     api: str
     token: str
@@ -35,6 +36,7 @@ class GithubPlace:
     commit: str
     pull_request: int = 0
     link: str = ""
+    is_main: bool = True
 
     def open(self) -> ForgeApi:
         """Open the API."""
@@ -58,7 +60,8 @@ def place_of(environment: Mapping[str, str], link: str = "") -> GithubPlace:
     repository = environment["GITHUB_REPOSITORY"]
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise InputError(f"GITHUB_REPOSITORY {repository[:80]!r}: expected OWNER/NAME")
-    number, head = _pull_request(environment.get("GITHUB_EVENT_PATH", ""))
+    event = _event(environment.get("GITHUB_EVENT_PATH", ""))
+    number, head = _pull_request(event)
     run = f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{repository}/actions/runs/"
     run_id = environment.get("GITHUB_RUN_ID", "")
     return GithubPlace(
@@ -68,15 +71,31 @@ def place_of(environment: Mapping[str, str], link: str = "") -> GithubPlace:
         commit=head or environment["GITHUB_SHA"],  # GITHUB_SHA of a pull request is of a merge that nobody sees
         pull_request=number,
         link=link or (run + run_id if run_id else ""),
+        is_main=not number and _is_default(event, environment.get("GITHUB_REF", "")),
     )
 
 
-def _pull_request(path: str) -> tuple[int, str]:
+def _event(path: str) -> dict[str, Any]:
+    """Read the event of the job; empty if there is none."""
+    with suppress(OSError, ValueError):
+        value = json.loads(Path(path).read_text(encoding="utf-8")) if path else None
+        return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _pull_request(event: dict[str, Any]) -> tuple[int, str]:
     """Return number and head commit of the event's pull request; 0 and empty without one."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        pull = json.loads(Path(path).read_text(encoding="utf-8"))["pull_request"] if path else {}
+    with suppress(ValueError, KeyError, TypeError):
+        pull = event["pull_request"]
         return int(pull["number"]), str(pull["head"]["sha"])
     return 0, ""
+
+
+def _is_default(event: dict[str, Any], ref: str) -> bool:
+    """Return whether a ref is the repository's default branch; true if the job does not know one of them."""
+    repository = event.get("repository")
+    branch = repository.get("default_branch") if isinstance(repository, dict) else None
+    return not ref or not branch or ref == f"refs/heads/{branch}"
 
 
 def tell_status(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
@@ -150,30 +169,30 @@ def _is_trusted(entry: dict[str, Any]) -> bool:
 
 
 def tell_issues(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
-    """Open, update and close an issue for each cell that fails; return the numbers.
-
-    Cells without a verdict of this run keep their issues.
+    """Open, update and close an issue for each cell that fails on the main branch; return the numbers.
 
     Raises:
         NetworkError: one cannot be written.
     """
-    known: dict[str, Any] = {}
-    for entry in api.pages(f"issues?state=open&labels={LABEL}&per_page=100"):
-        first = str(entry.get("body", "")).partition("\n")[0]
-        if _is_trusted(entry):
-            known.setdefault(first, entry)
-    counts = {"opened": 0, "updated": 0, "closed": 0}
-    for record in context.records:
-        entry = known.get(mark(record.cell.id))
-        if record.verdict.is_guests and not record.expected and record.verdict is not Verdict.PASS:
-            title, body = issue(record, place.link)
-            if entry:
-                api.send("PATCH", f"issues/{int(entry['number'])}", {"title": title, "body": body})
-                counts["updated"] += 1
-            elif counts["opened"] < MAX_ISSUES:
-                api.send("POST", "issues", {"title": title, "body": body, "labels": [LABEL]})
-                counts["opened"] += 1
-        elif entry and record.verdict is Verdict.PASS:
-            api.send("PATCH", f"issues/{int(entry['number'])}", {"state": "closed", "state_reason": "completed"})
-            counts["closed"] += 1
-    return "issues: " + ", ".join(f"{number} {name}" for name, number in counts.items())
+    if not place.is_main:
+        return "not the main branch: no issues"
+    return issues.tell_issues(_Issues(api), context, place.link)
+
+
+@dataclass(frozen=True)
+class _Issues:
+    api: ForgeApi
+
+    def known(self) -> Iterator[tuple[str, int]]:
+        for entry in self.api.pages(f"issues?state=open&labels={issues.LABEL}&per_page=100"):
+            if _is_trusted(entry):
+                yield str(entry.get("body") or ""), int(entry["number"])
+
+    def open(self, title: str, text: str) -> None:
+        self.api.send("POST", "issues", {"title": title, "body": text, "labels": [issues.LABEL]})
+
+    def update(self, number: int, title: str, text: str) -> None:
+        self.api.send("PATCH", f"issues/{number}", {"title": title, "body": text})
+
+    def close(self, number: int) -> None:
+        self.api.send("PATCH", f"issues/{number}", {"state": "closed", "state_reason": "completed"})

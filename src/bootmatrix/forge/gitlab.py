@@ -1,11 +1,13 @@
-"""GitLab: commit status, and one note on the merge request."""
+"""GitLab: commit status, one note on the merge request, an issue for each cell that fails."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bootmatrix.errors import InputError
+from bootmatrix.forge import issues
 from bootmatrix.forge.api import ForgeApi
 from bootmatrix.forge.message import comment, headline, mark
 from bootmatrix.report.context import ReportContext
@@ -13,7 +15,10 @@ from bootmatrix.report.context import ReportContext
 
 @dataclass(frozen=True)
 class GitlabPlace:
-    """A commit, and the merge request it belongs to, 0 if none. `link` leads to the report."""
+    """A commit, and the merge request it belongs to, 0 if none. `link` leads to the report.
+
+    `is_main`: it is on the project's default branch, as far as the job knows.
+    """
 
     api: str
     token: str
@@ -21,6 +26,7 @@ class GitlabPlace:
     commit: str
     merge_request: int = 0
     link: str = ""
+    is_main: bool = True
 
     def open(self) -> ForgeApi:
         """Open the API."""
@@ -40,13 +46,15 @@ def place_of(environment: Mapping[str, str], link: str = "") -> GitlabPlace:
     for name, value in numbers.items():
         if not value.isdecimal():
             raise InputError(f"{name} {value[:40]!r}: expected a number")
+    default, request = environment.get("CI_DEFAULT_BRANCH", ""), int(numbers["CI_MERGE_REQUEST_IID"])
     return GitlabPlace(
         api=environment["CI_API_V4_URL"],
         token=environment["GITLAB_TOKEN"],
         project=int(numbers["CI_PROJECT_ID"]),
         commit=environment["CI_COMMIT_SHA"],
-        merge_request=int(numbers["CI_MERGE_REQUEST_IID"]),
+        merge_request=request,
         link=link or environment.get("CI_PIPELINE_URL", ""),
+        is_main=not request and (not default or environment.get("CI_COMMIT_BRANCH", "") == default),
     )
 
 
@@ -75,13 +83,55 @@ def tell_comment(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> s
         return "no merge request: no comment"
     notes = f"merge_requests/{place.merge_request}/notes"
     body = {"body": comment(context, place.link)}
-    own, user = mark(context.view.title), api.send("GET", f"{place.api}/user")
-    author = user.get("id") if isinstance(user, dict) else None
+    own, user = mark(context.view.title), _own_user(api, place)
     for entry in api.pages(f"{notes}?per_page=100"):
-        # Anybody can copy the mark into a note, and could change it again after its update.
-        is_ours = author is not None and (entry.get("author") or {}).get("id") == author
-        if is_ours and str(entry.get("body", "")).startswith(own):
+        if _is_own(entry, user) and str(entry.get("body", "")).startswith(own):
             api.send("PUT", f"{notes}/{int(entry['id'])}", body)
             return "comment updated"
     api.send("POST", notes, body)
     return "comment created"
+
+
+def _own_user(api: ForgeApi, place: GitlabPlace) -> object:
+    """Return the id of the token's user; None if unknown."""
+    user = api.send("GET", f"{place.api}/user")
+    return user.get("id") if isinstance(user, dict) else None
+
+
+def _is_own(entry: dict[str, Any], user: object) -> bool:
+    """Return whether a note or issue is of the token's user.
+
+    Anybody can copy the mark into one, and could change it again after its update.
+    """
+    return user is not None and (entry.get("author") or {}).get("id") == user
+
+
+def tell_issues(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> str:
+    """Open, update and close an issue for each cell that fails on the main branch; return the numbers.
+
+    Raises:
+        NetworkError: one cannot be written.
+    """
+    if not place.is_main:
+        return "not the main branch: no issues"
+    return issues.tell_issues(_Issues(api, _own_user(api, place)), context, place.link)
+
+
+@dataclass(frozen=True)
+class _Issues:
+    api: ForgeApi
+    user: object
+
+    def known(self) -> Iterator[tuple[str, int]]:
+        for entry in self.api.pages(f"issues?state=opened&labels={issues.LABEL}&per_page=100"):
+            if _is_own(entry, self.user):
+                yield str(entry.get("description") or ""), int(entry["iid"])
+
+    def open(self, title: str, text: str) -> None:
+        self.api.send("POST", "issues", {"title": title, "description": text, "labels": issues.LABEL})
+
+    def update(self, number: int, title: str, text: str) -> None:
+        self.api.send("PUT", f"issues/{number}", {"title": title, "description": text})
+
+    def close(self, number: int) -> None:
+        self.api.send("PUT", f"issues/{number}", {"state_event": "close"})

@@ -25,6 +25,7 @@ def add_merge(commands: Commands) -> None:
     )
     arguments.add_single_file(parser)
     arguments.add_baseline(parser)
+    arguments.add_notify(parser)
     arguments.add_reports(parser)
     parser.set_defaults(command="merge")
 
@@ -43,11 +44,13 @@ def add_announce(commands: Commands) -> None:
     for name, help_words in (
         ("github-status", "a check run with annotations, or a commit status if the token may not"),
         ("github-comment", "one comment on the pull request"),
-        ("github-issues", "an issue for each cell that fails, closed when it passes; for the main branch"),
+        ("github-issues", "on the main branch: an issue for each cell that fails, closed when it passes"),
         ("gitlab-status", "the commit's status"),
         ("gitlab-comment", "one note on the merge request"),
+        ("gitlab-issues", "on the main branch: an issue for each cell that fails, closed when it passes"),
     ):
         parser.add_argument(f"--{name}", action="store_true", help=help_words)
+    arguments.add_notify(parser)
     parser.add_argument("--link", default="", metavar="URL", help="where the report is (default: the job's page)")
     parser.add_argument("--baseline", metavar="RUN", help=f"compare with this run: {arguments.RUN_HELP}")
     arguments.add_reports(parser)

@@ -84,6 +84,7 @@ def add_run(commands: Commands) -> None:
     )
     arguments.add_git_bisect(parser)
     clouds.add_on(parser)
+    arguments.add_notify(parser)
     parser.add_argument("--shell", action="store_true", help="start a shell on the console at the end; no verdict")
     parser.add_argument(
         "--keep",

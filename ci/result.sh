@@ -1,0 +1,15 @@
+# Read by run.sh and merge.sh: the run that a CI job made, and telling its result.
+export BOOTMATRIX_REPORTS="${BOOTMATRIX_REPORTS:-reports}"
+
+newest() { readlink "$BOOTMATRIX_REPORTS/latest" 2>/dev/null || true; }
+before=$(newest)
+
+# Annotations for GitHub; what BOOTMATRIX_ANNOUNCE says, for GitLab and others. A job that made no run tells nothing: an earlier run's
+# result, restored from a cache, is not that of this commit.
+tell() {
+    run=$(newest)
+    if [ -z "$run" ] || [ "$run" = "$before" ]; then return 0; fi
+    [ -z "${GITHUB_OUTPUT:-}" ] || echo "run=$run" >>"$GITHUB_OUTPUT"
+    [ -z "${GITHUB_ACTIONS:-}" ] || bootmatrix report "$run" --format github || true
+    [ -z "${BOOTMATRIX_ANNOUNCE:-}" ] || "$(dirname "$0")/announce.sh" "$run" || true
+}

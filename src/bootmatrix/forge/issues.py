@@ -1,0 +1,69 @@
+"""One issue for each cell that fails on the main branch: opened, updated, closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from bootmatrix.forge.message import issue, mark
+from bootmatrix.model import Record, Verdict
+from bootmatrix.report.context import ReportContext
+
+MAX_ISSUES = 20
+"""Issues that one run opens: a broken kernel must not flood a project."""
+LABEL = "bootmatrix"
+
+
+class IssueTracker(Protocol):
+    """The issues of a project with our label. Each call raises NetworkError if the API refuses it or is silent."""
+
+    def known(self) -> Iterable[tuple[str, int]]:
+        """Yield text and number of each open issue of ours."""
+
+    def open(self, title: str, text: str) -> None:
+        """Open an issue."""
+
+    def update(self, number: int, title: str, text: str) -> None:
+        """Replace title and text of an issue."""
+
+    def close(self, number: int) -> None:
+        """Close an issue."""
+
+
+def tell_issues(tracker: IssueTracker, context: ReportContext, link: str) -> str:
+    """Open, update and close the issues of a run's cells; return the numbers.
+
+    Cells without a verdict of this run keep their issues.
+
+    Raises:
+        NetworkError: one cannot be written.
+    """
+    known: dict[str, int] = {}
+    for text, number in tracker.known():
+        known.setdefault(text.partition("\n")[0].rstrip("\r"), number)
+    counts = dict.fromkeys(("opened", "updated", "closed", "not opened"), 0)
+    for record in context.records:
+        done = _tell(tracker, record, known.get(mark(record.cell.id)), link, counts["opened"] < MAX_ISSUES)
+        if done:
+            counts[done] += 1
+    left_out = counts.pop("not opened")
+    words = ", ".join(f"{number} {name}" for name, number in counts.items())
+    return f"issues: {words}" + (f", {left_out} more not opened" if left_out else "")
+
+
+def _tell(tracker: IssueTracker, record: Record, number: int | None, link: str, may_open: bool) -> str:
+    """Write the issue of one cell, if it needs one; return what was done, empty for nothing."""
+    if record.verdict is Verdict.PASS:
+        if number is None:
+            return ""
+        tracker.close(number)
+        return "closed"
+    if not record.verdict.is_guests or record.expected:
+        return ""
+    if number is not None:
+        tracker.update(number, *issue(record, link))
+        return "updated"
+    if not may_open:
+        return "not opened"
+    tracker.open(*issue(record, link))
+    return "opened"
