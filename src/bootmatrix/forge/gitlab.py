@@ -114,11 +114,11 @@ def tell_issues(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> st
     """
     if not place.is_main:
         return "not the main branch: no issues"
-    return issues.tell_issues(_Issues(api, _own_user(api, place)), context, place.link)
+    return issues.tell_issues(_GitlabIssues(api, _own_user(api, place)), context, place.link)
 
 
 @dataclass(frozen=True)
-class _Issues:
+class _GitlabIssues:
     api: ForgeApi
     user: object
 
