@@ -1,0 +1,93 @@
+"""The survey of packages' own tests: its list, its page, and the sources that it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmarks.survey.cells import CellResult
+from benchmarks.survey.page import render
+from benchmarks.survey.plan import load_list
+
+from bootmatrix.errors import InputError
+
+LIST = """\
+suite: bookworm
+root: debian
+targets: [x86_64/6.1, ppc64le/7.2-64k, ppc64le/7.2]
+packages: [first, second]
+causes:
+  - {cells: "first/*-64k", test: "a*", cause: page size, text: "it maps 4 KiB"}
+"""
+
+
+def result(package: str, target: str, status: str, *tests: tuple[str, str, str]) -> CellResult:
+    machine, _, kernel = target.rpartition("/")
+    return CellResult(
+        *(f"{package}/{target}", package, "1.0-1", machine, kernel, status, 0, ""),
+        tests=tuple({"name": name, "result": outcome, "reason": reason} for name, outcome, reason in tests),
+        dsc_sha256="0" * 64,
+        command="autopkgtest",
+        started_at="2026-01-01T00:00:00+00:00",
+        wall_s=60.0,
+        cpu_s=1.0,
+    )
+
+
+def page(tmp_path: Path, *results: CellResult) -> str:
+    (tmp_path / "list.yml").write_text(LIST)
+    return render(load_list(tmp_path / "list.yml"), results, {"QEMU": "9"})
+
+
+def test_a_failure_has_what_sets_it_apart_and_its_cause(tmp_path: Path) -> None:
+    text = page(
+        tmp_path,
+        result("first", "x86_64/6.1", "pass", ("all", "pass", "")),
+        result("first", "ppc64le/7.2-64k", "fail", ("all", "fail", "exit status 1")),
+        result("first", "ppc64le/7.2", "pass", ("all", "pass", ""), ("other", "skip", "no root")),
+        result("second", "x86_64/6.1", "fault"),
+    )
+    assert "2 of 2 packages, 4 of 6 cells: 2 pass, 1 fail, 1 fault." in text
+    assert "| first | pass | **FAIL** | 1/2 |" in text
+    assert "| second | fault |  |  |" in text
+    failure = next(line for line in text.splitlines() if line.startswith("| first/ppc64le/7.2-64k"))
+    assert "all: exit status 1" in failure
+    assert "Only 64k pages" in failure
+    assert "page size: it maps 4 KiB" in failure
+    fault = next(line for line in text.splitlines() if line.startswith("| second/x86_64"))
+    assert fault.endswith("| – | not looked into yet |"), "a fault of the testbed is not compared with others"
+
+
+def test_texts_of_a_guest_are_harmless(tmp_path: Path) -> None:
+    evil = "<script>|[x](javascript:y)\x1b[31m`"
+    text = page(tmp_path, result("first", "x86_64/6.1", "fail", ("t", "fail", evil)))
+    row = next(line for line in text.splitlines() if line.startswith("| first/x86_64"))
+    assert not {"<", "[", "`", "\x1b"} & set(row)
+    assert row.count("|") == 5
+
+
+def test_an_empty_survey_has_a_page(tmp_path: Path) -> None:
+    text = page(tmp_path)
+    assert "0 of 2 packages, 0 of 6 cells." in text
+    assert "Nothing was run." in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("targets: [x86_64/6.1", "targets: [x86_64", "must be MACHINE/KERNEL"),
+        ("cause: page size", "cause: bad luck", "must be one of program"),
+        ("suite: bookworm\n", "", "'suite'"),
+        ("packages: [first, second]", "packages: [", "not the list of a survey"),
+    ],
+)
+def test_a_bad_list_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    (tmp_path / "list.yml").write_text(LIST.replace(old, new))
+    with pytest.raises(InputError, match=words):
+        load_list(tmp_path / "list.yml")
+
+
+def test_the_list_of_this_project_is_one() -> None:
+    survey = load_list(Path(__file__).parent.parent / "benchmarks/survey/list.yml")
+    assert len(survey.packages) >= 30
+    assert len(list(survey.cells())) == len(survey.packages) * len(survey.targets)
