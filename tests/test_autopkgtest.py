@@ -40,6 +40,17 @@ def test_without_a_testbed() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_a_caller_that_does_not_read_the_last_answer() -> None:
+    """As autopkgtest does."""
+    server = Caller(*GUEST)
+    assert server.process.stdin
+    assert server.process.stdout
+    server.process.stdout.close()
+    server.process.stdin.write("quit\n")
+    server.process.stdin.close()
+    assert server.process.wait(60) == 0
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

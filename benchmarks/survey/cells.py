@@ -76,7 +76,16 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
     folder.mkdir(parents=True)
     record = folder / "record.json"
     command = [
-        *("autopkgtest", "--no-built-binaries", str(source.tree), "--output-dir", str(folder / "out")),
+        *(
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
+            "autopkgtest",
+            "--no-built-binaries",
+            str(source.tree),
+            "--output-dir",
+            str(folder / "out"),
+        ),
         *("--timeout-factor", "10", "--", str(Path(sys.executable).with_name("autopkgtest-virt-bootmatrix"))),
         *("--arch", cell.machine, "--kernel", cell.kernel, "--root", survey.root),
         *("--record", str(record)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote, unquote
@@ -32,7 +33,7 @@ class ProtocolTestbed(Protocol):
 
 
 class ProtocolServer:
-    """Answers the commands of one caller, one after the other.
+    """Answers the commands of one caller, one after the other, on unbuffered streams.
 
     `shell` runs a shell in the open testbed, in a folder and with variables.
     """
@@ -64,7 +65,8 @@ class ProtocolServer:
                 _reply(replies, self._answer(words))
         finally:
             self._testbed.close()
-        _reply(replies, ())
+        with suppress(BrokenPipeError):  # autopkgtest does not read the answer to `quit`
+            _reply(replies, ())
 
     def _answer(self, words: Sequence[str]) -> Reply:
         name, *arguments = words
@@ -140,4 +142,3 @@ def _words(requests: BinaryIO) -> list[str]:
 
 def _reply(replies: BinaryIO, words: Reply) -> None:
     replies.write(" ".join(("ok", *words)).encode() + b"\n")
-    replies.flush()

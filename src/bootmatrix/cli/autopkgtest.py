@@ -86,7 +86,8 @@ def _serve(args: argparse.Namespace) -> None:
         record=args.record.absolute() if args.record else None,
     )
     testbed = Testbed(settings, (sys.executable, "-P", testbed_command.__file__))
-    ProtocolServer(testbed, lambda words: _shell(testbed, words)).serve(sys.stdin.buffer, sys.stdout.buffer)
+    with open(1, "wb", buffering=0, closefd=False) as replies:
+        ProtocolServer(testbed, lambda words: _shell(testbed, words)).serve(sys.stdin.buffer, replies)
 
 
 def _workspace(args: argparse.Namespace) -> Mapping[str, Any]:
