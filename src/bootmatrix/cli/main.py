@@ -29,7 +29,7 @@ COMMANDS = tuple(ADDERS)
 
 GIT_BISECT = "--git-bisect"
 
-RUNNERS = {"try"}
+RUNNERS = {"try", "kernel-test"}
 """Commands whose arguments end with `--` and a command for the guest."""
 
 EPILOG = """\

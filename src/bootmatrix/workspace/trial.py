@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,9 @@ KEPT_S = 30 * 86400.0
 HALF_WRITTEN_S = 86400.0
 DRAFT = ".draft-"
 
+WriteProject = Callable[[Path], tuple[Path, list[str]]]
+"""Writes a project to an empty folder; returns its matrix, and notes."""
+
 
 def prepare_trial(
     request: TrialRequest, profiles: Mapping[str, Profile], cache: Path | None, save: Path | None
@@ -35,28 +38,38 @@ def prepare_trial(
         InputError: the request is invalid, or `save` is in use.
         HostError: other users can write to the cache.
     """
+    return keep_project(request.thing.name, lambda draft: write_trial(draft, request, profiles), cache, save)
+
+
+def keep_project(name: str, write: WriteProject, cache: Path | None, save: Path | None) -> tuple[Path, list[str]]:
+    """Write a project by a function that takes an empty folder; return its matrix, and notes.
+
+    Raises:
+        InputError: `save` is in use.
+        HostError: other users can write to the cache.
+    """
     if save is not None:
-        return _save(request, profiles, save)
+        return _save(write, save)
     trials = (cache or default_cache()) / TRIALS
     trials.mkdir(mode=0o755, parents=True, exist_ok=True)
     check_trusted(trials)
     _remove_old(trials)
     with _draft(trials) as draft:
-        matrix, notes = write_trial(draft, request, profiles)
-        final = trials / f"{request.thing.name}-{_digest(draft)[:16]}"
+        matrix, notes = write(draft)
+        final = trials / f"{name}-{_digest(draft)[:16]}"
         with suppress(OSError):  # the same trial is there already
             draft.rename(final)
     os.utime(final)
     return final / matrix.name, notes
 
 
-def _save(request: TrialRequest, profiles: Mapping[str, Profile], save: Path) -> tuple[Path, list[str]]:
+def _save(write: WriteProject, save: Path) -> tuple[Path, list[str]]:
     if save.exists() and (not save.is_dir() or any(save.iterdir())):
         raise InputError(f"--save {save}: exists, and is not an empty folder", "Name a new folder.")
     try:
         save.parent.mkdir(parents=True, exist_ok=True)
         with _draft(save.parent) as draft:
-            matrix, notes = write_trial(draft, request, profiles)
+            matrix, notes = write(draft)
             draft.chmod(0o755)
             draft.rename(save)
     except OSError as error:

@@ -165,7 +165,7 @@ def add_custom_kernel(
             f"{', '.join(map(str, parts))} may be an image for several architectures", "Name it with --arch."
         )
     files = [_fetch(part, str(folder), profiles[0], builder) for part in parts]
-    profile = profiles[0] if len(profiles) == 1 else _recognise(parts, files, profiles)
+    profile = profiles[0] if len(profiles) == 1 else recognise(parts, files, profiles)
     pinned = tuple(_pinned(part, file) for part, file in zip(parts, files, strict=True))
     kernel = import_kernel(name, pinned, files, profile, builder.store)
     found = known_files(kernel_key(kernel), builder.store)
@@ -175,7 +175,7 @@ def add_custom_kernel(
     return AddedKernel(profile, added, missing_options(config, machine, "containers") if config else ())
 
 
-def _recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:
+def recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:
     """Return the architecture whose kernels begin with these bytes: the first of several profiles of one."""
     hint, strange = "Name it with --arch.", ("", "")
     for part, file in zip(parts, files, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bootmatrix.cli.parsers import ci, clouds, files, guests, hosts, results, running, trial, upkeep
+from bootmatrix.cli.parsers import ci, clouds, files, guests, hosts, kernel_test, results, running, trial, upkeep
 
 ADDERS = {
     "try": trial.add_try,
@@ -14,6 +14,7 @@ ADDERS = {
     "validate": files.add_validate,
     "arch": files.add_arch,
     "kernels": files.add_kernels,
+    "kernel-test": kernel_test.add_kernel_test,
     "fetch": running.add_fetch,
     "lock": running.add_lock,
     "report": results.add_report,

@@ -1,0 +1,72 @@
+"""`bootmatrix kernel-test`: boot a kernel's build tree, and run a command or the kernel's own tests in it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.cli import options
+from bootmatrix.cli.first_look import check_host
+from bootmatrix.cli.matrix import run_planned
+from bootmatrix.cli.output import say
+from bootmatrix.errors import InputError
+from bootmatrix.model.guest_size import AUTO
+from bootmatrix.scaffold.kernel_test import KernelTestRequest
+from bootmatrix.workspace.kernel_test import prepare_kernel_test
+from bootmatrix.workspace.selection import Selection, board_targets, requested_size
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the project of a kernel test, run its matrix, and return the exit status."""
+    workspace = options.workspace(args)
+    targets = board_targets(Selection(arch=args.arch, machine=args.machine)) if args.arch else ()
+    matrix, notes = prepare_kernel_test(
+        args.tree, _request(args), workspace.profiles(), arch=targets, cache=workspace.cache, save=args.save
+    )
+    for note in notes:
+        options.complain(f"note: {note}")
+    kernels = matrix.parent.absolute() / "kernels.yml"
+    os.environ["BOOTMATRIX_KERNELS"] = str(kernels)
+    selection = Selection(
+        qemu_args=tuple(args.qemu_args),
+        get_limit=args.get_limit,
+        network=args.network,
+        flaky=args.flaky,
+        fail_on_warning=args.fail_on_warning,
+    )
+    planned = workspace.plan(str(matrix), selection=selection)
+    options.print_notes(planned.plan)
+    profiles = workspace.profiles()
+    machines = [profiles[cell.arch].machine(cell.machine) for cell in planned.cells]
+    check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")
+    status = run_planned(args, planned)
+    if status:
+        again = f"BOOTMATRIX_KERNELS={shlex.quote(str(kernels))} bootmatrix run {shlex.quote(planned.cells[0].spec)}"
+        say(f"To boot it by hand: {again} --arch {planned.cells[0].target} --kernel {planned.cells[0].kernel}")
+    return status
+
+
+def _request(args: argparse.Namespace) -> KernelTestRequest:
+    requested_size(Selection(memory=args.memory, cpus=args.cpus))
+    size: dict[str, Any] = {"memory": args.memory or AUTO, **({} if args.cpus is None else {"cpus": args.cpus})}
+    return KernelTestRequest(
+        words=tuple(args.words),
+        kunit=args.kunit,
+        copy=_folder(args.copy) if args.copy else None,
+        image=args.base,
+        env=tuple(args.env),
+        results=tuple(args.get),
+        timeout=args.timeout or "",
+        modules=args.modules,
+        append=tuple(args.append),
+        keys={"resources": size},
+    )
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise InputError(f"--copy {path}: not a folder", "Such as kselftest_install, after 'make kselftest-install'.")
+    return path

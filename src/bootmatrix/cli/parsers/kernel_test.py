@@ -1,0 +1,71 @@
+"""Options of `kernel-test`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bootmatrix.cli import arguments
+from bootmatrix.cli.arguments import Commands
+
+DESCRIPTION = """\
+Boots the kernel of a build tree on each architecture of which the tree has an image, and runs a command in it, or the
+kernel's own tests (KUnit). It needs no container runtime, no namespaces and no control groups of the kernel: a static
+init mounts /proc, /sys, /dev, debugfs and tracefs, and runs the command as root. Verdicts are those of 'matrix'; a
+command that ends with status 4, as kselftest has it, is a skip.
+"""
+EXAMPLES = """\
+examples:
+  bootmatrix kernel-test ../linux                                  # does it boot?
+  bootmatrix kernel-test ../linux -- sh -c 'modprobe x && dmesg'
+  bootmatrix kernel-test ../linux --kunit 'list*'
+  bootmatrix kernel-test ../linux --copy kselftest_install --image debian -- ./run_kselftest.sh -c timers
+"""
+
+
+def add_kernel_test(commands: Commands) -> None:
+    """Add the options of `kernel-test`."""
+    parser = commands.add_parser(
+        "kernel-test",
+        help="boot a kernel's build tree, and run a command or KUnit in it",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="bootmatrix kernel-test TREE [options] [-- COMMAND…]",
+    )
+    parser.add_argument(
+        "tree", type=Path, metavar="TREE", help="a build tree after make; or another SOURCE of 'kernels add'"
+    )
+    parser.add_argument(
+        "--kunit", nargs="?", const="", metavar="FILTER", help="run the kernel's own tests: all, or those of a glob"
+    )
+    parser.add_argument("--copy", type=Path, metavar="FOLDER", help="copy a folder into the guest, and run there")
+    parser.add_argument(
+        "--image",
+        dest="base",
+        default="busybox",
+        metavar="IMAGE",
+        help="root of the command: busybox, debian-small, debian, … (default: busybox)",
+    )
+    parser.add_argument(
+        "--modules", type=arguments.names, default=(), metavar="M,…", help="modules of the kernel to load before"
+    )
+    parser.add_argument(
+        "--arch",
+        type=arguments.names,
+        default=(),
+        metavar="A[/MACHINE],…",
+        help="architectures (default: all of which the tree has an image)",
+    )
+    arguments.add_size(parser)
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="environment variable")
+    parser.add_argument(
+        "--get", action="append", default=[], metavar="PATH", help="take a file or folder of the guest into the report"
+    )
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="also write spec, matrix and kernels.yml there")
+    arguments.add_downloads(parser)
+    arguments.add_qemu_args(parser)
+    arguments.add_flaky(parser)
+    arguments.add_fail_on_warning(parser)
+    arguments.add_running(parser)
+    parser.set_defaults(command="kernel_test", image=[], locked=None)

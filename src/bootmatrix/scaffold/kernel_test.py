@@ -1,0 +1,153 @@
+"""The project of `bootmatrix kernel-test`: spec, image recipe, matrix and kernels.yml of a kernel and a command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.errors import InputError
+from bootmatrix.load.recipe import SHIPPED
+from bootmatrix.model.durations import duration_s
+from bootmatrix.scaffold.source_tree import copy_tree
+from bootmatrix.scaffold.trial import LEAST_LIMIT_S, VARIABLE, base_image
+from bootmatrix.scaffold.yaml_text import yaml_text
+
+NAME = "kernel-test"
+INIT = (f"{SHIPPED}init", f"{SHIPPED}chroot")
+DEFAULT_IMAGE = "busybox"
+DEFAULT_LIMIT = "5m"
+CONTAINER = "test"
+FILES = "/kernel-test/files"
+RUN = "kernel-test/run"
+"""The program that the runtime of the image chroot starts."""
+SCRIPT = """\
+#!/bin/sh
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux
+mkdir -p /root
+cd {folder} || exit
+"""
+KUNIT = r"""
+# What the kernel's own tests reported: by suite where it has KUNIT_DEBUGFS, else from its log.
+if [ -d /sys/kernel/debug/kunit ]; then
+  cat /sys/kernel/debug/kunit/*/results 2>/dev/null
+else
+  dmesg | sed 's/^<[0-9]*>//; s/^\[[^]]*\] //'
+fi | grep -E '^ *(K?TAP version [0-9]|1\.\.[0-9]|(not )?ok [0-9]|# Subtest: )' >/tmp/kunit
+cat /tmp/kunit
+grep -qE '^ *(not )?ok ' /tmp/kunit || {
+  echo "not ok - no KUnit test ran: is CONFIG_KUNIT set, and does the filter match one?"
+  exit 1
+}
+"""
+KSELFTEST = """
+{command}
+status=$?
+# kselftest's KSFT_SKIP
+[ $status -ne 4 ] || echo '1..0 # SKIP the command ended with status 4, kselftest has it for a skip'
+exit $status
+"""
+
+
+@dataclass(frozen=True)
+class KernelTestRequest:
+    """Everything that `bootmatrix kernel-test` takes beside a kernel. `keys` are further keys of the matrix.
+
+    `kunit` is the filter of the kernel's own tests, None to leave them out. `copy` is a folder for the guest,
+    `modules` are loaded before the test.
+    """
+
+    words: tuple[str, ...] = ()
+    kunit: str | None = None
+    copy: Path | None = None
+    image: str = DEFAULT_IMAGE
+    env: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+    timeout: str = ""
+    modules: tuple[str, ...] = ()
+    append: tuple[str, ...] = ()
+    keys: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_kernel_test(
+    folder: Path,
+    request: KernelTestRequest,
+    kernel: str,
+    kernels: Mapping[str, Mapping[str, Any]],
+    targets: Sequence[str],
+) -> tuple[Path, list[str]]:
+    """Write the project to an empty folder; return its matrix, and notes for the user.
+
+    `kernels` has the entry of kernels.yml for each architecture, `targets` the machines.
+
+    Raises:
+        InputError: the request is invalid, or its folder cannot be copied.
+    """
+    notes: list[str] = []
+    recipe: dict[str, Any] = {"from": base_image(request.image), "workdir": "/"}
+    recipe["files"] = [{"path": RUN, "mode": "0755", "contents": script(request)}]
+    if request.copy is not None:
+        notes += copy_tree(request.copy.resolve(), folder / f"images/{NAME}/files", folder).notes()
+        recipe["files"].append({"path": FILES.lstrip("/"), "source": "files"})
+    limit = request.timeout or DEFAULT_LIMIT
+    limit_s = max(duration_s(limit), LEAST_LIMIT_S)
+    annotations = {"bootmatrix.check": limit}
+    if request.results:
+        annotations["bootmatrix.results"] = " ".join(request.results)
+    if request.modules:
+        annotations["bootmatrix.modules"] = " ".join(request.modules)
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": f"@pkg:./images/{NAME}",
+        "readonly": True,
+        "capabilities": ["all"],
+        "annotations": annotations,
+    }
+    matrix = {
+        "specs": [f"{NAME}.yml"],
+        "arch": list(targets),
+        "kernel": [kernel],
+        "roots": "ram",
+        "timeouts": {"boot": limit_s, "services": limit_s, "silence": limit_s},
+        **({"append": " ".join(_append(request))} if _append(request) else {}),
+        **request.keys,
+    }
+    _write(folder / f"images/{NAME}/build.yml", recipe, "The root of the test. See docs/images.md.")
+    spec = {"init": list(INIT), "services": [container]}
+    _write(folder / f"{NAME}.yml", spec, "Written by 'bootmatrix kernel-test'.")
+    _write(folder / "kernels.yml", {"kernels": {kernel: dict(kernels)}}, "The kernel, as it is when a run begins.")
+    _write(folder / f"{NAME}.matrix.yml", matrix, "To run it: BOOTMATRIX_KERNELS=kernels.yml bootmatrix matrix FILE")
+    return folder / f"{NAME}.matrix.yml", notes
+
+
+def script(request: KernelTestRequest) -> str:
+    """Return the script that runs in the guest.
+
+    Raises:
+        InputError: a variable is not NAME=VALUE.
+    """
+    text = SCRIPT.format(folder=FILES if request.copy is not None else "/")
+    for variable in request.env:
+        name, equals, value = variable.partition("=")
+        if not equals or not VARIABLE.fullmatch(name):
+            raise InputError(f"--env {variable!r} must be NAME=VALUE")
+        text += f"export {name}={shlex.quote(value)}\n"
+    if request.kunit is not None:
+        text += KUNIT
+    command = request.words or (() if request.kunit is not None else ("uname", "-a"))
+    return text + (KSELFTEST.format(command=shlex.join(command)) if command else "")
+
+
+def _append(request: KernelTestRequest) -> tuple[str, ...]:
+    """Return words of the kernel's command line. The tests of modules and built-in ones run when they are loaded."""
+    if request.kunit is None:
+        return request.append
+    chosen = (f"kunit.filter_glob={request.kunit}",) if request.kunit else ()
+    return ("kunit.enable=1", *chosen, *request.append)
+
+
+def _write(path: Path, data: Mapping[str, Any], comment: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml_text(data, comment), encoding="utf-8")

@@ -1,0 +1,128 @@
+"""The kernels that a build tree, or another source, has, and the project that tests them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.assembly.kernel.custom import recognise
+from bootmatrix.assembly.kernel.decompress import boots
+from bootmatrix.assembly.kernel.probe import form_of, page_kib_of
+from bootmatrix.assembly.kernel.wrappers import start_of
+from bootmatrix.errors import BootmatrixError, InputError
+from bootmatrix.load.data_paths import arch_folders
+from bootmatrix.load.kernels import check_new
+from bootmatrix.load.profile import profile_files
+from bootmatrix.model import KernelPart, Profile
+from bootmatrix.scaffold.kernel_test import NAME, KernelTestRequest, write_kernel_test
+from bootmatrix.source.kernel_formats import kernel_formats, tree
+from bootmatrix.workspace.trial import keep_project
+
+FALLBACK = "tree"
+"""Name of a kernel whose file's name cannot be one."""
+ELF_START_BYTES = 1 << 20
+"""Of an uncompressed kernel, which may have gigabytes of debugging information; its header tells what it is."""
+
+
+def prepare_kernel_test(  # noqa: PLR0913  (as for a trial, and the targets)
+    source: Path,
+    request: KernelTestRequest,
+    profiles: Mapping[str, Profile],
+    *,
+    arch: Sequence[str] = (),
+    cache: Path | None = None,
+    save: Path | None = None,
+) -> tuple[Path, list[str]]:
+    """Write the project of a kernel test; return its matrix, and notes.
+
+    Args:
+        source: a build tree, or another source of `bootmatrix kernels add`.
+        request: what to test.
+        profiles: the architectures by name.
+        arch: targets; without any, all architectures of which the source has a kernel.
+        cache: the cache, in which the project is kept; None for the user's.
+        save: a new folder for the project instead.
+
+    Raises:
+        InputError: the source is not a kernel, or not one of these targets; or the request is invalid.
+    """
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder", "Name a kernel's build tree, after make.")
+    kind = next((name for name, form in kernel_formats().items() if form.recognises(source)), None)
+    if kind is None:
+        raise InputError(f"{source}: not a kernel", "Name a kernel's build tree, after make, or a file of one.")
+    found = list(_architectures(source, kind, profiles))
+    targets = arch or [profile.name for profile in found]
+    chosen = list(dict.fromkeys(target.partition("/")[0].partition("@")[0] for target in targets))
+    _check_targets(source, chosen, found, profiles)
+    name = _kernel_name(source, [profiles[one] for one in chosen])
+    part = {"kind": kind, "path": str(source.resolve())}
+    page_kib = page_kib_of((source / tree.CONFIG).read_bytes()) if kind == "tree" else 4
+    entry: dict[str, Any] = {"parts": [part], **({"page_kib": page_kib} if page_kib != 4 else {})}
+    matrix, notes = keep_project(
+        NAME,
+        lambda draft: write_kernel_test(draft, request, name, dict.fromkeys(chosen, entry), targets),
+        cache,
+        save,
+    )
+    if kind == "tree" and tree.is_outdated(source):
+        notes.append(f"{source / tree.CONFIG} is newer than the kernel: run make, or this is not what it configures")
+    return matrix, notes
+
+
+def _check_targets(
+    source: Path, chosen: Iterable[str], found: Sequence[Profile], profiles: Mapping[str, Profile]
+) -> None:
+    if not found:
+        raise InputError(
+            f"{source}: no kernel of a known architecture", "Has make finished? 'bootmatrix arch' lists them."
+        )
+    for name in chosen:
+        if name not in profiles:
+            raise InputError(f"unknown architecture {name!r}", "'bootmatrix arch' lists them.")
+        if profiles[name].names.debian not in {profile.names.debian for profile in found}:
+            has = ", ".join(profile.name for profile in found)
+            raise InputError(f"{source}: not a kernel for {name}: it is one for {has}")
+
+
+def _architectures(source: Path, kind: str, profiles: Mapping[str, Profile]) -> Iterator[Profile]:
+    """Yield the architectures of which a source has a kernel, by its first bytes; of each the shipped profile.
+
+    Raises:
+        BootmatrixError: it is damaged, or may be for several.
+    """
+    shipped = profile_files(arch_folders()[:1])
+    candidates = sorted(profiles.values(), key=lambda profile: profile.name not in shipped)
+    if kind != "tree":
+        yield recognise((KernelPart(kind=kind, path=str(source)),), (source,), candidates)
+        return
+    known: set[str] = set()
+    for image in tree.find_images(source):
+        for profile in candidates:
+            if profile.names.debian not in known and not profile.borrows_kernels() and _is_for(image, profile):
+                known.add(profile.names.debian)
+                yield profile
+
+
+def _is_for(image: Path, profile: Profile) -> bool:
+    """Return whether a machine of an architecture boots an image."""
+    with image.open("rb") as file:
+        data = file.read(ELF_START_BYTES if image.name == "vmlinux" else -1)
+    try:
+        form = form_of(start_of(data), profile.kernel_magic)
+    except BootmatrixError:
+        return False
+    return form is not None and any(boots(machine.kernel_form, form) for machine in profile.machines.values())
+
+
+def _kernel_name(source: Path, profiles: Iterable[Profile]) -> str:
+    """Return a name for the kernel: that of its folder or file, unless it is the name of another kernel."""
+    name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", source.resolve().name).strip("-.+_")[:40] or FALLBACK
+    try:
+        for profile in profiles:
+            check_new(name, profile)
+    except InputError:
+        return FALLBACK
+    return name
