@@ -19,7 +19,7 @@ import pytest
 from bootmatrix.boot.deadlines import PhaseClock
 from bootmatrix.judge import judge
 from bootmatrix.model import GuestMessage, Timeouts, Verdict
-from bootmatrix.qemu.cgroup import places
+from bootmatrix.qemu.host import groups
 from bootmatrix.qemu.suspension import LEAST_GAP_S, STEP_S, SuspensionMeter, gap_of, suspension_of, within
 from bootmatrix.runs.run_store import load_run
 from fake_qemu import RELEASE
@@ -64,21 +64,36 @@ def test_a_stopped_process_is_seen_and_measured_until_it_goes_on() -> None:
         assert (meter.still_s, meter.qemu_s) == (0.0, before_s)
 
 
-def test_a_frozen_group_is_seen() -> None:
-    frozen = next((place.folder for place in places() if (place.folder / "cgroup.events").exists()), None)
-    if frozen is None:
-        pytest.skip("no control group of version 2 can be made here")
-    group = frozen / f"bootmatrix-test-{os.getpid()}"
-    group.mkdir()
+def freezers() -> Iterator[tuple[Path, str, str, str]]:
+    """Groups in which a frozen one can be made: folder, file, and what freezes and thaws; of both versions."""
+    for folder in groups("freezer"):
+        if os.access(folder, os.W_OK) and (folder / "cgroup.procs").exists():
+            if (folder / "cgroup.controllers").exists():
+                yield folder, "cgroup.freeze", "1", "0"
+            else:
+                yield folder, "freezer.state", "FROZEN", "THAWED"
+
+
+def test_a_frozen_group_is_seen_also_by_who_is_below() -> None:
+    """`docker pause`, `systemctl freeze` and batch systems freeze a group with all that is below."""
+    found = next(freezers(), None)
+    if found is None:
+        pytest.skip("no control group can be made here")
+    folder, name, freeze, thaw = found
+    group = folder / f"bootmatrix-test-{os.getpid()}"
+    inner = group / "inner"
+    inner.mkdir(parents=True)
     try:
         with sleeper() as process:
-            (group / "cgroup.procs").write_text(f"{process.pid}")
+            (inner / "cgroup.procs").write_text(f"{process.pid}")
             assert not suspension_of(process.pid)
-            (group / "cgroup.freeze").write_text("1")
+            (group / name).write_text(freeze)
             assert soon(lambda: suspension_of(process.pid) == "frozen with its control group")
-            (group / "cgroup.freeze").write_text("0")
+            (group / name).write_text(thaw)
             assert soon(lambda: not suspension_of(process.pid))
     finally:
+        (group / name).write_text(thaw)
+        soon(lambda: _removed(inner))
         soon(lambda: _removed(group))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class ShippedContext(RunContext):
 
 async def prepare_here(cell: Cell, context: RunContext, folder: Path) -> Prepared | Record:
     """Fetch and build a cell, with the cell's retries; return its record if that fails."""
-    started_at = datetime.now(UTC)
+    started_at, started = datetime.now(UTC), time.monotonic()
     attempts: list[Attempt] = []
     while not attempts or should_retry(cell, attempts):
         if attempts:
@@ -54,7 +55,7 @@ async def prepare_here(cell: Cell, context: RunContext, folder: Path) -> Prepare
             return await context.backend.prepare(cell, context)
         except Exception as error:  # every error is this cell's verdict
             attempts.append(Attempt(datetime.now(UTC), judge_error(error)))
-    return build_record(cell, attempts, folder, started_at, (datetime.now(UTC) - started_at).total_seconds())
+    return build_record(cell, attempts, folder, started_at, time.monotonic() - started)
 
 
 def files_of(bootable: Bootable) -> tuple[Artefact, ...]:
