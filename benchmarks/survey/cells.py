@@ -113,7 +113,7 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
 
 def _run(command: list[str], log: Path, limit_s: float) -> tuple[int, bool]:
     """Run a command with its output in a file; return its exit status, and whether it was ended for its time."""
-    with log.open("wb") as output:
+    with log.open("ab") as output:  # autopkgtest opens its standard error again
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=_env()
         )
