@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import subprocess
 from typing import Any, Optional, Union
@@ -15,6 +16,7 @@ import tmt.steps.provision
 import tmt.utils
 from tmt.container import container, field
 from tmt.guest import RebootMode, TransferOptions
+from tmt.package_managers.apt import Apt, AptEngine
 from tmt.utils import Command, Path, ProvisionError, ShellScript
 from tmt.utils.environment import Environment
 
@@ -79,6 +81,17 @@ class _Server:
         return line.split()[1:]
 
 
+class _InstalledFiles(AptEngine):
+    """Finds the packages of paths among those that are installed: apt-file would need lists that are not served."""
+
+    def _enable_apt_file(self) -> ShellScript:
+        return ShellScript('apt-file() { dpkg --search "$3" | cut -d: -f1; }')
+
+
+class _InstalledFilesApt(Apt):
+    _engine_class = _InstalledFiles
+
+
 class GuestBootmatrix(tmt.Guest):
     """A guest of a machine and kernel, which runs as long as tmt."""
 
@@ -90,6 +103,12 @@ class GuestBootmatrix(tmt.Guest):
     memory: str
     server: str
     _server: Optional[_Server] = None
+
+    @functools.cached_property
+    def package_manager(self) -> Any:
+        """The package manager; apt without apt-file."""
+        found = super().package_manager
+        return _InstalledFilesApt(guest=self, logger=self._logger) if isinstance(found, Apt) else found
 
     @property
     def is_ready(self) -> bool:

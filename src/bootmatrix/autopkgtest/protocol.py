@@ -98,7 +98,7 @@ class ProtocolServer:
         return (",".join(quote(word) for word in self._testbed.command()),)
 
     def _copy(self, direction: str, here: str, there: str) -> Reply:
-        self._check_open(direction)
+        self._check_open("copydown" if direction == "put" else "copyup")
         is_folder = here.endswith("/")
         if is_folder != there.endswith("/"):
             raise InputError(f"{here!r} and {there!r} must both end in '/', for folders, or neither, for files")
