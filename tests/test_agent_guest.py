@@ -9,6 +9,8 @@ import pytest
 
 import bootmatrix
 from bootmatrix.errors import AgentError
+from bootmatrix.model.cell import Network
+from bootmatrix.workspace.selection import Selection
 
 pytestmark = pytest.mark.boots
 LIMIT_S = 300
@@ -38,11 +40,15 @@ async def die(guest: bootmatrix.Guest) -> None:
         await guest.run(["sh", "-c", "echo c >/proc/sysrq-trigger; sleep 60"], privileged=True)
 
 
-@pytest.mark.parametrize("arch", ["x86_64", "s390x"])
-def test_a_guest(arch: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("arch", "network"), [("x86_64", "guest"), ("s390x", None)])
+def test_a_guest(arch: str, network: Network | None, tmp_path: Path) -> None:
+    """With a network there are a DHCP client and its binds, and so a view of the root for containers."""
+
     async def run() -> None:
         with anyio.fail_after(LIMIT_S):
-            async with bootmatrix.Workspace().guest(arch=arch) as guest:
+            async with bootmatrix.Workspace().guest(arch=arch, selection=Selection(network=network)) as guest:
+                if network:
+                    assert "dhcpcd" in (await guest.run(["cat", "/etc/resolv.conf"])).text
                 await use(guest, tmp_path)
                 await die(guest)
 

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "util.h"
@@ -13,6 +15,29 @@
 #define PORTS "/sys/class/virtio-ports"
 
 enum { RETRY_MS = 5 };
+
+/* Make the node of a port: init's own /dev lacks it where containers see another one. */
+static bool make_node(const char *port, const char *node)
+{
+	char path[512], line[32];
+	unsigned major, minor;
+
+	snprintf(path, sizeof path, PORTS "/%s/dev", port);
+	return read_line(path, line, sizeof line) && sscanf(line, "%u:%u", &major, &minor) == 2 &&
+	       mknod(node, S_IFCHR | 0600, makedev(major, minor)) == 0;
+}
+
+static int open_node(const char *port)
+{
+	char node[512];
+	int file;
+
+	snprintf(node, sizeof node, "/dev/%s", port);
+	file = open(node, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (file < 0 && errno == ENOENT && make_node(port, node))
+		file = open(node, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	return file;
+}
 
 /* Open the port if it is there. */
 static int try_port(const char *name)
@@ -22,10 +47,8 @@ static int try_port(const char *name)
 
 	for (size_t i = 0; ports[i] && file < 0; i++) {
 		snprintf(path, sizeof path, PORTS "/%s/name", ports[i]);
-		if (!read_line(path, line, sizeof line) || strcmp(line, name) != 0)
-			continue;
-		snprintf(path, sizeof path, "/dev/%s", ports[i]);
-		file = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+		if (read_line(path, line, sizeof line) && strcmp(line, name) == 0)
+			file = open_node(ports[i]);
 	}
 	free_list(ports);
 	return file;

@@ -248,16 +248,20 @@ async def _run_in_user_tier(attempt: Attempt, cell: Cell, context: RunContext, f
         attempt.user_outcome, attempt.judgement = await run_user_cell(prepared, folder)
 
 
+def cold_if_outbound(bootable: Bootable) -> Bootable:
+    """Return the guest, booted cold if its network leads outside: a copy would share its connections."""
+    if not bootable.outbound:
+        return bootable
+    return bootable.model_copy(update={"forkable": None, "cold_reason": "its network leads outside"})
+
+
 async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, folder: Path) -> None:
     prepared = await context.backend.prepare(cell, context)
     machine = context.machine(cell)
     if cell.size.grows:
         machine = grown(machine, prepared.bootable)
     machine = await context.accelerate(machine, prepared.bootable)
-    bootable = with_proof(prepared.bootable, cell.proof, machine)
-    if bootable.outbound:
-        cold = {"forkable": None, "cold_reason": "its network leads outside"}
-        bootable = bootable.model_copy(update=cold)
+    bootable = cold_if_outbound(with_proof(prepared.bootable, cell.proof, machine))
     attempt.prepared = prepared if bootable is prepared.bootable else replace(prepared, bootable=bootable)
     attempt.machine, line = machine, by_hand(machine, bootable)
     attempt.command, attempt.cmdline = line.arguments, line.cmdline

@@ -69,7 +69,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "archive": args.archive,
         "offline": args.offline,
     }
-    selection = {"memory": args.memory, "cpus": args.cpus}
+    selection = {"memory": args.memory, "cpus": args.cpus, "network": args.network}
     return {
         "name": args.root_image,
         "arch": args.arch,

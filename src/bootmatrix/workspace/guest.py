@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.load.recipe import shipped_image
 from bootmatrix.load.spec import find_spec
 from bootmatrix.model import Container, ImageOverride, Spec
+from bootmatrix.model.cell import Network
 from bootmatrix.model.spec import CHECK
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.workspace.guest_session import GuestSession, open_session
@@ -33,6 +34,8 @@ ROOT = "root"
 """Name of the container whose root commands use, in a guest made for an image."""
 POLL_S = 0.1
 CONTAINERS = "/containers/services"
+RESOLVERS = "/run/resolvconf/resolv.conf"
+"""Written by the shipped DHCP client, in the guest's own root."""
 
 
 @dataclass(frozen=True)
@@ -250,15 +253,18 @@ class CommandError(BuildError):
             super().__init__(f"{name}: exit status {result.status}{f': {last}' if last else ''}")
 
 
-def image_spec(image: str) -> tuple[Spec, ImageOverride]:
+def image_spec(image: str, network: Network | None = None) -> tuple[Spec, ImageOverride]:
     """Return a spec that runs nothing and has an image's root, and the image's source.
 
-    A shipped image is named by its folder, or as `NAME:TAG`.
+    A shipped image is named by its folder, or as `NAME:TAG`. With a network, only its DHCP client runs.
     """
     folder = specs_folder()
     shipped = shipped_image(image)
     root = Container(name=ROOT, image="bootmatrix.invalid/root", annotations={CHECK: "1s"})
     spec = Spec(name="exec", path=str(folder / "exec.yml"), init=("@pkg:./images/init",), services=(root,))
+    if network in {"guest", "outbound"}:
+        client = Container(name="dhcpcd", image="@pkg:./images/dhcpcd")
+        spec = spec.model_copy(update={"init": (*spec.init, "@pkg:./images/crun"), "onboot": (client,)})
     source = f"@pkg:./images/{shipped}" if shipped else image
     return spec, ImageOverride(pattern=root.image, source=source, folder=str(folder) if shipped else ".")
 
@@ -280,8 +286,8 @@ def plan_guest(plan_single: Callable[[str], PlannedRun], name: str) -> tuple[Pla
     if spec_path:
         planned = plan_single(spec_path)
         return replace(planned, config=replace(planned.config, fork=True)), ""
-    spec, override = image_spec(name)
     planned = plan_single("hello")
+    spec, override = image_spec(name, planned.cells[0].network)
     cell = planned.cells[0].model_copy(update={"spec": spec.path, "spec_name": spec.name})
     sources = replace(planned.config.sources, images=(override, *planned.config.sources.images))
     config = replace(planned.config, sources=sources, specs={spec.path: spec}, fork=True)
@@ -304,4 +310,14 @@ async def open_guest(
         context.builder.store.workspace() as folder,
     ):
         async with open_session(cell, context, folder.absolute()) as session:
-            yield Guest(session, root, env)
+            guest = Guest(session, root, env)
+            if root and session.bootable.network:
+                await _give_resolvers(guest, folder / "resolv.conf")
+            yield guest
+
+
+async def _give_resolvers(guest: Guest, file: Path) -> None:
+    """Copy the resolvers that the DHCP client got to the root of the commands, by a file here."""
+    with suppress(AgentError):  # not every network names some
+        await commands.get(guest.client, RESOLVERS, file, root="")
+        await commands.put(guest.client, file, "/etc/resolv.conf", root=guest.root, name=file.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bootmatrix.cli.arguments import Commands
+from bootmatrix.cli.arguments import Commands, add_network
 
 EXEC_DESCRIPTION = """\
 Run a command in a guest of another architecture or kernel. The current folder appears there below the same path.
@@ -27,6 +27,7 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--memory", metavar="SIZE", help="memory of the guest: 512M, 2G")
     parser.add_argument("--cpus", type=int, metavar="N", help="CPUs of the guest")
+    add_network(parser)
     parser.add_argument("--offline", action="store_true", help="download nothing: use only the cache")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="folder for downloads and builds")
     parser.add_argument("--archive", metavar="URL", help="address of the Debian archive")
