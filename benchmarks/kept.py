@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.beside import COLD, COMMON, COMMON_RATIO, FORKED, FORKED_RATIO, OURS, OURS_RATIO, TUXRUN, Row
 from benchmarks.results import Result, median
-from bootmatrix.runs.run_store import describe_host
+from bootmatrix.runs.host import describe_host
 
 FILE, PAGE = Path("benchmarks/results.json"), Path("benchmarks/results.md")
 FIRST = (COMMON, OURS, COLD, FORKED)

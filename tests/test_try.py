@@ -27,7 +27,8 @@ from bootmatrix.scaffold import source_tree
 from bootmatrix.scaffold.debs import read_packages
 from bootmatrix.scaffold.source_tree import copy_tree
 from bootmatrix.scaffold.thing import Thing, find_thing
-from bootmatrix.scaffold.trial import TrialRequest, write_trial
+from bootmatrix.scaffold.trial import write_trial
+from bootmatrix.scaffold.trial_request import TrialRequest
 from bootmatrix.source.elf import describe, read_program
 from bootmatrix.workspace.trial import prepare_trial
 from small_archive import make_deb

@@ -30,7 +30,8 @@ from bootmatrix.model import Machine, Profile
 from bootmatrix.qemu.cgroup import places
 from bootmatrix.qemu.host import available_memory_mib
 from bootmatrix.qemu.version import qemu_version
-from bootmatrix.source.download import client_for, in_words
+from bootmatrix.source.download import client_for
+from bootmatrix.source.replies import in_words
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import default_cache
 from bootmatrix.workspace.single_guest import find_guest

@@ -15,7 +15,7 @@ from bootmatrix.model import Profile
 from bootmatrix.model.guest_size import AUTO
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.scaffold.thing import Thing, find_thing
-from bootmatrix.scaffold.trial import TrialRequest
+from bootmatrix.scaffold.trial_request import TrialRequest
 from bootmatrix.workspace.planned_run import PlannedRun
 from bootmatrix.workspace.selection import Selection, board_targets, requested_size
 from bootmatrix.workspace.trial import prepare_trial

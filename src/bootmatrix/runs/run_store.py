@@ -15,7 +15,6 @@ import errno
 import fcntl
 import json
 import os
-import platform
 import re
 import shutil
 import time
@@ -33,6 +32,7 @@ from bootmatrix.fsio import open_plain, read_whole, replace_link, sync_disk, wri
 from bootmatrix.model import AcceptanceRecord, Cell, Lock, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
 from bootmatrix.runs.hold import is_under_way
+from bootmatrix.runs.host import describe_host
 from bootmatrix.runs.run_json import FORMAT, HINT, in_a_line, read_run, read_value, write_run
 
 STARTED_FILE = "started.json"
@@ -282,18 +282,6 @@ def write_model(path: Path, model: Model) -> None:
     write_atomic(path, as_json(model, indent=1) + b"\n")
 
 
-def describe_host() -> dict[str, str]:
-    """Describe the host as far as it may affect results, without names and addresses."""
-    return {
-        "kernel": f"{platform.system()} {platform.release()}",
-        "machine": platform.machine(),
-        "cpu": _field("/proc/cpuinfo", ("model name", "Model", "cpu")) or "unknown",
-        "cpus": str(len(os.sched_getaffinity(0))),
-        "memory": _memory(),
-        "python": platform.python_version(),
-    }
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -382,19 +370,3 @@ def _is_written(record: Path) -> bool:
         return False
     except OSError:
         return True  # who reads it will say what is wrong
-
-
-def _field(path: str, names: tuple[str, ...]) -> str:
-    """Return the first `name : value` of a /proc file with one of these names."""
-    with suppress(OSError):
-        for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in names:
-                return value.strip()
-    return ""
-
-
-def _memory() -> str:
-    """MemTotal of /proc/meminfo (proc(5)), which is in KiB."""
-    words = _field("/proc/meminfo", ("MemTotal",)).split()
-    return f"{int(words[0]) / (1 << 20):.1f} GiB" if words else "unknown"

@@ -12,7 +12,8 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.recipe import SHIPPED
 from bootmatrix.model.durations import duration_s
 from bootmatrix.scaffold.source_tree import copy_tree
-from bootmatrix.scaffold.trial import LEAST_LIMIT_S, VARIABLE, base_image
+from bootmatrix.scaffold.trial import LEAST_LIMIT_S, base_image
+from bootmatrix.scaffold.trial_request import VARIABLE
 from bootmatrix.scaffold.yaml_text import yaml_text
 
 NAME = "kernel-test"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from bootmatrix.scaffold.debs import choose_packages, copy_packages, read_packag
 from bootmatrix.scaffold.programs import FileChoice, choose_programs
 from bootmatrix.scaffold.source_tree import copy_tree
 from bootmatrix.scaffold.systemd import SYSTEMD, SYSTEMD_FILES, SYSTEMD_PACKAGES, systemd_parts, unit_name
-from bootmatrix.scaffold.thing import Thing, find_thing
+from bootmatrix.scaffold.thing import find_thing
+from bootmatrix.scaffold.trial_request import DEFAULT_IMAGE, PREPARED_IMAGE, TrialRequest, check_request
 from bootmatrix.scaffold.yaml_text import yaml_text
 
 CAPABILITIES = (
@@ -34,8 +34,6 @@ DHCP_IMAGE = f"{SHIPPED}dhcpcd"
 RESOLVERS = "/run/resolvconf/resolv.conf:/etc/resolv.conf"
 """The list of resolvers that dhcpcd writes, as containers bind it."""
 PROBE_IMAGE = f"{SHIPPED}busybox"
-DEFAULT_IMAGE, PREPARED_IMAGE = "debian-small", "debian"
-"""The roots of trials: the second one has the packages' database, so that scripts of packages can run."""
 DEFAULT_LIMIT = "5m"
 DEFAULT_STAYS = "10s"
 GET_LIMIT = "1G"
@@ -53,9 +51,6 @@ ALTERNATIVES = {
     "usr/bin/javac": ("../lib/jvm/default-java/bin/javac", ("default-jdk-headless",)),
 }
 """Links that maintainer scripts would set, with their targets, and the packages that bring these."""
-MAX_PORT = 65535
-PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SOURCES = "/src"
 PROBE = """\
 number=0
@@ -93,39 +88,6 @@ fi
 """
 
 
-@dataclass(frozen=True)
-class TrialRequest:
-    """Everything that `bootmatrix try` takes. `keys` are further keys of the matrix.
-
-    `arch` are targets; if `is_explicit`, the thing must be for each of them.
-    """
-
-    thing: Thing
-    words: tuple[str, ...] = ()
-    arch: tuple[str, ...] = ()
-    is_explicit: bool = False
-    kernel: tuple[str, ...] = ()
-    image: str = DEFAULT_IMAGE
-    packages: tuple[str, ...] = ()
-    prepare: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    results: tuple[str, ...] = ()
-    service: str = ""
-    systemd: bool = False
-    stays: str = ""
-    port: int | None = None
-    path: str = ""
-    timeout: str = ""
-    outbound: bool = False
-    keys: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_service(self) -> bool:
-        """True if a program is to stay, and not to end."""
-        asks = bool(self.stays or self.port or self.path or self.service)
-        return asks or (self.thing.kind == "image" and not self.words)
-
-
 @dataclass
 class _Project:
     """A project under way."""
@@ -150,7 +112,7 @@ def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Prof
     Raises:
         InputError: the request does not fit together, or no architecture is left.
     """
-    _check(request)
+    check_request(request)
     targets = [
         profile.name + ("" if machine == profile.default_machine() else f"/{machine}")
         for profile, machine in find_targets(request.arch, profiles)
@@ -159,46 +121,6 @@ def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Prof
     image = _write_image(project, targets, profiles)
     _write_spec(project, image)
     return _write_matrix(project, targets, profiles), project.notes
-
-
-def _check(request: TrialRequest) -> None:
-    kind = request.thing.kind
-    if kind in {"folder", "none"} and not (request.words or request.is_service):
-        example = "make check" if kind == "folder" else "uname -m"
-        raise InputError("there is nothing to run: a command is missing", f"Give it after '--': -- {example}")
-    if kind in {"folder", "none"} and not request.words:
-        raise InputError("--stays, --port and --http need a command that stays", "Give it after '--'.")
-    if kind == "packages" and not (request.words or request.service):
-        raise InputError("there is nothing to run: packages need a command or --service", "Such as: -- tool --version")
-    if request.service and kind != "packages":
-        raise InputError("--service is for packages, whose unit it names")
-    if kind == "image":
-        _check_image(request)
-    if request.systemd and not request.service:
-        raise InputError("--systemd needs --service: the unit that has to be active")
-    _check_words(request)
-
-
-def _check_image(request: TrialRequest) -> None:
-    for option, value in (("--packages", request.packages), ("--run", request.prepare)):
-        if value:
-            raise InputError(f"{option} cannot be combined with an image", "Use --image debian, or change the image.")
-
-
-def _check_words(request: TrialRequest) -> None:
-    for name in request.packages:
-        if not PACKAGE_NAME.fullmatch(name):
-            raise InputError(f"{name!r} cannot be the name of a package")
-    for text in request.env:
-        if not VARIABLE.fullmatch(text.partition("=")[0]) or "=" not in text:
-            raise InputError(f"--env {text!r} must be NAME=VALUE")
-    if request.port is not None and not 1 <= request.port <= MAX_PORT:
-        raise InputError(f"--port {request.port}: must be a number from 1 to {MAX_PORT}")
-    if request.path and not re.fullmatch(r"/[!-~]*", request.path):
-        raise InputError(f"--http {request.path!r} must be a path such as /ping")
-    for path in request.results:
-        if not re.fullmatch(r"/.*[^/].*", path) or ".." in path.split("/") or path.split() != [path]:
-            raise InputError(f"--get {path!r} must be the absolute path of a file or folder in the guest")
 
 
 def base_image(name: str) -> str:

@@ -21,11 +21,12 @@ from bootmatrix.errors import (
 from bootmatrix.model import Kernel, KernelPart, KernelSource, Lock, Package
 from bootmatrix.progress import Observer
 from bootmatrix.redact import RedactedUrl
-from bootmatrix.source.download import Downloader, DownloadRequest, NotFound
+from bootmatrix.source.download import Downloader, DownloadRequest
 from bootmatrix.source.kernels import assemble, choose, images_of, no_such_kernel
 from bootmatrix.source.lock_recorder import LockedPackages, Used, kernel_key
 from bootmatrix.source.packages import IndexChain, kernel_packages, open_index, package_codec, reduced_index
 from bootmatrix.source.reduced_index import list_name, list_of, release_of
+from bootmatrix.source.replies import NotFound
 from bootmatrix.source.repositories.kernels import Repositories
 from bootmatrix.source.resolve import closure
 from bootmatrix.source.settings import Settings

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +18,13 @@ from bootmatrix.errors import HostError, Interrupted, NetworkError, Offline, Unt
 from bootmatrix.progress import Observer
 from bootmatrix.redact import RedactedUrl, redacted
 from bootmatrix.source.pace import Pace, TooSlow, pace_limits
+from bootmatrix.source.replies import (
+    TransientError,
+    check_status,
+    continues_at,
+    in_words,
+    is_unknown_host,
+)
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store, host_faults, sha256_of
 
@@ -34,22 +39,8 @@ PAUSES_S = (0.5, 2.0, 5.0)
 """Pauses before retries of transient faults."""
 PROGRESS_S = 0.1
 _TIMEOUT_S, _CONNECT_TIMEOUT_S = 30, 10
-_OWN_WORDS = ("Server disconnected", "peer closed connection")
-"""Protocol errors of h11 and httpcore whose text does not quote the reply."""
 _HINT = "Check the network and the archive's address, then run again: downloads resume."
 _OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while online, or omit --offline."
-
-
-class NotFound(NetworkError):
-    """The server lacks the file."""
-
-
-class Refused(NetworkError):
-    """The server denies access to the file."""
-
-
-class _TransientError(Exception):
-    """A fault that a retry may clear."""
 
 
 @dataclass(frozen=True)
@@ -221,12 +212,12 @@ class Downloader:
         for pause_s in pauses_s:
             try:
                 return attempt()
-            except _TransientError as error:
+            except TransientError as error:
                 self._progress.note(f"{RedactedUrl(url)}: {error}; trying again in {pause_s:g} s")
                 self.pause(pause_s)
         try:
             return attempt()
-        except _TransientError as error:
+        except TransientError as error:
             message = f"cannot download {RedactedUrl(url)}: {error} (tried {len(pauses_s) + 1} times)"
             raise NetworkError(message, self._manner.hint) from error
 
@@ -250,7 +241,7 @@ class Downloader:
                 pace.add(len(chunk))
                 yield chunk
         except TooSlow as error:
-            raise _TransientError(f"the server is too slow: {error}") from error
+            raise TransientError(f"the server is too slow: {error}") from error
 
     def _continue(self, request: DownloadRequest, partial: Path) -> None:
         """Complete a partial file, and verify it."""
@@ -260,7 +251,7 @@ class Downloader:
         if offset_bytes < request.size_bytes:
             headers = {"Range": f"bytes={offset_bytes}-"} if offset_bytes else {}
             with self._reply(request.url, headers) as reply:
-                if not _continues(reply, offset_bytes):
+                if not continues_at(reply, offset_bytes):
                     offset_bytes = 0
                 _check_length(reply, request, offset_bytes)
                 self._receive(reply, request, partial, offset_bytes)
@@ -281,7 +272,7 @@ class Downloader:
                     self._progress.download(request.label, done_bytes, request.size_bytes)
                 self.pause(0)
         if done_bytes < request.size_bytes:
-            raise _TransientError(f"the connection ended after {done_bytes} of {request.size_bytes} bytes")
+            raise TransientError(f"the connection ended after {done_bytes} of {request.size_bytes} bytes")
         self._progress.download(request.label, done_bytes, request.size_bytes)
 
     def _check(self, request: DownloadRequest, partial: Path, resumed: bool) -> None:
@@ -290,7 +281,7 @@ class Downloader:
             return
         partial.unlink()
         if resumed:  # the earlier part may be at fault
-            raise _TransientError("the resumed download is corrupt")
+            raise TransientError("the resumed download is corrupt")
         raise UntrustedError(f"{request.redacted_url} is corrupt: expected SHA-256 {request.sha256}, got {digest}")
 
     @contextmanager
@@ -301,13 +292,13 @@ class Downloader:
         self.pause(0)
         try:
             with self._http(url).stream("GET", url, headers={"Accept-Encoding": "identity", **headers}) as reply:
-                _check_status(reply)
+                check_status(reply)
                 yield reply
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
-            if _is_unknown_host(error):
+            if is_unknown_host(error):
                 message = f"cannot download {RedactedUrl(url)}: unknown host {httpx.URL(url).host}"
                 raise NetworkError(message, self._manner.hint) from error
-            raise _TransientError(in_words(error)) from error
+            raise TransientError(in_words(error)) from error
         except (
             httpx.HTTPError,
             httpx.InvalidURL,
@@ -324,72 +315,12 @@ class Downloader:
             return self._clients[server]
 
 
-def in_words(error: Exception) -> str:
-    """Describe a connection fault without quoting the reply, which may be private."""
-    import httpx
-
-    text = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
-    if isinstance(error, httpx.RemoteProtocolError) and not text.startswith(_OWN_WORDS):
-        return "the server does not speak HTTP"
-    return redacted(text)
-
-
 def _open_private(path: Path, *, append: bool) -> BinaryIO:
     """Open a file readable by its owner only, even if an older version made it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_APPEND if append else os.O_TRUNC)
     file = os.fdopen(os.open(path, flags, 0o600), "ab" if append else "wb")
     os.fchmod(file.fileno(), 0o600)
     return file
-
-
-def _is_unknown_host(error: BaseException | None) -> bool:
-    """Return whether a connection failed because DNS has no such name.
-
-    That is an answer, and not retried, unlike a DNS server that does not answer.
-    """
-    while error and not isinstance(error, socket.gaierror):
-        error = error.__cause__ or error.__context__
-    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
-
-
-def _redacted_url(reply: httpx.Response) -> RedactedUrl:
-    return RedactedUrl(str(reply.url))
-
-
-def _describe_status(status: int) -> str:
-    """Return a status with its standard phrase; the server's own phrase is untrusted."""
-    phrases = {code.value: code.phrase for code in HTTPStatus}
-    return f"{status} {phrases.get(status, '')}".rstrip()
-
-
-def _check_status(reply: httpx.Response) -> None:
-    status = reply.status_code
-    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-        raise NotFound(f"{_redacted_url(reply)} does not exist on the server ({status})")
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        raise Refused(f"{_redacted_url(reply)}: the server answered {_describe_status(status)}")
-    if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
-        raise _TransientError(f"the server answered {_describe_status(status)}")
-    acceptable = {HTTPStatus.OK}
-    if "Range" in reply.request.headers:
-        acceptable |= {HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
-    if any(name in reply.request.headers for name in ("If-None-Match", "If-Modified-Since")):
-        acceptable.add(HTTPStatus.NOT_MODIFIED)
-    if status not in acceptable:
-        raise NetworkError(f"{_redacted_url(reply)}: the server answered {_describe_status(status)}")
-
-
-def _continues(reply: httpx.Response, offset_bytes: int) -> bool:
-    """Return whether the body continues a partial file; if not, it is the whole file.
-
-    Raises:
-        _TransientError: it is neither.
-    """
-    if reply.status_code == HTTPStatus.OK:
-        return False
-    if reply.headers.get("Content-Range", "").startswith(f"bytes {offset_bytes}-"):
-        return True
-    raise _TransientError(f"the server answered {reply.status_code} to a request for the rest of the file")
 
 
 def _check_length(reply: httpx.Response, request: DownloadRequest, offset_bytes: int) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from bootmatrix.errors import BootmatrixError, BuildError, InfraError
 from bootmatrix.model import Package
 from bootmatrix.source.archive import Archive
-from bootmatrix.source.download import NotFound
+from bootmatrix.source.replies import NotFound
 
 MAX_PACKAGES = 5000
 MAX_BYTES = 8 << 30

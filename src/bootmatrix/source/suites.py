@@ -14,9 +14,10 @@ from typing import TypeVar
 
 from bootmatrix.errors import InfraError, NetworkError, Offline, StaleMirror, UntrustedError
 from bootmatrix.progress import Observer
-from bootmatrix.source.download import Downloader, DownloadRequest, NotFound, Reply
+from bootmatrix.source.download import Downloader, DownloadRequest, Reply
 from bootmatrix.source.release import LIMIT_BYTES, IndexFile, Release, parse_date, verified_release
 from bootmatrix.source.release_order import ReleaseOrder
+from bootmatrix.source.replies import NotFound
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 

@@ -10,18 +10,15 @@ the store removes it.
 """
 
 from bootmatrix.store.host_faults import check_trusted, host_faults
+from bootmatrix.store.records import TEXT, Codec, Memos, model_codec
 from bootmatrix.store.store import (
     COPY_BYTES,
     PARTIAL_MAX_AGE_S,
-    TEXT,
-    Codec,
-    Memos,
     Store,
     Writer,
     copy_into,
     default_cache,
     healed,
-    model_codec,
     sha256_of,
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -11,16 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar
+from typing import BinaryIO, TypeVar
 
 from bootmatrix.errors import DamagedCache, UntrustedError
 from bootmatrix.store.host_faults import check_trusted, host_faults
 from bootmatrix.store.locks import lock_folder, open_locked, remove_abandoned, share_folder
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from bootmatrix.store.records import JSON, TEXT, Codec
 
 PARTIAL_MAX_AGE_S = 7 * 24 * 3600
 """Interrupted downloads that were not resumed for this long are removed."""
@@ -34,7 +30,6 @@ HEALS = 3
 """Maximum number of times that one file may be damaged or missing during one call of `healed`."""
 
 T = TypeVar("T")
-M = TypeVar("M", bound="BaseModel")
 
 
 def default_cache() -> Path:
@@ -124,33 +119,6 @@ class Writer:
             self._file.flush()
             self._store.keep(self._path, digest)
         return digest
-
-
-@dataclass(frozen=True)
-class Codec(Generic[T]):
-    """Converts a value to a record and back."""
-
-    load: Callable[[bytes], T]
-    dump: Callable[[T], bytes]
-
-
-JSON: Codec[Any] = Codec(json.loads, lambda value: json.dumps(value).encode())
-TEXT = Codec(bytes.decode, str.encode)
-
-
-def model_codec(model: type[M]) -> Codec[M]:
-    """Return the codec of a pydantic model."""
-    return Codec(model.model_validate_json, lambda value: value.model_dump_json().encode())
-
-
-class Memos(Protocol):
-    """The part of the store that keeps small records by kind and key."""
-
-    def memo(self, kind: str, key: str) -> bytes | None:
-        """Return the record of a kind under a key, if any."""
-
-    def set_memo(self, kind: str, key: str, value: bytes) -> None:
-        """Keep a record."""
 
 
 class Store:

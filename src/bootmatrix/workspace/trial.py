@@ -13,7 +13,8 @@ from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import Profile
-from bootmatrix.scaffold.trial import TrialRequest, write_trial
+from bootmatrix.scaffold.trial import write_trial
+from bootmatrix.scaffold.trial_request import TrialRequest
 from bootmatrix.store import check_trusted, default_cache, sha256_of
 
 TRIALS = "try"

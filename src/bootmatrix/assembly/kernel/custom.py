@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from bootmatrix.assembly.image.builder import Builder, foreign_image, image_tree
-from bootmatrix.assembly.kernel.decompress import boots
-from bootmatrix.assembly.kernel.kernel_parts import NAMED, PLACE, KernelParts
+from bootmatrix.assembly.image.builder import Builder, foreign_image
+from bootmatrix.assembly.kernel.import_kernel import Fetched, custom_kernel, digest_of, digest_of_part, import_kernel
+from bootmatrix.assembly.kernel.kernel_parts import NAMED, PLACE
 from bootmatrix.assembly.kernel.options import MissingOption, missing_options
 from bootmatrix.assembly.kernel.package import (
-    CODEC,
-    KernelFiles,
-    Module,
     kernel_key,
     known_files,
 )
-from bootmatrix.assembly.kernel.probe import embedded_config, form_of, page_kib_of, release_of
+from bootmatrix.assembly.kernel.probe import form_of, page_kib_of
 from bootmatrix.assembly.kernel.wrappers import PEEK_BYTES, describe, start_of, unwrapped
-from bootmatrix.assembly.user_files import copy_digested
-from bootmatrix.errors import BootmatrixError, BuildError, InputError
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.model import (
     AnyKernel,
     CustomKernel,
     Kernel,
-    KernelForm,
     KernelPart,
     KernelSource,
     Profile,
@@ -38,17 +31,12 @@ from bootmatrix.model import (
 )
 from bootmatrix.model.image import RECIPE_KIND
 from bootmatrix.source import image_sources
-from bootmatrix.source.download import NotFound
-from bootmatrix.source.images.kernels import ImageFile, kernel_members
-from bootmatrix.source.kernel_formats import Member, find_kernel_format
-from bootmatrix.source.kernel_formats.tree import MODULES_ORDER
+from bootmatrix.source.kernel_formats import find_kernel_format
 from bootmatrix.source.lock_recorder import kernel_key as locked_name
-from bootmatrix.store import Store, sha256_of
+from bootmatrix.source.replies import NotFound
+from bootmatrix.store import Store
 
 LOCK_FLAVOUR = "own"
-CPIO = b"070701"
-Fetched = Path | StoredImage
-"""Source of a kernel's part: a file or folder, or a container image."""
 
 
 def find_kernel(name: str, source: AnyKernel, profile: Profile, builder: Builder) -> Kernel:
@@ -137,9 +125,9 @@ def _digest_once(kind: str, path: Path) -> str:
 
 def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: Store) -> Kernel | None:
     """Return a kernel of the store."""
-    kernel = _kernel(name, "", parts, profile)
+    kernel = custom_kernel(name, "", parts, profile)
     files = known_files(kernel_key(kernel), store)
-    return _kernel(name, files.release, parts, profile) if files else None
+    return custom_kernel(name, files.release, parts, profile) if files else None
 
 
 class AddedKernel(NamedTuple):
@@ -205,11 +193,6 @@ def _start(data: bytes, *, is_named: bool) -> bytes:
     return unwrapped(data, PEEK_BYTES) if is_named else start_of(data)
 
 
-def _kernel(name: str, release: str, parts: tuple[KernelPart, ...], profile: Profile) -> Kernel:
-    kept = tuple(part.redacted() for part in parts)
-    return Kernel(name=name, release=release, version=release, architecture=profile.names.debian, parts=kept)
-
-
 def _fetch(part: KernelPart, folder: str, profile: Profile, builder: Builder) -> Fetched:
     if part.image:
         return _image(part, folder, profile, builder)
@@ -233,7 +216,7 @@ def _image(part: KernelPart, folder: str, profile: Profile, builder: Builder) ->
 
 
 def _pinned(part: KernelPart, fetched: Fetched) -> KernelPart:
-    return _pin(part, _digest(part, fetched))
+    return _pin(part, digest_of_part(part, fetched))
 
 
 def _pin(part: KernelPart, found: str) -> KernelPart:
@@ -243,153 +226,3 @@ def _pin(part: KernelPart, found: str) -> KernelPart:
             "Add it again with `bootmatrix kernels add`; with --follow, each run takes the current content.",
         )
     return part.model_copy(update={"sha256": found})
-
-
-def _digest(part: KernelPart, fetched: Fetched) -> str:
-    return fetched.digest if isinstance(fetched, StoredImage) else digest_of(part.kind, fetched)
-
-
-def digest_of(kind: str, path: Path) -> str:
-    """Return the SHA-256 of a file, or of a folder's lines `digest  path`, one per used file.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        if path.is_file():
-            return sha256_of(path)
-        files = find_kernel_format(kind).paths(path)
-        lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def import_kernel(
-    name: str, parts: tuple[KernelPart, ...], files: Iterable[Fetched], profile: Profile, store: Store
-) -> Kernel:
-    """Import a kernel into the store.
-
-    Raises:
-        BuildError: the source has no kernel for the architecture, or is damaged.
-    """
-    files = tuple(files)
-    found = KernelParts(profile.kernel_magic, _bootable_forms(profile))
-    with _copied(parts, files, store) as copies, store.writer() as pack:
-        for member in _members(parts, copies, profile, store):
-            found.take(member, pack)
-        packed = pack.commit()
-    form, path, image = found.image()
-    release = _release(found, path, image)
-    kernel = _kernel(name, release, parts, profile)
-    config = found.config or embedded_config(image)
-    kept = KernelFiles(
-        image=store.add_bytes(image),
-        image_bytes=len(image),
-        form=form,
-        release=release,
-        config=store.add_bytes(config) if config else None,
-        dtbs={tree: (store.add_bytes(data), len(data)) for tree, data in found.dtbs.items()},
-        pack=packed,
-        modules={module: _placed(one, release) for module, one in found.modules.items()},
-        builtin=found.builtin,
-        ucode=_microcode(parts, files, store),
-    )
-    store.set_memo("kernel", kernel_key(kernel), CODEC.dump(kept))
-    return kernel
-
-
-@contextmanager
-def _copied(parts: Sequence[KernelPart], files: Sequence[Fetched], store: Store) -> Iterator[tuple[Fetched, ...]]:
-    """Copy the user's files and folders to a private place; messages use their own names.
-
-    Raises:
-        InputError: their digests have changed.
-    """
-    with store.workspace() as folder:
-        copies = tuple(_copy(part, file, folder) for part, file in zip(parts, files, strict=True))
-        if any(_digest(part, copy) != part.sha256 for part, copy in zip(parts, copies, strict=True)):
-            raise InputError(f"{', '.join(map(str, parts))}: has changed while it was read", "Try again.")
-        try:
-            yield copies
-        except BootmatrixError as error:
-            raise type(error)(error.message.replace(str(folder), ""), error.hint) from error
-
-
-def _copy(part: KernelPart, file: Fetched, folder: Path) -> Fetched:
-    """Copy below a folder, under the whole path: module folders are recognised by their parents."""
-    if isinstance(file, StoredImage):
-        return file
-    root = file.resolve()
-    try:
-        lists = (root / MODULES_ORDER,) if (root / MODULES_ORDER).is_file() else ()
-        for one in [root] if root.is_file() else (*find_kernel_format(part.kind).paths(root), *lists):
-            target = folder / one.relative_to(root.anchor)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                copy_digested(one, target)
-    except OSError as error:
-        raise InputError(f"{error.filename or file}: cannot be read: {error.strerror}") from error
-    return folder / root.relative_to(root.anchor)
-
-
-def _bootable_forms(profile: Profile) -> tuple[KernelForm, ...]:
-    """Return the kernel forms that machines of a profile boot, most frequent first."""
-    loaded = [machine.kernel_form for machine in profile.machines.values()]
-    counts = {form: sum(boots(one, form) for one in loaded) for form in profile.kernel_magic}
-    return tuple(sorted((form for form in counts if counts[form]), key=lambda form: -counts[form]))
-
-
-def _members(
-    parts: tuple[KernelPart, ...], files: Iterable[Fetched], profile: Profile, store: Store
-) -> Iterator[Member]:
-    for part, file in zip(parts, files, strict=True):
-        if isinstance(file, StoredImage):
-            yield from kernel_members(_files(file, store), part.binary, part.tar, str(part))
-            continue
-        try:
-            yield from find_kernel_format(part.kind).members(file, profile.names.oci)
-        except OSError as error:
-            raise InputError(f"{error.filename or file}: cannot be read: {error.strerror}") from error
-
-
-def _files(image: StoredImage, store: Store) -> dict[str, ImageFile]:
-    return {path: node for path, node in image_tree(image, store).items() if node.kind == "file"}
-
-
-def _microcode(parts: tuple[KernelPart, ...], files: Iterable[Fetched], store: Store) -> tuple[str, int] | None:
-    """Return the part of the kernel named as `ucode`.
-
-    Raises:
-        BuildError: it is missing, or not a cpio archive.
-    """
-    for part, image in zip(parts, files, strict=True):
-        if part.ucode and isinstance(image, StoredImage):
-            file = _files(image, store).get(part.ucode.strip("/"))
-            data = Member(part.ucode, file.size, file.read).read() if file else b""
-            if not data.startswith(CPIO):
-                raise BuildError(f"the kernel image {part} has no file {part.ucode}, or it is not a cpio archive")
-            return store.add_bytes(data + bytes(-len(data) % 4)), len(data) + -len(data) % 4
-    return None
-
-
-def _placed(module: Module, release: str) -> Module:
-    return module.model_copy(update={"path": module.path.replace("{release}", release, 1)})
-
-
-def _release(found: KernelParts, path: str, image: bytes) -> str:
-    """Return the output of uname -r: from the kernel, its tree or its modules' folder.
-
-    Raises:
-        BuildError: it is unknown, or they differ.
-    """
-    own = release_of(image) or found.tree_release
-    others = [release for release in found.releases if release != own]
-    if own and others:
-        raise BuildError(f"{path} is of the release {own}, and the modules beside it are of {', '.join(others)}")
-    if not own and len(found.releases) != 1:
-        raise BuildError(
-            f"the release of {path} cannot be determined: no version string, no lib/modules/RELEASE",
-            "Add it as part of its build tree or its package.",
-        )
-    return own or found.releases[0]

@@ -33,7 +33,7 @@ from bootmatrix.progress import Observer
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.source.guest_repository import GuestRepository
-from bootmatrix.store.store import model_codec
+from bootmatrix.store import model_codec
 
 FORMAT = "1"
 """Changes whenever the same inputs would give another layer."""

@@ -19,13 +19,20 @@ from bootmatrix.errors import BuildError, NetworkError, UntrustedError
 from bootmatrix.progress import Observer
 from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.connection import Guard, GuardedTransport
-from bootmatrix.source.download import Downloader, DownloadRequest, Manner, Refused, Reply, new_client
+from bootmatrix.source.download import (
+    Downloader,
+    DownloadRequest,
+    Manner,
+    Reply,
+    new_client,
+)
 from bootmatrix.source.images.artifacts import IMAGE_TYPES
 from bootmatrix.source.images.auth import Authorization
 from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, BlobLocation, Descriptor
 from bootmatrix.source.images.credentials import Credentials, config_file, find_credentials
 from bootmatrix.source.images.endpoint import Endpoint
 from bootmatrix.source.images.pull import check_unambiguous
+from bootmatrix.source.replies import Refused
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 

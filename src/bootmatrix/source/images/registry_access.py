@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from bootmatrix.errors import BuildError, NetworkError, Offline, UntrustedError
 from bootmatrix.model import Lock, Registry
 from bootmatrix.progress import Observer
-from bootmatrix.source.download import NotFound
 from bootmatrix.source.images.reference import Reference
 from bootmatrix.source.lock_recorder import Used
+from bootmatrix.source.replies import NotFound
 from bootmatrix.store import Store
 
 if TYPE_CHECKING:

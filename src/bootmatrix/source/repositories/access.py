@@ -16,7 +16,8 @@ from bootmatrix.errors import StaleMirror, UntrustedError
 from bootmatrix.model.base import Model
 from bootmatrix.model.distribution import Signed
 from bootmatrix.progress import Observer
-from bootmatrix.source.download import Downloader, DownloadRequest, NotFound
+from bootmatrix.source.download import Downloader, DownloadRequest
+from bootmatrix.source.replies import NotFound
 from bootmatrix.source.repositories.index_cache import IndexCache
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Codec, Store

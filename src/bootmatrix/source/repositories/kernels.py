@@ -16,8 +16,9 @@ from bootmatrix.errors import BootmatrixError, HostError, InfraError, NetworkErr
 from bootmatrix.model import KernelPart
 from bootmatrix.model.distribution import RepositoryKernel
 from bootmatrix.progress import NullObserver, Observer
-from bootmatrix.source.download import Downloader, Manner, NotFound, client_for
+from bootmatrix.source.download import Downloader, Manner, client_for
 from bootmatrix.source.kernels import listed, matches
+from bootmatrix.source.replies import NotFound
 from bootmatrix.source.repositories import apk, apt, pacman, rpm_md
 from bootmatrix.source.repositories.access import RepositoryAccess, RepositoryPackage, RepositoryReader
 from bootmatrix.source.repositories.index_cache import IndexCache
