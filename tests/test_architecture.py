@@ -24,7 +24,7 @@ TEXTS = sorted(file for file in SOURCE.rglob("*") if file.is_file() and file.suf
 
 LAYERS = (
     {"cli", "pytest_plugin"},
-    {"autopkgtest"},
+    {"autopkgtest", "mcp_server"},
     {"workspace"},
     {"execute", "bisect"},
     {"cell", "cloud"},

@@ -1,0 +1,58 @@
+"""`bootmatrix-mcp`: a server of the Model Context Protocol on the standard input and output."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import anyio
+
+from bootmatrix.cli import signals
+from bootmatrix.cli.exits import BAD_INPUT, EXPECTED, INTERRUPTED
+from bootmatrix.cli.output import say
+from bootmatrix.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from bootmatrix.mcp_server.server import Tools
+
+DESCRIPTION = """\
+Offers the tools 'plan', 'run', 'record' and 'console' to an assistant that starts this program, by the Model Context
+Protocol on its standard input and output. Relative paths are those of the folder in which it is started.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until the input ends; return the exit status."""
+    parser = argparse.ArgumentParser("bootmatrix-mcp", description=DESCRIPTION)
+    parser.add_argument("--reports", type=Path, metavar="FOLDER", help="folder of runs (default: reports)")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="folder for downloads and builds")
+    parser.add_argument("--offline", action="store_true", help="download nothing: use only the cache")
+    args = parser.parse_args(arguments)
+    try:
+        from bootmatrix.mcp_server.server import Tools, make_server
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("mcp"):
+            raise
+        say("bootmatrix-mcp: needs the package mcp\n  Install it: pip install 'bootmatrix[mcp]'", file=sys.stderr)
+        return BAD_INPUT
+    tools = Tools(Workspace(cache=args.cache, reports=args.reports, offline=args.offline))
+    signals.handle_signals()
+
+    def on_signal(_note: str) -> None:
+        threading.Thread(target=_leave, args=(tools,), daemon=True).start()
+
+    anyio.run(signals.until_signal, make_server(tools).run_stdio_async, on_signal)
+    return EXPECTED
+
+
+def _leave(tools: Tools) -> NoReturn:
+    """End the process when its run has ended: a thread that waits for input would keep it."""
+    while tools.is_running:
+        time.sleep(0.05)
+    os._exit(INTERRUPTED)

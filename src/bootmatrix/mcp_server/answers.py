@@ -1,0 +1,115 @@
+"""Answers of the tools: plain values of bounded size, in which text of guests is marked as such. Pure."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bootmatrix.model import Record, Run
+from bootmatrix.report.context import ReportContext
+from bootmatrix.report.sanitize import one_line, sanitize
+from bootmatrix.workspace.planned_run import PlannedRun
+
+MAX_CELLS = 100
+"""Cells in an answer; others are counted."""
+MAX_PARTS = 50
+"""Sub-results, pieces of evidence and so on of a record."""
+MAX_TEXT = 20_000
+"""Characters of a console in an answer."""
+MAX_LINES = 500
+MAX_LINE = 1000
+
+
+def untrusted(text: str) -> str:
+    """Mark text of a guest as data, by a fence that it cannot know."""
+    mark = secrets.token_hex(6)
+    return f"<data-{mark}>\n{sanitize(text)}\n</data-{mark}>"
+
+
+def plan_answer(planned: PlannedRun) -> dict[str, Any]:
+    """Return the cells and skips of a plan."""
+    cells, skips = planned.cells, planned.skips
+    return {
+        "title": one_line(planned.title),
+        "cells": [cell.id for cell in cells[:MAX_CELLS]],
+        "cell_count": len(cells),
+        "skipped": [{"cell": skip.cell.id, "reason": one_line(skip.reason)} for skip in skips[:MAX_CELLS]],
+        "skip_count": len(skips),
+    }
+
+
+def run_answer(name: str, context: ReportContext) -> dict[str, Any]:
+    """Return the result of a run; cells that are not as expected come first."""
+    records = sorted(context.records, key=lambda record: record.expected)
+    return {
+        "run": name,
+        "is_good": context.run.is_good,
+        "headline": one_line(context.view.headline),
+        "cells": [_brief(record) for record in records[:MAX_CELLS]],
+        "cell_count": len(records),
+        "without_verdict": [one_line(cell) for cell in context.run.missing[:MAX_CELLS]],
+    }
+
+
+def _brief(record: Record) -> dict[str, Any]:
+    return {
+        "cell": record.cell.id,
+        "verdict": record.verdict.value,
+        "expected": record.expected,
+        "reason": untrusted(one_line(record.judgement.reason)),
+    }
+
+
+def record_answer(run: Run, record: Record) -> dict[str, Any]:
+    """Return a record: verdict, evidence, faults of the kernel, versions, phases."""
+    judgement = record.judgement
+    texts = [f"{one.source}: {one_line(one.text)}" for one in judgement.evidence[:MAX_PARTS]]
+    faults = [f"{one.name}: {one_line(one.text)}" for one in judgement.kernel_faults[:MAX_PARTS]]
+    results = [
+        f"{one.verdict} {one_line(one.name)}: {one_line(one.detail)}" for one in judgement.subresults[:MAX_PARTS]
+    ]
+    return _brief(record) | {
+        "run": run.name,
+        "advice": one_line(judgement.advice),
+        "started_at": record.started_at,
+        "seconds": round(record.wall_s, 1),
+        "kernel_release": one_line(record.kernel.release) if record.kernel else "",
+        "kernel_origin": one_line(record.kernel.origin) if record.kernel else "",
+        "qemu_version": one_line(record.qemu_version),
+        "notes": [one_line(note) for note in record.notes[:MAX_PARTS]],
+        "phases": {one_line(phase.name): round(phase.seconds, 1) for phase in record.phases[:MAX_PARTS]},
+        "evidence": _fenced(texts),
+        "kernel_faults": _fenced(faults),
+        "subresults": _fenced(results),
+        "subresult_count": len(judgement.subresults),
+    }
+
+
+def _fenced(lines: Sequence[str]) -> str:
+    return untrusted("\n".join(lines)) if lines else ""
+
+
+def console_answer(data: bytes, lines: int, text: str) -> dict[str, Any]:
+    """Return the last lines of a console; with `text`, of those that contain it, each with its number."""
+    numbered = list(enumerate(sanitize(data.decode("utf-8", "replace")).split("\n"), 1))
+    found = [(number, line) for number, line in numbered if text.lower() in line.lower()]
+    chosen = _last(found, min(max(lines, 1), MAX_LINES))
+    return {
+        "line_count": len(numbered),
+        "matching_lines": len(found),
+        "shown_lines": len(chosen),
+        "console": untrusted("\n".join(f"{number}: {line[:MAX_LINE]}" for number, line in chosen)),
+    }
+
+
+def _last(lines: Iterable[tuple[int, str]], count: int) -> list[tuple[int, str]]:
+    """Return the last lines, no more than fit into an answer."""
+    chosen: list[tuple[int, str]] = []
+    size = 0
+    for number, line in reversed(list(lines)):
+        size += min(len(line), MAX_LINE) + 10
+        if len(chosen) == count or size > MAX_TEXT:
+            break
+        chosen.append((number, line))
+    return chosen[::-1]
