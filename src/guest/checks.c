@@ -27,16 +27,21 @@ static char *next_check(char **rest, int64_t *limit_s)
 	return name;
 }
 
-bool is_check(const char *name)
+int64_t listed_seconds(const char *path, const char *name, int64_t otherwise)
 {
-	char *text = read_all(CHECKS), *rest = text, *check;
-	int64_t limit_s;
+	char *text = read_all(path), *rest = text, *listed;
+	int64_t limit_s = 0;
 	bool is_listed = false;
 
-	while (!is_listed && (check = next_check(&rest, &limit_s)) != NULL)
-		is_listed = strcmp(check, name) == 0;
+	while (!is_listed && (listed = next_check(&rest, &limit_s)) != NULL)
+		is_listed = strcmp(listed, name) == 0;
 	free(text);
-	return is_listed;
+	return is_listed ? limit_s : otherwise;
+}
+
+bool is_check(const char *name)
+{
+	return listed_seconds(CHECKS, name, -1) >= 0;
 }
 
 static void start_check(const char *name, int64_t limit_s)

@@ -3,8 +3,12 @@
 #define BOOTMATRIX_CHECKS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "runs.h"
+
+/* Seconds of a name in a file of names and seconds; `otherwise` if it is not listed. */
+int64_t listed_seconds(const char *path, const char *name, int64_t otherwise);
 
 /* Whether a container of a spec's services is a check. */
 bool is_check(const char *name);

@@ -28,7 +28,7 @@ struct run {
 	bool is_stopped;    /* was running when it was stopped for good */
 	bool is_signalled;  /* has got the signal of the stop that goes on */
 	bool is_restarting; /* was running when it was stopped for a restart */
-	bool is_killed;     /* did not stop in time for its restart */
+	bool is_killed;     /* did not stop in time, for its restart or for good */
 	bool is_replaced;    /* was started again */
 	bool has_results;    /* a service whose result files are sent */
 };

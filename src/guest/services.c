@@ -16,7 +16,9 @@
 #include "settings.h"
 #include "util.h"
 
-enum { STOP_S = 10, COLLECT_S = 900, SETTLE_S = 2, DRAIN_S = 2, RETRY_MS = 100, REFUSALS = 10, AGENTS = 5 };
+#define STOPS "/etc/bootmatrix/stops"
+
+enum { RESTART_S = 10, STOP_S = 2, KILL_S = 10, COLLECT_S = 900, SETTLE_S = 2, DRAIN_S = 2, RETRY_MS = 100, REFUSALS = 10, AGENTS = 5 };
 
 static bool is_stopping, is_released;
 static int refusals, agents;
@@ -111,7 +113,7 @@ void restart_service(const char *name)
 		say("service %s restart", name);
 		run->is_restarting = true;
 		run->is_killed = false;
-		run->limit_ms = after_s(STOP_S);
+		run->limit_ms = after_s(RESTART_S);
 	}
 }
 
@@ -301,27 +303,41 @@ static bool is_any_alive(void)
 	return run != NULL;
 }
 
-/* Send a signal to all services once, and wait for their ends. */
-static void stop_all(int signal)
+/* Begin the stop of all services; each has seconds of its own. Return when the last of them are over. */
+static int64_t begin_stop(void)
 {
-	int64_t until_ms = after_s(STOP_S);
+	int64_t last_ms = 0;
 
-	for (struct run *run = runs; run; run = run->next)
-		run->is_signalled = false;
-	while (is_any_alive() && now_ms() < until_ms) {
-		int64_t retry_ms = NEVER;
-
-		for (struct run *run = runs; run; run = run->next) {
-			if (!run->is_alive || run->is_signalled)
-				continue;
-			run->is_signalled = kill_run(run, signal);
-			if (run->is_signalled)
-				run->is_stopped = true;
-			else
-				retry_ms = now_ms() + RETRY_MS; /* it is being started, or has ended */
-		}
-		pump(retry_ms < until_ms ? retry_ms : until_ms);
+	for (struct run *run = runs; run; run = run->next) {
+		if (!run->is_alive)
+			continue;
+		run->is_signalled = run->is_killed = false;
+		run->limit_ms = after_s(listed_seconds(STOPS, run->name, STOP_S));
+		if (run->limit_ms > last_ms)
+			last_ms = run->limit_ms;
 	}
+	return last_ms;
+}
+
+/* Kill a service whose time to stop is over. One that could not be signalled did not ignore the signal. */
+static void expire_stop(struct run *run, int64_t since_ms)
+{
+	if (run->is_signalled)
+		say("service %s killed %lld", run->name, (long long)(now_ms() - since_ms));
+	run->is_killed = true;
+	run->is_signalled = false;
+}
+
+/* Signal a service that stops. Return when to look at it again. */
+static int64_t stop_service(struct run *run, int64_t since_ms)
+{
+	if (!run->is_killed && now_ms() >= run->limit_ms)
+		expire_stop(run, since_ms);
+	if (!run->is_signalled && kill_run(run, run->is_killed ? SIGKILL : SIGTERM))
+		run->is_signalled = run->is_stopped = true;
+	if (!run->is_signalled)
+		return now_ms() + RETRY_MS; /* it is being started, or has ended */
+	return run->is_killed ? NEVER : run->limit_ms;
 }
 
 static bool is_any_unread(void)
@@ -348,11 +364,19 @@ static void read_outputs(void)
 
 static void stop_alive(void)
 {
-	stop_all(SIGTERM);
-	for (struct run *run = runs; run; run = run->next)
-		if (run->is_alive)
-			console_print("service %s does not stop on TERM", run->name);
-	stop_all(SIGKILL);
+	int64_t since_ms = now_ms(), until_ms = begin_stop() + after_s(KILL_S) - since_ms;
+
+	while (is_any_alive() && now_ms() < until_ms) {
+		int64_t next_ms = until_ms;
+
+		for (struct run *run = runs; run; run = run->next) {
+			int64_t run_ms = run->is_alive ? stop_service(run, since_ms) : NEVER;
+
+			if (run_ms < next_ms)
+				next_ms = run_ms;
+		}
+		pump(next_ms);
+	}
 	for (struct run *run = runs; run; run = run->next)
 		if (run->is_alive && !run->is_stopped)
 			say_error("cannot determine the end of service %s", run->name);
