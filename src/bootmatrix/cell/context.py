@@ -34,7 +34,17 @@ def open_context(config: RunConfig, observer: Observer, turn: ResourceLease = no
             forks = SnapshotPool(SnapshotCache(builder.store), memory_mib, observer.note)
         try:
             accelerate = Accelerators(builder.store).choose
-            yield RunContext(config.specs, config.profiles, builder, observer, turn, forks, accelerate, config.dump)
+            yield RunContext(
+                config.specs,
+                config.profiles,
+                builder,
+                observer,
+                turn,
+                forks,
+                accelerate,
+                config.dump,
+                explain_hang=config.explain_hang,
+            )
         finally:
             if forks:
                 forks.close()

@@ -25,6 +25,7 @@ from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies, w
 from bootmatrix.boot.collect import CollectLimits, with_collection
 from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.cell.adjust import adjusted
+from bootmatrix.cell.explain_hang import explained, is_unexplained, symbols_of
 from bootmatrix.cell.record_builder import build_record
 from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_diagnosis, keep_files, should_retry
 from bootmatrix.cell.user_tier import Unsupported, prepare_user, run_user_cell
@@ -82,7 +83,7 @@ class RunContext(BuildContext):
     """The context of all cells of a run: inputs, observer, resource leases.
 
     With `forks`, cells are copies of guests that are booted once, where possible. `dump` keeps the memory of guests
-    that hang, panic or time out.
+    that hang, panic or time out, `explain_hang` boots kernels that hang a second time.
     """
 
     observer: Observer
@@ -91,6 +92,7 @@ class RunContext(BuildContext):
     accelerate: Accelerate = _emulate
     dump: bool = False
     backend: Backend = field(default_factory=lambda: QEMU)
+    explain_hang: bool = False
 
 
 def prepare(cell: Cell, context: RunContext) -> Prepared:
@@ -276,6 +278,11 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
     attempt.boot, attempt.cold_reason = booted.boot, booted.cold_reason
     attempt.judgement = _judge(start, bootable, booted.outcome)
     attempt.outcome = booted.outcome
+    if context.explain_hang and is_unexplained(booted.outcome, attempt.judgement.verdict):
+        context.observer.cell_stage(cell, "explain")
+        symbols = symbols_of(cell.kernel, context.profiles[cell.arch].kernels_of(cell.machine))
+        attempt.outcome = await explained(booted.outcome, start, bootable, symbols)
+        attempt.judgement = _judge(start, bootable, attempt.outcome)
     # Not after an infra-error: it is retried, and says nothing about the copy.
     is_doubted = attempt.judgement.verdict.is_guests and (cell.verify or attempt.judgement.verdict is not Verdict.PASS)
     if booted.boot == "fork" and is_doubted:

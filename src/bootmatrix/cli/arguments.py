@@ -334,6 +334,11 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="save the memory of guests that hang, panic or time out, for gdb",
     )
+    parser.add_argument(
+        "--explain-hang",
+        action="store_true",
+        help="boot a kernel that hangs a second time, with initcall_debug, and tell where: initcall, function",
+    )
 
 
 def times(text: str) -> int:

@@ -55,6 +55,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
     chosen = RunOptions(
         jobs=args.jobs,
         dump=args.dump,
+        explain_hang=args.explain_hang,
         single_file=args.single_file,
         baseline=args.baseline or "",
         regressions=bool(args.fail_on),

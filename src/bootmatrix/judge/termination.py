@@ -170,7 +170,7 @@ def check_limits(outcome: Outcome, machine: Machine, transcript: bytes) -> Itera
         elif not outcome.messages and not has_kernel_output(transcript):
             reason = "the guest hangs: its kernel printed nothing on the console"
             advice = NO_OUTPUT_ADVICE.format(machine.console)
-        yield Finding(Verdict.HANG, reason, evidence, advice)
+        yield Finding(Verdict.HANG, f"{reason}{_place(outcome)}", evidence, advice)
     elif outcome.limit == "flood":
         yield Finding(Verdict.FAIL, f"the guest floods its result channel: {outcome.result_fault}", evidence)
     else:
@@ -178,7 +178,13 @@ def check_limits(outcome: Outcome, machine: Machine, transcript: bytes) -> Itera
         advice = f"If it only needs longer, raise {phase} under timeouts in the matrix."
         if phase == "checks":
             advice = "The check's own limit did not end it: the guest is very slow, or its init is stuck."
-        yield Finding(Verdict.TIMEOUT, reason, evidence, advice)
+        yield Finding(Verdict.TIMEOUT, f"{reason}{_place(outcome)}", evidence, advice)
+
+
+def _place(outcome: Outcome) -> str:
+    """Return what a second boot told of the place where the guest hangs; empty without one."""
+    told = next((diagnostic.note for diagnostic in outcome.diagnostics if diagnostic.kind == "hang"), "")
+    return f"; by a second boot: {told}" if told else ""
 
 
 def check_exit(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[Finding]:

@@ -38,11 +38,12 @@ class QmpEvent(Model):
 class Diagnostic(Model):
     """State of a guest that was stopped or gave up. `file` is beside the cell's console.
 
-    `screen` has the console's last lines, `registers` those of all CPUs, `tasks` the kernel's answer to sysrq, and
-    `memory` is an ELF core. Without a file, `note` is the reason.
+    `screen` has the console's last lines, `registers` those of all CPUs, `tasks` the kernel's answer to sysrq, `memory`
+    is an ELF core, and `hang` what a second boot told, in one line as its `note`. Of others without a file, `note` is
+    the reason.
     """
 
-    kind: Literal["screen", "registers", "tasks", "memory"]
+    kind: Literal["screen", "registers", "tasks", "memory", "hang"]
     file: str = ""
     size_bytes: int = 0
     note: str = ""

@@ -41,7 +41,7 @@ class RunConfig:
     """All that a process needs to run cells of a run: frozen and picklable, without any open file.
 
     `specs` are by path, `profiles` by name. `fork` prepares guests that are copied; `dump` keeps the memory of guests
-    that hang, panic or time out.
+    that hang, panic or time out. `explain_hang` boots kernels that hang a second time.
     """
 
     sources: SourceConfig
@@ -49,6 +49,7 @@ class RunConfig:
     specs: Mapping[str, Spec]
     fork: bool = False
     dump: bool = False
+    explain_hang: bool = False
 
     def machine(self, cell: Cell) -> Machine:
         """Return the cell's machine."""

@@ -90,6 +90,7 @@ DIAGNOSTICS = {
     "registers": "registers of all CPUs",
     "tasks": "the kernel's answers to sysrq",
     "memory": "memory, an ELF core",
+    "hang": "where it hangs, by a second boot",
 }
 """Description of each kind of diagnostic."""
 

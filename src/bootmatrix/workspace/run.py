@@ -39,13 +39,14 @@ class RunOptions:
     """Options of executing and reporting a run.
 
     `jobs` is the number of the host's cores to use, None for all. `dump` keeps the memory of guests that hang, panic or
-    time out. `single_file` embeds the consoles in report.html. `baseline` names a run to compare with; `regressions`
-    selects the last good one otherwise. `executor` is the name of an executor, `cluster` the file or address of its
-    machines. `branch` is the branch under test.
+    time out; `explain_hang` boots kernels that hang a second time. `single_file` embeds the consoles in report.html.
+    `baseline` names a run to compare with; `regressions` selects the last good one otherwise. `executor` is the name of
+    an executor, `cluster` the file or address of its machines. `branch` is the branch under test.
     """
 
     jobs: int | None = None
     dump: bool = False
+    explain_hang: bool = False
     single_file: bool = False
     baseline: str = ""
     regressions: bool = False
@@ -99,7 +100,7 @@ class OpenRun:
 
     async def _execute(self, on_record: Callable[[Record], None]) -> None:
         options = self._options
-        config = replace(self._planned.config, dump=options.dump)
+        config = replace(self._planned.config, dump=options.dump, explain_hang=options.explain_hang)
         settings = ExecutorSettings(config, self._observer, self.writer.folder, options.jobs, options.cluster)
         missing = self._planned.missing
         usual = usual_s(self._planned.reports) if len(missing.cells) > 1 else {}
