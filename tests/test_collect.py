@@ -15,7 +15,7 @@ from bootmatrix.guest import archive
 from bootmatrix.guest.archive import ArchiveReceiver
 from bootmatrix.guest.frames import AgentFault
 from bootmatrix.guest.records import RecordType, TreeRecord
-from bootmatrix.judge.result_files import read_files, without_fetched
+from bootmatrix.judge.result_files import MAX_REPORTS, read_files, without_fetched
 from bootmatrix.model import Bootable, CollectedFile, GuestMessage, Verdict
 from bootmatrix.runs.result_names import file_reader
 from samples import make_outcome
@@ -152,6 +152,46 @@ def test_reports_that_were_fetched_count(tmp_path: Path) -> None:
     assert faults == ["unit: adds: want 3, got 4"]
     tree = CollectedFile(container="unit", asked="/out", path="/out", file="files/1.tar", is_tree=True)
     assert judged(tmp_path, tree_message("/out"), tree) == ({"unit: x.y": Verdict.PASS}, [])
+
+
+def reports(folder: Path, count: int, *members: tarfile.TarInfo) -> CollectedFile:
+    """A fetched folder of sound reports, and other members."""
+    (folder / "files").mkdir()
+    with tarfile.open(folder / "files/0.tar", "w") as tar:
+        for number in range(count):
+            info = tarfile.TarInfo(f"{number}.xml")
+            info.size = len(GOOD)
+            tar.addfile(info, io.BytesIO(GOOD))
+        for member in members:
+            tar.addfile(member)
+    return CollectedFile(container="unit", asked="/out", path="/out", file="files/0.tar", is_tree=True)
+
+
+def test_no_report_of_a_folder_is_left_out_in_silence(tmp_path: Path) -> None:
+    folder = reports(tmp_path, MAX_REPORTS + 1)
+    assert judged(tmp_path, tree_message("/out"), folder)[1] == [
+        f"unit: /out has more than 1000 reports: /out/{MAX_REPORTS}.xml was not read"
+    ]
+
+
+def test_a_folder_of_reports_that_is_cut_fails(tmp_path: Path) -> None:
+    cut = reports(tmp_path, 1).model_copy(update={"cut": "/out/big: more than 5 MiB in all"})
+    words = "unit: reports of tests may be missing: /out/big: more than 5 MiB in all"
+    assert judged(tmp_path, tree_message("/out"), cut)[1] == [words]
+    pattern = cut.model_copy(update={"asked": "/out/*.xml", "file": ""})
+    assert judged(tmp_path, tree_message("/out/*.xml"), pattern)[1] == [words]
+    other = cut.model_copy(update={"file": ""})
+    assert judged(tmp_path, tree_message("/out"), other)[1] == []
+
+
+def test_a_link_to_a_report_is_told(tmp_path: Path) -> None:
+    link, second = tarfile.TarInfo("last.xml"), tarfile.TarInfo("again.xml")
+    link.type, link.linkname = tarfile.SYMTYPE, "/elsewhere/r.xml"
+    second.type, second.linkname = tarfile.LNKTYPE, "0.xml"
+    folder = reports(tmp_path, 1, link, second)
+    outcome = make_outcome(1).model_copy(update={"messages": (tree_message("/out"),), "collected": (folder,)})
+    found = list(read_files(outcome, Bootable(), file_reader(tmp_path)))
+    assert [note for each in found for note in each.notes] == ["/out/last.xml is a link, and not read as a report"]
 
 
 def test_a_record_has_the_digest_of_what_was_fetched_whole(tmp_path: Path) -> None:

@@ -18,8 +18,23 @@ BAD = ("failure", "error", "rerunFailure", "rerunError")
 """Elements of a failed test; the latter two (Maven Surefire) of one that failed in each rerun."""
 FLAKY = ("flakyFailure", "flakyError")
 """Elements of a test that failed first and passed in a rerun."""
-BAD_STATUSES = frozenset({"failed", "failure", "fail", "error", "errored"})
-"""Values of a test's `status` or `result`, which some writers set instead of an element."""
+STATUSES = ("status", "result")
+BAD_STATUSES = frozenset(
+    {
+        "failed",
+        "failure",
+        "fail",
+        "error",
+        "errored",
+        "broken",
+        "crashed",
+        "aborted",
+        "timeout",
+        "timedout",
+        "timed out",
+    }
+)
+"""Values of these attributes of a test, which some writers set instead of an element."""
 SKIP_STATUSES = frozenset({"notrun", "disabled", "skipped", "ignored", "pending", "suppressed"})
 """The same for skipped tests, by GoogleTest, CTest and others."""
 MAX_FAULTS = 20
@@ -201,11 +216,11 @@ class _Root:
 
 def _case(attributes: dict[str, str]) -> JUnitCase:
     name = ".".join(part for part in (attributes.get("classname"), attributes.get("name")) if part)[:MAX_NAME]
-    for key in ("status", "result"):
-        status = attributes.get(key, "")
-        verdict = _STATUSES.get(status.lower())
-        if verdict:
-            return JUnitCase(name, verdict, f"its {key} is {status[:MAX_NAME]}")
+    said = [(key, attributes[key]) for key in STATUSES if key in attributes]
+    for verdict in (Verdict.FAIL, Verdict.SKIP):  # a writer may say both
+        for key, status in said:
+            if _STATUSES.get(status.strip().lower()) is verdict:
+                return JUnitCase(name, verdict, f"its {key} is {status[:MAX_NAME]}")
     return JUnitCase(name)
 
 
@@ -217,6 +232,6 @@ def _words(attributes: dict[str, str]) -> str:
 
 
 def _number(attributes: dict[str, str], name: str) -> int:
-    """Parse an optional total of a suite; 0 if it is missing."""
-    text = attributes.get(name, "").strip()
-    return int(text) if re.fullmatch("[0-9]{1,18}", text) else 0
+    """Parse an optional total of a suite, which some writers have as `2.0`; 0 if it is missing."""
+    match = re.fullmatch(r"\+?([0-9]{1,18})(?:\.0*)?", attributes.get(name, "").strip(), re.ASCII)
+    return int(match[1]) if match else 0

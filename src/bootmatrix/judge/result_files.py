@@ -144,12 +144,20 @@ def _read_fetched(sent: SentFile, files: Sequence[CollectedFile], read: FileRead
         reason = f"{sent.container}: the result {sent.path} cannot be fetched: {fault}"
         yield ParsedResults((), (Finding(Verdict.FAIL, reason, (), "" if files else TREE_ADVICE),))
     for file in files:
+        reports: list[ParsedResults] = []
         if file.file:
             try:
-                yield from _read_saved(file, read)
+                for report in _read_saved(file, read):
+                    reports.append(report)
+                    yield report
             except (OSError, tarfile.TarError) as error:
                 reason = f"{file.container}: {file.path} cannot be read: {error}"
                 yield ParsedResults((), (Finding(Verdict.INFRA_ERROR, reason),))
+        if file.cut and (any(report.results for report in reports) or _is_report(file.asked)):
+            reason = f"{file.container}: reports of tests may be missing: {file.cut}"
+            yield ParsedResults(
+                (), (Finding(Verdict.FAIL, reason, (), "Raise --get-limit, or name the reports alone."),)
+            )
         notes = [*([f"cut: {file.cut}"] if file.cut else []), *file.notes]
         yield ParsedResults((), (), tuple(notes[:MAX_FAULTS]))
 
@@ -164,12 +172,19 @@ def _read_saved(file: CollectedFile, read: FileReader) -> Iterator[ParsedResults
         count = 0
         with tarfile.open(fileobj=saved, mode="r|", errors="surrogateescape", encoding="utf-8") as archive:
             for member in archive:
-                if not member.isreg() or not _is_report(member.name) or count >= MAX_REPORTS:
+                path = f"{file.path}/{member.name}".encode("utf-8", "replace").decode()
+                if not _is_report(member.name) or member.isdir() or member.islnk():  # a second name of a file
                     continue
+                if not member.isreg():
+                    yield ParsedResults((), (), (f"{path} is a link, and not read as a report",))
+                    continue
+                count += 1
+                if count > MAX_REPORTS:
+                    reason = f"{file.container}: {file.path} has more than {MAX_REPORTS} reports: {path} was not read"
+                    yield ParsedResults((), (Finding(Verdict.FAIL, reason, (), "Merge them, or name some of them."),))
+                    return
                 source = archive.extractfile(member)
                 assert source
-                count += 1
-                path = f"{file.path}/{member.name}".encode("utf-8", "replace").decode()
                 yield _parse(SentFile(file.container, path, source.read(MAX_REPORT_BYTES), member.size))
 
 
