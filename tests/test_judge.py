@@ -109,7 +109,7 @@ def test_a_pass_without_a_check_says_what_it_means(names: dict[str, Any], expect
 @pytest.mark.parametrize(("limit", "verdict"), [("silence", Verdict.HANG), ("checks", Verdict.TIMEOUT)])
 def test_a_hang_for_want_of_memory_says_so(limit: str, verdict: Verdict) -> None:
     cut = make_messages()[:9]
-    told = {"ended_by": "host", "limit": limit, "limit_phase": "checks", "messages": cut, "events": ()}
+    told: dict[str, Any] = {"ended_by": "host", "limit": limit, "limit_phase": "checks", "messages": cut, "events": ()}
     plain = judged(**told)
     assert (plain.verdict, plain.reason.startswith("the guest")) == (verdict, True)
     killed = b"[    9.000000] Out of memory: Killed process 71 (influxd) total-vm:1kB, anon-rss:1kB\n"

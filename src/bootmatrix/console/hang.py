@@ -1,4 +1,4 @@
-"""Where a kernel hangs: its initcalls, and the CPUs' program counters with the names of System.map. Pure."""
+"""The place where a kernel hangs: its initcalls, and the CPUs' program counters with the names of System.map. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 _INITCALL = rb"([\w.$]{1,200}\+0x[0-9a-f]+/0x[0-9a-f]+)(?: \[[\w-]{1,64}\])?"
 CALLING = re.compile(rb"(?:^|\] )calling  " + _INITCALL, re.MULTILINE)
 RETURNED = re.compile(rb"(?:^|\] )initcall " + _INITCALL + rb" returned", re.MULTILINE)
-"""What `initcall_debug` makes a kernel print (init/main.c); of fixups of devices too, behind the device's name."""
+"""Lines of `initcall_debug` (init/main.c). It prints such lines of fixups too, behind the device's name."""
 CPU = re.compile(r"^CPU#(\d+)", re.MULTILINE)
 COUNTER = re.compile(
     r"(?:^|\s)(?:RIP|EIP|PC|R15|NIP|pc|PSW=mask [0-9a-f]+ addr)\s*[ =]\s*(?:0x)?([0-9a-f]{8,16})(?=\s|$)", re.MULTILINE

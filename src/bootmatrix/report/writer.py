@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from bootmatrix.fsio import write_atomic
@@ -37,12 +38,13 @@ def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: boo
     with many_made():
         view = view_run(run, console_reader(folder), past, single_file)
         # On a disk that is soon full, the small files for programs come first.
-        for write in (
+        writers: tuple[Callable[[], None], ...] = (
             lambda: write_atomic(folder / JUNIT_FILE, render_junit(view)),
             lambda: write_run(folder / RUN_FILE, run),
             lambda: write_atomic(folder / REPORT_FILE, render_html(view)),
             lambda: write_pages(view, folder),
-        ):
+        )
+        for write in writers:
             try:
                 write()
             except OSError as error:
