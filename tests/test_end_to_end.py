@@ -167,7 +167,7 @@ include:
   - {spec: hello.yml, arch: ppc64le, kernel: "7.2"}
   - {spec: influxdb.yml, arch: x86_64, kernel: "7.2"}
   - {spec: shared.yml, arch: aarch64, kernel: "7.2"}
-  - {spec: wrong-port.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: wrong-port.yml, arch: x86_64, kernel: "7.2"}
   - {spec: forged.yml, arch: aarch64, kernel: "6.1"}
   - {spec: plan.yml, arch: aarch64, kernel: "6.1"}
   - {spec: panic.yml, arch: aarch64, kernel: "6.1"}
@@ -358,7 +358,7 @@ def test_a_board_without_power_off_leaves_by_semihosting(run: Ended) -> None:
 @pytest.mark.parametrize(
     ("cell", "expected", "word"),
     [
-        ("wrong-port/aarch64/virt/6.1", "fail", "no answer from http://127.0.0.1:8087"),
+        ("wrong-port/x86_64/q35/7.2", "fail", "no answer from http://127.0.0.1:8087"),
         ("forged/aarch64/virt/6.1", "fail", "status 3"),
         ("plan/aarch64/virt/6.1", "fail", "expected 3 results, got 2"),
         ("panic/aarch64/virt/6.1", "panic", "panic"),
