@@ -22,13 +22,21 @@ KEEP_S = 30.0
 STOPS = 4
 """Requests to stop a guest, each of which waits for `STOP_S`."""
 FOLDER = "/tmp/autopkgtest"  # noqa: S108  (in the guest)
-SCRATCH = f"mkdir -p {FOLDER} && chmod 1777 {FOLDER}"
-LISTS = """
-command -v apt-get >/dev/null || exit 0
-ls /var/lib/apt/lists 2>/dev/null | grep -q _Packages && exit 0
-out=$(apt-get update 2>&1) || { echo "$out" >&2; exit 1; }
+USER = "test"
+PREPARE = f"""
+mkdir -p {FOLDER} && chmod 1777 {FOLDER} || exit 1
+if command -v apt-get >/dev/null && ! ls /var/lib/apt/lists 2>/dev/null | grep -q _Packages; then
+    out=$(apt-get update 2>&1) || {{ echo "$out" >&2; exit 1; }}
+fi
+if command -v useradd >/dev/null && ! getent passwd {USER} >/dev/null; then
+    useradd --create-home --shell /bin/bash {USER} || exit 1
+fi
+getent passwd {USER} || :
 """
-"""Fetch apt's lists, if the root has apt and none of them."""
+"""Make the folder and an ordinary user, and fetch apt's lists, if the root has apt and none of them.
+
+autopkgtest would make the user with adduser, a Perl program, which takes many times as long under emulation.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Testbed:
         self._numbers = count(1)
         self._guest: KeptGuest | None = None
         self._owner: Any = None
+        self._has_user = False
         self._records: list[Mapping[str, Any]] = []
 
     @property
@@ -72,7 +81,8 @@ class Testbed:
     def capabilities(self) -> tuple[str, ...]:
         """The features of README.virtualisation-server that testbeds have."""
         # No isolation-machine: its tests may start services, and there is no init system that would.
-        return ("root-on-testbed", "revert", "revert-full-system")
+        user = (f"suggested-normal-user={USER}",) if self._has_user else ()
+        return ("root-on-testbed", "revert", "revert-full-system", *user)
 
     def open(self) -> str:
         """Boot a guest; return a folder of it for everybody.
@@ -89,8 +99,7 @@ class Testbed:
         )
         self._guest = KeptGuest(folder, {})
         self._owner = self._owning(folder)
-        self._check(("sh", "-c", SCRATCH), "prepare its folder")
-        self._check(("sh", "-c", LISTS), "fetch apt's lists")
+        self._has_user = bool(self._check(("sh", "-c", PREPARE), "prepare folder, user and apt's lists"))
         return FOLDER
 
     def close(self) -> None:
