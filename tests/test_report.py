@@ -16,9 +16,10 @@ from rich.console import Console
 
 from bootmatrix.cli.main import main
 from bootmatrix.model import Diagnostic, Evidence, KernelFault, Record, Run, SubResult, Verdict
-from bootmatrix.report.cell_parts import command_line
+from bootmatrix.report.cell_parts import command_line, facts
 from bootmatrix.report.cell_view import CellContext, CellView
 from bootmatrix.report.console_view import MAX_LINE_BYTES, Extent, view_console
+from bootmatrix.report.headline import date_words
 from bootmatrix.report.junit import render_junit
 from bootmatrix.report.order import kernels_of
 from bootmatrix.report.sanitize import TABLE, one_line, sanitize
@@ -396,3 +397,10 @@ def test_a_trace_and_what_a_stuck_guest_was_doing_are_shown_harmlessly(tmp_path:
     assert "not available: the guest &lt;b&gt;does not answer&lt;/b&gt;" in page
     assert "Judged by the console alone" in page
     assert "\x1b" not in page
+
+
+def test_dates_are_as_people_write_them() -> None:
+    assert date_words("2026-11-24T01:40:09+00:00") == "24 November 2026, 01:40 UTC"
+    assert date_words("soon\n<b>") == "soon <b>"
+    record = make_record(make_cell("x86_64"))
+    assert dict(facts(record))["Started"] == date_words(record.started_at) != record.started_at

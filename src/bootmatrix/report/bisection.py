@@ -13,6 +13,7 @@ from rich.text import Text
 from bootmatrix.fsio import write_atomic
 from bootmatrix.model import Bisection, Run, Step
 from bootmatrix.report import REPORT_FILE
+from bootmatrix.report.headline import date_words
 from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS
 from bootmatrix.report.sanitize import one_line, sanitize
@@ -90,7 +91,7 @@ def _view(state: Bisection, run: Run) -> BisectionView:
             ("Good", sanitize(state.good)),
             ("Bad", sanitize(state.bad)),
             ("Kernels booted", f"{booted} of {len(state.steps)}"),
-            ("Started", sanitize(run.started_at)),
+            ("Started", date_words(run.started_at)),
             ("Time", duration(run.wall_s)),
         ),
         tool_version=sanitize(run.tool_version),

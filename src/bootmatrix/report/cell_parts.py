@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from bootmatrix.model import AttemptRecord, Diagnostic, KernelFault, Record, ResultFile, SubResult, Verdict
+from bootmatrix.report.headline import date_words
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration, size
 from bootmatrix.runs.run_store import CELLS_FOLDER
@@ -239,7 +240,7 @@ def facts(record: Record) -> Iterable[tuple[str, str]]:
     yield "QEMU arguments", shlex.join(record.cell.qemu_args)
     yield "Accelerator", ", ".join(map(str, machine.emulated().accelerators)) if machine else ""
     yield "Spec", record.cell.spec
-    yield "Started", record.started_at
+    yield "Started", date_words(record.started_at)
     yield "Whole cell", duration(record.wall_s) if record.wall_s else ""
     yield "Boot", _boot(record)
     yield "Attempts", str(record.attempts) if record.attempts > 1 else ""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from bootmatrix.history.values import Comparison, Past
 from bootmatrix.model import Record, Run, Verdict
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import natural
 
 FEW_PLACES = 2
@@ -48,6 +49,14 @@ def long_date(text: str) -> str:
         ValueError: invalid time.
     """
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%-d %B %Y, %H:%M UTC")
+
+
+def date_words(text: str) -> str:
+    """Format an RFC 3339 time as long_date does; an invalid one is returned on one line as it is."""
+    try:
+        return long_date(text)
+    except ValueError:
+        return one_line(text)
 
 
 def places(records: Collection[Record], few: int = 1) -> str:
