@@ -12,7 +12,7 @@ from bootmatrix.runs.run_store import RECORD_FILE, RUN_FILE, cell_folder
 
 HINT = f"If it was changed or damaged, remove it and {RUN_FILE}: --resume then runs the cell again."
 TOLD = ("verdict", "is_weak", "privileged")
-"""What a judgement says that a reader of a summary relies on."""
+"""Parts of a judgement on which readers of a summary rely."""
 
 
 def check_verdicts(run: Run, folder: Path) -> None:
