@@ -25,8 +25,11 @@ from bootmatrix.source.deb import open_data
 from bootmatrix.source.kernel_formats.member import of_tar
 from bootmatrix.store import Store, default_cache
 from bootmatrix.workspace.kernel_test import prepare_kernel_test
+from command_line import Tool
 from kernel_forms import PROFILES as FORMS
 from kernel_forms import kernel_files, make_kernel, tree
+
+pytest_plugins = ("command_line",)
 
 PROFILES = load_profiles([CHECKOUT / "arch"])
 REPORT = "KTAP version 1\n1..2\n    # Subtest: one\n    ok 1 a\nok 1 one\nok 2 two # SKIP no\n"
@@ -127,6 +130,20 @@ def test_results_of_kunit_are_printed_and_none_is_a_failure(
     done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     assert done.stdout.startswith(printed)
+
+
+@pytest.mark.parametrize("words", [[], ["--arch", "all"]])
+def test_defaults_of_a_project_are_not_taken_for_targets(
+    source: Path, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """It comes as far as the look for QEMU, with the tree's own architecture."""
+    (tmp_path / "pyproject.toml").write_text('[tool.bootmatrix]\narch = ["all"]\n', encoding="utf-8")
+    monkeypatch.setenv("BOOTMATRIX_KERNELS", "")
+    done = tool("kernel-test", str(source), *words, "--save", "saved", "--offline", "--append", "a\nb")
+    assert "unknown architecture" not in done.stderr
+    assert yaml.safe_load((tmp_path / "saved/kernel-test.matrix.yml").read_text(encoding="utf-8"))["arch"] == [
+        "aarch64"
+    ]
 
 
 @pytest.mark.parametrize(("status", "ends"), [(0, "x\n"), (3, "x\n"), (4, "kselftest has it for a skip\n")])

@@ -13,6 +13,7 @@ from bootmatrix.cli.first_look import check_host
 from bootmatrix.cli.matrix import run_planned
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
+from bootmatrix.load.facts import ALL
 from bootmatrix.model.guest_size import AUTO
 from bootmatrix.scaffold.kernel_test import KernelTestRequest
 from bootmatrix.workspace.kernel_test import prepare_kernel_test
@@ -22,7 +23,8 @@ from bootmatrix.workspace.selection import Selection, board_targets, requested_s
 def run(args: argparse.Namespace) -> int:
     """Write the project of a kernel test, run its matrix, and return the exit status."""
     workspace = options.workspace(args)
-    targets = board_targets(Selection(arch=args.arch, machine=args.machine)) if args.arch else ()
+    is_all = vars(args).get("arch_is_default", False) or ALL in args.arch
+    targets = board_targets(Selection(arch=args.arch, machine=args.machine)) if args.arch and not is_all else ()
     matrix, notes = prepare_kernel_test(
         args.tree, _request(args), workspace.profiles(), arch=targets, cache=workspace.cache, save=args.save
     )
