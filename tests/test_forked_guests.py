@@ -21,7 +21,7 @@ import pytest
 
 from bootmatrix.assembly.fork import FORK, disk_tree, why_not
 from bootmatrix.assembly.tree import Tree, text_file
-from bootmatrix.cell.run import differences
+from bootmatrix.cell.run import differences, doubt_of
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Bootable, Forkable, ImageConfig, Judgement, Machine, StoredImage, SubResult, Verdict
 from bootmatrix.report.cell_parts import facts
@@ -225,6 +225,20 @@ def test_judgements_that_differ_are_told() -> None:
     assert differences(good, swapped) == "", "checks run at the same time"
     twice = judgement(Verdict.PASS, ("a", Verdict.PASS), ("b", Verdict.PASS), ("b", Verdict.PASS))
     assert "differ in number" in differences(good, twice)
+
+
+def test_a_cold_boot_that_failed_for_the_hosts_sake_says_nothing_about_the_copy() -> None:
+    failed = judgement(Verdict.FAIL)
+    assert doubt_of(failed, failed) is None
+    stopped = doubt_of(judgement(Verdict.INFRA_ERROR), failed)
+    assert stopped
+    assert (stopped.verdict, stopped.reason) == (
+        Verdict.INFRA_ERROR,
+        "the cold boot that was to confirm fail (why) failed: why",
+    )
+    other = doubt_of(judgement(Verdict.PASS), failed)
+    assert other
+    assert (other.verdict, other.reason[:24]) == (Verdict.INFRA_ERROR, "as a copy this guest dif")
 
 
 def test_only_the_order_of_parallel_containers_is_free() -> None:

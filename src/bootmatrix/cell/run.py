@@ -299,15 +299,23 @@ async def _verify(attempt: Attempt, start: Start, bootable: Bootable) -> None:
     with tempfile.TemporaryDirectory(prefix="cold-", dir=start.folder) as folder:
         again = replace(start, folder=Path(folder))
         cold = _judge(again, bootable, (await start_cold(again, bootable)).outcome)
-    forked = attempt.judgement
+    doubt = doubt_of(cold, attempt.judgement)
+    attempt.verified = doubt is None
+    attempt.differs = doubt is not None and cold.verdict.is_guests
+    attempt.judgement = doubt or attempt.judgement
+
+
+def doubt_of(cold: Judgement, forked: Judgement) -> Judgement | None:
+    """Return the judgement on a copy that its cold boot did not confirm; None if they agree."""
+    if not cold.verdict.is_guests:
+        reason = f"the cold boot that was to confirm {forked.verdict} ({forked.reason}) failed: {cold.reason}"
+        return cold.model_copy(update={"reason": reason})
     difference = differences(cold, forked)
     if not difference:
-        attempt.verified = True
-        return
+        return None
     reason = f"as a copy this guest differs from a cold one: {difference}"
     evidence = (*cold.evidence, *forked.evidence)
-    attempt.judgement = Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, evidence=evidence, advice=VERIFY_ADVICE)
-    attempt.differs = cold.verdict.is_guests
+    return Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, evidence=evidence, advice=VERIFY_ADVICE)
 
 
 def differences(cold: Judgement, forked: Judgement) -> str:
