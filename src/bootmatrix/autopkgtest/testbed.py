@@ -31,9 +31,14 @@ fi
 if command -v useradd >/dev/null && ! getent passwd {USER} >/dev/null; then
     useradd --create-home --shell /bin/bash {USER} || exit 1
 fi
+if command -v invoke-rc.d >/dev/null && [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\\nexit 0\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
+fi
 getent passwd {USER} || :
 """
 """Make the folder and an ordinary user, and fetch apt's lists, if the root has apt and none of them.
+
+Packages may start their services by init scripts: without an init system, and without this policy, they would not.
 
 autopkgtest would make the user with adduser, a Perl program, which takes many times as long under emulation.
 """
