@@ -9,17 +9,17 @@ from bootmatrix.errors import BuildError
 MAX_LINKS = 40
 """Links followed before a path counts as a loop, as in Linux (path_resolution(7))."""
 MAX_TREE_BYTES = 16 << 30
-"""More than anybody ships: what unpacks to more was made to fill the disk."""
+"""Limit of all files: no real image is as large."""
 MAX_HOLES_BYTES = 1 << 30
 """Holes are zeros in an initrd, and cost an archive nothing."""
 MAX_PATH_BYTES, MAX_NAME_BYTES = 4095, 255
-"""Of a path or a link's target, and of one name in it, as in Linux (limits.h)."""
+"""Limits of a path or a link's target, and of one name in it, as in Linux (limits.h)."""
 MAX_DEPTH = 256
-"""Folders in folders: deeper ones are made by nobody, and each path has all of their names in it."""
+"""Limit of nested folders: each path contains all of their names."""
 MAX_NODES, MAX_NAMES_BYTES = 500_000, 256 << 20
-"""Twice the files of the largest packages; and all paths together, which are held in memory."""
+"""Limits of files, twice those of the largest packages, and of all paths together, which are held in memory."""
 MAX_STEPS = 20_000_000
-"""Names looked at while links are followed, each counted with its depth: files of links through links take as many."""
+"""Limit of the path components resolved while links are followed, each weighted by its depth."""
 MAX_NUMBER = (1 << 32) - 1
 """Owners and device numbers have 32 bits in a newc archive."""
 

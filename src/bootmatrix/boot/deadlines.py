@@ -14,13 +14,13 @@ CHECKS_MARGIN_S = 15.0
 TALKATIVE_SHARE = 0.5
 """Share of the silence limit in phases in which a sound guest is never silent for long."""
 SETTLE_S = 2.0
-"""For a guest that stays up, on the fastest machine, to fail after all."""
+"""Time in which a guest that stays up may still fail, on the fastest machine."""
 PANIC_GRACE_S = 2.0
-"""For a kernel that panicked, on the fastest machine, to print the rest and to leave."""
+"""Time in which a kernel that panicked prints the rest and leaves, on the fastest machine."""
 COLLECT_S = 900.0
-"""For the host to fetch result files, on the fastest machine; the guest waits as long."""
+"""Limit for fetching result files, on the fastest machine; the guest waits as long."""
 FAULT_GRACE_S = 10.0
-"""For a guest whose kernel reported a fault, on the fastest machine, to print the trace, and to end if it can."""
+"""Time in which a guest prints the trace of a kernel fault, and ends if it can, on the fastest machine."""
 
 
 @dataclass(frozen=True)

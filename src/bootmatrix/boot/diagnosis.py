@@ -22,12 +22,12 @@ Kind = Literal["screen", "registers", "tasks", "memory", "hang"]
 
 FOLDER = "diagnosis"
 ASK_S = 5.0
-"""For QEMU to answer one question. It needs milliseconds; a stuck QEMU never answers."""
+"""Limit for QEMU's answer to one command. It takes milliseconds; a stuck QEMU never answers."""
 ANSWER_S = 2.0
-"""For a guest of the fastest machine to begin to answer a sysrq. A kernel that takes interrupts answers at once."""
+"""Limit for the start of a sysrq's answer, on the fastest machine. A kernel that takes interrupts answers at once."""
 QUIET_S = 0.4
 MOST_S = 8.0
-"""For all that a guest says to one sysrq."""
+"""Limit for the whole answer to one sysrq."""
 TASKS_S = 20.0
 """Limit on all sysrq requests: the guest's console may never be silent."""
 SYSRQ = "9lwmt"
@@ -41,7 +41,7 @@ DUMP_S = 120.0
 DUMP_BEYOND_MIB = 64
 """Size of a dump beyond the guest's memory: headers, and the memory of the firmware and the devices."""
 CHUNK_BYTES = 16 << 10
-"""Of a dump: what is empty as a whole is left out."""
+"""Size of a dump's chunks; those with zeros only are left out."""
 TICK_S = 0.2
 
 

@@ -43,11 +43,11 @@ from bootmatrix.qemu.suspension import STEP_S, SuspensionMeter, gap_of, suspensi
 from bootmatrix.qemu.transport import PACE_S, Wires, read_ready, read_wire
 
 QUIET_LIMIT_S = 1.0
-"""For the last output of a guest that has left to arrive."""
+"""Limit for the last output of a guest that has left."""
 REST_READS = 64
 """Reads of the remaining output; pipes and sockets hold less."""
 LEAVE_S = 5.0
-"""For QEMU to end by itself, after a request or after its monitor closed; then it is killed."""
+"""Limit for QEMU's own end, after a request or after its monitor closed; then it is killed."""
 
 EndedBy = Literal["guest", "host", "error"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bootmatrix.model import GuestMessage, Outcome, PhaseTime
 
 SECONDS = re.compile(r"\d{1,6}\.\d\d", re.ASCII)
-"""As in /proc/uptime (proc(5))."""
+"""Seconds as in /proc/uptime (proc(5))."""
 
 
 def guest_phases(outcome: Outcome) -> tuple[PhaseTime, ...]:

@@ -15,14 +15,14 @@ MAC_DIGITS = 16
 MAX_LINE_BYTES = 1 << 20
 """The longest message is a `tap`, whose guest limits it far below this."""
 MAX_MESSAGES = 5_000
-"""More than a sound guest sends: two a container."""
+"""Limit of messages; a sound guest sends two for each container."""
 MAX_RESULT_BYTES = 32 << 20
-"""More than all messages of a sound guest; more than this is a flood."""
+"""Limit of all messages together; a sound guest sends far less."""
 
 MESSAGE = re.compile(rb"bootmatrix ([1-9][0-9]{0,8}) ([0-9a-f]{16}|-) ([!-~]+(?: [!-~]+)*)$")
 LOOKS_LIKE_ONE = re.compile(rb"bootmatrix [0-9]+ [0-9a-f]{16} ")
 UNSIGNED = b"-"
-"""In place of a MAC, on a port that only init can open: the last message signs a digest of all before it."""
+"""Replaces the MAC on a port that only init can open: the last message signs a digest of all before it."""
 PRINTK = re.compile(rb"\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? ")
 """Start of a kernel line: seconds since its start, and perhaps the caller (`[   T1]`)."""
 

@@ -18,7 +18,7 @@ from bootmatrix.snapshot.snapshot import Snapshot
 from bootmatrix.snapshot.template import NoTemplate
 
 COPY_BOOT_S = 10.0
-"""For the first message of a copy, on the fastest machine. It takes a fraction of a second."""
+"""Limit for a copy's first message, on the fastest machine. It takes a fraction of a second."""
 COPIES_TRIED = 2
 """On some machines QEMU loses the timer of a copy now and then; such a copy never sends a message."""
 

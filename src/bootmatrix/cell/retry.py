@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from bootmatrix.cell.user_tier import UserCell
 from bootmatrix.errors import BuildError, InfraError, InputError, described
@@ -15,6 +16,8 @@ from bootmatrix.model import (
     Bootable,
     BootKind,
     Cell,
+    CollectedFile,
+    Diagnostic,
     Evidence,
     Judgement,
     Kernel,
@@ -31,6 +34,7 @@ DIAGNOSIS_FOLDER = "diagnosis"
 BUILD_ADVICE = "'bootmatrix validate' checks specs and images, and 'bootmatrix build' repeats this step alone."
 INFRA_ADVICE = "This says nothing about the guest. Check the output of 'bootmatrix doctor', and run the cell again."
 """Advice for errors without a hint."""
+MovedFile = TypeVar("MovedFile", Diagnostic, CollectedFile)
 NOT_JUDGED = Judgement(verdict=Verdict.INFRA_ERROR, reason="interrupted")
 
 
@@ -119,28 +123,29 @@ def keep_console(folder: Path, number: int) -> str:
 
 def keep_diagnosis(folder: Path, number: int, outcome: Outcome | None) -> Outcome | None:
     """Rename the diagnosis of an attempt; return the outcome with the new names."""
-    kept = f"{DIAGNOSIS_FOLDER}-{number}"
-    if outcome is None or not (folder / DIAGNOSIS_FOLDER).is_dir():
+    if outcome is None or not (kept := _kept_folder(folder / DIAGNOSIS_FOLDER, number)):
         return outcome
-    (folder / DIAGNOSIS_FOLDER).replace(folder / kept)
-    moved = (
-        item.model_copy(update={"file": f"{kept}/{Path(item.file).name}"}) if item.file else item
-        for item in outcome.diagnostics
-    )
-    return outcome.model_copy(update={"diagnostics": tuple(moved)})
+    return outcome.model_copy(update={"diagnostics": tuple(_moved(item, kept) for item in outcome.diagnostics)})
 
 
 def keep_files(folder: Path, number: int, outcome: Outcome | None) -> Outcome | None:
     """Rename the files that an attempt fetched; return the outcome with the new names."""
-    kept = f"{FILES_FOLDER}-{number}"
-    if outcome is None or not outcome.collected or not (folder / FILES_FOLDER).is_dir():
+    if outcome is None or not outcome.collected or not (kept := _kept_folder(folder / FILES_FOLDER, number)):
         return outcome
-    (folder / FILES_FOLDER).replace(folder / kept)
-    moved = (
-        file.model_copy(update={"file": f"{kept}/{Path(file.file).name}"}) if file.file else file
-        for file in outcome.collected
-    )
-    return outcome.model_copy(update={"collected": tuple(moved)})
+    return outcome.model_copy(update={"collected": tuple(_moved(file, kept) for file in outcome.collected)})
+
+
+def _kept_folder(folder: Path, number: int) -> str:
+    """Rename a folder of an attempt; return its new name, empty without the folder."""
+    kept = f"{folder.name}-{number}"
+    if not folder.is_dir():
+        return ""
+    folder.replace(folder.with_name(kept))
+    return kept
+
+
+def _moved(item: MovedFile, folder: str) -> MovedFile:
+    return item.model_copy(update={"file": f"{folder}/{Path(item.file).name}"}) if item.file else item
 
 
 def final_judgement(judgements: Sequence[Judgement]) -> tuple[int, Judgement]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,27 +186,3 @@ async def connection(client: AgentClient, kind: str, address: str, root: str = "
             await channel.wait()
             raise ConnectionRefusedError(f"{kind} {address} of the guest cannot be reached")
         yield Connection(channel, first[1:])
-
-
-@dataclass(frozen=True)
-class CommandSettings:
-    """Settings of a command beside its words: see GuestRequest."""
-
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: str = ""
-    uid: int = 0
-    gid: int = 0
-    privileged: bool = False
-
-
-def exec_request(words: Sequence[str], root: str, settings: CommandSettings) -> GuestRequest:
-    """Return the request for a command.
-
-    Raises:
-        InputError: the command is empty.
-    """
-    if not words:
-        raise InputError("expected a command", "Name one after '--'.")
-    return GuestRequest(
-        "exec", words, root, settings.env, settings.cwd, settings.uid, settings.gid, None, settings.privileged
-    )

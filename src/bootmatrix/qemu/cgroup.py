@@ -26,7 +26,7 @@ PREFIX = "bootmatrix-"
 QEMU_MIB = 1536
 """Memory of QEMU beyond its guest's: at most 1 GiB of translated code, and QEMU's own."""
 SPARE_CORES = 1
-"""For QEMU's own threads, beside one for each CPU of its guest."""
+"""Cores for QEMU's own threads, beside one for each CPU of its guest."""
 PERIOD_US = 100_000
 """Period of a CPU quota: the kernel's default (its Documentation/scheduler/sched-bwc)."""
 REMOVE_TRIES, REMOVE_PAUSE_S = 20, 0.01

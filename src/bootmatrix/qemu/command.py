@@ -259,9 +259,9 @@ def _disk(machine: Machine, bootable: Bootable, descriptors: Iterable[int]) -> t
     if bootable.disk_is_cd:
         drive += ",media=cdrom"
         device = ("-device", CD_BUSES.get(machine.bus or "", "virtio-scsi"), "-device", "scsi-cd,drive=disk")
-    given = tuple(word for number in descriptors for word in ("-add-fd", f"fd={number},set=1"))
-    if given:
-        return (*given, "-drive", f"{drive},file.locking=off,file=/dev/fdset/1", *device)
+    descriptor_args = tuple(word for number in descriptors for word in ("-add-fd", f"fd={number},set=1"))
+    if descriptor_args:
+        return (*descriptor_args, "-drive", f"{drive},file.locking=off,file=/dev/fdset/1", *device)
     name = bootable.disk.path.replace(",", ",,")
     return ("-drive", f"{drive},snapshot=on,file={name}", *device)
 

@@ -35,7 +35,7 @@ LOAD_TICK_S = 0.002
 """Interval of checks for a loaded state, which takes some milliseconds."""
 
 DISCONNECT_S = 2.0
-"""For the library to wind up a connection, also one to a QEMU that is stuck."""
+"""Limit for closing a connection, also one to a QEMU that is stuck."""
 
 # The library logs what it also raises.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())

@@ -90,8 +90,8 @@ def _ask(path: Path, _contents: tuple[int, int]) -> str:
     text = done.stdout.decode("utf-8", "replace")
     match = re.search(r"\bversion (\d+(?:\.\d+)+)", text)
     if match is None:
-        said = (text or done.stderr.decode("utf-8", "replace")).strip()[:200]
-        raise HostError(f"{path} --version gives no version but {said!r} (exit status {done.returncode})")
+        output = (text or done.stderr.decode("utf-8", "replace")).strip()[:200]
+        raise HostError(f"{path} --version gives no version but {output!r} (exit status {done.returncode})")
     return match[1]
 
 

@@ -12,9 +12,9 @@ from bootmatrix.snapshot.snapshot import DamagedSnapshot, Snapshot, read, write
 from bootmatrix.store import Store, host_faults
 
 FOLDER = "snapshots"
-"""Of the cache."""
+"""Folder of the cache."""
 LIMIT_MIB = 4096
-"""Of disk for all snapshots. One takes 40 to 130 MiB."""
+"""Limit of all snapshots on disk. One takes 40 to 130 MiB."""
 LIMIT_VARIABLE = "BOOTMATRIX_SNAPSHOTS_MIB"
 
 

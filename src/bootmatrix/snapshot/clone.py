@@ -16,7 +16,7 @@ from bootmatrix.snapshot.snapshot import Snapshot
 COPY_BEGINS = b"bootmatrix: up to here it is the guest of which this one is a copy\n"
 """Divides the console: what was printed before a copy began, and its own."""
 SEED_BYTES = 64
-"""As much as the kernel's generator holds twice over (drivers/char/random.c)."""
+"""Size of a copy's seed: twice what the kernel's generator holds (drivers/char/random.c)."""
 START_S = 0.6
 """A clock is set in whole seconds, on average half a second after the message; QEMU takes the rest to start."""
 

@@ -27,9 +27,9 @@ from bootmatrix.snapshot.snapshot import MAX_CONSOLE_BYTES, MAX_STATE_BYTES, Sna
 
 READY = b"bootmatrix template 1\n"
 BOOT_S = 60.0
-"""For the guest to come to its waiting point, on the fastest machine."""
+"""Limit for the guest's way to its waiting point, on the fastest machine."""
 SETTLE_S = 0.2
-"""For kernel work behind init, which each copy would have to repeat."""
+"""Time for kernel work behind init, which each copy would have to repeat."""
 SAVE_S = 60.0
 SEAL_TRIES, SEAL_PAUSE_S = 100, 0.02
 CHUNK_BYTES = 256 << 10
@@ -198,8 +198,8 @@ class _TemplateBuilder:
         if self._seen.panic.seen:
             return "its kernel panicked"
         if self._process.returncode is not None:
-            said = self._seen.stderr.decode("utf-8", "replace").strip()[-300:]
-            return f"QEMU {exit_words(self._process.returncode)}: {said or 'no output'}"
+            output = self._seen.stderr.decode("utf-8", "replace").strip()[-300:]
+            return f"QEMU {exit_words(self._process.returncode)}: {output or 'no output'}"
         if self._fault:
             return self._fault
         return "cannot be saved" if self._ready.is_set() else "it did not come up in time"

@@ -16,7 +16,7 @@ from bootmatrix.source.replies import NotFound
 
 MAX_PACKAGES = 5000
 MAX_BYTES = 8 << 30
-"""Of all packages that one guest gets."""
+"""Limit of all packages for one guest."""
 MAX_SUITES = 16
 REDUCED = "packages.bootmatrix.invalid"
 """Host of requests for lists without a signature and without what only people read."""

@@ -18,7 +18,7 @@ LABEL linux
   APPEND {cmdline}
 """
 ISO_LIMIT_BYTES = (4 << 30) - 1
-"""Of a file on ISO 9660, unless it is in several pieces, which ISOLINUX does not know."""
+"""Limit of a file on ISO 9660 in one extent; ISOLINUX supports no others."""
 LOAD = ["-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4"]
 """ISOLINUX takes the first four sectors, and a table of where the rest is (-boot-info-table)."""
 

@@ -16,7 +16,7 @@ FAT32_BYTES = 528 * MIB
 """From here on FAT32, with clusters of 8 sectors; below FAT16, which cannot be larger. UEFI reads both."""
 PARTITION_AT_BYTES = MIB
 END_BYTES = MIB
-"""For the table's second copy at the end."""
+"""Room for the partition table's second copy at the end."""
 SECTOR_BYTES = 512
 FAT_TOOLS = ("mkfs.vfat", "mcopy")
 ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"

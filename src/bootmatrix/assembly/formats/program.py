@@ -16,7 +16,7 @@ from bootmatrix.errors import BuildError
 from bootmatrix.store import COPY_BYTES
 
 LIMIT_BYTES = (4 << 30) - 1
-"""Of a file on FAT, and of what the header of a PE program can say."""
+"""Limit of a file on FAT, and of sizes in the header of a PE program."""
 SECTION = struct.Struct("<8s6I2HI")
 """Name, size and address in memory, size and place in the file, four fields for object files, characteristics."""
 WORD = struct.Struct("<I")
@@ -24,7 +24,7 @@ IS_DATA = 0x40000040
 """IMAGE_SCN_CNT_INITIALIZED_DATA and IMAGE_SCN_MEM_READ."""
 PE_AT, MZ = 0x3C, b"MZ"
 OPTIONAL_AT = 24
-"""Of the optional header, from the PE signature; in it, by their offsets: alignments and sizes of image and headers."""
+"""Offset of the optional header from the PE signature. The next ones are offsets in it."""
 SECTION_ALIGNMENT, FILE_ALIGNMENT, IMAGE_SIZE, HEADERS_SIZE = 32, 36, 56, 60
 
 

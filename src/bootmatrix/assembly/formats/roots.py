@@ -21,7 +21,7 @@ from bootmatrix.errors import BuildError
 MARK = "etc/bootmatrix/root"
 """A file of the root by which it is known among all disks."""
 SQUASHFS_MEMORY = "64M"
-"""For its queues; without this it takes a quarter of the host's. What it writes does not depend on it."""
+"""Memory for its queues, by default a quarter of the host's. The output does not depend on it."""
 BLOCK_BYTES = 64 << 10
 """Larger than any page: the guest reads whole pages, also the last one."""
 

@@ -21,7 +21,7 @@ from bootmatrix.store import Store, sha256_of
 FORMAT = "5"
 """Changes whenever a file of any format would."""
 NAMESPACE = uuid.UUID("5f0c1a52-6f0b-5c39-9a57-52a8d0c0f3a1")
-"""Of the numbers that identify disks, partitions and file systems; they come from what is in these."""
+"""Namespace of the UUIDs of disks, partitions and file systems, which are derived from their contents."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from bootmatrix.source.elf import read_program
 
 LIBRARY = re.compile(r"^[^/]+\.so(\.[0-9.]+)?$", re.ASCII)
 MAX_PROGRAM_BYTES = 64 << 20
-"""Of larger programs nothing is known, and neither are their libraries."""
+"""Limit of programs whose libraries are read."""
 
 
 def unused_libraries(tree: Tree) -> list[str]:

@@ -96,9 +96,9 @@ def _layout(volume: Volume, document: bytes, blobs: Blobs, store: Store) -> Tree
     announced_bytes = 0
     for manifest in _manifests(volume, document, manifests, blobs):
         _put(tree, manifest)
-        said = parsed(manifest, f"the manifest of {volume.image}")
-        config = descriptor(said.get("config"), f"the configuration of {volume.image}")
-        parts = [config, *descriptors(said.get("layers"), volume.image)]
+        contents = parsed(manifest, f"the manifest of {volume.image}")
+        config = descriptor(contents.get("config"), f"the configuration of {volume.image}")
+        parts = [config, *descriptors(contents.get("layers"), volume.image)]
         announced_bytes += sum(part.size_bytes for part in parts)
         if announced_bytes > IMAGE_LIMIT_BYTES:
             raise BuildError(

@@ -45,23 +45,23 @@ def local_debs(recipe: ImageRecipe, recipe_path: Path, profile: Profile) -> tupl
 
 def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb:
     try:
-        wanted = filled(pattern, names)
+        name = filled(pattern, names)
     except ValueError as error:
         known = ", ".join(f"{{{name}}}" for name in names)
         raise BuildError(f"{recipe_path}: in {pattern!r} the only placeholders are {known}") from error
-    shown = recipe_path.parent / wanted
-    found = sorted(glob.glob(f"{glob.escape(str(recipe_path.parent))}/{wanted}"))  # noqa: PTH207  (may begin with ..)
-    if not found:
+    pattern_path = recipe_path.parent / name
+    matches = sorted(glob.glob(f"{glob.escape(str(recipe_path.parent))}/{name}"))  # noqa: PTH207  (may begin with ..)
+    if not matches:
         raise BuildError(
-            f"no file matches {shown}", "Build the package for this architecture, or exclude the architecture."
+            f"no file matches {pattern_path}", "Build the package for this architecture, or exclude the architecture."
         )
-    if len(found) > 1:
-        raise BuildError(f"{len(found)} files match {shown}, expected one: {', '.join(found)}")
-    deb = Path(found[0])
+    if len(matches) > 1:
+        raise BuildError(f"{len(matches)} files match {pattern_path}, expected one: {', '.join(matches)}")
+    deb = Path(matches[0])
     root = project_root(recipe_path)
     if not deb.resolve().is_relative_to(root):
         raise BuildError(
-            f"{recipe_path}: the package {wanted!r} lies outside of {root}, the recipe's project",
+            f"{recipe_path}: the package {name!r} lies outside of {root}, the recipe's project",
             "Copy it to a folder of the project. A project is a git work tree, or the folder that has 'images' in it.",
         )
     if not deb.is_file():

@@ -27,10 +27,10 @@ from bootmatrix.store import Store
 FORMAT = "2"
 SCRIPT = b"#!"
 MAX_LINE_BYTES = 256
-"""Of the first line of a script, as in Linux (BINPRM_BUF_SIZE)."""
+"""Limit of a script's first line, as in Linux (BINPRM_BUF_SIZE)."""
 MAX_INTERPRETERS = 4
 MAX_PROGRAM_BYTES = 512 << 20
-"""Larger programs are not looked into."""
+"""Limit of programs whose libraries are checked."""
 LIBC = re.compile(r"ld-linux|ld64\.so|ld\.so|libc\.so|libm\.so|libdl\.so|libpthread\.so|librt\.so")
 """Files of Debian's libc6."""
 

@@ -49,7 +49,7 @@ HOOK_PROGRAM = "/usr/lib/bootmatrix/hook"
 CHANGING = {"move", "remount"}
 """Options by which mount(8) mounts nothing new."""
 NONE = "-"
-"""In the place of an empty word of a step."""
+"""Placeholder for an empty word of a step."""
 
 Json = dict[str, Any]
 
@@ -123,22 +123,22 @@ def _add_configuration(one: BundleSpec, root: str, ids: Mapping[str, int], tree:
 
 def _runtime(one: BundleSpec, root: str) -> Json:
     """Return runtime.json: all keys, as in LinuxKit, starting with the mounts of the root."""
-    given = one.settings.runtime or Runtime()
-    _check_mounts(one, given.mounts or ())
-    spaces = given.bind_ns or BindNS()
+    runtime = one.settings.runtime or Runtime()
+    _check_mounts(one, runtime.mounts or ())
+    spaces = runtime.bind_ns or BindNS()
     return {
-        "cgroups": list(given.cgroups or ()),
+        "cgroups": list(runtime.cgroups or ()),
         "mounts": [
             *_root_mounts(one, root),
-            *(full_mount(one.container, mount) for mount in given.mounts or ()),
+            *(full_mount(one.container, mount) for mount in runtime.mounts or ()),
         ],
-        "mkdir": list(given.mkdir or ()),
+        "mkdir": list(runtime.mkdir or ()),
         "interfaces": [
             interface.model_dump(by_alias=True, exclude_defaults=True) | {"createInRoot": interface.create_in_root}
-            for interface in given.interfaces or ()
+            for interface in runtime.interfaces or ()
         ],
         "bindNS": {name: path or "" for name, path in spaces.model_dump().items()},
-        "namespace": given.namespace or "",
+        "namespace": runtime.namespace or "",
     }
 
 

@@ -150,8 +150,8 @@ def console_proof(placed: Iterable[BundleSpec]) -> ConsoleProof | None:
     Raises:
         BuildError: containers have different texts.
     """
-    said = ((one.settings.annotations or {}).get(CONSOLE) for one in placed)
-    texts = {text for text in said if text is not None}
+    annotated = ((one.settings.annotations or {}).get(CONSOLE) for one in placed)
+    texts = {text for text in annotated if text is not None}
     if len(texts) > 1:
         raise BuildError(f"containers have different texts as {CONSOLE}", "Have one of them print the last word.")
     return ConsoleProof(console=texts.pop()) if texts else None

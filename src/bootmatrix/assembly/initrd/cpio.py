@@ -34,7 +34,7 @@ ZSTD = zstandard.ZstdCompressionParameters.from_level(3, threads=2, job_size=4 <
 bytes depend on the size of jobs, and not on how many threads do them, for each of which a few are in memory."""
 SMALL_BYTES = 8 << 20
 SMALL_ZSTD = zstandard.ZstdCompressionParameters.from_level(12, write_checksum=True)
-"""Of archives up to that size, such as init's: a fifth smaller, for some tenths of a second."""
+"""Parameters for archives up to that size, such as init's: a fifth smaller, for some tenths of a second."""
 PACKED_BYTES = 1 << 17
 PACKER = f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}, to {SMALL_BYTES} level 12"
 """Another version may write other bytes."""

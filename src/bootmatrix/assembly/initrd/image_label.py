@@ -66,11 +66,13 @@ def check_labels(placed: Iterable[BundleSpec]) -> None:
 def _effective(one: BundleSpec) -> ContainerSettings:
     """Settings of the label that the spec does not replace."""
     label = label_settings(one.container, one.image.config).model_dump(by_alias=True, exclude_none=True, mode="json")
-    said = one.container.model_dump(by_alias=True, exclude_none=True, mode="json")
-    left: dict[str, Any] = {key: value for key, value in label.items() if key not in said or key == "runtime"}
-    if "runtime" in left:
-        left["runtime"] = {key: value for key, value in left["runtime"].items() if key not in said.get("runtime", {})}
-    return ContainerSettings.model_validate(left, strict=False)
+    spec = one.container.model_dump(by_alias=True, exclude_none=True, mode="json")
+    remaining: dict[str, Any] = {key: value for key, value in label.items() if key not in spec or key == "runtime"}
+    if "runtime" in remaining:
+        remaining["runtime"] = {
+            key: value for key, value in remaining["runtime"].items() if key not in spec.get("runtime", {})
+        }
+    return ContainerSettings.model_validate(remaining, strict=False)
 
 
 def _powers(settings: ContainerSettings) -> Iterator[str]:

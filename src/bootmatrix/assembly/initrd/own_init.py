@@ -44,13 +44,13 @@ HINT = (
 
 def privileged(placed: Sequence[BundleSpec], init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
     """Return the containers that may reach init, each with its means."""
-    found = [(one.container.name, [*powers(one.settings)], [*_sockets(one)]) for one in placed]  # not unique
-    if any(sockets for _, _, sockets in found) and any(
+    entries = [(one.container.name, [*powers(one.settings)], [*_sockets(one)]) for one in placed]  # not unique
+    if any(sockets for _, _, sockets in entries) and any(
         _has_daemons(image, store) for image in init if PROTOCOL not in image.config.labels
     ):
-        found = [(name, [*words, *sockets], sockets) for name, words, sockets in found]
-    told = (f"{name}: {', '.join(words)}" for name, words, _ in found if words)
-    return tuple(dict.fromkeys(told))
+        entries = [(name, [*words, *sockets], sockets) for name, words, sockets in entries]
+    lines = (f"{name}: {', '.join(words)}" for name, words, _ in entries if words)
+    return tuple(dict.fromkeys(lines))
 
 
 def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:

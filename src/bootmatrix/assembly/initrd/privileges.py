@@ -29,7 +29,7 @@ READONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 MASKED_SYS = ("devices/virtual/powercap", "firmware")
 """Paths that Docker and containerd mask and make read-only (moby: oci/defaults.go; containerd: pkg/oci/spec.go)."""
 SYSCTL = ("abi", "crypto", "debug", "dev", "fs", "kernel", "sunrpc", "user", "vm", "xen")
-"""All folders of /proc/sys but `net`, which whoever configures the network writes to."""
+"""Folders of /proc/sys except `net`, which the configuration of a network writes to."""
 NETWORK_SYSCTL = "CAP_NET_ADMIN"
 OPEN = "CAP_SYS_ADMIN"
 """This capability can remove any mount, so closing paths would not protect anything."""
@@ -78,8 +78,8 @@ def is_readonly(options: Iterable[str]) -> bool:
     Only whole options count: of `ro,sync` a runtime understands nothing. It passes it to the file system, which has
     been mounted before and stays writable.
     """
-    said = [option for option in options if option in {"ro", "rw"}]
-    return said[-1:] == ["ro"]
+    access = [option for option in options if option in {"ro", "rw"}]
+    return access[-1:] == ["ro"]
 
 
 def capability_names(settings: ContainerSettings) -> set[str]:

@@ -20,13 +20,13 @@ from bootmatrix.model.image import LABEL
 from bootmatrix.model.spec import Device, Mount
 
 OCI_VERSION = "1.0.2"
-"""Nothing later is used, and Debian 12's crun takes nothing later."""
+"""Newest version that Debian 12's crun supports; nothing of a later one is used."""
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 OURS = "bootmatrix."
 """Prefix of annotations that define checks."""
 ALL_DEVICES = "all"
-"""In place of a device's path: all devices of its type."""
+"""Path that means all devices of a type."""
 DEVICE_TYPES = ("b", "c", "u", "p")
 RENAMED = {"blockio": "blockIO"}
 """Keys of `resources` that the OCI spells in another way."""
@@ -147,8 +147,8 @@ def _linux(container: Container, settings: ContainerSettings, mounts: list[Json]
 
 def _resources(settings: ContainerSettings) -> Json:
     """Return `resources` with a rule for each device, without which it would be unusable."""
-    given = settings.resources.model_dump(by_alias=True, exclude_none=True, mode="json") if settings.resources else {}
-    renamed = {RENAMED.get(key, key): value for key, value in given.items()}
+    values = settings.resources.model_dump(by_alias=True, exclude_none=True, mode="json") if settings.resources else {}
+    renamed = {RENAMED.get(key, key): value for key, value in values.items()}
     if "hugepageLimits" in renamed:
         sizes = [{**one, "pageSize": _page_size(one["pageSize"])} for one in renamed["hugepageLimits"]]
         renamed["hugepageLimits"] = sizes
@@ -213,10 +213,10 @@ def _number(container: Container, value: int | str, ids: Mapping[str, int]) -> i
 
 def _capabilities(container: Container, settings: ContainerSettings) -> dict[str, list[str]]:
     """Return the non-empty sets. Ambient capabilities are also bounding, inheritable and permitted."""
-    given = _named(container, settings.capabilities or ())
+    effective = _named(container, settings.capabilities or ())
     ambient = _named(container, settings.ambient or ())
-    most = sorted({*given, *ambient})
-    sets = {"bounding": most, "effective": given, "inheritable": most, "permitted": most, "ambient": ambient}
+    most = sorted({*effective, *ambient})
+    sets = {"bounding": most, "effective": effective, "inheritable": most, "permitted": most, "ambient": ambient}
     return {name: names for name, names in sets.items() if names}
 
 
@@ -238,19 +238,19 @@ def _mounts(container: Container, settings: ContainerSettings) -> list[Json]:
     """
     ro = ["ro"] if settings.readonly else []
     closed = [] if is_open(settings) or settings.readonly_paths is not None else ["ro"]
-    usual = (
+    default = (
         _mount("/proc", "proc", "proc", ["nosuid", "nodev", "noexec", "relatime"]),
         _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k", *ro]),
         _mount("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
         _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *(ro or closed)]),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"]),
     )
-    given = (
+    own = (
         *map(_tmpfs, settings.tmpfs or ()),
         *map(_bind, settings.binds or ()),
         *(full_mount(container, mount) for mount in settings.mounts or ()),
     )
-    mounts = {mount["destination"]: mount for mount in (*usual, *given)}
+    mounts = {mount["destination"]: mount for mount in (*default, *own)}
     return [mounts[destination] for destination in sorted(mounts)]
 
 

@@ -138,7 +138,7 @@ UNPACKERS: dict[bytes, Callable[[bytes], bytes]] = {
     b"\x28\xb5\x2f\xfd": _zstd,
     struct.pack("<I", LZ4_MAGIC): in_lz4,
 }
-"""By the bytes with which the payload begins."""
+"""Decompressors by the payload's magic."""
 MAGICS = re.compile(b"|".join(map(re.escape, UNPACKERS)))
 
 

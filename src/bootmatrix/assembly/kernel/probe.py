@@ -22,14 +22,14 @@ from bootmatrix.model.profile import has_magic
 CONFIG_LIMIT_BYTES = 16 << 20
 _RELEASE = re.compile(rb"Linux version ([0-9][0-9A-Za-z.+~_-]{1,63}) ")
 _CONFIG = (b"IKCFG_ST", b"IKCFG_ED")
-"""Around the gzipped configuration, where CONFIG_IKCONFIG is set (kernel/configs.c)."""
+"""Marks around the gzipped configuration, with CONFIG_IKCONFIG (kernel/configs.c)."""
 _BOOT_HEADER = (0x202, b"HdrS")
-"""Of a bzImage, with the offset of its version's text less 512 at 0x20e (Linux's boot protocol)."""
+"""Magic of a bzImage. At 0x20e it has the offset of its version's text less 512 (Linux's boot protocol)."""
 _SETUP_SECTORS, _DEFAULT_SECTORS = 0x1F1, 4
 """Sectors of the real-mode part after the first one; 3 bytes on, the rest's size (syssize) in paragraphs."""
 _SECTOR_BYTES, _PARAGRAPH_BYTES = 512, 16
 _ZIMAGE_HEADER = (0x24, bytes.fromhex("18286f01"))
-"""Of a zImage, with its addresses of start and end behind it (Documentation/arch/*/booting.rst)."""
+"""Magic of a zImage, followed by its start and end addresses (Documentation/arch/*/booting.rst)."""
 _FAULTS = (lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, ValueError)
 
 

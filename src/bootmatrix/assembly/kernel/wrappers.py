@@ -33,9 +33,9 @@ from bootmatrix.errors import BuildError
 
 LIMIT_BYTES = 1 << 30
 PEEK_BYTES = 72 << 10
-"""As much as it takes to know a kernel's form: the magics of all profiles stand before that."""
+"""Bytes by which a kernel's form is detected: the magics of all profiles are within them."""
 MAX_WRAPPERS = 4
-"""Around each other: a uImage of a zboot program with a compressed kernel has three."""
+"""Limit of nested wrappers: a uImage of a zboot program with a compressed kernel has three."""
 _FAULTS = (
     *(lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, ValueError),
     *(RuntimeError, lz4.block.LZ4BlockError),  # errors of lz4's two modules

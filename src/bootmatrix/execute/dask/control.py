@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from pathlib import Path
 
 from bootmatrix.errors import HostError, InfraError
@@ -29,7 +28,6 @@ class WorkerChannel:
         self._reader, self._writer = reader, writer
         self._wanted: dict[str, asyncio.Future[str]] = {}
         self.incoming = Path()
-        self.heard_s = time.monotonic()
 
     async def line(self) -> bytes:
         """Read a line; empty at the end.

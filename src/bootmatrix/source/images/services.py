@@ -13,7 +13,7 @@ from bootmatrix.source.images.registry_access import RegistryAccess
 from bootmatrix.store import Store, model_codec
 
 _FORMAT = 1
-"""To be changed when the same image would be stored differently."""
+"""Version of the records: another one if the same image would be stored differently."""
 
 
 @dataclass(frozen=True)
