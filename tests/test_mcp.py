@@ -59,6 +59,7 @@ def inside(text: str) -> str:
     return match[2]
 
 
+@pytest.mark.boots
 async def test_the_tools_boot_a_guest_and_show_why(tmp_path: Path) -> None:
     """One guest is booted, as an assistant would have it."""
     async with session(tmp_path) as opened:
@@ -131,9 +132,10 @@ MESSAGES: tuple[dict[str, Any], ...] = (
 @pytest.mark.parametrize("way", ["the input ends", "a signal"])
 def test_a_server_that_ends_ends_its_guests(slow: Stage, way: str) -> None:
     shutil.rmtree(slow.reports, ignore_errors=True)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    command = [str(BIN / "bootmatrix-mcp")]
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(
-        [BIN / "bootmatrix-mcp"], cwd=slow.folder, env=slow.environment(), text=True, **pipes
+        command, cwd=slow.folder, env=slow.environment(), text=True, stdin=pipe, stdout=null
     ) as process:
         assert process.stdin
         try:

@@ -129,3 +129,27 @@ def test_guests_as_fixtures(tmp_path: Path) -> None:
     status, text = run_tests(tmp_path, GUEST, *options, spec="redis", limit_s=240)
     assert status == 1 and "1 failed, 4 passed" in text, text
     assert "TimeoutError" in text and "Console of redis/x86_64/6.1" in text
+
+
+GROUPS = """
+import os
+from pathlib import Path
+
+@pytest.mark.parametrize("number", range(3))
+def test_it(request, bootmatrix_cell, number):
+    group = request.node.get_closest_marker("xdist_group").kwargs["name"]
+    with Path("notes").open("a") as file:
+        file.write(f"{bootmatrix_cell.id} {group} {os.environ['PYTEST_XDIST_WORKER']}\\n")
+"""
+
+
+def test_xdist_gets_a_group_for_each_cell_and_loadfile_keeps_its_tests_together(tmp_path: Path) -> None:
+    options = ("-n", "2", "--dist", "loadfile", "--bootmatrix-kernel", "6.1")
+    status, text = run_tests(tmp_path, GROUPS, *options)
+    assert status == 0 and "6 passed" in text, text
+    notes = [line.split(" ") for line in (tmp_path / "notes").read_text().splitlines()]
+    assert sorted({(cell, group) for cell, group, _ in notes}) == [
+        ("hello/aarch64/6.1", "hello/aarch64/6.1"),
+        ("hello/x86_64/6.1", "hello/x86_64/6.1"),
+    ]
+    assert len(notes) == 6 and len({worker for _, _, worker in notes}) == 1
