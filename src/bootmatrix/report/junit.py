@@ -135,7 +135,7 @@ def _case(cell: CellView, history: CellHistory | None, tolerated: str) -> Elemen
     case = Element("testcase", classname=class_name, name=cell.id, time=f"{cell.wall_s:.3f}")
     if tolerated:
         _end(case, "skipped", cell.verdict, tolerated, "")
-    elif cell.state == "unexpected" and cell.verdict == Verdict.PASS:
+    elif cell.state == "unexpected" and cell.verdict in {Verdict.PASS, Verdict.USER_PASS}:
         words = f"passed, expected a failure: {cell.expect}"
         _end(case, "failure", "unexpected-pass", words, _body(cell))
     elif cell.state == "expected":
