@@ -64,6 +64,7 @@ def test_texts_of_a_guest_are_harmless(tmp_path: Path) -> None:
     row = next(line for line in text.splitlines() if line.startswith("| first/x86_64"))
     assert not {"<", "[", "`", "\x1b"} & set(row)
     assert row.count("|") == 5
+    assert "&#60;script&#62;" in row
 
 
 def test_an_empty_survey_has_a_page(tmp_path: Path) -> None:

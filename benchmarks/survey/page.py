@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,6 +25,7 @@ LEGEND = """\
 `skip`: none could be run. `timeout`: the time of a cell was over. `–`: the package cannot be installed there. `fault`:
 the testbed failed, which says nothing about the package. An empty cell was not run.
 """
+PROGRAM = re.compile(r"-- \S*autopkgtest-virt-bootmatrix ")
 VERDICTS = {"pass": Verdict.PASS, "fail": Verdict.FAIL, "timeout": Verdict.TIMEOUT}
 
 
@@ -136,7 +138,7 @@ def _fits(cause: Cause, result: CellResult) -> bool:
 def _plain(text: str) -> str:
     """Make a text of a guest harmless in a table."""
     kept = "".join(letter if letter.isprintable() else " " for letter in text[:300])
-    for letter in "\\|<>[]`*_&":
+    for letter in "&\\|<>[]`*_":
         kept = kept.replace(letter, f"&#{ord(letter)};")
     return kept
 
@@ -156,7 +158,7 @@ def _inputs(survey: SurveyList, results: Sequence[CellResult]) -> Iterator[str]:
         guest = result.guests[-1]
         files = guest.get("files", {})
         digests = ", ".join(f"`{files[name][:16]}`" for name in ("kernel", "initrd.img") if name in files)
-        command = result.command.replace(result.package, "PACKAGE")
+        command = PROGRAM.sub("-- bootmatrix ", result.command).replace(result.package, "PACKAGE")
         yield f"| {target} | {_plain(str(guest.get('kernel_release', '')))} | {digests} | `{command}` |"
     yield ""
 
