@@ -22,6 +22,9 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 
+SCRIPT_S = 120
+"""Limit for a script, as axe-core's: other tests run beside it."""
+
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
@@ -33,5 +36,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = Chrome(options=options, service=Service(driver))
+    chrome.set_script_timeout(SCRIPT_S)
     yield chrome
     chrome.quit()

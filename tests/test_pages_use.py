@@ -51,8 +51,7 @@ def open_address(browser: Chrome, address: str) -> None:
     browser.get(address)
 
 
-@pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_nothing_bars_people_from_reading_the_page_of_all_runs(
     browser: Chrome, reports: Path, width: int, scheme: str
 ) -> None:

@@ -391,8 +391,7 @@ def test_one_file_has_all_consoles_and_leads_nowhere_else(browser: Chrome, tmp_p
     assert not browser.find_elements(By.CSS_SELECTOR, "a[href*='cell.html']")
 
 
-@pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_nothing_bars_people_from_reading_it(browser: Chrome, report: Path, width: int, scheme: str) -> None:
     media(browser, scheme=scheme)
     show(browser, report, width)
