@@ -243,11 +243,11 @@ def add_single_file(parser: argparse.ArgumentParser) -> None:
 
 
 def period(text: str) -> float:
-    """Parse a time such as `6h`, `90min` or `45s` as seconds."""
-    match = re.fullmatch(r"(\d{1,6})(s|min|h|d)", text)
+    """Parse a time such as `6h`, `90m` or `45s` as seconds; `90min` is the older spelling."""
+    match = re.fullmatch(r"(\d{1,6})(s|m|min|h|d)", text)
     if not match or not int(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} must be a time, such as 6h, 90min or 45s")
-    return float(int(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[match[2]])
+        raise argparse.ArgumentTypeError(f"{text!r} must be a time, such as 6h, 90m or 45s")
+    return float(int(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[match[2]])
 
 
 def add_flaky(parser: argparse.ArgumentParser) -> None:
@@ -321,7 +321,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         "--deadline",
         type=period,
         metavar="TIME",
-        help="stop all guests after this time, such as 6h or 90min; the rest counts as interrupted",
+        help="stop all guests after this time, such as 6h or 90m; the rest counts as interrupted",
     )
     parser.add_argument(
         "--branch",

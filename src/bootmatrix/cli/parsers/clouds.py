@@ -73,13 +73,11 @@ def add_cost(commands: Commands) -> None:
     parser.add_argument("--hour", type=float, required=True, metavar="PRICE", help="price of a machine's hour")
     parser.add_argument("--month", type=float, metavar="PRICE", help="price of a machine that is always on, a month")
     parser.add_argument("--runs", type=float, default=30, metavar="N", help="runs a month (default: 30)")
-    parser.add_argument("--cell", type=float, metavar="SECONDS", help="of a cell (default: 30)")
+    parser.add_argument("--cell", type=float, metavar="SECONDS", help="expected time of a cell (default: 30)")
     parser.add_argument(
-        "--start", type=float, default=60, metavar="SECONDS", help="until a machine works (default: 60)"
+        "--start", type=float, default=60, metavar="SECONDS", help="time until a new machine is ready (default: 60)"
     )
     parser.add_argument("--machines", type=int, default=1, metavar="N", help="machines of a run (default: 1)")
     parser.add_argument("--cores", type=int, default=2, metavar="N", help="cells at a time on each (default: 2)")
-    parser.add_argument(
-        "--least", type=float, default=60, metavar="SECONDS", help="least time that is paid (default: 60)"
-    )
+    parser.add_argument("--least", type=float, default=60, metavar="SECONDS", help="minimum time billed (default: 60)")
     parser.set_defaults(command="cost")

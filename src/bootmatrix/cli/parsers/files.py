@@ -115,8 +115,8 @@ def add_schema(commands: Commands) -> None:
     parser = commands.add_parser(
         "schema",
         help="print the JSON schema of run.json, or of users' files",
-        description="Print the JSON schema of run.json, for programs that read it, or of a spec, a matrix, a profile "
-        "or an image recipe, for editors.",
+        description="Print a JSON schema: of run.json, for programs that read it, or of a kind of file that users "
+        "write, for editors.",
     )
     parser.add_argument("kind", choices=SCHEMA_KINDS, help="run.json, or a kind of file")
     parser.set_defaults(command="schema")

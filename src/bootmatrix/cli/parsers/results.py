@@ -31,8 +31,8 @@ def add_report(commands: Commands) -> None:
     parser.add_argument(
         "--format",
         metavar="FORM",
-        help="print this form: md, junit, tap, csv, openmetrics, json, github (annotations), kcidb (KernelCI), or html "
-        "(one file)",
+        help="print this form: md, junit, tap, csv, openmetrics, json, github (annotations), kcidb (KernelCI), tiers, "
+        "badge, or html (one file)",
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="with --format: write it to a file, whole or not at all"
