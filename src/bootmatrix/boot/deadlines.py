@@ -148,8 +148,11 @@ class PhaseClock:
         self._enter("shutdown", at_s)
 
     def hold(self) -> None:
-        """Suspend the limits while the host uses the guest, up to its shutdown; only a panic still ends it."""
-        self._is_held = True
+        """Suspend the limits while the host uses the guest, up to its shutdown; only a panic still ends it.
+
+        Nothing is suspended while result files are fetched in its end.
+        """
+        self._is_held = not self._is_collecting
 
     def _release(self, at_s: float) -> None:
         self._is_held = False

@@ -17,7 +17,7 @@ import anyio.to_thread
 from bootmatrix.boot import diagnosis
 from bootmatrix.boot.collect import CollectLimits
 from bootmatrix.boot.deadlines import PhaseClock
-from bootmatrix.boot.observation import Observation
+from bootmatrix.boot.observation import Hold, Observation
 from bootmatrix.boot.protocol import Conversation
 from bootmatrix.console.log import ConsoleLog
 from bootmatrix.guest.client import AgentClient
@@ -55,12 +55,14 @@ async def boot(  # noqa: PLR0913
     dump: bool = False,
     attach: Callable[[AgentClient], None] | None = None,
     limits: CollectLimits | None = None,
+    hold: Hold | None = None,
 ) -> Outcome:
     """Boot a guest and follow it to its end; its console is `folder`/console.log.
 
     With a `snapshot` the guest is a copy that continues from there. `folder`/diagnosis has the diagnosis of a guest
     that hangs, panics or times out; with `dump` also its memory. `attach` gets the client of the guest's agent, if the
-    bootable has one, before the boot. `limits` are of result files that the agent sends to `folder`/files.
+    bootable has one, before the boot. `limits` are of result files that the agent sends to `folder`/files. `hold` uses
+    a guest with such an agent after its failure.
 
     No QEMU outlives this function, or this process.
 
@@ -83,10 +85,12 @@ async def boot(  # noqa: PLR0913
             seen.dump = dump
             seen.proof = bootable.proof
             seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
-            if bootable.agent == "collect":
-                seen.collect(folder, limits or CollectLimits())
-            elif bootable.agent and attach:
+            if bootable.agent == "hold" and hold:
+                seen.hold(nonce, hold)
+            elif bootable.agent == "serve" and attach:
                 attach(seen.connect_agent(nonce))
+            if bootable.agent in {"collect", "hold"} and has_agent_port:
+                seen.collect(folder, limits or CollectLimits())
             disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
             if snapshot:
                 files = stack.enter_context(copy_files(snapshot, bootable))

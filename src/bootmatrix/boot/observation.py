@@ -24,6 +24,7 @@ from bootmatrix.boot.diagnosis import Diagnosis
 from bootmatrix.boot.protocol import Conversation
 from bootmatrix.console.log import ConsoleLog, FaultWatch, PanicWatch, TextWatch
 from bootmatrix.console.stalls import RECORDED_S, KernelStart, Starvation
+from bootmatrix.errors import AgentError
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.console_link import ConsoleWire
 from bootmatrix.guest.wire import SocketWire
@@ -49,6 +50,8 @@ REST_READS = 64
 LEAVE_S = 5.0
 """Limit for QEMU's own end, after a request or after its monitor closed; then it is killed."""
 
+Hold = Callable[[AgentClient, tuple[GuestMessage, ...]], Awaitable[None]]
+"""Uses a guest that has failed, by its agent; the messages are those up to its failure."""
 EndedBy = Literal["guest", "host", "error"]
 
 
@@ -95,7 +98,8 @@ class Observation:
         self._diagnosis = Diagnosis(folder, machine, self._monitor, wires.type)
         self._diagnosing = False
         self._ending: Ending | None = None
-        self._over, self._gone = anyio.Event(), anyio.Event()
+        self._over, self._gone, self._announced = anyio.Event(), anyio.Event(), anyio.Event()
+        self._serve: Hold | None = None
         self._wall_s = 0.0
         self._starved = StarvationMeter()
         self._kernel_start = KernelStart()
@@ -119,12 +123,23 @@ class Observation:
         self.agent = AgentClient(wire, self.clock.hold)
         return self.agent
 
+    def hold(self, nonce: str, serve: Hold) -> None:
+        """Let `serve` use the guest when it has failed; it goes on to its end when that is done."""
+        self.connect_agent(nonce)
+        self._serve = serve
+
+    async def _hold(self, client: AgentClient, serve: Hold) -> None:
+        with suppress(AgentError):
+            await client.ready()
+            if not self._announced.is_set():  # else an agent that was started to send files
+                await serve(client, tuple(self._messages))
+                await client.shutdown()
+
     def collect(self, folder: Path, limits: CollectLimits) -> None:
         """Fetch result files by the agent, as soon as the guest has announced them."""
         assert self._wires.agent
-        self.agent = AgentClient(SocketWire(self._wires.agent))
+        self.agent = self.agent or AgentClient(SocketWire(self._wires.agent))
         self.collector = Collector(self.agent, folder, limits, lambda: self.clock.heard(self.now()))
-        self._announced = anyio.Event()
 
     async def _collect(self, collector: Collector) -> None:
         await self._announced.wait()
@@ -143,6 +158,8 @@ class Observation:
                 readers.start_soon(self._guard, self.agent.run)
             if self.link:
                 readers.start_soon(self._guard, self.link.run)
+            if self.agent and self._serve:
+                readers.start_soon(self._guard, partial(self._hold, self.agent, self._serve))
             if self.collector:
                 readers.start_soon(self._guard, partial(self._collect, self.collector))
             readers.start_soon(self._guard, lambda: self._watch_limits(process))
@@ -259,7 +276,7 @@ class Observation:
         for message in self._talk.feed(data, self.now()):
             self._messages.append(message.model_copy(update={"starved_s": round(self._starved.total_s, 3)}))
             self.clock.message(message)
-            if message.kind == "collect" and self.collector:
+            if message.kind == "collect":
                 self._announced.set()
         reply = self._talk.take_reply()
         if reply:

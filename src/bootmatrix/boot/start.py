@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bootmatrix.boot.collect import CollectLimits
 from bootmatrix.boot.guest import boot
+from bootmatrix.boot.observation import Hold
 from bootmatrix.fsio import read_whole
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.model import Bootable, BootKind, Machine, Outcome, Phase, Timeouts
@@ -28,7 +29,7 @@ class Start:
     """Inputs of a boot beside the bootable.
 
     The console is written to `folder`; `dump` keeps a stuck guest's memory. `attach` gets the client of each guest's
-    agent, if it has one; `limits` are of result files that an agent sends.
+    agent, if it has one; `limits` are of result files that an agent sends; `hold` uses a guest that has failed.
     """
 
     machine: Machine
@@ -39,6 +40,7 @@ class Start:
     dump: bool = False
     attach: Callable[[AgentClient], None] | None = None
     limits: CollectLimits | None = None
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ async def start_cold(start: Start, bootable: Bootable, reason: str = "") -> Boot
             dump=start.dump,
             attach=start.attach,
             limits=start.limits,
+            hold=start.hold,
         )
     return Booted(outcome, cold_reason=reason)
 
@@ -112,6 +115,7 @@ async def _boot_copy(start: Start, bootable: Bootable, forks: SnapshotPool, snap
             dump=start.dump,
             attach=start.attach,
             limits=start.limits,
+            hold=start.hold,
         )
     forks.learn(machine, bootable, outcome.private_mib)
     return outcome

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.boot.acceleration import Accelerators
+from bootmatrix.cell.held import HoldGuest
 from bootmatrix.cell.run import RunContext
 from bootmatrix.model import Machine
 from bootmatrix.model.run_config import RunConfig
@@ -25,8 +26,10 @@ def no_limit(_machine: Machine, _memory_mib: int | None = None) -> nullcontext[N
 
 
 @contextmanager
-def open_context(config: RunConfig, observer: Observer, turn: ResourceLease = no_limit) -> Iterator[RunContext]:
-    """Open the context of cells; `turn` leases cores and memory for each guest."""
+def open_context(
+    config: RunConfig, observer: Observer, turn: ResourceLease = no_limit, hold: HoldGuest | None = None
+) -> Iterator[RunContext]:
+    """Open the context of cells; `turn` leases cores and memory for each guest, `hold` uses those that have failed."""
     with open_builder(config.sources, observer, fork=config.fork) as builder:
         forks = None
         if config.fork:
@@ -44,6 +47,7 @@ def open_context(config: RunConfig, observer: Observer, turn: ResourceLease = no
                 accelerate,
                 config.dump,
                 explain_hang=config.explain_hang,
+                hold=hold,
             )
         finally:
             if forks:

@@ -26,6 +26,7 @@ from bootmatrix.boot.collect import CollectLimits, with_collection
 from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.cell.adjust import adjusted
 from bootmatrix.cell.explain_hang import explained, is_unexplained, symbols_of
+from bootmatrix.cell.held import HoldGuest, Holding, can_hold
 from bootmatrix.cell.record_builder import build_record
 from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_diagnosis, keep_files, should_retry
 from bootmatrix.cell.user_tier import Unsupported, prepare_user, run_user_cell
@@ -83,7 +84,8 @@ class RunContext(BuildContext):
     """The context of all cells of a run: inputs, observer, resource leases.
 
     With `forks`, cells are copies of guests that are booted once, where possible. `dump` keeps the memory of guests
-    that hang, panic or time out, `explain_hang` boots kernels that hang a second time.
+    that hang, panic or time out, `explain_hang` boots kernels that hang a second time. `hold` uses guests that have
+    failed, before they end.
     """
 
     observer: Observer
@@ -93,6 +95,7 @@ class RunContext(BuildContext):
     dump: bool = False
     backend: Backend = field(default_factory=lambda: QEMU)
     explain_hang: bool = False
+    hold: HoldGuest | None = None
 
 
 def prepare(cell: Cell, context: RunContext) -> Prepared:
@@ -273,7 +276,8 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
     on_phase = partial(context.observer.cell_stage, cell)
     limits = CollectLimits.of(cell.get_limit)
     start = Start(machine, cell.timeouts, context.turn, on_phase, folder, context.dump, limits=limits)
-    bootable = with_collection(bootable, machine)
+    holding = Holding(cell, context.hold) if context.hold and can_hold(cell, bootable) else None
+    start, bootable = holding.prepared(start, bootable) if holding else (start, with_collection(bootable, machine))
     booted = await context.backend.start(start, bootable, context.forks if may_fork else None)
     attempt.boot, attempt.cold_reason = booted.boot, booted.cold_reason
     attempt.judgement = _judge(start, bootable, booted.outcome)
@@ -287,6 +291,7 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
     is_doubted = attempt.judgement.verdict.is_guests and (cell.verify or attempt.judgement.verdict is not Verdict.PASS)
     if booted.boot == "fork" and is_doubted:
         await _verify(attempt, start, bootable)
+    attempt.judgement = holding.noted(attempt.judgement) if holding else attempt.judgement
 
 
 def _judge(start: Start, bootable: Bootable, outcome: Outcome) -> Judgement:

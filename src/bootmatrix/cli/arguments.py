@@ -329,6 +329,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         help="the branch under test, for --baseline branch:NAME (default: BOOTMATRIX_BRANCH, or that of the CI system)",
     )
     add_reports(parser)
+    add_hold(parser)
     parser.add_argument(
         "--dump",
         action="store_true",
@@ -338,6 +339,18 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         "--explain-hang",
         action="store_true",
         help="boot a kernel that hangs a second time, with initcall_debug, and tell where: initcall, function",
+    )
+
+
+def add_hold(parser: argparse.ArgumentParser) -> None:
+    """Add --hold-on-fail and --keep-alive."""
+    parser.add_argument(
+        "--hold-on-fail",
+        action="store_true",
+        help="keep the first guest that fails, for 'bootmatrix shell --guest ID'; the run goes on beside it",
+    )
+    parser.add_argument(
+        "--keep-alive", metavar="TIME", help="with --hold-on-fail: until it was unused for so long (default: 10m)"
     )
 
 

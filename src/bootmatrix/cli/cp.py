@@ -7,7 +7,7 @@ import os
 import re
 
 from bootmatrix.cli import options
-from bootmatrix.cli.guests import find
+from bootmatrix.cli.guests import find_one
 from bootmatrix.errors import InputError
 from bootmatrix.workspace.kept_client import request
 
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("one of FROM and TO must be ID:PATH", "Such as: bootmatrix cp file 3f2a:/tmp")
     match = source or target
     assert match
-    (guest,) = find([match[1]])
+    guest = find_one(match[1])
     here = os.path.abspath(args.target if source else args.source)  # noqa: PTH100
     copy = {"direction": "get" if source else "put", "here": here, "there": match[2] or "/root"}
     answer = request(guest, {"copy": copy})

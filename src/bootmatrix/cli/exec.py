@@ -10,9 +10,11 @@ import termios
 import tty
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from socket import socket
 from typing import Any
 
 from bootmatrix.cli import options
+from bootmatrix.cli.guests import find_one
 from bootmatrix.errors import BootmatrixError, InputError
 
 OUR_STATUS = 125
@@ -31,6 +33,10 @@ def run(args: argparse.Namespace) -> int:
 
 def run_words(args: argparse.Namespace, words: list[str]) -> int:
     """Run these words; errors have a status of their own, which no command has by itself."""
+    if bool(args.arch) == bool(args.guest):
+        raise InputError("expected --arch or --guest", "--arch starts a guest; --guest names one that is kept.")
+    if args.at and not args.guest:
+        raise InputError("--at needs --guest")
     try:
         return _run(args, _job(args, words))
     except BootmatrixError as error:
@@ -41,6 +47,8 @@ def run_words(args: argparse.Namespace, words: list[str]) -> int:
 def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
     from bootmatrix.workspace import kept_client
 
+    if args.guest:
+        return _run_in(kept_client.connect_to(find_one(args.guest)), job)
     settings = _settings(args)
     folder = kept_client.guests_folder() / kept_client.key_of(settings)
     end = kept_client.connect(folder)
@@ -50,6 +58,12 @@ def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
         from bootmatrix.cli.exec_here import run_here
 
         return run_here(args, settings, job, _raw_terminal)
+    return _run_in(end, job)
+
+
+def _run_in(end: socket, job: Mapping[str, Any]) -> int:
+    from bootmatrix.workspace import kept_client
+
     with end, _raw_terminal(job):
         return kept_client.run_in(end, job, _say)
 
@@ -99,6 +113,7 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
         "uid": int(user[1]),
         "gid": int(user[2] or user[1]),
         "privileged": args.privileged,
+        "at": args.at,
     }
     if os.isatty(0) and os.isatty(1):
         size = os.get_terminal_size(0)

@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any
 
-from bootmatrix.cli.guests import find
+from bootmatrix.cli.guests import find_one
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
 from bootmatrix.workspace.kept_client import follow
@@ -16,7 +16,7 @@ PORT = re.compile(r"(?:(\d{1,5}):)?(\d{1,5}|/.+)", re.ASCII)
 
 def run(args: argparse.Namespace) -> int:
     """Forward until interrupted."""
-    (guest,) = find([args.id])
+    guest = find_one(args.id)
     ports = [parse_port(text) for text in args.ports]
     for message in follow(guest, {"forward": ports}):
         say(*message.get("messages", ()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from bootmatrix import __version__
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
 from bootmatrix.workspace.kept_client import KeptGuest, kept_guests, stop
@@ -36,6 +37,18 @@ def stop_guests(args: argparse.Namespace) -> int:
         stop(guest)
         say(f"stopped {guest.id}")
     return 0
+
+
+def find_one(name: str) -> KeptGuest:
+    """Find a kept guest by its id, which may be shortened.
+
+    Raises:
+        InputError: it is not there, or is of another version of bootmatrix.
+    """
+    (guest,) = find([name])
+    if guest.info.get("version") != __version__:
+        raise InputError(f"the guest {guest.id} was started by version {guest.info.get('version')} of bootmatrix")
+    return guest
 
 
 def find(ids: list[str]) -> list[KeptGuest]:

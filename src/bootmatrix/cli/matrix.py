@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from bootmatrix.cli.signals import until_signal
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.history.values import Comparison
 from bootmatrix.model import Run
+from bootmatrix.model.durations import duration_s
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.history_text import comparison_lines
 from bootmatrix.report.index_page import write_index
+from bootmatrix.workspace.guest_holder import DEFAULT_KEEP_S, GuestHolder
 from bootmatrix.workspace.planned_run import PlannedRun
 from bootmatrix.workspace.run import RunOptions, open_run
 
@@ -52,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
     """Execute a planned run, report it, and return the exit status."""
+    keep_s = hold_s(args)
     chosen = RunOptions(
         jobs=args.jobs,
         dump=args.dump,
@@ -65,7 +69,10 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
     )
     told = notifier(args)
     args.is_kept = True
-    with open_screen(planned.plan) as screen, open_run(planned, chosen, screen) as opened:
+    with ExitStack() as stack:
+        screen = stack.enter_context(open_screen(planned.plan))
+        chosen = replace(chosen, hold=GuestHolder(keep_s, screen.note).hold) if keep_s else chosen
+        opened = stack.enter_context(open_run(planned, chosen, screen))
         screen.begin(opened.writer.path)
         fault = None
         try:
@@ -82,6 +89,21 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
     context = ReportContext(done.run, console_reader(done.folder), done.past)
     tell_run(told, context, done.folder / REPORT_FILE)
     return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)
+
+
+def hold_s(args: argparse.Namespace) -> float:
+    """Return for how many seconds an unused guest is held that has failed; 0 if none is.
+
+    Raises:
+        InputError: options that do not go together.
+    """
+    if not args.hold_on_fail:
+        if args.keep_alive:
+            raise InputError("--keep-alive needs --hold-on-fail")
+        return 0.0
+    if vars(args).get("executor", LOCAL) != LOCAL:
+        raise InputError("--hold-on-fail is for guests on this host", "Leave out --executor.")
+    return duration_s(args.keep_alive) if args.keep_alive else DEFAULT_KEEP_S
 
 
 def _branch(chosen: str | None) -> str:

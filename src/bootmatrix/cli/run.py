@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,15 +20,19 @@ from pydantic import ValidationError
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
+from bootmatrix.cli.matrix import hold_s
 from bootmatrix.cli.notify import notifier, tell
 from bootmatrix.cli.output import say
 from bootmatrix.errors import BuildError, InputError
+from bootmatrix.guest.forward import check_port
 from bootmatrix.load.kernels import kernels_file, load_custom_kernels
 from bootmatrix.model import ConsoleProof, Verdict
 from bootmatrix.qemu.command import interactive
 from bootmatrix.qemu.version import find_qemu
 from bootmatrix.report.sanitize import disarmed, one_line, sanitize
 from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.store import Store
+from bootmatrix.workspace.guest_holder import GuestHolder
 from bootmatrix.workspace.single_guest import SingleGuest, find_guest
 
 if TYPE_CHECKING:
@@ -46,6 +48,11 @@ def run(args: argparse.Namespace) -> int:
 
         return run_on(args)
     told = notifier(args)
+    if args.publish:
+        from bootmatrix.cli.run_published import run_published
+
+        return run_published(args)
+    keep_s = hold_s(args)
     _begin(args)
     with download_progress() as downloads:
         guest = find_guest(
@@ -66,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         _become_qemu(str(program), guest if args.gdb is None else _for_gdb(guest, args), args)
     guest = guest.with_proof(_proof(args))
     with _folder(args) as folder, _followed(folder / CONSOLE_FILE):
-        judgement, kept = guest.boot(folder, dump=args.dump)
+        hold = GuestHolder(keep_s, say).hold if keep_s else None
+        judgement, kept = guest.boot(folder, dump=args.dump, hold=hold)
     say(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
     if judgement.advice:
         say(judgement.advice)
@@ -106,7 +114,7 @@ def _begin(args: argparse.Namespace) -> None:
     if args.build:
         _build(args.build)
     if args.gdb is not None:
-        _check_port(args.gdb)
+        check_port(args.gdb)
 
 
 def _become_qemu(program: str, guest: SingleGuest, args: argparse.Namespace) -> NoReturn:
@@ -115,20 +123,6 @@ def _become_qemu(program: str, guest: SingleGuest, args: argparse.Namespace) -> 
     command = interactive(guest.machine, guest.bootable, shell=args.shell, gdb_port=args.gdb)
     os.chdir("/")  # QEMU prefers firmware of the current folder to its own
     os.execv(program, command.arguments)  # noqa: S606
-
-
-def _check_port(port: int) -> None:
-    """Check that gdb can have a port.
-
-    Raises:
-        InputError: the port is invalid or taken.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            raise InputError(f"--gdb: cannot use port {port}: {error}", "Choose another: --gdb PORT.") from error
 
 
 def _for_gdb(guest: SingleGuest, args: argparse.Namespace) -> SingleGuest:
@@ -178,8 +172,9 @@ def _folder(args: argparse.Namespace) -> Iterator[Path]:
     if args.keep is None:
         if args.dump:
             raise InputError("--dump needs --keep FOLDER", "A dump is as large as the guest's memory.")
-        with tempfile.TemporaryDirectory(prefix="bootmatrix-") as name:
-            yield Path(name)
+        # What a killed process leaves in the cache is removed by the next one.
+        with Store(options.workspace(args).cache_folder.absolute()).workspace() as folder:
+            yield folder
         return
     try:
         args.keep.mkdir(parents=True, exist_ok=True)

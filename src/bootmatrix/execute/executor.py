@@ -11,6 +11,7 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
+from bootmatrix.cell.held import HoldGuest
 from bootmatrix.cell.run import skipped
 from bootmatrix.model import Cell, Plan, Record, Skip
 from bootmatrix.model.run_config import CellBundle, CellRequest, RunConfig, request_of
@@ -40,7 +41,7 @@ class ExecutorSettings:
     """Settings of an executor; `folder_of` returns the folder of a cell's files on a shared disk.
 
     `jobs` is the number of this host's cores to use; None for all. `cluster` names the machines of an executor that
-    uses others.
+    uses others. `hold` uses guests of this host that have failed.
     """
 
     config: RunConfig
@@ -48,6 +49,7 @@ class ExecutorSettings:
     folder_of: Callable[[Cell], Path]
     jobs: int | None = None
     cluster: str = ""
+    hold: HoldGuest | None = None
 
 
 OpenExecutor = Callable[[ExecutorSettings], AbstractAsyncContextManager[Executor]]

@@ -82,6 +82,6 @@ async def run_locally(
 async def open_executor(settings: ExecutorSettings) -> AsyncIterator[LocalExecutor]:
     """Open the local executor, entry point `local` of the group `bootmatrix.executors`."""
     budget = host_budget(settings.jobs, settings.config.sources.cache, settings.observer)
-    with open_context(settings.config, settings.observer, budget.hold) as context:
+    with open_context(settings.config, settings.observer, budget.hold, settings.hold) as context:
         async with run_locally(context, budget, settings.folder_of) as executor:
             yield executor

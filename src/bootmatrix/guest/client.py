@@ -189,7 +189,7 @@ class AgentClient:
         self._channels: dict[int, AgentChannel] = {}
         self._numbers = itertools.count(1)
         self._window = 0
-        self._ready = anyio.Event()
+        self._ready, self._ended = anyio.Event(), anyio.Event()
         self._lock = anyio.Lock()
         self._fault: AgentError | None = None
 
@@ -236,8 +236,14 @@ class AgentClient:
         await self._send(Frame(kind, channel, payload).encoded())
 
     async def shutdown(self) -> None:
-        """Have the guest shut down."""
+        """Have the guest shut down. Its agent ends; another one may greet later, to send result files."""
         await self.send(FrameType.SHUTDOWN, 0)
+        if self._fault is None:
+            self._ready = anyio.Event()
+
+    async def ended(self) -> None:
+        """Wait until the agent's channel is closed."""
+        await self._ended.wait()
 
     def forget(self, number: int) -> None:
         """Ignore further frames of a channel."""
@@ -248,6 +254,7 @@ class AgentClient:
         self._fault = self._fault or AgentError(text)
         self._lose_channels(self._fault)
         self._ready.set()
+        self._ended.set()
 
     def _lose_channels(self, fault: AgentError) -> None:
         for channel in self._channels.values():
@@ -264,7 +271,7 @@ class AgentClient:
     async def _take(self, frame: Frame) -> None:
         if frame.type is FrameType.HELLO:
             await self._greet(frame.payload)
-        elif not self._ready.is_set():
+        elif not self.greetings:
             raise AgentFault("a frame before the greeting")
         elif channel := self._channels.get(frame.channel):
             channel.take(frame)

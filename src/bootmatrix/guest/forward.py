@@ -31,6 +31,21 @@ class LocalAddress:
         return f"{self.host}:{self.port}"
 
 
+def check_port(port: int) -> None:
+    """Check that a port of this host's loopback can be had; 0 is any free one.
+
+    Raises:
+        InputError: it is invalid or taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+            probe.listen()
+        except (OSError, OverflowError) as error:
+            raise InputError(f"cannot use port {port} of {LOOPBACK}: {error}", "Choose another.") from error
+
+
 @asynccontextmanager
 async def forwarded(
     client: AgentClient, kind: str, address: str, *, root: str = "", local_port: int = 0

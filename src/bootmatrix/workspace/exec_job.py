@@ -36,7 +36,8 @@ class ExecJob:
 
     `folder` is the host's current folder, which appears below the same path in the guest if `tree` is set; `cwd` the
     folder in which the command runs. With `program`, a program of the host that is named by its path is copied. `get`
-    are paths that are copied back, relative ones from `folder`.
+    are paths that are copied back, relative ones from `folder`. `at` names the container whose root is used; empty for
+    the guest's usual one.
     """
 
     words: tuple[str, ...]
@@ -51,6 +52,7 @@ class ExecJob:
     rows: int = 0
     columns: int = 0
     privileged: bool = False
+    at: str = ""
 
     @property
     def terminal(self) -> TerminalSize | None:
@@ -99,6 +101,7 @@ async def run_job(
         AgentError: the guest has ended.
         InputError: its files cannot be copied, or the command is too large.
     """
+    guest = guest.at(job.at) if job.at else guest
     async with files.lock:
         try:
             messages = await _put_files(guest, job, files.known)

@@ -22,7 +22,7 @@ from bootmatrix.guest.requests import ENVIRONMENT, GuestRequest, TerminalSize
 from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.load.recipe import shipped_image
 from bootmatrix.load.spec import find_spec
-from bootmatrix.model import Container, ImageOverride, Spec
+from bootmatrix.model import Bootable, Container, ImageOverride, Spec
 from bootmatrix.model.cell import Network
 from bootmatrix.model.spec import CHECK
 from bootmatrix.progress import NullObserver, Observer
@@ -33,9 +33,9 @@ DEFAULT_IMAGE = "debian-small"
 ROOT = "root"
 """Name of the container whose root commands use, in a guest made for an image."""
 POLL_S = 0.1
-CONTAINERS = "/containers/services"
 RESOLVERS = "/run/resolvconf/resolv.conf"
 """Written by the shipped DHCP client, in the guest's own root."""
+CONTAINERS = "/containers"
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,15 @@ class Guest:
         return self._session.console.read_bytes()
 
     def at(self, service: str) -> Guest:
-        """Return the same guest with the root of one of its spec's services.
+        """Return the same guest with the root of one of its spec's containers: services and checks first.
 
         Raises:
-            InputError: the spec has no such service.
+            InputError: the spec has no such container.
         """
-        bootable = self._session.bootable
-        names = (*bootable.services, *bootable.checks)
-        if service not in names:
-            raise InputError(f"the guest has no service {service!r}; it has {', '.join(names) or 'none'}")
-        return Guest(self._session, f"{CONTAINERS}/{service}/rootfs", self.env)
+        folders = container_folders(self._session.bootable)
+        if service not in folders:
+            raise InputError(f"the guest has no service {service!r}; it has {', '.join(folders) or 'none'}")
+        return Guest(self._session, f"{CONTAINERS}/{folders[service]}/rootfs", self.env)
 
     async def run(  # noqa: PLR0913
         self,
@@ -225,6 +224,11 @@ class Guest:
         """Wait until the guest has ended."""
         await self._session.ended()
 
+    async def cause_of_end(self) -> str:
+        """Wait until the guest has ended, and return words that say of what: `has ended: …`."""
+        await self._session.ended()
+        return await self._session.cause()
+
     @property
     def client(self) -> AgentClient:
         """The connection to its agent."""
@@ -239,6 +243,16 @@ class Guest:
         except AgentError as error:
             cause = await self._session.cause()
             raise AgentError(f"the guest {cause}" if cause else error.message) from error
+
+
+def container_folders(bootable: Bootable) -> dict[str, str]:
+    """Return the folders of a guest's containers, below CONTAINERS, by name: services and checks first."""
+    services = (*bootable.services, *bootable.checks)
+    folders = {name: f"services/{name}" for name in services}
+    for section, names in (("onboot", bootable.onboot), ("onshutdown", bootable.onshutdown)):
+        for number, name in enumerate(names):
+            folders.setdefault(name, f"{section}/{number:03d}-{name}")
+    return folders
 
 
 class CommandError(BuildError):
@@ -292,7 +306,7 @@ def plan_guest(plan_single: Callable[[str], PlannedRun], name: str) -> tuple[Pla
     sources = replace(planned.config.sources, images=(override, *planned.config.sources.images))
     config = replace(planned.config, sources=sources, specs={spec.path: spec}, fork=True)
     plan = planned.plan.model_copy(update={"cells": (cell,)})
-    return replace(planned, plan=plan, config=config), f"{CONTAINERS}/{ROOT}/rootfs"
+    return replace(planned, plan=plan, config=config), f"{CONTAINERS}/services/{ROOT}/rootfs"
 
 
 @asynccontextmanager

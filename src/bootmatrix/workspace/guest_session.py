@@ -47,6 +47,7 @@ class GuestSession:
     fault: BaseException | None = None
     booted: Booted | None = None
     repository: GuestRepository | None = None
+    is_followed: bool = False
     _changed: Signal = field(default_factory=Signal)
     _ended: anyio.Event = field(default_factory=anyio.Event)
 
@@ -57,6 +58,7 @@ class GuestSession:
 
     async def follow(self, context: RunContext) -> None:
         """Boot the guest, and follow it to its end."""
+        self.is_followed = True
         start = Start(self.machine, self.cell.timeouts, context.turn, _ignore, self.folder, attach=self.attach)
         try:
             self.booted = await start_guest(start, self.bootable, context.forks)
@@ -88,12 +90,15 @@ class GuestSession:
     async def cause(self) -> str:
         """Describe how the guest ended; empty if it still runs."""
         with anyio.move_on_after(END_S):
-            await self._ended.wait()
+            await self.ended()
         return self._cause() if self._ended.is_set() else ""
 
     async def ended(self) -> None:
-        """Wait for its end."""
-        await self._ended.wait()
+        """Wait for its end. That of a guest that another boot follows is the end of its agent."""
+        if self.is_followed or self.client is None:
+            await self._ended.wait()
+        else:
+            await self.client.ended()
 
     @property
     def console(self) -> Path:

@@ -110,6 +110,18 @@ def connect(folder: Path) -> socket.socket | None:
     return end
 
 
+def connect_to(guest: KeptGuest) -> socket.socket:
+    """Connect to a kept guest that is there.
+
+    Raises:
+        AgentError: it has ended.
+    """
+    end = connect(guest.folder)
+    if end is None:
+        raise AgentError(f"the kept guest {guest.id} has ended")
+    return end
+
+
 def send_message(end: socket.socket, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
     """Send a message, with open files."""
     data = json.dumps(message).encode("utf-8", "surrogateescape")
@@ -157,10 +169,7 @@ def run_in(
 
 def follow(guest: KeptGuest, message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Send a request, and yield the answers until the guest closes the connection."""
-    end = connect(guest.folder)
-    if end is None:
-        raise AgentError(f"the kept guest {guest.id} has ended")
-    with end:
+    with connect_to(guest) as end:
         send_message(end, message)
         while answer := receive_message(end):
             yield answer

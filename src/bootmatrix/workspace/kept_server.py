@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,7 +171,7 @@ async def _serve(settings: KeptSettings, folder: Path, answer: _Answer) -> None:
             async with workspace.guest(
                 settings.name, arch=settings.arch, kernel=settings.kernel, selection=selection
             ) as guest:
-                await _Server(settings, folder, guest).run(answer)
+                await KeptServer(settings, folder, guest).run(lambda: answer.send("ready"))
             tasks.cancel_scope.cancel()
 
 
@@ -193,7 +193,7 @@ def _workspace_value(name: str, value: Any) -> Any:
     return Path(value) if value is not None and name in {"cache", "reports", "lock"} else _frozen(value)
 
 
-class _Server:
+class KeptServer:
     """A kept guest with its commands."""
 
     def __init__(self, settings: KeptSettings, folder: Path, guest: Guest) -> None:
@@ -202,8 +202,11 @@ class _Server:
         self._used = 0
         self._idle_since = anyio.current_time()
 
-    async def run(self, answer: _Answer) -> None:
-        """Serve until nobody has used the guest for its time, it ends, or somebody stops it."""
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Serve until nobody has used the guest for its time, it ends, or somebody stops it.
+
+        `on_ready` is called when others can find it.
+        """
         info = {**vars(self._settings), "version": __version__, "pid": os.getpid(), "started": time.time()}
         (self._folder / INFO).write_text(json.dumps(info), encoding="utf-8")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as listener:
@@ -211,7 +214,7 @@ class _Server:
             listener.bind(str(temporary))
             listener.listen(64)
             temporary.rename(self._folder / SOCKET)
-            answer.send("ready")
+            on_ready()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._end_when_idle, tasks.cancel_scope)
                 tasks.start_soon(self._end_with_guest, tasks.cancel_scope)

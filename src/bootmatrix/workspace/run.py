@@ -17,6 +17,7 @@ import anyio.to_thread
 from bootmatrix import plugins
 from bootmatrix.assembly.input_digests import digests
 from bootmatrix.assembly.sources import open_builder
+from bootmatrix.cell.held import HoldGuest
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
 from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted
@@ -41,7 +42,8 @@ class RunOptions:
     `jobs` is the number of the host's cores to use, None for all. `dump` keeps the memory of guests that hang, panic or
     time out; `explain_hang` boots kernels that hang a second time. `single_file` embeds the consoles in report.html.
     `baseline` names a run to compare with; `regressions` selects the last good one otherwise. `executor` is the name of
-    an executor, `cluster` the file or address of its machines. `branch` is the branch under test.
+    an executor, `cluster` the file or address of its machines. `branch` is the branch under test. `hold` uses guests
+    that have failed, before they end: GuestHolder.
     """
 
     jobs: int | None = None
@@ -53,6 +55,7 @@ class RunOptions:
     executor: str = "local"
     cluster: str = ""
     branch: str = ""
+    hold: HoldGuest | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,9 @@ class OpenRun:
     async def _execute(self, on_record: Callable[[Record], None]) -> None:
         options = self._options
         config = replace(self._planned.config, dump=options.dump, explain_hang=options.explain_hang)
-        settings = ExecutorSettings(config, self._observer, self.writer.folder, options.jobs, options.cluster)
+        settings = ExecutorSettings(
+            config, self._observer, self.writer.folder, options.jobs, options.cluster, options.hold
+        )
         missing = self._planned.missing
         usual = usual_s(self._planned.reports) if len(missing.cells) > 1 else {}
         async with anyio.create_task_group() as tasks:

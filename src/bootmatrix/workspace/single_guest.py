@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,7 +14,9 @@ from bootmatrix.assembly.initrd.shell import with_shell
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.boot.collect import with_collection
-from bootmatrix.boot.guest import boot
+from bootmatrix.boot.start import Start, start_cold
+from bootmatrix.cell.context import no_limit
+from bootmatrix.cell.held import HoldGuest, Holding, can_hold
 from bootmatrix.cell.record_builder import save_files
 from bootmatrix.cell.run import prepare, with_proof
 from bootmatrix.console.kernel_messages import WARNINGS
@@ -24,10 +25,12 @@ from bootmatrix.judge import judge
 from bootmatrix.load.profile import find_machine
 from bootmatrix.model import (
     Bootable,
+    Cell,
     ConsoleProof,
     Firmware,
     Judgement,
     Machine,
+    Phase,
     PrebuiltGuest,
     Profile,
     Timeouts,
@@ -49,6 +52,7 @@ class SingleGuest:
     machine: Machine
     bootable: Bootable
     timeouts: Timeouts
+    cell: Cell | None = None
 
     def with_proof(self, proof: ConsoleProof | None) -> SingleGuest:
         """Set the console proof of a guest with another init.
@@ -58,10 +62,18 @@ class SingleGuest:
         """
         return replace(self, bootable=with_proof(self.bootable, proof, self.machine))
 
-    def boot(self, folder: Path, *, dump: bool = False) -> tuple[Judgement, tuple[str, ...]]:
-        """Boot and judge it; return the verdict and the names of further files. Blocking."""
+    def boot(
+        self, folder: Path, *, dump: bool = False, hold: HoldGuest | None = None
+    ) -> tuple[Judgement, tuple[str, ...]]:
+        """Boot and judge it; return the verdict and the names of further files. Blocking.
+
+        `hold` uses the guest of a spec if it fails, before it ends.
+        """
+        start = Start(self.machine, self.timeouts, no_limit, _ignore, folder, dump)
         bootable = with_collection(self.bootable, self.machine)
-        outcome = anyio.run(partial(boot, self.machine, bootable, self.timeouts, folder, dump=dump))
+        if hold and self.cell and can_hold(self.cell, self.bootable):
+            start, bootable = Holding(self.cell, hold).prepared(start, self.bootable)
+        outcome = anyio.run(start_cold, start, bootable).outcome
         console = (folder / CONSOLE_FILE).read_bytes()
         judgement = judge(outcome, self.machine, self.bootable, console, file_reader(folder))
         files = (*(one.file for one in save_files(outcome, folder)), *(one.file for one in outcome.diagnostics))
@@ -106,7 +118,11 @@ def find_guest(  # noqa: PLR0913  (each is an option of its own)
         bootable = prepare(cell, context).bootable
         if shell:
             bootable = with_shell(bootable, context.profiles[cell.arch], context.builder)
-        return SingleGuest(grown(machine, bootable) if cell.size.grows else machine, bootable, cell.timeouts)
+        return SingleGuest(grown(machine, bootable) if cell.size.grows else machine, bootable, cell.timeouts, cell)
+
+
+def _ignore(_: Phase) -> None:
+    pass
 
 
 def _changed(machine: Machine, bootable: Bootable, selection: Selection) -> SingleGuest:

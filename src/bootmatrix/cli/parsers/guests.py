@@ -16,7 +16,9 @@ that cannot be run, 128 and the number for a signal.
 
 def add_guest(parser: argparse.ArgumentParser) -> None:
     """Add --arch, --kernel, --image and the size of one guest."""
-    parser.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="architecture of the guest")
+    parser.add_argument("--arch", metavar="A[/MACHINE]", help="architecture of the guest")
+    parser.add_argument("--guest", metavar="ID", help="a kept or held guest, as 'bootmatrix guests' lists it")
+    parser.add_argument("--at", default="", metavar="NAME", help="with --guest: use the root of this container")
     parser.add_argument("--kernel", default="6.1", metavar="K", help="kernel of the guest (default: 6.1)")
     parser.add_argument(
         "--image",

@@ -85,6 +85,14 @@ def add_run(commands: Commands) -> None:
     arguments.add_git_bisect(parser)
     clouds.add_on(parser)
     arguments.add_notify(parser)
+    parser.add_argument(
+        "--publish",
+        action="append",
+        default=[],
+        metavar="[LOCAL:]PORT",
+        help="run the services until Ctrl-C; this port of the loopback leads to one of the guest; no verdict",
+    )
+    arguments.add_hold(parser)
     parser.add_argument("--shell", action="store_true", help="start a shell on the console at the end; no verdict")
     parser.add_argument(
         "--keep",
