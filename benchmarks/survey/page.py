@@ -22,11 +22,11 @@ WORDS = {
 }
 LEGEND = """\
 `pass`: all tests passed that could be run; `2/3`: two of three passed, the others were skipped. `FAIL`: a test failed.
-`skip`: none could be run. `timeout`: the time of a cell was over. `–`: the package cannot be installed there. `fault`:
-the testbed failed, which says nothing about the package. An empty cell was not run.
+`skip`: none could be run. `timeout`: the time of a cell was over, for which the host may be too slow. `–`: the package
+cannot be installed there. `fault`: the testbed failed, which says nothing about the package. An empty cell was not run.
 """
 PROGRAM = re.compile(r"-- \S*autopkgtest-virt-bootmatrix ")
-VERDICTS = {"pass": Verdict.PASS, "fail": Verdict.FAIL, "timeout": Verdict.TIMEOUT}
+VERDICTS = {"pass": Verdict.PASS, "fail": Verdict.FAIL}
 
 
 def render(survey: SurveyList, results: Sequence[CellResult], versions: Mapping[str, str]) -> str:
