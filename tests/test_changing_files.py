@@ -19,7 +19,7 @@ from bootmatrix.assembly.formats import sbom
 from bootmatrix.assembly.image import builder as image_builder
 from bootmatrix.assembly.image import recipe as image_recipe
 from bootmatrix.assembly.image.builder import Builder, image_tree
-from bootmatrix.assembly.kernel import custom
+from bootmatrix.assembly.kernel import custom, import_kernel
 from bootmatrix.assembly.kernel.package import kernel_key, known_files
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies
 from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError
@@ -143,13 +143,13 @@ def test_a_kernel(opened: Opener, store: Store, tmp_path: Path, monkeypatch: pyt
     good, evil = file.read_bytes(), bytes(reversed(file.read_bytes()))
     own = CustomKernel(parts=(KernelPart(kind=kind, path=str(source)),), folder=str(tmp_path))
     builder = Builder(store, opened(), find_recipe, load_recipe)
-    with just_before(monkeypatch, custom, "_members", lambda: file.write_bytes(evil)):
+    with just_before(monkeypatch, import_kernel, "_members", lambda: file.write_bytes(evil)):
         kernel = custom.find_own("mine", own, PROFILES["aarch64"], builder)
     kept = known_files(kernel_key(kernel), store)
     assert kept
     assert store.verified(kept.image).read_bytes() == IMAGE
     file.write_bytes(good)
-    with just_before(monkeypatch, custom, "_copied", lambda: file.write_bytes(evil)):
+    with just_before(monkeypatch, import_kernel, "_copied", lambda: file.write_bytes(evil)):
         other = own.model_copy(update={"parts": (*own.parts, own.parts[0].model_copy(update={"sha256": None}))})
         with pytest.raises(InputError, match="has changed while it was read"):
             custom.find_own("mine", other, PROFILES["aarch64"], builder)
@@ -241,7 +241,7 @@ def test_a_cache_that_others_can_write_to(tmp_path: Path, name: str, mode: int, 
     (folder / name).chmod(mode)
     with pytest.raises(HostError, match=message) as caught:
         Store(folder)
-    assert "Or set BOOTMATRIX_CACHE" in caught.value.hint
+    assert "set BOOTMATRIX_CACHE, or --cache" in caught.value.hint
     (folder / name).chmod(0o755)
     Store(folder)
 

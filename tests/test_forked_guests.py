@@ -194,7 +194,7 @@ def test_two_runs_at_once_make_a_damaged_snapshot_anew_and_both_copy_it(
 ) -> None:
     key, sound = key_and_snapshot(run[1]["one/aarch64/6.1"])
     cache = SnapshotCache(Store(own_cache))
-    cache.path(key).parent.mkdir()
+    cache.path(key).parent.mkdir(exist_ok=True)
     damaged = bytearray(sound.read_bytes())
     damaged[-1000] ^= 1
     cache.path(key).write_bytes(damaged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,15 +65,21 @@ def test_kernels_of_the_archive_lack_nothing(arch: str) -> None:
     assert missing_options(store.verified(files.config).read_bytes(), machine, "containers", "agent") == ()
 
 
+def write_old(path: Path, text: str) -> None:
+    """Write a file that is older than the kernel beside it, as after `make`."""
+    path.write_text(text)
+    os.utime(path, (0, 0))
+
+
 def test_adding_a_kernel_says_what_it_lacks(tool: Tool, tmp_path: Path) -> None:
     profile = PROFILES["aarch64"]
     config = fragment(profile.machine(profile.default_machine()), "containers").replace("CONFIG_OVERLAY_FS=y\n", "")
     source = tree(kernel_files(make_kernel(profile)), tmp_path)
-    (source / ".config").write_text(config)
+    write_old(source / ".config", config)
     done = tool("kernels", "add", "mine", str(source))
     assert done.returncode == 0, done.stderr
     assert "note: its configuration lacks CONFIG_OVERLAY_FS (containers' roots)\n" in done.stdout
-    (source / ".config").write_text(config + "CONFIG_OVERLAY_FS=m\n")
+    write_old(source / ".config", config + "CONFIG_OVERLAY_FS=m\n")
     assert "note:" not in tool("kernels", "add", "mine", str(source)).stdout
 
 

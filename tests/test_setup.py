@@ -80,7 +80,7 @@ TEST_PROGRAMS = (
     *("gcc", "gpg", "docker-registry", "htpasswd", "dockerd", "promtool", "bwrap", "passt", "qemu-s390x-static"),
     *("sshd", "faketime", "slurmctld", "slurmd", "sbatch", "munged"),
 )
-REPOSITORY = ("apt-ftparchive", "createrepo_c", "rpmbuild", "repo-add")
+REPOSITORY = ("apt-ftparchive", "createrepo_c", "rpmbuild", "repo-add", "bsdtar", "autopkgtest")
 FORMAT_PROGRAMS = (
     "xorriso",
     "mkfs.vfat",

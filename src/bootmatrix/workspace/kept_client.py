@@ -24,7 +24,7 @@ from typing import Any
 from bootmatrix import __version__
 from bootmatrix.errors import AgentError, HostError
 
-SOCKET, INFO = "socket", "guest.json"
+SOCKET, NEW_SOCKET, INFO = "socket", "socket.new", "guest.json"
 LENGTH = struct.Struct(">I")
 MAX_MESSAGE_BYTES = 4 << 20
 STOP_S = 15.0
@@ -97,11 +97,26 @@ def _remove(folder: Path) -> None:
     remove_abandoned(folder)
 
 
+@contextmanager
+def socket_folder(folder: Path) -> Iterator[str]:
+    """Yield a short path of a folder: an address of a Unix socket has 107 bytes at most (unix(7)).
+
+    Raises:
+        OSError: the folder is not there.
+    """
+    number = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{number}"
+    finally:
+        os.close(number)
+
+
 def connect(folder: Path) -> socket.socket | None:
     """Connect to a kept guest; return None if it is not there. What a killed one has left is removed."""
     end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        end.connect(str(folder / SOCKET))
+        with socket_folder(folder) as place:
+            end.connect(f"{place}/{SOCKET}")
     except OSError:
         end.close()
         if folder.exists():

@@ -28,7 +28,16 @@ from bootmatrix.guest.requests import TerminalSize
 from bootmatrix.store.locks import lock_unused_folder
 from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, GuestFiles, run_job
 from bootmatrix.workspace.guest import Guest
-from bootmatrix.workspace.kept_client import INFO, LENGTH, MAX_MESSAGE_BYTES, SOCKET, connect, guests_folder
+from bootmatrix.workspace.kept_client import (
+    INFO,
+    LENGTH,
+    MAX_MESSAGE_BYTES,
+    NEW_SOCKET,
+    SOCKET,
+    connect,
+    guests_folder,
+    socket_folder,
+)
 from bootmatrix.workspace.selection import Selection
 from bootmatrix.workspace.workspace import Workspace
 
@@ -210,10 +219,10 @@ class KeptServer:
         info = {**vars(self._settings), "version": __version__, "pid": os.getpid(), "started": time.time()}
         (self._folder / INFO).write_text(json.dumps(info), encoding="utf-8")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as listener:
-            temporary = self._folder / "socket.new"
-            listener.bind(str(temporary))
+            with socket_folder(self._folder) as place:
+                listener.bind(f"{place}/{NEW_SOCKET}")
             listener.listen(64)
-            temporary.rename(self._folder / SOCKET)
+            (self._folder / NEW_SOCKET).rename(self._folder / SOCKET)
             on_ready()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._end_when_idle, tasks.cancel_scope)
