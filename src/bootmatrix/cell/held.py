@@ -53,9 +53,9 @@ class Holding:
 
     def noted(self, judgement: Judgement) -> Judgement:
         """Add to a judgement that the guest was held, after it had failed."""
-        if self.held_s < 1:
+        if not self.held_s:
             return judgement
-        text = f"the guest was held for {self.held_s:.0f} s after it had failed, and may have been changed meanwhile"
+        text = f"the guest was held for {self.held_s:.1f} s after it had failed, and may have been changed meanwhile"
         evidence = (*judgement.evidence, Evidence(source="host", text=text))
         return judgement.model_copy(update={"evidence": evidence})
 
