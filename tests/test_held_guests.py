@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
 import bootmatrix
 from bootmatrix.cell.held import failed_container
+from bootmatrix.errors import InputError
 from guests import make_messages
 from kills import adopting, wait_for_children
 
@@ -101,6 +103,26 @@ def test_the_first_guest_that_fails_is_held(tmp_path: Path, spec: Path) -> None:
     assert "fails" in record.judgement.reason
     assert any("held for" in item.text for item in record.judgement.evidence)
     assert not list(tmp_path.glob("bootmatrix-*/*"))
+
+
+@pytest.mark.boots
+def test_a_service_is_restarted(spec: Path) -> None:
+    async def run() -> None:
+        with anyio.fail_after(LIMIT_S):
+            async with bootmatrix.Workspace().guest(str(spec), arch="x86_64") as guest:
+                await guest.wait_for_port(8080)
+                assert (await guest.at("web").run(["/bin/busybox", "rm", "/tmp/index.html"])).status == 0
+                await guest.restart("web", timeout=60)
+                await guest.wait_for_port(8080)
+                assert (await guest.at("web").run(["/bin/busybox", "cat", "/tmp/index.html"])).text == "hello\n"
+                assert b"service web restart" not in guest.console  # messages are not printed
+                for name in ("nothing", "fails", "a b"):
+                    with pytest.raises(InputError, match="was not restarted: not "):
+                        await guest.restart(name, timeout=60)
+                with pytest.raises(InputError, match="did not end by the signal"):
+                    await guest.restart("wrong", timeout=60)
+
+    anyio.run(run)
 
 
 def free_port() -> int:

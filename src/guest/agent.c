@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/utsname.h>
 #include <termios.h>
 #include <unistd.h>
@@ -15,12 +16,13 @@
 #include "agent_channel.h"
 #include "agent_keeper.h"
 #include "agent_request.h"
+#include "host.h"
 
 #define KEEPERS 16
 #define VERSION 1
 #define PIPE_BYTES (1 << 20)
 #define MARK_BYTES 16
-#define POLLED (1 + KEEPERS + CHANNELS * 3)
+#define POLLED (2 + KEEPERS + CHANNELS * 3)
 /* More than the answers to all frames that one read may bring, beside one largest frame of output. */
 #define OUTBOX_BYTES (FRAME_BYTES * 6)
 #define OUTBOX_FULL (FRAME_BYTES * 2)
@@ -45,6 +47,13 @@ static struct {
 	uint8_t mark[MARK_BYTES];
 	bool is_synchronous;
 } agent;
+
+static int init_socket = -1;
+
+void agent_use_init(int socket)
+{
+	init_socket = socket;
+}
 
 static struct channel *find_channel(uint32_t id)
 {
@@ -173,6 +182,38 @@ static void begin(struct channel *channel, const struct request *request)
 	}
 }
 
+/* Have init restart a service; its answer ends the channel. */
+static void ask_init(struct channel *channel, const struct request *request)
+{
+	struct host_ask ask = { .id = channel->id };
+	const char *service = request->words[0];
+
+	channel->keeper = -1;
+	errno = EINVAL;
+	if (service && strlen(service) < sizeof ask.service) {
+		strcpy(ask.service, service);
+		if (send(init_socket, &ask, sizeof ask, MSG_NOSIGNAL) == (ssize_t)sizeof ask)
+			return;
+	}
+	fail(channel->id, errno, "ask init");
+	channel_reset(channel);
+}
+
+static void take_answer(void)
+{
+	struct host_answer answer;
+	struct channel *channel;
+
+	if (recv(init_socket, &answer, sizeof answer, 0) != (ssize_t)sizeof answer)
+		return;
+	channel = find_channel(answer.id);
+	if (!answer.id || !channel || channel->keeper >= 0)
+		return;
+	answer.fault[sizeof answer.fault - 1] = 0;
+	send_exit(&agent.box, answer.id, EXIT_STATUS, *answer.fault ? 1 : 0, answer.fault);
+	channel_reset(channel);
+}
+
 static void open_channel(uint32_t id)
 {
 	static struct request request;
@@ -191,7 +232,10 @@ static void open_channel(uint32_t id)
 	channel->id = id;
 	for (int i = 0; i < STREAMS; i++)
 		channel->credit[i] = agent.window;
-	begin(channel, &request);
+	if (request.verb == VERB_RESTART)
+		ask_init(channel, &request);
+	else
+		begin(channel, &request);
 }
 
 static bool add_request(const struct frame *frame)
@@ -210,6 +254,8 @@ static void send_signal(const struct channel *channel, uint32_t number)
 {
 	struct keeper_ask ask = {channel->id, ASK_SIGNAL, number};
 
+	if (channel->keeper < 0)
+		return;
 	send_message(agent.keepers[channel->keeper].socket, &ask, sizeof(ask), NULL, 0, NULL, 0);
 }
 
@@ -365,6 +411,7 @@ static size_t what_to_poll(struct pollfd *polled)
 	}
 	for (int i = 0; i < KEEPERS; i++)
 		count = add_polled(polled, count, agent.keepers[i].socket, is_full ? 0 : POLLIN);
+	count = add_polled(polled, count, init_socket, is_full ? 0 : POLLIN);
 	for (int i = 0; i < CHANNELS; i++) {
 		struct channel *channel = &agent.channels[i];
 
@@ -402,6 +449,8 @@ static void serve_once(void)
 	for (int i = 0; i < KEEPERS; i++)
 		if (polled[(agent.in != agent.box.fd) + 1 + i].revents)
 			take_reply(i);
+	if (polled[(agent.in != agent.box.fd) + 1 + KEEPERS].revents & POLLIN)
+		take_answer();
 	for (int i = 0; i < CHANNELS; i++)
 		if (agent.channels[i].id)
 			serve_channel(&agent.channels[i], agent.channels[i].polled ? polled + agent.channels[i].polled : NULL);

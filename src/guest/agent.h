@@ -10,6 +10,9 @@
 /* Serve the host on a channel until it is closed; the agent's exit status. `window` is what a sender may send in advance. */
 int agent_serve(int in, int out, unsigned window);
 
+/* Set the connection to init, for requests to it. */
+void agent_use_init(int socket);
+
 #define AGENT_PORT "org.bootmatrix.agent"
 
 /* Start the agent in a process of its own, on its port or on the console as the settings say; its id, or -1. When it ends

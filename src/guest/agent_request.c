@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const VERBS[] = {"exec", "put", "get", "connect", "info", "glob", "serve"};
+static const char *const VERBS[] = {"exec", "put", "get", "connect", "info", "glob", "serve", "restart"};
 
 struct words {
 	char *at, *end;

@@ -9,7 +9,7 @@
 #define REQUEST_BYTES (128 << 10)
 #define REQUEST_WORDS 16384
 
-enum request_verb { VERB_EXEC, VERB_PUT, VERB_GET, VERB_CONNECT, VERB_INFO, VERB_GLOB, VERB_SERVE };
+enum request_verb { VERB_EXEC, VERB_PUT, VERB_GET, VERB_CONNECT, VERB_INFO, VERB_GLOB, VERB_SERVE, VERB_RESTART };
 
 struct request {
 	enum request_verb verb;

@@ -12,11 +12,12 @@
 #include "agent.h"
 #include "agent_console.h"
 #include "channel.h"
+#include "host.h"
 #include "report.h"
 #include "settings.h"
 #include "util.h"
 
-enum { PORT_S = 20, WINDOW = 1 << 20, CONSOLE_WINDOW = 8 << 10, REPEAT_MS = 1500 };
+enum { INIT_SOCKET = 3, PORT_S = 20, WINDOW = 1 << 20, CONSOLE_WINDOW = 8 << 10, REPEAT_MS = 1500 };
 
 static unsigned starts;
 
@@ -27,7 +28,7 @@ static void leave_init(void)
 
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	forget_nonce();
-	syscall(SYS_close_range, 3, ~0U, 0);
+	syscall(SYS_close_range, INIT_SOCKET + 1, ~0U, 0);
 	signal(SIGCHLD, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -93,11 +94,19 @@ static int serve_console(void)
 
 pid_t agent_start(void)
 {
+	int init = host_open();
 	pid_t pid;
 
 	starts++;
 	pid = fork();
-	if (pid == 0)
+	if (pid == 0) {
+		if (init >= 0 && (init == INIT_SOCKET || dup3(init, INIT_SOCKET, O_CLOEXEC) >= 0))
+			agent_use_init(INIT_SOCKET);
+		else
+			close(INIT_SOCKET);
 		_exit(settings.is_console ? serve_console() : serve_port());
+	}
+	if (init >= 0)
+		close(init);
 	return pid;
 }

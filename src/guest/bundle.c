@@ -163,7 +163,9 @@ static bool has_more;
 /* What is not sent whole is left to the host, which may fetch it by the agent. */
 static void say_more(const char *folder, const char *name)
 {
-	if (strcmp(settings.agent, "collect") != 0)
+	bool is_fetching = strcmp(settings.agent, "collect") == 0 || strcmp(settings.agent, "hold") == 0;
+
+	if (!is_fetching || settings.is_console)
 		return;
 	has_more = true;
 	say("more %s %s %s", file_owner, name, folder);

@@ -29,7 +29,7 @@ struct control {
 
 static struct control *controls;
 
-static bool is_name(const char *text)
+bool is_service_name(const char *text)
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.+-";
 
@@ -50,7 +50,7 @@ static const char *service_of(char *line)
 	if (end[strspn(end, blanks)] != '\0')
 		return NULL;
 	*end = '\0';
-	return is_name(name) ? name : NULL;
+	return is_service_name(name) ? name : NULL;
 }
 
 const char *request_add(struct request_reader *reader, char byte)

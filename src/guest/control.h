@@ -31,4 +31,7 @@ size_t control_count(void);
 /* Read what is there, as far as the limits of rate allow; `take` gets the service of each request to restart one. */
 void control_step(void (*take)(const char *service));
 
+/* Whether a text may be the name of a service. */
+bool is_service_name(const char *text);
+
 #endif

@@ -8,6 +8,7 @@
 
 #include "console.h"
 #include "control.h"
+#include "host.h"
 #include "runs.h"
 #include "services.h"
 #include "util.h"
@@ -97,7 +98,7 @@ static void take_signals(void)
 
 void pump(int64_t until_ms)
 {
-	struct pollfd *files = allocate(NULL, (2 + count_runs() + control_count()) * sizeof *files);
+	struct pollfd *files = allocate(NULL, (3 + count_runs() + control_count()) * sizeof *files);
 	size_t outputs, count = 2;
 	bool is_more;
 
@@ -106,6 +107,7 @@ void pump(int64_t until_ms)
 	files[1] = (struct pollfd){ .fd = console_is_pending() ? console_file() : -1, .events = POLLOUT };
 	outputs = add_outputs(files + 2);
 	count += outputs;
+	files[count++] = host_poll();
 	count += control_poll(files + count, &until_ms);
 	if (console_is_pending() && now_ms() + CONSOLE_MS < until_ms)
 		until_ms = now_ms() + CONSOLE_MS;
@@ -118,7 +120,8 @@ void pump(int64_t until_ms)
 		is_more = reap();
 	while (is_more && !console_is_pending());
 	handle_ends();
-	control_step(restart_service);
+	control_step(restart_for_container);
+	host_step(restart_service);
 	forget_old_runs();
 	console_push();
 	free(files);

@@ -10,6 +10,7 @@
 #include "bundle.h"
 #include "checks.h"
 #include "console.h"
+#include "host.h"
 #include "loop.h"
 #include "report.h"
 #include "runtime.h"
@@ -59,10 +60,12 @@ static void service_ended(struct run *run)
 		run->is_restarting = false;
 		if (!is_restart(run)) {
 			fail_service(run, run->status);
+			host_tell(run->name, "it did not end by the signal");
 		} else if (!is_stopping) {
 			runtime_delete(run->id);
 			run->is_replaced = true;
 			start_service(run->name);
+			host_tell(run->name, "");
 		}
 	} else if (!run->is_stopped) {
 		fail_service(run, run->status);
@@ -89,32 +92,36 @@ void run_ended(struct run *run)
 		check_ended(run);
 }
 
-static void refuse_restart(const char *name, const char *reason)
+/* A service that has ended by now ended unasked, however late that is seen. */
+const char *restart_service(const char *name)
 {
-	if (refusals++ < REFUSALS)
-		console_print("cannot restart %s: %s", name, reason);
-}
+	struct run *run;
 
-void restart_service(const char *name)
-{
-	struct run *run = runs;
-
+	take_ends();
 	if (is_stopping)
-		return;
+		return "the guest shuts down";
+	run = runs;
 	while (run && !(run->is_alive && strcmp(run->name, name) == 0))
 		run = run->next;
-	if (run == NULL) {
-		refuse_restart(name, "not a running service");
-	} else if (run->is_restarting) {
-		refuse_restart(name, "already being restarted");
-	} else if (!kill_run(run, SIGTERM)) {
-		refuse_restart(name, "not running");
-	} else {
-		say("service %s restart", name);
-		run->is_restarting = true;
-		run->is_killed = false;
-		run->limit_ms = after_s(RESTART_S);
-	}
+	if (run == NULL)
+		return "not a running service";
+	if (run->is_restarting)
+		return "already being restarted";
+	if (!kill_run(run, SIGTERM))
+		return "not running";
+	say("service %s restart", name);
+	run->is_restarting = true;
+	run->is_killed = false;
+	run->limit_ms = after_s(RESTART_S);
+	return NULL;
+}
+
+void restart_for_container(const char *name)
+{
+	const char *fault = is_stopping ? NULL : restart_service(name);
+
+	if (fault && refusals++ < REFUSALS)
+		console_print("cannot restart %s: %s", name, fault);
 }
 
 /* Kill services that do not stop in time for their restart. */
@@ -289,6 +296,7 @@ void collect(void)
 	if (!has_more_files())
 		return;
 	say("collect");
+	is_released = false; /* it was, if the guest was held */
 	launch_agent();
 	while (!is_released && now_ms() < until_ms)
 		wait_for_event(until_ms);

@@ -9,8 +9,11 @@
 /* Handle the end of a run. */
 void run_ended(struct run *run);
 
+/* Begin to restart a service; NULL, or why it cannot be restarted. The host is told when it is done. */
+const char *restart_service(const char *name);
+
 /* Restart a service at a container's request. */
-void restart_service(const char *name);
+void restart_for_container(const char *name);
 
 /* Send the TAP of a run. */
 void say_tap(struct run *run);

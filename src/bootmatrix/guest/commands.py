@@ -63,6 +63,19 @@ async def run_command(client: AgentClient, request: GuestRequest, data: bytes = 
     return output
 
 
+async def restart(client: AgentClient, service: str) -> None:
+    """Have init stop a service by SIGTERM and start it again.
+
+    Raises:
+        AgentError: the guest has ended.
+        InputError: it is not a running service, or did not end by the signal.
+    """
+    async with channel_of(client, GuestRequest("restart", [service])) as channel:
+        end = await channel.wait()
+    if end.kind is not ExitKind.STATUS or end.status:
+        raise InputError(f"the guest's service {service!r} was not restarted: {end.text}")
+
+
 async def _end_of(channel: AgentChannel) -> CommandEnd | None:
     try:
         return await channel.wait()

@@ -61,6 +61,17 @@ class PytestGuest:
         call = partial(self.asynchronous.run, command, input=input, env=env, timeout=limit_s, check=check)
         return self._portal.call(call)
 
+    def restart(self, service: str, *, timeout: float = END_S) -> None:
+        """Stop a service of the spec by SIGTERM and start it again.
+
+        Raises:
+            InputError: it is not a running service, or ended otherwise than by the signal.
+            TimeoutError: it takes longer.
+            AgentError: the guest has ended.
+        """
+        limit_s = timeout * self.cell.time_factor
+        self._portal.call(partial(self.asynchronous.restart, service, timeout=limit_s))
+
     def put(self, source: str | Path, target: str) -> None:
         """Copy a file or folder into the guest."""
         self._portal.call(self.asynchronous.put, source, target)

@@ -149,6 +149,20 @@ class Guest:
         """Its cell, kernel, files with their digests, QEMU, and the packages that it got so far, as JSON values."""
         return {**self._session.description(), "kernel_release": self.facts}
 
+    async def restart(self, service: str, *, timeout: float | None = None) -> None:
+        """Stop a service of the spec by SIGTERM and start it again; after the spec's time it is killed.
+
+        Init accounts for it as for a restart that a check requests. `timeout` is in seconds.
+
+        Raises:
+            InputError: it is not a running service, or ended otherwise than by the signal: it has failed.
+            TimeoutError: it takes longer.
+            AgentError: the guest has ended.
+        """
+        with anyio.fail_after(timeout):
+            async with self.explained():
+                await commands.restart(self.client, service)
+
     async def put(self, source: str | Path, target: str, *, exact: bool = False) -> None:
         """Copy a file or folder into the guest; into `target` if that is a folder there, unless `exact`.
 
