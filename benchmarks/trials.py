@@ -150,7 +150,7 @@ def kills(args: argparse.Namespace) -> int:
         whole_s = time.monotonic() - started
         expected = verdicts(load_run(Path(name, "whole/latest")))
         if unfit := [f"{cell}: {word}" for cell, word in expected.items() if not word.startswith("pass: ")]:
-            print(f"the whole run is no measure: {'; '.join(unfit)}", file=sys.stderr)
+            print(f"the reference run is not green, so nothing can be measured: {'; '.join(unfit)}", file=sys.stderr)
             return 1
         trials = []
         for number, moment_s in enumerate(moments(args.count or 50, whole_s, args.seed), 1):

@@ -122,12 +122,12 @@ def make_kernel(cell: Cell) -> Kernel:
 
 
 def make_outcome(seconds: float) -> Outcome:
-    """What was seen of a boot that passed."""
+    """Return the outcome of a boot that passed."""
     return outcome_of(Verdict.PASS, RELEASES["6.1"], seconds)
 
 
 def outcome_of(verdict: Verdict, release: str, seconds: float) -> Outcome:
-    """What was seen of a boot with such an end: it bears the verdict out."""
+    """Return an outcome whose evidence gives this verdict."""
     status = "0" if verdict is Verdict.PASS else "1"
     texts = [f"ready {release}", "service influxdb start", "services up", "check check start"]
     ends = ENDS.get(verdict)

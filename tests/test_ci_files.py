@@ -109,7 +109,7 @@ def filled(text: str, known: dict[str, str]) -> str:
 
 
 def applies(condition: str, known: dict[str, str]) -> bool:
-    """Whether a step runs after steps that were no failure: conditions are `always()` and names that are not empty."""
+    """Return whether a step runs when no earlier one failed: conditions are `always()` and names that are not empty."""
     parts = [part for part in condition.split(" && ") if part not in {"", "always()"}]
     return all(known.get(part.removesuffix(" != ''"), "") != "" for part in parts)
 

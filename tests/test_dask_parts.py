@@ -39,7 +39,7 @@ NEEDS = Needs(cores=1, memory_mib=512, qemu="qemu-system-fake", min_qemu="7.2")
 
 @functools.cache
 def desk() -> Offer:
-    """What this host offers: each QEMU is asked once."""
+    """Return the offer of this host, with each QEMU's version asked once."""
     return make_offer("desk")
 
 

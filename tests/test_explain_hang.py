@@ -1,4 +1,4 @@
-"""Where a kernel hangs: initcalls, program counters of all architectures' registers, and a second boot that tells."""
+"""Location of a kernel's hang: initcalls, program counters of all architectures, and the second boot that finds it."""
 
 from __future__ import annotations
 
