@@ -99,6 +99,12 @@ def test_targets_that_the_tree_is_not_for(source: Path, tmp_path: Path, arch: tu
         prepare_kernel_test(source, KernelTestRequest(), PROFILES, arch=arch, cache=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("words", [("--tier", "user"), ("--boot", "fork"), ("--roots", "ram")])
+def test_options_that_it_would_ignore(source: Path, tool: Tool, words: tuple[str, str]) -> None:
+    done = tool("kernel-test", str(source), *words)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"kernel-test does not take {words[0]}")
+
+
 def test_what_is_no_kernel(source: Path, tmp_path: Path) -> None:
     for image in ("arch/mine/boot/Image", "vmlinux"):
         (source / image).unlink()

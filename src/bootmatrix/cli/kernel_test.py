@@ -22,6 +22,7 @@ from bootmatrix.workspace.selection import Selection, board_targets, requested_s
 
 def run(args: argparse.Namespace) -> int:
     """Write the project of a kernel test, run its matrix, and return the exit status."""
+    _refuse_ignored(args)
     workspace = options.workspace(args)
     is_all = vars(args).get("arch_is_default", False) or ALL in args.arch
     targets = board_targets(Selection(arch=args.arch, machine=args.machine)) if args.arch and not is_all else ()
@@ -49,6 +50,13 @@ def run(args: argparse.Namespace) -> int:
         again = f"BOOTMATRIX_KERNELS={shlex.quote(str(kernels))} bootmatrix run {shlex.quote(planned.cells[0].spec)}"
         say(f"To boot it by hand: {again} --arch {planned.cells[0].target} --kernel {planned.cells[0].kernel}")
     return status
+
+
+def _refuse_ignored(args: argparse.Namespace) -> None:
+    """Refuse options of `matrix` that have no meaning for a build tree: its kernel is booted, cold, from an initrd."""
+    for name in ("tier", "boot", "roots"):
+        if vars(args)[name]:
+            raise InputError(f"kernel-test does not take --{name}", "With --save, use it on the matrix written there.")
 
 
 def _request(args: argparse.Namespace) -> KernelTestRequest:
