@@ -44,6 +44,9 @@ def examples() -> Iterator[tuple[KernelMessage, str]]:
 @pytest.mark.parametrize(("sign", "example"), list(examples()), ids=lambda one: one if isinstance(one, str) else "")
 def test_each_sign_is_recognised_by_its_examples(sign: KernelMessage, example: str) -> None:
     begins = ["[   33.123456] ", "[   33.123456][   T1] ", "[   33.123456]  ", "[   33.123456]     "]
+    begins += ["<4>[   33.123456][   C0] "]
+    if sign.name != "test of the kernel":  # without a time, it may be of any program
+        begins += ["<1>", "[    T1] ", "<4>[   C0] "]
     if sign.name == "firmware":
         begins = ["", "\r", "\x1b[2J\x1b[01;01H"]
     for begin in begins:

@@ -17,7 +17,9 @@ STAMP = rb"\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? "
 STAMPED = re.compile(STAMP.replace(b"[0-9]+\\.[0-9]{6}", b"([0-9]+\\.[0-9]{6})"))
 MORE_BLANKS = rb" {0,40}"
 """Indentation after a stamp, as of subtests in KTAP."""
-BEGINNING = rb"(?:^\r?|%s%s)" % (STAMP, MORE_BLANKS)
+UNSTAMPED = rb"\r?(?:<[0-9]{1,4}>)?(?:\[ {0,8}[CT][0-9]{1,9}\] )?"
+"""The beginning of a line without a time: perhaps priority and caller (kernel/printk/printk.c: print_prefix)."""
+BEGINNING = rb"(?:^%s|%s%s)" % (UNSTAMPED, STAMP, MORE_BLANKS)
 
 MAX_OF_A_KIND = 3
 """Faults of one name that are recorded; further ones are dropped."""

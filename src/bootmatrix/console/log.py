@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from bootmatrix.console.kernel_lines import CONTAINER
-from bootmatrix.console.kernel_messages import MORE_BLANKS, STAMP, fault_patterns, find_kernel_faults
+from bootmatrix.console.kernel_messages import MORE_BLANKS, STAMP, UNSTAMPED, fault_patterns, find_kernel_faults
 from bootmatrix.console.kernel_messages import PANIC as PANIC_NAME
 from bootmatrix.console.match import strip_printk, text_pattern
 from bootmatrix.console.stalls import Starvation, may_be_starved
@@ -35,10 +35,20 @@ WORDS = (
     *(b"lab error", b"lab corruption", b"list_", b"corruption", b"refcount_t: ", b"ODEBUG: ", b"KASAN: ", b"VFS: "),
     *(b"CFI failure", b"ENDBR", b"usercopy: ", b"exploit attempt", b"unregister_netdevice", b"starved for", b"not ok"),
     *(b"lock", b"LOCKS", b"suspicious RCU", b"nvalid wait context", b"non-static key", b"chain_key", b"die for more"),
-    *(b"contention detected", b"single bit error", b"low stack detected"),
+    *(b"contention detected", b"single bit error", b"low stack detected", b"wakeup didn", b"Unexpected kernel"),
+    *(
+        b"userspace code",
+        b": bad p",
+        b"bad: scheduling",
+        b"huh, entered",
+        b"Bad swap",
+        b"buffer overflow",
+        b"panicked at",
+    ),
 )
 """Each kernel message of a fault, and each banner, contains one of these (kernel_messages.toml)."""
 STAMPS = re.compile(STAMP)
+LINE_BEGINS = re.compile(UNSTAMPED)
 BLANKS = re.compile(MORE_BLANKS)
 KEPT_LINES_BYTES = 64 << 10
 """Of lines with such messages that are kept from the dropped part."""
@@ -226,9 +236,9 @@ def _fault_offsets(text: bytes) -> Iterator[int]:
 def _fault_offset(text: bytes, start: int, stop: int) -> int:
     """Return the offset of a fault in a line: at its beginning or after a time stamp; -1 if none."""
     matches = _faults().match
-    begins = start + text.startswith(b"\r", start)
-    if matches(text, begins, stop):
-        return begins
+    begins = LINE_BEGINS.match(text, start, stop)
+    if begins and matches(text, begins.end(), stop):
+        return begins.end()
     stamped = (offset for stamp in STAMPS.finditer(text, start, stop) for offset in _message_starts(text, stamp.end()))
     faults = (offset for offset in stamped if matches(text, offset, stop))
     return next(faults, text.find(PANIC_WORDS, start, stop))

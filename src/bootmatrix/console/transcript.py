@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from typing import Literal
 
+from bootmatrix.console.kernel_messages import BEGINNING, STAMP, locate, stall_of
 from bootmatrix.console.kernel_messages import PANIC as PANIC_SIGN
-from bootmatrix.console.kernel_messages import STAMP, locate, stall_of
 from bootmatrix.console.log_replay import is_replay
 from bootmatrix.console.stalls import Starvation, may_be_starved
 from bootmatrix.model import Evidence, KernelFault, Outcome, Verdict
 from bootmatrix.model.finding import Finding, piece
 
-PANIC = re.compile(rb"(?:^|%s)Kernel panic - not syncing:? ?([^\r\n]*)" % STAMP, re.MULTILINE)
+PANIC = re.compile(rb"%sKernel panic - not syncing:? ?([^\r\n]*)" % BEGINNING, re.MULTILINE)
 PANIC_WORDS = b"Kernel panic - not syncing"
 
 BANNER_WORDS = b"Linux version [0-9]"
