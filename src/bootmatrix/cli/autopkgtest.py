@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bootmatrix.cli import options, testbed_command
+from bootmatrix.cli import arguments, options, testbed_command
 from bootmatrix.cli.exits import BAD_INPUT, OUR_FAULT
 from bootmatrix.errors import BootmatrixError, InputError, described
 
@@ -33,17 +33,14 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "autopkgtest-virt-bootmatrix", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="one architecture")
-    made.add_argument("--kernel", default="6.1", metavar="K", help="a kernel's name (default: 6.1)")
+    arguments.add_single(made)
     made.add_argument("--root", default="debian", metavar="IMAGE", help="root with apt (default: debian)")
     made.add_argument("--memory", default="2G", help="the guest's memory (default: 2G)")
     made.add_argument("--cpus", type=int, help="the guest's CPUs")
     made.add_argument("--network", choices=("none", "outbound"), default="none", help="default: none")
     made.add_argument("--record", type=Path, metavar="FILE", help="write the guests' kernels, files and packages")
     made.add_argument("--lock", type=Path, metavar="FILE", help="use the kernels and packages of a lock file only")
-    made.add_argument("--cache", type=Path, metavar="FOLDER", help="folder of downloads and builds")
-    made.add_argument("--archive", metavar="URL", help="address of the archive")
-    made.add_argument("--offline", action="store_true", help="download nothing")
+    arguments.add(made, "--cache", "--archive", "--offline")
     made.add_argument("-d", "--debug", action="store_true", help="ignored")
     return made
 

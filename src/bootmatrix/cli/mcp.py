@@ -8,12 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
 from bootmatrix.cli import signals
+from bootmatrix.cli.arguments import add
 from bootmatrix.cli.exits import BAD_INPUT, EXPECTED, INTERRUPTED
 from bootmatrix.cli.output import say
 from bootmatrix.workspace.workspace import Workspace
@@ -27,13 +27,11 @@ Protocol on its standard input and output. Relative paths are those of the folde
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Serve until the input ends; return the exit status."""
     parser = argparse.ArgumentParser("bootmatrix-mcp", description=DESCRIPTION)
-    parser.add_argument("--reports", type=Path, metavar="FOLDER", help="folder of runs (default: reports)")
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="folder for downloads and builds")
-    parser.add_argument("--offline", action="store_true", help="download nothing: use only the cache")
-    args = parser.parse_args(arguments)
+    add(parser, "--reports", "--cache", "--offline")
+    args = parser.parse_args(words)
     try:
         from bootmatrix.mcp_server.server import Tools, make_server
     except ModuleNotFoundError as error:

@@ -16,18 +16,16 @@ inputs that passed and failed are 'flaky'. Duplicates and gaps are printed; a ce
 
 def add_merge(commands: Commands) -> None:
     """Add the options of `merge`."""
-    parser = commands.add_parser("merge", help="join runs into one, such as shards", description=MERGE_DESCRIPTION)
+    parser = arguments.add_command(
+        commands, "merge", "join runs into one, such as shards", description=MERGE_DESCRIPTION
+    )
     parser.add_argument(
         "run_names", nargs="+", metavar="RUN", help=f"{arguments.RUN_HELP}, or a folder that contains runs"
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="the new run's folder (default: one under reports/)"
     )
-    arguments.add_single_file(parser)
-    arguments.add_baseline(parser)
-    arguments.add_notify(parser)
-    arguments.add_reports(parser)
-    parser.set_defaults(command="merge")
+    arguments.add(parser, "--single-file", *arguments.BASELINE, "--notify", "--reports")
 
 
 ANNOUNCE_DESCRIPTION = """\
@@ -39,8 +37,8 @@ updated, not repeated. A fault of the network is printed, and the exit status st
 def add_announce(commands: Commands) -> None:
     """Add the options of `announce`."""
     words = "tell a run's result on GitHub or GitLab: status, comment, issues"
-    parser = commands.add_parser("announce", help=words, description=ANNOUNCE_DESCRIPTION)
-    parser.add_argument("run_name", metavar="RUN", help=arguments.RUN_HELP)
+    parser = arguments.add_command(commands, "announce", words, description=ANNOUNCE_DESCRIPTION)
+    arguments.add(parser, "run_name")
     for name, help_words in (
         ("github-status", "a check run with annotations, or a commit status if the token may not"),
         ("github-comment", "one comment on the pull request"),
@@ -50,8 +48,6 @@ def add_announce(commands: Commands) -> None:
         ("gitlab-issues", "on the main branch: an issue for each cell that fails, closed when it passes"),
     ):
         parser.add_argument(f"--{name}", action="store_true", help=help_words)
-    arguments.add_notify(parser)
+    arguments.add(parser, "--notify")
     parser.add_argument("--link", default="", metavar="URL", help="where the report is (default: the job's page)")
-    parser.add_argument("--baseline", metavar="RUN", help=f"compare with this run: {arguments.RUN_HELP}")
-    arguments.add_reports(parser)
-    parser.set_defaults(command="announce")
+    arguments.add(parser, "--baseline", "--reports")

@@ -35,20 +35,21 @@ def add_choice(parser: argparse._ActionsContainer) -> None:
 def add_push(commands: Commands) -> None:
     """Add the options of `push`."""
     words = "upload a spec as an image of a cloud: aws, gcp"
-    parser = commands.add_parser("push", help=words, description=f"{words.capitalize()}. No sweep removes it.")
+    parser = arguments.add_command(commands, "push", words, description=f"{words.capitalize()}. No sweep removes it.")
     parser.add_argument("on", choices=CLOUDS, metavar="CLOUD")
     parser.add_argument("files", nargs=1, metavar="SPEC")
     arguments.add_single(parser)
     add_choice(parser)
-    arguments.add_sources(parser)
-    parser.set_defaults(command="push")
+    arguments.add(parser, *arguments.SOURCES)
 
 
 def add_cloud(commands: Commands) -> None:
     """Add the options of `cloud`."""
     parser = commands.add_parser("cloud", help="remove what killed runs left in a container engine or a cloud")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    sweep = actions.add_parser("sweep", help="remove everything with bootmatrix's tag, except what 'push' made")
+    sweep = arguments.add_command(
+        actions, "sweep", "remove everything with bootmatrix's tag, except what 'push' made", run="push:run_sweep"
+    )
     sweep.add_argument("on", choices=PLACES, metavar="PLACE")
     sweep.add_argument(
         "--older-than",
@@ -58,14 +59,14 @@ def add_cloud(commands: Commands) -> None:
         help=f"in a cloud, only what is older, since other runs may be on (default: {SWEEP_OLDER})",
     )
     add_choice(sweep)
-    sweep.set_defaults(command="push:run_sweep")
 
 
 def add_cost(commands: Commands) -> None:
     """Add the options of `cost`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "cost",
-        help="estimate a run's cost on machines by the hour, and the break-even",
+        "estimate a run's cost on machines by the hour, and the break-even",
         description="Computes what a run costs on machines that are paid by the hour, beside one that is always on, "
         "and from how many runs a month on the latter is cheaper.",
     )
@@ -80,4 +81,3 @@ def add_cost(commands: Commands) -> None:
     parser.add_argument("--machines", type=int, default=1, metavar="N", help="machines of a run (default: 1)")
     parser.add_argument("--cores", type=int, default=2, metavar="N", help="cells at a time on each (default: 2)")
     parser.add_argument("--least", type=float, default=60, metavar="SECONDS", help="minimum time billed (default: 60)")
-    parser.set_defaults(command="cost")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from bootmatrix.cli.arguments import Commands, add_network
+from bootmatrix.cli import arguments
+from bootmatrix.cli.arguments import Commands
 
 EXEC_DESCRIPTION = """\
 Run a command in a guest of another architecture or kernel. The current folder appears there below the same path.
@@ -29,10 +29,7 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--memory", metavar="SIZE", help="memory of the guest: 512M, 2G")
     parser.add_argument("--cpus", type=int, metavar="N", help="CPUs of the guest")
-    add_network(parser)
-    parser.add_argument("--offline", action="store_true", help="download nothing: use only the cache")
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="folder for downloads and builds")
-    parser.add_argument("--archive", metavar="URL", help="address of the Debian archive")
+    arguments.add(parser, "--network", "--offline", "--cache", "--archive")
 
 
 def add_keep(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +41,7 @@ def add_keep(parser: argparse.ArgumentParser) -> None:
 
 def add_exec(commands: Commands) -> None:
     """Add the options of `exec`."""
-    parser = commands.add_parser("exec", help="run a command in a guest", description=EXEC_DESCRIPTION)
+    parser = arguments.add_command(commands, "exec", "run a command in a guest", description=EXEC_DESCRIPTION)
     add_guest(parser)
     add_keep(parser)
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable there")
@@ -54,45 +51,39 @@ def add_exec(commands: Commands) -> None:
     parser.add_argument("--no-tree", action="store_true", help="do not copy the current folder into the guest")
     parser.add_argument("--privileged", action="store_true", help="give the command all capabilities")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND…", help="the command")
-    parser.set_defaults(command="exec")
 
 
 def add_shell(commands: Commands) -> None:
     """Add the options of `shell`."""
-    parser = commands.add_parser("shell", help="open a shell in a guest")
+    parser = arguments.add_command(commands, "shell", "open a shell in a guest")
     add_guest(parser)
     add_keep(parser)
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable there")
     parser.add_argument("--tree", action="store_true", help="copy the current folder into the guest")
     parser.add_argument("--privileged", action="store_true", help="give the shell all capabilities")
-    parser.set_defaults(command="shell")
 
 
 def add_cp(commands: Commands) -> None:
     """Add the options of `cp`."""
-    parser = commands.add_parser(
-        "cp", help="copy files into or out of a kept guest", description="One of FROM and TO is ID:PATH."
+    parser = arguments.add_command(
+        commands, "cp", "copy files into or out of a kept guest", description="One of FROM and TO is ID:PATH."
     )
     parser.add_argument("source", metavar="FROM", help="a path here, or ID:PATH")
     parser.add_argument("target", metavar="TO", help="a path here, or ID:PATH")
-    parser.set_defaults(command="cp")
 
 
 def add_forward(commands: Commands) -> None:
     """Add the options of `forward`."""
-    parser = commands.add_parser(
-        "forward", help="forward ports of this host's loopback into a kept guest, until interrupted"
+    parser = arguments.add_command(
+        commands, "forward", "forward ports of this host's loopback into a kept guest, until interrupted"
     )
     parser.add_argument("id", metavar="ID", help="a kept guest, as 'bootmatrix guests' lists it")
     parser.add_argument("ports", nargs="+", metavar="[LOCAL:]PORT", help="ports; PORT may be the path of a Unix socket")
-    parser.set_defaults(command="forward")
 
 
 def add_guests(commands: Commands) -> None:
     """Add the options of `guests`."""
-    parser = commands.add_parser("guests", help="list or stop kept guests")
+    parser = arguments.add_command(commands, "guests", "list or stop kept guests", run="guests:list_guests")
     actions = parser.add_subparsers(metavar="ACTION")
-    parser.set_defaults(command="guests:list_guests")
-    stop = actions.add_parser("stop", help="stop kept guests")
+    stop = arguments.add_command(actions, "stop", "stop kept guests", run="guests:stop_guests")
     stop.add_argument("ids", nargs="*", metavar="ID", help="all without a name")
-    stop.set_defaults(command="guests:stop_guests")

@@ -10,13 +10,13 @@ from bootmatrix.cli.arguments import Commands
 
 def add_hosts(commands: Commands) -> None:
     """Add the options of `hosts`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "hosts",
-        help="check the hosts of a cluster for 'matrix --executor dask'",
+        "check the hosts of a cluster for 'matrix --executor dask'",
         description="Connect to each host of the file, start a worker there, and boot a guest of the host's own "
         "architecture. Exit status 3 if a host cannot be used.",
     )
     parser.add_argument("action", choices=("check",), help="check: reach, software, clock, and a booted guest")
     parser.add_argument("file", type=Path, metavar="FILE", help="hosts.yml (docs/many-machines.md)")
-    arguments.add_sources(parser)
-    parser.set_defaults(command="hosts")
+    arguments.add(parser, *arguments.SOURCES)

@@ -25,9 +25,11 @@ examples:
 
 def add_kernel_test(commands: Commands) -> None:
     """Add the options of `kernel-test`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "kernel-test",
-        help="boot a kernel's build tree, and run a command or KUnit in it",
+        "boot a kernel's build tree, and run a command or KUnit in it",
+        run="kernel_test",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -57,15 +59,7 @@ def add_kernel_test(commands: Commands) -> None:
         metavar="A[/MACHINE],…",
         help="architectures (default: all of which the tree has an image)",
     )
-    arguments.add_size(parser)
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="environment variable")
-    parser.add_argument(
-        "--get", action="append", default=[], metavar="PATH", help="take a file or folder of the guest into the report"
-    )
+    arguments.add(parser, *arguments.SIZE, "--env", "--get")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="also write spec, matrix and kernels.yml there")
-    arguments.add_downloads(parser)
-    arguments.add_qemu_args(parser)
-    arguments.add_flaky(parser)
-    arguments.add_fail_on_warning(parser)
-    arguments.add_running(parser)
-    parser.set_defaults(command="kernel_test", image=[], locked=None)
+    arguments.add(parser, *arguments.DOWNLOADS, "--qemu-args", "--flaky", "--fail-on-warning", *arguments.RUNNING)
+    parser.set_defaults(image=[], locked=None)

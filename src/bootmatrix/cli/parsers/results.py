@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from bootmatrix.cli import arguments
@@ -20,14 +21,15 @@ SERVE_PORT = 8471
 
 def add_report(commands: Commands) -> None:
     """Add the options of `report`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "report",
-        help="write the report of a saved run again, or print it in another form",
+        "write the report of a saved run again, or print it in another form",
         description="Write the report of a saved run again, even of an interrupted one. With --format, print it in "
         "that form instead.",
     )
-    parser.add_argument("run_name", metavar="RUN", help=f"{arguments.RUN_HELP}, or any run's folder")
-    arguments.add_single_file(parser)
+    arguments.add(parser, "run_name", help=f"{arguments.RUN_HELP}, or any run's folder")
+    arguments.add(parser, "--single-file")
     parser.add_argument(
         "--format",
         metavar="FORM",
@@ -37,87 +39,80 @@ def add_report(commands: Commands) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="with --format: write it to a file, whole or not at all"
     )
-    arguments.add_baseline(parser)
-    arguments.add_reports(parser)
-    parser.set_defaults(command="report")
+    arguments.add(parser, *arguments.BASELINE, "--reports")
 
 
 def add_judge(commands: Commands) -> None:
     """Add the options of `judge`."""
-    parser = commands.add_parser("judge", help="repeat the verdicts of a saved run from the recorded data")
-    parser.add_argument("run_name", metavar="RUN", help=f"{arguments.RUN_HELP}, or any run's folder")
-    arguments.add_reports(parser)
-    parser.set_defaults(command="judge")
+    parser = arguments.add_command(commands, "judge", "repeat the verdicts of a saved run from the recorded data")
+    arguments.add(parser, "run_name", help=f"{arguments.RUN_HELP}, or any run's folder")
+    arguments.add(parser, "--reports")
 
 
 def add_runs(commands: Commands) -> None:
     """Add the options of `runs`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "runs",
-        help="list runs; tag and untag them",
+        "list runs; tag and untag them",
         description="List runs, newest first. A tag names a run for --baseline tag:NAME, and protects it from "
         "'bootmatrix prune'.",
     )
-    arguments.add_reports(parser)
+    arguments.add(parser, "--reports")
     parser.add_argument("--title", default="", help="only runs of this matrix or these specs")
     parser.add_argument(
         "-n", type=int, default=RUNS_SHOWN, metavar="N", help=f"number of runs (default: {RUNS_SHOWN}; 0: all)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(command="runs")
+    arguments.add(parser, "--json")
     actions = parser.add_subparsers(title="tags", metavar="tag|untag")
-    tag = actions.add_parser("tag", help="tag a run")
-    tag.add_argument("run_name", metavar="RUN", help=arguments.RUN_HELP)
+    tag = arguments.add_command(actions, "tag", "tag a run", run="runs:run_tag")
+    arguments.add(tag, "run_name")
     tag.add_argument("tag", metavar="NAME", help="such as v1.8")
-    arguments.add_reports(tag, subcommand=True)
-    tag.set_defaults(command="runs:run_tag")
-    untag = actions.add_parser("untag", help="remove a tag")
+    arguments.add(tag, "--reports", default=argparse.SUPPRESS)
+    untag = arguments.add_command(actions, "untag", "remove a tag", run="runs:run_untag")
     untag.add_argument("tag", metavar="NAME")
-    arguments.add_reports(untag, subcommand=True)
-    untag.set_defaults(command="runs:run_untag")
+    arguments.add(untag, "--reports", default=argparse.SUPPRESS)
 
 
 def add_history(commands: Commands) -> None:
     """Add the options of `history`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "history",
-        help="print a cell's verdicts over time: failing since, flips, usual duration",
+        "print a cell's verdicts over time: failing since, flips, usual duration",
         description="Print a cell's last verdicts, since when it fails, how often its verdict flips (and how often "
         "with identical inputs), and its usual duration.",
     )
     parser.add_argument("cell", metavar="CELL", help="as in the reports; 'influxdb/*/6.1' matches several")
-    arguments.add_reports(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(command="history")
+    arguments.add(parser, "--reports", "--json")
 
 
 def add_compare(commands: Commands) -> None:
     """Add the options of `compare`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "compare",
-        help="compare two runs: new failures, fixes, durations, inputs",
+        "compare two runs: new failures, fixes, durations, inputs",
         description="Compare the cells of a run with those of a baseline that have the same spec, machine, kernel name "
         "and boot mode. Regressions come first. Changed inputs (kernel, image, profile, QEMU, spec) are listed.",
     )
-    parser.add_argument("run_name", metavar="RUN", help=arguments.RUN_HELP)
+    arguments.add(parser, "run_name")
     parser.add_argument("baseline_name", nargs="?", metavar="BASELINE", help="the same (default: latest before RUN)")
-    arguments.add_baseline(parser)
-    arguments.add_allow_empty(parser)
-    arguments.add_reports(parser)
+    arguments.add(parser, *arguments.BASELINE, "--allow-empty", "--reports")
     parser.add_argument("--all", action="store_true", help="include unchanged cells")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(command="compare")
+    arguments.add(parser, "--json")
 
 
 def add_prune(commands: Commands) -> None:
     """Add the options of `prune`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "prune",
-        help="remove old runs",
+        "remove old runs",
         description="Remove old runs, without confirmation, and print their names. Kept are the newest runs of each "
         "title and always: the latest run, tagged and signed-off runs, their baselines, and runs that may be running.",
     )
-    arguments.add_reports(parser)
+    arguments.add(parser, "--reports")
     parser.add_argument(
         "--keep", type=int, default=PRUNE_KEEP, metavar="N", help=f"runs per title (default: {PRUNE_KEEP})"
     )
@@ -127,14 +122,14 @@ def add_prune(commands: Commands) -> None:
         action="store_true",
         help="also remove runs that are damaged, not readable, or of another version's format",
     )
-    parser.set_defaults(command="prune")
 
 
 def add_signoff(commands: Commands) -> None:
     """Add the options of `signoff`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "signoff",
-        help="sign a run off for a release, with a printable page and an attestation; verify it",
+        "sign a run off for a release, with a printable page and an attestation; verify it",
         description=SIGNOFF_DESCRIPTION,
         usage="bootmatrix signoff RUN --release NAME [--baseline RUN] [--accept CELL --reason WHY --by WHO]… "
         "[--sign-key KEY]\n       bootmatrix signoff verify RUN [--release NAME] [--key PUBLIC-KEY]",
@@ -158,15 +153,15 @@ def add_signoff(commands: Commands) -> None:
     )
     parser.add_argument("--no-pdf", action="store_true", help="write no PDF")
     parser.add_argument("--key", type=Path, metavar="PUBLIC-KEY", help="verify: the public key (PEM)")
-    arguments.add_reports(parser)
-    parser.set_defaults(command="signoff")
+    arguments.add(parser, "--reports")
 
 
 def add_serve(commands: Commands) -> None:
     """Add the options of `serve`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "serve",
-        help="serve all reports to a browser on this machine, and follow a run live",
+        "serve all reports to a browser on this machine, and follow a run live",
         description="Serve the reports on 127.0.0.1, for this machine only, until Ctrl-C. /latest/live follows the "
         "newest run.",
     )
@@ -176,5 +171,4 @@ def add_serve(commands: Commands) -> None:
     parser.add_argument(
         "--base-url", default="", metavar="URL", help="address behind a proxy: https://ci.example.org/bootmatrix/"
     )
-    arguments.add_reports(parser)
-    parser.set_defaults(command="serve")
+    arguments.add(parser, "--reports")

@@ -18,40 +18,32 @@ Exit status: 0 if the kernel is found, 1 if both ends have the same verdict, 3 i
 
 def add_matrix(commands: Commands) -> None:
     """Add the options of `matrix`."""
-    parser = commands.add_parser("matrix", help="boot every spec × architecture × kernel, and write a report")
+    parser = arguments.add_command(commands, "matrix", "boot every spec × architecture × kernel, and write a report")
     arguments.add_selection(parser, required=False)
-    arguments.add_facts(parser)
-    arguments.add_size(parser)
-    arguments.add_subset(parser)
-    arguments.add_sources(parser)
-    arguments.add_qemu_args(parser)
-    arguments.add_allow_empty(parser)
+    arguments.add(
+        parser, *arguments.FACTS, *arguments.SIZE, *arguments.SUBSET, *arguments.SOURCES, "--qemu-args", "--allow-empty"
+    )
     parser.add_argument(
         "--resume", metavar="RUN", help=f"finish a run that was interrupted or killed: {arguments.RUN_HELP}"
     )
-    arguments.add_flaky(parser)
-    arguments.add_fail_on_warning(parser)
-    arguments.add_running(parser)
-    parser.set_defaults(command="matrix")
+    arguments.add(parser, "--flaky", "--fail-on-warning", *arguments.RUNNING)
 
 
 def add_plan(commands: Commands) -> None:
     """Add the options of `plan`."""
-    parser = commands.add_parser("plan", help="print the cells of a matrix, and the skipped ones with the reason")
+    parser = arguments.add_command(
+        commands, "plan", "print the cells of a matrix, and the skipped ones with the reason"
+    )
     arguments.add_selection(parser)
-    arguments.add_facts(parser)
-    arguments.add_size(parser)
-    arguments.add_subset(parser)
-    arguments.add_reports(parser)
-    arguments.add_allow_empty(parser)
-    parser.set_defaults(command="plan")
+    arguments.add(parser, *arguments.FACTS, *arguments.SIZE, *arguments.SUBSET, "--reports", "--allow-empty")
 
 
 def add_run(commands: Commands) -> None:
     """Add the options of `run`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "run",
-        help="boot one spec with the console on the terminal",
+        "boot one spec with the console on the terminal",
         description="Boot one spec with the console on the terminal, and print the verdict. With --shell the guest "
         "does not shut down but starts a shell; leave it with 'poweroff -f', or QEMU with Ctrl-A X.",
     )
@@ -62,11 +54,7 @@ def add_run(commands: Commands) -> None:
         help="a spec, an output of 'bootmatrix build', or the prefix of a kernel and an initrd (PREFIX-kernel, …)",
     )
     arguments.add_single(parser)
-    arguments.add_size(parser)
-    arguments.add_sources(parser)
-    arguments.add_qemu_args(parser)
-    arguments.add_roots(parser)
-    arguments.add_fail_on_warning(parser)
+    arguments.add(parser, *arguments.SIZE, *arguments.SOURCES, "--qemu-args", "--roots", "--fail-on-warning")
     parser.add_argument(
         "--expect", metavar="TEXT", help="for a guest with another init: the console text that proves a pass"
     )
@@ -84,7 +72,7 @@ def add_run(commands: Commands) -> None:
     )
     arguments.add_git_bisect(parser)
     clouds.add_on(parser)
-    arguments.add_notify(parser)
+    arguments.add(parser, "--notify")
     parser.add_argument(
         "--publish",
         action="append",
@@ -92,7 +80,7 @@ def add_run(commands: Commands) -> None:
         metavar="[LOCAL:]PORT",
         help="run the services until Ctrl-C; this port of the loopback leads to one of the guest; no verdict",
     )
-    arguments.add_hold(parser)
+    arguments.add(parser, *arguments.HOLD)
     parser.add_argument("--shell", action="store_true", help="start a shell on the console at the end; no verdict")
     parser.add_argument(
         "--keep",
@@ -103,20 +91,20 @@ def add_run(commands: Commands) -> None:
     parser.add_argument(
         "--dump", action="store_true", help="with --keep: save the memory of a guest that hangs or panics, for gdb"
     )
-    parser.set_defaults(command="run")
 
 
 def add_build(commands: Commands) -> None:
     """Add the options of `build`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "build",
-        help="write one cell as kernel and initrd, disk, ISO, cloud image…",
+        "write one cell as kernel and initrd, disk, ISO, cloud image…",
         description="Write one spec for one architecture and kernel, in any of LinuxKit's formats: docs/formats.md. "
         "'bootmatrix run' boots the result.",
     )
     parser.add_argument("files", nargs=1, metavar="SPEC", help="a spec (path or name)")
     arguments.add_single(parser)
-    arguments.add_sources(parser)
+    arguments.add(parser, *arguments.SOURCES)
     parser.add_argument(
         "-o",
         "--output",
@@ -132,33 +120,30 @@ def add_build(commands: Commands) -> None:
         help=f"formats, or 'list' (default: {BUILD_DEFAULT_FORMAT})",
     )
     parser.add_argument("--sbom", action="store_true", help="also write an SPDX SBOM: PREFIX.spdx.json")
-    parser.set_defaults(command="build")
 
 
 def add_fetch(commands: Commands) -> None:
     """Add the options of `fetch`."""
-    parser = commands.add_parser("fetch", help="download and build everything for a matrix, without booting")
+    parser = arguments.add_command(commands, "fetch", "download and build everything for a matrix, without booting")
     arguments.add_selection(parser)
-    arguments.add_allow_empty(parser)
-    arguments.add_sources(parser)
-    parser.set_defaults(command="fetch", refresh=True)
+    arguments.add(parser, "--allow-empty", *arguments.SOURCES)
+    parser.set_defaults(refresh=True)
 
 
 def add_lock(commands: Commands) -> None:
     """Add the options of `lock`."""
     words = "write the exact kernels, packages and registry images of a matrix to a lock file, for --locked"
-    parser = commands.add_parser("lock", help=words)
+    parser = arguments.add_command(commands, "lock", words)
     arguments.add_selection(parser)
-    arguments.add_allow_empty(parser)
-    arguments.add_sources(parser)
+    arguments.add(parser, "--allow-empty", *arguments.SOURCES)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MATRIX with .lock for .yml")
-    parser.set_defaults(command="lock", refresh=True)
+    parser.set_defaults(refresh=True)
 
 
 def add_bisect(commands: Commands) -> None:
     """Add the options of `bisect`."""
-    parser = commands.add_parser(
-        "bisect", help="find the first kernel of the archive that breaks a spec", description=BISECT_DESCRIPTION
+    parser = arguments.add_command(
+        commands, "bisect", "find the first kernel of the archive that breaks a spec", description=BISECT_DESCRIPTION
     )
     parser.add_argument("spec", metavar="SPEC", help="a spec (path or name)")
     parser.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="one architecture")
@@ -166,7 +151,5 @@ def add_bisect(commands: Commands) -> None:
     parser.add_argument("--bad", required=True, metavar="VERSION", help="a newer or older version")
     parser.add_argument("--kernel", default="", metavar="K", help="kernel name with the flavour (default: by version)")
     parser.add_argument("--distro", default="", metavar="NAME", help="through the releases of a distribution")
-    arguments.add_sources(parser)
-    parser.add_argument("--jobs", type=int, metavar="N", help="host cores to use (default: all)")
+    arguments.add(parser, *arguments.SOURCES, "--jobs")
     parser.add_argument("--reports", type=Path, metavar="FOLDER", help="folder of runs (default: reports)")
-    parser.set_defaults(command="bisect")

@@ -27,28 +27,24 @@ examples:
 
 def add_try(commands: Commands) -> None:
     """Add the options of `try`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "try",
-        help="run a source tree, a program, packages or an image on every architecture and kernel",
+        "run a source tree, a program, packages or an image on every architecture and kernel",
+        run="trial",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="bootmatrix try [THING] [options] [-- COMMAND…]",
     )
     parser.add_argument("things", nargs="*", metavar="THING", help="folder, program, .deb files, image, archive")
-    arguments.add_targets(parser)
-    arguments.add_facts(parser)
-    arguments.add_size(parser)
+    arguments.add(parser, *arguments.TARGETS, *arguments.FACTS, *arguments.SIZE)
     _add_guest(parser)
     parser.add_argument(
         "--save", type=Path, metavar="FOLDER", help="also write spec, image recipe and matrix, to a new folder"
     )
-    arguments.add_downloads(parser)
-    arguments.add_qemu_args(parser)
-    arguments.add_flaky(parser)
-    arguments.add_fail_on_warning(parser)
-    arguments.add_running(parser)
-    parser.set_defaults(command="trial", image=[], locked=None)
+    arguments.add(parser, *arguments.DOWNLOADS, "--qemu-args", "--flaky", "--fail-on-warning", *arguments.RUNNING)
+    parser.set_defaults(image=[], locked=None)
 
 
 def _add_guest(parser: argparse.ArgumentParser) -> None:
@@ -74,41 +70,35 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--systemd", action="store_true", help="with --service: install for real, start systemd, watch the unit"
     )
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="environment variable")
+    arguments.add(parser, "--env")
     parser.add_argument(
         "--service", metavar="NAME", help="for packages: start the program of this unit, which has to stay up"
     )
     parser.add_argument("--stays", metavar="TIME", help="time that a service has to stay up (default: 10s)")
     parser.add_argument("--port", type=int, metavar="N", help="TCP port at which a service has to answer")
     parser.add_argument("--http", metavar="PATH", help="path that a service has to serve over HTTP, such as /ping")
-    parser.add_argument(
-        "--get",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="take a file or folder of the guest into the report",
-    )
+    arguments.add(parser, "--get")
 
 
 def add_new(commands: Commands) -> None:
     """Add the options of `new`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "new",
-        help="write an example project to start from: spec, image recipe, matrix, CI files",
+        "write an example project to start from: spec, image recipe, matrix, CI files",
         description="Write an example project with comments to a new folder: a spec with a service and a check, its "
         "image recipe, a matrix, files for GitHub and GitLab, and JSON Schemas for editors.",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder; its name is the spec's")
-    parser.set_defaults(command="new")
 
 
 def add_completion(commands: Commands) -> None:
     """Add the options of `completion`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "completion",
-        help="print the completion script of a shell",
+        "print the completion script of a shell",
         description="Print the completion script of a shell. For bash: bootmatrix completion bash >"
         "~/.local/share/bash-completion/completions/bootmatrix",
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
-    parser.set_defaults(command="completion")

@@ -13,9 +13,10 @@ ACCEPT_DAYS = 30
 
 def add_accept(commands: Commands) -> None:
     """Add the options of `accept`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "accept",
-        help="accept a cell's failure for some time, with a reason; list and remove acceptances",
+        "accept a cell's failure for some time, with a reason; list and remove acceptances",
         description="Accept a failure, so that it is not a regression any more: it is a 'known failure' until the cell "
         "passes or the day comes. Without CELL, list the acceptances. They are in accepted.json, beside the runs.",
     )
@@ -27,24 +28,20 @@ def add_accept(commands: Commands) -> None:
     )
     parser.add_argument("--title", default="", help="only in runs of this matrix or these specs")
     parser.add_argument("--remove", action="store_true", help="remove the acceptances of CELL")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments.add_reports(parser)
-    parser.set_defaults(command="accept")
+    arguments.add(parser, "--json", "--reports")
 
 
 def add_cache(commands: Commands) -> None:
     """Add the options of `cache`."""
-    parser = commands.add_parser(
+    parser = arguments.add_command(
+        commands,
         "cache",
-        help="print what the cache holds; remove the least recently used files",
+        "print what the cache holds; remove the least recently used files",
         description="Print what takes how much of the cache. Runs keep it within BOOTMATRIX_CACHE_MAX (default: 20G; "
         "0: no limit) by themselves. A removed file is fetched or built again when it is needed.",
     )
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="folder for downloads and builds")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(command="cache")
+    arguments.add(parser, "--cache", "--json")
     actions = parser.add_subparsers(metavar="ACTION")
-    prune = actions.add_parser("prune", help="remove the least recently used files")
+    prune = arguments.add_command(actions, "prune", "remove the least recently used files", run="cache:run_prune")
     prune.add_argument("--keep", required=True, metavar="SIZE", help="what may stay, such as 10G; 0 removes all")
     prune.add_argument("--cache", type=Path, default=argparse.SUPPRESS, metavar="FOLDER", help="the same")
-    prune.set_defaults(command="cache:run_prune")
