@@ -92,7 +92,7 @@ def arguments() -> argparse.Namespace:
         help="formats whose memory is measured (default: all)",
     )
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
-    shared.add_sources(parser)
+    shared.add(parser, *shared.SOURCES)
     args = parser.parse_args()
     unknown = [name for name in args.only if name not in BENCHMARKS]
     if unknown:

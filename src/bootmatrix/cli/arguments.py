@@ -240,7 +240,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "with --boot fork: boot N of the cells cold as well, and compare the results",
     },
 }
-"""What argparse needs to know of each shared argument."""
+"""Shared arguments by name, as keywords of argparse."""
 
 TARGETS = ("--arch", "--kernel")
 FACTS = ("--page-size", "--bits", "--endian", "--cpu")
