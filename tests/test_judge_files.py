@@ -77,7 +77,17 @@ def test_junit_becomes_sub_results() -> None:
         (GOOD.replace(b'"a"', b'"a" failures="1.0"'), "it counts 1 failures, but no test failed"),
         (GOOD.replace(b'"a"', b'"a" failures="1"'), "it counts 1 failures, but no test failed"),
         (GOOD.replace(b'"a"', b'"a" tests="1" errors="2"'), "it counts 2 failures"),
-        (GOOD.replace(b"</testsuite>", b"<error>boom</error></testsuite>"), "it counts 1 failures"),
+        (GOOD.replace(b"</testsuite>", b"<error>boom</error></testsuite>"), "it failed outside of its tests"),
+        (
+            b'<testsuite><testcase name="y"><flakyFailure/></testcase><error message="in teardown"/></testsuite>',
+            "it failed outside of its tests",
+        ),
+        (GOOD.replace(b'"a"', b'"a" result="FAILED"'), "it failed outside of its tests"),
+        (GOOD.replace(b'"a"', b'"a" tests="1" failed="1"'), "it counts 1 failures, but no test failed"),
+        (GOOD.replace(b'"a"', b'"a" failures="1,000"'), "it counts 1000 failures, but no test failed"),
+        (GOOD.replace(b'name="y"', b'name="y" status="not_ok"'), "unit: x.y: its status is not_ok"),
+        (GOOD.replace(b'name="y"', b'name="y" result="TIMED_OUT"'), "unit: x.y: its result is TIMED_OUT"),
+        (BAD.replace(b"<failure", b"<Failure").replace(b"</failure", b"</Failure"), "unit: adds: want 3, got 4"),
         (GOOD.replace(b"</testsuites>", b'<testcase name="z"><failure/></testcase></testsuites>'), "unit: z: "),
         (BAD.replace(b"<testsuite ", b'<testsuite xmlns="urn:tests" '), "unit: adds: want 3, got 4"),
         (BAD.replace(b"<failure", b'<x:failure xmlns:x="urn:tests"'), "unit: adds: want 3, got 4"),
@@ -102,6 +112,7 @@ def test_junit_that_stands_in_the_way(data: bytes, reason: str) -> None:
 @pytest.mark.parametrize(
     ("data", "note"),
     [
+        (GOOD.replace(b'"a"', b'"a" failures="none"'), "its failures are not a number: none"),
         (GOOD.replace(b'"a"', b'"a" tests="3"'), "expected 3 tests, got 1"),
         (GOOD.replace(b"<testsuites>", b'<testsuites tests="1000000000000">'), "expected 1000000000000 tests, got 1"),
         (
@@ -182,7 +193,17 @@ def test_a_file_that_is_named_has_to_come() -> None:
     assert read(expected=("/r.xml",))[1]
 
 
+DOCTYPE = b"<!DOCTYPE %s PUBLIC '-//X//DTD 1.1//EN' 'report.dtd'>"
+
+
+def test_other_xml_is_no_report_of_tests_with_a_document_type_either() -> None:
+    assert read(file("/cov.xml", DOCTYPE % b"coverage" + b"<coverage/>")) == ({}, [])
+    assert read(file("/cov.xml", b"<?xml version='1.0'?>\n" + DOCTYPE % b"report" + b"<report/>")) == ({}, [])
+    assert "has a document type" in read(file("/r.xml", DOCTYPE % b"coverage" + BAD))[1][0]
+
+
 def test_tap_needs_its_plan() -> None:
+    assert read(file("/t.tap", b"\xef\xbb\xbfnot ok 1 - marked\n1..1\n"))[1] == ["unit: not ok: marked"]
     assert read(file("/t.tap", b"1..1\nok 1 - fine\n")) == ({"unit: fine": Verdict.PASS}, [])
     assert read(file("/t.tap", b"ok 1 - fine\n"))[1]
     assert read(file("/t.tap", b"1..2\nok 1 - fine\n"))[1]

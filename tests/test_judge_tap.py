@@ -68,6 +68,7 @@ def test_each_line_is_a_result() -> None:
         ("not ok\n", "not ok: test 1"),
         ("1..3\nok 1\n    ok 1 - a\n\tok 3 - deeper than four blanks\nok 2\n", "expected 3 results, got 2"),
         ("\x1b[31mnot ok 1 - red\x1b[0m\nok 2\n", "not ok: red"),
+        ("\x1b[38:5:1m\x1b[Knot ok 1 - red\x1b[m\x1b[K\nok 2\n", "not ok: red"),
         ("1..2\nok 1 - a\n  ---\n  message: torn\nnot ok 2 - b\n", "not ok: b"),
         ("1..1\nok 1 - a\n  ---\n    not ok 1 - inner, of a block without an end\n", "not ok: inner"),
         ("1..1\nok 1 - a\n  ---\n    not ok 1 - inner\n ...\n", "not ok: inner"),

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from xml.etree.ElementTree import XMLParser
+from xml.parsers.expat import ExpatError, ParserCreate
 
 from bootmatrix.judge.tap import MAX_NAME
 from bootmatrix.model import SubResult, Verdict
 
 SUITES = ("testsuites", "testsuite")
-BAD = ("failure", "error", "rerunFailure", "rerunError")
+BAD = ("failure", "error", "rerunfailure", "rerunerror")
 """Elements of a failed test; the latter two (Maven Surefire) of one that failed in each rerun."""
-FLAKY = ("flakyFailure", "flakyError")
+FLAKY = ("flakyfailure", "flakyerror")
 """Elements of a test that failed first and passed in a rerun."""
 STATUSES = ("status", "result")
 BAD_STATUSES = frozenset(
@@ -31,12 +32,23 @@ BAD_STATUSES = frozenset(
         "aborted",
         "timeout",
         "timedout",
-        "timed out",
+        "killed",
+        "panic",
+        "panicked",
+        "exception",
+        "unsuccessful",
+        "notok",
+        "nok",
+        "ko",
     }
 )
-"""Values of these attributes of a test, which some writers set instead of an element."""
+"""Values of these attributes, without punctuation, which some writers set instead of an element."""
 SKIP_STATUSES = frozenset({"notrun", "disabled", "skipped", "ignored", "pending", "suppressed"})
 """The same for skipped tests, by GoogleTest, CTest and others."""
+FAILURES = ("failures", "errors", "failed")
+"""Totals of a suite's failed tests."""
+TOTAL = re.compile(r"\+?([0-9]{1,18}|[0-9]{1,3}(?:[,' \u00a0\u202f][0-9]{3}){1,5})(?:\.0*)?", re.ASCII)
+"""Some writers have totals as `2.0` or `1,000`."""
 MAX_FAULTS = 20
 CHUNK_BYTES = 4096
 """Size of the parser's input chunks, so that it stops soon after the first fault."""
@@ -52,6 +64,8 @@ class JUnitSuite:
 
     announced: int
     failures: int
+    own: int = 0
+    """Failures outside of its tests, as of its setup."""
     cases: int = 0
     bad: int = 0
     flaky: int = 0
@@ -95,7 +109,7 @@ class JUnitReport:
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """Start an element."""
-        name = tag.rpartition("}")[2]
+        name = _local(tag)
         if not self._open and name not in SUITES:
             raise UnreadableReport(f"it begins with <{name[:MAX_NAME]}>")
         self._open.append(self._begin(name, attributes))
@@ -117,9 +131,7 @@ class JUnitReport:
 
     def _begin(self, name: str, attributes: dict[str, str]) -> JUnitSuite | JUnitCase | None:
         if name in SUITES:
-            failures = _number(attributes, "failures") + _number(attributes, "errors")
-            self._suites.append(JUnitSuite(_number(attributes, "tests"), failures))
-            return self._suites[-1]
+            return self._begin_suite(attributes)
         if name == "testcase":
             self._cases.append(_case(attributes))
             return self._cases[-1]
@@ -132,6 +144,20 @@ class JUnitReport:
             self._cases[-1].verdict, self._cases[-1].detail = Verdict.SKIP, _words(attributes)
         return None
 
+    def _begin_suite(self, attributes: dict[str, str]) -> JUnitSuite:
+        failures = sum(self._total(attributes, key) for key in FAILURES)
+        failed = any(_status(attributes.get(key, "")) is Verdict.FAIL for key in STATUSES)
+        self._suites.append(JUnitSuite(self._total(attributes, "tests"), failures, int(failed)))
+        return self._suites[-1]
+
+    def _total(self, attributes: dict[str, str], key: str) -> int:
+        """Return an optional total of a suite; 0 if it is missing or no number."""
+        text = attributes.get(key, "").strip()
+        match = TOTAL.fullmatch(text)
+        if text and not match:
+            _keep(self.notes, f"its {key} are not a number: {text[:MAX_NAME]}")
+        return int(re.sub(r"[^0-9]", "", match[1])) if match else 0
+
     def _fail(self, attributes: dict[str, str]) -> None:
         """Fail the innermost test; outside of a test, the suite."""
         if self._cases:
@@ -139,13 +165,15 @@ class JUnitReport:
             if case.verdict is not Verdict.FAIL:
                 case.verdict, case.detail = Verdict.FAIL, _words(attributes)
         else:
-            self._suites[-1].failures += 1
+            self._suites[-1].own += 1
 
     def _end_suite(self, suite: JUnitSuite) -> None:
         if suite.cases < suite.announced:
             text = f"expected {suite.announced} tests, got {suite.cases}"
             _keep(self.notes if suite.cases else self.faults, text)
-        if suite.failures and not suite.bad:
+        if suite.own and not suite.bad:
+            _keep(self.faults, "it failed outside of its tests")
+        elif suite.failures and not suite.bad:
             text = f"it counts {suite.failures} failures, but no test failed"
             _keep(self.notes if suite.failures <= suite.flaky else self.faults, text)
         if self._suites:
@@ -179,39 +207,29 @@ def read_report(data: bytes) -> JUnitReport:
 def is_report(data: bytes) -> bool:
     """Return whether the root of XML is JUnit's. Other XML, such as a coverage report, is a file like any other.
 
-    Data that is not XML counts as a damaged report.
+    Data that is not XML counts as a damaged report, and so does XML with entities before its root.
     """
-    root = _Root()
-    parser = XMLParser(target=root)  # noqa: S314  (no document type: nothing in it can expand)
+    roots: list[str] = []
+    parser = ParserCreate(namespace_separator="}")
+    parser.EntityDeclHandler = _refuse_entity
+    parser.StartElementHandler = lambda tag, _: roots.append(_local(tag))
     try:
         for start in range(0, len(data), CHUNK_BYTES):
-            parser.feed(data[start : start + CHUNK_BYTES])
-            if root.name:
-                return root.name in SUITES
-    except (SyntaxError, ValueError, LookupError):
-        return root.name in {"", *SUITES}
-    return True
+            parser.Parse(data[start : start + CHUNK_BYTES])
+            if roots:
+                break
+    except (ExpatError, ValueError, LookupError):
+        pass
+    return not roots or roots[0] in SUITES
 
 
-class _Root:
-    """Target of XMLParser that keeps the name of the root."""
+def _refuse_entity(*_: object) -> None:
+    raise UnreadableReport("it declares an entity, which could expand without end")
 
-    def __init__(self) -> None:
-        self.name = ""
 
-    def doctype(self, *_: str | None) -> None:
-        """Refuse a document type."""
-        raise UnreadableReport("it has a document type")
-
-    def start(self, tag: str, _: dict[str, str]) -> None:
-        """Keep the first element's name."""
-        self.name = self.name or tag.rpartition("}")[2]
-
-    def end(self, _: str) -> None:
-        """Ignore."""
-
-    def close(self) -> None:
-        """Ignore."""
+def _local(tag: str) -> str:
+    """Return an element's name without its namespace, in lower case."""
+    return tag.rpartition("}")[2].lower()
 
 
 def _case(attributes: dict[str, str]) -> JUnitCase:
@@ -219,7 +237,7 @@ def _case(attributes: dict[str, str]) -> JUnitCase:
     said = [(key, attributes[key]) for key in STATUSES if key in attributes]
     for verdict in (Verdict.FAIL, Verdict.SKIP):  # a writer may say both
         for key, status in said:
-            if _STATUSES.get(status.strip().lower()) is verdict:
+            if _status(status) is verdict:
                 return JUnitCase(name, verdict, f"its {key} is {status[:MAX_NAME]}")
     return JUnitCase(name)
 
@@ -227,11 +245,9 @@ def _case(attributes: dict[str, str]) -> JUnitCase:
 _STATUSES = dict.fromkeys(BAD_STATUSES, Verdict.FAIL) | dict.fromkeys(SKIP_STATUSES, Verdict.SKIP)
 
 
+def _status(value: str) -> Verdict | None:
+    return _STATUSES.get(re.sub(r"[\W_]+", "", value.lower()))
+
+
 def _words(attributes: dict[str, str]) -> str:
     return " ".join(attributes.get("message", "").split())[:MAX_NAME]
-
-
-def _number(attributes: dict[str, str], name: str) -> int:
-    """Parse an optional total of a suite, which some writers have as `2.0`; 0 if it is missing."""
-    match = re.fullmatch(r"\+?([0-9]{1,18})(?:\.0*)?", attributes.get(name, "").strip(), re.ASCII)
-    return int(match[1]) if match else 0

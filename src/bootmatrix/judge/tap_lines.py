@@ -17,8 +17,8 @@ MAX_LINE = 1000
 
 PREFIX = re.compile(r"(?:[ \t]|# )*")
 """Indentation of a subtest: blanks, or `# ` from a runner that quotes the output of a test."""
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-"""Colours around a result."""
+INVISIBLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|^\ufeff", re.MULTILINE)
+"""Colours around a result, and the byte order mark of a file."""
 LINE_END = re.compile(r"\r\n|\n|\r")
 RESULT = re.compile(r"(?P<bad>not )?ok(?=\s|$)\s*(?:(?P<number>[0-9]{1,9})(?=[\s-]|$))?\s*(?P<rest>.*)")
 MAX_DIGITS = 18
@@ -72,7 +72,7 @@ class _Raw:
 
 def read_lines(text: str) -> Iterator[TapLine]:
     """Yield the lines of TAP in a text, without those in YAML blocks."""
-    lines = [_raw(line[:MAX_LINE].rstrip()) for line in LINE_END.split(COLOUR.sub("", text))]
+    lines = [_raw(line[:MAX_LINE].rstrip()) for line in LINE_END.split(INVISIBLE.sub("", text))]
     blocks = _Blocks(lines)
     result_indent: int | None = None
     at = 0
