@@ -139,6 +139,25 @@ def test_images_without_names_of_several_platforms_are_one(tmp_path: Path) -> No
     assert content(read(layout, kind="oci")) == {"id": b"alpha"}
 
 
+@pytest.mark.parametrize(
+    "links",
+    [
+        [("two/layer.tar", tarfile.SYMTYPE, "real.tar")],
+        [("two/layer.tar", tarfile.SYMTYPE, "/two/real.tar")],
+        [("two/layer.tar", tarfile.LNKTYPE, "./two/real.tar")],
+        [("two/layer.tar", tarfile.SYMTYPE, "../b/layer.tar"), ("b/layer.tar", tarfile.SYMTYPE, "../two/real.tar")],
+    ],
+)
+def test_layers_that_are_links(tmp_path: Path, links: list[tuple[str, bytes, str]]) -> None:
+    layer = make_tar([entry("id", b"linked")])
+    config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"diff_ids": [sha256(layer)]}})
+    manifest = [{"Config": "c.json", "RepoTags": ["x:1"], "Layers": ["two/layer.tar"]}]
+    members = [entry("c.json", config.encode()), entry("manifest.json", json.dumps(manifest).encode())]
+    members += [*(entry(name, kind=kind, to=to) for name, kind, to in links), entry("two/real.tar", layer)]
+    (tmp_path / "saved.tar").write_bytes(make_tar(members))
+    assert content(read(tmp_path / "saved.tar")) == {"id": b"linked"}
+
+
 def test_the_archive_of_engine_25_0_0_has_manifests_without_layers(tmp_path: Path) -> None:
     manifest = {**json.loads(ALPHA.root), "layers": []}
     hollow = Made(json.dumps(manifest).encode(), ALPHA.blobs)

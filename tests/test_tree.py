@@ -273,7 +273,9 @@ def test_a_layer_comes_back_as_it_was(tmp_path: Path) -> None:
         entry("tmp", kind=tarfile.DIRTYPE, mode=0o1777),
     )
     (tmp_path / "layer").write_bytes(written(tree))
+    (tmp_path / "empty").touch()
     again = Tree()
+    again.add_layer(tmp_path / "empty")
     again.add_layer(tmp_path / "layer")
 
     def seen(one: Tree) -> dict[str, tuple[object, ...]]:

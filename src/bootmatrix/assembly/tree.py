@@ -227,11 +227,14 @@ class Tree:
         """Apply a layer of an image: an uncompressed tar file of the store, which may be hostile.
 
         Contents stay in place. Whiteouts (`.wh.` files, opencontainers/image-spec, layer.md) are applied first.
+        A file without a byte is an empty layer: some builders write one for a step that changes nothing.
 
         Raises:
             BuildError: the file is missing or damaged; or as for `add_tar`.
         """
         try:
+            if layer.stat().st_size == 0:
+                return
             with PaxArchive.open(layer, mode="r:", encoding="utf-8") as archive:
                 members = list(archive)
             for member in members:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -245,7 +246,7 @@ def open_layout(path: Path, alias: Path | None = None) -> Layout:
         if path.is_dir():
             return Layout(path, {file.relative_to(path).as_posix(): _whole(file) for file in files_of(path)})
         with PaxArchive.open(path, mode="r:") as archive:
-            links, names = [], set()
+            links, names = dict[str, str](), set()
             parts = {}
             for member in archive:
                 if member.isdir():
@@ -257,9 +258,9 @@ def open_layout(path: Path, alias: Path | None = None) -> Layout:
                 if member.isreg() and not member.issparse():
                     parts[name] = BlobLocation(path, member.offset_data, member.size)
                 elif member.issym() or member.islnk():
-                    links.append((name, member.linkname))
+                    links[name] = _target(name, member)
         # `docker save` of old engines writes a repeated layer as a link to the first.
-        parts |= {name: parts[end] for name, end in ((n, _target(n, t)) for n, t in links) if end in parts}
+        parts |= {name: parts[end] for name in links if (end := _end(name, links)) in parts}
         return Layout(alias or path, parts)
 
 
@@ -335,10 +336,17 @@ def _tag(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def _target(name: str, target: str) -> str:
-    done: list[str] = name.split("/")[:-1] if target.startswith(".") else []
-    for part in target.split("/"):
-        done = done[:-1] if part == ".." else [*done, part] if part != "." else done
+def _end(name: str, links: dict[str, str], left: int = 8) -> str:
+    """Return the path to which a link leads, through a few others."""
+    return _end(links[name], links, left - 1) if left and name in links else name
+
+
+def _target(name: str, link: tarfile.TarInfo) -> str:
+    """Return the path in the archive to which a link leads: only a symbolic one begins in its own folder."""
+    is_relative = link.issym() and not link.linkname.startswith("/")
+    done: list[str] = name.split("/")[:-1] if is_relative else []
+    for part in link.linkname.split("/"):
+        done = done[:-1] if part == ".." else [*done, part] if part not in {"", "."} else done
     return "/".join(done)
 
 
