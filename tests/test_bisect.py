@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from archive_client import kernel_source
-from bootmatrix.bisect import between, source_of
+from bootmatrix.bisect.kernels import between, source_of
 from bootmatrix.errors import InputError
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from archive_client import Opener
-from bootmatrix.bisect import Question, prepare_search
+from bootmatrix.bisect.kernels import Question, prepare_search
 from bootmatrix.errors import InputError
 from bootmatrix.load.catalogue import kernels_for, load_catalogues, with_catalogues
 from bootmatrix.load.data_paths import CHECKOUT, specs_folder

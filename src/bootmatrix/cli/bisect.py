@@ -1,4 +1,4 @@
-"""`bootmatrix bisect`: find the first archive kernel that changes a spec's verdict."""
+"""`bootmatrix bisect`: find the first kernel, of the archive or of a git tree, that changes a spec's verdict."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 
-from bootmatrix.bisect import Question, Search
+from bootmatrix.bisect.kernels import Question
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, INTERRUPTED, NOT_EXPECTED, OUR_FAULT
@@ -16,16 +16,25 @@ from bootmatrix.cli.progress import open_screen
 from bootmatrix.cli.signals import until_signal
 from bootmatrix.errors import InputError
 from bootmatrix.load.spec import find_spec
-from bootmatrix.model import Plan
+from bootmatrix.model import Bisection, Plan
 from bootmatrix.report.bisection import bisection_text
 from bootmatrix.report.index_page import write_index
 from bootmatrix.workspace.bisection import open_bisection, prepare
+from bootmatrix.workspace.tree_bisection import TreeQuestion, open_tree_bisection
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the search and return the exit status."""
     if args.locked is not None:
         raise InputError("bisect needs many kernels, a lock file has few", "Omit --locked.")
+    state, page, finished = _search_tree(args) if args.tree else _search_archive(args)
+    write_index(options.workspace(args).reports_folder)
+    return _end(state, page, finished)
+
+
+def _search_archive(args: argparse.Namespace) -> tuple[Bisection, Path, bool]:
+    if args.build or args.built or args.match:
+        raise InputError("--build, --built and --match need --tree")
     workspace = options.workspace(args)
     question = Question(find_spec(args.spec), args.arch, args.good, args.bad, args.kernel, args.distro)
     with download_progress() as downloads:
@@ -35,16 +44,34 @@ def run(args: argparse.Namespace) -> int:
         with open_bisection(workspace, search, screen, args.jobs) as opened:
             finished = anyio.run(until_signal, opened.execute, screen.note)
         page = opened.finish(interrupted=not finished)
-    write_index(workspace.reports_folder)
-    return _end(search, page, finished)
+    return search.state, page, finished
 
 
-def _end(search: Search, page: Path, finished: bool) -> int:
+def _search_tree(args: argparse.Namespace) -> tuple[Bisection, Path, bool]:
+    if args.kernel or args.distro:
+        raise InputError("--kernel and --distro name kernels of the archive", "Omit them, or omit --tree.")
+    if not args.build:
+        raise InputError("--tree needs --build: the shell command that makes a commit's kernel", "Such as 'make -j8'.")
+    built = args.built or Path()
+    question = TreeQuestion(
+        find_spec(args.spec), args.arch, args.tree, args.good, args.bad, args.build, built, args.match or ""
+    )
+    args.is_kept = True
+    with (
+        open_screen(Plan(cells=())) as screen,
+        open_tree_bisection(options.workspace(args), question, screen, args.jobs) as opened,
+    ):
+        finished = anyio.run(until_signal, opened.execute, screen.note)
+        page = opened.finish(interrupted=not finished)
+        return opened.state, page, finished
+
+
+def _end(state: Bisection, page: Path, finished: bool) -> int:
     """Print the result and return the exit status."""
-    options.print_table(bisection_text(search.state))
+    options.print_table(bisection_text(state))
     say(page)
     if not finished:
         return INTERRUPTED
-    if not search.state.problem():
+    if not state.problem():
         return EXPECTED
-    return NOT_EXPECTED if all(search.state.steps[end].is_judged for end in (0, -1)) else OUR_FAULT
+    return NOT_EXPECTED if all(state.steps[end].is_judged for end in (0, -1)) else OUR_FAULT

@@ -1,5 +1,7 @@
 """A search for the first kernel on which a spec's verdict changes."""
 
+from typing import Literal
+
 from bootmatrix.model.base import Model
 from bootmatrix.model.verdict import Verdict
 
@@ -7,7 +9,8 @@ from bootmatrix.model.verdict import Verdict
 class Step(Model):
     """A kernel between the good and the bad one; without a verdict it was not booted.
 
-    `cell` is the id of its cell in the run of the search.
+    Of a commit, `release` is its short object name and `version` its subject. `cell` is the id of its cell in the run
+    of the search; empty if it could not be built. `skipped` marks a fault that is not the one to find.
     """
 
     release: str
@@ -16,17 +19,20 @@ class Step(Model):
     cell: str
     verdict: Verdict | None = None
     reason: str = ""
+    skipped: bool = False
 
     @property
     def is_judged(self) -> bool:
-        """True if the verdict is on the guest; build and infra errors do not count."""
-        return self.verdict is not None and self.verdict.is_guests
+        """True if the verdict is on the guest, and counts; build and infra errors do not."""
+        return self.verdict is not None and self.verdict.is_guests and not self.skipped
 
 
 class Bisection(Model):
     """Steps from the good kernel to the bad one, in the order of their versions.
 
-    Both ends are named as the user named them.
+    Both ends are named as the user named them. Commits have no such order: those like the older end come first, then
+    the candidates, which git names in `found`. `is_fix`: the good commit is the newer end. `unanswered` is the reason
+    why a search among commits has no answer.
     """
 
     spec: str
@@ -34,6 +40,10 @@ class Bisection(Model):
     good: str
     bad: str
     steps: tuple[Step, ...]
+    unit: Literal["kernel", "commit"] = "kernel"
+    is_fix: bool = False
+    found: tuple[str, ...] = ()
+    unanswered: str = ""
 
     def bounds(self) -> tuple[int, int]:
         """Indexes of the last kernel known as good and of the next one known as bad.
@@ -53,18 +63,30 @@ class Bisection(Model):
         There are more if some kernels in between cannot be judged. None if the two ends do not differ, or cannot be
         judged themselves.
         """
+        if self.unit == "commit":
+            return tuple(step for step in self.steps if step.release in self.found)
         last, first = self.bounds()
         return () if last < 0 or first < 0 else self.steps[last + 1 : first + 1]
 
+    def change(self) -> tuple[Step, Step]:
+        """The last step before the verdict changed, and the one with the other verdict; for a search with suspects."""
+        if self.unit == "commit":
+            return self.steps[0], self.suspects()[-1]
+        last, first = self.bounds()
+        return self.steps[last], self.steps[first]
+
     def problem(self) -> str:
         """The reason why the search has not succeeded; empty if it has."""
-        for name, step in (("good", self.steps[0]), ("bad", self.steps[-1])):
+        names = ("bad", "good") if self.is_fix else ("good", "bad")
+        for name, step in zip(names, (self.steps[0], self.steps[-1]), strict=True):
+            if step.skipped:
+                return f"the {name} {self.unit} {step.release} has another fault: {step.verdict}: {step.reason}"
             if not step.is_judged:
                 faults = f"{step.verdict}: {step.reason}" if step.verdict else "not booted"
-                return f"the {name} kernel {step.release} cannot be judged: {faults}"
+                return f"the {name} {self.unit} {step.release} cannot be judged: {faults}"
         if self.steps[0].verdict == self.steps[-1].verdict:
-            return f"the good and the bad kernel have the same verdict: {self.steps[0].verdict}"
-        return ""
+            return f"the good and the bad {self.unit} have the same verdict: {self.steps[0].verdict}"
+        return self.unanswered
 
 
 def next_steps(search: Bisection, count: int) -> list[int]:

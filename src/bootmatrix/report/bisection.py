@@ -22,6 +22,11 @@ from bootmatrix.report.units import duration
 
 PAGE_FILE = "bisect.html"
 NOT_BOOTED = "not booted"
+UNJUDGED = {
+    "kernel": "the kernels in between have no verdict",
+    "commit": "the commits in between cannot be built or judged",
+}
+COLUMNS = {"kernel": ("kernel", "version"), "commit": ("commit", "subject")}
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class BisectionView:
     title: str
     headline: str
     has_result: bool
+    columns: tuple[str, str]
+    has_suites: bool
     steps: tuple[StepView, ...]
     facts: tuple[tuple[str, str], ...]
     tool_version: str
@@ -58,13 +65,14 @@ def conclusion(state: Bisection) -> str:
     if problem:
         return f"No answer: {problem}"
     suspects = state.suspects()
-    last, first = state.bounds()
-    change = f"{state.steps[last].verdict} before, {state.steps[first].verdict} from there on"
+    before, after = state.change()
+    first = f"The first {state.unit} with another verdict is"
     if len(suspects) == 1:
-        return f"The first kernel with another verdict is {suspects[0].release}: {change}"
+        subject = f" ({after.version})" if state.unit == "commit" else ""
+        return f"{first} {suspects[0].release}{subject}: {before.verdict} before, {after.verdict} from there on"
     pending = [step for step in suspects[:-1] if step.verdict is None]
-    why = "the search was interrupted" if pending else "the kernels in between have no verdict"
-    return f"The first kernel with another verdict is one of {', '.join(step.release for step in suspects)}: {why}"
+    why = "the search was interrupted" if pending else UNJUDGED[state.unit]
+    return f"{first} one of {', '.join(step.release for step in suspects)}: {why}"
 
 
 def write_bisection(state: Bisection, run: Run, folder: Path) -> Path:
@@ -84,13 +92,18 @@ def _view(state: Bisection, run: Run) -> BisectionView:
         title=sanitize(f"{state.spec} on {state.target}, {state.good} to {state.bad}"),
         headline=sanitize(one_line(conclusion(state))),
         has_result=bool(suspects),
+        columns=COLUMNS[state.unit],
+        has_suites=any(step.suite for step in state.steps),
         steps=tuple(_step(step, step.release in suspects) for step in state.steps),
         facts=(
             ("Spec", sanitize(state.spec)),
             ("Machine", sanitize(state.target)),
             ("Good", sanitize(state.good)),
             ("Bad", sanitize(state.bad)),
-            ("Kernels booted", f"{booted} of {len(state.steps)}"),
+            (
+                f"{state.unit.capitalize()}s tested",
+                f"{booted} of {len(state.steps)}" if state.unit == "kernel" else str(booted),
+            ),
             ("Started", date_words(run.started_at)),
             ("Time", duration(run.wall_s)),
         ),
@@ -107,7 +120,7 @@ def _step(step: Step, is_suspect: bool) -> StepView:
         suite=sanitize(step.suite),
         verdict=step.verdict.value if step.verdict else "",
         reason=sanitize(one_line(step.reason)) if booted else NOT_BOOTED,
-        href=f"{REPORT_FILE}#{step.cell}" if booted else "",
+        href=f"{REPORT_FILE}#{step.cell}" if booted and step.cell else "",
         is_suspect=is_suspect,
     )
 
@@ -116,7 +129,7 @@ def bisection_text(state: Bisection) -> RenderableType:
     """Render the result for the terminal."""
     suspects = {step.release for step in state.suspects()}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for heading in ("", "kernel", "version", "verdict", "reason"):
+    for heading in ("", *COLUMNS[state.unit], "verdict", "reason"):
         table.add_column(heading)
     for step in state.steps:
         mark = Text("→" if step.release in suspects else "")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bootmatrix.assembly.sources import open_builder
-from bootmatrix.bisect import Question, Search, prepare_search, run_search
+from bootmatrix.bisect.kernels import Question, Search, prepare_search, run_search
 from bootmatrix.cell.context import open_context
 from bootmatrix.cell.run import RunContext
 from bootmatrix.execute.budget import Budget, host_budget

@@ -12,6 +12,7 @@ BUILD_DEFAULT_FORMAT = "kernel+initrd"
 BISECT_DESCRIPTION = """\
 Boots the archive's kernels between two versions, halving the range until it has the first kernel on which the spec has
 another verdict than on the good one. Kernels without a verdict (not available, or a fault of the host) are skipped.
+With --tree, it builds and boots the commits that git bisect chooses, and ends with the tree as it was.
 Exit status: 0 if the kernel is found, 1 if both ends have the same verdict, 3 if an end has no verdict.
 """
 
@@ -143,13 +144,23 @@ def add_lock(commands: Commands) -> None:
 def add_bisect(commands: Commands) -> None:
     """Add the options of `bisect`."""
     parser = arguments.add_command(
-        commands, "bisect", "find the first kernel of the archive that breaks a spec", description=BISECT_DESCRIPTION
+        commands,
+        "bisect",
+        "find the first kernel, of the archive or of a git tree, that breaks a spec",
+        description=BISECT_DESCRIPTION,
     )
     parser.add_argument("spec", metavar="SPEC", help="a spec (path or name)")
     parser.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="one architecture")
-    parser.add_argument("--good", required=True, metavar="VERSION", help="a version or its prefix: 6.12.43")
-    parser.add_argument("--bad", required=True, metavar="VERSION", help="a newer or older version")
+    parser.add_argument(
+        "--good", required=True, metavar="VERSION", help="a version or its prefix: 6.12.43; or a commit"
+    )
+    parser.add_argument("--bad", required=True, metavar="VERSION", help="a newer or older version, or commit")
     parser.add_argument("--kernel", default="", metavar="K", help="kernel name with the flavour (default: by version)")
     parser.add_argument("--distro", default="", metavar="NAME", help="through the releases of a distribution")
+    group = parser.add_argument_group("commits of a git tree")
+    group.add_argument("--tree", type=Path, metavar="FOLDER", help="the work tree, without uncommitted changes")
+    group.add_argument("--build", metavar="CMD", help="shell command that builds a commit; one that fails is skipped")
+    group.add_argument("--built", type=Path, metavar="PATH", help="the kernel that it makes (default: the tree itself)")
+    group.add_argument("--match", metavar="TEXT", help="only a verdict TEXT, or a reason with TEXT in it, is bad")
     arguments.add(parser, *arguments.SOURCES, "--jobs")
     parser.add_argument("--reports", type=Path, metavar="FOLDER", help="folder of runs (default: reports)")
