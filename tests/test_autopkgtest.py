@@ -15,6 +15,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from bootmatrix.autopkgtest.source_tree import BUILDING, packages_of
+from bootmatrix.errors import InputError
 from bootmatrix.workspace import kept_client
 
 SERVER = str(Path(sys.executable).with_name("autopkgtest-virt-bootmatrix"))
@@ -38,6 +40,31 @@ def test_without_a_testbed() -> None:
     result = serve("capabilities", "quit")
     assert result.stdout == "ok\nok root-on-testbed revert revert-full-system\nok\n"
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_isolation_is_a_capability_if_it_is_chosen() -> None:
+    result = serve("capabilities", "quit", options=(*GUEST, "--isolation", "container"))
+    assert result.stdout.splitlines()[1].split()[-2:] == ["revert-full-system", "isolation-container"]
+    result = serve("capabilities", "quit", options=(*GUEST, "--isolation", "machine"))
+    assert result.stdout.splitlines()[1].split()[-2:] == ["isolation-container", "isolation-machine"]
+
+
+def test_packages_that_tests_of_a_tree_may_need(tmp_path: Path) -> None:
+    tests = tmp_path / "debian" / "tests"
+    tests.mkdir(parents=True)
+    (tests.parent / "control").write_text(
+        "Source: tiny\nBuild-Depends: debhelper (>= 13),\n cmake <!nocheck>\n\n"
+        "Package: tiny\nDepends: ${shlibs:Depends}, libc6:any | musl\nRecommends: tiny-doc\n"
+    )
+    (tests / "control").write_text("Tests: a\nDepends: @, perl:native [s390x]\n\nTests: b\nDepends: curl,\n bats\n")
+    needed = {"tiny", "libc6", "musl", "perl", "curl", "bats"}
+    assert set(packages_of(tmp_path)) - set(BUILDING) == needed
+    (tests / "control").write_text("Tests: a\nDepends: @builddeps@\nRestrictions: needs-recommends\n")
+    built = {"tiny", "libc6", "musl", "debhelper", "cmake", "tiny-doc"}
+    assert set(packages_of(tmp_path)) - set(BUILDING) == built
+    (tests / "control").unlink()
+    with pytest.raises(InputError, match="No such file"):
+        packages_of(tmp_path)
 
 
 def test_a_caller_that_does_not_read_the_last_answer() -> None:
@@ -233,7 +260,10 @@ def test_a_package_has_the_same_results_as_on_this_machine(tmp_path: Path) -> No
     here = autopkgtest(tmp_path, "null", "null")
     assert [line.split()[:2] for line in here] == [["fails", "FAIL"], ["passes", "PASS"]]
     record = tmp_path / "record.json"
-    options = ("--arch", "x86_64", "--kernel", "6.1", "--root", "debian", "--record", str(record))
+    options = (
+        *("--arch", "x86_64", "--kernel", "6.1", "--root", "debian", "--record", str(record)),
+        *("--tree", f"{tmp_path}/tiny", "--isolation", "machine"),
+    )
     assert autopkgtest(tmp_path, "guest", "bootmatrix", *options) == here
     guests = json.loads(record.read_bytes())["guests"]
     assert all("x86_64/6.1" in guest["cell"] and len(guest["files"]["kernel"]) == 64 for guest in guests)

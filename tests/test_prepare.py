@@ -21,7 +21,7 @@ from bootmatrix.guest.frames import AgentFault
 from bootmatrix.guest.records import RecordType, TreeRecord
 from bootmatrix.load.recipe import load_recipe, shipped_image
 from bootmatrix.source.guest_repository import GuestRepository
-from bootmatrix.source.reduced_index import reduced_list
+from bootmatrix.source.reduced_index import needed_part, reduced_list
 from kitchen import Kitchen, files
 from small_archive import SmallArchive
 
@@ -199,6 +199,57 @@ def test_what_a_guest_does_not_get(address: str, opened: Opener, small: SmallArc
 def test_a_short_list_keeps_what_apt_needs() -> None:
     paragraph = b"Package: a\nDepends: b,\n c\nDescription: long\n text\nTag: x\nFilename: pool/a.deb"
     assert reduced_list([paragraph, b""]) == b"Package: a\nDepends: b,\n c\nFilename: pool/a.deb\n"
+
+
+LISTED = b"""\
+Package: tool
+Pre-Depends: base (>= 1),
+ missing
+Depends: awk | other, two:any [amd64]
+Filename: pool/tool.deb
+
+Package: base
+Depends: tool
+
+Package: first-awk
+Provides: awk (= 1), unused
+
+Package: second-awk
+Provides: unused, awk
+
+Package: other
+Package-Type: deb
+
+Package: two
+Recommends: unneeded
+
+Package: unneeded
+"""
+
+
+def test_a_part_of_a_list_has_what_packages_may_need() -> None:
+    part = needed_part(LISTED, ["tool", "nosuch"])
+    names = [line.split()[1].decode() for line in part.splitlines() if line.startswith(b"Package:")]
+    assert names == ["base", "first-awk", "other", "second-awk", "tool", "two"]
+    paragraphs = LISTED.strip().split(b"\n\n")
+    assert set(part.strip().split(b"\n\n")) == set(paragraphs[:-1])
+    assert needed_part(LISTED, ["unneeded"]).strip() == b"Package: unneeded"
+
+
+def test_a_guest_gets_a_part_of_a_list(opened: Opener, small: SmallArchive) -> None:
+    small.add("bookworm", "tool", "2.0-1", depends="library")
+    small.add("bookworm", "library", "1.5-1")
+    small.add("bookworm", "stranger")
+    small.publish()
+    repository = GuestRepository(opened(), "amd64", ["bookworm"])
+    host = "http://packages.bootmatrix.invalid/dists/bookworm"
+    assert get(repository, f"{host}/main/binary-amd64/Packages")[1].count(b"Package: ") == 3
+    repository.only = ("tool",)
+    listed = get(repository, f"{host}/main/binary-amd64/Packages")[1]
+    assert sorted(line for line in listed.splitlines() if line.startswith(b"Package: ")) == [
+        *(b"Package: library", b"Package: tool")
+    ]
+    assert hashlib.sha256(listed).hexdigest() in get(repository, f"{host}/Release")[1].decode()
 
 
 # Recipes and names

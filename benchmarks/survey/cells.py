@@ -75,19 +75,11 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     record = folder / "record.json"
+    server = str(Path(sys.executable).with_name("autopkgtest-virt-bootmatrix"))
     command = [
-        *(
-            "setpriv",
-            "--pdeathsig",
-            "TERM",
-            "autopkgtest",
-            "--no-built-binaries",
-            str(source.tree),
-            "--output-dir",
-            str(folder / "out"),
-        ),
-        *("--timeout-factor", "10", "--", str(Path(sys.executable).with_name("autopkgtest-virt-bootmatrix"))),
-        *("--arch", cell.machine, "--kernel", cell.kernel, "--root", survey.root),
+        *("setpriv", "--pdeathsig", "TERM", "autopkgtest", "--no-built-binaries", str(source.tree)),
+        *("--output-dir", str(folder / "out"), "--timeout-factor", "10", "--", server),
+        *_options(cell, survey, str(source.tree)),
         *("--record", str(record)),
     ]
     started, before_s = time.monotonic(), _cpu_s()
@@ -101,7 +93,9 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
         reason=_reason(folder / "log", status, is_over, limit_s),
         tests=_tests(folder / "out" / "summary"),
         dsc_sha256=source.dsc_sha256,
-        command=shlex.join(["autopkgtest", "-B", cell.package + "/", *command[command.index("--") :]][:-2]),
+        command=shlex.join(
+            ["autopkgtest", "-B", f"{cell.package}/", "--", "bootmatrix", *_options(cell, survey, cell.package)]
+        ),
         started_at=started_at,
         wall_s=round(time.monotonic() - started, 1),
         cpu_s=round(_cpu_s() - before_s, 1),
@@ -109,6 +103,12 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
     )
     write_atomic(folder / RESULT, json.dumps(asdict(result), indent=1).encode())
     return result
+
+
+def _options(cell: SurveyCell, survey: SurveyList, tree: str) -> list[str]:
+    """Return options of the server, such that apt in the guest reads no more than the tests need."""
+    target = ("--arch", cell.machine, "--kernel", cell.kernel, "--root", survey.root)
+    return [*target, "--isolation", survey.isolation, "--tree", tree]
 
 
 def _run(command: list[str], log: Path, limit_s: float) -> tuple[int, bool]:
@@ -140,7 +140,7 @@ def _stop(process: subprocess.Popen[bytes]) -> int:
 
 
 def _cpu_s() -> float:
-    """CPU time of ended children, without guests, whose processes are nobody's children."""
+    """CPU time of ended children; guests have theirs in their records."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

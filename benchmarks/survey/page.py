@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -25,7 +24,6 @@ LEGEND = """\
 `skip`: none could be run. `timeout`: the time of a cell was over, for which the host may be too slow. `–`: the package
 cannot be installed there. `fault`: the testbed failed, which says nothing about the package. An empty cell was not run.
 """
-PROGRAM = re.compile(r"-- \S*autopkgtest-virt-bootmatrix ")
 VERDICTS = {"pass": Verdict.PASS, "fail": Verdict.FAIL}
 
 
@@ -158,7 +156,7 @@ def _inputs(survey: SurveyList, results: Sequence[CellResult]) -> Iterator[str]:
         guest = result.guests[-1]
         files = guest.get("files", {})
         digests = ", ".join(f"`{files[name][:16]}`" for name in ("kernel", "initrd.img") if name in files)
-        command = PROGRAM.sub("-- bootmatrix ", result.command).replace(result.package, "PACKAGE")
+        command = result.command.replace(result.package, "PACKAGE")
         yield f"| {target} | {_plain(str(guest.get('kernel_release', '')))} | {digests} | `{command}` |"
     yield ""
 

@@ -58,6 +58,7 @@ class SurveyList:
     targets: tuple[tuple[str, str], ...]
     packages: tuple[str, ...]
     causes: tuple[Cause, ...]
+    isolation: str = "none"
 
     def cells(self) -> Iterator[SurveyCell]:
         """Yield all cells, package by package."""
@@ -79,6 +80,7 @@ def load_list(path: Path) -> SurveyList:
             targets=tuple(_target(str(text), path) for text in fields["targets"]),
             packages=tuple(str(name) for name in fields["packages"]),
             causes=tuple(_cause(entry, path) for entry in fields.get("causes") or ()),
+            isolation=str(fields.get("isolation", "none")),
         )
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error

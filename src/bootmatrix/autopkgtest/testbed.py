@@ -23,6 +23,12 @@ STOPS = 4
 """Requests to stop a guest, each of which waits for `STOP_S`."""
 FOLDER = "/tmp/autopkgtest"  # noqa: S108  (in the guest)
 USER = "test"
+ISOLATION = {
+    "none": (),
+    "container": ("isolation-container",),
+    "machine": ("isolation-container", "isolation-machine"),
+}
+"""Capabilities by option. A guest isolates as a machine does, but has no init system, which some tests need."""
 PREPARE = f"""
 mkdir -p {FOLDER} && chmod 1777 {FOLDER} || exit 1
 if command -v apt-get >/dev/null && ! ls /var/lib/apt/lists 2>/dev/null | grep -q _Packages; then
@@ -48,7 +54,8 @@ autopkgtest would make the user with adduser, a Perl program, which takes many t
 class TestbedSettings:
     """Settings of testbeds, as JSON values of `KeptSettings`.
 
-    `record` is a file for descriptions of all guests.
+    `record` is a file for descriptions of all guests. `isolation` is `container` or `machine` for tests that need it.
+    `packages`, if there are any, are all that apt is to know, with what they may need.
     """
 
     __test__ = False
@@ -59,6 +66,8 @@ class TestbedSettings:
     workspace: Mapping[str, Any] = field(default_factory=dict)
     selection: Mapping[str, Any] = field(default_factory=dict)
     record: Path | None = None
+    isolation: str = "none"
+    packages: tuple[str, ...] = ()
 
 
 class Testbed:
@@ -85,9 +94,8 @@ class Testbed:
     @property
     def capabilities(self) -> tuple[str, ...]:
         """The features of README.virtualisation-server that testbeds have."""
-        # No isolation-machine: its tests may start services, and there is no init system that would.
         user = (f"suggested-normal-user={USER}",) if self._has_user else ()
-        return ("root-on-testbed", "revert", "revert-full-system", *user)
+        return ("root-on-testbed", "revert", "revert-full-system", *ISOLATION[self._settings.isolation], *user)
 
     def open(self) -> str:
         """Boot a guest; return a folder of it for everybody.
@@ -104,6 +112,8 @@ class Testbed:
         )
         self._guest = KeptGuest(folder, {})
         self._owner = self._owning(folder)
+        if settings.packages:
+            kept_client.request(self._guest, {"list_only": settings.packages})
         self._has_user = bool(self._check(("sh", "-c", PREPARE), "prepare folder, user and apt's lists"))
         return FOLDER
 

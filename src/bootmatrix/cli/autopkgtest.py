@@ -38,6 +38,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--memory", default="2G", help="the guest's memory (default: 2G)")
     made.add_argument("--cpus", type=int, help="the guest's CPUs")
     made.add_argument("--network", choices=("none", "outbound"), default="none", help="default: none")
+    made.add_argument(
+        "--tree", type=Path, metavar="FOLDER", help="let apt know only what this source tree's tests need"
+    )
+    made.add_argument(
+        "--isolation", choices=("none", "container", "machine"), default="none", help="run tests that need it"
+    )
     made.add_argument("--record", type=Path, metavar="FILE", help="write the guests' kernels, files and packages")
     made.add_argument("--lock", type=Path, metavar="FILE", help="use the kernels and packages of a lock file only")
     arguments.add(made, "--cache", "--archive", "--offline")
@@ -76,11 +82,14 @@ def _die(number: int) -> NoReturn:
 
 def _serve(args: argparse.Namespace) -> None:
     from bootmatrix.autopkgtest.protocol import ProtocolServer
+    from bootmatrix.autopkgtest.source_tree import packages_of
     from bootmatrix.autopkgtest.testbed import Testbed, TestbedSettings
 
     settings = TestbedSettings(
         *(args.root, args.arch, args.kernel, _workspace(args), _selection(args)),
         record=args.record.absolute() if args.record else None,
+        isolation=args.isolation,
+        packages=packages_of(args.tree) if args.tree else (),
     )
     testbed = Testbed(settings, (sys.executable, "-P", testbed_command.__file__))
     with open(1, "wb", buffering=0, closefd=False) as replies:

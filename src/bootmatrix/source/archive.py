@@ -221,10 +221,10 @@ class Archive:
         found = self._suites.packages_file(suite, debian_arch)
         return found[0] if found else None
 
-    def reduced_part(self, suite: str, debian_arch: str, name: str) -> bytes | Path | None:
+    def reduced_part(self, suite: str, debian_arch: str, name: str, only: Sequence[str] = ()) -> bytes | Path | None:
         """Return Release or the reduced list of a suite, neither signed; None for other files.
 
-        A confined archive lists the packages of its lock.
+        With `only` it lists packages of these names and what they may need; a confined archive those of its lock.
 
         Raises:
             InfraError: the suite is unavailable or untrusted.
@@ -236,7 +236,7 @@ class Archive:
             found = self._suites.packages_file(suite, debian_arch)
             if found is None:
                 return None
-            listed = reduced_index(found[0], found[1].sha256, self._store)
+            listed = reduced_index(found[0], found[1].sha256, self._store, only)
         if name != "Release":
             return listed
         return release_of(listed if isinstance(listed, bytes) else listed.read_bytes(), suite, debian_arch)

@@ -46,7 +46,7 @@ class GuestRepository:
     """Answers the requests of one guest, which is hostile. Thread-safe and blocking.
 
     `suites` are looked in for packages beside those whose indexes the guest has asked for. `fault` is the last fault
-    of the archive or the network.
+    of the archive or the network. With `only`, reduced lists have packages of these names and what they may need.
     """
 
     def __init__(self, archive: Archive, debian_arch: str, suites: Sequence[str]) -> None:
@@ -56,6 +56,7 @@ class GuestRepository:
         self._bytes_left = MAX_BYTES
         self._lock = threading.Lock()
         self.fault: InfraError | None = None
+        self.only: tuple[str, ...] = ()
 
     @property
     def packages(self) -> tuple[Package, ...]:
@@ -97,8 +98,10 @@ class GuestRepository:
                 if len(self._suites) >= MAX_SUITES:
                     raise BuildError("too many suites")
                 self._suites.append(suite)
-        part = self._archive.reduced_part if is_reduced else self._archive.signed_part
-        found = part(suite, self._arch, name)
+        if is_reduced:
+            found = self._archive.reduced_part(suite, self._arch, name, self.only)
+        else:
+            found = self._archive.signed_part(suite, self._arch, name)
         if found is None:
             raise BuildError(f"{suite} has no {name} here")
         return found

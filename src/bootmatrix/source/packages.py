@@ -22,12 +22,13 @@ from debian.debian_support import Version
 from bootmatrix.errors import NetworkError
 from bootmatrix.model import Package
 from bootmatrix.model.kernel import package_list
-from bootmatrix.source.reduced_index import reduced_list
+from bootmatrix.source.reduced_index import needed_part, reduced_list
 from bootmatrix.store import TEXT, Codec, Store
 
 LIMIT_BYTES = 512 << 20
 """Debian's largest Packages files have 70 MB."""
 _FORMAT = 1
+_REDUCED_FORMAT = 2
 _FIELD = re.compile(
     rb"^(Package|Version|Architecture|Filename|Size|SHA256|Pre-Depends|Depends|Provides):[ \t]*(.*(?:\n[ \t].*)*)$",
     re.MULTILINE,
@@ -131,8 +132,10 @@ def open_index(file: Path, sha256: str, suite: str, store: Store) -> Index:
     return Index(suite, store.verified(digest))
 
 
-def reduced_index(file: Path, sha256: str, store: Store) -> Path:
+def reduced_index(file: Path, sha256: str, store: Store, only: Iterable[str] = ()) -> Path:
     """Return the reduced list of a compressed Packages file of this digest, made once.
+
+    With `only` it has packages of these names and what they may need.
 
     Raises:
         NetworkError: the file is invalid.
@@ -142,7 +145,15 @@ def reduced_index(file: Path, sha256: str, store: Store) -> Path:
         with _one_at_a_time:
             return store.add_bytes(reduced_list(_paragraphs(file)))
 
-    return store.verified(store.cached("reduced", f"{_FORMAT} {sha256}", make, TEXT, store.is_sound))
+    whole = store.verified(store.cached("reduced", f"{_REDUCED_FORMAT} {sha256}", make, TEXT, store.is_sound))
+    if not (names := sorted(set(only))):
+        return whole
+
+    def make_part() -> str:
+        return store.add_bytes(needed_part(whole.read_bytes(), names))
+
+    key = json.dumps([_REDUCED_FORMAT, sha256, names])
+    return store.verified(store.cached("reduced", key, make_part, TEXT, store.is_sound))
 
 
 def kernel_packages(sha256: str, suite: str, store: Store, file: Path | None = None) -> tuple[Package, ...] | None:

@@ -8,21 +8,64 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 from bootmatrix.model import Package
 
 _FOLDER = "main/binary-"
 _KEPT = (
     *(b"Package", b"Version", b"Architecture", b"Multi-Arch", b"Essential", b"Pre-Depends", b"Depends", b"Recommends"),
-    *(b"Conflicts", b"Breaks", b"Replaces", b"Provides", b"Priority", b"Filename", b"Size", b"SHA256"),
+    *(b"Conflicts", b"Breaks", b"Replaces", b"Provides", b"Priority", b"Installed-Size", b"Filename", b"Size"),
+    b"SHA256",
 )
+"""With those by which apt knows an installed package again: without one of them, it wants to install it anew."""
 _FIELD = re.compile(rb"^(?:" + b"|".join(_KEPT) + rb"):.*\n(?:[ \t].*\n)*", re.MULTILINE)
 
 
 def reduced_list(paragraphs: Iterable[bytes]) -> bytes:
     """Return the paragraphs of a Packages file with the needed fields only."""
     return b"\n".join(b"".join(_FIELD.findall(paragraph.strip(b"\n") + b"\n")) for paragraph in paragraphs if paragraph)
+
+
+_NEEDS = re.compile(rb"^(?:Pre-)?Depends:(.*(?:\n[ \t].*)*)", re.MULTILINE)
+_PROVIDES = re.compile(rb"^Provides:(.*(?:\n[ \t].*)*)", re.MULTILINE)
+_ALTERNATIVE = re.compile(rb"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]*)")
+
+
+def needed_part(listed: bytes, names: Iterable[str]) -> bytes:
+    """Return the paragraphs of a reduced list of packages of these names, and of all that they may need.
+
+    All alternatives and providers are kept, so that apt chooses as from the whole list.
+    """
+    paragraphs, providers = _by_name(listed)
+    pending = {name.encode() for name in names}
+    seen: set[bytes] = set()
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        pending |= providers.get(name, set())
+        for paragraph in paragraphs.get(name, ()):
+            pending.update(_alternatives(_NEEDS, paragraph))
+    return b"\n".join(text + b"\n" for name in sorted(seen) for text in paragraphs.get(name, ()))
+
+
+def _by_name(listed: bytes) -> tuple[dict[bytes, list[bytes]], dict[bytes, set[bytes]]]:
+    """Return paragraphs by the package's name, and the names of packages by what they provide."""
+    paragraphs, providers = defaultdict(list), defaultdict(set)
+    for text in listed.strip(b"\n").split(b"\n\n"):
+        name = text.partition(b"\n")[0].removeprefix(b"Package:").strip()
+        paragraphs[name].append(text)
+        for provided in _alternatives(_PROVIDES, text):
+            providers[provided].add(name)
+    return paragraphs, providers
+
+
+def _alternatives(field: re.Pattern[bytes], paragraph: bytes) -> Iterator[bytes]:
+    for line in field.findall(paragraph):
+        yield from _ALTERNATIVE.findall(line)
 
 
 def list_of(packages: Iterable[Package]) -> bytes:

@@ -149,6 +149,11 @@ class Guest:
         """Its cell, kernel, files with their digests, QEMU, and the packages that it got so far, as JSON values."""
         return {**self._session.description(), "kernel_release": self.facts}
 
+    def list_only(self, names: Sequence[str]) -> None:
+        """Let apt's reduced lists have packages of these names and what they may need, from its next update on."""
+        if self._session.repository:
+            self._session.repository.only = tuple(names)
+
     async def restart(self, service: str, *, timeout: float | None = None) -> None:
         """Stop a service of the spec by SIGTERM and start it again; after the spec's time it is killed.
 

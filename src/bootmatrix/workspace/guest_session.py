@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from bootmatrix.guest.serve import serve_http
 from bootmatrix.guest.streams import Signal
 from bootmatrix.judge import judge
 from bootmatrix.model import Bootable, Cell, Machine, Phase
+from bootmatrix.qemu.host import children_cpu_s
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.run_store import CONSOLE_FILE
@@ -106,13 +108,14 @@ class GuestSession:
         return self.folder / CONSOLE_FILE
 
     def description(self) -> dict[str, Any]:
-        """Return what it was made of, and got, as JSON values."""
+        """Return what it was made of, and got, and the CPU time of this process and its guests, as JSON values."""
         files = {**self.bootable.parts(), **{image.name: image for image in self.bootable.images}}
         packages = self.repository.packages if self.repository else ()
         return {
             "cell": self.cell.id,
             "qemu": qemu_version(self.machine),
             "memory_mib": self.machine.memory_mib,
+            "cpu_s": round(time.process_time() + children_cpu_s(), 1),
             "files": {name: artefact.sha256 for name, artefact in files.items()},
             "packages": [package.model_dump(include=PACKAGE_FIELDS) for package in packages],
         }

@@ -280,6 +280,9 @@ class _Client:
                 await self._be_owned()
             elif message and "describe" in message:
                 await self._send({"status": 0, "description": self._guest.description})
+            elif message and "list_only" in message:
+                self._guest.list_only([str(name) for name in message["list_only"]])
+                await self._send({"status": 0})
             elif message and "forward" in message:
                 await self._answer(self._forward(message["forward"]))
         except (ValueError, TypeError, KeyError):

@@ -1,0 +1,45 @@
+"""Packages that the tests of an unpacked source package may need."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from debian.deb822 import Deb822
+
+from bootmatrix.errors import InputError
+
+BUILDING = ("build-essential", "dpkg-dev", "fakeroot", "eatmydata")
+"""Packages that autopkgtest may install by itself."""
+_NAME = re.compile(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]*)")
+_NEEDS = ("Depends", "Pre-Depends")
+_ASKED_FOR = {
+    "@builddeps@": ("Build-Depends", "Build-Depends-Indep", "Build-Depends-Arch"),
+    "build-needed": ("Build-Depends", "Build-Depends-Indep", "Build-Depends-Arch"),
+    "recommends": ("Recommends",),  # @recommends@ and needs-recommends
+}
+"""Words of a tests' control file, and fields of the source's that they add."""
+
+
+def packages_of(tree: Path) -> tuple[str, ...]:
+    """Return names of packages: the tree's own, and what its tests, its packages and its build ask for.
+
+    Raises:
+        InputError: it is not the tree of a source package with tests.
+    """
+    tests, control = _read(tree / "debian" / "tests" / "control"), _read(tree / "debian" / "control")
+    fields = (*_NEEDS, *(field for word, added in _ASKED_FOR.items() if word in tests for field in added))
+    names = set(BUILDING)
+    for paragraph in Deb822.iter_paragraphs(control.splitlines()):
+        names |= {paragraph["Package"]} if "Package" in paragraph else set()
+        names |= {name for field in fields for name in _NAME.findall(paragraph.get(field, ""))}
+    for paragraph in Deb822.iter_paragraphs(tests.splitlines()):
+        names |= set(_NAME.findall(paragraph.get("Depends", "")))
+    return tuple(sorted(names))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", "--tree is the folder of an unpacked source package.") from error
