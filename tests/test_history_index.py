@@ -124,6 +124,18 @@ def test_an_index_that_is_a_link_is_not_followed(reports: Path, tmp_path: Path) 
     assert elsewhere.read_text() == "precious"
 
 
+@pytest.mark.parametrize("name", [index.LOCK_FILE, f"{INDEX_FILE}-journal"])
+def test_no_link_beside_the_index_is_written_through(reports: Path, tmp_path: Path, name: str) -> None:
+    assert same(reports)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"\0somebody's")
+    (reports / name).unlink(missing_ok=True)
+    (reports / name).symlink_to(elsewhere)
+    write_dated(reports, 9, green_records())
+    assert same(reports)
+    assert elsewhere.read_bytes() == b"\0somebody's"
+
+
 def test_a_folder_that_cannot_be_written_is_read_nonetheless(reports: Path) -> None:
     """For root, who may write anywhere, a folder stands where the lock would be."""
     (reports / index.LOCK_FILE).mkdir()

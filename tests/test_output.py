@@ -15,7 +15,7 @@ from bootmatrix.cli.run import _followed
 from bootmatrix.model import Plan, Record, Verdict
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
-from bootmatrix.report.sanitize import disarmed
+from bootmatrix.report.sanitize import disarmed, one_line, sanitize
 from command_line import Tool
 from samples import make_cell, make_record, write_run
 
@@ -72,6 +72,19 @@ def test_the_console_of_a_guest_gives_no_command(tmp_path: Path, capsys: pytest.
     out = capsys.readouterr().out
     assert out.count("PWNED") == 4
     assert not IS_COMMAND.search(out)
+
+
+@pytest.mark.parametrize(
+    "character", ["\u00ad", "\u200b", "\u202e", "\u2066", "\ufeff", "\u3164", "\u034f", "\U000e0101"]
+)
+def test_what_cannot_be_seen_is_named(character: str) -> None:
+    assert sanitize(f"a{character}b") == f"a<U+{ord(character):04X}>b"
+    assert one_line(f"a{character}b", 20) == f"a<U+{ord(character):04X}>b"
+    assert sanitize("grün ✔\ufe0f 한국어") == "grün ✔\ufe0f 한국어"
+
+
+def test_commands_of_any_case_are_broken_up() -> None:
+    assert disarmed("a ##VSO[task.complete]") == "a # #VSO[task.complete]"
 
 
 def test_what_is_no_command_stays_as_it_is() -> None:

@@ -15,6 +15,10 @@ _SEQUENCES = re.compile(
 """Sequences of ECMA-48, each within one line so that none can hide the text that follows."""
 
 
+_BLANK_LETTERS = (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xE0100, 0xE01F0))
+"""Printable by Unicode's categories, and without a glyph: fillers of Hangul and Khmer, joiners, variation selectors."""
+
+
 def _replacements() -> dict[int, str]:
     table = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
     table[0x7F] = "\u2421"
@@ -25,6 +29,7 @@ def _replacements() -> dict[int, str]:
         *range(0x2028, 0x202F),
         *range(0x2060, 0x2070),
         *(0xFEFF, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080)),
+        *_BLANK_LETTERS,
     )
     table |= {code: f"<U+{code:04X}>" for code in invisible}
     # UTF-8 has no lone surrogates; XML 1.0 (section 2.2) excludes the other two.
@@ -33,9 +38,10 @@ def _replacements() -> dict[int, str]:
 
 
 TABLE = _replacements()
+_INVISIBLE = re.compile(f"[{''.join(map(chr, _BLANK_LETTERS))}]")
 
 
-_COMMANDS = re.compile(r"^([^\S\n]*):(?=:[A-Za-z])|#(?=#(?:\[|vso\[|teamcity\[))", re.MULTILINE)
+_COMMANDS = re.compile(r"^([^\S\n]*):(?=:[A-Za-z])|#(?=#(?:\[|vso\[|teamcity\[))", re.MULTILINE | re.IGNORECASE)
 """Commands that CI systems look for in a step's output: GitHub's `::error …` at the start of a line, behind any of
 Unicode's blanks, and `##[error]` anywhere, Azure's `##vso[…]`, TeamCity's `##teamcity[…]`."""
 
@@ -48,7 +54,7 @@ def disarmed(text: str) -> str:
 def sanitize(text: str) -> str:
     """Sanitize text of one or more lines. Line numbers do not change."""
     # Fast path: nearly all lines are printable, and printable text needs no change.
-    if text.isprintable():
+    if text.isprintable() and (text.isascii() or not _INVISIBLE.search(text)):
         return text
     return _SEQUENCES.sub("", text.replace("\r\n", "\n")).translate(TABLE)
 
