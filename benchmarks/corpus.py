@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from bootmatrix.cell.record_builder import rejudge
+from bootmatrix.cell.rejudge import rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.model import Record, Run
 from bootmatrix.runs.run_store import CELLS_FOLDER, RECORD_FILE, STARTED_FILE, load_run, read_console

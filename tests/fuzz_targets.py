@@ -26,7 +26,7 @@ from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.runtime_config import merged_settings, runtime_config
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.boot.protocol import Conversation, sign
-from bootmatrix.cell.record_builder import rejudge
+from bootmatrix.cell.rejudge import rejudge
 from bootmatrix.console.log import PANIC, ConsoleLog, PanicWatch
 from bootmatrix.errors import BuildError, InputError, NetworkError
 from bootmatrix.judge import judge

@@ -12,10 +12,11 @@ import pytest
 
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.boot.start import Booted, Start
-from bootmatrix.cell.record_builder import is_expected
-from bootmatrix.cell.retry import Attempt, Prepared, final_judgement, keep_diagnosis, should_retry
+from bootmatrix.cell.rejudge import is_expected
+from bootmatrix.cell.retry import Attempt, Prepared, keep_diagnosis, should_retry
 from bootmatrix.cell.run import Backend, RunContext, run_cell
 from bootmatrix.execute.budget import Budget
+from bootmatrix.judge.attempts import final_judgement
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bootmatrix.cell.record_builder import rejudge
+from bootmatrix.cell.rejudge import rejudge
 from bootmatrix.model import Judgement, Record
 from bootmatrix.runs.run_store import load_run
 from guests import CORPUS

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.cell import borne_out
 from bootmatrix.model import Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
 from bootmatrix.runs.run_store import RunWriter, load_run
 from bootmatrix.signoff.agreement import check_agreement
@@ -195,3 +196,17 @@ def test_a_folder_means_the_runs_in_it(tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "reports/joined").rename(tmp_path / "elsewhere")
     assert tool("merge", "parts").returncode == 0
     assert any(path.name.endswith("-all-merged") for path in (tmp_path / "reports").iterdir())
+
+
+def test_runs_of_many_cells_are_checked_in_processes_and_a_fault_is_told_as_ever(
+    tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(borne_out, "MANY_CELLS", 2)
+    parts = shards(tmp_path / "parts", green_records(), 2)
+    assert tool("merge", *parts, "-o", "reports/joined").returncode == 0
+    file = Path(parts[1]) / "run.json"
+    file.write_text(file.read_text().replace('"words":["check","exit","0"]', '"words":["check","exit","1"]', 1))
+    (record, *_) = load_run(Path(parts[1])).records
+    assert record.verdict is Verdict.PASS, "its evidence says otherwise"
+    refused(tool("merge", *parts, "-o", "reports/again"), "it says pass, and its evidence fail")
+    assert not (tmp_path / "reports/again").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.cell.record_builder import rejudge
+from bootmatrix.cell.rejudge import rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.fsio import sync_disk, write_atomic
 from bootmatrix.model import Verdict

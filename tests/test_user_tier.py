@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bootmatrix import Workspace
-from bootmatrix.cell.record_builder import is_expected
+from bootmatrix.cell.rejudge import is_expected
 from bootmatrix.cli.exits import exit_status
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.history.extract import key_of, standing_of

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from bootmatrix.model import Judgement as Judgement
     from bootmatrix.model import Record as Record
     from bootmatrix.model import Verdict as Verdict
+    from bootmatrix.workspace.finished import RunOptions as RunOptions
     from bootmatrix.workspace.guest import CommandError as CommandError
     from bootmatrix.workspace.guest import CommandResult as CommandResult
     from bootmatrix.workspace.guest import Guest as Guest
     from bootmatrix.workspace.planned_run import PlannedRun as PlannedRun
-    from bootmatrix.workspace.run import RunOptions as RunOptions
     from bootmatrix.workspace.saved_run import SavedRun
     from bootmatrix.workspace.selection import Selection as Selection
     from bootmatrix.workspace.single_guest import find_guest as find_guest
@@ -53,7 +53,7 @@ _HOMES = {
     "PlannedRun": "workspace.planned_run",
     "Record": "model",
     "Run": "workspace.saved_run:SavedRun",
-    "RunOptions": "workspace.run",
+    "RunOptions": "workspace.finished",
     "Selection": "workspace.selection",
     "Verdict": "model",
     "Workspace": "workspace.workspace",

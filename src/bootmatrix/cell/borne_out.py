@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from bootmatrix.cell.record_builder import is_expected, rejudge
+from bootmatrix.cell.rejudge import is_expected, rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.model import Cell, Judgement, Record, Run, Verdict
 from bootmatrix.runs.run_store import RECORD_FILE, RUN_FILE, cell_folder
@@ -13,6 +17,41 @@ from bootmatrix.runs.run_store import RECORD_FILE, RUN_FILE, cell_folder
 HINT = f"If it was changed or damaged, remove it and {RUN_FILE}: --resume then runs the cell again."
 TOLD = ("verdict", "is_weak", "privileged")
 """Parts of a judgement on which readers of a summary rely."""
+MANY_CELLS = 1000
+"""From so many on, judging takes longer than starting processes for it."""
+
+
+def check_all(runs: Sequence[tuple[Run, Path]]) -> None:
+    """Check the verdicts of several runs in their folders, those of many cells on all cores.
+
+    Raises:
+        InputError: as `check_verdicts`.
+    """
+    workers = min(len(os.sched_getaffinity(0)), len(runs))
+    is_large = sum(len(run.records) for run, _ in runs) >= MANY_CELLS
+    if not (is_large and workers > 1 and _pass_in_processes([runs[number::workers] for number in range(workers)])):
+        for run, folder in runs:
+            check_verdicts(run, folder)
+
+
+def _pass_in_processes(shares: Sequence[Sequence[tuple[Run, Path]]]) -> bool:
+    """Return whether each share passed, checked in a process of its own. Forked ones have the runs already."""
+    fork = get_context("fork")
+    passed = [fork.Event() for _ in shares]
+    children = [fork.Process(target=_check_share, args=pair, daemon=True) for pair in zip(shares, passed, strict=True)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    return all(event.is_set() for event in passed)
+
+
+def _check_share(share: Sequence[tuple[Run, Path]], passed: Event) -> None:
+    """Tell of a pass only: the parent finds and tells any fault by itself."""
+    with suppress(Exception, KeyboardInterrupt):
+        for run, folder in share:
+            check_verdicts(run, folder)
+        passed.set()
 
 
 def check_verdicts(run: Run, folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bootmatrix.cell.record_builder import rejudge
+from bootmatrix.cell.rejudge import rejudge
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
 from bootmatrix.cli.output import say

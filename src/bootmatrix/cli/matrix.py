@@ -7,28 +7,24 @@ import os
 import shlex
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import anyio
 
 from bootmatrix.cli import options
-from bootmatrix.cli.exits import exit_status, regression_status
 from bootmatrix.cli.notify import notifier, tell_run
 from bootmatrix.cli.output import say
 from bootmatrix.cli.progress import open_screen
+from bootmatrix.cli.run_end import end_run, update_index
 from bootmatrix.cli.signals import until_signal
 from bootmatrix.errors import HostError, InputError
-from bootmatrix.history.values import Comparison
-from bootmatrix.model import Run
 from bootmatrix.model.durations import duration_s
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
-from bootmatrix.report.history_text import comparison_lines
-from bootmatrix.report.index_page import write_index
+from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.guest_holder import DEFAULT_KEEP_S, GuestHolder
 from bootmatrix.workspace.planned_run import PlannedRun
-from bootmatrix.workspace.run import RunOptions, open_run
+from bootmatrix.workspace.run import open_run
 
 LOCAL = "local"
 """The executor of this host."""
@@ -109,20 +105,3 @@ def hold_s(args: argparse.Namespace) -> float:
 def _branch(chosen: str | None) -> str:
     """Return the branch under test: `chosen`, else that of the environment; empty if unknown."""
     return chosen or next((value for name in BRANCH_VARIABLES if (value := os.environ.get(name, ""))), "")
-
-
-def update_index(reports: Path) -> None:
-    """Update the index page of all runs; a failure does not affect this run."""
-    try:
-        write_index(reports)
-    except OSError as error:
-        options.complain(f"bootmatrix: the index page is out of date: {error}")
-
-
-def end_run(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> int:
-    """Print the changes since the baseline and return the exit status."""
-    if comparison:
-        say(*comparison_lines(comparison))
-    if regressions_only and comparison and not (run.interrupted or run.missing):
-        return regression_status(comparison, allow_empty=run.is_good)
-    return exit_status(run)

@@ -6,16 +6,16 @@ import argparse
 from pathlib import Path
 
 from bootmatrix.cli import options
-from bootmatrix.cli.matrix import end_run, update_index
 from bootmatrix.cli.notify import notifier, tell_run
 from bootmatrix.cli.output import say
+from bootmatrix.cli.run_end import end_run, update_index
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.text import summary
 from bootmatrix.runs.run_store import point_latest
+from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.merge import find_runs, merge_runs, merged_folder, report_merged
-from bootmatrix.workspace.run import RunOptions
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,8 +19,9 @@ from bootmatrix.model import Record
 from bootmatrix.progress import NullObserver
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
+from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.planned_run import PlannedRun
-from bootmatrix.workspace.run import RunOptions, open_run
+from bootmatrix.workspace.run import open_run
 from bootmatrix.workspace.saved_run import SavedRun
 from bootmatrix.workspace.workspace import Workspace
 

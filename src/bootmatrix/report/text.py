@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -34,10 +34,15 @@ STYLES = {
 }
 
 
+MANY_CELLS = 600
+"""Of more, the table has only those rows in which a cell did not simply pass."""
+
+
 def summary(run: Run) -> RenderableType:
     """Make the table spec × arch × kernel, a reason for each cell that did not pass, and the totals."""
-    reasons = [_reason(record) for record in _noteworthy(run)]
-    table = [_table(run)] if run.records else []
+    noteworthy = _noteworthy(run)
+    reasons = [_reason(record) for record in noteworthy]
+    table = list(_tables(run, noteworthy))
     tiers = [Text(line) for line in tier_lines(run.records)]
     lost = [Text(f"note: {line}", "bright_black") for line in lost_time_of_run(run.records)]
     return Group(*table, *reasons, *_unfinished(run), *lost, Text(), *tiers, _total(run))
@@ -62,15 +67,35 @@ def counts(run: Run) -> list[tuple[Verdict, int]]:
     return [(verdict, numbers[verdict]) for verdict in Verdict if numbers[verdict]]
 
 
-def _table(run: Run) -> Table:
-    cells = [record.cell for record in run.records]
+def _tables(run: Run, noteworthy: Sequence[Record]) -> Iterator[RenderableType]:
+    """Yield the table, and how many of its rows were left out, if any."""
+    if len(run.records) <= MANY_CELLS:
+        if run.records:
+            yield _table(run.records)
+        return
+    rows = {_row(record) for record in noteworthy}
+    shown = [record for record in run.records if _row(record) in rows]
+    if shown:
+        yield _table(shown)
+    hidden = len({_row(record) for record in run.records} - rows)
+    if hidden:
+        words = f"{hidden} rows in which every cell passed are not listed here; the report has them."
+        yield Text(words, "bright_black")
+
+
+def _row(record: Record) -> tuple[str, str]:
+    return record.cell.spec_name, record.cell.target
+
+
+def _table(records: Sequence[Record]) -> Table:
+    cells = [record.cell for record in records]
     kernels = kernels_of(cells)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for heading, names in (("spec", [cell.spec_name for cell in cells]), ("arch", [cell.target for cell in cells])):
         table.add_column(heading, no_wrap=True, min_width=max(map(len, names)))  # shorten verdicts before names
     for kernel in kernels:
         table.add_column(Text(kernel), no_wrap=True)
-    by_place = {(cell.cell.spec_name, cell.cell.target, cell.cell.kernel): cell for cell in run.records}
+    by_place = {(cell.cell.spec_name, cell.cell.target, cell.cell.kernel): cell for cell in records}
     before = ""
     for spec, target in dict.fromkeys((cell.spec_name, cell.target) for cell in sorted(cells, key=cell_order)):
         places = [_place(by_place.get((spec, target, kernel))) for kernel in kernels]

@@ -22,7 +22,9 @@ from bootmatrix.runs.run_store import RUN_FILE
 __all__ = ["load_templates", "publish_reports", "write_reports"]
 
 
-def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: bool = False) -> None:
+def write_reports(
+    run: Run, folder: Path, past: Past = NO_PAST, single_file: bool = False, *, has_run: bool = False
+) -> None:
     """Write all reports into the run's folder, each atomically, and as many of them as can be written.
 
     Args:
@@ -30,6 +32,7 @@ def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: boo
         folder: its folder; a missing console is noted in the report.
         past: cell histories and the comparison with a baseline.
         single_file: fold the consoles into report.html and write no cell pages.
+        has_run: the folder has the run's file already.
 
     Raises:
         OSError: a file cannot be written.
@@ -40,7 +43,7 @@ def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: boo
         # On a disk that is soon full, the small files for programs come first.
         writers: tuple[Callable[[], None], ...] = (
             lambda: write_atomic(folder / JUNIT_FILE, render_junit(view)),
-            lambda: write_run(folder / RUN_FILE, run),
+            *(() if has_run else (lambda: write_run(folder / RUN_FILE, run),)),
             lambda: write_atomic(folder / REPORT_FILE, render_html(view)),
             lambda: write_pages(view, folder),
         )
@@ -54,6 +57,9 @@ def write_reports(run: Run, folder: Path, past: Past = NO_PAST, single_file: boo
 
 
 def publish_reports(run: Run, folder: Path, past: Past, single_file: bool) -> None:
-    """Write all reports, and the summary of a CI system's step, if any."""
-    write_reports(run, folder, past, single_file)
+    """Write all reports of a run that has just been written, and the summary of a CI system's step, if any.
+
+    Its file is written only if the disk had no room for it before: the index knows the one that is there.
+    """
+    write_reports(run, folder, past, single_file, has_run=(folder / RUN_FILE).exists())
     append_summary(ReportContext(run, console_reader(folder), past))

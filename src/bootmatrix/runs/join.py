@@ -28,26 +28,26 @@ def link_cell(source: Path, target: Path, cell: Cell, names: Mapping[str, str] |
     Raises:
         OSError: cannot write.
     """
-    folder, own = cell_folder(source, cell), cell_folder(target, cell)
+    own = cell_folder(target, cell)
     own.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
-        _link_files(folder, own, names)
+        _link_files(str(cell_folder(source, cell)), str(own), names)
 
 
-def _link_files(folder: Path, own: Path, names: Mapping[str, str] | None) -> None:
+def _link_files(folder: str, own: str, names: Mapping[str, str] | None) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if names is not None and entry.name not in names:
                 continue
-            path = own / (names[entry.name] if names else entry.name)
+            path = f"{own}/{names[entry.name] if names else entry.name}"
             if entry.is_dir(follow_symlinks=False):
-                path.mkdir(exist_ok=True)
-                _link_files(Path(entry.path), path, None)
+                Path(path).mkdir(exist_ok=True)
+                _link_files(entry.path, path, None)
             elif entry.is_file(follow_symlinks=False):
                 _link(entry.path, path)
 
 
-def _link(source: str, target: Path) -> None:
+def _link(source: str, target: str) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except FileExistsError:

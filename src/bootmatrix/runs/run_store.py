@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -242,13 +242,24 @@ def check_links(folder: Path) -> None:
     Raises:
         InputError: a link was found.
     """
-    for place, names, _ in os.walk(folder / CELLS_FOLDER):
-        for link in (Path(place), *(Path(place, name) for name in names)):
-            if link.is_symlink():
-                raise InputError(
-                    f"{link}: expected a folder of the run, found a link",
-                    "Copy the run with what its links lead to (cp -rL), or start a new one.",
-                )
+    cells = folder / CELLS_FOLDER
+    link = str(cells) if cells.is_symlink() else next(_linked_folders(str(cells)), "") if cells.is_dir() else ""
+    if link:
+        raise InputError(
+            f"{link}: expected a folder of the run, found a link",
+            "Copy the run with what its links lead to (cp -rL), or start a new one.",
+        )
+
+
+def _linked_folders(folder: str) -> Iterator[str]:
+    """Find links to folders below a folder. The kind of most entries is known without asking the file system."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                if entry.is_dir():
+                    yield entry.path
+            elif entry.is_dir():
+                yield from _linked_folders(entry.path)
 
 
 def read_console(folder: Path, record: Record) -> bytes:

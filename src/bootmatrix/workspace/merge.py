@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from bootmatrix.cell.borne_out import check_verdicts
-from bootmatrix.cell.record_builder import is_expected
-from bootmatrix.cell.retry import final_judgement
+from bootmatrix.cell.borne_out import check_all
+from bootmatrix.cell.rejudge import is_expected
 from bootmatrix.errors import InputError
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.extract import digest_of_inputs, inputs_of
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
 from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_run
+from bootmatrix.judge.attempts import final_judgement
 from bootmatrix.model import AttemptRecord, Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
 from bootmatrix.model.base import many_made
 from bootmatrix.report.writer import publish_reports
@@ -33,7 +33,7 @@ from bootmatrix.runs.run_store import (
     write_model,
 )
 from bootmatrix.subset.shard import parse_shard
-from bootmatrix.workspace.run import FinishedRun, RunOptions
+from bootmatrix.workspace.finished import FinishedRun, RunOptions
 
 MAX_NOTES = 20
 """Notes of one kind; more are counted."""
@@ -111,8 +111,7 @@ def merge_runs(folders: Sequence[Path], target: Path) -> MergedRun:
         for folder in folders:
             check_links(folder)
         sources = [RunSource(folder, load_run(folder)) for folder in folders]
-        for source in sources:
-            check_verdicts(source.run, source.folder)
+        check_all([(source.run, source.folder) for source in sources])
         notes = _Notes()
         chosen = _choose_all(sources, notes)
         lock, differing = join_locks(list(folders))
@@ -153,6 +152,7 @@ def report_merged(merged: MergedRun, options: RunOptions) -> FinishedRun:
     run = merged.run.model_copy(update={"baseline": found.name}) if found else merged.run
     if found:
         write_model(merged.folder / STARTED_FILE, _as_started(run))
+        write_run(merged.folder / RUN_FILE, run)
     past = past_of_run(place, run, baseline, compared=bool(baseline_name))
     past = replace(past, regressions_only=options.regressions)
     publish_reports(run, merged.folder, past, options.single_file)

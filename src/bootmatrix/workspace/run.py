@@ -7,7 +7,7 @@ import errno
 import shlex
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import anyio.to_thread
 from bootmatrix import plugins
 from bootmatrix.assembly.input_digests import digests
 from bootmatrix.assembly.sources import open_builder
-from bootmatrix.cell.held import HoldGuest
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
 from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted
@@ -28,47 +27,12 @@ from bootmatrix.model import AcceptanceRecord, Plan, Record, Run, RunRequest
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.runs.run_store import RunWriter, load_run
 from bootmatrix.runs.spare_room import SpareRoom
+from bootmatrix.workspace.finished import FinishedRun, RunOptions
 from bootmatrix.workspace.planned_run import PlannedRun, check_unchanged
 from bootmatrix.workspace.saved_run import SavedRun
 
 UNDER_WAY_S = 0.5
 """The first guest runs by then, which leaves time to load modules that are used at its end."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Options of executing and reporting a run.
-
-    `jobs` is the number of the host's cores to use, None for all. `dump` keeps the memory of guests that hang, panic or
-    time out; `explain_hang` boots kernels that hang a second time. `single_file` embeds the consoles in report.html.
-    `baseline` names a run to compare with; `regressions` selects the last good one otherwise. `executor` is the name of
-    an executor, `cluster` the file or address of its machines. `branch` is the branch under test. `hold` uses guests
-    that have failed, before they end: GuestHolder.
-    """
-
-    jobs: int | None = None
-    dump: bool = False
-    explain_hang: bool = False
-    single_file: bool = False
-    baseline: str = ""
-    regressions: bool = False
-    executor: str = "local"
-    cluster: str = ""
-    branch: str = ""
-    hold: HoldGuest | None = None
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A run that came to its end, its folder, and what is known beside it.
-
-    `fault` is set if a file of it could not be written, such as on a full disk.
-    """
-
-    run: Run
-    folder: Path
-    past: Past
-    fault: HostError | None = None
 
 
 class OpenRun:

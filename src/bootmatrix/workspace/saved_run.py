@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cell.record_builder import rejudge
+from bootmatrix.cell.rejudge import rejudge
 from bootmatrix.history.lookup import past_of_run, results_at
 from bootmatrix.history.reference import RunLocation, find_run
 from bootmatrix.model import Judgement, Record, Run

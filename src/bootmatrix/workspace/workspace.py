@@ -30,8 +30,8 @@ from bootmatrix.workspace.selection import Selection, apply, board_targets, defa
 
 if TYPE_CHECKING:
     from bootmatrix.cell.run import RunContext
+    from bootmatrix.workspace.finished import RunOptions
     from bootmatrix.workspace.guest import Guest
-    from bootmatrix.workspace.run import RunOptions
     from bootmatrix.workspace.saved_run import SavedRun
 
 USER_TITLE = " (user tier)"
@@ -207,7 +207,8 @@ class Workspace:
 
         Closing the iterator early ends all guests, and keeps the run as interrupted.
         """
-        from bootmatrix.workspace.run import RunOptions, open_run
+        from bootmatrix.workspace.finished import RunOptions
+        from bootmatrix.workspace.run import open_run
 
         with open_run(planned, options or RunOptions(), NullObserver()) as opened:
             finished = False

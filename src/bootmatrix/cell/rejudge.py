@@ -1,0 +1,53 @@
+"""Saved runs judged again, without what boots or builds anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bootmatrix.judge import judge
+from bootmatrix.judge.attempts import final_judgement
+from bootmatrix.model import AttemptRecord, Cell, Judgement, Record, Run, Verdict
+from bootmatrix.runs.result_names import file_reader
+from bootmatrix.runs.run_store import cell_folder, read_console
+
+
+def is_expected(cell: Cell, verdict: Verdict) -> bool:
+    """Return whether the matrix expects a verdict.
+
+    Expected are a pass, or a failure of the guest if the cell has `expect`. A flaky cell is never expected: it neither
+    passes nor fails reliably. In the user tier a known failure may pass: it may be one of a kernel.
+    """
+    if verdict in {Verdict.SKIP, Verdict.USER_PASS}:
+        return True
+    if verdict is Verdict.USER_FAIL:
+        return bool(cell.expect)
+    if cell.expect:
+        return verdict.is_guests and verdict not in {Verdict.PASS, Verdict.FLAKY}
+    return verdict is Verdict.PASS
+
+
+def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
+    """Judge each booted cell of a saved run again.
+
+    Raises:
+        InputError: a console is missing.
+    """
+    for record in run.records:
+        if record.outcome is None or record.machine_profile is None or record.bootable is None:
+            continue
+        if record.attempt_records:
+            yield record, final_judgement([_rejudge(record, each, folder) for each in record.attempt_records])[1]
+        else:
+            transcript = read_console(folder, record)
+            read = file_reader(cell_folder(folder, record.cell))
+            yield record, judge(record.outcome, record.machine_profile, record.bootable, transcript, read)
+
+
+def _rejudge(record: Record, attempt: AttemptRecord, folder: Path) -> Judgement:
+    """Judge one attempt again. An attempt without a boot keeps its judgement."""
+    if attempt.outcome is None or record.machine_profile is None or record.bootable is None:
+        return attempt.judgement
+    transcript = read_console(folder, record.model_copy(update={"console": attempt.console}))
+    read = file_reader(cell_folder(folder, record.cell))
+    return judge(attempt.outcome, record.machine_profile, record.bootable, transcript, read)
