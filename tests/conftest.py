@@ -12,6 +12,9 @@ from hypothesis import settings
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
+# Some modules of tests import these before they name them as plug-ins.
+pytest.register_assert_rewrite("command_line", "engine_fixtures", "kitchen", "registry_fixtures", "signoff_fixtures")
+
 
 LONGEST = (
     "test_formats.py",

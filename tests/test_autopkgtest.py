@@ -248,6 +248,7 @@ def autopkgtest(folder: Path, name: str, *server: str) -> list[str]:
     return sorted((output / "summary").read_text().splitlines())
 
 
+@pytest.mark.long
 @pytest.mark.boots
 def test_a_package_has_the_same_results_as_on_this_machine(tmp_path: Path) -> None:
     assert shutil.which("autopkgtest"), "apt-get install autopkgtest"

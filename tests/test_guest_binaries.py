@@ -89,7 +89,8 @@ def own_architecture() -> str:
     return next((one.names.debian for one in profiles if one.names.uname == os.uname().machine), "amd64")
 
 
+@pytest.mark.long
 def test_the_same_bytes_come_out_again() -> None:
-    """Made by `.ci/setup.sh tests`, as is the compiler; half a minute where it compiles its C library first."""
+    """The compiler is that of `.ci/setup.sh agent`; half a minute where it compiles its C library first."""
     done = make("--check", own_architecture())
     assert done.returncode == 0, done.stderr
