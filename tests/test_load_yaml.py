@@ -148,9 +148,9 @@ def test_depth_is_limited() -> None:
 def test_aliases_cannot_explode() -> None:
     rows = ["a0: &a0 [x,x,x,x,x,x,x,x,x]"]
     rows += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 20)]
-    started = time.monotonic()
+    started = time.process_time()
     assert "the file is too large after aliases are resolved" in faults("\n".join(rows))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

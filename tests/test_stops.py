@@ -41,7 +41,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def soon(holds: Callable[[], object]) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.01)
     return bool(holds())
@@ -56,7 +56,7 @@ def test_a_stopped_process_is_seen_and_measured_until_it_goes_on() -> None:
         assert soon(lambda: suspension_of(process.pid) == "stopped by a signal (SIGSTOP)")
         time.sleep(0.3)
         meter.sample(process.pid)
-        assert 0.3 <= meter.still_s <= meter.qemu_s < 5.5
+        assert 0.3 <= meter.still_s <= meter.qemu_s < 60.5
         process.send_signal(signal.SIGCONT)
         assert soon(lambda: not suspension_of(process.pid))
         before_s = meter.qemu_s

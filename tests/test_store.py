@@ -245,7 +245,7 @@ def test_a_killed_process_holds_nothing_and_leaves_nothing(store: Store) -> None
         process.wait(60)
     started = time.monotonic()
     with living.once("image", "key"):
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 50
     assert len(list((store.folder / "temp").iterdir())) == 1
     Store(store.folder)
     assert files_of(store.folder) == set()

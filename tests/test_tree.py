@@ -245,11 +245,11 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_folders_and_files_in_turn_take_no_time() -> None:
     """Replacing a folder costs what is in it, and not what there is."""
     tree = tree_of(*(entry(f"f{number}") for number in range(10_000)))
-    started = time.monotonic()
+    started = time.process_time()
     for _ in range(10_000):
         tree.put("x", directory())
         tree.put("x", text_file(""))
-    assert time.monotonic() - started < 4
+    assert time.process_time() - started < 4
 
 
 def written(tree: Tree) -> bytes:
