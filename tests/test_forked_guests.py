@@ -34,7 +34,7 @@ from guests import artefact, make_bootable, make_machine
 from samples import green_records
 
 ROOT = Path(__file__).parents[1]
-ARCHS = "aarch64,x86_64"
+ARCHS = "aarch64"
 SPEC = """
 init: ["@pkg:./images/init", "@pkg:./images/crun"]
 onboot:
@@ -105,9 +105,10 @@ def test_copies_come_to_the_verdicts_of_cold_guests(run: tuple[int, dict[str, An
         assert record["judgement"]["verdict"] == expected, (name, record["judgement"])
     assert status == 1
     verified = [name.split("/")[0] for name, record in records.items() if record["verified"]]
-    assert sorted(verified) == ["bad", "bad", "one"], "one was asked for, and what fails is booted cold as well"
+    assert sorted(verified) == ["bad", "one"], "one was asked for, and what fails is booted cold as well"
 
 
+@pytest.mark.long
 @pytest.mark.boots
 def test_copies_of_a_big_endian_guest_that_has_its_disk_on_a_channel(tmp_path: Path) -> None:
     specs(tmp_path)
@@ -120,7 +121,7 @@ def test_copies_of_a_big_endian_guest_that_has_its_disk_on_a_channel(tmp_path: P
 def test_no_two_copies_are_alike(run: tuple[int, dict[str, Any], Path]) -> None:
     for word in ("random", "boot_id", "mac"):
         found = said(run, word)
-        assert len(found) == 6, word
+        assert len(found) == 3, word
         assert len(set(found)) == len(found), (word, found)
     for text in said(run, "time"):
         assert abs(int(text) - time.time()) < 600
@@ -280,6 +281,7 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, Bootab
     return make_machine(), make_bootable(forkable=parts)
 
 
+@pytest.mark.long
 @pytest.mark.boots
 def test_a_guest_whose_cpu_has_no_random_numbers_is_forked(tmp_path: Path) -> None:
     specs(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from fuzz_targets import Broken, Target, expect, hold, targets
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = 300
+EXAMPLES = 100
 """Of each target; some tenths of a second. The same ones each time, so that a failure here is a change's."""
 WAYS = ("atheris", "hypothesis") if sys.platform == "linux" and platform.machine() == "x86_64" else ("hypothesis",)
 """Of the long run: there is no atheris for other platforms."""
