@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.survey.cells import CellResult
+from benchmarks.survey.cells import CellResult, confirmed
 from benchmarks.survey.page import render
 from benchmarks.survey.plan import load_list
 
@@ -45,17 +46,30 @@ def test_a_failure_has_what_sets_it_apart_and_its_cause(tmp_path: Path) -> None:
         result("first", "x86_64/6.1", "pass", ("all", "pass", "")),
         result("first", "ppc64le/7.2-64k", "fail", ("all", "fail", "exit status 1")),
         result("first", "ppc64le/7.2", "pass", ("all", "pass", ""), ("other", "skip", "no root")),
-        result("second", "x86_64/6.1", "fault"),
+        result("second", "x86_64/6.1", "infra-error"),
     )
-    assert "2 of 2 packages, 4 of 6 cells: 2 pass, 1 fail, 1 fault." in text
+    assert "2 of 2 packages, 4 of 6 cells: 2 pass, 1 fail, 1 infra-error." in text
     assert "| first | pass | **FAIL** | 1/2 |" in text
-    assert "| second | fault |  |  |" in text
+    assert "| second | infra-error |  |  |" in text
     failure = next(line for line in text.splitlines() if line.startswith("| first/ppc64le/7.2-64k"))
     assert "all: exit status 1" in failure
     assert "Only 64k pages" in failure
     assert "page size: it maps 4 KiB" in failure
     fault = next(line for line in text.splitlines() if line.startswith("| second/x86_64"))
     assert fault.endswith("| – | not looked into yet |"), "a fault of the testbed is not compared with others"
+
+
+def test_a_failure_on_a_busy_host_is_one_if_it_repeats() -> None:
+    failed = result("first", "x86_64/6.1", "fail", ("a", "fail", ""), ("b", "pass", ""))
+    passed = result("first", "x86_64/6.1", "pass", ("a", "pass", ""), ("b", "pass", ""))
+    other = result("first", "x86_64/6.1", "fail", ("a", "pass", ""), ("b", "fail", ""))
+    assert confirmed(failed, failed).status == "fail"
+    assert confirmed(failed, passed).status == "pass"
+    differing = confirmed(failed, other)
+    assert (differing.status, differing.reason) == ("infra-error", "two runs on a busy host differ: a, b")
+    guests = ({"cpu_s": 10.0, "waited_s": 12.0},)
+    assert replace(failed, guests=guests).is_starved
+    assert not replace(failed, guests=guests, cpu_s=3.0).is_starved
 
 
 def test_texts_of_a_guest_are_harmless(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.survey benchmarks/survey/list.yml --budget 8h --page docs/survey.md
 
-Cells with a result are not run again, so that a survey goes on where it ended; a fault of the testbed is no result.
+Cells with a result are not run again, so that a survey goes on where it ended; an infra-error is no result.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _is_due(cell: SurveyCell, args: argparse.Namespace) -> bool:
     if args.only and not any(fnmatchcase(cell.id, pattern) for pattern in args.only):
         return False
     known = load_result(args.state / cell.folder)
-    return args.again or known is None or known.status == "fault"
+    return args.again or known is None or known.status == "infra-error"
 
 
 def _say(result: CellResult) -> None:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ END_S = 60.0
 
 @dataclass(frozen=True)
 class CellResult:
-    """The result of a cell, kept as JSON. `status` is one of STATUS, `timeout` or `fault`; times are in seconds."""
+    """The result of a cell, kept as JSON. `status` is of STATUS, `timeout` or `infra-error`; times are in seconds."""
 
     id: str
     package: str
@@ -59,6 +59,26 @@ class CellResult:
     tool: str = __version__
     guests: tuple[dict[str, Any], ...] = field(default=())
 
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the tests that failed."""
+        return tuple(test["name"] for test in self.tests if test["result"] == "fail")
+
+    @property
+    def all_cpu_s(self) -> float:
+        """CPU time with the guests'."""
+        return self.cpu_s + sum(float(guest.get("cpu_s") or 0) for guest in self.guests)
+
+    @property
+    def waited_s(self) -> float:
+        """Time that the host withheld from the guests."""
+        return sum(float(guest.get("waited_s") or 0) for guest in self.guests)
+
+    @property
+    def is_starved(self) -> bool:
+        """True if the guests waited for the host for longer than they ran."""
+        return self.waited_s > self.all_cpu_s
+
 
 def load_result(folder: Path) -> CellResult | None:
     """Return the kept result of a cell; None without one."""
@@ -71,7 +91,29 @@ def load_result(folder: Path) -> CellResult | None:
 
 
 def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder: Path, limit_s: float) -> CellResult:
-    """Run a package's tests on a target, and keep result, output and record in a folder."""
+    """Run a package's tests on a target, and keep result, output and record in a folder.
+
+    Tests that fail on a host which is busy with other things must fail in a second run as well.
+    """
+    result = _run_once(cell, source, survey, folder, limit_s)
+    if result.is_starved and result.status == "fail":
+        result = confirmed(result, _run_once(cell, source, survey, folder, limit_s))
+    elif result.is_starved and result.status == "timeout":
+        reason = f"{result.reason}, for {result.waited_s:.0f} s of which it waited for the host"
+        result = replace(result, status="infra-error", reason=reason)
+    write_atomic(folder / RESULT, json.dumps(asdict(result), indent=1).encode())
+    return result
+
+
+def confirmed(first: CellResult, second: CellResult) -> CellResult:
+    """Return the result of two runs on a busy host, the first of which failed."""
+    if second.status == "pass" or (second.status == "fail" and second.failed == first.failed):
+        return second
+    tests = ", ".join(dict.fromkeys((*first.failed, *second.failed)))
+    return replace(second, status="infra-error", reason=f"two runs on a busy host differ: {tests}")
+
+
+def _run_once(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder: Path, limit_s: float) -> CellResult:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     record = folder / "record.json"
@@ -86,9 +128,9 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     status, is_over = _run(command, folder / "log", limit_s)
     guests = json.loads(record.read_bytes())["guests"] if record.is_file() else []
-    result = CellResult(
+    return CellResult(
         *(cell.id, cell.package, source.version, cell.machine, cell.kernel),
-        status="timeout" if is_over else STATUS.get(status, "fault"),
+        status="timeout" if is_over else STATUS.get(status, "infra-error"),
         exit_status=status,
         reason=_reason(folder / "log", status, is_over, limit_s),
         tests=_tests(folder / "out" / "summary"),
@@ -101,8 +143,6 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
         cpu_s=round(_cpu_s() - before_s, 1),
         guests=tuple(guests),
     )
-    write_atomic(folder / RESULT, json.dumps(asdict(result), indent=1).encode())
-    return result
 
 
 def _options(cell: SurveyCell, survey: SurveyList, tree: str) -> list[str]:

@@ -17,12 +17,13 @@ WORDS = {
     "skip": "skip",
     "timeout": "timeout",
     "bad-package": "–",
-    "fault": "fault",
+    "infra-error": "infra-error",
 }
 LEGEND = """\
 `pass`: all tests passed that could be run; `2/3`: two of three passed, the others were skipped. `FAIL`: a test failed.
 `skip`: none could be run. `timeout`: the time of a cell was over, for which the host may be too slow. `–`: the package
-cannot be installed there. `fault`: the testbed failed, which says nothing about the package. An empty cell was not run.
+cannot be installed there. `infra-error`: the testbed or the host failed, which says nothing about the package: the cell
+is run again the next time. An empty cell was not run.
 """
 VERDICTS = {"pass": Verdict.PASS, "fail": Verdict.FAIL}
 

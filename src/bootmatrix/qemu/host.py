@@ -39,7 +39,7 @@ def available_memory_mib() -> int:
 
 def children_cpu_s() -> float:
     """CPU time of the processes that this one has started and that run: its guests."""
-    ticks = sum(sum(_ticks(child)) for child in _children())
+    ticks = sum(sum(_ticks(child)) for child in children())
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -133,7 +133,7 @@ def _room_bytes(folder: Path) -> int:
 V1_MEMORY = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
-def _children() -> list[str]:
+def children() -> list[str]:
     """List child processes of all our threads (proc_tid_children(5)); empty without kernel support."""
     children: list[str] = []
     for file in (PROC / "self/task").glob("*/children"):

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from bootmatrix.boot.cpu_contention import waits_s
 from bootmatrix.boot.start import Booted, Start, start_guest
 from bootmatrix.cell.run import RunContext, cold_if_outbound, prepare
 from bootmatrix.errors import AgentError, BootmatrixError
@@ -22,7 +23,7 @@ from bootmatrix.guest.serve import serve_http
 from bootmatrix.guest.streams import Signal
 from bootmatrix.judge import judge
 from bootmatrix.model import Bootable, Cell, Machine, Phase
-from bootmatrix.qemu.host import children_cpu_s
+from bootmatrix.qemu.host import children, children_cpu_s
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.run_store import CONSOLE_FILE
@@ -108,7 +109,10 @@ class GuestSession:
         return self.folder / CONSOLE_FILE
 
     def description(self) -> dict[str, Any]:
-        """Return what it was made of, and got, and the CPU time of this process and its guests, as JSON values."""
+        """Return what it was made of and got, as JSON values.
+
+        Its CPU time is that of this process and its guests; it waited for as long as its most delayed thread.
+        """
         files = {**self.bootable.parts(), **{image.name: image for image in self.bootable.images}}
         packages = self.repository.packages if self.repository else ()
         return {
@@ -116,6 +120,7 @@ class GuestSession:
             "qemu": qemu_version(self.machine),
             "memory_mib": self.machine.memory_mib,
             "cpu_s": round(time.process_time() + children_cpu_s(), 1),
+            "waited_s": round(_waited_s(), 1),
             "files": {name: artefact.sha256 for name, artefact in files.items()},
             "packages": [package.model_dump(include=PACKAGE_FIELDS) for package in packages],
         }
@@ -132,6 +137,11 @@ class GuestSession:
             return "was stopped"
         judgement = judge(self.booted.outcome, self.machine, self.bootable, read_whole(self.console))
         return f"has ended: {judgement.reason}"
+
+
+def _waited_s() -> float:
+    """Return for how long the most delayed thread of this process's guests waited for a core."""
+    return max((wait_s for child in children() for wait_s in waits_s(int(child)).values()), default=0.0)
 
 
 @asynccontextmanager
