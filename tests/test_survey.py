@@ -17,6 +17,7 @@ suite: bookworm
 root: debian
 targets: [x86_64/6.1, ppc64le/7.2-64k, ppc64le/7.2]
 packages: [first, second]
+not_run: [{packages: [third, fourth], reason: too large}]
 causes:
   - {cells: "first/*-64k", test: "a*", cause: page size, text: "it maps 4 KiB"}
 """
@@ -85,6 +86,7 @@ def test_an_empty_survey_has_a_page(tmp_path: Path) -> None:
     text = page(tmp_path)
     assert "0 of 2 packages, 0 of 6 cells." in text
     assert "Nothing was run." in text
+    assert "- third, fourth: too large.\n" in text
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def render(survey: SurveyList, results: Sequence[CellResult], versions: Mapping[
         "## Results\n",
         *_grid(survey, by_id),
         LEGEND,
+        *_left_out(survey),
         "## Failures\n",
         *_failures(survey, results),
         "## Packages and inputs\n",
@@ -80,6 +81,13 @@ def _grid(survey: SurveyList, by_id: Mapping[str, CellResult]) -> Iterator[str]:
         cells = (by_id.get(f"{package}/{target}") for target in targets)
         yield f"| {package} | {' | '.join(_word(result) for result in cells)} |"
     yield ""
+
+
+def _left_out(survey: SurveyList) -> Iterator[str]:
+    if survey.not_run:
+        yield "Not run this time:\n"
+        yield from (f"- {packages}: {reason}." for packages, reason in survey.not_run)
+        yield ""
 
 
 def _word(result: CellResult | None) -> str:

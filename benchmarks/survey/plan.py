@@ -51,7 +51,10 @@ class Cause:
 
 @dataclass(frozen=True)
 class SurveyList:
-    """A survey as its file has it. `suite` has the sources of what the `root` installs."""
+    """A survey as its file has it. `suite` has the sources of what the `root` installs.
+
+    `isolation` is that of testbeds; `not_run` has packages that are left out, with the reason.
+    """
 
     suite: str
     root: str
@@ -59,6 +62,7 @@ class SurveyList:
     packages: tuple[str, ...]
     causes: tuple[Cause, ...]
     isolation: str = "none"
+    not_run: tuple[tuple[str, str], ...] = ()
 
     def cells(self) -> Iterator[SurveyCell]:
         """Yield all cells, package by package."""
@@ -81,6 +85,9 @@ def load_list(path: Path) -> SurveyList:
             packages=tuple(str(name) for name in fields["packages"]),
             causes=tuple(_cause(entry, path) for entry in fields.get("causes") or ()),
             isolation=str(fields.get("isolation", "none")),
+            not_run=tuple(
+                (", ".join(map(str, entry["packages"])), str(entry["reason"])) for entry in fields.get("not_run") or ()
+            ),
         )
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
