@@ -90,6 +90,11 @@ def test_verdicts_that_their_evidence_bears_out_are_accepted(saved: Path) -> Non
         (FAILED, say("panic", expected=False), "it says panic, and its evidence fail: "),
         (FAILED, lambda record: record.update(expected=True), "it says that its verdict, fail, is as expected"),
         (FAILED, known, "its known failures"),
+        (
+            PASSED,
+            lambda record: record["cell"].update(append="quiet"),
+            "its cell is not as the run's plan has it: append",
+        ),
         (FAILED, say("skip"), "it says that its cell was skipped"),
         (FAILED, say("user-pass"), "without a run in the user tier"),
         (FAILED, all_of(say("pass"), without("outcome")), "it says pass, without the boot"),
@@ -121,6 +126,20 @@ def test_a_damaged_console_is_found_by_what_it_would_have_ruled_out(run_folder: 
     console.write_text(console.read_text() + "[    5.000000] kernel BUG at lib/x.c:27!\n")
     with pytest.raises(InputError, match=r"it says pass, and its evidence fail: .*kernel BUG at lib/x\.c:27"):
         load_resumable(run_folder)
+
+
+@pytest.mark.parametrize("target", [FAILED, "cells/influxdb/aarch64/virt/6.12", "cells/Influxdb/aarch64/virt/6.1"])
+def test_a_record_in_the_place_of_another_cells_is_refused(run_folder: Path, target: str) -> None:
+    shutil.copytree(run_folder / PASSED, run_folder / target, dirs_exist_ok=True)
+    with pytest.raises(InputError, match=r"record\.json: it is of another cell: influxdb/aarch64/6\.1"):
+        load_resumable(run_folder)
+
+
+def test_a_cell_has_one_record(run_folder: Path) -> None:
+    run = load_run(run_folder)
+    twice = run.model_copy(update={"records": (*run.records, run.records[0])})
+    with pytest.raises(InputError, match=f"two records of {run.records[0].cell.id}"):
+        check_verdicts(twice, run_folder)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 100, b"{", b'{"cell": 1}'])

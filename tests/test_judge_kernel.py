@@ -216,6 +216,15 @@ def test_daemons_of_init_images_weaken_a_pass() -> None:
     assert "init image's daemons: weaker evidence: init image other" in judgement.reason
 
 
+def test_messages_that_are_missing_in_both_places_weaken_a_pass() -> None:
+    console = b"** 2499 printk messages dropped **\r\n" + READ
+    judgement = judged(account(counts="0 3000 0"), console)
+    assert (judgement.verdict, judgement.is_weak) == (Verdict.PASS, True)
+    assert "missing on the console and in its log" in judgement.reason
+    assert not judged(account(counts="0 3000 0")).is_weak
+    assert not judged(account(), console).is_weak
+
+
 def test_a_mark_that_a_container_prints_ends_nothing() -> None:
     mark = b"app| " + READ
     printed = b"app| [    1.234567] BUG: kernel NULL pointer dereference, address: 0000000000000008\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import get_context
@@ -63,11 +64,18 @@ def check_verdicts(run: Run, folder: Path) -> None:
         InputError: a verdict is not what its evidence says, or a console is missing.
     """
     planned = {cell.id: cell for cell in run.order.plan.cells} if run.order else {}
+    twice = next((name for name, times in Counter(record.cell.id for record in run.records).items() if times > 1), "")
+    if twice:
+        raise InputError(f"{folder}: two records of {twice}", HINT)
     again = {record.cell.id: judgement for record, judgement in rejudge(run, folder)}
     for record in run.records:
         fault = next(_faults(record, planned.get(record.cell.id), again.get(record.cell.id)), "")
         if fault:
             raise InputError(f"{cell_folder(folder, record.cell) / RECORD_FILE}: {fault}", HINT)
+
+
+def _differences(planned: Cell, cell: Cell) -> Iterator[str]:
+    return (name for name in Cell.model_fields if getattr(planned, name) != getattr(cell, name))
 
 
 def _faults(record: Record, planned: Cell | None, again: Judgement | None) -> Iterator[str]:
@@ -79,6 +87,8 @@ def _faults(record: Record, planned: Cell | None, again: Judgement | None) -> It
         yield "it says that its cell was skipped, and the run's plan does not"
     if planned and planned.expect != record.cell.expect:
         yield "its known failures (xfail) are not those of the run's plan"
+    elif planned and planned != record.cell:
+        yield f"its cell is not as the run's plan has it: {', '.join(_differences(planned, record.cell))} differs"
     if verdict.is_user_tier and (record.cell.tier != "user" or (verdict.is_tested and record.user_outcome is None)):
         yield f"it says {verdict}, without a run in the user tier"
     if not verdict.is_guests:  # what blames us is no claim about the guest, and never as expected

@@ -55,8 +55,10 @@ PRIVILEGED = "privileged containers: weaker evidence"
 DAEMONS = "init image's daemons: weaker evidence"
 NO_ACCOUNT = "init of protocol {}: no account of the kernel: weaker evidence"
 OUTBOUND = "a network that leads outside: an unreproducible input"
+LOST = "messages of the kernel are missing on the console and in its log: weaker evidence"
+LOST_MESSAGES = "lost messages"
 OUT_OF_MEMORY = "out of memory"
-"""Name of the kernel's message about that, in kernel_messages.toml."""
+"""Names of the kernel's messages about that, in kernel_messages.toml."""
 NOTHING_TESTED = "nothing was tested: the spec has no container under onboot, services or onshutdown"
 NOTHING_ADVICE = "Add a container to 'onboot', or a service with 'bootmatrix.check': its exit status decides."
 
@@ -94,7 +96,7 @@ def judge(
             return _passed_by_console(bootable.proof, outcome, transcript, faults)
         if not (bootable.onboot or bootable.services or bootable.checks or bootable.onshutdown):
             return Judgement(verdict=Verdict.BUILD_ERROR, reason=NOTHING_TESTED, advice=NOTHING_ADVICE)
-        return _weakened(_passed(outcome, bootable, subresults, faults, remarks), bootable, log)
+        return _weakened(_passed(outcome, bootable, subresults, faults, remarks), bootable, log, faults)
     if any(finding.verdict is Verdict.SKIP for finding in findings):
         findings = [finding for finding in findings if not finding.follows]
     findings.sort(key=lambda finding: finding.gravity)
@@ -251,13 +253,14 @@ def _passed(
     )
 
 
-def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None) -> Judgement:
-    """Mark a pass with weaker evidence: privileged containers, no account of the kernel."""
+def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None, faults: Sequence[KernelFault]) -> Judgement:
+    """Mark a pass with weaker evidence: privileged containers, no account of the kernel, or one with gaps."""
     limits = [
         *([f"{PRIVILEGED}: {'; '.join(bootable.privileged)}"] if bootable.privileged else ()),
         *([f"{DAEMONS}: {'; '.join(bootable.daemons)}"] if bootable.daemons else ()),
         *([OUTBOUND] if bootable.outbound else ()),
         *([NO_ACCOUNT.format(bootable.protocol)] if log is None else ()),
+        *([LOST] if log and not log.is_complete and any(fault.name == LOST_MESSAGES for fault in faults) else ()),
     ]
     if not limits:
         return passed

@@ -27,7 +27,7 @@ from threading import Lock as Mutex
 from typing import BinaryIO
 
 from bootmatrix import __version__
-from bootmatrix.errors import InputError
+from bootmatrix.errors import DamagedRun, InputError
 from bootmatrix.fsio import open_plain, read_whole, replace_link, sync_disk, write_atomic
 from bootmatrix.model import AcceptanceRecord, Cell, Lock, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
@@ -351,7 +351,7 @@ def point_latest(reports: Path, name: str) -> None:
 def _recover(folder: Path) -> Run:
     run = read_value(folder / STARTED_FILE, Run)
     files = sorted((folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}"))
-    records = tuple(read_value(file, Record) for file in files if _is_written(file))
+    records = tuple(_read_record(folder, file) for file in files if _is_written(file))
     ends = [datetime.fromisoformat(one.started_at).timestamp() + one.wall_s for one in records]
     start = datetime.fromisoformat(run.started_at).timestamp()
     return run.model_copy(
@@ -363,6 +363,19 @@ def _recover(folder: Path) -> Run:
             "unfinished": tuple(unfinished(folder)),
         }
     )
+
+
+def _read_record(folder: Path, file: Path) -> Record:
+    """Read a record in the folder of its cell.
+
+    Raises:
+        DamagedRun: damaged, or of another cell.
+    """
+    record = read_value(file, Record)
+    if cell_folder(folder, record.cell) != file.parent:
+        hint = "Put the cell's folder back where it was, or remove it: --resume then runs the cell again."
+        raise DamagedRun(f"{file}: it is of another cell: {record.cell.id}", hint)
+    return record
 
 
 def unfinished(folder: Path) -> Iterable[str]:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from bootmatrix.errors import InputError
 from bootmatrix.history.extract import mode_of, result_of
 from bootmatrix.history.values import Comparison
-from bootmatrix.model import Record, Run, Verdict
+from bootmatrix.model import Judgement, Record, Run, Verdict
 from bootmatrix.report.order import cell_order
 from bootmatrix.report.product import ProductLine, product_lines
 from bootmatrix.report.sanitize import one_line
@@ -240,10 +240,14 @@ def _inputs(records: Iterable[Record]) -> Iterator[Digest]:
 def weaker_evidence(records: Iterable[Record]) -> dict[str, str]:
     """Return the reasons for which evidence is weaker, by the cell's id."""
     return {
-        record.cell.id: one_line("; ".join(record.judgement.privileged), 1000) or "judged by the console alone"
-        for record in records
-        if record.judgement.is_weak
+        record.cell.id: one_line(_weakness(record.judgement), 1000) for record in records if record.judgement.is_weak
     }
+
+
+def _weakness(judgement: Judgement) -> str:
+    """Return what makes a judgement's evidence weaker; a failure does not say it."""
+    limits = (evidence.text for evidence in judgement.evidence if evidence.source == "judge")
+    return "; ".join(judgement.privileged) or "; ".join(limits) or "judged by the console alone"
 
 
 def _unique(digests: Iterable[Digest], listed: Collection[str] = ()) -> tuple[Digest, ...]:
