@@ -84,6 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         start = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0])
         fault = self.server.plan.begin(path, start)
         file = self.server.plan.root / path
+        file = file / "index.html" if file.is_dir() else file
         if fault.status:
             self.reply(fault.status, b"", Fault(path))
         elif not file.is_file():

@@ -1,159 +1,164 @@
-"""Snapshots of guests: what is kept is what comes back, or nothing does."""
+"""Old kernels by a snapshot service: a small one of our own, over states of a signed archive."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from bootmatrix.snapshot.cache import LIMIT_VARIABLE, SnapshotCache, limit_bytes
-from bootmatrix.snapshot.snapshot import PIECE_BYTES, DamagedSnapshot, Snapshot, new_memory, read, taken, write
-from bootmatrix.store import Store
+from archive_client import Opener
+from bootmatrix.bisect.kernels import Question, prepare_search
+from bootmatrix.errors import BootmatrixError, UntrustedError
+from bootmatrix.load.catalogue import load_catalogue
+from bootmatrix.load.data_paths import CHECKOUT, specs_folder
+from bootmatrix.source.repositories.snapshots import _is_between
+from kernel_forms import PROFILES
+from small_archive import Signer, SmallArchive
+from small_server import Server, serve
 
-PARTS = {100: b"in the first piece", 3 * PIECE_BYTES + 7: b"x" * (2 * PIECE_BYTES), (8 << 20) - 4: b"last"}
-"""What a guest of 8 MiB has in its memory, by position."""
+pytest_plugins = ("archive_fixtures", "command_line")
+
+STATES = {
+    "20230101T030000Z": ["6.1.1-1"],
+    "20230201T030000Z": ["6.1.7-1"],
+    "20230301T030000Z": ["6.2.1-1"],
+    "20230302T030000Z": ["6.2.1-1", "6.2.4-1"],
+    "20240101T030000Z": ["6.10.2-1"],
+}
+FIRST_SEEN = {
+    "6.1.1-1": "20230101T030000Z",
+    "6.1.7-1": "20230201T030000Z",
+    "6.2.1-1": "20230301T030000Z",
+    "6.2.4-1": "20230301T030000Z",  # a day before an index names it
+    "6.10.2-1": "20240101T030000Z",
+}
 
 
-def snapshot(mark: bytes = b"") -> Snapshot:
-    memory = new_memory(8)
-    for position, data in PARTS.items():
-        os.pwrite(memory, data, position)
-    os.pwrite(memory, bytes(PIECE_BYTES), 16 * PIECE_BYTES)  # written to, and empty all the same
-    return taken(memory, 8, b"state" + mark, b"console")
+def image(version: str) -> str:
+    return f"linux-image-{version}-cloud-amd64"
 
 
-def contents(one: Snapshot) -> bytes:
-    return os.pread(one.memory, one.memory_bytes, 0)
+def answer(folder: Path, path: str, value: object) -> None:
+    file = folder / "mr" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value))
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> SnapshotCache:
-    return SnapshotCache(Store(tmp_path / "cache"))
+def service(tmp_path: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A service, and a catalogue that names it."""
+    monkeypatch.chdir(tmp_path)
+    served = tmp_path / "served"
+    with serve(served) as server:
+        for time, versions in STATES.items():
+            archive = SmallArchive(served / "archive/debian" / time, signer)
+            for version in versions:
+                archive.add("sid", image(version), version, depends=f"linux-binary-{version}-cloud-amd64 (= {version})")
+                archive.add("sid", f"linux-binary-{version}-cloud-amd64", version)
+            archive.expire("sid")
+            archive.publish()
+        answers(served)
+        shipped = yaml.safe_load((CHECKOUT / "kernels/debian-snapshot.yml").read_text())
+        text = yaml.safe_dump({**shipped, "keys": {"files": [str(signer.keyring)]}})
+        (tmp_path / "kernels").mkdir()
+        own = text.replace("https://snapshot.debian.org", server.address)
+        (tmp_path / "kernels/debian-snapshot.yml").write_text(own)
+        yield server
 
 
-def test_a_snapshot_comes_back_as_it_was(cache: SnapshotCache) -> None:
-    one = snapshot()
-    cache.put("key", one)
-    again = cache.get("key")
-    assert again
-    assert (again.state, again.console, again.memory_bytes) == (b"state", b"console", 8 << 20)
-    assert contents(again) == contents(one)
-    assert cache.path("key").stat().st_size < 6 * PIECE_BYTES
-    assert cache.get("another key") is None
+def answers(served: Path) -> None:
+    """Write what the service says; the server takes a path's index from the file of that name."""
+    signed = [version.replace("-", "+") for version in FIRST_SEEN]
+    answer(served, "package/linux-signed-amd64/index.html", {"result": [{"version": version} for version in signed]})
+    for version, time in FIRST_SEEN.items():
+        names = [image(version), f"{image(version)}-dbg", f"linux-image-{version}-amd64", "linux-headers"]
+        built = [{"name": name, "version": version} for name in names]
+        answer(served, f"package/linux-signed-amd64/{version.replace('-', '+')}/binpackages", {"result": built})
+        files = [{"architecture": "arm64", "hash": "b"}, {"architecture": "amd64", "hash": "a"}]
+        seen = [
+            {"archive_name": "debian-ports", "first_seen": "20200101T000000Z"},
+            {"archive_name": "debian", "first_seen": time},
+        ]
+        answer(
+            served, f"binary/{image(version)}/{version}/binfiles?fileinfo=1", {"result": files, "fileinfo": {"a": seen}}
+        )
 
 
-def test_nobody_can_write_to_a_snapshot(cache: SnapshotCache) -> None:
-    cache.put("key", snapshot())
-    for one in (snapshot(), cache.get("key")):
-        assert one
-        with pytest.raises(PermissionError):
-            os.pwrite(one.memory, b"poison", 0)
-        again = os.open(f"/proc/self/fd/{one.memory}", os.O_RDWR)
-        with pytest.raises(PermissionError):
-            os.write(again, b"poison")
-        with pytest.raises(PermissionError):
-            os.ftruncate(again, 0)
-        os.close(again)
+def ask(opened: Opener, good: str, bad: str) -> list[str]:
+    question = Question(specs_folder() / "hello.yml", "x86_64", good, bad, "snapshot-cloud", "debian-snapshot")
+    return [step.version for step in prepare_search(question, PROFILES, opened()).state.steps]
 
 
-def test_any_damage_is_seen_and_what_is_damaged_removed(cache: SnapshotCache) -> None:
-    cache.put("key", snapshot())
-    path = cache.path("key")
-    whole = path.read_bytes()
-    header = whole.index(b"\n")
-    for position in (0, header // 2, header + 3, header + 8, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        assert cache.get("key") is None, position
-        assert not path.exists()
-    for length in (0, 1, header + 2, len(whole) - 40, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        assert cache.get("key") is None, length
-    path.write_bytes(whole + b"more")
-    assert cache.get("key") is None
-    path.write_bytes(whole)
-    assert cache.get("key")
+def test_the_shipped_catalogue() -> None:
+    catalogue = load_catalogue(CHECKOUT / "kernels/debian-snapshot.yml")
+    assert set(catalogue.kernels) == {"snapshot", "snapshot-cloud", "snapshot-armmp", "snapshot-powerpc64le"}
 
 
-def test_a_snapshot_in_the_place_of_another_is_removed(cache: SnapshotCache) -> None:
-    cache.put("key", snapshot())
-    cache.path("key").rename(cache.path("another key"))
-    assert cache.get("another key") is None
-    assert not cache.path("another key").exists()
+def test_kernels_between_two_versions(service: Server, opened: Opener) -> None:
+    assert ask(opened, "6.1.7", "6.10") == ["6.1.7-1", "6.2.1-1", "6.2.4-1", "6.10.2-1"]
+    assert ask(opened, "6.10", "6.2.4") == ["6.10.2-1", "6.2.4-1"]
+    assert service.count("6.1.1-1/binfiles?fileinfo=1") == 0
+    assert not any("dists" in path for path, _ in service.requests), "no index is read before a boot"
+    ask(opened, "6.1.7", "6.10")
+    assert service.count("6.2.1-1/binfiles?fileinfo=1") == 1, "answers are kept"
+
+
+@pytest.mark.parametrize(("version", "states"), [("6.2.1-1", 1), ("6.2.4-1", 2)])
+def test_a_kernel_comes_from_a_signed_state(service: Server, opened: Opener, version: str, states: int) -> None:
+    question = Question(specs_folder() / "hello.yml", "x86_64", "6.1.1", "6.10", "snapshot-cloud", "debian-snapshot")
+    archive = opened()
+    source = prepare_search(question, PROFILES, archive).profiles["x86_64"].catalogue[version]
+    parts = archive.repositories.parts(source, "amd64")
+    assert [re.search(r"pool/main/(.*)_", part.url or "").group(1) for part in parts] == [  # type: ignore[union-attr]
+        f"{image(version)}_{version}",
+        f"linux-binary-{version}-cloud-amd64_{version}",
+    ]
+    assert len({path for path, _ in service.requests if path.endswith("InRelease")}) == states
+
+
+def test_a_service_that_lies(service: Server, opened: Opener) -> None:
+    """Its answers lead to states; what these have is signed, or not used."""
+    answer(
+        service.root,
+        f"binary/{image('6.2.1-1')}/6.2.1-1/binfiles?fileinfo=1",
+        {
+            "result": [{"architecture": "amd64", "hash": "a"}],
+            "fileinfo": {"a": [{"archive_name": "debian", "first_seen": "20230101T030000Z"}]},
+        },
+    )
+    question = Question(specs_folder() / "hello.yml", "x86_64", "6.1.1", "6.10", "snapshot-cloud", "debian-snapshot")
+    archive = opened()
+    source = prepare_search(question, PROFILES, archive).profiles["x86_64"].catalogue["6.2.1-1"]
+    with pytest.raises(BootmatrixError) as refused:
+        archive.repositories.parts(source, "amd64")
+    assert not isinstance(refused.value, UntrustedError)
+    inrelease = service.root / "archive/debian/20230201T030000Z/dists/sid/InRelease"
+    inrelease.write_text(inrelease.read_text().replace("Origin: Debian", "Origin: Other"))
+    source = prepare_search(question, PROFILES, archive).profiles["x86_64"].catalogue["6.1.7-1"]
+    with pytest.raises(UntrustedError):
+        archive.repositories.parts(source, "amd64")
 
 
 @pytest.mark.parametrize(
-    "header",
+    "value",
     [
-        b"[]",
-        b'{"format":1,"name":"file","memory_bytes":8388608,"state_bytes":0,"console_bytes":0,"pieces":[]}',
-        b'{"format":2,"name":"file","memory_bytes":8388608,"state_bytes":-1,"console_bytes":0,"pieces":[]}',
-        b'{"format":2,"name":"file","memory_bytes":8388608,"state_bytes":0,"console_bytes":99999999,"pieces":[]}',
-        b'{"format":2,"name":"file","memory_bytes":8388608,"state_bytes":0,"console_bytes":0,"pieces":[[31,33]]}',
-        b'{"format":2,"name":"file","memory_bytes":8388608,"state_bytes":0,"console_bytes":0,"pieces":[[5,4]]}',
-        b'{"format":2,"name":"file","memory_bytes":-8388608,"state_bytes":0,"console_bytes":0,"pieces":[]}',
-        b'{"format":2,"name":"file","memory_bytes":83886080000000,"state_bytes":0,"console_bytes":0,"pieces":[]}',
+        [],
+        {"result": [{"version": "../../x"}]},
+        {"result": "x"},
     ],
 )
-def test_a_header_that_lies_is_refused(tmp_path: Path, header: bytes) -> None:
-    (tmp_path / "file").write_bytes(header + b"\n" + bytes(100))
-    with pytest.raises(DamagedSnapshot):
-        read(tmp_path / "file")
+def test_answers_that_are_none(service: Server, opened: Opener, value: object) -> None:
+    answer(service.root, "package/linux-signed-amd64/index.html", value)
+    with pytest.raises(UntrustedError, match="not an answer of a snapshot service"):
+        ask(opened, "6.1.7", "6.10")
 
 
-def test_the_least_used_are_removed_beyond_the_limit(tmp_path: Path) -> None:
-    with (tmp_path / "one").open("wb") as file:
-        size = write(snapshot(b"1"), file, "0" * 64)
-    cache = SnapshotCache(Store(tmp_path / "cache"), 2 * size + 1)
-    for number, key in enumerate(("1", "2")):
-        cache.put(key, snapshot(key.encode()))
-        os.utime(cache.path(key), (number, number))
-    assert cache.get("1")  # which makes it the one used last
-    cache.put("3", snapshot(b"3"))
-    assert [cache.get(key) is not None for key in ("1", "2", "3")] == [True, False, True]
-
-
-def test_what_is_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
-    cache = SnapshotCache(Store(tmp_path / "cache"), 1000)
-    cache.put("key", snapshot())
-    assert cache.get("key") is None
-    assert not list((tmp_path / "cache/temp").iterdir())
-
-
-def test_the_limit_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(LIMIT_VARIABLE, "5")
-    assert limit_bytes() == 5 << 20
-    monkeypatch.setenv(LIMIT_VARIABLE, "much")
-    assert limit_bytes() == 4096 << 20
-
-
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[2])
-from pathlib import Path
-from bootmatrix.snapshot import cache
-from bootmatrix.store import Store
-from test_snapshots import snapshot
-
-def write(one, file, name):
-    file.write(bytes(100_000)); file.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-cache.write = write
-cache.SnapshotCache(Store(Path(sys.argv[1]))).put("key", snapshot())
-"""
-
-
-def test_a_kill_while_a_snapshot_is_written_leaves_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
-    done = subprocess.run([sys.executable, "-c", KILLED, folder, Path(__file__).parent], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert len(list((folder / "temp").iterdir())) == 1
-    cache = SnapshotCache(Store(folder))
-    assert not list((folder / "temp").iterdir())
-    assert cache.get("key") is None
-    cache.put("key", snapshot())
-    assert cache.get("key")
+def test_versions_between() -> None:
+    inside = ["6.1.7-1", "6.1.7+1", "6.2~rc1-1", "6.9-1", "6.10.2-1", "6.10-1"]
+    outside = ["6.1.6-1", "6.1.70-1~x", "6.11-1", "6.100-1"]
+    assert [version for version in inside if not _is_between(version, "6.10", "6.1.7")] == []
+    assert [version for version in outside if _is_between(version, "6.1.7", "6.10")] == ["6.1.70-1~x"]

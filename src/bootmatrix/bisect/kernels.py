@@ -102,19 +102,17 @@ def kernels_of_repositories(
         InputError: one is not found, or both are the same.
         InfraError: no repository is available.
     """
-    found = archive.repositories.all_kernels(entries, profile.names.debian)
+    if entries[0].snapshots:
+        found = archive.repositories.old_kernels(entries, question.good, question.bad)
+    else:
+        found = archive.repositories.all_kernels(entries, profile.names.debian)
     kernels = [
         Kernel(name=one.name, release=one.name, version=one.plain_version, architecture=source.architecture)
         for one, source in found
     ]
     chosen = between_ordered(kernels, question.good, question.bad)
     names = {kernel.release for kernel in chosen}
-    sources = {
-        one.name: source.model_copy(update={"version": one.plain_version, "repositories": (one.repository,)})
-        for one, source in found
-        if one.name in names
-    }
-    return chosen, sources
+    return chosen, {one.name: source for one, source in found if one.name in names}
 
 
 def source_of(profile: Profile, machine: str, kernel_name: str, good: str) -> KernelSource:

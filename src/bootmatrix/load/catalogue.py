@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bootmatrix.errors import Fault, FileError, InputError
@@ -17,7 +18,8 @@ from bootmatrix.model.distribution import RepositoryKeys
 DEFAULT_ADDRESS = "default"
 _WORDS = re.compile(r"\{([^}]*)\}")
 _ADDRESS_WORDS = ("arch", "address")
-_NAME_WORDS = ("release",)
+_SNAPSHOT_WORDS = (*_ADDRESS_WORDS, "time")
+_NAME_WORDS = ("release", "arch")
 
 
 def catalogue_files(folders: Iterable[Path]) -> dict[str, Path]:
@@ -77,7 +79,8 @@ def _check_entry(document: Document, name: str, entry: CatalogueEntry, catalogue
             message = f"unknown architecture {arch!r} of the catalogue.{suggest(arch, catalogue.architectures)}"
             document.complain((*place, "architectures"), message)
     for index, text in enumerate(entry.repositories):
-        _check_words(document, (*place, "repositories", index), text, _ADDRESS_WORDS)
+        words = _SNAPSHOT_WORDS if catalogue.snapshots else _ADDRESS_WORDS
+        _check_words(document, (*place, "repositories", index), text, words)
         if catalogue.format in {"apt", "pacman"} and " " not in text:
             what = "SUITE" if catalogue.format == "apt" else "DATABASE"
             document.complain((*place, "repositories", index), f"{text!r} must be of the form 'ADDRESS {what}'")
@@ -113,6 +116,10 @@ def _resolved(catalogue: Catalogue, entry: CatalogueEntry, arch: str) -> Reposit
             text = text.replace(word, value)
         return text
 
+    repositories = tuple(map(filled, entry.repositories))
+    snapshots = catalogue.snapshots
+    if snapshots:
+        snapshots = snapshots.model_copy(update={"sources": tuple(map(filled, snapshots.sources))})
     return RepositoryKernel(
         distribution=catalogue.name,
         folder=catalogue.folder,
@@ -120,14 +127,16 @@ def _resolved(catalogue: Catalogue, entry: CatalogueEntry, arch: str) -> Reposit
         signed=entry.signed or catalogue.signed,
         keys=entry.keys or catalogue.keys,
         architecture=catalogue.architectures[arch],
-        repositories=tuple(map(filled, entry.repositories)),
-        image=entry.image or catalogue.image or "",
-        parts=catalogue.parts if entry.parts is None else entry.parts,
-        optional=catalogue.optional if entry.optional is None else entry.optional,
+        repositories=tuple(text.replace("{time}", f"{datetime.now(UTC):%Y%m%dT000000Z}") for text in repositories),
+        image=filled(entry.image or catalogue.image or ""),
+        parts=tuple(map(filled, catalogue.parts if entry.parts is None else entry.parts)),
+        optional=tuple(map(filled, catalogue.optional if entry.optional is None else entry.optional)),
         version=entry.version,
         archived=entry.archived,
         page_kib=entry.page_kib,
         flavour=entry.flavour,
+        snapshots=snapshots,
+        states=tuple(text for text in repositories if "{time}" in text),
     )
 
 

@@ -28,6 +28,17 @@ class RepositoryKeys(Model):
     revoked: str = ""
 
 
+class SnapshotService(Model):
+    """A service that keeps all states of an archive, with the interface that the catalogue's `source` documents.
+
+    Its answers are not signed. They only tell at which time a release was new; the index of that time is signed.
+    """
+
+    address: Annotated[str, StringConstraints(pattern=r"^https?://[^\s{}]+$")]
+    archive: Name = Field(description="the service's name of the archive")
+    sources: tuple[str, ...] = Field(min_length=1, description="source packages of kernels, with {arch}")
+
+
 class CatalogueEntry(Model):
     """A named kernel. What it leaves out is the catalogue's."""
 
@@ -59,6 +70,7 @@ class Catalogue(Model):
     keys: RepositoryKeys
     architectures: dict[Name, Name] = Field(min_length=1, description="the repository's names of architectures")
     addresses: dict[Name, str] = Field(default={}, description="{address} by architecture; `default` for the others")
+    snapshots: SnapshotService | None = Field(default=None, description="where bisections find old releases")
     image: PackagePattern | None = None
     parts: tuple[PackagePattern, ...] = ()
     optional: tuple[PackagePattern, ...] = ()
@@ -69,7 +81,7 @@ class RepositoryKernel(Model):
     """A named kernel of a distribution for one architecture: an entry of a catalogue with all values.
 
     `architecture` is the repository's name of the architecture. Parts are patterns as in the catalogue. `pinned` are
-    the packages of an exact kernel, as a bisection has them.
+    the packages of an exact kernel, as a bisection has them. `states` are the repositories with a `{time}` in them.
     """
 
     distribution: Name
@@ -87,3 +99,5 @@ class RepositoryKernel(Model):
     page_kib: PageKib = 4
     flavour: str = ""
     pinned: tuple[KernelPart, ...] = ()
+    snapshots: SnapshotService | None = None
+    states: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ from bootmatrix.source.repositories import apk, apt, pacman, rpm_md
 from bootmatrix.source.repositories.access import RepositoryAccess, RepositoryPackage, RepositoryReader
 from bootmatrix.source.repositories.index_cache import IndexCache
 from bootmatrix.source.repositories.keys import PackageSource, fetch_keys
+from bootmatrix.source.repositories.snapshots import old_kernels
 from bootmatrix.source.settings import Settings
 from bootmatrix.source.suites import FAULT_MEMORY_S
 from bootmatrix.store import TEXT, Store
@@ -99,7 +100,7 @@ class Repositories:
     def all_kernels(
         self, sources: Sequence[RepositoryKernel], debian_arch: str
     ) -> list[tuple[KernelCandidate, RepositoryKernel]]:
-        """List the kernels of entries of one format that have all parts, oldest first, with their entries.
+        """List the kernels of entries of one format that have all parts, oldest first, each with an entry for it alone.
 
         Raises:
             InfraError: all repositories are unavailable.
@@ -114,7 +115,26 @@ class Repositories:
             raise faults[0]
         for fault in faults:
             self.progress.note(f"skipped the kernels of a repository: {fault.message}")
-        return sorted(found.values(), key=lambda entry: _reader(entry[1]).order(entry[0].version))
+        order = sorted(found.values(), key=lambda entry: _reader(entry[1]).order(entry[0].version))
+        return [(one, _only(source, one.plain_version, (one.repository,))) for one, source in order]
+
+    def old_kernels(
+        self, sources: Sequence[RepositoryKernel], one: str, other: str
+    ) -> list[tuple[KernelCandidate, RepositoryKernel]]:
+        """List the kernels between two versions in all states of an archive, as `all_kernels` does.
+
+        No index is read yet: that a state has the kernel with all parts is found when it is used.
+
+        Raises:
+            InfraError: the service that keeps the states is unavailable.
+        """
+        found = []
+        for source in sources:
+            for kernel in old_kernels(source, _image_name(source), one, other, self._indexes):
+                places = kernel.repositories(source.states)
+                candidate = KernelCandidate(kernel.version, places[0], ())
+                found.append((candidate, _only(source, candidate.plain_version, places)))
+        return found
 
     def pinned(self, kernel: KernelCandidate, source: RepositoryKernel, debian_arch: str) -> tuple[KernelPart, ...]:
         """Return the parts of a kernel with the SHA-256 of each package, verified.
@@ -173,6 +193,8 @@ class Repositories:
                 faults.append(error)
                 continue
             found += _assembled(source, repository, packages)
+            if source.snapshots and any(_is_whole(entry, source.version) for entry in found):
+                break  # later states have the same package
         newest = {entry.version: entry for entry in reversed(found) if not entry.lacking}
         every = {entry.version: entry for entry in found} | newest
         return sorted(every.values(), key=lambda entry: reader.order(entry.version)), faults
@@ -277,8 +299,7 @@ def _assembled(
     """Join the images of a repository with their parts: those of the same version, by name."""
     by_name = {(package.name, package.version): package for package in packages}
     found = []
-    template = source.image.split(_PLACEHOLDER)
-    image_name = re.compile(f"({RELEASE})".join(map(re.escape, template)))
+    image_name = _image_name(source)
     for image in packages:
         match = image_name.fullmatch(image.name)
         if not match:
@@ -290,6 +311,18 @@ def _assembled(
         kernel = KernelCandidate(image.version, repository, (image, *filter(None, parts)))
         found.append(replace(kernel, lacking=", ".join(lacking)))
     return found
+
+
+def _image_name(source: RepositoryKernel) -> re.Pattern[str]:
+    return re.compile(f"({RELEASE})".join(map(re.escape, source.image.split(_PLACEHOLDER))))
+
+
+def _only(source: RepositoryKernel, version: str, repositories: tuple[str, ...]) -> RepositoryKernel:
+    return source.model_copy(update={"version": version, "repositories": repositories})
+
+
+def _is_whole(kernel: KernelCandidate, version: str) -> bool:
+    return kernel.plain_version == version and not kernel.lacking
 
 
 def _parts(source: RepositoryKernel) -> tuple[str, ...]:
