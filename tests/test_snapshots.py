@@ -89,13 +89,13 @@ def answers(served: Path) -> None:
 
 
 def ask(opened: Opener, good: str, bad: str) -> list[str]:
-    question = Question(specs_folder() / "hello.yml", "x86_64", good, bad, "snapshot-cloud", "debian-snapshot")
+    question = Question(specs_folder() / "hello.yml", "x86_64", good, bad, "sid-cloud", "debian-snapshot")
     return [step.version for step in prepare_search(question, PROFILES, opened()).state.steps]
 
 
 def test_the_shipped_catalogue() -> None:
     catalogue = load_catalogue(CHECKOUT / "kernels/debian-snapshot.yml")
-    assert set(catalogue.kernels) == {"snapshot", "snapshot-cloud", "snapshot-armmp", "snapshot-powerpc64le"}
+    assert set(catalogue.kernels) == {"sid-plain", "sid-cloud", "sid-armmp", "sid-powerpc64le"}
 
 
 def test_kernels_between_two_versions(service: Server, opened: Opener) -> None:
@@ -109,7 +109,7 @@ def test_kernels_between_two_versions(service: Server, opened: Opener) -> None:
 
 @pytest.mark.parametrize(("version", "states"), [("6.2.1-1", 1), ("6.2.4-1", 2)])
 def test_a_kernel_comes_from_a_signed_state(service: Server, opened: Opener, version: str, states: int) -> None:
-    question = Question(specs_folder() / "hello.yml", "x86_64", "6.1.1", "6.10", "snapshot-cloud", "debian-snapshot")
+    question = Question(specs_folder() / "hello.yml", "x86_64", "6.1.1", "6.10", "sid-cloud", "debian-snapshot")
     archive = opened()
     source = prepare_search(question, PROFILES, archive).profiles["x86_64"].catalogue[version]
     parts = archive.repositories.parts(source, "amd64")
@@ -130,7 +130,7 @@ def test_a_service_that_lies(service: Server, opened: Opener) -> None:
             "fileinfo": {"a": [{"archive_name": "debian", "first_seen": "20230101T030000Z"}]},
         },
     )
-    question = Question(specs_folder() / "hello.yml", "x86_64", "6.1.1", "6.10", "snapshot-cloud", "debian-snapshot")
+    question = Question(specs_folder() / "hello.yml", "x86_64", "6.1.1", "6.10", "sid-cloud", "debian-snapshot")
     archive = opened()
     source = prepare_search(question, PROFILES, archive).profiles["x86_64"].catalogue["6.2.1-1"]
     with pytest.raises(BootmatrixError) as refused:

@@ -53,7 +53,7 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
         dest="base",
         default="debian-small",
         metavar="IMAGE",
-        help="image in which a folder, a program or packages run: debian, debian:13, debian:sid, … (default: "
+        help="image in which a folder, a program or packages run: debian, debian:13, … (default: "
         "debian-small, without apt)",
     )
     parser.add_argument(
