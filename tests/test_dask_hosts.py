@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 COMMAND = [sys.executable, "-m", "bootmatrix.cli.main"]
-GUESTS = {"quick": 0.0, "one": 4.0, "two": 4.0, "three": 4.0, "four": 4.0, "five": 4.0}
+GUESTS = {"quick": 0.0, "one": 6.0, "two": 6.0, "three": 6.0, "four": 6.0, "five": 6.0}
 """Guests of one sector, with the seconds that they take."""
 GONE_S = 15.0
 """Limit within which nothing of a run is left on a host, and a silent cut is noticed."""
@@ -204,6 +204,7 @@ def test_killed_workers_and_guests_cost_no_record(desk: Desk, hosts: list[SshHos
     assert len(lost) >= 2, lost
 
 
+@pytest.mark.long
 def test_a_silent_cut_is_noticed_and_a_mended_host_comes_back(desk: Desk, hosts: list[SshHost]) -> None:
     host = hosts[2]
     process = desk.start("one", cluster=write_hosts(desk.folder / "hosts.yml", [host]))
@@ -218,6 +219,7 @@ def test_a_silent_cut_is_noticed_and_a_mended_host_comes_back(desk: Desk, hosts:
     assert attempts == [Verdict.INFRA_ERROR, Verdict.PASS]
 
 
+@pytest.mark.long
 def test_a_killed_client_and_ctrl_c_leave_nothing_and_are_resumed(desk: Desk, hosts: list[SshHost]) -> None:
     cluster = write_hosts(desk.folder / "hosts.yml", hosts[:1])
     process = desk.start("one", "two", cluster=cluster)
@@ -234,6 +236,7 @@ def test_a_killed_client_and_ctrl_c_leave_nothing_and_are_resumed(desk: Desk, ho
     assert verdicts(run) == [Verdict.PASS] * 2, output
 
 
+@pytest.mark.long
 def test_two_clients_use_one_host(desk: Desk, hosts: list[SshHost]) -> None:
     cluster = write_hosts(desk.folder / "hosts.yml", hosts[:1])
     processes = {name: desk.start("quick", "one", cluster=cluster, reports=name) for name in ("left", "right")}
@@ -242,6 +245,7 @@ def test_two_clients_use_one_host(desk: Desk, hosts: list[SshHost]) -> None:
         assert verdicts(run) == [Verdict.PASS] * 2, output
 
 
+@pytest.mark.long
 def test_a_full_disk_and_a_wrong_clock_blame_no_guest(desk: Desk, hosts: list[SshHost]) -> None:
     full, late = hosts[:2]
     full.shell(f"mkdir -p {full.cache}/workers; mount -t tmpfs -o size=256k tmpfs {full.cache}/workers")
@@ -277,8 +281,7 @@ def test_another_version_and_too_small_hosts_are_refused_at_once(desk: Desk, hos
     python.write_text(f'#!/bin/sh\nPYTHONPATH={other} exec {PYTHON} "$@"\n')
     python.chmod(0o755)
     cluster = write_hosts(desk.folder / "hosts.yml", [host], python=str(python))
-    start = time.monotonic()
     output, run = desk.run("quick", cluster=cluster)
     assert verdicts(run) == [Verdict.INFRA_ERROR], output
     assert "runs bootmatrix 9.9" in run.records[0].judgement.reason
-    assert time.monotonic() - start < 60
+    assert run.records[0].attempts == 1, "it is not tried again"

@@ -111,7 +111,7 @@ def test_a_guest_that_hangs_is_booted_again_and_tells_where(tmp_path: Path) -> N
     (tmp_path / "images/silent").mkdir(parents=True)
     (tmp_path / "images/silent/build.yml").write_text(RECIPE, encoding="utf-8")
     (tmp_path / "silent.yml").write_text(SILENT, encoding="utf-8")
-    matrix = 'specs: [silent.yml]\narch: [aarch64]\nkernel: ["6.1"]\nconsole: never shown\ntimeouts: {silence: 10s}\n'
+    matrix = 'specs: [silent.yml]\narch: [aarch64]\nkernel: ["6.1"]\nconsole: never shown\ntimeouts: {silence: 5s}\n'
     (tmp_path / "silent.matrix.yml").write_text(matrix, encoding="utf-8")
     command = [sys.executable, "-m", "bootmatrix.cli.main", "matrix", str(tmp_path / "silent.matrix.yml")]
     done = subprocess.run(
