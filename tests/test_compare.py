@@ -170,7 +170,8 @@ def test_since_when_a_cell_fails(words: str, since: str | None) -> None:
     [
         ("pppp", "aaaa", 0, 0, False),
         ("ppff", "aabb", 1, 0, False),
-        ("ppff", "aaaa", 1, 1, True),
+        ("ppff", "aaaa", 1, 1, False),
+        ("ppfp", "aaaa", 2, 2, True),
         ("pfpf", "abcd", 3, 0, False),
         ("pfpfp", "abcde", 4, 0, True),
         ("pifp", "aaab", 2, 1, True),

@@ -89,11 +89,11 @@ def test_a_tag_that_points_elsewhere_is_none(tool: Tool, text: str) -> None:
 
 def test_the_history_of_a_cell(tool: Tool) -> None:
     text = tool("history", "influxdb/x86_64/7.2")
-    assert f"fails since 2026-11-02 02:00, {MIXED}; last pass 2026-11-01 02:00" in text
+    assert f"fails since 2 Nov 2026, 02:00 ({MIXED}); last pass 1 Nov 2026, 02:00" in text
     assert "last 2: ✓✗" in text
-    assert "changed once, 1 of them with the same inputs: flaky" in text
+    assert "changed once, with the same inputs" in text
     assert "usually 4.5 s ± 0 ms (1 passes on the last host)" in text
-    assert re.findall(r"^  2026.*?  (\w+) ", text, re.M) == ["fail", "pass"]
+    assert re.findall(r"^  \d Nov 2026, 02:00  (\w+) ", text, re.M) == ["fail", "pass"]
     assert "passes" in tool("history", "influxdb/x86_64/6.1")
 
 
@@ -112,8 +112,8 @@ def test_compare_tells_regressions_first(tool: Tool) -> None:
     lines = tool("compare", MIXED, GREEN).splitlines()
     assert lines[0].startswith(f"4 regressions since {GREEN}: ")
     kinds = [line[:16].strip() for line in lines[1:] if not line.startswith(" ")]
-    assert kinds[:4] == ["flaky"] * 4 or kinds[0] in {"new failure", "flaky"}
-    assert any(re.match(r"\w.* influxdb/aarch64/7.2  pass → panic  since 2026-11-02 02:00", line) for line in lines)
+    assert kinds[:4] == ["new failure"] * 4
+    assert any(re.match(r"\w.* influxdb/aarch64/7.2  pass → panic  since 2 Nov 2026, 02:00", line) for line in lines)
     assert "    kernel panic: VFS: Unable to mount root fs on unknown-block(0,0)" in lines
     assert "    check: read them back: pass → fail" in lines
     assert tool("compare", MIXED) == tool("compare", "latest", "--baseline", "latest") == "\n".join(lines) + "\n"

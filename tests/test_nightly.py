@@ -122,6 +122,10 @@ def test_the_alert_rules(tmp_path: Path) -> None:
         ],
         "": [
             ('bootmatrix_run_good{title="m"}', "1"),
+            ('bootmatrix_run_good{title="accepted"}', "0"),
+            ('bootmatrix_run_state{title="accepted",state="finished"}', "1"),
+            ('bootmatrix_run_unexpected_cells{title="accepted"}', "2"),
+            ('bootmatrix_run_accepted_cells{title="accepted"}', "2"),
             ('bootmatrix_run_state{title="m",state="finished"}', "1"),
             ('bootmatrix_run_state{title="m",state="damaged"}', "0"),
             ('bootmatrix_run_regressions{title="m"}', "0"),

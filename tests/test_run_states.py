@@ -63,7 +63,7 @@ def test_an_unusable_newest_run_is_an_error_and_never_the_night_before(nights: T
     first = nights("runs").splitlines()[1]
     assert re.match(rf"{NIGHT} +2026-11-02 02:00 .* {state}: ", first)
     page = write_index(nights.reports).read_text()
-    assert f"2026-11-02 02:00 UTC: {state}: " in page
+    assert f"2 Nov 2026, 02:00 UTC: {state}: " in page
     assert "The newest run, 2026-11-02" in page
     (line,) = (line for line in json.loads(nights("runs", "--json")) if line["name"] == NIGHT)
     assert (line["state"], line["title"]) == (state, "influxdb")

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         entry = _entry(args, reports)
         others = (each for each in accepted if (each.cell, each.title) != (entry.cell, entry.title))
         write_accepted(reports, (*others, entry))
-        say(f"{entry.cell}: {entry}")
+        say(_line(entry))
     return EXPECTED
 
 
@@ -47,9 +47,15 @@ def _list(args: argparse.Namespace, accepted: tuple[AcceptedFailure, ...]) -> No
         return
     for entry in accepted:
         ended = "" if entry.until >= today().isoformat() else " (ended)"
-        say(f"{entry.cell}{f' of {entry.title}' if entry.title else ''}: {entry}{ended}")
+        say(f"{_line(entry)}{ended}")
     if not accepted:
         say("no failure is accepted")
+
+
+def _line(entry: AcceptedFailure) -> str:
+    """Format an acceptance with its day as `--until` takes it."""
+    runs = f" of {entry.title}" if entry.title else ""
+    return f"{entry.cell}{runs}: accepted by {entry.by} until {entry.until}: {entry.reason}"
 
 
 def _entry(args: argparse.Namespace, reports: Path) -> AcceptedFailure:

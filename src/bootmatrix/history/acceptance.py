@@ -41,7 +41,16 @@ class AcceptedFailure:
         return self.until >= day.isoformat() and self.title in {"", title}
 
     def __str__(self) -> str:
-        return f"accepted by {self.by} until {self.until}: {self.reason}"
+        return f"accepted by {self.by} until {_day_words(self.until)}: {self.reason}"
+
+
+def _day_words(until: str) -> str:
+    """Format a day as `24 November 2026`; what is none, in a run that somebody edited, stays as it is."""
+    try:
+        day = date.fromisoformat(until)
+    except ValueError:
+        return until
+    return f"{day.day} {day:%B %Y}"
 
 
 def read_accepted(reports: Path) -> tuple[AcceptedFailure, ...]:

@@ -48,13 +48,15 @@ def compare(
     now = {cell.key: cell for cell in run.cells}
     changes = [_change(cell, before.get(key), histories.get(key), usual.get(key)) for key, cell in now.items()]
     changes = [_accept(change, accepted) for change in changes]
-    changes += [_gone(cell, now) for key, cell in before.items() if key not in now and _was_tried(cell)]
+    is_unfinished = run.line.interrupted or not run.line.ended_at
+    absent = ChangeKind.NOT_TESTED if is_unfinished else ChangeKind.GONE_CELL
+    changes += [_gone(cell, now, absent) for key, cell in before.items() if key not in now and _was_tried(cell)]
     return Comparison(
         run=run.line.name,
         baseline=baseline.line.name if baseline else "",
         baseline_started_at=baseline.line.started_at if baseline else "",
         changes=tuple(sorted(changes, key=lambda change: (not change.is_regression, ORDER.index(change.kind)))),
-        interrupted=run.line.interrupted or not run.line.ended_at,
+        interrupted=is_unfinished,
     )
 
 
@@ -101,7 +103,7 @@ def _kind(now: CellResult, old: CellResult | None, flaky: bool) -> ChangeKind:
         kind = ChangeKind.EXPECTED_FAILURE
     elif old is None:
         kind = ChangeKind.NEW_FAILURE if failed else ChangeKind.NEW_CELL
-    elif failed == failed_before:
+    elif not failed and not _failed(old):
         kind = ChangeKind.UNCHANGED
     elif flaky or now.flaky:
         kind = ChangeKind.FLAKY
@@ -135,12 +137,11 @@ def _skipped(now: CellResult, before: CellResult | None) -> CellChange:
     )
 
 
-def _gone(before: CellResult, now: Mapping[CellKey, CellResult]) -> CellChange:
+def _gone(before: CellResult, now: Mapping[CellKey, CellResult], kind: ChangeKind) -> CellChange:
     others = sorted(cell.key.mode for cell in now.values() if cell.id == before.id)
     note = f"{before.key.mode} in the baseline, {others[0]} now: not compared" if others else ""
-    return CellChange(
-        id=before.id, mode=before.key.mode, kind=ChangeKind.GONE_CELL, before=before.verdict, now="", note=note
-    )
+    kind = ChangeKind.GONE_CELL if others else kind
+    return CellChange(id=before.id, mode=before.key.mode, kind=kind, before=before.verdict, now="", note=note)
 
 
 def _earlier(before: CellResult | None, history: CellHistory | None) -> str:

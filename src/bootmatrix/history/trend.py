@@ -30,7 +30,9 @@ def history_of(cell_id: str, key: CellKey, past: Sequence[PastVerdict]) -> CellH
     judged = [entry for entry in last if entry.standing is not Standing.FAULT]
     flips = [(entry, following) for entry, following in pairwise(judged) if is_pass(entry) != is_pass(following)]
     unprovoked = sum(bool(entry.inputs) and entry.inputs == following.inputs for entry, following in flips)
-    flaky = unprovoked > 0 or len(flips) >= MANY_FLIPS or any(entry.flaky for entry in judged)
+    # One change to failure may be for good, whatever brought it about.
+    is_first_failure = len(flips) == 1 and not is_pass(judged[-1])
+    flaky = (unprovoked > 0 and not is_first_failure) or len(flips) >= MANY_FLIPS or any(entry.flaky for entry in judged)
     passes = [entry for entry in judged if is_pass(entry)]
     return CellHistory(
         id=cell_id,

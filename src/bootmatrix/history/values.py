@@ -221,7 +221,7 @@ class ChangeKind(StrEnum):
 
     `new failure`: fails, and did not fail in the baseline. `flaky`: the verdict changed, and is known to be unstable.
     `no verdict`: a fault of ours. `expected failure`: a new failure that the matrix expects. `accepted failure`: a
-    failure that a person accepted.
+    failure that a person accepted. `not tested`: an unfinished run did not come to it.
     """
 
     NEW_FAILURE = "new failure"
@@ -230,6 +230,7 @@ class ChangeKind(StrEnum):
     STILL_FAILING = "still failing"
     EXPECTED_FAILURE = "expected failure"
     ACCEPTED_FAILURE = "accepted failure"
+    NOT_TESTED = "not tested"
     GONE_CELL = "gone cell"
     NEW_CELL = "new cell"
     FIXED = "fixed"
@@ -345,7 +346,8 @@ class Comparison:
 
     def by_id(self) -> dict[str, CellChange]:
         """Return the changes of the run's cells by id."""
-        return {change.id: change for change in self.changes if change.kind is not ChangeKind.GONE_CELL}
+        absent = {ChangeKind.GONE_CELL, ChangeKind.NOT_TESTED}
+        return {change.id: change for change in self.changes if change.kind not in absent}
 
 
 @dataclass(frozen=True, slots=True)

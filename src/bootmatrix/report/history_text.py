@@ -17,7 +17,7 @@ from bootmatrix.history.values import (
     Standing,
 )
 from bootmatrix.report.sanitize import one_line
-from bootmatrix.report.units import duration
+from bootmatrix.report.units import duration, moment
 
 MARKS = {Standing.GOOD: "✓", Standing.BAD: "✗", Standing.FORESEEN: "x", Standing.FAULT: "?", Standing.SKIP: "–"}
 SHOWN_SUBRESULTS = 5
@@ -75,16 +75,16 @@ def history_lines(history: CellHistory) -> Iterator[str]:
         usual = history.usual
         yield f"  usually {duration(usual.median_s)} ± {duration(usual.mad_s)} ({usual.runs} passes on the last host)"
     rows = [
-        (f"  {day(entry.started_at)}", entry.verdict, _seconds(entry), one_line(entry.run))
-        for entry in history.past[::-1]
+        (f"  {_moment(entry)}", entry.verdict, _seconds(entry), one_line(entry.run)) for entry in history.past[::-1]
     ]
     yield from columns(rows)
 
 
 def flips_words(history: CellHistory) -> str:
     """Describe a cell's changes between pass and failure."""
-    times = "once" if history.flips == 1 else f"{history.flips} times"
-    return f"changed {times}, {history.unprovoked_flips} of them with the same inputs"
+    if history.flips == 1:
+        return f"changed once, with {'the same' if history.unprovoked_flips else 'other'} inputs"
+    return f"changed {history.flips} times, {history.unprovoked_flips} of them with the same inputs"
 
 
 def _seconds(entry: PastVerdict) -> str:
@@ -98,8 +98,12 @@ def standing_words(history: CellHistory) -> str:
         return "no verdict yet"
     if since is None:
         return "passes" if last else "no verdict on the guest yet"
-    green = f"; last pass {day(last.started_at)}" if last else "; no pass on record"
-    return f"fails since {day(since.started_at)}, {one_line(since.run)}{green}"
+    green = f"; last pass {_moment(last)}" if last else "; no pass on record"
+    return f"fails since {_moment(since)} ({one_line(since.run)}){green}"
+
+
+def _moment(entry: PastVerdict) -> str:
+    return one_line(moment(entry.started_at))
 
 
 def counted(kind: ChangeKind, count: int) -> str:
@@ -113,6 +117,7 @@ def summary(comparison: Comparison) -> str:
     number = len(comparison.regressions)
     words = f"{number or 'no'} {'regression' if number == 1 else 'regressions'}"
     since = f"since {one_line(comparison.baseline)}" if comparison.baseline else "(no earlier run to compare with)"
+    words += " so far" if comparison.interrupted else ""
     counts = ", ".join(counted(kind, count) for kind, count in comparison.counts().items())
     part = f"; {comparison.not_tested_words}" if comparison.not_tested else ""
     return f"{words} {since}: {counts}{part}" if counts else f"{words} {since}"
@@ -130,7 +135,7 @@ def change_lines(change: CellChange) -> Iterator[str]:
     """Format a cell's change since the baseline."""
     verdicts = change.now if change.before == change.now else f"{change.before or '–'} → {change.now or '–'}"
     mode = "" if change.mode == "cold" else f" ({change.mode})"
-    since = f"  since {day(change.since)}" if change.since else ""
+    since = f"  since {one_line(moment(change.since))}" if change.since else ""
     yield f"{change.kind:16} {change.id}{mode}  {verdicts}{since}"
     if change.reason and change.kind not in {ChangeKind.UNCHANGED, ChangeKind.NEW_CELL, ChangeKind.FIXED}:
         yield f"    {one_line(change.reason)}"

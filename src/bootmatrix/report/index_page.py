@@ -15,10 +15,10 @@ from bootmatrix.history.queries import Rows
 from bootmatrix.history.reference import now, tags_of, with_life
 from bootmatrix.history.values import CellHistory, PastVerdict, RunLine, RunState, Standing
 from bootmatrix.report import REPORT_FILE
-from bootmatrix.report.history_text import day, run_state
+from bootmatrix.report.history_text import run_state
 from bootmatrix.report.html import render_page
 from bootmatrix.report.sanitize import one_line
-from bootmatrix.report.units import duration, natural
+from bootmatrix.report.units import duration, moment, natural
 from bootmatrix.report.weekly import WEEKS, WeeklyTrend, view_weeks
 
 INDEX_PAGE = "index.html"
@@ -39,7 +39,7 @@ class PageSection:
 
 @dataclass(frozen=True)
 class RunView:
-    """A row of the run table."""
+    """A row of the run table. `tone` is good, bad, or empty for a run whose failures were all accepted."""
 
     name: str
     href: str
@@ -47,7 +47,7 @@ class RunView:
     date: str
     time: str
     state: str
-    good: bool
+    tone: str
     parts: tuple[PageSection, ...]
     tags: tuple[str, ...]
     counts: str
@@ -152,10 +152,11 @@ def _title(rows: Rows, title: str, lines: list[RunLine], site: Site) -> TitleVie
     results = rows.results(newest.name)
     histories = histories_of(rows, results.cells, newest) if results else {}
     cells = sorted(histories.values(), key=_urgency)
+    accepted = {cell.key: cell.accepted for cell in results.cells} if results else {}
     return TitleView(
         title=one_line(title) or "(no title)",
         trend=tuple(_run(line, site) for line in reversed(lines[:TREND_RUNS])),
-        cells=tuple(_cell(history, rows, site) for history in cells if history.past),
+        cells=tuple(_cell(history, accepted.get(history.key, ""), rows, site) for history in cells if history.past),
         newest=_run(newest, site),
         weeks=view_weeks(rows.weeks(title, WEEKS)),
         warning="" if newest is past[0] else f"The newest run, {one_line(past[0].name)}, is {_state(past[0])}.",
@@ -178,10 +179,10 @@ def _run(line: RunLine, site: Site) -> RunView:
         name=one_line(line.name),
         href=site.href(line.name),
         title=one_line(line.title),
-        date=day(line.started_at),
+        date=_moment(line.started_at),
         time=duration(line.wall_s) if line.ended_at else "",
         state=run_state(line),
-        good=line.is_green,
+        tone="good" if line.is_green else "" if line.is_good else "bad",
         parts=tuple(_parts(line)),
         tags=tuple(tag for tag, name in site.tags.items() if name == line.name),
         counts=", ".join(f"{line.counts[verdict]} {one_line(verdict)}" for verdict in _verdicts(line)),
@@ -200,7 +201,7 @@ def _parts(line: RunLine) -> Iterator[PageSection]:
         start += size
 
 
-def _cell(history: CellHistory, rows: Rows, site: Site) -> CellLine:
+def _cell(history: CellHistory, accepted: str, rows: Rows, site: Site) -> CellLine:
     last, green = history.past[-1], history.last_green
     return CellLine(
         id=history.id,
@@ -208,10 +209,10 @@ def _cell(history: CellHistory, rows: Rows, site: Site) -> CellLine:
         verdict=last.verdict,
         standing=last.standing.value,
         marks=tuple(_marks(history.id, history.past, site)),
-        words=_failing(history, rows),
+        words=", ".join(filter(None, (_failing(history, rows), one_line(accepted)))),
         flaky=history.is_flaky,
         usual=duration(history.usual.median_s) if history.usual else "",
-        last_green=day(green.started_at) if green else "none",
+        last_green=_moment(green.started_at) if green else "none",
         last_green_href=site.href(green.run, history.id) if green else "",
     )
 
@@ -221,7 +222,7 @@ def _failing(history: CellHistory, rows: Rows) -> str:
     since = history.failing_since
     if since is None:
         return ""
-    words = f"fails since {day(since.started_at)}"
+    words = f"fails since {_moment(since.started_at)}"
     green = history.last_green
     if green is None or green.inputs == since.inputs:
         return f"{words}, with unchanged inputs" if green else words
@@ -230,7 +231,11 @@ def _failing(history: CellHistory, rows: Rows) -> str:
     return f"{words}, with {'; '.join(changes[:SHOWN_INPUTS])}{more}" if changes else words
 
 
+def _moment(text: str) -> str:
+    return one_line(moment(text))
+
+
 def _marks(cell: str, past: Iterable[PastVerdict], site: Site) -> Iterator[RunMark]:
     for entry in past:
-        words = f"{day(entry.started_at)}: {entry.verdict}"
+        words = f"{_moment(entry.started_at)}: {entry.verdict}"
         yield RunMark(one_line(entry.verdict), entry.standing.value, site.href(entry.run, cell), words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, date, datetime
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -21,6 +22,20 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def date_of(day: date) -> str:
+    """Format a day: `24 November 2026`."""
+    return f"{day.day} {day:%B %Y}"
+
+
+def moment(text: str) -> str:
+    """Format an RFC 3339 time: `24 Nov 2026, 01:40`, in UTC; an invalid one is returned as it is."""
+    try:
+        when = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return text
+    return f"{when.day} {when:%b %Y, %H:%M}"
 
 
 def size(count: int) -> str:

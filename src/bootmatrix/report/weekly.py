@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 from bootmatrix.history.values import WeekCount
 from bootmatrix.report.sanitize import one_line
-from bootmatrix.report.units import duration
+from bootmatrix.report.units import date_of, duration
 
 WEEKS = 53
 """A year."""
@@ -62,7 +62,7 @@ def view_weeks(counts: Sequence[WeekCount]) -> WeeklyTrend | None:
         by_arch[count.arch].append(count)
     rows = [_row(ALL, list(_together(counts)), first)] if len(by_arch) > 1 else []
     rows += [_row(arch, members, first) for arch, members in sorted(by_arch.items())]
-    return WeeklyTrend(first.isoformat(), (max(mondays) - first).days // 7 + 1, tuple(rows))
+    return WeeklyTrend(date_of(first), (max(mondays) - first).days // 7 + 1, tuple(rows))
 
 
 def _together(counts: Iterable[WeekCount]) -> Iterator[WeekCount]:

@@ -9,6 +9,7 @@ from enum import IntEnum
 from bootmatrix.history.trend import history_of
 from bootmatrix.history.values import CellKey, Input, PastVerdict, Standing
 from bootmatrix.model import Cell, Plan, Skip
+from bootmatrix.report.units import moment
 
 LATELY = 3
 """Last verdicts that count as lately."""
@@ -90,5 +91,5 @@ def within(plan: Plan, limit_s: float, worth: Mapping[str, CellWorth], seconds: 
 
 
 def _reason(worth: CellWorth, text: str) -> str:
-    last = f", last run {worth.last[:16].replace('T', ' ')}" if worth.last else ""
+    last = f", last run {moment(worth.last)}" if worth.last else ""
     return f"beyond the budget of {text} ({worth.worth.words}{last})"

@@ -12,8 +12,8 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from bootmatrix.history.extract import mode_of
-from bootmatrix.history.values import RunState
+from bootmatrix.history.extract import mode_of, results_of
+from bootmatrix.history.values import ChangeKind, RunState
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.order import cell_time
@@ -87,8 +87,17 @@ def _of_run(context: ReportContext, registry: CollectorRegistry) -> None:
     gauge("good", GOOD, run.is_good)
     gauge("missing_cells", "Cells without the verdict that they should have", len(run.missing))
     gauge("unexpected_cells", "Cells not as expected", sum(not record.expected for record in run.records))
+    gauge("accepted_cells", "Cells not as expected, whose failure a person accepted", _accepted(context))
     if comparison:
         gauge("regressions", "Cells worse than in the baseline", len(comparison.regressions))
     cells = Gauge("bootmatrix_run_cells", "Cells with a verdict", ("title", "verdict"), registry=registry)
     for verdict, number in Counter(record.verdict.value for record in run.records).items():
         cells.labels(*title, verdict).set(number)
+
+
+def _accepted(context: ReportContext) -> int:
+    """Count the failures that are accepted now if the run was compared, else those that were at its end."""
+    comparison = context.past.comparison
+    if comparison:
+        return comparison.counts().get(ChangeKind.ACCEPTED_FAILURE, 0)
+    return results_of(context.run).line.accepted
