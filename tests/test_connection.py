@@ -20,8 +20,8 @@ from bootmatrix.model import ImageSource, Registry
 from bootmatrix.progress import NullObserver
 from bootmatrix.source.addresses import Scope, is_loopback, literal_address, scope_of
 from bootmatrix.source.archive import open_archive
-from bootmatrix.source.connection import Guard, GuardedTransport, _DirectTransport
-from bootmatrix.source.download import Downloader, Reply, new_client
+from bootmatrix.source.connection import Guard, GuardedTransport, _DirectTransport, new_client
+from bootmatrix.source.download import Downloader, Reply
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.registry_access import Access
 from bootmatrix.source.images.www_authenticate import belong_together

@@ -10,18 +10,18 @@ from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import print_json, say
 from bootmatrix.cli.parsers.upkeep import ACCEPT_DAYS
 from bootmatrix.errors import InputError
 from bootmatrix.history.acceptance import AcceptedFailure, read_accepted, today, write_accepted
 from bootmatrix.history.index import ask
+from bootmatrix.history.reference import reports_folder
 
 
 def run(args: argparse.Namespace) -> int:
     """Accept a failure, remove an acceptance, or list them."""
-    reports = options.reports_of(args)
+    reports = reports_folder(args.reports)
     accepted = read_accepted(reports)
     if args.cell is None:
         _list(args, accepted)
@@ -43,7 +43,7 @@ def _list(args: argparse.Namespace, accepted: tuple[AcceptedFailure, ...]) -> No
     if args.reason or args.remove:
         raise InputError("name a cell", "bootmatrix accept CELL --reason WHY")
     if args.json:
-        options.print_json([asdict(entry) for entry in accepted])
+        print_json([asdict(entry) for entry in accepted])
         return
     for entry in accepted:
         ended = "" if entry.until >= today().isoformat() else " (ended)"

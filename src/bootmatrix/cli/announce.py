@@ -6,15 +6,14 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.notify import notifier, tell_run
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.errors import NetworkError
 from bootmatrix.forge import github, gitlab
 from bootmatrix.forge.api import ForgeApi
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
-from bootmatrix.history.reference import find_run
+from bootmatrix.history.reference import find_run, reports_folder
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
@@ -25,7 +24,7 @@ Teller = Callable[[ForgeApi], str]
 
 def run(args: argparse.Namespace) -> int:
     """Tell the result; a fault of the network is printed, and fails nothing."""
-    place = find_run(options.reports_of(args), args.run_name)
+    place = find_run(reports_folder(args.reports), args.run_name)
     saved = load_run(place.folder)
     name = args.baseline or saved.baseline
     baseline = read_baseline(baseline_of(place, name)) if name else None
@@ -43,7 +42,7 @@ def _tell(api: ForgeApi, teller: Teller) -> None:
     try:
         say(teller(api))
     except NetworkError as error:
-        options.complain(f"bootmatrix: not announced: {error.message}")
+        complain(f"bootmatrix: not announced: {error.message}")
 
 
 def _chosen(args: argparse.Namespace, context: ReportContext) -> Iterator[tuple[ForgeApi, list[Teller]]]:

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from bootmatrix.cli import matrix, options
 from bootmatrix.cli.exits import EXPECTED
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import print_table, say
 from bootmatrix.cli.parsers.files import ARCH_CHECK_SPEC
 from bootmatrix.errors import InputError
-from bootmatrix.history.reference import find_run
+from bootmatrix.history.reference import find_run, reports_folder
 from bootmatrix.load.known_results import load_seen, save_seen
 from bootmatrix.load.lock import write_text
 from bootmatrix.load.profile import find_machine, load_profile
@@ -46,7 +46,7 @@ def run(_args: argparse.Namespace) -> int:
                 f"{machine.qemu} ≥ {machine.min_qemu}",
                 " ".join(profile.kernels_of(name)),
             )
-    options.print_table(table, "* default machine of the architecture")
+    print_table(table, "* default machine of the architecture")
     return 0
 
 
@@ -107,7 +107,7 @@ def run_table(args: argparse.Namespace) -> int:
     """Print the results of runs by machine and kernel."""
     if not args.runs and not (args.kept and args.kept.exists()):
         raise InputError("name runs, or a file with earlier results: --kept FILE")
-    profiles, reports = options.profiles(), options.reports_of(args)
+    profiles, reports = options.profiles(), reports_folder(args.reports)
     runs = [load_run(find_run(reports, name).folder) for name in args.runs]
     kept = load_seen(args.kept) if args.kept else ()
     new = [seen_of(record) for run in runs for record in run.records]

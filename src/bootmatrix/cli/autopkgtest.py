@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bootmatrix.cli import arguments, options, testbed_command
+from bootmatrix.cli import arguments, testbed_command
 from bootmatrix.cli.exits import BAD_INPUT, OUR_FAULT
+from bootmatrix.cli.output import complain
 from bootmatrix.errors import BootmatrixError, InputError, described
 
 ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
@@ -61,10 +62,10 @@ def main() -> int:
     except _Ended as ended:
         _die(ended.number)
     except BootmatrixError as error:
-        options.complain(f"autopkgtest-virt-bootmatrix: {error}")
+        complain(f"autopkgtest-virt-bootmatrix: {error}")
         return BAD_INPUT if isinstance(error, InputError) else OUR_FAULT
     except OSError as error:
-        options.complain(f"autopkgtest-virt-bootmatrix: {described(error)[0]}")
+        complain(f"autopkgtest-virt-bootmatrix: {described(error)[0]}")
         return OUR_FAULT
     return 0
 
@@ -125,4 +126,4 @@ def _shell(testbed: Any, words: Sequence[str]) -> None:
         with open("/dev/tty", "rb") as source, open("/dev/tty", "wb") as target:  # noqa: PTH123
             testbed.run(command, terminal=True, streams=(source, target))
     except OSError as error:
-        options.complain(f"autopkgtest-virt-bootmatrix: cannot run a shell: {error.strerror}")
+        complain(f"autopkgtest-virt-bootmatrix: cannot run a shell: {error.strerror}")

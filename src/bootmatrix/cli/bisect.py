@@ -11,7 +11,7 @@ from bootmatrix.bisect.kernels import Question
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, INTERRUPTED, NOT_EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import print_table, say
 from bootmatrix.cli.progress import open_screen
 from bootmatrix.cli.signals import until_signal
 from bootmatrix.errors import InputError
@@ -68,7 +68,7 @@ def _search_tree(args: argparse.Namespace) -> tuple[Bisection, Path, bool]:
 
 def _end(state: Bisection, page: Path, finished: bool) -> int:
     """Print the result and return the exit status."""
-    options.print_table(bisection_text(state))
+    print_table(bisection_text(state))
     say(page)
     if not finished:
         return INTERRUPTED

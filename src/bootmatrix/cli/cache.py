@@ -6,7 +6,7 @@ import argparse
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import print_json, say
 from bootmatrix.report.history_text import columns
 from bootmatrix.report.units import size
 from bootmatrix.store import Store
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     limit = limit_bytes()
     if args.json:
         contents = {kind: {"files": count, "bytes": taken} for kind, (count, taken) in totals.items()}
-        options.print_json({"folder": str(folder), "limit": limit, "bytes": total, "contents": contents})
+        print_json({"folder": str(folder), "limit": limit, "bytes": total, "contents": contents})
         return EXPECTED
     rows = [(kind, f"{count} files", size(taken)) for kind, (count, taken) in totals.items()]
     say(*columns(rows))

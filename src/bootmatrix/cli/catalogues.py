@@ -16,6 +16,7 @@ from bootmatrix.assembly.sources import open_builder
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
+from bootmatrix.cli.output import print_table
 from bootmatrix.errors import BootmatrixError, InputError
 from bootmatrix.load.catalogue import find_catalogue, kernels_for, load_catalogues
 from bootmatrix.load.profile import find_machine
@@ -67,9 +68,9 @@ def _print_checked(args: argparse.Namespace, entries: list[Entry]) -> int:
     for (profile, name, kernel), (version, fault) in zip(entries, results, strict=True):
         found = f"{version} ({fault})" if version and fault else version or f"({fault})"
         table.add_row(*map(escape, (kernel.distribution, name, profile.name, found)))
-    options.print_table(table)
+    print_table(table)
     good = sum(not fault for _, fault in results)
-    options.print_table(f"{good} of {len(results)} are available")
+    print_table(f"{good} of {len(results)} are available")
     return EXPECTED if good == len(results) else OUR_FAULT
 
 
@@ -96,7 +97,7 @@ def run_facts(args: argparse.Namespace) -> int:
             except BootmatrixError as error:
                 row, are_good = (f"({error.message})",), False
             table.add_row(*map(escape, (profile.name, name, *row)))
-    options.print_table(table)
+    print_table(table)
     return EXPECTED if are_good else OUR_FAULT
 
 

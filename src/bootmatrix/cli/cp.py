@@ -6,8 +6,8 @@ import argparse
 import os
 import re
 
-from bootmatrix.cli import options
 from bootmatrix.cli.guests import find_one
+from bootmatrix.cli.output import complain
 from bootmatrix.errors import InputError
 from bootmatrix.workspace.kept_client import request
 
@@ -26,5 +26,5 @@ def run(args: argparse.Namespace) -> int:
     copy = {"direction": "get" if source else "put", "here": here, "there": match[2] or "/root"}
     answer = request(guest, {"copy": copy})
     for text in answer.get("messages", ()):
-        options.complain(f"bootmatrix: {text}")
+        complain(f"bootmatrix: {text}")
     return int(answer["status"])

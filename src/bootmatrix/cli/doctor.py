@@ -24,14 +24,14 @@ from bootmatrix.assembly.formats.tools import PATH, TOOLS
 from bootmatrix.boot.acceleration import accelerator_boots, host
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
+from bootmatrix.cli.output import table_console
 from bootmatrix.errors import BootmatrixError, HostError
 from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB
 from bootmatrix.model import Machine, Profile
 from bootmatrix.qemu.cgroup import places
 from bootmatrix.qemu.host import available_memory_mib
 from bootmatrix.qemu.version import qemu_version
-from bootmatrix.source.download import client_for
-from bootmatrix.source.replies import in_words
+from bootmatrix.source.connection import client_for, in_words
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import default_cache
 from bootmatrix.workspace.single_guest import find_guest
@@ -323,7 +323,7 @@ def install_command(packages: Packages, likes: Iterable[str]) -> str:
 def show(checks: Iterable[HostCheck]) -> list[HostCheck]:
     """Print each check as it ends, then advice on each missing item; return the checks."""
     marks: dict[State, tuple[str, str]] = {"ok": ("ok", "green"), "missing": ("missing", "red"), "note": ("–", "dim")}
-    console = options.table_console()
+    console = table_console()
     findings = []
     for finding in checks:
         row = Table.grid(padding=(0, 2, 0, 0))

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bootmatrix.model import Cell, Record
-    from bootmatrix.progress import Observer
+from bootmatrix.progress import NullObserver, Observer
 
 
 @contextmanager
@@ -19,19 +16,13 @@ def download_progress() -> Iterator[Observer]:
         yield Downloads(opened)
 
 
-class Downloads:
+class Downloads(NullObserver):
     """Observer that opens the screen with the first download."""
 
     def __init__(self, opened: ExitStack) -> None:
         self._opened = opened
         self._screen: Observer | None = None
         self._lock = Lock()
-
-    def cell_stage(self, cell: Cell, stage: str) -> None:
-        """Ignore."""
-
-    def cell_done(self, record: Record) -> None:
-        """Ignore."""
 
     def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
         """Display the progress."""

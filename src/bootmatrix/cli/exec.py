@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from socket import socket
 from typing import Any
 
-from bootmatrix.cli import options
 from bootmatrix.cli.guests import find_one
+from bootmatrix.cli.output import complain
 from bootmatrix.errors import BootmatrixError, InputError
+from bootmatrix.workspace import kept_client
 
 OUR_STATUS = 125
 """Exit status for errors of bootmatrix and of the guest itself, as `docker run` has it."""
@@ -40,13 +41,11 @@ def run_words(args: argparse.Namespace, words: list[str]) -> int:
     try:
         return _run(args, _job(args, words))
     except BootmatrixError as error:
-        options.complain(f"bootmatrix: {error}")
+        complain(f"bootmatrix: {error}")
         return OUR_STATUS
 
 
 def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
-    from bootmatrix.workspace import kept_client
-
     if args.guest:
         return _run_in(kept_client.connect_to(find_one(args.guest)), job)
     settings = _settings(args)
@@ -62,8 +61,6 @@ def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
 
 
 def _run_in(end: socket, job: Mapping[str, Any]) -> int:
-    from bootmatrix.workspace import kept_client
-
     with end, _raw_terminal(job):
         return kept_client.run_in(end, job, _say)
 
@@ -72,7 +69,7 @@ def _start(args: argparse.Namespace, name: str, settings: Mapping[str, Any]) -> 
     from bootmatrix.model.durations import duration_s
     from bootmatrix.workspace import kept_server
 
-    options.complain("bootmatrix: starting a guest to be kept")
+    complain("bootmatrix: starting a guest to be kept")
     return kept_server.start(kept_server.KeptSettings(name, keep_s=duration_s(args.keep_alive), **settings))
 
 
@@ -145,4 +142,4 @@ def _raw_terminal(job: Mapping[str, Any]) -> Iterator[None]:
 
 def _say(text: str) -> None:
     sys.stdout.flush()
-    options.complain(f"bootmatrix: {text}")
+    complain(f"bootmatrix: {text}")

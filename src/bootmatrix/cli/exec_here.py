@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ from typing import Any
 import anyio
 
 from bootmatrix.cli import options
+from bootmatrix.cli.output import complain
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.guest.attach import CommandStreams, Control
 from bootmatrix.guest.requests import TerminalSize
@@ -28,7 +30,7 @@ def run_here(args: argparse.Namespace, settings: Mapping[str, Any], job: Mapping
     """Boot a guest, run a job in it, and return its exit status."""
     result = anyio.run(_run, args, settings, job, terminal)
     for text in result.messages:
-        options.complain(f"bootmatrix: {text}")
+        complain(f"bootmatrix: {text}")
     return result.status
 
 
@@ -90,8 +92,6 @@ class _Signals:
                 self._pass_on(number)
 
     def _pass_on(self, number: signal.Signals) -> None:
-        import os
-
         control = Control(int(number))
         if number == signal.SIGWINCH:
             size = os.get_terminal_size(0) if os.isatty(0) else os.terminal_size((80, 24))

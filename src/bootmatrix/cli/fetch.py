@@ -7,7 +7,7 @@ import argparse
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 
 
 def run(args: argparse.Namespace) -> int:
@@ -17,6 +17,6 @@ def run(args: argparse.Namespace) -> int:
     with download_progress() as downloads:
         _, failures = workspace.resolve(planned, downloads)
     for cell, message in failures:
-        options.complain(f"{cell}: {message}")
+        complain(f"{cell}: {message}")
     say(f"{len(planned.cells) - len(failures)} of {len(planned.cells)} cells are ready to boot offline")
     return OUR_FAULT if failures else EXPECTED

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import print_json, say
 from bootmatrix.errors import InputError
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import long_past
 from bootmatrix.history.queries import Rows
+from bootmatrix.history.reference import reports_folder
 from bootmatrix.history.trend import history_of
 from bootmatrix.history.values import CellHistory, CellKey
 from bootmatrix.report.history_text import history_lines
@@ -22,9 +22,9 @@ from bootmatrix.report.history_text import history_lines
 
 def run(args: argparse.Namespace) -> int:
     """Print the history of the matching cells."""
-    histories = ask(options.reports_of(args), lambda rows: list(_histories(rows, args.cell)))
+    histories = ask(reports_folder(args.reports), lambda rows: list(_histories(rows, args.cell)))
     if args.json:
-        options.print_json([asdict(history) for history in histories])
+        print_json([asdict(history) for history in histories])
     else:
         say("\n\n".join("\n".join(history_lines(history)) for history in histories))
     return EXPECTED

@@ -11,7 +11,7 @@ from rich.text import Text
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import print_table, say
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.workspace.hosts import check_cluster
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     table = Table(*HEADINGS, box=None, padding=(0, 2, 0, 0))
     for report in reports:
         table.add_row(*(Text(one_line(text)) for text in _row(report)))
-    options.print_table(table)
+    print_table(table)
     say(*(f"{report.name}: {_fault(report)}" for report in reports if not _is_good(report)))
     return EXPECTED if all(_is_good(report) for report in reports) else OUR_FAULT
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 
 from bootmatrix.cell.rejudge import rejudge
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
-from bootmatrix.history.reference import find_run
+from bootmatrix.history.reference import find_run, reports_folder
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import load_run
 
 
 def run(args: argparse.Namespace) -> int:
     """Print each verdict; return status 1 if one differs from the record."""
-    folder = find_run(options.reports_of(args), args.run_name).folder
+    folder = find_run(reports_folder(args.reports), args.run_name).folder
     changed = judged = 0
     for record, again in rejudge(load_run(folder), folder):
         same = again.verdict is record.verdict

@@ -11,7 +11,7 @@ from typing import Any
 from bootmatrix.cli import options
 from bootmatrix.cli.first_look import check_host
 from bootmatrix.cli.matrix import run_planned
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.errors import InputError
 from bootmatrix.load.facts import ALL
 from bootmatrix.model.guest_size import AUTO
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         args.tree, _request(args), workspace.profiles(), arch=targets, cache=workspace.cache, save=args.save
     )
     for note in notes:
-        options.complain(f"note: {note}")
+        complain(f"note: {note}")
     kernels = matrix.parent.absolute() / "kernels.yml"
     os.environ["BOOTMATRIX_KERNELS"] = str(kernels)
     selection = Selection(

@@ -20,7 +20,7 @@ from bootmatrix.assembly.sources import open_builder
 from bootmatrix.cli import catalogues, options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import print_table, say
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.images import find_source
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         table.add_column(heading)
     for row in rows:
         table.add_row(*map(escape, row))
-    options.print_table(table)
+    print_table(table)
     return EXPECTED if all(row[3] for row in rows) else OUR_FAULT
 
 

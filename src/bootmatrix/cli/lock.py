@@ -8,7 +8,7 @@ import sys
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.load.lock import save_lock
 
 
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
         lock, failures = workspace.resolve(planned, downloads)
     if failures:
         for cell, message in failures:
-            options.complain(f"{cell}: {message}")
+            complain(f"{cell}: {message}")
         say("no lock file was written", file=sys.stderr)
         return OUR_FAULT
     output = args.output or options.lock_file(args)

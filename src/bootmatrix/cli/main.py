@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from bootmatrix import __version__
-from bootmatrix.cli import options, signals, streams
+from bootmatrix.cli import signals, streams
 from bootmatrix.cli.exits import ABORTED, BAD_INPUT, INTERRUPTED, OUR_FAULT, git_bisect_status
+from bootmatrix.cli.output import complain
 from bootmatrix.cli.parsers import ADDERS
 from bootmatrix.cli.project_defaults import apply_defaults
 from bootmatrix.errors import BootmatrixError, InputError, Interrupted, described
@@ -140,26 +141,26 @@ def _run(args: argparse.Namespace) -> int:
 def _without_output(lost: OSError, status: int) -> int:
     """Return the exit status after a write error. A saved run does not need its output."""
     if lost.errno != errno.EPIPE:
-        options.complain(f"bootmatrix: cannot write to the standard output: {lost.strerror}")
+        complain(f"bootmatrix: cannot write to the standard output: {lost.strerror}")
     return status or OUR_FAULT
 
 
 def _fault(error: BaseException) -> int:
     """Report an error and return the exit status, never that of a guest's verdict."""
     if isinstance(error, KeyboardInterrupt | Interrupted) or _has_interrupt(error):
-        options.complain("bootmatrix: interrupted")
+        complain("bootmatrix: interrupted")
         return INTERRUPTED
     if isinstance(error, BootmatrixError):
-        options.complain(error if isinstance(error, InputError) else f"bootmatrix: {error}")
+        complain(error if isinstance(error, InputError) else f"bootmatrix: {error}")
         return BAD_INPUT if isinstance(error, InputError) else OUR_FAULT
     if isinstance(error, OSError):
         message, advice = described(error)
-        options.complain(f"bootmatrix: {message}" + (f"\n  {advice}" if advice else ""))
+        complain(f"bootmatrix: {message}" + (f"\n  {advice}" if advice else ""))
         return OUR_FAULT
     import traceback
 
     trace = "".join(traceback.format_exception(error))
-    options.complain(f"bootmatrix: internal error; please report it\n{trace}")
+    complain(f"bootmatrix: internal error; please report it\n{trace}")
     return OUR_FAULT
 
 

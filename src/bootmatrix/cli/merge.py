@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bootmatrix.cli import options
 from bootmatrix.cli.notify import notifier, tell_run
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, print_table, say
 from bootmatrix.cli.run_end import end_run, update_index
+from bootmatrix.history.reference import reports_folder
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
@@ -20,18 +20,18 @@ from bootmatrix.workspace.merge import find_runs, merge_runs, merged_folder, rep
 
 def run(args: argparse.Namespace) -> int:
     """Merge runs, report, and return the exit status of the whole."""
-    reports: Path = options.reports_of(args)
+    reports: Path = reports_folder(args.reports)
     told = notifier(args)
     folders = find_runs(reports, args.run_names)
     merged = merge_runs(folders, args.output or merged_folder(folders, reports))
     for note in merged.notes:
-        options.complain(f"note: {note}")
+        complain(f"note: {note}")
     chosen = RunOptions(single_file=args.single_file, baseline=args.baseline or "", regressions=bool(args.fail_on))
     done = report_merged(merged, chosen)
     if done.folder.parent.resolve() == reports.resolve():
         point_latest(reports, done.folder.name)
         update_index(reports)
-    options.print_table(summary(done.run))
+    print_table(summary(done.run))
     say(done.folder / REPORT_FILE)
     context = ReportContext(done.run, console_reader(done.folder), done.past)
     tell_run(told, context, done.folder / REPORT_FILE)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bootmatrix.cli import options
-
-if TYPE_CHECKING:
-    from bootmatrix.forge.notify import Message, Notifier
-    from bootmatrix.report.context import ReportContext
+from bootmatrix.cli.output import complain
+from bootmatrix.forge.notify import Message, Notifier, job_page, open_notifier, run_message
+from bootmatrix.report.context import ReportContext
 
 
 def notifier(args: argparse.Namespace) -> Notifier | None:
@@ -26,8 +23,6 @@ def notifier(args: argparse.Namespace) -> Notifier | None:
     addresses = args.notify or tuple(os.environ.get("BOOTMATRIX_NOTIFY", "").split()) or _of_project(args)
     if not addresses:
         return None
-    from bootmatrix.forge.notify import open_notifier
-
     return open_notifier(addresses)
 
 
@@ -39,12 +34,10 @@ def _of_project(args: argparse.Namespace) -> tuple[str, ...]:
 def tell_run(chosen: Notifier | None, context: ReportContext, report: Path, link: str = "") -> None:
     """Tell the result of a run; a fault is printed, and changes nothing."""
     if chosen:
-        from bootmatrix.forge.notify import job_page, run_message
-
         tell(chosen, run_message(context, link or job_page(os.environ) or str(report.resolve())))
 
 
 def tell(chosen: Notifier | None, message: Message) -> None:
     """Tell a message; a fault is printed, and changes nothing."""
     for fault in chosen.tell(message) if chosen else ():
-        options.complain(f"bootmatrix: not notified: {fault}")
+        complain(f"bootmatrix: not notified: {fault}")

@@ -2,14 +2,55 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+from bootmatrix.cli.streams import styled
+from bootmatrix.redact import redacted
+from bootmatrix.report.sanitize import disarmed, sanitize
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+WIDE = 160
 
 
 def say(*lines: object, file: TextIO | None = None) -> None:
     """Print sanitized lines; without lines, print nothing."""
-    from bootmatrix.redact import redacted
-    from bootmatrix.report.sanitize import disarmed, sanitize
-
     for line in lines:
         print(disarmed(sanitize(redacted(str(line)))), file=file or sys.stdout)
+
+
+def complain(text: object) -> None:
+    """Print a sanitized message on stderr."""
+    say(text, file=sys.stderr)
+
+
+def write_console(data: bytes) -> None:
+    """Write a guest's console output at once, sanitized."""
+    sys.stdout.write(disarmed(sanitize(data.decode("utf-8", "replace"))))
+    sys.stdout.flush()
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=1))
+
+
+def print_table(*parts: RenderableType) -> None:
+    """Print tables. Wrapped text may start a line with a guest's words, so commands in it are disarmed."""
+    console = table_console()
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    print(disarmed(capture.get()), end="")
+
+
+def table_console() -> Console:
+    """Open a console for tables, as wide as the terminal; in a file or pipe wide enough for whole words."""
+    from rich.console import Console
+
+    is_known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(file=styled(sys.stdout), highlight=False, width=None if is_known else WIDE)

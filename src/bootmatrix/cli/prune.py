@@ -6,13 +6,12 @@ import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.errors import InputError, described
 from bootmatrix.history.index import ask
 from bootmatrix.history.prune import kept, remove_leftovers, remove_run
-from bootmatrix.history.reference import newest_run, tags_of
+from bootmatrix.history.reference import newest_run, reports_folder, tags_of
 from bootmatrix.history.values import NO_RESULT, RunLine
 
 
@@ -20,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     """Remove old runs and print them."""
     if args.keep < 0:
         raise InputError(f"--keep {args.keep}: must not be negative")
-    reports = options.reports_of(args)
+    reports = reports_folder(args.reports)
     newest_run(reports)  # points the link to it
     lines = ask(reports, lambda rows: rows.runs())
     staying = kept(lines, reports, tags_of(reports), args.keep, unreadable=args.unreadable)
@@ -46,7 +45,7 @@ def _remove(reports: Path, doomed: Iterable[str]) -> tuple[list[str], int]:
             is_removed = remove_run(reports / name)
         except OSError as error:
             failed += 1
-            options.complain(f"kept {name}: it cannot be removed: {': '.join(filter(None, described(error)))}")
+            complain(f"kept {name}: it cannot be removed: {': '.join(filter(None, described(error)))}")
             continue
         if is_removed:
             removed.append(name)

@@ -7,14 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, regression_status
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.errors import InputError, RunFault
 from bootmatrix.fsio import write_atomic
 from bootmatrix.history.index import ask
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
-from bootmatrix.history.reference import RunLocation, find_run
+from bootmatrix.history.reference import RunLocation, find_run, reports_folder
 from bootmatrix.history.values import Past
 from bootmatrix.model import Run
 from bootmatrix.report import REPORT_FILE
@@ -31,7 +30,7 @@ from bootmatrix.signoff.verify import changed_since
 
 def run(args: argparse.Namespace) -> int:
     """Write the report and print its path, or print the report."""
-    place = find_run(options.reports_of(args), args.run_name)
+    place = find_run(reports_folder(args.reports), args.run_name)
     if args.output and not args.format:
         raise InputError("--output needs --format", "Without it the report is written into the run's folder.")
     try:
@@ -60,7 +59,7 @@ def _with_warning(page: bytes, place: RunLocation) -> bytes:
     if not changed:
         return page
     words = f"{place.name} differs from what was signed off as {', '.join(changed)}"
-    options.complain(f"warning: {words}")
+    complain(f"warning: {words}")
     return with_notice(page, f"Warning: {words}.")
 
 
@@ -92,7 +91,7 @@ def _write(args: argparse.Namespace, saved: Run, place: RunLocation, past: Past)
             "Print it with --format html, or remove the sign-off first.",
         )
     write_reports(saved, place.folder, past, args.single_file)
-    if place.reports.resolve() == options.reports_of(args).resolve():
+    if place.reports.resolve() == reports_folder(args.reports).resolve():
         write_index(place.reports)
     folder = Path(args.run_name) if Path(args.run_name).is_dir() else place.folder
     say(folder / REPORT_FILE)

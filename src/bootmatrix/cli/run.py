@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -22,21 +22,19 @@ from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.matrix import hold_s
 from bootmatrix.cli.notify import notifier, tell
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import say, write_console
 from bootmatrix.errors import BuildError, InputError
+from bootmatrix.forge.notify import Message, Notifier, job_page
 from bootmatrix.guest.forward import check_port
 from bootmatrix.load.kernels import kernels_file, load_custom_kernels
 from bootmatrix.model import ConsoleProof, Verdict
 from bootmatrix.qemu.command import interactive
 from bootmatrix.qemu.version import find_qemu
-from bootmatrix.report.sanitize import disarmed, one_line, sanitize
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.store import Store
 from bootmatrix.workspace.guest_holder import GuestHolder
 from bootmatrix.workspace.single_guest import SingleGuest, find_guest
-
-if TYPE_CHECKING:
-    from bootmatrix.forge.notify import Notifier
 
 FOLLOW_S = 0.05
 
@@ -96,8 +94,6 @@ def run(args: argparse.Namespace) -> int:
 def _tell(told: Notifier | None, args: argparse.Namespace, verdict: Verdict) -> None:
     """Tell the verdict to the services of --notify."""
     if told:
-        from bootmatrix.forge.notify import Message, job_page
-
         title = one_line(f"{args.files[0]} on {args.arch}, kernel {args.kernel}: {verdict}")
         tell(told, Message(title, job_page(os.environ) or title, verdict is Verdict.PASS))
 
@@ -206,8 +202,7 @@ def _follow(console: Path, done: Event) -> None:
                 data = file.read()
             whole = data if last else data[: data.rfind(b"\n") + 1]
             position += len(whole)
-            sys.stdout.write(disarmed(sanitize(whole.decode("utf-8", "replace"))))
-            sys.stdout.flush()
+            write_console(whole)
         if last:
             return
         time.sleep(FOLLOW_S)

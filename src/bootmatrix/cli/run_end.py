@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import exit_status, regression_status
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.report.history_text import comparison_lines
 from bootmatrix.report.index_page import write_index
 
@@ -21,7 +20,7 @@ def update_index(reports: Path) -> None:
     try:
         write_index(reports)
     except OSError as error:
-        options.complain(f"bootmatrix: the index page is out of date: {error}")
+        complain(f"bootmatrix: the index page is out of date: {error}")
 
 
 def end_run(run: Run, comparison: Comparison | None, *, regressions_only: bool) -> int:

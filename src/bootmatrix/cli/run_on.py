@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bootmatrix.assembly.export import BUILT
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import say, write_console
+from bootmatrix.cloud import place as clouds
+from bootmatrix.cloud.docker import DockerPlace
 from bootmatrix.errors import InputError
 from bootmatrix.load.clouds import load_cloud_machine
 from bootmatrix.load.profile import find_machine
 from bootmatrix.model import Bootable, Built, Judgement, Timeouts, Verdict
 from bootmatrix.model.cloud import CloudMachine, CloudRun
 from bootmatrix.model.durations import duration_s
-from bootmatrix.report.sanitize import disarmed, one_line, sanitize
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.store import Store
-
-if TYPE_CHECKING:
-    from bootmatrix.cloud.place import Place
 
 BOOT_S = 240
 """Seconds that a cloud takes to give a machine and to show its console, beside the limits of the spec."""
@@ -64,8 +61,6 @@ def _is_set(args: argparse.Namespace, name: str) -> bool:
 
 
 def _on_docker(args: argparse.Namespace, folder: Path, results: Path) -> Judgement:
-    from bootmatrix.cloud.docker import DockerPlace
-
     place, prefix = DockerPlace(), folder / "run"
     bootable = build(args, "docker", prefix)
     image = prefix.with_name(f"{prefix.name}.docker")
@@ -73,21 +68,18 @@ def _on_docker(args: argparse.Namespace, folder: Path, results: Path) -> Judgeme
 
 
 def _in_cloud(args: argparse.Namespace, folder: Path, results: Path) -> Judgement:
-    from bootmatrix.cloud.place import CloudPace, check_spec
-    from bootmatrix.cloud.place import run as run_in
-
     place, machine = open_place(args.on, args)
     prefix = folder / "run"
     bootable = build(args, machine.format, prefix)
-    check_spec(bootable)
+    clouds.check_spec(bootable)
     disk = prefix.with_name(prefix.name + machine.suffix)
-    pace = CloudPace(limit_s(args, bootable) + BOOT_S, args.poll, args.console_lag)
-    judgement, console = run_in(place, disk, bootable, pace, _print)
+    pace = clouds.CloudPace(limit_s(args, bootable) + BOOT_S, args.poll, args.console_lag)
+    judgement, console = clouds.run(place, disk, bootable, pace, _print)
     (results / CONSOLE_FILE).write_bytes(console)
     return judgement
 
 
-def open_place(name: str, args: argparse.Namespace, keep: bool = False) -> tuple[Place, CloudMachine]:
+def open_place(name: str, args: argparse.Namespace, keep: bool = False) -> tuple[clouds.Place, CloudMachine]:
     """Open a cloud for an architecture.
 
     Raises:
@@ -99,7 +91,7 @@ def open_place(name: str, args: argparse.Namespace, keep: bool = False) -> tuple
     return _open(name, args, machine, keep), machine
 
 
-def open_to_sweep(name: str, args: argparse.Namespace) -> Place:
+def open_to_sweep(name: str, args: argparse.Namespace) -> clouds.Place:
     """Open a cloud without a machine, to remove things there.
 
     Raises:
@@ -108,7 +100,7 @@ def open_to_sweep(name: str, args: argparse.Namespace) -> Place:
     return _open(name, args, None, False)
 
 
-def _open(name: str, args: argparse.Namespace, machine: CloudMachine | None, keep: bool) -> Place:
+def _open(name: str, args: argparse.Namespace, machine: CloudMachine | None, keep: bool) -> clouds.Place:
     choice = CloudRun(
         region=args.region or "",
         project=args.project or "",
@@ -143,5 +135,4 @@ def limit_s(args: argparse.Namespace, bootable: Bootable) -> float:
 
 
 def _print(data: bytes) -> None:
-    sys.stdout.write(disarmed(sanitize(data.decode("utf-8", "replace").replace("\r\n", "\n"))))
-    sys.stdout.flush()
+    write_console(data.replace(b"\r\n", b"\n"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,11 +14,11 @@ from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import NOT_EXPECTED
 from bootmatrix.cli.forward import parse_port
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import say, write_console
 from bootmatrix.errors import BootmatrixError, InputError
 from bootmatrix.guest.forward import check_port
 from bootmatrix.load.spec import find_spec
-from bootmatrix.report.sanitize import disarmed, one_line, sanitize
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.workspace.guest import Guest
 
 ALONE = ("shell", "gdb", "on", "expect", "keep", "dump", "hold_on_fail", "git_bisect")
@@ -88,8 +87,7 @@ async def _follow(guest: Guest) -> None:
         data = guest.console[position:]
         whole = data[: data.rfind(b"\n") + 1]
         position += len(whole)
-        sys.stdout.write(disarmed(sanitize(whole.decode("utf-8", "replace"))))
-        sys.stdout.flush()
+        write_console(whole)
         await anyio.sleep(FOLLOW_S)
 
 

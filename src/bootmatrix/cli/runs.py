@@ -6,17 +6,16 @@ import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import print_json, say
 from bootmatrix.history.index import ask
-from bootmatrix.history.reference import add_tag, find_run, remove_tag, tags_of, with_life
+from bootmatrix.history.reference import add_tag, find_run, remove_tag, reports_folder, tags_of, with_life
 from bootmatrix.report.history_text import runs_lines
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the list of runs."""
-    reports: Path = options.reports_of(args)
+    reports: Path = reports_folder(args.reports)
     lines = ask(reports, lambda rows: rows.runs(args.title, args.n or -1))
     tags = tags_of(reports)
     lines = [
@@ -24,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
         for line in lines
     ]
     if args.json:
-        options.print_json([asdict(line) for line in lines])
+        print_json([asdict(line) for line in lines])
     elif lines:
         say(*runs_lines(lines))
     else:
@@ -34,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_tag(args: argparse.Namespace) -> int:
     """Tag a run."""
-    place = find_run(options.reports_of(args), args.run_name)
+    place = find_run(reports_folder(args.reports), args.run_name)
     add_tag(place, args.tag)
     say(f"tag:{args.tag} is {place.name}")
     return EXPECTED
@@ -42,5 +41,5 @@ def run_tag(args: argparse.Namespace) -> int:
 
 def run_untag(args: argparse.Namespace) -> int:
     """Remove a tag."""
-    remove_tag(options.reports_of(args), args.tag)
+    remove_tag(reports_folder(args.reports), args.tag)
     return EXPECTED

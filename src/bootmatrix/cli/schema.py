@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
+from bootmatrix.cli.output import print_json
 from bootmatrix.load.schema import json_schema
 from bootmatrix.report.schema import run_schema
 
@@ -14,5 +14,5 @@ RUN = "run"
 
 def run(args: argparse.Namespace) -> int:
     """Print a schema."""
-    options.print_json(run_schema() if args.kind == RUN else json_schema(args.kind))
+    print_json(run_schema() if args.kind == RUN else json_schema(args.kind))
     return EXPECTED

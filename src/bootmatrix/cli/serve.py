@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
+from bootmatrix.history.reference import reports_folder
 from bootmatrix.server import Server
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    reports = options.reports_of(args)
+    reports = reports_folder(args.reports)
     if not reports.is_dir():
         raise InputError(f"{reports}: no such folder", "A run creates it; --reports names another.")
     try:

@@ -6,12 +6,11 @@ import argparse
 from pathlib import Path
 
 from bootmatrix.cell.borne_out import check_verdicts
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
-from bootmatrix.history.reference import TAG, RunLocation, find_run
+from bootmatrix.history.reference import TAG, RunLocation, find_run, reports_folder
 from bootmatrix.history.values import Comparison
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import load_run
@@ -28,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{' '.join(args.words)}: expected one run", "See 'bootmatrix signoff --help'.")
     if action and Path(name).is_file():
         return _verify_sent(args, Path(name))
-    place = find_run(options.reports_of(args), name)
+    place = find_run(reports_folder(args.reports), name)
     return _verify(args, place) if action else _sign_off(args, place)
 
 

@@ -10,6 +10,8 @@ import select
 import sys
 from typing import Any, TextIO
 
+from bootmatrix.report.sanitize import sanitize
+
 ODD = re.compile(r"[^\n\t -~]")
 """Characters that may not be plain printable text."""
 
@@ -60,8 +62,6 @@ class Output(io.TextIOWrapper):
     def write(self, text: str) -> int:
         """Write sanitized text and return its length."""
         if ODD.search(text):
-            from bootmatrix.report.sanitize import sanitize
-
             text = sanitize(text)
         return super().write(text)
 

@@ -8,7 +8,7 @@ from typing import Any
 from bootmatrix.cli import options
 from bootmatrix.cli.first_look import check_host
 from bootmatrix.cli.matrix import run_planned
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.errors import QemuMissing
 from bootmatrix.load.facts import ALL
 from bootmatrix.model import Profile
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     request = _request(args, profiles)
     matrix, notes = prepare_trial(request, profiles, workspace.cache, args.save)
     for note in notes:
-        options.complain(f"note: {note}")
+        complain(f"note: {note}")
     if args.save:
         say(f"Saved: {matrix}. To run it: bootmatrix matrix {matrix}")
     selection = Selection(

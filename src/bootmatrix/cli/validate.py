@@ -6,7 +6,7 @@ import argparse
 
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import BAD_INPUT, EXPECTED
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.errors import InputError
 from bootmatrix.load import load_any
 
@@ -19,6 +19,6 @@ def run(args: argparse.Namespace) -> int:
         try:
             say(f"{file}: {load_any(file, profiles)}")
         except InputError as error:
-            options.complain(error)
+            complain(error)
             status = BAD_INPUT
     return status

@@ -18,6 +18,14 @@ from bootmatrix.cloud.place import TAG, State
 from bootmatrix.errors import HostError, InfraError
 from bootmatrix.model.cloud import CloudMachine, CloudRun
 
+try:
+    import boto3
+    from botocore import exceptions
+    from botocore.config import Config
+    from botocore.exceptions import ClientError
+except ImportError as missing:
+    raise HostError("AWS needs boto3", "pip install 'bootmatrix[aws]'") from missing
+
 GIB = 1 << 30
 UPLOADS = 8
 SAVE_EVERY = 64
@@ -37,17 +45,12 @@ class AwsPlace:
     """EC2 in one region, with boto3's usual credentials.
 
     Raises:
-        HostError: boto3, credentials or a region are missing.
+        HostError: credentials or a region are missing.
     """
 
     name = "aws"
 
     def __init__(self, machine: CloudMachine | None, choice: CloudRun, folder: Path, keep: bool = False) -> None:
-        try:
-            import boto3
-            from botocore.config import Config
-        except ImportError as error:
-            raise HostError("AWS needs boto3", "pip install 'bootmatrix[aws]'") from error
         self._machine, self._choice, self._folder = machine, choice, folder
         self.number = KEPT if keep else secrets.token_hex(8)
         with _faults():
@@ -130,8 +133,6 @@ class AwsPlace:
         )
 
     def _is_open(self, snapshot: str) -> bool:
-        from botocore.exceptions import ClientError
-
         try:
             (found,) = self._ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
         except (ClientError, ValueError):
@@ -175,8 +176,6 @@ class AwsPlace:
 
     def console(self, instance: str) -> bytes:
         """Return the last 64 KiB of the console; nothing yet for a new instance."""
-        from botocore.exceptions import ClientError
-
         with _faults():
             try:
                 answer = self._ec2.get_console_output(InstanceId=instance, Latest=True)
@@ -237,8 +236,6 @@ class AwsPlace:
         return [one["InstanceId"] for one in found if _is_old(one, one["LaunchTime"], before)]
 
     def _end(self, call: Any, **arguments: str) -> None:
-        from botocore.exceptions import ClientError
-
         try:
             call(**arguments)
         except ClientError as error:
@@ -281,8 +278,6 @@ def _faults() -> Iterator[None]:
         HostError: credentials are missing or insufficient.
         InfraError: the cloud fails, or has no room.
     """
-    from botocore import exceptions
-
     hint = "Set AWS_PROFILE or run 'aws configure'; docs/where-to-run.md lists the permissions."
     try:
         yield

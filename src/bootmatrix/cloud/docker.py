@@ -10,9 +10,10 @@ import io
 import json
 import secrets
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,7 @@ from bootmatrix.boot.protocol import Conversation
 from bootmatrix.errors import BuildError, InfraError, InputError
 from bootmatrix.judge.elsewhere import Elsewhere, judge_signed
 from bootmatrix.model import Bootable, GuestMessage, Judgement, Outcome
+from bootmatrix.source.images.docker_api import connect, engine_faults
 
 SETTINGS = "BOOTMATRIX=bootmatrix.channel=console bootmatrix.exit=exit"
 """Init's settings, by the variable that src/guest/settings.h names."""
@@ -119,12 +121,8 @@ class DockerPlace:
     """
 
     def __init__(self) -> None:
-        import docker
-
-        with _faults():
-            self._client: Any = docker.APIClient(
-                **docker.utils.kwargs_from_env(), version="auto", timeout=LIMIT_S, user_agent="bootmatrix"
-            )
+        with engine_faults():
+            self._client = connect(LIMIT_S)
             version = self._client.version()
         self.kernel = str(version.get("KernelVersion", ""))
         self.arch = str(version.get("Arch", ""))
@@ -151,7 +149,7 @@ class DockerPlace:
         needs, number = find_needs(archive), secrets.token_hex(8)
         tag = f"bootmatrix.local/run:{number}"
         try:
-            with _faults():
+            with engine_faults():
                 self._load(archive, tag)
                 outcome, status, transcript = self._run(tag, number, needs, (limit_s, follow))
         finally:
@@ -161,8 +159,6 @@ class DockerPlace:
         return judge_signed(place, outcome, bootable, transcript)
 
     def _load(self, archive: Path, tag: str) -> None:
-        import tempfile
-
         with tempfile.TemporaryFile() as file:
             retag(archive, tag, file)
             file.seek(0)
@@ -214,9 +210,9 @@ class DockerPlace:
 
     def _remove(self, number: str, tag: str) -> None:
         """Remove a run's containers and image; what cannot be removed is left for `sweep`."""
-        with suppress(InfraError), _faults():
+        with suppress(InfraError), engine_faults():
             self._remove_containers(f"{LABEL}={number}")
-        with suppress(InfraError), _faults():
+        with suppress(InfraError), engine_faults():
             self._client.remove_image(tag, force=True)
 
     def _remove_containers(self, label: str) -> list[str]:
@@ -231,7 +227,7 @@ class DockerPlace:
         Raises:
             InfraError: the engine fails.
         """
-        with _faults():
+        with engine_faults():
             removed = [f"container {name}" for name in self._remove_containers(LABEL)]
             for image in self._client.images(name="bootmatrix.local/run"):
                 for tag in image.get("RepoTags") or ():
@@ -267,22 +263,3 @@ class _Talk:
             if reply := self.conversation.take_reply():
                 self._socket.sendall(reply)
         return "time"
-
-
-@contextmanager
-def _faults() -> Iterator[None]:
-    """Translate faults of the engine.
-
-    Raises:
-        InfraError: the engine is unreachable, or fails.
-    """
-    import docker
-    import requests
-
-    hint = "Check that it is running and that you have access. DOCKER_HOST selects another one."
-    try:
-        yield
-    except docker.errors.APIError as error:
-        raise InfraError(f"the Docker engine refuses: {str(error.explanation or error)[:500]}") from error
-    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
-        raise InfraError(f"the Docker engine does not answer: {str(error)[:500]}", hint) from error

@@ -7,11 +7,13 @@ its link.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
 import urllib.request
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -19,10 +21,16 @@ from typing import Any
 import httpcore
 import httpx
 
-from bootmatrix.errors import HostError, UntrustedError
-from bootmatrix.redact import RedactedUrl
+from bootmatrix import __version__
+from bootmatrix.errors import HostError, NetworkError, UntrustedError
+from bootmatrix.redact import RedactedUrl, redacted
 from bootmatrix.source.addresses import Address, Scope, is_loopback, literal_address, scope_of
+from bootmatrix.source.replies import TransientError
+from bootmatrix.source.settings import Settings
 
+_TIMEOUT_S, _CONNECT_TIMEOUT_S = 30, 10
+_PROTOCOL_WORDS = ("Server disconnected", "peer closed connection")
+"""Protocol errors of h11 and httpcore whose text does not quote the reply."""
 _HINT = "If you trust the second server, name it explicitly; a registry's token server under 'realms'."
 SECRET_HEADERS = ("Authorization", "Cookie")
 
@@ -225,3 +233,52 @@ def _proxy_transport(address: str, context: ssl.SSLContext) -> httpx.HTTPTranspo
             f"invalid proxy {RedactedUrl(address)}: not the address of an HTTP proxy",
             "Correct it in the environment (http_proxy, https_proxy) or in apt's configuration.",
         ) from error
+
+
+def new_client(transport: GuardedTransport, **options: Any) -> httpx.Client:
+    """Return an HTTP client for downloads."""
+    agent = {"User-Agent": f"bootmatrix/{__version__}", **options.pop("headers", {})}
+    timeout = httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
+    return httpx.Client(headers=agent, timeout=timeout, follow_redirects=True, transport=transport, **options)
+
+
+def client_for(url: str, settings: Settings) -> httpx.Client:
+    """Return a client for the server of a URL that the user configured."""
+    return new_client(GuardedTransport(Guard(httpx.URL(url)), settings.proxy))
+
+
+def in_words(error: Exception) -> str:
+    """Describe a connection fault without quoting the reply, which may be private."""
+    text = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+    if isinstance(error, httpx.RemoteProtocolError) and not text.startswith(_PROTOCOL_WORDS):
+        return "the server does not speak HTTP"
+    return redacted(text)
+
+
+def is_unknown_host(error: BaseException | None) -> bool:
+    """Return whether a connection failed because DNS has no such name.
+
+    That is an answer, and not retried, unlike a DNS server that does not answer.
+    """
+    while error and not isinstance(error, socket.gaierror):
+        error = error.__cause__ or error.__context__
+    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
+
+
+@contextmanager
+def request_faults(url: str, hint: str) -> Iterator[None]:
+    """Classify faults of a request, also while its reply is read.
+
+    Raises:
+        TransientError: a retry may clear it.
+        NetworkError: none will.
+    """
+    try:
+        yield
+    except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
+        if is_unknown_host(error):
+            message = f"cannot download {RedactedUrl(url)}: unknown host {httpx.URL(url).host}"
+            raise NetworkError(message, hint) from error
+        raise TransientError(in_words(error)) from error
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: not a DNS name
+        raise NetworkError(f"{RedactedUrl(url)}: {redacted(str(error))}") from error

@@ -9,36 +9,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from bootmatrix import __version__
 from bootmatrix.errors import HostError, Interrupted, NetworkError, Offline, UntrustedError
 from bootmatrix.progress import Observer
-from bootmatrix.redact import RedactedUrl, redacted
+from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.pace import Pace, TooSlow, pace_limits
-from bootmatrix.source.replies import (
-    TransientError,
-    check_status,
-    continues_at,
-    in_words,
-    is_unknown_host,
-)
+from bootmatrix.source.replies import TransientError, check_status, continues_at
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store, host_faults, sha256_of
 
 if TYPE_CHECKING:
     import httpx
 
-    from bootmatrix.source.connection import GuardedTransport
-
 T = TypeVar("T")
 
 PAUSES_S = (0.5, 2.0, 5.0)
 """Pauses before retries of transient faults."""
 PROGRESS_S = 0.1
-_TIMEOUT_S, _CONNECT_TIMEOUT_S = 30, 10
 _HINT = "Check the network and the archive's address, then run again: downloads resume."
 _OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while online, or omit --offline."
 
@@ -71,22 +62,11 @@ class Reply:
     media_type: str = ""
 
 
-def new_client(transport: GuardedTransport, **options: Any) -> httpx.Client:
-    """Return an HTTP client for downloads."""
-    agent = {"User-Agent": f"bootmatrix/{__version__}", **options.pop("headers", {})}
-    import httpx  # slow import, and most builds need no network
-
-    timeout = httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
-    return httpx.Client(headers=agent, timeout=timeout, follow_redirects=True, transport=transport, **options)
-
-
-def client_for(url: str, settings: Settings) -> httpx.Client:
+def plain_client(settings: Settings, url: str) -> httpx.Client:
     """Return a client for the server of a URL that the user configured."""
-    import httpx
+    from bootmatrix.source.connection import client_for  # slow import, and most builds need no network
 
-    from bootmatrix.source.connection import Guard, GuardedTransport
-
-    return new_client(GuardedTransport(Guard(httpx.URL(url)), settings.proxy))
+    return client_for(url, settings)
 
 
 @dataclass(frozen=True)
@@ -106,7 +86,7 @@ class Downloader:
 
     def __init__(self, store: Store, progress: Observer, settings: Settings, manner: Manner | None = None) -> None:
         self._store, self._progress, self._settings = store, progress, settings
-        self._manner = manner or Manner(lambda url: client_for(url, settings), _HINT)
+        self._manner = manner or Manner(partial(plain_client, settings), _HINT)
         self._clients: dict[str, httpx.Client] = {}
         self._guard = threading.Lock()
         self._closed = threading.Event()
@@ -287,24 +267,15 @@ class Downloader:
     @contextmanager
     def _reply(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
         """Open a reply to read its body; network faults while reading are classified too."""
-        import httpx
+        from bootmatrix.source.connection import request_faults
 
         self.pause(0)
-        try:
-            with self._http(url).stream("GET", url, headers={"Accept-Encoding": "identity", **headers}) as reply:
-                check_status(reply)
-                yield reply
-        except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
-            if is_unknown_host(error):
-                message = f"cannot download {RedactedUrl(url)}: unknown host {httpx.URL(url).host}"
-                raise NetworkError(message, self._manner.hint) from error
-            raise TransientError(in_words(error)) from error
-        except (
-            httpx.HTTPError,
-            httpx.InvalidURL,
-            UnicodeError,
-        ) as error:  # the last: not a DNS name
-            raise NetworkError(f"{RedactedUrl(url)}: {redacted(str(error))}") from error
+        with (
+            request_faults(url, self._manner.hint),
+            self._http(url).stream("GET", url, headers={"Accept-Encoding": "identity", **headers}) as reply,
+        ):
+            check_status(reply)
+            yield reply
 
     def _http(self, url: str) -> httpx.Client:
         """Return the client of a URL's server, which other servers do not share."""

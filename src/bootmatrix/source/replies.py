@@ -1,21 +1,15 @@
-"""Replies of servers: their status, and faults of connections in words."""
+"""Replies of servers: their status and headers."""
 
 from __future__ import annotations
 
-import re
-import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from bootmatrix.errors import NetworkError
-from bootmatrix.redact import RedactedUrl, redacted
+from bootmatrix.redact import RedactedUrl
 
 if TYPE_CHECKING:
     import httpx
-
-
-_OWN_WORDS = ("Server disconnected", "peer closed connection")
-"""Protocol errors of h11 and httpcore whose text does not quote the reply."""
 
 
 class NotFound(NetworkError):
@@ -28,26 +22,6 @@ class Refused(NetworkError):
 
 class TransientError(Exception):
     """A fault that a retry may clear."""
-
-
-def in_words(error: Exception) -> str:
-    """Describe a connection fault without quoting the reply, which may be private."""
-    import httpx
-
-    text = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
-    if isinstance(error, httpx.RemoteProtocolError) and not text.startswith(_OWN_WORDS):
-        return "the server does not speak HTTP"
-    return redacted(text)
-
-
-def is_unknown_host(error: BaseException | None) -> bool:
-    """Return whether a connection failed because DNS has no such name.
-
-    That is an answer, and not retried, unlike a DNS server that does not answer.
-    """
-    while error and not isinstance(error, socket.gaierror):
-        error = error.__cause__ or error.__context__
-    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
 
 
 def check_status(reply: httpx.Response) -> None:

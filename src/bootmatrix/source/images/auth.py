@@ -11,11 +11,10 @@ import httpx
 from bootmatrix.errors import NetworkError, UntrustedError
 from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.addresses import is_loopback
-from bootmatrix.source.connection import origin_of
+from bootmatrix.source.connection import in_words, origin_of
 from bootmatrix.source.images.credentials import Credentials
 from bootmatrix.source.images.endpoint import Endpoint
 from bootmatrix.source.images.www_authenticate import Challenge, belong_together, challenges
-from bootmatrix.source.replies import in_words
 
 CLIENT_ID = "bootmatrix"
 TOKEN_LIMIT_BYTES = 1 << 20

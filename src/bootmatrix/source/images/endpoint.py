@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
+
 from bootmatrix.errors import InputError
 from bootmatrix.model import Registry
 from bootmatrix.source.addresses import is_loopback
@@ -46,8 +48,6 @@ class Endpoint:
     @property
     def hostname(self) -> str:
         """Return the host without its port."""
-        import httpx  # slow import
-
         return httpx.URL(f"{self.scheme}://{self.host}").host
 
     def tls(self, *, with_client_certificate: bool = True) -> ssl.SSLContext:
@@ -58,8 +58,6 @@ class Endpoint:
         Raises:
             InputError: a file of certificates or a key is invalid.
         """
-        import httpx
-
         with _faults("SSL_CERT_FILE or SSL_CERT_DIR", "not a file of certificates (PEM)"):
             context = httpx.create_ssl_context()
         for file in self.ca:

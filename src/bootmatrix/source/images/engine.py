@@ -55,8 +55,8 @@ class Engine:
             BuildError: the image is missing, or for another platform.
             InfraError: the engine does not answer.
         """
-        with _faults(name):
-            image = self._connected().inspect_image(name)
+        with self._reached(name) as client:
+            image = client.inspect_image(name)
         available = {"os": image.get("Os"), "architecture": image.get("Architecture"), "variant": image.get("Variant")}
         if not fits(available, platform):
             raise BuildError(
@@ -71,8 +71,8 @@ class Engine:
         Raises:
             InfraError: the engine does not answer, or sends too much.
         """
-        with _faults(name), store.writer() as writer:
-            for chunk in self._connected().get_image(name):
+        with self._reached(name) as client, store.writer() as writer:
+            for chunk in client.get_image(name):
                 writer.write(chunk)
                 if writer.tell() > SAVED_LIMIT_BYTES:
                     raise InfraError(f"the image {name} of the Docker engine exceeds {SAVED_LIMIT_BYTES >> 30} GiB")
@@ -98,8 +98,8 @@ class Engine:
 
     def _by_library(self, build: Build, platform: str) -> str:
         log, built = list[str](), ""
-        with _faults(str(build)):
-            answer = self._connected().build(
+        with self._reached(str(build)) as client:
+            answer = client.build(
                 path=str(build.folder),
                 dockerfile=build.dockerfile,
                 platform=platform,
@@ -118,14 +118,20 @@ class Engine:
             raise InfraError(f"the Docker engine did not report the result of {build}")
         return built
 
-    def _connected(self) -> Any:
-        if self._client is None:
-            import docker
+    @contextmanager
+    def _reached(self, image: str) -> Iterator[Any]:
+        """Provide the client for a request about an image.
 
-            self._client = docker.APIClient(
-                **docker.utils.kwargs_from_env(), version="auto", timeout=LIMIT_S, user_agent="bootmatrix"
-            )
-        return self._client
+        Raises:
+            BuildError: the image is missing, or cannot be built.
+            InfraError: the engine is unreachable, or fails.
+        """
+        from bootmatrix.source.images.docker_api import connect, engine_faults
+
+        with engine_faults(image):
+            if self._client is None:
+                self._client = connect(LIMIT_S)
+            yield self._client
 
 
 def _by_program(build: Build, platform: str) -> str:
@@ -168,29 +174,3 @@ def _by_program(build: Build, platform: str) -> str:
 
 def _end_of(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-LOG_LINES:])
-
-
-@contextmanager
-def _faults(name: str) -> Iterator[None]:
-    """Translate faults of the engine.
-
-    Raises:
-        BuildError: the image is missing, or cannot be built.
-        InfraError: the engine is unreachable, or fails.
-    """
-    import docker
-    import requests
-
-    hint = "Check that it is running and that you have access. DOCKER_HOST selects another one, such as podman's."
-    try:
-        yield
-    except docker.errors.NotFound as error:
-        raise BuildError(
-            f"the Docker engine has no image {name}", f"Get it: docker pull {name}. Or omit docker-daemon:."
-        ) from error
-    except docker.errors.APIError as error:
-        reason = str(error.explanation or error)[:500]
-        error_type = BuildError if error.is_client_error() else InfraError
-        raise error_type(f"the Docker engine rejects {name}: {reason}") from error
-    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
-        raise InfraError(f"the Docker engine does not answer: {str(error)[:500]}", hint) from error

@@ -18,14 +18,8 @@ import httpx
 from bootmatrix.errors import BuildError, NetworkError, UntrustedError
 from bootmatrix.progress import Observer
 from bootmatrix.redact import RedactedUrl
-from bootmatrix.source.connection import Guard, GuardedTransport
-from bootmatrix.source.download import (
-    Downloader,
-    DownloadRequest,
-    Manner,
-    Reply,
-    new_client,
-)
+from bootmatrix.source.connection import Guard, GuardedTransport, new_client
+from bootmatrix.source.download import Downloader, DownloadRequest, Manner, Reply
 from bootmatrix.source.images.artifacts import IMAGE_TYPES
 from bootmatrix.source.images.auth import Authorization
 from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, BlobLocation, Descriptor

@@ -99,7 +99,9 @@ def _verified(files: Sequence[bytes], keys: Keys, url: str) -> str:
             f"{url} is not signed by a key of its distribution: signed by {names}",
             "Update bootmatrix's catalogue (its 'keys'), or name newer keys in one of your own: docs/kernels.md.",
         )
-    if not any(_is_signed(b"".join(parts[1:]), *signature) for signature in known):
+    from bootmatrix.source.repositories.rsa import is_signed  # slow import
+
+    if not any(is_signed(b"".join(parts[1:]), *signature) for signature in known):
         raise UntrustedError(f"{url}: the signature does not fit: it was changed")
     return hashlib.sha256(files[0]).hexdigest()
 
@@ -112,24 +114,6 @@ def _parts_of(data: bytes, url: str) -> list[bytes]:
     if len(parts) < 2:
         raise UntrustedError(f"{url} has no signature")
     return parts
-
-
-def _is_signed(data: bytes, kind: str, key: bytes, signature: bytes) -> bool:
-    """Return whether an RSA key signed data (PKCS #1 v1.5), with the digest that the signature's name says."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import padding, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    digests = {"RSA": hashes.SHA1(), "RSA256": hashes.SHA256(), "RSA512": hashes.SHA512()}  # noqa: S303
-    try:
-        public = load_pem_public_key(key)
-        if not isinstance(public, rsa.RSAPublicKey):
-            return False
-        public.verify(signature, data, padding.PKCS1v15(), digests[kind])
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 def _streams(data: bytes) -> Iterator[bytes]:

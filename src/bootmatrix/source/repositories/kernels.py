@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -16,7 +16,7 @@ from bootmatrix.errors import BootmatrixError, HostError, InfraError, NetworkErr
 from bootmatrix.model import KernelPart
 from bootmatrix.model.distribution import RepositoryKernel
 from bootmatrix.progress import NullObserver, Observer
-from bootmatrix.source.download import Downloader, Manner, client_for
+from bootmatrix.source.download import Downloader, Manner, plain_client
 from bootmatrix.source.kernels import listed, matches
 from bootmatrix.source.replies import NotFound
 from bootmatrix.source.repositories import apk, apt, pacman, rpm_md
@@ -70,7 +70,7 @@ class Repositories:
 
     def impatient(self) -> Repositories:
         """Return the same repositories without retries, to try whether they answer."""
-        manner = Manner(lambda url: client_for(url, self.settings), "", pauses_s=())
+        manner = Manner(partial(plain_client, self.settings), "", pauses_s=())
         return replace(self, downloader=Downloader(self.store, NullObserver(), self.settings, manner))
 
     @cached_property
