@@ -23,6 +23,7 @@ from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.matrix import hold_s
 from bootmatrix.cli.notify import notifier, tell
 from bootmatrix.cli.output import say, write_console
+from bootmatrix.cli.run_published import run_published
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.forge.notify import Message, Notifier, job_page
 from bootmatrix.guest.forward import check_port
@@ -47,8 +48,6 @@ def run(args: argparse.Namespace) -> int:
         return run_on(args)
     told = notifier(args)
     if args.publish:
-        from bootmatrix.cli.run_published import run_published
-
         return run_published(args)
     keep_s = hold_s(args)
     _begin(args)

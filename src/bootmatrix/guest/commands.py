@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -167,8 +168,6 @@ def _complaint(end: CommandEnd, kept: bytearray) -> str:
 
 def fault_words(end: CommandEnd) -> str:
     """Describe the errno of a command that was not run."""
-    import os
-
     return os.strerror(end.number) if end.number < 200 else f"error {end.number}"
 
 

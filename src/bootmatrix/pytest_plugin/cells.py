@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootmatrix.errors import BootmatrixError
+from bootmatrix.errors import BootmatrixError, InfraError
 from bootmatrix.model import Record
 from bootmatrix.model.spec import CHECK
 from bootmatrix.workspace.selection import Selection
@@ -132,8 +132,6 @@ def run_cell(cell: TestCell, config: pytest.Config) -> Record:
     Raises:
         InfraError: it has no verdict on the guest, for a fault of ours.
     """
-    from bootmatrix.errors import InfraError
-
     record = _workspace(config.getoption("--bootmatrix-reports")).boot(cell.spec, arch=cell.arch, kernel=cell.kernel)
     if not record.verdict.is_guests:
         raise InfraError(f"{cell.id}: {record.verdict}: {record.judgement.reason}", record.judgement.advice)

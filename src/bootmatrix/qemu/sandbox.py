@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import secrets
 import shutil
 import stat
@@ -152,8 +153,6 @@ def _limits(machine: Machine, alone: bool, writes_bytes: int) -> tuple[str, ...]
 
 def _within(name: str, value: int) -> int:
     """Limit a value to our own limit, which only root could raise."""
-    import resource
-
     hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
     return value if hard == resource.RLIM_INFINITY else min(value, hard)
 

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bootmatrix import __version__
 from bootmatrix.errors import InputError
 from bootmatrix.history.lookup import usual_s
-from bootmatrix.model import Cell, Part, Plan, Profile
+from bootmatrix.history.reference import find_run
+from bootmatrix.model import Part, Plan, Profile
 from bootmatrix.model.durations import duration_s
 from bootmatrix.subset.expected_time import expected_s
 from bootmatrix.subset.pattern import among, only
 from bootmatrix.subset.shard import parse_shard, shard_of
-
-if TYPE_CHECKING:
-    from bootmatrix.history.queries import Rows
-    from bootmatrix.history.values import Input
-    from bootmatrix.subset.budget import CellPast, CellWorth
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,10 @@ def choose(plan: Plan, choice: Choice, profiles: Mapping[str, Profile], reports:
         plan = shard_of(plan, shard, _seconds(plan, profiles, usual_s(reports)))
         part = part.model_copy(update={"shard": str(shard), "whole": whole})
     if limit_s:
-        plan = _within(plan, limit_s, choice.budget, profiles, reports)
+        from bootmatrix.subset.spend import within_budget
+
+        seconds = _seconds(plan, profiles, usual_s(reports))
+        plan = within_budget(plan, choice.budget, seconds, profiles, reports)
     return plan.model_copy(update={"part": part})
 
 
@@ -73,7 +70,6 @@ def failed_cells(reports: Path, name: str) -> set[str]:
     Raises:
         InputError: no such run, or all is as expected.
     """
-    from bootmatrix.history.reference import find_run
     from bootmatrix.runs.run_store import load_run
 
     place = find_run(reports, name)
@@ -86,59 +82,3 @@ def failed_cells(reports: Path, name: str) -> set[str]:
 
 def _seconds(plan: Plan, profiles: Mapping[str, Profile], usual: Mapping[str, float]) -> dict[str, float]:
     return expected_s(plan.cells, lambda cell: profiles[cell.arch].machine(cell.machine).time_factor, usual)
-
-
-def _within(plan: Plan, limit_s: float, text: str, profiles: Mapping[str, Profile], reports: Path) -> Plan:
-    from bootmatrix.history.index import ask
-    from bootmatrix.qemu.host import available_cores
-    from bootmatrix.subset.budget import within
-
-    cores = available_cores()
-    seconds = _seconds(plan, profiles, usual_s(reports))
-    threads = {cell.id: min(cores, profiles[cell.arch].machine(cell.machine).threads) for cell in plan.cells}
-    cpu_s = {name: seconds[name] * threads[name] for name in threads}
-    worth = ask(reports, lambda rows: _worth(rows, plan, profiles))
-    return within(plan, limit_s * cores, worth, cpu_s, text)
-
-
-def _worth(rows: Rows, plan: Plan, profiles: Mapping[str, Profile]) -> dict[str, CellWorth]:
-    from bootmatrix.subset.budget import worth_of
-
-    digests = _spec_digests(plan)
-    past_of = _PastReader(rows)
-    return {cell.id: worth_of(cell, past_of(cell), _present_inputs(cell, profiles, digests)) for cell in plan.cells}
-
-
-def _spec_digests(plan: Plan) -> dict[str, str]:
-    from bootmatrix.load.merge import load_spec
-
-    return {path: load_spec(Path(path)).digest() for path in {cell.spec for cell in plan.cells}}
-
-
-class _PastReader:
-    """Pasts of cells in the index, whatever way they booted."""
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows, self._keys = rows, rows.cells()
-
-    def __call__(self, cell: Cell) -> CellPast:
-        from bootmatrix.subset.budget import CellPast
-
-        pasts = [(key, self._rows.past(key)) for key in self._keys.get(cell.id, ())]
-        if not any(past for _, past in pasts):
-            return CellPast()
-        newest, _ = max(((key, past) for key, past in pasts if past), key=lambda pair: pair[1][-1].started_at)
-        merged = sorted((entry for _, past in pasts for entry in past), key=lambda entry: entry.started_at)
-        return CellPast(merged, self._rows.last_inputs(newest))
-
-
-def _present_inputs(cell: Cell, profiles: Mapping[str, Profile], digests: Mapping[str, str]) -> list[Input]:
-    from bootmatrix.history.extract import settings_of
-    from bootmatrix.history.values import Input
-
-    machine = profiles[cell.arch].machine(cell.machine)
-    return [
-        Input("spec", cell.spec_name, digests[cell.spec]),
-        *settings_of(cell, machine),
-        Input("bootmatrix", "", version=__version__),
-    ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix import __version__
+from bootmatrix.assembly.fork import why_never
 from bootmatrix.cell.borne_out import check_verdicts
 from bootmatrix.errors import InputError
 from bootmatrix.load.merge import load_spec
@@ -67,8 +68,6 @@ def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Pla
     Raises:
         InputError: invalid count, or guests are not forked.
     """
-    from bootmatrix.assembly.fork import why_never
-
     if count < 1:
         raise InputError(f"--verify-fork {count}: a number of cells is 1 or more")
     if plan.cells and plan.cells[0].boot != "fork":
