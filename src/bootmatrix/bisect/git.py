@@ -83,7 +83,7 @@ class GitTree:
         """Find a commit by any name that git knows.
 
         Raises:
-            InputError: there is none of this name.
+            InputError: git knows no commit of this name.
         """
         found = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         if found.returncode:

@@ -45,7 +45,7 @@ class AcceptedFailure:
 
 
 def _day_words(until: str) -> str:
-    """Format a day as `24 November 2026`; what is none, in a run that somebody edited, stays as it is."""
+    """Format a day as `24 November 2026`; another text, of a run that somebody edited, stays as it is."""
     try:
         day = date.fromisoformat(until)
     except ValueError:

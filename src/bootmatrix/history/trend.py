@@ -32,7 +32,9 @@ def history_of(cell_id: str, key: CellKey, past: Sequence[PastVerdict]) -> CellH
     unprovoked = sum(bool(entry.inputs) and entry.inputs == following.inputs for entry, following in flips)
     # One change to failure may be for good, whatever brought it about.
     is_first_failure = len(flips) == 1 and not is_pass(judged[-1])
-    flaky = (unprovoked > 0 and not is_first_failure) or len(flips) >= MANY_FLIPS or any(entry.flaky for entry in judged)
+    flaky = (
+        (unprovoked > 0 and not is_first_failure) or len(flips) >= MANY_FLIPS or any(entry.flaky for entry in judged)
+    )
     passes = [entry for entry in judged if is_pass(entry)]
     return CellHistory(
         id=cell_id,

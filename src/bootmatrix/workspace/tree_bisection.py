@@ -116,7 +116,7 @@ def built_kernel(question: TreeQuestion) -> CustomKernel:
     """Return the kernel that the build has made.
 
     Raises:
-        InputError: there is none.
+        InputError: it made no kernel.
     """
     path = (question.tree / question.built).absolute()
     kind = next((name for name, form in kernel_formats().items() if path.exists() and form.recognises(path)), None)

@@ -45,14 +45,14 @@ class _File(BaseModel):
     hash: str
 
 
-class _Seen(BaseModel):
+class _Sighting(BaseModel):
     archive_name: str
     first_seen: Annotated[str, StringConstraints(pattern=r"^\d{8}T\d{6}Z$")]
 
 
 class _Files(BaseModel):
     result: tuple[_File, ...]
-    fileinfo: dict[str, tuple[_Seen, ...]]
+    fileinfo: dict[str, tuple[_Sighting, ...]]
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ def old_kernels(
     """List the kernels whose images have such a name, from one version prefix to another, oldest first.
 
     Raises:
-        InfraError: the service is unavailable, or its answers are none.
+        InfraError: the service is unavailable, or its answers are invalid.
     """
     service = source.snapshots
     assert service, "a source with a service"
-    asked = _Service(service, indexes)
+    asked = _SnapshotRequests(service, indexes)
     with ThreadPoolExecutor(REQUESTS) as pool:
         versions = [(name, version) for name in service.sources for version in asked.versions(name)]
         wanted = [entry for entry in versions if _is_between(entry[1], one, other)]
@@ -100,7 +100,7 @@ def _is_between(version: str, one: str, other: str) -> bool:
     return is_end or Version(older) < Version(version) < Version(newer)
 
 
-class _Service:
+class _SnapshotRequests:
     """Requests to a service; each answer is kept for a day."""
 
     def __init__(self, service: SnapshotService, indexes: IndexCache) -> None:
