@@ -17,18 +17,20 @@ pytest.register_assert_rewrite("command_line", "engine_fixtures", "kitchen", "re
 
 
 LONGEST = (
-    "test_formats.py",
-    "test_cases.py",
-    "test_dask_hosts.py",
     "test_end_to_end.py",
+    "test_formats.py",
+    "test_dask_hosts.py",
+    "test_forked_guests.py",
+    "test_cases.py",
     "test_streams.py",
+    "test_registry_end_to_end.py",
     "test_report_use.py",
-    "test_clouds.py",
-    "test_fuzz.py",
-    "test_programs.py",
-    "test_faults.py",
+    "test_try.py",
+    "test_kernel_test.py",
+    "test_resume.py",
+    "test_ci_files.py",
 )
-"""Files that take a minute or more, begun first: the workers of `--no-loadscope-reorder` then end at the same time."""
+"""Files that take half a minute, begun first: the workers of `--no-loadscope-reorder` then end at the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -38,7 +38,9 @@ def test_a_fault_would_be_found(tmp_path: Path) -> None:
         hold(target, 4500, same=True)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.long) if way == "atheris" else way for way in WAYS]
+)
 def test_the_long_run_works_each_way(way: str) -> None:
     command = [sys.executable, "-m", "benchmarks.fuzz", "--by", way, "--seconds", "1", "message"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
