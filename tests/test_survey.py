@@ -57,6 +57,7 @@ def test_a_failure_has_what_sets_it_apart_and_its_cause(tmp_path: Path) -> None:
     assert "Only 64k pages" in failure
     assert "page size: it maps 4 KiB" in failure
     fault = next(line for line in text.splitlines() if line.startswith("| second/x86_64"))
+    assert "| first | other | 1 | no root |" in text.split("## Skipped tests")[1]
     assert fault.endswith("| – | not looked into yet |"), "a fault of the testbed is not compared with others"
 
 

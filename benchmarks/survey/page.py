@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -40,10 +41,12 @@ def render(survey: SurveyList, results: Sequence[CellResult], versions: Mapping[
         *_left_out(survey),
         "## Failures\n",
         *_failures(survey, results),
+        "## Skipped tests\n",
+        *_skipped(results),
         "## Packages and inputs\n",
         *_inputs(survey, results),
         "## Costs\n",
-        _costs(results),
+        _costs(survey, results),
     ]
     return "\n".join(parts)
 
@@ -77,10 +80,14 @@ def _grid(survey: SurveyList, by_id: Mapping[str, CellResult]) -> Iterator[str]:
     targets = [f"{machine}/{kernel}" for machine, kernel in survey.targets]
     yield f"| package | {' | '.join(targets)} |"
     yield f"|---|{'---|' * len(targets)}"
+    waiting = []
     for package in survey.packages:
-        cells = (by_id.get(f"{package}/{target}") for target in targets)
-        yield f"| {package} | {' | '.join(_word(result) for result in cells)} |"
-    yield ""
+        cells = [by_id.get(f"{package}/{target}") for target in targets]
+        if any(cells):
+            yield f"| {package} | {' | '.join(_word(result) for result in cells)} |"
+        else:
+            waiting.append(package)
+    yield f"\nNot reached yet: {', '.join(waiting)}.\n" if waiting else ""
 
 
 def _left_out(survey: SurveyList) -> Iterator[str]:
@@ -137,6 +144,23 @@ def _failures(survey: SurveyList, results: Sequence[CellResult]) -> Iterator[str
     yield ""
 
 
+def _skipped(results: Sequence[CellResult]) -> Iterator[str]:
+    """Tests that were skipped, with the number of their cells."""
+    counts = Counter(
+        (result.package, test["name"], test["reason"])
+        for result in results
+        for test in result.tests
+        if test["result"] == "skip"
+    )
+    if not counts:
+        yield "None.\n"
+        return
+    yield "| package | test | cells | reason |\n|---|---|---|---|"
+    for (package, name, reason), number in sorted(counts.items()):
+        yield f"| {package} | {_plain(name)} | {number} | {_plain(reason)} |"
+    yield ""
+
+
 def _fits(cause: Cause, result: CellResult) -> bool:
     names = [test["name"] for test in result.tests if test["result"] == "fail"] or [""]
     return any(cause.fits(result.id, name) for name in names)
@@ -170,13 +194,21 @@ def _inputs(survey: SurveyList, results: Sequence[CellResult]) -> Iterator[str]:
     yield ""
 
 
-def _costs(results: Sequence[CellResult]) -> str:
+def _costs(survey: SurveyList, results: Sequence[CellResult]) -> str:
     if not results:
         return "Nothing was run.\n"
-    slowest = sorted(results, key=lambda result: -result.wall_s)[:3]
-    named = ", ".join(f"{result.id} ({result.wall_s / 60:.0f} min)" for result in slowest)
+    slowest = sorted(results, key=lambda result: -result.all_cpu_s)[:3]
+    named = ", ".join(f"{result.id} ({result.all_cpu_s:.0f} s)" for result in slowest)
     packages = sum(len(guest.get("packages", ())) for result in results for guest in result.guests)
     guests = sum(len(result.guests) for result in results)
-    total_s = sum(result.wall_s for result in results)
-    took = f"{len(results)} cells took {total_s / 3600:.1f} hours"
-    return f"{took}, with {guests} guests, which installed {packages} packages. Slowest: {named}.\n"
+    wall_s, cpu_s, waited_s = (
+        sum(getattr(result, name) for result in results) for name in ("wall_s", "all_cpu_s", "waited_s")
+    )
+    lines = [
+        f"- {len(results)} cells with {guests} guests, which installed {packages} packages.",
+        f"- {wall_s / 3600:.1f} hours, of which guests waited {waited_s / 3600:.1f} for a core of a busy host.",
+        f"- {cpu_s / 3600:.2f} hours of CPU time, {statistics.median(result.all_cpu_s for result in results):.0f} s in "
+        f"the middle cell. Most: {named}.",
+        *(f"- {note}" for note in survey.cost_notes),
+    ]
+    return "\n".join(lines) + "\n"

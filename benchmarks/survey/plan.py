@@ -53,7 +53,8 @@ class Cause:
 class SurveyList:
     """A survey as its file has it. `suite` has the sources of what the `root` installs.
 
-    `isolation` is that of testbeds; `not_run` has packages that are left out, with the reason.
+    `isolation` is that of testbeds; `not_run` has packages that are left out, with the reason;
+    `cost_notes` are lines for the costs.
     """
 
     suite: str
@@ -63,6 +64,7 @@ class SurveyList:
     causes: tuple[Cause, ...]
     isolation: str = "none"
     not_run: tuple[tuple[str, str], ...] = ()
+    cost_notes: tuple[str, ...] = ()
 
     def cells(self) -> Iterator[SurveyCell]:
         """Yield all cells, package by package."""
@@ -85,6 +87,7 @@ def load_list(path: Path) -> SurveyList:
             packages=tuple(str(name) for name in fields["packages"]),
             causes=tuple(_cause(entry, path) for entry in fields.get("causes") or ()),
             isolation=str(fields.get("isolation", "none")),
+            cost_notes=tuple(map(str, fields.get("cost_notes") or ())),
             not_run=tuple(
                 (", ".join(map(str, entry["packages"])), str(entry["reason"])) for entry in fields.get("not_run") or ()
             ),
