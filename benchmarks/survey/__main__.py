@@ -55,7 +55,7 @@ def _run(survey: SurveyList, args: argparse.Namespace) -> None:
     cells = [cell for cell in survey.cells() if _is_due(cell, args)]
 
     def work(cell: SurveyCell) -> None:
-        if time.monotonic() >= end:
+        if time.monotonic() >= end or not _is_due(cell, args):  # another process may have run it since
             return
         try:
             source = sources.get(cell.package)
