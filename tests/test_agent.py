@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -21,9 +22,10 @@ from bootmatrix.guest import commands, serve
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.commands import channel_of, connection, run_command
 from bootmatrix.guest.forward import forwarded
-from bootmatrix.guest.frames import ExitKind, Frame, FrameType, StreamNumber
+from bootmatrix.guest.frames import EXIT, HELLO, VERSION, ExitKind, Frame, FrameType, StreamNumber
 from bootmatrix.guest.outbound import TreeLimits
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
+from bootmatrix.guest.wire import SocketWire
 from bootmatrix.source.guest_repository import Response
 
 PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -359,6 +361,54 @@ def test_a_local_port_that_is_taken(program: Path, echo: int) -> None:
     with_agent(program, work)
 
 
+def test_what_was_written_to_the_port_before_the_agent_answers_no_command() -> None:
+    """A container that may open devices can write to the port until the agent has it."""
+    hello = Frame(FrameType.HELLO, 0, HELLO.pack(VERSION, 1 << 20, bytes(16)))
+    answers = [Frame(FrameType.EXIT, number, EXIT.pack(ExitKind.STATUS, 0)) for number in range(1, 5000)]
+
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            client = AgentClient(SocketWire(ours))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.run)
+                theirs.sendall(hello.encoded())
+                channel = await client.open(shell("true"))
+                theirs.sendall(b"".join(answer.encoded() for answer in answers))
+                theirs.close()
+                with anyio.fail_after(20), pytest.raises(AgentError, match="the guest has ended"):
+                    await channel.wait()
+
+    anyio.run(run)
+
+
+def test_a_port_that_never_falls_silent_lets_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootmatrix.guest.wire.READ_BYTES", 1)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.sendall(bytes(1000))
+            theirs.close()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(count)
+                while await SocketWire(ours).receive():
+                    pass
+                tasks.cancel_scope.cancel()
+
+    anyio.run(run)
+    assert turns > 500
+
+
 def test_an_agent_that_is_killed(program: Path) -> None:
     async def run() -> None:
         async with running(program) as (client, process):
@@ -389,7 +439,7 @@ def test_an_agent_ends_at_a_frame_that_is_not_allowed(program: Path, frame: Fram
     async def run() -> None:
         async with running(program) as (client, process):
             channel = await client.open(shell("sleep 100"))
-            await client.send(frame.type, frame.channel, frame.payload)
+            await client.send(frame.type, channel.number if frame.channel else 0, frame.payload)
             with anyio.fail_after(20), pytest.raises(AgentError):
                 await channel.wait()
             assert process.wait(20) == 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,17 +77,31 @@ class Collector:
         self._left = limits.total_bytes
 
     async def run(self, messages: Sequence[GuestMessage]) -> None:
-        """Fetch all, and let the guest go on.
+        """Fetch all, and let the guest go on. If its agent is ended and started again, so is this.
+
+        A guest that has ended is judged: what is missing is known.
 
         Raises:
             OSError: cannot write it.
         """
-        try:
-            for wanted in _wanted(messages):
-                await self._collect(wanted)
-            await self._client.shutdown()
-        except AgentError:
-            return  # of a guest that has ended, which is judged; what is missing is known
+        while await self._is_there():
+            with suppress(AgentError):
+                await self._collect_all(messages)
+                break
+
+    async def _is_there(self) -> bool:
+        with suppress(AgentError):
+            await self._client.ready()
+            return True
+        return False
+
+    async def _collect_all(self, messages: Sequence[GuestMessage]) -> None:
+        shutil.rmtree(self._folder / FILES_FOLDER, ignore_errors=True)
+        self.files.clear()
+        self._left = self._limits.total_bytes
+        for wanted in _wanted(messages):
+            await self._collect(wanted)
+        await self._client.shutdown()
 
     async def _collect(self, wanted: _Wanted) -> None:
         paths = [wanted.path] if wanted.is_file or not PATTERN.search(wanted.path) else await self._matches(wanted)

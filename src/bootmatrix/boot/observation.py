@@ -6,12 +6,10 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -21,6 +19,7 @@ from bootmatrix.boot.collect import CollectLimits, Collector
 from bootmatrix.boot.cpu_contention import StarvationMeter, waits_s
 from bootmatrix.boot.deadlines import PhaseClock
 from bootmatrix.boot.diagnosis import Diagnosis
+from bootmatrix.boot.ending import Ending
 from bootmatrix.boot.protocol import Conversation
 from bootmatrix.console.log import ConsoleLog, FaultWatch, PanicWatch, TextWatch
 from bootmatrix.console.stalls import RECORDED_S, KernelStart, Starvation
@@ -34,7 +33,6 @@ from bootmatrix.model import (
     GuestMessage,
     Machine,
     Outcome,
-    Phase,
     QmpEvent,
 )
 from bootmatrix.qemu.host import private_mib
@@ -52,18 +50,6 @@ LEAVE_S = 5.0
 
 Hold = Callable[[AgentClient, tuple[GuestMessage, ...]], Awaitable[None]]
 """Uses a guest that has failed, by its agent; the messages are those up to its failure."""
-EndedBy = Literal["guest", "host", "error"]
-
-
-@dataclass(frozen=True)
-class Ending:
-    """The cause of a boot's end."""
-
-    ended_by: EndedBy
-    limit: str = ""
-    phase: Phase | None = None
-    host_error: str = ""
-    is_panic: bool = False
 
 
 class Observation:
@@ -141,6 +127,12 @@ class Observation:
         self.agent = self.agent or AgentClient(SocketWire(self._wires.agent))
         self.collector = Collector(self.agent, folder, limits, lambda: self.clock.heard(self.now()))
 
+    async def _run_agent(self, client: AgentClient) -> None:
+        """Read the agent's port; one for result files not before they are announced, as others may write to it."""
+        if self.collector and not self._serve:
+            await self._announced.wait()
+        await client.run()
+
     async def _collect(self, collector: Collector) -> None:
         await self._announced.wait()
         await collector.run(tuple(self._messages))
@@ -155,7 +147,7 @@ class Observation:
             readers.start_soon(self._guard, lambda: self._watch_monitor(process))
             readers.start_soon(self._guard, lambda: self._watch_process(process))
             if self.agent:
-                readers.start_soon(self._guard, self.agent.run)
+                readers.start_soon(self._guard, partial(self._run_agent, self.agent))
             if self.link:
                 readers.start_soon(self._guard, self.link.run)
             if self.agent and self._serve:
@@ -169,6 +161,7 @@ class Observation:
             await self._diagnose(process)
             await self._leave(process)
             await self._guard(self._read_rest)
+            self._announced.set()  # nothing is fetched any more
             # All of them end by themselves now that QEMU is gone, unless something else holds its ends of the sockets.
             readers.cancel_scope.deadline = anyio.current_time() + LEAVE_S
 

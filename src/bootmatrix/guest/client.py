@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from bootmatrix.guest.requests import GuestRequest, TerminalSize
 from bootmatrix.guest.streams import Incoming, Outgoing
 
 MAX_WINDOW = 16 << 20
+FIRST_CHANNELS = 1 << 31
+"""Channels are numbered from a random one on: what a program wrote to the port before the agent had it answers none."""
 MAX_GREETINGS = 5
 """An agent that was killed is started again, at most so often."""
 
@@ -187,7 +190,7 @@ class AgentClient:
         self._wire, self._on_ready = wire, on_ready
         self._reader = FrameReader()
         self._channels: dict[int, AgentChannel] = {}
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(1 + secrets.randbelow(FIRST_CHANNELS))
         self._window = 0
         self._ready, self._ended = anyio.Event(), anyio.Event()
         self._lock = anyio.Lock()
@@ -283,7 +286,7 @@ class AgentClient:
             raise AgentFault(f"greeting {self.greetings} with version {version}, window {window}")
         self.facts = payload[HELLO.size :][:200].decode("ascii", "replace")
         self._window = window
+        await self._send(mark)  # before any command that follows the loss of another: it ignores what precedes this
         self._lose_channels(AgentError("the agent in the guest was ended, and has been started again"))
-        await self._send(mark)
         self._on_ready()
         self._ready.set()

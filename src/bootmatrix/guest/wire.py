@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import anyio
+import anyio.lowlevel
 
 READ_BYTES = 256 << 10
 
@@ -16,7 +17,8 @@ class SocketWire:
         self._end = end
 
     async def receive(self) -> bytes:
-        """Return what came; empty at the end."""
+        """Return what came; empty at the end. Other tasks run in between, however much comes."""
+        await anyio.lowlevel.checkpoint()
         while True:
             try:
                 return self._end.recv(READ_BYTES)
