@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bootmatrix.cli.exits import EXPECTED, regression_status
 from bootmatrix.cli.output import complain, say
+from bootmatrix.cli.run_end import update_index
 from bootmatrix.errors import InputError, RunFault
 from bootmatrix.fsio import write_atomic
 from bootmatrix.history.index import ask
@@ -20,7 +21,6 @@ from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
-from bootmatrix.report.index_page import write_index
 from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import check_links, load_run
 from bootmatrix.signoff.manifest import signoffs_of
@@ -73,13 +73,15 @@ def _output(data: bytes, file: Path | None) -> None:
 
 
 def _write_state(args: argparse.Namespace, place: RunLocation) -> None:
-    """Write at least the state of a run that cannot be read, for alerts."""
+    """Write at least the state of a run that cannot be read, for alerts, and on the index page."""
     if args.format == "openmetrics":
         from bootmatrix.report.forms.openmetrics import render_unusable
 
         line = ask(place.reports, lambda rows: rows.run(place.name))
         if line:
             _output(render_unusable(line.title, line.started_at, str(line.state)), args.output)
+    if place.reports.resolve() == reports_folder(args.reports).resolve():
+        update_index(place.reports)
 
 
 def _write(args: argparse.Namespace, saved: Run, place: RunLocation, past: Past) -> None:
@@ -92,6 +94,6 @@ def _write(args: argparse.Namespace, saved: Run, place: RunLocation, past: Past)
         )
     write_reports(saved, place.folder, past, args.single_file)
     if place.reports.resolve() == reports_folder(args.reports).resolve():
-        write_index(place.reports)
+        update_index(place.reports)
     folder = Path(args.run_name) if Path(args.run_name).is_dir() else place.folder
     say(folder / REPORT_FILE)

@@ -9,14 +9,16 @@ from pathlib import Path
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.output import print_json, say
 from bootmatrix.history.index import ask
-from bootmatrix.history.reference import add_tag, find_run, remove_tag, reports_folder, tags_of, with_life
+from bootmatrix.history.reference import add_tag, find_run, now, remove_tag, reports_folder, tags_of, with_life
 from bootmatrix.report.history_text import runs_lines
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the list of runs."""
     reports: Path = reports_folder(args.reports)
-    lines = ask(reports, lambda rows: rows.runs(args.title, args.n or -1))
+    moment = now()
+    lines = ask(reports, lambda rows: rows.runs(args.title, args.n or -1, until=moment))
+    lines += [line for line in ask(reports, lambda rows: rows.runs(args.title)) if line.is_future(moment)]
     tags = tags_of(reports)
     lines = [
         replace(with_life(line, reports), tags=tuple(tag for tag, name in tags.items() if name == line.name))

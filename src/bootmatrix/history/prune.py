@@ -67,12 +67,12 @@ def _latest(reports: Path) -> str:
 
 
 def _baselines(lines: Iterable[RunLine], kept_names: Mapping[str, str]) -> dict[str, str]:
-    """Return the baselines of kept runs, and their baselines. One pass suffices: newest first."""
-    baselines: dict[str, str] = {}
-    for line in lines:
-        if (line.name in kept_names or line.name in baselines) and line.baseline and line.baseline not in kept_names:
-            baselines[line.baseline] = f"the baseline of {line.name}"
-    return baselines
+    """Return the baselines of kept runs. Theirs are not kept: each night's is the night before, without an end."""
+    return {
+        line.baseline: f"the baseline of {line.name}"
+        for line in lines
+        if line.name in kept_names and line.baseline and line.baseline not in kept_names
+    }
 
 
 def remove_run(folder: Path) -> bool:

@@ -119,8 +119,9 @@ def write_index(reports: Path) -> Path:
 
 def view_index(rows: Rows, reports: Path, tags: dict[str, str]) -> IndexView:
     """Make the view of the page."""
-    lines = [with_life(line, reports) for line in rows.runs()]
     site = Site(reports, tags)
+    lines = [with_life(line, reports) for line in rows.runs()]
+    lines.sort(key=lambda line: line.is_future(site.now))  # those are never the newest
     titles = dict.fromkeys(line.title for line in lines)
     newest = next((line for line in lines if not line.is_future(site.now)), None)
     return IndexView(

@@ -33,6 +33,7 @@ REMOVED_KEY = "exit_program"
 """Of machines in older records."""
 HEAD_END, END = b'"records": [\n', b"]}\n"
 HINT = "A run is a folder under reports/, such as reports/latest."
+DAMAGED_HINT = "Copy the run again, or remove its run.json: it is then read from its cells' records, as interrupted."
 
 M = TypeVar("M", bound=Model)
 
@@ -80,7 +81,7 @@ def _read_lines(path: Path) -> Run | None:
             head = file.readline()
             if not head.endswith(HEAD_END):
                 return None
-            run = _parse(path, head.removesuffix(b"\n") + b"]}", Run)
+            run = _parse(path, head.removesuffix(b"\n") + b"]}", Run, DAMAGED_HINT)
             return run.model_copy(update={"records": tuple(_records(path, file))})
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -97,15 +98,15 @@ def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
         if line == END:
             break
         if is_last:
-            raise DamagedRun(f"{path}: damaged: more follows its last record", HINT)
+            raise DamagedRun(f"{path}: damaged: more follows its last record", DAMAGED_HINT)
         is_last = not line.endswith(b",\n")
-        yield known.shared(_parse(path, line.rstrip(b",\n"), Record))
+        yield known.shared(_parse(path, line.rstrip(b",\n"), Record, DAMAGED_HINT))
     else:
-        raise DamagedRun(f"{path}: damaged: its end is missing", HINT)
+        raise DamagedRun(f"{path}: damaged: its end is missing", DAMAGED_HINT)
     if is_last is False:
-        raise DamagedRun(f"{path}: damaged: its last record is missing", HINT)
+        raise DamagedRun(f"{path}: damaged: its last record is missing", DAMAGED_HINT)
     if file.read(1):
-        raise DamagedRun(f"{path}: damaged: more follows its end", HINT)
+        raise DamagedRun(f"{path}: damaged: more follows its end", DAMAGED_HINT)
 
 
 class Known:
@@ -163,7 +164,7 @@ def read_value(path: Path, kind: type[M]) -> M:
         raise _unreadable(path, error) from error
 
 
-def _parse(path: Path, data: bytes, kind: type[M]) -> M:
+def _parse(path: Path, data: bytes, kind: type[M], hint: str = HINT) -> M:
     if kind is Run:
         _check_format(path, data)
     try:
@@ -171,7 +172,7 @@ def _parse(path: Path, data: bytes, kind: type[M]) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise DamagedRun(f"{path}: damaged: {f'{where}: ' if where else ''}{first['msg']}", HINT) from error
+        raise DamagedRun(f"{path}: damaged: {f'{where}: ' if where else ''}{first['msg']}", hint) from error
 
 
 def _without_removed(data: bytes) -> bytes:

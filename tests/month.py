@@ -1,0 +1,219 @@
+"""A month of nights in one process under a false clock (libfaketime), told as JSON: what each command said.
+
+    python tests/month.py FOLDER
+
+The command line is the real one. Its executor is a plug-in of this file's: instead of booting, it returns the records
+that the night's story says, each with evidence that bears its verdict out.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import MappingProxyType
+
+import anyio
+
+from bootmatrix.cli.main import main
+from bootmatrix.execute.executor import ExecutorSettings
+from bootmatrix.model import Cell, Lock, Record, SubResult, Verdict
+from bootmatrix.model.run_config import CellBundle, CellRequest
+from samples import CHECK_RESULTS, console_of, make_record
+
+MATRIX = 'specs: [shop.yml]\narch: [x86_64, aarch64]\nkernel: ["6.1", "7.2"]\n'
+SPEC = """
+init: ["@pkg:./images/init"]
+services:
+  - {name: check, image: "@pkg:./images/busybox", command: [/bin/true], annotations: {bootmatrix.check: 60s}}
+"""
+FAILED = (
+    SubResult(name="pytest: test_order", verdict=Verdict.PASS),
+    SubResult(name="pytest: test_refund", verdict=Verdict.FAIL, detail="assert 3 == 4"),
+)
+PLUGIN = "[bootmatrix.executors]\nstory = __main__:open_executor\n"
+ROOT = Path(__file__).parents[1]
+NOTHING: Mapping[str, tuple[Verdict, str]] = MappingProxyType({})
+WORDS = ("--executor", "story", "--fail-on", "regression")
+story: dict[str, tuple[Verdict, str]] = {}
+"""What tonight's cells come to, by id; others pass. The verdict `skip` stands for an interruption there."""
+
+
+class Story:
+    """An executor that returns what the story says."""
+
+    def __init__(self, settings: ExecutorSettings) -> None:
+        self._folder_of = settings.folder_of
+        self._cells: list[Cell] = []
+
+    async def submit(self, request: CellRequest) -> None:
+        self._cells.append(request.cell)
+
+    async def results(self) -> AsyncIterator[CellBundle]:
+        for cell in self._cells:
+            verdict, reason = story.get(cell.id, (Verdict.PASS, "all checks passed"))
+            if verdict is Verdict.SKIP:
+                os.kill(os.getpid(), signal.SIGINT)
+                await anyio.sleep(60)
+            record = _record(cell, verdict, reason)
+            folder = self._folder_of(cell)
+            if record.console:
+                (folder / record.console).write_text(console_of(record), encoding="utf-8")
+            yield CellBundle(record=record, folder=folder, used=Lock(kernels={}, packages={}))
+
+    def cancel(self) -> None:
+        self._cells.clear()
+
+
+def _record(cell: Cell, verdict: Verdict, reason: str) -> Record:
+    results = FAILED if verdict is Verdict.FAIL else CHECK_RESULTS if verdict is Verdict.PASS else ()
+    return make_record(cell, verdict, reason, subresults=results)
+
+
+@asynccontextmanager
+async def open_executor(settings: ExecutorSettings) -> AsyncIterator[Story]:
+    """The entry point."""
+    yield Story(settings)
+
+
+class Month:
+    """A folder with a matrix, and its clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.told: list[dict[str, object]] = []
+        self.day = 0
+        (folder / "shop.yml").write_text(SPEC, encoding="utf-8")
+        (folder / "shop.matrix.yml").write_text(MATRIX, encoding="utf-8")
+        (folder / "images").symlink_to(ROOT / "specs/images")
+        plugin = folder / "story-1.dist-info"
+        plugin.mkdir()
+        (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: story\nVersion: 1\n", encoding="utf-8")
+        (plugin / "entry_points.txt").write_text(PLUGIN, encoding="utf-8")
+        sys.path.append(str(folder))
+
+    def at(self, day: int, hour: int) -> None:
+        """Set the clock to an hour of a day of March."""
+        self.day = day
+        os.environ["FAKETIME"] = f"@2026-03-{day:02} {hour:02}:00:00"
+
+    def say(self, *words: str) -> None:
+        """Run a command, and keep what it said."""
+        out, errors = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(errors):
+            try:
+                status = main(words)
+            except SystemExit as left:
+                status = left.code if isinstance(left.code, int) else 1
+        gc.collect()  # a process that ended would hold no run
+        said = out.getvalue() + errors.getvalue()
+        self.told.append({"day": self.day, "command": " ".join(words), "status": status, "said": said})
+
+    @property
+    def newest(self) -> Path:
+        """The newest run."""
+        return (self.folder / "reports/latest").resolve()
+
+    def night(
+        self, day: int, tonight: Mapping[str, tuple[Verdict, str]] = NOTHING, *, is_looked_at: bool = True
+    ) -> None:
+        """Run the matrix at night, and look at it in the morning."""
+        self.at(day, 2)
+        story.clear()
+        story.update(tonight)
+        self.say("matrix", "shop.matrix.yml", *WORDS)
+        if is_looked_at:
+            self.morning()
+
+    def morning(self) -> None:
+        """Look at the night as its operator does."""
+        self.at(self.day, 8)
+        self.say("runs", "-n", "1")
+        self.say("report", "latest", "--fail-on", "regression", "--format", "openmetrics", "--output", "metrics.prom")
+        self.told[-1]["metrics"] = (self.folder / "metrics.prom").read_text(encoding="utf-8")
+        self.say("compare", "latest", "--fail-on", "regression")
+        index = self.folder / "reports/index.html"
+        self.told[-1]["index"] = index.read_text(encoding="utf-8") if index.exists() else ""
+
+
+X61, X72, A61, A72 = (f"shop/{arch}/{kernel}" for arch in ("x86_64", "aarch64") for kernel in ("6.1", "7.2"))
+REFUND = {X72: (Verdict.FAIL, "check 'check' exited with 1: pytest: 1 of 2 failed: test_refund")}
+PANIC = {A61: (Verdict.PANIC, "kernel panic: VFS: Unable to mount root fs")}
+INTERRUPTED = {A72: (Verdict.SKIP, "")}
+MIRROR = {X61: (Verdict.INFRA_ERROR, "the mirror does not answer")}
+
+
+def first_half(month: Month) -> None:
+    """A regression that stays, is accepted, joined by another, and fixed after the acceptance ended; a sign-off."""
+    for day in (1, 2, 3):
+        month.night(day, is_looked_at=day == 3)
+    for day in (4, 5, 6):
+        month.night(day, REFUND)
+    month.say("accept", X72, "--reason", "no refunds until 1.8", "--by", "Ann", "--until", "2026-03-12")
+    month.morning()
+    for day in (7, 8):
+        month.night(day, REFUND, is_looked_at=day == 8)
+    month.night(9, REFUND | PANIC)
+    for day in (10, 11, 12, 13):
+        month.night(day, REFUND, is_looked_at=day > 11)
+    month.night(14)
+    month.say("signoff", "latest", "--release", "shop-1.8", "--no-pdf")
+    month.say("signoff", "verify", "latest")
+    month.say("report", "latest")
+    month.night(15, is_looked_at=False)
+
+
+def second_half(month: Month) -> None:
+    """What goes wrong with runs: interrupted, damaged, tampered with, of another version, dated in the future."""
+    month.night(16, INTERRUPTED)
+    month.at(16, 10)
+    story.clear()
+    month.say("matrix", "--resume", "latest", *WORDS)
+    month.morning()
+    month.night(17)
+    change(month.newest / "run.json", lambda text: text[:-300])
+    month.morning()
+    month.night(18)
+    signed = next(month.folder.glob("reports/2026-03-14*"))
+    change(signed / "junit.xml", lambda text: text.replace("shop", "shed", 1))
+    month.say("signoff", "verify", signed.name)
+    month.night(19, MIRROR)
+    month.night(20)
+    change(month.newest / "run.json", lambda text: text.replace('"format": 2', '"format": 99', 1))
+    month.morning()
+    month.night(21)
+    later = month.folder / "reports/2027-01-01T02-00-00Z-shop"
+    shutil.copytree(month.newest, later)
+    change(later / "run.json", lambda text: text.replace(month.newest.name, later.name).replace("2026-03", "2027-01"))
+    month.morning()
+    (month.folder / "reports/.index.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 4000)
+    month.night(22)
+    for day in (23, 24):
+        month.night(day, PANIC)
+    month.night(25)
+    month.say("prune", "--keep", "5", "--unreadable")
+    month.morning()
+    for day in range(26, 31):
+        month.night(day, is_looked_at=day == 30)
+
+
+def change(file: Path, edit: Callable[[str], str]) -> None:
+    """Edit a file of a run, as an accident or an attacker would."""
+    text = file.read_text(encoding="utf-8")
+    assert edit(text) != text
+    file.write_text(edit(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    os.chdir(sys.argv[1])
+    played = Month(Path.cwd())
+    first_half(played)
+    second_half(played)
+    Path("told.json").write_text(json.dumps(played.told), encoding="utf-8")
