@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import socket
 import stat
 import tarfile
 from pathlib import Path
 
+import anyio
 import pytest
 
+from bootmatrix.boot.collect import CollectLimits, Collector
 from bootmatrix.errors import GuestFileError
 from bootmatrix.guest import archive
 from bootmatrix.guest.archive import ArchiveReceiver
-from bootmatrix.guest.frames import AgentFault
+from bootmatrix.guest.client import AgentClient
+from bootmatrix.guest.frames import EXIT, HELLO, VERSION, AgentFault, ExitKind, Frame, FrameReader, FrameType
 from bootmatrix.guest.records import RecordType, TreeRecord
+from bootmatrix.guest.wire import SocketWire
 from bootmatrix.judge.result_files import MAX_REPORTS, read_files, without_fetched
 from bootmatrix.model import Bootable, CollectedFile, GuestMessage, Verdict
 from bootmatrix.runs.result_names import file_reader
@@ -226,3 +231,43 @@ def test_a_saved_file_that_is_gone_is_not_the_guests_fault(tmp_path: Path) -> No
     outcome = make_outcome(1).model_copy(update={"messages": (file("/r.xml", b"", size=9),), "collected": (gone,)})
     (*_, finding) = [one for each in read_files(outcome, Bootable(), file_reader(tmp_path)) for one in each.findings]
     assert finding.verdict is Verdict.INFRA_ERROR
+
+
+async def _frames_after(end: socket.socket, mark: bytes, kind: FrameType) -> int:
+    """Read what the host sends after a mark, if any, up to a frame of a kind; return its channel."""
+    received = b""
+    while True:
+        await anyio.wait_readable(end)
+        received += end.recv(1 << 16)
+        rest = received.partition(mark)[2] if mark else received
+        found = [frame.channel for frame in FrameReader().feed(rest) if frame.type is kind]
+        if found:
+            return found[0]
+
+
+def test_files_are_fetched_anew_from_an_agent_that_is_started_again(tmp_path: Path) -> None:
+    """The first greeting may be of a container that has the port before the agent."""
+    tree = GuestMessage(kind="file", words=("unit", word(b"/out"), "tree"), at_s=1)
+    more = GuestMessage(kind="more", words=("unit", word(b"/out"), "services/unit"), at_s=1)
+
+    async def work(end: socket.socket, collector: Collector) -> None:
+        for mark in (b"a" * 16, b"b" * 16):
+            end.send(Frame(FrameType.HELLO, 0, HELLO.pack(VERSION, 1 << 20, mark)).encoded())
+            channel = await _frames_after(end, mark, FrameType.OPEN)
+        end.send(Frame(FrameType.EXIT, channel, EXIT.pack(ExitKind.STATUS, 1)).encoded())
+        await _frames_after(end, b"", FrameType.SHUTDOWN)
+        assert [one.asked for one in collector.files] == ["/out"]
+
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs, anyio.fail_after(20):
+            ours.setblocking(False)
+            client = AgentClient(SocketWire(ours))
+            collector = Collector(client, tmp_path, CollectLimits(), lambda: None)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.run)
+                tasks.start_soon(collector.run, (tree, more))
+                await work(theirs, collector)
+                tasks.cancel_scope.cancel()
+
+    anyio.run(run)
