@@ -40,7 +40,9 @@ async def die(guest: bootmatrix.Guest) -> None:
         await guest.run(["sh", "-c", "echo c >/proc/sysrq-trigger; sleep 60"], privileged=True)
 
 
-@pytest.mark.parametrize(("arch", "network"), [("x86_64", "guest"), ("s390x", None)])
+@pytest.mark.parametrize(
+    ("arch", "network"), [("x86_64", "guest"), pytest.param("s390x", None, marks=pytest.mark.long)]
+)
 def test_a_guest(arch: str, network: Network | None, tmp_path: Path) -> None:
     """With a network there are a DHCP client and its binds, and so a view of the root for containers."""
 

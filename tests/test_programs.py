@@ -138,6 +138,7 @@ def test_a_service_that_does_not_answer_fails(tmp_path: Path) -> None:
     assert "try-probe" in record["judgement"]["reason"]
 
 
+@pytest.mark.long
 @pytest.mark.boots
 def test_a_command_that_fails(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
