@@ -158,6 +158,10 @@ def test_a_silenced_console_and_a_log_with_gaps_are_no_pass(counts: str) -> None
         assert judgement.verdict is Verdict.FAIL
         assert "the console was silenced" in judgement.reason
     assert judged(account(level="7 15", counts=counts)).verdict is Verdict.PASS, "as a kernel that crashed does"
+    elsewhere = judged(account(counts=counts), b"")
+    is_read = not counts.startswith("-")
+    assert (elsewhere.verdict is Verdict.FAIL) == is_read, "its mark would be there"
+    assert ("does not show the kernel's messages" in elsewhere.reason) == is_read
     noted = judged(account(counts=counts))
     assert noted.verdict is Verdict.PASS, "the console has shown all"
     assert any("its log is incomplete" in one.text for one in noted.evidence)

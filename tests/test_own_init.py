@@ -213,6 +213,8 @@ def test_no_annotation_speaks_to_the_runtime(tmp_path: Path) -> None:
         "bootmatrix_mode=manual",
         "BOOTMATRIX=bootmatrix.channel=console",
         '"BOOTMATRIX=x y"',
+        "sysctl.kernel.core_pattern=|/containers/onboot/000-a/lower/x",
+        "sysctl/kernel/modprobe=/x",
     ],
 )
 def test_the_command_line_starts_no_other_init(tmp_path: Path, word: str) -> None:
@@ -224,7 +226,9 @@ def test_the_command_line_starts_no_other_init(tmp_path: Path, word: str) -> Non
 
 def test_other_words_are_the_kernels(tmp_path: Path) -> None:
     path = tmp_path / "spec.yml"
-    path.write_text("kernel: {cmdline: 'console=ttyS0 page_poison=1 initcall_debug nomodeset'}\ninit: [i]")
+    path.write_text(
+        "kernel: {cmdline: 'console=ttyS0 page_poison=1 sysctl.kernel.sysrq=1 initcall_debug nomodeset'}\ninit: [i]"
+    )
     check_cmdline(load_spec(path))
 
 

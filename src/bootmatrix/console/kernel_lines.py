@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bootmatrix.console.kernel_log import KernelLog
+from bootmatrix.console.kernel_log import MARK_LEVEL, KernelLog
 from bootmatrix.console.kernel_messages import STAMP
 from bootmatrix.model.base import NAME
 
@@ -15,8 +15,6 @@ CUT = b"..."
 CONTAINER_LINE = re.compile(rb"^(?:%s|%s)[^\n]*" % (CONTAINER, re.escape(CUT)), re.MULTILINE)
 FIRST = re.compile(rb"^%s" % CONTAINER, re.MULTILINE)
 UNSTAMPED = re.compile(rb"^(?!\r?%s)[^\n]+" % STAMP, re.MULTILINE)
-MARK_LEVEL = 6
-"""The level of the line with the mark: a console of this level or less does not show it."""
 STAMPED = re.compile(STAMP)
 
 

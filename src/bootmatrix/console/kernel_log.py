@@ -22,6 +22,8 @@ UNREAD = "-"
 MAX_WORDS = 7
 LOUD = 5
 """The lowest console level that shows warnings: a console shows records below its level."""
+MARK_LEVEL = 6
+"""The level of the line with the mark: a console of this level or less does not show it."""
 LOUDEST = 8
 """The highest level that syslog(2) sets; the kernel itself uses higher ones."""
 NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -137,9 +139,13 @@ def check_account(outcome: Outcome, protocol: int) -> Iterator[Finding]:
 
 
 def check_kernel(
-    log: KernelLog | None, faults: Sequence[KernelFault], starvation: Starvation, fail_on: Collection[str] = ()
+    log: KernelLog | None,
+    faults: Sequence[KernelFault],
+    starvation: Starvation,
+    transcript: bytes,
+    fail_on: Collection[str] = (),
 ) -> Iterator[Finding]:
-    """Yield findings for fatal taints, and for a silenced console beside an incomplete log.
+    """Yield findings for fatal taints, and for a silenced or missing console beside an incomplete log.
 
     Taints of messages in `fail_on` are fatal too.
     """
@@ -157,10 +163,15 @@ def check_kernel(
             continue
         cause: Literal["kernel", "stall"] = "stall" if taint.stall else "kernel"
         yield Finding(Verdict.FAIL, words, evidence, cause=cause, follows=explained or stalled)
-    if (log.is_quiet or log.was_changed) and not log.is_complete:
+    if log.is_complete:
+        return
+    if log.is_quiet or log.was_changed:
         reason = f"the console was silenced ({_levels(log)}), and the kernel's log is incomplete: {_gap(log)}"
         advice = "Remove 'quiet', 'loglevel=' and writes to /proc/sys/kernel/printk."
         yield Finding(Verdict.FAIL, reason, (piece("kernel", reason),), advice)
+    elif log.levels[1] > MARK_LEVEL and log.lost is not None and log.mark.encode("ascii") not in transcript:
+        reason = f"the console does not show the kernel's messages, and the kernel's log is incomplete: {_gap(log)}"
+        yield Finding(Verdict.FAIL, reason, (piece("kernel", reason),), "Remove 'console=' from the command line.")
 
 
 def kernel_notes(log: KernelLog | None, masked: bytes) -> Iterator[Evidence]:

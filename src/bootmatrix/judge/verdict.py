@@ -204,7 +204,7 @@ def _find(
     yield from termination.check_reboots(outcome, consoles.kernel)
     yield from termination.check_limits(outcome, machine, transcript)
     yield from console.check_faults(faults, starvation_of(outcome))
-    yield from kernel_log.check_kernel(consoles.log, faults, starvation_of(outcome), bootable.fail_on)
+    yield from kernel_log.check_kernel(consoles.log, faults, starvation_of(outcome), transcript, bootable.fail_on)
     yield from termination.check_channel(outcome, machine)
     is_skipped = any(finding.verdict is Verdict.SKIP for finding in reported)
     yield from completeness.find_gaps(outcome, bootable, transcript, is_skipped=is_skipped)

@@ -28,8 +28,10 @@ DAEMON_STATE = "/var/lib/containerd"
 LOADER = ("etc/ld.so.preload", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
 STEERING = re.compile(
     r"noinitrd$|(init|rdinit|initrd|ENV|PATH|GLIBC_TUNABLES|BOOTMATRIX)=|LD_|_LIBCONTAINER_|bootmatrix[._]"
+    r"|sysctl[./]kernel[./](core_pattern|modprobe|hotplug|poweroff_cmd)="
 )
-"""Kernel parameters (Documentation/admin-guide), and those that it does not know: init has these in its environment."""
+"""Kernel parameters (Documentation/admin-guide), and those that it does not know: init has these in its environment.
+The last ones name programs that the kernel starts beside init."""
 PROGRAM_FOLDERS = ("bin", "sbin", "usr/bin", "usr/sbin")
 LIBRARY_FOLDERS = ("lib", "lib32", "lib64", "libx32", "usr/lib", "usr/lib32", "usr/lib64", "usr/libx32")
 ROOT_LINKS = {*PROGRAM_FOLDERS, *LIBRARY_FOLDERS}
@@ -122,9 +124,8 @@ def check_cmdline(spec: Spec) -> None:
     """
     word = next((word for word in spec.kernel.cmdline.replace('"', " ").split() if STEERING.match(word)), None)
     if word is not None:
-        raise BuildError(
-            f"kernel.cmdline: {word[:80]!r} would start another init, or configure bootmatrix's init", HINT
-        )
+        reason = f"kernel.cmdline: {word[:80]!r} would start another program, or configure bootmatrix's init"
+        raise BuildError(reason, HINT)
 
 
 def check_files(before: Mapping[str, Node], tree: Tree) -> None:
