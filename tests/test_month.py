@@ -112,6 +112,7 @@ def test_an_acceptance_is_named_and_ends(mornings: Days) -> None:
 
 def test_a_sign_off_holds_until_a_byte_changes(mornings: Days) -> None:
     assert mornings(14).status["signoff verify"] == 0
+    assert "note: not compared with an earlier run" in mornings(14).said["signoff latest"]
     tampered = mornings(18)
     assert tampered.status["signoff verify"] == 1
     assert "junit.xml: changed" in tampered.said["signoff verify"]
@@ -156,6 +157,7 @@ def test_a_run_of_the_future_and_a_damaged_index_change_nothing(mornings: Days) 
         lines = mornings(day).said["runs"].splitlines()
         assert lines[1].startswith(f"2026-03-{day}T02-00-00Z-shop")
         assert lines[2].startswith("2027-01-01T02-00-00Z-shop") and "dated in the future" in lines[2]
+        assert "1 Jan 2027" not in mornings(day).index.partition("Runs</h2>")[0]
         assert headline(mornings(day)).startswith(f"Newest: shop, {day} Mar 2026, 02:00 UTC: 4 as expected")
     assert "1 regression since 2026-03-22T02-00-00Z-shop" in mornings(24).said["compare"]
 

@@ -36,7 +36,7 @@ def test_a_green_run_is_signed_off(signing: Tool, green: Path) -> None:
     said = signing.make(green)
     assert said.startswith(f"{green}/signoff/{RELEASE}: PASSED\n")
     assert "not signed: --sign-key" in said
-    assert "All 8 cells passed. No earlier run to compare with." in page(green)
+    assert "All 8 cells passed. Not compared with an earlier run." in page(green)
     assert "all cold" in page(green)
     assert signing("verify", green) == (
         f"{RELEASE}: PASSED, {len(manifest_of(green)) - 4} files unchanged; "

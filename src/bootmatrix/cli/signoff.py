@@ -50,6 +50,8 @@ def _sign_off(args: argparse.Namespace, place: RunLocation) -> int:
     say(f"{written.folder}: {written.signed.result}")
     say(*(f"  {file.name}" for file in sorted(written.folder.iterdir())))
     say(*(f"note: {note}" for note in written.notes))
+    if not args.baseline:
+        say("note: not compared with an earlier run: --baseline RUN tells what changed, and what was not tested")
     return EXPECTED
 
 

@@ -171,8 +171,8 @@ class Rows:
         )
         return [_past(row) for row in rows][::-1]
 
-    def weeks(self, title: str, count: int) -> list[WeekCount]:
-        """Count the cells of a title's last weeks by architecture, oldest first.
+    def weeks(self, title: str, count: int, until: str) -> list[WeekCount]:
+        """Count the cells of a title's last weeks up to a time by architecture, oldest first.
 
         Cells without a verdict on the guest do not count.
         """
@@ -181,9 +181,10 @@ class Rows:
             "SUM(flaky), COALESCE(AVG(CASE WHEN verdict = 'pass' AND seconds > 0 THEN seconds END), 0.0) "
             "FROM results r JOIN runs ON runs.id = r.run JOIN cells ON cells.id = r.cell "
             "WHERE title = ? AND standing NOT IN ('skip', 'fault') AND monday IS NOT NULL AND monday > "
-            "(SELECT date(MAX(started_at), 'weekday 0', '-6 days', ?) FROM runs WHERE title = ?) "
+            "(SELECT date(MAX(started_at), 'weekday 0', '-6 days', ?) FROM runs WHERE title = ? AND started_at <= ?) "
+            "AND r.started_at <= ? "
             "GROUP BY monday, arch ORDER BY monday, arch",
-            (_plain(title), f"-{7 * count} days", _plain(title)),
+            (_plain(title), f"-{7 * count} days", _plain(title), until, until),
         )
         return [WeekCount(*row) for row in rows]
 

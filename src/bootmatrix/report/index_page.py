@@ -39,7 +39,7 @@ class PageSection:
 
 @dataclass(frozen=True)
 class RunView:
-    """A row of the run table. `tone` is good, bad, or empty for a run whose failures were all accepted."""
+    """A row of the run table. `tone` is good, bad, or empty: all failures were accepted, or dated in the future."""
 
     name: str
     href: str
@@ -156,10 +156,10 @@ def _title(rows: Rows, title: str, lines: list[RunLine], site: Site) -> TitleVie
     accepted = {cell.key: cell.accepted for cell in results.cells} if results else {}
     return TitleView(
         title=one_line(title) or "(no title)",
-        trend=tuple(_run(line, site) for line in reversed(lines[:TREND_RUNS])),
+        trend=tuple(_run(line, site) for line in reversed(past[:TREND_RUNS])),
         cells=tuple(_cell(history, accepted.get(history.key, ""), rows, site) for history in cells if history.past),
         newest=_run(newest, site),
-        weeks=view_weeks(rows.weeks(title, WEEKS)),
+        weeks=view_weeks(rows.weeks(title, WEEKS, site.now)),
         warning="" if newest is past[0] else f"The newest run, {one_line(past[0].name)}, is {_state(past[0])}.",
     )
 
@@ -183,11 +183,17 @@ def _run(line: RunLine, site: Site) -> RunView:
         date=_moment(line.started_at),
         time=duration(line.wall_s) if line.ended_at else "",
         state=run_state(line),
-        tone="good" if line.is_green else "" if line.is_good else "bad",
+        tone=_tone(line, site.now),
         parts=tuple(_parts(line)),
         tags=tuple(tag for tag, name in site.tags.items() if name == line.name),
         counts=", ".join(f"{line.counts[verdict]} {one_line(verdict)}" for verdict in _verdicts(line)),
     )
+
+
+def _tone(line: RunLine, moment: str) -> str:
+    if line.is_future(moment):
+        return ""
+    return "good" if line.is_green else "" if line.is_good else "bad"
 
 
 def _verdicts(line: RunLine) -> list[str]:

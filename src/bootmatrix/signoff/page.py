@@ -105,7 +105,7 @@ def sentence(signed: SignOff) -> str:
         regressions = f"{number or 'No'} {'regression' if number < 2 else 'regressions'}"
         words += f" {regressions} since {one_line(signed.comparison.baseline)}."
     else:
-        words += " No earlier run to compare with."
+        words += " No earlier run to compare with." if signed.comparison else " Not compared with an earlier run."
     return words
 
 
