@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from bootmatrix.qemu.outbound import GUEST_ADDRESS, PacketFilter, near_networks, outbound_network, pass_filtered
@@ -111,6 +112,34 @@ def test_each_read_of_passt_gets_whole_frames() -> None:
         return count
 
     assert anyio.run(work) == sum(len(frame) <= 32 << 10 for frame in frames)
+
+
+def test_a_flood_of_frames_that_are_dropped_lets_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootmatrix.qemu.outbound.READ_BYTES", 1)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async def work() -> None:
+        ours, guest = socket.socketpair()
+        inner, passts = socket.socketpair()
+        with ours, guest, inner, passts:
+            for end in (ours, inner):
+                end.setblocking(False)
+            frame = syn(INSIDE, 80, 1000)
+            guest.sendall((struct.pack(">I", len(frame)) + frame) * 20)
+            guest.close()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(count)
+                await pass_filtered(ours, inner, PacketFilter())
+                tasks.cancel_scope.cancel()
+
+    anyio.run(work)
+    assert turns > 500
 
 
 def test_the_hosts_own_networks_are_near() -> None:

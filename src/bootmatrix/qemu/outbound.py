@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 
 from bootmatrix.errors import HostError, ToolMissing
 from bootmatrix.qemu.sandbox import LEASH, environment
@@ -244,6 +245,8 @@ async def _relayed(source: socket.socket, target: socket.socket) -> None:
 
 
 async def _receive(end: socket.socket) -> bytes:
+    """Return what came; empty at the end. Other tasks run in between, however much comes."""
+    await anyio.lowlevel.checkpoint()
     while True:
         try:
             return end.recv(READ_BYTES)
