@@ -32,13 +32,14 @@ class Host:
         self.folder = folder
         self.env = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "TMPDIR": str(folder)}
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, cwd: Path | None = None, stdin: str = os.devnull) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
         command = [str(TOOL), *words]
-        return subprocess.Popen(command, env=self.env, text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        with Path(stdin).open("rb") as file:
+            return subprocess.Popen(command, env=self.env, text=True, cwd=cwd, stdin=file, stdout=pipe, stderr=pipe)
 
-    def run(self, *words: str) -> tuple[int, str, str]:
-        process = self.start(*words)
+    def run(self, *words: str, cwd: Path | None = None, stdin: str = os.devnull) -> tuple[int, str, str]:
+        process = self.start(*words, cwd=cwd, stdin=stdin)
         out, err = process.communicate(timeout=LIMIT_S)
         return process.returncode, out, err
 
@@ -114,6 +115,20 @@ def test_the_first_interrupt_is_the_commands(host: Host) -> None:
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=LIMIT_S)[0] == "so\n"
     assert process.returncode == 9
+
+
+def test_input_without_end(host: Host) -> None:
+    assert host.run("exec", *GUEST, "--no-tree", "--", "/bin/sh", "-c", "exit 5", stdin="/dev/zero")[0] == 5
+    assert host.sh("exit 4")[0] == 4
+
+
+def test_an_interrupt_while_files_are_copied(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 150 << 20)
+    process = host.start("exec", *GUEST, "--", "/bin/sh", "-c", "true", cwd=tmp_path)
+    assert until(lambda: "large" in host.sh(f"echo {tmp_path}/*")[1])
+    end(process, [signal.SIGTERM])
+    assert host.sh(f"read x < {tmp_path}/large; exit 6")[0] == 6
 
 
 def end(process: subprocess.Popen[str], numbers: Sequence[signal.Signals]) -> None:

@@ -9,7 +9,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from socket import socket
 from typing import Any
 
@@ -61,8 +61,8 @@ def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
 
 
 def _run_in(end: socket, job: Mapping[str, Any]) -> int:
-    with end, _raw_terminal(job):
-        return kept_client.run_in(end, job, _say)
+    with end, ExitStack() as terminal:
+        return kept_client.run_in(end, job, _say, on_start=lambda: terminal.enter_context(_raw_terminal(job)))
 
 
 def _start(args: argparse.Namespace, name: str, settings: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import anyio
@@ -47,8 +47,10 @@ async def _run(
             async with workspace.guest(
                 settings["name"], arch=args.arch, kernel=args.kernel, selection=selection
             ) as guest:
-                with terminal(job):
-                    result = await _run_job(guest, ExecJob.from_json(job), commands)
+                with ExitStack() as stack:
+                    result = await _run_job(
+                        guest, ExecJob.from_json(job), commands, lambda: stack.enter_context(terminal(job))
+                    )
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         return _fault(group)
@@ -64,9 +66,12 @@ def _fault(group: BaseExceptionGroup[BaseException]) -> ExecResult:
     raise error
 
 
-async def _run_job(guest: Guest, job: ExecJob, commands: _Signals) -> ExecResult:
-    commands.is_running = True
-    return await run_job(guest, job, CommandStreams(0, 1, 2), commands.controls(), GuestFiles())
+async def _run_job(guest: Guest, job: ExecJob, commands: _Signals, take_terminal: Callable[[], None]) -> ExecResult:
+    async def begin() -> None:
+        commands.is_running = True
+        take_terminal()
+
+    return await run_job(guest, job, CommandStreams(0, 1, 2), commands.controls(), GuestFiles(), begin)
 
 
 class _Signals:

@@ -6,6 +6,7 @@ import itertools
 import secrets
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,7 +30,7 @@ from bootmatrix.guest.frames import (
     unpack,
 )
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
-from bootmatrix.guest.streams import Incoming, Outgoing
+from bootmatrix.guest.streams import Incoming, Outbox, Outgoing
 
 MAX_WINDOW = 16 << 20
 FIRST_CHANNELS = 1 << 31
@@ -193,11 +194,17 @@ class AgentClient:
         self._numbers = itertools.count(1 + secrets.randbelow(FIRST_CHANNELS))
         self._window = 0
         self._ready, self._ended = anyio.Event(), anyio.Event()
-        self._lock = anyio.Lock()
+        self._outbox = Outbox()
         self._fault: AgentError | None = None
 
     async def run(self, why: Callable[[], str] = lambda: "") -> None:
         """Read what the agent sends, until its channel is closed. `why` describes the guest's end."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._write)
+            await self._read(why)
+            tasks.cancel_scope.cancel()
+
+    async def _read(self, why: Callable[[], str]) -> None:
         try:
             while data := await self._wire.receive():
                 for frame in self._reader.feed(data):
@@ -209,6 +216,12 @@ class AgentClient:
             self.lose(f"the connection to the guest's agent is broken: {error.strerror}")
         finally:
             self.lose("the guest was stopped")
+
+    async def _write(self) -> None:
+        with suppress(OSError):  # the other end is closed, which reading tells too, with the cause
+            while data := await self._outbox.take():
+                await self._wire.send(data)
+        self._outbox.end()
 
     async def ready(self) -> None:
         """Wait for the agent.
@@ -231,12 +244,12 @@ class AgentClient:
         channel = AgentChannel(next(self._numbers), self, self._window)
         frames = list(request.frames(channel.number))
         self._channels[channel.number] = channel
-        await self._send(b"".join(frame.encoded() for frame in frames))
+        await self._outbox.put(b"".join(frame.encoded() for frame in frames))
         return channel
 
     async def send(self, kind: FrameType, channel: int, payload: bytes = b"") -> None:
         """Send a frame; nothing happens if the agent is gone, which channels learn otherwise."""
-        await self._send(Frame(kind, channel, payload).encoded())
+        await self._outbox.put(Frame(kind, channel, payload).encoded())
 
     async def shutdown(self) -> None:
         """Have the guest shut down. Its agent ends; another one may greet later, to send result files."""
@@ -256,6 +269,7 @@ class AgentClient:
         """End all commands; only the first reason counts."""
         self._fault = self._fault or AgentError(text)
         self._lose_channels(self._fault)
+        self._outbox.end()
         self._ready.set()
         self._ended.set()
 
@@ -263,13 +277,6 @@ class AgentClient:
         for channel in self._channels.values():
             channel.lose(fault)
         self._channels.clear()
-
-    async def _send(self, data: bytes) -> None:
-        async with self._lock:
-            try:
-                await self._wire.send(data)
-            except OSError as error:
-                self.lose(f"the connection to the guest's agent is broken: {error.strerror}")
 
     async def _take(self, frame: Frame) -> None:
         if frame.type is FrameType.HELLO:
@@ -286,7 +293,9 @@ class AgentClient:
             raise AgentFault(f"greeting {self.greetings} with version {version}, window {window}")
         self.facts = payload[HELLO.size :][:200].decode("ascii", "replace")
         self._window = window
-        await self._send(mark)  # before any command that follows the loss of another: it ignores what precedes this
+        await self._outbox.put(
+            mark
+        )  # before any command that follows the loss of another: it ignores what precedes this
         self._lose_channels(AgentError("the agent in the guest was ended, and has been started again"))
         self._on_ready()
         self._ready.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from bootmatrix.guest.requests import GuestRequest
 MAX_OUTPUT_BYTES = 64 << 20
 """Of a command whose output is collected; what comes after it is thrown away."""
 MAX_COMPLAINT_BYTES = 4096
+MEMORY_HINT = "The guest's files are in its memory: start one with more, such as --memory 2G."
 
 
 @asynccontextmanager
@@ -124,7 +126,9 @@ async def put(  # noqa: PLR0913
         raise fault
     end = end or await channel.wait()
     if end.status:
-        raise InputError(f"cannot copy {source} into the guest: {_complaint(end, kept)}")
+        complaint = _complaint(end, kept)
+        hint = MEMORY_HINT if complaint.endswith(os.strerror(errno.ENOSPC)) else ""
+        raise InputError(f"cannot copy {source} into the guest: {complaint}", hint)
 
 
 async def _send_all(channel: AgentChannel, chunks: Iterable[bytes]) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
-import tempfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from bootmatrix.errors import GuestFileError, HostError, described
 from bootmatrix.guest.frames import AgentFault
-from bootmatrix.guest.records import FileBytes, RecordReader, RecordType, TreeRecord
+from bootmatrix.guest.records import PARTIAL, FileBytes, RecordReader, RecordType, TreeRecord
+from bootmatrix.store.locks import lock_unused_folder, remove_abandoned
 
 MAX_FILES = 100_000
 DEFAULT_LIMIT_BYTES = 1 << 30
@@ -69,8 +71,9 @@ class TreeReceiver(TreeCheck):
         self._mode = 0
         self._is_over = False
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=".bootmatrix-", dir=target.parent))
+            self._folder, self._lock = _new_folder(
+                next(folder for folder in target.absolute().parents if folder.is_dir())
+            )
         except OSError as error:
             raise HostError(*described(error)) from error
 
@@ -99,6 +102,7 @@ class TreeReceiver(TreeCheck):
         if not self._is_over or not self._reader.is_between:
             raise AgentFault("an incomplete tree")
         try:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
             _merge(self._folder / "top", self._target)
         except OSError as error:
             raise HostError(*described(error)) from error
@@ -107,6 +111,9 @@ class TreeReceiver(TreeCheck):
         """Remove what is not in its place."""
         self._close_file()
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _begin(self, record: TreeRecord) -> None:
         self._close_file()
@@ -122,7 +129,8 @@ class TreeReceiver(TreeCheck):
         self._check(record)
         path = self._path(record.path)
         if record.type is RecordType.FOLDER:
-            path.mkdir(mode=0o700)
+            path.mkdir()
+            path.chmod(record.mode & 0o755 | 0o700)
         elif record.type is RecordType.LINK:
             if self._may_link(record):
                 path.symlink_to(record.target)
@@ -155,6 +163,15 @@ class TreeReceiver(TreeCheck):
             self._file = None
 
 
+def _new_folder(parent: Path) -> tuple[Path, int | None]:
+    """Make a folder for a tree that is not whole yet, with its lock; what killed processes have left is removed."""
+    for left in parent.glob(f"{PARTIAL}*"):
+        with suppress(OSError):
+            remove_abandoned(left)
+    folder = parent / f"{PARTIAL}{secrets.token_hex(8)}"
+    return folder, lock_unused_folder(folder)
+
+
 def fault_cause(number: int, limit_bytes: int) -> str:
     """Describe the errno of a record of type FAULT."""
     if number == 27:  # EFBIG
@@ -182,8 +199,6 @@ def _merge(source: Path, target: Path, is_top: bool = True) -> None:
         for entry in source.iterdir():
             _merge(entry, target / entry.name, is_top=False)
         return
-    if source.is_dir() and not source.is_symlink():
-        source.chmod(0o755)
-        if target.is_symlink() or target.exists():
-            target.unlink()
+    if source.is_dir() and not source.is_symlink() and (target.is_symlink() or target.exists()):
+        target.unlink()
     source.replace(target)

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bootmatrix.errors import InputError, described
-from bootmatrix.guest.records import RecordType, TreeRecord
+from bootmatrix.guest.records import PARTIAL, RecordType, TreeRecord
 
 CHUNK_BYTES = 1 << 20
 MAX_FILES = 50_000
 MAX_BYTES = 4 << 30
 MAX_DEPTH = 128
+MAX_NAMED = 3
+"""Paths in a note."""
 
 Known = dict[str, tuple[int, int, int]]
 """Size, time (ns) and mode of files that a guest has already, by their paths on the host."""
@@ -30,6 +32,14 @@ class TreeLimits:
     skipped: list[str] = field(default_factory=list)
     """Sockets, devices and pipes, which are left out."""
 
+    def __post_init__(self) -> None:
+        self._most = self.files, self.bytes
+
+    def notes(self) -> list[str]:
+        """Return a note on what is left out, if anything is."""
+        names = ", ".join(self.skipped[:MAX_NAMED]) + (" and more" if len(self.skipped) > MAX_NAMED else "")
+        return [f"not copied into the guest, as they are not files: {names}"] if names else []
+
     def take(self, path: str, size: int) -> None:
         """Count a file.
 
@@ -39,12 +49,30 @@ class TreeLimits:
         self.files -= 1
         self.bytes -= size
         if self.files < 0 or self.bytes < 0:
-            lack = "files" if self.files < 0 else "bytes"
-            raise InputError(f"{path}: too many {lack} to copy into the guest", self.hint)
+            lack = f"{self._most[0]} files" if self.files < 0 else f"{self._most[1] >> 20} MiB"
+            raise InputError(f"{path}: more than {lack} to copy into the guest", self.hint)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file, link or folder of the host, and its path below the top."""
+
+    path: str
+    below: str
+    status: os.stat_result
+
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        return self.status.st_size, self.status.st_mtime_ns, self.status.st_mode
+
+    def record(self, kind: RecordType, size: int = 0, target: str = "") -> bytes:
+        status = self.status
+        mode, mtime_s = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+        return TreeRecord(kind, self.below, mode, size, mtime_s, target).encoded()
 
 
 def tree_records(top: Path, limits: TreeLimits, known: Known | None = None) -> Iterator[bytes]:
-    """Yield a file, or a folder with all below it, as the agent's `put` reads it.
+    """Yield a file, or a folder with all below it, as the agent's `put` reads it. All is counted before the first one.
 
     Files in `known` that have not changed are left out; the others are added to it.
 
@@ -52,49 +80,50 @@ def tree_records(top: Path, limits: TreeLimits, known: Known | None = None) -> I
         InputError: it cannot be read, or is too large.
     """
     try:
-        status = top.stat()
-        yield from _records(str(top), "", status, limits, known, 0)
+        for entry in list(_entries(_Entry(str(top), "", top.stat()), limits, 0)):
+            yield from _record(entry, known)
     except OSError as error:
         text, hint = described(error)
-        raise InputError(text, hint) from error
+        raise InputError(text, hint or limits.hint) from error
     yield TreeRecord(RecordType.END).encoded()
 
 
-def _records(  # noqa: PLR0913, PLR0917
-    path: str, below: str, status: os.stat_result, limits: TreeLimits, known: Known | None, depth: int
-) -> Iterator[bytes]:
-    mode, mtime_s = stat.S_IMODE(status.st_mode), int(status.st_mtime)
-    if stat.S_ISREG(status.st_mode):
-        yield from _file(path, below, status, limits, known)
-    elif stat.S_ISLNK(status.st_mode):
-        limits.take(path, 0)
-        yield TreeRecord(RecordType.LINK, below, mode, 0, mtime_s, os.readlink(path)).encoded()  # noqa: PTH115
-    elif stat.S_ISDIR(status.st_mode):
-        if depth > MAX_DEPTH:
-            raise InputError(f"{path}: more than {MAX_DEPTH} folders deep")
-        limits.take(path, 0)
-        yield TreeRecord(RecordType.FOLDER, below, mode, 0, mtime_s).encoded()
-        with os.scandir(path) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
-        for entry in ordered:
-            inner = f"{below}/{entry.name}" if below else entry.name
-            yield from _records(entry.path, inner, entry.stat(follow_symlinks=False), limits, known, depth + 1)
-    else:
-        limits.skipped.append(path)
-
-
-def _file(path: str, below: str, status: os.stat_result, limits: TreeLimits, known: Known | None) -> Iterator[bytes]:
-    limits.take(path, status.st_size)
-    identity = (status.st_size, status.st_mtime_ns, status.st_mode)
-    if known is not None and known.get(path) == identity:
+def _entries(entry: _Entry, limits: TreeLimits, depth: int) -> Iterator[_Entry]:
+    mode = entry.status.st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+        if not depth:
+            raise InputError(f"{entry.path}: not a file or folder")
+        limits.skipped.append(entry.path)
         return
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+    if depth > MAX_DEPTH:
+        raise InputError(f"{entry.path}: more than {MAX_DEPTH} folders deep")
+    limits.take(entry.path, entry.status.st_size if stat.S_ISREG(mode) else 0)
+    yield entry
+    if not stat.S_ISDIR(mode):
+        return
+    with os.scandir(entry.path) as found:
+        ordered = sorted((inner for inner in found if not inner.name.startswith(PARTIAL)), key=lambda inner: inner.name)
+    for inner in ordered:
+        below = f"{entry.below}/{inner.name}" if entry.below else inner.name
+        yield from _entries(_Entry(inner.path, below, inner.stat(follow_symlinks=False)), limits, depth + 1)
+
+
+def _record(entry: _Entry, known: Known | None) -> Iterator[bytes]:
+    if stat.S_ISDIR(entry.status.st_mode):
+        yield entry.record(RecordType.FOLDER)
+    elif stat.S_ISLNK(entry.status.st_mode):
+        yield entry.record(RecordType.LINK, target=os.readlink(entry.path))  # noqa: PTH115
+    elif known is None or known.get(entry.path) != entry.identity:
+        yield from _file(entry)
+        if known is not None:
+            known[entry.path] = entry.identity
+
+
+def _file(entry: _Entry) -> Iterator[bytes]:
+    with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123
         size = os.fstat(file.fileno()).st_size
-        head = TreeRecord(RecordType.FILE, below, stat.S_IMODE(status.st_mode), size, int(status.st_mtime))
-        yield head.encoded()
+        yield entry.record(RecordType.FILE, size)
         yield from _contents(file.fileno(), size)
-    if known is not None:
-        known[path] = identity
 
 
 def _contents(file: int, size: int) -> Iterator[bytes]:

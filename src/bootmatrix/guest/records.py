@@ -12,6 +12,8 @@ from bootmatrix.guest.frames import AgentFault
 HEAD = struct.Struct(">cIQqHH")
 """Type, mode, size, seconds since 1970, lengths of path and target."""
 MAX_TEXT_BYTES = 4095
+PARTIAL = ".bootmatrix-partial-"
+"""Begins the names of folders of trees that are not whole yet, beside their targets."""
 
 
 class RecordType(Enum):

@@ -25,6 +25,39 @@ class Signal:
         await self._event.wait()
 
 
+class Outbox:
+    """Frames for the agent, which one task writes: a sender that is cancelled leaves no part of a frame."""
+
+    MOST_BYTES = 256 << 10
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._is_over = False
+        self._changed = Signal()
+
+    async def put(self, data: bytes) -> None:
+        """Add whole frames, and wait for room for those of the next sender."""
+        if not self._is_over:
+            self._data += data
+            self._changed.set()
+        while len(self._data) > self.MOST_BYTES and not self._is_over:
+            await self._changed.wait()
+
+    async def take(self) -> bytes:
+        """Return all that is to be written; empty at the end."""
+        while not self._data and not self._is_over:
+            await self._changed.wait()
+        data = b"" if self._is_over else bytes(self._data)
+        self._data.clear()
+        self._changed.set()
+        return data
+
+    def end(self) -> None:
+        """Note that nothing is written any more."""
+        self._is_over = True
+        self._changed.set()
+
+
 class Incoming:
     """Data of the guest, at most `window` bytes that nobody has taken yet."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,26 +92,27 @@ class GuestFiles:
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
 
-async def run_job(
-    guest: Guest, job: ExecJob, streams: CommandStreams, controls: AsyncIterator[Control], files: GuestFiles
+async def run_job(  # noqa: PLR0913, PLR0917
+    guest: Guest,
+    job: ExecJob,
+    streams: CommandStreams,
+    controls: AsyncIterator[Control],
+    files: GuestFiles,
+    on_start: Callable[[], Awaitable[None]],
 ) -> ExecResult:
-    """Run a job in a guest.
+    """Run a job in a guest. `on_start` is called when its files are there.
 
     Raises:
         AgentError: the guest has ended.
         InputError: its files cannot be copied, or the command is too large.
     """
     guest = guest.at(job.at) if job.at else guest
-    async with files.lock:
-        try:
-            messages = await _put_files(guest, job, files.known)
-        except BaseException:
-            files.known.clear()  # some of them may not be there
-            raise
+    messages = await _put_files(guest, job, files)
     env = {**guest.env, **job.env}
     request = GuestRequest(
         *("exec", job.words, guest.root, env, job.cwd, job.uid, job.gid, job.terminal, job.privileged)
     )
+    await on_start()
     async with guest.explained():
         end = await attach(guest.client, request, streams, controls)
     status = end.status
@@ -126,17 +127,26 @@ async def run_job(
     return ExecResult(status, tuple(messages))
 
 
-async def _put_files(guest: Guest, job: ExecJob, known: Known) -> list[str]:
+async def _put_files(guest: Guest, job: ExecJob, files: GuestFiles) -> list[str]:
+    """Copy a job's files, after those of others; return notes."""
     limits = TreeLimits(MAX_TREE_FILES, MAX_TREE_BYTES, TREE_HINT)
-    folder = Path(job.folder)
-    async with guest.explained():
-        if job.tree:
-            _check_folder(folder)
-            await commands.put(guest.client, folder, job.folder, root=guest.root, limits=limits, known=known)
-        program = _program(job)
-        if program and not (job.tree and program.is_relative_to(folder)):
-            await commands.put(guest.client, program, str(program), root=guest.root, limits=limits, known=known)
-    return [f"{path}: not copied into the guest: not a regular file" for path in limits.skipped[:5]]
+    for path in _files_of(job):
+        async with files.lock, guest.explained():
+            try:
+                await commands.put(guest.client, path, str(path), root=guest.root, limits=limits, known=files.known)
+            except BaseException:
+                files.known.clear()  # some of them may not be there
+                raise
+    return limits.notes()
+
+
+def _files_of(job: ExecJob) -> Iterator[Path]:
+    folder, program = Path(job.folder), _program(job)
+    if job.tree:
+        _check_folder(folder)
+        yield folder
+    if program and not (job.tree and program.is_relative_to(folder)):
+        yield program
 
 
 def _check_folder(folder: Path) -> None:

@@ -163,20 +163,28 @@ def _receive(end: socket.socket, size: int) -> bytes:
 
 
 def run_in(
-    end: socket.socket, job: Mapping[str, Any], say: Callable[[str], None], fault_status: int | None = None
+    end: socket.socket,
+    job: Mapping[str, Any],
+    say: Callable[[str], None],
+    fault_status: int | None = None,
+    on_start: Callable[[], object] = lambda: None,
 ) -> int:
     """Run a job in a kept guest on this process' standard streams; return its exit status.
 
-    `fault_status` replaces the status of a fault that is not the command's.
+    `fault_status` replaces the status of a fault that is not the command's. `on_start` is called when the job's files
+    are there; a signal before that interrupts this process.
 
     Raises:
         AgentError: the guest has ended.
     """
-    with _passed_on(end):
+    with _PassedOn(end) as passed_on:
         send_message(end, {"job": job}, (0, 1, 2))
         while message := receive_message(end):
             for text in message.get("messages", ()):
                 say(text)
+            if "started" in message:
+                passed_on.has_started = True
+                on_start()
             if "status" in message:
                 return int(message["status"] if fault_status is None or not message.get("fault") else fault_status)
     raise AgentError("the kept guest has ended")
@@ -201,32 +209,35 @@ def request(guest: KeptGuest, message: Mapping[str, Any]) -> dict[str, Any]:
     raise AgentError(f"the kept guest {guest.id} has ended")
 
 
-@contextmanager
-def _passed_on(end: socket.socket) -> Iterator[None]:
-    """Pass signals and sizes of the terminal on; the second Ctrl-C interrupts this process."""
-    count = 0
+class _PassedOn:
+    """Pass signals and sizes of the terminal on to a command; the second Ctrl-C interrupts this process."""
 
-    def pass_signal(number: int, _frame: object) -> None:
-        nonlocal count
-        count += number == signal.SIGINT
-        if count > 1:
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+    def __init__(self, end: socket.socket) -> None:
+        self.has_started = False
+        self._end, self._interrupts = end, 0
+
+    def __enter__(self) -> _PassedOn:
+        self._before = {number: signal.signal(number, self._pass_signal) for number in self.SIGNALS}
+        self._before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, self._pass_size)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _pass_signal(self, number: int, _frame: object) -> None:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1 or not self.has_started:
             raise KeyboardInterrupt
         with suppress(OSError):
-            send_message(end, {"signal": number})
+            send_message(self._end, {"signal": number})
 
-    def pass_size(_number: int, _frame: object) -> None:
+    def _pass_size(self, _number: int, _frame: object) -> None:
         with suppress(OSError):
             size = os.get_terminal_size(0)
-            send_message(end, {"rows": size.lines, "columns": size.columns})
-
-    passed = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-    before = {number: signal.signal(number, pass_signal) for number in passed}
-    before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, pass_size)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            send_message(self._end, {"rows": size.lines, "columns": size.columns})
 
 
 def stop(guest: KeptGuest) -> None:

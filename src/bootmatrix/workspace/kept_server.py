@@ -299,11 +299,15 @@ class _Client:
             tasks.start_soon(self._read_controls, controls, tasks.cancel_scope)
             stdin, stdout, stderr = self._descriptors
             try:
-                result = await run_job(self._guest, job, CommandStreams(stdin, stdout, stderr), received, self._files)
+                streams = CommandStreams(stdin, stdout, stderr)
+                result = await run_job(self._guest, job, streams, received, self._files, self._tell_start)
             except BootmatrixError as error:
                 result = ExecResult(OUR_STATUS, (str(error),), is_fault=True)
             await self._send({"status": result.status, "messages": result.messages, "fault": result.is_fault})
             tasks.cancel_scope.cancel()
+
+    async def _tell_start(self) -> None:
+        await self._send({"started": True})
 
     async def _be_owned(self) -> None:
         """Stop the guest when the other end is closed, however its process ends."""

@@ -250,14 +250,15 @@ class Workspace:
         name: str = "debian-small",
         *,
         arch: str,
-        kernel: str = "6.1",
+        kernel: str = "default",
         selection: Selection | None = None,
         env: Mapping[str, str] | None = None,
         observer: Observer | None = None,
     ) -> AsyncIterator[Guest]:
         """Boot a guest for commands, files and connections; it is killed in the end. Asynchronous.
 
-        `name` is a spec, whose services are started, or an image, of which nothing is started.
+        `name` is a spec, whose services are started, or an image, of which nothing is started. `default` is kernel
+        6.1, or the first one of an architecture without it.
 
         Raises:
             InputError: unknown spec, architecture or kernel.

@@ -19,7 +19,8 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", metavar="A[/MACHINE]", help="architecture of the guest")
     parser.add_argument("--guest", metavar="ID", help="a kept or held guest, as 'bootmatrix guests' lists it")
     parser.add_argument("--at", default="", metavar="NAME", help="with --guest: use the root of this container")
-    parser.add_argument("--kernel", default="6.1", metavar="K", help="kernel of the guest (default: 6.1)")
+    help_text = "kernel of the guest (default: 6.1, or the first one of an architecture without it)"
+    parser.add_argument("--kernel", default="default", metavar="K", help=help_text)
     parser.add_argument(
         "--image",
         dest="root_image",
