@@ -38,6 +38,27 @@ def nights(tool: Tool) -> Tool:
     return tool
 
 
+def test_a_run_with_fields_of_a_later_version_is_not_damaged(nights: Tool) -> None:
+    file = nights.reports / NIGHT / "run.json"
+    sound = file.read_text()
+    for text in (
+        sound.replace('"title": ', '"mood": 1, "title": ', 1),
+        sound.replace('{"cell":', '{"mood":1,"cell":', 1),
+    ):
+        assert text != sound
+        file.write_text(text)
+        said = nights("report", "latest", status=2)
+        assert f"{NIGHT}/run.json: has fields that bootmatrix" in said and "does not know: 'mood'" in said
+        assert "other format: run.json: has fields" in nights("runs")
+    file.write_text(sound.replace('"title": ', '"mood": 1, "titel": ', 1))
+    assert "damaged: title: Field required" in nights("report", "latest", status=2)
+
+
+def test_a_name_close_to_one_is_suggested(nights: Tool) -> None:
+    assert "Did you mean 'latest'?" in nights("report", "latset", status=2)
+    assert f"Did you mean '{NIGHT}'?" in nights("report", NIGHT[:-1], status=2)
+
+
 def spoil(folder: Path, state: str) -> None:
     """Make a run unusable."""
     file = folder / "run.json"

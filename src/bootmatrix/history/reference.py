@@ -205,5 +205,5 @@ def _read(file: Path) -> str:
 
 def _close(reports: Path, text: str) -> str:
     names = [line.name for line in ask(reports, lambda rows: rows.runs())]
-    near = get_close_matches(text, names, 1)
+    near = get_close_matches(text, [*RELATIVE, *names], 1)
     return f"Did you mean '{near[0]}'?" if near else ""

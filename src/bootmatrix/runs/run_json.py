@@ -11,7 +11,7 @@ JSON with other line breaks, as an editor may write it, is read at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -170,9 +170,21 @@ def _parse(path: Path, data: bytes, kind: type[M], hint: str = HINT) -> M:
     try:
         return kind.model_validate_json(_without_removed(data) if REMOVED_KEY.encode() in data else data)
     except ValidationError as error:
-        first = error.errors()[0]
+        faults = error.errors()
+        if all(fault["type"] == "extra_forbidden" for fault in faults):
+            raise _of_a_later_version(path, sorted({str(fault["loc"][-1]) for fault in faults})) from error
+        first = faults[0]
         where = ".".join(map(str, first["loc"]))
         raise DamagedRun(f"{path}: damaged: {f'{where}: ' if where else ''}{first['msg']}", hint) from error
+
+
+def _of_a_later_version(path: Path, names: Sequence[str]) -> OtherFormat:
+    """Return the error on fields that later versions added: to ignore them might turn a reservation into a pass."""
+    shown = ", ".join(map(repr, names[:3]))
+    return OtherFormat(
+        f"{path}: has fields that bootmatrix {__version__} does not know: {shown[:200]}",
+        "A later version wrote it, or somebody edited it: use the version that wrote it.",
+    )
 
 
 def _without_removed(data: bytes) -> bytes:

@@ -42,7 +42,7 @@ def _state(context: ReportContext, now: datetime) -> tuple[str, str]:
     text = f"{good} of {total} as expected"
     began = datetime.fromisoformat(run.started_at)
     if now - began > MAX_AGE:
-        return f"{text}, {began:%Y-%m-%d}", GREY
+        return f"{text}, {began.day} {began:%b %Y}", GREY
     if run.is_good:
         return text, GREEN
     return (f"{text}, interrupted", GREY) if run.interrupted else (text, RED)
