@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,35 @@ def process(tool: Tool) -> Tool:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     return run
+
+
+class ReportsTool:
+    """The command line over a folder of runs."""
+
+    def __init__(self, reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.reports, self._capsys = reports, capsys
+
+    def __call__(self, *arguments: str, status: int = 0) -> str:
+        found = main([*arguments, "--reports", str(self.reports)])
+        shown = self._capsys.readouterr()
+        assert found == status, shown.out + shown.err
+        assert "Traceback" not in shown.err
+        return shown.out + shown.err
+
+
+def booted(*arguments: str, reports: Path, limit_s: float, status: int = 0) -> tuple[dict[str, Any], str]:
+    """Run the command line in a process of its own; return the record of its only cell, and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bootmatrix.cli.main", *arguments, "--reports", str(reports)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CI": "true"},
+        timeout=limit_s,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    (record,) = json.loads((reports / "latest/run.json").read_text(encoding="utf-8"))["records"]
+    return record, done.stdout
 
 
 def refused(result: Result, message: str, status: int = 2) -> None:

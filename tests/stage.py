@@ -62,11 +62,18 @@ class Stage:
     def command(self, *arguments: str) -> list[str]:
         return [*BOOTMATRIX, *arguments]
 
-    def run(self, *arguments: str, limit_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, limit_s: float = 120, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        return self.run_program(*self.command(*arguments), limit_s=limit_s, text=text)
+
+    def run_program(
+        self, *words: str, limit_s: float = 120, text: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run any program as `run` does; `text` is its input."""
         return subprocess.run(
-            self.command(*arguments),
+            words,
             cwd=self.folder,
             env=self.environment(),
+            input=text,
             capture_output=True,
             text=True,
             timeout=limit_s,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +10,7 @@ from bootmatrix.cell.explain_hang import is_unexplained, symbols_of
 from bootmatrix.console.hang import Symbols, describe_hang, open_initcalls, program_counters
 from bootmatrix.judge import judge
 from bootmatrix.model import CustomKernel, Diagnostic, KernelPart, Verdict
+from command_line import booted
 from guests import make_bootable, make_machine, make_messages, make_outcome
 
 CONSOLE = b"""\
@@ -113,17 +110,8 @@ def test_a_guest_that_hangs_is_booted_again_and_tells_where(tmp_path: Path) -> N
     (tmp_path / "silent.yml").write_text(SILENT, encoding="utf-8")
     matrix = 'specs: [silent.yml]\narch: [aarch64]\nkernel: ["6.1"]\nconsole: never shown\ntimeouts: {silence: 5s}\n'
     (tmp_path / "silent.matrix.yml").write_text(matrix, encoding="utf-8")
-    command = [sys.executable, "-m", "bootmatrix.cli.main", "matrix", str(tmp_path / "silent.matrix.yml")]
-    done = subprocess.run(
-        [*command, "--explain-hang", "--reports", str(tmp_path / "reports")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CI": "true"},
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    (record,) = json.loads((tmp_path / "reports/latest/run.json").read_text(encoding="utf-8"))["records"]
+    arguments = ("matrix", str(tmp_path / "silent.matrix.yml"), "--explain-hang")
+    record, _ = booted(*arguments, reports=tmp_path / "reports", limit_s=280, status=1)
     assert record["judgement"]["verdict"] == "hang"
     assert "; by a second boot: all initcalls returned; CPU 0 at 0x" in record["judgement"]["reason"]
     cell = tmp_path / "reports/latest/cells/silent/aarch64/virt/6.1"

@@ -100,15 +100,7 @@ def on_disk(stage: Stage, options: str, *arguments: str) -> subprocess.Completed
     disk.mkdir(exist_ok=True)
     as_root = [] if stage.folder.stat().st_uid == 0 else ["--user", "--map-root-user"]
     script = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'
-    return subprocess.run(
-        ["unshare", *as_root, "--mount", "sh", "-c", script, str(disk), *stage.command(*arguments)],
-        cwd=stage.folder,
-        env=stage.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return stage.run_program("unshare", *as_root, "--mount", "sh", "-c", script, str(disk), *stage.command(*arguments))
 
 
 def test_a_reports_folder_that_may_not_be_written(stage: Stage) -> None:

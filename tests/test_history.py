@@ -12,30 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.cli.main import main
 from bootmatrix.errors import InputError
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.prune import SIGNED_FOLDER, remove_run
 from bootmatrix.history.reference import RunLocation, add_tag
 from bootmatrix.model import Verdict
 from bootmatrix.runs.run_store import RunWriter, load_run, write_model
+from command_line import ReportsTool as Tool
 from samples import green_records, make_cell, make_record, mixed_records, write_dated
 
 GREEN, MIXED = "2026-11-01T02-00-00Z-influxdb", "2026-11-02T02-00-00Z-influxdb"
-
-
-class Tool:
-    """The command line over a folder of runs."""
-
-    def __init__(self, reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.reports, self._capsys = reports, capsys
-
-    def __call__(self, *arguments: str, status: int = 0) -> str:
-        found = main([*arguments, "--reports", str(self.reports)])
-        shown = self._capsys.readouterr()
-        assert found == status, shown.out + shown.err
-        assert "Traceback" not in shown.err
-        return shown.out + shown.err
 
 
 @pytest.fixture

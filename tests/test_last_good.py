@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.cli.main import main
 from bootmatrix.history.acceptance import AcceptedFailure, acceptance_of, current, read_accepted, today
 from bootmatrix.model import AcceptanceRecord, Record, Verdict
 from bootmatrix.runs.run_store import RUN_FILE, load_run, write_model
+from command_line import ReportsTool
 from samples import green_records, make_record, write_dated
 
 GREEN = green_records()
@@ -20,18 +20,8 @@ CELL = GREEN[0].cell.id
 RED = [make_record(GREEN[0].cell, Verdict.FAIL, "the server does not answer"), *GREEN[1:]]
 
 
-class Tool:
-    """The command line over a folder of runs."""
-
-    def __init__(self, reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.reports, self._capsys = reports, capsys
-
-    def __call__(self, *arguments: str, status: int = 0) -> str:
-        found = main([*arguments, "--reports", str(self.reports)])
-        shown = self._capsys.readouterr()
-        assert found == status, shown.out + shown.err
-        assert "Traceback" not in shown.err
-        return shown.out + shown.err
+class Tool(ReportsTool):
+    """The command line over a folder of nightly runs."""
 
     def night(self, day: int, records: list[Record], accepted: str = "", branch: str = "") -> str:
         """A run of one night, as it would have been written with this acceptance."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,29 +30,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 def test_a_spec_comes_by_a_pipe(stage: Stage, command: str, more: str, words: str) -> None:
     line = f"{shlex.join(stage.command(command))} {words.partition(' ')[0] if words[0] != '<' else words} {more}"
     line += f" {words.partition(' ')[2]}" if words[0] != "<" else ""
-    done = subprocess.run(
-        ["bash", "-c", line],
-        cwd=stage.folder,
-        env=stage.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = stage.run_program("bash", "-c", line)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not list(Path(stage.folder).glob("stdin*")), "nothing is left"
 
 
 def test_what_is_wrong_in_it_is_said_with_its_line(stage: Stage) -> None:
-    done = subprocess.run(
-        stage.command("validate", "-"),
-        input="init: []\nservcies: []\n",
-        cwd=stage.folder,
-        env=stage.environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = stage.run("validate", "-", text="init: []\nservcies: []\n")
     assert done.returncode == 2
     assert "stdin.yml:2: unknown key 'servcies'" in done.stderr

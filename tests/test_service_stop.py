@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ import pytest
 from bootmatrix.boot.deadlines import phase_limits, silence_limits
 from bootmatrix.model import GuestMessage, Record, Timeouts
 from bootmatrix.report.lost_time import lost_time, lost_time_of_run
+from command_line import booted
 from samples import make_bootable, make_cell, make_machine, make_outcome, make_record
 
 SPEC = """
@@ -36,22 +33,13 @@ services:
 def test_a_service_that_ignores_sigterm_is_killed_soon_and_named(tmp_path: Path) -> None:
     spec = tmp_path / "stops.yml"
     spec.write_text(SPEC, encoding="utf-8")
-    command = [sys.executable, "-m", "bootmatrix.cli.main", "matrix", str(spec), "--arch", "aarch64", "--kernel", "6.1"]
-    done = subprocess.run(
-        [*command, "--reports", str(tmp_path / "reports")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CI": "true"},
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (record,) = json.loads((tmp_path / "reports/latest/run.json").read_text(encoding="utf-8"))["records"]
+    arguments = ("matrix", str(spec), "--arch", "aarch64", "--kernel", "6.1")
+    record, printed = booted(*arguments, reports=tmp_path / "reports", limit_s=200)
     killed = [one["words"] for one in record["outcome"]["messages"] if one["words"][1:2] == ["killed"]]
     assert [words[0] for words in killed] == ["stubborn"]
     assert 1900 <= int(killed[0][2]) <= 15000
-    assert "note: service stubborn ignores SIGTERM: " in done.stdout
-    assert "slow" not in done.stdout.partition("note: ")[2].partition("\n")[0]
+    assert "note: service stubborn ignores SIGTERM: " in printed
+    assert "slow" not in printed.partition("note: ")[2].partition("\n")[0]
     (path,) = (tmp_path / "reports/latest").glob("cells/*/*/*/*/console.log")
     console = path.read_text(encoding="utf-8", errors="replace")
     assert "saved" in console

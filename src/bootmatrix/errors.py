@@ -164,3 +164,10 @@ class ToolMissing(HostError):
 
 class Interrupted(BootmatrixError):
     """Stopped by the user."""
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the error that groups of one error hold; a group of several as it is."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

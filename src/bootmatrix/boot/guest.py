@@ -21,13 +21,7 @@ from bootmatrix.boot.observation import Hold, Observation
 from bootmatrix.boot.protocol import Conversation
 from bootmatrix.console.log import ConsoleLog
 from bootmatrix.guest.client import AgentClient
-from bootmatrix.model import (
-    Bootable,
-    Machine,
-    Outcome,
-    Phase,
-    Timeouts,
-)
+from bootmatrix.model import Bootable, Machine, Outcome, Phase, Timeouts
 from bootmatrix.qemu.cgroup import bounded
 from bootmatrix.qemu.command import Descriptors, for_cell, for_fork
 from bootmatrix.qemu.disk import WRITES_BYTES, private_copy
@@ -85,10 +79,7 @@ async def boot(  # noqa: PLR0913
             seen.dump = dump
             seen.proof = bootable.proof
             seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
-            if bootable.agent == "hold" and hold:
-                seen.hold(nonce, hold)
-            elif bootable.agent == "serve" and attach:
-                attach(seen.connect_agent(nonce))
+            _use_agent(seen, bootable.agent, nonce, attach, hold)
             if bootable.agent in {"collect", "hold"} and has_agent_port:
                 seen.collect(folder, limits or CollectLimits())
             disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
@@ -109,6 +100,20 @@ async def boot(  # noqa: PLR0913
                     end.close()
                 await seen.follow(process)
             seen.bound_fault = bound.fault()
+    return _outcome(seen, folder)
+
+
+def _use_agent(
+    seen: Observation, purpose: str, nonce: str, attach: Callable[[AgentClient], None] | None, hold: Hold | None
+) -> None:
+    """Connect to the guest's agent if somebody uses it."""
+    if purpose == "hold" and hold:
+        seen.hold(nonce, hold)
+    elif purpose == "serve" and attach:
+        attach(seen.connect_agent(nonce))
+
+
+def _outcome(seen: Observation, folder: Path) -> Outcome:
     if seen.broken:
         raise seen.broken
     if seen.is_stuck():

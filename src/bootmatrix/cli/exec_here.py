@@ -13,7 +13,7 @@ import anyio
 
 from bootmatrix.cli import options
 from bootmatrix.cli.output import complain
-from bootmatrix.errors import BootmatrixError
+from bootmatrix.errors import BootmatrixError, innermost
 from bootmatrix.guest.attach import CommandStreams, Control
 from bootmatrix.guest.requests import TerminalSize
 from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, GuestFiles, run_job
@@ -58,9 +58,7 @@ async def _run(
 
 
 def _fault(group: BaseExceptionGroup[BaseException]) -> ExecResult:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    error = innermost(group)
     if isinstance(error, BootmatrixError):
         return ExecResult(OUR_STATUS, (str(error),))
     raise error

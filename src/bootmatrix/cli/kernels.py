@@ -22,10 +22,10 @@ from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import print_table, say
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
-from bootmatrix.load.data_paths import arch_folders
+from bootmatrix.load.data_paths import arch_folders, named_files
 from bootmatrix.load.images import find_source
 from bootmatrix.load.kernels import check_new, kernels_file, load_custom_kernels, save_custom_kernels
-from bootmatrix.load.profile import find_machine, profile_files
+from bootmatrix.load.profile import find_machine
 from bootmatrix.load.recipe import PACKAGE, find_recipe
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import CustomKernel, KernelPart, KernelSource, Profile
@@ -107,7 +107,7 @@ def run_add(args: argparse.Namespace) -> int:
 
 def _shipped_first(profiles: Mapping[str, Profile]) -> list[Profile]:
     """Sort profiles so that those of boards of one's own come after those of their architectures."""
-    shipped = profile_files(arch_folders()[:1])
+    shipped = named_files(arch_folders()[:1])
     return sorted(profiles.values(), key=lambda profile: profile.name not in shipped)
 
 

@@ -15,7 +15,7 @@ from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import NOT_EXPECTED
 from bootmatrix.cli.forward import parse_port
 from bootmatrix.cli.output import say, write_console
-from bootmatrix.errors import BootmatrixError, InputError
+from bootmatrix.errors import BootmatrixError, InputError, innermost
 from bootmatrix.guest.forward import check_port
 from bootmatrix.load.spec import find_spec
 from bootmatrix.report.sanitize import one_line
@@ -42,9 +42,7 @@ def run_published(args: argparse.Namespace) -> int:
     try:
         return anyio.run(_run, args, ports)
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = innermost(group)
         if isinstance(error, BootmatrixError):
             raise error from error.__cause__
         raise

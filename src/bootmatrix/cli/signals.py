@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 
+from bootmatrix.errors import innermost
 from bootmatrix.report.units import duration
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -130,8 +131,6 @@ async def until_signal(
                 finally:
                     _INTERRUPTION.listener = None
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = innermost(group)
         raise error from error.__cause__
     return finished

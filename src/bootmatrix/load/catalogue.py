@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bootmatrix.errors import Fault, FileError, InputError
-from bootmatrix.load.data_paths import catalogue_folders
+from bootmatrix.load.data_paths import catalogue_folders, named_files
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.facts import ALL, ANY_KERNEL
 from bootmatrix.load.validate import suggest, validate
@@ -22,18 +22,13 @@ _SNAPSHOT_WORDS = (*_ADDRESS_WORDS, "time")
 _NAME_WORDS = ("release", "arch")
 
 
-def catalogue_files(folders: Iterable[Path]) -> dict[str, Path]:
-    """List catalogues by name; those of later folders replace earlier ones."""
-    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yml"))}
-
-
 def load_catalogues(folders: Iterable[Path] | None = None) -> dict[str, Catalogue]:
     """Load all catalogues by name.
 
     Raises:
         InputError: one is invalid, or two have a kernel of the same name.
     """
-    files = catalogue_files(catalogue_folders() if folders is None else folders)
+    files = named_files(catalogue_folders() if folders is None else folders)
     catalogues = {name: load_catalogue(file) for name, file in sorted(files.items())}
     owners: dict[str, str] = {}
     faults = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from bootmatrix.load.piped import kept
@@ -56,3 +57,8 @@ def is_file(path: Path) -> bool:
         return path.is_file() or kept(path) is not None
     except OSError:
         return False
+
+
+def named_files(folders: Iterable[Path]) -> dict[str, Path]:
+    """List the YAML files of folders by name; those of later folders replace earlier ones."""
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yml"))}

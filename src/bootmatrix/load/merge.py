@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.recipe import PACKAGE
@@ -12,6 +13,8 @@ from bootmatrix.load.spec import load_one, spec_files, spec_name
 from bootmatrix.model import Container, FileEntry, Spec, Volume
 from bootmatrix.model.spec import KernelSection
 from bootmatrix.source.image_sources import find_type
+
+WithImage = TypeVar("WithImage", Container, Volume)
 
 
 def load_spec(path: Path) -> Spec:
@@ -84,24 +87,21 @@ def _placed(spec: Spec, folder: Path) -> Spec:
         rest = name.removeprefix(prefix)
         return f"{prefix}{os.path.normpath(f'{way}/{rest}')}" if prefix and not rest.startswith("/") else name
 
-    def container(entry: Container) -> Container:
+    def with_image(entry: WithImage) -> WithImage:
         return entry.model_copy(update={"image": image(entry.image)})
 
     def file(entry: FileEntry) -> FileEntry:
         local = entry.source and not Path(entry.source).expanduser().is_absolute()
         return entry.model_copy(update={"source": f"{way}/{entry.source}"}) if local else entry
 
-    def volume(entry: Volume) -> Volume:
-        return entry.model_copy(update={"image": image(entry.image)})
-
     return spec.model_copy(
         update={
             "kernel": spec.kernel.model_copy(update={"image": image(spec.kernel.image)}),
             "init": tuple(map(image, spec.init)),
-            "onboot": tuple(map(container, spec.onboot)),
-            "onshutdown": tuple(map(container, spec.onshutdown)),
-            "services": tuple(map(container, spec.services)),
+            "onboot": tuple(map(with_image, spec.onboot)),
+            "onshutdown": tuple(map(with_image, spec.onshutdown)),
+            "services": tuple(map(with_image, spec.services)),
             "files": tuple(map(file, spec.files)),
-            "volumes": tuple(map(volume, spec.volumes)),
+            "volumes": tuple(map(with_image, spec.volumes)),
         }
     )

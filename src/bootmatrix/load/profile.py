@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bootmatrix.errors import Fault, FileError, InputError
-from bootmatrix.load.data_paths import arch_folders
+from bootmatrix.load.data_paths import arch_folders, named_files
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.extends import extend
 from bootmatrix.load.qemu_args import ACCELERATOR_KEYS, BOARD_KEYS, HOST_KEYS, check_value, check_words
@@ -24,7 +24,7 @@ def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
     Raises:
         InputError: a profile is invalid, two have the same alias, or the folders are empty.
     """
-    files = profile_files(folders)
+    files = named_files(folders)
     profiles = {name: load_profile(file, files) for name, file in sorted(files.items())}
     if not profiles:
         raise InputError(
@@ -33,11 +33,6 @@ def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
         )
     _check_aliases(profiles, files)
     return profiles
-
-
-def profile_files(folders: Iterable[Path]) -> dict[str, Path]:
-    """List profile files by name; those of later folders replace earlier ones."""
-    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yml"))}
 
 
 def load_profile(path: Path, files: Mapping[str, Path] | None = None) -> Profile:
@@ -49,7 +44,7 @@ def load_profile(path: Path, files: Mapping[str, Path] | None = None) -> Profile
         InputError: the file is invalid.
     """
     document = read_document(path)
-    extend(document, profile_files([*arch_folders(), path.parent]) if files is None else files)
+    extend(document, named_files([*arch_folders(), path.parent]) if files is None else files)
     document.raise_faults()
     profile = validate(document, Profile, name=path.stem, own={}, catalogue={})
     for name, machine in profile.machines.items():

@@ -19,7 +19,6 @@ from bootmatrix.signoff.manifest import (
     MANIFEST_FILE,
     SIGNOFF_FOLDER,
     outside_signoff,
-    sha256_of,
     survey,
     without_signoff,
     write_lines,
@@ -28,6 +27,7 @@ from bootmatrix.signoff.page import print_pdf, render_signoff
 from bootmatrix.signoff.sent_report import REPORT_FILE, attested, digest_of, render_sent
 from bootmatrix.signoff.statement import as_bytes, key_id, sign, statement
 from bootmatrix.signoff.verify import ENVELOPE_FILE, PAGE_FILE, PDF_FILE, STATEMENT_FILE
+from bootmatrix.store import sha256_of
 
 
 @dataclass(frozen=True)

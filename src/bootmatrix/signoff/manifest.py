@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.store import sha256_of
 
 SIGNOFF_FOLDER = "signoff"
 """Folder in a run for its sign-offs; excluded from the manifest."""
@@ -135,9 +135,3 @@ def differences(signed: Manifest, now: Manifest) -> list[str]:
     words = [f"{name}: changed" for name in signed if name in now and signed[name] != now[name]]
     words += [f"{name}: missing" for name in signed if name not in now]
     return words + [f"{name}: not part of the signed run" for name in now if name not in signed]
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,9 +12,8 @@ from bootmatrix.assembly.kernel.decompress import boots
 from bootmatrix.assembly.kernel.probe import form_of, page_kib_of
 from bootmatrix.assembly.kernel.wrappers import start_of
 from bootmatrix.errors import BootmatrixError, InputError
-from bootmatrix.load.data_paths import arch_folders
+from bootmatrix.load.data_paths import arch_folders, named_files
 from bootmatrix.load.kernels import check_new
-from bootmatrix.load.profile import profile_files
 from bootmatrix.model import KernelPart, Profile
 from bootmatrix.scaffold.kernel_test import NAME, KernelTestRequest, write_kernel_test
 from bootmatrix.source.kernel_formats import kernel_formats, tree
@@ -93,7 +92,7 @@ def _architectures(source: Path, kind: str, profiles: Mapping[str, Profile]) -> 
     Raises:
         BootmatrixError: it is damaged, or may be for several.
     """
-    shipped = profile_files(arch_folders()[:1])
+    shipped = named_files(arch_folders()[:1])
     candidates = sorted(profiles.values(), key=lambda profile: profile.name not in shipped)
     if kind != "tree":
         yield recognise((KernelPart(kind=kind, path=str(source)),), (source,), candidates)

@@ -12,6 +12,7 @@ from pathlib import Path
 from bootmatrix.assembly.formats.format import Format
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.image.builder import EPOCH_S
+from bootmatrix.assembly.image.manifest import descriptor
 from bootmatrix.assembly.tree import write_tar
 
 CREATED = "2017-04-18T16:30:00Z"
@@ -61,8 +62,8 @@ def docker(source: Source) -> Path:
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": _descriptor(CONFIG, _digest(config), len(config)),
-        "layers": [_descriptor(LAYER, layer.name, layer.stat().st_size)],
+        "config": descriptor(CONFIG, _digest(config), len(config)),
+        "layers": [descriptor(LAYER, layer.name, layer.stat().st_size)],
     }
     body = json.dumps(manifest, sort_keys=True).encode()
     tag = f"{source.assembly.spec.name.lower()}:latest"
@@ -70,7 +71,7 @@ def docker(source: Source) -> Path:
         "schemaVersion": 2,
         "mediaType": INDEX,
         "manifests": [
-            _descriptor(MANIFEST, _digest(body), len(body)) | {"annotations": {"io.containerd.image.name": tag}}
+            descriptor(MANIFEST, _digest(body), len(body)) | {"annotations": {"io.containerd.image.name": tag}}
         ],
     }
     saved = [{"Config": _blob(_digest(config)), "RepoTags": [tag], "Layers": [_blob(layer.name)]}]
@@ -99,10 +100,6 @@ def _config(source: Source, layer: str) -> dict[str, object]:
         },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
     }
-
-
-def _descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
-    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
 
 
 def _blob(digest: str) -> str:

@@ -41,7 +41,7 @@ def recipe_contents(  # noqa: PLR0913  (each is an ingredient of its own)
     """
     own = [
         *(_package(package, package.name in recipe.packages) for package in packages),
-        *(_local_deb(deb) for deb in debs),
+        *(_package(deb) for deb in debs),
         *(_file(copy, sources[copy.source], profile) for copy in recipe.files if copy.source is not None),
     ]
     below = base.contents if base else ()
@@ -50,7 +50,7 @@ def recipe_contents(  # noqa: PLR0913  (each is an ingredient of its own)
     return (*own, *below)
 
 
-def _package(package: Package, is_named: bool) -> Component:
+def _package(package: Package | LocalDeb, is_named: bool = True) -> Component:
     return Component(
         kind="package",
         name=package.name,
@@ -58,18 +58,7 @@ def _package(package: Package, is_named: bool) -> Component:
         architecture=package.architecture,
         sha256=package.sha256,
         is_named=is_named,
-    )
-
-
-def _local_deb(deb: LocalDeb) -> Component:
-    return Component(
-        kind="package",
-        name=deb.name,
-        version=deb.version,
-        architecture=deb.architecture,
-        sha256=deb.sha256,
-        is_named=True,
-        is_local=True,
+        is_local=isinstance(package, LocalDeb),
     )
 
 

@@ -32,11 +32,12 @@ def write_manifest(layers: Sequence[str], config: ImageConfig, platform: str, st
     manifest = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": _descriptor("application/vnd.oci.image.config.v1+json", store.add_bytes(body), len(body)),
-        "layers": [_descriptor(media_type, layer, store.blob(layer).stat().st_size) for layer in layers],
+        "config": descriptor("application/vnd.oci.image.config.v1+json", store.add_bytes(body), len(body)),
+        "layers": [descriptor(media_type, layer, store.blob(layer).stat().st_size) for layer in layers],
     }
     return store.add_bytes(json.dumps(manifest, sort_keys=True).encode())
 
 
-def _descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
+def descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
+    """Return an OCI descriptor of a blob; the digest is without its prefix."""
     return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
