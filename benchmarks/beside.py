@@ -20,7 +20,7 @@ from benchmarks.guests import (
 )
 from benchmarks.peers import boot_by_peer, peers_of, settings
 from bootmatrix.cell.run import RunContext
-from bootmatrix.qemu.command import by_hand
+from bootmatrix.qemu.command import interactive
 from bootmatrix.snapshot.cache import SnapshotCache
 from bootmatrix.snapshot.pool import SnapshotPool
 
@@ -48,7 +48,7 @@ def measure(ready: Ready, context: RunContext, rounds: int) -> Row:
 
     A peer whose first boot does not come to its end is left out.
     """
-    commands = {COMMON: common_command(ready, context), OURS: by_hand(ready.machine, ready.bootable).arguments}
+    commands = {COMMON: common_command(ready, context), OURS: interactive(ready.machine, ready.bootable).arguments}
     with _forked(ready, context) as forked, peers_of(ready, context) as peers:
         left_out = dict(peers.left_out)
         ways: dict[str, Way] = {

@@ -22,7 +22,7 @@ from bootmatrix.cell.context import open_context
 from bootmatrix.cell.run import RunContext, prepare, run_cell
 from bootmatrix.model import Bootable, Cell, Kernel, Machine, Verdict
 from bootmatrix.progress import NullObserver
-from bootmatrix.qemu.command import by_hand
+from bootmatrix.qemu.command import interactive
 from bootmatrix.workspace.planned_run import PlannedRun
 from bootmatrix.workspace.workspace import Workspace
 
@@ -100,7 +100,7 @@ def through_bootmatrix(ready: Ready, context: RunContext) -> Sample:
 
 def bare(ready: Ready) -> Sample:
     """The same kernel, initrd and machine in QEMU by itself; the guest's init waits for nobody."""
-    return boot_by(by_hand(ready.machine, ready.bootable).arguments, ready.cell.id, BARE_LIMIT_S)
+    return boot_by(interactive(ready.machine, ready.bootable).arguments, ready.cell.id, BARE_LIMIT_S)
 
 
 def package_kernel(ready: Ready, context: RunContext) -> str:
@@ -111,7 +111,7 @@ def package_kernel(ready: Ready, context: RunContext) -> str:
 
 def our_words(ready: Ready) -> list[str]:
     """What our init has to read on the kernel's command line."""
-    words = by_hand(ready.machine, ready.bootable).cmdline.split()
+    words = interactive(ready.machine, ready.bootable).cmdline.split()
     return [word for word in words if word.startswith("bootmatrix.")]
 
 

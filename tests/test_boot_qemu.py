@@ -19,7 +19,7 @@ from bootmatrix.judge import judge
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Accelerator, Bootable, ConsoleProof, Machine, PrebuiltGuest, Verdict
-from bootmatrix.qemu.command import by_hand
+from bootmatrix.qemu.command import interactive
 from bootmatrix.qemu.version import find_qemu, qemu_version
 from bootmatrix.store import Store
 from guests import QUICK, artefact, make_bootable, make_machine
@@ -290,7 +290,7 @@ async def test_a_qemu_that_refuses_is_no_fault_of_the_guest(
 
 
 async def test_the_command_for_people_runs_as_it_is(tmp_path: Path) -> None:
-    line = by_hand(pc(), guest(tmp_path, RESET))
+    line = interactive(pc(), guest(tmp_path, RESET))
     done = await anyio.run_process(line.arguments, input=b"", check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(TEXT)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootmatrix.model import ConsoleProof, Machine
-from bootmatrix.qemu.command import RESULT_PORT, CommandLine, Descriptors, by_hand, for_cell, interactive
+from bootmatrix.qemu.command import RESULT_PORT, CommandLine, Descriptors, for_cell, interactive
 from guests import artefact, make_bootable, make_machine
 
 WIRES = Descriptors(monitor=10, result=12)
@@ -90,7 +90,9 @@ def test_a_disk_goes_where_the_board_has_a_place_for_it(disk: str | None, device
     line = for_cell(machine, bootable, Descriptors(10, disk=(13, 14)))
     assert values(line, "-drive") == [f"if={place},id=disk,format=raw,file.locking=off,file=/dev/fdset/1"]
     assert values(line, "-device") == devices
-    assert values(by_hand(machine, bootable), "-drive") == [f"if={place},id=disk,format=raw,snapshot=on,file=/a,,b.img"]
+    assert values(interactive(machine, bootable), "-drive") == [
+        f"if={place},id=disk,format=raw,snapshot=on,file=/a,,b.img"
+    ]
 
 
 def test_where_the_console_is_the_result_channel_there_is_no_port() -> None:
@@ -125,7 +127,7 @@ def test_a_board_that_resets_by_its_watchdog_is_told_to_reboot() -> None:
 
 
 def test_the_command_for_people_needs_no_socket_and_nobody_to_answer() -> None:
-    line = by_hand(make_machine(), make_bootable())
+    line = interactive(make_machine(), make_bootable())
     assert not any("fd=" in word for word in line.arguments)
     assert "-S" not in line.arguments
     assert values(line, "-serial") == ["mon:stdio"]
@@ -138,12 +140,11 @@ def test_the_command_for_people_needs_no_socket_and_nobody_to_answer() -> None:
 def test_the_console_is_on_the_serial_port_that_the_profile_says() -> None:
     machine = make_machine(serial_port=1)
     assert values(for_cell(machine, make_bootable(), WIRES), "-serial") == ["null", "chardev:console"]
-    assert values(by_hand(machine, make_bootable()), "-serial") == ["null", "mon:stdio"]
+    assert values(interactive(machine, make_bootable()), "-serial") == ["null", "mon:stdio"]
 
 
 def test_a_shell_is_asked_for_on_the_command_line() -> None:
     assert interactive(make_machine(), make_bootable(), shell=True).cmdline.endswith(" bootmatrix.mode=shell")
-    assert interactive(make_machine(), make_bootable()) == by_hand(make_machine(), make_bootable())
 
 
 MACHINES = st.builds(
@@ -167,13 +168,13 @@ def test_every_machine_is_confined_and_told_no_secret(machine: Machine, network:
 
 
 def test_semihosting_opens_nothing_but_the_way_out() -> None:
-    line = by_hand(make_machine(exit="semihosting"), make_bootable())
+    line = interactive(make_machine(exit="semihosting"), make_bootable())
     assert values(line, "-semihosting-config") == ["enable=on,userspace=on,target=gdb,chardev=semihosting"]
     assert "null,id=semihosting" in values(line, "-chardev")
     assert "bootmatrix.exit=semihosting" in line.cmdline
-    assert not values(by_hand(make_machine(), make_bootable()), "-semihosting-config")
+    assert not values(interactive(make_machine(), make_bootable()), "-semihosting-config")
 
 
 def test_a_guest_that_is_not_ours_is_told_nothing_of_us() -> None:
     bootable = make_bootable(reports=False, proof=ConsoleProof(console="fine"), cmdline="root=/dev/ram")
-    assert by_hand(make_machine(), bootable).cmdline == "console=ttyS0 sysrq_always_enabled panic=-1 root=/dev/ram"
+    assert interactive(make_machine(), bootable).cmdline == "console=ttyS0 sysrq_always_enabled panic=-1 root=/dev/ram"

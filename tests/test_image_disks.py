@@ -14,7 +14,7 @@ from bootmatrix.assembly.assemble import build
 from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.model import Bootable, Kernel, RootPlace, Verdict
-from bootmatrix.qemu.command import by_hand
+from bootmatrix.qemu.command import interactive
 from bootmatrix.workspace.selection import Selection
 from bootmatrix.workspace.single_guest import find_guest
 from guests import artefact, make_bootable, make_machine
@@ -128,7 +128,7 @@ def test_without_a_bus_or_a_packer_roots_are_in_ram(kitchen: Kitchen, monkeypatc
 
 def test_qemu_gets_each_disk_read_only_with_its_serial_number() -> None:
     root = artefact("root", "/store/a,b").model_copy(update={"name": "0123"})
-    words = by_hand(make_machine(bus_name="pci.1"), make_bootable(roots=(root,))).arguments
+    words = interactive(make_machine(bus_name="pci.1"), make_bootable(roots=(root,))).arguments
     assert "if=none,id=root0,format=raw,readonly=on,file=/store/a,,b" in words
     assert "virtio-blk-pci,bus=pci.1,drive=root0,serial=0123" in words
 

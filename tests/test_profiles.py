@@ -18,7 +18,7 @@ from bootmatrix.load.profile_template import new_board
 from bootmatrix.model import Firmware, Machine, Matrix
 from bootmatrix.plan import plan
 from bootmatrix.qemu import sandbox
-from bootmatrix.qemu.command import Descriptors, by_hand, for_cell
+from bootmatrix.qemu.command import Descriptors, for_cell, interactive
 from bootmatrix.qemu.version import qemu_fault
 from guests import artefact, make_bootable, make_machine, set_up
 from kitchen import Kitchen, add_deb
@@ -368,7 +368,7 @@ def test_qemu_knows_every_board_and_cpu_model() -> None:
     present = [(name, machine) for name, machine in every_board() if not qemu_fault(machine)]
     assert {name for name, profile in PROFILES.items() if profile.setup} <= {name.split("/")[0] for name, _ in present}
     for name, machine in present:
-        line = by_hand(machine, make_bootable(kernel=None, initrd=None, network=True)).arguments
+        line = interactive(machine, make_bootable(kernel=None, initrd=None, network=True)).arguments
         command = ["null" if word == "mon:stdio" else word for word in line]
         done = set_up([*command, "-S", "-monitor", "stdio"], b"quit\n")
         if done.returncode:

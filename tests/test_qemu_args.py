@@ -23,7 +23,7 @@ from bootmatrix.model import ConsoleProof, Verdict
 from bootmatrix.model.artefact import Forkable
 from bootmatrix.plan import plan
 from bootmatrix.progress import NullObserver
-from bootmatrix.qemu.command import Descriptors, by_hand, for_cell
+from bootmatrix.qemu.command import Descriptors, for_cell, interactive
 from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store
 from guests import artefact, make_bootable, make_machine, make_outcome
@@ -153,7 +153,7 @@ def test_a_guest_with_arguments_of_its_own_is_no_copy() -> None:
 
 def test_they_stand_on_the_command_line_after_what_is_ours() -> None:
     guest = with_qemu_args(make_bootable(), ("-device", "edu"))
-    for line in (for_cell(make_machine(), guest, Descriptors(3, 4)), by_hand(make_machine(), guest)):
+    for line in (for_cell(make_machine(), guest, Descriptors(3, 4)), interactive(make_machine(), guest)):
         where = line.arguments.index("edu")
         assert line.arguments[where + 1] == "-append"
         assert any("virtserialport" in word for word in line.arguments[:where])

@@ -16,7 +16,7 @@ from bootmatrix.cli.main import main
 from bootmatrix.history.prune import SIGNED_FOLDER
 from bootmatrix.model import Verdict
 from bootmatrix.signoff.content import weaker_evidence
-from bootmatrix.signoff.manifest import SIGNOFF_FOLDER, manifest_of, read_lines, write_lines
+from bootmatrix.signoff.manifest import SIGNOFF_FOLDER, read_lines, survey, write_lines
 from bootmatrix.signoff.page import browser
 from samples import green_records, make_cell, make_record, mixed_records, write_dated
 from signoff_fixtures import RELEASE, Tool, statement, write_keys, written
@@ -39,7 +39,7 @@ def test_a_green_run_is_signed_off(signing: Tool, green: Path) -> None:
     assert "All 8 cells passed. Not compared with an earlier run." in page(green)
     assert "all cold" in page(green)
     assert signing("verify", green) == (
-        f"{RELEASE}: PASSED, {len(manifest_of(green)) - 4} files unchanged; "
+        f"{RELEASE}: PASSED, {len(survey(green).files) - 4} files unchanged; "
         "not signed: only accidental changes are detected\n"
     )
     assert not list(green.rglob("*.part"))

@@ -48,7 +48,7 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.progress import Observer
-from bootmatrix.qemu.command import by_hand, kernel_cmdline
+from bootmatrix.qemu.command import interactive, kernel_cmdline
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.result_names import file_reader
@@ -268,7 +268,7 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
     machine = await context.accelerate(machine, prepared.bootable)
     bootable = cold_if_outbound(with_proof(prepared.bootable, cell.proof, machine))
     attempt.prepared = prepared if bootable is prepared.bootable else replace(prepared, bootable=bootable)
-    attempt.machine, line = machine, by_hand(machine, bootable)
+    attempt.machine, line = machine, interactive(machine, bootable)
     attempt.command, attempt.cmdline = line.arguments, line.cmdline
     attempt.qemu_version = qemu_version(machine)
     context.observer.cell_stage(cell, "wait")

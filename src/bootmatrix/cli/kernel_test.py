@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bootmatrix.cli import options
-from bootmatrix.cli.first_look import check_host
-from bootmatrix.cli.matrix import run_planned
-from bootmatrix.cli.output import complain, say
+from bootmatrix.cli.output import say
+from bootmatrix.cli.written_matrix import plan_written, run_written
 from bootmatrix.errors import InputError
 from bootmatrix.load.facts import ALL
 from bootmatrix.model.guest_size import AUTO
@@ -29,23 +28,10 @@ def run(args: argparse.Namespace) -> int:
     matrix, notes = prepare_kernel_test(
         args.tree, _request(args), workspace.profiles(), arch=targets, cache=workspace.cache, save=args.save
     )
-    for note in notes:
-        complain(f"note: {note}")
     kernels = matrix.parent.absolute() / "kernels.yml"
     os.environ["BOOTMATRIX_KERNELS"] = str(kernels)
-    selection = Selection(
-        qemu_args=tuple(args.qemu_args),
-        get_limit=args.get_limit,
-        network=args.network,
-        flaky=args.flaky,
-        fail_on_warning=args.fail_on_warning,
-    )
-    planned = workspace.plan(str(matrix), selection=selection)
-    options.print_notes(planned.plan)
-    profiles = workspace.profiles()
-    machines = [profiles[cell.arch].machine(cell.machine) for cell in planned.cells]
-    check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")
-    status = run_planned(args, planned)
+    planned = plan_written(args, workspace, matrix, notes, args.network)
+    status = run_written(args, workspace, planned)
     if status:
         again = f"BOOTMATRIX_KERNELS={shlex.quote(str(kernels))} bootmatrix run {shlex.quote(planned.cells[0].spec)}"
         say(f"To boot it by hand: {again} --arch {planned.cells[0].target} --kernel {planned.cells[0].kernel}")
@@ -54,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_ignored(args: argparse.Namespace) -> None:
     """Refuse options of `matrix` that have no meaning for a build tree: its kernel is booted, cold, from an initrd."""
-    for name in ("tier", "boot", "roots"):
-        if vars(args)[name]:
+    for name in ("tier", "boot", "roots", "verify-fork"):
+        if vars(args)[name.replace("-", "_")]:
             raise InputError(f"kernel-test does not take --{name}", "With --save, use it on the matrix written there.")
 
 

@@ -6,9 +6,8 @@ import argparse
 from typing import Any
 
 from bootmatrix.cli import options
-from bootmatrix.cli.first_look import check_host
-from bootmatrix.cli.matrix import run_planned
-from bootmatrix.cli.output import complain, say
+from bootmatrix.cli.output import say
+from bootmatrix.cli.written_matrix import plan_written, run_written
 from bootmatrix.errors import QemuMissing
 from bootmatrix.load.facts import ALL
 from bootmatrix.model import Profile
@@ -16,7 +15,6 @@ from bootmatrix.model.guest_size import AUTO
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.scaffold.thing import Thing, find_thing
 from bootmatrix.scaffold.trial_request import TrialRequest
-from bootmatrix.workspace.planned_run import PlannedRun
 from bootmatrix.workspace.selection import Selection, board_targets, requested_size
 from bootmatrix.workspace.trial import prepare_trial
 
@@ -27,30 +25,11 @@ def run(args: argparse.Namespace) -> int:
     profiles = workspace.profiles()
     request = _request(args, profiles)
     matrix, notes = prepare_trial(request, profiles, workspace.cache, args.save)
-    for note in notes:
-        complain(f"note: {note}")
     if args.save:
         say(f"Saved: {matrix}. To run it: bootmatrix matrix {matrix}")
-    selection = Selection(
-        qemu_args=tuple(args.qemu_args),
-        boot=args.boot,
-        roots=args.roots,
-        get_limit=args.get_limit,
-        network=None if args.network == "outbound" else args.network,
-        tier=args.tier,
-        flaky=args.flaky,
-        verify_fork=args.verify_fork,
-        fail_on_warning=args.fail_on_warning,
-    )
-    planned = workspace.plan(str(matrix), selection=selection)
-    options.print_notes(planned.plan)
-    machines = _machines(planned, profiles)
-    check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")
-    return run_planned(args, planned)
-
-
-def _machines(planned: PlannedRun, profiles: dict[str, Profile]) -> list[Any]:
-    return [profiles[cell.arch].machine(cell.machine) for cell in planned.cells if cell.tier == "system"]
+    network = None if args.network == "outbound" else args.network  # which the written spec has
+    planned = plan_written(args, workspace, matrix, notes, network)
+    return run_written(args, workspace, planned)
 
 
 def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialRequest:

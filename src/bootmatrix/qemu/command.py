@@ -158,11 +158,6 @@ def _channels(machine: Machine, descriptors: Descriptors) -> tuple[str, ...]:
     return (*arguments, *sockets, *outbound)
 
 
-def by_hand(machine: Machine, bootable: Bootable) -> CommandLine:
-    """The same guest for a terminal: no sockets, and an init that waits for nobody."""
-    return interactive(machine, bootable)
-
-
 def interactive(machine: Machine, bootable: Bootable, shell: bool = False, gdb_port: int | None = None) -> CommandLine:
     """Return a command with the console and QEMU's monitor (Ctrl-A C) on the terminal.
 

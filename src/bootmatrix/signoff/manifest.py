@@ -56,19 +56,6 @@ def survey(folder: Path) -> Survey:
     return Survey(dict(sorted(files.items())), tuple(sorted(empty)), tuple(faults))
 
 
-def manifest_of(folder: Path) -> Manifest:
-    """Return the current digests of all files of a run.
-
-    Raises:
-        InputError: an entry is neither a regular file nor a folder, or has an invalid name.
-        OSError: the folder cannot be listed.
-    """
-    contents = survey(folder)
-    if contents.faults:
-        raise InputError(f"{folder}: {contents.faults[0]}", "Remove it from the run.")
-    return contents.files
-
-
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
     """Yield everything but non-empty folders, with its kind: `file`, `empty`, or a description."""
     try:

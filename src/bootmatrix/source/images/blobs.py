@@ -92,16 +92,6 @@ class Blobs(Protocol):
         """Fetch blobs, and return their locations."""
 
 
-def read_json(part: Descriptor, blobs: Blobs, label: str) -> dict[str, Any]:
-    """Read a blob that is a JSON object.
-
-    Raises:
-        UntrustedError: size or digest differs.
-        BuildError: it is too large, or not a JSON object.
-    """
-    return parsed(read_bytes(part, blobs, label), label)
-
-
 def read_bytes(part: Descriptor, blobs: Blobs, label: str) -> bytes:
     """Read a blob that is JSON.
 

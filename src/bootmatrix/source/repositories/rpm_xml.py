@@ -19,7 +19,6 @@ MAX_TEXT = 1 << 12
 """Characters of the elements that are read: names, versions, digests."""
 MAX_PACKAGES = 10_000
 """Matching packages of one repository."""
-LIST_LIMIT_BYTES = 512 << 20
 _TEXTS = {"name", "arch", "checksum", "size"}
 """Elements whose text is read. In primary.xml `size` has attributes instead."""
 

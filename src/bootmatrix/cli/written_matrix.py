@@ -1,0 +1,54 @@
+"""The run of a matrix that `try` or `kernel-test` wrote."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from bootmatrix.cli import options
+from bootmatrix.cli.first_look import check_host
+from bootmatrix.cli.matrix import run_planned
+from bootmatrix.cli.output import complain
+from bootmatrix.model.cell import Network
+from bootmatrix.workspace.planned_run import PlannedRun
+from bootmatrix.workspace.selection import Selection
+from bootmatrix.workspace.workspace import Workspace
+
+
+def plan_written(
+    args: argparse.Namespace, workspace: Workspace, matrix: Path, notes: Iterable[str], network: Network | None
+) -> PlannedRun:
+    """Plan the matrix with the options that are not in it, and print what there is to note.
+
+    Raises:
+        InputError: options that do not go together.
+    """
+    for note in notes:
+        complain(f"note: {note}")
+    selection = Selection(
+        qemu_args=tuple(args.qemu_args),
+        boot=args.boot,
+        roots=args.roots,
+        get_limit=args.get_limit,
+        network=network,
+        tier=args.tier,
+        flaky=args.flaky,
+        verify_fork=args.verify_fork,
+        fail_on_warning=args.fail_on_warning,
+    )
+    planned = workspace.plan(str(matrix), selection=selection)
+    options.print_notes(planned.plan)
+    return planned
+
+
+def run_written(args: argparse.Namespace, workspace: Workspace, planned: PlannedRun) -> int:
+    """Check this host, run the plan, and return the exit status.
+
+    Raises:
+        HostError: this host lacks something.
+    """
+    profiles = workspace.profiles()
+    machines = [profiles[cell.arch].machine(cell.machine) for cell in planned.cells if cell.tier == "system"]
+    check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")
+    return run_planned(args, planned)
