@@ -102,8 +102,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--budget": {
         "default": "",
         "metavar": "TIME",
-        "help": "run what is worth most within a time, such as 15m: new, failed lately, flaky, changed, longest not "
-        "run",
+        "help": "run the most valuable cells within this time, such as 15m: new, recently failed, flaky, changed, "
+        "least recently run",
     },
     "--cache": {"type": Path, "metavar": "FOLDER", "help": "folder for downloads and builds"},
     "--cluster": {
@@ -115,7 +115,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--deadline": {
         "type": period,
         "metavar": "TIME",
-        "help": "stop all guests after this time, such as 6h or 90m; the rest counts as interrupted",
+        "help": "stop all guests after this time, such as 6h or 90m; the remaining cells count as interrupted",
     },
     "--dump": {**FLAG, "help": "save the memory of guests that hang, panic or time out, for gdb"},
     "--endian": {
@@ -124,11 +124,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "little|big",
         "help": "only architectures of this byte order",
     },
-    "--env": {**REPEATED, "metavar": "NAME=VALUE", "help": "environment variable"},
-    "--executor": {"default": "local", "metavar": "NAME", "help": "executor of the cells (default: this host)"},
+    "--env": {**REPEATED, "metavar": "NAME=VALUE", "help": "set an environment variable; may be repeated"},
+    "--executor": {
+        "default": "local",
+        "metavar": "NAME",
+        "help": "executor of the cells: local (default), dask, or a plug-in",
+    },
     "--explain-hang": {
         **FLAG,
-        "help": "boot a kernel that hangs a second time, with initcall_debug, and tell where: initcall, function",
+        "help": "boot a hanging kernel again, with initcall_debug, and report where it hangs: initcall and function",
     },
     "--fail-on": {
         "choices": ("regression",),
@@ -137,14 +141,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--fail-on-warning": {
         **FLAG,
-        "help": "a warning of the kernel (WARN, UBSAN) fails the cell; 'fail_on' in a matrix chooses more messages",
+        "help": "fail cells with a kernel warning (WARN, UBSAN); 'fail_on' in a matrix selects more messages",
     },
     "--flaky": {
         "type": times,
         "metavar": "N",
         "help": "retry failed cells up to N times; a cell that then passes is 'flaky', never a pass",
     },
-    "--get": {**REPEATED, "metavar": "PATH", "help": "take a file or folder of the guest into the report"},
+    "--get": {
+        **REPEATED,
+        "metavar": "PATH",
+        "help": "copy a file or folder of the guest into the report; may be repeated",
+    },
     "--get-limit": {
         "metavar": "SIZE",
         "help": "limit of a cell's result files, such as 4G (default: 64M for a file that a spec names, 1G in all)",
@@ -163,7 +171,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--json": {**FLAG, "help": "print JSON"},
     "--keep-alive": {
         "metavar": "TIME",
-        "help": "with --hold-on-fail: until it was unused for so long (default: 10m)",
+        "help": "with --hold-on-fail: stop the guest after it has been unused for this long (default: 10m)",
     },
     "--kernel": {**NAMES, "metavar": "K,…", "help": "kernel names, such as 6.1,newest"},
     "--locked": {
@@ -183,7 +191,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--notify": {
         **REPEATED,
         "metavar": "URL",
-        "help": "tell the result to this service, as apprise names it: slack://…, mailto://…, json://…; may be "
+        "help": "send the result to this service, by its address for apprise: slack://…, mailto://…, json://…; may be "
         "repeated (default: BOOTMATRIX_NOTIFY, which keeps tokens out of the list of processes)",
     },
     "--offline": {**FLAG, "help": "download nothing: use only the cache"},
@@ -207,12 +215,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--rerun-failed": {
         "default": "",
         "metavar": "RUN",
-        "help": f"only cells of this run that are not as expected: {RUN_HELP}",
+        "help": f"only the cells of this run without the expected verdict: {RUN_HELP}",
     },
     "--roots": {
         "choices": ("auto", "ram", "disk"),
-        "help": "where the roots of containers are in a cold boot (default auto: those of large images on read-only "
-        "disks, others in RAM)",
+        "help": "place of containers' root file systems in a cold boot (default: auto, which puts those of large "
+        "images on read-only disks, and others in RAM)",
     },
     "--shard": {
         "default": "",
@@ -232,7 +240,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--timeout": {
         "metavar": "TIME",
-        "help": "time limit of containers and checks, such as 90s, for the fastest machine",
+        "help": "time limit of containers and checks, such as 90s, on the fastest machine; slower ones get more",
     },
     "--verify-fork": {
         "type": int,
@@ -292,9 +300,11 @@ def add_git_bisect(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="exit with 0 for a good commit, 1 for a bad one, 125 for one that cannot be tested",
     )
-    group.add_argument("--build", metavar="CMD", help="run this shell command first; if it fails: cannot be tested")
+    group.add_argument(
+        "--build", metavar="CMD", help="run this shell command first; if it fails, the commit cannot be tested"
+    )
     group.add_argument(
         "--match",
         metavar="TEXT",
-        help="only a verdict TEXT, or a reason with TEXT in it, is bad: others cannot be tested",
+        help="only a verdict TEXT, or a reason that contains TEXT, is bad; others cannot be tested",
     )

@@ -29,18 +29,18 @@ def add_merge(commands: Commands) -> None:
 
 
 ANNOUNCE_DESCRIPTION = """\
-Tell the result of a run on GitHub (variables of its jobs, and GITHUB_TOKEN) or GitLab (and GITLAB_TOKEN). A comment is
+Publish the result of a run on GitHub (by its jobs' variables and GITHUB_TOKEN) or GitLab (GITLAB_TOKEN). A comment is
 updated, not repeated. A fault of the network is printed, and the exit status stays 0.
 """
 
 
 def add_announce(commands: Commands) -> None:
     """Add the options of `announce`."""
-    words = "tell a run's result on GitHub or GitLab: status, comment, issues"
+    words = "publish a run's result on GitHub or GitLab: status, comment, issues"
     parser = arguments.add_command(commands, "announce", words, description=ANNOUNCE_DESCRIPTION)
     arguments.add(parser, "run_name")
     for name, help_words in (
-        ("github-status", "a check run with annotations, or a commit status if the token may not"),
+        ("github-status", "a check run with annotations, or a commit status if the token does not permit it"),
         ("github-comment", "one comment on the pull request"),
         ("github-issues", "on the main branch: an issue for each cell that fails, closed when it passes"),
         ("gitlab-status", "the commit's status"),

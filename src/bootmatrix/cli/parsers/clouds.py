@@ -15,11 +15,19 @@ SWEEP_OLDER = "6h"
 def add_on(parser: argparse.ArgumentParser) -> None:
     """Add --on PLACE to `run`, with the choices of a cloud."""
     where = parser.add_argument_group("other places (docs/where-to-run.md)")
-    where.add_argument("--on", choices=PLACES, metavar="PLACE", help="run it there, not in QEMU: docker, aws, gcp")
-    add_choice(where)
-    where.add_argument("--poll", type=float, default=10, metavar="SECONDS", help="pause between looks at a cloud (10)")
     where.add_argument(
-        "--console-lag", type=float, default=600, metavar="SECONDS", help="wait for an ended instance's console (600)"
+        "--on", choices=PLACES, metavar="PLACE", help="run it in this place instead of QEMU: docker, aws, gcp"
+    )
+    add_choice(where)
+    where.add_argument(
+        "--poll", type=float, default=10, metavar="SECONDS", help="interval between queries of a cloud (default: 10)"
+    )
+    where.add_argument(
+        "--console-lag",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="wait for the console of an ended instance (default: 600)",
     )
 
 
@@ -56,7 +64,7 @@ def add_cloud(commands: Commands) -> None:
         type=arguments.period,
         default=arguments.period(SWEEP_OLDER),
         metavar="TIME",
-        help=f"in a cloud, only what is older, since other runs may be on (default: {SWEEP_OLDER})",
+        help=f"in a cloud, only what is older, as other runs may be active (default: {SWEEP_OLDER})",
     )
     add_choice(sweep)
 

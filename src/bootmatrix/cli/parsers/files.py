@@ -70,7 +70,9 @@ def add_kernels(commands: Commands) -> None:
     )
     parser.add_argument("--arch", type=arguments.names, default=(), metavar="A,…", help="only these architectures")
     arguments.add(parser, *arguments.SOURCES)
-    parser.add_argument("--distro", default="", metavar="NAME", help="only those of kernels/NAME.yml, or all of these")
+    parser.add_argument(
+        "--distro", default="", metavar="NAME", help="only kernels of kernels/NAME.yml, or 'all' distributions"
+    )
     parser.add_argument("--facts", action="store_true", help="page size, HZ, preemption, address width, configuration")
     actions = parser.add_subparsers(title="custom kernels and catalogues", metavar="ACTION")
     _add_kernels_add(actions)
@@ -115,7 +117,7 @@ def _add_kernels_add(actions: Commands) -> None:
     add.add_argument("--modules", type=Path, metavar="FOLDER", help="output folder of `make modules_install`")
     add.add_argument("--config", type=Path, metavar="FILE", help="its configuration, for /boot in the guest")
     add.add_argument("--sha256", action="append", default=[], metavar="HEX", help="for each SOURCE; required for a URL")
-    add.add_argument("--follow", action="store_true", help="do not pin it: read it again for each run")
+    add.add_argument("--follow", action="store_true", help="do not pin it: read it anew for each run")
     arguments.add(add, *arguments.SOURCES)
 
 

@@ -36,7 +36,9 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
 def add_keep(parser: argparse.ArgumentParser) -> None:
     """Add --keep-alive."""
     parser.add_argument(
-        "--keep-alive", metavar="TIME", help="keep the guest for later commands, until it was unused for so long: 10m"
+        "--keep-alive",
+        metavar="TIME",
+        help="keep the guest for later commands, until it has been unused for this long: 10m",
     )
 
 
@@ -45,9 +47,11 @@ def add_exec(commands: Commands) -> None:
     parser = arguments.add_command(commands, "exec", "run a command in a guest", description=EXEC_DESCRIPTION)
     add_guest(parser)
     add_keep(parser)
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable there")
-    parser.add_argument("--cwd", metavar="FOLDER", help="folder there in which it runs (default: as here)")
-    parser.add_argument("--user", default="0", metavar="UID[:GID]", help="user and group there (default: 0)")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="set an environment variable; may be repeated"
+    )
+    parser.add_argument("--cwd", metavar="FOLDER", help="working folder in the guest (default: the same path as here)")
+    parser.add_argument("--user", default="0", metavar="UID[:GID]", help="user and group in the guest (default: 0)")
     parser.add_argument("--get", action="append", default=[], metavar="PATH", help="copy a file or folder back")
     parser.add_argument("--no-tree", action="store_true", help="do not copy the current folder into the guest")
     parser.add_argument("--privileged", action="store_true", help="give the command all capabilities")
@@ -59,7 +63,9 @@ def add_shell(commands: Commands) -> None:
     parser = arguments.add_command(commands, "shell", "open a shell in a guest")
     add_guest(parser)
     add_keep(parser)
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable there")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="set an environment variable; may be repeated"
+    )
     parser.add_argument("--tree", action="store_true", help="copy the current folder into the guest")
     parser.add_argument("--privileged", action="store_true", help="give the shell all capabilities")
 
@@ -87,4 +93,4 @@ def add_guests(commands: Commands) -> None:
     parser = arguments.add_command(commands, "guests", "list or stop kept guests", run="guests:list_guests")
     actions = parser.add_subparsers(metavar="ACTION")
     stop = arguments.add_command(actions, "stop", "stop kept guests", run="guests:stop_guests")
-    stop.add_argument("ids", nargs="*", metavar="ID", help="all without a name")
+    stop.add_argument("ids", nargs="*", metavar="ID", help="a kept guest (default: all)")

@@ -41,7 +41,9 @@ def add_kernel_test(commands: Commands) -> None:
     parser.add_argument(
         "--kunit", nargs="?", const="", metavar="FILTER", help="run the kernel's own tests: all, or those of a glob"
     )
-    parser.add_argument("--copy", type=Path, metavar="FOLDER", help="copy a folder into the guest, and run there")
+    parser.add_argument(
+        "--copy", type=Path, metavar="FOLDER", help="copy a folder into the guest, and run the command in it"
+    )
     parser.add_argument(
         "--image",
         dest="base",
@@ -50,7 +52,7 @@ def add_kernel_test(commands: Commands) -> None:
         help="root of the command: busybox, debian-small, debian, … (default: busybox)",
     )
     parser.add_argument(
-        "--modules", type=arguments.names, default=(), metavar="M,…", help="modules of the kernel to load before"
+        "--modules", type=arguments.names, default=(), metavar="M,…", help="kernel modules to load first"
     )
     parser.add_argument(
         "--arch",

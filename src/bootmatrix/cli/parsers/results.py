@@ -37,7 +37,7 @@ def add_report(commands: Commands) -> None:
         "badge, or html (one file)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="with --format: write it to a file, whole or not at all"
+        "-o", "--output", type=Path, metavar="FILE", help="with --format: write it to this file, atomically"
     )
     arguments.add(parser, *arguments.BASELINE, "--reports")
 
@@ -97,7 +97,12 @@ def add_compare(commands: Commands) -> None:
         "and boot mode. Regressions come first. Changed inputs (kernel, image, profile, QEMU, spec) are listed.",
     )
     arguments.add(parser, "run_name")
-    parser.add_argument("baseline_name", nargs="?", metavar="BASELINE", help="the same (default: latest before RUN)")
+    parser.add_argument(
+        "baseline_name",
+        nargs="?",
+        metavar="BASELINE",
+        help="baseline, named in the same way (default: the latest run before RUN)",
+    )
     arguments.add(parser, *arguments.BASELINE, "--allow-empty", "--reports")
     parser.add_argument("--all", action="store_true", help="include unchanged cells")
     arguments.add(parser, "--json")
@@ -141,7 +146,7 @@ def add_signoff(commands: Commands) -> None:
         help=f"{arguments.RUN_HELP}; verify: also a report that was sent",
     )
     parser.add_argument("--release", default="", metavar="NAME", help="the release, such as influxdb-1.6.7")
-    parser.add_argument("--baseline", metavar="RUN", help="compare with this run: the same")
+    parser.add_argument("--baseline", metavar="RUN", help="compare with this run, named in the same way")
     for name, words in (
         ("accept", "accept a cell (or a pattern of cells, 'interrupted', or 'not-tested')"),
         ("reason", "the reason, once for each --accept"),

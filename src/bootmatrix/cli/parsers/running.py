@@ -79,7 +79,7 @@ def add_run(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="[LOCAL:]PORT",
-        help="run the services until Ctrl-C; this port of the loopback leads to one of the guest; no verdict",
+        help="run the services until Ctrl-C, and forward this port of the loopback to the guest; no verdict",
     )
     arguments.add(parser, *arguments.HOLD)
     parser.add_argument("--shell", action="store_true", help="start a shell on the console at the end; no verdict")
@@ -156,11 +156,11 @@ def add_bisect(commands: Commands) -> None:
     )
     parser.add_argument("--bad", required=True, metavar="VERSION", help="a newer or older version, or commit")
     parser.add_argument("--kernel", default="", metavar="K", help="kernel name with the flavour (default: by version)")
-    parser.add_argument("--distro", default="", metavar="NAME", help="through the releases of a distribution")
+    parser.add_argument("--distro", default="", metavar="NAME", help="search the releases of this distribution")
     group = parser.add_argument_group("commits of a git tree")
     group.add_argument("--tree", type=Path, metavar="FOLDER", help="the work tree, without uncommitted changes")
     group.add_argument("--build", metavar="CMD", help="shell command that builds a commit; one that fails is skipped")
     group.add_argument("--built", type=Path, metavar="PATH", help="the kernel that it makes (default: the tree itself)")
-    group.add_argument("--match", metavar="TEXT", help="only a verdict TEXT, or a reason with TEXT in it, is bad")
+    group.add_argument("--match", metavar="TEXT", help="only a verdict TEXT, or a reason that contains TEXT, is bad")
     arguments.add(parser, *arguments.SOURCES, "--jobs")
     parser.add_argument("--reports", type=Path, metavar="FOLDER", help="folder of runs (default: reports)")

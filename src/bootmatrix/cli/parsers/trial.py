@@ -57,7 +57,7 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
         "debian-small, without apt)",
     )
     parser.add_argument(
-        "--packages", type=arguments.names, default=(), metavar="P,…", help="more packages of the archive in it"
+        "--packages", type=arguments.names, default=(), metavar="P,…", help="additional packages from the archive"
     )
     parser.add_argument(
         "--run",
@@ -65,10 +65,12 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="COMMAND",
-        help="prepare the image by this shell command, which runs as root in a guest, once; apt-get works there",
+        help="prepare the image: run this shell command once, as root in a guest; apt-get works there",
     )
     parser.add_argument(
-        "--systemd", action="store_true", help="with --service: install for real, start systemd, watch the unit"
+        "--systemd",
+        action="store_true",
+        help="with --service: install the packages with their scripts, start systemd, and watch the unit",
     )
     arguments.add(parser, "--env")
     parser.add_argument(

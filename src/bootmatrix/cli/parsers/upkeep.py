@@ -43,5 +43,5 @@ def add_cache(commands: Commands) -> None:
     arguments.add(parser, "--cache", "--json")
     actions = parser.add_subparsers(metavar="ACTION")
     prune = arguments.add_command(actions, "prune", "remove the least recently used files", run="cache:run_prune")
-    prune.add_argument("--keep", required=True, metavar="SIZE", help="what may stay, such as 10G; 0 removes all")
+    prune.add_argument("--keep", required=True, metavar="SIZE", help="size to keep, such as 10G; 0 removes everything")
     prune.add_argument("--cache", type=Path, default=argparse.SUPPRESS, metavar="FOLDER", help="the same")
