@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix import __version__
-from bootmatrix.assembly.fork import why_never
-from bootmatrix.cell.borne_out import check_verdicts
 from bootmatrix.errors import InputError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.qemu_args import check_words
@@ -68,6 +66,8 @@ def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Pla
     Raises:
         InputError: invalid count, or guests are not forked.
     """
+    from bootmatrix.assembly.fork import why_never
+
     if count < 1:
         raise InputError(f"--verify-fork {count}: a number of cells is 1 or more")
     if plan.cells and plan.cells[0].boot != "fork":
@@ -86,6 +86,8 @@ def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
     Raises:
         InputError: signed off, written by another version, or without a request.
     """
+    from bootmatrix.cell.borne_out import check_verdicts  # only a resumed run needs the judge here
+
     run = load_run(folder)
     signed = signoffs_of(folder)
     if signed:
