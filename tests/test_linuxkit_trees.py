@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bootmatrix.assembly.initrd.bundle_spec import place
-from bootmatrix.assembly.initrd.root import linuxkit_tree
+from bootmatrix.assembly.initrd.root import RootParts, linuxkit_tree
 from bootmatrix.assembly.tree import Node, Tree
 from bootmatrix.load.merge import load_spec
 from bootmatrix.model import ImageConfig, StoredImage
@@ -136,7 +136,7 @@ def test_a_tree(name: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "cache")
     images = stored_images(store)
     spec = load_spec(CORPUS / f"{name}.yml")
-    tree = linuxkit_tree(spec, images, place(spec, images), store)
+    tree = linuxkit_tree(RootParts(spec, images, place(spec, images), store))
     found = {path: json.loads(tree.nodes[path].read()) for path in MADE[name]["json"]}
     assert found == {path: on_purpose(config) for path, config in MADE[name]["json"].items()}
     files = {path: one for path, one in files_of(tree).items() if path not in found}

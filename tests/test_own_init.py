@@ -21,7 +21,7 @@ from bootmatrix.assembly.initrd.own_init import (
     privileged,
     unknown_daemons,
 )
-from bootmatrix.assembly.initrd.root import guest_tree
+from bootmatrix.assembly.initrd.root import RootParts, guest_tree
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
@@ -52,7 +52,7 @@ def tree_of(folder: Path, text: str, *more: dict[str, str], label: Any = None) -
     spec = load_spec(path)
     placed = place(spec, images)
     check_labels(placed)
-    return guest_tree(spec, images, placed, store)
+    return guest_tree(RootParts(spec, images, placed, store))
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.initrd.module_segments import every_module_segment, module_segment, modules_key
 from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
 from bootmatrix.assembly.initrd.repack import for_kernel
-from bootmatrix.assembly.initrd.root import guest_tree
+from bootmatrix.assembly.initrd.root import RootParts, guest_tree
 from bootmatrix.assembly.kernel.options import MissingOption, missing_options
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
@@ -116,12 +116,12 @@ class Assembly:
 
     def userland(self) -> Tree:
         """The guest's root, without what depends on the kernel and the machine."""
-        return guest_tree(self.spec, self.images, self.placed, self.builder.store, self.sources)
+        return guest_tree(RootParts(self.spec, self.images, self.placed, self.builder.store, self.sources))
 
     def userland_beside_disks(self) -> Tree:
         """The guest's root without the roots that are on disks."""
         digests = {image.digest for image in self.on_disk}
-        return guest_tree(self.spec, self.images, self.placed, self.builder.store, self.sources, on_disk=digests)
+        return guest_tree(RootParts(self.spec, self.images, self.placed, self.builder.store, self.sources, digests))
 
     def whole(self) -> Tree:
         """The guest's root with the kernel's modules."""

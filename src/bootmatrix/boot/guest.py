@@ -76,8 +76,7 @@ async def boot(  # noqa: PLR0913
             log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii"), proof=bootable.proof))
             wires, theirs = stack.enter_context(open_wires(has_port, has_agent_port))
             seen = Observation(machine, wires, log, Conversation(nonce, wires.result is None), folder)
-            seen.dump = dump
-            seen.proof = bootable.proof
+            seen.dump, seen.proof = dump, bootable.proof
             seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
             _use_agent(seen, bootable.agent, nonce, attach, hold)
             if bootable.agent in {"collect", "hold"} and has_agent_port:
@@ -85,9 +84,7 @@ async def boot(  # noqa: PLR0913
             disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
             if snapshot:
                 files = stack.enter_context(copy_files(snapshot, bootable))
-                log.write(snapshot.console + COPY_BEGINS)
-                seen.state = files.state
-                wires.send(wake_up())
+                seen.resume(snapshot.console + COPY_BEGINS, files.state, wake_up())
                 command = for_fork(machine, bootable, _descriptors(theirs, (), has_agent_port), files, program)
             else:
                 files = None

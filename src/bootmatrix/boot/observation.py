@@ -100,6 +100,12 @@ class Observation:
         self.clock.suspended(self._away_s + self._meter.qemu_s)
         return at_s
 
+    def resume(self, console: bytes, state: int | None, message: bytes) -> None:
+        """Continue a snapshot: its console so far, the descriptor of its state, and a message that wakes it."""
+        self._log.write(console)
+        self.state = state
+        self._wires.send(message)
+
     def connect_agent(self, nonce: str) -> AgentClient:
         """Make the client of the guest's agent, on its port or on the console."""
         if self._wires.agent is None:

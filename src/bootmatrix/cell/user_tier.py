@@ -22,7 +22,7 @@ from bootmatrix.assembly.assemble import fetch_images, image_artefact
 from bootmatrix.assembly.image.builder import EPOCH_S, Builder
 from bootmatrix.assembly.initrd.bundle import result_paths
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds, place
-from bootmatrix.assembly.initrd.root import base_tree, container_ids, guest_tree
+from bootmatrix.assembly.initrd.root import RootParts, base_tree, container_ids, guest_tree
 from bootmatrix.assembly.initrd.runtime_config import runtime_config
 from bootmatrix.assembly.initrd.world import is_volume, is_within, normal
 from bootmatrix.assembly.tree import Tree, write_tar
@@ -311,7 +311,7 @@ def prepare_user(spec: Spec, profile: Profile, machine: Machine, builder: Builde
     images = fetch_images(spec, profile, builder)
     placed = place(spec, images)
     init = [images[reference] for reference in spec.init]
-    tree = _without_init(guest_tree(spec, images, placed, builder.store), base_tree(init, builder.store))
+    tree = _without_init(guest_tree(RootParts(spec, images, placed, builder.store)), base_tree(init, builder.store))
     containers = containers_of(spec, placed, container_ids(placed), tree)
     _check_nested(containers)
     emulator = find_emulator(profile, first_program(tree))

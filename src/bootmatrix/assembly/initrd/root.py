@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
@@ -21,29 +22,36 @@ FIRST_ID = 100
 """Containers that are named in a uid or gid get numbers from here on, as in LinuxKit."""
 
 
-def guest_tree(  # noqa: PLR0913
-    spec: Spec,
-    images: Mapping[str, StoredImage],
-    placed: tuple[BundleSpec, ...],
-    store: Store,
-    sources: Mapping[str, str] | None = None,
-    *,
-    on_disk: Collection[str] = (),
-) -> Tree:
-    """Build the guest's root without kernel parts. `sources` are digests of the spec's files.
+@dataclass(frozen=True)
+class RootParts:
+    """A spec, its images and bundles. `sources` are digests of the spec's files.
 
     The roots of images whose digests are in `on_disk` are left out.
+    """
+
+    spec: Spec
+    images: Mapping[str, StoredImage]
+    placed: tuple[BundleSpec, ...]
+    store: Store
+    sources: Mapping[str, str] | None = None
+    on_disk: Collection[str] = ()
+
+
+def guest_tree(parts: RootParts) -> Tree:
+    """Build the guest's root without kernel parts.
 
     Raises:
         BuildError: an image, a setting or a file is not possible in the guest.
     """
     tree = _folders()
-    tree.graft(linuxkit_tree(spec, images, placed, store, sources, on_disk=on_disk), "")
+    tree.graft(linuxkit_tree(parts), "")
     if tree.get("init") is None:
-        raise BuildError(f"{spec.path}: none of the images under 'init' has a file /init", "Add the image 'init'.")
+        raise BuildError(
+            f"{parts.spec.path}: none of the images under 'init' has a file /init", "Add the image 'init'."
+        )
     _put_console(tree)
-    tree.put("etc/bootmatrix/checks", text_file(_seconds_list(check_seconds(placed))))
-    if stops := stop_seconds(placed):
+    tree.put("etc/bootmatrix/checks", text_file(_seconds_list(check_seconds(parts.placed))))
+    if stops := stop_seconds(parts.placed):
         tree.put("etc/bootmatrix/stops", text_file(_seconds_list(stops)))
     return tree
 
@@ -79,33 +87,26 @@ def _init_tree(init: Iterable[StoredImage], store: Store) -> Tree:
     return tree
 
 
-def linuxkit_tree(  # noqa: PLR0913
-    spec: Spec,
-    images: Mapping[str, StoredImage],
-    placed: tuple[BundleSpec, ...],
-    store: Store,
-    sources: Mapping[str, str] | None = None,
-    *,
-    on_disk: Collection[str] = (),
-) -> Tree:
+def linuxkit_tree(parts: RootParts) -> Tree:
     """Build the root as LinuxKit does from the same images, and init's settings in etc/bootmatrix.
 
     Raises:
         BuildError: as for guest_tree.
     """
+    spec, images, store = parts.spec, parts.images, parts.store
     init = [images[reference] for reference in spec.init]
     tree = _init_tree(init, store)
     if any(PROTOCOL in image.config.labels for image in init):
         check_images(tree, init, store)
-    ids = container_ids(placed)
+    ids = container_ids(parts.placed)
     add_volumes(spec.volumes, images, tree, store)
-    in_world = needs_world(placed, spec, tree)
+    in_world = needs_world(parts.placed, spec, tree)
     if in_world:
         tree.put(WORLD_FILE, text_file(""))
         tree.put(SHARED_PIDS, text_file(""))  # whose /proc is what they see of it
-    add_bundles(_id_order(placed), ids, tree, store, in_world=in_world, on_disk=on_disk)
+    add_bundles(_id_order(parts.placed), ids, tree, store, in_world=in_world, on_disk=parts.on_disk)
     before = dict(tree.nodes) if spec.files and any(PROTOCOL in image.config.labels for image in init) else None
-    add_files(spec, ids, tree, SpecSources(store, source_digests(spec) if sources is None else sources))
+    add_files(spec, ids, tree, SpecSources(store, source_digests(spec) if parts.sources is None else parts.sources))
     if before is not None:
         check_files(before, tree)
     return tree
