@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from archive_client import kernel_source
+from archive_client import Opener, kernel_source
 from bootmatrix.assembly.assemble import build
 from bootmatrix.assembly.initrd import cache, cpio
 from bootmatrix.assembly.initrd.memory import check_memory
@@ -89,6 +90,20 @@ def test_an_images_user_that_is_not_used_is_said(kitchen: Kitchen) -> None:
     )
     assert kitchen.build(spec.format("other", ", uid: 7"), kernel).notes == ()
     assert kitchen.build(spec.format("root", ""), kernel).notes == ()
+
+
+def test_a_lock_excludes_a_network_that_leads_outside(kitchen: Kitchen, opened: Opener) -> None:
+    kitchen.recipe("mine", files=INIT, cmd=["/bin/x"])
+    spec = """init: ["@pkg:./images/mine"]
+onboot: [{{name: first, image: "@pkg:./images/mine", annotations: {{bootmatrix.network: {}}}}}]
+"""
+    kernel = kitchen.kernel()
+    assert kitchen.build(spec.format("outbound"), kernel).outbound
+    locked = replace(kitchen.builder, archive=opened(lock=kitchen.builder.archive.resolved()))
+    kitchen = replace(kitchen, builder=locked)
+    assert not kitchen.build(spec.format("guest"), kernel).outbound
+    with pytest.raises(BuildError, match="an unreproducible input"):
+        kitchen.build(spec.format("outbound"), kernel)
 
 
 def test_an_environment_without_the_images_path_is_told(kitchen: Kitchen) -> None:

@@ -222,6 +222,21 @@ def _asked_by(spec: Spec, name: str) -> Iterator[None]:
         raise
 
 
+def _leads_out(assembly: Assembly) -> bool:
+    """Return whether the guest's network leads outside.
+
+    Raises:
+        BuildError: it does, and only what a lock has may be used.
+    """
+    leads_out = assembly.network and needs_outbound(assembly.placed)
+    if leads_out and assembly.builder.archive.is_confined:
+        raise BuildError(
+            "its network leads outside (outbound): an unreproducible input, which no lock holds",
+            "Run it without --locked, or with '--network guest'.",
+        )
+    return leads_out
+
+
 def without_initrd(assembly: Assembly) -> Bootable:
     """Build all of a bootable except its initrd, which takes the longest."""
     spec, machine, kernel, builder = assembly.spec, assembly.machine, assembly.kernel, assembly.builder
@@ -233,7 +248,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         **board_firmware(machine, assembly.profile, builder),
         cmdline=_cmdline(spec)[0],
         network=assembly.network,
-        outbound=assembly.network and needs_outbound(placed),
+        outbound=_leads_out(assembly),
         roots=image_disks(assembly.on_disk, builder.store),
         images=tuple(image_artefact(image, builder) for image in assembly.images.values()),
         contents=tuple(spec_contents(spec, assembly.images, assembly.sources)),

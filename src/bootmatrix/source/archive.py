@@ -271,6 +271,11 @@ class Archive:
     def _locked_packages(self, debian_arch: str) -> tuple[Package, ...]:
         return tuple(self._lock.packages.get(debian_arch, {}).values()) if self._lock else ()
 
+    @property
+    def is_confined(self) -> bool:
+        """True if nothing is used that is not in the lock."""
+        return self._is_confined
+
     def resolved(self) -> Lock:
         """Return the kernels and packages used so far, and those of the lock."""
         return self.used.lock()
