@@ -122,6 +122,15 @@ def test_input_without_end(host: Host) -> None:
     assert host.sh("exit 4")[0] == 4
 
 
+def test_files_without_room(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(4 << 20))
+    host.sh("dd if=/dev/zero of=/fill bs=1M")
+    status, _, complaint = host.run("exec", *GUEST, "--", "/bin/sh", "-c", "exit 0", cwd=tmp_path)
+    assert (status, "No space left" in complaint, "--memory" in complaint) == (125, True, True), complaint
+    assert host.sh("rm /fill")[0] == 0
+    assert host.run("exec", *GUEST, "--", "/bin/sh", "-c", "exit 8", cwd=tmp_path)[0] == 8
+
+
 def test_an_interrupt_while_files_are_copied(host: Host, tmp_path: Path) -> None:
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 150 << 20)

@@ -47,7 +47,8 @@ def find_one(name: str) -> KeptGuest:
     """
     (guest,) = find([name])
     if guest.info.get("version") != __version__:
-        raise InputError(f"the guest {guest.id} was started by version {guest.info.get('version')} of bootmatrix")
+        text = f"the guest {guest.id} was started by version {guest.info.get('version')} of bootmatrix"
+        raise InputError(text, f"To end it: bootmatrix guests stop {guest.id}")
     return guest
 
 

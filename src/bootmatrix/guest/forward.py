@@ -60,7 +60,9 @@ async def forwarded(
             local_host=LOOPBACK, local_port=local_port, family=socket.AddressFamily.AF_INET
         )
     except OSError as error:
-        raise InputError(f"port {local_port} of {LOOPBACK} cannot be used: {error.strerror}") from error
+        raise InputError(
+            f"port {local_port} of {LOOPBACK} cannot be used: {error.strerror}", "Choose another."
+        ) from error
     limiter = anyio.CapacityLimiter(MAX_CONNECTIONS)
 
     async def serve(stream: SocketStream) -> None:

@@ -29,7 +29,7 @@ def limit_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"([1-9][0-9]{0,6})([MG])", text)
     if match is None:
-        raise InputError(f"{text!r} must be a size such as 64M or 2G")
+        raise InputError(f"the limit {text!r} must be a size such as 64M or 2G")
     return int(match[1]) << {"M": 20, "G": 30}[match[2]]
 
 
