@@ -1,11 +1,13 @@
 #!/bin/sh
 # Tells the result of a run on the forge whose CI this is: announce.sh RUN. BOOTMATRIX_ANNOUNCE: what to tell, such as
-# status,comment,issues. The token is GITHUB_TOKEN in a GitHub job, else GITLAB_TOKEN; without one, nothing is told.
+# status,comment,issues. The token is GITHUB_TOKEN where GITHUB_REPOSITORY is set, else GITLAB_TOKEN; without one, nothing is told.
+# Jenkins has the commit in GIT_COMMIT.
 set -eu
 home=${BOOTMATRIX_HOME:-$HOME/.local/share/bootmatrix-ci}
 PATH=$home/bin:$PATH
 export BOOTMATRIX_REPORTS="${BOOTMATRIX_REPORTS:-reports}"
-if [ -n "${GITHUB_ACTIONS:-}" ]; then forge=github token=${GITHUB_TOKEN:-}; else forge=gitlab token=${GITLAB_TOKEN:-}; fi
+export GITHUB_SHA="${GITHUB_SHA:-${GIT_COMMIT:-}}" CI_COMMIT_SHA="${CI_COMMIT_SHA:-${GIT_COMMIT:-}}"
+if [ -n "${GITHUB_REPOSITORY:-}" ]; then forge=github token=${GITHUB_TOKEN:-}; else forge=gitlab token=${GITLAB_TOKEN:-}; fi
 if [ -z "$token" ]; then
     echo "announce.sh: no token for $forge: nothing is told" >&2
     exit 0

@@ -15,6 +15,8 @@ set -- $BOOTMATRIX_FILES ${BOOTMATRIX_ARGS:-}
 [ -z "${BOOTMATRIX_ARCH:-}" ] || set -- "$@" --arch "$BOOTMATRIX_ARCH"
 [ -z "${BOOTMATRIX_KERNEL:-}" ] || set -- "$@" --kernel "$BOOTMATRIX_KERNEL"
 [ -z "${BOOTMATRIX_SHARD:-}" ] || set -- "$@" --shard "$BOOTMATRIX_SHARD"
+# The merged run is told to chat and mail, not each of its shards.
+[ -z "${BOOTMATRIX_SHARD:-}" ] || export BOOTMATRIX_NOTIFY=
 status=0
 bootmatrix matrix "$@" || status=$?
 tell

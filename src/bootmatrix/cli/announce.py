@@ -12,6 +12,7 @@ from bootmatrix.cli.output import complain, say
 from bootmatrix.errors import NetworkError
 from bootmatrix.forge import github, gitlab
 from bootmatrix.forge.api import ForgeApi
+from bootmatrix.forge.notify import job_page
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
 from bootmatrix.history.reference import find_run, reports_folder
 from bootmatrix.report import REPORT_FILE
@@ -56,7 +57,7 @@ def _chosen(args: argparse.Namespace, context: ReportContext) -> Iterator[tuple[
         if is_chosen
     ]
     if on_github:
-        place = github.place_of(os.environ, args.link)
+        place = github.place_of(os.environ, args.link or job_page(os.environ))
         yield place.open(), [lambda api, tell=tell: tell(api, place, context) for tell in on_github]  # type: ignore[misc]
     on_gitlab = [
         function
@@ -68,5 +69,5 @@ def _chosen(args: argparse.Namespace, context: ReportContext) -> Iterator[tuple[
         if is_chosen
     ]
     if on_gitlab:
-        spot = gitlab.place_of(os.environ, args.link)
+        spot = gitlab.place_of(os.environ, args.link or job_page(os.environ))
         yield spot.open(), [lambda api, tell=tell: tell(api, spot, context) for tell in on_gitlab]  # type: ignore[misc]
