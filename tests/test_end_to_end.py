@@ -167,10 +167,8 @@ include:
   - {spec: influxdb.yml, arch: x86_64, kernel: "7.2"}
   - {spec: shared.yml, arch: aarch64, kernel: "7.2"}
   - {spec: forged.yml, arch: aarch64, kernel: "6.1"}
-  - {spec: plan.yml, arch: aarch64, kernel: "6.1"}
   - {spec: panic.yml, arch: aarch64, kernel: "6.1"}
   - {spec: silent.yml, arch: aarch64, kernel: "6.1"}
-  - {spec: dies.yml, arch: aarch64, kernel: "6.1"}
   - {spec: slow.yml, arch: aarch64, kernel: "6.1"}
   - {spec: no-package.yml, arch: aarch64, kernel: "6.1"}
   - {spec: leaves.yml, arch: board64, kernel: "6.1"}
@@ -200,6 +198,8 @@ LONG_ROWS = """\
   - {spec: hello.yml, arch: aarch64, kernel: repacked}
   - {spec: hello.yml, arch: board32, kernel: "6.1"}
   - {spec: annotated.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: plan.yml, arch: aarch64, kernel: "6.1"}
+  - {spec: dies.yml, arch: aarch64, kernel: "6.1"}
 """
 """Cells that are booted for tests that are `long`."""
 
@@ -374,10 +374,10 @@ def test_a_board_without_power_off_leaves_by_semihosting(run: Ended, cell: str, 
     [
         pytest.param("wrong-port/x86_64/q35/7.2", "fail", "no answer from http://127.0.0.1:8087", marks=LONG),
         ("forged/aarch64/virt/6.1", "fail", "status 3"),
-        ("plan/aarch64/virt/6.1", "fail", "expected 3 results, got 2"),
+        pytest.param("plan/aarch64/virt/6.1", "fail", "expected 3 results, got 2", marks=LONG),
         ("panic/aarch64/virt/6.1", "panic", "panic"),
         ("silent/aarch64/virt/6.1", "hang", ""),
-        ("dies/aarch64/virt/6.1", "fail", "server"),
+        pytest.param("dies/aarch64/virt/6.1", "fail", "server", marks=LONG),
         ("slow/aarch64/virt/6.1", "timeout", "check"),
         ("leaves/board64/virt/6.1", "fail", "init's last message is missing"),
         ("other-foreign/aarch64/virt/6.1", "fail", "'Freeing unused kernel', which is forbidden"),

@@ -28,7 +28,7 @@ from test_boot_guest import wait_until_gone
 
 MACHINES = ("sound", "check_fails", "lingers.1", "lingers.2")
 RECORDS = "cells/*/*/*/*/record.json"
-KILLS = 5
+KILLS = 3
 """`python -m benchmarks.trials kills` tries fifty, with real guests."""
 
 
