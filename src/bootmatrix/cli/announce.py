@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.notify import notifier, tell_run
@@ -47,27 +48,10 @@ def _tell(api: ForgeApi, teller: Teller) -> None:
 
 
 def _chosen(args: argparse.Namespace, context: ReportContext) -> Iterator[tuple[ForgeApi, list[Teller]]]:
-    on_github = [
-        function
-        for is_chosen, function in (
-            (args.github_status, github.tell_status),
-            (args.github_comment, github.tell_comment),
-            (args.github_issues, github.tell_issues),
-        )
-        if is_chosen
-    ]
-    if on_github:
-        place = github.place_of(os.environ, args.link or job_page(os.environ))
-        yield place.open(), [lambda api, tell=tell: tell(api, place, context) for tell in on_github]  # type: ignore[misc]
-    on_gitlab = [
-        function
-        for is_chosen, function in (
-            (args.gitlab_status, gitlab.tell_status),
-            (args.gitlab_comment, gitlab.tell_comment),
-            (args.gitlab_issues, gitlab.tell_issues),
-        )
-        if is_chosen
-    ]
-    if on_gitlab:
-        spot = gitlab.place_of(os.environ, args.link or job_page(os.environ))
-        yield spot.open(), [lambda api, tell=tell: tell(api, spot, context) for tell in on_gitlab]  # type: ignore[misc]
+    link = args.link or job_page(os.environ)
+    for name, forge in (("github", github), ("gitlab", gitlab)):
+        kinds = [kind for kind in ("status", "comment", "issues") if vars(args)[f"{name}_{kind}"]]
+        if kinds:
+            place = forge.place_of(os.environ, link)
+            tellers = [getattr(forge, f"tell_{kind}") for kind in kinds]
+            yield place.open(), [partial(teller, place=place, context=context) for teller in tellers]
