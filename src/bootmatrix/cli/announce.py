@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from bootmatrix.cli.exits import EXPECTED
@@ -48,10 +49,10 @@ def _tell(api: ForgeApi, teller: Teller) -> None:
 
 
 def _chosen(args: argparse.Namespace, context: ReportContext) -> Iterator[tuple[ForgeApi, list[Teller]]]:
-    link = args.link or job_page(os.environ)
     for name, forge in (("github", github), ("gitlab", gitlab)):
         kinds = [kind for kind in ("status", "comment", "issues") if vars(args)[f"{name}_{kind}"]]
         if kinds:
-            place = forge.place_of(os.environ, link)
+            place = forge.place_of(os.environ, args.link)
+            place = replace(place, link=place.link or job_page(os.environ))
             tellers = [getattr(forge, f"tell_{kind}") for kind in kinds]
             yield place.open(), [partial(teller, place=place, context=context) for teller in tellers]
