@@ -16,6 +16,7 @@ from rich.console import Console
 
 from bootmatrix.cli.main import main
 from bootmatrix.model import Diagnostic, Evidence, KernelFault, Record, Run, SubResult, Verdict
+from bootmatrix.model.record import ResultFile
 from bootmatrix.report.cell_parts import command_line, facts
 from bootmatrix.report.cell_view import CellContext, CellView
 from bootmatrix.report.console_view import MAX_LINE_BYTES, Extent, view_console
@@ -61,6 +62,18 @@ def printed(run: Run) -> str:
     stream = io.StringIO()
     Console(file=stream, width=120, color_system=None).print(summary(run))
     return stream.getvalue()
+
+
+def test_files_that_are_not_whole_are_told() -> None:
+    cut = ResultFile(container="try", path="/big", file="files/0", size_bytes=3 << 20, is_cut=True)
+    whole = cut.model_copy(update={"path": "/small", "is_cut": False})
+    tree = whole.model_copy(update={"path": "/tree", "notes": ("/tree/pipe: a pipe is left out\x1b[2J",)})
+    records = [make_record(make_cell(arch)).model_copy(update={"files": (cut, whole)}) for arch in ("x86_64", "armv7")]
+    records.append(make_record(make_cell("ppc64le")).model_copy(update={"files": (tree,)}))
+    text = printed(make_run(records))
+    assert "note: /big in influxdb/x86_64/6.1 and 1 more: only a part of its 3.1 MB was saved (--get-limit)" in text
+    assert "note: /tree in influxdb/ppc64le/6.1: /tree/pipe: a pipe is left out" in text
+    assert ("/small" in text, "\x1b" in text) == (False, False)
 
 
 def test_all_green() -> None:

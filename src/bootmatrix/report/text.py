@@ -12,6 +12,7 @@ from rich.text import Text
 
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.cell_view import advice_of
+from bootmatrix.report.lost_files import lost_files_of_run
 from bootmatrix.report.lost_time import lost_time_of_run
 from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
 from bootmatrix.report.sanitize import one_line
@@ -44,7 +45,8 @@ def summary(run: Run) -> RenderableType:
     reasons = [_reason(record) for record in noteworthy]
     table = list(_tables(run, noteworthy))
     tiers = [Text(line) for line in tier_lines(run.records)]
-    lost = [Text(f"note: {line}", "bright_black") for line in lost_time_of_run(run.records)]
+    losses = (*lost_time_of_run(run.records), *lost_files_of_run(run.records))
+    lost = [Text(f"note: {line}", "bright_black") for line in losses]
     return Group(*table, *reasons, *_unfinished(run), *lost, Text(), *tiers, _total(run))
 
 
