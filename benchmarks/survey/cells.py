@@ -97,7 +97,9 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
     """
     result = _run_once(cell, source, survey, folder, limit_s)
     if result.is_starved and result.status == "fail":
+        log = (folder / "log").read_bytes()
         result = confirmed(result, _run_once(cell, source, survey, folder, limit_s))
+        (folder / "log.first").write_bytes(log)
     elif result.is_starved and result.status == "timeout":
         reason = f"{result.reason}, for {result.waited_s:.0f} s of which it waited for the host"
         result = replace(result, status="infra-error", reason=reason)
