@@ -61,12 +61,14 @@ def test_a_failure_has_what_sets_it_apart_and_its_cause(tmp_path: Path) -> None:
     assert fault.endswith("| – | not looked into yet |"), "a fault of the testbed is not compared with others"
 
 
-def test_a_failure_on_a_busy_host_is_one_if_it_repeats() -> None:
+def test_a_failure_on_a_busy_host_is_one_if_it_repeats(tmp_path: Path) -> None:
     failed = result("first", "x86_64/6.1", "fail", ("a", "fail", ""), ("b", "pass", ""))
     passed = result("first", "x86_64/6.1", "pass", ("a", "pass", ""), ("b", "pass", ""))
     other = result("first", "x86_64/6.1", "fail", ("a", "pass", ""), ("b", "fail", ""))
     assert confirmed(failed, failed).status == "fail"
-    assert confirmed(failed, passed).status == "pass"
+    late = confirmed(failed, passed)
+    assert (late.status, late.reason) == ("pass", "in a second run; a first one on a busy host failed: a")
+    assert "- first/x86_64/6.1: in a second run; a first one" in page(tmp_path, late)
     differing = confirmed(failed, other)
     assert (differing.status, differing.reason) == ("infra-error", "two runs on a busy host differ: a, b")
     guests = ({"cpu_s": 10.0, "waited_s": 12.0},)

@@ -109,7 +109,9 @@ def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder
 
 def confirmed(first: CellResult, second: CellResult) -> CellResult:
     """Return the result of two runs on a busy host, the first of which failed."""
-    if second.status == "pass" or (second.status == "fail" and second.failed == first.failed):
+    if second.status == "pass":
+        return replace(second, reason=f"in a second run; a first one on a busy host failed: {', '.join(first.failed)}")
+    if second.status == "fail" and second.failed == first.failed:
         return second
     tests = ", ".join(dict.fromkeys((*first.failed, *second.failed)))
     return replace(second, status="infra-error", reason=f"two runs on a busy host differ: {tests}")

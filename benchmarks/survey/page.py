@@ -38,6 +38,7 @@ def render(survey: SurveyList, results: Sequence[CellResult], versions: Mapping[
         "## Results\n",
         *_grid(survey, by_id),
         LEGEND,
+        *_second_runs(results),
         *_left_out(survey),
         "## Failures\n",
         *_failures(survey, results),
@@ -88,6 +89,14 @@ def _grid(survey: SurveyList, by_id: Mapping[str, CellResult]) -> Iterator[str]:
         else:
             waiting.append(package)
     yield f"\nNot reached yet: {', '.join(waiting)}.\n" if waiting else ""
+
+
+def _second_runs(results: Sequence[CellResult]) -> Iterator[str]:
+    passed = [result for result in results if result.status == "pass" and result.reason]
+    if passed:
+        yield "Passed only in a second run, after a first one on a busy host had failed:\n"
+        yield from (f"- {result.id}: {_plain(result.reason)}." for result in passed)
+        yield ""
 
 
 def _left_out(survey: SurveyList) -> Iterator[str]:
