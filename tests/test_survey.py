@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.survey.cells import CellResult, confirmed
+from benchmarks.survey.cells import CellResult, confirmed, status_of
 from benchmarks.survey.page import render
 from benchmarks.survey.plan import load_list
 
@@ -74,6 +74,16 @@ def test_a_failure_on_a_busy_host_is_one_if_it_repeats(tmp_path: Path) -> None:
     guests = ({"cpu_s": 10.0, "waited_s": 12.0},)
     assert replace(failed, guests=guests).is_starved
     assert not replace(failed, guests=guests, cpu_s=3.0).is_starved
+
+
+def test_packages_that_cannot_be_installed_are_no_failure() -> None:
+    missing = {"name": "a", "result": "fail", "reason": "badpkg"}
+    failed = {"name": "b", "result": "fail", "reason": "non-zero exit status 1"}
+    passed = {"name": "c", "result": "pass", "reason": ""}
+    assert status_of(4, [missing, passed]) == "bad-package"
+    assert status_of(4, [missing, failed]) == "fail"
+    assert status_of(0, [passed]) == "pass"
+    assert (status_of(12, [missing]), status_of(16, [])) == ("bad-package", "infra-error")
 
 
 def test_texts_of_a_guest_are_harmless(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,12 +133,13 @@ def _run_once(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folde
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     status, is_over = _run(command, folder / "log", limit_s)
     guests = json.loads(record.read_bytes())["guests"] if record.is_file() else []
+    tests = _tests(folder / "out" / "summary")
     return CellResult(
         *(cell.id, cell.package, source.version, cell.machine, cell.kernel),
-        status="timeout" if is_over else STATUS.get(status, "infra-error"),
+        status="timeout" if is_over else status_of(status, tests),
         exit_status=status,
         reason=_reason(folder / "log", status, is_over, limit_s),
-        tests=_tests(folder / "out" / "summary"),
+        tests=tests,
         dsc_sha256=source.dsc_sha256,
         command=shlex.join(
             ["autopkgtest", "-B", f"{cell.package}/", "--", "bootmatrix", *_options(cell, survey, cell.package)]
@@ -147,6 +149,13 @@ def _run_once(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folde
         cpu_s=round(_cpu_s() - before_s, 1),
         guests=tuple(guests),
     )
+
+
+def status_of(exit_status: int, tests: Sequence[Mapping[str, str]]) -> str:
+    """Return the status of a cell; tests whose packages cannot be installed have not failed."""
+    status = STATUS.get(exit_status, "infra-error")
+    failed = [test["reason"] for test in tests if test["result"] == "fail"]
+    return "bad-package" if status == "fail" and failed and set(failed) == {"badpkg"} else status
 
 
 def _options(cell: SurveyCell, survey: SurveyList, tree: str) -> list[str]:
