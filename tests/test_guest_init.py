@@ -157,8 +157,29 @@ TAP = (
     b"\t\rok\r",
     b"Bail out!",
     b"KTAP version 1",
+    b"\xef\xbb\xbfnot ok 4",
+    b"\x1b[Knot ok 5",
+    b"\x1b[3zok",
+    b"\x1b[?25l\x1b(B\x1b[mnot ok 6",
+    b"\x1b]0;title\anot ok 7",
+    b"\x1b]0;title\x1b\\not ok 8",
+    b"\x1bcok",
 )
-NOT_TAP = (b"", b"okay", b"not okay", b"1.. 3", b"#ok", b"x ok", b"  --- x", b"\x1b[3zok", b"\x1b[", b"not ", b"\0ok")
+NOT_TAP = (
+    b"",
+    b"okay",
+    b"not okay",
+    b"1.. 3",
+    b"#ok",
+    b"x ok",
+    b"  --- x",
+    b"\x1b[3",
+    b"\x1b[",
+    b"\x1b]not ok",
+    b"\x1b(",
+    b"not ",
+    b"\0ok",
+)
 
 
 def test_lines_of_tap_are_kept(program: Path) -> None:

@@ -70,17 +70,23 @@ static bool copy_bytes(int file, uint64_t size)
 static bool put_file(const struct record *record)
 {
 	struct timespec times[2] = {{record->seconds, 0}, {record->seconds, 0}};
-	int file;
+	bool is_whole;
+	int file, fault;
 
 	unlink(record->path); /* it may be a running program, or a link elsewhere */
 	file = open(record->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (file < 0)
 		return false;
-	if (!copy_bytes(file, record->size) || fchmod(file, record->mode) || futimens(file, times)) {
-		close(file);
-		return false;
+	is_whole = copy_bytes(file, record->size) && !fchmod(file, record->mode) && !futimens(file, times);
+	fault = errno;
+	if (close(file) && is_whole) {
+		is_whole = false;
+		fault = errno;
 	}
-	return close(file) == 0;
+	if (!is_whole)
+		unlink(record->path);
+	errno = fault;
+	return is_whole;
 }
 
 static bool put_folder(const struct record *record)

@@ -12,20 +12,45 @@ static bool begins(const char *line, size_t size, const char *text)
 	return size >= strlen(text) && memcmp(line, text, strlen(text)) == 0;
 }
 
-/* Length of a blank, a comment sign or a colour; 0 for anything else. */
-static size_t ornament(const char *line, size_t size, bool is_plain)
+static bool is_between(const char *line, size_t size, size_t at, char first, char last)
+{
+	return at < size && line[at] >= first && line[at] <= last;
+}
+
+/* Length of an escape sequence of ECMA-48, or 0. Those of a string, such as a title, end with BEL or ESC \. */
+static size_t escape(const char *line, size_t size)
 {
 	size_t end = 2;
 
+	if (!begins(line, size, "\033"))
+		return 0;
+	if (begins(line, size, "\033[")) {
+		while (is_between(line, size, end, ' ', '?'))
+			end++;
+		return is_between(line, size, end, '@', '~') ? end + 1 : 0;
+	}
+	if (begins(line, size, "\033]")) {
+		while (end < size && line[end] != '\a' && line[end] != '\033')
+			end++;
+		if (end < size && line[end] == '\a')
+			return end + 1;
+		return begins(line + end, size - end, "\033\\") ? end + 2 : 0;
+	}
+	for (end = 1; is_between(line, size, end, ' ', '/');)
+		end++;
+	return is_between(line, size, end, '0', '~') ? end + 1 : 0;
+}
+
+/* Length of a blank, a comment sign, a byte order mark or an escape sequence; 0 for anything else. */
+static size_t ornament(const char *line, size_t size, bool is_plain)
+{
 	if (size && (*line == ' ' || *line == '\t' || (*line == '\r' && !is_plain)))
 		return 1;
 	if (begins(line, size, "# "))
 		return 2;
-	if (is_plain || !begins(line, size, "\033["))
+	if (is_plain)
 		return 0;
-	while (end < size && strchr("0123456789;", line[end]) && line[end])
-		end++;
-	return end < size && line[end] == 'm' ? end + 1 : 0;
+	return begins(line, size, "\357\273\277") ? 3 : escape(line, size);
 }
 
 static void strip(const char **line, size_t *size, bool is_plain)

@@ -17,7 +17,9 @@ MAX_LINE = 1000
 
 PREFIX = re.compile(r"(?:[ \t]|# )*")
 """Indentation of a subtest: blanks, or `# ` from a runner that quotes the output of a test."""
-INVISIBLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|^\ufeff", re.MULTILINE)
+INVISIBLE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z^-~\\]|^\ufeff", re.MULTILINE
+)
 """Colours around a result, and the byte order mark of a file."""
 LINE_END = re.compile(r"\r\n|\n|\r")
 RESULT = re.compile(r"(?P<bad>not )?ok(?=\s|$)\s*(?:(?P<number>[0-9]{1,9})(?=[\s-]|$))?\s*(?P<rest>.*)")
