@@ -293,9 +293,8 @@ class AgentClient:
             raise AgentFault(f"greeting {self.greetings} with version {version}, window {window}")
         self.facts = payload[HELLO.size :][:200].decode("ascii", "replace")
         self._window = window
-        await self._outbox.put(
-            mark
-        )  # before any command that follows the loss of another: it ignores what precedes this
+        # Before any command that follows the loss of another: the agent ignores what precedes this.
+        await self._outbox.put(mark)
         self._lose_channels(AgentError("the agent in the guest was ended, and has been started again"))
         self._on_ready()
         self._ready.set()
