@@ -103,7 +103,8 @@ def test_a_saved_run_cannot_open_the_host(tmp_path: Path) -> None:
     _, folder = write_run(tmp_path / "reports", green_records())
     (folder / "run.json").unlink()
     started = json.loads((folder / STARTED_FILE).read_text())
-    cell = {**json.loads(green_records()[0].cell.model_dump_json()), "qemu_args": ["-device", "edu"]}
+    cell = json.loads(green_records()[0].cell.model_dump_json())
+    cell |= {"kernel": "not-run-yet", "qemu_args": ["-device", "edu"]}
     started |= {"order": {"plan": {"cells": [cell]}, "inputs": {}, "locked": False}}
     (folder / STARTED_FILE).write_text(json.dumps(started))
     assert load_resumable(folder)[1].plan.cells[0].qemu_args == ("-device", "edu")

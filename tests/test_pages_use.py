@@ -66,12 +66,12 @@ def test_nothing_bars_people_from_reading_the_page_of_all_runs(
 
 def test_it_leads_to_a_cell_in_the_run_in_which_it_last_passed(browser: Chrome, reports: Path) -> None:
     show(browser, reports / "index.html")
-    assert browser.find_element(By.CSS_SELECTOR, ".headline").text.startswith("Newest: influxdb, 2026-11-04")
+    assert browser.find_element(By.CSS_SELECTOR, ".headline").text.startswith("Newest: influxdb, 4 Nov 2026, 02:00 UTC")
     row = browser.find_element(By.XPATH, "//tr[th[normalize-space()='influxdb/aarch64/7.2']]")
     marks = row.find_elements(By.CSS_SELECTOR, ".marks a")
     assert [mark.get_attribute("class") for mark in marks] == ["v-pass s-good"] * 3 + ["v-panic s-bad"]
     assert marks[-1].size["height"] > marks[0].size["height"], "not by colour alone"
-    row.find_element(By.LINK_TEXT, "2026-11-03 02:00").click()
+    row.find_element(By.LINK_TEXT, "3 Nov 2026, 02:00").click()
     assert "/2026-11-03T02-00-00Z-influxdb/report.html#influxdb/aarch64/7.2" in browser.current_url
     assert browser.find_element(By.ID, "influxdb/aarch64/7.2").is_displayed()
 
