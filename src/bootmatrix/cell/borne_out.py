@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -30,7 +31,8 @@ def check_all(runs: Sequence[tuple[Run, Path]]) -> None:
     """
     workers = min(len(os.sched_getaffinity(0)), len(runs))
     is_large = sum(len(run.records) for run, _ in runs) >= MANY_CELLS
-    if not (is_large and workers > 1 and _pass_in_processes([runs[number::workers] for number in range(workers)])):
+    may_fork = workers > 1 and threading.active_count() == 1  # a lock of another thread would stay locked in a child
+    if not (is_large and may_fork and _pass_in_processes([runs[number::workers] for number in range(workers)])):
         for run, folder in runs:
             check_verdicts(run, folder)
 
