@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 NOTHING: Mapping[str, tuple[Verdict, str]] = MappingProxyType({})
 WORDS = ("--executor", "story", "--fail-on", "regression")
 story: dict[str, tuple[Verdict, str]] = {}
-"""What tonight's cells come to, by id; others pass. The verdict `skip` stands for an interruption there."""
+"""Verdicts of tonight's cells, by id; others pass. The verdict `skip` stands for an interruption there."""
 
 
 class Story:
@@ -171,7 +171,7 @@ def first_half(month: Month) -> None:
 
 
 def second_half(month: Month) -> None:
-    """What goes wrong with runs: interrupted, damaged, tampered with, of another version, dated in the future."""
+    """Faulty runs: interrupted, damaged, tampered with, of another version, dated in the future."""
     month.night(16, INTERRUPTED)
     month.at(16, 10)
     story.clear()

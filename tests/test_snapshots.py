@@ -12,7 +12,7 @@ import yaml
 
 from archive_client import Opener
 from bootmatrix.bisect.kernels import Question, prepare_search
-from bootmatrix.errors import BootmatrixError, UntrustedError
+from bootmatrix.errors import BootmatrixError, InputError, UntrustedError
 from bootmatrix.load.catalogue import load_catalogue
 from bootmatrix.load.data_paths import CHECKOUT, specs_folder
 from bootmatrix.source.repositories.snapshots import _is_between
@@ -149,12 +149,31 @@ def test_a_service_that_lies(service: Server, opened: Opener) -> None:
         [],
         {"result": [{"version": "../../x"}]},
         {"result": "x"},
+        {"result": [{"version": ":"}]},
     ],
 )
 def test_answers_that_are_none(service: Server, opened: Opener, value: object) -> None:
     answer(service.root, "package/linux-signed-amd64/index.html", value)
     with pytest.raises(UntrustedError, match="not an answer of a snapshot service"):
         ask(opened, "6.1.7", "6.10")
+
+
+def test_a_time_that_is_none(service: Server, opened: Opener) -> None:
+    answer(
+        service.root,
+        f"binary/{image('6.2.1-1')}/6.2.1-1/binfiles?fileinfo=1",
+        {
+            "result": [{"architecture": "amd64", "hash": "a"}],
+            "fileinfo": {"a": [{"archive_name": "debian", "first_seen": "99999999T999999Z"}]},
+        },
+    )
+    with pytest.raises(UntrustedError, match="not an answer of a snapshot service"):
+        ask(opened, "6.1.7", "6.10")
+
+
+def test_a_version_that_is_none(service: Server, opened: Opener) -> None:
+    with pytest.raises(InputError, match="'6 1' is not a version"):
+        ask(opened, "6 1", "6.10")
 
 
 def test_versions_between() -> None:

@@ -126,6 +126,7 @@ class Repositories:
         No index is read yet: that a state has the kernel with all parts is found when it is used.
 
         Raises:
+            InputError: one of them is not a version.
             InfraError: the service that keeps the states is unavailable.
         """
         found = []

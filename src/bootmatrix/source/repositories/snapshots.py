@@ -11,9 +11,9 @@ from typing import Annotated, TypeVar
 from urllib.parse import quote
 
 from debian.debian_support import Version
-from pydantic import BaseModel, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, StringConstraints, ValidationError
 
-from bootmatrix.errors import UntrustedError
+from bootmatrix.errors import InputError, UntrustedError
 from bootmatrix.model.distribution import RepositoryKernel, SnapshotService
 from bootmatrix.source.kernels import matches
 from bootmatrix.source.replies import NotFound
@@ -24,7 +24,23 @@ REQUESTS = 4
 TIME = "%Y%m%dT%H%M%SZ"
 DELAY = timedelta(days=1)
 """A package may be in the pool before an index names it; a day later the index has it."""
-PackageVersion = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+~:-]{1,100}$")]
+
+
+def _is_version(text: str) -> str:
+    Version(text)
+    return text
+
+
+def _is_time(text: str) -> str:
+    _moment(text)
+    return text
+
+
+def _moment(text: str) -> datetime:
+    return datetime.strptime(f"{text}+0000", f"{TIME}%z")
+
+
+PackageVersion = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+~:-]{1,100}$"), AfterValidator(_is_version)]
 PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.~_-]{1,150}$")]
 
 
@@ -47,7 +63,7 @@ class _File(BaseModel):
 
 class _Sighting(BaseModel):
     archive_name: str
-    first_seen: Annotated[str, StringConstraints(pattern=r"^\d{8}T\d{6}Z$")]
+    first_seen: Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}Z$"), AfterValidator(_is_time)]
 
 
 class _Files(BaseModel):
@@ -75,8 +91,10 @@ def old_kernels(
     """List the kernels whose images have such a name, from one version prefix to another, oldest first.
 
     Raises:
+        InputError: a prefix is not a version.
         InfraError: the service is unavailable, or its answers are invalid.
     """
+    _check_versions(one, other)
     service = source.snapshots
     assert service, "a source with a service"
     asked = _SnapshotRequests(service, indexes)
@@ -91,6 +109,14 @@ def old_kernels(
         }
         found = pool.map(lambda entry: asked.first_seen(entry[0], entry[1], source.architecture), sorted(images))
         return sorted(filter(None, found), key=lambda kernel: Version(kernel.version))
+
+
+def _check_versions(*prefixes: str) -> None:
+    for prefix in prefixes:
+        try:
+            Version(prefix)
+        except ValueError as error:
+            raise InputError(f"{prefix!r} is not a version", "Such as 6.1 or 6.12.43.") from error
 
 
 def _is_between(version: str, one: str, other: str) -> bool:
@@ -122,7 +148,7 @@ class _SnapshotRequests:
         files = [file.hash for file in found.result if file.architecture == architecture] if found else []
         seen = [entry for name in files for entry in (found.fileinfo.get(name, ()) if found else ())]
         times = [entry.first_seen for entry in seen if entry.archive_name == self._service.archive]
-        return OldKernel(package, version, datetime.strptime(f"{min(times)}+0000", f"{TIME}%z")) if times else None
+        return OldKernel(package, version, _moment(min(times))) if times else None
 
     def _ask(self, answer: type[T], *words: str) -> T | None:
         *path, last = words
