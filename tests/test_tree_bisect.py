@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -55,6 +56,7 @@ def search(
     bad: str = "HEAD",
     match: str = "",
     most: int = 99,
+    image: Callable[[int], str] = str,
 ) -> tuple[Bisection, str]:
     """Search in a world where the commit with a number has this verdict; the result, and git's log."""
     tree = GitTree(folder)
@@ -64,9 +66,16 @@ def search(
         most -= 1
         if most < 0:
             raise KeyboardInterrupt
-        verdict = truth(int((folder / "number").read_text()))
+        number = int((folder / "number").read_text())
+        verdict = truth(number)
         return Step(
-            release=commit.name, version=commit.subject, suite="", cell="c", verdict=verdict, reason=f"it is {verdict}"
+            release=commit.name,
+            version=commit.subject,
+            suite="",
+            cell="c",
+            verdict=verdict,
+            reason=f"it is {verdict}",
+            image=image(number),
         )
 
     with tree.bisect(tree.commit(good), tree.commit(bad)) as bisect:
@@ -107,6 +116,25 @@ def test_another_fault_is_not_blamed(repository: Path) -> None:
     state, _ = search(repository, lambda number: FAIL if number >= 4 else PASS, match="panic")
     assert state.problem().endswith("has another fault: fail: it is fail")
     assert state.suspects() == ()
+
+
+def test_builds_that_made_the_same_kernel(repository: Path) -> None:
+    state, _ = search(repository, lambda number: FAIL if number >= 5 else PASS, image=lambda number: f"{number // 2}")
+    old, new = (git(repository, "rev-parse", f"main~{7 - number}")[:12] for number in (4, 5))
+    assert {old, new} <= {step.release for step in state.steps}
+    assert re.search(
+        "the builds of [0-9a-f]+ and [0-9a-f]+ made the same kernel, and once (pass|fail), ", conclusion(state)
+    )
+    state, _ = search(repository, lambda number: FAIL if number >= 5 else PASS, image=lambda number: f"{number >= 5}")
+    assert conclusion(state).endswith("fail from there on (its build made the same kernel as that of " + _name(state))
+    state, _ = search(repository, lambda _: PASS, image=lambda _: "one")
+    assert conclusion(state).startswith("No answer: the builds of ")
+    state, _ = search(repository, lambda number: FAIL if number >= 5 else PASS)
+    assert "same kernel" not in conclusion(state)
+
+
+def _name(state: Bisection) -> str:
+    return f"{state.steps[-1].release})"
 
 
 @pytest.mark.parametrize(

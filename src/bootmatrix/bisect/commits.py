@@ -41,7 +41,9 @@ class CommitSearch:
 
     async def _test(self, commit: Commit, test: Test) -> None:
         step = await test(commit)
-        self._steps[commit.id] = step.model_copy(update={"skipped": self._is_other_fault(commit, step)})
+        twin = next((one.release for one in self._steps.values() if step.image and one.image == step.image), "")
+        is_other = self._is_other_fault(commit, step)
+        self._steps[commit.id] = step.model_copy(update={"skipped": is_other, "twin": twin})
 
     def _is_other_fault(self, commit: Commit, step: Step) -> bool:
         """Return whether a fault is not the one to find; that of the good commit is never to be found."""

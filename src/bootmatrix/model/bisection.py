@@ -10,7 +10,8 @@ class Step(Model):
     """A kernel between the good and the bad one; without a verdict it was not booted.
 
     Of a commit, `release` is its short object name and `version` its subject. `cell` is the id of its cell in the run
-    of the search; empty if it could not be built. `skipped` marks a fault that is not the one to find.
+    of the search; empty if it could not be built. `skipped` marks a fault that is not the one to find. `image` is the
+    digest of what was built, `twin` the commit tested before that has the same.
     """
 
     release: str
@@ -20,6 +21,8 @@ class Step(Model):
     verdict: Verdict | None = None
     reason: str = ""
     skipped: bool = False
+    image: str = ""
+    twin: str = ""
 
     @property
     def is_judged(self) -> bool:
@@ -75,6 +78,16 @@ class Bisection(Model):
         last, first = self.bounds()
         return self.steps[last], self.steps[first]
 
+    def _contradiction(self) -> str:
+        """The reason why verdicts of built kernels answer nothing: they differ for one image, or both ends have it."""
+        judged = {step.release: step for step in self.steps if step.is_judged}
+        for step in judged.values():
+            before = judged.get(step.twin)
+            if before and (before.verdict != step.verdict or {before, step} == {self.steps[0], self.steps[-1]}):
+                verdicts = "" if before.verdict == step.verdict else f", and once {before.verdict}, once {step.verdict}"
+                return f"the builds of {before.release} and {step.release} made the same kernel{verdicts}"
+        return ""
+
     def problem(self) -> str:
         """The reason why the search has not succeeded; empty if it has."""
         names = ("bad", "good") if self.is_fix else ("good", "bad")
@@ -84,6 +97,8 @@ class Bisection(Model):
             if not step.is_judged:
                 faults = f"{step.verdict}: {step.reason}" if step.verdict else "not booted"
                 return f"the {name} {self.unit} {step.release} cannot be judged: {faults}"
+        if contradiction := self._contradiction():
+            return contradiction
         if self.steps[0].verdict == self.steps[-1].verdict:
             return f"the good and the bad {self.unit} have the same verdict: {self.steps[0].verdict}"
         return self.unanswered

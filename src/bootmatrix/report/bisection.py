@@ -69,7 +69,8 @@ def conclusion(state: Bisection) -> str:
     first = f"The first {state.unit} with another verdict is"
     if len(suspects) == 1:
         subject = f" ({after.version})" if state.unit == "commit" else ""
-        return f"{first} {suspects[0].release}{subject}: {before.verdict} before, {after.verdict} from there on"
+        twin = f" (its build made the same kernel as that of {after.twin})" if after.twin else ""
+        return f"{first} {suspects[0].release}{subject}: {before.verdict} before, {after.verdict} from there on{twin}"
     pending = [step for step in suspects[:-1] if step.verdict is None]
     why = "the search was interrupted" if pending else UNJUDGED[state.unit]
     return f"{first} one of {', '.join(step.release for step in suspects)}: {why}"
@@ -119,10 +120,14 @@ def _step(step: Step, is_suspect: bool) -> StepView:
         version=sanitize(step.version),
         suite=sanitize(step.suite),
         verdict=step.verdict.value if step.verdict else "",
-        reason=sanitize(one_line(step.reason)) if booted else NOT_BOOTED,
+        reason=sanitize(_reason(step)) if booted else NOT_BOOTED,
         href=f"{REPORT_FILE}#{step.cell}" if booted and step.cell else "",
         is_suspect=is_suspect,
     )
+
+
+def _reason(step: Step) -> str:
+    return one_line(f"the same kernel as {step.twin}: {step.reason}" if step.twin else step.reason)
 
 
 def bisection_text(state: Bisection) -> RenderableType:
@@ -138,5 +143,5 @@ def bisection_text(state: Bisection) -> RenderableType:
             if step.verdict
             else Text(NOT_BOOTED, "bright_black")
         )
-        table.add_row(mark, Text(step.release), Text(step.version), verdict, Text(one_line(step.reason)))
+        table.add_row(mark, Text(step.release), Text(step.version), verdict, Text(_reason(step)))
     return Group(table, Text(one_line(conclusion(state)), "bold"))

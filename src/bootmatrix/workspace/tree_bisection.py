@@ -105,11 +105,13 @@ class TreeBisection:
         record = await run_cell(cell, replace(self._context, profiles=profiles), self._writer.folder(cell))
         self._writer.add(record)
         self._context.observer.cell_done(record)
-        return _step(commit, record.verdict, record.judgement.reason, cell.id)
+        image = (record.kernel.parts[0].sha256 or "") if record.kernel else ""
+        step = _step(commit, record.verdict, record.judgement.reason)
+        return step.model_copy(update={"cell": cell.id, "image": image})
 
 
-def _step(commit: Commit, verdict: Verdict, reason: str, cell: str = "") -> Step:
-    return Step(release=commit.name, version=commit.subject[:60], suite="", cell=cell, verdict=verdict, reason=reason)
+def _step(commit: Commit, verdict: Verdict, reason: str) -> Step:
+    return Step(release=commit.name, version=commit.subject[:60], suite="", cell="", verdict=verdict, reason=reason)
 
 
 def built_kernel(question: TreeQuestion) -> CustomKernel:
