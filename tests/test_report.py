@@ -76,6 +76,14 @@ def test_files_that_are_not_whole_are_told() -> None:
     assert ("/small" in text, "\x1b" in text) == (False, False)
 
 
+def test_one_cause_is_told_once() -> None:
+    records = [make_record(make_cell(arch), Verdict.INFRA_ERROR, "no network") for arch in ("x86_64", "armv7")]
+    records.append(make_record(make_cell("ppc64le"), Verdict.INFRA_ERROR, "disk full"))
+    text = printed(make_run(records))
+    assert [text.count(reason) for reason in ("no network", "disk full")] == [1, 1]
+    assert text.index("influxdb/armv7/6.1") < text.index("influxdb/x86_64/6.1") < text.index("no network")
+
+
 def test_all_green() -> None:
     report = view(green_records())
     assert (report.good, report.headline) == (True, "All 8 cells as expected")

@@ -160,6 +160,19 @@ def test_a_program_runs_where_its_header_says(here: Path) -> None:
     assert (folder / "images/tool/bin/tool").read_bytes() == header(PROFILES["s390x"])
 
 
+def test_one_program_and_no_named_architecture(here: Path) -> None:
+    write(here / "tool", header(PROFILES["s390x"]), 0o755)
+    _, matrix = project(here, TrialRequest(find_thing(["./tool"]), arch=("all",), is_open=True))
+    assert (matrix.arch, matrix.exclude) == (("s390x",), ())
+    write(here / "dist/tool-s390x", header(PROFILES["s390x"]), 0o755)
+    request = TrialRequest(find_thing(["dist/tool-{arch}"]), arch=("s390x", "armv7"), is_open=True)
+    write(here / "dist/tool-armv7", header(PROFILES["s390x"]), 0o755)
+    path, notes = write_trial(here / "other", request, PROFILES)
+    assert notes == []
+    reasons = [(entry.arch, entry.reason) for entry in load_matrix(path, PROFILES).exclude]
+    assert reasons == [("armv7", "dist/tool-armv7 is a program for 64-bit big-endian S390, and not for armv7")]
+
+
 def test_a_program_for_none_of_the_wanted_architectures(here: Path) -> None:
     write(here / "tool", header(PROFILES["s390x"]), 0o755)
     done = tool(here, "./tool", "--arch", "armv7,s390x")

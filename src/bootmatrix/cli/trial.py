@@ -35,12 +35,14 @@ def run(args: argparse.Namespace) -> int:
 def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialRequest:
     thing = find_thing(args.things)
     given = Selection(arch=args.arch, machine=args.machine)
-    targets = board_targets(given) or _default_targets(thing, profiles)
+    named = board_targets(given)
+    targets = named or _default_targets(thing, profiles)
     return TrialRequest(
         thing=thing,
         words=tuple(args.words),
         arch=_present(targets, profiles),
         is_explicit=_is_explicit(args),
+        is_open=not named,
         kernel=args.kernel,
         image=args.base,
         packages=args.packages,

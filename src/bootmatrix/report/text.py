@@ -42,7 +42,7 @@ MANY_CELLS = 600
 def summary(run: Run) -> RenderableType:
     """Make the table spec × arch × kernel, a reason for each cell that did not pass, and the totals."""
     noteworthy = _noteworthy(run)
-    reasons = [_reason(record) for record in noteworthy]
+    reasons = [_reason(group) for group in _by_reason(noteworthy)]
     table = list(_tables(run, noteworthy))
     tiers = [Text(line) for line in tier_lines(run.records)]
     losses = (*lost_time_of_run(run.records), *lost_files_of_run(run.records))
@@ -121,12 +121,25 @@ def _noteworthy(run: Run) -> list[Record]:
     return sorted(rest, key=lambda record: (record.expected, urgency(record)))
 
 
-def _reason(record: Record) -> Text:
-    text = verdict_text(record)
-    text.append(f"  {record.cell.id}", "bold" if not record.expected else "").append("\n    ")
+def _by_reason(records: Sequence[Record]) -> list[list[Record]]:
+    """Group records that differ in nothing but their cells: one cause is told once."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((verdict_text(record).plain, _explanation(record).plain), []).append(record)
+    return list(groups.values())
+
+
+def _reason(group: Sequence[Record]) -> Text:
+    text, first = Text(), group[0]
+    for record in group:
+        text.append_text(verdict_text(record)).append(f"  {record.cell.id}\n", "" if record.expected else "bold")
+    return text.append_text(_explanation(first))
+
+
+def _explanation(record: Record) -> Text:
     if record.verdict is Verdict.PASS:
-        return text.append(f"passed, expected a failure: {one_line(record.cell.expect)}")
-    text.append(one_line(record.judgement.reason))
+        return Text(f"    passed, expected a failure: {one_line(record.cell.expect)}")
+    text = Text(f"    {one_line(record.judgement.reason)}")
     if record.cell.expect:
         text.append(f"\n    expected: {one_line(record.cell.expect)}", "bright_black")
     if record.judgement.advice and not record.expected:

@@ -19,7 +19,7 @@ from bootmatrix.scaffold.debs import choose_packages, copy_packages, read_packag
 from bootmatrix.scaffold.programs import FileChoice, choose_programs
 from bootmatrix.scaffold.source_tree import copy_tree
 from bootmatrix.scaffold.systemd import SYSTEMD, SYSTEMD_FILES, SYSTEMD_PACKAGES, systemd_parts, unit_name
-from bootmatrix.scaffold.thing import find_thing
+from bootmatrix.scaffold.thing import PLACEHOLDER, find_thing
 from bootmatrix.scaffold.trial_request import DEFAULT_IMAGE, PREPARED_IMAGE, TrialRequest, check_request
 from bootmatrix.scaffold.yaml_text import yaml_text
 
@@ -119,8 +119,18 @@ def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Prof
     ]
     project = _Project(folder, request, request.thing.name)
     image = _write_image(project, targets, profiles)
+    if request.is_open and project.choice and not PLACEHOLDER.search(" ".join(request.thing.paths)):
+        targets = _narrow(project, project.choice, targets)
     _write_spec(project, image)
     return _write_matrix(project, targets, profiles), project.notes
+
+
+def _narrow(project: _Project, choice: FileChoice, targets: list[str]) -> list[str]:
+    """Leave out the targets that the files are not for, and note which architectures remain."""
+    if choice.lacking:
+        project.notes.append(f"{project.name} is for {', '.join(choice.files)}; --arch all lists the others as skipped")
+        choice.lacking.clear()
+    return [target for target in targets if target.partition("/")[0] in choice.files]
 
 
 def base_image(name: str) -> str:

@@ -25,13 +25,15 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class TrialRequest:
     """Everything that `bootmatrix try` takes. `keys` are further keys of the matrix.
 
-    `arch` are targets; if `is_explicit`, the thing must be for each of them.
+    `arch` are targets; if `is_explicit`, the thing must be for each of them. Otherwise those that it is not for are
+    skipped, or left out if no architecture was named (`is_open`) and the path has no placeholder.
     """
 
     thing: Thing
     words: tuple[str, ...] = ()
     arch: tuple[str, ...] = ()
     is_explicit: bool = False
+    is_open: bool = False
     kernel: tuple[str, ...] = ()
     image: str = DEFAULT_IMAGE
     packages: tuple[str, ...] = ()
