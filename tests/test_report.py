@@ -76,6 +76,16 @@ def test_files_that_are_not_whole_are_told() -> None:
     assert ("/small" in text, "\x1b" in text) == (False, False)
 
 
+def test_a_card_has_the_line_that_the_reason_quotes() -> None:
+    failed = make_record(make_cell("s390x"), Verdict.FAIL, "check hello exited with status 2: make: *** Error 1")
+    lines = ("hello| cc -o hello hello.c", "hello| make: *** Error 1")
+    evidence = tuple(Evidence(source="console", text=text, line=line) for line, text in enumerate(lines, 144))
+    judgement = failed.judgement.model_copy(update={"evidence": evidence})
+    card = cell_view(failed.model_copy(update={"judgement": judgement})).console_evidence
+    assert card is not None
+    assert (card.line, card.text) == (145, lines[1])
+
+
 def test_one_cause_is_told_once() -> None:
     records = [make_record(make_cell(arch), Verdict.INFRA_ERROR, "no network") for arch in ("x86_64", "armv7")]
     records.append(make_record(make_cell("ppc64le"), Verdict.INFRA_ERROR, "disk full"))

@@ -34,7 +34,7 @@ from bootmatrix.report.cell_parts import (
     view_phases,
     view_subresult,
 )
-from bootmatrix.report.console_view import ConsoleView, Extent, last_lines, view_console
+from bootmatrix.report.console_view import ConsoleView, Extent, last_lines, most_telling, view_console
 from bootmatrix.report.failure_pattern import Family, pattern
 from bootmatrix.report.history_view import HistoryMark, HistoryView, change_lines, marks, view_history
 from bootmatrix.report.lost_time import lost_time
@@ -208,6 +208,13 @@ class CellView:
     def evidence(self) -> tuple[EvidenceView, ...]:
         """The evidence of the verdict."""
         return tuple(map(self._observation, self.record.judgement.evidence))
+
+    @property
+    def console_evidence(self) -> EvidenceView | None:
+        """The line of the console that tells most, for a card."""
+        pieces = [piece for piece in self.record.judgement.evidence if piece.source == "console"]
+        piece = most_telling(self.record, pieces)
+        return self._observation(piece) if piece else None
 
     def _observation(self, evidence: Evidence) -> EvidenceView:
         return EvidenceView(

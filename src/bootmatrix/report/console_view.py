@@ -9,7 +9,7 @@ from enum import Enum
 
 from markupsafe import Markup, escape
 
-from bootmatrix.model import Record, Verdict
+from bootmatrix.model import Evidence, Record, Verdict
 from bootmatrix.report.sanitize import sanitize
 from bootmatrix.report.units import size
 
@@ -94,7 +94,8 @@ def view_console(record: Record, data: bytes | None, href: str, extent: Extent) 
     evidence = {
         entry.line for entry in record.judgement.evidence if entry.line is not None and entry.line <= len(lines)
     }
-    first = _telling(record, evidence) or (None if record.verdict is Verdict.PASS else _first_alarm(data))
+    telling = most_telling(record, [piece for piece in record.judgement.evidence if piece.line in evidence])
+    first = telling.line if telling else None if record.verdict is Verdict.PASS else _first_alarm(data)
     ranges = _ranges(len(lines), sorted({*evidence, *([first] if first else [])}), extent, record.verdict)
     parts = tuple(_parts(lines, ranges, evidence))
     marked = frozenset(line.number for part in parts for line in part.lines if line.number in evidence)
@@ -125,12 +126,11 @@ def last_lines(data: bytes, count: int) -> str:
     return "\n".join(map(_text, lines))
 
 
-def _telling(record: Record, evidence: set[int]) -> int | None:
-    """Return the first line of evidence that the reason quotes, else the first one."""
+def most_telling(record: Record, pieces: Sequence[Evidence]) -> Evidence | None:
+    """Return the first piece of evidence that the reason quotes, else the first one."""
     reason = record.judgement.reason
-    pieces = [piece for piece in record.judgement.evidence if piece.line in evidence]
-    quoted = (piece.line for piece in pieces if (text := piece.text.rpartition("| ")[2].strip()) and text in reason)
-    return next(quoted, pieces[0].line if pieces else None)
+    quoted = (piece for piece in pieces if (text := piece.text.rpartition("| ")[2].strip()) and text in reason)
+    return next(quoted, pieces[0] if pieces else None)
 
 
 def _first_alarm(data: bytes) -> int | None:

@@ -23,6 +23,9 @@ MAX_PAIRS = 3
 Value = tuple[str, str]
 """An axis and the words for its value: `("page size", "64k pages")`."""
 
+COMMON = {"4k pages", "64-bit", "little-endian"}
+"""Traits of most machines: another trait that fits as well says more about a failure."""
+
 ALL: tuple[Value, ...] = ()
 """The key of all cells."""
 
@@ -65,11 +68,9 @@ def axes(cell: Cell) -> tuple[Value, ...]:
     cpu = cell.machine.partition("@")[2]
     values += [("cpu", f"CPU {cpu}")] if cpu else []
     if traits:
-        values[:0] = [
-            ("page size", f"{traits.page_kib}k pages"),
-            ("bits", f"{traits.bits}-bit"),
-            ("endian", f"{traits.endian}-endian"),
-        ]
+        words = (f"{traits.page_kib}k pages", f"{traits.bits}-bit", f"{traits.endian}-endian")
+        named = zip(("page size", "bits", "endian"), words, strict=True)
+        values[:0] = sorted(named, key=lambda value: value[1] in COMMON)
         values.append(("version", f"Linux {traits.kernel_version}"))
     return tuple(values)
 
