@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.survey.cells import CellResult, confirmed, status_of
+from benchmarks.survey.cells import CellResult, confirmed, load_results, save_results, status_of
 from benchmarks.survey.page import render
 from benchmarks.survey.plan import load_list
 
@@ -74,6 +74,18 @@ def test_a_failure_on_a_busy_host_is_one_if_it_repeats(tmp_path: Path) -> None:
     guests = ({"cpu_s": 10.0, "waited_s": 12.0},)
     assert replace(failed, guests=guests).is_starved
     assert not replace(failed, guests=guests, cpu_s=3.0).is_starved
+
+
+def test_results_are_kept_as_lines(tmp_path: Path) -> None:
+    path = tmp_path / "list.results.jsonl"
+    assert load_results(path) == {}
+    results = [
+        result("first", "ppc64le/7.2", "fail", ("a", "fail", "\u2028x\n")),
+        result("first", "x86_64/6.1", "pass"),
+    ]
+    save_results(path, reversed(results))
+    assert len(path.read_bytes().splitlines()) == 2
+    assert list(load_results(path).values()) == results
 
 
 def test_packages_that_cannot_be_installed_are_no_failure() -> None:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.survey benchmarks/survey/list.yml --budget 8h --page docs/survey.md
 
-Cells with a result are not run again, so that a survey goes on where it ended; an infra-error is no result.
+Cells with a result are not run again, so that a survey goes on where it ended; an infra-error is not a result.
+Results are kept beside the list, in LIST.results.jsonl, and logs in the folder of `--state`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from benchmarks.survey.cells import CellResult, load_result, run_cell
+from benchmarks.survey.cells import CellResult, load_result, load_results, run_cell, save_results
 from benchmarks.survey.page import render
 from benchmarks.survey.plan import SurveyCell, SurveyList, load_list
 from benchmarks.survey.sources import SourceArchive
@@ -29,7 +31,7 @@ def main() -> int:
     """Run what is left of the survey."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.survey", description=__doc__.split("\n", 1)[0])
     parser.add_argument("list", type=Path, help="packages, machines and kernels: benchmarks/survey/list.yml")
-    parser.add_argument("--state", type=Path, default=Path("reports/survey"), help="folder of results")
+    parser.add_argument("--state", type=Path, default=Path("reports/survey"), help="folder of logs")
     parser.add_argument("--page", type=Path, help="write the page to this file")
     parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="cells, PACKAGE/MACHINE/KERNEL")
     parser.add_argument("--budget", default="", help="begin no cell after this time; without it, run none")
@@ -39,8 +41,12 @@ def main() -> int:
     args = parser.parse_args()
     try:
         survey = load_list(args.list)
-        _run(survey, args)
-        results = [result for cell in survey.cells() if (result := load_result(args.state / cell.folder))]
+        kept = args.list.with_suffix(".results.jsonl")
+        known = load_results(kept)
+        _run(survey, args, known)
+        known |= {cell.id: new for cell in survey.cells() if (new := load_result(args.state / cell.folder))}
+        save_results(kept, known.values())
+        results = [known[cell.id] for cell in survey.cells() if cell.id in known]
         if args.page:
             args.page.write_text(render(survey, results, _versions()), encoding="utf-8")
     except BootmatrixError as error:
@@ -49,13 +55,13 @@ def main() -> int:
     return 0
 
 
-def _run(survey: SurveyList, args: argparse.Namespace) -> None:
+def _run(survey: SurveyList, args: argparse.Namespace, known: Mapping[str, CellResult]) -> None:
     end = time.monotonic() + (duration_s(args.budget) if args.budget else 0)
     sources = SourceArchive(Store(default_cache()), survey.suite, args.state.absolute() / "sources")
-    cells = [cell for cell in survey.cells() if _is_due(cell, args)]
+    cells = [cell for cell in survey.cells() if _is_due(cell, args, known)]
 
     def work(cell: SurveyCell) -> None:
-        if time.monotonic() >= end or not _is_due(cell, args):  # another process may have run it since
+        if time.monotonic() >= end or not _is_due(cell, args, known):  # another process may have run it since
             return
         try:
             source = sources.get(cell.package)
@@ -70,11 +76,11 @@ def _run(survey: SurveyList, args: argparse.Namespace) -> None:
             pass
 
 
-def _is_due(cell: SurveyCell, args: argparse.Namespace) -> bool:
+def _is_due(cell: SurveyCell, args: argparse.Namespace, known: Mapping[str, CellResult]) -> bool:
     if args.only and not any(fnmatchcase(cell.id, pattern) for pattern in args.only):
         return False
-    known = load_result(args.state / cell.folder)
-    return args.again or known is None or known.status == "infra-error"
+    result = load_result(args.state / cell.folder) or known.get(cell.id)
+    return args.again or result is None or result.status == "infra-error"
 
 
 def _say(result: CellResult) -> None:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,11 +84,26 @@ class CellResult:
 def load_result(folder: Path) -> CellResult | None:
     """Return the kept result of a cell; None without one."""
     try:
-        values: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
+        return _parse((folder / RESULT).read_bytes())
     except (OSError, ValueError):
         return None
-    values |= {name: tuple(values[name]) for name in ("tests", "guests")}
-    return CellResult(**values)
+
+
+def load_results(path: Path) -> dict[str, CellResult]:
+    """Return the results of a file of lines by cell; none if there is no file."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return {result.id: result for result in map(_parse, lines)}
+
+
+def save_results(path: Path, results: Iterable[CellResult]) -> None:
+    """Write results as lines of JSON, in order of their cells."""
+    lines = [json.dumps(asdict(result)) for result in sorted(results, key=lambda result: result.id)]
+    write_atomic(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _parse(data: bytes) -> CellResult:
+    values: dict[str, Any] = json.loads(data)
+    return CellResult(**values | {name: tuple(values[name]) for name in ("tests", "guests")})
 
 
 def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder: Path, limit_s: float) -> CellResult:
