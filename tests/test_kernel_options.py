@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.assembly.kernel.options import PURPOSES, fragment, load_needs, missing_options, needs_of
+from bootmatrix.assembly.kernel.options import (
+    ANY_SPEC,
+    PURPOSES,
+    fragment,
+    load_needs,
+    missing_options,
+    needs_of,
+    summarize,
+)
 from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.judge import judge
 from bootmatrix.model import Machine, Verdict
@@ -17,7 +25,7 @@ from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store, default_cache
 from command_line import Tool
 from guests import make_bootable, make_machine, make_outcome
-from kernel_forms import PROFILES, kernel_files, make_kernel, tree
+from kernel_forms import PROFILES, RELEASE, kernel_files, make_kernel, tree
 
 pytest_plugins = ("archive_fixtures", "command_line")
 
@@ -45,11 +53,30 @@ def test_a_fragment_is_all_that_is_needed(machine: Machine) -> None:
 
 def test_a_module_does_only_where_the_initrd_has_it() -> None:
     machine = make_machine()
-    as_modules = fragment(machine, "containers").replace("=y", "=m")
-    lacking = {option.symbol: option for option in missing_options(as_modules.encode(), machine, "containers")}
+    as_modules = fragment(machine, *ANY_SPEC).replace("=y", "=m")
+    lacking = {option.symbol: option for option in missing_options(as_modules.encode(), machine, *ANY_SPEC)}
     assert "PROC_FS" in lacking
     assert str(lacking["PROC_FS"]) == "CONFIG_PROC_FS=y, and it is a module (init's file systems)"
-    assert not {"VIRTIO_CONSOLE", "OVERLAY_FS"} & set(lacking)
+    assert not {"VIRTIO_CONSOLE", "OVERLAY_FS", "PACKET"} & set(lacking)
+
+
+def test_old_kernels_have_the_first_version_of_control_groups() -> None:
+    machine = make_machine()
+    config = fragment(machine, *ANY_SPEC).encode()
+    for release, lacking in {
+        "3.10.0-1160.el7": "CONFIG_CGROUPS as of Linux 4.5 (control groups, version 2)",
+        "4.4.0-210-generic": "CONFIG_CGROUPS as of Linux 4.5 (control groups, version 2)",
+        "4.5": "",
+        "4.18.0-553.el8": "",
+        "": "",
+    }.items():
+        assert summarize(missing_options(config, machine, "containers", release=release)) == lacking
+    assert missing_options(config, machine, release="3.10") == ()
+
+
+def test_only_some_of_many_are_named() -> None:
+    assert summarize(["A", "B", "C"], 2) == "A, B and 1 more"
+    assert summarize(["A", "B"], 2) == "A, B"
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64", "armv7", "ppc64le"])
@@ -62,7 +89,7 @@ def test_kernels_of_the_archive_lack_nothing(arch: str) -> None:
     kernel = archive.kernel("6.1", source, profile.kernel_architecture(source))
     files = unpack_kernel(kernel, archive, store)
     assert files.config
-    assert missing_options(store.verified(files.config).read_bytes(), machine, "containers", "agent") == ()
+    assert missing_options(store.verified(files.config).read_bytes(), machine, *ANY_SPEC, "agent") == ()
 
 
 def write_old(path: Path, text: str) -> None:
@@ -73,7 +100,7 @@ def write_old(path: Path, text: str) -> None:
 
 def test_adding_a_kernel_says_what_it_lacks(tool: Tool, tmp_path: Path) -> None:
     profile = PROFILES["aarch64"]
-    config = fragment(profile.machine(profile.default_machine()), "containers").replace("CONFIG_OVERLAY_FS=y\n", "")
+    config = fragment(profile.machine(profile.default_machine()), *ANY_SPEC).replace("CONFIG_OVERLAY_FS=y\n", "")
     source = tree(kernel_files(make_kernel(profile)), tmp_path)
     write_old(source / ".config", config)
     done = tool("kernels", "add", "mine", str(source))
@@ -91,7 +118,7 @@ def test_the_fragment_on_the_command_line(tool: Tool) -> None:
     wrong = tool("kernels", "fragment", "aarch64", "--for", "kunits")
     assert (wrong.returncode, wrong.stderr.splitlines()[0]) == (
         2,
-        "--for: unknown purpose 'kunits': must be one of base, containers, agent, kunit",
+        "--for: unknown purpose 'kunits': must be one of base, containers, roots, network, agent, kunit",
     )
 
 
@@ -119,3 +146,22 @@ def test_each_need_is_of_a_known_purpose_and_machine() -> None:
         assert need.purpose in PURPOSES
         assert need.options
         assert set(need.when) <= set(Machine.model_fields)
+
+
+def test_what_a_kernel_lacks_for_a_spec_is_said_before_it_boots(tool: Tool, tmp_path: Path) -> None:
+    profile = PROFILES["aarch64"]
+    config = fragment(profile.machine(profile.default_machine()), *ANY_SPEC) + "CONFIG_RD_ZSTD=y\n"
+    for symbol in ("OVERLAY_FS", "CPUSETS", "INET"):
+        config = config.replace(f"CONFIG_{symbol}=y\n", "")
+    source = tree(kernel_files(make_kernel(profile)), tmp_path)
+    write_old(source / ".config", config)
+    cells = ("hello", "--arch", "aarch64", "--kernel", "mine")
+    assert tool("kernels", "add", "mine", str(source)).returncode == 0
+    every = "CONFIG_CPUSETS (control groups), CONFIG_OVERLAY_FS (containers' roots), CONFIG_INET (the network)"
+    line = f"aarch64/mine: the configuration of {RELEASE} lacks "
+    planned = tool("plan", *cells)
+    assert planned.stderr == f"note: {line}{every}\n"
+    fetched = tool("fetch", *cells)
+    assert fetched.returncode == 0, fetched.stderr
+    lines = [text for text in (fetched.stdout + fetched.stderr).splitlines() if line in text]
+    assert lines == [f"{line}CONFIG_CPUSETS (control groups)"]  # its root is read-only, and it has no network

@@ -42,7 +42,7 @@ from bootmatrix.assembly.initrd.module_segments import every_module_segment, mod
 from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
 from bootmatrix.assembly.initrd.repack import for_kernel
 from bootmatrix.assembly.initrd.root import RootParts, guest_tree
-from bootmatrix.assembly.kernel.options import MissingOption, missing_options
+from bootmatrix.assembly.kernel.options import MissingOption, Purpose, missing_options
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
     Module,
@@ -277,11 +277,17 @@ def without_initrd(assembly: Assembly) -> Bootable:
 
 
 def _lacking_options(assembly: Assembly) -> tuple[MissingOption, ...]:
-    """Return what the configuration of a custom kernel lacks, if it has one."""
-    if not (assembly.kernel.parts and assembly.files.config and assembly.reports):
+    """Return what the kernel's configuration lacks for the spec, if it has one and init is ours."""
+    if not (assembly.files.config and assembly.reports):
         return ()
     config = assembly.builder.store.verified(assembly.files.config).read_bytes()
-    return missing_options(config, assembly.machine, "containers")
+    needed: dict[Purpose, bool] = {
+        "containers": bool(assembly.placed),
+        "roots": "overlay" in assembly.wanted,
+        "network": assembly.network,
+    }
+    purposes = (purpose for purpose, is_needed in needed.items() if is_needed)
+    return missing_options(config, assembly.machine, *purposes, release=assembly.kernel.release)
 
 
 def _initrd(assembly: Assembly) -> tuple[Artefact, int]:

@@ -20,6 +20,7 @@ from bootmatrix.assembly.build_context import BuildContext, fetch_kernel
 from bootmatrix.assembly.extra_qemu_args import with_qemu_args
 from bootmatrix.assembly.firmware import board_firmware
 from bootmatrix.assembly.initrd.memory import grown, largest
+from bootmatrix.assembly.kernel.options import lacking_line
 from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies, with_kernel
 from bootmatrix.boot.collect import CollectLimits, with_collection
@@ -47,6 +48,7 @@ from bootmatrix.model import (
     Spec,
     Verdict,
 )
+from bootmatrix.model.artefact import LACKS_OPTION
 from bootmatrix.progress import Observer
 from bootmatrix.qemu.command import interactive, kernel_cmdline
 from bootmatrix.qemu.suitability import check_machine
@@ -85,7 +87,7 @@ class RunContext(BuildContext):
 
     With `forks`, cells are copies of guests that are booted once, where possible. `dump` keeps the memory of guests
     that hang, panic or time out, `explain_hang` boots kernels that hang a second time. `hold` uses guests that have
-    failed, before they end.
+    failed, before they end. `announced` are lines that were reported.
     """
 
     observer: Observer
@@ -96,6 +98,13 @@ class RunContext(BuildContext):
     backend: Backend = field(default_factory=lambda: QEMU)
     explain_hang: bool = False
     hold: HoldGuest | None = None
+    announced: set[str] = field(default_factory=set)
+
+    def announce(self, text: str) -> None:
+        """Report a line once in a run."""
+        if text not in self.announced:
+            self.announced.add(text)
+            self.observer.note(text)
 
 
 def prepare(cell: Cell, context: RunContext) -> Prepared:
@@ -116,6 +125,9 @@ def _prepared(cell: Cell, context: RunContext) -> Prepared:
     fetched = time.monotonic()
     context.observer.cell_stage(cell, "build")
     bootable = _own(spec, cell, kernel, context) if spec.own else _built(spec, cell, kernel, context)
+    lacking = [note.removeprefix(LACKS_OPTION) for note in bootable.notes if note.startswith(LACKS_OPTION)]
+    if lacking:
+        context.announce(lacking_line(cell, bootable.kernel_release, lacking))
     bootable = with_qemu_args(bootable, cell.qemu_args).model_copy(update={"fail_on": cell.fail_on})
     phases = (
         PhaseTime(name="fetch", seconds=fetched - started),

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import add_custom_kernel, find_kernel
-from bootmatrix.assembly.kernel.options import fragment, parse_purposes
+from bootmatrix.assembly.kernel.options import fragment, parse_purposes, summarize
 from bootmatrix.assembly.sources import open_builder
 from bootmatrix.cli import catalogues, options
 from bootmatrix.cli.downloads import download_progress
@@ -34,8 +34,6 @@ from bootmatrix.source.image_sources import find_type
 from bootmatrix.source.kernel_formats import kernel_formats, tree
 
 Row = tuple[str, str, str, str]
-MAX_LACKING = 5
-"""Options that a kernel lacks which are named."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,8 +97,7 @@ def run_add(args: argparse.Namespace) -> int:
         if source.is_dir() and tree.recognises(source) and tree.is_outdated(source):
             say(f"note: {source / tree.CONFIG} is newer than the kernel: run make, or this is not what it configures")
     if lacking:
-        more = f" and {len(lacking) - MAX_LACKING} more" if len(lacking) > MAX_LACKING else ""
-        say(f"note: its configuration lacks {', '.join(map(str, lacking[:MAX_LACKING]))}{more}")
+        say(f"note: its configuration lacks {summarize(lacking)}")
         say(f"      bootmatrix kernels fragment {profile.name}   prints what guests need, for merge_config.sh")
     return EXPECTED
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from bootmatrix.cli import options
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.plan import check_tests
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.workspace.planned_run import load_specs
@@ -14,7 +14,8 @@ from bootmatrix.workspace.planned_run import load_specs
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
-    plan, _, _ = options.workspace(args).matrix_plan(args.files, options.selection(args))
+    workspace = options.workspace(args)
+    plan, _, profiles = workspace.matrix_plan(args.files, options.selection(args))
     options.print_notes(plan)
     specs = load_specs(plan.cells)
     for cell in plan.cells:
@@ -24,5 +25,9 @@ def run(args: argparse.Namespace) -> int:
     cells = len(plan.cells)
     say(f"{cells} cell{'' if cells == 1 else 's'}, {len(plan.skips)} skipped")
     sys.stdout.flush()
+    from bootmatrix.workspace.kernel_notes import kernel_notes  # half of the time that the command takes
+
+    for note in kernel_notes(plan.cells, profiles, workspace.sources()):
+        complain(f"note: {note}")
     check_tests(plan, specs, allow_empty=args.allow_empty)
     return 0

@@ -41,7 +41,7 @@ class Forkable(Model):
 
 LACKS_MODULE = "the kernel has no module "
 LACKS_OPTION = "the kernel's configuration lacks "
-"""Prefix of the note on a module that the machine or the spec names and the kernel lacks. It may be built in."""
+"""Prefixes of notes on what the machine or the spec needs, and the kernel lacks. A module may be built in."""
 
 
 class ExpectedFiles(Model):

@@ -10,11 +10,8 @@ from typing import NamedTuple
 from bootmatrix.assembly.image.builder import Builder, foreign_image
 from bootmatrix.assembly.kernel.import_kernel import Fetched, custom_kernel, digest_of, digest_of_part, import_kernel
 from bootmatrix.assembly.kernel.kernel_parts import NAMED, PLACE
-from bootmatrix.assembly.kernel.options import MissingOption, missing_options
-from bootmatrix.assembly.kernel.package import (
-    kernel_key,
-    known_files,
-)
+from bootmatrix.assembly.kernel.options import ANY_SPEC, MissingOption, missing_options
+from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files
 from bootmatrix.assembly.kernel.probe import form_of, page_kib_of
 from bootmatrix.assembly.kernel.wrappers import PEEK_BYTES, describe, start_of, unwrapped
 from bootmatrix.errors import BuildError, InputError
@@ -130,6 +127,22 @@ def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: St
     return custom_kernel(name, files.release, parts, profile) if files else None
 
 
+def find_known(name: str, source: AnyKernel, profile: Profile, builder: Builder) -> tuple[str, KernelFiles] | None:
+    """Return the release and files of a kernel that is in the store; None if that takes more than a look.
+
+    Raises:
+        BootmatrixError: its name cannot be resolved.
+    """
+    if isinstance(source, CustomKernel) and not all(part.sha256 for part in source.parts):
+        return None
+    if isinstance(source, CustomKernel):
+        kernel = custom_kernel(name, source.release, source.parts, profile)
+    else:
+        kernel = find_kernel(name, source, profile, builder)
+    files = known_files(kernel_key(kernel), builder.store)
+    return (kernel.release, files) if files else None
+
+
 class AddedKernel(NamedTuple):
     """A new kernel, its architecture, and what its configuration lacks for the architecture's first machine."""
 
@@ -160,7 +173,8 @@ def add_custom_kernel(
     config = builder.store.verified(found.config).read_bytes() if found and found.config else b""
     added = CustomKernel(parts=pinned, release=kernel.release, page_kib=page_kib_of(config), folder=str(folder))
     machine = profile.machine(profile.default_machine())
-    return AddedKernel(profile, added, missing_options(config, machine, "containers") if config else ())
+    lacking = missing_options(config, machine, *ANY_SPEC, release=kernel.release) if config else ()
+    return AddedKernel(profile, added, lacking)
 
 
 def recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:

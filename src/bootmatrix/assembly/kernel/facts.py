@@ -6,7 +6,7 @@ import hashlib
 import re
 
 from bootmatrix.assembly.image.builder import Builder
-from bootmatrix.assembly.kernel.options import missing_options
+from bootmatrix.assembly.kernel.options import ANY_SPEC, missing_options, summarize
 from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.assembly.kernel.probe import page_kib_of
 from bootmatrix.model import Kernel, Machine
@@ -34,15 +34,14 @@ def kernel_facts(kernel: Kernel, machine: Machine, builder: Builder) -> tuple[st
 
 def config_facts(config: bytes, machine: Machine) -> tuple[str, ...]:
     """Return the facts of a configuration, as `kernel_facts` does."""
-    lacking = [option.symbol for option in missing_options(config, machine, "containers")]
-    more = f" and {len(lacking) - MAX_LACKING} more" if len(lacking) > MAX_LACKING else ""
+    lacking = [option.symbol for option in missing_options(config, machine, *ANY_SPEC)]
     return (
         f"{page_kib_of(config)}k",
         _first(_HZ, config),
         _first(_PREEMPTION, config).removeprefix("PREEMPT_").lower(),
         _address_width(config),
         hashlib.sha256(config).hexdigest()[:12],
-        ", ".join(lacking[:MAX_LACKING]) + more,
+        summarize(lacking, MAX_LACKING),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -12,10 +12,12 @@ from importlib.resources import files
 from typing import Literal, get_args
 
 from bootmatrix.errors import InputError
-from bootmatrix.model import Machine
+from bootmatrix.model import Cell, Machine
 
-Purpose = Literal["base", "containers", "agent", "kunit"]
+Purpose = Literal["base", "containers", "roots", "network", "agent", "kunit"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+ANY_SPEC: tuple[Purpose, ...] = ("containers", "roots", "network")
+"""All that a spec may need, if its containers are not known."""
 _SET = re.compile(rb"^CONFIG_(\w+)=([^\r\n]*)", re.MULTILINE)
 MAX_CONFIG_BYTES = 16 << 20
 
@@ -28,6 +30,7 @@ class Need:
     what: str
     options: tuple[str, ...]
     module: bool = False
+    since: str = ""
     when: Mapping[str, str] = field(default_factory=dict)
 
     def holds_for(self, machine: Machine) -> bool:
@@ -37,14 +40,18 @@ class Need:
 
 @dataclass(frozen=True)
 class MissingOption:
-    """A symbol (or `A|B`) that a kernel does not set, or sets as a module where it must be built in."""
+    """A symbol (or `A|B`) that a kernel does not set, or sets as a module where it must be built in.
+
+    `since` is the version that its kernel is too old for.
+    """
 
     symbol: str
     what: str
     is_module: bool = False
+    since: str = ""
 
     def __str__(self) -> str:
-        needed = "=y, and it is a module" if self.is_module else ""
+        needed = f" as of Linux {self.since}" if self.since else "=y, and it is a module" if self.is_module else ""
         return f"CONFIG_{self.symbol.replace('|', ' or CONFIG_')}{needed} ({self.what})"
 
 
@@ -61,19 +68,46 @@ def needs_of(machine: Machine, *purposes: Purpose) -> Iterator[Need]:
     return (need for need in load_needs() if need.purpose in wanted and need.holds_for(machine))
 
 
-def missing_options(config: bytes, machine: Machine, *purposes: Purpose) -> tuple[MissingOption, ...]:
-    """Compare a configuration (`.config`) with what guests need."""
-    values = {match[1].decode(): match[2] for match in _SET.finditer(config[:MAX_CONFIG_BYTES])}
-    return tuple(_missing(values, machine, *purposes))
+def missing_options(
+    config: bytes, machine: Machine, *purposes: Purpose, release: str = ""
+) -> tuple[MissingOption, ...]:
+    """Compare a configuration (`.config`) with what guests need; with a release, its age too."""
+    return tuple(_missing(_set_options(config), release, machine, *purposes))
 
 
-def _missing(values: Mapping[str, bytes], machine: Machine, *purposes: Purpose) -> Iterator[MissingOption]:
+@lru_cache(maxsize=16)
+def _set_options(config: bytes) -> Mapping[str, bytes]:
+    """Parse a configuration once for all cells of a kernel."""
+    return {match[1].decode(): match[2] for match in _SET.finditer(config[:MAX_CONFIG_BYTES])}
+
+
+def _missing(
+    values: Mapping[str, bytes], release: str, machine: Machine, *purposes: Purpose
+) -> Iterator[MissingOption]:
     for need in needs_of(machine, *purposes):
+        is_old = bool(need.since and release) and _version(release) < _version(need.since)
         for option in need.options:
             states = [values.get(symbol) for symbol in option.split("|")]
             if b"y" in states or (need.module and b"m" in states):
+                if is_old:
+                    yield MissingOption(option, need.what, since=need.since)
                 continue
             yield MissingOption(option, need.what, is_module=b"m" in states)
+
+
+def _version(release: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", release)[:2]))
+
+
+def summarize(options: Sequence[object], most: int = 5) -> str:
+    """Join the first few missing options, and count the others."""
+    more = f" and {len(options) - most} more" if len(options) > most else ""
+    return ", ".join(map(str, options[:most])) + more
+
+
+def lacking_line(cell: Cell, release: str, options: Sequence[object]) -> str:
+    """Return a line on what the kernel of a cell lacks."""
+    return f"{cell.target}/{cell.kernel}: the configuration of {release} lacks {summarize(options)}"
 
 
 def fragment(machine: Machine, *purposes: Purpose) -> str:
@@ -93,4 +127,5 @@ def parse_purposes(words: tuple[str, ...]) -> tuple[Purpose, ...]:
     for word in words:
         if word not in PURPOSES:
             raise InputError(f"--for: unknown purpose {word!r}: must be one of {', '.join(PURPOSES)}")
-    return tuple(purpose for purpose in PURPOSES if purpose in words)
+    wanted = {*words, *(ANY_SPEC if "containers" in words else ())}
+    return tuple(purpose for purpose in PURPOSES if purpose in wanted)
