@@ -46,6 +46,7 @@ OPEN_S = 2.0
 FILTER_S = 0.1
 PLAN_CELLS, PLAN_S, PLAN_MIB, PLAN_GROWTH = 100_000, 60.0, 500, 13.0
 RUN_CELLS, RUN_S = 100_000, 60.0
+MERGED_RUNS, MERGE_S = 100, 5.0
 LOOK_BACK_S = 0.3
 INDEX_S = 120.0
 """To read 1,000 runs of 100 cells anew, which only a lost index takes."""
@@ -240,6 +241,8 @@ def look_back(args: argparse.Namespace) -> Iterator[Result]:
         yield _time(f"index of {args.runs} runs of 100 cells, made anew", [index_s], INDEX_S)
         for answer in history.answers(Path(folder), REPEATS):
             yield _time(f"bootmatrix {answer.command}, {args.runs} runs", answer.samples_s, LOOK_BACK_S)
+        merge_s = history.merge_s(Path(folder) / "merge", MERGED_RUNS)
+        yield _time(f"bootmatrix merge, {MERGED_RUNS} runs of 100 cells", [merge_s], MERGE_S)
 
 
 def large(_args: argparse.Namespace) -> Iterator[Result]:

@@ -45,6 +45,20 @@ def write_runs(reports: Path, count: int) -> None:
         writer.path.rename(reports / name)
 
 
+def merge_s(folder: Path, count: int) -> float:
+    """Seconds that it takes to merge so many runs of 100 cells, with their consoles."""
+    records = make_records()
+    from samples import console_of
+
+    for _ in range(count):
+        writer = RunWriter.create(folder / "parts", "benchmark")
+        for record in records:
+            (writer.folder(record.cell) / record.console).write_text(console_of(record), encoding="utf-8")
+            writer.add(record)
+        writer.finish()
+    return _asked(folder / "reports", ("merge", str(folder / "parts")))
+
+
 def make_records() -> list[Record]:
     """100 cells: five specs, four architectures, five kernels."""
     sys.path.append(str(TESTS))
@@ -86,5 +100,5 @@ def answers(reports: Path, repeats: int) -> Iterator[Answer]:
 
 def _asked(reports: Path, command: tuple[str, ...]) -> float:
     started = time.monotonic()
-    subprocess.run([PROGRAM, *command, "--reports", str(reports)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([PROGRAM, *command, "--reports", str(reports)], check=True, capture_output=True)
     return time.monotonic() - started

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -23,37 +23,57 @@ MANY_CELLS = 1000
 """From so many on, judging takes longer than starting processes for it."""
 
 
-def check_all(runs: Sequence[tuple[Run, Path]]) -> None:
-    """Check the verdicts of several runs in their folders, those of many cells on all cores.
+@contextmanager
+def checking(runs: Sequence[tuple[Run, Path]]) -> Iterator[None]:
+    """Check the verdicts of several runs in their folders, those of many cells on all cores while the block runs.
 
     Raises:
-        InputError: as `check_verdicts`.
+        InputError: as `check_verdicts`, before the block or at its end.
     """
     workers = min(len(os.sched_getaffinity(0)), len(runs))
     is_large = sum(len(run.records) for run, _ in runs) >= MANY_CELLS
-    may_fork = workers > 1 and threading.active_count() == 1  # a lock of another thread would stay locked in a child
-    if not (is_large and may_fork and _pass_in_processes([runs[number::workers] for number in range(workers)])):
-        for run, folder in runs:
-            check_verdicts(run, folder)
+    # A lock of another thread would stay locked in a child.
+    if not is_large or workers == 1 or threading.active_count() > 1:
+        _check_each(runs)
+        yield
+        return
+    with _children([runs[number::workers] for number in range(workers)]) as have_passed:
+        yield
+        if not have_passed():
+            _check_each(runs)
 
 
-def _pass_in_processes(shares: Sequence[Sequence[tuple[Run, Path]]]) -> bool:
-    """Return whether each share passed, checked in a process of its own. Forked ones have the runs already."""
+def _check_each(runs: Iterable[tuple[Run, Path]]) -> None:
+    for run, folder in runs:
+        check_verdicts(run, folder)
+
+
+@contextmanager
+def _children(shares: Sequence[Sequence[tuple[Run, Path]]]) -> Iterator[Callable[[], bool]]:
+    """Check each share in a process of its own; forked ones have the runs already. Yield what waits for them."""
     fork = get_context("fork")
     passed = [fork.Event() for _ in shares]
     children = [fork.Process(target=_check_share, args=pair, daemon=True) for pair in zip(shares, passed, strict=True)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    return all(event.is_set() for event in passed)
+
+    def have_passed() -> bool:
+        for child in children:
+            child.join()
+        return all(event.is_set() for event in passed)
+
+    try:
+        for child in children:
+            child.start()
+        yield have_passed
+    finally:
+        for child in children:
+            child.kill()
+            child.join()
 
 
 def _check_share(share: Sequence[tuple[Run, Path]], passed: Event) -> None:
     """Tell of a pass only: the parent finds and tells any fault by itself."""
     with suppress(Exception, KeyboardInterrupt):
-        for run, folder in share:
-            check_verdicts(run, folder)
+        _check_each(share)
         passed.set()
 
 

@@ -9,6 +9,7 @@ from bootmatrix.cli.notify import notifier, tell_run
 from bootmatrix.cli.output import complain, print_table, say
 from bootmatrix.cli.run_end import end_run, update_index
 from bootmatrix.history.reference import reports_folder
+from bootmatrix.model.base import many_made
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
@@ -20,6 +21,11 @@ from bootmatrix.workspace.merge import find_runs, merge_runs, merged_folder, rep
 
 def run(args: argparse.Namespace) -> int:
     """Merge runs, report, and return the exit status of the whole."""
+    with many_made():
+        return _merge(args)
+
+
+def _merge(args: argparse.Namespace) -> int:
     reports: Path = reports_folder(args.reports)
     told = notifier(args)
     folders = find_runs(reports, args.run_names)
@@ -27,9 +33,11 @@ def run(args: argparse.Namespace) -> int:
     for note in merged.notes:
         complain(f"note: {note}")
     chosen = RunOptions(single_file=args.single_file, baseline=args.baseline or "", regressions=bool(args.fail_on))
+    is_among_runs = merged.folder.parent.resolve() == reports.resolve()
+    if is_among_runs:
+        point_latest(reports, merged.folder.name)
     done = report_merged(merged, chosen)
-    if done.folder.parent.resolve() == reports.resolve():
-        point_latest(reports, done.folder.name)
+    if is_among_runs:
         update_index(reports)
     print_table(summary(done.run))
     say(done.folder / REPORT_FILE)

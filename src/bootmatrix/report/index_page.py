@@ -23,6 +23,8 @@ from bootmatrix.report.weekly import WEEKS, WeeklyTrend, view_weeks
 
 INDEX_PAGE = "index.html"
 SHOWN_RUNS = 200
+SHOWN_CELLS = 500
+"""Cells of a title: the failing ones first."""
 TREND_RUNS = 60
 SHOWN_INPUTS = 2
 ORDER = ("pass", "fail", "panic", "hang", "timeout", "flaky", "build-error", "infra-error", "skip")
@@ -83,7 +85,7 @@ class CellLine:
 class TitleView:
     """Runs of one matrix: the trend, oldest first, and the cells of the newest finished run.
 
-    `warning` is set if there is a newer run, without a result.
+    `warning` is set if there is a newer run, without a result; `more` is the number of cells that are not shown.
     """
 
     title: str
@@ -92,6 +94,7 @@ class TitleView:
     newest: RunView
     warning: str
     weeks: WeeklyTrend | None
+    more: int
 
 
 @dataclass(frozen=True)
@@ -152,12 +155,13 @@ def _title(rows: Rows, title: str, lines: list[RunLine], site: Site) -> TitleVie
     newest = next((line for line in past if line.ended_at), past[0])
     results = rows.results(newest.name)
     histories = histories_of(rows, results.cells, newest) if results else {}
-    cells = sorted(histories.values(), key=_urgency)
+    cells = sorted((history for history in histories.values() if history.past), key=_urgency)
     accepted = {cell.key: cell.accepted for cell in results.cells} if results else {}
     return TitleView(
         title=one_line(title) or "(no title)",
         trend=tuple(_run(line, site) for line in reversed(past[:TREND_RUNS])),
-        cells=tuple(_cell(history, accepted.get(history.key, ""), rows, site) for history in cells if history.past),
+        cells=tuple(_cell(history, accepted.get(history.key, ""), rows, site) for history in cells[:SHOWN_CELLS]),
+        more=max(0, len(cells) - SHOWN_CELLS),
         newest=_run(newest, site),
         weeks=view_weeks(rows.weeks(title, WEEKS, site.now)),
         warning="" if newest is past[0] else f"The newest run, {one_line(past[0].name)}, is {_state(past[0])}.",

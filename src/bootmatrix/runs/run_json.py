@@ -138,9 +138,10 @@ class Known:
         )
 
     def _known(self, value: object) -> object:
-        with suppress(TypeError):  # what holds a dictionary has no hash, and stays as it is
+        try:
             return self._values.setdefault(value, value)
-        return value
+        except TypeError:  # what holds a dictionary has no hash, and stays as it is
+            return value
 
     def _machine(self, cell: Cell, machine: Machine | None) -> Machine | None:
         """A machine holds dictionaries, and so has no hash."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from bootmatrix.cell.borne_out import check_all
+from bootmatrix.cell.borne_out import checking
 from bootmatrix.cell.rejudge import is_expected
 from bootmatrix.errors import InputError
 from bootmatrix.history.discover import is_run
@@ -37,6 +37,8 @@ from bootmatrix.workspace.finished import FinishedRun, RunOptions
 
 MAX_NOTES = 20
 """Notes of one kind; more are counted."""
+MAX_ORIGINS = 4
+"""Runs that a note names."""
 
 
 @dataclass(frozen=True)
@@ -111,25 +113,31 @@ def merge_runs(folders: Sequence[Path], target: Path) -> MergedRun:
         for folder in folders:
             check_links(folder)
         sources = [RunSource(folder, load_run(folder)) for folder in folders]
-        check_all([(source.run, source.folder) for source in sources])
         notes = _Notes()
-        chosen = _choose_all(sources, notes)
-        lock, differing = join_locks(list(folders))
-        notes.add((f"{name}: the runs used different versions" for name in differing), "different versions")
-        run = _merged(sources, chosen, target.name, notes)
         work = new_folder(target)
         try:
-            for one in chosen:
-                _take(one, work)
-            if lock:
-                write_model(work / LOCK_FILE, lock)
-            write_model(work / STARTED_FILE, _as_started(run))
-            write_run(work / RUN_FILE, run)
+            with checking([(source.run, source.folder) for source in sources]):
+                run = _fill(work, sources, target.name, notes)
             work.rename(target)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
     return MergedRun(target, run, tuple(notes.lines))
+
+
+def _fill(work: Path, sources: Sequence[RunSource], name: str, notes: _Notes) -> Run:
+    """Write the merged run into its folder."""
+    chosen = _choose_all(sources, notes)
+    lock, differing = join_locks([source.folder for source in sources])
+    notes.add((f"{entry}: the runs used different versions" for entry in differing), "different versions")
+    run = _merged(sources, chosen, name, notes)
+    for one in chosen:
+        _take(one, work)
+    if lock:
+        write_model(work / LOCK_FILE, lock)
+    write_model(work / STARTED_FILE, _as_started(run))
+    write_run(work / RUN_FILE, run)
+    return run
 
 
 def merged_folder(folders: Sequence[Path], reports: Path) -> Path:
@@ -187,8 +195,8 @@ def _choose(records: list[tuple[Record, RunSource]]) -> CellMerge:
     tried = guests or [pair for pair in records if pair[0].verdict is not Verdict.SKIP] or records
     newest, origin = tried[-1]
     others = tuple(pair for pair in records if pair[0] is not newest)
-    same = [pair for pair in guests if _inputs(pair) == _inputs(tried[-1])]
-    if len({record.verdict is Verdict.PASS for record, _ in same}) > 1:
+    same = _with_inputs_of(guests, tried[-1]) if _differ(guests) else []
+    if _differ(same):
         note = f"{newest.cell.id}: passed and failed with the same inputs: flaky ({_origins(same)})"
         decisive, origin = next(pair for pair in same if pair[0].verdict is not Verdict.PASS)
         return CellMerge(decisive, origin, tuple(same), is_flaky=True, note=note)
@@ -198,12 +206,26 @@ def _choose(records: list[tuple[Record, RunSource]]) -> CellMerge:
     return CellMerge(newest, origin, others, note=note)
 
 
+def _differ(pairs: Iterable[tuple[Record, RunSource]]) -> bool:
+    """Return whether some passed and some did not."""
+    return len({record.verdict is Verdict.PASS for record, _ in pairs}) > 1
+
+
+def _with_inputs_of(
+    pairs: Iterable[tuple[Record, RunSource]], example: tuple[Record, RunSource]
+) -> list[tuple[Record, RunSource]]:
+    wanted = _inputs(example)
+    return [pair for pair in pairs if _inputs(pair) == wanted]
+
+
 def _inputs(pair: tuple[Record, RunSource]) -> str:
     return digest_of_inputs(inputs_of(pair[0], pair[1].run.tool_version))
 
 
-def _origins(records: Iterable[tuple[Record, RunSource]]) -> str:
-    return ", ".join(f"{record.verdict} in {source.run.name}" for record, source in records)
+def _origins(records: Sequence[tuple[Record, RunSource]]) -> str:
+    listed = [f"{record.verdict} in {source.run.name}" for record, source in records[:MAX_ORIGINS]]
+    more = len(records) - MAX_ORIGINS
+    return ", ".join([*listed, f"and {more} more"] if more > 0 else listed)
 
 
 def _final(chosen: CellMerge) -> Record:
