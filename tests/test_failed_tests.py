@@ -57,6 +57,43 @@ big_test.cc:7: Failure
 """
 
 
+CTEST = """
+1/4 Test #1: good .............................   Passed    0.01 sec
+    Start 2: bad.one
+2/4 Test #2: bad.one ..........................***Failed    0.01 sec
+3/4 Test #3: missing ..........................***Not Run   0.00 sec
+
+50% tests passed, 2 tests failed out of 4
+"""
+MESON = """
+1/3 demo:good one   OK              0.01s
+2/3 core - demo:bad one FAIL            0.01s   exit status 1
+3/3 demo:slow       TIMEOUT         1.01s   killed by signal 15 SIGTERM
+
+Ok:                1
+Fail:              1
+"""
+AUTOMAKE = """
+PASS: good.sh
+FAIL: bad.sh
+ERROR: hard.sh
+============================================================================
+# TOTAL: 3
+# PASS:  1
+"""
+PROVE = """
+t/bad.t ...
+Failed 1/3 subtests
+t/good.t .. ok
+Test Summary Report
+-------------------
+t/bad.t (Wstat: 0 Tests: 3 Failed: 1)
+  Failed test:  2
+t/dies.t (Wstat: 768 (exited 3) Tests: 1 Failed: 0)
+Files=3, Tests=5,  0 wallclock secs ( 0.02 usr +  0.01 sys =  0.03 CPU)
+"""
+
+
 def console(output: str, container: str = "tests") -> bytes:
     """The console of a guest whose container prints this."""
     lines = [f"{container}| {line}" for line in output.split("\n")]
@@ -71,6 +108,10 @@ def console(output: str, container: str = "tests") -> bytes:
         (GO, "go test: 1 of 3 failed: TestBig/of_two", "--- FAIL: TestBig (0.00s)"),
         (CARGO, "cargo test: 1 of 2 failed: tests::big", "test tests::big ... FAILED"),
         (GTEST, "GoogleTest: 1 of 3 failed: Big.OfTwo", "big_test.cc:7: Failure"),
+        (CTEST, "CTest: 2 of 4 failed: bad.one, missing", "2/4 Test #2"),
+        (MESON, "Meson: 2 of 3 failed: core - demo:bad one, demo:slow", "2/3 core"),
+        (AUTOMAKE, "Automake: 2 of 3 failed: bad.sh, hard.sh", "FAIL: bad.sh"),
+        (PROVE, "prove: 2 of 3 failed: t/bad.t, t/dies.t", "Failed 1/3"),
     ],
 )
 def test_runners_are_understood(output: str, words: str, first: str) -> None:
@@ -80,6 +121,10 @@ def test_runners_are_understood(output: str, words: str, first: str) -> None:
     assert str(failed).startswith(words)
     assert failed.line
     assert first in text.decode().split("\n")[failed.line - 1]
+
+
+def test_an_error_of_anybody_is_not_a_test_of_automake() -> None:
+    assert find_failed_tests(console("ERROR: disk\nFAIL: all\n"), "tests") is None
 
 
 @pytest.mark.parametrize("output", ["", "all 4 passed", "FAILED", "--- PASS: TestSmall (0.00s)", "FAIL: no"])

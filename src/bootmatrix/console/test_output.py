@@ -1,4 +1,4 @@
-"""Failed tests in the output of test runners: pytest, unittest, go test, cargo test, GoogleTest, TAP."""
+"""Failed tests in the output of test runners: those of RUNNERS, and TAP."""
 
 from __future__ import annotations
 
@@ -31,12 +31,16 @@ class FailedTests:
 
 @dataclass(frozen=True)
 class Runner:
-    """Patterns of a runner's output: a failed test's name, the numbers of its summary, the first sign of a failure."""
+    """Patterns of a runner's output: a failed test's name, the numbers of its summary, the first sign of a failure.
+
+    With `needs_summary`, the lines on failed tests could be anybody's, and count beside a summary only.
+    """
 
     name: str
     failed: re.Pattern[str]
     numbers: re.Pattern[str]
     first: re.Pattern[str]
+    needs_summary: bool = False
 
 
 RUNNERS = (
@@ -70,6 +74,32 @@ RUNNERS = (
         re.compile(r"\[=+\] (?P<total>\d+) tests? from .* ran\."),
         re.compile(r"(?:.*: Failure$|\[  FAILED  \])"),
     ),
+    Runner(
+        "CTest",
+        re.compile(r"\s*\d+/\d+ Test +#\d+: (?P<name>\S+) \.+\*\*\*"),
+        re.compile(r"\d+% tests passed, \d+ tests? failed out of (?P<total>\d+)"),
+        re.compile(r"\s*\d+/\d+ Test .*\*\*\*"),
+    ),
+    Runner(
+        "Meson",
+        re.compile(r"\s*\d+/\d+ (?P<name>\S.*?) +(?:FAIL|TIMEOUT|ERROR|UNEXPECTEDPASS|INTERRUPT) +[\d.]+ ?s\b"),
+        re.compile(r"\s*\d+/(?P<total>\d+) \S.* [\d.]+ ?s\b"),
+        re.compile(r"\s*\d+/\d+ \S.* (?:FAIL|TIMEOUT|ERROR|UNEXPECTEDPASS|INTERRUPT) "),
+    ),
+    Runner(
+        "Automake",
+        re.compile(r"(?:FAIL|XPASS|ERROR): (?P<name>[^\s:]+)(?: .*)?$"),
+        re.compile(r"# TOTAL: (?P<total>\d+)$"),
+        re.compile(r"(?:FAIL|XPASS|ERROR): "),
+        needs_summary=True,
+    ),
+    Runner(
+        "prove",
+        re.compile(r"(?P<name>\S+) +\(Wstat: \d.* Tests: \d+ Failed: \d+\)$"),
+        re.compile(r"Files=(?P<total>\d+), Tests=\d+"),
+        re.compile(r"(?:Failed \d+/\d+ subtests|Dubious, test returned)"),
+        needs_summary=True,
+    ),
 )
 COUNTS = re.compile(r"(\d+) (?:failed|passed|errors?)\b")
 
@@ -87,7 +117,7 @@ def find_failed_tests(transcript: bytes, container: str) -> FailedTests | None:
 
 def _read(runner: Runner, lines: list[tuple[int, str]]) -> FailedTests | None:
     found = dict.fromkeys(match["name"] for _, text in lines if (match := runner.failed.match(text)))
-    if not found:
+    if not found or (runner.needs_summary and not any(runner.numbers.match(text) for _, text in lines)):
         return None
     names = [name for name in found if not any(other.startswith(f"{name}/") for other in found)]
     first = next((number for number, text in lines if runner.first.match(text)), None)
