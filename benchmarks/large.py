@@ -44,11 +44,10 @@ from bootmatrix.model import (
     Traits,
     Verdict,
 )
-from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.cell_view import PAGE_FILE, CellContext, CellView
 from bootmatrix.report.console_view import Extent
 from bootmatrix.report.html import render_cell
-from bootmatrix.report.writer import write_reports
+from bootmatrix.report.writer import console_reader, write_reports
 from bootmatrix.runs.run_json import write_run
 from bootmatrix.runs.run_store import RUN_FILE, cell_folder, load_run
 

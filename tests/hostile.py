@@ -10,7 +10,7 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
-from bootmatrix.model.capabilities import CAPABILITIES
+from bootmatrix.model.spec import CAPABILITIES
 
 BINDS = (
     *("/:/b", "/:/b:ro", "/etc:/b", "/etc/bootmatrix:/b", "/containers:/b", "/containers/services:/b"),

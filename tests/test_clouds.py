@@ -25,12 +25,12 @@ from bootmatrix.cloud.gcp import GcpPlace
 from bootmatrix.cloud.place import CloudPace, ConsoleTail, check_spec
 from bootmatrix.cloud.place import run as run_in
 from bootmatrix.errors import HostError, InfraError, InputError
-from bootmatrix.load.clouds import load_cloud_machine
+from bootmatrix.load.cluster import load_cloud_machine
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Bootable, Verdict
 from bootmatrix.model.artefact import ExpectedFiles
-from bootmatrix.model.cloud import CloudRun
+from bootmatrix.model.cluster import CloudRun
 from cloud_servers import Aws, Gcp, Project, Server, serve
 
 RELEASE = "6.1.0-1-cloud-amd64"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.load.data_paths import CHECKOUT
-from bootmatrix.load.known_results import load_seen
+from bootmatrix.load.lock import load_seen
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.machines import latest, machine_table, seen_of

@@ -12,8 +12,8 @@ from bootmatrix.assembly.initrd.runtime_config import DEFAULT_PATH, merged_setti
 from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.model import ImageConfig
-from bootmatrix.model.capabilities import CAPABILITIES
 from bootmatrix.model.image import LABEL
+from bootmatrix.model.spec import CAPABILITIES
 
 IDS = {"first": 100, "second": 101}
 SETS = ("bounding", "effective", "inheritable", "permitted")

@@ -13,8 +13,7 @@ import pytest
 from archive_client import Opener
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.prepare import tree_reader
-from bootmatrix.assembly.prepare.difference import difference
-from bootmatrix.assembly.prepare.tree_reader import TreeReader
+from bootmatrix.assembly.prepare.tree_reader import TreeReader, difference
 from bootmatrix.assembly.tree import Tree, directory, symlink, text_file
 from bootmatrix.errors import BuildError, FileError
 from bootmatrix.guest.frames import AgentFault

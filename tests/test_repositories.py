@@ -17,7 +17,7 @@ import pytest
 
 from archive_client import Listener, Opener
 from bootmatrix.assembly.image.builder import Builder
-from bootmatrix.assembly.initrd.repack import packing_of
+from bootmatrix.assembly.initrd.segments import packing_of
 from bootmatrix.assembly.kernel.custom import find_kernel
 from bootmatrix.assembly.kernel.facts import config_facts
 from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files

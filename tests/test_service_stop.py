@@ -8,7 +8,7 @@ import pytest
 
 from bootmatrix.boot.deadlines import phase_limits, silence_limits
 from bootmatrix.model import GuestMessage, Record, Timeouts
-from bootmatrix.report.lost_time import lost_time, lost_time_of_run
+from bootmatrix.report.notes import lost_time, lost_time_of_run
 from command_line import booted
 from samples import make_bootable, make_cell, make_machine, make_outcome, make_record
 

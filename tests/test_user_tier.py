@@ -24,7 +24,7 @@ from bootmatrix.judge.user_tier import judge_user
 from bootmatrix.model import Cell, Judgement, Record, Run, Verdict
 from bootmatrix.model.user_tier import UserContainer, UserEnd, UserOutcome
 from bootmatrix.qemu.user_mode import check_kernel
-from bootmatrix.report.tiers import tier_lines
+from bootmatrix.report.notes import tier_lines
 from bootmatrix.signoff.content import sign_off
 from bootmatrix.workspace.selection import Selection
 from samples import make_cell, make_record

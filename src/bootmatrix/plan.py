@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bootmatrix.errors import HostError, InputError, QemuMissing, QemuTooOld
-from bootmatrix.load.arch_filter import Limit, find_limits
 from bootmatrix.load.expand import SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
-from bootmatrix.load.facts import ALL, DEFAULT_KERNEL
+from bootmatrix.load.facts import ALL, DEFAULT_KERNEL, Limit, find_limits
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.model import Cell, GuestSize, ImageOverride, Machine, Matrix, Plan, Profile, Skip, Spec

@@ -38,10 +38,9 @@ from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes, self_granted
 from bootmatrix.assembly.initrd.memory import check_memory
-from bootmatrix.assembly.initrd.module_segments import every_module_segment, module_segment, modules_key
 from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
-from bootmatrix.assembly.initrd.repack import for_kernel
 from bootmatrix.assembly.initrd.root import RootParts, guest_tree
+from bootmatrix.assembly.initrd.segments import every_module_segment, for_kernel, module_segment, modules_key
 from bootmatrix.assembly.kernel.options import MissingOption, Purpose, missing_options
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,

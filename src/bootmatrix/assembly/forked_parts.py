@@ -11,8 +11,7 @@ from bootmatrix.assembly.fork import MODULES as FORK_MODULES
 from bootmatrix.assembly.image.builder import EPOCH_S, Builder
 from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
-from bootmatrix.assembly.initrd.module_segments import module_segment
-from bootmatrix.assembly.initrd.repack import for_kernel
+from bootmatrix.assembly.initrd.segments import for_kernel, module_segment
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
     load_order,

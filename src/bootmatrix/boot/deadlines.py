@@ -1,9 +1,10 @@
-"""Phases of a guest and their deadlines. Pure: times are seconds after the start."""
+"""Phases of a guest, their deadlines, and the cause of a boot's end. Pure: times are seconds after the start."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from bootmatrix.boot.cpu_contention import LEAST_SHARE
 from bootmatrix.model import Bootable, GuestMessage, Machine, Phase, Timeouts
@@ -216,3 +217,17 @@ class PhaseClock:
             self._checks_left -= 1
             return None if self._checks_left else "shutdown"
         return None
+
+
+EndedBy = Literal["guest", "host", "error"]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The cause of a boot's end."""
+
+    ended_by: EndedBy
+    limit: str = ""
+    phase: Phase | None = None
+    host_error: str = ""
+    is_panic: bool = False

@@ -17,9 +17,8 @@ from anyio.abc import Process
 
 from bootmatrix.boot.collect import CollectLimits, Collector
 from bootmatrix.boot.cpu_contention import StarvationMeter, waits_s
-from bootmatrix.boot.deadlines import PhaseClock
+from bootmatrix.boot.deadlines import Ending, PhaseClock
 from bootmatrix.boot.diagnosis import Diagnosis
-from bootmatrix.boot.ending import Ending
 from bootmatrix.boot.protocol import Conversation
 from bootmatrix.console.log import ConsoleLog, FaultWatch, PanicWatch, TextWatch
 from bootmatrix.console.stalls import RECORDED_S, KernelStart, Starvation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from bootmatrix.assembly.sources import open_builder
+from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.boot.acceleration import Accelerators
 from bootmatrix.cell.held import HoldGuest
 from bootmatrix.cell.run import RunContext

@@ -18,8 +18,8 @@ from bootmatrix.forge.notify import job_page
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
 from bootmatrix.history.reference import find_run, reports_folder
 from bootmatrix.report import REPORT_FILE
-from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
+from bootmatrix.report.writer import console_reader
 from bootmatrix.runs.run_store import load_run
 
 Teller = Callable[[ForgeApi], str]

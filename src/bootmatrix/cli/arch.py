@@ -15,8 +15,7 @@ from bootmatrix.cli.output import print_table, say
 from bootmatrix.cli.parsers.files import ARCH_CHECK_SPEC
 from bootmatrix.errors import InputError
 from bootmatrix.history.reference import find_run, reports_folder
-from bootmatrix.load.known_results import load_seen, save_seen
-from bootmatrix.load.lock import write_text
+from bootmatrix.load.lock import load_seen, save_seen, write_text
 from bootmatrix.load.profile import find_machine, load_profile
 from bootmatrix.load.profile_template import new_board
 from bootmatrix.load.spec import find_spec

@@ -10,9 +10,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.kernel.custom import find_kernel
 from bootmatrix.assembly.kernel.facts import kernel_facts
-from bootmatrix.assembly.sources import open_builder
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT

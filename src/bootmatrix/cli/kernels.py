@@ -13,10 +13,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import add_custom_kernel, find_kernel
 from bootmatrix.assembly.kernel.options import fragment, parse_purposes, summarize
-from bootmatrix.assembly.sources import open_builder
 from bootmatrix.cli import catalogues, options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT

@@ -19,8 +19,8 @@ from bootmatrix.cli.signals import until_signal
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.model.durations import duration_s
 from bootmatrix.report import REPORT_FILE
-from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
+from bootmatrix.report.writer import console_reader
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.guest_holder import DEFAULT_KEEP_S, GuestHolder
 from bootmatrix.workspace.planned_run import PlannedRun

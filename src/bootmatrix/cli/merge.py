@@ -11,9 +11,9 @@ from bootmatrix.cli.run_end import end_run, update_index
 from bootmatrix.history.reference import reports_folder
 from bootmatrix.model.base import many_made
 from bootmatrix.report import REPORT_FILE
-from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.text import summary
+from bootmatrix.report.writer import console_reader
 from bootmatrix.runs.run_store import point_latest
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.merge import find_runs, merge_runs, merged_folder, report_merged

@@ -18,10 +18,9 @@ from bootmatrix.history.reference import RunLocation, find_run, reports_folder
 from bootmatrix.history.values import Past
 from bootmatrix.model import Run
 from bootmatrix.report import REPORT_FILE
-from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
-from bootmatrix.report.writer import write_reports
+from bootmatrix.report.writer import console_reader, write_reports
 from bootmatrix.runs.run_store import check_links, load_run
 from bootmatrix.signoff.manifest import signoffs_of
 from bootmatrix.signoff.sent_report import with_notice

@@ -14,10 +14,10 @@ from bootmatrix.cli.output import say, write_console
 from bootmatrix.cloud import place as clouds
 from bootmatrix.cloud.docker import DockerPlace
 from bootmatrix.errors import InputError
-from bootmatrix.load.clouds import load_cloud_machine
+from bootmatrix.load.cluster import load_cloud_machine
 from bootmatrix.load.profile import find_machine
 from bootmatrix.model import Bootable, Built, Judgement, Timeouts, Verdict
-from bootmatrix.model.cloud import CloudMachine, CloudRun
+from bootmatrix.model.cluster import CloudMachine, CloudRun
 from bootmatrix.model.durations import duration_s
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import CONSOLE_FILE

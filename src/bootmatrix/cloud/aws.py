@@ -16,7 +16,7 @@ from typing import Any
 from bootmatrix.cloud.blocks import Block, Progress, blocks, digest_of
 from bootmatrix.cloud.place import TAG, State
 from bootmatrix.errors import HostError, InfraError
-from bootmatrix.model.cloud import CloudMachine, CloudRun
+from bootmatrix.model.cluster import CloudMachine, CloudRun
 
 try:
     import boto3

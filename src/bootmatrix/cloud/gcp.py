@@ -18,7 +18,7 @@ import httpx
 
 from bootmatrix.cloud.place import TAG, State
 from bootmatrix.errors import HostError, InfraError
-from bootmatrix.model.cloud import CloudMachine, CloudRun
+from bootmatrix.model.cluster import CloudMachine, CloudRun
 
 COMPUTE = "https://compute.googleapis.com/compute/v1"
 STORAGE = "https://storage.googleapis.com"

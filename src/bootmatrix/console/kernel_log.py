@@ -13,7 +13,7 @@ from typing import Literal
 from bootmatrix.console.kernel_messages import find_kernel_faults, stall_of
 from bootmatrix.console.stalls import STARVED_S, Starvation
 from bootmatrix.model import Evidence, GuestMessage, KernelFault, Outcome, Verdict
-from bootmatrix.model.finding import Finding, piece
+from bootmatrix.model.verdict import Finding, piece
 
 KIND = "kernel"
 PROTOCOL = 2

@@ -15,7 +15,7 @@ from bootmatrix.console.kernel_messages import PANIC as PANIC_SIGN
 from bootmatrix.console.log_replay import is_replay
 from bootmatrix.console.stalls import Starvation, may_be_starved
 from bootmatrix.model import Evidence, KernelFault, Outcome, Verdict
-from bootmatrix.model.finding import Finding, piece
+from bootmatrix.model.verdict import Finding, piece
 
 PANIC = re.compile(rb"%sKernel panic - not syncing:? ?([^\r\n]*)" % BEGINNING, re.MULTILINE)
 PANIC_WORDS = b"Kernel panic - not syncing"

@@ -17,7 +17,7 @@ from bootmatrix.model import Cell, Plan, Record, Skip
 from bootmatrix.model.run_config import CellBundle, CellRequest, RunConfig, request_of
 from bootmatrix.progress import Observer
 from bootmatrix.runs.run_store import RunWriter
-from bootmatrix.subset.expected_time import expected_s
+from bootmatrix.subset.budget import expected_s
 
 DURABLE_S = 1.0
 """Interval of syncs to disk, against power cuts. A kill loses no record at any time."""

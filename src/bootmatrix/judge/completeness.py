@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from bootmatrix.console.test_output import failed_results, find_failed_tests, is_telling
 from bootmatrix.console.transcript import container_lines, first_failure, last_lines, line_at
 from bootmatrix.model import Bootable, Evidence, GuestMessage, Outcome, SubResult, Verdict
-from bootmatrix.model.finding import Finding, piece
+from bootmatrix.model.verdict import Finding, piece
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_ERROR = 300

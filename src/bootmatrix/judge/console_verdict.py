@@ -9,7 +9,7 @@ from bootmatrix.console.kernel_messages import STAMP
 from bootmatrix.console.match import strip_printk, text_pattern
 from bootmatrix.console.transcript import last_lines
 from bootmatrix.model import ConsoleProof, Evidence, Outcome, QmpEvent, Verdict
-from bootmatrix.model.finding import Finding, piece
+from bootmatrix.model.verdict import Finding, piece
 
 WEAKER = "judged by its console alone, which whatever runs in the guest can print"
 ECHO = re.compile(rb"(?:command line:|unknown kernel command line parameters|BOOT_IMAGE=)", re.IGNORECASE)

@@ -20,7 +20,7 @@ from bootmatrix.judge.console_verdict import WEAKER
 from bootmatrix.judge.result_files import read_files
 from bootmatrix.judge.tap import ParsedResults, parse, read_tap
 from bootmatrix.model import Bootable, Evidence, GuestMessage, Judgement, KernelFault, Outcome, SubResult, Verdict
-from bootmatrix.model.finding import Finding, piece
+from bootmatrix.model.verdict import Finding, piece
 
 UNSIGNED = re.compile(
     rb"^bootmatrix: ((?:ready|uptime|onboot|services?|check|shutdown|onshutdown|end)(?: [!-~]+)*)\r*$", re.MULTILINE

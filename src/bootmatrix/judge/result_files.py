@@ -16,7 +16,7 @@ from typing import BinaryIO
 from bootmatrix.judge.junit import UnreadableReport, is_report, read_report
 from bootmatrix.judge.tap import MAX_RESULTS, ParsedResults, parse
 from bootmatrix.model import Bootable, CollectedFile, GuestMessage, Outcome, Verdict
-from bootmatrix.model.finding import Finding, piece
+from bootmatrix.model.verdict import Finding, piece
 
 MAX_FILE_BYTES = 1 << 20
 """Limit of one file; a guest sends half of it at most."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bootmatrix.judge.tap_lines import TapLine, read_lines
 from bootmatrix.model import GuestMessage, SubResult, Verdict
-from bootmatrix.model.finding import Finding, piece
+from bootmatrix.model.verdict import Finding, piece
 
 MAX_TAP_BYTES = 4 << 20
 """Limit of one container, unpacked; its guest keeps 20000 lines."""

@@ -9,8 +9,8 @@ from bootmatrix.console.kernel_messages import PANIC as PANIC_SIGN
 from bootmatrix.console.stalls import may_be_starved, starvation_of
 from bootmatrix.console.transcript import BUSY_ADVICE, find_banners, has_kernel_output, last_lines
 from bootmatrix.model import Bootable, Evidence, GuestMessage, KernelFault, Machine, Outcome, QmpEvent, Verdict
-from bootmatrix.model.finding import Finding, piece
 from bootmatrix.model.outcome import SUSPENDED_S
+from bootmatrix.model.verdict import Finding, piece
 from bootmatrix.qemu.command import scale
 
 SHUTDOWN_REASONS = {"poweroff": "guest-shutdown", "reboot": "guest-reset", "watchdog": "guest-reset"}

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from bootmatrix.judge.tap import MAX_RESULTS, parse
 from bootmatrix.model import Evidence, Judgement, SubResult, Verdict
-from bootmatrix.model.finding import piece
 from bootmatrix.model.user_tier import UserContainer, UserEnd, UserOutcome
+from bootmatrix.model.verdict import piece
 
 STOPPED = 137
 """Status of a service that was killed in the end: 128 and SIGKILL."""

@@ -30,7 +30,7 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
-from bootmatrix.model.finding import Finding, piece
+from bootmatrix.model.verdict import Finding, piece
 
 MAX_EVIDENCE = 60
 MAX_OTHERS = 10

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sized
 from pathlib import Path
 
 from bootmatrix.errors import InputError
-from bootmatrix.load.arch_filter import find_limits
 from bootmatrix.load.catalogue import load_catalogue, with_catalogues
-from bootmatrix.load.clouds import load_cloud
+from bootmatrix.load.cluster import load_cloud
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.expand import product
+from bootmatrix.load.facts import find_limits
 from bootmatrix.load.images import find_source
 from bootmatrix.load.matrix import SUFFIXES, kernel_names, load_matrix
 from bootmatrix.load.merge import load_spec

@@ -7,6 +7,7 @@ the installed wheel has it, from which LinuxKit's reader was ported.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,6 @@ import yaml
 
 from bootmatrix.errors import Fault, FileError, InputError
 from bootmatrix.load import piped
-from bootmatrix.load.scalars import WORDS, resolve
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -297,3 +297,45 @@ def describe(value: Any, text: str = "") -> str:
     if isinstance(value, int | float):
         return f"the number {quoted}"
     return "a list" if isinstance(value, list) else "a mapping"
+
+
+Scalar = str | int | float | bool | None
+
+WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+INTEGER = re.compile(r"([-+]?)(?:0[xX](?P<x>[0-9a-fA-F]+)|0[bB](?P<b>[01]+)|0[oO]?(?P<o>[0-7]+)|(?P<d>0|[1-9][0-9]*))$")
+BASES = {"x": 16, "b": 2, "o": 8, "d": 10}
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+NOT_FINITE = re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
+LIMIT = 2**64
+
+
+def resolve(text: str) -> Scalar:
+    """Resolve an unquoted scalar; infinities and numbers beyond 64 bits become floats."""
+    if text in WORDS:
+        return WORDS[text]
+    if NOT_FINITE.match(text):
+        return math.nan if "n" in text.lower()[:2] else math.inf
+    number = text.replace("_", "") if text[0] in "+-.0123456789" else ""
+    return _integer(number) if INTEGER.match(number) else _float(text, number)
+
+
+def _integer(text: str) -> int | float:
+    match = INTEGER.match(text)
+    assert match is not None
+    kind, digits = next((kind, digits) for kind, digits in match.groupdict().items() if digits is not None)
+    if len(digits) > 64:
+        return math.inf
+    value = int(digits, BASES[kind]) * (-1 if match[1] == "-" else 1)
+    return value if -LIMIT < value < LIMIT else float(value)
+
+
+def _float(text: str, number: str) -> str | int | float:
+    """Parse a float; `1e3` and `2.0` are integers, as LinuxKit converts them to JSON."""
+    if not FLOAT.match(number):
+        return text
+    value = float(number)
+    return int(value) if value.is_integer() and abs(value) < LIMIT else value

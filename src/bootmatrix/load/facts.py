@@ -1,12 +1,15 @@
-"""Choice of machines and kernels by facts: word size, byte order, CPU model, page size."""
+"""Choice of machines and kernels: by facts, such as word size and page size, and by the architectures of containers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from bootmatrix.errors import InputError
+from bootmatrix.load.profile import find_machine
 from bootmatrix.load.validate import suggest
-from bootmatrix.model import AnyKernel, CustomKernel, Matrix, Profile, RepositoryKernel
+from bootmatrix.model import AnyKernel, CustomKernel, Matrix, Profile, RepositoryKernel, Spec
+from bootmatrix.model.spec import ARCH
 
 ALL = "all"
 DEFAULT_KERNEL = "6.1"
@@ -108,3 +111,36 @@ def no_page_size(targets: Iterable[Target], sizes: Sequence[str]) -> InputError:
         f"no kernel is left: none of the selected ones has pages of {' or '.join(sizes)}",
         f"These have: {', '.join(sorted(known))}." if known else "No kernel of these architectures has such pages.",
     )
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The profiles for which a container is meant."""
+
+    container: str
+    archs: tuple[str, ...]
+
+
+def find_limits(spec: Spec, profiles: Mapping[str, Profile]) -> tuple[Limit, ...]:
+    """Find the containers of a spec that do not run everywhere. A cell must satisfy all limits.
+
+    Raises:
+        InputError: an architecture is unknown.
+    """
+    limits = []
+    for container in (*spec.onboot, *spec.onshutdown, *spec.services):
+        words = (container.annotations or {}).get(ARCH)
+        if words is not None:
+            limits.append(
+                Limit(container.name, _profile_names(words, f"{spec.path}: {ARCH} of {container.name}", profiles))
+            )
+    return tuple(limits)
+
+
+def _profile_names(words: str, place: str, profiles: Mapping[str, Profile]) -> tuple[str, ...]:
+    if not words.split():
+        raise InputError(f"{place} names no architecture")
+    try:
+        return tuple(dict.fromkeys(find_machine(profiles, word)[0].name for word in words.split()))
+    except InputError as error:
+        raise InputError(f"{place}: {error.message}", error.hint) from error

@@ -1,19 +1,24 @@
-"""Lock files: sorted JSON, for readable diffs."""
+"""JSON that users keep: locks, and known results for the table of machines. Made for readable diffs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from bootmatrix.errors import InputError
 from bootmatrix.fsio import write_atomic
 from bootmatrix.load.document import read_bytes
-from bootmatrix.model import Lock
+from bootmatrix.model import Lock, Seen, SeenCells
+from bootmatrix.model.base import as_json, first_fault
 
-MAX_BYTES = 64 << 20
+_Saved = TypeVar("_Saved", Lock, SeenCells)
 FORMAT = 1
+"""Of locks and of known results."""
+MAX_LOCK_BYTES, MAX_SEEN_BYTES = 64 << 20, 16 << 20
 HINT = "Recreate it with 'bootmatrix lock'."
 
 
@@ -25,15 +30,7 @@ def load_lock(path: Path) -> Lock:
     """
     if not path.exists():
         raise InputError(f"{path}: lock file not found", "Create it with 'bootmatrix lock'.")
-    try:
-        lock = Lock.model_validate_json(read_bytes(path, MAX_BYTES))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: not a lock file: {place + ': ' if place else ''}{first['msg']}", HINT) from error
-    if lock.format != FORMAT:
-        raise InputError(f"{path}: unsupported format {lock.format}, expected {FORMAT}", HINT)
-    return lock
+    return _load(path, Lock, MAX_LOCK_BYTES, "a lock file", HINT)
 
 
 def save_lock(lock: Lock, path: Path) -> None:
@@ -43,6 +40,25 @@ def save_lock(lock: Lock, path: Path) -> None:
         InputError: it cannot be written.
     """
     write_text(path, json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+
+
+def load_seen(path: Path) -> tuple[Seen, ...]:
+    """Load known results; empty if the file does not exist.
+
+    Raises:
+        InputError: the file cannot be read, or is invalid.
+    """
+    return _load(path, SeenCells, MAX_SEEN_BYTES, "a file of known results").cells if path.exists() else ()
+
+
+def save_seen(path: Path, cells: Iterable[Seen]) -> None:
+    """Write known results atomically, one cell per line.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    lines = ",\n".join(as_json(cell).decode() for cell in cells)
+    write_text(path, f'{{"format": {FORMAT}, "cells": [\n{lines}\n]}}\n')
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,3 +71,13 @@ def write_text(path: Path, text: str) -> None:
         write_atomic(path, text.encode())
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _load(path: Path, model: type[_Saved], max_bytes: int, what: str, hint: str = "") -> _Saved:
+    try:
+        saved = model.model_validate_json(read_bytes(path, max_bytes))
+    except ValidationError as error:
+        raise InputError(f"{path}: not {what}: {first_fault(error)}", hint) from error
+    if saved.format != FORMAT:
+        raise InputError(f"{path}: unsupported format {saved.format}, expected {FORMAT}", hint)
+    return saved

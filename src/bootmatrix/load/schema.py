@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bootmatrix.load.extends import EXTENDS
-from bootmatrix.load.flavours import FLAVOUR
+from bootmatrix.load.extends import EXTENDS, FLAVOUR
 from bootmatrix.model import Catalogue, ImageRecipe, Matrix, PrebuiltGuest, Profile, Registries, Spec
 from bootmatrix.model.base import Model
 from bootmatrix.model.cluster import Cluster

@@ -12,10 +12,9 @@ from bootmatrix.load.data_paths import is_file, specs_folder
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Container, FileEntry, PrebuiltGuest, Spec
-from bootmatrix.model.capabilities import CAPABILITIES
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.guest_size import parse_size
-from bootmatrix.model.spec import ANNOTATIONS, CHECK, CONSOLE, NETWORK, NETWORKS, PREFIX, RESOURCES, STOP
+from bootmatrix.model.spec import ANNOTATIONS, CAPABILITIES, CHECK, CONSOLE, NETWORK, NETWORKS, PREFIX, RESOURCES, STOP
 
 SHOWN = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 SECTIONS = ("onboot", "onshutdown", "services")

@@ -17,8 +17,8 @@ from bootmatrix.errors import BootmatrixError, InputError
 from bootmatrix.mcp_server import answers
 from bootmatrix.model import Record
 from bootmatrix.progress import NullObserver
-from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
+from bootmatrix.report.writer import console_reader
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.planned_run import PlannedRun
 from bootmatrix.workspace.run import open_run

@@ -26,6 +26,8 @@ from bootmatrix.model.image import (
     ImageRecipe,
     ImageSource,
     PackageRecipe,
+    Registries,
+    Registry,
     StoredImage,
 )
 from bootmatrix.model.kernel import CustomKernel, Kernel, KernelPart, Package
@@ -57,7 +59,6 @@ from bootmatrix.model.profile import (
     Profile,
 )
 from bootmatrix.model.record import AcceptanceRecord, AttemptRecord, PhaseTime, Record, ResultFile, Run, RunRequest
-from bootmatrix.model.registry import Registries, Registry
 from bootmatrix.model.spec import Container, ContainerSettings, FileEntry, PrebuiltGuest, Spec, Volume
 from bootmatrix.model.verdict import Evidence, Judgement, KernelFault, SubResult, Verdict
 

@@ -1,4 +1,6 @@
-"""Clusters: hosts by SSH, Slurm, or a Dask scheduler that runs already."""
+"""Machines elsewhere: clusters by SSH, Slurm or Dask, and clouds."""
+
+from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
@@ -92,3 +94,32 @@ class Cluster(Model):
             found = " and ".join(kinds) or "none"
             raise ValueError(f"exactly one of hosts, slurm and scheduler is required, not {found}")
         return self
+
+
+class CloudMachine(Model):
+    """An architecture in a cloud.
+
+    `format` is that of `bootmatrix build`, `suffix` the end of its file's name; the others are the cloud's own words.
+    """
+
+    format: str
+    suffix: str
+    architecture: str
+    boot_mode: str
+    instance_type: str
+
+
+class Cloud(Model):
+    """A cloud's machines, by OCI's names of architectures."""
+
+    instances: dict[str, CloudMachine]
+
+
+class CloudRun(Model):
+    """Choices for one run in a cloud. Empty: the cloud's or its file's default."""
+
+    region: str = ""
+    project: str = ""
+    bucket: str = ""
+    instance_type: str = ""
+    spot: bool = False

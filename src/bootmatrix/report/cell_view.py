@@ -37,7 +37,7 @@ from bootmatrix.report.cell_parts import (
 from bootmatrix.report.console_view import ConsoleView, Extent, last_lines, most_telling, view_console
 from bootmatrix.report.failure_pattern import Family, pattern
 from bootmatrix.report.history_view import HistoryMark, HistoryView, change_lines, marks, view_history
-from bootmatrix.report.lost_time import lost_time
+from bootmatrix.report.notes import lost_time
 from bootmatrix.report.order import cell_time, remark
 from bootmatrix.report.product import ContentsView, product_lines, product_words, view_contents
 from bootmatrix.report.sanitize import one_line, sanitize

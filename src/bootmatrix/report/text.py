@@ -12,11 +12,9 @@ from rich.text import Text
 
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.cell_view import advice_of
-from bootmatrix.report.lost_files import lost_files_of_run
-from bootmatrix.report.lost_time import lost_time_of_run
+from bootmatrix.report.notes import lost_files_of_run, lost_time_of_run, tier_lines
 from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
 from bootmatrix.report.sanitize import one_line
-from bootmatrix.report.tiers import tier_lines
 from bootmatrix.report.units import duration
 
 STYLES = {

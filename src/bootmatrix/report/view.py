@@ -16,11 +16,11 @@ from bootmatrix.report.failure_pattern import families
 from bootmatrix.report.headline import clauses, long_date, short_date
 from bootmatrix.report.history_text import counted
 from bootmatrix.report.history_view import HistoryMark
+from bootmatrix.report.notes import tier_lines
 from bootmatrix.report.order import WORST_FIRST, cell_order, kernels_of, urgency
 from bootmatrix.report.product import product_lines, product_words, version_changes
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.shortfall import Shortfall, shortfalls
-from bootmatrix.report.tiers import tier_lines
 from bootmatrix.report.units import duration
 
 FEW_CELLS = 200

@@ -22,7 +22,7 @@ from bootmatrix import __version__
 from bootmatrix.errors import DamagedRun, OtherFormat, UnreadableRun
 from bootmatrix.fsio import open_plain, write_atomic
 from bootmatrix.model import Cell, Machine, Record, Run
-from bootmatrix.model.base import Model, as_json, many_made
+from bootmatrix.model.base import Model, as_json, first_fault, many_made
 
 FORMAT = 2
 READ_FORMATS = (1, FORMAT)
@@ -174,9 +174,7 @@ def _parse(path: Path, data: bytes, kind: type[M], hint: str = HINT) -> M:
         faults = error.errors()
         if all(fault["type"] == "extra_forbidden" for fault in faults):
             raise _of_a_later_version(path, sorted({str(fault["loc"][-1]) for fault in faults})) from error
-        first = faults[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DamagedRun(f"{path}: damaged: {f'{where}: ' if where else ''}{first['msg']}", hint) from error
+        raise DamagedRun(f"{path}: damaged: {first_fault(error)}", hint) from error
 
 
 def _of_a_later_version(path: Path, names: Sequence[str]) -> OtherFormat:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.values import Past
-from bootmatrix.report.cell_pages import console_reader
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms.html import render
 from bootmatrix.report.sanitize import one_line
+from bootmatrix.report.writer import console_reader
 from bootmatrix.signoff.content import SignOff
 
 REPORT_FILE = "report.html"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bootmatrix.assembly.sources import open_builder
+from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.bisect.kernels import Question, Search, prepare_search, run_search
 from bootmatrix.cell.context import open_context
 from bootmatrix.cell.run import RunContext

@@ -11,7 +11,7 @@ from bootmatrix.history.lookup import usual_s
 from bootmatrix.history.reference import find_run
 from bootmatrix.model import Part, Plan, Profile
 from bootmatrix.model.durations import duration_s
-from bootmatrix.subset.expected_time import expected_s
+from bootmatrix.subset.budget import expected_s
 from bootmatrix.subset.pattern import among, only
 from bootmatrix.subset.shard import parse_shard, shard_of
 
@@ -52,7 +52,7 @@ def choose(plan: Plan, choice: Choice, profiles: Mapping[str, Profile], reports:
         plan = shard_of(plan, shard, _seconds(plan, profiles, usual_s(reports)))
         part = part.model_copy(update={"shard": str(shard), "whole": whole})
     if limit_s:
-        from bootmatrix.subset.spend import within_budget
+        from bootmatrix.subset.budget import within_budget
 
         seconds = _seconds(plan, profiles, usual_s(reports))
         plan = within_budget(plan, choice.budget, seconds, profiles, reports)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import find_known
 from bootmatrix.assembly.kernel.options import ANY_SPEC, lacking_line, missing_options
-from bootmatrix.assembly.sources import open_builder
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.load.expand import OWN_KERNEL, SPEC_KERNEL
 from bootmatrix.model import Cell, Profile

@@ -15,8 +15,8 @@ import anyio
 import anyio.to_thread
 
 from bootmatrix import plugins
+from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.input_digests import digests
-from bootmatrix.assembly.sources import open_builder
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
 from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted
@@ -212,7 +212,7 @@ def find_executor(name: str) -> OpenExecutor:
 
 
 def _write_page(folder: Path, record: Record) -> None:
-    from bootmatrix.report.cell_pages import write_page
+    from bootmatrix.report.writer import write_page
 
     write_page(record, folder)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import anyio
 
+from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.extra_qemu_args import with_qemu_args
 from bootmatrix.assembly.import_artifacts import find, reread
 from bootmatrix.assembly.initrd.memory import grown
-from bootmatrix.assembly.initrd.shell import with_shell
+from bootmatrix.assembly.initrd.segments import with_shell
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
-from bootmatrix.assembly.sources import open_builder
 from bootmatrix.boot.collect import with_collection
 from bootmatrix.boot.start import Start, start_cold
 from bootmatrix.cell.context import no_limit

@@ -298,9 +298,8 @@ class Workspace:
             InputError: unknown cell or format.
             BuildError: the spec cannot be built in this format.
         """
-        from bootmatrix.assembly.build_context import BuildContext
+        from bootmatrix.assembly.build_context import BuildContext, open_builder
         from bootmatrix.assembly.export import ExportRequest, write
-        from bootmatrix.assembly.sources import open_builder
 
         planned = self.plan_single(spec, arch, kernel, Selection(needs_qemu=False, must_test=False))
         (cell,) = planned.cells

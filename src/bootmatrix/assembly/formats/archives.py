@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bootmatrix.assembly.formats.format import Format
+from bootmatrix.assembly.formats import Format
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.image.builder import EPOCH_S
 from bootmatrix.assembly.image.manifest import descriptor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from bootmatrix.assembly.formats.format import Format
+from bootmatrix.assembly.formats import Format
 from bootmatrix.assembly.formats.media import MIB, write_iso
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.formats.tools import versions

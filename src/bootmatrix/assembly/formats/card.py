@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bootmatrix.assembly.formats import Format
 from bootmatrix.assembly.formats.archives import write_members
-from bootmatrix.assembly.formats.format import Format
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.kernel.wrappers import unwrapped
 from bootmatrix.model import Card

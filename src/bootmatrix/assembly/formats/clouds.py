@@ -8,8 +8,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from bootmatrix.assembly.formats import bios, efi
-from bootmatrix.assembly.formats.format import Format, Maker
+from bootmatrix.assembly.formats import Format, Maker, bios, efi
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.formats.tools import run, versions
 from bootmatrix.assembly.image.builder import EPOCH_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bootmatrix.assembly.formats.format import Format
+from bootmatrix.assembly.formats import Format
 from bootmatrix.assembly.formats.media import MIB, copy_sparse, stamp, write_iso
 from bootmatrix.assembly.formats.program import LIMIT_BYTES, write_program
 from bootmatrix.assembly.formats.source import Source

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from bootmatrix.assembly.formats.format import Format, Maker
+from bootmatrix.assembly.formats import Format, Maker
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.formats.tools import run, versions
 from bootmatrix.assembly.image.builder import EPOCH_S
 from bootmatrix.assembly.initrd.cpio import compress, write_cpio
-from bootmatrix.assembly.initrd.shell import PROGRAM, shell_program
+from bootmatrix.assembly.initrd.segments import PROGRAM, shell_program
 from bootmatrix.assembly.kernel.package import load_order, module_tree
 from bootmatrix.assembly.tree import Node, Tree, directory, text_file, write_tar
 from bootmatrix.errors import BuildError

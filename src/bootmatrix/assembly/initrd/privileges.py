@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bootmatrix.model import ContainerSettings
-from bootmatrix.model.capabilities import CAPABILITIES
-from bootmatrix.model.spec import Device, Mount
+from bootmatrix.model.spec import CAPABILITIES, Device, Mount
 
 Json = Mapping[str, Any]
 

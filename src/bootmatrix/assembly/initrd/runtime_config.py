@@ -14,10 +14,9 @@ from bootmatrix.assembly.initrd.privileges import is_bind, is_open, masked_paths
 from bootmatrix.assembly.tree_limits import MAX_NUMBER
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, ImageConfig
-from bootmatrix.model.base import Model
-from bootmatrix.model.capabilities import CAPABILITIES
+from bootmatrix.model.base import Model, first_fault
 from bootmatrix.model.image import LABEL
-from bootmatrix.model.spec import Device, Mount
+from bootmatrix.model.spec import CAPABILITIES, Device, Mount
 
 OCI_VERSION = "1.0.2"
 """Newest version that Debian 12's crun supports; nothing of a later one is used."""
@@ -82,9 +81,7 @@ def label_settings(container: Container, image: ImageConfig) -> ContainerSetting
     try:
         settings = ContainerSettings.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BuildError(f"the label {LABEL} of {container.image} is not valid: {where}: {first['msg']}") from error
+        raise BuildError(f"the label {LABEL} of {container.image} is not valid: {first_fault(error)}") from error
     others = {key: value for key, value in (settings.annotations or {}).items() if not key.startswith(OURS)}
     return settings.model_copy(update={"annotations": others or None})
 

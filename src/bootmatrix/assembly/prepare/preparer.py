@@ -16,8 +16,8 @@ from bootmatrix.assembly.image.manifest import write_manifest
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.kernel.custom import find_kernel
-from bootmatrix.assembly.prepare.difference import difference
 from bootmatrix.assembly.prepare.guest import CommandRun, PrepareGuest, open_prepare_guest
+from bootmatrix.assembly.prepare.tree_reader import difference
 from bootmatrix.assembly.tree import Tree, write_tar
 from bootmatrix.errors import BuildError, InfraError, Interrupted
 from bootmatrix.guest.frames import ExitKind

@@ -1,0 +1,81 @@
+"""Notes on a run beside its verdicts: lost files, lost time, the user tier. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from bootmatrix.model import Record, Verdict
+from bootmatrix.model.record import ResultFile
+from bootmatrix.report.sanitize import one_line
+from bootmatrix.report.units import natural, size
+
+STOP_HINT = "handle SIGTERM, or give it more time by 'bootmatrix.stop'"
+
+
+def lost_time(record: Record) -> Iterator[str]:
+    """Yield `service srv ignores SIGTERM: 2.1 of 29 s` for each such service of a cell."""
+    outcome = record.outcome
+    for name, seconds in (outcome.ignored_stops if outcome else {}).items():
+        yield f"service {one_line(name)} ignores SIGTERM: {seconds:.0f} of {outcome.wall_s:.0f} s" if outcome else ""
+
+
+def lost_time_of_run(records: Iterable[Record]) -> Iterator[str]:
+    """Yield one line for each service that ignores SIGTERM: the cell that lost most, and the number of others."""
+    losses: dict[tuple[str, str], list[tuple[float, Record]]] = {}
+    for record in records:
+        for name, seconds in (record.outcome.ignored_stops if record.outcome else {}).items():
+            losses.setdefault((record.cell.spec_name, name), []).append((seconds, record))
+    for (_, name), cells in losses.items():
+        seconds, worst = max(cells, key=lambda cell: cell[0])
+        whole_s = worst.outcome.wall_s if worst.outcome else seconds
+        more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
+        yield (
+            f"service {one_line(name)} ignores SIGTERM: {seconds:.0f} of {whole_s:.0f} s"
+            f" in {worst.cell.id}{more}; {STOP_HINT}"
+        )
+
+
+def lost_files_of_run(records: Iterable[Record]) -> Iterator[str]:
+    """Yield one line for each file that is not whole: the first cell, and the number of others."""
+    losses: dict[tuple[str, str], list[tuple[Record, ResultFile]]] = {}
+    for record in records:
+        for file in record.files:
+            if file.is_cut or file.notes:
+                losses.setdefault((record.cell.spec_name, file.path), []).append((record, file))
+    for (_, path), found in losses.items():
+        record, file = found[0]
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        cause = file.notes[0] if file.notes else f"only a part of its {size(file.size_bytes)} was saved (--get-limit)"
+        yield f"{one_line(path)} in {record.cell.id}{more}: {one_line(cause)}"
+
+
+MAX_DIFFERENCES = 20
+
+
+def tier_lines(records: Iterable[Record]) -> tuple[str, ...]:
+    """Return sentences on the user tier; empty without its cells."""
+    cells = tuple(records)
+    user = [record for record in cells if record.cell.tier == "user"]
+    if not user:
+        return ()
+    what = "1 cell is" if len(user) == 1 else f"{len(user)} cells are"
+    first = f"{what} of the user tier: programs on the host's kernel, which say nothing of the kernels here."
+    return (first, *[*_differences(user, cells)][:MAX_DIFFERENCES])
+
+
+def _differences(user: Iterable[Record], records: Sequence[Record]) -> Iterator[str]:
+    for record in user:
+        place = (record.cell.spec_name, record.cell.arch)
+        booted = [one for one in records if (one.cell.spec_name, one.cell.arch) == place and one.verdict.is_guests]
+        failed = [one for one in booted if one.verdict is not Verdict.PASS]
+        if record.verdict is Verdict.USER_PASS and failed:
+            yield f"{'/'.join(place)}: passes by user emulation, fails on {_kernels(failed)}."
+        elif record.verdict is Verdict.USER_FAIL and len(failed) < len(booted):
+            passed = [one for one in booted if one.verdict is Verdict.PASS]
+            yield f"{'/'.join(place)}: fails by user emulation, passes on {_kernels(passed)}."
+        elif record.verdict is Verdict.USER_UNSUPPORTED and booted:
+            yield f"{'/'.join(place)}: user emulation cannot run it; guests decide."
+
+
+def _kernels(records: Iterable[Record]) -> str:
+    return ", ".join(sorted({record.cell.kernel for record in records}, key=natural))
