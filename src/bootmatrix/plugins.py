@@ -75,11 +75,7 @@ def load(group: str, name: str) -> Any:
 
 
 def load_all(group: str) -> dict[str, Any]:
-    """Load all plug-ins of a group, by name.
-
-    Raises:
-        HostError: one cannot be imported.
-    """
+    """Load all plug-ins of a group, by name. Raises HostError if one cannot be imported."""
     return {name: load(group, name) for name in registered(group)}
 
 

@@ -75,11 +75,7 @@ def formats_of(profile: Profile) -> list[str]:
 
 
 def check(names: Iterable[str]) -> None:
-    """Check that no two formats write the same file with different contents.
-
-    Raises:
-        InputError: two do.
-    """
+    """Check that no two formats write the same file with different contents. Raises InputError if two do."""
     owners: dict[str, str] = {}
     for name in names:
         for suffix in output_formats()[name].files:

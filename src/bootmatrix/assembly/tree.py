@@ -166,11 +166,7 @@ class Tree:
             raise BuildError(f"the paths of all files have more than {MAX_NAMES_BYTES >> 20} MiB")
 
     def link(self, path: str, target: str) -> None:
-        """Make `path` a hard link to `target`.
-
-        Raises:
-            BuildError: the target does not exist.
-        """
+        """Make `path` a hard link to `target`. Raises BuildError if the target does not exist."""
         node = self.get(target)
         if node is None or node.kind == "dir":
             raise BuildError(f"{path} is a hard link to {target}, which does not exist")

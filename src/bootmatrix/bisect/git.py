@@ -69,22 +69,14 @@ class GitTree:
             raise ToolMissing("git is not installed", "Install git.") from error
 
     def git(self, *words: str) -> str:
-        """Run a command of git and return its output.
-
-        Raises:
-            InputError: it fails; with git's own words.
-        """
+        """Run a command of git and return its output. Raises InputError if it fails; with git's own words."""
         done = self.run(*words)
         if done.returncode:
             raise InputError(f"git {' '.join(words[:2])} in {self.path}: {_last_line(done.stderr or done.stdout)}")
         return done.stdout.strip()
 
     def commit(self, revision: str) -> Commit:
-        """Find a commit by any name that git knows.
-
-        Raises:
-            InputError: git knows no commit of this name.
-        """
+        """Find a commit by any name that git knows. Raises InputError if git knows no commit of this name."""
         found = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         if found.returncode:
             raise InputError(f"{self.path} has no commit {revision!r}", "Name a commit, tag or branch of the tree.")

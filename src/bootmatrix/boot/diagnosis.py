@@ -185,11 +185,7 @@ class SparseCopy:
         self._stopped.set()
 
     def run(self) -> None:
-        """Copy.
-
-        Raises:
-            OSError: there is more than expected, or the disk is full.
-        """
+        """Copy. Raises OSError if there is more than expected, or the disk is full."""
         total = 0
         with self._path.open("wb") as file:
             while data := self._read():

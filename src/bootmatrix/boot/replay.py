@@ -21,11 +21,7 @@ class Replay:
     console: bytes
 
     async def start(self, start: Start, _bootable: Bootable, _forks: SnapshotPool | None) -> Booted:
-        """Do as `start_guest` does, in no time.
-
-        Raises:
-            OSError: the console cannot be written.
-        """
+        """Do as `start_guest` does, in no time. Raises OSError if the console cannot be written."""
         async with start.turn(start.machine):
             with (start.folder / CONSOLE_FILE).open("wb", buffering=0) as file:
                 file.write(self.console)

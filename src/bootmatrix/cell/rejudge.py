@@ -28,11 +28,7 @@ def is_expected(cell: Cell, verdict: Verdict) -> bool:
 
 
 def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
-    """Judge each booted cell of a saved run again.
-
-    Raises:
-        InputError: a console is missing.
-    """
+    """Judge each booted cell of a saved run again. Raises InputError if a console is missing."""
     for record in run.records:
         if record.outcome is None or record.machine_profile is None or record.bootable is None:
             continue

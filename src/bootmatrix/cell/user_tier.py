@@ -345,11 +345,7 @@ def _check_nested(containers: Iterable[UserContainer]) -> None:
 
 
 async def run_user_cell(cell: UserCell, folder: Path) -> tuple[UserOutcome, Judgement]:
-    """Run a cell, and judge it. Its console is `folder`/console.log.
-
-    Raises:
-        HostError: it cannot be started.
-    """
+    """Run a cell, and judge it. Its console is `folder`/console.log. Raises HostError if it cannot be started."""
     run = UserRun(folder / CONSOLE_FILE, cell.emulator, cell.machine)
     code = script(cell.containers, cell.emulator, cell.volumes, cell.machine.cpu or "")
     try:

@@ -26,11 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parse_port(text: str) -> dict[str, Any]:
-    """Parse `[LOCAL:]PORT` or `[LOCAL:]/SOCKET`.
-
-    Raises:
-        InputError: it is neither.
-    """
+    """Parse `[LOCAL:]PORT` or `[LOCAL:]/SOCKET`. Raises InputError if it is neither."""
     match = PORT.fullmatch(text)
     if match is None or any(not 0 < int(part) < 65536 for part in match.groups() if part and part.isdecimal()):
         raise InputError(f"{text!r} must be [LOCAL:]PORT, or [LOCAL:]/path/of/socket")

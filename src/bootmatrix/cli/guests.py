@@ -28,11 +28,7 @@ def _line(guest: KeptGuest) -> str:
 
 
 def stop_guests(args: argparse.Namespace) -> int:
-    """Stop kept guests.
-
-    Raises:
-        InputError: one is not there.
-    """
+    """Stop kept guests. Raises InputError if one is not there."""
     for guest in find(args.ids):
         stop(guest)
         say(f"stopped {guest.id}")
@@ -53,11 +49,7 @@ def find_one(name: str) -> KeptGuest:
 
 
 def find(ids: list[str]) -> list[KeptGuest]:
-    """Find kept guests by their ids, which may be shortened; all without any.
-
-    Raises:
-        InputError: one is not there.
-    """
+    """Find kept guests by their ids, which may be shortened; all without any. Raises InputError if one is not there."""
     guests = list(kept_guests())
     chosen = []
     for name in ids:

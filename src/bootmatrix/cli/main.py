@@ -112,11 +112,7 @@ def _split_command(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _check_folder() -> None:
-    """Check that the current folder exists.
-
-    Raises:
-        InputError: it was removed, or is not accessible.
-    """
+    """Check that the current folder exists. Raises InputError if it was removed, or is not accessible."""
     try:
         Path.cwd().stat()
     except OSError as error:

@@ -78,11 +78,7 @@ def board(args: argparse.Namespace) -> str:
 
 
 def check_resumed(args: argparse.Namespace) -> None:
-    """Reject options that a resumed run takes from its start.
-
-    Raises:
-        InputError: one of them is set.
-    """
+    """Reject options that a resumed run takes from its start. Raises InputError if one of them is set."""
     if any(vars(args)[name] for name in OF_THE_RUN):
         raise InputError(
             "--resume cannot be combined with MATRIX or SPEC arguments, nor with options that choose cells or change "

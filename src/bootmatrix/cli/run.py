@@ -135,11 +135,7 @@ def _vmlinux(args: argparse.Namespace) -> Iterator[Path]:
 
 
 def _build(command: str) -> None:
-    """Run the user's command in a shell.
-
-    Raises:
-        BuildError: it fails.
-    """
+    """Run the user's command in a shell. Raises BuildError if it fails."""
     sys.stdout.flush()
     status = subprocess.run(command, shell=True, check=False).returncode  # noqa: S602
     if status:

@@ -43,11 +43,7 @@ def plan_written(
 
 
 def run_written(args: argparse.Namespace, workspace: Workspace, planned: PlannedRun) -> int:
-    """Check this host, run the plan, and return the exit status.
-
-    Raises:
-        HostError: this host lacks something.
-    """
+    """Check this host, run the plan, and return the exit status. Raises HostError if this host lacks something."""
     profiles = workspace.profiles()
     machines = [profiles[cell.arch].machine(cell.machine) for cell in planned.cells if cell.tier == "system"]
     check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")

@@ -23,11 +23,7 @@ _NAME_WORDS = ("release", "arch")
 
 
 def load_catalogues(folders: Iterable[Path] | None = None) -> dict[str, Catalogue]:
-    """Load all catalogues by name.
-
-    Raises:
-        InputError: one is invalid, or two have a kernel of the same name.
-    """
+    """Load all catalogues by name. Raises InputError if one is invalid, or two have a kernel of the same name."""
     files = named_files(catalogue_folders() if folders is None else folders)
     catalogues = {name: load_catalogue(file) for name, file in sorted(files.items())}
     owners: dict[str, str] = {}
@@ -43,11 +39,7 @@ def load_catalogues(folders: Iterable[Path] | None = None) -> dict[str, Catalogu
 
 
 def load_catalogue(path: Path) -> Catalogue:
-    """Load a catalogue, named as its file.
-
-    Raises:
-        InputError: the file is invalid.
-    """
+    """Load a catalogue, named as its file. Raises InputError if the file is invalid."""
     document = read_document(path)
     catalogue = validate(document, Catalogue, name=path.stem, folder=str(path.parent))
     for name, entry in catalogue.kernels.items():
@@ -162,11 +154,7 @@ def _with_kernels(profile: Profile, catalogues: Iterable[Catalogue], wanted: Col
 
 
 def find_catalogue(name: str) -> Catalogue:
-    """Find a distribution's catalogue.
-
-    Raises:
-        InputError: it is unknown.
-    """
+    """Find a distribution's catalogue. Raises InputError if it is unknown."""
     catalogues = load_catalogues()
     if name not in catalogues:
         raise InputError(f"unknown distribution {name!r}.{suggest(name, catalogues)}")

@@ -57,9 +57,5 @@ def load_cloud_machine(cloud: str, profile: Profile) -> CloudMachine:
 
 
 def load_cloud(path: Path) -> Cloud:
-    """Load a cloud's file.
-
-    Raises:
-        InputError: it is invalid.
-    """
+    """Load a cloud's file. Raises InputError if it is invalid."""
     return read_model(path, Cloud)[0]

@@ -72,11 +72,7 @@ class Document:
                 self.faults[(key,)] = rest
 
     def raise_faults(self) -> None:
-        """Raise the noted faults.
-
-        Raises:
-            FileError: there are faults.
-        """
+        """Raise the noted faults. Raises FileError if there are faults."""
         if self.faults:
             raise FileError(dict.fromkeys(fault for faults in self.faults.values() for fault in faults))
 
@@ -101,11 +97,7 @@ def _is_text(name: str) -> bool:
 
 
 def read_bytes(path: Path, limit_bytes: int) -> bytes:
-    """Read a regular file.
-
-    Raises:
-        InputError: the file does not exist, cannot be read, or exceeds the limit.
-    """
+    """Read a regular file. Raises InputError if the file does not exist, cannot be read, or exceeds the limit."""
     if (data := piped.kept(path)) is not None:
         return data
     try:

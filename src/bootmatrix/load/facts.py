@@ -20,11 +20,7 @@ Target = tuple[Profile, str]
 
 
 def with_facts(targets: Iterable[Target], matrix: Matrix) -> list[Target]:
-    """Keep the machines that a matrix chooses by facts.
-
-    Raises:
-        InputError: none is left.
-    """
+    """Keep the machines that a matrix chooses by facts. Raises InputError if none is left."""
     every = list(targets)
     kept = [target for target in every if _fits(target[0], matrix)]
     if not kept and every:

@@ -49,11 +49,7 @@ def _named(reference: str, path: Path, find_recipe: FindRecipe) -> ImageSource:
 
 
 def parse_override(text: str, folder: Path) -> ImageOverride:
-    """Parse `NAME=SOURCE`.
-
-    Raises:
-        InputError: the text is not of this form.
-    """
+    """Parse `NAME=SOURCE`. Raises InputError if the text is not of this form."""
     name, equals, source = text.partition("=")
     if not equals or not name.strip() or not source.strip():
         raise InputError(
@@ -64,11 +60,7 @@ def parse_override(text: str, folder: Path) -> ImageOverride:
 
 
 def check_override(one: ImageOverride) -> ImageOverride:
-    """Check the source of an override.
-
-    Raises:
-        InputError: the source is invalid.
-    """
+    """Check the source of an override. Raises InputError if the source is invalid."""
     if not one.source.startswith(PACKAGE) and image_sources.find_type(one.source) is None:
         known = ", ".join((*image_sources.prefixes(), PACKAGE))
         raise InputError(f"{one.source!r} should begin with the kind of source: one of {known}")

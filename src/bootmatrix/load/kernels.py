@@ -95,11 +95,7 @@ def with_custom_kernels(profiles: Mapping[str, Profile], path: Path) -> dict[str
 
 
 def save_custom_kernels(kernels: Mapping[str, Mapping[str, CustomKernel]], path: Path) -> None:
-    """Write the file atomically.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Write the file atomically. Raises InputError if it cannot be written."""
     data = {
         name: {
             arch: kernel.model_dump(mode="json", exclude={"folder"}, exclude_defaults=True)
@@ -113,11 +109,7 @@ def save_custom_kernels(kernels: Mapping[str, Mapping[str, CustomKernel]], path:
 
 
 def check_new(name: str, profile: Profile) -> None:
-    """Check a name for a custom kernel.
-
-    Raises:
-        InputError: the name is invalid, or taken by an archive kernel.
-    """
+    """Check a name for a custom kernel. Raises InputError if the name is invalid, or taken by an archive kernel."""
     if not re.fullmatch(NAME, name):
         raise InputError(f"{name!r} is not a valid kernel name", "Use letters, digits and _ . + -, such as mine-6.18.")
     if name in RESERVED:

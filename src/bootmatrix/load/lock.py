@@ -23,22 +23,14 @@ HINT = "Recreate it with 'bootmatrix lock'."
 
 
 def load_lock(path: Path) -> Lock:
-    """Load a lock.
-
-    Raises:
-        InputError: the file cannot be read, or is invalid.
-    """
+    """Load a lock. Raises InputError if the file cannot be read, or is invalid."""
     if not path.exists():
         raise InputError(f"{path}: lock file not found", "Create it with 'bootmatrix lock'.")
     return _load(path, Lock, MAX_LOCK_BYTES, "a lock file", HINT)
 
 
 def save_lock(lock: Lock, path: Path) -> None:
-    """Write a lock atomically.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Write a lock atomically. Raises InputError if it cannot be written."""
     write_text(path, json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
 
 
@@ -52,21 +44,13 @@ def load_seen(path: Path) -> tuple[Seen, ...]:
 
 
 def save_seen(path: Path, cells: Iterable[Seen]) -> None:
-    """Write known results atomically, one cell per line.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Write known results atomically, one cell per line. Raises InputError if it cannot be written."""
     lines = ",\n".join(as_json(cell).decode() for cell in cells)
     write_text(path, f'{{"format": {FORMAT}, "cells": [\n{lines}\n]}}\n')
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a user's file atomically.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Write a user's file atomically. Raises InputError if it cannot be written."""
     try:
         write_atomic(path, text.encode())
     except OSError as error:

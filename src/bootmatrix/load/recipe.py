@@ -138,11 +138,7 @@ def _stand_ins(specs: Path) -> dict[str, Path]:
 
 
 def load_recipe(path: Path) -> ImageRecipe:
-    """Load a build.yml, and check that its base images exist.
-
-    Raises:
-        InputError: the file is invalid.
-    """
+    """Load a build.yml, and check that its base images exist. Raises InputError if the file is invalid."""
     recipe, document = _read(path)
     _check_base(document, recipe, path)
     document.raise_faults()

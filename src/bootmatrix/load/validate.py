@@ -52,11 +52,7 @@ def suggest(word: str, candidates: Iterable[str]) -> str:
 
 
 def read_model(path: Path, model: type[M]) -> tuple[M, Document]:
-    """Read a file that holds one value.
-
-    Raises:
-        InputError: the file cannot be read, or is invalid.
-    """
+    """Read a file that holds one value. Raises InputError if the file cannot be read, or is invalid."""
     document = read_document(path)
     return validate(document, model), document
 

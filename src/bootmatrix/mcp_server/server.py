@@ -127,11 +127,7 @@ class Tools:
 
 
 def _find(saved: SavedRun, cell: str) -> Record:
-    """Find the record of a cell.
-
-    Raises:
-        InputError: the run has none.
-    """
+    """Find the record of a cell. Raises InputError if the run has none."""
     for record in saved.records:
         if record.cell.id == cell:
             return record

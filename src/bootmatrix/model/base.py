@@ -67,11 +67,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 def _checked_time(text: str) -> str:
-    """Return a time as it is.
-
-    Raises:
-        ValueError: it is not a time of RFC 3339, or out of range.
-    """
+    """Return a time as it is. Raises ValueError if it is not a time of RFC 3339, or out of range."""
     try:
         datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
@@ -84,11 +80,7 @@ Time = Annotated[str, AfterValidator(_checked_time)]
 
 
 def _checked_run_name(text: str) -> str:
-    """Return the name of a run's folder as it is.
-
-    Raises:
-        ValueError: it is a path.
-    """
+    """Return the name of a run's folder as it is. Raises ValueError if it is a path."""
     if "/" in text or "\0" in text or text in {".", ".."}:
         raise ValueError(f"a path in place of the name of a run: {text[:80]!r}")
     return text

@@ -22,11 +22,7 @@ LimitText = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[MG]$")]
 
 
 def limit_bytes(text: str) -> int:
-    """Return the bytes of a size such as `64M` or `2G`.
-
-    Raises:
-        InputError: it is not one.
-    """
+    """Return the bytes of a size such as `64M` or `2G`. Raises InputError if it is not one."""
     match = re.fullmatch(r"([1-9][0-9]{0,6})([MG])", text)
     if match is None:
         raise InputError(f"the limit {text!r} must be a size such as 64M or 2G")
@@ -77,11 +73,7 @@ class SizeRequest(Model):
 
 
 def memory_mib(text: str) -> int:
-    """Parse `512M` or `2G` as MiB.
-
-    Raises:
-        InputError: the text is not such a size, or is too large.
-    """
+    """Parse `512M` or `2G` as MiB. Raises InputError if the text is not such a size, or is too large."""
     if not re.fullmatch(MEMORY_PATTERN, text) or text == AUTO:
         raise InputError(f"{text!r} is not an amount of memory such as '512M' or '2G'")
     amount = int(text[:-1]) << (10 if text.endswith("G") else 0)
@@ -91,11 +83,7 @@ def memory_mib(text: str) -> int:
 
 
 def parse_size(text: str) -> GuestSize:
-    """Parse an annotation: `memory=2G cpus=2`, or one of them.
-
-    Raises:
-        InputError: the text is not of this form.
-    """
+    """Parse an annotation: `memory=2G cpus=2`, or one of them. Raises InputError if the text is not of this form."""
     words = dict(word.partition("=")[::2] for word in text.split())
     if not words or len(words) != len(text.split()) or not words.keys() <= {"memory", "cpus"}:
         raise InputError(f"{text[:60]!r} must be 'memory=2G cpus=2', or one of these")

@@ -101,11 +101,7 @@ class PytestGuest:
 
 @contextmanager
 def open_guest(cell: TestCell) -> Iterator[PytestGuest]:
-    """Boot a guest; it is killed in the end.
-
-    Raises:
-        BootmatrixError: it cannot be built or booted.
-    """
+    """Boot a guest; it is killed in the end. Raises BootmatrixError if it cannot be built or booted."""
     with start_blocking_portal() as portal:
         opened = Workspace().guest(cell.spec, arch=cell.arch, kernel=cell.kernel)
         with portal.wrap_async_context_manager(opened) as guest:

@@ -108,11 +108,7 @@ class IndexView:
 
 
 def write_index(reports: Path) -> Path:
-    """Write the page and return its path.
-
-    Raises:
-        OSError: the page cannot be written.
-    """
+    """Write the page and return its path. Raises OSError if the page cannot be written."""
     tags = tags_of(reports)
     view = ask(reports, lambda rows: view_index(rows, reports, tags))
     path = reports / INDEX_PAGE

@@ -51,11 +51,7 @@ class SnapshotCache:
         return snapshot
 
     def put(self, key: str, snapshot: Snapshot) -> None:
-        """Keep a snapshot, if it is within the limit, and make room for it.
-
-        Raises:
-            HostError: the disk is full.
-        """
+        """Keep a snapshot, if it is within the limit, and make room for it. Raises HostError if the disk is full."""
         with host_faults(self._folder):
             self._store.own_folder(FOLDER)
             with self._store.temporary() as (path, file):

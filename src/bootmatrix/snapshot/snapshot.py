@@ -80,11 +80,7 @@ def new_memory(memory_mib: int) -> int:
 
 
 def seal(memory: int) -> None:
-    """Make a guest's memory read-only.
-
-    Raises:
-        OSError: a writable mapping exists.
-    """
+    """Make a guest's memory read-only. Raises OSError if a writable mapping exists."""
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
 
 

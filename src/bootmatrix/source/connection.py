@@ -129,11 +129,7 @@ class _GuardedBackend(httpcore.SyncBackend):
         self._guard = guard
 
     def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore.NetworkStream:
-        """Connect to the first address that answers.
-
-        Raises:
-            UntrustedError: the host is forbidden.
-        """
+        """Connect to the first address that answers. Raises UntrustedError if the host is forbidden."""
         try:
             addresses = self._guard.permitted(host, _addresses(host, port))
         except (OSError, UnicodeError) as error:
@@ -221,11 +217,7 @@ class GuardedTransport(httpx.BaseTransport):
 
 
 def _proxy_transport(address: str, context: ssl.SSLContext) -> httpx.HTTPTransport:
-    """Return a transport that uses a proxy.
-
-    Raises:
-        HostError: its address is invalid.
-    """
+    """Return a transport that uses a proxy. Raises HostError if its address is invalid."""
     try:
         return httpx.HTTPTransport(verify=context, proxy=address)
     except (ValueError, ImportError, httpx.InvalidURL) as error:

@@ -166,11 +166,7 @@ class Downloader:
         return self._retried(url, lambda: self._small_once(url, limit_bytes, headers))
 
     def pause(self, seconds: float) -> None:
-        """Wait.
-
-        Raises:
-            Interrupted: the downloader was closed.
-        """
+        """Wait. Raises Interrupted if the downloader was closed."""
         if self._closed.wait(seconds):
             raise Interrupted("download interrupted")
 

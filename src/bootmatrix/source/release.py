@@ -47,11 +47,7 @@ class Release(Model):
     indexes: dict[str, IndexFile]
 
     def check_suite(self, suite: str) -> None:
-        """Check that the release is of the requested suite.
-
-        Raises:
-            UntrustedError: it is of another suite.
-        """
+        """Check that the release is of the requested suite. Raises UntrustedError if it is of another suite."""
         if suite not in {self.suite, self.codename}:
             raise UntrustedError(
                 f"the archive's file for suite {suite} is signed for suite {self.suite} ({self.codename})",
@@ -191,11 +187,7 @@ def _add_index(words: list[str], indexes: dict[str, IndexFile]) -> None:
 
 
 def parse_date(text: str) -> datetime:
-    """Parse a date of a Release file.
-
-    Raises:
-        NetworkError: it is invalid.
-    """
+    """Parse a date of a Release file. Raises NetworkError if it is invalid."""
     try:
         date = parsedate_to_datetime(text)
     except (TypeError, ValueError, OverflowError) as error:

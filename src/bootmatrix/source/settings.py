@@ -87,11 +87,7 @@ class Settings:
 
     @cached_property
     def keyring(self) -> Path:
-        """Return the file of keys that may sign the archive.
-
-        Raises:
-            HostError: it is missing.
-        """
+        """Return the file of keys that may sign the archive. Raises HostError if it is missing."""
         configured = os.environ.get("BOOTMATRIX_KEYRING")
         for path in (Path(configured).expanduser().absolute(),) if configured else KEYRINGS:
             if path.is_file():

@@ -84,11 +84,7 @@ class Writer:
         self._size_bytes = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Append bytes, and return their number.
-
-        Raises:
-            HostError: the disk is full.
-        """
+        """Append bytes, and return their number. Raises HostError if the disk is full."""
         with host_faults(self._store.folder):
             self._file.write(data)
         self._digest.update(data)
@@ -193,11 +189,7 @@ class Store:
         return True
 
     def add_bytes(self, data: bytes) -> str:
-        """Keep bytes, and return their digest.
-
-        Raises:
-            HostError: the disk is full.
-        """
+        """Keep bytes, and return their digest. Raises HostError if the disk is full."""
         digest = hashlib.sha256(data).hexdigest()
         if self.is_sound(digest):  # if it is damaged, this replaces it
             return digest
@@ -245,11 +237,7 @@ class Store:
         return value
 
     def set_memo(self, kind: str, key: str, value: bytes) -> None:
-        """Keep a record.
-
-        Raises:
-            HostError: the disk is full.
-        """
+        """Keep a record. Raises HostError if the disk is full."""
         path = self._memo_path(kind, key)
         with host_faults(self.folder):
             path.parent.mkdir(mode=0o755, exist_ok=True)

@@ -66,11 +66,7 @@ class Trimmed:
 
 
 def parse_size(text: str) -> int:
-    """Parse a size such as `10G`, in powers of 1024.
-
-    Raises:
-        InputError: it is not one.
-    """
+    """Parse a size such as `10G`, in powers of 1024. Raises InputError if it is not one."""
     match = re.fullmatch(r"(\d{1,15})([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
     if not match:
         raise InputError(f"{text!r}: expected a size, such as 10G or 500M")

@@ -126,11 +126,7 @@ def connect(folder: Path) -> socket.socket | None:
 
 
 def connect_to(guest: KeptGuest) -> socket.socket:
-    """Connect to a kept guest that is there.
-
-    Raises:
-        AgentError: it has ended.
-    """
+    """Connect to a kept guest that is there. Raises AgentError if it has ended."""
     end = connect(guest.folder)
     if end is None:
         raise AgentError(f"the kept guest {guest.id} has ended")
@@ -199,11 +195,7 @@ def follow(guest: KeptGuest, message: Mapping[str, Any]) -> Iterator[dict[str, A
 
 
 def request(guest: KeptGuest, message: Mapping[str, Any]) -> dict[str, Any]:
-    """Send a request, and return its one answer.
-
-    Raises:
-        AgentError: the guest has ended.
-    """
+    """Send a request, and return its one answer. Raises AgentError if the guest has ended."""
     for answer in follow(guest, message):
         return answer
     raise AgentError(f"the kept guest {guest.id} has ended")

@@ -52,11 +52,7 @@ class PlannedRun:
 
 
 def load_specs(cells: Iterable[Cell]) -> dict[str, Spec]:
-    """Load the specs of cells, by path.
-
-    Raises:
-        InputError: one cannot be read.
-    """
+    """Load the specs of cells, by path. Raises InputError if one cannot be read."""
     return {path: load_spec(Path(path)) for path in sorted({cell.spec for cell in cells})}
 
 
@@ -118,11 +114,7 @@ def lock_of(folder: Path) -> Path | None:
 
 
 def check_unchanged(run: Run, order: RunRequest) -> None:
-    """Compare what a run was made from with what there is now.
-
-    Raises:
-        InputError: something was changed.
-    """
+    """Compare what a run was made from with what there is now. Raises InputError if something was changed."""
     before, inputs = run.order.inputs if run.order else {}, order.inputs
     names = sorted(before.keys() | inputs.keys())
     changed = [name for name in names if before.get(name) != inputs.get(name)]

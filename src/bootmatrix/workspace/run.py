@@ -52,11 +52,7 @@ class OpenRun:
             observer.cell_done(record)
 
     async def execute(self, on_record: Callable[[Record], None] = lambda _record: None) -> None:
-        """Run all cells that are missing.
-
-        Raises:
-            HostError: the run's folder cannot be written any more.
-        """
+        """Run all cells that are missing. Raises HostError if the run's folder cannot be written any more."""
         try:
             await self._execute(on_record)
         except BaseExceptionGroup as group:

@@ -44,27 +44,15 @@ class SavedRun:
         return self.run.is_good
 
     def console(self, record: Record) -> bytes:
-        """Read the console of a record.
-
-        Raises:
-            InputError: it is missing.
-        """
+        """Read the console of a record. Raises InputError if it is missing."""
         return read_console(self.folder, record)
 
     def rejudge(self) -> list[tuple[Record, Judgement]]:
-        """Judge each booted cell again from what was recorded.
-
-        Raises:
-            InputError: a console is missing.
-        """
+        """Judge each booted cell again from what was recorded. Raises InputError if a console is missing."""
         return list(rejudge(self.run, self.folder))
 
     def compare(self, baseline: SavedRun) -> Comparison | None:
-        """Compare with a baseline, like with like only.
-
-        Raises:
-            InputError: one of them cannot be read.
-        """
+        """Compare with a baseline, like with like only. Raises InputError if one of them cannot be read."""
         folder = self.folder.resolve()
         other = baseline.folder.resolve()
         results = results_at(RunLocation(other.parent, other.name))

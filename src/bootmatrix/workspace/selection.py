@@ -113,11 +113,7 @@ def apply(selection: Selection, matrix: Matrix) -> Matrix:
 
 
 def requested_size(selection: Selection) -> GuestSize:
-    """Return the size of guests that a selection asks for.
-
-    Raises:
-        InputError: it is invalid.
-    """
+    """Return the size of guests that a selection asks for. Raises InputError if it is invalid."""
     return _resources(selection).size
 
 
@@ -141,9 +137,5 @@ def _checked_append(words: str) -> str:
 
 
 def split_qemu_args(texts: Sequence[str]) -> tuple[str, ...]:
-    """Split arguments of QEMU as a shell would.
-
-    Raises:
-        InputError: one is not allowed.
-    """
+    """Split arguments of QEMU as a shell would. Raises InputError if one is not allowed."""
     return tuple(word for text in texts for word in parse_qemu_args(text, Path()))

@@ -88,11 +88,7 @@ class Workspace:
         return with_custom_kernels(load_profiles(arch_folders()), kernels_file())
 
     def image_overrides(self) -> tuple[ImageOverride, ...]:
-        """Parse the image overrides.
-
-        Raises:
-            InputError: one is not NAME=SOURCE.
-        """
+        """Parse the image overrides. Raises InputError if one is not NAME=SOURCE."""
         return tuple(parse_override(text, Path()) for text in self.images)
 
     def sources(self, images: tuple[ImageOverride, ...] | None = None) -> SourceConfig:

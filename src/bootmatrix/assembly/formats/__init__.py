@@ -18,11 +18,7 @@ from bootmatrix.assembly.formats.source import Source
 
 
 def output_formats() -> dict[str, Format]:
-    """Load all formats by name.
-
-    Raises:
-        HostError: a format cannot be loaded.
-    """
+    """Load all formats by name. Raises HostError if a format cannot be loaded."""
     return plugins.load_all("output_formats")
 
 

@@ -107,11 +107,7 @@ class Source:
         return tree
 
     def fits(self, path: Path, limit_bytes: int, what: str) -> int:
-        """Return a file's size, checked against a limit.
-
-        Raises:
-            BuildError: the file is too large.
-        """
+        """Return a file's size, checked against a limit. Raises BuildError if the file is too large."""
         size = path.stat().st_size
         if size >= limit_bytes:
             raise BuildError(

@@ -41,11 +41,7 @@ ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "SOURCE_DATE_EPOCH": str(EPOCH_
 
 
 def find_tool(name: str) -> str:
-    """Find a program.
-
-    Raises:
-        HostError: the program is not installed.
-    """
+    """Find a program. Raises HostError if the program is not installed."""
     path = shutil.which(name, path=PATH)
     if path is None:
         raise HostError(f"{name} is not installed", f"Install it: sudo apt-get install {TOOLS[name]}")

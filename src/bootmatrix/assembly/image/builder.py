@@ -237,11 +237,7 @@ def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> St
 
 
 def image_tree(image: StoredImage, store: Store) -> Tree:
-    """Return the files of an image: its layers, applied in order.
-
-    Raises:
-        BuildError: a layer is invalid.
-    """
+    """Return the files of an image: its layers, applied in order. Raises BuildError if a layer is invalid."""
     tree = Tree()
     for layer in image.layers:
         try:

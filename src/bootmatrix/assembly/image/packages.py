@@ -80,11 +80,7 @@ def project_root(recipe_path: Path) -> Path:
 
 
 def take_deb(deb: LocalDeb, folder: Path) -> Path:
-    """Copy a local package to a private folder, as it was read.
-
-    Raises:
-        InputError: the package has changed since.
-    """
+    """Copy a local package to a private folder, as it was read. Raises InputError if the package has changed since."""
     try:
         taken = take_into(folder, deb.path, deb.sha256)
     except OSError as error:

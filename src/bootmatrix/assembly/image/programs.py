@@ -68,11 +68,7 @@ def check_program(one: BundleSpec, profile: Profile, store: Store) -> ProgramFau
 
 
 def check_programs(placed: Iterable[BundleSpec], profile: Profile, builder: Builder) -> None:
-    """Check the programs of all containers.
-
-    Raises:
-        BuildError: the guest cannot run one.
-    """
+    """Check the programs of all containers. Raises BuildError if the guest cannot run one."""
     for one in placed:
         fault = check_program(one, profile, builder.store)
         if fault:

@@ -143,11 +143,7 @@ def _runtime(one: BundleSpec, root: str) -> Json:
 
 
 def _check_mounts(one: BundleSpec, mounts: Iterable[Mount]) -> None:
-    """Refuse mounts that change what init itself has mounted.
-
-    Raises:
-        BuildError: one does.
-    """
+    """Refuse mounts that change what init itself has mounted. Raises BuildError if one does."""
     for mount in mounts:
         changes = next((word for word in words(mount.options) if word in CHANGING), None)
         if changes is not None:
@@ -322,11 +318,7 @@ def _lines(one: BundleSpec, steps: Iterable[tuple[str, ...]]) -> str:
 
 
 def result_paths(one: BundleSpec) -> tuple[str, ...]:
-    """Return the result files of a container.
-
-    Raises:
-        BuildError: a path is not absolute, or there are too many.
-    """
+    """Return the result files of a container. Raises BuildError if a path is not absolute, or there are too many."""
     words = (one.settings.annotations or {}).get(RESULTS, "").split()
     paths = tuple(dict.fromkeys(word.rstrip("/") for word in words))
     if len(paths) > MAX_RESULTS:

@@ -51,11 +51,7 @@ def source_path(spec: Spec, source: str) -> Path:
 
 
 def source_digests(spec: Spec) -> dict[str, str]:
-    """Digest the sources of a spec's `files`; empty for missing ones.
-
-    Raises:
-        BuildError: a source cannot be read.
-    """
+    """Digest the sources of a spec's `files`; empty for missing ones. Raises BuildError if a source cannot be read."""
     return {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
 
 

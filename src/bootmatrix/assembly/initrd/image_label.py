@@ -49,11 +49,7 @@ def self_granted(placed: Iterable[BundleSpec]) -> tuple[str, ...]:
 
 
 def check_labels(placed: Iterable[BundleSpec]) -> None:
-    """Refuse labels that reach files of init or of other containers.
-
-    Raises:
-        BuildError: a label does.
-    """
+    """Refuse labels that reach files of init or of other containers. Raises BuildError if a label does."""
     for one in placed:
         for what in _reached(_effective(one)):
             raise BuildError(

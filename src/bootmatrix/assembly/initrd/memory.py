@@ -36,11 +36,7 @@ def grown(machine: Machine, bootable: Bootable) -> Machine:
 
 
 def check_memory(machine: Machine, bootable: Bootable) -> None:
-    """Check that a machine has the memory for the unpacked initrd.
-
-    Raises:
-        BuildError: the initrd is too large.
-    """
+    """Check that a machine has the memory for the unpacked initrd. Raises BuildError if the initrd is too large."""
     if needed_bytes(bootable) <= machine.memory_mib << 20:
         return
     packed_bytes = bootable.initrd.size_bytes if bootable.initrd else 0

@@ -180,11 +180,7 @@ def _z_sizes(data: bytes) -> tuple[int, int] | None:
 
 
 def _z_kernel(data: bytes) -> bytes:
-    """Return the kernel of a zImage without a payload offset.
-
-    Raises:
-        BuildError: no payload was found.
-    """
+    """Return the kernel of a zImage without a payload offset. Raises BuildError if no payload was found."""
     for found in islice(MAGICS.finditer(data), MAX_PAYLOADS):
         # The unpacker itself contains such bytes, too.
         with suppress(BuildError):

@@ -144,11 +144,7 @@ def _files(image: StoredImage, store: Store) -> dict[str, ImageFile]:
 
 
 def _microcode(parts: tuple[KernelPart, ...], files: Iterable[Fetched], store: Store) -> tuple[str, int] | None:
-    """Return the part of the kernel named as `ucode`.
-
-    Raises:
-        BuildError: it is missing, or not a cpio archive.
-    """
+    """Return the part of the kernel named as `ucode`. Raises BuildError if it is missing, or not a cpio archive."""
     for part, image in zip(parts, files, strict=True):
         if part.ucode and isinstance(image, StoredImage):
             file = _files(image, store).get(part.ucode.strip("/"))

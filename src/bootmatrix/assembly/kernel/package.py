@@ -286,11 +286,7 @@ def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store
 
 
 def check_form(kernel: Kernel, files: KernelFiles, machine: Machine) -> None:
-    """Check that a machine boots kernels of this form.
-
-    Raises:
-        BuildError: it does not.
-    """
+    """Check that a machine boots kernels of this form. Raises BuildError if it does not."""
     if files.form and not boots(machine.kernel_form, files.form):
         raise BuildError(f"the kernel {kernel.name} is a {files.form}, and this machine boots a {machine.kernel_form}")
 
@@ -310,11 +306,7 @@ def check_modules(kernel: Kernel, files: KernelFiles, names: Iterable[str]) -> N
 
 
 def kernel_artefact(kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Artefact:
-    """Return the kernel in the form that the machine loads, cached.
-
-    Raises:
-        BuildError: the kernel is damaged.
-    """
+    """Return the kernel in the form that the machine loads, cached. Raises BuildError if the kernel is damaged."""
     digest, size = files.image, files.image_bytes
     if machine.kernel_form in UNPACKED_FORMS:
         key = json.dumps([FORMAT, files.image, machine.kernel_form, machine.ram_start])
@@ -329,11 +321,7 @@ def _unpack_image(files: KernelFiles, machine: Machine, store: Store) -> tuple[s
 
 
 def dtb_artefact(name: str, kernel: Kernel, files: KernelFiles, store: Store) -> Artefact:
-    """Return a device tree of the kernel.
-
-    Raises:
-        BuildError: the kernel's packages lack it.
-    """
+    """Return a device tree of the kernel. Raises BuildError if the kernel's packages lack it."""
     if name not in files.dtbs:
         near = ", ".join(get_close_matches(name, files.dtbs, 5)) or "no similar name"
         raise BuildError(f"the packages of {kernel.release} hold no device tree {name}", f"They hold {near}.")

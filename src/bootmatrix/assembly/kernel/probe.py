@@ -34,11 +34,7 @@ _FAULTS = (lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, V
 
 
 def check_whole(data: bytes) -> None:
-    """Check a kernel's size against its own headers.
-
-    Raises:
-        BuildError: the file is truncated.
-    """
+    """Check a kernel's size against its own headers. Raises BuildError if the file is truncated."""
     needed = max([0, *_ends(data)])
     if needed > len(data):
         raise BuildError(f"the kernel is cut off: it has {len(data)} bytes, and its header says {needed}")

@@ -53,11 +53,7 @@ class TreeReader:
                 self._take(item)
 
     def finish(self) -> Tree:
-        """Return the tree.
-
-        Raises:
-            AgentFault: it is incomplete.
-        """
+        """Return the tree. Raises AgentFault if it is incomplete."""
         if not self._is_over or not self._reader.is_between:
             raise AgentFault("an incomplete tree")
         with host_faults(self._path.parent):

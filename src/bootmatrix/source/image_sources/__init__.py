@@ -55,11 +55,7 @@ def parse(reference: str, folder: Path) -> ImageSource | None:
 
 
 def prefixes() -> tuple[str, ...]:
-    """Return the prefixes of all sources.
-
-    Raises:
-        HostError: one cannot be imported.
-    """
+    """Return the prefixes of all sources. Raises HostError if one cannot be imported."""
     types: dict[str, ImageSourceType] = plugins.load_all(GROUP)
     return tuple(source_type.PREFIX for source_type in types.values())
 

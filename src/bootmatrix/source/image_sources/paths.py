@@ -35,11 +35,7 @@ def parse_path(text: str, folder: Path, kind: str, *, named: bool = True) -> Ima
 
 
 def check_is_file(source: ImageSource) -> ImageSource:
-    """Return the source if it is a regular file.
-
-    Raises:
-        InputError: it is not.
-    """
+    """Return the source if it is a regular file. Raises InputError if it is not."""
     if not Path(source.path).is_file():
         hint = "A folder with an OCI layout is oci:FOLDER."
         raise InputError(f"the image {str(source)!r}: {source.path} is not a regular file", hint)

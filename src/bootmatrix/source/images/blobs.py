@@ -56,11 +56,7 @@ class BlobLocation:
         return digest.hexdigest()
 
     def open(self) -> BinaryIO:
-        """Open the file at the blob's first byte.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
+        """Open the file at the blob's first byte. Raises InputError if the file cannot be read."""
         try:
             file = self.path.open("rb")
         except OSError as error:

@@ -72,11 +72,7 @@ class Endpoint:
 
 @contextmanager
 def _faults(place: Path | str, fault: str) -> Iterator[None]:
-    """Report errors of OpenSSL as faults of a file.
-
-    Raises:
-        InputError: the file is invalid.
-    """
+    """Report errors of OpenSSL as faults of a file. Raises InputError if the file is invalid."""
     try:
         yield
     except OSError as error:  # ssl.SSLError is one

@@ -70,11 +70,7 @@ class Layout:
     _made: dict[str, BlobLocation] = field(default_factory=dict)
 
     def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
-        """Return the locations of blobs.
-
-        Raises:
-            BuildError: one is missing.
-        """
+        """Return the locations of blobs. Raises BuildError if one is missing."""
         return [self._locate(part.sha256) for part in parts]
 
     def document(self, name: str) -> bytes:
@@ -305,11 +301,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def digest_of_layout(path: Path) -> str:
-    """Return a digest of the images: of the index, or of the whole archive.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """Return a digest of the images: of the index, or of the whole archive. Raises InputError if it cannot be read."""
     file_path = path / INDEX if path.is_dir() else path
     if file_path.exists() and not file_path.is_file():
         raise InputError(f"{file_path}: not a regular file")
