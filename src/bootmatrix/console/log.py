@@ -44,6 +44,7 @@ WORDS = (
         b"Bad swap",
         b"buffer overflow",
         b"panicked at",
+        b"Double-freed",
     ),
 )
 """Each kernel message of a fault, and each banner, contains one of these (kernel_messages.toml)."""
