@@ -92,6 +92,12 @@ def test_junit_becomes_sub_results() -> None:
         (BAD.replace(b"<testsuite ", b'<testsuite xmlns="urn:tests" '), "unit: adds: want 3, got 4"),
         (BAD.replace(b"<failure", b'<x:failure xmlns:x="urn:tests"'), "unit: adds: want 3, got 4"),
         (GOOD.replace(b'name="y"', b'name="y" status="failed"'), "unit: x.y: its status is failed"),
+        (GOOD.replace(b'name="y"', b'name="y" Status="Failed"'), "unit: x.y: its status is Failed"),
+        (GOOD.replace(b'name="y"', b'name="y" status="dmesg-fail"'), "unit: x.y: its status is dmesg-fail"),
+        (GOOD.replace(b'name="y"', b'name="y" status="interrupted"'), "unit: x.y: its status is interrupted"),
+        (GOOD.replace(b'name="y"', b'name="y" result="XPASS"'), "unit: x.y: its result is XPASS"),
+        (GOOD.replace(b'"a"', b'"a" Failures="1"'), "it counts 1 failures, but no test failed"),
+        (BAD.replace(b"failure", b"failed"), "unit: adds: want 3, got 4"),
         (b"<testsuite", "is not JUnit's XML"),
         (BOMB, "is not JUnit's XML: it has a document type"),
         (BOMB.decode().encode("utf-16"), "is not JUnit's XML: it has a document type"),
@@ -138,6 +144,7 @@ def test_totals_that_count_other_things_are_noted(data: bytes, note: str) -> Non
         b'<testcase name="usb" status="notrun" time="0."/>',
         b'<testcase name="usb" status="disabled"><skipped message="Disabled"/></testcase>',
         b'<testcase name="usb" status="run" result="skipped"/>',
+        b'<testcase name="usb" result="Inconclusive"/>',
     ],
 )
 def test_a_test_that_was_not_run_is_a_skip(case: bytes) -> None:

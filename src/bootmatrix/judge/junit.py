@@ -15,35 +15,17 @@ from bootmatrix.judge.tap import MAX_NAME
 from bootmatrix.model import SubResult, Verdict
 
 SUITES = ("testsuites", "testsuite")
-BAD = ("failure", "error", "rerunfailure", "rerunerror")
-"""Elements of a failed test; the latter two (Maven Surefire) of one that failed in each rerun."""
+BAD = ("failure", "error", "fail", "failed", "rerunfailure", "rerunerror")
+"""Elements of a failed test; the last two (Maven Surefire) of one that failed in each rerun."""
 FLAKY = ("flakyfailure", "flakyerror")
 """Elements of a test that failed first and passed in a rerun."""
 STATUSES = ("status", "result")
-BAD_STATUSES = frozenset(
-    {
-        "failed",
-        "failure",
-        "fail",
-        "error",
-        "errored",
-        "broken",
-        "crashed",
-        "aborted",
-        "timeout",
-        "timedout",
-        "killed",
-        "panic",
-        "panicked",
-        "exception",
-        "unsuccessful",
-        "notok",
-        "nok",
-        "ko",
-    }
+BAD_STATUS = re.compile(
+    "fail(ed|ure)?|error(ed)?|broken|crash(ed)?|abort(ed)?|interrupted|incomplete|cancell?ed|time(d)?out|killed"
+    "|panic(ked)?|exception|unsuccessful|n(ot)?ok|ko|xpass|dmesgfail|unexpected(pass|success)"
 )
 """Values of these attributes, without punctuation, which some writers set instead of an element."""
-SKIP_STATUSES = frozenset({"notrun", "disabled", "skipped", "ignored", "pending", "suppressed"})
+SKIP_STATUS = re.compile("notrun|disabled|skip(ped)?|ignored|pending|suppressed|inconclusive")
 """The same for skipped tests, by GoogleTest, CTest and others."""
 FAILURES = ("failures", "errors", "failed")
 """Totals of a suite's failed tests."""
@@ -112,7 +94,7 @@ class JUnitReport:
         name = _local(tag)
         if not self._open and name not in SUITES:
             raise UnreadableReport(f"it begins with <{name[:MAX_NAME]}>")
-        self._open.append(self._begin(name, attributes))
+        self._open.append(self._begin(name, {_local(key): value for key, value in attributes.items()}))
 
     def end(self, _: str) -> None:
         """End the innermost element."""
@@ -228,7 +210,7 @@ def _refuse_entity(*_: object) -> None:
 
 
 def _local(tag: str) -> str:
-    """Return an element's name without its namespace, in lower case."""
+    """Return the name of an element or attribute without its namespace, in lower case."""
     return tag.rpartition("}")[2].lower()
 
 
@@ -242,11 +224,9 @@ def _case(attributes: dict[str, str]) -> JUnitCase:
     return JUnitCase(name)
 
 
-_STATUSES = dict.fromkeys(BAD_STATUSES, Verdict.FAIL) | dict.fromkeys(SKIP_STATUSES, Verdict.SKIP)
-
-
 def _status(value: str) -> Verdict | None:
-    return _STATUSES.get(re.sub(r"[\W_]+", "", value.lower()))
+    word = re.sub(r"[\W_]+", "", value.lower())
+    return Verdict.FAIL if BAD_STATUS.fullmatch(word) else Verdict.SKIP if SKIP_STATUS.fullmatch(word) else None
 
 
 def _words(attributes: dict[str, str]) -> str:
