@@ -278,7 +278,13 @@ def test_users(yaml: str, user: str, wanted: dict[str, object]) -> None:
     assert config(yaml, user=user)["process"]["user"] == wanted
 
 
-@pytest.mark.parametrize("yaml", ["uid: third", "gid: -1", "uid: 4294967296", "additionalGids: [nobody]", "uid: '٣x'"])
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        *("uid: third", "gid: -1", "uid: 4294967296", "additionalGids: [nobody]", "uid: '٣x'"),
+        *(f"uid: '{'9' * 5000}'", f"additionalGids: ['{'9' * 5000}']"),
+    ],
+)
 def test_users_that_there_are_not(yaml: str) -> None:
     with pytest.raises(BuildError, match=r"container c: .* is neither the number of a user or group nor the name"):
         config(yaml)
@@ -355,7 +361,13 @@ def test_keys_that_linuxkit_takes_and_loses(yaml: str, wanted: dict[str, object]
     assert wanted.items() <= config(yaml)["linux"].items()
 
 
-@pytest.mark.parametrize("text", ["nofile", "nofile,1,2,3", "fly,1,2", ",1", "nofile,-1", "nofile,many", "nofile,²"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("nofile", "nofile,1,2,3", "fly,1,2", ",1", "nofile,-1", "nofile,many", "nofile,²"),
+        *(f"nofile,{1 << 64}", f"nofile,{'9' * 5000}"),
+    ],
+)
 def test_faulty_rlimits(text: str) -> None:
     with pytest.raises(BuildError, match=r"container c: .*rlimit"):
         config(f"rlimits: ['{text}']")

@@ -32,6 +32,9 @@ RENAMED = {"blockio": "blockIO"}
 _RLIMITS = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME"
 RLIMITS = tuple(f"RLIMIT_{name}" for name in _RLIMITS.split())
 """getrlimit(2)."""
+UNLIMITED = (1 << 64) - 1
+MAX_DIGITS = 20
+"""Of any number; longer ones take long to read, and Python refuses some."""
 
 Json = dict[str, Any]
 
@@ -197,12 +200,13 @@ def _arguments(container: Container, settings: ContainerSettings, image: ImageCo
 
 def _number(container: Container, value: int | str, ids: Mapping[str, int]) -> int:
     if isinstance(value, str):
-        number = 0 if value in {"", "root"} else ids.get(value, int(value) if value.isdecimal() else -1)
+        is_number = value.isdecimal() and len(value) <= MAX_DIGITS
+        number = 0 if value in {"", "root"} else ids.get(value, int(value) if is_number else -1)
     else:
         number = value
     if not 0 <= number <= MAX_NUMBER:
         raise BuildError(
-            f"container {container.name}: {value!r} is neither the number of a user or group "
+            f"container {container.name}: {str(value)[:80]!r} is neither the number of a user or group "
             "nor the name of a container of the spec"
         )
     return number
@@ -329,10 +333,10 @@ def _rlimit(container: Container, text: str) -> Json:
 
 def _limit(container: Container, text: str) -> int:
     if text.lower() == "unlimited":
-        return (1 << 64) - 1
-    if text.isdecimal():
+        return UNLIMITED
+    if text.isdecimal() and len(text) <= MAX_DIGITS and int(text) <= UNLIMITED:
         return int(text)
-    raise BuildError(f"container {container.name}: {text!r} in an rlimit is neither a number nor 'unlimited'")
+    raise BuildError(f"container {container.name}: {text[:80]!r} in an rlimit is neither a number nor 'unlimited'")
 
 
 def _device(container: Container, device: Device) -> Json:
