@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from bootmatrix.fsio import write_named
 from stage import Stage, set_up
 
 
@@ -25,6 +28,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
         ("matrix", "--arch fake", "- < <(cat fake.yml)"),
         ("run", "--arch fake", "- <fake.yml"),
         ("build", "--arch fake -o x", "- <fake.yml"),
+        ("cost", "--hour 1", "- <fake.yml"),
     ],
 )
 def test_a_spec_comes_by_a_pipe(stage: Stage, command: str, more: str, words: str) -> None:
@@ -39,3 +43,57 @@ def test_what_is_wrong_in_it_is_said_with_its_line(stage: Stage) -> None:
     done = stage.run("validate", "-", text="init: []\nservcies: []\n")
     assert done.returncode == 2
     assert "stdin.yml:2: unknown key 'servcies'" in done.stderr
+
+
+def test_a_named_pipe_is_read_once(stage: Stage) -> None:
+    os.mkfifo(stage.folder / "pipe")
+    line = f"cat fake.yml >pipe & timeout 60 {shlex.join(stage.command('plan'))} pipe --arch fake"
+    done = stage.run_program("bash", "-c", line)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "input-pipe/fake" in done.stdout
+
+
+def test_a_part_of_a_merged_spec_comes_by_a_pipe(stage: Stage) -> None:
+    done = stage.run("plan", "fake.yml+-", "--arch", "fake", text="onshutdown: []\n")
+    assert done.returncode == 0, done.stderr
+    assert "fake+stdin/fake" in done.stdout
+
+
+def test_output_goes_where_it_is_wanted(tmp_path: Path) -> None:
+    """Nothing but a regular file is ever replaced: as root, that would take away a device."""
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as reader:
+        write_named(tmp_path / "pipe", b"words")
+        assert reader.communicate(timeout=60)[0] == b"words"
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("file")
+    write_named(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
+    with (tmp_path / "open").open("wb") as file:
+        file.write(b"first ")
+        file.flush()
+        write_named(Path(f"/proc/{os.getpid()}/fd/{file.fileno()}"), b"second")
+    assert (tmp_path / "open").read_bytes() == b"first second"
+    with pytest.raises(OSError, match=r"Is a directory: '.*'"):
+        write_named(tmp_path, b"words")
+    with pytest.raises(OSError, match=r"No such file or directory: '[^.]*/no/file'"):
+        write_named(tmp_path / "no/file", b"words")
+
+
+@pytest.mark.parametrize("words", ["report latest --format csv -o -", "report latest --format csv -o >(cat)"])
+def test_a_form_goes_to_the_standard_output(stage: Stage, words: str) -> None:
+    if not stage.reports.exists():
+        assert stage.run("matrix", "fake.yml", "--arch", "fake").returncode == 0
+    command, _, more = words.partition(" ")
+    done = stage.run_program("bash", "-c", f"{shlex.join(stage.command(command))} {more}; wait")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ",fake,sound,6.1,cold,pass," in done.stdout
+    assert not (stage.folder / "-").exists()
+
+
+def test_no_file_is_made_beside_a_device(stage: Stage) -> None:
+    done = stage.run("build", "fake.yml", "--arch", "fake", "-o", "/dev/stdout")
+    assert done.returncode == 2
+    assert "'-o -' writes to the standard output" in done.stderr

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 BUFFER_BYTES = 1 << 16
+DESCRIPTORS = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
+"""Beginnings of names of open descriptors, which may lead to regular files that are written to already."""
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes], durable: bool = True) -> None:
@@ -20,6 +22,9 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], durable: bool = True
 
     What is not `durable` does not wait for the disk: a kill leaves it whole, but when the power fails it may be empty,
     unless `sync_disk` came between.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
@@ -29,9 +34,37 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], durable: bool = True
             if durable:
                 os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_named(path: Path, data: bytes) -> None:
+    """Write a file that a user named: atomically, and through links.
+
+    A device, a pipe or a descriptor is never replaced, but written to.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if not is_stream(path):
+        write_atomic(path.resolve(), data)
+        return
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            while data:
+                data = data[file.write(data) :]
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether a name is that of a device, a pipe, a folder or an open descriptor."""
+    return str(path).startswith(DESCRIPTORS) or (path.exists() and not path.is_file())
 
 
 def open_plain(path: Path, limit_bytes: int | None = None) -> BinaryIO:

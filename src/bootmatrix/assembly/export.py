@@ -17,6 +17,7 @@ from bootmatrix.assembly.formats.media import copy_sparse
 from bootmatrix.assembly.formats.sbom import sbom
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import is_stream
 from bootmatrix.load.expand import has_kernel
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import Bootable, Built, BuiltFile, Cell, Profile
@@ -124,6 +125,9 @@ def write(wanted: ExportRequest, cell: Cell, materials: BuildContext) -> list[Pa
         check_stream(wanted)
     if wanted.prefix.name in {"", ".."}:
         raise InputError(f"{wanted.prefix} is a folder, and files' names are to begin with it", "Give FOLDER/NAME.")
+    if is_stream(wanted.prefix) and not wanted.prefix.is_dir():
+        hint = "Names of files begin with it; '-o -' writes to the standard output."
+        raise InputError(f"{wanted.prefix} is a device, a pipe or a descriptor", hint)
     if materials.specs[cell.spec].own:
         raise InputError(f"{cell.spec} describes a guest that is built already")
     sources = {machine: _source(cell, machine, materials) for machine in dict.fromkeys(machines.values())}

@@ -36,7 +36,7 @@ def _search_archive(args: argparse.Namespace) -> tuple[Bisection, Path, bool]:
     if args.build or args.built or args.match:
         raise InputError("--build, --built and --match need --tree")
     workspace = options.workspace(args)
-    question = Question(find_spec(args.spec), args.arch, args.good, args.bad, args.kernel, args.distro)
+    question = Question(find_spec(args.files[0]), args.arch, args.good, args.bad, args.kernel, args.distro)
     with download_progress() as downloads:
         search = prepare(workspace, question, downloads)
     args.is_kept = True
@@ -54,7 +54,7 @@ def _search_tree(args: argparse.Namespace) -> tuple[Bisection, Path, bool]:
         raise InputError("--tree needs --build: the shell command that makes a commit's kernel", "Such as 'make -j8'.")
     built = args.built or Path()
     question = TreeQuestion(
-        find_spec(args.spec), args.arch, args.tree, args.good, args.bad, args.build, built, args.match or ""
+        find_spec(args.files[0]), args.arch, args.tree, args.good, args.bad, args.build, built, args.match or ""
     )
     args.is_kept = True
     with (

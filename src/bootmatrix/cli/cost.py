@@ -32,7 +32,7 @@ def _times(args: argparse.Namespace) -> tuple[list[float], str]:
     """Return the cells' seconds, and where they come from."""
     workspace = options.workspace(args)
     selection = Selection(needs_qemu=False, must_test=False)
-    cells = workspace.plan(*args.what, selection=selection).cells
+    cells = workspace.plan(*args.files, selection=selection).cells
     seconds = args.cell or CELL_S
     return [seconds] * len(cells), f"estimated at {seconds:g} s a cell"
 

@@ -8,8 +8,8 @@ import sys
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import complain, say
-from bootmatrix.load.lock import save_lock
+from bootmatrix.cli.output import STDOUT, complain, say
+from bootmatrix.load.lock import lock_text, save_lock
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,6 +24,9 @@ def run(args: argparse.Namespace) -> int:
         say("no lock file was written", file=sys.stderr)
         return OUR_FAULT
     output = args.output or options.lock_file(args)
+    if output == STDOUT:
+        print(lock_text(lock), end="")
+        return EXPECTED
     save_lock(lock, output)
     say(output)
     return EXPECTED

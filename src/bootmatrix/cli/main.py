@@ -122,7 +122,7 @@ def _check_folder() -> None:
 def _adopt_input(args: argparse.Namespace) -> None:
     """Copy input files that are the standard input or a pipe."""
     files = getattr(args, "files", None)
-    if files and any(str(name) == "-" or str(name).startswith("/") for name in files):
+    if files:
         from bootmatrix.load.piped import adopt
 
         args.files = [type(name)(adopt(str(name))) for name in files]

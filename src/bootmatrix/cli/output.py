@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from bootmatrix.cli.streams import styled
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 WIDE = 160
+STDOUT = Path("-")
+"""Name of an output that means the standard output."""
 
 
 def say(*lines: object, file: TextIO | None = None) -> None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from bootmatrix.cli.exits import EXPECTED, regression_status
-from bootmatrix.cli.output import complain, say
+from bootmatrix.cli.output import STDOUT, complain, say
 from bootmatrix.cli.run_end import update_index
 from bootmatrix.errors import InputError, RunFault
-from bootmatrix.fsio import write_atomic
+from bootmatrix.fsio import write_named
 from bootmatrix.history.index import ask
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
 from bootmatrix.history.reference import RunLocation, find_run, reports_folder
@@ -63,8 +63,8 @@ def _with_warning(page: bytes, place: RunLocation) -> bytes:
 
 
 def _output(data: bytes, file: Path | None) -> None:
-    if file:
-        write_atomic(file, data)
+    if file and file != STDOUT:
+        write_named(file, data)
         return
     sys.stdout.flush()
     sys.stdout.buffer.write(data)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from bootmatrix.errors import InputError
-from bootmatrix.fsio import write_atomic
+from bootmatrix.fsio import write_named
 from bootmatrix.load.document import read_bytes
 from bootmatrix.model import Lock, Seen, SeenCells
 from bootmatrix.model.base import as_json, first_fault
@@ -31,7 +31,12 @@ def load_lock(path: Path) -> Lock:
 
 def save_lock(lock: Lock, path: Path) -> None:
     """Write a lock atomically. Raises InputError if it cannot be written."""
-    write_text(path, json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    write_text(path, lock_text(lock))
+
+
+def lock_text(lock: Lock) -> str:
+    """Return the text of a lock file."""
+    return json.dumps(lock.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
 
 
 def load_seen(path: Path) -> tuple[Seen, ...]:
@@ -50,9 +55,9 @@ def save_seen(path: Path, cells: Iterable[Seen]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a user's file atomically. Raises InputError if it cannot be written."""
+    """Write a file that a user named, atomically. Raises InputError if it cannot be written."""
     try:
-        write_atomic(path, text.encode())
+        write_named(path, text.encode())
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 

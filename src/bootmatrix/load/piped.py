@@ -1,4 +1,4 @@
-"""Input that can be read only once: `-`, /dev/stdin, or the shell's `<(…)`.
+"""Input that can be read only once: `-`, /dev/stdin, the shell's `<(…)`, a named pipe.
 
 It is read at once and kept under a name in the current folder, from which its relative names are resolved.
 """
@@ -20,9 +20,15 @@ _kept: dict[str, bytes] = {}
 def adopt(name: str) -> str:
     """Read input that is not a regular file, and return its new name. Other names are unchanged.
 
+    Of specs that are merged (`a.yml+-`), each may be such input.
+
     Raises:
         InputError: the input cannot be read, or is too large.
     """
+    return _adopt(name) if "+" not in name or Path(name).exists() else "+".join(map(_adopt, name.split("+")))
+
+
+def _adopt(name: str) -> str:
     path = "/dev/stdin" if name == STDIN else name
     if not _is_piped(path):
         return name
@@ -33,7 +39,7 @@ def adopt(name: str) -> str:
         raise InputError(f"{name}: cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
         raise InputError(f"{name}: larger than the limit of {MAX_BYTES >> 10} KiB")
-    kept = _free_name("stdin" if path == "/dev/stdin" else f"input-{Path(path).name}")
+    kept = _free_name("stdin" if path == "/dev/stdin" else f"input-{Path(path).stem}")
     _kept[kept] = data
     return kept
 

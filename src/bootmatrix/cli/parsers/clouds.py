@@ -78,7 +78,7 @@ def add_cost(commands: Commands) -> None:
         description="Computes what a run costs on machines that are paid by the hour, beside one that is always on, "
         "and from how many runs a month on the latter is cheaper.",
     )
-    parser.add_argument("what", metavar="MATRIX|SPEC", nargs="+", help="what will be run")
+    parser.add_argument("files", metavar="MATRIX|SPEC", nargs="+", help="what will be run")
     parser.add_argument("--hour", type=float, required=True, metavar="PRICE", help="price of a machine's hour")
     parser.add_argument("--month", type=float, metavar="PRICE", help="price of a machine that is always on, a month")
     parser.add_argument("--runs", type=float, default=30, metavar="N", help="runs a month (default: 30)")

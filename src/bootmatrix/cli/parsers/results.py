@@ -37,7 +37,11 @@ def add_report(commands: Commands) -> None:
         "badge, or html (one file)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="with --format: write it to this file, atomically"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="with --format: write it to this file, atomically; '-' is stdout",
     )
     arguments.add(parser, *arguments.BASELINE, "--reports")
 

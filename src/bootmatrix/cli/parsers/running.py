@@ -137,7 +137,9 @@ def add_lock(commands: Commands) -> None:
     parser = arguments.add_command(commands, "lock", words)
     arguments.add_selection(parser)
     arguments.add(parser, "--allow-empty", *arguments.SOURCES)
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MATRIX with .lock for .yml")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: MATRIX with .lock for .yml; '-' is stdout"
+    )
     parser.set_defaults(refresh=True)
 
 
@@ -149,7 +151,7 @@ def add_bisect(commands: Commands) -> None:
         "find the first kernel, of the archive or of a git tree, that breaks a spec",
         description=BISECT_DESCRIPTION,
     )
-    parser.add_argument("spec", metavar="SPEC", help="a spec (path or name)")
+    parser.add_argument("files", nargs=1, metavar="SPEC", help="a spec (path or name)")
     parser.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="one architecture")
     parser.add_argument(
         "--good", required=True, metavar="VERSION", help="a version or its prefix: 6.12.43; or a commit"
