@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bootmatrix.autopkgtest.protocol import ProtocolServer
+from bootmatrix.autopkgtest.source_tree import packages_of
 from bootmatrix.cli import arguments, testbed_command
 from bootmatrix.cli.exits import BAD_INPUT, OUR_FAULT
 from bootmatrix.cli.output import complain
@@ -82,8 +84,6 @@ def _die(number: int) -> NoReturn:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    from bootmatrix.autopkgtest.protocol import ProtocolServer
-    from bootmatrix.autopkgtest.source_tree import packages_of
     from bootmatrix.autopkgtest.testbed import Testbed, TestbedSettings
 
     settings = TestbedSettings(

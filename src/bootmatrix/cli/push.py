@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bootmatrix.cli.output import say
 from bootmatrix.cli.run_on import build, open_place, open_to_sweep
+from bootmatrix.cloud.docker import DockerPlace
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,12 +23,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_sweep(args: argparse.Namespace) -> int:
     """Remove what runs left, and print it."""
-    if args.on == "docker":
-        from bootmatrix.cloud.docker import DockerPlace
-
-        removed = DockerPlace().sweep()
-    else:
-        removed = open_to_sweep(args.on, args).sweep(args.older_than)
+    removed = DockerPlace().sweep() if args.on == "docker" else open_to_sweep(args.on, args).sweep(args.older_than)
     say(*(f"removed {name}" for name in removed))
     say(f"{len(removed)} removed")
     return 0

@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bootmatrix.errors import BootmatrixError
+from bootmatrix.workspace import kept_client
+
 FAULT = 254
 """Exit status if the command could not be run, or its guest has ended, by the protocol."""
 
 
 def main(words: Sequence[str]) -> int:
     """Run a command; return its exit status, or 254."""
-    from bootmatrix.errors import BootmatrixError
-    from bootmatrix.workspace import kept_client
-
     has_terminal = words[0] == "--terminal"
     folder, _, *command = words[has_terminal:]
     end = kept_client.connect(Path(folder))

@@ -11,7 +11,8 @@ from bootmatrix.history.lookup import usual_s
 from bootmatrix.history.reference import find_run
 from bootmatrix.model import Part, Plan, Profile
 from bootmatrix.model.durations import duration_s
-from bootmatrix.subset.budget import expected_s
+from bootmatrix.runs.run_store import load_run
+from bootmatrix.subset.budget import expected_s, within_budget
 from bootmatrix.subset.pattern import among, only
 from bootmatrix.subset.shard import parse_shard, shard_of
 
@@ -52,8 +53,6 @@ def choose(plan: Plan, choice: Choice, profiles: Mapping[str, Profile], reports:
         plan = shard_of(plan, shard, _seconds(plan, profiles, usual_s(reports)))
         part = part.model_copy(update={"shard": str(shard), "whole": whole})
     if limit_s:
-        from bootmatrix.subset.budget import within_budget
-
         seconds = _seconds(plan, profiles, usual_s(reports))
         plan = within_budget(plan, choice.budget, seconds, profiles, reports)
     return plan.model_copy(update={"part": part})
@@ -70,8 +69,6 @@ def failed_cells(reports: Path, name: str) -> set[str]:
     Raises:
         InputError: no such run, or all is as expected.
     """
-    from bootmatrix.runs.run_store import load_run
-
     place = find_run(reports, name)
     run = load_run(place.folder)
     failed = {record.cell.id for record in run.records if not record.expected} | set(run.missing)

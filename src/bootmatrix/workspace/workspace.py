@@ -25,12 +25,12 @@ from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.store import default_cache, healed
 from bootmatrix.workspace.choice import Choice, choose, part_title
+from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.planned_run import PlannedRun, load_resumable, load_specs, lock_of, verify_forks
 from bootmatrix.workspace.selection import Selection, apply, board_targets, default_kernels
 
 if TYPE_CHECKING:
     from bootmatrix.cell.run import RunContext
-    from bootmatrix.workspace.finished import RunOptions
     from bootmatrix.workspace.guest import Guest
     from bootmatrix.workspace.saved_run import SavedRun
 
@@ -203,7 +203,6 @@ class Workspace:
 
         Closing the iterator early ends all guests, and keeps the run as interrupted.
         """
-        from bootmatrix.workspace.finished import RunOptions
         from bootmatrix.workspace.run import open_run
 
         with open_run(planned, options or RunOptions(), NullObserver()) as opened:

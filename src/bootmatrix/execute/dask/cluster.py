@@ -96,16 +96,15 @@ async def _open_local(settings: ExecutorSettings, folder: Path, bundles: Path) -
 
 @asynccontextmanager
 async def _open_hosts(settings: ExecutorSettings, hosts: tuple[Host, ...], bundles: Path) -> AsyncIterator[OpenCluster]:
-    from bootmatrix.execute.dask.hosts.session import ClientAccess
-    from bootmatrix.execute.dask.hosts.supervise import HostsDepot, Supervisor, supervised
+    from bootmatrix.execute.dask.hosts import session, supervise
 
-    depot = HostsDepot(hosts)
+    depot = supervise.HostsDepot(hosts)
     await depot.prepare()
     async with run_scheduler() as (client, address, keys), followed(client, settings) as fleet:
         port, store = int(urlsplit(address).port or 0), Store(settings.config.sources.cache)
-        access = ClientAccess(keys, port, store, programs_of(settings.config))
-        supervisor = Supervisor(fleet, depot, access)
-        async with supervised(hosts, supervisor, fleet, settings.observer):
+        access = session.ClientAccess(keys, port, store, programs_of(settings.config))
+        supervisor = supervise.Supervisor(fleet, depot, access)
+        async with supervise.supervised(hosts, supervisor, fleet, settings.observer):
             yield OpenCluster(client, fleet, depot, bundles)
 
 

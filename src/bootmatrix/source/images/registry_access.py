@@ -124,15 +124,14 @@ class RegistryAccess:
     def repository(self, reference: Reference) -> Mirrored:
         """Return the repository of an image with its mirrors. It is opened once."""
         # Slow imports, and most builds need no registry.
-        from bootmatrix.source.images.endpoint import endpoints_of
-        from bootmatrix.source.images.registry import open_repository
+        from bootmatrix.source.images import endpoint, registry
 
         key = (reference.registry, reference.repository)
         with self._guard:
             if key not in self._repositories:
                 access = self._access
-                endpoints = endpoints_of(reference.registry, access.registries, access.folder)
-                self._repositories[key] = open_repository(
+                endpoints = endpoint.endpoints_of(reference.registry, access.registries, access.folder)
+                self._repositories[key] = registry.open_repository(
                     endpoints, reference.repository, self._store, self._progress, offline=access.offline
                 )
             return self._repositories[key]
