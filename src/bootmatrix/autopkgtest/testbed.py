@@ -98,11 +98,7 @@ class Testbed:
         return ("root-on-testbed", "revert", "revert-full-system", *ISOLATION[self._settings.isolation], *user)
 
     def open(self) -> str:
-        """Boot a guest; return a folder of it for everybody.
-
-        Raises:
-            BootmatrixError: it cannot be booted.
-        """
+        """Boot a guest; return a folder of it for everybody. Raises BootmatrixError if it cannot be booted."""
         settings = self._settings
         folder = kept_server.start(
             kept_server.KeptSettings(

@@ -48,11 +48,7 @@ class GitTree:
             raise InputError(f"--tree {path}: not a git work tree")
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of git, whatever its status.
-
-        Raises:
-            ToolMissing: git is not installed.
-        """
+        """Run a command of git, whatever its status. Raises ToolMissing if git is not installed."""
         env = {name: value for name, value in os.environ.items() if name not in LOCATIONS}
         command = ["git", "-C", str(self.path), *words]
         try:

@@ -157,11 +157,7 @@ class GcpPlace:
             raise InfraError("GCP: the bucket has other bytes than were sent")
 
     def start(self, image: str) -> str:
-        """Start an instance, and return its name.
-
-        Raises:
-            InfraError: the cloud has none to give, or fails.
-        """
+        """Start an instance, and return its name. Raises InfraError if the cloud has none to give, or fails."""
         assert self._machine
         kind = self._choice.instance_type or self._machine.instance_type
         name = f"bootmatrix-{self.number}"
@@ -243,11 +239,7 @@ def _is_old(created: str, older_s: float) -> bool:
 
 
 def _token() -> str:
-    """Return an access token.
-
-    Raises:
-        HostError: it is missing.
-    """
+    """Return an access token. Raises HostError if it is missing."""
     if token := os.environ.get("CLOUDSDK_AUTH_ACCESS_TOKEN", ""):
         return token
     hint = "Set CLOUDSDK_AUTH_ACCESS_TOKEN, or install gcloud and run 'gcloud auth login'."

@@ -88,11 +88,7 @@ class ConsoleTail:
 
 
 def check_spec(bootable: Bootable) -> None:
-    """Check that a cloud's console can carry the account of a spec.
-
-    Raises:
-        InputError: it cannot.
-    """
+    """Check that a cloud's console can carry the account of a spec. Raises InputError if it cannot."""
     if not bootable.reports:
         raise InputError("a cloud needs bootmatrix's init in the spec", 'Name "@pkg:./images/init" under init.')
     if bootable.results:

@@ -49,11 +49,7 @@ class GithubPlace:
 
 
 def place_of(environment: Mapping[str, str], link: str = "") -> GithubPlace:
-    """Find the place in the variables of a GitHub job.
-
-    Raises:
-        InputError: one is missing.
-    """
+    """Find the place in the variables of a GitHub job. Raises InputError if one is missing."""
     for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_SHA"):
         if not environment.get(name):
             raise InputError(f"{name} is not set", "In a GitHub job: env: {GITHUB_TOKEN: ${{ github.token }}}.")

@@ -59,11 +59,7 @@ def place_of(environment: Mapping[str, str], link: str = "") -> GitlabPlace:
 
 
 def tell_status(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> str:
-    """Set the commit's status.
-
-    Raises:
-        NetworkError: it cannot be set.
-    """
+    """Set the commit's status. Raises NetworkError if it cannot be set."""
     value = {
         "state": "success" if context.run.is_good else "failed",
         "name": f"bootmatrix/{context.run.title}"[:100],

@@ -53,11 +53,7 @@ class ArchiveReceiver(TreeCheck):
             self._write(item.data) if isinstance(item, FileBytes) else self._begin(item)
 
     def finish(self) -> None:
-        """End the file.
-
-        Raises:
-            AgentFault: it is incomplete.
-        """
+        """End the file. Raises AgentFault if it is incomplete."""
         if not self._is_over or not self._reader.is_between:
             raise AgentFault("an incomplete tree")
         self.close()

@@ -46,11 +46,7 @@ class Wire(Protocol):
         """Return what came; empty at the end."""
 
     async def send(self, data: bytes) -> None:
-        """Send all of it.
-
-        Raises:
-            OSError: the other end is closed.
-        """
+        """Send all of it. Raises OSError if the other end is closed."""
 
 
 @dataclass(frozen=True)
@@ -224,11 +220,7 @@ class AgentClient:
         self._outbox.end()
 
     async def ready(self) -> None:
-        """Wait for the agent.
-
-        Raises:
-            AgentError: it is not there any more.
-        """
+        """Wait for the agent. Raises AgentError if it is not there any more."""
         await self._ready.wait()
         if self._fault:
             raise self._fault

@@ -101,11 +101,7 @@ class ConsoleWire:
         return self._received.popleft() if self._received else b""
 
     async def send(self, data: bytes) -> None:
-        """Send all of it.
-
-        Raises:
-            OSError: the console is closed.
-        """
+        """Send all of it. Raises OSError if the console is closed."""
         for start in range(0, len(data), LINE_BYTES):
             while len(self._waiting) >= WINDOW and not self._is_over:
                 await self._changed.wait()

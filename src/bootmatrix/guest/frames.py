@@ -76,11 +76,7 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that these bytes complete.
-
-        Raises:
-            AgentFault: one is invalid.
-        """
+        """Yield the frames that these bytes complete. Raises AgentFault if one is invalid."""
         self._buffer += data
         position = 0
         try:
@@ -105,11 +101,7 @@ def _type_of(number: int) -> FrameType:
 
 
 def unpack(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
-    """Unpack a payload of exactly this layout.
-
-    Raises:
-        AgentFault: it has another length.
-    """
+    """Unpack a payload of exactly this layout. Raises AgentFault if it has another length."""
     if len(payload) != layout.size:
         raise AgentFault(f"a payload of {len(payload)} bytes, expected {layout.size}")
     return layout.unpack(payload)

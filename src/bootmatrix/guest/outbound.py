@@ -41,11 +41,7 @@ class TreeLimits:
         return [f"not copied into the guest, as they are not files: {names}"] if names else []
 
     def take(self, path: str, size: int) -> None:
-        """Count a file.
-
-        Raises:
-            InputError: it is beyond a limit.
-        """
+        """Count a file. Raises InputError if it is beyond a limit."""
         self.files -= 1
         self.bytes -= size
         if self.files < 0 or self.bytes < 0:

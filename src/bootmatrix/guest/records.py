@@ -61,11 +61,7 @@ class RecordReader:
         self._left = 0
 
     def feed(self, data: bytes) -> Iterator[TreeRecord | FileBytes]:
-        """Yield what these bytes complete.
-
-        Raises:
-            AgentFault: a record is invalid.
-        """
+        """Yield what these bytes complete. Raises AgentFault if a record is invalid."""
         self._buffer += data
         while self._buffer:
             if self._left:

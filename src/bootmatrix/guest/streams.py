@@ -69,11 +69,7 @@ class Incoming:
         self._changed = Signal()
 
     def feed(self, data: bytes) -> None:
-        """Add data.
-
-        Raises:
-            AgentFault: more than the window, or after the end.
-        """
+        """Add data. Raises AgentFault if more than the window, or after the end."""
         self._held += len(data)
         if self._is_over or self._held + self._taken > self._window:
             raise AgentFault("more data than it may send")
@@ -113,11 +109,7 @@ class Outgoing:
         self._changed = Signal()
 
     def add(self, credit: int) -> None:
-        """Add credit.
-
-        Raises:
-            AgentFault: more than was sent.
-        """
+        """Add credit. Raises AgentFault if more than was sent."""
         self._left += credit
         if self._left > self._window:
             raise AgentFault("more credit than was used")

@@ -28,11 +28,7 @@ class SocketWire:
                 return b""
 
     async def send(self, data: bytes) -> None:
-        """Send all of it.
-
-        Raises:
-            OSError: the other end is closed.
-        """
+        """Send all of it. Raises OSError if the other end is closed."""
         view = memoryview(data)
         while view:
             try:

@@ -54,11 +54,7 @@ def _day_words(until: str) -> str:
 
 
 def read_accepted(reports: Path) -> tuple[AcceptedFailure, ...]:
-    """Read the accepted failures of a folder of runs; none without a file.
-
-    Raises:
-        InputError: the file is damaged.
-    """
+    """Read the accepted failures of a folder of runs; none without a file. Raises InputError if the file is damaged."""
     file = reports / ACCEPTED_FILE
     try:
         with file.open("rb") as stream:
@@ -85,11 +81,7 @@ def _entry(value: dict[str, str]) -> AcceptedFailure:
 
 
 def write_accepted(reports: Path, accepted: Iterable[AcceptedFailure]) -> None:
-    """Write the accepted failures.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write the accepted failures. Raises OSError if the file cannot be written."""
     value = {"format": FORMAT, "accepted": [asdict(entry) for entry in accepted]}
     write_atomic(reports / ACCEPTED_FILE, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 

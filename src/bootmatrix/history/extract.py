@@ -49,11 +49,7 @@ def read_run(folder: Path) -> RunResults | UnusableRun:
 
 
 def load_results(folder: Path) -> RunResults:
-    """Load a run and its cells from the run's own files.
-
-    Raises:
-        InputError: the run cannot be read.
-    """
+    """Load a run and its cells from the run's own files. Raises InputError if the run cannot be read."""
     stamp = _stamp(folder)
     if stamp and _known.get(stamp):
         return _known[stamp]

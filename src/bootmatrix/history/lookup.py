@@ -27,11 +27,7 @@ if TYPE_CHECKING:
 
 
 def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
-    """Compare a run with a baseline, from the index.
-
-    Raises:
-        InputError: a run does not exist or cannot be read.
-    """
+    """Compare a run with a baseline, from the index. Raises InputError if a run does not exist or cannot be read."""
     place = find_run(reports, run_name)
     is_relative = baseline_name in RELATIVE or baseline_name.startswith(BRANCH_PREFIX)
     named = None if is_relative else find_run(place.reports, baseline_name)
@@ -63,11 +59,7 @@ def baseline_of(place: RunLocation, name: str) -> RunLocation | None:
 
 
 def results_at(place: RunLocation) -> RunResults:
-    """Load a run and its cells from the index.
-
-    Raises:
-        InputError: the run cannot be read.
-    """
+    """Load a run and its cells from the index. Raises InputError if the run cannot be read."""
     return ask(place.reports, lambda rows: _load(rows, place))
 
 
@@ -81,11 +73,7 @@ def _load(rows: Rows, place: RunLocation) -> RunResults:
 
 
 def read_baseline(place: RunLocation | None) -> RunResults | None:
-    """Load a baseline from its own files.
-
-    Raises:
-        InputError: the baseline cannot be read.
-    """
+    """Load a baseline from its own files. Raises InputError if the baseline cannot be read."""
     from bootmatrix.history.extract import load_results
 
     return load_results(place.folder) if place else None

@@ -168,11 +168,7 @@ def _keep(kept: list[str], text: str) -> None:
 
 
 def read_report(data: bytes) -> JUnitReport:
-    """Parse a report.
-
-    Raises:
-        UnreadableReport: it is not a JUnit report.
-    """
+    """Parse a report. Raises UnreadableReport if it is not a JUnit report."""
     report = JUnitReport()
     parser = XMLParser(target=report)  # noqa: S314  (no document type: nothing in it can expand)
     try:

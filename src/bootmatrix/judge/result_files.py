@@ -61,11 +61,7 @@ class SentFile:
 
 
 def unpack(message: GuestMessage) -> SentFile:
-    """Unpack the file of a message.
-
-    Raises:
-        UnreadableFile: it is damaged, or too large.
-    """
+    """Unpack the file of a message. Raises UnreadableFile if it is damaged, or too large."""
     try:
         container, path64, state, *data = message.words
         path = base64.b64decode(path64, validate=True).decode("utf-8", "replace")

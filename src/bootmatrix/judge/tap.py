@@ -105,11 +105,7 @@ def _read_message(message: GuestMessage) -> ParsedResults:
 
 
 def unpack(word: str) -> str:
-    """Decode the base64 and gzip of a `tap` message.
-
-    Raises:
-        UnreadableTap: it is damaged, or too large.
-    """
+    """Decode the base64 and gzip of a `tap` message. Raises UnreadableTap if it is damaged, or too large."""
     try:
         packed = base64.b64decode(word, validate=True)
         stream = zlib.decompressobj(GZIP)

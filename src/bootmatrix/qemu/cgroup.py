@@ -153,11 +153,7 @@ def _works(place: CgroupLocation) -> bool:
 
 @contextmanager
 def _group(place: CgroupLocation, limits: Mapping[str, int]) -> Iterator[Path]:
-    """A new group with limits in it, locked and in the end removed.
-
-    Raises:
-        OSError: it cannot be made.
-    """
+    """A new group with limits in it, locked and in the end removed. Raises OSError if it cannot be made."""
     folder, lock = _made(place.folder)
     try:
         for controller in place.controllers:

@@ -58,11 +58,7 @@ def idle_cpu_s() -> float:
 
 
 def total_memory_mib() -> int:
-    """Return the host's memory.
-
-    Raises:
-        HostError: /proc/meminfo lacks it.
-    """
+    """Return the host's memory. Raises HostError if /proc/meminfo lacks it."""
     return _meminfo_mib("MemTotal")
 
 

@@ -123,11 +123,7 @@ class Monitor:
             await anyio.sleep(LOAD_TICK_S)
 
     async def ask(self, command: str, arguments: Mapping[str, object]) -> object:
-        """Return QEMU's answer to a command.
-
-        Raises:
-            Unanswered: refused, or the connection is closed.
-        """
+        """Return QEMU's answer to a command. Raises Unanswered if refused, or the connection is closed."""
         try:
             return await self._client.execute(command, arguments)
         except (QMPError, ExecInterruptedError, EOFError, OSError) as error:

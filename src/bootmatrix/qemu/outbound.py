@@ -120,11 +120,7 @@ def _is_public(name: str, networks: Iterable[IPv4Network]) -> bool:
 
 
 def find_passt() -> str:
-    """Return passt's path.
-
-    Raises:
-        ToolMissing: it is not installed.
-    """
+    """Return passt's path. Raises ToolMissing if it is not installed."""
     path = shutil.which(PROGRAM)
     if path is None:
         raise ToolMissing("passt is not installed, which gives guests an outbound network", install_hint(PROGRAM))

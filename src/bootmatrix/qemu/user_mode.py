@@ -83,11 +83,7 @@ def _identity(header: bytes) -> tuple[bytes, bytes]:
 
 
 def check_kernel(release: str) -> None:
-    """Check that users can register an emulator with this kernel.
-
-    Raises:
-        HostError: it is too old.
-    """
+    """Check that users can register an emulator with this kernel. Raises HostError if it is too old."""
     version = tuple(int(number) for number in re.findall(r"\d+", release)[:2])
     if version < MIN_KERNEL:
         wanted = ".".join(map(str, MIN_KERNEL))

@@ -124,11 +124,7 @@ def write_kernel_test(
 
 
 def script(request: KernelTestRequest) -> str:
-    """Return the script that runs in the guest.
-
-    Raises:
-        InputError: a variable is not NAME=VALUE.
-    """
+    """Return the script that runs in the guest. Raises InputError if a variable is not NAME=VALUE."""
     text = SCRIPT.format(folder=FILES if request.copy is not None else "/")
     for variable in request.env:
         name, equals, value = variable.partition("=")

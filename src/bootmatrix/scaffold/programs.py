@@ -40,11 +40,7 @@ def placeholders(profile: Profile) -> dict[str, str]:
 
 
 def fill(pattern: str, profile: Profile) -> str:
-    """Replace the placeholders of a path.
-
-    Raises:
-        InputError: one is unknown.
-    """
+    """Replace the placeholders of a path. Raises InputError if one is unknown."""
     names = placeholders(profile)
     for name in PLACEHOLDER.findall(pattern):
         if name not in names:

@@ -73,11 +73,7 @@ exit "$(cat /run/bootmatrix/status)"
 
 
 def unit_name(service: str) -> str:
-    """Return the name of a unit with its suffix.
-
-    Raises:
-        InputError: it cannot be the name of a unit.
-    """
+    """Return the name of a unit with its suffix. Raises InputError if it cannot be the name of a unit."""
     if not UNIT.fullmatch(service):
         raise InputError(f"--service {service[:100]!r} cannot be the name of a unit")
     return service if service.endswith(SUFFIXES) else f"{service}.service"

@@ -143,11 +143,7 @@ def _file(path: Path, mode: int) -> Thing:
 
 
 def _archive(path: Path) -> str:
-    """Return the reference of an archive by its contents.
-
-    Raises:
-        InputError: it is not a tar archive.
-    """
+    """Return the reference of an archive by its contents. Raises InputError if it is not a tar archive."""
     try:
         with tarfile.open(path) as archive:
             names = set()

@@ -57,11 +57,7 @@ class TrialRequest:
 
 
 def check_request(request: TrialRequest) -> None:
-    """Check that a request fits together.
-
-    Raises:
-        InputError: it does not.
-    """
+    """Check that a request fits together. Raises InputError if it does not."""
     kind = request.thing.kind
     if kind in {"folder", "none"} and not (request.words or request.is_service):
         example = "make check" if kind == "folder" else "uname -m"

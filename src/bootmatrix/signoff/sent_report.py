@@ -50,11 +50,7 @@ def attested(page: bytes, attestation: bytes) -> bytes:
 
 
 def split(data: bytes) -> tuple[bytes, bytes]:
-    """Return a report and its attestation.
-
-    Raises:
-        InputError: the report has no attestation.
-    """
+    """Return a report and its attestation. Raises InputError if the report has no attestation."""
     match = _LINE.search(data, max(data.rfind(b"\n<!-- bootmatrix-signoff "), 0))
     if not match:
         raise InputError("not a report that was signed off", "'bootmatrix signoff' writes it beside its page.")
@@ -70,11 +66,7 @@ def digest_of(page: bytes) -> str:
 
 
 def read_sent(file: Path) -> tuple[bytes, bytes]:
-    """Read a report and its attestation.
-
-    Raises:
-        InputError: it cannot be read, or has no attestation.
-    """
+    """Read a report and its attestation. Raises InputError if it cannot be read, or has no attestation."""
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)

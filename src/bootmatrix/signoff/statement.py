@@ -201,11 +201,7 @@ def _envelope_of(data: bytes) -> tuple[str, bytes, list[bytes]]:
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON.
-
-    Raises:
-        ValueError: it has a key twice, which readers could understand in two ways.
-    """
+    """Return an object of JSON. Raises ValueError if it has a key twice, which readers could understand in two ways."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key comes twice")

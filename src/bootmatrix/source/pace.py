@@ -53,11 +53,7 @@ class Pace:
         self._since = self.begun
 
     def add(self, count: int, now: float | None = None) -> None:
-        """Count received bytes.
-
-        Raises:
-            TooSlow: a limit is exceeded.
-        """
+        """Count received bytes. Raises TooSlow if a limit is exceeded."""
         now = time.monotonic() if now is None else now
         self._bytes += count
         if self.limits.most_s and now - self.begun > self.limits.most_s:

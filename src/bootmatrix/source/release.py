@@ -150,11 +150,7 @@ def explain(status: str) -> str:
 
 
 def parse_release(text: str) -> Release:
-    """Parse the used fields of a Release file.
-
-    Raises:
-        NetworkError: they are missing.
-    """
+    """Parse the used fields of a Release file. Raises NetworkError if they are missing."""
     fields: dict[str, str] = {}
     indexes: dict[str, IndexFile] = {}
     section = ""

@@ -30,11 +30,7 @@ class GuestHolder:
         self._is_used = False
 
     async def hold(self, held: HeldGuest) -> None:
-        """Hold a guest, if it is the first.
-
-        Raises:
-            HostError: the folder of kept guests cannot be used.
-        """
+        """Hold a guest, if it is the first. Raises HostError if the folder of kept guests cannot be used."""
         if self._is_used:
             return
         self._is_used = True

@@ -27,11 +27,7 @@ SPEC, KERNEL = "hello", "6.1"
 
 
 def check_cluster(workspace: Workspace, cluster: Path, observer: Observer) -> list[HostReport]:
-    """Check all hosts of a file. Blocking.
-
-    Raises:
-        InputError: the file is invalid, or names no hosts.
-    """
+    """Check all hosts of a file. Blocking. Raises InputError if the file is invalid, or names no hosts."""
     plugins.load("executors", "dask")  # says what to install if its packages are missing
     from bootmatrix.execute.dask.hosts.check import check_hosts
 

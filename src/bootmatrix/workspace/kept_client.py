@@ -233,11 +233,7 @@ class _PassedOn:
 
 
 def stop(guest: KeptGuest) -> None:
-    """Stop a kept guest, and wait for its end.
-
-    Raises:
-        HostError: it does not end.
-    """
+    """Stop a kept guest, and wait for its end. Raises HostError if it does not end."""
     end = connect(guest.folder)
     if end is None:
         return

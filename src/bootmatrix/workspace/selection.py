@@ -83,11 +83,7 @@ def _on_board(arch: str, machine: str) -> str:
 
 
 def apply(selection: Selection, matrix: Matrix) -> Matrix:
-    """Return the matrix with a selection's keys in the place of its own.
-
-    Raises:
-        InputError: a value is invalid.
-    """
+    """Return the matrix with a selection's keys in the place of its own. Raises InputError if a value is invalid."""
     changes: dict[str, Any] = {
         name: value
         for name in ("boot", "roots", "network", "tier", "flaky", "page_size", "bits", "endian", "cpu")

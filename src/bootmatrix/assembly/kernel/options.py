@@ -119,11 +119,7 @@ def fragment(machine: Machine, *purposes: Purpose) -> str:
 
 
 def parse_purposes(words: tuple[str, ...]) -> tuple[Purpose, ...]:
-    """Check the names of purposes.
-
-    Raises:
-        InputError: one is unknown.
-    """
+    """Check the names of purposes. Raises InputError if one is unknown."""
     for word in words:
         if word not in PURPOSES:
             raise InputError(f"--for: unknown purpose {word!r}: must be one of {', '.join(PURPOSES)}")

@@ -25,11 +25,7 @@ MAX_DEPTH = 4
 
 
 def pack(record: Record, folder: Path, target: Path) -> tuple[str, int]:
-    """Write a bundle; return its SHA-256 and size in bytes. Blocking.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a bundle; return its SHA-256 and size in bytes. Blocking. Raises OSError if it cannot be written."""
     (folder / RECORD_FILE).write_bytes(as_json(record))
     with target.open("xb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(folder.rglob("*")):

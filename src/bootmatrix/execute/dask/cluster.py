@@ -146,11 +146,7 @@ async def _open_address(
 
 @asynccontextmanager
 async def _client(address: str, security: Security) -> AsyncIterator[Client]:
-    """Connect to a scheduler.
-
-    Raises:
-        HostError: it does not answer, or refuses our key.
-    """
+    """Connect to a scheduler. Raises HostError if it does not answer, or refuses our key."""
     try:
         client = await Client(address, security=security, asynchronous=True, set_as_default=False, name="bootmatrix")
     except (OSError, TimeoutError) as error:

@@ -30,11 +30,7 @@ class WorkerChannel:
         self.incoming = Path()
 
     async def line(self) -> bytes:
-        """Read a line; empty at the end.
-
-        Raises:
-            HostError: it is too long.
-        """
+        """Read a line; empty at the end. Raises HostError if it is too long."""
         try:
             return await self._reader.readline()
         except ValueError as error:

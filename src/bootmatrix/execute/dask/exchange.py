@@ -17,18 +17,10 @@ class WorkerExchange(Protocol):
     """The worker's end."""
 
     async def get(self, sha256: str, target: Path) -> None:
-        """Write an artefact to a new file.
-
-        Raises:
-            InfraError: it cannot be had.
-        """
+        """Write an artefact to a new file. Raises InfraError if it cannot be had."""
 
     async def put(self, bundle: Path) -> None:
-        """Hand a bundle over, under its name; the file may be gone then.
-
-        Raises:
-            InfraError: it cannot be written.
-        """
+        """Hand a bundle over, under its name; the file may be gone then. Raises InfraError if it cannot be written."""
 
 
 class Depot(Protocol):
@@ -38,11 +30,7 @@ class Depot(Protocol):
         """Offer artefacts, by digest, to all workers."""
 
     async def collect(self, instance: str, bundle: str, target: Path) -> None:
-        """Write a worker's bundle to a new file, and remove the worker's.
-
-        Raises:
-            InfraError: it cannot be had.
-        """
+        """Write a worker's bundle to a new file, and remove the worker's. Raises InfraError if it cannot be had."""
 
 
 class SharedFolder:

@@ -25,11 +25,7 @@ _OPEN = AsyncExitStack()
 
 
 async def dask_setup(worker: Worker) -> None:
-    """Make a Dask worker run cells.
-
-    Raises:
-        InputError: the settings are missing or invalid.
-    """
+    """Make a Dask worker run cells. Raises InputError if the settings are missing or invalid."""
     configure()
     path = os.environ.get(VARIABLE)
     if not path:

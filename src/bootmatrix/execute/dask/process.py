@@ -50,11 +50,7 @@ class HeldWorker:
         self._pipe.write(message.model_dump_json().encode() + b"\n")
 
     async def start(self, settings: WorkerSettings) -> Hello:
-        """Send the settings, and wait for the worker's port.
-
-        Raises:
-            HostError: it does not start.
-        """
+        """Send the settings, and wait for the worker's port. Raises HostError if it does not start."""
         self._pipe.write(settings.model_dump_json().encode() + b"\n")
         try:
             async with asyncio.timeout(START_S):

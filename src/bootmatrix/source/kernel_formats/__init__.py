@@ -10,21 +10,13 @@ LAST = 1000
 
 
 def kernel_formats() -> dict[str, KernelFormat]:
-    """Load all formats by name, in the order in which they are tried.
-
-    Raises:
-        HostError: one cannot be loaded.
-    """
+    """Load all formats by name, in the order in which they are tried. Raises HostError if one cannot be loaded."""
     formats: dict[str, KernelFormat] = plugins.load_all(GROUP)
     return dict(sorted(formats.items(), key=lambda item: getattr(item[1], "ORDER", LAST)))
 
 
 def find_kernel_format(name: str) -> KernelFormat:
-    """Load a format by name.
-
-    Raises:
-        InputError: unknown name.
-    """
+    """Load a format by name. Raises InputError if unknown name."""
     module: KernelFormat = plugins.load(GROUP, name)
     return module
 

@@ -27,11 +27,7 @@ def paths(path: Path) -> list[Path]:
 
 
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
-    """Iterate over the modules, by their paths from the host's root.
-
-    Raises:
-        BuildError: the folder has no modules.
-    """
+    """Iterate over the modules, by their paths from the host's root. Raises BuildError if the folder has no modules."""
     files = paths(path)
     if not files:
         raise BuildError(f"no modules found in {path}", "Fill it with `make modules_install INSTALL_MOD_PATH=…`.")

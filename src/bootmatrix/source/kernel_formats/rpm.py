@@ -35,11 +35,7 @@ def paths(path: Path) -> list[Path]:
 
 
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
-    """Iterate over its files.
-
-    Raises:
-        BuildError: the package is damaged.
-    """
+    """Iterate over its files. Raises BuildError if the package is damaged."""
     return checked(_members(path), path, DESCRIPTION)
 
 
@@ -72,11 +68,7 @@ class _Exact:
         self._plain, self.offset = plain, 0
 
     def read(self, size: int) -> bytes:
-        """Read `size` bytes.
-
-        Raises:
-            DamagedArchive: the stream ends early.
-        """
+        """Read `size` bytes. Raises DamagedArchive if the stream ends early."""
         parts, left = [], size
         while left:
             part = self._plain.read(min(left, 1 << 20))

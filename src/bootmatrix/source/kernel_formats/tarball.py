@@ -41,11 +41,7 @@ def paths(path: Path) -> list[Path]:
 
 
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
-    """Iterate over its files.
-
-    Raises:
-        BuildError: the archive is damaged, or a container image.
-    """
+    """Iterate over its files. Raises BuildError if the archive is damaged, or a container image."""
     return checked(_members(path), path, DESCRIPTION)
 
 

@@ -139,11 +139,7 @@ def mid_sync(repository: str, reason: str) -> StaleMirror:
 
 
 def fetch_list(repository: str, fetch: Callable[[], Path]) -> Path:
-    """Fetch a list of packages that an index names.
-
-    Raises:
-        StaleMirror: the server lacks it, or has another one.
-    """
+    """Fetch a list of packages that an index names. Raises StaleMirror if the server lacks it, or has another one."""
     try:
         return fetch()
     except (NotFound, UntrustedError) as error:

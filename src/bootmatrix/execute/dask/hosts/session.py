@@ -78,11 +78,7 @@ class HostSession:
             ) from error
 
     async def get(self, bundle: str, target: Path) -> None:
-        """Fetch a bundle from the worker's folder, and remove it there.
-
-        Raises:
-            InfraError: it cannot be had.
-        """
+        """Fetch a bundle from the worker's folder, and remove it there. Raises InfraError if it cannot be had."""
         name = PurePosixPath(bundle).name
         source = f"{self.hello.folder}/{name}"
         try:
