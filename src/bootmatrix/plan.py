@@ -94,11 +94,7 @@ def check_tests(plan: Plan, specs: Mapping[str, Spec], *, allow_empty: bool = Fa
 
 
 def check_spec(path: str, spec: Spec) -> None:
-    """Refuse a spec that tests nothing.
-
-    Raises:
-        InputError: no container.
-    """
+    """Refuse a spec that tests nothing. Raises InputError if there is no container."""
     if not (spec.own or spec.containers):
         raise InputError(
             f"{path}: nothing would be tested: it has no container under onboot, services or onshutdown",

@@ -163,11 +163,7 @@ def _bind(name: str, mount: dict[str, Any], tree: Tree) -> UserBind:
 
 
 def first_program(tree: Tree) -> bytes:
-    """Return the beginning of a program of the containers.
-
-    Raises:
-        Unsupported: not one is found.
-    """
+    """Return the beginning of a program of the containers. Raises Unsupported if none is found."""
     for path, node in tree.items():
         if path.startswith("containers/") and node.kind == "file" and node.mode & 0o111 and node.size > ELF_BYTES:
             with node.open() as file:

@@ -114,11 +114,7 @@ class AgentChannel:
             await self._client.send(FrameType.RESIZE, self.number, SIZE.pack(size.rows, size.columns))
 
     async def wait(self) -> CommandEnd:
-        """Wait for its end.
-
-        Raises:
-            AgentError: the guest or the agent ended before it.
-        """
+        """Wait for its end. Raises AgentError if the guest or the agent ended before it."""
         await self._ended.wait()
         if self._fault:
             raise self._fault
@@ -134,11 +130,7 @@ class AgentChannel:
         self._client.forget(self.number)
 
     def take(self, frame: Frame) -> None:
-        """Take a frame of the agent.
-
-        Raises:
-            AgentFault: it breaks the protocol.
-        """
+        """Take a frame of the agent. Raises AgentFault if it breaks the protocol."""
         if frame.type in {FrameType.DATA, FrameType.END}:
             stream = self._out.get(_stream_of(frame.payload))
             if stream is None:

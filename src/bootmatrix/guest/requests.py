@@ -61,11 +61,7 @@ class GuestRequest:
         return data
 
     def frames(self, channel: int) -> Iterator[Frame]:
-        """Yield the frames that open a channel.
-
-        Raises:
-            InputError: as `encoded`.
-        """
+        """Yield the frames that open a channel. Raises InputError as `encoded` does."""
         data = self.encoded()
         cuts = range(0, len(data), PAYLOAD_BYTES)
         for start in cuts:

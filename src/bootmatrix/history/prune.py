@@ -95,11 +95,7 @@ def remove_run(folder: Path) -> bool:
 
 
 def _check_removable(folder: Path) -> None:
-    """Check that every folder of a run may be changed, and is on its own disk.
-
-    Raises:
-        OSError: one may not.
-    """
+    """Check that every folder of a run may be changed, and is on its own disk. Raises OSError if one may not."""
     device = folder.stat().st_dev
     for place, names, _ in os.walk(folder, onerror=_raise):
         if names and not os.access(place, os.R_OK | os.W_OK | os.X_OK):

@@ -167,11 +167,7 @@ def add_tag(place: RunLocation, tag: str) -> None:
 
 
 def remove_tag(reports: Path, tag: str) -> None:
-    """Remove a tag.
-
-    Raises:
-        InputError: no such tag.
-    """
+    """Remove a tag. Raises InputError if there is no such tag."""
     _check(tag)
     try:
         (reports / TAGS_FOLDER / tag).unlink()

@@ -78,11 +78,7 @@ def archive_names(profile: Profile) -> set[str]:
 
 
 def with_custom_kernels(profiles: Mapping[str, Profile], path: Path) -> dict[str, Profile]:
-    """Add the custom kernels to profiles.
-
-    Raises:
-        InputError: as for `load_custom_kernels`.
-    """
+    """Add the custom kernels to profiles. Raises InputError as `load_custom_kernels` does."""
     own: dict[str, dict[str, CustomKernel]] = {}
     for name, by_arch in load_custom_kernels(path, profiles).items():
         for arch, kernel in by_arch.items():

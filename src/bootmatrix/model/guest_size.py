@@ -62,11 +62,7 @@ class SizeRequest(Model):
 
     @property
     def size(self) -> GuestSize:
-        """The size in numbers.
-
-        Raises:
-            InputError: too much memory.
-        """
+        """The size in numbers. Raises InputError if it is too much memory."""
         if self.memory is None or self.memory == AUTO:
             return GuestSize(cpus=self.cpus, grows=self.memory == AUTO)
         return GuestSize(memory_mib=memory_mib(self.memory), cpus=self.cpus)

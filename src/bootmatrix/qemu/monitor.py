@@ -80,11 +80,7 @@ class Monitor:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Connect for commands of the caller.
-
-        Raises:
-            QMPError: cannot connect.
-        """
+        """Connect for commands of the caller. Raises QMPError if it cannot connect."""
         await self._client.connect(self._end)
         try:
             yield
@@ -130,11 +126,7 @@ class Monitor:
             raise Unanswered(f"{command}: {error}"[:500]) from error
 
     async def pass_descriptor(self, name: str, descriptor: int) -> None:
-        """Give QEMU an open file under a name.
-
-        Raises:
-            Unanswered: as `ask`.
-        """
+        """Give QEMU an open file under a name. Raises Unanswered as `ask` does."""
         try:
             self._client.send_fd_scm(descriptor)
         except (QMPError, OSError) as error:

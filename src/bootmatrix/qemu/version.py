@@ -24,11 +24,7 @@ def install_hint(package: str) -> str:
 
 
 def find_qemu(machine: Machine) -> Path:
-    """Return the path of the machine's QEMU.
-
-    Raises:
-        QemuMissing: not found in PATH.
-    """
+    """Return the path of the machine's QEMU. Raises QemuMissing if it is not in PATH."""
     return _found(machine)[0]
 
 
@@ -58,11 +54,7 @@ def qemu_fault(machine: Machine) -> HostError | None:
 
 
 def _found(machine: Machine) -> tuple[Path, os.stat_result]:
-    """Return the path of the machine's QEMU, and its stat.
-
-    Raises:
-        QemuMissing: not found in PATH.
-    """
+    """Return the path of the machine's QEMU, and its stat. Raises QemuMissing if it is not in PATH."""
     path = _which(machine.qemu, os.environ.get("PATH"))
     with suppress(OSError):
         if path and S_ISREG((now := path.stat()).st_mode):

@@ -43,11 +43,7 @@ def short_date(text: str, now: datetime | None = None) -> str:
 
 
 def long_date(text: str) -> str:
-    """Format an RFC 3339 time as `12 November 2026, 01:40 UTC`.
-
-    Raises:
-        ValueError: invalid time.
-    """
+    """Format an RFC 3339 time as `12 November 2026, 01:40 UTC`. Raises ValueError if the time is invalid."""
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%-d %B %Y, %H:%M UTC")
 
 

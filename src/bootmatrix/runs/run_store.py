@@ -322,11 +322,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _held(path: Path) -> BinaryIO:
-    """Lock the run's first file against other writers.
-
-    Raises:
-        InputError: another process writes to the run.
-    """
+    """Lock the run's first file against other writers. Raises InputError if another process writes to the run."""
     file = open_plain(path / STARTED_FILE)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -366,11 +362,7 @@ def _recover(folder: Path) -> Run:
 
 
 def _read_record(folder: Path, file: Path) -> Record:
-    """Read a record in the folder of its cell.
-
-    Raises:
-        DamagedRun: damaged, or of another cell.
-    """
+    """Read a record in the folder of its cell. Raises DamagedRun if it is damaged, or of another cell."""
     record = read_value(file, Record)
     if cell_folder(folder, record.cell) != file.parent:
         hint = "Put the cell's folder back where it was, or remove it: --resume then runs the cell again."

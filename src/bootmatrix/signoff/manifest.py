@@ -102,11 +102,7 @@ def write_lines(manifest: Manifest) -> bytes:
 
 
 def read_lines(data: bytes) -> Manifest:
-    """Parse a manifest.
-
-    Raises:
-        InputError: invalid line.
-    """
+    """Parse a manifest. Raises InputError if a line is invalid."""
     manifest = {}
     # Not splitlines(), which also splits at U+2028 and U+0085.
     for number, line in enumerate(data.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"), 1):

@@ -26,11 +26,7 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """Parse `2/4`.
-
-    Raises:
-        InputError: invalid.
-    """
+    """Parse `2/4`. Raises InputError if it is invalid."""
     match = _SHARD.fullmatch(text)
     number, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= count <= MAX_SHARDS:

@@ -34,11 +34,7 @@ class Choice:
 
 
 def choose(plan: Plan, choice: Choice, profiles: Mapping[str, Profile], reports: Path, title: str) -> Plan:
-    """Return the chosen part of a plan.
-
-    Raises:
-        InputError: invalid values, or nothing matches.
-    """
+    """Return the chosen part of a plan. Raises InputError if a value is invalid, or nothing matches."""
     if not choice.words:
         return plan
     shard = parse_shard(choice.shard) if choice.shard else None

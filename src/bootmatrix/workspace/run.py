@@ -195,11 +195,7 @@ def _recorded(entry: AcceptedFailure) -> AcceptanceRecord:
 
 
 def find_executor(name: str) -> OpenExecutor:
-    """Find an executor by name: a plug-in of the group `bootmatrix.executors`.
-
-    Raises:
-        InputError: not found.
-    """
+    """Find an executor by name: a plug-in of the group `bootmatrix.executors`. Raises InputError if it is not found."""
     executor: OpenExecutor = plugins.load("executors", name)
     return executor
 

@@ -115,11 +115,7 @@ def _step(commit: Commit, verdict: Verdict, reason: str) -> Step:
 
 
 def built_kernel(question: TreeQuestion) -> CustomKernel:
-    """Return the kernel that the build has made.
-
-    Raises:
-        InputError: it made no kernel.
-    """
+    """Return the kernel that the build has made. Raises InputError if it made no kernel."""
     path = (question.tree / question.built).absolute()
     kind = next((name for name, form in kernel_formats().items() if path.exists() and form.recognises(path)), None)
     if kind is None:

@@ -46,11 +46,7 @@ class UnpackedPackage:
 
 
 def read_unpacked(path: Path) -> UnpackedPackage:
-    """Read a package's control files and paths.
-
-    Raises:
-        BuildError: not a package, or damaged.
-    """
+    """Read a package's control files and paths. Raises BuildError if it is not a package, or damaged."""
     control = read_control_files(path)
     with open_data(path) as archive:
         paths = tuple(_listed(member.name) for member in archive)

@@ -25,10 +25,6 @@ def form_names() -> tuple[str, ...]:
 
 
 def render(name: str, context: ReportContext) -> bytes:
-    """Render a run in a form.
-
-    Raises:
-        InputError: unknown form.
-    """
+    """Render a run in a form. Raises InputError if the form is unknown."""
     form: ReportForm = plugins.load(GROUP, name)
     return form.render(context)

@@ -108,11 +108,7 @@ def read_bytes(part: Descriptor, blobs: Blobs, label: str) -> bytes:
 
 
 def parsed(data: bytes, label: str) -> dict[str, Any]:
-    """Parse a JSON object.
-
-    Raises:
-        BuildError: invalid JSON, not an object, or ambiguous keys.
-    """
+    """Parse a JSON object. Raises BuildError if it is not a JSON object, or has ambiguous keys."""
     try:
         value = load_json(data)
     except AmbiguousKey as error:
@@ -168,11 +164,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def descriptor(value: Any, label: str) -> Descriptor:
-    """Parse a descriptor of an index or a manifest.
-
-    Raises:
-        BuildError: invalid digest or size.
-    """
+    """Parse a descriptor of an index or a manifest. Raises BuildError if a digest or size is invalid."""
     digest, size = (value.get("digest"), value.get("size")) if isinstance(value, dict) else (None, None)
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise BuildError(f"{label} has the unsupported digest {str(digest)[:100]!r}: only sha256 is supported")
@@ -183,11 +175,7 @@ def descriptor(value: Any, label: str) -> Descriptor:
 
 
 def descriptors(value: Any, label: str) -> list[Descriptor]:
-    """Parse a list of descriptors.
-
-    Raises:
-        BuildError: not a list, or too long.
-    """
+    """Parse a list of descriptors. Raises BuildError if it is not a list, or too long."""
     if value is None:  # some Go programs write an empty list as null
         return []
     if not isinstance(value, list) or len(value) > MAX_LAYERS:
