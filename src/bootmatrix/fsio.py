@@ -23,8 +23,7 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], durable: bool = True
     What is not `durable` does not wait for the disk: a kill leaves it whole, but when the power fails it may be empty,
     unless `sync_disk` came between.
 
-    Raises:
-        OSError: it cannot be written; the error names `path`.
+    Raises OSError if it cannot be written; the error names `path`.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
@@ -47,8 +46,7 @@ def write_named(path: Path, data: bytes) -> None:
 
     A device, a pipe or a descriptor is never replaced, but written to.
 
-    Raises:
-        OSError: it cannot be written.
+    Raises OSError if it cannot be written.
     """
     if not is_stream(path):
         write_atomic(path.resolve(), data)
@@ -72,8 +70,7 @@ def open_plain(path: Path, limit_bytes: int | None = None) -> BinaryIO:
 
     Neither links nor files that never end, such as pipes and devices, are opened.
 
-    Raises:
-        OSError: it cannot be opened, is not a regular file, or larger than the limit.
+    Raises OSError if it cannot be opened, is not a regular file, or larger than the limit.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -95,8 +92,7 @@ def open_plain(path: Path, limit_bytes: int | None = None) -> BinaryIO:
 def read_whole(path: Path) -> bytes:
     """A file, read at once: without the buffer that Python would make for it, in half the time.
 
-    Raises:
-        OSError: it cannot be read.
+    Raises OSError if it cannot be read.
     """
     with path.open("rb", buffering=0) as file:
         return file.read()
@@ -105,8 +101,7 @@ def read_whole(path: Path) -> bytes:
 def replace_link(link: Path, target: str) -> None:
     """Point a symbolic link to a target, atomically.
 
-    Raises:
-        OSError: the file system has no links, or cannot be written.
+    Raises OSError if the file system has no links, or cannot be written.
     """
     temporary = link.with_name(f".{link.name}.{os.getpid()}.{time.monotonic_ns()}")
     temporary.symlink_to(target)
@@ -119,8 +114,7 @@ def replace_link(link: Path, target: str) -> None:
 def sync_disk(folder: Path) -> None:
     """Wait until all that was written to the folder's file system is on its disk: one wait for any number of files.
 
-    Raises:
-        OSError: it cannot be written.
+    Raises OSError if it cannot be written.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:

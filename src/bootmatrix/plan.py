@@ -26,8 +26,7 @@ def plan(
     A machine that needs a newer QEMU than the host's is skipped. One whose QEMU is not installed is skipped only if it
     is selected by `all` alone; an explicit selection is an error.
 
-    Raises:
-        InputError: unknown spec, architecture or kernel, or no cell at all.
+    Raises InputError if the spec, architecture or kernel is unknown, or there is no cell at all.
     """
     cells = product(matrix, base, profiles)
     unknown = [message for _, message in unknown_kernels(cells, profiles)]
@@ -77,8 +76,7 @@ MAX_REASONS = 5
 def check_tests(plan: Plan, specs: Mapping[str, Spec], *, allow_empty: bool = False) -> None:
     """Refuse a plan that tests nothing.
 
-    Raises:
-        InputError: no cell is left to run, unless `allow_empty`; or a spec has no container that could fail.
+    Raises InputError if no cell is left to run, unless `allow_empty`; or a spec has no container that could fail.
     """
     if not plan.cells and not allow_empty:
         reasons = tuple(dict.fromkeys(f"\n  {skip.cell.id}: {skip.reason}" for skip in plan.skips))
@@ -165,8 +163,7 @@ def matrix_from_arguments(
 ) -> Matrix:
     """Build a matrix from command line arguments; the default is all architectures.
 
-    Raises:
-        InputError: unknown architecture.
+    Raises InputError if the architecture is unknown.
     """
     find_targets(arch, profiles)
     return Matrix(specs=tuple(specs), arch=tuple(arch) or (ALL,), kernel=tuple(kernel) or (DEFAULT_KERNEL,))
@@ -177,8 +174,7 @@ def narrowed(matrix: Matrix, arch: Iterable[str], kernel: Iterable[str], profile
 
     Cells of `include` stay if they match.
 
-    Raises:
-        InputError: unknown architecture.
+    Raises InputError if the architecture is unknown.
     """
     archs, kernels = tuple(arch), tuple(kernel)
     targets = {(profile.name, machine) for profile, machine in find_targets(archs, profiles)}

@@ -32,8 +32,7 @@ OWN = "bootmatrix"
 def registered(group: str) -> dict[str, EntryPoint]:
     """Return the entry points of `bootmatrix.<group>` by name, ours first.
 
-    Raises:
-        HostError: two packages register the same name, or ours are not registered at all.
+    Raises HostError if two packages register the same name, or ours are not registered at all.
     """
     entries: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=f"{OWN}.{group}"), key=lambda item: (_package(item) != OWN, item.name)):

@@ -217,8 +217,7 @@ class Handler(BaseHTTPRequestHandler):
 def _host_and_path(base_url: str) -> tuple[tuple[str, ...], str]:
     """Return the hosts that requests may name, and the path below which the reports are.
 
-    Raises:
-        InputError: not an address of a server.
+    Raises InputError if it is not an address of a server.
     """
     with suppress(ValueError):  # an invalid port
         parts = urlsplit(base_url)

@@ -224,8 +224,7 @@ def _asked_by(spec: Spec, name: str) -> Iterator[None]:
 def _leads_out(assembly: Assembly) -> bool:
     """Return whether the guest's network leads outside.
 
-    Raises:
-        BuildError: it does, and only what a lock has may be used.
+    Raises BuildError if it does, and only what a lock has may be used.
     """
     leads_out = assembly.network and needs_outbound(assembly.placed)
     if leads_out and assembly.builder.archive.is_confined:

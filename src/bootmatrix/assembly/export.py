@@ -41,8 +41,7 @@ EMPTY: Mapping[str, object] = {
 def machine_of(name: str, profile: Profile, chosen: str, is_named: bool) -> str:
     """Return the machine for a format: the named one, or the profile's for its boot method.
 
-    Raises:
-        InputError: the format is unknown, or not available for this architecture.
+    Raises InputError if the format is unknown, or not available for this architecture.
     """
     one = output_formats().get(name)
     if one is None:

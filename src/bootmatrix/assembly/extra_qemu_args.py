@@ -18,8 +18,7 @@ COLD = "it has QEMU arguments of its own"
 def with_qemu_args(bootable: Bootable, words: Sequence[str]) -> Bootable:
     """Add arguments to a bootable, with digests of their files. Such a guest is not forked.
 
-    Raises:
-        BuildError: a drive's file cannot be read, or refers to other files of the host.
+    Raises BuildError if a drive's file cannot be read, or refers to other files of the host.
     """
     if not words:
         return bootable

@@ -20,8 +20,7 @@ LIMIT_BYTES = 256 << 20
 def board_firmware(machine: Machine, profile: Profile, builder: Builder) -> dict[str, Any]:
     """Fetch the firmware with which a board starts, as fields of Bootable.
 
-    Raises:
-        BuildError: the archive lacks the file.
+    Raises BuildError if the archive lacks the file.
     """
     own = machine.firmware
     firmware = firmware_artefact(own, profile, builder) if isinstance(own, Firmware) else None

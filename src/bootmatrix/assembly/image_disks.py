@@ -36,8 +36,7 @@ def images_on_disk(
 ) -> tuple[StoredImage, ...]:
     """Return the images whose roots are on disks, the largest first.
 
-    Raises:
-        BuildError: the roots must be on disks, and cannot be.
+    Raises BuildError if the roots must be on disks, and cannot be.
     """
     if place == "ram":
         return ()
@@ -65,8 +64,7 @@ def _why_not(machine: Machine, files: KernelFiles, init: Iterable[StoredImage]) 
 def image_disks(images: Collection[StoredImage], store: Store) -> tuple[Artefact, ...]:
     """Return the disks of images, packed if missing. Their names are their serial numbers.
 
-    Raises:
-        HostError: squashfs-tools are not installed, or fail.
+    Raises HostError if squashfs-tools are not installed, or fail.
     """
     return tuple(_disk(image, store) for image in images)
 

@@ -47,8 +47,7 @@ def find(name: str) -> Chosen | None:
 
     A prefix means the first of its formats that QEMU boots.
 
-    Raises:
-        InputError: the build is damaged, or not bootable.
+    Raises InputError if the build is damaged, or not bootable.
     """
     known = sorted({suffix for one in output_formats().values() for suffix in one.files}, key=len, reverse=True)
     for suffix in known:
@@ -100,8 +99,7 @@ def _load(prefix: Path) -> Built | None:
 def reread(chosen: Chosen, target: str, profiles: dict[str, Profile], builder: Builder) -> tuple[Machine, Bootable]:
     """Return the machine of a file, and its bootable. `target` is the user's `arch[/machine]`.
 
-    Raises:
-        InputError: a file has changed, or is for another architecture.
+    Raises InputError if a file has changed, or is for another architecture.
     """
     profile, board = find_machine(profiles, target)
     if profile.name != chosen.built.arch:
@@ -144,8 +142,7 @@ def _disk(chosen: Chosen, store: Store) -> Artefact:
 def _take_out(archive: tarfile.TarFile, path: Path) -> None:
     """Write the disk at the beginning of an archive, as a sparse file.
 
-    Raises:
-        ValueError: the archive begins with something else, or the disk is too large.
+    Raises ValueError if the archive begins with something else, or the disk is too large.
     """
     member = archive.next()
     if member is None or member.name != DISK_IN_TAR or not member.isreg() or member.size > WRITES_BYTES:

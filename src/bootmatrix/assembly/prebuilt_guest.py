@@ -33,8 +33,7 @@ FORMATS: Mapping[bytes, DiskFormat] = {QCOW2: "qcow2", VMDK: "vmdk"}
 def prebuilt_bootable(guest: PrebuiltGuest, base: Path, profile: Profile, machine: Machine) -> Bootable:
     """Return the bootable of a prebuilt guest, without a cell's kernel. Names are relative to `base`.
 
-    Raises:
-        BuildError: a file is missing, or a disk image refers to other files of the host.
+    Raises BuildError if a file is missing, or a disk image refers to other files of the host.
     """
     names = {**profile.names.model_dump(), "debian_arch": profile.names.debian, "arch": profile.name}
     disk = _disk(guest, base, names, machine)
@@ -55,8 +54,7 @@ def with_copies(bootable: Bootable, store: Store) -> Bootable:
 
     Disks are too large for that: each guest's own copy is compared (qemu/disk.py).
 
-    Raises:
-        InputError: a file has changed since it was digested.
+    Raises InputError if a file has changed since it was digested.
     """
     try:
         copies = {

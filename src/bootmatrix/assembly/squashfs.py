@@ -19,8 +19,7 @@ COMPLAINT_CHARACTERS = 400
 def write_disk(tree: Tree, mtime_s: int, store: Store) -> tuple[str, int]:
     """Write a tree as an uncompressed squashfs into the store; return digest and bytes.
 
-    Raises:
-        HostError: squashfs-tools are not installed, or fail.
+    Raises HostError if squashfs-tools are not installed, or fail.
     """
     with store.workspace() as folder:
         path = folder / "disk"

@@ -104,8 +104,7 @@ class Tree:
     def resolve(self, path: str, whole: bool = False) -> str:
         """Resolve links inside the tree; that of the last part only if `whole`.
 
-        Raises:
-            BuildError: links form a loop, or the path leaves the root.
+        Raises BuildError if links form a loop, or the path leaves the root.
         """
         done: list[str] = []
         cleaned = clean(path)
@@ -140,8 +139,7 @@ class Tree:
     def put(self, path: str, node: Node) -> None:
         """Put a node at a path. A folder keeps an existing folder; anything else replaces.
 
-        Raises:
-            BuildError: the path leaves the root, the tree is too large for an initrd, or a number is too large.
+        Raises BuildError if the path leaves the root, the tree is too large for an initrd, or a number is too large.
         """
         where = self.resolve(path)
         if not where:
@@ -183,8 +181,7 @@ class Tree:
 
         `*` matches slashes too; a matching folder includes its contents.
 
-        Raises:
-            BuildError: a glob leaves the root.
+        Raises BuildError if a glob leaves the root.
         """
         wanted = [self.resolve(pattern) for pattern in patterns]
         globs = [translate(one) for pattern in wanted if pattern for one in (pattern, pattern + "/*")]
@@ -203,8 +200,7 @@ class Tree:
     def add_tar(self, archive: tarfile.TarFile, spool: Spool | None = None) -> None:
         """Add a tar archive, which may be hostile. Contents go to the spool, if any.
 
-        Raises:
-            BuildError: a path leaves the root, a hard link has no target, or the archive is too large.
+        Raises BuildError if a path leaves the root, a hard link has no target, or the archive is too large.
         """
         for member in archive:
             if member.islnk():
@@ -225,8 +221,7 @@ class Tree:
         Contents stay in place. Whiteouts (`.wh.` files, opencontainers/image-spec, layer.md) are applied first.
         A file without a byte is an empty layer: some builders write one for a step that changes nothing.
 
-        Raises:
-            BuildError: the file is missing or damaged; or as for `add_tar`.
+        Raises BuildError if the file is missing or damaged; or as for `add_tar`.
         """
         try:
             if layer.stat().st_size == 0:

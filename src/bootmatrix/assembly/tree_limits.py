@@ -27,8 +27,7 @@ MAX_NUMBER = (1 << 32) - 1
 def clean(path: str) -> str:
     """Normalise a path: no leading slash, `.` or doubled slashes.
 
-    Raises:
-        BuildError: the path contains `..` or NUL, or is too long.
+    Raises BuildError if the path contains `..` or NUL, or is too long.
     """
     parts = [part for part in path.split("/") if part not in {"", "."}]
     if len(path) > MAX_PATH_BYTES:
@@ -56,8 +55,7 @@ def check_lengths(where: str, target: str) -> None:
 def check_numbers(path: str, owners: tuple[int, int], device: Iterable[int]) -> None:
     """Check owners and device numbers against the limits of archives.
 
-    Raises:
-        BuildError: a number is negative, or too large.
+    Raises BuildError if a number is negative, or too large.
     """
     numbers = {"uid": owners[0], "gid": owners[1], "device number": max(device, key=abs)}
     for name, number in numbers.items():

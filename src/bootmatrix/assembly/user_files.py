@@ -14,8 +14,7 @@ from bootmatrix.store import COPY_BYTES, Store, host_faults
 def filled(text: str, names: Mapping[str, str]) -> str:
     """Replace names in braces in the name of a file. Widths and the like, which could make it huge, are refused.
 
-    Raises:
-        ValueError: an unknown name, or an invalid brace.
+    Raises ValueError if an unknown name, or an invalid brace.
     """
     for _, name, width, conversion in Formatter().parse(text):
         if name is not None and (name not in names or width or conversion):

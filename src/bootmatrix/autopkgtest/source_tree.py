@@ -24,8 +24,7 @@ _ASKED_FOR = {
 def packages_of(tree: Path) -> tuple[str, ...]:
     """Return names of packages: the tree's own, and what its tests, its packages and its build ask for.
 
-    Raises:
-        InputError: it is not the tree of a source package with tests.
+    Raises InputError if it is not the tree of a source package with tests.
     """
     tests, control = _read(tree / "debian" / "tests" / "control"), _read(tree / "debian" / "control")
     fields = (*_NEEDS, *(field for word, added in _ASKED_FOR.items() if word in tests for field in added))

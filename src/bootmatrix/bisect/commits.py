@@ -23,8 +23,7 @@ class CommitSearch:
     async def run(self, test: Test) -> None:
         """Test commits until git knows the first one with another verdict, or there is nothing to find.
 
-        Raises:
-            InputError: git cannot check a commit out.
+        Raises InputError if git cannot check a commit out.
         """
         for end in self._git.ends:
             await anyio.to_thread.run_sync(self._git.tree.check_out, end)

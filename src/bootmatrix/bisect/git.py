@@ -86,8 +86,7 @@ class GitTree:
     def check_usable(self) -> None:
         """Check that a search loses nothing of the user's.
 
-        Raises:
-            InputError: files have changes, or a search is under way.
+        Raises InputError if files have changes, or a search is under way.
         """
         log = self.git("rev-parse", "--path-format=absolute", "--git-path", "BISECT_LOG")
         if Path(log).exists():
@@ -106,8 +105,7 @@ class GitTree:
     def bisect(self, good: Commit, bad: Commit) -> Iterator[GitBisect]:
         """Search between two commits; afterwards the tree has the commit or branch of before.
 
-        Raises:
-            InputError: git refuses the search.
+        Raises InputError if git refuses the search.
         """
         self.check_usable()
         self.git("bisect", "start", f"--term-old={OLD}", f"--term-new={NEW}")

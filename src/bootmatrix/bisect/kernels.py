@@ -76,8 +76,7 @@ def catalogued(question: Question, profile: Profile) -> list[RepositoryKernel]:
 
     `kernel` names one, or the flavour of a distribution's; without it, its first flavour is taken.
 
-    Raises:
-        InputError: unknown distribution, or it has no such kernels for the architecture.
+    Raises InputError if the distribution is unknown, or has no such kernels for the architecture.
     """
     if not question.distro:
         every = with_catalogues({profile.name: profile}, [question.kernel] if question.kernel else [])
@@ -120,8 +119,7 @@ def source_of(profile: Profile, machine: str, kernel_name: str, good: str) -> Ke
 
     Without a name, the flavour is that of the kernel with the good version.
 
-    Raises:
-        InputError: not found, or not from the archive.
+    Raises InputError if it is not found, or not from the archive.
     """
     sources = {name: source for name, source in profile.kernels_of(machine).items() if isinstance(source, KernelSource)}
     fitting = [name for name, source in sources.items() if matches(good, name if source.version is None else "-")]
@@ -139,8 +137,7 @@ def source_of(profile: Profile, machine: str, kernel_name: str, good: str) -> Ke
 def between(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
     """Return the kernels of the archive from good to bad, the newest version of each release.
 
-    Raises:
-        InputError: as for `between_ordered`.
+    Raises InputError as `between_ordered` does.
     """
     return between_ordered(sorted(kernels, key=_age), good, bad)
 
@@ -148,8 +145,7 @@ def between(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
 def between_ordered(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
     """Return the kernels from good to bad, the last version of each release; `kernels` has the oldest first.
 
-    Raises:
-        InputError: one is not found, or both are the same.
+    Raises InputError if one is not found, or both are the same.
     """
     newest = {kernel.release: kernel for kernel in kernels}
     order = [kernel for kernel in kernels if newest[kernel.release] is kernel]

@@ -81,8 +81,7 @@ class Collector:
 
         A guest that has ended is judged: what is missing is known.
 
-        Raises:
-            OSError: cannot write it.
+        Raises OSError if it cannot write it.
         """
         while await self._is_there():
             with suppress(AgentError):

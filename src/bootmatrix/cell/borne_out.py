@@ -27,8 +27,7 @@ MANY_CELLS = 1000
 def checking(runs: Sequence[tuple[Run, Path]]) -> Iterator[None]:
     """Check the verdicts of several runs in their folders, those of many cells on all cores while the block runs.
 
-    Raises:
-        InputError: as `check_verdicts`, before the block or at its end.
+    Raises InputError as `check_verdicts` does, before the block or at its end.
     """
     workers = min(len(os.sched_getaffinity(0)), len(runs))
     is_large = sum(len(run.records) for run, _ in runs) >= MANY_CELLS
@@ -82,8 +81,7 @@ def check_verdicts(run: Run, folder: Path) -> None:
 
     Guards against damage and edited verdicts, and not against somebody who edits the evidence as well.
 
-    Raises:
-        InputError: a verdict is not what its evidence says, or a console is missing.
+    Raises InputError if a verdict is not what its evidence says, or a console is missing.
     """
     planned = {cell.id: cell for cell in run.order.plan.cells} if run.order else {}
     twice = next((name for name, times in Counter(record.cell.id for record in run.records).items() if times > 1), "")

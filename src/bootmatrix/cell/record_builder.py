@@ -28,8 +28,7 @@ from bootmatrix.runs.result_names import FILES_FOLDER, harmless_name, plain_name
 def build_record(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_at: datetime, wall_s: float) -> Record:
     """Build the record of a cell from its decisive attempt.
 
-    Raises:
-        OSError: cannot write the files that the guest sent.
+    Raises OSError if it cannot write the files that the guest sent.
     """
     decisive, judgement = final_judgement([attempt.judgement for attempt in attempts])
     attempt = attempts[decisive]

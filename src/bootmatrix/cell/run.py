@@ -181,8 +181,7 @@ def _own(spec: Spec, cell: Cell, kernel: Kernel | None, context: RunContext) -> 
 def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine) -> Bootable:
     """Add the proof of a pass to a bootable with another init.
 
-    Raises:
-        BuildError: no proof is configured, or it would match in any case.
+    Raises BuildError if no proof is configured, or it would match in any case.
     """
     if bootable.reports:
         note = "its init reports by itself: the matrix's 'console' is not used"

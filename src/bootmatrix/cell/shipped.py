@@ -123,8 +123,7 @@ async def run_shipped(task: CellTask, context: RunContext, folder: Path, fetch: 
 def restored(record: Record, task: CellTask, host: str, clock_offset_s: float = 0) -> Record:
     """Return a record of another host with the paths and the time of this one.
 
-    Raises:
-        InfraError: it is of another cell.
+    Raises InfraError if it is of another cell.
     """
     if record.cell != task.cell:
         raise InfraError(f"the host {host} returned the record of another cell: {record.cell.id[:200]!r}")

@@ -69,8 +69,7 @@ class Unsupported(Exception):
 def containers_of(spec: Spec, placed: Iterable[BundleSpec], ids: Mapping[str, int], tree: Tree) -> list[UserContainer]:
     """Translate the containers of a spec.
 
-    Raises:
-        Unsupported: a container needs rights or devices that only a guest has.
+    Raises Unsupported if a container needs rights or devices that only a guest has.
     """
     bundles = tuple(placed)
     limits = check_seconds(bundles)
@@ -192,8 +191,7 @@ class UserRun:
     def run(self, command: tuple[str, ...], tree: Tree, limit_s: float) -> UserOutcome:
         """Run the command with the tree on its stdin, and return what was observed. Blocking.
 
-        Raises:
-            HostError: it cannot be started.
+        Raises HostError if it cannot be started.
         """
         started = time.monotonic()
         try:
@@ -330,8 +328,7 @@ def _without_init(whole: Tree, init: Tree) -> Tree:
 def _check_nested(containers: Iterable[UserContainer]) -> None:
     """Refuse a bind of what another container may replace by a link out of the tree.
 
-    Raises:
-        Unsupported: there is one.
+    Raises Unsupported if there is one.
     """
     binds = [(one.name, bind) for one in containers for bind in one.binds]
     for name, bind in binds:

@@ -16,8 +16,7 @@ CELL_S = 30.0
 def run(args: argparse.Namespace) -> int:
     """Print the cost of a run, and the break-even.
 
-    Raises:
-        InputError: a number is not positive, or a matrix or spec is not found.
+    Raises InputError if a number is not positive, or a matrix or spec is not found.
     """
     values = (args.hour, args.runs, args.machines, args.cores, args.cell or 1, args.month or 1)
     if min(values) <= 0 or min(args.start, args.least) < 0:

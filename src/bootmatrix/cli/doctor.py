@@ -266,8 +266,7 @@ def kvm(workspace: Workspace, profiles: dict[str, Profile], end_s: float) -> Hos
 def probe_kvm(workspace: Workspace, profile: Profile, end_s: float) -> tuple[bool, str]:
     """Boot `hello` with each accelerator of this host; return whether one worked, and the reason.
 
-    Raises:
-        BootmatrixError: no guest can be prepared in time, such as offline with an empty cache.
+    Raises BootmatrixError if no guest can be prepared in time, such as offline with an empty cache.
     """
     kernels = profile.kernels_of(profile.default_machine())
     kernel = PROBE_KERNEL if PROBE_KERNEL in kernels else next(iter(kernels))
@@ -288,8 +287,7 @@ def probe_kvm(workspace: Workspace, profile: Profile, end_s: float) -> tuple[boo
 def fetch_probe(workspace: Workspace, cells: tuple[str, ...], end_s: float) -> None:
     """Fetch and build the probe's guest in a process of its own, which is killed when the time is over.
 
-    Raises:
-        HostError: it took too long.
+    Raises HostError if it took too long.
     """
     if workspace.offline:
         return

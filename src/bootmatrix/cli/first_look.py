@@ -19,8 +19,7 @@ LEAST_DISK_MIB = 1024
 def check_host(machines: Iterable[Machine], cache: Path | None, *, offline: bool, outbound: bool = False) -> None:
     """Check all that a run needs of this host.
 
-    Raises:
-        HostError: something is missing; the hint has one command that installs all of it.
+    Raises HostError if something is missing; the hint has one command that installs all of it.
     """
     needed = {machine.qemu: machine for machine in machines}
     checks = [

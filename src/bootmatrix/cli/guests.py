@@ -38,8 +38,7 @@ def stop_guests(args: argparse.Namespace) -> int:
 def find_one(name: str) -> KeptGuest:
     """Find a kept guest by its id, which may be shortened.
 
-    Raises:
-        InputError: it is not there, or is of another version of bootmatrix.
+    Raises InputError if it is not there, or is of another version of bootmatrix.
     """
     (guest,) = find([name])
     if guest.info.get("version") != __version__:

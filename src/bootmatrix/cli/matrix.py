@@ -90,8 +90,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
 def hold_s(args: argparse.Namespace) -> float:
     """Return for how many seconds an unused guest is held that has failed; 0 if none is.
 
-    Raises:
-        InputError: options that do not go together.
+    Raises InputError if options do not go together.
     """
     if not args.hold_on_fail:
         if args.keep_alive:

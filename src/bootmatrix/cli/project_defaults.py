@@ -23,8 +23,7 @@ VARIABLES = {"cache": "BOOTMATRIX_CACHE", "reports": "BOOTMATRIX_REPORTS"}
 def apply_defaults(args: argparse.Namespace) -> None:
     """Set the options that were not given. A matrix file's own architectures and kernels prevail.
 
-    Raises:
-        InputError: the table is invalid.
+    Raises InputError if the table is invalid.
     """
     path, table = find_table(Path.cwd())
     if not table:
@@ -47,8 +46,7 @@ def find_table(folder: Path) -> tuple[Path, dict[str, Any]]:
 
     A stranger's file in a folder above that everybody can write to, such as /tmp, is nobody's project.
 
-    Raises:
-        InputError: the file or the table is invalid.
+    Raises InputError if the file or the table is invalid.
     """
     for parent in (folder, *folder.parents):
         path = parent / FILE

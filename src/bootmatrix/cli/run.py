@@ -157,8 +157,7 @@ def _proof(args: argparse.Namespace) -> ConsoleProof | None:
 def _folder(args: argparse.Namespace) -> Iterator[Path]:
     """Provide the folder for the console and the other results of a boot.
 
-    Raises:
-        InputError: the folder cannot be created, or --dump without a folder to keep.
+    Raises InputError if the folder cannot be created, or --dump has no folder to keep.
     """
     if args.keep is None:
         if args.dump:

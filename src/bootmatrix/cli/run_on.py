@@ -35,8 +35,7 @@ QEMU_ONLY = (
 def run_on(args: argparse.Namespace) -> int:
     """Build and run a spec elsewhere; return the exit status as `run` does.
 
-    Raises:
-        InputError: options that do not go together.
+    Raises InputError if options do not go together.
     """
     refused = [name for name in QEMU_ONLY if _is_set(args, name)]
     if refused:
@@ -94,8 +93,7 @@ def open_place(name: str, args: argparse.Namespace, keep: bool = False) -> tuple
 def open_to_sweep(name: str, args: argparse.Namespace) -> clouds.Place:
     """Open a cloud without a machine, to remove things there.
 
-    Raises:
-        HostError: its library or credentials are missing.
+    Raises HostError if its library or credentials are missing.
     """
     return _open(name, args, None, False)
 

@@ -21,8 +21,7 @@ def plan_written(
 ) -> PlannedRun:
     """Plan the matrix with the options that are not in it, and print what there is to note.
 
-    Raises:
-        InputError: options that do not go together.
+    Raises InputError if options do not go together.
     """
     for note in notes:
         complain(f"note: {note}")

@@ -66,8 +66,7 @@ class AwsPlace:
     def push(self, disk: Path, title: str) -> str:
         """Upload a disk's blocks that are not zero, and register an image; return its id.
 
-        Raises:
-            InfraError: the cloud fails.
+        Raises InfraError if the cloud fails.
         """
         assert self._machine
         with _faults():
@@ -155,8 +154,7 @@ class AwsPlace:
     def start(self, image: str) -> str:
         """Start an instance that is terminated when its guest powers off; return its id.
 
-        Raises:
-            InfraError: the cloud has none to give, or fails.
+        Raises InfraError if the cloud has none to give, or fails.
         """
         assert self._machine
         spot = {"InstanceMarketOptions": {"MarketType": "spot"}} if self._choice.spot else {}

@@ -58,8 +58,7 @@ class ContainerNeeds:
 def find_needs(archive: Path) -> ContainerNeeds:
     """Read what the containers of an image may do, from their OCI configurations.
 
-    Raises:
-        BuildError: the image is not one of the format `docker`.
+    Raises BuildError if the image is not one of the format `docker`.
     """
     names: set[str] = set()
     has_devices = False
@@ -224,8 +223,7 @@ class DockerPlace:
     def sweep(self) -> list[str]:
         """Remove the containers and images of all runs, also of those that run now; return what was removed.
 
-        Raises:
-            InfraError: the engine fails.
+        Raises InfraError if the engine fails.
         """
         with engine_faults():
             removed = [f"container {name}" for name in self._remove_containers(LABEL)]

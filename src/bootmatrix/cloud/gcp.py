@@ -117,8 +117,7 @@ class GcpPlace:
     def push(self, disk: Path, title: str) -> str:
         """Upload `disk.raw` in its archive, and make an image of it; return its name.
 
-        Raises:
-            InfraError: the cloud fails.
+        Raises InfraError if the cloud fails.
         """
         assert self._machine
         name = f"bootmatrix-{secrets.token_hex(8)}"

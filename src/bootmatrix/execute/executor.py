@@ -61,8 +61,7 @@ async def run_requests(
 ) -> AsyncIterator[Record]:
     """Run cells in order; write and yield each record as it comes, skips first.
 
-    Raises:
-        OSError: cannot write the run.
+    Raises OSError if it cannot write the run.
     """
     for skip in skips:
         record = skipped(skip.cell, skip.reason)

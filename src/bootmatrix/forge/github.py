@@ -97,8 +97,7 @@ def _is_default(event: dict[str, Any], ref: str) -> bool:
 def tell_status(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
     """Create a check run with annotations, or a commit status if the token may not; return which.
 
-    Raises:
-        NetworkError: neither is possible.
+    Raises NetworkError if neither is possible.
     """
     name = f"bootmatrix/{context.run.title}"[:100]
     try:
@@ -139,8 +138,7 @@ def _annotation(record: Record) -> dict[str, Any]:
 def tell_comment(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
     """Write the comment on the pull request, or update the one that is there; return which.
 
-    Raises:
-        NetworkError: it cannot be written.
+    Raises NetworkError if it cannot be written.
     """
     if not place.pull_request:
         return "no pull request: no comment"
@@ -167,8 +165,7 @@ def _is_trusted(entry: dict[str, Any]) -> bool:
 def tell_issues(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
     """Open, update and close an issue for each cell that fails on the main branch; return the numbers.
 
-    Raises:
-        NetworkError: one cannot be written.
+    Raises NetworkError if one cannot be written.
     """
     if not place.is_main:
         return "not the main branch: no issues"

@@ -36,8 +36,7 @@ class GitlabPlace:
 def place_of(environment: Mapping[str, str], link: str = "") -> GitlabPlace:
     """Find the place in the variables of a GitLab job; the token is `GITLAB_TOKEN`.
 
-    Raises:
-        InputError: one is missing.
+    Raises InputError if one is missing.
     """
     for name in ("GITLAB_TOKEN", "CI_API_V4_URL", "CI_PROJECT_ID", "CI_COMMIT_SHA"):
         if not environment.get(name):
@@ -72,8 +71,7 @@ def tell_status(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> st
 def tell_comment(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> str:
     """Write the note on the merge request, or update the one that is there; return which.
 
-    Raises:
-        NetworkError: it cannot be written.
+    Raises NetworkError if it cannot be written.
     """
     if not place.merge_request:
         return "no merge request: no comment"
@@ -105,8 +103,7 @@ def _is_own(entry: dict[str, Any], user: object) -> bool:
 def tell_issues(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> str:
     """Open, update and close an issue for each cell that fails on the main branch; return the numbers.
 
-    Raises:
-        NetworkError: one cannot be written.
+    Raises NetworkError if one cannot be written.
     """
     if not place.is_main:
         return "not the main branch: no issues"

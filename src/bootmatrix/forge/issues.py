@@ -35,8 +35,7 @@ def tell_issues(tracker: IssueTracker, context: ReportContext, link: str) -> str
 
     Cells without a verdict of this run keep their issues.
 
-    Raises:
-        NetworkError: one cannot be written.
+    Raises NetworkError if one cannot be written.
     """
     known: dict[str, int] = {}
     for text, number in tracker.known():

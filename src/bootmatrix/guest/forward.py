@@ -34,8 +34,7 @@ class LocalAddress:
 def check_port(port: int) -> None:
     """Check that a port of this host's loopback can be had; 0 is any free one.
 
-    Raises:
-        InputError: it is invalid or taken.
+    Raises InputError if it is invalid or taken.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -52,8 +51,7 @@ async def forwarded(
 ) -> AsyncIterator[LocalAddress]:
     """Listen on loopback, and connect each connection to an address in the guest (see `connection`).
 
-    Raises:
-        InputError: the local port cannot be used.
+    Raises InputError if the local port cannot be used.
     """
     try:
         listener = await anyio.create_tcp_listener(

@@ -72,8 +72,7 @@ def tree_records(top: Path, limits: TreeLimits, known: Known | None = None) -> I
 
     Files in `known` that have not changed are left out; the others are added to it.
 
-    Raises:
-        InputError: it cannot be read, or is too large.
+    Raises InputError if it cannot be read, or is too large.
     """
     try:
         for entry in list(_entries(_Entry(str(top), "", top.stat()), limits, 0)):

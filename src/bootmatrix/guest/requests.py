@@ -44,8 +44,7 @@ class GuestRequest:
     def encoded(self) -> bytes:
         """Return the request's words, each with a NUL at its end.
 
-        Raises:
-            InputError: a word contains NUL, or there is too much of them.
+        Raises InputError if a word contains NUL, or there is too much of them.
         """
         words = list(self._words())
         bad = next((word for word in words if "\0" in word), None)

@@ -24,8 +24,7 @@ Stamps = dict[str, str]
 def stamps_of(reports: Path) -> Stamps:
     """Return the stamps of all runs in a folder, which may be missing; links are ignored.
 
-    Raises:
-        OSError: the folder cannot be read.
+    Raises OSError if the folder cannot be read.
     """
     stamps = {}
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(reports) as entries:

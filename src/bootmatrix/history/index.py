@@ -37,8 +37,7 @@ def ask(reports: Path, question: Callable[[Rows], T]) -> T:
 
     Damage may only show as an invalid value: then the index is rebuilt and queried again.
 
-    Raises:
-        OSError: the folder cannot be read.
+    Raises OSError if the folder cannot be read.
     """
     stamps = stamps_of(reports)
     try:

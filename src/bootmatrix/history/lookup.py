@@ -51,8 +51,7 @@ def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
 def baseline_of(place: RunLocation, name: str) -> RunLocation | None:
     """Find the baseline of an existing run; None for `latest` or `last-good` without such an earlier run.
 
-    Raises:
-        InputError: the baseline does not exist, or the run cannot be read.
+    Raises InputError if the baseline does not exist, or the run cannot be read.
     """
     line = results_at(place).line
     return find_baseline(place.reports, name, title=line.title, before=line)

@@ -80,8 +80,7 @@ def remove_run(folder: Path) -> bool:
 
     The folder is renamed first, so that a killed removal leaves no partial run.
 
-    Raises:
-        OSError: the folder cannot be removed; then it is whole, unless the disk failed meanwhile.
+    Raises OSError if the folder cannot be removed; then it is whole, unless the disk failed meanwhile.
     """
     doomed = folder.with_name(f".{folder.name}{REMOVING_SUFFIX}")
     if doomed.is_dir():

@@ -54,8 +54,7 @@ def reports_folder(chosen: Path | None) -> Path:
 def find_run(reports: Path, text: str) -> RunLocation:
     """Find a run by name; `latest` is the newest that is not dated in the future, readable or not.
 
-    Raises:
-        InputError: no such run.
+    Raises InputError if there is no such run.
     """
     if text.startswith(TAG_PREFIX):
         return _tagged(reports, text.removeprefix(TAG_PREFIX))
@@ -88,8 +87,7 @@ def find_baseline(
     `latest` is the newest finished run of the same title, before `before` if set; `last-good` the newest of them in
     which every failure was accepted.
 
-    Raises:
-        InputError: no such run.
+    Raises InputError if there is no such run.
     """
     if text not in RELATIVE and not text.startswith(BRANCH_PREFIX):
         return find_run(reports, text)

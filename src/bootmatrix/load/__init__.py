@@ -25,8 +25,7 @@ from bootmatrix.model.image import DOCKERFILE_KIND, RECIPE_KIND
 def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
     """Check a file of any kind, and describe it. Includes a matrix's specs and a spec's images.
 
-    Raises:
-        InputError: the file is invalid.
+    Raises InputError if the file is invalid.
     """
     if len(spec_files(path)) > 1:
         return _describe_spec(path, profiles)

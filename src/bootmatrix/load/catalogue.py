@@ -132,8 +132,7 @@ def with_catalogues(profiles: Mapping[str, Profile], names: Iterable[str]) -> di
 
     Catalogues are loaded only for other names.
 
-    Raises:
-        InputError: a catalogue is invalid.
+    Raises InputError if a catalogue is invalid.
     """
     known = {name for profile in profiles.values() for board in profile.machines for name in profile.kernels_of(board)}
     wanted = set(names) - known - {ALL, ANY_KERNEL}

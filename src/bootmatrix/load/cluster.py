@@ -17,8 +17,7 @@ RELATIVE = ("key", "known_hosts")
 def load_cluster(path: Path) -> Cluster:
     """Load a cluster's file; paths in it become absolute.
 
-    Raises:
-        InputError: the file is invalid, a name stands twice, or a file that it names does not exist.
+    Raises InputError if the file is invalid, a name stands twice, or a file that it names does not exist.
     """
     cluster, document = read_model(path, Cluster)
     seen: set[str] = set()
@@ -43,8 +42,7 @@ def load_cluster(path: Path) -> Cluster:
 def load_cloud_machine(cloud: str, profile: Profile) -> CloudMachine:
     """Return what a cloud needs for an architecture.
 
-    Raises:
-        InputError: the cloud has no such machine, or its file is invalid.
+    Raises InputError if the cloud has no such machine, or its file is invalid.
     """
     files = [path for folder in arch_folders() if (path := folder / "clouds" / f"{cloud}.yml").is_file()]
     if not files:

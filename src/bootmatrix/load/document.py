@@ -115,8 +115,7 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
 def parse(data: bytes, path: str) -> Document:
     """Parse the first document of a YAML text; later ones are ignored, as in LinuxKit.
 
-    Raises:
-        FileError: the text is not valid YAML, or its top is not a mapping.
+    Raises FileError if the text is not valid YAML, or its top is not a mapping.
     """
     try:
         text = data.decode("utf-8-sig")

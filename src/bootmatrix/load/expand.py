@@ -28,8 +28,7 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
 
     A cell's machine may lack its kernel.
 
-    Raises:
-        InputError: a spec or an architecture is unknown, or two specs have the same name.
+    Raises InputError if a spec or an architecture is unknown, or two specs have the same name.
     """
     specs = [find_spec(name, base) for name in matrix.specs]
     targets = with_facts(find_targets(matrix.arch, profiles), matrix)
@@ -63,8 +62,7 @@ def find_targets(names: Iterable[str], profiles: Mapping[str, Profile]) -> list[
 
     `all` is the default machine of each architecture, `ARCH/all` every machine of one, and `all/all` every machine.
 
-    Raises:
-        InputError: an architecture or a machine is unknown.
+    Raises InputError if an architecture or a machine is unknown.
     """
     targets: dict[tuple[str, str], Target] = {}
     for name in names:
@@ -105,8 +103,7 @@ def matches(pattern: Pattern, cell: Cell, profiles: Mapping[str, Profile], base:
 
     An architecture without a machine matches all of its machines.
 
-    Raises:
-        InputError: the pattern names a spec by a path that does not exist.
+    Raises InputError if the pattern names a spec by a path that does not exist.
     """
     if pattern.kernel not in {None, ALL, cell.kernel}:
         return False

@@ -120,8 +120,7 @@ class Limit:
 def find_limits(spec: Spec, profiles: Mapping[str, Profile]) -> tuple[Limit, ...]:
     """Find the containers of a spec that do not run everywhere. A cell must satisfy all limits.
 
-    Raises:
-        InputError: an architecture is unknown.
+    Raises InputError if an architecture is unknown.
     """
     limits = []
     for container in (*spec.onboot, *spec.onshutdown, *spec.services):

@@ -21,8 +21,7 @@ def find_source(reference: str, path: Path, given: Iterable[ImageOverride], find
     Overrides come first. Then `@pkg:` is a folder, a transport is explicit, a name with a shipped image means that,
     and every other name is a registry's.
 
-    Raises:
-        InputError: the name is invalid, or a folder or file does not exist.
+    Raises InputError if the name is invalid, or a folder or file does not exist.
     """
     for one in given:
         if any(fnmatchcase(name, one.pattern) for name in (reference, repository(reference))):

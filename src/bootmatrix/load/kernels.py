@@ -34,8 +34,7 @@ def kernels_file() -> Path:
 def load_custom_kernels(path: Path, profiles: Mapping[str, Profile]) -> dict[str, dict[str, CustomKernel]]:
     """Load the custom kernels, by name and then by architecture; empty without the file.
 
-    Raises:
-        InputError: the file is invalid, or a name is taken by a kernel of the archive.
+    Raises InputError if the file is invalid, or a name is taken by a kernel of the archive.
     """
     if not path.exists():
         return {}

@@ -42,8 +42,7 @@ def lock_text(lock: Lock) -> str:
 def load_seen(path: Path) -> tuple[Seen, ...]:
     """Load known results; empty if the file does not exist.
 
-    Raises:
-        InputError: the file cannot be read, or is invalid.
+    Raises InputError if the file cannot be read, or is invalid.
     """
     return _load(path, SeenCells, MAX_SEEN_BYTES, "a file of known results").cells if path.exists() else ()
 

@@ -26,8 +26,7 @@ SUFFIXES = (".matrix.yml", ".matrix.yaml")
 def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
     """Load a matrix. Times may be numbers of seconds or durations.
 
-    Raises:
-        InputError: the file is invalid, has unknown names, or an exception that matches no cell.
+    Raises InputError if the file is invalid, has unknown names, or an exception that matches no cell.
     """
     document = read_document(path)
     _read_times(document)
@@ -63,8 +62,7 @@ def _read_times(document: Document) -> None:
 def kernel_names(path: Path) -> set[str]:
     """Return all kernel names in a matrix file, which may be invalid otherwise.
 
-    Raises:
-        InputError: the file cannot be read.
+    Raises InputError if the file cannot be read.
     """
     data = read_document(path).data
     kernels = data.get("kernel")

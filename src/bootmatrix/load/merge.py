@@ -22,8 +22,7 @@ def load_spec(path: Path) -> Spec:
 
     Relative names are resolved from the folder of each file.
 
-    Raises:
-        InputError: a file cannot be read or is invalid, or the files cannot be merged.
+    Raises InputError if a file cannot be read or is invalid, or the files cannot be merged.
     """
     files = spec_files(path)
     if len(files) == 1:

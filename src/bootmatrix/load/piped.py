@@ -22,8 +22,7 @@ def adopt(name: str) -> str:
 
     Of specs that are merged (`a.yml+-`), each may be such input.
 
-    Raises:
-        InputError: the input cannot be read, or is too large.
+    Raises InputError if the input cannot be read, or is too large.
     """
     return _adopt(name) if "+" not in name or Path(name).exists() else "+".join(map(_adopt, name.split("+")))
 

@@ -21,8 +21,7 @@ SEMIHOSTING_QEMU = [7, 2]
 def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
     """Load all profiles by name; those of later folders replace earlier ones.
 
-    Raises:
-        InputError: a profile is invalid, two have the same alias, or the folders are empty.
+    Raises InputError if a profile is invalid, two have the same alias, or the folders are empty.
     """
     files = named_files(folders)
     profiles = {name: load_profile(file, files) for name, file in sorted(files.items())}
@@ -40,8 +39,7 @@ def load_profile(path: Path, files: Mapping[str, Path] | None = None) -> Profile
 
     They default to those of its folder and the shipped ones.
 
-    Raises:
-        InputError: the file is invalid.
+    Raises InputError if the file is invalid.
     """
     document = read_document(path)
     extend(document, named_files([*arch_folders(), path.parent]) if files is None else files)
@@ -121,8 +119,7 @@ def find_machine(profiles: Mapping[str, Profile], target: str) -> tuple[Profile,
 
     The CPU model stays a part of the machine's name, `virt@cortex-a72`, as Profile.machine takes it.
 
-    Raises:
-        InputError: the architecture, machine or CPU model is unknown.
+    Raises InputError if the architecture, machine or CPU model is unknown.
     """
     board, at, cpu = target.partition("@")
     arch, slash, machine = board.partition("/")

@@ -92,8 +92,7 @@ def parse_qemu_args(text: str, folder: Path) -> tuple[str, ...]:
 
     File names are relative to `folder`, and returned absolute.
 
-    Raises:
-        InputError: an argument is not allowed, or a drive's file does not exist.
+    Raises InputError if an argument is not allowed, or a drive's file does not exist.
     """
     try:
         words = shlex.split(text)
@@ -107,8 +106,7 @@ def parse_qemu_args(text: str, folder: Path) -> tuple[str, ...]:
 def check_words(words: Iterable[str]) -> None:
     """Check arguments that are split already, of a profile or of a saved run.
 
-    Raises:
-        InputError: an argument is not allowed.
+    Raises InputError if an argument is not allowed.
     """
     for _ in _checked(list(words), Path("/")):
         pass
@@ -117,8 +115,7 @@ def check_words(words: Iterable[str]) -> None:
 def check_value(value: str, forbidden: frozenset[str], kinds: str = HOST_DEVICES) -> None:
     """Check the value of an option that a field of a profile sets: a board, a device, an accelerator.
 
-    Raises:
-        InputError: it names a file or a device of the host.
+    Raises InputError if it names a file or a device of the host.
     """
     parts = split_value(value)
     if value.startswith("{") or not value.isprintable():

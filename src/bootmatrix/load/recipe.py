@@ -29,8 +29,7 @@ def find_recipe(reference: str, path: Path) -> Path:
     `@pkg:./images/influxdb` is a folder relative to that file. A repository, with any tag, is replaced by the
     shipped image that stands in for it.
 
-    Raises:
-        InputError: the recipe is not found.
+    Raises InputError if the recipe is not found.
     """
     if reference.startswith(PACKAGE):
         return _in_folder(reference, path)
@@ -98,8 +97,7 @@ def _describes_package(recipe: Document, folder: Path) -> bool:
 def load_package(folder: Path) -> PackageRecipe:
     """Load the build.yml of a LinuxKit package, or the defaults for a lone Dockerfile.
 
-    Raises:
-        InputError: the file is invalid, or the Dockerfile is missing.
+    Raises InputError if the file is invalid, or the Dockerfile is missing.
     """
     path = folder / RECIPE
     package = PackageRecipe()

@@ -24,8 +24,7 @@ def registries_file() -> Path:
 def load_registries(path: Path) -> Registries:
     """Load registries by name; empty without the file, unless the environment names it.
 
-    Raises:
-        InputError: the file is invalid, or the one that the environment names does not exist.
+    Raises InputError if the file is invalid, or the one that the environment names does not exist.
     """
     if not path.exists():
         if os.environ.get("BOOTMATRIX_REGISTRIES"):

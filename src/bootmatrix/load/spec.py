@@ -37,8 +37,7 @@ def find_spec(name: str, base: Path = Path()) -> Path:
 
     Names joined by `+` are files to merge; so are their paths.
 
-    Raises:
-        InputError: the spec is not found.
+    Raises InputError if the spec is not found.
     """
     path = base / name
     try:
@@ -96,8 +95,7 @@ def spec_name(path: Path) -> str:
 def load_one(path: Path) -> tuple[Spec, Document]:
     """Load one spec file, and return its document with line numbers too.
 
-    Raises:
-        InputError: the file cannot be read, or is invalid; all faults are listed.
+    Raises InputError if the file cannot be read, or is invalid; all faults are listed.
     """
     document = read_document(path)
     if path.name.endswith(GUEST_SUFFIXES):

@@ -11,8 +11,7 @@ MAX_S = 24 * 3600.0
 def duration_s(text: str) -> float:
     """Parse `60s`, `2m`, `1m30s`, `1h` or `500ms` as seconds: above 0, a day at most.
 
-    Raises:
-        InputError: the text is not such a duration.
+    Raises InputError if the text is not such a duration.
     """
     match = DURATION.fullmatch(text)
     parts = [float(part or 0) for part in match.groups()] if match else [0.0]

@@ -279,8 +279,7 @@ class Profile(Model):
     def machine(self, board: str) -> Machine:
         """Return a machine by name, with the CPU model after `@` applied.
 
-        Raises:
-            KeyError: the machine or the CPU model is unknown.
+        Raises KeyError if the machine or the CPU model is unknown.
         """
         name, at, cpu = board.partition("@")
         machine = self.machines[name]

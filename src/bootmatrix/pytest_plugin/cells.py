@@ -87,8 +87,7 @@ def _workspace(reports: str = "") -> Workspace:
 def _known(spec: str, arch: tuple[str, ...], kernel: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Return the names that the options select, as cells have them.
 
-    Raises:
-        BootmatrixError: one is unknown, and would leave out all tests without a word.
+    Raises BootmatrixError if one is unknown, and would leave out all tests without a word.
     """
     if arch or kernel:
         _workspace().plan(spec, selection=Selection(arch=arch, kernel=kernel, allow_empty=True))
@@ -129,8 +128,7 @@ def _left_out(name: str, whole: str, chosen: Sequence[str]) -> bool:
 def run_cell(cell: TestCell, config: pytest.Config) -> Record:
     """Boot and judge a cell as a run of its own.
 
-    Raises:
-        InfraError: it has no verdict on the guest, for a fault of ours.
+    Raises InfraError if it has no verdict on the guest, for a fault of ours.
     """
     record = _workspace(config.getoption("--bootmatrix-reports")).boot(cell.spec, arch=cell.arch, kernel=cell.kernel)
     if not record.verdict.is_guests:

@@ -85,8 +85,7 @@ class PytestGuest:
     def wait_for_port(self, port: int | str, *, timeout: float = END_S) -> None:
         """Wait until a connection to a port or socket of the guest succeeds.
 
-        Raises:
-            TimeoutError: none does in time.
+        Raises TimeoutError if none does in time.
         """
         limit_s = timeout * self.cell.time_factor
         self._portal.call(partial(self.asynchronous.wait_for_port, port, timeout=limit_s))

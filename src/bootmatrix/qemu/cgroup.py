@@ -179,8 +179,7 @@ def _made(parent: Path) -> tuple[Path, int]:
 
     Another process may remove it as a leftover before it is locked.
 
-    Raises:
-        OSError: cannot create it.
+    Raises OSError if it cannot create it.
     """
     while True:
         folder = parent / f"{PREFIX}{secrets.token_hex(8)}"
@@ -192,8 +191,7 @@ def _made(parent: Path) -> tuple[Path, int]:
 def _locked(folder: Path) -> int:
     """A descriptor that holds a folder's lock.
 
-    Raises:
-        BlockingIOError: somebody has it. FileNotFoundError: the folder is gone.
+    Raises BlockingIOError if somebody has it. FileNotFoundError: the folder is gone.
     """
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

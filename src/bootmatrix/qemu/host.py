@@ -27,8 +27,7 @@ def available_cores() -> int:
 def available_memory_mib() -> int:
     """Return memory available without swapping, within the group's limit.
 
-    Raises:
-        HostError: /proc/meminfo lacks it.
+    Raises HostError if /proc/meminfo lacks it.
     """
     available_mib = _meminfo_mib("MemAvailable")
     for folder in groups("memory"):

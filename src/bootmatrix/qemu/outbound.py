@@ -131,8 +131,7 @@ def find_passt() -> str:
 async def outbound_network() -> AsyncIterator[socket.socket]:
     """Start a network; yield QEMU's end of it. It ends with the context.
 
-    Raises:
-        ToolMissing: passt is not installed.
+    Raises ToolMissing if passt is not installed.
     """
     near = near_networks()
     ours, theirs = socket.socketpair()

@@ -36,8 +36,7 @@ async def running(  # noqa: PLR0913, PLR0917
     `writes_bytes` limits the size of a file that it writes to. It has its own session, so the terminal's Ctrl-C does
     not reach it, and few rights: see sandbox.
 
-    Raises:
-        HostError: cannot start it.
+    Raises HostError if it cannot start it.
     """
     try:
         with opened(arguments) as files, console.stdin, console.stdout:

@@ -60,8 +60,7 @@ def _escaped(data: bytes) -> str:
 def find_emulator(profile: Profile, header: bytes) -> Emulator | None:
     """Find the emulator for programs with this ELF header; None if the host runs them itself.
 
-    Raises:
-        HostError: it is not installed, or the kernel cannot register it for a user.
+    Raises HostError if it is not installed, or the kernel cannot register it for a user.
     """
     if shutil.which(BWRAP) is None:
         raise HostError(f"{BWRAP} is not installed", "Install it: sudo apt-get install bubblewrap")

@@ -31,8 +31,7 @@ def find_qemu(machine: Machine) -> Path:
 def qemu_version(machine: Machine) -> str:
     """Version of the machine's QEMU, such as `7.2.22`. Asked once for each file.
 
-    Raises:
-        HostError: QEMU does not run; QemuMissing, QemuTooOld: it is not there, or older than the machine needs.
+    Raises HostError if QEMU does not run; QemuMissing, QemuTooOld: it is not there, or older than the machine needs.
     """
     path, stat = _found(machine)
     version = _ask(path, (stat.st_mtime_ns, stat.st_size))

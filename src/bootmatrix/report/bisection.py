@@ -79,8 +79,7 @@ def conclusion(state: Bisection) -> str:
 def write_bisection(state: Bisection, run: Run, folder: Path) -> Path:
     """Write the page into the run's folder atomically and return its path.
 
-    Raises:
-        OSError: the page cannot be written.
+    Raises OSError if the page cannot be written.
     """
     write_atomic(folder / PAGE_FILE, render_page("bisect.html.j2", ("cell.css", "report.css"), view=_view(state, run)))
     return folder / PAGE_FILE

@@ -38,8 +38,7 @@ def write_reports(
         single_file: fold the consoles into report.html and write no cell pages.
         has_run: the folder has the run's file already.
 
-    Raises:
-        OSError: a file cannot be written.
+    Raises OSError if a file cannot be written.
     """
     faults: list[OSError] = []
     with many_made():
@@ -92,8 +91,7 @@ def write_pages(view: ReportView, folder: Path) -> None:
     In a large run a plain pass keeps the page that it got when it finished: rewriting thousands of pages takes longer
     than the rest of the report.
 
-    Raises:
-        OSError: a page cannot be written.
+    Raises OSError if a page cannot be written.
     """
     for cell in view.cells:
         if cell.page and (view.complete or _is_special(cell) or not _page(cell, folder).exists()):

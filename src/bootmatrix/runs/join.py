@@ -25,8 +25,7 @@ def link_cell(source: Path, target: Path, cell: Cell, names: Mapping[str, str] |
     No file of a run is changed in place, so two runs can share one. Only regular files are taken. `names` gives new
     names to files of the cell's folder, and selects them; None takes all.
 
-    Raises:
-        OSError: cannot write.
+    Raises OSError if it cannot write.
     """
     own = cell_folder(target, cell)
     own.mkdir(parents=True, exist_ok=True)
@@ -71,8 +70,7 @@ def has_record(folder: Path, cell: Cell) -> bool:
 def join_locks(folders: list[Path]) -> tuple[Lock | None, list[str]]:
     """Join the locks of runs; also return the names of entries in which they differ.
 
-    Raises:
-        InputError: one is damaged.
+    Raises InputError if one is damaged.
     """
     files = [folder / LOCK_FILE for folder in folders if (folder / LOCK_FILE).is_file()]
     locks = [read_value(file, Lock) for file in files]

@@ -122,8 +122,7 @@ class RunWriter:
     def folder(self, cell: Cell) -> Path:
         """Create the folder of a cell, emptied of files of an earlier attempt.
 
-        Raises:
-            OSError: cannot create it, or a link leads out of the run.
+        Raises OSError if it cannot create it, or a link leads out of the run.
         """
         name = cell.id
         with self._lock:
@@ -145,8 +144,7 @@ class RunWriter:
     def keep_lock(self, lock: Lock) -> None:
         """Write down the kernels and packages that the cells have used so far.
 
-        Raises:
-            OSError: it cannot be written.
+        Raises OSError if it cannot be written.
         """
         with self._lock:
             if lock is not self._kept_lock and lock != self._kept_lock:
@@ -157,8 +155,7 @@ class RunWriter:
     def add(self, record: Record) -> None:
         """Write a cell's record. It survives a kill at once, a power cut after `make_durable`.
 
-        Raises:
-            OSError: cannot write it.
+        Raises OSError if it cannot write it.
         """
         folder = self.folder(record.cell)
         write_atomic(folder / RECORD_FILE, as_json(record) + b"\n", durable=False)
@@ -173,8 +170,7 @@ class RunWriter:
 
         Only regular files are copied; links are not followed.
 
-        Raises:
-            OSError: cannot write it.
+        Raises OSError if it cannot write it.
         """
         own = self.folder(record.cell)
         if folder.resolve() != own.resolve():
@@ -188,8 +184,7 @@ class RunWriter:
     def make_durable(self) -> None:
         """Wait until all records that there are would outlive a power cut. Blocking.
 
-        Raises:
-            OSError: the disk cannot be written.
+        Raises OSError if the disk cannot be written.
         """
         with self._lock:
             was_durable, self._is_durable = self._is_durable, True
@@ -221,8 +216,7 @@ class RunWriter:
 def load_run(folder: Path) -> Run:
     """Load the run in a folder; an unfinished one is assembled from its records.
 
-    Raises:
-        InputError: not a run, of a later version, or damaged.
+    Raises InputError if it is not a run, of a later version, or damaged.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", HINT)
@@ -239,8 +233,7 @@ def load_run(folder: Path) -> Run:
 def check_links(folder: Path) -> None:
     """Refuse a run with links in place of cell folders, which would redirect writes.
 
-    Raises:
-        InputError: a link was found.
+    Raises InputError if a link was found.
     """
     cells = folder / CELLS_FOLDER
     link = str(cells) if cells.is_symlink() else next(_linked_folders(str(cells)), "") if cells.is_dir() else ""
@@ -265,8 +258,7 @@ def _linked_folders(folder: str) -> Iterator[str]:
 def read_console(folder: Path, record: Record) -> bytes:
     """The console of a record, empty if the cell has none.
 
-    Raises:
-        InputError: the file is missing, or not a plain file of a plausible size.
+    Raises InputError if the file is missing, or not a plain file of a plausible size.
     """
     if not record.console:
         return b""

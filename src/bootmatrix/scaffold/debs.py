@@ -34,8 +34,7 @@ class LocalPackage:
 def read_packages(patterns: Sequence[str], profiles: Mapping[str, Profile]) -> list[LocalPackage]:
     """Read the packages that patterns name, for any architecture.
 
-    Raises:
-        InputError: a pattern names none, or a file is not a package.
+    Raises InputError if a pattern names none, or a file is not a package.
     """
     found: dict[Path, LocalPackage] = {}
     for pattern in patterns:
@@ -57,8 +56,7 @@ def choose_packages(
 ) -> tuple[FileChoice, list[str]]:
     """Choose each architecture's packages; return the names of all packages too.
 
-    Raises:
-        InputError: two files of one package and architecture, or an architecture lacks one.
+    Raises InputError if there are two files of one package and architecture, or an architecture lacks one.
     """
     seen: dict[tuple[str, str], Path] = {}
     for package in packages:
@@ -96,8 +94,7 @@ def copy_packages(packages: Sequence[LocalPackage], target: Path, architectures:
 def service_command(package_files: Sequence[Path], service: str) -> tuple[str, ...]:
     """Return a command that does what a package's unit starts.
 
-    Raises:
-        InputError: no package has the unit, or it starts nothing.
+    Raises InputError if no package has the unit, or it starts nothing.
     """
     unit = service if service.endswith(".service") else f"{service}.service"
     known: set[str] = set()

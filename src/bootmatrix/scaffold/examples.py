@@ -114,8 +114,7 @@ def write_example(folder: Path, archs: Iterable[str], packages: Iterable[str]) -
 
     `packages` are those that a CI machine needs.
 
-    Raises:
-        InputError: the folder exists and is not empty, or its name cannot be a spec's.
+    Raises InputError if the folder exists and is not empty, or its name cannot be a spec's.
     """
     name = folder.resolve().name
     if not NAME.fullmatch(name):

@@ -83,8 +83,7 @@ def write_kernel_test(
 
     `kernels` has the entry of kernels.yml for each architecture, `targets` the machines.
 
-    Raises:
-        InputError: the request is invalid, or its folder cannot be copied.
+    Raises InputError if the request is invalid, or its folder cannot be copied.
     """
     notes: list[str] = []
     recipe: dict[str, Any] = {"from": base_image(request.image), "workdir": "/"}

@@ -55,8 +55,7 @@ def choose_programs(
 
     An `explicit` architecture must have one; others are left out with the reason.
 
-    Raises:
-        InputError: a file is missing, or for another architecture; or no architecture is left.
+    Raises InputError if a file is missing, or for another architecture; or no architecture is left.
     """
     choice = FileChoice()
     for arch in wanted:

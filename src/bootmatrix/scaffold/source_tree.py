@@ -48,8 +48,7 @@ def _some(paths: list[str]) -> str:
 def copy_tree(source: Path, target: Path, without: Path | None = None) -> CopiedTree:
     """Copy a source tree, except for the folder `without`, in which the copy may be.
 
-    Raises:
-        InputError: too many or too large files, unreadable ones, or none at all.
+    Raises InputError if there are too many, too large or unreadable files, or none at all.
     """
     from pathspec import GitIgnoreSpec
 

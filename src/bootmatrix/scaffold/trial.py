@@ -109,8 +109,7 @@ class _Project:
 def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Profile]) -> tuple[Path, list[str]]:
     """Write the project of a trial to an empty folder; return its matrix, and notes for the user.
 
-    Raises:
-        InputError: the request does not fit together, or no architecture is left.
+    Raises InputError if the request does not fit together, or no architecture is left.
     """
     check_request(request)
     targets = [
@@ -136,8 +135,7 @@ def _narrow(project: _Project, choice: FileChoice, targets: list[str]) -> list[s
 def base_image(name: str) -> str:
     """Return the reference of a base image: `debian` and `debian:13` are shipped ones.
 
-    Raises:
-        InputError: it cannot be an image.
+    Raises InputError if it cannot be an image.
     """
     if shipped := shipped_image(name):
         return f"{SHIPPED}{shipped}"

@@ -24,8 +24,7 @@ _HINT = "Run the cells again: a run whose files contradict each other proves not
 def check_agreement(folder: Path, run: Run) -> None:
     """Compare `run.json` with the folder's name, `started.json`, and each cell's record and files.
 
-    Raises:
-        InputError: two of them differ, or one is missing.
+    Raises InputError if two of them differ, or one is missing.
     """
     name = folder.resolve().name
     if run.name != name:

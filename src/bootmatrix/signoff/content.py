@@ -93,8 +93,7 @@ def sign_off(  # noqa: PLR0913
 ) -> SignOff:
     """Derive the content of a sign-off.
 
-    Raises:
-        InputError: no cell passed, an unexpected verdict is not accepted, or an acceptance matches nothing.
+    Raises InputError if no cell passed, an unexpected verdict is not accepted, or an acceptance matches nothing.
     """
     records = sorted(run.records, key=lambda record: cell_order(record.cell))
     tried = [record for record in records if record.verdict is not Verdict.SKIP]

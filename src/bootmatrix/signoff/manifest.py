@@ -34,8 +34,7 @@ class Survey:
 def survey(folder: Path) -> Survey:
     """List a folder, without following links or opening special files.
 
-    Raises:
-        OSError: the folder itself cannot be listed.
+    Raises OSError if the folder itself cannot be listed.
     """
     files: Manifest = {}
     empty: list[str] = []

@@ -108,8 +108,7 @@ def as_bytes(value: object) -> bytes:
 def sign(payload: bytes, key_file: Path) -> bytes:
     """Sign a Statement in a DSSE envelope with a private key in PEM: Ed25519, ECDSA or RSA.
 
-    Raises:
-        InputError: invalid key, or its password is missing or wrong.
+    Raises InputError if the key is invalid, or its password is missing or wrong.
     """
     signer = _signer(key_file)
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
@@ -133,8 +132,7 @@ def _signer(key_file: Path) -> CryptoSigner:
 def key_id(key_file: Path | None) -> str:
     """Return the id of a private key, which its public key has too; empty without a key.
 
-    Raises:
-        InputError: invalid key, or its password is missing or wrong.
+    Raises InputError if the key is invalid, or its password is missing or wrong.
     """
     return str(_signer(key_file).public_key.keyid) if key_file else ""
 
@@ -163,8 +161,7 @@ def opened(data: bytes, key_file: Path) -> bytes:
 def _public_key(file: Path) -> SSlibKey:
     """Read a public key, as SubjectPublicKeyInfo or PKCS #1.
 
-    Raises:
-            InputError: the file is not a public key, or of an unsupported kind.
+    Raises InputError if the file is not a public key, or of an unsupported kind.
     """
     try:
         data = file.read_bytes()
@@ -184,8 +181,7 @@ def _found(data: bytes) -> str:
 def _envelope_of(data: bytes) -> tuple[str, bytes, list[bytes]]:
     """Return payload type, payload and signatures of an envelope, in either base64 alphabet of DSSE.
 
-    Raises:
-            WrongSignature: invalid envelope.
+    Raises WrongSignature if the envelope is invalid.
     """
     try:
         envelope = json.loads(data, object_pairs_hook=_without_doubles)
@@ -211,8 +207,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_keys(found: dict[str, Any], known: set[str]) -> None:
     """Refuse what no signature covers, and a reader might take for signed.
 
-    Raises:
-        ValueError: there is another key.
+    Raises ValueError if there is another key.
     """
     other = next((key for key in found if key not in known), None)
     if other is not None:

@@ -153,8 +153,7 @@ def _sent_digest(place: Path, key: Path | None, payload: bytes) -> str:
 def verify_sent(file: Path, key: Path | None, release: str = "") -> Checked:
     """Verify a report in one file against the attestation that it carries.
 
-    Raises:
-        InputError: it carries none, a signed one without a key, or an invalid key.
+    Raises InputError if it carries none, a signed one without a key, or an invalid key.
     """
     page, attestation = read_sent(file)
     if key is None and b'"payloadType"' in attestation[:4096]:

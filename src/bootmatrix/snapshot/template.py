@@ -89,8 +89,7 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
 async def _taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> Snapshot:
     """Take the snapshot as soon as QEMU's mapping is gone; readers of /proc hold it too.
 
-    Raises:
-        NoTemplate: it stays mapped.
+    Raises NoTemplate if it stays mapped.
     """
     for _ in range(SEAL_TRIES):
         with suppress(OSError):

@@ -114,8 +114,7 @@ class Archive:
 
         Suites that are unavailable, and kernels that lack a part, are reported and skipped if any kernel remains.
 
-        Raises:
-            InfraError: all suites are unavailable.
+        Raises InfraError if all suites are unavailable.
         """
         packages, faults = self._kernel_packages_of(source, debian_arch)
         if faults and not packages:
@@ -133,16 +132,14 @@ class Archive:
     def has_locked(self, key: str) -> bool:
         """Return whether the lock has a custom kernel of this key.
 
-        Raises:
-            BuildError: the archive is confined to the lock, and the lock lacks it.
+        Raises BuildError if the archive is confined to the lock, and the lock lacks it.
         """
         return self._locked_kernel(key) is not None
 
     def locked_parts(self, key: str) -> tuple[KernelPart, ...]:
         """Return the parts of a locked custom kernel; empty without a lock, or if it lacks the kernel.
 
-        Raises:
-            BuildError: the archive is confined to the lock, and the lock lacks it.
+        Raises BuildError if the archive is confined to the lock, and the lock lacks it.
         """
         locked = self._locked_kernel(key)
         return locked.parts if locked else ()
@@ -150,8 +147,7 @@ class Archive:
     def own_kernel(self, key: str, kernel: Kernel) -> Kernel:
         """Record a custom kernel as used, and check it against the lock.
 
-        Raises:
-            BuildError: the lock has another kernel under this key, or none.
+        Raises BuildError if the lock has another kernel under this key, or none.
         """
         if self._locked_kernel(key) not in {None, kernel}:
             raise BuildError(f"kernel {kernel.name} differs from the locked one: its digest has changed", _LOCK_HINT)
@@ -161,16 +157,14 @@ class Archive:
     def download(self, url: str, sha256: str, size_bytes: int) -> Path:
         """Download a file from another server, and verify it.
 
-        Raises:
-            InfraError: the file is unavailable, or its size or digest differs.
+        Raises InfraError if the file is unavailable, or its size or digest differs.
         """
         return self._downloader.file(DownloadRequest(url, sha256, size_bytes, RedactedUrl(url).name))
 
     def length(self, url: str) -> int:
         """Return the length of a file in bytes, as its server reports it.
 
-        Raises:
-            NetworkError: the file is missing, or the server does not report a length.
+        Raises NetworkError if the file is missing, or the server does not report a length.
         """
         return self._downloader.length(url)
 
@@ -195,8 +189,7 @@ class Archive:
     def fetch(self, package: Package) -> Path:
         """Download a package's file, and verify it.
 
-        Raises:
-            InfraError: the file is unavailable, or its size or digest differs.
+        Raises InfraError if the file is unavailable, or its size or digest differs.
         """
         if not _FILENAME.fullmatch(package.filename):
             raise UntrustedError(f"invalid path of {package} in the archive's index: {package.filename!r}")
@@ -210,8 +203,7 @@ class Archive:
     def signed_part(self, suite: str, debian_arch: str, name: str) -> bytes | Path | None:
         """Return a file below a suite's folder: InRelease, or the list of packages; None for others.
 
-        Raises:
-            InfraError: the suite is unavailable or untrusted.
+        Raises InfraError if the suite is unavailable or untrusted.
         """
         if name == "InRelease":
             return self._suites.in_release(suite)
@@ -226,8 +218,7 @@ class Archive:
 
         With `only` it lists packages of these names and what they may need; a confined archive those of its lock.
 
-        Raises:
-            InfraError: the suite is unavailable or untrusted.
+        Raises InfraError if the suite is unavailable or untrusted.
         """
         if name not in {"Release", list_name(debian_arch)}:
             return None
@@ -260,8 +251,7 @@ class Archive:
     def is_newest(self, package: Package, debian_arch: str) -> bool:
         """Return whether a package is still what its suite, or the lock, has under its name.
 
-        Raises:
-            InfraError: the suite is unavailable or untrusted.
+        Raises InfraError if the suite is unavailable or untrusted.
         """
         if self._lock and self._is_confined:
             return package in self._locked_packages(debian_arch)

@@ -57,8 +57,7 @@ class Guard:
     def permitted(self, host: str, addresses: Iterable[Address]) -> list[Address]:
         """Return the addresses of a host that may be connected to, in their order.
 
-        Raises:
-            UntrustedError: all are forbidden.
+        Raises UntrustedError if all are forbidden.
         """
         candidates = list(addresses)
         limit = self._limit(host, candidates)
@@ -89,8 +88,7 @@ class Guard:
     def check_name(self, host: str) -> None:
         """Check a host that a proxy connects to, if its name can be resolved here.
 
-        Raises:
-            UntrustedError: the host is forbidden.
+        Raises UntrustedError if the host is forbidden.
         """
         if host != self.origin.host and host not in self.hosts:
             scope = self._first(host, None)

@@ -26,8 +26,7 @@ _HEADER_BYTES = 60
 def open_data(path: Path) -> Iterator[tarfile.TarFile]:
     """Open the files of a package as a tar archive to be read once, in order.
 
-    Raises:
-        BuildError: not a package, or damaged; also while it is read.
+    Raises BuildError if it is not a package, or damaged; also while it is read.
     """
     with _open_member(path, "data.tar") as archive:
         yield archive
@@ -38,8 +37,7 @@ def read_control(path: Path) -> dict[str, str]:
 
     Package, Version and Architecture are always present and valid: safe as parts of a path.
 
-    Raises:
-        BuildError: not a package, or damaged.
+    Raises BuildError if it is not a package, or damaged.
     """
     with _open_member(path, "control.tar") as archive:
         for member in archive:
@@ -51,8 +49,7 @@ def read_control(path: Path) -> dict[str, str]:
 def read_control_files(path: Path) -> dict[str, bytes]:
     """Read all files of a package's control archive by name: `control`, `postinst`, `conffiles` and others.
 
-    Raises:
-        BuildError: not a package, or damaged.
+    Raises BuildError if it is not a package, or damaged.
     """
     files: dict[str, bytes] = {}
     with _open_member(path, "control.tar") as archive:

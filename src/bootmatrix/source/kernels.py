@@ -47,8 +47,7 @@ def choose(source: KernelSource, version: str, packages: Iterable[Package]) -> P
 def assemble(name: str, image: Package, packages: Iterable[Package]) -> Kernel:
     """Build the kernel of an image from the packages of its suite it depends on.
 
-    Raises:
-        NoSuchPackage: one of them is missing.
+    Raises NoSuchPackage if one of them is missing.
     """
     candidates = {(package.name, package.version): package for package in packages if package.suite == image.suite}
     parts = []

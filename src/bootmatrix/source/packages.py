@@ -120,8 +120,7 @@ def open_index(file: Path, sha256: str, suite: str, store: Store) -> Index:
 
     It is made once, and kept in the store.
 
-    Raises:
-        NetworkError: the file is invalid.
+    Raises NetworkError if the file is invalid.
     """
 
     def make() -> str:
@@ -137,8 +136,7 @@ def reduced_index(file: Path, sha256: str, store: Store, only: Iterable[str] = (
 
     With `only` it has packages of these names and what they may need.
 
-    Raises:
-        NetworkError: the file is invalid.
+    Raises NetworkError if the file is invalid.
     """
 
     def make() -> str:
@@ -161,8 +159,7 @@ def kernel_packages(sha256: str, suite: str, store: Store, file: Path | None = N
 
     Without `file`, return None if they are not cached.
 
-    Raises:
-        NetworkError: the file is invalid.
+    Raises NetworkError if the file is invalid.
     """
     key = json.dumps([_FORMAT, sha256, suite])
     if file is None:
@@ -178,8 +175,7 @@ def _read_kernels(file: Path, suite: str) -> tuple[Package, ...]:
 def select_packages(file: Path, suite: str, paragraphs: re.Pattern[bytes]) -> tuple[Package, ...]:
     """Read the packages of a compressed Packages file whose paragraphs match, newest first.
 
-    Raises:
-        NetworkError: the file is invalid.
+    Raises NetworkError if the file is invalid.
     """
     with _one_at_a_time:
         rows = [_row(paragraph) for paragraph in _paragraphs(file) if paragraphs.search(paragraph)]

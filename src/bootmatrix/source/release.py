@@ -128,8 +128,7 @@ def signed_text(data: bytes, keyring: Path) -> bytes:
 def run_gpgv(arguments: list[str], data: bytes = b"") -> str:
     """Run gpgv, and return its status lines (GnuPG's doc/DETAILS).
 
-    Raises:
-        HostError: it is missing, or does not end.
+    Raises HostError if it is missing, or does not end.
     """
     command = ["gpgv", "--status-fd", "1", "--weak-digest", "SHA1", *arguments]
     try:

@@ -54,8 +54,7 @@ def _describe_status(status: int) -> str:
 def continues_at(reply: httpx.Response, offset_bytes: int) -> bool:
     """Return whether the body continues a partial file; if not, it is the whole file.
 
-    Raises:
-        TransientError: it is neither.
+    Raises TransientError if it is neither.
     """
     if reply.status_code == HTTPStatus.OK:
         return False

@@ -58,8 +58,7 @@ def open_tar(part: FileSlice, suffix: str, *, pax: bool = False) -> Iterator[tar
 
     `pax` permits extended headers.
 
-    Raises:
-        FAULTS: it is damaged, or a bomb; also while it is read.
+    Raises FAULTS if it is damaged, or a bomb; also while it is read.
     """
     plain = cast(IO[bytes], Bounded(part, suffix))
     archive_type = PaxArchive if pax else BoundedTarFile
@@ -232,8 +231,7 @@ def _checked_extents(file: tarfile.TarInfo) -> list[tuple[int, int]]:
 
     tarfile never finishes reading overlapping extents.
 
-    Raises:
-        DamagedArchive: they overlap, or exceed the file.
+    Raises DamagedArchive if they overlap, or exceed the file.
     """
     extents, end = [(offset, size) for offset, size in extents_of(file) or () if size], 0
     if len(extents) > MAX_EXTENTS:

@@ -67,8 +67,7 @@ class Settings:
 
         It is the argument, else BOOTMATRIX_ARCHIVE, else the host's own, else Debian's default.
 
-        Raises:
-            InputError: it is not an HTTP address.
+        Raises InputError if it is not an HTTP address.
         """
         address = self._explicit or os.environ.get("BOOTMATRIX_ARCHIVE")
         if address is None:
@@ -100,8 +99,7 @@ class Settings:
 
         The default is 24 h; BOOTMATRIX_MAX_AGE_H overrides it in hours.
 
-        Raises:
-            InputError: the environment variable is not a number.
+        Raises InputError if the environment variable is not a number.
         """
         hours = os.environ.get("BOOTMATRIX_MAX_AGE_H") or str(MAX_AGE_H)
         if not re.fullmatch(r"\d+(\.\d+)?", hours):

@@ -55,8 +55,7 @@ class Suites:
     def index_file(self, suite: str, debian_arch: str) -> IndexFile | None:
         """Return path and digest of a list of packages; None if the suite has none.
 
-        Raises:
-            InfraError: the suite is unavailable or untrusted.
+        Raises InfraError if the suite is unavailable or untrusted.
         """
         return self.release(suite).indexes.get(debian_arch)
 

@@ -21,8 +21,7 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIS
 def host_faults(folder: Path) -> Iterator[None]:
     """Raise a full disk or a forbidden folder as an error with a hint.
 
-    Raises:
-        HostError: the disk is full, or the folder is not writable.
+    Raises HostError if the disk is full, or the folder is not writable.
     """
     try:
         yield
@@ -53,8 +52,7 @@ def check_trusted(folder: Path, is_top: bool = False) -> None:
     such as /tmp: there nobody but its owner can replace the folders in it, which are checked too. They may not, as
     others could add files to them.
 
-    Raises:
-        HostError: other users can write to the folder.
+    Raises HostError if other users can write to the folder.
     """
     status = folder.stat()
     is_ours = status.st_uid in {os.geteuid(), 0}

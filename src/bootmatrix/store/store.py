@@ -62,8 +62,7 @@ def healed(work: Callable[[], T]) -> T:
 
     A damaged file is removed when it is read, so that the next call makes it anew.
 
-    Raises:
-        DamagedCache: a file is damaged or missing again after it was made anew.
+    Raises DamagedCache if a file is damaged or missing again after it was made anew.
     """
     damages: Counter[str] = Counter()
     while True:
@@ -133,8 +132,7 @@ class Store:
     def own_folder(self, name: str) -> Path:
         """Return a folder of the cache, which is made if missing.
 
-        Raises:
-            HostError: others can write to it, as its content is trusted; or the cache is not writable.
+        Raises HostError if others can write to it, as its content is trusted; or the cache is not writable.
         """
         path = self.folder / name
         with host_faults(self.folder):
@@ -157,8 +155,7 @@ class Store:
     def verified(self, sha256: str) -> Path:
         """Return the file with this digest. Its content is checked once per process.
 
-        Raises:
-            DamagedCache: the file is missing, or was damaged and is removed.
+        Raises DamagedCache if the file is missing, or was damaged and is removed.
         """
         path = self.blob(sha256)
         if not path.is_file():

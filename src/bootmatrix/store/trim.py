@@ -76,8 +76,7 @@ def parse_size(text: str) -> int:
 def limit_bytes() -> int:
     """Return the limit of the cache, of BOOTMATRIX_CACHE_MAX or the default; 0 means none.
 
-    Raises:
-        InputError: the variable is invalid.
+    Raises InputError if the variable is invalid.
     """
     text = os.environ.get(LIMIT_VARIABLE, "")
     try:
@@ -130,8 +129,7 @@ def _kind(path: Path) -> str:
 def trim(store: Store, keep_bytes: int, *, now: float | None = None) -> Trimmed:
     """Remove the least recently used files until at most `keep_bytes` are left.
 
-    Raises:
-        HostError: the cache is not writable.
+    Raises HostError if the cache is not writable.
     """
     now = time.time() if now is None else now
     newest_first = sorted(stored_files(store.folder), key=lambda file: -file.used_at)

@@ -13,8 +13,7 @@ from bootmatrix.model import Plan
 def only(plan: Plan, patterns: Sequence[str]) -> Plan:
     """Return the cells and skips whose id matches a pattern such as `influxdb/*/6.1`.
 
-    Raises:
-        InputError: a pattern matches none.
+    Raises InputError if a pattern matches none.
     """
     ids = [cell.id for cell in plan.cells] + [skip.cell.id for skip in plan.skips]
     matching: set[str] = set()

@@ -86,8 +86,7 @@ class Guest:
     def at(self, service: str) -> Guest:
         """Return the same guest with the root of one of its spec's containers: services and checks first.
 
-        Raises:
-            InputError: the spec has no such container.
+        Raises InputError if the spec has no such container.
         """
         folders = container_folders(self._session.bootable)
         if service not in folders:
@@ -136,8 +135,7 @@ class Guest:
     ) -> AsyncIterator[AgentChannel]:
         """Run a command with its streams open, killed at the end of the context.
 
-        Raises:
-            AgentError: the guest has ended.
+        Raises AgentError if the guest has ended.
         """
         variables = {**self.env, **(env or {})}
         request = GuestRequest("exec", command, self.root, variables, cwd, terminal=terminal, privileged=privileged)
@@ -216,8 +214,7 @@ class Guest:
     async def forward(self, port: int | str, *, local_port: int = 0) -> AsyncIterator[LocalAddress]:
         """Forward a port of this host's loopback to one of the guest; a free one by default.
 
-        Raises:
-            InputError: the local port is taken.
+        Raises InputError if the local port is taken.
         """
         kind = "unix" if isinstance(port, str) else "tcp"
         root = self.root if kind == "unix" else ""
@@ -307,8 +304,7 @@ def plan_guest(plan_single: Callable[[str], PlannedRun], name: str) -> tuple[Pla
 
     `plan_single` plans one cell of a spec.
 
-    Raises:
-        InputError: unknown architecture, kernel or spec.
+    Raises InputError if the architecture, kernel or spec is unknown.
     """
     try:
         spec_path = str(find_spec(name)) if name != DEFAULT_IMAGE else ""
@@ -334,8 +330,7 @@ async def open_guest(
 ) -> AsyncIterator[Guest]:
     """Boot a planned guest, forked if possible; it is killed in the end.
 
-    Raises:
-        BootmatrixError: it cannot be built or booted.
+    Raises BootmatrixError if it cannot be built or booted.
     """
     (cell,) = planned.cells
     with (

@@ -52,8 +52,7 @@ def key_of(settings: Mapping[str, Any]) -> str:
 def guests_folder() -> Path:
     """Return the folder of kept guests, which nobody else can enter.
 
-    Raises:
-        HostError: it belongs to somebody else.
+    Raises HostError if it belongs to somebody else.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     parent = Path(runtime) if runtime and Path(runtime).is_dir() else Path(tempfile.gettempdir())
@@ -101,8 +100,7 @@ def _remove(folder: Path) -> None:
 def socket_folder(folder: Path) -> Iterator[str]:
     """Yield a short path of a folder: an address of a Unix socket has 107 bytes at most (unix(7)).
 
-    Raises:
-        OSError: the folder is not there.
+    Raises OSError if the folder is not there.
     """
     number = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -170,8 +168,7 @@ def run_in(
     `fault_status` replaces the status of a fault that is not the command's. `on_start` is called when the job's files
     are there; a signal before that interrupts this process.
 
-    Raises:
-        AgentError: the guest has ended.
+    Raises AgentError if the guest has ended.
     """
     with _PassedOn(end) as passed_on:
         send_message(end, {"job": job}, (0, 1, 2))

@@ -66,8 +66,7 @@ def start(settings: KeptSettings) -> Path:
 
     Several processes may do so at once: one of them starts it.
 
-    Raises:
-        BootmatrixError: it cannot be booted.
+    Raises BootmatrixError if it cannot be booted.
     """
     folder = guests_folder() / settings.id
     reading, writing = os.pipe()

@@ -44,8 +44,7 @@ def prepare_kernel_test(  # noqa: PLR0913  (as for a trial, and the targets)
         cache: the cache, in which the project is kept; None for the user's.
         save: a new folder for the project instead.
 
-    Raises:
-        InputError: the source is not a kernel, or not one of these targets; or the request is invalid.
+    Raises InputError if the source is not a kernel, or not one of these targets; or the request is invalid.
     """
     if not source.exists():
         raise InputError(f"{source}: no such file or folder", "Name a kernel's build tree, after make.")
@@ -89,8 +88,7 @@ def _check_targets(
 def _architectures(source: Path, kind: str, profiles: Mapping[str, Profile]) -> Iterator[Profile]:
     """Yield the architectures of which a source has a kernel, by its first bytes; of each the shipped profile.
 
-    Raises:
-        BootmatrixError: it is damaged, or may be for several.
+    Raises BootmatrixError if it is damaged, or may be for several.
     """
     shipped = named_files(arch_folders()[:1])
     candidates = sorted(profiles.values(), key=lambda profile: profile.name not in shipped)

@@ -59,8 +59,7 @@ def load_specs(cells: Iterable[Cell]) -> dict[str, Spec]:
 def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Plan:
     """Mark `count` forked cells for a cold boot as well.
 
-    Raises:
-        InputError: invalid count, or guests are not forked.
+    Raises InputError if the count is invalid, or guests are not forked.
     """
     from bootmatrix.assembly.fork import why_never
 
@@ -79,8 +78,7 @@ def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Pla
 def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
     """Load a run to resume, and its request.
 
-    Raises:
-        InputError: signed off, written by another version, or without a request.
+    Raises InputError if it is signed off, written by another version, or without a request.
     """
     from bootmatrix.cell.borne_out import check_verdicts  # only a resumed run needs the judge here
 

@@ -82,8 +82,7 @@ class OpenRun:
     async def records(self) -> AsyncIterator[Record]:
         """Run all cells that are missing, and yield each record as it comes.
 
-        Raises:
-            HostError: the run's folder cannot be written any more.
+        Raises HostError if the run's folder cannot be written any more.
         """
         queue: asyncio.Queue[Record | None] = asyncio.Queue()
         # A task of its own: a task group may not be left open by a generator that nobody finishes.
@@ -134,8 +133,7 @@ def unwritten(folder: Path, error: OSError) -> HostError:
 def begin(planned: PlannedRun, baseline: str, branch: str = "") -> RunWriter:
     """Begin to write a run of a branch; `baseline` is the name of the run to compare with, if any.
 
-    Raises:
-        InputError: inputs have changed since the run began, or another process writes to it.
+    Raises InputError if inputs have changed since the run began, or another process writes to it.
     """
     config = planned.config
     with open_builder(config.sources, NullObserver()) as builder:
@@ -152,8 +150,7 @@ def begin(planned: PlannedRun, baseline: str, branch: str = "") -> RunWriter:
 def open_run(planned: PlannedRun, options: RunOptions, observer: Observer) -> Iterator[OpenRun]:
     """Begin a planned run: nothing is booted yet.
 
-    Raises:
-        InputError: the baseline cannot be read, or what is resumed has changed since it began.
+    Raises InputError if the baseline cannot be read, or what is resumed has changed since it began.
     """
     before = planned.before.baseline if planned.before else ""
     named = options.baseline or before or (LAST_GOOD if options.regressions else "")
@@ -175,8 +172,7 @@ def limited_to(baseline: RunResults, plan: Plan) -> RunResults:
 def run_blocking(planned: PlannedRun, options: RunOptions | None, observer: Observer) -> SavedRun:
     """Run all cells of a planned run, and return the finished run.
 
-    Raises:
-        HostError: a file of the run cannot be written.
+    Raises HostError if a file of the run cannot be written.
     """
     with open_run(planned, options or RunOptions(), observer) as opened:
         finished = False

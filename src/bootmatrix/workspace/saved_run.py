@@ -27,8 +27,7 @@ class SavedRun:
     def load(cls, name: str | Path, reports: str | Path = "reports") -> SavedRun:
         """Load a run by its folder, by its name in `reports`, as `latest`, or by `tag:NAME`.
 
-        Raises:
-            InputError: not found, or damaged.
+        Raises InputError if it is not found, or damaged.
         """
         folder = find_run(Path(reports), str(name)).folder
         return cls(folder, load_run(folder))

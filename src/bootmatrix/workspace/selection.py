@@ -67,8 +67,7 @@ class Selection:
 def board_targets(selection: Selection) -> tuple[str, ...]:
     """Return the selected architectures, with `machine` for those that name none.
 
-    Raises:
-        InputError: a machine without an architecture.
+    Raises InputError if a machine has no architecture.
     """
     if selection.machine is None:
         return selection.arch

@@ -57,8 +57,7 @@ class SingleGuest:
     def with_proof(self, proof: ConsoleProof | None) -> SingleGuest:
         """Set the console proof of a guest with another init.
 
-        Raises:
-            BuildError: no proof is configured, or it would match in any case.
+        Raises BuildError if no proof is configured, or it would match in any case.
         """
         return replace(self, bootable=with_proof(self.bootable, proof, self.machine))
 

@@ -157,8 +157,7 @@ def open_tree_bisection(
 ) -> Iterator[TreeBisection]:
     """Begin a search; afterwards the tree has the branch or commit of before.
 
-    Raises:
-        InputError: an unknown commit or architecture, a tree with changes, or a spec that tests nothing.
+    Raises InputError if an unknown commit or architecture, a tree with changes, or a spec that tests nothing.
     """
     spec = load_spec(question.spec)
     check_spec(str(question.spec), spec)

@@ -82,8 +82,7 @@ class Workspace:
     def profiles(self) -> dict[str, Profile]:
         """Load all architectures by name, with the user's own kernels.
 
-        Raises:
-            InputError: a profile or kernels.yml is invalid.
+        Raises InputError if a profile or kernels.yml is invalid.
         """
         return with_custom_kernels(load_profiles(arch_folders()), kernels_file())
 
@@ -94,8 +93,7 @@ class Workspace:
     def sources(self, images: tuple[ImageOverride, ...] | None = None) -> SourceConfig:
         """Describe where files come from; `images` replaces the workspace's own overrides.
 
-        Raises:
-            InputError: the lock or an override is invalid.
+        Raises InputError if the lock or an override is invalid.
         """
         return SourceConfig(
             cache=self.cache_folder,
@@ -118,8 +116,7 @@ class Workspace:
 
         `selection` says more than `arch` and `kernel`, and takes their place.
 
-        Raises:
-            InputError: a file, an architecture or a kernel that is not known, or nothing that would be tested.
+        Raises InputError if a file, an architecture or a kernel is unknown, or nothing would be tested.
         """
         chosen = selection or Selection(arch=tuple(arch), kernel=tuple(kernel))
         return self.planned(self.matrix_plan([str(file) for file in files], chosen), chosen)
@@ -127,8 +124,7 @@ class Workspace:
     def matrix_plan(self, files: Sequence[str], selection: Selection) -> tuple[Plan, str, dict[str, Profile]]:
         """Expand files into cells; the plan, its title, and all profiles.
 
-        Raises:
-            InputError: a file, an architecture or a kernel that is not known.
+        Raises InputError if a file, an architecture or a kernel that is not known.
         """
         profiles = with_catalogues(self.profiles(), {*selection.kernel, *_kernel_names(files)})
         matrix, base, title = _find_matrix(files, selection, profiles)
@@ -144,8 +140,7 @@ class Workspace:
     def planned(self, expanded: tuple[Plan, str, dict[str, Profile]], selection: Selection) -> PlannedRun:
         """Make a run of cells that are expanded already.
 
-        Raises:
-            InputError: a spec is invalid, or nothing would be tested.
+        Raises InputError if a spec is invalid, or nothing would be tested.
         """
         cells, title, profiles = expanded
         if selection.verify_fork is not None:
@@ -160,8 +155,7 @@ class Workspace:
     def plan_single(self, spec: str | Path, arch: str, kernel: str, selection: Selection | None = None) -> PlannedRun:
         """Plan exactly one cell.
 
-        Raises:
-            InputError: the architecture has no such kernel, or the names mean more than one cell.
+        Raises InputError if the architecture has no such kernel, or the names mean more than one cell.
         """
         chosen = replace(selection or Selection(), arch=(arch,), kernel=(kernel,), allow_empty=True)
         planned = self.plan(spec, selection=chosen)
@@ -175,8 +169,7 @@ class Workspace:
     def resume(self, run: str | Path) -> PlannedRun:
         """Plan what is missing of a run that was interrupted or killed: a folder, or any name of a run.
 
-        Raises:
-            InputError: it cannot be taken up again.
+        Raises InputError if it cannot be taken up again.
         """
         folder = find_run(self.reports_folder, str(run)).folder.resolve()
         before, order = load_resumable(folder)
@@ -225,8 +218,7 @@ class Workspace:
     def boot(self, spec: str | Path, *, arch: str, kernel: str = "6.1", options: RunOptions | None = None) -> Record:
         """Run one cell as a run of its own, and return its record. Blocking.
 
-        Raises:
-            InputError: the cell does not exist.
+        Raises InputError if the cell does not exist.
         """
         planned = self.plan_single(spec, arch, kernel)
         return self.run_sync(planned, options).records[0]

@@ -79,8 +79,7 @@ def with_cid(head: bytes, cid: bytes) -> bytes:
     qemu-img chooses it at random, and writes it without leading zeros. The text is padded with zero bytes, some of
     which are used.
 
-    Raises:
-        HostError: the text is missing.
+    Raises HostError if the text is missing.
     """
     match = re.search(rb"\nCID=([0-9a-f]{1,8})\n", head)
     end = head.find(b"\0", match.end()) if match else -1

@@ -31,8 +31,7 @@ SECTION_ALIGNMENT, FILE_ALIGNMENT, IMAGE_SIZE, HEADERS_SIZE = 32, 36, 56, 60
 def write_program(source: Source, stub: Path, path: Path, room_bytes: int = 0) -> None:
     """Combine the stub with kernel, initrd and command line, with memory reserved behind the kernel.
 
-    Raises:
-        BuildError: the kernel is not a UEFI program.
+    Raises BuildError if the kernel is not a UEFI program.
     """
     place, size = _image_size(source)
     parts = {".cmdline": source.cmdline_file(), ".linux": source.kernel_program(), ".initrd": source.initrd()}
@@ -56,8 +55,7 @@ def write_program(source: Source, stub: Path, path: Path, room_bytes: int = 0) -
 def _image_size(source: Source) -> tuple[int, int]:
     """Return the offset of the kernel's memory size in its header, and its value.
 
-    Raises:
-        BuildError: the kernel is not a UEFI program.
+    Raises BuildError if the kernel is not a UEFI program.
     """
     with source.kernel_program().open("rb") as file:
         if file.read(len(MZ)) == MZ:

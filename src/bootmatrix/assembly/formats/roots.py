@@ -124,8 +124,7 @@ def _pad(path: Path) -> None:
 def finder(source: Source, kind: str) -> Path:
     """Build the initrd that finds a root: a shell, and modules for disk and file system.
 
-    Raises:
-        BuildError: the kernel lacks a module.
+    Raises BuildError if the kernel lacks a module.
     """
     return source.kept(f"finder-{kind}", lambda path: _write_finder(source, KINDS[kind], path), INIT)
 

@@ -61,8 +61,7 @@ def versions(*names: str) -> tuple[str, ...]:
 def run(name: str, arguments: Sequence[str | Path], feed: Callable[[IO[bytes]], object] | None = None) -> None:
     """Run a program to its end, with the output of `feed` as input; it ends with this process.
 
-    Raises:
-        HostError: the program is not installed, or fails.
+    Raises HostError if the program is not installed, or fails.
     """
     for tool in (name, *(word for word in arguments if word in TOOLS)):
         find_tool(str(tool))

@@ -116,8 +116,7 @@ class Builder:
     def source(self, reference: str, path: Path) -> ImageSource:
         """Find the source of an image named in the file `path`.
 
-        Raises:
-            InputError: the name is invalid, or a folder or file does not exist.
+        Raises InputError if the name is invalid, or a folder or file does not exist.
         """
         return find_source(reference, path, self.given, self.find_recipe)
 

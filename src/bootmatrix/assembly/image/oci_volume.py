@@ -142,8 +142,7 @@ def _put(tree: Tree, data: bytes) -> None:
 def _taken(part: Descriptor, place: BlobLocation, volume: Volume, store: Store) -> Path:
     """Return a part in the store, where it cannot change.
 
-    Raises:
-        UntrustedError: the part does not match its digest.
+    Raises UntrustedError if the part does not match its digest.
     """
     if place.path == store.blob(part.sha256) and place.size_bytes == part.size_bytes:
         return store.verified(part.sha256)

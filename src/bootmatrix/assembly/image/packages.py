@@ -36,8 +36,7 @@ class LocalDeb:
 def local_debs(recipe: ImageRecipe, recipe_path: Path, profile: Profile) -> tuple[LocalDeb, ...]:
     """Find the packages of a recipe's `debs`.
 
-    Raises:
-        BuildError: a pattern matches none or several, or a package is damaged or for another architecture.
+    Raises BuildError if a pattern matches none or several, or a package is damaged or for another architecture.
     """
     names = placeholders(profile)
     return tuple(_one_deb(pattern, recipe_path, names) for pattern in recipe.debs)
@@ -111,8 +110,7 @@ def _read(path: Path, debian_arch: str) -> LocalDeb:
 def _relations(path: Path, field: str) -> list[tuple[str, ...]]:
     """Parse a field into alternatives, `name` or `name (>= version)`, without architecture qualifiers.
 
-    Raises:
-        BuildError: the field is invalid.
+    Raises BuildError if the field is invalid.
     """
     groups = []
     for group in (part for part in field.split(",") if part.strip()):

@@ -76,8 +76,7 @@ def for_architecture(recipe: ImageRecipe, profile: Profile) -> ImageRecipe:
 def read_sources(recipe: ImageRecipe, recipe_path: Path) -> Sources:
     """List and digest the sources of a recipe's files.
 
-    Raises:
-        BuildError: a source is missing, unreadable, or outside of the recipe's folder.
+    Raises BuildError if a source is missing, unreadable, or outside of the recipe's folder.
     """
     return {copy.source: _entries(copy, recipe_path) for copy in recipe.files if copy.source is not None}
 

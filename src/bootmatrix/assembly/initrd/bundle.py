@@ -68,8 +68,7 @@ def add_bundles(  # noqa: PLR0913
     With `in_world`, they see their own view of the guest's root (world.py). Init mounts the roots of the images
     `on_disk`, by digest.
 
-    Raises:
-        BuildError: the guest does not support a setting.
+    Raises BuildError if the guest does not support a setting.
     """
     roots: dict[str, str] = {}
     for one in placed:
@@ -193,8 +192,7 @@ def _mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
 def _world_mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
     """Return the steps of mounts in the containers' view, which resolves their paths.
 
-    Raises:
-        BuildError: a mount inside of the container needs a type of its own.
+    Raises BuildError if a mount inside of the container needs a type of its own.
     """
     options, kind = list(mount.get("options", ())), mount.get("type", "")
     words = (kind or NONE, mount.get("source") or NONE, mount["destination"], ",".join(options) or NONE)
@@ -292,8 +290,7 @@ def _replaced(one: BundleSpec, own: Json, tree: Tree) -> tuple[str, ...]:
 def _hook_lines(one: BundleSpec, runtime: Json) -> Iterator[tuple[str, ...]]:
     """Return the hook's lines: `add NAME TYPE PEER root|new`, `move NAME`, `bind NAMESPACE PATH`.
 
-    Raises:
-        BuildError: an interface lacks a name or its peer.
+    Raises BuildError if an interface lacks a name or its peer.
     """
     for interface in runtime["interfaces"]:
         name, peer = interface.get("name", ""), interface.get("peer", "")

@@ -147,8 +147,7 @@ def _networks(placed: Iterable[BundleSpec]) -> set[str]:
 def console_proof(placed: Iterable[BundleSpec]) -> ConsoleProof | None:
     """Return the console text that proves a pass of a foreign guest, if a container has one.
 
-    Raises:
-        BuildError: containers have different texts.
+    Raises BuildError if containers have different texts.
     """
     annotated = ((one.settings.annotations or {}).get(CONSOLE) for one in placed)
     texts = {text for text in annotated if text is not None}

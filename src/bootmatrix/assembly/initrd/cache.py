@@ -65,8 +65,7 @@ def _write(pieces: Iterable[bytes], store: Store) -> Segment:
 def join(segments: Iterable[Segment], name: str, builder: Builder) -> Artefact:
     """Join segments into one initrd, which the kernel unpacks in order.
 
-    Raises:
-        BuildError: the initrd is larger than any machine supports.
+    Raises BuildError if the initrd is larger than any machine supports.
     """
     store, parts = builder.store, tuple(segments)
     size = sum(part.size_bytes for part in parts)

@@ -43,8 +43,7 @@ PACKER = f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}, to {SMALL_BYTES} l
 def write_cpio(tree: Tree, mtime_s: int) -> Iterator[bytes]:
     """Yield a cpio archive of a tree. A hard-linked file's data is at its last path.
 
-    Raises:
-        BuildError: the kernel would skip a path or a link.
+    Raises BuildError if the kernel would skip a path or a link.
     """
     paths: dict[int, list[str]] = {}
     for path, node in tree.items():

@@ -28,8 +28,7 @@ def add_files(spec: Spec, ids: Mapping[str, int], tree: Tree, sources: SpecSourc
 
     As in LinuxKit, parent folders get the file's owner and mode, plus execute permission for readers.
 
-    Raises:
-        BuildError: an owner or a source does not exist.
+    Raises BuildError if an owner or a source does not exist.
     """
     done: set[str] = set()
     for file in spec.files:

@@ -65,8 +65,7 @@ def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...
 def find_protocol(init: Iterable[StoredImage]) -> int | None:
     """Return the version of the protocol that the init images speak, None if no init is ours.
 
-    Raises:
-        BuildError: an image has a version that is not supported.
+    Raises BuildError if an image has a version that is not supported.
     """
     versions = []
     for image in init:
@@ -95,8 +94,7 @@ def _sockets(one: BundleSpec) -> Iterable[str]:
 def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
     """Refuse init images that replace files of the reporting one, or that it would read.
 
-    Raises:
-        BuildError: an image does.
+    Raises BuildError if an image does.
     """
     runtimes: dict[str, tuple[str, str]] = {}
     for image in init:
@@ -119,8 +117,7 @@ def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
 def check_cmdline(spec: Spec) -> None:
     """Refuse kernel parameters that start another init, or configure init.
 
-    Raises:
-        BuildError: the command line has one.
+    Raises BuildError if the command line has one.
     """
     word = next((word for word in spec.kernel.cmdline.replace('"', " ").split() if STEERING.match(word)), None)
     if word is not None:
@@ -133,8 +130,7 @@ def check_files(before: Mapping[str, Node], tree: Tree) -> None:
 
     `before` is the tree without these entries.
 
-    Raises:
-        BuildError: an entry does.
+    Raises BuildError if an entry does.
     """
     for path, node in before.items():
         now = tree.nodes.get(path)

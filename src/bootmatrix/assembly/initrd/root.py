@@ -40,8 +40,7 @@ class RootParts:
 def guest_tree(parts: RootParts) -> Tree:
     """Build the guest's root without kernel parts.
 
-    Raises:
-        BuildError: an image, a setting or a file is not possible in the guest.
+    Raises BuildError if an image, a setting or a file is not possible in the guest.
     """
     tree = _folders()
     tree.graft(linuxkit_tree(parts), "")
@@ -90,8 +89,7 @@ def _init_tree(init: Iterable[StoredImage], store: Store) -> Tree:
 def linuxkit_tree(parts: RootParts) -> Tree:
     """Build the root as LinuxKit does from the same images, and init's settings in etc/bootmatrix.
 
-    Raises:
-        BuildError: as for guest_tree.
+    Raises BuildError as guest_tree does.
     """
     spec, images, store = parts.spec, parts.images, parts.store
     init = [images[reference] for reference in spec.init]

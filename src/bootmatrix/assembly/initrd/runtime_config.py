@@ -45,8 +45,7 @@ def merged_settings(container: Container, image: ImageConfig) -> ContainerSettin
     `capabilities.add` and `binds.add` of the spec extend the label's lists, unless the spec replaces them. In a
     label they have no effect, as in LinuxKit.
 
-    Raises:
-        BuildError: the label is not JSON of the known keys.
+    Raises BuildError if the label is not JSON of the known keys.
     """
     label = label_settings(container, image).model_dump(by_alias=True, exclude_none=True, mode="json")
     values = container.model_dump(by_alias=True, exclude_none=True, exclude={"name", "image"}, mode="json")
@@ -75,8 +74,7 @@ def label_settings(container: Container, image: ImageConfig) -> ContainerSetting
 
     Those affect the verdict: only the spec may set them.
 
-    Raises:
-        BuildError: the label is not JSON of the known keys.
+    Raises BuildError if the label is not JSON of the known keys.
     """
     text = image.labels.get(LABEL, "")
     if not text:
@@ -96,8 +94,7 @@ def runtime_config(
 
     `ids` map container names in uid and gid to numbers.
 
-    Raises:
-        BuildError: a setting is impossible, such as an unknown capability.
+    Raises BuildError if a setting is impossible, such as an unknown capability.
     """
     mounts = _mounts(container, settings)
     config: Json = {
@@ -172,8 +169,7 @@ def _device_rule(device: Device) -> Json:
 def _cgroup_path(container: Container, path: str) -> str:
     """Return a container's control group.
 
-    Raises:
-        BuildError: it is the guest's own. The runtime kills all processes of a group when its container has ended.
+    Raises BuildError if it is the guest's own. The runtime kills all processes of a group when its container has ended.
     """
     if path and (posixpath.normpath(f"/{path.lstrip('/')}") == "/" or ".." in path.split("/")):
         problem = f"container {container.name}: cgroupsPath: expected a group below the guest's, found {path!r}"
@@ -258,8 +254,7 @@ def _mounts(container: Container, settings: ContainerSettings) -> list[Json]:
 def full_mount(container: Container, mount: Mount) -> Json:
     """Return a mount as in the OCI, with the implied type and destination.
 
-    Raises:
-        BuildError: one of these cannot be determined.
+    Raises BuildError if one of these cannot be determined.
     """
     kind, destination = mount.usual_type, mount.usual_destination
     if not kind or not destination:

@@ -21,8 +21,7 @@ RESOLV_CONF = "/run/resolvconf/resolv.conf"
 def with_volumes(container: Container, settings: ContainerSettings, volumes: Sequence[Volume]) -> ContainerSettings:
     """Replace volume names in binds and mounts by folders.
 
-    Raises:
-        BuildError: the volume is unknown, or it is read-only and bound writable.
+    Raises BuildError if the volume is unknown, or it is read-only and bound writable.
     """
     known = {volume.name: volume for volume in volumes}
     binds = [_bind(container, text, known) for text in settings.binds or ()]
@@ -64,8 +63,7 @@ def _merged(container: Container, name: str, options: Sequence[str], known: Mapp
 def add_volumes(volumes: Sequence[Volume], images: Mapping[str, StoredImage], tree: Tree, store: Store) -> None:
     """Add the folders of volumes, and the list from which init mounts them.
 
-    Raises:
-        BuildError: a volume cannot be built.
+    Raises BuildError if a volume cannot be built.
     """
     for volume in volumes:
         below = f"{FOLDER}/{volume.name}"

@@ -39,8 +39,7 @@ LOCK_FLAVOUR = "own"
 def find_kernel(name: str, source: AnyKernel, profile: Profile, builder: Builder) -> Kernel:
     """Find the kernel for a name of a profile, of a custom kernel or of a catalogue.
 
-    Raises:
-        BootmatrixError: the kernel is unavailable; the class tells the cause.
+    Raises BootmatrixError if the kernel is unavailable; the class tells the cause.
     """
     if isinstance(source, KernelSource):
         return builder.archive.kernel(name, source, profile.kernel_architecture(source))
@@ -105,8 +104,7 @@ def find_own(name: str, own: CustomKernel, profile: Profile, builder: Builder, k
 def _check_unchanged(parts: Iterable[KernelPart], folder: str) -> None:
     """Check that the source files of a cached kernel are unchanged, if they still exist.
 
-    Raises:
-        InputError: they have changed: the old kernel would be tested.
+    Raises InputError if they have changed: the old kernel would be tested.
     """
     for part in parts:
         path = Path(folder, part.path).absolute()
@@ -130,8 +128,7 @@ def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: St
 def find_known(name: str, source: AnyKernel, profile: Profile, builder: Builder) -> tuple[str, KernelFiles] | None:
     """Return the release and files of a kernel that is in the store; None if that takes more than a look.
 
-    Raises:
-        BootmatrixError: its name cannot be resolved.
+    Raises BootmatrixError if its name cannot be resolved.
     """
     if isinstance(source, CustomKernel) and not all(part.sha256 for part in source.parts):
         return None
@@ -201,8 +198,7 @@ def recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: S
 def _start(data: bytes, *, is_named: bool) -> bytes:
     """Return the first bytes of a file's content.
 
-    Raises:
-        BuildError: it has a kernel's name, and is damaged, or wrapped in an unsupported form.
+    Raises BuildError if it has a kernel's name, and is damaged, or wrapped in an unsupported form.
     """
     return unwrapped(data, PEEK_BYTES) if is_named else start_of(data)
 

@@ -61,8 +61,7 @@ def boots(machines: KernelForm, own: KernelForm) -> bool:
 def in_form(data: bytes, form: KernelForm, ram_start: int) -> bytes:
     """Convert a kernel to a form; unchanged if it is not wrapped or cannot start without it.
 
-    Raises:
-        BuildError: the kernel is damaged.
+    Raises BuildError if the kernel is damaged.
     """
     if form == "vmlinux" and data[BZ_MAGIC_AT : BZ_MAGIC_AT + 4] == BZ_MAGIC:
         plain = unpacked(_bz_payload(data))
@@ -75,8 +74,7 @@ def in_form(data: bytes, form: KernelForm, ram_start: int) -> bytes:
 def unpacked(data: bytes) -> bytes:
     """Unpack a kernel's payload, which is followed by its unpacked size.
 
-    Raises:
-        BuildError: it is damaged, too large, or packed by an unknown method.
+    Raises BuildError if it is damaged, too large, or packed by an unknown method.
     """
     for magic, unpack in UNPACKERS.items():
         if data.startswith(magic):

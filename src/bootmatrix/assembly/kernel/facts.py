@@ -23,8 +23,7 @@ MAX_LACKING = 3
 def kernel_facts(kernel: Kernel, machine: Machine, builder: Builder) -> tuple[str, ...]:
     """Return page size, HZ, preemption, VA bits, the configuration's digest, and missing options for containers.
 
-    Raises:
-        BootmatrixError: the kernel is unavailable.
+    Raises BootmatrixError if the kernel is unavailable.
     """
     files = unpack_kernel(kernel, builder.archive, builder.store)
     if not files.config:

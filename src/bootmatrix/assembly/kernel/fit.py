@@ -25,8 +25,7 @@ def fit_kernel(data: bytes) -> bytes | None:
 
     That of the default configuration is taken, else the first one.
 
-    Raises:
-        BuildError: it is damaged.
+    Raises BuildError if it is damaged.
     """
     try:
         nodes = dict(_nodes(data))

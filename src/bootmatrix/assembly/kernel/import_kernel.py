@@ -36,8 +36,7 @@ def import_kernel(
 ) -> Kernel:
     """Import a kernel into the store.
 
-    Raises:
-        BuildError: the source has no kernel for the architecture, or is damaged.
+    Raises BuildError if the source has no kernel for the architecture, or is damaged.
     """
     files = tuple(files)
     found = KernelParts(profile.kernel_magic, _bootable_forms(profile))
@@ -68,8 +67,7 @@ def import_kernel(
 def digest_of(kind: str, path: Path) -> str:
     """Return the SHA-256 of a file, or of a folder's lines `digest  path`, one per used file.
 
-    Raises:
-        InputError: it cannot be read.
+    Raises InputError if it cannot be read.
     """
     try:
         if path.is_file():
@@ -89,8 +87,7 @@ def digest_of_part(part: KernelPart, fetched: Fetched) -> str:
 def _copied(parts: Sequence[KernelPart], files: Sequence[Fetched], store: Store) -> Iterator[tuple[Fetched, ...]]:
     """Copy the user's files and folders to a private place; messages use their own names.
 
-    Raises:
-        InputError: their digests have changed.
+    Raises InputError if their digests have changed.
     """
     with store.workspace() as folder:
         copies = tuple(_copy(part, file, folder) for part, file in zip(parts, files, strict=True))
@@ -162,8 +159,7 @@ def _placed(module: Module, release: str) -> Module:
 def _release(found: KernelParts, path: str, image: bytes) -> str:
     """Return the output of uname -r: from the kernel, its tree or its modules' folder.
 
-    Raises:
-        BuildError: it is unknown, or they differ.
+    Raises BuildError if it is unknown, or they differ.
     """
     own = release_of(image) or found.tree_release
     others = [release for release in found.releases if release != own]

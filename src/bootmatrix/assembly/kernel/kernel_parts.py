@@ -60,8 +60,7 @@ class KernelParts:
     def image(self) -> tuple[KernelForm, str, bytes]:
         """Return the kernel in a form that the architecture's machines boot.
 
-        Raises:
-            BuildError: the sources have no such kernel.
+        Raises BuildError if the sources have no such kernel.
         """
         for images in (self.images, self.unnamed):
             for form in self.wanted:

@@ -152,8 +152,7 @@ def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
 def _members(packages: list[Path]) -> Iterator[tuple[str, bytes]]:
     """Yield regular files of packages that may belong to a kernel, by path.
 
-    Raises:
-        BuildError: a file is larger than any kernel's.
+    Raises BuildError if a file is larger than any kernel's.
     """
     for package in packages:
         with open_data(package) as archive:
@@ -181,8 +180,7 @@ def module_name(path: str) -> str:
 def pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
     """Return a module for this offset of the blob, and its frame.
 
-    Raises:
-        BuildError: the module is damaged, or too large.
+    Raises BuildError if the module is damaged, or too large.
     """
     plain = _uncompressed(path, data)
     frame = zstandard.ZstdCompressor(level=1).compress(plain)
@@ -294,8 +292,7 @@ def check_form(kernel: Kernel, files: KernelFiles, machine: Machine) -> None:
 def check_modules(kernel: Kernel, files: KernelFiles, names: Iterable[str]) -> None:
     """Check that a kernel has the modules that a spec names, as far as its list of built-in ones tells.
 
-    Raises:
-        BuildError: it lacks one.
+    Raises BuildError if it lacks one.
     """
     lacking = load_order(files, tuple(names))[1] if files.builtin else []
     if lacking:

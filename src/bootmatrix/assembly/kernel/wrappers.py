@@ -125,8 +125,7 @@ _FDT = FIT_MAGIC
 def unwrapped(data: bytes, limit: int = LIMIT_BYTES) -> bytes:
     """Remove compression and wrappers from a kernel. `limit` is for probing only.
 
-    Raises:
-        BuildError: it is damaged, or wrapped in an unsupported form.
+    Raises BuildError if it is damaged, or wrapped in an unsupported form.
     """
     for _ in range(MAX_WRAPPERS):
         inside = _unwrap(data, limit)

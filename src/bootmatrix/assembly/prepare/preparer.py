@@ -137,8 +137,7 @@ class Preparer:
 def choose_machine(order: PrepareOrder, profile: Profile, builder: Builder) -> tuple[Machine, Kernel]:
     """Choose a machine with a port for the agent, and its default kernel.
 
-    Raises:
-        BuildError: the architecture has none.
+    Raises BuildError if the architecture has none.
     """
     for name, machine in profile.machines.items():
         if machine.result == "virtio-serial":

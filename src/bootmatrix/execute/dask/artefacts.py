@@ -46,8 +46,7 @@ class Artefacts:
     async def fetch(self, artefacts: Iterable[Artefact]) -> Mapping[str, Path]:
         """Return the paths of artefacts by digest, fetched if they are missing.
 
-        Raises:
-            InfraError: one cannot be had, or is not what its digest says.
+        Raises InfraError if one cannot be had, or is not what its digest says.
         """
         digests = dict.fromkeys(artefact.sha256 for artefact in artefacts)
         return {sha256: await self._get(sha256) for sha256 in digests}

@@ -39,8 +39,7 @@ class WorkerChannel:
     async def first_line(self) -> bytes:
         """Read a line that must come, before the channel is followed.
 
-        Raises:
-            HostError: the input ends first, or the line does not come.
+        Raises HostError if the input ends first, or the line does not come.
         """
         try:
             async with asyncio.timeout(START_S):

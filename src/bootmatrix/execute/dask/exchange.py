@@ -39,8 +39,7 @@ class SharedFolder:
     def __init__(self, url: str, own: Path | None = None) -> None:
         """Open it. Files below `own`, the client's store, are not copied: the workers have the same store.
 
-        Raises:
-            InputError: unknown protocol, or one whose package is not installed.
+        Raises InputError if the protocol is unknown, or its package is not installed.
         """
         import fsspec
 

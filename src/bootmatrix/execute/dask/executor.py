@@ -200,8 +200,7 @@ class DaskExecutor:
     async def _await_result(self, task: CellTask, request: CellRequest, address: str) -> str:
         """Give a task to Dask for a worker, and wait for its result; empty if the worker is lost.
 
-        Raises:
-            HostError: the scheduler is lost.
+        Raises HostError if the scheduler is lost.
         """
         future: Future[Any] = self._client.submit(
             run_task,

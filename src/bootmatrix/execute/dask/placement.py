@@ -46,8 +46,7 @@ class Placement:
     async def take(self, needs: Needs, excluded: Iterable[str] = ()) -> str:
         """Wait for a worker with room; return its address. `excluded` hosts are used only if nobody else can run it.
 
-        Raises:
-            NoHost: there will be none.
+        Raises NoHost if there will be none.
         """
         wish = _Wish(needs, frozenset(excluded), asyncio.get_running_loop().create_future())
         self._wishes.append(wish)

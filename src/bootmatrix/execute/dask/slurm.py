@@ -108,8 +108,7 @@ class SlurmJobs:
 async def slurm_jobs(jobs: SlurmJobs, demand: Callable[[], int]) -> AsyncIterator[str]:
     """Run a scheduler whose workers are Slurm's jobs, and yield its address; all jobs are cancelled at the end.
 
-    Raises:
-        HostError: Slurm's programs are missing.
+    Raises HostError if Slurm's programs are missing.
     """
     if shutil.which("sbatch") is None:
         raise HostError("sbatch was not found in PATH", "Run bootmatrix on a host from which jobs are submitted.")

@@ -99,8 +99,7 @@ def set_offer(worker: Worker, offer: Offer) -> None:
 async def serve(channel: WorkerChannel) -> None:
     """Work until the channel ends, the scheduler is lost, or a signal comes.
 
-    Raises:
-        BootmatrixError: the worker cannot start.
+    Raises BootmatrixError if the worker cannot start.
     """
     settings = WorkerSettings.model_validate_json(await channel.first_line())
     if settings.protocol != PROTOCOL:

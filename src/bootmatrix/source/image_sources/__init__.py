@@ -34,8 +34,7 @@ def find_type(reference: str) -> ImageSourceType | None:
 
     None for names in a registry and for `@pkg:`. Only the named plug-in is loaded.
 
-    Raises:
-        HostError: it cannot be imported.
+    Raises HostError if it cannot be imported.
     """
     word = _WORD.match(reference)
     if word is None or word[1] not in plugins.names(GROUP):
@@ -47,8 +46,7 @@ def find_type(reference: str) -> ImageSourceType | None:
 def parse(reference: str, folder: Path) -> ImageSource | None:
     """Parse a reference with a source's prefix; None for any other.
 
-    Raises:
-        InputError: the reference is invalid, or a file is missing.
+    Raises InputError if the reference is invalid, or a file is missing.
     """
     source_type = find_type(reference)
     return source_type.parse(reference.removeprefix(source_type.PREFIX), folder) if source_type else None

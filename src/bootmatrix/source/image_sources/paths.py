@@ -14,8 +14,7 @@ _NAMED = re.compile(r"(?P<path>.+?)(?::(?P<name>[A-Za-z0-9][A-Za-z0-9_./:@-]*))?
 def parse_path(text: str, folder: Path, kind: str, *, named: bool = True) -> ImageSource:
     """Parse `PATH` or, if `named`, `PATH:NAME`. An existing path may have colons.
 
-    Raises:
-        InputError: the file or folder is missing.
+    Raises InputError if the file or folder is missing.
     """
     reference = f"{kind}:{text}"
     match = _NAMED.fullmatch(text)

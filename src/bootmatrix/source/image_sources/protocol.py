@@ -31,8 +31,7 @@ class ImageSourceType(Protocol):
     def parse(self, text: str, folder: Path) -> ImageSource:
         """Parse a reference without its prefix. The result's kind is the plug-in's name.
 
-        Raises:
-            InputError: it is invalid, or a file is missing.
+        Raises InputError if it is invalid, or a file is missing.
         """
 
     def image(self, source: ImageSource, platform: str, services: Services) -> StoredImage:
@@ -46,6 +45,5 @@ class ImageSourceType(Protocol):
     def digest(self, source: ImageSource) -> str:
         """Return a digest that changes with the image; "" if only its server knows.
 
-        Raises:
-            InputError: a file cannot be read.
+        Raises InputError if a file cannot be read.
         """

@@ -124,8 +124,7 @@ def parsed(data: bytes, label: str) -> dict[str, Any]:
 def _check_spelling(value: Any, label: str) -> None:
     """Refuse keys in two spellings, of which Go's parsers take the last one. Names in maps are the user's own.
 
-    Raises:
-        BuildError: a key has two.
+    Raises BuildError if a key has two.
     """
     if isinstance(value, list):
         for entry in value:

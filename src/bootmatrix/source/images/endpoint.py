@@ -55,8 +55,7 @@ class Endpoint:
 
         It has the client certificate, if any, unless that is excluded.
 
-        Raises:
-            InputError: a file of certificates or a key is invalid.
+        Raises InputError if a file of certificates or a key is invalid.
         """
         with _faults("SSL_CERT_FILE or SSL_CERT_DIR", "not a file of certificates (PEM)"):
             context = httpx.create_ssl_context()

@@ -68,8 +68,7 @@ class Engine:
     def save(self, name: str, store: Store) -> str:
         """Save an image as a tar archive in the store, and return its digest.
 
-        Raises:
-            InfraError: the engine does not answer, or sends too much.
+        Raises InfraError if the engine does not answer, or sends too much.
         """
         with self._reached(name) as client, store.writer() as writer:
             for chunk in client.get_image(name):

@@ -37,8 +37,7 @@ def kernel_members(files: dict[str, ImageFile], binary: str, tar: str, image: st
 
     Empty `binary` and `tar` mean their default names.
 
-    Raises:
-        BuildError: a named file is missing, or an archive is damaged.
+    Raises BuildError if a named file is missing, or an archive is damaged.
     """
     for name in filter(None, (binary, tar if tar != NO_TAR else "")):
         if name.strip("/") not in files:

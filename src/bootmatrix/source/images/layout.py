@@ -78,8 +78,7 @@ class Layout:
 
         An empty name means the only image. The document determines the rest by digests.
 
-        Raises:
-            BuildError: the name is missing or ambiguous, or the archive contradicts itself.
+        Raises BuildError if the name is missing or ambiguous, or the archive contradicts itself.
         """
         if INDEX not in self.parts:
             return self._synthesized(_select_saved(self.path, self._saved(), name))
@@ -134,8 +133,7 @@ class Layout:
     def _select(self, images: list[Json], name: str) -> list[Json]:
         """Select the entries of one image: one, or one per platform.
 
-        Raises:
-            BuildError: the name is missing, or several images match.
+        Raises BuildError if the name is missing, or several images match.
         """
         chosen = [entry for entry in images if _is_any(_names(entry)[:1], name)] if name else images
         # A tag, or a second name.
@@ -176,8 +174,7 @@ class Layout:
     def _reconciled(self, data: bytes, name: str) -> bytes:
         """Check the manifest against manifest.json, which older engines load.
 
-        Raises:
-            BuildError: they describe different images.
+        Raises BuildError if they describe different images.
         """
         document, saved = parsed(data, f"the manifest of {self.path}"), self._saved()
         named = [image for image in saved if not name or _is_any((*image.tags, *map(_tag, image.tags)), name)]
@@ -316,8 +313,7 @@ def _whole(file: Path) -> BlobLocation:
 def _normalized(name: str) -> str:
     """Return a member's path as a program that unpacks the archive would have it.
 
-    Raises:
-        DamagedArchive: it leads out of the archive.
+    Raises DamagedArchive if it leads out of the archive.
     """
     if ".." in name.split("/"):
         raise DamagedArchive(f"{name[:200]!r} leads out of its folder")

@@ -62,8 +62,7 @@ def import_image(name: str, document: bytes, blobs: Blobs, platform: str, store:
 def manifest_for(name: str, document: bytes, blobs: Blobs, platform: str) -> tuple[bytes, dict[str, Any]]:
     """Find the manifest of a platform's image, as bytes and parsed.
 
-    Raises:
-        BuildError: it is missing, or indexes are nested too deeply.
+    Raises BuildError if it is missing, or indexes are nested too deeply.
     """
     announced = ""
     for _ in range(MAX_INDEXES):
@@ -85,8 +84,7 @@ def check_unambiguous(document: dict[str, Any], label: str, announced: str = "")
 
     `announced` is the media type of the descriptor.
 
-    Raises:
-        BuildError: it may be both, or its media types contradict each other or its content (CVE-2021-41190).
+    Raises BuildError if it may be both, or its media types contradict each other or its content (CVE-2021-41190).
     """
     shapes = [shape for keys, shape in _SHAPES.items() if any(key in document for key in keys)]
     media_type = document.get("mediaType")

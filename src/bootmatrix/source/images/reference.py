@@ -57,8 +57,7 @@ def parse_reference(text: str) -> Reference:
 
     The first part is a registry if it has a dot, a colon or a capital letter, or is `localhost`.
 
-    Raises:
-        InputError: it is not a valid name of an image.
+    Raises InputError if it is not a valid name of an image.
     """
     name, at, digest = text.partition("@")
     head, slash, last = name.rpartition("/")

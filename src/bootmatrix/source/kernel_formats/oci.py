@@ -44,8 +44,7 @@ def members(path: Path, platform: str) -> Iterator[Member]:
 
     The files of kernel.tar replace it.
 
-    Raises:
-        BuildError: the image lacks the platform, or is damaged.
+    Raises BuildError if the image lacks the platform, or is damaged.
     """
     return checked(_members(path, platform), path, DESCRIPTION)
 

@@ -46,8 +46,7 @@ def is_outdated(path: Path) -> bool:
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
     """Iterate over these files. A module's path continues after `kernel/`.
 
-    Raises:
-        BuildError: the tree has no kernel.
+    Raises BuildError if the tree has no kernel.
     """
     if not find_images(path):
         raise BuildError(f"{path}: a build tree without a kernel: no arch/*/boot image", "Has make finished?")

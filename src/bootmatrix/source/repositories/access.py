@@ -106,15 +106,13 @@ class RepositoryReader(Protocol):
     ) -> tuple[RepositoryPackage, ...]:
         """List the packages whose whole name matches.
 
-        Raises:
-            InfraError: the repository is unavailable or untrusted.
+        Raises InfraError if the repository is unavailable or untrusted.
         """
 
     def verify(self, path: Path, package: RepositoryPackage, access: RepositoryAccess) -> None:
         """Check a downloaded package beyond a SHA-256 of the index.
 
-        Raises:
-            UntrustedError: its digest or signature is not valid.
+        Raises UntrustedError if its digest or signature is not valid.
         """
 
     def outdated(self, repository: str, access: RepositoryAccess) -> None:

@@ -102,8 +102,7 @@ class Repositories:
     ) -> list[tuple[KernelCandidate, RepositoryKernel]]:
         """List the kernels of entries of one format that have all parts, oldest first, each with an entry for it alone.
 
-        Raises:
-            InfraError: all repositories are unavailable.
+        Raises InfraError if all repositories are unavailable.
         """
         found: dict[str, tuple[KernelCandidate, RepositoryKernel]] = {}
         faults: list[InfraError] = []

@@ -84,8 +84,7 @@ class _Collector:
 def read_primary(data: bytes, label: str) -> Primary:
     """Read repomd.xml.
 
-    Raises:
-        NetworkError: it is not an index of a repository, or has no list of packages with a known digest.
+    Raises NetworkError if it is not an index of a repository, or has no list of packages with a known digest.
     """
     lists: list[Primary] = []
 
@@ -112,8 +111,7 @@ def read_primary(data: bytes, label: str) -> Primary:
 def read_packages(file: Path, base: str, names: re.Pattern[str], architecture: str) -> tuple[RepositoryPackage, ...]:
     """Read the packages of primary.xml whose names match, for an architecture.
 
-    Raises:
-        NetworkError: the file is damaged.
+    Raises NetworkError if the file is damaged.
     """
     found: list[RepositoryPackage] = []
 

@@ -21,8 +21,7 @@ SIGNATURE_LIMIT_BYTES = 1 << 20
 def binary_keys(data: bytes) -> bytes:
     """Return keys as gpgv reads them: without ASCII armour (RFC 9580, section 6).
 
-    Raises:
-        ValueError: the armour is damaged.
+    Raises ValueError if the armour is damaged.
     """
     blocks = _ARMOUR.findall(data)
     return b"".join(map(_unarmoured, blocks)) if blocks else data

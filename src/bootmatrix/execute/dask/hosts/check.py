@@ -37,8 +37,7 @@ class HostReport:
 async def check_hosts(settings: ExecutorSettings, choose: Callable[[Offer], CellRequest | None]) -> list[HostReport]:
     """Start a worker on each host, and boot the guest there that `choose` returns for its offer.
 
-    Raises:
-        InputError: the cluster's file is invalid.
+    Raises InputError if the cluster's file is invalid.
     """
     reports: list[HostReport] = []
     with (

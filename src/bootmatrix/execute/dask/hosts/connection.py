@@ -28,8 +28,7 @@ class HostFault(HostError):
 async def connected(host: Host) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """Connect to a host, through its jump hosts.
 
-    Raises:
-        HostFault: it cannot be reached, or one side does not trust the other.
+    Raises HostFault if it cannot be reached, or one side does not trust the other.
     """
     async with AsyncExitStack() as stack:
         tunnel: asyncssh.SSHClientConnection | None = None

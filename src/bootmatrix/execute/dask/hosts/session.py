@@ -64,8 +64,7 @@ class HostSession:
     async def put(self, sha256: str, path: Path) -> None:
         """Send an artefact into the worker's folder.
 
-        Raises:
-            InfraError: it cannot be sent, or the disk there is full.
+        Raises InfraError if it cannot be sent, or the disk there is full.
         """
         target = f"{self.hello.folder}/incoming/{sha256}"
         try:
@@ -217,8 +216,7 @@ async def _probe(host: Host, connection: asyncssh.SSHClientConnection) -> tuple[
 async def run_command(host: Host, connection: asyncssh.SSHClientConnection, command: str, fault: str) -> str:
     """Run a command on a host; return its output.
 
-    Raises:
-        HostFault: it fails. A connection that is lost has no exit status.
+    Raises HostFault if it fails. A connection that is lost has no exit status.
     """
     try:
         done = await connection.run(

@@ -96,8 +96,7 @@ def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
 def tool_archive(store: Store) -> tuple[str, Path]:
     """Return the digest and the path of the tool's archive, made if the tool has changed. Blocking.
 
-    Raises:
-        HostError: the disk is full.
+    Raises HostError if the disk is full.
     """
     files = dict(tool_files())
     states = [(name, path.stat().st_size, path.stat().st_mtime_ns) for name, path in sorted(files.items())]
