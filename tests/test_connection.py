@@ -129,6 +129,8 @@ def pulled(tmp_path: Path, host: str, registry: Registry | None = None) -> objec
         ("::ffff:169.254.169.254", Scope.LINK),
         ("64:ff9b::a9fe:a9fe", Scope.LINK),
         ("fe80::1", Scope.LINK),
+        ("168.63.129.16", Scope.LINK),
+        ("::ffff:168.63.129.16", Scope.LINK),
         ("224.0.0.1", Scope.LINK),
         ("255.255.255.255", Scope.LINK),
         ("10.1.2.3", Scope.PRIVATE),

@@ -52,6 +52,7 @@ def syn(target: str, port: int, source: int) -> bytes:
         *((address, False) for address in ("127.0.0.1", "127.9.9.9", "10.0.2.2", "10.255.255.255", "192.168.1.1")),
         *((address, False) for address in ("172.16.0.1", "172.31.255.255", "169.254.169.254", "100.64.0.1", "0.0.0.0")),
         *((address, False) for address in ("224.0.0.251", "255.255.255.255", "198.18.0.1", "8.8.8.8")),
+        ("168.63.129.16", False),
     ],
 )
 def test_addresses(target: str, is_allowed: bool) -> None:

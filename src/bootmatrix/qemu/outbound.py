@@ -49,11 +49,12 @@ NEVER = tuple(
         IPv4Network,
         (
             *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-            *("192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4"),
+            *("192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32"),
         ),
     )
 )
-"""Networks that are not public (IANA's registry of special-purpose addresses), and multicast."""
+"""Networks that are not public (IANA's registry of special-purpose addresses), multicast, and the last: a machine in
+Azure has its host's services there, with the settings of the machine."""
 DHCP = b"\xff\xff\xff\xff"
 ROUTES, LOCAL_ADDRESSES, RESOLV_CONF = Path("/proc/net/route"), Path("/proc/net/fib_trie"), Path("/etc/resolv.conf")
 

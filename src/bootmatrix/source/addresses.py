@@ -10,6 +10,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 Address = IPv4Address | IPv6Address
 _NAT64 = ip_network("64:ff9b::/96")
 """RFC 6052: an IPv4 address in its last 32 bits."""
+_AZURE_HOST = ip_address("168.63.129.16")
+"""Where a machine in Azure has its host's services, with the settings of the machine."""
 _LEGACY = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]*|[0-9]+)){0,3}")
 
 
@@ -54,7 +56,7 @@ def scope_of(address: Address) -> Scope:
     address = _embedded(address) or address
     if address.is_loopback or address.is_unspecified or _is_local(address):
         return Scope.MACHINE
-    if address.is_link_local or address.is_multicast or address.is_reserved:
+    if address.is_link_local or address.is_multicast or address.is_reserved or address == _AZURE_HOST:
         return Scope.LINK
     is_site_local = isinstance(address, IPv6Address) and address.is_site_local
     return Scope.PUBLIC if address.is_global and not is_site_local else Scope.PRIVATE
