@@ -15,6 +15,7 @@ from bootmatrix.console.kernel_messages import (
     find_kernel_faults,
     load_messages,
 )
+from bootmatrix.console.log import FaultWatch
 from bootmatrix.judge import judge
 from bootmatrix.model import Judgement, QmpEvent, Verdict
 from guests import CORPUS, make_bootable, make_machine, make_outcome
@@ -98,6 +99,32 @@ def test_headlines_of_public_reports_are_recognised() -> None:
 )
 def test_a_line_of_a_sound_boot_is_no_sign(line: str) -> None:
     assert find_kernel_faults(f"{line}\r\n".encode()) == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Oops: we could not find that page",
+        "Internal error: no rows in result set",
+        "BUG: expected 3, got 4",
+        "PANIC: the pool is empty",
+        "WARNING: at line 3 of x.conf",
+        "pool:12 blocked for more than 5 seconds, adding a worker",
+        "list_add corruption is what the next test provokes",
+    ],
+)
+def test_lines_of_programs_have_no_time(line: str) -> None:
+    """In a guest with another init, programs print to the console without a prefix."""
+    assert find_kernel_faults(f"{line}\r\n".encode()), "a kernel without times may print this"
+    before = b"[    0.000000] Linux version 6.12.0-test (a@b) (gcc-14) #1 SMP\r\n"
+    assert find_kernel_faults(before + f"{line}\r\n".encode()) == ()
+    assert find_kernel_faults(before + f"text[    4.100000] {line}\r\n".encode())
+    watch = FaultWatch()
+    watch.feed(before + f"{line}\r\n".encode())
+    assert watch.faults == []
+    for unstamped in (b"cpu 0x0: Vector: 300 (Data Access) at [c1]", b"PANIC: early exception 0x0e IP 10:c1 error 0"):
+        (fault,) = find_kernel_faults(before + unstamped + b"\r\n")
+        assert fault.is_fatal
 
 
 def test_a_program_that_reads_across_a_boundary_is_not_the_kernels_fault() -> None:

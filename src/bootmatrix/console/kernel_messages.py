@@ -21,6 +21,9 @@ UNSTAMPED = rb"\r?(?:<[0-9]{1,4}>)?(?:\[ {0,8}[CT][0-9]{1,9}\] )?"
 """The beginning of a line without a time: perhaps priority and caller (kernel/printk/printk.c: print_prefix)."""
 BEGINNING = rb"(?:^%s|%s%s)" % (UNSTAMPED, STAMP, MORE_BLANKS)
 
+STAMPED_BANNER = re.compile(rb"^\r?(?:<[0-9]{1,4}>)?%sLinux version " % STAMP, re.MULTILINE)
+"""The first message of a kernel that gives all of its lines a time."""
+
 MAX_OF_A_KIND = 3
 """Faults of one name that are recorded; further ones are dropped."""
 MAX_TRACE_LINES = 80
@@ -47,6 +50,7 @@ class KernelMessage:
     pattern: str
     source: str
     stall: float = 0.0
+    unstamped: bool = False
     advice: str = ""
     examples: tuple[str, ...] = ()
 
@@ -101,7 +105,10 @@ def _pattern(pattern: str) -> bytes:
 
 
 def find_kernel_faults(transcript: bytes) -> tuple[KernelFault, ...]:
-    """Return the faults that a console shows, in order, bounded; without those inside of another's trace."""
+    """Return the faults that a console shows, in order, bounded; without those inside of another's trace.
+
+    Lines without a time do not count after the banner of a kernel that gives its lines a time.
+    """
     return tuple(_find(transcript))
 
 
@@ -109,11 +116,14 @@ def _find(transcript: bytes) -> Iterator[KernelFault]:
     counted: Counter[str] = Counter()
     position, line = 0, 1
     trace_end, fatal_trace = 0, False
+    banner = STAMPED_BANNER.search(transcript)
+    stamped_from = banner.end() if banner else len(transcript)
     for match in _all_patterns().finditer(transcript):
         message = load_messages()[int(str(match.lastgroup).removeprefix("message_"))]
         is_fatal = message.severity == "fail"
         is_covered = match.start() < trace_end and (fatal_trace or not is_fatal) and message.name != PANIC
-        if is_covered or counted[message.name] == MAX_OF_A_KIND:
+        is_programs = match.start() > stamped_from and not message.unstamped and not STAMPED.search(match[0])
+        if is_covered or is_programs or counted[message.name] == MAX_OF_A_KIND:
             continue
         counted[message.name] += 1
         fatal_trace = is_fatal

@@ -10,7 +10,14 @@ from types import TracebackType
 from typing import BinaryIO
 
 from bootmatrix.console.kernel_lines import CONTAINER
-from bootmatrix.console.kernel_messages import MORE_BLANKS, STAMP, UNSTAMPED, fault_patterns, find_kernel_faults
+from bootmatrix.console.kernel_messages import (
+    MORE_BLANKS,
+    STAMP,
+    STAMPED_BANNER,
+    UNSTAMPED,
+    fault_patterns,
+    find_kernel_faults,
+)
 from bootmatrix.console.kernel_messages import PANIC as PANIC_NAME
 from bootmatrix.console.match import strip_printk, text_pattern
 from bootmatrix.console.stalls import Starvation, may_be_starved
@@ -130,13 +137,14 @@ class PanicWatch:
 class FaultWatch:
     """Detects fatal kernel messages, other than panics, on the console: in lines of their own.
 
-    Container lines do not count, nor a line after a torn one, nor unstamped lines after a container's.
+    Container lines do not count, nor a line after a torn one, nor unstamped lines after a container's, or after the
+    banner of a kernel that gives its lines a time.
     """
 
     def __init__(self) -> None:
         self.faults: list[KernelFault] = []
         self._rest = b""
-        self._has_containers = self._is_torn = False
+        self._is_prefixed = self._is_torn = False
 
     def feed(self, data: bytes) -> None:
         """Look at more of the console."""
@@ -147,7 +155,7 @@ class FaultWatch:
         if any(word in block for word in WORDS):
             self.faults += [fault for line in block.splitlines() for fault in self._read(line)]
         elif block:
-            self._has_containers = self._has_containers or FIRST_CONTAINER.search(block) is not None
+            self._is_prefixed = self._is_prefixed or FIRST_CONTAINER.search(block) is not None
             self._pass(block[block.rfind(b"\n", 0, -1) + 1 :])
 
     def is_certain(self, starvation: Starvation) -> bool:
@@ -157,13 +165,13 @@ class FaultWatch:
     def _read(self, line: bytes) -> Iterator[KernelFault]:
         was_torn = self._is_torn
         self._pass(line)
-        is_kernels = not CONTAINER_LINE.match(line) and (STAMPS.search(line) or not self._has_containers)
+        is_kernels = not CONTAINER_LINE.match(line) and (STAMPS.search(line) or not self._is_prefixed)
         if is_kernels and not was_torn and len(self.faults) < MAX_FAULTS:
             yield from (fault for fault in find_kernel_faults(line) if fault.is_fatal and fault.name != PANIC_NAME)
 
     def _pass(self, line: bytes) -> None:
         is_container = CONTAINER_LINE.match(line) is not None
-        self._has_containers = self._has_containers or is_container
+        self._is_prefixed = self._is_prefixed or is_container or STAMPED_BANNER.match(line) is not None
         self._is_torn = is_container and STAMPS.search(line) is not None
 
 

@@ -11,7 +11,7 @@ Address = IPv4Address | IPv6Address
 _NAT64 = ip_network("64:ff9b::/96")
 """RFC 6052: an IPv4 address in its last 32 bits."""
 _AZURE_HOST = ip_address("168.63.129.16")
-"""Where a machine in Azure has its host's services, with the settings of the machine."""
+"""The address of the host's services for machines in Azure; they tell a machine's settings."""
 _LEGACY = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]*|[0-9]+)){0,3}")
 
 
