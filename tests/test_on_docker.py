@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bootmatrix.cell.borne_out import check_verdicts
 from bootmatrix.cli.main import main
-from bootmatrix.cloud.docker import LABEL, find_needs, retag
-from bootmatrix.errors import BuildError
+from bootmatrix.cloud.docker import LABEL
+from bootmatrix.errors import InputError
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
+from bootmatrix.runs.run_store import load_run
 from engine_fixtures import Engine
 
 pytest_plugins = ("engine_fixtures",)
@@ -47,7 +53,7 @@ def test_a_spec_passes_and_leaves_nothing(engine: Engine, run: Run, tmp_path: Pa
     before = sorted(path.name for path in Path("/dev").iterdir())
     status, output = run("echo said", "--keep", str(tmp_path / "kept"))
     assert status == 0, output
-    assert f"user-pass: 1 of 1 results passed on docker (on the kernel of the engine, {os.uname().release}" in output
+    assert f"user-pass: 1 of 1 results passed on docker (on the kernel of docker, {os.uname().release}" in output
     assert "one| said" in output
     assert b"one| said" in (tmp_path / "kept/console.log").read_bytes()
     assert (engine.client.containers(all=True, filters=OURS), engine.client.images("bootmatrix.local/run")) == ([], [])
@@ -111,26 +117,40 @@ def test_options_of_qemu_are_refused(run: Run) -> None:
     assert run("true", "--memory", "512M")[0] == 2
 
 
-def test_an_image_of_another_format(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(json.dumps({}).encode())
-    with pytest.raises(BuildError, match="not an image of the format docker"):
-        find_needs(tmp_path / "x")
+def test_a_row_of_a_matrix(engine: Engine, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Passes, failures and programs of other machines; judged again, and compared with their evidence."""
+    other = next(name for name in load_profiles([CHECKOUT / "arch"]) if name != HOST.name and name not in HOST.aliases)
+    for name, script in {"good": "true", "bad": "exit 3"}.items():
+        (tmp_path / f"{name}.yml").write_text(INIT + ONBOOT.format(name="one", script=script, more=""))
+    specs = [str(tmp_path / f"{name}.yml") for name in ("good", "bad")]
+    words = ["matrix", *specs, "--arch", f"{HOST.name},{other}", "--tier", "docker", "--reports", str(tmp_path / "r")]
+    assert main([*words, "--only", f"*/{HOST.name}/*", "--only", f"good/{other}/*"]) == 1
+    folder = tmp_path / "r/latest"
+    found = load_run(folder)
+    assert {record.cell.id: str(record.verdict) for record in found.records} == {
+        f"good/{HOST.name}/docker": "user-pass",
+        f"bad/{HOST.name}/docker": "user-fail",
+        f"good/{other}/docker": "user-unsupported",
+    }
+    check_verdicts(found, folder)
+    (file,) = (folder / "cells/bad").rglob("record.json")
+    record = json.loads(file.read_text())
+    record["judgement"]["verdict"], record["expected"] = "user-pass", True
+    file.write_text(json.dumps(record))
+    (folder / "run.json").unlink()
+    with pytest.raises(InputError, match="it says user-pass, and its evidence user-fail"):
+        check_verdicts(load_run(folder), folder)
+    assert engine.client.containers(all=True, filters=OURS) == []
+    capfd.readouterr()
 
 
-def test_tags_are_ours_alone(tmp_path: Path) -> None:
-    import tarfile
-
-    from bootmatrix.assembly.formats.archives import write_members
-
-    index = {"manifests": [{"annotations": {"io.containerd.image.name": "redis:latest"}}]}
-    members = [
-        ("manifest.json", json.dumps([{"RepoTags": ["redis:latest"]}]).encode()),
-        ("index.json", json.dumps(index).encode()),
-    ]
-    write_members(tmp_path / "in", [*members, ("blob", b"data")])
-    with (tmp_path / "out").open("wb") as out:
-        retag(tmp_path / "in", "bootmatrix.local/run:1", out)
-    with tarfile.open(tmp_path / "out") as archive:
-        texts = {member.name: (archive.extractfile(member) or out).read() for member in archive}
-    assert b"redis" not in texts["manifest.json"] + texts["index.json"]
-    assert (texts["blob"], b"bootmatrix.local/run:1" in texts["manifest.json"]) == (b"data", True)
+def test_a_run_that_ends_early_ends_its_container(engine: Engine, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yml").write_text(INIT + ONBOOT.format(name="one", script="sleep 1000", more=""))
+    words = [sys.executable, "-m", "bootmatrix.cli.main", "matrix", "mine.yml", "--tier", "docker", "--arch", HOST.name]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        while not engine.client.containers(filters=OURS):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert (engine.client.containers(all=True, filters=OURS), engine.client.images("bootmatrix.local/run")) == ([], [])

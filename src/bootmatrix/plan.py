@@ -6,7 +6,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bootmatrix.errors import HostError, InputError, QemuMissing, QemuTooOld
-from bootmatrix.load.expand import SPEC_KERNEL, find_targets, has_kernel, matches, product, unknown_kernels
+from bootmatrix.load.expand import (
+    NO_BOARDS,
+    SPEC_KERNEL,
+    Boards,
+    find_targets,
+    has_kernel,
+    matches,
+    product,
+    unknown_kernels,
+)
 from bootmatrix.load.facts import ALL, DEFAULT_KERNEL, Limit, find_limits
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.qemu_args import parse_qemu_args
@@ -19,16 +28,20 @@ QemuFault = Callable[[Machine], HostError | None]
 
 
 def plan(
-    matrix: Matrix, base: Path, profiles: Mapping[str, Profile], qemu_fault: QemuFault = lambda _machine: None
+    matrix: Matrix,
+    base: Path,
+    profiles: Mapping[str, Profile],
+    qemu_fault: QemuFault = lambda _machine: None,
+    boards: Boards = NO_BOARDS,
 ) -> Plan:
     """Plan the cells of a matrix, in its order; paths of specs are relative to `base`.
 
     A machine that needs a newer QEMU than the host's is skipped. One whose QEMU is not installed is skipped only if it
-    is selected by `all` alone; an explicit selection is an error.
+    is selected by `all` alone; an explicit selection is an error. `boards` are architectures of boards by their names.
 
     Raises InputError if the spec, architecture or kernel is unknown, or there is no cell at all.
     """
-    cells = product(matrix, base, profiles)
+    cells = product(matrix, base, profiles, boards)
     unknown = [message for _, message in unknown_kernels(cells, profiles)]
     if unknown:
         raise InputError("\n".join(unknown))

@@ -14,6 +14,7 @@ Each group has a small protocol:
 | `bootmatrix.image_sources`  | `bootmatrix.source.image_sources.ImageSourceType` |
 | `bootmatrix.output_formats` | `bootmatrix.assembly.formats.Format`              |
 | `bootmatrix.executors`      | `bootmatrix.execute.executor.OpenExecutor`        |
+| `bootmatrix.board_access`   | `bootmatrix.cloud.board.OpenBoard`                |
 """
 
 from __future__ import annotations

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from bootmatrix.assembly.firmware import board_firmware
 from bootmatrix.assembly.fork import writes_bundles
 from bootmatrix.assembly.forked_parts import ForkPlan, forked_parts
-from bootmatrix.assembly.image.builder import EPOCH_S, Builder, make_image
-from bootmatrix.assembly.image.contents import spec_contents
-from bootmatrix.assembly.image.oci_volume import layout_image, layout_key
-from bootmatrix.assembly.image.programs import check_programs
+from bootmatrix.assembly.image.builder import EPOCH_S, Builder
 from bootmatrix.assembly.image_disks import MODULES as DISK_MODULES
 from bootmatrix.assembly.image_disks import image_disks, images_on_disk
-from bootmatrix.assembly.initrd.bundle import results
 from bootmatrix.assembly.initrd.bundle_spec import (
     BundleSpec,
-    check_seconds,
-    console_proof,
-    ignored_users,
-    lost_paths,
     named_modules,
     needed_modules,
     needs_every_module,
     needs_network,
     needs_outbound,
-    place,
-    stop_seconds,
 )
-from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
+from bootmatrix.assembly.initrd.cache import Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
-from bootmatrix.assembly.initrd.files import source_digests
-from bootmatrix.assembly.initrd.image_label import check_labels, label_notes, self_granted
 from bootmatrix.assembly.initrd.memory import check_memory
-from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
-from bootmatrix.assembly.initrd.root import RootParts, guest_tree
 from bootmatrix.assembly.initrd.segments import every_module_segment, for_kernel, module_segment, modules_key
 from bootmatrix.assembly.kernel.options import MissingOption, Purpose, missing_options
 from bootmatrix.assembly.kernel.package import (
@@ -56,7 +39,8 @@ from bootmatrix.assembly.kernel.package import (
 )
 from bootmatrix.assembly.prebuilt_guest import without_consoles
 from bootmatrix.assembly.tree import Tree
-from bootmatrix.errors import BuildError, InputError
+from bootmatrix.assembly.userland import Userland, gather_userland
+from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, RootPlace, Spec, StoredImage
 from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
 
@@ -65,37 +49,43 @@ from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
 class Assembly:
     """All fetched inputs of a guest, before anything is built."""
 
-    spec: Spec
-    profile: Profile
+    user: Userland
     machine: Machine
     kernel: Kernel
-    builder: Builder
-    images: dict[str, StoredImage]
-    placed: tuple[BundleSpec, ...]
     files: KernelFiles
     wanted: tuple[str, ...]
     network: bool
     on_disk: tuple[StoredImage, ...] = ()
 
     @property
-    def init(self) -> list[StoredImage]:
-        """The init images."""
-        return [self.images[reference] for reference in self.spec.init]
+    def spec(self) -> Spec:
+        """The spec."""
+        return self.user.spec
 
-    @cached_property
-    def protocol(self) -> int | None:
-        """Version of the protocol by which the spec's init reports; None if it is not ours."""
-        return find_protocol(self.init)
+    @property
+    def profile(self) -> Profile:
+        """The architecture."""
+        return self.user.profile
+
+    @property
+    def builder(self) -> Builder:
+        """The builder."""
+        return self.user.builder
+
+    @property
+    def images(self) -> dict[str, StoredImage]:
+        """The spec's images, by reference."""
+        return self.user.images
+
+    @property
+    def placed(self) -> tuple[BundleSpec, ...]:
+        """The spec's containers."""
+        return self.user.placed
 
     @property
     def reports(self) -> bool:
         """True if the spec's init is bootmatrix's own."""
-        return self.protocol is not None
-
-    @cached_property
-    def sources(self) -> dict[str, str]:
-        """Digests of the spec's own files, which are used as they were when digested."""
-        return source_digests(self.spec)
+        return self.user.reports
 
     @cached_property
     def key(self) -> str:
@@ -106,47 +96,24 @@ class Assembly:
         modules = modules_key(self.kernel, self.files, [one.path for one in self.modules[0]])
         every = needs_every_module(self.placed)
         more = [modules, every, self.files.ucode]
-        return json.dumps([_userland_key(self.spec, self.images, self.sources), *more])
+        return json.dumps([self.user.key, *more])
 
     @property
     def modules(self) -> tuple[list[Module], list[str]]:
         """Modules in load order, and the names that the kernel lacks."""
         return load_order(self.files, self.wanted)
 
-    def userland(self) -> Tree:
-        """The guest's root, without what depends on the kernel and the machine."""
-        return guest_tree(RootParts(self.spec, self.images, self.placed, self.builder.store, self.sources))
-
     def userland_beside_disks(self) -> Tree:
         """The guest's root without the roots that are on disks."""
-        digests = {image.digest for image in self.on_disk}
-        return guest_tree(RootParts(self.spec, self.images, self.placed, self.builder.store, self.sources, digests))
+        return self.user.root(frozenset(image.digest for image in self.on_disk))
 
     def whole(self) -> Tree:
         """The guest's root with the kernel's modules."""
-        tree = self.userland()
+        tree = self.user.root()
         tree.graft(module_tree(self.kernel, self.files, self.modules[0], self.builder.store), "")
         if needs_every_module(self.placed):
             tree.graft(every_module_tree(self.kernel, self.files, self.builder.store), "")
         return tree
-
-
-def fetch_images(spec: Spec, profile: Profile, builder: Builder) -> dict[str, StoredImage]:
-    """Fetch or make all images of a spec, by reference.
-
-    Raises:
-        BuildError: an image cannot be built for this architecture.
-        InfraError: a fault of the archive, the network or the host.
-    """
-    images = {}
-    for name in references(spec):
-        with _asked_by(spec, name):
-            images[name] = make_image(name, Path(spec.path), profile, builder)
-    for volume in spec.volumes:
-        if volume.format == "oci":
-            with _asked_by(spec, volume.image):
-                images[layout_key(volume)] = layout_image(volume, Path(spec.path), profile, builder)
-    return images
 
 
 def gather(  # noqa: PLR0913, PLR0917
@@ -166,13 +133,8 @@ def gather(  # noqa: PLR0913, PLR0917
         BuildError: the spec cannot be built for this machine.
         InfraError: a fault of the archive, the network or the host.
     """
-    images = images or fetch_images(spec, profile, builder)
-    placed = place(spec, images)
-    check_programs(placed, profile, builder)
-    init = [images[reference] for reference in spec.init]
-    if find_protocol(init) is not None:
-        check_cmdline(spec)
-        check_labels(placed)
+    user = gather_userland(spec, profile, builder, images)
+    placed, init = user.placed, user.init
     network = needs_network(placed, init)
     if network and not machine.network:
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
@@ -186,7 +148,7 @@ def gather(  # noqa: PLR0913, PLR0917
         *(machine.network_modules if network else ()),
         *needed_modules(placed, init, spec.volumes),
     )
-    return Assembly(spec, profile, machine, kernel, builder, images, placed, files, wanted, network, on_disk)
+    return Assembly(user, machine, kernel, files, wanted, network, on_disk)
 
 
 def build(  # noqa: PLR0913, PLR0917
@@ -210,17 +172,6 @@ def bootable_of(assembly: Assembly) -> Bootable:
     return bootable.model_copy(update=_forkable(assembly, bootable.cmdline)) if assembly.builder.fork else bootable
 
 
-@contextmanager
-def _asked_by(spec: Spec, name: str) -> Iterator[None]:
-    """Name the file of a merged spec that asks for an image which cannot be had."""
-    try:
-        yield
-    except (InputError, BuildError) as error:
-        if name in spec.asked_by:
-            raise type(error)(f"{spec.asker(name)}: {error.message}", error.hint) from error
-        raise
-
-
 def _leads_out(assembly: Assembly) -> bool:
     """Return whether the guest's network leads outside.
 
@@ -237,41 +188,27 @@ def _leads_out(assembly: Assembly) -> bool:
 
 def without_initrd(assembly: Assembly) -> Bootable:
     """Build all of a bootable except its initrd, which takes the longest."""
-    spec, machine, kernel, builder = assembly.spec, assembly.machine, assembly.kernel, assembly.builder
-    placed, files = assembly.placed, assembly.files
-    return Bootable(
-        kernel=kernel_artefact(kernel, files, machine, builder.store),
-        kernel_release=kernel.release,
-        dtb=dtb_artefact(machine.dtb, kernel, files, builder.store) if machine.dtb else None,
-        **board_firmware(machine, assembly.profile, builder),
-        cmdline=_cmdline(spec)[0],
-        network=assembly.network,
-        outbound=_leads_out(assembly),
-        roots=image_disks(assembly.on_disk, builder.store),
-        images=tuple(image_artefact(image, builder) for image in assembly.images.values()),
-        contents=tuple(spec_contents(spec, assembly.images, assembly.sources)),
-        onboot=_names(placed, "onboot"),
-        services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
-        checks=check_seconds(placed),
-        stops=stop_seconds(placed),
-        onshutdown=_names(placed, "onshutdown"),
-        results=results(placed),
-        reports=assembly.reports,
-        protocol=assembly.protocol or 1,
-        privileged=privileged(placed, assembly.init, builder.store) if assembly.reports else (),
-        self_granted=self_granted(placed),
-        daemons=unknown_daemons(assembly.init, builder.store) if assembly.reports else (),
-        proof=None if assembly.reports else console_proof(placed),
-        notes=(
-            *spec.notes,
-            *_cmdline(spec)[1],
-            *lost_paths(placed),
-            *ignored_users(placed),
-            *label_notes(placed),
-            *(f"{LACKS_MODULE}{name}" for name in assembly.modules[1]),
-            *(f"{LACKS_OPTION}{option}" for option in _lacking_options(assembly)),
-        ),
+    machine, kernel, builder, files = assembly.machine, assembly.kernel, assembly.builder, assembly.files
+    described = assembly.user.described()
+    cmdline, cmdline_notes = _cmdline(assembly.spec)
+    notes = (
+        *cmdline_notes,
+        *described.notes,
+        *(f"{LACKS_MODULE}{name}" for name in assembly.modules[1]),
+        *(f"{LACKS_OPTION}{option}" for option in _lacking_options(assembly)),
     )
+    parts = {
+        "kernel": kernel_artefact(kernel, files, machine, builder.store),
+        "kernel_release": kernel.release,
+        "dtb": dtb_artefact(machine.dtb, kernel, files, builder.store) if machine.dtb else None,
+        **board_firmware(machine, assembly.profile, builder),
+        "cmdline": cmdline,
+        "network": assembly.network,
+        "outbound": _leads_out(assembly),
+        "roots": image_disks(assembly.on_disk, builder.store),
+        "notes": notes,
+    }
+    return described.model_copy(update=parts)
 
 
 def _lacking_options(assembly: Assembly) -> tuple[MissingOption, ...]:
@@ -312,13 +249,11 @@ def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
         assembly.kernel,
         assembly.files,
         assembly.wanted,
-        tuple(assembly.init),
+        tuple(assembly.user.init),
         cmdline,
         writes_bundles(assembly.spec, assembly.placed),
     )
-    return forked_parts(
-        plan, assembly.userland, _userland_key(assembly.spec, assembly.images, assembly.sources), assembly.builder
-    )
+    return forked_parts(plan, assembly.user.root, assembly.user.key, assembly.builder)
 
 
 def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
@@ -327,37 +262,9 @@ def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
     return cmdline, tuple(f"{word} on the kernel's command line is not used: the machine sets it" for word in consoles)
 
 
-def references(spec: Spec) -> list[str]:
-    """List the images that a spec names, except those of OCI volumes."""
-    containers = (*spec.onboot, *spec.services, *spec.onshutdown)
-    volumes = (volume.image for volume in spec.volumes if volume.image and volume.format != "oci")
-    return list(dict.fromkeys((*spec.init, *volumes, *(container.image for container in containers))))
-
-
-def _names(placed: tuple[BundleSpec, ...], section: str) -> tuple[str, ...]:
-    return tuple(one.container.name for one in placed if one.section == section)
-
-
-def _is_check(one: BundleSpec) -> bool:
-    return one.container.name in check_seconds((one,))
-
-
-def image_artefact(image: StoredImage, builder: Builder) -> Artefact:
-    """Return an image as an artefact of records."""
-    path = str(builder.store.blob(image.digest))
-    return Artefact(kind="image", name=image.reference, path=path, sha256=image.digest, size_bytes=image.size_bytes)
-
-
 def _userland(assembly: Assembly) -> Segment:
     """The segment that is independent of the kernel, shared by all kernels."""
-    key = _userland_key(assembly.spec, assembly.images, assembly.sources)
+    key = assembly.user.key
     if assembly.on_disk:
         key = json.dumps([key, "without", *(image.digest for image in assembly.on_disk)])
     return segment(key, assembly.builder, lambda: write_cpio(assembly.userland_beside_disks(), EPOCH_S))
-
-
-def _userland_key(spec: Spec, images: dict[str, StoredImage], sources: Mapping[str, str]) -> str:
-    contents = spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})
-    return json.dumps(
-        ["userland", FORMAT, contents, sources, {name: image.digest for name, image in images.items()}], sort_keys=True
-    )

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from bootmatrix.assembly.assemble import references
 from bootmatrix.assembly.extra_qemu_args import drive_files
 from bootmatrix.assembly.image.builder import MAX_BASES, Builder
 from bootmatrix.assembly.image.packages import local_debs
 from bootmatrix.assembly.image.recipe import for_architecture, read_sources, source_digest
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
+from bootmatrix.assembly.userland import references
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.load.piped import kept
 from bootmatrix.load.spec import spec_files

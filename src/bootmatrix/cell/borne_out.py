@@ -109,10 +109,9 @@ def _faults(record: Record, planned: Cell | None, again: Judgement | None) -> It
         yield "its known failures (xfail) are not those of the run's plan"
     elif planned and planned != record.cell:
         yield f"its cell is not as the run's plan has it: {', '.join(_differences(planned, record.cell))} differs"
-    if verdict.is_user_tier and (record.cell.tier != "user" or (verdict.is_tested and record.user_outcome is None)):
-        yield f"it says {verdict}, without a run in the user tier"
-    if not verdict.is_guests:  # what blames us is no claim about the guest, and never as expected
-        return
+    yield from _faults_of_tier(record)
+    if not verdict.is_guests and (record.cell.tier == "user" or not verdict.is_tested):
+        return  # what blames us is no claim about the guest, and never as expected
     bare = [one for one in record.attempt_records if one.judgement.verdict.is_guests and one.outcome is None]
     if again is None or bare:
         yield f"it says {verdict}, without the boot that this would rest on"
@@ -120,3 +119,13 @@ def _faults(record: Record, planned: Cell | None, again: Judgement | None) -> It
         yield f"it says {verdict}, and its evidence {again.verdict}: {' '.join(again.reason.split())[:200]}"
     elif any(getattr(again, name) != getattr(record.judgement, name) for name in TOLD):
         yield f"it says {verdict} without the reservations that its evidence gives: {again.reason[:200]}"
+
+
+def _faults_of_tier(record: Record) -> Iterator[str]:
+    """Yield why a verdict does not fit the tier of its cell."""
+    verdict, tier = record.verdict, record.cell.tier
+    observed = record.user_outcome if tier == "user" else record.outcome
+    if verdict.is_user_tier and (tier == "system" or (verdict.is_tested and observed is None)):
+        yield f"it says {verdict}, without a run in the user tier"
+    if verdict.is_guests and tier != "system":
+        yield f"it says {verdict}, and the {tier} tier boots no guest"

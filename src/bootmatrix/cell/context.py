@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 
 from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.boot.acceleration import Accelerators
+from bootmatrix.cell.elsewhere import Boards
 from bootmatrix.cell.held import HoldGuest
 from bootmatrix.cell.run import RunContext
 from bootmatrix.model import Machine
@@ -48,6 +49,7 @@ def open_context(
                 config.dump,
                 explain_hang=config.explain_hang,
                 hold=hold,
+                boards=Boards(config.boards),
             )
         finally:
             if forks:

@@ -59,6 +59,7 @@ def build_record(cell: Cell, attempts: Sequence[Attempt], folder: Path, started_
         user_outcome=attempt.user_outcome,
         machine_profile=attempt.machine,
         bootable=bootable,
+        host=attempt.host,
     )
 
 

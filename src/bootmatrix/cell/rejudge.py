@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bootmatrix.judge import judge
 from bootmatrix.judge.attempts import final_judgement
-from bootmatrix.model import AttemptRecord, Cell, Judgement, Record, Run, Verdict
+from bootmatrix.judge.elsewhere import judge_signed
+from bootmatrix.model import AttemptRecord, Cell, Judgement, Outcome, Record, Run, Verdict
 from bootmatrix.runs.result_names import file_reader
 from bootmatrix.runs.run_store import cell_folder, read_console
 
@@ -30,20 +31,31 @@ def is_expected(cell: Cell, verdict: Verdict) -> bool:
 def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
     """Judge each booted cell of a saved run again. Raises InputError if a console is missing."""
     for record in run.records:
-        if record.outcome is None or record.machine_profile is None or record.bootable is None:
+        if record.outcome is None or not _can_judge(record):
             continue
         if record.attempt_records:
             yield record, final_judgement([_rejudge(record, each, folder) for each in record.attempt_records])[1]
         else:
-            transcript = read_console(folder, record)
-            read = file_reader(cell_folder(folder, record.cell))
-            yield record, judge(record.outcome, record.machine_profile, record.bootable, transcript, read)
+            yield record, _judge(record, record.outcome, read_console(folder, record), folder)
+
+
+def _can_judge(record: Record) -> bool:
+    """Return whether a record has the inputs of its verdict. A place with its own kernel has no machine of ours."""
+    return record.bootable is not None and (record.machine_profile is not None or record.cell.tier != "system")
 
 
 def _rejudge(record: Record, attempt: AttemptRecord, folder: Path) -> Judgement:
     """Judge one attempt again. An attempt without a boot keeps its judgement."""
-    if attempt.outcome is None or record.machine_profile is None or record.bootable is None:
+    if attempt.outcome is None or not _can_judge(record):
         return attempt.judgement
     transcript = read_console(folder, record.model_copy(update={"console": attempt.console}))
-    read = file_reader(cell_folder(folder, record.cell))
-    return judge(attempt.outcome, record.machine_profile, record.bootable, transcript, read)
+    return _judge(record, attempt.outcome, transcript, folder)
+
+
+def _judge(record: Record, outcome: Outcome, transcript: bytes, folder: Path) -> Judgement:
+    assert record.bootable
+    if record.machine_profile is None:
+        return judge_signed(record.cell.kernel, outcome, record.bootable, transcript)
+    return judge(
+        outcome, record.machine_profile, record.bootable, transcript, file_reader(cell_folder(folder, record.cell))
+    )

@@ -64,6 +64,7 @@ class Attempt:
     outcome: Outcome | None = None
     user: UserCell | None = None
     user_outcome: UserOutcome | None = None
+    host: str = ""
     command: tuple[str, ...] = ()
     cmdline: str = ""
     qemu_version: str = ""

@@ -26,6 +26,7 @@ from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies, w
 from bootmatrix.boot.collect import CollectLimits, with_collection
 from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.cell.adjust import adjusted
+from bootmatrix.cell.elsewhere import Boards, run_elsewhere
 from bootmatrix.cell.explain_hang import explained, is_unexplained, symbols_of
 from bootmatrix.cell.held import HoldGuest, Holding, can_hold
 from bootmatrix.cell.record_builder import build_record
@@ -87,7 +88,7 @@ class RunContext(BuildContext):
 
     With `forks`, cells are copies of guests that are booted once, where possible. `dump` keeps the memory of guests
     that hang, panic or time out, `explain_hang` boots kernels that hang a second time. `hold` uses guests that have
-    failed, before they end. `announced` are lines that were reported.
+    failed, before they end. `announced` are lines that were reported. `boards` run the cells of the hardware tier.
     """
 
     observer: Observer
@@ -99,6 +100,7 @@ class RunContext(BuildContext):
     explain_hang: bool = False
     hold: HoldGuest | None = None
     announced: set[str] = field(default_factory=set)
+    boards: Boards = field(default_factory=Boards)
 
     def announce(self, text: str) -> None:
         """Report a line once in a run."""
@@ -239,6 +241,10 @@ async def _attempt(cell: Cell, context: RunContext, folder: Path) -> Attempt:
         machine = context.machine(cell)
         if cell.tier == "user":
             await _run_in_user_tier(attempt, cell, context, folder)
+            return attempt
+        if cell.tier != "system":
+            context.observer.cell_stage(cell, "build")
+            await run_elsewhere(attempt, cell, context, context.boards, folder)
             return attempt
         attempt.qemu_version = qemu_version(machine)  # before any download
         await anyio.to_thread.run_sync(check_machine, machine, context.builder.store)

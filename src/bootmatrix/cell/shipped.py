@@ -45,7 +45,9 @@ class ShippedContext(RunContext):
 
 
 async def prepare_here(cell: Cell, context: RunContext, folder: Path) -> Prepared | Record:
-    """Fetch and build a cell, with the cell's retries; return its record if that fails."""
+    """Fetch and build a cell, with the cell's retries; return its record if that fails, or if it boots no guest."""
+    if cell.tier != "system":
+        return await run_cell(cell, context, folder)
     started_at, started = datetime.now(UTC), time.monotonic()
     attempts: list[Attempt] = []
     while not attempts or should_retry(cell, attempts):

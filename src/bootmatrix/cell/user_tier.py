@@ -18,7 +18,6 @@ from typing import IO, Any
 
 import anyio.to_thread
 
-from bootmatrix.assembly.assemble import fetch_images, image_artefact
 from bootmatrix.assembly.image.builder import EPOCH_S, Builder
 from bootmatrix.assembly.initrd.bundle import result_paths
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds, place
@@ -26,6 +25,7 @@ from bootmatrix.assembly.initrd.root import RootParts, base_tree, container_ids,
 from bootmatrix.assembly.initrd.runtime_config import runtime_config
 from bootmatrix.assembly.initrd.world import is_volume, is_within, normal
 from bootmatrix.assembly.tree import Tree, write_tar
+from bootmatrix.assembly.userland import fetch_images, image_artefact
 from bootmatrix.errors import HostError
 from bootmatrix.fsio import read_whole
 from bootmatrix.judge.user_tier import judge_user

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 """Type of the commands of a parser."""
 RUN_HELP = "a folder under reports/, 'latest', 'last-good', 'tag:NAME' or 'branch:NAME'"
+TIERS = ("user", "docker", "hardware", "system")
 PAGE_SIZES = ("all", "4k", "8k", "16k", "32k", "64k", "256k")
 
 
@@ -48,8 +49,8 @@ def tiers(text: str) -> tuple[str, ...]:
     """Parse names of tiers."""
     chosen = names(text)
     for name in chosen:
-        if name not in {"user", "system"}:
-            raise argparse.ArgumentTypeError(f"{name!r} must be user or system")
+        if name not in TIERS:
+            raise argparse.ArgumentTypeError(f"{name!r} must be one of {', '.join(TIERS)}")
     return chosen
 
 
@@ -108,7 +109,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--cache": {"type": Path, "metavar": "FOLDER", "help": "folder for downloads and builds"},
     "--cluster": {
         "metavar": "FILE|ADDRESS",
-        "help": "with --executor dask: hosts.yml, slurm.yml, or a scheduler's file (default: a worker on this host)",
+        "help": "with --executor dask: hosts.yml, slurm.yml, or a scheduler's file (default: a worker on this host); "
+        "with --tier hardware: boards",
     },
     "--cpu": {**NAMES, "metavar": "CPU,…", "help": "these CPU models, or 'all'"},
     "--cpus": {"type": int, "metavar": "N", "help": "CPUs of a guest"},
@@ -235,8 +237,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": tiers,
         "default": (),
         "metavar": "T,…",
-        "help": "system: guests with their own kernels (default); user: programs on this host's kernel, by user-mode "
-        "emulation, with verdicts of their own",
+        "help": "system: guests with their own kernels (default). With verdicts of their own, on a kernel that runs "
+        "already: user (this host's, by user-mode emulation), docker (a container engine's), hardware (the boards of "
+        "--cluster)",
     },
     "--timeout": {
         "metavar": "TIME",

@@ -7,6 +7,7 @@ import os
 import shlex
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 
@@ -17,6 +18,7 @@ from bootmatrix.cli.progress import open_screen
 from bootmatrix.cli.run_end import end_run, update_index
 from bootmatrix.cli.signals import until_signal
 from bootmatrix.errors import HostError, InputError
+from bootmatrix.load.cluster import load_cluster
 from bootmatrix.model.durations import duration_s
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.context import ReportContext
@@ -34,16 +36,17 @@ BRANCH_VARIABLES = ("BOOTMATRIX_BRANCH", "GITHUB_HEAD_REF", "GITHUB_REF_NAME", "
 
 def run(args: argparse.Namespace) -> int:
     """Run a matrix and return the exit status."""
-    if args.cluster and args.executor == LOCAL:
+    workspace, cluster = options.workspace(args), load_cluster(Path(args.cluster)) if args.cluster else None
+    if cluster and args.executor == LOCAL and cluster.boards != cluster.hosts:
         raise InputError("--cluster needs an executor that uses other machines", "Give --executor dask with it.")
-    workspace = options.workspace(args)
     if args.resume:
         options.check_resumed(args)
         return run_planned(args, workspace.resume(args.resume))
     if not args.files:
         raise InputError("name a matrix, or specs", "To resume a run: --resume RUN.")
     # The machines of a cluster have QEMUs of their own.
-    selection = replace(options.selection(args), needs_qemu=args.executor == LOCAL)
+    boards = cluster.boards if cluster else ()
+    selection = replace(options.selection(args), needs_qemu=args.executor == LOCAL, boards=boards)
     planned = workspace.plan(*args.files, selection=selection)
     options.print_notes(planned.plan)
     return run_planned(args, planned)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from bootmatrix.assembly.export import BUILT
@@ -13,7 +14,10 @@ from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say, write_console
 from bootmatrix.cloud import place as clouds
 from bootmatrix.cloud.docker import DockerPlace
-from bootmatrix.errors import InputError
+from bootmatrix.cloud.root import ForeignPrograms, build_root
+from bootmatrix.cloud.talk import Talk
+from bootmatrix.errors import InfraError, InputError
+from bootmatrix.judge.elsewhere import judge_signed
 from bootmatrix.load.cluster import load_cloud_machine
 from bootmatrix.load.profile import find_machine
 from bootmatrix.model import Bootable, Built, Judgement, Timeouts, Verdict
@@ -21,7 +25,8 @@ from bootmatrix.model.cluster import CloudMachine, CloudRun
 from bootmatrix.model.durations import duration_s
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import CONSOLE_FILE
-from bootmatrix.store import Store
+from bootmatrix.store import Store, healed
+from bootmatrix.workspace.selection import Selection
 
 BOOT_S = 240
 """Seconds that a cloud takes to give a machine and to show its console, beside the limits of the spec."""
@@ -59,11 +64,22 @@ def _is_set(args: argparse.Namespace, name: str) -> bool:
     return bool(value) or (name == "gdb" and value is not None)
 
 
-def _on_docker(args: argparse.Namespace, folder: Path, results: Path) -> Judgement:
-    place, prefix = DockerPlace(), folder / "run"
-    bootable = build(args, "docker", prefix)
-    image = prefix.with_name(f"{prefix.name}.docker")
-    return place.run(image, bootable, limit_s(args, bootable), results, _print)
+def _on_docker(args: argparse.Namespace, _folder: Path, results: Path) -> Judgement:
+    place, talk = DockerPlace(), Talk(0, _print)
+    chosen = Selection(tier=("docker",), needs_qemu=False, must_test=False)
+    planned = options.workspace(args).plan_single(args.files[0], args.arch, args.kernel, chosen)
+    (cell,) = planned.cells
+    with download_progress() as downloads, options.workspace(args).open_context(planned, downloads) as context:
+        build = partial(build_root, context.specs[cell.spec], context.profiles[cell.arch], context.builder)
+        root, bootable = healed(build)
+    talk.limit_s = limit_s(args, bootable)
+    try:
+        place.run(root, talk)
+    except ForeignPrograms as error:
+        raise InfraError(str(error)) from error
+    (results / CONSOLE_FILE).write_bytes(talk.transcript)
+    bootable = bootable.model_copy(update={"kernel_release": place.kernel})
+    return judge_signed(place.name, talk.outcome(), bootable, bytes(talk.transcript))
 
 
 def _in_cloud(args: argparse.Namespace, folder: Path, results: Path) -> Judgement:

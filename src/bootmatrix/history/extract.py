@@ -147,9 +147,9 @@ def key_of(record: Record) -> CellKey:
 
 
 def mode_of(record: Record) -> str:
-    """Return the boot mode: `cold` or `forked`; `user` in the user tier."""
-    if record.cell.tier == "user":
-        return "user"
+    """Return the boot mode: `cold` or `forked`; the tier outside of guests."""
+    if record.cell.tier != "system":
+        return record.cell.tier
     return "cold" if record.boot == "cold" else "forked"
 
 

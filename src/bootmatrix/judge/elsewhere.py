@@ -30,18 +30,14 @@ MAX_EVIDENCE = 40
 MAX_MESSAGES = 5000
 USER = {Verdict.PASS: Verdict.USER_PASS, Verdict.FAIL: Verdict.USER_FAIL, Verdict.TIMEOUT: Verdict.USER_FAIL}
 """Verdicts on what ran on a kernel that is not the guest's own."""
-NO_KERNEL = "on the kernel of the engine, {}: no verdict on the spec's kernel"
+NO_KERNEL = "on the kernel of {}, {}: no verdict on another kernel"
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A place where a spec ran: its name, and the kernel's release if that is the place's own.
-
-    `exit_status` is that of init, where the place reports one.
-    """
+    """A place where a spec ran. `exit_status` is that of init, where the place reports one."""
 
     name: str
-    host_kernel: str = ""
     exit_status: int | None = None
 
 
@@ -54,12 +50,11 @@ def unsigned_messages(transcript: bytes) -> tuple[GuestMessage, ...]:
     )
 
 
-def judge_signed(place: Elsewhere, outcome: Outcome, bootable: Bootable, transcript: bytes) -> Judgement:
-    """Judge an account that init signed, on the kernel of the place."""
-    bootable = bootable.model_copy(update={"kernel_release": place.host_kernel})
+def judge_signed(place: str, outcome: Outcome, bootable: Bootable, transcript: bytes) -> Judgement:
+    """Judge an account that init signed, on the kernel of a place, whose release is the bootable's."""
     printed = [*read_tap(outcome.messages), *read_files(outcome, bootable)]
-    judgement = _judge(place, outcome, bootable, transcript, (printed, ()))
-    words = NO_KERNEL.format(place.host_kernel)
+    judgement = _judge(Elsewhere(place, outcome.exit_status), outcome, bootable, transcript, (printed, ()))
+    words = NO_KERNEL.format(place, bootable.kernel_release)
     return judgement.model_copy(
         update={
             "verdict": USER.get(judgement.verdict, judgement.verdict),

@@ -17,7 +17,7 @@ FIRST_NEW_CALL = 424
 """From here on system calls have the same numbers on all architectures (arch/*/syscalls in Linux)."""
 PROBED_CALLS = {435, 436, 439}
 """clone3, close_range and faccessat2: the C library does without."""
-ADVICE = "This was user-mode emulation on the host's kernel. The system tier, without --tier user, decides."
+ADVICE = "This was on a kernel that ran already. The system tier, without --tier, decides."
 NARROW = "{name} has capabilities, which reach less here: there is one user only, and no change to another"
 MAX_EVIDENCE = 8
 

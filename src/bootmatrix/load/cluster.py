@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bootmatrix import plugins
 from bootmatrix.errors import InputError
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.validate import read_model
 from bootmatrix.model import Profile
-from bootmatrix.model.cluster import Cloud, CloudMachine, Cluster
+from bootmatrix.model.cluster import WORKER, Cloud, CloudMachine, Cluster, Host
 
 RELATIVE = ("key", "known_hosts")
 """Fields that are paths, relative to the file."""
@@ -35,6 +36,9 @@ def load_cluster(path: Path) -> Cluster:
                 if not file.is_file():
                     document.complain(("hosts", index, field), f"file not found: {file}")
         hosts.append(host.model_copy(update=changes))
+        if host.is_board and host.via not in plugins.names("board_access"):
+            known = ", ".join((WORKER, *plugins.names("board_access")))
+            document.complain(("hosts", index, "via"), f"must be one of {known}")
     document.raise_faults()
     return cluster.model_copy(update={"hosts": tuple(hosts)})
 
@@ -57,3 +61,12 @@ def load_cloud_machine(cloud: str, profile: Profile) -> CloudMachine:
 def load_cloud(path: Path) -> Cloud:
     """Load a cloud's file. Raises InputError if it is invalid."""
     return read_model(path, Cloud)[0]
+
+
+def load_boards(cluster: str) -> dict[str, Host]:
+    """Load the boards of a cluster's file, by name; none without a file.
+
+    Raises:
+        InputError: as `load_cluster`.
+    """
+    return {board.name: board for board in load_cluster(Path(cluster)).boards} if cluster else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.facts import ALL, ANY_KERNEL, Target, choose_kernels, no_page_size, with_facts
@@ -18,12 +19,17 @@ OWN_KERNEL = "own"
 """The kernel name in cells of prebuilt guests with their own kernel."""
 SPEC_KERNEL = "spec"
 """The name of the kernel whose image the spec names."""
-USER_KERNEL = "user"
-"""The kernel name in cells of the user tier: the host's own."""
-RESERVED = {ALL, ANY_KERNEL, OWN_KERNEL, SPEC_KERNEL, USER_KERNEL}
+USER_KERNEL, DOCKER_KERNEL = "user", "docker"
+"""The kernel names in cells of the tiers of these names: the host's own, and the engine's."""
+RESERVED = {ALL, ANY_KERNEL, OWN_KERNEL, SPEC_KERNEL, USER_KERNEL, DOCKER_KERNEL}
+Boards = Mapping[str, str]
+"""Architectures of boards by their names, which are the kernel names in cells of the hardware tier."""
+NO_BOARDS: Boards = MappingProxyType({})
 
 
-def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tuple[Cell, ...]:
+def product(
+    matrix: Matrix, base: Path, profiles: Mapping[str, Profile], boards: Boards = NO_BOARDS
+) -> tuple[Cell, ...]:
     """Expand specs × arch × kernel plus `include`, without duplicates.
 
     A cell's machine may lack its kernel.
@@ -32,8 +38,9 @@ def product(matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> tupl
     """
     specs = [find_spec(name, base) for name in matrix.specs]
     targets = with_facts(find_targets(matrix.arch, profiles), matrix)
-    maker = _CellExpander(matrix)
-    cells = [cell for spec in specs for cell in maker.user_cells(spec, targets)]
+    maker = _CellExpander(matrix, boards)
+    _check_boards(matrix, targets, boards)
+    cells = [cell for spec in specs for cell in maker.cells_without_guests(spec, targets)]
     if "system" in matrix.tier:
         cells += [cell for spec in specs for cell in maker.cells(spec, targets, matrix.kernel, matrix.page_size)]
     if matrix.page_size and not cells:
@@ -84,14 +91,33 @@ def has_kernel(cell: Cell, profiles: Mapping[str, Profile]) -> bool:
     """Return whether the cell's machine has its kernel."""
     return (
         cell.kernel in {OWN_KERNEL, SPEC_KERNEL}
-        or cell.tier == "user"
+        or cell.tier != "system"
         or cell.kernel in profiles[cell.arch].kernels_of(cell.machine)
     )
 
 
+def _check_boards(matrix: Matrix, targets: Iterable[Target], boards: Boards) -> None:
+    """Check that the hardware tier has a board, and that no board is called as a kernel.
+
+    Raises:
+        InputError: not so.
+    """
+    profiles = {profile.name: profile for profile, _ in targets}
+    if "hardware" in matrix.tier and not any(arch in profiles for arch in boards.values()):
+        known = ", ".join(f"{name} ({arch})" for name, arch in boards.items()) or "none"
+        raise InputError(
+            f"the hardware tier has no board of {', '.join(profiles)}; boards: {known}",
+            "Name their file: --cluster hosts.yml, in which a board has 'via: ssh' and 'arch'.",
+        )
+    for name, arch in boards.items():
+        kernels = {kernel for one in profiles.values() for board in one.machines for kernel in one.kernels_of(board)}
+        if name in RESERVED | kernels:
+            raise InputError(f"the board {name!r} of {arch} is called as a kernel", "Give it another name.")
+
+
 def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
     """List kernel names that none of the cells' machines has, each with its error message."""
-    cells = tuple(cells)
+    cells = tuple(cell for cell in cells if cell.tier == "system")
     available = {name for cell in cells for name in profiles[cell.arch].kernels_of(cell.machine)}
     for kernel in dict.fromkeys(cell.kernel for cell in cells):
         if kernel not in available | RESERVED:
@@ -137,8 +163,8 @@ def _resolved(files: Iterable[Path]) -> list[Path]:
 class _CellExpander:
     """Makes the cells of a matrix, with traits shared between them."""
 
-    def __init__(self, matrix: Matrix) -> None:
-        self._matrix = matrix
+    def __init__(self, matrix: Matrix, boards: Boards) -> None:
+        self._matrix, self._boards = matrix, boards
         self._traits: dict[tuple[str, str, str], Traits | None] = {}
 
     def cells(
@@ -150,13 +176,19 @@ class _CellExpander:
             for kernel in kernels_of(spec, kernels, target, page_sizes):
                 yield self._cell(file, name, target, kernel)
 
-    def user_cells(self, spec: Path, targets: Iterable[Target]) -> Iterator[Cell]:
-        """Make a spec's cells of the user tier, if it is chosen: one for each architecture, without a machine."""
+    def cells_without_guests(self, spec: Path, targets: Iterable[Target]) -> Iterator[Cell]:
+        """Make a spec's cells of the chosen tiers other than `system`, for each architecture, without a machine.
+
+        There is one of a tier, and in the hardware tier one for each board.
+        """
         file, name = str(spec), spec_name(spec)
-        profiles = {profile.name: profile for profile, _ in targets} if "user" in self._matrix.tier else {}
-        for profile in profiles.values():
-            cell = self._cell(file, name, (profile, profile.default_machine()), USER_KERNEL)
-            yield cell.model_copy(update={"tier": "user", "boot": "cold"})
+        for profile in {profile.name: profile for profile, _ in targets}.values():
+            boards = (board for board, arch in self._boards.items() if arch == profile.name)
+            kernels = {"user": (USER_KERNEL,), "docker": (DOCKER_KERNEL,), "hardware": boards}
+            for tier in (tier for tier in kernels if tier in self._matrix.tier):
+                for kernel in kernels[tier]:
+                    cell = self._cell(file, name, (profile, profile.default_machine()), kernel)
+                    yield cell.model_copy(update={"tier": tier, "boot": "cold"})
 
     def _cell(self, file: str, name: str, target: Target, kernel: str) -> Cell:
         profile, machine = target

@@ -14,8 +14,10 @@ RootPlace = Literal["auto", "ram", "disk"]
 """Place of containers' roots in a cold boot. `auto`: those of large images on disks, where possible."""
 
 
-Tier = Literal["user", "system"]
-"""`user`: programs on the host's kernel, by user-mode emulation. `system`: a guest that is booted."""
+Tier = Literal["user", "docker", "hardware", "system"]
+"""`user`: programs on the host's kernel, by user-mode emulation. `docker`: containers on the kernel of an engine's
+host. `hardware`: containers on a board's own kernel. `system`: a guest that is booted.
+"""
 
 
 Network = Literal["none", "guest", "outbound"]

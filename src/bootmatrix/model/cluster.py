@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -15,6 +15,8 @@ TlsAddress = Annotated[str, StringConstraints(pattern=r"^tls://[A-Za-z0-9.:\[\]_
 
 CLIENT, ARCHIVE = "client", "archive"
 """Values of a host's `fetch` that are not a folder."""
+WORKER = "worker"
+"""The value of a host's `via` that boots cells in QEMU."""
 
 
 class SshTarget(Model):
@@ -42,7 +44,22 @@ class Host(SshTarget):
     cache: str = Field(default=".cache/bootmatrix-worker", min_length=1, description="folder there, from the home")
     store_mib: int = Field(default=20480, ge=256, description="limit of the artefacts that are kept there")
     fetch: str = Field(default="client", min_length=1, description="client, archive, or a folder or fsspec URL")
-    via: Literal["worker"] = Field(default="worker", description="worker: cells boot in QEMU on the host")
+    via: Name = Field(
+        default=WORKER,
+        description="worker: cells boot in QEMU there; ssh, or a plug-in's name: specs run there, on its own kernel",
+    )
+    arch: Name = Field(default="", description="architecture of a board, which is a host on whose own kernel specs run")
+
+    @model_validator(mode="after")
+    def _check_arch(self) -> Self:
+        if self.is_board != bool(self.arch):
+            raise ValueError("a board needs 'arch'" if self.is_board else "'arch' is for boards, such as 'via: ssh'")
+        return self
+
+    @property
+    def is_board(self) -> bool:
+        """True if specs run on the host's own kernel."""
+        return self.via != WORKER
 
     @property
     def exchange(self) -> str:
@@ -86,6 +103,16 @@ class Cluster(Model):
     hosts: tuple[Host, ...] = ()
     slurm: Slurm | None = None
     scheduler: SchedulerAddress | None = None
+
+    @property
+    def workers(self) -> tuple[Host, ...]:
+        """The hosts that boot cells."""
+        return tuple(host for host in self.hosts if not host.is_board)
+
+    @property
+    def boards(self) -> tuple[Host, ...]:
+        """The hosts on whose own kernel specs run."""
+        return tuple(host for host in self.hosts if host.is_board)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -6,10 +6,11 @@ Plain dataclasses, as they hold paths and are pickled, never written as JSON.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bootmatrix.model.cell import Cell
+from bootmatrix.model.cluster import Host
 from bootmatrix.model.image import ImageOverride
 from bootmatrix.model.lock import Lock
 from bootmatrix.model.profile import Machine, Profile
@@ -41,7 +42,7 @@ class RunConfig:
     """All that a process needs to run cells of a run: frozen and picklable, without any open file.
 
     `specs` are by path, `profiles` by name. `fork` prepares guests that are copied; `dump` keeps the memory of guests
-    that hang, panic or time out. `explain_hang` boots kernels that hang a second time.
+    that hang, panic or time out. `explain_hang` boots kernels that hang a second time. `boards` run the hardware tier.
     """
 
     sources: SourceConfig
@@ -50,6 +51,7 @@ class RunConfig:
     fork: bool = False
     dump: bool = False
     explain_hang: bool = False
+    boards: Mapping[str, Host] = field(default_factory=dict)
 
     def machine(self, cell: Cell) -> Machine:
         """Return the cell's machine."""

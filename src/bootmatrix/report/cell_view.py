@@ -109,6 +109,11 @@ class CellView:
         return remark(self.record)
 
     @property
+    def tier(self) -> str:
+        """The cell's tier."""
+        return self.record.cell.tier
+
+    @property
     def state(self) -> str:
         """`unexpected`, `expected` (an expected failure) or empty."""
         return self.remark if self.record.expected else "unexpected"
@@ -266,6 +271,8 @@ class CellView:
         if judgement.is_weak and judgement.privileged:
             words = sanitize("; ".join(judgement.privileged))
             return f"Privileged containers, or daemons, could influence the verdict: {words}."
+        if judgement.is_weak and self.tier != "system":
+            return f"The {self.tier} tier: containers on a kernel that ran already, and no verdict on a kernel."
         return "Judged by the console alone, which anything in the guest can write to." if judgement.is_weak else ""
 
     @property

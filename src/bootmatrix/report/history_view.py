@@ -50,7 +50,9 @@ def marks(record: Record, change: CellChange | None, past: CellHistory | None) -
         yield HistoryMark("forked", "forked", "forked, verified cold" if record.verified else "forked")
     elif record.cold_reason:
         yield HistoryMark("note", "cold", "booted cold")
-    if record.judgement.is_weak and record.judgement.privileged:
+    if record.cell.tier != "system":
+        yield HistoryMark("note", record.cell.tier, f"{record.cell.tier} tier: on a kernel that ran already")
+    elif record.judgement.is_weak and record.judgement.privileged:
         yield HistoryMark("privileged", "privileged", "privileged containers took part: weaker evidence")
     elif record.judgement.is_weak:
         yield HistoryMark("weak", "by console", "judged by the console alone: weaker evidence")

@@ -143,7 +143,7 @@ def _case(cell: CellView, history: CellHistory | None, tolerated: str) -> Elemen
     elif cell.verdict == Verdict.SKIP:
         _end(case, "skipped", "skip", cell.reason, "")
     elif cell.verdict == Verdict.USER_PASS:
-        SubElement(case, "system-err").text = f"user tier, no verdict on a kernel: {cell.reason}"
+        SubElement(case, "system-err").text = f"{cell.tier} tier, no verdict on a kernel: {cell.reason}"
     elif cell.verdict != Verdict.PASS:
         tag = "failure" if Verdict(cell.verdict).is_tested else "error"
         _end(case, tag, cell.verdict, cell.reason, _body(cell))

@@ -1,4 +1,4 @@
-"""Notes on a run beside its verdicts: lost files, lost time, the user tier. Pure."""
+"""Notes on a run beside its verdicts: lost files, lost time, tiers without guests. Pure."""
 
 from __future__ import annotations
 
@@ -50,31 +50,40 @@ def lost_files_of_run(records: Iterable[Record]) -> Iterator[str]:
 
 
 MAX_DIFFERENCES = 20
+MEANS = {
+    "user": ("by user emulation", "programs on the host's kernel, which say nothing of the kernels here"),
+    "docker": ("in a container engine", "containers on the kernel of the engine's host"),
+    "hardware": ("on hardware", "containers on boards, whose kernels ran already"),
+}
+"""By tier: how its cells were tried, and what they are."""
 
 
 def tier_lines(records: Iterable[Record]) -> tuple[str, ...]:
-    """Return sentences on the user tier; empty without its cells."""
+    """Return sentences on the tiers without guests; empty without their cells."""
     cells = tuple(records)
-    user = [record for record in cells if record.cell.tier == "user"]
-    if not user:
-        return ()
-    what = "1 cell is" if len(user) == 1 else f"{len(user)} cells are"
-    first = f"{what} of the user tier: programs on the host's kernel, which say nothing of the kernels here."
-    return (first, *[*_differences(user, cells)][:MAX_DIFFERENCES])
+    return tuple(line for tier in MEANS for line in _lines(tier, cells))
 
 
-def _differences(user: Iterable[Record], records: Sequence[Record]) -> Iterator[str]:
-    for record in user:
-        place = (record.cell.spec_name, record.cell.arch)
+def _lines(tier: str, records: Sequence[Record]) -> Iterator[str]:
+    cells = [record for record in records if record.cell.tier == tier]
+    if cells:
+        what = "1 cell is" if len(cells) == 1 else f"{len(cells)} cells are"
+        yield f"{what} of the {tier} tier: {MEANS[tier][1]}."
+        yield from [*_differences(cells, records)][:MAX_DIFFERENCES]
+
+
+def _differences(cells: Iterable[Record], records: Sequence[Record]) -> Iterator[str]:
+    for record in cells:
+        place, means = (record.cell.spec_name, record.cell.arch), MEANS[record.cell.tier][0]
         booted = [one for one in records if (one.cell.spec_name, one.cell.arch) == place and one.verdict.is_guests]
         failed = [one for one in booted if one.verdict is not Verdict.PASS]
         if record.verdict is Verdict.USER_PASS and failed:
-            yield f"{'/'.join(place)}: passes by user emulation, fails on {_kernels(failed)}."
+            yield f"{'/'.join(place)}: passes {means}, fails on {_kernels(failed)}."
         elif record.verdict is Verdict.USER_FAIL and len(failed) < len(booted):
             passed = [one for one in booted if one.verdict is Verdict.PASS]
-            yield f"{'/'.join(place)}: fails by user emulation, passes on {_kernels(passed)}."
+            yield f"{'/'.join(place)}: fails {means}, passes on {_kernels(passed)}."
         elif record.verdict is Verdict.USER_UNSUPPORTED and booted:
-            yield f"{'/'.join(place)}: user emulation cannot run it; guests decide."
+            yield f"{'/'.join(place)}: cannot run {means}; guests decide."
 
 
 def _kernels(records: Iterable[Record]) -> str:

@@ -97,9 +97,10 @@ def sign_off(  # noqa: PLR0913
     """
     records = sorted(run.records, key=lambda record: cell_order(record.cell))
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
-    if user := [record.cell.id for record in tried if record.cell.tier == "user" or record.verdict.is_user_tier]:
+    others = (one.cell for one in tried if one.cell.tier != "system" or one.verdict.is_user_tier)
+    if cell := next(others, None):
         raise InputError(
-            f"{run.name}: {user[0]} was tried in the user tier, on the host's kernel: it cannot be signed off",
+            f"{run.name}: {cell.id} was tried in the {cell.tier} tier: it cannot be signed off",
             "Run the matrix with 'tier: [system]', and sign off that run.",
         )
     if not any(record.verdict is Verdict.PASS for record in tried):

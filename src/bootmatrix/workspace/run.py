@@ -23,6 +23,7 @@ from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepte
 from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
 from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_baseline
 from bootmatrix.history.values import Past, RunResults
+from bootmatrix.load.cluster import load_boards
 from bootmatrix.model import AcceptanceRecord, Plan, Record, Run, RunRequest
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.runs.run_store import RunWriter, load_run
@@ -63,7 +64,12 @@ class OpenRun:
 
     async def _execute(self, on_record: Callable[[Record], None]) -> None:
         options = self._options
-        config = replace(self._planned.config, dump=options.dump, explain_hang=options.explain_hang)
+        config = replace(
+            self._planned.config,
+            dump=options.dump,
+            explain_hang=options.explain_hang,
+            boards=load_boards(options.cluster),
+        )
         settings = ExecutorSettings(
             config, self._observer, self.writer.folder, options.jobs, options.cluster, options.hold
         )

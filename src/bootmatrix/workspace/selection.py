@@ -13,6 +13,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.facts import ANY_KERNEL
 from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.model import BootKind, GuestSize, Matrix, Network, QemuArgs, ResourceRule, RootPlace, Tier
+from bootmatrix.model.cluster import Host
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.guest_size import AUTO, MAX_CPUS, limit_bytes, memory_mib
 from bootmatrix.model.matrix import PageSize
@@ -32,7 +33,7 @@ class Selection:
     result files. `network` replaces that of the specs. `fail_on_warning` makes the kernel's warnings failures.
 
     `only` has patterns of cell ids; `rerun_failed` names a run whose cells that are not as expected are selected;
-    `shard` is a part of it all, such as `2/4`; `budget` a duration.
+    `shard` is a part of it all, such as `2/4`; `budget` a duration. `boards` are those of the hardware tier.
     """
 
     arch: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class Selection:
     shard: str = ""
     budget: str = ""
     rerun_failed: str = ""
+    boards: tuple[Host, ...] = ()
 
 
 def board_targets(selection: Selection) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from bootmatrix.load.images import parse_override
 from bootmatrix.load.kernels import kernels_file, with_custom_kernels
 from bootmatrix.load.lock import load_lock
 from bootmatrix.load.matrix import kernel_names, load_matrix
-from bootmatrix.load.profile import load_profiles
+from bootmatrix.load.profile import find_machine, load_profiles
 from bootmatrix.load.spec import find_spec, spec_name
 from bootmatrix.model import ImageOverride, Lock, Matrix, Plan, Profile, Record
 from bootmatrix.model.run_config import RunConfig, SourceConfig
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from bootmatrix.workspace.guest import Guest
     from bootmatrix.workspace.saved_run import SavedRun
 
-USER_TITLE = " (user tier)"
-"""Added to the title of a run without guests, so that it is not a baseline of one with guests."""
 MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
 
@@ -128,11 +126,12 @@ class Workspace:
         """
         profiles = with_catalogues(self.profiles(), {*selection.kernel, *_kernel_names(files)})
         matrix, base, title = _find_matrix(files, selection, profiles)
-        fault = (qemu_fault,) if selection.needs_qemu else ()
-        found = plan(apply(selection, matrix), base, profiles, *fault)
+        fault = {"qemu_fault": qemu_fault} if selection.needs_qemu else {}
+        boards = {board.name: find_machine(profiles, board.arch)[0].name for board in selection.boards}
+        found = plan(apply(selection, matrix), base, profiles, **fault, boards=boards)
         found = found.model_copy(update={"images": (*self.image_overrides(), *found.images)})
-        if {cell.tier for cell in found.cells} == {"user"}:
-            title = f"{title}{USER_TITLE}"
+        if "system" not in (tiers := sorted({cell.tier for cell in found.cells}, reverse=True)) and tiers:
+            title = f"{title} ({', '.join(tiers)} tier)"
         choice = Choice(selection.only, selection.rerun_failed, selection.shard, selection.budget)
         chosen = choose(found, choice, profiles, self.reports_folder, title)
         return chosen, part_title(title, chosen), profiles

@@ -71,10 +71,10 @@ async def open_cluster(settings: ExecutorSettings, folder: Path) -> AsyncIterato
 def _opening(
     settings: ExecutorSettings, file: Cluster | None, folder: Path, bundles: Path
 ) -> AbstractAsyncContextManager[OpenCluster]:
-    if file is None:
+    if file is None or file.boards == file.hosts != ():
         return _open_local(settings, folder, bundles)
-    if file.hosts:
-        return _open_hosts(settings, file.hosts, bundles)
+    if file.workers:
+        return _open_hosts(settings, file.workers, bundles)
     if file.slurm:
         return _open_slurm(settings, file.slurm, bundles)
     assert file.scheduler

@@ -14,9 +14,9 @@ import anyio
 import anyio.to_thread
 import asyncssh
 
+from bootmatrix.cloud.ssh import HostFault, connected
 from bootmatrix.errors import InfraError
 from bootmatrix.execute.dask.bundle import LIMIT_BYTES
-from bootmatrix.execute.dask.hosts.connection import HostFault, connected
 from bootmatrix.execute.dask.hosts.tool import PROBE, own_platform, own_versions, tool_archive
 from bootmatrix.execute.dask.process import HeldWorker, Hello
 from bootmatrix.execute.dask.security import RunKeys

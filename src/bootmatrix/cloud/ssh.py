@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import asyncssh
-
 from bootmatrix.errors import HostError
 from bootmatrix.model.cluster import Host, SshTarget
+
+try:
+    import asyncssh
+except ImportError as missing:
+    raise HostError("SSH needs asyncssh", "pip install 'bootmatrix[dask]'") from missing
 
 CONNECT_S = 15.0
 KEEPALIVE_S, KEEPALIVES = 3, 3

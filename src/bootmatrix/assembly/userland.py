@@ -1,0 +1,169 @@
+"""The part of a guest that no kernel and no machine changes: images, containers, the root."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bootmatrix.assembly.image.builder import Builder, make_image
+from bootmatrix.assembly.image.contents import spec_contents
+from bootmatrix.assembly.image.oci_volume import layout_image, layout_key
+from bootmatrix.assembly.image.programs import check_programs
+from bootmatrix.assembly.initrd.bundle import results
+from bootmatrix.assembly.initrd.bundle_spec import (
+    BundleSpec,
+    check_seconds,
+    console_proof,
+    ignored_users,
+    lost_paths,
+    place,
+    stop_seconds,
+)
+from bootmatrix.assembly.initrd.cache import FORMAT
+from bootmatrix.assembly.initrd.files import source_digests
+from bootmatrix.assembly.initrd.image_label import check_labels, label_notes, self_granted
+from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
+from bootmatrix.assembly.initrd.root import RootParts, guest_tree
+from bootmatrix.assembly.tree import Tree
+from bootmatrix.errors import BuildError, InputError
+from bootmatrix.model import Artefact, Bootable, Profile, Spec, StoredImage
+
+
+@dataclass(frozen=True)
+class Userland:
+    """A spec for one architecture, with its images fetched."""
+
+    spec: Spec
+    profile: Profile
+    builder: Builder
+    images: dict[str, StoredImage]
+    placed: tuple[BundleSpec, ...]
+
+    @property
+    def init(self) -> list[StoredImage]:
+        """The init images."""
+        return [self.images[reference] for reference in self.spec.init]
+
+    @cached_property
+    def protocol(self) -> int | None:
+        """Version of the protocol by which the spec's init reports; None if it is not ours."""
+        return find_protocol(self.init)
+
+    @property
+    def reports(self) -> bool:
+        """True if the spec's init is bootmatrix's own."""
+        return self.protocol is not None
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """Digests of the spec's own files, which are used as they were when digested."""
+        return source_digests(self.spec)
+
+    @property
+    def key(self) -> str:
+        """Cache key of the root. Images count by their digests."""
+        return _key(self.spec, self.images, self.sources)
+
+    def root(self, without: frozenset[str] = frozenset()) -> Tree:
+        """Build the root; `without` are digests of images whose roots are left out."""
+        return guest_tree(RootParts(self.spec, self.images, self.placed, self.builder.store, self.sources, without))
+
+    def described(self) -> Bootable:
+        """Describe the containers and their evidence, as a bootable without any file."""
+        placed, builder = self.placed, self.builder
+        return Bootable(
+            images=tuple(image_artefact(image, builder) for image in self.images.values()),
+            contents=tuple(spec_contents(self.spec, self.images, self.sources)),
+            onboot=_names(placed, "onboot"),
+            services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
+            checks=check_seconds(placed),
+            stops=stop_seconds(placed),
+            onshutdown=_names(placed, "onshutdown"),
+            results=results(placed),
+            reports=self.reports,
+            protocol=self.protocol or 1,
+            privileged=privileged(placed, self.init, builder.store) if self.reports else (),
+            self_granted=self_granted(placed),
+            daemons=unknown_daemons(self.init, builder.store) if self.reports else (),
+            proof=None if self.reports else console_proof(placed),
+            notes=(*self.spec.notes, *lost_paths(placed), *ignored_users(placed), *label_notes(placed)),
+        )
+
+
+def gather_userland(
+    spec: Spec, profile: Profile, builder: Builder, images: dict[str, StoredImage] | None = None
+) -> Userland:
+    """Fetch the images of a spec, unless they are given, and check its containers.
+
+    Raises:
+        BuildError: the spec cannot be built for this architecture.
+        InfraError: a fault of the archive, the network or the host.
+    """
+    images = images or fetch_images(spec, profile, builder)
+    userland = Userland(spec, profile, builder, images, place(spec, images))
+    check_programs(userland.placed, profile, builder)
+    if userland.reports:
+        check_cmdline(spec)
+        check_labels(userland.placed)
+    return userland
+
+
+def fetch_images(spec: Spec, profile: Profile, builder: Builder) -> dict[str, StoredImage]:
+    """Fetch or make all images of a spec, by reference.
+
+    Raises:
+        BuildError: an image cannot be built for this architecture.
+        InfraError: a fault of the archive, the network or the host.
+    """
+    images = {}
+    for name in references(spec):
+        with _asked_by(spec, name):
+            images[name] = make_image(name, Path(spec.path), profile, builder)
+    for volume in spec.volumes:
+        if volume.format == "oci":
+            with _asked_by(spec, volume.image):
+                images[layout_key(volume)] = layout_image(volume, Path(spec.path), profile, builder)
+    return images
+
+
+@contextmanager
+def _asked_by(spec: Spec, name: str) -> Iterator[None]:
+    """Name the file of a merged spec that asks for an image which cannot be had."""
+    try:
+        yield
+    except (InputError, BuildError) as error:
+        if name in spec.asked_by:
+            raise type(error)(f"{spec.asker(name)}: {error.message}", error.hint) from error
+        raise
+
+
+def references(spec: Spec) -> list[str]:
+    """List the images that a spec names, except those of OCI volumes."""
+    containers = (*spec.onboot, *spec.services, *spec.onshutdown)
+    volumes = (volume.image for volume in spec.volumes if volume.image and volume.format != "oci")
+    return list(dict.fromkeys((*spec.init, *volumes, *(container.image for container in containers))))
+
+
+def _names(placed: tuple[BundleSpec, ...], section: str) -> tuple[str, ...]:
+    return tuple(one.container.name for one in placed if one.section == section)
+
+
+def _is_check(one: BundleSpec) -> bool:
+    return one.container.name in check_seconds((one,))
+
+
+def image_artefact(image: StoredImage, builder: Builder) -> Artefact:
+    """Return an image as an artefact of records."""
+    path = str(builder.store.blob(image.digest))
+    return Artefact(kind="image", name=image.reference, path=path, sha256=image.digest, size_bytes=image.size_bytes)
+
+
+def _key(spec: Spec, images: dict[str, StoredImage], sources: Mapping[str, str]) -> str:
+    contents = spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})
+    return json.dumps(
+        ["userland", FORMAT, contents, sources, {name: image.digest for name, image in images.items()}], sort_keys=True
+    )
