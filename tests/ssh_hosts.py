@@ -18,7 +18,7 @@ QEMU = "qemu-system-x86_64"
 MODULE = "bootmatrix.cli.worker_process"
 CONFIG = """\
 HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/authorized_keys
+AuthorizedKeysFile {folder}/authorized_keys .ssh/authorized_keys
 StrictModes no
 PermitRootLogin yes
 PidFile none

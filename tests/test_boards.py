@@ -129,16 +129,13 @@ def test_a_board_runs_a_spec_and_keeps_nothing(
 @pytest.mark.boots
 def test_an_ordinary_user_and_a_stranger(board: SshHost, tmp_path: Path) -> None:
     """A user without rights runs init in a user namespace; a wrong key blames no spec."""
-    home = board.folder / "user"
-    home.mkdir()
-    for path in (board.folder, *board.folder.parents):
-        path.chmod(path.stat().st_mode | 0o011)
-    os.chown(home, 4242, 4242)
+    passwd = board.folder / "passwd"
+    passwd.write_text(Path("/etc/passwd").read_text() + "user:*:4242:4242::/mnt:/bin/sh\n")
     board.shell(
-        f"(cat /etc/passwd; echo user:*:4242:4242::{home}:/bin/sh) >{home}.passwd\n"
-        f"mount --bind {home}.passwd /etc/passwd"
+        f"mount --bind {passwd} /etc/passwd; mount -t tmpfs -o uid=4242,mode=755 home /mnt; mkdir /mnt/.ssh; "
+        f"cp {board.folder}/authorized_keys /mnt/.ssh; chmod -R a+rX /mnt/.ssh"
     )
-    plain = board.entry(**{**BOARD, "name": "plain", "user": "user", "cache": f"{home}/cache"})
+    plain = board.entry(**{**BOARD, "name": "plain", "user": "user", "cache": "cache"})
     wrong = board.entry(**{**BOARD, "name": "wrong", "key": str(make_key(tmp_path / "stranger"))})
     cluster = tmp_path / "hosts.yml"
     cluster.write_text("hosts:\n" + plain + wrong)
@@ -147,7 +144,7 @@ def test_an_ordinary_user_and_a_stranger(board: SshHost, tmp_path: Path) -> None
     assert (verdicts, status) == ({"plain": "user-pass", "wrong": "infra-error"}, 3), [
         record.judgement.reason for record in found.records
     ]
-    assert [*(home / "cache/boards").iterdir()] == []
+    assert [*Path(f"/proc/{board.init}/root/mnt/cache/boards").iterdir()] == []
 
 
 @as_root
