@@ -143,13 +143,16 @@ def test_it(request, bootmatrix_cell, number):
 """
 
 
-def test_xdist_gets_a_group_for_each_cell_and_loadfile_keeps_its_tests_together(tmp_path: Path) -> None:
-    options = ("-n", "2", "--dist", "loadfile", "--bootmatrix-kernel", "6.1")
+@pytest.mark.parametrize(("dist", "workers"), [("loadfile", 1), ("loadgroup", 2)])
+def test_xdist_runs_the_tests_of_a_cell_in_one_worker(tmp_path: Path, dist: str, workers: int) -> None:
+    options = ("-n", "2", "--dist", dist, "--bootmatrix-kernel", "6.1")
     status, text = run_tests(tmp_path, GROUPS, *options)
     assert status == 0 and "6 passed" in text, text
     notes = [line.split(" ") for line in (tmp_path / "notes").read_text().splitlines()]
-    assert sorted({(cell, group) for cell, group, _ in notes}) == [
+    assert {(cell, group) for cell, group, _ in notes} == {
         ("hello/aarch64/6.1", "hello/aarch64/6.1"),
         ("hello/x86_64/6.1", "hello/x86_64/6.1"),
-    ]
-    assert len(notes) == 6 and len({worker for _, _, worker in notes}) == 1
+    }
+    of_cells = {cell: {worker for name, _, worker in notes if name == cell} for cell, _, _ in notes}
+    assert [len(names) for names in of_cells.values()] == [1, 1]
+    assert len(notes) == 6 and len(set.union(*of_cells.values())) == workers
