@@ -15,9 +15,10 @@ from bootmatrix.history.values import Comparison
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import load_run
 from bootmatrix.signoff.content import Acceptance
+from bootmatrix.signoff.identity import Identity, token_of_environment
 from bootmatrix.signoff.make import Request, write_signoff
 from bootmatrix.signoff.manifest import signoffs_of
-from bootmatrix.signoff.verify import verify_sent, verify_signoff
+from bootmatrix.signoff.verify import Signer, verify_sent, verify_signoff
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,8 +34,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _sign_off(args: argparse.Namespace, place: RunLocation) -> int:
     release = _name(args)
-    if args.key:
-        raise InputError("--key is for 'signoff verify'; --sign-key signs")
+    if args.key or args.identity or args.issuer:
+        raise InputError("--key and --identity are for 'signoff verify'; --sign-key and --sign-identity sign")
+    if args.sign_key and args.sign_identity:
+        raise InputError("--sign-key cannot be combined with --sign-identity")
     written = write_signoff(
         Request(
             folder=place.folder,
@@ -43,6 +46,8 @@ def _sign_off(args: argparse.Namespace, place: RunLocation) -> int:
             acceptances=_acceptances(args),
             comparison=_comparison(args, place),
             key=args.sign_key,
+            token=token_of_environment() if args.sign_identity else "",
+            trust=args.sigstore_trust,
             pdf=not args.no_pdf,
             check=check_verdicts,
         )
@@ -80,15 +85,25 @@ def _comparison(args: argparse.Namespace, place: RunLocation) -> Comparison | No
     return past_of_run(place, load_run(place.folder), baseline, compared=True).comparison
 
 
+def _signer(args: argparse.Namespace) -> Signer | None:
+    """Return who must have signed what is verified."""
+    if bool(args.identity) != bool(args.issuer):
+        raise InputError("--identity and --issuer belong together", "Anyone could certify an identity to themselves.")
+    if args.identity and args.key:
+        raise InputError("--key cannot be combined with --identity")
+    return Identity(args.identity, args.issuer, args.sigstore_trust) if args.identity else args.key
+
+
 def _verify_sent(args: argparse.Namespace, file: Path) -> int:
     """Verify a report that was sent."""
-    checked = verify_sent(file, args.key, args.release)
+    signer = _signer(args)
+    checked = verify_sent(file, signer, args.release)
     say(*(f"{file}: {one_line(fault)}" for fault in checked.faults))
     if checked.faults:
         say(f"{file}: NOT valid")
         return NOT_EXPECTED
     result = one_line(str(checked.statement["predicate"].get("result")))
-    how = f"signed by {args.key}" if checked.is_signed else "not signed: only accidental changes are detected"
+    how = f"signed by {signer}" if checked.is_signed else "not signed: only accidental changes are detected"
     say(f"{file}: {one_line(checked.release)}: {result}, unchanged; {how}")
     return EXPECTED
 
@@ -97,9 +112,9 @@ def _verify(args: argparse.Namespace, place: RunLocation) -> int:
     names = [_name(args)] if args.release else signoffs_of(place.folder)
     if not names:
         raise InputError(f"{place.folder} is not signed off", "Use 'bootmatrix signoff RUN --release NAME'.")
-    status = EXPECTED
+    status, signer = EXPECTED, _signer(args)
     for name in names:
-        checked = verify_signoff(place.folder, name, args.key)
+        checked = verify_signoff(place.folder, name, signer)
         for fault in checked.faults:
             say(f"{name}: {one_line(fault)}")
         if checked.faults:
@@ -107,6 +122,6 @@ def _verify(args: argparse.Namespace, place: RunLocation) -> int:
             say(f"{name}: NOT valid")
         else:
             result = one_line(str(checked.statement["predicate"].get("result")))
-            how = f"signed by {args.key}" if checked.is_signed else "not signed: only accidental changes are detected"
+            how = f"signed by {signer}" if checked.is_signed else "not signed: only accidental changes are detected"
             say(f"{name}: {result}, {checked.file_count} files unchanged; {how}")
     return status

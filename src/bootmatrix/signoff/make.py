@@ -15,6 +15,7 @@ from bootmatrix.history.values import Comparison
 from bootmatrix.model import Run
 from bootmatrix.signoff.agreement import check_agreement
 from bootmatrix.signoff.content import Acceptance, SignOff, sign_off
+from bootmatrix.signoff.identity import name_in, sign_by_identity
 from bootmatrix.signoff.manifest import (
     MANIFEST_FILE,
     SIGNOFF_FOLDER,
@@ -26,13 +27,15 @@ from bootmatrix.signoff.manifest import (
 from bootmatrix.signoff.page import print_pdf, render_signoff
 from bootmatrix.signoff.sent_report import REPORT_FILE, attested, digest_of, render_sent
 from bootmatrix.signoff.statement import as_bytes, key_id, sign, statement
-from bootmatrix.signoff.verify import ENVELOPE_FILE, PAGE_FILE, PDF_FILE, STATEMENT_FILE
+from bootmatrix.signoff.verify import BUNDLE_FILE, ENVELOPE_FILE, PAGE_FILE, PDF_FILE, STATEMENT_FILE
 from bootmatrix.store import sha256_of
 
 
 @dataclass(frozen=True)
 class Request:
-    """Request for a sign-off. `key` is a private key's file; without it nothing is signed.
+    """Request for a sign-off. `key` is a private key's file, `token` that of an identity to sign by in its place.
+
+    `trust` is the configuration of another sigstore instance than the public one.
 
     `check` refuses a run whose verdicts are not those of its evidence (InputError).
     """
@@ -44,7 +47,24 @@ class Request:
     acceptances: Sequence[Acceptance] = ()
     comparison: Comparison | None = None
     key: Path | None = None
+    token: str = ""
+    trust: Path | None = None
     pdf: bool = True
+
+    @property
+    def signer(self) -> str:
+        """Words on who signs; empty if nothing is signed."""
+        if self.key:
+            return f"key id {key_id(self.key)}"
+        return f"signed by {name_in(self.token)}" if self.token else ""
+
+    def attest(self, payload: bytes) -> tuple[str, bytes]:
+        """Return the name and contents of the attestation's file."""
+        if self.key:
+            return ENVELOPE_FILE, sign(payload, self.key)
+        if self.token:
+            return BUNDLE_FILE, sign_by_identity(payload, self.token, self.trust)
+        return STATEMENT_FILE, payload
 
 
 @dataclass(frozen=True)
@@ -99,14 +119,13 @@ def write_signoff(request: Request) -> Written:
 def _write(work: Path, signed: SignOff, request: Request) -> tuple[str, ...]:
     (work / PAGE_FILE).write_bytes(render_signoff(signed))
     fault = print_pdf(work / PAGE_FILE, work / PDF_FILE) if request.pdf else ""
-    sent = render_sent(signed, request.folder, key_id(request.key))
+    sent = render_sent(signed, request.folder, request.signer)
     names = [MANIFEST_FILE, PAGE_FILE, *([PDF_FILE] if (work / PDF_FILE).exists() else [])]
     digests = {**{name: sha256_of(work / name) for name in names}, REPORT_FILE: digest_of(sent)}
-    payload = as_bytes(statement(signed, digests))
-    attestation = sign(payload, request.key) if request.key else payload
-    (work / (ENVELOPE_FILE if request.key else STATEMENT_FILE)).write_bytes(attestation)
+    name, attestation = request.attest(as_bytes(statement(signed, digests)))
+    (work / name).write_bytes(attestation)
     (work / REPORT_FILE).write_bytes(attested(sent, attestation))
-    unsigned = "" if request.key else "not signed: --sign-key KEY protects it from more than accidents"
+    unsigned = "" if request.signer else "not signed: --sign-key KEY protects it from more than accidents"
     return tuple(note for note in (fault, unsigned) if note)
 
 

@@ -25,13 +25,12 @@ _LINE = re.compile(rb"<!-- bootmatrix-signoff ([A-Za-z0-9+/]+={0,2}) -->\n\Z")
 _MAIN = b'<main class="wrap">'
 
 
-def render_sent(signed: SignOff, folder: Path, key_id: str) -> bytes:
-    """Render the report in one file, with the release, the digest of the run and the key's id; not attested yet."""
+def render_sent(signed: SignOff, folder: Path, signer: str) -> bytes:
+    """Render the report in one file, with the release, the digest of the run and who signs; not attested yet."""
     context = ReportContext(signed.run, console_reader(folder), Past(signed.comparison))
-    key = f"key id {key_id}" if key_id else "not signed with a key"
     words = (
         f"Signed off as {signed.release}: {signed.result}, {signed.date}. "
-        f"Digest of the run: sha256 {signed.manifest_sha256}; {key}. "
+        f"Digest of the run: sha256 {signed.manifest_sha256}; {signer or 'not signed with a key'}. "
         f"'bootmatrix signoff verify {REPORT_FILE}' checks this file."
     )
     return with_notice(render(context), words)

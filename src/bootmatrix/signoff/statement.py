@@ -129,12 +129,12 @@ def _signer(key_file: Path) -> CryptoSigner:
         raise InputError(f"{key_file}: cannot be read: {error.strerror}") from error
 
 
-def key_id(key_file: Path | None) -> str:
-    """Return the id of a private key, which its public key has too; empty without a key.
+def key_id(key_file: Path) -> str:
+    """Return the id of a private key, which its public key has too.
 
     Raises InputError if the key is invalid, or its password is missing or wrong.
     """
-    return str(_signer(key_file).public_key.keyid) if key_file else ""
+    return str(_signer(key_file).public_key.keyid)
 
 
 def opened(data: bytes, key_file: Path) -> bytes:
@@ -144,7 +144,7 @@ def opened(data: bytes, key_file: Path) -> bytes:
 
     Raises:
         InputError: the file is not a public key.
-            WrongSignature: the envelope is invalid, or not signed with this key.
+        WrongSignature: the envelope is invalid, or not signed with this key.
     """
     key = _public_key(key_file)
     payload_type, payload, signatures = _envelope_of(data)

@@ -10,6 +10,7 @@ from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.reference import TAG
+from bootmatrix.signoff.identity import MARK, Identity, opened_by_identity
 from bootmatrix.signoff.manifest import (
     MANIFEST_FILE,
     MAX_BYTES,
@@ -30,10 +31,15 @@ PDF_FILE = "signoff.pdf"
 STATEMENT_FILE = "attestation.json"
 ENVELOPE_FILE = "attestation.dsse.json"
 BUNDLE_FILE = "attestation.sigstore.json"
-"""Sigstore's signature of the statement, left to its own tools to verify."""
+"""Signed by an identity: the statement in a bundle of sigstore, or a bundle for the statement beside it."""
+KEY_HINT = "Name the public key with --key to verify it."
+IDENTITY_HINT = "Name who signed it with --identity and --issuer to verify it."
 _DIGESTED = {MANIFEST_FILE, PAGE_FILE, PDF_FILE, REPORT_FILE}
-_FORMS = ({ENVELOPE_FILE}, {STATEMENT_FILE}, {STATEMENT_FILE, BUNDLE_FILE})
-"""Valid sets of attestation files: signed, unsigned, and unsigned with sigstore's."""
+_FORMS = ({ENVELOPE_FILE}, {STATEMENT_FILE}, {BUNDLE_FILE}, {STATEMENT_FILE, BUNDLE_FILE})
+"""Valid sets of attestation files."""
+
+Signer = Path | Identity
+"""Who must have signed: the owner of a public key's file, or an identity."""
 
 
 @dataclass(frozen=True)
@@ -47,31 +53,32 @@ class Checked:
     file_count: int = 0
 
 
-def verify_signoff(folder: Path, release: str, key: Path | None) -> Checked:
+def verify_signoff(folder: Path, release: str, signer: Signer | None) -> Checked:
     """Verify a sign-off and all files of its run against its attestation.
 
-    With a public key, only a sign-off signed by it is valid. Without a key, only unsigned ones can be checked.
+    With a signer, only a sign-off that it signed is valid. Without, only unsigned ones can be checked.
 
     Raises:
-        InputError: no such sign-off, a signed one without a key, or an invalid key.
+        InputError: no such sign-off, a signed one without a signer, or an invalid key or trust configuration.
         OSError: the run's folder cannot be listed.
     """
     place = folder / SIGNOFF_FOLDER / release
     if place.parent.is_symlink() or place.is_symlink() or not place.is_dir():
         raise InputError(f"{place}: no such sign-off", "Make one with 'bootmatrix signoff RUN --release NAME'.")
-    envelope = place / ENVELOPE_FILE
-    if key is None and envelope.is_file():
-        raise InputError(f"{envelope}: the sign-off is signed", "Name the public key with --key to verify it.")
+    if signer is None and not (place / STATEMENT_FILE).is_file():
+        for file, hint in ((place / ENVELOPE_FILE, KEY_HINT), (place / BUNDLE_FILE, IDENTITY_HINT)):
+            if file.is_file():
+                raise InputError(f"{file}: the sign-off is signed", hint)
     contents = survey(folder)
     faults = [*contents.faults, *_out_of_place(contents)]
     try:
-        payload = _payload(place, key)
+        payload = _payload(place, signer)
         attested = _statement(payload)
-        sent = _sent_digest(place, key, payload)
+        sent = _sent_digest(place, signer, payload)
         faults += [*_misattributed(attested, folder, release), *_changed(contents, place, attested, sent)]
     except WrongSignature as error:
-        return Checked(release, key is not None, (*faults, str(error)), {})
-    return Checked(release, key is not None, tuple(faults), attested, len(without_signoff(contents.files)))
+        return Checked(release, signer is not None, (*faults, str(error)), {})
+    return Checked(release, signer is not None, tuple(faults), attested, len(without_signoff(contents.files)))
 
 
 def _out_of_place(contents: Survey) -> Iterator[str]:
@@ -140,33 +147,53 @@ def _changed(contents: Survey, place: Path, attested: dict[str, Any], sent: str)
     ]
 
 
-def _sent_digest(place: Path, key: Path | None, payload: bytes) -> str:
+def _sent_digest(place: Path, signer: Signer | None, payload: bytes) -> str:
     """Return the digest of the report that was sent; empty if it does not carry the same statement."""
     try:
         page, attestation = read_sent(place / REPORT_FILE)
-        carried = opened(attestation, key) if key else attestation
+        is_bare = not _needs(attestation)  # beside it, a bundle may sign it
+        carried = attestation if is_bare and not isinstance(signer, Path) else _opened(attestation, signer)
     except (InputError, WrongSignature):
         return ""
     return digest_of(page) if carried == payload else ""
 
 
-def verify_sent(file: Path, key: Path | None, release: str = "") -> Checked:
+def _needs(attestation: bytes) -> str:
+    """Return the hint on the signer that an attestation needs; empty if it is not signed."""
+    if MARK in attestation:
+        return IDENTITY_HINT
+    return KEY_HINT if b'"payloadType"' in attestation[:4096] else ""
+
+
+def _opened(attestation: bytes, signer: Signer | None) -> bytes:
+    """Return the payload of an attestation.
+
+    Raises:
+        InputError: an invalid key or trust configuration.
+        WrongSignature: not signed by the signer.
+    """
+    if isinstance(signer, Identity):
+        return opened_by_identity(attestation, signer)
+    return opened(attestation, signer) if signer else attestation
+
+
+def verify_sent(file: Path, signer: Signer | None, release: str = "") -> Checked:
     """Verify a report in one file against the attestation that it carries.
 
-    Raises InputError if it carries none, a signed one without a key, or an invalid key.
+    Raises InputError if it carries none, a signed one without a signer, or for an invalid key or trust.
     """
     page, attestation = read_sent(file)
-    if key is None and b'"payloadType"' in attestation[:4096]:
-        raise InputError(f"{file}: the sign-off is signed", "Name the public key with --key to verify it.")
+    if signer is None and (hint := _needs(attestation)):
+        raise InputError(f"{file}: the sign-off is signed", hint)
     try:
-        value = _statement(opened(attestation, key) if key else attestation)
+        value = _statement(_opened(attestation, signer))
     except WrongSignature as error:
-        return Checked(release, key is not None, (str(error),), {})
+        return Checked(release, signer is not None, (str(error),), {})
     signed = str(_annotations(value).get("release"))
     faults = [] if release in {"", signed} else [f"the attestation is for release {signed!r}, not {release!r}"]
     if _digests(value).get(REPORT_FILE) != digest_of(page):
         faults.append("the report was changed since it was signed off")
-    return Checked(signed, key is not None, tuple(faults), value)
+    return Checked(signed, signer is not None, tuple(faults), value)
 
 
 def changed_since(folder: Path) -> list[str]:
@@ -183,12 +210,16 @@ def _differs(contents: Survey, place: Path) -> bool:
     return bool(differences(signed, without_signoff(contents.files)))
 
 
-def _payload(place: Path, key: Path | None) -> bytes:
-    if key is None:
+def _payload(place: Path, signer: Signer | None) -> bytes:
+    if signer is None:
         return _read(place / STATEMENT_FILE)
-    if not (place / ENVELOPE_FILE).is_file():
-        raise WrongSignature(f"{place / ENVELOPE_FILE} is missing: this sign-off is not signed")
-    return opened(_read(place / ENVELOPE_FILE), key)
+    is_identity = isinstance(signer, Identity)
+    file = place / (BUNDLE_FILE if is_identity else ENVELOPE_FILE)
+    if not file.is_file():
+        raise WrongSignature(f"{file} is missing: this sign-off is not signed {'so' if is_identity else ''}".rstrip())
+    if isinstance(signer, Identity) and (place / STATEMENT_FILE).is_file():
+        return opened_by_identity(_read(file), signer, _read(place / STATEMENT_FILE))
+    return _opened(_read(file), signer)
 
 
 def _read(file: Path) -> bytes:

@@ -141,7 +141,9 @@ def add_signoff(commands: Commands) -> None:
         "sign a run off for a release, with a printable page and an attestation; verify it",
         description=SIGNOFF_DESCRIPTION,
         usage="bootmatrix signoff RUN --release NAME [--baseline RUN] [--accept CELL --reason WHY --by WHO]… "
-        "[--sign-key KEY]\n       bootmatrix signoff verify RUN [--release NAME] [--key PUBLIC-KEY]",
+        "[--sign-key KEY | --sign-identity]\n"
+        "       bootmatrix signoff verify RUN|REPORT.html [--release NAME] [--key PUBLIC-KEY]\n"
+        "       bootmatrix signoff verify RUN|REPORT.html [--release NAME] [--identity NAME --issuer URL]",
     )
     parser.add_argument(
         "words",
@@ -160,8 +162,19 @@ def add_signoff(commands: Commands) -> None:
     parser.add_argument(
         "--sign-key", type=Path, metavar="KEY", help="private key to sign with (PEM; ed25519, ECDSA, RSA)"
     )
+    parser.add_argument(
+        "--sign-identity", action="store_true", help="sign by the identity of the CI job, or of SIGSTORE_ID_TOKEN"
+    )
     parser.add_argument("--no-pdf", action="store_true", help="write no PDF")
     parser.add_argument("--key", type=Path, metavar="PUBLIC-KEY", help="verify: the public key (PEM)")
+    parser.add_argument("--identity", metavar="NAME", help="verify: the identity, an address or a workflow's URL")
+    parser.add_argument("--issuer", metavar="URL", help="verify: the issuer of its token")
+    parser.add_argument(
+        "--sigstore-trust",
+        type=Path,
+        metavar="FILE",
+        help="trust configuration of another sigstore than the public one",
+    )
     arguments.add(parser, "--reports")
 
 
