@@ -108,4 +108,5 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     private, _ = write_keys(tmp_path)
     assert "cannot be combined" in signing.make(green, *sign, "--sign-key", private, status=2)
     assert not (green / "signoff" / RELEASE).exists()
+    signing.make(green)
     assert "belong together" in signing("verify", green, "--identity", ANN, status=2)

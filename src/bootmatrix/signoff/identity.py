@@ -48,7 +48,7 @@ def token_of_environment() -> str:
     """Return the token of the environment's identity.
 
     Raises:
-        InputError: there is none.
+        InputError: it has no identity.
     """
     with _sigstore():
         from sigstore.oidc import detect_credential

@@ -39,7 +39,7 @@ _FORMS = ({ENVELOPE_FILE}, {STATEMENT_FILE}, {BUNDLE_FILE}, {STATEMENT_FILE, BUN
 """Valid sets of attestation files."""
 
 Signer = Path | Identity
-"""Who must have signed: the owner of a public key's file, or an identity."""
+"""Expected signer: the owner of a public key, by its file, or an identity."""
 
 
 @dataclass(frozen=True)
