@@ -17,18 +17,20 @@ from bootmatrix.runs.run_store import load_run
 from bootmatrix.signoff.content import Acceptance
 from bootmatrix.signoff.identity import Identity, token_of_environment
 from bootmatrix.signoff.make import Request, write_signoff
-from bootmatrix.signoff.manifest import signoffs_of
+from bootmatrix.signoff.manifest import SIGNOFF_FOLDER, signoffs_of
 from bootmatrix.signoff.verify import Signer, verify_sent, verify_signoff
 
 
 def run(args: argparse.Namespace) -> int:
-    """Sign off, or verify."""
+    """Sign off, verify, or push."""
     *action, name = args.words
-    if action not in ([], ["verify"]):
+    if action not in ([], ["verify"], ["push"]):
         raise InputError(f"{' '.join(args.words)}: expected one run", "See 'bootmatrix signoff --help'.")
-    if action and Path(name).is_file():
+    if action == ["verify"] and Path(name).is_file():
         return _verify_sent(args, Path(name))
     place = find_run(reports_folder(args.reports), name)
+    if action == ["push"]:
+        return _push(args, place)
     return _verify(args, place) if action else _sign_off(args, place)
 
 
@@ -105,6 +107,22 @@ def _verify_sent(args: argparse.Namespace, file: Path) -> int:
     result = one_line(str(checked.statement["predicate"].get("result")))
     how = f"signed by {signer}" if checked.is_signed else "not signed: only accidental changes are detected"
     say(f"{file}: {one_line(checked.release)}: {result}, unchanged; {how}")
+    return EXPECTED
+
+
+def _push(args: argparse.Namespace, place: RunLocation) -> int:
+    """Attach a sign-off that is valid to the image that it is about."""
+    release = _name(args)
+    if not args.image:
+        raise InputError("push needs --image", "It is the tested image in its registry: REGISTRY/REPOSITORY@sha256:…")
+    checked = verify_signoff(place.folder, release, _signer(args))
+    if checked.faults:
+        say(*(f"{release}: {one_line(fault)}" for fault in checked.faults))
+        return NOT_EXPECTED
+    from bootmatrix.signoff.published import publish
+
+    digest = publish(place.folder / SIGNOFF_FOLDER / release, checked.statement, args.image)
+    say(f"{args.image}: {release} attached as {digest}")
     return EXPECTED
 
 

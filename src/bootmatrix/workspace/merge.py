@@ -194,7 +194,8 @@ def _choose(records: list[tuple[Record, RunSource]]) -> CellMerge:
     tried = guests or [pair for pair in records if pair[0].verdict is not Verdict.SKIP] or records
     newest, origin = tried[-1]
     others = tuple(pair for pair in records if pair[0] is not newest)
-    same = _with_inputs_of(guests, tried[-1]) if _differ(guests) else []
+    inputs = _inputs(tried[-1]) if _differ(guests) else ""
+    same = [pair for pair in guests if inputs and _inputs(pair) == inputs]
     if _differ(same):
         note = f"{newest.cell.id}: passed and failed with the same inputs: flaky ({_origins(same)})"
         decisive, origin = next(pair for pair in same if pair[0].verdict is not Verdict.PASS)
@@ -208,13 +209,6 @@ def _choose(records: list[tuple[Record, RunSource]]) -> CellMerge:
 def _differ(pairs: Iterable[tuple[Record, RunSource]]) -> bool:
     """Return whether some passed and some did not."""
     return len({record.verdict is Verdict.PASS for record, _ in pairs}) > 1
-
-
-def _with_inputs_of(
-    pairs: Iterable[tuple[Record, RunSource]], example: tuple[Record, RunSource]
-) -> list[tuple[Record, RunSource]]:
-    wanted = _inputs(example)
-    return [pair for pair in pairs if _inputs(pair) == wanted]
 
 
 def _inputs(pair: tuple[Record, RunSource]) -> str:

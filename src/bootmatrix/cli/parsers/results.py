@@ -143,12 +143,13 @@ def add_signoff(commands: Commands) -> None:
         usage="bootmatrix signoff RUN --release NAME [--baseline RUN] [--accept CELL --reason WHY --by WHO]… "
         "[--sign-key KEY | --sign-identity]\n"
         "       bootmatrix signoff verify RUN|REPORT.html [--release NAME] [--key PUBLIC-KEY]\n"
-        "       bootmatrix signoff verify RUN|REPORT.html [--release NAME] [--identity NAME --issuer URL]",
+        "       bootmatrix signoff verify RUN|REPORT.html [--release NAME] [--identity NAME --issuer URL]\n"
+        "       bootmatrix signoff push RUN --release NAME --image IMAGE [--key … | --identity … --issuer …]",
     )
     parser.add_argument(
         "words",
         nargs="+",
-        metavar="[verify] RUN|REPORT.html",
+        metavar="[verify|push] RUN|REPORT.html",
         help=f"{arguments.RUN_HELP}; verify: also a report that was sent",
     )
     parser.add_argument("--release", default="", metavar="NAME", help="the release, such as influxdb-1.6.7")
@@ -167,6 +168,7 @@ def add_signoff(commands: Commands) -> None:
     )
     parser.add_argument("--no-pdf", action="store_true", help="write no PDF")
     parser.add_argument("--key", type=Path, metavar="PUBLIC-KEY", help="verify: the public key (PEM)")
+    parser.add_argument("--image", metavar="IMAGE", help="push: the tested image, to which the sign-off is attached")
     parser.add_argument("--identity", metavar="NAME", help="verify: the identity, an address or a workflow's URL")
     parser.add_argument("--issuer", metavar="URL", help="verify: the issuer of its token")
     parser.add_argument(

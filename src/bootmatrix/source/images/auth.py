@@ -28,9 +28,11 @@ class Authorization(httpx.Auth):
     public images start no helper program.
     """
 
-    def __init__(self, endpoint: Endpoint, repository: str, find: Find, http: Callable[[], httpx.Client]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, repository: str, find: Find, http: Callable[[], httpx.Client], actions: str = "pull"
+    ) -> None:
         self._endpoint, self._find, self._http = endpoint, find, http
-        self._scope = f"repository:{repository}:pull"
+        self._scope = f"repository:{repository}:{actions}"
         self._header = ""
         self._guard = threading.Lock()
 

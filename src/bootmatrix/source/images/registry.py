@@ -18,12 +18,11 @@ import httpx
 from bootmatrix.errors import BuildError, NetworkError, UntrustedError
 from bootmatrix.progress import Observer
 from bootmatrix.redact import RedactedUrl
-from bootmatrix.source.connection import Guard, GuardedTransport, new_client
 from bootmatrix.source.download import Downloader, DownloadRequest, Manner, Reply
 from bootmatrix.source.images.artifacts import IMAGE_TYPES
-from bootmatrix.source.images.auth import Authorization
 from bootmatrix.source.images.blobs import JSON_LIMIT_BYTES, BlobLocation, Descriptor
-from bootmatrix.source.images.credentials import Credentials, config_file, find_credentials
+from bootmatrix.source.images.client import open_client
+from bootmatrix.source.images.credentials import config_file, find_credentials
 from bootmatrix.source.images.endpoint import Endpoint
 from bootmatrix.source.images.pull import check_unambiguous
 from bootmatrix.source.replies import Refused
@@ -111,7 +110,7 @@ class Repository:
     def _refused(self, error: Refused) -> NetworkError:
         """Return the error for denied access."""
         name, file = self._endpoint.name, config_file()
-        if self._credentials():
+        if find_credentials(name, config_file()):
             reason = f"the credentials for {name} in {file} were rejected"
             hint = f"Log in with an account that has access: `docker login {name}`."
         else:
@@ -119,27 +118,8 @@ class Repository:
             hint = f"Check the name. For a private image, log in: `docker login {name}`."
         return NetworkError(f"{error.message}; {reason}", hint)
 
-    def _credentials(self) -> Credentials | None:
-        return find_credentials(self._endpoint.name, config_file())
-
     def _client(self, _url: str) -> httpx.Client:
-        endpoint = self._endpoint
-        guard = Guard(httpx.URL(endpoint.url), endpoint.realms, endpoint.only_here)
-        context = endpoint.tls()
-        others = endpoint.tls(with_client_certificate=False) if endpoint.client_certificate else context
-        tokens = new_client(GuardedTransport(guard, None, context, is_led=False))
-        return new_client(
-            GuardedTransport(guard, None, context, others),
-            headers={"Accept": ", ".join((*IMAGE_TYPES, "*/*"))},
-            auth=Authorization(self._endpoint, self._repository, self._credentials, lambda: tokens),
-            event_hooks={"request": [self._check_redirect]},
-        )
-
-    def _check_redirect(self, request: httpx.Request) -> None:
-        """Refuse redirects from TLS to plain HTTP. The guard checks addresses."""
-        if self._endpoint.scheme == "https" and request.url.scheme != "https":
-            place = f"{request.url.scheme}://{request.url.host}"
-            raise UntrustedError(f"the registry {self._endpoint.name} redirects to {place}: refused")
+        return open_client(self._endpoint, self._repository)
 
 
 def _check_media_type(url: str, reply: Reply) -> None:

@@ -1,0 +1,78 @@
+"""A sign-off as a referrer of the tested image, in a real registry."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bootmatrix.model import Artefact
+from bootmatrix.source.images.referrers import INDEX, MANIFEST
+from image_maker import Made, files, make_image, make_index
+from registry_fixtures import Running, has_registry, plain
+from samples import green_records
+from signoff_fixtures import RELEASE, Tool, signing, write_keys, written
+
+__all__ = ["has_registry", "plain", "signing"]
+
+
+@pytest.fixture
+def made() -> Made:
+    return make_index({"amd64": make_image(files(hello="hello"))})
+
+
+def signed(signing: Tool, sha256: str, *more: str | Path) -> Path:
+    """A run that tested an image, signed off."""
+    image = Artefact(kind="image", name="shop", path="/cache/shop", sha256=sha256, size_bytes=1)
+    records = [one.model_copy(update={"artefacts": (*one.artefacts, image)}) for one in green_records()]
+    folder = written(signing, records)
+    signing.make(folder, *more)
+    return folder
+
+
+def get(url: str, status: int = 200) -> Any:
+    reply = httpx.get(url, headers={"Accept": f"{INDEX}, {MANIFEST}"})
+    assert reply.status_code == status, reply.text
+    return reply.json()
+
+
+def test_a_sign_off_is_found_by_the_image_s_digest(signing: Tool, plain: Running, made: Made, tmp_path: Path) -> None:
+    digest = plain.pusher.push("shop", made)
+    platform = next(one for one in made.manifests if one != digest)
+    private, public = write_keys(tmp_path)
+    folder = signed(signing, platform.removeprefix("sha256:"), "--sign-key", private)
+    image = f"{plain.host}/shop@{digest}"
+    for _ in range(2):  # the second time changes nothing
+        told = signing("push", folder, "--release", RELEASE, "--image", image, "--key", public)
+        assert f"{image}: {RELEASE} attached as sha256:" in told
+    index = get(f"{plain.pusher.url}/v2/shop/manifests/{digest.replace(':', '-')}")
+    (entry,) = index["manifests"]
+    assert entry["artifactType"] == "application/vnd.dsse.envelope.v1+json"
+    assert entry["digest"] in told
+    manifest = get(f"{plain.pusher.url}/v2/shop/manifests/{entry['digest']}")
+    assert manifest["subject"]["digest"] == digest
+    place = folder / "signoff" / RELEASE
+    for layer in manifest["layers"]:
+        data = httpx.get(f"{plain.pusher.url}/v2/shop/blobs/{layer['digest']}").content
+        assert data == (place / layer["annotations"]["org.opencontainers.image.title"]).read_bytes()
+    assert len(manifest["layers"]) == len(list(place.iterdir()))
+
+
+def test_only_a_valid_sign_off_of_this_image_is_pushed(
+    signing: Tool, plain: Running, made: Made, tmp_path: Path
+) -> None:
+    digest = plain.pusher.push("other", made)
+    folder = signed(signing, hashlib.sha256(b"another image").hexdigest())
+    push = ("push", folder, "--release", RELEASE, "--image")
+    assert "the run did not test this image" in signing(*push, f"{plain.host}/other:1", status=2)
+    assert "has no image" in signing(*push, f"{plain.host}/other:9", status=2)
+    assert "does not answer" in signing(*push, "127.0.0.1:9/other:1", status=3)
+    assert "needs --image" in signing(*push[:-1], status=2)
+    _, public = write_keys(tmp_path)
+    assert "not signed" in signing(*push, f"{plain.host}/other:1", "--key", public, status=1)
+    (folder / "junit.xml").write_text("changed")
+    assert "junit.xml: changed" in signing(*push, f"{plain.host}/other:1", status=1)
+    get(f"{plain.pusher.url}/v2/other/manifests/{digest.replace(':', '-')}", status=404)
