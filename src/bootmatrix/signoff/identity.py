@@ -47,8 +47,7 @@ class Identity:
 def token_of_environment() -> str:
     """Return the token of the environment's identity.
 
-    Raises:
-        InputError: it has no identity.
+    Raises InputError if it has no identity.
     """
     with _sigstore():
         from sigstore.oidc import detect_credential
@@ -65,8 +64,7 @@ def token_of_environment() -> str:
 def name_in(token: str) -> str:
     """Return the name of a token's identity.
 
-    Raises:
-        InputError: not a token for sigstore, or expired.
+    Raises InputError if it is not a token for sigstore, or has expired.
     """
     with _sigstore():
         from sigstore.oidc import IdentityError, IdentityToken
