@@ -127,10 +127,7 @@ def _limited(cell: Cell, limits: Iterable[Limit]) -> str:
 
 
 def _without_kernel(cell: Cell, profiles: Mapping[str, Profile], with_kernel: Collection[str]) -> str:
-    """Return why a cell has no kernel; empty if it has one.
-
-    `with_kernel` are specs with a kernel image.
-    """
+    """Return why a cell has no kernel; empty if it has one. `with_kernel` are specs with a kernel image."""
     if cell.kernel == SPEC_KERNEL and cell.spec not in with_kernel:
         return "the spec names no kernel image of its own"
     if not has_kernel(cell, profiles):

@@ -49,10 +49,7 @@ def _attached(path: Path) -> Artefact:
 
 
 def _drive(value: str) -> str:
-    """Return a drive with an explicit format.
-
-    QEMU would guess it from contents that a guest may have written.
-    """
+    """Return a drive with an explicit format. QEMU would guess it from contents that a guest may have written."""
     if any(part.startswith("format=") for part in split_value(value)):
         return value
     return f"format={disk_format(Path(split_value(value)[-1].removeprefix(FILE)))},{value}"

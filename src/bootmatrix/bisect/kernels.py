@@ -195,10 +195,7 @@ def _suite(kernel: Kernel) -> str:
 
 
 async def run_search(search: Search, context: RunContext, writer: RunWriter, at_once: int) -> None:
-    """Boot kernels until the first one with another verdict is known.
-
-    A cell without a guest verdict is skipped.
-    """
+    """Boot kernels until the first one with another verdict is known. A cell without a guest verdict is skipped."""
 
     async def step(number: int) -> None:
         cell = search.cells[number]

@@ -77,10 +77,7 @@ def _stop_s(machine: Machine, bootable: Bootable) -> float:
 
 
 def silence_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> dict[Phase, float]:
-    """Return the silence limit of each phase, in seconds.
-
-    A kernel prints while it boots; services need not.
-    """
+    """Return the silence limit of each phase, in seconds. A kernel prints while it boots; services need not."""
     whole = timeouts.silence * machine.time_factor
     talkative = whole if bootable.proof else whole * TALKATIVE_SHARE
     # A check that computes in silence is not yet a hang while the time that its spec gives it lasts.

@@ -46,10 +46,7 @@ TICK_S = 0.2
 
 
 class Diagnosis:
-    """Query one QEMU and its guest.
-
-    `send` types on the guest's console; `hear` takes its output.
-    """
+    """Query one QEMU and its guest. `send` types on the guest's console; `hear` takes its output."""
 
     def __init__(self, folder: Path, machine: Machine, monitor: Monitor, send: Callable[[bytes], None]) -> None:
         self._folder = folder / FOLDER
@@ -115,10 +112,7 @@ class Diagnosis:
                 return
 
     async def _memory(self) -> Diagnostic:
-        """Write an ELF core of the guest's memory for gdb and crash.
-
-        Through a pipe, since QEMU cannot open files.
-        """
+        """Write an ELF core of the guest's memory for gdb and crash. Through a pipe, since QEMU cannot open files."""
         path = self._folder / "memory.elf"
         most_bytes = (self._machine.memory_mib + DUMP_BEYOND_MIB) << 20
         try:

@@ -378,10 +378,7 @@ class Observation:
         return any(data for _, data in received)
 
     def _unasked(self) -> Ending:
-        """Return the ending of a QEMU that exited unasked.
-
-        A guest leaves by semihosting without an event.
-        """
+        """Return the ending of a QEMU that exited unasked. A guest leaves by semihosting without an event."""
         by_guest = self._machine.exit == "semihosting" and self._status is not None and self._status >= 0
         return Ending("guest") if by_guest and not has_errors(bytes(self._stderr)) else Ending("error")
 

@@ -98,10 +98,7 @@ def judge_error(error: Exception) -> Judgement:
 
 
 def should_retry(cell: Cell, attempts: Sequence[Attempt]) -> bool:
-    """Return whether to retry a cell.
-
-    Faults of the host are retried, and failures of the guest are confirmed.
-    """
+    """Return whether to retry a cell. Faults of the host are retried, and failures of the guest are confirmed."""
     last = attempts[-1]
     verdicts = [attempt.judgement.verdict for attempt in attempts]
     if last.differs or last.is_lasting:  # a retry could hide the difference, or would fail again

@@ -1,7 +1,4 @@
-"""Findings and evidence from the console.
-
-Programs of the guest can forge it: it can only rule out a pass.
-"""
+"""Findings and evidence from the console. Programs of the guest can forge it: it can only rule out a pass."""
 
 from __future__ import annotations
 

@@ -49,10 +49,7 @@ class Bisection(Model):
     unanswered: str = ""
 
     def bounds(self) -> tuple[int, int]:
-        """Indexes of the last kernel known as good and of the next one known as bad.
-
-        -1 stands for unknown.
-        """
+        """Indexes of the last kernel known as good and of the next one known as bad. -1 stands for unknown."""
         verdict = self.steps[0].verdict if self.steps else None
         judged = [number for number, step in enumerate(self.steps) if step.is_judged]
         differs = [number for number in judged if self.steps[number].verdict != verdict]

@@ -97,10 +97,7 @@ def places() -> tuple[CgroupLocation, ...]:
 
 
 def side_by_side(places: Iterable[CgroupLocation]) -> Iterator[CgroupLocation]:
-    """Select places that one process can use at the same time.
-
-    In version 2 it is in one group, for all controllers.
-    """
+    """Select places that one process can use at the same time. In version 2 it is in one group, for all controllers."""
     has_second = False
     for place in places:
         if place.version == 1 or not has_second:

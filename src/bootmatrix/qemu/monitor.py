@@ -46,10 +46,7 @@ class Unanswered(Exception):
 
 
 class Monitor:
-    """The connection to one QEMU.
-
-    `now` returns seconds after the start; `on_event` receives each event.
-    """
+    """The connection to one QEMU. `now` returns seconds after the start; `on_event` receives each event."""
 
     def __init__(self, end: socket.socket, now: Callable[[], float], on_event: Callable[[QmpEvent], None]) -> None:
         self.events: list[QmpEvent] = []

@@ -29,10 +29,7 @@ class HistoryMark:
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """A sparkline, described by `words`.
-
-    `paths` are pairs of a verdict and the SVG path of its bars, in pixels.
-    """
+    """A sparkline, described by `words`. `paths` are pairs of a verdict and the SVG path of its bars, in pixels."""
 
     paths: tuple[tuple[str, str], ...]
     width: int

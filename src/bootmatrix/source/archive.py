@@ -59,10 +59,7 @@ def open_archive(  # noqa: PLR0913  (each is a setting of its own)
 
 
 class Archive:
-    """Client of one archive that answers from the cache if possible.
-
-    Thread-safe and blocking.
-    """
+    """Client of one archive that answers from the cache if possible. Thread-safe and blocking."""
 
     def __init__(
         self, settings: Settings, store: Store, lock: Lock | None, progress: Observer, lock_is_whole: bool = True

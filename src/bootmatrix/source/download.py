@@ -36,10 +36,7 @@ _OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while online, or omit --
 
 @dataclass(frozen=True)
 class DownloadRequest:
-    """A file of known size, and of known digest unless `sha256` is empty.
-
-    `label` names it in progress and notes.
-    """
+    """A file of known size, and of known digest unless `sha256` is empty. `label` names it in progress and notes."""
 
     url: str
     sha256: str

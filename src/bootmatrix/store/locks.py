@@ -15,10 +15,7 @@ from bootmatrix.errors import HostError
 
 
 def open_locked(path: Path, flags: int) -> BinaryIO:
-    """Open a file for writing, and lock it.
-
-    flock belongs to the open file, so it holds between threads too.
-    """
+    """Open a file for writing, and lock it. flock belongs to the open file, so it holds between threads too."""
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600), "wb")
         try:

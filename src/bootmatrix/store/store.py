@@ -33,10 +33,7 @@ T = TypeVar("T")
 
 
 def default_cache() -> Path:
-    """Return the user's cache folder.
-
-    It is BOOTMATRIX_CACHE, else below XDG_CACHE_HOME, else below ~/.cache.
-    """
+    """Return the user's cache folder. It is BOOTMATRIX_CACHE, else below XDG_CACHE_HOME, else below ~/.cache."""
     configured = os.environ.get("BOOTMATRIX_CACHE")
     if configured:
         return Path(configured).expanduser()
@@ -213,10 +210,7 @@ class Store:
         return target
 
     def partial(self, sha256: str) -> Path:
-        """Return the path of an interrupted download.
-
-        Only for the holder of `once("download", sha256)`.
-        """
+        """Return the path of an interrupted download. Only for the holder of `once("download", sha256)`."""
         return self.folder / "partial" / sha256
 
     def memo(self, kind: str, key: str) -> bytes | None:

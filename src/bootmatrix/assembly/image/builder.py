@@ -1,7 +1,4 @@
-"""Images made from packages: a `build.yml` becomes an OCI image of one layer.
-
-Nothing of the packages is executed.
-"""
+"""Images made from packages: a `build.yml` becomes an OCI image of one layer. Nothing of the packages is executed."""
 
 from __future__ import annotations
 

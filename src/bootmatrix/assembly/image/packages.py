@@ -69,10 +69,7 @@ def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb
 
 
 def project_root(recipe_path: Path) -> Path:
-    """Return the folder that must contain a recipe's packages.
-
-    It is the git work tree, or the parent of `images`.
-    """
+    """Return the folder that must contain a recipe's packages. It is the git work tree, or the parent of `images`."""
     folder = recipe_path.parent.resolve()
     tree = next((one for one in (folder, *folder.parents) if (one / ".git").exists()), None)
     return tree or (folder.parent.parent if folder.parent.name == "images" else folder)

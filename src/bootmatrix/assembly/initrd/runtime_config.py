@@ -292,10 +292,7 @@ def _bind(text: str) -> Json:
 
 
 def _without_parents(source: str) -> str:
-    """Resolve `..` in a path lexically.
-
-    The kernel would resolve it after following links.
-    """
+    """Resolve `..` in a path lexically. The kernel would resolve it after following links."""
     return posixpath.normpath(source) if ".." in source.split("/") else source
 
 

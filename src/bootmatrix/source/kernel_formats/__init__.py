@@ -16,7 +16,7 @@ def kernel_formats() -> dict[str, KernelFormat]:
 
 
 def find_kernel_format(name: str) -> KernelFormat:
-    """Load a format by name. Raises InputError if unknown name."""
+    """Load a format by name. Raises InputError if the name is unknown."""
     module: KernelFormat = plugins.load(GROUP, name)
     return module
 

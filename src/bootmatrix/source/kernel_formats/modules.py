@@ -1,7 +1,4 @@
-"""A folder of modules, as filled by `make modules_install`.
-
-lib/modules/<release> is below it or above it.
-"""
+"""A folder of modules, as filled by `make modules_install`. lib/modules/<release> is below it or above it."""
 
 from __future__ import annotations
 

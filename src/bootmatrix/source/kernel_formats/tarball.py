@@ -1,7 +1,4 @@
-"""A tar archive with a kernel's files, compressed or not.
-
-It is from `make tar-pkg` or alike, or a pacman package.
-"""
+"""A tar archive with a kernel's files, compressed or not. It is from `make tar-pkg` or alike, or a pacman package."""
 
 from __future__ import annotations
 
