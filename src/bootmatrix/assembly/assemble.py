@@ -93,8 +93,8 @@ class Assembly:
 
         Images count by their digests: they have extended attributes, for which an initrd has no place.
         """
-        modules = modules_key(self.kernel, self.files, [one.path for one in self.modules[0]])
-        every = needs_every_module(self.placed)
+        modules = modules_key(self.kernel, self.files, [module.path for module in self.modules[0]])
+        every = needs_every_module(self.bundles)
         more = [modules, every, self.files.ucode]
         return json.dumps([self.user.key, *more])
 
@@ -111,7 +111,7 @@ class Assembly:
         """The guest's root with the kernel's modules."""
         tree = self.user.root()
         tree.graft(module_tree(self.kernel, self.files, self.modules[0], self.builder.store), "")
-        if needs_every_module(self.placed):
+        if needs_every_module(self.bundles):
             tree.graft(every_module_tree(self.kernel, self.files, self.builder.store), "")
         return tree
 
@@ -140,13 +140,13 @@ def gather(  # noqa: PLR0913, PLR0917
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
     files = unpack_kernel(kernel, builder.archive, builder.store)
     check_form(kernel, files, machine)
-    check_modules(kernel, files, named_modules(placed, init))
-    on_disk = images_on_disk(roots, machine, files, placed, init)
+    check_modules(kernel, files, named_modules(bundles, init))
+    on_disk = images_on_disk(roots, machine, files, bundles, init)
     wanted = (
         *machine.modules,
         *(DISK_MODULES if on_disk else ()),
         *(machine.network_modules if network else ()),
-        *needed_modules(placed, init, spec.volumes),
+        *needed_modules(bundles, init, spec.volumes),
     )
     return Assembly(user, machine, kernel, files, wanted, network, on_disk)
 
@@ -177,7 +177,7 @@ def _leads_out(assembly: Assembly) -> bool:
 
     Raises BuildError if it does, and only what a lock has may be used.
     """
-    leads_out = assembly.network and needs_outbound(assembly.placed)
+    leads_out = assembly.network and needs_outbound(assembly.bundles)
     if leads_out and assembly.builder.archive.is_confined:
         raise BuildError(
             "its network leads outside (outbound): an unreproducible input, which no lock holds",
@@ -217,7 +217,7 @@ def _lacking_options(assembly: Assembly) -> tuple[MissingOption, ...]:
         return ()
     config = assembly.builder.store.verified(assembly.files.config).read_bytes()
     needed: dict[Purpose, bool] = {
-        "containers": bool(assembly.placed),
+        "containers": bool(assembly.bundles),
         "roots": "overlay" in assembly.wanted,
         "network": assembly.network,
     }
@@ -228,12 +228,12 @@ def _lacking_options(assembly: Assembly) -> tuple[MissingOption, ...]:
 def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
     """Build the initrd; return its unpacked size in bytes too."""
     kernel, builder = assembly.kernel, assembly.builder
-    modules = [one.path for one in assembly.modules[0]]
+    modules = [module.path for module in assembly.modules[0]]
     parts = (
         *((Segment(*assembly.files.ucode),) if assembly.files.ucode else ()),
         _userland(assembly),
         module_segment(kernel, assembly.files, modules, builder),
-        *((every_module_segment(kernel, assembly.files, builder),) if needs_every_module(assembly.placed) else ()),
+        *((every_module_segment(kernel, assembly.files, builder),) if needs_every_module(assembly.bundles) else ()),
     )
     name = f"{assembly.spec.name} {assembly.profile.name} {kernel.release}"
     return join(for_kernel(parts, assembly.files, builder), name, builder), sum(part.plain_bytes for part in parts)
@@ -241,7 +241,7 @@ def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
 
 def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
     """Return the fields of a Bootable about forking."""
-    if needs_every_module(assembly.placed):
+    if needs_every_module(assembly.bundles):
         return {"cold_reason": "a container sees the folder of the kernel's modules"}
     plan = ForkPlan(
         assembly.profile,
@@ -251,7 +251,7 @@ def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
         assembly.wanted,
         tuple(assembly.user.init),
         cmdline,
-        writes_bundles(assembly.spec, assembly.placed),
+        writes_bundles(assembly.spec, assembly.bundles),
     )
     return forked_parts(plan, assembly.user.root, assembly.user.key, assembly.builder)
 

@@ -43,35 +43,35 @@ def machine_of(name: str, profile: Profile, chosen: str, is_named: bool) -> str:
 
     Raises InputError if the format is unknown, or not available for this architecture.
     """
-    one = output_formats().get(name)
-    if one is None:
+    form = output_formats().get(name)
+    if form is None:
         known = suggest(name, output_formats())
         raise InputError(f"unknown format {name!r}.{known}", "'--format list' prints all of them.")
-    if not one.start:
+    if not form.start:
         return chosen
     starts = {"efi": profile.efi, "bios": profile.bios, "card": profile.card}
-    found = starts[one.start]
+    found = starts[form.start]
     if found is None:
         raise InputError(
-            f"{profile.name} has no format {name}: {profile.without_disk or _lack(one)}",
+            f"{profile.name} has no format {name}: {profile.without_disk or _lack(form)}",
             f"Formats that it has: {', '.join(formats_of(profile))}.",
         )
     return chosen if is_named else found.machine
 
 
-def _lack(one: Format) -> str:
+def _lack(form: Format) -> str:
     words = {
         "efi": "nothing is known of UEFI there",
         "bios": "it has no BIOS",
         "card": "no board of it takes such a card",
     }
-    return words[one.start]
+    return words[form.start]
 
 
 def formats_of(profile: Profile) -> list[str]:
     """List the formats of an architecture."""
     starts = {"": True, "efi": profile.efi, "bios": profile.bios, "card": profile.card}
-    return [name for name, one in output_formats().items() if starts[one.start]]
+    return [name for name, form in output_formats().items() if starts[form.start]]
 
 
 def check(names: Iterable[str]) -> None:
@@ -156,9 +156,9 @@ def _kept(data: bytes, source: Source) -> Path:
 
 def _made(name: str, source: Source, machine: str) -> dict[str, tuple[Path, BuiltFile]]:
     """Build the files by name suffix, with their manifest entries."""
-    one = output_formats()[name]
-    made = {suffix: maker(source) for suffix, maker in one.files.items()}
-    if one.boots in {"kernel", "root"}:
+    form = output_formats()[name]
+    made = {suffix: maker(source) for suffix, maker in form.files.items()}
+    if form.boots in {"kernel", "root"}:
         parts = source.described.parts().items()
         made |= {f"-{part}": artefact.file for part, artefact in parts if part != "kernel"}
     return {

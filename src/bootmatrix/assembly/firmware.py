@@ -24,7 +24,7 @@ def board_firmware(machine: Machine, profile: Profile, builder: Builder) -> dict
     """
     own = machine.firmware
     firmware = firmware_artefact(own, profile, builder) if isinstance(own, Firmware) else None
-    return {"firmware": firmware, "flash": tuple(firmware_artefact(one, profile, builder) for one in machine.flash)}
+    return {"firmware": firmware, "flash": tuple(firmware_artefact(flash, profile, builder) for flash in machine.flash)}
 
 
 def firmware_artefact(firmware: Firmware, profile: Profile, builder: Builder) -> Artefact:

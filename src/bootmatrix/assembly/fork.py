@@ -74,9 +74,9 @@ def disk_tree(whole: Tree, init: list[StoredImage], store: Store, *, writes: boo
     return disk, ""
 
 
-def writes_bundles(spec: Spec, placed: Iterable[BundleSpec]) -> bool:
+def writes_bundles(spec: Spec, bundles: Iterable[BundleSpec]) -> bool:
     """Return whether anything may write below /containers; a disk needs an overlay for that."""
-    return bool(spec.volumes) or any(writes_root(one) for one in placed)
+    return bool(spec.volumes) or any(writes_root(bundle) for bundle in bundles)
 
 
 def _put_with_folders(path: str, whole: Tree, disk: Tree) -> None:
@@ -86,8 +86,8 @@ def _put_with_folders(path: str, whole: Tree, disk: Tree) -> None:
         disk.put(f"{ROOT_FOLDER}/{part}", whole.nodes[part])
 
 
-def _same(one: Node, other: Node) -> bool:
-    same = (one.kind, one.mode, one.uid, one.gid, one.target, one.device) == (
+def _same(node: Node, other: Node) -> bool:
+    same = (node.kind, node.mode, node.uid, node.gid, node.target, node.device) == (
         (other.kind, other.mode, other.uid, other.gid, other.target, other.device)
     )
-    return same and (one.data == other.data or one.read() == other.read())
+    return same and (node.data == other.data or node.read() == other.read())

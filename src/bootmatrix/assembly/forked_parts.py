@@ -47,7 +47,10 @@ def forked_parts(plan: ForkPlan, whole: Callable[[], Tree], userland: str, build
     disk = _disk(plan, whole, userland, builder)
     if isinstance(disk, str):
         return {"cold_reason": disk}
-    parts = _template(plan, builder), module_segment(plan.kernel, plan.files, [one.path for one in modules], builder)
+    parts = (
+        _template(plan, builder),
+        module_segment(plan.kernel, plan.files, [module.path for module in modules], builder),
+    )
     initrd = join(
         for_kernel(parts, plan.files, builder),
         f"to be forked, {plan.profile.name} {plan.kernel.release}",

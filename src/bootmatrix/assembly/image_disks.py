@@ -32,7 +32,7 @@ MAX_DISKS = 6
 
 
 def images_on_disk(
-    place: RootPlace, machine: Machine, files: KernelFiles, placed: Sequence[BundleSpec], init: Iterable[StoredImage]
+    place: RootPlace, machine: Machine, files: KernelFiles, bundles: Sequence[BundleSpec], init: Iterable[StoredImage]
 ) -> tuple[StoredImage, ...]:
     """Return the images whose roots are on disks, the largest first.
 
@@ -45,7 +45,7 @@ def images_on_disk(
         raise BuildError(f"the roots of containers cannot be on disks: {reason}", "Use --roots auto or ram.")
     if reason:
         return ()
-    images = {one.image.digest: one.image for one in placed}.values()
+    images = {bundle.image.digest: bundle.image for bundle in bundles}.values()
     large = [image for image in images if place == "disk" or image.size_bytes >= MIN_BYTES]
     return tuple(sorted(large, key=lambda image: (-image.size_bytes, image.digest))[:MAX_DISKS])
 

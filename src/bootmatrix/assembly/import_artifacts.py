@@ -49,7 +49,7 @@ def find(name: str) -> Chosen | None:
 
     Raises InputError if the build is damaged, or not bootable.
     """
-    known = sorted({suffix for one in output_formats().values() for suffix in one.files}, key=len, reverse=True)
+    known = sorted({suffix for form in output_formats().values() for suffix in form.files}, key=len, reverse=True)
     for suffix in known:
         if name.endswith(suffix) and Path(name).is_file():
             prefix = Path(name.removesuffix(suffix))

@@ -61,7 +61,7 @@ def _own(spec: Spec, cell: Cell, profile: Profile) -> str:
         bootable = prebuilt_bootable(spec.own, Path(spec.path).parent, profile, profile.machine(cell.machine))
     except BootmatrixError as error:
         return _of(error.message)
-    return " ".join(one.sha256 for one in bootable.parts().values())
+    return " ".join(part.sha256 for part in bootable.parts().values())
 
 
 def _sources(spec: Spec) -> str:

@@ -92,7 +92,7 @@ def _file(kind: ArtefactKind, name: str, base: Path, names: Mapping[str, str]) -
         sha256, size = sha256_of(path), status.st_size
         return Artefact(kind=kind, name=path.name, path=str(path.resolve()), sha256=sha256, size_bytes=size)
     except ValueError as error:
-        known = ", ".join(f"{{{one}}}" for one in names)
+        known = ", ".join(f"{{{name}}}" for name in names)
         raise BuildError(f"in {name!r} only these names stand for something: {known}") from error
     except OSError as error:
         raise BuildError(f"the {kind} {error.filename} cannot be read: {error.strerror}") from error

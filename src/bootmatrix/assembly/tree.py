@@ -184,7 +184,7 @@ class Tree:
         Raises BuildError if a glob leaves the root.
         """
         wanted = [self.resolve(pattern) for pattern in patterns]
-        globs = [translate(one) for pattern in wanted if pattern for one in (pattern, pattern + "/*")]
+        globs = [translate(text) for pattern in wanted if pattern for text in (pattern, pattern + "/*")]
         if not globs:
             return []
         matches = re.compile("|".join(globs)).match

@@ -106,12 +106,12 @@ def kernels_of_repositories(
     else:
         found = archive.repositories.all_kernels(entries, profile.names.debian)
     kernels = [
-        Kernel(name=one.name, release=one.name, version=one.plain_version, architecture=source.architecture)
-        for one, source in found
+        Kernel(name=kernel.name, release=kernel.name, version=kernel.plain_version, architecture=source.architecture)
+        for kernel, source in found
     ]
     chosen = between_ordered(kernels, question.good, question.bad)
     names = {kernel.release for kernel in chosen}
-    return chosen, {one.name: source for one, source in found if one.name in names}
+    return chosen, {kernel.name: source for kernel, source in found if kernel.name in names}
 
 
 def source_of(profile: Profile, machine: str, kernel_name: str, good: str) -> KernelSource:

@@ -13,7 +13,7 @@ def adjusted(spec: Spec, cell: Cell) -> Spec:
     if cell.network is not None:
         spec = _networked(spec, cell.network)
     if cell.limit_s is not None:
-        spec = spec.model_copy(update={"services": tuple(_limited(one, cell.limit_s) for one in spec.services)})
+        spec = spec.model_copy(update={"services": tuple(_limited(service, cell.limit_s) for service in spec.services)})
     return spec
 
 
@@ -30,7 +30,8 @@ def _networked(spec: Spec, network: str) -> Spec:
     sections = {name: getattr(spec, name) for name in ("onboot", "services", "onshutdown")}
     changed = {
         name: tuple(
-            one.model_copy(update={"annotations": {**(one.annotations or {}), NETWORK: network}}) for one in containers
+            container.model_copy(update={"annotations": {**(container.annotations or {}), NETWORK: network}})
+            for container in containers
         )
         for name, containers in sections.items()
     }

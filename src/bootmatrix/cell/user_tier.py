@@ -66,42 +66,47 @@ class Unsupported(Exception):
     """A spec needs what only a guest has; the message names it."""
 
 
-def containers_of(spec: Spec, placed: Iterable[BundleSpec], ids: Mapping[str, int], tree: Tree) -> list[UserContainer]:
+def containers_of(
+    spec: Spec, bundles: tuple[BundleSpec, ...], ids: Mapping[str, int], tree: Tree
+) -> list[UserContainer]:
     """Translate the containers of a spec.
 
     Raises Unsupported if a container needs rights or devices that only a guest has.
     """
-    bundles = tuple(placed)
     limits = check_seconds(bundles)
     roots: dict[str, str] = {}
     made = []
-    for one in bundles:
-        root = roots.setdefault(one.image.digest, f"{one.path}/{'rootfs' if one.settings.readonly else 'lower'}")
-        made.append(_container(one, root, runtime_config(one.container, one.settings, one.image.config, ids), tree))
+    for bundle in bundles:
+        root = roots.setdefault(
+            bundle.image.digest, f"{bundle.path}/{'rootfs' if bundle.settings.readonly else 'lower'}"
+        )
+        made.append(
+            _container(bundle, root, runtime_config(bundle.container, bundle.settings, bundle.image.config, ids), tree)
+        )
     if spec.kernel.cmdline or spec.kernel.image:
         raise Unsupported("the spec has a kernel or a kernel command line of its own")
     if not made:
         raise Unsupported("the spec has no container")
     return [
-        one.model_copy(update={"role": "check", "limit_s": limits[one.name]})
-        if one.role == "service" and one.name in limits
-        else one
-        for one in made
+        bundle.model_copy(update={"role": "check", "limit_s": limits[bundle.name]})
+        if bundle.role == "service" and bundle.name in limits
+        else bundle
+        for bundle in made
     ]
 
 
 ROLES: dict[str, UserRole] = {"onboot": "onboot", "services": "service", "onshutdown": "onshutdown"}
 
 
-def _container(one: BundleSpec, root: str, config: dict[str, Any], tree: Tree) -> UserContainer:
-    name, process = one.container.name, config["process"]
-    for what, needs in _needs(one, config):
+def _container(bundle: BundleSpec, root: str, config: dict[str, Any], tree: Tree) -> UserContainer:
+    name, process = bundle.container.name, config["process"]
+    for what, needs in _needs(bundle, config):
         if needs:
             raise Unsupported(f"container {name} has {what}, which only a guest has")
     binds, tmpfs = _mounts(name, config["mounts"], tree)
     spaces = {space["type"] for space in config["linux"]["namespaces"]}
     return UserContainer(
-        role=ROLES[one.section],
+        role=ROLES[bundle.section],
         name=name,
         root=root,
         arguments=tuple(process["args"]),
@@ -111,16 +116,16 @@ def _container(one: BundleSpec, root: str, config: dict[str, Any], tree: Tree) -
         gid=process["user"]["gid"],
         binds=tuple(binds),
         tmpfs=tuple(tmpfs),
-        is_readonly=bool(one.settings.readonly),
+        is_readonly=bool(bundle.settings.readonly),
         capabilities=tuple(sorted(_capabilities(config))),
         has_network="network" not in spaces,
         limit_s=LIMIT_S,
     )
 
 
-def _needs(one: BundleSpec, config: dict[str, Any]) -> Iterator[tuple[str, bool]]:
-    linux, settings = config["linux"], one.settings
-    yield "a name that is not plain", not NAME.fullmatch(one.container.name)
+def _needs(bundle: BundleSpec, config: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    linux, settings = config["linux"], bundle.settings
+    yield "a name that is not plain", not NAME.fullmatch(bundle.container.name)
     yield "capabilities for the whole machine", bool(_capabilities(config) - NAMESPACED)
     yield "devices", bool(linux.get("devices"))
     yield "sysctl settings", bool(linux.get("sysctl"))
@@ -128,7 +133,7 @@ def _needs(one: BundleSpec, config: dict[str, Any]) -> Iterator[tuple[str, bool]
     yield "'runtime' settings", settings.runtime is not None
     yield "the process ids of others", settings.pid not in {None, "new"}
     yield "a network namespace by its path", any("path" in space for space in linux["namespaces"])
-    yield "result files", bool(result_paths(one))
+    yield "result files", bool(result_paths(bundle))
     yield "a hostname", bool(config.get("hostname"))
 
 
@@ -290,7 +295,7 @@ class UserCell:
     @property
     def limit_s(self) -> float:
         """Seconds for the whole run."""
-        return LIMIT_S + sum(one.limit_s for one in self.containers)
+        return LIMIT_S + sum(container.limit_s for container in self.containers)
 
 
 def prepare_user(spec: Spec, profile: Profile, machine: Machine, builder: Builder) -> UserCell:
@@ -303,10 +308,10 @@ def prepare_user(spec: Spec, profile: Profile, machine: Machine, builder: Builde
     if spec.own:
         raise Unsupported("a prebuilt guest has a kernel of its own")
     images = fetch_images(spec, profile, builder)
-    placed = place(spec, images)
+    bundles = place(spec, images)
     init = [images[reference] for reference in spec.init]
-    tree = _without_init(guest_tree(RootParts(spec, images, placed, builder.store)), base_tree(init, builder.store))
-    containers = containers_of(spec, placed, container_ids(placed), tree)
+    tree = _without_init(guest_tree(RootParts(spec, images, bundles, builder.store)), base_tree(init, builder.store))
+    containers = containers_of(spec, bundles, container_ids(bundles), tree)
     _check_nested(containers)
     emulator = find_emulator(profile, first_program(tree))
     if emulator:
@@ -330,7 +335,7 @@ def _check_nested(containers: Iterable[UserContainer]) -> None:
 
     Raises Unsupported if there is one.
     """
-    binds = [(one.name, bind) for one in containers for bind in one.binds]
+    binds = [(container.name, bind) for container in containers for bind in container.binds]
     for name, bind in binds:
         for _, other in binds:
             if not other.is_readonly and bind.source != other.source and is_within(bind.source, other.source):

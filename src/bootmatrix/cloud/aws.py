@@ -230,8 +230,8 @@ class AwsPlace:
     def _instances(self, tag: dict[str, Any], before: float) -> list[str]:
         live = [tag, {"Name": "instance-state-name", "Values": LIVE}]
         pages = self._ec2.get_paginator("describe_instances").paginate(Filters=live)
-        found = [one for page in pages for group in page["Reservations"] for one in group["Instances"]]
-        return [one["InstanceId"] for one in found if _is_old(one, one["LaunchTime"], before)]
+        found = [instance for page in pages for group in page["Reservations"] for instance in group["Instances"]]
+        return [instance["InstanceId"] for instance in found if _is_old(instance, instance["LaunchTime"], before)]
 
     def _end(self, call: Any, **arguments: str) -> None:
         try:

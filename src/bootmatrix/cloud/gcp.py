@@ -109,7 +109,7 @@ class GcpPlace:
             operation = self._ask("GET", f"{where}/operations/{operation['name']}").json()
         errors = (operation.get("error") or {}).get("errors") or ()
         if errors:
-            words = "; ".join(f"{one.get('code')}: {one.get('message')}" for one in errors)
+            words = "; ".join(f"{error.get('code')}: {error.get('message')}" for error in errors)
             raise InfraError(f"GCP: {operation.get('operationType')}: {words[:300]}")
 
     # ---- push and start -------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class GcpPlace:
             return State()
         words = f'targetId="{found.json().get("id")}"'
         operations = self._ask("GET", f"{self._zone}/operations", params={"filter": words}).json().get("items", ())
-        kinds = [str(one.get("operationType", "")).rpartition(".")[2] for one in operations]
+        kinds = [str(operation.get("operationType", "")).rpartition(".")[2] for operation in operations]
         by_cloud = [kind for kind in kinds if kind in NOT_GUESTS]
         return State("host", by_cloud[0]) if by_cloud else State("guest", ", ".join(kinds))
 

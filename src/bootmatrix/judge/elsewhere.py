@@ -84,7 +84,7 @@ def _tap(name: str, transcript: bytes) -> ParsedResults:
     prefix = f"{name}| "
     lines = strip_printk(transcript).decode("utf-8", "replace").replace("\r", "").split("\n")
     tap = parse("\n".join(line.removeprefix(prefix) for line in lines if line.startswith(prefix)), name)
-    failed = [f"{one.name}: {one.detail or 'failed'}" for one in tap.results if one.verdict is Verdict.FAIL]
+    failed = [f"{result.name}: {result.detail or 'failed'}" for result in tap.results if result.verdict is Verdict.FAIL]
     reasons = (*tap.faults, *failed)
     return ParsedResults(
         tuple(tap.results), tuple(Finding(Verdict.FAIL, f"{name}: {reason}") for reason in reasons[:5])
@@ -109,7 +109,7 @@ def _judge(
         return _passed(place, outcome, subresults, bootable)
     first, *others = findings
     evidence = first.evidence or console.last_lines(transcript)
-    also = (piece("result", f"also: {one.reason}") for one in others if not one.follows)
+    also = (piece("result", f"also: {other.reason}") for other in others if not other.follows)
     return Judgement(
         verdict=first.verdict,
         reason=first.reason,

@@ -34,7 +34,7 @@ def judge_user(outcome: UserOutcome, containers: Sequence[UserContainer], consol
     faults = [*_faults(outcome, containers)]
     tap, tap_faults = _tap(containers, console)
     faults += tap_faults
-    faults += [f"{one.name}: {one.detail or 'failed'}" for one in tap if one.verdict is Verdict.FAIL]
+    faults += [f"{result.name}: {result.detail or 'failed'}" for result in tap if result.verdict is Verdict.FAIL]
     results = (*_results(outcome, containers), *tap)
     kernel = f"on the host's Linux {outcome.kernel_release}"
     means = f"user-mode emulation by {outcome.emulator}" if outcome.emulator else "the host's own processor"
@@ -45,7 +45,7 @@ def judge_user(outcome: UserOutcome, containers: Sequence[UserContainer], consol
     lacking = [*_lacking(outcome, containers)]
     verdict = Verdict.USER_UNSUPPORTED if lacking else Verdict.USER_FAIL
     reason = f"{lacking[0]}: {faults[0]}" if lacking else faults[0]
-    narrow = (NARROW.format(name=one.name) for one in containers if one.capabilities)
+    narrow = (NARROW.format(name=container.name) for container in containers if container.capabilities)
     texts = (*lacking[1:], *faults[1:], *narrow, *_other_calls(outcome, containers), f"{means}, {kernel}")
     evidence: tuple[Evidence, ...] = tuple(piece("host", text) for text in texts[:MAX_EVIDENCE])
     return Judgement(verdict=verdict, reason=reason, evidence=evidence, subresults=results, advice=ADVICE, is_weak=True)
@@ -95,7 +95,7 @@ def _tap(containers: Sequence[UserContainer], console: str) -> tuple[tuple[SubRe
     results: list[SubResult] = []
     faults: list[str] = []
     lines = console.split("\n")
-    for name in dict.fromkeys(one.name for one in containers if one.role in {"onboot", "check"}):
+    for name in dict.fromkeys(container.name for container in containers if container.role in {"onboot", "check"}):
         prefix = f"{name}| "
         tap = parse("\n".join(line.removeprefix(prefix) for line in lines if line.startswith(prefix)), name)
         results += tap.results[:MAX_RESULTS]

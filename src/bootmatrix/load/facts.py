@@ -24,7 +24,7 @@ def with_facts(targets: Iterable[Target], matrix: Matrix) -> list[Target]:
     every = list(targets)
     kept = [target for target in every if _fits(target[0], matrix)]
     if not kept and every:
-        facts = ", ".join([*(f"{bits} bits" for bits in matrix.bits), *(f"{one} endian" for one in matrix.endian)])
+        facts = ", ".join([*(f"{bits} bits" for bits in matrix.bits), *(f"{order} endian" for order in matrix.endian)])
         names = ", ".join(dict.fromkeys(profile.name for profile, _ in every))
         raise InputError(f"no architecture is left: none of {names} has {facts}", "Choose others with --arch.")
     return list(_with_cpus(kept, matrix.cpu)) if matrix.cpu else kept

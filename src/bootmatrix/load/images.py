@@ -23,18 +23,18 @@ def find_source(reference: str, path: Path, given: Iterable[ImageOverride], find
 
     Raises InputError if the name is invalid, or a folder or file does not exist.
     """
-    for one in given:
-        if any(fnmatchcase(name, one.pattern) for name in (reference, repository(reference))):
-            return _given(reference, one, find_recipe)
+    for override in given:
+        if any(fnmatchcase(name, override.pattern) for name in (reference, repository(reference))):
+            return _given(reference, override, find_recipe)
     return _named(reference, path, find_recipe)
 
 
-def _given(reference: str, one: ImageOverride, find_recipe: FindRecipe) -> ImageSource:
-    source = one.source
+def _given(reference: str, override: ImageOverride, find_recipe: FindRecipe) -> ImageSource:
+    source = override.source
     kind = image_sources.find_type(source)
     if kind and not kind.IS_PATH and source == kind.PREFIX:  # the image itself, from there
         source += reference
-    return _named(source, Path(one.folder) / "image", find_recipe)
+    return _named(source, Path(override.folder) / "image", find_recipe)
 
 
 def _named(reference: str, path: Path, find_recipe: FindRecipe) -> ImageSource:
@@ -58,9 +58,9 @@ def parse_override(text: str, folder: Path) -> ImageOverride:
     return check_override(ImageOverride(pattern=name.strip(), source=source.strip(), folder=str(folder)))
 
 
-def check_override(one: ImageOverride) -> ImageOverride:
+def check_override(override: ImageOverride) -> ImageOverride:
     """Check the source of an override. Raises InputError if the source is invalid."""
-    if not one.source.startswith(PACKAGE) and image_sources.find_type(one.source) is None:
+    if not override.source.startswith(PACKAGE) and image_sources.find_type(override.source) is None:
         known = ", ".join((*image_sources.prefixes(), PACKAGE))
-        raise InputError(f"{one.source!r} should begin with the kind of source: one of {known}")
-    return one
+        raise InputError(f"{override.source!r} should begin with the kind of source: one of {known}")
+    return override

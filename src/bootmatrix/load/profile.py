@@ -71,7 +71,9 @@ def _check_machine(document: Document, name: str, machine: Machine) -> None:
                 (*place, "accelerators", index), f"unknown accelerator {kind!r}.{suggest(kind, ACCELERATORS)}"
             )
 
-    if not any(isinstance(one, str) and one.split(",")[0] == "tcg" for one in machine.accelerators):
+    if not any(
+        isinstance(accelerator, str) and accelerator.split(",")[0] == "tcg" for accelerator in machine.accelerators
+    ):
         document.complain((*place, "accelerators"), "'accelerators' has no tcg, which works on every host: put it last")
 
 
@@ -83,8 +85,8 @@ def _check_arguments(document: Document, place: Location, machine: Machine) -> N
         document.complain((*place, "arguments"), f"{error.message}. {error.hint}".removesuffix(". "))
     models = [("cpu", model) for model in (machine.cpu, *machine.cpu_models.values())]
     devices = [("network", machine.network), ("disk", machine.disk), *models]
-    accelerators = [one for one in machine.accelerators if isinstance(one, str)]
-    accelerators += [f"{one.name},{one.machine or ''}" for one in machine.native()]
+    accelerators = [accelerator for accelerator in machine.accelerators if isinstance(accelerator, str)]
+    accelerators += [f"{accelerator.name},{accelerator.machine or ''}" for accelerator in machine.native()]
     values = [(key, value, HOST_KEYS) for key, value in devices if value]
     values += [("machine", machine.machine, BOARD_KEYS)]
     values += [("accelerators", value, ACCELERATOR_KEYS | BOARD_KEYS) for value in accelerators]

@@ -64,10 +64,11 @@ def _brief(record: Record) -> dict[str, Any]:
 def record_answer(run: Run, record: Record) -> dict[str, Any]:
     """Return a record: verdict, evidence, faults of the kernel, versions, phases."""
     judgement = record.judgement
-    texts = [f"{one.source}: {one_line(one.text)}" for one in judgement.evidence[:MAX_PARTS]]
-    faults = [f"{one.name}: {one_line(one.text)}" for one in judgement.kernel_faults[:MAX_PARTS]]
+    texts = [f"{piece.source}: {one_line(piece.text)}" for piece in judgement.evidence[:MAX_PARTS]]
+    faults = [f"{fault.name}: {one_line(fault.text)}" for fault in judgement.kernel_faults[:MAX_PARTS]]
     results = [
-        f"{one.verdict} {one_line(one.name)}: {one_line(one.detail)}" for one in judgement.subresults[:MAX_PARTS]
+        f"{result.verdict} {one_line(result.name)}: {one_line(result.detail)}"
+        for result in judgement.subresults[:MAX_PARTS]
     ]
     return _brief(record) | {
         "run": run.name,

@@ -217,7 +217,7 @@ def _command(  # noqa: PLR0913, PLR0917
 
 def _board(machine: Machine) -> tuple[str, ...]:
     # What may not work here is left out: where a guest booted by it, boot/accelerate.py has made it plain.
-    plain = (one for one in machine.accelerators if isinstance(one, str))
+    plain = (accelerator for accelerator in machine.accelerators if isinstance(accelerator, str))
     accelerators = (word for accelerator in plain for word in ("-accel", accelerator))
     return (
         *("-M", machine.machine),
@@ -233,7 +233,7 @@ def _firmware(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
     """QEMU's own file by name, or one of bootmatrix by path; then read-only flash memories."""
     own = machine.firmware if isinstance(machine.firmware, str) else ""
     name = bootable.firmware.path if bootable.firmware else own
-    flash = (word for one in bootable.flash for word in ("-drive", FLASH + one.path.replace(",", ",,")))
+    flash = (word for flash in bootable.flash for word in ("-drive", FLASH + flash.path.replace(",", ",,")))
     return (*(("-bios", name) if name else ()), *flash)
 
 

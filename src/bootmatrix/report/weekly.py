@@ -71,9 +71,9 @@ def _together(counts: Iterable[WeekCount]) -> Iterator[WeekCount]:
     for count in counts:
         by_week[count.monday].append(count)
     for monday, members in by_week.items():
-        passed = sum(one.passed for one in members)
-        total_s = sum(one.pass_s * one.passed for one in members)
-        judged, flaky = sum(one.judged for one in members), sum(one.flaky for one in members)
+        passed = sum(cell.passed for cell in members)
+        total_s = sum(cell.pass_s * cell.passed for cell in members)
+        judged, flaky = sum(cell.judged for cell in members), sum(cell.flaky for cell in members)
         yield WeekCount(monday, ALL, judged, passed, flaky, total_s / passed if passed else 0.0)
 
 

@@ -340,7 +340,7 @@ def _recover(folder: Path) -> Run:
     run = read_value(folder / STARTED_FILE, Run)
     files = sorted((folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}"))
     records = tuple(_read_record(folder, file) for file in files if _is_written(file))
-    ends = [datetime.fromisoformat(one.started_at).timestamp() + one.wall_s for one in records]
+    ends = [datetime.fromisoformat(record.started_at).timestamp() + record.wall_s for record in records]
     start = datetime.fromisoformat(run.started_at).timestamp()
     return run.model_copy(
         update={

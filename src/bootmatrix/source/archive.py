@@ -219,7 +219,9 @@ class Archive:
         """
         if name not in {"Release", list_name(debian_arch)}:
             return None
-        listed: bytes | Path = list_of(one for one in self._locked_packages(debian_arch) if one.suite == suite)
+        listed: bytes | Path = list_of(
+            package for package in self._locked_packages(debian_arch) if package.suite == suite
+        )
         if not (self._lock and self._is_confined):
             found = self._suites.packages_file(suite, debian_arch)
             if found is None:

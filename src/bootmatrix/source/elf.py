@@ -48,7 +48,7 @@ def read_program(file: BinaryIO) -> Program | None:
     file.seek(0)
     try:
         elf = ELFFile(file)
-        interpreter = next((one.get_interp_name() for one in _segments(elf, "PT_INTERP")), "")
+        interpreter = next((segment.get_interp_name() for segment in _segments(elf, "PT_INTERP")), "")
         dynamic = (tag for segment in _segments(elf, "PT_DYNAMIC") for tag in segment.iter_tags("DT_NEEDED"))
         libraries = [str(tag.needed) for tag in islice(dynamic, MAX_LIBRARIES)]
     except Exception:  # a hostile header makes it raise nearly anything

@@ -70,7 +70,9 @@ def _alternatives(field: re.Pattern[bytes], paragraph: bytes) -> Iterator[bytes]
 
 def list_of(packages: Iterable[Package]) -> bytes:
     """Return a Packages file of packages, such as those of a lock."""
-    return "\n".join(_paragraph(one) for one in sorted(packages, key=lambda one: (one.name, one.version))).encode()
+    return "\n".join(
+        _paragraph(package) for package in sorted(packages, key=lambda package: (package.name, package.version))
+    ).encode()
 
 
 def list_name(debian_arch: str) -> str:

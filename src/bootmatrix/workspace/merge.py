@@ -89,9 +89,13 @@ def find_runs(reports: Path, names: Sequence[str]) -> list[Path]:
     folders: list[Path] = []
     for name in names:
         path = Path(name)
-        inner = sorted(one for one in path.iterdir() if is_run(one) and not one.is_symlink()) if path.is_dir() else []
+        inner = (
+            sorted(entry for entry in path.iterdir() if is_run(entry) and not entry.is_symlink())
+            if path.is_dir()
+            else []
+        )
         folders += (
-            [one.resolve() for one in inner]
+            [entry.resolve() for entry in inner]
             if inner and not is_run(path)
             else [find_run(reports, name).folder.resolve()]
         )

@@ -75,7 +75,7 @@ class SingleGuest:
         outcome = anyio.run(start_cold, start, bootable).outcome
         console = (folder / CONSOLE_FILE).read_bytes()
         judgement = judge(outcome, self.machine, self.bootable, console, file_reader(folder))
-        files = (*(one.file for one in save_files(outcome, folder)), *(one.file for one in outcome.diagnostics))
+        files = (*(file.file for file in save_files(outcome, folder)), *(file.file for file in outcome.diagnostics))
         return judgement, (CONSOLE_FILE, *filter(None, files))
 
 

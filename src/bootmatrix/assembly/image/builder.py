@@ -139,8 +139,8 @@ class Ingredients:
     def sums(self) -> dict[str, str]:
         """The digest of each package, by its `name version`."""
         below = self.base.package_sums if self.base else {}
-        own = {f"{one.name} {one.version}": one.sha256 for one in self.packages}
-        return {**below, **own, **{str(one): one.sha256 for one in self.debs}}
+        own = {f"{package.name} {package.version}": package.sha256 for package in self.packages}
+        return {**below, **own, **{str(deb): deb.sha256 for deb in self.debs}}
 
     @property
     def recipe_digest(self) -> str:

@@ -122,7 +122,7 @@ def _manifests(volume: Volume, document: bytes, found: dict[str, Any], blobs: Bl
     if not isinstance(entries, list):
         yield document
         return
-    chosen = [one for one in entries if not volume.platforms or _is_wanted(one, volume.platforms)]
+    chosen = [entry for entry in entries if not volume.platforms or _is_wanted(entry, volume.platforms)]
     if not chosen:
         raise BuildError(f"volume {volume.name}: {volume.image} has no image for {', '.join(volume.platforms)}")
     for entry in chosen:
@@ -132,7 +132,7 @@ def _manifests(volume: Volume, document: bytes, found: dict[str, Any], blobs: Bl
 
 def _is_wanted(entry: Any, platforms: Sequence[str]) -> bool:
     name = name_of(entry.get("platform") if isinstance(entry, dict) else None)
-    return any(name == one or name.startswith(f"{one}/") for one in platforms)
+    return any(name == platform or name.startswith(f"{platform}/") for platform in platforms)
 
 
 def _put(tree: Tree, data: bytes) -> None:

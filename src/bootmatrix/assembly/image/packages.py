@@ -71,7 +71,7 @@ def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb
 def project_root(recipe_path: Path) -> Path:
     """Return the folder that must contain a recipe's packages. It is the git work tree, or the parent of `images`."""
     folder = recipe_path.parent.resolve()
-    tree = next((one for one in (folder, *folder.parents) if (one / ".git").exists()), None)
+    tree = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
     return tree or (folder.parent.parent if folder.parent.name == "images" else folder)
 
 
@@ -112,11 +112,14 @@ def _relations(path: Path, field: str) -> list[tuple[str, ...]]:
     groups = []
     for group in (part for part in field.split(",") if part.strip()):
         try:
-            relations = [parse_relation(" ".join(one.split())) for one in group.split("|")]
+            relations = [parse_relation(" ".join(name.split())) for name in group.split("|")]
         except BuildError as error:
             raise BuildError(f"{path} has a dependency that cannot be read: {group.strip()!r}") from error
         groups.append(
-            tuple(f"{one.name} ({one.operator} {one.version})" if one.operator else one.name for one in relations)
+            tuple(
+                f"{group.name} ({group.operator} {group.version})" if group.operator else group.name
+                for group in relations
+            )
         )
     return groups
 
@@ -137,7 +140,7 @@ def archive_packages(
     suites = tuple(dict.fromkeys((*recipe.suites, *profile.suites)))
     search = _Search(archive, tuple(sorted(without)), suites, profile.names.debian)
     groups = (group for deb in debs for group in deb.depends)
-    needed = [search.first_there(group) for group in groups if not without & {one.split(" ")[0] for one in group}]
+    needed = [search.first_there(group) for group in groups if not without & {name.split(" ")[0] for name in group}]
     names = tuple(name for name in dict.fromkeys((*recipe.packages, *needed)) if name not in local)
     return search.closure(names) if names else ()
 

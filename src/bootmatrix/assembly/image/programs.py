@@ -48,17 +48,17 @@ class ProgramFault:
         return library_packages(self.library) if self.library else ()
 
 
-def check_program(one: BundleSpec, profile: Profile, store: Store) -> ProgramFault | None:
+def check_program(bundle: BundleSpec, profile: Profile, store: Store) -> ProgramFault | None:
     """Check the program of a container, once for each image and command; None without a fault."""
-    config = one.image.config
-    arguments = one.settings.command if one.settings.command is not None else (*config.entrypoint, *config.cmd)
-    path = next((text for text in (*(one.settings.env or ()), *config.env) if text.startswith("PATH=")), "")
-    search = [arguments[:2], path or DEFAULT_PATH, one.settings.cwd or config.workdir]
-    key = json.dumps([FORMAT, one.image.digest, search, profile.programs, profile.name])
+    config = bundle.image.config
+    arguments = bundle.settings.command if bundle.settings.command is not None else (*config.entrypoint, *config.cmd)
+    path = next((text for text in (*(bundle.settings.env or ()), *config.env) if text.startswith("PATH=")), "")
+    search = [arguments[:2], path or DEFAULT_PATH, bundle.settings.cwd or config.workdir]
+    key = json.dumps([FORMAT, bundle.image.digest, search, profile.programs, profile.name])
 
     def find() -> tuple[str, str]:
         try:
-            fault = _find_fault(one, arguments, path or DEFAULT_PATH, profile, store)
+            fault = _find_fault(bundle, arguments, path or DEFAULT_PATH, profile, store)
         except BuildError:  # links in a loop, and the like: the build says so
             fault = None
         return (fault.text, fault.library) if fault else ("", "")
@@ -67,12 +67,12 @@ def check_program(one: BundleSpec, profile: Profile, store: Store) -> ProgramFau
     return ProgramFault(text, library) if text else None
 
 
-def check_programs(placed: Iterable[BundleSpec], profile: Profile, builder: Builder) -> None:
+def check_programs(bundles: Iterable[BundleSpec], profile: Profile, builder: Builder) -> None:
     """Check the programs of all containers. Raises BuildError if the guest cannot run one."""
-    for one in placed:
-        fault = check_program(one, profile, builder.store)
+    for bundle in bundles:
+        fault = check_program(bundle, profile, builder.store)
         if fault:
-            raise BuildError(f"container {one.container.name}: {fault.text}", _advice(fault, profile, builder))
+            raise BuildError(f"container {bundle.container.name}: {fault.text}", _advice(fault, profile, builder))
 
 
 def _advice(fault: ProgramFault, profile: Profile, builder: Builder) -> str:
@@ -102,15 +102,15 @@ def library_packages(library: str) -> tuple[str, ...]:
 
 
 def _find_fault(
-    one: BundleSpec, arguments: Sequence[str], path: str, profile: Profile, store: Store
+    bundle: BundleSpec, arguments: Sequence[str], path: str, profile: Profile, store: Store
 ) -> ProgramFault | None:
-    tree = image_tree(one.image, store)
-    folder = one.settings.cwd or one.image.config.workdir
+    tree = image_tree(bundle.image, store)
+    folder = bundle.settings.cwd or bundle.image.config.workdir
     for word in arguments[:2]:  # the second one is what an entrypoint's script starts
         if word.startswith("-"):
             break
         for program in _interpreters(word, path, folder, tree):
-            if fault := _fault_of(program, one, profile, tree):
+            if fault := _fault_of(program, bundle, profile, tree):
                 return fault
     return None
 
@@ -146,33 +146,33 @@ def _lookup(word: str, path: str, folder: str, tree: Tree) -> tuple[str, Node] |
     return None
 
 
-def _fault_of(program: tuple[str, Node], one: BundleSpec, profile: Profile, tree: Tree) -> ProgramFault | None:
+def _fault_of(program: tuple[str, Node], bundle: BundleSpec, profile: Profile, tree: Tree) -> ProgramFault | None:
     name, node = program
     start = _start(node)[:HEADER_BYTES]
     if not is_program(start):
         return None
     if profile.programs and not any(has_magic(start, magic) for magic in profile.programs):
         return ProgramFault(
-            f"{name} in the image {one.container.image} is a program for {describe(start)}, and the guest is "
+            f"{name} in the image {bundle.container.image} is a program for {describe(start)}, and the guest is "
             f"{profile.name}"
         )
-    return _missing_library(name, node, one, tree)
+    return _missing_library(name, node, bundle, tree)
 
 
-def _missing_library(name: str, node: Node, one: BundleSpec, tree: Tree) -> ProgramFault | None:
+def _missing_library(name: str, node: Node, bundle: BundleSpec, tree: Tree) -> ProgramFault | None:
     """Return the fault of a program whose loader or libraries are nowhere in the image."""
     program = read_program(io.BytesIO(node.read())) if node.size <= MAX_PROGRAM_BYTES else None
     if program is None or not program.interpreter:
         return None
-    bound = tuple(bind.split(":")[1] for bind in one.settings.binds or () if ":" in bind)
-    if bound or one.settings.mounts:  # files may come from there
+    bound = tuple(bind.split(":")[1] for bind in bundle.settings.binds or () if ":" in bind)
+    if bound or bundle.settings.mounts:  # files may come from there
         return None
     present = {path.rpartition("/")[2] for path in tree.nodes}
     if tree.nodes.get(tree.resolve(program.interpreter.lstrip("/"), whole=True)) is None:
-        text = f"{name} needs the loader {program.interpreter}, which the image {one.container.image} has not got"
+        text = f"{name} needs the loader {program.interpreter}, which the image {bundle.container.image} has not got"
         return ProgramFault(text, program.interpreter)
     lacking = next((library for library in program.libraries if posixpath.basename(library) not in present), "")
     if not lacking:
         return None
-    text = f"{name} needs the library {lacking}, which the image {one.container.image} has not got"
+    text = f"{name} needs the library {lacking}, which the image {bundle.container.image} has not got"
     return ProgramFault(text, lacking)

@@ -55,7 +55,7 @@ Json = dict[str, Any]
 
 
 def add_bundles(  # noqa: PLR0913
-    placed: Sequence[BundleSpec],
+    bundles: Sequence[BundleSpec],
     ids: Mapping[str, int],
     tree: Tree,
     store: Store,
@@ -71,21 +71,21 @@ def add_bundles(  # noqa: PLR0913
     Raises BuildError if the guest does not support a setting.
     """
     roots: dict[str, str] = {}
-    for one in placed:
-        own = f"{one.path}/{'rootfs' if one.settings.readonly else 'lower'}"
-        root = roots.setdefault(one.image.digest, own)
-        if root == own and one.image.digest in on_disk:
+    for bundle in bundles:
+        own = f"{bundle.path}/{'rootfs' if bundle.settings.readonly else 'lower'}"
+        root = roots.setdefault(bundle.image.digest, own)
+        if root == own and bundle.image.digest in on_disk:
             tree.put(own, directory())
         elif root == own:
-            tree.graft(completed(image_tree(one.image, store)), own)
-        for folder in ("rootfs",) if one.settings.readonly else ("tmp", "rootfs"):
-            if tree.get(f"{one.path}/{folder}") is None:
-                tree.put(f"{one.path}/{folder}", directory())
-        _add_configuration(one, root, ids, tree, in_world=in_world)
-        if shares_pids(one):
+            tree.graft(completed(image_tree(bundle.image, store)), own)
+        for folder in ("rootfs",) if bundle.settings.readonly else ("tmp", "rootfs"):
+            if tree.get(f"{bundle.path}/{folder}") is None:
+                tree.put(f"{bundle.path}/{folder}", directory())
+        _add_configuration(bundle, root, ids, tree, in_world=in_world)
+        if shares_pids(bundle):
             tree.put(SHARED_PIDS, text_file(""))
     if on_disk:
-        tree.put(ROOTS_LIST, text_file("".join(_root_lines(placed, roots, on_disk))))
+        tree.put(ROOTS_LIST, text_file("".join(_root_lines(bundles, roots, on_disk))))
 
 
 def disk_serial(digest: str) -> str:
@@ -93,43 +93,43 @@ def disk_serial(digest: str) -> str:
     return digest[:SERIAL_CHARACTERS]
 
 
-def _root_lines(placed: Sequence[BundleSpec], roots: Mapping[str, str], on_disk: Collection[str]) -> Iterator[str]:
-    written = {one.image.digest for one in placed if writes_root(one)}
+def _root_lines(bundles: Sequence[BundleSpec], roots: Mapping[str, str], on_disk: Collection[str]) -> Iterator[str]:
+    written = {bundle.image.digest for bundle in bundles if writes_root(bundle)}
     for digest, root in roots.items():
         if digest in on_disk:
             yield f"{disk_serial(digest)}\t/{root}\t{'rw' if digest in written else 'ro'}\n"
 
 
-def _add_configuration(one: BundleSpec, root: str, ids: Mapping[str, int], tree: Tree, *, in_world: bool) -> None:
-    config = runtime_config(one.container, one.settings, one.image.config, ids)
-    runtime = _runtime(one, root)
-    tree.put(f"{one.path}/config.json", text_file(json.dumps(config, indent=1)))
-    tree.put(f"{one.path}/runtime.json", text_file(json.dumps(runtime, indent=1)))
-    hooks = list(_hook_lines(one, runtime))
-    own = _own_configuration(one, config, is_hooked=bool(hooks))
-    steps = list(_steps(one, runtime, in_world=in_world))
+def _add_configuration(bundle: BundleSpec, root: str, ids: Mapping[str, int], tree: Tree, *, in_world: bool) -> None:
+    config = runtime_config(bundle.container, bundle.settings, bundle.image.config, ids)
+    runtime = _runtime(bundle, root)
+    tree.put(f"{bundle.path}/config.json", text_file(json.dumps(config, indent=1)))
+    tree.put(f"{bundle.path}/runtime.json", text_file(json.dumps(runtime, indent=1)))
+    hooks = list(_hook_lines(bundle, runtime))
+    own = _own_configuration(bundle, config, is_hooked=bool(hooks))
+    steps = list(_steps(bundle, runtime, in_world=in_world))
     if own["mounts"] != config["mounts"]:
         steps.append(("control",))
     if in_world:
-        own, binds = _in_world(one, config, own)
+        own, binds = _in_world(bundle, config, own)
         steps += binds
     if own != config:
-        steps.append(_replaced(one, own, tree))
-    tree.put(f"{STEPS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, steps)))
+        steps.append(_replaced(bundle, own, tree))
+    tree.put(f"{STEPS_FOLDER}/{bundle.section}/{bundle.folder}", text_file(_lines(bundle, steps)))
     if hooks:
-        tree.put(f"{HOOKS_FOLDER}/{one.section}/{one.folder}", text_file(_lines(one, hooks)))
+        tree.put(f"{HOOKS_FOLDER}/{bundle.section}/{bundle.folder}", text_file(_lines(bundle, hooks)))
 
 
-def _runtime(one: BundleSpec, root: str) -> Json:
+def _runtime(bundle: BundleSpec, root: str) -> Json:
     """Return runtime.json: all keys, as in LinuxKit, starting with the mounts of the root."""
-    runtime = one.settings.runtime or Runtime()
-    _check_mounts(one, runtime.mounts or ())
+    runtime = bundle.settings.runtime or Runtime()
+    _check_mounts(bundle, runtime.mounts or ())
     spaces = runtime.bind_ns or BindNS()
     return {
         "cgroups": list(runtime.cgroups or ()),
         "mounts": [
-            *_root_mounts(one, root),
-            *(full_mount(one.container, mount) for mount in runtime.mounts or ()),
+            *_root_mounts(bundle, root),
+            *(full_mount(bundle.container, mount) for mount in runtime.mounts or ()),
         ],
         "mkdir": list(runtime.mkdir or ()),
         "interfaces": [
@@ -141,21 +141,21 @@ def _runtime(one: BundleSpec, root: str) -> Json:
     }
 
 
-def _check_mounts(one: BundleSpec, mounts: Iterable[Mount]) -> None:
+def _check_mounts(bundle: BundleSpec, mounts: Iterable[Mount]) -> None:
     """Refuse mounts that change what init itself has mounted. Raises BuildError if one does."""
     for mount in mounts:
         changes = next((word for word in words(mount.options) if word in CHANGING), None)
         if changes is not None:
             raise BuildError(
-                f"container {one.container.name}: runtime.mounts has the option {changes!r} for {mount.destination}, "
-                "which changes a mount of init's",
+                f"container {bundle.container.name}: runtime.mounts has the option {changes!r} for "
+                f"{mount.destination}, which changes a mount of init's",
                 "Mount it anew: with 'bind' for what is mounted elsewhere.",
             )
 
 
-def _root_mounts(one: BundleSpec, root: str) -> list[Json]:
-    rootfs, tmp = f"/{one.path}/rootfs", f"/{one.path}/tmp"  # noqa: S108
-    if one.settings.readonly:
+def _root_mounts(bundle: BundleSpec, root: str) -> list[Json]:
+    rootfs, tmp = f"/{bundle.path}/rootfs", f"/{bundle.path}/tmp"  # noqa: S108
+    if bundle.settings.readonly:
         return [{"destination": rootfs, "source": f"/{root}", "options": ["bind"]}]
     overlay = [f"lowerdir=/{root}", f"upperdir={tmp}/upper", f"workdir={tmp}/work"]
     return [
@@ -165,20 +165,20 @@ def _root_mounts(one: BundleSpec, root: str) -> list[Json]:
     ]
 
 
-def _steps(one: BundleSpec, runtime: Json, *, in_world: bool) -> Iterator[tuple[str, ...]]:
+def _steps(bundle: BundleSpec, runtime: Json, *, in_world: bool) -> Iterator[tuple[str, ...]]:
     """Return the steps in LinuxKit's order: mounts, folders in them, control groups, results."""
     for number, mount in enumerate(runtime["mounts"]):
-        is_root = number < (1 if one.settings.readonly else 3)
-        yield from _mount_steps(one, mount) if is_root or not in_world else _world_mount_steps(one, mount)
+        is_root = number < (1 if bundle.settings.readonly else 3)
+        yield from _mount_steps(bundle, mount) if is_root or not in_world else _world_mount_steps(bundle, mount)
     for path in runtime["mkdir"]:
         is_inside = not path.startswith("/")
-        yield (("inside-mkdir" if is_inside else "world-mkdir") if in_world else "mkdir", _absolute(one, path))
-    yield from (("mkdir", _cgroup(one, path)) for path in runtime["cgroups"])
-    yield from (("result", path) for path in result_paths(one))
+        yield (("inside-mkdir" if is_inside else "world-mkdir") if in_world else "mkdir", _absolute(bundle, path))
+    yield from (("mkdir", _cgroup(bundle, path)) for path in runtime["cgroups"])
+    yield from (("result", path) for path in result_paths(bundle))
 
 
-def _mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
-    destination = _absolute(one, mount["destination"])
+def _mount_steps(bundle: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
+    destination = _absolute(bundle, mount["destination"])
     options = mount.get("options", [])
     if options == ["remount", "private"]:  # nothing is shared in this guest, so nothing must be made private
         return
@@ -189,7 +189,7 @@ def _mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
     yield ("mount", mount.get("type") or NONE, mount.get("source") or NONE, destination, ",".join(options) or NONE)
 
 
-def _world_mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
+def _world_mount_steps(bundle: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]]:
     """Return the steps of mounts in the containers' view, which resolves their paths.
 
     Raises BuildError if a mount inside of the container needs a type of its own.
@@ -203,19 +203,19 @@ def _world_mount_steps(one: BundleSpec, mount: Json) -> Iterator[tuple[str, ...]
         return
     if not is_bind(kind, options) and kind not in ORDINARY:
         raise BuildError(
-            f"container {one.container.name}: runtime.mounts has a mount of type {kind} inside of the container",
+            f"container {bundle.container.name}: runtime.mounts has a mount of type {kind} inside of the container",
             "Put it under 'mounts', or at an absolute path that the container binds.",
         )
     yield ("inside-mount", *words)
 
 
-def _cgroup(one: BundleSpec, path: str) -> str:
+def _cgroup(bundle: BundleSpec, path: str) -> str:
     if ".." in path.split("/"):
-        raise BuildError(f"container {one.container.name}: the control group {path!r} leaves its folder")
+        raise BuildError(f"container {bundle.container.name}: the control group {path!r} leaves its folder")
     return f"/sys/fs/cgroup/{path.strip('/')}"
 
 
-def _in_world(one: BundleSpec, config: Json, own: Json) -> tuple[Json, list[tuple[str, ...]]]:
+def _in_world(bundle: BundleSpec, config: Json, own: Json) -> tuple[Json, list[tuple[str, ...]]]:
     """Rewrite a configuration's paths for the containers' view; add steps that resolve binds.
 
     Paths in `own` are unchanged.
@@ -223,16 +223,16 @@ def _in_world(one: BundleSpec, config: Json, own: Json) -> tuple[Json, list[tupl
     mounts: list[Json] = []
     steps: list[tuple[str, ...]] = []
     for number, (said, mount) in enumerate(zip(config["mounts"], own["mounts"], strict=True)):
-        source, place = mount["source"], f"{one.section}-{one.folder}-{number}"
+        source, place = mount["source"], f"{bundle.section}-{bundle.folder}-{number}"
         if said != mount or is_volume(normal(source)):
             mounts.append(mount)
         elif is_bind(mount["type"], mount.get("options", ())):
-            if MAGIC.match(normal(source)) and not is_open(one.settings):
+            if MAGIC.match(normal(source)) and not is_open(bundle.settings):
                 raise BuildError(
-                    f"container {one.container.name}: the bind {source!r} leads through another process",
+                    f"container {bundle.container.name}: the bind {source!r} leads through another process",
                     "Bind what is meant by its path in the guest, such as / for /proc/1/root.",
                 )
-            steps.append(("bind", place, source, "all" if is_open(one.settings) else NONE))
+            steps.append(("bind", place, source, "all" if is_open(bundle.settings) else NONE))
             mounts.append({**mount, "source": f"{BINDS}/{place}"})
         else:  # init's own /dev has few devices in this case
             mounts.append({**mount, "source": WORLD + normal(source)} if source.startswith("/dev/") else mount)
@@ -246,48 +246,48 @@ def _world_namespace(space: Json) -> Json:
     return space if is_ours else {**space, "path": f"{WORLD}{normal(path)}"}
 
 
-def _absolute(one: BundleSpec, path: str) -> str:
+def _absolute(bundle: BundleSpec, path: str) -> str:
     """Return a guest path; a relative one is inside of the container."""
-    return path if path.startswith("/") else f"/{one.path}/rootfs/{path}"
+    return path if path.startswith("/") else f"/{bundle.path}/rootfs/{path}"
 
 
-def _own_configuration(one: BundleSpec, config: Json, *, is_hooked: bool) -> Json:
+def _own_configuration(bundle: BundleSpec, config: Json, *, is_hooked: bool) -> Json:
     """Return LinuxKit's configuration with the additions of this guest."""
     own = dict(config)
     if is_hooked:
-        hook = {"path": HOOK_PROGRAM, "args": ["hook", f"/{HOOKS_FOLDER}/{one.section}/{one.folder}"]}
+        hook = {"path": HOOK_PROGRAM, "args": ["hook", f"/{HOOKS_FOLDER}/{bundle.section}/{bundle.folder}"]}
         own["hooks"] = {"createRuntime": [hook]}
     if annotations := config.get("annotations"):
         own["annotations"] = {key: text for key, text in annotations.items() if not key.startswith(CRUN)}
-    own["mounts"] = [_with_own_control(one, mount) for mount in config["mounts"]]
-    if shares_pids(one):
+    own["mounts"] = [_with_own_control(bundle, mount) for mount in config["mounts"]]
+    if shares_pids(bundle):
         spaces = [*config["linux"]["namespaces"], {"type": "pid", "path": PIDS}]
         own["linux"] = {**config["linux"], "namespaces": spaces}
     return own
 
 
-def _with_own_control(one: BundleSpec, mount: Json) -> Json:
+def _with_own_control(bundle: BundleSpec, mount: Json) -> Json:
     """Return a mount; a bind of the control folder becomes read-only and private."""
     source = posixpath.normpath(mount["source"])
     if source not in {CONTROL, f"{CONTROL}/control"} or not is_bind(mount["type"], mount.get("options", [])):
         return mount
-    own = f"{CONTROL_FOLDER}/{one.section}/{one.folder}{source.removeprefix(CONTROL)}"
+    own = f"{CONTROL_FOLDER}/{bundle.section}/{bundle.folder}{source.removeprefix(CONTROL)}"
     return {**mount, "source": own, "options": ["ro", "rbind"]}
 
 
-def shares_pids(one: BundleSpec) -> bool:
+def shares_pids(bundle: BundleSpec) -> bool:
     """Return whether a container shares its process IDs with others."""
-    return one.settings.pid in {"host", "root"}
+    return bundle.settings.pid in {"host", "root"}
 
 
-def _replaced(one: BundleSpec, own: Json, tree: Tree) -> tuple[str, ...]:
+def _replaced(bundle: BundleSpec, own: Json, tree: Tree) -> tuple[str, ...]:
     """Add a configuration; return the step that replaces LinuxKit's with it."""
-    place = f"{CONFIGS_FOLDER}/{one.section}/{one.folder}.json"
+    place = f"{CONFIGS_FOLDER}/{bundle.section}/{bundle.folder}.json"
     tree.put(place, text_file(json.dumps(own, indent=1)))
-    return ("mount", NONE, f"/{place}", f"/{one.path}/config.json", "bind")
+    return ("mount", NONE, f"/{place}", f"/{bundle.path}/config.json", "bind")
 
 
-def _hook_lines(one: BundleSpec, runtime: Json) -> Iterator[tuple[str, ...]]:
+def _hook_lines(bundle: BundleSpec, runtime: Json) -> Iterator[tuple[str, ...]]:
     """Return the hook's lines: `add NAME TYPE PEER root|new`, `move NAME`, `bind NAMESPACE PATH`.
 
     Raises BuildError if an interface lacks a name or its peer.
@@ -297,7 +297,7 @@ def _hook_lines(one: BundleSpec, runtime: Json) -> Iterator[tuple[str, ...]]:
         kind = interface.get("add", "") or ("veth" if peer else "")
         if not name or (kind == "veth" and not peer):
             lack = "peer" if name else "name"
-            raise BuildError(f"container {one.container.name}: an interface has no {lack}")
+            raise BuildError(f"container {bundle.container.name}: an interface has no {lack}")
         if kind:
             yield ("add", name, kind, peer or NONE, "root" if interface["createInRoot"] or peer else "new")
         else:
@@ -305,32 +305,34 @@ def _hook_lines(one: BundleSpec, runtime: Json) -> Iterator[tuple[str, ...]]:
     yield from (("bind", name, path) for name, path in runtime["bindNS"].items() if path)
 
 
-def _lines(one: BundleSpec, steps: Iterable[tuple[str, ...]]) -> str:
+def _lines(bundle: BundleSpec, steps: Iterable[tuple[str, ...]]) -> str:
     lines = []
     for step in steps:
         if any(set(word) & set("\t\n\0") for word in step):
-            raise BuildError(f"container {one.container.name}: a tab or a line end in {' '.join(step)!r}")
+            raise BuildError(f"container {bundle.container.name}: a tab or a line end in {' '.join(step)!r}")
         lines.append("\t".join(step) + "\n")
     return "".join(lines)
 
 
-def result_paths(one: BundleSpec) -> tuple[str, ...]:
+def result_paths(bundle: BundleSpec) -> tuple[str, ...]:
     """Return the result files of a container. Raises BuildError if a path is not absolute, or there are too many."""
-    words = (one.settings.annotations or {}).get(RESULTS, "").split()
+    words = (bundle.settings.annotations or {}).get(RESULTS, "").split()
     paths = tuple(dict.fromkeys(word.rstrip("/") for word in words))
     if len(paths) > MAX_RESULTS:
-        raise BuildError(f"container {one.container.name}: {len(paths)} results, and {MAX_RESULTS} at most can be sent")
+        raise BuildError(
+            f"container {bundle.container.name}: {len(paths)} results, and {MAX_RESULTS} at most can be sent"
+        )
     for path in paths:
         if not path.startswith("/") or ".." in path.split("/") or not path:
             fault = f"the result {path or '/'!r} is not the absolute path of a file or folder"
-            raise BuildError(f"container {one.container.name}: {fault}")
+            raise BuildError(f"container {bundle.container.name}: {fault}")
     return paths
 
 
-def results(placed: Iterable[BundleSpec]) -> tuple[ExpectedFiles, ...]:
+def results(bundles: Iterable[BundleSpec]) -> tuple[ExpectedFiles, ...]:
     """Return the result files of all containers that have some."""
     return tuple(
-        ExpectedFiles(container=one.container.name, paths=paths, section=one.section)
-        for one in placed
-        if (paths := result_paths(one))
+        ExpectedFiles(container=bundle.container.name, paths=paths, section=bundle.section)
+        for bundle in bundles
+        if (paths := result_paths(bundle))
     )

@@ -39,117 +39,117 @@ class BundleSpec:
 
 def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[BundleSpec, ...]:
     """Return all containers of a spec in start order."""
-    placed = []
+    bundles = []
     for section in ("onboot", "services", "onshutdown"):
         for number, container in enumerate(getattr(spec, section)):
             image = images[container.image]
             folder = container.name if section == "services" else f"{number:03d}-{container.name}"
             settings = with_volumes(container, merged_settings(container, image.config), spec.volumes)
-            placed.append(BundleSpec(section, folder, container, settings, image))
-    return tuple(placed)
+            bundles.append(BundleSpec(section, folder, container, settings, image))
+    return tuple(bundles)
 
 
-def writes_root(one: BundleSpec) -> bool:
+def writes_root(bundle: BundleSpec) -> bool:
     """Return whether the runtime may write to a read-only root: it creates missing mount points."""
-    settings = one.settings
+    settings = bundle.settings
     mounts = (settings.binds, settings.binds_add, settings.mounts, settings.tmpfs, settings.devices)
-    moves = (settings.cwd or one.image.config.workdir or "/") != "/"
+    moves = (settings.cwd or bundle.image.config.workdir or "/") != "/"
     return settings.runtime is not None or (bool(settings.readonly) and (moves or any(mounts)))
 
 
-def check_seconds(placed: tuple[BundleSpec, ...]) -> dict[str, float]:
+def check_seconds(bundles: tuple[BundleSpec, ...]) -> dict[str, float]:
     """Return time limits of checks by name."""
-    return _service_seconds(placed, CHECK)
+    return _service_seconds(bundles, CHECK)
 
 
-def stop_seconds(placed: tuple[BundleSpec, ...]) -> dict[str, float]:
+def stop_seconds(bundles: tuple[BundleSpec, ...]) -> dict[str, float]:
     """Return the times that services have to end, by name; others have the default of init."""
-    return _service_seconds(placed, STOP)
+    return _service_seconds(bundles, STOP)
 
 
-def _service_seconds(placed: tuple[BundleSpec, ...], annotation: str) -> dict[str, float]:
+def _service_seconds(bundles: tuple[BundleSpec, ...], annotation: str) -> dict[str, float]:
     values = {
-        one.container.name: (one.settings.annotations or {}).get(annotation)
-        for one in placed
-        if one.section == "services"
+        bundle.container.name: (bundle.settings.annotations or {}).get(annotation)
+        for bundle in bundles
+        if bundle.section == "services"
     }
     return {name: duration_s(value) for name, value in values.items() if value is not None}
 
 
-def lost_paths(placed: Iterable[BundleSpec]) -> Iterator[str]:
+def lost_paths(bundles: Iterable[BundleSpec]) -> Iterator[str]:
     """Note each container whose environment replaces the image's PATH."""
-    for one in placed:
-        if one.settings.env and _path_of(one.image.config.env) and not _path_of(one.settings.env):
-            yield f"{one.container.name}: its env has no PATH, and takes the place of its image's, which has one"
+    for bundle in bundles:
+        if bundle.settings.env and _path_of(bundle.image.config.env) and not _path_of(bundle.settings.env):
+            yield f"{bundle.container.name}: its env has no PATH, and takes the place of its image's, which has one"
 
 
-def ignored_users(placed: Iterable[BundleSpec]) -> Iterator[str]:
+def ignored_users(bundles: Iterable[BundleSpec]) -> Iterator[str]:
     """Note each container that runs as root despite its image's user, as in LinuxKit."""
-    for one in placed:
-        user = one.image.config.user
-        if user.partition(":")[0] not in {"", "root", "0"} and one.settings.uid is None:
+    for bundle in bundles:
+        user = bundle.image.config.user
+        if user.partition(":")[0] not in {"", "root", "0"} and bundle.settings.uid is None:
             yield (
-                f"{one.container.name}: its image's USER {user[:60]!r} is not used: it runs as root. "
+                f"{bundle.container.name}: its image's USER {user[:60]!r} is not used: it runs as root. "
                 "To have that user, give its number as 'uid'"
             )
 
 
 def _path_of(env: Iterable[str]) -> str:
-    return next((one for one in env if one.startswith("PATH=")), "")
+    return next((variable for variable in env if variable.startswith("PATH=")), "")
 
 
 def needed_modules(
-    placed: Iterable[BundleSpec], init: Iterable[StoredImage], volumes: Iterable[Volume] = ()
+    bundles: Iterable[BundleSpec], init: Iterable[StoredImage], volumes: Iterable[Volume] = ()
 ) -> tuple[str, ...]:
     """Return kernel modules for containers, init images and volumes."""
-    placed = tuple(placed)
-    made = [kind for one in placed for kind in _interface_kinds(one.settings)]
-    overlay = ["overlay"] if any(not one.settings.readonly for one in placed) or volumes else []
-    return tuple(dict.fromkeys([*named_modules(placed, init), *made, *overlay]))
+    bundles = tuple(bundles)
+    made = [kind for bundle in bundles for kind in _interface_kinds(bundle.settings)]
+    overlay = ["overlay"] if any(not bundle.settings.readonly for bundle in bundles) or volumes else []
+    return tuple(dict.fromkeys([*named_modules(bundles, init), *made, *overlay]))
 
 
-def named_modules(placed: Iterable[BundleSpec], init: Iterable[StoredImage]) -> tuple[str, ...]:
+def named_modules(bundles: Iterable[BundleSpec], init: Iterable[StoredImage]) -> tuple[str, ...]:
     """Return the kernel modules that containers and init images ask for by name."""
-    labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
+    labels = [*(image.config.labels for image in init), *(bundle.annotation_and_label for bundle in bundles)]
     return tuple(dict.fromkeys(name for label in labels for name in label.get(MODULES, "").split()))
 
 
 def _interface_kinds(settings: ContainerSettings) -> list[str]:
     """Return the types of a container's network interfaces, which name their modules."""
     interfaces = (settings.runtime and settings.runtime.interfaces) or ()
-    return [one.add or "veth" for one in interfaces if one.add or one.peer]
+    return [interface.add or "veth" for interface in interfaces if interface.add or interface.peer]
 
 
-def needs_every_module(placed: Iterable[BundleSpec]) -> bool:
+def needs_every_module(bundles: Iterable[BundleSpec]) -> bool:
     """Return whether a container sees the folder of kernel modules, and may load any."""
-    sources = (bind.partition(":")[0] for one in placed for bind in one.settings.binds or ())
+    sources = (bind.partition(":")[0] for bundle in bundles for bind in bundle.settings.binds or ())
     return any(PurePosixPath(source).is_relative_to(folder) for source in sources for folder in MODULE_FOLDERS)
 
 
-def needs_network(placed: Iterable[BundleSpec], init: Iterable[StoredImage]) -> bool:
+def needs_network(bundles: Iterable[BundleSpec], init: Iterable[StoredImage]) -> bool:
     """Return whether a container or an init image needs a network card."""
-    placed = tuple(placed)
-    if "none" in _networks(placed):
+    bundles = tuple(bundles)
+    if "none" in _networks(bundles):
         return False
-    labels = [*(image.config.labels for image in init), *(one.annotation_and_label for one in placed)]
+    labels = [*(image.config.labels for image in init), *(bundle.annotation_and_label for bundle in bundles)]
     return any(NETWORK in label for label in labels)
 
 
-def needs_outbound(placed: Iterable[BundleSpec]) -> bool:
+def needs_outbound(bundles: Iterable[BundleSpec]) -> bool:
     """Return whether the spec itself asks for a network that leads outside; no image can."""
-    return "outbound" in _networks(placed)
+    return "outbound" in _networks(bundles)
 
 
-def _networks(placed: Iterable[BundleSpec]) -> set[str]:
-    return {(one.container.annotations or {}).get(NETWORK, "") for one in placed}
+def _networks(bundles: Iterable[BundleSpec]) -> set[str]:
+    return {(bundle.container.annotations or {}).get(NETWORK, "") for bundle in bundles}
 
 
-def console_proof(placed: Iterable[BundleSpec]) -> ConsoleProof | None:
+def console_proof(bundles: Iterable[BundleSpec]) -> ConsoleProof | None:
     """Return the console text that proves a pass of a foreign guest, if a container has one.
 
     Raises BuildError if containers have different texts.
     """
-    annotated = ((one.settings.annotations or {}).get(CONSOLE) for one in placed)
+    annotated = ((bundle.settings.annotations or {}).get(CONSOLE) for bundle in bundles)
     texts = {text for text in annotated if text is not None}
     if len(texts) > 1:
         raise BuildError(f"containers have different texts as {CONSOLE}", "Have one of them print the last word.")

@@ -29,40 +29,43 @@ SHOWN = ("capabilities", "ambient", "binds", "mounts", "devices", "masked_paths"
 MAX_SHOWN = 400
 
 
-def label_notes(placed: Iterable[BundleSpec]) -> Iterator[str]:
+def label_notes(bundles: Iterable[BundleSpec]) -> Iterator[str]:
     """Note each container whose image label grants more than the defaults."""
-    for one in placed:
-        words = "; ".join(_powers(_effective(one)))
+    for bundle in bundles:
+        words = "; ".join(_powers(_effective(bundle)))
         if words:
-            yield f"{one.container.name}: by the label of its image {one.container.image} it has {words[:MAX_SHOWN]}"
+            container = bundle.container
+            yield f"{container.name}: by the label of its image {container.image} it has {words[:MAX_SHOWN]}"
 
 
-def self_granted(placed: Iterable[BundleSpec]) -> tuple[str, ...]:
+def self_granted(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
     """Return the containers to which not the spec, but their image's label gives power or devices, each with both."""
     found = []
-    for one in placed:
-        settings = _effective(one)
+    for bundle in bundles:
+        settings = _effective(bundle)
         words = [*powers(settings), *(f"the device {device.path}" for device in settings.devices or ())]
         if words:
-            found.append(f"{one.container.name}: {', '.join(dict.fromkeys(words))}")
+            found.append(f"{bundle.container.name}: {', '.join(dict.fromkeys(words))}")
     return tuple(found)
 
 
-def check_labels(placed: Iterable[BundleSpec]) -> None:
+def check_labels(bundles: Iterable[BundleSpec]) -> None:
     """Refuse labels that reach files of init or of other containers. Raises BuildError if a label does."""
-    for one in placed:
-        for what in _reached(_effective(one)):
+    for bundle in bundles:
+        for what in _reached(_effective(bundle)):
             raise BuildError(
-                f"container {one.container.name}: the label {LABEL} of {one.container.image} asks for {what}, "
+                f"container {bundle.container.name}: the label {LABEL} of {bundle.container.image} asks for {what}, "
                 "by which it would reach files of init or of other containers",
                 "An image cannot grant itself such rights. If intended, set the whole key in the spec.",
             )
 
 
-def _effective(one: BundleSpec) -> ContainerSettings:
+def _effective(bundle: BundleSpec) -> ContainerSettings:
     """Settings of the label that the spec does not replace."""
-    label = label_settings(one.container, one.image.config).model_dump(by_alias=True, exclude_none=True, mode="json")
-    spec = one.container.model_dump(by_alias=True, exclude_none=True, mode="json")
+    label = label_settings(bundle.container, bundle.image.config).model_dump(
+        by_alias=True, exclude_none=True, mode="json"
+    )
+    spec = bundle.container.model_dump(by_alias=True, exclude_none=True, mode="json")
     remaining: dict[str, Any] = {key: value for key, value in label.items() if key not in spec or key == "runtime"}
     if "runtime" in remaining:
         remaining["runtime"] = {

@@ -44,9 +44,11 @@ HINT = (
 )
 
 
-def privileged(placed: Sequence[BundleSpec], init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
+def privileged(bundles: Sequence[BundleSpec], init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
     """Return the containers that may reach init, each with its means."""
-    entries = [(one.container.name, [*powers(one.settings)], [*_sockets(one)]) for one in placed]  # not unique
+    entries = [
+        (bundle.container.name, [*powers(bundle.settings)], [*_sockets(bundle)]) for bundle in bundles
+    ]  # not unique
     if any(sockets for _, _, sockets in entries) and any(
         _has_daemons(image, store) for image in init if PROTOCOL not in image.config.labels
     ):
@@ -58,7 +60,7 @@ def privileged(placed: Sequence[BundleSpec], init: Iterable[StoredImage], store:
 def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
     """Return the init images that bring daemons of which nothing is known: these run as init does."""
     others = (image for image in init if PROTOCOL not in image.config.labels)
-    brought = (one for one in others if one.recipe_digest not in KNOWN_DAEMONS and _has_daemons(one, store))
+    brought = (other for other in others if other.recipe_digest not in KNOWN_DAEMONS and _has_daemons(other, store))
     return tuple(f"init image {image.reference}" for image in brought)
 
 
@@ -82,9 +84,9 @@ def _has_daemons(image: StoredImage, store: Store) -> bool:
     return any(is_within(path, DAEMONS) for path in image_tree(image, store).nodes)
 
 
-def _sockets(one: BundleSpec) -> Iterable[str]:
+def _sockets(bundle: BundleSpec) -> Iterable[str]:
     """Binds by which containers can instruct daemons which init started with all rights."""
-    for path in named_paths(one):
+    for path in named_paths(bundle):
         if not path.is_made and (is_within(path.path, "/run") or is_within("/run", path.path)):
             yield f"the bind {path.path}, where daemons of init listen"
         elif path.can_write and (is_within(path.path, DAEMON_STATE) or is_within(DAEMON_STATE, path.path)):
@@ -142,14 +144,14 @@ def check_files(before: Mapping[str, Node], tree: Tree) -> None:
             raise BuildError(f"files: /{path} would be read or run by init", HINT)
 
 
-def is_same(one: Node | None, other: Node) -> bool:
+def is_same(node: Node | None, other: Node) -> bool:
     """Return whether two nodes are equal except for owners and times; folders are all equal."""
-    if one is None or one.kind != other.kind:
+    if node is None or node.kind != other.kind:
         return False
-    if one is other or one.kind == "dir":
+    if node is other or node.kind == "dir":
         return True
-    return (one.target, one.device) == (other.target, other.device) and (
-        one.data == other.data or one.read() == other.read()
+    return (node.target, node.device) == (other.target, other.device) and (
+        node.data == other.data or node.read() == other.read()
     )
 
 

@@ -148,8 +148,8 @@ def _whole_sys(mounts: Sequence[Json]) -> Iterator[str]:
 
 def _is_usual_sys(mounts: Sequence[Json]) -> bool:
     return any(
-        one["destination"] == "/sys" and one["type"] == "sysfs" and is_readonly(one.get("options", ()))
-        for one in mounts
+        mount["destination"] == "/sys" and mount["type"] == "sysfs" and is_readonly(mount.get("options", ()))
+        for mount in mounts
     )
 
 
@@ -194,9 +194,11 @@ def _has_second_views(settings: ContainerSettings) -> bool:
     """Return whether a container sees /proc or /sys, or parts of them, at unusual places."""
     mounts = settings.mounts or ()
     sources = [text.partition(":")[0] for text in settings.binds or ()]
-    sources += [one.source for one in mounts if is_bind(one.usual_type, one.options)]
-    views = any(one.usual_type in {"proc", "sysfs"} for one in mounts)
-    return views or any((_normal(one) + "/").startswith(("/proc/", "/sys/")) or _normal(one) == "/" for one in sources)
+    sources += [mount.source for mount in mounts if is_bind(mount.usual_type, mount.options)]
+    views = any(mount.usual_type in {"proc", "sysfs"} for mount in mounts)
+    return views or any(
+        (_normal(source) + "/").startswith(("/proc/", "/sys/")) or _normal(source) == "/" for source in sources
+    )
 
 
 def _devices(settings: ContainerSettings) -> Iterator[str]:

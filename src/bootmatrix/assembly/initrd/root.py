@@ -31,7 +31,7 @@ class RootParts:
 
     spec: Spec
     images: Mapping[str, StoredImage]
-    placed: tuple[BundleSpec, ...]
+    bundles: tuple[BundleSpec, ...]
     store: Store
     sources: Mapping[str, str] | None = None
     on_disk: Collection[str] = ()
@@ -49,8 +49,8 @@ def guest_tree(parts: RootParts) -> Tree:
             f"{parts.spec.path}: none of the images under 'init' has a file /init", "Add the image 'init'."
         )
     _put_console(tree)
-    tree.put("etc/bootmatrix/checks", text_file(_seconds_list(check_seconds(parts.placed))))
-    if stops := stop_seconds(parts.placed):
+    tree.put("etc/bootmatrix/checks", text_file(_seconds_list(check_seconds(parts.bundles))))
+    if stops := stop_seconds(parts.bundles):
         tree.put("etc/bootmatrix/stops", text_file(_seconds_list(stops)))
     return tree
 
@@ -96,13 +96,13 @@ def linuxkit_tree(parts: RootParts) -> Tree:
     tree = _init_tree(init, store)
     if any(PROTOCOL in image.config.labels for image in init):
         check_images(tree, init, store)
-    ids = container_ids(parts.placed)
+    ids = container_ids(parts.bundles)
     add_volumes(spec.volumes, images, tree, store)
-    in_world = needs_world(parts.placed, spec, tree)
+    in_world = needs_world(parts.bundles, spec, tree)
     if in_world:
         tree.put(WORLD_FILE, text_file(""))
         tree.put(SHARED_PIDS, text_file(""))  # whose /proc is what they see of it
-    add_bundles(_id_order(parts.placed), ids, tree, store, in_world=in_world, on_disk=parts.on_disk)
+    add_bundles(_id_order(parts.bundles), ids, tree, store, in_world=in_world, on_disk=parts.on_disk)
     before = dict(tree.nodes) if spec.files and any(PROTOCOL in image.config.labels for image in init) else None
     add_files(spec, ids, tree, SpecSources(store, source_digests(spec) if parts.sources is None else parts.sources))
     if before is not None:
@@ -110,11 +110,11 @@ def linuxkit_tree(parts: RootParts) -> Tree:
     return tree
 
 
-def container_ids(placed: tuple[BundleSpec, ...]) -> dict[str, int]:
+def container_ids(bundles: tuple[BundleSpec, ...]) -> dict[str, int]:
     """Return the numbers that containers' names stand for in a uid or gid."""
-    return {one.container.name: number for number, one in enumerate(_id_order(placed), start=FIRST_ID)}
+    return {bundle.container.name: number for number, bundle in enumerate(_id_order(bundles), start=FIRST_ID)}
 
 
-def _id_order(placed: tuple[BundleSpec, ...]) -> list[BundleSpec]:
+def _id_order(bundles: tuple[BundleSpec, ...]) -> list[BundleSpec]:
     order = {"onboot": 0, "onshutdown": 1, "services": 2}
-    return sorted(placed, key=lambda one: order[one.section])
+    return sorted(bundles, key=lambda bundle: order[bundle.section])

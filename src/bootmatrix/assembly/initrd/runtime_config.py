@@ -147,7 +147,7 @@ def _resources(settings: ContainerSettings) -> Json:
     values = settings.resources.model_dump(by_alias=True, exclude_none=True, mode="json") if settings.resources else {}
     renamed = {RENAMED.get(key, key): value for key, value in values.items()}
     if "hugepageLimits" in renamed:
-        sizes = [{**one, "pageSize": _page_size(one["pageSize"])} for one in renamed["hugepageLimits"]]
+        sizes = [{**limit, "pageSize": _page_size(limit["pageSize"])} for limit in renamed["hugepageLimits"]]
         renamed["hugepageLimits"] = sizes
     _set(renamed, "devices", [*renamed.get("devices", []), *map(_device_rule, settings.devices or ())])
     return renamed

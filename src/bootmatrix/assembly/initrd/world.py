@@ -44,27 +44,27 @@ def needs_world(bundles: Sequence[BundleSpec], spec: Spec, tree: Tree) -> bool:
 
     Containers with all privileges do not count.
     """
-    bounded = [one for one in bundles if not is_open(one.settings)]
-    if any(_changes_mounts(one) for one in bounded):
+    bounded = [bundle for bundle in bundles if not is_open(bundle.settings)]
+    if any(_changes_mounts(bundle) for bundle in bounded):
         return True
-    named = [path for one in bounded for path in named_paths(one)]
+    named = [path for bundle in bounded for path in named_paths(bundle)]
     links = {posixpath.normpath("/" + file.path) for file in spec.files if file.symlink}
     return any(not _is_harmless(path, named, links, tree) for path in named)
 
 
-def _changes_mounts(one: BundleSpec) -> bool:
+def _changes_mounts(bundle: BundleSpec) -> bool:
     """Return whether init mounts in the guest's root, or creates paths in the container's."""
-    runtime = one.settings.runtime
+    runtime = bundle.settings.runtime
     if runtime is None:
         return False
     spaces = runtime.bind_ns.model_dump() if runtime.bind_ns else {}
     return bool(runtime.mounts or any(spaces.values()) or any(not path.startswith("/") for path in runtime.mkdir or ()))
 
 
-def named_paths(one: BundleSpec) -> Iterator[Named]:
+def named_paths(bundle: BundleSpec) -> Iterator[Named]:
     """Yield guest paths that a container binds, or lets init create."""
-    name, settings = one.container.name, one.settings
-    for source, options in bind_sources(one):
+    name, settings = bundle.container.name, bundle.settings
+    for source, options in bind_sources(bundle):
         yield Named(name, normal(source), not is_readonly(options))
     runtime = settings.runtime
     for path in (runtime and runtime.mkdir) or ():
@@ -72,12 +72,12 @@ def named_paths(one: BundleSpec) -> Iterator[Named]:
             yield Named(name, normal(path), can_write=False, is_made=True)
 
 
-def bind_sources(one: BundleSpec) -> Iterator[tuple[str, tuple[str, ...]]]:
+def bind_sources(bundle: BundleSpec) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the sources and options of a container's binds."""
-    for text in one.settings.binds or ():
+    for text in bundle.settings.binds or ():
         source, _, rest = text.partition(":")
         yield source, tuple(rest.partition(":")[2].split(","))
-    for mount in one.settings.mounts or ():
+    for mount in bundle.settings.mounts or ():
         if is_bind(mount.usual_type, mount.options):
             yield mount.source, mount.options
 
@@ -93,14 +93,14 @@ def is_volume(path: str) -> bool:
     return path.startswith(VOLUMES) and bool(name and slash) and rest == "merged"
 
 
-def _is_harmless(one: Named, named: Iterable[Named], links: set[str], tree: Tree) -> bool:
-    if is_volume(one.path) or any(is_within(one.path, link) for link in links):
-        return is_volume(one.path)
+def _is_harmless(own: Named, named: Iterable[Named], links: set[str], tree: Tree) -> bool:
+    if is_volume(own.path) or any(is_within(own.path, link) for link in links):
+        return is_volume(own.path)
     try:
-        path = normal(tree.resolve(one.path, whole=True))
+        path = normal(tree.resolve(own.path, whole=True))
     except BuildError:
         return False
-    return not any(_can_replace(other, one, path) for other in named) and _is_elsewhere(path, one.can_write)
+    return not any(_can_replace(other, own, path) for other in named) and _is_elsewhere(path, own.can_write)
 
 
 def _is_elsewhere(path: str, can_write: bool) -> bool:
@@ -116,11 +116,11 @@ def _is_elsewhere(path: str, can_write: bool) -> bool:
     return bool(top) and top not in INIT_OWN and not (path == "/dev" and can_write)
 
 
-def _can_replace(other: Named, one: Named, path: str) -> bool:
+def _can_replace(other: Named, own: Named, path: str) -> bool:
     """Return whether another path's container may replace a part of this path by a link."""
-    if not other.can_write or (one.is_made and one.container == other.container):
+    if not other.can_write or (own.is_made and own.container == other.container):
         return False
-    return any(each != other.path and is_within(each, other.path) for each in (one.path, path))
+    return any(each != other.path and is_within(each, other.path) for each in (own.path, path))
 
 
 def is_within(path: str, folder: str) -> bool:

@@ -186,11 +186,13 @@ def recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: S
             data = member.read()
             strange = strange if strange[0] else describe(data)
             data = _start(data, is_named=bool(NAMED.search(member.path)))
-            found = [one for one in profiles if form_of(data, one.kernel_magic) and not one.borrows_kernels()]
-            if len({one.names.debian for one in found}) == 1:
+            found = [
+                profile for profile in profiles if form_of(data, profile.kernel_magic) and not profile.borrows_kernels()
+            ]
+            if len({profile.names.debian for profile in found}) == 1:
                 return found[0]
             if found:
-                raise BuildError(f"{file} may be for {', '.join(one.name for one in found)}", hint)
+                raise BuildError(f"{file} may be for {', '.join(profile.name for profile in found)}", hint)
     what = strange[0] or "not a kernel of a known architecture"
     raise BuildError(f"{', '.join(map(str, parts))}: this is {what}", strange[1])
 

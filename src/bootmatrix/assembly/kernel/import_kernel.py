@@ -56,7 +56,7 @@ def import_kernel(
         config=store.add_bytes(config) if config else None,
         dtbs={tree: (store.add_bytes(data), len(data)) for tree, data in found.dtbs.items()},
         pack=packed,
-        modules={module: _placed(one, release) for module, one in found.modules.items()},
+        modules={module: _placed(name, release) for module, name in found.modules.items()},
         builtin=found.builtin,
         ucode=_microcode(parts, files, store),
     )
@@ -106,11 +106,11 @@ def _copy(part: KernelPart, file: Fetched, folder: Path) -> Fetched:
     root = file.resolve()
     try:
         lists = (root / MODULES_ORDER,) if (root / MODULES_ORDER).is_file() else ()
-        for one in [root] if root.is_file() else (*find_kernel_format(part.kind).paths(root), *lists):
-            target = folder / one.relative_to(root.anchor)
+        for path in [root] if root.is_file() else (*find_kernel_format(part.kind).paths(root), *lists):
+            target = folder / path.relative_to(root.anchor)
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
-                copy_digested(one, target)
+                copy_digested(path, target)
     except OSError as error:
         raise InputError(f"{error.filename or file}: cannot be read: {error.strerror}") from error
     return folder / root.relative_to(root.anchor)
@@ -119,7 +119,7 @@ def _copy(part: KernelPart, file: Fetched, folder: Path) -> Fetched:
 def _bootable_forms(profile: Profile) -> tuple[KernelForm, ...]:
     """Return the kernel forms that machines of a profile boot, most frequent first."""
     loaded = [machine.kernel_form for machine in profile.machines.values()]
-    counts = {form: sum(boots(one, form) for one in loaded) for form in profile.kernel_magic}
+    counts = {form: sum(boots(module, form) for module in loaded) for form in profile.kernel_magic}
     return tuple(sorted((form for form in counts if counts[form]), key=lambda form: -counts[form]))
 
 

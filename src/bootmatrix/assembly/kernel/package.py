@@ -267,7 +267,7 @@ def every_module_tree(kernel: Kernel, files: KernelFiles, store: Store) -> Tree:
     folder = f"usr/lib/modules/{kernel.release}"
     lines = []
     for name in sorted(files.modules):
-        *needs, module = (one.path.removeprefix(f"{folder}/") for one in load_order(files, (name,))[0])
+        *needs, module = (module.path.removeprefix(f"{folder}/") for module in load_order(files, (name,))[0])
         lines.append(f"{module}: {' '.join(reversed(needs))}".rstrip() + "\n")
     tree.put(f"{folder}/modules.dep", text_file("".join(lines)))
     return tree

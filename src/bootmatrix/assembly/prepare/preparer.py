@@ -102,7 +102,9 @@ class Preparer:
         archive, debian = builder.archive, profile.names.debian
 
         def is_whole(layer: PreparedLayer) -> bool:
-            return builder.store.has(layer.layer) and all(archive.is_newest(one, debian) for one in layer.packages)
+            return builder.store.has(layer.layer) and all(
+                archive.is_newest(package, debian) for package in layer.packages
+            )
 
         codec = model_codec(PreparedLayer)
         layer = builder.store.cached("prepared", work.key, lambda: self._make(work), codec, is_whole)
@@ -155,7 +157,7 @@ def choose_machine(order: PrepareOrder, profile: Profile, builder: Builder) -> t
 def prepared_image(image: StoredImage, layer: PreparedLayer, profile: Profile, builder: Builder) -> StoredImage:
     """Return an image with one more layer, and with the packages in it."""
     layers = (*image.layers, layer.layer)
-    names = {f"{one.name} {one.version}": one.sha256 for one in layer.packages}
+    names = {f"{package.name} {package.version}": package.sha256 for package in layer.packages}
     changes = {
         "layers": layers,
         "digest": write_manifest(layers, image.config, profile.names.oci, builder.store),

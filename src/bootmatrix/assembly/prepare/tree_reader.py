@@ -140,7 +140,7 @@ def difference(before: Tree, after: Tree) -> Tree:
 
 
 def _is_left_out(path: str) -> bool:
-    return any(path == one or path.startswith(f"{one}/") for one in LEFT_OUT)
+    return any(path == pattern or path.startswith(f"{pattern}/") for pattern in LEFT_OUT)
 
 
 def _put_parents(layer: Tree, after: Tree, path: str) -> None:
