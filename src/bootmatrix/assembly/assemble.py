@@ -142,7 +142,7 @@ def gather(  # noqa: PLR0913, PLR0917
     check_form(kernel, files, machine)
     check_modules(kernel, files, named_modules(bundles, init))
     on_disk = images_on_disk(roots, machine, files, bundles, init)
-    wanted = (
+    names = (
         *machine.modules,
         *(DISK_MODULES if on_disk else ()),
         *(machine.network_modules if network else ()),

@@ -36,13 +36,13 @@ class BuildContext:
         return self.profiles[cell.arch].machine(cell.machine).sized(cell.size)
 
 
-def fetch_kernel(cell: Cell, materials: BuildContext) -> Kernel | None:
+def fetch_kernel(cell: Cell, context: BuildContext) -> Kernel | None:
     """Return the cell's kernel, unpacked in the store; None for a guest with its own."""
     if cell.kernel == OWN_KERNEL:
         return None
-    profile, builder = materials.profiles[cell.arch], materials.builder
+    profile, builder = context.profiles[cell.arch], context.builder
     if cell.kernel == SPEC_KERNEL:
-        kernel = find_spec_kernel(materials.specs[cell.spec], profile, builder)
+        kernel = find_spec_kernel(context.specs[cell.spec], profile, builder)
     else:
         kernel = find_kernel(cell.kernel, profile.kernels_of(cell.machine)[cell.kernel], profile, builder)
     unpack_kernel(kernel, builder.archive, builder.store)
@@ -75,7 +75,7 @@ def open_builder(config: SourceConfig, observer: Observer, *, fork: bool = False
         find_recipe=find_recipe,
         load_recipe=load_recipe,
         images=Images(store, observer, archive.used, access),
-        given=config.images,
+        overrides=config.images,
         fork=fork,
         prepare=Preparer(observer),
     )

@@ -110,44 +110,44 @@ class ExportRequest:
     stream: BinaryIO | None = None
 
 
-def write(wanted: ExportRequest, cell: Cell, materials: BuildContext) -> list[Path]:
+def write(request: ExportRequest, cell: Cell, context: BuildContext) -> list[Path]:
     """Build a cell in some formats, and write their files and the manifest; return the paths.
 
     Raises:
         InputError: a format is unknown, or not available for this architecture.
         BuildError: the spec cannot be built in this format.
     """
-    profile = materials.profiles[cell.arch]
-    machines = {name: machine_of(name, profile, cell.machine, wanted.is_named) for name in wanted.formats}
+    profile = context.profiles[cell.arch]
+    machines = {name: machine_of(name, profile, cell.machine, request.is_named) for name in request.formats}
     check(machines)
-    if wanted.stream:
-        check_stream(wanted)
-    if wanted.prefix.name in {"", ".."}:
-        raise InputError(f"{wanted.prefix} is a folder, and files' names are to begin with it", "Give FOLDER/NAME.")
-    if is_stream(wanted.prefix) and not wanted.prefix.is_dir():
+    if request.stream:
+        check_stream(request)
+    if request.prefix.name in {"", ".."}:
+        raise InputError(f"{request.prefix} is a folder, and files' names are to begin with it", "Give FOLDER/NAME.")
+    if is_stream(request.prefix) and not request.prefix.is_dir():
         hint = "Names of files begin with it; '-o -' writes to the standard output."
-        raise InputError(f"{wanted.prefix} is a device, a pipe or a descriptor", hint)
-    if materials.specs[cell.spec].own:
+        raise InputError(f"{request.prefix} is a device, a pipe or a descriptor", hint)
+    if context.specs[cell.spec].own:
         raise InputError(f"{cell.spec} describes a guest that is built already")
-    sources = {machine: _source(cell, machine, materials) for machine in dict.fromkeys(machines.values())}
+    sources = {machine: _source(cell, machine, context) for machine in dict.fromkeys(machines.values())}
     made: dict[str, tuple[Path, BuiltFile]] = {}
     for name, machine in machines.items():
         files_of = _made(name, sources[machine], machine)
         made |= {suffix: file for suffix, file in files_of.items() if suffix not in made}
-    if wanted.stream:
+    if request.stream:
         ((path, _),) = made.values()
         with path.open("rb") as file:
-            shutil.copyfileobj(file, wanted.stream, COPY_BYTES)
+            shutil.copyfileobj(file, request.stream, COPY_BYTES)
         return []
-    paths = [_put(path, wanted.prefix, suffix) for suffix, (path, _) in made.items()]
+    paths = [_put(path, request.prefix, suffix) for suffix, (path, _) in made.items()]
     first = next(iter(sources.values()))
-    if wanted.sbom:
-        paths.append(_put(_kept(sbom(first), first), wanted.prefix, SBOM))
+    if request.sbom:
+        paths.append(_put(_kept(sbom(first), first), request.prefix, SBOM))
     files = {suffix: file for suffix, (_, file) in made.items()}
     boots = any(output_formats()[name].boots for name in machines)
     bootable = _without_files(first.bootable if boots else first.described)
     built = Built(arch=cell.arch, bootable=bootable, files=files)
-    return [*paths, _put(_kept(built.model_dump_json(indent=1).encode() + b"\n", first), wanted.prefix, BUILT)]
+    return [*paths, _put(_kept(built.model_dump_json(indent=1).encode() + b"\n", first), request.prefix, BUILT)]
 
 
 def _kept(data: bytes, source: Source) -> Path:
@@ -167,15 +167,15 @@ def _made(name: str, source: Source, machine: str) -> dict[str, tuple[Path, Buil
     }
 
 
-def _source(cell: Cell, board: str, materials: BuildContext) -> Source:
-    spec, profile = materials.specs[cell.spec], materials.profiles[cell.arch]
+def _source(cell: Cell, board: str, context: BuildContext) -> Source:
+    spec, profile = context.specs[cell.spec], context.profiles[cell.arch]
     machine = profile.machine(board)
     cell = cell.model_copy(update={"machine": board})
-    if not has_kernel(cell, materials.profiles):
+    if not has_kernel(cell, context.profiles):
         raise InputError(f"{profile.name}/{board} has no kernel {cell.kernel!r}")
-    kernel = fetch_kernel(cell, materials)
+    kernel = fetch_kernel(cell, context)
     assert kernel
-    assembly = gather(spec, profile, machine, kernel, materials.builder)
+    assembly = gather(spec, profile, machine, kernel, context.builder)
     described = without_initrd(assembly)
     return Source(assembly, described, kernel_cmdline(machine, described, "auto"))
 

@@ -100,8 +100,8 @@ def _file(source: ImageSource) -> str:
     if source.kind != DOCKERFILE_KIND:
         return image_sources.load(source.kind).digest(source)
     folder = Path(source.path)
-    found = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
-    return _of("\n".join(f"{path.relative_to(folder)} {_digest(path)}" for path in found))
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return _of("\n".join(f"{path.relative_to(folder)} {_digest(path)}" for path in paths))
 
 
 def _digest(path: Path) -> str:

@@ -70,8 +70,8 @@ def with_copies(bootable: Bootable, store: Store) -> Bootable:
 def with_kernel(bootable: Bootable, kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Bootable:
     """Add a cell's kernel to a prebuilt guest. Raises BuildError if the kernel lacks the machine's device tree."""
     dtb = dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb and not bootable.dtb else bootable.dtb
-    found = {"kernel": kernel_artefact(kernel, files, machine, store), "kernel_release": kernel.release, "dtb": dtb}
-    return bootable.model_copy(update=found)
+    fields = {"kernel": kernel_artefact(kernel, files, machine, store), "kernel_release": kernel.release, "dtb": dtb}
+    return bootable.model_copy(update=fields)
 
 
 def without_consoles(cmdline: str) -> tuple[str, tuple[str, ...]]:

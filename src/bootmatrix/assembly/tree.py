@@ -183,8 +183,8 @@ class Tree:
 
         Raises BuildError if a glob leaves the root.
         """
-        wanted = [self.resolve(pattern) for pattern in patterns]
-        globs = [translate(text) for pattern in wanted if pattern for text in (pattern, pattern + "/*")]
+        resolved = [self.resolve(pattern) for pattern in patterns]
+        globs = [translate(text) for pattern in resolved if pattern for text in (pattern, pattern + "/*")]
         if not globs:
             return []
         matches = re.compile("|".join(globs)).match
@@ -341,8 +341,10 @@ def _whiteout(name: str) -> str | None:
 
 def _xattrs(member: tarfile.TarInfo) -> tuple[tuple[str, str], ...]:
     """Return the extended attributes that matter in a guest, from POSIX extended headers."""
-    found = ((name.removeprefix(XATTR), value) for name, value in member.pax_headers.items() if name.startswith(XATTR))
-    return tuple(sorted((name, value) for name, value in found if name.startswith(KEPT_XATTRS)))
+    attributes = (
+        (name.removeprefix(XATTR), value) for name, value in member.pax_headers.items() if name.startswith(XATTR)
+    )
+    return tuple(sorted((name, value) for name, value in attributes if name.startswith(KEPT_XATTRS)))
 
 
 def _node_of(member: tarfile.TarInfo) -> Node:

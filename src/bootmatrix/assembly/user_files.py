@@ -43,8 +43,8 @@ def take_into(folder: Path, path: Path, sha256: str) -> Path:
     """Copy a file into a private folder, for a single use."""
     target = folder / sha256
     if not target.exists():
-        found = copy_digested(path, target)
-        if found != sha256:
+        digest = copy_digested(path, target)
+        if digest != sha256:
             target.unlink()
             raise _changed(path)
     return target

@@ -73,10 +73,10 @@ class GitTree:
 
     def commit(self, revision: str) -> Commit:
         """Find a commit by any name that git knows. Raises InputError if git knows no commit of this name."""
-        found = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-        if found.returncode:
+        result = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        if result.returncode:
             raise InputError(f"{self.path} has no commit {revision!r}", "Name a commit, tag or branch of the tree.")
-        name = found.stdout.strip()
+        name = result.stdout.strip()
         return Commit(name, self.git("show", "--no-patch", "--format=%s", name))
 
     def is_ancestor(self, old: Commit, new: Commit) -> bool:

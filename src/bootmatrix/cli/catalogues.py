@@ -66,8 +66,8 @@ def _print_checked(args: argparse.Namespace, entries: list[Entry]) -> int:
     for heading in ("distribution", "kernel", "arch", "newest version"):
         table.add_column(heading)
     for (profile, name, kernel), (version, fault) in zip(entries, results, strict=True):
-        found = f"{version} ({fault})" if version and fault else version or f"({fault})"
-        table.add_row(*map(escape, (kernel.distribution, name, profile.name, found)))
+        text = f"{version} ({fault})" if version and fault else version or f"({fault})"
+        table.add_row(*map(escape, (kernel.distribution, name, profile.name, text)))
     print_table(table)
     good = sum(not fault for _, fault in results)
     print_table(f"{good} of {len(results)} are available")

@@ -118,9 +118,9 @@ def examine(workspace: Workspace, profiles: dict[str, Profile]) -> Iterator[Host
     yield memory(machines)
     yield HostCheck("ok", "cores", f"{len(os.sched_getaffinity(0))}")
     yield bounds()
-    reached = archive(workspace, profiles)
-    yield reached
-    yield kvm(workspace if reached.state == "ok" else replace(workspace, offline=True), profiles, end_s)
+    check = archive(workspace, profiles)
+    yield check
+    yield kvm(workspace if check.state == "ok" else replace(workspace, offline=True), profiles, end_s)
 
 
 def emulators(profiles: dict[str, Profile]) -> Iterator[HostCheck]:

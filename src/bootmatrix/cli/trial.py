@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialRequest:
     thing = find_thing(args.things)
-    given = Selection(arch=args.arch, machine=args.machine)
-    named = board_targets(given)
+    selection = Selection(arch=args.arch, machine=args.machine)
+    named = board_targets(selection)
     targets = named or _default_targets(thing, profiles)
     return TrialRequest(
         thing=thing,

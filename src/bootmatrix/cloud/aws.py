@@ -186,10 +186,10 @@ class AwsPlace:
     def state(self, instance: str) -> State:
         """Return whether the instance has ended, and by whom."""
         with _faults():
-            found = self._ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
-        if found["State"]["Name"] not in ENDED:
+            description = self._ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+        if description["State"]["Name"] not in ENDED:
             return State()
-        code = str((found.get("StateReason") or {}).get("Code", "unknown"))
+        code = str((description.get("StateReason") or {}).get("Code", "unknown"))
         return State("guest" if code == GUESTS_END else "host", code)
 
     # ---- the end --------------------------------------------------------------------------------------------------
@@ -230,8 +230,8 @@ class AwsPlace:
     def _instances(self, tag: dict[str, Any], before: float) -> list[str]:
         live = [tag, {"Name": "instance-state-name", "Values": LIVE}]
         pages = self._ec2.get_paginator("describe_instances").paginate(Filters=live)
-        found = [instance for page in pages for group in page["Reservations"] for instance in group["Instances"]]
-        return [instance["InstanceId"] for instance in found if _is_old(instance, instance["LaunchTime"], before)]
+        instances = [instance for page in pages for group in page["Reservations"] for instance in group["Instances"]]
+        return [instance["InstanceId"] for instance in instances if _is_old(instance, instance["LaunchTime"], before)]
 
     def _end(self, call: Any, **arguments: str) -> None:
         try:

@@ -126,10 +126,10 @@ class DockerPlace:
             self._client.remove_image(f"{REPOSITORY}:{self._number}", force=True)
 
     def _remove_containers(self, label: str) -> list[str]:
-        found = self._client.containers(all=True, filters={"label": label})
-        for container in found:
+        containers = self._client.containers(all=True, filters={"label": label})
+        for container in containers:
             self._client.remove_container(container["Id"], force=True)
-        return [str(container["Id"])[:12] for container in found]
+        return [str(container["Id"])[:12] for container in containers]
 
     def sweep(self) -> list[str]:
         """Remove the containers and images of all runs, also of those that run now; return what was removed.

@@ -181,12 +181,12 @@ class GcpPlace:
 
     def state(self, instance: str) -> State:
         """Return whether the instance has ended, and by whom."""
-        found = self._ask("GET", f"{self._zone}/instances/{instance}")
-        if found.status_code == 404:
+        answer = self._ask("GET", f"{self._zone}/instances/{instance}")
+        if answer.status_code == 404:
             return State("host", "the instance is gone")
-        if found.json().get("status") in RUNNING:
+        if answer.json().get("status") in RUNNING:
             return State()
-        words = f'targetId="{found.json().get("id")}"'
+        words = f'targetId="{answer.json().get("id")}"'
         operations = self._ask("GET", f"{self._zone}/operations", params={"filter": words}).json().get("items", ())
         kinds = [str(operation.get("operationType", "")).rpartition(".")[2] for operation in operations]
         by_cloud = [kind for kind in kinds if kind in NOT_GUESTS]

@@ -26,8 +26,8 @@ class Symbols:
     """The symbols of a kernel, from its System.map."""
 
     def __init__(self, text: bytes) -> None:
-        found = {(int(match[1], 16), match[3]) for match in SYMBOL.finditer(text) if match[2] in b"tTwW"}
-        rows = sorted(found)
+        symbols = {(int(match[1], 16), match[3]) for match in SYMBOL.finditer(text) if match[2] in b"tTwW"}
+        rows = sorted(symbols)
         self._addresses = [address for address, _ in rows]
         self._names = [name.decode("ascii", "replace") for _, name in rows]
         ends = (int(match[1], 16) for match in SYMBOL.finditer(text) if match[3] in LAST)

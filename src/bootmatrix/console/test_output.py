@@ -24,9 +24,9 @@ class FailedTests:
 
     def __str__(self) -> str:
         share = f"{len(self.names)} of {self.total}" if self.total >= len(self.names) else f"{len(self.names)}"
-        shown = ", ".join(name[:MAX_NAME] for name in self.names[:MAX_NAMED])
+        names = ", ".join(name[:MAX_NAME] for name in self.names[:MAX_NAMED])
         more = f" and {len(self.names) - MAX_NAMED} more" if len(self.names) > MAX_NAMED else ""
-        return f"{f'{self.runner}: ' if self.runner else ''}{share} failed: {shown}{more}"
+        return f"{f'{self.runner}: ' if self.runner else ''}{share} failed: {names}{more}"
 
 
 @dataclass(frozen=True)

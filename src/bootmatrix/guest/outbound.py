@@ -96,8 +96,10 @@ def _entries(entry: _Entry, limits: TreeLimits, depth: int) -> Iterator[_Entry]:
     yield entry
     if not stat.S_ISDIR(mode):
         return
-    with os.scandir(entry.path) as found:
-        ordered = sorted((inner for inner in found if not inner.name.startswith(PARTIAL)), key=lambda inner: inner.name)
+    with os.scandir(entry.path) as entries:
+        ordered = sorted(
+            (inner for inner in entries if not inner.name.startswith(PARTIAL)), key=lambda inner: inner.name
+        )
     for inner in ordered:
         below = f"{entry.below}/{inner.name}" if entry.below else inner.name
         yield from _entries(_Entry(inner.path, below, inner.stat(follow_symlinks=False)), limits, depth + 1)

@@ -183,8 +183,8 @@ def check_limits(outcome: Outcome, machine: Machine, transcript: bytes) -> Itera
 
 def _place(outcome: Outcome) -> str:
     """Return what a second boot told of the place where the guest hangs; empty without one."""
-    told = next((diagnostic.note for diagnostic in outcome.diagnostics if diagnostic.kind == "hang"), "")
-    return f"; by a second boot: {told}" if told else ""
+    note = next((diagnostic.note for diagnostic in outcome.diagnostics if diagnostic.kind == "hang"), "")
+    return f"; by a second boot: {note}" if note else ""
 
 
 def check_exit(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[Finding]:

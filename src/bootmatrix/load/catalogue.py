@@ -143,13 +143,13 @@ def with_catalogues(profiles: Mapping[str, Profile], names: Iterable[str]) -> di
 
 
 def _with_kernels(profile: Profile, catalogues: Iterable[Catalogue], wanted: Collection[str]) -> Profile:
-    found = {
+    kernels = {
         name: kernel
         for catalogue in catalogues
         for name, kernel in kernels_for(catalogue, profile.name)
         if name in wanted
     }
-    return profile.model_copy(update={"catalogue": {**profile.catalogue, **found}}) if found else profile
+    return profile.model_copy(update={"catalogue": {**profile.catalogue, **kernels}}) if kernels else profile
 
 
 def find_catalogue(name: str) -> Catalogue:

@@ -15,7 +15,7 @@ from bootmatrix.source import image_sources
 FindRecipe = Callable[[str, Path], Path]
 
 
-def find_source(reference: str, path: Path, given: Iterable[ImageOverride], find_recipe: FindRecipe) -> ImageSource:
+def find_source(reference: str, path: Path, overrides: Iterable[ImageOverride], find_recipe: FindRecipe) -> ImageSource:
     """Find the source of an image named in the file `path`.
 
     Overrides come first. Then `@pkg:` is a folder, a transport is explicit, a name with a shipped image means that,
@@ -23,7 +23,7 @@ def find_source(reference: str, path: Path, given: Iterable[ImageOverride], find
 
     Raises InputError if the name is invalid, or a folder or file does not exist.
     """
-    for override in given:
+    for override in overrides:
         if any(fnmatchcase(name, override.pattern) for name in (reference, repository(reference))):
             return _given(reference, override, find_recipe)
     return _named(reference, path, find_recipe)

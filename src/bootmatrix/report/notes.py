@@ -42,9 +42,9 @@ def lost_files_of_run(records: Iterable[Record]) -> Iterator[str]:
         for file in record.files:
             if file.is_cut or file.notes:
                 losses.setdefault((record.cell.spec_name, file.path), []).append((record, file))
-    for (_, path), found in losses.items():
-        record, file = found[0]
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    for (_, path), files in losses.items():
+        record, file = files[0]
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         cause = file.notes[0] if file.notes else f"only a part of its {size(file.size_bytes)} was saved (--get-limit)"
         yield f"{one_line(path)} in {record.cell.id}{more}: {one_line(cause)}"
 

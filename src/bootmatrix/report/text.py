@@ -74,9 +74,9 @@ def _tables(run: Run, noteworthy: Sequence[Record]) -> Iterator[RenderableType]:
             yield _table(run.records)
         return
     rows = {_row(record) for record in noteworthy}
-    shown = [record for record in run.records if _row(record) in rows]
-    if shown:
-        yield _table(shown)
+    records = [record for record in run.records if _row(record) in rows]
+    if records:
+        yield _table(records)
     hidden = len({_row(record) for record in run.records} - rows)
     if hidden:
         words = f"{hidden} rows in which every cell passed are not listed here; the report has them."

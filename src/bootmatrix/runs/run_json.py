@@ -179,9 +179,9 @@ def _parse(path: Path, data: bytes, kind: type[M], hint: str = HINT) -> M:
 
 def _of_a_later_version(path: Path, names: Sequence[str]) -> OtherFormat:
     """Return the error on fields that later versions added: to ignore them might turn a reservation into a pass."""
-    shown = ", ".join(map(repr, names[:3]))
+    listed = ", ".join(map(repr, names[:3]))
     return OtherFormat(
-        f"{path}: has fields that bootmatrix {__version__} does not know: {shown[:200]}",
+        f"{path}: has fields that bootmatrix {__version__} does not know: {listed[:200]}",
         "A later version wrote it, or somebody edited it: use the version that wrote it.",
     )
 
@@ -191,12 +191,12 @@ def _without_removed(data: bytes) -> bytes:
     try:
         value = json.loads(data)
         records = [value, *value.get("records", ())]
-        found = [
+        removed = [
             record["machine_profile"].pop(REMOVED_KEY, None) for record in records if record.get("machine_profile")
         ]
     except (ValueError, RecursionError, AttributeError, TypeError):
         return data  # the model says what is wrong
-    return json.dumps(value).encode() if found else data
+    return json.dumps(value).encode() if removed else data
 
 
 def _check_format(path: Path, data: bytes) -> None:

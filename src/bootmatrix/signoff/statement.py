@@ -198,10 +198,10 @@ def _envelope_of(data: bytes) -> tuple[str, bytes, list[bytes]]:
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON. Raises ValueError if it has a key twice, which readers could understand in two ways."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         raise ValueError("a key comes twice")
-    return found
+    return fields
 
 
 def _check_keys(found: dict[str, Any], known: set[str]) -> None:

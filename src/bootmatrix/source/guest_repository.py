@@ -99,12 +99,12 @@ class GuestRepository:
                     raise BuildError("too many suites")
                 self._suites.append(suite)
         if is_reduced:
-            found = self._archive.reduced_part(suite, self._arch, name, self.only)
+            part = self._archive.reduced_part(suite, self._arch, name, self.only)
         else:
-            found = self._archive.signed_part(suite, self._arch, name)
-        if found is None:
+            part = self._archive.signed_part(suite, self._arch, name)
+        if part is None:
             raise BuildError(f"{suite} has no {name} here")
-        return found
+        return part
 
     def _package(self, filename: str) -> Path:
         with self._lock:

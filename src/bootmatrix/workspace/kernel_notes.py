@@ -33,9 +33,9 @@ def kernel_notes(cells: Iterable[Cell], profiles: Mapping[str, Profile], sources
 
 
 def _line(cell: Cell, profile: Profile, builder: Builder) -> str:
-    found = find_known(cell.kernel, profile.kernels_of(cell.machine)[cell.kernel], profile, builder)
-    if not found or not found[1].config:
+    kernel = find_known(cell.kernel, profile.kernels_of(cell.machine)[cell.kernel], profile, builder)
+    if not kernel or not kernel[1].config:
         return ""
-    release, config = found[0], builder.store.verified(found[1].config).read_bytes()
+    release, config = kernel[0], builder.store.verified(kernel[1].config).read_bytes()
     lacking = missing_options(config, profile.machine(cell.machine), *ANY_SPEC, release=release)
     return lacking_line(cell, release, lacking) if lacking else ""

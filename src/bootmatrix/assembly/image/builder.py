@@ -95,7 +95,7 @@ class Builder:
     load_recipe: LoadRecipe
     fork: bool = False
     images: Images | None = None
-    given: tuple[ImageOverride, ...] = ()
+    overrides: tuple[ImageOverride, ...] = ()
     prepare: Prepare = _cannot_prepare
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class Builder:
 
         Raises InputError if the name is invalid, or a folder or file does not exist.
         """
-        return find_source(reference, path, self.given, self.find_recipe)
+        return find_source(reference, path, self.overrides, self.find_recipe)
 
 
 @dataclass(frozen=True)
@@ -221,10 +221,10 @@ def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> St
         return images.image(source, profile.names.oci)
     folder = Path(source.path)
     package = load_package(folder)
-    wanted = profile.names.oci.split("/")[1]
-    if package.arches and wanted not in package.arches:
+    architecture = profile.names.oci.split("/")[1]
+    if package.arches and architecture not in package.arches:
         raise BuildError(
-            f"{folder}: the package is for {', '.join(package.arches)}, and not for {wanted}",
+            f"{folder}: the package is for {', '.join(package.arches)}, and not for {architecture}",
             f"Restrict the container to its architectures: annotations: {{{ARCH}: …}}.",
         )
     labels = {LABEL: json.dumps(package.config)} if package.config is not None else {}

@@ -116,9 +116,9 @@ def _layout(volume: Volume, document: bytes, blobs: Blobs, store: Store) -> Tree
     return tree
 
 
-def _manifests(volume: Volume, document: bytes, found: dict[str, Any], blobs: Blobs) -> Iterator[bytes]:
+def _manifests(volume: Volume, document: bytes, platform: dict[str, Any], blobs: Blobs) -> Iterator[bytes]:
     """Return the manifests of the volume's platforms; by default of all."""
-    entries = found.get("manifests")
+    entries = platform.get("manifests")
     if not isinstance(entries, list):
         yield document
         return

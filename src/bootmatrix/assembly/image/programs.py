@@ -118,11 +118,11 @@ def _find_fault(
 def _interpreters(word: str, path: str, folder: str, tree: Tree) -> Iterator[tuple[str, Node]]:
     """Yield the program that a word names, and the interpreters of scripts."""
     for _ in range(MAX_INTERPRETERS):
-        found = _lookup(word, path, folder, tree)
-        if found is None:
+        match = _lookup(word, path, folder, tree)
+        if match is None:
             return
-        yield found
-        line = _start(found[1])[:MAX_LINE_BYTES].split(b"\n")[0]
+        yield match
+        line = _start(match[1])[:MAX_LINE_BYTES].split(b"\n")[0]
         if line[:2] != SCRIPT or not line[2:].split():
             return
         words = line[2:].decode("utf-8", "replace").split()

@@ -152,10 +152,10 @@ def _bz_payload(data: bytes) -> bytes:
 
 def _as_uimage(data: bytes, ram_start: int) -> bytes:
     """Convert a zImage's kernel to U-Boot's format, whose header has the load address for QEMU."""
-    found = _z_sizes(data)
-    if found is None:
+    sizes = _z_sizes(data)
+    if sizes is None:
         return data
-    payload_end, text_offset = found
+    payload_end, text_offset = sizes
     plain = _z_kernel(data[:payload_end])
     address = ram_start + text_offset
 
@@ -179,10 +179,10 @@ def _z_sizes(data: bytes) -> tuple[int, int] | None:
 
 def _z_kernel(data: bytes) -> bytes:
     """Return the kernel of a zImage without a payload offset. Raises BuildError if no payload was found."""
-    for found in islice(MAGICS.finditer(data), MAX_PAYLOADS):
+    for match in islice(MAGICS.finditer(data), MAX_PAYLOADS):
         # The unpacker itself contains such bytes, too.
         with suppress(BuildError):
-            plain = unpacked(data[found.start() :])
+            plain = unpacked(data[match.start() :])
             if len(plain) > len(data):
                 return plain
     raise BuildError("the kernel is damaged: its zImage has no payload")

@@ -156,18 +156,18 @@ def _placed(module: Module, release: str) -> Module:
     return module.model_copy(update={"path": module.path.replace("{release}", release, 1)})
 
 
-def _release(found: KernelParts, path: str, image: bytes) -> str:
+def _release(parts: KernelParts, path: str, image: bytes) -> str:
     """Return the output of uname -r: from the kernel, its tree or its modules' folder.
 
     Raises BuildError if it is unknown, or they differ.
     """
-    own = release_of(image) or found.tree_release
-    others = [release for release in found.releases if release != own]
+    own = release_of(image) or parts.tree_release
+    others = [release for release in parts.releases if release != own]
     if own and others:
         raise BuildError(f"{path} is of the release {own}, and the modules beside it are of {', '.join(others)}")
-    if not own and len(found.releases) != 1:
+    if not own and len(parts.releases) != 1:
         raise BuildError(
             f"the release of {path} cannot be determined: no version string, no lib/modules/RELEASE",
             "Add it as part of its build tree or its package.",
         )
-    return own or found.releases[0]
+    return own or parts.releases[0]

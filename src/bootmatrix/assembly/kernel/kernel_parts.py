@@ -112,8 +112,8 @@ class KernelParts:
         self.config = self.config or data
 
     def _take_module(self, member: Member, pack: Writer) -> None:
-        found = _MODULE.search(member.path)
-        release, below = (found[1], found[2]) if found else ("", f"kernel/{member.path}")
+        match = _MODULE.search(member.path)
+        release, below = (match[1], match[2]) if match else ("", f"kernel/{member.path}")
         if release and release not in (*self.releases, "tree"):
             self.releases.append(release)
         module, frame = pack_module(f"lib/modules/{{release}}/{below}", member.read(), pack.tell())

@@ -215,8 +215,8 @@ def _plain(path: str, data: bytes) -> tuple[bytes, bool]:
 
 def _depends(module: bytes) -> tuple[str, ...]:
     """Return the names after `depends=` in a module's .modinfo section: NUL-terminated strings."""
-    found = re.search(rb"\0depends=([^\0]*)\0", module)
-    names = found[1].decode(errors="replace") if found else ""
+    match = re.search(rb"\0depends=([^\0]*)\0", module)
+    names = match[1].decode(errors="replace") if match else ""
     return tuple(name.replace("-", "_") for name in names.split(",") if name)
 
 

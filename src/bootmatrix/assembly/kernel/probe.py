@@ -112,17 +112,17 @@ def _gunzip(data: bytes) -> bytes:
 
 def page_kib_of(config: bytes) -> PageKib:
     """Return the page size of a configuration; 4 if it has no choice."""
-    found = re.search(rb"^CONFIG_(?:\w+_)?(?:(\d+)K_PAGES|PAGE_SIZE_(\d+)KB)=y$", config, re.MULTILINE)
-    size = int(found[1] or found[2]) if found else 4
+    match = re.search(rb"^CONFIG_(?:\w+_)?(?:(\d+)K_PAGES|PAGE_SIZE_(\d+)KB)=y$", config, re.MULTILINE)
+    size = int(match[1] or match[2]) if match else 4
     return next((known for known in get_args(PageKib) if known == size), 4)
 
 
 def _packed_in(data: bytes) -> Iterator[bytes]:
     """Yield the payloads of a self-unpacking kernel."""
-    for found in islice(MAGICS.finditer(data), MAX_PAYLOADS):
+    for match in islice(MAGICS.finditer(data), MAX_PAYLOADS):
         # The unpacker itself contains such bytes, too.
         with suppress(BuildError):
-            inside = unpacked(data[found.start() :])
+            inside = unpacked(data[match.start() :])
             if _RELEASE.search(inside):
                 yield inside
                 return

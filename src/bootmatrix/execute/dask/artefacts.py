@@ -69,9 +69,9 @@ class Artefacts:
             target = folder / sha256
             with host_faults(self._store.folder):
                 await self._exchange.get(sha256, target)
-                found = await anyio.to_thread.run_sync(sha256_of, target)
-            if found != sha256:
-                raise UntrustedError(f"an artefact was damaged on its way: expected {sha256}, got {found}")
+                digest = await anyio.to_thread.run_sync(sha256_of, target)
+            if digest != sha256:
+                raise UntrustedError(f"an artefact was damaged on its way: expected {sha256}, got {digest}")
             path = await anyio.to_thread.run_sync(self._store.keep, target, sha256)
         self.fetched += 1
         if self._limit_bytes:

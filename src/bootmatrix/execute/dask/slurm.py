@@ -41,8 +41,8 @@ def demand_class(demand: Callable[[], int], slots: int) -> type[Adaptive]:
 
         async def target(self) -> int:
             """Return the number of workers that the cells need, within the limits."""
-            wanted = math.ceil(demand() / slots)
-            return int(max(self.minimum, min(self.maximum, wanted)))
+            jobs = math.ceil(demand() / slots)
+            return int(max(self.minimum, min(self.maximum, jobs)))
 
     return Demand
 

@@ -56,7 +56,7 @@ def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) 
 
 
 def _read(file: Path, address: str, suite: str, names: re.Pattern[str]) -> tuple[RepositoryPackage, ...]:
-    wanted = re.compile(rf"^Package:[ \t]*(?:{names.pattern})[ \t]*$".encode(), re.MULTILINE)
+    header = re.compile(rf"^Package:[ \t]*(?:{names.pattern})[ \t]*$".encode(), re.MULTILINE)
     return tuple(
         RepositoryPackage(
             name=package.name,
@@ -65,7 +65,7 @@ def _read(file: Path, address: str, suite: str, names: re.Pattern[str]) -> tuple
             size_bytes=package.size_bytes,
             checksum=f"sha256:{package.sha256}",
         )
-        for package in select_packages(file, suite, wanted)
+        for package in select_packages(file, suite, header)
     )
 
 
