@@ -78,9 +78,9 @@ class Assembly:
         return self.user.images
 
     @property
-    def placed(self) -> tuple[BundleSpec, ...]:
+    def bundles(self) -> tuple[BundleSpec, ...]:
         """The spec's containers."""
-        return self.user.placed
+        return self.user.bundles
 
     @property
     def reports(self) -> bool:
@@ -134,15 +134,15 @@ def gather(  # noqa: PLR0913, PLR0917
         InfraError: a fault of the archive, the network or the host.
     """
     user = gather_userland(spec, profile, builder, images)
-    placed, init = user.placed, user.init
-    network = needs_network(placed, init)
+    bundles, init = user.bundles, user.init
+    network = needs_network(bundles, init)
     if network and not machine.network:
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
     files = unpack_kernel(kernel, builder.archive, builder.store)
     check_form(kernel, files, machine)
     check_modules(kernel, files, named_modules(bundles, init))
     on_disk = images_on_disk(roots, machine, files, bundles, init)
-    names = (
+    wanted = (
         *machine.modules,
         *(DISK_MODULES if on_disk else ()),
         *(machine.network_modules if network else ()),

@@ -41,7 +41,7 @@ class Userland:
     profile: Profile
     builder: Builder
     images: dict[str, StoredImage]
-    placed: tuple[BundleSpec, ...]
+    bundles: tuple[BundleSpec, ...]
 
     @property
     def init(self) -> list[StoredImage]:
@@ -70,27 +70,27 @@ class Userland:
 
     def root(self, without: frozenset[str] = frozenset()) -> Tree:
         """Build the root; `without` are digests of images whose roots are left out."""
-        return guest_tree(RootParts(self.spec, self.images, self.placed, self.builder.store, self.sources, without))
+        return guest_tree(RootParts(self.spec, self.images, self.bundles, self.builder.store, self.sources, without))
 
     def described(self) -> Bootable:
         """Describe the containers and their evidence, as a bootable without any file."""
-        placed, builder = self.placed, self.builder
+        bundles, builder = self.bundles, self.builder
         return Bootable(
             images=tuple(image_artefact(image, builder) for image in self.images.values()),
             contents=tuple(spec_contents(self.spec, self.images, self.sources)),
-            onboot=_names(placed, "onboot"),
-            services=tuple(one.container.name for one in placed if one.section == "services" and not _is_check(one)),
-            checks=check_seconds(placed),
-            stops=stop_seconds(placed),
-            onshutdown=_names(placed, "onshutdown"),
-            results=results(placed),
+            onboot=_names(bundles, "onboot"),
+            services=tuple(one.container.name for one in bundles if one.section == "services" and not _is_check(one)),
+            checks=check_seconds(bundles),
+            stops=stop_seconds(bundles),
+            onshutdown=_names(bundles, "onshutdown"),
+            results=results(bundles),
             reports=self.reports,
             protocol=self.protocol or 1,
-            privileged=privileged(placed, self.init, builder.store) if self.reports else (),
-            self_granted=self_granted(placed),
+            privileged=privileged(bundles, self.init, builder.store) if self.reports else (),
+            self_granted=self_granted(bundles),
             daemons=unknown_daemons(self.init, builder.store) if self.reports else (),
-            proof=None if self.reports else console_proof(placed),
-            notes=(*self.spec.notes, *lost_paths(placed), *ignored_users(placed), *label_notes(placed)),
+            proof=None if self.reports else console_proof(bundles),
+            notes=(*self.spec.notes, *lost_paths(bundles), *ignored_users(bundles), *label_notes(bundles)),
         )
 
 
@@ -105,10 +105,10 @@ def gather_userland(
     """
     images = images or fetch_images(spec, profile, builder)
     userland = Userland(spec, profile, builder, images, place(spec, images))
-    check_programs(userland.placed, profile, builder)
+    check_programs(userland.bundles, profile, builder)
     if userland.reports:
         check_cmdline(spec)
-        check_labels(userland.placed)
+        check_labels(userland.bundles)
     return userland
 
 
@@ -148,8 +148,8 @@ def references(spec: Spec) -> list[str]:
     return list(dict.fromkeys((*spec.init, *volumes, *(container.image for container in containers))))
 
 
-def _names(placed: tuple[BundleSpec, ...], section: str) -> tuple[str, ...]:
-    return tuple(one.container.name for one in placed if one.section == section)
+def _names(bundles: tuple[BundleSpec, ...], section: str) -> tuple[str, ...]:
+    return tuple(one.container.name for one in bundles if one.section == section)
 
 
 def _is_check(one: BundleSpec) -> bool:
