@@ -39,7 +39,7 @@ def plan(
     A machine that needs a newer QEMU than the host's is skipped. One whose QEMU is not installed is skipped only if it
     is selected by `all` alone; an explicit selection is an error. `boards` are architectures of boards by their names.
 
-    Raises InputError if the spec, architecture or kernel is unknown, or there is no cell at all.
+    Raises InputError if the spec, architecture or kernel is unknown, or no cell is left.
     """
     cells = product(matrix, base, profiles, boards)
     unknown = [message for _, message in unknown_kernels(cells, profiles)]
@@ -105,7 +105,7 @@ def check_tests(plan: Plan, specs: Mapping[str, Spec], *, allow_empty: bool = Fa
 
 
 def check_spec(path: str, spec: Spec) -> None:
-    """Refuse a spec that tests nothing. Raises InputError if there is no container."""
+    """Refuse a spec that tests nothing. Raises InputError if it has no container."""
     if not (spec.own or spec.containers):
         raise InputError(
             f"{path}: nothing would be tested: it has no container under onboot, services or onshutdown",

@@ -83,7 +83,7 @@ def run_new(args: argparse.Namespace) -> int:
 def check_matrix(profile: Profile, machines: tuple[str, ...], kernels: tuple[str, ...]) -> Matrix:
     """Make a matrix of `hello` on each machine of a profile, by default with one kernel.
 
-    Raises InputError if there is no such machine.
+    Raises InputError if the machine does not exist.
     """
     names = [find_machine({profile.name: profile}, f"{profile.name}/{name}")[1] for name in machines]
     spec = str(find_spec(ARCH_CHECK_SPEC))

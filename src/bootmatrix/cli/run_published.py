@@ -29,7 +29,7 @@ FOLLOW_S = 0.1
 def run_published(args: argparse.Namespace) -> int:
     """Run services until Ctrl-C; return the exit status if they end before.
 
-    Raises InputError if options do not go together, a port is taken, or there is no spec.
+    Raises InputError if options do not go together, a port is taken, or a spec is missing.
     """
     for name in ALONE:
         if vars(args)[name] not in {None, False}:

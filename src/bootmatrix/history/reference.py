@@ -54,7 +54,7 @@ def reports_folder(chosen: Path | None) -> Path:
 def find_run(reports: Path, text: str) -> RunLocation:
     """Find a run by name; `latest` is the newest that is not dated in the future, readable or not.
 
-    Raises InputError if there is no such run.
+    Raises InputError if the run does not exist.
     """
     if text.startswith(TAG_PREFIX):
         return _tagged(reports, text.removeprefix(TAG_PREFIX))
@@ -87,7 +87,7 @@ def find_baseline(
     `latest` is the newest finished run of the same title, before `before` if set; `last-good` the newest of them in
     which every failure was accepted.
 
-    Raises InputError if there is no such run.
+    Raises InputError if the run does not exist.
     """
     if text not in RELATIVE and not text.startswith(BRANCH_PREFIX):
         return find_run(reports, text)
@@ -165,7 +165,7 @@ def add_tag(place: RunLocation, tag: str) -> None:
 
 
 def remove_tag(reports: Path, tag: str) -> None:
-    """Remove a tag. Raises InputError if there is no such tag."""
+    """Remove a tag. Raises InputError if the tag does not exist."""
     _check(tag)
     try:
         (reports / TAGS_FOLDER / tag).unlink()

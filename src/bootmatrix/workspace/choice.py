@@ -62,7 +62,7 @@ def part_title(title: str, plan: Plan) -> str:
 def failed_cells(reports: Path, name: str) -> set[str]:
     """Return the ids of a run's cells without the expected verdict.
 
-    Raises InputError if there is no such run, or all is as expected.
+    Raises InputError if the run does not exist, or all is as expected.
     """
     place = find_run(reports, name)
     run = load_run(place.folder)

@@ -84,7 +84,7 @@ class _Notes:
 def find_runs(reports: Path, names: Sequence[str]) -> list[Path]:
     """Find runs by name; a folder that contains runs means all of them.
 
-    Raises InputError if there is no such run, or the same one twice.
+    Raises InputError if the run does not exist, or is named twice.
     """
     folders: list[Path] = []
     for name in names:

@@ -55,7 +55,7 @@ def attach(endpoint: Endpoint, image: Reference, artifact: Artifact, tested: Col
         tested: digests (SHA-256) of which the image, or one of its platforms, must be one.
 
     Raises:
-        InputError: there is no such image, or it was not tested.
+        InputError: the image does not exist, or it was not tested.
         NetworkError: the registry does not answer, or refuses.
         UntrustedError: it answers with another image, or sends the upload elsewhere.
     """
