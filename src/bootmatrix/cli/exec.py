@@ -143,3 +143,12 @@ def _raw_terminal(job: Mapping[str, Any]) -> Iterator[None]:
 def _say(text: str) -> None:
     sys.stdout.flush()
     complain(f"bootmatrix: {text}")
+
+
+SHELL = ["/bin/sh", "-c", "if [ -x /bin/bash ]; then exec /bin/bash -l; else exec /bin/sh -l; fi"]
+
+
+def run_shell(args: argparse.Namespace) -> int:
+    """Open a shell, and return its exit status."""
+    args.no_tree = not args.tree
+    return run_words(args, SHELL)

@@ -1,14 +1,17 @@
-"""`bootmatrix guests`: list and stop kept guests."""
+"""`bootmatrix guests`, `cp` and `forward`: kept guests, their files and ports."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import time
+from typing import Any
 
 from bootmatrix import __version__
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.errors import InputError
-from bootmatrix.workspace.kept_client import KeptGuest, kept_guests, stop
+from bootmatrix.workspace.kept_client import KeptGuest, follow, kept_guests, request, stop
 
 
 def list_guests(_args: argparse.Namespace) -> int:
@@ -58,3 +61,46 @@ def find(ids: list[str]) -> list[KeptGuest]:
             raise InputError(f"{name!r}: expected the id of one kept guest; there are: {known}")
         chosen += matching
     return chosen if ids else guests
+
+
+REMOTE = re.compile(r"([0-9a-f]{2,12}):(.*)", re.DOTALL)
+
+
+def run_cp(args: argparse.Namespace) -> int:
+    """Copy, and return the exit status."""
+    source, target = REMOTE.fullmatch(args.source), REMOTE.fullmatch(args.target)
+    if bool(source) == bool(target):
+        raise InputError("one of FROM and TO must be ID:PATH", "Such as: bootmatrix cp file 3f2a:/tmp")
+    match = source or target
+    assert match
+    guest = find_one(match[1])
+    here = os.path.abspath(args.target if source else args.source)  # noqa: PTH100
+    copy = {"direction": "get" if source else "put", "here": here, "there": match[2] or "/root"}
+    answer = request(guest, {"copy": copy})
+    for text in answer.get("messages", ()):
+        complain(f"bootmatrix: {text}")
+    return int(answer["status"])
+
+
+PORT = re.compile(r"(?:(\d{1,5}):)?(\d{1,5}|/.+)", re.ASCII)
+
+
+def run_forward(args: argparse.Namespace) -> int:
+    """Forward until interrupted."""
+    guest = find_one(args.id)
+    ports = [parse_port(text) for text in args.ports]
+    for message in follow(guest, {"forward": ports}):
+        say(*message.get("messages", ()))
+        if "status" in message:
+            return int(message["status"])
+    return 0
+
+
+def parse_port(text: str) -> dict[str, Any]:
+    """Parse `[LOCAL:]PORT` or `[LOCAL:]/SOCKET`. Raises InputError if it is neither."""
+    match = PORT.fullmatch(text)
+    if match is None or any(not 0 < int(part) < 65536 for part in match.groups() if part and part.isdecimal()):
+        raise InputError(f"{text!r} must be [LOCAL:]PORT, or [LOCAL:]/path/of/socket")
+    there: int | str = int(match[2]) if match[2].isdecimal() else match[2]
+    local = int(match[1]) if match[1] else there if isinstance(there, int) else 0
+    return {"local": local, "there": there}

@@ -13,7 +13,7 @@ import anyio
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import NOT_EXPECTED
-from bootmatrix.cli.forward import parse_port
+from bootmatrix.cli.guests import parse_port
 from bootmatrix.cli.output import say, write_console
 from bootmatrix.errors import BootmatrixError, InputError, innermost
 from bootmatrix.guest.forward import check_port

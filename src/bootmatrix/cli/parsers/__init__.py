@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bootmatrix.cli.parsers import ci, clouds, files, guests, hosts, kernel_test, results, running, trial, upkeep
+from bootmatrix.cli.parsers import ci, clouds, files, guests, kernel_test, results, running, trial, upkeep
 
 ADDERS = {
     "try": trial.add_try,
@@ -35,7 +35,7 @@ ADDERS = {
     "push": clouds.add_push,
     "cloud": clouds.add_cloud,
     "cost": clouds.add_cost,
-    "hosts": hosts.add_hosts,
+    "hosts": clouds.add_hosts,
     "exec": guests.add_exec,
     "shell": guests.add_shell,
     "cp": guests.add_cp,

@@ -1,8 +1,9 @@
-"""Options of the commands for other places: push, cloud, cost."""
+"""Options of the commands for other places: push, cloud, cost, hosts."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from bootmatrix.cli import arguments
 from bootmatrix.cli.arguments import Commands
@@ -89,3 +90,17 @@ def add_cost(commands: Commands) -> None:
     parser.add_argument("--machines", type=int, default=1, metavar="N", help="machines of a run (default: 1)")
     parser.add_argument("--cores", type=int, default=2, metavar="N", help="cells at a time on each (default: 2)")
     parser.add_argument("--least", type=float, default=60, metavar="SECONDS", help="minimum time billed (default: 60)")
+
+
+def add_hosts(commands: Commands) -> None:
+    """Add the options of `hosts`."""
+    parser = arguments.add_command(
+        commands,
+        "hosts",
+        "check the hosts of a cluster for 'matrix --executor dask'",
+        description="Connect to each host of the file, start a worker there, and boot a guest of the host's own "
+        "architecture. Exit status 3 if a host cannot be used.",
+    )
+    parser.add_argument("action", choices=("check",), help="check: reach, software, clock, and a booted guest")
+    parser.add_argument("file", type=Path, metavar="FILE", help="hosts.yml (docs/many-machines.md)")
+    arguments.add(parser, *arguments.SOURCES)

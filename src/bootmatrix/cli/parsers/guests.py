@@ -60,7 +60,7 @@ def add_exec(commands: Commands) -> None:
 
 def add_shell(commands: Commands) -> None:
     """Add the options of `shell`."""
-    parser = arguments.add_command(commands, "shell", "open a shell in a guest")
+    parser = arguments.add_command(commands, "shell", "open a shell in a guest", run="exec:run_shell")
     add_guest(parser)
     add_keep(parser)
     parser.add_argument(
@@ -73,7 +73,11 @@ def add_shell(commands: Commands) -> None:
 def add_cp(commands: Commands) -> None:
     """Add the options of `cp`."""
     parser = arguments.add_command(
-        commands, "cp", "copy files into or out of a kept guest", description="One of FROM and TO is ID:PATH."
+        commands,
+        "cp",
+        "copy files into or out of a kept guest",
+        run="guests:run_cp",
+        description="One of FROM and TO is ID:PATH.",
     )
     parser.add_argument("source", metavar="FROM", help="a path here, or ID:PATH")
     parser.add_argument("target", metavar="TO", help="a path here, or ID:PATH")
@@ -82,7 +86,10 @@ def add_cp(commands: Commands) -> None:
 def add_forward(commands: Commands) -> None:
     """Add the options of `forward`."""
     parser = arguments.add_command(
-        commands, "forward", "forward ports of this host's loopback into a kept guest, until interrupted"
+        commands,
+        "forward",
+        "forward ports of this host's loopback into a kept guest, until interrupted",
+        run="guests:run_forward",
     )
     parser.add_argument("id", metavar="ID", help="a kept guest, as 'bootmatrix guests' lists it")
     parser.add_argument("ports", nargs="+", metavar="[LOCAL:]PORT", help="ports; PORT may be the path of a Unix socket")

@@ -134,7 +134,7 @@ def add_fetch(commands: Commands) -> None:
 def add_lock(commands: Commands) -> None:
     """Add the options of `lock`."""
     words = "write the exact kernels, packages and registry images of a matrix to a lock file, for --locked"
-    parser = arguments.add_command(commands, "lock", words)
+    parser = arguments.add_command(commands, "lock", words, run="fetch:run_lock")
     arguments.add_selection(parser)
     arguments.add(parser, "--allow-empty", *arguments.SOURCES)
     parser.add_argument(
