@@ -63,6 +63,51 @@ def test_word_size_and_byte_order_narrow_the_architectures() -> None:
         expand(chosen("x86_64", bits=(32,), endian=("big",)))
 
 
+def test_programs_on_kernels_of_another_word_size() -> None:
+    mixed = ids(chosen("all", bits=(32,), kernel_bits=(64,)))
+    assert {"aarch32/6.1", "i386on64/6.1"} <= set(mixed)
+    assert not set(mixed) & set(ids(chosen("all", bits=(32,), kernel_bits=(32,))))
+    with pytest.raises(InputError, match="none of x86_64 has 32-bit kernels"):
+        expand(chosen("x86_64", kernel_bits=(32,)))
+
+
+def test_kernel_bits_are_those_of_the_profile_that_the_kernels_come_from() -> None:
+    own = {profile.names.debian: profile.bits for profile in PROFILES.values() if not profile.borrows_kernels()}
+    for profile in PROFILES.values():
+        lent = {own[source.architecture] for source in profile.kernels.values() if source.architecture}
+        assert lent <= {profile.kernel_bits or profile.bits}, profile.name
+
+
+def test_a_width_of_addresses_is_of_a_cpu_and_a_kernel() -> None:
+    named = ("6.1", "7.2")
+    assert ids(chosen("aarch64", kernel=named, va_bits=("all",))) == ["aarch64/6.1", "aarch64/7.2", "aarch64@max/7.2"]
+    assert ids(chosen("aarch64", va_bits=(52,))) == ["aarch64@max/7.2"]
+    assert ids(chosen("aarch64", va_bits=(52,), page_size=("16k",))) == ["aarch64@max/7.2-16k"]
+    assert ids(chosen("x86_64", "s390x", va_bits=(48, 57))) == ["x86_64@no-la57/6.1", "x86_64/6.1"]
+    assert ids(chosen("x86_64", kernel=("5.10",), va_bits=("all",))) == ["x86_64/5.10"]
+    assert ids(chosen("riscv64", va_bits=("all",))) == [f"riscv64@sv{width}/6.12" for width in (39, 48, 57)]
+    (cell,) = expand(chosen("riscv64", va_bits=(39,))).cells
+    assert cell.traits
+    assert cell.traits.va_bits == 39
+    assert ids(chosen("aarch64", cpu=("cortex-a53",), kernel=("7.2",), va_bits=("all",))) == ["aarch64@cortex-a53/7.2"]
+
+
+def test_a_width_that_there_is_not() -> None:
+    with pytest.raises(InputError, match="addresses of 39 bits") as caught:
+        expand(chosen("aarch64", "x86_64", va_bits=(39,)))
+    assert caught.value.hint == "aarch64 has 48, 52; x86_64 has 48, 57."
+    with pytest.raises(InputError, match="addresses of all bits") as caught:
+        expand(chosen("s390x", va_bits=("all",)))
+    assert caught.value.hint == "The widths of these architectures are not known."
+
+
+def test_a_cpu_model_has_its_own_board_and_version_of_qemu() -> None:
+    machine = PROFILES["aarch64"].machine("virt@mte")
+    assert (machine.machine, machine.va_bits, machine.is_emulated()) == ("virt,mte=on", 52, True)
+    assert PROFILES["riscv64"].machine("virt@sv39").min_qemu == "8.0"
+    assert PROFILES["riscv64"].machine("virt").min_qemu == "7.0"
+
+
 def test_cpu_models() -> None:
     assert ids(chosen("aarch64", "x86_64", cpu=("cortex-a72",))) == ["aarch64@cortex-a72/6.1"]
     models = PROFILES["aarch64"].machines["virt"].cpu_models

@@ -151,17 +151,18 @@ def test_each_need_is_of_a_known_purpose_and_machine() -> None:
 def test_what_a_kernel_lacks_for_a_spec_is_said_before_it_boots(tool: Tool, tmp_path: Path) -> None:
     profile = PROFILES["aarch64"]
     config = fragment(profile.machine(profile.default_machine()), *ANY_SPEC) + "CONFIG_RD_ZSTD=y\n"
-    for symbol in ("OVERLAY_FS", "CPUSETS", "INET"):
+    for symbol in ("OVERLAY_FS", "CPUSETS", "INET", "VIRTIO_PCI"):
         config = config.replace(f"CONFIG_{symbol}=y\n", "")
     source = tree(kernel_files(make_kernel(profile)), tmp_path)
     write_old(source / ".config", config)
     cells = ("hello", "--arch", "aarch64", "--kernel", "mine")
     assert tool("kernels", "add", "mine", str(source)).returncode == 0
-    every = "CONFIG_CPUSETS (control groups), CONFIG_OVERLAY_FS (containers' roots), CONFIG_INET (the network)"
-    line = f"aarch64/mine: the configuration of {RELEASE} lacks "
+    some = "CONFIG_VIRTIO_PCI (the bus), CONFIG_CPUSETS (control groups)"
+    every = f"{some}, CONFIG_OVERLAY_FS (containers' roots), CONFIG_INET (the network)"
+    line = f"aarch64/mine: the kernel {RELEASE} lacks "
     planned = tool("plan", *cells)
     assert planned.stderr == f"note: {line}{every}\n"
     fetched = tool("fetch", *cells)
     assert fetched.returncode == 0, fetched.stderr
     lines = [text for text in (fetched.stdout + fetched.stderr).splitlines() if line in text]
-    assert lines == [f"{line}CONFIG_CPUSETS (control groups)"]  # its root is read-only, and it has no network
+    assert lines == [f"{line}{some}, the module virtio_pci"]  # its root is read-only, and it has no network

@@ -463,6 +463,10 @@ def test_how_an_initrd_is_packed(config: bytes, packing: str) -> None:
 
 def test_facts_of_a_configuration() -> None:
     config = b"CONFIG_HZ=250\nCONFIG_PREEMPT_VOLUNTARY=y\nCONFIG_ARM64_64K_PAGES=y\nCONFIG_ARM64_VA_BITS=52\n"
-    pages, rate, preemption, width, _, lacks = config_facts(config, MINE.machine(MINE.default_machine()))
-    assert (pages, rate, preemption, width) == ("64k", "250", "voluntary", "52")
+    machine = MINE.machine(MINE.default_machine())
+    *known, _, lacks = config_facts(config, machine)
+    assert known == ["64k", "250", "voluntary", "52", "yes", "no"]
     assert lacks.startswith("BLK_DEV_INITRD")
+    assert config_facts(config + b"CONFIG_64BIT=y\n", machine)[4] == "no"
+    assert config_facts(config + b"CONFIG_64BIT=y\nCONFIG_COMPAT=y\n", machine)[4] == "yes"
+    assert config_facts(config + b"CONFIG_COMPAT_32BIT_TIME=y\n", machine)[5] == "yes"

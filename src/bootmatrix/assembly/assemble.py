@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +25,7 @@ from bootmatrix.assembly.initrd.cache import Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.initrd.segments import every_module_segment, for_kernel, module_segment, modules_key
-from bootmatrix.assembly.kernel.options import MissingOption, Purpose, missing_options
+from bootmatrix.assembly.kernel.options import Purpose, is_built_in, missing_options
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
     Module,
@@ -194,8 +195,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
     notes = (
         *cmdline_notes,
         *described.notes,
-        *(f"{LACKS_MODULE}{name}" for name in assembly.modules[1]),
-        *(f"{LACKS_OPTION}{option}" for option in _lacking_options(assembly)),
+        *_lacking(assembly),
     )
     parts = {
         "kernel": kernel_artefact(kernel, files, machine, builder.store),
@@ -211,18 +211,21 @@ def without_initrd(assembly: Assembly) -> Bootable:
     return described.model_copy(update=parts)
 
 
-def _lacking_options(assembly: Assembly) -> tuple[MissingOption, ...]:
-    """Return what the kernel's configuration lacks for the spec, if it has one and init is ours."""
-    if not (assembly.files.config and assembly.reports):
-        return ()
-    config = assembly.builder.store.verified(assembly.files.config).read_bytes()
+def _lacking(assembly: Assembly) -> Iterator[str]:
+    """Note modules and options that the kernel lacks for the spec; options if it has a configuration."""
+    files = assembly.files
+    config = assembly.builder.store.verified(files.config).read_bytes() if files.config else b""
+    yield from (f"{LACKS_MODULE}{name}" for name in assembly.modules[1] if not is_built_in(name, config))
+    if not (config and assembly.reports):
+        return
     needed: dict[Purpose, bool] = {
         "containers": bool(assembly.bundles),
         "roots": "overlay" in assembly.wanted,
         "network": assembly.network,
     }
     purposes = (purpose for purpose, is_needed in needed.items() if is_needed)
-    return missing_options(config, assembly.machine, *purposes, release=assembly.kernel.release)
+    options = missing_options(config, assembly.machine, *purposes, release=assembly.kernel.release)
+    yield from (f"{LACKS_OPTION}{option}" for option in options)
 
 
 def _initrd(assembly: Assembly) -> tuple[Artefact, int]:

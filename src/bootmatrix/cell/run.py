@@ -49,7 +49,7 @@ from bootmatrix.model import (
     Spec,
     Verdict,
 )
-from bootmatrix.model.artefact import LACKS_OPTION
+from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
 from bootmatrix.progress import Observer
 from bootmatrix.qemu.command import interactive, kernel_cmdline
 from bootmatrix.qemu.suitability import check_machine
@@ -127,7 +127,12 @@ def _prepared(cell: Cell, context: RunContext) -> Prepared:
     fetched = time.monotonic()
     context.observer.cell_stage(cell, "build")
     bootable = _own(spec, cell, kernel, context) if spec.own else _built(spec, cell, kernel, context)
-    lacking = [note.removeprefix(LACKS_OPTION) for note in bootable.notes if note.startswith(LACKS_OPTION)]
+    lacking = [
+        f"{word}{note.removeprefix(prefix)}"
+        for prefix, word in ((LACKS_OPTION, ""), (LACKS_MODULE, "the module "))
+        for note in bootable.notes
+        if note.startswith(prefix)
+    ]
     if lacking:
         context.announce(lacking_line(cell, bootable.kernel_release, lacking))
     bootable = with_qemu_args(bootable, cell.qemu_args).model_copy(update={"fail_on": cell.fail_on})

@@ -38,6 +38,14 @@ def bits(text: str) -> tuple[int, ...]:
     return tuple(map(int, names(text)))
 
 
+def widths(text: str) -> tuple[str | int, ...]:
+    """Parse widths of addresses separated by commas: `39`, `48`, `all`."""
+    for word in names(text):
+        if word != "all" and not re.fullmatch(r"3[1-9]|[45]\d|6[0-4]", word):
+            raise argparse.ArgumentTypeError(f"{word!r} must be a number of bits, such as 48, or all")
+    return tuple(int(word) if word.isdigit() else word for word in names(text))
+
+
 def endians(text: str) -> tuple[str, ...]:
     """Parse byte orders separated by commas."""
     if not set(names(text)) <= {"little", "big"}:
@@ -175,6 +183,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "TIME",
         "help": "with --hold-on-fail: stop the guest after it has been unused for this long (default: 10m)",
     },
+    "--kernel-bits": {
+        "type": bits,
+        "default": (),
+        "metavar": "32|64",
+        "help": "only architectures whose kernels have this word size: with --bits 32, programs on 64-bit kernels",
+    },
     "--kernel": {**NAMES, "metavar": "K,…", "help": "kernel names, such as 6.1,newest"},
     "--locked": {
         "nargs": "?",
@@ -245,6 +259,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "TIME",
         "help": "time limit of containers and checks, such as 90s, on the fastest machine; slower ones get more",
     },
+    "--va-bits": {
+        "type": widths,
+        "default": (),
+        "metavar": "48,…",
+        "help": "CPUs and kernels with addresses of these widths in bits, or 'all'; without --kernel, of any version",
+    },
     "--verify-fork": {
         "type": int,
         "metavar": "N",
@@ -254,7 +274,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Shared arguments by name, as keywords of argparse."""
 
 TARGETS = ("--arch", "--kernel")
-FACTS = ("--page-size", "--bits", "--endian", "--cpu")
+FACTS = ("--page-size", "--va-bits", "--bits", "--kernel-bits", "--endian", "--cpu")
 """Kernels and machines by facts."""
 SIZE = ("--machine", "--memory", "--cpus", "--append", "--timeout")
 SUBSET = ("--only", "--rerun-failed", "--shard", "--budget")

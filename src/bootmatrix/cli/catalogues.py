@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.kernel.custom import find_kernel
-from bootmatrix.assembly.kernel.facts import kernel_facts
+from bootmatrix.assembly.kernel.facts import HEADINGS, kernel_facts
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
@@ -85,7 +85,7 @@ def run_facts(args: argparse.Namespace) -> int:
         for name, source in _sources(profile, board, args.distro)
     ]
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("arch", "kernel", "release", "pages", "HZ", "preemption", "VA bits", "config", "lacks"):
+    for heading in ("arch", "kernel", "release", *HEADINGS):
         table.add_column(heading)
     are_good = True
     with download_progress() as downloads, open_builder(options.workspace(args).sources(), downloads) as builder:

@@ -13,14 +13,14 @@ from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.kernels import kernels_file, with_custom_kernels
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Plan, Profile
-from bootmatrix.workspace.selection import Selection, board_targets
+from bootmatrix.workspace.selection import FACTS, Selection, board_targets
 
 if TYPE_CHECKING:
     from bootmatrix.workspace.workspace import Workspace
 
 OF_THE_RUN = (
     *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked"),
-    *("allow_empty", "page_size", "bits", "endian", "cpu", "machine", "memory", "cpus", "append", "timeout", "roots"),
+    *("allow_empty", *FACTS, "machine", "memory", "cpus", "append", "timeout", "roots"),
     *("tier", "fail_on_warning", "get_limit", "network"),
     *("only", "shard", "budget", "rerun_failed"),
 )
@@ -80,11 +80,10 @@ def board(args: argparse.Namespace) -> str:
 def check_resumed(args: argparse.Namespace) -> None:
     """Reject options that a resumed run takes from its start. Raises InputError if one of them is set."""
     if any(vars(args)[name] for name in OF_THE_RUN):
+        names = sorted(f"--{name.replace('_', '-')}" for name in OF_THE_RUN if name != "files")
         raise InputError(
             "--resume cannot be combined with MATRIX or SPEC arguments, nor with options that choose cells or change "
-            "their guests: --arch, --kernel, --image, --qemu-args, --flaky, --boot, --verify-fork, --locked, "
-            "--allow-empty, --page-size, --bits, --endian, --cpu, --machine, --memory, --cpus, --append, "
-            "--timeout, --roots, --tier, --get-limit, --network, --only, --shard, --budget and --rerun-failed"
+            f"their guests: {', '.join(names[:-1])} and {names[-1]}"
         )
 
 

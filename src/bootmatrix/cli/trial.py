@@ -15,7 +15,7 @@ from bootmatrix.model.guest_size import AUTO
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.scaffold.thing import Thing, find_thing
 from bootmatrix.scaffold.trial_request import TrialRequest
-from bootmatrix.workspace.selection import Selection, board_targets, requested_size
+from bootmatrix.workspace.selection import FACTS, Selection, board_targets, requested_size
 from bootmatrix.workspace.trial import prepare_trial
 
 
@@ -90,7 +90,7 @@ def _matrix_keys(args: argparse.Namespace) -> dict[str, Any]:
     requested_size(Selection(memory=args.memory, cpus=args.cpus))
     cpus = {} if args.cpus is None else {"cpus": args.cpus}
     keys: dict[str, Any] = {"resources": {"memory": args.memory or AUTO, **cpus}}
-    for name in ("page_size", "bits", "endian", "cpu"):
+    for name in FACTS:
         if value := getattr(args, name):
             keys[name] = list(value)
     if args.append:

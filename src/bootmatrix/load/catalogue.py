@@ -121,6 +121,7 @@ def _resolved(catalogue: Catalogue, entry: CatalogueEntry, arch: str) -> Reposit
         version=entry.version,
         archived=entry.archived,
         page_kib=entry.page_kib,
+        va_bits=entry.va_bits,
         flavour=entry.flavour,
         snapshots=snapshots,
         states=tuple(text for text in repositories if "{time}" in text),

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bootmatrix.errors import InputError
-from bootmatrix.load.facts import ALL, ANY_KERNEL, Target, choose_kernels, no_page_size, with_facts
+from bootmatrix.load.facts import ALL, ANY_KERNEL, Target, choose_pairs, no_kernel_left, with_facts
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import find_machine
 from bootmatrix.load.spec import GUEST_SUFFIXES, MERGED, find_spec, spec_files, spec_name
@@ -42,9 +42,13 @@ def product(
     _check_boards(matrix, targets, boards)
     cells = [cell for spec in specs for cell in maker.cells_without_guests(spec, targets)]
     if "system" in matrix.tier:
-        cells += [cell for spec in specs for cell in maker.cells(spec, targets, matrix.kernel, matrix.page_size)]
-    if matrix.page_size and not cells:
-        raise no_page_size(targets, matrix.page_size)
+        cells += [
+            cell
+            for spec in specs
+            for cell in maker.cells(spec, targets, matrix.kernel, matrix.page_size, matrix.va_bits)
+        ]
+    if (matrix.page_size or matrix.va_bits) and not cells:
+        raise no_kernel_left(targets, matrix)
     for entry in matrix.include if "system" in matrix.tier else ():
         more_targets = find_targets([entry.arch], profiles)
         cells += maker.cells(find_spec(entry.spec, base), more_targets, [entry.kernel])
@@ -55,13 +59,11 @@ def product(
     return tuple(first.values())
 
 
-def kernels_of(spec: Path, names: Sequence[str], target: Target, page_sizes: Sequence[str] = ()) -> list[str]:
-    """Return the kernel names for a spec: the matrix's, unless the guest has its own."""
-    if spec.name.endswith(GUEST_SUFFIXES):
-        own = load_spec(spec).own
-        if own and not own.takes_kernels:
-            return [OWN_KERNEL]
-    return choose_kernels(names, page_sizes, target)
+def _has_own_kernel(spec: Path) -> bool:
+    if not spec.name.endswith(GUEST_SUFFIXES):
+        return False
+    own = load_spec(spec).own
+    return own is not None and not own.takes_kernels
 
 
 def find_targets(names: Iterable[str], profiles: Mapping[str, Profile]) -> list[Target]:
@@ -168,13 +170,19 @@ class _CellExpander:
         self._traits: dict[tuple[str, str, str], Traits | None] = {}
 
     def cells(
-        self, spec: Path, targets: Iterable[Target], kernels: Sequence[str], page_sizes: Sequence[str] = ()
+        self,
+        spec: Path,
+        targets: Iterable[Target],
+        kernels: Sequence[str],
+        page_sizes: Sequence[str] = (),
+        widths: Sequence[str | int] = (),
     ) -> Iterator[Cell]:
-        """Make a spec's cells."""
-        file, name = str(spec), spec_name(spec)
+        """Make a spec's cells, with the kernels of the matrix unless the guest has its own."""
+        file, name, is_whole = str(spec), spec_name(spec), _has_own_kernel(spec)
         for target in targets:
-            for kernel in kernels_of(spec, kernels, target, page_sizes):
-                yield self._cell(file, name, target, kernel)
+            own = [(target[1], OWN_KERNEL)]
+            for board, kernel in own if is_whole else choose_pairs(kernels, page_sizes, widths, target):
+                yield self._cell(file, name, (target[0], board), kernel)
 
     def cells_without_guests(self, spec: Path, targets: Iterable[Target]) -> Iterator[Cell]:
         """Make a spec's cells of the chosen tiers other than `system`, for each architecture, without a machine.
@@ -229,6 +237,8 @@ def _traits(profile: Profile, machine: str, kernel: str) -> Traits | None:
         endian=profile.endian,
         page_kib=source.page_kib,
         kernel_version=version or kernel,
+        va_bits=profile.va_bits(machine, kernel),
+        kernel_bits=profile.kernel_bits,
     )
 
 

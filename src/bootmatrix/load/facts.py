@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bootmatrix.errors import InputError
@@ -24,15 +24,20 @@ def with_facts(targets: Iterable[Target], matrix: Matrix) -> list[Target]:
     every = list(targets)
     kept = [target for target in every if _fits(target[0], matrix)]
     if not kept and every:
-        facts = ", ".join([*(f"{bits} bits" for bits in matrix.bits), *(f"{order} endian" for order in matrix.endian)])
+        words = [f"{bits} bits" for bits in matrix.bits], [f"{bits}-bit kernels" for bits in matrix.kernel_bits]
+        facts = ", ".join([*words[0], *words[1], *(f"{order} endian" for order in matrix.endian)])
         names = ", ".join(dict.fromkeys(profile.name for profile, _ in every))
         raise InputError(f"no architecture is left: none of {names} has {facts}", "Choose others with --arch.")
     return list(_with_cpus(kept, matrix.cpu)) if matrix.cpu else kept
 
 
 def _fits(profile: Profile, matrix: Matrix) -> bool:
-    is_wide = not matrix.bits or profile.bits in matrix.bits
-    return is_wide and (not matrix.endian or profile.endian in matrix.endian)
+    facts: Iterable[tuple[object, Collection[object]]] = (
+        (profile.bits, matrix.bits),
+        (profile.kernel_bits or profile.bits, matrix.kernel_bits),
+        (profile.endian, matrix.endian),
+    )
+    return all(not wanted or value in wanted for value, wanted in facts)
 
 
 def _with_cpus(targets: Sequence[Target], names: Sequence[str]) -> Iterator[Target]:
@@ -95,8 +100,35 @@ def _version(name: str, kernels: Mapping[str, AnyKernel]) -> str:
     return name if version is None else version
 
 
-def no_page_size(targets: Iterable[Target], sizes: Sequence[str]) -> InputError:
-    """Return the error for page sizes that no chosen kernel has."""
+def choose_pairs(
+    names: Sequence[str], sizes: Sequence[str], widths: Sequence[str | int], target: Target
+) -> list[tuple[str, str]]:
+    """Choose boards and kernels: those of `choose_kernels` on the machine as it is, or by the width of addresses.
+
+    A width is that of the first of the machine's CPUs that has it. `default` is any version, if its own lacks a width.
+    """
+    profile, board = target
+    kernels = choose_kernels(names, sizes, target)
+    if not widths:
+        return [(board, kernel) for kernel in kernels]
+    boards, sources = _with_models(profile, board), profile.kernels_of(board)
+    every = choose_kernels([ALL], sizes, target) if ANY_KERNEL in names else []
+    more = [kernel for kernel in reversed(every) if _version(kernel, sources)]
+    more.sort(key=lambda kernel: sources[kernel].page_kib != sources[kernels[0]].page_kib)
+    having = {(kernel, profile.va_bits(place, kernel)): place for kernel in [*kernels, *more] for place in boards[::-1]}
+    wanted = sorted({width for _, width in having if width and (ALL in widths or width in widths)})
+    chosen: list[tuple[str, str]] = []
+    for width in wanted:
+        hits = [(having[kernel, width], kernel) for kernel in kernels if (kernel, width) in having]
+        chosen += hits or [(having[kernel, width], kernel) for kernel in more if (kernel, width) in having][:1]
+    return chosen
+
+
+def no_kernel_left(targets: Iterable[Target], matrix: Matrix) -> InputError:
+    """Return the error for page sizes and widths that no chosen kernel has."""
+    if not matrix.page_size:
+        return _no_width(targets, matrix)
+    sizes = matrix.page_size
     known = {
         f"{profile.name} {name} ({source.page_kib}k)"
         for profile, machine in targets
@@ -107,6 +139,24 @@ def no_page_size(targets: Iterable[Target], sizes: Sequence[str]) -> InputError:
         f"no kernel is left: none of the selected ones has pages of {' or '.join(sizes)}",
         f"These have: {', '.join(sorted(known))}." if known else "No kernel of these architectures has such pages.",
     )
+
+
+def _no_width(targets: Iterable[Target], matrix: Matrix) -> InputError:
+    known: dict[str, set[int]] = {}
+    for profile, board in targets:
+        for place in _with_models(profile, board):
+            widths = {profile.va_bits(place, kernel) for kernel in profile.kernels_of(board)}
+            known.setdefault(profile.name, set()).update(filter(None, widths))
+    hint = "; ".join(f"{name} has {', '.join(map(str, sorted(widths)))}" for name, widths in known.items() if widths)
+    wanted = " or ".join(map(str, matrix.va_bits))
+    message = f"no kernel is left: none of the selected ones has addresses of {wanted} bits"
+    return InputError(message, f"{hint}." if hint else "The widths of these architectures are not known.")
+
+
+def _with_models(profile: Profile, board: str) -> list[str]:
+    """Return a machine as it is, and with each of its CPU models unless it has one."""
+    models = () if "@" in board else profile.machine(board).cpu_models
+    return [board, *(f"{board}@{name}" for name in models)]
 
 
 @dataclass(frozen=True)

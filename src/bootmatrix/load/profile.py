@@ -83,12 +83,13 @@ def _check_arguments(document: Document, place: Location, machine: Machine) -> N
         check_words(machine.arguments)
     except InputError as error:
         document.complain((*place, "arguments"), f"{error.message}. {error.hint}".removesuffix(". "))
-    models = [("cpu", model) for model in (machine.cpu, *machine.cpu_models.values())]
+    models = [("cpu", model) for model in (machine.cpu, *(machine.cpu_model(name).cpu for name in machine.cpu_models))]
     devices = [("network", machine.network), ("disk", machine.disk), *models]
     accelerators = [accelerator for accelerator in machine.accelerators if isinstance(accelerator, str)]
     accelerators += [f"{accelerator.name},{accelerator.machine or ''}" for accelerator in machine.native()]
     values = [(key, value, HOST_KEYS) for key, value in devices if value]
-    values += [("machine", machine.machine, BOARD_KEYS)]
+    boards = (machine.machine, *(machine.with_cpu(name).machine for name in machine.cpu_models))
+    values += [("machine", board, BOARD_KEYS) for board in dict.fromkeys(boards)]
     values += [("accelerators", value, ACCELERATOR_KEYS | BOARD_KEYS) for value in accelerators]
     for key, value, forbidden in values:
         try:

@@ -40,13 +40,16 @@ class Timeouts(Model):
 class Traits(Model):
     """Properties of an architecture and a kernel for programs that read results.
 
-    `kernel_version` is shared by kernels of one version: `7.2` for `7.2-64k` too.
+    `kernel_version` is shared by kernels of one version: `7.2` for `7.2-64k` too. `va_bits` is the width of addresses,
+    if known; `kernel_bits` the kernel's word size, if it is not the programs'.
     """
 
     bits: Literal[32, 64]
     endian: Literal["little", "big"]
     page_kib: int
     kernel_version: str
+    va_bits: int | None = None
+    kernel_bits: Literal[32, 64] | None = None
 
 
 ConsoleText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from bootmatrix.model.base import Model, Name
-from bootmatrix.model.kernel import KernelPart, PageKib
+from bootmatrix.model.kernel import KernelPart, PageKib, VaBits
 
 RepositoryFormat = Literal["apt", "rpm-md", "apk", "pacman"]
 Signed = Literal["index", "packages"]
@@ -52,6 +52,7 @@ class CatalogueEntry(Model):
     version: str = Field(default="", description="a version prefix; empty for the newest")
     architectures: tuple[Name, ...] = Field(default=(), description="if it is not for all of the catalogue's")
     page_kib: PageKib = 4
+    va_bits: VaBits | None = Field(default=None, description="the widest addresses of its configuration")
     keys: RepositoryKeys | None = None
     signed: Signed | None = None
     archived: bool = Field(default=False, description="a snapshot of the past: its index may have expired")
@@ -97,6 +98,7 @@ class RepositoryKernel(Model):
     version: str = ""
     archived: bool = False
     page_kib: PageKib = 4
+    va_bits: VaBits | None = None
     flavour: str = ""
     pinned: tuple[KernelPart, ...] = ()
     snapshots: SnapshotService | None = None

@@ -9,6 +9,8 @@ from bootmatrix.model.base import Model, Name, Sha256
 from bootmatrix.redact import RedactedUrl
 
 PageKib = Literal[4, 8, 16, 32, 64, 256]
+VaBits = Annotated[int, Field(ge=31, le=64)]
+"""Width of a program's addresses, in bits."""
 
 
 Version = Annotated[str, StringConstraints(max_length=256)]
@@ -72,6 +74,7 @@ class CustomKernel(Model):
     parts: tuple[KernelPart, ...] = Field(min_length=1)
     release: str = Field(default="", description="output of uname -r")
     page_kib: PageKib = 4
+    va_bits: VaBits | None = None
     folder: str = ""
 
 

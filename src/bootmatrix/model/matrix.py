@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 from bootmatrix.model.base import Model, Name
 from bootmatrix.model.cell import BootKind, ConsoleRule, ConsoleText, Network, RootPlace, Tier, Timeouts
 from bootmatrix.model.guest_size import LimitText, SizeRequest
+from bootmatrix.model.kernel import VaBits
 
 MAX_AGAIN = 10
 """Maximum of retries per cell."""
@@ -76,7 +77,8 @@ class Matrix(Model):
     """Specs × arch × kernel, with exceptions. Paths of specs are relative to the file.
 
     `retries` limits attempts after infra errors, `flaky` those after failures of the guest. `images` maps image
-    names or globs to the sources that replace them. `page_size` chooses kernels, `bits`, `endian` and `cpu` machines.
+    names or globs to the sources that replace them. `page_size` chooses kernels, `bits`,
+    `kernel_bits`, `endian` and `cpu` machines, `va_bits` both.
     `append` is added to the kernel command line, `limit` replaces the time limits of checks, `get_limit` limits result
     files. `fail_on` names kernel messages that fail a cell and are notes otherwise, such as `kernel warning`.
     `network` replaces that of the specs.
@@ -94,7 +96,9 @@ class Matrix(Model):
     qemu_args: tuple[QemuArgs, ...] = ()
     resources: tuple[ResourceRule, ...] = ()
     page_size: tuple[PageSize, ...] = ()
+    va_bits: tuple[Literal["all"] | VaBits, ...] = ()
     bits: tuple[Literal[32, 64], ...] = ()
+    kernel_bits: tuple[Literal[32, 64], ...] = ()
     endian: tuple[Literal["little", "big"], ...] = ()
     cpu: tuple[Name, ...] = ()
     append: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000)] = ""

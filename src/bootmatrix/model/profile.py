@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints
 from bootmatrix.model.base import Model, Name
 from bootmatrix.model.distribution import RepositoryKernel
 from bootmatrix.model.guest_size import GuestSize
-from bootmatrix.model.kernel import CustomKernel, PageKib
+from bootmatrix.model.kernel import CustomKernel, PageKib, VaBits
 
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux", "uImage"]
@@ -59,7 +59,7 @@ class KernelSource(Model):
     `version` is a version prefix: by default the kernel's name, and empty for the newest. `flavour` is Debian's;
     `suites` are all searched for the newest match. `architecture` is Debian's name of the kernel's architecture, if
     it differs from the userland's: a 64-bit kernel runs 32-bit programs. `page_kib` is the page size of its
-    configuration.
+    configuration, `va_bits` the width of addresses, where that is the kernel's choice.
     """
 
     version: str | None = None
@@ -67,6 +67,7 @@ class KernelSource(Model):
     architecture: str | None = None
     suites: tuple[str, ...] = Field(min_length=1)
     page_kib: PageKib = 4
+    va_bits: VaBits | None = None
 
 
 AnyKernel = KernelSource | CustomKernel | RepositoryKernel
@@ -151,6 +152,15 @@ class GuestTarget(Model):
     cpu: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+([+-][a-z0-9_]+)*$")] = "baseline"
 
 
+class CpuModel(Model):
+    """A further CPU of a machine, with what differs by it."""
+
+    cpu: str = Field(description="QEMU's name of the CPU, with its properties: -cpu help")
+    machine: str | None = Field(default=None, description="QEMU's name of the board, and its options, if others")
+    min_qemu: Version | None = Field(default=None, description="the oldest version that has it, if newer")
+    va_bits: VaBits | None = Field(default=None, description="the width of a program's addresses")
+
+
 class Machine(Model):
     """A QEMU board. Times are multiplied by `time_factor`, which is 1 for the fastest of them."""
 
@@ -160,7 +170,12 @@ class Machine(Model):
     min_qemu: Version = Field(description="the oldest version known to work; with an older one its cells are skipped")
     machine: str = Field(description="QEMU's name of the board, and its options: -M help")
     cpu: str | None = Field(default=None, description="QEMU's name of the CPU: -cpu help; none: the board's own")
-    cpu_models: dict[Name, str] = Field(default={}, description="further values of -cpu, by the name they have after @")
+    cpu_models: dict[Name, str | CpuModel] = Field(
+        default={}, description="further values of -cpu, by the name they have after @"
+    )
+    va_bits: VaBits | None = Field(
+        default=None, description="the width of a program's addresses, as far as the CPU has"
+    )
     cpus: int = Field(default=1, ge=1, le=64, description="number of CPUs; fixed on some boards")
     threads: int = Field(default=1, ge=1, le=64, description="host cores that the emulated CPUs keep busy")
     memory_mib: int = Field(ge=64, le=65536, description="RAM; fixed on some boards")
@@ -199,6 +214,24 @@ class Machine(Model):
     time_factor: float = Field(ge=1, le=100, description="all time limits are multiplied by it: measure it last")
     kernels: dict[Name, KernelSource] | None = Field(default=None, description="in the place of the profile's")
     source: str = Field(default="", description="where these values come from")
+
+    def cpu_model(self, name: str) -> CpuModel:
+        """Return a CPU model.
+
+        Raises:
+            KeyError: the name is unknown.
+        """
+        model = self.cpu_models[name]
+        return CpuModel(cpu=model) if isinstance(model, str) else model
+
+    def with_cpu(self, name: str) -> Self:
+        """Return the machine with a CPU model of its own. Accelerators would use the host's CPU instead.
+
+        Raises:
+            KeyError: the name is unknown.
+        """
+        changes = {key: value for key, value in self.cpu_model(name).model_dump().items() if value is not None}
+        return self.emulated().model_copy(update=changes)
 
     def native(self) -> tuple[Accelerator, ...]:
         """Return the accelerators for some hosts only, best first."""
@@ -252,6 +285,7 @@ class Profile(Model):
     names: Names
     endian: Literal["little", "big"]
     bits: Literal[32, 64]
+    kernel_bits: Literal[32, 64] | None = Field(default=None, description="of its kernels, if other than its programs'")
     aliases: tuple[Name, ...] = ()
     suites: tuple[str, ...] = Field(
         default=(), description="where packages come from that the suites of an image's recipe do not have"
@@ -283,15 +317,18 @@ class Profile(Model):
         """
         name, at, cpu = board.partition("@")
         machine = self.machines[name]
-        if not at:
-            return machine
-        # An accelerator would use the host's CPU instead of this one.
-        return machine.emulated().model_copy(update={"cpu": machine.cpu_models[cpu]})
+        return machine.with_cpu(cpu) if at else machine
 
     def kernels_of(self, board: str) -> dict[str, AnyKernel]:
         """Return the kernel sources of a machine by name: its own or the profile's, custom and catalogued ones."""
         machine = self.machine(board)
         return {**self.catalogue, **(self.kernels if machine.kernels is None else machine.kernels), **self.own}
+
+    def va_bits(self, board: str, kernel: str) -> int | None:
+        """Return the width of a program's addresses on a machine and kernel: the lesser of theirs, as far as known."""
+        source = self.kernels_of(board).get(kernel)
+        widths = (self.machine(board).va_bits, source.va_bits if source else None)
+        return min((width for width in widths if width), default=None)
 
     def borrows_kernels(self) -> bool:
         """Return whether all kernels are another architecture's, which also runs its programs."""

@@ -262,4 +262,8 @@ def _boot(record: Record) -> str:
 
 def _traits(record: Record) -> str:
     traits = record.cell.traits
-    return f"{traits.bits} bits, {traits.endian} endian, {traits.page_kib}k pages" if traits else ""
+    if not traits:
+        return ""
+    width = f", {traits.va_bits}-bit addresses" if traits.va_bits else ""
+    kernel = f" on a {traits.kernel_bits}-bit kernel" if traits.kernel_bits else ""
+    return f"{traits.bits} bits{kernel}, {traits.endian} endian, {traits.page_kib}k pages{width}"

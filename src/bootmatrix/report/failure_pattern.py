@@ -1,6 +1,7 @@
 """Patterns of failures among sibling cells, in words: `Only 64k pages: …`. Pure.
 
-Cells of one spec differ by axes: architecture, machine, kernel, word size, byte order, page size, kernel version.
+Cells of one spec differ by axes: architecture, machine, kernel, word size, byte order, page size,
+width of addresses, kernel version.
 A value, or a pair of values, explains a failure if all cells with it fail and all others pass.
 """
 
@@ -71,6 +72,7 @@ def axes(cell: Cell) -> tuple[Value, ...]:
         words = (f"{traits.page_kib}k pages", f"{traits.bits}-bit", f"{traits.endian}-endian")
         named = zip(("page size", "bits", "endian"), words, strict=True)
         values[:0] = sorted(named, key=lambda value: value[1] in COMMON)
+        values += [("addresses", f"{traits.va_bits}-bit addresses")] if traits.va_bits else []
         values.append(("version", f"Linux {traits.kernel_version}"))
     return tuple(values)
 

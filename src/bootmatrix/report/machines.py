@@ -106,7 +106,9 @@ def _row(profile: Profile, board: str, kernels: list[str], cells: list[Seen], sp
 def _what(profile: Profile, board: str) -> str:
     name, at, model = board.partition("@")
     machine = profile.machines[name]
-    return (f"the same, with QEMU's CPU {machine.cpu_models[model]}" if at else machine.description).replace("|", "/")
+    return (f"the same, with QEMU's CPU {machine.cpu_model(model).cpu}" if at else machine.description).replace(
+        "|", "/"
+    )
 
 
 def _cell(cells: list[Seen], is_known: bool, specs: set[str]) -> str:

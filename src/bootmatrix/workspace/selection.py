@@ -18,6 +18,9 @@ from bootmatrix.model.durations import duration_s
 from bootmatrix.model.guest_size import AUTO, MAX_CPUS, limit_bytes, memory_mib
 from bootmatrix.model.matrix import PageSize
 
+FACTS = ("page_size", "va_bits", "bits", "kernel_bits", "endian", "cpu")
+"""Keys of a matrix that choose kernels and machines by facts."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -27,7 +30,7 @@ class Selection:
     number of forked cells that are booted cold as well. `needs_qemu` skips or refuses machines whose QEMU is missing;
     `must_test` refuses a plan that tests nothing.
 
-    `page_size`, `bits`, `endian` and `cpu` choose kernels and machines by facts; `machine` is a board of each of the
+    The keys of FACTS choose kernels and machines by facts; `machine` is a board of each of the
     architectures. `memory` (`2G`, `auto`) and `cpus` are the guests' size. `append` is added to the kernel command
     line; `timeout` (`90s`) replaces the limits of onboot containers, services and checks, `get_limit` (`2G`) that of
     result files. `network` replaces that of the specs. `fail_on_warning` makes the kernel's warnings failures.
@@ -48,7 +51,9 @@ class Selection:
     needs_qemu: bool = True
     must_test: bool = True
     page_size: tuple[PageSize, ...] = ()
+    va_bits: tuple[Literal["all"] | int, ...] = ()
     bits: tuple[Literal[32, 64], ...] = ()
+    kernel_bits: tuple[Literal[32, 64], ...] = ()
     endian: tuple[Literal["little", "big"], ...] = ()
     cpu: tuple[str, ...] = ()
     machine: str | None = None
@@ -87,7 +92,7 @@ def apply(selection: Selection, matrix: Matrix) -> Matrix:
     """Return the matrix with a selection's keys in the place of its own. Raises InputError if a value is invalid."""
     changes: dict[str, Any] = {
         name: value
-        for name in ("boot", "roots", "network", "tier", "flaky", "page_size", "bits", "endian", "cpu")
+        for name in ("boot", "roots", "network", "tier", "flaky", *FACTS)
         if (value := getattr(selection, name)) not in {None, ()}
     }
     if selection.qemu_args:
@@ -115,8 +120,8 @@ def requested_size(selection: Selection) -> GuestSize:
 
 
 def default_kernels(selection: Selection, kernels: Iterable[str]) -> tuple[str, ...]:
-    """Return kernel names: the given ones, or any version where page sizes choose."""
-    return tuple(kernels) or ((ANY_KERNEL,) if selection.page_size else ())
+    """Return kernel names: the given ones, or any version where facts choose."""
+    return tuple(kernels) or ((ANY_KERNEL,) if selection.page_size or selection.va_bits else ())
 
 
 def _resources(selection: Selection) -> ResourceRule:

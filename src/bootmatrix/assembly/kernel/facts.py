@@ -1,4 +1,4 @@
-"""Facts of a kernel's configuration: page size, timer, preemption, address width."""
+"""Facts of a kernel's configuration: page size, timer, preemption, address width, 32-bit programs and times."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import hashlib
 import re
 
 from bootmatrix.assembly.image.builder import Builder
-from bootmatrix.assembly.kernel.options import ANY_SPEC, missing_options, summarize
+from bootmatrix.assembly.kernel.options import ANY_SPEC, missing_options, set_options, summarize
 from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.assembly.kernel.probe import page_kib_of
 from bootmatrix.model import Kernel, Machine
 
 UNKNOWN = "?"
+HEADINGS = ("pages", "HZ", "preemption", "VA bits", "32-bit programs", "32-bit time", "config", "lacks")
 _HZ = re.compile(rb"^CONFIG_HZ=(\d+)$", re.MULTILINE)
 _PREEMPTION = re.compile(rb"^CONFIG_(PREEMPT(?:_NONE|_VOLUNTARY|_LAZY|_RT)?)=y$", re.MULTILINE)
 _VA_BITS = re.compile(rb"^CONFIG_\w*VA_BITS=(\d+)$|^CONFIG_\w*VA_BITS_(?:SV)?(\d+)=y$", re.MULTILINE)
@@ -21,24 +22,27 @@ MAX_LACKING = 3
 
 
 def kernel_facts(kernel: Kernel, machine: Machine, builder: Builder) -> tuple[str, ...]:
-    """Return page size, HZ, preemption, VA bits, the configuration's digest, and missing options for containers.
+    """Return the values of HEADINGS: of a kernel's configuration, its digest, and what it lacks for containers.
 
     Raises BootmatrixError if the kernel is unavailable.
     """
     files = unpack_kernel(kernel, builder.archive, builder.store)
     if not files.config:
-        return (UNKNOWN,) * 6
-    return config_facts(builder.store.verified(files.config).read_bytes(), machine)
+        return (UNKNOWN,) * len(HEADINGS)
+    return config_facts(builder.store.verified(files.config).read_bytes(), machine, kernel.release)
 
 
-def config_facts(config: bytes, machine: Machine) -> tuple[str, ...]:
+def config_facts(config: bytes, machine: Machine, release: str = "") -> tuple[str, ...]:
     """Return the facts of a configuration, as `kernel_facts` does."""
-    lacking = [option.symbol for option in missing_options(config, machine, *ANY_SPEC)]
+    values = set_options(config)
+    lacking = [option.symbol for option in missing_options(config, machine, *ANY_SPEC, release=release)]
     return (
         f"{page_kib_of(config)}k",
         _first(_HZ, config),
         _first(_PREEMPTION, config).removeprefix("PREEMPT_").lower(),
         _address_width(config),
+        "yes" if "COMPAT" in values or "64BIT" not in values else "no",
+        "yes" if "COMPAT_32BIT_TIME" in values else "no",
         hashlib.sha256(config).hexdigest()[:12],
         summarize(lacking, MAX_LACKING),
     )

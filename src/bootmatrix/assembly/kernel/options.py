@@ -72,11 +72,11 @@ def missing_options(
     config: bytes, machine: Machine, *purposes: Purpose, release: str = ""
 ) -> tuple[MissingOption, ...]:
     """Compare a configuration (`.config`) with what guests need; with a release, its age too."""
-    return tuple(_missing(_set_options(config), release, machine, *purposes))
+    return tuple(_missing(set_options(config), release, machine, *purposes))
 
 
 @lru_cache(maxsize=16)
-def _set_options(config: bytes) -> Mapping[str, bytes]:
+def set_options(config: bytes) -> Mapping[str, bytes]:
     """Parse a configuration once for all cells of a kernel."""
     return {match[1].decode(): match[2] for match in _SET.finditer(config[:MAX_CONFIG_BYTES])}
 
@@ -95,6 +95,11 @@ def _missing(
             yield MissingOption(option, need.what, is_module=b"m" in states)
 
 
+def is_built_in(module: str, config: bytes) -> bool:
+    """Return whether a configuration has a module built in, as far as its name tells."""
+    return any(set_options(config).get(f"{module.upper()}{suffix}") == b"y" for suffix in ("", "_FS"))
+
+
 def _version(release: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", release)[:2]))
 
@@ -107,7 +112,7 @@ def summarize(options: Sequence[object], most: int = 5) -> str:
 
 def lacking_line(cell: Cell, release: str, options: Sequence[object]) -> str:
     """Return a line on what the kernel of a cell lacks."""
-    return f"{cell.target}/{cell.kernel}: the configuration of {release} lacks {summarize(options)}"
+    return f"{cell.target}/{cell.kernel}: the kernel {release} lacks {summarize(options)}"
 
 
 def fragment(machine: Machine, *purposes: Purpose) -> str:
