@@ -86,6 +86,11 @@ def test_a_width_of_addresses_is_of_a_cpu_and_a_kernel() -> None:
     assert ids(chosen("x86_64", "s390x", va_bits=(48, 57))) == ["x86_64@no-la57/6.1", "x86_64/6.1"]
     assert ids(chosen("x86_64", kernel=("5.10",), va_bits=("all",))) == ["x86_64/5.10"]
     assert ids(chosen("riscv64", va_bits=("all",))) == [f"riscv64@sv{width}/6.12" for width in (39, 48, 57)]
+    assert ids(chosen("armv7", "i386on64", "aarch32", "s390x", va_bits=("all",))) == [
+        "armv7/6.1",
+        "i386on64/6.1",
+        "aarch32/6.1",
+    ]
     (cell,) = expand(chosen("riscv64", va_bits=(39,))).cells
     assert cell.traits
     assert cell.traits.va_bits == 39

@@ -327,7 +327,7 @@ class Profile(Model):
     def va_bits(self, board: str, kernel: str) -> int | None:
         """Return the width of a program's addresses on a machine and kernel: the lesser of theirs, as far as known."""
         source = self.kernels_of(board).get(kernel)
-        widths = (self.machine(board).va_bits, source.va_bits if source else None)
+        widths = (self.machine(board).va_bits, source.va_bits if source else None, 32 if self.bits == 32 else None)
         return min((width for width in widths if width), default=None)
 
     def borrows_kernels(self) -> bool:
