@@ -225,6 +225,35 @@ def test_a_kernel_without_its_modules(kind: str, make: Maker, web: Server, opene
     assert found(optional, opened, store)[0].release == "6.11.1-1"
 
 
+def test_modules_in_three_packages(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    """As of Ubuntu: the kernel, what all machines need, and the rest, which some flavours have not got."""
+    repository, version = make("apt"), "6.11.1-1"
+    fill(repository, version)
+    rest = {f"lib/modules/{version}/kernel/rest.ko": module("extra")}
+    repository.add(f"modules-extra-{version}", version, rest)
+    repository.publish()
+    kernel, files = found(source(repository, web, optional=("modules-extra-{release}",)), opened, store)
+    assert [part.url.rpartition("/")[2].partition("-6")[0] for part in kernel.parts][:3] == [
+        "kernel",
+        "modules",
+        "modules-extra",
+    ]
+    assert {"mod_a", "extra", "rest"} <= set(files.modules)
+    assert files.modules["rest"].needs == ("extra",)
+
+
+def test_a_repository_of_apk_3(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make("apk")
+    package = fill(repository, "6.11.1-1")
+    package.write_bytes(b"ADBd".ljust(package.stat().st_size, b"."))
+    repository.publish()
+    with pytest.raises(BuildError, match=r"\.apk is of apk 3, which is not supported"):
+        found(source(repository, web), opened, store)
+    repository.index.write_bytes(b"ADBd....")
+    with pytest.raises(BuildError, match=r"APKINDEX\.tar\.gz is of apk 3"):
+        found(source(repository, web), opened, store, refresh=True)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_the_repository_lacks(kind: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
     repository = make(kind)

@@ -18,7 +18,8 @@ from bootmatrix.source.safe_archive import DamagedArchive, FileSlice, open_tar
 
 DESCRIPTION = "an apk package"
 ORDER = 60
-_VERSION_3 = b"ADB"
+VERSION_3 = b"ADB"
+"""Magic of packages and indexes of apk 3 (apk-v3(5)), for which there is no well-kept reader in Python."""
 _FIRST = (b".SIGN.", b".PKGINFO\0")
 _SIGNATURE = b".SIGN."
 _START_BYTES = 4096
@@ -34,7 +35,7 @@ def recognises(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(_START_BYTES)
     with suppress(zlib.error):
-        return start.startswith(_VERSION_3) or zlib.decompressobj(31).decompress(start, 512).startswith(_FIRST)
+        return start.startswith(VERSION_3) or zlib.decompressobj(31).decompress(start, 512).startswith(_FIRST)
     return False
 
 
@@ -44,7 +45,7 @@ def paths(path: Path) -> list[Path]:
 
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
     """Iterate over its files. Raises BuildError if the package is damaged, or of the format of apk 3."""
-    if starts_with(path, _VERSION_3):
+    if starts_with(path, VERSION_3):
         raise BuildError(f"{path}: packages of apk 3 are not supported", "Name the kernel image itself.")
     return checked(_members(path), path, DESCRIPTION)
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from bootmatrix.errors import NetworkError, UntrustedError
-from bootmatrix.source.kernel_formats.apk import parts_of
+from bootmatrix.errors import BuildError, NetworkError, UntrustedError
+from bootmatrix.source.kernel_formats.apk import VERSION_3, parts_of
 from bootmatrix.source.repositories.access import (
     MAX_PACKAGE_BYTES,
     Keys,
@@ -57,6 +57,7 @@ def verify(path: Path, package: RepositoryPackage, access: RepositoryAccess) -> 
     """Check that the index has the digest of the control data, and these the digest of the files."""
     kind, expected = _CHECKSUMS.get(package.checksum[:2], ""), package.checksum[2:]
     data = path.read_bytes()
+    _check_version(data, package.url)
     try:
         control_at, files_at = parts_of(io.BytesIO(data))
         control, files = data[control_at:files_at], data[files_at:]
@@ -106,7 +107,16 @@ def _verified(files: Sequence[bytes], keys: Keys, url: str) -> str:
     return hashlib.sha256(files[0]).hexdigest()
 
 
+def _check_version(data: bytes, url: str) -> None:
+    if data.startswith(VERSION_3):
+        raise BuildError(
+            f"{url} is of apk 3, which is not supported",
+            "Name a repository of apk 2, or add the kernel's own image: bootmatrix kernels add.",
+        )
+
+
 def _parts_of(data: bytes, url: str) -> list[bytes]:
+    _check_version(data, url)
     try:
         parts = list(_streams(data))
     except FAULTS as error:
