@@ -21,8 +21,10 @@ from benchmarks.build_memory import build_memory
 from benchmarks.forked import forked, matrices, memory
 from benchmarks.large import render_in_a_process, write_large
 from benchmarks.many_machines import many_machines
+from benchmarks.own_kernel import ARCHIVE
 from benchmarks.pages import open_and_filter
 from benchmarks.peers import known_archs
+from benchmarks.planted import loop, planted
 from benchmarks.results import Result, as_json, median, table
 from benchmarks.together import together
 from bootmatrix.cli import arguments as shared
@@ -92,6 +94,14 @@ def arguments() -> argparse.Namespace:
         metavar="F,…",
         help="formats whose memory is measured (default: all)",
     )
+    parser.add_argument(
+        "--linux",
+        type=Path,
+        default=next(iter(sorted(Path("/").glob(ARCHIVE.lstrip("/")))), None),
+        metavar="TAR",
+        help="the kernel's source for planted and kernel-loop, as in linux-source-6.1 (default: the installed one)",
+    )
+    parser.add_argument("--trees", type=Path, metavar="FOLDER", help="build and keep kernels there")
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
     shared.add(parser, *shared.SOURCES)
     args = parser.parse_args()
@@ -296,6 +306,8 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "runs": runs,
     "history": look_back,
     "hosts": many_machines,
+    "planted": planted,
+    "kernel-loop": loop,
 }
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import lzma
+import re
 import struct
 import tarfile
 from collections.abc import Callable, Mapping
@@ -16,7 +17,12 @@ import zstandard
 
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.model import KernelForm, Profile
+from bootmatrix.model import KernelForm, KernelSource, Profile
+from bootmatrix.progress import NullObserver
+from bootmatrix.source.archive import open_archive
+from bootmatrix.source.deb import open_data
+from bootmatrix.source.kernel_formats.member import of_tar
+from bootmatrix.store import Store, default_cache
 from kitchen import module
 from packages import Deb, entry, make_tar
 
@@ -193,3 +199,24 @@ def members_of(data: bytes) -> list[str]:
     """Names in a tar archive."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         return archive.getnames()
+
+
+def debians_tree(folder: Path) -> Path:
+    """Debian's kernel as a build tree, its modules cut down to what the board needs."""
+    archive = open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=NullObserver())
+    kernel = archive.kernel("6.1", KernelSource(flavour="cloud-arm64", suites=("bookworm",)), "arm64")
+    with open_data(archive.fetch(kernel.packages[0])) as members:
+        wanted = {one.path: one.read() for one in of_tar(members) if re.search(r"^boot/|/virtio[^/]*\.ko$", one.path)}
+    modules = {path.partition("/kernel/")[2]: data for path, data in wanted.items() if path.endswith(".ko")}
+    boot = {path.partition("-")[0]: data for path, data in wanted.items() if path.startswith("boot/")}
+    files = {
+        "arch/arm64/boot/Image": boot["boot/vmlinuz"],
+        ".config": boot["boot/config"],
+        "include/config/kernel.release": kernel.release.encode(),
+        "modules.order": "".join(f"kernel/{path}\n" for path in modules).encode(),
+        **modules,
+    }
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return folder

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.cell.explain_hang import is_unexplained, symbols_of
-from bootmatrix.console.hang import Symbols, describe_hang, open_initcalls, program_counters
+from bootmatrix.cell.fault_places import FaultPlaces, is_unexplained
+from bootmatrix.console.hang import describe_hang, open_initcalls, program_counters
+from bootmatrix.console.symbols import Symbols
 from bootmatrix.judge import judge
 from bootmatrix.model import CustomKernel, Diagnostic, KernelPart, Verdict
 from command_line import booted
@@ -34,7 +35,7 @@ REGISTERS = {
     "x86": "CPU#0\nRAX=0000000000000000 RBX=1\nRIP=ffffffff81000052 RFL=00000202\nCPU#1\nRIP=ffffffff81000068 RFL=2\n",
     "arm64": "CPU#0\n PC=ffffffff81000052 X00=0000000000000000 X01=00\nCPU#1\n PC=ffffffff81000068 X00=1\n",
     "ppc": "CPU#0\nNIP ffffffff81000052   LR c0000000000117a8\nCPU#1\nNIP ffffffff81000068   LR 0\n",
-    "s390": "CPU#0\nPSW=mask 0404c00180000000 addr ffffffff81000052\nCPU#1\nPSW=mask 0 addr ffffffff81000068\n",
+    "s390": "CPU#0\nPSW=mask 0704c00180000000 addr ffffffff81000052\nCPU#1\nPSW=mask 0 addr ffffffff81000068\n",
     "riscv": "CPU#0\n V      =   0\n pc       ffffffff81000052\n mhartid  0\nCPU#1\n pc       ffffffff81000068\n",
 }
 
@@ -43,9 +44,26 @@ REGISTERS = {
 def test_program_counters_have_names_on_every_architecture(kind: str) -> None:
     looks = f"{REGISTERS[kind]}\n--- 0.3 s later ---\n\n{REGISTERS[kind]}"
     assert dict(program_counters(looks)) == {0: (0xFFFFFFFF81000052,) * 2, 1: (0xFFFFFFFF81000068,) * 2}
-    assert describe_hang(CONSOLE, looks, Symbols(SYSTEM_MAP)) == (
+    assert describe_hang(CONSOLE, looks, Symbols.of_map(SYSTEM_MAP)) == (
         "initcall planted_init+0x0/0x20 did not return; CPU 0 at planted_init+0x12; CPU 1 at default_idle+0x8"
     )
+
+
+STUCK = {
+    "RIP=ffffffff81000052 RFL=00000046": "RIP=ffffffff81000052 RFL=00000246",
+    " PC=ffffffff81000052\nPSTATE=600000c5": " PC=ffffffff81000052\nPSTATE=60000005",
+    "NIP ffffffff81000052\nMSR 8000000002001033": "NIP ffffffff81000052\nMSR 8000000002009033",
+    "PSW=mask 0404c00180000000 addr ffffffff81000052": "PSW=mask 0704c00180000000 addr ffffffff81000052",
+}
+
+
+@pytest.mark.parametrize("stuck", STUCK)
+def test_a_cpu_that_takes_no_interrupts(stuck: str) -> None:
+    symbols = Symbols.of_map(SYSTEM_MAP)
+    assert describe_hang(b"", f"CPU#0\n{stuck}\n", symbols) == "CPU 0 at planted_init+0x12, interrupts off"
+    assert describe_hang(b"", f"CPU#0\n{STUCK[stuck]}\n", symbols) == "CPU 0 at planted_init+0x12"
+    idle = stuck.replace("052", "068")
+    assert describe_hang(b"", f"CPU#0\n{idle}\n", symbols) == "CPU 0 at default_idle+0x8"
 
 
 def test_an_arm_cpu_that_moves_and_has_no_names() -> None:
@@ -60,8 +78,8 @@ def test_what_there_is_nothing_to_tell_of() -> None:
     assert describe_hang(returned, "no registers", None) == "all initcalls returned"
     assert open_initcalls(returned) == []
     for text in (b"", b"garbage\n\xff\xff", b"zzz T x\n"):
-        assert Symbols(text).name(0xFFFFFFFF81000052) == ""
-    symbols = Symbols(SYSTEM_MAP)
+        assert Symbols.of_map(text).name(0xFFFFFFFF81000052) == ""
+    symbols = Symbols.of_map(SYSTEM_MAP)
     assert [symbols.name(at) for at in (0, 0xFFF, 0xFFFFFFFF83000000, 0xFFFFFFFF81000000)] == ["", "", "", "_text+0x0"]
 
 
@@ -80,12 +98,17 @@ def test_the_place_is_in_the_reason_of_a_hang_also_when_it_is_judged_again() -> 
 def test_symbols_are_those_of_the_build_tree(tmp_path: Path) -> None:
     (tmp_path / "linux").mkdir()
     kernel = CustomKernel(parts=(KernelPart(kind="tree", path="linux"),), folder=str(tmp_path))
-    assert symbols_of("mine", {"mine": kernel}) is None
+    console = b"[    0.000000] Linux version 6.18.0 (me@here) #1\r\n"
+    assert FaultPlaces(kernel).symbols(console) is None
     (tmp_path / "linux/System.map").write_bytes(SYSTEM_MAP)
-    symbols = symbols_of("mine", {"mine": kernel})
+    symbols = FaultPlaces(kernel).symbols(console)
     assert symbols
     assert symbols.name(0xFFFFFFFF81000061) == "default_idle+0x1"
-    assert symbols_of("6.1", {"mine": kernel}) is None
+    assert FaultPlaces().symbols(console) is None
+    (tmp_path / "linux/vmlinux").write_bytes(b"Linux version 6.18.0 (me@here) #2\n")
+    assert FaultPlaces(kernel).symbols(console) is None, "it was built again since"
+    (tmp_path / "linux/vmlinux").write_bytes(b"Linux version 6.18.0 (me@here) #1\n")
+    assert FaultPlaces(kernel).symbols(console), "a vmlinux without debugging information"
 
 
 SILENT = """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,22 @@ import pytest
 from bootmatrix.cli.exits import git_bisect_status
 from bootmatrix.load.data_paths import CHECKOUT
 from command_line import Tool
+from kernel_forms import debians_tree
 
 pytest_plugins = ("command_line",)
 
 SPEC = """\
-init: ["@pkg:./images/init", "@pkg:./images/crun"]
+init: [bootmatrix/init, bootmatrix/crun]
 onboot:
-  - name: number
-    image: "@pkg:./images/busybox"
-    command: [/bin/sh, -c, "test {number} -lt 5"]
+  - name: builder
+    image: bootmatrix/busybox
+    readonly: true
+    command: [grep, -q, debian-kernel, /proc/version]
+"""
+MAKEFILE = """\
+all:
+\tcp -r {built}/. .
+\tsed -i "s/debian-kernel@/$$(cat builder)@/" arch/arm64/boot/Image
 """
 
 
@@ -40,25 +48,39 @@ def test_bad_usage_stops_the_search(tool: Tool) -> None:
     assert tool("run", "hello", "--arch", "x86_64", "--match", "panic").returncode == 2
 
 
-def _git(*words: str) -> str:
-    who = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t"}
-    done = subprocess.run(
-        ["git", *words], capture_output=True, text=True, check=True, env={**os.environ, **who}, timeout=300
-    )
-    return done.stdout
-
-
 @pytest.mark.boots
-def test_git_finds_the_first_bad_commit(tool: Tool) -> None:
-    shutil.copytree(CHECKOUT / "specs/images", "images")
-    _git("init", "-q")
-    for number in (3, 4, 5, 6):
-        Path("spec.yml").write_text(SPEC.format(number=number))
-        _git("add", "spec.yml")
-        _git("commit", "-q", "-m", f"commit {number}")
-    _git("bisect", "start", "HEAD", "HEAD~3")
-    program = shutil.which("bootmatrix") or str(CHECKOUT / ".venv/bin/bootmatrix")
-    cell = ("--arch", "x86_64", "--kernel", "6.1", "--git-bisect", "--match", "number exited with status 1")
-    found = _git("bisect", "run", program, "run", "spec.yml", *cell)
+def test_the_page_on_git_bisect_finds_the_first_bad_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands, in a repository whose `make` makes Debian's kernel, with the name of another builder in it."""
+    built = debians_tree(tmp_path / "built")
+    (tmp_path / "linux").mkdir()
+    monkeypatch.chdir(tmp_path / "linux")
+    Path("Makefile").write_text(MAKEFILE.format(built=built), encoding="utf-8")
+    Path("tests.yml").write_text(SPEC, encoding="utf-8")
+    _shell("git init -q && git add Makefile tests.yml")
+    for number, builder in enumerate(("debian-kernel", "debian-kernel", "broken-kernel", "broken-kernel")):
+        Path("builder").write_text(builder, encoding="utf-8")
+        _shell(f"echo {number} >number && git add builder number && git commit -q -m 'commit {number}'")
+    section = (CHECKOUT / "docs/bisect.md").read_text(encoding="utf-8").partition("\n## git bisect\n")[2]
+    commands = "\n".join(re.findall("^    (.+)", section, re.MULTILINE))
+    words = {"BAD GOOD": "HEAD HEAD~3", "x86_64": "aarch64", "--git-bisect": "--git-bisect --match 'builder exited'"}
+    for word, value in words.items():
+        assert word in commands
+        commands = commands.replace(word, value)
+    found = _shell(commands)
     assert "is the first bad commit" in found
-    assert "commit 5" in found
+    assert "commit 2" in found
+
+
+def _shell(script: str) -> str:
+    who = {f"GIT_{role}_{what}": "t@t" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-ec", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **who, "PATH": path},
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

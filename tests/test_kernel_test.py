@@ -17,17 +17,11 @@ from bootmatrix.load.kernels import kernels_file, with_custom_kernels
 from bootmatrix.load.matrix import load_matrix
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.spec import load_one
-from bootmatrix.model import KernelSource
-from bootmatrix.progress import NullObserver
 from bootmatrix.scaffold.kernel_test import KUNIT, KernelTestRequest, script
-from bootmatrix.source.archive import open_archive
-from bootmatrix.source.deb import open_data
-from bootmatrix.source.kernel_formats.member import of_tar
-from bootmatrix.store import Store, default_cache
 from bootmatrix.workspace.kernel_test import prepare_kernel_test
 from command_line import Tool
 from kernel_forms import PROFILES as FORMS
-from kernel_forms import kernel_files, make_kernel, tree
+from kernel_forms import debians_tree, kernel_files, make_kernel, tree
 
 pytest_plugins = ("command_line",)
 
@@ -158,27 +152,6 @@ def test_the_status_of_the_command_is_that_of_the_script(tmp_path: Path, status:
     done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
     assert done.returncode == status
     assert done.stdout.endswith(ends)
-
-
-def debians_tree(folder: Path) -> Path:
-    """Debian's kernel as a build tree, its modules cut down to what the board needs."""
-    archive = open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=NullObserver())
-    kernel = archive.kernel("6.1", KernelSource(flavour="cloud-arm64", suites=("bookworm",)), "arm64")
-    with open_data(archive.fetch(kernel.packages[0])) as members:
-        wanted = {one.path: one.read() for one in of_tar(members) if re.search(r"^boot/|/virtio[^/]*\.ko$", one.path)}
-    modules = {path.partition("/kernel/")[2]: data for path, data in wanted.items() if path.endswith(".ko")}
-    boot = {path.partition("-")[0]: data for path, data in wanted.items() if path.startswith("boot/")}
-    files = {
-        "arch/arm64/boot/Image": boot["boot/vmlinuz"],
-        ".config": boot["boot/config"],
-        "include/config/kernel.release": kernel.release.encode(),
-        "modules.order": "".join(f"kernel/{path}\n" for path in modules).encode(),
-        **modules,
-    }
-    for path, data in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
-    return folder
 
 
 COMMANDS: dict[str, tuple[list[str], int, str]] = {

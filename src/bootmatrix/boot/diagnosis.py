@@ -18,7 +18,7 @@ from bootmatrix.model import Diagnostic, Machine
 from bootmatrix.qemu.monitor import Monitor, Unanswered
 from bootmatrix.runs.run_store import CONSOLE_FILE
 
-Kind = Literal["screen", "registers", "tasks", "memory", "hang"]
+Kind = Literal["screen", "registers", "tasks", "memory", "hang", "places"]
 
 FOLDER = "diagnosis"
 ASK_S = 5.0

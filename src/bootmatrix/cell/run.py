@@ -27,7 +27,7 @@ from bootmatrix.boot.collect import CollectLimits, with_collection
 from bootmatrix.boot.start import Booted, Start, start_cold, start_guest
 from bootmatrix.cell.adjust import adjusted
 from bootmatrix.cell.elsewhere import Boards, run_elsewhere
-from bootmatrix.cell.explain_hang import explained, is_unexplained, symbols_of
+from bootmatrix.cell.fault_places import FaultPlaces
 from bootmatrix.cell.held import HoldGuest, Holding, can_hold
 from bootmatrix.cell.record_builder import build_record
 from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_diagnosis, keep_files, should_retry
@@ -304,10 +304,11 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
     attempt.boot, attempt.cold_reason = booted.boot, booted.cold_reason
     attempt.judgement = _judge(start, bootable, booted.outcome)
     attempt.outcome = booted.outcome
-    if context.explain_hang and is_unexplained(booted.outcome, attempt.judgement.verdict):
-        context.observer.cell_stage(cell, "explain")
-        symbols = symbols_of(cell.kernel, context.profiles[cell.arch].kernels_of(cell.machine))
-        attempt.outcome = await explained(booted.outcome, start, bootable, symbols)
+    release = prepared.kernel.release if prepared.kernel else ""
+    again = partial(context.observer.cell_stage, cell, "explain") if context.explain_hang else None
+    places = FaultPlaces(context.profiles[cell.arch].kernels_of(cell.machine).get(cell.kernel), release, again)
+    attempt.outcome = await places.added_to(booted.outcome, attempt.judgement, start, bootable)
+    if attempt.outcome is not booted.outcome:
         attempt.judgement = _judge(start, bootable, attempt.outcome)
     # Not after an infra-error: it is retried, and says nothing about the copy.
     is_doubted = attempt.judgement.verdict.is_guests and (cell.verify or attempt.judgement.verdict is not Verdict.PASS)

@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import NoReturn
 
 from pydantic import ValidationError
 
+from bootmatrix.cell.fault_places import WORDS
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
@@ -71,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     guest = guest.with_proof(_proof(args))
     with _folder(args) as folder, _followed(folder / CONSOLE_FILE):
         hold = GuestHolder(keep_s, say).hold if keep_s else None
-        judgement, kept = guest.boot(folder, dump=args.dump, hold=hold)
+        again = partial(say, f"\nIt hangs: booting it again, with {WORDS}.") if args.explain_hang else None
+        judgement, kept = guest.boot(folder, dump=args.dump, hold=hold, on_second_boot=again)
     say(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
     if judgement.advice:
         say(judgement.advice)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
+
+from bootmatrix.console.symbols import Symbols
 
 _INITCALL = rb"([\w.$]{1,200}\+0x[0-9a-f]+/0x[0-9a-f]+)(?: \[[\w-]{1,64}\])?"
 CALLING = re.compile(rb"(?:^|\] )calling  " + _INITCALL, re.MULTILINE)
@@ -15,30 +16,20 @@ COUNTER = re.compile(
     r"(?:^|\s)(?:RIP|EIP|PC|R15|NIP|pc|PSW=mask [0-9a-f]+ addr)\s*[ =]\s*(?:0x)?([0-9a-f]{8,16})(?=\s|$)", re.MULTILINE
 )
 """The program counter in QEMU's `info registers`, by its names on all architectures (target/*/cpu.c)."""
-SYMBOL = re.compile(rb"^([0-9a-f]{8,16}) ([A-Za-z]) ([^\s\[]{1,200})", re.MULTILINE)
-LAST = (b"_end", b"__bss_stop")
+INTERRUPTS = (
+    (re.compile(r"\b[RE]FL=([0-9a-f]{1,16})"), 0x200, True),
+    (re.compile(r"\bPSTATE=([0-9a-f]{8})"), 0x80, False),
+    (re.compile(r"\bPSR=([0-9a-f]{8})"), 0x80, False),
+    (re.compile(r"\bMSR ([0-9a-f]{16})"), 0x8000, True),
+    (re.compile(r"\bPSW=mask ([0-9a-f]{16})"), 0x03 << 56, True),
+    (re.compile(r"\bmstatus +([0-9a-f]{8,16})"), 0x2, True),
+)
+"""The register of each architecture with the bits for interrupts, and whether they are on if one is set."""
+IDLE = re.compile(r"idle|cede|wfi|safe_halt")
+"""Functions in which a CPU waits for work, on some architectures with interrupts off."""
 MAX_CPUS = 8
 SECOND = "later ---"
 """Of the line between two looks at the registers (boot/diagnosis.py)."""
-
-
-class Symbols:
-    """The symbols of a kernel, from its System.map."""
-
-    def __init__(self, text: bytes) -> None:
-        symbols = {(int(match[1], 16), match[3]) for match in SYMBOL.finditer(text) if match[2] in b"tTwW"}
-        rows = sorted(symbols)
-        self._addresses = [address for address, _ in rows]
-        self._names = [name.decode("ascii", "replace") for _, name in rows]
-        ends = (int(match[1], 16) for match in SYMBOL.finditer(text) if match[3] in LAST)
-        self._end = max(ends, default=self._addresses[-1] + 1 if rows else 0)
-
-    def name(self, address: int) -> str:
-        """Return `function+0x12` for an address; empty for one outside of the kernel."""
-        index = bisect_right(self._addresses, address) - 1
-        if index < 0 or address >= self._end:
-            return ""
-        return f"{self._names[index]}+{address - self._addresses[index]:#x}"
 
 
 def open_initcalls(console: bytes) -> list[str]:
@@ -56,23 +47,26 @@ def open_initcalls(console: bytes) -> list[str]:
 
 def program_counters(registers: str) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Yield each CPU with its program counters, one for each look at the registers."""
-    looks = [_look(part) for part in _parts(registers)]
-    for cpu in list(dict.fromkeys(number for look in looks for number in look))[:MAX_CPUS]:
-        yield cpu, tuple(look[cpu] for look in looks if cpu in look)
+    for cpu, looks in _looks(registers):
+        yield cpu, tuple(int(match[1], 16) for look in looks if (match := COUNTER.search(look)))
 
 
-def _parts(registers: str) -> Sequence[str]:
-    return registers.split(SECOND) if SECOND in registers else (registers,)
+def _looks(registers: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each CPU with its registers, at each look."""
+    looks: dict[int, list[str]] = {}
+    for part in registers.split(SECOND):
+        starts = [(match.start(), int(match[1])) for match in CPU.finditer(part)] or [(0, 0)]
+        ends = [start for start, _ in starts[1:]] + [len(part)]
+        for (start, number), end in zip(starts, ends, strict=True):
+            if COUNTER.search(part, start, end):
+                looks.setdefault(number, []).append(part[start:end])
+    yield from list(looks.items())[:MAX_CPUS]
 
 
-def _look(text: str) -> dict[int, int]:
-    starts = [(match.start(), int(match[1])) for match in CPU.finditer(text)] or [(0, 0)]
-    ends = [start for start, _ in starts[1:]] + [len(text)]
-    found = {}
-    for (start, number), end in zip(starts, ends, strict=True):
-        if match := COUNTER.search(text, start, end):
-            found[number] = int(match[1], 16)
-    return found
+def _interrupts_are_off(look: str) -> bool:
+    """Return whether a CPU took no interrupts."""
+    states = ((pattern.search(look), bits, is_on) for pattern, bits, is_on in INTERRUPTS)
+    return any(match and bool(int(match[1], 16) & bits) is not is_on for match, bits, is_on in states)
 
 
 def describe_hang(console: bytes, registers: str, symbols: Symbols | None) -> str:
@@ -84,11 +78,13 @@ def describe_hang(console: bytes, registers: str, symbols: Symbols | None) -> st
         parts.append(f"initcall {stuck[-1]} did not return")
     elif called:
         parts.append("all initcalls returned")
-    parts += _places(program_counters(registers), symbols)
+    parts += _places(registers, symbols)
     return "; ".join(parts) or "its kernel printed no initcall"
 
 
-def _places(counters: Iterable[tuple[int, tuple[int, ...]]], symbols: Symbols | None) -> Iterator[str]:
-    for cpu, addresses in counters:
-        places = (symbols.name(address) or f"{address:#x}" if symbols else f"{address:#x}" for address in addresses)
-        yield f"CPU {cpu} at {', then '.join(dict.fromkeys(places))}"
+def _places(registers: str, symbols: Symbols | None) -> Iterator[str]:
+    for (cpu, addresses), (_, looks) in zip(program_counters(registers), _looks(registers), strict=True):
+        names = [symbols.name(address) if symbols else "" for address in addresses]
+        places = dict.fromkeys(name or f"{address:#x}" for name, address in zip(names, addresses, strict=True))
+        stuck = all(names) and not IDLE.search("".join(names)) and all(map(_interrupts_are_off, looks))
+        yield f"CPU {cpu} at {', then '.join(places)}{', interrupts off' if stuck else ''}"

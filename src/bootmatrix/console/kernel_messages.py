@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -30,6 +30,8 @@ MAX_TRACE_LINES = 80
 MAX_LOOKED_AT = 1000
 """Lines searched for the rest of a trace, which may be interleaved with other output."""
 MAX_LINE = 300
+MAX_BEFORE = 1000
+SOURCE_LINE = re.compile(r" \([^()]{1,200}:[0-9]{1,7}\)")
 TRACE_GAP_S = 3.0
 """The longest pause between two lines of a trace."""
 TRACE_END = b"---[ end"
@@ -51,6 +53,7 @@ class KernelMessage:
     source: str
     stall: float = 0.0
     unstamped: bool = False
+    cause: str = ""
     advice: str = ""
     examples: tuple[str, ...] = ()
 
@@ -80,9 +83,28 @@ def _locations() -> tuple[re.Pattern[str], ...]:
 
 
 def locate(trace: Iterable[str]) -> str:
-    """Return the function and offset in which a fault happened, from its trace; empty if unknown."""
+    """Return the function and offset in which a fault happened, from its trace; empty if unknown.
+
+    The source line follows, if `with_lines` added it.
+    """
     matches = (pattern.search(line) for line in trace for pattern in _locations())
-    return next((match[1] for match in matches if match), "")
+    match = next((match for match in matches if match), None)
+    if match is None:
+        return ""
+    line = SOURCE_LINE.match(match.string, match.end(1))
+    return match[1] + (line[0] if line else "")
+
+
+def with_lines(faults: Iterable[KernelFault], lines: Mapping[str, str]) -> tuple[KernelFault, ...]:
+    """Add source lines to traces: `function+0x12/0x30 (lib/x.c:27)`."""
+    if not lines:
+        return tuple(faults)
+    places = re.compile("|".join(map(re.escape, lines)))
+    return tuple(fault.model_copy(update={"trace": tuple(_with_lines(fault.trace, places, lines))}) for fault in faults)
+
+
+def _with_lines(trace: Iterable[str], places: re.Pattern[str], lines: Mapping[str, str]) -> Iterator[str]:
+    return (places.sub(lambda match: f"{match[0]} ({lines[match[0]]})", line) for line in trace)
 
 
 @lru_cache(maxsize=1)
@@ -133,12 +155,19 @@ def _find(transcript: bytes) -> Iterator[KernelFault]:
         yield KernelFault(
             name=message.name,
             is_fatal=is_fatal,
-            text=_text(re.sub(rb"^\r?%s" % STAMP, b"", match[0])),
+            text=_text(re.sub(rb"^\r?%s" % STAMP, b"", match[0])) + _cause(transcript, match.start(), message.cause),
             line=line,
             at_s=_stamp(match[0]),
             trace=trace,
             advice=message.advice,
         )
+
+
+def _cause(transcript: bytes, end: int, pattern: str) -> str:
+    """Return the last match of a pattern in the lines before a message; empty without one."""
+    before = transcript[max(0, end - MAX_BEFORE) : end]
+    matches = [*re.finditer(pattern.encode(), before)] if pattern else []
+    return f": {_text(matches[-1][0])}" if matches else ""
 
 
 def _trace(transcript: bytes, match: re.Match[bytes]) -> tuple[tuple[str, ...], int]:

@@ -13,7 +13,7 @@ from bootmatrix.console import kernel_log
 from bootmatrix.console import transcript as console
 from bootmatrix.console.kernel_lines import kernel_lines
 from bootmatrix.console.kernel_log import KernelLog, read_kernel_log
-from bootmatrix.console.kernel_messages import escalated, find_kernel_faults
+from bootmatrix.console.kernel_messages import escalated, find_kernel_faults, with_lines
 from bootmatrix.console.stalls import starvation_of
 from bootmatrix.judge import completeness, console_verdict, termination
 from bootmatrix.judge.result_files import FileReader, no_files, read_files
@@ -82,7 +82,8 @@ def judge(
     parsed = tuple(result for results in printed for result in results.results)
     consoles = Consoles(transcript, transcript if bootable.proof else kernel_lines(transcript, log), log, parsed)
     shown = find_kernel_faults(consoles.kernel)
-    faults = escalated((*shown, *kernel_log.unseen_faults(log, shown)), bootable.fail_on)
+    lines = {place: line for diagnostic in outcome.diagnostics for place, line in diagnostic.lines.items()}
+    faults = escalated(with_lines((*shown, *kernel_log.unseen_faults(log, shown)), lines), bootable.fail_on)
     findings = [
         *_find(outcome, machine, bootable, consoles, faults),
         *(finding for results in printed for finding in results.findings),

@@ -39,14 +39,15 @@ class Diagnostic(Model):
     """State of a guest that was stopped or gave up. `file` is beside the cell's console.
 
     `screen` has the console's last lines, `registers` those of all CPUs, `tasks` the kernel's answer to sysrq, `memory`
-    is an ELF core, and `hang` what a second boot told, in one line as its `note`. Of others without a file, `note` is
-    the reason.
+    is an ELF core, `hang` what a second boot told, in one line as its `note`. `places` has source lines of traces, in
+    `lines` by function and offset. Of others without a file, `note` is the reason.
     """
 
-    kind: Literal["screen", "registers", "tasks", "memory", "hang"]
+    kind: Literal["screen", "registers", "tasks", "memory", "hang", "places"]
     file: str = ""
     size_bytes: int = 0
     note: str = ""
+    lines: dict[str, str] = {}
 
 
 class CollectedFile(Model):

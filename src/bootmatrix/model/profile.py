@@ -210,6 +210,9 @@ class Machine(Model):
     sysrq: Sysrq = Field(default="break", description="how the console asks a kernel that hangs what it does")
     modules: tuple[str, ...] = Field(default=(), description="kernel modules the board itself needs")
     network_modules: tuple[str, ...] = Field(default=(), description="those of the network card")
+    kernel_options: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z0-9_]+$")], ...] = Field(
+        default=(), description="symbols of Kconfig, without CONFIG_, that a kernel for the board sets"
+    )
     forks: bool = Field(default=True, description="whether QEMU restores saved guests of it; if not, all boot cold")
     time_factor: float = Field(ge=1, le=100, description="all time limits are multiplied by it: measure it last")
     kernels: dict[Name, KernelSource] | None = Field(default=None, description="in the place of the profile's")

@@ -92,6 +92,7 @@ DIAGNOSTICS = {
     "tasks": "the kernel's answers to sysrq",
     "memory": "memory, an ELF core",
     "hang": "where it hangs, by a second boot",
+    "places": "source lines of the traces",
 }
 """Description of each kind of diagnostic."""
 

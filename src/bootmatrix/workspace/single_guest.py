@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -16,6 +17,7 @@ from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.boot.collect import with_collection
 from bootmatrix.boot.start import Start, start_cold
 from bootmatrix.cell.context import no_limit
+from bootmatrix.cell.fault_places import FaultPlaces
 from bootmatrix.cell.held import HoldGuest, Holding, can_hold
 from bootmatrix.cell.record_builder import save_files
 from bootmatrix.cell.run import prepare, with_proof
@@ -30,6 +32,7 @@ from bootmatrix.model import (
     Firmware,
     Judgement,
     Machine,
+    Outcome,
     Phase,
     PrebuiltGuest,
     Profile,
@@ -53,6 +56,7 @@ class SingleGuest:
     bootable: Bootable
     timeouts: Timeouts
     cell: Cell | None = None
+    places: FaultPlaces = field(default_factory=FaultPlaces)
 
     def with_proof(self, proof: ConsoleProof | None) -> SingleGuest:
         """Set the console proof of a guest with another init.
@@ -62,21 +66,34 @@ class SingleGuest:
         return replace(self, bootable=with_proof(self.bootable, proof, self.machine))
 
     def boot(
-        self, folder: Path, *, dump: bool = False, hold: HoldGuest | None = None
+        self,
+        folder: Path,
+        *,
+        dump: bool = False,
+        hold: HoldGuest | None = None,
+        on_second_boot: Callable[[], None] | None = None,
     ) -> tuple[Judgement, tuple[str, ...]]:
         """Boot and judge it; return the verdict and the names of further files. Blocking.
 
-        `hold` uses the guest of a spec if it fails, before it ends.
+        `hold` uses the guest of a spec if it fails, before it ends. With `on_second_boot`, a kernel that hangs is
+        booted again, to tell where.
         """
         start = Start(self.machine, self.timeouts, no_limit, _ignore, folder, dump)
         bootable = with_collection(self.bootable, self.machine)
         if hold and self.cell and can_hold(self.cell, self.bootable):
             start, bootable = Holding(self.cell, hold).prepared(start, self.bootable)
-        outcome = anyio.run(start_cold, start, bootable).outcome
-        console = (folder / CONSOLE_FILE).read_bytes()
-        judgement = judge(outcome, self.machine, self.bootable, console, file_reader(folder))
+        first = anyio.run(start_cold, start, bootable).outcome
+        judgement = self._judge(first, folder)
+        places = replace(self.places, on_second_boot=on_second_boot)
+        outcome = anyio.run(places.added_to, first, judgement, start, bootable)
+        if outcome is not first:
+            judgement = self._judge(outcome, folder)
         files = (*(file.file for file in save_files(outcome, folder)), *(file.file for file in outcome.diagnostics))
         return judgement, (CONSOLE_FILE, *filter(None, files))
+
+    def _judge(self, outcome: Outcome, folder: Path) -> Judgement:
+        console = (folder / CONSOLE_FILE).read_bytes()
+        return judge(outcome, self.machine, self.bootable, console, file_reader(folder))
 
 
 def find_guest(  # noqa: PLR0913  (each is an option of its own)
@@ -114,10 +131,12 @@ def find_guest(  # noqa: PLR0913  (each is an option of its own)
         machine = context.machine(cell)
         qemu_version(machine)  # before anything is downloaded for it
         check_machine(machine, context.builder.store)
-        bootable = prepare(cell, context).bootable
-        if shell:
-            bootable = with_shell(bootable, context.profiles[cell.arch], context.builder)
-        return SingleGuest(grown(machine, bootable) if cell.size.grows else machine, bootable, cell.timeouts, cell)
+        prepared, profile = prepare(cell, context), context.profiles[cell.arch]
+        bootable = with_shell(prepared.bootable, profile, context.builder) if shell else prepared.bootable
+        release = prepared.kernel.release if prepared.kernel else ""
+        places = FaultPlaces(profile.kernels_of(cell.machine).get(cell.kernel), release)
+        machine = grown(machine, bootable) if cell.size.grows else machine
+        return SingleGuest(machine, bootable, cell.timeouts, cell, places)
 
 
 def _ignore(_: Phase) -> None:

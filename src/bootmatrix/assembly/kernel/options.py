@@ -28,7 +28,8 @@ class Need:
 
     purpose: Purpose
     what: str
-    options: tuple[str, ...]
+    options: Sequence[str]
+    also: Sequence[str] = ()
     module: bool = False
     since: str = ""
     when: Mapping[str, str] = field(default_factory=dict)
@@ -59,13 +60,14 @@ class MissingOption:
 def load_needs() -> tuple[Need, ...]:
     """Load options.toml."""
     text = files("bootmatrix.assembly.kernel").joinpath("options.toml").read_text(encoding="utf-8")
-    return tuple(Need(**{**entry, "options": tuple(entry["options"])}) for entry in tomllib.loads(text)["need"])
+    return tuple(Need(**entry) for entry in tomllib.loads(text)["need"])
 
 
 def needs_of(machine: Machine, *purposes: Purpose) -> Iterator[Need]:
     """Yield what a machine's guests need, for `base` and further purposes."""
     wanted = {"base", *purposes}
-    return (need for need in load_needs() if need.purpose in wanted and need.holds_for(machine))
+    yield Need("base", "the machine", machine.kernel_options)
+    yield from (need for need in load_needs() if need.purpose in wanted and need.holds_for(machine))
 
 
 def missing_options(
@@ -119,8 +121,9 @@ def fragment(machine: Machine, *purposes: Purpose) -> str:
     """Return a fragment for the kernel's scripts/kconfig/merge_config.sh, with a comment on each need."""
     lines = []
     for need in needs_of(machine, *purposes):
-        lines += [f"# {need.what}", *(f"CONFIG_{option.split('|')[0]}=y" for option in need.options)]
-    return "".join(f"{line}\n" for line in lines)
+        symbols = [*need.also, *(option.split("|")[0] for option in need.options)]
+        lines += [f"# {need.what}", *(f"CONFIG_{symbol}=y" for symbol in symbols)]
+    return "".join(f"{line}\n" for line in dict.fromkeys(lines))
 
 
 def parse_purposes(words: tuple[str, ...]) -> tuple[Purpose, ...]:

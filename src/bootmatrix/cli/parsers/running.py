@@ -82,6 +82,7 @@ def add_run(commands: Commands) -> None:
         help="run the services until Ctrl-C, and forward this port of the loopback to the guest; no verdict",
     )
     arguments.add(parser, *arguments.HOLD)
+    arguments.add(parser, "--explain-hang")
     parser.add_argument("--shell", action="store_true", help="start a shell on the console at the end; no verdict")
     parser.add_argument(
         "--keep",
