@@ -186,5 +186,6 @@ def test_a_tree_is_booted_and_judged(case: str, tmp_path_factory: pytest.TempPat
     )
     assert (done.returncode, said in done.stdout) == (status, True), done.stdout + done.stderr
     assert "kernel-test/aarch64/linux" in done.stdout
+    assert ("\nOutput on aarch64:\n1..1\n6.1." in done.stdout) == (case == "passes")
     if case == "passes":
         assert "2 of 2 results passed" in (base / case / "latest/run.json").read_text(encoding="utf-8")

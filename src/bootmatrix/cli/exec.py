@@ -80,7 +80,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "archive": args.archive,
         "offline": args.offline,
     }
-    selection = {"memory": args.memory, "cpus": args.cpus, "network": args.network}
+    selection = {"memory": args.memory, "cpus": args.cpus, "append": args.append, "network": args.network}
     return {
         "name": args.root_image,
         "arch": args.arch,

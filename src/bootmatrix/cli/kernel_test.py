@@ -6,17 +6,20 @@ import argparse
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 from bootmatrix.cli import options
-from bootmatrix.cli.output import say
+from bootmatrix.cli.output import say, write_console
 from bootmatrix.cli.written_matrix import plan_written, run_written
 from bootmatrix.errors import InputError
 from bootmatrix.load.facts import ALL
+from bootmatrix.model import Run
 from bootmatrix.model.guest_size import AUTO
-from bootmatrix.scaffold.kernel_test import KernelTestRequest
+from bootmatrix.runs.run_store import read_console
+from bootmatrix.scaffold.kernel_test import CONTAINER, KernelTestRequest
 from bootmatrix.workspace.kernel_test import prepare_kernel_test
 from bootmatrix.workspace.selection import Selection, board_targets, requested_size
+
+MAX_OUTPUT_LINES = 200
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,11 +34,21 @@ def run(args: argparse.Namespace) -> int:
     kernels = matrix.parent.absolute() / "kernels.yml"
     os.environ["BOOTMATRIX_KERNELS"] = str(kernels)
     planned = plan_written(args, workspace, matrix, notes, args.network)
-    status = run_written(args, workspace, planned)
+    status = run_written(args, workspace, planned, _show_output if args.words else None)
     if status:
         again = f"BOOTMATRIX_KERNELS={shlex.quote(str(kernels))} bootmatrix run {shlex.quote(planned.cells[0].spec)}"
         say(f"To boot it by hand: {again} --arch {planned.cells[0].target} --kernel {planned.cells[0].kernel}")
     return status
+
+
+def _show_output(run: Run, folder: Path) -> None:
+    """Print the end of what the command printed, on each architecture."""
+    for record in run.records:
+        prefix = f"{CONTAINER}| ".encode()
+        lines = [line for line in read_console(folder, record).splitlines() if line.startswith(prefix)]
+        if lines:
+            say(f"\nOutput on {record.cell.target}:")
+            write_console(b"".join(line.removeprefix(prefix) + b"\n" for line in lines[-MAX_OUTPUT_LINES:]))
 
 
 def _refuse_ignored(args: argparse.Namespace) -> None:
@@ -47,7 +60,7 @@ def _refuse_ignored(args: argparse.Namespace) -> None:
 
 def _request(args: argparse.Namespace) -> KernelTestRequest:
     requested_size(Selection(memory=args.memory, cpus=args.cpus))
-    size: dict[str, Any] = {"memory": args.memory or AUTO, **({} if args.cpus is None else {"cpus": args.cpus})}
+    size = {"memory": args.memory or AUTO, **({"cpus": args.cpus} if args.cpus else {})}
     return KernelTestRequest(
         words=tuple(args.words),
         kunit=args.kunit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bootmatrix.cli.run_end import end_run, update_index
 from bootmatrix.cli.signals import until_signal
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.load.cluster import load_cluster
+from bootmatrix.model import Run
 from bootmatrix.model.durations import duration_s
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.context import ReportContext
@@ -52,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     return run_planned(args, planned)
 
 
-def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
-    """Execute a planned run, report it, and return the exit status."""
+def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[Run, Path], None] | None = None) -> int:
+    """Execute a planned run, report it, and return the exit status. `show` prints more of the run and its folder."""
     keep_s = hold_s(args)
     chosen = RunOptions(
         jobs=args.jobs,
@@ -87,6 +89,8 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun) -> int:
         say(f"To finish it: bootmatrix matrix --resume {shlex.quote(str(done.folder))}")
     context = ReportContext(done.run, console_reader(done.folder), done.past)
     tell_run(told, context, done.folder / REPORT_FILE)
+    if show:
+        show(done.run, done.folder)
     return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bootmatrix.cli import options
 from bootmatrix.cli.first_look import check_host
 from bootmatrix.cli.matrix import run_planned
 from bootmatrix.cli.output import complain
+from bootmatrix.model import Run
 from bootmatrix.model.cell import Network
 from bootmatrix.workspace.planned_run import PlannedRun
 from bootmatrix.workspace.selection import Selection
@@ -41,9 +42,18 @@ def plan_written(
     return planned
 
 
-def run_written(args: argparse.Namespace, workspace: Workspace, planned: PlannedRun) -> int:
-    """Check this host, run the plan, and return the exit status. Raises HostError if this host lacks something."""
+def run_written(
+    args: argparse.Namespace,
+    workspace: Workspace,
+    planned: PlannedRun,
+    show: Callable[[Run, Path], None] | None = None,
+) -> int:
+    """Check this host, run the plan, and return the exit status. `show` prints more of the run and its folder.
+
+    Raises:
+        HostError: this host lacks something.
+    """
     profiles = workspace.profiles()
     machines = [profiles[cell.arch].machine(cell.machine) for cell in planned.cells if cell.tier == "system"]
     check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")
-    return run_planned(args, planned)
+    return run_planned(args, planned, show)

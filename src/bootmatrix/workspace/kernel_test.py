@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from bootmatrix.assembly.kernel.wrappers import start_of
 from bootmatrix.errors import BootmatrixError, InputError
 from bootmatrix.load.data_paths import arch_folders, named_files
 from bootmatrix.load.kernels import check_new
+from bootmatrix.load.profile import find_machine
 from bootmatrix.model import KernelPart, Profile
+from bootmatrix.qemu.host import available_cores
 from bootmatrix.scaffold.kernel_test import NAME, KernelTestRequest, write_kernel_test
 from bootmatrix.source.kernel_formats import kernel_formats, tree
 from bootmatrix.workspace.trial import keep_project
 
+RACING_CPUS = 2
+"""CPUs of a guest unless the user says: a race needs two."""
 FALLBACK = "tree"
 """Name of a kernel whose file's name cannot be one."""
 ELF_START_BYTES = 1 << 20
@@ -59,6 +64,9 @@ def prepare_kernel_test(  # noqa: PLR0913  (as for a trial, and the targets)
     part = {"kind": kind, "path": str(source.resolve())}
     page_kib = page_kib_of((source / tree.CONFIG).read_bytes()) if kind == "tree" else 4
     entry: dict[str, Any] = {"parts": [part], **({"page_kib": page_kib} if page_kib != 4 else {})}
+    size = request.keys.get("resources", {})
+    if not size.get("cpus") and _can_race(targets, profiles):
+        request = replace(request, keys={**request.keys, "resources": {**size, "cpus": RACING_CPUS}})
     matrix, notes = keep_project(
         NAME,
         lambda draft: write_kernel_test(draft, request, name, dict.fromkeys(chosen, entry), targets),
@@ -68,6 +76,13 @@ def prepare_kernel_test(  # noqa: PLR0913  (as for a trial, and the targets)
     if kind == "tree" and tree.is_outdated(source):
         notes.append(f"{source / tree.CONFIG} is newer than the kernel: run make, or this is not what it configures")
     return matrix, notes
+
+
+def _can_race(targets: Iterable[str], profiles: Mapping[str, Profile]) -> bool:
+    """Return whether this host has cores for two CPUs, and all machines take as many."""
+    machines = [find_machine(profiles, target) for target in targets]
+    boards = [profile.machine(board) for profile, board in machines]
+    return available_cores() >= RACING_CPUS and all((board.max_cpus or board.cpus) >= RACING_CPUS for board in boards)
 
 
 def _check_targets(

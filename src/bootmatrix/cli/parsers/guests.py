@@ -28,9 +28,7 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
         metavar="I",
         help="image of its root (default: debian-small)",
     )
-    parser.add_argument("--memory", metavar="SIZE", help="memory of the guest: 512M, 2G")
-    parser.add_argument("--cpus", type=int, metavar="N", help="CPUs of the guest")
-    arguments.add(parser, "--network", "--offline", "--cache", "--archive")
+    arguments.add(parser, "--memory", "--cpus", "--append", "--network", "--offline", "--cache", "--archive")
 
 
 def add_keep(parser: argparse.ArgumentParser) -> None:
