@@ -15,7 +15,7 @@ from bootmatrix.fsio import open_plain
 
 MAP, VMLINUX = "System.map", "vmlinux"
 DEBUG = Path("/usr/lib/debug")
-"""Where packages with debugging information (-dbg, -debuginfo) put the vmlinux of a release."""
+"""Folder of the vmlinux of each release, from packages with debugging information (-dbg, -debuginfo)."""
 MAX_MAP_BYTES = 64 << 20
 ABOVE = 4
 """Folders above a kernel's file in which its tree may begin: arch/*/boot/compressed."""
