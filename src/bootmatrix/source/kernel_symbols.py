@@ -66,7 +66,7 @@ class SourceLines:
         self._units: dict[int, list[tuple[int, str]]] = {}
 
     def __call__(self, address: int) -> str:
-        """Return the line of an address; damaged and missing information is none."""
+        """Return the line of an address; empty without information, or if that is damaged."""
         try:
             unit = self._ranges.cu_offset_at_addr(address) if self._ranges else None
             if unit is None:
