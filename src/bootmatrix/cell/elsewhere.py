@@ -29,8 +29,7 @@ END_S = 20.0
 async def run_elsewhere(attempt: Attempt, cell: Cell, context: BuildContext, boards: Boards, folder: Path) -> None:
     """Build, run and judge a cell; its console is left in `folder`.
 
-    Raises:
-        BootmatrixError: it cannot be built, or the place fails.
+    Raises BootmatrixError if it cannot be built, or the place fails.
     """
     spec, started = context.specs[cell.spec], time.monotonic()
     build = partial(build_root, spec, context.profiles[cell.arch], context.builder)
@@ -70,8 +69,7 @@ class Boards:
     async def run(self, name: str, root: Tree, talk: Talk) -> str:
         """Run init in a root on a board; return the release of its kernel.
 
-        Raises:
-            InputError: the run has no such board.
+        Raises InputError if the run has no such board.
         """
         from bootmatrix.cloud.board import run_on_board
 

@@ -47,8 +47,7 @@ class SshBoard:
     async def run(self, command: str, source: Path | None = None) -> str:
         """Run a shell command, with a file as its input; return its output.
 
-        Raises:
-            HostFault: it fails, or the connection is lost.
+        Raises HostFault if it fails, or the connection is lost.
         """
         with self._faults():
             standard_input = str(source) if source else asyncssh.DEVNULL
@@ -88,10 +87,6 @@ def _text(data: bytes | str | None) -> str:
 
 @asynccontextmanager
 async def open_board(board: Host) -> AsyncIterator[BoardAccess]:
-    """Connect to a board.
-
-    Raises:
-        HostFault: it cannot be reached, or one side does not trust the other.
-    """
+    """Connect to a board. Raises HostFault if it cannot be reached, or one side does not trust the other."""
     async with connected(board) as connection:
         yield SshBoard(board, connection)

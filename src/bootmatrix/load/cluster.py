@@ -64,9 +64,5 @@ def load_cloud(path: Path) -> Cloud:
 
 
 def load_boards(cluster: str) -> dict[str, Host]:
-    """Load the boards of a cluster's file, by name; none without a file.
-
-    Raises:
-        InputError: as `load_cluster`.
-    """
+    """Load the boards of a cluster's file, by name; none without a file. Raises InputError as `load_cluster`."""
     return {board.name: board for board in load_cluster(Path(cluster)).boards} if cluster else {}

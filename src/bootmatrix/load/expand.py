@@ -101,8 +101,7 @@ def has_kernel(cell: Cell, profiles: Mapping[str, Profile]) -> bool:
 def _check_boards(matrix: Matrix, targets: Iterable[Target], boards: Boards) -> None:
     """Check that the hardware tier has a board, and that no board is called as a kernel.
 
-    Raises:
-        InputError: not so.
+    Raises InputError if it is not so.
     """
     profiles = {profile.name: profile for profile, _ in targets}
     if "hardware" in matrix.tier and not any(arch in profiles for arch in boards.values()):

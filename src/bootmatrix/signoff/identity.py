@@ -45,10 +45,7 @@ class Identity:
 
 
 def token_of_environment() -> str:
-    """Return the token of the environment's identity.
-
-    Raises InputError if it has no identity.
-    """
+    """Return the token of the environment's identity. Raises InputError if it has no identity."""
     with _sigstore():
         from sigstore.oidc import detect_credential
 
@@ -62,10 +59,7 @@ def token_of_environment() -> str:
 
 
 def name_in(token: str) -> str:
-    """Return the name of a token's identity.
-
-    Raises InputError if it is not a token for sigstore, or has expired.
-    """
+    """Return the name of a token's identity. Raises InputError if it is not a token for sigstore, or has expired."""
     with _sigstore():
         from sigstore.oidc import IdentityError, IdentityToken
 
