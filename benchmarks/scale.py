@@ -15,7 +15,7 @@ from pathlib import Path
 
 import anyio
 
-from bootmatrix.boot.replay import Replay
+from benchmarks.replay import Replay
 from bootmatrix.cell.context import open_context
 from bootmatrix.cell.retry import Prepared
 from bootmatrix.cell.run import Backend, RunContext

@@ -76,7 +76,7 @@ async def _emulate(machine: Machine, _bootable: Bootable) -> Machine:
 
 @dataclass(frozen=True)
 class Backend:
-    """Prepare and boot hooks; replaced in benchmarks (boot/replay.py)."""
+    """Prepare and boot hooks; replaced in benchmarks (benchmarks/replay.py)."""
 
     prepare: Callable[[Cell, RunContext], Awaitable[Prepared]]
     start: Callable[[Start, Bootable, SnapshotPool | None], Awaitable[Booted]]
