@@ -27,8 +27,8 @@ from bootmatrix.model import Evidence, Plan, Record, Run, RunRequest, SubResult,
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import form_names, render
 from bootmatrix.report.forms.md import code
-from bootmatrix.report.schema import run_schema
 from bootmatrix.report.summary import append_summary
+from bootmatrix.runs.run_json import run_schema
 from bootmatrix.runs.run_store import load_run
 from samples import STARTED, green_records, make_cell, make_record, mixed_records, write_dated, write_run
 

@@ -47,7 +47,7 @@ def test_the_results_outlive_a_disk_that_is_full_at_the_end(
 ROOM = """
 import sys
 from pathlib import Path
-from bootmatrix.runs.spare_room import SpareRoom
+from bootmatrix.runs.host import SpareRoom
 
 folder = Path(sys.argv[1])
 room = SpareRoom(folder, 1)

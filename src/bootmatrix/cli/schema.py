@@ -7,7 +7,7 @@ import argparse
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.output import print_json
 from bootmatrix.load.schema import json_schema
-from bootmatrix.report.schema import run_schema
+from bootmatrix.runs.run_json import run_schema
 
 RUN = "run"
 

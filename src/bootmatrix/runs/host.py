@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 
 def describe_host() -> dict[str, str]:
@@ -34,3 +36,25 @@ def _memory() -> str:
     """MemTotal of /proc/meminfo (proc(5)), which is in KiB."""
     words = _field("/proc/meminfo", ("MemTotal",)).split()
     return f"{int(words[0]) / (1 << 20):.1f} GiB" if words else "unknown"
+
+
+BASE_BYTES = 128 << 10
+CELL_BYTES = 64 << 10
+"""A record in run.json with its part of junit.xml; most take a third of it."""
+MAX_BYTES = 64 << 20
+
+
+class SpareRoom:
+    """Room for run.json and junit.xml in a run's folder. It has no name, so it is gone when the process is."""
+
+    def __init__(self, folder: Path, cells: int) -> None:
+        self._file: IO[bytes] | None = None
+        # A file system that cannot set room aside, or has none, is told when there is something to write.
+        with suppress(OSError):
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (open up to the end of the run)
+            os.posix_fallocate(self._file.fileno(), 0, min(BASE_BYTES + cells * CELL_BYTES, MAX_BYTES))
+
+    def release(self) -> None:
+        """Give the room back to the disk."""
+        if self._file:
+            self._file.close()

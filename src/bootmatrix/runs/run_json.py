@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import ValidationError
 
@@ -208,3 +208,13 @@ def _check_format(path: Path, data: bytes) -> None:
                 f"{path}: format {version}, but bootmatrix {__version__} reads {' and '.join(map(str, READ_FORMATS))}",
                 "Use the version of bootmatrix that wrote it.",
             )
+
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def run_schema() -> dict[str, Any]:
+    """Return the schema of the current run format."""
+    schema = Run.model_json_schema(mode="serialization")
+    schema["properties"]["format"] = {"const": FORMAT, "title": "Format", "description": "The version of this layout."}
+    return {"$schema": DIALECT, **schema, "title": f"run.json of bootmatrix, format {FORMAT}"}

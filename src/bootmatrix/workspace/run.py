@@ -26,8 +26,8 @@ from bootmatrix.history.values import Past, RunResults
 from bootmatrix.load.cluster import load_boards
 from bootmatrix.model import AcceptanceRecord, Plan, Record, Run, RunRequest
 from bootmatrix.progress import NullObserver, Observer
+from bootmatrix.runs.host import SpareRoom
 from bootmatrix.runs.run_store import RunWriter, load_run
-from bootmatrix.runs.spare_room import SpareRoom
 from bootmatrix.workspace.finished import FinishedRun, RunOptions
 from bootmatrix.workspace.planned_run import PlannedRun, check_unchanged
 from bootmatrix.workspace.saved_run import SavedRun
