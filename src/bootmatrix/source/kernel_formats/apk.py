@@ -19,7 +19,7 @@ from bootmatrix.source.safe_archive import DamagedArchive, FileSlice, open_tar
 DESCRIPTION = "an apk package"
 ORDER = 60
 VERSION_3 = b"ADB"
-"""Magic of packages and indexes of apk 3 (apk-v3(5)), for which there is no well-kept reader in Python."""
+"""Magic of packages and indexes of apk 3 (apk-v3(5)), which no well-kept reader in Python supports."""
 _FIRST = (b".SIGN.", b".PKGINFO\0")
 _SIGNATURE = b".SIGN."
 _START_BYTES = 4096
