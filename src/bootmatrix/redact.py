@@ -28,7 +28,7 @@ class RedactedUrl(str):
 
     @property
     def name(self) -> str:
-        """Return the last part of the path, else the whole."""
+        """Return the last part of the path, else the whole path."""
         return self.rpartition("/")[2] or str(self)
 
 

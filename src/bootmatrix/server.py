@@ -103,7 +103,7 @@ class Server(ThreadingHTTPServer):
             self._slots.release()
 
     def index(self) -> bytes:
-        """Return the index page, rendered anew once in a while."""
+        """Return the index page, rendered again once in a while."""
         with self._index_lock:
             rendered_at, page = self._index
             if time.monotonic() - rendered_at > INDEX_S:

@@ -123,7 +123,7 @@ def write(request: ExportRequest, cell: Cell, context: BuildContext) -> list[Pat
     if request.stream:
         check_stream(request)
     if request.prefix.name in {"", ".."}:
-        raise InputError(f"{request.prefix} is a folder, and files' names are to begin with it", "Give FOLDER/NAME.")
+        raise InputError(f"{request.prefix} is a folder, expected the beginning of file names", "Give FOLDER/NAME.")
     if is_stream(request.prefix) and not request.prefix.is_dir():
         hint = "Names of files begin with it; '-o -' writes to the standard output."
         raise InputError(f"{request.prefix} is a device, a pipe or a descriptor", hint)

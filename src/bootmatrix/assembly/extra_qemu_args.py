@@ -42,7 +42,7 @@ def _attached(path: Path) -> Artefact:
     try:
         size_bytes, sha256 = path.stat().st_size, sha256_of(path)
         if refers(path):
-            raise BuildError(f"{path}: this image refers to another file", "Make one that is whole: qemu-img convert.")
+            raise BuildError(f"{path}: this image refers to another file", "Make it standalone: qemu-img convert.")
     except OSError as error:
         raise BuildError(f"{path}: cannot be read: {error.strerror}") from error
     return Artefact(kind="attached", name=path.name, path=str(path), sha256=sha256, size_bytes=size_bytes)

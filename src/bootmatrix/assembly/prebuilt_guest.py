@@ -113,7 +113,7 @@ def _disk(guest: PrebuiltGuest, base: Path, names: Mapping[str, str], machine: M
 def _check_disk(disk: Artefact, is_card: bool) -> None:
     size_bytes = disk.size_bytes
     if refers(disk.file):
-        raise BuildError(f"{disk.path}: this image refers to another file", "Make one that is whole: qemu-img convert.")
+        raise BuildError(f"{disk.path}: this image refers to another file", "Make it standalone: qemu-img convert.")
     if disk_format(disk.file) == "qcow2":
         with disk.file.open("rb") as file:
             size_bytes = int.from_bytes(file.read(32)[24:], "big")

@@ -55,7 +55,7 @@ class TestbedSettings:
     """Settings of testbeds, as JSON values of `KeptSettings`.
 
     `record` is a file for descriptions of all guests. `isolation` is `container` or `machine` for tests that need it.
-    `packages`, if there are any, are all that apt is to know, with what they may need.
+    `packages` limit apt's lists to them and their possible dependencies.
     """
 
     __test__ = False

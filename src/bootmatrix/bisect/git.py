@@ -48,7 +48,7 @@ class GitTree:
             raise InputError(f"--tree {path}: not a git work tree")
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of git, whatever its status. Raises ToolMissing if git is not installed."""
+        """Run a git command; any exit status is returned. Raises ToolMissing if git is not installed."""
         env = {name: value for name, value in os.environ.items() if name not in LOCATIONS}
         command = ["git", "-C", str(self.path), *words]
         try:
@@ -84,7 +84,7 @@ class GitTree:
         return self.run("merge-base", "--is-ancestor", old.id, new.id).returncode == 0
 
     def check_usable(self) -> None:
-        """Check that a search loses nothing of the user's.
+        """Check that a search cannot lose the user's changes.
 
         Raises InputError if files have changes, or a search is under way.
         """

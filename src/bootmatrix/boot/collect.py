@@ -47,7 +47,7 @@ def with_collection(bootable: Bootable, machine: Machine) -> Bootable:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A result file that was not sent whole. `number` is that of its message."""
+    """An incomplete result file. `number` is that of its message."""
 
     number: int
     container: str
@@ -57,7 +57,7 @@ class _Wanted:
 
 
 def _wanted(messages: Sequence[GuestMessage]) -> Iterator[_Wanted]:
-    """Yield what is to be fetched. Messages of init are authentic, but containers choose none of their words."""
+    """Yield the files to fetch. Messages of init are authentic, but containers choose none of their words."""
     number, is_file = -1, False
     for message in messages:
         if message.kind == "file" and len(message.words) > 2:

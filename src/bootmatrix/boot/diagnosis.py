@@ -62,7 +62,7 @@ class Diagnosis:
         self._answers += data[: ANSWER_BYTES - len(self._answers)]
 
     async def run(self, panicked: bool, dump: bool) -> tuple[Diagnostic, ...]:
-        """Collect diagnostics in files; what is missing has a note instead. Bounded in time."""
+        """Collect diagnostics in files, with a note for each missing one. Bounded in time."""
         registers = await self._registers()
         if not registers.file:
             return (registers,)

@@ -87,7 +87,7 @@ async def start_cold(start: Start, bootable: Bootable, reason: str = "") -> Boot
 async def _fork(start: Start, bootable: Bootable, forks: SnapshotPool) -> Booted:
     """Boot a copy, and another one if the first does not come up.
 
-    Raises NoTemplate if the snapshot is missing, or no copy came up. This says nothing of the spec.
+    Raises NoTemplate if the snapshot is missing, or no copy came up. The spec is not to blame.
     """
     machine = start.machine
     async with forks.origin(machine, bootable, start.turn) as snapshot:

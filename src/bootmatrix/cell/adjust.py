@@ -7,7 +7,7 @@ from bootmatrix.model.spec import CHECK, NETWORK
 
 
 def adjusted(spec: Spec, cell: Cell) -> Spec:
-    """Return the spec with what the cell appends and limits; the spec itself if there is nothing."""
+    """Return the spec with the cell's appended arguments and limits; the spec itself without any."""
     if cell.append:
         spec = _appended(spec, cell.append)
     if cell.network is not None:

@@ -22,7 +22,7 @@ SNAPSHOT_SHARE = 0.1
 
 
 def no_limit(_machine: Machine, _memory_mib: int | None = None) -> nullcontext[None]:
-    """Hold nothing of the host: for a context that boots one guest, or none."""
+    """Reserve no resources of the host, for a context that boots one guest or none."""
     return nullcontext()
 
 

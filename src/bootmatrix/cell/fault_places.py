@@ -65,7 +65,7 @@ def is_unexplained(outcome: Outcome, verdict: Verdict) -> bool:
 
 
 async def explained(outcome: Outcome, start: Start, bootable: Bootable, symbols: Symbols | None) -> Outcome:
-    """Boot a guest that hangs again, and add what it tells to the diagnostics of its outcome."""
+    """Boot a hanging guest again, and add the findings to its diagnostics."""
     words = bootable.model_copy(update={"cmdline": f"{bootable.cmdline} {WORDS}".strip()})
     with tempfile.TemporaryDirectory(prefix="explain-", dir=start.folder) as name:
         again = replace(start, folder=Path(name), dump=False)

@@ -128,7 +128,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 @contextmanager
 def _raw_terminal(job: Mapping[str, Any]) -> Iterator[None]:
-    """Pass what is typed on unchanged, if the command has a terminal."""
+    """Pass typed input on unchanged, if the command has a terminal."""
     if not job.get("rows"):
         yield
         return

@@ -61,7 +61,7 @@ def _say_unusable(lines: Iterable[RunLine], staying: Mapping[str, str]) -> None:
 
 
 def _write_index(reports: Path) -> None:
-    """Write the index page anew: it must not name removed runs."""
+    """Rewrite the index page without the removed runs."""
     from bootmatrix.report.index_page import INDEX_PAGE, write_index
 
     if (reports / INDEX_PAGE).is_file():

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_warning(page: bytes, place: RunLocation) -> bytes:
-    """Warn, here and in the page, if the run differs from what was signed off."""
+    """Warn, here and in the page, if the run differs from its sign-off."""
     changed = changed_since(place.folder)
     if not changed:
         return page

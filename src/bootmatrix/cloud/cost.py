@@ -26,7 +26,7 @@ class Prices:
 class Cost:
     """A run's wall time, the machine time that is paid, and its cost; then for a month.
 
-    `break_even` is the number of runs a month from which on a machine that is always on is cheaper; None without one.
+    `break_even`: with more runs a month than this, a machine that is always on is cheaper; None without one.
     """
 
     wall_s: float

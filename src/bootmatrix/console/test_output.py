@@ -144,5 +144,5 @@ def failed_results(container: str, results: Iterable[SubResult]) -> FailedTests 
 
 
 def is_telling(text: str) -> bool:
-    """Return whether a line may tell of a failure: not a rule of dashes, nor a command that a shell echoes."""
+    """Return whether a line may report a failure: not a rule of dashes, nor a command that a shell echoes."""
     return bool(re.search(r"\w", text)) and not re.match(r"[+$#>] ", text)

@@ -166,7 +166,7 @@ def _group(place: CgroupLocation, limits: Mapping[str, int]) -> Iterator[Path]:
 
 
 def _bound_swap(file: Path, most_bytes: int) -> None:
-    """Keep a group from taking in swap what it may not take of memory."""
+    """Forbid swap to a group, whose memory is limited."""
     if file.exists():
         file.write_text(f"{most_bytes}", encoding="ascii")
 

@@ -36,7 +36,7 @@ def lost_time_of_run(records: Iterable[Record]) -> Iterator[str]:
 
 
 def lost_files_of_run(records: Iterable[Record]) -> Iterator[str]:
-    """Yield one line for each file that is not whole: the first cell, and the number of others."""
+    """Yield one line for each incomplete file: the first cell, and the number of others."""
     losses: dict[tuple[str, str], list[tuple[Record, ResultFile]]] = {}
     for record in records:
         for file in record.files:

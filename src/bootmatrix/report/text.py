@@ -120,7 +120,7 @@ def _noteworthy(run: Run) -> list[Record]:
 
 
 def _by_reason(records: Sequence[Record]) -> list[list[Record]]:
-    """Group records that differ in nothing but their cells: one cause is told once."""
+    """Group records that differ only in their cells, to report each cause once."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((verdict_text(record).plain, _explanation(record).plain), []).append(record)

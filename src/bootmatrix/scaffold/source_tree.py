@@ -23,7 +23,7 @@ NAMED = 3
 
 @dataclass
 class CopiedTree:
-    """The extent of a copy, and what it has not got."""
+    """The extent of a copy, and what it omits."""
 
     files: int = 0
     size_bytes: int = 0

@@ -1,4 +1,4 @@
-"""A trial whose root is started by systemd: the unit of a package has to be active, and to stay so."""
+"""A trial whose root is started by systemd: a package's unit must become and stay active."""
 
 from __future__ import annotations
 

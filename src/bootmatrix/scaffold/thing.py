@@ -55,7 +55,7 @@ def _safe(text: str) -> str:
 
 
 def find_thing(words: Sequence[str]) -> Thing:
-    """Find out what the words name. Raises InputError if it has none of the kinds, or two of them."""
+    """Classify the words. Raises InputError if it has none of the kinds, or two of them."""
     if not words:
         return Thing("none")
     if all(word.endswith(PACKAGE_SUFFIX) for word in words):

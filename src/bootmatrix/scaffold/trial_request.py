@@ -71,7 +71,7 @@ def check_request(request: TrialRequest) -> None:
     if kind == "image":
         _check_image(request)
     if request.systemd and not request.service:
-        raise InputError("--systemd needs --service: the unit that has to be active")
+        raise InputError("--systemd needs --service: the unit that must be active")
     _check_words(request)
 
 

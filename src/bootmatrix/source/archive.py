@@ -52,7 +52,7 @@ def open_archive(  # noqa: PLR0913  (each is a setting of its own)
     """Return an archive. No request is sent yet.
 
     `address` overrides the configured address. `lock` confines the archive to the kernels and packages of a lock; if
-    the lock is not whole, they are only preferred. `refresh` asks for newer indexes whatever the age of cached ones.
+    the lock is not whole, they are only preferred. `refresh` ignores the age of cached indexes.
     `allow_older` accepts a suite's release that is older than one seen before.
     """
     return Archive(Settings(address, offline, refresh, allow_older=allow_older), store, lock, progress, lock_is_whole)

@@ -45,7 +45,7 @@ class AptSource:
 class Settings:
     """Settings of the archive. Each value is determined when it is first needed.
 
-    `offline` forbids downloads. `refresh` asks for newer indexes whatever the age of cached ones. `allow_older`
+    `offline` forbids downloads. `refresh` ignores the age of cached indexes. `allow_older`
     accepts releases of suites that are older than ones seen before, such as snapshots.
     """
 

@@ -5,7 +5,7 @@
     partial/<digest>             interrupted downloads, which can be resumed
     temp/, locks/                files of running processes
 
-Everything appears whole or not at all. A killed process leaves at most a temporary file. The next process that opens
+All changes are atomic. A killed process leaves at most a temporary file. The next process that opens
 the store removes it.
 """
 

@@ -57,9 +57,9 @@ def copy_into(path: Path, file: Writer) -> None:
 def healed(work: Callable[[], T]) -> T:
     """Call `work`, and call it again after each damaged file of the store.
 
-    A damaged file is removed when it is read, so that the next call makes it anew.
+    A damaged file is removed when it is read, so that the next call makes it again.
 
-    Raises DamagedCache if a file is damaged or missing again after it was made anew.
+    Raises DamagedCache if a file is damaged or missing again after it was made again.
     """
     damages: Counter[str] = Counter()
     while True:
@@ -248,7 +248,7 @@ class Store:
         """Load the value kept under a kind and key, or make and keep it.
 
         Only one thread of one process makes it. `is_whole` returns whether the files of a kept value still exist.
-        If not, the value is made anew.
+        If not, the value is made again.
         """
         with self.once(kind, key):
             record = self.memo(kind, key)

@@ -122,7 +122,7 @@ def _worth(rows: Rows, plan: Plan, profiles: Mapping[str, Profile]) -> dict[str,
 
 
 class _PastReader:
-    """Pasts of cells in the index, whatever way they booted."""
+    """Histories of cells in the index, for any way of booting."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows, self._keys = rows, rows.cells()

@@ -253,7 +253,7 @@ class Guest:
 
     @asynccontextmanager
     async def explained(self) -> AsyncIterator[None]:
-        """Say of what the guest ended."""
+        """Return why the guest ended."""
         try:
             yield
         except AgentError as error:

@@ -109,7 +109,7 @@ class GuestSession:
         return self.folder / CONSOLE_FILE
 
     def description(self) -> dict[str, Any]:
-        """Return what it was made of and got, as JSON values.
+        """Return its inputs and results, as JSON values.
 
         Its CPU time is that of this process and its guests; it waited for as long as its most delayed thread.
         """

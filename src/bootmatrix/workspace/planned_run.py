@@ -112,7 +112,7 @@ def lock_of(folder: Path) -> Path | None:
 
 
 def check_unchanged(run: Run, order: RunRequest) -> None:
-    """Compare what a run was made from with what there is now. Raises InputError if something was changed."""
+    """Compare the inputs of a run with the present ones. Raises InputError if something was changed."""
     before, inputs = run.order.inputs if run.order else {}, order.inputs
     names = sorted(before.keys() | inputs.keys())
     changed = [name for name in names if before.get(name) != inputs.get(name)]

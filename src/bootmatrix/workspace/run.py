@@ -218,7 +218,7 @@ def _write_reports(run: Run, folder: Path, past: Past, single_file: bool) -> Non
 
 
 async def _load_ahead() -> None:
-    """Load what only the end of a run needs, and would else keep it waiting."""
+    """Load ahead the modules that only the end of a run needs."""
     await anyio.sleep(UNDER_WAY_S)
     await anyio.to_thread.run_sync(_load_report_writer)
 

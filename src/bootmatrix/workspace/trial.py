@@ -80,7 +80,7 @@ def _save(write: WriteProject, save: Path) -> tuple[Path, list[str]]:
 
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
-    """Provide a folder beside the final one; what is left of it is removed."""
+    """Provide a folder beside the final one; it is removed if it remains."""
     draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
     try:
         yield draft

@@ -144,7 +144,7 @@ class Ingredients:
 
     @property
     def recipe_digest(self) -> str:
-        """The digest of what the image's author wrote: it says nothing of versions of packages, nor of a base.
+        """The digest of the image's own recipe and files, without versions of packages or a base.
 
         Keys with their defaults do not count, so that a new key changes no digest.
         """

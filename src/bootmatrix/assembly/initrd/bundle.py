@@ -149,7 +149,7 @@ def _check_mounts(bundle: BundleSpec, mounts: Iterable[Mount]) -> None:
             raise BuildError(
                 f"container {bundle.container.name}: runtime.mounts has the option {changes!r} for "
                 f"{mount.destination}, which changes a mount of init's",
-                "Mount it anew: with 'bind' for what is mounted elsewhere.",
+                "Add a new mount, or a 'bind' of an existing one.",
             )
 
 

@@ -13,7 +13,7 @@ from bootmatrix.model import Artefact
 from bootmatrix.store import Codec, Store, copy_into
 
 MAX_INITRD_BYTES = 4 << 30
-"""Its size has 32 bits where a machine is told of it (ramdisk_size of Linux's boot protocol, for one)."""
+"""Boot protocols pass its size in 32 bits, such as ramdisk_size of Linux's."""
 FORMAT = "17"
 """Changes whenever the same spec and images would give another initrd."""
 

@@ -39,7 +39,7 @@ def label_notes(bundles: Iterable[BundleSpec]) -> Iterator[str]:
 
 
 def self_granted(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
-    """Return the containers to which not the spec, but their image's label gives power or devices, each with both."""
+    """Return the containers whose power or devices come from their image's label, not the spec, each with both."""
     found = []
     for bundle in bundles:
         settings = _effective(bundle)

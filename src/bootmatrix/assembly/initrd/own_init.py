@@ -58,7 +58,7 @@ def privileged(bundles: Sequence[BundleSpec], init: Iterable[StoredImage], store
 
 
 def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
-    """Return the init images that bring daemons of which nothing is known: these run as init does."""
+    """Return the init images with unknown daemons, which run with init's rights."""
     others = (image for image in init if PROTOCOL not in image.config.labels)
     brought = (other for other in others if other.recipe_digest not in KNOWN_DAEMONS and _has_daemons(other, store))
     return tuple(f"init image {image.reference}" for image in brought)

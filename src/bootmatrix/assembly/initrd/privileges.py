@@ -50,7 +50,7 @@ kernel for a while (capabilities(7))."""
 MEMORY = {(1, 1), (1, 2), (1, 4)}
 """Character devices that are memory and I/O ports: mem, kmem, port (Documentation/admin-guide/devices.txt)."""
 ORDINARY = {"tmpfs", "ramfs", "devpts", "mqueue", "hugetlbfs", "proc", "sysfs"}
-"""Types of file systems by which a container reaches nothing of the guest's, once their usual paths are closed."""
+"""Types of file systems that give no access to the guest, once their usual paths are closed."""
 CGROUP = {"cgroup", "cgroup2"}
 MAGIC = re.compile(r"/proc/(\d+|self|thread-self)/|/dev/fd/")
 RBIND, BIND = "rbind", "bind"

@@ -19,7 +19,7 @@ from bootmatrix.model.image import LABEL
 from bootmatrix.model.spec import CAPABILITIES, Device, Mount
 
 OCI_VERSION = "1.0.2"
-"""Newest version that Debian 12's crun supports; nothing of a later one is used."""
+"""Newest version that Debian 12's crun supports."""
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 OURS = "bootmatrix."

@@ -98,7 +98,7 @@ def _missing(
 
 
 def is_built_in(module: str, config: bytes) -> bool:
-    """Return whether a configuration has a module built in, as far as its name tells."""
+    """Return whether a configuration has a module built in, judged by the module's name."""
     return any(set_options(config).get(f"{module.upper()}{suffix}") == b"y" for suffix in ("", "_FS"))
 
 

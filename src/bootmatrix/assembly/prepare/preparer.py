@@ -41,7 +41,7 @@ ROOT = "root"
 IMAGE = "bootmatrix.invalid/root"
 INIT = "@pkg:./images/init"
 MEMORY_MIB, STEP_MIB = 2048, 256
-"""Files written by commands stay in memory, of which they can take half."""
+"""Files written by commands stay in memory, and can use half of it."""
 LAST_LINES = 20
 CONFIGURE = """\
 policy=/usr/sbin/policy-rc.d made=

@@ -117,7 +117,7 @@ def _add_kernels_add(actions: Commands) -> None:
     add.add_argument("--modules", type=Path, metavar="FOLDER", help="output folder of `make modules_install`")
     add.add_argument("--config", type=Path, metavar="FILE", help="its configuration, for /boot in the guest")
     add.add_argument("--sha256", action="append", default=[], metavar="HEX", help="for each SOURCE; required for a URL")
-    add.add_argument("--follow", action="store_true", help="do not pin it: read it anew for each run")
+    add.add_argument("--follow", action="store_true", help="do not pin it: read it again for each run")
     arguments.add(add, *arguments.SOURCES)
 
 

@@ -59,7 +59,7 @@ def add_kernel_test(commands: Commands) -> None:
         type=arguments.names,
         default=(),
         metavar="A[/MACHINE],…",
-        help="architectures (default: all of which the tree has an image)",
+        help="architectures (default: all that the tree has an image of)",
     )
     arguments.add(parser, *arguments.SIZE, "--env", "--get")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="also write spec, matrix and kernels.yml there")

@@ -9,7 +9,7 @@ from bootmatrix.report.context import ReportContext
 from bootmatrix.report.sanitize import one_line
 
 MAX_AGE = timedelta(days=7)
-"""Age from which a run says nothing about today."""
+"""Age from which a run is out of date."""
 MAX_TITLE = 40
 CHARACTER_PX, PAD_PX = 6.6, 10
 GREEN, RED, GREY = "#2e7d32", "#c62828", "#6b7280"
