@@ -166,7 +166,7 @@ def _group(place: CgroupLocation, limits: Mapping[str, int]) -> Iterator[Path]:
 
 
 def _bound_swap(file: Path, most_bytes: int) -> None:
-    """Forbid swap to a group, whose memory is limited."""
+    """Deny swap to a group whose memory is limited."""
     if file.exists():
         file.write_text(f"{most_bytes}", encoding="ascii")
 

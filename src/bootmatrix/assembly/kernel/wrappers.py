@@ -199,7 +199,7 @@ def _zboot(data: bytes, limit: int) -> bytes:
 def _uimage(data: bytes) -> bytes:
     """Return the payload of U-Boot's legacy format."""
     if len(data) < UIMAGE.size:
-        raise BuildError("truncated kernel: a uImage with an incomplete header")
+        raise BuildError("the kernel is cut off: a uImage with an incomplete header")
     size, kind, packed = int.from_bytes(data[12:16], "big"), data[30], data[31]
     if kind != UIMAGE_KERNEL:
         raise BuildError(f"a uImage (U-Boot) of the type {kind}, and a kernel's is {UIMAGE_KERNEL}")
@@ -228,6 +228,6 @@ def _section(data: bytes, name: bytes) -> bytes | None:
         if len(header) == 40 and header[:8].rstrip(b"\0") == name:
             virtual, _, raw, offset = struct.unpack_from("<4I", header, 8)
             if offset + min(raw, virtual or raw) > len(data):
-                raise BuildError("truncated kernel: a unified kernel image with an incomplete kernel")
+                raise BuildError("the kernel is cut off: a unified kernel image with an incomplete kernel")
             return data[offset : offset + min(raw, virtual or raw)]
     return None
