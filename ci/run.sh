@@ -10,11 +10,12 @@ PATH=$home/bin:$PATH
 # KVM is used if it boots a guest; without access to the device there is nothing to try.
 if [ -e /dev/kvm ] && [ ! -w /dev/kvm ]; then sudo -n chmod a+rw /dev/kvm 2>/dev/null || true; fi
 
-# shellcheck disable=SC2086  # words, as their author wrote them
-set -- $BOOTMATRIX_FILES ${BOOTMATRIX_ARGS:-}
-[ -z "${BOOTMATRIX_ARCH:-}" ] || set -- "$@" --arch "$BOOTMATRIX_ARCH"
-[ -z "${BOOTMATRIX_KERNEL:-}" ] || set -- "$@" --kernel "$BOOTMATRIX_KERNEL"
-[ -z "${BOOTMATRIX_SHARD:-}" ] || set -- "$@" --shard "$BOOTMATRIX_SHARD"
+# Words, as their author wrote them; the name of a file is never an option, whatever a pattern fits.
+# shellcheck disable=SC2086
+set -- ${BOOTMATRIX_ARGS:-} -- $BOOTMATRIX_FILES
+[ -z "${BOOTMATRIX_ARCH:-}" ] || set -- --arch "$BOOTMATRIX_ARCH" "$@"
+[ -z "${BOOTMATRIX_KERNEL:-}" ] || set -- --kernel "$BOOTMATRIX_KERNEL" "$@"
+[ -z "${BOOTMATRIX_SHARD:-}" ] || set -- --shard "$BOOTMATRIX_SHARD" "$@"
 # The merged run is told to chat and mail, not each of its shards.
 [ -z "${BOOTMATRIX_SHARD:-}" ] || export BOOTMATRIX_NOTIFY=
 status=0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -265,3 +266,22 @@ def test_run_tells_its_verdict(stage: Stage, forge: Forge) -> None:
 
 def _local(step: str) -> str:
     return step.replace("git clone", "cp -r clone .bootmatrix; : git clone").replace(" x86_64", " fake")
+
+
+def test_a_files_name_is_no_option(tmp_path: Path) -> None:
+    """A pattern of files may fit any name that somebody put into the project."""
+    (tmp_path / "home/bin").mkdir(parents=True)
+    (tmp_path / "home/bin/bootmatrix").symlink_to(BIN / "bootmatrix")
+    for name in ("a.yml", "--nix.yml"):
+        (tmp_path / name).write_text("onboot: [{name: a, image: x}]\n")
+    settings = {"HOME": str(tmp_path / "home"), "FILES": "*.yml", "ARCH": "x86_64", "ARGS": "--only nix"}
+    done = subprocess.run(
+        [ROOT / "ci/run.sh"],
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, **{f"BOOTMATRIX_{name}": value for name, value in settings.items()}},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "--only 'nix' matches no cell")
