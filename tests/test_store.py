@@ -93,6 +93,19 @@ def test_keeping_the_same_again_replaces_a_damaged_file(store: Store) -> None:
     assert store.blob(ABC).read_bytes() == b"abc"
 
 
+def test_a_folder_in_the_place_of_a_file_is_replaced(store: Store) -> None:
+    digest = store.add_bytes(b"words")
+    store.set_memo("kind", "key", b"value")
+    (memo,) = (store.folder / "memo").rglob("*/*")
+    for path in (store.blob(digest), memo):
+        path.unlink()
+        (path / "lost").mkdir(parents=True)
+    assert store.memo("kind", "key") is None
+    assert store.add_bytes(b"words") == digest
+    store.set_memo("kind", "key", b"value")
+    assert (store.verified(digest).read_bytes(), store.memo("kind", "key")) == (b"words", b"value")
+
+
 def test_a_file_changed_within_the_process_is_checked_again(store: Store) -> None:
     store.add_bytes(b"abc")
     store.verified(ABC)

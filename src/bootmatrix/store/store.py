@@ -54,6 +54,15 @@ def copy_into(path: Path, file: Writer) -> None:
             file.write(data)
 
 
+def _put(file: Path, target: Path) -> None:
+    """Move a file to its place, which a damaged disk or a container's mount may have made a folder."""
+    try:
+        file.replace(target)
+    except IsADirectoryError:
+        shutil.rmtree(target)
+        file.replace(target)
+
+
 def healed(work: Callable[[], T]) -> T:
     """Call `work`, and call it again after each damaged file of the store.
 
@@ -205,7 +214,7 @@ class Store:
         target = self.blob(sha256)
         target.parent.mkdir(mode=0o755, exist_ok=True)
         path.chmod(0o444)
-        path.replace(target)
+        _put(path, target)
         self._checked[sha256] = _identity(target)
         return target
 
@@ -219,7 +228,7 @@ class Store:
         try:
             with host_faults(self.folder):
                 data = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return None
         digest, _, value = data.partition(b"\n")
         if hashlib.sha256(value).hexdigest().encode() != digest:
@@ -235,7 +244,7 @@ class Store:
             with self.temporary() as (temporary, file):
                 file.write(hashlib.sha256(value).hexdigest().encode() + b"\n" + value)
                 file.flush()
-                temporary.replace(path)
+                _put(temporary, path)
 
     def cached(
         self,
