@@ -512,6 +512,13 @@ def test_list_and_remove(tool: Tool, tmp_path: Path) -> None:
     assert " mine " not in tool("kernels", "--arch", "aarch64", "--offline").stdout
 
 
+def test_a_name_that_no_file_can_hold_is_not_written(tool: Tool, tmp_path: Path) -> None:
+    """Else kernels.yml would be no YAML afterwards, and no command would run beside it."""
+    file = written(tmp_path / "k\udcff", make_kernel(PROFILES["armv7"]))
+    refused(tool("kernels", "add", "mine", str(file), "--arch=armv7"), "the file name is not valid UTF-8")
+    assert tool("plan", "hello", "--arch", "armv7").returncode == 0
+
+
 def test_two_architectures_of_a_name(tool: Tool, tmp_path: Path) -> None:
     add(tool, forms.deb(FILES, tmp_path))
     other = tool(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,16 +83,16 @@ def read_document(path: Path) -> Document:
         InputError: the file cannot be read.
         FileError: the file is not valid YAML.
     """
-    if not _is_text(str(path)):
-        raise InputError(f"{path}: the file name is not valid UTF-8", "Rename the file.")
+    check_name(str(path))
     return parse(read_bytes(path, MAX_BYTES), str(path))
 
 
-def _is_text(name: str) -> bool:
-    with suppress(UnicodeEncodeError):
+def check_name(name: str) -> None:
+    """Check that a file's name can be written to a file. Raises InputError if it is not valid UTF-8."""
+    try:
         name.encode()
-        return True
-    return False
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name}: the file name is not valid UTF-8", "Rename the file.") from error
 
 
 def read_bytes(path: Path, limit_bytes: int) -> bytes:

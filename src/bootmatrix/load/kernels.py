@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from bootmatrix.errors import InputError
-from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.document import Document, Location, check_name, read_document
 from bootmatrix.load.expand import RESERVED
 from bootmatrix.load.lock import write_text
 from bootmatrix.load.validate import suggest, validate
@@ -90,7 +90,9 @@ def with_custom_kernels(profiles: Mapping[str, Profile], path: Path) -> dict[str
 
 
 def save_custom_kernels(kernels: Mapping[str, Mapping[str, CustomKernel]], path: Path) -> None:
-    """Write the file atomically. Raises InputError if it cannot be written."""
+    """Write the file atomically. Raises InputError if it cannot be written, or a name in it is not valid UTF-8."""
+    for part in (part for by_arch in kernels.values() for kernel in by_arch.values() for part in kernel.parts):
+        check_name(part.path)
     data = {
         name: {
             arch: kernel.model_dump(mode="json", exclude={"folder"}, exclude_defaults=True)
