@@ -519,6 +519,12 @@ def test_a_name_that_no_file_can_hold_is_not_written(tool: Tool, tmp_path: Path)
     assert tool("plan", "hello", "--arch", "armv7").returncode == 0
 
 
+def test_a_kernel_is_a_file_that_stays(tool: Tool, tmp_path: Path) -> None:
+    refused(tool("kernels", "add", "mine", "/dev/stdin", "--arch=armv7"), "/dev/stdin: not a file that stays")
+    file = written(tmp_path / "zImage", make_kernel(PROFILES["armv7"]))
+    refused(tool("kernels", "add", "mine", str(file), "--arch=x86_64"), "zImage: boot/vmlinuz is not a kernel of this")
+
+
 def test_two_architectures_of_a_name(tool: Tool, tmp_path: Path) -> None:
     add(tool, forms.deb(FILES, tmp_path))
     other = tool(

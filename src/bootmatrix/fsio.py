@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 BUFFER_BYTES = 1 << 16
-DESCRIPTORS = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
+DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/")
 """Beginnings of names of open descriptors, which may lead to regular files that are written to already."""
 
 

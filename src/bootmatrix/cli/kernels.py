@@ -22,6 +22,7 @@ from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import print_table, say
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
+from bootmatrix.fsio import DESCRIPTORS
 from bootmatrix.load.data_paths import arch_folders, named_files
 from bootmatrix.load.images import find_source
 from bootmatrix.load.kernels import check_new, kernels_file, load_custom_kernels, save_custom_kernels
@@ -167,6 +168,8 @@ def _url_part(url: str, sha256: str | None, builder: Builder) -> KernelPart:
 
 
 def _kind(path: Path, label: str) -> str:
+    if str(path).startswith(DESCRIPTORS):
+        raise InputError(f"{label}: not a file that stays, and each build reads it", "Save it, and name that file.")
     if not path.exists():  # perhaps it was meant as a URL
         raise InputError(f"{redacted_reference(label) if ':' in label else label}: no such file or folder")
     for name, kind in kernel_formats().items():

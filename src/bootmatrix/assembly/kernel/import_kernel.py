@@ -44,7 +44,10 @@ def import_kernel(
         for member in _members(parts, copies, profile, store):
             found.take(member, pack)
         packed = pack.commit()
-    form, path, image = found.image()
+    try:
+        form, path, image = found.image()
+    except BuildError as error:
+        raise BuildError(f"{', '.join(map(str, parts))}: {error.message}", error.hint) from error
     release = _release(found, path, image)
     kernel = custom_kernel(name, release, parts, profile)
     config = found.config or embedded_config(image)
