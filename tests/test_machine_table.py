@@ -57,6 +57,20 @@ def test_what_did_not_pass_is_told_with_its_reason() -> None:
     ]
 
 
+def test_the_oldest_kernel_that_passed() -> None:
+    releases = ("6.12.9-x", "6.1.9-x", "7.2-x", "5.10-x", "5.4-x")
+    tried = [
+        seen_of(make_record(make_cell("aarch64", kernel, "hello"), verdict)).model_copy(update={"release": release})
+        for release, kernel, verdict in zip(
+            releases, ("6.12", "6.1", "7.2", "5.10", "newest"), [Verdict.PASS] * 4 + [Verdict.PANIC], strict=True
+        )
+    ]
+    line = "The oldest kernel of each architecture that passed: aarch64: {}."
+    assert line.format("5.10-x") in machine_table(PROFILES, tried).splitlines()
+    assert line.format("6.1.9-x") in machine_table(PROFILES, tried[:3]).splitlines()
+    assert "The oldest kernel" not in machine_table(PROFILES, tried[4:])
+
+
 def test_a_machine_that_is_no_more_is_left_out() -> None:
     gone = make_record(make_cell("aarch64", "6.1", "old", "gone"), Verdict.FAIL, "broken")
     assert machine_table(PROFILES, map(seen_of, (*RECORDS, gone))) == machine_table(PROFILES, map(seen_of, RECORDS))

@@ -59,7 +59,7 @@ def _is_known(result: Seen, profiles: Mapping[str, Profile]) -> bool:
 
 
 def machine_table(profiles: Mapping[str, Profile], cells: Iterable[Seen]) -> str:
-    """Format the table, the counts and the failures.
+    """Format the table, the counts, the oldest kernels and the failures.
 
     The table has a row per machine and tried CPU model, and a column per kernel.
     An entry is `pass` if all specs of the runs passed; else it names the specs that failed, or those that were tried.
@@ -74,7 +74,19 @@ def machine_table(profiles: Mapping[str, Profile], cells: Iterable[Seen]) -> str
     reasons = [
         f"- `{result.cell}`: {result.verdict}: {result.reason}" for result in last if result.verdict is not Verdict.PASS
     ]
-    return "\n".join([*table, "", _counts(last), *(["", *sorted(reasons, key=natural)] if reasons else [])])
+    return "\n".join(
+        [*table, "", _counts(last), *_oldest(last), *(["", *sorted(reasons, key=natural)] if reasons else [])]
+    )
+
+
+def _oldest(cells: Iterable[Seen]) -> list[str]:
+    """Name the oldest kernel of each architecture that passed."""
+    first: dict[str, str] = {}
+    passes = [result for result in cells if result.verdict is Verdict.PASS and result.release]
+    for result in sorted(passes, key=lambda result: natural(result.release)):
+        first.setdefault(result.arch, result.release)
+    named = "; ".join(f"{arch}: {release}" for arch, release in sorted(first.items()))
+    return ["", f"The oldest kernel of each architecture that passed: {named}."] if named else []
 
 
 def _boards(profiles: Mapping[str, Profile], cells: Iterable[Seen]) -> Iterator[tuple[Profile, str]]:
