@@ -12,8 +12,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.history.values import Input, PastVerdict, Standing
 from bootmatrix.model import Plan, Record, Skip, Verdict
 from bootmatrix.subset.budget import CellPast, CellWorth, Worth, expected_s, within, worth_of
-from bootmatrix.subset.pattern import only
-from bootmatrix.subset.shard import Shard, parse_shard, shard_of, split
+from bootmatrix.subset.shard import Shard, only, parse_shard, shard_of, split
 from command_line import Tool, refused, tool
 from samples import make_cell, make_record, write_dated
 

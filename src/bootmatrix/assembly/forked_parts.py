@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bootmatrix.assembly.fork import DISK_FORMAT, disk_tree, template_tree, why_not
 from bootmatrix.assembly.fork import MODULES as FORK_MODULES
 from bootmatrix.assembly.image.builder import EPOCH_S, Builder
+from bootmatrix.assembly.image_disks import write_disk
 from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.segments import for_kernel, module_segment
@@ -16,7 +17,6 @@ from bootmatrix.assembly.kernel.package import (
     KernelFiles,
     load_order,
 )
-from bootmatrix.assembly.squashfs import write_disk
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.model import Artefact, Forkable, Kernel, Machine, Profile, StoredImage
 

@@ -1,4 +1,4 @@
-"""Disks with the roots of large images. Each is packed once, for all kernels and specs.
+"""Uncompressed squashfs disks with the roots of large images. Each is packed once, for all kernels and specs.
 
 A guest mounts such a disk instead of unpacking it, and needs no memory for what it does not read.
 """
@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import tarfile
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from bootmatrix.assembly.image.builder import EPOCH_S, image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle import disk_serial
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
 from bootmatrix.assembly.kernel.package import KernelFiles, load_order
-from bootmatrix.assembly.squashfs import PACKER, write_disk
-from bootmatrix.errors import BuildError
+from bootmatrix.assembly.tree import Tree, write_tar
+from bootmatrix.errors import BuildError, HostError
 from bootmatrix.model import Artefact, Machine, RootPlace, StoredImage
 from bootmatrix.qemu.command import DISK_BUSES
-from bootmatrix.store import Store
+from bootmatrix.store import Store, sha256_of
 
 LABEL = "bootmatrix.roots"
 """Label of an init image whose init mounts roots from disks."""
@@ -76,3 +79,52 @@ def _disk(image: StoredImage, store: Store) -> Artefact:
     digest, size = store.cached_file("root", json.dumps([FORMAT, image.digest]), make)
     name, path = disk_serial(image.digest), str(store.verified(digest))
     return Artefact(kind="root", name=name, path=path, sha256=digest, size_bytes=size)
+
+
+DISK_BLOCK_BYTES = 64 << 10
+"""Larger than any page: the guest reads whole pages, also the last one."""
+PACKER = "sqfstar"
+COMPLAINT_CHARACTERS = 400
+
+
+def write_disk(tree: Tree, mtime_s: int, store: Store) -> tuple[str, int]:
+    """Write a tree as an uncompressed squashfs into the store; return digest and bytes.
+
+    Raises HostError if squashfs-tools are not installed, or fail.
+    """
+    with store.workspace() as folder:
+        path = folder / "disk"
+        _pack(tree, mtime_s, path)
+        with path.open("r+b") as file:
+            size = file.seek(0, 2)
+            size += -size % DISK_BLOCK_BYTES
+            file.truncate(size)
+        digest = sha256_of(path)
+        store.keep(path, digest)
+    return digest, size
+
+
+def _pack(tree: Tree, mtime_s: int, path: Path) -> None:
+    options = ("-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-quiet", "-no-progress", "-exit-on-error")
+    times = ("-mkfs-time", str(mtime_s), "-root-time", str(mtime_s))
+    try:
+        packer = subprocess.Popen(
+            [PACKER, *options, *times, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+    except FileNotFoundError as error:
+        raise HostError(f"{PACKER} is not installed", "Install it: sudo apt-get install squashfs-tools") from error
+    with packer:
+        assert packer.stdin
+        assert packer.stderr
+        try:
+            with tarfile.open(fileobj=packer.stdin, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
+                write_tar(tree, archive, mtime_s)
+            packer.stdin.close()
+        except BrokenPipeError:
+            pass  # it says why
+        complaint = packer.stderr.read().decode("utf-8", "replace").strip()
+    if packer.returncode:
+        raise HostError(f"{PACKER} failed with status {packer.returncode}: {complaint[-COMPLAINT_CHARACTERS:]}")

@@ -31,8 +31,7 @@ from bootmatrix.model.image import (
     StoredImage,
 )
 from bootmatrix.model.kernel import CustomKernel, Kernel, KernelPart, Package
-from bootmatrix.model.known_results import Seen, SeenCells
-from bootmatrix.model.lock import Lock
+from bootmatrix.model.lock import Lock, Seen, SeenCells
 from bootmatrix.model.matrix import (
     ConsolePattern,
     Exclude,

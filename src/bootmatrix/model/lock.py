@@ -1,11 +1,15 @@
-"""Lock files: exact kernels, packages and images that later runs use."""
+"""Files that users keep: locks of exact kernels, packages and images; known results for the table of machines."""
+
+from __future__ import annotations
 
 from typing import Annotated
 
 from pydantic import StringConstraints
 
-from bootmatrix.model.base import Model
+from bootmatrix.model.base import Board, Model, Name
+from bootmatrix.model.cell import BootKind
 from bootmatrix.model.kernel import Kernel, Package
+from bootmatrix.model.verdict import Verdict
 
 ImageDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -21,3 +25,30 @@ class Lock(Model):
     kernels: dict[str, Kernel]
     packages: dict[str, dict[str, Package]]
     images: dict[str, ImageDigest] = {}
+
+
+class Seen(Model):
+    """The latest result of one cell.
+
+    `cell` is its id; `release` the kernel's and `qemu` the emulator's version, both empty if nothing was booted.
+    `reason` is empty for a pass. `at` is RFC 3339, in UTC.
+    """
+
+    cell: str
+    spec: Name
+    arch: Name
+    machine: Board
+    kernel: Name
+    verdict: Verdict
+    reason: str = ""
+    release: str = ""
+    qemu: str = ""
+    boot: BootKind = "cold"
+    at: str
+
+
+class SeenCells(Model):
+    """The file. `format` is the version of this layout."""
+
+    format: int = 1
+    cells: tuple[Seen, ...] = ()

@@ -13,8 +13,7 @@ from bootmatrix.model import Part, Plan, Profile
 from bootmatrix.model.durations import duration_s
 from bootmatrix.runs.run_store import load_run
 from bootmatrix.subset.budget import expected_s, within_budget
-from bootmatrix.subset.pattern import among, only
-from bootmatrix.subset.shard import parse_shard, shard_of
+from bootmatrix.subset.shard import among, only, parse_shard, shard_of
 
 
 @dataclass(frozen=True)
