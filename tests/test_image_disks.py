@@ -91,7 +91,7 @@ def test_a_disk_is_packed_once_for_all_kernels_and_specs(kitchen: Kitchen, monke
     images(kitchen, LABELS)
     first = built(kitchen, kernel_of(kitchen))
     monkeypatch.setenv("PATH", os.environ["PATH"])  # the packer is found, and not called: it would fail
-    monkeypatch.setattr("bootmatrix.assembly.squashfs._pack", None)
+    monkeypatch.setattr("bootmatrix.assembly.image_disks._pack", None)
     other = kitchen.kernel(old_kernel("6.1.0-10-cloud-amd64", **MODULES), "6.1.0-10-cloud-amd64")
     monkeypatch.setitem(globals(), "SPEC", SPEC.replace("first", "another"))
     assert built(kitchen, other).roots == first.roots
