@@ -2,8 +2,9 @@
 
     python tests/month.py FOLDER
 
-The command line is the real one. Its executor is a plug-in of this file's: instead of booting, it returns the records
-that the night's story says, each with evidence that bears its verdict out.
+FOLDER/reports is a disk of its own, which is full one night. The command line is the real one. Its executor is a
+plug-in of this file's: instead of booting, it returns the records that the night's story says, each with evidence that
+bears its verdict out.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import MappingProxyType
 
@@ -27,6 +29,7 @@ from bootmatrix.execute.executor import ExecutorSettings
 from bootmatrix.model import Cell, Lock, Record, SubResult, Verdict
 from bootmatrix.model.run_config import CellBundle, CellRequest
 from samples import CHECK_RESULTS, console_of, make_record
+from signoff_fixtures import write_keys
 
 MATRIX = 'specs: [shop.yml]\narch: [x86_64, aarch64]\nkernel: ["6.1", "7.2"]\n'
 SPEC = """
@@ -42,6 +45,7 @@ PLUGIN = "[bootmatrix.executors]\nstory = __main__:open_executor\n"
 ROOT = Path(__file__).parents[1]
 NOTHING: Mapping[str, tuple[Verdict, str]] = MappingProxyType({})
 WORDS = ("--executor", "story", "--fail-on", "regression")
+LEFT_BYTES = 456 << 10
 story: dict[str, tuple[Verdict, str]] = {}
 """Verdicts of tonight's cells, by id; others pass. The verdict `skip` stands for an interruption there."""
 
@@ -164,8 +168,16 @@ def first_half(month: Month) -> None:
     for day in (10, 11, 12, 13):
         month.night(day, REFUND, is_looked_at=day > 11)
     month.night(14)
-    month.say("signoff", "latest", "--release", "shop-1.8", "--no-pdf")
-    month.say("signoff", "verify", "latest")
+    write_keys(month.folder)
+    month.say("signoff", "latest", "--release", "shop-1.8", "--sign-key", "ed25519.pem", "--no-pdf")
+    month.say("signoff", "verify", "latest", "--key", "ed25519.pub")
+    month.say(
+        "signoff",
+        "verify",
+        "latest/signoff/shop-1.8/report.html".replace("latest", str(month.newest)),
+        "--key",
+        "ed25519.pub",
+    )
     month.say("report", "latest")
     month.night(15, is_looked_at=False)
 
@@ -183,7 +195,7 @@ def second_half(month: Month) -> None:
     month.night(18)
     signed = next(month.folder.glob("reports/2026-03-14*"))
     change(signed / "junit.xml", lambda text: text.replace("shop", "shed", 1))
-    month.say("signoff", "verify", signed.name)
+    month.say("signoff", "verify", signed.name, "--key", "ed25519.pub")
     month.night(19, MIRROR)
     month.night(20)
     change(month.newest / "run.json", lambda text: text.replace('"format": 2', '"format": 99', 1))
@@ -200,8 +212,22 @@ def second_half(month: Month) -> None:
     month.night(25)
     month.say("prune", "--keep", "5", "--unreadable")
     month.morning()
-    for day in range(26, 31):
+    month.night(26)
+    with filled(month.folder / "reports"):
+        month.night(27)
+    month.say("matrix", "--resume", "latest", *WORDS)
+    month.morning()
+    for day in range(28, 31):
         month.night(day, is_looked_at=day == 30)
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """Fill the disk of a folder, but for a little, as others do who use it too."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        disk = os.statvfs(folder)
+        os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - LEFT_BYTES)
+        yield
 
 
 def change(file: Path, edit: Callable[[str], str]) -> None:

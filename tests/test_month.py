@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,17 @@ from typing import Any
 
 import pytest
 
+from small_disk import run_on_small_disk
+
 PROGRAM = Path(__file__).with_name("month.py")
+RUN = """
+import runpy, sys
+from pathlib import Path
+sys.argv = [sys.argv[2], str(Path(sys.argv[1]).parent)]
+sys.path.insert(0, str(Path(sys.argv[0]).parent))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+DISK_KIB = 128 << 10
 CLOCK = {
     "LD_PRELOAD": "/usr/$LIB/faketime/libfaketime.so.1",
     "FAKETIME": "@2026-03-01 00:00:00",
@@ -50,7 +58,9 @@ def mornings(tmp_path_factory: pytest.TempPathFactory) -> Days:
     folder = tmp_path_factory.mktemp("month")
     ours = {name: value for name, value in os.environ.items() if not name.startswith("BOOTMATRIX_")}
     environment = {**ours, **CLOCK, "BOOTMATRIX_CACHE": str(folder / "cache")}
-    subprocess.run([sys.executable, PROGRAM, folder], env=environment, check=True, timeout=400)
+    (folder / "reports").mkdir()
+    done = run_on_small_disk(folder / "reports", DISK_KIB, RUN, str(PROGRAM), environment=environment, limit_s=400)
+    assert done.returncode == 0, done.stderr
     told: list[dict[str, Any]] = json.loads((folder / "told.json").read_text(encoding="utf-8"))
 
     def morning(day: int, number: int = -1) -> Morning:
@@ -112,6 +122,7 @@ def test_an_acceptance_is_named_and_ends(mornings: Days) -> None:
 
 def test_a_sign_off_holds_until_a_byte_changes(mornings: Days) -> None:
     assert mornings(14).status["signoff verify"] == 0
+    assert "unchanged; signed by ed25519.pub" in mornings(14).said["signoff verify"]
     assert "note: not compared with an earlier run" in mornings(14).said["signoff latest"]
     tampered = mornings(18)
     assert tampered.status["signoff verify"] == 1
@@ -129,6 +140,19 @@ def test_an_interrupted_night_is_no_result_and_can_be_finished(mornings: Days) -
     done = mornings(16)
     assert (done.status["matrix"], done.status["compare"]) == (0, 0)
     assert headline(done).endswith("4 as expected")
+
+
+def test_a_full_disk_costs_no_result_and_is_no_green_night(mornings: Days) -> None:
+    full = mornings(27, 0)
+    assert (full.status["matrix"], full.status["report"], full.status["compare"]) == (3, 130, 130)
+    assert re.search(r"No space left on device: 'reports/2026-03-27\S+'$", full.said["matrix"], re.MULTILINE)
+    hint = "Free some space on its disk, then: bootmatrix matrix --resume reports/2026-03-27T02-00-00Z-shop"
+    assert hint in full.said["matrix"]
+    assert full.metric('good{title="shop"}') == 0
+    assert full.said["runs"].splitlines()[1].endswith("as expected, interrupted")
+    done = mornings(27)
+    assert (done.status["matrix"], done.status["compare"]) == (0, 0)
+    assert headline(done).endswith("27 Mar 2026, 02:00 UTC: 4 as expected")
 
 
 @pytest.mark.parametrize(("day", "state"), [(17, "damaged"), (20, "other format")])
