@@ -131,6 +131,13 @@ def test_a_pass_after_a_failure_with_the_same_inputs_is_flaky(tool: Tool, tmp_pa
     check_agreement(folder.parents[4], saved(tmp_path))
 
 
+def test_a_note_names_some_of_many_runs(tool: Tool, tmp_path: Path) -> None:
+    parts = [one(tmp_path, name, Verdict.PASS, EARLY) for name in "abcdef"]
+    verdict, status, notes = merged_verdict(tool, tmp_path, *parts)
+    assert (verdict, status) == (Verdict.PASS, 0)
+    assert "6 results, the one of" in notes and notes.count("pass in") == 4 and "and 2 more)" in notes
+
+
 def test_a_pass_with_other_inputs_replaces_a_failure(tool: Tool, tmp_path: Path) -> None:
     parts = one(tmp_path, "a", Verdict.FAIL, EARLY), one(tmp_path, "b", Verdict.PASS, LATE, spec_sha256="a" * 64)
     verdict, status, notes = merged_verdict(tool, tmp_path, *parts)

@@ -11,7 +11,10 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from bootmatrix.cli.main import main
+from bootmatrix.history.index import ask
 from bootmatrix.model import Plan, RunRequest, Verdict
+from bootmatrix.report import index_page
 from bootmatrix.report.index_page import write_index
 from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import RunWriter, load_run
@@ -30,6 +33,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for run in folder.glob("2026*"):
         write_reports(load_run(run), run)
     write_index(folder)
+    signoff = ("signoff", "2026-11-03T02-00-00Z-influxdb", "--release", "r1", "--no-pdf", "--reports", str(folder))
+    assert main(signoff) == 0
     return folder
 
 
@@ -51,17 +56,26 @@ def open_address(browser: Chrome, address: str) -> None:
     browser.get(address)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
-def test_nothing_bars_people_from_reading_the_page_of_all_runs(
-    browser: Chrome, reports: Path, width: int, scheme: str
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize("page", ["index.html", "*/signoff/r1/signoff.html"])
+def test_nothing_bars_people_from_reading_a_page(
+    browser: Chrome, reports: Path, page: str, width: int, scheme: str
 ) -> None:
     complaints(browser)
     media(browser, scheme=scheme)
-    show(browser, reports / "index.html", width)
+    show(browser, next(reports.glob(page)), width)
     assert complaints(browser) == []
     assert serious_faults(browser) == []
     assert overflow(browser) == 0
     media(browser)
+
+
+def test_the_page_of_all_runs_is_bounded(reports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_page, "SHOWN_CELLS", 3)
+    page = ask(reports, lambda rows: index_page.view_index(rows, reports, {}))
+    (title,) = page.titles
+    assert len(title.cells) == 3 and title.more == len(mixed_records()) - 1 - 3, "one was skipped"
+    assert title.cells[0].standing == "bad", "the failing ones first"
 
 
 def test_it_leads_to_a_cell_in_the_run_in_which_it_last_passed(browser: Chrome, reports: Path) -> None:
