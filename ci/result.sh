@@ -1,4 +1,4 @@
-# Read by run.sh and merge.sh: the run that a CI job made, and telling its result.
+# Read by run.sh and merge.sh: the run that a CI job made, telling its result, and keeping the newest runs (BOOTMATRIX_KEEP: 20).
 export BOOTMATRIX_REPORTS="${BOOTMATRIX_REPORTS:-reports}"
 
 newest() { readlink "$BOOTMATRIX_REPORTS/latest" 2>/dev/null || true; }
@@ -12,4 +12,6 @@ tell() {
     [ -z "${GITHUB_OUTPUT:-}" ] || echo "run=$run" >>"$GITHUB_OUTPUT"
     [ -z "${GITHUB_ACTIONS:-}" ] || bootmatrix report "$run" --format github || true
     [ -z "${BOOTMATRIX_ANNOUNCE:-}" ] || "$(dirname "$0")/announce.sh" "$run" || true
+    # What CI keeps grows with each job; the baselines of the newest runs stay.
+    bootmatrix prune --keep "${BOOTMATRIX_KEEP:-20}" >/dev/null || true
 }
