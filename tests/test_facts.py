@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.matrix import load_matrix
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.spec import load_one
-from bootmatrix.model import GuestSize, Plan
+from bootmatrix.model import GuestSize, Plan, Verdict
 from bootmatrix.model.guest_size import memory_mib, parse_size
 from bootmatrix.plan import plan
+from bootmatrix.runs.run_store import read_console
 from bootmatrix.workspace.selection import Selection
 from bootmatrix.workspace.workspace import Workspace
 from guests import artefact, make_bootable, make_machine
@@ -220,3 +222,45 @@ def test_the_command_line_and_the_limits_of_checks() -> None:
     assert {check.check for check in spec.checks} == {"300.000s"}
     with pytest.raises(InputError, match="one line of printable text"):
         expand(chosen("x86_64", append=("a\nb",)))
+
+
+FEATURES = """
+init: ["bootmatrix/init", "bootmatrix/crun"]
+onboot:
+  - name: features
+    image: bootmatrix/busybox
+    readonly: true
+    command: [/bin/sh, -c, 'grep -m 1 -i -E "^(features|flags|mmu)" /proc/cpuinfo']
+"""
+
+
+@pytest.mark.boots
+@pytest.mark.long
+def test_guests_have_what_their_cpu_models_are_named_after(tmp_path: Path) -> None:
+    (tmp_path / "features.yml").write_text(FEATURES)
+    wanted = {
+        "aarch64": "!paca !bti !sve !mte",
+        "aarch64@max": "paca bti sve !mte",
+        "aarch64@no-pac": "!paca bti sve",
+        "aarch64@no-sve": "paca bti !sve",
+        "aarch64@mte": "paca bti sve mte",
+        "x86_64": "la57",
+        "x86_64@no-la57": "!la57",
+        "x86_64@x86-64-v2": "!la57 sse4_2 !avx2",
+        "x86_64@x86-64-v3": "!la57 avx2",
+        "riscv64@sv39": "sv39",
+        "riscv64@sv48": "sv48",
+        "riscv64@sv57": "sv57",
+    }
+    workspace = Workspace(reports=tmp_path / "reports")
+    planned = workspace.plan(tmp_path / "features.yml", arch=list(wanted), kernel=["7.2"])
+    run = workspace.run_sync(planned)
+    assert len(run.records) == len(wanted)
+    for record in run.records:
+        if record.verdict is Verdict.SKIP:  # its QEMU is too old
+            assert record.cell.arch == "riscv64"
+            continue
+        console = read_console(run.folder, record).decode()
+        found = set(re.findall(r"features\| .*", console)[-1].split())
+        for word in wanted[record.cell.target].split():
+            assert (word.strip("!") in found) is not word.startswith("!"), (record.cell.id, word, found)

@@ -50,16 +50,21 @@ def find_kernel(name: str, source: AnyKernel, profile: Profile, builder: Builder
 
 def _find_catalogued(name: str, source: RepositoryKernel, profile: Profile, builder: Builder) -> Kernel:
     """Find a kernel of another distribution: of the lock, or the newest of its repositories."""
-    debian = profile.names.debian
-    key = locked_name(debian, source.distribution, name)
-    repositories = builder.archive.repositories
-    parts = builder.archive.locked_parts(key)
-    if not parts:
-        parts = source.pinned or repositories.parts(source, debian)
+    key, parts = _catalogued_parts(name, source, profile, builder)
     try:
         return find_own(name, CustomKernel(parts=parts, page_kib=source.page_kib), profile, builder, key)
     except NotFound as error:
-        raise repositories.gone(source, debian, error) from error
+        raise builder.archive.repositories.gone(source, profile.names.debian, error) from error
+
+
+def _catalogued_parts(
+    name: str, source: RepositoryKernel, profile: Profile, builder: Builder
+) -> tuple[str, tuple[KernelPart, ...]]:
+    """Return a kernel's name in a lock, and its parts."""
+    debian = profile.names.debian
+    key = locked_name(debian, source.distribution, name)
+    locked = builder.archive.locked_parts(key)
+    return key, locked or source.pinned or builder.archive.repositories.parts(source, debian)
 
 
 def find_spec_kernel(spec: Spec, profile: Profile, builder: Builder) -> Kernel:
@@ -130,14 +135,18 @@ def find_known(name: str, source: AnyKernel, profile: Profile, builder: Builder)
 
     Raises BootmatrixError if its name cannot be resolved.
     """
-    if isinstance(source, CustomKernel) and not all(part.sha256 for part in source.parts):
-        return None
-    if isinstance(source, CustomKernel):
-        kernel = custom_kernel(name, source.release, source.parts, profile)
-    else:
+    if isinstance(source, KernelSource):
         kernel = find_kernel(name, source, profile, builder)
+    else:
+        if isinstance(source, CustomKernel):
+            parts = source.parts
+        else:
+            parts = _catalogued_parts(name, source, profile, builder)[1]
+        if not all(part.sha256 for part in parts):
+            return None
+        kernel = custom_kernel(name, "", parts, profile)
     files = known_files(kernel_key(kernel), builder.store)
-    return (kernel.release, files) if files else None
+    return (files.release or kernel.release, files) if files else None
 
 
 class AddedKernel(NamedTuple):
