@@ -18,6 +18,7 @@ from benchmarks import beside, guests, history, kept, scale
 from benchmarks.agent import agent
 from benchmarks.build import build
 from benchmarks.build_memory import build_memory
+from benchmarks.ci_job import ci_job
 from benchmarks.forked import forked, matrices, memory
 from benchmarks.large import render_in_a_process, write_large
 from benchmarks.many_machines import many_machines
@@ -305,6 +306,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "plan": plans,
     "runs": runs,
     "history": look_back,
+    "ci": ci_job,
     "hosts": many_machines,
     "planted": planted,
     "kernel-loop": loop,
