@@ -15,9 +15,9 @@ from bootmatrix.history.values import Comparison
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import load_run
 from bootmatrix.signoff.content import Acceptance
-from bootmatrix.signoff.identity import Identity, token_of_environment
 from bootmatrix.signoff.make import Request, write_signoff
 from bootmatrix.signoff.manifest import SIGNOFF_FOLDER, signoffs_of
+from bootmatrix.signoff.statement import Identity
 from bootmatrix.signoff.verify import Signer, verify_sent, verify_signoff
 
 
@@ -48,7 +48,7 @@ def _sign_off(args: argparse.Namespace, place: RunLocation) -> int:
             acceptances=_acceptances(args),
             comparison=_comparison(args, place),
             key=args.sign_key,
-            token=token_of_environment() if args.sign_identity else "",
+            token=_token() if args.sign_identity else "",
             trust=args.sigstore_trust,
             pdf=not args.no_pdf,
             check=check_verdicts,
@@ -143,3 +143,9 @@ def _verify(args: argparse.Namespace, place: RunLocation) -> int:
             how = f"signed by {signer}" if checked.is_signed else "not signed: only accidental changes are detected"
             say(f"{name}: {result}, {checked.file_count} files unchanged; {how}")
     return status
+
+
+def _token() -> str:
+    from bootmatrix.signoff.identity import token_of_environment  # needs sigstore
+
+    return token_of_environment()

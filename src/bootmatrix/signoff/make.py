@@ -15,7 +15,6 @@ from bootmatrix.history.values import Comparison
 from bootmatrix.model import Run
 from bootmatrix.signoff.agreement import check_agreement
 from bootmatrix.signoff.content import Acceptance, SignOff, sign_off
-from bootmatrix.signoff.identity import name_in, sign_by_identity
 from bootmatrix.signoff.manifest import (
     MANIFEST_FILE,
     SIGNOFF_FOLDER,
@@ -56,13 +55,19 @@ class Request:
         """Words on who signs; empty if nothing is signed."""
         if self.key:
             return f"key id {key_id(self.key)}"
-        return f"signed by {name_in(self.token)}" if self.token else ""
+        if not self.token:
+            return ""
+        from bootmatrix.signoff.identity import name_in
+
+        return f"signed by {name_in(self.token)}"
 
     def attest(self, payload: bytes) -> tuple[str, bytes]:
         """Return the name and contents of the attestation's file."""
         if self.key:
             return ENVELOPE_FILE, sign(payload, self.key)
         if self.token:
+            from bootmatrix.signoff.identity import sign_by_identity
+
             return BUNDLE_FILE, sign_by_identity(payload, self.token, self.trust)
         return STATEMENT_FILE, payload
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,23 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PASSWORD = "BOOTMATRIX_SIGN_PASSWORD"  # noqa: S105
 """Environment variable with the password of the private key."""
 MAX_SIGNATURES = 100
+MARK = b'"verificationMaterial"'
+"""Key that each bundle has, and no envelope."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An identity that a sign-off is to be signed by, and the one who certified it.
+
+    `trust` is the file of another sigstore instance; None means the public one.
+    """
+
+    name: str
+    issuer: str
+    trust: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.issuer})"
 
 
 def statement(signed: SignOff, files: dict[str, str]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.reference import TAG
-from bootmatrix.signoff.identity import MARK, Identity, opened_by_identity
 from bootmatrix.signoff.manifest import (
     MANIFEST_FILE,
     MAX_BYTES,
@@ -24,7 +23,7 @@ from bootmatrix.signoff.manifest import (
     without_signoff,
 )
 from bootmatrix.signoff.sent_report import REPORT_FILE, digest_of, read_sent
-from bootmatrix.signoff.statement import PREDICATE_TYPE, STATEMENT_TYPE, WrongSignature, opened
+from bootmatrix.signoff.statement import MARK, PREDICATE_TYPE, STATEMENT_TYPE, Identity, WrongSignature, opened
 
 PAGE_FILE = "signoff.html"
 PDF_FILE = "signoff.pdf"
@@ -165,15 +164,17 @@ def _needs(attestation: bytes) -> str:
     return KEY_HINT if b'"payloadType"' in attestation[:4096] else ""
 
 
-def _opened(attestation: bytes, signer: Signer | None) -> bytes:
-    """Return the payload of an attestation.
+def _opened(attestation: bytes, signer: Signer | None, statement: bytes | None = None) -> bytes:
+    """Return the payload of an attestation, or of the statement beside a bundle.
 
     Raises:
         InputError: an invalid key or trust configuration.
         WrongSignature: not signed by the signer.
     """
     if isinstance(signer, Identity):
-        return opened_by_identity(attestation, signer)
+        from bootmatrix.signoff.identity import opened_by_identity
+
+        return opened_by_identity(attestation, signer, statement)
     return opened(attestation, signer) if signer else attestation
 
 
@@ -217,9 +218,8 @@ def _payload(place: Path, signer: Signer | None) -> bytes:
     file = place / (BUNDLE_FILE if is_identity else ENVELOPE_FILE)
     if not file.is_file():
         raise WrongSignature(f"{file} is missing: this sign-off is not signed {'so' if is_identity else ''}".rstrip())
-    if isinstance(signer, Identity) and (place / STATEMENT_FILE).is_file():
-        return opened_by_identity(_read(file), signer, _read(place / STATEMENT_FILE))
-    return _opened(_read(file), signer)
+    beside = place / STATEMENT_FILE
+    return _opened(_read(file), signer, _read(beside) if is_identity and beside.is_file() else None)
 
 
 def _read(file: Path) -> bytes:
