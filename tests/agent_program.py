@@ -26,20 +26,24 @@ MAIN = """
 #include "agent.h"
 #include "agent_console.h"
 #include "agent_keeper.h"
-static int serve_console(int console, const char *nonce)
+static void derive(const char *nonce, const char *label, uint8_t key[SHA256_BYTES])
+{
+	struct hmac_sha256 mac;
+	hmac_sha256_init(&mac, nonce, strlen(nonce));
+	hmac_sha256_update(&mac, label, strlen(label));
+	hmac_sha256_final(&mac, key);
+}
+static int serve_console(int console, const char *nonce, uint8_t *token)
 {
 	uint8_t key[SHA256_BYTES];
-	struct hmac_sha256 mac;
 	int ends[2];
-	hmac_sha256_init(&mac, nonce, strlen(nonce));
-	hmac_sha256_update(&mac, "agent 1", 7);
-	hmac_sha256_final(&mac, key);
+	derive(nonce, "agent 1", key);
 	socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
 	if (fork() == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(console);
 		close(ends[0]);
-		_exit(agent_serve(ends[1], ends[1], 8 << 10));
+		_exit(agent_serve(ends[1], ends[1], 8 << 10, token));
 	}
 	close(ends[1]);
 	fcntl(console, F_SETFL, O_NONBLOCK);
@@ -49,13 +53,16 @@ static int serve_console(int console, const char *nonce)
 }
 int main(int argc, char **argv)
 {
+	uint8_t token[SHA256_BYTES];
 	if (strcmp(argv[0], KEEPER_NAME) == 0)
 		return keeper_main(argc, argv);
-	if (argc > 2)
-		return serve_console(atoi(argv[1]), argv[2]);
-	return agent_serve(atoi(argv[1]), atoi(argv[1]), 1 << 18);
+	derive(argv[2], "agent", token);
+	if (argc > 3)
+		return serve_console(atoi(argv[1]), argv[2], token);
+	return agent_serve(atoi(argv[1]), atoi(argv[1]), 1 << 18, token);
 }
 """
+NONCE = "0123456789abcdef0123456789abcdef"
 PARTS = ("agent.c", "agent_[!s]*.c", "agent_serve.c", "agent_spawn.c", "base64.c", "frames.c", "sha256.c", "util.c")
 LIMIT_S = 60
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0", "UBSAN_OPTIONS": "abort_on_error=1"}
@@ -77,7 +84,7 @@ def started(program: Path, *more: str) -> Iterator[tuple[socket.socket, subproce
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     as_root = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
-    command = [*as_root, str(program), str(theirs.fileno()), *more]
+    command = [*as_root, str(program), str(theirs.fileno()), NONCE, *more]
     process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), env=ENVIRONMENT, stderr=subprocess.PIPE)
     theirs.close()
     try:
@@ -96,7 +103,7 @@ def started(program: Path, *more: str) -> Iterator[tuple[socket.socket, subproce
 async def running(program: Path) -> AsyncIterator[tuple[AgentClient, subprocess.Popen[bytes]]]:
     """Run the agent with a client."""
     with started(program) as (ours, process):
-        client = AgentClient(SocketWire(ours))
+        client = AgentClient(SocketWire(ours), NONCE)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.run)
             yield client, process

@@ -17,13 +17,13 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from agent_program import compile_agent, running, with_agent
+from agent_program import NONCE, compile_agent, running, with_agent
 from bootmatrix.errors import AgentError, GuestFileError, InputError
 from bootmatrix.guest import commands, serve
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.commands import channel_of, connection, run_command
 from bootmatrix.guest.forward import forwarded
-from bootmatrix.guest.frames import EXIT, HELLO, VERSION, ExitKind, Frame, FrameType, StreamNumber
+from bootmatrix.guest.frames import EXIT, HELLO, VERSION, ExitKind, Frame, FrameType, StreamNumber, greeting_token
 from bootmatrix.guest.outbound import TreeLimits
 from bootmatrix.guest.records import PARTIAL
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
@@ -367,24 +367,32 @@ def test_a_local_port_that_is_taken(program: Path, echo: int) -> None:
     with_agent(program, work)
 
 
-def test_what_was_written_to_the_port_before_the_agent_answers_no_command() -> None:
-    """A container that may open devices can write to the port until the agent has it."""
-    hello = Frame(FrameType.HELLO, 0, HELLO.pack(VERSION, 1 << 20, bytes(16)))
-    answers = [Frame(FrameType.EXIT, number, EXIT.pack(ExitKind.STATUS, 0)) for number in range(1, 5000)]
+def test_what_is_no_agents_of_this_boot_answers_no_command() -> None:
+    """Before the greeting, and what an agent that was killed left of a frame."""
+    hello = greeting_token(NONCE) + Frame(FrameType.HELLO, 0, HELLO.pack(VERSION, 1 << 20, bytes(16))).encoded()
+    half = Frame(FrameType.DATA, 7, bytes(60_000)).encoded()[:30_000]
+    junk = Frame(FrameType.HELLO, 0, HELLO.pack(VERSION, 1 << 20, bytes(16))).encoded() + bytes(100_000) + b"\xff" * 99
 
     async def run() -> None:
         ours, theirs = socket.socketpair()
-        with ours, theirs:
+        with ours, theirs, anyio.fail_after(20):
             ours.setblocking(False)
-            client = AgentClient(SocketWire(ours))
+            client = AgentClient(SocketWire(ours), NONCE)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.run)
-                theirs.sendall(hello.encoded())
+                theirs.sendall(junk)
+                await anyio.sleep(0.05)
+                assert not client.greetings
+                theirs.sendall(hello)
                 channel = await client.open(shell("true"))
-                theirs.sendall(b"".join(answer.encoded() for answer in answers))
-                theirs.close()
-                with anyio.fail_after(20), pytest.raises(AgentError, match="the guest has ended"):
+                theirs.sendall(half + hello)
+                with pytest.raises(AgentError, match="started again"):
                     await channel.wait()
+                channel = await client.open(shell("true"))
+                answer = Frame(FrameType.EXIT, channel.number, EXIT.pack(ExitKind.STATUS, 3))
+                theirs.sendall(answer.encoded())
+                assert (await channel.wait()).status == 3
+                tasks.cancel_scope.cancel()
 
     anyio.run(run)
 

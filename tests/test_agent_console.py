@@ -10,14 +10,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agent_program import LIMIT_S, compile_agent, started
+from agent_program import LIMIT_S, NONCE, compile_agent, started
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.commands import run_command
 from bootmatrix.guest.console_link import ConsoleWire, decode_line, encode_line, key_of
 from bootmatrix.guest.requests import GuestRequest
 from bootmatrix.guest.wire import SocketWire
 
-NONCE = "0123456789abcdef0123456789abcdef"
 CHAT = b"[    1.5] the kernel's own words\r\n"
 
 
@@ -67,9 +66,9 @@ def test_streams_over_a_console(program: Path, spoil: Callable[[bytes], bytes], 
     data = random.Random(2).randbytes(size)
 
     async def run() -> None:
-        with anyio.fail_after(LIMIT_S), started(program, NONCE) as (socket, _):
+        with anyio.fail_after(LIMIT_S), started(program, "console") as (socket, _):
             line = Line(SocketWire(socket), spoil)
-            client = AgentClient(line.wire)
+            client = AgentClient(line.wire, NONCE)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(line.run)
                 tasks.start_soon(client.run)

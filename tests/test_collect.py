@@ -12,12 +12,23 @@ from pathlib import Path
 import anyio
 import pytest
 
+from agent_program import NONCE
 from bootmatrix.boot.collect import CollectLimits, Collector
 from bootmatrix.errors import GuestFileError
 from bootmatrix.guest import archive
 from bootmatrix.guest.archive import ArchiveReceiver
 from bootmatrix.guest.client import AgentClient
-from bootmatrix.guest.frames import EXIT, HELLO, VERSION, AgentFault, ExitKind, Frame, FrameReader, FrameType
+from bootmatrix.guest.frames import (
+    EXIT,
+    HELLO,
+    VERSION,
+    AgentFault,
+    ExitKind,
+    Frame,
+    FrameReader,
+    FrameType,
+    greeting_token,
+)
 from bootmatrix.guest.records import RecordType, TreeRecord
 from bootmatrix.guest.wire import SocketWire
 from bootmatrix.judge.result_files import MAX_REPORTS, read_files, without_fetched
@@ -246,13 +257,12 @@ async def _frames_after(end: socket.socket, mark: bytes, kind: FrameType) -> int
 
 
 def test_files_are_fetched_anew_from_an_agent_that_is_started_again(tmp_path: Path) -> None:
-    """The first greeting may be of a container that has the port before the agent."""
     tree = GuestMessage(kind="file", words=("unit", word(b"/out"), "tree"), at_s=1)
     more = GuestMessage(kind="more", words=("unit", word(b"/out"), "services/unit"), at_s=1)
 
     async def work(end: socket.socket, collector: Collector) -> None:
         for mark in (b"a" * 16, b"b" * 16):
-            end.send(Frame(FrameType.HELLO, 0, HELLO.pack(VERSION, 1 << 20, mark)).encoded())
+            end.send(greeting_token(NONCE) + Frame(FrameType.HELLO, 0, HELLO.pack(VERSION, 1 << 20, mark)).encoded())
             channel = await _frames_after(end, mark, FrameType.OPEN)
         end.send(Frame(FrameType.EXIT, channel, EXIT.pack(ExitKind.STATUS, 1)).encoded())
         await _frames_after(end, b"", FrameType.SHUTDOWN)
@@ -262,7 +272,7 @@ def test_files_are_fetched_anew_from_an_agent_that_is_started_again(tmp_path: Pa
         ours, theirs = socket.socketpair()
         with ours, theirs, anyio.fail_after(20):
             ours.setblocking(False)
-            client = AgentClient(SocketWire(ours))
+            client = AgentClient(SocketWire(ours), NONCE)
             collector = Collector(client, tmp_path, CollectLimits(), lambda: None)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.run)

@@ -344,7 +344,8 @@ static bool find_mark(struct frame_reader *reader)
 	return at;
 }
 
-static void read_host(void)
+/* Read once, and take the frames that are whole. Return the number of bytes, 0 if there is nothing more now. */
+static size_t read_host_once(void)
 {
 	struct frame frame;
 	size_t room;
@@ -353,18 +354,18 @@ static void read_host(void)
 	int status;
 
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
+		return 0;
 	if (size == 0 && !agent.is_synchronous) { /* no host has the port open yet */
 		poll(NULL, 0, 5);
-		return;
+		return 0;
 	}
 	if (size <= 0) {
 		agent.exit_status = 0;
-		return;
+		return 0;
 	}
 	agent.reader.end += (size_t)size;
 	if (!agent.is_synchronous && !find_mark(&agent.reader))
-		return;
+		return (size_t)size;
 	while ((status = frame_next(&agent.reader, &frame)) > 0 && agent.exit_status < 0)
 		if (!take_frame(&frame)) {
 			status = -1;
@@ -372,16 +373,31 @@ static void read_host(void)
 		}
 	if (status < 0)
 		agent.exit_status = 1;
+	return (size_t)size;
+}
+
+/* A read of a virtio port brings a page at most, and poll(2) costs more than it. */
+static void read_host(void)
+{
+	size_t bytes = 0, more;
+
+	do
+		bytes += more = read_host_once();
+	while (more && bytes < FRAME_BYTES && agent.exit_status < 0);
 }
 
 /* --- the loop */
 
-static void say_hello(void)
+/* The token comes first: a former agent may have been killed in the middle of a frame. */
+static void say_hello(uint8_t token[SHA256_BYTES])
 {
 	struct utsname names;
 	uint8_t head[8 + MARK_BYTES];
 	char text[256];
 
+	memcpy(agent.box.bytes, token, SHA256_BYTES);
+	agent.box.end = SHA256_BYTES;
+	explicit_bzero(token, SHA256_BYTES);
 	uname(&names);
 	put32(head, VERSION);
 	put32(head + 4, (uint32_t)agent.window);
@@ -457,7 +473,7 @@ static void serve_once(void)
 	outbox_flush(&agent.box);
 }
 
-int agent_serve(int in, int out, unsigned window)
+int agent_serve(int in, int out, unsigned window, uint8_t token[SHA256_BYTES])
 {
 	signal(SIGPIPE, SIG_IGN);
 	agent.in = in;
@@ -474,7 +490,7 @@ int agent_serve(int in, int out, unsigned window)
 		channel_clear(&agent.channels[i]);
 	fcntl(in, F_SETFL, O_NONBLOCK);
 	fcntl(out, F_SETFL, O_NONBLOCK);
-	say_hello();
+	say_hello(token);
 	outbox_flush(&agent.box);
 	while (agent.exit_status < 0 && !agent.box.is_broken)
 		serve_once();

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent.h"
 #include "bundle.h"
 #include "channel.h"
 #include "console.h"
@@ -134,6 +135,7 @@ static void run_spec(void)
 {
 	bool serves = strcmp(settings.agent, "serve") == 0, is_started;
 
+	agent_hold_port();
 	if (!find_runtime() && !serves) {
 		say_error("no init image has crun or runc");
 	} else if (share_pids() && mount_roots() && make_view() && set_up_volumes()) {

@@ -15,6 +15,7 @@
 #include "report.h"
 #include "runtime.h"
 #include "settings.h"
+#include "stuck.h"
 #include "util.h"
 
 #define STOPS "/etc/bootmatrix/stops"
@@ -370,6 +371,23 @@ static void read_outputs(void)
 	report_ended_checks();
 }
 
+/* A service that did not end at all: no signal reached it, or the kernel does not let it go. */
+static void say_left(const struct run *run)
+{
+	char *process, *text;
+
+	set_failed();
+	if (!run->is_stopped) {
+		say_error("cannot determine the end of service %s", run->name);
+		return;
+	}
+	process = stuck_process();
+	text = encoded(process, strlen(process));
+	say("service %s stuck %s", run->name, *text ? text : "-");
+	free(text);
+	free(process);
+}
+
 static void stop_alive(void)
 {
 	int64_t since_ms = now_ms(), until_ms = begin_stop() + after_s(KILL_S) - since_ms;
@@ -386,8 +404,8 @@ static void stop_alive(void)
 		pump(next_ms);
 	}
 	for (struct run *run = runs; run; run = run->next)
-		if (run->is_alive && !run->is_stopped)
-			say_error("cannot determine the end of service %s", run->name);
+		if (run->is_alive)
+			say_left(run);
 }
 
 /* A service that has ended by now ended unasked, however late that is seen: it can no longer be stopped. */

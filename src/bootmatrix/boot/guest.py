@@ -80,7 +80,7 @@ async def boot(  # noqa: PLR0913
             seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
             _use_agent(seen, bootable.agent, nonce, attach, hold)
             if bootable.agent in {"collect", "hold"} and has_agent_port:
-                seen.collect(folder, limits or CollectLimits())
+                seen.collect(nonce, folder, limits or CollectLimits())
             disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
             if snapshot:
                 files = stack.enter_context(copy_files(snapshot, bootable))

@@ -111,7 +111,7 @@ class Observation:
             self.link = ConsoleWire(nonce, self._wires.type, self._machine.time_factor)
         wire = SocketWire(self._wires.agent) if self._wires.agent else self.link
         assert wire
-        self.agent = AgentClient(wire, self.clock.hold)
+        self.agent = AgentClient(wire, nonce, self.clock.hold)
         return self.agent
 
     def hold(self, nonce: str, serve: Hold) -> None:
@@ -126,17 +126,11 @@ class Observation:
                 await serve(client, tuple(self._messages))
                 await client.shutdown()
 
-    def collect(self, folder: Path, limits: CollectLimits) -> None:
+    def collect(self, nonce: str, folder: Path, limits: CollectLimits) -> None:
         """Fetch result files by the agent, as soon as the guest has announced them."""
         assert self._wires.agent
-        self.agent = self.agent or AgentClient(SocketWire(self._wires.agent))
+        self.agent = self.agent or AgentClient(SocketWire(self._wires.agent), nonce)
         self.collector = Collector(self.agent, folder, limits, lambda: self.clock.heard(self.now()))
-
-    async def _run_agent(self, client: AgentClient) -> None:
-        """Read the agent's port; one for result files not before they are announced, as others may write to it."""
-        if self.collector and not self._serve:
-            await self._announced.wait()
-        await client.run()
 
     async def _collect(self, collector: Collector) -> None:
         await self._announced.wait()
@@ -152,7 +146,7 @@ class Observation:
             readers.start_soon(self._guard, lambda: self._watch_monitor(process))
             readers.start_soon(self._guard, lambda: self._watch_process(process))
             if self.agent:
-                readers.start_soon(self._guard, partial(self._run_agent, self.agent))
+                readers.start_soon(self._guard, self.agent.run)
             if self.link:
                 readers.start_soon(self._guard, self.link.run)
             if self.agent and self._serve:

@@ -27,6 +27,7 @@ from bootmatrix.guest.frames import (
     FrameReader,
     FrameType,
     StreamNumber,
+    greeting_token,
     unpack,
 )
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
@@ -171,13 +172,16 @@ def _kind_of(number: int) -> ExitKind:
 
 
 class AgentClient:
-    """The host's end. `run` has to run as long as it is used; `on_ready` is called when the agent has greeted."""
+    """The host's end. `run` has to run as long as it is used; `on_ready` is called when the agent has greeted.
 
-    def __init__(self, wire: Wire, on_ready: Callable[[], None] = lambda: None) -> None:
+    `nonce` is the secret of the boot, by which the agent's greeting is known.
+    """
+
+    def __init__(self, wire: Wire, nonce: str, on_ready: Callable[[], None] = lambda: None) -> None:
         self.facts = ""
         self.greetings = 0
         self._wire, self._on_ready = wire, on_ready
-        self._reader = FrameReader()
+        self._reader = FrameReader(greeting_token(nonce))
         self._channels: dict[int, AgentChannel] = {}
         self._numbers = itertools.count(1 + secrets.randbelow(FIRST_CHANNELS))
         self._window = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,15 +71,28 @@ class Frame:
         return HEADER.pack(len(self.payload), self.channel, self.type) + self.payload
 
 
-class FrameReader:
-    """Frames out of a stream of bytes."""
+def greeting_token(nonce: str) -> bytes:
+    """Derive what precedes an agent's greeting from the boot's secret."""
+    return hmac.new(nonce.encode("ascii"), b"agent", hashlib.sha256).digest()
 
-    def __init__(self) -> None:
+
+class FrameReader:
+    """Frames out of a stream of bytes.
+
+    They begin behind the `token`, and again behind each further one: what is before it, such as half a frame of an
+    agent that was killed, belongs to none.
+    """
+
+    def __init__(self, token: bytes = b"") -> None:
+        self._token = token
         self._buffer = bytearray()
+        self._has_begun = not token
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that these bytes complete. Raises AgentFault if one is invalid."""
         self._buffer += data
+        if not self._is_synchronous():
+            return
         position = 0
         try:
             while len(self._buffer) - position >= HEADER.size:
@@ -91,6 +106,16 @@ class FrameReader:
                 yield Frame(_type_of(number), channel, bytes(self._buffer[start:position]))
         finally:
             del self._buffer[:position]
+
+    def _is_synchronous(self) -> bool:
+        """Drop what is before the last token. Return whether there was one, now or before."""
+        at = self._buffer.rfind(self._token) if self._token else -1
+        if at >= 0:
+            self._has_begun = True
+            del self._buffer[: at + len(self._token)]
+        elif not self._has_begun:
+            del self._buffer[: 1 - len(self._token)]
+        return self._has_begun
 
 
 def _type_of(number: int) -> FrameType:

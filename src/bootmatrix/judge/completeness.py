@@ -39,14 +39,30 @@ def reported_faults(
     """Yield faults that init reported, in their order in time. `results` are of the containers' TAP and JUnit."""
     for message in outcome.messages:
         if message.kind == "error":
-            yield Finding(Verdict.FAIL, f"init failed: {_decoded(message)}", (piece("result", message_text(message)),))
+            yield Finding(
+                Verdict.FAIL, f"init failed: {_decoded(message.words)}", (piece("result", message_text(message)),)
+            )
         elif message.words[1:2] == ("exit",) and message.kind in {"onboot", "onshutdown", "service", "check"}:
             yield from _exit_finding(message, bootable, transcript, results)
+        elif message.kind == "service" and message.words[1:2] == ("stuck",):
+            yield _stuck_finding(message)
+
+
+def _stuck_finding(message: GuestMessage) -> Finding:
+    """Return the finding of a service that SIGKILL does not end: only the kernel can hold it."""
+    process = _decoded(message.words[2:]) if message.words[2:] != ("-",) else ""
+    what = f": {process} is stuck in the kernel" if process else ""
+    return Finding(
+        Verdict.TIMEOUT,
+        f"service {message.words[0]} did not end on SIGKILL{what}",
+        (piece("result", message_text(message)),),
+        "A process in uninterruptible sleep waits for the kernel: for a disk, a frozen file system, or a driver.",
+    )
 
 
 def notes(outcome: Outcome) -> Iterator[str]:
     """Decode the `note` messages of init, which change no verdict."""
-    return (_decoded(message) for message in outcome.messages if message.kind == "note")
+    return (_decoded(message.words) for message in outcome.messages if message.kind == "note")
 
 
 def _exit_finding(
@@ -201,11 +217,11 @@ def _unreported(reason: str, follows: bool = False) -> Finding:
     return Finding(Verdict.FAIL, reason, (piece("result", reason),), follows=follows)
 
 
-def _decoded(message: GuestMessage) -> str:
+def _decoded(words: Sequence[str]) -> str:
     try:
-        data = base64.b64decode("".join(message.words), validate=True)
+        data = base64.b64decode("".join(words), validate=True)
     except (binascii.Error, ValueError):
-        return " ".join(message.words)[:MAX_ERROR]
+        return " ".join(words)[:MAX_ERROR]
     return " ".join(data.decode("utf-8", "replace").split())[:MAX_ERROR]
 
 

@@ -80,14 +80,15 @@ def _is_kernels_own(first: Finding) -> bool:
 def _timed_out(outcome: Outcome) -> Iterator[tuple[str, float, float]]:
     """Yield name, seconds without a host core (at least), and seconds of timed-out containers.
 
-    The guest's clock runs on while QEMU waits for a core. Time lost before the container's start does not count.
+    The guest's clock runs on while QEMU waits for a core. Time lost before the container's start does not count; nor
+    does that before SIGKILL, of a service which that did not end.
     """
     started: dict[tuple[str, str], GuestMessage] = {}
     for message in outcome.messages:
         name, *state = message.words or ("",)
-        if state == ["start"]:
+        if state[:1] in (["start"], ["killed"]):
             started[message.kind, name] = message
-        elif state == ["exit", "timeout"]:
+        elif state == ["exit", "timeout"] or state[:1] == ["stuck"]:
             start = started.get((message.kind, name))
             length_s = message.at_s - (start.at_s if start else 0.0)
             yield name, _lost_s(outcome, start, message, length_s), length_s
