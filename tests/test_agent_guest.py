@@ -34,6 +34,23 @@ async def use(guest: bootmatrix.Guest, folder: Path) -> None:
         await guest.run(["sleep", "100"], timeout=1)
 
 
+async def outlive(guest: bootmatrix.Guest, folder: Path) -> None:
+    """All processes but init are killed while the agent is in the middle of a frame: it is started again."""
+    await guest.run(["truncate", "-s", "500M", "/tmp/large"])
+
+    async def fetch() -> None:
+        with pytest.raises(AgentError, match="started again"):
+            await guest.get("/tmp/large", folder / "large")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fetch)
+        await anyio.sleep(0.3)
+        with pytest.raises(AgentError, match="started again"):
+            await guest.run(["sh", "-c", "echo i >/proc/sysrq-trigger; sleep 60"], privileged=True)
+    assert not (folder / "large").exists()
+    assert (await guest.run(["echo", "back"])).text == "back\n"
+
+
 async def die(guest: bootmatrix.Guest) -> None:
     """The guest's kernel panics under a command."""
     with pytest.raises(AgentError, match="panic"):
@@ -52,6 +69,7 @@ def test_a_guest(arch: str, network: Network | None, tmp_path: Path) -> None:
                 if network:
                     assert "dhcpcd" in (await guest.run(["cat", "/etc/resolv.conf"])).text
                 await use(guest, tmp_path)
+                await outlive(guest, tmp_path)
                 await die(guest)
 
     anyio.run(run)

@@ -31,6 +31,16 @@ def replaced(old: str, new: str) -> tuple[GuestMessage, ...]:
     return saying(*(new if text == old else text for text in TEXTS), end="fail")
 
 
+def stuck(starved_s: float) -> tuple[GuestMessage, ...]:
+    """A service is killed, does not end for a second, and for so long the host has no core for its guest."""
+    process = base64.b64encode(b"sync (7) in jbd2_log").decode()
+    texts = (*TEXTS[:12], "service server killed 2000", f"service server stuck {process}", *TEXTS[12:])
+    return tuple(
+        one.model_copy(update={"starved_s": starved_s if one.sequence > 13 else 0.0})
+        for one in saying(*texts, end="fail")
+    )
+
+
 def test_a_perfect_boot_passes() -> None:
     judgement = judged()
     assert judgement.verdict is Verdict.PASS
@@ -263,6 +273,16 @@ def test_whatever_is_seen_gets_a_verdict_of_one_line(outcome: Outcome, transcrip
             {"messages": saying(*TEXTS[:3], f"error {base64.b64encode(b'no runtime').decode()}", end="fail")},
             "fail",
             "init failed: no runtime",
+        ),
+        (
+            {"messages": stuck(0.4)},
+            "timeout",
+            "service server did not end on SIGKILL: sync (7) in jbd2_log is stuck in the kernel",
+        ),
+        (
+            {"messages": stuck(0.6)},
+            "infra-error",
+            "the host had no core for the guest for 0.6 of 1.0 s; possibly therefore: s",
         ),
         ({"messages": ()}, "fail", "the guest ended without a result: its init never reported"),
         ({"messages": saying(*TEXTS, end="")}, "fail", "the guest ended without a result: init's last message"),

@@ -239,6 +239,22 @@ def test_modules_come_after_those_they_need(files: KernelFiles, wanted: str, ord
     assert lacking == missing.split()
 
 
+def test_modules_come_after_those_they_want(kitchen: Kitchen) -> None:
+    """Soft dependencies are by name or alias; a kernel may lack them, or have several that fit."""
+    lines = b"\0softdep=pre: sum also-gone x-y post: later\0softdep=pre: a_sum"
+    asks = module("jbd2").replace(b"\0license", lines + b"\0license")
+    sums = {
+        name: module().replace(b"\0license", b"\0alias=sum\0alias=pci:v*\0license") for name in ("a_sum", "sum_generic")
+    }
+    modules = {f"{name}__ko": data for name, data in sums.items()}
+    files = unpack(
+        kitchen, old_kernel(ext4__ko=asks, jbd2__ko=module(), x_y__ko=module(), later__ko=module(), **modules)
+    )
+    order, missing = load_order(files.files, ("ext4",))
+    names = [one.path.rpartition("/")[2] for one in order]
+    assert (names, missing) == (["jbd2.ko", "sum_generic.ko", "x_y.ko", "a_sum.ko", "ext4.ko"], [])
+
+
 def test_a_second_time_nothing_is_done(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     found = unpack(kitchen, old_kernel(a__ko=module()))
     before = stamps(found.store)

@@ -14,7 +14,7 @@
 
 #define PORTS "/sys/class/virtio-ports"
 
-enum { RETRY_MS = 5 };
+enum { RETRY_MS = 5, POLL_MS = 100 };
 
 /* Make the node of a port: init's own /dev lacks it where containers see another one. */
 static bool make_node(const char *port, const char *node)
@@ -61,6 +61,30 @@ int open_port(const char *name, int64_t until_ms)
 	while ((file = try_port(name)) < 0 && now_ms() < until_ms)
 		poll(NULL, 0, RETRY_MS);
 	return file;
+}
+
+bool write_channel(int file, const char *data, size_t size, int64_t closed_ms)
+{
+	int64_t until_ms = now_ms() + closed_ms;
+
+	while (size > 0) {
+		struct pollfd room = { .fd = file, .events = POLLOUT };
+		ssize_t done = write(file, data, size);
+
+		if (done > 0) {
+			data += done;
+			size -= (size_t)done;
+		} else if (errno != EINTR && errno != EAGAIN) {
+			return false;
+		} else if (poll(&room, 1, POLL_MS) > 0 && room.revents & POLLHUP) {
+			if (now_ms() >= until_ms)
+				return false;
+			poll(NULL, 0, RETRY_MS);
+		} else {
+			until_ms = now_ms() + closed_ms;
+		}
+	}
+	return true;
 }
 
 /* Read a byte. Return 0 if the time is over, -1 on a failure. The end of a port is that no host has it open yet. */

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -23,7 +24,7 @@ from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
 from bootmatrix.store import Codec, Store
 
-FORMAT = "2"
+FORMAT = "3"
 """Changes whenever what is unpacked, or its form, does."""
 MODULE_LIMIT_BYTES = 64 << 20
 FILE_LIMIT_BYTES = 256 << 20
@@ -31,6 +32,7 @@ XZ_MEMORY_BYTES = 128 << 20
 """xz -9 needs 65 MiB; headers that request gibibytes are refused."""
 KERNEL_FOLDERS = ("boot/", "lib/modules/", "usr/lib/modules/", "usr/lib/linux-image-")
 PACKED = (".gz", ".xz", ".zst")
+PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 KERNEL_NAMES = ("vmlinuz", "vmlinux")
 """Up to 6.12 with the release behind it, in boot; later without, in usr/lib/modules/<release>."""
 
@@ -38,13 +40,16 @@ KERNEL_NAMES = ("vmlinuz", "vmlinux")
 class Module(Model):
     """A kernel module: its path in the guest, its slice of the blob, and its dependencies.
 
-    The path is below /usr: /lib may be a link, which the kernel would replace by a folder.
+    The path is below /usr: /lib may be a link, which the kernel would replace by a folder. `wants` are modules or
+    aliases that it uses if they are there, such as ext4 does `crc32c`.
     """
 
     path: str
     offset: int
     size: int
     needs: tuple[str, ...] = ()
+    wants: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 class KernelFiles(Model):
@@ -185,7 +190,7 @@ def pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
     plain = _uncompressed(path, data)
     frame = zstandard.ZstdCompressor(level=1).compress(plain)
     where = "usr/" + re.sub(r"\.(gz|xz|zst)$", "", path.removeprefix("usr/"))
-    return Module(path=where, offset=offset, size=len(frame), needs=_depends(plain)), frame
+    return Module(path=where, offset=offset, size=len(frame), **_relations(plain)), frame
 
 
 def _uncompressed(path: str, data: bytes) -> bytes:
@@ -213,11 +218,37 @@ def _plain(path: str, data: bytes) -> tuple[bytes, bool]:
     return data, True
 
 
-def _depends(module: bytes) -> tuple[str, ...]:
-    """Return the names after `depends=` in a module's .modinfo section: NUL-terminated strings."""
-    match = re.search(rb"\0depends=([^\0]*)\0", module)
-    names = match[1].decode(errors="replace") if match else ""
-    return tuple(name.replace("-", "_") for name in names.split(",") if name)
+def _relations(module: bytes) -> dict[str, tuple[str, ...]]:
+    """Read a module's .modinfo section, which has NUL-terminated strings: what it needs and wants, and its aliases.
+
+    Aliases of devices, which are patterns, are left out.
+    """
+    entries = re.findall(rb"(?<=\0)(depends|softdep|alias)=([^\0]*)(?=\0)", module)
+    lines = [(key.decode(), value.decode(errors="replace").replace("-", "_")) for key, value in entries]
+    return {
+        "needs": tuple(name for key, text in lines if key == "depends" for name in text.split(",") if name),
+        "wants": tuple(name for key, text in lines if key == "softdep" for name in _before(text.split())),
+        "aliases": tuple(sorted({text for key, text in lines if key == "alias" and PLAIN.fullmatch(text)})),
+    }
+
+
+def _before(words: Iterable[str]) -> Iterator[str]:
+    """Yield the names behind `pre:` of a soft dependency (modprobe.d(5))."""
+    is_before = False
+    for word in words:
+        if word.endswith(":"):
+            is_before = word == "pre:"
+        elif is_before:
+            yield word
+
+
+def _providers(files: KernelFiles, name: str) -> list[str]:
+    """Return the module of a name or alias, as a list: of several, the one that works on every CPU."""
+    if name in files.modules:
+        return [name]
+    providers = sorted(module for module, one in files.modules.items() if name in one.aliases)
+    general = f"{name}_generic"
+    return [general] if general in providers else providers[:1]
 
 
 def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module], list[str]]:
@@ -234,7 +265,7 @@ def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module
         if module is None:
             missing.append(name)
             return None
-        return module, iter(module.needs)
+        return module, chain(module.needs, *(_providers(files, wanted) for wanted in module.wants))
 
     for name in wanted:
         first = begin(name.replace("-", "_"))
