@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import stat
+import tempfile
 import threading
 import urllib.request
 from contextlib import suppress
@@ -24,7 +25,7 @@ from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.commands import channel_of, connection, run_command
 from bootmatrix.guest.forward import forwarded
 from bootmatrix.guest.frames import EXIT, HELLO, VERSION, ExitKind, Frame, FrameType, StreamNumber, greeting_token
-from bootmatrix.guest.outbound import TreeLimits
+from bootmatrix.guest.outbound import TreeLimits, tree_records
 from bootmatrix.guest.records import PARTIAL
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
 from bootmatrix.guest.wire import SocketWire
@@ -270,6 +271,23 @@ def test_what_cannot_be_written_there(program: Path, tmp_path: Path) -> None:
             await commands.put(client, tmp_path / "pipe", str(tmp_path / "there"))
 
     with_agent(program, work)
+
+
+def test_a_file_that_cannot_be_read_is_named_before_anything_is_sent() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        (Path(folder) / "a").write_text("x", encoding="ascii")
+        (Path(folder) / "secret").touch(mode=0)
+        child = os.fork()
+        if not child:
+            if not os.geteuid():
+                os.setuid(65534)
+            try:
+                next(tree_records(Path(folder), TreeLimits()))
+            except InputError as error:
+                os._exit(0 if error.message == f"{folder}/secret: Permission denied" else 1)
+            os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.fixture

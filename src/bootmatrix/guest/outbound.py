@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def tree_records(top: Path, limits: TreeLimits, known: Known | None = None) -> I
             yield from _record(entry, known)
     except OSError as error:
         text, hint = described(error)
-        raise InputError(text, hint or limits.hint) from error
+        raise InputError(text, limits.hint or hint) from error
     yield TreeRecord(RecordType.END).encoded()
 
 
@@ -93,6 +94,8 @@ def _entries(entry: _Entry, limits: TreeLimits, depth: int) -> Iterator[_Entry]:
     if depth > MAX_DEPTH:
         raise InputError(f"{entry.path}: more than {MAX_DEPTH} folders deep")
     limits.take(entry.path, entry.status.st_size if stat.S_ISREG(mode) else 0)
+    if stat.S_ISREG(mode) and not os.access(entry.path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), entry.path)
     yield entry
     if not stat.S_ISDIR(mode):
         return

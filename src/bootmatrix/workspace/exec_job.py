@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
 
+from bootmatrix.assembly.image.programs import MAX_LINE_BYTES, SCRIPT, library_packages
 from bootmatrix.errors import AgentError, InputError
 from bootmatrix.guest import commands
 from bootmatrix.guest.attach import CommandStreams, Control, attach
@@ -18,6 +20,7 @@ from bootmatrix.guest.commands import fault_words
 from bootmatrix.guest.frames import ExitKind
 from bootmatrix.guest.outbound import Known, TreeLimits
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
+from bootmatrix.source.elf import read_program
 from bootmatrix.workspace.guest import Guest
 
 MAX_TREE_BYTES = 1 << 30
@@ -180,6 +183,21 @@ def _fault_text(end: CommandEnd, job: ExecJob) -> str:
     text = f"{job.words[0]}: cannot {end.text} in the guest: {fault_words(end)}"
     if end.text == "run" and end.number == 8:  # ENOEXEC
         return f"{text}. Is it a program for this architecture?"
-    if end.text == "run" and end.number == 2 and _program(job):
-        return f"{text}. The image lacks its interpreter or dynamic loader, or it is for another architecture."
+    if end.text == "run" and end.number == 2 and (program := _program(job)):
+        return f"{text}. {_missing_interpreter(program)}"
     return text
+
+
+def _missing_interpreter(path: Path) -> str:
+    """Name what the guest did not find: the interpreter of a script, or the loader of a program, with its package."""
+    with suppress(OSError), path.open("rb") as file:
+        line = file.readline(MAX_LINE_BYTES)
+        if line.startswith(SCRIPT):
+            interpreter = os.fsdecode(line.removeprefix(SCRIPT).strip().split(b" ")[0])
+            return f"The image has no {interpreter}, which the script names in its first line."
+        file.seek(0)
+        program = read_program(file)
+        if program and program.interpreter:
+            packages = " or ".join(library_packages(program.interpreter)) or "?"
+            return f"The image has no {program.interpreter}, the loader of this program (package {packages})."
+    return "The image lacks its interpreter or dynamic loader, or it is for another architecture."
