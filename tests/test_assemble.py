@@ -106,6 +106,21 @@ onboot: [{{name: first, image: "@pkg:./images/mine", annotations: {{bootmatrix.n
         kitchen.build(spec.format("outbound"), kernel)
 
 
+def test_a_first_process_is_one_service_of_a_guest_with_a_port(kitchen: Kitchen) -> None:
+    kitchen.recipe("mine", files=INIT, cmd=["/sbin/init"])
+    service = '{name: %s, image: "@pkg:./images/mine", annotations: {bootmatrix.pid1: "true"}}'
+    spec = f'init: ["@pkg:./images/mine"]\nservices: [{service % "first"}'
+    kernel = kitchen.kernel()
+    assert kitchen.build(f"{spec}]\n", kernel).services == ("first",)
+    with pytest.raises(BuildError, match=r"first process \(bootmatrix.pid1\): first, second"):
+        kitchen.build(f"{spec}, {service % 'second'}]\n", kernel)
+    profile = PROFILES["x86_64"]
+    (kitchen.folder / "spec.yml").write_text(f"{spec}]\n")
+    bare = profile.machines["q35"].model_copy(update={"result": "console"})
+    with pytest.raises(BuildError, match="init needs a port, and q35 has none"):
+        build(load_spec(kitchen.folder / "spec.yml"), profile, bare, kernel, kitchen.builder)
+
+
 def test_an_environment_without_the_images_path_is_told(kitchen: Kitchen) -> None:
     """As with LinuxKit it takes the place of the image's: programs that are elsewhere are not found any more."""
     kitchen.recipe("mine", files=INIT, cmd=["/bin/x"], env={"PATH": "/usr/games:/bin"})

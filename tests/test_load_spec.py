@@ -191,6 +191,14 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
             SERVICE + "    annotations: {bootmatrix.chek: 60s}\n",
             "s.yml:4: unknown annotation 'bootmatrix.chek'. Did you mean 'bootmatrix.check'?",
         ),
+        (
+            SERVICE + "    annotations: {bootmatrix.pid1: yes}\n",
+            "s.yml:4: 'bootmatrix.pid1' must be true, of one service",
+        ),
+        (
+            SERVICE + "    annotations: {bootmatrix.pid1: true, bootmatrix.check: 1s}\n",
+            "s.yml:4: 'bootmatrix.pid1' must be true, of one service that is not a check",
+        ),
         (SERVICE + "    annotations: {bootmatrix.network: tap}\n", "s.yml:4: 'bootmatrix.network' must be none, guest"),
         (SERVICE + '    annotations: {bootmatrix.console: ""}\n', "s.yml:4: 'bootmatrix.console' must be one line"),
         (

@@ -83,6 +83,7 @@ def test_what_is_hidden(name: str) -> None:
         ({"ambient": ["CAP_SYS_MODULE"]}, ("CAP_SYS_MODULE",)),
         ({"capabilities": ["CAP_SYS_PTRACE", "CAP_SYS_BOOT"]}, ("CAP_SYS_BOOT", "CAP_SYS_PTRACE")),
         ({"capabilities": ["CAP_MKNOD", "CAP_SYSLOG"]}, ("CAP_SYSLOG",)),
+        ({"annotations": {"bootmatrix.pid1": "true"}}, ("process 1 of the guest",)),
         ({"readonlyPaths": []}, ("readonlyPaths of its own",)),
         ({"readonlyPaths": [*USUAL]}, ()),
         ({"readonlyPaths": ["/"]}, ("readonlyPaths of its own",)),

@@ -24,6 +24,7 @@
 #include "modules.h"
 #include "mounts.h"
 #include "netlink.h"
+#include "pid1.h"
 #include "report.h"
 #include "roots.h"
 #include "runtime.h"
@@ -183,6 +184,7 @@ static void run_shell(void)
 _Noreturn void init(void)
 {
 	start_machine();
+	leave_pid1();
 	choose_mode();
 	open_channel();
 	open_loop();

@@ -12,6 +12,7 @@
 #include "console.h"
 #include "host.h"
 #include "loop.h"
+#include "pid1.h"
 #include "report.h"
 #include "runtime.h"
 #include "settings.h"
@@ -41,7 +42,10 @@ static void start_service(const char *name)
 	char *folder = format("services/%s", name);
 
 	say("service %s start", name);
-	launch(RUN_SERVICE, folder, name)->is_alive = true;
+	if (!is_pid1(name))
+		launch(RUN_SERVICE, folder, name)->is_alive = true;
+	else if (!start_pid1())
+		say_error("the guest's first process has ended");
 	free(folder);
 }
 

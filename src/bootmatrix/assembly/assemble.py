@@ -15,6 +15,7 @@ from bootmatrix.assembly.image_disks import MODULES as DISK_MODULES
 from bootmatrix.assembly.image_disks import image_disks, images_on_disk
 from bootmatrix.assembly.initrd.bundle_spec import (
     BundleSpec,
+    first_process,
     named_modules,
     needed_modules,
     needs_every_module,
@@ -44,6 +45,7 @@ from bootmatrix.assembly.userland import Userland, gather_userland
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, RootPlace, Spec, StoredImage
 from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
+from bootmatrix.model.spec import PID1
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,12 @@ def gather(  # noqa: PLR0913, PLR0917
     """
     user = gather_userland(spec, profile, builder, images)
     bundles, init = user.bundles, user.init
+    if first_process(bundles) and machine.result != "virtio-serial":
+        raise BuildError(
+            f"a service is to be the guest's first process ({PID1}), which takes the console: init needs a port, and "
+            f"{machine.machine} has none",
+            "Exclude this machine.",
+        )
     network = needs_network(bundles, init)
     if network and not machine.network:
         raise BuildError(f"the spec needs a network card, and {machine.machine} has none", "Exclude this machine.")
@@ -246,6 +254,8 @@ def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
     """Return the fields of a Bootable about forking."""
     if needs_every_module(assembly.bundles):
         return {"cold_reason": "a container sees the folder of the kernel's modules"}
+    if first_process(assembly.bundles):
+        return {"cold_reason": "a service is the guest's first process"}
     plan = ForkPlan(
         assembly.profile,
         assembly.machine,

@@ -14,7 +14,18 @@ from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Container, FileEntry, PrebuiltGuest, Spec
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.guest_size import parse_size
-from bootmatrix.model.spec import ANNOTATIONS, CAPABILITIES, CHECK, CONSOLE, NETWORK, NETWORKS, PREFIX, RESOURCES, STOP
+from bootmatrix.model.spec import (
+    ANNOTATIONS,
+    CAPABILITIES,
+    CHECK,
+    CONSOLE,
+    NETWORK,
+    NETWORKS,
+    PID1,
+    PREFIX,
+    RESOURCES,
+    STOP,
+)
 
 SHOWN = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 SECTIONS = ("onboot", "onshutdown", "services")
@@ -241,6 +252,9 @@ def _check_annotations(document: Document, place: Location, container: Container
             parse_size(annotations[RESOURCES])
         except InputError as error:
             document.complain((*place, "annotations", RESOURCES), f"{RESOURCES!r}: {error.message}")
+    if PID1 in annotations and (annotations[PID1] != "true" or place[0] != "services" or CHECK in annotations):
+        fault = f"{PID1!r} must be true, of one service that is not a check"
+        document.complain((*place, "annotations", PID1), fault)
     alone = f"a check must be under 'services'. Containers of {place[0]!r} decide without an annotation"
     _check_time(document, place, CHECK, annotations, alone)
     _check_time(document, place, STOP, annotations, f"{STOP!r} must be under 'services'. Others end by themselves")

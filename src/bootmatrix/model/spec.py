@@ -31,7 +31,9 @@ RESULTS = "bootmatrix.results"
 """Annotation: paths in the container, separated by blanks, that are sent to the host when it has ended."""
 STOP = "bootmatrix.stop"
 """Annotation of a service: the time that it has to end after SIGTERM, such as `20s`; then it is killed."""
-ANNOTATIONS = (CHECK, ARCH, MODULES, CONSOLE, NETWORK, RESOURCES, RESULTS, STOP)
+PID1 = "bootmatrix.pid1"
+"""Annotation of a service, `true`: its program, such as systemd, is the guest's first process. Init is beside it."""
+ANNOTATIONS = (CHECK, ARCH, MODULES, CONSOLE, NETWORK, RESOURCES, RESULTS, STOP, PID1)
 PREFIX = "bootmatrix."
 """Prefix of annotations that belong to bootmatrix: no other than ANNOTATIONS may have it."""
 

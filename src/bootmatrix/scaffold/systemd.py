@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bootmatrix.errors import InputError
+from bootmatrix.model.spec import PID1
 
 SYSTEMD = ("/sbin/init",)
 SYSTEMD_PACKAGES = ("systemd", "systemd-sysv", "dbus")
@@ -21,14 +22,18 @@ SYSTEMD_FILES = (
         "path": f"etc/systemd/system/multi-user.target.wants/{PROBE_UNIT}",
         "symlink": f"/etc/systemd/system/{PROBE_UNIT}",
     },
+    {
+        "path": "etc/systemd/system/serial-getty@.service",
+        "symlink": "/dev/null",
+    },  # it would hang up the guest's console
 )
 RUN = "/var/systemd/run"
-"""Folder of the guest that both containers have as /run. systemctl works in that of systemd only."""
+"""Folder of the guest that systemd and the check have as /run. systemctl works in the root of systemd only."""
 JOURNAL = "/journal.txt"
 UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.@\\-]{0,200}")
 SUFFIXES = (".service", ".socket", ".target", ".timer", ".path", ".mount")
 PROBE = """\
-# Run by systemd, in its own container. The check in the other one waits for the status.
+# Run by systemd. The check in a container beside it waits for the status.
 mkdir -p /run/bootmatrix
 exec >/run/bootmatrix/output 2>&1
 number=0
@@ -80,15 +85,19 @@ def unit_name(service: str) -> str:
 
 
 def systemd_parts(container: Mapping[str, Any], probe_image: str, unit: str, stays_s: float) -> dict[str, Any]:
-    """Return services and files of a spec: the container with systemd, and the check that waits for its probe."""
+    """Return services and files of a spec: systemd as the first process, and the check that waits for its probe."""
     limit_s = 120
+    places = {RUN: "run", "/checks": "checks"}
     system = {
         **container,
         "capabilities": ["all"],
-        "env": ["container=bootmatrix", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-        "binds": [f"{RUN}:/run", "/checks:/checks:ro"],
-        "mounts": [{"type": "cgroup2", "source": "cgroup2", "destination": "/sys/fs/cgroup", "options": ["rw"]}],
-        "runtime": {"mkdir": [RUN]},
+        "annotations": {PID1: "true"},
+        "runtime": {
+            "mounts": [
+                {"type": "bind", "source": source, "destination": target, "options": ["bind"]}
+                for source, target in places.items()
+            ],
+        },
     }
     check = {
         "name": f"{container['name'][:50]}-unit",
@@ -101,8 +110,9 @@ def systemd_parts(container: Mapping[str, Any], probe_image: str, unit: str, sta
     script = PROBE
     for name, text in {"UNIT": unit, "STAYS_S": f"{stays_s:.0f}", "LIMIT_S": str(limit_s)}.items():
         script = script.replace(f"@{name}@", text)
+    texts = {"checks/unit": script, "checks/wait": WAIT}
     files = [
-        {"path": f"checks/{name}", "mode": "0644", "contents": text}
-        for name, text in (("unit", script), ("wait", WAIT))
+        {"path": RUN.lstrip("/"), "directory": True},
+        *({"path": path, "mode": "0644", "contents": text} for path, text in texts.items()),
     ]
     return {"services": [system, check], "files": files}

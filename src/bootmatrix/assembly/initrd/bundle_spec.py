@@ -11,7 +11,7 @@ from bootmatrix.assembly.initrd.volumes import with_volumes
 from bootmatrix.errors import BuildError
 from bootmatrix.model import ConsoleProof, Container, ContainerSettings, Spec, StoredImage, Volume
 from bootmatrix.model.durations import duration_s
-from bootmatrix.model.spec import CHECK, CONSOLE, MODULES, NETWORK, STOP
+from bootmatrix.model.spec import CHECK, CONSOLE, MODULES, NETWORK, PID1, STOP
 
 MODULE_FOLDERS = ("/lib/modules", "/usr/lib/modules")
 
@@ -65,6 +65,23 @@ def check_seconds(bundles: tuple[BundleSpec, ...]) -> dict[str, float]:
 def stop_seconds(bundles: tuple[BundleSpec, ...]) -> dict[str, float]:
     """Return the times that services have to end, by name; others have the default of init."""
     return _service_seconds(bundles, STOP)
+
+
+def first_process(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
+    """Return the folder and the command of the service that is the guest's first process; empty if there is none.
+
+    Raises:
+        BuildError: there are several.
+    """
+    services = [bundle for bundle in bundles if PID1 in (bundle.settings.annotations or {})]
+    if len(services) > 1:
+        names = ", ".join(bundle.container.name for bundle in services)
+        raise BuildError(f"several services are to be the guest's first process ({PID1}): {names}")
+    for bundle in services:
+        command = bundle.settings.command
+        words = command if command is not None else (*bundle.image.config.entrypoint, *bundle.image.config.cmd)
+        return (f"{bundle.section}/{bundle.folder}", *words)
+    return ()
 
 
 def _service_seconds(bundles: tuple[BundleSpec, ...], annotation: str) -> dict[str, float]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bootmatrix.model import ContainerSettings
-from bootmatrix.model.spec import CAPABILITIES, Device, Mount
+from bootmatrix.model.spec import CAPABILITIES, PID1, Device, Mount
 
 Json = Mapping[str, Any]
 
@@ -169,7 +169,9 @@ def _normal(path: str) -> str:
 
 def powers(settings: ContainerSettings) -> tuple[str, ...]:
     """Return the settings of a container with which it can reach the kernel or init."""
-    return tuple(dict.fromkeys((*_capabilities(settings), *_paths(settings), *_devices(settings), *_mounts(settings))))
+    first = ("process 1 of the guest",) if PID1 in (settings.annotations or {}) else ()
+    more = (*_capabilities(settings), *_paths(settings), *_devices(settings), *_mounts(settings))
+    return tuple(dict.fromkeys((*first, *more)))
 
 
 def _capabilities(settings: ContainerSettings) -> Iterator[str]:

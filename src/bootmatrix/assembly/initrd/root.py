@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle import SHARED_PIDS, add_bundles
-from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds, stop_seconds
+from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds, first_process, stop_seconds
 from bootmatrix.assembly.initrd.files import SpecSources, add_files, source_digests
 from bootmatrix.assembly.initrd.own_init import PROTOCOL, check_files, check_images
 from bootmatrix.assembly.initrd.volumes import RESOLV_CONF, add_volumes
@@ -52,6 +52,8 @@ def guest_tree(parts: RootParts) -> Tree:
     tree.put("etc/bootmatrix/checks", text_file(_seconds_list(check_seconds(parts.bundles))))
     if stops := stop_seconds(parts.bundles):
         tree.put("etc/bootmatrix/stops", text_file(_seconds_list(stops)))
+    if words := first_process(parts.bundles):
+        tree.put("etc/bootmatrix/pid1", text_file("\t".join(words) + "\n"))
     return tree
 
 
