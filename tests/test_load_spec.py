@@ -196,7 +196,7 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
             "s.yml:4: 'bootmatrix.pid1' must be true, of one service",
         ),
         (
-            SERVICE + "    annotations: {bootmatrix.pid1: true, bootmatrix.check: 1s}\n",
+            SERVICE + "    annotations: {bootmatrix.pid1: 'true', bootmatrix.check: 1s}\n",
             "s.yml:4: 'bootmatrix.pid1' must be true, of one service that is not a check",
         ),
         (SERVICE + "    annotations: {bootmatrix.network: tap}\n", "s.yml:4: 'bootmatrix.network' must be none, guest"),
