@@ -68,7 +68,7 @@ def stop_seconds(bundles: tuple[BundleSpec, ...]) -> dict[str, float]:
 
 
 def first_process(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
-    """Return the folder and the command of the service that is the guest's first process; empty if there is none.
+    """Return the folder and the command of the service that is the guest's first process; empty without one.
 
     Raises:
         BuildError: there are several.

@@ -1,0 +1,51 @@
+"""A package's unit under systemd as the first process of real guests, as `try --service UNIT --systemd` starts it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.model import Record
+from bootmatrix.runs.run_store import load_run
+
+UNIT = "[Unit]\nDescription=x\n[Service]\nExecStart=/bin/sh -c '{}'\n[Install]\nWantedBy=multi-user.target\n"
+CONTROL = "Package: xd\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n"
+
+
+def tried(folder: Path, arch: str, command: str) -> Record:
+    """Try a package whose unit runs a shell's command."""
+    tree, wants = folder / "xd", folder / "xd/etc/systemd/system/multi-user.target.wants"
+    for below in (tree / "DEBIAN", tree / "lib/systemd/system", wants):
+        below.mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(CONTROL)
+    (tree / "lib/systemd/system/xd.service").write_text(UNIT.format(command))
+    (wants / "xd.service").symlink_to("/lib/systemd/system/xd.service")
+    subprocess.run(["dpkg-deb", "--build", "-Zxz", "--root-owner-group", tree, folder / "xd_1_all.deb"], check=True)
+    options = ("--service", "xd", "--systemd", "--stays", "2s", "--arch", arch, "--kernel", "6.1")
+    words = [sys.executable, "-m", "bootmatrix.cli.main", "try", "./xd_1_all.deb", *options, "--reports", "reports"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert (folder / "reports/latest").exists(), done.stdout + done.stderr
+    (record,) = load_run(folder / "reports/latest").records
+    return record
+
+
+@pytest.mark.boots
+@pytest.mark.long
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+def test_a_unit_that_stays_active(tmp_path: Path, arch: str) -> None:
+    record = tried(tmp_path, arch, "exec sleep infinity")
+    assert record.verdict == "pass", record.judgement
+    assert any("process 1 of the guest" in words for words in record.judgement.privileged)
+    (journal,) = tmp_path.glob("reports/latest/cells/**/files/*journal*")
+    assert "systemd[1]: Started xd.service" in journal.read_text(errors="replace")
+
+
+@pytest.mark.boots
+@pytest.mark.long
+def test_a_unit_that_fails(tmp_path: Path) -> None:
+    record = tried(tmp_path, "x86_64", "sleep 1; exit 3")
+    assert record.verdict == "fail", record.judgement
+    assert "not ok 1 - xd.service is active" in record.judgement.reason or "stays active" in record.judgement.reason
