@@ -63,19 +63,22 @@ static size_t add_outputs(struct pollfd *files)
 	return count;
 }
 
-/* Read the outputs that are ready; print what waited for room on the console. */
+/* Read the outputs that are ready. */
 static void take_outputs(const struct pollfd *files, size_t count)
 {
 	size_t i = 0;
 
-	for (struct run *run = runs; run; run = run->next) {
-		if (i < count && files[i].fd == run->output.file) {
-			if (files[i++].revents)
-				output_take(&run->output);
-		} else {
-			output_print(&run->output);
-		}
-	}
+	for (struct run *run = runs; run && i < count; run = run->next)
+		if (files[i].fd == run->output.file && files[i++].revents)
+			output_take(&run->output);
+}
+
+/* What waits for room on the console has nothing else to wake it, if the console has taken all at once. */
+static void print_waiting(void)
+{
+	console_push();
+	for (struct run *run = runs; run; run = run->next)
+		output_print(&run->output);
 }
 
 /* Services that have been started again leave ended runs behind. */
@@ -102,7 +105,7 @@ void pump(int64_t until_ms)
 	size_t outputs, count = 2;
 	bool is_more;
 
-	console_push();
+	print_waiting();
 	files[0] = (struct pollfd){ .fd = ends, .events = POLLIN };
 	files[1] = (struct pollfd){ .fd = console_is_pending() ? console_file() : -1, .events = POLLOUT };
 	outputs = add_outputs(files + 2);
