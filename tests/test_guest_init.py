@@ -235,6 +235,17 @@ def test_output_is_read_up_to_the_end_of_its_process(
     assert set(lines[1:-1]) == {b"name| " + b"x" * 4095}
 
 
+@pytest.mark.parametrize("size", [1, 30_000, 60_000, 200_000])
+def test_no_output_waits_for_another_event(program: Path, size: int) -> None:
+    """Its console takes everything at once."""
+    lines = f"[os.write(1, (b'x' * 200 + b'\\n') * 300) for _ in range({size // 60_000})]"
+    write = f"import os; {lines}; os.write(1, b'y' * {size % 60_000})"
+    done = run(program, "pump", sys.executable, "-I", "-S", "-c", write)
+    assert done.returncode == 0
+    assert done.stdout.count(b"x" * 200) == size // 60_000 * 300
+    assert done.stdout.count(b"y") == size % 60_000
+
+
 def test_a_line_without_an_end_is_printed_and_kept(program: Path) -> None:
     done = run(program, "output", "sh", "-c", "echo; printf 'not ok - last'")
     assert (done.stdout, done.stderr) == (b"name| \nname| not ok - last\n", b"drained 1\n")

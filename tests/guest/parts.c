@@ -5,6 +5,7 @@
  *   tap                     print the lines of the standard input that are kept
  *   requests                print the services of the requests on the standard input
  *   output PROGRAM…         run a program; print its output up to its end, whatever it leaves behind
+ *   pump PROGRAM…           the same by init's loop of events; fails if that waits for seconds
  *   copy FROM TO            copy a tree */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +21,10 @@
 #include "control.h"
 #include "copy_tree.h"
 #include "kernel_log.h"
+#include "loop.h"
 #include "output.h"
+#include "runs.h"
+#include "runtime.h"
 #include "settings.h"
 #include "tap.h"
 #include "util.h"
@@ -135,6 +139,26 @@ static int print_output(char **program)
 	return 0;
 }
 
+static int pump_output(char **program)
+{
+	static char name[] = "name", none[] = "";
+	struct run run = {.kind = RUN_SECTION, .name = name, .folder = none, .id = none, .status = STATUS_UNKNOWN, .limit_ms = NEVER};
+	int64_t until_ms = now_ms() + 5000;
+	int file = -1;
+
+	open_loop();
+	console_use(1);
+	run.process = start_program(program, &file);
+	output_open(&run.output, file, name);
+	runs = &run;
+	poll(NULL, 0, 300); /* it has ended, perhaps, before anything is read */
+	while (!is_read(&run) && now_ms() < until_ms)
+		pump(until_ms);
+	console_drain();
+	output_close(&run.output);
+	return now_ms() >= until_ms;
+}
+
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
@@ -151,6 +175,8 @@ int main(int argc, char **argv)
 		return requests();
 	if (strcmp(verb, "output") == 0 && argc > 2)
 		return print_output(argv + 2);
+	if (strcmp(verb, "pump") == 0 && argc > 2)
+		return pump_output(argv + 2);
 	if (strcmp(verb, "copy") == 0 && argc == 4)
 		return !copy_tree(argv[2], argv[3]);
 	return 2;
