@@ -16,6 +16,7 @@ from bootmatrix.load.lock import write_text
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import CustomKernel, Profile
 from bootmatrix.model.base import NAME, Model, Name
+from bootmatrix.source.kernel_formats import kernel_formats
 
 HEADER = "# Custom kernels, written by `bootmatrix kernels add`. Paths are relative to this file.\n"
 
@@ -54,8 +55,6 @@ def load_custom_kernels(path: Path, profiles: Mapping[str, Profile]) -> dict[str
 
 
 def _check_parts(document: Document, place: Location, kernel: CustomKernel) -> None:
-    from bootmatrix.source.kernel_formats import kernel_formats
-
     for index, part in enumerate(kernel.parts):
         if part.kind not in kernel_formats():
             document.complain(
