@@ -47,6 +47,9 @@ from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, RootP
 from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
 from bootmatrix.model.spec import PID1
 
+CHROOT = "/chroot"
+"""The end of the name of the image whose runtime only changes the root: it needs no options of containers."""
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -227,7 +230,7 @@ def _lacking(assembly: Assembly) -> Iterator[str]:
     if not (config and assembly.reports):
         return
     needed: dict[Purpose, bool] = {
-        "containers": bool(assembly.bundles),
+        "containers": bool(assembly.bundles) and not any(image.endswith(CHROOT) for image in assembly.spec.init),
         "roots": "overlay" in assembly.wanted,
         "network": assembly.network,
     }

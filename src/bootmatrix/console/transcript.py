@@ -96,7 +96,10 @@ def check_faults(faults: Sequence[KernelFault], starvation: Starvation) -> Itera
 def describe(fault: KernelFault) -> str:
     """Return a fault's message with the function in which it happened, if its trace tells."""
     where = locate(fault.trace)
-    return f"{fault.text.removesuffix('!')}, at {where}" if where and where not in fault.text else fault.text
+    place, _, line = where.removesuffix(")").partition(" (")
+    if not where or place in fault.text:
+        return fault.text
+    return f"{fault.text.removesuffix('!')}, at {place if line and line in fault.text else where}"
 
 
 def _first_fault(faults: Sequence[KernelFault], line: int | None) -> KernelFault | None:

@@ -6,7 +6,7 @@ A boot passes unless another module of this package yields a finding.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bootmatrix.console import kernel_log
@@ -111,7 +111,7 @@ def judge(
         evidence=(*_evidence(first, others, faults), *remarks),
         subresults=subresults,
         advice=_without_arguments(first, bootable)
-        or _without_options(outcome, bootable, transcript)
+        or _without_options(outcome, bootable, consoles.transcript, faults)
         or _without_modules(outcome, bootable)
         or first.advice
         or _advice(first.verdict, faults),
@@ -164,10 +164,10 @@ def _without_modules(outcome: Outcome, bootable: Bootable) -> str:
     )
 
 
-def _without_options(outcome: Outcome, bootable: Bootable, transcript: bytes) -> str:
-    """Return advice on a silent guest whose kernel's configuration lacks what it needs."""
+def _without_options(outcome: Outcome, bootable: Bootable, transcript: bytes, faults: Iterable[KernelFault]) -> str:
+    """Return advice on a silent guest whose kernel's configuration lacks what it needs, and which reported no fault."""
     lacking = [note.removeprefix(LACKS_OPTION) for note in bootable.notes if note.startswith(LACKS_OPTION)]
-    if outcome.messages or not lacking:
+    if outcome.messages or not lacking or any(fault.is_fatal for fault in faults):
         return ""
     mute = [option for option in lacking if option.endswith(MUTE)]
     if mute and not console.has_kernel_output(transcript):

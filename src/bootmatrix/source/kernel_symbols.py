@@ -106,20 +106,25 @@ class SourceLines:
         """Yield the addresses of a unit at which a line begins; the end of a sequence has none."""
         cu = self._dwarf.get_CU_at(unit)
         folder = cu.get_top_DIE().attributes.get("DW_AT_comp_dir")
-        root = f"{str(folder.value, 'utf-8', 'replace')}/" if folder else ""
+        built = Path(str(folder.value, "utf-8", "replace")) if folder else Path()
+        roots = (built, (self._path.parent / "source").resolve(), *built.parents)
         program = self._dwarf.line_program_for_CU(cu)
         for entry in program.get_entries():
             if state := entry.state:
-                line = "" if state.end_sequence else f"{_file(program, state.file, root)}:{state.line}"
+                line = "" if state.end_sequence else f"{_file(program, state.file, roots)}:{state.line}"
                 yield state.address, line
 
 
-def _file(program: Any, number: int, root: str) -> str:
-    """Return the path of a file of a line program, from the root of the sources on."""
+def _file(program: Any, number: int, roots: Iterable[Path]) -> str:
+    """Return the path of a file of a line program, from the root of the sources on.
+
+    `roots` are the folder of the build, the sources of a build elsewhere, and folders above, in which both may be.
+    """
     header = program.header
     first = 0 if header.version >= 5 else 1  # where DWARF begins to count files, and its folders
     entry = header.file_entry[number - first]
-    name = str(entry.name, "utf-8", "replace")
+    path = Path(str(entry.name, "utf-8", "replace"))
     if entry.dir_index >= first:
-        name = f"{str(header.include_directory[entry.dir_index - first], 'utf-8', 'replace')}/{name}"
-    return name.removeprefix(root).removeprefix("./")
+        path = Path(str(header.include_directory[entry.dir_index - first], "utf-8", "replace")) / path
+    root = next((root for root in roots if path.is_absolute() and path.is_relative_to(root)), None)
+    return str(path.relative_to(root) if root else path)
