@@ -104,6 +104,13 @@ def test_a_folder_in_the_place_of_a_file_is_replaced(store: Store) -> None:
     assert store.add_bytes(b"words") == digest
     store.set_memo("kind", "key", b"value")
     assert (store.verified(digest).read_bytes(), store.memo("kind", "key")) == (b"words", b"value")
+    memo.unlink()
+    for damage_by in (lambda: memo.symlink_to(memo.name), lambda: os.mkfifo(memo)):
+        damage_by()
+        assert store.memo("kind", "key") is None
+        store.set_memo("kind", "key", b"value")
+        assert store.memo("kind", "key") == b"value"
+        memo.unlink()
 
 
 def test_a_file_changed_within_the_process_is_checked_again(store: Store) -> None:

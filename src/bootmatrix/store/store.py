@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from bootmatrix.errors import DamagedCache, UntrustedError
+from bootmatrix.fsio import open_plain
 from bootmatrix.store.host_faults import check_trusted, host_faults
 from bootmatrix.store.locks import lock_folder, open_locked, remove_abandoned, share_folder
 from bootmatrix.store.records import JSON, TEXT, Codec
@@ -226,10 +228,12 @@ class Store:
         """Return the record of a kind under a key; None if it is missing or damaged."""
         path = self._memo_path(kind, key)
         try:
-            with host_faults(self.folder):
-                data = path.read_bytes()
-        except (FileNotFoundError, IsADirectoryError):
-            return None
+            with host_faults(self.folder), open_plain(path) as file:
+                data = file.read()
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.EINVAL}:  # missing, or not a regular file
+                return None
+            raise
         digest, _, value = data.partition(b"\n")
         if hashlib.sha256(value).hexdigest().encode() != digest:
             path.unlink(missing_ok=True)
