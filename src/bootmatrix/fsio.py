@@ -78,15 +78,14 @@ def open_plain(path: Path, limit_bytes: int | None = None) -> BinaryIO:
         if error.errno == errno.ELOOP:
             raise OSError(errno.EINVAL, "not a regular file, but a link", str(path)) from error
         raise
-    file = os.fdopen(handle, "rb")
     status = os.fstat(handle)
     fault = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
     if not fault and limit_bytes is not None and status.st_size > limit_bytes:
         fault = f"larger than {limit_bytes >> 20} MiB"
     if fault:
-        file.close()
+        os.close(handle)
         raise OSError(errno.EINVAL, fault, str(path))
-    return file
+    return os.fdopen(handle, "rb")
 
 
 def read_whole(path: Path) -> bytes:
