@@ -10,6 +10,7 @@ bears its verdict out.
 from __future__ import annotations
 
 import gc
+import hashlib
 import io
 import json
 import os
@@ -78,7 +79,8 @@ class Story:
 
 def _record(cell: Cell, verdict: Verdict, reason: str) -> Record:
     results = FAILED if verdict is Verdict.FAIL else CHECK_RESULTS if verdict is Verdict.PASS else ()
-    return make_record(cell, verdict, reason, subresults=results)
+    record = make_record(cell, verdict, reason, subresults=results)
+    return record.model_copy(update={"spec_sha256": hashlib.sha256(Path("shop.yml").read_bytes()).hexdigest()})
 
 
 @asynccontextmanager
@@ -158,6 +160,7 @@ def first_half(month: Month) -> None:
     """A regression that stays, is accepted, joined by another, and fixed after the acceptance ended; a sign-off."""
     for day in (1, 2, 3):
         month.night(day, is_looked_at=day == 3)
+    change(Path("shop.yml"), lambda text: f"{text}# 1.7, with refunds\n")
     for day in (4, 5, 6):
         month.night(day, REFUND)
     month.say("accept", X72, "--reason", "no refunds until 1.8", "--by", "Ann", "--until", "2026-03-12")
@@ -167,6 +170,7 @@ def first_half(month: Month) -> None:
     month.night(9, REFUND | PANIC)
     for day in (10, 11, 12, 13):
         month.night(day, REFUND, is_looked_at=day > 11)
+    change(Path("shop.yml"), lambda text: f"{text}# 1.8\n")
     month.night(14)
     write_keys(month.folder)
     month.say("signoff", "latest", "--release", "shop-1.8", "--sign-key", "ed25519.pem", "--no-pdf")
