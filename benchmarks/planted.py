@@ -44,6 +44,7 @@ class Bug:
     append: str = ""
     command: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    has_own_init: bool = False
 
 
 SYSFS = "/sys/kernel/planted/bug"
@@ -98,7 +99,7 @@ BUGS = (
         "init that sleeps",
         "hang",
         r"the guest hangs in phase boot: .*by a second boot: all initcalls returned; CPU 0 at \w*idle",
-        "rdinit=/bin/sleep -- 3600",
+        has_own_init=True,
     ),
 )
 
@@ -119,7 +120,10 @@ def _try(args: argparse.Namespace, bug: Bug, tree: Path) -> Result:
     words = [*bug.options, "--explain-hang", *(["--append", bug.append] if bug.append else [])]
     with tempfile.TemporaryDirectory() as reports:
         started = time.monotonic()
-        _kernel_test(args, tree, Path(reports), words, bug.command)
+        if bug.has_own_init:
+            _sleep(args, tree, Path(reports))
+        else:
+            _kernel_test(args, tree, Path(reports), words, bug.command)
         wall_s = time.monotonic() - started
         run = json.loads((Path(reports) / "latest/run.json").read_bytes())
     (record,) = run["records"]
@@ -130,6 +134,24 @@ def _try(args: argparse.Namespace, bug: Bug, tree: Path) -> Result:
         target=f"{bug.verdict}, and where",
         ok=verdict == bug.verdict and re.match(bug.reason, reason) is not None,
     )
+
+
+def _sleep(args: argparse.Namespace, tree: Path, reports: Path) -> None:
+    """Boot the kernel with an init that sleeps."""
+    folder = reports / "project"
+    kernel = {"planted": {ARCH: {"parts": [{"kind": "tree", "path": str(tree)}]}}}
+    init = {"path": "init", "mode": "0755", "contents": "#!/bin/busybox sh\nexec /bin/busybox sleep 3600\n"}
+    files = {
+        "images/sleeps/build.yml": {"from": "bootmatrix/busybox", "files": [init]},
+        "sleeps.yml": {"init": ["@pkg:./images/sleeps"]},
+        "sleeps.matrix.yml": {"specs": ["sleeps.yml"], "arch": [ARCH], "kernel": ["planted"], "console": "never shown"},
+        "kernels.yml": {"kernels": kernel},
+    }
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(json.dumps(data), encoding="utf-8")
+    words = ["matrix", str(folder / "sleeps.matrix.yml"), "--explain-hang", "--reports", str(reports)]
+    _bootmatrix(args, words, {"BOOTMATRIX_KERNELS": str(folder / "kernels.yml")})
 
 
 def loop(args: argparse.Namespace) -> Iterator[Result]:
