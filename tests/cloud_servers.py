@@ -62,10 +62,13 @@ class Instances:
 
 @dataclass
 class Faults:
-    """Answers to spoil: how many requests are throttled, by a part of their body or path; and which answer is lost."""
+    """Answers to spoil: how many requests are throttled, by a part of their body or path; which answer is lost,
+    and which requests are refused with which code.
+    """
 
     throttled: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
 
     def takes(self, what: dict[str, int], request: str) -> bool:
@@ -156,6 +159,9 @@ class Aws(Handler):
             code = "RequestLimitExceeded"
             self.send(503, f"<Response><Errors><Error><Code>{code}</Code></Error></Errors></Response>".encode())
             return
+        if code := next((code for words, code in faults.refused.items() if words in request), ""):
+            self.send(400, f"<Response><Errors><Error><Code>{code}</Code></Error></Errors></Response>".encode())
+            return
         query = urllib.parse.parse_qs(body.decode("latin-1")) if b"Action=" in body[:4000] else {}
         action = query.get("Action", [""])[0]
         if action == "GetConsoleOutput":
@@ -165,7 +171,7 @@ class Aws(Handler):
             self._end_instances()
         status, data, headers = self._moto(body)
         if action == "RunInstances" and status == 200:
-            self._start(data)
+            self._start(data, query)
         if action == "RegisterImage" and status == 200:
             self._tag_image(data, query)
         if faults.takes(faults.lost, request):
@@ -193,7 +199,7 @@ class Aws(Handler):
             f"</instanceId><output>{text}</output></GetConsoleOutputResponse>".encode(),
         )
 
-    def _start(self, answer: bytes) -> None:
+    def _start(self, answer: bytes, _query: dict[str, list[str]]) -> None:
         (instance,) = re.findall(rb"<instanceId>(i-[0-9a-f]+)</instanceId>", answer)
         name, disk = instance.decode(), self.server.instances.folder / "disk.raw"
         self.server.state["started"].append(name)

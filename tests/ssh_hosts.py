@@ -27,6 +27,7 @@ UseDNS no
 Subsystem sftp internal-sftp
 PasswordAuthentication no
 LogLevel ERROR
+SetEnv HOME={folder}/home
 """
 
 

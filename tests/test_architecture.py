@@ -35,7 +35,7 @@ LAYERS = (
     {"qemu", "console", "runs"},
     {"store", "progress", "plugins"},
     {"model"},
-    {"errors", "fsio", "bootmatrix"},
+    {"errors", "fsio", "operating_system", "bootmatrix"},
     {"redact"},
 )
 """From the top: a package imports from itself and from the rows below, never from a peer."""

@@ -22,6 +22,7 @@ from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Run
 from bootmatrix.runs.run_store import load_run
+from registry_fixtures import free_port
 from ssh_hosts import SshHost, make_key, ssh_hosts, write_hosts
 
 HOST = load_profiles([CHECKOUT / "arch"])[platform.machine()]
@@ -193,12 +194,13 @@ def test_a_board_of_another_architecture(tmp_path: Path) -> None:
     (images / "sshd").mkdir()
     (images / "sshd/build.yml").write_text(SSHD % key.with_suffix(".pub").read_text().strip())
     (tmp_path / "board.yml").write_text(EMULATED)
-    words = ["run", "board.yml", "--arch", "aarch64", "--kernel", "6.1", "--publish", "0:22"]
-    with subprocess.Popen([*COMMAND, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as guest:
+    port = free_port()
+    words = ["run", "board.yml", "--arch", "aarch64", "--kernel", "6.1", "--publish", f"{port}:22"]
+    with subprocess.Popen([*COMMAND, *words], cwd=tmp_path, stdout=subprocess.DEVNULL) as guest:
         try:
-            assert guest.stdout
-            port = next(int(line.split(b":")[1].split()[0]) for line in guest.stdout if b"127.0.0.1:" in line)
             while not known.exists() or not known.read_text():
+                assert guest.poll() is None
+                time.sleep(0.5)
                 scan = ["ssh-keyscan", "-p", str(port), "127.0.0.1"]
                 known.write_text(subprocess.run(scan, capture_output=True, text=True, check=False).stdout)
             entry = f"name: pi, via: ssh, arch: aarch64, address: 127.0.0.1, port: {port}, user: root, key: {key}"
@@ -207,7 +209,7 @@ def test_a_board_of_another_architecture(tmp_path: Path) -> None:
             subprocess.run([*COMMAND, *words], cwd=tmp_path, check=True, timeout=300)
         finally:
             guest.send_signal(signal.SIGINT)
-            guest.communicate(timeout=60)
+            guest.wait(60)
     (record,) = load_run(tmp_path / "reports/latest").records
     assert record.bootable
     assert record.bootable.kernel_release.startswith("6.1."), sys.version

@@ -34,3 +34,4 @@ def test_the_command(tool: Tool) -> None:
     assert "estimated at 3540 s a cell" in done.stdout
     assert "cheaper from" in done.stdout
     refused(tool("cost", "hello", "--hour", "0"), "must be positive")
+    refused(tool("cost", "--hour", "1"), "or a run that has ended")

@@ -21,6 +21,7 @@ from bootmatrix.fsio import is_stream
 from bootmatrix.load.expand import has_kernel
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import Bootable, Built, BuiltFile, Cell, Profile
+from bootmatrix.operating_system import is_portable
 from bootmatrix.qemu.command import kernel_cmdline
 
 BUILT = "-bootable.json"
@@ -207,6 +208,8 @@ def _put(source: Path, prefix: Path, suffix: str) -> Path:
 
 def _unnamed(beside: Path) -> BinaryIO:
     """Open an unnamed file, so that nothing is left if killed; `beside` if unsupported."""
+    if is_portable():
+        return beside.open("xb")
     try:
         handle = os.open(beside.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
     except OSError:  # unsupported by the file system, such as NFS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from bootmatrix.cell.rejudge import is_expected, rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.model import Cell, Judgement, Record, Run, Verdict
+from bootmatrix.operating_system import core_count
 from bootmatrix.runs.run_store import RECORD_FILE, RUN_FILE, cell_folder
 
 HINT = f"If it was changed or damaged, remove it and {RUN_FILE}: --resume then runs the cell again."
@@ -29,7 +29,7 @@ def checking(runs: Sequence[tuple[Run, Path]]) -> Iterator[None]:
 
     Raises InputError as `check_verdicts` does, before the block or at its end.
     """
-    workers = min(len(os.sched_getaffinity(0)), len(runs))
+    workers = min(core_count(), len(runs))
     is_large = sum(len(run.records) for run, _ in runs) >= MANY_CELLS
     # A lock of another thread would stay locked in a child.
     if not is_large or workers == 1 or threading.active_count() > 1:

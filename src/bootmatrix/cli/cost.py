@@ -8,6 +8,8 @@ from bootmatrix.cli import options
 from bootmatrix.cli.output import say
 from bootmatrix.cloud.cost import Cost, Prices, cost_of
 from bootmatrix.errors import InputError
+from bootmatrix.history.lookup import usual_s
+from bootmatrix.workspace.saved_run import SavedRun
 from bootmatrix.workspace.selection import Selection
 
 CELL_S = 30.0
@@ -16,7 +18,7 @@ CELL_S = 30.0
 def run(args: argparse.Namespace) -> int:
     """Print the cost of a run, and the break-even.
 
-    Raises InputError if a number is not positive, or a matrix or spec is not found.
+    Raises InputError if a number is not positive, or a matrix, spec or run is not found.
     """
     values = (args.hour, args.runs, args.machines, args.cores, args.cell or 1, args.month or 1)
     if min(values) <= 0 or min(args.start, args.least) < 0:
@@ -28,12 +30,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _times(args: argparse.Namespace) -> tuple[list[float], str]:
-    """Return the cells' seconds, and where they come from."""
+    """Return the cells' seconds, and where they come from: a run that has ended, earlier runs, or an estimate."""
     workspace = options.workspace(args)
-    selection = Selection(needs_qemu=False, must_test=False)
-    cells = workspace.plan(*args.files, selection=selection).cells
-    seconds = args.cell or CELL_S
-    return [seconds] * len(cells), f"estimated at {seconds:g} s a cell"
+    if bool(args.of) == bool(args.files):
+        raise InputError("name a matrix or specs, or a run that has ended: --of RUN")
+    if args.of:
+        saved = SavedRun.load(args.of, workspace.reports_folder)
+        times = [record.outcome.wall_s if record.outcome else record.wall_s for record in saved.records]
+        return [seconds for seconds in times if seconds], f"as they took in {saved.folder.name}"
+    cells = workspace.plan(*args.files, selection=Selection(needs_qemu=False, must_test=False)).cells
+    known = {} if args.cell else usual_s(workspace.reports_folder)
+    times = [known.get(cell.id, args.cell or CELL_S) for cell in cells]
+    number = sum(cell.id in known for cell in cells)
+    if number == len(cells):
+        return times, "as in earlier runs"
+    return times, f"{f'{number} as in earlier runs, ' if number else ''}estimated at {args.cell or CELL_S:g} s a cell"
 
 
 def _print(cost: Cost, cells: int, source: str, args: argparse.Namespace) -> None:

@@ -53,7 +53,7 @@ class AwsPlace:
     def __init__(self, machine: CloudMachine | None, choice: CloudRun, folder: Path, keep: bool = False) -> None:
         self._machine, self._choice, self._folder = machine, choice, folder
         self.number = KEPT if keep else secrets.token_hex(8)
-        with _faults():
+        with faults():
             session = boto3.session.Session(region_name=choice.region or None)
             config = Config(retries=SLOW_DOWN, connect_timeout=20, read_timeout=60, max_pool_connections=UPLOADS)
             self._ec2: Any = session.client("ec2", config=config)
@@ -69,7 +69,7 @@ class AwsPlace:
         Raises InfraError if the cloud fails.
         """
         assert self._machine
-        with _faults():
+        with faults():
             digest = digest_of(disk)
             snapshot = self._upload(disk, digest)
             self._wait_for(snapshot)
@@ -158,7 +158,7 @@ class AwsPlace:
         """
         assert self._machine
         spot = {"InstanceMarketOptions": {"MarketType": "spot"}} if self._choice.spot else {}
-        with _faults():
+        with faults():
             started = self._ec2.run_instances(
                 ImageId=image,
                 InstanceType=self._choice.instance_type or self._machine.instance_type,
@@ -174,7 +174,7 @@ class AwsPlace:
 
     def console(self, instance: str) -> bytes:
         """Return the last 64 KiB of the console; nothing yet for a new instance."""
-        with _faults():
+        with faults():
             try:
                 answer = self._ec2.get_console_output(InstanceId=instance, Latest=True)
             except ClientError as error:
@@ -185,7 +185,7 @@ class AwsPlace:
 
     def state(self, instance: str) -> State:
         """Return whether the instance has ended, and by whom."""
-        with _faults():
+        with faults():
             description = self._ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
         if description["State"]["Name"] not in ENDED:
             return State()
@@ -206,7 +206,7 @@ class AwsPlace:
         tag = {"Name": f"tag:{TAG}", "Values": [number]}
         before = datetime.now(UTC).timestamp() - older_s
         removed: list[str] = []
-        with _faults():
+        with faults():
             instances = self._instances(tag, before)
             if instances:
                 self._ec2.terminate_instances(InstanceIds=instances)
@@ -269,7 +269,7 @@ def _batches(items: Iterator[Block], size: int) -> Iterator[list[Block]]:
 
 
 @contextmanager
-def _faults() -> Iterator[None]:
+def faults() -> Iterator[None]:
     """Translate faults of boto3.
 
     Raises:

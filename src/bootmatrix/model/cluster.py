@@ -97,12 +97,37 @@ class SchedulerAddress(Model):
     exchange: str = Field(min_length=1, description="folder or fsspec URL that the workers and this host share")
 
 
+class Ec2(Model):
+    """EC2 instances, each of which is a worker that is started for a run.
+
+    `cells` is the number of waiting cells for which one is started. `setup` are shell lines that root runs before the
+    worker starts. `silence_s`: without a worker for so long, an instance turns itself off. `hour` is its price.
+    """
+
+    name: Name = Field(default="ec2", description="the machines are NAME-1, NAME-2 …")
+    region: str = Field(default="", description="region (default: that of AWS's own settings)")
+    image: str = Field(pattern="^ami-[0-9a-f]+$", description="an image with cloud-init and Python 3.11 or later")
+    instance_type: str = Field(min_length=1, description="such as c7a.xlarge")
+    spot: bool = False
+    subnet: str = ""
+    security_group: str = Field(default="", description="one that lets this host in on port 22")
+    user: UserName = Field(default="admin", description="the image's own user")
+    machines: int = Field(default=4, ge=1, le=1000, description="most machines at a time")
+    cells: int = Field(default=8, ge=1, le=10_000, description="waiting cells for which a machine is started")
+    setup: tuple[str, ...] = ()
+    silence_s: int = Field(default=600, ge=4, le=24 * 3600, description="a machine without a worker ends after so long")
+    hour: float | None = Field(default=None, gt=0, description="price of an hour")
+    python: str = Field(default="python3", min_length=1)
+    cache: str = Field(default=".cache/bootmatrix-worker", min_length=1)
+
+
 class Cluster(Model):
-    """The machines of a run: exactly one of the three."""
+    """The machines of a run: exactly one of the four."""
 
     hosts: tuple[Host, ...] = ()
     slurm: Slurm | None = None
     scheduler: SchedulerAddress | None = None
+    ec2: Ec2 | None = None
 
     @property
     def workers(self) -> tuple[Host, ...]:
@@ -116,10 +141,10 @@ class Cluster(Model):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        kinds = [name for name in ("hosts", "slurm", "scheduler") if getattr(self, name)]
+        kinds = [name for name in ("hosts", "slurm", "scheduler", "ec2") if getattr(self, name)]
         if len(kinds) != 1:
             found = " and ".join(kinds) or "none"
-            raise ValueError(f"exactly one of hosts, slurm and scheduler is required, not {found}")
+            raise ValueError(f"exactly one of hosts, slurm, scheduler and ec2 is required, not {found}")
         return self
 
 

@@ -6,12 +6,13 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import Artefact
+from bootmatrix.operating_system import is_portable
 
 WRITES_BYTES = 64 << 30
 """Maximum size of the copy, which bounds the host disk space that a guest can fill."""
@@ -29,7 +30,7 @@ def private_copy(disk: Artefact, folder: Path) -> Iterator[tuple[IO[bytes], IO[b
         OSError: the disk is full, or the file is missing.
     """
     digest = hashlib.sha256()
-    with disk.file.open("rb") as source, tempfile.TemporaryFile(dir=folder) as copy:
+    with disk.file.open("rb") as source, _own_file(folder) as copy:
         while data := source.read(CHUNK_BYTES):
             digest.update(data)
             if data.count(0) == len(data):
@@ -40,5 +41,14 @@ def private_copy(disk: Artefact, folder: Path) -> Iterator[tuple[IO[bytes], IO[b
             raise InputError(f"{disk.path} has changed since it was digested", "Run again when nothing writes to it.")
         copy.truncate()
         copy.flush()
-        with Path(f"/proc/self/fd/{copy.fileno()}").open("rb") as reader:
+        with _path_of(copy).open("rb") as reader:
             yield copy, reader
+
+
+def _own_file(folder: Path) -> AbstractContextManager[IO[bytes]]:
+    return tempfile.NamedTemporaryFile(dir=folder) if is_portable() else tempfile.TemporaryFile(dir=folder)
+
+
+def _path_of(file: IO[bytes]) -> Path:
+    """Return a path by which an open file of `_own_file` is opened once more."""
+    return Path(file.name) if is_portable() else Path(f"/proc/self/fd/{file.fileno()}")

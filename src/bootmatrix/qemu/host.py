@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bootmatrix.errors import HostError
+from bootmatrix.operating_system import core_count, is_portable, memory_mib
 
 CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
@@ -17,7 +18,7 @@ UTIME, STIME = 11, 12
 
 def available_cores() -> int:
     """Return the number of usable cores: CPU affinity, limited by the control group."""
-    cores = len(os.sched_getaffinity(0))
+    cores = core_count()
     for folder in groups("cpu"):
         with suppress(OSError, ValueError, IndexError):
             cores = min(cores, max(1, round(_quota(folder))))
@@ -51,7 +52,9 @@ def private_mib(process: int) -> int | None:
 
 
 def idle_cpu_s() -> float:
-    """Return the idle time of all cores since boot (proc_stat(5), numbers 4 and 5)."""
+    """Return the idle time of all cores since boot (proc_stat(5), numbers 4 and 5); 0 if unknown."""
+    if is_portable():
+        return 0.0
     words = (PROC / "stat").read_text(encoding="ascii").split("\n", 1)[0].split()
     return (int(words[4]) + int(words[5])) / os.sysconf("SC_CLK_TCK")
 
@@ -62,9 +65,8 @@ def total_memory_mib() -> int:
 
 
 def _meminfo_mib(name: str) -> int:
-    for line in (PROC / "meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) >> 10
+    if (value_mib := memory_mib(name)) is not None:
+        return value_mib
     raise HostError(f"/proc/meminfo lacks {name}", "bootmatrix needs Linux 3.14 or later.")
 
 

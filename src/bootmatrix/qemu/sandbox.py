@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.model import Machine
+from bootmatrix.operating_system import LEASH as PORTABLE_LEASH
+from bootmatrix.operating_system import is_portable, unnamed_file
 
 LEASH = ("setpriv", "--no-new-privs", "--pdeathsig", "KILL")
 """Makes the kernel kill QEMU when bootmatrix dies (prctl(2), PR_SET_PDEATHSIG). setpriv sets this after changing the
@@ -99,7 +101,7 @@ def _readable_by_all(path: Path) -> BinaryIO:
     if os.geteuid() or not stat.S_ISREG(mode) or mode & stat.S_IROTH:
         return file
     with file:
-        copy = os.fdopen(os.memfd_create(path.name[:200]), "w+b")
+        copy = os.fdopen(unnamed_file(path.name[:200]), "w+b")
         shutil.copyfileobj(file, copy)
         copy.flush()
         return copy
@@ -108,8 +110,10 @@ def _readable_by_all(path: Path) -> BinaryIO:
 def confined(machine: Machine, program: Path, writes_bytes: int = 0) -> tuple[str, ...]:
     """Return the command prefix that drops rights and ends the command with bootmatrix.
 
-    Each word executes the next in place, so the process id stays.
+    Each word executes the next in place, so the process id stays. The portable way ends the command, and drops nothing.
     """
+    if is_portable():
+        return (*PORTABLE_LEASH, str(os.getpid()))
     user = own_user(machine, program)
     return (
         *_alone(),

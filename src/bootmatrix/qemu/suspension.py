@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 
+from bootmatrix.operating_system import slept_s
 from bootmatrix.qemu.host import groups
 
 STEP_S = 0.25
@@ -53,7 +54,7 @@ class SuspensionMeter:
     def __init__(self) -> None:
         self.qemu_s = self.own_s = self.still_s = 0.0
         self.cause = ""
-        self._last_s, self._last_slept_s = time.monotonic(), _slept_s()
+        self._last_s, self._last_slept_s = time.monotonic(), slept_s()
         self._last_busy_s = _busy_s()
 
     @property
@@ -63,13 +64,13 @@ class SuspensionMeter:
 
     def sample(self, pid: int) -> None:
         """Look at QEMU, and at what became of us since the sample before."""
-        now_s, slept_s, busy_s = time.monotonic(), _slept_s(), _busy_s()
+        now_s, asleep_s, busy_s = time.monotonic(), slept_s(), _busy_s()
         passed_s = now_s - self._last_s
         gap_s = gap_of(passed_s)
         self.own_s += max(0.0, gap_s - (busy_s - self._last_busy_s))
-        if slept_s - self._last_slept_s > STEP_S:  # less is between the readings of two clocks
-            self.own_s += slept_s - self._last_slept_s
-        self._last_s, self._last_slept_s, self._last_busy_s = now_s, slept_s, busy_s
+        if asleep_s - self._last_slept_s > STEP_S:  # less is between the readings of two clocks
+            self.own_s += asleep_s - self._last_slept_s
+        self._last_s, self._last_slept_s, self._last_busy_s = now_s, asleep_s, busy_s
         cause = suspension_of(pid)
         self.still_s = self.still_s + passed_s - gap_s if cause else 0.0
         self.cause = cause or self.cause
@@ -95,11 +96,6 @@ async def within(limit_s: float, work: Callable[[], Awaitable[object]], suspende
         if time.monotonic() - began_s < limit_s + LEAST_GAP_S and not suspended():
             return False
     return False
-
-
-def _slept_s() -> float:
-    """Return the host's suspended time since boot, which CLOCK_MONOTONIC omits (clock_gettime(2))."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _busy_s() -> float:

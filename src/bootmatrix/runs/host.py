@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+from bootmatrix.operating_system import core_count, is_portable
 
 
 def describe_host() -> dict[str, str]:
@@ -16,9 +17,10 @@ def describe_host() -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "cpu": _field("/proc/cpuinfo", ("model name", "Model", "cpu")) or "unknown",
-        "cpus": str(len(os.sched_getaffinity(0))),
+        "cpus": str(core_count()),
         "memory": _memory(),
         "python": platform.python_version(),
+        **({"means": "portable"} if is_portable() else {}),
     }
 
 

@@ -79,11 +79,12 @@ def add_cost(commands: Commands) -> None:
         description="Computes what a run costs on machines that are paid by the hour, beside one that is always on, "
         "and from how many runs a month on the latter is cheaper.",
     )
-    parser.add_argument("files", metavar="MATRIX|SPEC", nargs="+", help="what will be run")
+    parser.add_argument("files", metavar="MATRIX|SPEC", nargs="*", help="what will be run")
+    parser.add_argument("--of", metavar="RUN", help="a run that has ended, instead: what it would have cost")
     parser.add_argument("--hour", type=float, required=True, metavar="PRICE", help="price of a machine's hour")
     parser.add_argument("--month", type=float, metavar="PRICE", help="price of a machine that is always on, a month")
     parser.add_argument("--runs", type=float, default=30, metavar="N", help="runs a month (default: 30)")
-    parser.add_argument("--cell", type=float, metavar="SECONDS", help="expected time of a cell (default: 30)")
+    parser.add_argument("--cell", type=float, metavar="SECONDS", help="time of a cell (default: as before, else 30)")
     parser.add_argument(
         "--start", type=float, default=60, metavar="SECONDS", help="time until a new machine is ready (default: 60)"
     )

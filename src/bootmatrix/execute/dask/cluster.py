@@ -23,7 +23,7 @@ from bootmatrix.execute.dask.offers import programs_of
 from bootmatrix.execute.dask.security import RunKeys, configure, make_run_keys
 from bootmatrix.execute.executor import ExecutorSettings
 from bootmatrix.load.cluster import load_cluster
-from bootmatrix.model.cluster import Cluster, Host, SchedulerAddress, Slurm
+from bootmatrix.model.cluster import Cluster, Ec2, Host, SchedulerAddress, Slurm
 from bootmatrix.store import Store
 
 LOOPBACK = "127.0.0.1"
@@ -75,6 +75,8 @@ def _opening(
         return _open_local(settings, folder, bundles)
     if file.workers:
         return _open_hosts(settings, file.workers, bundles)
+    if file.ec2:
+        return _open_ec2(settings, file.ec2, folder, bundles)
     if file.slurm:
         return _open_slurm(settings, file.slurm, bundles)
     assert file.scheduler
@@ -105,6 +107,23 @@ async def _open_hosts(settings: ExecutorSettings, hosts: tuple[Host, ...], bundl
         access = session.ClientAccess(keys, port, store, programs_of(settings.config))
         supervisor = supervise.Supervisor(fleet, depot, access)
         async with supervise.supervised(hosts, supervisor, fleet, settings.observer):
+            yield OpenCluster(client, fleet, depot, bundles)
+
+
+@asynccontextmanager
+async def _open_ec2(settings: ExecutorSettings, ec2: Ec2, folder: Path, bundles: Path) -> AsyncIterator[OpenCluster]:
+    from bootmatrix.cloud.aws_machines import AwsMachines
+    from bootmatrix.execute.dask.hosts.machines import MachinePool, RunKey, kept_machines
+    from bootmatrix.execute.dask.hosts.session import ClientAccess
+    from bootmatrix.execute.dask.hosts.supervise import HostsDepot, Supervisor
+
+    depot, source = HostsDepot(()), AwsMachines(ec2, folder)
+    async with run_scheduler() as (client, address, keys), followed(client, settings) as fleet:
+        port, store = int(urlsplit(address).port or 0), Store(settings.config.sources.cache)
+        supervisor = Supervisor(fleet, depot, ClientAccess(keys, port, store, programs_of(settings.config)))
+        pool = MachinePool(ec2, source, RunKey.make(folder), supervisor, settings.observer)
+        fleet.is_growing = True
+        async with kept_machines(pool, fleet):
             yield OpenCluster(client, fleet, depot, bundles)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,6 +53,12 @@ class Fleet:
         """Clocks of hosts less ours, in seconds, if they differ noticeably."""
         self.seen: dict[str, Offer] = {}
         """Every offer of this run, by instance."""
+        self.loads: Counter[str] = Counter()
+        """Cells on workers, by address."""
+        self.retired: set[str] = set()
+        """Hosts that are about to end, and get no more cells."""
+        self.is_growing = False
+        """True while more hosts like the known ones are started as they are needed."""
         self.demand = 0
         """Cells without a record yet, for clusters that grow with them."""
         self._begun_s = time.monotonic()
@@ -70,6 +77,10 @@ class Fleet:
         self.hosts[name] = HostStatus(state, since_s, reason)
         self.changed()
 
+    def load_of(self, host: str) -> int:
+        """Return the number of cells on a host."""
+        return sum(self.loads[address] for address, offer in self.offers.items() if offer.host == host)
+
     def changed(self) -> None:
         """Wake all who wait for a change."""
         if self._change and not self._change.done():
@@ -87,12 +98,16 @@ class Fleet:
 
     def capable(self, needs: Needs, excluded: Iterable[str] = ()) -> list[str]:
         """Return the addresses of workers that can run a cell; those of `excluded` hosts only if nobody else can."""
-        able = {address: offer for address, offer in self.offers.items() if not unmet(needs, offer)}
+        offers = ((address, offer) for address, offer in self.offers.items() if offer.host not in self.retired)
+        able = {address: offer for address, offer in offers if not unmet(needs, offer)}
         left = [address for address, offer in able.items() if offer.host not in set(excluded)]
         return left or list(able)
 
     def hopeless(self, needs: Needs) -> str:
         """Return why a cell that no worker can run now never will be; empty while there is hope."""
+        known = self.known.values()
+        if self.is_growing and (not known or any(not unmet(needs, offer) for offer in known)):
+            return ""
         now_s = time.monotonic()
         offered = {offer.host for offer in self.offers.values()}
         for name, host in self.hosts.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -35,7 +34,7 @@ class Placement:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._loads: Counter[str] = Counter()
+        self._loads = fleet.loads
         self._wishes: list[_Wish] = []
 
     @property

@@ -1,0 +1,59 @@
+"""EC2 instances for workers: each is removed by its run, or turns itself off when it has no worker any more."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.cloud.aws import ENDED, AwsPlace, faults
+from bootmatrix.errors import InfraError
+from bootmatrix.model.cluster import CloudRun, Ec2
+
+
+class AwsMachines(AwsPlace):
+    """Instances of one run, which have a tag of it. Its methods block."""
+
+    def __init__(self, settings: Ec2, folder: Path) -> None:
+        super().__init__(None, CloudRun(region=settings.region), folder)
+        self._settings = settings
+
+    def start_machine(self, user_data: str) -> str:
+        """Start an instance that is terminated when it turns itself off; return its id.
+
+        Raises InfraError if the cloud has none to give, or fails.
+        """
+        settings = self._settings
+        options: dict[str, Any] = {"InstanceMarketOptions": {"MarketType": "spot"}} if settings.spot else {}
+        options |= {"SubnetId": settings.subnet} if settings.subnet else {}
+        options |= {"SecurityGroupIds": [settings.security_group]} if settings.security_group else {}
+        with faults():
+            started = self._ec2.run_instances(
+                ImageId=settings.image,
+                InstanceType=settings.instance_type,
+                MinCount=1,
+                MaxCount=1,
+                ClientToken=secrets.token_hex(16),
+                InstanceInitiatedShutdownBehavior="terminate",
+                UserData=user_data,
+                TagSpecifications=[*self._tags("instance"), *self._tags("volume")],
+                **options,
+            )
+        return str(started["Instances"][0]["InstanceId"])
+
+    def address(self, machine: str) -> str:
+        """Return an instance's address, the public one if it has one; empty while it has none.
+
+        Raises InfraError if it has ended, as a spot machine that was taken back.
+        """
+        with faults():
+            found = self._ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"][0]
+        if found["State"]["Name"] in ENDED:
+            code = (found.get("StateReason") or {}).get("Code", "unknown")
+            raise InfraError(f"{machine} has ended: {code}")
+        return str(found.get("PublicIpAddress") or found.get("PrivateIpAddress") or "")
+
+    def end_machine(self, machine: str) -> None:
+        """Terminate an instance. Raises InfraError if the cloud fails."""
+        with faults():
+            self._ec2.terminate_instances(InstanceIds=[machine])
