@@ -29,6 +29,7 @@ from ssh_hosts import PYTHON, SshHost, remove_abandoned
 
 pytestmark = [
     pytest.mark.boots,
+    pytest.mark.long,
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces with sshd need root"),
 ]
 CLUSTER = """\
