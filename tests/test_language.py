@@ -17,6 +17,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 OPENERS = {"What", "Whether", "How", "Which", "Who", "Where", "Why", "When", "While", "That", "If"}
 NEGATION = re.compile(r"\b(is|are|was) (no|none)\b(?! (longer|more|one))")
 
+MAX_SUMMARY = 79
+
 Fault = tuple[int, str]
 
 
@@ -28,6 +30,14 @@ def docstrings(code: ast.Module) -> Iterator[tuple[int, str]]:
                 value = statement.value if isinstance(statement, ast.Expr) else None
                 if isinstance(value, ast.Constant) and isinstance(value.value, str):
                     yield statement.lineno, value.value.strip()
+
+
+def long_docstrings(code: ast.Module) -> list[Fault]:
+    """Docstrings whose first line is not a summary for a list of names."""
+    defined = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    nodes = [node for node in ast.walk(code) if isinstance(node, defined) and node.body]
+    summaries = [(node.body[0].lineno, (ast.get_docstring(node) or "").partition("\n")[0]) for node in nodes]
+    return [(line, summary) for line, summary in summaries if len(summary) > MAX_SUMMARY]
 
 
 def bad_docstrings(code: ast.Module) -> list[Fault]:
@@ -56,6 +66,13 @@ def everywhere(faults: dict[Path, list[Fault]]) -> list[str]:
 
 def test_docstrings_say_what_a_thing_is_or_does() -> None:
     assert not everywhere({file: bad_docstrings(parse(file)) for file in MODULES})
+
+
+def test_docstrings_begin_with_a_short_line() -> None:
+    assert not everywhere({file: long_docstrings(parse(file)) for file in MODULES})
+    code = 'def f():\n    """Return {}."""\n'
+    assert not long_docstrings(ast.parse(code.format("x" * 71)))
+    assert long_docstrings(ast.parse(code.format("x" * 72)))
 
 
 def test_negation_is_by_not_and_a_verb() -> None:

@@ -18,7 +18,9 @@ DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/")
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes], durable: bool = True) -> None:
-    """Write a file, whole or not at all, also when the power fails. `data` is what it holds, or its pieces.
+    """Write a file, whole or not at all, even when the power fails.
+
+    `data` is what it holds, or its pieces.
 
     What is not `durable` does not wait for the disk: a kill leaves it whole, but when the power fails it may be empty,
     unless `sync_disk` came between.
@@ -61,7 +63,7 @@ def write_named(path: Path, data: bytes) -> None:
 
 
 def is_stream(path: Path) -> bool:
-    """Return whether a name is that of a device, a pipe, a folder or an open descriptor."""
+    """Return whether a name is a device, pipe, folder or open descriptor."""
     return str(path).startswith(DESCRIPTORS) or (path.exists() and not path.is_file())
 
 
@@ -89,7 +91,7 @@ def open_plain(path: Path, limit_bytes: int | None = None) -> BinaryIO:
 
 
 def read_whole(path: Path) -> bytes:
-    """A file, read at once: without the buffer that Python would make for it, in half the time.
+    """A file, read at once without a buffer: in half the time.
 
     Raises OSError if it cannot be read.
     """
@@ -111,7 +113,7 @@ def replace_link(link: Path, target: str) -> None:
 
 
 def sync_disk(folder: Path) -> None:
-    """Wait until all that was written to the folder's file system is on its disk: one wait for any number of files.
+    """Wait until a folder's whole file system is on its disk: one wait.
 
     Raises OSError if it cannot be written.
     """

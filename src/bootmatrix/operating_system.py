@@ -1,4 +1,7 @@
-"""Means that only Linux has, each with a portable way, as on macOS. BOOTMATRIX_PORTABLE=1 forces that on Linux."""
+"""Means that only Linux has, each with a portable way, as on macOS.
+
+BOOTMATRIX_PORTABLE=1 forces that on Linux.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def memory_mib(name: str) -> int | None:
 
 
 def unnamed_file(name: str) -> int:
-    """Return a descriptor of a file without a name: in memory, where that is possible."""
+    """Return a descriptor of a file without a name, in memory if possible."""
     if not is_portable():
         return os.memfd_create(name, os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
@@ -50,7 +53,7 @@ def unnamed_file(name: str) -> int:
 
 
 def slept_s() -> float:
-    """Return the time that the host was suspended since it was started; 0 if it does not tell.
+    """Return the time that the host was suspended since boot; 0 if unknown.
 
     CLOCK_MONOTONIC omits it on Linux (clock_gettime(2)), CLOCK_UPTIME_RAW on macOS.
     """

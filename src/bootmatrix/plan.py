@@ -34,7 +34,7 @@ def plan(
     qemu_fault: QemuFault = lambda _machine: None,
     boards: Boards = NO_BOARDS,
 ) -> Plan:
-    """Plan the cells of a matrix, in its order; paths of specs are relative to `base`.
+    """Plan a matrix's cells in its order; spec paths are from `base`.
 
     A machine that needs a newer QEMU than the host's is skipped. One whose QEMU is not installed is skipped only if it
     is selected by `all` alone; an explicit selection is an error. `boards` are architectures of boards by their names.
@@ -127,7 +127,10 @@ def _limited(cell: Cell, limits: Iterable[Limit]) -> str:
 
 
 def _without_kernel(cell: Cell, profiles: Mapping[str, Profile], with_kernel: Collection[str]) -> str:
-    """Return why a cell has no kernel; empty if it has one. `with_kernel` are specs with a kernel image."""
+    """Return why a cell has no kernel; empty if it has one.
+
+    `with_kernel` are specs with a kernel image.
+    """
     if cell.kernel == SPEC_KERNEL and cell.spec not in with_kernel:
         return "the spec names no kernel image of its own"
     if not has_kernel(cell, profiles):
@@ -137,7 +140,7 @@ def _without_kernel(cell: Cell, profiles: Mapping[str, Profile], with_kernel: Co
 
 
 def _sized(cell: Cell, spec: Spec, matrix: Matrix, base: Path, profiles: Mapping[str, Profile]) -> Cell:
-    """Set a cell's memory and CPUs: those of the matrix, else what the spec's containers need."""
+    """Set a cell's memory and CPUs: the matrix's, else its containers'."""
     size = GuestSize()
     for container in spec.containers:
         if text := (container.annotations or {}).get(RESOURCES):

@@ -75,7 +75,7 @@ def load(group: str, name: str) -> Any:
 
 
 def load_all(group: str) -> dict[str, Any]:
-    """Load all plug-ins of a group, by name. Raises HostError if one cannot be imported."""
+    """Load a group's plug-ins by name. Raises HostError if one cannot be."""
     return {name: load(group, name) for name in registered(group)}
 
 

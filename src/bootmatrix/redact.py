@@ -52,7 +52,10 @@ def _cut_match(match: re.Match[str]) -> str:
 
 
 def _cut(rest: str) -> str:
-    """Cut a URL behind its scheme. A password may hold an unescaped slash: then its beginning looks like a port."""
+    """Cut a URL behind its scheme.
+
+    A password may hold an unescaped slash: then its beginning looks like a port.
+    """
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
     if "@" in authority:
         rest = rest[authority.rindex("@") + 1 :]

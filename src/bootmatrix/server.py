@@ -215,7 +215,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _host_and_path(base_url: str) -> tuple[tuple[str, ...], str]:
-    """Return the hosts that requests may name, and the path below which the reports are.
+    """Return the hosts and the path that requests may name.
 
     Raises InputError if it is not an address of a server.
     """
@@ -236,7 +236,7 @@ def _is_plain(parts: list[str]) -> bool:
 
 
 def _policy(parts: list[str]) -> str:
-    """Return the policy of a file: its contents may be a guest's, or somebody else's page."""
+    """Return a file's policy: it may be a guest's, or another's page."""
     policies = {TYPES[".html"]: PAGE_SANDBOX, TYPES[".pdf"]: ""}
     return policies.get(_type(parts), SANDBOX)
 
@@ -290,14 +290,14 @@ def _planned_in(file: Path, _written: int) -> int:
 
 
 def _under_way(folder: Path) -> Iterator[dict[str, Any]]:
-    """List the running cells, each with its console's last line and the seconds since then."""
+    """List running cells, with the console's last line and its age in s."""
     for cell in unfinished(folder):
         last, quiet_s = _last_words(folder / CELLS_FOLDER / cell / CONSOLE_FILE)
         yield {"id": cell, "last": last, "quiet_s": quiet_s}
 
 
 def _last_words(console: Path) -> tuple[str, int]:
-    """Return the last non-empty line of a console, and the seconds since its last write."""
+    """Return a console's last line, and the seconds since its last write."""
     try:
         with open_plain(console) as file:
             status = os.fstat(file.fileno())

@@ -1,4 +1,4 @@
-"""Build the guest's init for every architecture of `arch/`, by zig, and check that the same bytes come out again.
+"""Build the guest's init for every architecture by zig, reproducibly.
 
     make_guest.py [NAME…]            write specs/images/{init/bin,crun/lib}/NAME and SHA256SUMS; names are Debian's
     make_guest.py --check [NAME…]    build in a folder that is removed again, and compare
@@ -85,7 +85,7 @@ def sources() -> list[Path]:
 
 
 def sources_digest() -> str:
-    """Digest everything in the checkout that makes the binaries: sources, flags, targets, zig's version."""
+    """Digest what makes the binaries: sources, flags, targets, zig."""
     locked = (CHECKOUT / "requirements-agent.lock").read_bytes()
     targets = sorted((name, repr(target)) for name, target in guest_targets().items())
     digest = hashlib.sha256(repr((DIALECT, FLAGS, LIBRARY_FLAGS, targets)).encode() + locked)

@@ -1,4 +1,4 @@
-"""Assembly of a spec, a machine and a kernel into a bootable. Shared parts are cached."""
+"""Assemble a spec, a machine and a kernel into a bootable; parts are cached."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def gather(  # noqa: PLR0913, PLR0917
 def build(  # noqa: PLR0913, PLR0917
     spec: Spec, profile: Profile, machine: Machine, kernel: Kernel, builder: Builder, roots: RootPlace = "ram"
 ) -> Bootable:
-    """Build the bootable of a machine for a spec, with the parts for forking if enabled.
+    """Build the bootable of a machine for a spec, with the parts for forking.
 
     Raises:
         BuildError: the spec cannot be built for this machine.
@@ -178,7 +178,7 @@ def build(  # noqa: PLR0913, PLR0917
 
 
 def bootable_of(assembly: Assembly) -> Bootable:
-    """Build the bootable. Its `reports` is true if the spec's init is bootmatrix's own."""
+    """Build the bootable; its `reports` is true if the spec's init is ours."""
     initrd, unpacked_bytes = _initrd(assembly)
     bootable = without_initrd(assembly).model_copy(update={"initrd": initrd, "unpacked_bytes": unpacked_bytes})
     return bootable.model_copy(update=_forkable(assembly, bootable.cmdline)) if assembly.builder.fork else bootable
@@ -223,7 +223,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
 
 
 def _lacking(assembly: Assembly) -> Iterator[str]:
-    """Note modules and options that the kernel lacks for the spec; options if it has a configuration."""
+    """Note modules, and options by the configuration, that the kernel lacks."""
     files = assembly.files
     config = assembly.builder.store.verified(files.config).read_bytes() if files.config else b""
     yield from (f"{LACKS_MODULE}{name}" for name in assembly.modules[1] if not is_built_in(name, config))
@@ -273,7 +273,7 @@ def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
 
 
 def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
-    """Return the spec's kernel command line without consoles, and a note on each of them."""
+    """Return the spec's command line without consoles, and a note on each."""
     cmdline, consoles = without_consoles(spec.kernel.cmdline)
     return cmdline, tuple(f"{word} on the kernel's command line is not used: the machine sets it" for word in consoles)
 

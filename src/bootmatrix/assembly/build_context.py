@@ -1,4 +1,4 @@
-"""Configuration of sources, the builder made from it, and the inputs of a cell before anything is built."""
+"""Settings of sources, their builder, and a cell's inputs before a build."""
 
 from __future__ import annotations
 

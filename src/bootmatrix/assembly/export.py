@@ -40,7 +40,7 @@ EMPTY: Mapping[str, object] = {
 
 
 def machine_of(name: str, profile: Profile, chosen: str, is_named: bool) -> str:
-    """Return the machine for a format: the named one, or the profile's for its boot method.
+    """Return the machine for a format: the named one, or that of its boot method.
 
     Raises InputError if the format is unknown, or not available for this architecture.
     """
@@ -76,7 +76,10 @@ def formats_of(profile: Profile) -> list[str]:
 
 
 def check(names: Iterable[str]) -> None:
-    """Check that no two formats write the same file with different contents. Raises InputError if two do."""
+    """Check that formats do not write one file with different contents.
+
+    Raises InputError if two do.
+    """
     owners: dict[str, str] = {}
     for name in names:
         for suffix in output_formats()[name].files:
@@ -86,7 +89,7 @@ def check(names: Iterable[str]) -> None:
 
 
 def check_stream(request: ExportRequest) -> None:
-    """Raises InputError if a request would write more than the one file that a stream can hold."""
+    """Raises InputError if a request writes more than one file to a stream."""
     several = [name for name in request.formats if len(output_formats()[name].files) > 1]
     if several or len(request.formats) > 1 or request.sbom:
         names = ", ".join((*request.formats, *(("an SBOM",) if request.sbom else ())))
@@ -112,7 +115,7 @@ class ExportRequest:
 
 
 def write(request: ExportRequest, cell: Cell, context: BuildContext) -> list[Path]:
-    """Build a cell in some formats, and write their files and the manifest; return the paths.
+    """Build a cell in some formats and write their files; return the paths.
 
     Raises:
         InputError: a format is unknown, or not available for this architecture.
@@ -207,7 +210,7 @@ def _put(source: Path, prefix: Path, suffix: str) -> Path:
 
 
 def _unnamed(beside: Path) -> BinaryIO:
-    """Open an unnamed file, so that nothing is left if killed; `beside` if unsupported."""
+    """Open an unnamed file, gone if killed; `beside` if that is unsupported."""
     if is_portable():
         return beside.open("xb")
     try:

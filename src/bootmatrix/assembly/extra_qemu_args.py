@@ -16,7 +16,7 @@ COLD = "it has QEMU arguments of its own"
 
 
 def with_qemu_args(bootable: Bootable, words: Sequence[str]) -> Bootable:
-    """Add arguments to a bootable, with digests of their files. Such a guest is not forked.
+    """Add arguments to a bootable, with their files' digests; it is not forked.
 
     Raises BuildError if a drive's file cannot be read, or refers to other files of the host.
     """
@@ -49,7 +49,10 @@ def _attached(path: Path) -> Artefact:
 
 
 def _drive(value: str) -> str:
-    """Return a drive with an explicit format. QEMU would guess it from contents that a guest may have written."""
+    """Return a drive with an explicit format.
+
+    QEMU would guess it from contents that a guest may have written.
+    """
     if any(part.startswith("format=") for part in split_value(value)):
         return value
     return f"format={disk_format(Path(split_value(value)[-1].removeprefix(FILE)))},{value}"

@@ -1,4 +1,4 @@
-"""Parts of a forked guest: the template's initrd, and a disk with the spec's own part."""
+"""Parts of a forked guest: the template's initrd, and a disk of the spec's."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def template_tree(init: list[StoredImage], store: Store) -> Tree:
 
 
 def disk_tree(whole: Tree, init: list[StoredImage], store: Store, *, writes: bool) -> tuple[Tree, str]:
-    """Build the tree of a clone's disk: the guest's root beyond the init images, or a reason."""
+    """Build the tree of a clone's disk, beyond the init images, or a reason."""
     base, disk = base_tree(init, store), Tree()
     disk.put(SETTINGS_FOLDER, directory())
     if writes:
@@ -75,7 +75,7 @@ def disk_tree(whole: Tree, init: list[StoredImage], store: Store, *, writes: boo
 
 
 def writes_bundles(spec: Spec, bundles: Iterable[BundleSpec]) -> bool:
-    """Return whether anything may write below /containers; a disk needs an overlay for that."""
+    """Return whether anything may write below /containers, and needs an overlay."""
     return bool(spec.volumes) or any(writes_root(bundle) for bundle in bundles)
 
 

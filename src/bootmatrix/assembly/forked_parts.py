@@ -1,4 +1,4 @@
-"""Files of guests that are forked: the template's initrd, and the disk of a clone."""
+"""Files of forked guests: the template's initrd, and the clone's disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Uncompressed squashfs disks with the roots of large images. Each is packed once, for all kernels and specs.
+"""Uncompressed squashfs disks with the roots of large images.
+
+Each is packed once, for all kernels and specs.
 
 A guest mounts such a disk instead of unpacking it, and needs no memory for what it does not read.
 """
@@ -65,7 +67,7 @@ def _why_not(machine: Machine, files: KernelFiles, init: Iterable[StoredImage]) 
 
 
 def image_disks(images: Collection[StoredImage], store: Store) -> tuple[Artefact, ...]:
-    """Return the disks of images, packed if missing. Their names are their serial numbers.
+    """Return the disks of images, packed if missing; names are serial numbers.
 
     Raises HostError if squashfs-tools are not installed, or fail.
     """
@@ -88,7 +90,7 @@ COMPLAINT_CHARACTERS = 400
 
 
 def write_disk(tree: Tree, mtime_s: int, store: Store) -> tuple[str, int]:
-    """Write a tree as an uncompressed squashfs into the store; return digest and bytes.
+    """Write a tree as a squashfs into the store; return digest and bytes.
 
     Raises HostError if squashfs-tools are not installed, or fail.
     """

@@ -1,4 +1,4 @@
-"""Import of files written by `bootmatrix build`, found by name and verified by digest."""
+"""Import of files of `bootmatrix build`, found by name, checked by digest."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Chosen:
 
 
 def find(name: str) -> Chosen | None:
-    """Find the build that a file name or a prefix means; None if nothing was built there.
+    """Find the build that a file name or prefix means; None without one.
 
     A prefix means the first of its formats that QEMU boots.
 
@@ -97,7 +97,7 @@ def _load(prefix: Path) -> Built | None:
 
 
 def reread(chosen: Chosen, target: str, profiles: dict[str, Profile], builder: Builder) -> tuple[Machine, Bootable]:
-    """Return the machine of a file, and its bootable. `target` is the user's `arch[/machine]`.
+    """Return a file's machine and bootable; `target` is the user's target.
 
     Raises InputError if a file has changed, or is for another architecture.
     """

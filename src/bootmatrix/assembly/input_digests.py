@@ -1,4 +1,4 @@
-"""Digests of the user's inputs of a plan, to detect changes before a run is resumed."""
+"""Digests of a plan's inputs, to detect changes before a run is resumed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _recipe_sources(recipe: ImageRecipe, recipe_path: Path) -> str:
 
 
 def _file(source: ImageSource) -> str:
-    """Digest a file or a folder. The lock has those of registry images; an engine's may change."""
+    """Digest a file or folder; the lock has registry images, not an engine's."""
     if source.kind != DOCKERFILE_KIND:
         return image_sources.load(source.kind).digest(source)
     folder = Path(source.path)

@@ -31,7 +31,7 @@ FORMATS: Mapping[bytes, DiskFormat] = {QCOW2: "qcow2", VMDK: "vmdk"}
 
 
 def prebuilt_bootable(guest: PrebuiltGuest, base: Path, profile: Profile, machine: Machine) -> Bootable:
-    """Return the bootable of a prebuilt guest, without a cell's kernel. Names are relative to `base`.
+    """Return a prebuilt guest without a kernel; names are relative to `base`.
 
     Raises BuildError if a file is missing, or a disk image refers to other files of the host.
     """
@@ -50,7 +50,7 @@ def prebuilt_bootable(guest: PrebuiltGuest, base: Path, profile: Profile, machin
 
 
 def with_copies(bootable: Bootable, store: Store) -> Bootable:
-    """Replace a guest's files by copies in the store, which match the record's digests.
+    """Replace a guest's files by copies in the store with the same digests.
 
     Disks are too large for that: each guest's own copy is compared (qemu/disk.py).
 
@@ -68,7 +68,10 @@ def with_copies(bootable: Bootable, store: Store) -> Bootable:
 
 
 def with_kernel(bootable: Bootable, kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Bootable:
-    """Add a cell's kernel to a prebuilt guest. Raises BuildError if the kernel lacks the machine's device tree."""
+    """Add a kernel to a prebuilt guest.
+
+    Raises BuildError if the kernel lacks the machine's device tree.
+    """
     dtb = dtb_artefact(machine.dtb, kernel, files, store) if machine.dtb and not bootable.dtb else bootable.dtb
     fields = {"kernel": kernel_artefact(kernel, files, machine, store), "kernel_release": kernel.release, "dtb": dtb}
     return bootable.model_copy(update=fields)
@@ -138,7 +141,7 @@ def disk_format(path: Path) -> DiskFormat:
 
 
 def refers(path: Path) -> bool:
-    """Return whether a disk image names other files of the host, which QEMU would open."""
+    """Return whether a disk image names other files, which QEMU would open."""
     with path.open("rb") as file:
         header = file.read(VMDK_TEXT_END_BYTES)
     if header.startswith(VMDK):

@@ -112,7 +112,7 @@ class Spool:
         self._path, self._file = path, file
 
     def add(self, source: IO[bytes]) -> Slice:
-        """Append everything that can be read; return its slice. Raises HostError if the disk is full."""
+        """Append all; return its slice. Raises HostError if the disk is full."""
         offset = self._file.tell()
         with host_faults(self._path.parent):
             while data := source.read(PIECE_BYTES):

@@ -133,11 +133,11 @@ class Tree:
         return "/".join([*done, *reversed(todo)])
 
     def get(self, path: str) -> Node | None:
-        """Return the node of a path. Links of its folders are followed; it may be a link itself."""
+        """Return a path's node, which may be a link; its folders are followed."""
         return self.nodes.get(self.resolve(path))
 
     def put(self, path: str, node: Node) -> None:
-        """Put a node at a path. A folder keeps an existing folder; anything else replaces.
+        """Put a node at a path; only a folder keeps an existing folder.
 
         Raises BuildError if the path leaves the root, the tree is too large for an initrd, or a number is too large.
         """
@@ -164,7 +164,7 @@ class Tree:
             raise BuildError(f"the paths of all files have more than {MAX_NAMES_BYTES >> 20} MiB")
 
     def link(self, path: str, target: str) -> None:
-        """Make `path` a hard link to `target`. Raises BuildError if the target does not exist."""
+        """Hard-link `path` to `target`. Raises BuildError without a target."""
         node = self.get(target)
         if node is None or node.kind == "dir":
             raise BuildError(f"{path} is a hard link to {target}, which does not exist")
@@ -216,7 +216,7 @@ class Tree:
             self.put(member.name, node)
 
     def add_layer(self, layer: Path) -> None:
-        """Apply a layer of an image: an uncompressed tar file of the store, which may be hostile.
+        """Apply an image's layer: an uncompressed, maybe hostile, tar file.
 
         Contents stay in place. Whiteouts (`.wh.` files, opencontainers/image-spec, layer.md) are applied first.
         A file without a byte is an empty layer: some builders write one for a step that changes nothing.
@@ -271,7 +271,7 @@ class Tree:
         return data
 
     def _unlink(self, path: str) -> None:
-        """Remove a node that is not a folder: a layer's folder replaces it, even a link to one."""
+        """Remove a node that is not a folder, even a link to one."""
         where = self.resolve(path)
         there = self.nodes.get(where)
         if there is not None and there.kind != "dir":
@@ -332,7 +332,7 @@ class Tree:
 
 
 def _whiteout(name: str) -> str | None:
-    """Return the name that a whiteout removes, OPAQUE for a whole folder; None for other entries."""
+    """Return the name that a whiteout removes, OPAQUE for a folder's content."""
     last = name.rstrip("/").rpartition("/")[2]
     if last.startswith(OPAQUE):
         return OPAQUE
@@ -340,7 +340,7 @@ def _whiteout(name: str) -> str | None:
 
 
 def _xattrs(member: tarfile.TarInfo) -> tuple[tuple[str, str], ...]:
-    """Return the extended attributes that matter in a guest, from POSIX extended headers."""
+    """Return the extended attributes of a guest from POSIX headers."""
     attributes = (
         (name.removeprefix(XATTR), value) for name, value in member.pax_headers.items() if name.startswith(XATTR)
     )

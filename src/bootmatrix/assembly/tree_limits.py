@@ -38,7 +38,7 @@ def clean(path: str) -> str:
 
 
 def check_lengths(where: str, target: str) -> None:
-    """Check a path and a link's target against Linux's limits. Raises BuildError if they are too long, or too deep."""
+    """Check a path and a link's target. Raises BuildError if they are too long."""
     if len(target) > MAX_PATH_BYTES:
         raise BuildError(f"the link {where[:200]!r} has a target of {len(target)} characters")
     if 4 * len(where) <= MAX_NAME_BYTES:  # the usual case: too short to exceed any limit in UTF-8

@@ -1,4 +1,4 @@
-"""User files, which may change while in use: only contents with the known digest are used."""
+"""User files, used only with the known digest: they may change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bootmatrix.store import COPY_BYTES, Store, host_faults
 
 
 def filled(text: str, names: Mapping[str, str]) -> str:
-    """Replace names in braces in the name of a file. Widths and the like, which could make it huge, are refused.
+    """Replace names in braces; widths and the like are refused.
 
     Raises ValueError if an unknown name, or an invalid brace.
     """

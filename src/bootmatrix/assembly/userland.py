@@ -1,4 +1,4 @@
-"""The part of a guest that no kernel and no machine changes: images, containers, the root."""
+"""The part of a guest without kernel and machine: images and the root."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Userland:
 
     @cached_property
     def protocol(self) -> int | None:
-        """Version of the protocol by which the spec's init reports; None if it is not ours."""
+        """Version of the init's protocol; None if it is not ours."""
         return find_protocol(self.init)
 
     @property

@@ -1,1 +1,4 @@
-"""A virtualisation server of autopkgtest: guests as testbeds, by the protocol of README.virtualisation-server."""
+"""autopkgtest's virtualisation server: guests as testbeds.
+
+The protocol is in its README.virtualisation-server.
+"""

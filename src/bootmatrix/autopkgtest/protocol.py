@@ -1,4 +1,4 @@
-"""The line protocol between autopkgtest and its virtualisation server: README.virtualisation-server there."""
+"""The line protocol of autopkgtest: README.virtualisation-server there."""
 
 from __future__ import annotations
 

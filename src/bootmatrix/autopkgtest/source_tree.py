@@ -22,7 +22,7 @@ _ASKED_FOR = {
 
 
 def packages_of(tree: Path) -> tuple[str, ...]:
-    """Return names of packages: the tree's own, and what its tests, its packages and its build ask for.
+    """Return the packages of a tree, its tests and its build.
 
     Raises InputError if it is not the tree of a source package with tests.
     """

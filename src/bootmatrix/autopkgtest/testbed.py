@@ -98,7 +98,7 @@ class Testbed:
         return ("root-on-testbed", "revert", "revert-full-system", *ISOLATION[self._settings.isolation], *user)
 
     def open(self) -> str:
-        """Boot a guest; return a folder of it for everybody. Raises BootmatrixError if it cannot be booted."""
+        """Boot a guest; return a folder for all. Raises BootmatrixError on a fault."""
         settings = self._settings
         folder = kept_server.start(
             kept_server.KeptSettings(

@@ -1,1 +1,1 @@
-"""Searches for the first kernel, of the archive or of a git tree, on which a spec has another verdict."""
+"""Searches for the first kernel or commit that changes a spec's verdict."""

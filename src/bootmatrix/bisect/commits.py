@@ -1,4 +1,4 @@
-"""Search a git history for the first commit whose kernel gives a spec another verdict."""
+"""Search a git history for the first commit that changes a verdict."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CommitSearch:
         self._steps: dict[str, Step] = {}
 
     async def run(self, test: Test) -> None:
-        """Test commits until git knows the first one with another verdict, or there is nothing to find.
+        """Test commits until git knows the first bad one, or none is left.
 
         Raises InputError if git cannot check a commit out.
         """
@@ -45,7 +45,7 @@ class CommitSearch:
         self._steps[commit.id] = step.model_copy(update={"skipped": is_other, "twin": twin})
 
     def _is_other_fault(self, commit: Commit, step: Step) -> bool:
-        """Return whether a fault is not the one to find; that of the good commit is never to be found."""
+        """Return whether a fault is not the one to find, nor the good commit's."""
         if not self._match or not step.is_judged or commit == self._git.good:
             return False
         is_same = step.verdict == self._verdict(self._git.good)
@@ -59,7 +59,7 @@ class CommitSearch:
         return self._steps[name].verdict == self._verdict(self._git.good)
 
     def state(self) -> Bisection:
-        """Return the tested commits: the older end, those like it, the candidates, the others, and the newer end."""
+        """Return the tested commits: older end, alike, candidates, rest, newer end."""
         candidates = self._git.candidates()
         old, new = self._git.ends
         between = [name for name in self._steps if name not in {old.id, new.id}]

@@ -1,4 +1,4 @@
-"""`git bisect` in a work tree: git chooses the commits, bootmatrix answers. The state is git's own."""
+"""`git bisect` in a work tree: git chooses, bootmatrix answers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class GitTree:
             raise InputError(f"--tree {path}: not a git work tree")
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a git command; any exit status is returned. Raises ToolMissing if git is not installed."""
+        """Run a git command; any exit status is returned.
+
+        Raises ToolMissing if git is not installed.
+        """
         env = {name: value for name, value in os.environ.items() if name not in LOCATIONS}
         command = ["git", "-C", str(self.path), *words]
         try:
@@ -65,14 +68,14 @@ class GitTree:
             raise ToolMissing("git is not installed", "Install git.") from error
 
     def git(self, *words: str) -> str:
-        """Run a command of git and return its output. Raises InputError if it fails; with git's own words."""
+        """Run git and return its output. Raises InputError if it fails."""
         done = self.run(*words)
         if done.returncode:
             raise InputError(f"git {' '.join(words[:2])} in {self.path}: {_last_line(done.stderr or done.stdout)}")
         return done.stdout.strip()
 
     def commit(self, revision: str) -> Commit:
-        """Find a commit by any name that git knows. Raises InputError if git knows no commit of this name."""
+        """Find a commit by a name. Raises InputError if git knows none."""
         result = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         if result.returncode:
             raise InputError(f"{self.path} has no commit {revision!r}", "Name a commit, tag or branch of the tree.")
@@ -103,7 +106,7 @@ class GitTree:
 
     @contextmanager
     def bisect(self, good: Commit, bad: Commit) -> Iterator[GitBisect]:
-        """Search between two commits; afterwards the tree has the commit or branch of before.
+        """Search between two commits; the tree is as before afterwards.
 
         Raises InputError if git refuses the search.
         """
@@ -132,7 +135,7 @@ class GitBisect:
         return (self.bad, self.good) if self.is_fix else (self.good, self.bad)
 
     def answer(self, commit: Commit, *, is_good: bool | None) -> None:
-        """Tell git the result for a commit; None skips it. git then checks the next one out."""
+        """Tell git a commit's result, None for a skip; it checks out the next."""
         word = SKIP if is_good is None else OLD if is_good != self.is_fix else NEW
         done = self.tree.run("bisect", word, commit.id)
         if done.returncode == MERGE_BASE:
@@ -150,7 +153,7 @@ class GitBisect:
         return self.tree.commit("HEAD")
 
     def candidates(self) -> tuple[str, ...]:
-        """Return the object names of those that may be the first with the other result; none before the end."""
+        """Return the commits that may be the first; none before the end."""
         log = self.log()
         return tuple(dict.fromkeys(FIRST.findall(log) or POSSIBLE.findall(log)))
 

@@ -72,7 +72,7 @@ def prepare_search(question: Question, all_profiles: Mapping[str, Profile], arch
 
 
 def catalogued(question: Question, profile: Profile) -> list[RepositoryKernel]:
-    """Return the entries of catalogues that a question means; none for the archive's kernels.
+    """Return a question's catalogue entries; none for the archive's kernels.
 
     `kernel` names one, or the flavour of a distribution's; without it, its first flavour is taken.
 
@@ -135,7 +135,7 @@ def source_of(profile: Profile, machine: str, kernel_name: str, good: str) -> Ke
 
 
 def between(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
-    """Return the kernels of the archive from good to bad, the newest version of each release.
+    """Return the archive's kernels from good to bad, newest of each release.
 
     Raises InputError as `between_ordered` does.
     """
@@ -143,7 +143,7 @@ def between(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
 
 
 def between_ordered(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
-    """Return the kernels from good to bad, the last version of each release; `kernels` has the oldest first.
+    """Return the kernels from good to bad, last of each release.
 
     Raises InputError if one is not found, or both are the same.
     """
@@ -195,7 +195,10 @@ def _suite(kernel: Kernel) -> str:
 
 
 async def run_search(search: Search, context: RunContext, writer: RunWriter, at_once: int) -> None:
-    """Boot kernels until the first one with another verdict is known. A cell without a guest verdict is skipped."""
+    """Boot kernels until the first one with another verdict is known.
+
+    A cell without a guest verdict is skipped.
+    """
 
     async def step(number: int) -> None:
         cell = search.cells[number]

@@ -115,7 +115,7 @@ def _key(machine: Machine, accelerator: Accelerator) -> str:
 
 
 def _attempt(machine: Machine, accelerator: Accelerator, bootable: Bootable) -> str:
-    """Return a key of all inputs of a refusal: arguments, rights, and the state of KVM's device."""
+    """Return a key of a refusal: arguments, rights, state of KVM's device."""
     inputs = [_key(machine, accelerator), accelerated(machine, accelerator).model_dump_json(), *bootable.qemu_args]
     device = KVM.stat() if KVM.exists() else None
     state = [device.st_rdev, device.st_ctime_ns] if device else []

@@ -1,4 +1,4 @@
-"""Result files that are too large for messages: fetched by the guest's agent, after its services have stopped."""
+"""Large result files, which the agent sends after services have stopped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CollectLimits:
 
 
 def with_collection(bootable: Bootable, machine: Machine) -> Bootable:
-    """Give a guest with result files an agent in its end, where its machine has a port for it."""
+    """Give a guest an agent at its end, if it has result files and a port."""
     if not bootable.results or not bootable.reports or bootable.agent or machine.result != "virtio-serial":
         return bootable
     return bootable.model_copy(update={"agent": "collect"})
@@ -57,7 +57,10 @@ class _Wanted:
 
 
 def _wanted(messages: Sequence[GuestMessage]) -> Iterator[_Wanted]:
-    """Yield the files to fetch. Messages of init are authentic, but containers choose none of their words."""
+    """Yield the files to fetch.
+
+    Messages of init are authentic, but containers choose none of their words.
+    """
     number, is_file = -1, False
     for message in messages:
         if message.kind == "file" and len(message.words) > 2:
@@ -77,7 +80,7 @@ class Collector:
         self._left = limits.total_bytes
 
     async def run(self, messages: Sequence[GuestMessage]) -> None:
-        """Fetch all, and let the guest go on. If its agent is ended and started again, so is this.
+        """Fetch all and let the guest go on, again if its agent starts again.
 
         A guest that has ended is judged: what is missing is known.
 

@@ -15,7 +15,7 @@ MAX_POINTS = 500
 
 
 def waits_s(pid: int, proc: Path = Path("/proc")) -> dict[str, float]:
-    """Return the run queue wait of each thread of a process, in seconds, by thread id.
+    """Return each thread's run queue wait in seconds, by thread id.
 
     The second number of a thread's schedstat, in nanoseconds (the kernel's Documentation/scheduler/sched-stats). Empty
     on a host without it.

@@ -1,4 +1,4 @@
-"""Phases of a guest, their deadlines, and the cause of a boot's end. Pure: times are seconds after the start."""
+"""Phases, deadlines and the cause of an end; times are s after start. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAULT_GRACE_S = 10.0
 
 @dataclass(frozen=True)
 class Expired:
-    """An expired limit: `silence`, `panic`, `fault`, `shown` (see Outcome), or a phase.
+    """An expired limit: `silence`, `panic`, `fault`, `shown`, or a phase.
 
     `is_starved`: the limit would not have expired, had the host had a core for the guest.
     """
@@ -77,7 +77,10 @@ def _stop_s(machine: Machine, bootable: Bootable) -> float:
 
 
 def silence_limits(machine: Machine, bootable: Bootable, timeouts: Timeouts) -> dict[Phase, float]:
-    """Return the silence limit of each phase, in seconds. A kernel prints while it boots; services need not."""
+    """Return the silence limit of each phase, in seconds.
+
+    A kernel prints while it boots; services need not.
+    """
     whole = timeouts.silence * machine.time_factor
     talkative = whole if bootable.proof else whole * TALKATIVE_SHARE
     # A check that computes in silence is not yet a hang while the time that its spec gives it lasts.
@@ -115,7 +118,7 @@ class PhaseClock:
         self._waited_s = max(self._waited_s, waited_s)
 
     def suspended(self, suspended_s: float) -> None:
-        """Record the total time in which QEMU or bootmatrix was stopped; it does not count."""
+        """Record the time in which QEMU or bootmatrix was stopped."""
         self._suspended_s = suspended_s
 
     @property
@@ -146,7 +149,7 @@ class PhaseClock:
         self._enter("shutdown", at_s)
 
     def hold(self) -> None:
-        """Suspend the limits while the host uses the guest, up to its shutdown; only a panic still ends it.
+        """Suspend the limits while the host uses the guest, except for a panic.
 
         Nothing is suspended while result files are fetched in its end.
         """

@@ -46,7 +46,10 @@ TICK_S = 0.2
 
 
 class Diagnosis:
-    """Query one QEMU and its guest. `send` types on the guest's console; `hear` takes its output."""
+    """Query one QEMU and its guest.
+
+    `send` types on the guest's console; `hear` takes its output.
+    """
 
     def __init__(self, folder: Path, machine: Machine, monitor: Monitor, send: Callable[[bytes], None]) -> None:
         self._folder = folder / FOLDER
@@ -62,7 +65,10 @@ class Diagnosis:
         self._answers += data[: ANSWER_BYTES - len(self._answers)]
 
     async def run(self, panicked: bool, dump: bool) -> tuple[Diagnostic, ...]:
-        """Collect diagnostics in files, with a note for each missing one. Bounded in time."""
+        """Collect diagnostics in files, with a note for each missing one.
+
+        Bounded in time.
+        """
         registers = await self._registers()
         if not registers.file:
             return (registers,)
@@ -112,7 +118,10 @@ class Diagnosis:
                 return
 
     async def _memory(self) -> Diagnostic:
-        """Write an ELF core of the guest's memory for gdb and crash. Through a pipe, since QEMU cannot open files."""
+        """Write an ELF core of the guest's memory for gdb and crash.
+
+        Through a pipe, since QEMU cannot open files.
+        """
         path = self._folder / "memory.elf"
         most_bytes = (self._machine.memory_mib + DUMP_BEYOND_MIB) << 20
         try:

@@ -120,7 +120,7 @@ def _outcome(seen: Observation, folder: Path) -> Outcome:
 
 @asynccontextmanager
 async def _network(bootable: Bootable) -> AsyncIterator[tuple[socket.socket, ...]]:
-    """Start the network of a guest that has one which leads outside; yield QEMU's end."""
+    """Start an outbound guest's network; yield QEMU's end."""
     if not bootable.outbound:
         yield ()
         return

@@ -92,7 +92,7 @@ class Observation:
         self._status: int | None = None
 
     def now(self) -> float:
-        """Return seconds after the start; updates the time in which this process did not run."""
+        """Return seconds after the start; updates the time that was stopped."""
         at_s = time.monotonic() - self._start
         self._away_s += gap_of(at_s - self._last_s)
         self._last_s = at_s
@@ -100,7 +100,7 @@ class Observation:
         return at_s
 
     def resume(self, console: bytes, state: int | None, message: bytes) -> None:
-        """Continue a snapshot: its console so far, the descriptor of its state, and a message that wakes it."""
+        """Continue a snapshot: console, descriptor of its state, wake message."""
         self._log.write(console)
         self.state = state
         self._wires.send(message)
@@ -115,7 +115,7 @@ class Observation:
         return self.agent
 
     def hold(self, nonce: str, serve: Hold) -> None:
-        """Let `serve` use the guest when it has failed; it goes on to its end when that is done."""
+        """Let `serve` use a guest that failed; it goes on when that is done."""
         self.connect_agent(nonce)
         self._serve = serve
 
@@ -217,7 +217,7 @@ class Observation:
         self._over.set()
 
     async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run a task. Its error, such as a full disk, ends the boot and is raised afterwards."""
+        """Run a task; its error, such as a full disk, ends the boot first."""
         try:
             await task()
         except Exception as error:
@@ -330,7 +330,7 @@ class Observation:
         return await within(limit_s, work, lambda: process.returncode is None and suspension_of(process.pid))
 
     async def _leave(self, process: Process) -> None:
-        """End QEMU: by asking, and if that does not help, by force. A stopped one cannot answer."""
+        """End QEMU by asking, then by force: a stopped one cannot answer."""
         self._private_mib = private_mib(process.pid)
 
         async def leave() -> None:
@@ -372,7 +372,10 @@ class Observation:
         return any(data for _, data in received)
 
     def _unasked(self) -> Ending:
-        """Return the ending of a QEMU that exited unasked. A guest leaves by semihosting without an event."""
+        """Return the ending of a QEMU that exited unasked.
+
+        A guest leaves by semihosting without an event.
+        """
         by_guest = self._machine.exit == "semihosting" and self._status is not None and self._status >= 0
         return Ending("guest") if by_guest and not has_errors(bytes(self._stderr)) else Ending("error")
 

@@ -45,7 +45,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Booted:
-    """The outcome of a boot, and its kind; `cold_reason` explains a cold boot instead of a fork."""
+    """A boot's outcome and kind; `cold_reason` says why it was not forked."""
 
     outcome: Outcome
     boot: BootKind = "cold"

@@ -1,4 +1,4 @@
-"""Changes that a cell makes to its spec: the kernel command line, and the limits of checks."""
+"""A cell's changes to its spec: command line, and limits of checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bootmatrix.model.spec import CHECK, NETWORK
 
 
 def adjusted(spec: Spec, cell: Cell) -> Spec:
-    """Return the spec with the cell's appended arguments and limits; the spec itself without any."""
+    """Return the spec with the cell's appended arguments and limits."""
     if cell.append:
         spec = _appended(spec, cell.append)
     if cell.network is not None:

@@ -1,4 +1,4 @@
-"""Verdicts of a saved run, compared with their own evidence before anything is built on them."""
+"""Verdicts of a saved run, compared with their own evidence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MANY_CELLS = 1000
 
 @contextmanager
 def checking(runs: Sequence[tuple[Run, Path]]) -> Iterator[None]:
-    """Check the verdicts of several runs in their folders, those of many cells on all cores while the block runs.
+    """Check the verdicts of runs; many on all cores while the block runs.
 
     Raises InputError as `check_verdicts` does, before the block or at its end.
     """
@@ -49,7 +49,7 @@ def _check_each(runs: Iterable[tuple[Run, Path]]) -> None:
 
 @contextmanager
 def _children(shares: Sequence[Sequence[tuple[Run, Path]]]) -> Iterator[Callable[[], bool]]:
-    """Check each share in a process of its own; forked ones have the runs already. Yield what waits for them."""
+    """Check each share in a process; forked ones have the runs already."""
     fork = get_context("fork")
     passed = [fork.Event() for _ in shares]
     children = [fork.Process(target=_check_share, args=pair, daemon=True) for pair in zip(shares, passed, strict=True)]

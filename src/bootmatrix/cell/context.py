@@ -30,7 +30,7 @@ def no_limit(_machine: Machine, _memory_mib: int | None = None) -> nullcontext[N
 def open_context(
     config: RunConfig, observer: Observer, turn: ResourceLease = no_limit, hold: HoldGuest | None = None
 ) -> Iterator[RunContext]:
-    """Open the context of cells; `turn` leases cores and memory for each guest, `hold` uses those that have failed."""
+    """Open the context; `turn` leases cores and memory, `hold` uses failures."""
     with open_builder(config.sources, observer, fork=config.fork) as builder:
         forks = None
         if config.fork:

@@ -1,4 +1,4 @@
-"""A cell of the tiers `docker` and `hardware`: the spec's containers on a kernel that runs already."""
+"""A cell of the tiers `docker` and `hardware`: a kernel that runs already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places of faults: source lines of traces, and a second boot of a kernel that hangs, which tells where."""
+"""Places of faults: lines of traces, and a second boot that tells of a hang."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class FaultPlaces:
         return await explained(outcome, start, bootable, symbols)
 
     def symbols(self, console: bytes) -> Symbols | None:
-        """Find the symbols of the kernel with this console: in its build tree, or a package for debugging."""
+        """Find a kernel's symbols: in its build tree, or a package for debugging."""
         custom = self.kernel if isinstance(self.kernel, CustomKernel) else None
         banner = BANNER.search(console)
         sources = (Path(custom.folder, part.path) for part in custom.parts if part.path) if custom else ()
@@ -84,7 +84,7 @@ async def explained(outcome: Outcome, start: Start, bootable: Bootable, symbols:
 
 
 def located(outcome: Outcome, faults: Iterable[KernelFault], folder: Path, symbols: Symbols | None) -> Outcome:
-    """Add the source lines of the faults' traces to the diagnostics of an outcome, if there are any."""
+    """Add the source lines of faults' traces to an outcome's diagnostics."""
     places = (place for fault in faults for place in symbols.lines_of(fault.trace)) if symbols else ()
     lines = dict(islice(places, MAX_LINES))
     if not lines:

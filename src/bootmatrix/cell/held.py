@@ -16,7 +16,7 @@ SECTIONS = ("onboot", "service", "check", "onshutdown")
 
 @dataclass(frozen=True)
 class HeldGuest:
-    """A guest that has failed and still runs. `container` is the last one that failed; empty if none did."""
+    """A failed guest that runs; `container` is the last that failed, if any."""
 
     cell: Cell
     machine: Machine
@@ -61,7 +61,7 @@ class Holding:
 
 
 def can_hold(cell: Cell, bootable: Bootable) -> bool:
-    """Return whether a guest can be held: its init is ours, and its failure is not expected."""
+    """Return whether a guest can be held: our init, unexpected failure."""
     return bootable.reports and not cell.expect
 
 
@@ -71,7 +71,7 @@ def failed_container(messages: Sequence[GuestMessage]) -> str:
 
 
 def _is_failure(message: GuestMessage) -> bool:
-    """Return whether a message reports a container's failure; a service has failed by its end."""
+    """Return whether a message reports a failure; a service's is its end."""
     _name, *rest = message.words or ("",)
     is_end = message.kind in SECTIONS and rest[:1] == ["exit"]
     return is_end and (message.kind == "service" or rest[1:] != ["0"])

@@ -80,13 +80,13 @@ def _attempt_record(attempt: Attempt, folder: Path) -> AttemptRecord:
 
 
 def _console(attempt: Attempt, folder: Path) -> str:
-    """Return the console's name, empty without one. An attempt with an outcome has a console."""
+    """Return the console's name; empty without one or without an outcome."""
     exists = attempt.console and (attempt.outcome or (folder / attempt.console).exists())
     return attempt.console if exists else ""
 
 
 def save_files(outcome: Outcome, folder: Path) -> tuple[ResultFile, ...]:
-    """Write the files that the guest sent to `folder`/files, under sanitized names; add those that were fetched."""
+    """Write a guest's files to `folder`/files, sanitized; add fetched ones."""
     fetched = {(file.container, file.asked) for file in outcome.collected if file.file}
     saved = []
     for number, message in enumerate(message for message in outcome.messages if message.kind == "file"):

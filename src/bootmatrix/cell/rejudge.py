@@ -29,7 +29,7 @@ def is_expected(cell: Cell, verdict: Verdict) -> bool:
 
 
 def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
-    """Judge each booted cell of a saved run again. Raises InputError if a console is missing."""
+    """Judge a saved run again. Raises InputError if a console is missing."""
     for record in run.records:
         if record.outcome is None or not _can_judge(record):
             continue
@@ -40,7 +40,7 @@ def rejudge(run: Run, folder: Path) -> Iterator[tuple[Record, Judgement]]:
 
 
 def _can_judge(record: Record) -> bool:
-    """Return whether a record has the inputs of its verdict. A place with its own kernel has no machine of ours."""
+    """Return whether a record has the inputs of its verdict."""
     return record.bootable is not None and (record.machine_profile is not None or record.cell.tier != "system")
 
 

@@ -40,7 +40,7 @@ NOT_JUDGED = Judgement(verdict=Verdict.INFRA_ERROR, reason="interrupted")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cell that is ready to boot. `kernel` is None for a guest with a kernel of its own."""
+    """A cell ready to boot; `kernel` is None if the guest has its own."""
 
     kernel: Kernel | None
     bootable: Bootable
@@ -98,7 +98,10 @@ def judge_error(error: Exception) -> Judgement:
 
 
 def should_retry(cell: Cell, attempts: Sequence[Attempt]) -> bool:
-    """Return whether to retry a cell. Faults of the host are retried, and failures of the guest are confirmed."""
+    """Return whether to retry a cell.
+
+    Faults of the host are retried, and failures of the guest are confirmed.
+    """
     last = attempts[-1]
     verdicts = [attempt.judgement.verdict for attempt in attempts]
     if last.differs or last.is_lasting:  # a retry could hide the difference, or would fail again
@@ -127,7 +130,7 @@ def keep_diagnosis(folder: Path, number: int, outcome: Outcome | None) -> Outcom
 
 
 def keep_files(folder: Path, number: int, outcome: Outcome | None) -> Outcome | None:
-    """Rename the files that an attempt fetched; return the outcome with the new names."""
+    """Rename an attempt's fetched files; return the outcome with them."""
     if outcome is None or not outcome.collected or not (kept := _kept_folder(folder / FILES_FOLDER, number)):
         return outcome
     return outcome.model_copy(update={"collected": tuple(_moved(file, kept) for file in outcome.collected)})

@@ -1,4 +1,4 @@
-"""One cell through all stages: fetch, build, boot, judge. Every error is a verdict."""
+"""One cell: fetch, build, boot, judge. Every error is a verdict."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _prepared(cell: Cell, context: RunContext) -> Prepared:
 
 
 def prepare_all(cells: Iterable[Cell], context: RunContext) -> list[tuple[Cell, str]]:
-    """Fetch and build all cells; return those that failed, with the message. Blocking."""
+    """Fetch and build all cells; return failures with messages. Blocking."""
 
     def message_of(cell: Cell) -> str:
         try:
@@ -276,7 +276,7 @@ async def _run_in_user_tier(attempt: Attempt, cell: Cell, context: RunContext, f
 
 
 def cold_if_outbound(bootable: Bootable) -> Bootable:
-    """Return the guest, booted cold if its network leads outside: a copy would share its connections."""
+    """Return the guest, cold if outbound: copies would share connections."""
     if not bootable.outbound:
         return bootable
     return bootable.model_copy(update={"forkable": None, "cold_reason": "its network leads outside"})
@@ -323,7 +323,7 @@ def _judge(start: Start, bootable: Bootable, outcome: Outcome) -> Judgement:
 
 
 async def _verify(attempt: Attempt, start: Start, bootable: Bootable) -> None:
-    """Compare a forked guest's judgement with a cold boot's. If they differ, trust neither."""
+    """Compare a fork's judgement with a cold boot's: differing, trust neither."""
     with tempfile.TemporaryDirectory(prefix="cold-", dir=start.folder) as folder:
         again = replace(start, folder=Path(folder))
         cold = _judge(again, bootable, (await start_cold(again, bootable)).outcome)
@@ -334,7 +334,7 @@ async def _verify(attempt: Attempt, start: Start, bootable: Bootable) -> None:
 
 
 def doubt_of(cold: Judgement, forked: Judgement) -> Judgement | None:
-    """Return the judgement on a copy that its cold boot did not confirm; None if they agree."""
+    """Return the judgement on an unconfirmed copy; None if both agree."""
     if not cold.verdict.is_guests:
         reason = f"the cold boot that was to confirm {forked.verdict} ({forked.reason}) failed: {cold.reason}"
         return cold.model_copy(update={"reason": reason})
@@ -347,7 +347,7 @@ def doubt_of(cold: Judgement, forked: Judgement) -> Judgement | None:
 
 
 def differences(cold: Judgement, forked: Judgement) -> str:
-    """Describe the difference of two judgements in verdicts or results; empty if equal.
+    """Describe the difference of two judgements; empty if equal.
 
     The order of results does not count among checks and services, which run at the same time.
     """
@@ -363,7 +363,7 @@ def differences(cold: Judgement, forked: Judgement) -> str:
 
 
 def _sequence(judgement: Judgement) -> Iterator[str]:
-    """Yield the onboot and onshutdown containers in the order of their exits, then in that of their tests."""
+    """Yield onboot and onshutdown containers in order of exits, then tests."""
     roles = [result.name.split(" ") for result in judgement.subresults]
     yield from (f"{role} {rest[0]}" for role, *rest in roles if role in SEQUENTIAL and rest)
     others = {rest[0] for role, *rest in roles if role in PARALLEL and rest}

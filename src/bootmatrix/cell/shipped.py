@@ -1,4 +1,4 @@
-"""Cells that boot on another host: prepared on this one, with their files known by digest."""
+"""Cells for another host, prepared here, with files known by digest."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ShippedContext(RunContext):
 
 
 async def prepare_here(cell: Cell, context: RunContext, folder: Path) -> Prepared | Record:
-    """Fetch and build a cell, with the cell's retries; return its record if that fails, or if it boots no guest."""
+    """Fetch and build a cell with retries; return its record if it ends here."""
     if cell.tier != "system":
         return await run_cell(cell, context, folder)
     started_at, started = datetime.now(UTC), time.monotonic()
@@ -87,7 +87,7 @@ def with_paths(bootable: Bootable, paths: Mapping[str, Path]) -> Bootable:
 
 
 async def make_kernel(task: CellTask, context: RunContext) -> None:
-    """Make a cell's kernel from the archive's packages, verified by their digests, if this host is not offline.
+    """Make a cell's kernel from the archive's packages, by their digests.
 
     A failure is not a fault: the client has the kernel.
     """
@@ -109,7 +109,7 @@ async def make_kernel(task: CellTask, context: RunContext) -> None:
 
 
 async def run_shipped(task: CellTask, context: RunContext, folder: Path, fetch: FetchArtefacts) -> Record:
-    """Boot and judge a cell that another host has prepared; its console is left in `folder`."""
+    """Boot and judge another host's cell; its console stays in `folder`."""
 
     async def prepare(_cell: Cell, _context: RunContext) -> Prepared:
         paths = await fetch(files_of(task.bootable))

@@ -1,4 +1,4 @@
-"""A cell of the user tier: the spec's containers on the host's kernel, by user-mode emulation."""
+"""A cell of the user tier: containers on the host's kernel, by qemu-user."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _bind(name: str, mount: dict[str, Any], tree: Tree) -> UserBind:
 
 
 def first_program(tree: Tree) -> bytes:
-    """Return the beginning of a program of the containers. Raises Unsupported if none is found."""
+    """Return a container's program's beginning. Raises Unsupported if none."""
     for path, node in tree.items():
         if path.startswith("containers/") and node.kind == "file" and node.mode & 0o111 and node.size > ELF_BYTES:
             with node.open() as file:
@@ -194,7 +194,7 @@ class UserRun:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def run(self, command: tuple[str, ...], tree: Tree, limit_s: float) -> UserOutcome:
-        """Run the command with the tree on its stdin, and return what was observed. Blocking.
+        """Run a command with the tree on stdin; return the outcome. Blocking.
 
         Raises HostError if it cannot be started.
         """
@@ -322,7 +322,7 @@ def prepare_user(spec: Spec, profile: Profile, machine: Machine, builder: Builde
 
 
 def _without_init(whole: Tree, init: Tree) -> Tree:
-    """Return the tree without the init images' files and without devices, which no user can make."""
+    """Return the tree without init's files and without devices."""
     kept = Tree()
     for path, node in whole.items():
         if node.kind not in {"char", "block"} and (node.kind == "dir" or path not in init.nodes):
@@ -343,7 +343,7 @@ def _check_nested(containers: Iterable[UserContainer]) -> None:
 
 
 async def run_user_cell(cell: UserCell, folder: Path) -> tuple[UserOutcome, Judgement]:
-    """Run a cell, and judge it. Its console is `folder`/console.log. Raises HostError if it cannot be started."""
+    """Run and judge a cell; `folder`/console.log. Raises HostError on a fault."""
     run = UserRun(folder / CONSOLE_FILE, cell.emulator, cell.machine)
     code = script(cell.containers, cell.emulator, cell.volumes, cell.machine.cpu or "")
     try:

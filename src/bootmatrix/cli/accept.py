@@ -1,4 +1,4 @@
-"""`bootmatrix accept`: accept failures for some time, list and remove acceptances."""
+"""`bootmatrix accept`: accept failures for some time, list, remove."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def _line(entry: AcceptedFailure) -> str:
 
 
 def _entry(args: argparse.Namespace, reports: Path) -> AcceptedFailure:
-    """Make the acceptance. Raises InputError if its reason is missing, its cell unknown, or its day invalid."""
+    """Make the acceptance.
+
+    Raises InputError if its reason is missing, its cell unknown, or its day invalid.
+    """
     if not args.reason.strip():
         raise InputError("an acceptance needs a reason", f"bootmatrix accept {args.cell} --reason WHY --by WHO")
     by = args.by.strip() or _user()

@@ -1,4 +1,4 @@
-"""`bootmatrix arch`: list, check and create profiles; table of results by machine."""
+"""`bootmatrix arch`: list, check and create profiles, results by machine."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def run_new(args: argparse.Namespace) -> int:
 
 
 def check_matrix(profile: Profile, machines: tuple[str, ...], kernels: tuple[str, ...]) -> Matrix:
-    """Make a matrix of `hello` on each machine of a profile, by default with one kernel.
+    """Make a matrix of `hello` on each machine of a profile.
 
     Raises InputError if the machine does not exist.
     """

@@ -63,7 +63,7 @@ def tiers(text: str) -> tuple[str, ...]:
 
 
 def period(text: str) -> float:
-    """Parse a time such as `6h`, `90m` or `45s` as seconds; `90min` is the older spelling."""
+    """Parse a time such as `6h` or `45s` as seconds; `90min` is older."""
     match = re.fullmatch(r"(\d{1,6})(s|m|min|h|d)", text)
     if not match or not int(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} must be a time, such as 6h, 90m or 45s")
@@ -296,7 +296,7 @@ def add(parser: argparse._ActionsContainer, *shared: str, **changes: Any) -> Non
 
 
 def add_command(commands: Commands, name: str, words: str, *, run: str = "", **details: Any) -> argparse.ArgumentParser:
-    """Add a command and its line of help. `run` is its `module:function` in `cli`, by default the module `name`."""
+    """Add a command with help; `run` is its `module:function` in `cli`."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=words, **details)
     parser.set_defaults(command=run or name)
     return parser

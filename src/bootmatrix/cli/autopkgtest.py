@@ -1,4 +1,4 @@
-"""`autopkgtest-virt-bootmatrix`: the program that autopkgtest starts behind `-- bootmatrix`."""
+"""`autopkgtest-virt-bootmatrix`: started behind `-- bootmatrix`."""
 
 from __future__ import annotations
 

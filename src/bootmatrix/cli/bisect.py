@@ -1,4 +1,4 @@
-"""`bootmatrix bisect`: find the first kernel, of the archive or of a git tree, that changes a spec's verdict."""
+"""`bootmatrix bisect`: find the first kernel or commit that differs."""
 
 from __future__ import annotations
 

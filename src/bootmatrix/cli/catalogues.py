@@ -1,4 +1,4 @@
-"""`bootmatrix kernels --distro` and `kernels check`: the kernels of other distributions."""
+"""`bootmatrix kernels --distro`, `kernels check`: other distributions."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ EVERY = "all"
 
 
 def run_distro(args: argparse.Namespace) -> int:
-    """Print the kernels of a distribution and their newest versions; return status 3 if one does not resolve."""
+    """Print a distribution's kernels, newest first.
+
+    Returns status 3 if one does not resolve.
+    """
     names = list(load_catalogues()) if args.distro == EVERY else [args.distro]
     return _print_checked(args, [entry for name in names for entry in _entries(args, find_catalogue(name))])
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Try the entries of catalogues against their real servers; return status 3 if one is not available."""
+    """Try catalogues against real servers; status 3 if one is not available."""
     if bool(args.names) == args.all:
         raise InputError("name distributions, or give --all", f"Known: {', '.join(load_catalogues())}.")
     names = list(load_catalogues()) if args.all else args.names
@@ -75,7 +78,7 @@ def _print_checked(args: argparse.Namespace, entries: list[Entry]) -> int:
 
 
 def run_facts(args: argparse.Namespace) -> int:
-    """Print facts of the kernels' configurations; return status 3 if a kernel is not available."""
+    """Print facts of kernels' configurations; status 3 if one is not available."""
     profiles = options.profiles()
     selected = [find_machine(profiles, name) for name in args.arch]
     selected = selected or [(profile, profile.default_machine()) for profile in profiles.values()]

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _times(args: argparse.Namespace) -> tuple[list[float], str]:
-    """Return the cells' seconds, and where they come from: a run that has ended, earlier runs, or an estimate."""
+    """Return the cells' seconds and their source: a run, runs, or an estimate."""
     workspace = options.workspace(args)
     if bool(args.of) == bool(args.files):
         raise InputError("name a matrix or specs, or a run that has ended: --of RUN")

@@ -124,7 +124,7 @@ def examine(workspace: Workspace, profiles: dict[str, Profile]) -> Iterator[Host
 
 
 def emulators(profiles: dict[str, Profile]) -> Iterator[HostCheck]:
-    """Check the QEMU programs; those that `make setup` needs for default machines are required.
+    """Check the QEMU programs; those of `make setup` are required.
 
     The others result in a note on the machines that cannot be booted.
     """
@@ -242,7 +242,7 @@ def archive(workspace: Workspace, profiles: dict[str, Profile]) -> HostCheck:
 
 
 def kvm(workspace: Workspace, profiles: dict[str, Profile], end_s: float) -> HostCheck:
-    """Check that KVM boots a guest before `end_s`: the device may open although no guest starts."""
+    """Check that KVM boots a guest before `end_s`: opening it proves nothing."""
     slow = "Emulation is used, which does not need KVM."
     if not KVM.exists():
         return HostCheck("note", "KVM", f"{KVM} not found", slow)
@@ -264,7 +264,7 @@ def kvm(workspace: Workspace, profiles: dict[str, Profile], end_s: float) -> Hos
 
 
 def probe_kvm(workspace: Workspace, profile: Profile, end_s: float) -> tuple[bool, str]:
-    """Boot `hello` with each accelerator of this host; return whether one worked, and the reason.
+    """Boot `hello` with each accelerator; return whether one worked, and why.
 
     Raises BootmatrixError if no guest can be prepared in time, such as offline with an empty cache.
     """
@@ -285,7 +285,7 @@ def probe_kvm(workspace: Workspace, profile: Profile, end_s: float) -> tuple[boo
 
 
 def fetch_probe(workspace: Workspace, cells: tuple[str, ...], end_s: float) -> None:
-    """Fetch and build the probe's guest in a process of its own, which is killed when the time is over.
+    """Fetch and build the probe's guest in a process, killed when time is over.
 
     Raises HostError if it took too long.
     """
@@ -302,7 +302,7 @@ def fetch_probe(workspace: Workspace, cells: tuple[str, ...], end_s: float) -> N
 
 
 def install(packages: Packages) -> str:
-    """Return the command that installs a program here; Debian's package name if unknown."""
+    """Return the command that installs a program, Debian's package if unknown."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -311,7 +311,7 @@ def install(packages: Packages) -> str:
 
 
 def install_command(packages: Packages, likes: Iterable[str]) -> str:
-    """Return the command for a distribution, from its name and those of its ancestors."""
+    """Return a distribution's command, by its name or its ancestors'."""
     manager = next((MANAGERS[like] for like in likes if like in MANAGERS), "")
     if manager in packages:
         return f"{INSTALLERS[manager]} {packages[manager]}"
@@ -319,7 +319,7 @@ def install_command(packages: Packages, likes: Iterable[str]) -> str:
 
 
 def show(checks: Iterable[HostCheck]) -> list[HostCheck]:
-    """Print each check as it ends, then advice on each missing item; return the checks."""
+    """Print each check as it ends, then advice on missing items; return all."""
     marks: dict[State, tuple[str, str]] = {"ok": ("ok", "green"), "missing": ("missing", "red"), "note": ("–", "dim")}
     console = table_console()
     findings = []

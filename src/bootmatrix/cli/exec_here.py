@@ -73,7 +73,7 @@ async def _run_job(guest: Guest, job: ExecJob, commands: _Signals, take_terminal
 
 
 class _Signals:
-    """Signals for the command, once it runs; before, and from the second Ctrl-C on, they end all."""
+    """Signals for the running command; from the second Ctrl-C on, they end all."""
 
     def __init__(self) -> None:
         self.is_running = False

@@ -19,12 +19,12 @@ ABORTED = 128
 
 
 def git_bisect_status(status: int) -> int:
-    """Return a command's status for `git bisect run`: only a guest's verdict is good or bad."""
+    """Return the status for `git bisect run`: only a guest's is good or bad."""
     return CANNOT_TEST if status in {BAD_INPUT, OUR_FAULT} else status
 
 
 def exit_status(run: Run) -> int:
-    """Return the exit status of a run: a guest's unexpected verdict outranks a fault of ours.
+    """Return a run's exit status: a guest's verdict outranks a fault of ours.
 
     A run that tested nothing is bad input, unless allowed.
     """

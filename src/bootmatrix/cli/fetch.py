@@ -1,4 +1,4 @@
-"""`bootmatrix fetch` fills the cache, and `bootmatrix lock` writes the exact versions of a matrix's inputs."""
+"""`bootmatrix fetch` fills the cache, `lock` writes exact versions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_lock(args: argparse.Namespace) -> int:
 
 
 def _resolve(args: argparse.Namespace) -> tuple[Lock, int, int]:
-    """Prepare every cell and print faults; return the lock, and the numbers of all cells and of those that failed."""
+    """Prepare every cell; return the lock, and counts of cells and failures."""
     workspace = options.workspace(args)
     planned = workspace.plan(*args.files, selection=options.selection(args))
     with download_progress() as downloads:

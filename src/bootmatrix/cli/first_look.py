@@ -1,4 +1,4 @@
-"""A first look at the host, before anything is downloaded: everything that is missing, and one command for it."""
+"""A look at the host before a download: all that is missing, one command."""
 
 from __future__ import annotations
 

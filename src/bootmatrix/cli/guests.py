@@ -51,7 +51,7 @@ def find_one(name: str) -> KeptGuest:
 
 
 def find(ids: list[str]) -> list[KeptGuest]:
-    """Find kept guests by their ids, which may be shortened; all without any. Raises InputError if one is not there."""
+    """Find kept guests by short ids, all without. Raises InputError for one."""
     guests = list(kept_guests())
     chosen = []
     for name in ids:

@@ -22,7 +22,7 @@ HEADINGS = ("", "host", "system", "Python", "cores", "memory", "QEMU", "clock", 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table of the hosts, and the faults below it; return status 3 if one cannot be used."""
+    """Print a table of the hosts and their faults; status 3 if one has any."""
     with download_progress() as observer:
         reports = check_cluster(options.workspace(args), args.file, observer)
     table = Table(*HEADINGS, box=None, padding=(0, 2, 0, 0))

@@ -1,4 +1,4 @@
-"""The process of a kept guest: `python -m bootmatrix.cli.kept_process`, which `exec` and `shell` start."""
+"""The process of a kept guest, which `exec` and `shell` start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bootmatrix kernel-test`: boot a kernel's build tree, and run a command or the kernel's own tests in it."""
+"""`bootmatrix kernel-test`: boot a build tree, run a command or its tests."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _show_output(run: Run, folder: Path) -> None:
 
 
 def _refuse_ignored(args: argparse.Namespace) -> None:
-    """Refuse options of `matrix` that have no meaning for a build tree: its kernel is booted, cold, from an initrd."""
+    """Refuse options of `matrix` that have no meaning for a build tree."""
     for name in ("tier", "boot", "roots", "verify-fork"):
         if vars(args)[name.replace("-", "_")]:
             raise InputError(f"kernel-test does not take --{name}", "With --save, use it on the matrix written there.")

@@ -104,7 +104,7 @@ def run_add(args: argparse.Namespace) -> int:
 
 
 def _shipped_first(profiles: Mapping[str, Profile]) -> list[Profile]:
-    """Sort profiles so that those of boards of one's own come after those of their architectures."""
+    """Sort profiles: one's own boards after their architectures."""
     shipped = named_files(arch_folders()[:1])
     return sorted(profiles.values(), key=lambda profile: profile.name not in shipped)
 
@@ -140,7 +140,7 @@ def _file_part(path: Path, sha256: str | None, folder: Path) -> KernelPart:
 
 
 def _image_part(source: str, sha256: str | None, folder: Path) -> KernelPart:
-    """Make the part for a container image; its path is relative to `folder`, that of kernels.yml."""
+    """Make the part for a container image, relative to `folder`."""
     image = find_source(source, Path("image"), (), find_recipe)
     if image.is_made_here:
         text = f"@pkg:{os.path.relpath(image.path, folder)}"

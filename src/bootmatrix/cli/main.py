@@ -1,4 +1,4 @@
-"""Command line: options are in `parsers`; a command's module is imported when it runs."""
+"""Command line: options in `parsers`; a command is imported when it runs."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _split_command(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _check_folder() -> None:
-    """Check that the current folder exists. Raises InputError if it was removed, or is not accessible."""
+    """Check the current folder. Raises InputError if it is not accessible."""
     try:
         Path.cwd().stat()
     except OSError as error:
@@ -135,7 +135,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _without_output(lost: OSError, status: int) -> int:
-    """Return the exit status after a write error. A saved run does not need its output."""
+    """Return the exit status after a write error, which a saved run survives."""
     if lost.errno != errno.EPIPE:
         complain(f"bootmatrix: cannot write to the standard output: {lost.strerror}")
     return status or OUR_FAULT

@@ -55,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[Run, Path], None] | None = None) -> int:
-    """Execute a planned run, report it, and return the exit status. `show` prints more of the run and its folder."""
+    """Execute a planned run, report it, and return the exit status.
+
+    `show` prints more of the run and its folder.
+    """
     keep_s = hold_s(args)
     chosen = RunOptions(
         jobs=args.jobs,
@@ -95,7 +98,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
 
 
 def hold_s(args: argparse.Namespace) -> float:
-    """Return for how many seconds an unused guest is held that has failed; 0 if none is.
+    """Return for how many seconds a failed guest is held; 0 for none.
 
     Raises InputError if options do not go together.
     """
@@ -109,5 +112,5 @@ def hold_s(args: argparse.Namespace) -> float:
 
 
 def _branch(chosen: str | None) -> str:
-    """Return the branch under test: `chosen`, else that of the environment; empty if unknown."""
+    """Return the branch under test: `chosen`, the environment's, or empty."""
     return chosen or next((value for name in BRANCH_VARIABLES if (value := os.environ.get(name, ""))), "")

@@ -1,4 +1,4 @@
-"""`bootmatrix-mcp`: a server of the Model Context Protocol on the standard input and output."""
+"""`bootmatrix-mcp`: a Model Context Protocol server on stdin and stdout."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _leave(tools: Tools) -> NoReturn:
-    """End the process when its run has ended: a thread that waits for input would keep it."""
+    """End the process after its run: a thread that waits would keep it."""
     while tools.is_running:
         time.sleep(0.05)
     os._exit(INTERRUPTED)

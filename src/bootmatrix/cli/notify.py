@@ -12,7 +12,7 @@ from bootmatrix.report.context import ReportContext
 
 
 def notifier(args: argparse.Namespace) -> Notifier | None:
-    """Check the addresses: those of --notify, else of BOOTMATRIX_NOTIFY or the project; None without any.
+    """Check the addresses of --notify, the environment or the project.
 
     Called before a run: an address that cannot be used is found then, not after hours.
 

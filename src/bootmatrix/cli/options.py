@@ -28,7 +28,7 @@ OF_THE_RUN = (
 
 
 def lock_file(args: argparse.Namespace) -> Path:
-    """Return the lock file of the input files: `influxdb.matrix.lock` for `influxdb.matrix.yml`."""
+    """Return the input's lock file: `a.matrix.lock` for `a.matrix.yml`."""
     return Path(args.files[0]).with_suffix(".lock")
 
 
@@ -78,7 +78,7 @@ def board(args: argparse.Namespace) -> str:
 
 
 def check_resumed(args: argparse.Namespace) -> None:
-    """Reject options that a resumed run takes from its start. Raises InputError if one of them is set."""
+    """Reject options that a resumed run has. Raises InputError if one is set."""
     if any(vars(args)[name] for name in OF_THE_RUN):
         names = sorted(f"--{name.replace('_', '-')}" for name in OF_THE_RUN if name != "files")
         raise InputError(

@@ -43,7 +43,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(*parts: RenderableType) -> None:
-    """Print tables. Wrapped text may start a line with a guest's words, so commands in it are disarmed."""
+    """Print tables. Guests' words may begin a line, so commands are disarmed."""
     console = table_console()
     with console.capture() as capture:
         for part in parts:
@@ -52,7 +52,7 @@ def print_table(*parts: RenderableType) -> None:
 
 
 def table_console() -> Console:
-    """Open a console for tables, as wide as the terminal; in a file or pipe wide enough for whole words."""
+    """Open a console for tables as wide as the terminal, or for whole words."""
     from rich.console import Console
 
     is_known = sys.stdout.isatty() or "COLUMNS" in os.environ

@@ -50,7 +50,7 @@ def plain_console(stream: TextIO) -> Console:
 
 
 def _forgive(stream: TextIO) -> None:
-    """Replace characters that the stream cannot encode, for callers other than `main`."""
+    """Replace what the stream cannot encode, for callers other than `main`."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="replace")
 
@@ -154,7 +154,7 @@ class Under:
 
 
 class LiveScreen:
-    """Live table, sized to the terminal: all cells if they fit, else the most important."""
+    """Live table of the terminal's size: all cells, or the most important."""
 
     def __init__(self, console: Console, plan: Plan, transient: bool = False) -> None:
         self._console = console
@@ -273,7 +273,7 @@ class LiveScreen:
 
 
 def show_end(console: Console, run: Run, path: Path, planned: int, *, soft_wrap: bool = False) -> None:
-    """Print the summary of a run, the number of missing verdicts, and the report's path."""
+    """Print a run's summary, missing verdicts, and the report's path."""
     console.print(summary(run), soft_wrap=soft_wrap)
     missing = planned - sum(map(_was_planned, run.records))
     if missing > 0:

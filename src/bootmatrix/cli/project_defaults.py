@@ -1,4 +1,4 @@
-"""Defaults of options in a project's pyproject.toml: the table `[tool.bootmatrix]`."""
+"""Defaults of options: the table `[tool.bootmatrix]` of pyproject.toml."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VARIABLES = {"cache": "BOOTMATRIX_CACHE", "reports": "BOOTMATRIX_REPORTS"}
 
 
 def apply_defaults(args: argparse.Namespace) -> None:
-    """Set the options that were not given. A matrix file's own architectures and kernels prevail.
+    """Set options that were not given; a matrix's own axes prevail.
 
     Raises InputError if the table is invalid.
     """

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _remove(reports: Path, doomed: Iterable[str]) -> tuple[list[str], int]:
-    """Remove runs; return the names of the removed ones, and the number of those that could not be removed."""
+    """Remove runs; return the removed ones, and how many could not be."""
     removed, failed = [], 0
     for name in doomed:
         try:

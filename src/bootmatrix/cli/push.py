@@ -1,4 +1,4 @@
-"""`bootmatrix push` and `bootmatrix cloud sweep`: images in clouds, and what is left there."""
+"""`bootmatrix push`, `bootmatrix cloud sweep`: images and what is left."""
 
 from __future__ import annotations
 

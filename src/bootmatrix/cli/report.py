@@ -1,4 +1,4 @@
-"""`bootmatrix report`: write a saved run's report again, or print it in another form."""
+"""`bootmatrix report`: write a run's report again, or print a form of it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _output(data: bytes, file: Path | None) -> None:
 
 
 def _write_state(args: argparse.Namespace, place: RunLocation) -> None:
-    """Write at least the state of a run that cannot be read, for alerts, and on the index page."""
+    """Write at least the state of an unreadable run, for alerts and the index."""
     if args.format == "openmetrics":
         from bootmatrix.report.forms.openmetrics import render_unusable
 

@@ -1,4 +1,4 @@
-"""`bootmatrix run`: boot one spec, or a built file, with the console on the terminal."""
+"""`bootmatrix run`: boot a spec or a built file, console on the terminal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FOLLOW_S = 0.05
 
 
 def run(args: argparse.Namespace) -> int:
-    """Boot and return the exit status: 0 for a pass, 1 for another verdict of the guest, 3 for our error."""
+    """Boot and return the exit status: 0 pass, 1 guest's verdict, 3 ours."""
     if args.on:
         from bootmatrix.cli.run_on import run_on
 

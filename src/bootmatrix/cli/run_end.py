@@ -1,4 +1,4 @@
-"""The end of a run, or of a merge: the index page, what changed since the baseline, and the exit status."""
+"""The end of a run or merge: index page, changes, exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bootmatrix run --publish`: the services of a spec, with ports of this host's loopback that lead to them."""
+"""`bootmatrix run --publish`: a spec's services on loopback ports."""
 
 from __future__ import annotations
 

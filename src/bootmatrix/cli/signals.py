@@ -1,4 +1,4 @@
-"""Interruption: the first signal stops the command, immediate repetitions are ignored."""
+"""Interruption: the first signal stops, immediate repetitions are ignored."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Output(io.TextIOWrapper):
 
 
 class _Styled:
-    """A stream for rich, whose escape sequences are ours, and whose texts are sanitized before."""
+    """A stream for rich: its escapes are ours, its texts sanitized before."""
 
     def __init__(self, output: Output) -> None:
         self._output = output

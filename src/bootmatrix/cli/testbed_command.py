@@ -1,4 +1,4 @@
-"""The auxiliary program of a testbed: one command in its guest, on this process' standard streams.
+"""A testbed's auxiliary program: one command, on this process' streams.
 
 Started as a file, `testbed_command.py [--terminal] FOLDER -- COMMAND…`, many times in a test: it imports little.
 """
@@ -43,7 +43,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def job(command: Sequence[str], has_terminal: bool) -> Mapping[str, Any]:
-    """Return the fields of an ExecJob: as root with all capabilities, and nothing of the host."""
+    """Return an ExecJob's fields: root with all capabilities, nothing of ours."""
     fields = {"words": list(command), "folder": "/", "cwd": "/", "tree": False, "program": False, "privileged": True}
     if not has_terminal:
         return fields

@@ -61,20 +61,20 @@ def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialReq
 
 
 def _is_explicit(args: argparse.Namespace) -> bool:
-    """Return whether the architectures were named one by one, so that each of them must be possible."""
+    """Return whether each named architecture must be possible."""
     is_default = vars(args).get("arch_is_default", False)
     return bool(args.arch) and not is_default and not any(name.partition("/")[0] == ALL for name in args.arch)
 
 
 def _default_targets(thing: Thing, profiles: dict[str, Profile]) -> tuple[str, ...]:
-    """Return the architectures of a trial that names none: all for a program, else those of `make setup`."""
+    """Return the default architectures: all for a program, else setup's."""
     if thing.kind in {"program", "packages"}:
         return (ALL,)
     return tuple(name for name, profile in profiles.items() if profile.setup)
 
 
 def _present(targets: tuple[str, ...], profiles: dict[str, Profile]) -> tuple[str, ...]:
-    """Replace `all` by the architectures whose QEMU is installed; all of them if none is."""
+    """Replace `all` by the architectures with QEMU; all of them if none has."""
     if ALL not in targets:
         return targets
     present = [

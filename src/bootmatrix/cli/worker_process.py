@@ -1,4 +1,4 @@
-"""A worker of `--executor dask`: `python -m bootmatrix.cli.worker_process`, which a run starts and holds."""
+"""A worker of `--executor dask`, a process that a run starts and holds."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from bootmatrix.workspace.workspace import Workspace
 def plan_written(
     args: argparse.Namespace, workspace: Workspace, matrix: Path, notes: Iterable[str], network: Network | None
 ) -> PlannedRun:
-    """Plan the matrix with the options that are not in it, and print what there is to note.
+    """Plan the matrix with options that are not in it; print its notes.
 
     Raises InputError if options do not go together.
     """
@@ -48,7 +48,9 @@ def run_written(
     planned: PlannedRun,
     show: Callable[[Run, Path], None] | None = None,
 ) -> int:
-    """Check this host, run the plan, and return the exit status. `show` prints more of the run and its folder.
+    """Check this host, run the plan, and return the exit status.
+
+    `show` prints more of the run and its folder.
 
     Raises:
         HostError: this host lacks something.

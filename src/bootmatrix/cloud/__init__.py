@@ -1,4 +1,4 @@
-"""Places to run a spec other than QEMU on this host: a container engine, and clouds (docs/where-to-run.md).
+"""Places beside QEMU here: an engine, and clouds (docs/where-to-run.md).
 
     push ── start ── console ── stop        sweep: whatever a killed run left
 

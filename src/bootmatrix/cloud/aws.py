@@ -1,4 +1,4 @@
-"""EC2: a snapshot by EBS's direct API, an image of it, and an instance that ends with its guest."""
+"""EC2: a snapshot by EBS's direct API, its image, a one-guest instance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EC2 instances for workers: each is removed by its run, or turns itself off when it has no worker any more."""
+"""EC2 instances for workers, removed by their run or turned off alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AwsMachines(AwsPlace):
         return str(started["Instances"][0]["InstanceId"])
 
     def address(self, machine: str) -> str:
-        """Return an instance's address, the public one if it has one; empty while it has none.
+        """Return an instance's address, public if possible; empty at first.
 
         Raises InfraError if it has ended, as a spot machine that was taken back.
         """

@@ -37,7 +37,7 @@ class Block:
 
 
 def blocks(disk: Path) -> Iterator[Block]:
-    """Yield the blocks of a disk that are not zero, padded to their full size. Holes are not read."""
+    """Yield a disk's non-zero blocks, padded; holes are not read."""
     size = disk.stat().st_size
     with disk.open("rb") as file:
         position = 0
@@ -70,7 +70,7 @@ def _data_at(file: BinaryIO, position: int, size: int) -> int:
 
 
 class Progress:
-    """The state of an upload in a file, by which the next run goes on where a killed one stopped."""
+    """The state of an upload in a file, from which the next run goes on."""
 
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._key = path, key

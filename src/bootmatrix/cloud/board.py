@@ -1,4 +1,4 @@
-"""Run a spec on a board: a device that runs already, whose kernel and hardware are under test.
+"""Run a spec on a board, whose kernel and hardware are under test.
 
 The guest's root is sent, its init runs in namespaces of its own and signs its account, and the root is removed.
 """
@@ -62,7 +62,7 @@ OpenBoard = Callable[[Host], AbstractAsyncContextManager[BoardAccess]]
 
 
 async def run_on_board(board: Host, root: Tree, talk: Talk) -> str:
-    """Run init in a guest's root on a board to its end; return the release of the board's kernel.
+    """Run init in a root on a board; return its kernel's release.
 
     Raises:
         ForeignPrograms: the board cannot execute the root's programs.

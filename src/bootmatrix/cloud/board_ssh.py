@@ -87,6 +87,9 @@ def _text(data: bytes | str | None) -> str:
 
 @asynccontextmanager
 async def open_board(board: Host) -> AsyncIterator[BoardAccess]:
-    """Connect to a board. Raises HostFault if it cannot be reached, or one side does not trust the other."""
+    """Connect to a board.
+
+    Raises HostFault if it cannot be reached, or one side does not trust the other.
+    """
     async with connected(board) as connection:
         yield SshBoard(board, connection)

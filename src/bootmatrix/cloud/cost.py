@@ -11,7 +11,7 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices in one currency: of an hour, and of a month of a machine that is always on (None: not compared).
+    """Prices in one currency, by the hour, and by the month if always on.
 
     `start_s` is the time until a machine works, which is paid; `least_s` the least time that is.
     """
@@ -24,7 +24,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class Cost:
-    """A run's wall time, the machine time that is paid, and its cost; then for a month.
+    """A run's wall time, paid machine time and cost; the same for a month.
 
     `break_even`: with more runs a month than this, a machine that is always on is cheaper; None without one.
     """
@@ -38,7 +38,7 @@ class Cost:
 
 
 def cost_of(cells_s: Sequence[float], machines: int, cores: int, prices: Prices, runs: float) -> Cost:
-    """Compute the cost of a run of cells with these times, on machines that are started for it.
+    """Compute the cost of cells with these times on started machines.
 
     The longest cell is placed first, each where it ends soonest; a machine is paid until its last cell has ended.
     """

@@ -1,4 +1,4 @@
-"""Run a spec in a container engine: the guest's root as an image, with init as the engine's process.
+"""Run a spec in a container engine, with init as the engine's process.
 
 Init gets its settings by a variable, greets on the container's terminal, and signs its account with the nonce that
 comes back, as on a machine whose console is the result channel. The kernel is the engine's.
@@ -37,14 +37,14 @@ OWN = "CAP_SYS_ADMIN"
 
 @dataclass(frozen=True)
 class ContainerNeeds:
-    """Capabilities of the spec's containers, and whether one has a device, or power over the kernel."""
+    """Containers' capabilities, and whether one has power over the kernel."""
 
     capabilities: frozenset[str]
     is_privileged: bool
 
 
 def find_needs(tree: Tree) -> ContainerNeeds:
-    """Read what the containers of a guest's root may do, from their OCI configurations."""
+    """Read what a root's containers may do from their OCI configurations."""
     names: set[str] = set()
     has_devices = False
     for _, config in container_configs(tree):
@@ -119,7 +119,7 @@ class DockerPlace:
             talk.host_error = str(self._client.inspect_container(container)["State"].get("Error") or "")
 
     def remove(self) -> None:
-        """Remove the run's container, which ends it, and image. What stays is left for `sweep`. Blocking."""
+        """Remove the run's container and image; `sweep` gets the rest. Blocking."""
         with suppress(InfraError), engine_faults():
             self._remove_containers(f"{LABEL}={self._number}")
         with suppress(InfraError), engine_faults():
@@ -132,7 +132,7 @@ class DockerPlace:
         return [str(container["Id"])[:12] for container in containers]
 
     def sweep(self) -> list[str]:
-        """Remove the containers and images of all runs, also of those that run now; return what was removed.
+        """Remove the containers and images of all runs, running ones too.
 
         Raises InfraError if the engine fails.
         """

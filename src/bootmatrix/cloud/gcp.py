@@ -1,4 +1,4 @@
-"""Compute Engine, by five calls of its REST API: a disk in a bucket, an image, an instance, its console, its end."""
+"""Compute Engine by five REST calls: disk, image, instance, console, end."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class GcpPlace:
         raise kind(f"GCP: {method} {url.partition('?')[0]}: {answer.status_code}: {words}", hint)
 
     def _insert(self, where: str, kind: str, body: dict[str, Any]) -> None:
-        """Make a thing, and wait until it is there. The request's number makes a repetition harmless."""
+        """Make a thing and wait for it; the request's number makes it idempotent."""
         url = f"{where}/{kind}"
         self._operation(self._ask("POST", url, params={"requestId": str(uuid.uuid4())}, json=body), where)
 
@@ -156,7 +156,7 @@ class GcpPlace:
             raise InfraError("GCP: the bucket has other bytes than were sent")
 
     def start(self, image: str) -> str:
-        """Start an instance, and return its name. Raises InfraError if the cloud has none to give, or fails."""
+        """Start an instance; return its name. Raises InfraError if that fails."""
         assert self._machine
         kind = self._choice.instance_type or self._machine.instance_type
         name = f"bootmatrix-{self.number}"

@@ -1,4 +1,4 @@
-"""The protocol of clouds, and a run in one: push, start, follow the console, stop."""
+"""The protocol of clouds, and a run: push, start, follow, stop."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ class Place(Protocol):
         """Return whether an instance has ended."""
 
     def clean(self) -> None:
-        """Remove everything that this run has made, found by its tag: also what an answer that was lost has made."""
+        """Remove all that this run made, by its tag, also after a lost answer."""
 
     def sweep(self, older_s: float) -> list[str]:
-        """Remove what other runs left, if it is older; return what was removed. Pushed images stay."""
+        """Remove what other runs left and is older; pushed images stay."""
 
 
 @dataclass(frozen=True)
 class CloudPace:
-    """Seconds: the limit of a run, between two looks, and for the console of an instance that has ended."""
+    """Seconds: a run's limit, between looks, and for an ended console."""
 
     limit_s: float
     poll_s: float = 10
@@ -66,7 +66,7 @@ class CloudPace:
 
 
 class ConsoleTail:
-    """A console joined from the overlapping pieces that a cloud returns: each is the end of what it has."""
+    """A console joined from a cloud's pieces, each the end of what it has."""
 
     def __init__(self) -> None:
         self.transcript = b""
@@ -88,7 +88,7 @@ class ConsoleTail:
 
 
 def check_spec(bootable: Bootable) -> None:
-    """Check that a cloud's console can carry the account of a spec. Raises InputError if it cannot."""
+    """Check that a console can carry the account. Raises InputError if not."""
     if not bootable.reports:
         raise InputError("a cloud needs bootmatrix's init in the spec", 'Name "@pkg:./images/init" under init.')
     if bootable.results:
@@ -96,7 +96,7 @@ def check_spec(bootable: Bootable) -> None:
 
 
 def run(place: Place, disk: Path, bootable: Bootable, pace: CloudPace, follow: Follow) -> tuple[Judgement, bytes]:
-    """Push, start, follow, judge, and remove everything; return the judgement and the console.
+    """Push, start, follow, judge, remove; return judgement and console.
 
     Raises:
         InputError: the spec needs more than a console.

@@ -1,4 +1,4 @@
-"""A guest's root for places where another kernel runs already: container engines, and boards."""
+"""A root for places whose kernel runs already: engines and boards."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CONFIG = re.compile(r"containers/[^/]+/[^/]+/config\.json")
 
 
 class ForeignPrograms(Exception):
-    """A place that cannot execute programs of the cell's architecture; the message says why."""
+    """A place cannot run programs of the cell's architecture."""
 
 
 def build_root(spec: Spec, profile: Profile, builder: Builder) -> tuple[Tree, Bootable]:
-    """Build the root of a spec without a kernel; return the description of its containers too. Blocking.
+    """Build a spec's root without a kernel; describe its containers. Blocking.
 
     Raises:
         InputError: init is not bootmatrix's, and would change the host's devices; or an image's label asks for power
@@ -57,7 +57,7 @@ def container_configs(tree: Tree) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def write_root(tree: Tree, out: BinaryIO, mode: Literal["w", "w:gz"] = "w", *, is_root: bool = True) -> None:
-    """Write a root as a tar archive without devices, which not every user can make, and init's runtime does.
+    """Write a root as a tar without devices, which init's runtime makes.
 
     The control groups of its containers get names of their own, as other runs may share the kernel's; only root makes
     groups (`is_root`).

@@ -20,7 +20,7 @@ KEEPALIVE_S, KEEPALIVES = 3, 3
 
 
 class HostFault(HostError):
-    """A host that cannot be used. `is_lasting`: another attempt would fail in the same way."""
+    """An unusable host; `is_lasting`: another attempt would fail alike."""
 
     def __init__(self, message: str, hint: str = "", *, is_lasting: bool = False) -> None:
         super().__init__(message, hint)

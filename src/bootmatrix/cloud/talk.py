@@ -21,7 +21,7 @@ Follow = Callable[[bytes], object]
 
 @dataclass
 class Talk:
-    """A run's output and account: init's greeting is answered once, all output is kept.
+    """A run's output and account: init's greeting is answered once.
 
     `status` is init's exit status, `limit` what ended it before, `host_error` a fault of the place.
     """
@@ -63,7 +63,7 @@ class Talk:
         return self.conversation.take_reply() or b""
 
     def outcome(self) -> Outcome:
-        """Return what was observed. A fault before the greeting is not one of what is tested."""
+        """Return the outcome; a fault before the greeting is not the guest's."""
         if not self.messages and not self.host_error:
             last = self.transcript.decode("utf-8", "replace").strip().splitlines()[-1:]
             self.host_error = f"init did not start: {' '.join(last)[:300] or 'no output'}"

@@ -1,4 +1,4 @@
-"""The place where a kernel hangs: its initcalls, and the CPUs' program counters with the names of System.map. Pure."""
+"""The place of a hang: initcalls, and program counters with names. Pure."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _interrupts_are_off(look: str) -> bool:
 
 
 def describe_hang(console: bytes, registers: str, symbols: Symbols | None) -> str:
-    """Describe where a kernel hangs, in one line, from a boot with `initcall_debug` and `nokaslr`."""
+    """Describe a hang in one line, by `initcall_debug` and `nokaslr`."""
     called = CALLING.search(console)
     stuck = open_initcalls(console)
     parts = []

@@ -1,4 +1,4 @@
-"""Masking of container output on the console, since containers may print kernel messages."""
+"""Masking of containers' output, which may look like the kernel's."""
 
 from __future__ import annotations
 

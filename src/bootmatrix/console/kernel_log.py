@@ -76,7 +76,7 @@ class KernelLog:
 
     @property
     def was_changed(self) -> bool:
-        """True if a program set the console level. A crashing kernel sets 15 (kernel/panic.c)."""
+        """True if a program set the console level; a crash sets 15 (panic.c)."""
         return self.levels[0] != self.levels[1] and self.levels[1] <= LOUDEST
 
 
@@ -123,7 +123,7 @@ def unseen_faults(log: KernelLog | None, seen: Iterable[KernelFault]) -> tuple[K
 
 
 def check_account(outcome: Outcome, protocol: int) -> Iterator[Finding]:
-    """Yield a finding unless there is exactly one account of the kernel, right before the end."""
+    """Yield a finding unless there is one account, right before the end."""
     kinds = [message.kind for message in outcome.messages]
     if "end" not in kinds:
         return  # completeness.py reports that
@@ -145,7 +145,7 @@ def check_kernel(
     transcript: bytes,
     fail_on: Collection[str] = (),
 ) -> Iterator[Finding]:
-    """Yield findings for fatal taints, and for a silenced or missing console beside an incomplete log.
+    """Yield findings on fatal taints, and on a silenced or missing console.
 
     Taints of messages in `fail_on` are fatal too.
     """
@@ -175,7 +175,7 @@ def check_kernel(
 
 
 def kernel_notes(log: KernelLog | None, masked: bytes) -> Iterator[Evidence]:
-    """Yield remarks that change no verdict: harmless taints, a quiet console, an incomplete log."""
+    """Yield remarks: harmless taints, a quiet console, an incomplete log."""
     if log is None:
         return
     for taint in _taints(log, "note"):

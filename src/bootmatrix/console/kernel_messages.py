@@ -1,4 +1,7 @@
-"""Kernel and firmware messages of faults (kernel_messages.toml), and the traces that follow them."""
+"""Kernel and firmware messages of faults, and the traces after them.
+
+The messages are in kernel_messages.toml.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def load_messages() -> tuple[KernelMessage, ...]:
 
 
 def stall_of(name: str) -> float:
-    """Return the least stall, in seconds, that messages of this name report; 0 if a busy host cannot be the cause."""
+    """Return the least stall in s of messages of a name; 0 if not the host's."""
     return max((message.stall for message in load_messages() if message.name == name), default=0.0)
 
 
@@ -83,7 +86,7 @@ def _locations() -> tuple[re.Pattern[str], ...]:
 
 
 def locate(trace: Iterable[str]) -> str:
-    """Return the function and offset in which a fault happened, from its trace; empty if unknown.
+    """Return a fault's function and offset from its trace; empty if unknown.
 
     The source line follows, if `with_lines` added it.
     """
@@ -109,7 +112,7 @@ def _with_lines(trace: Iterable[str], places: re.Pattern[str], lines: Mapping[st
 
 @lru_cache(maxsize=1)
 def _all_patterns() -> re.Pattern[bytes]:
-    """Return a pattern of all messages at a line's beginning; the matching group has the message's number."""
+    """Return a pattern of all messages; its group has the message's number."""
     each = (
         rb"(?P<message_%d>%s)" % (number, _pattern(message.pattern)) for number, message in enumerate(load_messages())
     )
@@ -122,12 +125,12 @@ def fault_patterns() -> tuple[bytes, ...]:
 
 
 def _pattern(pattern: str) -> bytes:
-    """Compile a pattern's text: one of several lines is verbose, with its blanks in brackets."""
+    """Compile a pattern; one of several lines is verbose."""
     return (f"(?x:{pattern})" if "\n" in pattern else pattern).encode("utf-8")
 
 
 def find_kernel_faults(transcript: bytes) -> tuple[KernelFault, ...]:
-    """Return the faults that a console shows, in order, bounded; without those inside of another's trace.
+    """Return a console's faults in order, without those in others' traces.
 
     Lines without a time do not count after the banner of a kernel that gives its lines a time.
     """
@@ -164,7 +167,7 @@ def _find(transcript: bytes) -> Iterator[KernelFault]:
 
 
 def _cause(transcript: bytes, end: int, pattern: str) -> str:
-    """Return the last match of a pattern in the lines before a message; empty without one."""
+    """Return a pattern's last match in the lines before a message, or empty."""
     before = transcript[max(0, end - MAX_BEFORE) : end]
     matches = [*re.finditer(pattern.encode(), before)] if pattern else []
     return f": {_text(matches[-1][0])}" if matches else ""

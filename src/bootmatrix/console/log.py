@@ -135,7 +135,7 @@ class PanicWatch:
 
 
 class FaultWatch:
-    """Detects fatal kernel messages, other than panics, on the console: in lines of their own.
+    """Detects fatal kernel messages but panics, in lines of their own.
 
     Container lines do not count, nor a line after a torn one, nor unstamped lines after a container's, or after the
     banner of a kernel that gives its lines a time.
@@ -192,7 +192,7 @@ class TextWatch:
 
 
 class Sieve:
-    """Keeps the lines of a stream that decide verdicts, so that a flood on the console hides nothing.
+    """Keeps the lines that decide verdicts; a flood hides none of them.
 
     These are lines with kernel faults or banners, all lines with one of `texts`, and the first one with `once`.
     """
@@ -215,7 +215,7 @@ class Sieve:
         self._rest = _short(whole[end:])
 
     def finish(self, following: bytes) -> bytes:
-        """Return the lines kept; `following` comes after the stream, and may complete a line."""
+        """Return the lines kept; `following` may complete the last one."""
         self._look(self._rest + following.split(b"\n", 1)[0][:KEPT_LINE_BYTES])
         self._rest = b""
         return bytes(self.kept)
@@ -235,7 +235,7 @@ class Sieve:
 
 
 def _fault_offsets(text: bytes) -> Iterator[int]:
-    """Yield offsets of kernel faults and banners; only lines with one of WORDS are parsed."""
+    """Yield offsets of faults and banners; only lines with WORDS are parsed."""
     for start, stop in {line for word in WORDS for line in lines_with(text, word)}:
         offset = _fault_offset(text, start, stop)
         if offset >= 0:
@@ -243,7 +243,7 @@ def _fault_offsets(text: bytes) -> Iterator[int]:
 
 
 def _fault_offset(text: bytes, start: int, stop: int) -> int:
-    """Return the offset of a fault in a line: at its beginning or after a time stamp; -1 if none."""
+    """Return a fault's offset in a line: its beginning, or after a stamp; -1."""
     matches = _faults().match
     begins = LINE_BEGINS.match(text, start, stop)
     if begins and matches(text, begins.end(), stop):
@@ -254,7 +254,7 @@ def _fault_offset(text: bytes, start: int, stop: int) -> int:
 
 
 def _message_starts(text: bytes, stamp_end: int) -> tuple[int, int]:
-    """Return the possible beginnings of a message: right after its stamp, and after blanks."""
+    """Return a message's possible beginnings: after its stamp and blanks."""
     blanks = BLANKS.match(text, stamp_end)
     return stamp_end, blanks.end() if blanks else stamp_end
 

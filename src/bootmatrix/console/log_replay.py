@@ -1,4 +1,4 @@
-"""Replays of the kernel's log: a console that is registered late prints the log from its beginning.
+"""Replays of the kernel's log by consoles that are registered late.
 
 Until then an early console (`earlycon`, `earlyprintk`, `udbg-immortal`) has printed it, often on the same port: the
 banner of one boot is there twice (kernel/printk/printk.c: register_console, CON_PRINTBUFFER).
@@ -21,7 +21,7 @@ REPEATED = 3
 
 
 def is_replay(transcript: bytes, start: int) -> bool:
-    """Return whether the log at an offset was on the console before, from the same boot.
+    """Return whether the log at an offset came before, from the same boot.
 
     The last lines before it are repeated with the same microseconds, and a console was registered there. A kernel that
     starts anew has other times, and does not end where its console begins.
@@ -35,7 +35,7 @@ def is_replay(transcript: bytes, start: int) -> bool:
 
 
 def _last_before(transcript: bytes, start: int) -> list[bytes]:
-    """Return the last lines with the latest time before an offset: those after them belong to the replay."""
+    """Return the last lines of the latest time before an offset."""
     lines = LINE.findall(transcript, max(0, start - SEARCHED_BYTES), start)
     times = [_time_s(line) for line in lines]
     latest = max((number for number, time in enumerate(times) if time == max(times)), default=-1)

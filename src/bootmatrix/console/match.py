@@ -1,4 +1,4 @@
-"""Matching of text on a console, through terminal colours and interleaved kernel lines."""
+"""Matching of console text through colours and the kernel's lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLOURS = rb"(?:\x1b\[[0-?]{0,20}[ -/]{0,4}[@-~])*"
 
 @lru_cache(maxsize=64)
 def text_pattern(text: str) -> re.Pattern[bytes]:
-    """Return a pattern of a text with colour changes between its characters, as in systemd's `[FAILED]`."""
+    """Return a pattern of a text with colours inside, as systemd's `[FAILED]`."""
     return re.compile(COLOURS.join(re.escape(char.encode("utf-8")) for char in text))
 
 

@@ -1,4 +1,4 @@
-"""Stalls that a kernel reports, and the time without a host core while they lasted."""
+"""Stalls that a kernel reports, and the time without a core meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Starvation:
     kernel_start_s: float | None = None
 
     def during(self, fault: KernelFault) -> float:
-        """Return the time without a core while a stall lasted; all of the boot's if its moment is unknown."""
+        """Return the time without a core in a stall, or in the whole boot."""
         if fault.at_s is None or self.kernel_start_s is None or not self.points:
             return self.total_s
         end_s = self.kernel_start_s + fault.at_s
@@ -49,7 +49,7 @@ def starvation_of(outcome: Outcome) -> Starvation:
 
 
 def counted_s(fault: KernelFault) -> float:
-    """Return the length of a stall as the kernel counted it, or the least one that it reports."""
+    """Return a stall's length by the kernel, or the least that it reports."""
     counted = COUNTED.search(fault.text)
     return float(counted[1]) if counted else stall_of(fault.name)
 
@@ -67,14 +67,14 @@ def may_be_starved(fault: KernelFault, starvation: Starvation) -> bool:
 
 
 class KernelStart:
-    """Finds the moment at which a kernel's clock was 0, by the time stamps at the beginnings of lines."""
+    """Finds when a kernel's clock was 0, by stamps at lines' beginnings."""
 
     def __init__(self) -> None:
         self.at_s: float | None = None
         self._last = b"\n"
 
     def feed(self, data: bytes, at_s: float) -> None:
-        """Look at more of the console, which arrived at `at_s`; the last line with a stamp counts."""
+        """Look at the console until `at_s`; the last line with a stamp counts."""
         whole = self._last + data
         self._last = whole[-1:]
         stamp = STAMPED_LINE.match(whole, max(0, whole.rfind(b"\n[")))

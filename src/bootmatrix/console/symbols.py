@@ -22,7 +22,10 @@ def no_line(_address: int) -> str:
 
 
 class Symbols:
-    """Functions of a kernel by address. `line` returns the source line of an address, or nothing."""
+    """Functions of a kernel by address.
+
+    `line` returns the source line of an address, or nothing.
+    """
 
     def __init__(self, rows: Iterable[tuple[int, str]], end: int = 0, line: Callable[[int], str] = no_line) -> None:
         ordered = sorted(set(rows))
@@ -39,7 +42,7 @@ class Symbols:
         return cls(((address, name) for address, kind, name in rows if kind in CODE), end, line)
 
     def name(self, address: int) -> str:
-        """Return `function+0x12 (lib/x.c:27)` for an address; empty for one outside of the kernel."""
+        """Return `function+0x12 (lib/x.c:27)`; empty outside of the kernel."""
         index = bisect_right(self._addresses, address) - 1
         if index < 0 or address >= self._end:
             return ""
@@ -54,7 +57,7 @@ class Symbols:
         return found
 
     def lines_of(self, trace: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Yield `function+0x12/0x30` and its source line for each place of a trace that has one."""
+        """Yield `function+0x12/0x30` and its source line, where a trace has one."""
         for text in trace:
             for match in PLACE.finditer(text):
                 addresses = self._by_name.get(match[1], [])

@@ -15,7 +15,7 @@ MAX_NAME = 80
 
 @dataclass(frozen=True)
 class FailedTests:
-    """Failed tests of one runner. `total` is 0 if unknown; `line` is the first console line about a failure."""
+    """Failed tests of a runner; `total` may be 0, `line` is the first sign."""
 
     runner: str
     names: tuple[str, ...]
@@ -31,7 +31,7 @@ class FailedTests:
 
 @dataclass(frozen=True)
 class Runner:
-    """Patterns of a runner's output: a failed test's name, the numbers of its summary, the first sign of a failure.
+    """Patterns of a runner: a failed test, its summary, the first sign.
 
     With `needs_summary`, the lines on failed tests could be anybody's, and count beside a summary only.
     """
@@ -105,7 +105,7 @@ COUNTS = re.compile(r"(\d+) (?:failed|passed|errors?)\b")
 
 
 def find_failed_tests(transcript: bytes, container: str) -> FailedTests | None:
-    """Return the failed tests that a container's output names; None if no known runner printed any."""
+    """Return the failed tests that a known runner's output names, or None."""
     prefix = f"{container}| "
     lines = [
         (number, line[len(prefix) :].rstrip())
@@ -144,5 +144,5 @@ def failed_results(container: str, results: Iterable[SubResult]) -> FailedTests 
 
 
 def is_telling(text: str) -> bool:
-    """Return whether a line may report a failure: not a rule of dashes, nor a command that a shell echoes."""
+    """Return whether a line may report a failure: no dashes, no echoed command."""
     return bool(re.search(r"\w", text)) and not re.match(r"[+$#>] ", text)

@@ -1,4 +1,7 @@
-"""Findings and evidence from the console. Programs of the guest can forge it: it can only rule out a pass."""
+"""Findings and evidence from the console.
+
+Programs of the guest can forge it: it can only rule out a pass.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ ADVICE = {
 
 
 def check_initrd(faults: Sequence[KernelFault], outcome: Outcome) -> Iterator[Finding]:
-    """Yield a finding if the initrd did not fit into memory and init reported nothing."""
+    """Yield a finding if the initrd did not fit and init reported nothing."""
     for fault in faults:
         if fault.text == NO_ROOM and not outcome.messages:
             reason = f"the initrd does not fit into the memory of the machine: {fault.text}"
@@ -77,7 +80,7 @@ def find_panics(transcript: bytes, faults: Sequence[KernelFault] = ()) -> Iterat
 
 
 def check_faults(faults: Sequence[KernelFault], starvation: Starvation) -> Iterator[Finding]:
-    """Yield a finding for each fatal kernel message, without panics on the console (see find_panics).
+    """Yield a finding for each fatal message but panics (find_panics).
 
     A stall is the host's fault if that may have caused it, and no other fault is the guest's.
     """
@@ -94,7 +97,7 @@ def check_faults(faults: Sequence[KernelFault], starvation: Starvation) -> Itera
 
 
 def describe(fault: KernelFault) -> str:
-    """Return a fault's message with the function in which it happened, if its trace tells."""
+    """Return a fault's message with its function, if the trace tells."""
     where = locate(fault.trace)
     place, _, line = where.removesuffix(")").partition(" (")
     if not where or place in fault.text:
@@ -116,7 +119,7 @@ def fault_notes(faults: Sequence[KernelFault], lines: Container[int | None]) -> 
 
 
 def find_banners(transcript: bytes) -> Iterator[Evidence]:
-    """Yield the banner of each kernel that started; not those that a second console repeats."""
+    """Yield each kernel's banner, without a second console's repetition."""
     number = 0
     for start, stop in lines_with(transcript, b"Linux version "):
         for match in BANNER.finditer(transcript, start, stop):
@@ -131,7 +134,7 @@ def has_kernel_output(transcript: bytes) -> bool:
 
 
 def lines_with(text: bytes, word: bytes) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each line that contains a word; far faster than a regular expression."""
+    """Yield start and end of each line with a word; faster than a pattern."""
     at = text.find(word)
     while at >= 0:
         start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)

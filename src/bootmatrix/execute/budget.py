@@ -54,7 +54,7 @@ class Others:
 
 @dataclass
 class Budget:
-    """Free cores and memory, in MiB, for guests. A guest larger than all of it runs alone.
+    """Free cores and memory in MiB; a larger guest runs alone.
 
     Guests count by their profiles at first; `lend` counts their measured use. `others` limits the guests of all runs
     on the host together.
@@ -113,7 +113,7 @@ class Budget:
             await self._change()
 
     async def _change(self) -> None:
-        """Wait until something was given back or lent; for a moment, if other runs have it."""
+        """Wait for a return or loan; for a moment if other runs have it."""
         changed = anyio.Event()
         self._waiting.append(changed)
         try:

@@ -38,7 +38,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class ExecutorSettings:
-    """Settings of an executor; `folder_of` returns the folder of a cell's files on a shared disk.
+    """Settings of an executor; `folder_of` returns a cell's folder.
 
     `jobs` is the number of this host's cores to use; None for all. `cluster` names the machines of an executor that
     uses others. `hold` uses guests of this host that have failed.
@@ -96,6 +96,6 @@ async def keep_durable(writer: RunWriter) -> None:
 def longest_first(
     cells: Sequence[Cell], factor_of: Callable[[Cell], float], usual_s: Mapping[str, float]
 ) -> list[Cell]:
-    """Sort cells by expected duration: a long cell at the end leaves other cores idle."""
+    """Sort cells by expected time: a long one at the end leaves cores idle."""
     seconds = expected_s(cells, factor_of, usual_s)
     return sorted(cells, key=lambda cell: -seconds[cell.id])

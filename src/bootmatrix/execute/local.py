@@ -80,7 +80,7 @@ async def run_locally(
 
 @asynccontextmanager
 async def open_executor(settings: ExecutorSettings) -> AsyncIterator[LocalExecutor]:
-    """Open the local executor, entry point `local` of the group `bootmatrix.executors`."""
+    """Open the local executor: `local` of the group `bootmatrix.executors`."""
     budget = host_budget(settings.jobs, settings.config.sources.cache, settings.observer)
     with open_context(settings.config, settings.observer, budget.hold, settings.hold) as context:
         async with run_locally(context, budget, settings.folder_of) as executor:

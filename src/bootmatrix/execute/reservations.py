@@ -65,7 +65,7 @@ class Reservations:
             return self._sum()
 
     def take(self, room: Room, total: Room) -> Reservation | None:
-        """Reserve room if everything reserved stays within the total, or if nothing else is reserved."""
+        """Reserve room if the total suffices, or nothing else is reserved."""
         with self._locked():
             held = self._sum()
             if held != Room() and not (held + room).fits(total):

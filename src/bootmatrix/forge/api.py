@@ -1,4 +1,4 @@
-"""A client of a forge's REST API: retries, rate limits, pages. The token appears in no message."""
+"""A forge's REST API: retries, limits, pages; no message has the token."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class RefusedError(NetworkError):
 
 
 def _pause_s(answer: httpx.Response, number: int) -> float:
-    """Return the seconds to wait before a retry; negative for an answer that a retry does not change."""
+    """Return the pause before a retry in s; negative if it changes nothing."""
     if answer.status_code >= 500:
         return float(number)
     headers = answer.headers

@@ -1,4 +1,4 @@
-"""GitHub: commit status or check run, one comment on the pull request, an issue for each cell that fails."""
+"""GitHub: status or check run, one comment, an issue per failing cell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WRITERS = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
 
 @dataclass(frozen=True)
 class GithubPlace:
-    """A commit, and the pull request it belongs to, 0 if none. `link` leads to the report.
+    """A commit, its pull request (0 if none); `link` leads to the report.
 
     `is_main`: it is on the repository's default branch, as far as the job knows.
     """
@@ -49,7 +49,7 @@ class GithubPlace:
 
 
 def place_of(environment: Mapping[str, str], link: str = "") -> GithubPlace:
-    """Find the place in the variables of a GitHub job. Raises InputError if one is missing."""
+    """Find the place of a GitHub job. Raises InputError without a variable."""
     for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_SHA"):
         if not environment.get(name):
             raise InputError(f"{name} is not set", "In a GitHub job: env: {GITHUB_TOKEN: ${{ github.token }}}.")
@@ -80,7 +80,7 @@ def _event(path: str) -> dict[str, Any]:
 
 
 def _pull_request(event: dict[str, Any]) -> tuple[int, str]:
-    """Return number and head commit of the event's pull request; 0 and empty without one."""
+    """Return number and head of the event's pull request; 0 and empty."""
     with suppress(ValueError, KeyError, TypeError):
         pull = event["pull_request"]
         return int(pull["number"]), str(pull["head"]["sha"])
@@ -88,14 +88,14 @@ def _pull_request(event: dict[str, Any]) -> tuple[int, str]:
 
 
 def _is_default(event: dict[str, Any], ref: str) -> bool:
-    """Return whether a ref is the repository's default branch; true if the job does not know one of them."""
+    """Return whether a ref is the default branch; true if unknown."""
     repository = event.get("repository")
     branch = repository.get("default_branch") if isinstance(repository, dict) else None
     return not ref or not branch or ref == f"refs/heads/{branch}"
 
 
 def tell_status(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
-    """Create a check run with annotations, or a commit status if the token may not; return which.
+    """Create a check run, or a commit status if the token may not; say which.
 
     Raises NetworkError if neither is possible.
     """
@@ -136,7 +136,7 @@ def _annotation(record: Record) -> dict[str, Any]:
 
 
 def tell_comment(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
-    """Write the comment on the pull request, or update the one that is there; return which.
+    """Write or update the pull request's comment; return which.
 
     Raises NetworkError if it cannot be written.
     """
@@ -153,7 +153,7 @@ def tell_comment(api: ForgeApi, place: GithubPlace, context: ReportContext) -> s
 
 
 def _is_trusted(entry: dict[str, Any]) -> bool:
-    """Return whether a comment or issue is a program's, or of somebody who may write to the project.
+    """Return whether an entry is a program's, or of somebody who may write.
 
     Anybody can copy the mark into a comment, and could change it again after its update.
     """
@@ -163,7 +163,7 @@ def _is_trusted(entry: dict[str, Any]) -> bool:
 
 
 def tell_issues(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
-    """Open, update and close an issue for each cell that fails on the main branch; return the numbers.
+    """Open, update and close issues of the main branch; return numbers.
 
     Raises NetworkError if one cannot be written.
     """

@@ -1,4 +1,4 @@
-"""GitLab: commit status, one note on the merge request, an issue for each cell that fails."""
+"""GitLab: commit status, one note, an issue for each failing cell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bootmatrix.report.context import ReportContext
 
 @dataclass(frozen=True)
 class GitlabPlace:
-    """A commit, and the merge request it belongs to, 0 if none. `link` leads to the report.
+    """A commit, its merge request (0 if none); `link` leads to the report.
 
     `is_main`: it is on the project's default branch, as far as the job knows.
     """
@@ -69,7 +69,7 @@ def tell_status(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> st
 
 
 def tell_comment(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> str:
-    """Write the note on the merge request, or update the one that is there; return which.
+    """Write or update the merge request's note; return which.
 
     Raises NetworkError if it cannot be written.
     """
@@ -101,7 +101,7 @@ def _is_own(entry: dict[str, Any], user: object) -> bool:
 
 
 def tell_issues(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> str:
-    """Open, update and close an issue for each cell that fails on the main branch; return the numbers.
+    """Open, update and close issues of the main branch; return numbers.
 
     Raises NetworkError if one cannot be written.
     """

@@ -15,7 +15,7 @@ LABEL = "bootmatrix"
 
 
 class IssueTracker(Protocol):
-    """The issues of a project with our label. Each call raises NetworkError if the API refuses it or is silent."""
+    """A project's issues with our label; NetworkError if the API fails."""
 
     def known(self) -> Iterable[tuple[str, int]]:
         """Yield text and number of each open issue of ours."""
@@ -51,7 +51,7 @@ def tell_issues(tracker: IssueTracker, context: ReportContext, link: str) -> str
 
 
 def _tell(tracker: IssueTracker, record: Record, number: int | None, link: str, may_open: bool) -> str:
-    """Write the issue of one cell, if it needs one; return what was done, empty for nothing."""
+    """Write a cell's issue, if needed; return what was done, or empty."""
     if record.verdict is Verdict.PASS:
         if number is None:
             return ""

@@ -28,7 +28,7 @@ def headline(context: ReportContext) -> str:
 
 
 def comment(context: ReportContext, link: str) -> str:
-    """Return the comment on a pull request: what regressed, what is fixed, and the report."""
+    """Return a pull request's comment: regressions, fixes, the report."""
     view = context.view
     lines = [mark(view.title), f"### {'✅' if view.good else '❌'} {code(view.title)}: {view.headline}", ""]
     comparison = context.past.comparison

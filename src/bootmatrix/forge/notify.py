@@ -62,7 +62,7 @@ class Notifier:
     services: tuple[tuple[str, _Service], ...] = ()
 
     def tell(self, message: Message) -> list[str]:
-        """Tell all services at once, and wait a minute at most; return a line for each that was not told."""
+        """Tell all services at once, for a minute; return a line per failure."""
         untold: dict[int, str] = dict.fromkeys(range(len(self.services)), "no answer in time")
         threads = [
             threading.Thread(target=_tell, args=(service, message, untold, index), daemon=True)
@@ -127,7 +127,7 @@ def _tell(service: _Service, message: Message, untold: dict[int, str], index: in
 
 
 def run_message(context: ReportContext, link: str) -> Message:
-    """Return the message about a run: its headline, what regressed or is wrong, what is fixed, and the link.
+    """Return a run's message: headline, regressions, fixes, link.
 
     Nothing that a guest printed is in it, as services interpret words such as @everyone.
     """
@@ -157,7 +157,7 @@ def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def job_page(environment: Mapping[str, str]) -> str:
-    """Return the address of the CI job's page: GitHub's, GitLab's, Jenkins's; empty outside of a job."""
+    """Return the CI job's page (GitHub, GitLab, Jenkins); empty outside."""
     repository, run_id = environment.get("GITHUB_REPOSITORY", ""), environment.get("GITHUB_RUN_ID", "")
     if repository and run_id:
         server = environment.get("GITHUB_SERVER_URL", "https://github.com")

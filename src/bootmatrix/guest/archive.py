@@ -1,4 +1,4 @@
-"""A file of a guest, or a tree of it as a tar: whatever it holds, the host gets one file."""
+"""A guest's file, or a tree as a tar: the host gets one file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAR_TYPES = {RecordType.FILE: tarfile.REGTYPE, RecordType.FOLDER: tarfile.DIRTYP
 
 
 class ArchiveReceiver(TreeCheck):
-    """Receive a file as it is, or a folder as a tar of checked names. The files' modes, times and links are kept.
+    """Receive a file, or a folder as a tar with modes, times and links.
 
     `plain` and `tar` are where the one or the other is written. What exceeds a limit is left out, and noted in `cut`.
     """

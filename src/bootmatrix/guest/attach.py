@@ -40,7 +40,7 @@ class Control:
 async def attach(
     client: AgentClient, request: GuestRequest, streams: CommandStreams, controls: AsyncIterator[Control]
 ) -> CommandEnd:
-    """Run a command on descriptors, and return its end when all its output has been written.
+    """Run a command on descriptors; return its end after all its output.
 
     Raises:
         AgentError: the guest has ended.
@@ -74,7 +74,7 @@ async def _send_input(channel: AgentChannel, descriptor: int | None) -> None:
 
 
 async def _read(descriptor: int) -> bytes:
-    """Return the next data; empty at the end. What is not ready is not read: a thread could not be stopped."""
+    """Return the next data, only if ready: a thread could not be stopped."""
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor):
@@ -85,7 +85,7 @@ async def _read(descriptor: int) -> bytes:
 
 
 async def _write_output(channel: AgentChannel, stream: StreamNumber, descriptor: int) -> None:
-    """Write a stream; without a reader the rest of it is thrown away, and the command is told so by SIGPIPE."""
+    """Write a stream; without a reader, SIGPIPE tells the command."""
     while data := await channel.receive(stream):
         try:
             await anyio.to_thread.run_sync(_write_all, descriptor, data, abandon_on_cancel=True)

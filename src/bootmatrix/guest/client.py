@@ -1,4 +1,4 @@
-"""The connection to the agent of one guest: many commands at once over one channel."""
+"""The connection to a guest's agent: many commands on one channel."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Wire(Protocol):
 
 @dataclass(frozen=True)
 class CommandEnd:
-    """The end of a command. For a `FAULT`, `number` is an errno and `text` names what failed."""
+    """A command's end; a `FAULT` has an errno and what failed."""
 
     kind: ExitKind
     number: int
@@ -60,7 +60,7 @@ class CommandEnd:
 
     @property
     def status(self) -> int:
-        """The exit status as a shell has it: 128 and the signal; 126 or 127 if it cannot be run."""
+        """The status as a shell has it: 128 and the signal; 126, 127."""
         if self.kind is ExitKind.STATUS:
             return self.number & 0xFF
         if self.kind is ExitKind.SIGNAL:
@@ -172,7 +172,7 @@ def _kind_of(number: int) -> ExitKind:
 
 
 class AgentClient:
-    """The host's end. `run` has to run as long as it is used; `on_ready` is called when the agent has greeted.
+    """The host's end; `run` runs as long as it is used, `on_ready` greets.
 
     `nonce` is the secret of the boot, by which the agent's greeting is known.
     """
@@ -190,7 +190,7 @@ class AgentClient:
         self._fault: AgentError | None = None
 
     async def run(self, why: Callable[[], str] = lambda: "") -> None:
-        """Read what the agent sends, until its channel is closed. `why` describes the guest's end."""
+        """Read the agent until its channel is closed; `why` tells the end."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write)
             await self._read(why)
@@ -236,11 +236,11 @@ class AgentClient:
         return channel
 
     async def send(self, kind: FrameType, channel: int, payload: bytes = b"") -> None:
-        """Send a frame; nothing happens if the agent is gone, which channels learn otherwise."""
+        """Send a frame; channels learn otherwise that the agent is gone."""
         await self._outbox.put(Frame(kind, channel, payload).encoded())
 
     async def shutdown(self) -> None:
-        """Have the guest shut down. Its agent ends; another one may greet later, to send result files."""
+        """Shut the guest down; a later agent may greet to send result files."""
         await self.send(FrameType.SHUTDOWN, 0)
         if self._fault is None:
             self._ready = anyio.Event()

@@ -176,7 +176,7 @@ def fault_words(end: CommandEnd) -> str:
 
 
 class Connection:
-    """A connection to a port or socket in the guest. `first` is data that have come already."""
+    """A connection to a port or socket; `first` has come already."""
 
     def __init__(self, channel: AgentChannel, first: bytes) -> None:
         self.send, self.send_end = channel.send, channel.send_end
@@ -190,7 +190,7 @@ class Connection:
 
 @asynccontextmanager
 async def connection(client: AgentClient, kind: str, address: str, root: str = "") -> AsyncIterator[Connection]:
-    """Connect to a TCP port (`tcp`, number) of the guest's loopback, or a Unix socket (`unix`, path).
+    """Connect to a loopback port (`tcp`, number) or socket (`unix`, path).
 
     Raises:
         ConnectionRefusedError: nobody listens there.

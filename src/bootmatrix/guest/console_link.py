@@ -1,4 +1,4 @@
-"""The agent's channel on machines without ports: signed lines among the other output of a console.
+"""The agent's channel without a port: signed lines on the console.
 
 Each line has a number and is repeated until the other side has acknowledged it, since the kernel may write into it.
 """
@@ -39,7 +39,7 @@ class LinkSegment:
 
 
 def key_of(nonce: str, start: int = 1) -> bytes:
-    """Derive the key of the lines from the boot's secret, for the agent of the first or a later start."""
+    """Derive the lines' key from the boot's secret, for each start."""
     return hmac.new(nonce.encode("ascii"), b"agent %d" % start, hashlib.sha256).digest()
 
 
@@ -66,7 +66,7 @@ def _mac(key: bytes, side: bytes, text: bytes) -> bytes:
 
 
 class ConsoleWire:
-    """A stream of bytes in lines of a console. `type` types on it; `run` has to run as long as it is used."""
+    """Bytes in lines of a console; `type` types, `run` runs meanwhile."""
 
     def __init__(self, nonce: str, type_line: Callable[[bytes], None], scale: float = 1) -> None:
         self._nonce, self._type = nonce, type_line

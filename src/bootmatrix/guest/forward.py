@@ -49,7 +49,7 @@ def check_port(port: int) -> None:
 async def forwarded(
     client: AgentClient, kind: str, address: str, *, root: str = "", local_port: int = 0
 ) -> AsyncIterator[LocalAddress]:
-    """Listen on loopback, and connect each connection to an address in the guest (see `connection`).
+    """Listen on loopback; connect each connection to a guest's address.
 
     Raises InputError if the local port cannot be used.
     """

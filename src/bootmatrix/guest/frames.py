@@ -1,4 +1,4 @@
-"""Frames of the agent's channel (docs/agent.md), parsed from untrusted bytes. Pure."""
+"""Frames of the agent's channel (docs/agent.md), untrusted. Pure."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class FrameReader:
         self._has_begun = not token
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that these bytes complete. Raises AgentFault if one is invalid."""
+        """Yield the frames that these bytes complete. Raises AgentFault."""
         self._buffer += data
         if not self._is_synchronous():
             return
@@ -108,7 +108,10 @@ class FrameReader:
             del self._buffer[:position]
 
     def _is_synchronous(self) -> bool:
-        """Drop what is before the last token. Return whether there was one, now or before."""
+        """Drop what is before the last token.
+
+        Return whether there was one, now or before.
+        """
         at = self._buffer.rfind(self._token) if self._token else -1
         if at >= 0:
             self._has_begun = True
@@ -126,7 +129,7 @@ def _type_of(number: int) -> FrameType:
 
 
 def unpack(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
-    """Unpack a payload of exactly this layout. Raises AgentFault if it has another length."""
+    """Unpack a payload of exactly this layout. Raises AgentFault if not."""
     if len(payload) != layout.size:
         raise AgentFault(f"a payload of {len(payload)} bytes, expected {layout.size}")
     return layout.unpack(payload)

@@ -1,4 +1,4 @@
-"""Files and folders of a guest, which is hostile, written below a folder of the host."""
+"""A hostile guest's files, written below a folder of the host."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class TreeReceiver(TreeCheck):
 
 
 def _new_folder(parent: Path) -> tuple[Path, int | None]:
-    """Make a folder for a tree that is not whole yet, with its lock; what killed processes have left is removed."""
+    """Make a locked folder for a partial tree; remove killed processes' ones."""
     for left in parent.glob(f"{PARTIAL}*"):
         with suppress(OSError):
             remove_abandoned(left)
@@ -180,7 +180,7 @@ def fault_cause(number: int, limit_bytes: int) -> str:
 
 
 def _stays_inside(target: str, depth: int) -> bool:
-    """Return whether a link in a folder of this depth leads to the same tree, whatever other links are there.
+    """Return whether a link of this depth stays in the tree.
 
     `..` is only followed from the link's own folder: behind a name, which may be a link, it may lead anywhere.
     """
@@ -190,7 +190,7 @@ def _stays_inside(target: str, depth: int) -> bool:
 
 
 def _merge(source: Path, target: Path, is_top: bool = True) -> None:
-    """Move a tree to where others may be already: files and links are replaced, folders stay.
+    """Move a tree over others: files and links are replaced, folders stay.
 
     A link is only followed if it is the target itself: a guest may have made the others, in an earlier tree.
     """

@@ -25,7 +25,7 @@ Known = dict[str, tuple[int, int, int]]
 
 @dataclass
 class TreeLimits:
-    """Limits of a tree; `files` and `bytes` count down. `hint` is the remedy for the user."""
+    """Limits of a tree, counted down; `hint` is the remedy."""
 
     files: int = MAX_FILES
     bytes: int = MAX_BYTES
@@ -69,7 +69,7 @@ class _Entry:
 
 
 def tree_records(top: Path, limits: TreeLimits, known: Known | None = None) -> Iterator[bytes]:
-    """Yield a file, or a folder with all below it, as the agent's `put` reads it. All is counted before the first one.
+    """Yield a file or a folder's content, counted before the first one.
 
     Files in `known` that have not changed are left out; the others are added to it.
 

@@ -1,4 +1,4 @@
-"""Records of files and folders on the agent's channel (src/guest/agent_tree.h). Pure."""
+"""Records of files on the agent's channel (guest/agent_tree.h). Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RecordType(Enum):
 
 @dataclass(frozen=True)
 class TreeRecord:
-    """A file, folder or link. `path` is below the top of the tree, and empty for the top itself."""
+    """A file, folder or link; `path` below the top is empty for the top."""
 
     type: RecordType
     path: str = ""

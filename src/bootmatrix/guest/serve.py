@@ -1,4 +1,4 @@
-"""Answers of the host to HTTP requests of programs in the guest, by the agent's verb `serve`."""
+"""Answers to HTTP requests from the guest, by the verb `serve`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class HttpResponse(Protocol):
 
 
 async def serve_http(client: AgentClient, answer: Callable[[bytes], HttpResponse]) -> None:
-    """Answer requests to the port, one after the other, until the guest ends. `answer` gets their heads, in a thread.
+    """Answer requests in turn until the guest ends; `answer` gets heads.
 
     A guest that breaks the protocol, or whose port is taken, is not served any more.
     """
@@ -71,7 +71,7 @@ class _RequestReader:
         return part
 
     async def head(self) -> bytes:
-        """Return the head of the next request; empty at the end, and for one that is too long."""
+        """Return the next request's head; empty at the end or if too long."""
         prefix = await self.take(_HEAD.size)
         size = _HEAD.unpack(prefix)[0] if len(prefix) == _HEAD.size else 0
         return await self.take(size) if size <= MAX_HEAD_BYTES else b""

@@ -26,7 +26,7 @@ class Signal:
 
 
 class Outbox:
-    """Frames for the agent, which one task writes: a sender that is cancelled leaves no part of a frame."""
+    """Frames for the agent by one task: a cancelled sender leaves none cut."""
 
     MOST_BYTES = 256 << 10
 

@@ -17,7 +17,7 @@ class SocketWire:
         self._end = end
 
     async def receive(self) -> bytes:
-        """Return what came; empty at the end. Other tasks run in between, however much comes."""
+        """Return what came, empty at the end; other tasks run in between."""
         await anyio.lowlevel.checkpoint()
         while True:
             try:

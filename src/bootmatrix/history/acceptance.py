@@ -1,4 +1,4 @@
-"""Accepted failures: kept beside the runs, each with a reason, a person and a last day. Quick to import."""
+"""Accepted failures: a reason, a person, a last day. Quick to import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEYS = ("cell", "reason", "by", "at", "until", "title")
 
 @dataclass(frozen=True, slots=True)
 class AcceptedFailure:
-    """Acceptance of a cell's failure. `cell` is an id or a pattern; `until` the last day on which it holds.
+    """A failure's acceptance; `cell` may be a pattern, `until` the last day.
 
     `at` is the time of the acceptance. An empty `title` means the runs of all matrices.
     """
@@ -45,7 +45,7 @@ class AcceptedFailure:
 
 
 def _day_words(until: str) -> str:
-    """Format a day as `24 November 2026`; another text, of a run that somebody edited, stays as it is."""
+    """Format a day as `24 November 2026`; another text stays."""
     try:
         day = date.fromisoformat(until)
     except ValueError:
@@ -54,7 +54,7 @@ def _day_words(until: str) -> str:
 
 
 def read_accepted(reports: Path) -> tuple[AcceptedFailure, ...]:
-    """Read the accepted failures of a folder of runs; none without a file. Raises InputError if the file is damaged."""
+    """Read a folder's acceptances. Raises InputError if they are damaged."""
     file = reports / ACCEPTED_FILE
     try:
         with file.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Comparison of a run with a baseline, by spec, machine, kernel name and boot mode. Pure."""
+"""Comparison with a baseline by spec, machine, kernel and boot. Pure."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _failed(cell: CellResult) -> bool:
 
 
 def _is_regression(kind: ChangeKind, now: CellResult) -> bool:
-    """Return whether a change is a failure that the baseline does not have, flaky or not."""
+    """Return whether a change is a failure that the baseline lacks."""
     return kind is ChangeKind.NEW_FAILURE or (
         kind is ChangeKind.FLAKY and _failed(now) and now.standing is Standing.BAD
     )
@@ -145,7 +145,7 @@ def _gone(before: CellResult, now: Mapping[CellKey, CellResult], kind: ChangeKin
 
 
 def _earlier(before: CellResult | None, history: CellHistory | None) -> str:
-    """Describe a regression that is not new: `regressed 3 runs ago`, or one whose acceptance ended."""
+    """Describe an old regression: `regressed 3 runs ago`, or its acceptance."""
     if before and before.accepted:
         return f"was {before.accepted}"
     number = history.failing_runs - 1 if history else 0
@@ -174,7 +174,7 @@ _has_boot = _was_judged
 
 
 def sub_changes(before: Iterable[tuple[str, str]], now: Iterable[tuple[str, str]]) -> list[SubChange]:
-    """List sub-results that differ, in the current order. Of several with one name, the worst counts."""
+    """List differing sub-results; of several with a name, the worst."""
     old, new = _by_name(before), _by_name(now)
     names = [*new, *(name for name in old if name not in new)]
     return [SubChange(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)]

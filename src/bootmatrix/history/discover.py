@@ -22,7 +22,7 @@ Stamps = dict[str, str]
 
 
 def stamps_of(reports: Path) -> Stamps:
-    """Return the stamps of all runs in a folder, which may be missing; links are ignored.
+    """Return the stamps of a folder's runs, links ignored.
 
     Raises OSError if the folder cannot be read.
     """
@@ -44,13 +44,13 @@ def is_run(folder: Path) -> bool:
 
 
 def changed_at(folder: Path) -> float:
-    """Return the time of the last write to an unfinished run, in seconds since the epoch."""
+    """Return an unfinished run's last write, in s since the epoch."""
     files = [folder / STARTED_FILE, *(folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}")]
     return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
 
 def _stamp(folder: str) -> str:
-    """Return a run's stamp; empty for other folders. An unfinished run's stamp changes with each record."""
+    """Return a run's stamp, changed by each record; empty if not a run."""
     try:
         return _of_file(os.stat(f"{folder}/{RUN_FILE}"))  # noqa: PTH116
     except PermissionError:

@@ -49,7 +49,7 @@ def read_run(folder: Path) -> RunResults | UnusableRun:
 
 
 def load_results(folder: Path) -> RunResults:
-    """Load a run and its cells from the run's own files. Raises InputError if the run cannot be read."""
+    """Load a run from its files. Raises InputError if it cannot be read."""
     stamp = _stamp(folder)
     if stamp and _known.get(stamp):
         return _known[stamp]
@@ -61,7 +61,7 @@ _known: dict[tuple[int, ...], RunResults] = {}
 
 
 def keep_results(folder: Path, results: RunResults) -> None:
-    """Remember the results of a run that is in memory, so that indexing it does not read it again."""
+    """Remember a run in memory, so that indexing does not read it again."""
     stamp = _stamp(folder)
     _known.clear()
     if stamp:
@@ -133,7 +133,7 @@ def result_of(
 
 
 def _accepted(record: Record, accepted: Sequence[AcceptanceRecord]) -> str:
-    """Describe the acceptance of a failure; empty without one. A verdict of ours cannot be accepted."""
+    """Describe an acceptance; empty without one, or for a verdict of ours."""
     if standing_of(record) is not Standing.BAD:
         return ""
     entries = [AcceptedFailure(entry.cell, entry.reason, entry.by, entry.at, entry.until) for entry in accepted]
@@ -165,7 +165,7 @@ def standing_of(record: Record) -> Standing:
 
 
 def inputs_of(record: Record, tool_version: str, digests: dict[int, str] | None = None) -> Iterator[Input]:
-    """List the cell's inputs. A kernel is named as in the matrix; its release is the version."""
+    """List a cell's inputs; a kernel is named as in the matrix."""
     if record.spec_sha256:
         yield Input("spec", record.cell.spec_name, record.spec_sha256)
     for artefact in record.artefacts:
@@ -180,13 +180,13 @@ def inputs_of(record: Record, tool_version: str, digests: dict[int, str] | None 
 
 
 def _components(record: Record) -> Iterable[Input]:
-    """List the packages and the user's files, each once: several images share most packages."""
+    """List packages and user files, once: images share most of them."""
     parts = (part for image in record.contents for part in image.components if part.kind in {"package", "file"})
     return dict.fromkeys(Input(part.kind, part.name[:MAX_TEXT], part.sha256, part.version[:MAX_TEXT]) for part in parts)
 
 
 def settings_of(cell: Cell, machine: Machine | None, digests: dict[int, str] | None = None) -> Iterator[Input]:
-    """List the inputs of a cell that its machine, its QEMU arguments and the messages that fail it are."""
+    """List other inputs: machine, QEMU arguments, fatal messages."""
     if machine:
         known = {} if digests is None else digests
         if id(machine) not in known:

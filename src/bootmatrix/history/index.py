@@ -65,7 +65,7 @@ def _database(reports: Path, stamps: Stamps) -> Iterator[sqlite3.Connection]:
 
 
 def _keeps_runs(reports: Path) -> bool:
-    """Return whether bootmatrix keeps runs in the folder; elsewhere no index file is written."""
+    """Return whether the folder has runs: only there is an index written."""
     return (reports / LATEST).is_symlink() or (reports / INDEX_FILE).exists()
 
 
@@ -169,7 +169,7 @@ def _update(connection: sqlite3.Connection, reports: Path, stamps: Stamps) -> No
 
 
 def _stamp(stamp: str, results: RunResults | UnusableRun) -> str:
-    """Return the stamp to store. A run is read again each time while another version or the host is at fault."""
+    """Return the stamp to store; a fault of ours is read again each time."""
     is_lasting = isinstance(results, RunResults) or results.state is RunState.DAMAGED
     return stamp if is_lasting else f"{stamp} again"
 

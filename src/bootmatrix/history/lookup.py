@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
-    """Compare a run with a baseline, from the index. Raises InputError if a run does not exist or cannot be read."""
+    """Compare by the index. Raises InputError if a run cannot be read."""
     place = find_run(reports, run_name)
     is_relative = baseline_name in RELATIVE or baseline_name.startswith(BRANCH_PREFIX)
     named = None if is_relative else find_run(place.reports, baseline_name)
@@ -49,7 +49,7 @@ def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
 
 
 def baseline_of(place: RunLocation, name: str) -> RunLocation | None:
-    """Find the baseline of an existing run; None for `latest` or `last-good` without such an earlier run.
+    """Find a run's baseline; None for `latest` or `last-good` without one.
 
     Raises InputError if the baseline does not exist, or the run cannot be read.
     """
@@ -58,7 +58,7 @@ def baseline_of(place: RunLocation, name: str) -> RunLocation | None:
 
 
 def results_at(place: RunLocation) -> RunResults:
-    """Load a run and its cells from the index. Raises InputError if the run cannot be read."""
+    """Load a run by the index. Raises InputError if it cannot be read."""
     return ask(place.reports, lambda rows: _load(rows, place))
 
 
@@ -72,7 +72,7 @@ def _load(rows: Rows, place: RunLocation) -> RunResults:
 
 
 def read_baseline(place: RunLocation | None) -> RunResults | None:
-    """Load a baseline from its own files. Raises InputError if the baseline cannot be read."""
+    """Load a baseline's files. Raises InputError if they cannot be read."""
     from bootmatrix.history.extract import load_results
 
     return load_results(place.folder) if place else None
@@ -86,7 +86,7 @@ def past_of_run(
     compared: bool,
     accepted: Sequence[AcceptedFailure] | None = None,
 ) -> Past:
-    """Return the history of a run's cells and, if `compared`, the comparison with the baseline.
+    """Return the cells' history and, if `compared`, the comparison.
 
     `accepted` are the accepted failures, by default those that are kept beside the run.
     """
@@ -99,7 +99,7 @@ def past_of_run(
 
 
 def usual_s(reports: Path) -> dict[str, float]:
-    """Return the usual seconds of each cell by id, for ordering only: empty if the runs cannot be read."""
+    """Return cells' usual seconds, for ordering only; may be empty."""
     with suppress(BootmatrixError, OSError):
         return ask(reports, lambda rows: rows.usual_s())
     return {}

@@ -31,7 +31,7 @@ def past_of(
     compared: bool = False,
     accepted: Sequence[AcceptedFailure] = (),
 ) -> Past:
-    """Return the histories of a run's cells and, on request, the comparison with a baseline.
+    """Return the cells' histories and, on request, the comparison.
 
     Args:
         rows: the index, which contains the run.
@@ -55,7 +55,7 @@ def histories_of(rows: Rows, cells: Iterable[CellResult], until: RunLine) -> dic
 
 
 def long_past(rows: Rows, key: CellKey, until: RunLine | None) -> list[PastVerdict]:
-    """Return a cell's last verdicts; all of them if none of the last is a pass, to find the first failure."""
+    """Return a cell's last verdicts, all if no pass is among them."""
     past = rows.past(key, until)
     if len(past) < LAST or any(map(is_pass, past)):
         return past
@@ -69,7 +69,7 @@ def compared_with(
     histories: dict[CellKey, CellHistory],
     accepted: Sequence[AcceptedFailure] = (),
 ) -> Comparison:
-    """Compare a run with a baseline; durations are compared with the usual ones up to the baseline."""
+    """Compare a run and a baseline; durations with the usual ones before."""
     usually = dict(_usual(rows, baseline, run.line.host)) if baseline else {}
     return compare(run, baseline, histories, usually, accepted)
 

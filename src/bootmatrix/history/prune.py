@@ -54,7 +54,7 @@ def _reason(line: RunLine, reports: Path, tags: Mapping[str, str]) -> str:
 
 
 def _life(folder: Path, *, is_known: bool) -> str:
-    """Return a sign that an unfinished run is running, or empty. A run that cannot be read is not known to be one."""
+    """Return a sign that a run is running, or empty; unreadable ones have none."""
     if is_under_way(folder):
         return "running"
     return "may be running" if is_known and time.time() - changed_at(folder) < LEFT_ALONE_S else ""
@@ -67,7 +67,7 @@ def _latest(reports: Path) -> str:
 
 
 def _baselines(lines: Iterable[RunLine], kept_names: Mapping[str, str]) -> dict[str, str]:
-    """Return the baselines of kept runs. Theirs are not kept: each night's is the night before, without an end."""
+    """Return kept runs' baselines, not theirs: that would have no end."""
     return {
         line.baseline: f"the baseline of {line.name}"
         for line in lines
@@ -94,7 +94,7 @@ def remove_run(folder: Path) -> bool:
 
 
 def _check_removable(folder: Path) -> None:
-    """Check that every folder of a run may be changed, and is on its own disk. Raises OSError if one may not."""
+    """Check that a run may be changed, on its own disk. Raises OSError."""
     device = folder.stat().st_dev
     for place, names, _ in os.walk(folder, onerror=_raise):
         if names and not os.access(place, os.R_OK | os.W_OK | os.X_OK):

@@ -153,7 +153,7 @@ class Rows:
         return RunResults(line, tuple(_result(row) for row in rows))
 
     def cells(self) -> dict[str, list[CellKey]]:
-        """Return the keys of all cells by id; one id may have several machines or boot modes."""
+        """Return the keys by id, which may have several machines or modes."""
         keys: dict[str, list[CellKey]] = {}
         rows = self._db.execute("SELECT shown, spec, arch, machine, kernel, mode FROM cells ORDER BY shown")
         for cell_id, *key in rows:
@@ -172,7 +172,7 @@ class Rows:
         return [_past(row) for row in rows][::-1]
 
     def weeks(self, title: str, count: int, until: str) -> list[WeekCount]:
-        """Count the cells of a title's last weeks up to a time by architecture, oldest first.
+        """Count a title's last weeks by architecture, oldest first.
 
         Cells without a verdict on the guest do not count.
         """
@@ -205,7 +205,7 @@ class Rows:
 
 
 def of_name(name: str) -> tuple[str, str]:
-    """Return start and title of a run by its name, `2026-11-24T01-40-05Z-title`; for another name it is the title."""
+    """Return start and title by a name, `2026-11-24T01-40-05Z-title`."""
     match = NAME.fullmatch(name)
     return (f"{match[1]}T{match[2].replace('-', ':')}+00:00", match[3]) if match else ("", name)
 

@@ -52,7 +52,7 @@ def reports_folder(chosen: Path | None) -> Path:
 
 
 def find_run(reports: Path, text: str) -> RunLocation:
-    """Find a run by name; `latest` is the newest that is not dated in the future, readable or not.
+    """Find a run by name; `latest` is the newest not in the future.
 
     Raises InputError if the run does not exist.
     """
@@ -82,7 +82,7 @@ def find_run(reports: Path, text: str) -> RunLocation:
 def find_baseline(
     reports: Path, text: str, *, title: str, before: RunLine | None = None, branch: str = ""
 ) -> RunLocation | None:
-    """Find the run to compare with; None if `latest`, `last-good` or a branch has no match.
+    """Find the run to compare with; None without a match.
 
     `latest` is the newest finished run of the same title, before `before` if set; `last-good` the newest of them in
     which every failure was accepted.
@@ -97,7 +97,7 @@ def find_baseline(
 
 
 def baseline_before(rows: Rows, text: str, title: str, before: RunLine | None, branch: str = "") -> str:
-    """Return the name of the run that a relative baseline means, before `before`; or empty.
+    """Return the run of a relative baseline before `before`; or empty.
 
     The last good run is one of the same branch, if there is any.
     """
@@ -122,7 +122,7 @@ def now() -> str:
 
 
 def newest_run(reports: Path) -> str:
-    """Return the name of the newest run, or empty. The link `latest` is pointed to it if it differs."""
+    """Return the newest run, or empty; the link `latest` follows."""
     newest = ask(reports, lambda rows: rows.runs(limit=1, until=now()))
     name = newest[0].name if newest else ""
     link = reports / LATEST

@@ -24,7 +24,7 @@ UNKNOWN_S = 5.0
 
 
 def history_of(cell_id: str, key: CellKey, past: Sequence[PastVerdict]) -> CellHistory:
-    """Compute a cell's history from its past verdicts, oldest first. Skips are ignored."""
+    """Compute a cell's history, oldest first, without skips."""
     tried = [entry for entry in past if entry.standing is not Standing.SKIP]
     last = tried[-LAST:]
     judged = [entry for entry in last if entry.standing is not Standing.FAULT]

@@ -16,7 +16,7 @@ LAST = 30
 
 
 class Standing(StrEnum):
-    """Standing of a verdict in its matrix: `fault` is ours, not the guest's; `skip` was never tried."""
+    """A verdict's standing: `fault` is ours, `skip` was never tried."""
 
     GOOD = "good"
     BAD = "bad"
@@ -70,7 +70,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """A cell of a run: `seconds` of running time; `flaky` if it both passed and failed.
+    """A cell of a run; `flaky` if it both passed and failed.
 
     `subresults` are pairs of a name and a verdict. `accepted` describes the acceptance of a failure.
     """
@@ -90,7 +90,7 @@ class CellResult:
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A run in a list of runs. `counts` is by verdict; `fault` is the reason why it cannot be read.
+    """A run in a list; `counts` by verdict, `fault` if unreadable.
 
     Durations are compared on the same `host` only. `accepted` counts the unexpected cells that a person accepted,
     `missing` the planned cells without a verdict. Of a run that cannot be read, title and start are those of its name.
@@ -131,7 +131,7 @@ class RunLine:
 
     @property
     def is_good(self) -> bool:
-        """True if the run finished, and every failure in it was accepted: a baseline for later runs."""
+        """True if a run finished with accepted failures only: a baseline."""
         return self.is_tested and self.is_finished and self.unexpected == self.accepted and not self.missing
 
     def is_future(self, now: str) -> bool:
@@ -171,7 +171,7 @@ class PastVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """Usual duration: the median of a cell's passes on one host, and their median absolute deviation."""
+    """Usual duration: median of passes on a host, and deviation."""
 
     median_s: float
     mad_s: float
@@ -180,7 +180,7 @@ class Usual:
 
 @dataclass(frozen=True, slots=True)
 class WeekCount:
-    """Cells of one architecture in the runs of a week, which begins on `monday` (2026-11-23).
+    """Cells of an architecture in the week from `monday` (2026-11-23).
 
     `judged` counts those with a verdict on the guest, `passed` and `flaky` are among them. `pass_s` is the mean time of
     a pass in seconds; 0 without one.
@@ -248,7 +248,7 @@ class SubChange:
 
 @dataclass(frozen=True, slots=True)
 class DurationChange:
-    """A change of duration beyond noise; `usual_s` is over `runs` runs up to the baseline."""
+    """A change beyond noise; `usual_s` is over `runs` earlier runs."""
 
     usual_s: float
     now_s: float
@@ -275,7 +275,7 @@ class InputChange:
 
 @dataclass(frozen=True, slots=True)
 class CellChange:
-    """A cell's change since the baseline. `before` and `now` are verdicts, empty if it does not exist.
+    """A cell's change; `before` and `now` are empty if it is not there.
 
     `is_regression` counts for `--fail-on regression`. `reason` is the current verdict's. `since` is the start of the
     failures, in RFC 3339. `note` is a comment.

@@ -1,4 +1,4 @@
-"""Completeness of init's report: every container of the spec must have its messages."""
+"""Completeness of init's report: messages of every container."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def message_text(message: GuestMessage) -> str:
 def reported_faults(
     outcome: Outcome, bootable: Bootable, transcript: bytes, results: Sequence[SubResult] = ()
 ) -> Iterator[Finding]:
-    """Yield faults that init reported, in their order in time. `results` are of the containers' TAP and JUnit."""
+    """Yield init's faults in order of time; `results` of TAP and JUnit."""
     for message in outcome.messages:
         if message.kind == "error":
             yield Finding(
@@ -49,7 +49,7 @@ def reported_faults(
 
 
 def _stuck_finding(message: GuestMessage) -> Finding:
-    """Return the finding of a service that SIGKILL does not end: only the kernel can hold it."""
+    """Return the finding of a service that the kernel holds against SIGKILL."""
     process = _decoded(message.words[2:]) if message.words[2:] != ("-",) else ""
     what = f": {process} is stuck in the kernel" if process else ""
     return Finding(
@@ -98,13 +98,13 @@ def _exit_finding(
 
 
 def _skipped(name: str, results: Sequence[SubResult]) -> list[SubResult]:
-    """Return the skips of a container that printed nothing else; its exit status alone does not say so."""
+    """Return the skips of a container that printed nothing else."""
     mine = [result for result in results if result.name.startswith(f"{name}: ")]
     return mine if all(result.verdict is Verdict.SKIP for result in mine) else []
 
 
 def _cause(name: str, transcript: bytes, results: Sequence[SubResult]) -> tuple[str, Evidence | None]:
-    """Describe the failed tests of a container, or else its last telling line; with the first line about it."""
+    """Describe a container's failed tests or last line, and the first sign."""
     first = first_failure(transcript, name)
     tests = find_failed_tests(transcript, name) or failed_results(name, results)
     if tests and not (first and len(tests.names) == 1):
@@ -187,7 +187,7 @@ def _check_end(messages: Sequence[GuestMessage], transcript: bytes) -> Iterator[
 def _check_sequence(
     kind: str, messages: Sequence[GuestMessage], expected: Sequence[str], is_skipped: bool = False
 ) -> Iterator[Finding]:
-    """Check sequential containers: each starts and exits with 0, in the order of the spec."""
+    """Check sequential containers: each exits with 0, in the spec's order."""
     actual = [message.words for message in messages if message.kind == kind]
     required = [words for name in expected for words in ((name, "start"), (name, "exit", "0"))]
     if actual == required:
@@ -226,7 +226,10 @@ def _decoded(words: Sequence[str]) -> str:
 
 
 def subresults(outcome: Outcome, bootable: Bootable, results: Sequence[SubResult] = ()) -> Iterator[SubResult]:
-    """Yield a sub-result for each container of the spec, in the order of the phases. `results` are of their tests."""
+    """Yield a sub-result for each container, in the order of the phases.
+
+    `results` are of their tests.
+    """
     exits: dict[tuple[str, str], list[str]] = {}
     for message in outcome.messages:
         if message.words[1:2] == ("exit",) and len(message.words) == 3:

@@ -1,4 +1,4 @@
-"""Verdicts on guests with a foreign init, by their console: weaker evidence, and marked as such."""
+"""Verdicts on foreign inits by their console: weaker evidence, marked so."""
 
 from __future__ import annotations
 

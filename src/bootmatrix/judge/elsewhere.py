@@ -1,4 +1,4 @@
-"""Verdicts on specs that ran in a container engine or a cloud: docs/where-to-run.md. Pure.
+"""Verdicts on specs in an engine or a cloud (docs/where-to-run.md). Pure.
 
 QEMU does not report there how the guest left, so its account must be complete, and a pass is marked as weaker
 evidence.
@@ -35,14 +35,17 @@ NO_KERNEL = "on the kernel of {}, {}: no verdict on another kernel"
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A place where a spec ran. `exit_status` is that of init, where the place reports one."""
+    """A place where a spec ran; `exit_status` is init's, if it reports one."""
 
     name: str
     exit_status: int | None = None
 
 
 def unsigned_messages(transcript: bytes) -> tuple[GuestMessage, ...]:
-    """Return init's messages on a console to which no host listened. A container with that console can forge them."""
+    """Return init's messages on a console without a host.
+
+    A container with that console can forge them.
+    """
     lines = [match[1].decode("ascii") for match in UNSIGNED.finditer(strip_printk(transcript))][:MAX_MESSAGES]
     return tuple(
         GuestMessage(kind=kind, words=tuple(words), at_s=0, sequence=number)
@@ -51,7 +54,7 @@ def unsigned_messages(transcript: bytes) -> tuple[GuestMessage, ...]:
 
 
 def judge_signed(place: str, outcome: Outcome, bootable: Bootable, transcript: bytes) -> Judgement:
-    """Judge an account that init signed, on the kernel of a place, whose release is the bootable's."""
+    """Judge a signed account on a place's kernel, the bootable's release."""
     printed = [*read_tap(outcome.messages), *read_files(outcome, bootable)]
     judgement = _judge(Elsewhere(place, outcome.exit_status), outcome, bootable, transcript, (printed, ()))
     words = NO_KERNEL.format(place, bootable.kernel_release)
@@ -68,7 +71,7 @@ def judge_signed(place: str, outcome: Outcome, bootable: Bootable, transcript: b
 
 
 def judge_console(place: Elsewhere, outcome: Outcome, bootable: Bootable, transcript: bytes) -> Judgement:
-    """Judge what a cloud's console shows: the unsigned account of init, and the kernel's messages."""
+    """Judge a cloud's console: init's unsigned account, and the kernel."""
     outcome = outcome.model_copy(update={"messages": unsigned_messages(transcript)})
     names = (*bootable.onboot, *bootable.checks)
     printed = [_tap(name, transcript) for name in dict.fromkeys(names)]
@@ -80,7 +83,7 @@ def judge_console(place: Elsewhere, outcome: Outcome, bootable: Bootable, transc
 
 
 def _tap(name: str, transcript: bytes) -> ParsedResults:
-    """Parse the TAP that a container printed. Without a plan or a version nothing is expected of it."""
+    """Parse a container's TAP; without plan or version, nothing is expected."""
     prefix = f"{name}| "
     lines = strip_printk(transcript).decode("utf-8", "replace").replace("\r", "").split("\n")
     tap = parse("\n".join(line.removeprefix(prefix) for line in lines if line.startswith(prefix)), name)

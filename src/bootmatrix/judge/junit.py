@@ -1,4 +1,4 @@
-"""Streaming parser of JUnit's XML: a hostile report costs no more than its length.
+"""Streaming parser of JUnit's XML: its cost is that of the length.
 
 Libraries for JUnit's XML build a tree, recurse into nested suites, and ignore failures in other namespaces and totals
 that no test explains.
@@ -183,7 +183,7 @@ def read_report(data: bytes) -> JUnitReport:
 
 
 def is_report(data: bytes) -> bool:
-    """Return whether the root of XML is JUnit's. Other XML, such as a coverage report, is a file like any other.
+    """Return whether XML is JUnit's; a coverage report is just a file.
 
     Data that is not XML counts as a damaged report, and so does XML with entities before its root.
     """
@@ -206,7 +206,7 @@ def _refuse_entity(*_: object) -> None:
 
 
 def _local(tag: str) -> str:
-    """Return the name of an element or attribute without its namespace, in lower case."""
+    """Return a name without its namespace, in lower case."""
     return tag.rpartition("}")[2].lower()
 
 

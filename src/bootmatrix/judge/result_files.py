@@ -1,4 +1,4 @@
-"""Result files of containers: each file in the spec is required; JUnit and TAP become sub-results."""
+"""Result files: each is required; JUnit and TAP become sub-results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class UnreadableFile(ValueError):
 
 @dataclass(frozen=True)
 class SentFile:
-    """A file as sent: `data` is its beginning (None: it did not exist), `size_bytes` its whole size."""
+    """A file as sent: `data` begins it (None: missing), of `size_bytes`."""
 
     container: str
     path: str
@@ -61,7 +61,7 @@ class SentFile:
 
 
 def unpack(message: GuestMessage) -> SentFile:
-    """Unpack the file of a message. Raises UnreadableFile if it is damaged, or too large."""
+    """Unpack a message's file. Raises UnreadableFile if damaged or too large."""
     try:
         container, path64, state, *data = message.words
         path = base64.b64decode(path64, validate=True).decode("utf-8", "replace")
@@ -79,7 +79,7 @@ def unpack(message: GuestMessage) -> SentFile:
 
 
 def without_fetched(outcome: Outcome) -> Outcome:
-    """Replace what was sent of files that were then fetched by its digest, as `collected` names the files.
+    """Replace files in messages by those fetched later, in `collected`.
 
     A record would hold half a mebibyte of each otherwise.
     """
@@ -107,7 +107,7 @@ def no_files(name: str) -> BinaryIO:
 
 
 def read_files(outcome: Outcome, bootable: Bootable, read: FileReader = no_files) -> Iterator[ParsedResults]:
-    """Parse each file that was sent or fetched, and yield findings for required files that were not."""
+    """Parse each file, and yield findings for required ones without."""
     sent: FileCounts = Counter()
     missing: FileCounts = Counter()
     fetched: dict[tuple[str, str], list[CollectedFile]] = {}

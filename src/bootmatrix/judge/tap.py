@@ -41,7 +41,7 @@ class UnreadableTap(ValueError):
 
 @dataclass
 class TapLevel:
-    """Lines of one indentation: the top level, or the subtests of the result after them.
+    """Lines of one indentation: the top level, or a result's subtests.
 
     `bare` counts results without number and name: runners such as prove print one after the results of a file.
     `is_remark` is true if its first line begins with a hash sign.
@@ -60,7 +60,7 @@ class TapLevel:
 
     @property
     def is_fulfilled(self) -> bool:
-        """True if the number of results matches the plan; a plan in remarks without results does not count."""
+        """True if the results match the plan; one in remarks alone does not count."""
         if self.planned is None or (self.is_remark and not self.seen and not self.versions):
             return True
         return self.seen - self.bare <= self.planned <= self.seen
@@ -68,7 +68,7 @@ class TapLevel:
 
 @dataclass
 class ParsedTap:
-    """Parsed TAP of one container: sub-results and faults. `levels` are the open ones."""
+    """A container's TAP: sub-results and faults; `levels` are the open ones."""
 
     container: str
     faults: list[str] = field(default_factory=list)
@@ -105,7 +105,7 @@ def _read_message(message: GuestMessage) -> ParsedResults:
 
 
 def unpack(word: str) -> str:
-    """Decode the base64 and gzip of a `tap` message. Raises UnreadableTap if it is damaged, or too large."""
+    """Decode a `tap` message. Raises UnreadableTap if damaged or too large."""
     try:
         packed = base64.b64decode(word, validate=True)
         stream = zlib.decompressobj(GZIP)
@@ -150,12 +150,12 @@ def _take(tap: ParsedTap, line: TapLine) -> None:
 
 
 def _opens(tap: ParsedTap, line: TapLine) -> bool:
-    """Return whether a line after `# ` is quoted output of a test, not a remark such as `# not ok: …`."""
+    """Return whether a line after `# ` quotes a test's output."""
     return line.kind != "result" or any(level.indent == line.indent for level in tap.levels[1:])
 
 
 def _level(tap: ParsedTap, line: TapLine) -> TapLevel:
-    """Return the level of a line. Deeper levels stay open: they belong to its next result."""
+    """Return a line's level; deeper ones stay open for its next result."""
     levels = tap.levels
     if line.indent > levels[-1].indent and len(levels) < MAX_DEPTH:
         levels.append(TapLevel(line.indent, line.is_remark))
@@ -178,7 +178,7 @@ def _take_result(tap: ParsedTap, level: TapLevel, line: TapLine) -> None:
 
 
 def _end_subtests(tap: ParsedTap, indent: int, parent: str = "") -> None:
-    """Close deeper levels; their results move up, under the name of their parent result."""
+    """Close deeper levels; their results move up, under the parent's name."""
     while tap.levels[-1].indent > indent:
         level = tap.levels.pop()
         _close(tap, level, parent)
@@ -193,7 +193,7 @@ def _below(result: SubResult, container: str, parent: str) -> SubResult:
 
 
 def _verdict(line: TapLine) -> tuple[Verdict, str]:
-    """Return verdict and detail: an expected failure is a skip, an unexpected pass a pass."""
+    """Return verdict and detail; an expected failure is a skip."""
     reason = line.reason[:MAX_NAME]
     if line.directive == "skip":
         return Verdict.SKIP, reason

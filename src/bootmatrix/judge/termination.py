@@ -46,7 +46,7 @@ def check_panic(outcome: Outcome) -> Iterator[Finding]:
 def find_withheld_time(
     outcome: Outcome, first: Finding, machine: Machine, bootable: Bootable, faults: Sequence[KernelFault]
 ) -> Iterator[Finding]:
-    """Yield a finding that replaces the `first` one if time withheld from the guest may have caused it."""
+    """Yield a finding before `first` if withheld time may have caused it."""
     if not first.verdict.is_guests or _is_kernels_own(first):
         return
     if outcome.suspended_s >= SUSPENDED_S:
@@ -71,14 +71,14 @@ def find_withheld_time(
 
 
 def _is_kernels_own(first: Finding) -> bool:
-    """Return whether the kernel reported a fault for which no lack of time can be the cause."""
+    """Return whether the kernel reported a fault that no busy host causes."""
     if first.verdict is Verdict.PANIC:
         return not STALL_PANIC.search(first.reason.rpartition("kernel panic: ")[2])
     return first.cause == "kernel"
 
 
 def _timed_out(outcome: Outcome) -> Iterator[tuple[str, float, float]]:
-    """Yield name, seconds without a host core (at least), and seconds of timed-out containers.
+    """Yield name, seconds without a core, seconds of timed-out containers.
 
     The guest's clock runs on while QEMU waits for a core. Time lost before the container's start does not count; nor
     does that before SIGKILL, of a service which that did not end.
@@ -133,7 +133,7 @@ def check_host(outcome: Outcome, machine: Machine) -> Iterator[Finding]:
 
 
 def _advice_on(reason: str, machine: Machine) -> str:
-    """Return advice on a failed start of QEMU, by its message (hw/core/machine.c, hw/core/cpu)."""
+    """Return advice on QEMU's failed start, by its message (hw/core)."""
     if "unsupported machine type" in reason:
         return f"Its profile says 'machine: {machine.machine}'; '{machine.qemu} -M help' lists the supported ones."
     if "unable to find CPU model" in reason:
@@ -183,7 +183,7 @@ def check_limits(outcome: Outcome, machine: Machine, transcript: bytes) -> Itera
 
 
 def _place(outcome: Outcome) -> str:
-    """Return what a second boot told of the place where the guest hangs; empty without one."""
+    """Return where a second boot says the guest hangs; empty without one."""
     note = next((diagnostic.note for diagnostic in outcome.diagnostics if diagnostic.kind == "hang"), "")
     return f"; by a second boot: {note}" if note else ""
 
@@ -198,7 +198,7 @@ def check_exit(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterato
 
 
 def _watchdog_reset(outcome: Outcome) -> QmpEvent | None:
-    """Return the watchdog's reset of a board without another exit: the first after init's last message."""
+    """Return the watchdog's reset of a board, the first after init's end."""
     last = outcome.messages[-1] if outcome.messages else None
     if last is None or last.kind != "end":
         return None
@@ -229,7 +229,7 @@ def _exited_by_status(outcome: Outcome, machine: Machine) -> bool:
 
 
 def _check_status(outcome: Outcome, transcript: bytes) -> Iterator[Finding]:
-    """Check an exit by semihosting: QEMU exits with the guest's status and without an event."""
+    """Check an exit by semihosting: the guest's status, and no event."""
     shutdowns = [_event_evidence(event) for event in outcome.events if event.name == "SHUTDOWN"]
     if outcome.exit_status == SEMIHOSTING_PASS and not shutdowns:
         return

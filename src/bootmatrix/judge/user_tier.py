@@ -1,4 +1,4 @@
-"""Verdicts of the user tier. Pure. None of them is a verdict on a guest or a kernel."""
+"""Verdicts of the user tier, never on a guest or a kernel. Pure."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _tap(containers: Sequence[UserContainer], console: str) -> tuple[tuple[SubRe
 
 
 def _lacking(outcome: UserOutcome, containers: Sequence[UserContainer]) -> Iterator[str]:
-    """Yield what a program used that the emulator lacks, and that the C library does not only probe for."""
+    """Yield what a program used, not only probed, that the emulator lacks."""
     for number, calls in outcome.missing_calls.items():
         new = [call for call in calls if call >= FIRST_NEW_CALL and call not in PROBED_CALLS]
         if new:

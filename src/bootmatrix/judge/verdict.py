@@ -65,7 +65,7 @@ NOTHING_ADVICE = "Add a container to 'onboot', or a service with 'bootmatrix.che
 
 @dataclass(frozen=True)
 class Consoles:
-    """The console, the console without container output, the kernel's account, and results of TAP and JUnit."""
+    """The console, whole and the kernel's; its account; TAP's and JUnit's results."""
 
     transcript: bytes
     kernel: bytes
@@ -122,7 +122,7 @@ def judge(
 
 
 def _for_want_of_memory(first: Finding, faults: Sequence[KernelFault]) -> Finding:
-    """Say of a guest that hangs or is late that its kernel ran out of memory, if it did."""
+    """Say of a late guest that its kernel ran out of memory, if it did."""
     lack = next((fault for fault in faults if fault.name == OUT_OF_MEMORY), None)
     if lack is None or first.verdict not in {Verdict.HANG, Verdict.TIMEOUT}:
         return first
@@ -165,7 +165,7 @@ def _without_modules(outcome: Outcome, bootable: Bootable) -> str:
 
 
 def _without_options(outcome: Outcome, bootable: Bootable, transcript: bytes, faults: Iterable[KernelFault]) -> str:
-    """Return advice on a silent guest whose kernel's configuration lacks what it needs, and which reported no fault."""
+    """Return advice on a silent guest whose kernel lacks options."""
     lacking = [note.removeprefix(LACKS_OPTION) for note in bootable.notes if note.startswith(LACKS_OPTION)]
     if outcome.messages or not lacking or any(fault.is_fatal for fault in faults):
         return ""
@@ -255,7 +255,7 @@ def _passed(
 
 
 def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None, faults: Sequence[KernelFault]) -> Judgement:
-    """Mark a pass with weaker evidence: privileged containers, no account of the kernel, or one with gaps."""
+    """Mark a pass with weaker evidence: privileges, or a lacking account."""
     limits = [
         *([f"{PRIVILEGED}: {'; '.join(bootable.privileged)}"] if bootable.privileged else ()),
         *([f"{DAEMONS}: {'; '.join(bootable.daemons)}"] if bootable.daemons else ()),

@@ -1,4 +1,4 @@
-"""Loading: files to values of the model. Nothing past this package sees a raw dict."""
+"""Loading: files to values; nothing past this package sees a raw dict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bootmatrix.model.image import DOCKERFILE_KIND, RECIPE_KIND
 
 
 def load_any(path: Path, profiles: Mapping[str, Profile]) -> str:
-    """Check a file of any kind, and describe it. Includes a matrix's specs and a spec's images.
+    """Check a file of any kind, a matrix's specs, a spec's images.
 
     Raises InputError if the file is invalid.
     """

@@ -1,4 +1,4 @@
-"""Kernel catalogues: `kernels/<name>.yml`, the kernels of other distributions than the archive's."""
+"""Kernel catalogues, `kernels/<name>.yml`: those of other distributions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _NAME_WORDS = ("release", "arch")
 
 
 def load_catalogues(folders: Iterable[Path] | None = None) -> dict[str, Catalogue]:
-    """Load all catalogues by name. Raises InputError if one is invalid, or two have a kernel of the same name."""
+    """Load all catalogues by name.
+
+    Raises InputError if one is invalid, or two have a kernel of the same name.
+    """
     files = named_files(catalogue_folders() if folders is None else folders)
     catalogues = {name: load_catalogue(file) for name, file in sorted(files.items())}
     owners: dict[str, str] = {}
@@ -84,7 +87,7 @@ def _check_words(document: Document, place: tuple[str | int, ...], text: str, kn
 
 
 def kernels_for(catalogue: Catalogue, arch: str) -> Iterator[tuple[str, RepositoryKernel]]:
-    """Yield the kernels that a catalogue has for an architecture, by name, with all values."""
+    """Yield a catalogue's kernels for an architecture, by name."""
     if arch not in catalogue.architectures:
         return
     for name, entry in catalogue.kernels.items():
@@ -129,7 +132,7 @@ def _resolved(catalogue: Catalogue, entry: CatalogueEntry, arch: str) -> Reposit
 
 
 def with_catalogues(profiles: Mapping[str, Profile], names: Iterable[str]) -> dict[str, Profile]:
-    """Add the kernels of these names to profiles, unless they are of the archive or the user.
+    """Add these kernels to profiles, unless the archive or user has them.
 
     Catalogues are loaded only for other names.
 

@@ -1,4 +1,4 @@
-"""Machines elsewhere: clusters (`hosts.yml`, `slurm.yml`), and machines of clouds (`clouds/NAME.yml`)."""
+"""Machines elsewhere: `hosts.yml`, `slurm.yml`, `clouds/NAME.yml`."""
 
 from __future__ import annotations
 
@@ -64,5 +64,8 @@ def load_cloud(path: Path) -> Cloud:
 
 
 def load_boards(cluster: str) -> dict[str, Host]:
-    """Load the boards of a cluster's file, by name; none without a file. Raises InputError as `load_cluster`."""
+    """Load the boards of a cluster's file, by name; none without a file.
+
+    Raises InputError as `load_cluster`.
+    """
     return {board.name: board for board in load_cluster(Path(cluster)).boards} if cluster else {}

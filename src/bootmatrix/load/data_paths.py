@@ -1,4 +1,4 @@
-"""Paths of the files shipped with bootmatrix, in the checkout or the installed wheel."""
+"""Paths of shipped files, in the checkout or the installed wheel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHECKOUT = PACKAGE.parent.parent
 
 
 def arch_folders() -> tuple[Path, ...]:
-    """List the folders of profiles. A later profile replaces an earlier one of the same name.
+    """List the folders of profiles; later profiles replace earlier ones.
 
     The shipped folder, `arch` in the current folder, then those of `BOOTMATRIX_ARCH`, separated as in PATH.
     """
@@ -21,7 +21,7 @@ def arch_folders() -> tuple[Path, ...]:
 
 
 def catalogue_folders() -> tuple[Path, ...]:
-    """List the folders of kernel catalogues. A later catalogue replaces an earlier one of the same name.
+    """List the folders of catalogues; later ones replace earlier ones.
 
     The shipped folder, `kernels` in the current folder, then those of `BOOTMATRIX_CATALOGUES`, separated as in PATH.
     """
@@ -39,12 +39,12 @@ def _folders(name: str, variable: str) -> tuple[Path, ...]:
 
 
 def specs_folder() -> Path:
-    """Return the folder of the shipped specs, with the images made from packages in `images`."""
+    """Return the folder of shipped specs, with images in `images`."""
     return _shipped("specs")
 
 
 def _shipped(name: str) -> Path:
-    """Return a folder of the wheel or the checkout, relative if below the current folder."""
+    """Return a folder of the wheel or checkout, relative if below here."""
     installed = PACKAGE / "data" / name
     folder = installed if installed.is_dir() else CHECKOUT / name
     current = Path.cwd()
@@ -60,5 +60,5 @@ def is_file(path: Path) -> bool:
 
 
 def named_files(folders: Iterable[Path]) -> dict[str, Path]:
-    """List the YAML files of folders by name; those of later folders replace earlier ones."""
+    """List the YAML files of folders by name; later ones replace earlier."""
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yml"))}

@@ -34,7 +34,7 @@ _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass
 class _Node:
-    """A value before aliases are resolved. `text` is a scalar's source; `plain`: unquoted."""
+    """A value before aliases; `text` is a scalar's source, `plain` unquoted."""
 
     line: int
     value: Any
@@ -44,7 +44,7 @@ class _Node:
 
 @dataclass
 class Document:
-    """A file's data (JSON types), with lines and source texts of its values, and its faults."""
+    """A file's data (JSON types), with lines, source texts and faults."""
 
     path: str
     data: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Read a YAML file with a mapping at the top. Faults that do not stop the reading are noted.
+    """Read a YAML file with a mapping; faults that do not stop it are noted.
 
     Raises:
         InputError: the file cannot be read.
@@ -88,7 +88,10 @@ def read_document(path: Path) -> Document:
 
 
 def check_name(name: str) -> None:
-    """Check that a file's name can be written to a file. Raises InputError if it is not valid UTF-8."""
+    """Check that a file's name can be written to a file.
+
+    Raises InputError if it is not valid UTF-8.
+    """
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -96,7 +99,7 @@ def check_name(name: str) -> None:
 
 
 def read_bytes(path: Path, limit_bytes: int) -> bytes:
-    """Read a regular file. Raises InputError if the file does not exist, cannot be read, or exceeds the limit."""
+    """Read a regular file. Raises InputError if it cannot, or over the limit."""
     if (data := piped.kept(path)) is not None:
         return data
     try:
@@ -112,7 +115,7 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
 
 
 def parse(data: bytes, path: str) -> Document:
-    """Parse the first document of a YAML text; later ones are ignored, as in LinuxKit.
+    """Parse a text's first YAML document; as in LinuxKit, only that.
 
     Raises FileError if the text is not valid YAML, or its top is not a mapping.
     """
@@ -197,7 +200,7 @@ class _Composer:
 
 
 class _Flattener:
-    """Resolves aliases into plain data, and notes the faults that LinuxKit's reader also finds."""
+    """Resolves aliases into plain data, and notes faults as LinuxKit does."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -304,7 +307,7 @@ LIMIT = 2**64
 
 
 def resolve(text: str) -> Scalar:
-    """Resolve an unquoted scalar; infinities and numbers beyond 64 bits become floats."""
+    """Resolve an unquoted scalar; numbers beyond 64 bits become floats."""
     if text in WORDS:
         return WORDS[text]
     if NOT_FINITE.match(text):

@@ -99,7 +99,7 @@ def has_kernel(cell: Cell, profiles: Mapping[str, Profile]) -> bool:
 
 
 def _check_boards(matrix: Matrix, targets: Iterable[Target], boards: Boards) -> None:
-    """Check that the hardware tier has a board, and that no board is called as a kernel.
+    """Check the hardware tier's boards; none is called as a kernel.
 
     Raises InputError if it is not so.
     """
@@ -117,7 +117,7 @@ def _check_boards(matrix: Matrix, targets: Iterable[Target], boards: Boards) -> 
 
 
 def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
-    """List kernel names that none of the cells' machines has, each with its error message."""
+    """List kernel names that no machine of the cells has, with messages."""
     cells = tuple(cell for cell in cells if cell.tier == "system")
     available = {name for cell in cells for name in profiles[cell.arch].kernels_of(cell.machine)}
     for kernel in dict.fromkeys(cell.kernel for cell in cells):
@@ -144,7 +144,7 @@ def matches(pattern: Pattern, cell: Cell, profiles: Mapping[str, Profile], base:
 
 
 def _same_spec(name: str, cell: Cell, base: Path) -> bool:
-    """Return whether a name means a cell's spec as a whole, not one of its merged files.
+    """Return whether a name means a cell's whole spec, not a merged file.
 
     The name is that of the cell's id, or the file names (`a.yml`, `a.yml+b.yml`) without folders. With a slash, it
     is a path as under the matrix's `specs`: then the folders must match too.
@@ -176,7 +176,7 @@ class _CellExpander:
         page_sizes: Sequence[str] = (),
         widths: Sequence[str | int] = (),
     ) -> Iterator[Cell]:
-        """Make a spec's cells, with the kernels of the matrix unless the guest has its own."""
+        """Make a spec's cells, with the matrix's kernels or the guest's own."""
         file, name, is_whole = str(spec), spec_name(spec), _has_own_kernel(spec)
         for target in targets:
             own = [(target[1], OWN_KERNEL)]
@@ -184,7 +184,7 @@ class _CellExpander:
                 yield self._cell(file, name, (target[0], board), kernel)
 
     def cells_without_guests(self, spec: Path, targets: Iterable[Target]) -> Iterator[Cell]:
-        """Make a spec's cells of the chosen tiers other than `system`, for each architecture, without a machine.
+        """Make a spec's cells of tiers other than `system`, without machines.
 
         There is one of a tier, and in the hardware tier one for each board.
         """

@@ -1,4 +1,4 @@
-"""Profiles that share definitions: `extends:` of another architecture or machine, and `flavour:` of kernels."""
+"""Profiles that share definitions: `extends:`, and `flavour:` of kernels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JOINED = ("names",)
 
 
 def extend(document: Document, files: Mapping[str, Path]) -> None:
-    """Merge the extended definitions into a profile's document. Faults are noted in it.
+    """Merge extended definitions into a profile's document; note faults.
 
     `files` has the profiles by name. A profile's `extends` names another profile; a machine's names a machine of
     the same file, or `arch/machine`. Inherited values have the line of their `extends`. A null key is not
@@ -158,7 +158,7 @@ def _without_flavour(kernels: Any) -> Any:
 
 
 def _fill(document: Document, place: Location, owner: dict[str, Any], flavour: str) -> None:
-    """Replace the kernels, not change them: machines that extend each other share theirs."""
+    """Replace the kernels: machines that extend each other share theirs."""
     kernels = owner.get(KERNELS)
     if not (flavour and isinstance(kernels, dict)):
         return

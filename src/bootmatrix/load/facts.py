@@ -1,4 +1,4 @@
-"""Choice of machines and kernels: by facts, such as word size and page size, and by the architectures of containers."""
+"""Choice of machines and kernels by facts, and by containers' limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Target = tuple[Profile, str]
 
 
 def with_facts(targets: Iterable[Target], matrix: Matrix) -> list[Target]:
-    """Keep the machines that a matrix chooses by facts. Raises InputError if none is left."""
+    """Keep the machines of a matrix's facts. Raises InputError if none is."""
     every = list(targets)
     kept = [target for target in every if _fits(target[0], matrix)]
     if not kept and every:
@@ -41,7 +41,7 @@ def _fits(profile: Profile, matrix: Matrix) -> bool:
 
 
 def _with_cpus(targets: Sequence[Target], names: Sequence[str]) -> Iterator[Target]:
-    """Replace machines by their CPU models of these names; `all` is the machine's own CPU and every model."""
+    """Replace machines by their CPU models; `all` is every one of them."""
     known = {cpu for profile, board in targets for cpu in profile.machines[board.partition("@")[0]].cpu_models}
     for name in names:
         if name not in known | {ALL}:
@@ -55,7 +55,7 @@ def _with_cpus(targets: Sequence[Target], names: Sequence[str]) -> Iterator[Targ
 
 
 def choose_kernels(names: Sequence[str], sizes: Sequence[str], target: Target) -> list[str]:
-    """Choose kernels of a machine: the named ones, of these page sizes if there are any.
+    """Choose a machine's kernels: named ones, of these page sizes if any.
 
     A kernel of another page size is replaced by one of its version. `default` is any version. Names that the machine
     lacks stay, for their own message.
@@ -103,7 +103,7 @@ def _version(name: str, kernels: Mapping[str, AnyKernel]) -> str:
 def choose_pairs(
     names: Sequence[str], sizes: Sequence[str], widths: Sequence[str | int], target: Target
 ) -> list[tuple[str, str]]:
-    """Choose boards and kernels: those of `choose_kernels` on the machine as it is, or by the width of addresses.
+    """Choose boards and kernels, as `choose_kernels` or by address width.
 
     A width is that of the first of the machine's CPUs that has it. `default` is any version, if its own lacks a width.
     """
@@ -168,7 +168,7 @@ class Limit:
 
 
 def find_limits(spec: Spec, profiles: Mapping[str, Profile]) -> tuple[Limit, ...]:
-    """Find the containers of a spec that do not run everywhere. A cell must satisfy all limits.
+    """Find a spec's limited containers; a cell must satisfy all limits.
 
     Raises InputError if an architecture is unknown.
     """

@@ -1,4 +1,4 @@
-"""Resolution of image names in files: folders, shipped images, registries, overrides."""
+"""Resolution of image names: folders, shipped, registries, overrides."""
 
 from __future__ import annotations
 

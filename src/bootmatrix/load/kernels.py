@@ -33,7 +33,7 @@ def kernels_file() -> Path:
 
 
 def load_custom_kernels(path: Path, profiles: Mapping[str, Profile]) -> dict[str, dict[str, CustomKernel]]:
-    """Load the custom kernels, by name and then by architecture; empty without the file.
+    """Load custom kernels by name and architecture; empty without the file.
 
     Raises InputError if the file is invalid, or a name is taken by a kernel of the archive.
     """
@@ -76,7 +76,7 @@ def archive_names(profile: Profile) -> set[str]:
 
 
 def with_custom_kernels(profiles: Mapping[str, Profile], path: Path) -> dict[str, Profile]:
-    """Add the custom kernels to profiles. Raises InputError as `load_custom_kernels` does."""
+    """Add custom kernels to profiles. Raises InputError as their loader does."""
     own: dict[str, dict[str, CustomKernel]] = {}
     for name, by_arch in load_custom_kernels(path, profiles).items():
         for arch, kernel in by_arch.items():
@@ -89,7 +89,10 @@ def with_custom_kernels(profiles: Mapping[str, Profile], path: Path) -> dict[str
 
 
 def save_custom_kernels(kernels: Mapping[str, Mapping[str, CustomKernel]], path: Path) -> None:
-    """Write the file atomically. Raises InputError if it cannot be written, or a name in it is not valid UTF-8."""
+    """Write the file atomically.
+
+    Raises InputError if it cannot be written, or a name in it is not valid UTF-8.
+    """
     for part in (part for by_arch in kernels.values() for kernel in by_arch.values() for part in kernel.parts):
         check_name(part.path)
     data = {
@@ -105,7 +108,7 @@ def save_custom_kernels(kernels: Mapping[str, Mapping[str, CustomKernel]], path:
 
 
 def check_new(name: str, profile: Profile) -> None:
-    """Check a name for a custom kernel. Raises InputError if the name is invalid, or taken by an archive kernel."""
+    """Check a custom kernel's name. Raises InputError if invalid or taken."""
     if not re.fullmatch(NAME, name):
         raise InputError(f"{name!r} is not a valid kernel name", "Use letters, digits and _ . + -, such as mine-6.18.")
     if name in RESERVED:

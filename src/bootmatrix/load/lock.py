@@ -1,4 +1,4 @@
-"""JSON that users keep: locks, and known results for the table of machines. Made for readable diffs."""
+"""JSON that users keep, made for readable diffs: locks, known results."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def load_seen(path: Path) -> tuple[Seen, ...]:
 
 
 def save_seen(path: Path, cells: Iterable[Seen]) -> None:
-    """Write known results atomically, one cell per line. Raises InputError if it cannot be written."""
+    """Write known results atomically, a cell per line. Raises InputError."""
     lines = ",\n".join(as_json(cell).decode() for cell in cells)
     write_text(path, f'{{"format": {FORMAT}, "cells": [\n{lines}\n]}}\n')
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that a user named, atomically. Raises InputError if it cannot be written."""
+    """Write a user's file atomically. Raises InputError if it cannot be."""
     try:
         write_named(path, text.encode())
     except OSError as error:

@@ -73,7 +73,7 @@ def kernel_names(path: Path) -> set[str]:
 
 
 def _read_short_form(document: Document, key: str, text_key: str) -> None:
-    """Turn one entry for all cells into a list: a mapping, or just its text where `text_key` is set."""
+    """Turn one entry for all cells into a list; `text_key` allows a text."""
     entry = document.data.get(key)
     if isinstance(entry, dict):
         document.data[key] = [entry]
@@ -89,7 +89,7 @@ def _check_fail_on(document: Document, matrix: Matrix) -> None:
 
 
 def _check_expect(document: Document, matrix: Matrix) -> None:
-    """Note entries of the deprecated `expect` that are neither an `xfail` nor a `console` entry."""
+    """Note deprecated `expect` entries that are neither xfail nor console."""
     for index, entry in enumerate(matrix.expect):
         if (entry.reason is None) == (entry.console is None):
             document.complain(

@@ -1,4 +1,4 @@
-"""Merging of specs that are named together, as `linuxkit build` does: `a.yml+b.yml`."""
+"""Merging of specs as `linuxkit build` does: `a.yml+b.yml`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WithImage = TypeVar("WithImage", Container, Volume)
 
 
 def load_spec(path: Path) -> Spec:
-    """Load a spec, or merge several: later kernel settings replace, lists are appended.
+    """Load a spec, or merge several: lists grow, kernel settings replace.
 
     Relative names are resolved from the folder of each file.
 

@@ -1,4 +1,4 @@
-"""Input that can be read only once: `-`, /dev/stdin, the shell's `<(…)`, a named pipe.
+"""Input that is read once: `-`, /dev/stdin, `<(…)`, a named pipe.
 
 It is read at once and kept under a name in the current folder, from which its relative names are resolved.
 """
@@ -18,7 +18,7 @@ _kept: dict[str, bytes] = {}
 
 
 def adopt(name: str) -> str:
-    """Read input that is not a regular file, and return its new name. Other names are unchanged.
+    """Read input that is not a regular file; return its new name.
 
     Of specs that are merged (`a.yml+-`), each may be such input.
 

@@ -78,7 +78,7 @@ def _check_machine(document: Document, name: str, machine: Machine) -> None:
 
 
 def _check_arguments(document: Document, place: Location, machine: Machine) -> None:
-    """Check QEMU's options: a profile may come with somebody else's project, and must not open the host."""
+    """Check QEMU's options: a foreign profile must not open the host."""
     try:
         check_words(machine.arguments)
     except InputError as error:
@@ -118,7 +118,7 @@ def _check_aliases(profiles: Mapping[str, Profile], files: Mapping[str, Path]) -
 
 
 def find_machine(profiles: Mapping[str, Profile], target: str) -> tuple[Profile, str]:
-    """Find the profile and the machine's name for `arch[/machine][@cpu]`; `arch` may be an alias.
+    """Find profile and machine of `arch[/machine][@cpu]`, or of an alias.
 
     The CPU model stays a part of the machine's name, `virt@cortex-a72`, as Profile.machine takes it.
 

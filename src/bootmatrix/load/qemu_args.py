@@ -1,4 +1,4 @@
-"""QEMU arguments of users and profiles: those that cannot reach the host, or change what a verdict rests on."""
+"""QEMU arguments of users that reach no host, and change no evidence."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def check_words(words: Iterable[str]) -> None:
 
 
 def check_value(value: str, forbidden: frozenset[str], kinds: str = HOST_DEVICES) -> None:
-    """Check the value of an option that a field of a profile sets: a board, a device, an accelerator.
+    """Check an option's value in a profile: board, device, accelerator.
 
     Raises InputError if it names a file or a device of the host.
     """
@@ -176,7 +176,7 @@ def _is_excluded(kind: str, option: Option) -> bool:
 
 
 def _named_keys(parts: Iterable[str]) -> set[str]:
-    """Return the keys that have a value, also as `DEVICE.KEY=VALUE` and `property=KEY`, which `-global` takes."""
+    """Return keys with a value, also `DEVICE.KEY=VALUE`, `property=KEY`."""
     pairs = [part.partition("=") for part in parts]
     names = {name for key, _, value in pairs if value for name in (key, *key.split("."))}
     return names | {value for key, _, value in pairs if key == "property"}
@@ -209,7 +209,7 @@ def _drive(parts: list[str], folder: Path) -> str:
 
 
 def _confined(value: str, parts: list[str]) -> str:
-    """Restrict a network so that the guest cannot reach the host's, like that of specs."""
+    """Restrict a network so that the guest cannot reach the host's."""
     restrict = [part for part in parts if part.partition("=")[0] in {"restrict", "r"}]
     if restrict and restrict != ["restrict=on"]:
         raise InputError("-netdev: a guest cannot reach the host's network: restrict is on")

@@ -65,7 +65,7 @@ def has_stand_in(reference: str) -> bool:
 
 
 def shipped_image(name: str) -> str:
-    """Return the folder of a shipped image that a user names: `NAME-TAG` for `NAME:TAG`; else empty."""
+    """Return a shipped image's folder: `NAME-TAG` for `NAME:TAG`; or empty."""
     folder = re.sub(r"^([^/:]+):([^/:]+)$", r"\1-\2", name)
     return folder if "/" not in folder and has_stand_in(f"{SHIPPED}{folder}") else ""
 
@@ -83,7 +83,7 @@ def is_dockerfile(reference: str, path: Path) -> bool:
 
 
 def is_package(folder: Path) -> bool:
-    """Return whether a folder is a LinuxKit package, whose image a Docker engine builds."""
+    """Return whether a folder is a LinuxKit package, built by Docker."""
     recipe = folder / RECIPE
     if not recipe.is_file():
         return (folder / DOCKERFILE).is_file()
@@ -95,7 +95,7 @@ def _describes_package(recipe: Document, folder: Path) -> bool:
 
 
 def load_package(folder: Path) -> PackageRecipe:
-    """Load the build.yml of a LinuxKit package, or the defaults for a lone Dockerfile.
+    """Load a LinuxKit package's build.yml, or a lone Dockerfile's defaults.
 
     Raises InputError if the file is invalid, or the Dockerfile is missing.
     """
@@ -112,7 +112,7 @@ def load_package(folder: Path) -> PackageRecipe:
 
 
 def repository(reference: str) -> str:
-    """Return the repository of a reference, without Docker Hub's name, tag and digest.
+    """Return a reference's repository, without Docker Hub, tag, digest.
 
     `linuxkit/init` of `docker.io/linuxkit/init:v1@sha256:…`.
     """
@@ -136,7 +136,7 @@ def _stand_ins(specs: Path) -> dict[str, Path]:
 
 
 def load_recipe(path: Path) -> ImageRecipe:
-    """Load a build.yml, and check that its base images exist. Raises InputError if the file is invalid."""
+    """Load a build.yml and its bases. Raises InputError if it is invalid."""
     recipe, document = _read(path)
     _check_base(document, recipe, path)
     document.raise_faults()
@@ -214,7 +214,7 @@ def _check_file(document: Document, place: Location, file: CopyFile, folder: Pat
 
 
 def _check_source(document: Document, place: Location, source: str, folder: Path) -> None:
-    """Check a source. One with placeholders is looked for when the architecture is known."""
+    """Check a source, one with placeholders when the architecture is known."""
     root = folder.resolve()
     try:
         target = (root / source).resolve()

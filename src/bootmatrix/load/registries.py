@@ -1,4 +1,4 @@
-"""Registry settings: `registries.yml` beside the matrix, or BOOTMATRIX_REGISTRIES."""
+"""Registry settings: `registries.yml`, or BOOTMATRIX_REGISTRIES."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _HOST = re.compile(r"[A-Za-z0-9.\[\]_-]+(:[0-9]{1,5}|:[0-9a-fA-F:]+\](:[0-9]{1,5
 
 
 def registries_file() -> Path:
-    """Return the path of registries.yml: BOOTMATRIX_REGISTRIES, or in the current folder."""
+    """Return registries.yml: BOOTMATRIX_REGISTRIES, or of this folder."""
     return Path(os.environ.get("BOOTMATRIX_REGISTRIES") or "registries.yml")
 
 
 def load_registries(path: Path) -> Registries:
-    """Load registries by name; empty without the file, unless the environment names it.
+    """Load registries by name; the file may be missing unless it is named.
 
     Raises InputError if the file is invalid, or the one that the environment names does not exist.
     """

@@ -1,4 +1,4 @@
-"""JSON Schemas of the files that people write, generated from the model, for editors."""
+"""JSON Schemas of people's files, generated from the model, for editors."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def json_schema(kind: str) -> Json:
 
 
 def _extending(schema: Json) -> None:
-    """Relax a schema for `extends`: keys may be missing, or null to drop an inherited value."""
+    """Relax a schema for `extends`: no required keys; null drops a value."""
     for key, value in schema["properties"].items():
         schema["properties"][key] = {"anyOf": [value, {"type": "null"}]}
     schema["properties"][EXTENDS] = {"type": "string"}

@@ -44,7 +44,7 @@ GUEST_SUFFIXES = (".guest.yml", ".guest.yaml")
 
 
 def find_spec(name: str, base: Path = Path()) -> Path:
-    """Find a spec by a path (from `base`) or a shipped name, with or without `specs/` and `.yml`.
+    """Find a spec by path (from `base`) or shipped name, in short or whole.
 
     Names joined by `+` are files to merge; so are their paths.
 

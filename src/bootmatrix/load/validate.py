@@ -43,7 +43,7 @@ _FORMS = {
 
 
 def suggest(word: str, candidates: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest candidate, else the list of candidates."""
+    """Return ` Did you mean 'x'?` for the nearest, else all candidates."""
     options = sorted(set(candidates))
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     if near:
@@ -52,7 +52,7 @@ def suggest(word: str, candidates: Iterable[str]) -> str:
 
 
 def read_model(path: Path, model: type[M]) -> tuple[M, Document]:
-    """Read a file that holds one value. Raises InputError if the file cannot be read, or is invalid."""
+    """Read a file of one value. Raises InputError if it is invalid."""
     document = read_document(path)
     return validate(document, model), document
 
@@ -94,7 +94,7 @@ def _note(document: Document, model: type[Model], preset: set[str], errors: Iter
 
 
 def _follows(error: ErrorDetails, location: Location, faulty: Iterable[Location]) -> bool:
-    """Return whether a fault is a consequence: of a misspelt key, or of a faulty entry."""
+    """Return whether a fault follows from a misspelt key or a faulty entry."""
     if error["type"] == "missing":
         beside = [str(place[-1]) for place in faulty if place and place[:-1] == location[:-1]]
         return bool(difflib.get_close_matches(str(location[-1]), beside, n=1))
@@ -134,7 +134,7 @@ def _message(document: Document, location: Location, group: list[ErrorDetails]) 
 
 
 def _name(location: Location) -> str:
-    """Return `'a.b' ` as the subject of a sentence: the nearest key, with an entry's index."""
+    """Return `'a.b' ` as a sentence's subject: key, and entry's index."""
     keys = [index for index, part in enumerate(location) if isinstance(part, str)]
     if not keys:
         return "the file "
@@ -166,7 +166,7 @@ def _fields(model: Any) -> dict[str, Any]:
 
 
 def _inside(kind: Any, part: str | int) -> Any:
-    """Return the type of a part: of a model's field, a list's entry, a mapping's value."""
+    """Return a part's type: of a field, a list's entry, a mapping's value."""
     kind = _bare(kind)
     if isinstance(part, str) and part in _fields(kind):
         return _bare(_fields(kind)[part])

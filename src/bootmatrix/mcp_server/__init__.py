@@ -1,1 +1,1 @@
-"""A server of the Model Context Protocol: the Python API as tools for people who work with assistants."""
+"""A server of the Model Context Protocol: the Python API as tools."""

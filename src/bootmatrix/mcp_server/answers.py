@@ -1,4 +1,4 @@
-"""Answers of the tools: plain values of bounded size, in which text of guests is marked as such. Pure."""
+"""Tools' answers: bounded plain values, guests' text marked so. Pure."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _fenced(lines: Sequence[str]) -> str:
 
 
 def console_answer(data: bytes, lines: int, text: str) -> dict[str, Any]:
-    """Return the last lines of a console; with `text`, of those that contain it, each with its number."""
+    """Return a console's last lines, with numbers; with `text`, matching."""
     numbered = list(enumerate(sanitize(data.decode("utf-8", "replace")).split("\n"), 1))
     found = [(number, line) for number, line in numbered if text.lower() in line.lower()]
     chosen = _last(found, min(max(lines, 1), MAX_LINES))

@@ -65,12 +65,15 @@ class Tools:
         return self._running.locked()
 
     async def plan(self, files: Files, arch: Names = NONE, kernel: Names = NONE) -> dict[str, Any]:
-        """List the cells that `run` would boot, and the skipped ones with the reason. Boots nothing."""
+        """List the cells that `run` would boot, and skipped ones. Boots nothing."""
         with _told():
             return answers.plan_answer(await self._planned(files, arch, kernel))
 
     async def run(self, context: Context, files: Files, arch: Names = NONE, kernel: Names = NONE) -> dict[str, Any]:
-        """Boot the cells, judge them, and keep the run. A cell takes from seconds to minutes: prefer few of them."""
+        """Boot, judge and keep cells.
+
+        A cell takes from seconds to minutes: prefer few of them.
+        """
         async with self._running:
             with _told():
                 planned = await self._planned(files, arch, kernel)
@@ -81,7 +84,7 @@ class Tools:
                 return answers.run_answer(saved.folder.name, ReportContext(saved.run, console_reader(saved.folder)))
 
     async def record(self, run: RunName, cell: CellName) -> dict[str, Any]:
-        """Show a cell of a kept run: verdict, evidence, faults of the kernel, versions, times."""
+        """Show a kept cell: verdict, evidence, kernel faults, versions, times."""
         with _told():
             saved = await self._load(run)
             return answers.record_answer(saved.run, _find(saved, cell))

@@ -18,7 +18,7 @@ DiskFormat = Literal["raw", "qcow2", "vpc", "vmdk"]
 
 
 class Artefact(Model):
-    """A file with its digest. `name` is for people: an image's reference, a kernel's release."""
+    """A file with its digest; `name` is a reference, or a release."""
 
     kind: ArtefactKind
     name: str
@@ -160,7 +160,7 @@ class BuiltFile(Model):
 
 
 class Built(Model):
-    """Manifest of `bootmatrix build`: the written files, by the part of their names after the prefix.
+    """Manifest of `bootmatrix build`: written files, by name after the prefix.
 
     `bootable` has no files: it lists what the guest must account for, whichever file it boots from.
     """

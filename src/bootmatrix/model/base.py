@@ -20,7 +20,7 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     def model_post_init(self, _context: Any) -> None:
-        """Share what pydantic keeps for each value, and nobody asks for: which of its fields were given.
+        """Share what pydantic keeps per value, and nobody asks for.
 
         Without it a record takes 38 KiB instead of 16, and half as long again to load.
         """
@@ -57,7 +57,7 @@ def many_made() -> Iterator[None]:
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return the first fault that pydantic found, behind its place: `cells.0.id: Field required`."""
+    """Return pydantic's first fault with its place: `cells.0.id: …`."""
     fault = error.errors(include_url=False)[0]
     return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
 
@@ -67,7 +67,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 def _checked_time(text: str) -> str:
-    """Return a time as it is. Raises ValueError if it is not a time of RFC 3339, or out of range."""
+    """Return a time. Raises ValueError if not RFC 3339, or out of range."""
     try:
         datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:

@@ -49,7 +49,10 @@ class Bisection(Model):
     unanswered: str = ""
 
     def bounds(self) -> tuple[int, int]:
-        """Indexes of the last kernel known as good and of the next one known as bad. -1 stands for unknown."""
+        """Indexes of the last kernel known as good and of the next one known as bad.
+
+        -1 stands for unknown.
+        """
         verdict = self.steps[0].verdict if self.steps else None
         judged = [number for number, step in enumerate(self.steps) if step.is_judged]
         differs = [number for number in judged if self.steps[number].verdict != verdict]
@@ -69,14 +72,14 @@ class Bisection(Model):
         return () if last < 0 or first < 0 else self.steps[last + 1 : first + 1]
 
     def change(self) -> tuple[Step, Step]:
-        """The last step before the verdict changed, and the one with the other verdict; for a search with suspects."""
+        """The steps before and after a change; for a search with suspects."""
         if self.unit == "commit":
             return self.steps[0], self.suspects()[-1]
         last, first = self.bounds()
         return self.steps[last], self.steps[first]
 
     def _contradiction(self) -> str:
-        """The reason why verdicts of built kernels answer nothing: they differ for one image, or both ends have it."""
+        """The reason why built kernels' verdicts answer nothing: same image."""
         judged = {step.release: step for step in self.steps if step.is_judged}
         for step in judged.values():
             before = judged.get(step.twin)

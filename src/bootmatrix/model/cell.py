@@ -25,7 +25,7 @@ Network = Literal["none", "guest", "outbound"]
 
 
 class Timeouts(Model):
-    """Limits in seconds for the fastest machine; multiplied by each machine's time factor.
+    """Limits in s for the fastest machine, times each machine's factor.
 
     `silence` limits the time without output on any channel, in any phase.
     """
@@ -82,7 +82,7 @@ class ConsoleRule(Model):
 
 
 class Cell(Model):
-    """One spec × machine × kernel. `spec` is the file, `spec_name` its part of the id.
+    """One spec × machine × kernel; `spec` the file, `spec_name` in the id.
 
     `machine` may include a CPU model, `virt@cortex-a72`. `machine_is_default`: the id leaves the machine out.
     `expect` is the reason of a known failure. `proof` is the console text that proves a pass of a foreign guest.
@@ -151,7 +151,7 @@ class Part(Model):
 
 
 class Plan(Model):
-    """The cells of a matrix, the skipped ones, and the user's image overrides. `notes` are not saved.
+    """A matrix's cells, skipped ones, image overrides; `notes` are not saved.
 
     `part` is set if it is a part of another plan.
     """

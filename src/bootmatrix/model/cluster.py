@@ -88,7 +88,7 @@ class Slurm(Model):
 
 
 class SchedulerAddress(Model):
-    """A scheduler that runs already, with bootmatrix workers. TLS with a key of both ends is required."""
+    """A running scheduler with bootmatrix workers; TLS is required."""
 
     address: TlsAddress
     ca: str

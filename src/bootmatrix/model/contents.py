@@ -1,4 +1,4 @@
-"""Contents of the booted images: packages, files and images with version, architecture and digest."""
+"""Contents of booted images: packages, files, images with digests."""
 
 from typing import Literal
 
@@ -31,7 +31,7 @@ class Component(Model):
 
 
 class ImageContents(Model):
-    """Contents of one image, and the sections of the spec that use it. `image` is empty for the spec's own files."""
+    """One image's contents and sections; `image` is empty for the spec's."""
 
     image: str = ""
     sha256: Sha256 | None = None
@@ -50,7 +50,7 @@ class ImageContents(Model):
 
 
 def product_of(contents: tuple[ImageContents, ...]) -> tuple[Component, ...]:
-    """Return the tested product: what the images of the first section with any contain by name.
+    """Return the tested product: images of the first section with any.
 
     A guest's services are its product, or its checks if it has no service, and so on. The files of the user are
     always part of it.

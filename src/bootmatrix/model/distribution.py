@@ -1,4 +1,7 @@
-"""Kernel catalogues: the kernels of a distribution and its repositories, `kernels/<name>.yml`."""
+"""Kernel catalogues: a distribution's kernels and repositories.
+
+In `kernels/<name>.yml`.
+"""
 
 from typing import Annotated, Literal
 
@@ -15,7 +18,7 @@ RepositoryUrl = Annotated[str, StringConstraints(pattern=r"^(https?://[^\s]+|\{a
 
 
 class RepositoryKeys(Model):
-    """The public keys that sign a repository: files of a package of the Debian archive, or of the user.
+    """A repository's public keys: of a package of the archive, or a user's.
 
     `files` are patterns (fnmatch) of paths in the package, or paths relative to the catalogue. `revoked` is a file of
     fingerprints, one a line, whose keys are not trusted.
@@ -29,7 +32,7 @@ class RepositoryKeys(Model):
 
 
 class SnapshotService(Model):
-    """A service that keeps all states of an archive, with the interface that the catalogue's `source` documents.
+    """A service that keeps all states of an archive (see its `source`).
 
     Its answers are not signed. They only tell at which time a release was new; the index of that time is signed.
     """
@@ -79,7 +82,7 @@ class Catalogue(Model):
 
 
 class RepositoryKernel(Model):
-    """A named kernel of a distribution for one architecture: an entry of a catalogue with all values.
+    """A distribution's named kernel for an architecture, all values set.
 
     `architecture` is the repository's name of the architecture. Parts are patterns as in the catalogue. `pinned` are
     the packages of an exact kernel, as a bisection has them. `states` are the repositories with a `{time}` in them.

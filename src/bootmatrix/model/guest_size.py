@@ -22,7 +22,7 @@ LimitText = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[MG]$")]
 
 
 def limit_bytes(text: str) -> int:
-    """Return the bytes of a size such as `64M` or `2G`. Raises InputError if it is not one."""
+    """Return bytes of a size such as `2G`. Raises InputError if it is invalid."""
     match = re.fullmatch(r"([1-9][0-9]{0,6})([MG])", text)
     if match is None:
         raise InputError(f"the limit {text!r} must be a size such as 64M or 2G")
@@ -30,7 +30,7 @@ def limit_bytes(text: str) -> int:
 
 
 class GuestSize(Model):
-    """Memory in MiB and CPUs of a guest; None: the machine's own. With `grows`, memory follows the initrd."""
+    """Memory in MiB and CPUs; None: the machine's. `grows` with the initrd."""
 
     memory_mib: int | None = None
     cpus: int | None = None
@@ -69,7 +69,7 @@ class SizeRequest(Model):
 
 
 def memory_mib(text: str) -> int:
-    """Parse `512M` or `2G` as MiB. Raises InputError if the text is not such a size, or is too large."""
+    """Parse `512M` or `2G` as MiB. Raises InputError if it is not a size."""
     if not re.fullmatch(MEMORY_PATTERN, text) or text == AUTO:
         raise InputError(f"{text!r} is not an amount of memory such as '512M' or '2G'")
     amount = int(text[:-1]) << (10 if text.endswith("G") else 0)
@@ -79,7 +79,7 @@ def memory_mib(text: str) -> int:
 
 
 def parse_size(text: str) -> GuestSize:
-    """Parse an annotation: `memory=2G cpus=2`, or one of them. Raises InputError if the text is not of this form."""
+    """Parse `memory=2G cpus=2`, or one of them. Raises InputError otherwise."""
     words = dict(word.partition("=")[::2] for word in text.split())
     if not words or len(words) != len(text.split()) or not words.keys() <= {"memory", "cpus"}:
         raise InputError(f"{text[:60]!r} must be 'memory=2G cpus=2', or one of these")

@@ -14,7 +14,7 @@ LABEL = "org.mobyproject.config"
 
 
 class CopyFile(Model):
-    """A file, folder or link for an image. `source` is relative to build.yml and stays inside its folder;
+    """A file, folder or link for an image; `source` stays in its folder;
     `{debian_arch}` and the other names of the profile are replaced in it.
 
     `concat` are globs of files of the image: the new file is their concatenation, in the order of their paths.
@@ -70,7 +70,7 @@ class ImageRecipe(Model):
 
 
 class PackageRecipe(Model):
-    """The build.yml of a LinuxKit package (docs/packages.md there), built by a Docker engine.
+    """A LinuxKit package's build.yml (docs/packages.md there), for Docker.
 
     `config` becomes the label `org.mobyproject.config`; `build_args` are `NAME=VALUE`. Keys for LinuxKit's own
     `pkg build`, such as names and tags in registries, are ignored.
@@ -105,7 +105,7 @@ RECIPE_KIND, DOCKERFILE_KIND = "recipe", "dockerfile"
 
 
 class ImageSource(Model):
-    """Source of an image: `path` of a file or folder, `name` in a registry, engine or file."""
+    """An image's source: `path`, or `name` in a registry, engine or file."""
 
     kind: str
     path: str = ""
@@ -122,7 +122,7 @@ class ImageSource(Model):
 
 
 class ImageOverride(Model):
-    """A user's override: images that match the glob `pattern` are taken from `source`.
+    """A user's override: images of the glob `pattern` come from `source`.
 
     Paths in `source` are relative to `folder`.
     """
@@ -133,7 +133,7 @@ class ImageOverride(Model):
 
 
 class StoredImage(Model):
-    """An image in the store: manifest digest, layer digests (lowest first), and config.
+    """An image in the store: digests of manifest and layers, config.
 
     `recipe_digest` is empty for an image that is not built from a recipe. `contents` is computed for each use, and
     not kept in the store.

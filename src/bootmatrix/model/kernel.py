@@ -79,7 +79,7 @@ class CustomKernel(Model):
 
 
 class Kernel(Model):
-    """A kernel resolved for an architecture: `6.1` is, for example, `6.1.0-50-cloud-…`.
+    """A kernel resolved for an architecture: `6.1` is `6.1.0-50-cloud-…`.
 
     `release` is the output of `uname -r`. `packages` has the image first, then those with further parts. A custom
     kernel has `parts` instead, each with its digest.

@@ -1,4 +1,4 @@
-"""Files that users keep: locks of exact kernels, packages and images; known results for the table of machines."""
+"""Files that users keep: locks, and known results by machine."""
 
 from __future__ import annotations
 

@@ -52,13 +52,13 @@ class Expect(Pattern):
 
 
 class QemuArgs(Pattern):
-    """Extra QEMU arguments for cells, in shell syntax. Drive files are relative to the matrix."""
+    """Extra QEMU arguments in shell syntax; files beside the matrix."""
 
     args: Annotated[str, StringConstraints(min_length=1)]
 
 
 class ResourceRule(Pattern, SizeRequest):
-    """Memory and CPUs of cells. Of several entries that match a cell, the last one counts."""
+    """Memory and CPUs of cells; the last matching entry counts."""
 
 
 PageSize = Literal["all", "4k", "8k", "16k", "32k", "64k", "256k"]
@@ -74,7 +74,7 @@ class Include(Model):
 
 
 class Matrix(Model):
-    """Specs × arch × kernel, with exceptions. Paths of specs are relative to the file.
+    """Specs × arch × kernel with exceptions; paths are from the file's.
 
     `retries` limits attempts after infra errors, `flaky` those after failures of the guest. `images` maps image
     names or globs to the sources that replace them. `page_size` chooses kernels, `bits`,

@@ -36,7 +36,7 @@ class QmpEvent(Model):
 
 
 class Diagnostic(Model):
-    """State of a guest that was stopped or gave up. `file` is beside the cell's console.
+    """State of a stopped guest; `file` is beside the cell's console.
 
     `screen` has the console's last lines, `registers` those of all CPUs, `tasks` the kernel's answer to sysrq, `memory`
     is an ELF core, `hang` what a second boot told, in one line as its `note`. `places` has source lines of traces, in
@@ -51,7 +51,7 @@ class Diagnostic(Model):
 
 
 class CollectedFile(Model):
-    """A result file that the host fetched by the agent: `asked` in the spec, `path` in the guest.
+    """A fetched result file: `asked` in the spec, `path` in the guest.
 
     `file` is below the cell's folder; a tree is a tar. `cut` says what is missing by a limit, `fault` why `file` is
     empty. `size_bytes` are those of the contents, `files` their number.
@@ -109,7 +109,7 @@ class Outcome(Model):
 
     @property
     def ignored_stops(self) -> dict[str, float]:
-        """Seconds for which each service that ignores SIGTERM held up the guest's end, by name."""
+        """Seconds that services which ignore SIGTERM cost, by name."""
         killed = (message.words for message in self.messages if message.kind == "service")
         return {
             words[0]: int(words[2]) / 1000

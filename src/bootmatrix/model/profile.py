@@ -43,7 +43,7 @@ Sysrq = Literal["break", "ctrl-o"]
 
 
 class Names(Model):
-    """Names of the architecture elsewhere. `oci` is a platform: `linux/ARCHITECTURE[/VARIANT]`."""
+    """An architecture's names; `oci` is `linux/ARCHITECTURE[/VARIANT]`."""
 
     kernel: str
     qemu: str
@@ -101,7 +101,7 @@ class Efi(Model):
 
 
 class Bios(Model):
-    """The boot of kernels from a disk by a BIOS: ISOLINUX, its module, and a boot sector.
+    """Boot from a disk by a BIOS: ISOLINUX, its module, a boot sector.
 
     `machine` is the profile's machine with a BIOS.
     """
@@ -113,7 +113,7 @@ class Bios(Model):
 
 
 class Card(Model):
-    """Files on the first partition of a board's SD card, beside the vendor's firmware.
+    """Files on an SD card's first partition, beside the firmware.
 
     `kernel` and `initrd` are file names there, `config` the contents of config.txt; `machine` is the board.
     `cmdline` is put before the machine's command line; `dtbs` are device trees of similar boards.
@@ -128,7 +128,7 @@ class Card(Model):
 
 
 class Accelerator(Model):
-    """An accelerator for a machine on some hosts; used only after a guest has booted with it.
+    """An accelerator on some hosts, used after a guest booted with it.
 
     `name` is a value of QEMU's -accel; `hosts` are systems and processors as in uname, `Linux/…`. `cpu`, `machine`
     and `qemu` replace the machine's own.
@@ -142,7 +142,7 @@ class Accelerator(Model):
 
 
 class GuestTarget(Model):
-    """The target of zig for which `make agent` builds the guest's init, and its CPU with features (`-mcpu`).
+    """zig's target for the guest's init, and CPU features (`-mcpu`).
 
     `library` is the target of what Debian's programs link, where its way to pass floating-point numbers is another.
     """
@@ -162,7 +162,7 @@ class CpuModel(Model):
 
 
 class Machine(Model):
-    """A QEMU board. Times are multiplied by `time_factor`, which is 1 for the fastest of them."""
+    """A QEMU board; `time_factor` is 1 for the fastest of them."""
 
     description: str
     qemu: QemuProgram = Field(description="the emulator's program")
@@ -228,7 +228,9 @@ class Machine(Model):
         return CpuModel(cpu=model) if isinstance(model, str) else model
 
     def with_cpu(self, name: str) -> Self:
-        """Return the machine with a CPU model of its own. Accelerators would use the host's CPU instead.
+        """Return the machine with a CPU model of its own.
+
+        Accelerators would use the host's CPU instead.
 
         Raises:
             KeyError: the name is unknown.
@@ -241,7 +243,7 @@ class Machine(Model):
         return tuple(accelerator for accelerator in self.accelerators if isinstance(accelerator, Accelerator))
 
     def sized(self, size: GuestSize) -> Self:
-        """Return the machine with another memory and number of CPUs, where they are not fixed."""
+        """Return the machine with another size, where it is not fixed."""
         changes: dict[str, int] = {}
         if size.memory_mib and self.max_memory_mib is not None:
             changes["memory_mib"] = size.memory_mib
@@ -250,7 +252,7 @@ class Machine(Model):
         return self.model_copy(update=changes) if changes else self
 
     def size_fault(self, size: GuestSize) -> str:
-        """Return why a guest cannot have a size; empty if it can, or if a fixed machine has as much."""
+        """Return why a guest cannot have a size; empty if it can."""
         memory_mib = size.memory_mib or 0
         if memory_mib > (self.max_memory_mib or self.memory_mib):
             most = _most(self.memory_mib, self.max_memory_mib, "MiB")
@@ -323,18 +325,18 @@ class Profile(Model):
         return machine.with_cpu(cpu) if at else machine
 
     def kernels_of(self, board: str) -> dict[str, AnyKernel]:
-        """Return the kernel sources of a machine by name: its own or the profile's, custom and catalogued ones."""
+        """Return a machine's kernel sources by name: all that it can boot."""
         machine = self.machine(board)
         return {**self.catalogue, **(self.kernels if machine.kernels is None else machine.kernels), **self.own}
 
     def va_bits(self, board: str, kernel: str) -> int | None:
-        """Return the width of a program's addresses on a machine and kernel: the lesser of theirs, as far as known."""
+        """Return the width of programs' addresses: the machine's or kernel's."""
         source = self.kernels_of(board).get(kernel)
         widths = (self.machine(board).va_bits, source.va_bits if source else None, 32 if self.bits == 32 else None)
         return min((width for width in widths if width), default=None)
 
     def borrows_kernels(self) -> bool:
-        """Return whether all kernels are another architecture's, which also runs its programs."""
+        """Return whether all kernels are another architecture's."""
         return all(source.architecture not in {None, self.names.debian} for source in self.kernels.values())
 
     def kernel_architecture(self, source: KernelSource) -> str:

@@ -96,7 +96,7 @@ class Record(Model):
 
     @property
     def contents(self) -> tuple[ImageContents, ...]:
-        """Packages and files in the guest, by image; empty for a prebuilt guest and in old records."""
+        """Contents of the guest by image; empty if prebuilt, or in old records."""
         return self.bootable.contents if self.bootable else ()
 
     @property
@@ -126,7 +126,7 @@ class RunRequest(Model):
 
 
 class AcceptanceRecord(Model):
-    """Acceptance of a cell's failure by a person. `cell` is an id or a pattern, `until` the last day."""
+    """A person's acceptance of a failure; `cell` may be a pattern."""
 
     cell: str
     reason: str
@@ -136,7 +136,7 @@ class AcceptanceRecord(Model):
 
 
 class Run(Model):
-    """One execution of a matrix. Times are RFC 3339 in UTC; `format` is the layout's version.
+    """One execution of a matrix, in UTC (RFC 3339); `format` is its layout's.
 
     `ended_at` is empty for a run that was killed; `unfinished` names the cells that had begun and have no record.
     `baseline` is the name of the run compared with, if any. `order` is the request, kept for resuming; `resumed`
@@ -164,12 +164,12 @@ class Run(Model):
 
     @property
     def incomplete(self) -> str:
-        """`interrupted` or `under way` in the words of the reports; empty for a finished run."""
+        """`interrupted` or `under way`, as in reports; empty if finished."""
         return "under way" if self.under_way else "interrupted" if self.interrupted else ""
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Ids of the cells that were to be run and have no record, begun or not, in the order of the plan."""
+        """Ids of planned cells without a record, in the plan's order."""
         planned = self.order.plan.cells if self.order else ()
         done = {record.cell.id for record in self.records}
         # A run that was killed knows the cells that had begun by their folders, which name each machine.

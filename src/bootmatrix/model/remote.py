@@ -1,4 +1,4 @@
-"""Messages between a run and the workers on other hosts: JSON text, never pickled values."""
+"""Messages between a run and workers: JSON, never pickled values."""
 
 from typing import Literal
 
@@ -36,7 +36,7 @@ class Offer(Model):
 
 
 class CellTask(Model):
-    """A cell for a worker, with all that it boots. Paths are the client's; digests identify the files."""
+    """A worker's cell with all that it boots; paths are the client's."""
 
     protocol: int = PROTOCOL
     tool_version: str
@@ -91,7 +91,7 @@ class WorkerSettings(Model):
 
 
 class SharedWorkerSettings(Model):
-    """Settings of a worker that Slurm or a person starts. `host` is empty for the node's own name."""
+    """Settings of a worker of Slurm or a person; `host` may be empty."""
 
     exchange: str
     cache: str

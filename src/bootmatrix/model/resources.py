@@ -16,7 +16,7 @@ class Limits(Model):
 
 
 class DeviceRule(Limits):
-    """Access to devices: all of a type, or those of a number. Access is made of r, w and m."""
+    """Access (r, w, m) to devices: all of a type, or of a number."""
 
     allow: bool = False
     type: str | None = None

@@ -1,4 +1,4 @@
-"""The frozen input and output of cells: what any process needs to run one, and what it hands back.
+"""Frozen input and output of cells, for any process that runs one.
 
 Plain dataclasses, as they hold paths and are pickled, never written as JSON.
 """
@@ -39,7 +39,7 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that a process needs to run cells of a run: frozen and picklable, without any open file.
+    """All that a process needs for a run's cells: frozen and picklable.
 
     `specs` are by path, `profiles` by name. `fork` prepares guests that are copied; `dump` keeps the memory of guests
     that hang, panic or time out. `explain_hang` boots kernels that hang a second time. `boards` run the hardware tier.
@@ -60,7 +60,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Needs:
-    """Resources that a cell needs of a host: cores, memory of its guest in MiB, accelerator, and a QEMU's version.
+    """A cell's needs: cores, memory in MiB, accelerator, QEMU's version.
 
     `host` confines the cell to a host of a cluster.
     """
@@ -83,7 +83,7 @@ class CellRequest:
 
 @dataclass(frozen=True)
 class CellBundle:
-    """The result of a cell: record, folder of its files, and the kernels and packages used.
+    """A cell's result: record, folder, and kernels and packages used.
 
     The folder holds console, diagnosis and result files, named by the record relative to it.
     """

@@ -42,7 +42,7 @@ IdOrName = int | str
 
 
 class KernelSection(Model):
-    """Kernel settings. `image` applies to cells of the kernel `spec`; `cmdline` is appended."""
+    """Kernel settings; `image` is for kernel `spec`, `cmdline` appended."""
 
     image: str = ""
     cmdline: str = ""
@@ -72,7 +72,7 @@ class IdMapping(Model):
 
 
 class Mount(Model):
-    """An OCI mount. Empty fields are unset: type and destination may follow from each other."""
+    """An OCI mount; type and destination may follow from each other."""
 
     type: str = ""
     source: str = ""
@@ -208,7 +208,7 @@ class Volume(Model):
 
 
 class FileEntry(Model):
-    """A file, folder or link of the guest's root. `mode` is octal; `source` is a file beside the spec."""
+    """A file of the guest's root; `mode` is octal, `source` beside the spec."""
 
     path: str
     directory: bool = False
@@ -250,7 +250,7 @@ class PrebuiltGuest(Model):
 
 
 class Spec(Model):
-    """A LinuxKit YAML file. `name` and `path` come from the file name; `notes` list accepted, unused keys.
+    """A LinuxKit YAML file; `notes` list accepted, unused keys.
 
     `own` is a prebuilt guest; then all other fields are empty. `asked_by` maps images and sources of a merged spec
     to the files that name them.

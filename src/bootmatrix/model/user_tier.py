@@ -1,4 +1,4 @@
-"""The user tier: programs of an architecture on the host's own kernel, by user-mode emulation."""
+"""The user tier: programs on the host's kernel, by qemu-user."""
 
 from __future__ import annotations
 

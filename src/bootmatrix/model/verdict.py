@@ -46,7 +46,7 @@ class Verdict(StrEnum):
 
     @property
     def is_tested(self) -> bool:
-        """True for a verdict that the tested programs caused, in a guest or in the user tier."""
+        """True for a verdict that the tested programs caused, in any tier."""
         return self.is_guests or self in {Verdict.USER_PASS, Verdict.USER_FAIL}
 
 
@@ -71,7 +71,7 @@ class SubResult(Model):
 
 
 class KernelFault(Model):
-    """A fault reported by the kernel or the firmware; `name` is its kind, such as `kernel oops`.
+    """A fault of kernel or firmware; `name` is its kind: `kernel oops`.
 
     A fatal one prevents a pass; others are reported as possible causes. `line` is the line of the transcript, from
     1; None if only the kernel's log has it. `at_s` is the time stamp, in seconds of the kernel's clock. `trace` is its
@@ -88,7 +88,7 @@ class KernelFault(Model):
 
 
 class Judgement(Model):
-    """A verdict with its evidence. `reason` is one line for people; `advice` is the next step.
+    """A verdict with its evidence, one line of reason, and the next step.
 
     `is_weak` marks verdicts that rest on the console alone, on which the guest can print anything, and passes
     beside containers with power over init or the kernel: these are `privileged`, each with its means.
@@ -123,7 +123,7 @@ KERNEL_GRAVITY = GRAVITY.index(Verdict.INFRA_ERROR) + 0.5
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict with its one-line reason. The first finding of the worst verdict gives the reason.
+    """A verdict and its reason; the worst verdict's first finding counts.
 
     `cause` is set if the kernel itself reported a fault: a `stall`, for which a busy host may be the cause, or any
     other. `follows` marks a consequence of another fault: it is left out beside that.

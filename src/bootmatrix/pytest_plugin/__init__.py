@@ -1,4 +1,7 @@
-"""Plug-in for pytest: guests as fixtures, cells as parameters. Imports nothing of bootmatrix until a test uses it."""
+"""Plug-in for pytest: guests as fixtures, cells as parameters.
+
+Imports nothing of bootmatrix until a test uses it.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Name the group of each cell's tests for `--dist loadgroup` where pytest-xdist could not.
+    """Name the groups of cells' tests for `--dist loadgroup` of pytest-xdist.
 
     Its release 3.8 sets `_nodeid`, which pytest 9.2 does not read.
     """
@@ -83,7 +86,7 @@ def guest(bootmatrix_cell: TestCell, request: pytest.FixtureRequest) -> Iterator
 
 @pytest.fixture
 def fresh_guest(bootmatrix_cell: TestCell, request: pytest.FixtureRequest) -> Iterator[PytestGuest]:
-    """A running guest for this test alone; a copy of a booted one where the machine can be copied."""
+    """A running guest for this test alone, a copy where possible."""
     yield from _guest(bootmatrix_cell, request)
 
 
@@ -100,7 +103,7 @@ def _guest(cell: TestCell, request: pytest.FixtureRequest) -> Iterator[PytestGue
 
 @pytest.fixture(scope="module")
 def bootmatrix_record(bootmatrix_cell: TestCell, request: pytest.FixtureRequest) -> Record:
-    """The record of the cell, booted and judged as by `bootmatrix matrix`, and kept as a run."""
+    """The cell's record, as by `bootmatrix matrix`, and kept as a run."""
     from bootmatrix.pytest_plugin.cells import run_cell
 
     return run_cell(bootmatrix_cell, request.config)
@@ -108,7 +111,7 @@ def bootmatrix_record(bootmatrix_cell: TestCell, request: pytest.FixtureRequest)
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
-    """Report faults of ours as errors, those of a guest as failures; add the cell and its console."""
+    """Report our faults as errors, a guest's as failures, with the console."""
     cell = _cell_of(item)
     if cell is not None and call.when == "setup":
         item.user_properties.append((CELL, cell.id))

@@ -27,7 +27,7 @@ NO_CELL = pytest.param(None, id="none", marks=pytest.mark.skip(reason="no cell o
 
 @dataclass(frozen=True)
 class TestCell:
-    """A cell under test. `at` is the service in whose root commands run; empty for the guest's own root.
+    """A cell under test; `at` is the service in whose root commands run.
 
     Times that tests give are multiplied by `time_factor`.
     """
@@ -46,7 +46,7 @@ class TestCell:
 
 
 def parameters(config: pytest.Config, file: Path, marker: pytest.Mark) -> list[ParameterSet]:
-    """Return a parameter for each cell of a marker; skipped and expected failures are marked so.
+    """Return a marker's cells as parameters; skips and xfails are marked.
 
     Raises:
         pytest.UsageError: unknown spec, architecture or kernel.

@@ -77,7 +77,7 @@ class PytestGuest:
         self._portal.call(self.asynchronous.put, source, target)
 
     def get(self, source: str, target: str | Path) -> Path:
-        """Copy a file or folder out of the guest, into `target` if that is a folder; return its path."""
+        """Copy out of the guest, into `target` if a folder; return the path."""
         path = Path(target)
         self._portal.call(self.asynchronous.get, source, path)
         return path / Path(source).name if path.is_dir() else path
@@ -100,7 +100,7 @@ class PytestGuest:
 
 @contextmanager
 def open_guest(cell: TestCell) -> Iterator[PytestGuest]:
-    """Boot a guest; it is killed in the end. Raises BootmatrixError if it cannot be built or booted."""
+    """Boot a guest, killed in the end. Raises BootmatrixError if it cannot."""
     with start_blocking_portal() as portal:
         opened = Workspace().guest(cell.spec, arch=cell.arch, kernel=cell.kernel)
         with portal.wrap_async_context_manager(opened) as guest:

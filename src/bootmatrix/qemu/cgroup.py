@@ -1,4 +1,4 @@
-"""A control group for each QEMU: limits on memory, cores and threads; see cgroups(7).
+"""A control group per QEMU: limits on memory, cores, threads (cgroups(7)).
 
 Version 2 is used where its controllers are on, else version 1. Where this user cannot create groups, QEMU has only the
 limits of the sandbox. A group is locked while in use; an unlocked group is a leftover of a killed process.
@@ -68,7 +68,7 @@ class Bound:
                 (folder / MEMBERS).write_text(f"{pid}", encoding="ascii")
 
     def fault(self) -> str:
-        """Return an error text if the kernel killed the process for its memory use; else empty."""
+        """Return an error if the kernel killed it for memory; else empty."""
         if any(_oom_kills(folder) for folder in self._folders):
             return f"killed by the kernel: it exceeded its memory limit of {self._memory_mib} MiB"
         return ""
@@ -97,7 +97,10 @@ def places() -> tuple[CgroupLocation, ...]:
 
 
 def side_by_side(places: Iterable[CgroupLocation]) -> Iterator[CgroupLocation]:
-    """Select places that one process can use at the same time. In version 2 it is in one group, for all controllers."""
+    """Select places that one process can use at the same time.
+
+    In version 2 it is in one group, for all controllers.
+    """
     has_second = False
     for place in places:
         if place.version == 1 or not has_second:
@@ -106,7 +109,7 @@ def side_by_side(places: Iterable[CgroupLocation]) -> Iterator[CgroupLocation]:
 
 
 def candidates() -> Iterator[CgroupLocation]:
-    """List places for groups by their files: most controllers first, then the nearest."""
+    """List places for groups by files: most controllers, then nearest."""
     usable: dict[tuple[Path, int], list[str]] = {}
     for controller in FILES[2]:
         for folder, version in _levels(controller):
@@ -117,7 +120,7 @@ def candidates() -> Iterator[CgroupLocation]:
 
 
 def _levels(controller: str) -> Iterator[tuple[Path, int]]:
-    """List our group and its ancestors, with their version, up to the first limited one.
+    """List our group and ancestors with version, up to the first limit.
 
     Groups beside a limited group would escape its limit. In version 1 every group may have children, so only our own
     counts.
@@ -139,7 +142,7 @@ def _words(file: Path) -> list[str]:
 
 
 def _works(place: CgroupLocation) -> bool:
-    """Return whether a child process can join a group there; the right to create one is not enough."""
+    """Return whether a child can join a group there, not only create it."""
     with suppress(OSError), _group(place, {}) as folder:
         child = subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with child:
@@ -150,7 +153,7 @@ def _works(place: CgroupLocation) -> bool:
 
 @contextmanager
 def _group(place: CgroupLocation, limits: Mapping[str, int]) -> Iterator[Path]:
-    """A new group with limits in it, locked and in the end removed. Raises OSError if it cannot be made."""
+    """A new, locked, limited group, removed in the end. Raises OSError."""
     folder, lock = _made(place.folder)
     try:
         for controller in place.controllers:

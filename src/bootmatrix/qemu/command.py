@@ -76,7 +76,7 @@ class CommandLine:
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Descriptors of sockets for QEMU; `result` is None if the console carries results.
+    """Sockets for QEMU; `result` is None if the console carries results.
 
     The console is QEMU's standard input and output. `network` carries the frames of an outbound network.
     `disk` has one open file for each access mode, for guests with a
@@ -159,7 +159,7 @@ def _channels(machine: Machine, descriptors: Descriptors) -> tuple[str, ...]:
 
 
 def interactive(machine: Machine, bootable: Bootable, shell: bool = False, gdb_port: int | None = None) -> CommandLine:
-    """Return a command with the console and QEMU's monitor (Ctrl-A C) on the terminal.
+    """Return a command with console and monitor (Ctrl-A C) here.
 
     `shell` leaves the guest at a shell. With a `gdb_port` the guest waits, before its first instruction, for gdb on
     this port of the loopback.
@@ -230,7 +230,7 @@ def _board(machine: Machine) -> tuple[str, ...]:
 
 
 def _firmware(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
-    """QEMU's own file by name, or one of bootmatrix by path; then read-only flash memories."""
+    """QEMU's file by name, ours by path; then read-only flash memories."""
     own = machine.firmware if isinstance(machine.firmware, str) else ""
     name = bootable.firmware.path if bootable.firmware else own
     flash = (word for flash in bootable.flash for word in ("-drive", FLASH + flash.path.replace(",", ",,")))
@@ -262,7 +262,7 @@ def _disk(machine: Machine, bootable: Bootable, descriptors: Iterable[int]) -> t
 
 
 def _roots(machine: Machine, bootable: Bootable) -> tuple[str, ...]:
-    """The read-only disks with the roots of images; init knows each by its serial number."""
+    """Read-only disks with images' roots, known by serial numbers."""
     words: list[str] = []
     for number, root in enumerate(bootable.roots):
         name = root.path.replace(",", ",,")
@@ -287,7 +287,10 @@ def _on_bus(machine: Machine, model: str) -> str:
 
 
 def _network(machine: Machine, bootable: Bootable, mode: Mode) -> tuple[str, ...]:
-    """A card on QEMU's user-mode network; `restrict` allows only DHCP. An outbound network is among the channels."""
+    """A card on QEMU's user network; `restrict` allows only DHCP.
+
+    An outbound network is among the channels.
+    """
     if not bootable.network or not machine.network:
         return ()
     if bootable.outbound and mode == "cell":

@@ -44,7 +44,7 @@ def children_cpu_s() -> float:
 
 
 def private_mib(process: int) -> int | None:
-    """Return anonymous private memory of a process (proc_pid_smaps(5)), None if unknown."""
+    """Return a process's anonymous memory (proc_pid_smaps(5)), or None."""
     with suppress(OSError, StopIteration, ValueError, IndexError):
         lines = (PROC / str(process) / "smaps_rollup").read_text(encoding="ascii").splitlines()
         return int(next(line for line in lines if line.startswith("Anonymous:")).split()[1]) >> 10
@@ -52,7 +52,7 @@ def private_mib(process: int) -> int | None:
 
 
 def idle_cpu_s() -> float:
-    """Return the idle time of all cores since boot (proc_stat(5), numbers 4 and 5); 0 if unknown."""
+    """Return all cores' idle time since boot (proc_stat(5)); 0 if unknown."""
     if is_portable():
         return 0.0
     words = (PROC / "stat").read_text(encoding="ascii").split("\n", 1)[0].split()
@@ -71,7 +71,7 @@ def _meminfo_mib(name: str) -> int:
 
 
 def groups(controller: str, process: str = "self") -> Iterator[Path]:
-    """List folders of a process's control groups, upwards, both versions (cgroups(7))."""
+    """List a process's groups upwards, both versions (cgroups(7))."""
     with suppress(OSError):
         for line in (PROC / process / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines():
             number, names, path = line.split(":", 2)
@@ -85,7 +85,7 @@ def groups(controller: str, process: str = "self") -> Iterator[Path]:
 
 
 def _mount(controller: str) -> tuple[Path, str]:
-    """Return the mount point of a controller of version 1, or of version 2 (""), and its root.
+    """Return a controller's mount point (version 2: "") and its root.
 
     If the kernel does not list it (proc_pid_mountinfo(5)), return the usual place.
     """
@@ -98,7 +98,7 @@ def _mount(controller: str) -> tuple[Path, str]:
 
 
 def _quota(folder: Path) -> float:
-    """Return the CPU quota of a group in cores: cpu.max, or the two files of version 1.
+    """Return a group's CPU quota in cores: cpu.max, or version 1's files.
 
     Raises:
         OSError, ValueError: no limit.
@@ -131,7 +131,7 @@ V1_MEMORY = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
 def children() -> list[str]:
-    """List child processes of all our threads (proc_tid_children(5)); empty without kernel support."""
+    """List all our threads' children (proc_tid_children(5)), if possible."""
     children: list[str] = []
     for file in (PROC / "self/task").glob("*/children"):
         with suppress(OSError):

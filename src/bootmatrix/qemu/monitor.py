@@ -46,7 +46,10 @@ class Unanswered(Exception):
 
 
 class Monitor:
-    """The connection to one QEMU. `now` returns seconds after the start; `on_event` receives each event."""
+    """The connection to one QEMU.
+
+    `now` returns seconds after the start; `on_event` receives each event.
+    """
 
     def __init__(self, end: socket.socket, now: Callable[[], float], on_event: Callable[[QmpEvent], None]) -> None:
         self.events: list[QmpEvent] = []
@@ -58,7 +61,7 @@ class Monitor:
         self._client.register_listener(EventListener(event_filter=self._take))
 
     async def run(self, state: int | None = None) -> str:
-        """Connect, start the guest, and follow the connection to its end; return the fault.
+        """Connect, start the guest, follow it to its end; return the fault.
 
         A copy starts once its `state`, the number of a file that QEMU has open, is loaded.
         """
@@ -116,7 +119,7 @@ class Monitor:
             await anyio.sleep(LOAD_TICK_S)
 
     async def ask(self, command: str, arguments: Mapping[str, object]) -> object:
-        """Return QEMU's answer to a command. Raises Unanswered if refused, or the connection is closed."""
+        """Return QEMU's answer. Raises Unanswered if refused, or closed."""
         try:
             return await self._client.execute(command, arguments)
         except (QMPError, ExecInterruptedError, EOFError, OSError) as error:

@@ -1,4 +1,4 @@
-"""A network that leads outside, and nowhere near: passt's connections, behind a filter of packets.
+"""A network outside, and nowhere near: passt behind a packet filter.
 
 passt makes ordinary connections of this host for a guest. Between QEMU and it, each packet of the guest is looked at:
 IPv4 to a public address passes, all else is dropped. So a guest reaches neither this host, nor its link, nor a private
@@ -60,7 +60,7 @@ ROUTES, LOCAL_ADDRESSES, RESOLV_CONF = Path("/proc/net/route"), Path("/proc/net/
 
 
 class PacketFilter:
-    """Decide which frames of a guest may leave. `near` are networks of this host, beside those that are not public."""
+    """Decide which frames leave; `near` are this host's networks."""
 
     def __init__(self, near: Iterable[IPv4Network] = ()) -> None:
         networks = (*NEVER, *near)
@@ -81,7 +81,7 @@ class PacketFilter:
 
 
 def _is_dhcp(frame: bytes) -> bool:
-    """Return whether it is a whole UDP datagram from port 68 to port 67, without options of IP."""
+    """Return whether it is a whole UDP datagram of DHCP, without IP options."""
     return frame[14] == 0x45 and frame[23] == 17 and frame[20:22] in {b"\0\0", b"\x40\0"} and frame[34:38] == b"\0D\0C"
 
 
@@ -196,7 +196,7 @@ async def pass_filtered(source: socket.socket, target: socket.socket, allowed: P
 
 
 def _frames(buffer: bytearray) -> tuple[list[bytes], int]:
-    """Return the whole frames at the start of a buffer, with their lengths before them, and their size together."""
+    """Return a buffer's whole frames with lengths, and their size together."""
     found: list[bytes] = []
     at = 0
     while len(buffer) - at >= HEAD.size:
@@ -210,7 +210,7 @@ def _frames(buffer: bytearray) -> tuple[list[bytes], int]:
 
 
 def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
-    """Join frames to pieces that the kernel queues at once; frames that are longer are dropped."""
+    """Join frames to pieces that the kernel queues; drop longer ones."""
     piece = bytearray()
     for frame in frames:
         if len(frame) > PIECE_BYTES:
@@ -224,7 +224,7 @@ def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
 
 
 async def _send_whole(end: socket.socket, piece: bytes) -> bool:
-    """Send a piece in one call; False if the end is closed, or if only a part was sent: no more may follow it."""
+    """Send a piece in one call; False if closed, or sent in part: the end."""
     while True:
         try:
             return end.send(piece) == len(piece)
@@ -241,7 +241,7 @@ async def _relayed(source: socket.socket, target: socket.socket) -> None:
 
 
 async def _receive(end: socket.socket) -> bytes:
-    """Return what came; empty at the end. Other tasks run in between, however much comes."""
+    """Return what came, empty at the end; other tasks run in between."""
     await anyio.lowlevel.checkpoint()
     while True:
         try:

@@ -78,7 +78,7 @@ async def read_stderr(process: Process, kept: bytearray) -> None:
 
 
 def has_errors(stderr: bytes) -> bool:
-    """True if QEMU printed more than warnings (util/error-report.c), as some boards do."""
+    """True if QEMU printed more than warnings (util/error-report.c)."""
     return any(line.strip() and b": warning: " not in line for line in stderr.splitlines())
 
 

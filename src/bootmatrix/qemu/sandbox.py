@@ -63,7 +63,7 @@ class Files:
 
 @contextmanager
 def opened(arguments: Sequence[str]) -> Iterator[Files]:
-    """Open the files of a command for reading, so that QEMU needs no access to their folders.
+    """Open a command's files, so that QEMU needs no access to folders.
 
     A file that cannot be opened keeps its name, for QEMU to report. A name without a folder is of QEMU's own firmware,
     never of the current folder, which may be anybody's.
@@ -108,7 +108,7 @@ def _readable_by_all(path: Path) -> BinaryIO:
 
 
 def confined(machine: Machine, program: Path, writes_bytes: int = 0) -> tuple[str, ...]:
-    """Return the command prefix that drops rights and ends the command with bootmatrix.
+    """Return the prefix that drops rights and ends with bootmatrix.
 
     Each word executes the next in place, so the process id stays. The portable way ends the command, and drops nothing.
     """
@@ -132,7 +132,7 @@ def environment(ours: Mapping[str, str]) -> dict[str, str]:
 
 
 def own_user(machine: Machine, program: Path) -> tuple[str, ...] | None:
-    """Return setpriv's options for a user and group of this QEMU alone; None to keep ours.
+    """Return setpriv's options for a user of this QEMU alone, or None.
 
     Only root can change the user. Ours stays also if only root can reach the program or KVM's device.
     """
@@ -147,7 +147,7 @@ def own_user(machine: Machine, program: Path) -> tuple[str, ...] | None:
 
 
 def _limits(machine: Machine, alone: bool, writes_bytes: int) -> tuple[str, ...]:
-    """Resource limits of a process. The thread limit counts all of a user's, so it needs an own user."""
+    """A process's limits; that of threads needs a user of its own."""
     threads = MAX_THREADS + machine.cpus
     address_mib = machine.memory_mib + QEMU_MIB + THREAD_MIB * machine.cpus
     limits = {"core": 0, "fsize": max(MAX_FILE_BYTES, writes_bytes), "nofile": MAX_FILES, "as": address_mib << 20}
@@ -163,7 +163,7 @@ def _within(name: str, value: int) -> int:
 
 @lru_cache(maxsize=1)
 def _alone() -> tuple[str, ...]:
-    """Options for an empty network and an own System V IPC, if the host allows it; tested once."""
+    """Options for an own network and System V IPC; tested once."""
     as_root = ("unshare", "--net", "--ipc", "--")
     as_user = ("unshare", "--map-current-user", "--net", "--ipc", "--")
     for words in (as_root, as_user):
@@ -175,7 +175,7 @@ def _alone() -> tuple[str, ...]:
 
 
 def _may_change_user() -> bool:
-    """Return whether this root may change its user. In a container it may lack the right."""
+    """Return whether this root may change its user, as in a container."""
     maps = (Path("/proc/self/uid_map").read_text("ascii"), Path("/proc/self/gid_map").read_text("ascii"))
     return _has_capabilities(SETUID, SETGID) and all(_is_mapped(text) for text in maps)
 

@@ -19,7 +19,7 @@ MAX_SAID = 300
 
 
 def check_machine(machine: Machine, memory: Memos) -> None:
-    """Check that QEMU has the machine type and the CPU model; cached by file and machine.
+    """Check that QEMU has the machine type and CPU model; cached.
 
     Raises:
         QemuUnsuitable: it lacks one.

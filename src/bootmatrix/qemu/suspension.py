@@ -34,7 +34,7 @@ def suspension_of(pid: int, proc: Path = Path("/proc")) -> str:
 
 
 def _is_frozen(pid: int) -> bool:
-    """True if the process's control group or an ancestor is frozen, in either version."""
+    """True if the process's group or an ancestor is frozen."""
     for folder in groups("freezer", f"{pid}"):
         with suppress(OSError):
             return "frozen 1" in (folder / "cgroup.events").read_text("ascii").splitlines()
@@ -79,7 +79,7 @@ class SuspensionMeter:
 
 
 def gap_of(passed_s: float) -> float:
-    """Return the time between two steps in which this process did not run; 0 if it is short."""
+    """Return the time between steps in which we did not run, if long."""
     return passed_s - STEP_S if passed_s > STEP_S + LEAST_GAP_S else 0.0
 
 
@@ -99,7 +99,7 @@ async def within(limit_s: float, work: Callable[[], Awaitable[object]], suspende
 
 
 def _busy_s() -> float:
-    """Return the time that this process ran or waited for a core. Such a gap is not a suspension."""
+    """Return the time that we ran or waited: not a suspension."""
     waited_s = 0.0
     with suppress(OSError, ValueError, IndexError):
         waited_s = int(Path("/proc/self/schedstat").read_text("ascii").split()[1]) / 1e9

@@ -86,7 +86,7 @@ class Wires:
 
 @contextmanager
 def open_wires(own_result: bool, agent: bool = False) -> Iterator[tuple[Wires, Ends]]:
-    """Open all channels; yields our ends and QEMU's sockets in the order of Descriptors."""
+    """Open all channels; yields our ends and QEMU's, as Descriptors."""
     with console_pipes() as console, socket_pairs(1 + own_result + agent) as (ours, theirs):
         yield Wires(console, ours[0], ours[1] if own_result else None, ours[-1] if agent else None), theirs
 

@@ -1,4 +1,4 @@
-"""User-mode emulation: the emulator, its registration with the kernel, and the commands that run containers.
+"""User-mode emulation: emulator, registration, containers' commands.
 
 Everything runs in namespaces of our own, made by bubblewrap without root. The kernel of the host serves the system
 calls.
@@ -45,7 +45,7 @@ class Emulator:
 
     @property
     def rule(self) -> str:
-        """The kernel's rule for these programs (admin-guide/binfmt-misc.rst). F: opened at once; P: argv[0] is kept."""
+        """The kernel's rule (admin-guide/binfmt-misc.rst). F: opened now; P: argv[0]."""
         little = self.header[5] == 1
         kind = b"\x02\x00" if little else b"\x00\x02"
         kind_mask = b"\xfe\xff" if little else b"\xff\xfe"  # EXEC and DYN differ in the last bit
@@ -58,7 +58,7 @@ def _escaped(data: bytes) -> str:
 
 
 def find_emulator(profile: Profile, header: bytes) -> Emulator | None:
-    """Find the emulator for programs with this ELF header; None if the host runs them itself.
+    """Find the emulator for an ELF header; None if the host runs it.
 
     Raises HostError if it is not installed, or the kernel cannot register it for a user.
     """
@@ -82,7 +82,7 @@ def _identity(header: bytes) -> tuple[bytes, bytes]:
 
 
 def check_kernel(release: str) -> None:
-    """Check that users can register an emulator with this kernel. Raises HostError if it is too old."""
+    """Check that users can register an emulator. Raises HostError if not."""
     version = tuple(int(number) for number in re.findall(r"\d+", release)[:2])
     if version < MIN_KERNEL:
         wanted = ".".join(map(str, MIN_KERNEL))
@@ -93,7 +93,7 @@ def check_kernel(release: str) -> None:
 
 
 def leashed(command: Sequence[str]) -> tuple[str, ...]:
-    """Return a command that ends with us, and runs as a user of its own if we are root."""
+    """Return a command that ends with us, as its own user if we are root."""
     user: tuple[str, ...] = ()
     if os.geteuid() == 0:
         uid = secrets.choice(OWN_UIDS)
@@ -102,7 +102,7 @@ def leashed(command: Sequence[str]) -> tuple[str, ...]:
 
 
 def sandbox(script: str) -> tuple[str, ...]:
-    """Return the command of a script in namespaces of its own, which end with it and with us."""
+    """Return a script's command in namespaces that end with it and us."""
     alone = ("--unshare-all", "--uid", "0", "--gid", "0", "--die-with-parent", "--cap-add", "ALL")
     view = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--chdir", "/")
     return (BWRAP, *alone, *view, "--", "sh", "-c", script)
@@ -191,7 +191,7 @@ def _command(number: int, container: UserContainer, emulator: Emulator | None, c
 
 
 def _order(containers: Sequence[UserContainer]) -> Iterable[str]:
-    """Yield the steps: onboot one by one, services, checks beside them, stop, onshutdown."""
+    """Yield steps: onboot, services, checks beside them, stop, onshutdown."""
     numbers: dict[str, list[int]] = {"onboot": [], "service": [], "check": [], "onshutdown": []}
     for number, container in enumerate(containers):
         numbers[container.role].append(number)

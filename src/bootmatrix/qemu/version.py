@@ -53,7 +53,7 @@ def qemu_fault(machine: Machine) -> HostError | None:
 
 
 def _found(machine: Machine) -> tuple[Path, os.stat_result]:
-    """Return the path of the machine's QEMU, and its stat. Raises QemuMissing if it is not in PATH."""
+    """Return QEMU's path and stat. Raises QemuMissing if not in PATH."""
     path = _which(machine.qemu, os.environ.get("PATH"))
     with suppress(OSError):
         if path and S_ISREG((now := path.stat()).st_mode):

@@ -35,7 +35,7 @@ class EvidenceView:
 
 @dataclass(frozen=True)
 class KernelFaultView:
-    """A fault reported by the kernel or the firmware; `trace` is its stack trace, or empty."""
+    """A fault of kernel or firmware; `trace` may be empty."""
 
     name: str
     is_fatal: bool
@@ -121,7 +121,7 @@ class FileView:
 
 
 def view_file(file: ResultFile, record: Record) -> FileView:
-    """Make the view of a result file. The link uses our own file name, not the guest's."""
+    """View a result file, linked by our own file name."""
     href = href_of(record, *file.file.split("/"))
     words = size(file.size_bytes)
     if file.is_tree:
@@ -193,7 +193,7 @@ def view_attempt(number: int, attempt: AttemptRecord, record: Record) -> Attempt
 
 
 def view_phases(record: Record) -> Iterable[PhaseView]:
-    """Lay out the phases, each starting where the previous one ends, at least LEAST_WIDTH wide."""
+    """Lay out phases one after the other, at least LEAST_WIDTH wide."""
     total = sum(phase.seconds for phase in record.phases) or 1.0
     start = 0.0
     for phase in record.phases:
@@ -231,7 +231,7 @@ def view_packages(record: Record) -> Iterable[ArtefactView]:
 
 
 def facts(record: Record) -> Iterable[tuple[str, str]]:
-    """List the cell's configuration as pairs of a heading and a value; a value may be empty."""
+    """List the configuration as headings and values, maybe empty."""
     machine = record.machine_profile
     yield "Machine", machine.description if machine else record.cell.machine
     yield "Traits", _traits(record)

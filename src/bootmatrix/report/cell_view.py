@@ -52,7 +52,7 @@ ReadConsole = Callable[[Record], bytes | None]
 
 @dataclass(frozen=True)
 class CellContext:
-    """Context of a cell: console reader, sibling cells, changes, history, and console extent.
+    """A cell's context: console reader, siblings, changes, history, extent.
 
     `has_pages` is true if each cell has a page of its own, with the whole console.
     """
@@ -67,7 +67,7 @@ class CellContext:
 
 @dataclass(frozen=True)
 class CellView:
-    """View of one cell. Its parts are computed on access: a large report needs few of them."""
+    """View of a cell, computed on access: large reports need few parts."""
 
     record: Record
     context: CellContext
@@ -105,7 +105,7 @@ class CellView:
 
     @cached_property
     def remark(self) -> str:
-        """`unexpected` for an unexpected pass, `expected` for an expected failure, else empty."""
+        """`unexpected` for such a pass, `expected` for such a failure, or empty."""
         return remark(self.record)
 
     @property

@@ -103,7 +103,7 @@ def view_charts(cells: Sequence[CellView], past: Past) -> Charts:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A logarithmic axis of seconds, so that one timeout does not squeeze all other times."""
+    """A logarithmic axis of seconds: a timeout does not squeeze the rest."""
 
     marks_s: tuple[float, ...]
 
@@ -149,7 +149,7 @@ def _strips(cells: Iterable[CellView], axis: Axis) -> Iterable[Strip]:
 
 
 def _columns(past: Past) -> Iterable[Column]:
-    """Make a column for each run with any of these cells, oldest first; none below FEW_RUNS."""
+    """Make a column per run with these cells; none below FEW_RUNS."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for history in past.histories.values():
         for entry in history.past:

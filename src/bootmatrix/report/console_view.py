@@ -29,7 +29,7 @@ TAIL, PASS_TAIL = 24, 8
 
 
 class Extent(Enum):
-    """Line limits of a console: at its beginning and end, for a pass and for other verdicts.
+    """Limits of a console's lines: beginning, end, by verdict.
 
     `EXCERPT` has the evidence with its context, and the end. `FOLDED` is for a report in one file. `PAGE` is for a cell
     page: a browser scrolls 50,000 lines, some 10 MB, with ease.
@@ -64,7 +64,7 @@ class ConsolePart:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleView:
-    """A console. `href` is its file; `marked` are the numbers of the displayed lines of evidence.
+    """A console; `href` is its file, `marked` the lines of evidence.
 
     `first_error` is the line that the reason quotes, or that of the first evidence, else the first with suspicious
     words.

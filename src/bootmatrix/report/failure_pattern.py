@@ -33,7 +33,7 @@ ALL: tuple[Value, ...] = ()
 
 @dataclass
 class Family:
-    """Records of one spec. `good` and `bad` count passes and failures by axis value and pair of values."""
+    """One spec's records, counted by axis value and pair of values."""
 
     good: Counter[tuple[Value, ...]] = field(default_factory=Counter)
     bad: Counter[tuple[Value, ...]] = field(default_factory=Counter)
@@ -78,7 +78,7 @@ def axes(cell: Cell) -> tuple[Value, ...]:
 
 
 def pattern(record: Record, family: Family) -> str:
-    """Describe the pattern of a failure: `Only 64k pages: …`; empty if the guest did not fail."""
+    """Describe a failure's pattern: `Only 64k pages: …`; or empty."""
     if not record.verdict.is_guests or record.verdict is Verdict.PASS or family.bad[ALL] + family.good[ALL] < 2:
         return ""
     if not family.good[ALL]:

@@ -43,12 +43,12 @@ def short_date(text: str, now: datetime | None = None) -> str:
 
 
 def long_date(text: str) -> str:
-    """Format an RFC 3339 time as `12 November 2026, 01:40 UTC`. Raises ValueError if the time is invalid."""
+    """Format a time as `12 November 2026, 01:40 UTC`. Raises ValueError."""
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%-d %B %Y, %H:%M UTC")
 
 
 def date_words(text: str) -> str:
-    """Format an RFC 3339 time as long_date does; an invalid one is returned on one line as it is."""
+    """Format a time as long_date does; an invalid one stays, on a line."""
     try:
         return long_date(text)
     except ValueError:
@@ -56,7 +56,7 @@ def date_words(text: str) -> str:
 
 
 def places(records: Collection[Record], few: int = 1) -> str:
-    """Return the common place of records: ` on ARCH/7.2`, ` on ARCH`, ` on 7.2`; else empty.
+    """Return records' common place: ` on ARCH/7.2`, ` on 7.2`; or empty.
 
     Up to `few` places are named individually.
     """

@@ -50,7 +50,7 @@ def _time(line: RunLine) -> str:
 
 
 def run_state(line: RunLine) -> str:
-    """Summarise a run: `8 as expected`, `2 of 8 not as expected, interrupted`, `damaged: run.json: …`."""
+    """Summarise a run: `8 as expected`, `damaged: run.json: …`."""
     if line.state in NO_RESULT:
         fault = line.fault.rpartition(f"{line.name}/")[2].removeprefix("damaged: ").replace(": damaged:", ":")
         return one_line(f"{line.state}: {fault}", 120)

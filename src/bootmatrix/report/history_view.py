@@ -1,4 +1,4 @@
-"""A cell's history in the report: marks, a sparkline, changes since the baseline. Pure."""
+"""A cell's history: marks, a sparkline, changes. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEW_CHANGES = 12
 
 @dataclass(frozen=True, slots=True)
 class HistoryMark:
-    """A mark beside a verdict: `kind` is its style, `short` its label, `words` explain it."""
+    """A mark beside a verdict: `kind` is its style, `words` explain."""
 
     kind: str
     short: str
@@ -29,7 +29,10 @@ class HistoryMark:
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """A sparkline, described by `words`. `paths` are pairs of a verdict and the SVG path of its bars, in pixels."""
+    """A sparkline, described by `words`.
+
+    `paths` are pairs of a verdict and the SVG path of its bars, in pixels.
+    """
 
     paths: tuple[tuple[str, str], ...]
     width: int

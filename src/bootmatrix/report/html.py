@@ -1,4 +1,4 @@
-"""Self-contained HTML pages from templates: the report, the cell pages, and others of the same style."""
+"""Self-contained HTML pages from templates, all of one style."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def render_cell(cell: CellView) -> bytes:
 def render_page(
     template: str, styles: tuple[str, ...], scripts: tuple[str, ...] = (), connect: bool = False, **values: object
 ) -> bytes:
-    """Render a page in UTF-8. All values are escaped, except our own style and script.
+    """Render a page; all but our own style and script is escaped.
 
     Args:
         template: a file of `templates/`.
@@ -50,7 +50,7 @@ def render_page(
 
 
 def content_policy(style: str, script: str) -> str:
-    """Return the Content Security Policy of a page: only our style and script, by digest.
+    """Return a page's Content Security Policy: ours alone, by digest.
 
     Content Security Policy Level 3, section 2.3.1.
     """

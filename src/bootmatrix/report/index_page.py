@@ -1,4 +1,4 @@
-"""Index of all runs, `reports/index.html`: a static page, rewritten after each run."""
+"""Index of all runs, `reports/index.html`, rewritten by each run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PageSection:
 
 @dataclass(frozen=True)
 class RunView:
-    """A row of the run table. `tone` is good, bad, or empty: all failures were accepted, or dated in the future."""
+    """A row of runs; `tone` is good, bad, or empty if accepted or future."""
 
     name: str
     href: str
@@ -83,7 +83,7 @@ class CellLine:
 
 @dataclass(frozen=True)
 class TitleView:
-    """Runs of one matrix: the trend, oldest first, and the cells of the newest finished run.
+    """Runs of a matrix: trend, and cells of the newest finished run.
 
     `warning` is set if there is a newer run, without a result; `more` is the number of cells that are not shown.
     """
@@ -108,7 +108,7 @@ class IndexView:
 
 
 def write_index(reports: Path) -> Path:
-    """Write the page and return its path. Raises OSError if the page cannot be written."""
+    """Write the page; return its path. Raises OSError if it cannot be."""
     tags = tags_of(reports)
     view = ask(reports, lambda rows: view_index(rows, reports, tags))
     path = reports / INDEX_PAGE
@@ -132,14 +132,14 @@ def view_index(rows: Rows, reports: Path, tags: dict[str, str]) -> IndexView:
 
 
 class Site:
-    """The folder of runs as pages: tags, the current time, and which runs have a report."""
+    """The runs' folder as pages: tags, time, runs with a report."""
 
     def __init__(self, reports: Path, tags: dict[str, str]) -> None:
         self.reports, self.tags, self.now = reports, tags, now()
         self._has_report: dict[str, bool] = {}
 
     def href(self, run: str, cell: str = "") -> str:
-        """Return the address of a run's report, or of a cell in it; empty for a run without one."""
+        """Return a run's or cell's address; empty for a run without a report."""
         if run not in self._has_report:
             self._has_report[run] = (self.reports / run / REPORT_FILE).is_file()
         anchor = f"#{quote(cell)}" if cell else ""

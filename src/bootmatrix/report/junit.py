@@ -41,14 +41,14 @@ MAX_CASES = 20_000
 
 @dataclass(frozen=True)
 class CaseChoice:
-    """Unexpected cells that do not fail the run, with the reason; and whether passed sub-results are included."""
+    """Unexpected cells that do not fail the run; are passes included?"""
 
     tolerated: Mapping[str, str]
     is_complete: bool
 
 
 def render_junit(view: ReportView) -> bytes:
-    """Return the document in UTF-8. The view's text contains no characters that XML 1.0 forbids."""
+    """Return the document, without characters that XML 1.0 forbids."""
     root = Element("testsuites", name=view.title, time=f"{view.run.wall_s:.3f}")
     root.attrib |= dict.fromkeys(COUNTED, "0")
     suites = []
@@ -111,7 +111,7 @@ def _suite(
 
 
 def _shortfall_case(shortfall: Shortfall) -> Element:
-    """Make an error of a cell without a verdict, under its own name: a reader cannot miss it."""
+    """Make a lacking verdict's error, under its own name for readers."""
     spec, _, rest = shortfall.name.partition("/")
     target = rest.rpartition("/")[0]
     class_name = _class_name(spec, target) if target else "bootmatrix"
@@ -155,7 +155,7 @@ def _case(cell: CellView, history: CellHistory | None, tolerated: str) -> Elemen
 
 
 def _tolerated(view: ReportView) -> Iterator[tuple[str, str]]:
-    """List unexpected cells that do not fail a run which fails only for regressions, with the reason."""
+    """List unexpected cells other than regressions, with the reason."""
     past = view.past
     changes = past.comparison.by_id() if past.comparison and past.regressions_only else {}
     for cell in view.attention:
@@ -165,7 +165,7 @@ def _tolerated(view: ReportView) -> Iterator[tuple[str, str]]:
 
 
 def _reruns(cell: CellView) -> Iterator[Element]:
-    """Make an element for each further failed boot of a flaky cell: the first one is its failure."""
+    """Make an element per further failed boot of a flaky cell."""
     failed = [
         each for each in cell.record.attempt_records if each.judgement.verdict not in {Verdict.PASS, Verdict.SKIP}
     ]

@@ -1,4 +1,4 @@
-"""Markdown table of the results of runs by machine and kernel, for docs/architectures.md."""
+"""Markdown table of results, for docs/architectures.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notes on a run beside its verdicts: lost files, lost time, tiers without guests. Pure."""
+"""Notes beside verdicts: lost files, lost time, tiers. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ STOP_HINT = "handle SIGTERM, or give it more time by 'bootmatrix.stop'"
 
 
 def lost_time(record: Record) -> Iterator[str]:
-    """Yield `service srv ignores SIGTERM: 2.1 of 29 s` for each such service of a cell."""
+    """Yield `service srv ignores SIGTERM: 2.1 of 29 s`, one per service."""
     outcome = record.outcome
     for name, seconds in (outcome.ignored_stops if outcome else {}).items():
         yield f"service {one_line(name)} ignores SIGTERM: {seconds:.0f} of {outcome.wall_s:.0f} s" if outcome else ""
 
 
 def lost_time_of_run(records: Iterable[Record]) -> Iterator[str]:
-    """Yield one line for each service that ignores SIGTERM: the cell that lost most, and the number of others."""
+    """Yield a line per service that ignores SIGTERM: the cell that lost most."""
     losses: dict[tuple[str, str], list[tuple[float, Record]]] = {}
     for record in records:
         for name, seconds in (record.outcome.ignored_stops if record.outcome else {}).items():
@@ -36,7 +36,7 @@ def lost_time_of_run(records: Iterable[Record]) -> Iterator[str]:
 
 
 def lost_files_of_run(records: Iterable[Record]) -> Iterator[str]:
-    """Yield one line for each incomplete file: the first cell, and the number of others."""
+    """Yield a line per incomplete file: the first cell, number of others."""
     losses: dict[tuple[str, str], list[tuple[Record, ResultFile]]] = {}
     for record in records:
         for file in record.files:

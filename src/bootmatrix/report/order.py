@@ -56,7 +56,7 @@ def kernels_of(cells: Iterable[Cell]) -> tuple[str, ...]:
 
 
 def cell_time(record: Record) -> float:
-    """Return the guest's running time in seconds, or the time until a cell ended without a guest.
+    """Return the guest's running time in s, or that until a guestless end.
 
     Excludes waiting for cores and downloads.
     """
@@ -64,7 +64,7 @@ def cell_time(record: Record) -> float:
 
 
 def headline(records: Iterable[Record], incomplete: str) -> str:
-    """Summarise the cells: `All 8 cells as expected`, `3 of 12 cells not as expected, interrupted`."""
+    """Summarise the cells: `3 of 12 cells not as expected, interrupted`."""
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
     wrong = sum(not record.expected for record in tried)
     if not tried:
@@ -77,7 +77,7 @@ def headline(records: Iterable[Record], incomplete: str) -> str:
 
 
 def remark(record: Record) -> str:
-    """Return `unexpected` for an unexpected pass, `expected` for an expected failure, else an empty text."""
+    """Return `unexpected` for a pass, `expected` for a failure, else empty."""
     if record.verdict is Verdict.PASS:
         return "" if record.expected else "unexpected"
     if record.verdict in {Verdict.SKIP, Verdict.USER_PASS} or not record.expected:

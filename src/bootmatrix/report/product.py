@@ -1,4 +1,4 @@
-"""The tested product in words: names, versions, architectures, digests, and changes since the baseline. Pure."""
+"""The tested product in words: names, versions, digests, changes. Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ProductLine:
 
 @dataclass(frozen=True)
 class ContentsView:
-    """One image of a cell: its name, the named components, and those that came with them."""
+    """One image of a cell: its name, components, and what came with them."""
 
     image: str
     roles: str
@@ -90,7 +90,7 @@ def _component(part: Component) -> str:
 
 
 def version_changes(comparison: Comparison | None, records: Iterable[Record]) -> str:
-    """Describe the packages that changed: `redis-server 7.0.15 → 7.0.16; libc6 and 12 more unchanged`."""
+    """Describe changed packages: `redis-server 7.0.15 → 7.0.16; 13 unchanged`."""
     if comparison is None or not comparison.baseline:
         return ""
     compared = [change for change in comparison.changes if change.before and change.now not in {"", "skip"}]

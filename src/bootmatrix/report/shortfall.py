@@ -19,7 +19,7 @@ class Shortfall(NamedTuple):
 
 
 def shortfalls(run: Run) -> tuple[Shortfall, ...]:
-    """List the shortfalls of a run; none if the verdicts alone decide. Every report form includes them."""
+    """List a run's shortfalls, in every form; none if verdicts decide."""
     if run.missing:
         why = f"no verdict: {_words(run)}" if run.interrupted else "no verdict: its record is missing"
         return tuple(Shortfall(one_line(name), why) for name in run.missing)

@@ -14,7 +14,7 @@ VARIABLE = "GITHUB_STEP_SUMMARY"
 
 
 def append_summary(context: ReportContext) -> None:
-    """Append the report to the summary file, if any. A write error does not fail the run."""
+    """Append the report to the summary file, if any; errors fail no run."""
     path = os.environ.get(VARIABLE)
     if path:
         with suppress(OSError), Path(path).open("ab") as file:

@@ -38,7 +38,7 @@ MANY_CELLS = 600
 
 
 def summary(run: Run) -> RenderableType:
-    """Make the table spec × arch × kernel, a reason for each cell that did not pass, and the totals."""
+    """Make the table, a reason per cell that did not pass, and the totals."""
     noteworthy = _noteworthy(run)
     reasons = [_reason(group) for group in _by_reason(noteworthy)]
     table = list(_tables(run, noteworthy))

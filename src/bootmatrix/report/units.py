@@ -30,7 +30,7 @@ def date_of(day: date) -> str:
 
 
 def moment(text: str) -> str:
-    """Format an RFC 3339 time: `24 Nov 2026, 01:40`, in UTC; an invalid one is returned as it is."""
+    """Format a time: `24 Nov 2026, 01:40`, in UTC; an invalid one stays."""
     try:
         when = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):

@@ -37,7 +37,7 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class ColumnTotal:
-    """Total of a column: `text` is `7/8`, `verdict` the worst unexpected one, else `pass`."""
+    """A column's total: `text` is `7/8`, `verdict` the worst unexpected."""
 
     text: str
     words: str
@@ -73,7 +73,7 @@ class Share:
 
 @dataclass(frozen=True)
 class FailureGroup:
-    """Cells with the same verdict and reason, one card of the report. `cells` is not empty."""
+    """Cells of one verdict and reason, on one card; at least one."""
 
     cells: tuple[CellView, ...]
     patterns: tuple[str, ...]
@@ -91,7 +91,7 @@ class FailureGroup:
 
 @dataclass(frozen=True)
 class BaselineSummary:
-    """Comparison with the baseline run: `counts` in words, `gone` cells only in the baseline."""
+    """Comparison with the baseline: `counts`, and `gone` cells."""
 
     run: str
     date: str

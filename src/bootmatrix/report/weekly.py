@@ -20,7 +20,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class WeekMark:
-    """A week of a row: `passed` is the percentage of passes, `time` that of the row's longest mean time.
+    """A row's week: `passed` in percent, `time` the longest mean time.
 
     `x` is the number of the week in the chart; a week without a verdict has no mark.
     """
@@ -33,7 +33,7 @@ class WeekMark:
 
 @dataclass(frozen=True)
 class WeekRow:
-    """An architecture, or all together: its weeks, oldest first, and the newest week in words."""
+    """An architecture, or all: its weeks in order, the newest in words."""
 
     name: str
     marks: tuple[WeekMark, ...]
@@ -44,7 +44,7 @@ class WeekRow:
 
 @dataclass(frozen=True)
 class WeeklyTrend:
-    """Rows over the same weeks: `count` of them, the first of which begins on `since`."""
+    """Rows over the same `count` weeks, from `since` on."""
 
     since: str
     count: int

@@ -1,4 +1,4 @@
-"""Writer of a run's reports and of its cells' pages. Importing it loads all that the end of a run needs."""
+"""Writer of reports and cell pages; loads all that a run's end needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["load_templates", "publish_reports", "write_reports"]
 def write_reports(
     run: Run, folder: Path, past: Past = NO_PAST, single_file: bool = False, *, has_run: bool = False
 ) -> None:
-    """Write all reports into the run's folder, each atomically, and as many of them as can be written.
+    """Write all reports, each atomically, as many as can be written.
 
     Args:
         run: the run.
@@ -60,7 +60,7 @@ def write_reports(
 
 
 def publish_reports(run: Run, folder: Path, past: Past, single_file: bool) -> None:
-    """Write all reports of a run that has just been written, and the summary of a CI system's step, if any.
+    """Write a new run's reports, and a CI step's summary, if any.
 
     Its file is written only if the disk had no room for it before: the index knows the one that is there.
     """

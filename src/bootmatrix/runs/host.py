@@ -48,7 +48,7 @@ MAX_BYTES = 64 << 20
 
 
 class SpareRoom:
-    """Room for run.json and junit.xml in a run's folder. It has no name, so it is gone when the process is."""
+    """Room for run.json and junit.xml, without a name: gone with us."""
 
     def __init__(self, folder: Path, cells: int) -> None:
         self._file: IO[bytes] | None = None

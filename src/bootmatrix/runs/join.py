@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def link_cell(source: Path, target: Path, cell: Cell, names: Mapping[str, str] | None = None) -> None:
-    """Take a cell's files from one run into another, as hard links where the file system has them.
+    """Take a cell's files to another run, as hard links where possible.
 
     No file of a run is changed in place, so two runs can share one. Only regular files are taken. `names` gives new
     names to files of the cell's folder, and selects them; None takes all.
@@ -56,7 +56,7 @@ def _link(source: str, target: str) -> None:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write the record of a joined run; a link to another run's file is replaced, not followed."""
+    """Write a joined run's record; a link is replaced, not followed."""
     path = cell_folder(folder, record.cell) / RECORD_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, as_json(record) + b"\n", durable=False)

@@ -1,4 +1,4 @@
-"""Files that guests leave, as they are saved beside a record: their names, and how to open them."""
+"""Files that guests leave: their names, and how to open them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INERT_SUFFIXES = frozenset(
 
 
 def harmless_name(name: str) -> str:
-    """Return a file name that no browser and no server takes for a page: `.txt` is appended to most names.
+    """Return a name that nobody takes for a page: most get `.txt`.
 
     Browsers run the scripts of HTML, SVG and XML, and guess the kind of a file without a known suffix.
     """
@@ -35,7 +35,7 @@ def plain_name(container: str, path: str) -> str:
 
 
 def file_reader(folder: Path) -> Callable[[str], BinaryIO]:
-    """Return a reader of the files below a cell's folder. No link is followed, and nothing blocks."""
+    """Return a reader of a cell's files, without links, that never blocks."""
 
     def read(name: str) -> BinaryIO:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -44,7 +44,7 @@ def write_run(path: Path, run: Run, records: Iterable[bytes] | None = None) -> N
 
 
 def in_a_line(data: bytes) -> bytes:
-    """Return JSON without line ends and indents. Text has neither: `\\n` is escaped there."""
+    """Return JSON on one line; texts have their line ends escaped."""
     line = data.removesuffix(b"\n")
     return b"".join(map(bytes.lstrip, line.split(b"\n"))) if b"\n" in line else line
 
@@ -178,7 +178,7 @@ def _parse(path: Path, data: bytes, kind: type[M], hint: str = HINT) -> M:
 
 
 def _of_a_later_version(path: Path, names: Sequence[str]) -> OtherFormat:
-    """Return the error on fields that later versions added: to ignore them might turn a reservation into a pass."""
+    """Return the error on later versions' fields, which may be reservations."""
     listed = ", ".join(map(repr, names[:3]))
     return OtherFormat(
         f"{path}: has fields that bootmatrix {__version__} does not know: {listed[:200]}",

@@ -1,4 +1,4 @@
-"""Runs on disk: `reports/<time>-<title>/`, one record a cell, written as they come.
+"""Runs on disk, `reports/<time>-<title>/`: a record a cell, as they come.
 
     started.json                                 the Run at its start, without records
     cells/SPEC/ARCH/MACHINE/KERNEL/record.json   a Record, in one line, with its console.log beside it
@@ -153,7 +153,7 @@ class RunWriter:
                 self._kept_lock = lock
 
     def add(self, record: Record) -> None:
-        """Write a cell's record. It survives a kill at once, a power cut after `make_durable`.
+        """Write a record; after `make_durable` it survives a power cut.
 
         Raises OSError if it cannot write it.
         """
@@ -192,7 +192,7 @@ class RunWriter:
             sync_disk(self.path)
 
     def finish(self, interrupted: bool = False, accepted: tuple[AcceptanceRecord, ...] = ()) -> Run:
-        """Write run.json; the whole run. `accepted` are the acceptances that hold at its end."""
+        """Write run.json whole; `accepted` holds at the run's end."""
         self.put_together(interrupted, accepted)
         return read_run(self.path / RUN_FILE)
 
@@ -245,7 +245,7 @@ def check_links(folder: Path) -> None:
 
 
 def _linked_folders(folder: str) -> Iterator[str]:
-    """Find links to folders below a folder. The kind of most entries is known without asking the file system."""
+    """Find links to folders, mostly without asking the file system."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_symlink():
@@ -314,7 +314,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _held(path: Path) -> BinaryIO:
-    """Lock the run's first file against other writers. Raises InputError if another process writes to the run."""
+    """Lock a run against other writers. Raises InputError if it is taken."""
     file = open_plain(path / STARTED_FILE)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -354,7 +354,7 @@ def _recover(folder: Path) -> Run:
 
 
 def _read_record(folder: Path, file: Path) -> Record:
-    """Read a record in the folder of its cell. Raises DamagedRun if it is damaged, or of another cell."""
+    """Read a cell's record. Raises DamagedRun if damaged, or another's."""
     record = read_value(file, Record)
     if cell_folder(folder, record.cell) != file.parent:
         hint = "Put the cell's folder back where it was, or remove it: --resume then runs the cell again."
@@ -370,7 +370,7 @@ def unfinished(folder: Path) -> Iterable[str]:
 
 
 def _is_written(record: Path) -> bool:
-    """Return whether a record has contents. After a power cut it may be empty or zeros."""
+    """Return whether a record has contents; a power cut may leave zeros."""
     try:
         with open_plain(record) as file:
             return file.read(1) not in {b"", b"\0"}

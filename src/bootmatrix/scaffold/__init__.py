@@ -1,1 +1,1 @@
-"""Projects written by bootmatrix: spec, image recipe and matrix of a user's thing, or of an example."""
+"""Projects that bootmatrix writes, of a user's thing or an example."""

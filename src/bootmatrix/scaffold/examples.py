@@ -1,4 +1,4 @@
-"""The example project of `bootmatrix new`: a spec, its images, a matrix, and files for CI, with comments."""
+"""The project of `bootmatrix new`: spec, images, matrix, CI files."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def write_example(folder: Path, archs: Iterable[str], packages: Iterable[str]) -
 
 
 def _shown(folder: Path) -> str:
-    """Return the folder as CI files name it: relative to the current one, which a checkout is."""
+    """Return the folder as CI files name it, relative to the checkout."""
     path = os.path.relpath(folder)
     return "" if path.startswith("..") or path == "." else f"{path}/"
 

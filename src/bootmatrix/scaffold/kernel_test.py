@@ -1,4 +1,4 @@
-"""The project of `bootmatrix kernel-test`: spec, image recipe, matrix and kernels.yml of a kernel and a command."""
+"""The project of `kernel-test`: spec, recipe, matrix, kernels.yml."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ exit $status
 
 @dataclass(frozen=True)
 class KernelTestRequest:
-    """Everything that `bootmatrix kernel-test` takes beside a kernel. `keys` are further keys of the matrix.
+    """Input of `kernel-test` beside a kernel; `keys` are the matrix's.
 
     `kunit` is the filter of the kernel's own tests, None to leave them out. `copy` is a folder for the guest,
     `modules` are loaded before the test.
@@ -79,7 +79,7 @@ def write_kernel_test(
     kernels: Mapping[str, Mapping[str, Any]],
     targets: Sequence[str],
 ) -> tuple[Path, list[str]]:
-    """Write the project to an empty folder; return its matrix, and notes for the user.
+    """Write the project to an empty folder; return its matrix and notes.
 
     `kernels` has the entry of kernels.yml for each architecture, `targets` the machines.
 
@@ -124,7 +124,7 @@ def write_kernel_test(
 
 
 def script(request: KernelTestRequest) -> str:
-    """Return the script that runs in the guest. Raises InputError if a variable is not NAME=VALUE."""
+    """Return the guest's script. Raises InputError unless NAME=VALUE."""
     text = SCRIPT.format(folder=FILES if request.copy is not None else "/")
     for variable in request.env:
         name, equals, value = variable.partition("=")
@@ -138,7 +138,7 @@ def script(request: KernelTestRequest) -> str:
 
 
 def _append(request: KernelTestRequest) -> tuple[str, ...]:
-    """Return words of the kernel's command line. The tests of modules and built-in ones run when they are loaded."""
+    """Return KUnit's words of a command line; loaded tests run by themselves."""
     if request.kunit is None:
         return request.append
     chosen = (f"kunit.filter_glob={request.kunit}",) if request.kunit else ()

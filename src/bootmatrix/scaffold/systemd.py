@@ -1,4 +1,4 @@
-"""A trial whose root is started by systemd: a package's unit must become and stay active."""
+"""A trial started by systemd: a package's unit must stay active."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ exit "$(cat /run/bootmatrix/status)"
 
 
 def unit_name(service: str) -> str:
-    """Return the name of a unit with its suffix. Raises InputError if it cannot be the name of a unit."""
+    """Return a unit's name with suffix. Raises InputError if invalid."""
     if not UNIT.fullmatch(service):
         raise InputError(f"--service {service[:100]!r} cannot be the name of a unit")
     return service if service.endswith(SUFFIXES) else f"{service}.service"
 
 
 def systemd_parts(container: Mapping[str, Any], probe_image: str, unit: str, stays_s: float) -> dict[str, Any]:
-    """Return services and files of a spec: systemd as the first process, and the check that waits for its probe."""
+    """Return services and files: systemd as process 1, its probe's check."""
     limit_s = 120
     places = {RUN: "run", "/checks": "checks"}
     system = {

@@ -28,7 +28,7 @@ KINDS = "a folder, a program, .deb packages, an image's name or archive"
 
 @dataclass(frozen=True)
 class Thing:
-    """A thing to try. `paths` are a folder, a program or packages, and may have placeholders; `image` a reference."""
+    """A thing to try: `paths` may have placeholders; `image` a reference."""
 
     kind: ThingKind
     paths: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """A name for the spec: that of the file or the image, without version and architecture."""
+        """A spec's name: the file's or image's, without version, architecture."""
         if self.kind == "image":
             path = re.sub(r":[^/:]*$", "", self.image.partition("@")[0]) or self.image
             return _safe(re.split(r"[/:]", path.rstrip("/"))[-1].split(".")[0])
@@ -55,7 +55,10 @@ def _safe(text: str) -> str:
 
 
 def find_thing(words: Sequence[str]) -> Thing:
-    """Classify the words. Raises InputError if it has none of the kinds, or two of them."""
+    """Classify the words.
+
+    Raises InputError if it has none of the kinds, or two of them.
+    """
     if not words:
         return Thing("none")
     if all(word.endswith(PACKAGE_SUFFIX) for word in words):
@@ -139,7 +142,7 @@ def _file(path: Path, mode: int) -> Thing:
 
 
 def _archive(path: Path) -> str:
-    """Return the reference of an archive by its contents. Raises InputError if it is not a tar archive."""
+    """Return an archive's reference. Raises InputError if it is not a tar."""
     try:
         with tarfile.open(path) as archive:
             names = set()

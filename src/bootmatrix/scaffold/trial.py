@@ -107,7 +107,7 @@ class _Project:
 
 
 def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Profile]) -> tuple[Path, list[str]]:
-    """Write the project of a trial to an empty folder; return its matrix, and notes for the user.
+    """Write the project to an empty folder; return its matrix and notes.
 
     Raises InputError if the request does not fit together, or no architecture is left.
     """
@@ -125,7 +125,7 @@ def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Prof
 
 
 def _narrow(project: _Project, choice: FileChoice, targets: list[str]) -> list[str]:
-    """Leave out the targets that the files are not for, and note which architectures remain."""
+    """Leave out targets without a file, and note which remain."""
     if choice.lacking:
         project.notes.append(f"{project.name} is for {', '.join(choice.files)}; --arch all lists the others as skipped")
         choice.lacking.clear()
@@ -133,7 +133,7 @@ def _narrow(project: _Project, choice: FileChoice, targets: list[str]) -> list[s
 
 
 def base_image(name: str) -> str:
-    """Return the reference of a base image: `debian` and `debian:13` are shipped ones.
+    """Return a base image's reference: `debian:13` is a shipped one.
 
     Raises InputError if it cannot be an image.
     """
@@ -168,7 +168,7 @@ def _write_image(project: _Project, targets: list[str], profiles: Mapping[str, P
 
 
 def _write_base(project: _Project) -> str:
-    """Write the recipe of a base image with more packages, apart from what changes often."""
+    """Write a base image's recipe with packages, apart from what changes."""
     request = project.request
     if is_prepared(request):
         return _write_prepared(project)
@@ -186,7 +186,7 @@ def _write_base(project: _Project) -> str:
 
 
 def is_prepared(request: TrialRequest) -> bool:
-    """Return whether a part of the root is made in a guest: by commands, or by the scripts of packages."""
+    """Return whether a part of the root is made in a guest."""
     return bool(request.prepare or request.systemd or (request.packages and request.image != DEFAULT_IMAGE))
 
 
@@ -305,7 +305,7 @@ def _comment(project: _Project) -> str:
 
 
 def _exclusions(project: _Project, matrix: Mapping[str, Any], profiles: Mapping[str, Profile]) -> list[dict[str, str]]:
-    """Exclude architectures without a file, those of them that have cells: an entry must match one."""
+    """Exclude architectures without a file, of those that have cells."""
     assert project.choice
     whole = Matrix.model_validate_json(json.dumps({**matrix, "resources": []}))
     archs = {cell.arch for cell in product(whole, project.folder, profiles)}

@@ -1,4 +1,4 @@
-"""YAML texts for people: comments, the line for editors, and short lists in one line."""
+"""YAML for people: comments, editors' line, short lists in a line."""
 
 from __future__ import annotations
 

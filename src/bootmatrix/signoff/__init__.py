@@ -1,1 +1,1 @@
-"""Sign-off: a run and its comparison with a baseline as a page and an attestation."""
+"""Sign-off: a run and its comparison, as a page and an attestation."""

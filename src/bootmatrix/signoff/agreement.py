@@ -22,7 +22,7 @@ _HINT = "Run the cells again: a run whose files contradict each other proves not
 
 
 def check_agreement(folder: Path, run: Run) -> None:
-    """Compare `run.json` with the folder's name, `started.json`, and each cell's record and files.
+    """Compare `run.json` with the folder, `started.json`, and the records.
 
     Raises InputError if two of them differ, or one is missing.
     """
@@ -38,7 +38,7 @@ def check_agreement(folder: Path, run: Run) -> None:
 
 
 def _check_end(folder: Path, run: Run) -> None:
-    """Compare `run.json`, if it exists, with the run that was rebuilt from its records."""
+    """Compare `run.json`, if any, with the run rebuilt from its records."""
     file = folder / RUN_FILE
     if not file.exists():
         return

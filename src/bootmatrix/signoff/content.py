@@ -25,7 +25,7 @@ NAMED_CELLS = 20
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Acceptance of an exception. `cell` is an id, a pattern of ids, `interrupted` or `not-tested`."""
+    """Acceptance of an exception: id, pattern, `interrupted`, `not-tested`."""
 
     cell: str
     reason: str
@@ -34,7 +34,7 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Deviation:
-    """An exception: anything but a plain pass. `accepted` is the reason for acceptance, `by` the person."""
+    """An exception: not a plain pass; `accepted` is the reason, `by` who."""
 
     cell: str
     verdict: str
@@ -133,7 +133,7 @@ def sign_off(  # noqa: PLR0913
 
 
 def _of_the_run(run: Run, comparison: Comparison | None, acceptances: Sequence[Acceptance]) -> Iterator[Deviation]:
-    """Yield the exceptions of the whole run: an interruption, and cells of the baseline that were not tested."""
+    """Yield the run's own exceptions: interrupted, baseline not tested."""
     if run.interrupted or run.missing:
         yield _exception(INTERRUPTED, f"the run was interrupted{_unfinished(run)}", acceptances)
     if comparison and comparison.not_tested:
@@ -178,7 +178,7 @@ def _accepted(cell: str, acceptances: Iterable[Acceptance]) -> Acceptance | None
 
 
 def _is_for(acceptance: Acceptance, cell: str) -> bool:
-    """Return whether an acceptance covers a cell. Patterns match no exception of the whole run."""
+    """Return whether an acceptance covers a cell; patterns cover cells only."""
     return acceptance.cell == cell or (cell not in OF_THE_RUN and fnmatchcase(cell, acceptance.cell))
 
 
@@ -251,7 +251,7 @@ def _weakness(judgement: Judgement) -> str:
 
 
 def _unique(digests: Iterable[Digest], listed: Collection[str] = ()) -> tuple[Digest, ...]:
-    """Remove duplicates of one kind and digest and those that are listed already, and sort: cells share images."""
+    """Remove duplicates by kind and digest, and sort: cells share images."""
     unique: dict[tuple[str, str], Digest] = {}
     for entry in digests:
         if entry.sha256 not in listed:

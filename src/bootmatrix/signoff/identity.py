@@ -1,4 +1,4 @@
-"""Signatures by an identity in place of a key: certificates of a minute, in a public log, by sigstore.
+"""Signatures by an identity, with sigstore: short certificates in a log.
 
 Its bundles hold all that a verification needs: nothing is asked of its services then. Importing this needs sigstore.
 """
@@ -38,7 +38,10 @@ TRUST_HINT = "Name a ClientTrustConfig of sigstore, or a TrustedRoot for 'verify
 
 
 def token_of_environment() -> str:
-    """Return the token of the environment's identity. Raises InputError if it has no identity."""
+    """Return the token of the environment's identity.
+
+    Raises InputError if it has no identity.
+    """
     token = os.environ.get(TOKEN) or detect_credential()
     if not token:
         raise InputError(
@@ -49,7 +52,10 @@ def token_of_environment() -> str:
 
 
 def name_in(token: str) -> str:
-    """Return the name of a token's identity. Raises InputError if it is not a token for sigstore, or has expired."""
+    """Return the name of a token's identity.
+
+    Raises InputError if it is not a token for sigstore, or has expired.
+    """
     try:
         return IdentityToken(token).identity
     except IdentityError as error:
@@ -58,7 +64,7 @@ def name_in(token: str) -> str:
 
 
 def sign_by_identity(payload: bytes, token: str, trust: Path | None) -> bytes:
-    """Sign a Statement with a new certificate of the token's identity; return the bundle.
+    """Sign a Statement with a new certificate of an identity; return the bundle.
 
     Raises:
         InputError: invalid token or trust configuration.

@@ -32,7 +32,9 @@ from bootmatrix.store import sha256_of
 
 @dataclass(frozen=True)
 class Request:
-    """Request for a sign-off. `key` is a private key's file, `token` that of an identity to sign by in its place.
+    """Request for a sign-off.
+
+    `key` is a private key's file, `token` that of an identity to sign by in its place.
 
     `trust` is the configuration of another sigstore instance than the public one.
 

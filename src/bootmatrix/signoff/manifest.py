@@ -24,7 +24,7 @@ Manifest = dict[str, str]
 
 @dataclass(frozen=True)
 class Survey:
-    """Entries below a folder: `files`, `empty` folders, and `faults`, entries that a run must not have."""
+    """A folder's `files`, `empty` folders, and `faults` a run cannot have."""
 
     files: Manifest
     empty: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ def survey(folder: Path) -> Survey:
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield everything but non-empty folders, with its kind: `file`, `empty`, or a description."""
+    """Yield all but non-empty folders with a kind: `file`, `empty`, or words."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:

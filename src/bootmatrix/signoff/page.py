@@ -90,7 +90,7 @@ def render_signoff(signed: SignOff) -> bytes:
 
 
 def sentence(signed: SignOff) -> str:
-    """Summarise a sign-off: `38 of 40 cells passed. 2 exceptions were accepted: see below. …`"""
+    """Summarise a sign-off: `38 of 40 cells passed. 2 … accepted: …`"""
     counts = Counter(record.verdict for record in signed.records)
     total, passed = len(signed.records), counts[Verdict.PASS]
     words = _passed_words(passed, total, signed)
@@ -110,7 +110,7 @@ def sentence(signed: SignOff) -> str:
 
 
 def _passed_words(passed: int, total: int, signed: SignOff) -> str:
-    """Count the passes; among the cells of the baseline if some of them were not tested."""
+    """Count the passes, among the baseline's cells if some lack."""
     comparison = signed.comparison
     if comparison and signed.gone:
         known = set(comparison.baseline_cells)
@@ -146,7 +146,7 @@ def _releases(records: Iterable[Record]) -> Iterable[tuple[str, str]]:
 
 
 def _inputs(signed: SignOff) -> list[str]:
-    """List the inputs other than packages and files that changed since the baseline, without duplicates."""
+    """List other inputs that changed since the baseline, once."""
     changes = signed.comparison.changes if signed.comparison else ()
     entries = (entry for change in changes for entry in change.inputs if entry.kind not in {"package", "file"})
     return list(dict.fromkeys(one_line(str(entry)) for entry in entries))
@@ -158,7 +158,7 @@ def browser() -> str | None:
 
 
 def print_pdf(page: Path, target: Path) -> str:
-    """Print one of our pages to PDF; return the reason on failure. No browser process remains."""
+    """Print a page to PDF; return the failure. No browser remains."""
     program = browser()
     if program is None:
         return "no browser to make a PDF with (chromium)"

@@ -28,7 +28,7 @@ FILES = {
 
 
 def publish(place: Path, statement: dict[str, Any], image: str) -> str:
-    """Attach a sign-off, in its folder, to an image that it names; return the artifact's digest.
+    """Attach a sign-off to an image that it names; return its digest.
 
     Raises:
         InputError: not an image of the sign-off.

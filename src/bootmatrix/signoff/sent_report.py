@@ -1,4 +1,4 @@
-"""The report in one file that is sent with a sign-off: it carries the attestation that covers it.
+"""The single-file report of a sign-off, with its attestation.
 
 The attestation has the digest of the report without its last line, and that line is the attestation.
 """
@@ -26,7 +26,7 @@ _MAIN = b'<main class="wrap">'
 
 
 def render_sent(signed: SignOff, folder: Path, signer: str) -> bytes:
-    """Render the report in one file, with the release, the digest of the run and who signs; not attested yet."""
+    """Render the report in one file, with release, digest, signer; unattested."""
     context = ReportContext(signed.run, console_reader(folder), Past(signed.comparison))
     words = (
         f"Signed off as {signed.release}: {signed.result}, {signed.date}. "
@@ -49,7 +49,7 @@ def attested(page: bytes, attestation: bytes) -> bytes:
 
 
 def split(data: bytes) -> tuple[bytes, bytes]:
-    """Return a report and its attestation. Raises InputError if the report has no attestation."""
+    """Return report and attestation. Raises InputError without the latter."""
     match = _LINE.search(data, max(data.rfind(b"\n<!-- bootmatrix-signoff "), 0))
     if not match:
         raise InputError("not a report that was signed off", "'bootmatrix signoff' writes it beside its page.")
@@ -65,7 +65,7 @@ def digest_of(page: bytes) -> str:
 
 
 def read_sent(file: Path) -> tuple[bytes, bytes]:
-    """Read a report and its attestation. Raises InputError if it cannot be read, or has no attestation."""
+    """Read report and attestation. Raises InputError if one is missing."""
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)

@@ -1,4 +1,4 @@
-"""In-toto attestation of a sign-off: Statement v1, predicate test-result v0.1, DSSE.
+"""In-toto attestation: Statement v1, test-result v0.1, in DSSE.
 
 https://github.com/in-toto/attestation: spec/v1/statement.md, spec/predicates/test-result.md
 """
@@ -51,7 +51,7 @@ class Identity:
 
 
 def statement(signed: SignOff, files: dict[str, str]) -> dict[str, Any]:
-    """Make the Statement. `files` are the digests of the files beside it: the manifest, the page."""
+    """Make the Statement; `files` are digests of manifest and page."""
     verdicts = {record.cell.id: record for record in signed.records}
     failed = {deviation.cell for deviation in signed.deviations if not deviation.expected}
     warned = {deviation.cell for deviation in signed.deviations} - failed
@@ -124,7 +124,7 @@ def as_bytes(value: object) -> bytes:
 
 
 def sign(payload: bytes, key_file: Path) -> bytes:
-    """Sign a Statement in a DSSE envelope with a private key in PEM: Ed25519, ECDSA or RSA.
+    """Sign a Statement as DSSE by a PEM key: Ed25519, ECDSA or RSA.
 
     Raises InputError if the key is invalid, or its password is missing or wrong.
     """
@@ -197,7 +197,7 @@ def _found(data: bytes) -> str:
 
 
 def _envelope_of(data: bytes) -> tuple[str, bytes, list[bytes]]:
-    """Return payload type, payload and signatures of an envelope, in either base64 alphabet of DSSE.
+    """Return an envelope's type, payload, signatures, in any base64 of DSSE.
 
     Raises WrongSignature if the envelope is invalid.
     """
@@ -215,7 +215,7 @@ def _envelope_of(data: bytes) -> tuple[str, bytes, list[bytes]]:
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON. Raises ValueError if it has a key twice, which readers could understand in two ways."""
+    """Return an object of JSON. Raises ValueError on a key that comes twice."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise ValueError("a key comes twice")

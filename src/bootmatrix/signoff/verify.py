@@ -43,7 +43,7 @@ Signer = Path | Identity
 
 @dataclass(frozen=True)
 class Checked:
-    """Result of a verification: valid without faults. `statement` is empty if it cannot be read."""
+    """A verification, valid without faults; `statement` may be empty."""
 
     release: str
     is_signed: bool
@@ -118,7 +118,7 @@ def _misattributed(attested: dict[str, Any], folder: Path, release: str) -> Iter
 
 
 def _changed(contents: Survey, place: Path, attested: dict[str, Any], sent: str) -> list[str]:
-    """Describe the changes since the signature: first beside the attestation, then in the run.
+    """Describe changes since the signature, the attestation's first.
 
     `sent` is the digest of the report that carries the attestation.
     """
@@ -147,7 +147,7 @@ def _changed(contents: Survey, place: Path, attested: dict[str, Any], sent: str)
 
 
 def _sent_digest(place: Path, signer: Signer | None, payload: bytes) -> str:
-    """Return the digest of the report that was sent; empty if it does not carry the same statement."""
+    """Return a sent report's digest; empty if its statement differs."""
     try:
         page, attestation = read_sent(place / REPORT_FILE)
         is_bare = not _needs(attestation)  # beside it, a bundle may sign it
@@ -158,7 +158,7 @@ def _sent_digest(place: Path, signer: Signer | None, payload: bytes) -> str:
 
 
 def _needs(attestation: bytes) -> str:
-    """Return the hint on the signer that an attestation needs; empty if it is not signed."""
+    """Return an attestation's hint on its signer; empty if not signed."""
     if MARK in attestation:
         return IDENTITY_HINT
     return KEY_HINT if b'"payloadType"' in attestation[:4096] else ""
@@ -198,7 +198,7 @@ def verify_sent(file: Path, signer: Signer | None, release: str = "") -> Checked
 
 
 def changed_since(folder: Path) -> list[str]:
-    """Return the releases for which a run was signed off and from whose manifest it differs now."""
+    """Return releases of a run's sign-offs from which it differs now."""
     contents = survey(folder)
     return [release for release in signoffs_of(folder) if _differs(contents, folder / SIGNOFF_FOLDER / release)]
 
@@ -245,7 +245,7 @@ def _digests(attested: dict[str, Any]) -> dict[str, str]:
 
 
 def _annotations(attested: dict[str, Any]) -> dict[str, Any]:
-    """Return the annotations of the manifest's digest, including the release and the run."""
+    """Return a manifest's annotations with release and run."""
     manifest = next(entry for entry in attested["predicate"]["configuration"] if entry["name"] == MANIFEST_FILE)
     annotations: dict[str, Any] = manifest.get("annotations", {})
     return annotations

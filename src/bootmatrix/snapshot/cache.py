@@ -25,7 +25,7 @@ def limit_bytes() -> int:
 
 
 class SnapshotCache:
-    """Snapshots by a key of all their inputs. Safe for any number of processes at once."""
+    """Snapshots by a key of all inputs, for any number of processes."""
 
     def __init__(self, store: Store, most_bytes: int | None = None) -> None:
         self._store = store
@@ -51,7 +51,7 @@ class SnapshotCache:
         return snapshot
 
     def put(self, key: str, snapshot: Snapshot) -> None:
-        """Keep a snapshot, if it is within the limit, and make room for it. Raises HostError if the disk is full."""
+        """Keep a snapshot within the limit. Raises HostError on a full disk."""
         with host_faults(self._folder):
             self._store.own_folder(FOLDER)
             with self._store.temporary() as (path, file):

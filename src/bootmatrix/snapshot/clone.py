@@ -22,7 +22,7 @@ START_S = 0.6
 
 
 def wake_up() -> bytes:
-    """Return the wake-up line: seconds since 1970, a MAC address, random bytes of the host."""
+    """Return the wake-up line: seconds since 1970, MAC, random bytes."""
     return f"{int(time.time() + START_S)} {_mac_address()} {secrets.token_hex(SEED_BYTES)}\n".encode("ascii")
 
 
@@ -41,7 +41,7 @@ def copy_files(snapshot: Snapshot, bootable: Bootable) -> Iterator[ForkFiles]:
 
 @contextmanager
 def _piped(data: bytes) -> Iterator[int]:
-    """Return a pipe with the data. QEMU's `fd:` expects one; from version 9.1 on it warns of a plain file."""
+    """Return a pipe with data for QEMU's `fd:`, which warns of plain files."""
     end, start = os.pipe()
     writer = Thread(target=_write, args=(start, data), daemon=True)
     writer.start()

@@ -1,4 +1,4 @@
-"""Snapshots shared by the copies of a run, each booted once or found in the cache."""
+"""Snapshots shared by a run's copies, booted once or cached."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MORE = 1.5
 
 @dataclass
 class _Origin:
-    """The origin of copies. `fault` says why it has no snapshot; it is not retried in this run.
+    """The origin of copies; `fault` says why its snapshot is missing.
 
     `private_mib` is the largest private memory of a copy.
     """
@@ -57,7 +57,7 @@ class SnapshotPool:
 
     @asynccontextmanager
     async def origin(self, machine: Machine, bootable: Bootable, turn: ResourceLease) -> AsyncIterator[Snapshot]:
-        """Provide the snapshot of a bootable, booted within a `turn` of the host if needed.
+        """Provide a bootable's snapshot, booted within a `turn` if needed.
 
         Raises:
             NoTemplate: not available.
@@ -88,7 +88,7 @@ class SnapshotPool:
         origin.private_mib = max(origin.private_mib, private_mib or 0)
 
     def discard(self, machine: Machine, bootable: Bootable, fault: str) -> None:
-        """Discard a snapshot whose copies do not come up; its cells boot cold from now on."""
+        """Discard a snapshot without working copies; its cells boot cold."""
         key = key_of(machine, bootable)
         self._cache.discard(key)
         self._origins[key].fault = fault

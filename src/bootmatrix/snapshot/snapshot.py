@@ -59,7 +59,7 @@ class SnapshotHeader(Model):
 
 @dataclass
 class Snapshot:
-    """A stopped guest. `memory` is an open file; `used_bytes` is its use of the host's memory."""
+    """A stopped guest; `memory` is an open file of `used_bytes`."""
 
     memory: int
     memory_bytes: int

@@ -42,7 +42,7 @@ class NoTemplate(Exception):
 
 
 class SuspendedTemplate(NoTemplate):
-    """QEMU or bootmatrix was suspended meanwhile, which would show in each copy's clock and console."""
+    """We or QEMU were suspended, which copies' clocks would show."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
 
 
 async def _taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> Snapshot:
-    """Take the snapshot as soon as QEMU's mapping is gone; readers of /proc hold it too.
+    """Take the snapshot when QEMU's mapping is gone; /proc's readers hold it.
 
     Raises NoTemplate if it stays mapped.
     """

@@ -49,7 +49,10 @@ def literal_address(host: str) -> Address | None:
 
 
 def scope_of(address: Address) -> Scope:
-    """Return the scope of an address. An IPv6 address that embeds an IPv4 address has the scope of the latter."""
+    """Return the scope of an address.
+
+    An IPv6 address that embeds an IPv4 address has the scope of the latter.
+    """
     address = _embedded(address) or address
     if address.is_loopback or address.is_unspecified or _is_local(address):
         return Scope.MACHINE
@@ -60,7 +63,10 @@ def scope_of(address: Address) -> Scope:
 
 
 def _embedded(address: Address) -> IPv4Address | None:
-    """Return the IPv4 address that an IPv6 address embeds. The forms are mapped, compatible, 6to4, NAT64 and Teredo."""
+    """Return the IPv4 address that an IPv6 address embeds.
+
+    The forms are mapped, compatible, 6to4, NAT64 and Teredo.
+    """
     if isinstance(address, IPv4Address):
         return None
     if address.ipv4_mapped or address.sixtofour:
@@ -85,7 +91,10 @@ def _is_local(address: Address) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host without a port is textually this machine. No name is looked up."""
+    """Return whether a host without a port is textually this machine.
+
+    No name is looked up.
+    """
     if host.rstrip(".").lower() == "localhost":
         return True
     address = literal_address(host)

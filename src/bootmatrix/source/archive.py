@@ -59,7 +59,10 @@ def open_archive(  # noqa: PLR0913  (each is a setting of its own)
 
 
 class Archive:
-    """Client of one archive that answers from the cache if possible. Thread-safe and blocking."""
+    """Client of one archive that answers from the cache if possible.
+
+    Thread-safe and blocking.
+    """
 
     def __init__(
         self, settings: Settings, store: Store, lock: Lock | None, progress: Observer, lock_is_whole: bool = True
@@ -134,7 +137,7 @@ class Archive:
         return self._locked_kernel(key) is not None
 
     def locked_parts(self, key: str) -> tuple[KernelPart, ...]:
-        """Return the parts of a locked custom kernel; empty without a lock, or if it lacks the kernel.
+        """Return a locked custom kernel's parts; empty without them.
 
         Raises BuildError if the archive is confined to the lock, and the lock lacks it.
         """
@@ -198,7 +201,7 @@ class Archive:
             raise self._gone(package) from error
 
     def signed_part(self, suite: str, debian_arch: str, name: str) -> bytes | Path | None:
-        """Return a file below a suite's folder: InRelease, or the list of packages; None for others.
+        """Return a suite's InRelease or list of packages; None for others.
 
         Raises InfraError if the suite is unavailable or untrusted.
         """
@@ -211,7 +214,7 @@ class Archive:
         return found[0] if found else None
 
     def reduced_part(self, suite: str, debian_arch: str, name: str, only: Sequence[str] = ()) -> bytes | Path | None:
-        """Return Release or the reduced list of a suite, neither signed; None for other files.
+        """Return Release or the reduced list, unsigned; None for others.
 
         With `only` it lists packages of these names and what they may need; a confined archive those of its lock.
 
@@ -232,7 +235,7 @@ class Archive:
         return release_of(listed if isinstance(listed, bytes) else listed.read_bytes(), suite, debian_arch)
 
     def package_at(self, filename: str, suites: Sequence[str], debian_arch: str) -> Package:
-        """Find a package by its path in the archive, in the indexes of suites or in the lock.
+        """Find a package by its path, in suites' indexes or the lock.
 
         Raises:
             NoSuchPackage: no index lists it.
@@ -248,7 +251,7 @@ class Archive:
         raise NoSuchPackage(f"{filename} is not in {'the lock' if self._is_confined else 'the indexes'}")
 
     def is_newest(self, package: Package, debian_arch: str) -> bool:
-        """Return whether a package is still what its suite, or the lock, has under its name.
+        """Return whether a package is still its suite's, or the lock's.
 
         Raises InfraError if the suite is unavailable or untrusted.
         """

@@ -127,7 +127,7 @@ class _GuardedBackend(httpcore.SyncBackend):
         self._guard = guard
 
     def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore.NetworkStream:
-        """Connect to the first address that answers. Raises UntrustedError if the host is forbidden."""
+        """Connect to an address that answers. Raises UntrustedError if forbidden."""
         try:
             addresses = self._guard.permitted(host, _addresses(host, port))
         except (OSError, UnicodeError) as error:
@@ -215,7 +215,7 @@ class GuardedTransport(httpx.BaseTransport):
 
 
 def _proxy_transport(address: str, context: ssl.SSLContext) -> httpx.HTTPTransport:
-    """Return a transport that uses a proxy. Raises HostError if its address is invalid."""
+    """Return a proxy's transport. Raises HostError on its address."""
     try:
         return httpx.HTTPTransport(verify=context, proxy=address)
     except (ValueError, ImportError, httpx.InvalidURL) as error:

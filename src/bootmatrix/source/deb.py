@@ -47,7 +47,7 @@ def read_control(path: Path) -> dict[str, str]:
 
 
 def read_control_files(path: Path) -> dict[str, bytes]:
-    """Read all files of a package's control archive by name: `control`, `postinst`, `conffiles` and others.
+    """Read a control archive's files: `control`, `postinst` and others.
 
     Raises BuildError if it is not a package, or damaged.
     """

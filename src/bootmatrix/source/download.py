@@ -36,7 +36,10 @@ _OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while online, or omit --
 
 @dataclass(frozen=True)
 class DownloadRequest:
-    """A file of known size, and of known digest unless `sha256` is empty. `label` names it in progress and notes."""
+    """A file of known size, and of known digest unless `sha256` is empty.
+
+    `label` names it in progress and notes.
+    """
 
     url: str
     sha256: str
@@ -51,7 +54,7 @@ class DownloadRequest:
 
 @dataclass(frozen=True)
 class Reply:
-    """A small file, its media type as the server reports it, and the headers for a conditional request."""
+    """A small file, its media type, and headers for a conditional request."""
 
     body: bytes
     etag: str = ""
@@ -113,7 +116,7 @@ class Downloader:
             return self._fetch(request)
 
     def unpinned(self, url: str, size_bytes: int, label: str) -> str:
-        """Download a file of unknown digest into the store, and return its SHA-256. The caller verifies it.
+        """Download a file of unknown digest; return it for the caller to verify.
 
         Raises:
             NotFound, NetworkError, Offline, HostError: as for `file`.
@@ -207,7 +210,7 @@ class Downloader:
         return Reply(bytes(body), *values)
 
     def _paced(self, reply: httpx.Response) -> Iterator[bytes]:
-        """Yield the body, within the limits of time and rate; a slow server is tried again, as a broken one is."""
+        """Yield the body within limits of time and rate, else it is retried."""
         pace = Pace(self._limits)
         try:
             for chunk in reply.iter_raw():

@@ -15,7 +15,7 @@ MAX_LIBRARIES = 1000
 
 @dataclass(frozen=True)
 class Program:
-    """A program's header. `interpreter` is its loader, empty if static; `libraries` are names without folders."""
+    """A program's header; `interpreter` is its loader, empty if static."""
 
     architecture: str
     interpreter: str = ""
@@ -28,7 +28,7 @@ def is_program(data: bytes) -> bool:
 
 
 def describe(data: bytes) -> str:
-    """Describe the architecture of a program by its first bytes: `64-bit big-endian …`."""
+    """Describe a program's architecture: `64-bit big-endian …`."""
     from elftools.elf.enums import ENUM_E_MACHINE  # slow import
 
     names = {number: name for name, number in ENUM_E_MACHINE.items() if isinstance(number, int)}
@@ -39,7 +39,7 @@ def describe(data: bytes) -> str:
 
 
 def read_program(file: BinaryIO) -> Program | None:
-    """Read the header and the dynamic section of a program; None if it is not one, or damaged."""
+    """Read a program's header and dynamic section; None if damaged."""
     from elftools.elf.elffile import ELFFile  # slow import
 
     start = file.read(HEADER_BYTES)

@@ -1,4 +1,4 @@
-"""The archive as a guest sees it: its signed indexes, and packages that they list, by HTTP requests."""
+"""The archive as a guest sees it by HTTP: signed indexes, packages."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ ABOVE = 4
 
 
 def find_symbols(sources: Iterable[Path], release: str, banner: bytes) -> Symbols | None:
-    """Find the symbols of a kernel in its build tree, or in an installed package with debugging information.
+    """Find a kernel's symbols in its build tree or an installed -dbg package.
 
     `sources` are trees, or files in them. `banner` is the first line that the kernel printed, from `Linux version` on:
     a vmlinux without it is another kernel's.
@@ -59,14 +59,17 @@ def _contains(path: Path, banner: bytes) -> bool:
 
 
 class SourceLines:
-    """The source lines of a vmlinux with DWARF. Called with an address, it returns `lib/x.c:27`, or nothing."""
+    """The source lines of a vmlinux with DWARF.
+
+    Called with an address, it returns `lib/x.c:27`, or nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._units: dict[int, list[tuple[int, str]]] = {}
 
     def __call__(self, address: int) -> str:
-        """Return the line of an address; empty without information, or if that is damaged."""
+        """Return the line of an address; empty if unknown or damaged."""
         try:
             unit = self._ranges.cu_offset_at_addr(address) if self._ranges else None
             if unit is None:
@@ -103,7 +106,7 @@ class SourceLines:
         return self._dwarf.get_aranges() if self._dwarf else None
 
     def _lines(self, unit: int) -> Iterator[tuple[int, str]]:
-        """Yield the addresses of a unit at which a line begins; the end of a sequence has none."""
+        """Yield a unit's addresses at which a line begins."""
         cu = self._dwarf.get_CU_at(unit)
         folder = cu.get_top_DIE().attributes.get("DW_AT_comp_dir")
         built = Path(str(folder.value, "utf-8", "replace")) if folder else Path()

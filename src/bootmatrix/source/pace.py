@@ -25,7 +25,7 @@ class PaceLimits:
 
 
 def pace_limits() -> PaceLimits:
-    """Return the limits of the environment, or the defaults. Raises InputError if a variable is not a number."""
+    """Return the limits. Raises InputError if a variable is not a number."""
     return PaceLimits(_number(RATE_VARIABLE, LEAST_BYTES_PER_S), _number(TIME_VARIABLE, int(MOST_S)))
 
 

@@ -132,7 +132,7 @@ def open_index(file: Path, sha256: str, suite: str, store: Store) -> Index:
 
 
 def reduced_index(file: Path, sha256: str, store: Store, only: Iterable[str] = ()) -> Path:
-    """Return the reduced list of a compressed Packages file of this digest, made once.
+    """Return a Packages file's reduced list by digest, made once.
 
     With `only` it has packages of these names and what they may need.
 
@@ -173,7 +173,7 @@ def _read_kernels(file: Path, suite: str) -> tuple[Package, ...]:
 
 
 def select_packages(file: Path, suite: str, paragraphs: re.Pattern[bytes]) -> tuple[Package, ...]:
-    """Read the packages of a compressed Packages file whose paragraphs match, newest first.
+    """Read matching paragraphs of a Packages file, newest first.
 
     Raises NetworkError if the file is invalid.
     """
@@ -240,7 +240,7 @@ def _items(text: str) -> tuple[str, ...]:
 
 
 def _database(paragraphs: Iterable[bytes]) -> bytes:
-    """The rows as an SQLite file: a library of our own Python, and a lookup reads a few pages of it."""
+    """The rows as SQLite: Python has it, and lookups read few pages."""
     rows = [row for row in map(_row, paragraphs) if row]
     provided = [
         (item.split(" ")[0].split("(")[0], number)

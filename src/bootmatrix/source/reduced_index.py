@@ -1,4 +1,4 @@
-"""Lists of packages for guests, without what apt does not need to install them. Pure.
+"""Lists of packages for guests, without what apt does not need. Pure.
 
 apt reads them in half of the time, which counts under emulation. They are not signed: the host has verified the list
 that they are made of, and the guest gets them from the host.
@@ -34,7 +34,7 @@ _ALTERNATIVE = re.compile(rb"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]*)")
 
 
 def needed_part(listed: bytes, names: Iterable[str]) -> bytes:
-    """Return the paragraphs of a reduced list of packages of these names, and of all that they may need.
+    """Return the reduced list's paragraphs of names and their needs.
 
     All alternatives and providers are kept, so that apt chooses as from the whole list.
     """
@@ -53,7 +53,7 @@ def needed_part(listed: bytes, names: Iterable[str]) -> bytes:
 
 
 def _by_name(listed: bytes) -> tuple[dict[bytes, list[bytes]], dict[bytes, set[bytes]]]:
-    """Return paragraphs by the package's name, and the names of packages by what they provide."""
+    """Return paragraphs by name, and names by what they provide."""
     paragraphs, providers = defaultdict(list), defaultdict(set)
     for text in listed.strip(b"\n").split(b"\n\n"):
         name = text.partition(b"\n")[0].removeprefix(b"Package:").strip()

@@ -47,7 +47,7 @@ class Release(Model):
     indexes: dict[str, IndexFile]
 
     def check_suite(self, suite: str) -> None:
-        """Check that the release is of the requested suite. Raises UntrustedError if it is of another suite."""
+        """Check a release's suite. Raises UntrustedError if it is another."""
         if suite not in {self.suite, self.codename}:
             raise UntrustedError(
                 f"the archive's file for suite {suite} is signed for suite {self.suite} ({self.codename})",
@@ -149,7 +149,7 @@ def explain(status: str) -> str:
 
 
 def parse_release(text: str) -> Release:
-    """Parse the used fields of a Release file. Raises NetworkError if they are missing."""
+    """Parse a Release file. Raises NetworkError if fields are missing."""
     fields: dict[str, str] = {}
     indexes: dict[str, IndexFile] = {}
     section = ""

@@ -14,7 +14,10 @@ KIND = "newest-release"
 
 
 class ReleaseOrder:
-    """Compare releases with those that this cache has seen. For any number of threads and processes."""
+    """Compare releases with those that this cache has seen.
+
+    For any number of threads and processes.
+    """
 
     def __init__(self, store: Store, allows_older: bool) -> None:
         self._store, self._allows_older = store, allows_older

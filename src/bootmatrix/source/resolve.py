@@ -66,7 +66,7 @@ class Relation:
 
 
 def parse_relation(text: str) -> Relation:
-    """Parse one alternative of a dependency, such as `libc6 (>= 2.36)`. Raises BuildError if the text is invalid."""
+    """Parse an alternative: `libc6 (>= 2.36)`. Raises BuildError if invalid."""
     match = _RELATION.fullmatch(text.strip())
     if not match:
         raise BuildError(f"invalid dependency of a package in the archive: {text!r}")

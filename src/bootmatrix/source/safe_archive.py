@@ -89,7 +89,10 @@ class _Reader(Protocol):
 
 
 class _Zstd:
-    """Decompress successive zstd frames (RFC 8878). The library's own reader accepts a truncated frame as complete."""
+    """Decompress successive zstd frames (RFC 8878).
+
+    The library's own reader accepts a truncated frame as complete.
+    """
 
     def __init__(self, part: BinaryIO) -> None:
         self._part, self._rest, self._plain = part, b"", io.BytesIO()

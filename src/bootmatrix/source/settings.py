@@ -86,7 +86,7 @@ class Settings:
 
     @cached_property
     def keyring(self) -> Path:
-        """Return the file of keys that may sign the archive. Raises HostError if it is missing."""
+        """Return the archive's keyring. Raises HostError if it is missing."""
         configured = os.environ.get("BOOTMATRIX_KEYRING")
         for path in (Path(configured).expanduser().absolute(),) if configured else KEYRINGS:
             if path.is_file():
@@ -108,7 +108,10 @@ class Settings:
 
     @cached_property
     def apt_options(self) -> dict[str, str]:
-        """Return the host's apt configuration, with names in lower case. It is empty without apt."""
+        """Return the host's apt configuration, with names in lower case.
+
+        It is empty without apt.
+        """
         try:
             dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, timeout=10, check=False)
         except (OSError, subprocess.TimeoutExpired):
@@ -128,7 +131,10 @@ class Settings:
 
     @property
     def max_future_s(self) -> float:
-        """Return the tolerance for dates in the future, as clocks differ. It is that of the host's apt, else 10 s."""
+        """Return the tolerance for dates in the future, as clocks differ.
+
+        It is that of the host's apt, else 10 s.
+        """
         value = self.apt_options.get("acquire::max-futuretime", "")
         return float(value) if value.isascii() and value.isdigit() else MAX_FUTURE_S
 

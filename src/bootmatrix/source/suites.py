@@ -1,4 +1,7 @@
-"""Current releases of an archive's suites, and their lists of packages. Verified InRelease files are kept for a day."""
+"""Current releases of an archive's suites, and their lists of packages.
+
+Verified InRelease files are kept for a day.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content-addressed files, records by key, and locks, in a folder that processes share.
+"""Content-addressed files, records, locks, shared by processes.
 
     blobs/sha256/<xx>/<digest>   files, read-only; the name is the content's digest
     memo/<kind>/<digest of key>  records; the first line is the digest of the rest

@@ -15,7 +15,10 @@ from bootmatrix.errors import HostError
 
 
 def open_locked(path: Path, flags: int) -> BinaryIO:
-    """Open a file for writing, and lock it. flock belongs to the open file, so it holds between threads too."""
+    """Open a file for writing, and lock it.
+
+    flock belongs to the open file, so it holds between threads too.
+    """
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600), "wb")
         try:
@@ -79,7 +82,7 @@ def lock_folder(path: Path) -> int:
 
 
 def lock_unused_folder(path: Path) -> int | None:
-    """Make a folder, and lock it without waiting; return None if another process has it, or has just removed it."""
+    """Make and lock a folder; None if another process has or removed it."""
     return _locked_folder(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

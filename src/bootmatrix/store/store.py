@@ -35,7 +35,10 @@ T = TypeVar("T")
 
 
 def default_cache() -> Path:
-    """Return the user's cache folder. It is BOOTMATRIX_CACHE, else below XDG_CACHE_HOME, else below ~/.cache."""
+    """Return the user's cache folder.
+
+    It is BOOTMATRIX_CACHE, else below XDG_CACHE_HOME, else below ~/.cache.
+    """
     configured = os.environ.get("BOOTMATRIX_CACHE")
     if configured:
         return Path(configured).expanduser()
@@ -57,7 +60,7 @@ def copy_into(path: Path, file: Writer) -> None:
 
 
 def _put(file: Path, target: Path) -> None:
-    """Move a file to its place, which a damaged disk or a container's mount may have made a folder."""
+    """Move a file to its place, even where damage has left a folder."""
     try:
         file.replace(target)
     except IsADirectoryError:
@@ -182,7 +185,7 @@ class Store:
         return path
 
     def is_alone(self) -> bool:
-        """Return whether no other process, and no other store of this one, uses the cache."""
+        """Return whether nobody else uses the cache."""
         return self._users.is_alone()
 
     def is_sound(self, sha256: str) -> bool:
@@ -221,7 +224,10 @@ class Store:
         return target
 
     def partial(self, sha256: str) -> Path:
-        """Return the path of an interrupted download. Only for the holder of `once("download", sha256)`."""
+        """Return the path of an interrupted download.
+
+        Only for the holder of `once("download", sha256)`.
+        """
         return self.folder / "partial" / sha256
 
     def memo(self, kind: str, key: str) -> bytes | None:
@@ -341,7 +347,7 @@ class Store:
 
 
 def _touch(path: Path, identity: tuple[int, int, int]) -> None:
-    """Record the use of a file in its access time, which many disks do not keep by themselves."""
+    """Record a file's use in its access time, which disks may not keep."""
     with suppress(OSError):
         os.utime(path, ns=(time.time_ns(), identity[2]))
 

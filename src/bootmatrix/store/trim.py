@@ -1,4 +1,4 @@
-"""Use of the cache's disk space, and its bound: files are removed by least recent use.
+"""Use of the cache's disk space, bounded by least recent use.
 
 A removed file is fetched or built again when it is needed. Files that were used in the last hour are kept while other
 processes use the cache, since a guest may be about to open them.
@@ -48,7 +48,7 @@ _HEAD_BYTES = 1032
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file by digest, with its size and the time of its last use in seconds since the epoch."""
+    """A file by digest: size, last use in seconds since the epoch."""
 
     path: Path
     size_bytes: int
@@ -57,7 +57,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Trimmed:
-    """Result of a trim. `busy_bytes` are files above the limit that were kept, as others may use them."""
+    """Result of a trim; `busy_bytes` stay, as others may use them."""
 
     removed: int
     removed_bytes: int
@@ -66,7 +66,7 @@ class Trimmed:
 
 
 def parse_size(text: str) -> int:
-    """Parse a size such as `10G`, in powers of 1024. Raises InputError if it is not one."""
+    """Parse `10G`, in powers of 1024. Raises InputError if not a size."""
     match = re.fullmatch(r"(\d{1,15})([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
     if not match:
         raise InputError(f"{text!r}: expected a size, such as 10G or 500M")
@@ -74,7 +74,7 @@ def parse_size(text: str) -> int:
 
 
 def limit_bytes() -> int:
-    """Return the limit of the cache, of BOOTMATRIX_CACHE_MAX or the default; 0 means none.
+    """Return the cache's limit, of BOOTMATRIX_CACHE_MAX; 0 means none.
 
     Raises InputError if the variable is invalid.
     """
@@ -173,7 +173,7 @@ def drop_joined(store: Store, *, now: float | None = None) -> None:
 
 
 def tidy(store: Store) -> None:
-    """Keep the cache within its limit, at most every ten minutes. Its faults affect nobody's run."""
+    """Keep the cache within its limit, every ten minutes, without faults."""
     mark = store.folder / "locks" / TIDIED_FILE
     with suppress(OSError, InputError), mark.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

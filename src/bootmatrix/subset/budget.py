@@ -1,4 +1,4 @@
-"""Cells that are worth most within a time: new, failed lately, flaky, changed inputs, longest not run."""
+"""Cells worth most within a time: new, failed, flaky, changed, old."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _comparable(inputs: Sequence[Input]) -> set[Input]:
 
 
 def within(plan: Plan, limit_s: float, worth: Mapping[str, CellWorth], seconds: Mapping[str, float], text: str) -> Plan:
-    """Return a plan in which cells beyond the limit are skips, with the reason. At least one cell stays.
+    """Return a plan with skips beyond the limit; one cell stays.
 
     `limit_s` is CPU time: the budget times the cores; `seconds` the expected CPU time of each cell; `text` the budget.
     """
@@ -107,7 +107,7 @@ def _reason(worth: CellWorth, text: str) -> str:
 def within_budget(
     plan: Plan, budget: str, seconds: Mapping[str, float], profiles: Mapping[str, Profile], reports: Path
 ) -> Plan:
-    """Return a plan in which cells beyond a budget, such as `15m`, are skips. `seconds` are those expected."""
+    """Return a plan with skips beyond a budget such as `15m`."""
     cores = available_cores()
     threads = {cell.id: min(cores, profiles[cell.arch].machine(cell.machine).threads) for cell in plan.cells}
     cpu_s = {name: seconds[name] * threads[name] for name in threads}

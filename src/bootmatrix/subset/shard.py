@@ -1,4 +1,4 @@
-"""Parts of a plan: cells selected by patterns of their ids, and shards that end at about the same time."""
+"""Parts of a plan: cells by patterns of ids, and shards of like length."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def split(seconds: Mapping[str, float], count: int) -> list[list[str]]:
 
 
 def shard_of(plan: Plan, shard: Shard, seconds: Mapping[str, float]) -> Plan:
-    """Return a shard of a plan. Skips are dealt out too: all shards together are the plan."""
+    """Return a plan's shard; skips are dealt out too."""
     own = set(split({cell.id: seconds[cell.id] for cell in plan.cells}, shard.count)[shard.number - 1])
     return plan.model_copy(
         update={

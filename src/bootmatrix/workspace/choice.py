@@ -1,4 +1,4 @@
-"""Choice of a part of a plan: by pattern, an earlier run's failures, shard and budget, with the history's help."""
+"""Choice of a plan's part: pattern, failures, shard, budget."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Choice:
 
 
 def choose(plan: Plan, choice: Choice, profiles: Mapping[str, Profile], reports: Path, title: str) -> Plan:
-    """Return the chosen part of a plan. Raises InputError if a value is invalid, or nothing matches."""
+    """Return the chosen part. Raises InputError if nothing matches."""
     if not choice.words:
         return plan
     shard = parse_shard(choice.shard) if choice.shard else None

@@ -1,4 +1,4 @@
-"""A command of `bootmatrix exec`: its files, its run in a guest, and the files that come back."""
+"""A command of `exec`: its files, its run, the files that come back."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ExecResult:
 
 @dataclass
 class GuestFiles:
-    """Files that a guest has already from earlier jobs, which copy theirs one after the other."""
+    """Files that a guest has of earlier jobs, which copy in turn."""
 
     known: Known = field(default_factory=dict)
     lock: anyio.Lock = field(default_factory=anyio.Lock)
@@ -158,7 +158,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _program(job: ExecJob) -> Path | None:
-    """Return the program if it is a file here, named by a path, and no part of the system."""
+    """Return the program if it is a file here, not of the system."""
     if not job.program:
         return None
     word = job.words[0]
@@ -189,7 +189,7 @@ def _fault_text(end: CommandEnd, job: ExecJob) -> str:
 
 
 def _missing_interpreter(path: Path) -> str:
-    """Name what the guest did not find: the interpreter of a script, or the loader of a program, with its package."""
+    """Name what the guest lacks: interpreter or loader, with its package."""
     with suppress(OSError), path.open("rb") as file:
         line = file.readline(MAX_LINE_BYTES)
         if line.startswith(SCRIPT):

@@ -40,7 +40,7 @@ CONTAINERS = "/containers"
 
 @dataclass(frozen=True)
 class CommandResult:
-    """The end of a command: exit status as a shell has it, and all output, at most 64 MiB of each stream."""
+    """A command's end: status as in a shell, at most 64 MiB per stream."""
 
     status: int
     stdout: bytes
@@ -84,7 +84,7 @@ class Guest:
         return self._session.console.read_bytes()
 
     def at(self, service: str) -> Guest:
-        """Return the same guest with the root of one of its spec's containers: services and checks first.
+        """Return the guest with a container's root; services, checks first.
 
         Raises InputError if the spec has no such container.
         """
@@ -106,7 +106,7 @@ class Guest:
         timeout: float | None = None,
         check: bool = False,
     ) -> CommandResult:
-        """Run a command to its end. `timeout` is in seconds; with `check` another status than 0 is an error.
+        """Run a command to its end, `timeout` in s; `check` raises on a status.
 
         Raises:
             TimeoutError: it takes longer; it is killed.
@@ -144,16 +144,16 @@ class Guest:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Its cell, kernel, files with their digests, QEMU, and the packages that it got so far, as JSON values."""
+        """Its cell, kernel, files, QEMU and packages so far, as JSON values."""
         return {**self._session.description(), "kernel_release": self.facts}
 
     def list_only(self, names: Sequence[str]) -> None:
-        """Let apt's reduced lists have packages of these names and what they may need, from its next update on."""
+        """Let apt's reduced lists have these packages, from the next update on."""
         if self._session.repository:
             self._session.repository.only = tuple(names)
 
     async def restart(self, service: str, *, timeout: float | None = None) -> None:
-        """Stop a service of the spec by SIGTERM and start it again; after the spec's time it is killed.
+        """Restart a service by SIGTERM; after the spec's time it is killed.
 
         Init accounts for it as for a restart that a check requests. `timeout` is in seconds.
 
@@ -167,7 +167,7 @@ class Guest:
                 await commands.restart(self.client, service)
 
     async def put(self, source: str | Path, target: str, *, exact: bool = False) -> None:
-        """Copy a file or folder into the guest; into `target` if that is a folder there, unless `exact`.
+        """Copy into the guest, into `target` if a folder, unless `exact`.
 
         An exact copy of a folder adds to a folder that is there.
 
@@ -183,7 +183,7 @@ class Guest:
     async def get(
         self, source: str, target: str | Path, *, limit_bytes: int = DEFAULT_LIMIT_BYTES, exact: bool = False
     ) -> list[str]:
-        """Copy a file or folder out of the guest; into `target` if that is a folder, unless `exact`.
+        """Copy out of the guest, into `target` if a folder, unless `exact`.
 
         Returns notes on what was left out: devices, and links that lead out of the tree.
 
@@ -212,7 +212,7 @@ class Guest:
 
     @asynccontextmanager
     async def forward(self, port: int | str, *, local_port: int = 0) -> AsyncIterator[LocalAddress]:
-        """Forward a port of this host's loopback to one of the guest; a free one by default.
+        """Forward a loopback port to the guest's; a free one by default.
 
         Raises InputError if the local port is taken.
         """
@@ -241,7 +241,7 @@ class Guest:
         await self._session.ended()
 
     async def cause_of_end(self) -> str:
-        """Wait until the guest has ended, and return words that say of what: `has ended: …`."""
+        """Wait for the guest's end; return words on it: `has ended: …`."""
         await self._session.ended()
         return await self._session.cause()
 
@@ -262,7 +262,7 @@ class Guest:
 
 
 def container_folders(bootable: Bootable) -> dict[str, str]:
-    """Return the folders of a guest's containers, below CONTAINERS, by name: services and checks first."""
+    """Return containers' folders by name, services and checks first."""
     services = (*bootable.services, *bootable.checks)
     folders = {name: f"services/{name}" for name in services}
     for section, names in (("onboot", bootable.onboot), ("onshutdown", bootable.onshutdown)):
@@ -284,7 +284,7 @@ class CommandError(BuildError):
 
 
 def image_spec(image: str, network: Network | None = None) -> tuple[Spec, ImageOverride]:
-    """Return a spec that runs nothing and has an image's root, and the image's source.
+    """Return a spec that runs nothing in an image's root, and its source.
 
     A shipped image is named by its folder, or as `NAME:TAG`. With a network, only its DHCP client runs.
     """
@@ -345,7 +345,7 @@ async def open_guest(
 
 
 async def _give_resolvers(guest: Guest, file: Path) -> None:
-    """Copy the resolvers that the DHCP client got to the root of the commands, by a file here."""
+    """Copy the DHCP client's resolvers to the commands' root."""
     with suppress(AgentError):  # not every network names some
         await commands.get(guest.client, RESOLVERS, file, root="")
         await commands.put(guest.client, file, "/etc/resolv.conf", root=guest.root, name=file.name)

@@ -1,4 +1,4 @@
-"""Holds the first guest of a run that fails, so that commands of other processes can look into it."""
+"""Holds a run's first failed guest for commands of other processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_KEEP_S = 600.0
 
 
 class GuestHolder:
-    """Holds one guest, until nobody has used it for `keep_s` seconds, or `bootmatrix guests stop`.
+    """Holds a guest until unused for `keep_s` s, or `guests stop`.
 
     `tell` gets a line for the user, with the commands that enter the guest.
     """
@@ -30,7 +30,7 @@ class GuestHolder:
         self._is_used = False
 
     async def hold(self, held: HeldGuest) -> None:
-        """Hold a guest, if it is the first. Raises HostError if the folder of kept guests cannot be used."""
+        """Hold a guest, the first only. Raises HostError without its folder."""
         if self._is_used:
             return
         self._is_used = True

@@ -1,4 +1,4 @@
-"""A guest that serves its host by an agent: its boot in the background, and its end."""
+"""A guest with an agent: its boot in the background, and its end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _ignore(_: Phase) -> None:
 
 @dataclass
 class GuestSession:
-    """A booting or running guest. A copy that does not come up is replaced, also its client."""
+    """A guest that boots or runs; a bad copy is replaced, with its client."""
 
     machine: Machine
     bootable: Bootable
@@ -97,7 +97,7 @@ class GuestSession:
         return self._cause() if self._ended.is_set() else ""
 
     async def ended(self) -> None:
-        """Wait for its end. That of a guest that another boot follows is the end of its agent."""
+        """Wait for its end: its agent's, if another boot follows."""
         if self.is_followed or self.client is None:
             await self._ended.wait()
         else:
@@ -140,7 +140,7 @@ class GuestSession:
 
 
 def _waited_s() -> float:
-    """Return for how long the most delayed thread of this process's guests waited for a core."""
+    """Return how long a guest's most delayed thread waited for a core."""
     return max((wait_s for child in children() for wait_s in waits_s(int(child)).values()), default=0.0)
 
 

@@ -27,7 +27,7 @@ SPEC, KERNEL = "hello", "6.1"
 
 
 def check_cluster(workspace: Workspace, cluster: Path, observer: Observer) -> list[HostReport]:
-    """Check all hosts of a file. Blocking. Raises InputError if the file is invalid, or names no hosts."""
+    """Check a file's hosts. Blocking. Raises InputError if it is invalid."""
     plugins.load("executors", "dask")  # says what to install if its packages are missing
     from bootmatrix.execute.dask.hosts.check import check_hosts
 
@@ -46,11 +46,11 @@ def check_cluster(workspace: Workspace, cluster: Path, observer: Observer) -> li
 
 
 def _choose(planned: PlannedRun, offer: Offer) -> CellRequest | None:
-    """Return the cell of the host's own architecture, else the first one that its QEMUs can boot."""
+    """Return the host's native cell, else the first that it can boot."""
     config = planned.config
 
     def distance(cell: Cell) -> tuple[bool, int]:
-        """Order by instruction set, then by its width: a 64-bit kernel may have a profile of 32-bit programs too."""
+        """Order by instruction set, then width, as profiles may be of 32 bits."""
         profile = config.profiles[cell.arch]
         return profile.names.uname != offer.system.partition("/")[2], -profile.bits
 

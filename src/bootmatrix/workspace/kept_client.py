@@ -1,4 +1,4 @@
-"""Guests that are kept for the next command: where they are, and how commands reach them.
+"""Guests kept for the next command, and how it reaches them.
 
 Light: only the standard library is imported, since a command in a kept guest takes less than a tenth of a second.
 """
@@ -98,7 +98,7 @@ def _remove(folder: Path) -> None:
 
 @contextmanager
 def socket_folder(folder: Path) -> Iterator[str]:
-    """Yield a short path of a folder: an address of a Unix socket has 107 bytes at most (unix(7)).
+    """Yield a folder's short path, for Unix sockets (unix(7): 107 bytes).
 
     Raises OSError if the folder is not there.
     """
@@ -110,7 +110,7 @@ def socket_folder(folder: Path) -> Iterator[str]:
 
 
 def connect(folder: Path) -> socket.socket | None:
-    """Connect to a kept guest; return None if it is not there. What a killed one has left is removed."""
+    """Connect to a kept guest, or None; remove a killed one's rest."""
     end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with socket_folder(folder) as place:
@@ -163,7 +163,7 @@ def run_in(
     fault_status: int | None = None,
     on_start: Callable[[], object] = lambda: None,
 ) -> int:
-    """Run a job in a kept guest on this process' standard streams; return its exit status.
+    """Run a job in a kept guest on our streams; return its exit status.
 
     `fault_status` replaces the status of a fault that is not the command's. `on_start` is called when the job's files
     are there; a signal before that interrupts this process.
@@ -192,14 +192,14 @@ def follow(guest: KeptGuest, message: Mapping[str, Any]) -> Iterator[dict[str, A
 
 
 def request(guest: KeptGuest, message: Mapping[str, Any]) -> dict[str, Any]:
-    """Send a request, and return its one answer. Raises AgentError if the guest has ended."""
+    """Send a request; return its answer. Raises AgentError at the end."""
     for answer in follow(guest, message):
         return answer
     raise AgentError(f"the kept guest {guest.id} has ended")
 
 
 class _PassedOn:
-    """Pass signals and sizes of the terminal on to a command; the second Ctrl-C interrupts this process."""
+    """Pass signals and sizes on; the second Ctrl-C interrupts us."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 

@@ -50,7 +50,7 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class KeptSettings:
-    """Settings of a kept guest, as JSON values: options of the workspace and of the selection."""
+    """Settings of a kept guest as JSON: options of workspace, selection."""
 
     id: str
     name: str
@@ -62,7 +62,7 @@ class KeptSettings:
 
 
 def start(settings: KeptSettings) -> Path:
-    """Start the process of a kept guest, and wait until the guest is ready; return its folder.
+    """Start a kept guest's process; return its folder when ready.
 
     Several processes may do so at once: one of them starts it.
 
@@ -169,7 +169,7 @@ def _described(error: BaseException) -> str:
 
 
 async def _serve(settings: KeptSettings, folder: Path, answer: _Answer) -> None:
-    """Boot the guest and serve, until it ends, a signal comes, or its starter is gone before it is ready."""
+    """Boot and serve until its end, a signal, or its starter's early end."""
     selection = Selection(**{name: _frozen(value) for name, value in settings.selection.items()})
     workspace = Workspace(**{name: _workspace_value(name, value) for name, value in settings.workspace.items()})
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -211,7 +211,7 @@ class KeptServer:
         self._idle_since = anyio.current_time()
 
     async def run(self, on_ready: Callable[[], None]) -> None:
-        """Serve until nobody has used the guest for its time, it ends, or somebody stops it.
+        """Serve until unused for its time, its end, or a stop.
 
         `on_ready` is called when others can find it.
         """

@@ -1,4 +1,4 @@
-"""Notes of a plan: what the kernels of its cells lack, as far as the cache has them."""
+"""Notes of a plan: what cached kernels of its cells lack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bootmatrix.progress import NullObserver
 
 
 def kernel_notes(cells: Iterable[Cell], profiles: Mapping[str, Profile], sources: SourceConfig) -> Iterator[str]:
-    """Yield a line for each machine and kernel of the cells that lacks what a spec may need. Downloads nothing."""
+    """Yield a line per kernel that lacks what a spec may need; no download."""
     first: dict[tuple[str, str, str], Cell] = {}
     for cell in cells:
         if cell.tier == "system" and cell.kernel not in {OWN_KERNEL, SPEC_KERNEL}:

@@ -1,4 +1,4 @@
-"""The kernels that a build tree, or another source, has, and the project that tests them."""
+"""A build tree's kernels, and the project that tests them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _check_targets(
 
 
 def _architectures(source: Path, kind: str, profiles: Mapping[str, Profile]) -> Iterator[Profile]:
-    """Yield the architectures of which a source has a kernel, by its first bytes; of each the shipped profile.
+    """Yield architectures of a source's kernel, by its first bytes.
 
     Raises BootmatrixError if it is damaged, or may be for several.
     """
@@ -130,7 +130,7 @@ def _is_for(image: Path, profile: Profile) -> bool:
 
 
 def _kernel_name(source: Path, profiles: Iterable[Profile]) -> str:
-    """Return a name for the kernel: that of its folder or file, unless it is the name of another kernel."""
+    """Return a kernel's name: its folder's or file's, unless taken."""
     name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", source.resolve().name).strip("-.+_")[:40] or FALLBACK
     try:
         for profile in profiles:

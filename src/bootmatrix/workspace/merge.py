@@ -60,7 +60,7 @@ class RunSource:
 
 @dataclass(frozen=True)
 class CellMerge:
-    """The record of a cell, from `origin`, and other records that are merged in or left out."""
+    """A cell's record from `origin`, and others merged or left out."""
 
     record: Record
     origin: RunSource
@@ -150,7 +150,7 @@ def merged_folder(folders: Sequence[Path], reports: Path) -> Path:
 
 
 def report_merged(merged: MergedRun, options: RunOptions) -> FinishedRun:
-    """Write the reports of a merged run, compared with a baseline if the options say so.
+    """Write a merged run's reports, compared if options say so.
 
     Raises:
         InputError: the baseline cannot be read.
@@ -244,7 +244,7 @@ def _final(chosen: CellMerge) -> Record:
 
 
 def _attempts(chosen: CellMerge) -> list[tuple[RunSource, AttemptRecord, str]]:
-    """List all boots of a flaky cell: run, attempt with its console's new name, and that console's name there."""
+    """List a flaky cell's boots: run, attempt renamed, its console there."""
     boots = []
     for record, source in chosen.others:
         own = record.attempt_records or (
@@ -379,7 +379,7 @@ def _wholes(runs: Iterable[Run]) -> dict[tuple[str, ...], list[tuple[Part, Run]]
 
 
 def _gaps(runs: Sequence[Run], records: Iterable[Record], notes: _Notes) -> tuple[str, ...]:
-    """Return cells that begun without a record, or that no shard has; note the latter."""
+    """Return cells begun without a record, or of no shard, as noted."""
     have = {record.cell.id for record in records}
     wholes = _wholes(runs)
     counts = {parse_shard(part.shard).count for shards in wholes.values() for part, _ in shards}

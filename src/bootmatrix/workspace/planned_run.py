@@ -19,7 +19,7 @@ from bootmatrix.signoff.manifest import signoffs_of
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run to execute. `before` is its existing part, in the folder `name` of `reports`."""
+    """A run to execute; `before` is its existing part, in `name`."""
 
     plan: Plan
     config: RunConfig
@@ -112,7 +112,10 @@ def lock_of(folder: Path) -> Path | None:
 
 
 def check_unchanged(run: Run, order: RunRequest) -> None:
-    """Compare the inputs of a run with the present ones. Raises InputError if something was changed."""
+    """Compare the inputs of a run with the present ones.
+
+    Raises InputError if something was changed.
+    """
     before, inputs = run.order.inputs if run.order else {}, order.inputs
     names = sorted(before.keys() | inputs.keys())
     changed = [name for name in names if before.get(name) != inputs.get(name)]

@@ -37,7 +37,7 @@ UNDER_WAY_S = 0.5
 
 
 class OpenRun:
-    """A run in progress. `execute` runs it to its end; `records` also yields each record."""
+    """A run in progress; `records` also yields each record."""
 
     def __init__(
         self, planned: PlannedRun, options: RunOptions, observer: Observer, baseline: RunResults | None, compared: bool
@@ -53,7 +53,7 @@ class OpenRun:
             observer.cell_done(record)
 
     async def execute(self, on_record: Callable[[Record], None] = lambda _record: None) -> None:
-        """Run all cells that are missing. Raises HostError if the run's folder cannot be written any more."""
+        """Run missing cells. Raises HostError if the folder is unwritable."""
         try:
             await self._execute(on_record)
         except BaseExceptionGroup as group:
@@ -123,7 +123,7 @@ class OpenRun:
         return FinishedRun(run, self.writer.path, past, unwritten(self.writer.path, faults[0]) if faults else None)
 
     def _accepted_now(self) -> tuple[AcceptedFailure, ...]:
-        """Read the accepted failures again; a file that was damaged meanwhile must not cost the run its report."""
+        """Read acceptances again; damage must not cost a run its report."""
         with suppress(InputError):
             return current(read_accepted(self._planned.reports), self._planned.title)
         return self._accepted
@@ -137,7 +137,7 @@ def unwritten(folder: Path, error: OSError) -> HostError:
 
 
 def begin(planned: PlannedRun, baseline: str, branch: str = "") -> RunWriter:
-    """Begin to write a run of a branch; `baseline` is the name of the run to compare with, if any.
+    """Begin a branch's run; `baseline` is the run to compare with.
 
     Raises InputError if inputs have changed since the run began, or another process writes to it.
     """
@@ -170,7 +170,7 @@ def open_run(planned: PlannedRun, options: RunOptions, observer: Observer) -> It
 
 
 def limited_to(baseline: RunResults, plan: Plan) -> RunResults:
-    """Return the part of a baseline that a plan has too: cells outside of a part are not gone."""
+    """Return the baseline's part that a plan has: others are not gone."""
     ids = {cell.id for cell in plan.cells} | {skip.cell.id for skip in plan.skips}
     return replace(baseline, cells=tuple(cell for cell in baseline.cells if cell.id in ids))
 
@@ -197,7 +197,7 @@ def _recorded(entry: AcceptedFailure) -> AcceptanceRecord:
 
 
 def find_executor(name: str) -> OpenExecutor:
-    """Find an executor by name: a plug-in of the group `bootmatrix.executors`. Raises InputError if it is not found."""
+    """Find an executor's plug-in by name. Raises InputError without it."""
     executor: OpenExecutor = plugins.load("executors", name)
     return executor
 

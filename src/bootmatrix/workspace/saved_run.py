@@ -25,7 +25,7 @@ class SavedRun:
 
     @classmethod
     def load(cls, name: str | Path, reports: str | Path = "reports") -> SavedRun:
-        """Load a run by its folder, by its name in `reports`, as `latest`, or by `tag:NAME`.
+        """Load a run by folder, name in `reports`, `latest`, or `tag:NAME`.
 
         Raises InputError if it is not found, or damaged.
         """
@@ -47,11 +47,11 @@ class SavedRun:
         return read_console(self.folder, record)
 
     def rejudge(self) -> list[tuple[Record, Judgement]]:
-        """Judge each booted cell again from what was recorded. Raises InputError if a console is missing."""
+        """Judge a run's cells again. Raises InputError without a console."""
         return list(rejudge(self.run, self.folder))
 
     def compare(self, baseline: SavedRun) -> Comparison | None:
-        """Compare with a baseline, like with like only. Raises InputError if one of them cannot be read."""
+        """Compare with a baseline. Raises InputError if one is unreadable."""
         folder = self.folder.resolve()
         other = baseline.folder.resolve()
         results = results_at(RunLocation(other.parent, other.name))

@@ -24,7 +24,7 @@ FACTS = ("page_size", "va_bits", "bits", "kernel_bits", "endian", "cpu")
 
 @dataclass(frozen=True)
 class Selection:
-    """Selection of cells beside the files: architectures and kernels, and matrix keys.
+    """Selection beside the files: architectures, kernels, matrix keys.
 
     An empty `arch` means all architectures, or the matrix's; an empty `kernel` 6.1, or the matrix's. `verify_fork` is a
     number of forked cells that are booted cold as well. `needs_qemu` skips or refuses machines whose QEMU is missing;
@@ -89,7 +89,7 @@ def _on_board(arch: str, machine: str) -> str:
 
 
 def apply(selection: Selection, matrix: Matrix) -> Matrix:
-    """Return the matrix with a selection's keys in the place of its own. Raises InputError if a value is invalid."""
+    """Return the matrix with a selection's keys. Raises InputError."""
     changes: dict[str, Any] = {
         name: value
         for name in ("boot", "roots", "network", "tier", "flaky", *FACTS)
@@ -115,7 +115,7 @@ def apply(selection: Selection, matrix: Matrix) -> Matrix:
 
 
 def requested_size(selection: Selection) -> GuestSize:
-    """Return the size of guests that a selection asks for. Raises InputError if it is invalid."""
+    """Return a selection's guest size. Raises InputError if invalid."""
     return _resources(selection).size
 
 
@@ -139,5 +139,5 @@ def _checked_append(words: str) -> str:
 
 
 def split_qemu_args(texts: Sequence[str]) -> tuple[str, ...]:
-    """Split arguments of QEMU as a shell would. Raises InputError if one is not allowed."""
+    """Split QEMU's arguments. Raises InputError if one is not allowed."""
     return tuple(word for text in texts for word in parse_qemu_args(text, Path()))

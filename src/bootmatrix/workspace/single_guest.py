@@ -1,4 +1,4 @@
-"""One guest outside of a run: a spec, output of `build`, or a kernel and an initrd."""
+"""A guest outside of a run: a spec, a build, or kernel and initrd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search for the first commit of a kernel's git tree with another verdict, kept as a run."""
+"""A search of a kernel's git tree for a commit, kept as a run."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _step(commit: Commit, verdict: Verdict, reason: str) -> Step:
 
 
 def built_kernel(question: TreeQuestion) -> CustomKernel:
-    """Return the kernel that the build has made. Raises InputError if it made no kernel."""
+    """Return the kernel of a build. Raises InputError without one."""
     path = (question.tree / question.built).absolute()
     kind = next((name for name, form in kernel_formats().items() if path.exists() and form.recognises(path)), None)
     if kind is None:
@@ -125,7 +125,7 @@ def built_kernel(question: TreeQuestion) -> CustomKernel:
 
 
 async def build(command: str, folder: Path, log: Path) -> int:
-    """Run the user's command in a shell, with its output in a file, and return its status.
+    """Run the user's command in a shell, output in a file; return status.
 
     All that it has started ends with it.
     """

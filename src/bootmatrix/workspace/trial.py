@@ -1,4 +1,4 @@
-"""A trial: the project of a thing, kept in the cache or in a folder of the user's, and its run."""
+"""A trial: a thing's project, in the cache or a folder, and its run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def prepare_trial(
 
 
 def keep_project(name: str, write: WriteProject, cache: Path | None, save: Path | None) -> tuple[Path, list[str]]:
-    """Write a project by a function that takes an empty folder; return its matrix, and notes.
+    """Write a project to an empty folder by a function; return the matrix.
 
     Raises:
         InputError: `save` is in use.

@@ -1,4 +1,4 @@
-"""The workspace: all settings of bootmatrix as one frozen value, and its operations."""
+"""The workspace: all settings, frozen, and the operations on them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
 @dataclass(frozen=True)
 class Workspace:
-    """Settings of bootmatrix: cache, archive, reports. Frozen and picklable; opens nothing.
+    """Settings: cache, archive, reports. Frozen, picklable, opens nothing.
 
     Args:
         cache: folder of downloads and builds; by default `BOOTMATRIX_CACHE`, else `~/.cache/bootmatrix`.
@@ -89,7 +89,7 @@ class Workspace:
         return tuple(parse_override(text, Path()) for text in self.images)
 
     def sources(self, images: tuple[ImageOverride, ...] | None = None) -> SourceConfig:
-        """Describe where files come from; `images` replaces the workspace's own overrides.
+        """Describe where files come from; `images` replaces the overrides.
 
         Raises InputError if the lock or an override is invalid.
         """
@@ -166,7 +166,7 @@ class Workspace:
         return planned
 
     def resume(self, run: str | Path) -> PlannedRun:
-        """Plan what is missing of a run that was interrupted or killed: a folder, or any name of a run.
+        """Plan what is missing of an interrupted run, by any of its names.
 
         Raises InputError if it cannot be taken up again.
         """
@@ -241,7 +241,7 @@ class Workspace:
         env: Mapping[str, str] | None = None,
         observer: Observer | None = None,
     ) -> AsyncIterator[Guest]:
-        """Boot a guest for commands, files and connections; it is killed in the end. Asynchronous.
+        """Boot a guest for commands and files, killed in the end. Asynchronous.
 
         `name` is a spec, whose services are started, or an image, of which nothing is started. `default` is kernel
         6.1, or the first one of an architecture without it.
@@ -276,7 +276,7 @@ class Workspace:
         stream: BinaryIO | None = None,
         observer: Observer | None = None,
     ) -> list[Path]:
-        """Write one cell in LinuxKit's formats; return the paths, which begin with `prefix`.
+        """Write a cell in LinuxKit's formats; return paths with `prefix`.
 
         With `stream` the only file of a format is written there instead.
 

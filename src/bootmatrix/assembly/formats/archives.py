@@ -53,7 +53,7 @@ def write_members(path: Path, members: Iterable[tuple[str, Path | bytes]]) -> No
 
 
 def docker(source: Source) -> Path:
-    """Write a container image of one layer, as an OCI layout that `docker load` accepts.
+    """Write a container image of one layer as an OCI layout for `docker load`.
 
     The image is that of `docker build` in LinuxKit.
     """

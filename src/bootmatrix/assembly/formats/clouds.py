@@ -37,7 +37,7 @@ def aws(source: Source) -> Path:
 
 
 def gcp(source: Source) -> Path:
-    """Write `disk.raw` of whole GiB as a tar.gz in GNU's old format, for Compute Engine."""
+    """Write `disk.raw` of whole GiB as a tar.gz of GNU's old format, for GCE."""
 
     def make(path: Path) -> None:
         disk = path.with_name("disk.raw")

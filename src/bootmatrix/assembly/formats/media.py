@@ -23,7 +23,7 @@ def stamp(folder: Path) -> None:
 
 
 def copy_sparse(source: Path, target: BinaryIO) -> None:
-    """Append a file to another as a sparse file; the target must be a hole beyond its end."""
+    """Append a sparse file to another, which must be a hole beyond its end."""
     with source.open("rb") as file:
         write_sparse(file, target)
 
@@ -39,7 +39,7 @@ def write_sparse(source: IO[bytes], target: BinaryIO) -> None:
 
 
 def write_iso(content: Path, path: Path, options: Sequence[str | Path], digest: str) -> None:
-    """Write a reproducible ISO 9660 of a folder; a GPT in it gets its ID from the digest."""
+    """Write a reproducible ISO 9660; a GPT in it gets its ID from the digest."""
     stamp(content)
     path.unlink(missing_ok=True)
     names = ["-R", "-J", "-V", VOLUME, "-uid", "0", "-gid", "0"]

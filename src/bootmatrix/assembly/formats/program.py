@@ -29,7 +29,7 @@ SECTION_ALIGNMENT, FILE_ALIGNMENT, IMAGE_SIZE, HEADERS_SIZE = 32, 36, 56, 60
 
 
 def write_program(source: Source, stub: Path, path: Path, room_bytes: int = 0) -> None:
-    """Combine the stub with kernel, initrd and command line, with memory reserved behind the kernel.
+    """Combine stub, kernel, initrd and command line, with memory reserved.
 
     Raises BuildError if the kernel is not a UEFI program.
     """

@@ -28,7 +28,7 @@ BLOCK_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class RootKind:
-    """A root file system: Linux's name, the module that reads it, and its mkfs program."""
+    """A root file system: Linux's name, its module, and its mkfs program."""
 
     type: str
     module: str
@@ -69,7 +69,7 @@ exec $b switch_root /run/root /init
 
 
 def root(source: Source, kind: str) -> Path:
-    """Write a file system of the root, without the kernel. At run time, changes go to memory."""
+    """Write a file system of the root, without the kernel; changes go to memory."""
     writers = {"squashfs": _write_squashfs, "erofs": _write_erofs, "iso": _write_iso}
     return source.kept(f"root-{kind}", lambda path: writers[kind](source, path), *versions(KINDS[kind].maker))
 
@@ -122,7 +122,7 @@ def _pad(path: Path) -> None:
 
 
 def finder(source: Source, kind: str) -> Path:
-    """Build the initrd that finds a root: a shell, and modules for disk and file system.
+    """Build the initrd that finds a root: a shell, and modules for disk and fs.
 
     Raises BuildError if the kernel lacks a module.
     """

@@ -1,4 +1,7 @@
-"""SBOM of a guest as SPDX 2.3 (spdx.github.io/spdx-spec/v2.3): kernel, images, packages."""
+"""SBOM of a guest as SPDX 2.3: kernel, images, packages.
+
+https://spdx.github.io/spdx-spec/v2.3
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Source:
         return uuid.uuid5(NAMESPACE, f"{part} {self.id}")
 
     def kept(self, what: str, make: Callable[[Path], None], *inputs: object) -> Path:
-        """Build a file in a new folder, cached; `inputs` are its inputs besides this source."""
+        """Build a file in a new folder, cached by `inputs` beside this source."""
         store, key = self.store, json.dumps([what, self.key, *map(str, inputs)])
 
         def add() -> str:
@@ -97,7 +97,7 @@ class Source:
         return firmware_artefact(firmware, self.assembly.profile, self.assembly.builder).file
 
     def tree(self) -> Tree:
-        """The whole root, with the original kernel and the command line at LinuxKit's paths."""
+        """The whole root, with kernel and command line at LinuxKit's paths."""
         tree, kernel = self.assembly.whole(), self.kernel_program()
         tree.put("boot/kernel", Node("file", 0o644, data=Slice(kernel, 0, kernel.stat().st_size)))
         tree.put("boot/cmdline", text_file(self.cmdline))
@@ -107,7 +107,7 @@ class Source:
         return tree
 
     def fits(self, path: Path, limit_bytes: int, what: str) -> int:
-        """Return a file's size, checked against a limit. Raises BuildError if the file is too large."""
+        """Return a file's size. Raises BuildError if the file is too large."""
         size = path.stat().st_size
         if size >= limit_bytes:
             raise BuildError(

@@ -1,4 +1,4 @@
-"""Host programs that make file systems and disks, run without the host's settings.
+"""Programs that make file systems and disks, without the host's settings.
 
 A missing program is reported with its package.
 """
@@ -59,7 +59,7 @@ def versions(*names: str) -> tuple[str, ...]:
 
 
 def run(name: str, arguments: Sequence[str | Path], feed: Callable[[IO[bytes]], object] | None = None) -> None:
-    """Run a program to its end, with the output of `feed` as input; it ends with this process.
+    """Run a program with the output of `feed` as input; it ends with this process.
 
     Raises HostError if the program is not installed, or fails.
     """

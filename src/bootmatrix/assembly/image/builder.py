@@ -1,4 +1,7 @@
-"""Images made from packages: a `build.yml` becomes an OCI image of one layer. Nothing of the packages is executed."""
+"""Images made from packages: a `build.yml` becomes an OCI image of one layer.
+
+Nothing of the packages is executed.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ LoadRecipe = Callable[[Path], ImageRecipe]
 
 @dataclass(frozen=True)
 class PrepareOrder:
-    """An image without what its recipe's `configure` and `prepare` add. Commands may fetch packages of `suites`."""
+    """An image without what `configure` and `prepare` add.
+
+    Commands may fetch packages of `suites`.
+    """
 
     image: StoredImage
     recipe: ImageRecipe
@@ -56,7 +62,7 @@ class PrepareOrder:
 
 
 class Prepare(Protocol):
-    """Runs the commands of a recipe in a guest; returns the image, and the packages that they fetched."""
+    """Run a recipe's commands in a guest; return the image and their packages."""
 
     def __call__(
         self, order: PrepareOrder, profile: Profile, builder: Builder, /
@@ -83,7 +89,7 @@ def _cannot_prepare(order: PrepareOrder, _: Profile, _builder: Builder) -> tuple
 
 @dataclass(frozen=True)
 class Builder:
-    """Everything that building needs. `find_recipe` finds the build.yml for an image name.
+    """Everything that building needs; `find_recipe` finds an image's build.yml.
 
     `images` has images that are not made from packages; `given` the user's overrides. `fork` enables the parts for
     forked guests.
@@ -144,7 +150,7 @@ class Ingredients:
 
     @property
     def recipe_digest(self) -> str:
-        """The digest of the image's own recipe and files, without versions of packages or a base.
+        """The digest of the image's own recipe and files, without packages or a base.
 
         Keys with their defaults do not count, so that a new key changes no digest.
         """
@@ -156,7 +162,10 @@ class Ingredients:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def key(self, profile: Profile) -> str:
-        """Cache key of the image, without what is made in a guest. Keys for that count only if they are set."""
+        """Cache key of the image, without what is made in a guest.
+
+        Keys for that count only if they are set.
+        """
         unused = {"prepare", *(() if self.recipe.configure else ("configure",))}
         recipe = self.recipe.model_dump(mode="json", by_alias=True, exclude=unused)
         parts = {
@@ -172,7 +181,7 @@ class Ingredients:
 
 
 def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, depth: int = 0) -> StoredImage:
-    """Build the image that a name in a file means, for an architecture, cached in the store.
+    """Build the image that a name in a file means, for an architecture; cached.
 
     Raises:
         BuildError: the recipe cannot be built: a package, file or base image is missing.
@@ -233,7 +242,7 @@ def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> St
 
 
 def image_tree(image: StoredImage, store: Store) -> Tree:
-    """Return the files of an image: its layers, applied in order. Raises BuildError if a layer is invalid."""
+    """Apply an image's layers in order. Raises BuildError if one is invalid."""
     tree = Tree()
     for layer in image.layers:
         try:

@@ -63,7 +63,10 @@ def _package(package: Package | LocalDeb, is_named: bool = True) -> Component:
 
 
 def _file(copy: CopyFile, entries: tuple[SourceEntry, ...], profile: Profile) -> Component:
-    """Describe a file or folder of the user's. Programs and folders are named by it, other files came with them."""
+    """Describe a user's file or folder.
+
+    Programs and folders are named by it; other files came with them.
+    """
     whole = len(entries) == 1 and entries[0].kind == "file" and not entries[0].below
     is_program = whole and _is_program(entries[0])
     return Component(
@@ -108,7 +111,7 @@ def pulled_contents(image: StoredImage, reference: str, source: ImageSource, pro
 
 
 def spec_contents(spec: Spec, images: Mapping[str, StoredImage], digests: Mapping[str, str]) -> Iterator[ImageContents]:
-    """List the contents of a spec's images, in the order of the spec, and its own files."""
+    """List the contents of a spec's images, in its order, and its own files."""
     roles = _roles(spec)
     for name, image in images.items():
         yield ImageContents(
@@ -120,7 +123,7 @@ def spec_contents(spec: Spec, images: Mapping[str, StoredImage], digests: Mappin
 
 
 def _roles(spec: Spec) -> dict[str, tuple[str, ...]]:
-    """Return the sections that use each image; a service with a check annotation belongs to `checks`."""
+    """Return the sections that use each image; `checks` are services of their own."""
     roles: dict[str, list[str]] = {}
     for name in spec.init:
         roles.setdefault(name, []).append("init")

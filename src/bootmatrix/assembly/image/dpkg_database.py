@@ -1,4 +1,4 @@
-"""dpkg's database of packages that were unpacked on the host, as dpkg would have left it (dpkg(1), deb-src-files).
+"""dpkg's database of packages that were unpacked on the host (dpkg(1)).
 
 The packages are in the state `unpacked`: `dpkg --configure -a` in a guest then runs their scripts.
 """
@@ -25,7 +25,7 @@ _TRIGGER = re.compile(r"interest(-noawait|-await)? +(\S+)")
 
 @dataclass(frozen=True)
 class UnpackedPackage:
-    """A package whose files are in a tree: its control files, and the paths of its own files."""
+    """A package whose files are in a tree: its control files and its paths."""
 
     control: dict[str, bytes]
     paths: tuple[str, ...]
@@ -46,7 +46,7 @@ class UnpackedPackage:
 
 
 def read_unpacked(path: Path) -> UnpackedPackage:
-    """Read a package's control files and paths. Raises BuildError if it is not a package, or damaged."""
+    """Read a package's control files and paths. Raises BuildError if damaged."""
     control = read_control_files(path)
     with open_data(path) as archive:
         paths = tuple(_listed(member.name) for member in archive)

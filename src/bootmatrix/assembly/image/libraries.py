@@ -16,7 +16,7 @@ MAX_PROGRAM_BYTES = 64 << 20
 
 
 def unused_libraries(tree: Tree) -> list[str]:
-    """Return the paths of libraries that no program links, by itself or by another library.
+    """Return the libraries that no program links, directly or by another one.
 
     A library is known by its name, in whatever folder. Those that a program loads while it runs are not seen.
     """

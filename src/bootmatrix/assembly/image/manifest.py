@@ -1,4 +1,4 @@
-"""OCI image configurations and manifests (opencontainers/image-spec) of images made here."""
+"""OCI configurations and manifests of images made here (image-spec)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bootmatrix.store import Store
 
 
 def write_manifest(layers: Sequence[str], config: ImageConfig, platform: str, store: Store) -> str:
-    """Write the configuration and manifest of layers in the store; return the manifest's digest."""
+    """Write configuration and manifest of layers; return the manifest's digest."""
     system, architecture, *variant = platform.split("/")
     image = {
         "created": "2017-04-18T16:30:00Z",

@@ -37,7 +37,7 @@ _FORMAT = 1
 
 
 def layout_key(volume: Volume) -> str:
-    """Return the key of a volume's layout among a spec's images; not a valid image name."""
+    """Return the key of a volume's layout, which is not a valid image name."""
     return f"layout of {volume.image} for {','.join(volume.platforms) or 'all'}"
 
 

@@ -69,14 +69,17 @@ def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb
 
 
 def project_root(recipe_path: Path) -> Path:
-    """Return the folder that must contain a recipe's packages. It is the git work tree, or the parent of `images`."""
+    """Return the folder that must contain a recipe's packages.
+
+    It is the git work tree, or the parent of `images`.
+    """
     folder = recipe_path.parent.resolve()
     tree = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
     return tree or (folder.parent.parent if folder.parent.name == "images" else folder)
 
 
 def take_deb(deb: LocalDeb, folder: Path) -> Path:
-    """Copy a local package to a private folder, as it was read. Raises InputError if the package has changed since."""
+    """Copy a local package to a private folder. Raises InputError if it changed."""
     try:
         taken = take_into(folder, deb.path, deb.sha256)
     except OSError as error:
@@ -105,7 +108,7 @@ def _read(path: Path, debian_arch: str) -> LocalDeb:
 
 
 def _relations(path: Path, field: str) -> list[tuple[str, ...]]:
-    """Parse a field into alternatives, `name` or `name (>= version)`, without architecture qualifiers.
+    """Parse a field into alternatives, `name` or `name (>= version)`.
 
     Raises BuildError if the field is invalid.
     """
@@ -156,7 +159,7 @@ class _Search:
         return self.archive.closure(names, self.without, self.suites, self.debian_arch)
 
     def first_there(self, alternatives: Sequence[str]) -> str:
-        """Return the first alternative that the archive has, or else the last one, for the error."""
+        """Return the first alternative of the archive, else the last, for the error."""
         for name in alternatives[:-1]:
             try:
                 self.closure([name])

@@ -1,4 +1,4 @@
-"""The program that a container starts: whether the guest can run it, known before the boot.
+"""The program that a container starts: can the guest run it?
 
 A program for another architecture, or one whose loader or libraries are missing, fails in the guest with a message that
 misleads: `no such file or directory`. Whatever is in doubt is left to the guest.
@@ -37,7 +37,7 @@ LIBC = re.compile(r"ld-linux|ld64\.so|ld\.so|libc\.so|libm\.so|libdl\.so|libpthr
 
 @dataclass(frozen=True)
 class ProgramFault:
-    """A reason why a program cannot run. `library` is what is missing, if that is the reason."""
+    """A reason why a program cannot run; `library` is what is missing, if any."""
 
     text: str
     library: str = ""
@@ -49,7 +49,7 @@ class ProgramFault:
 
 
 def check_program(bundle: BundleSpec, profile: Profile, store: Store) -> ProgramFault | None:
-    """Check the program of a container, once for each image and command; None without a fault."""
+    """Check a container's program, once for each image and command."""
     config = bundle.image.config
     arguments = bundle.settings.command if bundle.settings.command is not None else (*config.entrypoint, *config.cmd)
     path = next((text for text in (*(bundle.settings.env or ()), *config.env) if text.startswith("PATH=")), "")
@@ -68,7 +68,7 @@ def check_program(bundle: BundleSpec, profile: Profile, store: Store) -> Program
 
 
 def check_programs(bundles: Iterable[BundleSpec], profile: Profile, builder: Builder) -> None:
-    """Check the programs of all containers. Raises BuildError if the guest cannot run one."""
+    """Check all containers' programs. Raises BuildError if one cannot run."""
     for bundle in bundles:
         fault = check_program(bundle, profile, builder.store)
         if fault:
@@ -87,7 +87,7 @@ def _advice(fault: ProgramFault, profile: Profile, builder: Builder) -> str:
 
 
 def library_packages(library: str) -> tuple[str, ...]:
-    """Return the names that Debian's package of a library may have: `libssl3` for `libssl.so.3`."""
+    """Return possible names of a library's package: `libssl3` for `libssl.so.3`."""
     name = posixpath.basename(library)
     if "ld-musl" in name:
         return ("musl",)
@@ -160,7 +160,7 @@ def _fault_of(program: tuple[str, Node], bundle: BundleSpec, profile: Profile, t
 
 
 def _missing_library(name: str, node: Node, bundle: BundleSpec, tree: Tree) -> ProgramFault | None:
-    """Return the fault of a program whose loader or libraries are nowhere in the image."""
+    """Return the fault of a program without its loader or libraries."""
     program = read_program(io.BytesIO(node.read())) if node.size <= MAX_PROGRAM_BYTES else None
     if program is None or not program.interpreter:
         return None

@@ -1,4 +1,4 @@
-"""Files that a recipe adds to an image besides packages, and files that it removes."""
+"""Files that a recipe adds besides packages, and files that it removes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NOT_FOR_GUESTS = (
 
 @dataclass(frozen=True)
 class SourceEntry:
-    """A file, folder or link of a `source`, as digested. `below` is its path in the source."""
+    """A file, folder or link of a `source`, as digested, at `below` in it."""
 
     kind: Literal["file", "dir", "symlink"]
     below: str
@@ -58,12 +58,12 @@ Sources = Mapping[str, tuple[SourceEntry, ...]]
 
 
 def placeholders(profile: Profile) -> dict[str, str]:
-    """Return the placeholders of `debs` and `source` with their values for an architecture."""
+    """Return the placeholders of `debs` and `source` for an architecture."""
     return {**profile.names.model_dump(), "debian_arch": profile.names.debian, "arch": profile.name}
 
 
 def for_architecture(recipe: ImageRecipe, profile: Profile) -> ImageRecipe:
-    """Replace the placeholders of the recipe's sources. Names of files that look alike stay as they are."""
+    """Replace the placeholders of a recipe's sources, not of names alike."""
     names = placeholders(profile)
 
     def filled(copy: CopyFile) -> CopyFile:
@@ -90,7 +90,7 @@ def source_digest(entries: tuple[SourceEntry, ...]) -> str:
 
 
 def put_file(copy: CopyFile, recipe_path: Path, tree: Tree, entries: tuple[SourceEntry, ...], folder: Path) -> None:
-    """Add one of the recipe's `files`. `entries` are its source's, copied to the `folder` first.
+    """Add one of a recipe's `files`; `entries` of its source are in `folder`.
 
     Raises:
         BuildError: the file has no content, or it is unreadable or outside of the recipe's folder.
@@ -169,7 +169,7 @@ def _source(copy: CopyFile, recipe_path: Path) -> Path:
 
 
 def drop(tree: Tree, recipe: ImageRecipe, inherited: Set[str] = frozenset()) -> None:
-    """Remove files that no guest needs, those of the recipe's `drop`, and unused libraries, except for `keep`.
+    """Remove files that no guest needs, and those of `drop`, except for `keep`.
 
     `inherited` are paths of the base image, whose recipe has decided about them.
     """

@@ -1,4 +1,4 @@
-"""Image files as a root, without build leftovers and with files of a running system."""
+"""Image files as a root: no build leftovers, files of a running system."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_RESOLV_CONF = "\n# no resolv.conf configured\n"
 
 
 def completed(tree: Tree, resolv_conf: str = "") -> Tree:
-    """Adapt the tree in place, as LinuxKit does; /etc/resolv.conf links to `resolv_conf`."""
+    """Adapt the tree in place, as LinuxKit does; resolv.conf is a link."""
     for path in LEFT_OUT:
         tree.remove(path)
     for path in FOLDERS:

@@ -1,4 +1,4 @@
-"""OCI bundles of containers in the guest, laid out as in LinuxKit, and init's preparations.
+"""OCI bundles in the guest, laid out as in LinuxKit, and preparations.
 
 containers/SECTION/FOLDER/config.json     configuration of the OCI runtime
 containers/SECTION/FOLDER/runtime.json    preparations, in LinuxKit's format
@@ -63,7 +63,7 @@ def add_bundles(  # noqa: PLR0913
     in_world: bool = False,
     on_disk: Collection[str] = (),
 ) -> None:
-    """Add all bundles. As in LinuxKit, containers of one image share the root of the first.
+    """Add all bundles; as in LinuxKit, containers of one image share a root.
 
     With `in_world`, they see their own view of the guest's root (world.py). Init mounts the roots of the images
     `on_disk`, by digest.
@@ -121,7 +121,7 @@ def _add_configuration(bundle: BundleSpec, root: str, ids: Mapping[str, int], tr
 
 
 def _runtime(bundle: BundleSpec, root: str) -> Json:
-    """Return runtime.json: all keys, as in LinuxKit, starting with the mounts of the root."""
+    """Return runtime.json: all keys, as in LinuxKit, the root's mounts first."""
     runtime = bundle.settings.runtime or Runtime()
     _check_mounts(bundle, runtime.mounts or ())
     spaces = runtime.bind_ns or BindNS()
@@ -142,7 +142,7 @@ def _runtime(bundle: BundleSpec, root: str) -> Json:
 
 
 def _check_mounts(bundle: BundleSpec, mounts: Iterable[Mount]) -> None:
-    """Refuse mounts that change what init itself has mounted. Raises BuildError if one does."""
+    """Refuse mounts over init's own. Raises BuildError for one."""
     for mount in mounts:
         changes = next((word for word in words(mount.options) if word in CHANGING), None)
         if changes is not None:
@@ -166,7 +166,7 @@ def _root_mounts(bundle: BundleSpec, root: str) -> list[Json]:
 
 
 def _steps(bundle: BundleSpec, runtime: Json, *, in_world: bool) -> Iterator[tuple[str, ...]]:
-    """Return the steps in LinuxKit's order: mounts, folders in them, control groups, results."""
+    """Return steps in LinuxKit's order: mounts, folders, groups, results."""
     for number, mount in enumerate(runtime["mounts"]):
         is_root = number < (1 if bundle.settings.readonly else 3)
         yield from _mount_steps(bundle, mount) if is_root or not in_world else _world_mount_steps(bundle, mount)
@@ -216,7 +216,7 @@ def _cgroup(bundle: BundleSpec, path: str) -> str:
 
 
 def _in_world(bundle: BundleSpec, config: Json, own: Json) -> tuple[Json, list[tuple[str, ...]]]:
-    """Rewrite a configuration's paths for the containers' view; add steps that resolve binds.
+    """Rewrite paths for the containers' view; add steps that resolve binds.
 
     Paths in `own` are unchanged.
     """
@@ -288,7 +288,7 @@ def _replaced(bundle: BundleSpec, own: Json, tree: Tree) -> tuple[str, ...]:
 
 
 def _hook_lines(bundle: BundleSpec, runtime: Json) -> Iterator[tuple[str, ...]]:
-    """Return the hook's lines: `add NAME TYPE PEER root|new`, `move NAME`, `bind NAMESPACE PATH`.
+    """Return the hook's lines: `add NAME TYPE PEER root|new`, `bind NS PATH`.
 
     Raises BuildError if an interface lacks a name or its peer.
     """
@@ -315,7 +315,10 @@ def _lines(bundle: BundleSpec, steps: Iterable[tuple[str, ...]]) -> str:
 
 
 def result_paths(bundle: BundleSpec) -> tuple[str, ...]:
-    """Return the result files of a container. Raises BuildError if a path is not absolute, or there are too many."""
+    """Return a container's result files.
+
+    Raises BuildError if a path is not absolute, or there are too many.
+    """
     words = (bundle.settings.annotations or {}).get(RESULTS, "").split()
     paths = tuple(dict.fromkeys(word.rstrip("/") for word in words))
     if len(paths) > MAX_RESULTS:

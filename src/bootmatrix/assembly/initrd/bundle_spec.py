@@ -50,7 +50,7 @@ def place(spec: Spec, images: Mapping[str, StoredImage]) -> tuple[BundleSpec, ..
 
 
 def writes_root(bundle: BundleSpec) -> bool:
-    """Return whether the runtime may write to a read-only root: it creates missing mount points."""
+    """Return whether the runtime may write to a read-only root's mount points."""
     settings = bundle.settings
     mounts = (settings.binds, settings.binds_add, settings.mounts, settings.tmpfs, settings.devices)
     moves = (settings.cwd or bundle.image.config.workdir or "/") != "/"
@@ -63,12 +63,12 @@ def check_seconds(bundles: tuple[BundleSpec, ...]) -> dict[str, float]:
 
 
 def stop_seconds(bundles: tuple[BundleSpec, ...]) -> dict[str, float]:
-    """Return the times that services have to end, by name; others have the default of init."""
+    """Return the services' times to end, by name; others have init's default."""
     return _service_seconds(bundles, STOP)
 
 
 def first_process(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
-    """Return the folder and the command of the service that is the guest's first process; empty without one.
+    """Return folder and command of the guest's first process, if a service is it.
 
     Raises:
         BuildError: there are several.
@@ -153,7 +153,7 @@ def needs_network(bundles: Iterable[BundleSpec], init: Iterable[StoredImage]) ->
 
 
 def needs_outbound(bundles: Iterable[BundleSpec]) -> bool:
-    """Return whether the spec itself asks for a network that leads outside; no image can."""
+    """Return whether the spec itself, not an image, asks for outbound."""
     return "outbound" in _networks(bundles)
 
 
@@ -162,7 +162,7 @@ def _networks(bundles: Iterable[BundleSpec]) -> set[str]:
 
 
 def console_proof(bundles: Iterable[BundleSpec]) -> ConsoleProof | None:
-    """Return the console text that proves a pass of a foreign guest, if a container has one.
+    """Return the console text that proves a foreign guest's pass, if any.
 
     Raises BuildError if containers have different texts.
     """

@@ -1,4 +1,7 @@
-"""Initrds: cpio archives in `newc` format. Source: the kernel's driver-api/early-userspace/buffer-format.rst."""
+"""Initrds: cpio archives in `newc` format.
+
+Source: the kernel's driver-api/early-userspace/buffer-format.rst.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from bootmatrix.store import Store, sha256_of
 
 @dataclass(frozen=True)
 class SpecSources:
-    """Digests of sources from `source_digests`, and the store to which sources are copied."""
+    """Digests of `source_digests`, and the store to which sources are copied."""
 
     store: Store
     digests: Mapping[str, str]
@@ -50,7 +50,10 @@ def source_path(spec: Spec, source: str) -> Path:
 
 
 def source_digests(spec: Spec) -> dict[str, str]:
-    """Digest the sources of a spec's `files`; empty for missing ones. Raises BuildError if a source cannot be read."""
+    """Digest the sources of `files`; empty for missing ones.
+
+    Raises BuildError if a source cannot be read.
+    """
     return {file.source: _source_digest(spec, file.source) for file in spec.files if file.source}
 
 

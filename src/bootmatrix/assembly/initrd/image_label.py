@@ -1,4 +1,4 @@
-"""Settings from the label `org.mobyproject.config`: listed, and refused if they affect others.
+"""Settings of the label `org.mobyproject.config`, refused if they affect others.
 
 An image is third-party. Its label may configure its own container, but not the verdict, init's files, or other
 containers.
@@ -39,7 +39,7 @@ def label_notes(bundles: Iterable[BundleSpec]) -> Iterator[str]:
 
 
 def self_granted(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
-    """Return the containers whose power or devices come from their image's label, not the spec, each with both."""
+    """Return containers whose power comes from their image's label, and which."""
     found = []
     for bundle in bundles:
         settings = _effective(bundle)
@@ -50,7 +50,7 @@ def self_granted(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
 
 
 def check_labels(bundles: Iterable[BundleSpec]) -> None:
-    """Refuse labels that reach files of init or of other containers. Raises BuildError if a label does."""
+    """Refuse labels that reach files of others. Raises BuildError for one."""
     for bundle in bundles:
         for what in _reached(_effective(bundle)):
             raise BuildError(

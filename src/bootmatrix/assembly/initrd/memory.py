@@ -27,7 +27,7 @@ def largest(machine: Machine) -> Machine:
 
 
 def grown(machine: Machine, bootable: Bootable) -> Machine:
-    """Return the machine with enough memory for the initrd and programs, as far as it can have it."""
+    """Return the machine with memory for initrd and programs, if possible."""
     if machine.max_memory_mib is None:
         return machine
     needed_mib = (needed_bytes(bootable) >> 20) + 1 + WORK_MIB
@@ -36,7 +36,7 @@ def grown(machine: Machine, bootable: Bootable) -> Machine:
 
 
 def check_memory(machine: Machine, bootable: Bootable) -> None:
-    """Check that a machine has the memory for the unpacked initrd. Raises BuildError if the initrd is too large."""
+    """Check the memory for the initrd. Raises BuildError if it is too large."""
     if needed_bytes(bootable) <= machine.memory_mib << 20:
         return
     packed_bytes = bootable.initrd.size_bytes if bootable.initrd else 0

@@ -1,4 +1,4 @@
-"""Protection of bootmatrix's init: specs and other init images cannot replace its files."""
+"""Protection of our init: no spec and no init image replaces its files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...
 
 
 def find_protocol(init: Iterable[StoredImage]) -> int | None:
-    """Return the version of the protocol that the init images speak, None if no init is ours.
+    """Return the init images' protocol version, None if no init is ours.
 
     Raises BuildError if an image has a version that is not supported.
     """
@@ -85,7 +85,7 @@ def _has_daemons(image: StoredImage, store: Store) -> bool:
 
 
 def _sockets(bundle: BundleSpec) -> Iterable[str]:
-    """Binds by which containers can instruct daemons which init started with all rights."""
+    """Binds by which containers can instruct init's daemons."""
     for path in named_paths(bundle):
         if not path.is_made and (is_within(path.path, "/run") or is_within("/run", path.path)):
             yield f"the bind {path.path}, where daemons of init listen"
@@ -94,7 +94,7 @@ def _sockets(bundle: BundleSpec) -> Iterable[str]:
 
 
 def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
-    """Refuse init images that replace files of the reporting one, or that it would read.
+    """Refuse init images that replace our init's files, or files it reads.
 
     Raises BuildError if an image does.
     """
@@ -145,7 +145,7 @@ def check_files(before: Mapping[str, Node], tree: Tree) -> None:
 
 
 def is_same(node: Node | None, other: Node) -> bool:
-    """Return whether two nodes are equal except for owners and times; folders are all equal."""
+    """Return whether two nodes are equal but for owners and times."""
     if node is None or node.kind != other.kind:
         return False
     if node is other or node.kind == "dir":

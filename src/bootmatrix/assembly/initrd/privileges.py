@@ -57,17 +57,17 @@ RBIND, BIND = "rbind", "bind"
 
 
 def is_bind(kind: str, options: Iterable[str]) -> bool:
-    """Return whether a mount is a bind, or may be one; runtimes ignore the type of those."""
+    """Return whether a mount is a bind or may be one, whatever its type."""
     return kind in {"bind", "none"} or bool({BIND, RBIND} & set(words(options)))
 
 
 def _is_surely_bind(kind: str, options: Iterable[str]) -> bool:
-    """Return whether a runtime binds: of `nosuid,bind` it understands nothing, and some file systems ignore it."""
+    """Return whether a runtime binds; some do not for `nosuid,bind`."""
     return kind in {"bind", "none"} or bool({BIND, RBIND} & set(options))
 
 
 def words(options: Iterable[str]) -> list[str]:
-    """Return mount options one by one: mount(8) accepts several in one text, separated by commas."""
+    """Split mount options, several of which mount(8) accepts in one text."""
     return [word for option in options for word in option.split(",")]
 
 
@@ -193,7 +193,7 @@ def _paths(settings: ContainerSettings) -> Iterator[str]:
 
 
 def _has_second_views(settings: ContainerSettings) -> bool:
-    """Return whether a container sees /proc or /sys, or parts of them, at unusual places."""
+    """Return whether a container sees /proc or /sys at unusual places."""
     mounts = settings.mounts or ()
     sources = [text.partition(":")[0] for text in settings.binds or ()]
     sources += [mount.source for mount in mounts if is_bind(mount.usual_type, mount.options)]

@@ -89,7 +89,7 @@ def _init_tree(init: Iterable[StoredImage], store: Store) -> Tree:
 
 
 def linuxkit_tree(parts: RootParts) -> Tree:
-    """Build the root as LinuxKit does from the same images, and init's settings in etc/bootmatrix.
+    """Build the root as LinuxKit does, and init's settings in etc/bootmatrix.
 
     Raises BuildError as guest_tree does.
     """

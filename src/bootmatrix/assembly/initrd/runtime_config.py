@@ -1,4 +1,4 @@
-"""OCI runtime configurations (opencontainers/runtime-spec, config.json), as in LinuxKit."""
+"""OCI runtime configurations (runtime-spec: config.json), as in LinuxKit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Json = dict[str, Any]
 
 
 def merged_settings(container: Container, image: ImageConfig) -> ContainerSettings:
-    """Merge a container's settings: the spec replaces the label key by key, runtime by sub-keys.
+    """Merge a container's settings: the spec replaces the label key by key.
 
     `capabilities.add` and `binds.add` of the spec extend the label's lists, unless the spec replaces them. In a
     label they have no effect, as in LinuxKit.
@@ -62,7 +62,7 @@ def merged_settings(container: Container, image: ImageConfig) -> ContainerSettin
 
 
 def _added(names: list[str], more: list[str]) -> list[str]:
-    """Extend a list without duplicates; `all` already includes everything, and `none` is dropped."""
+    """Extend a list without duplicates; `all` includes all, `none` is dropped."""
     whole = [name.lower() for name in names]
     if whole == ["all"]:
         return names
@@ -90,7 +90,7 @@ def label_settings(container: Container, image: ImageConfig) -> ContainerSetting
 def runtime_config(
     container: Container, settings: ContainerSettings, image: ImageConfig, ids: Mapping[str, int]
 ) -> Json:
-    """Return the config.json of a container. As in LinuxKit, the image's user is ignored.
+    """Return a container's config.json; as in LinuxKit, without the user.
 
     `ids` map container names in uid and gid to numbers.
 
@@ -143,7 +143,7 @@ def _linux(container: Container, settings: ContainerSettings, mounts: list[Json]
 
 
 def _resources(settings: ContainerSettings) -> Json:
-    """Return `resources` with a rule for each device, without which it would be unusable."""
+    """Return `resources` with a rule for each device that it names."""
     values = settings.resources.model_dump(by_alias=True, exclude_none=True, mode="json") if settings.resources else {}
     renamed = {RENAMED.get(key, key): value for key, value in values.items()}
     if "hugepageLimits" in renamed:
@@ -209,7 +209,7 @@ def _number(container: Container, value: int | str, ids: Mapping[str, int]) -> i
 
 
 def _capabilities(container: Container, settings: ContainerSettings) -> dict[str, list[str]]:
-    """Return the non-empty sets. Ambient capabilities are also bounding, inheritable and permitted."""
+    """Return the non-empty sets; ambient ones are in the others too."""
     effective = _named(container, settings.capabilities or ())
     ambient = _named(container, settings.ambient or ())
     most = sorted({*effective, *ambient})
@@ -229,7 +229,7 @@ def _named(container: Container, names: tuple[str, ...]) -> list[str]:
 
 
 def _mounts(container: Container, settings: ContainerSettings) -> list[Json]:
-    """Return default mounts, replaced by the spec's with the same destination, sorted.
+    """Return default mounts and the spec's, which replace them; sorted.
 
     /sys is read-only, as in Docker, unless the container is open (privileges.py).
     """
@@ -292,7 +292,10 @@ def _bind(text: str) -> Json:
 
 
 def _without_parents(source: str) -> str:
-    """Resolve `..` in a path lexically. The kernel would resolve it after following links."""
+    """Resolve `..` in a path lexically.
+
+    The kernel would resolve it after following links.
+    """
     return posixpath.normpath(source) if ".." in source.split("/") else source
 
 

@@ -1,4 +1,4 @@
-"""Segments of initrds beside the guest's root: kernel modules, a shell; and their packing for old kernels."""
+"""Segments of initrds: kernel modules, a shell; packing for old kernels."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _PIECE_BYTES = 1 << 17
 
 
 def packing_of(config: bytes) -> Packing:
-    """Return the best packing that a kernel of a configuration unpacks; zstd if nothing is known."""
+    """Return the best packing that a kernel unpacks; zstd if unknown."""
     options = set(_OPTION.findall(config))
     if not config or b"ZSTD" in options:
         return "zstd"

@@ -1,4 +1,4 @@
-"""The containers' view of the guest's root: a copy that protects init's files from binds.
+"""The containers' view of the root: a copy that protects init's files.
 
 Most specs bind folders of their own, and need none. Init creates it (docs/guest-protocol.md) if the spec has this
 file:
@@ -31,7 +31,7 @@ INIT_OWN = {"init", "bootmatrix", "containers"}
 
 @dataclass(frozen=True)
 class Named:
-    """A guest path named by a container. `is_made`: init creates it before the container runs."""
+    """A path that a container names; if `is_made`, init creates it before."""
 
     container: str
     path: str
@@ -40,7 +40,7 @@ class Named:
 
 
 def needs_world(bundles: Sequence[BundleSpec], spec: Spec, tree: Tree) -> bool:
-    """Return whether a container's path leads, or may be made to lead, to files of init.
+    """Return whether a container's path leads, or may lead, to init's files.
 
     Containers with all privileges do not count.
     """
@@ -53,7 +53,7 @@ def needs_world(bundles: Sequence[BundleSpec], spec: Spec, tree: Tree) -> bool:
 
 
 def _changes_mounts(bundle: BundleSpec) -> bool:
-    """Return whether init mounts in the guest's root, or creates paths in the container's."""
+    """Return whether init mounts in, or creates paths in, a container's view."""
     runtime = bundle.settings.runtime
     if runtime is None:
         return False
@@ -88,7 +88,7 @@ def normal(path: str) -> str:
 
 
 def is_volume(path: str) -> bool:
-    """Return whether a path is a volume's folder, which init mounts and containers cannot replace."""
+    """Return whether a path is a volume's, which containers cannot replace."""
     name, slash, rest = path.removeprefix(VOLUMES).partition("/")
     return path.startswith(VOLUMES) and bool(name and slash) and rest == "merged"
 
@@ -117,7 +117,7 @@ def _is_elsewhere(path: str, can_write: bool) -> bool:
 
 
 def _can_replace(other: Named, own: Named, path: str) -> bool:
-    """Return whether another path's container may replace a part of this path by a link."""
+    """Return whether another container may replace a part of a path by a link."""
     if not other.can_write or (own.is_made and own.container == other.container):
         return False
     return any(each != other.path and is_within(each, other.path) for each in (own.path, path))

@@ -49,7 +49,7 @@ def find_kernel(name: str, source: AnyKernel, profile: Profile, builder: Builder
 
 
 def _find_catalogued(name: str, source: RepositoryKernel, profile: Profile, builder: Builder) -> Kernel:
-    """Find a kernel of another distribution: of the lock, or the newest of its repositories."""
+    """Find another distribution's kernel: the lock's, or the newest one."""
     key, parts = _catalogued_parts(name, source, profile, builder)
     try:
         return find_own(name, CustomKernel(parts=parts, page_kib=source.page_kib), profile, builder, key)
@@ -107,7 +107,7 @@ def find_own(name: str, own: CustomKernel, profile: Profile, builder: Builder, k
 
 
 def _check_unchanged(parts: Iterable[KernelPart], folder: str) -> None:
-    """Check that the source files of a cached kernel are unchanged, if they still exist.
+    """Check that a cached kernel's source files, if any, are unchanged.
 
     Raises InputError if they have changed: the old kernel would be tested.
     """
@@ -131,7 +131,7 @@ def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: St
 
 
 def find_known(name: str, source: AnyKernel, profile: Profile, builder: Builder) -> tuple[str, KernelFiles] | None:
-    """Return the release and files of a kernel that is in the store; None if that takes more than a look.
+    """Return release and files of a kernel in the store, None without them.
 
     Raises BootmatrixError if its name cannot be resolved.
     """
@@ -150,7 +150,7 @@ def find_known(name: str, source: AnyKernel, profile: Profile, builder: Builder)
 
 
 class AddedKernel(NamedTuple):
-    """A new kernel, its architecture, and what its configuration lacks for the architecture's first machine."""
+    """A new kernel, its architecture, and what its configuration lacks."""
 
     profile: Profile
     kernel: CustomKernel
@@ -184,7 +184,7 @@ def add_custom_kernel(
 
 
 def recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:
-    """Return the architecture whose kernels begin with these bytes: the first of several profiles of one."""
+    """Return the first architecture whose kernels begin with these bytes."""
     hint, strange = "Name it with --arch.", ("", "")
     for part, file in zip(parts, files, strict=True):
         if part.kind == "oci" or isinstance(file, StoredImage):

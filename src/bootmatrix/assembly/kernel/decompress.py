@@ -59,7 +59,7 @@ def boots(machines: KernelForm, own: KernelForm) -> bool:
 
 
 def in_form(data: bytes, form: KernelForm, ram_start: int) -> bytes:
-    """Convert a kernel to a form; unchanged if it is not wrapped or cannot start without it.
+    """Convert a kernel to a form; unchanged if not wrapped.
 
     Raises BuildError if the kernel is damaged.
     """
@@ -89,7 +89,7 @@ def unpacked(data: bytes) -> bytes:
 
 
 def _xz(data: bytes) -> bytes:
-    """Unpack in pieces: at once, Python would hold the kernel twice while joining blocks."""
+    """Unpack in pieces: joining blocks would hold the kernel twice."""
     stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
     plain = bytearray(stream.decompress(data, PIECE_BYTES))
     while not stream.eof and not stream.needs_input and len(plain) < MAX_BYTES:
@@ -108,7 +108,7 @@ def _zstd(data: bytes) -> bytes:
 
 
 def in_lz4(data: bytes, limit: int = MAX_BYTES) -> bytes:
-    """Unpack lz4's legacy frame, which its command line tool writes: blocks with sizes before them."""
+    """Unpack lz4's legacy frame: blocks with sizes before them."""
     plain = bytearray()
     for block in _lz4_blocks(data):
         plain += lz4.block.decompress(block, uncompressed_size=LZ4_BLOCK_BYTES)
@@ -151,7 +151,7 @@ def _bz_payload(data: bytes) -> bytes:
 
 
 def _as_uimage(data: bytes, ram_start: int) -> bytes:
-    """Convert a zImage's kernel to U-Boot's format, whose header has the load address for QEMU."""
+    """Convert a zImage's kernel to U-Boot's format, which has the load address."""
     sizes = _z_sizes(data)
     if sizes is None:
         return data
@@ -167,7 +167,7 @@ def _as_uimage(data: bytes, ram_start: int) -> bytes:
 
 
 def _z_sizes(data: bytes) -> tuple[int, int] | None:
-    """Return the payload's end in a zImage, and the kernel's offset in RAM; None if unknown."""
+    """Return payload's end and kernel's offset of a zImage; None if unknown."""
     if len(data) < Z_HEADER_AT + Z_HEADER.size:
         return None
     magic, _, _, _, table_magic, table_at = Z_HEADER.unpack_from(data, Z_HEADER_AT)
@@ -178,7 +178,7 @@ def _z_sizes(data: bytes) -> tuple[int, int] | None:
 
 
 def _z_kernel(data: bytes) -> bytes:
-    """Return the kernel of a zImage without a payload offset. Raises BuildError if no payload was found."""
+    """Return a zImage's kernel. Raises BuildError without a payload."""
     for match in islice(MAGICS.finditer(data), MAX_PAYLOADS):
         # The unpacker itself contains such bytes, too.
         with suppress(BuildError):

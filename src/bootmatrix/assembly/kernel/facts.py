@@ -1,4 +1,4 @@
-"""Facts of a kernel's configuration: page size, timer, preemption, address width, 32-bit programs and times."""
+"""Facts of a kernel's configuration, such as page size and address width."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_LACKING = 3
 
 
 def kernel_facts(kernel: Kernel, machine: Machine, builder: Builder) -> tuple[str, ...]:
-    """Return the values of HEADINGS: of a kernel's configuration, its digest, and what it lacks for containers.
+    """Return the values of HEADINGS for a kernel's configuration.
 
     Raises BootmatrixError if the kernel is unavailable.
     """

@@ -68,7 +68,7 @@ def import_kernel(
 
 
 def digest_of(kind: str, path: Path) -> str:
-    """Return the SHA-256 of a file, or of a folder's lines `digest  path`, one per used file.
+    """Return the SHA-256 of a file, or of a folder's lines `digest  path`.
 
     Raises InputError if it cannot be read.
     """
@@ -88,7 +88,7 @@ def digest_of_part(part: KernelPart, fetched: Fetched) -> str:
 
 @contextmanager
 def _copied(parts: Sequence[KernelPart], files: Sequence[Fetched], store: Store) -> Iterator[tuple[Fetched, ...]]:
-    """Copy the user's files and folders to a private place; messages use their own names.
+    """Copy the user's files to a private place; messages use their names.
 
     Raises InputError if their digests have changed.
     """
@@ -103,7 +103,7 @@ def _copied(parts: Sequence[KernelPart], files: Sequence[Fetched], store: Store)
 
 
 def _copy(part: KernelPart, file: Fetched, folder: Path) -> Fetched:
-    """Copy below a folder, under the whole path: module folders are recognised by their parents."""
+    """Copy below a folder under the whole path, which module folders need."""
     if isinstance(file, StoredImage):
         return file
     root = file.resolve()
@@ -144,7 +144,7 @@ def _files(image: StoredImage, store: Store) -> dict[str, ImageFile]:
 
 
 def _microcode(parts: tuple[KernelPart, ...], files: Iterable[Fetched], store: Store) -> tuple[str, int] | None:
-    """Return the part of the kernel named as `ucode`. Raises BuildError if it is missing, or not a cpio archive."""
+    """Return the part `ucode`. Raises BuildError if it is not a cpio archive."""
     for part, image in zip(parts, files, strict=True):
         if part.ucode and isinstance(image, StoredImage):
             file = _files(image, store).get(part.ucode.strip("/"))
@@ -160,7 +160,7 @@ def _placed(module: Module, release: str) -> Module:
 
 
 def _release(parts: KernelParts, path: str, image: bytes) -> str:
-    """Return the output of uname -r: from the kernel, its tree or its modules' folder.
+    """Return `uname -r` by the kernel, its tree or its modules' folder.
 
     Raises BuildError if it is unknown, or they differ.
     """

@@ -94,7 +94,7 @@ class KernelParts:
             self.images.setdefault(form, (member.path, data))
 
     def _take_unnamed(self, member: Member) -> None:
-        """Take a file without a kernel's name that is one by its first bytes and its release."""
+        """Take an unnamed file that is a kernel by its bytes and release."""
         if member.size_bytes > FILE_LIMIT_BYTES:
             return
         packed = member.read()

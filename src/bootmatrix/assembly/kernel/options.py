@@ -41,7 +41,7 @@ class Need:
 
 @dataclass(frozen=True)
 class MissingOption:
-    """A symbol (or `A|B`) that a kernel does not set, or sets as a module where it must be built in.
+    """A symbol (or `A|B`) that is not set, or is a module and must not be.
 
     `since` is the version that its kernel is too old for.
     """
@@ -73,7 +73,7 @@ def needs_of(machine: Machine, *purposes: Purpose) -> Iterator[Need]:
 def missing_options(
     config: bytes, machine: Machine, *purposes: Purpose, release: str = ""
 ) -> tuple[MissingOption, ...]:
-    """Compare a configuration (`.config`) with what guests need; with a release, its age too."""
+    """Compare a `.config` with what guests need; with a release, its age."""
     return tuple(_missing(set_options(config), release, machine, *purposes))
 
 
@@ -98,7 +98,7 @@ def _missing(
 
 
 def is_built_in(module: str, config: bytes) -> bool:
-    """Return whether a configuration has a module built in, judged by the module's name."""
+    """Return whether a configuration has a module built in, by its name."""
     return any(set_options(config).get(f"{module.upper()}{suffix}") == b"y" for suffix in ("", "_FS"))
 
 
@@ -118,7 +118,7 @@ def lacking_line(cell: Cell, release: str, options: Sequence[object]) -> str:
 
 
 def fragment(machine: Machine, *purposes: Purpose) -> str:
-    """Return a fragment for the kernel's scripts/kconfig/merge_config.sh, with a comment on each need."""
+    """Return a commented fragment for scripts/kconfig/merge_config.sh."""
     lines = []
     for need in needs_of(machine, *purposes):
         symbols = [*need.also, *(option.split("|")[0] for option in need.options)]

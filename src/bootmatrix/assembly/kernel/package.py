@@ -38,7 +38,7 @@ KERNEL_NAMES = ("vmlinuz", "vmlinux")
 
 
 class Module(Model):
-    """A kernel module: its path in the guest, its slice of the blob, and its dependencies.
+    """A kernel module: path in the guest, slice of the blob, dependencies.
 
     The path is below /usr: /lib may be a link, which the kernel would replace by a folder. `wants` are modules or
     aliases that it uses if they are there, such as ext4 does `crc32c`.
@@ -178,7 +178,7 @@ def is_module(name: str) -> bool:
 
 
 def module_name(path: str) -> str:
-    """Return a module's name as in the kernel: without folder and suffix, `_` for `-`."""
+    """Return a module's name as in the kernel: no folder or suffix, `_` for `-`."""
     return PurePosixPath(path).name.split(".")[0].replace("-", "_")
 
 
@@ -219,7 +219,7 @@ def _plain(path: str, data: bytes) -> tuple[bytes, bool]:
 
 
 def _relations(module: bytes) -> dict[str, tuple[str, ...]]:
-    """Read a module's .modinfo section, which has NUL-terminated strings: what it needs and wants, and its aliases.
+    """Read needs, wishes and aliases in .modinfo: NUL-terminated strings.
 
     Aliases of devices, which are patterns, are left out.
     """
@@ -243,7 +243,7 @@ def _before(words: Iterable[str]) -> Iterator[str]:
 
 
 def _providers(files: KernelFiles, name: str) -> list[str]:
-    """Return the module of a name or alias, as a list: of several, the one that works on every CPU."""
+    """Return the module of a name or alias, in a list: one for every CPU."""
     if name in files.modules:
         return [name]
     providers = sorted(module for module, one in files.modules.items() if name in one.aliases)
@@ -252,7 +252,7 @@ def _providers(files: KernelFiles, name: str) -> list[str]:
 
 
 def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module], list[str]]:
-    """Sort modules and their dependencies in load order; return names that the kernel lacks too."""
+    """Sort modules in load order; return names that the kernel lacks too."""
     order: list[Module] = []
     missing: list[str] = []
     begun = set(files.builtin)
@@ -292,7 +292,7 @@ def _modules_in(files: KernelFiles, modules: Iterable[Module], store: Store) -> 
 
 
 def every_module_tree(kernel: Kernel, files: KernelFiles, store: Store) -> Tree:
-    """Build the tree of all modules, with dependencies in modprobe's format (depmod(8))."""
+    """Build the tree of all modules, with modprobe's dependencies (depmod(8))."""
     modules = [files.modules[name] for name in sorted(files.modules)]
     tree = _modules_in(files, modules, store)
     folder = f"usr/lib/modules/{kernel.release}"
@@ -305,7 +305,7 @@ def every_module_tree(kernel: Kernel, files: KernelFiles, store: Store) -> Tree:
 
 
 def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store: Store) -> Tree:
-    """Build the tree of kernel parts: modules, their load order, and the configuration."""
+    """Build the tree of modules, their load order, and the configuration."""
     tree = _modules_in(files, modules, store)
     tree.put("etc/bootmatrix/modules", text_file("".join(f"/{module.path}\n" for module in modules)))
     if files.config:
@@ -315,13 +315,13 @@ def module_tree(kernel: Kernel, files: KernelFiles, modules: list[Module], store
 
 
 def check_form(kernel: Kernel, files: KernelFiles, machine: Machine) -> None:
-    """Check that a machine boots kernels of this form. Raises BuildError if it does not."""
+    """Check a kernel's form. Raises BuildError if a machine does not boot it."""
     if files.form and not boots(machine.kernel_form, files.form):
         raise BuildError(f"the kernel {kernel.name} is a {files.form}, and this machine boots a {machine.kernel_form}")
 
 
 def check_modules(kernel: Kernel, files: KernelFiles, names: Iterable[str]) -> None:
-    """Check that a kernel has the modules that a spec names, as far as its list of built-in ones tells.
+    """Check that a kernel has the modules of a spec, by its built-in list.
 
     Raises BuildError if it lacks one.
     """
@@ -334,7 +334,7 @@ def check_modules(kernel: Kernel, files: KernelFiles, names: Iterable[str]) -> N
 
 
 def kernel_artefact(kernel: Kernel, files: KernelFiles, machine: Machine, store: Store) -> Artefact:
-    """Return the kernel in the form that the machine loads, cached. Raises BuildError if the kernel is damaged."""
+    """Return the kernel in the machine's form, cached; BuildError if damaged."""
     digest, size = files.image, files.image_bytes
     if machine.kernel_form in UNPACKED_FORMS:
         key = json.dumps([FORMAT, files.image, machine.kernel_form, machine.ram_start])
@@ -349,7 +349,7 @@ def _unpack_image(files: KernelFiles, machine: Machine, store: Store) -> tuple[s
 
 
 def dtb_artefact(name: str, kernel: Kernel, files: KernelFiles, store: Store) -> Artefact:
-    """Return a device tree of the kernel. Raises BuildError if the kernel's packages lack it."""
+    """Return a kernel's device tree. Raises BuildError if it is missing."""
     if name not in files.dtbs:
         near = ", ".join(get_close_matches(name, files.dtbs, 5)) or "no similar name"
         raise BuildError(f"the packages of {kernel.release} hold no device tree {name}", f"They hold {near}.")

@@ -34,7 +34,7 @@ _FAULTS = (lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, V
 
 
 def check_whole(data: bytes) -> None:
-    """Check a kernel's size against its own headers. Raises BuildError if the file is truncated."""
+    """Check a kernel's size by its headers. Raises BuildError if truncated."""
     needed = max([0, *_ends(data)])
     if needed > len(data):
         raise BuildError(f"the kernel is cut off: it has {len(data)} bytes, and its header says {needed}")
@@ -54,7 +54,7 @@ def _ends(data: bytes) -> Iterator[int]:
 
 
 def _program_ends(data: bytes) -> Iterator[int]:
-    """Yield the ends of ELF segments, or of sections of an EFI program (PE, section 4)."""
+    """Yield the ends of ELF segments, or of an EFI program's sections."""
     with suppress(struct.error, IndexError):  # headers beyond the end do not exist
         if data[:4] == b"\x7fELF":
             order, wide = "<>"[data[5] - 1], data[4] == 2
@@ -78,7 +78,7 @@ def form_of(data: bytes, magic: Mapping[KernelForm, str]) -> KernelForm | None:
 
 
 def release_of(data: bytes) -> str:
-    """Return the output of `uname -r` from a kernel file, packed or not; empty if unknown."""
+    """Return `uname -r` of a kernel file, packed or not; empty if unknown."""
     offset, magic = _BOOT_HEADER
     if data[offset : offset + len(magic)] == magic:
         start = int.from_bytes(data[0x20E:0x210], "little") + 0x200

@@ -1,4 +1,4 @@
-"""Wrappers of kernels: compression, boot loader headers, EFI programs. Others are refused by name.
+"""Wrappers of kernels: compression, boot headers, EFI; others are refused.
 
 Sources: Linux's scripts/Makefile.lib and drivers/firmware/efi/libstub/zboot-header.S; U-Boot's include/image.h and
 doc/usage/fit; the UAPI group's Unified Kernel Image; lz4_Frame_format.md; Android's boot_img_hdr.
@@ -144,7 +144,7 @@ def start_of(data: bytes) -> bytes:
 
 
 def describe(data: bytes) -> tuple[str, str]:
-    """Describe a file that is not a kernel in a few words, with a hint; empty if unknown."""
+    """Describe a file that is not a kernel, with a hint; empty if unknown."""
     for (offset, magic), words in _STRANGE.items():
         if data[offset : offset + len(magic)] == magic:
             return words
@@ -215,7 +215,7 @@ _UIMAGE_LZO = 4
 
 
 def _section(data: bytes, name: bytes) -> bytes | None:
-    """Return a section of an EFI program (PE); a unified kernel image has the kernel in `.linux`."""
+    """Return a section of an EFI program (PE), such as a UKI's `.linux`."""
     if data[:2] != b"MZ" or len(data) < 0x40:
         return None
     start = int.from_bytes(data[0x3C:0x40], "little")

@@ -1,4 +1,4 @@
-"""Images prepared in guests: commands and maintainer scripts run once, and leave a layer."""
+"""Images prepared in guests: commands that run once, and leave a layer."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class _Work:
 
     @property
     def key(self) -> str:
-        """Cache key of the layer: everything that it is made of, except for packages that commands fetch."""
+        """Cache key of the layer: its inputs, except for packages of commands."""
         recipe = self.order.recipe
         parts = {
             "format": FORMAT,

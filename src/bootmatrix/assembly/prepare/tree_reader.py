@@ -1,4 +1,4 @@
-"""A guest's tree from the records of its agent, which is hostile; and the difference of two trees as a layer."""
+"""A guest's tree by its hostile agent, and the difference as a layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CAPABILITY = "security.capability"
 
 
 class TreeReader:
-    """Builds a tree of what the agent's `get` sends with owners. Contents are appended to a file.
+    """Builds a tree of what `get` sends with owners; contents go to a file.
 
     `limit_bytes` limits the contents of all files.
     """
@@ -124,7 +124,7 @@ LEFT_OUT = (
 
 
 def difference(before: Tree, after: Tree) -> Tree:
-    """Return what a layer has to contain: changed and new files, and whiteouts for removed ones."""
+    """Return a layer's content: changed and new files, and whiteouts."""
     layer = Tree()
     for path, node in after.items():
         if not _is_left_out(path) and not _is_same(before.nodes.get(path), node):

@@ -1,4 +1,4 @@
-"""Options of the commands that use a running guest: exec, shell, cp, forward, guests."""
+"""Options of commands with a running guest: exec, shell, cp, forward, guests."""
 
 from __future__ import annotations
 

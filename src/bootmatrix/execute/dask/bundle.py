@@ -25,7 +25,7 @@ MAX_DEPTH = 4
 
 
 def pack(record: Record, folder: Path, target: Path) -> tuple[str, int]:
-    """Write a bundle; return its SHA-256 and size in bytes. Blocking. Raises OSError if it cannot be written."""
+    """Write a bundle; return SHA-256 and bytes. Blocking. Raises OSError."""
     (folder / RECORD_FILE).write_bytes(as_json(record))
     with target.open("xb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(folder.rglob("*")):
@@ -35,7 +35,7 @@ def pack(record: Record, folder: Path, target: Path) -> tuple[str, int]:
 
 
 def unpack(bundle: Path, sha256: str, folder: Path, host: str) -> Record:
-    """Verify a bundle and extract it into an empty folder; return its record. Blocking.
+    """Verify and extract a bundle into an empty folder; return its record.
 
     Raises:
         InfraError: it is not what the host announced, or not a bundle.

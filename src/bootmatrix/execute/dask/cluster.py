@@ -1,4 +1,4 @@
-"""The cluster of a run: scheduler, workers and the way of files, from start to end."""
+"""The cluster of a run: scheduler, workers and files, start to end."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ async def _open_address(
 
 @asynccontextmanager
 async def _client(address: str, security: Security) -> AsyncIterator[Client]:
-    """Connect to a scheduler. Raises HostError if it does not answer, or refuses our key."""
+    """Connect to a scheduler. Raises HostError without an answer."""
     try:
         client = await Client(address, security=security, asynchronous=True, set_as_default=False, name="bootmatrix")
     except (OSError, TimeoutError) as error:
@@ -179,7 +179,7 @@ async def _client(address: str, security: Security) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def run_scheduler() -> AsyncIterator[tuple[Client, str, RunKeys]]:
-    """Run a scheduler in this process, on loopback, with a key of its own, and a client of it."""
+    """Run a scheduler here, on loopback, with its own key, and a client."""
     keys = make_run_keys()
     security = keys.security()
     scheduler = QuietScheduler(host=LOOPBACK, port=0, protocol="tls", security=security, dashboard=False)

@@ -1,4 +1,4 @@
-"""The control channel of a worker process: JSON lines on its standard input and output.
+"""A worker's control channel: JSON lines on stdin and stdout.
 
 The channel is a leash: a worker whose input ends, or is silent for too long, stops its guests and ends.
 """
@@ -22,7 +22,7 @@ LINE_BYTES = 1 << 20
 
 
 class WorkerChannel:
-    """The worker's end. Files that it needs are put into `incoming` by the process that started it."""
+    """The worker's end; files for it are put into `incoming`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: int) -> None:
         self._reader, self._writer = reader, writer
@@ -51,7 +51,7 @@ class WorkerChannel:
         return line
 
     def send(self, message: FromWorker) -> None:
-        """Write a line. An error means that the reader is gone, which the input's end tells too."""
+        """Write a line; the input's end tells of a reader that is gone."""
         os.write(self._writer, message.model_dump_json().encode() + b"\n")
 
     async def get(self, sha256: str, target: Path) -> None:
@@ -92,7 +92,7 @@ class WorkerChannel:
 
 
 async def open_worker_channel() -> WorkerChannel:
-    """Take over standard input and output; what else is printed goes to standard error."""
+    """Take over stdin and stdout; other output goes to stderr."""
     output = os.dup(1)
     os.set_inheritable(output, False)
     os.dup2(2, 1)

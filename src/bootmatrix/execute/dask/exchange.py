@@ -1,4 +1,4 @@
-"""Ways of files between a run and its workers: a shared folder or object store, by fsspec."""
+"""Files by a shared folder or object store (fsspec)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class WorkerExchange(Protocol):
         """Write an artefact to a new file. Raises InfraError if it cannot be had."""
 
     async def put(self, bundle: Path) -> None:
-        """Hand a bundle over, under its name; the file may be gone then. Raises InfraError if it cannot be written."""
+        """Hand a bundle over; it may be gone then. Raises InfraError on failure."""
 
 
 class Depot(Protocol):
@@ -30,14 +30,14 @@ class Depot(Protocol):
         """Offer artefacts, by digest, to all workers."""
 
     async def collect(self, instance: str, bundle: str, target: Path) -> None:
-        """Write a worker's bundle to a new file, and remove the worker's. Raises InfraError if it cannot be had."""
+        """Take a worker's bundle as a new file. Raises InfraError on failure."""
 
 
 class SharedFolder:
     """Both ends of an exchange through a folder or URL that client and workers reach."""
 
     def __init__(self, url: str, own: Path | None = None) -> None:
-        """Open it. Files below `own`, the client's store, are not copied: the workers have the same store.
+        """Open it; files below `own`, the shared store, are not copied.
 
         Raises InputError if the protocol is unknown, or its package is not installed.
         """

@@ -1,4 +1,4 @@
-"""The executor `dask`: prepares cells here, and runs them on the workers of a cluster."""
+"""The executor `dask`: cells prepared here, run on a cluster's workers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Flight:
 
 
 class DaskExecutor:
-    """Runs cells on a cluster. This process keeps the truth: the queue, the attempts and the records."""
+    """Runs cells on a cluster; queue, attempts and records stay here."""
 
     def __init__(
         self, settings: ExecutorSettings, context: RunContext, cluster: OpenCluster, tasks: anyio.abc.TaskGroup
@@ -132,7 +132,7 @@ class DaskExecutor:
         return lost_record(cell, before, last.judgement, folder), folder
 
     def _is_worth_another(self, record: Record, request: CellRequest, lost: list[LostAttempt]) -> bool:
-        """Return whether a cell that a host failed should be tried on another one, if there is any."""
+        """Return whether to try a cell elsewhere that a host failed."""
         tried = {record.host, *(attempt.host for attempt in lost)}
         addresses = self._fleet.capable(request.needs, tried)
         is_elsewhere = any(self._fleet.offers[address].host not in tried for address in addresses)
@@ -198,7 +198,7 @@ class DaskExecutor:
         )
 
     async def _await_result(self, task: CellTask, request: CellRequest, address: str) -> str:
-        """Give a task to Dask for a worker, and wait for its result; empty if the worker is lost.
+        """Give a worker a task; return its result, empty if the worker is lost.
 
         Raises HostError if the scheduler is lost.
         """

@@ -1,4 +1,4 @@
-"""The workers of a run as the scheduler knows them, and the hosts that are expected."""
+"""The workers that the scheduler knows, and the hosts that are expected."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Fleet:
         client.subscribe_topic("all", lambda _event: self._news.set())
 
     def set_host(self, name: str, state: HostState, reason: str = "") -> None:
-        """Report the state of a supervised host. Its time is that of the change: attempts to come back do not count."""
+        """Report a host's state; attempts to come back do not change its time."""
         before = self.hosts.get(name)
         since_s = before.since_s if before and before.state == state else time.monotonic()
         self.hosts[name] = HostStatus(state, since_s, reason)
@@ -97,14 +97,14 @@ class Fleet:
         await asyncio.wait((self.change(),), timeout=timeout_s)
 
     def capable(self, needs: Needs, excluded: Iterable[str] = ()) -> list[str]:
-        """Return the addresses of workers that can run a cell; those of `excluded` hosts only if nobody else can."""
+        """Return workers for a cell; those of `excluded` hosts come last."""
         offers = ((address, offer) for address, offer in self.offers.items() if offer.host not in self.retired)
         able = {address: offer for address, offer in offers if not unmet(needs, offer)}
         left = [address for address, offer in able.items() if offer.host not in set(excluded)]
         return left or list(able)
 
     def hopeless(self, needs: Needs) -> str:
-        """Return why a cell that no worker can run now never will be; empty while there is hope."""
+        """Return why no worker will ever run a cell; empty while there is hope."""
         known = self.known.values()
         if self.is_growing and (not known or any(not unmet(needs, offer) for offer in known)):
             return ""

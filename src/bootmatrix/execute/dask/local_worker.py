@@ -88,7 +88,7 @@ async def _follow(worker: HeldWorker, fleet: Fleet) -> None:
 
 
 async def end_process(process: asyncio.subprocess.Process) -> None:
-    """Close a worker's standard input, which ends it, and kill it if that does not help."""
+    """Close a worker's stdin, which ends it, or else kill it."""
     if process.stdin:
         process.stdin.close()
     with anyio.CancelScope(shield=True):

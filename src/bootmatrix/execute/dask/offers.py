@@ -31,7 +31,7 @@ AHEAD = 2
 def make_offer(
     name: str, cores: int = 0, slots: int = 0, labels: tuple[str, ...] = (), programs: tuple[str, ...] = ()
 ) -> Offer:
-    """Describe this host. `cores` and `slots` are limits, 0 for none; `programs` are QEMUs to look for. Blocking."""
+    """Describe this host; 0 cores or slots mean no limit. Blocking."""
     cores = min(cores or available_cores(), available_cores())
     return Offer(
         tool_version=__version__,
@@ -50,7 +50,7 @@ def make_offer(
 
 
 def qemu_versions(only: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return the versions of QEMU system emulators in PATH, by program; of all without `only`. Blocking."""
+    """Return QEMU versions by program, of all without `only`. Blocking."""
     folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     names = {path.name for folder in folders if folder.is_dir() for path in folder.glob("qemu-system-*")}
     programs = sorted(name for name in names if QEMU.fullmatch(name) and shutil.which(name))

@@ -1,4 +1,4 @@
-"""Placement of cells: each goes to the worker with the most room, of those that can run it."""
+"""Placement: a cell goes to the able worker with the most room."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Wish:
 
 
 class Placement:
-    """Holds the room of all workers. Cells are placed in order, unless a later one fits and an earlier one does not.
+    """Holds the workers' room; a later cell may go first if only it fits.
 
     Cells that wait here, and not on a worker, can still go to a host that comes later.
     """
@@ -43,7 +43,7 @@ class Placement:
         return sum(self._limit(offer) for offer in self._fleet.offers.values())
 
     async def take(self, needs: Needs, excluded: Iterable[str] = ()) -> str:
-        """Wait for a worker with room; return its address. `excluded` hosts are used only if nobody else can run it.
+        """Wait for a worker's address; `excluded` hosts come last.
 
         Raises NoHost if there will be none.
         """
@@ -79,7 +79,7 @@ class Placement:
                 raise NoHost(reason)
 
     def _limit(self, offer: Offer) -> int:
-        """Return how many cells a worker takes: fewer if there are others, which would be idle at the end."""
+        """Return how many cells a worker takes, fewer if others would be idle."""
         is_alone = len(self._fleet.offers) == 1 and len(self._fleet.hosts) <= 1
         return offer.slots if is_alone else min(offer.slots, offer.cores + AHEAD)
 

@@ -1,4 +1,6 @@
-"""Dask's preload of workers that others start: `dask worker … --preload bootmatrix.execute.dask.preload`.
+"""Dask's preload of workers that others start.
+
+`dask worker … --preload bootmatrix.execute.dask.preload`
 
 The file that BOOTMATRIX_WORKER names has the worker's settings (model/remote.py), as JSON.
 """
@@ -25,7 +27,7 @@ _OPEN = AsyncExitStack()
 
 
 async def dask_setup(worker: Worker) -> None:
-    """Make a Dask worker run cells. Raises InputError if the settings are missing or invalid."""
+    """Make a Dask worker run cells. Raises InputError on its settings."""
     configure()
     path = os.environ.get(VARIABLE)
     if not path:

@@ -21,7 +21,7 @@ START_S = 60.0
 
 
 class Pipe(Protocol):
-    """The two ends of a process's standard streams, as asyncio and asyncssh have them."""
+    """A process's standard streams, as asyncio and asyncssh have them."""
 
     async def readline(self) -> bytes:
         """Read a line; empty at the end."""
@@ -32,7 +32,7 @@ class Pipe(Protocol):
 
 @dataclass(frozen=True)
 class Hello:
-    """The first answer of a worker: its port on the host's loopback, folder, and clock less ours in seconds."""
+    """A worker's first answer: port, folder, and its clock less ours in s."""
 
     port: int
     folder: str
@@ -50,7 +50,7 @@ class HeldWorker:
         self._pipe.write(message.model_dump_json().encode() + b"\n")
 
     async def start(self, settings: WorkerSettings) -> Hello:
-        """Send the settings, and wait for the worker's port. Raises HostError if it does not start."""
+        """Send the settings; return the port. Raises HostError without it."""
         self._pipe.write(settings.model_dump_json().encode() + b"\n")
         try:
             async with asyncio.timeout(START_S):
@@ -70,7 +70,7 @@ class HeldWorker:
             raise HostError(f"{self._name}: not a message of a worker: {text!r}") from error
 
     async def follow(self, send_file: Callable[[str], Awaitable[None]]) -> str:
-        """Serve the worker until it ends; return why. `send_file` puts an artefact into its folder."""
+        """Serve the worker to its end; return why. `send_file` sends artefacts."""
         beating = asyncio.create_task(self._beat())
         sending: set[asyncio.Task[None]] = set()
         try:

@@ -49,13 +49,13 @@ LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application"
 
 @dataclass(frozen=True)
 class RunKeys:
-    """A certificate and its key, in PEM. It is its own authority: both ends have the same."""
+    """A certificate and key in PEM, its own authority: both ends have it."""
 
     certificate: str
     key: str
 
     def security(self, authority: str = "") -> Security:
-        """Return Dask's form, which refuses connections without TLS. `authority` is PEM, by default the certificate."""
+        """Return Dask's form that demands TLS; `authority` is PEM."""
         ends = ("scheduler", "worker", "client")
         pairs = {f"tls_{end}_{part}": value for end in ends for part, value in self._parts()}
         return Security(tls_ca_file=authority or self.certificate, require_encryption=True, **pairs)
@@ -90,7 +90,7 @@ def dask_version() -> str:
 
 
 def configure() -> None:
-    """Set Dask's configuration in this process, and silence its log: what matters, the fleet notices itself."""
+    """Set Dask's configuration, and silence its log."""
     dask.config.set(CONFIG)
     for name in LOGGERS:
         logger = logging.getLogger(name)

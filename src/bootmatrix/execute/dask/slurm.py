@@ -1,4 +1,4 @@
-"""Workers as jobs of Slurm, by dask-jobqueue: as many as there are cells for, none at first."""
+"""Workers as Slurm's jobs by dask-jobqueue: none until cells wait."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def demand_class(demand: Callable[[], int], slots: int) -> type[Adaptive]:
 
 @dataclass(frozen=True)
 class SlurmJobs:
-    """Settings of a run's jobs. `folder` is for settings and keys, and is shared with the nodes, as `exchange` is."""
+    """Settings of jobs; `folder` and `exchange` are shared with the nodes."""
 
     slurm: Slurm
     keys: RunKeys
@@ -106,7 +106,7 @@ class SlurmJobs:
 
 @asynccontextmanager
 async def slurm_jobs(jobs: SlurmJobs, demand: Callable[[], int]) -> AsyncIterator[str]:
-    """Run a scheduler whose workers are Slurm's jobs, and yield its address; all jobs are cancelled at the end.
+    """Run a scheduler with Slurm's jobs as workers; all are cancelled after.
 
     Raises HostError if Slurm's programs are missing.
     """

@@ -98,7 +98,7 @@ def _remove(folder: Path) -> None:
 
 
 async def run_task(text: str) -> str:
-    """Run a cell on the worker that Dask chose. Both texts are JSON: a CellTask, a TaskResult."""
+    """Run a cell on Dask's worker, from a CellTask to a TaskResult, as JSON."""
     worker = get_worker()
     runner = worker.plugins[PLUGIN]
     assert isinstance(runner, CellRunner)

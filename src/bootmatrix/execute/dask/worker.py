@@ -170,7 +170,7 @@ def free_port() -> int:
 
 @contextmanager
 def work_folder(cache: Path, instance: str) -> Iterator[Path]:
-    """Make a worker's folder, locked while the worker lives; remove those of workers that were killed."""
+    """Make a worker's locked folder; remove those of killed workers."""
     workers = cache / WORKERS_FOLDER
     workers.mkdir(parents=True, exist_ok=True)
     for other in workers.iterdir():

@@ -1,4 +1,4 @@
-"""A badge for a README: SVG with the result; grey when the run is old or did not end."""
+"""A README's badge (SVG); grey when the run is old or unfinished."""
 
 from __future__ import annotations
 

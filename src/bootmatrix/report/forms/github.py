@@ -1,4 +1,4 @@
-"""GitHub's workflow commands: an annotation for each cell that is not as expected, on the line of its spec."""
+"""GitHub's workflow commands: annotations on the lines of specs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SPEC_BYTES = 1 << 20
 
 
 def render(context: ReportContext) -> bytes:
-    """Return the commands in UTF-8, a line each; a notice if there is nothing to complain about."""
+    """Return the commands, a line each; a notice if all is as expected."""
     view = context.view
     lines = [_annotation(cell) for cell in view.attention]
     lines += [_command("error", f"{short.name}: {short.reason}") for short in view.shortfalls]
@@ -44,7 +44,7 @@ def _names(cell: CellView) -> Iterator[str]:
 
 
 def _line(spec: Path, names: tuple[str, ...]) -> int:
-    """Return the line of a spec that names the first of these containers; 1 if none does."""
+    """Return a spec's line with the first of these containers, or 1."""
     with suppress(OSError, ValueError):
         if spec.is_file() and spec.stat().st_size <= MAX_SPEC_BYTES:
             for number, line in enumerate(spec.read_text(encoding="utf-8").splitlines(), 1):

@@ -1,4 +1,4 @@
-"""KCIDB report, for KernelCI's database: schema 5.3 of kcidb-io, https://github.com/kernelci/kcidb-io.
+"""KCIDB report, schema 5.3: https://github.com/kernelci/kcidb-io.
 
 A kernel's version is a checkout, a kernel for an architecture is a build, a cell and each of its sub-results are tests.
 Cells of the user tier are left out, as they test no kernel. An expected failure stays a failure: `misc` has its reason.

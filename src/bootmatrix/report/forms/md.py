@@ -1,4 +1,4 @@
-"""Markdown report (GitHub's dialect), for a pull request or a CI system's summary."""
+"""Markdown report (GitHub's), for a pull request or a CI summary."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_CELLS = 50
 
 
 def render(context: ReportContext) -> bytes:
-    """Return the document in UTF-8. Text from guests is in code spans, which contain no markup."""
+    """Return the document; guests' text is in code spans."""
     view = context.view
     lines = [f"## {'✅' if view.good else '❌'} {code(view.title)}: {view.headline}", ""]
     if context.past.comparison:

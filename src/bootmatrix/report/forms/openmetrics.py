@@ -44,7 +44,7 @@ def render(context: ReportContext) -> bytes:
 
 
 def render_unusable(title: str, started_at: str, state: str) -> bytes:
-    """Return the metrics of a run that cannot be read: its state, and its start as far as it is known."""
+    """Return an unreadable run's metrics: its state, and maybe its start."""
     registry = CollectorRegistry()
     with suppress(ValueError):
         began = datetime.fromisoformat(started_at).timestamp()
@@ -96,7 +96,7 @@ def _of_run(context: ReportContext, registry: CollectorRegistry) -> None:
 
 
 def _accepted(context: ReportContext) -> int:
-    """Count the failures that are accepted now if the run was compared, else those that were at its end."""
+    """Count accepted failures, of now if compared, else of the run's end."""
     comparison = context.past.comparison
     if comparison:
         return comparison.counts().get(ChangeKind.ACCEPTED_FAILURE, 0)

@@ -107,7 +107,7 @@ class Authorization(httpx.Auth):
         return self._endpoint.scheme == "http" and (host == self._endpoint.hostname or is_loopback(host))
 
     def _request_token(self, http: httpx.Client, request: httpx.Request) -> str:
-        """Request a token; empty if the server refuses. Raises NetworkError if it does not answer with a token."""
+        """Request a token; empty if refused. Raises NetworkError without one."""
         place = f"{request.url.scheme}://{request.url.host}"
         try:
             response = http.send(request, stream=True, follow_redirects=False, auth=None)

@@ -56,7 +56,7 @@ class BlobLocation:
         return digest.hexdigest()
 
     def open(self) -> BinaryIO:
-        """Open the file at the blob's first byte. Raises InputError if the file cannot be read."""
+        """Open a file at the blob. Raises InputError if it cannot be read."""
         try:
             file = self.path.open("rb")
         except OSError as error:
@@ -108,7 +108,7 @@ def read_bytes(part: Descriptor, blobs: Blobs, label: str) -> bytes:
 
 
 def parsed(data: bytes, label: str) -> dict[str, Any]:
-    """Parse a JSON object. Raises BuildError if it is not a JSON object, or has ambiguous keys."""
+    """Parse a JSON object. Raises BuildError if invalid, or ambiguous."""
     try:
         value = load_json(data)
     except AmbiguousKey as error:
@@ -122,7 +122,7 @@ def parsed(data: bytes, label: str) -> dict[str, Any]:
 
 
 def _check_spelling(value: Any, label: str) -> None:
-    """Refuse keys in two spellings, of which Go's parsers take the last one. Names in maps are the user's own.
+    """Refuse keys in two spellings, as Go takes the last; not maps' names.
 
     Raises BuildError if a key has two.
     """
@@ -163,7 +163,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def descriptor(value: Any, label: str) -> Descriptor:
-    """Parse a descriptor of an index or a manifest. Raises BuildError if a digest or size is invalid."""
+    """Parse a descriptor. Raises BuildError on its digest or size."""
     digest, size = (value.get("digest"), value.get("size")) if isinstance(value, dict) else (None, None)
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise BuildError(f"{label} has the unsupported digest {str(digest)[:100]!r}: only sha256 is supported")
@@ -174,7 +174,7 @@ def descriptor(value: Any, label: str) -> Descriptor:
 
 
 def descriptors(value: Any, label: str) -> list[Descriptor]:
-    """Parse a list of descriptors. Raises BuildError if it is not a list, or too long."""
+    """Parse a list of descriptors. Raises BuildError if invalid, too long."""
     if value is None:  # some Go programs write an empty list as null
         return []
     if not isinstance(value, list) or len(value) > MAX_LAYERS:

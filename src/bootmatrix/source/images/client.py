@@ -13,7 +13,10 @@ from bootmatrix.source.images.endpoint import Endpoint
 
 
 def open_client(endpoint: Endpoint, repository: str, actions: str = "pull") -> httpx.Client:
-    """Return a client for these actions: `pull`, or `pull,push`. It loads credentials when it is asked for some."""
+    """Return a client for these actions: `pull`, or `pull,push`.
+
+    It loads credentials when it is asked for some.
+    """
     guard = Guard(httpx.URL(endpoint.url), endpoint.realms, endpoint.only_here)
     context = endpoint.tls()
     others = endpoint.tls(with_client_certificate=False) if endpoint.client_certificate else context

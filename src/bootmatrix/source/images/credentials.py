@@ -82,7 +82,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _parse(data: bytes) -> Any:
-    """Parse JSON whose text can be encoded. Raises ValueError if it is not JSON, or has lone surrogates."""
+    """Parse JSON whose text can be encoded.
+
+    Raises ValueError if it is not JSON, or has lone surrogates.
+    """
     value = json.loads(data)
     json.dumps(value, ensure_ascii=False).encode()
     return value

@@ -1,4 +1,4 @@
-"""The API of a Docker engine, by Docker's own client library. DOCKER_HOST selects the engine.
+"""A Docker engine's API by Docker's client; DOCKER_HOST selects it.
 
 A module of its own, as the library is slow to import.
 """

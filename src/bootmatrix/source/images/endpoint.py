@@ -71,7 +71,7 @@ class Endpoint:
 
 @contextmanager
 def _faults(place: Path | str, fault: str) -> Iterator[None]:
-    """Report errors of OpenSSL as faults of a file. Raises InputError if the file is invalid."""
+    """Report OpenSSL's errors as a file's. Raises InputError for them."""
     try:
         yield
     except OSError as error:  # ssl.SSLError is one

@@ -298,7 +298,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def digest_of_layout(path: Path) -> str:
-    """Return a digest of the images: of the index, or of the whole archive. Raises InputError if it cannot be read."""
+    """Return the images' digest. Raises InputError if it cannot be read."""
     file_path = path / INDEX if path.is_dir() else path
     if file_path.exists() and not file_path.is_file():
         raise InputError(f"{file_path}: not a regular file")
@@ -330,7 +330,7 @@ def _end(name: str, links: dict[str, str], left: int = 8) -> str:
 
 
 def _target(name: str, link: tarfile.TarInfo) -> str:
-    """Return the path in the archive to which a link leads: only a symbolic one begins in its own folder."""
+    """Return where an archive's link leads; symbolic ones begin in a folder."""
     is_relative = link.issym() and not link.linkname.startswith("/")
     done: list[str] = name.split("/")[:-1] if is_relative else []
     for part in link.linkname.split("/"):

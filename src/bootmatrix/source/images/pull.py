@@ -150,7 +150,7 @@ def _unpack(
 
 
 def image_config(config: dict[str, Any], label: str) -> ImageConfig:
-    """Extract the defaults of containers from an image's configuration. Raises BuildError if they are not text."""
+    """Extract containers' defaults. Raises BuildError if they are not text."""
     section = config.get("config")
     values = section if isinstance(section, dict) else {}
     fields = {

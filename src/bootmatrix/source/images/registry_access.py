@@ -1,4 +1,4 @@
-"""Access to the images of registries: digests of tags, documents of digests, and repositories."""
+"""Access to registries: digests of tags, documents, repositories."""
 
 from __future__ import annotations
 

@@ -33,7 +33,10 @@ class Challenge:
 
 
 def challenges(headers: Iterable[str]) -> list[Challenge]:
-    """Parse all well-formed challenges, in their order. A header may have several. A challenge may lack parameters."""
+    """Parse all well-formed challenges, in their order.
+
+    A header may have several. A challenge may lack parameters.
+    """
     return [challenge for header in headers for challenge in _parse(header[:MAX_LENGTH])]
 
 

@@ -1,4 +1,4 @@
-"""Formats that kernels come in: plug-ins of the group `bootmatrix.kernel_formats`, one module each."""
+"""Formats of kernels: plug-ins of `bootmatrix.kernel_formats`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LAST = 1000
 
 
 def kernel_formats() -> dict[str, KernelFormat]:
-    """Load all formats by name, in the order in which they are tried. Raises HostError if one cannot be loaded."""
+    """Load all formats in order of trial. Raises HostError if one fails."""
     formats: dict[str, KernelFormat] = plugins.load_all(GROUP)
     return dict(sorted(formats.items(), key=lambda item: getattr(item[1], "ORDER", LAST)))
 

@@ -44,14 +44,14 @@ def paths(path: Path) -> list[Path]:
 
 
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
-    """Iterate over its files. Raises BuildError if the package is damaged, or of the format of apk 3."""
+    """Iterate over its files. Raises BuildError if damaged, or of apk 3."""
     if starts_with(path, VERSION_3):
         raise BuildError(f"{path}: packages of apk 3 are not supported", "Name the kernel image itself.")
     return checked(_members(path), path, DESCRIPTION)
 
 
 def parts_of(file: BinaryIO) -> tuple[int, int]:
-    """Return where the control data and where the files begin, in bytes. Raises FAULTS if it is damaged."""
+    """Return where control data and files begin, in bytes. Raises FAULTS."""
     first = _end_of_stream(file, 0)
     file.seek(0)
     is_signed = zlib.decompressobj(31).decompress(file.read(_START_BYTES), len(_SIGNATURE)) == _SIGNATURE

@@ -90,7 +90,7 @@ def _reader(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], b
 
 
 def checked(members: Iterable[Member], path: Path, description: str) -> Iterator[Member]:
-    """Iterate over members, and report damage of their archive. Raises BuildError if the archive is damaged."""
+    """Iterate over members. Raises BuildError if the archive is damaged."""
     try:
         yield from members
     except FAULTS as error:

@@ -1,4 +1,7 @@
-"""A folder of modules, as filled by `make modules_install`. lib/modules/<release> is below it or above it."""
+"""A folder of modules, as filled by `make modules_install`.
+
+lib/modules/<release> is below it or above it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def paths(path: Path) -> list[Path]:
 
 
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
-    """Iterate over the modules, by their paths from the host's root. Raises BuildError if the folder has no modules."""
+    """Iterate over modules by host paths. Raises BuildError without any."""
     files = paths(path)
     if not files:
         raise BuildError(f"no modules found in {path}", "Fill it with `make modules_install INSTALL_MOD_PATH=…`.")

@@ -90,7 +90,10 @@ class _Exact:
 
 
 def _cpio(stream: _Exact) -> Iterator[Member]:
-    """Iterate over the regular files of a newc archive (cpio(5)). Of hard links the last one has the data."""
+    """Iterate over the regular files of a newc archive (cpio(5)).
+
+    Of hard links the last one has the data.
+    """
     for _ in range(MAX_MEMBERS):
         header = stream.read(_CPIO_HEADER_BYTES)
         if not header.startswith(_CPIO):

@@ -1,4 +1,7 @@
-"""A tar archive with a kernel's files, compressed or not. It is from `make tar-pkg` or alike, or a pacman package."""
+"""A tar archive with a kernel's files, compressed or not.
+
+It is from `make tar-pkg` or alike, or a pacman package.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def paths(path: Path) -> list[Path]:
 
 
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
-    """Iterate over its files. Raises BuildError if the archive is damaged, or a container image."""
+    """Iterate over its files. Raises BuildError if damaged, or an image."""
     return checked(_members(path), path, DESCRIPTION)
 
 

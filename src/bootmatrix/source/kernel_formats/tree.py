@@ -38,7 +38,7 @@ def find_images(path: Path) -> list[Path]:
 
 
 def is_outdated(path: Path) -> bool:
-    """Return whether a tree's configuration is newer than its kernels: `make` has to be run again."""
+    """Return whether a configuration is newer than its kernels."""
     newest = max((file.stat().st_mtime for file in find_images(path)), default=None)
     return newest is not None and (path / CONFIG).stat().st_mtime > newest
 

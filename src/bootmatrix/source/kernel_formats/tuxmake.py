@@ -28,7 +28,7 @@ def paths(path: Path) -> list[Path]:
 
 
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
-    """Iterate over kernel, configuration and the files of the archives. Raises BuildError if an archive is damaged."""
+    """Iterate over kernel, configuration, archives. Raises BuildError."""
     for file in paths(path):
         if ".tar" in file.name:
             yield from checked(_archive(file), file, "a tar archive")

@@ -1,1 +1,1 @@
-"""Repositories of distributions other than the archive: one module for each format, behind one protocol."""
+"""Repositories of other distributions: a module per format."""

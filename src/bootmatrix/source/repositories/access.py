@@ -1,4 +1,4 @@
-"""Access of repository formats to the network, the cache and the keys; the values that they return."""
+"""A format's access to network, cache and keys, and its values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RepositoryPackage(Model):
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of a repository. `keyring` is for gpgv, `files` are their files by name."""
+    """A repository's keys: `keyring` for gpgv, `files` by name."""
 
     keyring: Path
     files: dict[str, bytes]
@@ -137,7 +137,7 @@ def mid_sync(repository: str, reason: str) -> StaleMirror:
 
 
 def fetch_list(repository: str, fetch: Callable[[], Path]) -> Path:
-    """Fetch a list of packages that an index names. Raises StaleMirror if the server lacks it, or has another one."""
+    """Fetch an index's list. Raises StaleMirror if the server lacks it."""
     try:
         return fetch()
     except (NotFound, UntrustedError) as error:

@@ -1,4 +1,4 @@
-"""apk repositories of version 2: a signed APKINDEX.tar.gz, and packages by the digest of their control data.
+"""apk repositories of version 2: signed APKINDEX.tar.gz, packages.
 
 Sources: apk-tools' apk-package(5) and apk-repositories(5). A repository is the folder of one architecture.
 """
@@ -54,7 +54,7 @@ def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) 
 
 
 def verify(path: Path, package: RepositoryPackage, access: RepositoryAccess) -> None:  # noqa: ARG001  (protocol)
-    """Check that the index has the digest of the control data, and these the digest of the files."""
+    """Check digests: the index has the control data's, they the files'."""
     kind, expected = _CHECKSUMS.get(package.checksum[:2], ""), package.checksum[2:]
     data = path.read_bytes()
     _check_version(data, package.url)

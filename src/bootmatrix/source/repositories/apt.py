@@ -1,4 +1,4 @@
-"""apt repositories: InRelease and Packages, as of the Debian archive. A repository is `ADDRESS SUITE`."""
+"""apt repositories as the Debian archive's: `ADDRESS SUITE`."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _suites(address: str, access: RepositoryAccess) -> Suites:
 
 @contextmanager
 def _own_hints(repository: str) -> Iterator[None]:
-    """Name the repository in errors, and replace hints that are for the Debian archive."""
+    """Name the repository in errors, with hints that fit it."""
     try:
         yield
     except (StaleMirror, UntrustedError, NetworkError) as error:

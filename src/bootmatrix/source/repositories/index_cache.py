@@ -38,7 +38,7 @@ class IndexCache:
     good_until_s: float = float("inf")
 
     def read(self, urls: Sequence[str], check: Check[T]) -> T:
-        """Return what `check` makes of an index: a cached one of at most a day, or the current one.
+        """Return what `check` makes of an index, at most a day old.
 
         Raises:
             NetworkError: it cannot be fetched, and no cached one is valid.

@@ -1,4 +1,4 @@
-"""Kernels of distributions' repositories: found by the patterns of a catalogue, verified, and pinned by SHA-256."""
+"""Kernels of repositories: by patterns, verified, pinned by SHA-256."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Repositories:
         return self._indexes.good_until_s
 
     def parts(self, source: RepositoryKernel, debian_arch: str) -> tuple[KernelPart, ...]:
-        """Find the newest kernel of a catalogue's entry, as verified parts of a custom kernel.
+        """Find an entry's newest kernel, as a custom kernel's verified parts.
 
         Raises:
             NoSuchPackage: the repositories have no such kernel, or it lacks a part.
@@ -100,7 +100,7 @@ class Repositories:
     def all_kernels(
         self, sources: Sequence[RepositoryKernel], debian_arch: str
     ) -> list[tuple[KernelCandidate, RepositoryKernel]]:
-        """List the kernels of entries of one format that have all parts, oldest first, each with an entry for it alone.
+        """List whole kernels of entries of a format, oldest first.
 
         Raises InfraError if all repositories are unavailable.
         """
@@ -120,7 +120,7 @@ class Repositories:
     def old_kernels(
         self, sources: Sequence[RepositoryKernel], one: str, other: str
     ) -> list[tuple[KernelCandidate, RepositoryKernel]]:
-        """List the kernels between two versions in all states of an archive, as `all_kernels` does.
+        """List kernels between versions in all states, as `all_kernels` does.
 
         No index is read yet: that a state has the kernel with all parts is found when it is used.
 
@@ -157,7 +157,7 @@ class Repositories:
             raise self.gone(source, debian_arch, error) from error
 
     def gone(self, source: RepositoryKernel, debian_arch: str, error: InfraError) -> StaleMirror:
-        """Return the error for a package that its server lacks, and mark the indexes as outdated."""
+        """Return the error for a lost package; its indexes are outdated."""
         reader, access = _reader(source), self._access(source, debian_arch)
         for repository in source.repositories:
             reader.outdated(repository, access)
@@ -202,7 +202,7 @@ class Repositories:
     def _packages(
         self, repository: str, names: re.Pattern[str], reader: RepositoryReader, access: RepositoryAccess
     ) -> tuple[RepositoryPackage, ...]:
-        """List the packages of a repository, or raise its recent failure again without the wait."""
+        """List a repository's packages, or raise its recent failure again."""
         with self.store.once("repository-work", f"{repository} {id(self)}"):
             at, fault = self._faults.get(repository, (0.0, None))
             if fault and time.monotonic() - at < FAULT_MEMORY_S:
@@ -268,7 +268,7 @@ def _reader(source: RepositoryKernel) -> RepositoryReader:
 
 
 def _briefly(error: BootmatrixError) -> str:
-    """Return a message without the URL that could not be downloaded: its host is the last word."""
+    """Return a message without its URL, whose host is the last word."""
     is_long = isinstance(error, NetworkError) and not isinstance(error, NotFound) and "cannot download" in error.message
     return error.message.rpartition(": ")[2] if is_long else error.message
 
@@ -296,7 +296,7 @@ def _names(source: RepositoryKernel) -> re.Pattern[str]:
 def _assembled(
     source: RepositoryKernel, repository: str, packages: Sequence[RepositoryPackage]
 ) -> list[KernelCandidate]:
-    """Join the images of a repository with their parts: those of the same version, by name."""
+    """Join a repository's images with their parts of the same version."""
     by_name = {(package.name, package.version): package for package in packages}
     found = []
     image_name = _image_name(source)

@@ -1,4 +1,4 @@
-"""pacman repositories: a database of packages, and detached signatures of it or of the packages.
+"""pacman repositories: a database, and detached signatures.
 
 Source: pacman's repo-add(8) and its database format. A repository is `FOLDER NAME`, for FOLDER/NAME.db.
 """

@@ -1,4 +1,4 @@
-"""rpm-md repositories, as createrepo_c makes them: repomd.xml and its signature, primary.xml, RPM packages."""
+"""rpm-md repositories (createrepo_c): repomd.xml, primary.xml, RPMs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenPGP signature of an RPM package: of its header, which has the digest of the files.
+"""An RPM's OpenPGP signature of its header, with the files' digest.
 
 Source: rpm.org's reference manual, package format version 4. Old packages have one signature of header and files.
 """
@@ -35,7 +35,7 @@ _STRINGS, _BINARY, _STRING_ARRAY, _INT32 = 6, 7, 8, 4
 
 @dataclass(frozen=True)
 class _RpmHeader:
-    """A header's tags: kind, offset and count; its raw bytes, and its end in the file."""
+    """A header's tags: kind, offset, count; raw bytes, end in the file."""
 
     tags: dict[int, tuple[int, int, int]]
     raw: bytes
@@ -69,7 +69,7 @@ class _RpmHeader:
 
 
 def check_package(path: Path, name: str, keys: Keys) -> None:
-    """Check that a key signed a package, that its files are the signed ones, and that it is the wanted one.
+    """Check that a key signed a package, its files, and that it is wanted.
 
     `name` is name, version and architecture: without a signed index, only the package itself tells them.
 

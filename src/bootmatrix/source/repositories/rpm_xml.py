@@ -1,4 +1,4 @@
-"""The XML files of rpm-md repositories, read as streams by expat. Documents with a DTD are refused."""
+"""XML of rpm-md repositories, as streams by expat, without a DTD."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEXTS = {"name", "arch", "checksum", "size"}
 
 @dataclass(frozen=True)
 class Primary:
-    """The list of packages that repomd.xml names. `href` is relative to the repository."""
+    """repomd.xml's list of packages; `href` is below the repository."""
 
     href: str
     checksum: str

@@ -1,4 +1,4 @@
-"""RSA signatures of apk indexes. A module of its own, as cryptography is slow to import."""
+"""RSA signatures of apk indexes, apart: cryptography imports slowly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 
 def is_signed(data: bytes, kind: str, key: bytes, signature: bytes) -> bool:
-    """Return whether an RSA key signed data (PKCS #1 v1.5), with the digest that the signature's name says."""
+    """Return whether an RSA key signed data (PKCS #1 v1.5), by its digest."""
     digests = {"RSA": hashes.SHA1(), "RSA256": hashes.SHA256(), "RSA512": hashes.SHA512()}  # noqa: S303
     try:
         public = load_pem_public_key(key)

@@ -1,4 +1,4 @@
-"""Old kernels of an archive, found by a service that keeps all of its states (model/distribution.py)."""
+"""Old kernels, by a service that keeps all states of an archive."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class OldKernel:
 def old_kernels(
     source: RepositoryKernel, image: re.Pattern[str], one: str, other: str, indexes: IndexCache
 ) -> list[OldKernel]:
-    """List the kernels whose images have such a name, from one version prefix to another, oldest first.
+    """List kernels of such images between versions, oldest first.
 
     Raises:
         InputError: a prefix is not a version.
@@ -143,7 +143,7 @@ class _SnapshotRequests:
         return found.result if found else ()
 
     def first_seen(self, package: str, version: str, architecture: str) -> OldKernel | None:
-        """Find the time at which a package came into the archive; None if it never did for the architecture."""
+        """Find when a package came into the archive; None if it never did."""
         found = self._ask(_Files, "binary", package, version, "binfiles?fileinfo=1")
         files = [file.hash for file in found.result if file.architecture == architecture] if found else []
         seen = [entry for name in files for entry in (found.fileinfo.get(name, ()) if found else ())]

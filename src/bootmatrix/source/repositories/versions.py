@@ -1,4 +1,4 @@
-"""Order of package versions outside of the Debian archive, as in rpm, pacman and apk."""
+"""Order of package versions in rpm, pacman and apk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ORDER = {"~": -1, "": 0, "^": 1}
 
 
 def compare(left: str, right: str) -> int:
-    """Compare versions `[EPOCH:]VERSION[-RELEASE]`; negative if the left one is older."""
+    """Compare `[EPOCH:]VERSION[-RELEASE]`; negative if the left is older."""
     for one, other in zip(_fields(left), _fields(right), strict=True):
         if order := _compare_field(one, other):
             return order

@@ -1,4 +1,4 @@
-"""A check of a cluster's hosts: reached, worker started, clock, and a guest booted."""
+"""A check of hosts: reached, worker started, clock, a guest booted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WAIT_S = 0.5
 
 @dataclass(frozen=True)
 class HostReport:
-    """The result for one host. `fault` is empty for one that can be used; `record` is of its guest, if any."""
+    """A host's result; `fault` is empty if usable, `record` its guest's."""
 
     name: str
     fault: str = ""
@@ -35,7 +35,7 @@ class HostReport:
 
 
 async def check_hosts(settings: ExecutorSettings, choose: Callable[[Offer], CellRequest | None]) -> list[HostReport]:
-    """Start a worker on each host, and boot the guest there that `choose` returns for its offer.
+    """Start a worker on each host, and boot the guest of `choose` there.
 
     Raises InputError if the cluster's file is invalid.
     """
@@ -58,7 +58,7 @@ async def check_hosts(settings: ExecutorSettings, choose: Callable[[Offer], Cell
 
 
 async def _wait(fleet: Fleet, began_s: float) -> dict[str, float]:
-    """Wait until each host is up or has failed; return the seconds that those took that are up."""
+    """Wait until each host is up or failed; return the seconds of those up."""
     up_s: dict[str, float] = {}
     while time.monotonic() - began_s < START_S:
         for name in fleet.known:

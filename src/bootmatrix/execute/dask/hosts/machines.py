@@ -1,4 +1,4 @@
-"""Machines that are started for a run: as many as its cells need, none at first, each ended when it is idle."""
+"""Machines started for a run as cells need them, ended when idle."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class MachineSource(Protocol):
 
 @dataclass(frozen=True)
 class RunKey:
-    """The SSH keys of a run: the client's, and one for all of its machines, which they get as they start."""
+    """The SSH keys of a run: the client's, and one for all its machines."""
 
     client: asyncssh.SSHKey
     machine: asyncssh.SSHKey
@@ -81,7 +81,7 @@ def _public(key: asyncssh.SSHKey) -> str:
 
 
 def user_data(settings: Ec2, key: RunKey) -> str:
-    """Return what cloud-init does on a machine: keys, the leash, the file's own lines, a mark at the end."""
+    """Return cloud-init's work: keys, the leash, the file's lines, a mark."""
     leash = files("bootmatrix.execute.dask.hosts").joinpath("leash.sh").read_text(encoding="utf-8")
     start = f"setsid sh {LEASH} {settings.silence_s} </dev/null >/dev/null 2>&1 &"
     document = {
@@ -99,7 +99,10 @@ def user_data(settings: Ec2, key: RunKey) -> str:
 
 @dataclass
 class StartedMachine:
-    """A machine of the pool. Times are monotonic; `idle_since_s` is 0 while it has cells or starts."""
+    """A machine of the pool.
+
+    Times are monotonic; `idle_since_s` is 0 while it has cells or starts.
+    """
 
     name: str
     begun_s: float
@@ -223,7 +226,10 @@ class MachinePool:
 
 
 async def _is_set_up(host: Host) -> bool:
-    """Return whether a machine has done all of its user data. Raises HostFault if it is not ours."""
+    """Return whether a machine has done all of its user data.
+
+    Raises HostFault if it is not ours.
+    """
     try:
         async with connected(host) as connection:
             return (await connection.run(f"test -e {READY}")).exit_status == 0

@@ -1,4 +1,4 @@
-"""One worker on a host: the tool is sent if needed, ports are forwarded both ways, the worker is held."""
+"""A worker on a host: tool sent, ports forwarded both ways, held."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class HostSession:
             ) from error
 
     async def get(self, bundle: str, target: Path) -> None:
-        """Fetch a bundle from the worker's folder, and remove it there. Raises InfraError if it cannot be had."""
+        """Fetch a bundle and remove it there. Raises InfraError on failure."""
         name = PurePosixPath(bundle).name
         source = f"{self.hello.folder}/{name}"
         try:
@@ -92,7 +92,7 @@ class HostSession:
 
 @dataclass(frozen=True)
 class ClientAccess:
-    """The client's end of all hosts: keys and port of the scheduler, store, and the QEMUs to look for there."""
+    """The client's end of hosts: scheduler's keys and port, store, QEMUs."""
 
     keys: RunKeys
     port: int
@@ -164,7 +164,7 @@ async def _process(
 
 
 async def _tool(host: Host, connection: asyncssh.SSHClientConnection, sftp: asyncssh.SFTPClient, store: Store) -> str:
-    """Find the tool on a host, or send it; return what stands before Python in a command."""
+    """Find or send the tool; return what stands before Python."""
     version, platform, found = await _probe(host, connection)
     if found == own_versions():
         return ""

@@ -1,4 +1,4 @@
-"""Supervision of hosts: each has a worker while the run lasts; one that was lost is tried again."""
+"""Supervision of hosts: one worker each, tried again if lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ END_S = 15.0
 
 
 class HostsDepot:
-    """The client's end of all hosts' files: SFTP, and the folders or URLs that hosts name."""
+    """The client's end of hosts' files: SFTP, and folders or URLs."""
 
     def __init__(self, hosts: tuple[Host, ...]) -> None:
         self.sessions: dict[str, HostSession] = {}

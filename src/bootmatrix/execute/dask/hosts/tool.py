@@ -1,4 +1,4 @@
-"""The tool as one archive for hosts without it: bootmatrix and the packages that a worker imports."""
+"""The tool as an archive: bootmatrix, and what a worker imports."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def own_versions() -> str:
 
 @cache
 def _distributions() -> tuple[Distribution, ...]:
-    """List the installed packages that the tool consists of, with all that they require."""
+    """List the installed packages of the tool, with their requirements."""
     names, waiting = {}, list(ROOTS)
     while waiting:
         name = waiting.pop().lower().replace("_", "-")
@@ -94,7 +94,7 @@ def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
 
 
 def tool_archive(store: Store) -> tuple[str, Path]:
-    """Return the digest and the path of the tool's archive, made if the tool has changed. Blocking.
+    """Return digest and path of the tool's archive, made anew if changed.
 
     Raises HostError if the disk is full.
     """
