@@ -16,11 +16,10 @@ trap 'exit 130' INT TERM HUP
 lock() {  # FILE ARGUMENTS…
     file=$1
     shift
-    # The lock that stands is copied, as uv keeps the versions of the file that it writes to. Extras stay in it: pip takes a
-    # requirement such as pydantic[email] for one without a version otherwise.
+    # The lock that stands is copied, as uv keeps the versions of the file that it writes to.
     cp "$file" "$work/$file" 2>/dev/null || true
     UV_CUSTOM_COMPILE_COMMAND='make lock' "$work/uv/bin/uv" pip compile --quiet "$@" \
-        --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+        --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-emit-find-links ${UPGRADE:+--upgrade} --output-file "$work/$file" >/dev/null
 
     if grep -nE '^ *-|://' "$work/$file" | grep -vE '^[0-9]+: *--hash=sha256:'; then

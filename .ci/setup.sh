@@ -213,7 +213,9 @@ install_locked() {
     say "making .venv with $("$python" --version) and the packages of requirements.lock"
     rm -rf .venv
     "$python" -m venv .venv
-    .venv/bin/pip install --quiet --disable-pip-version-check --retries 5 --require-hashes -r requirements.lock || {
+    # The lock has all dependencies, but names none of their extras, without which pip does not find them in it.
+    { .venv/bin/pip install --quiet --disable-pip-version-check --retries 5 --require-hashes --no-deps -r requirements.lock &&
+        .venv/bin/pip check --quiet --disable-pip-version-check; } || {
         complain "pip could not install requirements.lock: see above"
         exit 2
     }
