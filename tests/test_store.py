@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 import signal
 import subprocess
 import sys
@@ -105,8 +106,9 @@ def test_a_folder_in_the_place_of_a_file_is_replaced(store: Store) -> None:
     store.set_memo("kind", "key", b"value")
     assert (store.verified(digest).read_bytes(), store.memo("kind", "key")) == (b"words", b"value")
     memo.unlink()
-    for damage_by in (lambda: memo.symlink_to(memo.name), lambda: os.mkfifo(memo)):
-        damage_by()
+    damages: tuple[Callable[[], None], ...] = (lambda: memo.symlink_to(memo.name), lambda: os.mkfifo(memo))
+    for damage in damages:
+        damage()
         assert store.memo("kind", "key") is None
         store.set_memo("kind", "key", b"value")
         assert store.memo("kind", "key") == b"value"

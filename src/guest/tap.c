@@ -44,7 +44,7 @@ static size_t escape(const char *line, size_t size)
 /* Length of a blank, a comment sign, a byte order mark or an escape sequence; 0 for anything else. */
 static size_t ornament(const char *line, size_t size, bool is_plain)
 {
-	if (size && (*line == ' ' || *line == '\t' || (*line == '\r' && !is_plain)))
+	if (size && (*line == ' ' || *line == '\t'))
 		return 1;
 	if (begins(line, size, "# "))
 		return 2;
@@ -63,8 +63,10 @@ static void strip(const char **line, size_t *size, bool is_plain)
 	}
 }
 
-bool is_tap_line(const char *line, size_t size)
+static bool begins_tap(const char *line, size_t size)
 {
+	size_t part;
+
 	strip(&line, &size, false);
 	if (begins(line, size, "TAP version") || begins(line, size, "KTAP version") || begins(line, size, "Bail out!"))
 		return true;
@@ -74,9 +76,28 @@ bool is_tap_line(const char *line, size_t size)
 		line += 4;
 		size -= 4;
 	}
+	while ((part = escape(line, size)) > 0) {
+		line += part;
+		size -= part;
+	}
 	if (!begins(line, size, "ok"))
 		return false;
 	return size == 2 || line[2] == ' ' || line[2] == '\t' || line[2] == '\r' || line[2] == '\033';
+}
+
+/* A carriage return begins a line anew, as progress bars do. */
+bool is_tap_line(const char *line, size_t size)
+{
+	const char *next;
+
+	while (!begins_tap(line, size)) {
+		next = memchr(line, '\r', size);
+		if (!next)
+			return false;
+		size -= (size_t)(next + 1 - line);
+		line = next + 1;
+	}
+	return true;
 }
 
 bool is_yaml_mark(const char *line, size_t size)
