@@ -28,7 +28,9 @@ SYSTEM_MAP = b"""\
 ffffffff81000000 T _text
 ffffffff81000040 t planted_init
 ffffffff81000060 T default_idle
+ffffffff81000080 T _etext
 ffffffff82000000 D data
+ffffffff82800000 t planted_exit
 ffffffff83000000 B _end
 """
 REGISTERS = {
@@ -80,7 +82,10 @@ def test_what_there_is_nothing_to_tell_of() -> None:
     for text in (b"", b"garbage\n\xff\xff", b"zzz T x\n"):
         assert Symbols.of_map(text).name(0xFFFFFFFF81000052) == ""
     symbols = Symbols.of_map(SYSTEM_MAP)
-    assert [symbols.name(at) for at in (0, 0xFFF, 0xFFFFFFFF83000000, 0xFFFFFFFF81000000)] == ["", "", "", "_text+0x0"]
+    outside = (0, 0xFFF, 0xFFFFFFFF83000000, 0xFFFFFFFF82000000)
+    assert [symbols.name(at) for at in outside] == [""] * len(outside)
+    assert symbols.name(0xFFFFFFFF81000000) == "_text+0x0"
+    assert symbols.name(0xFFFFFFFF82800004) == "planted_exit+0x4"
 
 
 def test_the_place_is_in_the_reason_of_a_hang_also_when_it_is_judged_again() -> None:

@@ -10,6 +10,8 @@ from functools import cached_property
 SYMBOL = re.compile(rb"^([0-9a-f]{8,16}) ([A-Za-z]) ([^\s\[]{1,200})", re.MULTILINE)
 CODE = b"tTwW"
 LAST = ("_end", "__bss_stop")
+ENDS_OF_CODE = ("_etext", "_einittext")
+"""What follows them is data, up to the next section of code."""
 PLACE = re.compile(r"([\w.$]{1,200})\+0x([0-9a-f]{1,8})/0x[0-9a-f]{1,8}(?! \[)")
 """A function and an offset as kernels print them; those of modules have the module's name behind it."""
 COUNTER = re.compile(r"\b(?:RIP|EIP|pc|PC|NIP|epc|ERA|PSW)\b")
@@ -31,6 +33,7 @@ class Symbols:
         ordered = sorted(set(rows))
         self._addresses = [address for address, _ in ordered]
         self._names = [name for _, name in ordered]
+        self._ends_of_code = {address for address, name in ordered if name in ENDS_OF_CODE}
         self._end = end or (self._addresses[-1] + 1 if ordered else 0)
         self._line = line
 
@@ -42,9 +45,9 @@ class Symbols:
         return cls(((address, name) for address, kind, name in rows if kind in CODE), end, line)
 
     def name(self, address: int) -> str:
-        """Return `function+0x12 (lib/x.c:27)`; empty outside of the kernel."""
+        """Return `function+0x12 (lib/x.c:27)`; empty outside of the kernel's code."""
         index = bisect_right(self._addresses, address) - 1
-        if index < 0 or address >= self._end:
+        if index < 0 or address >= self._end or self._addresses[index] in self._ends_of_code:
             return ""
         line = self._line(address)
         return f"{self._names[index]}+{address - self._addresses[index]:#x}{f' ({line})' if line else ''}"
