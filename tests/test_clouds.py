@@ -28,7 +28,7 @@ from bootmatrix.errors import HostError, InfraError, InputError
 from bootmatrix.load.cluster import load_cloud_machine
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.model import Bootable, Verdict
+from bootmatrix.model import Bootable, Profile, Verdict
 from bootmatrix.model.artefact import ExpectedFiles
 from bootmatrix.model.cluster import CloudRun
 from cloud_servers import Aws, Gcp, Project, Server, serve
@@ -40,7 +40,8 @@ PASSED = (
 ).encode()
 BOOTABLE = Bootable(kernel_release=RELEASE, onboot=("hello",), protocol=2)
 PACE = CloudPace(limit_s=20, poll_s=0.05, lag_s=0.3)
-MACHINE = load_profiles([CHECKOUT / "arch"])["x86_64"]
+PROFILES = load_profiles([CHECKOUT / "arch"])
+MACHINE, ARM = PROFILES["x86_64"], PROFILES["aarch64"]
 CHOICE = CloudRun(region="eu-west-1")
 
 
@@ -109,9 +110,9 @@ def aws_place(tmp_path: Path, **more: Any) -> AwsPlace:
     return AwsPlace(load_cloud_machine("aws", MACHINE), CloudRun(region="eu-west-1", **more), tmp_path / "uploads")
 
 
-def gcp_place(**more: Any) -> GcpPlace:
+def gcp_place(machine: Profile = MACHINE, **more: Any) -> GcpPlace:
     choice = CloudRun(region="z", project="p", bucket="b", **more)
-    return GcpPlace(load_cloud_machine("gcp", MACHINE), choice)
+    return GcpPlace(load_cloud_machine("gcp", machine), choice)
 
 
 def left(server: Server) -> list[str]:
@@ -234,6 +235,13 @@ def test_a_run_on_gcp_passes_and_leaves_nothing(gcp: Server, packed: Path) -> No
     judgement, _ = run_in(gcp_place(), packed, BOOTABLE, PACE, print)
     assert (judgement.verdict, judgement.is_weak) == (Verdict.PASS, True), judgement
     assert (gcp.state.images, gcp.state.instances, gcp.state.objects) == ({}, {}, {})
+
+
+def test_an_image_says_that_it_boots_by_uefi(gcp: Server, packed: Path) -> None:
+    for machine in (MACHINE, ARM):
+        gcp_place(machine).push(packed, "x")
+    made = [(image["architecture"], image["guestOsFeatures"]) for image in gcp.state.images.values()]
+    assert made == [("X86_64", []), ("ARM64", [{"type": "UEFI_COMPATIBLE"}])]
 
 
 def test_a_spot_machine_that_is_taken_back(gcp: Server, packed: Path) -> None:

@@ -54,7 +54,13 @@ def build_all(folder: Path, **environment: str) -> None:
     """`hello` in all formats, on two prefixes, as two names are taken twice; and those of another architecture."""
     build(folder, "x86_64", [name for name in X86 if name not in ALONE], "all", **environment)
     build(folder, "x86_64", list(ALONE), "more", **environment)
-    build(folder, "aarch64", ["raw-efi", "iso-efi", "iso-efi-initrd", "qcow2-efi", "rpi3"], "arm", **environment)
+    build(
+        folder,
+        "aarch64",
+        ["raw-efi", "iso-efi", "iso-efi-initrd", "qcow2-efi", "gcp-efi", "rpi3"],
+        "arm",
+        **environment,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +95,10 @@ def test_boots_with_an_account_of_init(built: Path, name: str) -> None:
     assert "hello from x86_64" in said
 
 
-@pytest.mark.parametrize("name", ["arm-efi.img", pytest.param("arm-efi.iso", marks=pytest.mark.long)])
+LONG_ARM = [pytest.param(name, marks=pytest.mark.long) for name in ("arm-efi.iso", "arm-efi.img.tar.gz")]
+
+
+@pytest.mark.parametrize("name", ["arm-efi.img", *LONG_ARM])
 def test_boots_by_uefi_on_another_architecture(built: Path, name: str) -> None:
     boots_on("aarch64", built, name)
 

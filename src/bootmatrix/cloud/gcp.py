@@ -21,6 +21,8 @@ from bootmatrix.errors import HostError, InfraError
 from bootmatrix.model.cluster import CloudMachine, CloudRun
 
 COMPUTE = "https://compute.googleapis.com/compute/v1"
+UEFI = "UEFI_COMPATIBLE"
+"""The feature of an image that boots by UEFI, which Arm machines demand (images.insert: guestOsFeatures)."""
 STORAGE = "https://storage.googleapis.com"
 CHUNK_BYTES = 8 << 20
 """A piece of a resumable upload: a multiple of 256 KiB."""
@@ -128,6 +130,7 @@ class GcpPlace:
             "architecture": self._machine.architecture,
             "rawDisk": {"source": f"{STORAGE}/{self._choice.bucket}/{name}.tar.gz"},
             "labels": {TAG: self.number},
+            "guestOsFeatures": [{"type": UEFI}] if self._machine.boot_mode == "uefi" else [],
         }
         self._insert(f"{self._project}/global", "images", body)
         self._delete_object(f"{name}.tar.gz")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 from bootmatrix.assembly.formats import Format, Maker, bios, efi
@@ -25,7 +24,7 @@ CID_DIGITS = 8
 CONVERTER = "qemu-img"
 
 
-def qcow2(disk: Callable[[Source], Path], source: Source) -> Path:
+def qcow2(disk: Maker, source: Source) -> Path:
     """Write a disk as qcow2."""
     raw = disk(source)
     return source.kept("qcow2", lambda path: _convert(raw, path, "qcow2"), raw.name, *versions(CONVERTER))
@@ -36,18 +35,18 @@ def aws(source: Source) -> Path:
     return source.kept("aws", lambda path: _in_gib(bios.disk(source), path), bios.disk(source).name)
 
 
-def gcp(source: Source) -> Path:
+def gcp(disk: Maker, source: Source) -> Path:
     """Write `disk.raw` of whole GiB as a tar.gz of GNU's old format, for GCE."""
+    raw = disk(source)
 
     def make(path: Path) -> None:
-        disk = path.with_name("disk.raw")
-        _in_gib(bios.disk(source), disk)
+        _in_gib(raw, path.with_name("disk.raw"))
         owner = ["--owner=0", "--group=0", "--numeric-owner", "--mode=0644", f"--mtime=@{EPOCH_S}"]
         sparse = ["--format=oldgnu", "--sparse", "--hole-detection=raw"]
         packer = ["-I", "gzip -n -6"]
         run("tar", ["--create", *sparse, *owner, *packer, "-f", path, "-C", path.parent, "disk.raw"])
 
-    return source.kept("gcp", make, bios.disk(source).name, *versions("tar", "gzip"))
+    return source.kept("gcp", make, raw.name, *versions("tar", "gzip"))
 
 
 def vhd(source: Source) -> Path:
@@ -130,9 +129,14 @@ def _as_qcow2(disk: Maker) -> Maker:
     return lambda source: qcow2(disk, source)
 
 
+def _as_gcp(disk: Maker) -> Maker:
+    return lambda source: gcp(disk, source)
+
+
 QCOW2_BIOS = Format("a disk as qcow2", {".qcow2": _as_qcow2(bios.disk)}, "bios", "disk")
 QCOW2_EFI = Format("a disk as qcow2", {"-efi.qcow2": _as_qcow2(efi.disk)}, "efi", "disk")
-GCP = Format("for Google Compute Engine", {".img.tar.gz": gcp}, "bios", "disk")
+GCP = Format("for Google Compute Engine", {".img.tar.gz": _as_gcp(bios.disk)}, "bios", "disk")
+GCP_EFI = Format("for Google Compute Engine", {"-efi.img.tar.gz": _as_gcp(efi.disk)}, "efi", "disk")
 AWS = Format("for Amazon EC2: a disk of whole GiB", {".raw": aws}, "bios", "disk")
 VHD = Format("for Azure: a VHD of fixed size", {".vhd": vhd}, "bios", "disk")
 DYNAMIC_VHD = Format("for Hyper-V: a VHD that grows", {".vhd": dynamic_vhd}, "bios", "disk")
