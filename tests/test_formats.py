@@ -25,6 +25,7 @@ pytestmark = pytest.mark.boots
 
 BOOTMATRIX = [sys.executable, "-m", "bootmatrix.cli.main"]
 X86 = [name for name, one in output_formats().items() if one.start != "card"]
+ARM = ["raw-efi", "iso-efi", "iso-efi-initrd", "qcow2-efi", "gcp-efi", "rpi3"]
 ALONE = ("kernel+iso", "dynamic-vhd")
 """Formats whose file has the name of another one's."""
 
