@@ -59,7 +59,7 @@ def test_a_cell_knows_what_may_matter_beside_its_names(folder: Path) -> None:
     cells = planned(folder, arch=("ppc64le", "armv7"), kernel=("7.2-64k", "6.1")).cells
     traits = {cell.id: cell.traits for cell in cells}
     assert traits["a/ppc64le/7.2-64k"] == Traits(bits=64, endian="little", page_kib=64, kernel_version="7.2")
-    assert traits["a/armv7/6.1"] == Traits(bits=32, endian="little", page_kib=4, kernel_version="6.1")
+    assert traits["a/armv7/6.1"] == Traits(bits=32, endian="little", page_kib=4, kernel_version="6.1", va_bits=32)
 
 
 def test_all_means_each_default_machine_and_each_of_its_kernels(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from bootmatrix import operating_system
 from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB, Budget
 from bootmatrix.execute.executor import longest_first
 from bootmatrix.model import Cell
@@ -109,6 +110,7 @@ def group(folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, files: dict[
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.setattr(host, "PROC", folder / "proc")
+    monkeypatch.setattr(operating_system, "MEMINFO", folder / "proc/meminfo")
     monkeypatch.setattr(host, "CGROUPS", folder / "cgroup")
 
 

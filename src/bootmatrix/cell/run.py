@@ -306,7 +306,9 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
     attempt.outcome = booted.outcome
     release = prepared.kernel.release if prepared.kernel else ""
     again = partial(context.observer.cell_stage, cell, "explain") if context.explain_hang else None
-    places = FaultPlaces(context.profiles[cell.arch].kernels_of(cell.machine).get(cell.kernel), release, again)
+    profile = context.profiles.get(cell.arch)  # another host's cell comes without
+    kernel = profile.kernels_of(cell.machine).get(cell.kernel) if profile else None
+    places = FaultPlaces(kernel, release, again)
     attempt.outcome = await places.added_to(booted.outcome, attempt.judgement, start, bootable)
     if attempt.outcome is not booted.outcome:
         attempt.judgement = _judge(start, bootable, attempt.outcome)

@@ -90,6 +90,8 @@ def leave_in_time(status: int) -> None:
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(status)
+    for number in SIGNALS:  # the interpreter restores defaults as it ends: a repetition would change the status
+        signal.signal(number, signal.SIG_IGN)
 
 
 async def until_signal(
