@@ -22,7 +22,7 @@ from bootmatrix.model.cluster import CloudMachine, CloudRun
 
 COMPUTE = "https://compute.googleapis.com/compute/v1"
 UEFI = "UEFI_COMPATIBLE"
-"""The feature of an image that boots by UEFI, which Arm machines demand (images.insert: guestOsFeatures)."""
+"""The feature of an image that boots by UEFI, without which some machines refuse it (images.insert)."""
 STORAGE = "https://storage.googleapis.com"
 CHUNK_BYTES = 8 << 20
 """A piece of a resumable upload: a multiple of 256 KiB."""

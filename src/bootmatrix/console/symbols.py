@@ -11,7 +11,7 @@ SYMBOL = re.compile(rb"^([0-9a-f]{8,16}) ([A-Za-z]) ([^\s\[]{1,200})", re.MULTIL
 CODE = b"tTwW"
 LAST = ("_end", "__bss_stop")
 ENDS_OF_CODE = ("_etext", "_einittext")
-"""What follows them is data, up to the next section of code."""
+"""Behind them is data, up to the next section of code."""
 PLACE = re.compile(r"([\w.$]{1,200})\+0x([0-9a-f]{1,8})/0x[0-9a-f]{1,8}(?! \[)")
 """A function and an offset as kernels print them; those of modules have the module's name behind it."""
 COUNTER = re.compile(r"\b(?:RIP|EIP|pc|PC|NIP|epc|ERA|PSW)\b")
