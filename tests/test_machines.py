@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,8 @@ class Ec2(Aws):
         key = folder / f"{name}.client"
         Path(f"{key}.pub").write_text(json.loads(data.partition("\n")[2])["ssh_authorized_keys"][0] + "\n")
         hosts[name] = host = Instance(name, 60 + len(hosts), folder / name, key, data=data)
-        host.up()
+        # Processes end with the thread that started them, and that of a request ends with its client.
+        self.server.state["starter"].submit(host.up).result()
         host.set_up()
         self.server.state["started"].append(name)
 
@@ -128,7 +130,7 @@ def ec2(moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     for name, value in {**keys, "AWS_EC2_METADATA_DISABLED": "true"}.items():
         monkeypatch.setenv(name, value)
     state: dict[str, Any] = {"moto": moto, "started": [], "hosts": {}}
-    with serve(Ec2, tmp_path, state) as server:
+    with ThreadPoolExecutor(1) as state["starter"], serve(Ec2, tmp_path, state) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
         state["session"] = boto3.session.Session(region_name="eu-west-1")
         try:
