@@ -102,7 +102,7 @@ def run(folder: Path, cluster: Path, script: str, *more: str) -> tuple[Run, int]
 
 
 def left(board: SshHost) -> list[str]:
-    """What lies on a board, and the process of MARK's container."""
+    """Files on a board, and the process of MARK's container."""
     return [*map(str, (board.cache / "boards").iterdir()), *(["sleep"] if is_asleep() else [])]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
+from bootmatrix.cli.arguments import amount
 from bootmatrix.cloud.cost import Prices, cost_of
 from command_line import Tool, refused
 
@@ -35,3 +38,10 @@ def test_the_command(tool: Tool) -> None:
     assert "cheaper from" in done.stdout
     refused(tool("cost", "hello", "--hour", "0"), "must be positive")
     refused(tool("cost", "--hour", "1"), "or a run that has ended")
+
+
+@pytest.mark.parametrize("text", ["nan", "-1", "inf", "much"])
+def test_an_amount_is_finite_and_not_negative(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="must be a number of at least 0"):
+        amount(text)
+    assert amount("0.72") == 0.72

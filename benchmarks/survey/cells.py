@@ -90,7 +90,7 @@ def load_result(folder: Path) -> CellResult | None:
 
 
 def load_results(path: Path) -> dict[str, CellResult]:
-    """Return the results of a file of lines by cell; none if there is no file."""
+    """Return the results of a file of lines by cell; empty without the file."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     return {result.id: result for result in map(_parse, lines)}
 

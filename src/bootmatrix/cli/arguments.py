@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -60,6 +61,17 @@ def tiers(text: str) -> tuple[str, ...]:
         if name not in TIERS:
             raise argparse.ArgumentTypeError(f"{name!r} must be one of {', '.join(TIERS)}")
     return chosen
+
+
+def amount(text: str) -> float:
+    """Parse a finite number that is not negative, such as a price."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 0")
+    return value
 
 
 def period(text: str) -> float:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from bootmatrix.cli import arguments
-from bootmatrix.cli.arguments import Commands
+from bootmatrix.cli.arguments import Commands, amount
 
 CLOUDS = ("aws", "gcp")
 PLACES = ("docker", *CLOUDS)
@@ -81,16 +81,20 @@ def add_cost(commands: Commands) -> None:
     )
     parser.add_argument("files", metavar="MATRIX|SPEC", nargs="*", help="what will be run")
     parser.add_argument("--of", metavar="RUN", help="a run that has ended, instead: what it would have cost")
-    parser.add_argument("--hour", type=float, required=True, metavar="PRICE", help="price of a machine's hour")
-    parser.add_argument("--month", type=float, metavar="PRICE", help="price of a machine that is always on, a month")
-    parser.add_argument("--runs", type=float, default=30, metavar="N", help="runs a month (default: 30)")
-    parser.add_argument("--cell", type=float, metavar="SECONDS", help="time of a cell (default: as before, else 30)")
+    parser.add_argument("--hour", type=amount, required=True, metavar="PRICE", help="price of a machine's hour")
+    parser.add_argument("--month", type=amount, metavar="PRICE", help="price of a machine that is always on, a month")
+    parser.add_argument("--runs", type=amount, default=30, metavar="N", help="runs a month (default: 30)")
+    parser.add_argument("--cell", type=amount, metavar="SECONDS", help="time of a cell (default: as before, else 30)")
     parser.add_argument(
-        "--start", type=float, default=60, metavar="SECONDS", help="time until a new machine is ready (default: 60)"
+        "--start",
+        type=amount,
+        default=60,
+        metavar="SECONDS",
+        help="time until a new machine is ready (default: 60)",
     )
     parser.add_argument("--machines", type=int, default=1, metavar="N", help="machines of a run (default: 1)")
     parser.add_argument("--cores", type=int, default=2, metavar="N", help="cells at a time on each (default: 2)")
-    parser.add_argument("--least", type=float, default=60, metavar="SECONDS", help="minimum time billed (default: 60)")
+    parser.add_argument("--least", type=amount, default=60, metavar="SECONDS", help="minimum time billed (default: 60)")
 
 
 def add_hosts(commands: Commands) -> None:
