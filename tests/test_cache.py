@@ -14,7 +14,17 @@ import pytest
 from bootmatrix.cli.main import main
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.store import Store
-from bootmatrix.store.trim import IN_USE_S, JOINED_KEPT_S, drop_joined, parse_size, stored_files, tidy, trim, usage
+from bootmatrix.store.trim import (
+    IN_USE_S,
+    JOINED_KEPT_S,
+    SNAPSHOTS,
+    drop_joined,
+    parse_size,
+    stored_files,
+    tidy,
+    trim,
+    usage,
+)
 from kitchen import Kitchen
 from small_archive import SmallArchive
 
@@ -48,6 +58,19 @@ def test_the_least_recently_used_files_go(tmp_path: Path) -> None:
     done = trim(store, 2500)
     assert left(store, digests) == [0, 4], "the first one was just used"
     assert (done.removed, done.removed_bytes, done.kept_bytes) == (3, 3000, 2000)
+
+
+def test_snapshots_of_guests_count(tmp_path: Path) -> None:
+    store = Store(tmp_path / "c")
+    digests = fill(store, 2)
+    snapshot = store.own_folder(SNAPSHOTS) / "0"
+    snapshot.write_bytes(bytes(1500))
+    assert usage(store.folder)["booted guests (snapshots)"] == (1, 1500)
+    os.utime(snapshot, (9, 9))
+    done = trim(store, 2000)
+    assert (done.removed, done.kept_bytes) == (1, 2000)
+    assert not snapshot.exists()
+    assert left(store, digests) == [0, 1]
 
 
 def test_files_in_use_stay_while_another_process_uses_the_cache(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from bootmatrix.snapshot.snapshot import DamagedSnapshot, Snapshot, read, write
 from bootmatrix.store import Store, host_faults
+from bootmatrix.store.trim import SNAPSHOTS
 
-FOLDER = "snapshots"
-"""Folder of the cache."""
 LIMIT_MIB = 4096
 """Limit of all snapshots on disk. One takes 40 to 130 MiB."""
 LIMIT_VARIABLE = "BOOTMATRIX_SNAPSHOTS_MIB"
@@ -30,7 +29,7 @@ class SnapshotCache:
     def __init__(self, store: Store, most_bytes: int | None = None) -> None:
         self._store = store
         self._most_bytes = limit_bytes() if most_bytes is None else most_bytes
-        self._folder = store.own_folder(FOLDER)
+        self._folder = store.own_folder(SNAPSHOTS)
 
     def path(self, key: str) -> Path:
         """Return the path of a key's snapshot."""
@@ -53,7 +52,7 @@ class SnapshotCache:
     def put(self, key: str, snapshot: Snapshot) -> None:
         """Keep a snapshot within the limit. Raises HostError on a full disk."""
         with host_faults(self._folder):
-            self._store.own_folder(FOLDER)
+            self._store.own_folder(SNAPSHOTS)
             with self._store.temporary() as (path, file):
                 kept = self.path(key)
                 if write(snapshot, file, kept.name) > self._most_bytes:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from bootmatrix.errors import InputError
@@ -42,7 +43,8 @@ _KINDS = (
     (514, b"HdrS", "kernels, modules and programs"),
 )
 """Signatures of the files' forms: offset, bytes, words."""
-_FOLDERS = {"snapshots": "booted guests (snapshots)", "partial": "interrupted downloads"}
+SNAPSHOTS = "snapshots"
+"""Folder of the snapshots of booted guests."""
 _HEAD_BYTES = 1032
 
 
@@ -86,8 +88,8 @@ def limit_bytes() -> int:
 
 
 def stored_files(folder: Path) -> Iterator[StoredFile]:
-    """List the files by digest of a cache."""
-    for place, _, names in os.walk(folder / "blobs" / "sha256"):
+    """List the files of a cache that can be fetched or made again: those by digest, and snapshots."""
+    for place, _, names in chain(os.walk(folder / "blobs" / "sha256"), os.walk(folder / SNAPSHOTS)):
         for name in names:
             path = Path(place, name)
             with suppress(FileNotFoundError):  # another process removed it
@@ -99,9 +101,10 @@ def usage(folder: Path) -> dict[str, tuple[int, int]]:
     """Return the number of files and bytes of each kind of contents."""
     totals: dict[str, tuple[int, int]] = {}
     kinds = [(_kind(file.path), file.size_bytes) for file in stored_files(folder)]
+    counted = {"blobs", SNAPSHOTS}
     others = [
-        (_FOLDERS.get(place, "records and locks"), size)
-        for place in sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name != "blobs")
+        ("interrupted downloads" if place == "partial" else "records and locks", size)
+        for place in sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in counted)
         for size in _sizes(folder / place)
     ]  # fmt: skip
     for kind, size in (*kinds, *others):
@@ -118,6 +121,8 @@ def _sizes(folder: Path) -> Iterator[int]:
 
 
 def _kind(path: Path) -> str:
+    if path.parent.name == SNAPSHOTS:
+        return "booted guests (snapshots)"
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
