@@ -88,6 +88,19 @@ def test_a_plan_is_picklable(workspace: bootmatrix.Workspace) -> None:
     assert len(copy.cells) > 3
 
 
+def test_a_plan_and_a_record_print_in_one_line(workspace: bootmatrix.Workspace) -> None:
+    planned = workspace.plan("hello", arch=["x86_64"], kernel=["6.1", "7.2"])
+    assert repr(planned) == str(planned) == "<PlannedRun hello: 2 cells, 0 skipped>"
+    record = bootmatrix.Record(
+        cell=planned.cells[0],
+        judgement=bootmatrix.Judgement(verdict=bootmatrix.Verdict.HANG, reason="silent"),
+        expected=False,
+        started_at="2026-01-01T00:00:00+00:00",
+        wall_s=61.25,
+    )
+    assert repr(record) == str(record) == "<Record hello/x86_64/6.1: hang in 61.2 s>"
+
+
 def test_bad_input_is_an_input_error(workspace: bootmatrix.Workspace) -> None:
     with pytest.raises(InputError, match="nowhere"):
         workspace.plan("nowhere.yml")

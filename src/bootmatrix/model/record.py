@@ -1,5 +1,6 @@
 """Records of a run: one per cell."""
 
+from collections import Counter
 from typing import Literal
 
 from pydantic import AliasChoices, Field
@@ -89,6 +90,12 @@ class Record(Model):
     machine_profile: Machine | None = None
     bootable: Bootable | None = None
 
+    def __repr__(self) -> str:
+        """Name the cell and its verdict: all fields take 15 kB. `model_dump()` has them."""
+        return f"<Record {self.cell.id}: {self.verdict.value} in {self.wall_s:.1f} s>"
+
+    __str__ = __repr__
+
     @property
     def verdict(self) -> Verdict:
         """The judgement's verdict."""
@@ -161,6 +168,14 @@ class Run(Model):
     order: RunRequest | None = None
     resumed: tuple[str, ...] = ()
     under_way: bool = Field(default=False, exclude=True)
+
+    def __repr__(self) -> str:
+        """Name the run, and count its cells by verdict."""
+        counts = Counter(record.verdict.value for record in self.records)
+        cells = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        return f"<Run {self.name}: {cells or 'no records'}>"
+
+    __str__ = __repr__
 
     @property
     def incomplete(self) -> str:

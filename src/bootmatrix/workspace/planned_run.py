@@ -29,6 +29,10 @@ class PlannedRun:
     before: Run | None = None
     allow_empty: bool = False
 
+    def __repr__(self) -> str:
+        """Name the run, and count its cells."""
+        return f"<PlannedRun {self.title}: {len(self.cells)} cells, {len(self.skips)} skipped>"
+
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The cells to boot."""
