@@ -99,7 +99,9 @@ onboot: [{{name: first, image: "@pkg:./images/mine", annotations: {{bootmatrix.n
 """
     kernel = kitchen.kernel()
     assert kitchen.build(spec.format("outbound"), kernel).outbound
-    locked = replace(kitchen.builder, archive=opened(lock=kitchen.builder.archive.resolved()))
+    lock = kitchen.builder.archive.resolved()
+    assert list(lock.unreproducible.values()) == ["outbound"]
+    locked = replace(kitchen.builder, archive=opened(lock=lock))
     kitchen = replace(kitchen, builder=locked)
     assert not kitchen.build(spec.format("guest"), kernel).outbound
     with pytest.raises(BuildError, match="an unreproducible input"):

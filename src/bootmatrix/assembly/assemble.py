@@ -190,11 +190,14 @@ def _leads_out(assembly: Assembly) -> bool:
     Raises BuildError if it does, and only what a lock has may be used.
     """
     leads_out = assembly.network and needs_outbound(assembly.bundles)
-    if leads_out and assembly.builder.archive.is_confined:
+    archive = assembly.builder.archive
+    if leads_out and archive.is_confined:
         raise BuildError(
             "its network leads outside (outbound): an unreproducible input, which no lock holds",
             "Run it without --locked, or with '--network guest'.",
         )
+    if leads_out:
+        archive.used.add_unreproducible(f"{assembly.spec.name}/network", "outbound")
     return leads_out
 
 

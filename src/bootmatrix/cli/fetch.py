@@ -26,6 +26,8 @@ def run_lock(args: argparse.Namespace) -> int:
     if failed:
         say("no lock file was written", file=sys.stderr)
         return OUR_FAULT
+    for name, value in lock.unreproducible.items():
+        complain(f"{name}: {value}: an unreproducible input, which --locked refuses")
     output = args.output or options.lock_file(args)
     if output == STDOUT:
         print(lock_text(lock), end="")

@@ -18,13 +18,15 @@ class Lock(Model):
     """Pinned versions.
 
     `kernels` by `debian-architecture/flavour/kernel name`; `packages` by `debian-architecture`, then by name;
-    `images`: digests `sha256:…` of registry images, by whole names with a tag.
+    `images`: digests `sha256:…` of registry images, by whole names with a tag. `unreproducible`: inputs that no lock
+    can pin, by `spec/input`.
     """
 
     format: int = 1
     kernels: dict[str, Kernel]
     packages: dict[str, dict[str, Package]]
     images: dict[str, ImageDigest] = {}
+    unreproducible: dict[str, str] = {}
 
 
 class Seen(Model):

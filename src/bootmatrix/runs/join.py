@@ -79,8 +79,9 @@ def join_locks(folders: list[Path]) -> tuple[Lock | None, list[str]]:
     images = _join([lock.images for lock in locks], differing)
     archs = dict.fromkeys(arch for lock in locks for arch in lock.packages)
     packages = {arch: _join([lock.packages.get(arch, {}) for lock in locks], differing) for arch in archs}
-    lock = Lock(kernels=kernels, packages=packages, images=images) if locks else None
-    return lock, list(dict.fromkeys(differing))
+    unreproducible = _join([lock.unreproducible for lock in locks], differing)
+    lock = Lock(kernels=kernels, packages=packages, images=images, unreproducible=unreproducible)
+    return lock if locks else None, list(dict.fromkeys(differing))
 
 
 def _join(parts: list[dict[str, T]], differing: list[str]) -> dict[str, T]:

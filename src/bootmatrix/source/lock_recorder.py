@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from bootmatrix.model import Kernel, Lock, Package
 from bootmatrix.source.packages import newest_first
+
+T = TypeVar("T")
 
 
 def kernel_key(debian_arch: str, flavour: str, name: str) -> str:
@@ -23,6 +26,7 @@ class Used:
         self._kernels: dict[str, Kernel] = {}
         self._packages: dict[str, set[Package]] = defaultdict(set)
         self._images: dict[str, str] = dict(before.images) if before else {}
+        self._unreproducible: dict[str, str] = dict(before.unreproducible) if before else {}
         self._lock: Lock | None = None
         if before:
             self._kernels.update(before.kernels)
@@ -30,9 +34,7 @@ class Used:
                 self.add_packages(arch, packages.values())
 
     def add_kernel(self, key: str, kernel: Kernel) -> None:
-        with self._guard:
-            if self._kernels.get(key) != kernel:
-                self._kernels[key], self._lock = kernel, None
+        self._add(self._kernels, key, kernel)
 
     def add_packages(self, debian_arch: str, packages: Iterable[Package]) -> None:
         with self._guard:
@@ -44,9 +46,16 @@ class Used:
 
     def add_image(self, name: str, digest: str) -> None:
         """Record an image of a registry."""
+        self._add(self._images, name, digest)
+
+    def add_unreproducible(self, name: str, value: str) -> None:
+        """Record an input that no lock can pin, by `spec/input`."""
+        self._add(self._unreproducible, name, value)
+
+    def _add(self, entries: dict[str, T], name: str, value: T) -> None:
         with self._guard:
-            if self._images.get(name) != digest:
-                self._images[name], self._lock = digest, None
+            if entries.get(name) != value:
+                entries[name], self._lock = value, None
 
     def lock(self) -> Lock:
         """Return the lock of all that was used, sorted, so that threads do not matter.
@@ -58,6 +67,7 @@ class Used:
                 kernels=dict(sorted(self._kernels.items())),
                 packages={arch: _by_name(packages) for arch, packages in sorted(self._packages.items())},
                 images=dict(sorted(self._images.items())),
+                unreproducible=dict(sorted(self._unreproducible.items())),
             )
             return self._lock
 
