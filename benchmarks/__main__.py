@@ -28,6 +28,7 @@ from benchmarks.peers import known_archs
 from benchmarks.planted import loop, planted
 from benchmarks.results import Result, as_json, median, table
 from benchmarks.together import together
+from benchmarks.tries import tries
 from bootmatrix.cli import arguments as shared
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.report.writer import write_reports
@@ -307,6 +308,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "runs": runs,
     "history": look_back,
     "ci": ci_job,
+    "tries": tries,
     "hosts": many_machines,
     "planted": planted,
     "kernel-loop": loop,
