@@ -60,8 +60,15 @@ def hostile() -> ReportContext:
         subresults=[SubResult(name=HOSTILE, verdict=Verdict.FAIL, detail=HOSTILE)],
         advice=HOSTILE,
     )
+    assert record.kernel
+    named = dict.fromkeys(("name", "version", "architecture", "suite"), HOSTILE)
+    packages = tuple(package.model_copy(update=named) for package in record.kernel.packages)
+    kernel = record.kernel.model_copy(update={"packages": packages})
+    record = record.model_copy(update={"kernel": kernel, "qemu_version": HOSTILE, "cold_reason": HOSTILE})
     one = given([record, make_record(make_cell("armv7"), Verdict.SKIP, HOSTILE)])
-    return ReportContext(one.run.model_copy(update={"title": HOSTILE}), lambda _: HOSTILE.encode("utf-8", "replace"))
+    text = HOSTILE.replace("\ud800", "")  # which JSON cannot have
+    of_the_run = dict.fromkeys(("title", "name", "tool_version", "branch", "baseline"), text)
+    return ReportContext(one.run.model_copy(update=of_the_run), lambda _: HOSTILE.encode("utf-8", "replace"))
 
 
 def test_forms_are_found_by_name() -> None:

@@ -203,15 +203,17 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         ('"baseline": ""', '"baseline": "../../another/run"'),
         ('"started_at": "', '"started_at": "yesterday, '),
         ('"ended_at": "20', '"ended_at": "9999-12-31T23:59:59-12:00 20'),
+        ('"started_at": "', '"started_at": "2026-11-24\\u001b01:40:05+00:00", "branch": "'),
+        *(('"wall_s": ', f'"wall_s": {number}, "host": {{}}, "x": ') for number in ("NaN", "Infinity", "1e999")),
     ],
 )
 def test_a_run_that_somebody_edited_is_refused(tmp_path: Path, old: str, new: str) -> None:
-    """It would lead to another run's files, or to a time that is none."""
+    """It would lead to another run's files, or to a time or number that is none."""
     _, folder = write_run(tmp_path, mixed_records())
     text = (folder / "run.json").read_text()
     assert old in text
     (folder / "run.json").write_text(text.replace(old, new, 1))
-    with pytest.raises(InputError, match=r"run\.json: damaged: .*(baseline|started_at|ended_at)"):
+    with pytest.raises(InputError, match=r"run\.json: damaged: .*(baseline|started_at|ended_at|wall_s)"):
         load_run(folder)
 
 

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from bootmatrix.model import Verdict
 from bootmatrix.signoff.manifest import read_lines, write_lines
+from bootmatrix.signoff.verify import changed_since
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 from signoff_fixtures import RELEASE, Tool, statement, write_keys, written
 
@@ -129,6 +130,18 @@ def test_whatever_is_new_is_named(
         for path in sorted(set(signed.rglob("*")) - before, reverse=True):
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
         assert f"{RELEASE}: PASSED" in signing("verify", signed, "--key", keys[1]), name
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+@pytest.mark.parametrize("name", ["SHA256SUMS", "report.html", "attestation.dsse.json", "signoff.html"])
+def test_files_that_never_end_are_not_read(
+    signing: Tool, signed: Path, keys: tuple[Path, Path], name: str, put: Callable[[Path], None]
+) -> None:
+    victim = signed / "signoff" / RELEASE / name
+    victim.unlink()
+    put(victim)
+    assert f"{RELEASE}: NOT valid" in signing("verify", signed, "--key", keys[1], status=1)
+    assert changed_since(signed) == ([RELEASE] if name == "SHA256SUMS" else [])
 
 
 def shown_name(name: str) -> str:

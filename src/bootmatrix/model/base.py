@@ -12,12 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, V
 
 
 class Model(BaseModel):
-    """A frozen value. JSON input is strict: numbers and strings are not converted.
+    """A frozen value of finite numbers; numbers and strings are not converted.
 
     Validators and serialisers are built on first use.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True, allow_inf_nan=False)
 
     def model_post_init(self, _context: Any) -> None:
         """Share what pydantic keeps per value, and nobody asks for.
@@ -69,6 +69,8 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 def _checked_time(text: str) -> str:
     """Return a time. Raises ValueError if not RFC 3339, or out of range."""
     try:
+        if not text.isascii() or not text.isprintable():  # Python takes any character between date and time
+            raise ValueError
         datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"not a time: {text[:40]!r}") from error

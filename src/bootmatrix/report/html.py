@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bootmatrix.report.console_view import numbered
+from bootmatrix.report.sanitize import sanitize
 
 if TYPE_CHECKING:
     from bootmatrix.report.cell_view import CellView
@@ -74,9 +75,15 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_printable,
     )
     environment.filters["numbered"] = numbered
     return environment
+
+
+def _printable(value: object) -> object:
+    """Sanitize what a template inserts, whoever has written it."""
+    return sanitize(value) if type(value) is str else value
 
 
 @cache

@@ -224,7 +224,7 @@ def _baseline(past: Past) -> BaselineSummary | None:
 
 def _facts(run: Run) -> Iterable[tuple[str, str]]:
     versions = dict.fromkeys(record.qemu_version for record in run.records if record.qemu_version)
-    yield "bootmatrix", run.tool_version
+    yield "bootmatrix", sanitize(run.tool_version)
     yield "QEMU", ", ".join(map(sanitize, versions)) or "not started"
     yield from _hosts(run.records)
     host = run.host

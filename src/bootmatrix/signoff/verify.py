@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import open_plain
 from bootmatrix.history.reference import TAG
 from bootmatrix.signoff.manifest import (
     MANIFEST_FILE,
@@ -22,7 +23,8 @@ from bootmatrix.signoff.manifest import (
     survey,
     without_signoff,
 )
-from bootmatrix.signoff.sent_report import REPORT_FILE, digest_of, read_sent
+from bootmatrix.signoff.sent_report import MAX_BYTES as MAX_REPORT_BYTES
+from bootmatrix.signoff.sent_report import REPORT_FILE, digest_of, read_sent, split
 from bootmatrix.signoff.statement import MARK, PREDICATE_TYPE, STATEMENT_TYPE, Identity, WrongSignature, opened
 
 PAGE_FILE = "signoff.html"
@@ -133,7 +135,7 @@ def _changed(contents: Survey, place: Path, attested: dict[str, Any], sent: str)
     if faults:
         return faults
     try:
-        signed = read_lines((place / MANIFEST_FILE).read_bytes())
+        signed = read_lines(_read(place / MANIFEST_FILE))
     except InputError as error:
         raise WrongSignature(error.message) from error
     faults = differences(signed, without_signoff(contents.files))
@@ -149,7 +151,7 @@ def _changed(contents: Survey, place: Path, attested: dict[str, Any], sent: str)
 def _sent_digest(place: Path, signer: Signer | None, payload: bytes) -> str:
     """Return a sent report's digest; empty if its statement differs."""
     try:
-        page, attestation = read_sent(place / REPORT_FILE)
+        page, attestation = split(_read(place / REPORT_FILE, MAX_REPORT_BYTES))
         is_bare = not _needs(attestation)  # beside it, a bundle may sign it
         carried = attestation if is_bare and not isinstance(signer, Path) else _opened(attestation, signer)
     except (InputError, WrongSignature):
@@ -205,8 +207,8 @@ def changed_since(folder: Path) -> list[str]:
 
 def _differs(contents: Survey, place: Path) -> bool:
     try:
-        signed = read_lines((place / MANIFEST_FILE).read_bytes())
-    except (InputError, OSError):
+        signed = read_lines(_read(place / MANIFEST_FILE))
+    except (InputError, WrongSignature):
         return True
     return bool(differences(signed, without_signoff(contents.files)))
 
@@ -222,10 +224,12 @@ def _payload(place: Path, signer: Signer | None) -> bytes:
     return _opened(_read(file), signer, _read(beside) if is_identity and beside.is_file() else None)
 
 
-def _read(file: Path) -> bytes:
-    if file.is_symlink() or not file.is_file() or file.stat().st_size > MAX_BYTES:
-        raise WrongSignature(f"{file}: missing, not a regular file, or too large")
-    return file.read_bytes()
+def _read(file: Path, limit_bytes: int = MAX_BYTES) -> bytes:
+    try:
+        with open_plain(file, limit_bytes) as opened:
+            return opened.read()
+    except OSError as error:
+        raise WrongSignature(f"{file}: {error.strerror}") from error
 
 
 def _statement(payload: bytes) -> dict[str, Any]:
