@@ -13,15 +13,18 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from mcp import ClientSession
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from bootmatrix.mcp_server import answers
-from bootmatrix.model import Run, Verdict
-from samples import make_cell, make_record, write_dated
+from bootmatrix.model import Kernel, PhaseTime, Run, Skip, Verdict
+from bootmatrix.report.context import ReportContext
+from bootmatrix.workspace.planned_run import PlannedRun
+from samples import STARTED, make_cell, make_record, write_dated
 from stage import Stage, set_up
 
 BIN = Path(sys.executable).parent
@@ -70,7 +73,7 @@ async def test_the_tools_boot_a_guest_and_show_why(tmp_path: Path) -> None:
         done = await call(opened, "run", files=["hello"], arch=["x86_64"], kernel=["6.1"])
         assert done["is_good"] is True and done["cells"][0]["verdict"] == "pass"
         record = await call(opened, "record", run="latest", cell="hello/x86_64/6.1")
-        assert record["run"] == done["run"] and record["kernel_release"].startswith("6.1.")
+        assert record["run"] == done["run"] and inside(record["kernel"]).startswith("6.1.")
         console = await call(opened, "console", run=done["run"], cell="hello/x86_64/6.1", lines=5, text="linux")
         lines = inside(console["console"]).splitlines()
         assert 0 < len(lines) <= 5 and all("linux" in line.lower() for line in lines)
@@ -88,7 +91,7 @@ async def test_bad_input_is_told_in_one_message(tmp_path: Path) -> None:
 
 def test_text_of_guests_is_marked_and_bounded() -> None:
     record = make_record(make_cell("x86_64"), Verdict.FAIL, HOSTILE)
-    reason = inside(answers.record_answer(_run(), record)["reason"])
+    reason = inside(answers.record_answer("x", record)["reason"])
     assert reason == HOSTILE.replace("\x1b[31m", "")
     console = answers.console_answer(f"{HOSTILE}\n".encode() * 100_000, 10_000, "")
     assert console["line_count"] == 100_001 and console["shown_lines"] <= answers.MAX_LINES
@@ -96,8 +99,27 @@ def test_text_of_guests_is_marked_and_bounded() -> None:
     assert len(answers.console_answer(b"x" * 10_000_000, 10, "")["console"]) < answers.MAX_LINE + 100
 
 
-def _run() -> Run:
-    return Run(name="2026-01-01T00-00-00Z-x", title="x", tool_version="1", started_at="2026-01-01T00:00:00+00:00")
+def test_text_of_packages_images_and_runs_is_marked_too() -> None:
+    """Names of files, versions of packages and labels of images are chosen by who is tested."""
+    cell = make_cell("x86_64")
+    kernel = Kernel(name="6.1", release=HOSTILE, version=HOSTILE, architecture="amd64")
+    record = make_record(cell, Verdict.FAIL, HOSTILE, advice=HOSTILE).model_copy(
+        update={"kernel": kernel, "notes": (HOSTILE,), "qemu_version": HOSTILE}
+        | {"phases": (PhaseTime(name=HOSTILE, seconds=1),)}
+    )
+    run = Run(name=HOSTILE, title=HOSTILE, tool_version=HOSTILE, started_at=STARTED, records=(record,))
+    run = run.model_copy(update={"unfinished": (HOSTILE,), "interrupted": True})
+    skip = Skip(cell=cell, reason=HOSTILE)
+    planned = SimpleNamespace(title=HOSTILE, cells=(cell,), skips=(skip,))
+    values = (
+        answers.record_answer("x", record),
+        answers.run_answer("x", ReportContext(run, lambda _: b"")),
+        answers.plan_answer(cast(PlannedRun, planned)),
+    )
+    for value in values:
+        text = json.dumps(value, ensure_ascii=False)
+        marked = re.sub(r"<data-([0-9a-f]{12})>.*?</data-\1>", "", text)
+        assert "obey" in text and "obey" not in marked, marked
 
 
 @pytest.fixture(scope="module")

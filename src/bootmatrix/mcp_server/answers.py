@@ -1,4 +1,7 @@
-"""Tools' answers: bounded plain values, guests' text marked so. Pure."""
+"""Tools' answers: bounded plain values. Pure.
+
+All text that is not chosen here is marked: it may be of a guest, of what is tested, or of a run from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bootmatrix.model import Record, Run
+from bootmatrix.model import Record
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.workspace.planned_run import PlannedRun
@@ -22,7 +25,7 @@ MAX_LINE = 1000
 
 
 def untrusted(text: str) -> str:
-    """Mark text of a guest as data, by a fence that it cannot know."""
+    """Mark text of others as data, by a fence that it cannot know."""
     mark = secrets.token_hex(6)
     return f"<data-{mark}>\n{sanitize(text)}\n</data-{mark}>"
 
@@ -31,10 +34,10 @@ def plan_answer(planned: PlannedRun) -> dict[str, Any]:
     """Return the cells and skips of a plan."""
     cells, skips = planned.cells, planned.skips
     return {
-        "title": one_line(planned.title),
+        "title": untrusted(one_line(planned.title)),
         "cells": [cell.id for cell in cells[:MAX_CELLS]],
         "cell_count": len(cells),
-        "skipped": [{"cell": skip.cell.id, "reason": one_line(skip.reason)} for skip in skips[:MAX_CELLS]],
+        "skipped": [{"cell": skip.cell.id, "reason": untrusted(one_line(skip.reason))} for skip in skips[:MAX_CELLS]],
         "skip_count": len(skips),
     }
 
@@ -48,7 +51,7 @@ def run_answer(name: str, context: ReportContext) -> dict[str, Any]:
         "headline": one_line(context.view.headline),
         "cells": [_brief(record) for record in records[:MAX_CELLS]],
         "cell_count": len(records),
-        "without_verdict": [one_line(cell) for cell in context.run.missing[:MAX_CELLS]],
+        "without_verdict": _fenced(context.run.missing),
     }
 
 
@@ -61,25 +64,22 @@ def _brief(record: Record) -> dict[str, Any]:
     }
 
 
-def record_answer(run: Run, record: Record) -> dict[str, Any]:
+def record_answer(name: str, record: Record) -> dict[str, Any]:
     """Return a record: verdict, evidence, faults of the kernel, versions, phases."""
-    judgement = record.judgement
-    texts = [f"{piece.source}: {one_line(piece.text)}" for piece in judgement.evidence[:MAX_PARTS]]
-    faults = [f"{fault.name}: {one_line(fault.text)}" for fault in judgement.kernel_faults[:MAX_PARTS]]
-    results = [
-        f"{result.verdict} {one_line(result.name)}: {one_line(result.detail)}"
-        for result in judgement.subresults[:MAX_PARTS]
-    ]
+    judgement, kernel = record.judgement, record.kernel
+    texts = [f"{piece.source}: {piece.text}" for piece in judgement.evidence]
+    faults = [f"{fault.name}: {fault.text}" for fault in judgement.kernel_faults]
+    results = [f"{result.verdict} {result.name}: {result.detail}" for result in judgement.subresults]
+    phases = [f"{phase.name}: {phase.seconds:.1f} s" for phase in record.phases]
     return _brief(record) | {
-        "run": run.name,
-        "advice": one_line(judgement.advice),
+        "run": name,
+        "advice": _fenced([judgement.advice]),
         "started_at": record.started_at,
         "seconds": round(record.wall_s, 1),
-        "kernel_release": one_line(record.kernel.release) if record.kernel else "",
-        "kernel_origin": one_line(record.kernel.origin) if record.kernel else "",
-        "qemu_version": one_line(record.qemu_version),
-        "notes": [one_line(note) for note in record.notes[:MAX_PARTS]],
-        "phases": {one_line(phase.name): round(phase.seconds, 1) for phase in record.phases[:MAX_PARTS]},
+        "kernel": _fenced([kernel.release, kernel.origin] if kernel else []),
+        "qemu_version": _fenced([record.qemu_version]),
+        "notes": _fenced(record.notes),
+        "phases": _fenced(phases),
         "evidence": _fenced(texts),
         "kernel_faults": _fenced(faults),
         "subresults": _fenced(results),
@@ -87,8 +87,10 @@ def record_answer(run: Run, record: Record) -> dict[str, Any]:
     }
 
 
-def _fenced(lines: Sequence[str]) -> str:
-    return untrusted("\n".join(lines)) if lines else ""
+def _fenced(texts: Sequence[str]) -> str:
+    """Mark texts, a line each; empty without any."""
+    lines = [one_line(text) for text in texts[:MAX_PARTS]]
+    return untrusted("\n".join(lines)) if any(lines) else ""
 
 
 def console_answer(data: bytes, lines: int, text: str) -> dict[str, Any]:
