@@ -163,14 +163,23 @@ def test_plain_lines_are_one_line_each_whatever_the_guest_says(capsys: pytest.Ca
     assert "owned" not in out
 
 
-def test_plain_downloads_say_only_what_is_large(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_downloads_say_only_what_is_large_or_takes_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with download_progress() as downloads:
-        for done in (0, 1_000_000, 2_000_000, 5_400_000):
-            downloads.download("linux.deb", done, 5_400_000)
-            downloads.download("Release", min(done, 140_000), 140_000)
+        for done in (0, 1_000_000, 2_000_000, 25_400_000):
+            downloads.download("linux.deb", done, 25_400_000)
+            downloads.download("small.deb", min(done, 5_000_000), 5_000_000)
         downloads.download("unknown", 500, 0)
+        downloads.download("slow.deb", 1_000, 140_000)
+        monkeypatch.setattr("bootmatrix.cli.progress.LONG_S", -1)
+        downloads.download("slow.deb", 2_000, 140_000)
+        downloads.download("slow.deb", 140_000, 140_000)
     captured = capsys.readouterr()
-    assert captured.err == "downloading  linux.deb  5.4 MB\ndownloaded   linux.deb  5.4 MB\n"
+    lines = ["linux.deb  25.4 MB", "slow.deb  140 kB"]
+    assert captured.err.splitlines() == [
+        f"{word} {line}" for line in lines for word in ("downloading ", "downloaded  ")
+    ]
     assert captured.out == ""
 
 

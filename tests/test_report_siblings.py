@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from bootmatrix.model import Record, Traits, Verdict
+from bootmatrix.model import Record, SubResult, Traits, Verdict
 from bootmatrix.report.failure_pattern import families, pattern
 from samples import make_cell, make_record
 
@@ -78,6 +78,45 @@ def test_where_nothing_is_common_the_row_and_the_column_are_told() -> None:
         "On aarch64 it passes with 6.1. With 7.2 it passes on ppc64le and x86_64.",
         "On ppc64le it passes with 7.2. With 6.1 it passes on aarch64 and x86_64.",
     ]
+
+
+def with_tests(place: str, failing: str) -> Record:
+    """A record in which two tests ran; `failing` names those that failed."""
+    results = tuple(
+        SubResult(name=name, verdict=Verdict.FAIL if name in failing.split() else Verdict.PASS)
+        for name in ("guard-page", "byte-order")
+    )
+    made = record(place, Verdict.FAIL if failing else Verdict.PASS)
+    return made.model_copy(update={"judgement": made.judgement.model_copy(update={"subresults": results})})
+
+
+def test_two_failing_tests_are_explained_one_by_one() -> None:
+    records = [
+        with_tests("ppc64le/6.1-64k", "guard-page"),
+        with_tests("s390x/6.1", "byte-order"),
+        with_tests("ppc64le/7.2", ""),
+        with_tests("x86_64/6.1", ""),
+    ]
+    family = families(records)["influxdb"]
+    assert [pattern(one, family) for one in records] == [
+        "'guard-page': only 64k pages (here: 6.1-64k); its one cell fails, all 3 others pass.",
+        "'byte-order': only big-endian (here: s390x); its one cell fails, all 3 others pass.",
+        "",
+        "",
+    ]
+
+
+def test_a_test_that_did_not_run_in_a_cell_neither_fails_nor_passes_there() -> None:
+    records = [
+        with_tests("ppc64le/6.1-64k", "guard-page"),
+        with_tests("x86_64/6.1", ""),
+        with_tests("s390x/6.1", "byte-order"),
+    ]
+    panicked = record("riscv64/6.1", Verdict.PANIC)
+    family = families([*records, panicked])["influxdb"]
+    assert pattern(records[0], family).startswith("'guard-page': only 64k pages")
+    assert pattern(records[0], family).endswith("its one cell fails, all 2 others pass.")
+    assert "guard-page" not in pattern(panicked, family)
 
 
 def test_a_fault_of_ours_is_neither_a_pass_nor_a_failure() -> None:

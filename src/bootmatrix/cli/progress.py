@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 160
 """Table width without a terminal."""
-LARGE_BYTES = 1_000_000
-"""Least size of a download with a line of its own."""
+LARGE_BYTES = 10_000_000
+"""Least size of a download with a line at its start."""
+LONG_S = 2
+"""Time after which any other download has a line."""
 REFRESHES_PER_S = 4
 SHOWN_DOWNLOADS = 3
 BAR_COLUMNS = 24
@@ -92,7 +94,8 @@ class PlainScreen:
         self._count_width = len(f"[{self._planned}/{self._planned}] ")
         named = [*plan.cells, *(skip.cell for skip in plan.skips)]
         self._width = max((len(cell.id) for cell in named), default=0)
-        self._downloads: set[str] = set()
+        self._downloads: dict[str, float] = {}
+        self._named: set[str] = set()
         self._lock = RLock()
 
     def begin(self, path: Path) -> None:
@@ -116,16 +119,17 @@ class PlainScreen:
         self._line(f"{count}{words}  {aside}{reason}")
 
     def download(self, label: str, done_bytes: int, total_bytes: int) -> None:
-        """Print the start and the end of a large download."""
-        if total_bytes <= LARGE_BYTES:
-            return
+        """Print the start and the end of a download that is large or takes long."""
         with self._lock:
-            if done_bytes >= total_bytes:
-                self._downloads.discard(label)
-                self._line(f"downloaded   {one_line(label)}  {size(total_bytes)}")
-            elif label not in self._downloads:
-                self._downloads.add(label)
+            started = self._downloads.setdefault(label, time.monotonic())
+            if label not in self._named and (total_bytes >= LARGE_BYTES or time.monotonic() - started > LONG_S):
+                self._named.add(label)
                 self._line(f"downloading  {one_line(label)}  {size(total_bytes)}")
+            if done_bytes >= total_bytes:
+                del self._downloads[label]
+                if label in self._named:
+                    self._named.remove(label)
+                    self._line(f"downloaded   {one_line(label)}  {size(total_bytes)}")
 
     def note(self, text: str) -> None:
         """Print the line."""

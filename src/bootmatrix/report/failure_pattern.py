@@ -3,16 +3,18 @@
 Cells of one spec differ by axes: architecture, machine, kernel, word size, byte order, page size,
 width of addresses, kernel version.
 A value, or a pair of values, explains a failure if all cells with it fail and all others pass.
+Where two tests fail in different cells, each of them is explained by itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
 from bootmatrix.model import Cell, Record, Verdict
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import natural
 
 FEW_NAMES = 4
@@ -31,27 +33,54 @@ ALL: tuple[Value, ...] = ()
 """The key of all cells."""
 
 
+MAX_TESTS = 20
+"""Failing tests of a cell that are explained one by one."""
+
+
 @dataclass
-class Family:
-    """One spec's records, counted by axis value and pair of values."""
+class Counts:
+    """Cells that fail and that pass, by axis value and by pair of values."""
 
     good: Counter[tuple[Value, ...]] = field(default_factory=Counter)
     bad: Counter[tuple[Value, ...]] = field(default_factory=Counter)
+
+    def add(self, cell: Cell, *, passed: bool) -> None:
+        """Count a cell."""
+        values = axes(cell)
+        counter = self.good if passed else self.bad
+        counter.update((ALL, *((value,) for value in values), *combinations(values, 2)))
+
+    def explains(self, group: tuple[Value, ...]) -> bool:
+        """Return whether exactly the cells with these values fail."""
+        return 0 < self.bad[group] == self.bad[ALL] and not self.good[group] and self.good[ALL] > 0
+
+
+@dataclass
+class Family:
+    """One spec's records, with their counts."""
+
+    counts: Counts = field(default_factory=Counts)
     by_target: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
     by_kernel: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    _tests: dict[str, Counts] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
         """Count a record."""
         self.by_target[record.cell.target].append(record)
         self.by_kernel[record.cell.kernel].append(record)
         if record.verdict.is_guests:
-            values = axes(record.cell)
-            counter = self.good if record.verdict is Verdict.PASS else self.bad
-            counter.update((ALL, *((value,) for value in values), *combinations(values, 2)))
+            self.counts.add(record.cell, passed=record.verdict is Verdict.PASS)
 
-    def explains(self, group: tuple[Value, ...]) -> bool:
-        """Return whether exactly the cells with these values fail."""
-        return 0 < self.bad[group] == self.bad[ALL] and not self.good[group] and self.good[ALL] > 0
+    def test(self, name: str) -> Counts:
+        """Count the cells in which a test fails and passes; in those without it, it does neither."""
+        if name not in self._tests:
+            counts = self._tests[name] = Counts()
+            for records in self.by_target.values():
+                for record in records:
+                    verdicts = {result.verdict for result in record.judgement.subresults if result.name == name}
+                    if verdicts & {Verdict.PASS, Verdict.FAIL}:
+                        counts.add(record.cell, passed=Verdict.FAIL not in verdicts)
+        return self._tests[name]
 
 
 def families(records: Iterable[Record]) -> dict[str, Family]:
@@ -79,23 +108,45 @@ def axes(cell: Cell) -> tuple[Value, ...]:
 
 def pattern(record: Record, family: Family) -> str:
     """Describe a failure's pattern: `Only 64k pages: …`; or empty."""
-    if not record.verdict.is_guests or record.verdict is Verdict.PASS or family.bad[ALL] + family.good[ALL] < 2:
+    counts = family.counts
+    if not record.verdict.is_guests or record.verdict is Verdict.PASS or counts.bad[ALL] + counts.good[ALL] < 2:
         return ""
-    if not family.good[ALL]:
-        return f"Everywhere: none of the {family.bad[ALL]} cells of this spec passes."
-    return _explanation(record.cell, family) or _row_and_column(record, family)
+    only = _only(record.cell, counts)
+    if only:
+        return f"Only {only}: {_against(counts)}."
+    tests = " ".join(_tests(record, family))
+    if tests:
+        return tests
+    if not counts.good[ALL]:
+        return f"Everywhere: none of the {counts.bad[ALL]} cells of this spec passes."
+    return _row_and_column(record, family)
 
 
-def _explanation(cell: Cell, family: Family) -> str:
+def _tests(record: Record, family: Family) -> Iterator[str]:
+    """Explain the failing tests that fail in a part of the failing cells."""
+    failing = dict.fromkeys(result.name for result in record.judgement.subresults if result.verdict is Verdict.FAIL)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in list(failing)[:MAX_TESTS]:
+        counts = family.test(name)
+        only = _only(record.cell, counts)
+        if only:
+            groups[f"only {only}; {_against(counts)}"].append(name)
+    for words, names in groups.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"'{one_line(names[0])}'{more}: {words}."
+
+
+def _only(cell: Cell, counts: Counts) -> str:
+    """Name the traits of a cell that set the failures apart: `64k pages (here: ARCH)`; or empty."""
     values = axes(cell)
-    singles = [value for value in values if family.explains((value,))]
+    singles = [value for value in values if counts.explains((value,))]
     if singles:
         words = _names(singles)
-        return f"Only {words[0]}{_here(words[1:])}: {_against(family)}."
-    pairs = [_pair(pair) for pair in combinations(values, 2) if family.explains(pair)]
+        return f"{words[0]}{_here(words[1:])}"
+    pairs = [_pair(pair) for pair in combinations(values, 2) if counts.explains(pair)]
     # A kernel is named by its version, mostly.
     pairs = list({words.replace("Linux ", "kernel "): words for words in reversed(pairs)}.values())[::-1][:MAX_PAIRS]
-    return f"Only {pairs[0]}{_here(pairs[1:])}: {_against(family)}." if pairs else ""
+    return f"{pairs[0]}{_here(pairs[1:])}" if pairs else ""
 
 
 def _names(values: Sequence[Value]) -> list[str]:
@@ -114,8 +165,8 @@ def _pair(pair: tuple[Value, ...]) -> str:
     return f"{first} with {second}"
 
 
-def _against(family: Family) -> str:
-    bad, good = family.bad[ALL], family.good[ALL]
+def _against(counts: Counts) -> str:
+    bad, good = counts.bad[ALL], counts.good[ALL]
     fails = "its one cell fails" if bad == 1 else f"all {bad} such cells fail"
     passes = "the one other passes" if good == 1 else f"all {good} others pass"
     return f"{fails}, {passes}"

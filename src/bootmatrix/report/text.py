@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.cell_view import advice_of
+from bootmatrix.report.failure_pattern import Family, families, pattern
 from bootmatrix.report.notes import lost_files_of_run, lost_time_of_run, tier_lines
 from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
 from bootmatrix.report.sanitize import one_line
@@ -33,6 +34,8 @@ STYLES = {
 }
 
 
+FEW_PATTERNS = 3
+"""Patterns of the failures with one reason."""
 MANY_CELLS = 600
 """Of more, the table has only those rows in which a cell did not simply pass."""
 
@@ -40,7 +43,8 @@ MANY_CELLS = 600
 def summary(run: Run) -> RenderableType:
     """Make the table, a reason per cell that did not pass, and the totals."""
     noteworthy = _noteworthy(run)
-    reasons = [_reason(group) for group in _by_reason(noteworthy)]
+    siblings = families(run.records) if noteworthy else {}
+    reasons = [_reason(group, siblings) for group in _by_reason(noteworthy)]
     table = list(_tables(run, noteworthy))
     tiers = [Text(line) for line in tier_lines(run.records)]
     losses = (*lost_time_of_run(run.records), *lost_files_of_run(run.records))
@@ -127,11 +131,12 @@ def _by_reason(records: Sequence[Record]) -> list[list[Record]]:
     return list(groups.values())
 
 
-def _reason(group: Sequence[Record]) -> Text:
+def _reason(group: Sequence[Record], siblings: Mapping[str, Family]) -> Text:
     text, first = Text(), group[0]
     for record in group:
         text.append_text(verdict_text(record)).append(f"  {record.cell.id}\n", "" if record.expected else "bold")
-    return text.append_text(_explanation(first))
+    patterns = dict.fromkeys(pattern(record, siblings[record.cell.spec_name]) for record in group)
+    return text.append_text(_explanation(first)).append_text(_patterns(patterns)).append_text(_advice(first))
 
 
 def _explanation(record: Record) -> Text:
@@ -140,9 +145,19 @@ def _explanation(record: Record) -> Text:
     text = Text(f"    {one_line(record.judgement.reason)}")
     if record.cell.expect:
         text.append(f"\n    expected: {one_line(record.cell.expect)}", "bright_black")
-    if record.judgement.advice and not record.expected:
-        text.append(f"\n    {one_line(advice_of(record))}", "cyan")
     return text
+
+
+def _patterns(patterns: Iterable[str]) -> Text:
+    named = [words for words in patterns if words]
+    more = [f"and {len(named) - FEW_PATTERNS} more such patterns"] if len(named) > FEW_PATTERNS else []
+    return Text("".join(f"\n    {words}" for words in (*named[:FEW_PATTERNS], *more)))
+
+
+def _advice(record: Record) -> Text:
+    if record.expected or not record.judgement.advice:
+        return Text()
+    return Text(f"\n    {one_line(advice_of(record))}", "cyan")
 
 
 def _unfinished(run: Run) -> Iterator[Text]:

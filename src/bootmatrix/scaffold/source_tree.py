@@ -33,7 +33,7 @@ class CopiedTree:
 
     def notes(self) -> Iterator[str]:
         """Yield notes for the user."""
-        yield f"copied {self.files} files, {self.size_bytes / (1 << 20):.1f} MiB (.gitignore is honoured)"
+        yield f"copied {self.files} files, {self.size_bytes:,} bytes (.gitignore is honoured)"
         if self.special:
             yield f"left out, as they are not files: {_some(self.special)}"
         if self.outside:

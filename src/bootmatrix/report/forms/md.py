@@ -71,7 +71,8 @@ def _cells(title: str, cells: Iterable[CellView]) -> Iterator[str]:
     yield from (f"### {title}", "")
     for cell in listed[:MAX_CELLS]:
         expect = f"  \n  expected: {code(cell.expect)}" if cell.expect else ""
-        yield f"- **{cell.verdict}** {code(cell.id)}  \n  {code(cell.reason)}{expect}"
+        pattern = f"  \n  {code(cell.pattern)}" if cell.pattern else ""
+        yield f"- **{cell.verdict}** {code(cell.id)}  \n  {code(cell.reason)}{expect}{pattern}"
     if len(listed) > MAX_CELLS:
         yield f"- and {len(listed) - MAX_CELLS} more"
     yield ""
