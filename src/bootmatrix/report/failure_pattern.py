@@ -137,7 +137,7 @@ def _tests(record: Record, family: Family) -> Iterator[str]:
 
 
 def _only(cell: Cell, counts: Counts) -> str:
-    """Name the traits of a cell that set the failures apart: `64k pages (here: ARCH)`; or empty."""
+    """Name the traits that set the failures apart: `64k pages`; or empty."""
     values = axes(cell)
     singles = [value for value in values if counts.explains((value,))]
     if singles:

@@ -88,7 +88,7 @@ def limit_bytes() -> int:
 
 
 def stored_files(folder: Path) -> Iterator[StoredFile]:
-    """List the files of a cache that can be fetched or made again: those by digest, and snapshots."""
+    """List the files that can be made again: those by digest, and snapshots."""
     for place, _, names in chain(os.walk(folder / "blobs" / "sha256"), os.walk(folder / SNAPSHOTS)):
         for name in names:
             path = Path(place, name)
