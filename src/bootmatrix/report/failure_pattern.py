@@ -72,7 +72,7 @@ class Family:
             self.counts.add(record.cell, passed=record.verdict is Verdict.PASS)
 
     def test(self, name: str) -> Counts:
-        """Count the cells in which a test fails and passes; in those without it, it does neither."""
+        """Count the cells in which a test fails, and those in which it passes."""
         if name not in self._tests:
             counts = self._tests[name] = Counts()
             for records in self.by_target.values():
