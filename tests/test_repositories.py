@@ -319,9 +319,24 @@ def test_a_signed_package_of_another_version(make: Maker, web: Server, opened: O
     repository.index.write_bytes(gzip.compress(lie))
     entry = source(repository, web, image=f"kernel-{OLD}", parts=())
     with pytest.raises(
-        UntrustedError, match=r"expected the package kernel-6\.9\.1-1 6\.9\.9-1, and it is .* 6\.9\.1-1"
+        UntrustedError, match=r"expected the package kernel-6\.9\.1-1 6\.9\.9-1 x86_64, and it is .* 6\.9\.1-1 x86_64'"
     ):
         found(entry, opened, store)
+
+
+def test_a_signed_package_of_another_architecture(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    """One key signs packages of the same name and version for several."""
+    entry = source(make("pacman", "packages"), web, architecture="armv7h", image=f"kernel-{OLD}", parts=())
+    with pytest.raises(UntrustedError, match=r"expected the package kernel-.* armv7h, and it is .* x86_64'"):
+        found(entry, opened, store)
+
+
+def test_a_signed_index_of_another_architecture(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    """Each folder has an index, and none says of which folder it is."""
+    repository = make("apk")
+    assert found(source(repository, web), opened, store)[0].release == NEW
+    with pytest.raises(NoSuchPackage, match=r"no kernel .*armv7"):
+        found(source(repository, web, architecture="armv7"), opened, store)
 
 
 @pytest.mark.parametrize("kind", ["rpm-md", "pacman"])

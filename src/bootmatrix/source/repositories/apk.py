@@ -30,7 +30,7 @@ from bootmatrix.source.repositories.versions import version_key
 from bootmatrix.source.safe_archive import FAULTS, DamagedArchive, FileSlice, open_tar
 
 PACKAGE_KIND = "apk"
-_FORMAT = 1
+_FORMAT = 2
 _SIGNATURE = re.compile(r"\.SIGN\.(RSA|RSA256|RSA512)\.([A-Za-z0-9@._-]+\.rsa\.pub)")
 _PIECE_BYTES = 1 << 16
 CONTROL_LIMIT_BYTES = 16 << 20
@@ -44,11 +44,11 @@ def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) 
     """List the packages whose whole name matches."""
     url = _index_url(repository)
     digest = access.indexes.read((url,), lambda files: _verified(files, access.keys, url))
-    key = json.dumps([_FORMAT, "apk", repository, digest, names.pattern])
+    key = json.dumps([_FORMAT, "apk", repository, digest, access.architecture, names.pattern])
 
     def make() -> tuple[RepositoryPackage, ...]:
         text = access.indexes.read((url,), lambda files: _index_text(files[0], url))
-        return tuple(_packages(text, repository.rstrip("/"), names))
+        return tuple(_packages(text, repository.rstrip("/"), names, access.architecture))
 
     return access.store.cached("repository-packages", key, make, package_codec())
 
@@ -178,11 +178,13 @@ def _index_text(data: bytes, url: str) -> str:
     raise NetworkError(f"{url} lists no packages")
 
 
-def _packages(text: str, base: str, names: re.Pattern[str]) -> Iterator[RepositoryPackage]:
+def _packages(text: str, base: str, names: re.Pattern[str], architecture: str) -> Iterator[RepositoryPackage]:
     for paragraph in text.split("\n\n"):
         fields = dict(line.split(":", 1) for line in paragraph.splitlines() if line[1:2] == ":")
         name, version, size, checksum = (fields.get(key, "") for key in "PVSC")
         is_sound = size.isdigit() and int(size) <= MAX_PACKAGE_BYTES and _is_checksum(checksum)
+        if fields.get("A") != architecture:  # a mirror may serve another folder's signed index
+            continue
         if names.fullmatch(name) and is_sound and re.fullmatch(r"[A-Za-z0-9._+~-]{1,256}", version):
             yield RepositoryPackage(
                 name=name,

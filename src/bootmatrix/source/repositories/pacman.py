@@ -58,8 +58,9 @@ def verify(path: Path, package: RepositoryPackage, access: RepositoryAccess) -> 
         reply = access.downloader.small(f"{package.url}.sig", SIGNATURE_LIMIT_BYTES)
         signature = reply.body if reply else b""
     check_detached(path, signature, access.keys.keyring, f"the package {package}", access.keys.revoked)
-    if (found := _own_name(path)) != str(package):
-        raise UntrustedError(f"expected the package {package}, and it is {found[:300]!r}")
+    expected = f"{package} {access.architecture}"
+    if (found := _own_name(path)) != expected:
+        raise UntrustedError(f"expected the package {expected}, and it is {found[:300]!r}")
 
 
 def outdated(repository: str, access: RepositoryAccess) -> None:
@@ -119,7 +120,7 @@ def _package(fields: dict[str, str], folder: str) -> RepositoryPackage:
 
 
 def _own_name(path: Path) -> str:
-    """Return the name and version that a package has in its .PKGINFO."""
+    """Return name, version and architecture of a package's .PKGINFO."""
     try:
         with path.open("rb") as file:
             suffix = suffix_of(file.read(MAGIC_BYTES))
@@ -128,8 +129,8 @@ def _own_name(path: Path) -> str:
                     content = archive.extractfile(member) if member.name == ".PKGINFO" else None
                     if content:
                         text = content.read(_INFO_LIMIT_BYTES).decode("utf-8", "replace")
-                        found = dict(re.findall(r"^(pkgname|pkgver) = (\S+)$", text, re.MULTILINE))
-                        return f"{found.get('pkgname', '')} {found.get('pkgver', '')}"
+                        found = dict(re.findall(r"^(pkgname|pkgver|arch) = (\S+)$", text, re.MULTILINE))
+                        return " ".join(found.get(key, "") for key in ("pkgname", "pkgver", "arch"))
     except FAULTS as error:
         raise UntrustedError(f"{path.name} is not a package, or a damaged one: {error}") from error
     return ""
