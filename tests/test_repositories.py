@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from email.utils import formatdate
 from functools import cache
 from pathlib import Path
 
@@ -25,11 +26,13 @@ from bootmatrix.errors import BuildError, InfraError, NetworkError, NoSuchPackag
 from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Kernel, RepositoryKernel
 from bootmatrix.model.distribution import RepositoryKeys
+from bootmatrix.source.release import parse_release
+from bootmatrix.source.release_order import ReleaseOrder
 from bootmatrix.source.repositories import index_cache
 from bootmatrix.source.repositories.access import Keys
 from bootmatrix.source.repositories.rpm_signature import check_package
 from bootmatrix.source.repositories.rpm_xml import read_packages
-from bootmatrix.store import Store
+from bootmatrix.store import Store, sha256_of
 from kernel_forms import PROFILES, kernel_files, make_kernel
 from kitchen import module
 from repositories import FORMATS, Apk, Apt, Pacman, Repository, RpmMd, pax, sign_rpm
@@ -322,6 +325,16 @@ def test_a_signed_package_of_another_version(make: Maker, web: Server, opened: O
         UntrustedError, match=r"expected the package kernel-6\.9\.1-1 6\.9\.9-1 x86_64, and it is .* 6\.9\.1-1 x86_64'"
     ):
         found(entry, opened, store)
+
+
+def test_a_catalogue_cannot_make_the_archive_old(make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    """Its own keys sign a release that has the name of the archive's suite, and a newer date."""
+    repository = make("apt")
+    found(source(repository, web), opened, store)
+    old = parse_release(f"Suite: stable\nCodename: stable\nDate: {formatdate(0, usegmt=True)}\n")
+    ReleaseOrder(store, allows_older=False).accept("stable", old)
+    with pytest.raises(UntrustedError, match="rolled back"):
+        ReleaseOrder(store, allows_older=False, signers=sha256_of(repository.keys)).accept("stable", old)
 
 
 def test_a_signed_package_of_another_architecture(make: Maker, web: Server, opened: Opener, store: Store) -> None:

@@ -14,17 +14,18 @@ KIND = "newest-release"
 
 
 class ReleaseOrder:
-    """Compare releases with those that this cache has seen.
+    """Compare releases with those that this cache has seen, of the same signers.
 
+    `signers` is empty for the archive, else a digest of keys: who has others cannot make the archive's releases old.
     For any number of threads and processes.
     """
 
-    def __init__(self, store: Store, allows_older: bool) -> None:
-        self._store, self._allows_older = store, allows_older
+    def __init__(self, store: Store, allows_older: bool, signers: str = "") -> None:
+        self._store, self._allows_older, self._signers = store, allows_older, signers
 
     def is_behind(self, suite: str, release: Release) -> bool:
         """Return whether a newer release was seen, and older ones are forbidden."""
-        newest = max(filter(None, (self._newest(key) for key in _keys(suite, release))), default=None)
+        newest = max(filter(None, (self._newest(key) for key in self._keys(suite, release))), default=None)
         return not self._allows_older and newest is not None and parse_date(release.date) < newest
 
     def accept(self, suite: str, release: Release) -> None:
@@ -35,7 +36,7 @@ class ReleaseOrder:
             NetworkError: it has no date.
         """
         date = parse_date(release.date)
-        for key in _keys(suite, release):
+        for key in self._keys(suite, release):
             with self._store.once(KIND, key):
                 newest = self._newest(key)
                 if newest is None or date > newest:
@@ -47,6 +48,11 @@ class ReleaseOrder:
         record = self._store.memo(KIND, key)
         return datetime.fromisoformat(record.decode()) if record is not None else None
 
+    def _keys(self, suite: str, release: Release) -> list[str]:
+        """Return a release's keys: by its requested name, and by its codename."""
+        names = dict.fromkeys(filter(None, (suite, release.codename)))
+        return [json.dumps([release.origin, name, *filter(None, [self._signers])]) for name in names]
+
 
 def rolled_back(suite: str, release: Release, newest_date: datetime) -> UntrustedError:
     """Return the error for a release that is older than one seen before."""
@@ -57,9 +63,3 @@ def rolled_back(suite: str, release: Release, newest_date: datetime) -> Untruste
         "Try again later, or use another mirror (--archive, BOOTMATRIX_ARCHIVE). For an intended older archive, such "
         "as a snapshot, use --allow-older-release or a separate cache (--cache).",
     )
-
-
-def _keys(suite: str, release: Release) -> list[str]:
-    """Return a release's keys: by its requested name, and by its codename."""
-    names = dict.fromkeys(filter(None, (suite, release.codename)))
-    return [json.dumps([release.origin, name]) for name in names]

@@ -49,6 +49,9 @@ class Settings:
     accepts releases of suites that are older than ones seen before, such as snapshots.
     """
 
+    signers = ""
+    """A digest of the keys; empty for those of the archive."""
+
     def __init__(
         self,
         address: str | None = None,

@@ -49,7 +49,7 @@ class Suites:
         self._settings, self._store, self._downloader, self._progress = settings, store, downloader, progress
         self._releases: dict[str, Release] = {}
         self._faults: dict[str, tuple[float, InfraError]] = {}
-        self._order = ReleaseOrder(store, settings.allow_older)
+        self._order = ReleaseOrder(store, settings.allow_older, settings.signers)
         self.good_until_s = float("inf")
 
     def index_file(self, suite: str, debian_arch: str) -> IndexFile | None:

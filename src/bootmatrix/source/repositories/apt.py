@@ -28,7 +28,7 @@ class _RepositorySettings(Settings):
 
     def __init__(self, base: Settings, address: str, access: RepositoryAccess) -> None:
         super().__init__(address, base.offline, base.refresh, allow_older=base.allow_older or access.archived)
-        self.keyring = access.keys.keyring
+        self.keyring, self.signers = access.keys.keyring, access.keys.keyring.name
         self._is_archived = access.archived
 
     @property
