@@ -17,6 +17,7 @@ import pytest
 from bootmatrix.errors import HostError, UntrustedError
 from bootmatrix.snapshot.cache import SnapshotCache
 from bootmatrix.store import PARTIAL_MAX_AGE_S, Store, default_cache
+from bootmatrix.store.trim import tidy, usage
 from small_disk import run_on_small_disk
 
 ABC = hashlib.sha256(b"abc").hexdigest()
@@ -113,6 +114,23 @@ def test_a_folder_in_the_place_of_a_file_is_replaced(store: Store) -> None:
         store.set_memo("kind", "key", b"value")
         assert store.memo("kind", "key") == b"value"
         memo.unlink()
+
+
+def test_pipes_in_a_cache_keep_nobody_waiting(store: Store) -> None:
+    """A backup, or whoever has written to the cache, may have left them."""
+    key = hashlib.sha256(b"key").hexdigest()
+    memos = (f"memo/{kind}/{key}" for kind in ("initrd", "kind"))
+    for name in ("temp/x", "locks/x", "locks/tidied", f"partial/{ABC}", f"blobs/sha256/{ABC[:2]}/{ABC}", *memos):
+        (store.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(store.folder / name)
+    again = Store(store.folder)
+    tidy(again)
+    assert usage(again.folder)["other files"][0] == 1
+    assert again.cached("kind", "key", lambda: "made") == "made"
+    assert again.partial(ABC).read_bytes() == b""
+    assert again.verified(again.add_bytes(b"abc")).read_bytes() == b"abc"
+    left = sorted(path.relative_to(store.folder).as_posix() for path in store.folder.rglob("*") if path.is_fifo())
+    assert left == ["locks/tidied", f"memo/initrd/{key}"]
 
 
 def test_a_file_changed_within_the_process_is_checked_again(store: Store) -> None:

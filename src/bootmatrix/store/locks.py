@@ -102,7 +102,7 @@ def _locked_folder(path: Path, operation: int) -> int | None:
 def remove_abandoned(path: Path) -> None:
     """Remove a file or folder that no process has locked."""
     with suppress(FileNotFoundError, BlockingIOError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would keep it waiting
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.is_dir():

@@ -224,11 +224,15 @@ class Store:
         return target
 
     def partial(self, sha256: str) -> Path:
-        """Return the path of an interrupted download.
+        """Return the path of an interrupted download: a file, or nothing.
 
         Only for the holder of `once("download", sha256)`.
         """
-        return self.folder / "partial" / sha256
+        path = self.folder / "partial" / sha256
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            with self.temporary() as (temporary, _):
+                _put(temporary, path)
+        return path
 
     def memo(self, kind: str, key: str) -> bytes | None:
         """Return the record of a kind under a key; None if it is missing or damaged."""

@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import open_plain
 from bootmatrix.store.host_faults import host_faults
 from bootmatrix.store.store import TIDIED_FILE, Store
 
@@ -124,7 +125,7 @@ def _kind(path: Path) -> str:
     if path.parent.name == SNAPSHOTS:
         return "booted guests (snapshots)"
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             head = file.read(_HEAD_BYTES)
     except OSError:
         return "other files"
@@ -165,7 +166,9 @@ def drop_joined(store: Store, *, now: float | None = None) -> None:
     oldest = (time.time() if now is None else now) - JOINED_KEPT_S
     with suppress(FileNotFoundError):
         for record in (store.folder / "memo" / JOINED).iterdir():
-            digest = record.read_bytes().partition(b"\n")[2].decode("ascii", "replace")
+            digest = ""
+            with suppress(OSError), open_plain(record) as file:
+                digest = file.read().partition(b"\n")[2].decode("ascii", "replace")
             if not re.fullmatch("[0-9a-f]{64}", digest):
                 continue
             path = store.blob(digest)
@@ -180,7 +183,8 @@ def drop_joined(store: Store, *, now: float | None = None) -> None:
 def tidy(store: Store) -> None:
     """Keep the cache within its limit, every ten minutes, without faults."""
     mark = store.folder / "locks" / TIDIED_FILE
-    with suppress(OSError, InputError), mark.open("ab") as file:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC  # which do not wait for the other end of a pipe
+    with suppress(OSError, InputError), os.fdopen(os.open(mark, flags, 0o644), "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if file.tell() and time.time() - os.fstat(file.fileno()).st_mtime < PAUSE_S:
             return
