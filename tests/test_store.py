@@ -126,11 +126,14 @@ def test_pipes_in_a_cache_keep_nobody_waiting(store: Store) -> None:
     again = Store(store.folder)
     tidy(again)
     assert usage(again.folder)["other files"][0] == 1
+    guests = SnapshotCache(again)
+    os.mkfifo(guests.path("key"))
+    assert guests.get("key") is None
     assert again.cached("kind", "key", lambda: "made") == "made"
     assert again.partial(ABC).read_bytes() == b""
     assert again.verified(again.add_bytes(b"abc")).read_bytes() == b"abc"
     left = sorted(path.relative_to(store.folder).as_posix() for path in store.folder.rglob("*") if path.is_fifo())
-    assert left == ["locks/tidied", f"memo/initrd/{key}"]
+    assert left == ["locks/tidied", f"memo/initrd/{key}", f"snapshots/{key}"]
 
 
 def test_a_file_changed_within_the_process_is_checked_again(store: Store) -> None:

@@ -40,7 +40,7 @@ class SnapshotCache:
         path = self.path(key)
         try:
             snapshot = read(path)
-        except FileNotFoundError:
+        except OSError:
             return None
         except DamagedSnapshot:
             path.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from bootmatrix.errors import HostError
+from bootmatrix.fsio import open_plain
 from bootmatrix.model.base import Model
 from bootmatrix.operating_system import is_portable
 
@@ -122,10 +123,10 @@ def read(path: Path) -> Snapshot:
     """Read a snapshot.
 
     Raises:
-        FileNotFoundError: not found.
+        OSError: not found, or not a regular file.
         DamagedSnapshot: incomplete, or written under another name.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         digest = hashlib.sha256()
         take = _taker(file, digest.update)
         header = _header(file, digest.update)
@@ -163,7 +164,7 @@ def _header(file: BinaryIO, update: Callable[[bytes], None]) -> SnapshotHeader:
     try:
         header = SnapshotHeader.model_validate_json(line)
     except ValidationError as error:
-        raise DamagedSnapshot(f"{file.name} is not a snapshot") from error
+        raise DamagedSnapshot("not a snapshot") from error
     pieces = header.memory_bytes // PIECE_BYTES
     sound = header.format == FORMAT and all(0 <= first < end <= pieces for first, end in header.pieces)
     if (
@@ -172,7 +173,7 @@ def _header(file: BinaryIO, update: Callable[[bytes], None]) -> SnapshotHeader:
         or not 0 <= header.state_bytes <= MAX_STATE_BYTES
         or not 0 <= header.console_bytes <= MAX_CONSOLE_BYTES
     ):
-        raise DamagedSnapshot(f"{file.name} is not a snapshot of format {FORMAT}")
+        raise DamagedSnapshot(f"not a snapshot of format {FORMAT}")
     return header
 
 
@@ -180,7 +181,7 @@ def _taker(file: BinaryIO, update: Callable[[bytes], None]) -> Callable[[int], b
     def take(size: int) -> bytes:
         data = file.read(size)
         if len(data) != size:
-            raise DamagedSnapshot(f"{file.name} is too short")
+            raise DamagedSnapshot("a snapshot that is too short")
         update(data)
         return data
 
