@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bootmatrix.assembly.firmware import board_firmware
-from bootmatrix.assembly.fork import writes_bundles
-from bootmatrix.assembly.forked_parts import ForkPlan, forked_parts
-from bootmatrix.assembly.image.builder import EPOCH_S, Builder
+from bootmatrix.assembly.fork import DISK_FORMAT, disk_tree, template_tree, why_not, writes_bundles
+from bootmatrix.assembly.fork import MODULES as FORK_MODULES
+from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.image_disks import MODULES as DISK_MODULES
-from bootmatrix.assembly.image_disks import image_disks, images_on_disk
+from bootmatrix.assembly.image_disks import image_disks, images_on_disk, write_disk
 from bootmatrix.assembly.initrd.bundle_spec import (
-    BundleSpec,
     first_process,
     named_modules,
     needed_modules,
@@ -22,7 +21,7 @@ from bootmatrix.assembly.initrd.bundle_spec import (
     needs_network,
     needs_outbound,
 )
-from bootmatrix.assembly.initrd.cache import Segment, join, segment
+from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.initrd.segments import every_module_segment, for_kernel, module_segment, modules_key
@@ -40,10 +39,10 @@ from bootmatrix.assembly.kernel.package import (
     unpack_kernel,
 )
 from bootmatrix.assembly.prebuilt_guest import without_consoles
-from bootmatrix.assembly.tree import Tree
+from bootmatrix.assembly.tree import EPOCH_S, Tree
 from bootmatrix.assembly.userland import Userland, gather_userland
 from bootmatrix.errors import BuildError
-from bootmatrix.model import Artefact, Bootable, Kernel, Machine, Profile, RootPlace, Spec, StoredImage
+from bootmatrix.model import Artefact, Bootable, Forkable, Kernel, Machine, Profile, RootPlace, Spec, StoredImage
 from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
 from bootmatrix.model.spec import PID1
 
@@ -52,46 +51,15 @@ CHROOT = "/chroot"
 
 
 @dataclass(frozen=True)
-class Assembly:
-    """All fetched inputs of a guest, before anything is built."""
+class Assembly(Userland):
+    """All fetched inputs of a guest, before anything is built: a userland for a machine and a kernel."""
 
-    user: Userland
     machine: Machine
     kernel: Kernel
     files: KernelFiles
     wanted: tuple[str, ...]
     network: bool
     on_disk: tuple[StoredImage, ...] = ()
-
-    @property
-    def spec(self) -> Spec:
-        """The spec."""
-        return self.user.spec
-
-    @property
-    def profile(self) -> Profile:
-        """The architecture."""
-        return self.user.profile
-
-    @property
-    def builder(self) -> Builder:
-        """The builder."""
-        return self.user.builder
-
-    @property
-    def images(self) -> dict[str, StoredImage]:
-        """The spec's images, by reference."""
-        return self.user.images
-
-    @property
-    def bundles(self) -> tuple[BundleSpec, ...]:
-        """The spec's containers."""
-        return self.user.bundles
-
-    @property
-    def reports(self) -> bool:
-        """True if the spec's init is bootmatrix's own."""
-        return self.user.reports
 
     @cached_property
     def key(self) -> str:
@@ -100,22 +68,16 @@ class Assembly:
         Images count by their digests: they have extended attributes, for which an initrd has no place.
         """
         modules = modules_key(self.kernel, self.files, [module.path for module in self.modules[0]])
-        every = needs_every_module(self.bundles)
-        more = [modules, every, self.files.ucode]
-        return json.dumps([self.user.key, *more])
+        return json.dumps([self.root_key, modules, needs_every_module(self.bundles), self.files.ucode])
 
     @property
     def modules(self) -> tuple[list[Module], list[str]]:
         """Modules in load order, and the names that the kernel lacks."""
         return load_order(self.files, self.wanted)
 
-    def userland_beside_disks(self) -> Tree:
-        """The guest's root without the roots that are on disks."""
-        return self.user.root(frozenset(image.digest for image in self.on_disk))
-
     def whole(self) -> Tree:
         """The guest's root with the kernel's modules."""
-        tree = self.user.root()
+        tree = self.root()
         tree.graft(module_tree(self.kernel, self.files, self.modules[0], self.builder.store), "")
         if needs_every_module(self.bundles):
             tree.graft(every_module_tree(self.kernel, self.files, self.builder.store), "")
@@ -160,7 +122,8 @@ def gather(  # noqa: PLR0913, PLR0917
         *(machine.network_modules if network else ()),
         *needed_modules(bundles, init, spec.volumes),
     )
-    return Assembly(user, machine, kernel, files, wanted, network, on_disk)
+    userland = (user.spec, user.profile, user.builder, user.images, user.bundles)
+    return Assembly(*userland, machine, kernel, files, wanted, network, on_disk)
 
 
 def build(  # noqa: PLR0913, PLR0917
@@ -204,13 +167,9 @@ def _leads_out(assembly: Assembly) -> bool:
 def without_initrd(assembly: Assembly) -> Bootable:
     """Build all of a bootable except its initrd, which takes the longest."""
     machine, kernel, builder, files = assembly.machine, assembly.kernel, assembly.builder, assembly.files
-    described = assembly.user.described()
-    cmdline, cmdline_notes = _cmdline(assembly.spec)
-    notes = (
-        *cmdline_notes,
-        *described.notes,
-        *_lacking(assembly),
-    )
+    described = assembly.described()
+    cmdline, consoles = without_consoles(assembly.spec.kernel.cmdline)
+    unused = (f"{word} on the kernel's command line is not used: the machine sets it" for word in consoles)
     parts = {
         "kernel": kernel_artefact(kernel, files, machine, builder.store),
         "kernel_release": kernel.release,
@@ -220,7 +179,7 @@ def without_initrd(assembly: Assembly) -> Bootable:
         "network": assembly.network,
         "outbound": _leads_out(assembly),
         "roots": image_disks(assembly.on_disk, builder.store),
-        "notes": notes,
+        "notes": (*unused, *described.notes, *_lacking(assembly)),
     }
     return described.model_copy(update=parts)
 
@@ -257,33 +216,50 @@ def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
 
 
 def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
-    """Return the fields of a Bootable about forking."""
+    """Return the fields of a Bootable about forking: the template's initrd and the clone's disk, or why not."""
     if needs_every_module(assembly.bundles):
         return {"cold_reason": "a container sees the folder of the kernel's modules"}
     if first_process(assembly.bundles):
         return {"cold_reason": "a service is the guest's first process"}
-    plan = ForkPlan(
-        assembly.profile,
-        assembly.machine,
-        assembly.kernel,
-        assembly.files,
-        assembly.wanted,
-        tuple(assembly.user.init),
-        cmdline,
-        writes_bundles(assembly.spec, assembly.bundles),
-    )
-    return forked_parts(plan, assembly.user.root, assembly.user.key, assembly.builder)
+    if reason := why_not(assembly.machine, cmdline, assembly.init):
+        return {"cold_reason": reason}
+    modules, missing = load_order(assembly.files, (*assembly.wanted, *FORK_MODULES))
+    if lacking := [name for name in missing if name in FORK_MODULES]:
+        return {"cold_reason": f"the kernel has no module {lacking[0]}"}
+    disk = _disk(assembly)
+    if isinstance(disk, str):
+        return {"cold_reason": disk}
+    kernel, files, builder = assembly.kernel, assembly.files, assembly.builder
+    parts = (_template(assembly), module_segment(kernel, files, [module.path for module in modules], builder))
+    name = f"to be forked, {assembly.profile.name} {kernel.release}"
+    return {"forkable": Forkable(initrd=join(for_kernel(parts, files, builder), name, builder), disk=disk)}
 
 
-def _cmdline(spec: Spec) -> tuple[str, tuple[str, ...]]:
-    """Return the spec's command line without consoles, and a note on each."""
-    cmdline, consoles = without_consoles(spec.kernel.cmdline)
-    return cmdline, tuple(f"{word} on the kernel's command line is not used: the machine sets it" for word in consoles)
+def _template(assembly: Assembly) -> Segment:
+    init, builder = assembly.init, assembly.builder
+    key = json.dumps(["template", FORMAT, [image.digest for image in init]])
+    return segment(key, builder, lambda: write_cpio(template_tree(init, builder.store), EPOCH_S))
+
+
+def _disk(assembly: Assembly) -> Artefact | str:
+    """Build the disk of a clone, cached; return the reason if there cannot be one."""
+    store, key = assembly.builder.store, json.dumps(["disk", DISK_FORMAT, FORMAT, assembly.root_key])
+    writes = writes_bundles(assembly.spec, assembly.bundles)
+
+    def make() -> tuple[str, str, int]:
+        tree, reason = disk_tree(assembly.root(), assembly.init, store, writes=writes)
+        return (reason, "", 0) if reason else ("", *write_disk(tree, EPOCH_S, store))
+
+    reason, digest, size = store.cached("disk", key, make, is_whole=lambda disk: bool(disk[0]) or store.has(disk[1]))
+    if reason:
+        return reason
+    path = str(store.verified(digest))
+    return Artefact(kind="disk", name="the spec's part", path=path, sha256=digest, size_bytes=size)
 
 
 def _userland(assembly: Assembly) -> Segment:
-    """The segment that is independent of the kernel, shared by all kernels."""
-    key = assembly.user.key
-    if assembly.on_disk:
-        key = json.dumps([key, "without", *(image.digest for image in assembly.on_disk)])
-    return segment(key, assembly.builder, lambda: write_cpio(assembly.userland_beside_disks(), EPOCH_S))
+    """The segment that is independent of the kernel, shared by all kernels: the root without those on disks."""
+    key, on_disk = assembly.root_key, [image.digest for image in assembly.on_disk]
+    if on_disk:
+        key = json.dumps([key, "without", *on_disk])
+    return segment(key, assembly.builder, lambda: write_cpio(assembly.root(frozenset(on_disk)), EPOCH_S))

@@ -14,12 +14,12 @@ import tarfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from bootmatrix.assembly.image.builder import EPOCH_S, image_tree
+from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle import disk_serial
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
 from bootmatrix.assembly.kernel.package import KernelFiles, load_order
-from bootmatrix.assembly.tree import Tree, write_tar
+from bootmatrix.assembly.tree import EPOCH_S, Tree, write_tar
 from bootmatrix.errors import BuildError, HostError
 from bootmatrix.model import Artefact, Machine, RootPlace, StoredImage
 from bootmatrix.qemu.command import DISK_BUSES

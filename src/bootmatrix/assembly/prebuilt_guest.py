@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from bootmatrix.assembly.image.recipe import placeholders
 from bootmatrix.assembly.kernel.package import KernelFiles, dtb_artefact, kernel_artefact
 from bootmatrix.assembly.user_files import filled, take
 from bootmatrix.errors import BuildError, InputError
@@ -35,7 +36,7 @@ def prebuilt_bootable(guest: PrebuiltGuest, base: Path, profile: Profile, machin
 
     Raises BuildError if a file is missing, or a disk image refers to other files of the host.
     """
-    names = {**profile.names.model_dump(), "debian_arch": profile.names.debian, "arch": profile.name}
+    names = placeholders(profile)
     disk = _disk(guest, base, names, machine)
     return Bootable(
         kernel=_file("kernel", guest.kernel, base, names),
@@ -95,8 +96,7 @@ def _file(kind: ArtefactKind, name: str, base: Path, names: Mapping[str, str]) -
         sha256, size = sha256_of(path), status.st_size
         return Artefact(kind=kind, name=path.name, path=str(path.resolve()), sha256=sha256, size_bytes=size)
     except ValueError as error:
-        known = ", ".join(f"{{{name}}}" for name in names)
-        raise BuildError(f"in {name!r} only these names stand for something: {known}") from error
+        raise BuildError(f"the {kind} {name!r} cannot be read: {error}") from error
     except OSError as error:
         raise BuildError(f"the {kind} {error.filename} cannot be read: {error.strerror}") from error
 

@@ -32,6 +32,8 @@ from bootmatrix.source.safe_archive import FAULTS, PaxArchive, extents_of
 
 Kind = Literal["file", "dir", "symlink", "char", "block", "fifo"]
 
+EPOCH_S = 1492533000
+"""2017-04-18T16:30Z, the time that LinuxKit gives to what it generates: images do not depend on when they are made."""
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 """Before the name of a file that a layer takes away; and in the place of all that lower layers have in a folder."""
 XATTR = "SCHILY.xattr."

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from string import Formatter
 
-from bootmatrix.errors import InputError
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.store import COPY_BYTES, Store, host_faults
 
 
-def filled(text: str, names: Mapping[str, str]) -> str:
-    """Replace names in braces; widths and the like are refused.
-
-    Raises ValueError if an unknown name, or an invalid brace.
-    """
-    for _, name, width, conversion in Formatter().parse(text):
-        if name is not None and (name not in names or width or conversion):
-            raise ValueError(name)
-    return text.format_map(names)
+def filled(text: str, names: Mapping[str, str], where: str = "") -> str:
+    """Replace placeholders. Raises BuildError if one is unknown, or has a width and the like."""
+    with suppress(ValueError):
+        fields = [field for field in Formatter().parse(text) if field[1] is not None]
+        if all(name in names and not width and not conversion for _, name, width, conversion in fields):
+            return text.format_map(names)
+    known = ", ".join(f"{{{name}}}" for name in names)
+    raise BuildError(f"{where}in {text!r} the only placeholders are {known}")
 
 
 def take(path: Path, sha256: str, store: Store) -> Path:

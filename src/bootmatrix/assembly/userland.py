@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,9 +64,11 @@ class Userland:
         return source_digests(self.spec)
 
     @property
-    def key(self) -> str:
+    def root_key(self) -> str:
         """Cache key of the root. Images count by their digests."""
-        return _key(self.spec, self.images, self.sources)
+        contents = self.spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})
+        images = {name: image.digest for name, image in self.images.items()}
+        return json.dumps(["userland", FORMAT, contents, self.sources, images], sort_keys=True)
 
     def root(self, without: frozenset[str] = frozenset()) -> Tree:
         """Build the root; `without` are digests of images whose roots are left out."""
@@ -160,10 +162,3 @@ def image_artefact(image: StoredImage, builder: Builder) -> Artefact:
     """Return an image as an artefact of records."""
     path = str(builder.store.blob(image.digest))
     return Artefact(kind="image", name=image.reference, path=path, sha256=image.digest, size_bytes=image.size_bytes)
-
-
-def _key(spec: Spec, images: dict[str, StoredImage], sources: Mapping[str, str]) -> str:
-    contents = spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})
-    return json.dumps(
-        ["userland", FORMAT, contents, sources, {name: image.digest for name, image in images.items()}], sort_keys=True
-    )

@@ -18,13 +18,13 @@ from typing import IO, Any
 
 import anyio.to_thread
 
-from bootmatrix.assembly.image.builder import EPOCH_S, Builder
+from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.initrd.bundle import result_paths
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds, place
 from bootmatrix.assembly.initrd.root import RootParts, base_tree, container_ids, guest_tree
 from bootmatrix.assembly.initrd.runtime_config import runtime_config
 from bootmatrix.assembly.initrd.world import is_volume, is_within, normal
-from bootmatrix.assembly.tree import Tree, write_tar
+from bootmatrix.assembly.tree import EPOCH_S, Tree, write_tar
 from bootmatrix.assembly.userland import fetch_images, image_artefact
 from bootmatrix.errors import HostError
 from bootmatrix.fsio import read_whole

@@ -9,8 +9,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal
 
-from bootmatrix.assembly.image.builder import EPOCH_S, Builder
-from bootmatrix.assembly.tree import Tree, text_file, write_tar
+from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.tree import EPOCH_S, Tree, text_file, write_tar
 from bootmatrix.assembly.userland import gather_userland
 from bootmatrix.errors import InputError
 from bootmatrix.model import Bootable, Profile, Spec

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from bootmatrix.assembly.formats import Format
 from bootmatrix.assembly.formats.source import Source
-from bootmatrix.assembly.image.builder import EPOCH_S
 from bootmatrix.assembly.image.manifest import descriptor
-from bootmatrix.assembly.tree import write_tar
+from bootmatrix.assembly.tree import EPOCH_S, write_tar
 
 CREATED = "2017-04-18T16:30:00Z"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

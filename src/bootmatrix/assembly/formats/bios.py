@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from bootmatrix.assembly.formats import Format
-from bootmatrix.assembly.formats.media import MIB, write_iso
+from bootmatrix.assembly.formats.media import MIB, pad, write_iso
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.formats.tools import versions
 from bootmatrix.model import Bios
@@ -35,9 +35,7 @@ def disk(source: Source) -> Path:
 
     def make(path: Path) -> None:
         shutil.copyfile(iso(source), path)
-        size = path.stat().st_size
-        with path.open("r+b") as file:
-            file.truncate(-(-size // MIB) * MIB)
+        pad(path, MIB)
 
     return source.kept("raw-bios", make, iso(source).name)
 

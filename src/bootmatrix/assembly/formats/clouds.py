@@ -8,9 +8,10 @@ import struct
 from pathlib import Path
 
 from bootmatrix.assembly.formats import Format, Maker, bios, efi
+from bootmatrix.assembly.formats.media import pad
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.formats.tools import run, versions
-from bootmatrix.assembly.image.builder import EPOCH_S
+from bootmatrix.assembly.tree import EPOCH_S
 from bootmatrix.errors import HostError
 
 GIB = 1 << 30
@@ -120,9 +121,7 @@ def _convert(raw: Path, path: Path, form: str, options: str = "") -> None:
 
 def _in_gib(disk: Path, path: Path) -> None:
     shutil.copyfile(disk, path)
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        file.truncate(-(-size // GIB) * GIB)
+    pad(path, GIB)
 
 
 def _as_qcow2(disk: Maker) -> Maker:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from bootmatrix.assembly.formats.tools import run
-from bootmatrix.assembly.image.builder import EPOCH_S
+from bootmatrix.assembly.tree import EPOCH_S
 from bootmatrix.store import COPY_BYTES
 
 MIB = 1 << 20
@@ -20,6 +20,13 @@ def stamp(folder: Path) -> None:
     for path in (*sorted(folder.rglob("*")), folder):
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (EPOCH_S, EPOCH_S))
+
+
+def pad(path: Path, multiple_bytes: int) -> None:
+    """Extend a file by zeros to a multiple of a size."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.truncate(size + -size % multiple_bytes)
 
 
 def copy_sparse(source: Path, target: BinaryIO) -> None:

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import IO
 
 from bootmatrix.assembly.formats import Format, Maker
+from bootmatrix.assembly.formats.media import pad
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.assembly.formats.tools import run, versions
-from bootmatrix.assembly.image.builder import EPOCH_S
+from bootmatrix.assembly.image_disks import DISK_BLOCK_BYTES
 from bootmatrix.assembly.initrd.cpio import compress, write_cpio
 from bootmatrix.assembly.initrd.segments import PROGRAM, shell_program
 from bootmatrix.assembly.kernel.package import load_order, module_tree
-from bootmatrix.assembly.tree import Node, Tree, directory, text_file, write_tar
+from bootmatrix.assembly.tree import EPOCH_S, Node, Tree, directory, text_file, write_tar
 from bootmatrix.errors import BuildError
 
 MARK = "etc/bootmatrix/root"
 """A file of the root by which it is known among all disks."""
 SQUASHFS_MEMORY = "64M"
 """Memory for its queues, by default a quarter of the host's. The output does not depend on it."""
-BLOCK_BYTES = 64 << 10
-"""Larger than any page: the guest reads whole pages, also the last one."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _feed(source: Source, pipe: IO[bytes]) -> None:
 def _write_squashfs(source: Source, path: Path) -> None:
     options = ["-no-xattrs", "-quiet", "-no-progress", "-exit-on-error", "-comp", "zstd", "-mem", SQUASHFS_MEMORY]
     run("sqfstar", [*options, path], lambda pipe: _feed(source, pipe))
-    _pad(path)
+    pad(path, DISK_BLOCK_BYTES)
 
 
 def _write_erofs(source: Source, path: Path) -> None:
@@ -112,13 +111,7 @@ def _from_folder(source: Source, path: Path, command: str) -> None:
     unpack = 'tar --extract --numeric-owner --preserve-permissions --same-owner --delay-directory-restore -C "$1" -f -'
     script = f'set -e; {unpack}; touch -d @{EPOCH_S} "$1"; {command} >/dev/null'
     run("fakeroot", ["--", "sh", "-c", script, path, folder], lambda pipe: _feed(source, pipe))
-    _pad(path)
-
-
-def _pad(path: Path) -> None:
-    with path.open("r+b") as file:
-        size = file.seek(0, 2)
-        file.truncate(-(-size // BLOCK_BYTES) * BLOCK_BYTES)
+    pad(path, DISK_BLOCK_BYTES)
 
 
 def finder(source: Source, kind: str) -> Path:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from bootmatrix.assembly.image.builder import EPOCH_S
+from bootmatrix.assembly.tree import EPOCH_S
 from bootmatrix.errors import HostError
 
 LEASH = ("setpriv", "--no-new-privs", "--pdeathsig", "INT")

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from bootmatrix.assembly.image.contents import pulled_contents, recipe_contents
 from bootmatrix.assembly.image.dpkg_database import has_database, read_unpacked, register
-from bootmatrix.assembly.image.manifest import write_manifest
+from bootmatrix.assembly.image.manifest import write_layer, write_manifest
 from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs, take_deb
 from bootmatrix.assembly.image.recipe import Sources, drop, for_architecture, put_file, read_sources, source_digest
 from bootmatrix.assembly.slices import Spool
-from bootmatrix.assembly.tree import Tree, directory, symlink, write_tar
+from bootmatrix.assembly.tree import Tree, directory, symlink
 from bootmatrix.errors import BuildError
 from bootmatrix.load.images import find_source
 from bootmatrix.load.recipe import load_package
@@ -38,8 +37,6 @@ OWN_INIT_LABELS = {"bootmatrix.protocol", "bootmatrix.fork"}
 """Labels of an init image whose account makes a verdict."""
 FORMAT = "5"
 """Changes whenever the same recipe would give another image."""
-EPOCH_S = 1492533000
-"""2017-04-18T16:30Z, the time that LinuxKit gives to what it generates: images do not depend on when they are made."""
 MAX_BASES = 16
 MERGED_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 """Folders that are links into /usr, as on every Debian since bookworm (UsrMerge)."""
@@ -256,7 +253,7 @@ def _make(reference: str, ingredients: Ingredients, profile: Profile, builder: B
     recipe, base, store = ingredients.recipe, ingredients.base, builder.store
     with store.temporary() as (path, file), store.workspace() as folder:
         layer = _layer(ingredients, builder, Spool(path, file), folder)
-        digest, size = _write_layer(layer, store)
+        digest, size = write_layer(layer, store)
     config = _config(recipe, base)
     return StoredImage(
         reference=reference,
@@ -308,16 +305,6 @@ def _prune_merged(tree: Tree) -> None:
         if not tree.matching([f"usr/{name}/*"]):
             tree.remove(name)
             tree.remove(f"usr/{name}")
-
-
-def _write_layer(tree: Tree, store: Store) -> tuple[str, int]:
-    with store.writer() as file:
-        with tarfile.open(
-            fileobj=cast(IO[bytes], file), mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8"
-        ) as archive:
-            write_tar(tree, archive, EPOCH_S)
-        size = file.tell()
-        return file.commit(), size
 
 
 def _config(recipe: ImageRecipe, base: StoredImage | None) -> ImageConfig:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from bootmatrix.assembly.image.packages import LocalDeb
-from bootmatrix.assembly.image.recipe import SourceEntry, Sources
+from bootmatrix.assembly.image.recipe import SourceEntry, Sources, source_digest
 from bootmatrix.model import (
     Component,
     Container,
@@ -73,7 +72,7 @@ def _file(copy: CopyFile, entries: tuple[SourceEntry, ...], profile: Profile) ->
         kind="file",
         name=f"/{copy.path.strip('/')}{'' if whole else '/'}",
         architecture=profile.names.debian if is_program else "",
-        sha256=entries[0].sha256 if whole else _folder_digest(entries),
+        sha256=entries[0].sha256 if whole else source_digest(entries),
         is_named=is_program or not whole,
         is_local=True,
     )
@@ -85,11 +84,6 @@ def _is_program(entry: SourceEntry) -> bool:
             return file.read(len(ELF_MAGIC)) == ELF_MAGIC
     except OSError:
         return False
-
-
-def _folder_digest(entries: Iterable[SourceEntry]) -> str:
-    names = "\n".join(f"{entry.below} {entry}" for entry in entries)
-    return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def pulled_contents(image: StoredImage, reference: str, source: ImageSource, profile: Profile) -> tuple[Component, ...]:

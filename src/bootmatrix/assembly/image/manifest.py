@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Sequence
+from typing import IO, cast
 
+from bootmatrix.assembly.tree import EPOCH_S, Tree, write_tar
 from bootmatrix.model import ImageConfig
 from bootmatrix.store import Store
 
@@ -36,6 +39,16 @@ def write_manifest(layers: Sequence[str], config: ImageConfig, platform: str, st
         "layers": [descriptor(media_type, layer, store.blob(layer).stat().st_size) for layer in layers],
     }
     return store.add_bytes(json.dumps(manifest, sort_keys=True).encode())
+
+
+def write_layer(tree: Tree, store: Store) -> tuple[str, int]:
+    """Write a tree as a layer into the store; return its digest and bytes."""
+    with store.writer() as file:
+        target = cast(IO[bytes], file)
+        with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
+            write_tar(tree, archive, EPOCH_S)
+        size = file.tell()
+        return file.commit(), size
 
 
 def descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-from bootmatrix.assembly.image.builder import EPOCH_S, Builder, make_image
+from bootmatrix.assembly.image.builder import Builder, make_image
+from bootmatrix.assembly.image.manifest import write_layer
 from bootmatrix.assembly.slices import Slice
-from bootmatrix.assembly.tree import Node, Tree, directory, text_file, write_tar
+from bootmatrix.assembly.tree import Node, Tree, directory, text_file
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.model import ImageConfig, ImageSource, Profile, StoredImage, Volume
 from bootmatrix.source.images.blobs import (
@@ -52,7 +52,7 @@ def layout_image(volume: Volume, path: Path, profile: Profile, builder: Builder)
     document, blobs = _opened(source, volume, path, profile, builder)
     store, digest = builder.store, hashlib.sha256(document).hexdigest()
     key = json.dumps([_FORMAT, digest, volume.image, volume.platforms])
-    layer, size = store.cached_file("layout", key, lambda: _pack(_layout(volume, document, blobs, store), store))
+    layer, size = store.cached_file("layout", key, lambda: write_layer(_layout(volume, document, blobs, store), store))
     return StoredImage(
         reference=volume.image,
         digest=store.add_bytes(document),
@@ -60,14 +60,6 @@ def layout_image(volume: Volume, path: Path, profile: Profile, builder: Builder)
         config=ImageConfig(),
         size_bytes=size,
     )
-
-
-def _pack(tree: Tree, store: Store) -> tuple[str, int]:
-    with store.writer() as writer:
-        with tarfile.open(fileobj=cast(IO[bytes], writer), mode="w|", format=tarfile.PAX_FORMAT) as archive:
-            write_tar(tree, archive, EPOCH_S)
-        size = writer.tell()
-        return writer.commit(), size
 
 
 def _opened(source: ImageSource, volume: Volume, path: Path, profile: Profile, builder: Builder) -> tuple[bytes, Blobs]:

@@ -43,11 +43,7 @@ def local_debs(recipe: ImageRecipe, recipe_path: Path, profile: Profile) -> tupl
 
 
 def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb:
-    try:
-        name = filled(pattern, names)
-    except ValueError as error:
-        known = ", ".join(f"{{{name}}}" for name in names)
-        raise BuildError(f"{recipe_path}: in {pattern!r} the only placeholders are {known}") from error
+    name = filled(pattern, names, f"{recipe_path}: ")
     pattern_path = recipe_path.parent / name
     matches = sorted(glob.glob(f"{glob.escape(str(recipe_path.parent))}/{name}"))  # noqa: PTH207  (may begin with ..)
     if not matches:

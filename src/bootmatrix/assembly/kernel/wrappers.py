@@ -52,6 +52,11 @@ class _Stream(Protocol):
     @property
     def eof(self) -> bool: ...
 
+    def decompress(self, data: bytes, most: int, /) -> bytes: ...
+
+
+_Unpacker = Callable[[bytes, int], bytes]
+
 
 def _whole(stream: _Stream, plain: bytes, limit: int) -> bytes:
     if not stream.eof and len(plain) < limit:
@@ -61,29 +66,15 @@ def _whole(stream: _Stream, plain: bytes, limit: int) -> bytes:
     return plain
 
 
-def _gunzip(data: bytes, limit: int) -> bytes:
-    stream = zlib.decompressobj(31)  # 31: with gzip's header (zlib.h)
-    return _whole(stream, stream.decompress(data, limit), limit)
+def _by(open_stream: Callable[[], _Stream]) -> _Unpacker:
+    def unpack(data: bytes, limit: int) -> bytes:
+        stream = open_stream()
+        return _whole(stream, stream.decompress(data, limit), limit)
+
+    return unpack
 
 
-def _unxz(data: bytes, limit: int) -> bytes:
-    stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
-    return _whole(stream, stream.decompress(data, limit), limit)
-
-
-def _unlzma(data: bytes, limit: int) -> bytes:
-    stream = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=XZ_MEMORY_BYTES)
-    return _whole(stream, stream.decompress(data, limit), limit)
-
-
-def _unbz2(data: bytes, limit: int) -> bytes:
-    stream = bz2.BZ2Decompressor()
-    return _whole(stream, stream.decompress(data, limit), limit)
-
-
-def _unlz4(data: bytes, limit: int) -> bytes:
-    stream = lz4.frame.LZ4FrameDecompressor()
-    return _whole(stream, stream.decompress(data, limit), limit)
+_unlzma = _by(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=XZ_MEMORY_BYTES))
 
 
 def _unzstd(data: bytes, limit: int) -> bytes:
@@ -96,13 +87,13 @@ def _unzstd(data: bytes, limit: int) -> bytes:
     return _whole(stream, stream.decompress(data), limit)
 
 
-_UNPACKERS: dict[bytes, Callable[[bytes, int], bytes]] = {
-    b"\x1f\x8b\x08": _gunzip,
-    b"\xfd7zXZ\0": _unxz,
+_UNPACKERS: dict[bytes, _Unpacker] = {
+    b"\x1f\x8b\x08": _by(lambda: zlib.decompressobj(31)),  # 31: with gzip's header (zlib.h)
+    b"\xfd7zXZ\0": _by(lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)),
     b"\x28\xb5\x2f\xfd": _unzstd,
-    b"BZh": _unbz2,
+    b"BZh": _by(bz2.BZ2Decompressor),
     struct.pack("<I", LZ4_MAGIC): in_lz4,
-    b"\x04\x22\x4d\x18": _unlz4,
+    b"\x04\x22\x4d\x18": _by(lz4.frame.LZ4FrameDecompressor),
 }
 _STRANGE: Mapping[tuple[int, bytes], tuple[str, str]] = {
     (0, b"\x89LZO\0\r\n\x1a\n"): ("compressed with LZO, which is not supported", "Unpack it with `lzop -d`."),
@@ -173,7 +164,7 @@ def _unwrap(data: bytes, limit: int) -> bytes:
     return _unpacked(_unlzma, data, limit) if _LZMA_ALONE.match(data) else data
 
 
-def _unpacked(unpack: Callable[[bytes, int], bytes], data: bytes, limit: int) -> bytes:
+def _unpacked(unpack: _Unpacker, data: bytes, limit: int) -> bytes:
     try:
         return unpack(data, limit)
     except _FAULTS as error:

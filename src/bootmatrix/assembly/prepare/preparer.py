@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import tarfile
 import threading
 from dataclasses import dataclass, replace
-from typing import IO, cast
+from typing import cast
 
 from bootmatrix.assembly.assemble import bootable_of, gather
-from bootmatrix.assembly.image.builder import EPOCH_S, Builder, PrepareOrder, image_tree, make_image
-from bootmatrix.assembly.image.manifest import write_manifest
+from bootmatrix.assembly.image.builder import Builder, PrepareOrder, image_tree, make_image
+from bootmatrix.assembly.image.manifest import write_layer, write_manifest
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.kernel.custom import find_kernel
 from bootmatrix.assembly.prepare.guest import CommandRun, PrepareGuest, open_prepare_guest
 from bootmatrix.assembly.prepare.tree_reader import difference
-from bootmatrix.assembly.tree import Tree, write_tar
 from bootmatrix.errors import BuildError, InfraError, Interrupted
 from bootmatrix.guest.frames import ExitKind
 from bootmatrix.guest.requests import ENVIRONMENT
@@ -203,7 +201,7 @@ class _Work:
             async with open_prepare_guest(self.machine, bootable, root, repository, folder) as guest:
                 await self._run_commands(guest, repository)
                 after = await guest.tree(path, file)
-            layer = _write_layer(difference(before, after), self.builder)
+            layer, _ = write_layer(difference(before, after), store)
         return PreparedLayer(layer=layer, packages=repository.packages)
 
     def _bootable(self) -> Bootable:
@@ -240,11 +238,3 @@ def _check(done: CommandRun, what: str, repository: GuestRepository) -> None:
         message = f"{what} failed without packages of the archive: {repository.fault.message}"
         raise InfraError(message, repository.fault.hint) from repository.fault
     raise BuildError(f"{what} failed in the guest: exit status {done.end.status}\n{last}".rstrip())
-
-
-def _write_layer(tree: Tree, builder: Builder) -> str:
-    with builder.store.writer() as file:
-        target = cast(IO[bytes], file)
-        with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
-            write_tar(tree, archive, EPOCH_S)
-        return file.commit()
