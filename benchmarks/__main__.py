@@ -105,7 +105,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--trees", type=Path, metavar="FOLDER", help="build and keep kernels there")
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
-    shared.add(parser, *shared.SOURCES)
+    shared.add_shared(parser, *shared.SOURCES)
     args = parser.parse_args()
     unknown = [name for name in args.only if name not in BENCHMARKS]
     if unknown:

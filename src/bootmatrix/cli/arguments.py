@@ -91,197 +91,194 @@ def times(text: str) -> int:
     return int(text)
 
 
-FLAG: dict[str, Any] = {"action": "store_true"}
 NAMES: dict[str, Any] = {"type": names, "default": ()}
 REPEATED: dict[str, Any] = {"action": "append", "default": []}
 
+
+def details(name: str, words: str | None = None, **more: Any) -> tuple[list[str], dict[str, Any]]:
+    """Return argparse's names and keywords of an argument, as its help shows it.
+
+    `--flag`; `-o --output FILE`, with a value; `files SPEC`, an argument by its place.
+    """
+    parts = name.split(" ")
+    count = sum(part.startswith("-") for part in parts[:2]) or 1
+    value = " ".join(parts[count:])
+    keywords = {"metavar": value} if value else {} if more.keys() & {"choices", "type"} else {"action": "store_true"}
+    return parts[:count], {**keywords, "help": words, **more}
+
+
+def option(parser: argparse._ActionsContainer, name: str, words: str | None = None, **more: Any) -> None:
+    """Add an argument: see `details`."""
+    names, keywords = details(name, words, **more)
+    parser.add_argument(*names, **keywords)
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
-    "run_name": {"metavar": "RUN", "help": RUN_HELP},
-    "--allow-empty": {**FLAG, "help": "exit with status 0 even if no cell is left to run (default: bad input)"},
-    "--allow-older-release": {
-        **FLAG,
-        "help": "accept a suite's release that is older than one seen before, such as a snapshot's",
-    },
-    "--append": {**REPEATED, "metavar": "WORDS", "help": "append words to the kernel command line"},
-    "--arch": {
-        **NAMES,
-        "metavar": "A[/MACHINE][@CPU],…",
-        "help": "architectures, or 'all'; A/all: all machines of A, @CPU: one of its CPU models",
-    },
-    "--archive": {"metavar": "URL", "help": "address of the Debian archive"},
-    "--baseline": {"metavar": "RUN", "help": f"compare with this run: {RUN_HELP}"},
-    "--bits": {"type": bits, "default": (), "metavar": "32|64", "help": "only architectures of this word size"},
-    "--boot": {
-        "choices": ("cold", "fork"),
-        "help": "fork: boot one guest per machine, kernel and init, and run cells in copies of it (default: cold)",
-    },
-    "--branch": {
-        "metavar": "NAME",
-        "help": "the branch under test, for --baseline branch:NAME (default: BOOTMATRIX_BRANCH, or that of the CI "
-        "system)",
-    },
-    "--budget": {
-        "default": "",
-        "metavar": "TIME",
-        "help": "run the most valuable cells within this time, such as 15m: new, recently failed, flaky, changed, "
-        "least recently run",
-    },
-    "--cache": {"type": Path, "metavar": "FOLDER", "help": "folder for downloads and builds"},
-    "--cluster": {
-        "metavar": "FILE|ADDRESS",
-        "help": "with --executor dask: hosts.yml, slurm.yml, or a scheduler's file (default: a worker on this host); "
-        "with --tier hardware: boards",
-    },
-    "--cpu": {**NAMES, "metavar": "CPU,…", "help": "these CPU models, or 'all'"},
-    "--cpus": {"type": int, "metavar": "N", "help": "CPUs of a guest"},
-    "--deadline": {
-        "type": period,
-        "metavar": "TIME",
-        "help": "stop all guests after this time, such as 6h or 90m; the remaining cells count as interrupted",
-    },
-    "--dump": {**FLAG, "help": "save the memory of guests that hang, panic or time out, for gdb"},
-    "--endian": {
-        "type": endians,
-        "default": (),
-        "metavar": "little|big",
-        "help": "only architectures of this byte order",
-    },
-    "--env": {**REPEATED, "metavar": "NAME=VALUE", "help": "set an environment variable; may be repeated"},
-    "--executor": {
-        "default": "local",
-        "metavar": "NAME",
-        "help": "executor of the cells: local (default), dask, or a plug-in",
-    },
-    "--explain-hang": {
-        **FLAG,
-        "help": "boot a hanging kernel again, with initcall_debug, and report where it hangs: initcall and function",
-    },
-    "--fail-on": {
-        "choices": ("regression",),
-        "help": "exit with status 1 only for regressions from the baseline (default baseline: last-good), not for "
-        "every unexpected verdict",
-    },
-    "--fail-on-warning": {
-        **FLAG,
-        "help": "fail cells with a kernel warning (WARN, UBSAN); 'fail_on' in a matrix selects more messages",
-    },
-    "--flaky": {
-        "type": times,
-        "metavar": "N",
-        "help": "retry failed cells up to N times; a cell that then passes is 'flaky', never a pass",
-    },
-    "--get": {
-        **REPEATED,
-        "metavar": "PATH",
-        "help": "copy a file or folder of the guest into the report; may be repeated",
-    },
-    "--get-limit": {
-        "metavar": "SIZE",
-        "help": "limit of a cell's result files, such as 4G (default: 64M for a file that a spec names, 1G in all)",
-    },
-    "--hold-on-fail": {
-        **FLAG,
-        "help": "keep the first guest that fails, for 'bootmatrix shell --guest ID'; the run goes on beside it",
-    },
-    "--image": {
-        **REPEATED,
-        "metavar": "NAME=SOURCE",
-        "help": "replace images whose name matches NAME (a glob) by SOURCE: docker://, docker-daemon:, oci:, "
-        "oci-archive:, docker-archive:, tar:, @pkg: (docs/images.md)",
-    },
-    "--jobs": {"type": int, "metavar": "N", "help": "host cores to use (default: all)"},
-    "--json": {**FLAG, "help": "print JSON"},
-    "--keep-alive": {
-        "metavar": "TIME",
-        "help": "with --hold-on-fail: stop the guest after it has been unused for this long (default: 10m)",
-    },
-    "--kernel-bits": {
-        "type": bits,
-        "default": (),
-        "metavar": "32|64",
-        "help": "only architectures whose kernels have this word size: with --bits 32, programs on 64-bit kernels",
-    },
-    "--kernel": {**NAMES, "metavar": "K,…", "help": "kernel names, such as 6.1,newest"},
-    "--locked": {
-        "nargs": "?",
-        "const": True,
-        "metavar": "FILE",
-        "help": "use only the packages of a lock file (default: the file that 'bootmatrix lock' writes beside the "
-        "matrix)",
-    },
-    "--machine": {"metavar": "M", "help": "board of the architecture, as in --arch A/M"},
-    "--memory": {"metavar": "SIZE", "help": "memory of a guest: 512M, 2G, or 'auto': as its initrd needs"},
-    "--network": {
-        "choices": ("none", "guest", "outbound"),
-        "help": "network of the guests: none; a card on a network of its own; or one that leads to the internet, but "
-        "not to this host or a private network (default: as the spec says)",
-    },
-    "--notify": {
-        **REPEATED,
-        "metavar": "URL",
-        "help": "send the result to this service, by its address for apprise: slack://…, mailto://…, json://…; may be "
-        "repeated (default: BOOTMATRIX_NOTIFY, which keeps tokens out of the list of processes)",
-    },
-    "--offline": {**FLAG, "help": "download nothing: use only the cache"},
-    "--only": {**REPEATED, "metavar": "GLOB", "help": "only cells whose id matches: 'influxdb/*/6.1'"},
-    "--page-size": {
-        "type": page_sizes,
-        "default": (),
-        "metavar": "4k,…",
-        "help": "kernels of these page sizes (4k, 16k, 64k), or 'all'; without --kernel, of any version",
-    },
-    "--qemu-args": {
-        **REPEATED,
-        "metavar": "TEXT",
-        "help": "additional QEMU arguments, split as in a shell: '-device edu -rtc base=2030-01-01'",
-    },
-    "--reports": {
-        "type": Path,
-        "metavar": "FOLDER",
-        "help": "folder of runs (default: BOOTMATRIX_REPORTS, else reports)",
-    },
-    "--rerun-failed": {
-        "default": "",
-        "metavar": "RUN",
-        "help": f"only the cells of this run without the expected verdict: {RUN_HELP}",
-    },
-    "--roots": {
-        "choices": ("auto", "ram", "disk"),
-        "help": "place of containers' root file systems in a cold boot (default: auto, which puts those of large "
-        "images on read-only disks, and others in RAM)",
-    },
-    "--shard": {
-        "default": "",
-        "metavar": "I/N",
-        "help": "only part I of N, of about equal time; 'bootmatrix merge' joins them",
-    },
-    "--single-file": {
-        **FLAG,
-        "help": "fold the consoles into report.html, to send it as one file (default: a page for each cell)",
-    },
-    "--tier": {
-        "type": tiers,
-        "default": (),
-        "metavar": "T,…",
-        "help": "system: guests with their own kernels (default). With verdicts of their own, on a kernel that runs "
-        "already: user (this host's, by user-mode emulation), docker (a container engine's), hardware (the boards of "
-        "--cluster)",
-    },
-    "--timeout": {
-        "metavar": "TIME",
-        "help": "time limit of containers and checks, such as 90s, on the fastest machine; slower ones get more",
-    },
-    "--va-bits": {
-        "type": widths,
-        "default": (),
-        "metavar": "48,…",
-        "help": "CPUs and kernels with addresses of these widths in bits, or 'all'; without --kernel, of any version",
-    },
-    "--verify-fork": {
-        "type": int,
-        "metavar": "N",
-        "help": "with --boot fork: boot N of the cells cold as well, and compare the results",
-    },
+    names[0]: settings
+    for names, settings in (
+        details("run_name RUN", RUN_HELP),
+        details("--allow-empty", "exit with status 0 even if no cell is left to run (default: bad input)"),
+        details(
+            "--allow-older-release", "accept a suite's release that is older than one seen before, such as a snapshot's"
+        ),
+        details("--append WORDS", "append words to the kernel command line", **REPEATED),
+        details(
+            "--arch A[/MACHINE][@CPU],…",
+            "architectures, or 'all'; A/all: all machines of A, @CPU: one of its CPU models",
+            **NAMES,
+        ),
+        details("--archive URL", "address of the Debian archive"),
+        details("--baseline RUN", f"compare with this run: {RUN_HELP}"),
+        details("--bits 32|64", "only architectures of this word size", type=bits, default=()),
+        details(
+            "--boot",
+            "fork: boot one guest per machine, kernel and init, and run cells in copies of it (default: cold)",
+            choices=("cold", "fork"),
+        ),
+        details(
+            "--branch NAME",
+            "the branch under test, for --baseline branch:NAME (default: BOOTMATRIX_BRANCH, or that of the CI system)",
+        ),
+        details(
+            "--budget TIME",
+            "run the most valuable cells within this time, such as 15m: new, recently failed, flaky, changed, "
+            "least recently run",
+            default="",
+        ),
+        details("--cache FOLDER", "folder for downloads and builds", type=Path),
+        details(
+            "--cluster FILE|ADDRESS",
+            "with --executor dask: hosts.yml, slurm.yml, or a scheduler's file (default: a worker on this host); "
+            "with --tier hardware: boards",
+        ),
+        details("--cpu CPU,…", "these CPU models, or 'all'", **NAMES),
+        details("--cpus N", "CPUs of a guest", type=int),
+        details(
+            "--deadline TIME",
+            "stop all guests after this time, such as 6h or 90m; the remaining cells count as interrupted",
+            type=period,
+        ),
+        details("--dump", "save the memory of guests that hang, panic or time out, for gdb"),
+        details("--endian little|big", "only architectures of this byte order", type=endians, default=()),
+        details("--env NAME=VALUE", "set an environment variable; may be repeated", **REPEATED),
+        details("--executor NAME", "executor of the cells: local (default), dask, or a plug-in", default="local"),
+        details(
+            "--explain-hang",
+            "boot a hanging kernel again, with initcall_debug, and report where it hangs: initcall and function",
+        ),
+        details(
+            "--fail-on",
+            "exit with status 1 only for regressions from the baseline (default baseline: last-good), not for "
+            "every unexpected verdict",
+            choices=("regression",),
+        ),
+        details(
+            "--fail-on-warning",
+            "fail cells with a kernel warning (WARN, UBSAN); 'fail_on' in a matrix selects more messages",
+        ),
+        details(
+            "--flaky N",
+            "retry failed cells up to N times; a cell that then passes is 'flaky', never a pass",
+            type=times,
+        ),
+        details("--get PATH", "copy a file or folder of the guest into the report; may be repeated", **REPEATED),
+        details(
+            "--get-limit SIZE",
+            "limit of a cell's result files, such as 4G (default: 64M for a file that a spec names, 1G in all)",
+        ),
+        details(
+            "--hold-on-fail",
+            "keep the first guest that fails, for 'bootmatrix shell --guest ID'; the run goes on beside it",
+        ),
+        details(
+            "--image NAME=SOURCE",
+            "replace images whose name matches NAME (a glob) by SOURCE: docker://, docker-daemon:, oci:, "
+            "oci-archive:, docker-archive:, tar:, @pkg: (docs/images.md)",
+            **REPEATED,
+        ),
+        details("--jobs N", "host cores to use (default: all)", type=int),
+        details("--json", "print JSON"),
+        details(
+            "--keep-alive TIME",
+            "with --hold-on-fail: stop the guest after it has been unused for this long (default: 10m)",
+        ),
+        details(
+            "--kernel-bits 32|64",
+            "only architectures whose kernels have this word size: with --bits 32, programs on 64-bit kernels",
+            type=bits,
+            default=(),
+        ),
+        details("--kernel K,…", "kernel names, such as 6.1,newest", **NAMES),
+        details(
+            "--locked FILE",
+            "use only the packages of a lock file (default: the file that 'bootmatrix lock' writes beside the matrix)",
+            nargs="?",
+            const=True,
+        ),
+        details("--machine M", "board of the architecture, as in --arch A/M"),
+        details("--memory SIZE", "memory of a guest: 512M, 2G, or 'auto': as its initrd needs"),
+        details(
+            "--network",
+            "network of the guests: none; a card on a network of its own; or one that leads to the internet, but "
+            "not to this host or a private network (default: as the spec says)",
+            choices=("none", "guest", "outbound"),
+        ),
+        details(
+            "--notify URL",
+            "send the result to this service, by its address for apprise: slack://…, mailto://…, json://…; may be "
+            "repeated (default: BOOTMATRIX_NOTIFY, which keeps tokens out of the list of processes)",
+            **REPEATED,
+        ),
+        details("--offline", "download nothing: use only the cache"),
+        details("--only GLOB", "only cells whose id matches: 'influxdb/*/6.1'", **REPEATED),
+        details(
+            "--page-size 4k,…",
+            "kernels of these page sizes (4k, 16k, 64k), or 'all'; without --kernel, of any version",
+            type=page_sizes,
+            default=(),
+        ),
+        details(
+            "--qemu-args TEXT",
+            "additional QEMU arguments, split as in a shell: '-device edu -rtc base=2030-01-01'",
+            **REPEATED,
+        ),
+        details("--reports FOLDER", "folder of runs (default: BOOTMATRIX_REPORTS, else reports)", type=Path),
+        details(
+            "--rerun-failed RUN", f"only the cells of this run without the expected verdict: {RUN_HELP}", default=""
+        ),
+        details(
+            "--roots",
+            "place of containers' root file systems in a cold boot (default: auto, which puts those of large "
+            "images on read-only disks, and others in RAM)",
+            choices=("auto", "ram", "disk"),
+        ),
+        details("--shard I/N", "only part I of N, of about equal time; 'bootmatrix merge' joins them", default=""),
+        details(
+            "--single-file",
+            "fold the consoles into report.html, to send it as one file (default: a page for each cell)",
+        ),
+        details(
+            "--tier T,…",
+            "system: guests with their own kernels (default). With verdicts of their own, on a kernel that runs "
+            "already: user (this host's, by user-mode emulation), docker (a container engine's), hardware (boards of "
+            "--cluster)",
+            type=tiers,
+            default=(),
+        ),
+        details(
+            "--timeout TIME",
+            "time limit of containers and checks, such as 90s, on the fastest machine; slower ones get more",
+        ),
+        details(
+            "--va-bits 48,…",
+            "CPUs and kernels with addresses of these widths in bits, or 'all'; without --kernel, of any version",
+            type=widths,
+            default=(),
+        ),
+        details(
+            "--verify-fork N", "with --boot fork: boot N of the cells cold as well, and compare the results", type=int
+        ),
+    )
 }
 """Shared arguments by name, as keywords of argparse."""
 
@@ -301,7 +298,7 @@ RUNNING = (
 """The options for executing a plan."""
 
 
-def add(parser: argparse._ActionsContainer, *shared: str, **changes: Any) -> None:
+def add_shared(parser: argparse._ActionsContainer, *shared: str, **changes: Any) -> None:
     """Add shared arguments by their names, with `changes` to each."""
     for name in shared:
         parser.add_argument(name, **OPTIONS[name] | changes)
@@ -317,29 +314,21 @@ def add_command(commands: Commands, name: str, words: str, *, run: str = "", **d
 def add_selection(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Add MATRIX or SPEC…, --arch and --kernel."""
     count = "+" if required else "*"
-    parser.add_argument("files", nargs=count, metavar="MATRIX|SPEC", help="a *.matrix.yml, or specs (path or name)")
-    add(parser, *TARGETS)
+    option(parser, "files MATRIX|SPEC", "a *.matrix.yml, or specs (path or name)", nargs=count)
+    add_shared(parser, *TARGETS)
 
 
 def add_single(parser: argparse.ArgumentParser) -> None:
     """Add --arch A and --kernel K."""
-    parser.add_argument("--arch", required=True, metavar="A[/MACHINE]", help="one architecture")
-    parser.add_argument("--kernel", default="6.1", metavar="K", help="one kernel name (default: 6.1)")
+    option(parser, "--arch A[/MACHINE]", "one architecture", required=True)
+    option(parser, "--kernel K", "one kernel name (default: 6.1)", default="6.1")
 
 
 def add_git_bisect(parser: argparse.ArgumentParser) -> None:
     """Add the options for `git bisect run`."""
     group = parser.add_argument_group("git bisect run")
-    group.add_argument(
-        "--git-bisect",
-        action="store_true",
-        help="exit with 0 for a good commit, 1 for a bad one, 125 for one that cannot be tested",
-    )
-    group.add_argument(
-        "--build", metavar="CMD", help="run this shell command first; if it fails, the commit cannot be tested"
-    )
-    group.add_argument(
-        "--match",
-        metavar="TEXT",
-        help="only a verdict TEXT, or a reason that contains TEXT, is bad; others cannot be tested",
+    option(group, "--git-bisect", "exit with 0 for a good commit, 1 for a bad one, 125 for one that cannot be tested")
+    option(group, "--build CMD", "run this shell command first; if it fails, the commit cannot be tested")
+    option(
+        group, "--match TEXT", "only a verdict TEXT, or a reason that contains TEXT, is bad; others cannot be tested"
     )

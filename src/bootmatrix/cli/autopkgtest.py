@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from bootmatrix.autopkgtest.protocol import ProtocolServer
 from bootmatrix.autopkgtest.source_tree import packages_of
-from bootmatrix.cli import arguments, testbed_command
+from bootmatrix.cli import testbed_command
+from bootmatrix.cli.arguments import add_shared, add_single, option
 from bootmatrix.cli.exits import BAD_INPUT, OUR_FAULT
 from bootmatrix.cli.output import complain
 from bootmatrix.errors import BootmatrixError, InputError, described
@@ -36,21 +37,17 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "autopkgtest-virt-bootmatrix", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_single(made)
-    made.add_argument("--root", default="debian", metavar="IMAGE", help="root with apt (default: debian)")
-    made.add_argument("--memory", default="2G", help="the guest's memory (default: 2G)")
-    made.add_argument("--cpus", type=int, help="the guest's CPUs")
-    made.add_argument("--network", choices=("none", "outbound"), default="none", help="default: none")
-    made.add_argument(
-        "--tree", type=Path, metavar="FOLDER", help="let apt know only what this source tree's tests need"
-    )
-    made.add_argument(
-        "--isolation", choices=("none", "container", "machine"), default="none", help="run tests that need it"
-    )
-    made.add_argument("--record", type=Path, metavar="FILE", help="write the guests' kernels, files and packages")
-    made.add_argument("--lock", type=Path, metavar="FILE", help="use the kernels and packages of a lock file only")
-    arguments.add(made, "--cache", "--archive", "--offline")
-    made.add_argument("-d", "--debug", action="store_true", help="ignored")
+    add_single(made)
+    option(made, "--root IMAGE", "root with apt (default: debian)", default="debian")
+    option(made, "--memory MEMORY", "the guest's memory (default: 2G)", default="2G")
+    option(made, "--cpus", "the guest's CPUs", type=int)
+    option(made, "--network", "default: none", choices=("none", "outbound"), default="none")
+    option(made, "--tree FOLDER", "let apt know only what this source tree's tests need", type=Path)
+    option(made, "--isolation", "run tests that need it", choices=("none", "container", "machine"), default="none")
+    option(made, "--record FILE", "write the guests' kernels, files and packages", type=Path)
+    option(made, "--lock FILE", "use the kernels and packages of a lock file only", type=Path)
+    add_shared(made, "--cache", "--archive", "--offline")
+    option(made, "-d --debug", "ignored")
     return made
 
 

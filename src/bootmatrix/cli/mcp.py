@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import anyio
 
 from bootmatrix.cli import signals
-from bootmatrix.cli.arguments import add
+from bootmatrix.cli.arguments import add_shared
 from bootmatrix.cli.exits import BAD_INPUT, EXPECTED, INTERRUPTED
 from bootmatrix.cli.output import say
 from bootmatrix.workspace.workspace import Workspace
@@ -30,7 +30,7 @@ Protocol on its standard input and output. Relative paths are those of the folde
 def main(words: Sequence[str] | None = None) -> int:
     """Serve until the input ends; return the exit status."""
     parser = argparse.ArgumentParser("bootmatrix-mcp", description=DESCRIPTION)
-    add(parser, "--reports", "--cache", "--offline")
+    add_shared(parser, "--reports", "--cache", "--offline")
     args = parser.parse_args(words)
     try:
         from bootmatrix.mcp_server.server import Tools, make_server

@@ -58,10 +58,10 @@ class _Stream(Protocol):
 _Unpacker = Callable[[bytes, int], bytes]
 
 
-def _whole(stream: _Stream, plain: bytes, limit: int) -> bytes:
-    if not stream.eof and len(plain) < limit:
+def _whole(plain: bytes, limit: int, *, is_over: bool) -> bytes:
+    if not is_over and len(plain) < limit:
         raise EOFError("it breaks off")
-    if not stream.eof and limit == LIMIT_BYTES:
+    if not is_over and limit == LIMIT_BYTES:
         raise ValueError("it is too large")
     return plain
 
@@ -69,7 +69,7 @@ def _whole(stream: _Stream, plain: bytes, limit: int) -> bytes:
 def _by(open_stream: Callable[[], _Stream]) -> _Unpacker:
     def unpack(data: bytes, limit: int) -> bytes:
         stream = open_stream()
-        return _whole(stream, stream.decompress(data, limit), limit)
+        return _whole(stream.decompress(data, limit), limit, is_over=stream.eof)
 
     return unpack
 
@@ -84,7 +84,7 @@ def _unzstd(data: bytes, limit: int) -> bytes:
         with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)) as reader:
             return reader.read(limit)
     stream = zstandard.ZstdDecompressor().decompressobj()
-    return _whole(stream, stream.decompress(data), limit)
+    return _whole(stream.decompress(data), limit, is_over=stream.eof)
 
 
 _UNPACKERS: dict[bytes, _Unpacker] = {

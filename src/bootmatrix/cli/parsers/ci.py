@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bootmatrix.cli import arguments
-from bootmatrix.cli.arguments import Commands
+from bootmatrix.cli.arguments import BASELINE, RUN_HELP, Commands, add_command, add_shared, option
 
 MERGE_DESCRIPTION = """\
 Join runs into one with one report: the shards of a matrix, runs of several hosts, or a run and the repetition of its
@@ -16,16 +15,10 @@ inputs that passed and failed are 'flaky'. Duplicates and gaps are printed; a ce
 
 def add_merge(commands: Commands) -> None:
     """Add the options of `merge`."""
-    parser = arguments.add_command(
-        commands, "merge", "join runs into one, such as shards", description=MERGE_DESCRIPTION
-    )
-    parser.add_argument(
-        "run_names", nargs="+", metavar="RUN", help=f"{arguments.RUN_HELP}, or a folder that contains runs"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="the new run's folder (default: one under reports/)"
-    )
-    arguments.add(parser, "--single-file", *arguments.BASELINE, "--notify", "--reports")
+    parser = add_command(commands, "merge", "join runs into one, such as shards", description=MERGE_DESCRIPTION)
+    option(parser, "run_names RUN", f"{RUN_HELP}, or a folder that contains runs", nargs="+")
+    option(parser, "-o --output FOLDER", "the new run's folder (default: one under reports/)", type=Path)
+    add_shared(parser, "--single-file", *BASELINE, "--notify", "--reports")
 
 
 ANNOUNCE_DESCRIPTION = """\
@@ -37,8 +30,8 @@ updated, not repeated. A fault of the network is printed, and the exit status st
 def add_announce(commands: Commands) -> None:
     """Add the options of `announce`."""
     words = "publish a run's result on GitHub or GitLab: status, comment, issues"
-    parser = arguments.add_command(commands, "announce", words, description=ANNOUNCE_DESCRIPTION)
-    arguments.add(parser, "run_name")
+    parser = add_command(commands, "announce", words, description=ANNOUNCE_DESCRIPTION)
+    add_shared(parser, "run_name")
     for name, help_words in (
         ("github-status", "a check run with annotations, or a commit status if the token does not permit it"),
         ("github-comment", "one comment on the pull request"),
@@ -48,6 +41,6 @@ def add_announce(commands: Commands) -> None:
         ("gitlab-issues", "on the main branch: an issue for each cell that fails, closed when it passes"),
     ):
         parser.add_argument(f"--{name}", action="store_true", help=help_words)
-    arguments.add(parser, "--notify")
-    parser.add_argument("--link", default="", metavar="URL", help="where the report is (default: the job's page)")
-    arguments.add(parser, "--baseline", "--reports")
+    add_shared(parser, "--notify")
+    option(parser, "--link URL", "where the report is (default: the job's page)", default="")
+    add_shared(parser, "--baseline", "--reports")

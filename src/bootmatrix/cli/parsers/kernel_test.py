@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bootmatrix.cli import arguments
-from bootmatrix.cli.arguments import Commands
+from bootmatrix.cli.arguments import DOWNLOADS, NAMES, RUNNING, SIZE, Commands, add_command, add_shared, option
 
 DESCRIPTION = """\
 Boots the kernel of a build tree on each architecture of which the tree has an image, and runs a command in it, or the
@@ -25,7 +24,7 @@ examples:
 
 def add_kernel_test(commands: Commands) -> None:
     """Add the options of `kernel-test`."""
-    parser = arguments.add_command(
+    parser = add_command(
         commands,
         "kernel-test",
         "boot a kernel's build tree, and run a command or KUnit in it",
@@ -35,33 +34,19 @@ def add_kernel_test(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="bootmatrix kernel-test TREE [options] [-- COMMAND…]",
     )
-    parser.add_argument(
-        "tree", type=Path, metavar="TREE", help="a build tree after make; or another SOURCE of 'kernels add'"
-    )
-    parser.add_argument(
-        "--kunit", nargs="?", const="", metavar="FILTER", help="run the kernel's own tests: all, or those of a glob"
-    )
-    parser.add_argument(
-        "--copy", type=Path, metavar="FOLDER", help="copy a folder into the guest, and run the command in it"
-    )
-    parser.add_argument(
-        "--image",
+    option(parser, "tree TREE", "a build tree after make; or another SOURCE of 'kernels add'", type=Path)
+    option(parser, "--kunit FILTER", "run the kernel's own tests: all, or those of a glob", nargs="?", const="")
+    option(parser, "--copy FOLDER", "copy a folder into the guest, and run the command in it", type=Path)
+    option(
+        parser,
+        "--image IMAGE",
+        "root of the command: busybox, debian-small, debian, … (default: busybox)",
         dest="base",
         default="busybox",
-        metavar="IMAGE",
-        help="root of the command: busybox, debian-small, debian, … (default: busybox)",
     )
-    parser.add_argument(
-        "--modules", type=arguments.names, default=(), metavar="M,…", help="kernel modules to load first"
-    )
-    parser.add_argument(
-        "--arch",
-        type=arguments.names,
-        default=(),
-        metavar="A[/MACHINE],…",
-        help="architectures (default: all that the tree has an image of)",
-    )
-    arguments.add(parser, *arguments.SIZE, "--env", "--get")
-    parser.add_argument("--save", type=Path, metavar="FOLDER", help="also write spec, matrix and kernels.yml there")
-    arguments.add(parser, *arguments.DOWNLOADS, "--qemu-args", "--flaky", "--fail-on-warning", *arguments.RUNNING)
+    option(parser, "--modules M,…", "kernel modules to load first", **NAMES)
+    option(parser, "--arch A[/MACHINE],…", "architectures (default: all that the tree has an image of)", **NAMES)
+    add_shared(parser, *SIZE, "--env", "--get")
+    option(parser, "--save FOLDER", "also write spec, matrix and kernels.yml there", type=Path)
+    add_shared(parser, *DOWNLOADS, "--qemu-args", "--flaky", "--fail-on-warning", *RUNNING)
     parser.set_defaults(image=[], locked=None)
